@@ -1,0 +1,171 @@
+"""Everything that can go wrong, as one tree.
+
+    ChatHistoryError
+    ├── ConfigError (ValueError)    what was asked for cannot be built: a URL, an option, a setting
+    │   └── PluginError             a backend is missing, broken, doubled or made for another version
+    ├── InvalidInput (ValueError)   what was handed in cannot be used or stored; names the field
+    ├── Conflict                    somebody else wrote first; nothing of this append was stored
+    │   └── OrphanedReply           the same, but a paid reply was kept beside the conversation
+    ├── OutcomeUnknown              an append may have been stored, and what could tell is gone
+    ├── UnsupportedRecord           a record was written by a later version of this library
+    ├── TurnError                   the engine will not start this turn
+    │   ├── TurnInProgress          another turn of this conversation is still open
+    │   └── TurnMismatch            a turn id came again with other content
+    └── StoreError                  the backend's own troubles
+        ├── StoreUnavailable        no usable answer; `.outcome` says what became of a write
+        ├── StoreRejected           the backend refused: no space, no permission; nothing was stored
+        ├── StoreClosed             the store was closed, or was carried across a fork()
+        └── CorruptRecord           what is stored is damaged; `.position` says where
+
+No error carries message text or a credential: conversations end up in stores, not in logs.
+A client library's own error is the `__cause__`. Errors of the Anthropic SDK pass through unwrapped.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from chathistory.store import Head, Key
+
+__all__ = [
+    "ChatHistoryError",
+    "ConfigError",
+    "Conflict",
+    "CorruptRecord",
+    "InvalidInput",
+    "OrphanedReply",
+    "OutcomeUnknown",
+    "PluginError",
+    "StoreClosed",
+    "StoreError",
+    "StoreRejected",
+    "StoreUnavailable",
+    "TurnError",
+    "TurnInProgress",
+    "TurnMismatch",
+    "UnsupportedRecord",
+]
+
+
+class ChatHistoryError(Exception):
+    """The root: catch this for everything that chathistory itself raises."""
+
+
+class ConfigError(ChatHistoryError, ValueError):
+    """What was asked for cannot be built: a URL, an option or a setting is wrong."""
+
+
+class PluginError(ConfigError):
+    """A backend is missing, broken, doubled or made for another version of the interface."""
+
+
+class InvalidInput(ChatHistoryError, ValueError):
+    """What was handed in cannot be used or stored; the text names the field, never its content."""
+
+
+class Conflict(ChatHistoryError):
+    """Somebody else wrote first; nothing was stored. `head` is the present one, None: there is none."""
+
+    def __init__(self, key: Key, head: Head | None) -> None:
+        self.key = key
+        self.head = head
+        seen = f"it now holds records {head.start} to {head.end}" if head else "it does not exist (any more)"
+        super().__init__(f"conversation {key.id!r} was changed by another writer: {seen}; nothing was stored")
+
+    def __reduce__(self) -> tuple[type[Conflict], tuple[Any, ...]]:
+        return type(self), (self.key, self.head)
+
+
+class OrphanedReply(Conflict):
+    """A reply arrived after another writer had changed the conversation.
+
+    It was paid for, so it is not thrown away: it is stored as an `orphaned` record at `head.end - 1`,
+    outside of what is replayed.
+    """
+
+
+class OutcomeUnknown(ChatHistoryError):
+    """No answer came to an append, and what could tell whether it was stored has been removed since."""
+
+
+class UnsupportedRecord(ChatHistoryError):
+    """A record was written by a later version of this library; `version` is the format it needs."""
+
+    def __init__(self, key: Key, position: int, version: object) -> None:
+        self.key = key
+        self.position = position
+        self.version = version
+        super().__init__(
+            f"record {position} of conversation {key.id!r} has format {version!r}, which this version of "
+            "chathistory cannot interpret; update chathistory (the raw record is still readable)"
+        )
+
+    def __reduce__(self) -> tuple[type[UnsupportedRecord], tuple[Any, ...]]:
+        return type(self), (self.key, self.position, self.version)
+
+
+class TurnError(ChatHistoryError):
+    """The engine will not start this turn; no tokens were paid for."""
+
+
+class TurnInProgress(TurnError):
+    """Another turn of this conversation is still open; `until` is when it counts as abandoned (µs, UTC)."""
+
+    def __init__(self, key: Key, turn: str, until: int) -> None:
+        self.key = key
+        self.turn = turn
+        self.until = until
+        super().__init__(f"conversation {key.id!r} has a turn in progress ({turn}); wait for it, or abandon it")
+
+    def __reduce__(self) -> tuple[type[TurnInProgress], tuple[Any, ...]]:
+        return type(self), (self.key, self.turn, self.until)
+
+
+class TurnMismatch(TurnError):
+    """A turn id came again with other content: one id names one message."""
+
+
+class StoreError(ChatHistoryError):
+    """The backend's own troubles."""
+
+
+class StoreUnavailable(StoreError):
+    """The backend gave no usable answer in time.
+
+    `outcome` tells a writer what became of the write: "not stored" for certain, or "unknown" (it may land yet).
+    """
+
+    def __init__(self, message: str, *, outcome: Literal["not stored", "unknown"] = "unknown") -> None:
+        self.outcome = outcome
+        super().__init__(f"{message} (outcome: {outcome})")
+        self._message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _unavailable, (self._message, self.outcome)
+
+
+def _unavailable(message: str, outcome: Literal["not stored", "unknown"]) -> StoreUnavailable:
+    return StoreUnavailable(message, outcome=outcome)
+
+
+class StoreRejected(StoreError):
+    """The backend refused (no space, no permission, too large for it); nothing was stored."""
+
+
+class StoreClosed(StoreError):
+    """The store was closed, or belongs to the process from which this one was forked."""
+
+
+class CorruptRecord(StoreError):
+    """What is stored is damaged. `position` says where; None: not at one record but at the head itself."""
+
+    def __init__(self, key: Key, position: int | None, reason: str) -> None:
+        self.key = key
+        self.position = position
+        self.reason = reason
+        where = "the head" if position is None else f"record {position}"
+        super().__init__(f"{where} of conversation {key.id!r} is damaged: {reason}")
+
+    def __reduce__(self) -> tuple[type[CorruptRecord], tuple[Any, ...]]:
+        return type(self), (self.key, self.position, self.reason)

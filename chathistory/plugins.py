@@ -1,0 +1,142 @@
+"""From a URL to a store: find the one plugin that serves the scheme, load it, and let it build.
+
+Built-in backends come through the same door as anybody else's. Plugins are found by the metadata of their
+distributions, and only the one that is asked for is imported: a broken one harms nobody else.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+
+from chathistory import hookspecs
+from chathistory.errors import ConfigError, PluginError
+from chathistory.store import HistoryStore
+from chathistory.url import Option, StoreURL, near_match, seconds
+
+__all__ = ["Backend", "backends", "open_store", "store_class"]
+
+PREFIX = "chathistory.v"
+GROUP = PREFIX + "1"
+COMMON_OPTIONS = {
+    "ttl": Option(seconds, None, "seconds that a conversation lives after its last append; not given: for ever")
+}
+
+
+def open_store(url: str | StoreURL, **options: Any) -> HistoryStore:
+    """Return the store that `url` names, such as "file:./history"; `options` join those of the URL.
+
+    Checks scheme, options and the backend's client library, without input or output: `store.check()` makes the first
+    round trip. Raises `ConfigError` for a wrong URL or option, and `PluginError` if the backend cannot be used.
+    """
+    parsed = StoreURL.parse(url, **options) if isinstance(url, str) else url
+    cls = store_class(parsed.scheme)
+    checked = parsed.checked({**COMMON_OPTIONS, **cls.options})
+    values = dict(checked.options)
+    ttl = values.pop("ttl")
+    store = cls.from_url(StoreURL(checked.scheme, checked.location, values))
+    store.ttl = ttl
+    return store
+
+
+def store_class(scheme: str) -> type[HistoryStore]:
+    """Return the class that serves `scheme`. Raises `PluginError` that names the plugin and what would mend it."""
+    return _served(_load(_find(scheme)), scheme)
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """What is known of a scheme: its distribution, and what stands in the way of its use (None: nothing)."""
+
+    scheme: str
+    distribution: str
+    problem: str | None
+
+
+def backends() -> list[Backend]:
+    """Return every scheme that an installed distribution offers, in order; each is loaded to see whether it works."""
+    points = entry_points(group=GROUP)
+    names = {point.name: _distribution(point) for point in points}
+    return [Backend(scheme, names[scheme], _problem(scheme)) for scheme in sorted(names)]
+
+
+def _problem(scheme: str) -> str | None:
+    try:
+        store_class(scheme)
+    except ConfigError as error:
+        return str(error)
+    return None
+
+
+def _find(scheme: str) -> EntryPoint:
+    points = [point for point in entry_points(group=GROUP) if point.name == scheme]
+    if len(points) > 1:
+        names = " and ".join(sorted(_distribution(point) for point in points))
+        msg = f"{scheme}: is served by more than one distribution, {names}; uninstall all but one"
+        raise PluginError(msg)
+    if not points:
+        raise PluginError(_absent(scheme))
+    return points[0]
+
+
+def _absent(scheme: str) -> str:
+    for point in entry_points(name=scheme):
+        if point.group.startswith(PREFIX):
+            return (
+                f"{scheme}: the plugin of {_distribution(point)} is made for {point.group}, this chathistory speaks "
+                f"{GROUP}; install versions of both that agree"
+            )
+    known = [point.name for point in entry_points(group=GROUP)]
+    return f"no installed backend serves {scheme}:{near_match(scheme, known)}"
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value
+
+
+def _load(point: EntryPoint) -> object:
+    try:
+        return point.load()
+    except ImportError as error:
+        msg = f"{point.name}: cannot be loaded, {error}; mend it with: {_remedy(point)}"
+        raise PluginError(msg) from error
+    except Exception as error:
+        msg = f"{point.name}: the plugin of {_distribution(point)} fails on import: {type(error).__name__}: {error}"
+        raise PluginError(msg) from error
+
+
+def _remedy(point: EntryPoint) -> str:
+    extras = f"[{','.join(point.extras)}]" if point.extras else ""
+    return f'pip install --upgrade "{_distribution(point)}{extras}"'
+
+
+def _served(plugin: object, scheme: str) -> type[HistoryStore]:
+    manager = pluggy.PluginManager("chathistory")
+    manager.add_hookspecs(hookspecs)
+    try:
+        manager.register(plugin)
+        manager.check_pending()
+        cls = manager.hook.chathistory_store(scheme=scheme)
+    except Exception as error:
+        msg = f"{scheme}: the plugin does not fit the hook: {type(error).__name__}: {error}"
+        raise PluginError(msg) from error
+    _check_class(cls, scheme)
+    return cls  # type: ignore[no-any-return]  # checked above; pluggy's hooks are untyped
+
+
+def _check_class(cls: object, scheme: str) -> None:
+    if cls is None:
+        msg = f"{scheme}: the plugin registered under this scheme has no hook that serves it"
+    elif not (inspect.isclass(cls) and issubclass(cls, HistoryStore)):
+        msg = f"{scheme}: the plugin returned something that is not a HistoryStore class"
+    elif inspect.isabstract(cls):
+        msg = f"{scheme}: the plugin's class lacks {', '.join(sorted(cls.__abstractmethods__))}"
+    elif not hasattr(cls, "traits"):
+        msg = f"{scheme}: the plugin's class has no traits"
+    else:
+        return
+    raise PluginError(msg)

@@ -1,0 +1,277 @@
+"""The waist: what the core asks of a backend, and nothing more.
+
+A backend keeps *conversations*. A conversation is a run of *records*, each one line of text that the backend never
+looks into, numbered by *position*; a *head* that says which positions are there; and a *stamp*, a few words of the
+core's that are replaced as a whole with every append. All meaning (roles, tools, tokens, trimming, expiry, retries)
+lives in the core, once.
+
+    Key(scope, id) ── Head(key, start, end, Stamp(version, updated, expires, info))
+                          └── Record(position, body) for start <= position < end
+
+The *version* is the guard: an append names the head that its writer has seen, and is refused as a `Conflict` if that
+is not the present one. A number could not do this: a conversation that was deleted and made again, or that lost
+records in a failover, may have the right number and the wrong history.
+
+`chathistory.testing.HistoryStoreContract` is the executable form of this page.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
+
+from chathistory.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from chathistory.url import Option, StoreURL
+
+__all__ = ["Cursor", "Head", "HistoryStore", "Key", "Page", "Record", "Slice", "Stamp", "Traits"]
+
+T = TypeVar("T")
+
+Cursor: TypeAlias = str
+"""Where a page of a listing ended: opaque text of the store that made it, safe in a URL."""
+
+LONGEST_NAME = 255
+LONGEST_VERSION = 32
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Key:
+    """Whose conversation, and the caller's name for it.
+
+    Both are any text of 1 to 255 characters without control characters or lone surrogates; they are told apart to
+    the character (no folding of case, no normalising). Raises `InvalidInput` otherwise.
+    """
+
+    scope: str
+    id: str
+
+    def __post_init__(self) -> None:
+        for name, text in (("scope", self.scope), ("id", self.id)):
+            _check_name(name, text)
+
+
+def _check_name(name: str, text: object) -> None:
+    if not isinstance(text, str):
+        msg = f"the {name} of a conversation must be text, not {type(text).__name__}"
+        raise InvalidInput(msg)
+    if not 1 <= len(text) <= LONGEST_NAME:
+        msg = f"the {name} of a conversation must have 1 to {LONGEST_NAME} characters, not {len(text)}"
+        raise InvalidInput(msg)
+    if any(unicodedata.category(char) in {"Cc", "Cs"} for char in text):
+        msg = f"the {name} of a conversation must not hold control characters or lone surrogates"
+        raise InvalidInput(msg)
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What the core says about a conversation with each append; stored as a whole, opaque but for `updated`.
+
+    version: a fresh unique token of this append; printable ASCII, 1 to 32 characters.
+    updated: microseconds since 1970 UTC; grows with every append; orders the listing.
+    expires: microseconds since 1970 UTC from which the core treats the conversation as absent; None: never.
+        A store returns it and does nothing else with it, but may remove the conversation some time after it.
+    info:    one line of text (title, totals, ...). Kept out of `repr`, for it may quote the user.
+    """
+
+    version: str
+    updated: int
+    expires: int | None = None
+    info: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The state of a conversation: records `start` to `end - 1` are kept; none when start == end."""
+
+    key: Key
+    start: int
+    end: int
+    stamp: Stamp
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One line of a conversation at its position. The body is kept out of `repr`: it is message text."""
+
+    position: int
+    body: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A run of records without gaps, and the head of the same moment."""
+
+    head: Head
+    records: Sequence[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """Some items of a listing; `next` is the cursor of the following page, None at the end."""
+
+    items: Sequence[T]
+    next: Cursor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What differs between backends, as data; the contract suite reads it, and so may callers.
+
+    durable: what was acknowledged outlives the process.
+    shared: another process that opens the same URL sees the same conversations.
+    recency: "exact": listings are ordered by (updated, id) to the microsecond; "bucket": only as exactly as the
+        store's documentation says, within a time bucket in any order.
+    largest_record, largest_batch: bytes of UTF-8 that one body, or one append, may have; None: no limit of its own.
+    """
+
+    durable: bool
+    shared: bool
+    recency: Literal["exact", "bucket"] = "exact"
+    largest_record: int | None = None
+    largest_batch: int | None = None
+
+
+class HistoryStore(ABC):
+    """A place for conversations. Subclass it, serve it through the `chathistory_store` hook, prove it by the contract.
+
+    Safe to use from many threads at once. A store knows no clock, no expiry, no retry and no JSON. Every method
+    raises `StoreUnavailable`, `StoreRejected`, `CorruptRecord` or `StoreClosed` (see `chathistory.errors`), with
+    the client library's error as `__cause__`, and never text of a body or of `info`, nor a credential.
+    """
+
+    traits: ClassVar[Traits]
+    options: ClassVar[Mapping[str, Option]] = {}
+    """The options that `from_url` understands, by name; anything else in a URL is refused before it is called."""
+
+    ttl: float | None = None
+    """Seconds that a conversation lives after its last append; None: for ever. `open_store` sets it for the core."""
+
+    @classmethod
+    @abstractmethod
+    def from_url(cls, url: StoreURL) -> Self:
+        """Build the store that a URL names, without any input or output.
+
+        Raises `ConfigError` for a location that cannot be right.
+        """
+
+    @abstractmethod
+    def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
+        """Store all `bodies` from `after.end` on, and the stamp, if the stored version is `after.stamp.version`.
+
+        With `after=None`: if no such conversation is stored; numbering then starts at `first`. Returns the new head.
+        Wholly or not at all; durable on return, to the extent of `traits`.
+
+        Raises `Conflict` with the present head (None: there is none) if the version is another one, and
+        `InvalidInput` for what `check_append` refuses; nothing changes then.
+        """
+
+    @abstractmethod
+    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
+        """Return the records of [start, stop) that are kept, and the head of the same moment.
+
+        A negative `start` counts from the end; a range beyond what is kept is narrowed to it; `stop=None` is the end.
+        The run begins where the narrowed range begins and has no gap. It may end early, to bound memory, but is never
+        empty unless the range is. None: there is no such conversation.
+        """
+
+    @abstractmethod
+    def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
+        """Return up to `limit` heads (at least 1) of a scope, by (updated, id) descending, as exactly as `traits.recency`.
+
+        `after` is the `next` of the page before. A conversation that is not written while pages are walked appears
+        exactly once; one that is written may appear again, or not on the pages that are left. An unknown scope is an
+        empty page. Raises `InvalidInput` for a cursor that this store did not make.
+        """
+
+    @abstractmethod
+    def keys(self, scope: str | None = None) -> Iterator[Key]:
+        """Yield the key of every conversation of the scope (None: of all scopes) once, in any order.
+
+        Those that are made or deleted meanwhile may or may not appear.
+        """
+
+    @abstractmethod
+    def forget(self, key: Key, *, before: int) -> Head | None:
+        """Remove the records below position `before` for good; `end` and the stamp stay.
+
+        Returns the head after it; nothing below `before` was there: unchanged; `before` beyond the end: all records
+        go. None: there is no such conversation.
+        """
+
+    @abstractmethod
+    def delete(self, key: Key, *, version: str | None = None) -> bool:
+        """Remove the conversation for good; with `version`, only if that is still its version, else `Conflict`.
+
+        False: there was none.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what `from_url` opened, never a client that was handed in; a second call does nothing."""
+
+    # Derived; a store may override these, but need not.
+
+    def check(self) -> None:
+        """Make one round trip to see whether the store can be reached; raises what is wrong, returns nothing."""
+        self.heads("default", limit=1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+
+def check_append(bodies: Sequence[str], stamp: Stamp, traits: Traits, *, first: int = 0) -> list[str]:
+    """Return `bodies` as a list of the store's own, or raise `InvalidInput`: every store calls this first in `append`.
+
+    Refused are an empty batch, a lone string, bodies or an info that are not one line of encodable text (no control
+    characters), a malformed stamp, and what exceeds the store's limits.
+    """
+    if isinstance(bodies, str) or not bodies:
+        msg = "an append needs a list of at least one body"
+        raise InvalidInput(msg)
+    batch = list(bodies)
+    sizes = [_line_size(f"body {index}", body) for index, body in enumerate(batch)]
+    _line_size("the stamp's info", stamp.info)
+    _check_stamp(stamp, first)
+    if traits.largest_record is not None and max(sizes) > traits.largest_record:
+        msg = f"body {sizes.index(max(sizes))} has {max(sizes)} bytes; this store keeps at most {traits.largest_record}"
+        raise InvalidInput(msg)
+    if traits.largest_batch is not None and sum(sizes) > traits.largest_batch:
+        msg = f"the batch has {sum(sizes)} bytes; this store keeps at most {traits.largest_batch} at once"
+        raise InvalidInput(msg)
+    return batch
+
+
+def _line_size(name: str, line: object) -> int:
+    if not isinstance(line, str):
+        msg = f"{name} must be text, not {type(line).__name__}"
+        raise InvalidInput(msg)
+    try:
+        encoded = line.encode()
+    except UnicodeEncodeError:
+        msg = f"{name} holds a lone surrogate"
+        raise InvalidInput(msg) from None  # the cause would quote the text
+    if len(encoded.translate(None, _CONTROLS)) != len(encoded):
+        msg = f"{name} must be one line without control characters"
+        raise InvalidInput(msg)
+    return len(encoded)
+
+
+_CONTROLS = bytes(range(0x20))  # C-speed over 30 MB, which a set or a loop is not
+
+
+def _check_stamp(stamp: Stamp, first: int) -> None:
+    version = stamp.version
+    if not (1 <= len(version) <= LONGEST_VERSION and version.isascii() and version.isprintable()):
+        msg = f"a version must be 1 to {LONGEST_VERSION} printable ASCII characters"
+        raise InvalidInput(msg)
+    if stamp.updated < 0 or first < 0:
+        msg = "times and positions must not be negative"
+        raise InvalidInput(msg)

@@ -1,0 +1,140 @@
+"""Store URLs: `scheme:location?option=value`, and the options that a backend declares.
+
+    file:./history?lock_timeout=5      redis://user:secret@host/0?ttl=3600      memory:
+
+A URL is split here, once, and by one rule for all schemes: a `#` or a `@` has no meaning of its own, so that no part
+is cut off in silence. What the location means is the backend's business.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+from urllib.parse import unquote
+
+from chathistory.errors import ConfigError
+
+__all__ = ["Option", "StoreURL", "boolean", "near_match", "seconds"]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a store URL: how its text is read, its value when not given, and a line of help.
+
+    `parse` gets the text of the URL or the value given in code, and raises `ValueError` with what was due.
+    """
+
+    parse: Callable[[Any], Any]
+    default: Any
+    help: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class StoreURL:
+    """A store URL in its parts. `repr` and `str` hide a password and the values of options.
+
+    scheme: lower case, e.g. "redis+cluster".
+    location: all between "scheme:" and "?", as written, e.g. "//host:6379/0" or "./history".
+    options: by name; as read by the backend's `Option.parse` once `checked`, defaults filled in.
+    """
+
+    scheme: str
+    location: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str, **options: Any) -> Self:
+        """Split `text`; `options` given in code join those of the URL. Raises `ConfigError`, quoting nothing of it."""
+        scheme, colon, rest = text.partition(":")
+        if not colon or not _SCHEME.fullmatch(scheme):
+            msg = 'a store URL begins with its scheme and a colon, such as "file:./history" or "redis://localhost"'
+            raise ConfigError(msg)
+        location, _, query = rest.partition("?")
+        return cls(scheme.lower(), location, _joined(_pairs(query), options.items()))
+
+    @property
+    def path(self) -> str:
+        """The location as a path: without a leading `//`, percent-escapes resolved ("%3F" for a question mark)."""
+        return unquote(self.location.removeprefix("//"))
+
+    def checked(self, declared: Mapping[str, Option]) -> Self:
+        """Return this URL with every option read as `declared` says, and the defaults of those not given.
+
+        Raises `ConfigError` for an option that is not declared (with the near match) or has a wrong value.
+        """
+        for name in self.options:
+            if name not in declared:
+                msg = f"{self.scheme}: has no option {name!r}{near_match(name, declared)}"
+                raise ConfigError(msg)
+        values = {name: self._value(name, option) for name, option in declared.items()}
+        return type(self)(self.scheme, self.location, values)
+
+    def _value(self, name: str, option: Option) -> Any:
+        if name not in self.options:
+            return option.default
+        try:
+            return option.parse(self.options[name])
+        except (ValueError, TypeError) as error:
+            msg = f"{self.scheme}: option {name!r} is wrong: {error}"
+            raise ConfigError(msg) from None  # the cause may quote a secret
+
+    def __str__(self) -> str:
+        location = _USERINFO.sub("//***@", self.location)
+        return f"{self.scheme}:{location}" + ("?..." if self.options else "")
+
+    def __repr__(self) -> str:
+        return f"StoreURL({str(self)!r})"
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_USERINFO = re.compile(r"^//.*@")  # greedy: a password may itself hold an @
+
+
+def _pairs(query: str) -> Iterable[tuple[str, str]]:
+    for part in filter(None, query.split("&")):
+        name, _, value = part.partition("=")
+        yield unquote(name), unquote(value)
+
+
+def _joined(*sources: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for source in sources:
+        for name, value in source:
+            if name in options:
+                msg = f"the option {name!r} is given twice"
+                raise ConfigError(msg)
+            options[name] = value
+    return options
+
+
+def near_match(name: str, known: Iterable[str]) -> str:
+    """Return words that help after an unknown name: the nearest known one, and all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{hint} (known: {', '.join(names) or 'none'})"
+
+
+def boolean(value: object) -> bool:
+    """Read "true"/"false", "yes"/"no", "on"/"off", "1"/"0" (any case), or a bool."""
+    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    try:
+        return words[str(value).lower()]
+    except KeyError:
+        msg = "true or false is due"
+        raise ValueError(msg) from None
+
+
+def seconds(value: str | float) -> float:
+    """Read a positive, finite number of seconds."""
+    try:
+        number = float(value)
+    except (ValueError, TypeError):
+        number = 0.0
+    if not 0 < number < float("inf"):
+        msg = "a positive number of seconds is due"
+        raise ValueError(msg)
+    return number
