@@ -15,25 +15,48 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from chathistory import errors
+from chathistory.conversation import Conversation
+from chathistory.history import ConversationInfo, Deletion, History
+from chathistory.log.entry import Entry
 from chathistory.store import Cursor, Head, HistoryStore, Key, Page, Record, Slice, Stamp, Traits
-from chathistory.url import Option, StoreURL
+from chathistory.view import Repair, Report, View
 
 if TYPE_CHECKING:
+    from chathistory.aio import AsyncConversation, AsyncHistory
+    from chathistory.engine.async_chat import AsyncChatEngine, AsyncReplyStream
+    from chathistory.engine.chat import ChatEngine, ReplyStream
+    from chathistory.engine.reply import Reply
     from chathistory.hookspecs import hookimpl
     from chathistory.plugins import open_store
+    from chathistory.url import Option, StoreURL
 
 __all__ = [
+    "AsyncChatEngine",
+    "AsyncConversation",
+    "AsyncHistory",
+    "AsyncReplyStream",
+    "ChatEngine",
+    "Conversation",
+    "ConversationInfo",
     "Cursor",
+    "Deletion",
+    "Entry",
     "Head",
+    "History",
     "HistoryStore",
     "Key",
     "Option",
     "Page",
     "Record",
+    "Repair",
+    "Reply",
+    "ReplyStream",
+    "Report",
     "Slice",
     "Stamp",
     "StoreURL",
     "Traits",
+    "View",
     "errors",
     "hookimpl",
     "open_store",
@@ -41,11 +64,28 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_LATER = {"hookimpl": "chathistory.hookspecs", "open_store": "chathistory.plugins"}  # these load pluggy
+_LATER = {  # imported when first used: they load asyncio, pluggy and the like
+    "AsyncChatEngine": "chathistory.engine.async_chat",
+    "AsyncConversation": "chathistory.aio",
+    "AsyncHistory": "chathistory.aio",
+    "AsyncReplyStream": "chathistory.engine.async_chat",
+    "ChatEngine": "chathistory.engine.chat",
+    "Option": "chathistory.url",
+    "Reply": "chathistory.engine.reply",
+    "ReplyStream": "chathistory.engine.chat",
+    "StoreURL": "chathistory.url",
+    "hookimpl": "chathistory.hookspecs",
+    "open_store": "chathistory.plugins",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)
-    return getattr(import_module(_LATER[name]), name)
+    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,12 +5,13 @@
     │   └── PluginError             a backend is missing, broken, doubled or made for another version
     ├── InvalidInput (ValueError)   what was handed in cannot be used or stored; names the field
     ├── Conflict                    somebody else wrote first; nothing of this append was stored
-    │   └── OrphanedReply           the same, but a paid reply was kept beside the conversation
-    ├── OutcomeUnknown              an append may have been stored, and what could tell is gone
+    │   ├── OrphanedReply           the same, but a paid reply was kept beside the conversation
+    │   └── OutcomeUnknown          the same, but it may have been stored, and what could tell is gone
     ├── UnsupportedRecord           a record was written by a later version of this library
     ├── TurnError                   the engine will not start this turn
     │   ├── TurnInProgress          another turn of this conversation is still open
     │   └── TurnMismatch            a turn id came again with other content
+    ├── IncompleteReply             the model's reply broke off; what had come is kept beside the conversation
     └── StoreError                  the backend's own troubles
         ├── StoreUnavailable        no usable answer; `.outcome` says what became of a write
         ├── StoreRejected           the backend refused: no space, no permission; nothing was stored
@@ -33,6 +34,7 @@ __all__ = [
     "ConfigError",
     "Conflict",
     "CorruptRecord",
+    "IncompleteReply",
     "InvalidInput",
     "OrphanedReply",
     "OutcomeUnknown",
@@ -50,6 +52,9 @@ __all__ = [
 
 class ChatHistoryError(Exception):
     """The root: catch this for everything that chathistory itself raises."""
+
+    reply: Any = None
+    """The model's reply, if one had been paid for when the error struck: whoever catches this has it (a `Reply`)."""
 
 
 class ConfigError(ChatHistoryError, ValueError):
@@ -85,8 +90,8 @@ class OrphanedReply(Conflict):
     """
 
 
-class OutcomeUnknown(ChatHistoryError):
-    """No answer came to an append, and what could tell whether it was stored has been removed since."""
+class OutcomeUnknown(Conflict):
+    """No certain answer came to an append, and what could tell whether it was stored has been removed since."""
 
 
 class UnsupportedRecord(ChatHistoryError):
@@ -124,6 +129,10 @@ class TurnInProgress(TurnError):
 
 class TurnMismatch(TurnError):
     """A turn id came again with other content: one id names one message."""
+
+
+class IncompleteReply(ChatHistoryError):
+    """The model's reply ended before it was complete; what had come is stored as an `interrupted` record."""
 
 
 class StoreError(ChatHistoryError):

@@ -181,7 +181,7 @@ class HistoryStore(ABC):
 
     @abstractmethod
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
-        """Return up to `limit` heads (at least 1) of a scope, by (updated, id) descending, as exactly as `traits.recency`.
+        """Return up to `limit` heads (at least 1) of a scope by (updated, id) descending, as exact as `traits.recency`.
 
         `after` is the `next` of the page before. A conversation that is not written while pages are walked appears
         exactly once; one that is written may appear again, or not on the pages that are left. An unknown scope is an

@@ -1,0 +1,145 @@
+"""The same for asyncio: one facade over a bounded pool of threads, so that no event loop waits for a disk or a network.
+
+Every call runs the synchronous one in a thread. A cancelled await does not stop a call under way: it lands, and the
+next call on that conversation waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, Self, TypeVar
+
+from chathistory.content import Message
+from chathistory.conversation import Conversation
+from chathistory.history import ConversationInfo, Deletion, History
+from chathistory.log.entry import Entry
+from chathistory.log.summary import Summary
+from chathistory.store import Cursor, Head, HistoryStore, Page
+from chathistory.view import Repair, View
+
+__all__ = ["AsyncConversation", "AsyncHistory"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+THREADS = 16
+_PORTION = 100
+
+
+class AsyncHistory:
+    """The conversations of one store, for asyncio. Use it with `async with`, or call `close`."""
+
+    def __init__(self, store: HistoryStore | History, *, threads: int = THREADS) -> None:
+        """Use `store`, which stays the caller's; at most `threads` calls are under way at once, the others wait."""
+        self.history = store if isinstance(store, History) else History(store)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="chathistory")
+
+    async def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a synchronous function in the pool and return what it returns."""
+        return await asyncio.wrap_future(self._pool.submit(function, *args, **kwargs))
+
+    def conversation(self, id: str, *, scope: str = "default") -> AsyncConversation:  # noqa: A002  # the public name
+        """Return the conversation of that name, whether it exists yet or not; does no input or output."""
+        return AsyncConversation(self, self.history.conversation(id, scope=scope))
+
+    async def recent(
+        self, *, scope: str = "default", limit: int = 20, after: Cursor | None = None
+    ) -> Page[ConversationInfo]:
+        """See `History.recent`."""
+        return await self.run(self.history.recent, scope=scope, limit=limit, after=after)
+
+    async def delete(self, id: str, *, scope: str = "default") -> Deletion | None:  # noqa: A002  # the public name
+        """See `History.delete`."""
+        return await self.run(self.history.delete, id, scope=scope)
+
+    async def close(self) -> None:
+        """Wait for what is under way and end the threads; the store stays open, for it is the caller's."""
+        await asyncio.get_running_loop().run_in_executor(None, self._pool.shutdown)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+
+class AsyncConversation:
+    """A conversation, for asyncio; each method is that of `Conversation` by the same name."""
+
+    def __init__(self, history: AsyncHistory, conversation: Conversation) -> None:
+        self._run = history.run
+        self._sync = conversation
+
+    def __repr__(self) -> str:
+        return f"Async{self._sync!r}"
+
+    @property
+    def id(self) -> str:
+        """The caller's name for it."""
+        return self._sync.id
+
+    @property
+    def scope(self) -> str:
+        """Whose it is."""
+        return self._sync.scope
+
+    async def append(self, messages: Any) -> Head:
+        """See `Conversation.append`."""
+        return await self._run(self._sync.append, messages)
+
+    async def messages(self) -> list[Message]:
+        """See `Conversation.messages`."""
+        return await self._run(self._sync.messages)
+
+    async def view(self) -> View:
+        """See `Conversation.view`."""
+        return await self._run(self._sync.view)
+
+    async def tail(self, count: int) -> list[Message]:
+        """See `Conversation.tail`."""
+        return await self._run(self._sync.tail, count)
+
+    async def newest(self, count: int) -> list[Entry]:
+        """See `Conversation.newest`."""
+        return await self._run(self._sync.newest, count)
+
+    async def records(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Entry]:
+        """See `Conversation.records`."""
+        entries = self._sync.records(start, stop)
+        while portion := await self._run(_next_of, entries):
+            for entry in portion:
+                yield entry
+
+    async def repair(self, *, write: bool = False) -> tuple[Repair, ...]:
+        """See `Conversation.repair`."""
+        return await self._run(self._sync.repair, write=write)
+
+    async def summary(self) -> Summary | None:
+        """See `Conversation.summary`."""
+        return await self._run(lambda: self._sync.summary)
+
+    async def refresh(self) -> Summary | None:
+        """See `Conversation.refresh`."""
+        return await self._run(self._sync.refresh)
+
+    async def usage(self) -> dict[str, int]:
+        """See `Conversation.usage`."""
+        return await self._run(self._sync.usage)
+
+    async def annotate(self, **changes: str | Iterable[str] | Mapping[str, Any] | None) -> Head:
+        """See `Conversation.annotate`; the way to set title, tags and metadata here."""
+        return await self._run(self._sync.annotate, **changes)
+
+    async def rewind(self, *, to: int) -> Head:
+        """See `Conversation.rewind`."""
+        return await self._run(self._sync.rewind, to=to)
+
+    async def forget(self, *, before: int) -> Head | None:
+        """See `Conversation.forget`."""
+        return await self._run(self._sync.forget, before=before)
+
+
+def _next_of(entries: Iterable[Entry]) -> list[Entry]:
+    return [entry for _, entry in zip(range(_PORTION), entries, strict=False)]

@@ -1,0 +1,212 @@
+"""A conversation: what a program that talks to Claude keeps instead of a list of messages."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from chathistory.annotation import annotation
+from chathistory.content import Message, message_entry
+from chathistory.errors import InvalidInput
+from chathistory.log.entry import Entry
+from chathistory.log.journal import Journal
+from chathistory.log.spans import clipped, covers, newest_first, on_path, spans_of
+from chathistory.log.summary import Summary, summary_of
+from chathistory.store import Head, HistoryStore, Key
+from chathistory.view import Repair, View, view
+from chathistory.view.item import ADDED
+
+__all__ = ["Conversation"]
+
+_SLACK = 8  # records that are no messages, read along so that one round trip is usually enough
+_PORTION = 32
+
+
+class Conversation:
+    """One conversation of a store; made by `History.conversation`, without input or output.
+
+    It exists from its first append on. Until then there is nothing to read: no messages, no title, position 0.
+
+    Appends are guarded by what this process has seen of the conversation. If another process has written a message
+    since, they raise `Conflict` and store nothing: look at what came (`messages()`, or just `refresh()`) and append
+    again. Threads of one process queue. All methods raise the errors of `chathistory.errors.StoreError`.
+    """
+
+    def __init__(self, store: HistoryStore, key: Key) -> None:
+        self._journal = Journal(store, key)
+
+    def __repr__(self) -> str:
+        return f"Conversation({self.id!r}, scope={self.scope!r})"
+
+    @property
+    def id(self) -> str:
+        """The caller's name for it."""
+        return self._journal.key.id
+
+    @property
+    def scope(self) -> str:
+        """Whose it is."""
+        return self._journal.key.scope
+
+    @property
+    def journal(self) -> Journal:
+        """The log beneath, for what the engine and tools do with single entries."""
+        return self._journal
+
+    # What was said.
+
+    def append(self, messages: Any) -> Head:
+        """Store a message, or a list of them as one atomic batch; durable on return. Return the head.
+
+        A message is a dict with role and content, or an object of the Anthropic SDK such as the `Message` that
+        `messages.create` returns: of that, the exact content is stored, and id, usage, stop reason and request id
+        beside it. Raises `InvalidInput` for what is no message or cannot be stored exactly (NaN, a key that is not
+        text), naming the field, and `Conflict`.
+        """
+        given = messages if isinstance(messages, list) else [messages]
+        if not given:
+            msg = "there is nothing to append: an empty list"
+            raise InvalidInput(msg)
+        return self._journal.append([message_entry(message) for message in given])
+
+    def messages(self) -> list[Message]:
+        """Return the messages to send to Claude: plain dicts, the caller's own; [] if there are none.
+
+        It is what was appended, as far as the API accepts it: see `view`.
+        """
+        return self.view().messages
+
+    def view(self) -> View:
+        """Return the messages to send and a report of what was left out, put in order or added to make them valid."""
+        loaded = on_path(self._journal)
+        if loaded is None:
+            return View()
+        head, entries = loaded
+        return view(entries, thinking_from=summary_of(head).thinking_from)
+
+    def tail(self, count: int) -> list[Message]:
+        """Return the newest `count` messages as stored, oldest first; fewer if there are no more.
+
+        The cost does not depend on how long the conversation is. To show, not to send: it may begin anywhere.
+        """
+        return [entry.message for entry in self.newest(count) if entry.message is not None]
+
+    def newest(self, count: int) -> list[Entry]:
+        """Return the entries of the newest `count` messages, oldest first, with what their responses told."""
+        messages = (entry for entry in newest_first(self._journal, count + _SLACK) if entry.kind == "message")
+        return list(itertools.islice(messages, count))[::-1]
+
+    def records(self, start: int = 0, stop: int | None = None) -> Iterator[Entry]:
+        """Yield the log's entries of all kinds at positions [start, stop), in order, without loading all at once.
+
+        A negative `start` counts from the end. Nothing if the conversation is absent. Raises `CorruptRecord` at a
+        damaged one, and `Conflict` if the range is forgotten meanwhile.
+        """
+        for part in self._journal.slices(start, stop):
+            yield from self._journal.entries(part)
+
+    def repair(self, *, write: bool = False) -> tuple[Repair, ...]:
+        """Return what the view has to mend; with `write`, store the tool results that are missing at the end.
+
+        Whatever else the view mends, it mends again the same way each time: the log is only ever appended to.
+        """
+        with self._journal.lock:
+            found = self.view()
+            if write and found.report.kept and found.report.kept[-1] == ADDED:
+                self.append(found.messages[-1])
+        return found.report.repairs
+
+    # What is known of it.
+
+    def refresh(self) -> Summary | None:
+        """Look up the present state in one round trip; what others wrote counts as seen. None: absent."""
+        head = self._journal.refresh()
+        return summary_of(head) if head else None
+
+    @property
+    def summary(self) -> Summary | None:
+        """What is known of it without reading messages, as this process has seen it last; None: absent."""
+        head = self._journal.seen()
+        return summary_of(head) if head else None
+
+    @property
+    def title(self) -> str | None:
+        """Its title; None: it has none. Setting it stores an annotation, in one round trip."""
+        return summary.title if (summary := self.summary) else None
+
+    @title.setter
+    def title(self, title: str | None) -> None:
+        self.annotate(title=title)
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """Its tags, in the order given. Setting them replaces all."""
+        return summary.tags if (summary := self.summary) else ()
+
+    @tags.setter
+    def tags(self, tags: Iterable[str]) -> None:
+        self.annotate(tags=tags)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """The caller's own JSON values, as a copy. Setting them replaces all."""
+        return summary.metadata if (summary := self.summary) else {}
+
+    @metadata.setter
+    def metadata(self, metadata: Mapping[str, Any]) -> None:
+        self.annotate(metadata=metadata)
+
+    def usage(self) -> dict[str, int]:
+        """Return the sums of the token counts of all replies stored, by the API's names; {} if there were none."""
+        return summary.usage if (summary := self.summary) else {}
+
+    def annotate(self, **changes: Any) -> Head:
+        """Store title (text or None), tags (texts) or metadata (a JSON object); what is not given stays.
+
+        Never in conflict with messages that others append meanwhile. Begins the conversation if it was absent.
+        """
+        return self._journal.append([Entry("annotation", data=annotation(changes))])
+
+    # Going back, and forgetting.
+
+    def rewind(self, *, to: int) -> Head:
+        """Go on from position `to`: what stands from there on is not sent any more; the log keeps it.
+
+        For undo, for another reply to the same message, for an edit. Raises `InvalidInput` if `to` is no position that
+        the view goes through, or beyond the end.
+        """
+        with self._journal.lock:
+            head = self._journal.refresh()
+            spans = spans_of(self._journal, head, []) if head else []
+            if head is None or not (covers(spans, to) or covers(spans, to - 1)):
+                msg = f"position {to} is none that this conversation goes through"
+                raise InvalidInput(msg)
+            later = itertools.takewhile(lambda entry: entry.position >= to, newest_first(self._journal, _PORTION))
+            left = summary_of(head).messages - sum(entry.kind == "message" for entry in later)
+            data = {"to": to, "path": clipped(spans, high=to), "messages": left}
+            return self._journal.append([Entry("rewind", data=data)])
+
+    def forget(self, *, before: int) -> Head | None:
+        """Remove the records below position `before` for good; return the head; None: absent.
+
+        What is left stays sendable; thinking in it is not sent any more, for it is bound to what is gone. Raises
+        `InvalidInput` while a tool call awaits its result, which must see its thinking.
+        """
+        with self._journal.lock:
+            head = self._journal.refresh()
+            if head is None or before <= head.start:
+                return head
+            if self.view().report.kept[-1:] == (ADDED,):
+                msg = "a tool call awaits its result; forget when the turn is complete"
+                raise InvalidInput(msg)
+            self._journal.append([self._snapshot(head, min(before, head.end))])
+            return self._journal.forget(min(before, head.end))
+
+    def _snapshot(self, head: Head, before: int) -> Entry:
+        spans = spans_of(self._journal, head, [])
+        gone = (entry for entry in self.records(head.start, before) if covers(spans, entry.position))
+        left = summary_of(head).messages - sum(entry.kind == "message" for entry in gone)
+        path = clipped(spans, low=before, high=head.end)
+        return Entry("snapshot", data={"path": path, "messages": left, "summary": json.loads(head.stamp.info)})

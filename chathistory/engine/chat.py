@@ -1,0 +1,172 @@
+"""The engine for synchronous programs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+from chathistory.engine.reply import Reply
+from chathistory.engine.request import MAX_TOKENS, PAUSES, TURN_TIMEOUT, Progress, Request
+from chathistory.engine.turn import Turn, abandon, begin, resumable, resume
+from chathistory.errors import Conflict, IncompleteReply
+from chathistory.history import History
+from chathistory.log.journal import Journal
+from chathistory.store import HistoryStore, Key
+
+__all__ = ["ChatEngine", "ReplyStream"]
+
+
+class ChatEngine:
+    """Sends what a user says to Claude, with all that was said before, and saves both.
+
+    The message is durable before the request goes out, the reply as soon as it is complete. Any process with the same
+    store goes on with any conversation. Errors of the SDK pass through as they are, with a note of what was saved.
+    """
+
+    def __init__(
+        self,
+        client: Any,
+        store: HistoryStore | History,
+        *,
+        model: str,
+        system: str | Sequence[Mapping[str, Any]] | None = None,
+        tools: Sequence[Any] | None = None,
+        max_tokens: int = MAX_TOKENS,
+        turn_timeout: float = TURN_TIMEOUT,
+        cache: bool = True,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Use a client of the Anthropic SDK (any object with its `.messages`), and a store; both stay the caller's.
+
+        turn_timeout: seconds for which a turn without a reply counts as in progress. cache: let the API cache the
+        prompt. options: further arguments of `messages.create`, such as {"thinking": {"type": "adaptive"}}.
+        """
+        self.history = store if isinstance(store, History) else History(store)
+        self._api = client.messages
+        self._request = Request(model, system, tools, max_tokens, cache, dict(options or {}))
+        self._timeout = turn_timeout
+
+    def send(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> Reply:  # noqa: A002
+        """Say something in a conversation (which begins with it, if it is new) and return Claude's reply.
+
+        content: text, or content blocks such as tool results. turn_id: a name of the caller's for this turn; given
+        again, after a crash or a lost answer, it is not sent twice: the stored reply is returned.
+
+        Raises `TurnInProgress` if another turn of the conversation is open, before any token is paid for,
+        `TurnMismatch` if the `turn_id` was used for other content, `OrphanedReply` if somebody else changed the
+        conversation while Claude answered, the SDK's errors, and those of the store.
+        """
+        return self._answered(begin(self._journal(scope, id), content, turn_id=turn_id, timeout=self._timeout))
+
+    def resume(self, id: str, *, scope: str = "default") -> Reply | None:  # noqa: A002
+        """Send the last turn again if it has no reply (its process died, its request failed); None: it has one."""
+        turn = resume(self._journal(scope, id), timeout=self._timeout)
+        return self._answered(turn) if turn else None
+
+    def abandon(self, id: str, *, scope: str = "default") -> bool:  # noqa: A002
+        """Close the open turn of a conversation, whoever holds it; False: there was none."""
+        return abandon(self._journal(scope, id))
+
+    def stream(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> ReplyStream:  # noqa: A002
+        """Like `send`, with the text as it comes; use it with `with`. Nothing happens before that."""
+        journal = self._journal(scope, id)
+        return ReplyStream(
+            self._api, self._request, lambda: begin(journal, content, turn_id=turn_id, timeout=self._timeout)
+        )
+
+    def stream_resumed(self, id: str, *, scope: str = "default") -> ReplyStream:  # noqa: A002
+        """Like `resume`, with the text as it comes. Raises `TurnError` on entry if there is nothing to resume."""
+        journal = self._journal(scope, id)
+        return ReplyStream(self._api, self._request, lambda: resumable(resume(journal, timeout=self._timeout)))
+
+    def _journal(self, scope: str, name: str) -> Journal:
+        return Journal(self.history.store, Key(scope, name))
+
+    def _answered(self, turn: Turn) -> Reply:
+        reply = turn.answered
+        for _ in range(PAUSES):
+            if reply and reply.stop_reason != "pause_turn":
+                break
+            reply = self._asked(turn)
+        assert reply is not None  # noqa: S101  # asked at least once
+        return reply
+
+    def _asked(self, turn: Turn) -> Reply:
+        try:
+            reply = turn.finish(self._api.create(**self._request.arguments(turn.messages)))
+            if reply.stop_reason == "pause_turn":
+                turn.go_on()
+        except Conflict:
+            raise  # the turn is not ours any more, and the reply is kept
+        except BaseException as error:
+            turn.broke_off(error)
+            raise
+        return reply
+
+
+class ReplyStream:
+    """A reply as it comes: iterate over pieces of text; `reply` is the whole, once it is complete and saved.
+
+    Leaving the `with` block before the end (an error, Ctrl-C, a break) closes the turn and keeps what had come as an
+    `interrupted` record, which is shown to people and not sent to Claude.
+    """
+
+    def __init__(self, api: Any, request: Request, opening: Callable[[], Turn]) -> None:
+        self._api = api
+        self._request = request
+        self._opening = opening
+        self._progress = Progress()
+        self._reply: Reply | None = None
+
+    def __enter__(self) -> Self:
+        self._turn = self._opening()
+        self._pieces = self._run()
+        self._open = True
+        return self
+
+    def __iter__(self) -> Iterator[str]:
+        return self._pieces
+
+    @property
+    def reply(self) -> Reply:
+        """The whole reply; what has not been iterated over is received first."""
+        for _ in self._pieces:
+            pass
+        if self._reply is None:
+            msg = "the reply broke off"
+            raise IncompleteReply(msg)
+        return self._reply
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._pieces.close()
+        if self._open:
+            self._turn.broke_off(error or GeneratorExit(), self._progress.partial())
+
+    def _run(self) -> Generator[str]:
+        if self._turn.answered:
+            self._end(self._turn.answered)
+            yield self._turn.answered.text
+        for _ in range(PAUSES):
+            if not self._open:
+                return
+            yield from self._asked()
+
+    def _asked(self) -> Generator[str]:
+        self._progress = Progress()
+        with self._api.stream(**self._request.arguments(self._turn.messages)) as stream:
+            self._progress.stream = stream
+            for event in stream:
+                if text := self._progress.see(event):
+                    yield text
+            self._progress.check_ended()
+        try:
+            self._end(self._turn.finish(stream.get_final_message(), request_id=stream.request_id))
+        except Conflict:
+            self._open = False  # the turn is not ours any more, and the reply is kept
+            raise
+
+    def _end(self, reply: Reply) -> None:
+        self._reply = reply
+        self._open = reply.stop_reason == "pause_turn"
+        if self._open:
+            self._turn.go_on()

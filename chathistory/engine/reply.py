@@ -1,0 +1,52 @@
+"""What a turn gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from chathistory.content import Message, text_of
+from chathistory.log.entry import Entry
+
+__all__ = ["Reply"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Claude's reply to a turn, stored at `position` of the conversation.
+
+    message: role and content, as they will be sent again. response: what came beside it (id, model, stop_reason,
+    usage, ...; keys as in the API). turn: the id of its turn.
+    """
+
+    message: Message = field(repr=False)
+    response: Mapping[str, Any] = field(repr=False)
+    turn: str
+    position: int
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        """Return the reply in a stored entry."""
+        return cls(entry.message or {}, entry.data.get("response", {}), entry.turn or entry.id, entry.position)
+
+    @property
+    def text(self) -> str:
+        """The text blocks, joined; "" if Claude said nothing in words."""
+        return text_of(self.message)
+
+    @property
+    def usage(self) -> Mapping[str, Any]:
+        """Token counts, by the API's names; {} if the response had none."""
+        return self.response.get("usage") or {}
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why Claude stopped: "end_turn", "tool_use", "max_tokens", "refusal", ..."""
+        return self.response.get("stop_reason")
+
+    @property
+    def tool_calls(self) -> list[dict[str, Any]]:
+        """The tool_use blocks; each is due a tool_result in the next message: `send(id, [result, ...])`."""
+        content = self.message["content"]
+        return [block for block in content if isinstance(block, dict) and block["type"] == "tool_use"]

@@ -1,0 +1,83 @@
+"""Appending so that it is certain: what became of an append whose answer was lost, or was a false refusal.
+
+A reply can be lost after the store did its work; a client library can repeat a request that had succeeded and report
+the refusal of the second. Both are settled here for all backends, by looking: every line that the core writes carries a
+unique id, so lines that are there are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from chathistory.errors import Conflict, OutcomeUnknown, StoreUnavailable
+from chathistory.store import Head, HistoryStore, Key, Slice, Stamp
+
+__all__ = ["commit", "slices"]
+
+
+def commit(store: HistoryStore, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp) -> Head:
+    """Append once and for certain; return the head of this append.
+
+    Raises `Conflict` if somebody else wrote first, `StoreUnavailable` if the store cannot be reached (its `outcome`
+    says what became of the append), `OutcomeUnknown` if what could tell is gone.
+    """
+    try:
+        return store.append(key, bodies, after=after, stamp=stamp)
+    except Conflict as refused:
+        return _settled(store, key, bodies, after=after, stamp=stamp, refused=refused)
+    except StoreUnavailable as lost:
+        if lost.outcome == "not stored":
+            raise
+        return _repeated(store, key, bodies, after=after, stamp=stamp, lost=lost)
+
+
+def _repeated(
+    store: HistoryStore, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, lost: StoreUnavailable
+) -> Head:
+    """Append again: if the first one landed, or lands yet, the guard refuses one of the two."""
+    try:
+        return store.append(key, bodies, after=after, stamp=stamp)
+    except Conflict as refused:
+        return _settled(store, key, bodies, after=after, stamp=stamp, refused=refused)
+    except StoreUnavailable:
+        raise lost from None  # "not stored" is true of the second try alone
+
+
+def _settled(
+    store: HistoryStore, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, refused: Conflict
+) -> Head:
+    """Return the head of our append if it is there, else raise what is true of it."""
+    now = refused.head
+    if now is not None and now.stamp.version == stamp.version:
+        return now
+    start = after.end if after else 0
+    end = start + len(bodies)
+    if now is None or now.start > start:
+        if after is None:
+            raise refused
+        raise OutcomeUnknown(key, now) from refused
+    if now.end < end or _stored(store, key, start, end) != list(bodies):
+        raise refused
+    return Head(key, now.start, end, stamp)
+
+
+def _stored(store: HistoryStore, key: Key, start: int, stop: int) -> list[str]:
+    return [record.body for part in slices(store, key, start, stop) for record in part.records]
+
+
+def slices(store: HistoryStore, key: Key, start: int = 0, stop: int | None = None) -> Iterator[Slice]:
+    """Yield a range in the portions in which the store gives it: all of one state, of which the first has the head.
+
+    Nothing is yielded if there is no such conversation. What is appended meanwhile is left out. Raises `Conflict` if
+    the rest of the range is forgotten or deleted before it was read.
+    """
+    part = store.read(key, start=start, stop=stop)
+    if part is None:
+        return
+    yield part
+    stop = part.head.end if stop is None else min(stop, part.head.end)
+    while part.records and (position := part.records[-1].position + 1) < stop:
+        part = store.read(key, start=position, stop=stop)
+        if part is None or not part.records or part.records[0].position != position:
+            raise Conflict(key, part.head if part else None)
+        yield part

@@ -1,0 +1,110 @@
+"""What the core writes into a log: an entry, and the line of text that holds it.
+
+    {"sum":"5f0c11d2","v":1,"id":"...","kind":"message","at":1790000000000000,"turn":"...","data":{...},"message":{...}}
+
+Everything that happens to a conversation is an entry, so the log is the truth and all else is its fold:
+
+    message      a message as it was sent or received; `data` holds what the response told beside it
+    annotation   title, tags or metadata were set; the only kind that commutes with what others write
+    rewind       the view goes on from an earlier position; the log keeps all
+    snapshot     the state at this point, from which the fold can start again when what was before is forgotten
+    opened       a turn whose message is stored already was begun again
+    abandoned    a turn was closed without a reply
+    interrupted  what had arrived of a reply that broke off: for people to read, never replayed
+    orphaned     a paid reply that arrived after somebody else had changed the conversation: never replayed
+
+`sum` is the CRC-32 of all behind it. `v` grows when a reader of today could misread what is written.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass, field
+from typing import Any
+
+from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
+from chathistory.log.clock import fresh_token, now
+from chathistory.store import Key, Record
+
+__all__ = ["Entry", "decode", "encode"]
+
+FORMAT = 1
+KINDS = frozenset({"message", "annotation", "rewind", "snapshot", "opened", "abandoned", "interrupted", "orphaned"})
+_HEAD = '{"sum":"'
+_BEHIND = len(_HEAD) + 8 + 1  # where the text that `sum` covers begins
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One event of a conversation.
+
+    kind: one of those above. message: the Claude message, for kinds that carry one. data: what belongs to the kind;
+    for a reply `response` (id, model, stop_reason, usage, ...) and `request_id`. at: microseconds since 1970 UTC.
+    turn: the turn it belongs to, if any. position: where it is stored; -1: not yet. version: the format of its line;
+    a later one than this library knows is of the kind "unknown" and has the whole line as its `data`.
+    surrogates: its text may hold lone surrogates, which can be stored but not sent.
+    """
+
+    kind: str
+    message: dict[str, Any] | None = field(default=None, repr=False)
+    data: dict[str, Any] = field(default_factory=dict, repr=False)
+    turn: str | None = None
+    id: str = field(default_factory=fresh_token)
+    at: int = field(default_factory=now)
+    position: int = -1
+    version: int = FORMAT
+    surrogates: bool = False
+
+    def known(self, key: Key) -> Entry:
+        """Return the entry if this version of the library understands it, else raise `UnsupportedRecord`."""
+        if self.version == FORMAT and self.kind in KINDS:
+            return self
+        raise UnsupportedRecord(key, self.position, self.version)
+
+
+def encode(entry: Entry) -> str:
+    """Return the line of an entry: one line without control characters or lone surrogates."""
+    values = {"v": entry.version, "id": entry.id, "kind": entry.kind, "at": entry.at}
+    optional = {"turn": entry.turn, "data": entry.data or None, "message": entry.message}
+    text = to_json(values | {name: value for name, value in optional.items() if value is not None})
+    rest = f",{text[1:]}"
+    return f'{_HEAD}{_checksum(rest)}"{rest}'
+
+
+def decode(record: Record, key: Key) -> Entry:
+    """Return the entry of a record. Raises `CorruptRecord` if its line is not what was once written."""
+    body = record.body
+    rest = body[_BEHIND:]
+    if not body.startswith(_HEAD) or body[len(_HEAD) : _BEHIND] != f'{_checksum(rest)}"':
+        raise CorruptRecord(key, record.position, "its checksum does not fit")
+    values = json.loads("{" + rest[1:])
+    if values["v"] != FORMAT:
+        return Entry("unknown", data=values, id="", at=0, position=record.position, version=values["v"])
+    return Entry(
+        kind=values["kind"],
+        message=values.get("message"),
+        data=values.get("data", {}),
+        turn=values.get("turn"),
+        id=values["id"],
+        at=values["at"],
+        position=record.position,
+        surrogates="\\ud" in body,
+    )
+
+
+def to_json(value: Any) -> str:
+    """Return one line of JSON that gives back `value` exactly; readable, unless it holds lone surrogates."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    except RecursionError:
+        msg = "what is to be stored is nested too deeply"
+        raise InvalidInput(msg) from None
+    return text
+
+
+def _checksum(text: str) -> str:
+    return f"{zlib.crc32(text.encode('utf-8', 'surrogatepass')):08x}"

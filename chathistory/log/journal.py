@@ -1,0 +1,203 @@
+"""The log of one conversation, as the core writes and reads it: queue, guard, rebase and expiry, for all stores.
+
+Within a process every conversation has one *lane*: a lock, and the head that this process has seen last. Threads queue
+in it, so they do not conflict with each other, nor with a cancelled call that is still landing. An append is guarded by
+the lane's head. If another process wrote in between, the append goes on where that is harmless: annotations commute
+with everything, and what is kept beside the conversation with what is said in it. Else it is a `Conflict`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from weakref import WeakKeyDictionary, WeakValueDictionary
+
+from chathistory.errors import Conflict
+from chathistory.log.clock import MICROSECONDS, fresh_token, now
+from chathistory.log.commit import commit, slices
+from chathistory.log.entry import Entry, decode, encode
+from chathistory.log.summary import Summary, folded, summary_of
+from chathistory.store import Head, HistoryStore, Key, Slice, Stamp
+
+__all__ = ["Journal", "alive"]
+
+REBASES = 20
+
+
+class Lane:
+    """The queue of one conversation within this process.
+
+    known: `head` was looked up; None: absent. behind: others wrote messages below `head` that were not read here, and
+    an annotation of ours went past them.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.known = False
+        self.behind = False
+        self.head: Head | None = None
+
+    def see(self, head: Head | None, *, behind: bool = False) -> Head | None:
+        self.head, self.known, self.behind = head, True, behind
+        return head
+
+
+_lanes: WeakKeyDictionary[HistoryStore, WeakValueDictionary[Key, Lane]] = WeakKeyDictionary()
+_lanes_lock = threading.Lock()
+
+
+def _lane(store: HistoryStore, key: Key) -> Lane:
+    with _lanes_lock:
+        lanes = _lanes.setdefault(store, WeakValueDictionary())
+        lane = lanes.get(key)
+        if lane is None:
+            lane = lanes[key] = Lane()
+        return lane
+
+
+def alive(head: Head | None) -> Head | None:
+    """Return the head, or None if its time to live is over: expired is absent, everywhere."""
+    if head is None or (head.stamp.expires is not None and head.stamp.expires <= now()):
+        return None
+    return head
+
+
+class Journal:
+    """The log of one conversation. All methods are safe from many threads."""
+
+    def __init__(self, store: HistoryStore, key: Key) -> None:
+        self.store = store
+        self.key = key
+        self._lane = _lane(store, key)
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held during an append; hold it to make several steps one for the other threads of this process."""
+        return self._lane.lock
+
+    def seen(self) -> Head | None:
+        """Return the head that this process has seen last, looking it up the first time; None: absent."""
+        with self._lane.lock:
+            return alive(self._lane.head) if self._lane.known else self.refresh()
+
+    def refresh(self) -> Head | None:
+        """Look up the present head in one round trip: what others wrote counts as seen from now on."""
+        with self._lane.lock:
+            part = self.store.read(self.key, start=0, stop=0)
+            return self._lane.see(alive(part.head if part else None))
+
+    def slices(self, start: int = 0, stop: int | None = None) -> Iterator[Slice]:
+        """Yield the records of [start, stop) in portions; nothing if the conversation is absent.
+
+        The first portion has the head, which counts as seen; all are of that moment. A negative `start` counts from
+        the end. Raises `Conflict` if the range is forgotten or deleted while it is read.
+        """
+        with self._lane.lock:
+            parts = slices(self.store, self.key, start, stop)
+            first = next(parts, None)
+            head = self._lane.see(alive(first.head if first else None))
+        if first is None or head is None:
+            return
+        yield first
+        yield from parts
+
+    def load(self, start: int = 0, stop: int | None = None) -> tuple[Head, list[Entry]] | None:
+        """Return the head and the entries of a range, of one moment; None if the conversation is absent."""
+        parts = list(self.slices(start, stop))
+        if not parts:
+            return None
+        return parts[0].head, [entry for part in parts for entry in self.entries(part)]
+
+    def read(self, start: int, stop: int) -> list[Entry]:
+        """Return the entries of [start, stop). Raises `CorruptRecord`, and `Conflict` if some of them are gone."""
+        head, found = self.load(start, stop) or (None, [])
+        if len(found) != stop - start:
+            raise Conflict(self.key, head)
+        return found
+
+    def entries(self, part: Slice) -> list[Entry]:
+        """Return the entries of a slice. Raises `CorruptRecord`."""
+        return [decode(record, self.key) for record in part.records]
+
+    def append(self, entries: Sequence[Entry]) -> Head:
+        """Store the entries as one batch behind what this process has seen; return the new head.
+
+        Raises `Conflict` if another process wrote more than annotations since, and what `commit` raises.
+        """
+        bodies = [encode(entry) for entry in entries]
+        with self._lane.lock:
+            base = self.seen()
+            behind = self._lane.behind
+            for _ in range(REBASES):
+                if behind and not _beside(entries):
+                    raise Conflict(self.key, base)
+                try:
+                    head = self._commit(entries, bodies, base)
+                except Conflict as conflict:
+                    base, passed = self._rebased(base, conflict)
+                    if not (_annotations(passed) or _beside(entries)):
+                        raise
+                    behind = behind or not _annotations(passed)
+                else:
+                    self._lane.see(head, behind=behind)
+                    return head
+            raise Conflict(self.key, base)
+
+    def forget(self, before: int) -> Head | None:
+        """Remove the records below `before` for good; return the head; None: absent."""
+        with self._lane.lock:
+            return self._lane.see(alive(self.store.forget(self.key, before=before)))
+
+    def delete(self) -> Head | None:
+        """Remove the conversation, whatever its version; return the head it had, as far as known; None: absent."""
+        with self._lane.lock:
+            last = self.refresh()
+            there = self.store.delete(self.key)
+            self._lane.see(None)
+            return last if there else None
+
+    def _commit(self, entries: Sequence[Entry], bodies: Sequence[str], base: Head | None) -> Head:
+        if base is None and self._lane.head is not None:
+            self._bury(self._lane.head)
+        summary = folded(summary_of(base) if base else None, entries, base.end if base else 0)
+        return commit(self.store, self.key, bodies, after=base, stamp=self._stamp(summary, base))
+
+    def _bury(self, expired: Head) -> None:
+        """Delete the version that has expired, so that a new conversation can begin in its place."""
+        self.store.delete(self.key, version=expired.stamp.version)
+        self._lane.see(None)
+
+    def _stamp(self, summary: Summary, base: Head | None) -> Stamp:
+        time = now()
+        ttl = self.store.ttl
+        return Stamp(
+            version=fresh_token(),
+            updated=max(base.stamp.updated + 1, time) if base else time,
+            expires=None if ttl is None else time + int(ttl * MICROSECONDS),
+            info=summary.encode(),
+        )
+
+    def _rebased(self, base: Head | None, conflict: Conflict) -> tuple[Head | None, list[Entry]]:
+        """Return the head to try next, and what others wrote before it; raise the conflict if it is final."""
+        present = conflict.head
+        if type(conflict) is not Conflict or present is None:
+            raise conflict
+        if base is None and alive(present) is None:
+            self._lane.see(present)  # it had expired before we looked: `_commit` buries it
+            return None, []
+        if base is None or summary_of(base).born != summary_of(present).born or present.start > base.end:
+            raise conflict
+        parts = slices(self.store, self.key, base.end, present.end)
+        return present, [entry for part in parts for entry in self.entries(part)]
+
+
+def _annotations(entries: Sequence[Entry]) -> bool:
+    return all(entry.kind == "annotation" for entry in entries)
+
+
+def _beside(entries: Sequence[Entry]) -> bool:
+    """Whether entries stand beside the conversation, so that they may follow what their writer has not read."""
+    return all(entry.kind in _BESIDE for entry in entries)
+
+
+_BESIDE = frozenset({"annotation", "abandoned", "interrupted", "orphaned"})

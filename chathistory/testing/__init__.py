@@ -1,0 +1,24 @@
+"""For tests: the contract of `HistoryStore` as a pytest class, and a stand-in of Claude's Messages API.
+
+`HistoryStoreContract` needs pytest; `MessagesAPI` needs the Anthropic SDK only for the clients that it hands out.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from chathistory.testing.contract import HistoryStoreContract
+    from chathistory.testing.standin import MessagesAPI
+
+__all__ = ["HistoryStoreContract", "MessagesAPI"]
+
+_LATER = {"HistoryStoreContract": "chathistory.testing.contract", "MessagesAPI": "chathistory.testing.standin"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(_LATER[name]), name)

@@ -1,0 +1,51 @@
+"""A message on its way from the log into the view, and the notes on what was done to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, Self, TypeAlias
+
+from chathistory.content import Message
+from chathistory.log.entry import Entry
+
+__all__ = ["ADDED", "Block", "Item", "Note", "item_of"]
+
+Block: TypeAlias = dict[str, Any]
+
+Note: TypeAlias = Callable[[int, str], None]
+"""Called with a position and what was done there, in words that quote nothing."""
+
+ADDED = -1
+"""The position of a message that is in the view and not in the log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A message of the view: where it is stored, why the model stopped (replies only), and whether its text
+    may hold lone surrogates.
+    """
+
+    position: int
+    message: Message = field(repr=False)
+    stop_reason: str | None = None
+    surrogates: bool = False
+
+    @property
+    def role(self) -> str:
+        return str(self.message["role"])
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The content blocks; plain text counts as one text block."""
+        content = self.message["content"]
+        return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+    def with_content(self, content: str | list[Block]) -> Self:
+        return replace(self, message=self.message | {"content": content})
+
+
+def item_of(entry: Entry) -> Item:
+    """Return the item of an entry that carries a message."""
+    response = entry.data.get("response", {})
+    return Item(entry.position, entry.message or {}, response.get("stop_reason"), entry.surrogates)
