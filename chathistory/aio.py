@@ -40,7 +40,7 @@ class AsyncHistory:
         """Run a synchronous function in the pool and return what it returns."""
         return await asyncio.wrap_future(self._pool.submit(function, *args, **kwargs))
 
-    def conversation(self, id: str, *, scope: str = "default") -> AsyncConversation:  # noqa: A002  # the public name
+    def conversation(self, id: str, *, scope: str = "default") -> AsyncConversation:
         """Return the conversation of that name, whether it exists yet or not; does no input or output."""
         return AsyncConversation(self, self.history.conversation(id, scope=scope))
 
@@ -50,7 +50,7 @@ class AsyncHistory:
         """See `History.recent`."""
         return await self.run(self.history.recent, scope=scope, limit=limit, after=after)
 
-    async def delete(self, id: str, *, scope: str = "default") -> Deletion | None:  # noqa: A002  # the public name
+    async def delete(self, id: str, *, scope: str = "default") -> Deletion | None:
         """See `History.delete`."""
         return await self.run(self.history.delete, id, scope=scope)
 

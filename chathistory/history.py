@@ -57,7 +57,7 @@ class History:
         """Use `store`, which stays the caller's to close."""
         self.store = store
 
-    def conversation(self, id: str, *, scope: str = "default") -> Conversation:  # noqa: A002  # the public name
+    def conversation(self, id: str, *, scope: str = "default") -> Conversation:
         """Return the conversation of that name, whether it exists yet or not. Raises `InvalidInput` for a bad name."""
         return Conversation(self.store, Key(scope, id))
 
@@ -75,7 +75,7 @@ class History:
             if after is None or len(rows) == limit:
                 return Page(rows, after)
 
-    def delete(self, id: str, *, scope: str = "default") -> Deletion | None:  # noqa: A002  # the public name
+    def delete(self, id: str, *, scope: str = "default") -> Deletion | None:
         """Remove a conversation for good and return what went; None: there was none."""
         head = Journal(self.store, Key(scope, id)).delete()
         return Deletion(id, scope, summary_of(head).messages, head.end - head.start) if head else None

@@ -47,20 +47,20 @@ class AsyncChatEngine:
         self._request = Request(model, system, tools, max_tokens, cache, dict(options or {}))
         self._timeout = turn_timeout
 
-    async def send(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> Reply:  # noqa: A002
+    async def send(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> Reply:
         """See `ChatEngine.send`."""
         journal = self._journal(scope, id)
         return await self._answered(
             await _opened(self.history, lambda: begin(journal, content, turn_id=turn_id, timeout=self._timeout))
         )
 
-    async def resume(self, id: str, *, scope: str = "default") -> Reply | None:  # noqa: A002
+    async def resume(self, id: str, *, scope: str = "default") -> Reply | None:
         """See `ChatEngine.resume`."""
         journal = self._journal(scope, id)
         turn = await _opened(self.history, lambda: resume(journal, timeout=self._timeout))
         return await self._answered(turn) if turn else None
 
-    async def abandon(self, id: str, *, scope: str = "default") -> bool:  # noqa: A002
+    async def abandon(self, id: str, *, scope: str = "default") -> bool:
         """See `ChatEngine.abandon`."""
         return await self.history.run(abandon, self._journal(scope, id))
 
@@ -70,13 +70,13 @@ class AsyncChatEngine:
         content: Any,
         *,
         scope: str = "default",
-        turn_id: str | None = None,  # noqa: A002
+        turn_id: str | None = None,
     ) -> AsyncReplyStream:
         """See `ChatEngine.stream`; use it with `async with`."""
         journal = self._journal(scope, id)
         return AsyncReplyStream(self, lambda: begin(journal, content, turn_id=turn_id, timeout=self._timeout))
 
-    def stream_resumed(self, id: str, *, scope: str = "default") -> AsyncReplyStream:  # noqa: A002
+    def stream_resumed(self, id: str, *, scope: str = "default") -> AsyncReplyStream:
         """See `ChatEngine.stream_resumed`."""
         journal = self._journal(scope, id)
         return AsyncReplyStream(self, lambda: resumable(resume(journal, timeout=self._timeout)))

@@ -46,7 +46,7 @@ class ChatEngine:
         self._request = Request(model, system, tools, max_tokens, cache, dict(options or {}))
         self._timeout = turn_timeout
 
-    def send(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> Reply:  # noqa: A002
+    def send(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> Reply:
         """Say something in a conversation (which begins with it, if it is new) and return Claude's reply.
 
         content: text, or content blocks such as tool results. turn_id: a name of the caller's for this turn; given
@@ -58,23 +58,23 @@ class ChatEngine:
         """
         return self._answered(begin(self._journal(scope, id), content, turn_id=turn_id, timeout=self._timeout))
 
-    def resume(self, id: str, *, scope: str = "default") -> Reply | None:  # noqa: A002
+    def resume(self, id: str, *, scope: str = "default") -> Reply | None:
         """Send the last turn again if it has no reply (its process died, its request failed); None: it has one."""
         turn = resume(self._journal(scope, id), timeout=self._timeout)
         return self._answered(turn) if turn else None
 
-    def abandon(self, id: str, *, scope: str = "default") -> bool:  # noqa: A002
+    def abandon(self, id: str, *, scope: str = "default") -> bool:
         """Close the open turn of a conversation, whoever holds it; False: there was none."""
         return abandon(self._journal(scope, id))
 
-    def stream(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> ReplyStream:  # noqa: A002
+    def stream(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> ReplyStream:
         """Like `send`, with the text as it comes; use it with `with`. Nothing happens before that."""
         journal = self._journal(scope, id)
         return ReplyStream(
             self._api, self._request, lambda: begin(journal, content, turn_id=turn_id, timeout=self._timeout)
         )
 
-    def stream_resumed(self, id: str, *, scope: str = "default") -> ReplyStream:  # noqa: A002
+    def stream_resumed(self, id: str, *, scope: str = "default") -> ReplyStream:
         """Like `resume`, with the text as it comes. Raises `TurnError` on entry if there is nothing to resume."""
         journal = self._journal(scope, id)
         return ReplyStream(self._api, self._request, lambda: resumable(resume(journal, timeout=self._timeout)))

@@ -92,7 +92,7 @@ def folded(summary: Summary | None, entries: Iterable[Entry], end: int) -> Summa
     return summary
 
 
-_CLOSING = frozenset({"abandoned", "interrupted", "rewind"})
+_CLOSING = frozenset({"abandoned", "interrupted", "orphaned", "rewind"})
 
 
 def _closed(summary: Summary, entry: Entry) -> Summary:

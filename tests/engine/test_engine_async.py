@@ -1,0 +1,200 @@
+"""The engine for asyncio: the same turns, and what a cancelled await leaves."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anthropic
+import pytest
+
+from chathistory import AsyncChatEngine, AsyncHistory, errors
+from chathistory.testing import MessagesAPI
+from chathistory.testing.standin import Cut, Failure, Held, Reply
+
+MODEL = "claude-sonnet-5-5"
+TEXT = "one two three"
+
+
+def kinds(chat) -> list[str]:
+    return [entry.kind for entry in chat.records()]
+
+
+@pytest.fixture
+def run_on(opened):
+    """Run a coroutine function with an asynchronous engine on a stand-in with the given replies."""
+
+    def run(reply, work, **options):
+        api = MessagesAPI(reply)
+
+        async def main():
+            async with AsyncChatEngine(api.async_client(), opened(), model=MODEL, **options) as engine:
+                return await work(engine)
+
+        return asyncio.run(main()), api
+
+    return run
+
+
+def test_send_and_stream_and_resume(run_on, chat_of):
+    async def work(engine):
+        first = await engine.send("a", "hello")
+        async with engine.stream("a", "more") as stream:
+            pieces = [piece async for piece in stream]
+            second = await stream.reply()
+        return first, pieces, second, await engine.resume("a"), await engine.abandon("a")
+
+    (first, pieces, second, nothing, none_open), api = run_on(None, work)
+    assert "".join(pieces) == second.text
+    assert len(pieces) > 1
+    assert (nothing, none_open) == (None, False)
+    assert chat_of("a").messages()[1::2] == [first.message, second.message]
+    api.assert_extends()
+
+
+def test_errors_close_the_turn_and_it_can_be_resumed(run_on, chat_of):
+    async def work(engine):
+        with pytest.raises(anthropic.InternalServerError) as caught:
+            await engine.send("a", "hello")
+        assert "saved" in caught.value.__notes__[0]
+        with pytest.raises(errors.IncompleteReply):
+            async with engine.stream_resumed("a") as stream:
+                await stream.reply()
+        return await engine.resume("a")
+
+    reply, _ = run_on([Failure(500), Cut(TEXT, 5), "whole"], work)
+    assert reply.text == "whole"
+    assert kinds(chat_of("a")) == ["message", "abandoned", "opened", "interrupted", "opened", "message"]
+
+
+def test_leaving_a_stream_early_keeps_what_came(run_on, chat_of):
+    async def work(engine):
+        async with engine.stream("a", "hello") as stream:
+            async for _ in stream:
+                break
+
+    run_on(TEXT, work)
+    assert kinds(chat_of("a")) == ["message", "interrupted"]
+
+
+def test_a_paused_turn_goes_on(run_on, chat_of):
+    use = {"type": "server_tool_use", "id": "srvtoolu_01", "name": "web_search", "input": {"query": "x"}}
+    result = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_01", "content": []}
+    paused = Reply(content=[use], stop_reason="pause_turn")
+    done = Reply(content=[result, {"type": "text", "text": "Found."}])
+
+    async def work(engine):
+        sent = await engine.send("a", "look")
+        async with engine.stream("b", "look") as stream:
+            return sent, await stream.reply()
+
+    tools = [{"type": "web_search_20250305", "name": "web_search"}]
+    (sent, streamed), _ = run_on([paused, done] * 2, work, tools=tools)
+    assert sent.text == streamed.text == "Found."
+    assert kinds(chat_of("a")) == kinds(chat_of("b")) == ["message"] * 3
+
+
+def test_a_reply_that_comes_too_late_is_kept_beside_it(run_on, chat_of):
+    def late(_body):
+        chat_of("a").append({"role": "user", "content": "from elsewhere"})
+        return "paid for"
+
+    async def work(engine):
+        with pytest.raises(errors.OrphanedReply):
+            await engine.send("a", "hello")
+        with pytest.raises(errors.OrphanedReply):
+            async with engine.stream("a", "again") as stream:
+                await stream.reply()
+
+    run_on(late, work)
+    assert kinds(chat_of("a")) == ["message", "message", "orphaned"] * 2
+
+
+def test_one_of_sixteen_sends_is_answered(run_on, chat_of):
+    held = Held("answer")
+
+    async def work(engine):
+        tasks = [asyncio.create_task(engine.send("a", f"message {n}")) for n in range(16)]
+        while sum(task.done() for task in tasks) < 15:
+            await asyncio.sleep(0.01)
+        held.gate.set()
+        return await asyncio.gather(*tasks, return_exceptions=True)
+
+    results, api = run_on(held, work)
+    assert sum(isinstance(result, errors.TurnInProgress) for result in results) == 15
+    assert len(api.requests) == 1
+    assert kinds(chat_of("a")) == ["message", "message"]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_cancel_at_any_moment_leaves_nothing_half_done(run_on, chat_of, streaming):
+    """Cancel after every number of steps of the event loop, until the turn is quicker than the cancel."""
+
+    async def turn(engine, name):
+        if not streaming:
+            return await engine.send(name, "hello")
+        async with engine.stream(name, "hello") as stream:
+            return await stream.reply()
+
+    async def steps(count):
+        for _ in range(count):
+            await asyncio.sleep(0)
+
+    async def work(engine):
+        seen = set()
+        for count in range(60):
+            name = f"chat {count}"
+            task = asyncio.create_task(turn(engine, name))
+            await steps(count)
+            await asyncio.sleep(0.001 * (count % 7))
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.sleep(0.01)  # what was under way in a thread lands
+            chat = engine.history.conversation(name)
+            summary = await chat.summary()
+            log = [entry.kind async for entry in chat.records()]
+            assert summary is None or summary.turn is None, (count, log)
+            assert log in ([], ["message", "abandoned"], ["message", "interrupted"], ["message", "message"]), count
+            seen.add(tuple(log))
+            again = await engine.send(name, "still here?")
+            assert again.text == TEXT
+        return seen
+
+    seen, api = run_on(lambda _body: TEXT, work)
+    assert ("message", "abandoned") in seen
+    assert len(seen) > 1
+
+
+def test_a_cancel_while_the_reply_is_on_its_way_closes_the_turn(run_on, chat_of):
+    held = Held(TEXT, after=5)
+
+    async def work(engine):
+        async def read():
+            async with engine.stream("a", "hello") as stream:
+                async for _ in stream:
+                    pass
+
+        task = asyncio.create_task(read())
+        await asyncio.to_thread(held.reached.wait, 10)
+        await asyncio.sleep(0.05)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await task
+        held.gate.set()
+        return caught.value
+
+    run_on(held, work)
+    assert kinds(chat_of("a")) == ["message", "interrupted"]
+
+
+def test_two_hundred_conversations_do_not_block_the_loop(opened):
+    api = MessagesAPI()
+
+    async def main():
+        async with AsyncHistory(opened()) as history:
+            engine = AsyncChatEngine(api.async_client(), history, model=MODEL)
+            replies = await asyncio.gather(*(engine.send(f"chat {n}", f"hello {n}") for n in range(200)))
+            return replies, (await history.recent(limit=200)).items
+
+    replies, rows = asyncio.run(main())
+    assert all(f"hello {n} " in reply.text for n, reply in enumerate(replies))
+    assert sorted(row.messages for row in rows) == [2] * 200

@@ -1,0 +1,311 @@
+"""A turn, from what the user says to the reply: what is stored when, and what is sent."""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import anthropic
+import pytest
+
+from chathistory import ChatEngine, errors, open_store
+from chathistory.testing import MessagesAPI
+from chathistory.testing.standin import Failure, Held, Raw, Reply
+
+MODEL = "claude-sonnet-5-5"
+TOOL = {"name": "weather", "input_schema": {"type": "object"}}
+
+
+def kinds(chat) -> list[str]:
+    return [entry.kind for entry in chat.records()]
+
+
+def test_a_conversation_is_saved_and_resumed_by_another_process(engine_on, chat_of):
+    api = MessagesAPI()
+    first = engine_on(api).send("a", "Hello Claude")
+    second = engine_on(api).send("a", "And what did I just say?")
+    assert first.text == "[stand-in, no model] You said: Hello Claude (message 1 of this conversation)"
+    assert "message 3" in second.text
+    assert chat_of("a").messages() == [
+        {"role": "user", "content": "Hello Claude"},
+        first.message,
+        {"role": "user", "content": "And what did I just say?"},
+        second.message,
+    ]
+    api.assert_extends()
+
+
+def test_the_message_is_durable_before_the_request_and_the_reply_after_it(engine_on, chat_of):
+    at_request = []
+
+    def reply(_body):
+        at_request.append((kinds(chat_of("a")), chat_of("a").messages()))
+        return "done"
+
+    answered = engine_on(MessagesAPI(reply)).send("a", "first words")
+    assert at_request == [(["message"], [{"role": "user", "content": "first words"}])]
+    assert kinds(chat_of("a")) == ["message", "message"]
+    assert answered.position == 1
+
+
+def test_what_the_response_told_is_stored_beside_the_message(engine_on, chat_of):
+    answered = engine_on(MessagesAPI("hi")).send("a", "hello")
+    entry = list(chat_of("a").records())[1]
+    assert entry.message == {"role": "assistant", "content": [{"type": "text", "text": "hi"}]}
+    assert entry.data["response"]["id"].startswith("msg_")
+    assert entry.data["response"]["stop_reason"] == "end_turn"
+    assert entry.data["response"]["usage"]["output_tokens"] == answered.usage["output_tokens"] > 0
+    assert entry.data["request_id"].startswith("req_")
+    assert chat_of("a").usage()["output_tokens"] == answered.usage["output_tokens"]
+
+
+def test_the_request_has_what_the_engine_was_given(opened):
+    api = MessagesAPI("ok")
+    given = {"system": "Be brief.", "tools": [TOOL], "max_tokens": 77, "options": {"stop_sequences": ["X"]}}
+    ChatEngine(api.client(), opened(), model=MODEL, **given).send("a", "hello")
+    ChatEngine(api.client(), opened(), model=MODEL, cache=False).send("b", "hello")
+    sent, plain = (request.body for request in api.requests)
+    assert sent == {
+        "model": MODEL,
+        "max_tokens": 77,
+        "system": "Be brief.",
+        "tools": [TOOL],
+        "stop_sequences": ["X"],
+        "cache_control": {"type": "ephemeral"},
+        "messages": [{"role": "user", "content": "hello"}],
+    }
+    assert "cache_control" not in plain
+
+
+def test_an_error_of_the_sdk_passes_through_and_the_turn_can_be_resumed(engine_on, chat_of):
+    engine = engine_on(MessagesAPI([Failure(529), "at last"]))
+    with pytest.raises(anthropic.InternalServerError) as caught:
+        engine.send("a", "precious words")
+    assert "the message is saved" in caught.value.__notes__[0]
+    assert "precious" not in caught.value.__notes__[0]
+    assert kinds(chat_of("a")) == ["message", "abandoned"]
+    assert engine.resume("a").text == "at last"
+    assert chat_of("a").messages()[0] == {"role": "user", "content": "precious words"}
+    assert len(chat_of("a").messages()) == 2
+    assert engine.resume("a") is None
+
+
+def test_after_a_failure_one_can_also_say_something_else(engine_on, chat_of):
+    api = MessagesAPI([Failure(500), "fine"])
+    engine = engine_on(api)
+    with pytest.raises(anthropic.InternalServerError):
+        engine.send("a", "one")
+    engine.send("a", "two")
+    assert [message["content"] for message in api.requests[-1].body["messages"]] == ["one", "two"]
+
+
+def test_an_answer_that_is_no_message_is_an_error(engine_on, chat_of):
+    with pytest.raises(errors.IncompleteReply):
+        engine_on(MessagesAPI(Raw())).send("a", "hello")
+    assert kinds(chat_of("a")) == ["message", "abandoned"]
+
+
+def test_a_turn_in_progress_is_refused_before_tokens_are_paid_for(engine_on, chat_of):
+    held = Held("slow")
+    api, other = MessagesAPI(held), MessagesAPI()
+    with ThreadPoolExecutor() as pool:
+        under_way = pool.submit(engine_on(api).send, "a", "first")
+        assert held.reached.wait(10)
+        with pytest.raises(errors.TurnInProgress) as caught:
+            engine_on(other).send("a", "second")
+        held.gate.set()
+        assert under_way.result(10).text == "slow"
+    assert other.requests == []
+    assert caught.value.until > 0
+    assert kinds(chat_of("a")) == ["message", "message"]
+
+
+def test_of_sixteen_sends_at_once_one_is_answered(opened, chat_of):
+    held = Held("answer")
+    api = MessagesAPI(held)
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+
+    def send(number: int) -> str:
+        try:
+            return engine.send("a", f"message {number}").text
+        except errors.TurnInProgress:
+            return "in progress"
+
+    with ThreadPoolExecutor(16) as pool:
+        futures = [pool.submit(send, number) for number in range(16)]
+        assert held.reached.wait(10)
+        while sum(future.done() for future in futures) < 15:
+            threading.Event().wait(0.01)
+        held.gate.set()
+        results = sorted(future.result(10) for future in futures)
+    assert results == ["answer"] + ["in progress"] * 15
+    assert len(api.requests) == 1
+    assert kinds(chat_of("a")) == ["message", "message"]
+
+
+def test_a_turn_past_its_time_counts_as_abandoned(engine_on, chat_of):
+    held = Held("too late")
+    with ThreadPoolExecutor() as pool:
+        under_way = pool.submit(engine_on(MessagesAPI(held), turn_timeout=0.05).send, "a", "first")
+        assert held.reached.wait(10)
+        threading.Event().wait(0.06)
+        assert engine_on(MessagesAPI("second reply")).send("a", "second").text == "second reply"
+        held.gate.set()
+        with pytest.raises(errors.OrphanedReply) as caught:
+            under_way.result(10)
+    assert caught.value.reply.text == "too late"
+    assert kinds(chat_of("a")) == ["message", "abandoned", "message", "message", "orphaned"]
+    assert [message["content"] for message in chat_of("a").messages()][:2] == ["first", "second"]
+    assert "too late" not in str(chat_of("a").messages())
+    assert next(iter(chat_of("a").records(4))).message["content"][0]["text"] == "too late"
+
+
+def test_a_reply_that_finds_another_message_is_kept_beside_the_conversation(engine_on, chat_of):
+    def reply(_body):
+        other = chat_of("a")
+        other.append({"role": "user", "content": "from elsewhere"})
+        return "paid for"
+
+    with pytest.raises(errors.OrphanedReply) as caught:
+        engine_on(MessagesAPI(reply)).send("a", "hello")
+    assert caught.value.reply.text == "paid for"
+    assert caught.value.head.end == 3
+    assert kinds(chat_of("a")) == ["message", "message", "orphaned"]
+
+
+def test_a_message_from_another_thread_of_this_process_counts_too(opened):
+    store = opened()
+
+    def reply(_body):
+        engine.history.conversation("a").append({"role": "user", "content": "me too"})
+        return "paid for"
+
+    engine = ChatEngine(MessagesAPI(reply).client(), store, model=MODEL)
+    with pytest.raises(errors.OrphanedReply):
+        engine.send("a", "hello")
+    assert kinds(engine.history.conversation("a")) == ["message", "message", "orphaned"]
+
+
+def test_a_title_set_meanwhile_disturbs_nothing(engine_on, chat_of):
+    def reply(_body):
+        chat_of("a").title = "A title"
+        return "undisturbed"
+
+    assert engine_on(MessagesAPI(reply)).send("a", "hello").text == "undisturbed"
+    assert kinds(chat_of("a")) == ["message", "annotation", "message"]
+    assert chat_of("a").title == "A title"
+
+
+@pytest.mark.parametrize("same_process", [True, False])
+def test_a_late_reply_does_not_bring_a_deleted_conversation_back(opened, same_process):
+    store = opened()
+
+    def reply(_body):
+        elsewhere = store if same_process else opened()
+        assert ChatEngine(api.client(), elsewhere, model=MODEL).history.delete("a").messages == 1
+        return "paid for"
+
+    api = MessagesAPI(reply)
+    with pytest.raises(errors.Conflict) as caught:
+        ChatEngine(api.client(), store, model=MODEL).send("a", "hello")
+    assert caught.value.reply.text == "paid for"
+    assert store.read(ChatEngine(api.client(), store, model=MODEL).history.conversation("a").journal.key) is None
+
+
+def test_a_turn_id_given_twice_sends_once(engine_on, chat_of):
+    api = MessagesAPI()
+    first = engine_on(api).send("a", "hello", turn_id="T1")
+    again = engine_on(api).send("a", "hello", turn_id="T1")
+    assert (again.message, again.position, again.turn) == (first.message, first.position, "T1")
+    assert again.usage == first.usage
+    assert len(api.requests) == 1
+    with pytest.raises(errors.TurnMismatch):
+        engine_on(api).send("a", "something else", turn_id="T1")
+    assert len(api.requests) == 1
+    assert kinds(chat_of("a")) == ["message", "message"]
+
+
+def test_a_turn_id_that_failed_is_sent_again_without_a_second_message(engine_on, chat_of):
+    api = MessagesAPI([Failure(500), "now"])
+    with pytest.raises(anthropic.InternalServerError):
+        engine_on(api).send("a", "hello", turn_id="T1")
+    assert engine_on(api).send("a", "hello", turn_id="T1").text == "now"
+    assert kinds(chat_of("a")) == ["message", "abandoned", "opened", "message"]
+    assert len(chat_of("a").messages()) == 2
+
+
+def test_a_turn_that_another_process_left_open_can_be_abandoned_and_resumed(engine_on, chat_of):
+    held = Held("never seen")
+    with ThreadPoolExecutor() as pool:
+        under_way = pool.submit(engine_on(MessagesAPI(held)).send, "a", "hello")
+        assert held.reached.wait(10)
+        engine = engine_on(MessagesAPI("resumed"))
+        with pytest.raises(errors.TurnInProgress):
+            engine.resume("a")
+        assert engine.abandon("a") is True
+        assert engine.abandon("a") is False
+        assert engine.resume("a").text == "resumed"
+        held.gate.set()
+        with pytest.raises(errors.OrphanedReply):
+            under_way.result(10)
+    assert [message["role"] for message in chat_of("a").messages()] == ["user", "assistant"]
+
+
+def test_a_paused_turn_goes_on_by_itself(engine_on, chat_of):
+    search = {"type": "server_tool_use", "id": "srvtoolu_01", "name": "web_search", "input": {"query": "x"}}
+    found = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_01", "content": []}
+    paused = Reply(content=[{"type": "text", "text": "Let me look."}, search], stop_reason="pause_turn")
+    done = Reply(content=[found, {"type": "text", "text": "Here it is."}])
+    api = MessagesAPI([paused, done])
+    tools = [{"type": "web_search_20250305", "name": "web_search"}]
+    answered = engine_on(api, tools=tools).send("a", "look it up")
+    assert answered.text == "Here it is."
+    assert [message["role"] for message in api.requests[1].body["messages"]] == ["user", "assistant"]
+    assert [message["role"] for message in chat_of("a").messages()] == ["user", "assistant", "assistant"]
+    assert chat_of("a").summary.turn is None
+
+
+def test_a_refused_turn_is_not_sent_again(engine_on, chat_of):
+    api = MessagesAPI([Reply(content=[], stop_reason="refusal"), "gladly"])
+    engine = engine_on(api)
+    assert engine.send("a", "something bad").stop_reason == "refusal"
+    assert engine.send("a", "something good").text == "gladly"
+    assert api.requests[1].body["messages"] == [{"role": "user", "content": "something good"}]
+    assert kinds(chat_of("a")) == ["message"] * 4
+
+
+def test_tools_are_handed_to_the_caller(engine_on, chat_of):
+    calls = [{"type": "tool_use", "id": f"toolu_{n}", "name": "weather", "input": {"day": n}} for n in (1, 2)]
+    api = MessagesAPI([calls, "sunny"])
+    engine = engine_on(api, tools=[TOOL])
+    answered = engine.send("a", "the weather?")
+    assert answered.stop_reason == "tool_use"
+    assert [(call["id"], call["input"]) for call in answered.tool_calls] == [("toolu_1", {"day": 1}), ("toolu_2", {"day": 2})]
+    results = [{"type": "tool_result", "tool_use_id": call["id"], "content": "sun"} for call in answered.tool_calls]
+    assert engine.send("a", results).text == "sunny"
+    api.assert_extends()
+
+
+def test_unanswered_tool_calls_do_not_block_the_conversation(engine_on, chat_of):
+    api = MessagesAPI([[{"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}], "never mind"])
+    engine = engine_on(api, tools=[TOOL])
+    engine.send("a", "the weather?")
+    assert engine.send("a", "forget it").text == "never mind"
+    result, words = api.requests[1].body["messages"][2]["content"]
+    assert (result["tool_use_id"], result["is_error"]) == ("toolu_1", True)
+    assert words == {"type": "text", "text": "forget it"}
+
+
+def test_bad_content_is_refused_before_anything_is_stored(engine_on, chat_of):
+    api = MessagesAPI()
+    for content in (None, 3, [3], [{"text": "no type"}], {"type": "text", "text": "not in a list"}):
+        with pytest.raises(errors.InvalidInput):
+            engine_on(api).send("a", content)
+    assert api.requests == []
+    assert kinds(chat_of("a")) == []
+
+
+def test_no_client_is_built_and_any_with_messages_will_do():
+    api = MessagesAPI("hi")
+    engine = ChatEngine(api.client().beta, open_store("memory:"), model=MODEL)
+    assert engine.send("a", "hello").text == "hi"

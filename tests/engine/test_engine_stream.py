@@ -1,0 +1,145 @@
+"""Streaming, and every way in which a stream can break."""
+
+from __future__ import annotations
+
+import anthropic
+import httpx2
+import pytest
+
+from chathistory import ChatEngine, errors
+from chathistory.testing import MessagesAPI
+from chathistory.testing.standin import Cut, Drop, ErrorEvent, Failure, Held, Reply, Reset
+
+TEXT = "one two three"
+CALL = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Basel"}}
+
+
+def kinds(chat) -> list[str]:
+    return [entry.kind for entry in chat.records()]
+
+
+def test_text_comes_in_pieces_and_the_whole_is_saved(engine_on, chat_of):
+    api = MessagesAPI(TEXT)
+    with engine_on(api).stream("a", "hello") as stream:
+        pieces = list(stream)
+        assert stream.reply.text == TEXT
+    assert "".join(pieces) == TEXT
+    assert len(pieces) > 1
+    assert kinds(chat_of("a")) == ["message", "message"]
+    assert list(chat_of("a").records())[1].data["request_id"].startswith("req_")
+
+
+def test_a_streamed_turn_is_stored_as_one_that_was_not(engine_on, chat_of):
+    content = [{"type": "thinking", "thinking": "", "signature": ""}, {"type": "text", "text": TEXT}, CALL]
+    tools = [{"name": "weather", "input_schema": {"type": "object"}}]
+    engine = engine_on(MessagesAPI(content), tools=tools)
+    whole = engine.send("a", "hello")
+    with engine.stream("b", "hello") as stream:
+        streamed = stream.reply
+    assert streamed.message == whole.message
+    assert streamed.response.keys() == whole.response.keys()
+
+
+def test_nothing_happens_before_the_block_is_entered(engine_on, chat_of):
+    engine_on(MessagesAPI(TEXT)).stream("a", "hello")
+    assert kinds(chat_of("a")) == []
+
+
+def test_a_turn_id_given_twice_streams_the_stored_reply(engine_on):
+    api = MessagesAPI(TEXT)
+    for _ in range(2):
+        with engine_on(api).stream("a", "hello", turn_id="T") as stream:
+            assert "".join(stream) == TEXT
+            assert stream.reply.text == TEXT
+    assert len(api.requests) == 1
+
+
+def test_leaving_early_keeps_what_came_beside_the_conversation(engine_on, chat_of):
+    engine = engine_on(MessagesAPI(TEXT))
+    with engine.stream("a", "hello") as stream:
+        next(iter(stream))
+    assert kinds(chat_of("a")) == ["message", "interrupted"]
+    kept = list(chat_of("a").records())[1]
+    assert kept.message["content"][0]["text"] == "one "
+    assert chat_of("a").messages() == [{"role": "user", "content": "hello"}]
+    with engine.stream_resumed("a") as stream:
+        assert stream.reply.text == TEXT
+    with pytest.raises(errors.TurnError), engine.stream_resumed("a"):
+        pass
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("the caller's own")])
+def test_an_error_of_the_caller_passes_through_and_the_turn_is_closed(engine_on, chat_of, error):
+    with pytest.raises(type(error)) as caught, engine_on(MessagesAPI(TEXT)).stream("a", "hello") as stream:
+        for _ in stream:
+            raise error
+    assert caught.value is error
+    assert "saved" in error.__notes__[0]
+    assert kinds(chat_of("a")) == ["message", "interrupted"]
+    assert chat_of("a").summary.turn is None
+
+
+EVENTS = 9  # message_start, ping, content_block_start, 3 deltas, content_block_stop, message_delta, message_stop
+BREAKS = {
+    "clean end": (Cut, errors.IncompleteReply),
+    "connection closed": (Drop, httpx2.RemoteProtocolError),
+    "connection reset": (Reset, httpx2.ReadError),
+    "error event": (ErrorEvent, anthropic.APIStatusError),
+}
+
+
+@pytest.mark.parametrize("after", range(EVENTS))
+@pytest.mark.parametrize("how", BREAKS)
+def test_a_broken_stream_is_never_a_reply(engine_on, chat_of, how, after):
+    breaking, expected = BREAKS[how]
+    api = MessagesAPI([breaking(TEXT, after), "whole"])
+    engine = engine_on(api)
+    with pytest.raises(expected), engine.stream("a", "hello") as stream:
+        list(stream)
+    came = after > 3  # a piece of text
+    assert kinds(chat_of("a")) == ["message", "interrupted" if came else "abandoned"]
+    assert chat_of("a").messages() == [{"role": "user", "content": "hello"}]
+    assert chat_of("a").summary.turn is None
+    assert engine.resume("a").text == "whole"
+    api.assert_extends()
+
+
+def test_half_a_tool_call_is_not_kept(engine_on, chat_of):
+    tools = [{"name": "weather", "input_schema": {"type": "object"}}]
+    engine = engine_on(MessagesAPI(Cut([{"type": "text", "text": "Let me see."}, CALL], after=7)), tools=tools)
+    with pytest.raises(errors.IncompleteReply), engine.stream("a", "hello") as stream:
+        list(stream)
+    kept = list(chat_of("a").records())[1]
+    assert [block["type"] for block in kept.message["content"]] == ["text"]
+
+
+def test_an_error_before_the_stream_closes_the_turn(engine_on, chat_of):
+    with pytest.raises(anthropic.RateLimitError), engine_on(MessagesAPI(Failure(429))).stream("a", "hello") as stream:
+        list(stream)
+    assert kinds(chat_of("a")) == ["message", "abandoned"]
+
+
+def test_a_paused_stream_goes_on(engine_on, chat_of):
+    use = {"type": "server_tool_use", "id": "srvtoolu_01", "name": "web_search", "input": {"query": "x"}}
+    result = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_01", "content": []}
+    paused = Reply(content=[{"type": "text", "text": "Let me look. "}, use], stop_reason="pause_turn")
+    api = MessagesAPI([paused, Reply(content=[result, {"type": "text", "text": "Found."}])])
+    tools = [{"type": "web_search_20250305", "name": "web_search"}]
+    with engine_on(api, tools=tools).stream("a", "look") as stream:
+        assert "".join(stream) == "Let me look. Found."
+    assert kinds(chat_of("a")) == ["message"] * 3
+
+
+def test_breaks_over_a_real_socket(opened, chat_of):
+    answers = [Cut(TEXT, 5), Reset(TEXT, 5), ErrorEvent(TEXT, 5), Held(TEXT, after=5)]
+    expected = [errors.IncompleteReply, httpx2.TransportError, anthropic.APIStatusError, httpx2.ReadTimeout]
+    api = MessagesAPI(answers)
+    with api.serve() as url:
+        client = anthropic.Anthropic(base_url=url, api_key="x", max_retries=0, timeout=0.5)
+        engine = ChatEngine(client, opened(), model="claude-sonnet-5-5")
+        for error in expected:
+            with pytest.raises(error), engine.stream("a", "hello") as stream:
+                list(stream)
+        answers[3].gate.set()
+        client.close()
+    assert kinds(chat_of("a")) == ["message", "interrupted"] * 4
