@@ -74,12 +74,15 @@ class AsyncChatEngine:
     ) -> AsyncReplyStream:
         """See `ChatEngine.stream`; use it with `async with`."""
         journal = self._journal(scope, id)
-        return AsyncReplyStream(self, lambda: begin(journal, content, turn_id=turn_id, timeout=self._timeout))
+        return self._stream(lambda: begin(journal, content, turn_id=turn_id, timeout=self._timeout))
 
     def stream_resumed(self, id: str, *, scope: str = "default") -> AsyncReplyStream:
         """See `ChatEngine.stream_resumed`."""
         journal = self._journal(scope, id)
-        return AsyncReplyStream(self, lambda: resumable(resume(journal, timeout=self._timeout)))
+        return self._stream(lambda: resumable(resume(journal, timeout=self._timeout)))
+
+    def _stream(self, opening: Callable[[], Turn]) -> AsyncReplyStream:
+        return AsyncReplyStream(self.history, self._api, self._request, opening)
 
     async def close(self) -> None:
         """End the threads of a history that this engine made; client and store stay open."""
@@ -121,11 +124,10 @@ class AsyncChatEngine:
 class AsyncReplyStream:
     """A reply as it comes, for asyncio: see `ReplyStream`. `await stream.reply()` is the whole."""
 
-    def __init__(self, engine: AsyncChatEngine, opening: Callable[[], Turn]) -> None:
-        self._run = engine.history.run
-        self._history = engine.history
-        self._api = engine._api  # noqa: SLF001  # of this module
-        self._request = engine._request  # noqa: SLF001
+    def __init__(self, history: AsyncHistory, api: Any, request: Request, opening: Callable[[], Turn]) -> None:
+        self._history = history
+        self._api = api
+        self._request = request
         self._opening = opening
         self._progress = Progress()
         self._reply: Reply | None = None
@@ -155,7 +157,7 @@ class AsyncReplyStream:
         finally:
             if self._open:
                 partial = self._progress.partial()
-                await _landed(self._run(self._turn.broke_off, error or GeneratorExit(), partial))
+                await _landed(self._history.run(self._turn.broke_off, error or GeneratorExit(), partial))
 
     async def _all(self) -> AsyncGenerator[str]:
         if self._turn.answered:
@@ -177,7 +179,7 @@ class AsyncReplyStream:
             self._progress.check_ended()
         try:
             response = await stream.get_final_message()
-            await self._end(await _landed(self._run(self._turn.finish, response, request_id=stream.request_id)))
+            await self._end(await _landed(self._history.run(self._turn.finish, response, request_id=stream.request_id)))
         except Conflict:
             self._open = False  # the turn is not ours any more, and the reply is kept
             raise
@@ -186,7 +188,7 @@ class AsyncReplyStream:
         self._reply = reply
         self._open = reply.stop_reason == "pause_turn"
         if self._open:
-            await self._run(self._turn.go_on)
+            await self._history.run(self._turn.go_on)
 
 
 async def _opened(history: AsyncHistory, opening: Callable[[], T]) -> T:

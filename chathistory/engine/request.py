@@ -39,7 +39,12 @@ class Request:
 
     def arguments(self, messages: list[Message]) -> dict[str, Any]:
         """Return the arguments of `create` or `stream` for these messages."""
-        given = {"model": self.model, "max_tokens": self.max_tokens, "system": self.system, "tools": self.tools}
+        given: dict[str, Any] = {
+            "model": self.model,
+            "max_tokens": self.max_tokens,
+            "system": self.system,
+            "tools": self.tools,
+        }
         arguments = {name: value for name, value in given.items() if value is not None}
         if self.cache:
             arguments["cache_control"] = {"type": "ephemeral"}

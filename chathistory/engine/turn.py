@@ -117,13 +117,15 @@ def begin(journal: Journal, content: Any, *, turn_id: str | None, timeout: float
     """
     entry = message_entry({"role": "user", "content": content}, turn=turn_id or fresh_token())
     for _ in range(_ATTEMPTS):
-        with journal.lock:
-            head, entries = _loaded(journal)
-            try:
-                return _again(journal, head, entries, entry, timeout) or _opened(journal, head, entries, entry, timeout)
-            except Conflict as conflict:
-                lost = conflict  # somebody wrote between our look and our append: look again
-    raise lost
+        with contextlib.suppress(Conflict):  # somebody wrote between our look and our append: look again
+            return _begun(journal, entry, timeout)
+    return _begun(journal, entry, timeout)
+
+
+def _begun(journal: Journal, entry: Entry, timeout: float) -> Turn:
+    with journal.lock:
+        head, entries = _loaded(journal)
+        return _again(journal, head, entries, entry, timeout) or _opened(journal, head, entries, entry, timeout)
 
 
 def resume(journal: Journal, *, timeout: float) -> Turn | None:

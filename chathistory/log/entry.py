@@ -93,13 +93,17 @@ def decode(record: Record, key: Key) -> Entry:
     )
 
 
+_READABLE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
+_ESCAPED = json.JSONEncoder(ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":"))
+
+
 def to_json(value: Any) -> str:
     """Return one line of JSON that gives back `value` exactly; readable, unless it holds lone surrogates."""
     try:
-        text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = _READABLE.encode(value)
         text.encode()
     except UnicodeEncodeError:
-        return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+        return _ESCAPED.encode(value)
     except RecursionError:
         msg = "what is to be stored is nested too deeply"
         raise InvalidInput(msg) from None

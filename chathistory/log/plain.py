@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from chathistory.errors import InvalidInput
@@ -18,44 +18,89 @@ __all__ = ["plain"]
 DEEPEST = 200
 
 
-def plain(value: Any, path: str = "message", depth: int = 0) -> Any:
+class _RefusedError(Exception):
+    """A value that cannot be stored; collects its path on the way up, so that the usual case builds none."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        self.path: list[str] = []
+
+
+def plain(value: Any, name: str = "message") -> Any:
     """Return a deep copy of `value` made of dict, list, str, int, float, bool and None.
 
     Objects of the Anthropic SDK become their dicts, as received; a tuple becomes a list. Raises `InvalidInput` that
     names the field, such as "message.content[2].input.size".
     """
-    if value is None or value is True or value is False:
+    try:
+        return _copied(value, DEEPEST)
+    except _RefusedError as refused:
+        path = "".join(reversed(refused.path[-8:]))
+        msg = f"{name}{path}: {refused.reason}"
+        raise InvalidInput(msg) from None
+
+
+def _copied(value: Any, depth: int) -> Any:
+    kind = type(value)
+    if kind is str or kind is bool or value is None:
         return value
+    if kind is int or kind is float:
+        return _number(value)
+    if depth == 0:
+        raise _RefusedError(f"nested more than {DEEPEST} levels deep")
+    if isinstance(value, Mapping):
+        return _object(value.items(), depth - 1)
+    if isinstance(value, (list, tuple)):
+        return _array(value, depth - 1)
+    return _converted(value, depth - 1)
+
+
+def _object(items: Iterable[tuple[Any, Any]], depth: int) -> dict[str, Any]:
+    copy: dict[str, Any] = {}
+    name: Any = None
+    try:
+        for name, value in items:
+            copy[name if type(name) is str else _key(name)] = _copied(value, depth)
+    except _RefusedError as refused:
+        refused.path.append(f".{name}" if isinstance(name, str) else "")
+        raise
+    return copy
+
+
+def _array(values: Iterable[Any], depth: int) -> list[Any]:
+    copy: list[Any] = []
+    try:
+        for value in values:
+            copy.append(_copied(value, depth))  # noqa: PERF401  # its length tells where one is refused
+    except _RefusedError as refused:
+        refused.path.append(f"[{len(copy)}]")
+        raise
+    return copy
+
+
+def _converted(value: Any, depth: int) -> Any:
+    """Convert the kinds that are rare: subclasses of the plain ones, and objects of the SDK."""
     if isinstance(value, str):
         return str(value)
     if isinstance(value, (int, float)):
-        return _number(value, path)
-    if depth == DEEPEST:
-        msg = f"{path[:80]}...: nested more than {DEEPEST} levels deep"
-        raise InvalidInput(msg)
-    if isinstance(value, Mapping):
-        return {_key(key, path): plain(item, f"{path}.{key}", depth + 1) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+        return _number(value)
     if callable(getattr(value, "to_dict", None)):
-        return plain(value.to_dict(mode="json", warnings=False), path, depth + 1)
-    msg = f"{path}: a {type(value).__name__} cannot be stored as JSON"
-    raise InvalidInput(msg)
+        return _copied(value.to_dict(mode="json", warnings=False), depth)
+    raise _RefusedError(f"a {type(value).__name__} cannot be stored as JSON")
 
 
-def _number(value: float, path: str) -> float:
-    if isinstance(value, float) and not math.isfinite(value):
-        msg = f"{path}: NaN and infinities are not JSON"
-        raise InvalidInput(msg)
+def _number(value: float) -> float:
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise _RefusedError("NaN and infinities are not JSON")
+        return value
     limit = sys.get_int_max_str_digits()
-    if isinstance(value, int) and limit and value.bit_length() > limit * 3:  # 3 bits a digit errs on the safe side
-        msg = f"{path}: an integer of more than {limit * 9 // 10} digits cannot be read back"
-        raise InvalidInput(msg)
+    if limit and value.bit_length() > limit * 3:  # 3 bits a digit errs on the safe side
+        raise _RefusedError(f"an integer of more than {limit * 9 // 10} digits cannot be read back")
     return value
 
 
-def _key(key: Any, path: str) -> str:
-    if isinstance(key, str):
-        return str(key)
-    msg = f"{path}: the keys of a JSON object are text, not {type(key).__name__}"
-    raise InvalidInput(msg)
+def _key(name: Any) -> str:
+    if isinstance(name, str):
+        return str(name)
+    raise _RefusedError(f"the keys of a JSON object are text, not {type(name).__name__}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from chathistory.content import text_of
@@ -31,9 +31,9 @@ class OpenTurn:
     until: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Summary:
-    """The state of a conversation.
+    """The state of a conversation; a copy of the caller's own.
 
     born: a token that tells this conversation from another one made later under the same key.
     created: microseconds since 1970 UTC. messages: how many the view goes through, before any repair.
@@ -58,12 +58,17 @@ class Summary:
 
     def encode(self) -> str:
         """Return the line for `Stamp.info`. Raises `InvalidInput` if title, tags and metadata make it too large."""
-        values = {name: value for name, value in asdict(self).items() if value not in (None, {}, ())}
+        values = {name: value for name in _FIELDS if (value := getattr(self, name)) not in (None, {}, ())}
+        if self.turn:
+            values["turn"] = {"id": self.turn.id, "position": self.turn.position, "until": self.turn.until}
         line = to_json({"v": FORMAT} | values)
         if len(line) > LONGEST_INFO:
             msg = f"title, tags and metadata take {len(line)} characters; at most {LONGEST_INFO} are kept"
             raise InvalidInput(msg)
         return line
+
+
+_FIELDS = [each.name for each in fields(Summary)]
 
 
 def summary_of(head: Head) -> Summary:
@@ -81,13 +86,14 @@ def summary_of(head: Head) -> Summary:
 
 
 def folded(summary: Summary | None, entries: Iterable[Entry], end: int) -> Summary:
-    """Return the summary after `entries`, stored from position `end` on; None: of a new conversation."""
+    """Fold `entries`, stored from position `end` on, into `summary` (None: of a new conversation), and return it."""
     for position, entry in enumerate(entries, end):
         if summary is None:
             summary = Summary(born=entry.id, created=entry.at)
-        change = _CHANGES.get(entry.kind)
-        summary = change(summary, entry, position) if change else summary
-        summary = _closed(summary, entry) if entry.kind in _CLOSING else summary
+        if entry.kind in _CHANGES:
+            _CHANGES[entry.kind](summary, entry, position)
+        if entry.kind in _CLOSING:
+            _close(summary, entry)
     assert summary is not None  # noqa: S101  # an append has at least one entry
     return summary
 
@@ -95,54 +101,53 @@ def folded(summary: Summary | None, entries: Iterable[Entry], end: int) -> Summa
 _CLOSING = frozenset({"abandoned", "interrupted", "orphaned", "rewind"})
 
 
-def _closed(summary: Summary, entry: Entry) -> Summary:
-    ends = summary.turn is not None and (entry.kind == "rewind" or entry.turn in (None, summary.turn.id))
-    return replace(summary, turn=None) if ends else summary
+def _close(summary: Summary, entry: Entry) -> None:
+    if summary.turn is not None and (entry.kind == "rewind" or entry.turn in (None, summary.turn.id)):
+        summary.turn = None
 
 
-def _message(summary: Summary, entry: Entry, position: int) -> Summary:
+def _message(summary: Summary, entry: Entry, position: int) -> None:
     message = entry.message or {}
-    summary = replace(summary, messages=summary.messages + 1)
+    summary.messages += 1
     if message["role"] == "assistant":
-        paused = entry.data.get("response", {}).get("stop_reason") == "pause_turn"
-        summary = _paid(summary, entry, position)
-        return summary if paused else _closed(summary, entry)
+        _paid(summary, entry, position)
+        if entry.data.get("response", {}).get("stop_reason") != "pause_turn":
+            _close(summary, entry)
+        return
     if "until" in entry.data:
-        summary = _opened(summary, entry, position)
+        _opened(summary, entry, position)
     if summary.preview is None and message["role"] == "user":
-        words = " ".join(text_of(message)[: 4 * _PREVIEW].split())[:_PREVIEW]
-        summary = replace(summary, preview=words or None)
-    return summary
+        summary.preview = " ".join(text_of(message)[: 4 * _PREVIEW].split())[:_PREVIEW] or None
 
 
-def _opened(summary: Summary, entry: Entry, position: int) -> Summary:
-    return replace(summary, turn=OpenTurn(entry.turn or entry.id, position, entry.data["until"]))
+def _opened(summary: Summary, entry: Entry, position: int) -> None:
+    summary.turn = OpenTurn(entry.turn or entry.id, position, entry.data["until"])
 
 
-def _paid(summary: Summary, entry: Entry, _position: int) -> Summary:
+def _paid(summary: Summary, entry: Entry, _position: int) -> None:
     response = entry.data.get("response", {})
-    usage = dict(summary.usage)
     for name, count in (response.get("usage") or {}).items():
         if type(count) is int:
-            usage[name] = usage.get(name, 0) + count
-    return replace(summary, usage=usage, model=response.get("model") or summary.model)
+            summary.usage[name] = summary.usage.get(name, 0) + count
+    summary.model = response.get("model") or summary.model
 
 
-def _annotation(summary: Summary, entry: Entry, _position: int) -> Summary:
-    changes: dict[str, Any] = {name: entry.data[name] for name in ("title", "metadata") if name in entry.data}
-    if "tags" in entry.data:
-        changes["tags"] = tuple(entry.data["tags"])
-    return replace(summary, **changes)
+def _annotation(summary: Summary, entry: Entry, _position: int) -> None:
+    summary.title = entry.data.get("title", summary.title)
+    summary.tags = tuple(entry.data.get("tags", summary.tags))
+    summary.metadata = entry.data.get("metadata", summary.metadata)
 
 
-def _rewind(summary: Summary, entry: Entry, position: int) -> Summary:
-    return replace(summary, path=position, messages=entry.data["messages"])
+def _rewind(summary: Summary, entry: Entry, position: int) -> None:
+    summary.path = position
+    summary.messages = entry.data["messages"]
 
 
-def _snapshot(summary: Summary, entry: Entry, position: int) -> Summary:
-    forgot = entry.data["messages"] < summary.messages
-    summary = replace(summary, path=position, messages=entry.data["messages"], preview=None)
-    return replace(summary, thinking_from=position) if forgot else summary
+def _snapshot(summary: Summary, entry: Entry, position: int) -> None:
+    if entry.data["messages"] < summary.messages:
+        summary.thinking_from = position
+    summary.preview = None
+    _rewind(summary, entry, position)
 
 
 _CHANGES = {

@@ -280,7 +280,10 @@ def test_tools_are_handed_to_the_caller(engine_on, chat_of):
     engine = engine_on(api, tools=[TOOL])
     answered = engine.send("a", "the weather?")
     assert answered.stop_reason == "tool_use"
-    assert [(call["id"], call["input"]) for call in answered.tool_calls] == [("toolu_1", {"day": 1}), ("toolu_2", {"day": 2})]
+    assert [(call["id"], call["input"]) for call in answered.tool_calls] == [
+        ("toolu_1", {"day": 1}),
+        ("toolu_2", {"day": 2}),
+    ]
     results = [{"type": "tool_result", "tool_use_id": call["id"], "content": "sun"} for call in answered.tool_calls]
     assert engine.send("a", results).text == "sunny"
     api.assert_extends()
