@@ -253,15 +253,22 @@ def _line_size(name: str, line: object) -> int:
     if not isinstance(line, str):
         msg = f"{name} must be text, not {type(line).__name__}"
         raise InvalidInput(msg)
-    try:
-        encoded = line.encode()
-    except UnicodeEncodeError:
+    encoded = _encoded(line)
+    if encoded is None:
         msg = f"{name} holds a lone surrogate"
-        raise InvalidInput(msg) from None  # the cause would quote the text
+        raise InvalidInput(msg)
     if len(encoded.translate(None, _CONTROLS)) != len(encoded):
         msg = f"{name} must be one line without control characters"
         raise InvalidInput(msg)
     return len(encoded)
+
+
+def _encoded(line: str) -> bytes | None:
+    """Return the UTF-8 of a line, or None: an error raised in the handler would carry the text in its context."""
+    try:
+        return line.encode()
+    except UnicodeEncodeError:
+        return None
 
 
 _CONTROLS = bytes(range(0x20))  # C-speed over 30 MB, which a set or a loop is not

@@ -78,8 +78,9 @@ class StoreURL:
         try:
             return option.parse(self.options[name])
         except (ValueError, TypeError) as error:
-            msg = f"{self.scheme}: option {name!r} is wrong: {error}"
-            raise ConfigError(msg) from None  # the cause may quote a secret
+            due = str(error)
+        msg = f"{self.scheme}: option {name!r} is wrong: {due}"  # not raised above: the context may hold a secret
+        raise ConfigError(msg)
 
     def __str__(self) -> str:
         location = _USERINFO.sub("//***@", self.location)

@@ -73,16 +73,23 @@ _FIELDS = [each.name for each in fields(Summary)]
 
 def summary_of(head: Head) -> Summary:
     """Return the summary in a head. Raises `CorruptRecord` or `UnsupportedRecord` if it is not one of this version."""
+    values = _values(head.stamp.info)
+    if values is None or "v" not in values:
+        raise CorruptRecord(head.key, None, "its info is not a summary")
+    version = values.pop("v")
+    if version != FORMAT:
+        raise UnsupportedRecord(head.key, head.end, version)
+    turn, tags = values.pop("turn", None), tuple(values.pop("tags", ()))
+    return Summary(**values, tags=tags, turn=OpenTurn(**turn) if turn else None)
+
+
+def _values(info: str) -> dict[str, Any] | None:
+    """Return the JSON object of an info, or None: an error raised in the handler would carry the text in its context."""
     try:
-        values = json.loads(head.stamp.info)
-        version = values.pop("v")
-        if version == FORMAT:
-            turn = values.pop("turn", None)
-            tags = tuple(values.pop("tags", ()))
-            return Summary(**values, tags=tags, turn=OpenTurn(**turn) if turn else None)
-    except (ValueError, TypeError, AttributeError, KeyError):
-        raise CorruptRecord(head.key, None, "its info is not a summary") from None
-    raise UnsupportedRecord(head.key, head.end, version)
+        values = json.loads(info)
+    except ValueError:
+        return None
+    return values if isinstance(values, dict) else None
 
 
 def folded(summary: Summary | None, entries: Iterable[Entry], end: int) -> Summary:

@@ -1,0 +1,156 @@
+"""Guarantee 1, atomic: a batch is stored wholly or not at all, at consecutive positions."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chathistory.errors import InvalidInput
+from chathistory.store import Head, HistoryStore, Stamp
+from chathistory.testing.contract.base import Contract, applies
+from chathistory.testing.contract.looking import bodies_of, contents, head_of, records_of
+from chathistory.testing.contract.samples import KEY, created, grown, lines, stamp
+
+__all__ = ["Atomic"]
+
+_BAD_BATCHES: dict[str, Any] = {
+    "no body": [],
+    "no body in a tuple": (),
+    "a lone string": "abc",
+    "an empty string": "",
+    "a line break": ["a", "b\nc", "d"],
+    "a line break at the end": ["a", "b", "c\n"],
+    "a carriage return": ["a", "b\rc", "d"],
+    "a NUL": ["a", "b\0c", "d"],
+    "a tab": ["a", "b\tc", "d"],
+    "a separator of records": ["a", "b\x1ec", "d"],
+    "a lone surrogate": ["a", "b\ud800c", "d"],
+    "a swapped pair": ["a", "b\udc00\ud800c", "d"],
+    "bytes": ["a", b"b", "d"],
+    "None": ["a", None, "d"],
+    "a dict": ["a", {"b": 1}, "d"],
+    "a bad last body": ["a", "b", "c\0"],
+}
+
+_GOOD = Stamp("version", 1)
+_BAD_STAMPS: dict[str, Stamp] = {
+    "an empty version": replace(_GOOD, version=""),
+    "a version of 33 characters": replace(_GOOD, version="v" * 33),
+    "a version beyond ASCII": replace(_GOOD, version="é"),
+    "a version with a line break": replace(_GOOD, version="a\nb"),
+    "a version with a NUL": replace(_GOOD, version="a\0"),
+    "a time before 1970": replace(_GOOD, updated=-1),
+    "an info of two lines": replace(_GOOD, info="a\nb"),
+    "an info with a NUL": replace(_GOOD, info="a\0"),
+    "an info with a lone surrogate": replace(_GOOD, info="\udfff"),
+}
+
+_TESTABLE = 64_000_000
+"""Bytes that a test may hold at once; a limit above it is left to the core's own tests."""
+
+
+class Atomic(Contract):
+    """A batch is stored wholly or not at all."""
+
+    def test_the_store_is_empty_at_first(self, store: HistoryStore) -> None:
+        assert list(store.keys()) == [], "the fixture `store` must yield an empty store"
+
+    @pytest.mark.parametrize("count", [1, 2, 100])
+    def test_a_batch_is_stored_at_consecutive_positions(self, store: HistoryStore, count: int) -> None:
+        given = stamp(info="info")
+        head = store.append(KEY, lines(count), after=None, stamp=given)
+        assert head == Head(KEY, 0, count, given)
+        records = records_of(store, KEY)
+        assert [record.position for record in records] == list(range(count))
+        assert [record.body for record in records] == lines(count)
+
+    def test_a_batch_follows_the_one_before(self, store: HistoryStore) -> None:
+        head = created(store, count=2)
+        for count in (1, 3, 2):
+            grown_head = grown(store, head, count)
+            assert (grown_head.start, grown_head.end) == (0, head.end + count)
+            assert head_of(store, KEY) == grown_head
+            head = grown_head
+        assert bodies_of(store, KEY) == lines(8)
+
+    def test_a_batch_may_be_a_tuple(self, store: HistoryStore) -> None:
+        store.append(KEY, tuple(lines(2)), after=None, stamp=stamp())
+        assert bodies_of(store, KEY) == lines(2)
+
+    @pytest.mark.parametrize("bad", _BAD_BATCHES.values(), ids=_BAD_BATCHES)
+    def test_a_refused_batch_makes_no_conversation(self, store: HistoryStore, bad: Any) -> None:
+        with pytest.raises(InvalidInput):
+            store.append(KEY, bad, after=None, stamp=stamp())
+        assert contents(store) == {}
+        assert store.read(KEY) is None
+
+    @pytest.mark.parametrize("bad", _BAD_BATCHES.values(), ids=_BAD_BATCHES)
+    def test_a_refused_batch_changes_nothing(self, store: HistoryStore, bad: Any) -> None:
+        head = created(store, count=2)
+        before = contents(store)
+        with pytest.raises(InvalidInput):
+            store.append(KEY, bad, after=head, stamp=stamp())
+        assert contents(store) == before
+        assert grown(store, head).end == head.end + 1, "the head from before the refusal is still the present one"
+
+    @pytest.mark.parametrize("bad", _BAD_STAMPS.values(), ids=_BAD_STAMPS)
+    def test_a_refused_stamp_changes_nothing(self, store: HistoryStore, bad: Stamp) -> None:
+        with pytest.raises(InvalidInput):
+            store.append(KEY, lines(1), after=None, stamp=bad)
+        assert contents(store) == {}
+        head = created(store)
+        before = contents(store)
+        with pytest.raises(InvalidInput):
+            store.append(KEY, lines(1), after=head, stamp=bad)
+        assert contents(store) == before
+
+    def test_a_negative_first_is_refused(self, store: HistoryStore) -> None:
+        with pytest.raises(InvalidInput):
+            store.append(KEY, lines(1), after=None, stamp=stamp(), first=-1)
+        assert contents(store) == {}
+
+    def test_a_body_above_the_limit_is_refused(self, store: HistoryStore) -> None:
+        limit = store.traits.largest_record
+        applies(limit is not None and limit <= _TESTABLE, "no largest_record that a test could exceed")
+        assert limit is not None
+        self._limited(store, [_filled(limit)], ["a", _filled(limit + 1)])
+
+    def test_a_batch_above_the_limit_is_refused(self, store: HistoryStore) -> None:
+        limit = store.traits.largest_batch
+        applies(limit is not None and limit <= _TESTABLE, "no largest_batch that a test could exceed")
+        assert limit is not None
+        one = min(limit, store.traits.largest_record or limit)
+        fitting = [_filled(one)] * (limit // one) + [_filled(limit % one)]
+        self._limited(store, fitting, [*fitting, "a"])
+
+    def _limited(self, store: HistoryStore, fitting: list[str], exceeding: list[str]) -> None:
+        with pytest.raises(InvalidInput):
+            store.append(KEY, exceeding, after=None, stamp=stamp())
+        assert contents(store) == {}
+        store.append(KEY, fitting, after=None, stamp=stamp())
+        assert bodies_of(store, KEY) == fitting, "what just fits the limit was not kept"
+
+    def test_the_list_of_the_caller_stays_the_callers(self, store: HistoryStore) -> None:
+        batch = lines(2)
+        store.append(KEY, batch, after=None, stamp=stamp())
+        assert batch == lines(2), "append changed the list that it was given"
+        batch[0] = "changed"
+        batch.append("added")
+        assert bodies_of(store, KEY) == lines(2), "the store kept the caller's own list"
+
+    def test_what_was_read_stays_the_stores(self, store: HistoryStore) -> None:
+        created(store, count=2)
+        run = store.read(KEY)
+        assert run is not None
+        records: Any = run.records
+        with suppress(AttributeError, TypeError):  # a sequence that cannot be changed is as good
+            records.clear()
+        assert bodies_of(store, KEY) == lines(2), "the store gave away a list of its own"
+
+
+def _filled(size: int) -> str:
+    """Return a line of `size` bytes; two bytes a character, for limits count bytes."""
+    return "é" * (size // 2) + "x" * (size % 2)

@@ -1,0 +1,40 @@
+"""What the themes of the suite share: the fixture and the two hooks that the author of a backend gives."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from chathistory.store import HistoryStore
+
+__all__ = ["Contract", "applies"]
+
+
+class Contract:
+    """The part of the suite that a backend fills in."""
+
+    @pytest.fixture
+    def store(self) -> Any:
+        """Yield a store that is open and empty; afterwards close it and remove its data. To be overridden."""
+        pytest.fail("override the fixture `store`: it yields an open, empty store of the backend under test")
+
+    def reopen(self, store: HistoryStore) -> HistoryStore:
+        """Return a second instance onto the data of `store`, as another process would open from the same URL.
+
+        Needed if `traits` say shared or durable. `store` may be closed by then. The suite closes what it gets.
+        """
+        pytest.fail(f"override reopen(): the traits of {type(store).__name__} say shared or durable")
+
+    def dead_store(self) -> HistoryStore:
+        """Return a store, opened without error, whose server or disk cannot be reached: every call has to fail.
+
+        Needed if `traits` say shared or durable. The suite closes what it gets.
+        """
+        pytest.fail(f"override dead_store(): the traits that {type(self).__name__} is run with say shared or durable")
+
+
+def applies(condition: object, reason: str) -> None:
+    """Go on if `condition`, which may look at nothing but the traits; else say in the test report what they lack."""
+    if not condition:
+        pytest.skip(f"traits: {reason}")

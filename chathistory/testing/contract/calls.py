@@ -1,0 +1,72 @@
+"""Every method of a store as a call, and what became of it: for all that must hold of each method alike."""
+
+from __future__ import annotations
+
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+
+from chathistory.store import Head, HistoryStore
+from chathistory.testing.contract.samples import KEY, MARKER, stamp
+
+__all__ = ["CALLS", "Call", "error_of", "silent"]
+
+Call = Callable[[HistoryStore], object]
+
+
+def _create(store: HistoryStore) -> object:
+    return store.append(KEY, [MARKER], after=None, stamp=stamp(info=MARKER))
+
+
+def _append(store: HistoryStore) -> object:
+    return store.append(KEY, [MARKER], after=Head(KEY, 0, 1, stamp()), stamp=stamp(info=MARKER))
+
+
+CALLS: Mapping[str, Call] = {
+    "append, to create": _create,
+    "append": _append,
+    "read": lambda store: store.read(KEY),
+    "read a tail": lambda store: store.read(KEY, start=-1),
+    "heads": lambda store: store.heads(KEY.scope),
+    "keys": lambda store: list(store.keys()),
+    "keys of a scope": lambda store: list(store.keys(KEY.scope)),
+    "forget": lambda store: store.forget(KEY, before=1),
+    "delete": lambda store: store.delete(KEY),
+    "delete a version": lambda store: store.delete(KEY, version="x"),
+    "check": lambda store: store.check(),
+}
+
+
+def error_of(call: Callable[[], object], *, seconds: float) -> BaseException | None:
+    """Return what the call raises, None if it returns; fails if it takes longer than `seconds`."""
+    raised: list[BaseException] = []
+    thread = threading.Thread(target=_catch, args=(call, raised), daemon=True)
+    thread.start()
+    thread.join(seconds)
+    assert not thread.is_alive(), f"no answer within {seconds} seconds"
+    return raised[0] if raised else None
+
+
+def _catch(call: Callable[[], object], raised: list[BaseException]) -> None:
+    try:
+        call()
+    except BaseException as error:  # noqa: BLE001  # whatever it is, it is looked at
+        raised.append(error)
+
+
+def silent(error: BaseException) -> None:
+    """Check that neither the error, nor any that led to it, shows message text."""
+    for link in _chain(error, set()):
+        for text in (str(link), repr(link), repr(link.args)):
+            assert MARKER not in text, f"{type(link).__name__} shows message text"
+    printed = "".join(traceback.format_exception(error))
+    assert MARKER not in printed, f"the traceback of {type(error).__name__} shows message text"
+
+
+def _chain(error: BaseException | None, seen: set[int]) -> Iterator[BaseException]:
+    if error is None or id(error) in seen:
+        return
+    seen.add(id(error))
+    yield error
+    yield from _chain(error.__cause__, seen)
+    yield from _chain(error.__context__, seen)

@@ -1,0 +1,79 @@
+"""Guarantee 8, contained: `foo` never reaches `foobar`, and no id or scope can escape its place."""
+
+from __future__ import annotations
+
+import pytest
+
+from chathistory.store import HistoryStore, Key
+from chathistory.testing.contract.base import Contract
+from chathistory.testing.contract.looking import bodies_of, contents, head_of, listed
+from chathistory.testing.contract.names import LOOKALIKES, NAMES, NEIGHBOURS
+from chathistory.testing.contract.samples import KEY, created, grown, lines, stamp
+
+__all__ = ["Contained"]
+
+_IDS = [Key(KEY.scope, name) for name in NAMES]
+_SCOPES = [Key(name, KEY.id) for name in NAMES]
+_PAIRS = [(Key("s", one), Key("s", other)) for one, other in NEIGHBOURS]
+_PAIRS += [(Key(one, "i"), Key(other, "i")) for one, other in NEIGHBOURS]
+
+
+def _said(key: Key) -> list[str]:
+    return [f"scope {key.scope}", f"id {key.id}"]
+
+
+def _told_apart(store: HistoryStore, keys: list[Key]) -> None:
+    """Make all of them, delete every second one, and check that each is itself to the end."""
+    heads = {key: store.append(key, _said(key), after=None, stamp=stamp(info=key.id)) for key in keys}
+    for key, head in heads.items():
+        assert head_of(store, key) == head, f"{key} is not itself"
+        assert bodies_of(store, key) == _said(key)
+    assert sorted(store.keys()) == sorted(keys)
+    for key in keys[::2]:
+        assert store.delete(key) is True, f"{key} could not be deleted"
+    assert sorted(store.keys()) == sorted(keys[1::2])
+    for key in keys[::2]:
+        assert store.read(key) is None, f"{key} was deleted, and another one answers"
+    for key in keys[1::2]:
+        assert head_of(store, key) == heads[key], f"{key} was not deleted, and is gone or changed"
+        assert bodies_of(store, key) == _said(key)
+
+
+class Contained(Contract):
+    """Every name stands for itself, to the character."""
+
+    def test_every_id_is_itself(self, store: HistoryStore) -> None:
+        _told_apart(store, _IDS)
+
+    def test_every_scope_is_itself(self, store: HistoryStore) -> None:
+        _told_apart(store, _SCOPES)
+
+    def test_scope_and_id_do_not_run_together(self, store: HistoryStore) -> None:
+        _told_apart(store, [Key(scope, name) for scope, name in LOOKALIKES])
+
+    def test_every_id_is_listed_as_it_was_given(self, store: HistoryStore) -> None:
+        heads = [created(store, key) for key in _IDS]
+        assert sorted(listed(store, KEY.scope), key=lambda head: head.key) == sorted(heads, key=lambda head: head.key)
+        walked = [head.key for head in listed(store, KEY.scope, limit=7)]
+        assert sorted(walked) == sorted(_IDS)
+        assert sorted(store.keys(KEY.scope)) == sorted(_IDS)
+
+    def test_a_listing_shows_its_own_scope_only(self, store: HistoryStore) -> None:
+        heads = {key: created(store, key) for key in _SCOPES}
+        for key, head in heads.items():
+            assert listed(store, key.scope) == [head], f"the listing of {key.scope!r}"
+            assert list(store.keys(key.scope)) == [key], f"the keys of {key.scope!r}"
+
+    @pytest.mark.parametrize(("one", "other"), _PAIRS, ids=str)
+    def test_it_never_reaches_its_neighbour(self, store: HistoryStore, one: Key, other: Key) -> None:
+        created(store, other, 3)
+        before = contents(store)
+        assert store.read(one) is None
+        assert store.forget(one, before=2) is None
+        assert store.delete(one) is False
+        assert contents(store) == before
+        head = grown(store, created(store, one, 3))
+        store.forget(one, before=2)
+        assert bodies_of(store, other) == lines(3), "a forget reached the neighbour"
+        assert store.delete(one, version=head.stamp.version) is True
+        assert contents(store) == before, "a delete reached the neighbour"

@@ -1,0 +1,118 @@
+"""Guarantee 11, errors are ours: one tree, the client's error as the cause, and never a word of a message."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+
+from chathistory.errors import Conflict, InvalidInput, StoreRejected, StoreUnavailable
+from chathistory.store import HistoryStore, Page
+from chathistory.testing.contract.base import Contract, applies
+from chathistory.testing.contract.calls import CALLS, error_of, silent
+from chathistory.testing.contract.samples import KEY, MARKER, stamp
+
+__all__ = ["Dead", "Discreet"]
+
+_SECONDS = 10.0
+"""Until then a call to a dead server has to be answered."""
+
+
+class Dead(Contract):
+    """A store that cannot be reached says so, in our words, in time."""
+
+    @pytest.mark.parametrize("name", CALLS)
+    def test_a_dead_store_raises_our_error(self, store: HistoryStore, name: str) -> None:
+        applies(store.traits.shared or store.traits.durable, "neither shared nor durable")
+        with closing(self.dead_store()) as dead:
+            error = error_of(partial(CALLS[name], dead), seconds=_SECONDS)
+        assert isinstance(error, StoreUnavailable | StoreRejected), f"{name} of a dead store: {error!r}"
+        assert error.__cause__ is not None, f"{name} of a dead store names no cause"
+        assert not isinstance(error, StoreUnavailable) or error.outcome in {"not stored", "unknown"}
+        silent(error)
+
+    def test_what_is_refused_is_refused_without_the_backend(self, store: HistoryStore) -> None:
+        applies(store.traits.shared or store.traits.durable, "neither shared nor durable")
+        with closing(self.dead_store()) as dead, pytest.raises(InvalidInput):
+            dead.append(KEY, ["a\nb"], after=None, stamp=stamp())
+
+    def test_a_dead_store_can_be_closed(self, store: HistoryStore) -> None:
+        applies(store.traits.shared or store.traits.durable, "neither shared nor durable")
+        dead = self.dead_store()
+        error_of(partial(CALLS["read"], dead), seconds=_SECONDS)
+        dead.close()
+        dead.close()
+
+
+_REFUSED: dict[str, tuple[list[Any], str]] = {
+    "line break": ([f"{MARKER}\n"], ""),
+    "control character": ([f"{MARKER}\0"], ""),
+    "lone surrogate": ([f"{MARKER}\ud800"], ""),
+    "bytes": ([MARKER.encode()], ""),
+    "dict": ([{MARKER: MARKER}], ""),
+    "info of two lines": (["a"], f"{MARKER}\n"),
+    "info with a lone surrogate": (["a"], f"{MARKER}\udfff"),
+}
+
+
+class Discreet(Contract):
+    """Message text is nowhere but in the store: not in an error, not in a repr, not in a log line."""
+
+    @pytest.mark.parametrize(("bodies", "info"), _REFUSED.values(), ids=_REFUSED)
+    def test_a_refusal_shows_no_message_text(self, store: HistoryStore, bodies: list[Any], info: str) -> None:
+        with pytest.raises(InvalidInput) as caught:
+            store.append(KEY, bodies, after=None, stamp=stamp(info=info))
+        silent(caught.value)
+
+    def test_a_conflict_shows_no_message_text(self, store: HistoryStore) -> None:
+        head = store.append(KEY, [MARKER], after=None, stamp=stamp(info=MARKER))
+        store.append(KEY, [MARKER], after=head, stamp=stamp(info=MARKER))
+        for after in (None, head):
+            with pytest.raises(Conflict) as caught:
+                store.append(KEY, [MARKER], after=after, stamp=stamp(info=MARKER))
+            silent(caught.value)
+        with pytest.raises(Conflict) as caught:
+            store.delete(KEY, version=head.stamp.version)
+        silent(caught.value)
+
+    def test_no_repr_shows_message_text(self, store: HistoryStore) -> None:
+        head = store.append(KEY, [MARKER], after=None, stamp=stamp(info=MARKER))
+        run = store.read(KEY)
+        page: Page[Any] = store.heads(KEY.scope)
+        assert run is not None
+        for value in (store, head, run, run.records, run.head, page, list(store.keys())):
+            for text in (repr(value), str(value)):
+                assert MARKER not in text, f"the repr of a {type(value).__name__} shows message text"
+
+    def test_no_log_line_shows_message_text(self, store: HistoryStore) -> None:
+        with _logged() as logged:
+            head = store.append(KEY, [MARKER], after=None, stamp=stamp(info=MARKER))
+            for after in (head, head, None):
+                error_of(partial(store.append, KEY, [MARKER], after=after, stamp=stamp(info=MARKER)), seconds=_SECONDS)
+            error_of(partial(store.append, KEY, [MARKER + "\n"], after=None, stamp=stamp()), seconds=_SECONDS)
+            for call in CALLS.values():
+                error_of(partial(call, store), seconds=_SECONDS)
+        assert not [text for text in logged if MARKER in text], "a log line shows message text"
+
+
+@contextmanager
+def _logged() -> Iterator[list[str]]:
+    """Collect what is logged: all of our own loggers, and from INFO on of the client libraries."""
+    logged: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: logged.append(f"{record.getMessage()} {record.args} {record.exc_info}")  # type: ignore[method-assign]
+    loggers = {logging.getLogger(): logging.INFO, logging.getLogger("chathistory"): logging.DEBUG}
+    levels = {logger: logger.level for logger in loggers}
+    logging.getLogger().addHandler(handler)
+    try:
+        for logger, level in loggers.items():
+            logger.setLevel(level)
+        yield logged
+    finally:
+        logging.getLogger().removeHandler(handler)
+        for logger, level in levels.items():
+            logger.setLevel(level)

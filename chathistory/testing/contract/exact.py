@@ -1,0 +1,105 @@
+"""Guarantee 5, character-exact: what was given comes back, in bodies, in info and in stamps."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import pytest
+
+from chathistory.store import HistoryStore, Key, Stamp
+from chathistory.testing.contract.base import Contract
+from chathistory.testing.contract.looking import bodies_of, head_of, listed, records_of
+from chathistory.testing.contract.samples import EPOCH, EXACT, FAR, KEY, created, lines, same_text, stamp
+
+__all__ = ["Exact"]
+
+_LONG = 1_000_000
+_LARGEST = 30_000_000
+
+
+def _size(store: HistoryStore, size: int) -> int:
+    return min(size, store.traits.largest_record or size, store.traits.largest_batch or size)
+
+
+class Exact(Contract):
+    """Nothing is altered and nothing is cut."""
+
+    @pytest.mark.parametrize("body", EXACT.values(), ids=EXACT)
+    def test_a_body_comes_back_to_the_character(self, store: HistoryStore, body: str) -> None:
+        head = store.append(KEY, [body], after=None, stamp=stamp())
+        store.append(KEY, ["between", body, body], after=head, stamp=stamp())
+        seen = bodies_of(store, KEY)
+        assert len(seen) == 4, f"4 bodies became {len(seen)}"  # noqa: PLR2004
+        for text, due in zip(seen, [body, "between", body, body], strict=True):
+            same_text(text, due, "a body")
+        same_text(records_of(store, KEY, start=-1)[0].body, body, "the last body")
+
+    def test_all_of_them_in_one_batch(self, store: HistoryStore) -> None:
+        store.append(KEY, list(EXACT.values()), after=None, stamp=stamp())
+        assert bodies_of(store, KEY) == list(EXACT.values())
+
+    @pytest.mark.parametrize("info", EXACT.values(), ids=EXACT)
+    def test_info_comes_back_to_the_character(self, store: HistoryStore, info: str) -> None:
+        head = store.append(KEY, lines(1), after=None, stamp=stamp(info=info))
+        same_text(head.stamp.info, info, "the info of append")
+        read = head_of(store, KEY)
+        assert read is not None
+        same_text(read.stamp.info, info, "the info of read")
+        same_text(listed(store, KEY.scope)[0].stamp.info, info, "the info of heads")
+        forgotten = store.forget(KEY, before=1)
+        assert forgotten is not None
+        same_text(forgotten.stamp.info, info, "the info of forget")
+
+    def test_a_long_info(self, store: HistoryStore) -> None:
+        info = '{"title": "' + "é" * 20_000 + '"}'
+        store.append(KEY, lines(1), after=None, stamp=stamp(info=info))
+        read = head_of(store, KEY)
+        assert read is not None
+        same_text(read.stamp.info, info, "a long info")
+
+    def test_a_long_line(self, store: HistoryStore) -> None:
+        body = ("0123456789 é 👋 " * (_size(store, _LONG) // 20))[: _size(store, _LONG)]
+        store.append(KEY, ["before", body], after=None, stamp=stamp())
+        assert [len(text) for text in bodies_of(store, KEY)] == [6, len(body)]
+        same_text(bodies_of(store, KEY)[1], body, "a long line")
+
+    def test_the_largest_line(self, store: HistoryStore) -> None:
+        body = "QUJD" * (_size(store, _LARGEST) // 4)
+        head = store.append(KEY, [body], after=None, stamp=stamp())
+        store.append(KEY, ["after"], after=head, stamp=stamp())
+        same_text(records_of(store, KEY, stop=1)[0].body, body, "the largest line")
+        same_text(records_of(store, KEY, start=-1)[0].body, "after", "the line after the largest")
+
+    @pytest.mark.parametrize(
+        "given",
+        [Stamp("v", 1), Stamp("v", EPOCH, FAR, "info"), Stamp("v", EPOCH + 999_999), Stamp("v", EPOCH, FAR + 1)],
+        ids=["small", "full", "microseconds", "expiring"],
+    )
+    def test_a_stamp_comes_back_whole(self, store: HistoryStore, given: Stamp) -> None:
+        head = store.append(KEY, lines(1), after=None, stamp=given)
+        assert head.stamp == given
+        assert head_of(store, KEY) == head
+        assert listed(store, KEY.scope) == [head]
+
+    def test_a_stamp_is_replaced_whole(self, store: HistoryStore) -> None:
+        head = store.append(KEY, lines(1), after=None, stamp=stamp(expires=FAR, info="info"))
+        plain = stamp()
+        head = store.append(KEY, lines(1), after=head, stamp=plain)
+        read = head_of(store, KEY)
+        assert read is not None
+        assert read.stamp == plain, "something of the stamp before was kept"
+        again = stamp(expires=FAR, info="more")
+        assert store.append(KEY, lines(1), after=head, stamp=again).stamp == again
+        assert head_of(store, KEY) == replace(head, end=3, stamp=again)
+
+    def test_an_expiry_counts_microseconds(self, store: HistoryStore) -> None:
+        soon = time.time_ns() // 1000 + 60_000_000
+        head = store.append(KEY, lines(1), after=None, stamp=stamp(expires=soon))
+        assert head_of(store, KEY) == head, "a conversation that expires in a minute is gone"
+
+    def test_stamps_of_two_conversations_do_not_mix(self, store: HistoryStore) -> None:
+        other = Key(KEY.scope, "other")
+        head = store.append(KEY, lines(1), after=None, stamp=stamp(info="one"))
+        created(store, other)
+        assert head_of(store, KEY) == head

@@ -1,0 +1,155 @@
+"""Guarantee 9: forget and delete are complete, say what they did, and nothing comes back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from chathistory.errors import Conflict
+from chathistory.store import HistoryStore, Key
+from chathistory.testing.contract.base import Contract
+from chathistory.testing.contract.looking import bodies_of, contents, head_of, listed, records_of
+from chathistory.testing.contract.samples import KEY, created, grown, line, lines, stamp
+
+__all__ = ["Deleting", "Forgetting"]
+
+_BEYOND = 10**12
+
+
+class Forgetting(Contract):
+    """The records below a position go for good; the end and the stamp stay."""
+
+    @pytest.mark.parametrize("before", [1, 2, 3, 4, 5, 6])
+    def test_the_records_below_go_and_the_others_stay(self, store: HistoryStore, before: int) -> None:
+        head = grown(store, created(store, count=2), 4)
+        after = store.forget(KEY, before=before)
+        assert after == replace(head, start=before)
+        assert head_of(store, KEY) == after
+        for start in (0, before - 1, -100):
+            records = records_of(store, KEY, start=start)
+            assert [(record.position, record.body) for record in records] == [(at, line(at)) for at in range(before, 6)]
+
+    def test_the_stamp_stays(self, store: HistoryStore) -> None:
+        given = stamp(info="info")
+        store.append(KEY, lines(3), after=None, stamp=given)
+        after = store.forget(KEY, before=2)
+        assert after is not None
+        assert after.stamp == given
+        assert listed(store, KEY.scope) == [after]
+
+    def test_the_writer_of_the_present_version_goes_on(self, store: HistoryStore) -> None:
+        created(store, count=3)
+        after = store.forget(KEY, before=2)
+        assert after is not None
+        assert grown(store, after).end == 4  # noqa: PLR2004
+        assert bodies_of(store, KEY) == lines(2, first=2)
+
+    @pytest.mark.parametrize("before", [-5, 0, 1, 2])
+    def test_nothing_below_leaves_all_unchanged(self, store: HistoryStore, before: int) -> None:
+        created(store, count=4)
+        head = store.forget(KEY, before=2)
+        kept = contents(store)
+        assert store.forget(KEY, before=before) == head
+        assert contents(store) == kept
+
+    @pytest.mark.parametrize("before", [3, 4, _BEYOND])
+    def test_from_the_end_on_all_records_go(self, store: HistoryStore, before: int) -> None:
+        head = created(store, count=3)
+        assert store.forget(KEY, before=before) == replace(head, start=3)
+        assert bodies_of(store, KEY) == []
+        assert store.forget(KEY, before=before) == replace(head, start=3), "a second time there is nothing to do"
+        assert [head.key for head in listed(store, KEY.scope)] == [KEY]
+
+    def test_forgetting_an_unknown_conversation_is_none(self, store: HistoryStore) -> None:
+        created(store, Key(KEY.scope, "other"))
+        before = contents(store)
+        assert store.forget(KEY, before=5) is None
+        assert contents(store) == before, "forget made a conversation"
+
+    def test_what_is_appended_later_brings_nothing_back(self, store: HistoryStore) -> None:
+        head = created(store, count=30)
+        for before in (7, 20, 31, 40):
+            store.forget(KEY, before=before)
+            head = grown(store, head, 5)
+            assert bodies_of(store, KEY) == lines(head.end - min(before, head.end - 5), first=min(before, head.end - 5))
+
+    def test_a_forget_after_many_appends(self, store: HistoryStore) -> None:
+        head = created(store)
+        for _ in range(60):
+            head = grown(store, head)
+        store.forget(KEY, before=45)
+        assert bodies_of(store, KEY) == lines(16, first=45)
+
+
+class Deleting(Contract):
+    """The conversation goes for good, and what follows is a new one."""
+
+    def test_it_is_gone_everywhere(self, store: HistoryStore) -> None:
+        head = grown(store, created(store, count=3))
+        assert store.delete(KEY) is True
+        assert store.read(KEY) is None
+        assert listed(store, KEY.scope) == []
+        assert list(store.keys()) == []
+        assert store.forget(KEY, before=head.end) is None
+        assert store.delete(KEY) is False
+
+    def test_deleting_an_unknown_conversation_is_false(self, store: HistoryStore) -> None:
+        created(store, Key(KEY.scope, "other"))
+        assert store.delete(KEY) is False
+        assert store.delete(KEY, version="any") is False
+        assert store.delete(Key("other", "other")) is False
+        assert len(contents(store)) == 1
+
+    def test_with_its_version(self, store: HistoryStore) -> None:
+        head = grown(store, created(store))
+        assert store.delete(KEY, version=head.stamp.version) is True
+        assert store.read(KEY) is None
+        assert store.delete(KEY, version=head.stamp.version) is False
+
+    def test_with_another_version_nothing_changes(self, store: HistoryStore) -> None:
+        old = created(store)
+        head = grown(store, old)
+        before = contents(store)
+        for version in (old.stamp.version, "other", ""):
+            with pytest.raises(Conflict) as caught:
+                store.delete(KEY, version=version)
+            assert caught.value.key == KEY
+            assert caught.value.head == head, "a Conflict carries the present head"
+            assert contents(store) == before
+
+    def test_a_version_of_before_a_new_conversation(self, store: HistoryStore) -> None:
+        old = created(store)
+        store.delete(KEY)
+        created(store)
+        before = contents(store)
+        with pytest.raises(Conflict):
+            store.delete(KEY, version=old.stamp.version)
+        assert contents(store) == before
+
+    def test_without_records_it_can_still_be_deleted(self, store: HistoryStore) -> None:
+        head = created(store, count=2)
+        store.forget(KEY, before=2)
+        assert store.delete(KEY, version=head.stamp.version) is True
+        assert store.read(KEY) is None
+
+    @pytest.mark.parametrize("first", [0, 2, 5, 9])
+    def test_a_new_conversation_has_nothing_of_the_old(self, store: HistoryStore, first: int) -> None:
+        old = store.append(KEY, ["old"] * 5, after=None, stamp=stamp(info="old"))
+        store.forget(KEY, before=1)
+        store.delete(KEY, version=old.stamp.version)
+        head = created(store, count=2, first=first)
+        assert (head.start, head.end) == (first, first + 2)
+        assert head_of(store, KEY) == head
+        head = grown(store, head, 4)
+        records = records_of(store, KEY)
+        due = [(at, line(at)) for at in range(first, first + 6)]
+        assert [(record.position, record.body) for record in records] == due
+
+    def test_again_and_again(self, store: HistoryStore) -> None:
+        for count in (3, 1, 4):
+            head = created(store, count=count)
+            assert bodies_of(store, KEY) == lines(count)
+            assert listed(store, KEY.scope) == [head]
+            assert store.delete(KEY) is True
+        assert contents(store) == {}

@@ -1,0 +1,48 @@
+"""A forked child that tries something and reports: what a store has to refuse after `os.fork()`."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import warnings
+from collections.abc import Callable
+
+__all__ = ["in_child"]
+
+_SECONDS = 30.0
+
+
+def in_child(work: Callable[[], dict[str, str]]) -> dict[str, str]:
+    """Fork, let the child do `work`, and return what it gave; fails if the child dies or does not answer."""
+    reading, writing = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python >= 3.12 warns if the process has threads: as meant
+        child = os.fork()
+    if child == 0:
+        _report(work, writing)
+    os.close(writing)
+    try:
+        return _answer(child, reading)
+    finally:
+        os.close(reading)
+
+
+def _report(work: Callable[[], dict[str, str]], writing: int) -> None:  # pragma: no cover  # no data from a child
+    try:
+        os.write(writing, json.dumps(work()).encode())
+    finally:
+        os._exit(0)  # nothing of the test run may go on in the child
+
+
+def _answer(child: int, reading: int) -> dict[str, str]:
+    ready, _, _ = select.select([reading], [], [], _SECONDS)
+    if not ready:
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert ready, f"a forked child hangs in the store for {_SECONDS} seconds"
+    text = os.read(reading, 65_536)
+    assert text, "a forked child died in the store"
+    answer: dict[str, str] = json.loads(text)
+    return answer

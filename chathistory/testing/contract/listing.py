@@ -1,0 +1,207 @@
+"""The listing: every conversation of a scope once, in the order of its last append, page by page."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from chathistory.errors import InvalidInput
+from chathistory.store import Head, HistoryStore, Key
+from chathistory.testing.contract.base import Contract, applies
+from chathistory.testing.contract.looking import listed, pages, same_heads
+from chathistory.testing.contract.samples import EPOCH, KEY, created, grown, lines, stamp
+
+__all__ = ["Listing"]
+
+SCOPE = KEY.scope
+_MANY = 250
+_URL_SAFE = re.compile(r"[A-Za-z0-9._~=-]+")
+
+
+def _some(store: HistoryStore, count: int) -> list[Head]:
+    """Make conversations; returns their heads, the one written last first."""
+    return [created(store, Key(SCOPE, f"c{at:03d}")) for at in range(count)][::-1]
+
+
+def _at(store: HistoryStore, name: str, updated: int) -> Head:
+    return store.append(Key(SCOPE, name), lines(1), after=None, stamp=stamp(updated=updated))
+
+
+class Listing(Contract):
+    """Pages of heads, by (updated, id) descending; and all keys."""
+
+    def test_an_unknown_scope_is_an_empty_page(self, store: HistoryStore) -> None:
+        created(store)
+        page = store.heads("unknown")
+        assert list(page.items) == []
+        assert page.next is None
+        assert list(store.keys("unknown")) == []
+
+    def test_the_head_that_is_listed_is_the_present_one(self, store: HistoryStore) -> None:
+        head = created(store, count=3)
+        assert listed(store, SCOPE) == [head]
+        head = grown(store, head, 2)
+        assert listed(store, SCOPE) == [head]
+        store.forget(KEY, before=2)
+        assert listed(store, SCOPE) == [replace(head, start=2)]
+        store.forget(KEY, before=5)
+        assert listed(store, SCOPE) == [replace(head, start=5)], "a conversation without records is still one"
+        store.delete(KEY)
+        assert listed(store, SCOPE) == []
+        head = created(store)
+        assert listed(store, SCOPE) == [head]
+
+    def test_what_was_written_last_comes_first(self, store: HistoryStore) -> None:
+        heads = _some(store, 5)
+        same_heads(store, listed(store, SCOPE), heads)
+        moved = grown(store, heads[3])
+        due = [moved, *heads[:3], *heads[4:]]
+        same_heads(store, listed(store, SCOPE), due)
+
+    def test_a_forget_moves_nothing(self, store: HistoryStore) -> None:
+        heads = _some(store, 3)
+        store.forget(heads[2].key, before=1)
+        due = [*heads[:2], replace(heads[2], start=1)]
+        same_heads(store, listed(store, SCOPE), due)
+
+    def test_times_are_ordered_as_numbers_to_the_microsecond(self, store: HistoryStore) -> None:
+        times = (9, 10, 100, 99, EPOCH, EPOCH + 1, EPOCH + 10, EPOCH + 9, EPOCH - 1)
+        heads = [_at(store, f"c{at}", time) for at, time in enumerate(times)]
+        due = sorted(heads, key=lambda head: head.stamp.updated, reverse=True)
+        same_heads(store, listed(store, SCOPE), due)
+        same_heads(store, listed(store, SCOPE, limit=2), due)
+
+    @pytest.mark.parametrize("limit", [1, 2, 3, 100])
+    def test_equal_times_are_ordered_by_id(self, store: HistoryStore, limit: int) -> None:
+        names = ["10", "9", "B", "Z", "_", "a", "aa", "b", "\u00e9", "\ufb01", "\uffee", "\U0001f600"]
+        heads = {name: _at(store, name, EPOCH) for name in names[::2] + names[1::2]}
+        due = [heads[name] for name in sorted(names, reverse=True)]
+        same_heads(store, listed(store, SCOPE, limit=limit), due)
+
+    @pytest.mark.parametrize("limit", [1, 2, 3, 4, 6, 7, 12, 13, 1000])
+    def test_the_pages_give_each_once_and_end(self, store: HistoryStore, limit: int) -> None:
+        heads = _some(store, 12)
+        walked = list(pages(store, SCOPE, limit))
+        same_heads(store, [head for page in walked for head in page.items], heads)
+        assert all(page.items for page in walked), "the page before an empty one had to say that it is the last"
+
+    def test_a_page_has_20_heads_unless_told(self, store: HistoryStore) -> None:
+        heads = _some(store, 21)
+        page = store.heads(SCOPE)
+        assert 1 <= len(page.items) <= 20  # noqa: PLR2004
+        assert page.next is not None, "there is one more"
+        if store.traits.recency == "exact":
+            assert list(page.items) == heads[:20]
+
+    def test_a_page_is_full_if_there_is_more(self, store: HistoryStore) -> None:
+        applies(store.traits.recency == "exact", "pages by time bucket may be shorter")
+        _some(store, 7)
+        assert [len(page.items) for page in pages(store, SCOPE, 3)] == [3, 3, 1]
+
+    def test_a_cursor_is_text_that_is_safe_in_a_url(self, store: HistoryStore) -> None:
+        for name in ("a", "b?&=/#", "ü \u2028", "😀" * 255):
+            created(store, Key(SCOPE, name))
+        for page in pages(store, SCOPE, 1):
+            assert page.next is None or _URL_SAFE.fullmatch(page.next), f"{page.next!r} is not safe in a URL"
+
+    def test_a_cursor_may_be_used_twice(self, store: HistoryStore) -> None:
+        _some(store, 5)
+        cursor = store.heads(SCOPE, limit=2).next
+        assert cursor is not None
+        once, twice = (store.heads(SCOPE, after=cursor, limit=1).items for _ in range(2))
+        assert list(once) == list(twice)
+
+    def test_many_conversations(self, store: HistoryStore) -> None:
+        heads = _some(store, _MANY)
+        for limit in (100, 1000):
+            same_heads(store, listed(store, SCOPE, limit=limit), heads)
+        assert sorted(store.keys(SCOPE)) == sorted(head.key for head in heads)
+
+    @pytest.mark.parametrize("cursor", ["", "x", "not a cursor", "é\u2028", "bnVsbA", "WzEsIDJd", "W10", "e30", "\0"])
+    def test_a_cursor_of_somebody_else_is_refused(self, store: HistoryStore, cursor: str) -> None:
+        _some(store, 2)
+        with pytest.raises(InvalidInput):
+            store.heads(SCOPE, after=cursor)
+
+    @pytest.mark.parametrize("limit", [0, -1])
+    def test_a_page_has_room_for_one_at_least(self, store: HistoryStore, limit: int) -> None:
+        created(store)
+        with pytest.raises(InvalidInput):
+            store.heads(SCOPE, limit=limit)
+
+    def test_keys_gives_each_conversation_once(self, store: HistoryStore) -> None:
+        keys = sorted(Key(scope, f"c{at}") for scope in ("one", "two") for at in range(15))
+        heads = [created(store, key, 3) for key in keys]
+        for head in heads[::2]:
+            grown(store, head)
+        assert sorted(store.keys()) == keys
+        assert sorted(store.keys("one")) == keys[:15]
+        store.forget(keys[0], before=9)
+        store.delete(keys[1])
+        assert sorted(store.keys()) == [keys[0], *keys[2:]]
+
+    def test_keys_of_an_empty_store(self, store: HistoryStore) -> None:
+        assert list(store.keys()) == []
+        assert list(store.keys("one")) == []
+
+
+def _write_unseen(store: HistoryStore, heads: list[Head]) -> set[Key]:
+    grown(store, heads[-1])
+    return {heads[-1].key}
+
+
+def _write_seen(store: HistoryStore, heads: list[Head]) -> set[Key]:
+    grown(store, heads[0])
+    return {heads[0].key}
+
+
+def _write_last_of_the_page(store: HistoryStore, heads: list[Head]) -> set[Key]:
+    grown(store, heads[2])
+    return {heads[2].key}
+
+
+def _delete_seen(store: HistoryStore, heads: list[Head]) -> set[Key]:
+    store.delete(heads[0].key)
+    return {heads[0].key}
+
+
+def _delete_last_of_the_page(store: HistoryStore, heads: list[Head]) -> set[Key]:
+    store.delete(heads[2].key)
+    return {heads[2].key}
+
+
+def _delete_unseen(store: HistoryStore, heads: list[Head]) -> set[Key]:
+    store.delete(heads[3].key)
+    return {heads[3].key}
+
+
+def _make_new(store: HistoryStore, heads: list[Head]) -> set[Key]:
+    return {created(store, Key(SCOPE, f"new{at}")).key for at in range(2)} - {head.key for head in heads}
+
+
+_MEANWHILE = [_write_unseen, _write_seen, _write_last_of_the_page, _delete_seen, _delete_last_of_the_page]
+_MEANWHILE += [_delete_unseen, _make_new]
+
+
+class ListingWhileOthersWrite(Contract):
+    """A conversation that is not written while pages are walked appears exactly once."""
+
+    @pytest.mark.parametrize("meanwhile", _MEANWHILE)
+    def test_what_is_not_written_appears_exactly_once(
+        self, store: HistoryStore, meanwhile: Callable[[HistoryStore, list[Head]], set[Key]]
+    ) -> None:
+        _some(store, 12)
+        due = listed(store, SCOPE)  # as this store orders them: the page of three ends with the third
+        walked: list[Key] = []
+        written: set[Key] = set()
+        for page in pages(store, SCOPE, 3):
+            walked += [head.key for head in page.items]
+            if not written:
+                written = meanwhile(store, due)
+        seen = Counter(key for key in walked if key not in written)
+        for key in {head.key for head in due} - written:
+            assert seen[key] == 1, f"{key} was not written, and was listed {seen[key]} times"

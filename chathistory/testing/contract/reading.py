@@ -1,0 +1,90 @@
+"""Guarantees 2 and 7, as a reader sees them: any range, no gap, and "absent" only where nothing is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from chathistory.store import Head, HistoryStore, Key
+from chathistory.testing.contract.base import Contract
+from chathistory.testing.contract.looking import check_run, due_range, records_of
+from chathistory.testing.contract.samples import KEY, created, grown, line, same_text, stamp
+
+__all__ = ["Reading"]
+
+_STARTS = (*range(-9, 12), -(10**12), 10**12)
+_STOPS = (None, *range(-2, 12), 10**12)
+_HEAVY = 250_000
+
+
+def _six(store: HistoryStore, first: int, before: int) -> Head:
+    """Make a conversation of six records in three batches, forgotten below `before`."""
+    head = grown(store, grown(store, created(store, count=1, first=first), 2), 3)
+    return store.forget(KEY, before=before) or head
+
+
+class Reading(Contract):
+    """Any range of what is kept, and the head of the same moment."""
+
+    @pytest.mark.parametrize(("first", "before"), [(0, 0), (0, 2), (0, 5), (0, 6), (3, 0), (3, 5)])
+    def test_every_range_is_what_its_words_say(self, store: HistoryStore, first: int, before: int) -> None:
+        head = _six(store, first, before)
+        for start in _STARTS:
+            for stop in _STOPS:
+                run = store.read(KEY, start=start, stop=stop)
+                asked = f"read(start={start}, stop={stop}) of records {head.start} to {head.end}"
+                assert run is not None, f"{asked} finds the conversation absent"
+                assert run.head == head, asked
+                check_run(run, start, stop)
+                assert [record.body for record in run.records] == [line(record.position) for record in run.records]
+
+    @pytest.mark.parametrize(("first", "before"), [(0, 0), (3, 5)])
+    def test_every_range_can_be_read_to_its_end(self, store: HistoryStore, first: int, before: int) -> None:
+        head = _six(store, first, before)
+        for start in _STARTS:
+            due = due_range(head, start, None)
+            assert [record.position for record in records_of(store, KEY, start=start)] == list(due)
+
+    def test_many_records_from_any_place(self, store: HistoryStore) -> None:
+        head = created(store, count=60)
+        for _ in range(6):
+            head = grown(store, head, 40)
+        for start, stop in ((0, None), (59, 61), (99, 141), (-1, None), (-45, None), (-300, 2), (150, 250)):
+            due = due_range(head, start, stop)
+            records = records_of(store, KEY, start=start, stop=stop)
+            assert [(record.position, record.body) for record in records] == [(at, line(at)) for at in due]
+
+    def test_much_text_is_read_without_a_gap(self, store: HistoryStore) -> None:
+        size = min(_HEAVY, (store.traits.largest_record or _HEAVY) - 10)
+        heavy = [f"{at:02d}{'x' * size}" for at in range(24)]
+        head = None
+        for text in heavy:
+            head = store.append(KEY, [text], after=head, stamp=stamp())
+        for start in (0, 5, -20, -1):
+            for record in records_of(store, KEY, start=start):
+                same_text(record.body, heavy[record.position], f"record {record.position}")
+
+    def test_an_unknown_conversation_is_none(self, store: HistoryStore) -> None:
+        assert store.read(KEY) is None
+        created(store)
+        for key in (Key(KEY.scope, "other"), Key("other", KEY.id)):
+            assert store.read(key) is None
+            assert store.read(key, start=-5, stop=3) is None
+
+    def test_a_conversation_without_records_is_not_absent(self, store: HistoryStore) -> None:
+        head = created(store, count=3)
+        store.forget(KEY, before=3)
+        for start, stop in ((0, None), (-1, None), (3, None), (0, 0)):
+            run = store.read(KEY, start=start, stop=stop)
+            assert run is not None, "all records were forgotten, the conversation was not"
+            assert run.head == replace(head, start=3)
+            assert list(run.records) == []
+
+    def test_reading_changes_nothing(self, store: HistoryStore) -> None:
+        head = created(store, count=3)
+        for _ in range(3):
+            run = store.read(KEY, start=1)
+            assert run is not None
+            assert run.head == head
+        assert grown(store, head).end == 4  # noqa: PLR2004

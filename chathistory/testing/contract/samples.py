@@ -1,0 +1,96 @@
+"""What the suite stores: stamps, lines, and the texts that stores are known to damage."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import uuid
+
+from chathistory.store import Head, HistoryStore, Key, Stamp
+
+__all__ = ["EPOCH", "EXACT", "FAR", "KEY", "MARKER", "created", "grown", "line", "lines", "same_text", "stamp"]
+
+KEY = Key("scope", "conversation")
+MARKER = "s3cr3t-marker"
+"""Stands for message text, wherever it must not be seen."""
+
+EPOCH = 1_750_000_000_000_001
+FAR = 4_102_444_800_123_457
+"""An expiry in the year 2100: no store may remove a conversation before it."""
+
+_ticks = itertools.count()
+
+
+def stamp(*, updated: int | None = None, expires: int | None = None, info: str = "") -> Stamp:
+    """Return a stamp with a fresh version; `updated` grows from one to the next unless it is given."""
+    return Stamp(uuid.uuid4().hex, EPOCH + next(_ticks) if updated is None else updated, expires, info)
+
+
+def line(position: object) -> str:
+    """Return the body that belongs to a position."""
+    return f'{{"text": "line {position}"}}'
+
+
+def lines(count: int, *, first: int = 0) -> list[str]:
+    """Return the bodies of `count` positions from `first` on."""
+    return [line(position) for position in range(first, first + count)]
+
+
+def created(store: HistoryStore, key: Key = KEY, count: int = 1, *, first: int = 0) -> Head:
+    """Make a conversation of `count` lines."""
+    return store.append(key, lines(count, first=first), after=None, stamp=stamp(), first=first)
+
+
+def grown(store: HistoryStore, head: Head, count: int = 1) -> Head:
+    """Append `count` lines after `head`."""
+    return store.append(head.key, lines(count, first=head.end), after=head, stamp=stamp())
+
+
+def same_text(seen: str, due: str, what: str) -> None:
+    """Fail, with the first place of difference, unless the texts are equal; never prints megabytes."""
+    if seen == due:
+        return
+    place = next((at for at, (a, b) in enumerate(zip(seen, due, strict=False)) if a != b), min(len(seen), len(due)))
+    near = slice(max(place - 20, 0), place + 20)
+    msg = f"{what} was altered at character {place}: {seen[near]!r} instead of {due[near]!r} ({len(seen)}/{len(due)})"
+    raise AssertionError(msg)
+
+
+EXACT = {
+    "empty": "",
+    "blank": " ",
+    "blanks at both ends": "  inner  ",
+    "key order": '{"z": 1, "a": 2, "m": {"y": 1, "b": 2}}',
+    "spacing": '{"a":1,  "b" :2}',
+    "doubled key": '{"a": 1, "a": 2}',
+    "null": '{"a": null, "b": [null]}',
+    "just null": "null",
+    "large integer": json.dumps({"n": 2**64 + 1, "m": -(2**70)}),
+    "integer beyond doubles": json.dumps({"n": 2**53 + 1}),
+    "floats": '{"a": -0.0, "b": 5e-324, "c": 1.0, "d": 1e2, "e": 0.1000000000000000055}',
+    "numbers alone": "1e0",
+    "keys with dots and dollars": '{"a.b": 1, "$set": {"$c": 2}, ".": 3, "": 4}',
+    "escaped NUL": '{"a": "\\u0000", "\\u0000": 1}',
+    "escaped lone surrogate": '{"a": "\\ud800"}',
+    "escapes": '{"a": "\\n \\t \\" \\\\ \\/ \\u00e9"}',
+    "line separators": "a\u2028b\u2029c",
+    "next line": "a\x85b",
+    "delete and C1": "a\x7f\x80\x9fb",
+    "no-break blanks at both ends": "\xa0\u3000a\u2003\x85",
+    "byte order mark": "\ufeffa\ufeff",
+    "emoji": "\U0001f469\u200d\U0001f469\u200d\U0001f467 \U0001f1e9\U0001f1ea \u270d\U0001f3fd \u2764\ufe0f",
+    "beyond the BMP": "\U0001d518\U00010348\U0010ffff",
+    "combining": "e\u0301 \u00e9 \u1100\u1161 \uac00 A\u030a \u00c5 \u212b",
+    "noncharacters": "\ufffe\uffff\ufdd0\ufffd",
+    "right to left": "\u202eabc\u202c \u05e9\u05dc\u05d5\u05dd",
+    "shell and SQL": "'; DROP TABLE records; -- $(rm) `x` %s {0} \\",
+    "like a list": '["a", "b"]',
+    "like a commit": '{"commit": {"start": 0, "end": 9, "version": "x", "updated": 1, "bytes": 0, "sha256": ""}}',
+    "like a head": '{"v": 1, "start": 0, "end": 1, "version": "x", "updated": 1, "expires": null, "info": ""}',
+    "like a stamp": '{"version": "x", "updated": 1, "expires": null, "info": "", "checksum": "0"}',
+    "like a document": '{"_id": "x", "$oid": "0", "tail": [], "segments": []}',
+    "like a protocol": "*3 $3 SET +OK -ERR :1",
+    "like a comment": "# // -- <!-- ",
+    "like a path": "../../etc/passwd",
+}
+"""Lines that have to come back to the character, by what is hard about them."""

@@ -1,0 +1,126 @@
+"""The contract catches what it is there to catch: each wrong store fails by the tests that are due."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections import Counter
+
+import pytest
+from wrong_stores import WRONG, Wrong
+
+from chathistory.testing import HistoryStoreContract
+from chathistory.testing.contract.calls import error_of
+
+pytest_plugins = ("pytester",)
+
+ORDINARY = [
+    "test_a_batch_follows_the_one_before",
+    "test_many_records_from_any_place",
+    "test_a_stamp_comes_back_whole[full]",
+]
+"""A store with one mistake still does these (unless they are what it does wrong): it is not red for being broken."""
+
+MODULE = """
+from right_stores import contract_of
+from {module} import {name}
+
+TestIt = contract_of({name})
+"""
+
+OURS = ("AssertionError", "assert", "Failed", "chathistory.errors.")
+
+
+class Outcomes:
+    """A plugin that keeps which tests failed, and with what."""
+
+    def __init__(self):
+        self.passed = set()
+        self.failed = {}
+
+    def pytest_runtest_logreport(self, report):
+        name = report.nodeid.rpartition("::")[2]
+        if report.when == "call" and report.passed:
+            self.passed.add(name)
+        elif report.failed:
+            self.failed[name] = report.longrepr.reprcrash.message
+
+
+@pytest.fixture
+def run(pytester, monkeypatch):
+    """Run tests of the contract on a class of stores, by pytest itself, in this process."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+    def run(cls, *tests):
+        path = pytester.makepyfile(test_it=MODULE.format(module=cls.__module__, name=cls.__name__))
+        outcomes = Outcomes()
+        nodes = [f"{path}::TestIt::{test}" for test in tests] or [str(path)]
+        pytester.inline_run("-q", "-W", "error", "-p", "no:cacheprovider", *nodes, plugins=[outcomes])
+        return outcomes
+
+    return run
+
+
+@pytest.mark.parametrize("cls", WRONG, ids=lambda cls: cls.__name__)
+def test_a_wrong_store_is_caught(run, cls):
+    ordinary = [test for test in ORDINARY if test.partition("[")[0] not in WRONG[cls]]
+    outcomes = run(cls, *WRONG[cls], *ordinary)
+    caught = {name.partition("[")[0] for name in outcomes.failed}
+    assert caught == set(WRONG[cls]), outcomes.failed
+    assert outcomes.passed >= {*ordinary}, outcomes.failed
+    odd = [message for message in outcomes.failed.values() if not message.startswith(OURS)]
+    assert not odd, "failed by a mistake that was not meant"
+
+
+def test_the_base_of_the_wrong_stores_is_right(run):
+    outcomes = run(Wrong)
+    assert outcomes.failed == {}
+    assert len(outcomes.passed) > 300
+
+
+def test_every_catching_test_exists():
+    for cls, tests in WRONG.items():
+        for test in tests:
+            assert hasattr(HistoryStoreContract, test), f"{cls.__name__}: {test}"
+
+
+def test_no_theme_hides_a_test_of_another():
+    themes = [theme for theme in HistoryStoreContract.__mro__[1:] if theme.__module__.startswith("chathistory.")]
+    names = Counter(name for theme in themes for name in vars(theme) if name.startswith("test_"))
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_every_theme_is_part_of_the_contract():
+    package = inspect.getmodule(HistoryStoreContract)
+    base = HistoryStoreContract.__mro__[-2]
+    assert base.__name__ == "Contract"
+    themes = {theme for theme in base.__subclasses__() if theme.__module__.startswith(package.__name__ + ".")}
+    assert themes == set(HistoryStoreContract.__bases__)
+
+
+def test_a_call_that_hangs_is_a_failure():
+    patience = threading.Event()
+    with pytest.raises(AssertionError, match=r"no answer within 0\.05 seconds"):
+        error_of(lambda: patience.wait(30), seconds=0.05)
+    patience.set()
+
+
+@pytest.mark.parametrize(
+    ("lacking", "test", "word"),
+    [
+        ("store", "test_the_store_is_empty_at_first", "override the fixture `store`"),
+        ("reopen", "test_each_sees_at_once_what_the_other_does", "override reopen()"),
+        ("dead_store", "test_a_dead_store_can_be_closed", "override dead_store()"),
+    ],
+)
+def test_what_the_author_has_not_given_is_a_failure(pytester, lacking, test, word):
+    path = pytester.makepyfile(
+        "from chathistory.testing import HistoryStoreContract\n"
+        "from right_stores import NamedStore, contract_of\n"
+        "class TestIt(contract_of(NamedStore)):\n"
+        f"    {lacking} = HistoryStoreContract.{lacking}\n"
+    )
+    outcomes = Outcomes()
+    pytester.inline_run("-q", "-p", "no:randomly", f"{path}::TestIt::{test}", plugins=[outcomes])
+    assert list(outcomes.failed) == [test]
+    assert word in outcomes.failed[test]
