@@ -84,7 +84,7 @@ def summary_of(head: Head) -> Summary:
 
 
 def _values(info: str) -> dict[str, Any] | None:
-    """Return the JSON object of an info, or None: an error raised in the handler would carry the text in its context."""
+    """Return the JSON object of an info, or None: an error raised here would carry the text in its context."""
     try:
         values = json.loads(info)
     except ValueError:
