@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 
 chat: $(VENV)/chat-ready
 	@test -n "$$ANTHROPIC_API_KEY" || echo "ANTHROPIC_API_KEY is not set, so this is a chat with a stand-in that is no model; it is really saved."
-	@$(BIN)/chathistory chat --continue $$(test -n "$$ANTHROPIC_API_KEY" || echo --stand-in)
+	@$(BIN)/chathistory chat --conversation hello $$(test -n "$$ANTHROPIC_API_KEY" || echo --stand-in)
 
 test: check
 	$(BIN)/coverage erase

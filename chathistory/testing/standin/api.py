@@ -1,0 +1,138 @@
+"""The stand-in itself: what it remembers, and the one way from a request to its answer."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from chathistory.testing.standin import plan as plans
+from chathistory.testing.standin.check_thinking import transformations
+from chathistory.testing.standin.message import content_of, message_of
+from chathistory.testing.standin.models import Models
+from chathistory.testing.standin.plan import Plan
+from chathistory.testing.standin.recording import Recorded, assert_extends, without_keys
+from chathistory.testing.standin.replies import Answer, Failure, Held, Raw, Reply, as_answer, as_reply
+from chathistory.testing.standin.request import COUNT_TOKENS, MESSAGES, UNREADABLE, Request, Setting
+from chathistory.testing.standin.rules import Refusal, refusal
+from chathistory.testing.standin.script import Script
+from chathistory.testing.standin.thinking import Thinking
+from chathistory.testing.standin.usage import PromptCache, prompt_tokens
+
+if TYPE_CHECKING:
+    import anthropic
+
+__all__ = ["MessagesAPI"]
+
+
+class MessagesAPI:
+    """A stand-in of Claude's Messages API, without a model. Safe in threads; nothing to close.
+
+    reply: what it answers to requests that it does not refuse. None: an echo that says it is one. Text, a list of
+        content blocks, a `Reply`, a `Failure` or another answer: that, each time. A function: what it returns for the
+        body of the request. A list or iterator of any of these: one after the other; then a 500 that says so.
+    models: names of models that are served beside those of today.
+    strict_first_role: refuse conversations that do not begin with the user, as some platforms do.
+    check_thinking: verify the signatures of thinking blocks. False for conversations that Claude itself took part in:
+        its signatures mean nothing here.
+    """
+
+    def __init__(
+        self,
+        reply: object = None,
+        *,
+        models: Iterable[str] = (),
+        strict_first_role: bool = False,
+        check_thinking: bool = True,
+    ) -> None:
+        self._script = Script(reply)
+        self._thinking = Thinking()
+        self._setting = Setting(Models.of(models), strict_first_role, self._thinking if check_thinking else None)
+        self._cache = PromptCache()
+        self._lock = threading.Lock()
+        self._requests: list[Recorded] = []
+
+    @property
+    def requests(self) -> list[Recorded]:
+        """The requests so far, in the order in which they came."""
+        with self._lock:
+            return list(self._requests)
+
+    def assert_extends(self, requests: Iterable[Recorded] | None = None) -> None:
+        """Assert that each answered request is the one before it, and more; see `recording.assert_extends`.
+
+        requests: those to look at, when there are several conversations; None: all.
+        """
+        assert_extends(self.requests if requests is None else requests)
+
+    def client(self, **options: Any) -> anthropic.Anthropic:
+        """Return a client of the Anthropic SDK that talks to this stand-in, inside this process.
+
+        options: those of `anthropic.Anthropic`. Neither a key nor an address is taken from the environment, and
+        nothing is retried unless `max_retries` is given.
+        """
+        from chathistory.testing.standin.transport import sync_client  # noqa: PLC0415 - brings the SDK
+
+        return sync_client(self, options)
+
+    def async_client(self, **options: Any) -> anthropic.AsyncAnthropic:
+        """Return an `anthropic.AsyncAnthropic` in the same way as `client`."""
+        from chathistory.testing.standin.transport import async_client  # noqa: PLC0415 - brings the SDK
+
+        return async_client(self, options)
+
+    @contextmanager
+    def serve(self, port: int = 0) -> Iterator[str]:
+        """Serve over HTTP on the loopback interface while the `with` lasts; gives the URL. Port 0: any free one."""
+        from chathistory.testing.standin.server import serving  # noqa: PLC0415 - http.server costs 20 ms
+
+        with serving(self, port) as url:
+            yield url
+
+    def answer(self, method: str, target: str, headers: Mapping[str, str], raw: bytes) -> Plan:
+        """Return the answer to a request, whatever it came by. The transports call this."""
+        request = Request.read(target.partition("?")[0], headers, raw, self._setting)
+        number = self._record(request)
+        plan, more = self._planned(method, request)
+        with self._lock:
+            outcome = {"status": plan.status, "request_id": plan.headers["request-id"], **more}
+            self._requests[number] = replace(self._requests[number], **outcome)
+        return plan
+
+    def _record(self, request: Request) -> int:
+        body = None if request.body is UNREADABLE else request.body
+        with self._lock:
+            self._requests.append(Recorded(request.path, without_keys(request.headers), body))
+            return len(self._requests) - 1
+
+    def _planned(self, method: str, request: Request) -> tuple[Plan, dict[str, Any]]:
+        if method != "POST" or request.path not in (MESSAGES, COUNT_TOKENS):
+            return plans.failed(Failure(404, message="Not found")), {}
+        refused = refusal(request)
+        if refused is not None:
+            return _refused(refused), {"rule": refused.rule.name}
+        if request.counts_only:
+            return plans.plain({"input_tokens": prompt_tokens(request)}), {}
+        return self._told(request, self._script.next(request.body))
+
+    def _told(self, request: Request, answer: Answer) -> tuple[Plan, dict[str, Any]]:
+        if isinstance(answer, Failure):
+            return plans.failed(answer), {}
+        if isinstance(answer, Raw):
+            return plans.raw(answer), {}
+        if isinstance(answer, Held):
+            plan, more = self._told(request, as_answer(answer.reply))
+            return replace(plan, held=answer), more
+        message = self._message(request, answer if isinstance(answer, Reply) else as_reply(answer.reply))
+        return plans.of_message(message, answer, streamed=bool(request.body.get("stream"))), {"reply": message}
+
+    def _message(self, request: Request, reply: Reply) -> dict[str, Any]:
+        model = reply.model or request.body["model"]
+        content = self._thinking.signed(request, content_of(reply), model)
+        return message_of(reply, content, model, self._cache.usage(request)) | transformations(request)
+
+
+def _refused(refused: Refusal) -> Plan:
+    return plans.failed(Failure(refused.rule.status, refused.rule.type, refused.text))
