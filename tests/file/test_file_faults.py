@@ -1,0 +1,219 @@
+"""When the disk refuses or fails: a typed error, and nothing has changed."""
+
+import errno
+import os
+import pickle
+import subprocess
+import sys
+
+import pytest
+from file_samples import KEY, bodies_of, filled, fresh, names, path_of, stamp
+
+from chathistory import Key
+from chathistory.errors import StoreRejected, StoreUnavailable
+
+SECRET = '{"text":"s3cr3t"}'
+REFUSED = [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG, errno.EPERM]
+FAILED = [errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOTDIR]
+
+
+class Faulty:
+    """Makes a function of `os` fail: with this errno, from the call `first` on, `times` times, after `part` bytes."""
+
+    def __init__(self, monkeypatch, name, code, *, first=1, times=1_000, part=None):
+        self.real, self.code, self.first, self.times, self.part = getattr(os, name), code, first, times, part
+        self.calls = 0
+        target = "chathistory_file.writing._sync" if name == "fdatasync" else f"os.{name}"
+        monkeypatch.setattr(target, self)
+
+    def __call__(self, *args, **kwargs):
+        self.calls += 1
+        if self.part is not None and self.calls == self.first:
+            return self.real(args[0], bytes(args[1])[: self.part])
+        begun = self.first + (self.part is not None)
+        if begun <= self.calls < begun + self.times:
+            raise OSError(self.code, os.strerror(self.code))
+        return self.real(*args, **kwargs)
+
+
+def _fails(store, code, call):
+    expected = StoreRejected if code in REFUSED else StoreUnavailable
+    with pytest.raises(expected) as caught:
+        call()
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.errno == code
+    assert "s3cr3t" not in str(caught.value)
+    assert getattr(caught.value, "outcome", "not stored") == "not stored"
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+@pytest.mark.parametrize("code", REFUSED + FAILED)
+@pytest.mark.parametrize("name", ["write", "utime", "fdatasync", "part of a write"])
+def test_a_failed_append_changes_nothing(store, monkeypatch, name, code):
+    head = filled(store, ["1"], ["2"])
+    before, date = path_of(store).read_bytes(), path_of(store).stat().st_mtime_ns
+    with monkeypatch.context() as patch:
+        if name == "part of a write":
+            Faulty(patch, "write", code, part=7)
+        else:
+            Faulty(patch, name, code, times=1)
+        _fails(store, code, lambda: store.append(KEY, [SECRET], after=head, stamp=stamp()))
+    assert (path_of(store).read_bytes(), path_of(store).stat().st_mtime_ns) == (before, date)
+    with fresh(store) as other:
+        assert other.read(KEY).head == head
+        other.append(KEY, ["3"], after=head, stamp=stamp())
+        assert bodies_of(other) == ["1", "2", "3"]
+    assert not path_of(store, suffix=".torn").exists()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("name", ["write", "utime", "fdatasync", "fsync", "fchmod"])
+def test_a_failed_creation_leaves_no_conversation(store, monkeypatch, name, code):
+    filled(store, ["1"], key=Key("default", "neighbour"))
+    with monkeypatch.context() as patch:
+        Faulty(patch, name, code, times=1)
+        _fails(store, code, lambda: store.append(KEY, [SECRET], after=None, stamp=stamp()))
+    assert store.read(KEY) is None
+    assert names(path_of(store).parent) == ["neighbour.jsonl"]
+    filled(store, ["again"])
+
+
+@pytest.mark.parametrize("undoing", ["ftruncate", "fdatasync"])
+def test_what_cannot_be_undone_has_an_unknown_outcome(store, monkeypatch, undoing):
+    head = filled(store, ["1"])
+    with monkeypatch.context() as patch:
+        Faulty(patch, "fdatasync", errno.ENOSPC)
+        Faulty(patch, undoing, errno.EIO)
+        with pytest.raises(StoreUnavailable) as caught:
+            store.append(KEY, [SECRET], after=head, stamp=stamp())
+    assert caught.value.outcome == "unknown"
+    assert caught.value.__cause__.errno in (errno.ENOSPC, errno.EIO)
+    seen = store.read(KEY)
+    store.append(KEY, ["next"], after=seen.head, stamp=stamp())
+    assert bodies_of(store) == [record.body for record in seen.records] + ["next"]
+
+
+def test_a_half_written_batch_that_cannot_be_undone_is_torn(store, monkeypatch):
+    head = filled(store, ["1"])
+    with monkeypatch.context() as patch:
+        Faulty(patch, "write", errno.ENOSPC, part=9)
+        Faulty(patch, "ftruncate", errno.EIO)
+        with pytest.raises(StoreUnavailable):
+            store.append(KEY, [SECRET], after=head, stamp=stamp())
+    assert store.read(KEY).head == head
+    store.append(KEY, ["2"], after=head, stamp=stamp())
+    assert bodies_of(store) == ["1", "2"]
+    assert path_of(store, suffix=".torn").read_bytes() == SECRET.encode()[:9]
+
+
+def test_a_short_write_is_continued(store, monkeypatch):
+    head = filled(store, ["1"])
+    with monkeypatch.context() as patch:
+        faulty = Faulty(patch, "write", errno.EIO, part=3, times=0)
+        store.append(KEY, [SECRET, "3"], after=head, stamp=stamp())
+    assert faulty.calls == 2
+    assert bodies_of(store) == ["1", SECRET, "3"]
+
+
+@pytest.mark.parametrize("code", REFUSED + FAILED)
+@pytest.mark.parametrize("name", ["open", "pread", "fstat"])
+def test_what_cannot_be_read_is_not_taken_for_absent(store, monkeypatch, name, code):
+    head = filled(store, ["1"])
+    for call in (
+        lambda: store.read(KEY),
+        lambda: store.append(KEY, [SECRET], after=head, stamp=stamp()),
+        lambda: store.append(KEY, [SECRET], after=None, stamp=stamp()),
+        lambda: store.forget(KEY, before=1),
+        lambda: store.delete(KEY, version=head.stamp.version),
+        lambda: store.heads("default"),
+        lambda: list(store.keys()),
+    ):
+        with monkeypatch.context() as patch:
+            Faulty(patch, name, code)
+            _fails(store, code, call)
+    assert bodies_of(store) == ["1"]
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_empty(store, monkeypatch, code):
+    filled(store, ["1"])
+    for call in (lambda: store.heads("default"), lambda: list(store.keys()), lambda: list(store.keys("default"))):
+        with monkeypatch.context() as patch:
+            Faulty(patch, "scandir", code)
+            _fails(store, code, call)
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("name", ["write", "utime", "fsync", "rename"])
+def test_a_failed_forget_changes_nothing(store, monkeypatch, name, code):
+    filled(store, ["1", "2"], ["3"])
+    before = path_of(store).read_bytes()
+    with monkeypatch.context() as patch:
+        Faulty(patch, name, code, times=1)
+        _fails(store, code, lambda: store.forget(KEY, before=2))
+    assert path_of(store).read_bytes() == before
+    assert [path.name for path in path_of(store).parent.iterdir()] == [path_of(store).name]
+    assert store.forget(KEY, before=2).start == 2
+
+
+@pytest.mark.parametrize(("call", "first"), [("forget", 2), ("delete", 1)])
+def test_what_is_done_but_not_durable_has_an_unknown_outcome(store, monkeypatch, call, first):
+    filled(store, ["1", "2"])
+    with monkeypatch.context() as patch:
+        Faulty(patch, "fsync", errno.ENOSPC, first=first)
+        with pytest.raises(StoreUnavailable) as caught:
+            store.forget(KEY, before=1) if call == "forget" else store.delete(KEY)
+    assert caught.value.outcome == "unknown"
+    assert bodies_of(store) == (["2"] if call == "forget" else None)
+
+
+def test_a_failed_delete_can_be_repeated(store, monkeypatch):
+    filled(store, ["1"])
+    path_of(store, suffix=".torn").write_bytes(b"x")
+    with monkeypatch.context() as patch:
+        Faulty(patch, "unlink", errno.EIO, times=1)
+        _fails(store, errno.EIO, lambda: store.delete(KEY))
+    assert bodies_of(store) == ["1"]
+    assert store.delete(KEY) is True
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+@pytest.mark.parametrize("name", ["fsync", "ftruncate"])
+def test_torn_bytes_that_cannot_be_set_aside_stay(store, monkeypatch, name, code):
+    head = filled(store, ["1"])
+    before = path_of(store).read_bytes() + b"torn"
+    path_of(store).write_bytes(before)
+    with monkeypatch.context() as patch:
+        Faulty(patch, name, code, times=1)
+        _fails(store, code, lambda: store.append(KEY, [SECRET], after=head, stamp=stamp()))
+    assert path_of(store).read_bytes() == before
+    assert store.read(KEY).head == head
+
+
+FULL = """
+import resource, signal, sys
+from chathistory import Key, Stamp
+from chathistory.errors import StoreRejected
+from chathistory_file import FileStore
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+store, key = FileStore(sys.argv[1]), Key("default", "support/42")
+head = store.append(key, ["x" * 100], after=None, stamp=Stamp("v", 1))
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+try:
+    for number in range(20):
+        head = store.append(key, ["y" * 100], after=head, stamp=Stamp(f"v{number}", number + 2))
+except StoreRejected as error:
+    assert store.read(key).head == head
+    print("refused", error.__cause__.errno, head.end)
+"""
+
+
+def test_a_full_disk_is_met_in_earnest(store):
+    """The kernel's own limit on a file's size, in a process of its own: a write stops partway."""
+    done = subprocess.run([sys.executable, "-c", FULL, store.root], capture_output=True, text=True, check=False)
+    assert done.stdout.split()[:2] == ["refused", str(errno.EFBIG)], done.stderr
+    head = store.read(KEY).head
+    assert head.end == int(done.stdout.split()[2])
+    store.append(KEY, ["z" * 1000], after=head, stamp=stamp())
+    assert [body[0] for body in bodies_of(store)] == ["x", *"y" * (head.end - 1), "z"]

@@ -1,0 +1,155 @@
+"""What is on disk: readable lines, private modes, nothing outside its place, nobody else's files touched."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+from chathistory_file import FileStore
+from file_samples import KEY, bodies_of, filled, fresh, names, path_of, stamp
+
+from chathistory import Key
+from chathistory.errors import CorruptRecord, StoreRejected, StoreUnavailable
+
+
+def test_every_line_is_json_and_the_last_is_the_head(store):
+    head = filled(store, ['{"a":1}', '{"b":2}'], ['{"c":"\\u0000"}'])
+    lines = path_of(store).read_text().split("\n")
+    assert lines.pop() == ""
+    parsed = [json.loads(line) for line in lines]
+    assert [line for line in parsed if "commit" not in line] == [{"a": 1}, {"b": 2}, {"c": "\0"}]
+    commit = parsed[-1]["commit"]
+    assert (commit["scope"], commit["id"], commit["start"], commit["end"]) == ("default", "support/42", 0, 3)
+    assert (commit["version"], commit["info"]) == (head.stamp.version, {"title": "T"})
+
+
+def test_a_seal_alone_begins_with_a_tab(store):
+    filled(store, ['{"commit":{"end":9}}', "two"], ["three"])
+    lines = path_of(store).read_text().splitlines()
+    assert [line.startswith("\t") for line in lines] == [False, False, True, False, True]
+
+
+@pytest.mark.parametrize(
+    "info",
+    ["", "plain", '"quoted"', "{}", '{"a": 1}', '{"a":1,"a":2}', '{"x":NaN}', "{not json", '{"crc":1},"crc":2}', "{} ",
+     '{"info":"},\\"crc\\":"}', '{"a":"\u2028é😀"}', "[1]", "null", "1", '{"deep":' + "[" * 5000 + "]" * 5000 + "}"],
+)  # fmt: skip
+def test_any_info_comes_back_to_the_character_and_leaves_a_line_of_json(store, info):
+    store.append(KEY, ["{}"], after=None, stamp=stamp(info=info))
+    with fresh(store) as other:
+        assert other.read(KEY).head.stamp.info == info
+    if "deep" not in info:
+        json.loads(path_of(store).read_text().split("\n")[-2], parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o077, 0o277])
+def test_files_are_private_whatever_the_umask(tmp_path, umask):
+    before = os.umask(umask)
+    try:
+        with FileStore(tmp_path / "a" / "b") as store:
+            head = filled(store, ["1", "2"])
+            with path_of(store).open("ab") as file:
+                file.write(b"torn")
+            store.append(KEY, ["3"], after=head, stamp=stamp())
+            modes = {path.name: path.stat().st_mode & 0o7777 for path in (tmp_path / "a").rglob("*")}
+            store.forget(KEY, before=1)
+            modes["forgotten"] = path_of(store).stat().st_mode & 0o7777
+    finally:
+        os.umask(before)
+    assert {name: mode for name, mode in modes.items() if mode == 0o700}.keys() == {"b", "default", ".locks"}
+    assert {mode for name, mode in modes.items() if name not in {"b", "default", ".locks"}} == {0o600}
+    assert "support=2f42.torn" in modes
+    assert (tmp_path / "a").stat().st_mode & 0o7777 == 0o700
+
+
+def test_the_date_of_a_file_is_updated(store):
+    head = filled(store, ["1", "2"])
+    assert path_of(store).stat().st_mtime_ns == head.stamp.updated * 1000
+    head = store.append(KEY, ["3"], after=head, stamp=stamp(updated=1_760_000_000_123_456))
+    assert path_of(store).stat().st_mtime_ns == 1_760_000_000_123_456_000
+    store.forget(KEY, before=2)
+    assert path_of(store).stat().st_mtime_ns == 1_760_000_000_123_456_000
+
+
+def test_a_conversation_is_one_file_and_leaves_nothing(store):
+    filled(store, ["1", "2"])
+    store.forget(KEY, before=1)
+    assert names(path_of(store).parent) == ["support=2f42.jsonl"]
+    assert store.delete(KEY)
+    assert names(path_of(store).parent) == []
+
+
+def test_foreign_files_are_neither_shown_nor_touched(store):
+    filled(store, ["1"])
+    folder, line = path_of(store).parent, path_of(store).read_bytes()
+    foreign = {"notes.txt": b"x", ".hidden.jsonl": line, "Copy of it.jsonl": line, "other.jsonl": line, ".jsonl": line,
+               "x\x01.jsonl": b"", "a.jsonl~": line, "stray.tmp": b"y"}  # fmt: skip
+    for name, content in foreign.items():
+        (folder / name).write_bytes(content)
+    (folder / "folder.jsonl").mkdir()
+    shutil.copytree(folder, folder.parent / "archive")
+    (folder.parent / "README").write_text("mine")
+    assert [head.key for head in store.heads("default").items] == [KEY]
+    assert list(store.keys()) == list(store.keys("default")) == [KEY]
+    assert store.heads("archive").items == []
+    assert store.delete(KEY)
+    assert {name: (folder / name).read_bytes() for name in foreign} == foreign
+
+
+def test_a_copy_under_another_name_is_not_taken_for_that_conversation(store):
+    filled(store, ["1"])
+    other = Key("default", "other")
+    path_of(store, other).write_bytes(path_of(store).read_bytes())
+    with pytest.raises(CorruptRecord) as caught:
+        store.read(other)
+    assert caught.value.position is None
+    with pytest.raises(CorruptRecord):
+        store.append(other, ["2"], after=None, stamp=stamp())
+    assert path_of(store, other).read_bytes() == path_of(store).read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "folder"])
+def test_what_is_planted_in_a_file_s_place_is_not_followed(store, tmp_path, kind):
+    filled(store, ["1"], key=Key("default", "real"))
+    outside, planted = tmp_path / "outside", path_of(store)
+    {
+        "link": lambda: (outside.write_text("secret"), planted.symlink_to(outside)),
+        "dangling link": lambda: planted.symlink_to(outside),
+        "pipe": lambda: os.mkfifo(planted),
+        "folder": planted.mkdir,
+    }[kind]()
+    for call in (lambda: store.read(KEY), lambda: store.append(KEY, ["2"], after=None, stamp=stamp())):
+        with pytest.raises((StoreRejected, StoreUnavailable)):
+            call()
+    assert [head.key.id for head in store.heads("default").items] == ["real"]
+    assert [key.id for key in list(store.keys())] == ["real"]
+    assert outside.exists() == (kind == "link")
+    assert not outside.exists() or outside.read_text() == "secret"
+
+
+def test_ids_cannot_leave_the_folder(store, tmp_path):
+    for name in ("../../escaped", "/etc/passwd", "..", ".", "a/../../b", ".locks", "x\\..\\y"):
+        filled(store, ["1"], key=Key(name, name))
+    assert names(tmp_path) == ["history"]
+    folders = [name for name in names(store.root) if name != ".locks"]
+    assert len(folders) == 7
+    assert all(len(names(f"{store.root}/{folder}")) == 1 for folder in folders)
+
+
+def test_long_batches_are_cut_by_seals_and_read_back(store):
+    bodies = [f"{number:05d}" * 100 for number in range(3000)]
+    head = filled(store, ["first"], bodies, ["last"])
+    seals = [line for line in path_of(store).read_bytes().splitlines() if line.startswith(b"\t")]
+    assert [b"commit" in seal for seal in seals] == [True, False, False, False, False, False, True, True]
+    assert bodies_of(store) == ["first", *bodies, "last"]
+    assert [record.body for record in store.read(KEY, start=2500, stop=2502).records] == bodies[2499:2501]
+    assert store.read(KEY, start=-1).records[0].position == head.end - 1
+
+
+def test_jq_reads_it(store):
+    filled(store, ['{"a":1}'], ['{"b":"é"}'])
+    jq = shutil.which("jq")
+    command = [jq, "-c", "."] if jq else ["python3", "-c", "import sys,json\nfor l in sys.stdin: print(json.loads(l))"]
+    shown = subprocess.run(command, input=path_of(store).read_bytes(), capture_output=True, check=True).stdout
+    assert len(shown.splitlines()) == 4

@@ -1,0 +1,158 @@
+"""Who may write: one at a time, for a bounded time, between threads, processes and stores; and never a dead one."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from chathistory_file import FileStore
+from chathistory_file.layout import Files
+from file_samples import KEY, bodies_of, filled, fresh, open_files, stamp
+
+from chathistory import Key
+from chathistory.errors import Conflict, StoreClosed, StoreUnavailable
+
+HOLDER = """
+import sys, time
+from chathistory import Key
+from chathistory_file import FileStore
+from chathistory_file.layout import Files
+store = FileStore(sys.argv[1])
+with store._locks.held(Files.of(store.root, Key("default", "support/42"))):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def holder(store):
+    filled(store, ["1"])
+    with subprocess.Popen([sys.executable, "-c", HOLDER, store.root], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
+
+
+def test_a_writer_waits_no_longer_than_the_timeout(store, holder):
+    with FileStore(store.root, lock_timeout=0.3) as other:
+        head = other.read(KEY).head  # readers do not wait
+        begun = time.monotonic()
+        for call in (
+            lambda: other.append(KEY, ["2"], after=head, stamp=stamp()),
+            lambda: other.forget(KEY, before=1),
+            lambda: other.delete(KEY),
+        ):
+            with pytest.raises(StoreUnavailable) as caught:
+                call()
+            assert caught.value.outcome == "not stored"
+        assert 0.8 < time.monotonic() - begun < 5
+        assert bodies_of(other) == ["1"]
+
+
+def test_a_dead_holder_holds_nothing(store, holder):
+    holder.kill()
+    holder.wait()
+    with FileStore(store.root, lock_timeout=5) as other:
+        other.append(KEY, ["2"], after=other.read(KEY).head, stamp=stamp())
+    assert bodies_of(store) == ["1", "2"]
+
+
+def test_threads_wait_for_each_other_with_the_same_timeout(tmp_path):
+    with FileStore(tmp_path / "h", lock_timeout=0.2) as store:
+        head = filled(store, ["1"])
+        with store._locks.held(Files.of(store.root, KEY)):
+            caught = []
+
+            def write():
+                try:
+                    store.append(KEY, ["2"], after=head, stamp=stamp())
+                except StoreUnavailable as error:
+                    caught.append(error.outcome)
+
+            thread = threading.Thread(target=write)
+            thread.start()
+            thread.join(5)
+        assert caught == ["not stored"]
+
+
+def test_a_removed_folder_does_not_split_the_lock(store):
+    filled(store, ["1"])
+    files = Files.of(store.root, KEY)
+    Path(store.root).rename(store.root + ".old")
+    with FileStore(store.root, lock_timeout=0.2) as other:
+        filled(other, ["new"])
+        with store._locks.held(files), pytest.raises(StoreUnavailable):
+            other.delete(KEY)
+
+
+def test_locks_do_not_depend_on_how_the_folder_is_spelled(store, tmp_path):
+    filled(store, ["1"])
+    (tmp_path / "link").symlink_to(store.root)
+    with (
+        FileStore(tmp_path / "link", lock_timeout=0.2) as other,
+        store._locks.held(Files.of(store.root, KEY)),
+        pytest.raises(StoreUnavailable),
+    ):
+        other.delete(KEY)
+
+
+def test_close_waits_for_the_writer_and_stops_those_that_wait(store):
+    filled(store, ["1"])
+    outcome = []
+
+    def write():
+        try:
+            store.delete(KEY)
+        except StoreClosed:
+            outcome.append("closed")
+
+    with store._locks.held(Files.of(store.root, KEY)):
+        waiting = threading.Thread(target=write)
+        waiting.start()
+        time.sleep(0.1)
+        store._lifeline.cut()
+    waiting.join(5)
+    assert outcome == ["closed"]
+
+
+def test_a_forked_child_neither_writes_nor_keeps_the_lock(store):
+    head = filled(store, ["1"])
+    with store._locks.held(Files.of(store.root, KEY)):
+        child = os.fork()
+        if child == 0:
+            try:
+                store.append(KEY, ["2"], after=head, stamp=stamp())
+            except StoreClosed:
+                os._exit(any(".locks" in path for path in open_files()))
+            os._exit(9)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    store.append(KEY, ["2"], after=head, stamp=stamp())
+
+
+def test_many_threads_and_two_stores_lose_nothing(store):
+    key, written = Key("default", "busy"), []
+
+    def write(one, name):
+        head = None
+        for number in range(15):
+            bodies = [f"{name}-{number}-{part}" for part in range(2)]
+            while True:
+                try:
+                    head = one.append(key, bodies, after=head, stamp=stamp())
+                    break
+                except Conflict as conflict:
+                    head = conflict.head
+            written.append(bodies)
+
+    with fresh(store) as other:
+        threads = [threading.Thread(target=write, args=((store, other)[n % 2], n)) for n in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    stored = bodies_of(store, key)
+    assert sorted(stored[at : at + 2] for at in range(0, len(stored), 2)) == sorted(written)
+    assert len(stored) == 180
