@@ -48,7 +48,7 @@ def compare(name: str, ours: Callable[[], object], raw: Callable[[], object], *,
             call()
             taken.append(time.perf_counter() - begun)
     here, there = (statistics.median(taken) * 1e6 for taken in times.values())
-    print(f"{name:28} {here:10.0f} us   raw {there:10.0f} us   ratio {here / there:5.2f}   (goal {goal})")  # noqa: T201
+    print(f"{name:28} {here:10.0f} us   raw {there:10.0f} us   ratio {here / there:5.2f}   (goal {goal})")
 
 
 def filled(store: FileStore, key: Key, count: int) -> Head:

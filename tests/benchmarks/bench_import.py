@@ -1,4 +1,4 @@
-"""What `import chathistory` costs above bare Python: milliseconds and megabytes, the least of several fresh processes."""
+"""What `import chathistory` costs above bare Python: milliseconds and megabytes, the least of fresh processes."""
 
 from __future__ import annotations
 

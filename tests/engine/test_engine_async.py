@@ -159,7 +159,7 @@ def test_a_cancel_at_any_moment_leaves_nothing_half_done(run_on, chat_of, stream
             assert again.text == TEXT
         return seen
 
-    seen, api = run_on(lambda _body: TEXT, work)
+    seen, _ = run_on(lambda _body: TEXT, work)
     assert ("message", "abandoned") in seen
     assert len(seen) > 1
 
