@@ -1,0 +1,28 @@
+"""The command `chathistory`: conversations with Claude in the terminal, on any backend.
+
+    app         the commands together, and what becomes of what they raise
+    chat        `chat`: which conversation, and one message or a talk
+    talk        a talk: the prompt, what can be typed there, what is drawn
+    turn        one turn: the reply as it comes, and Ctrl-C only where it does no harm
+    voice       who replies: Claude, or a stand-in without a model
+    shelf       `list`, `show`, `delete`, `backends`
+    render      entries, rows and times as people read them
+    place       which store and which scope, and the options for them
+    faults      errors in a line or two
+    safe        stored text on its way to a terminal
+
+Each uses only those below it. rich and the Anthropic SDK are imported by the commands that need them, not before.
+"""
+
+from __future__ import annotations
+
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command with the arguments of this process, and exit."""
+    from chathistory.cli.app import run  # noqa: PLC0415 - click costs 30 ms, which `import chathistory.cli` need not
+
+    sys.exit(run(sys.argv[1:]))

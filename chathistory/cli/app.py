@@ -1,0 +1,86 @@
+"""The commands together, and what becomes of what they raise: an exit code, and a line or two on standard error.
+
+0: done. 1: it could not be done, or nobody reads the output any more. 2: it was not asked for rightly. 130: Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from chathistory import __version__
+from chathistory.cli.chat import chat
+from chathistory.cli.faults import explained, report
+from chathistory.cli.place import Run
+from chathistory.cli.shelf import backends, delete, list_, show
+
+__all__ = ["group", "run"]
+
+_INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="chathistory", message="%(prog)s %(version)s")
+def group() -> None:
+    r"""Conversations with Claude: saved, listed, shown, and gone on with at any time.
+
+    \b
+    Examples:
+      chathistory chat                  talk with Claude (needs ANTHROPIC_API_KEY)
+      chathistory chat --stand-in       try it without a key
+      chathistory chat --continue       go on where you were
+      chathistory list                  what there is
+
+    Conversations are kept in a folder of your own, or wherever --store or CHATHISTORY_STORE says.
+    """
+
+
+for command in (chat, list_, show, delete, backends):
+    group.add_command(command)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code."""
+    told = Run()
+    _mend_streams()
+    try:
+        code = group.main(list(arguments), prog_name="chathistory", standalone_mode=False, obj=told)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt) as error:
+        _say_interrupted(error)
+        return _INTERRUPTED
+    except BrokenPipeError:
+        _leave_output_unread()
+        return 1
+    except Exception as error:  # noqa: BLE001 - whatever it is, people get a sentence and not a traceback
+        report(error, debug=told.debug)
+        return 1
+    return int(code or 0)
+
+
+def _mend_streams() -> None:
+    """Have streams in any case (they may be closed), and an output that takes all text: "?" for what it cannot show."""
+    sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - for the life of the process
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or sys.stdout
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _say_interrupted(error: BaseException) -> None:
+    """Say what is saved; click puts an error of its own around a Ctrl-C."""
+    told = explained(error.__cause__ or error)[1:]
+    click.echo("\n".join(["stopped", *told]), err=True)
+
+
+def _leave_output_unread() -> None:
+    """Keep the interpreter from flushing what nobody reads, and failing once more at its exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,171 @@
+"""`chathistory chat`: which conversation, and one message or a talk."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import click
+
+from chathistory.cli.place import Place, Run, debug_option, place_options
+from chathistory.cli.safe import safe
+from chathistory.cli.voice import MODEL, Voice, voice_of
+from chathistory.conversation import Conversation
+from chathistory.engine.chat import ChatEngine, ReplyStream
+from chathistory.history import History
+
+__all__ = ["chat"]
+
+_LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without those that look alike
+
+
+@click.command()
+@click.argument("message", required=False)
+@click.option("-c", "--conversation", "name", metavar="ID", help="Go on with this conversation, or begin it.")
+@click.option("--continue", "latest", is_flag=True, help="Go on with the latest conversation.")
+@click.option("--model", default=MODEL, envvar="CHATHISTORY_MODEL", show_default=True, show_envvar=True)
+@click.option("--system", metavar="TEXT", help="The system prompt. It is not stored: give it again when you go on.")
+@click.option(
+    "--stand-in", is_flag=True, envvar="CHATHISTORY_STAND_IN", help="Talk to a stand-in without a model: needs no key."
+)
+@click.option("--retry", is_flag=True, help="Send the last message again, if it has no reply.")
+@click.option("--abandon", is_flag=True, help="First give up a reply that another process still waits for.")
+@place_options
+@debug_option
+def chat(
+    message: str | None,
+    *,
+    place: Place,
+    name: str | None,
+    model: str,
+    system: str | None,
+    latest: bool,
+    stand_in: bool,
+    retry: bool,
+    abandon: bool,
+) -> None:
+    r"""Talk with Claude; everything is saved as you go.
+
+    In a terminal this is a talk: type, read, /help. With a MESSAGE as argument or on standard input, only the reply is
+    printed. A reply takes the conversation so far into account.
+
+    \b
+    Examples:
+      chathistory chat
+      chathistory chat --continue
+      chathistory chat "What is a monad?"
+      chathistory chat -c thesis < chapter.txt
+    """
+    _check(message, name, latest=latest, retry=retry, abandon=abandon)
+    voice = voice_of(model, stand_in=stand_in)
+    talks = message is None and not retry and sys.stdin.isatty() and sys.stdout.isatty()
+    words = None if talks or retry else _words(message)
+    with voice.client, place.opened() as history:
+        conversation = _chosen(history, place, name, latest=latest, stand_in=stand_in)
+        engine = ChatEngine(voice.client, history, model=voice.model, system=system)
+        if abandon:
+            engine.abandon(conversation.id, scope=place.scope)
+        if talks:
+            _talk(engine, conversation, voice, debug=click.get_current_context().ensure_object(Run).debug)
+        else:
+            _once(engine, conversation, voice, words, again=_resume(place, conversation.id, stand_in=stand_in))
+
+
+def _check(message: str | None, name: str | None, *, latest: bool, retry: bool, abandon: bool) -> None:
+    if name is not None and latest:
+        msg = "--conversation and --continue exclude each other."
+        raise click.UsageError(msg)
+    if (retry or abandon) and name is None and not latest:
+        msg = "--retry and --abandon need --conversation ID or --continue."
+        raise click.UsageError(msg)
+    if retry and message is not None:
+        msg = "--retry sends the message that is stored; leave MESSAGE out."
+        raise click.UsageError(msg)
+
+
+def _words(message: str | None) -> str:
+    """Return what to say: the argument, or all of standard input. Raises `click.UsageError` if that is nothing."""
+    words = _read() if message is None else message
+    if not words.strip():
+        msg = "there is no message: give one as argument or on standard input."
+        raise click.UsageError(msg)
+    return words
+
+
+def _read() -> str:
+    if sys.stdin.isatty():
+        click.echo("Type your message and end it with Ctrl-D.", err=True)
+    try:
+        return sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\r\n")
+    except UnicodeDecodeError:
+        msg = "standard input is not text in UTF-8."
+        raise click.UsageError(msg) from None
+
+
+def _chosen(history: History, place: Place, name: str | None, *, latest: bool, stand_in: bool) -> Conversation:
+    """Return the conversation to go on with, and say on standard error which one it is if that is not plain."""
+    if latest:
+        rows = history.recent(scope=place.scope, limit=1).items
+        if not rows:
+            msg = f"there is no conversation in {place} yet; begin one with: {place.command('chat')}"
+            raise click.ClickException(msg)
+        name = rows[0].id
+    conversation = history.conversation(_fresh_name() if name is None else name, scope=place.scope)
+    is_new = conversation.refresh() is None
+    if is_new or latest:
+        again = _resume(place, conversation.id, stand_in=stand_in)
+        what = "new conversation" if is_new else "conversation"
+        click.echo(safe(f"{what} {conversation.id} in {place}; go on with: {again}"), err=True)
+    return conversation
+
+
+def _fresh_name() -> str:
+    return f"{datetime.now(UTC).astimezone():%Y%m%d-%H%M%S}-{''.join(secrets.choice(_LETTERS) for _ in range(4))}"
+
+
+def _resume(place: Place, name: str, *, stand_in: bool) -> str:
+    return place.command("chat", "--conversation", name, *(["--stand-in"] if stand_in else []))
+
+
+def _talk(engine: ChatEngine, conversation: Conversation, voice: Voice, *, debug: bool) -> None:
+    from chathistory.cli.talk import Talk  # noqa: PLC0415 - brings rich, which a single message does not need
+
+    if voice.is_stand_in:
+        click.echo("The replies are those of a stand-in without a model, not Claude's.", err=True)
+    click.echo("/help shows what you can type, Ctrl-D ends.", err=True)
+    Talk(engine, conversation, name=voice.name, debug=debug).run()
+
+
+def _once(engine: ChatEngine, conversation: Conversation, voice: Voice, words: str | None, *, again: str) -> None:
+    """Print one reply, and nothing else, to standard output; words None: to the message that is stored."""
+    from chathistory.cli.turn import ENDINGS, played, writer  # noqa: PLC0415 - not needed for a talk
+
+    if voice.is_stand_in:
+        click.echo("The reply is that of a stand-in without a model, not Claude's.", err=True)
+    write = writer()
+    on_screen = sys.stdout.isatty()
+    with _told_how_to_go_on(f"{again} --retry"):
+        reply = played(_stream(engine, conversation, words), lambda text: write(safe(text) if on_screen else text))
+    write("" if reply.text.endswith("\n") else "\n")
+    if reply.stop_reason in ENDINGS:
+        click.echo(f"Note: {ENDINGS[reply.stop_reason]}.", err=True)
+
+
+def _stream(engine: ChatEngine, conversation: Conversation, words: str | None) -> ReplyStream:
+    if words is None:
+        return engine.stream_resumed(conversation.id, scope=conversation.scope)
+    return engine.stream(conversation.id, words, scope=conversation.scope)
+
+
+@contextmanager
+def _told_how_to_go_on(again: str) -> Iterator[None]:
+    """Add to an error, if the message is stored by then and has no reply, how to send it again."""
+    try:
+        yield
+    except BaseException as error:
+        if any("saved" in note for note in getattr(error, "__notes__", ())):
+            error.add_note(f"chathistory: send it again with: {again}")
+        raise

@@ -1,0 +1,102 @@
+"""Entries, rows and times as people read them. All text that comes out of here is safe for a terminal."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from chathistory.cli.safe import one_line, safe
+from chathistory.conversation import Conversation
+from chathistory.log.entry import Entry
+from chathistory.log.spans import newest_first
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["ago", "body_of", "console", "local_time", "mark_of", "readable", "speaker_of"]
+
+STAND_IN = "stand-in"
+_READABLE = {"message": "", "interrupted": "broken off, not sent", "orphaned": "came too late, not sent"}
+_PORTION = 16
+_LONGEST = 200
+_UNITS = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 3600), ("minute", 60))
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that takes text as it is: no markup, no emoji codes, no colours by guessing."""
+    from rich.console import Console  # noqa: PLC0415 - 50 ms that `--help` can do without
+
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+
+def readable(conversation: Conversation, last: int | None = None) -> list[Entry]:
+    """Return what was said, oldest first, with replies that broke off or came too late; the newest `last` of it.
+
+    What was taken back (`rewind`) is left out. The cost depends on `last`, not on the conversation's length.
+    """
+    portion = _PORTION if last is None else last + _PORTION
+    said = (entry for entry in newest_first(conversation.journal, portion) if entry.kind in _READABLE)
+    return list(itertools.islice(said, last))[::-1]
+
+
+def mark_of(entry: Entry) -> str:
+    """Return what is to be known of an entry beside its words; "": nothing."""
+    return _READABLE[entry.kind]
+
+
+def speaker_of(entry: Entry) -> str:
+    """Return who speaks: "you", "claude", "stand-in" or "system"."""
+    role = entry.message["role"] if entry.message else "assistant"
+    if role != "assistant":
+        return {"user": "you"}.get(role, role)
+    return STAND_IN if entry.data.get("response", {}).get("model") == STAND_IN else "claude"
+
+
+def body_of(entry: Entry) -> str:
+    """Return the words of an entry; what is not words is told in one line for each block."""
+    content = (entry.message or {}).get("content") or ""
+    if isinstance(content, str):
+        return safe(content)
+    return "\n".join(line for block in content if (line := _block(block)))
+
+
+def _block(block: Mapping[str, Any]) -> str:
+    kind = str(block["type"])
+    if kind == "text":
+        return safe(block.get("text") or "")
+    if kind in ("thinking", "redacted_thinking"):
+        return "[thinking, hidden]"
+    if kind.endswith("tool_use"):
+        return f"[calls {one_line(str(block.get('name')))}: {_brief(block.get('input'))}]"
+    if kind.endswith("tool_result"):
+        return f"[{'failed' if block.get('is_error') else 'result'}: {_brief(block.get('content'))}]"
+    return f"[{one_line(kind)}]"
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, list):
+        value = " ".join(str(part.get("text") or f"[{part.get('type')}]") for part in value if isinstance(part, dict))
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return one_line(text, _LONGEST)
+
+
+def local_time(microseconds: int) -> str:
+    """Return a time of the log as a clock on the wall shows it."""
+    time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+    return f"{time.astimezone():%Y-%m-%d %H:%M}"
+
+
+def ago(time: datetime, now: datetime | None = None) -> str:
+    """Return how long ago a time was, such as "2 hours ago"; "just now" within a minute, and for what is to come."""
+    seconds = ((now or datetime.now(UTC)) - time).total_seconds()
+    return next(_counted(seconds), "just now")
+
+
+def _counted(seconds: float) -> Iterator[str]:
+    for unit, size in _UNITS:
+        if seconds >= size:
+            count = int(seconds // size)
+            yield f"{count} {unit}{'' if count == 1 else 's'} ago"
