@@ -72,11 +72,13 @@ class InvalidInput(ChatHistoryError, ValueError):
 class Conflict(ChatHistoryError):
     """Somebody else wrote first; nothing was stored. `head` is the present one, None: there is none."""
 
+    _stored = "nothing was stored"
+
     def __init__(self, key: Key, head: Head | None) -> None:
         self.key = key
         self.head = head
-        seen = f"it now holds records {head.start} to {head.end}" if head else "it does not exist (any more)"
-        super().__init__(f"conversation {key.id!r} was changed by another writer: {seen}; nothing was stored")
+        seen = f"it now ends at position {head.end}" if head else "it does not exist (any more)"
+        super().__init__(f"conversation {key.id!r} was changed by another writer: {seen}; {self._stored}")
 
     def __reduce__(self) -> tuple[type[Conflict], tuple[Any, ...]]:
         return type(self), (self.key, self.head)
@@ -89,9 +91,13 @@ class OrphanedReply(Conflict):
     outside of what is replayed.
     """
 
+    _stored = "the reply is kept beside it"
+
 
 class OutcomeUnknown(Conflict):
     """No certain answer came to an append, and what could tell whether it was stored has been removed since."""
+
+    _stored = "whether anything was stored cannot be told"
 
 
 class UnsupportedRecord(ChatHistoryError):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from chathistory.conversation import Conversation
+from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.log.journal import Journal, alive
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Cursor, Head, HistoryStore, Key, Page
@@ -42,12 +43,25 @@ class ConversationInfo:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """What a delete removed: a conversation of so many messages, in so many records of all kinds."""
+    """What a delete removed: a conversation of so many messages, in so many records of all kinds.
+
+    None for both: it was damaged, or of a later version, and cannot be told.
+    """
 
     id: str
     scope: str
-    messages: int
-    records: int
+    messages: int | None = None
+    records: int | None = None
+
+
+def _deletion(journal: Journal) -> Deletion | None:
+    """Return what a delete will remove; None: the conversation is absent (or expired, which is the same)."""
+    key = journal.key
+    try:
+        head = journal.refresh()
+        return Deletion(key.id, key.scope, summary_of(head).messages, head.end - head.start) if head else None
+    except (CorruptRecord, UnsupportedRecord):
+        return Deletion(key.id, key.scope)
 
 
 class History:
@@ -76,9 +90,11 @@ class History:
                 return Page(rows, after)
 
     def delete(self, id: str, *, scope: str = "default") -> Deletion | None:
-        """Remove a conversation for good and return what went; None: there was none."""
-        head = Journal(self.store, Key(scope, id)).delete()
-        return Deletion(id, scope, summary_of(head).messages, head.end - head.start) if head else None
+        """Remove a conversation for good and return what went; None: there was none. A damaged one goes as well."""
+        journal = Journal(self.store, Key(scope, id))
+        with journal.lock:
+            gone = _deletion(journal)
+            return gone if journal.delete() else None
 
     def close(self) -> None:
         """Close the store."""

@@ -31,7 +31,7 @@ def explained(error: BaseException) -> list[str]:
     """Return the lines that tell of an error; the first begins with "Error: "."""
     known = is_known(error)
     words = _words(error) if known else f"{type(error).__name__}: {error} (unexpected; --debug shows where)"
-    notes = [note.removeprefix("chathistory: ").partition(";")[0] for note in getattr(error, "__notes__", ())]
+    notes = [note.removeprefix("chathistory: ") for note in getattr(error, "__notes__", ()) if "`" not in note]
     return [one_line(_masked(line), _LONGEST) for line in (f"Error: {words}", *notes)]
 
 

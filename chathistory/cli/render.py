@@ -51,7 +51,7 @@ def speaker_of(entry: Entry) -> str:
     """Return who speaks: "you", "claude", "stand-in" or "system"."""
     role = entry.message["role"] if entry.message else "assistant"
     if role != "assistant":
-        return {"user": "you"}.get(role, role)
+        return "you" if role == "user" else str(role)
     return STAND_IN if entry.data.get("response", {}).get("model") == STAND_IN else "claude"
 
 

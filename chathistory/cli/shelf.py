@@ -15,6 +15,7 @@ from chathistory.cli.place import Place, debug_option, place_options
 from chathistory.cli.render import ago, body_of, console, local_time, mark_of, readable, speaker_of
 from chathistory.cli.safe import json_line, one_line, safe
 from chathistory.conversation import Conversation
+from chathistory.errors import CorruptRecord
 from chathistory.history import ConversationInfo, History
 from chathistory.log.entry import Entry
 
@@ -127,14 +128,21 @@ def delete(id: str, *, place: Place, yes: bool) -> None:
         msg = "there is no terminal to ask on; add --yes to delete without asking."
         raise click.UsageError(msg)
     with place.opened() as history:
-        summary = _found(history, place, id).summary
-        about = f"{safe(id)} ({summary.messages if summary else 0} messages)"
+        size = _size(history, place, id)
         if not yes:
-            click.confirm(f"Delete {about} for good?", abort=True)
+            click.confirm(f"Delete {safe(id)} ({size}) for good?", abort=True)
         gone = history.delete(id, scope=place.scope)
     if gone is None:
         raise click.ClickException(_absent(place, id))
-    click.echo(f"deleted {safe(id)}: {gone.messages} messages, in {gone.records} records")
+    click.echo(f"deleted {safe(id)}: {size}" + (f", in {gone.records} records" if gone.records else ""))
+
+
+def _size(history: History, place: Place, id: str) -> str:
+    try:
+        summary = _found(history, place, id).summary
+    except CorruptRecord:
+        return "damaged"
+    return f"{summary.messages if summary else 0} messages"
 
 
 def _found(history: History, place: Place, id: str) -> Conversation:

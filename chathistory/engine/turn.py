@@ -107,7 +107,8 @@ class Turn:
         except ChatHistoryError as trouble:
             error.add_note(f"chathistory: the message is saved, but the turn could not be closed: {trouble}")
         else:
-            error.add_note(f"chathistory: the message is saved in {self.journal.key.id!r}; `resume` sends it again")
+            error.add_note(f"chathistory: the message is saved in {self.journal.key.id!r}")
+            error.add_note("chathistory: `resume` sends it again")
 
 
 def begin(journal: Journal, content: Any, *, turn_id: str | None, timeout: float) -> Turn:

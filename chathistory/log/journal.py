@@ -148,13 +148,12 @@ class Journal:
         with self._lane.lock:
             return self._lane.see(alive(self.store.forget(self.key, before=before)))
 
-    def delete(self) -> Head | None:
-        """Remove the conversation, whatever its version; return the head it had, as far as known; None: absent."""
+    def delete(self) -> bool:
+        """Remove the conversation, whatever its version and its state; False: there was none."""
         with self._lane.lock:
-            last = self.refresh()
             there = self.store.delete(self.key)
             self._lane.see(None)
-            return last if there else None
+            return there
 
     def _commit(self, entries: Sequence[Entry], bodies: Sequence[str], base: Head | None) -> Head:
         if base is None and self._lane.head is not None:

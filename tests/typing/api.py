@@ -1,0 +1,174 @@
+"""The public API as users write against it: not run, but read by mypy (strict) and pyright."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, ClassVar, Self, assert_type
+
+from anthropic.types import Message
+
+from chathistory import (
+    AsyncHistory,
+    Conversation,
+    ConversationInfo,
+    Cursor,
+    Deletion,
+    Entry,
+    Head,
+    History,
+    HistoryStore,
+    Key,
+    Option,
+    Page,
+    Record,
+    Repair,
+    Report,
+    Slice,
+    Stamp,
+    StoreURL,
+    Traits,
+    View,
+    errors,
+    hookimpl,
+    open_store,
+)
+
+
+def use_a_store() -> None:
+    """Open a store, by text and by a parsed URL, and close it."""
+    with open_store("file:./history", ttl=3600, lock_timeout=5) as store:
+        assert_type(store, HistoryStore)
+        assert_type(store.traits.durable, bool)
+        assert_type(store.ttl, float | None)
+        store.check()
+    open_store(StoreURL.parse("memory:")).close()
+
+
+def use_a_conversation(history: History, reply: Message) -> list[dict[str, Any]]:
+    """Append what one has, and read it in every way."""
+    chat = history.conversation("support/42", scope="tenant")
+    assert_type(chat, Conversation)
+    assert_type(chat.append({"role": "user", "content": "Hello"}), Head)
+    chat.append([{"role": "user", "content": [{"type": "text", "text": "Hello"}]}, reply])
+    assert_type(chat.messages(), list[dict[str, Any]])
+    assert_type(chat.tail(3), list[dict[str, Any]])
+    for entry in chat.newest(3) + list(chat.records(-10)):
+        assert_type(entry, Entry)
+        assert_type(entry.message, dict[str, Any] | None)
+    made = chat.view()
+    assert_type(made, View)
+    assert_type(made.report, Report)
+    assert_type(made.report.kept, tuple[int, ...])
+    assert_type(chat.repair(write=True), tuple[Repair, ...])
+    assert_type(chat.rewind(to=3), Head)
+    assert_type(chat.forget(before=2), Head | None)
+    assert_type(chat.usage(), dict[str, int])
+    return made.messages
+
+
+def use_names(chat: Conversation) -> None:
+    """Name a conversation."""
+    assert_type(chat.title, str | None)
+    assert_type(chat.tags, tuple[str, ...])
+    chat.title = "Tea"
+    chat.title = None
+    chat.tags = ["a", "b"]
+    chat.metadata = {"k": [1, None]}
+    assert_type(chat.metadata, dict[str, Any])
+    chat.annotate(title="x", tags=["a"], metadata={})
+    summary = chat.refresh()
+    if summary is not None:
+        assert_type(summary.messages, int)
+
+
+def use_the_shelf(history: History) -> list[ConversationInfo]:
+    """Walk the pages."""
+    rows: list[ConversationInfo] = []
+    after: Cursor | None = None
+    while True:
+        page = history.recent(scope="default", limit=10, after=after)
+        assert_type(page, Page[ConversationInfo])
+        rows += page.items
+        after = page.next
+        if after is None:
+            break
+    for row in rows:
+        assert_type(row.updated, datetime)
+        assert_type(row.expires, datetime | None)
+    assert_type(history.delete("x"), Deletion | None)
+    return rows
+
+
+async def use_asyncio(store: HistoryStore) -> None:
+    """The same, awaited."""
+    async with AsyncHistory(store, threads=4) as history:
+        chat = history.conversation("x")
+        assert_type(await chat.append({"role": "user", "content": "Hello"}), Head)
+        assert_type(await chat.messages(), list[dict[str, Any]])
+        async for entry in chat.records():
+            assert_type(entry, Entry)
+        assert_type(await history.recent(limit=3), Page[ConversationInfo])
+        await chat.annotate(title="x", tags=["a"], metadata={"k": 1})
+
+
+def use_errors(chat: Conversation) -> str:
+    """Tell troubles apart."""
+    try:
+        chat.append({"role": "user", "content": "x"})
+    except errors.OutcomeUnknown as unknown:
+        return str(unknown.key)
+    except errors.Conflict as conflict:
+        assert_type(conflict.head, Head | None)
+    except errors.StoreUnavailable as failed:
+        return failed.outcome
+    except errors.CorruptRecord as corrupt:
+        assert_type(corrupt.position, int | None)
+    except errors.ChatHistoryError:
+        raise
+    return ""
+
+
+class MyStore(HistoryStore):
+    """A plugin's store."""
+
+    traits: ClassVar[Traits] = Traits(durable=True, shared=True, largest_record=1_000_000)
+    options: ClassVar[Mapping[str, Option]] = {"size": Option(int, 3, "how large it may grow")}
+
+    def __init__(self, place: str, size: int) -> None:
+        self._place = place
+        self._size = size
+
+    @classmethod
+    def from_url(cls, url: StoreURL) -> Self:
+        return cls(url.path, url.options["size"])
+
+    def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
+        if after is not None:
+            raise errors.Conflict(key, None)
+        return Head(key, first, first + len(bodies), stamp)
+
+    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
+        head = Head(key, 0, 1, Stamp("v", 0))
+        return Slice(head, [Record(0, "{}")]) if start == 0 and stop != 0 else None
+
+    def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
+        return Page([], None)
+
+    def keys(self, scope: str | None = None) -> Iterator[Key]:
+        yield Key(scope or "default", "x")
+
+    def forget(self, key: Key, *, before: int) -> Head | None:
+        return None
+
+    def delete(self, key: Key, *, version: str | None = None) -> bool:
+        return version is None
+
+    def close(self) -> None:
+        self._place = ""
+
+
+@hookimpl
+def chathistory_store(scheme: str) -> type[HistoryStore] | None:
+    """Serve the scheme of this plugin."""
+    return MyStore if scheme == "mine" else None
