@@ -13,6 +13,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 
 from chathistory.content import Message
 from chathistory.conversation import Conversation
+from chathistory.errors import StoreClosed
 from chathistory.history import ConversationInfo, Deletion, History
 from chathistory.log.entry import Entry
 from chathistory.log.summary import Summary
@@ -38,7 +39,12 @@ class AsyncHistory:
 
     async def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a synchronous function in the pool and return what it returns."""
-        return await asyncio.wrap_future(self._pool.submit(function, *args, **kwargs))
+        try:
+            future = self._pool.submit(function, *args, **kwargs)
+        except RuntimeError as error:
+            msg = "this AsyncHistory is closed"
+            raise StoreClosed(msg) from error
+        return await asyncio.wrap_future(future)
 
     def conversation(self, id: str, *, scope: str = "default") -> AsyncConversation:
         """Return the conversation of that name, whether it exists yet or not; does no input or output."""

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from chathistory.errors import InvalidInput
+from chathistory.log.entry import to_json
 from chathistory.log.plain import plain
 
 __all__ = ["annotation"]
+
+T = TypeVar("T")
+
+LONGEST_TITLE = 1000
+LARGEST_TAGS = 4 * 1024
+LARGEST_METADATA = 32 * 1024
 
 
 def annotation(changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,26 +31,33 @@ def annotation(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _title(value: Any) -> str | None:
-    if value is None or isinstance(value, str):
+    if value is None or (isinstance(value, str) and len(value) <= LONGEST_TITLE):
         return value
-    msg = "title: text or None is due"
+    msg = f"title: text of at most {LONGEST_TITLE} characters, or None, is due"
     raise InvalidInput(msg)
 
 
 def _tags(value: Any) -> list[str]:
-    if isinstance(value, Iterable) and not isinstance(value, (str, Mapping)):
-        tags = list(dict.fromkeys(value))
-        if all(isinstance(tag, str) and tag for tag in tags):
-            return tags
-    msg = "tags: a list of texts that are not empty is due"
-    raise InvalidInput(msg)
+    tags: list[Any] = list(value) if isinstance(value, Iterable) and not isinstance(value, (str, Mapping)) else [None]
+    if not all(isinstance(tag, str) and tag for tag in tags):
+        msg = "tags: a list of texts that are not empty is due"
+        raise InvalidInput(msg)
+    return _small("tags", list(dict.fromkeys(tags)), LARGEST_TAGS)
 
 
 def _metadata(value: Any) -> dict[str, Any]:
-    if isinstance(value, Mapping):
-        return dict(plain(value, "metadata"))
-    msg = "metadata: a dict is due"
-    raise InvalidInput(msg)
+    if not isinstance(value, Mapping):
+        msg = "metadata: a dict is due"
+        raise InvalidInput(msg)
+    return _small("metadata", plain(value, "metadata"), LARGEST_METADATA)
+
+
+def _small(name: str, value: T, largest: int) -> T:
+    size = len(to_json(value).encode())
+    if size > largest:
+        msg = f"{name}: {size} bytes of JSON are too much, at most {largest} are kept: they travel with every append"
+        raise InvalidInput(msg)
+    return value
 
 
 _CHECKS = {"title": _title, "tags": _tags, "metadata": _metadata}

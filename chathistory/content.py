@@ -12,7 +12,7 @@ from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
 from chathistory.log.plain import plain
 
-__all__ = ["Message", "message_entry", "text_of"]
+__all__ = ["WITH_BLOCKS", "Message", "message_entry", "text_of"]
 
 Message: TypeAlias = dict[str, Any]
 """A message as the Messages API takes it: {"role": "user" | "assistant" | "system", "content": str | [block, ...]}."""
@@ -41,6 +41,13 @@ def message_entry(given: Any, *, turn: str | None = None, kind: str = "message")
 def _split(response: dict[str, Any]) -> tuple[Message, dict[str, Any]]:
     message: Message = {name: value for name, value in response.items() if name in ("role", "content")}
     beside = {name: value for name, value in response.items() if name not in ("type", "role", "content")}
+    if not isinstance(beside.get("usage"), dict | None):
+        msg = "message.usage: a dict is due"
+        raise InvalidInput(msg)
+    for name in ("model", "stop_reason"):
+        if not isinstance(beside.get(name), str | None):
+            msg = f"message.{name}: text is due"
+            raise InvalidInput(msg)
     return message, {"response": beside}
 
 
@@ -49,15 +56,39 @@ def _check(message: Message) -> None:
         msg = f"message.role: one of {', '.join(ROLES)} is due"
         raise InvalidInput(msg)
     content = message.get("content")
-    if isinstance(content, str):
-        return
-    if not isinstance(content, list):
-        msg = "message.content: text or a list of content blocks is due"
+    if not isinstance(content, str):
+        _check_blocks(content, "message.content")
+
+
+def _check_blocks(blocks: Any, path: str) -> None:
+    """Refuse what the view could not read again; fields that it does not look at are the API's business."""
+    if not isinstance(blocks, list):
+        msg = f"{path}: text or a list of content blocks is due"
         raise InvalidInput(msg)
-    for index, block in enumerate(content):
+    for index, block in enumerate(blocks):
+        place = f"{path}[{index}]"
         if not (isinstance(block, dict) and isinstance(block.get("type"), str)):
-            msg = f"message.content[{index}]: a content block is a dict with a type"
+            msg = f"{place}: a content block is a dict with a type"
             raise InvalidInput(msg)
+        for name in _NAMED.get(block["type"], ("tool_use_id",) if block["type"].endswith("_tool_result") else ()):
+            if not isinstance(block.get(name), str):
+                msg = f"{place}.{name}: text is due"
+                raise InvalidInput(msg)
+        if block["type"] in WITH_BLOCKS and not isinstance(block.get("content", ""), str | None):
+            _check_blocks(block["content"], f"{place}.content")
+
+
+WITH_BLOCKS = frozenset({"tool_result", "search_result"})
+"""The types of blocks whose content may be content blocks that the API holds to the rules of a message's."""
+
+_NAMED = {
+    "text": ("text",),
+    "tool_use": ("id",),
+    "tool_result": ("tool_use_id",),
+    "server_tool_use": ("id",),
+    "mcp_tool_use": ("id",),
+}
+"""The fields of a block that have to be text, by its type."""
 
 
 def text_of(message: Message) -> str:

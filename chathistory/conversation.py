@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from chathistory.annotation import annotation
@@ -95,6 +96,9 @@ class Conversation:
 
     def newest(self, count: int) -> list[Entry]:
         """Return the entries of the newest `count` messages, oldest first, with what their responses told."""
+        if count < 0:
+            msg = "a count of messages is not negative"
+            raise InvalidInput(msg)
         messages = (entry for entry in newest_first(self._journal, count + _SLACK) if entry.kind == "message")
         return list(itertools.islice(messages, count))[::-1]
 
@@ -198,15 +202,25 @@ class Conversation:
             head = self._journal.refresh()
             if head is None or before <= head.start:
                 return head
-            if self.view().report.kept[-1:] == (ADDED,):
-                msg = "a tool call awaits its result; forget when the turn is complete"
+            if self._within_a_turn():
+                msg = "a turn is under way; forget when its reply is complete"
                 raise InvalidInput(msg)
             self._journal.append([self._snapshot(head, min(before, head.end))])
             return self._journal.forget(min(before, head.end))
+
+    def _within_a_turn(self) -> bool:
+        """Whether the API still wants the thinking of the last turn: a tool's result or the rest of a reply is due."""
+        last = next((entry for entry in newest_first(self._journal, _SLACK) if entry.kind == "message"), None)
+        if last is None or last.message is None:
+            return False
+        paused = last.data.get("response", {}).get("stop_reason") == "pause_turn"
+        blocks = last.message["content"] if isinstance(last.message["content"], list) else []
+        return paused or any(block["type"] in ("tool_use", "tool_result") for block in blocks)
 
     def _snapshot(self, head: Head, before: int) -> Entry:
         spans = spans_of(self._journal, head, [])
         gone = (entry for entry in self.records(head.start, before) if covers(spans, entry.position))
         left = summary_of(head).messages - sum(entry.kind == "message" for entry in gone)
         path = clipped(spans, low=before, high=head.end)
-        return Entry("snapshot", data={"path": path, "messages": left, "summary": json.loads(head.stamp.info)})
+        summary = replace(summary_of(head), preview=None)  # it quotes what is to be forgotten
+        return Entry("snapshot", data={"path": path, "messages": left, "summary": json.loads(summary.encode())})

@@ -22,7 +22,7 @@ def decode_cursor(cursor: Cursor) -> tuple[int, str]:
     """Return the (updated, id) below which the next page begins; `InvalidInput` for what is no cursor."""
     try:
         updated, name = json.loads(base64.b64decode(cursor + "==", altchars=b"-_", validate=False))
-    except (ValueError, TypeError, binascii.Error):
+    except (ValueError, TypeError, RecursionError, binascii.Error):
         updated, name = None, None
     if type(updated) is not int or not isinstance(name, str):
         msg = "this is not a cursor that a page of this listing gave"

@@ -16,6 +16,7 @@ from chathistory.store import Cursor, Head, HistoryStore, Key, Page
 __all__ = ["ConversationInfo", "Deletion", "History"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,4 +121,4 @@ def _row(head: Head) -> ConversationInfo:
 
 
 def _time(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=microseconds)
+    return _EPOCH + timedelta(microseconds=min(microseconds, _LAST))

@@ -16,14 +16,14 @@ import pluggy
 from chathistory import hookspecs
 from chathistory.errors import ConfigError, PluginError
 from chathistory.store import HistoryStore
-from chathistory.url import Option, StoreURL, near_match, seconds
+from chathistory.url import Option, StoreURL, lifetime, near_match
 
 __all__ = ["Backend", "backends", "open_store", "store_class"]
 
 PREFIX = "chathistory.v"
 GROUP = PREFIX + "1"
 COMMON_OPTIONS = {
-    "ttl": Option(seconds, None, "seconds that a conversation lives after its last append; not given: for ever")
+    "ttl": Option(lifetime, None, "seconds that a conversation lives after its last append; not given: for ever")
 }
 
 
@@ -33,7 +33,7 @@ def open_store(url: str | StoreURL, **options: Any) -> HistoryStore:
     Checks scheme, options and the backend's client library, without input or output: `store.check()` makes the first
     round trip. Raises `ConfigError` for a wrong URL or option, and `PluginError` if the backend cannot be used.
     """
-    parsed = StoreURL.parse(url, **options) if isinstance(url, str) else url
+    parsed = url.joined(options) if isinstance(url, StoreURL) else StoreURL.parse(url, **options)
     cls = store_class(parsed.scheme)
     checked = parsed.checked({**COMMON_OPTIONS, **cls.options})
     values = dict(checked.options)

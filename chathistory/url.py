@@ -17,14 +17,15 @@ from urllib.parse import unquote
 
 from chathistory.errors import ConfigError
 
-__all__ = ["Option", "StoreURL", "boolean", "near_match", "seconds"]
+__all__ = ["Option", "StoreURL", "boolean", "lifetime", "near_match", "seconds"]
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option of a store URL: how its text is read, its value when not given, and a line of help.
 
-    `parse` gets the text of the URL or the value given in code, and raises `ValueError` with what was due.
+    `parse` gets the text of the URL or the value given in code. It raises `ValueError`, whose words nobody sees, or
+    `ConfigError` with words that do not quote the value: it may be a secret.
     """
 
     parse: Callable[[Any], Any]
@@ -48,12 +49,16 @@ class StoreURL:
     @classmethod
     def parse(cls, text: str, **options: Any) -> Self:
         """Split `text`; `options` given in code join those of the URL. Raises `ConfigError`, quoting nothing of it."""
-        scheme, colon, rest = text.partition(":")
+        scheme, colon, rest = text.partition(":") if isinstance(text, str) else ("", "", "")
         if not colon or not _SCHEME.fullmatch(scheme):
             msg = 'a store URL begins with its scheme and a colon, such as "file:./history" or "redis://localhost"'
             raise ConfigError(msg)
         location, _, query = rest.partition("?")
         return cls(scheme.lower(), location, _joined(_pairs(query), options.items()))
+
+    def joined(self, options: Mapping[str, Any]) -> Self:
+        """Return this URL with further options. Raises `ConfigError` for one that it has already."""
+        return type(self)(self.scheme, self.location, _joined(self.options.items(), options.items()))
 
     @property
     def path(self) -> str:
@@ -77,13 +82,16 @@ class StoreURL:
             return option.default
         try:
             return option.parse(self.options[name])
-        except (ValueError, TypeError) as error:
-            due = str(error)
-        msg = f"{self.scheme}: option {name!r} is wrong: {due}"  # not raised above: the context may hold a secret
+        except ConfigError:
+            raise
+        except (ValueError, TypeError, OverflowError):
+            pass  # its words, and the context of an error raised here, may hold a secret
+        msg = f"{self.scheme}: option {name!r} has a value that it cannot take; it is: {option.help}"
         raise ConfigError(msg)
 
     def __str__(self) -> str:
-        location = _USERINFO.sub("//***@", self.location)
+        hidden = any("@" in str(part) for option in self.options.items() for part in option)  # a "?" in a password
+        location = "//***" if hidden else _USERINFO.sub(r"\1***@", self.location)
         return f"{self.scheme}:{location}" + ("?..." if self.options else "")
 
     def __repr__(self) -> str:
@@ -91,7 +99,7 @@ class StoreURL:
 
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
-_USERINFO = re.compile(r"^//.*@")  # greedy: a password may itself hold an @
+_USERINFO = re.compile(r"^(/*).*@", re.DOTALL)  # greedy: a password may itself hold an @
 
 
 def _pairs(query: str) -> Iterable[tuple[str, str]]:
@@ -122,20 +130,24 @@ def near_match(name: str, known: Iterable[str]) -> str:
 def boolean(value: object) -> bool:
     """Read "true"/"false", "yes"/"no", "on"/"off", "1"/"0" (any case), or a bool."""
     words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
-    try:
-        return words[str(value).lower()]
-    except KeyError:
-        msg = "true or false is due"
-        raise ValueError(msg) from None
+    word = str(value).lower()
+    if word not in words:
+        raise ValueError
+    return words[word]
 
 
 def seconds(value: str | float) -> float:
     """Read a positive, finite number of seconds."""
-    try:
-        number = float(value)
-    except (ValueError, TypeError):
-        number = 0.0
-    if not 0 < number < float("inf"):
-        msg = "a positive number of seconds is due"
-        raise ValueError(msg)
+    return _between(value, float("inf"))
+
+
+def lifetime(value: str | float) -> float:
+    """Read a positive number of seconds, up to a hundred years."""
+    return _between(value, 100 * 365.25 * 86_400)
+
+
+def _between(value: str | float, limit: float) -> float:
+    number = float(value)
+    if not 0 < number < limit:
+        raise ValueError
     return number

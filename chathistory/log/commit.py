@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from chathistory.errors import Conflict, OutcomeUnknown, StoreUnavailable
+from chathistory.errors import Conflict, OutcomeUnknown, StoreError, StoreUnavailable
 from chathistory.store import Head, HistoryStore, Key, Slice, Stamp
 
 __all__ = ["commit", "slices"]
@@ -39,8 +39,8 @@ def _repeated(
         return store.append(key, bodies, after=after, stamp=stamp)
     except Conflict as refused:
         return _settled(store, key, bodies, after=after, stamp=stamp, refused=refused)
-    except StoreUnavailable:
-        raise lost from None  # "not stored" is true of the second try alone
+    except StoreError:
+        raise lost from lost.__cause__  # what is said of the second try is not true of the first
 
 
 def _settled(
@@ -51,18 +51,22 @@ def _settled(
     if now is not None and now.stamp.version == stamp.version:
         return now
     start = after.end if after else 0
-    end = start + len(bodies)
-    if now is None or now.start > start:
-        if after is None:
-            raise refused
-        raise OutcomeUnknown(key, now) from refused
-    if now.end < end or _stored(store, key, start, end) != list(bodies):
+    found = _look(store, key, start, start + len(bodies))
+    if found is None or found[0].start > start:
+        raise OutcomeUnknown(key, found[0] if found else None) from refused
+    head, stored = found
+    if stored != list(bodies):
         raise refused
-    return Head(key, now.start, end, stamp)
+    return Head(key, head.start, start + len(bodies), stamp)
 
 
-def _stored(store: HistoryStore, key: Key, start: int, stop: int) -> list[str]:
-    return [record.body for part in slices(store, key, start, stop) for record in part.records]
+def _look(store: HistoryStore, key: Key, start: int, stop: int) -> tuple[Head, list[str]] | None:
+    try:
+        parts = list(slices(store, key, start, stop))
+    except (Conflict, StoreError) as error:
+        msg = "an append was not confirmed, and what became of it could not be looked up"
+        raise StoreUnavailable(msg, outcome="unknown") from error
+    return (parts[0].head, [record.body for part in parts for record in part.records]) if parts else None
 
 
 def slices(store: HistoryStore, key: Key, start: int = 0, stop: int | None = None) -> Iterator[Slice]:

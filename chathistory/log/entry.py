@@ -13,6 +13,8 @@ Everything that happens to a conversation is an entry, so the log is the truth a
     interrupted  what had arrived of a reply that broke off: for people to read, never replayed
     orphaned     a paid reply that arrived after somebody else had changed the conversation: never replayed
 
+Two surrogates that belong together come back as the character they make: JSON has no other way to write them.
+
 `sum` is the CRC-32 of all behind it. `v` grows when a reader of today could misread what is written.
 """
 
@@ -23,7 +25,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
+from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.log.clock import fresh_token, now
 from chathistory.store import Key, Record
 
@@ -78,19 +80,36 @@ def decode(record: Record, key: Key) -> Entry:
     rest = body[_BEHIND:]
     if not body.startswith(_HEAD) or body[len(_HEAD) : _BEHIND] != f'{_checksum(rest)}"':
         raise CorruptRecord(key, record.position, "its checksum does not fit")
-    values = json.loads("{" + rest[1:])
-    if values["v"] != FORMAT:
-        return Entry("unknown", data=values, id="", at=0, position=record.position, version=values["v"])
-    return Entry(
-        kind=values["kind"],
-        message=values.get("message"),
-        data=values.get("data", {}),
-        turn=values.get("turn"),
-        id=values["id"],
-        at=values["at"],
-        position=record.position,
-        surrogates="\\ud" in body,
-    )
+    entry = _read("{" + rest[1:], record.position)
+    if entry is None:
+        raise CorruptRecord(key, record.position, "it is not the line of an entry")
+    return entry
+
+
+def _read(text: str, position: int) -> Entry | None:
+    """Return the entry of a line, or None: an error raised in the handler would carry its text in its context."""
+    try:
+        values = json.loads(text)
+        if values["v"] != FORMAT:
+            return Entry("unknown", data=values, id="", at=0, position=position, version=values["v"])
+        return Entry(
+            kind=values["kind"],
+            message=_object(values.get("message")),
+            data=_object(values.get("data")) or {},
+            turn=values.get("turn"),
+            id=values["id"],
+            at=values["at"],
+            position=position,
+            surrogates="\\ud" in text,
+        )
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _object(value: Any) -> dict[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise TypeError
+    return value
 
 
 _READABLE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
@@ -104,9 +123,6 @@ def to_json(value: Any) -> str:
         text.encode()
     except UnicodeEncodeError:
         return _ESCAPED.encode(value)
-    except RecursionError:
-        msg = "what is to be stored is nested too deeply"
-        raise InvalidInput(msg) from None
     return text
 
 

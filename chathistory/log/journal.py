@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakValueDictionary
 
 from chathistory.errors import Conflict
 from chathistory.log.clock import MICROSECONDS, fresh_token, now
@@ -42,13 +42,13 @@ class Lane:
         return head
 
 
-_lanes: WeakKeyDictionary[HistoryStore, WeakValueDictionary[Key, Lane]] = WeakKeyDictionary()
 _lanes_lock = threading.Lock()
 
 
 def _lane(store: HistoryStore, key: Key) -> Lane:
     with _lanes_lock:
-        lanes = _lanes.setdefault(store, WeakValueDictionary())
+        # kept in the store itself: it need not be hashable, and they go when it goes
+        lanes: WeakValueDictionary[Key, Lane] = vars(store).setdefault("_lanes", WeakValueDictionary())
         lane = lanes.get(key)
         if lane is None:
             lane = lanes[key] = Lane()
@@ -89,17 +89,22 @@ class Journal:
     def slices(self, start: int = 0, stop: int | None = None) -> Iterator[Slice]:
         """Yield the records of [start, stop) in portions; nothing if the conversation is absent.
 
-        The first portion has the head, which counts as seen; all are of that moment. A negative `start` counts from
-        the end. Raises `Conflict` if the range is forgotten or deleted while it is read.
+        All are of the moment of the first, whose head counts as seen if the range goes to the end. A negative `start`
+        counts from the end. Raises `Conflict` if the range is forgotten or deleted while it is read.
         """
         with self._lane.lock:
             parts = slices(self.store, self.key, start, stop)
             first = next(parts, None)
-            head = self._lane.see(alive(first.head if first else None))
+            head = alive(first.head if first else None)
+            if stop is None:
+                self._lane.see(head)
         if first is None or head is None:
             return
         yield first
-        yield from parts
+        for part in parts:
+            if part.head.stamp.version != head.stamp.version and _born(part.head) != _born(head):
+                raise Conflict(self.key, part.head)  # it was deleted and made again
+            yield part
 
     def load(self, start: int = 0, stop: int | None = None) -> tuple[Head, list[Entry]] | None:
         """Return the head and the entries of a range, of one moment; None if the conversation is absent."""
@@ -109,7 +114,10 @@ class Journal:
         return parts[0].head, [entry for part in parts for entry in self.entries(part)]
 
     def read(self, start: int, stop: int) -> list[Entry]:
-        """Return the entries of [start, stop). Raises `CorruptRecord`, and `Conflict` if some of them are gone."""
+        """Return the entries of [start, stop), which is within what was seen; counts as seen what counted before.
+
+        Raises `CorruptRecord`, and `Conflict` if some of them are gone.
+        """
         head, found = self.load(start, stop) or (None, [])
         if len(found) != stop - start:
             raise Conflict(self.key, head)
@@ -134,10 +142,10 @@ class Journal:
                 try:
                     head = self._commit(entries, bodies, base)
                 except Conflict as conflict:
-                    base, passed = self._rebased(base, conflict)
-                    if not (_annotations(passed) or _beside(entries)):
+                    base, quiet = self._rebased(base, conflict)
+                    if not (quiet or _beside(entries)):
                         raise
-                    behind = behind or not _annotations(passed)
+                    behind = behind or not quiet
                 else:
                     self._lane.see(head, behind=behind)
                     return head
@@ -176,22 +184,24 @@ class Journal:
             info=summary.encode(),
         )
 
-    def _rebased(self, base: Head | None, conflict: Conflict) -> tuple[Head | None, list[Entry]]:
-        """Return the head to try next, and what others wrote before it; raise the conflict if it is final."""
+    def _rebased(self, base: Head | None, conflict: Conflict) -> tuple[Head | None, bool]:
+        """Return the head to try next, and whether others wrote only annotations; raise the conflict if it is final."""
         present = conflict.head
         if type(conflict) is not Conflict or present is None:
             raise conflict
         if base is None and alive(present) is None:
             self._lane.see(present)  # it had expired before we looked: `_commit` buries it
-            return None, []
-        if base is None or summary_of(base).born != summary_of(present).born or present.start > base.end:
+            return None, True
+        if base is None:
+            return present, False
+        if _born(base) != _born(present) or present.start > base.end:
             raise conflict
         parts = slices(self.store, self.key, base.end, present.end)
-        return present, [entry for part in parts for entry in self.entries(part)]
+        return present, all(entry.kind == "annotation" for part in parts for entry in self.entries(part))
 
 
-def _annotations(entries: Sequence[Entry]) -> bool:
-    return all(entry.kind == "annotation" for entry in entries)
+def _born(head: Head) -> str:
+    return summary_of(head).born
 
 
 def _beside(entries: Sequence[Entry]) -> bool:

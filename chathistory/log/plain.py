@@ -16,6 +16,7 @@ from chathistory.errors import InvalidInput
 __all__ = ["plain"]
 
 DEEPEST = 200
+_LONGEST_KEY = 40  # of a key, in an error
 
 
 class _RefusedError(Exception):
@@ -62,7 +63,7 @@ def _object(items: Iterable[tuple[Any, Any]], depth: int) -> dict[str, Any]:
         for name, value in items:
             copy[name if type(name) is str else _key(name)] = _copied(value, depth)
     except _RefusedError as refused:
-        refused.path.append(f".{name}" if isinstance(name, str) else "")
+        refused.path.append(f".{name[:_LONGEST_KEY]}" if isinstance(name, str) else "")
         raise
     return copy
 
@@ -81,12 +82,25 @@ def _array(values: Iterable[Any], depth: int) -> list[Any]:
 def _converted(value: Any, depth: int) -> Any:
     """Convert the kinds that are rare: subclasses of the plain ones, and objects of the SDK."""
     if isinstance(value, str):
-        return str(value)
-    if isinstance(value, (int, float)):
-        return _number(value)
-    if callable(getattr(value, "to_dict", None)):
+        return str.__str__(value)  # not str(): an enumeration's own word for itself is another one
+    if isinstance(value, int):
+        return _number(int(value))
+    if isinstance(value, float):
+        return _number(float(value))
+    if hasattr(kind := type(value), "model_fields_set") and hasattr(kind, "to_dict"):  # told without importing the SDK
+        _check_numbers(value.to_dict(mode="python", warnings=False))  # in JSON mode a NaN becomes a null
         return _copied(value.to_dict(mode="json", warnings=False), depth)
     raise _RefusedError(f"a {type(value).__name__} cannot be stored as JSON")
+
+
+def _check_numbers(value: Any) -> None:
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts:
+        try:
+            _number(part) if isinstance(part, float) else _check_numbers(part)
+        except _RefusedError as refused:
+            refused.path.append(f".{name}" if isinstance(value, dict) else f"[{name}]")
+            raise
 
 
 def _number(value: float) -> float:
@@ -102,5 +116,5 @@ def _number(value: float) -> float:
 
 def _key(name: Any) -> str:
     if isinstance(name, str):
-        return str(name)
+        return str.__str__(name)
     raise _RefusedError(f"the keys of a JSON object are text, not {type(name).__name__}")

@@ -12,13 +12,12 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from chathistory.content import text_of
-from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
+from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.log.entry import FORMAT, Entry, to_json
 from chathistory.store import Head
 
 __all__ = ["OpenTurn", "Summary", "folded", "summary_of"]
 
-LONGEST_INFO = 64 * 1024
 _PREVIEW = 80
 
 
@@ -57,15 +56,11 @@ class Summary:
     thinking_from: int = 0
 
     def encode(self) -> str:
-        """Return the line for `Stamp.info`. Raises `InvalidInput` if title, tags and metadata make it too large."""
+        """Return the line for `Stamp.info`."""
         values = {name: value for name in _FIELDS if (value := getattr(self, name)) not in (None, {}, ())}
         if self.turn:
             values["turn"] = {"id": self.turn.id, "position": self.turn.position, "until": self.turn.until}
-        line = to_json({"v": FORMAT} | values)
-        if len(line) > LONGEST_INFO:
-            msg = f"title, tags and metadata take {len(line)} characters; at most {LONGEST_INFO} are kept"
-            raise InvalidInput(msg)
-        return line
+        return to_json({"v": FORMAT} | values)
 
 
 _FIELDS = [each.name for each in fields(Summary)]
@@ -79,8 +74,18 @@ def summary_of(head: Head) -> Summary:
     version = values.pop("v")
     if version != FORMAT:
         raise UnsupportedRecord(head.key, head.end, version)
-    turn, tags = values.pop("turn", None), tuple(values.pop("tags", ()))
-    return Summary(**values, tags=tags, turn=OpenTurn(**turn) if turn else None)
+    summary = _built(values)
+    if summary is None:
+        raise CorruptRecord(head.key, None, "its info is not a summary")
+    return summary
+
+
+def _built(values: dict[str, Any]) -> Summary | None:
+    try:
+        turn, tags = values.pop("turn", None), tuple(values.pop("tags", ()))
+        return Summary(**values, tags=tags, turn=OpenTurn(**turn) if turn else None)
+    except TypeError:
+        return None
 
 
 def _values(info: str) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from chathistory.content import WITH_BLOCKS
 from chathistory.view.item import Block, Item, Note
 
 __all__ = ["cleaned", "without_thinking"]
@@ -67,7 +68,22 @@ def _content(item: Item, note: Note) -> str | list[Block]:
     content = item.message["content"]
     if isinstance(content, str):
         return content if content.strip() else ""
-    return _blocks(content, item, note)
+    return _blocks(_since_fallback(content, item, note), item, note)
+
+
+def _since_fallback(blocks: list[Block], item: Item, note: Note) -> list[Block]:
+    """Leave out what the API drops before the last `fallback` block: another model took over there."""
+    last = max((index for index, block in enumerate(blocks) if block["type"] == "fallback"), default=0)
+    results = {block.get("tool_use_id") for block in blocks}
+    before = [block for block in blocks[:last] if not _of_one_model(block, results)]
+    if len(before) < last:
+        note(item.position, "left out: what stood before a fallback to another model")
+    return [*before, *blocks[last:]]
+
+
+def _of_one_model(block: Block, results: set[Any]) -> bool:
+    kind = block["type"]
+    return kind in _THINKING or kind == "tool_use" or (kind == "server_tool_use" and block["id"] not in results)
 
 
 def _blocks(blocks: list[Block], item: Item, note: Note) -> list[Block]:
@@ -75,6 +91,8 @@ def _blocks(blocks: list[Block], item: Item, note: Note) -> list[Block]:
     for block in blocks:
         if block["type"] == "text" and not (block.get("text") or "").strip():
             note(item.position, "left out: an empty text block")
+        elif block["type"] == "thinking" and not block.get("signature"):
+            note(item.position, "left out: thinking without a signature")
         elif block["type"] == "document" and item.role == "assistant":
             note(item.position, "left out: a document in an assistant message")
         else:
@@ -88,7 +106,7 @@ def _block(block: Block, item: Item, note: Note) -> Block:
     if item.role == "user" and block["type"] == "text" and block.get("citations"):
         note(item.position, "left out: citations in a user message")
         block = {name: value for name, value in block.items() if name != "citations"}
-    if block["type"] == "tool_result" and isinstance(block.get("content"), list):
+    if block["type"] in WITH_BLOCKS and isinstance(block.get("content"), list):
         block = block | {"content": _blocks(block["content"], item, note)}
     return block
 

@@ -20,17 +20,61 @@ _SERVER_USES = frozenset({"server_tool_use", "mcp_tool_use"})
 
 def paired(items: Iterable[Item], note: Note) -> list[Item]:
     """Return the items as the API wants them; turns that are as they should be stay as they are."""
-    done: list[Item] = []
-    for assistant, group in itertools.groupby(items, key=lambda item: item.role == "assistant"):
-        run = list(group)
-        if not assistant:
-            done = _settled(done, run, note)
-            done += _answers(done, run, note)
-        elif done:
-            done += _with_server_uses(done, run, note)
+    draft = _Draft(note)
+    for assistant, run in itertools.groupby(items, key=lambda item: item.role == "assistant"):
+        if assistant:
+            draft.add_replies(list(run))
         else:
-            _note_all(run, note, "left out: a conversation begins with a user message")
-    return [*done, *_answers(done, [], note)]
+            draft.add_others(list(run))
+    if _calls(draft.done):
+        draft.add_others([])
+    return draft.done
+
+
+class _Draft:
+    """The view so far, and which calls it has: of the client's tools all, of the server's also those still open."""
+
+    def __init__(self, note: Note) -> None:
+        self.done: list[Item] = []
+        self._note = note
+        self._calls: set[str] = set()
+        self._uses: set[str] = set()
+        self._open: set[str] = set()
+
+    def add_replies(self, run: Sequence[Item]) -> None:
+        if self.done:
+            self.done += _filtered(run, self._fits, self._note)
+        else:
+            _note_all(run, self._note, "left out: a conversation begins with a user message")
+
+    def add_others(self, run: list[Item]) -> None:
+        """Add messages of the user, and of the system among them."""
+        if self._open and not all(block["type"] == "tool_result" for item in run for block in item.blocks):
+            self._drop_open()
+        while self.done and self.done[-1].role != "assistant":
+            run.insert(0, self.done.pop())  # nothing was left of the reply between them
+        self.done += _answers(self.done, run, self._note)
+
+    def _fits(self, block: Block) -> bool:
+        """Whether a block of a reply may stand where it does, behind all that was added before."""
+        if block["type"] == "tool_use":
+            fresh = block["id"] not in self._calls
+            self._calls.add(block["id"])
+            return fresh
+        if block["type"] in _SERVER_USES:
+            self._uses.add(block["id"])
+            self._open.add(block["id"])
+        elif _server_result(block):
+            self._open.discard(block["tool_use_id"])
+            return block["tool_use_id"] in self._uses
+        return True
+
+    def _drop_open(self) -> None:
+        """Leave out the server's calls that can get no result any more, because the user spoke on."""
+        opened, self._open = self._open, set()
+        self._uses -= opened
+        keep = lambda block: block["type"] not in _SERVER_USES or block["id"] not in opened  # noqa: E731
+        self.done = _filtered(self.done, keep, self._note)
 
 
 def _calls(done: Sequence[Item]) -> dict[str, Block]:
@@ -101,22 +145,6 @@ def missing_results(calls: Iterable[Block]) -> list[Block]:
     ]
 
 
-def _with_server_uses(done: Sequence[Item], run: Sequence[Item], note: Note) -> list[Item]:
-    """Leave out results of server tools whose call is not before them."""
-    uses = {block["id"] for item in (*done, *run) for block in item.blocks if block["type"] in _SERVER_USES}
-    return _filtered(run, lambda block: not _server_result(block) or block["tool_use_id"] in uses, note)
-
-
-def _settled(done: Sequence[Item], run: Sequence[Item], note: Note) -> list[Item]:
-    """Leave out server tool calls of the last turn that can get no result any more: the user spoke on."""
-    if all(block["type"] == "tool_result" for item in run for block in item.blocks):
-        return list(done)  # the turn goes on after the client's results, and with it the server's tools
-    turn = len(done) - len(list(itertools.takewhile(lambda item: item.role == "assistant", reversed(done))))
-    results = {block["tool_use_id"] for item in done[turn:] for block in item.blocks if _server_result(block)}
-    last = _filtered(done[turn:], lambda block: block["type"] not in _SERVER_USES or block["id"] in results, note)
-    return [*done[:turn], *last]
-
-
 def _server_result(block: Block) -> bool:
     return block["type"].endswith("_tool_result") and "tool_use_id" in block
 
@@ -128,7 +156,7 @@ def _filtered(run: Sequence[Item], keep: Callable[[Block], bool], note: Note) ->
         if len(blocks) == len(item.blocks):
             kept.append(item)
             continue
-        note(item.position, "left out: half of a server tool's call and result")
+        note(item.position, "left out: a tool's call or result that does not fit where it stands")
         kept += [item.with_content(blocks)] if blocks else []
     return kept
 

@@ -77,9 +77,15 @@ def _without_refused(items: Sequence[Item], note: Note) -> list[Item]:
             kept.append(item)
             continue
         note(item.position, "left out: the reply was refused, and with it its turn")
-        while kept and not _opens_turn(kept.pop()):
+        while kept and not _is_whole(kept[-1]) and not _opens_turn(kept.pop()):
             pass
     return kept
+
+
+def _is_whole(item: Item) -> bool:
+    """Whether this is a reply that ends a turn: neither a tool's call nor a pause is left open."""
+    paused = item.stop_reason == "pause_turn" or any(block["type"] == "tool_use" for block in item.blocks)
+    return item.role == "assistant" and not paused
 
 
 def _opens_turn(item: Item) -> bool:

@@ -147,7 +147,7 @@ def test_the_time_to_live_is_read(value, read):
 
 @pytest.mark.parametrize("value", ["maybe", "", "2", None, 2, "truee"])
 def test_what_is_neither_true_nor_false_is_refused(value):
-    with pytest.raises(ValueError, match="true or false"):
+    with pytest.raises(ValueError):
         boolean(value)
     assert [boolean(word) for word in ("YES", "on", 1, True)] == [True] * 4
     assert [boolean(word) for word in ("No", "off", 0, False)] == [False] * 4
