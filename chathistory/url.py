@@ -8,6 +8,7 @@ is cut off in silence. What the location means is the backend's business.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -82,11 +83,12 @@ class StoreURL:
             return option.default
         try:
             return option.parse(self.options[name])
-        except ConfigError:
-            raise
+        except ConfigError as error:
+            due = str(error)
         except (ValueError, TypeError, OverflowError):
-            pass  # its words, and the context of an error raised here, may hold a secret
-        msg = f"{self.scheme}: option {name!r} has a value that it cannot take; it is: {option.help}"
+            due = f"it cannot be read as what it is: {option.help}"
+        # not raised in the handler: the words and the context of other errors may hold a secret
+        msg = f"{self.scheme}: option {name!r} is wrong: {due}"
         raise ConfigError(msg)
 
     def __str__(self) -> str:
@@ -132,22 +134,23 @@ def boolean(value: object) -> bool:
     words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
     word = str(value).lower()
     if word not in words:
-        raise ValueError
+        msg = "true or false is due"
+        raise ConfigError(msg)
     return words[word]
 
 
 def seconds(value: str | float) -> float:
     """Read a positive, finite number of seconds."""
-    return _between(value, float("inf"))
+    return _number(value, float("inf"), "a positive number of seconds is due")
 
 
 def lifetime(value: str | float) -> float:
     """Read a positive number of seconds, up to a hundred years."""
-    return _between(value, 100 * 365.25 * 86_400)
+    return _number(value, 100 * 365.25 * 86_400, "a positive number of seconds is due, of a hundred years at most")
 
 
-def _between(value: str | float, limit: float) -> float:
-    number = float(value)
-    if not 0 < number < limit:
-        raise ValueError
-    return number
+def _number(value: str | float, limit: float, due: str) -> float:
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        if 0 < (number := float(value)) < limit:
+            return number
+    raise ConfigError(due)

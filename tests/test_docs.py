@@ -15,11 +15,11 @@ from chathistory.testing import MessagesAPI
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-BLOCKS = [
-    pytest.param(page, code, id=f"{page.relative_to(ROOT)}:{number}")
-    for page in PAGES
-    for number, code in enumerate(BLOCK.findall(page.read_text()))
-]
+PYTHON = [page for page in PAGES if BLOCK.search(page.read_text())]
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 @pytest.fixture(scope="module")
@@ -28,8 +28,9 @@ def stand_in():
         yield url
 
 
-@pytest.mark.parametrize(("page", "code"), BLOCKS)
-def test_every_python_block_runs(page, code, tmp_path, stand_in):
+@pytest.mark.parametrize("page", PYTHON, ids=named)
+def test_the_python_of_a_page_runs_from_its_top_to_its_end(page, tmp_path, stand_in):
+    code = "".join(BLOCK.findall(page.read_text()))
     environment = os.environ | {"ANTHROPIC_API_KEY": "x", "ANTHROPIC_BASE_URL": stand_in, "HOME": str(tmp_path)}
     run = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
@@ -49,7 +50,7 @@ def test_the_readme_shows_a_conversation_that_is_saved(tmp_path, stand_in):
     assert "support/42 8" in outputs[1].stdout
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=named)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", page.read_text()):
         assert (page.parent / target).exists(), target
