@@ -39,7 +39,7 @@ def message_entry(given: Any, *, turn: str | None = None, kind: str = "message")
 
 
 def _split(response: dict[str, Any]) -> tuple[Message, dict[str, Any]]:
-    message: Message = {name: value for name, value in response.items() if name in ("role", "content")}
+    message: Message = {name: response[name] for name in ("role", "content") if name in response}  # the SDK's order
     beside = {name: value for name, value in response.items() if name not in ("type", "role", "content")}
     if not isinstance(beside.get("usage"), dict | None):
         msg = "message.usage: a dict is due"

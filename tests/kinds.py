@@ -94,7 +94,7 @@ def _sdk_stored() -> dict[str, Any]:
 
 
 def _parts(response: dict[str, Any]) -> dict[str, Any]:
-    return {name: copy.deepcopy(value) for name, value in response.items() if name in ("role", "content")}
+    return {name: copy.deepcopy(response[name]) for name in ("role", "content")}  # in the SDK's order of a request
 
 
 def _sdk_blocks() -> list[Any]:

@@ -7,9 +7,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from typing import Any, Self, TypeVar
 
 from chathistory.aio import AsyncHistory
+from chathistory.engine.opening import Opening, abandon
 from chathistory.engine.reply import Reply
-from chathistory.engine.request import MAX_TOKENS, PAUSES, TURN_TIMEOUT, Progress, Request
-from chathistory.engine.turn import Turn, abandon, begin, resumable, resume
+from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, TURN_TIMEOUT, Progress, Request
+from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, IncompleteReply
 from chathistory.history import History
 from chathistory.log.journal import Journal
@@ -44,20 +45,20 @@ class AsyncChatEngine:
         self._owned = not isinstance(store, AsyncHistory)
         self.history = store if isinstance(store, AsyncHistory) else AsyncHistory(store)
         self._api = client.messages
+        self._beta = getattr(client, "beta", client)
         self._request = Request(model, system, tools, max_tokens, cache, dict(options or {}))
+        self._setup = self._request.setup(tools)
         self._timeout = turn_timeout
 
     async def send(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> Reply:
         """See `ChatEngine.send`."""
-        journal = self._journal(scope, id)
-        return await self._answered(
-            await _opened(self.history, lambda: begin(journal, content, turn_id=turn_id, timeout=self._timeout))
-        )
+        opening = self._opening(scope, id)
+        turn = await _opened(self.history, lambda: opening.begin(content, turn_id=turn_id))
+        return await self._answered(turn)
 
     async def resume(self, id: str, *, scope: str = "default") -> Reply | None:
         """See `ChatEngine.resume`."""
-        journal = self._journal(scope, id)
-        turn = await _opened(self.history, lambda: resume(journal, timeout=self._timeout))
+        turn = await _opened(self.history, self._opening(scope, id).resume)
         return await self._answered(turn) if turn else None
 
     async def abandon(self, id: str, *, scope: str = "default") -> bool:
@@ -73,16 +74,38 @@ class AsyncChatEngine:
         turn_id: str | None = None,
     ) -> AsyncReplyStream:
         """See `ChatEngine.stream`; use it with `async with`."""
-        journal = self._journal(scope, id)
-        return self._stream(lambda: begin(journal, content, turn_id=turn_id, timeout=self._timeout))
+        opening = self._opening(scope, id)
+        return self._stream(lambda: opening.begin(content, turn_id=turn_id))
 
     def stream_resumed(self, id: str, *, scope: str = "default") -> AsyncReplyStream:
         """See `ChatEngine.stream_resumed`."""
-        journal = self._journal(scope, id)
-        return self._stream(lambda: resumable(resume(journal, timeout=self._timeout)))
+        return self._stream(self._opening(scope, id).resumable)
 
     def _stream(self, opening: Callable[[], Turn]) -> AsyncReplyStream:
         return AsyncReplyStream(self.history, self._api, self._request, opening)
+
+    async def run_tools(
+        self, id: str, content: Any, *, tools: Sequence[Any], scope: str = "default", turn_id: str | None = None
+    ) -> Reply:
+        """See `ChatEngine.run_tools`; with tools made by the SDK's `beta_async_tool`."""
+        opening = Opening(self._journal(scope, id), self._request.setup(tools), self._timeout)
+        begin = opening.resumable if content is None else lambda: opening.begin(content, turn_id=turn_id)
+        turn = await _opened(self.history, begin)
+        return turn.answered or await self._ran(turn, self._request.tool_runner(self._beta, turn, tools))
+
+    async def _ran(self, turn: Turn, runner: Any) -> Reply:
+        reply, run = None, self.history.run
+        try:
+            async for message in runner:
+                reply = await _landed(run(turn.finish, message, more=message.stop_reason in GOES_ON))
+                if message.stop_reason == "tool_use" and (results := await runner.generate_tool_call_response()):
+                    await _landed(run(turn.add_results, results))
+        except Conflict:
+            raise  # the turn is not ours any more, and the reply is kept
+        except BaseException as error:
+            await _landed(run(turn.broke_off, error))
+            raise
+        return await run(turn.left_at, reply)
 
     async def close(self) -> None:
         """End the threads of a history that this engine made; client and store stay open."""
@@ -98,6 +121,9 @@ class AsyncChatEngine:
     def _journal(self, scope: str, name: str) -> Journal:
         return Journal(self.history.history.store, Key(scope, name))
 
+    def _opening(self, scope: str, name: str) -> Opening:
+        return Opening(self._journal(scope, name), self._setup, self._timeout)
+
     async def _answered(self, turn: Turn) -> Reply:
         reply = turn.answered
         for _ in range(PAUSES):
@@ -109,7 +135,7 @@ class AsyncChatEngine:
 
     async def _asked(self, turn: Turn) -> Reply:
         try:
-            response = await self._api.create(**self._request.arguments(turn.messages))
+            response = await self._api.create(**self._request.arguments(turn.messages, container=turn.container))
             reply = await _landed(self.history.run(turn.finish, response))
             if reply.stop_reason == "pause_turn":
                 await self.history.run(turn.go_on)
@@ -171,7 +197,9 @@ class AsyncReplyStream:
 
     async def _asked(self) -> AsyncGenerator[str]:
         self._progress = Progress()
-        async with self._api.stream(**self._request.arguments(self._turn.messages)) as stream:
+        async with self._api.stream(
+            **self._request.arguments(self._turn.messages, container=self._turn.container)
+        ) as stream:
             self._progress.stream = stream
             async for event in stream:
                 if text := self._progress.see(event):

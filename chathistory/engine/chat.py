@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Self
 
+from chathistory.engine.opening import Opening, abandon
 from chathistory.engine.reply import Reply
-from chathistory.engine.request import MAX_TOKENS, PAUSES, TURN_TIMEOUT, Progress, Request
-from chathistory.engine.turn import Turn, abandon, begin, resumable, resume
+from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, TURN_TIMEOUT, Progress, Request
+from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, IncompleteReply
 from chathistory.history import History
 from chathistory.log.journal import Journal
@@ -43,7 +44,9 @@ class ChatEngine:
         """
         self.history = store if isinstance(store, History) else History(store)
         self._api = client.messages
+        self._beta = getattr(client, "beta", client)
         self._request = Request(model, system, tools, max_tokens, cache, dict(options or {}))
+        self._setup = self._request.setup(tools)
         self._timeout = turn_timeout
 
     def send(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> Reply:
@@ -56,11 +59,11 @@ class ChatEngine:
         `TurnMismatch` if the `turn_id` was used for other content, `OrphanedReply` if somebody else changed the
         conversation while Claude answered, the SDK's errors, and those of the store.
         """
-        return self._answered(begin(self._journal(scope, id), content, turn_id=turn_id, timeout=self._timeout))
+        return self._answered(self._opening(scope, id).begin(content, turn_id=turn_id))
 
     def resume(self, id: str, *, scope: str = "default") -> Reply | None:
         """Send the last turn again if it has no reply (its process died, its request failed); None: it has one."""
-        turn = resume(self._journal(scope, id), timeout=self._timeout)
+        turn = self._opening(scope, id).resume()
         return self._answered(turn) if turn else None
 
     def abandon(self, id: str, *, scope: str = "default") -> bool:
@@ -69,18 +72,45 @@ class ChatEngine:
 
     def stream(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> ReplyStream:
         """Like `send`, with the text as it comes; use it with `with`. Nothing happens before that."""
-        journal = self._journal(scope, id)
-        return ReplyStream(
-            self._api, self._request, lambda: begin(journal, content, turn_id=turn_id, timeout=self._timeout)
-        )
+        opening = self._opening(scope, id)
+        return ReplyStream(self._api, self._request, lambda: opening.begin(content, turn_id=turn_id))
 
     def stream_resumed(self, id: str, *, scope: str = "default") -> ReplyStream:
         """Like `resume`, with the text as it comes. Raises `TurnError` on entry if there is nothing to resume."""
-        journal = self._journal(scope, id)
-        return ReplyStream(self._api, self._request, lambda: resumable(resume(journal, timeout=self._timeout)))
+        return ReplyStream(self._api, self._request, self._opening(scope, id).resumable)
+
+    def run_tools(
+        self, id: str, content: Any, *, tools: Sequence[Any], scope: str = "default", turn_id: str | None = None
+    ) -> Reply:
+        """Say something and let the SDK's tool runner call `tools` until Claude is done; return the last reply.
+
+        tools: functions made with the SDK's `beta_tool`, or what else its `tool_runner` takes. Each reply and each set
+        of results is stored as it happens, so a crash loses none of them. content None: go on with a turn that broke
+        off, as `resume` does; calls without a result are then answered with an error, for they may have run.
+        """
+        opening = Opening(self._journal(scope, id), self._request.setup(tools), self._timeout)
+        turn = opening.resumable() if content is None else opening.begin(content, turn_id=turn_id)
+        return turn.answered or self._ran(turn, self._request.tool_runner(self._beta, turn, tools))
+
+    def _ran(self, turn: Turn, runner: Any) -> Reply:
+        reply = None
+        try:
+            for message in runner:
+                reply = turn.finish(message, more=message.stop_reason in GOES_ON)
+                if message.stop_reason == "tool_use" and (results := runner.generate_tool_call_response()):
+                    turn.add_results(results)
+        except Conflict:
+            raise  # the turn is not ours any more, and the reply is kept
+        except BaseException as error:
+            turn.broke_off(error)
+            raise
+        return turn.left_at(reply)
 
     def _journal(self, scope: str, name: str) -> Journal:
         return Journal(self.history.store, Key(scope, name))
+
+    def _opening(self, scope: str, name: str) -> Opening:
+        return Opening(self._journal(scope, name), self._setup, self._timeout)
 
     def _answered(self, turn: Turn) -> Reply:
         reply = turn.answered
@@ -93,7 +123,7 @@ class ChatEngine:
 
     def _asked(self, turn: Turn) -> Reply:
         try:
-            reply = turn.finish(self._api.create(**self._request.arguments(turn.messages)))
+            reply = turn.finish(self._api.create(**self._request.arguments(turn.messages, container=turn.container)))
             if reply.stop_reason == "pause_turn":
                 turn.go_on()
         except Conflict:
@@ -153,7 +183,7 @@ class ReplyStream:
 
     def _asked(self) -> Generator[str]:
         self._progress = Progress()
-        with self._api.stream(**self._request.arguments(self._turn.messages)) as stream:
+        with self._api.stream(**self._request.arguments(self._turn.messages, container=self._turn.container)) as stream:
             self._progress.stream = stream
             for event in stream:
                 if text := self._progress.see(event):

@@ -47,6 +47,11 @@ class Reply:
 
     @property
     def tool_calls(self) -> list[dict[str, Any]]:
-        """The tool_use blocks; each is due a tool_result in the next message: `send(id, [result, ...])`."""
+        """The tool_use blocks; each is due a tool_result in the next message: `send(id, [result, ...])`.
+
+        A call that stands last in a reply which was cut (`max_tokens`, a full context window) may be half of one, and
+        is left out: it must not be run. What has no result is answered with an error when the conversation goes on.
+        """
         content = self.message["content"]
-        return [block for block in content if isinstance(block, dict) and block["type"] == "tool_use"]
+        whole = content[:-1] if self.stop_reason in ("max_tokens", "model_context_window_exceeded") else content
+        return [block for block in whole if isinstance(block, dict) and block["type"] == "tool_use"]

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chathistory.content import Message
+from chathistory.engine.setup import Setup
+from chathistory.engine.turn import Turn
 from chathistory.errors import IncompleteReply
 
-__all__ = ["MAX_TOKENS", "PAUSES", "TURN_TIMEOUT", "Progress", "Request"]
+__all__ = ["GOES_ON", "MAX_TOKENS", "PAUSES", "TURN_TIMEOUT", "Progress", "Request"]
 
 MAX_TOKENS = 16_000
 """The default: below 21,333, beyond which the SDK refuses a request that is not streamed."""
@@ -17,6 +19,9 @@ MAX_TOKENS = 16_000
 
 TURN_TIMEOUT = 600.0
 """Seconds for which a turn without a reply counts as in progress: as long as the SDK waits for an answer."""
+
+GOES_ON = frozenset({"tool_use", "pause_turn"})
+"""Stop reasons after which the SDK's tool runner goes on with the same turn."""
 
 PAUSES = 20
 """How often a reply that paused (stop reason "pause_turn") is sent back at once to be continued."""
@@ -37,18 +42,30 @@ class Request:
     cache: bool = True
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def arguments(self, messages: list[Message]) -> dict[str, Any]:
-        """Return the arguments of `create` or `stream` for these messages."""
-        given: dict[str, Any] = {
+    def arguments(self, messages: list[Message], *, container: str | None = None) -> dict[str, Any]:
+        """Return the arguments of `create` or `stream` for these messages, in the container that they began in."""
+        given = {
             "model": self.model,
             "max_tokens": self.max_tokens,
             "system": self.system,
             "tools": self.tools,
+            "container": container,
+            "cache_control": {"type": "ephemeral"} if self.cache else None,
         }
-        arguments = {name: value for name, value in given.items() if value is not None}
-        if self.cache:
-            arguments["cache_control"] = {"type": "ephemeral"}
-        return arguments | dict(self.options) | {"messages": messages}
+        return (
+            {name: value for name, value in given.items() if value is not None}
+            | dict(self.options)
+            | {"messages": messages}
+        )
+
+    def setup(self, tools: Sequence[Any] | None) -> Setup:
+        """Return what a conversation is held with, when it is held with these tools."""
+        return Setup.of(model=self.model, system=self.system, tools=tools)
+
+    def tool_runner(self, beta: Any, turn: Turn, tools: Sequence[Any]) -> Any:
+        """Return the SDK's tool runner for a turn; without its threads, which keep a copy on the server."""
+        arguments = self.arguments(turn.messages, container=turn.container)
+        return beta.messages.tool_runner(**arguments | {"tools": list(tools), "thread": False})
 
 
 @dataclass(slots=True)

@@ -15,40 +15,55 @@ from typing import Any
 
 from chathistory.content import Message, message_entry
 from chathistory.engine.reply import Reply
-from chathistory.errors import (
-    ChatHistoryError,
-    Conflict,
-    IncompleteReply,
-    OrphanedReply,
-    TurnError,
-    TurnInProgress,
-    TurnMismatch,
-)
-from chathistory.log.clock import MICROSECONDS, fresh_token, now
-from chathistory.log.entry import Entry, decode, encode
+from chathistory.errors import ChatHistoryError, Conflict, IncompleteReply, OrphanedReply
+from chathistory.log.clock import MICROSECONDS, now
+from chathistory.log.entry import Entry
 from chathistory.log.journal import Journal
 from chathistory.log.spans import on_path
 from chathistory.log.summary import Summary, summary_of
-from chathistory.store import Head, Record
-from chathistory.view import view
+from chathistory.store import Head
+from chathistory.view import View, view
 
-__all__ = ["Turn", "abandon", "begin", "resumable", "resume"]
+__all__ = ["Turn", "sendable"]
 
-_ATTEMPTS = 20
+
+def sendable(state: Head | Summary | None, entries: Sequence[Entry]) -> View:
+    """Return the view of a conversation in that state."""
+    summary = summary_of(state) if isinstance(state, Head) else state
+    return view(entries, thinking_from=summary.thinking_from if summary else 0)
 
 
 @dataclass(slots=True)
 class Turn:
-    """An open turn. messages: what to send. answered: the reply, if this turn had been completed before."""
+    """An open turn, for `timeout` seconds after each of its steps.
+
+    messages: what to send next. container: the container of the code execution tool to go on with, if there is one.
+    answered: the reply, if this turn had been completed before; there is nothing to send then.
+    """
 
     journal: Journal
     id: str
-    messages: list[Message] = field(repr=False)
+    timeout: float
+    messages: list[Message] = field(default_factory=list, repr=False)
+    container: str | None = None
     answered: Reply | None = None
     _count: int = 0
 
-    def finish(self, response: Any, *, request_id: str | None = None) -> Reply:
+    def begun(self, head: Head, messages: list[Message]) -> None:
+        """Take down the state after the append that opened it."""
+        summary = summary_of(head)
+        self.messages = messages
+        self.container = summary.usable_container(now())
+        self._count = summary.messages
+
+    def stepping(self, entry: Entry) -> Entry:
+        """Return an entry as one of this turn's, after which it stays open."""
+        return replace(entry, turn=self.id, data=entry.data | {"until": now() + int(self.timeout * MICROSECONDS)})
+
+    def finish(self, response: Any, *, request_id: str | None = None, more: bool = False) -> Reply:
         """Store a complete response of the API and return it as the reply; a streamed one has no request id on it.
+
+        more: the turn stays open, for results of tools that follow.
 
         Raises `IncompleteReply` if it is none, `OrphanedReply` if somebody else changed the conversation meanwhile (it
         is kept beside it then), and what an append raises; the error's `reply` has what was paid for.
@@ -59,12 +74,17 @@ class Turn:
         entry = message_entry(response, turn=self.id)
         if request_id:
             entry.data.setdefault("request_id", request_id)
+        entry = self.stepping(entry) if more else entry
         try:
             head = self._stored(entry)
         except ChatHistoryError as error:
             error.reply = Reply.of(entry)
             raise
         return Reply.of(replace(entry, position=head.end - 1))
+
+    def add_results(self, message: Any) -> None:
+        """Store the results of tools; the turn stays open. Raises as `finish` does."""
+        self._stored(self.stepping(message_entry(message)))
 
     def _stored(self, entry: Entry) -> Head:
         with self.journal.lock:
@@ -91,7 +111,16 @@ class Turn:
 
     def go_on(self) -> None:
         """Bring `messages` up to date after a reply that paused: it is sent back as it is, to be continued."""
-        self.messages = _sendable(*_loaded(self.journal))
+        head, entries = on_path(self.journal) or (None, [])
+        self.messages = sendable(head, entries).messages
+
+    def left_at(self, reply: Reply | None) -> Reply:
+        """Close the turn if it is still open after its last reply, and return that."""
+        if reply is None:
+            msg = "the tool runner ended without a reply"
+            raise IncompleteReply(msg)
+        self.broke_off(GeneratorExit())
+        return reply
 
     def broke_off(self, error: BaseException, partial: Message | None = None) -> None:
         """Close the turn without a reply, and keep what had come of one; notes on the error what is saved.
@@ -109,107 +138,3 @@ class Turn:
         else:
             error.add_note(f"chathistory: the message is saved in {self.journal.key.id!r}")
             error.add_note("chathistory: `resume` sends it again")
-
-
-def begin(journal: Journal, content: Any, *, turn_id: str | None, timeout: float) -> Turn:
-    """Store the user's message and open a turn. Raises `TurnInProgress` if one is open, `TurnMismatch`, `InvalidInput`.
-
-    With a `turn_id` that was used before nothing is stored twice: the turn is answered already, or is begun again.
-    """
-    entry = message_entry({"role": "user", "content": content}, turn=turn_id or fresh_token())
-    for _ in range(_ATTEMPTS):
-        with contextlib.suppress(Conflict):  # somebody wrote between our look and our append: look again
-            return _begun(journal, entry, timeout)
-    return _begun(journal, entry, timeout)
-
-
-def _begun(journal: Journal, entry: Entry, timeout: float) -> Turn:
-    with journal.lock:
-        head, entries = _loaded(journal)
-        return _again(journal, head, entries, entry, timeout) or _opened(journal, head, entries, entry, timeout)
-
-
-def resume(journal: Journal, *, timeout: float) -> Turn | None:
-    """Open the last turn again, to send its messages once more; None: it has its reply, there is nothing to resume."""
-    with journal.lock:
-        head, entries = _loaded(journal)
-        messages = [entry for entry in entries if entry.kind == "message"]
-        if not messages or _reply(messages[-1]):
-            return None
-        _check_free(journal, head)
-        return _reopened(journal, head, entries, messages[-1].turn or fresh_token(), timeout)
-
-
-def resumable(turn: Turn | None) -> Turn:
-    """Return the turn, or raise `TurnError` if there is none."""
-    if turn is None:
-        msg = "the conversation has no turn without a reply"
-        raise TurnError(msg)
-    return turn
-
-
-def abandon(journal: Journal) -> bool:
-    """Close the open turn, whoever holds it; False: there was none."""
-    with journal.lock:
-        head = journal.refresh()
-        turn = summary_of(head).turn if head else None
-        if turn:
-            journal.append([Entry("abandoned", data={"reason": "abandoned by hand"}, turn=turn.id)])
-        return turn is not None
-
-
-def _loaded(journal: Journal) -> tuple[Head | None, list[Entry]]:
-    return on_path(journal) or (None, [])
-
-
-def _sendable(head: Head | None, entries: Sequence[Entry]) -> list[Message]:
-    return view(entries, thinking_from=summary_of(head).thinking_from if head else 0).messages
-
-
-def _reply(entry: Entry) -> bool:
-    """Whether an entry holds a reply that needs no continuation."""
-    role = entry.message["role"] if entry.message else None
-    return role == "assistant" and entry.data.get("response", {}).get("stop_reason") != "pause_turn"
-
-
-def _check_free(journal: Journal, head: Head | None) -> Summary | None:
-    summary = summary_of(head) if head else None
-    if summary and summary.turn and summary.turn.until > now():
-        raise TurnInProgress(journal.key, summary.turn.id, summary.turn.until)
-    return summary
-
-
-def _until(timeout: float) -> dict[str, Any]:
-    return {"until": now() + int(timeout * MICROSECONDS)}
-
-
-def _opened(journal: Journal, head: Head | None, entries: Sequence[Entry], entry: Entry, timeout: float) -> Turn:
-    summary = _check_free(journal, head)
-    stale = [Entry("abandoned", data={"reason": "timed out"}, turn=summary.turn.id)] if summary and summary.turn else []
-    opening = replace(entry, data=_until(timeout))
-    head = journal.append([*stale, opening])
-    stored = decode(Record(head.end - 1, encode(opening)), journal.key)  # what is sent is what is stored
-    messages = _sendable(head, [*entries, stored])
-    return Turn(journal, entry.turn or entry.id, messages, _count=summary_of(head).messages)
-
-
-def _reopened(journal: Journal, head: Head | None, entries: Sequence[Entry], turn: str, timeout: float) -> Turn:
-    head = journal.append([Entry("opened", data=_until(timeout), turn=turn)])
-    return Turn(journal, turn, _sendable(head, entries), _count=summary_of(head).messages)
-
-
-def _again(journal: Journal, head: Head | None, entries: Sequence[Entry], entry: Entry, timeout: float) -> Turn | None:
-    """Return the turn of this id if it was opened before; None: it is new, or the conversation went on without it."""
-    messages = [found for found in entries if found.kind == "message"]
-    mine = [found for found in messages if found.turn == entry.turn]
-    if not mine:
-        return None
-    if mine[0].message != entry.message:
-        msg = f"turn {entry.turn!r} of conversation {journal.key.id!r} has another message already"
-        raise TurnMismatch(msg)
-    if _reply(mine[-1]):
-        return Turn(journal, mine[-1].turn or "", [], answered=Reply.of(mine[-1]))
-    _check_free(journal, head)
-    if mine[-1] is not messages[-1]:
-        return None
-    return _reopened(journal, head, entries, mine[-1].turn or "", timeout)

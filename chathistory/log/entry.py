@@ -8,6 +8,7 @@ Everything that happens to a conversation is an entry, so the log is the truth a
     annotation   title, tags or metadata were set; the only kind that commutes with what others write
     rewind       the view goes on from an earlier position; the log keeps all
     snapshot     the state at this point, from which the fold can start again when what was before is forgotten
+    setup        model, system prompt and tools that the messages behind it are held with
     opened       a turn whose message is stored already was begun again
     abandoned    a turn was closed without a reply
     interrupted  what had arrived of a reply that broke off: for people to read, never replayed
@@ -32,7 +33,9 @@ from chathistory.store import Key, Record
 __all__ = ["Entry", "decode", "encode"]
 
 FORMAT = 1
-KINDS = frozenset({"message", "annotation", "rewind", "snapshot", "opened", "abandoned", "interrupted", "orphaned"})
+KINDS = frozenset(
+    ("message", "annotation", "rewind", "snapshot", "setup", "opened", "abandoned", "interrupted", "orphaned")
+)
 _HEAD = '{"sum":"'
 _BEHIND = len(_HEAD) + 8 + 1  # where the text that `sum` covers begins
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
+from datetime import datetime
 from typing import Any
 
 from chathistory.content import text_of
@@ -39,7 +41,9 @@ class Summary:
     usage: sums of the token counts of all replies, by the API's names. model: of the last reply.
     preview: the beginning of the first user text. turn: the open turn, if any.
     path: the position of the newest rewind or snapshot, which tells the spans that the view goes through before it.
-    thinking_from: the position from which on thinking may be sent; before it, it is bound to messages since forgotten.
+    thinking_from: the position from which on thinking may be sent; before it, it is bound to what is not sent any more.
+    setup: fingerprints of the model, system prompt and tools of the last turn of an engine.
+    container: id and expires_at (as the API wrote it) of the last container of the code execution tool.
     """
 
     born: str
@@ -54,6 +58,15 @@ class Summary:
     turn: OpenTurn | None = None
     path: int | None = None
     thinking_from: int = 0
+    setup: dict[str, str] = field(default_factory=dict)
+    container: dict[str, Any] = field(default_factory=dict)
+
+    def usable_container(self, time: int) -> str | None:
+        """Return the id of the container if there is one that has not expired at `time` (microseconds, UTC)."""
+        with suppress(ValueError, TypeError):
+            if datetime.fromisoformat(self.container.get("expires_at", "")).timestamp() * 1e6 <= time:
+                return None
+        return self.container.get("id")
 
     def encode(self) -> str:
         """Return the line for `Stamp.info`."""
@@ -123,7 +136,9 @@ def _message(summary: Summary, entry: Entry, position: int) -> None:
     summary.messages += 1
     if message["role"] == "assistant":
         _paid(summary, entry, position)
-        if entry.data.get("response", {}).get("stop_reason") != "pause_turn":
+        if "until" in entry.data:
+            _opened(summary, entry, position)
+        elif entry.data.get("response", {}).get("stop_reason") != "pause_turn":
             _close(summary, entry)
         return
     if "until" in entry.data:
@@ -142,12 +157,22 @@ def _paid(summary: Summary, entry: Entry, _position: int) -> None:
         if type(count) is int:
             summary.usage[name] = summary.usage.get(name, 0) + count
     summary.model = response.get("model") or summary.model
+    container = response.get("container")
+    if isinstance(container, dict):
+        summary.container = {name: container.get(name) for name in ("id", "expires_at")}
 
 
 def _annotation(summary: Summary, entry: Entry, _position: int) -> None:
     summary.title = entry.data.get("title", summary.title)
     summary.tags = tuple(entry.data.get("tags", summary.tags))
     summary.metadata = entry.data.get("metadata", summary.metadata)
+
+
+def _setup(summary: Summary, entry: Entry, position: int) -> None:
+    marks = entry.data["fingerprints"]
+    if any(summary.setup and summary.setup.get(name) != marks.get(name) for name in ("system", "tools")):
+        summary.thinking_from = position
+    summary.setup = marks
 
 
 def _rewind(summary: Summary, entry: Entry, position: int) -> None:
@@ -168,6 +193,7 @@ _CHANGES = {
     "rewind": _rewind,
     "snapshot": _snapshot,
     "opened": _opened,
+    "setup": _setup,
     "interrupted": _paid,
     "orphaned": _paid,
 }

@@ -55,13 +55,15 @@ class _Lock:
 
     def drop(self) -> None:
         if self._fd is not None:
-            os.close(self._fd)
+            self._close()
             self._fd = None
 
     def _opened(self) -> int:
         if self._fd is None:
             make_folder(os.path.dirname(self.path))  # noqa: PTH120
             self._fd = _open(self.path)
+            self._close = weakref.finalize(self, os.close, self._fd)  # for a store that nobody closes
+            self._close.atexit = False
         return self._fd
 
     def _is_the_one(self, fd: int) -> bool:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import anthropic
 import pytest
+from engine_looks import kinds, told
 
 from chathistory import ChatEngine, errors, open_store
 from chathistory.testing import MessagesAPI
@@ -14,10 +15,6 @@ from chathistory.testing.standin import Failure, Held, Raw, Reply
 
 MODEL = "claude-sonnet-5-5"
 TOOL = {"name": "weather", "input_schema": {"type": "object"}}
-
-
-def kinds(chat) -> list[str]:
-    return [entry.kind for entry in chat.records()]
 
 
 def test_a_conversation_is_saved_and_resumed_by_another_process(engine_on, chat_of):
@@ -45,12 +42,12 @@ def test_the_message_is_durable_before_the_request_and_the_reply_after_it(engine
     answered = engine_on(MessagesAPI(reply)).send("a", "first words")
     assert at_request == [(["message"], [{"role": "user", "content": "first words"}])]
     assert kinds(chat_of("a")) == ["message", "message"]
-    assert answered.position == 1
+    assert answered.position == 2
 
 
 def test_what_the_response_told_is_stored_beside_the_message(engine_on, chat_of):
     answered = engine_on(MessagesAPI("hi")).send("a", "hello")
-    entry = list(chat_of("a").records())[1]
+    entry = told(chat_of("a"))[1]
     assert entry.message == {"role": "assistant", "content": [{"type": "text", "text": "hi"}]}
     assert entry.data["response"]["id"].startswith("msg_")
     assert entry.data["response"]["stop_reason"] == "end_turn"
@@ -157,7 +154,7 @@ def test_a_turn_past_its_time_counts_as_abandoned(engine_on, chat_of):
     assert kinds(chat_of("a")) == ["message", "abandoned", "message", "message", "orphaned"]
     assert [message["content"] for message in chat_of("a").messages()][:2] == ["first", "second"]
     assert "too late" not in str(chat_of("a").messages())
-    assert next(iter(chat_of("a").records(4))).message["content"][0]["text"] == "too late"
+    assert told(chat_of("a"))[4].message["content"][0]["text"] == "too late"
 
 
 def test_a_reply_that_finds_another_message_is_kept_beside_the_conversation(engine_on, chat_of):
@@ -169,7 +166,7 @@ def test_a_reply_that_finds_another_message_is_kept_beside_the_conversation(engi
     with pytest.raises(errors.OrphanedReply) as caught:
         engine_on(MessagesAPI(reply)).send("a", "hello")
     assert caught.value.reply.text == "paid for"
-    assert caught.value.head.end == 3
+    assert caught.value.head.end == 4
     assert kinds(chat_of("a")) == ["message", "message", "orphaned"]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anthropic
 import httpx2
 import pytest
+from engine_looks import kinds, told
 
 from chathistory import ChatEngine, errors
 from chathistory.testing import MessagesAPI
@@ -12,10 +13,6 @@ from chathistory.testing.standin import Cut, Drop, ErrorEvent, Failure, Held, Re
 
 TEXT = "one two three"
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Basel"}}
-
-
-def kinds(chat) -> list[str]:
-    return [entry.kind for entry in chat.records()]
 
 
 def test_text_comes_in_pieces_and_the_whole_is_saved(engine_on, chat_of):
@@ -26,7 +23,7 @@ def test_text_comes_in_pieces_and_the_whole_is_saved(engine_on, chat_of):
     assert "".join(pieces) == TEXT
     assert len(pieces) > 1
     assert kinds(chat_of("a")) == ["message", "message"]
-    assert list(chat_of("a").records())[1].data["request_id"].startswith("req_")
+    assert told(chat_of("a"))[1].data["request_id"].startswith("req_")
 
 
 def test_a_streamed_turn_is_stored_as_one_that_was_not(engine_on, chat_of):
@@ -59,7 +56,7 @@ def test_leaving_early_keeps_what_came_beside_the_conversation(engine_on, chat_o
     with engine.stream("a", "hello") as stream:
         next(iter(stream))
     assert kinds(chat_of("a")) == ["message", "interrupted"]
-    kept = list(chat_of("a").records())[1]
+    kept = told(chat_of("a"))[1]
     assert kept.message["content"][0]["text"] == "one "
     assert chat_of("a").messages() == [{"role": "user", "content": "hello"}]
     with engine.stream_resumed("a") as stream:
@@ -109,7 +106,7 @@ def test_half_a_tool_call_is_not_kept(engine_on, chat_of):
     engine = engine_on(MessagesAPI(Cut([{"type": "text", "text": "Let me see."}, CALL], after=7)), tools=tools)
     with pytest.raises(errors.IncompleteReply), engine.stream("a", "hello") as stream:
         list(stream)
-    kept = list(chat_of("a").records())[1]
+    kept = told(chat_of("a"))[1]
     assert [block["type"] for block in kept.message["content"]] == ["text"]
 
 

@@ -1,0 +1,63 @@
+"""What a conversation is held with: model, system prompt and tools; recorded on change, compared when it goes on.
+
+Thinking blocks and the prompt cache are bound to system prompt and tools, so a caller who resumes with others should
+know. The head keeps fingerprints only; the `setup` record has the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import warnings
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from chathistory.log.entry import Entry
+from chathistory.log.plain import plain
+from chathistory.log.summary import Summary
+
+__all__ = ["Setup", "SetupChangedWarning"]
+
+
+class SetupChangedWarning(UserWarning):
+    """A conversation goes on with another model, system prompt or tools than before."""
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Model, system prompt and tools as plain JSON; fingerprints: a short hash of each."""
+
+    data: dict[str, Any] = field(repr=False)
+    fingerprints: dict[str, str]
+
+    @classmethod
+    def of(cls, *, model: str, system: Any, tools: Any) -> Self:
+        """Take down what is sent. Tools of the SDK's runner count by their definitions."""
+        definitions = [_definition(tool) for tool in tools or ()]
+        data = {"model": model, "system": plain(system, "system"), "tools": plain(definitions, "tools") or None}
+        return cls(data, {name: _fingerprint(value) for name, value in data.items()})
+
+    def entries(self, summary: Summary | None) -> list[Entry]:
+        """Return the record that has to be stored before the next message: none if nothing changed."""
+        if summary is not None and summary.setup == self.fingerprints:
+            return []
+        return [Entry("setup", data=self.data | {"fingerprints": self.fingerprints})]
+
+    def warn(self, summary: Summary | None, name: str) -> None:
+        """Warn if the conversation `name` was held with something else so far."""
+        before = summary.setup if summary else None
+        changed = [part for part, mark in self.fingerprints.items() if before and before.get(part) != mark]
+        if changed:
+            words = f"conversation {name!r} goes on with another {' and '.join(changed)} than before"
+            if changed != ["model"]:
+                words += "; its thinking so far is not sent any more, and the prompt cache begins anew"
+            warnings.warn(words, SetupChangedWarning, stacklevel=2)
+
+
+def _definition(tool: Any) -> Any:
+    return tool.to_dict() if hasattr(tool, "to_dict") else tool
+
+
+def _fingerprint(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True)  # the order of keys changes neither the cache's nor the API's mind
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

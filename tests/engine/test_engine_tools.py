@@ -1,0 +1,190 @@
+"""The SDK's tool runner, driven; what a conversation is held with; containers."""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+
+import anthropic
+import pytest
+from engine_looks import kinds, told
+
+from chathistory import AsyncChatEngine, ChatEngine, errors
+from chathistory.engine.setup import SetupChangedWarning
+from chathistory.testing import MessagesAPI
+from chathistory.testing.standin import Cut, Failure, Reply
+
+MODEL = "claude-sonnet-5-5"
+CITIES = {"toolu_0": "A", "toolu_1": "B"}
+CALLS = [{"type": "tool_use", "id": id, "name": "weather", "input": {"city": city}} for id, city in CITIES.items()]
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": ""}
+
+
+@anthropic.beta_tool
+def weather(city: str) -> str:
+    """Tell the weather of a city."""
+    return f"sun in {city}"
+
+
+@anthropic.beta_async_tool
+async def forecast(city: str) -> str:
+    """Tell the weather of a city."""
+    return f"sun in {city}"
+
+
+forecast.name = "weather"
+
+
+def run(opened, api, content="the weather?", **options):
+    return ChatEngine(api.client(), opened(), model=MODEL).run_tools("a", content, tools=[weather], **options)
+
+
+def test_the_runner_is_driven_and_each_message_stored_as_it_happens(opened, chat_of):
+    seen = []
+
+    def reply(body):
+        seen.append(kinds(chat_of("a")))
+        return [THOUGHT, *CALLS] if len(body["messages"]) == 1 else "sunny"
+
+    api = MessagesAPI(reply)
+    assert run(opened, api).text == "sunny"
+    assert seen == [["message"], ["message"] * 3]
+    results = told(chat_of("a"))[2].message
+    assert [(block["tool_use_id"], block["content"]) for block in results["content"]] == [
+        ("toolu_0", "sun in A"),
+        ("toolu_1", "sun in B"),
+    ]
+    assert chat_of("a").summary.turn is None
+    assert chat_of("a").messages() == [*api.requests[-1].body["messages"], told(chat_of("a"))[-1].message]
+    api.assert_extends()
+
+
+def test_the_asynchronous_runner_too(opened, chat_of):
+    api = MessagesAPI([CALLS, "sunny"])
+
+    async def main():
+        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL) as engine:
+            return await engine.run_tools("a", "the weather?", tools=[forecast])
+
+    assert asyncio.run(main()).text == "sunny"
+    assert kinds(chat_of("a")) == ["message"] * 4
+    assert chat_of("a").summary.turn is None
+
+
+def test_others_wait_while_tools_are_run(opened, chat_of, engine_on):
+    def reply(body):
+        if len(body["messages"]) > 1:
+            with pytest.raises(errors.TurnInProgress):
+                engine_on(MessagesAPI()).send("a", "me first")
+        return CALLS if len(body["messages"]) == 1 else "sunny"
+
+    assert run(opened, MessagesAPI(reply)).text == "sunny"
+
+
+def test_a_failure_between_tools_can_be_resumed(opened, chat_of):
+    api = MessagesAPI([CALLS, Failure(500), "sunny after all"])
+    with pytest.raises(anthropic.InternalServerError):
+        run(opened, api)
+    assert kinds(chat_of("a")) == ["message", "message", "message", "abandoned"]
+    assert run(opened, api, None).text == "sunny after all"
+    with pytest.raises(errors.TurnError):
+        run(opened, api, None)
+    api.assert_extends()
+
+
+def test_a_tool_that_kills_its_process_leaves_a_conversation_that_goes_on(opened, chat_of):
+    @anthropic.beta_tool
+    def deadly(city: str) -> str:
+        """Tell the weather of a city."""
+        raise KeyboardInterrupt
+
+    deadly.name = "weather"
+    api = MessagesAPI([CALLS, "never mind"])
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    with pytest.raises(KeyboardInterrupt):
+        engine.run_tools("a", "the weather?", tools=[deadly])
+    assert run(opened, api, None).text == "never mind"
+    results = api.requests[-1].body["messages"][-1]["content"]
+    assert [block["is_error"] for block in results] == [True, True]
+    assert results == told(chat_of("a"))[-2].message["content"]  # what was sent is what is stored
+    api.assert_extends()
+
+
+def test_a_turn_id_given_twice_runs_no_tool_twice(opened, chat_of):
+    api = MessagesAPI([CALLS, "sunny"])
+    for _ in range(2):
+        assert run(opened, api, turn_id="T").text == "sunny"
+    assert len(api.requests) == 2
+
+
+def test_a_call_that_was_cut_is_not_handed_out(engine_on):
+    cut = Reply(content=CALLS, stop_reason="max_tokens")
+    reply = engine_on(MessagesAPI([cut]), tools=[weather.to_dict()]).send("a", "the weather?")
+    assert [call["id"] for call in reply.tool_calls] == ["toolu_0"]
+
+
+def test_what_a_conversation_is_held_with_is_recorded_when_it_changes(opened, chat_of):
+    api = MessagesAPI()
+
+    def send(**held):
+        ChatEngine(api.client(), opened(), **{"model": MODEL, **held}).send("a", "hello")
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        send(system="Be brief.")
+        send(system="Be brief.")
+    with pytest.warns(SetupChangedWarning, match="another system than before; its thinking"):
+        send(system="Be long.")
+    with pytest.warns(SetupChangedWarning, match="another model than before$"):
+        send(system="Be long.", model="claude-opus-5-5")
+    with pytest.warns(SetupChangedWarning, match="another system and tools than before"):
+        send(model="claude-opus-5-5", tools=[weather.to_dict()])
+    setups = [entry for entry in chat_of("a").records() if entry.kind == "setup"]
+    assert [entry.data["system"] for entry in setups] == ["Be brief.", "Be long.", "Be long.", None]
+    assert [entry.data["model"] for entry in setups] == [MODEL, MODEL, "claude-opus-5-5", "claude-opus-5-5"]
+    assert setups[-1].data["tools"] == [weather.to_dict()]
+
+
+def test_thinking_that_was_bound_to_another_system_prompt_is_not_sent(opened, chat_of):
+    api = MessagesAPI([[THOUGHT, {"type": "text", "text": "one"}], [THOUGHT, {"type": "text", "text": "two"}], "three"])
+    ChatEngine(api.client(), opened(), model=MODEL, system="Be brief.").send("a", "hello")
+    other = ChatEngine(api.client(), opened(), model=MODEL, system="Be long.")
+    with pytest.warns(SetupChangedWarning):
+        other.send("a", "more")  # the stand-in refuses thinking that is bound to something else
+    other.send("a", "more")
+    types = [[block["type"] for block in message["content"]] for message in api.requests[-1].body["messages"][1::2]]
+    assert types == [["text"], ["thinking", "text"]]
+
+
+def test_a_container_is_gone_on_with_until_it_expires(engine_on, chat_of):
+    alive = Reply(content="a", extra={"container": {"id": "container_1", "expires_at": "2999-01-01T00:00:00Z"}})
+    over = Reply(content="b", extra={"container": {"id": "container_2", "expires_at": "2020-01-01T00:00:00Z"}})
+    api = MessagesAPI([alive, over, "c"])
+    for _ in range(3):
+        engine_on(api).send("a", "hello")
+    assert [request.body.get("container") for request in api.requests] == [None, "container_1", None]
+
+
+def test_a_container_of_the_callers_own_comes_first(engine_on):
+    extra = {"container": {"id": "container_1", "expires_at": "2999-01-01T00:00:00Z"}}
+    api = MessagesAPI([Reply(content="a", extra=extra), "b"])
+    for _ in range(2):
+        engine_on(api, options={"container": "mine"}).send("a", "hello")
+    assert [request.body["container"] for request in api.requests] == ["mine", "mine"]
+
+
+def test_a_context_window_that_is_full_is_a_reply_like_any_other(engine_on, chat_of):
+    api = MessagesAPI([Reply(content="cut", stop_reason="model_context_window_exceeded"), "on"])
+    engine = engine_on(api)
+    assert engine.send("a", "hello").stop_reason == "model_context_window_exceeded"
+    assert engine.send("a", "more").text == "on"
+
+
+def test_a_broken_stream_within_a_tool_turn_keeps_the_turn_whole(engine_on, chat_of):
+    engine = engine_on(MessagesAPI([CALLS, Cut("sunny", 5), "sunny"]), tools=[weather.to_dict()])
+    calls = engine.send("a", "the weather?").tool_calls
+    results = [{"type": "tool_result", "tool_use_id": call["id"], "content": "sun"} for call in calls]
+    with pytest.raises(errors.IncompleteReply), engine.stream("a", results) as stream:
+        list(stream)
+    assert engine.resume("a").text == "sunny"
+    assert [message["role"] for message in chat_of("a").messages()] == ["user", "assistant", "user", "assistant"]
