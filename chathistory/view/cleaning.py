@@ -8,6 +8,7 @@ become U+FFFD.
 
 from __future__ import annotations
 
+import operator
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -73,7 +74,9 @@ def _content(item: Item, note: Note) -> str | list[Block]:
 
 def _since_fallback(blocks: list[Block], item: Item, note: Note) -> list[Block]:
     """Leave out what the API drops before the last `fallback` block: another model took over there."""
-    last = max((index for index, block in enumerate(blocks) if block["type"] == "fallback"), default=0)
+    last = max([index for index, block in enumerate(blocks) if block["type"] == "fallback"], default=0)
+    if not last:
+        return blocks
     results = {block.get("tool_use_id") for block in blocks}
     before = [block for block in blocks[:last] if not _of_one_model(block, results)]
     if len(before) < last:
@@ -87,17 +90,23 @@ def _of_one_model(block: Block, results: set[Any]) -> bool:
 
 
 def _blocks(blocks: list[Block], item: Item, note: Note) -> list[Block]:
-    kept = []
-    for block in blocks:
-        if block["type"] == "text" and not (block.get("text") or "").strip():
-            note(item.position, "left out: an empty text block")
-        elif block["type"] == "thinking" and not block.get("signature"):
-            note(item.position, "left out: thinking without a signature")
-        elif block["type"] == "document" and item.role == "assistant":
-            note(item.position, "left out: a document in an assistant message")
-        else:
-            kept.append(_block(block, item, note))
-    return kept
+    """Return the blocks that may be sent again: the very list, if that is all of them as they are."""
+    kept = [clean for block in blocks if (clean := _kept(block, item, note)) is not None]
+    unchanged = len(kept) == len(blocks) and all(map(operator.is_, kept, blocks))
+    return blocks if unchanged else kept
+
+
+def _kept(block: Block, item: Item, note: Note) -> Block | None:
+    kind = block["type"]
+    if kind == "text" and not (block.get("text") or "").strip():
+        note(item.position, "left out: an empty text block")
+    elif kind == "thinking" and not block.get("signature"):
+        note(item.position, "left out: thinking without a signature")
+    elif kind == "document" and item.role == "assistant":
+        note(item.position, "left out: a document in an assistant message")
+    else:
+        return _block(block, item, note)
+    return None
 
 
 def _block(block: Block, item: Item, note: Note) -> Block:
@@ -107,7 +116,8 @@ def _block(block: Block, item: Item, note: Note) -> Block:
         note(item.position, "left out: citations in a user message")
         block = {name: value for name, value in block.items() if name != "citations"}
     if block["type"] in WITH_BLOCKS and isinstance(block.get("content"), list):
-        block = block | {"content": _blocks(block["content"], item, note)}
+        blocks = _blocks(block["content"], item, note)
+        block = block if blocks is block["content"] else block | {"content": blocks}
     return block
 
 

@@ -42,6 +42,8 @@ class Item:
         return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
     def with_content(self, content: str | list[Block]) -> Self:
+        if content is self.message.get("content"):
+            return self
         return replace(self, message=self.message | {"content": content})
 
 

@@ -65,8 +65,8 @@ def view(entries: Iterable[Entry], *, thinking_from: int = 0) -> View:
     fit = without_thinking(_without_refused(items, note), thinking_from, note)
     sent = paired(cleaned(fit, note), note)
     kept = tuple(item.position for item in sent)
-    dropped = tuple(item.position for item in items if item.position not in set(kept))
-    return View([item.message for item in sent], Report(kept, dropped, tuple(repairs)))
+    left = {item.position for item in items}.difference(kept)
+    return View([item.message for item in sent], Report(kept, tuple(sorted(left)), tuple(repairs)))
 
 
 def _without_refused(items: Sequence[Item], note: Note) -> list[Item]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import anthropic
 import httpx2
 import pytest
@@ -9,8 +11,9 @@ from engine_looks import kinds, told
 
 from chathistory import ChatEngine, errors
 from chathistory.testing import MessagesAPI
-from chathistory.testing.standin import Cut, Drop, ErrorEvent, Failure, Held, Reply, Reset
+from chathistory.testing.standin import Cut, Drop, ErrorEvent, Failure, Held, Raw, Reply, Reset
 
+MODEL = "claude-sonnet-5-5"
 TEXT = "one two three"
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Basel"}}
 
@@ -140,3 +143,52 @@ def test_breaks_over_a_real_socket(opened, chat_of):
         answers[3].gate.set()
         client.close()
     assert kinds(chat_of("a")) == ["message", "interrupted"] * 4
+
+
+def sse(*events: dict) -> Raw:
+    """Return a stream of just these events."""
+    body = "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events)
+    return Raw(body, content_type="text/event-stream")
+
+
+USAGE = {"input_tokens": 1, "output_tokens": 1}
+START = {
+    "type": "message_start",
+    "message": {"id": "msg_1", "type": "message", "role": "assistant", "model": MODEL, "content": [], "usage": USAGE},
+}
+BEGUN = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+SAID = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "one"}}
+STOPPED = {"type": "content_block_stop", "index": 0}
+REASON = {"type": "message_delta", "delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": USAGE}
+END = {"type": "message_stop"}
+
+
+def test_an_empty_stream_is_no_reply(engine_on, chat_of):
+    with pytest.raises(errors.IncompleteReply), engine_on(MessagesAPI([sse()])).stream("a", "hello") as stream:
+        list(stream)
+    assert kinds(chat_of("a")) == ["message", "abandoned"]
+
+
+def test_events_and_deltas_of_the_future_pass_by(engine_on, chat_of):
+    later = {"type": "content_block_delta", "index": 0, "delta": {"type": "later_delta", "x": 1}}
+    events = (START, {"type": "later"}, BEGUN, SAID, later, STOPPED, REASON, END)
+    with engine_on(MessagesAPI([sse(*events)])).stream("a", "hello") as stream:
+        assert stream.reply.text == "one"
+
+
+def test_a_tool_call_whose_input_is_no_json_is_no_reply(engine_on, chat_of):
+    call = {"type": "content_block_start", "index": 0, "content_block": CALL | {"input": {}}}
+    half = {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": '{"a": }'}}
+    api = MessagesAPI([sse(START, call, half, STOPPED, REASON, END), "whole"])
+    engine = engine_on(api)
+    with pytest.raises(ValueError), engine.stream("a", "hello") as stream:
+        list(stream)
+    assert "tool_use" not in str(chat_of("a").messages())
+    assert engine.resume("a").text == "whole"
+
+
+def test_an_end_without_a_stop_reason_is_no_reply(engine_on, chat_of):
+    events = (START, BEGUN, SAID, STOPPED, END)
+    with pytest.raises(errors.IncompleteReply), engine_on(MessagesAPI([sse(*events)])).stream("a", "hello") as stream:
+        list(stream)
+    assert kinds(chat_of("a")) == ["message", "interrupted"]

@@ -1,0 +1,24 @@
+"""Fixtures for pytest. In your `conftest.py`: `pytest_plugins = ["chathistory.testing.fixtures"]`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from chathistory.testing.standin import MessagesAPI
+
+__all__ = ["messages_api", "messages_api_url"]
+
+
+@pytest.fixture
+def messages_api() -> MessagesAPI:
+    """Give a stand-in of the Messages API that echoes; `messages_api.client()` is a client of it."""
+    return MessagesAPI()
+
+
+@pytest.fixture
+def messages_api_url(messages_api: MessagesAPI) -> Iterator[str]:
+    """Serve `messages_api` on the loopback interface for the time of the test, and give its URL."""
+    with messages_api.serve() as url:
+        yield url
