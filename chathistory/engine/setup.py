@@ -48,7 +48,7 @@ class Setup:
         before = summary.setup if summary else None
         changed = [part for part, mark in self.fingerprints.items() if before and before.get(part) != mark]
         if changed:
-            words = f"conversation {name!r} goes on with another {' and '.join(changed)} than before"
+            words = f"conversation {name!r} goes on, but not with the {' and '.join(changed)} that it had"
             if changed != ["model"]:
                 words += "; its thinking so far is not sent any more, and the prompt cache begins anew"
             warnings.warn(words, SetupChangedWarning, stacklevel=2)

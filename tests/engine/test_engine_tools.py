@@ -133,11 +133,11 @@ def test_what_a_conversation_is_held_with_is_recorded_when_it_changes(opened, ch
         warnings.simplefilter("error")
         send(system="Be brief.")
         send(system="Be brief.")
-    with pytest.warns(SetupChangedWarning, match="another system than before; its thinking"):
+    with pytest.warns(SetupChangedWarning, match="not with the system that it had; its thinking"):
         send(system="Be long.")
-    with pytest.warns(SetupChangedWarning, match="another model than before$"):
+    with pytest.warns(SetupChangedWarning, match="not with the model that it had$"):
         send(system="Be long.", model="claude-opus-5-5")
-    with pytest.warns(SetupChangedWarning, match="another system and tools than before"):
+    with pytest.warns(SetupChangedWarning, match="not with the system and tools that it had"):
         send(model="claude-opus-5-5", tools=[weather.to_dict()])
     setups = [entry for entry in chat_of("a").records() if entry.kind == "setup"]
     assert [entry.data["system"] for entry in setups] == ["Be brief.", "Be long.", "Be long.", None]
