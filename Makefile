@@ -1,7 +1,7 @@
 # make chat     talk to Claude in the terminal; the same command goes on where you stopped
 # make test     everything that CI runs: style, types, and the tests on real stores
 # make stress   the long campaigns: kills, races and big data, some minutes
-# make bench    the file and memory stores beside the bare system calls, as ratios
+# make bench    our costs beside those of the bare system calls and of the SDK, as ratios
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -32,6 +32,7 @@ bench: $(VENV)/test-ready
 	$(BIN)/python tests/benchmarks/bench_file.py
 	$(BIN)/python tests/benchmarks/bench_memory.py
 	$(BIN)/python tests/benchmarks/bench_import.py
+	$(BIN)/python tests/benchmarks/bench_engine.py
 
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 
 from chathistory.aio import AsyncHistory
 from chathistory.engine.opening import Opening, abandon
+from chathistory.engine.recall import Recall
 from chathistory.engine.reply import Reply
 from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, TURN_TIMEOUT, Progress, Request
 from chathistory.engine.turn import Turn
@@ -49,6 +50,7 @@ class AsyncChatEngine:
         self._request = Request(model, system, tools, max_tokens, cache, dict(options or {}))
         self._setup = self._request.setup(tools)
         self._timeout = turn_timeout
+        self._recall = Recall()
 
     async def send(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> Reply:
         """See `ChatEngine.send`."""
@@ -88,7 +90,7 @@ class AsyncChatEngine:
         self, id: str, content: Any, *, tools: Sequence[Any], scope: str = "default", turn_id: str | None = None
     ) -> Reply:
         """See `ChatEngine.run_tools`; with tools made by the SDK's `beta_async_tool`."""
-        opening = Opening(self._journal(scope, id), self._request.setup(tools), self._timeout)
+        opening = Opening(self._journal(scope, id), self._request.setup(tools), self._timeout, self._recall)
         begin = opening.resumable if content is None else lambda: opening.begin(content, turn_id=turn_id)
         turn = await _opened(self.history, begin)
         return turn.answered or await self._ran(turn, self._request.tool_runner(self._beta, turn, tools))
@@ -122,7 +124,7 @@ class AsyncChatEngine:
         return Journal(self.history.history.store, Key(scope, name))
 
     def _opening(self, scope: str, name: str) -> Opening:
-        return Opening(self._journal(scope, name), self._setup, self._timeout)
+        return Opening(self._journal(scope, name), self._setup, self._timeout, self._recall)
 
     async def _answered(self, turn: Turn) -> Reply:
         reply = turn.answered

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from chathistory.engine.opening import Opening, abandon
+from chathistory.engine.recall import Recall
 from chathistory.engine.reply import Reply
 from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, TURN_TIMEOUT, Progress, Request
 from chathistory.engine.turn import Turn
@@ -48,6 +49,7 @@ class ChatEngine:
         self._request = Request(model, system, tools, max_tokens, cache, dict(options or {}))
         self._setup = self._request.setup(tools)
         self._timeout = turn_timeout
+        self._recall = Recall()
 
     def send(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> Reply:
         """Say something in a conversation (which begins with it, if it is new) and return Claude's reply.
@@ -88,7 +90,7 @@ class ChatEngine:
         of results is stored as it happens, so a crash loses none of them. content None: go on with a turn that broke
         off, as `resume` does; calls without a result are then answered with an error, for they may have run.
         """
-        opening = Opening(self._journal(scope, id), self._request.setup(tools), self._timeout)
+        opening = Opening(self._journal(scope, id), self._request.setup(tools), self._timeout, self._recall)
         turn = opening.resumable() if content is None else opening.begin(content, turn_id=turn_id)
         return turn.answered or self._ran(turn, self._request.tool_runner(self._beta, turn, tools))
 
@@ -110,7 +112,7 @@ class ChatEngine:
         return Journal(self.history.store, Key(scope, name))
 
     def _opening(self, scope: str, name: str) -> Opening:
-        return Opening(self._journal(scope, name), self._setup, self._timeout)
+        return Opening(self._journal(scope, name), self._setup, self._timeout, self._recall)
 
     def _answered(self, turn: Turn) -> Reply:
         reply = turn.answered

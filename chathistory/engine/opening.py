@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chathistory.content import message_entry
+from chathistory.engine.recall import Memory, Recall
 from chathistory.engine.reply import Reply
 from chathistory.engine.setup import Setup
 from chathistory.engine.turn import Turn, sendable
@@ -42,6 +43,7 @@ class Opening:
     journal: Journal
     setup: Setup
     timeout: float
+    recall: Recall
 
     def begin(self, content: Any, *, turn_id: str | None = None) -> Turn:
         """Store the user's message and open a turn. Raises `TurnInProgress`, `TurnMismatch`, `InvalidInput`.
@@ -77,6 +79,10 @@ class Opening:
 
     def _begun(self, entry: Entry) -> Turn:
         with self.journal.lock:
+            memory = self.recall.of(self.journal)
+            if memory and entry.turn not in memory.turns:
+                with contextlib.suppress(Conflict):  # somebody wrote since: look
+                    return self._opened(self.journal.seen(), [], entry, memory)
             head, entries = self._look()
             return self._again(head, entries, entry) or self._opened(head, entries, entry)
 
@@ -87,17 +93,23 @@ class Opening:
             raise TurnInProgress(self.journal.key, summary.turn.id, summary.turn.until)
         return summary
 
-    def _opened(self, head: Head | None, entries: Sequence[Entry], entry: Entry) -> Turn:
+    def _opened(self, head: Head | None, entries: Sequence[Entry], entry: Entry, memory: Memory | None = None) -> Turn:
+        """Open a turn behind `entries`, or behind what is remembered of them."""
         summary = self._free(head)
-        turn = Turn(self.journal, entry.turn or entry.id, self.timeout)
-        return self._started(turn, summary, entries, [*_abandoned(summary), turn.stepping(entry)])
+        if memory and self.setup.entries(summary):
+            memory, (head, entries) = None, self._look()  # the view may change with the setup
+        memory = memory or Memory(self.journal, "", [], frozenset(found.turn for found in entries if found.turn))
+        turn = Turn(self.journal, entry.turn or entry.id, self.timeout, memory=memory, recall=self.recall)
+        self._start(turn, summary, entries, [*_abandoned(summary), turn.stepping(entry)])
+        return turn
 
     def _reopened(self, summary: Summary | None, entries: Sequence[Entry], turn_id: str) -> Turn:
         turn = Turn(self.journal, turn_id, self.timeout)
-        return self._started(turn, summary, entries, [turn.stepping(Entry("opened"))])
+        self._start(turn, summary, entries, [turn.stepping(Entry("opened"))])
+        return turn
 
-    def _started(self, turn: Turn, summary: Summary | None, entries: Sequence[Entry], opening: Sequence[Entry]) -> Turn:
-        """Store what opens a turn, with what its view has to add at the end, and return the turn with its messages."""
+    def _start(self, turn: Turn, summary: Summary | None, entries: Sequence[Entry], opening: Sequence[Entry]) -> None:
+        """Store what opens a turn, with what its view has to add at the end, and give the turn its messages."""
         batch = [*self.setup.entries(summary), *opening]
         if summary and opening[-1].kind == "opened":
             batch += self._missing(turn, summary, entries)
@@ -107,8 +119,8 @@ class Opening:
             decode(Record(position, encode(new)), self.journal.key)  # what is sent is what is stored
             for position, new in enumerate(batch, head.end - len(batch))
         ]
-        turn.begun(head, sendable(head, [*entries, *stored]).messages)
-        return turn
+        before = turn.memory.messages if turn.memory else []
+        turn.begun(head, [*before, *sendable(head, [*entries, *stored]).messages])
 
     def _missing(self, turn: Turn, summary: Summary, entries: Sequence[Entry]) -> list[Entry]:
         """Return the results of calls that a crash left without: what is sent to Claude has to be in the log."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chathistory.content import Message, message_entry
+from chathistory.engine.recall import Memory, Recall
 from chathistory.engine.reply import Reply
 from chathistory.errors import ChatHistoryError, Conflict, IncompleteReply, OrphanedReply
 from chathistory.log.clock import MICROSECONDS, now
@@ -38,7 +39,8 @@ class Turn:
     """An open turn, for `timeout` seconds after each of its steps.
 
     messages: what to send next. container: the container of the code execution tool to go on with, if there is one.
-    answered: the reply, if this turn had been completed before; there is nothing to send then.
+    answered: the reply, if this turn had been completed before; there is nothing to send then. memory: what is
+    remembered once it is complete; recall: where.
     """
 
     journal: Journal
@@ -47,6 +49,8 @@ class Turn:
     messages: list[Message] = field(default_factory=list, repr=False)
     container: str | None = None
     answered: Reply | None = None
+    memory: Memory | None = None
+    recall: Recall | None = None
     _count: int = 0
 
     def begun(self, head: Head, messages: list[Message]) -> None:
@@ -74,12 +78,15 @@ class Turn:
         entry = message_entry(response, turn=self.id)
         if request_id:
             entry.data.setdefault("request_id", request_id)
-        entry = self.stepping(entry) if more else entry
+        if more:
+            entry, self.memory = self.stepping(entry), None  # what the tool runner sends in between is not known here
         try:
             head = self._stored(entry)
         except ChatHistoryError as error:
             error.reply = Reply.of(entry)
             raise
+        if self.recall and self.memory:
+            self.recall.keep(self.journal.key, self.memory.after(head, self.messages, entry))
         return Reply.of(replace(entry, position=head.end - 1))
 
     def add_results(self, message: Any) -> None:
