@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from weakref import WeakValueDictionary
 
 from chathistory.errors import Conflict
-from chathistory.log.clock import MICROSECONDS, fresh_token, now
+from chathistory.log.clock import MICROSECONDS, now
 from chathistory.log.commit import commit, slices
 from chathistory.log.entry import Entry, decode, encode
 from chathistory.log.summary import Summary, folded, summary_of
@@ -167,18 +167,20 @@ class Journal:
         if base is None and self._lane.head is not None:
             self._bury(self._lane.head)
         summary = folded(summary_of(base) if base else None, entries, base.end if base else 0)
-        return commit(self.store, self.key, bodies, after=base, stamp=self._stamp(summary, base))
+        stamp = self._stamp(summary, base, version=entries[-1].id)
+        return commit(self.store, self.key, bodies, after=base, stamp=stamp)
 
     def _bury(self, expired: Head) -> None:
         """Delete the version that has expired, so that a new conversation can begin in its place."""
         self.store.delete(self.key, version=expired.stamp.version)
         self._lane.see(None)
 
-    def _stamp(self, summary: Summary, base: Head | None) -> Stamp:
+    def _stamp(self, summary: Summary, base: Head | None, *, version: str) -> Stamp:
+        """Return the stamp of an append; its version is the id of its last entry, so that the two can be compared."""
         time = now()
         ttl = self.store.ttl
         return Stamp(
-            version=fresh_token(),
+            version=version,
             updated=max(base.stamp.updated + 1, time) if base else time,
             expires=None if ttl is None else time + int(ttl * MICROSECONDS),
             info=summary.encode(),
@@ -194,10 +196,14 @@ class Journal:
             return None, True
         if base is None:
             return present, False
-        if _born(base) != _born(present) or present.start > base.end:
-            raise conflict
-        parts = slices(self.store, self.key, base.end, present.end)
-        return present, all(entry.kind == "annotation" for part in parts for entry in self.entries(part))
+        last = base.end - 1
+        if _born(base) != _born(present) or present.end <= base.end or not present.start <= last:
+            raise conflict  # made again, or records were lost or removed: what was seen is not what is there
+        parts = slices(self.store, self.key, last, present.end)
+        seen, *since = [entry for part in parts for entry in self.entries(part)]
+        if seen.id != base.stamp.version:
+            raise conflict  # a failover lost what was seen, and others wrote something else in its place
+        return present, all(entry.kind == "annotation" for entry in since)
 
 
 def _born(head: Head) -> str:

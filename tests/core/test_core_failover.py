@@ -1,0 +1,57 @@
+"""A store that goes back to an earlier state, as a server does after a failover: nobody's loss is silent."""
+
+from __future__ import annotations
+
+import pytest
+
+from chathistory import Conversation, History, HistoryStore, open_store
+from chathistory.errors import Conflict
+
+
+@pytest.fixture
+def chat():
+    """A conversation of three messages, as this process has seen it."""
+    chat = History(open_store("memory:")).conversation("c")
+    for words in ("one", "two", "three"):
+        chat.append({"role": "user", "content": words})
+    return chat
+
+
+def lose(chat: Conversation, count: int) -> HistoryStore:
+    """Take the newest records away from under it, with the stamp that was there before them."""
+    store, key = chat.journal.store, chat.journal.key
+    head, entries = chat.journal.load()
+    kept = entries[: head.end - count]
+    older = History(open_store("memory:")).conversation("c")
+    for entry in kept:
+        older.journal.append([entry])
+    state = older.journal.store.read(key)
+    store.delete(key)
+    store.append(key, [record.body for record in state.records], after=None, stamp=state.head.stamp)
+    return store
+
+
+def texts(chat: Conversation) -> list[str]:
+    return [message["content"] for message in chat.messages()]
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_writer_who_saw_what_is_lost_is_told(chat, count):
+    lose(chat, count)
+    with pytest.raises(Conflict):
+        chat.append({"role": "user", "content": "four"})
+    chat.refresh()
+    chat.append({"role": "user", "content": "four"})
+    assert texts(chat) == [*["one", "two", "three"][: 3 - count], "four"]
+
+
+@pytest.mark.parametrize("others", [1, 2, 3])
+def test_also_when_others_wrote_notes_in_its_place(chat, others):
+    store = lose(chat, 1)
+    sharing = History(open_store("memory:")).conversation("c")
+    sharing.journal.store = store
+    for number in range(others):
+        sharing.title = f"title {number}"
+    with pytest.raises(Conflict):
+        chat.append({"role": "user", "content": "four"})
+    assert texts(sharing) == ["one", "two"]
