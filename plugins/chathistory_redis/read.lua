@@ -1,0 +1,26 @@
+-- Head and records of one moment.
+--
+-- KEYS  conversation
+-- ARGV  start (negative: from the end), stop ('': the end), bytes after which the run ends early
+-- Returns {head, position of the first record, body, ...}, or nil if there is none.
+local key, room = KEYS[1], tonumber(ARGV[3])
+local head, start, stop = opened(key)
+if not start then return head end
+local low = tonumber(ARGV[1])
+if low < 0 then low = stop + low end
+low = math.max(low, start)
+local high = ARGV[2] == '' and tonumber(stop) or math.min(ARGV[2], stop)
+local found = {head, string.format('%.0f', low)}
+local at, last, chunk, size = low - start + 1, high - start, 32, 0
+while at <= last do
+  local bodies = redis.call('LRANGE', key, at, math.min(at + chunk - 1, last))
+  for _, body in ipairs(bodies) do
+    size = size + #body
+    if #found > 2 and size > room then return found end
+    found[#found + 1] = body
+  end
+  at = at + chunk
+  local fit = math.floor((room - size) / (size / (#found - 2) + 1)) -- as many as these would have room for
+  chunk = math.max(1, math.min(chunk * 4, fit))
+end
+return found
