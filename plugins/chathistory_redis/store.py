@@ -57,7 +57,7 @@ class RedisStore(HistoryStore):
     @classmethod
     def from_url(cls, url: StoreURL) -> Self:
         options = {name: option.default for name, option in OPTIONS.items()} | dict(url.options)
-        if options["wait_timeout"] >= options["socket_timeout"]:
+        if (options["wait"] or options["wait_fsync"]) and options["wait_timeout"] >= options["socket_timeout"]:
             msg = f"{url.scheme}: wait_timeout must be below socket_timeout"
             raise ConfigError(msg)
         return cls(

@@ -147,15 +147,26 @@ class Cluster:
             server.end()
 
 
-class Sentinels:
+class Pair:
+    """A master and its replica."""
+
+    def __init__(self, binary: str = VALKEY, *options: str) -> None:
+        quick = ("--repl-diskless-sync-delay", "0", *options)
+        self.master = Server(*quick, binary=binary)
+        self.replica = Server(*quick, "--replicaof", "127.0.0.1", str(self.master.port), binary=binary)
+
+    def end(self) -> None:
+        self.master.end()
+        self.replica.end()
+
+
+class Sentinels(Pair):
     """A master, a replica, and three sentinels that watch over them."""
 
     name = "mymaster"
 
     def __init__(self, *options: str) -> None:
-        quick = ("--repl-diskless-sync-delay", "0", *options)
-        self.master = Server(*quick)
-        self.replica = Server(*quick, "--replicaof", f"127.0.0.1 {self.master.port}")
+        super().__init__(VALKEY, *options)
         self.sentinels = [self._sentinel() for _ in range(3)]
         for sentinel in self.sentinels:
             until(lambda sentinel=sentinel: self._agrees(sentinel), what="agreement of the sentinels")
@@ -180,8 +191,9 @@ class Sentinels:
         return f"redis+sentinel://{hosts}/{self.name}"
 
     def end(self) -> None:
-        for server in (*self.sentinels, self.master, self.replica):
-            server.end()
+        for sentinel in self.sentinels:
+            sentinel.end()
+        super().end()
 
 
 class _Sentinel(Server):
