@@ -52,7 +52,7 @@ OPTIONS: Mapping[str, Option] = {
     "prefix": Option(checked_prefix, "chathistory:", "what all keys begin with"),
     "wait": Option(_count, None, "replicas that must have an append before it returns (WAIT)"),
     "wait_fsync": Option(boolean, None, "the append must be on disk before it returns (WAITAOF, from 7.2 on)"),
-    "wait_timeout": Option(seconds, 1.0, "seconds that an append waits for that"),
+    "wait_timeout": Option(seconds, 2.0, "seconds that an append waits for that"),
     "db": Option(int, None, "number of the database, if not in the path"),
     "username": Option(_text, None, "user of the server's access list, if not before the @"),
     "password": Option(_text, None, "password, if not before the @"),

@@ -29,7 +29,7 @@ class Wait:
 
     replicas: int = 0
     fsync: bool = False
-    timeout: float = 1.0
+    timeout: float = 2.0
 
     @property
     def command(self) -> tuple[str | int, ...]:

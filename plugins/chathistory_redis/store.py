@@ -47,7 +47,7 @@ class RedisStore(HistoryStore):
         prefix: str = "chathistory:",
         wait: int | None = None,
         wait_fsync: bool = False,
-        wait_timeout: float = 1.0,
+        wait_timeout: float = 2.0,
     ) -> None:
         self._link = client if isinstance(client, Link) else Link.through(_fit(client))
         self._layout = Layout(_prefix(prefix), CLUSTER if self._link.cluster else PLAIN)

@@ -22,14 +22,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import redis
-
-from chathistory import Head, History, Key, Stamp, open_store
 from chathistory_redis import RedisStore
 from chathistory_redis.heads import encoded_stamp
 from chathistory_redis.scripts import APPEND
 
+from chathistory import Head, History, Key, Stamp, open_store
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "redis"))
-from redis_servers import Server  # noqa: E402
+from redis_servers import Server
 
 TEXT = "The quick brown fox jumps over the lazy dog, and says what it thinks about that. " * 5
 INFO = json.dumps({"title": "A question about foxes", "usage": {"input_tokens": 1234, "output_tokens": 567}})
@@ -113,7 +113,7 @@ def bench_recent(store: RedisStore, client: redis.Redis, count: int) -> None:
     for number in range(count):
         store.append(Key("recent", f"conversation-{number}"), ["{}"], after=None, stamp=stamp(number))
     client.zadd("raw:recent", {f"conversation-{number}": number for number in range(count)})
-    assert [head.key.id for head in store.heads("recent").items][0] == f"conversation-{count - 1}"
+    assert store.heads("recent").items[0].key.id == f"conversation-{count - 1}"
 
     def raw() -> object:
         return client.zrevrange("raw:recent", 0, 19, withscores=True)
@@ -145,7 +145,7 @@ def bench_threads(url: str, client: redis.Redis) -> None:
     with open_store(url) as store:
         assert isinstance(store, RedisStore)
         chats = [History(store).conversation("together") for _ in range(THREADS)]
-        names, args = store._layout.names(Key("default", "bare")), [encoded_stamp(stamp(0)), b""]  # noqa: SLF001
+        names, args = store._layout.names(Key("default", "bare")), [encoded_stamp(stamp(0)), b""]
         store.append(Key("default", "bare"), ["{}"], after=None, stamp=stamp(0))
 
         def bare(thread: int, number: int) -> None:

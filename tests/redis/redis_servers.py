@@ -25,7 +25,7 @@ PATIENCE = 20.0  # seconds for a server, or a group of them, to be ready
 def free_port() -> int:
     """Return a port that is free now, and whose port + 10,000 (the bus of a Cluster) is so, too."""
     while True:
-        port = random.randrange(20_000, 32_000)  # noqa: S311  # below the range that outgoing connections take
+        port = random.randrange(20_000, 32_000)  # below the range that outgoing connections take
         with contextlib.suppress(OSError), socket.socket() as one, socket.socket() as bus:
             one.bind(("127.0.0.1", port))
             bus.bind(("127.0.0.1", port + 10_000))
@@ -100,12 +100,33 @@ class Server:
         self.end()
 
 
-class Cluster:
+class Group:
+    """Servers that belong together, and end together, also if they never come to agree."""
+
+    def __init__(self, **given) -> None:
+        self.servers: list[Server] = []
+        try:
+            self.build(**given)
+        except BaseException:
+            self.end()
+            raise
+
+    def added(self, server: Server) -> Server:
+        self.servers.append(server)
+        return server
+
+    def end(self) -> None:
+        for server in self.servers:
+            server.end()
+
+
+class Cluster(Group):
     """Three masters that share the slots, with a replica each if asked for."""
 
-    def __init__(self, *, replicas: int = 0, options: tuple[str, ...] = ()) -> None:
+    def build(self, *, replicas: int = 0, options: tuple[str, ...] = ()) -> None:
         quick = ("--cluster-enabled", "yes", "--cluster-node-timeout", "1000", "--repl-diskless-sync-delay", "0")
-        self.servers = [Server(*quick, *options) for _ in range(3 + 3 * replicas)]
+        for _ in range(3 + 3 * replicas):
+            self.added(Server(*quick, *options))
         self.masters, self.replicas = self.servers[:3], self.servers[3:]
         for number, server in enumerate(self.masters):
             with server.client() as client:
@@ -118,46 +139,37 @@ class Cluster:
         for server, master in zip(self.replicas, self.masters, strict=False):
             self._replicate(server, master)
         for server in self.servers:
-            until(lambda server=server: self._agrees(server), what="agreement of the cluster")
+            until(lambda server=server: self.agrees(server), what="agreement of the cluster")
 
     def _replicate(self, server: Server, master: Server) -> None:
         with master.client() as client:
             name = client.execute_command("CLUSTER", "MYID").decode()
         with server.client() as client:
             until(lambda: client.execute_command("CLUSTER", "REPLICATE", name), what="a replica")
+            until(lambda: client.info("replication").get("master_link_status") == "up", what="the first copy")
 
-    def _agrees(self, server: Server) -> bool:
+    def agrees(self, server: Server) -> bool:
         with server.client() as client:
-            info = client.execute_command("CLUSTER", "INFO")
-            nodes = client.execute_command("CLUSTER", "NODES")
-        synced = str(nodes).count("slave") >= len(self.replicas)
-        return "ok" in str(info).split("cluster_state")[1][:6] and len(nodes) >= len(self.servers) and synced
+            nodes = client.execute_command("CLUSTER NODES")
+            state = client.execute_command("CLUSTER INFO")["cluster_state"]
+        copies = sum("slave" in node["flags"] for node in nodes.values())
+        return state == "ok" and len(nodes) == len(self.servers) and copies == len(self.replicas)
 
     @property
     def url(self) -> str:
         return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
 
-    def flush(self) -> None:
-        for server in self.masters:
-            with server.client() as client:
-                client.flushall()
 
-    def end(self) -> None:
-        for server in self.servers:
-            server.end()
-
-
-class Pair:
+class Pair(Group):
     """A master and its replica."""
 
-    def __init__(self, binary: str = VALKEY, *options: str) -> None:
+    def build(self, *, binary: str = VALKEY, options: tuple[str, ...] = ()) -> None:
         quick = ("--repl-diskless-sync-delay", "0", *options)
-        self.master = Server(*quick, binary=binary)
-        self.replica = Server(*quick, "--replicaof", "127.0.0.1", str(self.master.port), binary=binary)
-
-    def end(self) -> None:
-        self.master.end()
-        self.replica.end()
+        self.master = self.added(Server(*quick, binary=binary))
+        copy = ("--replicaof", "127.0.0.1", str(self.master.port))
+        self.replica = self.added(Server(*quick, *copy, binary=binary))
+        with self.replica.client() as client:
+            until(lambda: client.info("replication")["master_link_status"] == "up", what="the first copy")
 
 
 class Sentinels(Pair):
@@ -165,9 +177,9 @@ class Sentinels(Pair):
 
     name = "mymaster"
 
-    def __init__(self, *options: str) -> None:
-        super().__init__(VALKEY, *options)
-        self.sentinels = [self._sentinel() for _ in range(3)]
+    def build(self, *, options: tuple[str, ...] = ()) -> None:
+        super().build(options=options)
+        self.sentinels = [self.added(self._sentinel()) for _ in range(3)]
         for sentinel in self.sentinels:
             until(lambda sentinel=sentinel: self._agrees(sentinel), what="agreement of the sentinels")
 
@@ -181,19 +193,13 @@ class Sentinels(Pair):
 
     def _agrees(self, sentinel: Server) -> bool:
         with sentinel.client() as client:
-            state = client.execute_command("SENTINEL", "MASTER", self.name)
-        facts = {str(name): value for name, value in state.items()}
-        return int(facts["num-other-sentinels"]) == 2 and int(facts["num-slaves"]) == 1  # noqa: PLR2004
+            facts = client.sentinel_master(self.name)
+        return facts["num-other-sentinels"] == 2 and facts["num-slaves"] == 1
 
     @property
     def url(self) -> str:
         hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
         return f"redis+sentinel://{hosts}/{self.name}"
-
-    def end(self) -> None:
-        for sentinel in self.sentinels:
-            sentinel.end()
-        super().end()
 
 
 class _Sentinel(Server):

@@ -119,7 +119,7 @@ def test_a_server_without_memory_refuses_and_still_reads_forgets_and_deletes(bin
 
 @pytest.mark.parametrize("binary", BINARIES)
 def test_a_replica_is_read_and_takes_no_writes(binary):
-    with ended(Pair(binary)) as pair:
+    with ended(Pair(binary=binary)) as pair:
         master, replica = pair.master, pair.replica
         with open_store(master.url) as store, open_store(replica.url) as second:
             head = created(store, count=3)
@@ -195,11 +195,7 @@ def test_a_cluster_node_that_hangs_is_noticed_in_time(cluster, prefix):
         assert {type(error) for error in outcomes} <= {StoreUnavailable, type(None)}
         assert any(outcomes), "no conversation was on that node"
         until(lambda: all(error_of(partial(store.read, key), seconds=10) is None for key in keys), what="recovery")
-        until(lambda: all(map(partial(_agrees, cluster), cluster.masters)), what="agreement")
-
-
-def _agrees(cluster, server) -> bool:
-    return cluster._agrees(server)
+        until(lambda: all(map(cluster.agrees, cluster.masters)), what="agreement")
 
 
 def test_a_server_that_takes_no_connection_is_noticed_in_time(prefix):
@@ -208,7 +204,7 @@ def test_a_server_that_takes_no_connection_is_noticed_in_time(prefix):
         full.listen(0)
         waiting = [held.enter_context(socket.socket()) for _ in range(4)]
         for one in waiting:
-            one.setblocking(False)
+            one.settimeout(0)
             one.connect_ex(full.getsockname())
         time.sleep(0.1)
         url = f"redis://127.0.0.1:{full.getsockname()[1]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+from chathistory_redis.layout import CLUSTER, PLAIN, Layout
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
@@ -14,7 +15,6 @@ from chathistory.errors import Conflict
 from chathistory.testing.contract.calls import CALLS, error_of
 from chathistory.testing.contract.names import NAMES
 from chathistory.testing.contract.samples import KEY, created, grown, stamp
-from chathistory_redis.layout import CLUSTER, PLAIN, Layout
 
 FOREIGN = 10_000
 NAME = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=255)
