@@ -7,6 +7,7 @@
     address     what a URL says: where the servers are, and the options of redis-py
     clients     the redis-py client for it, without retries and with time-outs
     link        how a script reaches the server that has its keys; waiting for replicas
+    cluster     commands for several nodes at once
     scripts     the scripts of this package (`*.lua`)
     layout      which keys a conversation has
     heads       what stands in the first element of its list

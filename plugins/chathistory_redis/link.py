@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Self
 
 import redis
 from redis.client import NEVER_DECODE
 from redis.cluster import RedisCluster
-from redis.exceptions import MovedError, NoScriptError, ResponseError, SlotNotCoveredError
+from redis.exceptions import MovedError, NoScriptError, RedisClusterException, ResponseError
 
 from chathistory_redis.address import Address
 from chathistory_redis.clients import Client, connected, is_cluster, sends_once
+from chathistory_redis.cluster import node_of, on_all_nodes
 from chathistory_redis.faults import Unsettled, code_of, faults
 from chathistory_redis.scripts import Script
 
@@ -90,8 +92,8 @@ class Link:
     def run_and_wait(self, doing: str, script: Script, part: _Part, wait: Wait) -> Any:
         """Run a script, wait on the same connection, and return the reply of the script."""
         client = self._connected(doing)
-        with faults(doing, once=sends_once(client)):
-            reply, waited = _pair(client, ("EVALSHA", script.sha, len(part[0]), *part[0], *part[1]), wait)
+        with faults(doing, once=sends_once(client)), _learning(client):
+            reply, waited = _pair(client, _command(script, part), wait)
             if isinstance(reply, NoScriptError):
                 reply, waited = _pair(client, ("EVAL", script.source, len(part[0]), *part[0], *part[1]), wait)
             if isinstance(reply, ResponseError):
@@ -106,13 +108,9 @@ class Link:
         client = self._connected(doing)
         if not isinstance(client, RedisCluster) or len(parts) == 1:
             return [self.run(doing, script, keys, args) for keys, args in parts]
-        with faults(doing, once=sends_once(client)), client.pipeline() as pipe:
-            for keys, args in parts:
-                node = client.get_node_from_key(keys[0])
-                command = ("EVALSHA", script.sha, len(keys), *keys, *args)
-                pipe.execute_command(*command, target_nodes=node, **_RAW)
-            replies = pipe.execute(raise_on_error=False)
-        pairs = zip(parts, replies, strict=True)
+        with faults(doing, once=sends_once(client)), _learning(client):
+            replies = on_all_nodes(client, [_command(script, part) for part in parts])
+        pairs = zip(parts, replies, strict=True)  # a node that lacks the script, or has lost a slot, is asked again
         return [self.run(doing, script, *part) if isinstance(reply, Exception) else reply for part, reply in pairs]
 
     def close(self) -> None:
@@ -135,22 +133,30 @@ def _look_anew(client: Client, error: ResponseError) -> None:
         client.connection_pool.disconnect(inuse_connections=False)
 
 
+@contextmanager
+def _learning(client: Client) -> Generator[None]:
+    """Let the client of a Cluster learn anew who has what, if a node does not answer: it may have been replaced."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError):
+        if isinstance(client, RedisCluster):
+            with suppress(redis.RedisError, RedisClusterException):
+                client.nodes_manager.initialize()
+        raise
+
+
+def _command(script: Script, part: _Part) -> tuple[Any, ...]:
+    return "EVALSHA", script.sha, len(part[0]), *part[0], *part[1]
+
+
 def _pair(client: Client, command: tuple[Any, ...], wait: Wait) -> tuple[Any, Any]:
-    reply, waited = _pair_on(_server(client, command), command, wait)
-    if isinstance(reply, MovedError) and isinstance(client, RedisCluster):
+    if not isinstance(client, RedisCluster):
+        return _pair_on(client, command, wait)
+    reply, waited = _pair_on(node_of(client, command[3]), command, wait)
+    if isinstance(reply, MovedError):
         client.nodes_manager.initialize()
-        reply, waited = _pair_on(_server(client, command), command, wait)
+        reply, waited = _pair_on(node_of(client, command[3]), command, wait)
     return reply, waited
-
-
-def _server(client: Client, command: tuple[Any, ...]) -> redis.Redis:
-    if isinstance(client, RedisCluster):
-        node = client.get_node_from_key(command[3])
-        if node is None:
-            msg = "no node is known that has the slot"
-            raise SlotNotCoveredError(msg)
-        return client.get_redis_connection(node)
-    return client
 
 
 def _pair_on(server: redis.Redis, command: tuple[Any, ...], wait: Wait) -> tuple[Any, Any]:

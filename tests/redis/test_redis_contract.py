@@ -1,9 +1,9 @@
-"""The Redis backend keeps the contract: on Valkey, on a Cluster of three masters, and on the oldest Redis."""
+"""The Redis backend keeps the contract: on Valkey, on a Cluster of three masters, and on older Redis."""
 
 from __future__ import annotations
 
 import pytest
-from redis_servers import free_port
+from redis_servers import DEBIAN, OLDEST, Server, free_port
 
 from chathistory import open_store
 from chathistory.testing import HistoryStoreContract
@@ -41,9 +41,16 @@ class TestCluster(OnServer):
         return cluster.url
 
 
-class TestOldest(OnServer):
-    """Redis 6.2."""
+@pytest.fixture(scope="module", params=[OLDEST, DEBIAN])
+def older(request):
+    with Server(binary=request.param) as server:
+        yield server
+
+
+@pytest.mark.stress
+class TestOlder(OnServer):
+    """Redis 6.2 and 7.0."""
 
     @pytest.fixture
-    def url(self, oldest):
-        return oldest.url
+    def url(self, older):
+        return older.url

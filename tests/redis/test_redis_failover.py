@@ -128,14 +128,21 @@ def test_a_master_that_comes_back_as_a_replica_takes_no_writes(prefix):
         check(load)
 
 
-def test_the_master_of_a_cluster_is_killed_under_load(prefix):
+@pytest.mark.parametrize("wait", [None, 1])
+def test_the_master_of_a_cluster_is_killed_under_load(wait, prefix):
     with ended(Cluster(replicas=1)) as cluster:
-        load = Load(cluster.url, prefix=prefix)
+        load = Load(cluster.url, prefix=prefix, **({} if wait is None else {"wait": wait, "wait_timeout": 0.5}))
         load.goes_on()
         time.sleep(2)
         cluster.masters[0].stop(signal.SIGKILL)
+        if wait is not None:  # the new master has nobody to wait for, until the old one is back
+            until(lambda: _is_master(cluster.replicas[0]), what="the new master")
+            cluster.masters[0].start()
         load.goes_on()
-        check(load)
+        assert sorted(load.store.keys()) == [Key("default", f"writer {at}") for at in range(WRITERS)]
+        assert len(load.store.heads("default").items) == WRITERS
+        lost = check(load)
+        assert wait is None or lost == 0
 
 
 def test_the_master_of_a_cluster_without_replicas_is_down_and_comes_back(prefix):

