@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import ssl
 import threading
 
@@ -214,14 +215,19 @@ def test_waiting_for_a_replica_and_the_disks(prefix):
                 assert copy.read(KEY).head == head
         with open_store(pair.master.url, prefix=prefix, wait=1, wait_timeout=0.2) as store:
             head = grown(store, head)
-            pair.replica.stop()
+            pair.replica.stop(signal.SIGSTOP)
             given = stamp()
             with pytest.raises(StoreUnavailable, match="0 of 1 replicas") as caught:
                 store.append(KEY, ["alone"], after=head, stamp=given)
             assert caught.value.outcome == "unknown"
             with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
                 store.append(KEY, ["alone"], after=head, stamp=given)
-            pair.replica.start()
+            with open_store(
+                pair.master.url, prefix=prefix, wait=1, wait_timeout=0.2
+            ) as fresh:  # a connection that wrote nothing
+                with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+                    fresh.append(KEY, ["alone"], after=head, stamp=given)
+            pair.replica.stop(signal.SIGCONT)
             until(lambda: _repeated(store, head, given), what="the replica again")
             with open_store(pair.replica.url, prefix=prefix) as copy:
                 assert bodies_of(copy, KEY) == [*lines(2), "alone"]
