@@ -14,7 +14,7 @@ from chathistory_redis import RedisStore
 from chathistory_redis.address import Address
 from chathistory_redis.clients import connected
 from fault_proxy import FaultProxy
-from redis_servers import Pair, Server, ended, until
+from redis_servers import Pair, Sentinels, Server, ended, until
 
 from chathistory import Key, StoreURL, open_store
 from chathistory.errors import ConfigError, Conflict, StoreUnavailable
@@ -120,6 +120,20 @@ def test_a_socket(valkey, tmp_path, prefix):
         assert bodies_of(store, KEY) == lines(1)
 
 
+def test_sentinels(prefix):
+    with ended(Sentinels()) as group:
+        first, *_ = group.sentinels
+        first.stop()
+        with open_store(group.url, prefix=prefix, socket_connect_timeout=1) as store:
+            head = grown(store, created(store))
+            assert bodies_of(store, KEY) == lines(2)
+            assert list(store.heads(KEY.scope).items) == [head]
+            store.check()
+        with open_store(group.url.replace("/mymaster", "/other")) as store, pytest.raises(StoreUnavailable) as caught:
+            store.read(KEY)
+        assert caught.value.outcome == "not stored"
+
+
 def test_tls(valkey, tmp_path, prefix):
     authority = trustme.CA()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -222,11 +236,9 @@ def test_waiting_for_a_replica_and_the_disks(prefix):
             assert caught.value.outcome == "unknown"
             with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
                 store.append(KEY, ["alone"], after=head, stamp=given)
-            with open_store(
-                pair.master.url, prefix=prefix, wait=1, wait_timeout=0.2
-            ) as fresh:  # a connection that wrote nothing
-                with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
-                    fresh.append(KEY, ["alone"], after=head, stamp=given)
+            again = open_store(pair.master.url, prefix=prefix, wait=1, wait_timeout=0.2)  # a connection without writes
+            with again, pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+                again.append(KEY, ["alone"], after=head, stamp=given)
             pair.replica.stop(signal.SIGCONT)
             until(lambda: _repeated(store, head, given), what="the replica again")
             with open_store(pair.replica.url, prefix=prefix) as copy:
