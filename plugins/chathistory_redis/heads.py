@@ -7,10 +7,12 @@ The `1` is the number of this layout. Nobody else may change what is above the i
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from chathistory.errors import CorruptRecord
 from chathistory.store import Head, Key, Record, Stamp
 
-__all__ = ["decoded_head", "decoded_record", "encoded_stamp", "time_to_live"]
+__all__ = ["decoded_head", "decoded_records", "encoded_stamp", "time_to_live"]
 
 BROOM = 3_600_000
 """Milliseconds after its expiry for which a conversation stays on the server, so that clocks may differ by so much."""
@@ -46,10 +48,14 @@ def decoded_head(key: Key, line: bytes) -> Head:
     return head
 
 
-def decoded_record(key: Key, position: int, line: bytes) -> Record:
-    """Return the record. Raises `CorruptRecord`."""
+def decoded_records(key: Key, first: int, lines: Iterable[bytes]) -> list[Record]:
+    """Return the records from position `first` on. Raises `CorruptRecord`."""
+    records: list[Record] = []
     try:
-        return Record(position, line.decode())
+        for position, line in enumerate(lines, first):
+            records.append(Record(position, line.decode()))  # so that it is known how far it went
     except UnicodeDecodeError:
         pass
-    raise CorruptRecord(key, position, "it is not UTF-8")  # not raised above: the context would quote it
+    else:
+        return records
+    raise CorruptRecord(key, first + len(records), "it is not UTF-8")  # not raised above: the context would quote it

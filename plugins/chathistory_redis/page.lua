@@ -34,18 +34,20 @@ local entries
 repeat
   local step = want - (#found - 2) / 2
   entries = redis.call('ZREVRANGE', index, rank + looked, rank + looked + step - 1, 'WITHSCORES')
+  local count = #found
   for at = 1, #entries, 2 do
     local id = entries[at]
     local head = redis.pcall('LINDEX', index .. ':' .. id, 0)
     if head then
-      found[#found + 1] = id
-      found[#found + 1] = type(head) == 'string' and head or 0
+      found[count + 1] = id
+      found[count + 2] = type(head) == 'string' and head or 0
+      count = count + 2
     else
       gone[#gone + 1] = id
     end
   end
   looked = looked + #entries / 2
-  local full = #found - 2 >= 2 * want
+  local full = count - 2 >= 2 * want
   if #entries == 2 * step and (full or looked >= MOST) then
     found[1], found[2] = string.format('%.0f', entries[#entries]), entries[#entries - 1]
   end

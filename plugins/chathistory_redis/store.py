@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, ClassVar, NoReturn, Self
 
 import redis
@@ -16,7 +17,7 @@ from chathistory.store import Cursor, Head, HistoryStore, Key, Page, Slice, Stam
 from chathistory.url import Option, StoreURL
 from chathistory_redis.address import OPTIONS, Address, checked_prefix
 from chathistory_redis.clients import Client
-from chathistory_redis.heads import decoded_head, decoded_record, encoded_stamp, time_to_live
+from chathistory_redis.heads import decoded_head, decoded_records, encoded_stamp, time_to_live
 from chathistory_redis.layout import CLUSTER, PLAIN, Layout
 from chathistory_redis.link import Link, Wait
 from chathistory_redis.scripts import APPEND, CHECK, DELETE, FORGET, IDS, PAGE, READ, SCOPES
@@ -92,10 +93,8 @@ class RedisStore(HistoryStore):
         if not isinstance(reply, list):
             _head(key, reply)
             return None
-        head, low, *bodies = reply
-        return Slice(
-            decoded_head(key, head), [decoded_record(key, at, body) for at, body in enumerate(bodies, int(low))]
-        )
+        head, low, *portions = reply
+        return Slice(decoded_head(key, head), decoded_records(key, int(low), chain.from_iterable(portions)))
 
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
         self._lifeline.check()
