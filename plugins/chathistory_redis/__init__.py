@@ -1,4 +1,4 @@
-"""Conversations in Redis or Valkey: one list each, one script and one round trip per call.
+"""Conversations in Redis or Valkey: one list each, one round trip per call.
 
     redis://user:secret@host:6379/0     rediss://...     unix:///run/redis.sock?db=0
     redis+sentinel://host:26379,host:26379/mymaster/0    redis+cluster://host:7000,host:7001
@@ -10,7 +10,7 @@
     cluster     commands for several nodes at once
     scripts     the scripts of this package (`*.lua`)
     layout      which keys a conversation has
-    heads       what stands in the first element of its list
+    heads       what stands in the last element of its list
     faults      what redis-py's errors are called here
 
 Each uses only those below it. `docs/redis.md` describes the keys, and what is lost when.

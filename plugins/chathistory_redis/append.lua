@@ -3,13 +3,13 @@
 -- KEYS  conversation, index of its scope, scopes of its tag
 -- ARGV  '+' and the version seen, or '=' and the position of the first record of a new conversation;
 --       the head from the version on; milliseconds to live, or ''; the bodies
--- Returns {start, stop} if stored; else the present head, or nil if there is none.
+-- Returns {'start stop'} if stored; else the present head, or nil if there is none.
 local key, index, scopes = KEYS[1], KEYS[2], KEYS[3]
 local head, start, stop, version, expires = opened(key)
 if head and not start then return head end
 if head and ARGV[1] ~= '+' .. version then
   if version == string.match(ARGV[2], '^[^\n]+') then
-    redis.pcall('LSET', key, 0, head) -- a repetition: write something, so that WAIT on this connection waits for it
+    redis.pcall('LSET', key, -1, head) -- a repetition: write something, so that WAIT on this connection waits for it
   end
   return head
 end
@@ -28,14 +28,20 @@ elseif head and expires ~= '' then
   redis.call('PERSIST', key)
 end
 stop = string.format('%.0f', stop + #ARGV - 3)
-local new = '1\n' .. start .. '\n' .. stop .. '\n' .. ARGV[2]
-if not head then redis.call('RPUSH', key, new) end
-for at = 4, #ARGV, 4096 do -- `unpack` has room for some 8,000
-  redis.call('RPUSH', key, unpack(ARGV, at, math.min(at + 4095, #ARGV)))
-end
+local from = 4
 if head then
-  redis.call('LSET', key, 0, new)
-else
+  redis.call('LSET', key, -1, ARGV[from]) -- the first body in the place of the old head, the new head behind the last
+  from = from + 1
+end
+ARGV[#ARGV + 1] = '1\n' .. start .. '\n' .. stop .. '\n' .. ARGV[2]
+for at = from, #ARGV, 4096 do -- `unpack` has room for some 8,000
+  local done = redis.pcall('RPUSH', key, unpack(ARGV, at, math.min(at + 4095, #ARGV)))
+  if type(done) == 'table' then -- not allowed to this user: then not even the first time
+    if head then redis.call('LSET', key, -1, head) end
+    return done
+  end
+end
+if not head then
   if ARGV[3] ~= '' then redis.call('PEXPIRE', key, ARGV[3]) end
   -- What the server has expired or evicted is still in the index. Each new conversation sweeps two old ones, so that
   -- they do not pile up where nobody lists.
@@ -43,4 +49,4 @@ else
     if redis.call('EXISTS', index .. ':' .. id) == 0 then redis.call('ZREM', index, id) end
   end
 end
-return {start, stop}
+return {start .. ' ' .. stop}

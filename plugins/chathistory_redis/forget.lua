@@ -9,6 +9,6 @@ if not start then return head end
 local count = math.min(ARGV[1], stop) - start
 if count <= 0 then return head end
 local new = '1\n' .. string.format('%.0f', start + count) .. string.sub(head, #start + 3)
-redis.call('LTRIM', key, count, -1) -- the last record that goes is now in the place of the head ...
-redis.call('LSET', key, 0, new) -- ... which takes it; trimming first, this is allowed also when memory is full
+redis.call('LTRIM', key, count, -1) -- before what needs memory: then this is allowed also when that is full
+redis.call('LSET', key, -1, new)
 return new

@@ -3,7 +3,7 @@
 -- Returns the head's text, start, stop, version and expires; false if there is no conversation; and what the script
 -- is to return at once if start is nil: 0 for what is damaged or not a conversation, else the error of the server.
 local function opened(key)
-  local head = redis.pcall('LINDEX', key, 0)
+  local head = redis.pcall('LINDEX', key, -1)
   if type(head) == 'table' then
     return string.find(head.err, 'WRONGTYPE', 1, true) and 0 or head
   end

@@ -1,4 +1,4 @@
-r"""What stands in the first element of a conversation's list: its head as text, in parts that end with a line break.
+r"""What stands in the last element of a conversation's list: its head as text, in parts between line breaks.
 
     1 \n START \n STOP \n VERSION \n UPDATED \n EXPIRES or nothing \n INFO
 

@@ -2,10 +2,12 @@
 
     PREFIX{TAG}             the scopes of this tag                                               SET
     PREFIX{TAG}:SCOPE       their conversations: ids, by the time of their last append           ZSET
-    PREFIX{TAG}:SCOPE:ID    a conversation: its head, then its bodies                            LIST
+    PREFIX{TAG}:SCOPE:ID    a conversation: its bodies, then its head                            LIST
 
 A scope is written with %3A for a colon and %25 for a percent sign, so that it ends at the first colon: no two
 conversations share a key, and each key says whose it is. A prefix has no braces, so none reaches another one's keys.
+
+The head comes last, so that one plain LRANGE gives it together with the newest records.
 
 In a Cluster, a script can only touch keys of one hash slot, and all keys with one tag are in one slot. So a
 conversation has the tag of its index: guard, records, head and index change together, in a Cluster as elsewhere. For a

@@ -89,6 +89,18 @@ class Link:
                 _look_anew(client, error)
                 raise
 
+    def newest(self, doing: str, name: bytes, count: int) -> Any:
+        """Return the last elements of a list; 0 if there is something else under that name."""
+        client = self._connected(doing)
+        execute: Callable[..., Any] = client.execute_command
+        with faults(doing, once=sends_once(client)):
+            try:
+                return execute("LRANGE", name, -count, -1, **_RAW)
+            except ResponseError as error:
+                if code_of(error) == "WRONGTYPE":
+                    return 0
+                raise
+
     def run_and_wait(self, doing: str, script: Script, part: _Part, wait: Wait) -> Any:
         """Run a script, wait on the same connection, and return the reply of the script."""
         client = self._connected(doing)

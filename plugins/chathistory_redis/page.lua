@@ -37,7 +37,7 @@ repeat
   local count = #found
   for at = 1, #entries, 2 do
     local id = entries[at]
-    local head = redis.pcall('LINDEX', index .. ':' .. id, 0)
+    local head = redis.pcall('LINDEX', index .. ':' .. id, -1)
     if head then
       found[count + 1] = id
       found[count + 2] = type(head) == 'string' and head or 0

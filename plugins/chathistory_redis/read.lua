@@ -11,14 +11,14 @@ if low < 0 then low = stop + low end
 low = math.max(low, start)
 local high = ARGV[2] == '' and tonumber(stop) or math.min(ARGV[2], stop)
 local found = {head, string.format('%.0f', low)}
-local at, last, chunk, size, count = low - start + 1, high - start, 32, 0, 0
+local at, last, chunk, size, count = low - start, high - start - 1, 32, 0, 0
 while at <= last do
   local bodies = redis.call('LRANGE', key, at, math.min(at + chunk - 1, last))
   for place, body in ipairs(bodies) do
     size = size + #body
     if size > room and count + place > 1 then -- the first one comes whatever its size
       bodies[place] = nil -- which ends this table, as a reply
-      last = 0
+      last = -1
       break
     end
   end

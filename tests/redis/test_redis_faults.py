@@ -16,7 +16,7 @@ from chathistory import Key, open_store
 from chathistory.errors import CorruptRecord, StoreError, StoreRejected, StoreUnavailable
 from chathistory.testing.contract.calls import CALLS, error_of, silent
 from chathistory.testing.contract.looking import bodies_of, head_of
-from chathistory.testing.contract.samples import KEY, MARKER, created, grown, lines, stamp
+from chathistory.testing.contract.samples import FAR, KEY, MARKER, created, grown, lines, stamp
 
 OLDER = [pytest.param(version, marks=pytest.mark.stress) for version in (OLDEST, DEBIAN)]
 VERSIONS = [pytest.param(VALKEY, id="Valkey"), *OLDER]
@@ -158,7 +158,11 @@ def test_a_user_without_rights(valkey, prefix):
             lame.check()
         with open_store(address.format("nobody"), prefix=prefix) as nobody:
             assert "secret" not in str(raised(partial(nobody.read, KEY), StoreRejected))
-        assert bodies_of(store, KEY) == lines(1)
+        for lacking in ("lset", "rpush", "zadd", "pexpire"):
+            client.execute_command("ACL", "SETUSER", lacking, "on", ">secret", "~*", "+@all", f"-{lacking}")
+            with open_store(address.format(lacking), prefix=prefix) as lame, pytest.raises(StoreRejected):
+                lame.append(KEY, lines(2), after=head, stamp=stamp(expires=FAR))
+        assert bodies_of(store, KEY) == lines(1), "half an append was done"
         assert list(store.keys()) == [KEY]
 
 
@@ -233,6 +237,8 @@ def test_a_key_of_ours_that_holds_something_else_is_damage_and_stays(store, valk
             partial(grown, store, head),
             partial(created, store),
             partial(store.read, KEY),
+            partial(store.read, KEY, start=-2),
+            partial(store.read, KEY, stop=0),
             partial(store.heads, KEY.scope),
             partial(store.forget, KEY, before=1),
             partial(store.delete, KEY, version="x"),
@@ -249,20 +255,22 @@ def test_a_key_of_ours_that_holds_something_else_is_damage_and_stays(store, valk
 
 
 @pytest.mark.parametrize(
-    "change", [("RPUSH", "more"), ("RPOP",), ("LSET", 0, "1\nhead"), ("LSET", 0, b"2\n0\n1\nv\n1\n\n")]
+    "change",
+    [("LTRIM", 1, -1), ("RPUSH", "more"), ("RPOP",), ("LSET", -1, "1\nhead"), ("LSET", -1, b"2\n0\n1\nv\n1\n\n")],
 )
 def test_a_list_that_is_not_as_its_head_says_is_damage(store, valkey, prefix, change):
     head = created(store, count=3)
     with valkey.client() as client:
         client.execute_command(change[0], f"{prefix}{{0}}:{KEY.scope}:{KEY.id}", *change[1:])
-    for call in (partial(grown, store, head), partial(store.read, KEY), partial(store.forget, KEY, before=1)):
+    calls = (partial(store.read, KEY), partial(store.read, KEY, start=-3), partial(store.forget, KEY, before=1))
+    for call in (partial(grown, store, head), *calls):
         raised(call, CorruptRecord)
 
 
 def test_a_body_that_is_not_text_is_damage_at_its_position(store, valkey, prefix):
     created(store, count=3)
     with valkey.client() as client:
-        client.lset(f"{prefix}{{0}}:{KEY.scope}:{KEY.id}", 2, b"\xff")
+        client.lset(f"{prefix}{{0}}:{KEY.scope}:{KEY.id}", 1, b"\xff")
     error = raised(partial(store.read, KEY), CorruptRecord)
     assert error.position == 1
     assert [record.position for record in store.read(KEY, start=2).records] == [2]
