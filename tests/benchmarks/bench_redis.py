@@ -20,6 +20,7 @@ import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
 
 import redis
 from chathistory_redis import RedisStore
@@ -34,6 +35,7 @@ from redis_servers import Server
 TEXT = "The quick brown fox jumps over the lazy dog, and says what it thinks about that. " * 5
 INFO = json.dumps({"title": "A question about foxes", "usage": {"input_tokens": 1234, "output_tokens": 567}})
 THREADS = 16
+Work: TypeAlias = Callable[[int, int], object]
 
 
 def record(number: int) -> dict[str, object]:
@@ -121,7 +123,7 @@ def bench_recent(store: RedisStore, client: redis.Redis, count: int) -> None:
     compare(f"newest 20 of {count:,}", lambda: store.heads("recent"), raw, goal="2.5", turns=1000)
 
 
-def rate(work: Callable[[int, int], object], seconds: float = 1.0) -> float:
+def rate(work: Work, seconds: float = 1.0) -> float:
     """Return how many times a second `THREADS` threads together get through `work(thread, number)`."""
     counts = [0] * THREADS
     late = time.perf_counter() + seconds
@@ -140,9 +142,7 @@ def rate(work: Callable[[int, int], object], seconds: float = 1.0) -> float:
     return sum(counts) / (time.perf_counter() - begun)
 
 
-def compare_rates(
-    name: str, ours: Callable[[int, int], object], raw: Callable[[int, int], object], *, goal: str
-) -> None:
+def compare_rates(name: str, ours: Work, raw: Work, *, goal: str) -> None:
     """Print the medians of what both get through, in turns."""
     rates = [(rate(ours), rate(raw)) for _ in range(5)]
     here, there = (statistics.median(each) for each in zip(*rates, strict=True))
