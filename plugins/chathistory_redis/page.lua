@@ -1,0 +1,61 @@
+-- A page of the listing of a scope, newest first.
+--
+-- KEYS  index of the scope, scopes of its tag
+-- ARGV  number of heads; and, to go on below a place, its time and id
+-- Returns {time and id of the last entry looked at (both '' if that was the last one of all), id, head, ...}.
+-- A head that is 0 or an error of the server stands for a conversation that is damaged or cannot be read.
+local index, scopes, want = KEYS[1], KEYS[2], tonumber(ARGV[1])
+local MOST = want + 1000 -- entries to look at: what is gone is not counted, and this server has others to serve
+
+-- Byte by byte: Lua compares by the locale of the server.
+local function above(one, other)
+  for at = 1, math.min(#one, #other) do
+    local a, b = string.byte(one, at), string.byte(other, at)
+    if a ~= b then return a > b end
+  end
+  return #one > #other
+end
+
+-- The rank of the first entry below (time, id): some may have the same time.
+local function rank_below(time, id)
+  local low = redis.call('ZCOUNT', index, '(' .. time, '+inf')
+  local high = redis.call('ZCOUNT', index, time, '+inf')
+  while low < high do
+    local middle = math.floor((low + high) / 2)
+    local there = redis.call('ZREVRANGE', index, middle, middle)[1]
+    if above(there, id) or there == id then low = middle + 1 else high = middle end
+  end
+  return low
+end
+
+local rank = ARGV[2] and rank_below(ARGV[2], ARGV[3]) or 0
+local found, gone, looked = {'', ''}, {}, 0
+local entries
+repeat
+  local step = want - (#found - 2) / 2
+  entries = redis.call('ZREVRANGE', index, rank + looked, rank + looked + step - 1, 'WITHSCORES')
+  local count = #found
+  for at = 1, #entries, 2 do
+    local id = entries[at]
+    local head = redis.pcall('LINDEX', index .. ':' .. id, -1)
+    if head then
+      found[count + 1] = id
+      found[count + 2] = type(head) == 'string' and head or 0
+      count = count + 2
+    else
+      gone[#gone + 1] = id
+    end
+  end
+  looked = looked + #entries / 2
+  local full = count - 2 >= 2 * want
+  if #entries == 2 * step and (full or looked >= MOST) then
+    found[1], found[2] = string.format('%.0f', entries[#entries]), entries[#entries - 1]
+  end
+until full or looked >= MOST or #entries < 2 * step
+
+-- What the server has expired or evicted leaves the index here; not on a replica, nor without the right to write.
+for _, id in ipairs(gone) do redis.pcall('ZREM', index, id) end
+if #gone > 0 and redis.call('EXISTS', index) == 0 then
+  redis.pcall('SREM', scopes, string.sub(index, #scopes + 2))
+end
+return found

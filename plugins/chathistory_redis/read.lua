@@ -1,0 +1,30 @@
+-- Head and records of one moment.
+--
+-- KEYS  conversation
+-- ARGV  start (negative: from the end), stop ('': the end), bytes after which the run ends early
+-- Returns {head, position of the first record, {body, ...}, ...}, or nil if there is none.
+local key, room = KEYS[1], tonumber(ARGV[3])
+local head, start, stop = opened(key)
+if not start then return head end
+local low = tonumber(ARGV[1])
+if low < 0 then low = stop + low end
+low = math.max(low, start)
+local high = ARGV[2] == '' and tonumber(stop) or math.min(ARGV[2], stop)
+local found = {head, string.format('%.0f', low)}
+local at, last, chunk, size, count = low - start, high - start - 1, 32, 0, 0
+while at <= last do
+  local bodies = redis.call('LRANGE', key, at, math.min(at + chunk - 1, last))
+  for place, body in ipairs(bodies) do
+    size = size + #body
+    if size > room and count + place > 1 then -- the first one comes whatever its size
+      bodies[place] = nil -- which ends this table, as a reply
+      last = -1
+      break
+    end
+  end
+  found[#found + 1] = bodies
+  count = count + #bodies
+  at = at + chunk
+  chunk = math.max(1, math.min(chunk * 4, math.floor((room - size) / (size / math.max(count, 1) + 1)))) -- what may fit
+end
+return found

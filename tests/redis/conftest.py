@@ -1,0 +1,40 @@
+"""The servers of the tests: one Valkey and one Cluster for the whole run, others as a test needs them."""
+
+from __future__ import annotations
+
+import uuid
+
+import pytest
+from redis_servers import Cluster, Server, ended
+
+from chathistory import open_store
+
+
+@pytest.fixture(scope="session")
+def valkey():
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def cluster():
+    with ended(Cluster()) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def server():
+    """A server that a test may break."""
+    with Server() as server:
+        yield server
+
+
+@pytest.fixture
+def prefix():
+    return f"{uuid.uuid4().hex}:"
+
+
+@pytest.fixture
+def store(valkey, prefix):
+    with open_store(valkey.url, prefix=prefix) as store:
+        yield store

@@ -1,0 +1,105 @@
+"""A TCP proxy on loopback that counts, loses answers, goes silent, or answers in the server's place."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import threading
+from collections.abc import Callable
+
+__all__ = ["FaultProxy"]
+
+
+class FaultProxy:
+    """Stands between a client and a server; set its attributes while it runs.
+
+    trips: how often the client sent something and then got an answer. sent, received: bytes of the client.
+    lose(request): asked before an answer is passed on; true: the request was done, the answer is lost, the connection
+    cut. instead(request): bytes that the client gets in place of the server, which then sees nothing; None: pass it on.
+    hang: nothing is passed on any more, and nothing cut.
+    """
+
+    def __init__(self, port: int, *, tls: ssl.SSLContext | None = None) -> None:
+        self.upstream = port
+        self.tls = tls
+        self.trips = self.sent = self.received = self.lost = self.connections = 0
+        self.lose: Callable[[bytes], bool] = lambda _: False
+        self.instead: Callable[[bytes], bytes | None] = lambda _: None
+        self.hang = False
+        self._lock = threading.Lock()
+        self._open = True
+        self._listening = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port = self._listening.getsockname()[1]
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+        self.trips = self.sent = self.received = self.lost = self.connections = 0
+
+    def end(self) -> None:
+        self._open = False
+        with contextlib.suppress(OSError):
+            self._listening.shutdown(socket.SHUT_RDWR)  # or the kernel goes on to listen while `accept` waits
+        self._listening.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end()
+
+    def _listen(self) -> None:
+        while self._open:
+            try:
+                client, _ = self._listening.accept()
+            except OSError:
+                return
+            self.connections += 1
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            if self.tls is not None:
+                client = self.tls.wrap_socket(client, server_side=True)
+            with client, socket.create_connection(("127.0.0.1", self.upstream)) as server:
+                self._exchange(client, server)
+
+    def _exchange(self, client: socket.socket, server: socket.socket) -> None:
+        request, answered = b"", True
+        while self._open:
+            waiting = isinstance(client, ssl.SSLSocket) and client.pending()
+            ready = [client] if waiting else select.select([client, server], [], [], 0.1)[0]
+            if self.hang:
+                threading.Event().wait(0.05)
+                continue
+            if client in ready:
+                data = client.recv(65_536)
+                if not data:
+                    return
+                with self._lock:
+                    self.sent += len(data)
+                    self.trips += answered
+                request, answered = (data if answered else request + data), False
+                answer = self.instead(request)
+                if answer is None:
+                    server.sendall(data)
+                else:
+                    client.sendall(answer)
+                    answered = True
+            if server in ready:
+                data = server.recv(65_536)
+                if not data:
+                    return
+                with self._lock:
+                    self.received += len(data)
+                    if not answered and self.lose(request):
+                        self.lost += 1
+                        return
+                answered = True
+                client.sendall(data)
