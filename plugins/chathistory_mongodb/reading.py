@@ -22,7 +22,7 @@ from chathistory_mongodb.indexes import BY_NAME, BY_TIME
 __all__ = ["heads", "keys_after", "read"]
 
 SLICE = 8 * 1024 * 1024  # characters of bodies after which a slice ends early
-_AT_ONCE = 32  # segments in one answer: as many as a slice has at most, if none is a piece
+_AT_ONCE = 32  # segments in one answer: about a slice
 _NAMES = 1000
 _MOST = 2**31 - 1
 
@@ -114,10 +114,22 @@ def _bodies(segments: Documents, state: State, low: int, high: int) -> Iterator[
 
 
 def _segments(segments: Documents, state: State, low: int, high: int) -> Iterator[Document]:
-    named = [None, *(run["by"] for run in state.runs)]
-    only = {"of": state.born, "end": {"$gt": Int64(low)}, "first": {"$lt": Int64(high)}, "by": {"$in": named}}
-    with segments.find(only, batch_size=_AT_ONCE).sort([("end", 1), ("part", 1)]) as cursor:
-        yield from cursor
+    """Yield the segments of a range in order. Each holds one record of it at least, so no more are asked for."""
+    named = {"of": state.born, "by": {"$in": [None, *(run["by"] for run in state.runs)]}}
+    order = [("end", 1), ("part", 1)]
+    while low < high:
+        last: Document | None = None
+        most = min(high - low, _AT_ONCE)
+        with segments.find({**named, "end": {"$gt": Int64(low)}}, limit=most, batch_size=most).sort(order) as found:
+            for last in found:
+                yield last
+        if last is None:
+            return
+        low = last["end"]
+        if last["part"] + 1 < last["parts"]:
+            rest = {**named, "end": low, "part": {"$gt": last["part"]}}
+            with segments.find(rest, batch_size=_AT_ONCE).sort(order) as found:
+                yield from found
 
 
 def _checked(document: Document) -> tuple[int, list[str]]:
