@@ -239,3 +239,23 @@ def test_the_write_concern_is_the_safe_one_unless_the_client_has_its_own(member,
 def test_a_time_that_does_not_fit_is_refused(store, words):
     with pytest.raises(InvalidInput):
         store.append(KEY, ["a"], after=None, stamp=stamp(**words))
+
+
+def test_the_queries_of_the_docs_find_what_they_say(store, database):
+    for name, count in (("small", 1), ("large", 20)):
+        filled(store, count, key=Key("alice", name))
+    store.append(Key("bob", "refunds"), ["no", "a Refund?"], after=None, stamp=stamp())
+    heads, segments = database.chathistory_conversations, database.chathistory_segments
+    week = heads.find({"scope": "alice", "updated": {"$gt": 0}}, {"tail": 0}).sort({"updated": -1})
+    assert [document["id"] for document in week] == ["large", "small"]
+    records = {"scope": 1, "id": 1, "records": {"$subtract": ["$end", "$start"]}}
+    largest = [{"$match": {"dead": {"$exists": False}}}, {"$project": records}, {"$sort": {"records": -1}}]
+    assert [document["records"] for document in heads.aggregate(largest)] == [20, 2, 1]
+    assert [document["id"] for document in heads.find({"tail": {"$regex": "refund", "$options": "i"}})] == ["refunds"]
+    look = {"from": heads.name, "localField": "of", "foreignField": "born", "as": "head"}
+    older = [{"$match": {"bodies": {"$regex": "<3>"}}}, {"$lookup": look}]
+    assert [document["head"][0]["id"] for document in segments.aggregate(older)] == ["large"]
+    gone = [{"$group": {"_id": "$of"}}, {"$lookup": {**look, "localField": "_id"}}, {"$match": {"head": []}}]
+    assert list(segments.aggregate(gone)) == []
+    heads.delete_one({"id": "large"})
+    assert len(list(segments.aggregate(gone))) == 1
