@@ -18,7 +18,7 @@ A head with `dead` is no conversation: it marks one whose segments are being wri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -33,6 +33,7 @@ __all__ = [
     "EXTRA",
     "FIELDS",
     "FORMAT",
+    "LISTED",
     "LONGEST_INT",
     "MAKING",
     "REMOVING",
@@ -40,6 +41,7 @@ __all__ = [
     "Documents",
     "State",
     "guard",
+    "head_of",
     "identity",
     "key_of",
     "lasting",
@@ -57,8 +59,11 @@ EXTRA = 16  # bytes that a body of a tail weighs beside its text: type, key, len
 LONGEST_INT = 2**62  # positions beyond it are as good as it, and fit a BSON integer
 
 _HEAD = ("format", "scope", "id", "start", "end", "version", "updated", "expires", "info")
-FIELDS: Document = dict.fromkeys((*_HEAD, "dead", "born", "from", "bytes", "runs", "cleared"), True)
-"""The projection that leaves out the tail."""
+LISTED: Document = dict.fromkeys(_HEAD, True)
+"""The projection of what a listing shows."""
+
+FIELDS: Document = {**LISTED, **dict.fromkeys(("dead", "born", "from", "bytes", "runs", "cleared"), True)}
+"""The projection that leaves out nothing but the tail."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +124,14 @@ def new_head(head: Head, born: ObjectId, tail: Sequence[str], *, runs: Sequence[
     }
 
 
-_TYPES: dict[str, type | tuple[type, ...]] = {
-    **dict.fromkeys(("scope", "id", "version", "info"), str),
-    **dict.fromkeys(("start", "end", "updated", "from", "bytes", "cleared"), int),
+_Types: TypeAlias = Mapping[str, type | tuple[type, ...]]
+_HEAD_TYPES: _Types = {
+    **dict.fromkeys(("version", "info"), str),
+    **dict.fromkeys(("start", "end", "updated"), int),
     "expires": (int, type(None)),
+}
+_MORE_TYPES: _Types = {
+    **dict.fromkeys(("from", "bytes", "cleared"), int),
     "born": ObjectId,
     "runs": list,
 }
@@ -137,32 +146,50 @@ def key_of(document: Document) -> Key:
     raise Damage(None, reason)
 
 
-def state_of(document: Document) -> State | None:
-    """Return what a head document says; None: it is no conversation. Raises `Damage`."""
-    if document.get("dead"):
-        return None
+def head_of(document: Document) -> Head:
+    """Return the head that a document shows. Raises `Damage`."""
     key = key_of(document)
-    reason = _wrong(document, key)
+    reason = _wrong_head(document, key)
     if reason:
         raise Damage(None, reason, key)
     stamp = Stamp(document["version"], int(document["updated"]), _time(document["expires"]), document["info"])
-    head = Head(key, int(document["start"]), int(document["end"]), stamp)
+    return Head(key, int(document["start"]), int(document["end"]), stamp)
+
+
+def state_of(document: Document) -> State | None:
+    """Return all that a head document says; None: it is no conversation. Raises `Damage`."""
+    if document.get("dead"):
+        return None
+    head = head_of(document)
+    reason = _wrong_tail(document)
+    if reason:
+        raise Damage(None, reason, head.key)
     places = int(document["from"]), document["bytes"], document["runs"], int(document["cleared"])
     return State(head, document["born"], *places, document.get("tail", []))
 
 
-def _wrong(document: Document, key: Key) -> str | None:
-    """Return what is wrong with a head document."""
+def _wrong_head(document: Document, key: Key) -> str | None:
     if document.get("format") != FORMAT:
         return "its format is not one that this version of chathistory knows"
-    for name, kind in _TYPES.items():
+    if (document.get("scope"), document.get("id")) != (key.scope, key.id):
+        return "it names another conversation"
+    return _wrong_types(document, _HEAD_TYPES)
+
+
+def _wrong_types(document: Document, types: _Types) -> str | None:
+    for name, kind in types.items():
         if name not in document or not isinstance(document[name], kind):
             return f"its field {name!r} is missing or wrong"
+    return None
+
+
+def _wrong_tail(document: Document) -> str | None:
+    wrong = _wrong_types(document, _MORE_TYPES)
+    if wrong:
+        return wrong
     tail = document.get("tail", [])
     if not (isinstance(tail, list) and all(isinstance(body, str) for body in tail)):
         return "its tail holds something that is no text"
-    if (document["scope"], document["id"]) != (key.scope, key.id):
-        return "it names another conversation"
     if not document["start"] <= document["from"] <= document["end"] - len(tail):
         return "its positions contradict each other"
     return None

@@ -15,7 +15,18 @@ from chathistory.cursor import decode_cursor
 from chathistory.errors import InvalidInput
 from chathistory.store import Cursor, Head, Key, Record, Slice
 from chathistory_mongodb.connection import Place
-from chathistory_mongodb.documents import FIELDS, LONGEST_INT, Document, Documents, State, identity, key_of, state_of
+from chathistory_mongodb.documents import (
+    FIELDS,
+    LISTED,
+    LONGEST_INT,
+    Document,
+    Documents,
+    State,
+    head_of,
+    identity,
+    key_of,
+    state_of,
+)
 from chathistory_mongodb.faults import Damage
 from chathistory_mongodb.indexes import BY_NAME, BY_TIME
 
@@ -148,9 +159,8 @@ def heads(place: Place, scope: str, after: Cursor | None, limit: int) -> list[He
     only: Document = {"scope": scope} if after is None else {"scope": scope, "$or": _below(scope, after)}
     order = [("updated", -1), ("id", -1)]
     most = min(limit, _MOST)
-    with place.seen_heads.find(only, FIELDS, limit=most, batch_size=most).sort(order).hint(BY_TIME) as found:
-        states = [state_of(document) for document in found]
-    return [state.head for state in states if state is not None]
+    with place.seen_heads.find(only, LISTED, limit=most, batch_size=most).sort(order).hint(BY_TIME) as found:
+        return [head_of(document) for document in found]
 
 
 def _below(scope: str, cursor: Cursor) -> list[Document]:

@@ -181,20 +181,23 @@ def bench_threads(store: HistoryStore, raw: Any) -> None:
         return raw.insert_one(document("one", counted["n"] if counted else 0))
 
     pair()
-    for round_ in range(3):
-        ours = rate([own(store, f"c{round_}.{at}") for at in range(16)], 3)
-        plain = rate([insert] * 16, 3)
-        say(f"16 threads, 16 conversations {ours:8.0f} /s  raw {plain:8.0f} /s  share {ours / plain:5.2f}  (goal 0.75)")
-        pairs = rate([pair] * 16, 3)
-        one = queued(store, f"queued {round_}")
-        for words, works in (
-            ("bare store", [shared(store, f"shared {round_}") for _ in range(16)]),
-            ("with the core's queue", [one] * 16),
-        ):
-            ours = rate(works, 3)
-            say(
-                f"16 threads, one, {words:22}{ours:7.0f} /s  raw {pairs:7.0f} /s  share {ours / pairs:5.2f}  (goal 0.3)"
-            )
+    one = queued(store, "queued")
+    apart = [own(store, f"c{at}") for at in range(16)]
+    rivals = [shared(store, "shared") for _ in range(16)]
+    share("16 threads, 16 conversations", apart, [insert] * 16, goal=0.75)
+    share("16 threads, one, bare store", rivals, [pair] * 16, goal=0.3)
+    share("16 threads, one, core's queue", [one] * 16, [pair] * 16, goal=0.3)
+
+
+def share(name: str, ours: list[Callable[[], object]], raw: list[Callable[[], object]], *, goal: float) -> None:
+    """Print the throughput of both, in turns, and the median of the shares."""
+    pairs = [(rate(ours, 1.5), rate(raw, 1.5)) for _ in range(9)]
+    here, there = (statistics.median(column) for column in zip(*pairs, strict=True))
+    shares = sorted(one / other for one, other in pairs)
+    say(
+        f"{name:30} {here:6.0f} /s  raw {there:6.0f} /s  share {statistics.median(shares):5.2f}"
+        f"  ({shares[0]:.2f} to {shares[-1]:.2f})  (goal {goal})"
+    )
 
 
 def bench_processes(url: str) -> None:
@@ -205,10 +208,8 @@ def bench_processes(url: str) -> None:
     for process in processes:
         process.terminate()
     counts = [len(process.communicate()[0].splitlines()) for process in processes]
-    say(
-        f"8 processes, one: {sum(counts) / 10:.0f} batches/s; the slowest has {min(counts) / statistics.mean(counts):.0%} "
-        "of the mean"
-    )
+    least = min(counts) / statistics.mean(counts)
+    say(f"8 processes, one: {sum(counts) / 10:.0f} batches/s; the slowest has {least:.0%} of the mean")
 
 
 def stores() -> Iterator[tuple[str, HistoryStore, Any]]:

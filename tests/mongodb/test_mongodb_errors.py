@@ -16,14 +16,19 @@ SECRET = "s3cr3t-marker"
 PASSWORD = "p@ss/word"
 
 
-def _quiet(error):
-    seen = []
-    while error is not None and error not in seen:
+def _chain(error, seen):
+    if error is not None and error not in seen:
         seen.append(error)
-        error = error.__cause__ or error.__context__
-    assert len(seen) > 1, "the client's error is the cause"
+        _chain(error.__cause__, seen)
+        _chain(error.__context__, seen)
+    return seen
+
+
+def _quiet(error):
+    seen = _chain(error, [])
+    assert error.__cause__ is not None, "the client's error is the cause"
     shown = "".join(f"{each!r} {each} {each.args} {getattr(each, 'details', '')}" for each in seen)
-    assert SECRET not in shown + "".join(traceback.format_exception(seen[0]))
+    assert SECRET not in shown + "".join(traceback.format_exception(error))
 
 
 def _write(store, head):
