@@ -2,7 +2,7 @@
 
 import pymongo
 import pytest
-from mongodb_servers import free_port, primary_of, replica_set, standalone
+from mongodb_servers import free_port, replica_set, standalone
 
 from chathistory import HistoryStore, open_store
 from chathistory.testing import HistoryStoreContract
@@ -31,18 +31,27 @@ class TestReplicaSet(Mongo):
         return member.address
 
 
+@pytest.fixture(scope="module")
+def alone():
+    with standalone() as server:
+        yield server.address
+
+
+@pytest.fixture(scope="module")
+def three():
+    with replica_set(3) as servers:
+        yield ",".join(server.address for server in servers)
+
+
 @pytest.mark.stress
 class TestStandalone(Mongo):
-    @pytest.fixture(scope="class")
-    def server(self):
-        with standalone() as server:
-            yield server.address
+    @pytest.fixture
+    def server(self, alone) -> str:
+        return alone
 
 
 @pytest.mark.stress
 class TestThreeMembers(Mongo):
-    @pytest.fixture(scope="class")
-    def server(self):
-        with replica_set(3) as servers:
-            primary_of(servers)
-            yield ",".join(server.address for server in servers)
+    @pytest.fixture
+    def server(self, three) -> str:
+        return three
