@@ -33,6 +33,8 @@ bench: $(VENV)/test-ready
 	$(BIN)/python tests/benchmarks/bench_memory.py
 	$(BIN)/python tests/benchmarks/bench_import.py
 	$(BIN)/python tests/benchmarks/bench_engine.py
+	$(BIN)/python tests/benchmarks/bench_redis.py
+	$(BIN)/python tests/benchmarks/bench_mongodb.py
 
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
@@ -44,5 +46,5 @@ $(VENV)/chat-ready: pyproject.toml
 	@touch $@
 
 $(VENV)/test-ready: $(VENV)/chat-ready
-	$(BIN)/python -m pip install --quiet --group test --group lint
+	$(BIN)/python -m pip install --quiet --editable ".[all]" --group test --group lint
 	@touch $@

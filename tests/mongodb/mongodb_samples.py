@@ -1,0 +1,53 @@
+"""Keys, stamps and looks for the tests of the MongoDB store."""
+
+from __future__ import annotations
+
+import itertools
+import uuid
+
+from bson import encode
+
+from chathistory import Head, HistoryStore, Key, Stamp
+
+KEY = Key("default", "support/42")
+BIG = 10_000  # characters of a body of which seven fill a tail
+
+_numbers = itertools.count(1)
+
+
+def stamp(updated: int | None = None, *, expires: int | None = None, info: str = '{"title":"T"}') -> Stamp:
+    """Return a stamp with a version of its own."""
+    return Stamp(uuid.uuid4().hex, next(_numbers) if updated is None else updated, expires, info)
+
+
+def body(position: int, size: int = BIG) -> str:
+    """Return the body of a position, which says what it is at both ends."""
+    mark = f"<{position}>"
+    return mark + "é" * ((size - 2 * len(mark)) // 2) + mark
+
+
+def filled(store: HistoryStore, count: int, *, size: int = BIG, key: Key = KEY, head: Head | None = None) -> Head:
+    """Append that many bodies, one by one."""
+    for _ in range(count):
+        head = store.append(key, [body(head.end if head else 0, size)], after=head, stamp=stamp())
+    assert head is not None
+    return head
+
+
+def read_all(store: HistoryStore, key: Key = KEY) -> tuple[Head, list[str]] | None:
+    """Return the head and all bodies, portion by portion; None: no such conversation."""
+    found = store.read(key)
+    if found is None:
+        return None
+    records = list(found.records)
+    while found.head.start + len(records) < found.head.end:
+        part = store.read(key, start=found.head.start + len(records))
+        assert part.records[0].position == found.head.start + len(records)
+        records += part.records
+    return found.head, [record.body for record in records]
+
+
+def stored_text(database) -> bytes:
+    """Return everything that the store's collections hold, as bytes."""
+    names = ("chathistory_conversations", "chathistory_segments")
+    return b"".join(encode(document) for name in names for document in database[name].find())

@@ -1,0 +1,57 @@
+"""The contract on a real server: a replica set of one always; alone, and three members, with the long tests."""
+
+import pymongo
+import pytest
+from mongodb_servers import free_port, replica_set, standalone
+
+from chathistory import HistoryStore, open_store
+from chathistory.testing import HistoryStoreContract
+
+
+class Mongo(HistoryStoreContract):
+    @pytest.fixture
+    def store(self, server: str):
+        self.url = f"mongodb://{server}/contract"
+        with open_store(self.url) as store:
+            yield store
+        with pymongo.MongoClient(self.url) as client:
+            for name in ("chathistory_conversations", "chathistory_segments"):  # without the indexes, ten times as fast
+                client["contract"][name].delete_many({})
+
+    def reopen(self, store: HistoryStore) -> HistoryStore:
+        return open_store(self.url)
+
+    def dead_store(self) -> HistoryStore:
+        return open_store(f"mongodb://127.0.0.1:{free_port()}", serverSelectionTimeoutMS=200)
+
+
+class TestReplicaSet(Mongo):
+    @pytest.fixture
+    def server(self, member) -> str:
+        return member.address
+
+
+@pytest.fixture(scope="module")
+def alone():
+    with standalone() as server:
+        yield server.address
+
+
+@pytest.fixture(scope="module")
+def three():
+    with replica_set(3) as servers:
+        yield ",".join(server.address for server in servers)
+
+
+@pytest.mark.stress
+class TestStandalone(Mongo):
+    @pytest.fixture
+    def server(self, alone) -> str:
+        return alone
+
+
+@pytest.mark.stress
+class TestThreeMembers(Mongo):
+    @pytest.fixture
+    def server(self, three) -> str:
+        return three

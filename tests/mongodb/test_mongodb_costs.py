@@ -1,0 +1,176 @@
+"""What each operation costs: commands, and the plan of each query."""
+
+import pymongo
+import pytest
+from chathistory_mongodb import MongoStore
+from mongodb_samples import KEY, body, filled, read_all, stamp
+from pymongo.monitoring import CommandListener
+
+from chathistory import Key
+
+DATA = {"find", "getMore", "killCursors", "insert", "update", "delete", "findAndModify", "aggregate", "count"}
+
+
+class Listener(CommandListener):
+    def __init__(self):
+        self.commands = []
+
+    def started(self, event):
+        self.commands.append((event.command_name, event.command))
+
+    def succeeded(self, event):
+        pass
+
+    def failed(self, event):
+        pass
+
+    def taken(self):
+        """Return the commands since the last call."""
+        commands, self.commands = self.commands, []
+        return [(name, command) for name, command in commands if name not in {"ping", "endSessions"}]
+
+    def names(self):
+        return [name for name, _ in self.taken()]
+
+
+@pytest.fixture
+def listener():
+    return Listener()
+
+
+@pytest.fixture
+def watched(member, database, listener):
+    with pymongo.MongoClient(member.address, event_listeners=[listener]) as client:
+        yield MongoStore(client, database=database.name)
+
+
+def test_an_append_is_one_command(watched, listener):
+    head = filled(watched, 2, size=100)
+    listener.taken()
+    for _ in range(50):
+        head = filled(watched, 1, size=500, head=head)
+        assert listener.names() == ["update"]
+    watched.append(Key("default", "new"), ["a"], after=None, stamp=stamp())
+    assert listener.names() == ["insert"]
+
+
+def test_a_full_tail_costs_three_commands_more_at_times_four_and_seldom(watched, listener):
+    head = filled(watched, 1, size=500)
+    listener.taken()
+    counts = []
+    for _ in range(1000):
+        head = filled(watched, 1, size=500, head=head)
+        counts.append(len(listener.taken()))
+    assert set(counts) == {1, 4, 5}
+    assert sum(counts) / len(counts) < 1.1
+
+
+@pytest.mark.parametrize("count", [30, 700])
+def test_a_tail_is_one_command(watched, listener, count):
+    filled(watched, count, size=500)
+    listener.taken()
+    found = watched.read(KEY, start=-20)
+    assert [record.body for record in found.records] == [body(at, 500) for at in range(count - 20, count)]
+    ((name, command),) = listener.taken()
+    assert name == "find"
+    assert "skip" not in command
+
+
+def test_a_head_alone_does_not_bring_the_tail_along(watched, listener):
+    filled(watched, 3)
+    listener.taken()
+    assert watched.read(KEY, stop=0).records == []
+    ((_, command),) = listener.taken()
+    assert "tail" not in command["projection"]
+
+
+def test_records_further_up_are_two_commands(watched, listener):
+    filled(watched, 60)
+    listener.taken()
+    assert [record.position for record in watched.read(KEY, start=12, stop=14).records] == [12, 13]
+    assert listener.names() == ["find", "find"]
+
+
+def test_a_page_and_its_next_are_one_command_each(watched, listener):
+    for number in range(45):
+        watched.append(Key("default", f"c{number}"), ["a"], after=None, stamp=stamp())
+    listener.taken()
+    page = watched.heads("default")
+    assert listener.names() == ["find"]
+    watched.heads("default", after=page.next, limit=200)
+    assert listener.names() == ["find"]
+
+
+def _stages(plan):
+    if isinstance(plan, dict):
+        yield from ([plan["stage"]] if "stage" in plan else [])
+        for value in plan.values():
+            yield from _stages(value)
+    elif isinstance(plan, list):
+        for value in plan:
+            yield from _stages(value)
+
+
+def _explained(database, command):
+    fields = ("find", "filter", "projection", "sort", "limit", "hint")
+    asked = {name: command[name] for name in fields if name in command}
+    return database.command({"explain": asked, "verbosity": "executionStats"})
+
+
+def _many(store, count):
+    for number in range(count):
+        store.append(Key(f"s{number % 3}", f"c{number}"), ["a"], after=None, stamp=stamp())
+
+
+ASKS = {
+    "a page": lambda store: store.heads("s1"),
+    "the next page": lambda store: store.heads("s1", after=store.heads("s1").next),
+    "keys of a scope": lambda store: list(store.keys("s1")),
+    "all keys": lambda store: list(store.keys()),
+    "a tail": lambda store: store.read(Key("s1", "c1"), start=-20),
+    "from a position on": lambda store: store.read(Key("s1", "c1"), start=5),
+}
+
+
+@pytest.mark.parametrize("name", ASKS)
+def test_no_query_scans_or_sorts(watched, listener, database, name, monkeypatch):
+    monkeypatch.setattr("chathistory_mongodb.reading._NAMES", 40)
+    _many(watched, 150)
+    listener.taken()
+    ASKS[name](watched)
+    for _, command in listener.taken():
+        explained = _explained(database, command)
+        stages = set(_stages(explained["queryPlanner"]["winningPlan"]))
+        assert stages & {"IXSCAN", "IDHACK"}
+        assert not stages & {"COLLSCAN", "SORT"}
+        assert explained["executionStats"]["totalKeysExamined"] <= 52
+        assert "FETCH" not in stages or "keys" not in name, "names come from the index alone"
+
+
+def test_segments_are_found_by_their_index(watched, listener, database):
+    filled(watched, 60)
+    listener.taken()
+    watched.read(KEY, start=12, stop=14)
+    explained = _explained(database, listener.taken()[-1][1])
+    stages = set(_stages(explained["queryPlanner"]["winningPlan"]))
+    assert "IXSCAN" in stages
+    assert not stages & {"COLLSCAN", "SORT"}
+    assert explained["executionStats"]["totalDocsExamined"] <= 2
+
+
+def test_writes_find_the_head_by_its_name(watched, listener, database):
+    head = filled(watched, 3, size=100)
+    listener.taken()
+    filled(watched, 1, size=100, head=head)
+    ((_, command),) = listener.taken()
+    explained = database.command({"explain": {"update": command["update"], "updates": command["updates"]}})
+    assert not set(_stages(explained["queryPlanner"]["winningPlan"])) & {"COLLSCAN"}
+
+
+def test_indexes_are_looked_at_once(watched, listener):
+    filled(watched, 5, size=100)
+    names = listener.names()
+    assert names.count("listIndexes") == names.count("createIndexes") == 2
+    filled(watched, 5, size=100, key=Key("a", "b"))
+    assert set(listener.names()) == {"insert", "update"}
+    assert read_all(watched)
