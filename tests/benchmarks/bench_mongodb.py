@@ -58,7 +58,7 @@ def document(conversation: str, number: int) -> dict[str, Any]:
 
 def say(text: str) -> None:
     """Print a line of the result."""
-    print(text, flush=True)  # noqa: T201
+    print(text, flush=True)
 
 
 def compare(name: str, ours: Callable[[], object], raw: Callable[[], object], *, goal: float, turns: int) -> None:

@@ -51,7 +51,7 @@ def stamp(number: int) -> Stamp:
 
 def say(name: str, here: float, there: float, unit: str, goal: str) -> None:
     """Print a pair of figures and their ratio."""
-    print(f"{name:44} {here:9.1f} {unit:6} raw {there:9.1f}   ratio {here / there:5.2f}   (goal {goal})")  # noqa: T201
+    print(f"{name:44} {here:9.1f} {unit:6} raw {there:9.1f}   ratio {here / there:5.2f}   (goal {goal})")
 
 
 def compare(name: str, ours: Callable[[], object], raw: Callable[[], object], *, goal: str, turns: int) -> float:
@@ -193,7 +193,7 @@ def bench_bytes(store: RedisStore, client: redis.Redis) -> None:
     after = client.info("stats")["total_net_input_bytes"]
     sent = after - between - (between - before)
     given = sum(map(len, bodies)) + len(INFO) + len(key.scope) + len(key.id)
-    print(f"sent for a turn beyond bodies, info and key: {sent - given} bytes (goal 300)")  # noqa: T201
+    print(f"sent for a turn beyond bodies, info and key: {sent - given} bytes (goal 300)")
     for size in (200, 600, 1_500, 5_000, 20_000):
         name = Key("memory", str(size))
         payload = ["x" * size] * (4_000_000 // size)
