@@ -28,9 +28,9 @@ from __future__ import annotations
 
 from chathistory import HistoryStore, hookimpl
 from chathistory_s3.store import ExactS3Store, S3Store
-from chathistory_s3.sweep import Swept, sweep
+from chathistory_s3.sweep import Swept
 
-__all__ = ["ExactS3Store", "S3Store", "Swept", "sweep"]
+__all__ = ["ExactS3Store", "S3Store", "Swept"]
 
 
 @hookimpl

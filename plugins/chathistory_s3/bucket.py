@@ -44,7 +44,7 @@ class Listed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What was found out about a service: does If-Match want quotes, and does DELETE know it?"""
+    """What was found out about a service: does If-Match want quotes, and does DELETE know it."""
 
     quotes: bool = True
     deletes: bool = True

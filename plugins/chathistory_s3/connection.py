@@ -5,10 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import boto3
+import botocore.session
 from botocore.config import Config
+from botocore.loaders import Loader, create_loader
 
 from chathistory.errors import ConfigError
 from chathistory.url import Option, StoreURL, seconds
@@ -99,6 +102,12 @@ def extra_of(sse: str | None, kms_key: str | None, storage_class: str | None) ->
 _FROZEN = {"GLACIER", "DEEP_ARCHIVE"}
 
 
+@lru_cache(maxsize=1)
+def _loader() -> Loader:
+    """Return what reads boto3's descriptions of services: once per process, for it takes longer than all the rest."""
+    return create_loader()
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """What boto3's client is made with."""
@@ -119,5 +128,7 @@ class Connection:
             retries={"total_max_attempts": 1, "mode": "standard"},
             s3=s3,
         )
-        session = boto3.session.Session(profile_name=self.profile, region_name=self.region)
+        core = botocore.session.get_session()
+        core.register_component("data_loader", _loader())
+        session = boto3.session.Session(botocore_session=core, profile_name=self.profile, region_name=self.region)
         return session.client("s3", endpoint_url=self.endpoint_url, config=config)

@@ -25,11 +25,11 @@ __all__ = ["Fault", "Missing", "Overtaken", "fault_of", "raised"]
 Kind: TypeAlias = Literal["missing", "overtaken", "busy", "unreachable", "broken", "rejected"]
 
 
-class Missing(Exception):  # noqa: N818  # not an error: an answer
+class Missing(Exception):  # not an error: an answer
     """There is no such object."""
 
 
-class Overtaken(Exception):  # noqa: N818  # not an error: an answer
+class Overtaken(Exception):  # not an error: an answer
     """The condition of a write does not hold; `uncertain`: maybe because an earlier try of ours was done after all."""
 
     def __init__(self, *, uncertain: bool) -> None:
@@ -85,10 +85,11 @@ def _answer(error: ClientError) -> Fault:
     response: Any = error.response
     code = str(response.get("Error", {}).get("Code", ""))
     status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-    error.response = {
+    kept: Any = {
         "Error": {"Code": code, "Message": response.get("Error", {}).get("Message", "")},
-        "ResponseMetadata": {"HTTPStatusCode": status},  # type: ignore[typeddict-item]  # the rest is left out
+        "ResponseMetadata": {"HTTPStatusCode": status},
     }
+    error.response = kept
     words = f"the service answers {code or status}"
     if code in _MISSING:
         return Fault("missing", words)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from chathistory.store import Key
 from chathistory_s3.bucket import Bucket
-from chathistory_s3.content import Content, Grave, decoded, encoded, is_whole
+from chathistory_s3.content import GRAVE, Content, Grave, decoded, encoded, is_whole
 from chathistory_s3.faults import Missing, Overtaken
 from chathistory_s3.layout import Layout
 
@@ -64,25 +64,26 @@ class Heads:
             return None
         return decoded(data, None, with_tail=False)
 
+    def grave(self, name: str) -> tuple[Grave, str] | None:
+        """Return the grave in the object of that name, and its ETag; None: there is none."""
+        try:
+            data, etag = self._bucket.get(name, size=GRAVE)
+            content = decoded(data, None, with_tail=False) if len(data) < GRAVE else None
+        except Missing:
+            return None
+        return (content, etag) if isinstance(content, Grave) else None
+
     def put(self, key: Key, content: Content | Grave, *, over: Found | None) -> Found:
         """Put `content` in the place of what was found there. Raises `Overtaken` if that has changed."""
         name, data = self._layout.head(key), encoded(content)
         self._keep(key, None)
         try:
-            if over is None:
-                etag = self._bucket.create(name, data)
-            else:
-                etag = self._bucket.replace(name, data, etag=over.etag)
+            etag = self._bucket.create(name, data) if over is None else self._bucket.replace(name, data, etag=over.etag)
         except Missing as missing:
             raise Overtaken(uncertain=False) from missing.__cause__
         found = Found(content, etag)
         self._keep(key, found)
         return found
-
-    def remove(self, key: Key, over: Found) -> None:
-        """Remove the object that was found. Raises `Overtaken` if it has changed."""
-        self._keep(key, None)
-        self._bucket.remove(self._layout.head(key), etag=over.etag)
 
     def _keep(self, key: Key, found: Found | None) -> Found | None:
         with self._lock:

@@ -20,7 +20,7 @@ from chathistory.errors import InvalidInput
 from chathistory.names import safe_name
 from chathistory.store import Key
 
-__all__ = ["BUCKET", "Layout", "Marker", "first_of", "marker_time", "name_of", "token"]
+__all__ = ["BUCKET", "Layout", "Marker", "first_of", "marker_time", "name_of", "place_of", "token"]
 
 BUCKET = 3_600_000_000
 """Microseconds within which a marker stays where it is: an hour."""
@@ -54,6 +54,11 @@ def name_of(part: str) -> str | None:
     return text if safe_name(text) == part else None
 
 
+def place_of(key: Key) -> str:
+    """Return where a conversation is below all of its kinds of object: `<scope>/<id>` in safe names."""
+    return f"{safe_name(key.scope)}/{safe_name(key.id)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Marker:
     """One marker: where it stands, and what it is of; `scope` and `id` are safe names."""
@@ -78,20 +83,24 @@ class Layout:
 
     def head(self, key: Key) -> str:
         """Return the object key of a conversation."""
-        return f"{self.heads(key.scope)}{safe_name(key.id)}"
+        return self.heads(None) + place_of(key)
 
     def heads(self, scope: str | None) -> str:
         """Return what the object keys of all conversations (of a scope) begin with."""
         return f"{self.prefix}c/" if scope is None else f"{self.prefix}c/{safe_name(scope)}/"
 
-    def named(self, object_key: str) -> tuple[str, str] | None:
-        """Return the safe names of scope and id of a conversation's object; None: it is none."""
-        parts = object_key.removeprefix(self.heads(None)).split("/")
-        return (parts[0], parts[1]) if len(parts) == 2 and all(map(_is_safe, parts)) else None  # noqa: PLR2004
+    def place(self, object_key: str) -> str | None:
+        """Return the place, `<scope>/<id>`, of a conversation's object; None: it is none."""
+        place = object_key.removeprefix(self.heads(None))
+        return place if _PLACE.fullmatch(place) else None
 
     def segments(self, key: Key, incarnation: str) -> str:
         """Return what the object keys of all segments of an incarnation begin with."""
-        return f"{self.prefix}s/{safe_name(key.scope)}/{safe_name(key.id)}/{incarnation}/"
+        return self.segments_at(place_of(key), incarnation)
+
+    def segments_at(self, place: str, incarnation: str) -> str:
+        """Return the same for a place."""
+        return f"{self.prefix}s/{place}/{incarnation}/"
 
     def segment(self, key: Key, incarnation: str, name: str) -> str:
         """Return the object key of a segment."""
@@ -103,7 +112,12 @@ class Layout:
 
     def marker(self, key: Key, time: str, incarnation: str) -> str:
         """Return the object key of a marker."""
-        return f"{self.markers(key.scope)}{time}/{safe_name(key.id)}/{incarnation}"
+        return self.marker_at(place_of(key), time, incarnation)
+
+    def marker_at(self, place: str, time: str, incarnation: str) -> str:
+        """Return the same for a place."""
+        scope, _, id_ = place.partition("/")
+        return f"{self.markers(None)}{scope}/{time}/{id_}/{incarnation}"
 
     def of(self, marker: Marker) -> str:
         """Return the object key of the conversation that a marker is of."""
@@ -120,8 +134,5 @@ class Layout:
 
 
 _SAFE = r"[a-z0-9_=][a-z0-9_.=~-]{0,119}"
+_PLACE = re.compile(rf"{_SAFE}/{_SAFE}")
 _MARKER = re.compile(rf"({_SAFE})/([0-9]{{19}})/({_SAFE})/([0-9a-f]{{16}})")
-
-
-def _is_safe(name: str) -> bool:
-    return re.fullmatch(_SAFE, name) is not None

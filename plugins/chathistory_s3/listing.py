@@ -150,11 +150,7 @@ def _read(
 
 def _names(content: Content | Grave | None, marker: Marker) -> TypeGuard[Content]:
     """Tell whether a marker is the one of the conversation that it leads to."""
-    return (
-        isinstance(content, Content)
-        and content.incarnation == marker.incarnation
-        and content.marker == marker.time
-    )
+    return isinstance(content, Content) and content.incarnation == marker.incarnation and content.marker == marker.time
 
 
 def _by_name(marker: Marker) -> _Place:
@@ -188,10 +184,10 @@ def keys(bucket: Bucket, layout: Layout, heads: Heads, scope: str | None) -> Ite
 
 def _named(layout: Layout, name: str) -> Key | Literal["cut"] | None:
     """Return the key that an object's name tells; "cut": only its head does; None: it is not ours."""
-    parts = layout.named(name)
-    if parts is None:
+    place = layout.place(name)
+    if place is None:
         return None
-    scope, id_ = map(name_of, parts)
+    scope, id_ = map(name_of, place.split("/"))
     if scope is None or id_ is None:
-        return "cut" if any("~" in part for part in parts) else None
+        return "cut" if "~" in place else None
     return Key(scope, id_)

@@ -18,6 +18,10 @@ from chathistory_s3.layout import Layout
 __all__ = ["probed"]
 
 _TRIES = 3
+_IGNORED = (
+    "the service ignores the condition of a PUT with {}: writers would overwrite each other in silence. "
+    "Use AWS S3, or a service with conditional writes"
+)
 _OTHER = '"00000000000000000000000000000000"'
 
 
@@ -40,9 +44,9 @@ def probed(bucket: Bucket, layout: Layout) -> Service:
 def _tried(bucket: Bucket, name: str, etag: str) -> Service:
     service = Service()
     if not _refuses(lambda: bucket.create(name, b"2")):
-        raise _ignored("PUT with If-None-Match: *")
+        raise StoreRejected(_IGNORED.format("If-None-Match: *"))
     if not _refuses(lambda: bucket.replace(name, b"3", etag=_OTHER)):
-        raise _ignored("PUT with If-Match")
+        raise StoreRejected(_IGNORED.format("If-Match"))
     if _refuses(lambda: bucket.replace(name, b"4", etag=etag)):
         bucket.service = service = replace(service, quotes=False)
         if _refuses(lambda: bucket.replace(name, b"4", etag=etag)):
@@ -64,10 +68,3 @@ def _refuses_delete(bucket: Bucket, name: str) -> bool:
         return _refuses(lambda: bucket.remove(name, etag=_OTHER))
     except StoreRejected:  # 501: it says that it does not know
         return False
-
-
-def _ignored(what: str) -> StoreRejected:
-    return StoreRejected(
-        f"the service ignores the condition of a {what}: writers would overwrite each other in silence. Use AWS S3, or "
-        "a service with conditional writes"
-    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chathistory.errors import CorruptRecord, StoreUnavailable
-from chathistory.store import Key, Record, Slice
+from chathistory.store import Key, Slice
 from chathistory_s3.bucket import Bucket
 from chathistory_s3.content import Content, Grave
 from chathistory_s3.heads import Found, Heads
@@ -21,7 +21,7 @@ SLICE = 32 * 1024 * 1024
 _LOOKS = 10  # at a conversation whose segments are made into one, or forgotten, each time while they are fetched
 
 
-def read(bucket: Bucket, layout: Layout, heads: Heads, key: Key, start: int, stop: int | None) -> Slice | None:
+def read(bucket: Bucket, layout: Layout, heads: Heads, key: Key, *, start: int, stop: int | None) -> Slice | None:
     """Return the records of a range as `HistoryStore.read` says."""
     last: Found | None = None
     for _ in range(_LOOKS):

@@ -33,7 +33,7 @@ _BLOCK, _BLOCKS = 256 * KIB, 8  # a segment has up to so many blocks, of at leas
 _PIECE = 8 * MIB  # bytes that are fetched in one request
 
 
-class Gone(Exception):  # noqa: N818  # not an error yet: the head may have moved on
+class Gone(Exception):  # not an error yet: the head may have moved on
     """A segment that the head names is not there."""
 
     def __init__(self, position: int) -> None:
@@ -43,7 +43,7 @@ class Gone(Exception):  # noqa: N818  # not an error yet: the head may have move
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The records of a conversation in new places: what is to be named by its head, what was made, what is left over."""
+    """The records in new places: what the head is to name, what was made for it, and what it no longer names."""
 
     segments: tuple[Segment, ...]
     edge: int
@@ -93,9 +93,7 @@ def grown(shelf: Shelf, content: Content, new: list[bytes]) -> Changed:
     return Changed((*kept, *made), end, b"".join(new), made, taken)
 
 
-def _taken(
-    shelf: Shelf, segments: tuple[Segment, ...], lines: list[bytes]
-) -> tuple[tuple[Segment, ...], list[bytes]]:
+def _taken(shelf: Shelf, segments: tuple[Segment, ...], lines: list[bytes]) -> tuple[tuple[Segment, ...], list[bytes]]:
     """Return the segments that are made into one with the new lines, and their own lines."""
     count = absorbed(segments, size=sum(map(len, lines)))
     taken = segments[len(segments) - count :]
@@ -191,8 +189,10 @@ def _parts(segment: Segment, low: int, high: int) -> Iterator[Part]:
             if part is not None and part.size + size > _PIECE:
                 yield part
                 part = None
-            part = Part(segment, part.offset, part.size + size, part.first, end) if part else Part(
-                segment, offset, size, first, end
+            part = (
+                Part(segment, part.offset, part.size + size, part.first, end)
+                if part
+                else Part(segment, offset, size, first, end)
             )
         offset += size
     if part is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Self, cast
 
@@ -17,6 +18,7 @@ from chathistory_s3.layout import BUCKET, Layout
 from chathistory_s3.listing import keys, page
 from chathistory_s3.probe import probed
 from chathistory_s3.reading import read
+from chathistory_s3.sweep import GRACE, Swept, sweep
 from chathistory_s3.writing import Writer
 
 if TYPE_CHECKING:
@@ -79,7 +81,7 @@ class S3Store(HistoryStore):
 
     def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
         self._lifeline.check()
-        return read(self._bucket, self._layout, self._heads, key, start, stop)
+        return read(self._bucket, self._layout, self._heads, key, start=start, stop=stop)
 
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
         self._lifeline.check()
@@ -102,6 +104,16 @@ class S3Store(HistoryStore):
         self._lifeline.check()
         self._probe()
         return self._writer.delete(key, version=version)
+
+    def sweep(self, *, now: float | None = None, grace: float = GRACE) -> Swept:
+        """Remove what has expired by `now` and what crashes left over more than `grace` seconds before it.
+
+        Times in seconds, `now` since 1970 (None: the time of this machine). To be run now and then; readers and
+        writers need not stop. Raises what the other methods raise; what was done until then stays done.
+        """
+        self._lifeline.check()
+        self._probe()
+        return sweep(self._writer, now=time.time() if now is None else now, grace=grace)
 
     def close(self) -> None:
         if self._lifeline.cut():

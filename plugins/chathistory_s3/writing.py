@@ -17,7 +17,7 @@ from chathistory_s3.bucket import Bucket
 from chathistory_s3.content import Content, Grave
 from chathistory_s3.faults import Overtaken
 from chathistory_s3.heads import Found, Heads
-from chathistory_s3.layout import Layout, first_of, marker_time, token
+from chathistory_s3.layout import Layout, first_of, marker_time, place_of, token
 from chathistory_s3.lines import encoded
 from chathistory_s3.segments import Changed, Gone, Shelf, grown, trimmed
 
@@ -40,7 +40,8 @@ class Writer:
         found = self._base(key, after)
         for _ in range(_ROUNDS):
             if after is None and found is not None and isinstance(found.content, Grave):
-                found = self.finish(key, found)
+                gone = self.finish(place_of(key), found.content, found.etag)
+                found = None if gone else found
             base = _living(found)
             _check_version(key, base, after.stamp.version if after else None)
             try:
@@ -142,30 +143,31 @@ class Writer:
             base = _living(found)
             if found is None or (base is not None and tried not in {None, base.incarnation}):
                 return tried is not None
-            if base is None:
-                self.finish(key, found)
-                return isinstance(found.content, Grave) and found.content.deleter == deleter
+            if isinstance(found.content, Grave):
+                self.finish(place_of(key), found.content, found.etag)
+                return found.content.deleter == deleter
+            base = found.content
             if version is not None:
                 _check_version(key, base, version)
             try:
-                grave = self.heads.put(key, Grave(base.incarnation, base.marker, deleter), over=found)
+                grave = Grave(base.incarnation, base.marker, deleter)
+                etag = self.heads.put(key, grave, over=found).etag
             except Overtaken as lost:
                 tried = base.incarnation if lost.uncertain else tried
                 continue
-            self.finish(key, grave)
+            self.finish(place_of(key), grave, etag)
             return True
         raise _restless()
 
-    def finish(self, key: Key, found: Found) -> Found | None:
-        """Remove what is left of a conversation that has a grave, and the grave; return what still is in its place."""
-        grave = found.content
-        left = [entry.object for entry in self.bucket.listed(self.layout.segments(key, grave.incarnation))]
-        self.bucket.remove_all([*left, self.layout.marker(key, grave.marker, grave.incarnation)])
+    def finish(self, place: str, grave: Grave, etag: str) -> bool:
+        """Remove what is left of the conversation in whose place there is a grave; tell whether that is gone too."""
+        left = [entry.object for entry in self.bucket.listed(self.layout.segments_at(place, grave.incarnation))]
+        self.bucket.remove_all([*left, self.layout.marker_at(place, grave.marker, grave.incarnation)])
         if not self.bucket.service.deletes:
-            return found
+            return False
         with suppress(Overtaken):
-            self.heads.remove(key, found)
-        return None
+            self.bucket.remove(self.layout.heads(None) + place, etag=etag)
+        return True
 
     def _shelf(self, content: Content) -> Shelf:
         return Shelf(self.bucket, self.layout, content.head.key, content.incarnation)

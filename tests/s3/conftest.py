@@ -41,12 +41,7 @@ def client(shared_client):
 def bucket(shared_client):
     name = f"bucket-{next(_numbers)}"
     shared_client.create_bucket(Bucket=name)
-    yield name
-    names = [entry["Key"] for page in shared_client.get_paginator("list_objects_v2").paginate(Bucket=name)
-             for entry in page.get("Contents", [])]
-    for name_ in names:
-        shared_client.delete_object(Bucket=name, Key=name_)
-    shared_client.delete_bucket(Bucket=name)
+    return name
 
 
 @pytest.fixture
@@ -61,4 +56,4 @@ def server(running, bucket):
 def store(server, client, bucket):
     with S3Store(client, bucket=bucket, prefix="history") as store:
         yield store
-    server.mend()
+        server.mend()
