@@ -26,7 +26,7 @@ __all__ = ["Bucket", "Listed", "Service"]
 
 T = TypeVar("T")
 
-PARALLEL = 16
+PARALLEL = 32
 """Requests that one call has under way at once, at most."""
 
 _PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds before the next try, give or take a half

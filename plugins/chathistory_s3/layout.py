@@ -106,6 +106,11 @@ class Layout:
         """Return the object key of a segment."""
         return self.segments(key, incarnation) + name
 
+    def place_of_segment(self, object_key: str) -> str | None:
+        """Return the place of the conversation that a segment is of; None: it is no segment."""
+        found = _SEGMENT.fullmatch(object_key.removeprefix(f"{self.prefix}s/"))
+        return found[1] if found else None
+
     def markers(self, scope: str | None) -> str:
         """Return what the object keys of all markers (of a scope) begin with."""
         return f"{self.prefix}m/" if scope is None else f"{self.prefix}m/{safe_name(scope)}/"
@@ -135,4 +140,5 @@ class Layout:
 
 _SAFE = r"[a-z0-9_=][a-z0-9_.=~-]{0,119}"
 _PLACE = re.compile(rf"{_SAFE}/{_SAFE}")
+_SEGMENT = re.compile(rf"({_SAFE}/{_SAFE})/[0-9a-f]{{16}}/[0-9]{{19}}-[0-9a-f]{{16}}")
 _MARKER = re.compile(rf"({_SAFE})/([0-9]{{19}})/({_SAFE})/([0-9a-f]{{16}})")

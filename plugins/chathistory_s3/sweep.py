@@ -86,11 +86,12 @@ def _expire(writer: Writer, done: Swept, content: Content, now: float) -> None:
 
 
 def _segments(writer: Writer, done: Swept, old: float) -> None:
-    prefix = f"{writer.layout.prefix}s/"
-    groups = groupby(writer.bucket.listed(prefix), lambda entry: entry.object.removeprefix(prefix).split("/")[:2])
-    for place, group in groups:
+    entries = writer.bucket.listed(f"{writer.layout.prefix}s/")
+    for place, group in groupby(entries, lambda entry: writer.layout.place_of_segment(entry.object)):
         aged = [entry.object for entry in group if entry.modified < old]
-        (content,) = _contents(writer, done, [writer.layout.heads(None) + "/".join(place)]) if aged else (None,)
+        if place is None or not aged:
+            continue
+        (content,) = _contents(writer, done, [writer.layout.heads(None) + place])
         if isinstance(content, _Damaged):
             continue
         named = _named(content, writer) if isinstance(content, Content) else set()

@@ -59,5 +59,3 @@ def tried(call):
         return call()
     except (StoreError, Conflict) as error:
         return error
-
-

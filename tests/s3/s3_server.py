@@ -146,14 +146,14 @@ class App:
         with server.lock:
             body = b"".join(self.moto(environ, remember))
         status, headers = told[0]
-        self._note(kind, path, environ, int(status[:3]), begun, len(body))
+        self._note(kind, path, environ, int(status[:3]), begun, sent=len(body))
         if what == "reset after":
             _reset(environ)
             return []
         start_response(status, headers)
         return [body]
 
-    def _note(self, kind, path, environ, status, begun, sent=0):
+    def _note(self, kind, path, environ, status, begun, *, sent=0):
         condition = environ.get("HTTP_IF_MATCH") or environ.get("HTTP_IF_NONE_MATCH")
         size = sent or int(environ.get("CONTENT_LENGTH") or 0)
         with self.server.lock:

@@ -7,6 +7,8 @@ from chathistory_s3 import ExactS3Store, S3Store
 
 from chathistory import open_store
 from chathistory.testing import HistoryStoreContract
+from chathistory.testing.contract.lifecycle import Lifecycle
+from chathistory.testing.contract.listing import Listing, ListingWhileOthersWrite
 
 
 def closed_port():
@@ -15,7 +17,7 @@ def closed_port():
         return probe.getsockname()[1]
 
 
-class TestS3(HistoryStoreContract):
+class OnS3:
     recency = "bucket"
 
     @pytest.fixture
@@ -32,9 +34,22 @@ class TestS3(HistoryStoreContract):
         return open_store(f"s3://bucket/history?endpoint_url=http://127.0.0.1:{closed_port()}&timeout=1")
 
 
-class TestExactS3(TestS3):
+class TestS3(OnS3, HistoryStoreContract):
+    """The whole contract."""
+
+
+class OfExact:
     recency = "exact"
 
     def test_the_instance_is_exact(self, store):
         assert type(store) is ExactS3Store
         assert (store.traits.recency, S3Store.traits.recency) == ("exact", "bucket")
+
+
+class TestExactListing(OfExact, OnS3, Listing, ListingWhileOthersWrite, Lifecycle):
+    """What is different about it is the listing."""
+
+
+@pytest.mark.stress
+class TestExactS3(OfExact, OnS3, HistoryStoreContract):
+    """All of it."""

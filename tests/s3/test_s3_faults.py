@@ -1,12 +1,16 @@
-"""Whatever a request meets, on every request of every write in turn: nothing lost, nothing twice, nothing unreadable."""
+"""Whatever any request of any write meets: nothing is lost, nothing is there twice, nothing is unreadable."""
 
 from dataclasses import dataclass
 from functools import partial
 
+import boto3
 import pytest
+from botocore.config import Config
 from chathistory_s3 import S3Store
 from s3_samples import HOUR, KEY, NOW, bodies, head_of, made, objects, stamp, text, texts, tried
+from s3_server import CREDENTIALS
 
+from chathistory import open_store
 from chathistory.errors import Conflict, StoreUnavailable
 from chathistory.log.commit import commit
 
@@ -169,10 +173,6 @@ def test_a_lost_reply_and_another_writer_behind_it(server, client, bucket, store
 
 
 def test_boto3s_own_retry_makes_a_false_refusal_that_the_core_settles(server, bucket, running):
-    import boto3
-    from botocore.config import Config
-    from s3_server import CREDENTIALS
-
     retrying = boto3.session.Session(**CREDENTIALS).client(
         "s3", endpoint_url=running.url, config=Config(retries={"total_max_attempts": 3})
     )
@@ -190,8 +190,6 @@ def test_boto3s_own_retry_makes_a_false_refusal_that_the_core_settles(server, bu
 
 
 def test_a_slow_answer_is_given_up(running, bucket, server):
-    from chathistory import open_store
-
     with open_store(f"s3://{bucket}/slow?endpoint_url={running.url}&timeout=0.3") as store:
         made(store, 1)
         server.fail("delay", kind="GET", seconds=1.0, times=50)
