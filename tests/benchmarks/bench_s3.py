@@ -62,10 +62,9 @@ def money(server: Server, store: HistoryStore) -> None:
     loads = 1e6
     rewrite = 2e6 * (PUT + GET) + loads * GET
     each = 2e6 * PUT + loads * (PUT + 50 * GET)  # a LIST costs as a PUT
-    print(f"per million turns, US dollars: writes {ours:.2f}, with a load before each turn {ours + loads * GET:.2f};")  # noqa: T201
-    print(
-        f"  one object rewritten, read before each write, unguarded: {rewrite:.2f}; one object per message: {each:.2f}"
-    )
+    loaded = ours + loads * GET
+    print(f"US dollars per million turns: writes {ours:.2f}, with a load before each turn {loaded:.2f}")  # noqa: T201
+    print(f"  the same with one object rewritten {rewrite:.2f}, with one object per message {each:.2f}")  # noqa: T201
 
 
 def main() -> None:

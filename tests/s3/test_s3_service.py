@@ -1,10 +1,12 @@
 """What a service may answer, and what is told of it; options; damage; what is left over and what has expired."""
 
+import json
 import os
 import shutil
 import socket
 import subprocess
 import time
+from pathlib import Path
 
 import boto3
 import pytest
@@ -160,7 +162,9 @@ def test_a_damaged_head_is_told_and_never_overwritten(client, bucket, store, cha
     for call in (
         lambda: store.read(KEY),
         lambda: store.append(KEY, ["x"], after=head, stamp=stamp()),
-                 lambda: store.append(KEY, ["x"], after=None, stamp=stamp()), lambda: store.forget(KEY, before=1)):  # fmt: skip
+        lambda: store.append(KEY, ["x"], after=None, stamp=stamp()),
+        lambda: store.forget(KEY, before=1),
+    ):
         with pytest.raises(CorruptRecord) as caught:
             call()
         assert caught.value.position is None
@@ -219,3 +223,29 @@ def test_where_delete_knows_no_condition_a_grave_stays(client, bucket, store, se
     assert store.delete(KEY) is False
     made(store, 2)
     assert bodies(store) == texts(0, 2)
+
+
+ACTIONS = {
+    "GET": "s3:GetObject",
+    "PUT": "s3:PutObject",
+    "DELETE": "s3:DeleteObject",
+    "DELETES": "s3:DeleteObject",
+    "LIST": "s3:ListBucket",
+}
+
+
+def test_the_policy_in_the_documentation_is_what_is_used(store, server):
+    page = (Path(__file__).parents[2] / "docs" / "s3.md").read_text()
+    policy = json.loads(page.partition("```json")[2].partition("```")[0])
+    allowed = [action for part in policy["Statement"] for action in [part["Action"]]]
+    due = {action for actions in allowed for action in ([actions] if isinstance(actions, str) else actions)}
+    made(store, 400, size=10_000, batch=8)
+    bodies(store)
+    store.forget(KEY, before=13)
+    store.heads("scope")
+    list(store.keys())
+    store.delete(KEY)
+    store.sweep(now=4e9)
+    assert {ACTIONS[kind] for kind in server.kinds()} == due
+    prefixes = {request.path.split("/")[2] for request in server.log if request.kind in {"GET", "PUT", "DELETE"}}
+    assert prefixes == {"history"}
