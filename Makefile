@@ -35,6 +35,7 @@ bench: $(VENV)/test-ready
 	$(BIN)/python tests/benchmarks/bench_engine.py
 	$(BIN)/python tests/benchmarks/bench_redis.py
 	$(BIN)/python tests/benchmarks/bench_mongodb.py
+	$(BIN)/python tests/benchmarks/bench_s3.py
 
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build

@@ -1,0 +1,141 @@
+"""What the store does, in terms of the rest of the package."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, ClassVar, Self, cast
+
+from chathistory.errors import InvalidInput
+from chathistory.lifeline import Lifeline
+from chathistory.store import Cursor, Head, HistoryStore, Key, Page, Slice, Stamp, Traits, check_append
+from chathistory.url import Option, StoreURL
+from chathistory_s3.bucket import Bucket
+from chathistory_s3.connection import OPTIONS, TIMEOUT, Connection, extra_of, place_of, prefix_of
+from chathistory_s3.heads import Heads
+from chathistory_s3.layout import BUCKET, Layout
+from chathistory_s3.listing import keys, page
+from chathistory_s3.probe import probed
+from chathistory_s3.reading import read
+from chathistory_s3.sweep import GRACE, Swept, sweep
+from chathistory_s3.writing import Writer
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3.client import S3Client
+
+__all__ = ["ExactS3Store", "S3Store"]
+
+_LARGEST = 256 * 1024 * 1024
+
+
+class S3Store(HistoryStore):
+    """Conversations in a bucket, below a prefix. Its listing is in order wherever an hour has up to 100 of a scope.
+
+    client: boto3's, of your own making; it is not closed. The other arguments are the options of a URL.
+    """
+
+    traits: ClassVar[Traits] = Traits(
+        durable=True, shared=True, recency="bucket", largest_record=_LARGEST, largest_batch=_LARGEST
+    )
+    options: ClassVar[Mapping[str, Option]] = OPTIONS
+    _width: ClassVar[int] = BUCKET
+
+    def __init__(
+        self,
+        client: S3Client | Connection,
+        *,
+        bucket: str,
+        prefix: str = "",
+        sse: str | None = None,
+        kms_key: str | None = None,
+        storage_class: str | None = None,
+        timeout: float = TIMEOUT,
+    ) -> None:
+        own = isinstance(client, Connection)
+        connect = client.client if isinstance(client, Connection) else lambda: client
+        extra = extra_of(sse, kms_key, storage_class)
+        self._lifeline = Lifeline()
+        self._bucket = Bucket(connect, bucket, extra=extra, patience=timeout, owned=own)
+        self._layout = Layout(prefix_of(prefix))
+        self._heads = Heads(self._bucket, self._layout)
+        self._writer = Writer(self._bucket, self._layout, self._heads, self._width)
+        self._probing = threading.Lock()
+        self._probed = False
+
+    @classmethod
+    def from_url(cls, url: StoreURL) -> Self:
+        bucket, prefix = place_of(url)
+        given = {name: url.options.get(name) for name in OPTIONS}
+        kind = ExactS3Store if given.pop("recency") == "exact" else cls
+        timeout = given.pop("timeout") or TIMEOUT
+        extra = {name: given.pop(name) for name in ("sse", "kms_key", "storage_class")}
+        connection = Connection(**given, timeout=timeout)
+        return cast("Self", kind(connection, bucket=bucket, prefix=prefix, timeout=timeout, **extra))
+
+    def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
+        self._lifeline.check()
+        batch = check_append(bodies, stamp, self.traits, first=first)
+        self._probe()
+        return self._writer.append(key, batch, after=after, stamp=stamp, first=first)
+
+    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
+        self._lifeline.check()
+        return read(self._bucket, self._layout, self._heads, key, start=start, stop=stop)
+
+    def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
+        self._lifeline.check()
+        if limit < 1:
+            msg = "a page has at least one item"
+            raise InvalidInput(msg)
+        exact = self.traits.recency == "exact"
+        return page(self._bucket, self._layout, self._heads, scope, after=after, limit=limit, exact=exact)
+
+    def keys(self, scope: str | None = None) -> Iterator[Key]:
+        self._lifeline.check()
+        return keys(self._bucket, self._layout, self._heads, scope)
+
+    def forget(self, key: Key, *, before: int) -> Head | None:
+        self._lifeline.check()
+        self._probe()
+        return self._writer.forget(key, before=before)
+
+    def delete(self, key: Key, *, version: str | None = None) -> bool:
+        self._lifeline.check()
+        self._probe()
+        return self._writer.delete(key, version=version)
+
+    def sweep(self, *, now: float | None = None, grace: float = GRACE) -> Swept:
+        """Remove what has expired by `now` and what crashes left over more than `grace` seconds before it.
+
+        Times in seconds, `now` since 1970 (None: the time of this machine). To be run now and then; readers and
+        writers need not stop. Raises what the other methods raise; what was done until then stays done.
+        """
+        self._lifeline.check()
+        self._probe()
+        return sweep(self._writer, now=time.time() if now is None else now, grace=grace)
+
+    def close(self) -> None:
+        if self._lifeline.cut():
+            self._bucket.close()
+
+    def _probe(self) -> None:
+        """See, before the first write, whether the service can be trusted with the guard."""
+        if self._probed:
+            return
+        with self._probing:
+            if not self._probed:
+                self._bucket.service = probed(self._bucket, self._layout)
+                self._probed = True
+
+
+class ExactS3Store(S3Store):
+    """The same, for two more requests per append, with every listing in order to the microsecond.
+
+    All who write into one prefix should be of one kind: a conversation is in its exact place once this kind wrote it.
+    """
+
+    traits: ClassVar[Traits] = Traits(
+        durable=True, shared=True, recency="exact", largest_record=_LARGEST, largest_batch=_LARGEST
+    )
+    _width: ClassVar[int] = 1

@@ -1,0 +1,146 @@
+"""What it costs, counted at the server: requests, and rounds of requests that have to wait for one another."""
+
+import pytest
+from chathistory_s3 import ExactS3Store, S3Store
+from chathistory_s3.content import Segment
+from chathistory_s3.segments import absorbed
+from s3_samples import HOUR, KEY, NOW, bodies, made, stamp, text, texts
+
+from chathistory import Key
+
+SIZE = 1500
+
+
+def rounds(log):
+    """Return how many of the requests had to wait for the answer to one before."""
+    count, ended = 0, float("-inf")
+    for request in sorted(log, key=lambda request: request.begun):
+        if request.begun >= ended:
+            count, ended = count + 1, request.ended
+    return count
+
+
+def test_a_warm_append_is_one_put(server, store):
+    head = made(store, 2)
+    server.log.clear()
+    store.append(KEY, [text(2)], after=head, stamp=stamp())
+    assert server.kinds() == ["PUT"]
+
+
+def test_a_cold_append_is_one_get_more(server, client, bucket, store):
+    head = made(store, 2)
+    with S3Store(client, bucket=bucket, prefix="history") as cold:
+        cold._probe()
+        server.log.clear()
+        cold.append(KEY, [text(2)], after=head, stamp=stamp())
+        assert server.kinds() == ["GET", "PUT"]
+
+
+def test_a_new_conversation_is_a_marker_and_a_head(server, store):
+    store._probe()
+    server.log.clear()
+    made(store, 1)
+    assert server.kinds() == ["PUT", "PUT"]
+
+
+def test_a_look_at_the_head_is_one_request_and_warms_the_append(server, client, bucket, store):
+    made(store, 2)
+    with S3Store(client, bucket=bucket, prefix="history") as other:
+        other._probe()
+        server.log.clear()
+        head = other.read(KEY, stop=0).head
+        assert server.kinds() == ["GET"]
+        other.append(KEY, [text(2)], after=head, stamp=stamp())
+        assert server.kinds() == ["GET", "PUT"]
+
+
+@pytest.mark.parametrize("size", [300, 1500, 6000])
+def test_a_thousand_appends(server, store, size):
+    """One in thirty seconds, so that the markers move too."""
+    head = made(store, 1)
+    server.log.clear()
+    for at in range(1, 1001):
+        head = store.append(KEY, [text(at, size)], after=head, stamp=stamp(updated=NOW + at * 30_000_000))
+    assert len(server.log) <= 1150
+    assert max(request.size for request in server.log if request.path.endswith("/c/scope/conversation")) < 140_000
+    assert bodies(store, start=980) == texts(980, 1001, size)
+    server.log.clear()
+    assert len(store.read(KEY, start=-20).records) == 20
+    assert len(server.log) <= 3
+    assert rounds(server.log) <= 2
+
+
+def test_a_load_of_five_thousand_messages(server, client, bucket, store):
+    head = None
+    for at in range(0, 5000, 10):
+        head = store.append(KEY, texts(at, at + 10, SIZE), after=head, stamp=stamp())
+    server.log.clear()
+    server.delay = 0.05
+    part = store.read(KEY)
+    server.delay = 0
+    assert [record.body for record in part.records] == texts(0, 5000, SIZE)
+    assert len(server.log) <= 60
+    assert rounds(server.log) <= 2
+
+
+def test_an_exact_append_is_two_requests_more(server, client, bucket):
+    with ExactS3Store(client, bucket=bucket) as store:
+        head = made(store, 2)
+        server.log.clear()
+        store.append(KEY, [text(2)], after=head, stamp=stamp())
+        assert server.kinds() == ["PUT", "PUT", "DELETE"]
+
+
+def test_a_page_of_an_exact_listing(server, client, bucket):
+    with ExactS3Store(client, bucket=bucket) as store:
+        heads = [made(store, 1, key=Key("s", f"c{at:04d}")) for at in range(300)]
+        server.log.clear()
+        server.delay = 0.3
+        page = store.heads("s")
+        server.delay = 0
+        assert list(page.items) == heads[:-21:-1]
+        assert sorted(server.kinds()) == ["GET"] * 20 + ["LIST"]
+        assert rounds(server.log) == 2
+
+
+def test_a_page_by_hours_reads_whole_hours(server, client, bucket, store):
+    for at in range(240):
+        made_at(store, f"c{at:04d}", NOW + at * HOUR // 12)
+    server.log.clear()
+    page = store.heads("s")
+    assert [head.key.id for head in page.items] == [f"c{at:04d}" for at in range(239, 219, -1)]
+    assert server.kinds().count("LIST") == 1
+    assert server.kinds().count("GET") <= 20 + 12
+
+
+def made_at(store, name, updated):
+    return store.append(Key("s", name), ["x"], after=None, stamp=stamp(updated=updated))
+
+
+def test_a_message_of_30_mb_and_what_follows(server, store):
+    large = "x" * 30_000_000
+    head = store.append(KEY, ["before", large], after=None, stamp=stamp())
+    head = store.append(KEY, ["after"], after=head, stamp=stamp())
+    server.log.clear()
+    assert store.read(KEY, start=-1).records[0].body == "after"
+    assert server.kinds() == ["GET"]
+    assert max(request.size for request in server.log) < 2000
+    assert store.read(KEY, start=1).records[0].body == large
+
+
+@pytest.mark.parametrize("size", [64_000, 120_000, 900_000])
+def test_segments_stay_few(size):
+    """A conversation of 100,000 spills names few segments, in few bytes, and moves each record few times."""
+    segments, moved, position = [], 0, 0
+    for _ in range(100_000):
+        count = absorbed(segments, size=size)
+        taken = segments[len(segments) - count :]
+        del segments[len(segments) - count :]
+        total = size + sum(segment.size for segment in taken)
+        moved += total
+        first = taken[0].first if taken else position
+        position += 25
+        segments.append(Segment(position, "t", ((first, total),)))
+    limit = 100_000 * size / 4_000_000 + 60
+    assert len(segments) < limit
+    assert moved / (100_000 * size) < 5

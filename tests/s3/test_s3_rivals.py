@@ -1,0 +1,97 @@
+"""Many writers: 16 threads and 8 processes on one conversation, and what is not ours in the bucket."""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from chathistory_s3 import S3Store
+from s3_samples import KEY, bodies, head_of, made, objects, stamp
+
+from chathistory import Key
+from chathistory.errors import Conflict
+
+HERE = Path(__file__).parent
+
+
+def persist(store, name, count):
+    head = head_of(store)
+    for at in range(count):
+        given = stamp()
+        while True:
+            try:
+                head = store.append(KEY, [f"{name} {at} {'x' * 4000}", f"{name} {at} b"], after=head, stamp=given)
+                break
+            except Conflict as conflict:
+                head = conflict.head
+
+
+def test_sixteen_threads_and_eight_processes(server, client, bucket, store):
+    code = f"import sys; sys.path.insert(0, {str(HERE)!r}); import s3_writer; s3_writer.main(*sys.argv[1:])"
+    url = f"s3://{bucket}/history?endpoint_url={server.url}"
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, url, f"process{at}", "4"], env=os.environ) for at in range(8)
+    ]
+    threads = [threading.Thread(target=persist, args=(store, f"thread{at}", 4)) for at in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [writer.wait(100) for writer in writers] == [0] * 8
+    found = bodies(store)
+    names = [f"thread{at}" for at in range(16)] + [f"process{at}" for at in range(8)]
+    due = {f"{name} {at}" for name in names for at in range(4)}
+    assert sorted(body.rsplit(" ", 1)[0] for body in found[::2]) == sorted(due)
+    assert [body.rsplit(" ", 1)[0] for body in found[1::2]] == [body.rsplit(" ", 1)[0] for body in found[::2]]
+    segments = [name for name in objects(client, bucket) if "/s/" in name]
+    assert len(segments) == len(store._heads.look(KEY).content.segments), "overtaken writers left segments behind"
+
+
+def test_what_is_not_ours_is_not_touched(client, bucket, server):
+    strange = [
+        "historybar/c/scope/x",
+        "history.txt",
+        "history/README",
+        "history/c/readme.TXT",
+        "history/c/scope/A B",
+        "history/m/scope/notes",
+        "history/s/x",
+        "c/scope/conversation",
+        "history/m/scope/1/x/y",
+    ]
+    for name in strange:
+        client.put_object(Bucket=bucket, Key=name, Body=b"not ours")
+    with S3Store(client, bucket=bucket, prefix="history") as store:
+        made(store, 3)
+        assert list(store.keys()) == [KEY]
+        assert len(store.heads("scope").items) == 1
+        store.sweep(now=4e9)
+        store.forget(KEY, before=3)
+        store.delete(KEY)
+    assert sorted(objects(client, bucket)) == sorted(strange)
+
+
+def test_a_prefix_never_reaches_a_longer_one(client, bucket, server):
+    with S3Store(client, bucket=bucket, prefix="foo") as foo, S3Store(client, bucket=bucket, prefix="foobar") as foobar:
+        made(foobar, 2)
+        assert list(foo.keys()) == []
+        assert foo.heads("scope").items == []
+        assert foo.read(KEY) is None
+        made(foo, 1)
+        foo.sweep(now=4e9, grace=0)
+        assert foo.delete(KEY)
+        assert bodies(foobar) is not None
+        assert list(foobar.keys()) == [KEY]
+
+
+def test_a_client_handed_in_stays_open(client, bucket, server):
+    S3Store(client, bucket=bucket).close()
+    client.list_objects_v2(Bucket=bucket)
+
+
+def test_long_names_are_read_back(client, bucket, store):
+    keys = [Key("é" * 255, "x"), Key("s", "😀" * 255), Key("s", "A/b")]
+    for key in keys:
+        made(store, 1, key=key)
+    assert sorted(store.keys()) == sorted(keys)
