@@ -25,7 +25,7 @@ __all__ = ["AsyncConversation", "AsyncHistory"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-THREADS = 16
+THREADS = 8
 _PORTION = 100
 
 

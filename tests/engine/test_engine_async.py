@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import anthropic
 import pytest
@@ -195,3 +196,30 @@ def test_two_hundred_conversations_do_not_block_the_loop(opened):
     replies, rows = asyncio.run(main())
     assert all(f"hello {n} " in reply.text for n, reply in enumerate(replies))
     assert sorted(row.messages for row in rows) == [2] * 200
+
+
+def test_a_cancel_while_the_turn_is_opened_closes_it_as_soon_as_it_has_landed(opened, chat_of, monkeypatch):
+    store, reached, go = opened(), threading.Event(), threading.Event()
+    append = store.append
+
+    def held(*args, **kwargs):
+        reached.set()
+        assert go.wait(10)
+        return append(*args, **kwargs)
+
+    monkeypatch.setattr(store, "append", held)
+    api = MessagesAPI()
+
+    async def main():
+        async with AsyncChatEngine(api.async_client(), store, model=MODEL) as engine:
+            task = asyncio.create_task(engine.send("a", "hello"))
+            await asyncio.to_thread(reached.wait, 10)
+            task.cancel()
+            await asyncio.sleep(0.01)
+            go.set()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(main())
+    assert kinds(chat_of("a")) == ["message", "abandoned"]
+    assert api.requests == []
