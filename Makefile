@@ -15,7 +15,7 @@ chat: $(VENV)/chat-ready
 
 test: check
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not stress"
+	$(BIN)/coverage run -m pytest -m "not stress" -n 2 --dist loadfile
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

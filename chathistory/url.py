@@ -73,7 +73,7 @@ class StoreURL:
         """
         for name in self.options:
             if name not in declared:
-                msg = f"{self.scheme}: has no option {name!r}{near_match(name, declared)}"
+                msg = f"{self.scheme}: has no option {_shown(name)}{near_match(name, declared)}"
                 raise ConfigError(msg)
         values = {name: self._value(name, option) for name, option in declared.items()}
         return type(self)(self.scheme, self.location, values)
@@ -115,10 +115,15 @@ def _joined(*sources: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     for source in sources:
         for name, value in source:
             if name in options:
-                msg = f"the option {name!r} is given twice"
+                msg = f"the option {_shown(name)} is given twice"
                 raise ConfigError(msg)
             options[name] = value
     return options
+
+
+def _shown(name: str) -> str:
+    """Return the name of an option for an error, unless it is none: it may be half of a password with a "?" in it."""
+    return repr(name) if name.isidentifier() else "of that name"
 
 
 def near_match(name: str, known: Iterable[str]) -> str:
