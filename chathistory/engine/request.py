@@ -10,6 +10,9 @@ from chathistory.content import Message
 from chathistory.engine.setup import Setup
 from chathistory.engine.turn import Turn
 from chathistory.errors import IncompleteReply
+from chathistory.log.fold import ON_DEMAND_BETA
+from chathistory.log.summary import Summary
+from chathistory.trimming.editing import ContextEditing
 
 __all__ = ["GOES_ON", "MAX_TOKENS", "PAUSES", "TURN_TIMEOUT", "Progress", "Request"]
 
@@ -19,6 +22,8 @@ MAX_TOKENS = 16_000
 
 TURN_TIMEOUT = 600.0
 """Seconds for which a turn without a reply counts as in progress: as long as the SDK waits for an answer."""
+
+_BINDING_BETA = "thinking-binding-controls-2026-08-01"
 
 GOES_ON = frozenset({"tool_use", "pause_turn"})
 """Stop reasons after which the SDK's tool runner goes on with the same turn."""
@@ -32,7 +37,7 @@ class Request:
     """What is the same in every request of an engine: arguments of the SDK's `messages.create`.
 
     cache: ask for prompt caching of the conversation so far (the API's automatic, top-level `cache_control`).
-    options: any further arguments, as the SDK takes them.
+    editing: what the API does with its own copy. options: any further arguments, as the SDK takes them.
     """
 
     model: str
@@ -40,32 +45,54 @@ class Request:
     tools: Sequence[Any] | None = None
     max_tokens: int = MAX_TOKENS
     cache: bool = True
+    editing: ContextEditing | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def arguments(self, messages: list[Message], *, container: str | None = None) -> dict[str, Any]:
-        """Return the arguments of `create` or `stream` for these messages, in the container that they began in."""
+    def arguments(self, turn: Turn) -> dict[str, Any]:
+        """Return the arguments of `create` or `stream` for a turn; with `betas` if it takes the beta namespace."""
+        return self._given(turn) | self._about_thinking(turn.state) | {"messages": turn.messages}
+
+    def compaction(self, turn: Turn, messages: list[Message]) -> dict[str, Any]:
+        """Return the arguments of the call that sums up `messages`."""
+        given = self._given(turn) | self._about_thinking(turn.state)
+        given.pop("context_management", None)  # what is summed up is all of it
+        betas = [*given.get("betas", ()), ON_DEMAND_BETA]
+        return given | {"messages": messages, "compaction": {"type": "summarize"}, "betas": betas}
+
+    def counting(self, messages: list[Message]) -> dict[str, Any]:
+        """Return the arguments of `count_tokens` for these messages."""
+        given = {"model": self.model, "system": self.system, "tools": self.tools, "messages": messages}
+        return {name: value for name, value in given.items() if value is not None}
+
+    def _given(self, turn: Turn) -> dict[str, Any]:
         given = {
             "model": self.model,
             "max_tokens": self.max_tokens,
             "system": self.system,
             "tools": self.tools,
-            "container": container,
+            "container": turn.container,
             "cache_control": {"type": "ephemeral"} if self.cache else None,
+            "context_management": {"edits": self.editing.edits} if self.editing else None,
         }
-        return (
-            {name: value for name, value in given.items() if value is not None}
-            | dict(self.options)
-            | {"messages": messages}
-        )
+        given = {name: value for name, value in given.items() if value is not None} | dict(self.options)
+        return given | self._betas(turn.state)
+
+    def _betas(self, state: Summary | None) -> dict[str, list[str]]:
+        """Return the headers of all betas that a request makes use of."""
+        wanted = [*self.options.get("betas", ()), *(self.editing.betas if self.editing else ())]
+        wanted += state.betas if state else ()
+        wanted += [_BINDING_BETA] if state and state.drop_block else []
+        return {"betas": list(dict.fromkeys(wanted))} if wanted else {}
+
+    def _about_thinking(self, state: Summary | None) -> dict[str, Any]:
+        if not (state and state.drop_block):
+            return {}
+        thinking = self.options.get("thinking") or {"type": "adaptive"}
+        return {"thinking": {**thinking, "block_binding": {"prefix_mismatch_behavior": "drop_block"}}}
 
     def setup(self, tools: Sequence[Any] | None) -> Setup:
         """Return what a conversation is held with, when it is held with these tools."""
         return Setup.of(model=self.model, system=self.system, tools=tools)
-
-    def tool_runner(self, beta: Any, turn: Turn, tools: Sequence[Any]) -> Any:
-        """Return the SDK's tool runner for a turn; without its threads, which keep a copy on the server."""
-        arguments = self.arguments(turn.messages, container=turn.container)
-        return beta.messages.tool_runner(**arguments | {"tools": list(tools), "thread": False})
 
 
 @dataclass(slots=True)
