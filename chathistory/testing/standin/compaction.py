@@ -22,7 +22,7 @@ from chathistory.testing.standin.sealing import canonical, digest, sealed
 from chathistory.testing.standin.thinking import Walk
 from chathistory.testing.standin.usage import NO_INPUT, Prompt, tokens
 
-__all__ = ["COMPACT", "due", "iteration", "on_demand", "pauses", "summarized", "summary", "without_prefix"]
+__all__ = ["COMPACT", "due", "iteration", "on_demand", "pauses", "sampled", "summarized", "summary", "without_prefix"]
 
 COMPACT = "compact_20260112"
 _TRIGGER = 150_000
@@ -59,7 +59,7 @@ def summarized(reply: Reply) -> dict[str, Any] | None:
 def on_demand(request: Request, reply: Reply, shown: Shown) -> Reply:
     """Return the reply to a request for a summary: the signed block alone, or nothing and why."""
     block = summarized(reply)
-    counts = {**NO_INPUT, "iterations": [iteration("compaction", shown.prompt, block)], **reply.usage}
+    counts = {**NO_INPUT, "iterations": [iteration(shown.prompt, block)], **reply.usage}
     if block is None:
         return replace(reply, content=[], usage=counts, stop_reason=reply.stop_reason or "end_turn")
     return replace(reply, content=[_signed(block, request)], usage=counts, stop_reason="compaction")
@@ -84,6 +84,11 @@ def without_prefix(prompt: Prompt, block: dict[str, Any]) -> Prompt:
     return replace(prompt, parts=(*before, ["assistant", block]))
 
 
-def iteration(kind: str, prompt: Prompt, block: object) -> dict[str, Any]:
-    """Return an entry of `usage.iterations`: what one sampling read and wrote."""
-    return {**NO_INPUT, "type": kind, "input_tokens": prompt.tokens, "output_tokens": tokens(block)}
+def iteration(prompt: Prompt, block: object) -> dict[str, Any]:
+    """Return the entry of `usage.iterations` for the making of a summary."""
+    return {**NO_INPUT, "type": "compaction", "input_tokens": prompt.tokens, "output_tokens": tokens(block)}
+
+
+def sampled(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entry of `usage.iterations` for the making of a reply, whose counts are those of the whole."""
+    return {"type": "message", **{name: usage[name] for name in NO_INPUT}}

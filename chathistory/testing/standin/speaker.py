@@ -59,14 +59,14 @@ class Speaker:
 
     def _paused(self, request: Request, reply: Reply, seen: Shown) -> dict[str, Any]:
         block = _block_of(reply)
-        counts = {**NO_INPUT, "iterations": [compaction.iteration("compaction", seen.prompt, block)], **reply.usage}
+        counts = {**NO_INPUT, "iterations": [compaction.iteration(seen.prompt, block)], **reply.usage}
         ready = replace(reply, content=[block], stop_reason="compaction", usage=counts)
         return self._message(request, ready, [block], {}) | seen.told | transformations(request)
 
     def _after(self, request: Request, reply: Reply, seen: Shown, block: dict[str, Any]) -> dict[str, Any]:
         left = compaction.without_prefix(seen.prompt, block) if block["content"] else seen.prompt
         ready = replace(reply, content=[block, *content_of(reply)])
-        before = [compaction.iteration("compaction", seen.prompt, block)]
+        before = [compaction.iteration(seen.prompt, block)]
         return self._spoken(request, ready, seen, left, before)
 
     def _reply(self, request: Request, reply: Reply, seen: Shown) -> dict[str, Any]:
@@ -75,11 +75,10 @@ class Speaker:
     def _spoken(
         self, request: Request, reply: Reply, seen: Shown, prompt: Prompt, before: list[dict[str, Any]]
     ) -> dict[str, Any]:
-        content = content_of(reply)
-        usage = self.cache.usage(prompt)
+        message = self._message(request, reply, content_of(reply), self.cache.usage(prompt))
         if request.has_beta("compact-2026-01-12"):
-            usage["iterations"] = [*before, compaction.iteration("message", prompt, content) | _counts(usage)]
-        return self._message(request, reply, content, usage) | seen.told | transformations(request)
+            message["usage"]["iterations"] = [*before, compaction.sampled(message["usage"])]
+        return message | seen.told | transformations(request)
 
     def _message(
         self, request: Request, reply: Reply, content: list[dict[str, Any]], usage: dict[str, Any]
@@ -91,10 +90,6 @@ class Speaker:
 def _block_of(reply: Reply) -> dict[str, Any]:
     """Return the block at a threshold; one without content if no summary was made, which changes nothing."""
     return compaction.summarized(reply) or {"type": "compaction", "content": None}
-
-
-def _counts(usage: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: usage[name] for name in NO_INPUT if name in usage}
 
 
 def _told(request: Request, answer: Answer, make: Making) -> Told:

@@ -103,7 +103,7 @@ class Walk:
         """Begin anew from a summary; one without content changes nothing."""
         if not block.get("content"):
             return
-        self.prefixes = (digest(self.base + canonical(["compaction", block])),)
+        self.prefixes = (digest(self.base + str(block["content"])),)  # the SDK adds a null to what it has streamed
         self.previous = None
         self.carried = opened(str(block.get("signature")), holding="summarized")
 
