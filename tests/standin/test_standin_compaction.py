@@ -290,9 +290,10 @@ def test_the_asynchronous_client_and_a_socket_compact_too():
     async def run(client):
         history = [user()]
         asked = {"model": MODEL, "max_tokens": 99, "betas": [ON_DEMAND]}
-        history.append(said(await client.beta.messages.create(messages=history, **asked)))
-        summary = await client.beta.messages.create(messages=history, compaction={"type": "summarize"}, **asked)
-        return await client.beta.messages.create(messages=[said(summary), user("And?")], **asked)
+        async with client:
+            history.append(said(await client.beta.messages.create(messages=history, **asked)))
+            summary = await client.beta.messages.create(messages=history, compaction={"type": "summarize"}, **asked)
+            return await client.beta.messages.create(messages=[said(summary), user("And?")], **asked)
 
     with api.serve() as url:
         over_socket = anthropic.AsyncAnthropic(base_url=url, api_key="x", max_retries=0)
