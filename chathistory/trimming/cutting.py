@@ -139,6 +139,7 @@ class _Scene:
             "hidden": self.sent.summary.turns - len(left) + (self.new is not None),
             "since": left[0].at,
             "tokens": size - new,
+            "before": self.load.before,
         }
         marks = _marks(self.sent, gone)
         trimmed = Trimmed(place, len(self.turns) - len(left), len(gone), self.load.tokens, size)
@@ -149,7 +150,9 @@ class _Scene:
 
 
 def _scene(sent: Sent, load: Load, new: Message | None) -> _Scene:
-    turns, before = outlined(_with_lead(sent))
+    turns, before = outlined(_with_lead(sent), prefix=sent.summary.prefix)
+    if before is None:
+        before = sent.cut.data["before"] if sent.cut else 0
     if new:
         turns.append(SentTurn(sent.head.end, load.now, estimated(new), estimated(new)))
     messages = [entry for entry in sent.entries if entry.kind == "message"]

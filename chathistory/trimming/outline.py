@@ -39,13 +39,14 @@ class SentTurn:
     rounds: tuple[Round, ...] = ()
 
 
-def outlined(entries: Iterable[Entry]) -> tuple[list[SentTurn], int]:
+def outlined(entries: Iterable[Entry], *, prefix: int = 0) -> tuple[list[SentTurn], int | None]:
     """Return the turns in the messages of `entries`, and the tokens that stand before all: system prompt and tools.
 
-    What stands before the first turn (the rest of one that was cut) counts as part of it.
+    prefix: the position at which what stood before others was changed last; what replies before it tell includes what
+    is not sent any more, so of the tokens before all nothing is known (None) until the first reply behind it.
     """
     messages = [entry for entry in entries if entry.kind == "message"]
-    sizes, before = _weighed(messages)
+    sizes, before = _weighed(messages, prefix)
     turns: list[SentTurn] = []
     for entry, size, fits in zip(messages, sizes, _boundaries(messages), strict=True):
         if entry.message and opens_turn(entry.message):
@@ -82,25 +83,26 @@ def _boundaries(messages: Sequence[Entry]) -> Iterator[bool]:
                 uses.discard(block.get("tool_use_id", ""))
 
 
-def _weighed(messages: Sequence[Entry]) -> tuple[list[int], int]:
+def _weighed(messages: Sequence[Entry], prefix: int) -> tuple[list[int], int | None]:
     """Return the tokens of each message, and those of what stands before the first.
 
     The usage of a reply tells the size of all up to it, so what lies between two replies is known, too.
     """
     sizes = [estimated(entry.message or {}) for entry in messages]
-    known, told, before = -1, 0, 0  # the last message whose context was told, and how much that was
+    before: int | None = None
+    last, told = -1, None  # the last message whose context was told, and how much that was
     for index, entry in enumerate(messages):
         usage = entry.data.get("response", {}).get("usage")
         total = context_of(usage)
         if total is None:
             continue
         sizes[index] = usage.get("output_tokens", 0)
-        between = total - sizes[index] - told
-        if known < 0:
-            before = max(0, between - sum(sizes[:index]))
-        elif between >= 0:
-            sizes[known + 1 : index] = _spread(sizes[known + 1 : index], between)
-        known, told = index, total
+        is_new = entry.position > prefix
+        if is_new and before is None:
+            before = max(0, total - sum(sizes[: index + 1]))
+        elif told is not None and total - sizes[index] >= told:
+            sizes[last + 1 : index] = _spread(sizes[last + 1 : index], total - sizes[index] - told)
+        last, told = index, total
     return sizes, before
 
 
