@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +12,7 @@ from chathistory.engine.turn import Turn
 from chathistory.errors import IncompleteReply
 from chathistory.log.fold import ON_DEMAND_BETA
 from chathistory.log.summary import Summary
-from chathistory.trimming.editing import ContextEditing
+from chathistory.trimming.editing import COMPACT, ContextEditing
 
 __all__ = ["GOES_ON", "MAX_TOKENS", "PAUSES", "TURN_TIMEOUT", "Progress", "Request"]
 
@@ -50,19 +50,25 @@ class Request:
 
     def arguments(self, turn: Turn) -> dict[str, Any]:
         """Return the arguments of `create` or `stream` for a turn; with `betas` if it takes the beta namespace."""
-        return self._given(turn) | self._about_thinking(turn.state) | {"messages": turn.messages}
+        return self._given(turn) | self._edits(turn.messages) | self._told(turn.state) | {"messages": turn.messages}
 
     def compaction(self, turn: Turn, messages: list[Message]) -> dict[str, Any]:
-        """Return the arguments of the call that sums up `messages`."""
-        given = self._given(turn) | self._about_thinking(turn.state)
-        given.pop("context_management", None)  # what is summed up is all of it
+        """Return the arguments of the call that sums up `messages`: without what only shapes a reply, or edits."""
+        given = self._given(turn) | self._told(turn.state)
+        for name in ("stop_sequences", "context_management"):
+            given.pop(name, None)
+        if given.get("tool_choice", {}).get("type") in ("any", "tool"):
+            del given["tool_choice"]
+        if "format" in given.get("output_config", {}):
+            given["output_config"] = {name: value for name, value in given["output_config"].items() if name != "format"}
         betas = [*given.get("betas", ()), ON_DEMAND_BETA]
         return given | {"messages": messages, "compaction": {"type": "summarize"}, "betas": betas}
 
-    def counting(self, messages: list[Message]) -> dict[str, Any]:
-        """Return the arguments of `count_tokens` for these messages."""
+    def counting(self, state: Summary | None, messages: list[Message]) -> dict[str, Any]:
+        """Return the arguments of `count_tokens` for these messages; with `betas` as in `arguments`."""
         given = {"model": self.model, "system": self.system, "tools": self.tools, "messages": messages}
-        return {name: value for name, value in given.items() if value is not None}
+        given = {name: value for name, value in given.items() if value is not None}
+        return given | self._edits(messages) | self._told(state)
 
     def _given(self, turn: Turn) -> dict[str, Any]:
         given = {
@@ -72,10 +78,26 @@ class Request:
             "tools": self.tools,
             "container": turn.container,
             "cache_control": {"type": "ephemeral"} if self.cache else None,
-            "context_management": {"edits": self.editing.edits} if self.editing else None,
         }
-        given = {name: value for name, value in given.items() if value is not None} | dict(self.options)
-        return given | self._betas(turn.state)
+        return {name: value for name, value in given.items() if value is not None} | dict(self.options)
+
+    def _edits(self, messages: list[Message]) -> dict[str, Any]:
+        """Return what the API is to do with its own copy: it takes its summaries back on some terms only.
+
+        One that it signed goes with no edit that sums up by itself, one that it did not sign only with that edit.
+        """
+        made = {bool(block.get("signature")) for block in _summaries(messages)}
+        given = self.options.get("context_management") or {}
+        edits = self.editing.edits if self.editing else list(given.get("edits", ()))
+        if True in made:
+            edits = [edit for edit in edits if edit["type"] != COMPACT]
+        if made == {False} and all(edit["type"] != COMPACT for edit in edits):
+            edits.append({"type": COMPACT})
+        return {"context_management": {"edits": edits}} if edits else {}
+
+    def _told(self, state: Summary | None) -> dict[str, Any]:
+        """Return what the conversation itself asks for: betas that it makes use of, what is to become of thinking."""
+        return self._betas(state) | self._about_thinking(state)
 
     def _betas(self, state: Summary | None) -> dict[str, list[str]]:
         """Return the headers of all betas that a request makes use of."""
@@ -93,6 +115,14 @@ class Request:
     def setup(self, tools: Sequence[Any] | None) -> Setup:
         """Return what a conversation is held with, when it is held with these tools."""
         return Setup.of(model=self.model, system=self.system, tools=tools)
+
+
+def _summaries(messages: Sequence[Message]) -> Iterator[Mapping[str, Any]]:
+    """Yield the blocks of the API that stand for what was said before them; one without content stands for nothing."""
+    for message in messages:
+        for block in message["content"] if isinstance(message["content"], list) else ():
+            if block["type"] == "compaction" and block.get("content"):
+                yield block
 
 
 @dataclass(slots=True)

@@ -8,8 +8,10 @@ from typing import Any
 
 from chathistory.log.fold import THRESHOLD_BETA
 
-__all__ = ["ContextEditing"]
+__all__ = ["COMPACT", "ContextEditing"]
 
+COMPACT = "compact_20260112"
+"""The type of the edit that sums up at a threshold."""
 _EDITING_BETA = "context-management-2025-06-27"
 
 
@@ -42,7 +44,7 @@ class ContextEditing:
         given = {
             "clear_thinking_20251015": self.clear_thinking,
             "clear_tool_uses_20250919": self.clear_tool_uses,
-            "compact_20260112": compact,
+            COMPACT: compact,
         }
         return [
             {"type": kind} | (dict(settings) if isinstance(settings, Mapping) else {})
