@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from chathistory.errors import InvalidInput
 from chathistory.log.fold import THRESHOLD_BETA
 
 __all__ = ["COMPACT", "ContextEditing"]
@@ -28,6 +29,11 @@ class ContextEditing:
     clear_thinking: bool | Mapping[str, Any] = False
     clear_tool_uses: bool | Mapping[str, Any] = False
     compact: bool | int | Mapping[str, Any] = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.compact, Mapping) and self.compact.get("pause_after_compaction"):
+            msg = "ContextEditing: compact: no pause_after_compaction, for nobody would go on with the reply"
+            raise InvalidInput(msg)
 
     @property
     def betas(self) -> tuple[str, ...]:
