@@ -272,3 +272,156 @@ def test_a_cut_counts_the_turns_that_were_said_and_not_the_summary():
     second = talk.chat.trim(Summarize(LastTurns(3, 1), by=summarized))
     assert (first.turns, second.turns) == (2, 3)
     assert (first.messages, second.messages) == (4, 6)
+
+
+# Turns that are left open: the API wants their thinking back.
+
+
+@pytest.mark.parametrize("said", ["never mind", [result("toolu_1")], [result("toolu_1"), text("and then?")]], ids=str)
+def test_there_is_no_cut_while_a_call_has_no_reply(said):
+    talk = Talk(in_turn(None, None, [THOUGHT, call(id="toolu_1")], Failure(500)), tools=[TOOL])
+    talk.say_many(3)
+    assert talk.chat.trim(LastTurns(1, 1)) is None
+    with pytest.raises(anthropic.InternalServerError):
+        talk.say(said)
+    assert talk.chat.trim(LastTurns(1, 1)) is None
+    assert talk.engine.resume("a")
+    assert talk.chat.trim(LastTurns(1, 1))
+    talk.say("on")
+    assert talk.refused == []
+
+
+def test_a_reply_with_nothing_in_it_does_not_close_a_turn():
+    """It is not sent again, so that the results before it are answered by the next reply only."""
+    empty = Reply(content=[], stop_reason="end_turn")
+    talk = Talk(in_turn(None, None, [THOUGHT, call(id="toolu_1")], empty), tools=[TOOL])
+    talk.say_many(3)
+    talk.say([result("toolu_1")])
+    assert talk.chat.trim(LastTurns(1, 1)) is None
+    with pytest.raises(errors.InvalidInput, match="under way"):
+        talk.chat.forget(before=3)
+    talk.say("are you there?")
+    assert talk.chat.trim(LastTurns(1, 1))
+    talk.say("good")
+    assert talk.refused == []
+
+
+def test_another_system_prompt_while_a_call_awaits_its_result():
+    """What the API wants back then, it would refuse, too: so it is asked to drop it itself from then on."""
+    talk = Talk(in_turn(None, [THOUGHT, call(id="toolu_1")]), tools=[TOOL], system="one")
+    talk.say_many(2)
+    other = talk.engine_with(tools=[TOOL], system="two")
+    with pytest.warns(SetupChangedWarning):
+        other.send("a", [result("toolu_1")])
+    assert talk.chat.drop_block
+    for number in range(3):
+        other.send("a", f"then {number}")
+    assert talk.refused == []
+    dropped = talk.api.requests[-1].reply["input_transformations"]
+    assert [each["path"] for each in dropped] == ["messages.1.content.0", "messages.3.content.0"]
+
+
+def test_another_system_prompt_between_turns_asks_for_nothing():
+    talk = Talk(system="one")
+    talk.say_many(2)
+    with pytest.warns(SetupChangedWarning):
+        talk.engine_with(system="two").send("a", "hello")
+    assert not talk.chat.drop_block
+    assert thoughts_in(talk.sent) == 0
+    assert talk.refused == []
+
+
+def test_the_choice_is_not_taken_back_while_a_call_awaits_its_result():
+    talk = Talk(in_turn(None, [THOUGHT, call(id="toolu_1")]), tools=[TOOL])
+    talk.chat.drop_block = True
+    talk.say_many(2)
+    with pytest.raises(errors.InvalidInput, match="under way"):
+        talk.chat.drop_block = False
+    talk.say([result("toolu_1")])
+    talk.chat.drop_block = False
+    talk.say("on")
+    assert thoughts_in(talk.sent) == 0
+    assert talk.refused == []
+
+
+# Going back, and forgetting, across a cut.
+
+
+def test_going_back_before_a_cut_sends_all_again():
+    talk = Talk()
+    talk.say_many(6)
+    assert talk.chat.trim(LastTurns(2, 2)).turns == 4
+    talk.say("seventh")
+    talk.chat.rewind(to=7)  # behind the third reply
+    talk.say("fourth, once more")
+    assert words_of(talk.sent)[::2] == ["turn 0", "turn 1", "turn 2", "fourth, once"]
+    assert thoughts_in(talk.sent) == 0
+    assert talk.chat.refresh().hidden == 0
+    assert talk.refused == []
+    talk.say("fifth")
+    talk.api.assert_extends(talk.api.requests[-2:])
+
+
+def test_going_back_behind_the_beginning_of_a_cut_keeps_it():
+    talk = Talk()
+    talk.say_many(6, size=300)
+    talk.chat.trim(LastTurns(2, 2))
+    before = talk.chat.view().report.tokens
+    talk.chat.rewind(to=11)  # behind the fifth reply
+    report = talk.chat.view().report
+    assert words_of(talk.chat.messages())[::2] == ["turn 4"]
+    assert before * 0.4 < report.tokens < before * 0.6
+    talk.say("on")
+    assert words_of(talk.sent)[::2] == ["turn 4", "on"]
+    assert talk.refused == []
+
+
+def test_one_does_not_go_back_into_a_turn_whose_thinking_is_cut_off():
+    talk = Talk(in_turn(None, [THOUGHT, call(id="toolu_1")]), tools=[TOOL])
+    talk.say("one", "two", [result("toolu_1")], "three", "four")
+    before = talk.records()
+    talk.chat.trim(LastTurns(2, 2))
+    for to in (5, 6):  # behind the call, behind its result
+        with pytest.raises(errors.InvalidInput, match="within a turn"):
+            talk.chat.rewind(to=to)
+    assert talk.records()[:-1] == before
+    talk.chat.rewind(to=3)
+    talk.say("two, once more")
+    assert talk.refused == []
+
+
+def test_forgetting_across_a_cut():
+    talk = Talk()
+    talk.say_many(6)
+    talk.chat.trim(LastTurns(3, 3))
+    for before, left in ((5, 3), (9, 2), (14, 0)):  # before what is sent, within it, behind the cut
+        talk.chat.forget(before=before)
+        assert len(talk.chat.messages()) == 2 * left
+        summary = talk.chat.refresh()
+        assert summary.turns - summary.hidden == left
+    talk.say("on", "and on")
+    assert words_of(talk.sent) == ["on", "reply to", "and on"]
+    assert talk.refused == []
+
+
+def test_forgetting_takes_a_time_that_grows_with_what_is_forgotten():
+    """A comparison of each message with each other would take minutes here."""
+    chat = Talk().chat
+    chat.append([{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}] * 10_000)
+    began = time.perf_counter()
+    chat.forget(before=19_000)
+    assert time.perf_counter() - began < 20
+    assert len(chat.messages()) == 1000
+
+
+def test_a_turn_whose_beginning_was_summed_up_comes_again():
+    talk = Talk(in_turn(None, None, [call(id="toolu_1")]), context_editing=AT_THRESHOLD, tools=[TOOL])
+    talk.say_many(2)
+    question = "the weather? " + "x " * 3000
+    reply = talk.say(question, turn_id="w")
+    assert talk.chat.refresh().begin == reply.position, "the API summed up within the turn"
+    before = len(talk.api.requests)
+    assert talk.say(question, turn_id="w").message == reply.message
+    assert len(talk.api.requests) == before
+    with pytest.raises(errors.TurnMismatch):
+        talk.say("something else", turn_id="w")
