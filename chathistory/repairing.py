@@ -76,7 +76,7 @@ class _Found:
     def mended(self, shown: View) -> list[Entry]:
         """Return what has to be written for the log to be sent as `shown` without any repair."""
         places = [each.position for each in shown.report.repairs if each.position not in (ADDED, self.summary.cut)]
-        first = max(self.summary.begin, min(places, default=self.head.end))
+        first = max(self.summary.begin, min([*places, *shown.report.dropped], default=self.head.end))
         detour = [self._detour(first)] if self.lost or first < self.head.end else []
         return [*detour, *self._again(shown, first)]
 
@@ -87,7 +87,7 @@ class _Found:
         return [
             _copied(before[position], message) if position in before else Entry("message", message=message)
             for position, message in pairs
-            if position >= first or position == ADDED
+            if (position >= first and position != self.summary.cut) or position == ADDED
         ]
 
     def _detour(self, first: int) -> Entry:

@@ -414,6 +414,23 @@ def test_forgetting_takes_a_time_that_grows_with_what_is_forgotten():
     assert len(chat.messages()) == 1000
 
 
+# What is mended stays mended.
+
+
+def test_a_refused_turn_is_mended_as_a_whole():
+    steps = (None, [THOUGHT, call(id="toolu_1")], Reply(content=[], stop_reason="refusal"))
+    talk = Talk(in_turn(*steps), tools=[TOOL])
+    talk.say("one", "two", [result("toolu_1")], "three")
+    shown = talk.chat.messages()
+    assert [repair.position for repair in talk.chat.repair(write=True)] == [6]
+    assert talk.chat.repair() == ()
+    assert talk.chat.messages() == shown
+    talk.say("four")
+    assert words_of(talk.sent)[::2] == ["one", "three", "four"]
+    assert talk.refused == []
+    talk.api.assert_extends(talk.api.requests[-2:])
+
+
 def test_a_turn_whose_beginning_was_summed_up_comes_again():
     talk = Talk(in_turn(None, None, [call(id="toolu_1")]), context_editing=AT_THRESHOLD, tools=[TOOL])
     talk.say_many(2)
@@ -425,3 +442,16 @@ def test_a_turn_whose_beginning_was_summed_up_comes_again():
     assert len(talk.api.requests) == before
     with pytest.raises(errors.TurnMismatch):
         talk.say("something else", turn_id="w")
+
+
+def test_a_summary_stays_first_when_what_follows_is_mended():
+    talk = Talk(in_turn(*[None] * 3, Reply(content=[], stop_reason="refusal")), trimming=Compaction(LastTurns(3, 2)))
+    talk.say_many(3)
+    talk.say("fourth", "fifth")
+    shown = talk.chat.messages()
+    assert shown[0]["content"][0]["type"] == "compaction"
+    assert talk.chat.repair(write=True)
+    assert talk.chat.messages() == shown
+    talk.say("on")
+    assert thoughts_in(talk.sent) == 2
+    assert talk.refused == []
