@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
-from chathistory.log.fold import opens_turn
+from chathistory.log.fold import opens_turn, stands_for_all_before
 from chathistory.log.journal import Journal
 from chathistory.log.size import context_of, estimated
 from chathistory.log.spans import clipped, covers, newest_first, spans_of
@@ -31,7 +31,23 @@ def rewound(journal: Journal, head: Head | None, to: int) -> Entry:
     earlier = newest_first(journal, _PORTION)
     later = [entry for entry in itertools.takewhile(lambda entry: entry.position >= to, earlier) if entry.message]
     counts = _less(summary, [entry for entry in later if entry.kind == "message"])
-    return Entry("rewind", data={"to": to, "path": clipped(spans, high=to), "tokens": _context(journal, to)} | counts)
+    data = {"to": to, "path": clipped(spans, high=to), "tokens": _context(journal, to)} | counts
+    view = {"view": _view_at(journal, summary, to, counts["turns"])} if summary.begin and to <= summary.begin else {}
+    return Entry("rewind", data=data | view)
+
+
+def _view_at(journal: Journal, summary: Summary, to: int, turns: int) -> dict[str, int | None]:
+    """Return from where on messages were sent at an earlier position: what the last cut before it said."""
+    for entry in newest_first(journal, _PORTION):
+        if entry.position >= to:
+            continue
+        if entry.kind in ("cut", "compaction"):
+            said = entry.data
+            return {"begin": said["from"], "cut": entry.position, "hidden": said["hidden"], "since": said["since"]}
+        if entry.kind == "message" and stands_for_all_before(entry.message):
+            return {"begin": entry.position, "cut": None, "hidden": turns, "since": entry.at}
+        turns -= entry.kind == "message" and opens_turn(entry.message or {})
+    return {"begin": 0, "cut": None, "hidden": 0, "since": summary.created}
 
 
 def _less(summary: Summary, gone: Sequence[Entry]) -> dict[str, int]:

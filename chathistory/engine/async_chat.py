@@ -119,10 +119,10 @@ class AsyncChatEngine:
         response = await self._compaction(*found)
         return await _landed(self.history.run(self._terms.compacted, found[0], response))
 
-    async def count_tokens(self, id: str, *, scope: str = "default") -> int:
+    async def count_tokens(self, id: str, content: Any = None, *, scope: str = "default") -> int:
         """See `ChatEngine.count_tokens`."""
-        arguments = await self.history.run(self._terms.counting, scope, id)
-        return int((await self._terms.api.count_tokens(**arguments)).input_tokens)
+        api, arguments = await self.history.run(self._terms.counting, scope, id, content)
+        return int((await api.count_tokens(**arguments)).input_tokens)
 
     async def _ran(self, turn: Turn, runner: Any) -> Reply:
         reply, run = None, self.history.run

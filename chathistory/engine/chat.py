@@ -121,9 +121,13 @@ class ChatEngine:
         turn, messages = found
         return self._terms.compacted(turn, self._compaction(turn, messages))
 
-    def count_tokens(self, id: str, *, scope: str = "default") -> int:
-        """Have the API count the tokens of what would be sent now, with system prompt and tools. No tokens are paid."""
-        return int(self._terms.api.count_tokens(**self._terms.counting(scope, id)).input_tokens)
+    def count_tokens(self, id: str, content: Any = None, *, scope: str = "default") -> int:
+        """Have the API count what `send(id, content)` would send, with system prompt and tools; nothing is stored.
+
+        Without `content`, what `resume` would send. Raises `InvalidInput` if that would end with a reply.
+        """
+        api, arguments = self._terms.counting(scope, id, content)
+        return int(api.count_tokens(**arguments).input_tokens)
 
     def _ran(self, turn: Turn, runner: Any) -> Reply:
         reply = None

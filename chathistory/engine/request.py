@@ -10,9 +10,8 @@ from chathistory.content import Message
 from chathistory.engine.setup import Setup
 from chathistory.engine.turn import Turn
 from chathistory.errors import IncompleteReply
-from chathistory.log.fold import ON_DEMAND_BETA
 from chathistory.log.summary import Summary
-from chathistory.trimming.editing import ContextEditing
+from chathistory.trimming.editing import BINDING_BETA, ON_DEMAND_BETA, ContextEditing, Sealed
 
 __all__ = ["GOES_ON", "MAX_TOKENS", "PAUSES", "TURN_TIMEOUT", "Progress", "Request"]
 
@@ -23,10 +22,12 @@ MAX_TOKENS = 16_000
 TURN_TIMEOUT = 600.0
 """Seconds for which a turn without a reply counts as in progress: as long as the SDK waits for an answer."""
 
-_BINDING_BETA = "thinking-binding-controls-2026-08-01"
-
 GOES_ON = frozenset({"tool_use", "pause_turn"})
 """Stop reasons after which the SDK's tool runner goes on with the same turn."""
+
+_COUNTED = frozenset(
+    ("model", "system", "tools", "tool_choice", "thinking", "output_config", "context_management", "betas", "messages")
+)
 
 PAUSES = 20
 """How often a reply that paused (stop reason "pause_turn") is sent back at once to be continued."""
@@ -48,23 +49,16 @@ class Request:
     editing: ContextEditing | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def arguments(self, turn: Turn) -> dict[str, Any]:
-        """Return the arguments of `create` or `stream` for a turn; with `betas` if it takes the beta namespace."""
-        return self._given(turn) | self._about_thinking(turn.state) | {"messages": turn.messages}
+    def arguments(self, turn: Turn, messages: list[Message] | None = None) -> dict[str, Any]:
+        """Return the arguments of `create` or `stream` for a turn; with `betas` if it takes the beta namespace.
 
-    def compaction(self, turn: Turn, messages: list[Message]) -> dict[str, Any]:
-        """Return the arguments of the call that sums up `messages`."""
-        given = self._given(turn) | self._about_thinking(turn.state)
-        given.pop("context_management", None)  # what is summed up is all of it
-        betas = [*given.get("betas", ()), ON_DEMAND_BETA]
-        return given | {"messages": messages, "compaction": {"type": "summarize"}, "betas": betas}
-
-    def counting(self, messages: list[Message]) -> dict[str, Any]:
-        """Return the arguments of `count_tokens` for these messages."""
-        given = {"model": self.model, "system": self.system, "tools": self.tools, "messages": messages}
-        return {name: value for name, value in given.items() if value is not None}
-
-    def _given(self, turn: Turn) -> dict[str, Any]:
+        messages: what to send, if that is not what the turn is about to send.
+        """
+        messages = turn.messages if messages is None else messages
+        sealed = Sealed.of(messages)
+        edits = sealed.edits(self.editing)
+        binding = self._binding(turn.state)
+        betas = [*self.options.get("betas", ()), *sealed.betas(edits), *([BINDING_BETA] if binding else ())]
         given = {
             "model": self.model,
             "max_tokens": self.max_tokens,
@@ -72,23 +66,29 @@ class Request:
             "tools": self.tools,
             "container": turn.container,
             "cache_control": {"type": "ephemeral"} if self.cache else None,
-            "context_management": {"edits": self.editing.edits} if self.editing else None,
+            "context_management": {"edits": edits} if edits else None,
         }
-        given = {name: value for name, value in given.items() if value is not None} | dict(self.options)
-        return given | self._betas(turn.state)
+        named = {name: value for name, value in given.items() if value is not None}
+        more = {"betas": list(dict.fromkeys(betas))} if betas else {}
+        return named | dict(self.options) | more | binding | {"messages": messages}
 
-    def _betas(self, state: Summary | None) -> dict[str, list[str]]:
-        """Return the headers of all betas that a request makes use of."""
-        wanted = [*self.options.get("betas", ()), *(self.editing.betas if self.editing else ())]
-        wanted += state.betas if state else ()
-        wanted += [_BINDING_BETA] if state and state.drop_block else []
-        return {"betas": list(dict.fromkeys(wanted))} if wanted else {}
-
-    def _about_thinking(self, state: Summary | None) -> dict[str, Any]:
+    def _binding(self, state: Summary | None) -> dict[str, Any]:
+        """Return what has the API drop thinking that is bound to something else, if the conversation chose that."""
         if not (state and state.drop_block):
             return {}
         thinking = self.options.get("thinking") or {"type": "adaptive"}
         return {"thinking": {**thinking, "block_binding": {"prefix_mismatch_behavior": "drop_block"}}}
+
+    def compaction(self, turn: Turn, messages: list[Message]) -> dict[str, Any]:
+        """Return the arguments of the call that sums up `messages`."""
+        given = self.arguments(turn, messages)
+        given.pop("context_management", None)  # what is summed up is all of it
+        betas = [*given.get("betas", ()), ON_DEMAND_BETA]
+        return given | {"compaction": {"type": "summarize"}, "betas": list(dict.fromkeys(betas))}
+
+    def counting(self, turn: Turn) -> dict[str, Any]:
+        """Return the arguments of `count_tokens` for a turn."""
+        return {name: value for name, value in self.arguments(turn).items() if name in _COUNTED}
 
     def setup(self, tools: Sequence[Any] | None) -> Setup:
         """Return what a conversation is held with, when it is held with these tools."""

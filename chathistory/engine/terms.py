@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
-from chathistory.content import Message
+from chathistory.content import Message, message_entry
 from chathistory.engine.opening import Opening
 from chathistory.engine.recall import Recall
 from chathistory.engine.request import Request
@@ -81,9 +81,19 @@ class Terms:
         """Return the SDK's tool runner for a turn; without its threads, which keep a copy on the server."""
         return self.beta.tool_runner(**self.request.arguments(turn) | {"tools": list(tools), "thread": False})
 
-    def counting(self, scope: str, id: str) -> dict[str, Any]:
-        """Return the arguments that have the API count what would be sent of a conversation."""
-        return self.request.counting(view_of(on_path(self.journal(scope, id))).messages)
+    def counting(self, scope: str, id: str, content: Any) -> tuple[Any, dict[str, Any]]:
+        """Return where to have counted what would be sent with one more message, and the arguments."""
+        journal = self.journal(scope, id)
+        sent = on_path(journal)
+        messages = view_of(sent).messages
+        if content is not None:
+            messages.append(message_entry({"role": "user", "content": content}).message or {})
+        if not messages or messages[-1]["role"] == "assistant":
+            msg = "say what is to be sent next: the API counts no request that ends with a reply"
+            raise InvalidInput(msg)
+        turn = Turn(journal, "", self.timeout, messages=messages, state=sent.summary if sent else None)
+        arguments = self.request.counting(turn)
+        return (self.beta if "betas" in arguments else self.api), arguments
 
     # Cuts for which something has to be made first.
 

@@ -10,11 +10,9 @@ from chathistory.log.entry import Entry
 from chathistory.log.size import context_of, estimated
 from chathistory.log.summary import OpenTurn, Summary
 
-__all__ = ["folded", "opens_turn"]
+__all__ = ["folded", "opens_turn", "stands_for_all_before"]
 
 _PREVIEW = 80
-THRESHOLD_BETA = "compact-2026-01-12"
-ON_DEMAND_BETA = "compact-2026-09-04"
 
 
 def folded(summary: Summary | None, entries: Iterable[Entry], end: int) -> Summary:
@@ -67,22 +65,19 @@ def _replied(summary: Summary, entry: Entry, position: int) -> None:
     if "again" not in entry.data:  # it was counted where it stood before it was mended
         _paid(summary, entry, position)
     summary.context = context_of(entry.data.get("response", {}).get("usage")) or summary.context
-    blocks = entry.message["content"] if entry.message else []
-    compactions = [block for block in blocks if isinstance(block, dict) and block["type"] == "compaction"]
-    if compactions:
-        _ask_for(summary, THRESHOLD_BETA)
-    if any(block.get("content") for block in compactions):  # none: it failed, and changes nothing
-        _begin(summary, position, cut=None, hidden=summary.turns, since=entry.at)
+    if stands_for_all_before(entry.message):
+        _begin(summary, position, None, summary.turns, entry.at)
         summary.prefix = position
 
 
-def _begin(summary: Summary, position: int, *, cut: int | None, hidden: int, since: int) -> None:
-    summary.begin, summary.cut, summary.hidden, summary.since = position, cut, hidden, since
+def stands_for_all_before(message: dict[str, Any] | None) -> bool:
+    """Whether a reply has a compaction, so that what stands before it need not be sent; one without content failed."""
+    blocks = message["content"] if message and isinstance(message["content"], list) else []
+    return any(block["type"] == "compaction" and block.get("content") for block in blocks)
 
 
-def _ask_for(summary: Summary, beta: str) -> None:
-    if beta not in summary.betas:
-        summary.betas = (*summary.betas, beta)
+def _begin(summary: Summary, begin: int, cut: int | None, hidden: int, since: int) -> None:
+    summary.begin, summary.cut, summary.hidden, summary.since = begin, cut, hidden, since
 
 
 def _opened(summary: Summary, entry: Entry, position: int) -> None:
@@ -122,7 +117,7 @@ def _unbind(summary: Summary, position: int) -> None:
 
 def _cut(summary: Summary, entry: Entry, position: int) -> None:
     data = entry.data
-    _begin(summary, data["from"], cut=position, hidden=data["hidden"], since=data["since"])
+    _begin(summary, data["from"], position, data["hidden"], data["since"])
     summary.context = data["tokens"]
     _unbind(summary, position)
 
@@ -132,7 +127,6 @@ def _compaction(summary: Summary, entry: Entry, position: int) -> None:
     _paid(summary, entry, position)
     _cut(summary, entry, position)
     summary.thinking_from = bound
-    _ask_for(summary, ON_DEMAND_BETA)
 
 
 def _choice(summary: Summary, entry: Entry, position: int) -> None:
@@ -143,8 +137,8 @@ def _choice(summary: Summary, entry: Entry, position: int) -> None:
 
 def _rewind(summary: Summary, entry: Entry, position: int) -> None:
     _reroute(summary, entry, position)
-    if summary.begin and entry.data["to"] <= summary.begin:  # what was cut is sent again: it may be cut anew
-        _begin(summary, 0, cut=None, hidden=0, since=summary.created)
+    if "view" in entry.data:  # it went back before what was sent: what was cut off later is sent again
+        _begin(summary, **entry.data["view"])
         _unbind(summary, position)
 
 

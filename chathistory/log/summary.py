@@ -43,7 +43,7 @@ class Summary:
     context: about how many tokens are sent, the last reply included; exact if that is the last message.
     prefix: the position of the record that changed last what stands before others; what was cached is void then.
     thinking_from: the position from which on thinking may be sent; before it, it is bound to what is not sent any more.
-    drop_block: the API is asked to drop such thinking itself. betas: what the API has to be told to take what is sent.
+    drop_block: the API is asked to drop such thinking itself.
     setup: fingerprints of the model, system prompt and tools of the last turn of an engine; setup_at: the position of
     the record that has them whole.
     container: id and expires_at (as the API wrote it) of the last container of the code execution tool.
@@ -69,7 +69,6 @@ class Summary:
     prefix: int = 0
     thinking_from: int = 0
     drop_block: bool = False
-    betas: tuple[str, ...] = ()
     setup: dict[str, str] = field(default_factory=dict)
     setup_at: int | None = None
     container: dict[str, Any] = field(default_factory=dict)
@@ -112,8 +111,8 @@ def summary_of(head: Head) -> Summary:
 def _built(values: dict[str, Any]) -> Summary | None:
     try:
         turn = values.pop("turn", None)
-        tags, betas = tuple(values.pop("tags", ())), tuple(values.pop("betas", ()))
-        return Summary(**values, tags=tags, betas=betas, turn=OpenTurn(**turn) if turn else None)
+        tags = tuple(values.pop("tags", ()))
+        return Summary(**values, tags=tags, turn=OpenTurn(**turn) if turn else None)
     except TypeError:
         return None
 
