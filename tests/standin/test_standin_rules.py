@@ -141,7 +141,7 @@ def test_no_body_whatever_makes_the_stand_in_fall_over():
     rng = random.Random(7)
     values = [None, True, 0, -1, 1.5, "", "x", [], {}, [None], [[]], {"type": "text"}, {"type": []}, "a.b"]
     api = MessagesAPI(smallest_trigger=1)
-    betas = {"anthropic-beta": ",".join((CONTROLS, "context-management-2025-06-27", "compact-2026-01-12", SUMMARIES))}
+    betas = {"anthropic-beta": f"{CONTROLS},context-management-2025-06-27,compact-2026-01-12,{SUMMARIES}"}
     with api.client() as client:
         for number in range(2000):
             rich = _rich(summary=bool(number % 2))
