@@ -68,11 +68,11 @@ class Opening:
         """Open the last turn again, to send its messages once more; None: it has its reply, nothing is left to do."""
         with self.journal.lock:
             sent = self._look()
-            messages = [entry for entry in sent.entries if entry.kind == "message"] if sent else []
-            if sent is None or not messages or _is_reply(messages[-1]):
+            last = _last(sent.entries) if sent else None
+            if sent is None or last is None or _is_reply(last):
                 return None
             self.free(sent.head)
-            return self._reopened(sent, messages[-1].turn or fresh_token())
+            return self._reopened(sent, last.turn or fresh_token())
 
     def resumable(self) -> Turn:
         """Like `resume`, but raises `TurnError` if there is nothing left to do."""
@@ -169,6 +169,12 @@ class Opening:
             return []
         earlier = newest_first(self.journal, _PORTION)
         return [found for found in earlier if found.kind == "message" and found.turn == entry.turn][::-1]
+
+
+def _last(entries: Sequence[Entry]) -> Entry | None:
+    """Return the last message that is not the system's: such a message opens no turn."""
+    said = (entry for entry in reversed(entries) if entry.kind == "message" and entry.message)
+    return next((entry for entry in said if entry.message and entry.message["role"] != "system"), None)
 
 
 def _turns(sent: Sent | None) -> frozenset[str]:

@@ -80,10 +80,15 @@ class Request:
         return {"thinking": {**thinking, "block_binding": {"prefix_mismatch_behavior": "drop_block"}}}
 
     def compaction(self, turn: Turn, messages: list[Message]) -> dict[str, Any]:
-        """Return the arguments of the call that sums up `messages`."""
+        """Return the arguments of the call that sums up `messages`: without what only shapes a reply, or edits."""
         given = self.arguments(turn, messages)
-        given.pop("context_management", None)  # what is summed up is all of it
         betas = [*given.get("betas", ()), ON_DEMAND_BETA]
+        if (given.get("tool_choice") or {}).get("type") in ("any", "tool"):
+            del given["tool_choice"]
+        if given.get("output_config"):
+            given["output_config"] = {name: value for name, value in given["output_config"].items() if name != "format"}
+        for name in ("stop_sequences", "context_management"):
+            given.pop(name, None)
         return given | {"compaction": {"type": "summarize"}, "betas": list(dict.fromkeys(betas))}
 
     def counting(self, turn: Turn) -> dict[str, Any]:
