@@ -15,6 +15,7 @@ from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, TurnError, TurnInProgress, TurnMismatch
 from chathistory.log.clock import fresh_token, now
 from chathistory.log.entry import Entry, decode, encode
+from chathistory.log.fold import last_said
 from chathistory.log.journal import Journal
 from chathistory.log.spans import Sent, newest_first, on_path
 from chathistory.log.summary import Summary, summary_of
@@ -68,7 +69,7 @@ class Opening:
         """Open the last turn again, to send its messages once more; None: it has its reply, nothing is left to do."""
         with self.journal.lock:
             sent = self._look()
-            last = _last(sent.entries) if sent else None
+            last = last_said(sent.entries) if sent else None
             if sent is None or last is None or _is_reply(last):
                 return None
             self.free(sent.head)
@@ -169,12 +170,6 @@ class Opening:
             return []
         earlier = newest_first(self.journal, _PORTION)
         return [found for found in earlier if found.kind == "message" and found.turn == entry.turn][::-1]
-
-
-def _last(entries: Sequence[Entry]) -> Entry | None:
-    """Return the last message that is not the system's: such a message opens no turn."""
-    said = (entry for entry in reversed(entries) if entry.kind == "message" and entry.message)
-    return next((entry for entry in said if entry.message and entry.message["role"] != "system"), None)
 
 
 def _turns(sent: Sent | None) -> frozenset[str]:

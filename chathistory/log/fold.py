@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from chathistory.content import text_of
@@ -10,7 +10,7 @@ from chathistory.log.entry import Entry
 from chathistory.log.size import context_of, estimated
 from chathistory.log.summary import OpenTurn, Summary
 
-__all__ = ["folded", "opens_turn", "stands_for_all_before"]
+__all__ = ["folded", "last_said", "opens_turn", "stands_for_all_before"]
 
 _PREVIEW = 80
 
@@ -41,6 +41,12 @@ def opens_turn(message: dict[str, Any]) -> bool:
     content = message["content"]
     blocks = content if isinstance(content, list) else []
     return message["role"] == "user" and all(block["type"] != "tool_result" for block in blocks)
+
+
+def last_said(entries: Sequence[Entry]) -> Entry | None:
+    """Return the last message that is the user's or Claude's; one of the system opens no turn, and ends none."""
+    said = (entry for entry in reversed(entries) if entry.kind == "message")
+    return next((entry for entry in said if entry.message and entry.message["role"] != "system"), None)
 
 
 def _message(summary: Summary, entry: Entry, position: int) -> None:

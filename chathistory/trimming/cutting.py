@@ -16,7 +16,7 @@ from chathistory.content import Message, message_entry
 from chathistory.errors import InvalidInput
 from chathistory.log.clock import now
 from chathistory.log.entry import Entry
-from chathistory.log.fold import opens_turn
+from chathistory.log.fold import last_said, opens_turn
 from chathistory.log.size import estimated
 from chathistory.log.spans import Sent
 from chathistory.log.summary import Summary
@@ -190,10 +190,10 @@ def _with_lead(sent: Sent) -> list[Entry]:
 
 def _is_open(entries: Sequence[Entry]) -> bool:
     """Whether the last reply awaits results of tools, or is to be gone on with."""
-    last = next((entry for entry in reversed(entries) if entry.message and entry.message["role"] != "system"), None)
+    last = last_said(entries)
     if last is None or last.message is None:
         return False
-    if last.message["role"] != "assistant":
+    if last.message["role"] == "user":
         return not opens_turn(last.message)
     paused = last.data.get("response", {}).get("stop_reason") == "pause_turn"
     return paused or any(block["type"] == "tool_use" for block in _blocks(last.message))

@@ -9,7 +9,7 @@ import anthropic
 import pytest
 from trimming_talks import MODEL, THOUGHT, answer, extensions, refused, sent, talk
 
-from chathistory import AsyncChatEngine, ChatEngine, History
+from chathistory import AsyncChatEngine, ChatEngine, Entry, History
 from chathistory.engine.terms import CutFailedWarning
 from chathistory.errors import Conflict, InvalidInput, TurnInProgress, TurnTooLarge
 from chathistory.testing import MessagesAPI
@@ -21,6 +21,12 @@ INPUT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens
 
 def kinds(chat) -> list[str]:
     return [entry.kind for entry in chat.records() if entry.kind != "message"]
+
+
+def with_compaction(chat) -> list[int]:
+    """Return where replies begin with a compaction."""
+    replies = [entry for entry in chat.records() if entry.kind == "message" and entry.message["role"] == "assistant"]
+    return [entry.position for entry in replies if entry.message["content"][0]["type"] == "compaction"]
 
 
 @pytest.mark.parametrize(
@@ -272,14 +278,9 @@ def test_compaction_at_a_threshold_is_stored_and_what_it_stands_for_is_not_sent_
         "clear_tool_uses_20250919",
         "compact_20260112",
     ]
-    with_block = [
-        entry.position
-        for entry in chat.records()
-        if entry.kind == "message" and isinstance(entry.message["content"], list)
-        if entry.message["content"][0]["type"] == "compaction"
-    ]
-    assert len(with_block) > 1
-    assert chat.view().report.begin == with_block[-1]
+    starts = with_compaction(chat)
+    assert len(starts) > 1
+    assert chat.view().report.begin == starts[-1]
     assert chat.messages()[0]["content"][0]["type"] == "compaction"
     assert max(map(len, sent(api))) < 12
     ChatEngine(api.client(), store, model=MODEL).send("a", "without any edit")  # the block still needs its beta
@@ -329,6 +330,52 @@ def test_going_back_before_a_cut_takes_it_back(engine_with, api, chat):
     chat.rewind(to=chat.summary.path + 1)
     talk(engine_with(), 1, first=5)
     assert refused(api) == []
+
+
+def test_going_back_behind_the_last_cut_sends_what_was_sent_there(engine_with, api, chat):
+    talk(engine_with(LastTurns(3, 1)), 7)  # cut before the fourth and the seventh turn
+    begins = [entry.data["from"] for entry in chat.records() if entry.kind == "cut"]
+    assert len(begins) == 2
+    chat.rewind(to=begins[1])
+    assert chat.view().report.begin == begins[0]
+    assert chat.summary.turns - chat.summary.hidden == 3
+    talk(engine_with(LastTurns(9, 9)), 1, first=7)
+    assert len(sent(api)[-1]) == 7
+    assert refused(api) == []
+
+
+def test_going_back_behind_a_compaction_of_the_apis_sends_what_that_stood_for(store, chat):
+    api = MessagesAPI(answer, smallest_trigger=1)
+    editing = ContextEditing(compact=400)
+    engine = ChatEngine(api.client(), store, model=MODEL, context_editing=editing)
+    talk(engine, 12)
+    starts = with_compaction(chat)
+    chat.rewind(to=starts[-1])
+    assert chat.view().report.begin == starts[-2]
+    assert chat.summary.turns - chat.summary.hidden == len(
+        [message for message in chat.messages() if message["role"] == "user"]
+    )
+    engine.send("a", "again")
+    assert refused(api) == []
+
+
+def test_a_summary_by_hand_and_somebody_who_writes_meanwhile(engine_with, chat, store):
+    talk(engine_with(), 4)
+    told = chat.trim(Summarize(LastTurns(2, 1), by=lambda messages: f"{len(messages)} messages"))
+    assert told.messages == 6
+    assert chat.messages()[0]["content"][0]["text"].endswith("6 messages")
+    talk(engine_with(), 3, first=4)
+    late = Summarize(LastTurns(2, 1), by=lambda _: chat.append({"role": "user", "content": "late"}) and "they talked")
+    with pytest.raises(Conflict):
+        chat.trim(late)
+    assert kinds(chat) == ["setup", "cut"]
+
+
+def test_half_a_reply_with_a_call_is_no_open_call(engine_with, chat):
+    talk(engine_with(), 3)
+    call = {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]}
+    chat.journal.append([Entry("interrupted", message=call, turn="x")])
+    assert chat.trim(LastTurns(1, 1)) is not None
 
 
 def test_a_turn_id_that_is_not_sent_any_more_is_still_known(engine_with, api, chat):

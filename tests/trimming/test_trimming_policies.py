@@ -186,3 +186,18 @@ def test_what_was_told_before_a_change_of_what_stands_before_says_nothing_of_tha
 
 def test_nothing_is_nothing():
     assert outlined([]) == ([], None)
+
+
+def test_a_system_message_before_the_first_reply_counts_and_opens_no_round():
+    [turn], _ = outlined([entry(0, "user"), entry(1, "system"), entry(2, "assistant"), entry(3, "assistant")])
+    assert (turn.tokens, turn.opening, turn.rounds) == (52, 13, ())
+
+
+def test_two_replies_in_a_row_leave_nothing_between_them():
+    entries = [
+        entry(1, "user"),
+        entry(2, "assistant", usage=used(100, 10)),
+        entry(3, "assistant", usage=used(130, 20)),
+    ]
+    [turn], before = outlined(entries)
+    assert (turn.tokens, before) == (13 + 10 + 20, 100 - 10 - 13)
