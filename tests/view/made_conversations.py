@@ -120,7 +120,7 @@ class _Maker:
             case "fail":
                 return self._failing(None)
             case "break":
-                return self._failing(self.rng.randrange(0, 6))
+                return self._failing(self.rng.randrange(0, 4))
             case "rewind":
                 self.open_calls, self.open_search = [], None
                 return [Rewind(self.rng.randint(1, 2))]
@@ -130,25 +130,31 @@ class _Maker:
 
     def _failing(self, broken: int | None) -> list[Move]:
         """A turn whose request fails or whose stream breaks; it is tried again, or left."""
+        mixed = self.open_search is not None  # only results may follow it, so that it has to be tried again
         content = self._content()
         answer = Failure(self.rng.choice([429, 500, 529])) if broken is None else Reply(content=[self._text()])
         failed = Say(content, (answer,), broken=broken)
-        if self.rng.random() < 0.5:
+        if self.rng.random() < 0.5 and not mixed:
             self.open_calls, self.open_search = [], None
             return [failed]
-        system = "From now on, in verse." if self.rng.random() < 0.3 else None
-        return [failed, Retry(tuple(self._answers()), system)]
+        answers = tuple(self._answers())
+        # without a reply after it, a system message has to move behind what the user says next: no extension
+        may_tell = not mixed and not _is_empty(answers[-1])
+        return [failed, Retry(answers, "From now on, in verse." if may_tell and self.rng.random() < 0.3 else None)]
 
     def _content(self) -> object:
         """What the user says: results where calls are open (mostly), words, pictures, papers."""
         calls, self.open_calls = self.open_calls, []
         if self.open_search and self.rng.random() < 0.9:
             return [self._result(name) for name in calls]  # a mixed turn takes results, and nothing else
-        self.open_search = None
+        words = [self._text()]
+        if self.open_search:  # it can get no result any more
+            self.open_search = None
+            return [*map(self._result, calls), *words]
         if calls and self.rng.random() < 0.85:
             self.rng.shuffle(calls)
             some = calls if self.rng.random() < 0.9 else calls[1:]
-            said = [self._text()] if self.rng.random() < 0.3 else []
+            said = words if self.rng.random() < 0.3 else []
             return [*map(self._result, some), *said] or "Never mind."
         return self.rng.choice([self._words, self._words, self._blocks])()
 
@@ -203,8 +209,8 @@ class _Maker:
             case "refusal":
                 return Reply(content=[], stop_reason="refusal")
             case "empty":
-                odd = [[], [{"type": "text", "text": ""}], [*blocks, {"type": "text", "text": " "}]]
-                return Reply(content=self.rng.choice(odd), stop_reason="end_turn")
+                blank = [[], [{"type": "text", "text": ""}], [{"type": "text", "text": " "}]]
+                return Reply(content=[*blocks, *self.rng.choice(blank)], stop_reason="end_turn")
             case "cut":
                 stop = self.rng.choice(["max_tokens", "model_context_window_exceeded"])
                 half = self._calls() if self.rng.random() < 0.5 else self._speech()
@@ -247,6 +253,10 @@ class _Maker:
     def _name(self, kind: str) -> str:
         self.count += 1
         return f"{kind}_{self.seed}_{self.count}"
+
+
+def _is_empty(answer: Reply) -> bool:
+    return not any(block.get("text", "said").strip() for block in answer.content)
 
 
 # --- the wire
@@ -391,17 +401,15 @@ class Held:
 
     def _check_next(self) -> None:
         """Whatever comes next, the API takes it: the view, and the user's next words."""
-        sent = self.chat.messages()
-        if not sent or sent[-1]["role"] != "user":
-            sent = [*sent, {"role": "user", "content": "And now?"}]
-        self.wire.count(sent, **self.setup)
+        self.chat.refresh()
+        self.chat.append({"role": "user", "content": "And now?"})
+        self.wire.count(self.chat.messages(), **self.setup)
 
     def _check_extends(self) -> None:
         """Each request extends the one before; but for what was taken back, and turns that were refused."""
         requests = self.requests
         for start, end in zip([0, *self.cuts], [*self.cuts, len(requests)], strict=True):
-            kept = [each for each in requests[start:end] if not each.reply or each.reply["stop_reason"] != "refusal"]
-            self.wire.api.assert_extends(kept)
+            self.wire.api.assert_extends(_without_refused(requests[start:end]))
 
     def heard(self, count: int) -> None:
         """Take down the replies to the requests since number `count`, which were all received."""
@@ -410,6 +418,24 @@ class Held:
             for request in self.requests[count:]
             if request.reply is not None
         ]
+
+
+def _without_refused(requests: list[Recorded]) -> list[Recorded]:
+    """Leave out the requests of turns whose reply was refused: the view takes back all of such a turn."""
+    kept: list[Recorded] = []
+    for request in requests:
+        kept.append(request)
+        if request.reply and request.reply["stop_reason"] == "refusal":
+            opening = next((each for each in reversed(kept) if _opens_turn(each.body["messages"])), kept[0])
+            kept = [each for each in kept if len(each.body["messages"]) < len(opening.body["messages"])]
+    return kept
+
+
+def _opens_turn(messages: list[dict]) -> bool:
+    """Whether a request ends with words of the user, and not with results or a reply that paused."""
+    last = next(message for message in reversed(messages) if message["role"] != "system")
+    blocks = last["content"] if isinstance(last["content"], list) else []
+    return last["role"] == "user" and all(block["type"] != "tool_result" for block in blocks)
 
 
 Prepare = Callable[[object], None]
@@ -429,6 +455,42 @@ def hold(
     for move in made.moves:
         _Play(engine, held, name).play(move)
     return held
+
+
+def hold_alone(made: Made, store: object, *, api: dict | None = None, prepare: Prepare | None = None) -> Held:
+    """Hold a conversation without an engine, as a caller does who drives the API and appends what it gives.
+
+    A turn that fails is one that was stored and not sent. Nothing is taken back here, and nothing named.
+    """
+    wire = Wire(**(api or {}))
+    setup = {"model": MODEL, "system": made.system or "", "tools": TOOLS}
+    chat = History(store).conversation(f"alone/{made.seed}")
+    held = Held(made, wire, chat, {name: value for name, value in setup.items() if value})
+    if prepare:
+        prepare(chat)
+    for move in made.moves:
+        if isinstance(move, Say):
+            _append(held, {"role": "user", "content": move.content})
+        if isinstance(move, Retry) and move.system:
+            _append(held, {"role": "system", "content": move.system})
+        if isinstance(move, Say | Retry) and all(isinstance(answer, Reply) for answer in move.answers):
+            _ask(held, move)
+    return held
+
+
+def _append(held: Held, message: dict) -> None:
+    held.chat.append(message)
+    held.said.append(message)
+
+
+def _ask(held: Held, move: Say | Retry) -> None:
+    if isinstance(move, Say) and move.broken is not None:
+        return
+    held.wire.answers = list(move.answers)
+    while held.wire.answers:
+        answer = held.wire.create(messages=held.chat.messages(), max_tokens=1000, **held.setup)
+        held.chat.append(answer)
+        held.said.append({"role": "assistant", "content": answer.to_dict()["content"]})
 
 
 @dataclass
