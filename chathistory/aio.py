@@ -46,17 +46,17 @@ class AsyncHistory:
             raise StoreClosed(msg) from error
         return await asyncio.wrap_future(future)
 
-    def conversation(self, id: str, *, scope: str = "default") -> AsyncConversation:
+    def conversation(self, id: str, *, scope: str | None = None) -> AsyncConversation:
         """Return the conversation of that name, whether it exists yet or not; does no input or output."""
         return AsyncConversation(self, self.history.conversation(id, scope=scope))
 
     async def recent(
-        self, *, scope: str = "default", limit: int = 20, after: Cursor | None = None
+        self, *, scope: str | None = None, limit: int = 20, after: Cursor | None = None
     ) -> Page[ConversationInfo]:
         """See `History.recent`."""
         return await self.run(self.history.recent, scope=scope, limit=limit, after=after)
 
-    async def delete(self, id: str, *, scope: str = "default") -> Deletion | None:
+    async def delete(self, id: str, *, scope: str | None = None) -> Deletion | None:
         """See `History.delete`."""
         return await self.run(self.history.delete, id, scope=scope)
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from chathistory.aio import AsyncHistory
+from chathistory.engine.configured import configured
 from chathistory.engine.opening import Opening, abandon
 from chathistory.engine.recall import Recall
 from chathistory.engine.reply import Reply
@@ -15,7 +17,7 @@ from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, IncompleteReply
 from chathistory.history import History
 from chathistory.log.journal import Journal
-from chathistory.store import HistoryStore, Key
+from chathistory.store import HistoryStore
 
 __all__ = ["AsyncChatEngine", "AsyncReplyStream"]
 
@@ -51,19 +53,38 @@ class AsyncChatEngine:
         self._setup = self._request.setup(tools)
         self._timeout = turn_timeout
         self._recall = Recall()
+        self._closing: tuple[Any, ...] = ()
 
-    async def send(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> Reply:
+    @classmethod
+    def from_config(
+        cls,
+        client: Any = None,
+        *,
+        profile: str | None = None,
+        config: str | os.PathLike[str] | None = None,
+        store: str | None = None,
+        scope: str | None = None,
+        **arguments: Any,
+    ) -> Self:
+        """See `ChatEngine.from_config`. It reads small files, and makes no round trip."""
+        found = configured(client, arguments, profile=profile, config=config, store=store, scope=scope)
+        own = found.async_client() if client is None else client
+        engine = cls(own, found.history, **found.arguments)
+        engine._closing = (found.history, *([own] if client is None else []))
+        return engine
+
+    async def send(self, id: str, content: Any, *, scope: str | None = None, turn_id: str | None = None) -> Reply:
         """See `ChatEngine.send`."""
         opening = self._opening(scope, id)
         turn = await _opened(self.history, lambda: opening.begin(content, turn_id=turn_id))
         return await self._answered(turn)
 
-    async def resume(self, id: str, *, scope: str = "default") -> Reply | None:
+    async def resume(self, id: str, *, scope: str | None = None) -> Reply | None:
         """See `ChatEngine.resume`."""
         turn = await _opened(self.history, self._opening(scope, id).resume)
         return await self._answered(turn) if turn else None
 
-    async def abandon(self, id: str, *, scope: str = "default") -> bool:
+    async def abandon(self, id: str, *, scope: str | None = None) -> bool:
         """See `ChatEngine.abandon`."""
         return await self.history.run(abandon, self._journal(scope, id))
 
@@ -72,14 +93,14 @@ class AsyncChatEngine:
         id: str,
         content: Any,
         *,
-        scope: str = "default",
+        scope: str | None = None,
         turn_id: str | None = None,
     ) -> AsyncReplyStream:
         """See `ChatEngine.stream`; use it with `async with`."""
         opening = self._opening(scope, id)
         return self._stream(lambda: opening.begin(content, turn_id=turn_id))
 
-    def stream_resumed(self, id: str, *, scope: str = "default") -> AsyncReplyStream:
+    def stream_resumed(self, id: str, *, scope: str | None = None) -> AsyncReplyStream:
         """See `ChatEngine.stream_resumed`."""
         return self._stream(self._opening(scope, id).resumable)
 
@@ -87,7 +108,7 @@ class AsyncChatEngine:
         return AsyncReplyStream(self.history, self._api, self._request, opening)
 
     async def run_tools(
-        self, id: str, content: Any, *, tools: Sequence[Any], scope: str = "default", turn_id: str | None = None
+        self, id: str, content: Any, *, tools: Sequence[Any], scope: str | None = None, turn_id: str | None = None
     ) -> Reply:
         """See `ChatEngine.run_tools`; with tools made by the SDK's `beta_async_tool`."""
         opening = Opening(self._journal(scope, id), self._request.setup(tools), self._timeout, self._recall)
@@ -110,9 +131,13 @@ class AsyncChatEngine:
         return await run(turn.left_at, reply)
 
     async def close(self) -> None:
-        """End the threads of a history that this engine made; client and store stay open."""
+        """End the threads of a history that this engine made, and close what `from_config` opened; nothing else."""
         if self._owned:
             await self.history.close()
+        for history_or_client in self._closing:
+            closed = history_or_client.close()
+            if closed is not None:
+                await closed
 
     async def __aenter__(self) -> Self:
         return self
@@ -120,10 +145,10 @@ class AsyncChatEngine:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
-    def _journal(self, scope: str, name: str) -> Journal:
-        return Journal(self.history.history.store, Key(scope, name))
+    def _journal(self, scope: str | None, name: str) -> Journal:
+        return Journal(self.history.history.store, self.history.history.key(name, scope))
 
-    def _opening(self, scope: str, name: str) -> Opening:
+    def _opening(self, scope: str | None, name: str) -> Opening:
         return Opening(self._journal(scope, name), self._setup, self._timeout, self._recall)
 
     async def _answered(self, turn: Turn) -> Reply:

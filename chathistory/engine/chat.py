@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Self
 
+from chathistory.engine.configured import configured
 from chathistory.engine.opening import Opening, abandon
 from chathistory.engine.recall import Recall
 from chathistory.engine.reply import Reply
@@ -13,7 +15,7 @@ from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, IncompleteReply
 from chathistory.history import History
 from chathistory.log.journal import Journal
-from chathistory.store import HistoryStore, Key
+from chathistory.store import HistoryStore
 
 __all__ = ["ChatEngine", "ReplyStream"]
 
@@ -50,8 +52,44 @@ class ChatEngine:
         self._setup = self._request.setup(tools)
         self._timeout = turn_timeout
         self._recall = Recall()
+        self._closing: tuple[Any, ...] = ()
 
-    def send(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> Reply:
+    @classmethod
+    def from_config(
+        cls,
+        client: Any = None,
+        *,
+        profile: str | None = None,
+        config: str | os.PathLike[str] | None = None,
+        store: str | None = None,
+        scope: str | None = None,
+        **arguments: Any,
+    ) -> Self:
+        """Return an engine on the store and with the model that the configuration names; close it, or use `with`.
+
+        client: None for one of its own. profile: the name of the one to use. config: a file to read in place of those
+        that would be found. store, scope and arguments (those of the constructor) stand above what is configured.
+
+        Raises `ConfigError` for what is wrong in any place, and if no place names a store.
+        """
+        found = configured(client, arguments, profile=profile, config=config, store=store, scope=scope)
+        own = found.client() if client is None else client
+        engine = cls(own, found.history, **found.arguments)
+        engine._closing = (found.history, *([own] if client is None else []))
+        return engine
+
+    def close(self) -> None:
+        """Close what `from_config` opened; a client and a store that were handed in stay open."""
+        for each in self._closing:
+            each.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def send(self, id: str, content: Any, *, scope: str | None = None, turn_id: str | None = None) -> Reply:
         """Say something in a conversation (which begins with it, if it is new) and return Claude's reply.
 
         content: text, or content blocks such as tool results. turn_id: a name of the caller's for this turn; given
@@ -63,26 +101,26 @@ class ChatEngine:
         """
         return self._answered(self._opening(scope, id).begin(content, turn_id=turn_id))
 
-    def resume(self, id: str, *, scope: str = "default") -> Reply | None:
+    def resume(self, id: str, *, scope: str | None = None) -> Reply | None:
         """Send the last turn again if it has no reply (its process died, its request failed); None: it has one."""
         turn = self._opening(scope, id).resume()
         return self._answered(turn) if turn else None
 
-    def abandon(self, id: str, *, scope: str = "default") -> bool:
+    def abandon(self, id: str, *, scope: str | None = None) -> bool:
         """Close the open turn of a conversation, whoever holds it; False: there was none."""
         return abandon(self._journal(scope, id))
 
-    def stream(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> ReplyStream:
+    def stream(self, id: str, content: Any, *, scope: str | None = None, turn_id: str | None = None) -> ReplyStream:
         """Like `send`, with the text as it comes; use it with `with`. Nothing happens before that."""
         opening = self._opening(scope, id)
         return ReplyStream(self._api, self._request, lambda: opening.begin(content, turn_id=turn_id))
 
-    def stream_resumed(self, id: str, *, scope: str = "default") -> ReplyStream:
+    def stream_resumed(self, id: str, *, scope: str | None = None) -> ReplyStream:
         """Like `resume`, with the text as it comes. Raises `TurnError` on entry if there is nothing to resume."""
         return ReplyStream(self._api, self._request, self._opening(scope, id).resumable)
 
     def run_tools(
-        self, id: str, content: Any, *, tools: Sequence[Any], scope: str = "default", turn_id: str | None = None
+        self, id: str, content: Any, *, tools: Sequence[Any], scope: str | None = None, turn_id: str | None = None
     ) -> Reply:
         """Say something and let the SDK's tool runner call `tools` until Claude is done; return the last reply.
 
@@ -108,10 +146,10 @@ class ChatEngine:
             raise
         return turn.left_at(reply)
 
-    def _journal(self, scope: str, name: str) -> Journal:
-        return Journal(self.history.store, Key(scope, name))
+    def _journal(self, scope: str | None, name: str) -> Journal:
+        return Journal(self.history.store, self.history.key(name, scope))
 
-    def _opening(self, scope: str, name: str) -> Opening:
+    def _opening(self, scope: str | None, name: str) -> Opening:
         return Opening(self._journal(scope, name), self._setup, self._timeout, self._recall)
 
     def _answered(self, turn: Turn) -> Reply:
