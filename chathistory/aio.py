@@ -130,6 +130,10 @@ class AsyncConversation:
         """See `Conversation.refresh`."""
         return await self._run(self._sync.refresh)
 
+    async def setup(self) -> dict[str, Any] | None:
+        """See `Conversation.setup`."""
+        return await self._run(self._sync.setup)
+
     async def usage(self) -> dict[str, int]:
         """See `Conversation.usage`."""
         return await self._run(self._sync.usage)

@@ -162,6 +162,17 @@ class Conversation:
     def metadata(self, metadata: Mapping[str, Any]) -> None:
         self.annotate(metadata=metadata)
 
+    def setup(self) -> dict[str, Any] | None:
+        """Return what an engine held it with last: its model, system and tools; None: no engine did.
+
+        One round trip. `system` and `tools` are as they were sent, None if there were none.
+        """
+        summary = self.summary
+        if summary is None or summary.setup_at is None:
+            return None
+        [entry] = self._journal.read(summary.setup_at, summary.setup_at + 1)
+        return {name: entry.data[name] for name in ("model", "system", "tools")}
+
     def usage(self) -> dict[str, int]:
         """Return the sums of the token counts of all replies stored, by the API's names; {} if there were none."""
         return summary.usage if (summary := self.summary) else {}
@@ -205,8 +216,16 @@ class Conversation:
             if self._within_a_turn():
                 msg = "a turn is under way; forget when its reply is complete"
                 raise InvalidInput(msg)
-            self._journal.append([self._snapshot(head, min(before, head.end))])
-            return self._journal.forget(min(before, head.end))
+            before = min(before, head.end)
+            self._journal.append([self._snapshot(head, before), *self._setup_again(head, before)])
+            return self._journal.forget(before)
+
+    def _setup_again(self, head: Head, before: int) -> list[Entry]:
+        """Return the record of the present setup, if it would be forgotten: a conversation goes on with it."""
+        at = summary_of(head).setup_at
+        if at is None or at >= before:
+            return []
+        return [Entry("setup", data=entry.data) for entry in self._journal.read(at, at + 1)]
 
     def _within_a_turn(self) -> bool:
         """Whether the API still wants the thinking of the last turn: a tool's result or the rest of a reply is due."""

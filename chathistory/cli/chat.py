@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import click
 
 from chathistory.cli.place import Place, Run, debug_option, place_options
+from chathistory.cli.render import STAND_IN
 from chathistory.cli.safe import safe
 from chathistory.cli.voice import MODEL, Voice, voice_of
 from chathistory.conversation import Conversation
@@ -26,8 +27,13 @@ _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without those that look alike
 @click.argument("message", required=False)
 @click.option("-c", "--conversation", "name", metavar="ID", help="Go on with this conversation, or begin it.")
 @click.option("--continue", "latest", is_flag=True, help="Go on with the latest conversation.")
-@click.option("--model", default=MODEL, envvar="CHATHISTORY_MODEL", show_default=True, show_envvar=True)
-@click.option("--system", metavar="TEXT", help="The system prompt. It is not stored: give it again when you go on.")
+@click.option(
+    "--model",
+    envvar="CHATHISTORY_MODEL",
+    show_envvar=True,
+    help=f"Which model. [default: the one that the conversation was held with, or {MODEL}]",
+)
+@click.option("--system", metavar="TEXT", help='The system prompt; a conversation keeps its own, "" takes it away.')
 @click.option(
     "--stand-in", is_flag=True, envvar="CHATHISTORY_STAND_IN", help="Talk to a stand-in without a model: needs no key."
 )
@@ -40,7 +46,7 @@ def chat(
     *,
     place: Place,
     name: str | None,
-    model: str,
+    model: str | None,
     system: str | None,
     latest: bool,
     stand_in: bool,
@@ -65,7 +71,7 @@ def chat(
     words = None if talks or retry else _words(message)
     with voice.client, place.opened() as history:
         conversation = _chosen(history, place, name, latest=latest, stand_in=stand_in)
-        engine = ChatEngine(voice.client, history, model=voice.model, system=system)
+        engine = _engine(voice, history, conversation, system)
         if abandon:
             engine.abandon(conversation.id, scope=place.scope)
         if talks:
@@ -120,6 +126,14 @@ def _chosen(history: History, place: Place, name: str | None, *, latest: bool, s
         what = "new conversation" if is_new else "conversation"
         click.echo(safe(f"{what} {conversation.id} in {place}; go on with: {again}"), err=True)
     return conversation
+
+
+def _engine(voice: Voice, history: History, conversation: Conversation, system: str | None) -> ChatEngine:
+    """Return the engine; what was not given is what the conversation was held with so far."""
+    held = conversation.setup() or {}
+    before = None if held.get("model") == STAND_IN else held.get("model")
+    system = held.get("system") if system is None else system or None
+    return ChatEngine(voice.client, history, model=voice.model or before or MODEL, system=system)
 
 
 def _fresh_name() -> str:

@@ -21,10 +21,10 @@ _NO_KEY = (
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """A client of the SDK and the model to ask; name: what to call who answers."""
+    """A client of the SDK and the model to ask, None: not said; name: what to call who answers."""
 
     client: Any
-    model: str
+    model: str | None
     name: str
 
     @property
@@ -39,7 +39,7 @@ class NoKey(click.ClickException):
     exit_code = 2
 
 
-def voice_of(model: str, *, stand_in: bool) -> Voice:
+def voice_of(model: str | None, *, stand_in: bool) -> Voice:
     """Return who replies. Raises `NoKey`.
 
     The stand-in's replies are stored under a model name of their own, so that they are told apart for ever.

@@ -42,7 +42,8 @@ class Summary:
     preview: the beginning of the first user text. turn: the open turn, if any.
     path: the position of the newest rewind or snapshot, which tells the spans that the view goes through before it.
     thinking_from: the position from which on thinking may be sent; before it, it is bound to what is not sent any more.
-    setup: fingerprints of the model, system prompt and tools of the last turn of an engine.
+    setup: fingerprints of the model, system prompt and tools of the last turn of an engine; setup_at: the position of
+    the record that has them whole.
     container: id and expires_at (as the API wrote it) of the last container of the code execution tool.
     """
 
@@ -59,6 +60,7 @@ class Summary:
     path: int | None = None
     thinking_from: int = 0
     setup: dict[str, str] = field(default_factory=dict)
+    setup_at: int | None = None
     container: dict[str, Any] = field(default_factory=dict)
 
     def usable_container(self, time: int) -> str | None:
@@ -172,7 +174,7 @@ def _setup(summary: Summary, entry: Entry, position: int) -> None:
     marks = entry.data["fingerprints"]
     if any(summary.setup and summary.setup.get(name) != marks.get(name) for name in ("system", "tools")):
         summary.thinking_from = position
-    summary.setup = marks
+    summary.setup, summary.setup_at = marks, position
 
 
 def _rewind(summary: Summary, entry: Entry, position: int) -> None:

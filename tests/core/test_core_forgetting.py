@@ -10,6 +10,7 @@ from core_rules import problems
 
 from chathistory import History
 from chathistory.errors import InvalidInput
+from chathistory.log.entry import Entry
 
 # Going back.
 
@@ -189,3 +190,15 @@ def test_a_forget_that_stopped_half_way_is_a_forget_to_be_repeated(store, chat):
     chat.forget(before=4)
     assert (texts(chat.messages()), chat.summary.messages) == (["4", "5"], 2)
     assert store.read(chat.journal.key).head.start == 4
+
+
+def test_what_it_is_held_with_outlives_what_is_forgotten(chat):
+    assert chat.setup() is None
+    held = {"model": "m", "system": "Be brief.", "tools": None}
+    chat.journal.append([Entry("setup", data=held | {"fingerprints": {"model": "1"}})])
+    numbered(chat, 4)
+    chat.forget(before=3)
+    assert chat.setup() == held
+    chat.forget(before=100)
+    assert chat.setup() == held
+    assert chat.messages() == []
