@@ -160,7 +160,7 @@ class HistoryStore(ABC):
         """
 
     @classmethod
-    def anchored(cls, url: StoreURL, folder: str) -> StoreURL:
+    def anchored(cls, url: StoreURL, folder: str) -> StoreURL:  # noqa: ARG003 - for those that have paths
         """Return `url` with a relative path in it taken from `folder`: that of the configuration file it stands in.
 
         As it is here, for stores whose locations are no paths, it returns `url`.

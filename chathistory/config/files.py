@@ -19,7 +19,6 @@ from typing import Any
 
 from chathistory.config.layers import OPTION, Layer, Source, Value, error_at, near, shown_name
 from chathistory.config.settings import SETTINGS
-from chathistory.errors import ConfigError
 
 __all__ = ["NAME", "layer_of", "layers_found", "users_file"]
 
@@ -76,7 +75,7 @@ def _layer(path: Path, *, found: bool = False, named: bool = False) -> Layer | N
             data, owner = file.read(), os.fstat(file.fileno()).st_uid
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         if named:
-            raise error_at(Source(str(path)), error.strerror) from error
+            raise error_at(Source(str(path)), str(error.strerror)) from error
         return None
     except OSError as error:
         raise error_at(Source(str(path)), f"cannot be read: {error.strerror}") from error
@@ -135,7 +134,7 @@ def _read(path: Path, table: Mapping[str, Any], *, found: bool) -> Layer:
         _check_names(_as_table(part, place), _IN_PROFILE, place)
         profiles[name] = _values(part, lambda *keys, name=name: at("profiles", name, *keys))
     chosen = None if profile is None else Value(profile, at("profile"))
-    return Layer(_values(table, at), chosen, profiles, is_file=True)
+    return Layer(_values(table, at), chosen, profiles, file=path)
 
 
 def _values(table: Mapping[str, Any], at: Any) -> dict[str, Value]:

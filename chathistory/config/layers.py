@@ -72,7 +72,7 @@ class Layer:
     values: Values = field(default_factory=dict)
     profile: Value | None = None
     profiles: Mapping[str, Values] = field(default_factory=dict)
-    is_file: bool = False
+    file: Path | None = None
 
 
 def layered(layers: Sequence[Layer]) -> tuple[Value | None, list[Values]]:
@@ -86,7 +86,7 @@ def layered(layers: Sequence[Layer]) -> tuple[Value | None, list[Values]]:
     chosen = layers[at].profile
     assert chosen is not None  # noqa: S101  # that is how `at` was found
     profile = _tables(chosen, layers)
-    place = at if layers[at].is_file else at + 1
+    place = at if layers[at].file else at + 1
     stack = [layer.values for layer in layers]
     return chosen, [*stack[:place], *profile, *stack[place:]]
 
@@ -104,7 +104,7 @@ def merged(stack: Iterable[Values]) -> dict[str, Value]:
     result: dict[str, Value] = {}
     for values in stack:
         below = "store" in result
-        result = {name: value for name, value in _kept(values, below=below)} | result
+        result = dict(_kept(values, below=below)) | result
     return result
 
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from chathistory.config.files import layer_of, layers_found
 from chathistory.config.layers import Layer, Source, Value, error_at, layered, merged, near
 from chathistory.config.settings import SETTINGS, Settings, settings_of, variable_of
 
-__all__ = ["load_settings", "loaded"]
+__all__ = ["VARIABLES", "load_settings", "loaded"]
 
-_CONFIG, _PROFILE = variable_of("config"), variable_of("profile")
+_CONFIG = variable_of("config")
+VARIABLES = frozenset({_CONFIG, *map(variable_of, (*SETTINGS, "profile"))})
+"""Every variable of the environment that says something."""
 
 
-def load_settings(*, profile: str | None = None, config: str | os.PathLike[str] | None = None, **given: Any) -> Settings:
+def load_settings(
+    *, profile: str | None = None, config: str | os.PathLike[str] | None = None, **given: Any
+) -> Settings:
     """Return the settings in force here, as `docs/configuration.md` tells.
 
     profile: the name of the profile to use. config: a file to read in place of all that would be found. given: settings
@@ -45,7 +50,8 @@ def loaded(
         _layer(defaults or {}, lambda _: "default"),
     ]
     chosen, stack = layered(layers)
-    return settings_of(merged(stack), chosen, environment)
+    settings = settings_of(merged(stack), chosen, environment)
+    return replace(settings, files=tuple(layer.file for layer in files if layer.file))
 
 
 def _layer(given: Mapping[str, Any], called: Callable[[str], str]) -> Layer:

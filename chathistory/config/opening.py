@@ -14,7 +14,7 @@ from chathistory.history import History
 from chathistory.plugins import declared_options, open_store, store_class
 from chathistory.url import StoreURL
 
-__all__ = ["checked_url", "open_configured", "open_history"]
+__all__ = ["checked_url", "open_configured", "open_history", "store_url"]
 
 
 def open_history(
@@ -36,18 +36,20 @@ def open_history(
 
 def open_configured(settings: Settings) -> History:
     """Return the history of these settings; an error tells where its store is set."""
+    url = store_url(settings)
     with _told_where(settings):
-        return History(open_store(_url(settings)), scope=settings.scope)
+        return History(open_store(url), scope=settings.scope)
 
 
 def checked_url(settings: Settings) -> StoreURL:
     """Return the URL of the store with each option as the backend reads it, defaults filled in; opens nothing."""
+    url = store_url(settings)
     with _told_where(settings):
-        url = _url(settings)
         return url.checked(declared_options(url.scheme))
 
 
-def _url(settings: Settings) -> StoreURL:
+def store_url(settings: Settings) -> StoreURL:
+    """Return the URL of the store; a relative path in a file is taken from the file's folder."""
     if settings.store is None:
         msg = (
             'no store is configured: write store = "file:./history" into chathistory.toml, or set CHATHISTORY_STORE '
@@ -55,7 +57,9 @@ def _url(settings: Settings) -> StoreURL:
         )
         raise ConfigError(msg)
     file = settings.sources["store"].file
-    return store_class(settings.store.scheme).anchored(settings.store, str(file.parent)) if file else settings.store
+    with _told_where(settings):
+        cls = store_class(settings.store.scheme)
+        return cls.anchored(settings.store, str(file.parent)) if file else settings.store
 
 
 @contextmanager
@@ -63,8 +67,7 @@ def _told_where(settings: Settings) -> Iterator[None]:
     try:
         yield
     except ConfigError as error:
-        if settings.store is not None:
-            error.add_note(f"chathistory: {_where(settings)}")
+        error.add_note(f"chathistory: {_where(settings)}")
         raise
 
 
@@ -72,4 +75,3 @@ def _where(settings: Settings) -> str:
     options = [str(source) for name, source in settings.sources.items() if name.startswith(OPTION)]
     also = f", its options: {'; '.join(options)}" if options else ""
     return f"the store is set here: {settings.sources['store']}{also}"
-

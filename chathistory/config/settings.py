@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
 
 from chathistory.config.expand import expanded, references
@@ -61,7 +63,7 @@ class Settings:
     store: the URL, with its options (those of the table `store_options` too); None: no place names one.
     scope: whose conversations. model, system (None, "": no system prompt), max_tokens: what the engine asks with.
     stand_in: a stand-in without a model replies. profile: the name of the one in force; None: none.
-    sources: where each value came from, by its name; options as "store_options.NAME".
+    sources: where each value came from, by its name; options as "store_options.NAME". files: those that were read.
     """
 
     store: StoreURL | None
@@ -72,6 +74,7 @@ class Settings:
     stand_in: bool
     profile: str | None
     sources: Mapping[str, Source] = field(repr=False)
+    files: tuple[Path, ...] = field(default=(), repr=False)
 
     def given(self, name: str) -> Any:
         """Return the value of a setting, but None where it is only the default."""
@@ -89,7 +92,7 @@ def settings_of(values: Mapping[str, Value], profile: Value | None, environment:
     found = {name: option.default for name, option in SETTINGS.items()} | read
     options = {name: value for name, value in values.items() if name.startswith(OPTION)}
     found["store"] = _store(found["store"], values, options, environment)
-    sources = {name: DEFAULT for name in SETTINGS} | {name: _source(value) for name, value in values.items()}
+    sources = dict.fromkeys(SETTINGS, DEFAULT) | {name: _source(value) for name, value in values.items()}
     if profile:
         sources["profile"] = profile.source
     return Settings(**found, profile=profile.written if profile else None, sources=sources)
@@ -119,7 +122,7 @@ def _store(
     store = _at(values["store"].source, lambda: StoreURL.parse(url))
     for name, value in options.items():
         given = {name.removeprefix(OPTION): _read(value, _SCALAR, environment)}
-        store = _at(value.source, lambda store=store, given=given: store.joined(given))
+        store = _at(value.source, partial(store.joined, given))
     return store
 
 

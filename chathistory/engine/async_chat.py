@@ -15,7 +15,7 @@ from chathistory.engine.reply import Reply
 from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, TURN_TIMEOUT, Progress, Request
 from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, IncompleteReply
-from chathistory.history import History
+from chathistory.history import OWN_SCOPE, History
 from chathistory.log.journal import Journal
 from chathistory.store import HistoryStore
 
@@ -73,18 +73,18 @@ class AsyncChatEngine:
         engine._closing = (found.history, *([own] if client is None else []))
         return engine
 
-    async def send(self, id: str, content: Any, *, scope: str | None = None, turn_id: str | None = None) -> Reply:
+    async def send(self, id: str, content: Any, *, scope: str = OWN_SCOPE, turn_id: str | None = None) -> Reply:
         """See `ChatEngine.send`."""
         opening = self._opening(scope, id)
         turn = await _opened(self.history, lambda: opening.begin(content, turn_id=turn_id))
         return await self._answered(turn)
 
-    async def resume(self, id: str, *, scope: str | None = None) -> Reply | None:
+    async def resume(self, id: str, *, scope: str = OWN_SCOPE) -> Reply | None:
         """See `ChatEngine.resume`."""
         turn = await _opened(self.history, self._opening(scope, id).resume)
         return await self._answered(turn) if turn else None
 
-    async def abandon(self, id: str, *, scope: str | None = None) -> bool:
+    async def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
         """See `ChatEngine.abandon`."""
         return await self.history.run(abandon, self._journal(scope, id))
 
@@ -93,14 +93,14 @@ class AsyncChatEngine:
         id: str,
         content: Any,
         *,
-        scope: str | None = None,
+        scope: str = OWN_SCOPE,
         turn_id: str | None = None,
     ) -> AsyncReplyStream:
         """See `ChatEngine.stream`; use it with `async with`."""
         opening = self._opening(scope, id)
         return self._stream(lambda: opening.begin(content, turn_id=turn_id))
 
-    def stream_resumed(self, id: str, *, scope: str | None = None) -> AsyncReplyStream:
+    def stream_resumed(self, id: str, *, scope: str = OWN_SCOPE) -> AsyncReplyStream:
         """See `ChatEngine.stream_resumed`."""
         return self._stream(self._opening(scope, id).resumable)
 
@@ -108,7 +108,7 @@ class AsyncChatEngine:
         return AsyncReplyStream(self.history, self._api, self._request, opening)
 
     async def run_tools(
-        self, id: str, content: Any, *, tools: Sequence[Any], scope: str | None = None, turn_id: str | None = None
+        self, id: str, content: Any, *, tools: Sequence[Any], scope: str = OWN_SCOPE, turn_id: str | None = None
     ) -> Reply:
         """See `ChatEngine.run_tools`; with tools made by the SDK's `beta_async_tool`."""
         opening = Opening(self._journal(scope, id), self._request.setup(tools), self._timeout, self._recall)
@@ -145,10 +145,10 @@ class AsyncChatEngine:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
-    def _journal(self, scope: str | None, name: str) -> Journal:
+    def _journal(self, scope: str, name: str) -> Journal:
         return Journal(self.history.history.store, self.history.history.key(name, scope))
 
-    def _opening(self, scope: str | None, name: str) -> Opening:
+    def _opening(self, scope: str, name: str) -> Opening:
         return Opening(self._journal(scope, name), self._setup, self._timeout, self._recall)
 
     async def _answered(self, turn: Turn) -> Reply:

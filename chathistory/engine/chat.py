@@ -13,7 +13,7 @@ from chathistory.engine.reply import Reply
 from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, TURN_TIMEOUT, Progress, Request
 from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, IncompleteReply
-from chathistory.history import History
+from chathistory.history import OWN_SCOPE, History
 from chathistory.log.journal import Journal
 from chathistory.store import HistoryStore
 
@@ -89,7 +89,7 @@ class ChatEngine:
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
-    def send(self, id: str, content: Any, *, scope: str | None = None, turn_id: str | None = None) -> Reply:
+    def send(self, id: str, content: Any, *, scope: str = OWN_SCOPE, turn_id: str | None = None) -> Reply:
         """Say something in a conversation (which begins with it, if it is new) and return Claude's reply.
 
         content: text, or content blocks such as tool results. turn_id: a name of the caller's for this turn; given
@@ -101,26 +101,26 @@ class ChatEngine:
         """
         return self._answered(self._opening(scope, id).begin(content, turn_id=turn_id))
 
-    def resume(self, id: str, *, scope: str | None = None) -> Reply | None:
+    def resume(self, id: str, *, scope: str = OWN_SCOPE) -> Reply | None:
         """Send the last turn again if it has no reply (its process died, its request failed); None: it has one."""
         turn = self._opening(scope, id).resume()
         return self._answered(turn) if turn else None
 
-    def abandon(self, id: str, *, scope: str | None = None) -> bool:
+    def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
         """Close the open turn of a conversation, whoever holds it; False: there was none."""
         return abandon(self._journal(scope, id))
 
-    def stream(self, id: str, content: Any, *, scope: str | None = None, turn_id: str | None = None) -> ReplyStream:
+    def stream(self, id: str, content: Any, *, scope: str = OWN_SCOPE, turn_id: str | None = None) -> ReplyStream:
         """Like `send`, with the text as it comes; use it with `with`. Nothing happens before that."""
         opening = self._opening(scope, id)
         return ReplyStream(self._api, self._request, lambda: opening.begin(content, turn_id=turn_id))
 
-    def stream_resumed(self, id: str, *, scope: str | None = None) -> ReplyStream:
+    def stream_resumed(self, id: str, *, scope: str = OWN_SCOPE) -> ReplyStream:
         """Like `resume`, with the text as it comes. Raises `TurnError` on entry if there is nothing to resume."""
         return ReplyStream(self._api, self._request, self._opening(scope, id).resumable)
 
     def run_tools(
-        self, id: str, content: Any, *, tools: Sequence[Any], scope: str | None = None, turn_id: str | None = None
+        self, id: str, content: Any, *, tools: Sequence[Any], scope: str = OWN_SCOPE, turn_id: str | None = None
     ) -> Reply:
         """Say something and let the SDK's tool runner call `tools` until Claude is done; return the last reply.
 
@@ -146,10 +146,10 @@ class ChatEngine:
             raise
         return turn.left_at(reply)
 
-    def _journal(self, scope: str | None, name: str) -> Journal:
+    def _journal(self, scope: str, name: str) -> Journal:
         return Journal(self.history.store, self.history.key(name, scope))
 
-    def _opening(self, scope: str | None, name: str) -> Opening:
+    def _opening(self, scope: str, name: str) -> Opening:
         return Opening(self._journal(scope, name), self._setup, self._timeout, self._recall)
 
     def _answered(self, turn: Turn) -> Reply:

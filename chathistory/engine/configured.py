@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from chathistory.config.load import load_settings
-from chathistory.config.opening import open_configured
 from chathistory.history import History
 
 if TYPE_CHECKING:
@@ -55,6 +53,9 @@ def configured(
     scope: str | None,
 ) -> Configured:
     """Open what is configured; `arguments` stand above it, and so does a client that is not None."""
+    from chathistory.config.load import load_settings  # noqa: PLC0415 - not needed for an engine that is built in code
+    from chathistory.config.opening import open_configured  # noqa: PLC0415 - brings pluggy
+
     settings = load_settings(profile=profile, config=config, store=store, scope=scope)
     stand_in = settings.stand_in and client is None
     model = STAND_IN if stand_in else settings.model
