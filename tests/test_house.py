@@ -31,7 +31,19 @@ STOREYS = (
     ("chathistory.errors",),
 )
 CLIENT_LIBRARIES = {"redis", "pymongo", "bson", "boto3", "botocore"}
-LATER = ("chathistory.config", "tomllib", "anthropic", "redis", "pymongo", "boto3", "pydantic", "pluggy", "asyncio", "click", "rich")
+LATER = (
+    "chathistory.config",
+    "tomllib",
+    "anthropic",
+    "redis",
+    "pymongo",
+    "boto3",
+    "pydantic",
+    "pluggy",
+    "asyncio",
+    "click",
+    "rich",
+)
 
 
 def name_of(path: Path) -> str:

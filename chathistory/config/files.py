@@ -20,7 +20,7 @@ from typing import Any
 from chathistory.config.layers import OPTION, Layer, Source, Value, error_at, near, shown_name
 from chathistory.config.settings import SETTINGS
 
-__all__ = ["NAME", "layer_of", "layers_found", "users_file"]
+__all__ = ["NAME", "check_owner", "layer_of", "layers_found", "users_file"]
 
 NAME = "chathistory.toml"
 _PROJECT = "pyproject.toml"
@@ -83,7 +83,7 @@ def _layer(path: Path, *, found: bool = False, named: bool = False) -> Layer | N
     if table is None:
         return None
     if found:
-        _check_owner(path, owner)
+        check_owner(path, owner)
     return _read(path, table, found=found)
 
 
@@ -109,7 +109,8 @@ def _parsed(path: Path, data: bytes) -> dict[str, Any]:
     raise error_at(Source(str(path)), words)
 
 
-def _check_owner(path: Path, owner: int) -> None:
+def check_owner(path: Path, owner: int) -> None:
+    """Raise `ConfigError` for a file of another user than this process's, or root."""
     if hasattr(os, "geteuid") and owner not in {os.geteuid(), 0}:
         words = f"belongs to another user, and would decide where your messages are stored; if you trust it: {_TRUST}"
         raise error_at(Source(str(path)), words)

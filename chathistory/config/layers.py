@@ -45,9 +45,13 @@ class Source:
     found: bool = False
     references: tuple[str, ...] = ()
 
+    @property
+    def within(self) -> str:
+        """What it is called in its file, and the variables it comes from; "" if it is from no file."""
+        return " ".join((self.key, *(f"(${{{name}}})" for name in self.references)))
+
     def __str__(self) -> str:
-        refers = f" ({', '.join(f'${{{name}}}' for name in self.references)})" if self.references else ""
-        return f"{self.place}: {self.key}{refers}" if self.key else self.place
+        return f"{self.place}: {self.within}" if self.key else self.place
 
 
 @dataclass(frozen=True, slots=True)

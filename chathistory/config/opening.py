@@ -72,6 +72,10 @@ def _told_where(settings: Settings) -> Iterator[None]:
 
 
 def _where(settings: Settings) -> str:
-    options = [str(source) for name, source in settings.sources.items() if name.startswith(OPTION)]
-    also = f", its options: {'; '.join(options)}" if options else ""
-    return f"the store is set here: {settings.sources['store']}{also}"
+    """Say where the store and its options are set, each place once."""
+    places: dict[str, list[str]] = {}
+    for name, source in settings.sources.items():
+        if name == "store" or name.startswith(OPTION):
+            places.setdefault(source.place, []).append(source.within)
+    told = [": ".join((place, *([", ".join(keys)] if all(keys) else []))) for place, keys in places.items()]
+    return f"the store is set here: {'; '.join(told)}"

@@ -5,12 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from chathistory.history import History
-
-if TYPE_CHECKING:
-    from chathistory.testing import MessagesAPI
 
 __all__ = ["STAND_IN", "Configured", "configured", "stand_in_api"]
 
@@ -63,8 +60,8 @@ def configured(
     return Configured(open_configured(settings), {**found, **arguments}, stand_in)
 
 
-def stand_in_api() -> MessagesAPI:
-    """Return a stand-in of the API that echoes, and says so."""
+def stand_in_api() -> Any:
+    """Return a `MessagesAPI` that echoes, and says so."""
     from chathistory.testing import MessagesAPI  # noqa: PLC0415 - only who asks for it loads it
 
     return MessagesAPI(models=[STAND_IN], check_thinking=False)

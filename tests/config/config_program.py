@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 
 from chathistory import AsyncChatEngine, ChatEngine, open_history
 
@@ -18,4 +19,4 @@ with ChatEngine.from_config() as engine:
         [row] = history.recent().items
         chat = history.conversation("support/42")
         told = {"replies": [first, second], "scope": row.scope, "messages": row.messages, "last": chat.tail(1)}
-print(json.dumps(told))
+sys.stdout.write(json.dumps(told))
