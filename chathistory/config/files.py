@@ -20,13 +20,13 @@ from typing import Any
 from chathistory.config.layers import OPTION, Layer, Source, Value, error_at, near, shown_name
 from chathistory.config.settings import SETTINGS
 
-__all__ = ["NAME", "check_owner", "layer_of", "layers_found", "users_file"]
+__all__ = ["AT_TOP", "NAME", "check_owner", "layer_of", "layers_found", "users_file"]
 
 NAME = "chathistory.toml"
 _PROJECT = "pyproject.toml"
 _OPTIONS = OPTION.rstrip(".")
 _IN_PROFILE = frozenset({*SETTINGS, _OPTIONS})
-_AT_TOP = _IN_PROFILE | {"profile", "profiles"}
+AT_TOP = _IN_PROFILE | {"profile", "profiles"}
 _PLACE = re.compile(r"at line \d+, column \d+|at end of document")
 
 
@@ -125,7 +125,7 @@ def _read(path: Path, table: Mapping[str, Any], *, found: bool) -> Layer:
     def at(*keys: str) -> Source:
         return Source(str(path), prefix + ".".join(keys), path, found)
 
-    _check_names(table, _AT_TOP, at())
+    _check_names(table, AT_TOP, at())
     profile = table.get("profile")
     if not (profile is None or isinstance(profile, str)):
         raise error_at(at("profile"), "the name of a profile is due")
