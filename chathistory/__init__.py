@@ -5,7 +5,8 @@
     chat.append({"role": "user", "content": "Hello"})
     chat.messages()                                     # ready for `client.messages.create`
 
-This page is the whole public surface, with `chathistory.errors`, `chathistory.testing` and `chathistory.hookspecs`.
+This page is the whole public surface, with `chathistory.errors`, `chathistory.trimming`, `chathistory.testing` and
+`chathistory.hookspecs`.
 Importing it loads neither the Anthropic SDK nor a client library, nor pluggy: they come when they are used.
 """
 
@@ -19,6 +20,7 @@ from chathistory.conversation import Conversation
 from chathistory.history import ConversationInfo, Deletion, History
 from chathistory.log.entry import Entry
 from chathistory.store import Cursor, Head, HistoryStore, Key, Page, Record, Slice, Stamp, Traits
+from chathistory.usage import Tokens, TurnUsage, Usage
 from chathistory.view import Repair, Report, View
 
 if TYPE_CHECKING:
@@ -59,7 +61,10 @@ __all__ = [
     "Slice",
     "Stamp",
     "StoreURL",
+    "Tokens",
     "Traits",
+    "TurnUsage",
+    "Usage",
     "View",
     "errors",
     "hookimpl",

@@ -18,6 +18,9 @@ from chathistory.history import OWN_SCOPE, ConversationInfo, Deletion, History
 from chathistory.log.entry import Entry
 from chathistory.log.summary import Summary
 from chathistory.store import Cursor, Head, HistoryStore, Page
+from chathistory.trimming.cutting import Trimmed
+from chathistory.trimming.policies import Policy
+from chathistory.usage import Usage
 from chathistory.view import Repair, View
 
 __all__ = ["AsyncConversation", "AsyncHistory"]
@@ -134,13 +137,21 @@ class AsyncConversation:
         """See `Conversation.setup`."""
         return await self._run(self._sync.setup)
 
-    async def usage(self) -> dict[str, int]:
+    async def usage(self) -> Usage:
         """See `Conversation.usage`."""
         return await self._run(self._sync.usage)
 
     async def annotate(self, **changes: str | Iterable[str] | Mapping[str, Any] | None) -> Head:
         """See `Conversation.annotate`; the way to set title, tags and metadata here."""
         return await self._run(self._sync.annotate, **changes)
+
+    async def trim(self, policy: Policy, *, write: bool = True) -> Trimmed | None:
+        """See `Conversation.trim`."""
+        return await self._run(self._sync.trim, policy, write=write)
+
+    async def choose(self, *, drop_block: bool) -> None:
+        """Set `Conversation.drop_block`."""
+        await self._run(setattr, self._sync, "drop_block", drop_block)
 
     async def rewind(self, *, to: int) -> Head:
         """See `Conversation.rewind`."""

@@ -11,6 +11,7 @@ from core_rules import problems
 from chathistory import History
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
+from chathistory.rerouting import snapshots
 
 # Going back.
 
@@ -67,7 +68,7 @@ def test_a_rewind_keeps_title_and_usage(chat):
     chat.append([user("a"), reply(1, input_tokens=5)])
     chat.annotate(title="t", metadata={"k": [1]})
     chat.rewind(to=0)
-    assert (chat.title, chat.metadata, chat.usage()) == ("t", {"k": [1]}, {"input_tokens": 5})
+    assert (chat.title, chat.metadata, chat.summary.usage) == ("t", {"k": [1]}, {"input_tokens": 5})
     assert chat.messages() == []
 
 
@@ -185,7 +186,7 @@ def test_a_forget_within_a_tool_turn_leaves_what_can_be_sent(chat, before):
 def test_a_forget_that_stopped_half_way_is_a_forget_to_be_repeated(store, chat):
     numbered(chat, 6)
     head = chat.journal.refresh()
-    chat.journal.append([chat._snapshot(head, 4)])
+    chat.journal.append(snapshots(chat.journal, head, 4))
     assert texts(chat.messages()) == ["4", "5"]
     chat.forget(before=4)
     assert (texts(chat.messages()), chat.summary.messages) == (["4", "5"], 2)

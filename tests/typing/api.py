@@ -69,7 +69,7 @@ def use_a_conversation(history: History, reply: Message) -> list[dict[str, Any]]
     assert_type(chat.repair(write=True), tuple[Repair, ...])
     assert_type(chat.rewind(to=3), Head)
     assert_type(chat.forget(before=2), Head | None)
-    assert_type(chat.usage(), dict[str, int])
+    assert_type(chat.usage().total.input, int)
     return made.messages
 
 
