@@ -25,6 +25,9 @@ from chathistory.view import Repair, Report, View
 
 if TYPE_CHECKING:
     from chathistory.aio import AsyncConversation, AsyncHistory
+    from chathistory.config.load import load_settings
+    from chathistory.config.opening import open_history
+    from chathistory.config.settings import Settings
     from chathistory.engine.async_chat import AsyncChatEngine, AsyncReplyStream
     from chathistory.engine.chat import ChatEngine, ReplyStream
     from chathistory.engine.reply import Reply
@@ -54,6 +57,7 @@ __all__ = [
     "Reply",
     "ReplyStream",
     "Report",
+    "Settings",
     "Slice",
     "Stamp",
     "StoreURL",
@@ -64,6 +68,8 @@ __all__ = [
     "View",
     "errors",
     "hookimpl",
+    "load_settings",
+    "open_history",
     "open_store",
 ]
 
@@ -78,8 +84,11 @@ _LATER = {  # imported when first used: they load asyncio, pluggy and the like
     "Option": "chathistory.url",
     "Reply": "chathistory.engine.reply",
     "ReplyStream": "chathistory.engine.chat",
+    "Settings": "chathistory.config.settings",
     "StoreURL": "chathistory.url",
     "hookimpl": "chathistory.hookspecs",
+    "load_settings": "chathistory.config.load",
+    "open_history": "chathistory.config.opening",
     "open_store": "chathistory.plugins",
 }
 

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, Self, TypeVar
 from chathistory.content import Message
 from chathistory.conversation import Conversation
 from chathistory.errors import StoreClosed
-from chathistory.history import ConversationInfo, Deletion, History
+from chathistory.history import OWN_SCOPE, ConversationInfo, Deletion, History
 from chathistory.log.entry import Entry
 from chathistory.log.summary import Summary
 from chathistory.store import Cursor, Head, HistoryStore, Page
@@ -49,17 +49,17 @@ class AsyncHistory:
             raise StoreClosed(msg) from error
         return await asyncio.wrap_future(future)
 
-    def conversation(self, id: str, *, scope: str = "default") -> AsyncConversation:
+    def conversation(self, id: str, *, scope: str = OWN_SCOPE) -> AsyncConversation:
         """Return the conversation of that name, whether it exists yet or not; does no input or output."""
         return AsyncConversation(self, self.history.conversation(id, scope=scope))
 
     async def recent(
-        self, *, scope: str = "default", limit: int = 20, after: Cursor | None = None
+        self, *, scope: str = OWN_SCOPE, limit: int = 20, after: Cursor | None = None
     ) -> Page[ConversationInfo]:
         """See `History.recent`."""
         return await self.run(self.history.recent, scope=scope, limit=limit, after=after)
 
-    async def delete(self, id: str, *, scope: str = "default") -> Deletion | None:
+    async def delete(self, id: str, *, scope: str = OWN_SCOPE) -> Deletion | None:
         """See `History.delete`."""
         return await self.run(self.history.delete, id, scope=scope)
 

@@ -18,6 +18,7 @@ import click
 
 from chathistory import __version__
 from chathistory.cli.chat import chat
+from chathistory.cli.config import config
 from chathistory.cli.faults import explained, report
 from chathistory.cli.place import Run
 from chathistory.cli.safe import safe
@@ -41,11 +42,12 @@ def group() -> None:
       chathistory chat --continue       go on where you were
       chathistory list                  what there is
 
-    Conversations are kept in a folder of your own, or wherever --store or CHATHISTORY_STORE says.
+    Conversations are kept in a folder of your own, or wherever --store, CHATHISTORY_STORE or a
+    chathistory.toml says; `chathistory config` shows it.
     """
 
 
-for command in (chat, list_, show, delete, backends):
+for command in (chat, list_, show, delete, backends, config):
     group.add_command(command)
 
 
