@@ -102,7 +102,7 @@ class TemplateStore(HistoryStore):
     def _transaction(self, key: Key | None = None, begin: str = "BEGIN IMMEDIATE") -> Iterator[tuple[Any, Head | None]]:
         """Yield the connection and the present head; all that SQLite raises becomes ours here."""
         self._lifeline.check()
-        committing = False
+        outcome: Any = "not stored"
         try:
             with self._lock:
                 self._lifeline.check()  # it may have been closed while this thread waited
@@ -110,13 +110,11 @@ class TemplateStore(HistoryStore):
                 db.execute(begin)
                 with db:  # commits, or rolls back
                     yield db, _head(db, key) if key else None
-                    committing = True
+                    outcome = "unknown"  # from here on: the commit
         except (sqlite3.Error, OSError) as error:
             if getattr(error, "sqlite_errorcode", None) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY}:
                 raise StoreRejected(f"SQLite refused: {error}") from error
-            raise StoreUnavailable(
-                f"SQLite failed: {error}", outcome="unknown" if committing else "not stored"
-            ) from error
+            raise StoreUnavailable(f"SQLite failed: {error}", outcome=outcome) from error
 
     def _connected(self) -> sqlite3.Connection:
         self._path.touch(mode=0o600)  # nobody else's to read
