@@ -6,6 +6,7 @@
     turn        one turn: the reply as it comes, and Ctrl-C only where it does no harm
     voice       who replies: Claude, or a stand-in without a model
     shelf       `list`, `show`, `delete`, `backends`
+    certify     `certify`: whether a backend keeps the contract
     render      entries, rows and times as people read them
     place       which store and which scope, and the options for them
     faults      errors in a line or two

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 
 from chathistory import __version__
+from chathistory.cli.certify import certify
 from chathistory.cli.chat import chat
 from chathistory.cli.faults import explained, report
 from chathistory.cli.place import Run
@@ -40,7 +41,7 @@ def group() -> None:
     """
 
 
-for command in (chat, list_, show, delete, backends):
+for command in (chat, list_, show, delete, backends, certify):
     group.add_command(command)
 
 
