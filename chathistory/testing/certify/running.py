@@ -72,7 +72,7 @@ def _pytest() -> Any:
     try:
         import pytest  # noqa: PLC0415  # needed for nothing else
     except ImportError:
-        msg = 'certifying runs the contract by pytest, which is not installed; mend it with: pip install "pytest>=8.3"'
+        msg = 'certifying runs the contract by pytest, which is not installed; mend it with: pip install "chathistory[certify]"'
         raise ConfigError(msg) from None
     return pytest
 
