@@ -42,7 +42,7 @@ def certify(url: str, *, hooks_name: str | None, complete: bool, as_json: bool, 
     """
     from chathistory.testing.certify.running import certify as run  # noqa: PLC0415 - only this command needs it
 
-    hooks = _hooks(hooks_name) if hooks_name else None
+    hooks = _hooks(hooks_name) if hooks_name is not None else None
     progress = _progress if sys.stderr.isatty() else None
     certificate = run(url, hooks=hooks, progress=progress, **options)
     lines = [json_line(certificate.as_data())] if as_json else list(map(safe, certificate.lines()))

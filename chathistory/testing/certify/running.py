@@ -72,7 +72,7 @@ def _pytest() -> Any:
     try:
         import pytest  # noqa: PLC0415  # needed for nothing else
     except ImportError:
-        msg = 'certifying runs the contract by pytest, which is not installed; mend it with: pip install "chathistory[certify]"'
+        msg = 'certifying needs pytest, which is not installed; mend it with: pip install "chathistory[certify]"'
         raise ConfigError(msg) from None
     return pytest
 
@@ -142,5 +142,6 @@ def _seen(longrepr: Any, guarantee: Guarantee) -> str:
     """Return what a test that failed has to say, without the guarantee that is named beside it."""
     crash = getattr(longrepr, "reprcrash", None)
     text = str(crash.message if crash else longrepr).removesuffix(guarantee.note).strip()
-    text = text.removeprefix("AssertionError: ")
+    text = text.removeprefix("AssertionError: ").removeprefix("Failed: ")
+    text = text.partition("\nassert ")[0]  # what pytest adds to words of our own
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

@@ -19,9 +19,9 @@ __all__ = ["BATCH", "batch"]
 BATCH = 3
 
 
-def batch(name: str, number: int) -> list[str]:
-    """Return the bodies of a writer's batch of this number."""
-    return [f"{name} {number} {part}" for part in range(BATCH)]
+def batch(name: str, number: int, end: int) -> list[str]:
+    """Return the bodies of a writer's batch of this number; each says at which position the writer means it to be."""
+    return [f"{name} {number} {part} at {end + part}" for part in range(BATCH)]
 
 
 def _write(store: HistoryStore, key: Key, name: str, batches: int) -> None:
@@ -31,7 +31,7 @@ def _write(store: HistoryStore, key: Key, name: str, batches: int) -> None:
         given = stamp()
         while True:
             try:
-                head = store.append(key, batch(name, number), after=head, stamp=given)
+                head = store.append(key, batch(name, number, head.end if head else 0), after=head, stamp=given)
                 break
             except Conflict as conflict:
                 head = conflict.head
