@@ -79,11 +79,9 @@ class TemplateStore(HistoryStore):
 
     def forget(self, key: Key, *, before: int) -> Head | None:
         with self._transaction(key) as (db, head):
-            if head is None:
-                return None
-            start = min(max(before, head.start), head.end)
+            start = min(max(before, head.start), head.end) if head else 0
             db.execute(f"DELETE FROM records WHERE {OURS} AND position < ?", (*astuple(key), start))
-            return _put(db, replace(head, start=start))
+            return head and _put(db, replace(head, start=start))
 
     def delete(self, key: Key, *, version: str | None = None) -> bool:
         with self._transaction(key) as (db, head):
