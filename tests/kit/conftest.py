@@ -39,12 +39,13 @@ class Done:
 def plugin(tmp_path):
     """Install a module as the plugin of a scheme, in a folder that the command's path begins with."""
 
-    def plugin(scheme: str, module: str, source: str = "", group: str = "chathistory.v1") -> None:
+    def plugin(scheme, module, source="", *, group="chathistory.v1", requires=None, more=""):
         folder = tmp_path / "installed"
         info = folder / f"{scheme}_plugin-1.0.dist-info"
         info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {scheme}-plugin\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(f"[{group}]\n{scheme} = {module}\n")
+        needs = f"Requires-Dist: {requires}\n" if requires else ""
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {scheme}-plugin\nVersion: 1.0\n{needs}")
+        (info / "entry_points.txt").write_text(f"[{group}]\n{scheme} = {module}\n{more}")
         if source:
             (folder / f"{module}.py").write_text(textwrap.dedent(source))
 
