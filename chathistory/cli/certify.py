@@ -21,7 +21,13 @@ __all__ = ["certify"]
 @click.option("--unreachable", metavar="URL", help="A store of the same kind whose server or disk cannot be reached.")
 @click.option("--hooks", "hooks_name", metavar="MODULE:NAME", help="A CertifyHooks: what only its author can do to it.")
 @click.option("--exclusive", is_flag=True, help="The place is empty and nobody else's: scopes go by their plain names.")
-@click.option("--only", type=click.IntRange(1, 12), multiple=True, metavar="N", help="Only this guarantee; repeatable.")
+@click.option(
+    "--only",
+    type=click.IntRange(1, 12),
+    multiple=True,
+    metavar="N",
+    help="Only this guarantee (12: the listing); repeatable.",
+)
 @click.option("--complete", is_flag=True, help="What a hook or an option could have tested, and was not, is a failure.")
 @click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
 @debug_option

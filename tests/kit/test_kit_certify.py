@@ -7,11 +7,17 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from chathistory_memory import MemoryStore
 from kit_wrong import CAUGHT
 
-from chathistory import Key, open_store
+from chathistory import Key, StoreURL, open_store
+from chathistory.cli.certify import _progress
+from chathistory.errors import ChatHistoryError
 from chathistory.store import LONGEST_NAME, Stamp
 from chathistory.testing.certify.names import Names
+from chathistory.testing.certify.room import Room
+from chathistory.testing.certify.running import certify
+from chathistory.testing.certify.target import Target
 from chathistory.testing.contract.names import NAMES, NEIGHBOURS
 from chathistory.testing.guarantees import GUARANTEES
 
@@ -69,6 +75,48 @@ def test_what_was_not_tested_is_listed_and_counts_if_all_is_asked_for(command):
     assert done.code == 1
     assert "NOT complete" in done.output
     assert command(*asked, *HOOKS, "--complete").code == 0
+
+
+def test_a_store_that_cannot_be_reached_is_asked_for(command):
+    asked = ("certify", "template:./history.db", "--only", "11")
+    done = command(*asked)
+    assert done.code == 0, done.output
+    assert (
+        "not tested: needs a store that cannot be reached (--unreachable URL, or the hook `unreachable`)" in done.output
+    )
+    done = command(*asked, "--unreachable", "template:/dev/null/history.db", "--json")
+    assert done.code == 0, done.output
+    [guarantee] = done.data["guarantees"]
+    assert guarantee["passed"] > 20
+    assert [each for each in guarantee["not_tested"] if each["tests"]] == []
+
+
+def test_a_kit_that_does_not_come_to_its_end_certifies_nothing(monkeypatch):
+    monkeypatch.setattr(pytest, "main", lambda *_args, **_options: pytest.ExitCode.INTERNAL_ERROR)
+    with pytest.raises(ChatHistoryError, match="not run to its end"):
+        certify("memory:")
+
+
+def test_whoever_waits_is_told_how_far_it_is(capsys):
+    for done in (3, 4):
+        _progress(done, 4)
+    assert capsys.readouterr().err == "\r3 of 4 tests\r4 of 4 tests\n"
+
+
+def test_a_room_is_not_opened_by_a_url_and_passes_on_what_is_no_head():
+    with pytest.raises(TypeError, match="put around a store"):
+        Room.from_url(StoreURL.parse("memory:"))
+    with MemoryStore() as store:
+        assert Room.around(store, Names())._head("no head") == "no head"
+
+
+def test_scopes_that_cannot_be_emptied_are_told():
+    target = Target(url="file:/dev/null/history")
+    with MemoryStore() as store:
+        room = Room.around(store, Names())
+        room.append(Key("scope", "id"), ["a"], after=None, stamp=Stamp("v", 1))
+        target.clear(room)
+        assert target.left == list(room.names)
 
 
 def test_what_the_traits_leave_out_is_listed(command):
