@@ -8,6 +8,7 @@ from contextlib import closing
 
 import pytest
 from chathistory_memory import MemoryStore
+from chathistory_template import TemplateStore
 from kit_wrong import CAUGHT
 
 from chathistory import Key, StoreURL, open_store
@@ -137,6 +138,30 @@ def test_what_is_there_is_left_alone_and_nothing_stays(command, place):
     assert (done.code, done.data["left_behind"]) == (0, [])
     with open_store(url) as store:
         assert {key: store.read(key) for key in list(store.keys())} == before
+
+
+def test_what_is_there_is_left_alone_whatever_the_store_says_is_in_a_scope(plugin, command, place):
+    source = """
+        from chathistory import hookimpl
+        from chathistory_template import TemplateStore
+
+        class Mixing(TemplateStore):
+            def keys(self, scope=None):
+                return super().keys()
+
+        @hookimpl
+        def chathistory_store(scheme):
+            return Mixing
+    """
+    plugin("mixing", "mixing_plugin", source)
+    key = Key("scope", "conversation")
+    with TemplateStore(place / "history.db", 9) as store:
+        store.append(key, ["kept"], after=None, stamp=Stamp("v", 1))
+        before = store.read(key)
+    done = command("certify", "mixing:./history.db", "--only", "1")
+    assert (done.code, done.output.splitlines()[-1]) == (1, "NOT certified: it does not remove what it should")
+    with TemplateStore(place / "history.db", 9) as store:
+        assert store.read(key) == before
 
 
 def test_an_exclusive_place_is_empty_and_is_used_by_plain_names(command, place):
