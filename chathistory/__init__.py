@@ -18,6 +18,7 @@ from chathistory import errors
 from chathistory.conversation import Conversation
 from chathistory.history import ConversationInfo, Deletion, History
 from chathistory.log.entry import Entry
+from chathistory.shelf.listing import Origin
 from chathistory.store import Cursor, Head, HistoryStore, Key, Page, Record, Slice, Stamp, Traits
 from chathistory.view import Repair, Report, View
 
@@ -46,6 +47,7 @@ __all__ = [
     "HistoryStore",
     "Key",
     "Option",
+    "Origin",
     "Page",
     "Record",
     "Repair",

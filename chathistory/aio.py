@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any, ParamSpec, Self, TypeVar
 
 from chathistory.content import Message
@@ -51,10 +52,31 @@ class AsyncHistory:
         return AsyncConversation(self, self.history.conversation(id, scope=scope))
 
     async def recent(
-        self, *, scope: str = "default", limit: int = 20, after: Cursor | None = None
+        self,
+        *,
+        scope: str = "default",
+        limit: int = 20,
+        after: Cursor | None = None,
+        title: str | None = None,
+        tag: str | Iterable[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> Page[ConversationInfo]:
         """See `History.recent`."""
-        return await self.run(self.history.recent, scope=scope, limit=limit, after=after)
+        return await self.run(
+            self.history.recent,
+            scope=scope,
+            limit=limit,
+            after=after,
+            title=title,
+            tag=tag,
+            metadata=metadata,
+            model=model,
+            since=since,
+            until=until,
+        )
 
     async def delete(self, id: str, *, scope: str = "default") -> Deletion | None:
         """See `History.delete`."""
@@ -75,6 +97,7 @@ class AsyncConversation:
     """A conversation, for asyncio; each method is that of `Conversation` by the same name."""
 
     def __init__(self, history: AsyncHistory, conversation: Conversation) -> None:
+        self._history = history
         self._run = history.run
         self._sync = conversation
 
@@ -107,9 +130,9 @@ class AsyncConversation:
         """See `Conversation.tail`."""
         return await self._run(self._sync.tail, count)
 
-    async def newest(self, count: int) -> list[Entry]:
+    async def newest(self, count: int, *, before: int | None = None) -> list[Entry]:
         """See `Conversation.newest`."""
-        return await self._run(self._sync.newest, count)
+        return await self._run(self._sync.newest, count, before=before)
 
     async def records(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Entry]:
         """See `Conversation.records`."""
@@ -141,6 +164,11 @@ class AsyncConversation:
     async def rewind(self, *, to: int) -> Head:
         """See `Conversation.rewind`."""
         return await self._run(self._sync.rewind, to=to)
+
+    async def fork(self, new_id: str, *, at: int | None = None, scope: str | None = None) -> AsyncConversation:
+        """See `Conversation.fork`."""
+        forked = await self._run(self._sync.fork, new_id, at=at, scope=scope)
+        return AsyncConversation(self._history, forked)
 
     async def forget(self, *, before: int) -> Head | None:
         """See `Conversation.forget`."""

@@ -15,6 +15,7 @@ from chathistory.log.entry import Entry
 from chathistory.log.journal import Journal
 from chathistory.log.spans import clipped, covers, newest_first, on_path, spans_of
 from chathistory.log.summary import Summary, summary_of
+from chathistory.shelf.forking import fork
 from chathistory.store import Head, HistoryStore, Key
 from chathistory.view import Repair, View, view
 from chathistory.view.item import ADDED
@@ -94,12 +95,17 @@ class Conversation:
         """
         return [entry.message for entry in self.newest(count) if entry.message is not None]
 
-    def newest(self, count: int) -> list[Entry]:
-        """Return the entries of the newest `count` messages, oldest first, with what their responses told."""
-        if count < 0:
-            msg = "a count of messages is not negative"
+    def newest(self, count: int, *, before: int | None = None) -> list[Entry]:
+        """Return the entries of the newest `count` messages, oldest first, with what their responses told.
+
+        `before`: of those below this position. So `newest(50)`, then `newest(50, before=page[0].position)` and so on
+        go backward page by page, until an empty one. A page costs the same anywhere in a conversation of any length.
+        """
+        if count < 0 or (before is not None and before < 0):
+            msg = "a count of messages, or a position, is not negative"
             raise InvalidInput(msg)
-        messages = (entry for entry in newest_first(self._journal, count + _SLACK) if entry.kind == "message")
+        entries = newest_first(self._journal, count + _SLACK, before=before)
+        messages = (entry for entry in entries if entry.kind == "message")
         return list(itertools.islice(messages, count))[::-1]
 
     def records(self, start: int = 0, stop: int | None = None) -> Iterator[Entry]:
@@ -173,7 +179,7 @@ class Conversation:
         """
         return self._journal.append([Entry("annotation", data=annotation(changes))])
 
-    # Going back, and forgetting.
+    # Going back, branching off, and forgetting.
 
     def rewind(self, *, to: int) -> Head:
         """Go on from position `to`: what stands from there on is not sent any more; the log keeps it.
@@ -191,6 +197,18 @@ class Conversation:
             left = summary_of(head).messages - sum(entry.kind == "message" for entry in later)
             data = {"to": to, "path": clipped(spans, high=to), "messages": left}
             return self._journal.append([Entry("rewind", data=data)])
+
+    def fork(self, new_id: str, *, at: int | None = None, scope: str | None = None) -> Conversation:
+        """Begin a new conversation with all that this one held below position `at` (None: with all it holds).
+
+        `scope=None` is this one's scope. What Claude is sent of the fork is what it was sent here at that point, so
+        thinking in it stays valid. Title, tags and metadata come along as they are now; `History.recent` shows where
+        it came from (`origin`). This conversation is not changed. Raises `Conflict`, and stores nothing, if there is
+        a conversation of that name, and `InvalidInput` if there is nothing below `at`, or no such position.
+        """
+        forked = Conversation(self._journal.store, Key(scope or self.scope, new_id))
+        fork(self._journal, forked.journal, at=at)
+        return forked
 
     def forget(self, *, before: int) -> Head | None:
         """Remove the records below position `before` for good; return the head; None: absent.

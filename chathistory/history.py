@@ -2,44 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from chathistory.conversation import Conversation
 from chathistory.errors import CorruptRecord, UnsupportedRecord
-from chathistory.log.journal import Journal, alive
-from chathistory.log.summary import Summary, summary_of
-from chathistory.store import Cursor, Head, HistoryStore, Key, Page
+from chathistory.log.journal import Journal
+from chathistory.log.summary import summary_of
+from chathistory.shelf.listing import ConversationInfo, Filter, recent
+from chathistory.store import Cursor, HistoryStore, Key, Page
 
 __all__ = ["ConversationInfo", "Deletion", "History"]
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class ConversationInfo:
-    """A row of the listing; all of it is known without reading messages.
-
-    title: as set; None: never. preview: the beginning of the first user text; None: there was none, or it is forgotten.
-    messages: how many. usage: token counts of all replies, summed, by the API's names. model: of the last reply.
-    created, updated, expires (None: never): aware datetimes in UTC.
-    """
-
-    id: str
-    scope: str
-    title: str | None
-    preview: str | None = field(repr=False)
-    tags: tuple[str, ...]
-    metadata: Mapping[str, Any] = field(repr=False)
-    messages: int
-    usage: Mapping[str, int]
-    model: str | None
-    created: datetime
-    updated: datetime
-    expires: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,19 +51,34 @@ class History:
         """Return the conversation of that name, whether it exists yet or not. Raises `InvalidInput` for a bad name."""
         return Conversation(self.store, Key(scope, id))
 
-    def recent(self, *, scope: str = "default", limit: int = 20, after: Cursor | None = None) -> Page[ConversationInfo]:
+    def recent(
+        self,
+        *,
+        scope: str = "default",
+        limit: int = 20,
+        after: Cursor | None = None,
+        title: str | None = None,
+        tag: str | Iterable[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Page[ConversationInfo]:
         """Return the conversations of a scope, those with the newest activity first, `limit` at a time.
 
-        `.items` are the rows (fewer than `limit` only at the end; none for an unknown scope), `.next` is the `after` of
-        the following page, None at the end. Raises `InvalidInput` for a `limit` below 1 or a cursor of another listing.
+        `.items` are the rows (none for an unknown scope), `.next` is the `after` of the following page, None at the
+        end. Only those are returned that fit all that is given: `title` is part of the title (of the preview where
+        there is none), in upper or lower case; `tag` one tag, or several that must all be there; `metadata` values
+        that must be there by their names; `model` that of the last reply; the newest activity is at `since` or later,
+        and before `until` (aware datetimes).
+
+        Without these a page is short only at the end. With them one call looks at 1,000 conversations at most, so a
+        page may be short, or empty, with more to come: go on while there is a `next`.
+
+        Raises `InvalidInput` for a `limit` below 1, a time without a zone or a cursor of another listing.
         """
-        rows: list[ConversationInfo] = []
-        while True:
-            page = self.store.heads(scope, after=after, limit=limit - len(rows))
-            rows += [_row(head) for head in page.items if alive(head)]
-            after = page.next
-            if after is None or len(rows) == limit:
-                return Page(rows, after)
+        wanted = Filter.of(title=title, tag=tag, metadata=metadata, model=model, since=since, until=until)
+        return recent(self.store, scope, limit=limit, after=after, wanted=wanted)
 
     def delete(self, id: str, *, scope: str = "default") -> Deletion | None:
         """Remove a conversation for good and return what went; None: there was none. A damaged one goes as well."""
@@ -100,25 +90,3 @@ class History:
     def close(self) -> None:
         """Close the store."""
         self.store.close()
-
-
-def _row(head: Head) -> ConversationInfo:
-    summary: Summary = summary_of(head)
-    return ConversationInfo(
-        id=head.key.id,
-        scope=head.key.scope,
-        title=summary.title,
-        preview=summary.preview,
-        tags=summary.tags,
-        metadata=summary.metadata,
-        messages=summary.messages,
-        usage=summary.usage,
-        model=summary.model,
-        created=_time(summary.created),
-        updated=_time(head.stamp.updated),
-        expires=None if head.stamp.expires is None else _time(head.stamp.expires),
-    )
-
-
-def _time(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=min(microseconds, _LAST))

@@ -23,6 +23,7 @@ STOREYS = (
     ("chathistory.engine",),
     ("chathistory", "chathistory.aio"),
     ("chathistory.conversation", "chathistory.history"),
+    ("chathistory.shelf",),
     ("chathistory.view", "chathistory.annotation"),
     ("chathistory.log", "chathistory.content"),
     ("chathistory.plugins",),

@@ -53,18 +53,20 @@ def on_path(journal: Journal) -> tuple[Head, list[Entry]] | None:
     return head, [entry.known(journal.key) for entry in entries if covers(spans, entry.position)]
 
 
-def newest_first(journal: Journal, portion: int) -> Iterator[Entry]:
+def newest_first(journal: Journal, portion: int, *, before: int | None = None) -> Iterator[Entry]:
     """Yield the entries that the view goes through, newest first; nothing if the conversation is absent.
 
-    Reads `portion` entries at once, twice as many each time after; one round trip for the first portion. Raises
-    `UnsupportedRecord` at one of a later version.
+    `before`: only those below this position, and without counting what was not read as seen. Reads `portion` entries
+    at once, twice as many each time after; one round trip for the first portion. Raises `UnsupportedRecord` at one of
+    a later version.
     """
-    loaded = journal.load(-portion)
+    loaded = journal.load(-portion) if before is None else journal.load(max(before - portion, 0), before)
     if loaded is None:
         return
     head, held = loaded
-    begin = head.end - len(held)
-    for low, stop in reversed(spans_of(journal, head, held)):
+    end = head.end if before is None else min(before, head.end)
+    begin = end - len(held)
+    for low, stop in reversed(clipped(spans_of(journal, head, held), high=end)):
         high = stop
         while high > low:
             if high <= begin:

@@ -18,7 +18,7 @@ from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.log.entry import FORMAT, Entry, to_json
 from chathistory.store import Head
 
-__all__ = ["OpenTurn", "Summary", "folded", "summary_of"]
+__all__ = ["OpenTurn", "Summary", "folded", "summary_in", "summary_of"]
 
 _PREVIEW = 80
 
@@ -44,6 +44,7 @@ class Summary:
     thinking_from: the position from which on thinking may be sent; before it, it is bound to what is not sent any more.
     setup: fingerprints of the model, system prompt and tools of the last turn of an engine.
     container: id and expires_at (as the API wrote it) of the last container of the code execution tool.
+    origin: of a fork: scope and id of the conversation that it came from, and the position at which it left it.
     """
 
     born: str
@@ -60,6 +61,7 @@ class Summary:
     thinking_from: int = 0
     setup: dict[str, str] = field(default_factory=dict)
     container: dict[str, Any] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)
 
     def usable_container(self, time: int) -> str | None:
         """Return the id of the container if there is one that has not expired at `time` (microseconds, UTC)."""
@@ -91,6 +93,11 @@ def summary_of(head: Head) -> Summary:
     if summary is None:
         raise CorruptRecord(head.key, None, "its info is not a summary")
     return summary
+
+
+def summary_in(entry: Entry) -> Summary | None:
+    """Return the summary that a snapshot or the beginning of a fork holds; None: it is not one of this version."""
+    return _built({name: value for name, value in entry.data["summary"].items() if name != "v"})
 
 
 def _built(values: dict[str, Any]) -> Summary | None:
@@ -187,6 +194,12 @@ def _snapshot(summary: Summary, entry: Entry, position: int) -> None:
     _rewind(summary, entry, position)
 
 
+def _forked(summary: Summary, entry: Entry, _position: int) -> None:
+    state = summary_in(entry) or summary
+    for name in _FIELDS:
+        setattr(summary, name, getattr(state, name))
+
+
 _CHANGES = {
     "message": _message,
     "annotation": _annotation,
@@ -196,4 +209,5 @@ _CHANGES = {
     "setup": _setup,
     "interrupted": _paid,
     "orphaned": _paid,
+    "forked": _forked,
 }
