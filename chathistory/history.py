@@ -2,42 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
 from chathistory.conversation import Conversation
-from chathistory.errors import CorruptRecord, UnsupportedRecord
+from chathistory.errors import InvalidInput
 from chathistory.log.journal import Journal
-from chathistory.log.summary import summary_of
+from chathistory.shelf.export import ExportReport, as_markdown, exported, imported
+from chathistory.shelf.files import File, reading, suffix_of, writing
 from chathistory.shelf.listing import ConversationInfo, Filter, recent
+from chathistory.shelf.retention import Deletion, Erasure, Policy, Removal, Retention, deleted, erased, retained
+from chathistory.shelf.transfer import CopyReport, Progress, copied, keys_of
 from chathistory.store import Cursor, HistoryStore, Key, Page
 
 __all__ = ["ConversationInfo", "Deletion", "History"]
-
-
-@dataclass(frozen=True, slots=True)
-class Deletion:
-    """What a delete removed: a conversation of so many messages, in so many records of all kinds.
-
-    None for both: it was damaged, or of a later version, and cannot be told.
-    """
-
-    id: str
-    scope: str
-    messages: int | None = None
-    records: int | None = None
-
-
-def _deletion(journal: Journal) -> Deletion | None:
-    """Return what a delete will remove; None: the conversation is absent (or expired, which is the same)."""
-    key = journal.key
-    try:
-        head = journal.refresh()
-        return Deletion(key.id, key.scope, summary_of(head).messages, head.end - head.start) if head else None
-    except (CorruptRecord, UnsupportedRecord):
-        return Deletion(key.id, key.scope)
 
 
 class History:
@@ -82,10 +61,124 @@ class History:
 
     def delete(self, id: str, *, scope: str = "default") -> Deletion | None:
         """Remove a conversation for good and return what went; None: there was none. A damaged one goes as well."""
-        journal = Journal(self.store, Key(scope, id))
-        with journal.lock:
-            gone = _deletion(journal)
-            return gone if journal.delete() else None
+        return deleted(Journal(self.store, Key(scope, id)))
+
+    # Moving.
+
+    def copy_to(
+        self,
+        other: History | HistoryStore,
+        *,
+        scope: str | None = None,
+        ids: Iterable[str] | None = None,
+        replace: bool = False,
+        verify: bool = True,
+        threads: int = 4,
+        progress: Progress | None = None,
+    ) -> CopyReport:
+        """Copy conversations into another store, to the character: positions, times, versions, and so their order.
+
+        All of them, or those of `scope`, or those `ids` of it. A conversation is seen there when it is whole. What is
+        there already is skipped, and what is an earlier state is continued, so a copy that broke off (or one that is
+        to be brought up to date) is just made again. If something else is there under the same name it stays, and
+        the report says so; `replace`: it is deleted first. `verify`: each copy is read back and compared.
+
+        At most `threads` are under way at once; `progress` is called after each. What is wrong with one conversation
+        (damaged, or too large for the other store) is in the report; raises what is wrong with a store.
+        """
+        store = other.store if isinstance(other, History) else other
+        keys = keys_of(self.store, scope, ids)
+        report = CopyReport()
+        for arrival in copied(self.store, store, keys, replace=replace, verify=verify, threads=threads):
+            report.add(arrival)
+            if progress:
+                progress(arrival)
+        return report
+
+    def export_to(
+        self,
+        file: File,
+        *,
+        scope: str | None = None,
+        ids: Iterable[str] | None = None,
+        format: Literal["jsonl", "markdown"] | None = None,  # noqa: A002 - the word that people look for
+        progress: Progress | None = None,
+    ) -> ExportReport:
+        """Write conversations into a file: all, or those of `scope`, or those `ids` of it ("default" if no scope).
+
+        `file`: a path, which is there or replaced only when all is written and which only its owner may read, or a
+        file open for bytes. JSON lines, which `import_from` reads back to the character; Markdown, for people, if the
+        name ends in `.md` or `format` says so. A name that ends in `.gz` compresses.
+
+        No more than a part of one conversation (Markdown: one) is in memory. Damaged ones are in the report.
+        """
+        as_text = format == "markdown" or (format is None and suffix_of(file) == ".md")
+        keys = keys_of(self.store, scope, ids)
+        report = ExportReport()
+        with writing(file) as out:
+            for arrival in (as_markdown if as_text else exported)(self.store, out, keys):
+                report.add(arrival)
+                if progress:
+                    progress(arrival)
+        return report
+
+    def import_from(
+        self,
+        file: File,
+        *,
+        id: str | None = None,
+        scope: str | None = None,
+        replace: bool = False,
+        progress: Progress | None = None,
+    ) -> CopyReport:
+        """Store what a file holds: an export (JSON lines), or a plain list of messages, under the name `id`.
+
+        `file`: a path, or a file open for bytes; compressed or not. `scope`: into this one; None: into those in which
+        they were ("default" for a list of messages). What is there already is handled as `copy_to` does; a list of
+        messages only ever makes a new conversation.
+
+        A list of messages is JSON: a list, an object with `messages`, or one message on each line. Raises
+        `InvalidInput` if the file cannot be read on; what came before is stored, whole, and skipped the next time.
+        """
+        report = CopyReport()
+        with reading(file) as source:
+            for arrival in imported(self.store, source, scope=scope, id=id, replace=replace):
+                report.add(arrival)
+                if progress:
+                    progress(arrival)
+        return report
+
+    # Keeping, and forgetting.
+
+    def retain(
+        self,
+        *,
+        scope: str = "default",
+        age: timedelta | None = None,
+        ttl: timedelta | None = None,
+        count: int | None = None,
+        dry_run: bool = True,
+        progress: Callable[[Removal], object] | None = None,
+    ) -> Retention:
+        """Remove conversations of a scope for good, and what has expired; `dry_run=False`, or it is only told.
+
+        `age`: those that were begun longer ago. `ttl`: those without activity for longer. `count`: all but so many
+        with the newest activity (as exactly as the store's `traits.recency`). What is written meanwhile is kept.
+        Raises `InvalidInput` for what is negative.
+        """
+        policy = Policy(age=age, ttl=ttl, count=count)
+        return retained(self.store, scope, policy, dry_run=dry_run, tell=progress)
+
+    def erase(self, scope: str, *, progress: Callable[[Deletion], object] | None = None) -> Erasure:
+        """Remove all that is stored in a scope for good, damaged or expired as well, and return what went.
+
+        For the request of somebody to be forgotten. A scope without conversations gives an empty report. Forks into
+        other scopes are conversations of those.
+        """
+        if not isinstance(scope, str):
+            msg = "the scope that is to be erased is due"
+            raise InvalidInput(msg)
+        return erased(self.store, scope, progress)
 
     def close(self) -> None:
         """Close the store."""

@@ -14,7 +14,7 @@ from chathistory.log.plain import plain
 from chathistory.log.summary import summary_of
 from chathistory.store import Cursor, Head, HistoryStore, Page
 
-__all__ = ["ConversationInfo", "Filter", "Origin", "recent", "row_of"]
+__all__ = ["ConversationInfo", "Filter", "Origin", "recent", "row_of", "time_of"]
 
 SCANNED = 1000
 """Conversations that one call looks at, at most, for those that are asked for."""
@@ -79,15 +79,16 @@ def row_of(head: Head) -> ConversationInfo:
         messages=summary.messages,
         usage=summary.usage,
         model=summary.model,
-        created=_time(summary.created),
-        updated=_time(head.stamp.updated),
-        expires=None if head.stamp.expires is None else _time(head.stamp.expires),
+        created=time_of(summary.created),
+        updated=time_of(head.stamp.updated),
+        expires=None if head.stamp.expires is None else time_of(head.stamp.expires),
         records=head.end - head.start,
         origin=Origin(**summary.origin) if summary.origin else None,
     )
 
 
-def _time(microseconds: int) -> datetime:
+def time_of(microseconds: int) -> datetime:
+    """Return microseconds since 1970 as a time in UTC; the last that there is for what lies behind it."""
     return _EPOCH + timedelta(microseconds=min(microseconds, _LAST))
 
 

@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 import pytest
-from core_faults import CALL, RESULT, FaultyStore, bodies, chat_on, kinds_of, lost, numbered, reply, said, texts, user
+from core_faults import (
+    CALL,
+    RESULT,
+    FaultyStore,
+    bodies,
+    chat_on,
+    kinds_of,
+    lost,
+    numbered,
+    reply,
+    said,
+    surely_not_landed,
+    texts,
+    user,
+)
 
 from chathistory import Entry, History, Origin
 from chathistory.errors import Conflict, InvalidInput, StoreUnavailable
@@ -201,16 +215,12 @@ def test_a_fork_that_fails_leaves_nothing(small, step):
     chat = chat_on(store)
     chat.append([user("x" * 300) for _ in range(20)])
     ok = [None] * (step - 1)
-    store.on_append = iter([*ok, _refuse, _refuse])
+    store.on_append = iter([*ok, surely_not_landed])
     with pytest.raises(StoreUnavailable):
         chat.fork("f")
     assert list(store.keys()) == [chat.journal.key]
     store.healed()
     assert chat.fork("f").messages() == chat.messages()
-
-
-def _refuse(call):
-    raise lost("not stored")
 
 
 def test_a_fork_that_was_killed_is_absent_and_in_nobodys_way(small):
