@@ -18,7 +18,10 @@ from chathistory import errors
 from chathistory.conversation import Conversation
 from chathistory.history import ConversationInfo, Deletion, History
 from chathistory.log.entry import Entry
+from chathistory.shelf.export import ExportReport
 from chathistory.shelf.listing import Origin
+from chathistory.shelf.retention import Erasure, Removal, Retention
+from chathistory.shelf.transfer import Arrival, CopyReport
 from chathistory.store import Cursor, Head, HistoryStore, Key, Page, Record, Slice, Stamp, Traits
 from chathistory.view import Repair, Report, View
 
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from chathistory.url import Option, StoreURL
 
 __all__ = [
+    "Arrival",
     "AsyncChatEngine",
     "AsyncConversation",
     "AsyncHistory",
@@ -39,9 +43,12 @@ __all__ = [
     "ChatEngine",
     "Conversation",
     "ConversationInfo",
+    "CopyReport",
     "Cursor",
     "Deletion",
     "Entry",
+    "Erasure",
+    "ExportReport",
     "Head",
     "History",
     "HistoryStore",
@@ -50,10 +57,12 @@ __all__ = [
     "Origin",
     "Page",
     "Record",
+    "Removal",
     "Repair",
     "Reply",
     "ReplyStream",
     "Report",
+    "Retention",
     "Slice",
     "Stamp",
     "StoreURL",

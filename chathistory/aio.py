@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
-from typing import Any, ParamSpec, Self, TypeVar
+from datetime import datetime, timedelta
+from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 from chathistory.content import Message
 from chathistory.conversation import Conversation
@@ -18,6 +18,10 @@ from chathistory.errors import StoreClosed
 from chathistory.history import ConversationInfo, Deletion, History
 from chathistory.log.entry import Entry
 from chathistory.log.summary import Summary
+from chathistory.shelf.export import ExportReport
+from chathistory.shelf.files import File
+from chathistory.shelf.retention import Erasure, Removal, Retention
+from chathistory.shelf.transfer import CopyReport, Progress
 from chathistory.store import Cursor, Head, HistoryStore, Page
 from chathistory.view import Repair, View
 
@@ -81,6 +85,73 @@ class AsyncHistory:
     async def delete(self, id: str, *, scope: str = "default") -> Deletion | None:
         """See `History.delete`."""
         return await self.run(self.history.delete, id, scope=scope)
+
+    async def copy_to(
+        self,
+        other: AsyncHistory | History | HistoryStore,
+        *,
+        scope: str | None = None,
+        ids: Iterable[str] | None = None,
+        replace: bool = False,
+        verify: bool = True,
+        threads: int = 4,
+        progress: Progress | None = None,
+    ) -> CopyReport:
+        """See `History.copy_to`; `progress` is called from a thread of the pool."""
+        target = other.history if isinstance(other, AsyncHistory) else other
+        return await self.run(
+            self.history.copy_to,
+            target,
+            scope=scope,
+            ids=ids,
+            replace=replace,
+            verify=verify,
+            threads=threads,
+            progress=progress,
+        )
+
+    async def export_to(
+        self,
+        file: File,
+        *,
+        scope: str | None = None,
+        ids: Iterable[str] | None = None,
+        format: Literal["jsonl", "markdown"] | None = None,  # noqa: A002 - the word that people look for
+        progress: Progress | None = None,
+    ) -> ExportReport:
+        """See `History.export_to`; `progress` is called from a thread of the pool."""
+        return await self.run(self.history.export_to, file, scope=scope, ids=ids, format=format, progress=progress)
+
+    async def import_from(
+        self,
+        file: File,
+        *,
+        id: str | None = None,
+        scope: str | None = None,
+        replace: bool = False,
+        progress: Progress | None = None,
+    ) -> CopyReport:
+        """See `History.import_from`; `progress` is called from a thread of the pool."""
+        return await self.run(self.history.import_from, file, id=id, scope=scope, replace=replace, progress=progress)
+
+    async def retain(
+        self,
+        *,
+        scope: str = "default",
+        age: timedelta | None = None,
+        ttl: timedelta | None = None,
+        count: int | None = None,
+        dry_run: bool = True,
+        progress: Callable[[Removal], object] | None = None,
+    ) -> Retention:
+        """See `History.retain`; `progress` is called from a thread of the pool."""
+        return await self.run(
+            self.history.retain, scope=scope, age=age, ttl=ttl, count=count, dry_run=dry_run, progress=progress
+        )
+
+    async def erase(self, scope: str, *, progress: Callable[[Deletion], object] | None = None) -> Erasure:
+        """See `History.erase`; `progress` is called from a thread of the pool."""
+        return await self.run(self.history.erase, scope, progress=progress)
 
     async def close(self) -> None:
         """Wait for what is under way and end the threads; the store stays open, for it is the caller's."""
