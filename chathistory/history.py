@@ -84,12 +84,12 @@ class History:
         the report says so; `replace`: it is deleted first. `verify`: each copy is read back and compared.
 
         At most `threads` are under way at once; `progress` is called after each. What is wrong with one conversation
-        (damaged, or too large for the other store) is in the report; raises what is wrong with a store.
+        (damaged, too large for the other store, or not there) is in the report; raises what is wrong with a store.
         """
         store = other.store if isinstance(other, History) else other
-        keys = keys_of(self.store, scope, ids)
+        keys, named = keys_of(self.store, scope, ids), ids is not None
         report = CopyReport()
-        for arrival in copied(self.store, store, keys, replace=replace, verify=verify, threads=threads):
+        for arrival in copied(self.store, store, keys, named=named, replace=replace, verify=verify, threads=threads):
             report.add(arrival)
             if progress:
                 progress(arrival)
@@ -110,13 +110,14 @@ class History:
         file open for bytes. JSON lines, which `import_from` reads back to the character; Markdown, for people, if the
         name ends in `.md` or `format` says so. A name that ends in `.gz` compresses.
 
-        No more than a part of one conversation (Markdown: one) is in memory. Damaged ones are in the report.
+        No more than a part of one conversation (Markdown: one) is in memory. Damaged ones, and `ids` that are not
+        there, are in the report.
         """
         as_text = format == "markdown" or (format is None and suffix_of(file) == ".md")
         keys = keys_of(self.store, scope, ids)
         report = ExportReport()
         with writing(file) as out:
-            for arrival in (as_markdown if as_text else exported)(self.store, out, keys):
+            for arrival in (as_markdown if as_text else exported)(self.store, out, keys, named=ids is not None):
                 report.add(arrival)
                 if progress:
                     progress(arrival)

@@ -30,17 +30,19 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A store's URL, and a scope in it. typed: the URL was given on the command line."""
+    """A store's URL, and a scope in it. typed: the URL was given on the command line; chosen: the scope was."""
 
     url: str
     scope: str
     typed: bool = False
+    chosen: bool = False
 
     @classmethod
     def of(cls, url: str | None, scope: str) -> Place:
         """Return the place that the options name; called within a command."""
-        typed = click.get_current_context().get_parameter_source("url") is ParameterSource.COMMANDLINE
-        return cls(url or default_url(), scope, typed)
+        source = click.get_current_context().get_parameter_source
+        typed, chosen = (source(name) is ParameterSource.COMMANDLINE for name in ("url", "scope"))
+        return cls(url or default_url(), scope, typed, chosen)
 
     def __str__(self) -> str:
         """Return the URL without what is secret in it."""

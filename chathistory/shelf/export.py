@@ -17,7 +17,7 @@ from chathistory.log.summary import folded
 from chathistory.shelf.bundle import FilePart, Reader, Writer, mark_in
 from chathistory.shelf.listing import row_of
 from chathistory.shelf.markdown import markdown
-from chathistory.shelf.transfer import Arrival, Parcel, delivered, parcel_of
+from chathistory.shelf.transfer import Arrival, Parcel, absent, delivered, parcel_of
 from chathistory.store import HistoryStore, Key
 
 __all__ = ["ExportReport", "as_markdown", "exported", "imported"]
@@ -47,7 +47,7 @@ class ExportReport:
             self.records += arrival.records
 
 
-def exported(store: HistoryStore, out: IO[bytes], keys: Iterable[Key]) -> Iterator[Arrival]:
+def exported(store: HistoryStore, out: IO[bytes], keys: Iterable[Key], *, named: bool) -> Iterator[Arrival]:
     """Write conversations as JSON lines, and yield what became of each."""
     writer = Writer(out)
     for key in keys:
@@ -58,6 +58,8 @@ def exported(store: HistoryStore, out: IO[bytes], keys: Iterable[Key]) -> Iterat
         else:
             if records is not None:
                 yield Arrival(key, "copied", records)
+            elif named:
+                yield absent(key)
     writer.end()
 
 
@@ -76,20 +78,31 @@ def _written(store: HistoryStore, writer: Writer, key: Key) -> int | None:
                 raise
 
 
-def as_markdown(store: HistoryStore, out: IO[bytes], keys: Iterable[Key]) -> Iterator[Arrival]:
+def as_markdown(store: HistoryStore, out: IO[bytes], keys: Iterable[Key], *, named: bool) -> Iterator[Arrival]:
     """Write conversations as Markdown, and yield what became of each."""
-    for number, key in enumerate(keys):
+    begun = False
+    for key in keys:
         try:
-            loaded = on_path(Journal(store, key))
-            if loaded is None:
-                continue
-            head, entries = loaded
-            text = "".join(markdown(row_of(head), entries))
+            found = _text(store, key)
         except (CorruptRecord, UnsupportedRecord, Conflict) as error:
             yield Arrival(key, "failed", error=error)
-        else:
-            out.write(("\n---\n\n" if number else "").encode() + text.encode())
-            yield Arrival(key, "copied", head.end - head.start)
+            continue
+        if found is not None:
+            out.write(b"\n---\n\n" if begun else b"")
+            out.write(found[0].encode())
+            begun = True
+            yield Arrival(key, "copied", found[1])
+        elif named:
+            yield absent(key)
+
+
+def _text(store: HistoryStore, key: Key) -> tuple[str, int] | None:
+    """Return a conversation as Markdown, and how many records it has; None: it is absent."""
+    loaded = on_path(Journal(store, key))
+    if loaded is None:
+        return None
+    head, entries = loaded
+    return "".join(markdown(row_of(head), entries)), head.end - head.start
 
 
 def imported(

@@ -29,7 +29,18 @@ from chathistory.log.planting import plant, portions
 from chathistory.log.summary import folded, summary_of
 from chathistory.store import Head, HistoryStore, Key, Record, Stamp
 
-__all__ = ["Arrival", "CopyReport", "Parcel", "Progress", "arrive", "copied", "delivered", "keys_of", "parcel_of"]
+__all__ = [
+    "Arrival",
+    "CopyReport",
+    "Parcel",
+    "Progress",
+    "absent",
+    "arrive",
+    "copied",
+    "delivered",
+    "keys_of",
+    "parcel_of",
+]
 
 Outcome: TypeAlias = Literal["copied", "continued", "same", "different", "failed"]
 _ATTEMPTS = 3
@@ -126,6 +137,12 @@ def parcel_of(store: HistoryStore, key: Key) -> Parcel | None:
 def keys_of(store: HistoryStore, scope: str | None, ids: Iterable[str] | None) -> Iterator[Key]:
     """Return the keys that are meant: these ids of the scope ("default" if it is None), or all of the scope, or all."""
     return store.keys(scope) if ids is None else iter([Key("default" if scope is None else scope, id) for id in ids])
+
+
+def absent(key: Key) -> Arrival:
+    """Return what is told of a conversation that was named and is not there."""
+    msg = f"there is no conversation {key.id!r} in scope {key.scope!r}"
+    return Arrival(key, "failed", error=InvalidInput(msg))
 
 
 def arrive(parcel: Parcel, target: Journal, *, replace: bool = False, verify: bool = True) -> Arrival:
@@ -227,13 +244,24 @@ def _grown(base: Head, batch: list[str], head: Head) -> Stamp:
 
 
 def copied(
-    source: HistoryStore, target: HistoryStore, keys: Iterable[Key], *, replace: bool, verify: bool, threads: int
+    source: HistoryStore,
+    target: HistoryStore,
+    keys: Iterable[Key],
+    *,
+    named: bool,
+    replace: bool,
+    verify: bool,
+    threads: int,
 ) -> Iterator[Arrival]:
-    """Copy conversations from one store to the other, several at once, and yield what became of each."""
+    """Copy conversations from one store to the other, several at once, and yield what became of each.
+
+    named: they were asked for by name, so each that is absent is told.
+    """
     from concurrent.futures import Future, ThreadPoolExecutor  # noqa: PLC0415  # not for who copies nothing
 
     def copy(key: Key) -> Arrival | None:
-        return delivered(lambda: parcel_of(source, key), Journal(target, key), replace=replace, verify=verify)
+        done = delivered(lambda: parcel_of(source, key), Journal(target, key), replace=replace, verify=verify)
+        return absent(key) if done is None and named else done
 
     pending: deque[Future[Arrival | None]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="chathistory-copy") as pool:
