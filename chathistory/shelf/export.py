@@ -121,7 +121,8 @@ def imported(
             raise InvalidInput(msg)
         for part in Reader(file).parts():
             arrival = delivered(_once(part), _target(store, part.head.key, scope), replace=replace, verify=True)
-            if arrival is not None:
+            part.skip()
+            if arrival is not None and not part.void:
                 yield arrival
     else:
         yield _messages(store, messages_in(file.read()), scope=scope, id=id)

@@ -33,7 +33,7 @@ def markdown(row: ConversationInfo, entries: Iterable[Entry]) -> Iterator[str]:
 
 
 def _line(text: str) -> str:
-    return re.sub(r"([\\\\`*_\\[\\]<>#])", r"\\\\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_\[\]<>#])", r"\\\1", " ".join(_plain(text).split()))
 
 
 def _said(entry: Entry) -> str:

@@ -265,13 +265,17 @@ def copied(
 
     pending: deque[Future[Arrival | None]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="chathistory-copy") as pool:
-        for key in keys:
-            pending.append(pool.submit(copy, key))
-            if len(pending) >= _AHEAD * threads and (arrival := pending.popleft().result()):
-                yield arrival
-        while pending:
-            if arrival := pending.popleft().result():
-                yield arrival
+        try:
+            for key in keys:
+                pending.append(pool.submit(copy, key))
+                if len(pending) >= _AHEAD * threads and (arrival := pending.popleft().result()):
+                    yield arrival
+            while pending:
+                if arrival := pending.popleft().result():
+                    yield arrival
+        finally:
+            for future in pending:
+                future.cancel()
 
 
 def delivered(parcel: Callable[[], Parcel | None], target: Journal, *, replace: bool, verify: bool) -> Arrival | None:
