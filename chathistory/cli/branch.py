@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from chathistory.cli.finding import found
+from chathistory.cli.finding import absent, found
 from chathistory.cli.output import json_option, print_json
 from chathistory.cli.place import Place, debug_option, place_options
 from chathistory.cli.safe import safe
-from chathistory.conversation import Conversation
 from chathistory.log.summary import summary_of
+from chathistory.store import Head
 
 __all__ = ["fork", "rewind"]
 
@@ -33,8 +33,10 @@ def fork(id: str, new_id: str, *, at: int | None, into: str | None, place: Place
       chathistory fork thesis thesis-2 --at 12
     """
     with place.opened() as history:
-        forked = found(history, place, id).fork(new_id, at=at, scope=into)
-        _tell(forked, f"forked {safe(id)} into {safe(new_id)}", as_json=as_json)
+        head = found(history, place, id).fork(new_id, at=at, scope=into).journal.seen()
+    if head is None:  # the store's time-to-live is that short
+        raise click.ClickException(absent(place, new_id))
+    _tell(head, f"forked {safe(id)} into {safe(new_id)}", as_json=as_json)
 
 
 @click.command()
@@ -52,15 +54,11 @@ def rewind(id: str, *, to: int, place: Place, as_json: bool) -> None:
       chathistory rewind thesis --to 12
     """
     with place.opened() as history:
-        conversation = found(history, place, id)
-        conversation.rewind(to=to)
-        _tell(conversation, f"rewound {safe(id)} to position {to}", as_json=as_json)
+        head = found(history, place, id).rewind(to=to)
+    _tell(head, f"rewound {safe(id)} to position {to}", as_json=as_json)
 
 
-def _tell(conversation: Conversation, done: str, *, as_json: bool) -> None:
-    head = conversation.journal.seen()
-    if head is None:  # deleted meanwhile
-        return
+def _tell(head: Head, done: str, *, as_json: bool) -> None:
     summary = summary_of(head)
     if as_json:
         names = {"id": head.key.id, "scope": head.key.scope, "start": head.start, "end": head.end}

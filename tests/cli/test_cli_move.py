@@ -324,6 +324,12 @@ def test_delete_and_backends_as_json(run, filled):
     assert {"scheme": "file", "distribution": "chathistory", "problem": None} in rows
 
 
+def test_a_fork_that_lives_no_longer_than_the_command_is_told(run, filled):
+    done = run("fork", "c1", "f", "--store", f"{filled}?ttl=0.000001")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is no conversation f" in done.stderr
+
+
 @pytest.mark.parametrize("command", ["fork", "rewind", "export", "import", "copy", "retain", "erase"])
 def test_help_has_an_example(run, command):
     done = run(command, "--help")

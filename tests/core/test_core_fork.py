@@ -260,6 +260,11 @@ def _landed_and_lost(call):
     raise lost()
 
 
+def test_a_conversation_without_a_record_cannot_be_begun(store, chat):
+    with pytest.raises(InvalidInput, match="at least one record"):
+        planting.plant(chat.journal, [], first=0, stamp=lambda: None)
+
+
 # Going backward.
 
 

@@ -379,6 +379,13 @@ def test_an_import_continues_and_replaces_as_a_copy_does(source, target):
     assert all_of(target) == all_of(source)
 
 
+def test_a_file_that_was_broken_off_in_what_is_there_already_is_told(source, target):
+    _, data = exported(source)
+    imported(target, data)
+    with pytest.raises(InvalidInput, match="broken off in the midst of conversation"):
+        imported(target, b"".join(data.splitlines(keepends=True)[:4]))
+
+
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_file_that_was_broken_off_is_told_and_nothing_of_it_is_taken_for_whole(source, packed):
     _, data = exported(source)
@@ -461,8 +468,9 @@ def test_a_conversation_that_changed_while_it_was_written_is_void(target):
     ids=lambda data: repr(data[:30]),
 )
 def test_what_is_no_export_is_refused(target, data):
-    with pytest.raises(InvalidInput):
-        imported(target, data, id="x")
+    for name in (None, "x"):
+        with pytest.raises(InvalidInput):
+            imported(target, data, id=name)
     assert all_of(target) == {}
 
 
