@@ -186,8 +186,8 @@ def _matching(
     found: list[Head] = []
     left, chunk = SCANNED, limit if wanted is None else min(limit, _CHUNK)
     while True:
-        page = _chunk(store, scope, after, (chunk, limit - len(found)), wanted)
-        found += _fitting(page, wanted)
+        page, fitting = _chunk(store, scope, after, (chunk, limit - len(found)), wanted)
+        found += fitting
         after = None if wanted and _is_past(store, page, wanted) else page.next
         left -= len(page.items)
         if after is None or len(found) == limit or (wanted and left <= 0):
@@ -197,8 +197,8 @@ def _matching(
 
 def _chunk(
     store: HistoryStore, scope: str, after: Cursor | None, sizes: tuple[int, int], wanted: Filter | None
-) -> Page[Head]:
-    """Return the next heads, up to `sizes[0]` and so many that no more than `sizes[1]` fit.
+) -> tuple[Page[Head], list[Head]]:
+    """Return the next heads, up to `sizes[0]` and so many that no more than `sizes[1]` fit, and those that do.
 
     Where a page ends only the store can say, so what holds too many is asked for once more, and shorter.
     """
@@ -207,12 +207,8 @@ def _chunk(
         page = store.heads(scope, after=after, limit=count)
         places = [place for place, head in enumerate(page.items) if _fits(head, wanted)]
         if len(places) <= most:
-            return page
+            return page, [page.items[place] for place in places]
         count = places[most - 1] + 1
-
-
-def _fitting(page: Page[Head], wanted: Filter | None) -> list[Head]:
-    return [head for head in page.items if _fits(head, wanted)]
 
 
 def _fits(head: Head, wanted: Filter | None) -> bool:
