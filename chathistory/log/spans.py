@@ -64,9 +64,8 @@ def newest_first(journal: Journal, portion: int, *, before: int | None = None) -
     if loaded is None:
         return
     head, held = loaded
-    end = head.end if before is None else min(before, head.end)
-    begin = end - len(held)
-    for low, stop in reversed(clipped(spans_of(journal, head, held), high=end)):
+    begin = (head.end if before is None else min(before, head.end)) - len(held)
+    for low, stop in reversed(spans_of(journal, head, held)):
         high = stop
         while high > low:
             if high <= begin:

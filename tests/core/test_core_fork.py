@@ -260,6 +260,23 @@ def _landed_and_lost(call):
     raise lost()
 
 
+def test_a_fork_is_settled_where_it_begins_if_somebody_has_gone_on_with_it(small):
+    store = FaultyStore()
+    chat = chat_on(store)
+    chat.append([user("x" * 30) for _ in range(4)])
+    chat.forget(before=2)
+
+    def landed_and_gone_on_with(call):
+        call()
+        chat_on(_same_room(store), "f").append(user("on"))
+        raise lost()
+
+    store.on_append = iter([landed_and_gone_on_with])
+    fork = chat.fork("f", at=4)
+    assert fork.refresh().messages == 3
+    assert texts(fork.messages())[-1] == "on"
+
+
 def test_a_conversation_without_a_record_cannot_be_begun(store, chat):
     with pytest.raises(InvalidInput, match="at least one record"):
         planting.plant(chat.journal, [], first=0, stamp=lambda: None)

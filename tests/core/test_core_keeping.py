@@ -249,6 +249,28 @@ def test_a_page_looks_at_so_many_and_goes_on(store, monkeypatch):
     assert looked == [60]
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+def test_a_page_that_fits_too_much_is_asked_for_once_more(store, monkeypatch, limit):
+    for number in range(40):
+        chat_on(store, f"c{number}").tags = ["t"]
+    calls = []
+    heads = MemoryStore.heads
+    monkeypatch.setattr(MemoryStore, "heads", lambda self, *args, **more: calls.append(1) or heads(self, *args, **more))
+    pages, after = [], None
+    while not pages or after:
+        page = History(store).recent(tag="t", limit=limit, after=after)
+        pages.append([row.id for row in page.items])
+        after = page.next
+    assert [name for page in pages for name in page] == [f"c{number}" for number in reversed(range(40))]
+    assert all(len(page) == limit for page in pages[:-1])
+    assert len(calls) <= len(pages) + 1
+    chat_on(store, "c38").tags = []
+    chat_on(store, "c39").tags = ["u"]
+    calls.clear()
+    assert len(History(store).recent(tag="t", limit=limit).items) == limit
+    assert len(calls) == 3
+
+
 def test_a_time_ends_the_walk_where_the_order_is_exact(store, monkeypatch):
     for number in range(100):
         chat_on(store, f"c{number}").append(user("x"))
