@@ -1,4 +1,4 @@
-"""A process that copies one store to another, in small portions, until it is killed."""
+"""A process that copies a store to another in portions, saying each time that one is stored, until it is killed."""
 
 from __future__ import annotations
 
@@ -9,4 +9,13 @@ from chathistory.log import planting
 
 planting.PORTION = 5000
 with open_store(sys.argv[1]) as source, open_store(sys.argv[2]) as target:
-    History(source).copy_to(target, threads=1, progress=lambda _: sys.stdout.write("one\n") and sys.stdout.flush())
+    append = target.append
+
+    def told(*args, **more):
+        head = append(*args, **more)
+        sys.stdout.write("one\n")
+        sys.stdout.flush()
+        return head
+
+    target.append = told
+    History(source).copy_to(target, threads=1)

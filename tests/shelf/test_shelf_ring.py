@@ -48,24 +48,18 @@ def test_a_thousand_conversations_all_around(new):
     around(new, 1000)
 
 
-def broken_off(url_of, backend, kills, count):
+def broken_off(url_of, backend, *, kills, small, large):
     """Copy from a file store, kill the copying process time and again, and look what is there each time."""
     urls = url_of("file"), url_of(backend)
+    rng = random.Random(backend)
     with open_store(urls[0]) as source, open_store(urls[1]) as target:
-        filled(source, count)
-        for number in range(6):
+        filled(source, small)
+        for number in range(large):
             History(source).conversation(f"large {number}").append([user("x" * 3000) for _ in range(40)])
         due = whole(source)
-        seen, rng, halves = 0, random.Random(backend), 0
+        seen, halves = 0, 0
         for _ in range(kills):
-            # stops after so many appends, within one if it is the store's own time that passes
-            process = subprocess.Popen([sys.executable, str(COPIER), *urls], stdout=subprocess.PIPE, text=True)
-            for _ in range(rng.randrange(2, 40)):
-                process.stdout.readline()
-            time.sleep(rng.random() * 0.01)
-            process.kill()
-            process.wait()
-            process.stdout.close()
+            _kill_a_copy(urls, after=rng.randrange(2, 40), late=rng.random() * 0.01)
             there = {key: held for key, held in whole(target).items() if held[0].stamp.expires != 1}
             halves += len(list(target.keys())) - len(there)
             assert {key: due[key] for key in there} == there
@@ -73,12 +67,23 @@ def broken_off(url_of, backend, kills, count):
             assert listed == {(key.scope, key.id) for key in there}
             assert len(there) >= seen
             seen = len(there)
+        assert halves > 0, "no kill came in the midst of a conversation"
         report = History(source).copy_to(target)
         assert report.complete
         assert report.same == seen
         assert report.copied == len(due) - seen > 0
         assert whole(target) == due
-        return halves
+
+
+def _kill_a_copy(urls, *, after, late):
+    """Let a process copy, and kill it some milliseconds after so many appends."""
+    process = subprocess.Popen([sys.executable, str(COPIER), *urls], stdout=subprocess.PIPE, text=True)
+    for _ in range(after):
+        process.stdout.readline()
+    time.sleep(late)
+    process.kill()
+    process.wait()
+    process.stdout.close()
 
 
 def _rows(store, scope):
@@ -87,12 +92,11 @@ def _rows(store, scope):
 
 @pytest.mark.parametrize("backend", ["file", "redis"])
 def test_a_copy_that_is_killed_leaves_whole_conversations_and_goes_on(url_of, backend):
-    broken_off(url_of, backend, kills=4, count=120)
+    broken_off(url_of, backend, kills=4, small=60, large=8)
 
 
 @pytest.mark.stress
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("backend", ["file", "redis", "mongodb", "s3"])
 def test_a_copy_that_is_killed_often(url_of, backend):
-    halves = broken_off(url_of, backend, kills=25, count=1200)
-    assert halves > 0, "no kill came in the midst of a conversation"
+    broken_off(url_of, backend, kills=25, small=300, large=50)
