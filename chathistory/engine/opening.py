@@ -60,7 +60,7 @@ class Opening:
         """Open the last turn again, to send its messages once more; None: it has its reply, nothing is left to do."""
         with self.journal.lock:
             head, entries = self._look()
-            messages = [entry for entry in entries if entry.kind == "message"]
+            messages = [entry for entry in entries if entry.kind == "message" and not _is_system(entry)]
             if not messages or _is_reply(messages[-1]):
                 return None
             summary = self._free(head)
@@ -149,6 +149,11 @@ def _abandoned(summary: Summary | None) -> list[Entry]:
     if summary is None or summary.turn is None:
         return []
     return [Entry("abandoned", data={"reason": "timed out"}, turn=summary.turn.id)]
+
+
+def _is_system(entry: Entry) -> bool:
+    """Whether an entry holds a system message, which waits for what the user says next."""
+    return entry.message is not None and entry.message["role"] == "system"
 
 
 def _is_reply(entry: Entry) -> bool:
