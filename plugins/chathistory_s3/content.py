@@ -24,11 +24,13 @@ from zlib import crc32
 from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.store import Head, Key, Stamp
 
-__all__ = ["GRAVE", "Content", "Grave", "Segment", "decoded", "encoded", "is_whole"]
+__all__ = ["GRAVE", "GRAVE_SIZE", "Content", "Grave", "Segment", "decoded", "encoded", "is_whole"]
 
 FORMAT = 1
 GRAVE = 64
 """Bytes that a grave never has, and a head always exceeds."""
+GRAVE_SIZE = 60
+"""Bytes that a grave has: what is small, but not of this size, is damage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +110,15 @@ def is_whole(data: bytes) -> bool:
     return b"\n" in data
 
 
-def decoded(data: bytes, key: Key | None, *, with_tail: bool = True) -> Content | Grave:
-    """Read the object of `key` (None: whose it is is not known), or its beginning if not `with_tail`.
+def decoded(data: bytes, key: Key | None, *, with_tail: bool = True, whose: Key | None = None) -> Content | Grave:
+    """Read the object of `key` (None: that says the object), or its beginning if not `with_tail`.
 
-    Raises `CorruptRecord` with no position if it is damaged, or another conversation's.
+    Raises `CorruptRecord` with no position if it is damaged, or another conversation's; `whose` names it in that error.
     """
     line, _, tail = data.partition(b"\n")
     if len(data) < GRAVE and (grave := _GRAVE.fullmatch(line)):
         return Grave(*(word.decode() for word in grave.groups()))
-    fields = _fields(line, key or Key("?", "?"))
+    fields = _fields(line, key or whose or Key("?", "?"))
     content = _content(fields, tail if with_tail else b"")
     if key is not None and content.head.key != key:
         raise CorruptRecord(key, None, "the object holds another conversation")
