@@ -1,7 +1,7 @@
 r"""What the object of a conversation holds.
 
     <checksum> {"v":1,"scope":..,"id":..,"start":0,"end":90,"version":..,"updated":..,"expires":null,"info":..,
-                "incarnation":..,"marker":..,"tail":[70,8123],"segments":[[70,"<token>",[[0,130000]]]]}\n
+                "incarnation":..,"writer":..,"marker":..,"tail":[70,8123],"segments":[[70,"<token>",[[0,130000]]]]}\n
     <checksum> {...record 70...}\n
     ...
 
@@ -59,7 +59,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A conversation as its object says it is; `tail` are the lines of the records from `edge` to the head's end."""
+    """A conversation as its object says it is; `tail` are the lines of the records from `edge` to the head's end.
+
+    writer: a token of the append that wrote it last, by which that knows its own work again.
+    """
 
     head: Head
     incarnation: str
@@ -67,6 +70,7 @@ class Content:
     segments: tuple[Segment, ...] = ()
     edge: int = 0
     tail: bytes = field(default=b"", repr=False)
+    writer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +98,7 @@ def encoded(content: Content | Grave) -> bytes:
         "expires": stamp.expires,
         "info": stamp.info,
         "incarnation": content.incarnation,
+        "writer": content.writer,
         "marker": content.marker,
         "tail": [content.edge, len(content.tail)],
         "segments": [[segment.end, segment.token, segment.blocks] for segment in content.segments],
@@ -143,4 +148,5 @@ def _content(fields: dict[str, Any], tail: bytes) -> Content:
     segments = tuple(
         Segment(end, name, tuple((first, size) for first, size in blocks)) for end, name, blocks in fields["segments"]
     )
-    return Content(head, fields["incarnation"], fields["marker"], segments, fields["tail"][0], tail)
+    tokens = fields["incarnation"], fields["marker"]
+    return Content(head, *tokens, segments, fields["tail"][0], tail, fields.get("writer", ""))
