@@ -95,7 +95,7 @@ class Layout:
         return place if _PLACE.fullmatch(place) else None
 
     def key_of(self, object_key: str) -> Key | None:
-        """Return the conversation that has an object, as far as the name tells; None: it is none, or its name is cut."""
+        """Return whose an object is, as far as its name tells; None: no conversation's, or the name is cut."""
         place = self.place(object_key)
         scope, id_ = map(name_of, place.split("/")) if place else (None, None)
         return Key(scope, id_) if scope is not None and id_ is not None else None

@@ -171,7 +171,7 @@ def _order(place: _Place) -> tuple[int, str]:
 
 
 def keys(bucket: Bucket, layout: Layout, heads: Heads, scope: str | None) -> Iterator[Key]:
-    """Yield keys as `HistoryStore.keys` says, also of damaged heads; only those whose names were cut have to be read."""
+    """Yield keys as `HistoryStore.keys` says, of damaged heads too; only those with names that were cut are read."""
     entries = (entry for entry in bucket.listed(layout.heads(scope)) if entry.size != GRAVE_SIZE)
     while chunk := list(islice(entries, _TOGETHER)):
         found = [(entry.object, _named(layout, entry.object)) for entry in chunk]
