@@ -111,7 +111,11 @@ def _graves(writer: Writer, done: Swept, old: float) -> None:
         place = writer.layout.place(entry.object)
         if place is None or entry.size >= GRAVE or entry.modified >= old:
             continue
-        found = writer.heads.grave(entry.object)
+        try:
+            found = writer.heads.grave(entry.object)
+        except CorruptRecord:
+            done.damaged += 1
+            continue
         if found is not None:
             done.graves += writer.finish(place, *found)
 

@@ -158,6 +158,8 @@ def test_an_expired_conversation_is_swept_whole_and_others_stay(store, database)
     alive = {document["born"] for document in database.chathistory_conversations.find()}
     assert {segment["of"] for segment in database.chathistory_segments.find()} == alive
     assert store.sweep(before=25) == 0
+    assert store.sweep() == 1, "unless told otherwise, what has expired by now"
+    assert [key.id for key in store.keys("s")] == ["c3"]
 
 
 def test_the_broom_takes_what_a_crash_left(store, database):
