@@ -22,6 +22,8 @@ from chathistory.testing.certify.target import Target
 from chathistory.testing.contract.names import NAMES, NEIGHBOURS
 from chathistory.testing.guarantees import GUARANTEES
 
+pytestmark = pytest.mark.timeout(300)  # a run of the kit is hundreds of tests, and a machine may be busy
+
 HOOKS = ("--hooks", "kit_wrong:hooks")
 
 
