@@ -10,7 +10,7 @@
     certify     `certify`: whether a backend keeps the contract
     branch      `fork`, `rewind`
     move        `export`, `import`, `copy`
-    keep        `retain`, `erase`
+    keep        `retain`, `erase`, `sweep`
     finding     a conversation by its id, and those with an id like it
     asked       times, spans and filters as people write them
     output      lines, tables, JSON, a bar for what takes its time

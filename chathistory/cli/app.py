@@ -23,7 +23,7 @@ from chathistory.cli.certify import certify
 from chathistory.cli.chat import chat
 from chathistory.cli.config import config
 from chathistory.cli.faults import explained, report
-from chathistory.cli.keep import erase, retain
+from chathistory.cli.keep import erase, retain, sweep
 from chathistory.cli.move import copy, export, import_
 from chathistory.cli.place import Run
 from chathistory.cli.safe import safe
@@ -53,7 +53,7 @@ def group() -> None:
 
 
 for command in (
-    *(chat, list_, show, fork, rewind, export, import_, copy, delete, retain, erase),
+    *(chat, list_, show, fork, rewind, export, import_, copy, delete, retain, erase, sweep),
     *(backends, config, certify),
 ):
     group.add_command(command)

@@ -1,4 +1,4 @@
-"""`chathistory retain` and `erase`: what is kept, and what goes."""
+"""`chathistory retain`, `erase` and `sweep`: what is kept, and what goes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from chathistory.cli.render import ago
 from chathistory.cli.safe import one_line, safe
 from chathistory.history import History
 from chathistory.shelf.retention import Removal, Retention
+from chathistory.sweeping import Sweeping
 
-__all__ = ["erase", "retain"]
+__all__ = ["erase", "retain", "sweep"]
 
 _WHY = {"age": "too old", "ttl": "not active", "count": "too many", "expired": "expired"}
 
@@ -104,3 +105,27 @@ def erase(scope: str, *, yes: bool, url: str | None, as_json: bool) -> None:
 
 def _count(history: History, scope: str) -> int:
     return sum(1 for _ in history.store.keys(scope))
+
+
+@click.command()
+@json_option
+@place_options
+@debug_option
+def sweep(*, place: Place, as_json: bool) -> None:
+    r"""Free the space of what has expired, and of what crashes left over; of all scopes.
+
+    What expired is absent without it, too. To be run daily where the backend needs it: MongoDB and S3.
+
+    \b
+    Example:
+      chathistory sweep --store s3://bucket/prefix
+    """
+    with place.opened() as history:
+        if not isinstance(history.store, Sweeping):
+            msg = f"there is nothing to sweep in {place}: see `retain` for what has expired"
+            raise click.ClickException(safe(msg))
+        done = asdict(history.store.sweep())
+    if as_json:
+        print_json(done)
+    else:
+        lines([", ".join(f"{name}: {count}" for name, count in done.items())])

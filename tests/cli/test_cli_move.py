@@ -6,9 +6,11 @@ import gzip
 import json
 
 import pytest
+from chathistory_file import FileStore
 
 from chathistory import Entry, History, open_store
 from chathistory.cli import move
+from chathistory.sweeping import Swept
 
 SAID = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
 
@@ -330,7 +332,16 @@ def test_a_fork_that_lives_no_longer_than_the_command_is_told(run, filled):
     assert "there is no conversation f" in done.stderr
 
 
-@pytest.mark.parametrize("command", ["fork", "rewind", "export", "import", "copy", "retain", "erase"])
+def test_a_sweep_is_for_backends_that_need_one(run, filled, monkeypatch):
+    done = run("sweep", "--store", filled)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "there is nothing to sweep in file:" in done.stderr
+    monkeypatch.setattr(FileStore, "sweep", lambda _: Swept(expired=3), raising=False)
+    assert run("sweep", "--store", filled).stdout == "expired: 3, damaged: 0\n"
+    assert json.loads(run("sweep", "--json", "--store", filled).stdout) == {"expired": 3, "damaged": 0}
+
+
+@pytest.mark.parametrize("command", ["fork", "rewind", "export", "import", "copy", "retain", "erase", "sweep"])
 def test_help_has_an_example(run, command):
     done = run(command, "--help")
     assert f"  chathistory {command}" in done.stdout.partition("Example")[2] or command == "rewind"

@@ -13,11 +13,11 @@ from urllib.parse import quote
 import boto3
 import pytest
 from chathistory_s3 import S3Store
-from chathistory_s3.__main__ import main
 from s3_samples import KEY, bodies, head_of, made, objects, stamp, texts
 from s3_server import CREDENTIALS
 
 from chathistory import Key, open_store
+from chathistory.cli.app import run
 from chathistory.errors import ConfigError, Conflict, CorruptRecord, StoreClosed, StoreRejected, StoreUnavailable
 
 LEFT = "history/s/scope/large/0123456789abcdef/0000000000000000000-0123456789abcdef"
@@ -273,12 +273,11 @@ def test_the_sweep_of_the_command_line(client, bucket, server, capsys):
     url = f"s3://{bucket}/h?endpoint_url={server.url}"
     with open_store(url) as store:
         store.append(KEY, ["x"], after=None, stamp=stamp(expires=1))
-        assert main(["sweep", url]) == 0
+        assert run(["sweep", "--store", url]) == 0
         assert "expired: 1" in capsys.readouterr().out
         assert head_of(store) is None
-    assert main(["sweep", "s3://no-such-bucket?timeout=0.2&endpoint_url=" + server.url]) == 1
+    assert run(["sweep", "--store", "s3://no-such-bucket?timeout=0.2&endpoint_url=" + server.url]) == 1
     assert "no such bucket" in capsys.readouterr().err
-    assert main(["help"]) == 2
 
 
 def test_where_delete_knows_no_condition_a_grave_stays(client, bucket, store, server):
