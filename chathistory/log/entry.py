@@ -104,30 +104,36 @@ def encode(entry: Entry) -> str:
 def decode(record: Record, key: Key) -> Entry:
     """Return the entry of a record. Raises `CorruptRecord` if its line is not what was once written."""
     body = record.body
-    rest = body[_BEHIND:]
-    if not body.startswith(_HEAD) or body[len(_HEAD) : _BEHIND] != f'{_checksum(rest)}"':
+    if not body.startswith(_HEAD) or body[len(_HEAD) : _BEHIND] != f'{_checksum(body[_BEHIND:])}"':
         raise CorruptRecord(key, record.position, "its checksum does not fit")
-    entry = _read("{" + rest[1:], record.position)
+    entry = _read(body, record.position)
     if entry is None:
         raise CorruptRecord(key, record.position, "it is not the line of an entry")
     return entry
 
 
+_scan = json.JSONDecoder().raw_decode  # what `json.loads` comes down to, without looking for blanks around it
+
+
 def _read(text: str, position: int) -> Entry | None:
     """Return the entry of a line, or None: an error raised in the handler would carry its text in its context."""
     try:
-        values = json.loads(text)
+        values, end = _scan(text)
+        if end != len(text):
+            return None
         if values["v"] != FORMAT:
+            del values["sum"]
             return Entry("unknown", data=values, id="", at=0, position=position, version=values["v"])
         return Entry(
-            kind=values["kind"],
-            message=_object(values.get("message")),
-            data=_object(values.get("data")) or {},
-            turn=values.get("turn"),
-            id=values["id"],
-            at=values["at"],
-            position=position,
-            surrogates="\\ud" in text,
+            values["kind"],
+            _object(values.get("message")),
+            _object(values.get("data")) or {},
+            values.get("turn"),
+            values["id"],
+            values["at"],
+            position,
+            FORMAT,
+            "\\ud" in text,
         )
     except (ValueError, KeyError, TypeError):
         return None

@@ -79,8 +79,11 @@ def on_path(journal: Journal) -> Sent | None:
     low, first = max(summary.begin, head.start), head.end - len(held)
     if low < first:
         held = [*journal.read(low, first), *held]
-    spans = spans_of(journal, head, held) if (summary.path or 0) >= low else [(low, head.end)]
-    entries = [entry.known(journal.key) for entry in held if entry.position >= low and covers(spans, entry.position)]
+    entries = held if first == low else [entry for entry in held if entry.position >= low]
+    if summary.path is not None and summary.path >= low:  # a rewind before that left out what is not sent anyway
+        spans = spans_of(journal, head, held)
+        entries = [entry for entry in entries if covers(spans, entry.position)]
+    entries = [entry.known(journal.key) for entry in entries]
     cut = next((entry for entry in held if entry.position == summary.cut), None)
     return Sent(head, summary, entries, cut)
 
