@@ -19,12 +19,19 @@ from chathistory import errors
 from chathistory.conversation import Conversation
 from chathistory.history import ConversationInfo, Deletion, History
 from chathistory.log.entry import Entry
+from chathistory.shelf.export import ExportReport
+from chathistory.shelf.listing import Origin
+from chathistory.shelf.retention import Erasure, Removal, Retention
+from chathistory.shelf.transfer import Arrival, CopyReport
 from chathistory.store import Cursor, Head, HistoryStore, Key, Page, Record, Slice, Stamp, Traits
 from chathistory.usage import Tokens, TurnUsage, Usage
 from chathistory.view import Repair, Report, View
 
 if TYPE_CHECKING:
     from chathistory.aio import AsyncConversation, AsyncHistory
+    from chathistory.config.load import load_settings
+    from chathistory.config.opening import open_history
+    from chathistory.config.settings import Settings
     from chathistory.engine.async_chat import AsyncChatEngine, AsyncReplyStream
     from chathistory.engine.chat import ChatEngine, ReplyStream
     from chathistory.engine.reply import Reply
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
     from chathistory.url import Option, StoreURL
 
 __all__ = [
+    "Arrival",
     "AsyncChatEngine",
     "AsyncConversation",
     "AsyncHistory",
@@ -40,20 +48,27 @@ __all__ = [
     "ChatEngine",
     "Conversation",
     "ConversationInfo",
+    "CopyReport",
     "Cursor",
     "Deletion",
     "Entry",
+    "Erasure",
+    "ExportReport",
     "Head",
     "History",
     "HistoryStore",
     "Key",
     "Option",
+    "Origin",
     "Page",
     "Record",
+    "Removal",
     "Repair",
     "Reply",
     "ReplyStream",
     "Report",
+    "Retention",
+    "Settings",
     "Slice",
     "Stamp",
     "StoreURL",
@@ -64,6 +79,8 @@ __all__ = [
     "View",
     "errors",
     "hookimpl",
+    "load_settings",
+    "open_history",
     "open_store",
 ]
 
@@ -78,8 +95,11 @@ _LATER = {  # imported when first used: they load asyncio, pluggy and the like
     "Option": "chathistory.url",
     "Reply": "chathistory.engine.reply",
     "ReplyStream": "chathistory.engine.chat",
+    "Settings": "chathistory.config.settings",
     "StoreURL": "chathistory.url",
     "hookimpl": "chathistory.hookspecs",
+    "load_settings": "chathistory.config.load",
+    "open_history": "chathistory.config.opening",
     "open_store": "chathistory.plugins",
 }
 

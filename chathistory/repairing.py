@@ -75,8 +75,9 @@ class _Found:
 
     def mended(self, shown: View) -> list[Entry]:
         """Return what has to be written for the log to be sent as `shown` without any repair."""
-        places = [each.position for each in shown.report.repairs if each.position not in (ADDED, self.summary.cut)]
-        first = max(self.summary.begin, min([*places, *shown.report.dropped], default=self.head.end))
+        report = shown.report
+        places = {each.position for each in report.repairs}.union(report.dropped) - {ADDED, self.summary.cut}
+        first = max(self.summary.begin, min(places, default=self.head.end))
         detour = [self._detour(first)] if self.lost or first < self.head.end else []
         return [*detour, *self._again(shown, first)]
 

@@ -62,7 +62,7 @@ def _check_name(name: str, text: object) -> None:
     if not 1 <= len(text) <= LONGEST_NAME:
         msg = f"the {name} of a conversation must have 1 to {LONGEST_NAME} characters, not {len(text)}"
         raise InvalidInput(msg)
-    if any(unicodedata.category(char) in {"Cc", "Cs"} for char in text):
+    if not text.isprintable() and any(unicodedata.category(char) in {"Cc", "Cs"} for char in text):
         msg = f"the {name} of a conversation must not hold control characters or lone surrogates"
         raise InvalidInput(msg)
 
@@ -158,6 +158,14 @@ class HistoryStore(ABC):
 
         Raises `ConfigError` for a location that cannot be right.
         """
+
+    @classmethod
+    def anchored(cls, url: StoreURL, folder: str) -> StoreURL:  # noqa: ARG003 - for those that have paths
+        """Return `url` with a relative path in it taken from `folder`: that of the configuration file it stands in.
+
+        As it is here, for stores whose locations are no paths, it returns `url`.
+        """
+        return url
 
     @abstractmethod
     def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:

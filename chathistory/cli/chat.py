@@ -14,6 +14,7 @@ from chathistory.cli.place import Place, Run, debug_option, place_options
 from chathistory.cli.render import STAND_IN
 from chathistory.cli.safe import safe
 from chathistory.cli.voice import MODEL, Voice, voice_of
+from chathistory.config.settings import Settings
 from chathistory.conversation import Conversation
 from chathistory.engine.chat import ChatEngine, ReplyStream
 from chathistory.history import History
@@ -29,13 +30,14 @@ _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without those that look alike
 @click.option("--continue", "latest", is_flag=True, help="Go on with the latest conversation.")
 @click.option(
     "--model",
-    envvar="CHATHISTORY_MODEL",
-    show_envvar=True,
-    help=f"Which model. [default: the one that the conversation was held with, or {MODEL}]",
+    help="Which model. [env var: CHATHISTORY_MODEL; default: as configured, or the one that the conversation was held "
+    f"with, or {MODEL}]",
 )
 @click.option("--system", metavar="TEXT", help='The system prompt; a conversation keeps its own, "" takes it away.')
 @click.option(
-    "--stand-in", is_flag=True, envvar="CHATHISTORY_STAND_IN", help="Talk to a stand-in without a model: needs no key."
+    "--stand-in",
+    is_flag=True,
+    help="Talk to a stand-in without a model: needs no key. [env var: CHATHISTORY_STAND_IN]",
 )
 @click.option("--retry", is_flag=True, help="Send the last message again, if it has no reply.")
 @click.option("--abandon", is_flag=True, help="First give up a reply that another process still waits for.")
@@ -66,12 +68,16 @@ def chat(
       chathistory chat -c thesis < chapter.txt
     """
     _check(message, name, latest=latest, retry=retry, abandon=abandon)
-    voice = voice_of(model, stand_in=stand_in)
+    settings = place.settings
+    stand_in = stand_in or settings.stand_in
+    voice = voice_of(settings.given("model") if model is None else model, stand_in=stand_in)
+    system = settings.given("system") if system is None else system
     talks = message is None and not retry and sys.stdin.isatty() and sys.stdout.isatty()
     words = None if talks or retry else _words(message)
+    _say_where(place)
     with voice.client, place.opened() as history:
         conversation = _chosen(history, place, name, latest=latest, stand_in=stand_in)
-        engine = _engine(voice, history, conversation, system)
+        engine = _engine(voice, history, conversation, system, settings)
         if abandon:
             engine.abandon(conversation.id, scope=place.scope)
         if talks:
@@ -128,12 +134,30 @@ def _chosen(history: History, place: Place, name: str | None, *, latest: bool, s
     return conversation
 
 
-def _engine(voice: Voice, history: History, conversation: Conversation, system: str | None) -> ChatEngine:
+def _say_where(place: Place) -> None:
+    """Say where the words will be stored, if a file says so that nobody named: it may not be the user's own."""
+    source = place.settings.sources["store"]
+    if source.found:
+        click.echo(safe(f"conversations are kept in {place}, as {source} says"), err=True)
+
+
+def _engine(
+    voice: Voice, history: History, conversation: Conversation, system: str | None, settings: Settings
+) -> ChatEngine:
     """Return the engine; what was not given is what the conversation was held with so far."""
     held = conversation.setup() or {}
     before = None if held.get("model") == STAND_IN else held.get("model")
     system = held.get("system") if system is None else system or None
-    return ChatEngine(voice.client, history, model=voice.model or before or MODEL, system=system)
+    model = voice.model or before or MODEL
+    return ChatEngine(
+        voice.client,
+        history,
+        model=model,
+        system=system,
+        max_tokens=settings.max_tokens,
+        trimming=settings.trimming,
+        context_editing=settings.context_editing,
+    )
 
 
 def _fresh_name() -> str:

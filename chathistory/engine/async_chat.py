@@ -9,13 +9,14 @@ from typing import Any, Self, TypeVar
 
 from chathistory.aio import AsyncHistory
 from chathistory.content import Message
+from chathistory.engine.configured import AsyncFromConfig
 from chathistory.engine.opening import abandon
 from chathistory.engine.reply import Reply
 from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, TURN_TIMEOUT, Progress
 from chathistory.engine.terms import Terms
 from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, IncompleteReply
-from chathistory.history import History
+from chathistory.history import OWN_SCOPE, History
 from chathistory.store import HistoryStore
 from chathistory.trimming.cutting import Trimmed
 from chathistory.trimming.editing import ContextEditing
@@ -28,7 +29,7 @@ R = TypeVar("R")
 T = TypeVar("T", Turn, Turn | None)
 
 
-class AsyncChatEngine:
+class AsyncChatEngine(AsyncFromConfig):
     """`ChatEngine` for asyncio, with a client such as `AsyncAnthropic`. Use it with `async with`, or call `close`.
 
     A cancelled call closes its turn: the message is saved, what had come of the reply is kept beside it.
@@ -54,7 +55,7 @@ class AsyncChatEngine:
         self.history = store if isinstance(store, AsyncHistory) else AsyncHistory(store)
         self._terms = Terms.of(
             client,
-            self.history.history.store,
+            self.history.history,
             model=model,
             system=system,
             tools=tools,
@@ -66,18 +67,18 @@ class AsyncChatEngine:
             options=options,
         )
 
-    async def send(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> Reply:
+    async def send(self, id: str, content: Any, *, scope: str = OWN_SCOPE, turn_id: str | None = None) -> Reply:
         """See `ChatEngine.send`."""
         opening = self._terms.opening(scope, id)
         turn = await _opened(self.history, lambda: opening.begin(content, turn_id=turn_id))
         return await self._answered(turn)
 
-    async def resume(self, id: str, *, scope: str = "default") -> Reply | None:
+    async def resume(self, id: str, *, scope: str = OWN_SCOPE) -> Reply | None:
         """See `ChatEngine.resume`."""
         turn = await _opened(self.history, self._terms.opening(scope, id).resume)
         return await self._answered(turn) if turn else None
 
-    async def abandon(self, id: str, *, scope: str = "default") -> bool:
+    async def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
         """See `ChatEngine.abandon`."""
         return await self.history.run(abandon, self._terms.journal(scope, id))
 
@@ -86,14 +87,14 @@ class AsyncChatEngine:
         id: str,
         content: Any,
         *,
-        scope: str = "default",
+        scope: str = OWN_SCOPE,
         turn_id: str | None = None,
     ) -> AsyncReplyStream:
         """See `ChatEngine.stream`; use it with `async with`."""
         opening = self._terms.opening(scope, id)
         return self._stream(lambda: opening.begin(content, turn_id=turn_id))
 
-    def stream_resumed(self, id: str, *, scope: str = "default") -> AsyncReplyStream:
+    def stream_resumed(self, id: str, *, scope: str = OWN_SCOPE) -> AsyncReplyStream:
         """See `ChatEngine.stream_resumed`."""
         return self._stream(self._terms.opening(scope, id).resumable)
 
@@ -101,7 +102,7 @@ class AsyncChatEngine:
         return AsyncReplyStream(self.history, self._terms, opening, self._prepared)
 
     async def run_tools(
-        self, id: str, content: Any, *, tools: Sequence[Any], scope: str = "default", turn_id: str | None = None
+        self, id: str, content: Any, *, tools: Sequence[Any], scope: str = OWN_SCOPE, turn_id: str | None = None
     ) -> Reply:
         """See `ChatEngine.run_tools`; with tools made by the SDK's `beta_async_tool`."""
         opening = self._terms.opening(scope, id, tools)
@@ -111,7 +112,7 @@ class AsyncChatEngine:
             return turn.answered
         return await self._ran(turn, self._terms.tool_runner(await self._prepared(turn), tools))
 
-    async def compact(self, id: str, *, scope: str = "default") -> Trimmed | None:
+    async def compact(self, id: str, *, scope: str = OWN_SCOPE) -> Trimmed | None:
         """See `ChatEngine.compact`."""
         found = await self.history.run(self._terms.whole, scope, id)
         if found is None:
@@ -119,7 +120,7 @@ class AsyncChatEngine:
         response = await self._compaction(*found)
         return await _landed(self.history.run(self._terms.compacted, found[0], response))
 
-    async def count_tokens(self, id: str, content: Any = None, *, scope: str = "default") -> int:
+    async def count_tokens(self, id: str, content: Any = None, *, scope: str = OWN_SCOPE) -> int:
         """See `ChatEngine.count_tokens`."""
         api, arguments = await self.history.run(self._terms.counting, scope, id, content)
         return int((await api.count_tokens(**arguments)).input_tokens)
@@ -139,15 +140,10 @@ class AsyncChatEngine:
         return await run(turn.left_at, reply)
 
     async def close(self) -> None:
-        """End the threads of a history that this engine made; client and store stay open."""
+        """End the threads of a history that this engine made, and close what `from_config` opened; nothing else."""
         if self._owned:
             await self.history.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.close()
+        await super().close()
 
     async def _prepared(self, turn: Turn) -> Turn:
         """Make what a planned cut needs, and store it; a summary that fails is no reason to leave a turn unanswered."""

@@ -6,13 +6,14 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from chathistory.content import Message
+from chathistory.engine.configured import FromConfig
 from chathistory.engine.opening import abandon
 from chathistory.engine.reply import Reply
 from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, TURN_TIMEOUT, Progress
 from chathistory.engine.terms import Terms
 from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, IncompleteReply
-from chathistory.history import History
+from chathistory.history import OWN_SCOPE, History
 from chathistory.store import HistoryStore
 from chathistory.trimming.cutting import Trimmed
 from chathistory.trimming.editing import ContextEditing
@@ -22,7 +23,7 @@ from chathistory.trimming.trimmed import text_from
 __all__ = ["ChatEngine", "ReplyStream"]
 
 
-class ChatEngine:
+class ChatEngine(FromConfig):
     """Sends what a user says to Claude, with all that was said before, and saves both.
 
     The message is durable before the request goes out, the reply as soon as it is complete. Any process with the same
@@ -54,7 +55,7 @@ class ChatEngine:
         self.history = store if isinstance(store, History) else History(store)
         self._terms = Terms.of(
             client,
-            self.history.store,
+            self.history,
             model=model,
             system=system,
             tools=tools,
@@ -66,7 +67,7 @@ class ChatEngine:
             options=options,
         )
 
-    def send(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> Reply:
+    def send(self, id: str, content: Any, *, scope: str = OWN_SCOPE, turn_id: str | None = None) -> Reply:
         """Say something in a conversation (which begins with it, if it is new) and return Claude's reply.
 
         content: text, or content blocks such as tool results. turn_id: a name of the caller's for this turn; given
@@ -78,26 +79,26 @@ class ChatEngine:
         """
         return self._answered(self._terms.opening(scope, id).begin(content, turn_id=turn_id))
 
-    def resume(self, id: str, *, scope: str = "default") -> Reply | None:
+    def resume(self, id: str, *, scope: str = OWN_SCOPE) -> Reply | None:
         """Send the last turn again if it has no reply (its process died, its request failed); None: it has one."""
         turn = self._terms.opening(scope, id).resume()
         return self._answered(turn) if turn else None
 
-    def abandon(self, id: str, *, scope: str = "default") -> bool:
+    def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
         """Close the open turn of a conversation, whoever holds it; False: there was none."""
         return abandon(self._terms.journal(scope, id))
 
-    def stream(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> ReplyStream:
+    def stream(self, id: str, content: Any, *, scope: str = OWN_SCOPE, turn_id: str | None = None) -> ReplyStream:
         """Like `send`, with the text as it comes; use it with `with`. Nothing happens before that."""
         opening = self._terms.opening(scope, id)
         return ReplyStream(self._terms, lambda: self._prepared(opening.begin(content, turn_id=turn_id)))
 
-    def stream_resumed(self, id: str, *, scope: str = "default") -> ReplyStream:
+    def stream_resumed(self, id: str, *, scope: str = OWN_SCOPE) -> ReplyStream:
         """Like `resume`, with the text as it comes. Raises `TurnError` on entry if there is nothing to resume."""
         return ReplyStream(self._terms, self._terms.opening(scope, id).resumable)
 
     def run_tools(
-        self, id: str, content: Any, *, tools: Sequence[Any], scope: str = "default", turn_id: str | None = None
+        self, id: str, content: Any, *, tools: Sequence[Any], scope: str = OWN_SCOPE, turn_id: str | None = None
     ) -> Reply:
         """Say something and let the SDK's tool runner call `tools` until Claude is done; return the last reply.
 
@@ -109,7 +110,7 @@ class ChatEngine:
         turn = opening.resumable() if content is None else opening.begin(content, turn_id=turn_id)
         return turn.answered or self._ran(turn, self._terms.tool_runner(self._prepared(turn), tools))
 
-    def compact(self, id: str, *, scope: str = "default") -> Trimmed | None:
+    def compact(self, id: str, *, scope: str = OWN_SCOPE) -> Trimmed | None:
         """Have the API sum up all that was said so far; from now on that is sent in its place. None: there is nothing.
 
         A beta of the API, which signs the summary, so that thinking stays valid. The log stays whole. Raises
@@ -121,11 +122,10 @@ class ChatEngine:
         turn, messages = found
         return self._terms.compacted(turn, self._compaction(turn, messages))
 
-    def count_tokens(self, id: str, content: Any = None, *, scope: str = "default") -> int:
-        """Have the API count the tokens of what would be sent now, with system prompt and tools. No tokens are paid.
+    def count_tokens(self, id: str, content: Any = None, *, scope: str = OWN_SCOPE) -> int:
+        """Have the API count what `send(id, content)` would send, with system prompt and tools; nothing is stored.
 
-        content: what would be said next. Without it the API refuses to count a conversation that ends with a reply,
-        for most models; how large that is, the reply told: `Conversation.view().report.tokens`.
+        Without `content`, what `resume` would send. Raises `InvalidInput` if that would end with a reply.
         """
         api, arguments = self._terms.counting(scope, id, content)
         return int(api.count_tokens(**arguments).input_tokens)

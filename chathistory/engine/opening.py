@@ -15,7 +15,7 @@ from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, TurnError, TurnInProgress, TurnMismatch
 from chathistory.log.clock import fresh_token, now
 from chathistory.log.entry import Entry, decode, encode
-from chathistory.log.fold import open_reply
+from chathistory.log.fold import last_said, open_reply
 from chathistory.log.journal import Journal
 from chathistory.log.spans import Sent, newest_first, on_path
 from chathistory.log.summary import Summary, summary_of
@@ -70,11 +70,11 @@ class Opening:
         """Open the last turn again, to send its messages once more; None: it has its reply, nothing is left to do."""
         with self.journal.lock:
             sent = self._look()
-            messages = [entry for entry in sent.entries if entry.kind == "message"] if sent else []
-            if sent is None or not messages or _is_reply(messages[-1]):
+            last = last_said(sent.entries) if sent else None
+            if sent is None or last is None or _is_reply(last):
                 return None
             self.free(sent.head)
-            return self._reopened(sent, messages[-1].turn or fresh_token())
+            return self._reopened(sent, last.turn or fresh_token())
 
     def resumable(self) -> Turn:
         """Like `resume`, but raises `TurnError` if there is nothing left to do."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +10,8 @@ from chathistory.content import Message
 from chathistory.engine.setup import Setup
 from chathistory.engine.turn import Turn
 from chathistory.errors import IncompleteReply
-from chathistory.log.fold import ON_DEMAND_BETA
 from chathistory.log.summary import Summary
-from chathistory.trimming.editing import COMPACT, ContextEditing
+from chathistory.trimming.editing import BINDING_BETA, ON_DEMAND_BETA, ContextEditing, Sealed
 
 __all__ = ["GOES_ON", "MAX_TOKENS", "PAUSES", "TURN_TIMEOUT", "Progress", "Request"]
 
@@ -23,10 +22,12 @@ MAX_TOKENS = 16_000
 TURN_TIMEOUT = 600.0
 """Seconds for which a turn without a reply counts as in progress: as long as the SDK waits for an answer."""
 
-_BINDING_BETA = "thinking-binding-controls-2026-08-01"
-
 GOES_ON = frozenset({"tool_use", "pause_turn"})
 """Stop reasons after which the SDK's tool runner goes on with the same turn."""
+
+_COUNTED = frozenset(
+    ("model", "system", "tools", "tool_choice", "thinking", "output_config", "context_management", "betas", "messages")
+)
 
 PAUSES = 20
 """How often a reply that paused (stop reason "pause_turn") is sent back at once to be continued."""
@@ -48,29 +49,16 @@ class Request:
     editing: ContextEditing | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def arguments(self, turn: Turn) -> dict[str, Any]:
-        """Return the arguments of `create` or `stream` for a turn; with `betas` if it takes the beta namespace."""
-        return self._given(turn) | self._edits(turn.messages) | self._told(turn.state) | {"messages": turn.messages}
+    def arguments(self, turn: Turn, messages: list[Message] | None = None) -> dict[str, Any]:
+        """Return the arguments of `create` or `stream` for a turn; with `betas` if it takes the beta namespace.
 
-    def compaction(self, turn: Turn, messages: list[Message]) -> dict[str, Any]:
-        """Return the arguments of the call that sums up `messages`: without what only shapes a reply, or edits."""
-        given = self._given(turn) | self._told(turn.state)
-        for name in ("stop_sequences", "context_management"):
-            given.pop(name, None)
-        if given.get("tool_choice", {}).get("type") in ("any", "tool"):
-            del given["tool_choice"]
-        if "format" in given.get("output_config", {}):
-            given["output_config"] = {name: value for name, value in given["output_config"].items() if name != "format"}
-        betas = [*given.get("betas", ()), ON_DEMAND_BETA]
-        return given | {"messages": messages, "compaction": {"type": "summarize"}, "betas": betas}
-
-    def counting(self, state: Summary | None, messages: list[Message]) -> dict[str, Any]:
-        """Return the arguments of `count_tokens` for these messages; with `betas` as in `arguments`."""
-        given = {"model": self.model, "system": self.system, "tools": self.tools, "messages": messages}
-        given = {name: value for name, value in given.items() if value is not None}
-        return given | self._edits(messages) | self._told(state)
-
-    def _given(self, turn: Turn) -> dict[str, Any]:
+        messages: what to send, if that is not what the turn is about to send.
+        """
+        messages = turn.messages if messages is None else messages
+        sealed = Sealed.of(messages)
+        edits = sealed.edits(self.editing)
+        binding = self._binding(turn.state)
+        betas = [*self.options.get("betas", ()), *sealed.betas(edits), *([BINDING_BETA] if binding else ())]
         given = {
             "model": self.model,
             "max_tokens": self.max_tokens,
@@ -78,51 +66,38 @@ class Request:
             "tools": self.tools,
             "container": turn.container,
             "cache_control": {"type": "ephemeral"} if self.cache else None,
+            "context_management": {"edits": edits} if edits else None,
         }
-        return {name: value for name, value in given.items() if value is not None} | dict(self.options)
+        named = {name: value for name, value in given.items() if value is not None}
+        more = {"betas": list(dict.fromkeys(betas))} if betas else {}
+        return named | dict(self.options) | more | binding | {"messages": messages}
 
-    def _edits(self, messages: list[Message]) -> dict[str, Any]:
-        """Return what the API is to do with its own copy: it takes its summaries back on some terms only.
-
-        One that it signed goes with no edit that sums up by itself, one that it did not sign only with that edit.
-        """
-        made = {bool(block.get("signature")) for block in _summaries(messages)}
-        given = self.options.get("context_management") or {}
-        edits = self.editing.edits if self.editing else list(given.get("edits", ()))
-        if True in made:
-            edits = [edit for edit in edits if edit["type"] != COMPACT]
-        if made == {False} and all(edit["type"] != COMPACT for edit in edits):
-            edits.append({"type": COMPACT})
-        return {"context_management": {"edits": edits}} if edits else {}
-
-    def _told(self, state: Summary | None) -> dict[str, Any]:
-        """Return what the conversation itself asks for: betas that it makes use of, what is to become of thinking."""
-        return self._betas(state) | self._about_thinking(state)
-
-    def _betas(self, state: Summary | None) -> dict[str, list[str]]:
-        """Return the headers of all betas that a request makes use of."""
-        wanted = [*self.options.get("betas", ()), *(self.editing.betas if self.editing else ())]
-        wanted += state.betas if state else ()
-        wanted += [_BINDING_BETA] if state and state.drop_block else []
-        return {"betas": list(dict.fromkeys(wanted))} if wanted else {}
-
-    def _about_thinking(self, state: Summary | None) -> dict[str, Any]:
+    def _binding(self, state: Summary | None) -> dict[str, Any]:
+        """Return what has the API drop thinking that is bound to something else, if the conversation chose that."""
         if not (state and state.drop_block):
             return {}
         thinking = self.options.get("thinking") or {"type": "adaptive"}
         return {"thinking": {**thinking, "block_binding": {"prefix_mismatch_behavior": "drop_block"}}}
 
+    def compaction(self, turn: Turn, messages: list[Message]) -> dict[str, Any]:
+        """Return the arguments of the call that sums up `messages`: without what only shapes a reply, or edits."""
+        given = self.arguments(turn, messages)
+        betas = [*given.get("betas", ()), ON_DEMAND_BETA]
+        if (given.get("tool_choice") or {}).get("type") in ("any", "tool"):
+            del given["tool_choice"]
+        if given.get("output_config"):
+            given["output_config"] = {name: value for name, value in given["output_config"].items() if name != "format"}
+        for name in ("stop_sequences", "context_management"):
+            given.pop(name, None)
+        return given | {"compaction": {"type": "summarize"}, "betas": list(dict.fromkeys(betas))}
+
+    def counting(self, turn: Turn) -> dict[str, Any]:
+        """Return the arguments of `count_tokens` for a turn."""
+        return {name: value for name, value in self.arguments(turn).items() if name in _COUNTED}
+
     def setup(self, tools: Sequence[Any] | None) -> Setup:
         """Return what a conversation is held with, when it is held with these tools."""
         return Setup.of(model=self.model, system=self.system, tools=tools)
-
-
-def _summaries(messages: Sequence[Message]) -> Iterator[Mapping[str, Any]]:
-    """Yield the blocks of the API that stand for what was said before them; one without content stands for nothing."""
-    for message in messages:
-        for block in message["content"] if isinstance(message["content"], list) else ():
-            if block["type"] == "compaction" and block.get("content"):
-                yield block
 
 
 @dataclass(slots=True)

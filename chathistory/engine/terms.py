@@ -14,9 +14,9 @@ from chathistory.engine.request import Request
 from chathistory.engine.setup import Setup
 from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, InvalidInput
+from chathistory.history import History
 from chathistory.log.journal import Journal
 from chathistory.log.spans import Sent, on_path
-from chathistory.store import HistoryStore, Key
 from chathistory.trimming.cutting import Trimmed, planned_whole
 from chathistory.trimming.editing import ContextEditing
 from chathistory.trimming.policies import Policy, Summarize
@@ -33,7 +33,7 @@ class CutFailedWarning(UserWarning):
 class Terms:
     """What is the same for all turns of an engine. api, beta: the SDK's messages, and those of its beta namespace."""
 
-    store: HistoryStore
+    history: History
     api: Any
     beta: Any
     request: Request
@@ -46,7 +46,7 @@ class Terms:
     def of(
         cls,
         client: Any,
-        store: HistoryStore,
+        history: History,
         *,
         tools: Sequence[Any] | None,
         turn_timeout: float,
@@ -61,7 +61,7 @@ class Terms:
             raise InvalidInput(msg)
         made = Request(**request, tools=tools, editing=context_editing, options=dict(options or {}))
         beta = getattr(client, "beta", client).messages
-        return cls(store, client.messages, beta, made, made.setup(tools), turn_timeout, Recall(), trimming)
+        return cls(history, client.messages, beta, made, made.setup(tools), turn_timeout, Recall(), trimming)
 
     def opening(self, scope: str, id: str, tools: Sequence[Any] | None = None) -> Opening:
         """Return what opens turns of a conversation; tools: those of the SDK's runner, in place of the engine's."""
@@ -70,7 +70,7 @@ class Terms:
 
     def journal(self, scope: str, id: str) -> Journal:
         """Return the log of a conversation."""
-        return Journal(self.store, Key(scope, id))
+        return Journal(self.history.store, self.history.key(id, scope))
 
     def asked(self, turn: Turn) -> tuple[Any, dict[str, Any]]:
         """Return where to send a turn, and the arguments."""
@@ -82,10 +82,17 @@ class Terms:
         return self.beta.tool_runner(**self.request.arguments(turn) | {"tools": list(tools), "thread": False})
 
     def counting(self, scope: str, id: str, content: Any) -> tuple[Any, dict[str, Any]]:
-        """Return where what would be sent, with `content` behind it, is counted, and the arguments."""
-        sent = self._held(on_path(self.journal(scope, id)))
-        new = [] if content is None else [message_entry({"role": "user", "content": content}).message or {}]
-        arguments = self.request.counting(sent.summary if sent else None, [*view_of(sent).messages, *new])
+        """Return where to have counted what would be sent with one more message, and the arguments."""
+        journal = self.journal(scope, id)
+        sent = self._held(on_path(journal))
+        messages = view_of(sent).messages
+        if content is not None:
+            messages.append(message_entry({"role": "user", "content": content}).message or {})
+        if not messages or messages[-1]["role"] == "assistant":
+            msg = "say what is to be sent next: the API counts no request that ends with a reply"
+            raise InvalidInput(msg)
+        turn = Turn(journal, "", self.timeout, messages=messages, state=sent.summary if sent else None)
+        arguments = self.request.counting(turn)
         return (self.beta if "betas" in arguments else self.api), arguments
 
     def _held(self, sent: Sent | None) -> Sent | None:

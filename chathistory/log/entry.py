@@ -17,6 +17,7 @@ Everything that happens to a conversation is an entry, so the log is the truth a
     abandoned    a turn was closed without a reply
     interrupted  what had arrived of a reply that broke off: for people to read, never replayed
     orphaned     a paid reply that arrived after somebody else had changed the conversation: never replayed
+    forked       what stands before it was copied from another conversation; the state in which this one begins
 
 Two surrogates that belong together come back as the character they make: JSON has no other way to write them.
 
@@ -52,6 +53,7 @@ KINDS = frozenset(
         "abandoned",
         "interrupted",
         "orphaned",
+        "forked",
     )
 )
 _HEAD = '{"sum":"'
@@ -88,40 +90,50 @@ class Entry:
 
 def encode(entry: Entry) -> str:
     """Return the line of an entry: one line without control characters or lone surrogates."""
-    values = {"v": entry.version, "id": entry.id, "kind": entry.kind, "at": entry.at}
-    optional = {"turn": entry.turn, "data": entry.data or None, "message": entry.message}
-    text = to_json(values | {name: value for name, value in optional.items() if value is not None})
-    rest = f",{text[1:]}"
+    values: dict[str, Any] = {"v": entry.version, "id": entry.id, "kind": entry.kind, "at": entry.at}
+    if entry.turn is not None:
+        values["turn"] = entry.turn
+    if entry.data:
+        values["data"] = entry.data
+    if entry.message is not None:
+        values["message"] = entry.message
+    rest = f",{to_json(values)[1:]}"
     return f'{_HEAD}{_checksum(rest)}"{rest}'
 
 
 def decode(record: Record, key: Key) -> Entry:
     """Return the entry of a record. Raises `CorruptRecord` if its line is not what was once written."""
     body = record.body
-    rest = body[_BEHIND:]
-    if not body.startswith(_HEAD) or body[len(_HEAD) : _BEHIND] != f'{_checksum(rest)}"':
+    if not body.startswith(_HEAD) or body[len(_HEAD) : _BEHIND] != f'{_checksum(body[_BEHIND:])}"':
         raise CorruptRecord(key, record.position, "its checksum does not fit")
-    entry = _read("{" + rest[1:], record.position)
+    entry = _read(body, record.position)
     if entry is None:
         raise CorruptRecord(key, record.position, "it is not the line of an entry")
     return entry
 
 
+_scan = json.JSONDecoder().raw_decode  # what `json.loads` comes down to, without looking for blanks around it
+
+
 def _read(text: str, position: int) -> Entry | None:
     """Return the entry of a line, or None: an error raised in the handler would carry its text in its context."""
     try:
-        values = json.loads(text)
+        values, end = _scan(text)
+        if end != len(text):
+            return None
         if values["v"] != FORMAT:
+            del values["sum"]
             return Entry("unknown", data=values, id="", at=0, position=position, version=values["v"])
         return Entry(
-            kind=values["kind"],
-            message=_object(values.get("message")),
-            data=_object(values.get("data")) or {},
-            turn=values.get("turn"),
-            id=values["id"],
-            at=values["at"],
-            position=position,
-            surrogates="\\ud" in text,
+            values["kind"],
+            _object(values.get("message")),
+            _object(values.get("data")) or {},
+            values.get("turn"),
+            values["id"],
+            values["at"],
+            position,
+            FORMAT,
+            "\\ud" in text,
         )
     except (ValueError, KeyError, TypeError):
         return None

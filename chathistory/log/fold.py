@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from typing import Any
 
 from chathistory.content import text_of
 from chathistory.log.entry import Entry
 from chathistory.log.size import context_of, estimated
-from chathistory.log.summary import OpenTurn, Summary
+from chathistory.log.summary import OpenTurn, Summary, summary_in
 
-__all__ = ["folded", "open_reply", "opens_turn"]
+__all__ = ["folded", "last_said", "open_reply", "opens_turn", "stands_for_all_before"]
 
 _PREVIEW = 80
-THRESHOLD_BETA = "compact-2026-01-12"
-ON_DEMAND_BETA = "compact-2026-09-04"
 
 
 def folded(summary: Summary | None, entries: Iterable[Entry], end: int) -> Summary:
@@ -68,6 +67,12 @@ def _reply_in(entry: Entry) -> list[dict[str, Any]]:
     return [block for block in blocks if block["type"] != "text" or (block["text"] or "").strip()]
 
 
+def last_said(entries: Sequence[Entry]) -> Entry | None:
+    """Return the last message that is the user's or Claude's; one of the system opens no turn, and ends none."""
+    said = (entry for entry in reversed(entries) if entry.kind == "message")
+    return next((entry for entry in said if entry.message and entry.message["role"] != "system"), None)
+
+
 def _message(summary: Summary, entry: Entry, position: int) -> None:
     message = entry.message or {}
     summary.messages += 1
@@ -90,22 +95,19 @@ def _replied(summary: Summary, entry: Entry, position: int) -> None:
     if "again" not in entry.data:  # it was counted where it stood before it was mended
         _paid(summary, entry, position)
     summary.context = context_of(entry.data.get("response", {}).get("usage")) or summary.context
-    blocks = entry.message["content"] if entry.message else []
-    compactions = [block for block in blocks if isinstance(block, dict) and block["type"] == "compaction"]
-    if compactions:
-        _ask_for(summary, THRESHOLD_BETA)
-    if any(block.get("content") for block in compactions):  # none: it failed, and changes nothing
-        _begin(summary, position, cut=None, hidden=summary.turns, since=entry.at)
+    if stands_for_all_before(entry.message):
+        _begin(summary, position, None, summary.turns, entry.at)
         summary.prefix = position
 
 
-def _begin(summary: Summary, position: int, *, cut: int | None, hidden: int, since: int) -> None:
-    summary.begin, summary.cut, summary.hidden, summary.since = position, cut, hidden, since
+def stands_for_all_before(message: dict[str, Any] | None) -> bool:
+    """Whether a reply has a compaction, so that what stands before it need not be sent; one without content failed."""
+    blocks = message["content"] if message and isinstance(message["content"], list) else []
+    return any(block["type"] == "compaction" and block.get("content") for block in blocks)
 
 
-def _ask_for(summary: Summary, beta: str) -> None:
-    if beta not in summary.betas:
-        summary.betas = (*summary.betas, beta)
+def _begin(summary: Summary, begin: int, cut: int | None, hidden: int, since: int) -> None:
+    summary.begin, summary.cut, summary.hidden, summary.since = begin, cut, hidden, since
 
 
 def _opened(summary: Summary, entry: Entry, position: int) -> None:
@@ -145,7 +147,7 @@ def _unbind(summary: Summary, position: int) -> None:
 
 def _cut(summary: Summary, entry: Entry, position: int) -> None:
     data = entry.data
-    _begin(summary, data["from"], cut=position, hidden=data["hidden"], since=data["since"])
+    _begin(summary, data["from"], position, data["hidden"], data["since"])
     summary.context = data["tokens"]
     _unbind(summary, position)
 
@@ -155,7 +157,6 @@ def _compaction(summary: Summary, entry: Entry, position: int) -> None:
     _paid(summary, entry, position)
     _cut(summary, entry, position)
     summary.thinking_from = bound
-    _ask_for(summary, ON_DEMAND_BETA)
 
 
 def _choice(summary: Summary, entry: Entry, position: int) -> None:
@@ -166,8 +167,8 @@ def _choice(summary: Summary, entry: Entry, position: int) -> None:
 
 def _rewind(summary: Summary, entry: Entry, position: int) -> None:
     _reroute(summary, entry, position)
-    if summary.begin and entry.data["to"] <= summary.begin:  # what was cut is sent again: it may be cut anew
-        _begin(summary, 0, cut=None, hidden=0, since=summary.created)
+    if "view" in entry.data:  # it went back before what was sent: what was cut off later is sent again
+        _begin(summary, **entry.data["view"])
         _unbind(summary, position)
 
 
@@ -196,6 +197,12 @@ def _mend(summary: Summary, entry: Entry, position: int) -> None:
         summary.thinking_from = position
 
 
+def _forked(summary: Summary, entry: Entry, _position: int) -> None:
+    state = summary_in(entry) or summary
+    for each in fields(Summary):
+        setattr(summary, each.name, getattr(state, each.name))
+
+
 _CHANGES = {
     "message": _message,
     "annotation": _annotation,
@@ -207,6 +214,7 @@ _CHANGES = {
     "compaction": _compaction,
     "choice": _choice,
     "mend": _mend,
+    "forked": _forked,
     "interrupted": _paid,
     "orphaned": _paid,
 }

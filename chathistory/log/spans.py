@@ -79,8 +79,11 @@ def on_path(journal: Journal) -> Sent | None:
     low, first = max(summary.begin, head.start), head.end - len(held)
     if low < first:
         held = [*journal.read(low, first), *held]
-    spans = spans_of(journal, head, held) if (summary.path or 0) >= low else [(low, head.end)]
-    entries = [entry.known(journal.key) for entry in held if entry.position >= low and covers(spans, entry.position)]
+    entries = held if first == low else [entry for entry in held if entry.position >= low]
+    if summary.path is not None and summary.path >= low:  # a rewind before that left out what is not sent anyway
+        spans = spans_of(journal, head, held)
+        entries = [entry for entry in entries if covers(spans, entry.position)]
+    entries = [entry.known(journal.key) for entry in entries]
     cut = next((entry for entry in held if entry.position == summary.cut), None)
     return Sent(head, summary, entries, cut)
 
@@ -97,21 +100,22 @@ def _span_by_span(journal: Journal) -> Sent | None:
     return Sent(head, summary, entries, cuts[0] if cuts else None)
 
 
-def newest_first(journal: Journal, portion: int) -> Iterator[Entry]:
+def newest_first(journal: Journal, portion: int, *, before: int | None = None) -> Iterator[Entry]:
     """Yield the entries that the view goes through, newest first; nothing if the conversation is absent.
 
-    Reads `portion` entries at once, twice as many each time after; one round trip for the first portion. Raises
-    `UnsupportedRecord` at one of a later version.
+    `before`: only those below this position, and without counting what was not read as seen. Reads `portion` entries
+    at once, twice as many each time after; one round trip for the first portion. Raises `UnsupportedRecord` at one of
+    a later version.
     """
     try:
-        loaded = journal.load(-portion)
+        loaded = journal.load(-portion) if before is None else journal.load(max(before - portion, 0), before)
     except CorruptRecord:  # a mend may have led around what is damaged: read span by span
         head = journal.refresh()
         loaded = (head, []) if head else None
     if loaded is None:
         return
     head, held = loaded
-    begin = head.end - len(held)
+    begin = (head.end if before is None else min(before, head.end)) - len(held)
     for low, stop in reversed(spans_of(journal, head, held)):
         high = stop
         while high > low:

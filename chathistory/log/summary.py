@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import Any
 
 from chathistory.errors import CorruptRecord, UnsupportedRecord
-from chathistory.log.entry import FORMAT, to_json
+from chathistory.log.entry import FORMAT, Entry, to_json
 from chathistory.store import Head
 
-__all__ = ["OpenTurn", "Summary", "summary_of"]
+__all__ = ["OpenTurn", "Summary", "summary_in", "summary_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +43,11 @@ class Summary:
     context: about how many tokens are sent, the last reply included; exact if that is the last message.
     prefix: the position of the record that changed last what stands before others; what was cached is void then.
     thinking_from: the position from which on thinking may be sent; before it, it is bound to what is not sent any more.
-    drop_block: the API is asked to drop such thinking itself. betas: what the API has to be told to take what is sent.
+    drop_block: the API is asked to drop such thinking itself.
     setup: fingerprints of the model, system prompt and tools of the last turn of an engine; setup_at: the position of
     the record that has them whole.
     container: id and expires_at (as the API wrote it) of the last container of the code execution tool.
+    origin: of a fork: scope and id of the conversation that it came from, and the position at which it left it.
     """
 
     born: str
@@ -69,10 +70,10 @@ class Summary:
     prefix: int = 0
     thinking_from: int = 0
     drop_block: bool = False
-    betas: tuple[str, ...] = ()
     setup: dict[str, str] = field(default_factory=dict)
     setup_at: int | None = None
     container: dict[str, Any] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)
 
     def usable_container(self, time: int) -> str | None:
         """Return the id of the container if there is one that has not expired at `time` (microseconds, UTC)."""
@@ -109,11 +110,16 @@ def summary_of(head: Head) -> Summary:
     return summary
 
 
+def summary_in(entry: Entry) -> Summary | None:
+    """Return the summary that a snapshot or the beginning of a fork holds; None: it is not one of this version."""
+    return _built({name: value for name, value in entry.data["summary"].items() if name != "v"})
+
+
 def _built(values: dict[str, Any]) -> Summary | None:
     try:
         turn = values.pop("turn", None)
-        tags, betas = tuple(values.pop("tags", ())), tuple(values.pop("betas", ()))
-        return Summary(**values, tags=tags, betas=betas, turn=OpenTurn(**turn) if turn else None)
+        tags = tuple(values.pop("tags", ()))
+        return Summary(**values, tags=tags, turn=OpenTurn(**turn) if turn else None)
     except TypeError:
         return None
 

@@ -113,6 +113,7 @@ def planned(policy: Policy, sent: Sent, new: Message | None = None) -> Plan | No
         return None
     scene = _scene(sent, load, new)
     place = policy.start(scene.turns, scene.load) if scene.turns else None
+    place = scene.moved(place)
     if place is not None and isinstance(policy, Compaction):
         place = _behind_a_reply(scene, place)
     if place is None or place <= max(scene.turns[0].position, sent.summary.begin):
@@ -129,6 +130,11 @@ class _Scene:
     turns: list[SentTurn]
     load: Load
     new: Message | None
+
+    def moved(self, place: int | None) -> int | None:
+        """Return the place, or that of its turn if it is before the first reply: nothing is left out between them."""
+        firsts = {turn.rounds[0].position: turn.position for turn in self.turns if turn.rounds}
+        return place if place is None else firsts.get(place, place)
 
     def cut(self, place: int) -> tuple[Trimmed, Message | None, dict[str, Any]]:
         """Return what a cut at a place leaves out, what opens the turn that it falls into, and its record's data.

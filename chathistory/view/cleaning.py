@@ -28,8 +28,10 @@ _NOT_NULL = frozenset({"caller", "toolset_name"})  # `model_dump` adds these as 
 def cleaned(items: Iterable[Item], note: Note) -> Iterator[Item]:
     """Yield the items with what can be sent again; one of which nothing is left is noted and left out."""
     for item in items:
-        content = _content(_encodable(item, note), note)
-        if content:
+        content = _content(_encodable(item, note) if item.surrogates else item, note)
+        if content is item.message["content"] and content:
+            yield item
+        elif content:
             yield item.with_content(content)
         else:
             note(item.position, "left out: the message has no content that may be sent again")
@@ -38,7 +40,7 @@ def cleaned(items: Iterable[Item], note: Note) -> Iterator[Item]:
 def without_thinking(items: Iterable[Item], below: int) -> Iterator[Item]:
     """Yield the items, those below a position without thinking blocks."""
     for item in items:
-        if bound_thoughts(item, below):
+        if item.position < below and bound_thoughts(item, below):
             yield item.with_content([block for block in item.blocks if block["type"] not in _THINKING])
         else:
             yield item
@@ -60,8 +62,6 @@ def _count(blocks: Iterable[Block]) -> int:
 
 
 def _encodable(item: Item, note: Note) -> Item:
-    if not item.surrogates:
-        return item
     content = _replaced(item.message["content"])
     if content != item.message["content"]:
         note(item.position, "lone surrogates replaced by U+FFFD")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Self, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from chathistory.content import Message
 from chathistory.log.entry import Entry
@@ -20,21 +19,21 @@ ADDED = -1
 """The position of a message that is in the view and not in the log."""
 
 
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """A message of the view: where it is stored, why the model stopped and what it used (replies only), and whether
     its text may hold lone surrogates.
     """
 
     position: int
-    message: Message = field(repr=False)
+    message: Message
     stop_reason: str | None = None
     usage: Mapping[str, Any] | None = None
     surrogates: bool = False
 
     @property
     def role(self) -> str:
-        return str(self.message["role"])
+        role: str = self.message["role"]
+        return role
 
     @property
     def blocks(self) -> list[Block]:
@@ -42,15 +41,17 @@ class Item:
         content = self.message["content"]
         return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
-    def with_content(self, content: str | list[Block]) -> Self:
+    def with_content(self, content: str | list[Block]) -> Item:
         if content is self.message.get("content"):
             return self
-        return replace(self, message=self.message | {"content": content})
+        return self._replace(message=self.message | {"content": content})
 
 
 def item_of(entry: Entry) -> Item:
     """Return the item of an entry that carries a message."""
-    response = entry.data.get("response", {})
+    response = entry.data.get("response")
+    if not response:
+        return Item(entry.position, entry.message or {}, surrogates=entry.surrogates)
     return Item(
         entry.position, entry.message or {}, response.get("stop_reason"), response.get("usage"), entry.surrogates
     )

@@ -21,7 +21,7 @@ _SERVER_USES = frozenset({"server_tool_use", "mcp_tool_use"})
 def paired(items: Iterable[Item], note: Note) -> list[Item]:
     """Return the items as the API wants them; turns that are as they should be stay as they are."""
     draft = _Draft(note)
-    for assistant, run in itertools.groupby(items, key=lambda item: item.role == "assistant"):
+    for assistant, run in itertools.groupby(items, key=_is_reply):
         if assistant:
             draft.add_replies(list(run))
         else:
@@ -29,6 +29,10 @@ def paired(items: Iterable[Item], note: Note) -> list[Item]:
     if _calls(draft.done):
         draft.add_others([])
     return draft.done
+
+
+def _is_reply(item: Item) -> bool:
+    return bool(item.message["role"] == "assistant")
 
 
 class _Draft:
@@ -51,9 +55,10 @@ class _Draft:
         """Add messages of the user, and of the system among them."""
         if self._open and not all(block["type"] == "tool_result" for item in run for block in item.blocks):
             self._drop_open()
-        while self.done and self.done[-1].role != "assistant":
+        while self.done and not _is_reply(self.done[-1]):
             run.insert(0, self.done.pop())  # nothing was left of the reply between them
-        self.done += _answers(self.done, run, self._note)
+        calls = _calls(self.done)
+        self.done += run if not calls and all(map(_is_plain, run)) else _answers(calls, self.done, run, self._note)
 
     def _fits(self, block: Block) -> bool:
         """Whether a block of a reply may stand where it does, behind all that was added before."""
@@ -82,16 +87,22 @@ def _stands_for_all_before(item: Item) -> bool:
     return bool(item.blocks[0]["type"] == "compaction")
 
 
+def _is_plain(item: Item) -> bool:
+    """Whether this is a user's message that may follow anything but calls."""
+    content = item.message["content"]
+    said = isinstance(content, str) or all(block["type"] != "tool_result" for block in content)
+    return said and bool(item.message["role"] == "user")
+
+
 def _calls(done: Sequence[Item]) -> dict[str, Block]:
     """Return the tool calls of the assistant turn that is last, by id."""
-    turn = itertools.takewhile(lambda item: item.role == "assistant", reversed(done))
+    turn = itertools.takewhile(_is_reply, reversed(done))
     blocks = [block for item in reversed(list(turn)) for block in item.blocks]
     return {block["id"]: block for block in blocks if block["type"] == "tool_use"}
 
 
-def _answers(done: Sequence[Item], run: Sequence[Item], note: Note) -> list[Item]:
+def _answers(calls: dict[str, Block], done: Sequence[Item], run: Sequence[Item], note: Note) -> list[Item]:
     """Return what follows an assistant turn: the results of its calls first, then the user's words, then system."""
-    calls = _calls(done)
     users = [item for item in run if item.role == "user"]
     systems = [item for item in run if item.role != "user"]
     if not _in_order(calls, users):

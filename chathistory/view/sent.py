@@ -87,7 +87,7 @@ def view(entries: Iterable[Entry], *, state: Summary | None = None, cut: Entry |
     whole = _without_refused([*lead, *items], note)
     sent = paired(cleaned(without_thinking(whole, state.thinking_from), note), note)
     report = _report(items, sent, state)
-    stripped = sum(bound_thoughts(item, state.thinking_from) for item in whole)
+    stripped = sum(bound_thoughts(item, state.thinking_from) for item in whole) if state.thinking_from else 0
     return View([item.message for item in sent], replace(report, repairs=tuple(repairs), thinking_stripped=stripped))
 
 

@@ -16,6 +16,8 @@ from standin_examples import EXAMPLES, MODEL, Req, body, call, result, text, use
 from chathistory.testing import MessagesAPI
 from chathistory.testing.standin import RULES
 
+CONTROLS = "thinking-binding-controls-2026-08-01"
+SUMMARIES = "compact-2026-09-04"
 SOURCES = ("docs", "sdk", "issue", "probe", "memory", "guess")
 CODED = {
     "compaction_block_ambiguous": anthropic.types.CompactionBlockAmbiguousError,
@@ -138,23 +140,32 @@ def test_no_body_whatever_makes_the_stand_in_fall_over():
     """Values of all kinds, put in all places of a rich request, are answered or refused, never a 500."""
     rng = random.Random(7)
     values = [None, True, 0, -1, 1.5, "", "x", [], {}, [None], [[]], {"type": "text"}, {"type": []}, "a.b"]
-    api = MessagesAPI()
+    api = MessagesAPI(smallest_trigger=1)
+    betas = {"anthropic-beta": f"{CONTROLS},context-management-2025-06-27,compact-2026-01-12,{SUMMARIES}"}
     with api.client() as client:
-        for _ in range(1500):
-            rich = _rich()
+        for number in range(2000):
+            rich = _rich(summary=bool(number % 2))
             for _ in range(rng.randrange(1, 3)):
                 holder, key = rng.choice(list(_holders(rich)))
                 holder[key] = copy.deepcopy(rng.choice(values))
             try:
-                asked(client, Req(rich))
+                asked(client, Req(rich, betas))
             except anthropic.APIStatusError as error:
                 assert error.status_code in (400, 404)  # noqa: PT017
+    assert {request.status for request in api.requests} == {200, 400, 404}
 
 
-def _rich():
+def _rich(*, summary):
     marked = text(cache_control={"type": "ephemeral", "ttl": "5m"}, citations=[])
     pages = {"type": "document", "source": {"type": "content", "content": [text()]}}
+    uses = {"type": "tool_uses", "value": 0}
+    amount = {"type": "input_tokens", "value": 1}
+    clearing = {"type": "clear_tool_uses_20250919", "keep": uses, "trigger": amount, "exclude_tools": ["g"]}
+    thoughts = {"type": "clear_thinking_20251015", "keep": {"type": "thinking_turns", "value": 1}}
+    more = {"compaction": {"type": "summarize"}} if summary else {"context_management": {"edits": [thoughts, clearing]}}
+    block = standin_context_examples.BLOCK if summary else {"type": "compaction", "content": None}
     return body(
+        {"role": "assistant", "content": [copy.deepcopy(block)]},
         user([marked, pages]),
         {"role": "assistant", "content": [call()]},
         user([result(content=[text()], is_error=False)]),
@@ -162,7 +173,10 @@ def _rich():
         system=[text()],
         tools=[{"name": "f", "input_schema": {"type": "object"}, "cache_control": {"type": "ephemeral"}}],
         thinking={"type": "adaptive"},
+        output_config={"effort": "low"},
+        tool_choice={"type": "auto"},
         stream=False,
+        **more,
     )
 
 

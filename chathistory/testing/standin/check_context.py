@@ -78,10 +78,10 @@ def edit_unknown(request: Request) -> Found:
     given = request.body.get("context_management") or {}
     for name in given.keys() - {"edits"}:
         yield {"path": f"context_management.{name}", "wanted": "Extra inputs are not permitted"}
-    if not isinstance(given.get("edits", []), list):
+    listed = isinstance(given.get("edits", []), list)
+    if not listed:
         yield {"path": "context_management.edits", "wanted": "Input should be a valid list"}
-        return
-    for path, edit in _edits(request):
+    for path, edit in _edits(request) if listed else ():
         type_ = edit.get("type") if isinstance(edit, dict) else None
         if not isinstance(type_, str) or type_ not in shapes.EDITS:
             yield {"path": path, "wanted": _unknown(type_)}
@@ -132,7 +132,7 @@ def _is(kind: str, value: object) -> bool:
 
 
 def _is_amount(kind: str, value: object) -> bool:
-    if not isinstance(value, Mapping) or value.keys() != {"type", "value"} or value["type"] != kind:
+    if not isinstance(value, Mapping) or set(value) != {"type", "value"} or value["type"] != kind:
         return False
     least = 1 if kind == "thinking_turns" else 0
     return type(value["value"]) is int and value["value"] >= least

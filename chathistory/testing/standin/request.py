@@ -93,6 +93,8 @@ class Request:
     raw: bytes = field(repr=False)
     setting: Setting
     body: Any = field(repr=False, default=UNREADABLE)
+    once: dict[str, Any] = field(repr=False, compare=False, default_factory=dict)
+    """What is worked out once by others than this class."""
 
     @classmethod
     def read(cls, path: str, headers: Mapping[str, str], raw: bytes, setting: Setting) -> Request:

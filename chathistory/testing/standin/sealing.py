@@ -10,6 +10,7 @@ import binascii
 import hashlib
 import hmac
 import json
+import re
 from typing import Any
 
 from chathistory.testing.standin.usage import without_markers
@@ -18,16 +19,17 @@ __all__ = ["canonical", "digest", "opened", "sealed"]
 
 _KEY = b"the stand-in has no secrets"
 _DIGEST = 32
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def canonical(value: Any) -> str:
     """Return a JSON value as text, without cache markers; the order of keys does not count."""
-    return json.dumps(without_markers(value), sort_keys=True)
+    return json.dumps(without_markers(value), sort_keys=True, ensure_ascii=False)
 
 
 def digest(text: str) -> str:
-    """Return a short hash of a text."""
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:24]
+    """Return a short hash of a text. A lone surrogate, which no request can send back, counts as U+FFFD."""
+    return hashlib.sha256(_SURROGATE.sub("\ufffd", text).encode()).hexdigest()[:24]
 
 
 def sealed(facts: dict[str, Any]) -> str:

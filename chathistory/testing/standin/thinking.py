@@ -134,9 +134,11 @@ class Walk:
 
 def returned(request: Request) -> list[Returned]:
     """Return the thinking blocks that came back with a request."""
-    if not any(place.type in THINKING for place in request.live_places):
-        return []
-    return Walk.begin(request, request.body["model"]).over(request)
+    if "returned" not in request.once:
+        found = any(place.type in THINKING for place in request.live_places)
+        request.once["returned"] = Walk.begin(request, request.body["model"]).over(request) if found else []
+    blocks: list[Returned] = request.once["returned"]
+    return blocks
 
 
 class Thinking:
