@@ -207,14 +207,19 @@ class Conversation:
         """Whether the API is asked to drop thinking that is bound to what is not sent any more; else the view does.
 
         Setting it stores that choice: from then on every engine asks so (`prefix_mismatch_behavior` of the API, a
-        beta), and cuts leave thinking to it. Once it is taken back, thinking from before is not sent any more.
+        beta), and cuts leave thinking to it. Once it is taken back, thinking from before is not sent any more; while a
+        tool call awaits its result that raises `InvalidInput`.
         """
         summary = self.summary
         return summary is not None and summary.drop_block
 
     @drop_block.setter
     def drop_block(self, drop_block: bool) -> None:
-        self._journal.append([Entry("choice", data={"drop_block": bool(drop_block)})])
+        with self._journal.lock:
+            if self.drop_block and not drop_block and within_a_turn(self._journal):
+                msg = "a turn is under way, and its thinking is due; take the choice back when its reply is complete"
+                raise InvalidInput(msg)
+            self._journal.append([Entry("choice", data={"drop_block": bool(drop_block)})])
 
     def rewind(self, *, to: int) -> Head:
         """Go on from position `to`: what stands from there on is not sent any more; the log keeps it.

@@ -88,7 +88,7 @@ class _Found:
         return [
             _copied(before[position], message) if position in before else Entry("message", message=message)
             for position, message in pairs
-            if position >= first or position == ADDED
+            if (position >= first and position != self.summary.cut) or position == ADDED
         ]
 
     def _detour(self, first: int) -> Entry:

@@ -9,12 +9,13 @@ from dataclasses import replace
 
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
-from chathistory.log.fold import opens_turn, stands_for_all_before
+from chathistory.log.fold import open_reply, opens_turn, stands_for_all_before
 from chathistory.log.journal import Journal
 from chathistory.log.size import context_of, estimated
 from chathistory.log.spans import clipped, covers, newest_first, spans_of
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head
+from chathistory.view.cleaning import thoughts
 
 __all__ = ["rewound", "snapshots", "within_a_turn"]
 
@@ -28,10 +29,11 @@ def rewound(journal: Journal, head: Head | None, to: int) -> Entry:
         msg = f"position {to} is none that this conversation goes through"
         raise InvalidInput(msg)
     summary = summary_of(head)
+    _check_thinking(journal, summary, to)
     earlier = newest_first(journal, _PORTION)
     later = [entry for entry in itertools.takewhile(lambda entry: entry.position >= to, earlier) if entry.message]
     counts = _less(summary, [entry for entry in later if entry.kind == "message"])
-    data = {"to": to, "path": clipped(spans, high=to), "tokens": _context(journal, to)} | counts
+    data = {"to": to, "path": clipped(spans, high=to), "tokens": _context(journal, summary, to)} | counts
     view = {"view": _view_at(journal, summary, to, counts["turns"])} if summary.begin and to <= summary.begin else {}
     return Entry("rewind", data=data | view)
 
@@ -50,23 +52,47 @@ def _view_at(journal: Journal, summary: Summary, to: int, turns: int) -> dict[st
     return {"begin": 0, "cut": None, "hidden": 0, "since": summary.created}
 
 
+def _check_thinking(journal: Journal, summary: Summary, to: int) -> None:
+    """Refuse to go back into a turn whose thinking is due and cannot be sent any more, for a cut came since."""
+    bound = summary.thinking_from
+    if summary.begin and to <= summary.begin and not summary.drop_block:
+        bound = to  # what was cut off is sent again, and thinking so far is not
+    if not bound:
+        return
+    reply = open_reply(entry for entry in newest_first(journal, _PORTION) if entry.position < to)
+    if reply and reply.position < bound and thoughts(reply):
+        msg = f"position {to} is within a turn whose thinking is not sent any more; go back to where it begins"
+        raise InvalidInput(msg)
+
+
 def _less(summary: Summary, gone: Sequence[Entry]) -> dict[str, int]:
     """Return how many messages and turns are left without those that go."""
     turns = sum(opens_turn(entry.message) for entry in gone if entry.message)
     return {"messages": summary.messages - len(gone), "turns": summary.turns - turns}
 
 
-def _context(journal: Journal, to: int) -> int:
-    """Return about how many tokens are sent up to a position: what the last reply before it told, and what follows."""
-    tokens = 0
+def _context(journal: Journal, summary: Summary, to: int) -> int:
+    """Return about how many tokens are sent up to a position: what the last reply before it told, and what follows.
+
+    What was told before a cut that stays counts what is not sent any more.
+    """
+    cut = summary.cut if to > summary.begin else None
+    tokens = _lead(journal.read(cut, cut + 1)[0]) if cut is not None else 0
     for entry in newest_first(journal, _PORTION):
+        if cut is not None and entry.position < summary.begin:
+            break
         if entry.kind != "message" or entry.position >= to or entry.message is None:
             continue
         told = context_of(entry.data.get("response", {}).get("usage"))
-        if told is not None:
+        if told is not None and (cut is None or entry.position > cut):
             return tokens + told
         tokens += estimated(entry.message)
     return tokens
+
+
+def _lead(cut: Entry) -> int:
+    """Return about how many tokens stand before the messages behind a cut."""
+    return int(cut.data["before"]) + (estimated(cut.message) if cut.message else 0)
 
 
 def snapshots(journal: Journal, head: Head, before: int) -> list[Entry]:
@@ -81,11 +107,12 @@ def _snapshot(journal: Journal, head: Head, before: int, entries: Sequence[Entry
     gone = [entry for entry in entries if covers(spans, entry.position)]
     said = [entry for entry in gone if entry.kind == "message"]
     sent = [entry for entry in said if entry.position >= summary.begin]
+    cut_off = [entry for entry in said if entry.position < summary.begin]
     lead = [entry for entry in entries if entry.position == summary.cut]
     data = {
         "path": clipped(spans, low=before, high=head.end),
         "tokens": max(0, summary.context - sum(estimated(entry.message or {}) for entry in (*sent, *lead))),
-        "hidden": max(0, summary.hidden - sum(opens_turn(entry.message or {}) for entry in said if entry not in sent)),
+        "hidden": max(0, summary.hidden - sum(opens_turn(entry.message or {}) for entry in cut_off)),
         "sent": bool(sent or any(entry.message for entry in lead)),
         "cut": None if lead else summary.cut,
         "summary": json.loads(replace(summary, preview=None).encode()),  # the preview quotes what is to be forgotten
@@ -95,9 +122,4 @@ def _snapshot(journal: Journal, head: Head, before: int, entries: Sequence[Entry
 
 def within_a_turn(journal: Journal) -> bool:
     """Whether the API still wants the thinking of the last turn: a tool's result or the rest of a reply is due."""
-    last = next((entry for entry in newest_first(journal, _PORTION) if entry.kind == "message"), None)
-    if last is None or last.message is None:
-        return False
-    paused = last.data.get("response", {}).get("stop_reason") == "pause_turn"
-    blocks = last.message["content"] if isinstance(last.message["content"], list) else []
-    return paused or any(block["type"] in ("tool_use", "tool_result") for block in blocks)
+    return open_reply(newest_first(journal, _PORTION)) is not None

@@ -161,7 +161,7 @@ class AsyncChatEngine(AsyncFromConfig):
         except Conflict:
             raise  # the turn is not ours any more
         except Exception as error:  # noqa: BLE001 - whatever the caller's function raises
-            self._terms.uncut(turn, error)
+            await _landed(run(self._terms.uncut, turn, error))
         except BaseException as error:
             await _landed(run(turn.broke_off, error))
             raise
@@ -169,9 +169,8 @@ class AsyncChatEngine(AsyncFromConfig):
 
     async def _summary(self, by: Callable[[list[Message]], Any], messages: list[Message]) -> str:
         """Return what a writer of summaries makes of messages: a coroutine function, or one that runs in a thread."""
-        if inspect.iscoroutinefunction(by):
-            return text_from(await by(messages))
-        return text_from(await self.history.run(by, messages))
+        made = by(messages) if inspect.iscoroutinefunction(by) else await self.history.run(by, messages)
+        return text_from(await made if inspect.isawaitable(made) else made)
 
     async def _compaction(self, turn: Turn, messages: list[Message]) -> Any:
         return await self._terms.beta.create(**self._terms.request.compaction(turn, messages))

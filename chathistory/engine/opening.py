@@ -15,7 +15,7 @@ from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, TurnError, TurnInProgress, TurnMismatch
 from chathistory.log.clock import fresh_token, now
 from chathistory.log.entry import Entry, decode, encode
-from chathistory.log.fold import last_said
+from chathistory.log.fold import last_said, open_reply
 from chathistory.log.journal import Journal
 from chathistory.log.spans import Sent, newest_first, on_path
 from chathistory.log.summary import Summary, summary_of
@@ -23,6 +23,7 @@ from chathistory.store import Head, Record
 from chathistory.trimming.cutting import is_callers, is_due, may_be_hidden, planned
 from chathistory.trimming.policies import Compaction, Policy, Summarize
 from chathistory.view import view_of
+from chathistory.view.cleaning import thoughts
 from chathistory.view.item import ADDED
 
 __all__ = ["Opening", "abandon"]
@@ -120,16 +121,27 @@ class Opening:
         if plan and isinstance(plan.policy, Compaction | Summarize):
             turn.plan, plan = plan, None  # the message is stored first: what stands for the rest takes a while to make
         cut = [plan.entry()] if plan else []
-        self._start(
-            turn, sent, summary, [*cut, *self.setup.entries(summary), *_abandoned(summary), turn.stepping(entry)]
-        )
+        self._start(turn, sent, summary, [*cut, *self._held(sent, summary), *_abandoned(summary), turn.stepping(entry)])
         return turn
 
     def _reopened(self, sent: Sent, turn_id: str) -> Turn:
         turn = Turn(self.journal, turn_id, self.timeout)
-        opening = [*self.setup.entries(sent.summary), turn.stepping(Entry("opened"))]
+        opening = [*self._held(sent, sent.summary), turn.stepping(Entry("opened"))]
         self._start(turn, sent, sent.summary, [*opening, *self._missing(turn, sent)])
         return turn
+
+    def _held(self, sent: Sent | None, summary: Summary | None) -> list[Entry]:
+        """Return the records that have to be stored before the next message, for it is held with something else.
+
+        Thinking is bound to what it was held with. If the API wants it back nevertheless, for a tool's result is due,
+        it is asked to drop it itself from now on.
+        """
+        changed = self.setup.entries(summary)
+        if sent and changed and self.setup.unbinds(sent.summary) and not sent.summary.drop_block:
+            reply = open_reply(reversed(sent.entries))
+            if reply and thoughts(reply):
+                return [Entry("choice", data={"drop_block": True}), *changed]
+        return changed
 
     def _start(self, turn: Turn, sent: Sent | None, summary: Summary | None, batch: Sequence[Entry]) -> None:
         """Store what opens a turn, and give the turn its messages."""
@@ -153,7 +165,9 @@ class Opening:
     def _again(self, sent: Sent, entry: Entry) -> Turn | None:
         """Return the turn of this id if it was opened before; None: it is new, or the conversation went on without."""
         messages = [found for found in sent.entries if found.kind == "message"]
-        mine = [found for found in messages if found.turn == entry.turn] or self._hidden(sent, entry)
+        mine = [found for found in messages if found.turn == entry.turn]
+        if not mine or _role(mine[0]) != "user":  # all of the turn was cut off, or its beginning
+            mine = self._hidden(sent, entry) or mine
         if not mine:
             return None
         if mine[0].message != entry.message:
@@ -186,6 +200,9 @@ def _abandoned(summary: Summary | None) -> list[Entry]:
 
 def _is_reply(entry: Entry) -> bool:
     """Whether an entry holds a reply that ends its turn: it is not paused, and no tool is being run for it."""
-    role = entry.message["role"] if entry.message else None
     paused = entry.data.get("response", {}).get("stop_reason") == "pause_turn"
-    return role == "assistant" and not paused and "until" not in entry.data
+    return _role(entry) == "assistant" and not paused and "until" not in entry.data
+
+
+def _role(entry: Entry) -> str | None:
+    return entry.message["role"] if entry.message else None

@@ -43,6 +43,10 @@ class Setup:
             return []
         return [Entry("setup", data=self.data | {"fingerprints": self.fingerprints})]
 
+    def unbinds(self, summary: Summary) -> bool:
+        """Whether thinking so far is bound to something else than this."""
+        return any(summary.setup and summary.setup.get(name) != self.fingerprints[name] for name in ("system", "tools"))
+
     def warn(self, summary: Summary | None, name: str) -> None:
         """Warn if the conversation `name` was held with something else so far."""
         before = summary.setup if summary else None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from chathistory.content import Message, message_entry
@@ -16,7 +16,7 @@ from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, InvalidInput
 from chathistory.history import History
 from chathistory.log.journal import Journal
-from chathistory.log.spans import on_path
+from chathistory.log.spans import Sent, on_path
 from chathistory.trimming.cutting import Trimmed, planned_whole
 from chathistory.trimming.editing import ContextEditing
 from chathistory.trimming.policies import Policy, Summarize
@@ -84,7 +84,7 @@ class Terms:
     def counting(self, scope: str, id: str, content: Any) -> tuple[Any, dict[str, Any]]:
         """Return where to have counted what would be sent with one more message, and the arguments."""
         journal = self.journal(scope, id)
-        sent = on_path(journal)
+        sent = self._held(on_path(journal))
         messages = view_of(sent).messages
         if content is not None:
             messages.append(message_entry({"role": "user", "content": content}).message or {})
@@ -94,6 +94,12 @@ class Terms:
         turn = Turn(journal, "", self.timeout, messages=messages, state=sent.summary if sent else None)
         arguments = self.request.counting(turn)
         return (self.beta if "betas" in arguments else self.api), arguments
+
+    def _held(self, sent: Sent | None) -> Sent | None:
+        """Return what is sent when it is held with this setup: without thinking that is bound to another one."""
+        if sent is None or sent.summary.drop_block or not self.setup.unbinds(sent.summary):
+            return sent
+        return replace(sent, summary=replace(sent.summary, thinking_from=sent.head.end))
 
     # Cuts for which something has to be made first.
 
@@ -106,13 +112,17 @@ class Terms:
         """Go on without the planned cut: it can be made with the next turn."""
         turn.plan = None
         words = f"conversation {turn.journal.key.id!r} was not cut: {type(error).__name__} while it was summed up"
-        warnings.warn(words, CutFailedWarning, stacklevel=2)
+        try:
+            warnings.warn(words, CutFailedWarning, stacklevel=2)
+        except CutFailedWarning as raised:  # warnings may be errors
+            turn.broke_off(raised)
+            raise
 
     def whole(self, scope: str, id: str) -> tuple[Turn, list[Message]] | None:
         """Return a compaction of all that was said so far, as a turn that is not opened, and those messages."""
         journal = self.journal(scope, id)
         with journal.lock:
-            sent = on_path(journal)
+            sent = self._held(on_path(journal))
             plan = planned_whole(sent) if sent else None
             if sent is None or plan is None:
                 return None
@@ -127,5 +137,5 @@ class Terms:
             head = turn.journal.seen()
             if head is None or head.stamp.version != turn.id:
                 raise Conflict(turn.journal.key, head)
-            turn.journal.append([turn.plan.compaction(response)])
+            turn.journal.append([*self.setup.entries(turn.state), turn.plan.compaction(response)])
         return turn.plan.trimmed

@@ -71,6 +71,7 @@ class Turn:
         """
         assert self.plan is not None  # noqa: S101  # else nothing was made
         entry = self.plan.entry(made) if isinstance(made, str) else self.plan.compaction(made)
+        entry.data["tokens"] += self.plan.new  # that message is stored already
         with self.journal.lock:
             if not self._is_open(self._count):
                 raise Conflict(self.journal.key, self.journal.seen())

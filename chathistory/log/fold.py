@@ -11,7 +11,7 @@ from chathistory.log.entry import Entry
 from chathistory.log.size import context_of, estimated
 from chathistory.log.summary import OpenTurn, Summary, summary_in
 
-__all__ = ["folded", "last_said", "opens_turn", "stands_for_all_before"]
+__all__ = ["folded", "last_said", "open_reply", "opens_turn", "stands_for_all_before"]
 
 _PREVIEW = 80
 
@@ -48,6 +48,29 @@ def last_said(entries: Sequence[Entry]) -> Entry | None:
     """Return the last message that is the user's or Claude's; one of the system opens no turn, and ends none."""
     said = (entry for entry in reversed(entries) if entry.kind == "message")
     return next((entry for entry in said if entry.message and entry.message["role"] != "system"), None)
+
+
+def open_reply(newest_first: Iterable[Entry]) -> Entry | None:
+    """Return the last reply if it is left open: it called tools, and no reply came since, or it paused.
+
+    When the conversation goes on, whatever is said then, the API wants the thinking of such a reply back as it was. A
+    reply with nothing in it, as may come after results of tools, is not sent again and so closes nothing.
+    """
+    last = next((entry for entry in newest_first if entry.kind == "message" and _reply_in(entry)), None)
+    if last is None:
+        return None
+    paused = last.data.get("response", {}).get("stop_reason") == "pause_turn"
+    return last if paused or any(block["type"] == "tool_use" for block in _reply_in(last)) else None
+
+
+def _reply_in(entry: Entry) -> list[dict[str, Any]]:
+    """Return the blocks of a reply that say something; [] of all else."""
+    message = entry.message or {"role": "none", "content": []}
+    content = message["content"]
+    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    if message["role"] != "assistant":
+        return []
+    return [block for block in blocks if block["type"] != "text" or (block["text"] or "").strip()]
 
 
 def _message(summary: Summary, entry: Entry, position: int) -> None:

@@ -13,15 +13,16 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chathistory.content import Message, message_entry
-from chathistory.errors import InvalidInput
+from chathistory.errors import IncompleteReply, InvalidInput
 from chathistory.log.clock import now
 from chathistory.log.entry import Entry
-from chathistory.log.fold import last_said, opens_turn
+from chathistory.log.fold import open_reply, opens_turn
 from chathistory.log.size import estimated
 from chathistory.log.spans import Sent
 from chathistory.log.summary import Summary
 from chathistory.trimming.outline import SentTurn, outlined
 from chathistory.trimming.policies import Compaction, Load, Policy
+from chathistory.view import view_of
 
 __all__ = ["Plan", "Trimmed", "is_callers", "is_due", "may_be_hidden", "planned", "planned_whole"]
 
@@ -55,6 +56,11 @@ class Plan:
     opening: Message | None
     data: dict[str, Any]
 
+    @property
+    def new(self) -> int:
+        """The tokens of the message that opens the turn for which it was planned; 0: it was planned for none."""
+        return self.trimmed.tokens_after - int(self.data["tokens"])
+
     def entry(self, summary: str | None = None) -> Entry:
         """Return the record of the cut; summary: a text that stands for what it leaves out."""
         lead = self.opening
@@ -65,14 +71,20 @@ class Plan:
         return Entry("cut", message=lead, data=self.data | {"tokens": tokens})
 
     def compaction(self, response: Any) -> Entry:
-        """Return the record of the cut whose message is the API's own, which stands for what it leaves out."""
+        """Return the record of the cut whose message is the API's own, which stands for what it leaves out.
+
+        Raises `IncompleteReply` if the API answered without a summary, as it does where it cannot make one.
+        """
         found = message_entry(response, kind="compaction")
+        if not any(block["type"] == "compaction" and block.get("content") for block in _blocks(found.message or {})):
+            msg = "the API answered without a summary"
+            raise IncompleteReply(msg)
         tokens = self.data["tokens"] + estimated(found.message or {})
         return replace(found, data=found.data | self.data | {"tokens": tokens})
 
     def left_out(self, sent: Sent) -> Sent:
         """Return the part of what is sent that the cut leaves out."""
-        return replace(sent, entries=[entry for entry in sent.entries if entry.position < self.trimmed.position])
+        return _before(sent, self.trimmed.position)
 
 
 def _blocks(message: Message) -> list[dict[str, Any]]:
@@ -97,7 +109,7 @@ def planned(policy: Policy, sent: Sent, new: Message | None = None) -> Plan | No
     at which there can be no cut, and what the policy raises.
     """
     load = _load(sent.summary, new)
-    if not policy.is_due(load) or _is_open(sent.entries) or (new and not opens_turn(new)):
+    if not policy.is_due(load) or open_reply(reversed(sent.entries)) or (new and not opens_turn(new)):
         return None
     scene = _scene(sent, load, new)
     place = policy.start(scene.turns, scene.load) if scene.turns else None
@@ -148,8 +160,8 @@ class _Scene:
             "before": self.load.before,
         }
         marks = _marks(self.sent, gone)
-        trimmed = Trimmed(place, len(self.turns) - len(left), len(gone), self.load.tokens, size)
-        return trimmed, self._opening(split) if split else None, data | ({"turns": marks} if marks else {})
+        trimmed = Trimmed(place, data["hidden"] - self.sent.summary.hidden, len(gone), self.load.tokens, size)
+        return trimmed, self._opening(split) if split else None, data | ({} if marks == "" else {"turns": marks})
 
     def _opening(self, turn: SentTurn) -> Message | None:
         return next(entry.message for entry in _with_lead(self.sent) if entry.position == turn.position)
@@ -188,30 +200,40 @@ def _with_lead(sent: Sent) -> list[Entry]:
     return [replace(sent.cut, kind="message", position=sent.summary.begin - 1), *sent.entries]
 
 
-def _is_open(entries: Sequence[Entry]) -> bool:
-    """Whether the last reply awaits results of tools, or is to be gone on with."""
-    last = last_said(entries)
-    if last is None or last.message is None:
-        return False
-    if last.message["role"] == "user":
-        return not opens_turn(last.message)
-    paused = last.data.get("response", {}).get("stop_reason") == "pause_turn"
-    return paused or any(block["type"] == "tool_use" for block in _blocks(last.message))
-
-
 def _behind_a_reply(scene: _Scene, place: int) -> int | None:
-    """Return the place, moved to the next beginning of a turn that follows a reply: the API compacts up to there."""
+    """Return the place, moved to the next turn before which nothing is left open: the API sums up to there.
+
+    What it is shown has to be what was sent, message for message: it signs for that, and binds thinking to it.
+    """
+    sent = scene.sent
+    spoken = Entry("message", message={"role": "user", "content": "."}, position=sent.head.end)
+    whole = view_of(replace(sent, entries=[*sent.entries, spoken])).messages
     for turn in scene.turns:
-        before = [entry.message for entry in scene.messages if entry.position < turn.position]
-        if turn.position >= place and before and before[-1] and before[-1]["role"] == "assistant":
-            return turn.position
+        if turn.position >= place:
+            shown = view_of(_before(sent, turn.position)).messages
+            if shown and shown[-1]["role"] == "assistant" and whole[: len(shown)] == shown:
+                return turn.position
     return None
 
 
-def _marks(sent: Sent, messages: Sequence[Entry]) -> str:
-    """Return marks of all turn ids of callers that are not sent any more: one that comes again is to be found."""
+def _before(sent: Sent, position: int) -> Sent:
+    """Return the part of what is sent that stands before a position."""
+    return replace(sent, entries=[entry for entry in sent.entries if entry.position < position])
+
+
+def _marks(sent: Sent, messages: Sequence[Entry]) -> str | None:
+    """Return marks of all turn ids of callers that are not sent any more: one that comes again is to be found.
+
+    None: it is not known which those are.
+    """
     ids = dict.fromkeys(entry.turn for entry in messages if entry.turn and is_callers(entry.turn))
-    return (sent.cut.data.get("turns", "") if sent.cut else "") + "".join(map(_mark, ids))
+    before = _known_marks(sent) if sent.summary.begin else ""
+    return None if before is None else before + "".join(map(_mark, ids))
+
+
+def _known_marks(sent: Sent) -> str | None:
+    """Return the marks that the cut has; None: the API itself summed up, or the cut is damaged or forgotten."""
+    return sent.cut.data.get("turns", "") if sent.cut else None
 
 
 def _mark(turn: str) -> str:
@@ -227,5 +249,5 @@ def may_be_hidden(sent: Sent, turn: str) -> bool:
     """Whether a turn of this id may stand before what is sent; False is certain."""
     if not sent.summary.begin or not is_callers(turn):
         return False
-    marks = sent.cut.data.get("turns", "") if sent.cut else None
+    marks = _known_marks(sent)
     return marks is None or _mark(turn) in {marks[at : at + _MARK] for at in range(0, len(marks), _MARK)}

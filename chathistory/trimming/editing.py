@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chathistory.content import Message
+from chathistory.errors import InvalidInput
 
 __all__ = ["BINDING_BETA", "ON_DEMAND_BETA", "ContextEditing", "Sealed"]
 
@@ -30,6 +31,11 @@ class ContextEditing:
     clear_thinking: bool | Mapping[str, Any] = False
     clear_tool_uses: bool | Mapping[str, Any] = False
     compact: bool | int | Mapping[str, Any] = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.compact, Mapping) and self.compact.get("pause_after_compaction"):
+            msg = "ContextEditing: compact: no pause_after_compaction, for nobody would go on with the reply"
+            raise InvalidInput(msg)
 
     @property
     def edits(self) -> list[dict[str, Any]]:

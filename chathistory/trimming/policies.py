@@ -163,6 +163,8 @@ class AnyOf:
     policies: tuple[Policy, ...]
 
     def __init__(self, *policies: Policy) -> None:
+        for policy in policies:
+            _check_plain("AnyOf", policy)
         object.__setattr__(self, "policies", policies)
 
     def is_due(self, load: Load) -> bool:
@@ -171,6 +173,13 @@ class AnyOf:
     def start(self, turns: Sequence[SentTurn], load: Load) -> int | None:
         places = [policy.start(turns, load) for policy in self.policies if policy.is_due(load)]
         return max((place for place in places if place is not None), default=None)
+
+
+def _check_plain(name: str, policy: Policy) -> None:
+    """Refuse a policy within another that would not hear of it: what stands for the rest is made for the outermost."""
+    if isinstance(policy, Summarize | Compaction):
+        msg = f"{name}: {type(policy).__name__} is the outermost, as in {type(policy).__name__}(AnyOf(...))"
+        raise InvalidInput(msg)
 
 
 Writer: TypeAlias = Callable[[list[dict[str, Any]]], str | Awaitable[str]]
@@ -188,6 +197,9 @@ class Summarize:
     policy: Policy
     by: Writer
 
+    def __post_init__(self) -> None:
+        _check_plain("Summarize", self.policy)
+
     def is_due(self, load: Load) -> bool:
         return self.policy.is_due(load)
 
@@ -204,6 +216,9 @@ class Compaction:
     """
 
     policy: Policy
+
+    def __post_init__(self) -> None:
+        _check_plain("Compaction", self.policy)
 
     def is_due(self, load: Load) -> bool:
         return self.policy.is_due(load)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 
 from chathistory.errors import Conflict, InvalidInput, TurnInProgress
 from chathistory.log.clock import now
@@ -51,5 +51,7 @@ def text_from(summary: str | Awaitable[str]) -> str:
     """Return what a writer of summaries made. Raises `InvalidInput` if it is no text."""
     if isinstance(summary, str) and summary.strip():
         return summary
+    if isinstance(summary, Coroutine):
+        summary.close()  # else Python would complain that nobody awaited it
     msg = "Summarize: `by` is to return text; a coroutine function works in an AsyncChatEngine only"
     raise InvalidInput(msg)

@@ -14,9 +14,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from chathistory.content import WITH_BLOCKS
+from chathistory.log.entry import Entry
 from chathistory.view.item import Block, Item, Note
 
-__all__ = ["bound_thoughts", "cleaned", "without_thinking"]
+__all__ = ["bound_thoughts", "cleaned", "thoughts", "without_thinking"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _THINKING = frozenset({"thinking", "redacted_thinking"})
@@ -47,7 +48,17 @@ def without_thinking(items: Iterable[Item], below: int) -> Iterator[Item]:
 
 def bound_thoughts(item: Item, below: int) -> int:
     """Return how many blocks of thinking an item has, if it stands below a position; else 0."""
-    return sum(block["type"] in _THINKING for block in item.blocks) if item.position < below else 0
+    return _count(item.blocks) if item.position < below else 0
+
+
+def thoughts(entry: Entry) -> int:
+    """Return how many blocks of thinking an entry has."""
+    content = entry.message["content"] if entry.message else ""
+    return _count(content) if isinstance(content, list) else 0
+
+
+def _count(blocks: Iterable[Block]) -> int:
+    return sum(block["type"] in _THINKING for block in blocks)
 
 
 def _encodable(item: Item, note: Note) -> Item:

@@ -2,10 +2,35 @@
 
 from __future__ import annotations
 
-import pytest
-from trimming_rig import TOOL, Talk
+import asyncio
+import gc
+import time
+import warnings
 
-from chathistory.trimming import ContextEditing
+import anthropic
+import pytest
+from trimming_rig import (
+    MODEL,
+    SEARCH,
+    THOUGHT,
+    TOOL,
+    Talk,
+    call,
+    found,
+    in_turn,
+    result,
+    search,
+    text,
+    thoughtful,
+    thoughts_in,
+    words_of,
+)
+
+from chathistory import AsyncChatEngine, errors
+from chathistory.engine.setup import SetupChangedWarning
+from chathistory.engine.terms import CutFailedWarning
+from chathistory.testing.standin import Failure, Reply
+from chathistory.trimming import AnyOf, Compaction, ContextEditing, LastTurns, Summarize
 
 AT_THRESHOLD = ContextEditing(compact=1000)
 
@@ -70,4 +95,363 @@ def test_tokens_are_counted_with_thinking_that_is_to_be_dropped():
     talk.say_many(4)
     talk.chat.rewind(to=3)
     assert talk.engine.count_tokens("a", "next") > talk.engine.count_tokens("a", "n")
+    assert talk.refused == []
+
+
+def test_an_answer_without_a_summary_is_no_compaction():
+    talk = Talk(summary=Reply(content=[]), trimming=Compaction(LastTurns(4, 2)))
+    with pytest.warns(CutFailedWarning, match="IncompleteReply"):
+        talk.say_many(5)
+    with pytest.raises(errors.IncompleteReply):
+        talk.engine.compact("a")
+    with pytest.warns(CutFailedWarning, match="IncompleteReply"):
+        talk.say("and now?")
+    assert len(talk.sent) == 11
+    assert {entry.kind for entry in talk.records()} == {"setup", "message"}
+    assert talk.refused == []
+
+
+PAUSED = Reply(content=[THOUGHT, search("srvtoolu_1")], stop_reason="pause_turn")
+ODD = {
+    "a call": [[THOUGHT, call()]],
+    "words and a call": [[THOUGHT, text("half"), call()]],
+    "a pause": [PAUSED, [found("srvtoolu_1"), text("done")]],
+    "blank text": [[text(" ")]],
+    "nothing": [Reply(content=[], stop_reason="end_turn")],
+    "refused": [Reply(content=[], stop_reason="refusal")],
+}
+
+
+@pytest.mark.parametrize("low", [1, 2, 3])
+@pytest.mark.parametrize("odd", ODD)
+def test_what_is_summed_up_is_what_was_sent(odd, low):
+    """A call that nobody answered is completed in the user's next message, which the API has not signed for."""
+    talk = Talk(in_turn(None, None, None, *ODD[odd]), trimming=Compaction(LastTurns(5, low)), tools=[TOOL, SEARCH])
+    talk.say_many(12)
+    assert talk.refused == []
+    assert "compaction" in {entry.kind for entry in talk.records()}
+    assert thoughts_in(talk.sent) == len(talk.sent) // 2 - 1, "thinking behind the summary stays"
+
+
+def test_a_summary_at_once_is_bound_to_the_system_prompt_that_it_is_made_with():
+    talk = Talk(system="one")
+    talk.say_many(2)
+    other = talk.engine_with(system="two")
+    assert other.count_tokens("a", "next") > 0
+    assert other.compact("a").turns == 2
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        other.send("a", "go on")
+    assert [entry.kind for entry in talk.records()][-4:] == ["setup", "compaction", "message", "message"]
+    assert talk.refused == []
+
+
+def test_a_policy_that_makes_something_is_the_outermost():
+    for make in (AnyOf, lambda policy: Summarize(policy, by=str), Compaction):
+        with pytest.raises(errors.InvalidInput, match="outermost"):
+            make(Compaction(LastTurns(4, 2)))
+
+
+def test_a_reply_that_would_pause_after_a_summary_is_refused_beforehand():
+    with pytest.raises(errors.InvalidInput, match="pause_after_compaction"):
+        ContextEditing(compact={"pause_after_compaction": True})
+
+
+# Summaries that somebody else makes.
+
+
+def summarized(messages):
+    return f"sum of {len(messages)}"
+
+
+async def summarized_later(messages):
+    await asyncio.sleep(0)
+    return summarized(messages)
+
+
+class LaterStill:
+    async def __call__(self, messages):
+        return await summarized_later(messages)
+
+
+@pytest.mark.parametrize("by", [summarized, summarized_later, LaterStill()], ids=["function", "coroutine", "object"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_asyncio_waits_for_a_summary(by, streamed):
+    talk = Talk()
+
+    async def main():
+        policy = Summarize(LastTurns(4, 2), by=by)
+        async with AsyncChatEngine(talk.api.async_client(), talk.store, model=MODEL, trimming=policy) as engine:
+            for number in range(8):
+                if streamed:
+                    async with engine.stream("a", f"turn {number}") as stream:
+                        await stream.reply()
+                else:
+                    await engine.send("a", f"turn {number}")
+
+    asyncio.run(main())
+    cuts = [entry.message["content"][0]["text"] for entry in talk.records() if entry.kind == "cut"]
+    words = "What was said before, in summary:\n\nsum of "
+    assert cuts == [f"{words}6", f"{words}7"]  # the second one with the first
+    assert talk.sent[0]["content"][0]["text"] == cuts[-1]
+    assert talk.refused == []
+
+
+def test_a_coroutine_in_a_program_without_asyncio_is_no_text():
+    talk = Talk(trimming=Summarize(LastTurns(4, 2), by=summarized_later))
+    with pytest.warns(CutFailedWarning, match="InvalidInput"):
+        talk.say_many(5)
+    with pytest.raises(errors.InvalidInput, match="coroutine"):
+        talk.chat.trim(Summarize(LastTurns(2, 1), by=summarized_later))
+    gc.collect()  # a coroutine that nobody awaited or closed would be a warning here, and so an error
+    assert len(talk.sent) == 9
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_summary_that_fails_leaves_no_turn_open_where_warnings_are_errors(asynchronous):
+    def broken(_):
+        raise ZeroDivisionError
+
+    policy = Summarize(LastTurns(2, 1), by=broken)
+    talk = Talk(trimming=policy)
+    talk.say_many(2)
+
+    async def main():
+        async with AsyncChatEngine(talk.api.async_client(), talk.store, model=MODEL, trimming=policy) as engine:
+            await engine.send("a", "third")
+
+    with pytest.raises(CutFailedWarning, match="ZeroDivisionError") as caught:
+        asyncio.run(main()) if asynchronous else talk.say("third")
+    assert "saved" in caught.value.__notes__[0]
+    assert talk.chat.refresh().turn is None
+    assert talk.engine.resume("a")
+
+
+def test_a_summary_that_cannot_be_had_now_leaves_the_turn_alone():
+    overloaded = Failure(529, code="compaction_unavailable")
+    talk = Talk(summary=overloaded, trimming=Compaction(LastTurns(4, 2)))
+    with pytest.warns(CutFailedWarning, match="Error while"):
+        assert talk.say_many(5)
+    assert len(talk.sent) == 9
+    assert talk.chat.refresh().turn is None
+    talk.api.assert_extends()
+
+
+def test_until_a_reply_tells_the_message_behind_a_summary_counts():
+    def reply(body):
+        return Failure(500) if "long" in str(body["messages"][-1]["content"]) else thoughtful(body)
+
+    talk = Talk(reply, trimming=Summarize(LastTurns(3, 1), by=summarized))
+    talk.say_many(3)
+    with pytest.raises(anthropic.InternalServerError):
+        talk.say("long " * 2000)
+    view = talk.chat.view()
+    assert not view.report.exact
+    assert view.report.tokens > 2000
+
+
+# A turn that comes again after it was cut off.
+
+
+def test_a_turn_that_comes_again_after_it_was_summed_up_and_cut_off_is_not_sent_again():
+    talk = Talk(context_editing=AT_THRESHOLD)
+    replies = [talk.say(f"turn {number} " + "x " * 200, turn_id=f"t{number}") for number in range(8)]
+    assert talk.chat.refresh().begin > 0
+    assert talk.chat.trim(LastTurns(1, 1))
+    for number, reply in enumerate(replies):
+        before = len(talk.api.requests)
+        assert talk.say(f"turn {number} " + "x " * 200, turn_id=f"t{number}").message == reply.message
+        assert len(talk.api.requests) == before
+    assert talk.say("new", turn_id="new").text
+
+
+def test_a_cut_counts_the_turns_that_were_said_and_not_the_summary():
+    talk = Talk()
+    talk.say_many(6)
+    first = talk.chat.trim(Summarize(LastTurns(5, 4), by=summarized))
+    second = talk.chat.trim(Summarize(LastTurns(3, 1), by=summarized))
+    assert (first.turns, second.turns) == (2, 3)
+    assert (first.messages, second.messages) == (4, 6)
+
+
+# Turns that are left open: the API wants their thinking back.
+
+
+@pytest.mark.parametrize("said", ["never mind", [result("toolu_1")], [result("toolu_1"), text("and then?")]], ids=str)
+def test_there_is_no_cut_while_a_call_has_no_reply(said):
+    talk = Talk(in_turn(None, None, [THOUGHT, call(id="toolu_1")], Failure(500)), tools=[TOOL])
+    talk.say_many(3)
+    assert talk.chat.trim(LastTurns(1, 1)) is None
+    with pytest.raises(anthropic.InternalServerError):
+        talk.say(said)
+    assert talk.chat.trim(LastTurns(1, 1)) is None
+    assert talk.engine.resume("a")
+    assert talk.chat.trim(LastTurns(1, 1))
+    talk.say("on")
+    assert talk.refused == []
+
+
+def test_a_reply_with_nothing_in_it_does_not_close_a_turn():
+    """It is not sent again, so that the results before it are answered by the next reply only."""
+    empty = Reply(content=[], stop_reason="end_turn")
+    talk = Talk(in_turn(None, None, [THOUGHT, call(id="toolu_1")], empty), tools=[TOOL])
+    talk.say_many(3)
+    talk.say([result("toolu_1")])
+    assert talk.chat.trim(LastTurns(1, 1)) is None
+    with pytest.raises(errors.InvalidInput, match="under way"):
+        talk.chat.forget(before=3)
+    talk.say("are you there?")
+    assert talk.chat.trim(LastTurns(1, 1))
+    talk.say("good")
+    assert talk.refused == []
+
+
+def test_another_system_prompt_while_a_call_awaits_its_result():
+    """What the API wants back then, it would refuse, too: so it is asked to drop it itself from then on."""
+    talk = Talk(in_turn(None, [THOUGHT, call(id="toolu_1")]), tools=[TOOL], system="one")
+    talk.say_many(2)
+    other = talk.engine_with(tools=[TOOL], system="two")
+    with pytest.warns(SetupChangedWarning):
+        other.send("a", [result("toolu_1")])
+    assert talk.chat.drop_block
+    for number in range(3):
+        other.send("a", f"then {number}")
+    assert talk.refused == []
+    dropped = talk.api.requests[-1].reply["input_transformations"]
+    assert [each["path"] for each in dropped] == ["messages.1.content.0", "messages.3.content.0"]
+
+
+def test_another_system_prompt_between_turns_asks_for_nothing():
+    talk = Talk(system="one")
+    talk.say_many(2)
+    with pytest.warns(SetupChangedWarning):
+        talk.engine_with(system="two").send("a", "hello")
+    assert not talk.chat.drop_block
+    assert thoughts_in(talk.sent) == 0
+    assert talk.refused == []
+
+
+def test_the_choice_is_not_taken_back_while_a_call_awaits_its_result():
+    talk = Talk(in_turn(None, [THOUGHT, call(id="toolu_1")]), tools=[TOOL])
+    talk.chat.drop_block = True
+    talk.say_many(2)
+    with pytest.raises(errors.InvalidInput, match="under way"):
+        talk.chat.drop_block = False
+    talk.say([result("toolu_1")])
+    talk.chat.drop_block = False
+    talk.say("on")
+    assert thoughts_in(talk.sent) == 0
+    assert talk.refused == []
+
+
+# Going back, and forgetting, across a cut.
+
+
+def test_going_back_before_a_cut_sends_all_again():
+    talk = Talk()
+    talk.say_many(6)
+    assert talk.chat.trim(LastTurns(2, 2)).turns == 4
+    talk.say("seventh")
+    talk.chat.rewind(to=7)  # behind the third reply
+    talk.say("fourth, once more")
+    assert words_of(talk.sent)[::2] == ["turn 0", "turn 1", "turn 2", "fourth, once"]
+    assert thoughts_in(talk.sent) == 0
+    assert talk.chat.refresh().hidden == 0
+    assert talk.refused == []
+    talk.say("fifth")
+    talk.api.assert_extends(talk.api.requests[-2:])
+
+
+def test_going_back_behind_the_beginning_of_a_cut_keeps_it():
+    talk = Talk()
+    talk.say_many(6, size=300)
+    talk.chat.trim(LastTurns(2, 2))
+    before = talk.chat.view().report.tokens
+    talk.chat.rewind(to=11)  # behind the fifth reply
+    report = talk.chat.view().report
+    assert words_of(talk.chat.messages())[::2] == ["turn 4"]
+    assert before * 0.4 < report.tokens < before * 0.6
+    talk.say("on")
+    assert words_of(talk.sent)[::2] == ["turn 4", "on"]
+    assert talk.refused == []
+
+
+def test_one_does_not_go_back_into_a_turn_whose_thinking_is_cut_off():
+    talk = Talk(in_turn(None, [THOUGHT, call(id="toolu_1")]), tools=[TOOL])
+    talk.say("one", "two", [result("toolu_1")], "three", "four")
+    before = talk.records()
+    talk.chat.trim(LastTurns(2, 2))
+    for to in (5, 6):  # behind the call, behind its result
+        with pytest.raises(errors.InvalidInput, match="within a turn"):
+            talk.chat.rewind(to=to)
+    assert talk.records()[:-1] == before
+    talk.chat.rewind(to=3)
+    talk.say("two, once more")
+    assert talk.refused == []
+
+
+def test_forgetting_across_a_cut():
+    talk = Talk()
+    talk.say_many(6)
+    talk.chat.trim(LastTurns(3, 3))
+    for before, left in ((5, 3), (9, 2), (14, 0)):  # before what is sent, within it, behind the cut
+        talk.chat.forget(before=before)
+        assert len(talk.chat.messages()) == 2 * left
+        summary = talk.chat.refresh()
+        assert summary.turns - summary.hidden == left
+    talk.say("on", "and on")
+    assert words_of(talk.sent) == ["on", "reply to", "and on"]
+    assert talk.refused == []
+
+
+def test_forgetting_takes_a_time_that_grows_with_what_is_forgotten():
+    """A comparison of each message with each other would take minutes here."""
+    chat = Talk().chat
+    chat.append([{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}] * 10_000)
+    began = time.perf_counter()
+    chat.forget(before=19_000)
+    assert time.perf_counter() - began < 20
+    assert len(chat.messages()) == 1000
+
+
+# What is mended stays mended.
+
+
+def test_a_refused_turn_is_mended_as_a_whole():
+    steps = (None, [THOUGHT, call(id="toolu_1")], Reply(content=[], stop_reason="refusal"))
+    talk = Talk(in_turn(*steps), tools=[TOOL])
+    talk.say("one", "two", [result("toolu_1")], "three")
+    shown = talk.chat.messages()
+    assert [repair.position for repair in talk.chat.repair(write=True)] == [6]
+    assert talk.chat.repair() == ()
+    assert talk.chat.messages() == shown
+    talk.say("four")
+    assert words_of(talk.sent)[::2] == ["one", "three", "four"]
+    assert talk.refused == []
+    talk.api.assert_extends(talk.api.requests[-2:])
+
+
+def test_a_turn_whose_beginning_was_summed_up_comes_again():
+    talk = Talk(in_turn(None, None, [call(id="toolu_1")]), context_editing=AT_THRESHOLD, tools=[TOOL])
+    talk.say_many(2)
+    question = "the weather? " + "x " * 3000
+    reply = talk.say(question, turn_id="w")
+    assert talk.chat.refresh().begin == reply.position, "the API summed up within the turn"
+    before = len(talk.api.requests)
+    assert talk.say(question, turn_id="w").message == reply.message
+    assert len(talk.api.requests) == before
+    with pytest.raises(errors.TurnMismatch):
+        talk.say("something else", turn_id="w")
+
+
+def test_a_summary_stays_first_when_what_follows_is_mended():
+    talk = Talk(in_turn(*[None] * 3, Reply(content=[], stop_reason="refusal")), trimming=Compaction(LastTurns(3, 2)))
+    talk.say_many(3)
+    talk.say("fourth", "fifth")
+    shown = talk.chat.messages()
+    assert shown[0]["content"][0]["type"] == "compaction"
+    assert talk.chat.repair(write=True)
+    assert talk.chat.messages() == shown
+    talk.say("on")
+    assert thoughts_in(talk.sent) == 2
     assert talk.refused == []
