@@ -70,10 +70,14 @@ class Entry:
 
 def encode(entry: Entry) -> str:
     """Return the line of an entry: one line without control characters or lone surrogates."""
-    values = {"v": entry.version, "id": entry.id, "kind": entry.kind, "at": entry.at}
-    optional = {"turn": entry.turn, "data": entry.data or None, "message": entry.message}
-    text = to_json(values | {name: value for name, value in optional.items() if value is not None})
-    rest = f",{text[1:]}"
+    values: dict[str, Any] = {"v": entry.version, "id": entry.id, "kind": entry.kind, "at": entry.at}
+    if entry.turn is not None:
+        values["turn"] = entry.turn
+    if entry.data:
+        values["data"] = entry.data
+    if entry.message is not None:
+        values["message"] = entry.message
+    rest = f",{to_json(values)[1:]}"
     return f'{_HEAD}{_checksum(rest)}"{rest}'
 
 
@@ -81,7 +85,7 @@ def decode(record: Record, key: Key) -> Entry:
     """Return the entry of a record. Raises `CorruptRecord` if its line is not what was once written."""
     body = record.body
     rest = body[_BEHIND:]
-    if not body.startswith(_HEAD) or body[len(_HEAD) : _BEHIND] != f'{_checksum(rest)}"':
+    if body[:_BEHIND] != f'{_HEAD}{_checksum(rest)}"':
         raise CorruptRecord(key, record.position, "its checksum does not fit")
     entry = _read("{" + rest[1:], record.position)
     if entry is None:
@@ -92,7 +96,9 @@ def decode(record: Record, key: Key) -> Entry:
 def _read(text: str, position: int) -> Entry | None:
     """Return the entry of a line, or None: an error raised in the handler would carry its text in its context."""
     try:
-        values = json.loads(text)
+        values, end = _DECODER.raw_decode(text)
+        if end != len(text):
+            return None
         if values["v"] != FORMAT:
             return Entry("unknown", data=values, id="", at=0, position=position, version=values["v"])
         return Entry(
@@ -115,6 +121,7 @@ def _object(value: Any) -> dict[str, Any] | None:
     return value
 
 
+_DECODER = json.JSONDecoder()
 _READABLE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))
 _ESCAPED = json.JSONEncoder(ensure_ascii=True, allow_nan=False, check_circular=False, separators=(",", ":"))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from chathistory.log.entry import Entry
+from chathistory.log.entry import Entry, decode
 from chathistory.log.journal import Journal
 from chathistory.log.summary import summary_of
 from chathistory.store import Head
@@ -56,21 +56,23 @@ def on_path(journal: Journal) -> tuple[Head, list[Entry]] | None:
 def newest_first(journal: Journal, portion: int) -> Iterator[Entry]:
     """Yield the entries that the view goes through, newest first; nothing if the conversation is absent.
 
-    Reads `portion` entries at once, twice as many each time after; one round trip for the first portion. Raises
-    `UnsupportedRecord` at one of a later version.
+    Reads `portion` records at once, twice as many each time after; one round trip for the first portion. Each is
+    decoded only when it is its turn. Raises `UnsupportedRecord` at one of a later version.
     """
-    loaded = journal.load(-portion)
-    if loaded is None:
+    fetched = journal.fetch(-portion)
+    if fetched is None:
         return
-    head, held = loaded
-    begin = head.end - len(held)
-    for low, stop in reversed(spans_of(journal, head, held)):
+    head, held = fetched
+    begin, path = head.end - len(held), summary_of(head).path
+    turning = [] if path is None else [decode(record, journal.key) for record in held if record.position == path]
+    for low, stop in reversed(spans_of(journal, head, turning)):
         high = stop
         while high > low:
             if high <= begin:
                 portion *= 2
                 begin = max(low, high - portion)
-                held = journal.read(begin, high)
+                held = journal.fetch_all(begin, high)
             cut = max(low, begin)
-            yield from (entry.known(journal.key) for entry in reversed(held) if cut <= entry.position < high)
+            found = (record for record in reversed(held) if cut <= record.position < high)
+            yield from (decode(record, journal.key).known(journal.key) for record in found)
             high = cut

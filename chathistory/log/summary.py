@@ -70,13 +70,14 @@ class Summary:
 
     def encode(self) -> str:
         """Return the line for `Stamp.info`."""
-        values = {name: value for name in _FIELDS if (value := getattr(self, name)) not in (None, {}, ())}
+        values = {name: value for name in _FIELDS if (value := getattr(self, name)) or type(value) in _TOLD_IF_FALSE}
         if self.turn:
             values["turn"] = {"id": self.turn.id, "position": self.turn.position, "until": self.turn.until}
         return to_json({"v": FORMAT} | values)
 
 
 _FIELDS = [each.name for each in fields(Summary)]
+_TOLD_IF_FALSE = (int, str)  # a 0 or an empty title says something; an empty dict does not
 
 
 def summary_of(head: Head) -> Summary:

@@ -23,7 +23,7 @@ from .works import Scale
 
 HERE = Path(__file__).parent
 QUICK = Scale((10, 1_000), (), (1_000,), (100,), seconds=0.12, repeats=2, fresh_peers=False)
-FULL = Scale((10, 100, 1_000, 10_000), (100_000,), (1_000, 20_000), (1_000,), seconds=1.0, repeats=5, fresh_peers=True)
+FULL = Scale((10, 100, 1_000, 10_000), (100_000,), (1_000, 20_000), (1_000,), seconds=0.5, repeats=3, fresh_peers=True)
 WORKS = {
     "times": works.reads_and_appends,
     "listing": works.listing,
