@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -41,9 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.command == "compare":
         print(comparison(Run.load(given.old), Run.load(given.new)))
         return
-    run = Run(_about(quick=given.quick))
-    for figure in _figures(given, QUICK if given.quick else FULL):
-        run.figures.append(figure)
+    run = Run(_about(quick=given.quick, cpu=given.cpu))
+    scale = QUICK if given.quick else FULL
+    new = list(_figures(given, replace(scale, clock=time.process_time) if given.cpu else scale))
+    run.figures = [*_kept(given, new), *new]
     for script in given.script:
         run.scripts[script.name] = _printed(script)
     given.out.mkdir(parents=True, exist_ok=True)
@@ -64,6 +66,8 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("--backend", action="append", choices=BACKENDS, help="only this one; may be repeated")
         each.add_argument("--work", action="append", choices=(*WORKS, *MORE), help="only this; may be repeated")
         each.add_argument("--script", action="append", type=Path, default=[], help="run this one too, keep its words")
+        each.add_argument("--cpu", action="store_true", help="processor time of single calls: for a busy machine")
+        each.add_argument("--add", action="store_true", help="to what is in the folder for results already")
         each.add_argument("--out", type=Path, default=Path("build/benchmark"), help="folder for the results")
     compare = commands.add_parser("compare", help="what changed from one benchmark.json to another")
     compare.add_argument("old", type=Path)
@@ -87,6 +91,15 @@ def _figures(given: argparse.Namespace, scale: Scale) -> Iterator[Figure]:
         yield from about.imports(scale.repeats, peers=scale.fresh_peers)
 
 
+def _kept(given: argparse.Namespace, new: Sequence[Figure]) -> list[Figure]:
+    """Return what an earlier run found of which this one has nothing."""
+    path = given.out / "benchmark.json"
+    if not (given.add and path.exists()):
+        return []
+    places = {figure.place for figure in new}
+    return [figure for figure in Run.load(path).figures if figure.place not in places]
+
+
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
@@ -96,8 +109,9 @@ def _printed(script: Path) -> str:
     return done.stdout if done.returncode == 0 else f"{done.stdout}\nfailed: {done.stderr[-1000:]}"
 
 
-def _about(*, quick: bool) -> dict[str, str]:
+def _about(*, quick: bool, cpu: bool) -> dict[str, str]:
     found = {"when": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC", "scale": "quick" if quick else "full"}
+    found["times"] = "of the processor" if cpu else "of the clock"
     found["machine"] = f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
     found["Python"] = platform.python_version()
     for name in _VERSIONS:

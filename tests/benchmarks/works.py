@@ -24,6 +24,7 @@ __all__ = ["Scale", "costs", "fresh_processes", "listing", "reads_and_appends", 
 
 ROOT = Path(__file__).parents[2]
 THREADS = 16
+_CROWDED = 0.5  # seconds that the threads write
 _COUNTED = 200  # messages of the conversation, and conversations of the shelf, at which costs are counted
 
 
@@ -32,7 +33,7 @@ class Scale:
     """How much is done: lengths of conversations, sizes of shelves, seconds for each subject, repetitions.
 
     long: lengths at which only ours and raw are measured. few: the shelf on S3, where the stand-in that the tests
-    have for a server needs 20 ms for a new conversation.
+    have for a server needs 20 ms for a new conversation. clock: which time is measured of single calls.
     """
 
     lengths: tuple[int, ...]
@@ -42,6 +43,7 @@ class Scale:
     seconds: float
     repeats: int
     fresh_peers: bool
+    clock: Callable[[], float] = time.perf_counter
 
 
 @contextmanager
@@ -63,7 +65,7 @@ def _groups(subjects: dict[str, Subject]) -> list[dict[str, Subject]]:
     return [{name: subjects[name] for name in [RAW, *group]} for group in (ours, peers) if group]
 
 
-def _measured(subjects: dict[str, Subject], at: At, seconds: float, made: Callable[[Subject], Work]) -> list[Figure]:
+def _measured(subjects: dict[str, Subject], at: At, scale: Scale, made: Callable[[Subject], Work]) -> list[Figure]:
     found: list[Figure] = []
     for number, group in enumerate(_groups(subjects)):
         works = {}
@@ -71,7 +73,7 @@ def _measured(subjects: dict[str, Subject], at: At, seconds: float, made: Callab
             with suppress(Unable):
                 works[name] = made(subject)
         if set(works) > {RAW}:
-            told = figures(at, alternated(works, seconds=seconds))
+            told = figures(at, alternated(works, seconds=scale.seconds, clock=scale.clock))
             found += told if number == 0 else [one for one in told if one.subject != RAW]
     return found
 
@@ -86,7 +88,7 @@ def reads_and_appends(place: Place, scale: Scale) -> Iterator[Figure]:
                 subject.fill(name, turns(length))
             for work, made in _WORKS.items():
                 at = At(place.backend, work, length)
-                yield from _measured(subjects, at, scale.seconds, partial(made, name))
+                yield from _measured(subjects, at, scale, partial(made, name))
 
 
 def _appending(name: str, subject: Subject) -> Work:
@@ -115,7 +117,7 @@ def listing(place: Place, scale: Scale) -> Iterator[Figure]:
                 subject.recent(count)
                 return lambda: subject.recent(count)
 
-            yield from _measured(subjects, At(place.backend, "newest 20", count), scale.seconds, shelving)
+            yield from _measured(subjects, At(place.backend, "newest 20", count), scale, shelving)
 
 
 def fresh_processes(place: Place, scale: Scale) -> Iterator[Figure]:
@@ -186,7 +188,7 @@ def threads(place: Place, scale: Scale) -> Iterator[Figure]:
             harms: dict[str, Counter[str]] = {name: Counter() for name in subjects}
             for number in range(scale.repeats):
                 for name, subject in list(subjects.items())[:: 1 if number % 2 else -1]:
-                    rate, harm = _crowd(subject, chats, min(scale.seconds, 1.5))
+                    rate, harm = _crowd(subject, chats, _CROWDED)
                     rates[name].append(rate)
                     harms[name] += harm
             yield from figures(At(place.backend, work, chats), rates, unit="turns/s", scale=1)
