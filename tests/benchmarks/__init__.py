@@ -13,5 +13,5 @@
     measuring   turn and turn about, medians, ratios
     samples     a turn, and names
 
-Each uses only those below it.
+Each uses only those below it. `bench_*.py` are scripts that stand for themselves: a run of full size ends with them.
 """

@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scale = QUICK if given.quick else FULL
     new = list(_figures(given, replace(scale, clock=time.process_time) if given.cpu else scale))
     run.figures = [*_kept(given, new), *new]
-    for script in given.script:
+    for script in given.script if given.quick or given.script else sorted(HERE.glob("bench_*.py")):
         run.scripts[script.name] = _printed(script)
     given.out.mkdir(parents=True, exist_ok=True)
     run.save(given.out / "benchmark.json")
@@ -65,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         each.add_argument("--quick", action="store_true", help="fewer lengths and rounds: within three minutes")
         each.add_argument("--backend", action="append", choices=BACKENDS, help="only this one; may be repeated")
         each.add_argument("--work", action="append", choices=(*WORKS, *MORE), help="only this; may be repeated")
-        each.add_argument("--script", action="append", type=Path, default=[], help="run this one too, keep its words")
+        each.add_argument("--script", action="append", type=Path, default=[], help="run this one, keep its words")
         each.add_argument("--cpu", action="store_true", help="processor time of single calls: for a busy machine")
         each.add_argument("--add", action="store_true", help="to what is in the folder for results already")
         each.add_argument("--out", type=Path, default=Path("build/benchmark"), help="folder for the results")

@@ -1,0 +1,112 @@
+"""What the s3 store costs in requests, rounds and bytes, counted at a server on this machine; run it as a script.
+
+Beside it, what two plain designs need for the same: one object that is rewritten with every message, and one object
+per message. The last lines turn the counts into money, by prices that are to be looked up.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "s3"))
+
+from s3_server import CREDENTIALS, Request, Server, serving
+
+from chathistory import Head, HistoryStore, Key, Stamp, open_store
+
+KEY = Key("scope", "conversation")
+SIZE = 1500  # bytes of a record
+TURN = 30_000_000  # microseconds between two appends
+PUT, GET, STORED, MONTHS = 0.005 / 1000, 0.0004 / 1000, 0.023 / 2**30, 1  # US dollars; DELETE costs nothing
+
+
+def grown(store: HistoryStore, key: Key, count: int, *, batch: int = 1, first: int = 0) -> Head:
+    """Append `count` records, `batch` at a time."""
+    head = None
+    for at in range(0, count, batch):
+        time = 1_760_000_000_000_000 + (first + at) * TURN
+        head = store.append(key, ["x" * SIZE] * batch, after=head, stamp=Stamp(f"{first}-{at}", time, None, "info"))
+    assert head is not None
+    return head
+
+
+def rounds(log: list[Request]) -> int:
+    """Return how many requests had to wait for the answer to another one."""
+    count, ended = 0, float("-inf")
+    for request in sorted(log, key=lambda one: one.begun):
+        if request.begun >= ended:
+            count, ended = count + 1, request.ended
+    return count
+
+
+def told(name: str, server: Server, *, per: int = 1) -> Counter[str]:
+    """Print what was asked since the last time."""
+    kinds = Counter(server.kinds())
+    size = sum(request.size for request in server.log)
+    each = ", ".join(f"{count / per:.3g} {kind}" for kind, count in sorted(kinds.items()))
+    print(f"{name:54} {each:40} {rounds(server.log) if per == 1 else '':>3} rounds  {size / per / 1000:9.1f} kB")
+    server.log.clear()
+    return kinds
+
+
+def money(server: Server, store: HistoryStore) -> None:
+    """Print a million turns of two appends, in conversations of 50 turns, and the same for two plain designs."""
+    store.append(Key("w", "w"), ["w"], after=None, stamp=Stamp("w", 1))
+    server.log.clear()
+    grown(store, Key("money", "c"), 100)
+    kinds = told("100 appends (50 turns), made new", server)
+    ours = 1e6 / 50 * (kinds["PUT"] * PUT + kinds["GET"] * GET)
+    loads = 1e6
+    rewrite = 2e6 * (PUT + GET) + loads * GET
+    each = 2e6 * PUT + loads * (PUT + 50 * GET)  # a LIST costs as a PUT
+    loaded = ours + loads * GET
+    print(f"US dollars per million turns: writes {ours:.2f}, with a load before each turn {loaded:.2f}")
+    print(f"  the same with one object rewritten {rewrite:.2f}, with one object per message {each:.2f}")
+
+
+def main() -> None:
+    """Count everything."""
+    os.environ |= {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": CREDENTIALS["aws_secret_access_key"]}
+    os.environ |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
+    with serving() as server:
+        server.client().create_bucket(Bucket="benchmark")
+        url = f"s3://benchmark/history?endpoint_url={server.url}"
+        with open_store(url) as store:
+            money(server, store)
+            head = grown(store, KEY, 1)
+            server.log.clear()
+            head = store.append(KEY, ["x" * SIZE], after=head, stamp=Stamp("a", head.stamp.updated + 1))
+            told("append, warm", server)
+            grown(store, Key("scope", "thousand"), 1000)
+            told("append, of 1,000, two a minute", server, per=1000)
+            grown(store, Key("scope", "long"), 5000, batch=10)
+            server.log.clear()
+            server.delay = 0.03
+            store.read(Key("scope", "long"))
+            told("load of 5,000 messages", server)
+            store.read(Key("scope", "long"), start=-20)
+            told("last 20 of 5,000 messages", server)
+            store.read(Key("scope", "long"), stop=0)
+            told("head of 5,000 messages", server)
+            server.delay = 0
+            for at in range(2000):
+                grown(store, Key("listing", f"c{at}"), 1, first=at * 3)
+            server.log.clear()
+            server.delay = 0.03
+            store.heads("listing")
+            told("page of 20 of 2,000, 40 in an hour", server)
+            server.delay = 0
+        with open_store(url.replace("history", "exact") + "&recency=exact") as store:
+            for at in range(2000):
+                grown(store, Key("listing", f"c{at}"), 1, first=at * 3)
+            server.log.clear()
+            server.delay = 0.03
+            store.heads("listing")
+            told("page of 20 of 2,000, recency=exact", server)
+
+
+if __name__ == "__main__":
+    main()
