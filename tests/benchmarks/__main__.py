@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     scale = QUICK if given.quick else FULL
     new = list(_figures(given, replace(scale, clock=time.process_time) if given.cpu else scale))
     run.figures = [*_kept(given, new), *new]
-    for script in given.script if given.quick or given.script else sorted(HERE.glob("bench_*.py")):
+    for script in given.script or _scripts(given):
         run.scripts[script.name] = _printed(script)
     given.out.mkdir(parents=True, exist_ok=True)
     run.save(given.out / "benchmark.json")
@@ -89,6 +89,12 @@ def _figures(given: argparse.Namespace, scale: Scale) -> Iterator[Figure]:
             _say(f"{backend}: {name} took {time.perf_counter() - begun:.0f} s")
     if "imports" in chosen:
         yield from about.imports(scale.repeats, peers=scale.fresh_peers)
+
+
+def _scripts(given: argparse.Namespace) -> list[Path]:
+    """Return the scripts that a run of everything, in full size, ends with."""
+    partly = given.quick or given.backend or given.work
+    return [] if partly else sorted(HERE.glob("bench_*.py"))
 
 
 def _kept(given: argparse.Namespace, new: Sequence[Figure]) -> list[Figure]:
