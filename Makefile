@@ -1,7 +1,7 @@
 # make chat     talk to Claude in the terminal; the same command goes on where you stopped
 # make test     everything that CI runs: style, types, and the tests on real stores
 # make stress   the long campaigns: kills, races and big data, some minutes
-# make bench    our costs beside those of the bare system calls and of the SDK, as ratios
+# make bench    our costs beside those of the raw clients and of other libraries; BENCH=--quick: in three minutes
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -28,18 +28,11 @@ check: $(VENV)/test-ready
 stress: $(VENV)/test-ready
 	$(BIN)/pytest -m stress --timeout 1800
 
-bench: $(VENV)/test-ready
-	$(BIN)/python tests/benchmarks/bench_file.py
-	$(BIN)/python tests/benchmarks/bench_memory.py
-	$(BIN)/python tests/benchmarks/bench_import.py
-	$(BIN)/python tests/benchmarks/bench_engine.py
-	$(BIN)/python tests/benchmarks/bench_redis.py
-	$(BIN)/python tests/benchmarks/bench_mongodb.py
-	$(BIN)/python tests/benchmarks/bench_s3.py
-	$(BIN)/python tests/benchmarks/bench_shelf.py
+bench: $(VENV)-bench/ready
+	$(VENV)-bench/bin/python -m tests.benchmarks $(BENCH)
 
 clean:
-	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) $(VENV)-bench .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
 
 $(VENV)/chat-ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -49,4 +42,10 @@ $(VENV)/chat-ready: pyproject.toml
 
 $(VENV)/test-ready: $(VENV)/chat-ready
 	$(BIN)/python -m pip install --quiet --editable ".[all]" --group test --group lint
+	@touch $@
+
+$(VENV)-bench/ready: pyproject.toml tests/benchmarks/requirements-peers.txt
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-bench/bin/python -m pip install --quiet --editable ".[all]" --group test -r tests/benchmarks/requirements-peers.txt
 	@touch $@
