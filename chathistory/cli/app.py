@@ -42,6 +42,8 @@ def group() -> None:
 
 for command in (chat, list_, show, delete, backends):
     group.add_command(command)
+for command in (group, *group.commands.values()):  # click's mark for "do not wrap" is a character, not its escape
+    command.help = (command.help or "").replace("\\b\n", "\b\n")
 
 
 def run(arguments: Sequence[str]) -> int:
