@@ -92,7 +92,7 @@ def test_no_style_loads_anything_from_elsewhere_and_scripts_may_not(site):
         assert POLICY in path.read_text(), path.name
 
 
-POLICY = "content=\"default-src 'self' file: 'unsafe-inline' data: blob:\""
+POLICY = "http-equiv=\"Content-Security-Policy\" content=\"default-src 'self' file: 'unsafe-inline' data: blob:\""
 
 
 def test_every_picture_has_words_and_stands_alone(site):

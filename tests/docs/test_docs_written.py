@@ -27,6 +27,7 @@ OPTIONS = [  # what pymongo documents is passed on to it, and is in the referenc
     for option, what in sorted(store_class(name).options.items())
     if not what.help.startswith("as pymongo documents it")
 ]
+PYTHON = re.compile(r"^```python[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMANDS = dict(docs_written.commands())
 
 
@@ -52,7 +53,7 @@ def test_nothing_in_the_reference_is_without_words():
 
 
 def test_the_public_modules_are_those_that_pages_import_from():
-    text = "\n".join(BY_HAND.values())
+    text = "\n".join(block for page in BY_HAND.values() for block in PYTHON.findall(page))
     for module, names in re.findall(r"^ *from (chathistory[\w.]*) import ([^\n#(]+|\([^)]*\))", text, re.MULTILINE):
         assert module in modules(), f"a page imports from {module}, which is not public"
         known = {name for name, _ in public(module)} | {"errors", "trimming"}
