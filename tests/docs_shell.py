@@ -22,7 +22,7 @@ from pathlib import Path
 CONSOLE = re.compile(r"(<!-- shown, not run: [^>]+ -->\n+)?^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INDENTED = re.compile(r"^    (chathistory [^\n]*|export CHATHISTORY_[^\n]*)$", re.MULTILINE)
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 @dataclass

@@ -37,6 +37,7 @@ def shell(tmp_path, stand_in):
     return Shell(tmp_path, {"PATH": path, "HOME": str(folder), **plain, **key})
 
 
+@pytest.mark.timeout(300)  # each command is a process, and a busy machine takes its time
 @pytest.mark.parametrize("page", WITH_COMMANDS)
 def test_the_commands_of_a_page_run_from_its_top_to_its_end(page, shell):
     for command in commands_of(PAGES[page]):

@@ -62,7 +62,7 @@ class Reader:
             self.application = subprocess.Popen(
                 ["bash", "-c", f"exec {line}"], cwd=self.folder, env=self.environment, stdout=log, stderr=log
             )
-        until(self.answers, what="the application")
+        until(self.answers, patience=60, what="the application")
         return ""
 
     def answers(self) -> bool:
@@ -99,6 +99,7 @@ def reading(folder: Path, api: MessagesAPI) -> Iterator[Reader]:
             reader.kill()
 
 
+@pytest.mark.timeout(300)  # ten processes one after the other, which a busy machine takes its time for
 def test_the_page_does_what_it_says(tmp_path):
     assert set(FILES) == {"hello.py", "app.py", "page.html"}
     commands, api = commands_of(PAGE), MessagesAPI()
