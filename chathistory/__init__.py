@@ -5,7 +5,8 @@
     chat.append({"role": "user", "content": "Hello"})
     chat.messages()                                     # ready for `client.messages.create`
 
-This page is the whole public surface, with `chathistory.errors`, `chathistory.testing` and `chathistory.hookspecs`.
+This page is the whole public surface, with `chathistory.errors`, `chathistory.trimming`, `chathistory.testing` and
+`chathistory.hookspecs`.
 Importing it loads neither the Anthropic SDK nor a client library, nor pluggy: they come when they are used.
 """
 
@@ -19,10 +20,14 @@ from chathistory.conversation import Conversation
 from chathistory.history import ConversationInfo, Deletion, History
 from chathistory.log.entry import Entry
 from chathistory.store import Cursor, Head, HistoryStore, Key, Page, Record, Slice, Stamp, Traits
+from chathistory.usage import Tokens, TurnUsage, Usage
 from chathistory.view import Repair, Report, View
 
 if TYPE_CHECKING:
     from chathistory.aio import AsyncConversation, AsyncHistory
+    from chathistory.config.load import load_settings
+    from chathistory.config.opening import open_history
+    from chathistory.config.settings import Settings
     from chathistory.engine.async_chat import AsyncChatEngine, AsyncReplyStream
     from chathistory.engine.chat import ChatEngine, ReplyStream
     from chathistory.engine.reply import Reply
@@ -52,13 +57,19 @@ __all__ = [
     "Reply",
     "ReplyStream",
     "Report",
+    "Settings",
     "Slice",
     "Stamp",
     "StoreURL",
+    "Tokens",
     "Traits",
+    "TurnUsage",
+    "Usage",
     "View",
     "errors",
     "hookimpl",
+    "load_settings",
+    "open_history",
     "open_store",
 ]
 
@@ -73,8 +84,11 @@ _LATER = {  # imported when first used: they load asyncio, pluggy and the like
     "Option": "chathistory.url",
     "Reply": "chathistory.engine.reply",
     "ReplyStream": "chathistory.engine.chat",
+    "Settings": "chathistory.config.settings",
     "StoreURL": "chathistory.url",
     "hookimpl": "chathistory.hookspecs",
+    "load_settings": "chathistory.config.load",
+    "open_history": "chathistory.config.opening",
     "open_store": "chathistory.plugins",
 }
 

@@ -14,10 +14,13 @@ from typing import Any, ParamSpec, Self, TypeVar
 from chathistory.content import Message
 from chathistory.conversation import Conversation
 from chathistory.errors import StoreClosed
-from chathistory.history import ConversationInfo, Deletion, History
+from chathistory.history import OWN_SCOPE, ConversationInfo, Deletion, History
 from chathistory.log.entry import Entry
 from chathistory.log.summary import Summary
 from chathistory.store import Cursor, Head, HistoryStore, Page
+from chathistory.trimming.cutting import Trimmed
+from chathistory.trimming.policies import Policy
+from chathistory.usage import Usage
 from chathistory.view import Repair, View
 
 __all__ = ["AsyncConversation", "AsyncHistory"]
@@ -46,17 +49,17 @@ class AsyncHistory:
             raise StoreClosed(msg) from error
         return await asyncio.wrap_future(future)
 
-    def conversation(self, id: str, *, scope: str = "default") -> AsyncConversation:
+    def conversation(self, id: str, *, scope: str = OWN_SCOPE) -> AsyncConversation:
         """Return the conversation of that name, whether it exists yet or not; does no input or output."""
         return AsyncConversation(self, self.history.conversation(id, scope=scope))
 
     async def recent(
-        self, *, scope: str = "default", limit: int = 20, after: Cursor | None = None
+        self, *, scope: str = OWN_SCOPE, limit: int = 20, after: Cursor | None = None
     ) -> Page[ConversationInfo]:
         """See `History.recent`."""
         return await self.run(self.history.recent, scope=scope, limit=limit, after=after)
 
-    async def delete(self, id: str, *, scope: str = "default") -> Deletion | None:
+    async def delete(self, id: str, *, scope: str = OWN_SCOPE) -> Deletion | None:
         """See `History.delete`."""
         return await self.run(self.history.delete, id, scope=scope)
 
@@ -130,13 +133,25 @@ class AsyncConversation:
         """See `Conversation.refresh`."""
         return await self._run(self._sync.refresh)
 
-    async def usage(self) -> dict[str, int]:
+    async def setup(self) -> dict[str, Any] | None:
+        """See `Conversation.setup`."""
+        return await self._run(self._sync.setup)
+
+    async def usage(self) -> Usage:
         """See `Conversation.usage`."""
         return await self._run(self._sync.usage)
 
     async def annotate(self, **changes: str | Iterable[str] | Mapping[str, Any] | None) -> Head:
         """See `Conversation.annotate`; the way to set title, tags and metadata here."""
         return await self._run(self._sync.annotate, **changes)
+
+    async def trim(self, policy: Policy, *, write: bool = True) -> Trimmed | None:
+        """See `Conversation.trim`."""
+        return await self._run(self._sync.trim, policy, write=write)
+
+    async def choose(self, *, drop_block: bool) -> None:
+        """Set `Conversation.drop_block`."""
+        await self._run(setattr, self._sync, "drop_block", drop_block)
 
     async def rewind(self, *, to: int) -> Head:
         """See `Conversation.rewind`."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from chathistory.annotation import annotation
@@ -13,16 +11,20 @@ from chathistory.content import Message, message_entry
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
 from chathistory.log.journal import Journal
-from chathistory.log.spans import clipped, covers, newest_first, on_path, spans_of
+from chathistory.log.spans import newest_first, on_path
 from chathistory.log.summary import Summary, summary_of
+from chathistory.repairing import repaired
+from chathistory.rerouting import rewound, snapshots, within_a_turn
 from chathistory.store import Head, HistoryStore, Key
-from chathistory.view import Repair, View, view
-from chathistory.view.item import ADDED
+from chathistory.trimming.cutting import Trimmed
+from chathistory.trimming.policies import Policy
+from chathistory.trimming.trimmed import trimmed
+from chathistory.usage import Usage, usage_of
+from chathistory.view import Repair, View, view_of
 
 __all__ = ["Conversation"]
 
 _SLACK = 8  # records that are no messages, read along so that one round trip is usually enough
-_PORTION = 32
 
 
 class Conversation:
@@ -81,11 +83,7 @@ class Conversation:
 
     def view(self) -> View:
         """Return the messages to send and a report of what was left out, put in order or added to make them valid."""
-        loaded = on_path(self._journal)
-        if loaded is None:
-            return View()
-        head, entries = loaded
-        return view(entries, thinking_from=summary_of(head).thinking_from)
+        return view_of(on_path(self._journal))
 
     def tail(self, count: int) -> list[Message]:
         """Return the newest `count` messages as stored, oldest first; fewer if there are no more.
@@ -112,15 +110,14 @@ class Conversation:
             yield from self._journal.entries(part)
 
     def repair(self, *, write: bool = False) -> tuple[Repair, ...]:
-        """Return what the view has to mend; with `write`, store the tool results that are missing at the end.
+        """Return what has to be mended for the conversation to be sent; with `write`, mend it in the log for good.
 
-        Whatever else the view mends, it mends again the same way each time: the log is only ever appended to.
+        Unlike `view`, this finds its way around records that are damaged, or that a later version wrote. Written are a
+        record that leads the view around what cannot be sent, and the messages behind it as they are sent; the log
+        keeps what it had. Raises `CorruptRecord` if the head itself is damaged, and with `write` `TurnInProgress`
+        while a turn is open, and `Conflict` if somebody wrote meanwhile.
         """
-        with self._journal.lock:
-            found = self.view()
-            if write and found.report.kept and found.report.kept[-1] == ADDED:
-                self.append(found.messages[-1])
-        return found.report.repairs
+        return repaired(self._journal, write=write)
 
     # What is known of it.
 
@@ -162,9 +159,23 @@ class Conversation:
     def metadata(self, metadata: Mapping[str, Any]) -> None:
         self.annotate(metadata=metadata)
 
-    def usage(self) -> dict[str, int]:
-        """Return the sums of the token counts of all replies stored, by the API's names; {} if there were none."""
-        return summary.usage if (summary := self.summary) else {}
+    def setup(self) -> dict[str, Any] | None:
+        """Return what an engine held it with last: its model, system and tools; None: no engine did.
+
+        One round trip. `system` and `tools` are as they were sent, None if there were none.
+        """
+        summary = self.summary
+        if summary is None or summary.setup_at is None:
+            return None
+        [entry] = self._journal.read(summary.setup_at, summary.setup_at + 1)
+        return {name: entry.data[name] for name in ("model", "system", "tools")}
+
+    def usage(self) -> Usage:
+        """Return what its replies cost in tokens: in all, by model, by turn; from what is stored, reading all of it.
+
+        The sums alone are in `summary.usage`, without reading.
+        """
+        return usage_of(self.records())
 
     def annotate(self, **changes: Any) -> Head:
         """Store title (text or None), tags (texts) or metadata (a JSON object); what is not given stays.
@@ -173,7 +184,31 @@ class Conversation:
         """
         return self._journal.append([Entry("annotation", data=annotation(changes))])
 
-    # Going back, and forgetting.
+    # What is sent, going back, and forgetting.
+
+    def trim(self, policy: Policy, *, write: bool = True) -> Trimmed | None:
+        """Cut what is sent, if the policy asks for it; the log stays whole. Return what that leaves out; None: no cut.
+
+        The cut is a record of the log, so that every process sends the same from now on; without `write` it is only
+        told what would go. There is no cut while a tool call awaits its result. Raises `TurnInProgress` while a turn is
+        open, `Conflict` if somebody wrote meanwhile, `InvalidInput` for a `Compaction` (see `ChatEngine.compact`), and
+        what the policy raises.
+        """
+        return trimmed(self._journal, policy, write=write)
+
+    @property
+    def drop_block(self) -> bool:
+        """Whether the API is asked to drop thinking that is bound to what is not sent any more; else the view does.
+
+        Setting it stores that choice: from then on every engine asks so (`prefix_mismatch_behavior` of the API, a
+        beta), and cuts leave thinking to it. Once it is taken back, thinking from before is not sent any more.
+        """
+        summary = self.summary
+        return summary is not None and summary.drop_block
+
+    @drop_block.setter
+    def drop_block(self, drop_block: bool) -> None:
+        self._journal.append([Entry("choice", data={"drop_block": bool(drop_block)})])
 
     def rewind(self, *, to: int) -> Head:
         """Go on from position `to`: what stands from there on is not sent any more; the log keeps it.
@@ -182,45 +217,21 @@ class Conversation:
         the view goes through, or beyond the end.
         """
         with self._journal.lock:
-            head = self._journal.refresh()
-            spans = spans_of(self._journal, head, []) if head else []
-            if head is None or not (covers(spans, to) or covers(spans, to - 1)):
-                msg = f"position {to} is none that this conversation goes through"
-                raise InvalidInput(msg)
-            later = itertools.takewhile(lambda entry: entry.position >= to, newest_first(self._journal, _PORTION))
-            left = summary_of(head).messages - sum(entry.kind == "message" for entry in later)
-            data = {"to": to, "path": clipped(spans, high=to), "messages": left}
-            return self._journal.append([Entry("rewind", data=data)])
+            return self._journal.append([rewound(self._journal, self._journal.refresh(), to)])
 
     def forget(self, *, before: int) -> Head | None:
         """Remove the records below position `before` for good; return the head; None: absent.
 
-        What is left stays sendable; thinking in it is not sent any more, for it is bound to what is gone. Raises
-        `InvalidInput` while a tool call awaits its result, which must see its thinking.
+        What is left stays sendable; if any of what is gone was sent so far, thinking in the rest is not sent any more,
+        for it is bound to that. Raises `InvalidInput` while a tool call awaits its result, which must see its thinking.
         """
         with self._journal.lock:
             head = self._journal.refresh()
             if head is None or before <= head.start:
                 return head
-            if self._within_a_turn():
+            if within_a_turn(self._journal):
                 msg = "a turn is under way; forget when its reply is complete"
                 raise InvalidInput(msg)
-            self._journal.append([self._snapshot(head, min(before, head.end))])
-            return self._journal.forget(min(before, head.end))
-
-    def _within_a_turn(self) -> bool:
-        """Whether the API still wants the thinking of the last turn: a tool's result or the rest of a reply is due."""
-        last = next((entry for entry in newest_first(self._journal, _SLACK) if entry.kind == "message"), None)
-        if last is None or last.message is None:
-            return False
-        paused = last.data.get("response", {}).get("stop_reason") == "pause_turn"
-        blocks = last.message["content"] if isinstance(last.message["content"], list) else []
-        return paused or any(block["type"] in ("tool_use", "tool_result") for block in blocks)
-
-    def _snapshot(self, head: Head, before: int) -> Entry:
-        spans = spans_of(self._journal, head, [])
-        gone = (entry for entry in self.records(head.start, before) if covers(spans, entry.position))
-        left = summary_of(head).messages - sum(entry.kind == "message" for entry in gone)
-        path = clipped(spans, low=before, high=head.end)
-        summary = replace(summary_of(head), preview=None)  # it quotes what is to be forgotten
-        return Entry("snapshot", data={"path": path, "messages": left, "summary": json.loads(summary.encode())})
+            before = min(before, head.end)
+            self._journal.append(snapshots(self._journal, head, before))
+            return self._journal.forget(before)

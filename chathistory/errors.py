@@ -10,7 +10,8 @@
     ├── UnsupportedRecord           a record was written by a later version of this library
     ├── TurnError                   the engine will not start this turn
     │   ├── TurnInProgress          another turn of this conversation is still open
-    │   └── TurnMismatch            a turn id came again with other content
+    │   ├── TurnMismatch            a turn id came again with other content
+    │   └── TurnTooLarge            one turn alone is over the token budget, and is not to be cut
     ├── IncompleteReply             the model's reply broke off; what had come is kept beside the conversation
     └── StoreError                  the backend's own troubles
         ├── StoreUnavailable        no usable answer; `.outcome` says what became of a write
@@ -46,6 +47,7 @@ __all__ = [
     "TurnError",
     "TurnInProgress",
     "TurnMismatch",
+    "TurnTooLarge",
     "UnsupportedRecord",
 ]
 
@@ -135,6 +137,18 @@ class TurnInProgress(TurnError):
 
 class TurnMismatch(TurnError):
     """A turn id came again with other content: one id names one message."""
+
+
+class TurnTooLarge(TurnError):
+    """One turn alone has more tokens than the budget to cut down to, and the policy is not to cut within it."""
+
+    def __init__(self, tokens: int, budget: int) -> None:
+        self.tokens = tokens
+        self.budget = budget
+        super().__init__(f"one turn alone has about {tokens} tokens, which is over the budget of {budget}")
+
+    def __reduce__(self) -> tuple[type[TurnTooLarge], tuple[Any, ...]]:
+        return type(self), (self.tokens, self.budget)
 
 
 class IncompleteReply(ChatHistoryError):

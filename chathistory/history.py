@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final, Self
 
 from chathistory.conversation import Conversation
 from chathistory.errors import CorruptRecord, UnsupportedRecord
@@ -13,7 +13,17 @@ from chathistory.log.journal import Journal, alive
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Cursor, Head, HistoryStore, Key, Page
 
-__all__ = ["ConversationInfo", "Deletion", "History"]
+__all__ = ["OWN_SCOPE", "ConversationInfo", "Deletion", "History"]
+
+
+class _NotNamed(str):
+    """Text that stands for itself: `is` tells it from the same text given by a caller."""
+
+    __slots__ = ()
+
+
+OWN_SCOPE: Final = _NotNamed("default")
+"""The scope of a call that names none: the history's own. Not None, which is more likely a bug of the caller's."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
@@ -68,20 +78,26 @@ def _deletion(journal: Journal) -> Deletion | None:
 class History:
     """The conversations of one store. Opening it, or a conversation of it, does no input or output."""
 
-    def __init__(self, store: HistoryStore) -> None:
-        """Use `store`, which stays the caller's to close."""
+    def __init__(self, store: HistoryStore, *, scope: str = "default") -> None:
+        """Use `store`, which stays the caller's to close; scope: the one that calls mean which name none."""
         self.store = store
+        self.scope = scope
 
-    def conversation(self, id: str, *, scope: str = "default") -> Conversation:
+    def key(self, id: str, scope: str = OWN_SCOPE) -> Key:
+        """Return the key of a conversation, in the history's own scope unless one is named."""
+        return Key(self.scope if scope is OWN_SCOPE else scope, id)
+
+    def conversation(self, id: str, *, scope: str = OWN_SCOPE) -> Conversation:
         """Return the conversation of that name, whether it exists yet or not. Raises `InvalidInput` for a bad name."""
-        return Conversation(self.store, Key(scope, id))
+        return Conversation(self.store, self.key(id, scope))
 
-    def recent(self, *, scope: str = "default", limit: int = 20, after: Cursor | None = None) -> Page[ConversationInfo]:
+    def recent(self, *, scope: str = OWN_SCOPE, limit: int = 20, after: Cursor | None = None) -> Page[ConversationInfo]:
         """Return the conversations of a scope, those with the newest activity first, `limit` at a time.
 
         `.items` are the rows (fewer than `limit` only at the end; none for an unknown scope), `.next` is the `after` of
         the following page, None at the end. Raises `InvalidInput` for a `limit` below 1 or a cursor of another listing.
         """
+        scope = self.scope if scope is OWN_SCOPE else scope
         rows: list[ConversationInfo] = []
         while True:
             page = self.store.heads(scope, after=after, limit=limit - len(rows))
@@ -90,9 +106,9 @@ class History:
             if after is None or len(rows) == limit:
                 return Page(rows, after)
 
-    def delete(self, id: str, *, scope: str = "default") -> Deletion | None:
+    def delete(self, id: str, *, scope: str = OWN_SCOPE) -> Deletion | None:
         """Remove a conversation for good and return what went; None: there was none. A damaged one goes as well."""
-        journal = Journal(self.store, Key(scope, id))
+        journal = Journal(self.store, self.key(id, scope))
         with journal.lock:
             gone = _deletion(journal)
             return gone if journal.delete() else None
@@ -100,6 +116,12 @@ class History:
     def close(self) -> None:
         """Close the store."""
         self.store.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
 
 
 def _row(head: Head) -> ConversationInfo:

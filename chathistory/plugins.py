@@ -7,6 +7,7 @@ distributions, and only the one that is asked for is imported: a broken one harm
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -18,7 +19,7 @@ from chathistory.errors import ConfigError, PluginError
 from chathistory.store import HistoryStore
 from chathistory.url import Option, StoreURL, lifetime, near_match
 
-__all__ = ["Backend", "backends", "open_store", "store_class"]
+__all__ = ["Backend", "backends", "declared_options", "open_store", "store_class"]
 
 PREFIX = "chathistory.v"
 GROUP = PREFIX + "1"
@@ -41,6 +42,11 @@ def open_store(url: str | StoreURL, **options: Any) -> HistoryStore:
     store = cls.from_url(StoreURL(checked.scheme, checked.location, values))
     store.ttl = ttl
     return store
+
+
+def declared_options(scheme: str) -> Mapping[str, Option]:
+    """Return the options that a store of this scheme has, by name. Raises `PluginError` as `store_class` does."""
+    return {**COMMON_OPTIONS, **store_class(scheme).options}
 
 
 def store_class(scheme: str) -> type[HistoryStore]:

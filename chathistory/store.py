@@ -159,6 +159,14 @@ class HistoryStore(ABC):
         Raises `ConfigError` for a location that cannot be right.
         """
 
+    @classmethod
+    def anchored(cls, url: StoreURL, folder: str) -> StoreURL:  # noqa: ARG003 - for those that have paths
+        """Return `url` with a relative path in it taken from `folder`: that of the configuration file it stands in.
+
+        As it is here, for stores whose locations are no paths, it returns `url`.
+        """
+        return url
+
     @abstractmethod
     def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
         """Store all `bodies` from `after.end` on, and the stamp, if the stored version is `after.stamp.version`.

@@ -21,9 +21,10 @@ MODULES = sorted(path for path in ROOT.rglob("*.py"))
 STOREYS = (
     ("chathistory.cli",),
     ("chathistory.engine",),
-    ("chathistory", "chathistory.aio"),
+    ("chathistory", "chathistory.aio", "chathistory.config"),
     ("chathistory.conversation", "chathistory.history"),
-    ("chathistory.view", "chathistory.annotation"),
+    ("chathistory.trimming", "chathistory.repairing"),
+    ("chathistory.view", "chathistory.annotation", "chathistory.rerouting", "chathistory.usage"),
     ("chathistory.log", "chathistory.content"),
     ("chathistory.plugins",),
     ("chathistory.hookspecs", "chathistory.cursor", "chathistory.lifeline", "chathistory.names"),
@@ -31,7 +32,19 @@ STOREYS = (
     ("chathistory.errors",),
 )
 CLIENT_LIBRARIES = {"redis", "pymongo", "bson", "boto3", "botocore"}
-LATER = ("anthropic", "redis", "pymongo", "boto3", "pydantic", "pluggy", "asyncio", "click", "rich")
+LATER = (
+    "chathistory.config",
+    "tomllib",
+    "anthropic",
+    "redis",
+    "pymongo",
+    "boto3",
+    "pydantic",
+    "pluggy",
+    "asyncio",
+    "click",
+    "rich",
+)
 
 
 def name_of(path: Path) -> str:

@@ -6,8 +6,9 @@
     turn        one turn: the reply as it comes, and Ctrl-C only where it does no harm
     voice       who replies: Claude, or a stand-in without a model
     shelf       `list`, `show`, `delete`, `backends`
+    config      `config`: what is in force, and where it came from
     render      entries, rows and times as people read them
-    place       which store and which scope, and the options for them
+    place       which store and which scope, and the options for them; the configuration
     faults      errors in a line or two
     safe        stored text on its way to a terminal
 

@@ -8,16 +8,22 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
 from chathistory import __version__
 from chathistory.cli.chat import chat
+from chathistory.cli.config import config
 from chathistory.cli.faults import explained, report
 from chathistory.cli.place import Run
+from chathistory.cli.safe import safe
 from chathistory.cli.shelf import backends, delete, list_, show
+from chathistory.engine.setup import SetupChangedWarning
 
 __all__ = ["group", "run"]
 
@@ -36,11 +42,12 @@ def group() -> None:
       chathistory chat --continue       go on where you were
       chathistory list                  what there is
 
-    Conversations are kept in a folder of your own, or wherever --store or CHATHISTORY_STORE says.
+    Conversations are kept in a folder of your own, or wherever --store, CHATHISTORY_STORE or a
+    chathistory.toml says; `chathistory config` shows it.
     """
 
 
-for command in (chat, list_, show, delete, backends):
+for command in (chat, list_, show, delete, backends, config):
     group.add_command(command)
 for command in (group, *group.commands.values()):  # click's mark for "do not wrap" is a character, not its escape
     command.help = (command.help or "").replace("\\b\n", "\b\n")
@@ -51,7 +58,8 @@ def run(arguments: Sequence[str]) -> int:
     told = Run()
     _mend_streams()
     try:
-        code = group.main(list(arguments), prog_name="chathistory", standalone_mode=False, obj=told)
+        with _warnings_as_notes():
+            code = group.main(list(arguments), prog_name="chathistory", standalone_mode=False, obj=told)
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()
@@ -66,6 +74,23 @@ def run(arguments: Sequence[str]) -> int:
         report(error, debug=told.debug)
         return 1
     return int(code or 0)
+
+
+@contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """Tell what the engine warns of in a line, whatever the interpreter does with warnings."""
+
+    def note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, SetupChangedWarning):
+            click.echo(safe(f"Note: {message}."), err=True)
+        else:
+            shown(message, category, *where, **more)
+
+    shown = warnings.showwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SetupChangedWarning)
+        warnings.showwarning = note
+        yield
 
 
 def _mend_streams() -> None:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import click
 
 from chathistory.cli.place import Place, Run, debug_option, place_options
+from chathistory.cli.render import STAND_IN
 from chathistory.cli.safe import safe
 from chathistory.cli.voice import MODEL, Voice, voice_of
 from chathistory.conversation import Conversation
@@ -26,10 +27,16 @@ _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without those that look alike
 @click.argument("message", required=False)
 @click.option("-c", "--conversation", "name", metavar="ID", help="Go on with this conversation, or begin it.")
 @click.option("--continue", "latest", is_flag=True, help="Go on with the latest conversation.")
-@click.option("--model", default=MODEL, envvar="CHATHISTORY_MODEL", show_default=True, show_envvar=True)
-@click.option("--system", metavar="TEXT", help="The system prompt. It is not stored: give it again when you go on.")
 @click.option(
-    "--stand-in", is_flag=True, envvar="CHATHISTORY_STAND_IN", help="Talk to a stand-in without a model: needs no key."
+    "--model",
+    help="Which model. [env var: CHATHISTORY_MODEL; default: as configured, or the one that the conversation was held "
+    f"with, or {MODEL}]",
+)
+@click.option("--system", metavar="TEXT", help='The system prompt; a conversation keeps its own, "" takes it away.')
+@click.option(
+    "--stand-in",
+    is_flag=True,
+    help="Talk to a stand-in without a model: needs no key. [env var: CHATHISTORY_STAND_IN]",
 )
 @click.option("--retry", is_flag=True, help="Send the last message again, if it has no reply.")
 @click.option("--abandon", is_flag=True, help="First give up a reply that another process still waits for.")
@@ -40,7 +47,7 @@ def chat(
     *,
     place: Place,
     name: str | None,
-    model: str,
+    model: str | None,
     system: str | None,
     latest: bool,
     stand_in: bool,
@@ -60,12 +67,16 @@ def chat(
       chathistory chat -c thesis < chapter.txt
     """
     _check(message, name, latest=latest, retry=retry, abandon=abandon)
-    voice = voice_of(model, stand_in=stand_in)
+    settings = place.settings
+    stand_in = stand_in or settings.stand_in
+    voice = voice_of(settings.given("model") if model is None else model, stand_in=stand_in)
+    system = settings.given("system") if system is None else system
     talks = message is None and not retry and sys.stdin.isatty() and sys.stdout.isatty()
     words = None if talks or retry else _words(message)
+    _say_where(place)
     with voice.client, place.opened() as history:
         conversation = _chosen(history, place, name, latest=latest, stand_in=stand_in)
-        engine = ChatEngine(voice.client, history, model=voice.model, system=system)
+        engine = _engine(voice, history, conversation, system, settings.max_tokens)
         if abandon:
             engine.abandon(conversation.id, scope=place.scope)
         if talks:
@@ -120,6 +131,24 @@ def _chosen(history: History, place: Place, name: str | None, *, latest: bool, s
         what = "new conversation" if is_new else "conversation"
         click.echo(safe(f"{what} {conversation.id} in {place}; go on with: {again}"), err=True)
     return conversation
+
+
+def _say_where(place: Place) -> None:
+    """Say where the words will be stored, if a file says so that nobody named: it may not be the user's own."""
+    source = place.settings.sources["store"]
+    if source.found:
+        click.echo(safe(f"conversations are kept in {place}, as {source} says"), err=True)
+
+
+def _engine(
+    voice: Voice, history: History, conversation: Conversation, system: str | None, max_tokens: int
+) -> ChatEngine:
+    """Return the engine; what was not given is what the conversation was held with so far."""
+    held = conversation.setup() or {}
+    before = None if held.get("model") == STAND_IN else held.get("model")
+    system = held.get("system") if system is None else system or None
+    model = voice.model or before or MODEL
+    return ChatEngine(voice.client, history, model=model, system=system, max_tokens=max_tokens)
 
 
 def _fresh_name() -> str:

@@ -11,14 +11,15 @@ from typing import Any, TypeVar
 from urllib.parse import quote
 
 import click
-from click.core import ParameterSource
 
+from chathistory.config.load import loaded
+from chathistory.config.settings import Settings
 from chathistory.history import History
+from chathistory.url import StoreURL
 
-__all__ = ["Place", "Run", "debug_option", "default_url", "place_options"]
+__all__ = ["Place", "Run", "configuration_options", "debug_option", "default_url", "place_options", "settings_for"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-SCOPE = "default"
 
 
 @dataclass(slots=True)
@@ -30,40 +31,48 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A store's URL, and a scope in it. typed: the URL was given on the command line."""
+    """A store's URL, and a scope in it. settings: all that is in force; typed: the flags that led here."""
 
-    url: str
+    url: StoreURL
     scope: str
-    typed: bool = False
+    settings: Settings
+    typed: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, url: str | None, scope: str) -> Place:
-        """Return the place that the options name; called within a command."""
-        typed = click.get_current_context().get_parameter_source("url") is ParameterSource.COMMANDLINE
-        return cls(url or default_url(), scope, typed)
+    def of(cls, url: str | None, scope: str | None, *, profile: str | None = None, config: str | None = None) -> Place:
+        """Return the place that the options and the configuration name. Raises `ConfigError`."""
+        from chathistory.config.opening import store_url  # noqa: PLC0415 - brings pluggy
+
+        settings = settings_for(url, scope, profile=profile, config=config)
+        flags = {"--store": _shown(url), "--scope": scope, "--profile": profile, "--config": config}
+        typed = tuple(word for flag, value in flags.items() if value is not None for word in (flag, value))
+        return cls(store_url(settings), settings.scope, settings, typed)
 
     def __str__(self) -> str:
         """Return the URL without what is secret in it."""
-        from chathistory.url import StoreURL  # noqa: PLC0415 - only a store's user needs it
-
-        return str(StoreURL.parse(self.url))
+        return str(self.url)
 
     @contextmanager
     def opened(self) -> Iterator[History]:
         """Open the store for the time of the body."""
-        from chathistory.plugins import open_store  # noqa: PLC0415 - brings pluggy
+        from chathistory.config.opening import open_configured  # noqa: PLC0415 - brings pluggy
 
-        with open_store(self.url) as store:
-            yield History(store)
+        with open_configured(self.settings) as history:
+            yield history
 
     def command(self, *words: str) -> str:
         """Return the command line that does something at this place, for people to copy."""
-        line = ["chathistory", *words]
-        if self.typed:
-            line += ["--store", self.url if str(self) == self.url else "URL"]
-        if self.scope != SCOPE:
-            line += ["--scope", self.scope]
-        return shlex.join(line)
+        return shlex.join(["chathistory", *words, *self.typed])
+
+
+def settings_for(url: str | None, scope: str | None, *, profile: str | None, config: str | None) -> Settings:
+    """Return the settings in force for a command with these flags; where no place names a store, it is the user's."""
+    given, defaults = {"store": url, "scope": scope}, {"store": default_url()}
+    return loaded(given, profile=profile, config=config, called="--{}".format, defaults=defaults)
+
+
+def _shown(url: str | None) -> str | None:
+    return url if url is None or str(StoreURL.parse(url)) == url else "URL"
 
 
 def default_url() -> str:
@@ -74,21 +83,38 @@ def default_url() -> str:
 
 
 def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--store` and `--scope`, which reach the command as its parameter `place`."""
+    """Add `--store`, `--scope`, `--profile` and `--config`, which reach the command as its parameter `place`."""
 
     @functools.wraps(command)
-    def placed(*args: Any, url: str | None, scope: str, **kwargs: Any) -> Any:
-        return command(*args, place=Place.of(url, scope), **kwargs)
+    def placed(
+        *args: Any, url: str | None, scope: str | None, profile: str | None, config: str | None, **kwargs: Any
+    ) -> Any:
+        return command(*args, place=Place.of(url, scope, profile=profile, config=config), **kwargs)
 
-    option = click.option("--scope", default=SCOPE, show_default=True, help="Whose conversations.")
-    return click.option(
+    return configuration_options(placed)
+
+
+def configuration_options(command: F) -> F:
+    """Add the options that name a place, one by one: `url`, `scope`, `profile`, `config`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+_OPTIONS = (
+    click.option(
         "--store",
         "url",
         metavar="URL",
-        envvar="CHATHISTORY_STORE",
-        show_envvar=True,
-        help="Where conversations are kept, such as file:./history. [default: a folder of your own]",
-    )(option(placed))
+        help="Where conversations are kept, such as file:./history. [env var: CHATHISTORY_STORE; default: as "
+        "configured, or a folder of your own]",
+    ),
+    click.option(
+        "--scope", help='Whose conversations. [env var: CHATHISTORY_SCOPE; default: as configured, or "default"]'
+    ),
+    click.option("--profile", metavar="NAME", help="Settings of that name. [env var: CHATHISTORY_PROFILE]"),
+    click.option("--config", metavar="FILE", help="Read this file, and no other. [env var: CHATHISTORY_CONFIG]"),
+)
 
 
 def debug_option(command: F) -> F:

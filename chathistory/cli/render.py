@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from chathistory.cli.safe import one_line, safe
 from chathistory.conversation import Conversation
+from chathistory.engine.configured import STAND_IN
 from chathistory.log.entry import Entry
 from chathistory.log.spans import newest_first
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["ago", "body_of", "console", "local_time", "mark_of", "readable", "speaker_of"]
+__all__ = ["STAND_IN", "ago", "body_of", "console", "local_time", "mark_of", "readable", "speaker_of"]
 
-STAND_IN = "stand-in"
 _READABLE = {"message": "", "interrupted": "broken off, not sent", "orphaned": "came too late, not sent"}
 _PORTION = 16
 _LONGEST = 200

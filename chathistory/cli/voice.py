@@ -7,11 +7,10 @@ from typing import Any
 
 import click
 
-from chathistory.cli.render import STAND_IN
+from chathistory.config.settings import MODEL
+from chathistory.engine.configured import STAND_IN, stand_in_api
 
 __all__ = ["MODEL", "NoKey", "Voice", "voice_of"]
-
-MODEL = "claude-sonnet-5-5"
 
 _NO_KEY = (
     "there is no API key: set ANTHROPIC_API_KEY=... to talk with Claude, or add --stand-in to try everything with "
@@ -21,10 +20,10 @@ _NO_KEY = (
 
 @dataclass(frozen=True, slots=True)
 class Voice:
-    """A client of the SDK and the model to ask; name: what to call who answers."""
+    """A client of the SDK and the model to ask, None: not said; name: what to call who answers."""
 
     client: Any
-    model: str
+    model: str | None
     name: str
 
     @property
@@ -39,15 +38,13 @@ class NoKey(click.ClickException):
     exit_code = 2
 
 
-def voice_of(model: str, *, stand_in: bool) -> Voice:
+def voice_of(model: str | None, *, stand_in: bool) -> Voice:
     """Return who replies. Raises `NoKey`.
 
     The stand-in's replies are stored under a model name of their own, so that they are told apart for ever.
     """
     if stand_in:
-        from chathistory.testing import MessagesAPI  # noqa: PLC0415 - brings the SDK
-
-        return Voice(MessagesAPI(models=[STAND_IN], check_thinking=False).client(), STAND_IN, STAND_IN)
+        return Voice(stand_in_api().client(), STAND_IN, STAND_IN)
     import anthropic  # noqa: PLC0415 - costs 0.8 s and 65 MB
 
     client = anthropic.Anthropic()

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 from chathistory.aio import AsyncHistory
-from chathistory.engine.opening import Opening, abandon
-from chathistory.engine.recall import Recall
+from chathistory.content import Message
+from chathistory.engine.configured import AsyncFromConfig
+from chathistory.engine.opening import abandon
 from chathistory.engine.reply import Reply
-from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, TURN_TIMEOUT, Progress, Request
+from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, TURN_TIMEOUT, Progress
+from chathistory.engine.terms import Terms
 from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, IncompleteReply
-from chathistory.history import History
-from chathistory.log.journal import Journal
-from chathistory.store import HistoryStore, Key
+from chathistory.history import OWN_SCOPE, History
+from chathistory.store import HistoryStore
+from chathistory.trimming.cutting import Trimmed
+from chathistory.trimming.editing import ContextEditing
+from chathistory.trimming.policies import Policy
+from chathistory.trimming.trimmed import text_from
 
 __all__ = ["AsyncChatEngine", "AsyncReplyStream"]
 
@@ -23,7 +29,7 @@ R = TypeVar("R")
 T = TypeVar("T", Turn, Turn | None)
 
 
-class AsyncChatEngine:
+class AsyncChatEngine(AsyncFromConfig):
     """`ChatEngine` for asyncio, with a client such as `AsyncAnthropic`. Use it with `async with`, or call `close`.
 
     A cancelled call closes its turn: the message is saved, what had come of the reply is kept beside it.
@@ -40,60 +46,84 @@ class AsyncChatEngine:
         max_tokens: int = MAX_TOKENS,
         turn_timeout: float = TURN_TIMEOUT,
         cache: bool = True,
+        trimming: Policy | None = None,
+        context_editing: ContextEditing | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         """See `ChatEngine`. An `AsyncHistory` that is handed in stays the caller's to close."""
         self._owned = not isinstance(store, AsyncHistory)
         self.history = store if isinstance(store, AsyncHistory) else AsyncHistory(store)
-        self._api = client.messages
-        self._beta = getattr(client, "beta", client)
-        self._request = Request(model, system, tools, max_tokens, cache, dict(options or {}))
-        self._setup = self._request.setup(tools)
-        self._timeout = turn_timeout
-        self._recall = Recall()
+        self._terms = Terms.of(
+            client,
+            self.history.history,
+            model=model,
+            system=system,
+            tools=tools,
+            max_tokens=max_tokens,
+            turn_timeout=turn_timeout,
+            cache=cache,
+            trimming=trimming,
+            context_editing=context_editing,
+            options=options,
+        )
 
-    async def send(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> Reply:
+    async def send(self, id: str, content: Any, *, scope: str = OWN_SCOPE, turn_id: str | None = None) -> Reply:
         """See `ChatEngine.send`."""
-        opening = self._opening(scope, id)
+        opening = self._terms.opening(scope, id)
         turn = await _opened(self.history, lambda: opening.begin(content, turn_id=turn_id))
         return await self._answered(turn)
 
-    async def resume(self, id: str, *, scope: str = "default") -> Reply | None:
+    async def resume(self, id: str, *, scope: str = OWN_SCOPE) -> Reply | None:
         """See `ChatEngine.resume`."""
-        turn = await _opened(self.history, self._opening(scope, id).resume)
+        turn = await _opened(self.history, self._terms.opening(scope, id).resume)
         return await self._answered(turn) if turn else None
 
-    async def abandon(self, id: str, *, scope: str = "default") -> bool:
+    async def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
         """See `ChatEngine.abandon`."""
-        return await self.history.run(abandon, self._journal(scope, id))
+        return await self.history.run(abandon, self._terms.journal(scope, id))
 
     def stream(
         self,
         id: str,
         content: Any,
         *,
-        scope: str = "default",
+        scope: str = OWN_SCOPE,
         turn_id: str | None = None,
     ) -> AsyncReplyStream:
         """See `ChatEngine.stream`; use it with `async with`."""
-        opening = self._opening(scope, id)
+        opening = self._terms.opening(scope, id)
         return self._stream(lambda: opening.begin(content, turn_id=turn_id))
 
-    def stream_resumed(self, id: str, *, scope: str = "default") -> AsyncReplyStream:
+    def stream_resumed(self, id: str, *, scope: str = OWN_SCOPE) -> AsyncReplyStream:
         """See `ChatEngine.stream_resumed`."""
-        return self._stream(self._opening(scope, id).resumable)
+        return self._stream(self._terms.opening(scope, id).resumable)
 
     def _stream(self, opening: Callable[[], Turn]) -> AsyncReplyStream:
-        return AsyncReplyStream(self.history, self._api, self._request, opening)
+        return AsyncReplyStream(self.history, self._terms, opening, self._prepared)
 
     async def run_tools(
-        self, id: str, content: Any, *, tools: Sequence[Any], scope: str = "default", turn_id: str | None = None
+        self, id: str, content: Any, *, tools: Sequence[Any], scope: str = OWN_SCOPE, turn_id: str | None = None
     ) -> Reply:
         """See `ChatEngine.run_tools`; with tools made by the SDK's `beta_async_tool`."""
-        opening = Opening(self._journal(scope, id), self._request.setup(tools), self._timeout, self._recall)
+        opening = self._terms.opening(scope, id, tools)
         begin = opening.resumable if content is None else lambda: opening.begin(content, turn_id=turn_id)
         turn = await _opened(self.history, begin)
-        return turn.answered or await self._ran(turn, self._request.tool_runner(self._beta, turn, tools))
+        if turn.answered:
+            return turn.answered
+        return await self._ran(turn, self._terms.tool_runner(await self._prepared(turn), tools))
+
+    async def compact(self, id: str, *, scope: str = OWN_SCOPE) -> Trimmed | None:
+        """See `ChatEngine.compact`."""
+        found = await self.history.run(self._terms.whole, scope, id)
+        if found is None:
+            return None
+        response = await self._compaction(*found)
+        return await _landed(self.history.run(self._terms.compacted, found[0], response))
+
+    async def count_tokens(self, id: str, content: Any = None, *, scope: str = OWN_SCOPE) -> int:
+        """See `ChatEngine.count_tokens`."""
+        api, arguments = await self.history.run(self._terms.counting, scope, id, content)
+        return int((await api.count_tokens(**arguments)).input_tokens)
 
     async def _ran(self, turn: Turn, runner: Any) -> Reply:
         reply, run = None, self.history.run
@@ -110,24 +140,40 @@ class AsyncChatEngine:
         return await run(turn.left_at, reply)
 
     async def close(self) -> None:
-        """End the threads of a history that this engine made; client and store stay open."""
+        """End the threads of a history that this engine made, and close what `from_config` opened; nothing else."""
         if self._owned:
             await self.history.close()
+        await super().close()
 
-    async def __aenter__(self) -> Self:
-        return self
+    async def _prepared(self, turn: Turn) -> Turn:
+        """Make what a planned cut needs, and store it; a summary that fails is no reason to leave a turn unanswered."""
+        if turn.plan is None:
+            return turn
+        run = self.history.run
+        try:
+            by, messages = await run(self._terms.writer, turn)
+            made = await self._summary(by, messages) if by else await self._compaction(turn, messages)
+            await _landed(run(turn.cut, made))
+        except Conflict:
+            raise  # the turn is not ours any more
+        except Exception as error:  # noqa: BLE001 - whatever the caller's function raises
+            self._terms.uncut(turn, error)
+        except BaseException as error:
+            await _landed(run(turn.broke_off, error))
+            raise
+        return turn
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        await self.close()
+    async def _summary(self, by: Callable[[list[Message]], Any], messages: list[Message]) -> str:
+        """Return what a writer of summaries makes of messages: a coroutine function, or one that runs in a thread."""
+        if inspect.iscoroutinefunction(by):
+            return text_from(await by(messages))
+        return text_from(await self.history.run(by, messages))
 
-    def _journal(self, scope: str, name: str) -> Journal:
-        return Journal(self.history.history.store, Key(scope, name))
-
-    def _opening(self, scope: str, name: str) -> Opening:
-        return Opening(self._journal(scope, name), self._setup, self._timeout, self._recall)
+    async def _compaction(self, turn: Turn, messages: list[Message]) -> Any:
+        return await self._terms.beta.create(**self._terms.request.compaction(turn, messages))
 
     async def _answered(self, turn: Turn) -> Reply:
-        reply = turn.answered
+        reply = (await self._prepared(turn)).answered
         for _ in range(PAUSES):
             if reply and reply.stop_reason != "pause_turn":
                 break
@@ -137,8 +183,8 @@ class AsyncChatEngine:
 
     async def _asked(self, turn: Turn) -> Reply:
         try:
-            response = await self._api.create(**self._request.arguments(turn.messages, container=turn.container))
-            reply = await _landed(self.history.run(turn.finish, response))
+            api, arguments = self._terms.asked(turn)
+            reply = await _landed(self.history.run(turn.finish, await api.create(**arguments)))
             if reply.stop_reason == "pause_turn":
                 await self.history.run(turn.go_on)
         except Conflict:
@@ -152,17 +198,23 @@ class AsyncChatEngine:
 class AsyncReplyStream:
     """A reply as it comes, for asyncio: see `ReplyStream`. `await stream.reply()` is the whole."""
 
-    def __init__(self, history: AsyncHistory, api: Any, request: Request, opening: Callable[[], Turn]) -> None:
+    def __init__(
+        self,
+        history: AsyncHistory,
+        terms: Terms,
+        opening: Callable[[], Turn],
+        prepared: Callable[[Turn], Awaitable[Turn]],
+    ) -> None:
         self._history = history
-        self._api = api
-        self._request = request
+        self._terms = terms
         self._opening = opening
+        self._prepared = prepared
         self._progress = Progress()
         self._reply: Reply | None = None
         self._open = False
 
     async def __aenter__(self) -> Self:
-        self._turn = await _opened(self._history, self._opening)
+        self._turn = await self._prepared(await _opened(self._history, self._opening))
         self._pieces = self._all()
         self._open = True
         return self
@@ -199,9 +251,8 @@ class AsyncReplyStream:
 
     async def _asked(self) -> AsyncGenerator[str]:
         self._progress = Progress()
-        async with self._api.stream(
-            **self._request.arguments(self._turn.messages, container=self._turn.container)
-        ) as stream:
+        api, arguments = self._terms.asked(self._turn)
+        async with api.stream(**arguments) as stream:
             self._progress.stream = stream
             async for event in stream:
                 if text := self._progress.see(event):

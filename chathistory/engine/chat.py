@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Self
 
-from chathistory.engine.opening import Opening, abandon
-from chathistory.engine.recall import Recall
+from chathistory.content import Message
+from chathistory.engine.configured import FromConfig
+from chathistory.engine.opening import abandon
 from chathistory.engine.reply import Reply
-from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, TURN_TIMEOUT, Progress, Request
+from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, TURN_TIMEOUT, Progress
+from chathistory.engine.terms import Terms
 from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, IncompleteReply
-from chathistory.history import History
-from chathistory.log.journal import Journal
-from chathistory.store import HistoryStore, Key
+from chathistory.history import OWN_SCOPE, History
+from chathistory.store import HistoryStore
+from chathistory.trimming.cutting import Trimmed
+from chathistory.trimming.editing import ContextEditing
+from chathistory.trimming.policies import Policy
+from chathistory.trimming.trimmed import text_from
 
 __all__ = ["ChatEngine", "ReplyStream"]
 
 
-class ChatEngine:
+class ChatEngine(FromConfig):
     """Sends what a user says to Claude, with all that was said before, and saves both.
 
     The message is durable before the request goes out, the reply as soon as it is complete. Any process with the same
@@ -36,22 +41,33 @@ class ChatEngine:
         max_tokens: int = MAX_TOKENS,
         turn_timeout: float = TURN_TIMEOUT,
         cache: bool = True,
+        trimming: Policy | None = None,
+        context_editing: ContextEditing | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         """Use a client of the Anthropic SDK (any object with its `.messages`), and a store; both stay the caller's.
 
         turn_timeout: seconds for which a turn without a reply counts as in progress. cache: let the API cache the
-        prompt. options: further arguments of `messages.create`, such as {"thinking": {"type": "adaptive"}}.
+        prompt. trimming: what decides, before each turn, whether a part of the conversation is not sent any more.
+        context_editing: what the API does with its own copy. options: further arguments of `messages.create`, such as
+        {"thinking": {"type": "adaptive"}}.
         """
         self.history = store if isinstance(store, History) else History(store)
-        self._api = client.messages
-        self._beta = getattr(client, "beta", client)
-        self._request = Request(model, system, tools, max_tokens, cache, dict(options or {}))
-        self._setup = self._request.setup(tools)
-        self._timeout = turn_timeout
-        self._recall = Recall()
+        self._terms = Terms.of(
+            client,
+            self.history,
+            model=model,
+            system=system,
+            tools=tools,
+            max_tokens=max_tokens,
+            turn_timeout=turn_timeout,
+            cache=cache,
+            trimming=trimming,
+            context_editing=context_editing,
+            options=options,
+        )
 
-    def send(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> Reply:
+    def send(self, id: str, content: Any, *, scope: str = OWN_SCOPE, turn_id: str | None = None) -> Reply:
         """Say something in a conversation (which begins with it, if it is new) and return Claude's reply.
 
         content: text, or content blocks such as tool results. turn_id: a name of the caller's for this turn; given
@@ -61,28 +77,28 @@ class ChatEngine:
         `TurnMismatch` if the `turn_id` was used for other content, `OrphanedReply` if somebody else changed the
         conversation while Claude answered, the SDK's errors, and those of the store.
         """
-        return self._answered(self._opening(scope, id).begin(content, turn_id=turn_id))
+        return self._answered(self._terms.opening(scope, id).begin(content, turn_id=turn_id))
 
-    def resume(self, id: str, *, scope: str = "default") -> Reply | None:
+    def resume(self, id: str, *, scope: str = OWN_SCOPE) -> Reply | None:
         """Send the last turn again if it has no reply (its process died, its request failed); None: it has one."""
-        turn = self._opening(scope, id).resume()
+        turn = self._terms.opening(scope, id).resume()
         return self._answered(turn) if turn else None
 
-    def abandon(self, id: str, *, scope: str = "default") -> bool:
+    def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
         """Close the open turn of a conversation, whoever holds it; False: there was none."""
-        return abandon(self._journal(scope, id))
+        return abandon(self._terms.journal(scope, id))
 
-    def stream(self, id: str, content: Any, *, scope: str = "default", turn_id: str | None = None) -> ReplyStream:
+    def stream(self, id: str, content: Any, *, scope: str = OWN_SCOPE, turn_id: str | None = None) -> ReplyStream:
         """Like `send`, with the text as it comes; use it with `with`. Nothing happens before that."""
-        opening = self._opening(scope, id)
-        return ReplyStream(self._api, self._request, lambda: opening.begin(content, turn_id=turn_id))
+        opening = self._terms.opening(scope, id)
+        return ReplyStream(self._terms, lambda: self._prepared(opening.begin(content, turn_id=turn_id)))
 
-    def stream_resumed(self, id: str, *, scope: str = "default") -> ReplyStream:
+    def stream_resumed(self, id: str, *, scope: str = OWN_SCOPE) -> ReplyStream:
         """Like `resume`, with the text as it comes. Raises `TurnError` on entry if there is nothing to resume."""
-        return ReplyStream(self._api, self._request, self._opening(scope, id).resumable)
+        return ReplyStream(self._terms, self._terms.opening(scope, id).resumable)
 
     def run_tools(
-        self, id: str, content: Any, *, tools: Sequence[Any], scope: str = "default", turn_id: str | None = None
+        self, id: str, content: Any, *, tools: Sequence[Any], scope: str = OWN_SCOPE, turn_id: str | None = None
     ) -> Reply:
         """Say something and let the SDK's tool runner call `tools` until Claude is done; return the last reply.
 
@@ -90,9 +106,29 @@ class ChatEngine:
         of results is stored as it happens, so a crash loses none of them. content None: go on with a turn that broke
         off, as `resume` does; calls without a result are then answered with an error, for they may have run.
         """
-        opening = Opening(self._journal(scope, id), self._request.setup(tools), self._timeout, self._recall)
+        opening = self._terms.opening(scope, id, tools)
         turn = opening.resumable() if content is None else opening.begin(content, turn_id=turn_id)
-        return turn.answered or self._ran(turn, self._request.tool_runner(self._beta, turn, tools))
+        return turn.answered or self._ran(turn, self._terms.tool_runner(self._prepared(turn), tools))
+
+    def compact(self, id: str, *, scope: str = OWN_SCOPE) -> Trimmed | None:
+        """Have the API sum up all that was said so far; from now on that is sent in its place. None: there is nothing.
+
+        A beta of the API, which signs the summary, so that thinking stays valid. The log stays whole. Raises
+        `TurnInProgress` if a turn is open, and `Conflict` if somebody wrote meanwhile; nothing changes then.
+        """
+        found = self._terms.whole(scope, id)
+        if found is None:
+            return None
+        turn, messages = found
+        return self._terms.compacted(turn, self._compaction(turn, messages))
+
+    def count_tokens(self, id: str, content: Any = None, *, scope: str = OWN_SCOPE) -> int:
+        """Have the API count what `send(id, content)` would send, with system prompt and tools; nothing is stored.
+
+        Without `content`, what `resume` would send. Raises `InvalidInput` if that would end with a reply.
+        """
+        api, arguments = self._terms.counting(scope, id, content)
+        return int(api.count_tokens(**arguments).input_tokens)
 
     def _ran(self, turn: Turn, runner: Any) -> Reply:
         reply = None
@@ -108,14 +144,27 @@ class ChatEngine:
             raise
         return turn.left_at(reply)
 
-    def _journal(self, scope: str, name: str) -> Journal:
-        return Journal(self.history.store, Key(scope, name))
+    def _prepared(self, turn: Turn) -> Turn:
+        """Make what a planned cut needs, and store it; a summary that fails is no reason to leave a turn unanswered."""
+        if turn.plan is None:
+            return turn
+        by, messages = self._terms.writer(turn)
+        try:
+            turn.cut(text_from(by(messages)) if by else self._compaction(turn, messages))
+        except Conflict:
+            raise  # the turn is not ours any more
+        except Exception as error:  # noqa: BLE001 - whatever the caller's function raises
+            self._terms.uncut(turn, error)
+        except BaseException as error:
+            turn.broke_off(error)
+            raise
+        return turn
 
-    def _opening(self, scope: str, name: str) -> Opening:
-        return Opening(self._journal(scope, name), self._setup, self._timeout, self._recall)
+    def _compaction(self, turn: Turn, messages: list[Message]) -> Any:
+        return self._terms.beta.create(**self._terms.request.compaction(turn, messages))
 
     def _answered(self, turn: Turn) -> Reply:
-        reply = turn.answered
+        reply = self._prepared(turn).answered
         for _ in range(PAUSES):
             if reply and reply.stop_reason != "pause_turn":
                 break
@@ -125,7 +174,8 @@ class ChatEngine:
 
     def _asked(self, turn: Turn) -> Reply:
         try:
-            reply = turn.finish(self._api.create(**self._request.arguments(turn.messages, container=turn.container)))
+            api, arguments = self._terms.asked(turn)
+            reply = turn.finish(api.create(**arguments))
             if reply.stop_reason == "pause_turn":
                 turn.go_on()
         except Conflict:
@@ -143,9 +193,8 @@ class ReplyStream:
     `interrupted` record, which is shown to people and not sent to Claude.
     """
 
-    def __init__(self, api: Any, request: Request, opening: Callable[[], Turn]) -> None:
-        self._api = api
-        self._request = request
+    def __init__(self, terms: Terms, opening: Callable[[], Turn]) -> None:
+        self._terms = terms
         self._opening = opening
         self._progress = Progress()
         self._reply: Reply | None = None
@@ -185,7 +234,8 @@ class ReplyStream:
 
     def _asked(self) -> Generator[str]:
         self._progress = Progress()
-        with self._api.stream(**self._request.arguments(self._turn.messages, container=self._turn.container)) as stream:
+        api, arguments = self._terms.asked(self._turn)
+        with api.stream(**arguments) as stream:
             self._progress.stream = stream
             for event in stream:
                 if text := self._progress.see(event):

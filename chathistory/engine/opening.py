@@ -11,19 +11,24 @@ from chathistory.content import message_entry
 from chathistory.engine.recall import Memory, Recall
 from chathistory.engine.reply import Reply
 from chathistory.engine.setup import Setup
-from chathistory.engine.turn import Turn, sendable
+from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, TurnError, TurnInProgress, TurnMismatch
 from chathistory.log.clock import fresh_token, now
 from chathistory.log.entry import Entry, decode, encode
+from chathistory.log.fold import last_said
 from chathistory.log.journal import Journal
-from chathistory.log.spans import on_path
+from chathistory.log.spans import Sent, newest_first, on_path
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head, Record
+from chathistory.trimming.cutting import is_callers, is_due, may_be_hidden, planned
+from chathistory.trimming.policies import Compaction, Policy, Summarize
+from chathistory.view import view_of
 from chathistory.view.item import ADDED
 
 __all__ = ["Opening", "abandon"]
 
 _ATTEMPTS = 20
+_PORTION = 256
 
 
 def abandon(journal: Journal) -> bool:
@@ -38,12 +43,16 @@ def abandon(journal: Journal) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Opens turns of one conversation, held with `setup`; each counts as open for `timeout` seconds."""
+    """Opens turns of one conversation, held with `setup`; each counts as open for `timeout` seconds.
+
+    trimming: what decides on cuts, which are stored with the message that opens a turn; None: nothing does.
+    """
 
     journal: Journal
     setup: Setup
     timeout: float
     recall: Recall
+    trimming: Policy | None = None
 
     def begin(self, content: Any, *, turn_id: str | None = None) -> Turn:
         """Store the user's message and open a turn. Raises `TurnInProgress`, `TurnMismatch`, `InvalidInput`.
@@ -59,12 +68,12 @@ class Opening:
     def resume(self) -> Turn | None:
         """Open the last turn again, to send its messages once more; None: it has its reply, nothing is left to do."""
         with self.journal.lock:
-            head, entries = self._look()
-            messages = [entry for entry in entries if entry.kind == "message"]
-            if not messages or _is_reply(messages[-1]):
+            sent = self._look()
+            last = last_said(sent.entries) if sent else None
+            if sent is None or last is None or _is_reply(last):
                 return None
-            summary = self._free(head)
-            return self._reopened(summary, entries, messages[-1].turn or fresh_token())
+            self.free(sent.head)
+            return self._reopened(sent, last.turn or fresh_token())
 
     def resumable(self) -> Turn:
         """Like `resume`, but raises `TurnError` if there is nothing left to do."""
@@ -74,65 +83,77 @@ class Opening:
             raise TurnError(msg)
         return turn
 
-    def _look(self) -> tuple[Head | None, list[Entry]]:
-        return on_path(self.journal) or (None, [])
+    def _look(self) -> Sent | None:
+        return on_path(self.journal)
 
     def _begun(self, entry: Entry) -> Turn:
         with self.journal.lock:
-            memory = self.recall.of(self.journal)
-            if memory and entry.turn not in memory.turns:
+            if memory := self._remembered(entry):
                 with contextlib.suppress(Conflict):  # somebody wrote since: look
-                    return self._opened(self.journal.seen(), [], entry, memory)
-            head, entries = self._look()
-            return self._again(head, entries, entry) or self._opened(head, entries, entry)
+                    return self._opened(None, entry, memory)
+            sent = self._look()
+            return (self._again(sent, entry) if sent else None) or self._opened(sent, entry)
 
-    def _free(self, head: Head | None) -> Summary | None:
-        """Return the summary of a conversation in which no turn is open."""
+    def _remembered(self, entry: Entry) -> Memory | None:
+        """Return what is remembered of the conversation, if that is all that is needed to open a turn."""
+        memory, head = self.recall.of(self.journal), self.journal.seen()
+        if memory is None or head is None or entry.turn in memory.turns:
+            return None
+        summary = summary_of(head)
+        repeated = summary.begin and is_callers(entry.turn or "")  # perhaps one that is not sent any more
+        cut = self.trimming and is_due(self.trimming, summary, entry.message)
+        return None if repeated or cut or self.setup.entries(summary) else memory
+
+    def free(self, head: Head | None) -> Summary | None:
+        """Return the summary of a conversation in which no turn is open. Raises `TurnInProgress`."""
         summary = summary_of(head) if head else None
         if summary and summary.turn and summary.turn.until > now():
             raise TurnInProgress(self.journal.key, summary.turn.id, summary.turn.until)
         return summary
 
-    def _opened(self, head: Head | None, entries: Sequence[Entry], entry: Entry, memory: Memory | None = None) -> Turn:
-        """Open a turn behind `entries`, or behind what is remembered of them."""
-        summary = self._free(head)
-        if memory and self.setup.entries(summary):
-            memory, (head, entries) = None, self._look()  # the view may change with the setup
-        memory = memory or Memory(self.journal, "", [], frozenset(found.turn for found in entries if found.turn))
+    def _opened(self, sent: Sent | None, entry: Entry, memory: Memory | None = None) -> Turn:
+        """Open a turn behind what was sent so far, or behind what is remembered of that."""
+        summary = self.free(sent.head if sent else self.journal.seen())
+        plan = planned(self.trimming, sent, entry.message) if self.trimming and sent else None
+        memory = memory or Memory(self.journal, "", [], _turns(sent))
         turn = Turn(self.journal, entry.turn or entry.id, self.timeout, memory=memory, recall=self.recall)
-        self._start(turn, summary, entries, [*_abandoned(summary), turn.stepping(entry)])
+        if plan and isinstance(plan.policy, Compaction | Summarize):
+            turn.plan, plan = plan, None  # the message is stored first: what stands for the rest takes a while to make
+        cut = [plan.entry()] if plan else []
+        self._start(
+            turn, sent, summary, [*cut, *self.setup.entries(summary), *_abandoned(summary), turn.stepping(entry)]
+        )
         return turn
 
-    def _reopened(self, summary: Summary | None, entries: Sequence[Entry], turn_id: str) -> Turn:
+    def _reopened(self, sent: Sent, turn_id: str) -> Turn:
         turn = Turn(self.journal, turn_id, self.timeout)
-        self._start(turn, summary, entries, [turn.stepping(Entry("opened"))])
+        opening = [*self.setup.entries(sent.summary), turn.stepping(Entry("opened"))]
+        self._start(turn, sent, sent.summary, [*opening, *self._missing(turn, sent)])
         return turn
 
-    def _start(self, turn: Turn, summary: Summary | None, entries: Sequence[Entry], opening: Sequence[Entry]) -> None:
-        """Store what opens a turn, with what its view has to add at the end, and give the turn its messages."""
-        batch = [*self.setup.entries(summary), *opening]
-        if summary and opening[-1].kind == "opened":
-            batch += self._missing(turn, summary, entries)
+    def _start(self, turn: Turn, sent: Sent | None, summary: Summary | None, batch: Sequence[Entry]) -> None:
+        """Store what opens a turn, and give the turn its messages."""
         self.setup.warn(summary, self.journal.key.id)  # before anything is stored: warnings may be errors
         head = self.journal.append(batch)
         stored = [
             decode(Record(position, encode(new)), self.journal.key)  # what is sent is what is stored
             for position, new in enumerate(batch, head.end - len(batch))
         ]
+        seen = sent.extended(head, stored) if sent else Sent(head, summary_of(head), stored)
         before = turn.memory.messages if turn.memory else []
-        turn.begun(head, [*before, *sendable(head, [*entries, *stored]).messages])
+        turn.begun(head, [*before, *view_of(seen).messages])
 
-    def _missing(self, turn: Turn, summary: Summary, entries: Sequence[Entry]) -> list[Entry]:
+    def _missing(self, turn: Turn, sent: Sent) -> list[Entry]:
         """Return the results of calls that a crash left without: what is sent to Claude has to be in the log."""
-        found = sendable(summary, entries)
+        found = view_of(sent)
         if found.report.kept[-1:] != (ADDED,):
             return []
         return [turn.stepping(message_entry(found.messages[-1]))]
 
-    def _again(self, head: Head | None, entries: Sequence[Entry], entry: Entry) -> Turn | None:
+    def _again(self, sent: Sent, entry: Entry) -> Turn | None:
         """Return the turn of this id if it was opened before; None: it is new, or the conversation went on without."""
-        messages = [found for found in entries if found.kind == "message"]
-        mine = [found for found in messages if found.turn == entry.turn]
+        messages = [found for found in sent.entries if found.kind == "message"]
+        mine = [found for found in messages if found.turn == entry.turn] or self._hidden(sent, entry)
         if not mine:
             return None
         if mine[0].message != entry.message:
@@ -140,8 +161,20 @@ class Opening:
             raise TurnMismatch(msg)
         if _is_reply(mine[-1]):
             return Turn(self.journal, mine[-1].turn or "", self.timeout, answered=Reply.of(mine[-1]))
-        summary = self._free(head)
-        return self._reopened(summary, entries, mine[-1].turn or "") if mine[-1] is messages[-1] else None
+        self.free(sent.head)
+        return self._reopened(sent, mine[-1].turn or "") if mine[-1] is messages[-1] else None
+
+    def _hidden(self, sent: Sent, entry: Entry) -> list[Entry]:
+        """Return the messages of a turn that stand before what is sent."""
+        if not may_be_hidden(sent, entry.turn or ""):
+            return []
+        earlier = newest_first(self.journal, _PORTION)
+        return [found for found in earlier if found.kind == "message" and found.turn == entry.turn][::-1]
+
+
+def _turns(sent: Sent | None) -> frozenset[str]:
+    """Return the ids of the turns that are known to be there."""
+    return frozenset(found.turn for found in sent.entries if found.turn) if sent else frozenset()
 
 
 def _abandoned(summary: Summary | None) -> list[Entry]:

@@ -41,6 +41,8 @@ class Memory:
         blocks = reply.message["content"] if reply.message else ""
         if isinstance(blocks, str) or not all(block["type"] in _SIMPLE for block in blocks):
             return None
+        if sent[-1]["role"] == "assistant":  # it paused; what it left open may stay so, after an empty reply
+            return None
         if reply.data.get("response", {}).get("stop_reason") not in _ENDS:
             return None
         stored = decode(Record(head.end - 1, encode(reply)), head.key)

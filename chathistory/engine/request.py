@@ -10,6 +10,8 @@ from chathistory.content import Message
 from chathistory.engine.setup import Setup
 from chathistory.engine.turn import Turn
 from chathistory.errors import IncompleteReply
+from chathistory.log.summary import Summary
+from chathistory.trimming.editing import BINDING_BETA, ON_DEMAND_BETA, ContextEditing, Sealed
 
 __all__ = ["GOES_ON", "MAX_TOKENS", "PAUSES", "TURN_TIMEOUT", "Progress", "Request"]
 
@@ -23,6 +25,10 @@ TURN_TIMEOUT = 600.0
 GOES_ON = frozenset({"tool_use", "pause_turn"})
 """Stop reasons after which the SDK's tool runner goes on with the same turn."""
 
+_COUNTED = frozenset(
+    ("model", "system", "tools", "tool_choice", "thinking", "output_config", "context_management", "betas", "messages")
+)
+
 PAUSES = 20
 """How often a reply that paused (stop reason "pause_turn") is sent back at once to be continued."""
 
@@ -32,7 +38,7 @@ class Request:
     """What is the same in every request of an engine: arguments of the SDK's `messages.create`.
 
     cache: ask for prompt caching of the conversation so far (the API's automatic, top-level `cache_control`).
-    options: any further arguments, as the SDK takes them.
+    editing: what the API does with its own copy. options: any further arguments, as the SDK takes them.
     """
 
     model: str
@@ -40,32 +46,58 @@ class Request:
     tools: Sequence[Any] | None = None
     max_tokens: int = MAX_TOKENS
     cache: bool = True
+    editing: ContextEditing | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def arguments(self, messages: list[Message], *, container: str | None = None) -> dict[str, Any]:
-        """Return the arguments of `create` or `stream` for these messages, in the container that they began in."""
+    def arguments(self, turn: Turn, messages: list[Message] | None = None) -> dict[str, Any]:
+        """Return the arguments of `create` or `stream` for a turn; with `betas` if it takes the beta namespace.
+
+        messages: what to send, if that is not what the turn is about to send.
+        """
+        messages = turn.messages if messages is None else messages
+        sealed = Sealed.of(messages)
+        edits = sealed.edits(self.editing)
+        binding = self._binding(turn.state)
+        betas = [*self.options.get("betas", ()), *sealed.betas(edits), *([BINDING_BETA] if binding else ())]
         given = {
             "model": self.model,
             "max_tokens": self.max_tokens,
             "system": self.system,
             "tools": self.tools,
-            "container": container,
+            "container": turn.container,
             "cache_control": {"type": "ephemeral"} if self.cache else None,
+            "context_management": {"edits": edits} if edits else None,
         }
-        return (
-            {name: value for name, value in given.items() if value is not None}
-            | dict(self.options)
-            | {"messages": messages}
-        )
+        named = {name: value for name, value in given.items() if value is not None}
+        more = {"betas": list(dict.fromkeys(betas))} if betas else {}
+        return named | dict(self.options) | more | binding | {"messages": messages}
+
+    def _binding(self, state: Summary | None) -> dict[str, Any]:
+        """Return what has the API drop thinking that is bound to something else, if the conversation chose that."""
+        if not (state and state.drop_block):
+            return {}
+        thinking = self.options.get("thinking") or {"type": "adaptive"}
+        return {"thinking": {**thinking, "block_binding": {"prefix_mismatch_behavior": "drop_block"}}}
+
+    def compaction(self, turn: Turn, messages: list[Message]) -> dict[str, Any]:
+        """Return the arguments of the call that sums up `messages`: without what only shapes a reply, or edits."""
+        given = self.arguments(turn, messages)
+        betas = [*given.get("betas", ()), ON_DEMAND_BETA]
+        if (given.get("tool_choice") or {}).get("type") in ("any", "tool"):
+            del given["tool_choice"]
+        if given.get("output_config"):
+            given["output_config"] = {name: value for name, value in given["output_config"].items() if name != "format"}
+        for name in ("stop_sequences", "context_management"):
+            given.pop(name, None)
+        return given | {"compaction": {"type": "summarize"}, "betas": list(dict.fromkeys(betas))}
+
+    def counting(self, turn: Turn) -> dict[str, Any]:
+        """Return the arguments of `count_tokens` for a turn."""
+        return {name: value for name, value in self.arguments(turn).items() if name in _COUNTED}
 
     def setup(self, tools: Sequence[Any] | None) -> Setup:
         """Return what a conversation is held with, when it is held with these tools."""
         return Setup.of(model=self.model, system=self.system, tools=tools)
-
-    def tool_runner(self, beta: Any, turn: Turn, tools: Sequence[Any]) -> Any:
-        """Return the SDK's tool runner for a turn; without its threads, which keep a copy on the server."""
-        arguments = self.arguments(turn.messages, container=turn.container)
-        return beta.messages.tool_runner(**arguments | {"tools": list(tools), "thread": False})
 
 
 @dataclass(slots=True)

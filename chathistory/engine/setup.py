@@ -49,7 +49,7 @@ class Setup:
         changed = [part for part, mark in self.fingerprints.items() if before and before.get(part) != mark]
         if changed:
             words = f"conversation {name!r} goes on, but not with the {' and '.join(changed)} that it had"
-            if changed != ["model"]:
+            if changed != ["model"] and not (summary and summary.drop_block):
                 words += "; its thinking so far is not sent any more, and the prompt cache begins anew"
             warnings.warn(words, SetupChangedWarning, stacklevel=2)
 

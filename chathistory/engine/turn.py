@@ -9,7 +9,6 @@ or came too late, is kept beside the conversation, for people to read.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,22 +22,17 @@ from chathistory.log.journal import Journal
 from chathistory.log.spans import on_path
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head
-from chathistory.view import View, view
+from chathistory.trimming.cutting import Plan
+from chathistory.view import view_of
 
-__all__ = ["Turn", "sendable"]
-
-
-def sendable(state: Head | Summary | None, entries: Sequence[Entry]) -> View:
-    """Return the view of a conversation in that state."""
-    summary = summary_of(state) if isinstance(state, Head) else state
-    return view(entries, thinking_from=summary.thinking_from if summary else 0)
+__all__ = ["Turn"]
 
 
 @dataclass(slots=True)
 class Turn:
     """An open turn, for `timeout` seconds after each of its steps.
 
-    messages: what to send next. container: the container of the code execution tool to go on with, if there is one.
+    messages: what to send next. state: what is known of the conversation. plan: a cut whose summary is to be made.
     answered: the reply, if this turn had been completed before; there is nothing to send then. memory: what is
     remembered once it is complete; recall: where.
     """
@@ -47,7 +41,8 @@ class Turn:
     id: str
     timeout: float
     messages: list[Message] = field(default_factory=list, repr=False)
-    container: str | None = None
+    state: Summary | None = field(default=None, repr=False)
+    plan: Plan | None = None
     answered: Reply | None = None
     memory: Memory | None = None
     recall: Recall | None = None
@@ -55,10 +50,33 @@ class Turn:
 
     def begun(self, head: Head, messages: list[Message]) -> None:
         """Take down the state after the append that opened it."""
-        summary = summary_of(head)
+        self.state = summary_of(head)
         self.messages = messages
-        self.container = summary.usable_container(now())
-        self._count = summary.messages
+        self._count = self.state.messages
+
+    @property
+    def container(self) -> str | None:
+        """The container of the code execution tool to go on with, if there is one."""
+        return self.state.usable_container(now()) if self.state else None
+
+    def to_sum_up(self) -> list[Message]:
+        """Return the messages that the planned cut leaves out, ready to be sent."""
+        sent = on_path(self.journal)
+        return view_of(self.plan.left_out(sent)).messages if sent and self.plan else []
+
+    def cut(self, made: Any) -> None:
+        """Store the planned cut, with a text or the API's response that stands for what it leaves out.
+
+        Raises `Conflict` if somebody else wrote meanwhile.
+        """
+        assert self.plan is not None  # noqa: S101  # else nothing was made
+        entry = self.plan.entry(made) if isinstance(made, str) else self.plan.compaction(made)
+        with self.journal.lock:
+            if not self._is_open(self._count):
+                raise Conflict(self.journal.key, self.journal.seen())
+            self.journal.append([replace(entry, turn=self.id)])
+        self.plan = None
+        self.go_on()
 
     def stepping(self, entry: Entry) -> Entry:
         """Return an entry as one of this turn's, after which it stays open."""
@@ -118,8 +136,8 @@ class Turn:
 
     def go_on(self) -> None:
         """Bring `messages` up to date after a reply that paused: it is sent back as it is, to be continued."""
-        head, entries = on_path(self.journal) or (None, [])
-        self.messages = sendable(head, entries).messages
+        sent = on_path(self.journal)
+        self.messages, self.state = view_of(sent).messages, sent.summary if sent else None
 
     def left_at(self, reply: Reply | None) -> Reply:
         """Close the turn if it is still open after its last reply, and return that."""

@@ -9,6 +9,10 @@ Everything that happens to a conversation is an entry, so the log is the truth a
     rewind       the view goes on from an earlier position; the log keeps all
     snapshot     the state at this point, from which the fold can start again when what was before is forgotten
     setup        model, system prompt and tools that the messages behind it are held with
+    cut          the view begins at a later position from now on; its own message, if any, stands before that
+    compaction   a cut whose message is a block of the API's that stands for all before, and keeps thinking valid
+    choice       what the API is to do with thinking that is bound to what is not sent any more
+    mend         the view goes around records that cannot be read any more
     opened       a turn whose message is stored already was begun again
     abandoned    a turn was closed without a reply
     interrupted  what had arrived of a reply that broke off: for people to read, never replayed
@@ -34,7 +38,21 @@ __all__ = ["Entry", "decode", "encode"]
 
 FORMAT = 1
 KINDS = frozenset(
-    ("message", "annotation", "rewind", "snapshot", "setup", "opened", "abandoned", "interrupted", "orphaned")
+    (
+        "message",
+        "annotation",
+        "rewind",
+        "snapshot",
+        "setup",
+        "cut",
+        "compaction",
+        "choice",
+        "mend",
+        "opened",
+        "abandoned",
+        "interrupted",
+        "orphaned",
+    )
 )
 _HEAD = '{"sum":"'
 _BEHIND = len(_HEAD) + 8 + 1  # where the text that `sum` covers begins

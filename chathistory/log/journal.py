@@ -16,7 +16,8 @@ from chathistory.errors import Conflict
 from chathistory.log.clock import MICROSECONDS, now
 from chathistory.log.commit import commit, slices
 from chathistory.log.entry import Entry, decode, encode
-from chathistory.log.summary import Summary, folded, summary_of
+from chathistory.log.fold import folded
+from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head, HistoryStore, Key, Slice, Stamp
 
 __all__ = ["Journal", "alive"]
@@ -80,6 +81,11 @@ class Journal:
         with self._lane.lock:
             return alive(self._lane.head) if self._lane.known else self.refresh()
 
+    @property
+    def last(self) -> Head | None:
+        """The head that this process has seen last, without looking; None: absent then, or never looked for."""
+        return alive(self._lane.head)
+
     def refresh(self) -> Head | None:
         """Look up the present head in one round trip: what others wrote counts as seen from now on."""
         with self._lane.lock:
@@ -116,10 +122,11 @@ class Journal:
     def read(self, start: int, stop: int) -> list[Entry]:
         """Return the entries of [start, stop), which is within what was seen; counts as seen what counted before.
 
-        Raises `CorruptRecord`, and `Conflict` if some of them are gone.
+        Raises `CorruptRecord`, and `Conflict` if some of them are gone, or the conversation was made again.
         """
+        seen = self.last
         head, found = self.load(start, stop) or (None, [])
-        if len(found) != stop - start:
+        if len(found) != stop - start or (head and seen and _born(head) != _born(seen)):
             raise Conflict(self.key, head)
         return found
 

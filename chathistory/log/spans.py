@@ -1,22 +1,26 @@
-"""Which part of a log the view goes through: spans of positions, and how to read their end without reading all.
+"""Which part of a log the view goes through: spans of positions, and how to read it without reading all.
 
 Without a rewind that is one span, the whole log. `rewind(to=p)` leaves out what stands between p and the rewind record;
 that record itself tells the spans before it, so the head needs no more than its position (`Summary.path`), however
-often a conversation was rewound.
+often a conversation was rewound. A cut says from which position on messages are sent (`Summary.begin`): what stands
+before it is not read at all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from chathistory.errors import CorruptRecord
 from chathistory.log.entry import Entry
 from chathistory.log.journal import Journal
-from chathistory.log.summary import summary_of
+from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head
 
-__all__ = ["Span", "clipped", "covers", "newest_first", "on_path", "spans_of"]
+__all__ = ["Sent", "Span", "clipped", "covers", "newest_first", "on_path", "spans_of"]
 
 Span = tuple[int, int]
+_TAIL = 256  # records read at first where it is not known yet from which on messages are sent
 
 
 def spans_of(journal: Journal, head: Head, entries: Sequence[Entry]) -> list[Span]:
@@ -40,17 +44,57 @@ def covers(spans: Sequence[Span], position: int) -> bool:
     return any(start <= position < stop for start, stop in spans)
 
 
-def on_path(journal: Journal) -> tuple[Head, list[Entry]] | None:
-    """Return the head and the entries that the view goes through, in order; None if the conversation is absent.
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What the view goes through, of one moment: the entries, in order, and the cut before them, if there was one."""
 
-    Raises `UnsupportedRecord` if one of them is of a later version.
+    head: Head
+    summary: Summary
+    entries: list[Entry]
+    cut: Entry | None = None
+
+    def extended(self, head: Head, stored: Sequence[Entry]) -> Sent:
+        """Return it with what was stored since, up to `head`."""
+        summary = summary_of(head)
+        cuts = [entry for entry in (self.cut, *stored) if entry and entry.position == summary.cut]
+        entries = [entry for entry in (*self.entries, *stored) if entry.position >= summary.begin]
+        return Sent(head, summary, entries, cuts[0] if cuts else None)
+
+
+def on_path(journal: Journal) -> Sent | None:
+    """Return what the view goes through; None if the conversation is absent.
+
+    One round trip if this process knows where that begins, or if it is among the newest 256 records, else two. Raises
+    `UnsupportedRecord` if one of the entries is of a later version.
     """
-    loaded = journal.load()
+    seen = journal.last
+    try:
+        loaded = journal.load(summary_of(seen).begin if seen else -_TAIL)
+    except CorruptRecord:
+        return _span_by_span(journal)
     if loaded is None:
         return None
-    head, entries = loaded
-    spans = spans_of(journal, head, entries)
-    return head, [entry.known(journal.key) for entry in entries if covers(spans, entry.position)]
+    head, held = loaded
+    summary = summary_of(head)
+    low, first = max(summary.begin, head.start), head.end - len(held)
+    if low < first:
+        held = [*journal.read(low, first), *held]
+    spans = spans_of(journal, head, held) if (summary.path or 0) >= low else [(low, head.end)]
+    entries = [entry.known(journal.key) for entry in held if entry.position >= low and covers(spans, entry.position)]
+    cut = next((entry for entry in held if entry.position == summary.cut), None)
+    return Sent(head, summary, entries, cut)
+
+
+def _span_by_span(journal: Journal) -> Sent | None:
+    """Read no more than the spans: a mend may have led them around what is damaged. Raises `CorruptRecord` if not."""
+    head = journal.refresh()
+    if head is None:
+        return None
+    summary = summary_of(head)
+    spans = clipped(spans_of(journal, head, []), low=summary.begin, high=head.end)
+    entries = [entry.known(journal.key) for start, stop in spans for entry in journal.read(start, stop)]
+    cuts = journal.read(summary.cut, summary.cut + 1) if summary.cut is not None else []
+    return Sent(head, summary, entries, cuts[0] if cuts else None)
 
 
 def newest_first(journal: Journal, portion: int) -> Iterator[Entry]:
@@ -59,7 +103,11 @@ def newest_first(journal: Journal, portion: int) -> Iterator[Entry]:
     Reads `portion` entries at once, twice as many each time after; one round trip for the first portion. Raises
     `UnsupportedRecord` at one of a later version.
     """
-    loaded = journal.load(-portion)
+    try:
+        loaded = journal.load(-portion)
+    except CorruptRecord:  # a mend may have led around what is damaged: read span by span
+        head = journal.refresh()
+        loaded = (head, []) if head else None
     if loaded is None:
         return
     head, held = loaded

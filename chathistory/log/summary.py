@@ -1,26 +1,22 @@
 """The fold of a log: what is to be known of a conversation without reading its messages.
 
 It travels in `Stamp.info` with every append, so that a listing, a title or the next append needs no record at all.
-`folded` is the one place that says what an entry changes.
+What an entry changes of it is in `log.fold`.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
-from chathistory.content import text_of
 from chathistory.errors import CorruptRecord, UnsupportedRecord
-from chathistory.log.entry import FORMAT, Entry, to_json
+from chathistory.log.entry import FORMAT, to_json
 from chathistory.store import Head
 
-__all__ = ["OpenTurn", "Summary", "folded", "summary_of"]
-
-_PREVIEW = 80
+__all__ = ["OpenTurn", "Summary", "summary_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +33,19 @@ class Summary:
     """The state of a conversation; a copy of the caller's own.
 
     born: a token that tells this conversation from another one made later under the same key.
-    created: microseconds since 1970 UTC. messages: how many the view goes through, before any repair.
+    created: microseconds since 1970 UTC. messages: how many were said, but for those that a rewind left out.
+    turns: how many of them open a turn: a user's message that is no tool result.
     usage: sums of the token counts of all replies, by the API's names. model: of the last reply.
     preview: the beginning of the first user text. turn: the open turn, if any.
     path: the position of the newest rewind or snapshot, which tells the spans that the view goes through before it.
+    begin: the position from which on messages are sent. cut: the position of the record that said so; its message, if
+    any, is sent first. hidden: how many turns stand before `begin`. since: the time of the first message sent.
+    context: about how many tokens are sent, the last reply included; exact if that is the last message.
+    prefix: the position of the record that changed last what stands before others; what was cached is void then.
     thinking_from: the position from which on thinking may be sent; before it, it is bound to what is not sent any more.
-    setup: fingerprints of the model, system prompt and tools of the last turn of an engine.
+    drop_block: the API is asked to drop such thinking itself.
+    setup: fingerprints of the model, system prompt and tools of the last turn of an engine; setup_at: the position of
+    the record that has them whole.
     container: id and expires_at (as the API wrote it) of the last container of the code execution tool.
     """
 
@@ -52,13 +55,22 @@ class Summary:
     tags: tuple[str, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
     messages: int = 0
+    turns: int = 0
     usage: dict[str, int] = field(default_factory=dict)
     model: str | None = None
     preview: str | None = field(default=None, repr=False)
     turn: OpenTurn | None = None
     path: int | None = None
+    begin: int = 0
+    cut: int | None = None
+    hidden: int = 0
+    since: int = 0
+    context: int = 0
+    prefix: int = 0
     thinking_from: int = 0
+    drop_block: bool = False
     setup: dict[str, str] = field(default_factory=dict)
+    setup_at: int | None = None
     container: dict[str, Any] = field(default_factory=dict)
 
     def usable_container(self, time: int) -> str | None:
@@ -70,13 +82,16 @@ class Summary:
 
     def encode(self) -> str:
         """Return the line for `Stamp.info`."""
-        values = {name: value for name in _FIELDS if (value := getattr(self, name)) not in (None, {}, ())}
+        values = {name: value for name, usual in _USUAL.items() if (value := getattr(self, name)) != usual}
         if self.turn:
             values["turn"] = {"id": self.turn.id, "position": self.turn.position, "until": self.turn.until}
         return to_json({"v": FORMAT} | values)
 
 
-_FIELDS = [each.name for each in fields(Summary)]
+_USUAL = {  # what is not written: that is how a summary is read again without it
+    each.name: each.default_factory() if each.default_factory is not MISSING else each.default
+    for each in fields(Summary)
+}
 
 
 def summary_of(head: Head) -> Summary:
@@ -95,7 +110,8 @@ def summary_of(head: Head) -> Summary:
 
 def _built(values: dict[str, Any]) -> Summary | None:
     try:
-        turn, tags = values.pop("turn", None), tuple(values.pop("tags", ()))
+        turn = values.pop("turn", None)
+        tags = tuple(values.pop("tags", ()))
         return Summary(**values, tags=tags, turn=OpenTurn(**turn) if turn else None)
     except TypeError:
         return None
@@ -108,92 +124,3 @@ def _values(info: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return values if isinstance(values, dict) else None
-
-
-def folded(summary: Summary | None, entries: Iterable[Entry], end: int) -> Summary:
-    """Fold `entries`, stored from position `end` on, into `summary` (None: of a new conversation), and return it."""
-    for position, entry in enumerate(entries, end):
-        if summary is None:
-            summary = Summary(born=entry.id, created=entry.at)
-        if entry.kind in _CHANGES:
-            _CHANGES[entry.kind](summary, entry, position)
-        if entry.kind in _CLOSING:
-            _close(summary, entry)
-    assert summary is not None  # noqa: S101  # an append has at least one entry
-    return summary
-
-
-_CLOSING = frozenset({"abandoned", "interrupted", "orphaned", "rewind"})
-
-
-def _close(summary: Summary, entry: Entry) -> None:
-    if summary.turn is not None and (entry.kind == "rewind" or entry.turn in (None, summary.turn.id)):
-        summary.turn = None
-
-
-def _message(summary: Summary, entry: Entry, position: int) -> None:
-    message = entry.message or {}
-    summary.messages += 1
-    if message["role"] == "assistant":
-        _paid(summary, entry, position)
-        if "until" in entry.data:
-            _opened(summary, entry, position)
-        elif entry.data.get("response", {}).get("stop_reason") != "pause_turn":
-            _close(summary, entry)
-        return
-    if "until" in entry.data:
-        _opened(summary, entry, position)
-    if summary.preview is None and message["role"] == "user":
-        summary.preview = " ".join(text_of(message)[: 4 * _PREVIEW].split())[:_PREVIEW] or None
-
-
-def _opened(summary: Summary, entry: Entry, position: int) -> None:
-    summary.turn = OpenTurn(entry.turn or entry.id, position, entry.data["until"])
-
-
-def _paid(summary: Summary, entry: Entry, _position: int) -> None:
-    response = entry.data.get("response", {})
-    for name, count in (response.get("usage") or {}).items():
-        if type(count) is int:
-            summary.usage[name] = summary.usage.get(name, 0) + count
-    summary.model = response.get("model") or summary.model
-    container = response.get("container")
-    if isinstance(container, dict):
-        summary.container = {name: container.get(name) for name in ("id", "expires_at")}
-
-
-def _annotation(summary: Summary, entry: Entry, _position: int) -> None:
-    summary.title = entry.data.get("title", summary.title)
-    summary.tags = tuple(entry.data.get("tags", summary.tags))
-    summary.metadata = entry.data.get("metadata", summary.metadata)
-
-
-def _setup(summary: Summary, entry: Entry, position: int) -> None:
-    marks = entry.data["fingerprints"]
-    if any(summary.setup and summary.setup.get(name) != marks.get(name) for name in ("system", "tools")):
-        summary.thinking_from = position
-    summary.setup = marks
-
-
-def _rewind(summary: Summary, entry: Entry, position: int) -> None:
-    summary.path = position
-    summary.messages = entry.data["messages"]
-
-
-def _snapshot(summary: Summary, entry: Entry, position: int) -> None:
-    if entry.data["messages"] < summary.messages:
-        summary.thinking_from = position
-    summary.preview = None
-    _rewind(summary, entry, position)
-
-
-_CHANGES = {
-    "message": _message,
-    "annotation": _annotation,
-    "rewind": _rewind,
-    "snapshot": _snapshot,
-    "opened": _opened,
-    "setup": _setup,
-    "interrupted": _paid,
-    "orphaned": _paid,
-}

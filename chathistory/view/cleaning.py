@@ -16,7 +16,7 @@ from typing import Any
 from chathistory.content import WITH_BLOCKS
 from chathistory.view.item import Block, Item, Note
 
-__all__ = ["cleaned", "without_thinking"]
+__all__ = ["bound_thoughts", "cleaned", "without_thinking"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _THINKING = frozenset({"thinking", "redacted_thinking"})
@@ -34,16 +34,18 @@ def cleaned(items: Iterable[Item], note: Note) -> Iterator[Item]:
             note(item.position, "left out: the message has no content that may be sent again")
 
 
-def without_thinking(items: Iterable[Item], below: int, note: Note) -> Iterator[Item]:
+def without_thinking(items: Iterable[Item], below: int) -> Iterator[Item]:
     """Yield the items, those below a position without thinking blocks."""
     for item in items:
-        content = item.message["content"]
-        bound = item.position < below and any(block["type"] in _THINKING for block in item.blocks)
-        if bound and isinstance(content, list):
-            note(item.position, "left out: thinking that is bound to messages which were forgotten")
-            yield item.with_content([block for block in content if block["type"] not in _THINKING])
+        if bound_thoughts(item, below):
+            yield item.with_content([block for block in item.blocks if block["type"] not in _THINKING])
         else:
             yield item
+
+
+def bound_thoughts(item: Item, below: int) -> int:
+    """Return how many blocks of thinking an item has, if it stands below a position; else 0."""
+    return sum(block["type"] in _THINKING for block in item.blocks) if item.position < below else 0
 
 
 def _encodable(item: Item, note: Note) -> Item:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self, TypeAlias
 
@@ -22,13 +22,14 @@ ADDED = -1
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A message of the view: where it is stored, why the model stopped (replies only), and whether its text
-    may hold lone surrogates.
+    """A message of the view: where it is stored, why the model stopped and what it used (replies only), and whether
+    its text may hold lone surrogates.
     """
 
     position: int
     message: Message = field(repr=False)
     stop_reason: str | None = None
+    usage: Mapping[str, Any] | None = None
     surrogates: bool = False
 
     @property
@@ -50,4 +51,6 @@ class Item:
 def item_of(entry: Entry) -> Item:
     """Return the item of an entry that carries a message."""
     response = entry.data.get("response", {})
-    return Item(entry.position, entry.message or {}, response.get("stop_reason"), entry.surrogates)
+    return Item(
+        entry.position, entry.message or {}, response.get("stop_reason"), response.get("usage"), entry.surrogates
+    )

@@ -42,7 +42,7 @@ class _Draft:
         self._open: set[str] = set()
 
     def add_replies(self, run: Sequence[Item]) -> None:
-        if self.done:
+        if self.done or _stands_for_all_before(run[0]):
             self.done += _filtered(run, self._fits, self._note)
         else:
             _note_all(run, self._note, "left out: a conversation begins with a user message")
@@ -75,6 +75,11 @@ class _Draft:
         self._uses -= opened
         keep = lambda block: block["type"] not in _SERVER_USES or block["id"] not in opened  # noqa: E731
         self.done = _filtered(self.done, keep, self._note)
+
+
+def _stands_for_all_before(item: Item) -> bool:
+    """Whether a reply may be the first message: it begins with a compaction of what was said before."""
+    return bool(item.blocks[0]["type"] == "compaction")
 
 
 def _calls(done: Sequence[Item]) -> dict[str, Block]:

@@ -11,15 +11,19 @@ Sources: the pages on the Messages API, tool use, extended thinking, stop reason
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from chathistory.content import Message
 from chathistory.log.entry import Entry
-from chathistory.view.cleaning import cleaned, without_thinking
+from chathistory.log.fold import opens_turn
+from chathistory.log.size import context_of
+from chathistory.log.spans import Sent
+from chathistory.log.summary import Summary
+from chathistory.view.cleaning import bound_thoughts, cleaned, without_thinking
 from chathistory.view.item import Item, Note, item_of
 from chathistory.view.pairing import paired
 
-__all__ = ["Repair", "Report", "View", "view"]
+__all__ = ["Repair", "Report", "View", "view", "view_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +38,23 @@ class Repair:
 class Report:
     """How the messages of a view came about.
 
-    kept: the position of each message, in order; -1 for one that the view added. dropped: positions of messages that
-    it leaves out. repairs: what it did to make the rest acceptable.
+    kept: the position of each message, in order; -1 for one that the view added. begin: no message that stands before
+    this position is sent, for it was cut; 0: none was. dropped: positions from there on of messages that are left out.
+    tokens: of what is sent, without system prompt and tools where no reply tells them. exact: all of that is told by
+    the last reply's usage; False: some or all of it is estimated. prefix_changed: no reply came since what stands
+    before others changed (a cut, another system prompt), so nothing of it is cached. thinking_stripped: how many blocks
+    of thinking are left out, for they are bound to what is not sent any more. repairs: what was done to make the rest
+    acceptable.
     """
 
     kept: tuple[int, ...] = ()
     dropped: tuple[int, ...] = ()
     repairs: tuple[Repair, ...] = ()
+    begin: int = 0
+    tokens: int = 0
+    exact: bool = True
+    prefix_changed: bool = False
+    thinking_stripped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +65,45 @@ class View:
     report: Report = Report()
 
 
-def view(entries: Iterable[Entry], *, thinking_from: int = 0) -> View:
+def view_of(sent: Sent | None) -> View:
+    """Return the view of what `on_path` found; None: of a conversation that is absent."""
+    return view(sent.entries, state=sent.summary, cut=sent.cut) if sent else View()
+
+
+def view(entries: Iterable[Entry], *, state: Summary | None = None, cut: Entry | None = None) -> View:
     """Return what is sent of the entries that the view goes through, in order; no entries: no messages.
 
-    Thinking below position `thinking_from` is left out: its signature is bound to messages that are not sent any more.
+    state: of the conversation; None: nothing was cut, all thinking may be sent. cut: the entry that said from which
+    position on messages are sent; its own message is the first.
     """
+    state = state or Summary(born="", created=0)
     repairs: list[Repair] = []
 
     def note(position: int, what: str) -> None:
         repairs.append(Repair(position, what))
 
     items = [item_of(entry) for entry in entries if entry.kind == "message"]
-    fit = without_thinking(_without_refused(items, note), thinking_from, note)
-    sent = paired(cleaned(fit, note), note)
+    lead = [item_of(cut)] if cut and cut.message else []
+    whole = _without_refused([*lead, *items], note)
+    sent = paired(cleaned(without_thinking(whole, state.thinking_from), note), note)
+    report = _report(items, sent, state)
+    stripped = sum(bound_thoughts(item, state.thinking_from) for item in whole)
+    return View([item.message for item in sent], replace(report, repairs=tuple(repairs), thinking_stripped=stripped))
+
+
+def _report(items: Sequence[Item], sent: Sequence[Item], state: Summary) -> Report:
     kept = tuple(item.position for item in sent)
     left = {item.position for item in items}.difference(kept)
-    return View([item.message for item in sent], Report(kept, tuple(sorted(left)), tuple(repairs)))
+    last = max((item.position for item in sent if item.role == "assistant"), default=-1)
+    told = bool(items) and context_of(items[-1].usage) is not None
+    return Report(
+        kept,
+        tuple(sorted(left)),
+        begin=state.begin,
+        tokens=state.context,
+        exact=not sent or (told and items[-1].position == last > state.prefix),
+        prefix_changed=-1 < last < state.prefix,
+    )
 
 
 def _without_refused(items: Sequence[Item], note: Note) -> list[Item]:
@@ -77,7 +114,7 @@ def _without_refused(items: Sequence[Item], note: Note) -> list[Item]:
             kept.append(item)
             continue
         note(item.position, "left out: the reply was refused, and with it its turn")
-        while kept and not _is_whole(kept[-1]) and not _opens_turn(kept.pop()):
+        while kept and not _is_whole(kept[-1]) and not opens_turn(kept.pop().message):
             pass
     return kept
 
@@ -86,8 +123,3 @@ def _is_whole(item: Item) -> bool:
     """Whether this is a reply that ends a turn: neither a tool's call nor a pause is left open."""
     paused = item.stop_reason == "pause_turn" or any(block["type"] == "tool_use" for block in item.blocks)
     return item.role == "assistant" and not paused
-
-
-def _opens_turn(item: Item) -> bool:
-    """Whether this is the user's own message: not a tool result, which belongs to the turn before."""
-    return item.role == "user" and all(block["type"] != "tool_result" for block in item.blocks)

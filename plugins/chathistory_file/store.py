@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar, Self
+from urllib.parse import quote
 
 from chathistory.cursor import decode_cursor, encode_cursor
 from chathistory.errors import ConfigError, Conflict, InvalidInput
@@ -52,6 +54,12 @@ class FileStore(HistoryStore):
             msg = "file: knows no hosts; write file:./folder, file:/folder or file:///folder"
             raise ConfigError(msg)
         return cls(url.path, lock_timeout=url.options.get("lock_timeout", _LOCK_TIMEOUT))
+
+    @classmethod
+    def anchored(cls, url: StoreURL, folder: str) -> StoreURL:
+        if not url.path or url.location.startswith("//") or url.path.startswith("~"):  # an error, a host, a home
+            return url
+        return StoreURL(url.scheme, quote(Path(folder, url.path).as_posix(), safe="/:"), url.options)
 
     def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
         self._lifeline.check()

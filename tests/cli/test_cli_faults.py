@@ -82,7 +82,7 @@ def test_a_damaged_conversation_is_told_in_a_line(run, home, tmp_path):
     assert "damaged" in done.stderr
 
 
-@pytest.mark.parametrize("command", [[], ["chat"], ["list"], ["show"], ["delete"], ["backends"]])
+@pytest.mark.parametrize("command", [[], ["chat"], ["list"], ["show"], ["delete"], ["backends"], ["config"]])
 def test_help_has_an_example(run, command):
     done = run(*command, "--help")
     assert done.returncode == 0
@@ -94,7 +94,13 @@ def test_the_version(process):
 
 
 @pytest.mark.parametrize(
-    ("words", "absent"), [(["--help"], "anthropic rich pluggy"), (["list"], "anthropic"), (["backends"], "anthropic")]
+    ("words", "absent"),
+    [
+        (["--help"], "anthropic rich pluggy"),
+        (["list"], "anthropic"),
+        (["backends"], "anthropic"),
+        (["config"], "anthropic"),
+    ],
 )
 def test_a_command_loads_no_more_than_it_needs(env, words, absent):
     code = (

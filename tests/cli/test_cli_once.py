@@ -46,11 +46,32 @@ def test_the_environment_says_where_and_which_model(run, store):
     with served(api) as place:
         more = place | {"CHATHISTORY_STORE": store, "CHATHISTORY_MODEL": "claude-haiku-5-5"}
         assert run("chat", "-c", "a", "--system", "Be brief.", "hello", **more).stdout == "hi\n"
-        assert run("chat", "-c", "a", "--model", "claude-opus-5-5", "hello", **more).stdout == "hi\n"
+        other = run("chat", "-c", "a", "--model", "claude-opus-5-5", "hello", **more)
+    assert other.stdout == "hi\n"
+    assert "Note: conversation 'a' goes on, but not with the model that it had.\n" in other.stderr
     bodies = [request.body for request in api.requests]
     assert [body["model"] for body in bodies] == ["claude-haiku-5-5", "claude-opus-5-5"]
-    assert [body.get("system") for body in bodies] == ["Be brief.", None]
     assert run("show", "a", "--store", store).stdout.count("claude  ") == 2
+
+
+def test_a_conversation_keeps_its_model_and_system_prompt_until_others_are_given(run, store):
+    api = MessagesAPI("hi")
+    said = [("--system", "Be brief.", "--model", "claude-haiku-5-5"), (), ("--system", "")]
+    with served(api) as place:
+        done = [run("chat", "-c", "a", *words, "--store", store, "hello", **place) for words in said]
+    bodies = [request.body for request in api.requests]
+    assert [body["model"] for body in bodies] == ["claude-haiku-5-5"] * 3
+    assert [body.get("system") for body in bodies] == ["Be brief.", "Be brief.", None]
+    assert ["Note:" in each.stderr for each in done] == [False, False, True]
+    assert done[2].stderr.count("the system that it had; its thinking so far is not sent any more") == 1
+
+
+def test_after_the_stand_in_claude_is_not_asked_by_its_name(run, store):
+    run("chat", "-c", "a", "--stand-in", "--store", store, "hello")
+    api = MessagesAPI("hi")
+    with served(api) as place:
+        run("chat", "-c", "a", "--store", store, "hello", **place)
+    assert [request.body["model"] for request in api.requests] == ["claude-sonnet-5-5"]
 
 
 def test_a_script_gets_the_text_as_it_is(run, store):

@@ -53,7 +53,7 @@ def test_ctrl_c_in_a_reply_keeps_what_came_and_the_conversation_is_usable_at_onc
         talk.expect("claude", "one two ")
         assert slow.reached.wait(10)
         talk.press_ctrl_c(until="what came is kept, but not sent")
-        assert kinds(shelf, "a") == ["message", "interrupted"]
+        assert kinds(shelf, "a") == ["setup", "message", "interrupted"]
         talk.say("go on")
         talk.expect("four")
         talk.say("still there?")
@@ -66,8 +66,8 @@ def test_ctrl_c_in_a_reply_keeps_what_came_and_the_conversation_is_usable_at_onc
         talk.say("/quit")
         assert talk.end() == 0
     assert [message["role"] for message in api.requests[1].body["messages"]] == ["user", "user"]
-    first, second = kinds(shelf, "a")[:4], kinds(shelf, "a")[4:]
-    assert first == ["message", "interrupted", "message", "message"]
+    first, second = kinds(shelf, "a")[:5], kinds(shelf, "a")[5:]
+    assert first == ["setup", "message", "interrupted", "message", "message"]
     assert second == ["message", "abandoned", "opened", "message"]
 
 
@@ -97,7 +97,7 @@ def test_a_process_told_to_end_in_a_reply_leaves_the_turn_closed(terminal, shelf
         assert slow.reached.wait(10)
         talk.process.send_signal(signal.SIGTERM)
         assert talk.end() == 128 + signal.SIGTERM
-    assert kinds(shelf, "a") == ["message", "interrupted"]
+    assert kinds(shelf, "a") == ["setup", "message", "interrupted"]
 
 
 def test_an_error_of_the_api_leaves_the_prompt(terminal, store):
@@ -133,7 +133,7 @@ def test_a_turn_of_another_process_can_be_abandoned(terminal, shelf, store):
         second.expect("fresh")
         slow.gate.set()
         first.expect("late", "Error: somebody else went on with conversation 'a' meanwhile; the reply is kept")
-    assert kinds(shelf, "a") == ["message", "abandoned", "opened", "message", "orphaned"]
+    assert kinds(shelf, "a") == ["setup", "message", "abandoned", "opened", "message", "orphaned"]
 
 
 def test_what_is_said_and_replied_arrives_as_it_is_and_does_no_harm(terminal, store):

@@ -9,7 +9,7 @@ import pytest
 from chathistory_memory import MemoryStore
 from core_faults import bodies, chat_on, numbered, said, texts, user
 
-from chathistory import Entry
+from chathistory import Entry, Usage
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
 
 
@@ -27,7 +27,7 @@ class CountingStore(MemoryStore):
 
 def test_an_absent_conversation_is_empty_and_nothing_is_made_by_looking(store, chat):
     assert (chat.messages(), chat.tail(3), chat.newest(3), list(chat.records())) == ([], [], [], [])
-    assert (chat.summary, chat.title, chat.tags, chat.metadata, chat.usage()) == (None, None, (), {}, {})
+    assert (chat.summary, chat.title, chat.tags, chat.metadata, chat.usage()) == (None, None, (), {}, Usage())
     assert (chat.refresh(), chat.repair(write=True), chat.forget(before=3)) == (None, (), None)
     with pytest.raises(InvalidInput):
         chat.rewind(to=0)

@@ -10,6 +10,8 @@ from core_rules import problems
 
 from chathistory import History
 from chathistory.errors import InvalidInput
+from chathistory.log.entry import Entry
+from chathistory.rerouting import snapshots
 
 # Going back.
 
@@ -66,7 +68,7 @@ def test_a_rewind_keeps_title_and_usage(chat):
     chat.append([user("a"), reply(1, input_tokens=5)])
     chat.annotate(title="t", metadata={"k": [1]})
     chat.rewind(to=0)
-    assert (chat.title, chat.metadata, chat.usage()) == ("t", {"k": [1]}, {"input_tokens": 5})
+    assert (chat.title, chat.metadata, chat.summary.usage) == ("t", {"k": [1]}, {"input_tokens": 5})
     assert chat.messages() == []
 
 
@@ -184,8 +186,20 @@ def test_a_forget_within_a_tool_turn_leaves_what_can_be_sent(chat, before):
 def test_a_forget_that_stopped_half_way_is_a_forget_to_be_repeated(store, chat):
     numbered(chat, 6)
     head = chat.journal.refresh()
-    chat.journal.append([chat._snapshot(head, 4)])
+    chat.journal.append(snapshots(chat.journal, head, 4))
     assert texts(chat.messages()) == ["4", "5"]
     chat.forget(before=4)
     assert (texts(chat.messages()), chat.summary.messages) == (["4", "5"], 2)
     assert store.read(chat.journal.key).head.start == 4
+
+
+def test_what_it_is_held_with_outlives_what_is_forgotten(chat):
+    assert chat.setup() is None
+    held = {"model": "m", "system": "Be brief.", "tools": None}
+    chat.journal.append([Entry("setup", data=held | {"fingerprints": {"model": "1"}})])
+    numbered(chat, 4)
+    chat.forget(before=3)
+    assert chat.setup() == held
+    chat.forget(before=100)
+    assert chat.setup() == held
+    assert chat.messages() == []

@@ -12,7 +12,7 @@ import pytest
 from chathistory_memory import MemoryStore
 from core_faults import FaultyStore, ShortStore, chat_on, kinds_of, named, said, texts, user
 
-from chathistory import Entry, History, open_store
+from chathistory import Entry, History, Usage, open_store
 from chathistory.errors import ConfigError, Conflict
 from chathistory.log import journal as journal_module
 
@@ -318,7 +318,7 @@ def test_expired_is_absent_everywhere(brief, clock):
         assert list(fresh.records()) == []
         assert fresh.summary is None
         assert fresh.refresh() is None
-        assert (fresh.title, fresh.tags, fresh.metadata, fresh.usage()) == (None, (), {}, {})
+        assert (fresh.title, fresh.tags, fresh.metadata, fresh.usage()) == (None, (), {}, Usage())
         assert fresh.forget(before=1) is None
         assert fresh.repair(write=True) == ()
     assert History(store).recent().items == []

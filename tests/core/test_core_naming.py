@@ -92,13 +92,13 @@ def test_usage_is_summed_over_all_replies(chat):
     chat.append([user("a"), reply(1, input_tokens=10, output_tokens=2, cache_read_input_tokens=None)])
     chat.append([user("b"), reply(2, input_tokens=20, output_tokens=3, cache_read_input_tokens=7, speed="fast")])
     chat.append([user("c"), said("d")])
-    assert chat.usage() == {"input_tokens": 30, "output_tokens": 5, "cache_read_input_tokens": 7}
+    assert chat.summary.usage == {"input_tokens": 30, "output_tokens": 5, "cache_read_input_tokens": 7}
     assert chat.summary.model == "claude-2"
     assert chat.summary.messages == 6
     nested = reply(3, cache_creation={"ephemeral_1h_input_tokens": 5}, input_tokens=True)
     chat.append(nested)
-    assert chat.usage()["input_tokens"] == 30
-    assert "cache_creation" not in chat.usage()
+    assert chat.summary.usage["input_tokens"] == 30
+    assert "cache_creation" not in chat.summary.usage
 
 
 @pytest.mark.parametrize("broken", [{"usage": 5}, {"usage": [1]}, {"model": 5}, {"stop_reason": ["x"]}])
@@ -136,12 +136,15 @@ def test_repair_tells_what_the_view_mends_and_writes_only_when_asked(chat):
     assert len(list(chat.records())) == before + 1
 
 
-def test_repair_does_not_write_what_stands_in_the_middle(chat):
+def test_repair_writes_what_stands_in_the_middle_as_it_is_sent(chat):
     chat.append([user("a"), CALL, user("b"), said("c")])
-    before = len(list(chat.records()))
+    before, sent = list(chat.records()), chat.messages()
     assert len(chat.repair(write=True)) == 1
-    assert len(list(chat.records())) == before
-    assert problems(chat.messages()) == []
+    assert list(chat.records())[: len(before)] == before
+    assert chat.messages() == sent
+    assert chat.repair() == ()
+    assert problems(sent) == []
+    assert chat.summary.messages == len(sent)
 
 
 def test_single_entries_of_other_kinds_are_not_sent(chat):

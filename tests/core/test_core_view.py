@@ -12,6 +12,7 @@ from core_views import DOCUMENT, HI, HO, RULES, THOUGHT, A, S, U, call, found, r
 
 from chathistory import Entry, View, open_store
 from chathistory.errors import InvalidInput
+from chathistory.log.summary import Summary
 from chathistory.view import view
 
 
@@ -69,10 +70,11 @@ def test_thinking_below_a_position_is_left_out():
         HI,
         A(THOUGHT, text("z")),
     ]
-    made = view(entries_of(stored), thinking_from=6)
+    made = view(entries_of(stored), state=Summary(born="", created=0, thinking_from=6))
     assert made.messages == [HI, A(text()), HI, A(text("y")), HI, A(THOUGHT, text("z"))]
     assert made.report.dropped == (3,)
-    assert {repair.position for repair in made.report.repairs} == {1, 3, 4}
+    assert {repair.position for repair in made.report.repairs} == {3}  # of which nothing was left
+    assert made.report.thinking_stripped == 3
 
 
 ODD_BLOCKS = {

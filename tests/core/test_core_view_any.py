@@ -152,3 +152,24 @@ def test_the_stand_in_takes_every_view(steps):
             script.play(step)
         sent = script.chat.messages()
         assert not sent or refused_by_standin(sent) == []
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(STEPS, max_size=10))
+def test_once_it_is_mended_the_log_is_sent_as_before_and_needs_no_mending(steps):
+    with open_store("memory:") as store:
+        script = Script(chat_on(store))
+        chat = script.chat
+        for step in steps:
+            script.play(step)
+        before, sent = list(chat.records()), chat.messages()
+        counted = chat.summary.usage if chat.summary else {}
+        found = chat.repair()
+        event("mended" if found else "nothing to mend")
+        assert chat.repair(write=True) == found
+        assert chat.messages() == sent
+        assert chat.repair() == ()
+        assert list(chat.records())[: len(before)] == before
+        assert (chat.summary.usage if chat.summary else {}) == counted
+        if found:
+            assert chat.summary.messages == len(sent)

@@ -8,6 +8,7 @@ import pytest
 from chathistory import ChatEngine, History
 from chathistory.engine import recall
 from chathistory.testing import MessagesAPI
+from chathistory.testing.standin import Reply
 
 MODEL = "claude-sonnet-5-5"
 THOUGHT = {"type": "thinking", "thinking": "hm", "signature": ""}
@@ -128,3 +129,14 @@ def test_only_the_conversations_held_last_are_remembered(counted, monkeypatch):
         calls.clear()
         engine.send(name, "two")
         assert bool(calls.count("read")) == bool(reads), name
+
+
+def test_a_reply_that_paused_and_then_said_nothing_is_read_again(counted):
+    """What the pause left open is in the request, and may have to be left out of the next one."""
+    store, _ = counted
+    search = {"type": "server_tool_use", "name": "web_search", "input": {"query": "x"}}
+    api = MessagesAPI([Reply(content=[search], stop_reason="pause_turn"), Reply(content=[]), "fine"])
+    engine = ChatEngine(api.client(), store, model=MODEL)
+    engine.send("a", "one")
+    assert engine.send("a", "two").text == "fine"
+    assert sent(api) == ["one", "two"]

@@ -53,7 +53,7 @@ def test_what_the_response_told_is_stored_beside_the_message(engine_on, chat_of)
     assert entry.data["response"]["stop_reason"] == "end_turn"
     assert entry.data["response"]["usage"]["output_tokens"] == answered.usage["output_tokens"] > 0
     assert entry.data["request_id"].startswith("req_")
-    assert chat_of("a").usage()["output_tokens"] == answered.usage["output_tokens"]
+    assert chat_of("a").usage().total.output == answered.usage["output_tokens"]
 
 
 def test_the_request_has_what_the_engine_was_given(opened):

@@ -42,7 +42,7 @@ class Example:
 
 def spoken(api, req):
     """The content of the reply to a request, without any client."""
-    headers = {"authorization": "Bearer k", "anthropic-version": "2026-10-21"}
+    headers = {"authorization": "Bearer k", "anthropic-version": "2026-10-21"} | req.headers
     plan = api.answer("POST", req.path, headers, req.content())
     assert plan.status == 200, plan.chunks
     return json.loads(plan.chunks[0])["content"]
@@ -153,7 +153,6 @@ for name, value, wanted in (
     ("fallbacks", [], "server-side-fallback-2026-07-01"),
     ("fallback_credit_token", "x", "fallback-credit-2026-07-01"),
     ("billing_policy", {}, "user-profiles-billing-2026-10-01"),
-    ("compaction", None, "compact-2026-09-04"),
     ("thread", None, "message-threads-2026-08-12"),
 ):
     example("field of a beta", body(**{name: value}), Req(body(**{name: value}), beta(wanted)), f"{name}: {EXTRA}")
@@ -228,7 +227,10 @@ example(
 )
 SUMMED = body(user([{"type": "compaction", "content": "So far: x"}]), user())
 example(
-    "block unknown", SUMMED, Req(SUMMED, beta("compact-2026-01-12")), "messages.0.content.0: Input tag 'compaction'"
+    "block unknown",
+    SUMMED,
+    Req(SUMMED | {"context_management": {"edits": [{"type": "compact_20260112"}]}}, beta("compact-2026-01-12")),
+    "messages.0.content.0: Input tag 'compaction'",
 )
 example(
     "block field missing",

@@ -9,13 +9,25 @@ import random
 
 import anthropic
 import pytest
+import standin_context_examples
 from anthropic import Omit
 from standin_examples import EXAMPLES, MODEL, Req, body, call, result, text, user
 
 from chathistory.testing import MessagesAPI
 from chathistory.testing.standin import RULES
 
-SOURCES = ("docs", "sdk", "issue", "memory", "guess")
+CONTROLS = "thinking-binding-controls-2026-08-01"
+SUMMARIES = "compact-2026-09-04"
+SOURCES = ("docs", "sdk", "issue", "probe", "memory", "guess")
+CODED = {
+    "compaction_block_ambiguous": anthropic.types.CompactionBlockAmbiguousError,
+    "compaction_block_misplaced": anthropic.types.CompactionBlockMisplacedError,
+    "compaction_content_mismatch": anthropic.types.CompactionContentMismatchError,
+    "compaction_incomplete_turn": anthropic.types.CompactionIncompleteTurnError,
+    "compaction_nothing_to_summarize": anthropic.types.CompactionNothingToSummarizeError,
+    "compaction_signature_invalid": anthropic.types.CompactionSignatureInvalidError,
+    "compaction_tool_changes_mismatch": anthropic.types.CompactionToolChangesMismatchError,
+}
 ERRORS = {
     400: anthropic.BadRequestError,
     401: anthropic.AuthenticationError,
@@ -36,8 +48,8 @@ def names(example):
 
 def check_refusal(example, error, api):
     rule = next(rule for rule in RULES if rule.name == example.rule)
-    assert type(error) is ERRORS[rule.status]
-    assert error.type == rule.type
+    assert type(error) is CODED.get(rule.code, ERRORS[rule.status])
+    assert (error.type, error.error_code) == (rule.type, rule.code)
     assert example.text in error.api_message
     assert error.body["type"] == "error"
     assert error.request_id == api.requests[-1].request_id == error.body["request_id"]
@@ -108,7 +120,9 @@ def test_rules_have_names_of_their_own():
 
 
 def _countable(example):
-    """Whether an example is about something that both endpoints have."""
+    """Whether an example is about something that both endpoints have: counting makes no summary."""
+    if example.rule in standin_context_examples.OF_SUMMARIES:
+        return False
     alone = example.bad.raw is None and example.bad.path == example.good.path and isinstance(example.bad.body, dict)
     return alone and not any(name in example.text for name in ("max_tokens", "stream"))
 
@@ -126,23 +140,32 @@ def test_no_body_whatever_makes_the_stand_in_fall_over():
     """Values of all kinds, put in all places of a rich request, are answered or refused, never a 500."""
     rng = random.Random(7)
     values = [None, True, 0, -1, 1.5, "", "x", [], {}, [None], [[]], {"type": "text"}, {"type": []}, "a.b"]
-    api = MessagesAPI()
+    api = MessagesAPI(smallest_trigger=1)
+    betas = {"anthropic-beta": f"{CONTROLS},context-management-2025-06-27,compact-2026-01-12,{SUMMARIES}"}
     with api.client() as client:
-        for _ in range(1500):
-            rich = _rich()
+        for number in range(2000):
+            rich = _rich(summary=bool(number % 2))
             for _ in range(rng.randrange(1, 3)):
                 holder, key = rng.choice(list(_holders(rich)))
                 holder[key] = copy.deepcopy(rng.choice(values))
             try:
-                asked(client, Req(rich))
+                asked(client, Req(rich, betas))
             except anthropic.APIStatusError as error:
                 assert error.status_code in (400, 404)  # noqa: PT017
+    assert {request.status for request in api.requests} == {200, 400, 404}
 
 
-def _rich():
+def _rich(*, summary):
     marked = text(cache_control={"type": "ephemeral", "ttl": "5m"}, citations=[])
     pages = {"type": "document", "source": {"type": "content", "content": [text()]}}
+    uses = {"type": "tool_uses", "value": 0}
+    amount = {"type": "input_tokens", "value": 1}
+    clearing = {"type": "clear_tool_uses_20250919", "keep": uses, "trigger": amount, "exclude_tools": ["g"]}
+    thoughts = {"type": "clear_thinking_20251015", "keep": {"type": "thinking_turns", "value": 1}}
+    more = {"compaction": {"type": "summarize"}} if summary else {"context_management": {"edits": [thoughts, clearing]}}
+    block = standin_context_examples.BLOCK if summary else {"type": "compaction", "content": None}
     return body(
+        {"role": "assistant", "content": [copy.deepcopy(block)]},
         user([marked, pages]),
         {"role": "assistant", "content": [call()]},
         user([result(content=[text()], is_error=False)]),
@@ -150,7 +173,10 @@ def _rich():
         system=[text()],
         tools=[{"name": "f", "input_schema": {"type": "object"}, "cache_control": {"type": "ephemeral"}}],
         thinking={"type": "adaptive"},
+        output_config={"effort": "low"},
+        tool_choice={"type": "auto"},
         stream=False,
+        **more,
     )
 
 

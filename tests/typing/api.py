@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, ClassVar, Self, assert_type
 
 from anthropic.types import Message
 
 from chathistory import (
+    AsyncChatEngine,
     AsyncHistory,
+    ChatEngine,
     Conversation,
     ConversationInfo,
     Cursor,
@@ -24,6 +27,7 @@ from chathistory import (
     Record,
     Repair,
     Report,
+    Settings,
     Slice,
     Stamp,
     StoreURL,
@@ -31,6 +35,8 @@ from chathistory import (
     View,
     errors,
     hookimpl,
+    load_settings,
+    open_history,
     open_store,
 )
 
@@ -63,7 +69,7 @@ def use_a_conversation(history: History, reply: Message) -> list[dict[str, Any]]
     assert_type(chat.repair(write=True), tuple[Repair, ...])
     assert_type(chat.rewind(to=3), Head)
     assert_type(chat.forget(before=2), Head | None)
-    assert_type(chat.usage(), dict[str, int])
+    assert_type(chat.usage().total.input, int)
     return made.messages
 
 
@@ -110,6 +116,26 @@ async def use_asyncio(store: HistoryStore) -> None:
             assert_type(entry, Entry)
         assert_type(await history.recent(limit=3), Page[ConversationInfo])
         await chat.annotate(title="x", tags=["a"], metadata={"k": 1})
+
+
+def use_configuration() -> None:
+    """Take store, model and scope from the configuration."""
+    settings = load_settings(profile="prod", config="chathistory.toml", scope="ada")
+    assert_type(settings, Settings)
+    assert_type(settings.store, StoreURL | None)
+    assert_type(settings.max_tokens, int)
+    with open_history(profile="prod", store="memory:", scope="ada") as history:
+        assert_type(history, History)
+        assert_type(history.scope, str)
+    with ChatEngine.from_config(profile="prod", max_tokens=500) as engine:
+        assert_type(engine, ChatEngine)
+    History(open_store("memory:"), scope="ada").close()
+
+
+async def use_configuration_with_asyncio() -> None:
+    """Do the same for asyncio."""
+    async with AsyncChatEngine.from_config(config=Path("chathistory.toml")) as engine:
+        assert_type(engine, AsyncChatEngine)
 
 
 def use_errors(chat: Conversation) -> str:

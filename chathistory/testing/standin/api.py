@@ -9,17 +9,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chathistory.testing.standin import plan as plans
-from chathistory.testing.standin.check_thinking import transformations
-from chathistory.testing.standin.message import content_of, message_of
+from chathistory.testing.standin.compaction import summary as told_summary
 from chathistory.testing.standin.models import Models
 from chathistory.testing.standin.plan import Plan
 from chathistory.testing.standin.recording import Recorded, assert_extends, without_keys
-from chathistory.testing.standin.replies import Answer, Failure, Held, Raw, Reply, as_answer, as_reply
-from chathistory.testing.standin.request import COUNT_TOKENS, MESSAGES, UNREADABLE, Request, Setting
+from chathistory.testing.standin.replies import Failure
+from chathistory.testing.standin.request import (
+    COUNT_TOKENS,
+    MESSAGES,
+    SMALLEST_TRIGGER,
+    UNREADABLE,
+    Request,
+    Setting,
+)
 from chathistory.testing.standin.rules import Refusal, refusal
 from chathistory.testing.standin.script import Script
+from chathistory.testing.standin.speaker import Speaker
 from chathistory.testing.standin.thinking import Thinking
-from chathistory.testing.standin.usage import PromptCache, prompt_tokens
 
 if TYPE_CHECKING:
     import anthropic
@@ -37,6 +43,10 @@ class MessagesAPI:
     strict_first_role: refuse conversations that do not begin with the user, as some platforms do.
     check_thinking: verify the signatures of thinking blocks. False for conversations that Claude itself took part in:
         its signatures mean nothing here.
+    summary: what it answers where a summary is wanted, in the forms of `reply`: the text of one; a `Reply` without
+        content and with a stop reason if none comes; a `Failure`. None: words that say it is a stand-in's.
+    smallest_trigger: how many input tokens the trigger of a compaction must name; the API's number is hard to reach in
+        a test.
     """
 
     def __init__(
@@ -46,11 +56,13 @@ class MessagesAPI:
         models: Iterable[str] = (),
         strict_first_role: bool = False,
         check_thinking: bool = True,
+        summary: object = None,
+        smallest_trigger: int = SMALLEST_TRIGGER,
     ) -> None:
-        self._script = Script(reply)
-        self._thinking = Thinking()
-        self._setting = Setting(Models.of(models), strict_first_role, self._thinking if check_thinking else None)
-        self._cache = PromptCache()
+        thinking = Thinking()
+        known = thinking if check_thinking else None
+        self._setting = Setting(Models.of(models), strict_first_role, known, smallest_trigger)
+        self._speaker = Speaker(Script(reply), Script(told_summary if summary is None else summary), thinking)
         self._lock = threading.Lock()
         self._requests: list[Recorded] = []
 
@@ -113,26 +125,9 @@ class MessagesAPI:
         refused = refusal(request)
         if refused is not None:
             return _refused(refused), {"rule": refused.rule.name}
-        if request.counts_only:
-            return plans.plain({"input_tokens": prompt_tokens(request)}), {}
-        return self._told(request, self._script.next(request.body))
-
-    def _told(self, request: Request, answer: Answer) -> tuple[Plan, dict[str, Any]]:
-        if isinstance(answer, Failure):
-            return plans.failed(answer), {}
-        if isinstance(answer, Raw):
-            return plans.raw(answer), {}
-        if isinstance(answer, Held):
-            plan, more = self._told(request, as_answer(answer.reply))
-            return replace(plan, held=answer), more
-        message = self._message(request, answer if isinstance(answer, Reply) else as_reply(answer.reply))
-        return plans.of_message(message, answer, streamed=bool(request.body.get("stream"))), {"reply": message}
-
-    def _message(self, request: Request, reply: Reply) -> dict[str, Any]:
-        model = reply.model or request.body["model"]
-        content = self._thinking.signed(request, content_of(reply), model)
-        return message_of(reply, content, model, self._cache.usage(request)) | transformations(request)
+        return self._speaker.answer(request)
 
 
 def _refused(refused: Refusal) -> Plan:
-    return plans.failed(Failure(refused.rule.status, refused.rule.type, refused.text))
+    rule = refused.rule
+    return plans.failed(Failure(rule.status, rule.type, refused.text, code=rule.code))

@@ -138,9 +138,8 @@ def binding_without_beta(request: Request) -> Found:
 
 def not_simulated(request: Request) -> Found:
     """The stand-in does not do this, and says so rather than ignoring it."""
-    for name in ("thread", "compaction"):
-        if request.body.get(name) is not None:
-            yield {"path": name}
+    if request.body.get("thread") is not None:
+        yield {"path": "thread"}
 
 
 def retired_model(request: Request) -> Found:

@@ -11,7 +11,7 @@ from typing import Any
 
 from chathistory.testing.standin.request import Place, Request, Turn
 
-__all__ = ["is_server_result", "orphaned_server_result", "unfinished_server_use"]
+__all__ = ["is_server_result", "orphaned_server_result", "pending", "unfinished_server_use"]
 
 Found = Iterator[dict[str, Any]]
 _CALLS = ("server_tool_use", "mcp_tool_use")
@@ -22,7 +22,8 @@ def is_server_result(place: Place) -> bool:
     return str(place.type).endswith("_tool_result")
 
 
-def _pending(turn: Turn) -> dict[str, Place]:
+def pending(turn: Turn) -> dict[str, Place]:
+    """Return the calls of server tools in a turn that have no result there, by id."""
     done = {place.block["tool_use_id"] for place in turn.places if is_server_result(place)}
     return {place.block["id"]: place for place in turn.of(*_CALLS) if place.block["id"] not in done}
 
@@ -37,7 +38,7 @@ def orphaned_server_result(request: Request) -> Found:
                 called = called | {place.block["id"]}
             elif is_server_result(place) and place.block["tool_use_id"] not in called:
                 yield {"path": place.path, "type": place.type, "id": place.block["tool_use_id"]}
-        carried = set(_pending(turn)) if turn.of("tool_use") else set()
+        carried = set(pending(turn)) if turn.of("tool_use") else set()
 
 
 def _assistants(request: Request) -> Iterator[Turn]:
@@ -49,7 +50,7 @@ def unfinished_server_use(request: Request) -> Found:
     turns = request.turns
     for number, turn in enumerate(turns):
         following = turns[number + 1 :]
-        for name, place in _pending(turn).items() if turn.role == "assistant" and following else ():
+        for name, place in pending(turn).items() if turn.role == "assistant" and following else ():
             if not _goes_on(turn, following, name):
                 yield {"path": place.path, "tool": place.block["name"], "id": name, "result": _result_of(place)}
 

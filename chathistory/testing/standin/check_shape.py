@@ -45,8 +45,8 @@ _SERVER_TOOLS = {
 
 
 def no_messages(request: Request) -> Found:
-    """The list of messages is empty."""
-    if not request.body["messages"]:
+    """The list of messages is empty; a request for a summary is told so in other words."""
+    if not request.body["messages"] and not request.compacts:
         yield {}
 
 

@@ -65,8 +65,8 @@ def _binding(request: Request) -> dict[str, Any]:
 
 
 def transformations(request: Request) -> dict[str, Any]:
-    """Return the `input_transformations` of the reply, for requests that set `block_binding`; {} for others."""
-    if "block_binding" not in request.body.get("thinking", {}):
+    """Return the `input_transformations` of the reply, for requests with the beta that tells of them; {} for others."""
+    if not request.has_beta("thinking-binding-controls"):
         return {}
     dropped = [block for block in _checked(request) if block.dropped]
     told = [{"type": "thinking_dropped", "path": each.place.path, "reason": each.dropped} for each in dropped]

@@ -31,7 +31,8 @@ Found = Iterator[dict[str, Any]]
 
 def first_not_user(request: Request) -> Found:
     """The first message is not the user's; the API itself no longer minds, some platforms do."""
-    if request.setting.strict_first_role and request.body["messages"][0]["role"] != "user":
+    begins = request.setting.strict_first_role and not any(place.summarizes for place in request.turns[0].places[:1])
+    if begins and request.body["messages"][0]["role"] != "user":
         yield {}
 
 
@@ -117,17 +118,22 @@ def doubled_result(request: Request) -> Found:
 def prefill(request: Request) -> Found:
     """The conversation ends with the assistant's words, and the model takes none as the beginning of its reply.
 
-    A paused turn may end it: its last block is a server tool's call or result.
+    A paused turn may end it: its last block is a server tool's call or result, or a compaction. So may any reply if
+    what is wanted is a summary.
     """
     last = request.turns[-1]
-    paused = bool(last.places) and (last.places[-1].type == "server_tool_use" or is_server_result(last.places[-1]))
-    if last.role == "assistant" and not paused and not request.setting.models.takes_prefill(request.body["model"]):
+    begun = last.role == "assistant" and not request.compacts and not (last.places and _is_paused(last.places[-1]))
+    if begun and not request.setting.models.takes_prefill(request.body["model"]):
         yield {}
+
+
+def _is_paused(place: Place) -> bool:
+    return place.type in {"server_tool_use", "compaction"} or is_server_result(place)
 
 
 def trailing_whitespace(request: Request) -> Found:
     """The beginning of a reply ends with whitespace."""
     last = request.turns[-1]
     text = last.places[-1].block.get("text", "") if last.places else ""
-    if last.role == "assistant" and text != text.rstrip():
+    if last.role == "assistant" and text != text.rstrip() and not request.compacts:
         yield {}

@@ -2,7 +2,8 @@
 
     message_start, ping, (content_block_start, content_block_delta*, content_block_stop)*, message_delta, message_stop
 
-Text, thinking and the input of tools come in pieces; every other block comes whole in its `content_block_start`.
+Text, thinking and the input of tools come in pieces, a summary without signature in one; every other block comes whole
+in its `content_block_start`.
 """
 
 from __future__ import annotations
@@ -19,20 +20,22 @@ _WORD = re.compile(r"\S+\s*|\s+")
 _PIECE = 24
 _LATER = ("stop_reason", "stop_sequence", "stop_details", "container")
 _OF_DELTA = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens",
-             "output_tokens_details", "server_tool_use")  # fmt: skip
+             "output_tokens_details", "server_tool_use", "iterations")  # fmt: skip
+_EDITS = "context_management"
 
 
 def events_of(message: dict[str, Any]) -> Iterator[Event]:
     """Yield the events that make up a message."""
     start = {**message, "content": [], "usage": {**message["usage"], "output_tokens": 1}}
-    start |= {name: None for name in _LATER if name in message}
+    start |= {name: None for name in (*_LATER, _EDITS) if name in message}
     yield {"type": "message_start", "message": start}
     yield {"type": "ping"}
     for index, block in enumerate(message["content"]):
         yield from _block(index, block)
     delta = {name: message[name] for name in _LATER if name in message}
     usage = {name: message["usage"][name] for name in _OF_DELTA if name in message["usage"]}
-    yield {"type": "message_delta", "delta": delta, "usage": usage}
+    edits = {_EDITS: message[_EDITS]} if _EDITS in message else {}
+    yield {"type": "message_delta", "delta": delta, "usage": usage, **edits}
     yield {"type": "message_stop"}
 
 
@@ -54,6 +57,9 @@ def _split(block: dict[str, Any]) -> tuple[dict[str, Any], list[Event]]:
             return {**block, "thinking": "", "signature": ""}, said + signed
         case {"type": "tool_use" | "server_tool_use" | "mcp_tool_use", "input": dict(given)}:
             return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": part} for part in _json(given)]
+        case {"type": "compaction"} if not block.get("signature"):
+            later: Event = {name: block[name] for name in ("content", "encrypted_content") if name in block}
+            return {**block, **dict.fromkeys(later)}, [{"type": "compaction_delta", **later}]
     return block, []
 
 

@@ -23,7 +23,8 @@ def fresh_id(kind: str) -> str:
 
 def message_of(reply: Reply, content: list[dict[str, Any]], model: str, usage: Mapping[str, Any]) -> dict[str, Any]:
     """Return the message as JSON: the reply with this content and model, and the input side of its usage."""
-    counted = {**usage, "output_tokens": tokens(content)}
+    said = [block for block in content if block["type"] != "compaction"]  # a summary is counted apart
+    counted = {**usage, "output_tokens": tokens(said)}
     return {
         "id": fresh_id("msg"),
         "type": "message",

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 __all__ = ["Models"]
 
 _PREFILLED = ("claude-haiku-4-5", "claude-opus-4-5", "claude-sonnet-4-5")
+_UNBOUND = (*_PREFILLED, "claude-sonnet-5", "claude-fable-5", "claude-mythos-5", "claude-opus-5", "claude-opus-4-8",
+            "claude-opus-4-7", "claude-opus-4-6", "claude-sonnet-4-6", "claude-haiku-4-5-20251001",
+            "claude-opus-4-5-20251101", "claude-sonnet-4-5-20250929")  # fmt: skip
+_FORGETTING = ("claude-haiku", "claude-sonnet-4-5")
 _CURRENT = (
     "claude-fable-5-2",
     "claude-mythos-5-2",
@@ -53,3 +57,11 @@ class Models:
     def most_images(self, name: str) -> int:
         """Return how many images a request may have."""
         return 100 if self.takes_prefill(name) else 600  # the models of 200k tokens are the same ones
+
+    def preserves_thinking(self, name: str) -> bool:
+        """Tell whether thinking is bound to the conversation, so that a compaction can carry it over."""
+        return name not in _UNBOUND
+
+    def keeps_all_thinking(self, name: str) -> bool:
+        """Tell whether clearing thinking keeps that of all turns unless told; otherwise it keeps that of the last."""
+        return not name.startswith(_FORGETTING)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -45,11 +45,39 @@ def assert_extends(requests: Iterable[Recorded]) -> None:
     `system` and `tools` must be equal, and the messages of the one before must be the first of the next: character
     for character (the order of keys counts), once every `cache_control` is taken away and text alone is one text
     block. So neither the prompt cache nor the thinking is lost. `AssertionError` names the first path that differs.
+
+    A `compaction` block that an earlier reply gave counts as the messages that it stands for, so that a conversation
+    may be swapped for its summary, and for that alone. Requests for a summary are not compared.
     """
-    asked = [request.body for request in requests if request.path == MESSAGES and request.status == 200]  # noqa: PLR2004
-    for number, (before, after) in enumerate(pairwise(asked)):
+    answered = [request for request in requests if request.path == MESSAGES and request.status == 200]  # noqa: PLR2004
+    for number, (before, after) in enumerate(pairwise(_whole(answered))):
         for path, one, other in _compared(before, after):
             assert _text(one) == _text(other), f"answered request {number + 1} does not extend request {number}: {path}"
+
+
+def _whole(requests: Iterable[Recorded]) -> Iterator[dict[str, Any]]:
+    """Yield the bodies of the requests for replies, each with all messages that a summary stands for."""
+    meant: dict[str, list[Any]] = {}
+    for request in requests:
+        body = {**request.body, "messages": _unfolded(request.body["messages"], meant)}
+        for block in (request.reply or {}).get("content", ()):
+            if block["type"] == "compaction":
+                meant[_name(block)] = body["messages"]
+        if request.body.get("compaction") is None:
+            yield body
+
+
+def _unfolded(messages: list[Any], meant: Mapping[str, list[Any]]) -> list[Any]:
+    first = messages[0]["content"]
+    if not isinstance(first, list) or first[0]["type"] != "compaction" or _name(first[0]) not in meant:
+        return messages
+    rest = first[1:] if first[0].get("signature") else first  # one without came with the reply, and stays in it
+    said = [{**messages[0], "content": rest}] if rest else []
+    return [*meant[_name(first[0])], *said, *messages[1:]]
+
+
+def _name(block: Mapping[str, Any]) -> str:
+    return str(block.get("signature") or block.get("content"))
 
 
 def _compared(before: dict[str, Any], after: dict[str, Any]) -> Iterable[tuple[str, Any, Any]]:

@@ -18,12 +18,14 @@ from chathistory.testing.standin.models import Models
 if TYPE_CHECKING:
     from chathistory.testing.standin.thinking import Thinking
 
-__all__ = ["COUNT_TOKENS", "MESSAGES", "UNREADABLE", "Place", "Request", "Setting", "Turn"]
+__all__ = ["COUNT_TOKENS", "MESSAGES", "SMALLEST_TRIGGER", "UNREADABLE", "Place", "Request", "Setting", "Turn"]
 
 MESSAGES = "/v1/messages"
 COUNT_TOKENS = "/v1/messages/count_tokens"
 UNREADABLE = object()
 """The body of a request that is no JSON."""
+SMALLEST_TRIGGER = 50_000
+"""How many input tokens the API demands of the trigger of a compaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,21 @@ class Place:
     def type(self) -> Any:
         """The block's type; None if it has none."""
         return self.block.get("type") if isinstance(self.block, dict) else None
+
+    @property
+    def summarizes(self) -> bool:
+        """Whether this is a `compaction` block with a summary; one without is a compaction that failed, and no more."""
+        return self.type == "compaction" and bool(self.block.get("content"))
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether it carries a signature: a compaction on demand does, one at a threshold does not."""
+        return bool(self.block.get("signature"))
+
+    @property
+    def cuts(self) -> bool:
+        """Whether nothing before it counts: it is a summary that was made at a threshold."""
+        return self.summarizes and not self.is_signed
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +81,7 @@ class Setting:
     models: Models
     strict_first_role: bool
     thinking: Thinking | None
+    smallest_trigger: int = SMALLEST_TRIGGER
 
 
 @dataclass(frozen=True)  # without slots: what many rules look at is worked out once
@@ -75,6 +93,8 @@ class Request:
     raw: bytes = field(repr=False)
     setting: Setting
     body: Any = field(repr=False, default=UNREADABLE)
+    once: dict[str, Any] = field(repr=False, compare=False, default_factory=dict)
+    """What is worked out once by others than this class."""
 
     @classmethod
     def read(cls, path: str, headers: Mapping[str, str], raw: bytes, setting: Setting) -> Request:
@@ -96,9 +116,19 @@ class Request:
         """The values of the `anthropic-beta` header."""
         return tuple(filter(None, (part.strip() for part in self.headers.get("anthropic-beta", "").split(","))))
 
-    def has_beta(self, prefix: str) -> bool:
-        """Tell whether a beta is asked for whose name begins so."""
+    def has_beta(self, prefix: str | tuple[str, ...]) -> bool:
+        """Tell whether a beta is asked for whose name begins so (or in one of these ways)."""
         return any(beta.startswith(prefix) for beta in self.betas)
+
+    @property
+    def compacts(self) -> bool:
+        """Whether a summary is wanted and no reply. Counting tokens ignores the wish."""
+        return self.body.get("compaction") is not None and not self.counts_only
+
+    @property
+    def edits(self) -> list[dict[str, Any]]:
+        """The edits of `context_management`. For requests whose shape has been checked."""
+        return list((self.body.get("context_management") or {}).get("edits") or ())
 
     @cached_property
     def messages(self) -> list[tuple[int, dict[str, Any]]]:
@@ -122,13 +152,32 @@ class Request:
         return [place for outer in self.outer_places for place in (outer, *_inner(outer))]
 
     @cached_property
+    def live_places(self) -> list[Place]:
+        """The outer blocks that count: a summary that was made at a threshold replaces all messages before it."""
+        if not self._is_cut:
+            return self.outer_places
+        cut = max(number for number, place in enumerate(self.outer_places) if place.cuts)
+        prompt = [place for place in self.outer_places[:cut] if place.message is None]
+        return prompt + self.outer_places[cut:]
+
+    @cached_property
+    def _is_cut(self) -> bool:
+        return any(place.cuts for place in self.outer_places)
+
+    @cached_property
     def turns(self) -> list[Turn]:
-        """The turns. For requests whose shape has been checked."""
+        """The turns that count. For requests whose shape has been checked."""
+        said: dict[int, list[Place]] = {}
+        for place in self.live_places:
+            if place.message is not None:
+                said.setdefault(place.message, []).append(place)
+        first = next(iter(said), 0) if self._is_cut else 0
+        live = [(number, message) for number, message in self.messages if number >= first]
         turns = []
-        for role, run in groupby(self.messages, key=lambda item: item[1]["role"]):
-            members = list(run)
-            places = tuple(place for number, message in members for place in message_places(number, message))
-            turns.append(Turn(role, members[-1][0], places))
+        for role, run in groupby(live, key=lambda item: item[1]["role"]):
+            members = [number for number, _ in run]
+            places = tuple(place for number in members for place in said.get(number, ()))
+            turns.append(Turn(role, members[-1], places))
         return turns
 
 

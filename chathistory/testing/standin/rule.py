@@ -6,6 +6,7 @@ says where our knowledge comes from, and how good it is:
     docs     platform.claude.com, by page
     sdk      types, texts or changelog of the Anthropic SDK 2.12.0
     issue    an answer of the API quoted in an issue of an open project
+    probe    an answer of the API that somebody recorded and published
     memory   it is remembered, no source was found
     guess    the words (or the rule, where it says so) are ours
 """
@@ -25,7 +26,10 @@ Check: TypeAlias = Callable[[Request], Iterable[dict[str, Any]]]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One thing that the API refuses: its name, what finds it, the error's text, where that is known from."""
+    """One thing that the API refuses: its name, what finds it, the error's text, where that is known from.
+
+    code: `error.details.error_code`, for the errors that have one.
+    """
 
     name: str
     check: Check
@@ -33,6 +37,7 @@ class Rule:
     source: str
     status: int = 400
     type: str = "invalid_request_error"
+    code: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,21 @@ from __future__ import annotations
 
 from chathistory.testing.standin.request import Request
 from chathistory.testing.standin.rule import Refusal, Rule
+from chathistory.testing.standin.rules_of_context import COMPACTION_RULES, CONTEXT_RULES
 from chathistory.testing.standin.rules_of_messages import CONTENT_RULES, THINKING_RULES, TURN_RULES
 from chathistory.testing.standin.rules_of_requests import ENVELOPE_RULES, SHAPE_RULES
 
 __all__ = ["RULES", "Refusal", "Rule", "refusal"]
 
-RULES: tuple[Rule, ...] = (*ENVELOPE_RULES, *SHAPE_RULES, *CONTENT_RULES, *TURN_RULES, *THINKING_RULES)
+RULES: tuple[Rule, ...] = (
+    *ENVELOPE_RULES,
+    *CONTEXT_RULES,
+    *SHAPE_RULES,
+    *CONTENT_RULES,
+    *COMPACTION_RULES,
+    *TURN_RULES,
+    *THINKING_RULES,
+)
 """All rules, in the order in which they are asked: those on shape first, so that the others can rely on it."""
 
 

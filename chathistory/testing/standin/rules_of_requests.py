@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from chathistory.testing.standin import check_context as context
 from chathistory.testing.standin import check_envelope as envelope
 from chathistory.testing.standin import check_shape as shape
 from chathistory.testing.standin.rule import Rule
@@ -65,6 +66,12 @@ ENVELOPE_RULES = (
         envelope.sampling,
         _EXTRA,
         "docs: migration to version 2026-10-21; guess: the text",
+    ),
+    Rule(
+        "compaction without its beta",
+        context.compaction_without_beta,
+        "compaction: the `compaction` parameter requires anthropic-beta: compact-2026-09-04",
+        "docs: compaction-on-demand; guess: the first words",
     ),
     Rule("field of a beta", envelope.beta_field, _EXTRA, "sdk: beta parameters; issue: claude-code, the text"),
     Rule("field unknown", envelope.unknown_field, _EXTRA, "sdk: parameters; issue: claude-code, the text"),

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["BLOCKS", "BODY", "COUNT_BODY", "REQUIRED", "Shape", "fits", "wanted"]
+__all__ = ["BLOCKS", "BODY", "COUNT_BODY", "EDITS", "REQUIRED", "Edit", "Shape", "fits", "wanted"]
 
 _KINDS: Mapping[str, type] = {"string": str, "dictionary": dict, "list": list, "boolean": bool, "integer": int}
 
@@ -86,7 +86,7 @@ BLOCKS: Mapping[str, Shape] = {
     ),
     "mcp_tool_listing": _shape("assistant", "mcp_server_name:string tools:list", cached=False, beta="mcp-client"),
     "compaction": _shape(
-        "assistant user",
+        "assistant user system",
         "",
         "content:string? encrypted_content:string? signature:string? tool_changes:list?",
         beta="compact",
@@ -112,8 +112,8 @@ BODY: Mapping[str, str] = {
 }
 REQUIRED = ("model", "max_tokens", "messages")
 
-BETA_FIELDS: Mapping[str, tuple[str, str]] = {
-    "context_management": ("dictionary?", "context-management"),
+BETA_FIELDS: Mapping[str, tuple[str, str | tuple[str, ...]]] = {
+    "context_management": ("dictionary?", ("context-management", "compact-2026-01-12")),
     "mcp_servers": ("list", "mcp-client"),
     "fallbacks": ("any", "server-side-fallback"),
     "fallback_credit_token": ("any", "fallback-credit"),
@@ -121,7 +121,35 @@ BETA_FIELDS: Mapping[str, tuple[str, str]] = {
     "compaction": ("dictionary?", "compact-2026-09-04"),
     "thread": ("any", "message-threads"),
 }
-"""Fields of the body that need a beta: their kind, and the beginning of the beta's name."""
+"""Fields of the body that need a beta: their kind, and the beginning of the beta's name (or of one of several)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """An edit of `context_management`: the beta it needs, and what its fields beside `type` hold.
+
+    Alternatives are parted by "|"; "input_tokens" and the like stand for an amount: {"type": ..., "value": ...}.
+    """
+
+    beta: str
+    fields: Mapping[str, str]
+
+
+EDITS: Mapping[str, Edit] = {
+    "clear_thinking_20251015": Edit("context-management-2025-06-27", {"keep": "thinking_turns|all"}),
+    "clear_tool_uses_20250919": Edit(
+        "context-management-2025-06-27",
+        _fields(
+            "trigger:input_tokens|tool_uses keep:tool_uses clear_at_least:input_tokens|null exclude_tools:names|null "
+            "clear_tool_inputs:boolean|names|null"
+        ),
+    ),
+    "compact_20260112": Edit(
+        "compact-2026-01-12",
+        _fields("trigger:input_tokens|null instructions:string|null pause_after_compaction:boolean"),
+    ),
+}
+"""All edits, by type."""
 
 SAMPLING = ("temperature", "top_p", "top_k")
 """Fields that were given up with version 2026-10-21 of the API."""

@@ -6,30 +6,25 @@ text. So it shows when the block comes back whether its text was changed, whethe
 a thinking block between it and its predecessor is gone. Thinking may be missing from the start: the first block that is
 there need not name its predecessor. The thinking of other models is not looked at: it would be dropped.
 
-The key is the same everywhere, so that a conversation that was stored goes on after a restart of the stand-in.
+A compaction replaces what stood before, and may carry the hash of it along. Then two hashes are right for what follows:
+the one of the conversation that was summarized, for thinking that is older than the compaction, and the one that begins
+with the summary. A *walk* through a request knows both.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
-import json
 import threading
 from dataclasses import dataclass
 from typing import Any
 
 from chathistory.testing.standin.request import Place, Request
-from chathistory.testing.standin.usage import without_markers
+from chathistory.testing.standin.sealing import canonical, digest, opened, sealed
 
-__all__ = ["PREFIX_MISMATCH", "THINKING", "Returned", "Thinking", "returned", "signature_of"]
+__all__ = ["PREFIX_MISMATCH", "THINKING", "Returned", "Thinking", "Walk", "base_of", "returned", "signature_of"]
 
 THINKING = ("thinking", "redacted_thinking")
 PREFIX_MISMATCH = "prefix_binding_mismatch"
 MODEL_MISMATCH = "model_binding_mismatch"
-_KEY = b"the stand-in has no secrets"
-_DIGEST = 32
 _FIELD = {"thinking": "signature", "redacted_thinking": "data"}
 
 
@@ -50,7 +45,7 @@ class Returned:
         """Whether the signature is not ours, or the text was changed (text put in where there was none is ignored)."""
         if self.seal is None:
             return bool(self.place.type == "thinking")
-        return self.seal["text"] not in ("", _hash(self.place.block.get("thinking", "")))
+        return self.seal["text"] not in ("", digest(self.place.block.get("thinking", "")))
 
 
 def signature_of(block: dict[str, Any]) -> str:
@@ -59,16 +54,35 @@ def signature_of(block: dict[str, Any]) -> str:
 
 
 @dataclass(slots=True)
-class _Walk:
-    """A walk through a conversation: the hash of all so far but thinking, and of the last signature that counts."""
+class Walk:
+    """A walk through a conversation: the hashes of all so far but thinking, and of the last signature that counts.
+
+    prefixes: the newest first, to which new thinking is bound; others where a compaction carried them along.
+    """
 
     model: str
-    prefix: str
+    base: str
+    prefixes: tuple[str, ...]
     previous: str | None = None
+    carried: dict[str, Any] | None = None
+
+    @classmethod
+    def through(cls, request: Request, model: str) -> Walk:
+        """Return a walk that has come to the end of a request."""
+        walk = cls.begin(request, model)
+        walk.over(request)
+        return walk
+
+    @classmethod
+    def begin(cls, request: Request, model: str) -> Walk:
+        """Return a walk that stands between the system prompt and the messages."""
+        base = base_of(request)
+        return cls(model, base, (base,))
 
     def over(self, request: Request) -> list[Returned]:
+        """Walk through the messages, and return the thinking that is there."""
         found = []
-        for place in request.outer_places:
+        for place in request.live_places:
             if place.type in THINKING:
                 found.append(self._thought(place))
             elif place.message is not None:
@@ -76,13 +90,36 @@ class _Walk:
         return found
 
     def step(self, role: str, block: dict[str, Any]) -> None:
+        """Walk past a block."""
         if block.get("type") in THINKING:
-            self.previous = _hash(signature_of(block))
+            self.previous = digest(signature_of(block))
+        elif block.get("type") == "compaction":
+            self._compacted(block)
         else:
-            self.prefix = _hash(self.prefix + _canonical([role, block]))
+            self._resolve(role)
+            self.prefixes = tuple(digest(prefix + canonical([role, block])) for prefix in self.prefixes)
+
+    def _compacted(self, block: dict[str, Any]) -> None:
+        """Begin anew from a summary; one without content changes nothing."""
+        if not block.get("content"):
+            return
+        self.prefixes = (digest(self.base + str(block["content"])),)  # the SDK adds a null to what it has streamed
+        self.previous = None
+        self.carried = opened(str(block.get("signature")), holding="summarized")
+
+    def _resolve(self, role: str) -> None:
+        """Take up what a compaction carries, if what follows it is what followed the messages that it summarizes.
+
+        A first message of the same role would be merged into the last one that was summarized, as a system message is.
+        """
+        carried, self.carried = self.carried, None
+        if carried is None or role in ("system", carried["role"]) or carried["base"] != self.base:
+            return
+        self.prefixes += tuple(carried["summarized"])
 
     def _thought(self, place: Place) -> Returned:
-        seal = _opened(signature_of(place.block))
+        self._resolve(place.within)
+        seal = opened(signature_of(place.block), holding="prefix")
         if seal is not None and seal["model"] != self.model:
             return Returned(place, seal, MODEL_MISMATCH)
         if seal is not None and self._is_lost(seal):
@@ -92,14 +129,16 @@ class _Walk:
 
     def _is_lost(self, seal: dict[str, Any]) -> bool:
         """Tell whether it was thought elsewhere, or its predecessor is missing between others; so is all after it."""
-        return self.prefix != seal["prefix"] or self.previous not in (None, seal["previous"])
+        return seal["prefix"] not in self.prefixes or self.previous not in (None, seal["previous"])
 
 
 def returned(request: Request) -> list[Returned]:
     """Return the thinking blocks that came back with a request."""
-    if not any(place.type in THINKING for place in request.outer_places):
-        return []
-    return _Walk(request.body["model"], _base(request)).over(request)
+    if "returned" not in request.once:
+        found = any(place.type in THINKING for place in request.live_places)
+        request.once["returned"] = Walk.begin(request, request.body["model"]).over(request) if found else []
+    blocks: list[Returned] = request.once["returned"]
+    return blocks
 
 
 class Thinking:
@@ -113,8 +152,7 @@ class Thinking:
         """Return a reply's content with signatures where thinking has none, and remember what its tool calls follow."""
         if not any(block.get("type") in THINKING for block in content):
             return content
-        walk = _Walk(model, _base(request))
-        walk.over(request)
+        walk = Walk.through(request, model)
         ready = []
         for block in content:
             ready.append(_signed(block, walk))
@@ -133,37 +171,22 @@ class Thinking:
             return self._of_calls.get(name, ())
 
 
-def _signed(block: dict[str, Any], walk: _Walk) -> dict[str, Any]:
+def _signed(block: dict[str, Any], walk: Walk) -> dict[str, Any]:
     field = _FIELD.get(block.get("type", ""))
     if field is None or block.get(field):
         return block
     text = block.get("thinking", "")
-    facts = {"model": walk.model, "prefix": walk.prefix, "previous": walk.previous, "text": text and _hash(text)}
-    return {**block, field: _sealed(facts)}
+    prefix = walk.prefixes[0]
+    facts = {"model": walk.model, "prefix": prefix, "previous": walk.previous, "text": text and digest(text)}
+    return {**block, field: sealed(facts)}
 
 
-def _base(request: Request) -> str:
+def base_of(request: Request) -> str:
+    """Return the hash of what stands before the messages: system prompt and tools (deferred ones aside)."""
     system = [place.block for place in request.outer_places if place.message is None]
-    return _hash(_canonical([system, request.body.get("tools") or []]))
+    tools = [tool for tool in request.body.get("tools") or [] if not _is_deferred(tool)]
+    return digest(canonical([system, tools]))
 
 
-def _canonical(value: Any) -> str:
-    return json.dumps(without_markers(value), sort_keys=True)
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()[:24]
-
-
-def _sealed(facts: dict[str, Any]) -> str:
-    plain = json.dumps(facts).encode()
-    return base64.b64encode(hmac.digest(_KEY, plain, "sha256") + plain).decode()
-
-
-def _opened(signature: str) -> dict[str, Any] | None:
-    try:
-        both = base64.b64decode(signature, validate=True)
-    except (binascii.Error, ValueError):
-        return None
-    genuine = hmac.compare_digest(both[:_DIGEST], hmac.digest(_KEY, both[_DIGEST:], "sha256"))
-    return json.loads(both[_DIGEST:]) if genuine else None
+def _is_deferred(tool: Any) -> bool:
+    return isinstance(tool, dict) and bool(tool.get("defer_loading"))

@@ -10,16 +10,23 @@ from __future__ import annotations
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
-from chathistory.testing.standin.request import Request
-
-__all__ = ["PromptCache", "prompt_tokens", "tokens", "without_markers"]
+__all__ = ["NO_INPUT", "Prompt", "PromptCache", "tokens", "without_markers"]
 
 LOOKBACK = 20
 """How many blocks before a marker the API looks for an entry of the cache."""
+
+NO_INPUT: Mapping[str, int] = {
+    "input_tokens": 0,
+    "cache_creation_input_tokens": 0,
+    "cache_read_input_tokens": 0,
+    "output_tokens": 0,
+}
+"""The counts of a message for which nothing was sampled but a summary, which is counted apart."""
 
 
 def tokens(value: object) -> int:
@@ -37,6 +44,23 @@ def without_markers(value: Any) -> Any:
     return {name: item if name in {"input", "input_schema"} else without_markers(item) for name, item in kept.items()}
 
 
+@dataclass(frozen=True)  # without slots: it is counted more than once
+class Prompt:
+    """What is put before the model: tools, system prompt and messages, each part as [where it belongs, block].
+
+    marker: the `cache_control` of the request as a whole, which marks the last part.
+    """
+
+    model: str
+    parts: tuple[list[Any], ...]
+    marker: dict[str, Any] | None = None
+
+    @cached_property
+    def tokens(self) -> int:
+        """The count of all parts."""
+        return sum(tokens(without_markers(part)) for part in self.parts)
+
+
 @dataclass(frozen=True, slots=True)
 class _Segment:
     """A block of the prompt: its count, whether it is marked, and the name of the prompt up to and with it."""
@@ -46,11 +70,6 @@ class _Segment:
     name: str
 
 
-def prompt_tokens(request: Request) -> int:
-    """Return the count of all that a request puts before the model."""
-    return _count(list(_segments(request)))
-
-
 class PromptCache:
     """What the requests so far have written; safe in threads."""
 
@@ -58,19 +77,19 @@ class PromptCache:
         self._lock = threading.Lock()
         self._names: set[str] = set()
 
-    def usage(self, request: Request) -> dict[str, Any]:
-        """Return the input side of a request's `usage`, and keep what its markers write."""
-        prompt = list(_segments(request))
-        marked = [place for place, segment in enumerate(prompt) if segment.marker]
+    def usage(self, prompt: Prompt) -> dict[str, Any]:
+        """Return the input side of the `usage` for a prompt, and keep what its markers write."""
+        segments = list(_segments(prompt))
+        marked = [place for place, segment in enumerate(segments) if segment.marker]
         with self._lock:
-            read = self._longest(prompt, marked)
-            self._names.update(prompt[place].name for place in marked)
-        cached = _count(prompt[: marked[-1] + 1]) if marked else 0
-        return _usage(_count(prompt), _count(prompt[:read]), cached, _span(prompt, marked))
+            read = self._longest(segments, marked)
+            self._names.update(segments[place].name for place in marked)
+        cached = _count(segments[: marked[-1] + 1]) if marked else 0
+        return _usage(_count(segments), _count(segments[:read]), cached, _span(segments, marked))
 
-    def _longest(self, prompt: list[_Segment], marked: list[int]) -> int:
+    def _longest(self, segments: list[_Segment], marked: list[int]) -> int:
         within = {place for mark in marked for place in range(max(0, mark - LOOKBACK + 1), mark + 1)}
-        return max((place + 1 for place in within if prompt[place].name in self._names), default=0)
+        return max((place + 1 for place in within if segments[place].name in self._names), default=0)
 
 
 def _usage(total: int, read: int, cached: int, span: str) -> dict[str, Any]:
@@ -87,28 +106,19 @@ def _usage(total: int, read: int, cached: int, span: str) -> dict[str, Any]:
     }
 
 
-def _span(prompt: list[_Segment], marked: list[int]) -> str:
-    marker = prompt[marked[-1]].marker if marked else None
+def _span(segments: list[_Segment], marked: list[int]) -> str:
+    marker = segments[marked[-1]].marker if marked else None
     return str((marker or {}).get("ttl", "5m"))
 
 
-def _count(prompt: list[_Segment]) -> int:
-    return sum(segment.count for segment in prompt)
+def _count(segments: list[_Segment]) -> int:
+    return sum(segment.count for segment in segments)
 
 
-def _segments(request: Request) -> Iterator[_Segment]:
-    parts = list(_parts(request))
-    name = str(request.body["model"])
-    for number, part in enumerate(parts):
+def _segments(prompt: Prompt) -> Iterator[_Segment]:
+    name = prompt.model
+    for number, part in enumerate(prompt.parts):
         block = without_markers(part)
         name = hashlib.sha256(f"{name}{json.dumps(block)}".encode()).hexdigest()
-        last = request.body.get("cache_control") if number == len(parts) - 1 else None
+        last = prompt.marker if number == len(prompt.parts) - 1 else None
         yield _Segment(tokens(block), part[-1].get("cache_control") or last, name)
-
-
-def _parts(request: Request) -> Iterator[list[Any]]:
-    """Yield what the prompt is made of, in its order: tools, system, messages; each as [where it belongs, block]."""
-    for tool in request.body.get("tools", ()):
-        yield ["tool", tool if isinstance(tool, dict) else {"tool": tool}]
-    for place in request.outer_places:
-        yield [place.within if place.message is not None else "prompt", place.block]

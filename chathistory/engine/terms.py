@@ -1,0 +1,131 @@
+"""On which terms an engine holds its conversations: client, request, setup, trimming; the same in both engines."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from chathistory.content import Message, message_entry
+from chathistory.engine.opening import Opening
+from chathistory.engine.recall import Recall
+from chathistory.engine.request import Request
+from chathistory.engine.setup import Setup
+from chathistory.engine.turn import Turn
+from chathistory.errors import Conflict, InvalidInput
+from chathistory.history import History
+from chathistory.log.journal import Journal
+from chathistory.log.spans import on_path
+from chathistory.trimming.cutting import Trimmed, planned_whole
+from chathistory.trimming.editing import ContextEditing
+from chathistory.trimming.policies import Policy, Summarize
+from chathistory.view import view_of
+
+__all__ = ["CutFailedWarning", "Terms"]
+
+
+class CutFailedWarning(UserWarning):
+    """What was to stand for the messages that a cut leaves out could not be made, so that they are sent once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is the same for all turns of an engine. api, beta: the SDK's messages, and those of its beta namespace."""
+
+    history: History
+    api: Any
+    beta: Any
+    request: Request
+    setup: Setup
+    timeout: float
+    recall: Recall
+    trimming: Policy | None
+
+    @classmethod
+    def of(
+        cls,
+        client: Any,
+        history: History,
+        *,
+        tools: Sequence[Any] | None,
+        turn_timeout: float,
+        trimming: Policy | None,
+        context_editing: ContextEditing | None,
+        options: Mapping[str, Any] | None,
+        **request: Any,
+    ) -> Self:
+        """Take what an engine is made with. Raises `InvalidInput` for a policy that is none."""
+        if trimming is not None and not (hasattr(trimming, "is_due") and hasattr(trimming, "start")):
+            msg = "trimming: a policy is due, such as chathistory.trimming.TokenBudget(high=..., low=...)"
+            raise InvalidInput(msg)
+        made = Request(**request, tools=tools, editing=context_editing, options=dict(options or {}))
+        beta = getattr(client, "beta", client).messages
+        return cls(history, client.messages, beta, made, made.setup(tools), turn_timeout, Recall(), trimming)
+
+    def opening(self, scope: str, id: str, tools: Sequence[Any] | None = None) -> Opening:
+        """Return what opens turns of a conversation; tools: those of the SDK's runner, in place of the engine's."""
+        setup = self.setup if tools is None else self.request.setup(tools)
+        return Opening(self.journal(scope, id), setup, self.timeout, self.recall, self.trimming)
+
+    def journal(self, scope: str, id: str) -> Journal:
+        """Return the log of a conversation."""
+        return Journal(self.history.store, self.history.key(id, scope))
+
+    def asked(self, turn: Turn) -> tuple[Any, dict[str, Any]]:
+        """Return where to send a turn, and the arguments."""
+        arguments = self.request.arguments(turn)
+        return (self.beta if "betas" in arguments else self.api), arguments
+
+    def tool_runner(self, turn: Turn, tools: Sequence[Any]) -> Any:
+        """Return the SDK's tool runner for a turn; without its threads, which keep a copy on the server."""
+        return self.beta.tool_runner(**self.request.arguments(turn) | {"tools": list(tools), "thread": False})
+
+    def counting(self, scope: str, id: str, content: Any) -> tuple[Any, dict[str, Any]]:
+        """Return where to have counted what would be sent with one more message, and the arguments."""
+        journal = self.journal(scope, id)
+        sent = on_path(journal)
+        messages = view_of(sent).messages
+        if content is not None:
+            messages.append(message_entry({"role": "user", "content": content}).message or {})
+        if not messages or messages[-1]["role"] == "assistant":
+            msg = "say what is to be sent next: the API counts no request that ends with a reply"
+            raise InvalidInput(msg)
+        turn = Turn(journal, "", self.timeout, messages=messages, state=sent.summary if sent else None)
+        arguments = self.request.counting(turn)
+        return (self.beta if "betas" in arguments else self.api), arguments
+
+    # Cuts for which something has to be made first.
+
+    def writer(self, turn: Turn) -> tuple[Any, list[Message]]:
+        """Return what makes the summary for a planned cut (None: the API does), and the messages that it stands for."""
+        policy = turn.plan.policy if turn.plan else None
+        return (policy.by if isinstance(policy, Summarize) else None), turn.to_sum_up()
+
+    def uncut(self, turn: Turn, error: Exception) -> None:
+        """Go on without the planned cut: it can be made with the next turn."""
+        turn.plan = None
+        words = f"conversation {turn.journal.key.id!r} was not cut: {type(error).__name__} while it was summed up"
+        warnings.warn(words, CutFailedWarning, stacklevel=2)
+
+    def whole(self, scope: str, id: str) -> tuple[Turn, list[Message]] | None:
+        """Return a compaction of all that was said so far, as a turn that is not opened, and those messages."""
+        journal = self.journal(scope, id)
+        with journal.lock:
+            sent = on_path(journal)
+            plan = planned_whole(sent) if sent else None
+            if sent is None or plan is None:
+                return None
+            self.opening(scope, id).free(sent.head)
+            turn = Turn(journal, sent.head.stamp.version, self.timeout, plan=plan, state=sent.summary)
+            return turn, view_of(sent).messages
+
+    def compacted(self, turn: Turn, response: Any) -> Trimmed:
+        """Store a compaction of all that was said. Raises `Conflict` if somebody wrote meanwhile."""
+        assert turn.plan is not None  # noqa: S101  # `whole` made it
+        with turn.journal.lock:
+            head = turn.journal.seen()
+            if head is None or head.stamp.version != turn.id:
+                raise Conflict(turn.journal.key, head)
+            turn.journal.append([turn.plan.compaction(response)])
+        return turn.plan.trimmed

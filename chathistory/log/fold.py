@@ -1,0 +1,189 @@
+"""What each kind of entry changes of a conversation's summary: the fold of a log, step by step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from chathistory.content import text_of
+from chathistory.log.entry import Entry
+from chathistory.log.size import context_of, estimated
+from chathistory.log.summary import OpenTurn, Summary
+
+__all__ = ["folded", "last_said", "opens_turn", "stands_for_all_before"]
+
+_PREVIEW = 80
+
+
+def folded(summary: Summary | None, entries: Iterable[Entry], end: int) -> Summary:
+    """Fold `entries`, stored from position `end` on, into `summary` (None: of a new conversation), and return it."""
+    for position, entry in enumerate(entries, end):
+        if summary is None:
+            summary = Summary(born=entry.id, created=entry.at, since=entry.at)
+        if entry.kind in _CHANGES:
+            _CHANGES[entry.kind](summary, entry, position)
+        if entry.kind in _CLOSING:
+            _close(summary, entry)
+    assert summary is not None  # noqa: S101  # an append has at least one entry
+    return summary
+
+
+_CLOSING = frozenset({"abandoned", "interrupted", "orphaned", "rewind"})
+
+
+def _close(summary: Summary, entry: Entry) -> None:
+    if summary.turn is not None and (entry.kind == "rewind" or entry.turn in (None, summary.turn.id)):
+        summary.turn = None
+
+
+def opens_turn(message: dict[str, Any]) -> bool:
+    """Whether this is the user's own message: not a tool's result, which belongs to the turn before."""
+    content = message["content"]
+    blocks = content if isinstance(content, list) else []
+    return message["role"] == "user" and all(block["type"] != "tool_result" for block in blocks)
+
+
+def last_said(entries: Sequence[Entry]) -> Entry | None:
+    """Return the last message that is the user's or Claude's; one of the system opens no turn, and ends none."""
+    said = (entry for entry in reversed(entries) if entry.kind == "message")
+    return next((entry for entry in said if entry.message and entry.message["role"] != "system"), None)
+
+
+def _message(summary: Summary, entry: Entry, position: int) -> None:
+    message = entry.message or {}
+    summary.messages += 1
+    summary.turns += opens_turn(message)
+    summary.context += estimated(message)
+    if message["role"] == "assistant":
+        _replied(summary, entry, position)
+        if "until" in entry.data:
+            _opened(summary, entry, position)
+        elif entry.data.get("response", {}).get("stop_reason") != "pause_turn":
+            _close(summary, entry)
+        return
+    if "until" in entry.data:
+        _opened(summary, entry, position)
+    if summary.preview is None and message["role"] == "user":
+        summary.preview = " ".join(text_of(message)[: 4 * _PREVIEW].split())[:_PREVIEW] or None
+
+
+def _replied(summary: Summary, entry: Entry, position: int) -> None:
+    if "again" not in entry.data:  # it was counted where it stood before it was mended
+        _paid(summary, entry, position)
+    summary.context = context_of(entry.data.get("response", {}).get("usage")) or summary.context
+    if stands_for_all_before(entry.message):
+        _begin(summary, position, None, summary.turns, entry.at)
+        summary.prefix = position
+
+
+def stands_for_all_before(message: dict[str, Any] | None) -> bool:
+    """Whether a reply has a compaction, so that what stands before it need not be sent; one without content failed."""
+    blocks = message["content"] if message and isinstance(message["content"], list) else []
+    return any(block["type"] == "compaction" and block.get("content") for block in blocks)
+
+
+def _begin(summary: Summary, begin: int, cut: int | None, hidden: int, since: int) -> None:
+    summary.begin, summary.cut, summary.hidden, summary.since = begin, cut, hidden, since
+
+
+def _opened(summary: Summary, entry: Entry, position: int) -> None:
+    summary.turn = OpenTurn(entry.turn or entry.id, position, entry.data["until"])
+
+
+def _paid(summary: Summary, entry: Entry, _position: int) -> None:
+    response = entry.data.get("response", {})
+    for name, count in (response.get("usage") or {}).items():
+        if type(count) is int:
+            summary.usage[name] = summary.usage.get(name, 0) + count
+    summary.model = response.get("model") or summary.model
+    container = response.get("container")
+    if isinstance(container, dict):
+        summary.container = {name: container.get(name) for name in ("id", "expires_at")}
+
+
+def _annotation(summary: Summary, entry: Entry, _position: int) -> None:
+    summary.title = entry.data.get("title", summary.title)
+    summary.tags = tuple(entry.data.get("tags", summary.tags))
+    summary.metadata = entry.data.get("metadata", summary.metadata)
+
+
+def _setup(summary: Summary, entry: Entry, position: int) -> None:
+    marks = entry.data["fingerprints"]
+    if any(summary.setup and summary.setup.get(name) != marks.get(name) for name in ("system", "tools")):
+        _unbind(summary, position)
+    summary.setup, summary.setup_at = marks, position
+
+
+def _unbind(summary: Summary, position: int) -> None:
+    """Take note that what stood before others has changed: neither cache nor thinking holds any more."""
+    summary.prefix = position
+    if not summary.drop_block:
+        summary.thinking_from = position
+
+
+def _cut(summary: Summary, entry: Entry, position: int) -> None:
+    data = entry.data
+    _begin(summary, data["from"], position, data["hidden"], data["since"])
+    summary.context = data["tokens"]
+    _unbind(summary, position)
+
+
+def _compaction(summary: Summary, entry: Entry, position: int) -> None:
+    bound = summary.thinking_from
+    _paid(summary, entry, position)
+    _cut(summary, entry, position)
+    summary.thinking_from = bound
+
+
+def _choice(summary: Summary, entry: Entry, position: int) -> None:
+    if summary.drop_block and not entry.data["drop_block"]:
+        summary.thinking_from = position
+    summary.drop_block = entry.data["drop_block"]
+
+
+def _rewind(summary: Summary, entry: Entry, position: int) -> None:
+    _reroute(summary, entry, position)
+    if "view" in entry.data:  # it went back before what was sent: what was cut off later is sent again
+        _begin(summary, **entry.data["view"])
+        _unbind(summary, position)
+
+
+def _reroute(summary: Summary, entry: Entry, position: int) -> None:
+    summary.path = position
+    summary.messages, summary.turns = entry.data["messages"], entry.data["turns"]
+    summary.context = entry.data["tokens"]
+
+
+def _snapshot(summary: Summary, entry: Entry, position: int) -> None:
+    _reroute(summary, entry, position)
+    summary.preview = None
+    summary.hidden = entry.data["hidden"]
+    if entry.data["sent"]:
+        _unbind(summary, position)
+        summary.thinking_from = position  # not even the API could tell what it was bound to
+    if entry.data["cut"] is None:
+        summary.cut = None
+
+
+def _mend(summary: Summary, entry: Entry, position: int) -> None:
+    _reroute(summary, entry, position)
+    summary.hidden, summary.cut = entry.data["hidden"], entry.data["cut"]
+    if entry.data["lost"]:
+        _unbind(summary, position)
+        summary.thinking_from = position
+
+
+_CHANGES = {
+    "message": _message,
+    "annotation": _annotation,
+    "rewind": _rewind,
+    "snapshot": _snapshot,
+    "opened": _opened,
+    "setup": _setup,
+    "cut": _cut,
+    "compaction": _compaction,
+    "choice": _choice,
+    "mend": _mend,
+    "interrupted": _paid,
+    "orphaned": _paid,
+}

@@ -1,0 +1,103 @@
+"""Entries that change which part of a log is gone through: going back, forgetting, going around what is damaged."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+from chathistory.errors import InvalidInput
+from chathistory.log.entry import Entry
+from chathistory.log.fold import opens_turn, stands_for_all_before
+from chathistory.log.journal import Journal
+from chathistory.log.size import context_of, estimated
+from chathistory.log.spans import clipped, covers, newest_first, spans_of
+from chathistory.log.summary import Summary, summary_of
+from chathistory.store import Head
+
+__all__ = ["rewound", "snapshots", "within_a_turn"]
+
+_PORTION = 32
+
+
+def rewound(journal: Journal, head: Head | None, to: int) -> Entry:
+    """Return the entry after which the view goes on from position `to`. Raises `InvalidInput`."""
+    spans = spans_of(journal, head, []) if head else []
+    if head is None or not (covers(spans, to) or covers(spans, to - 1)):
+        msg = f"position {to} is none that this conversation goes through"
+        raise InvalidInput(msg)
+    summary = summary_of(head)
+    earlier = newest_first(journal, _PORTION)
+    later = [entry for entry in itertools.takewhile(lambda entry: entry.position >= to, earlier) if entry.message]
+    counts = _less(summary, [entry for entry in later if entry.kind == "message"])
+    data = {"to": to, "path": clipped(spans, high=to), "tokens": _context(journal, to)} | counts
+    view = {"view": _view_at(journal, summary, to, counts["turns"])} if summary.begin and to <= summary.begin else {}
+    return Entry("rewind", data=data | view)
+
+
+def _view_at(journal: Journal, summary: Summary, to: int, turns: int) -> dict[str, int | None]:
+    """Return from where on messages were sent at an earlier position: what the last cut before it said."""
+    for entry in newest_first(journal, _PORTION):
+        if entry.position >= to:
+            continue
+        if entry.kind in ("cut", "compaction"):
+            said = entry.data
+            return {"begin": said["from"], "cut": entry.position, "hidden": said["hidden"], "since": said["since"]}
+        if entry.kind == "message" and stands_for_all_before(entry.message):
+            return {"begin": entry.position, "cut": None, "hidden": turns, "since": entry.at}
+        turns -= entry.kind == "message" and opens_turn(entry.message or {})
+    return {"begin": 0, "cut": None, "hidden": 0, "since": summary.created}
+
+
+def _less(summary: Summary, gone: Sequence[Entry]) -> dict[str, int]:
+    """Return how many messages and turns are left without those that go."""
+    turns = sum(opens_turn(entry.message) for entry in gone if entry.message)
+    return {"messages": summary.messages - len(gone), "turns": summary.turns - turns}
+
+
+def _context(journal: Journal, to: int) -> int:
+    """Return about how many tokens are sent up to a position: what the last reply before it told, and what follows."""
+    tokens = 0
+    for entry in newest_first(journal, _PORTION):
+        if entry.kind != "message" or entry.position >= to or entry.message is None:
+            continue
+        told = context_of(entry.data.get("response", {}).get("usage"))
+        if told is not None:
+            return tokens + told
+        tokens += estimated(entry.message)
+    return tokens
+
+
+def snapshots(journal: Journal, head: Head, before: int) -> list[Entry]:
+    """Return the entries from which the fold can start again once all below `before` is gone."""
+    entries = [entry for part in journal.slices(head.start, before) for entry in journal.entries(part)]
+    setup = [entry for entry in entries if entry.position == summary_of(head).setup_at]
+    return [_snapshot(journal, head, before, entries), *(Entry("setup", data=entry.data) for entry in setup)]
+
+
+def _snapshot(journal: Journal, head: Head, before: int, entries: Sequence[Entry]) -> Entry:
+    summary, spans = summary_of(head), spans_of(journal, head, [])
+    gone = [entry for entry in entries if covers(spans, entry.position)]
+    said = [entry for entry in gone if entry.kind == "message"]
+    sent = [entry for entry in said if entry.position >= summary.begin]
+    lead = [entry for entry in entries if entry.position == summary.cut]
+    data = {
+        "path": clipped(spans, low=before, high=head.end),
+        "tokens": max(0, summary.context - sum(estimated(entry.message or {}) for entry in (*sent, *lead))),
+        "hidden": max(0, summary.hidden - sum(opens_turn(entry.message or {}) for entry in said if entry not in sent)),
+        "sent": bool(sent or any(entry.message for entry in lead)),
+        "cut": None if lead else summary.cut,
+        "summary": json.loads(replace(summary, preview=None).encode()),  # the preview quotes what is to be forgotten
+    }
+    return Entry("snapshot", data=data | _less(summary, said))
+
+
+def within_a_turn(journal: Journal) -> bool:
+    """Whether the API still wants the thinking of the last turn: a tool's result or the rest of a reply is due."""
+    last = next((entry for entry in newest_first(journal, _PORTION) if entry.kind == "message"), None)
+    if last is None or last.message is None:
+        return False
+    paused = last.data.get("response", {}).get("stop_reason") == "pause_turn"
+    blocks = last.message["content"] if isinstance(last.message["content"], list) else []
+    return paused or any(block["type"] in ("tool_use", "tool_result") for block in blocks)

@@ -1,0 +1,55 @@
+"""A cut asked for by hand: what it would leave out, and its record."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+from chathistory.errors import Conflict, InvalidInput, TurnInProgress
+from chathistory.log.clock import now
+from chathistory.log.journal import Journal
+from chathistory.log.spans import Sent, on_path
+from chathistory.trimming.cutting import Plan, Trimmed, planned
+from chathistory.trimming.policies import Compaction, Policy, Summarize
+from chathistory.view import view_of
+
+__all__ = ["text_from", "trimmed"]
+
+
+def trimmed(journal: Journal, policy: Policy, *, write: bool) -> Trimmed | None:
+    """Return what a cut leaves out, and store its record if `write`; None: there is no cut."""
+    if isinstance(policy, Compaction):
+        msg = "a Compaction is made by the API: use ChatEngine.compact, or ChatEngine(..., trimming=...)"
+        raise InvalidInput(msg)
+    sent = on_path(journal)
+    plan = planned(policy, sent) if sent else None
+    if sent is None or plan is None:
+        return None
+    if write:
+        _check_free(journal, sent)
+        _store(journal, sent, plan)
+    return plan.trimmed
+
+
+def _check_free(journal: Journal, sent: Sent) -> None:
+    turn = sent.summary.turn
+    if turn and turn.until > now():
+        raise TurnInProgress(journal.key, turn.id, turn.until)
+
+
+def _store(journal: Journal, sent: Sent, plan: Plan) -> None:
+    policy, summary = plan.policy, None
+    if isinstance(policy, Summarize):  # it may take long: nobody waits for it
+        summary = text_from(policy.by(view_of(plan.left_out(sent)).messages))
+    with journal.lock:
+        head = journal.seen()
+        if head is None or head.stamp.version != sent.head.stamp.version:
+            raise Conflict(journal.key, head)
+        journal.append([plan.entry(summary)])
+
+
+def text_from(summary: str | Awaitable[str]) -> str:
+    """Return what a writer of summaries made. Raises `InvalidInput` if it is no text."""
+    if isinstance(summary, str) and summary.strip():
+        return summary
+    msg = "Summarize: `by` is to return text; a coroutine function works in an AsyncChatEngine only"
+    raise InvalidInput(msg)

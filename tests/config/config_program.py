@@ -1,0 +1,22 @@
+"""A program that names no backend: it talks, and tells what it saw. The configuration says where it is kept."""
+
+import asyncio
+import json
+import sys
+
+from chathistory import AsyncChatEngine, ChatEngine, open_history
+
+
+async def more() -> str:
+    async with AsyncChatEngine.from_config() as engine:
+        return (await engine.send("support/42", "And what did I just say?")).text
+
+
+with ChatEngine.from_config() as engine:
+    first = engine.send("support/42", "Hello Claude").text
+    second = asyncio.run(more())
+    with open_history() as history:
+        [row] = history.recent().items
+        chat = history.conversation("support/42")
+        told = {"replies": [first, second], "scope": row.scope, "messages": row.messages, "last": chat.tail(1)}
+sys.stdout.write(json.dumps(told))

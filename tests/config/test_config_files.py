@@ -1,0 +1,280 @@
+"""Which files are read, and what is wrong in them is told with file and key, and without the value."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import pytest
+
+from chathistory import load_settings, open_history
+from chathistory.config.files import check_owner
+from chathistory.errors import ConfigError
+
+SECRET = "geheim"
+
+
+def write(folder, text, name="chathistory.toml"):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def model(**given):
+    return load_settings(**given).model
+
+
+def wrong(**given):
+    with pytest.raises(ConfigError) as caught:
+        load_settings(**given)
+    assert SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None or isinstance(caught.value.__cause__, OSError)
+    return str(caught.value)
+
+
+def test_the_nearest_file_above_is_read_and_no_other(project):
+    write(project.parent, 'model = "above"\nscope = "above"')
+    assert model() == "above"
+    write(project, 'model = "here"')
+    settings = load_settings()
+    assert (settings.model, settings.scope) == ("here", "default")
+    assert settings.files == (project / "chathistory.toml",)
+
+
+@pytest.mark.parametrize("name", ["chathistory.toml", "pyproject.toml"])
+def test_the_search_ends_at_the_root_of_a_repository(project, name):
+    write(
+        project.parent, '[tool.chathistory]\nmodel = "above"' if name == "pyproject.toml" else 'model = "above"', name
+    )
+    assert model() == "above"
+    (project / ".git").mkdir()
+    assert model() != "above"
+    (project / ".git").rmdir()
+    (project.parent / ".git").write_text("gitdir: elsewhere")
+    assert model() == "above"
+
+
+def test_the_search_ends_at_home(project, home):
+    write(home.parent, 'model = "outside"')
+    assert model() != "outside"
+    write(home, 'model = "home"')
+    assert model() == "home"
+
+
+def test_the_search_ends_at_a_home_that_is_a_link(project, home, monkeypatch):
+    write(home.parent, 'model = "outside"')
+    link = home.parent / "link"
+    link.symlink_to(home)
+    monkeypatch.setenv("HOME", str(link))
+    assert model() != "outside"
+
+
+def test_outside_of_home_it_goes_up_to_the_root(home, tmp_path, monkeypatch):
+    folder = tmp_path / "elsewhere" / "deep"
+    write(folder.parent, 'model = "up"')
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    assert model() == "up"
+
+
+def test_pyproject_is_read_if_it_has_our_table(project):
+    write(project.parent, '[tool.chathistory]\nmodel = "above"', "pyproject.toml")
+    for other in ("", "[project]\nname = 'x'", "# chathistory\n[tool]\nother = 1", "broken ="):
+        write(project, other, "pyproject.toml")
+        assert model() == "above"
+    write(project, "[tool.chathistory]\nmodel = 'here'\n[tool.chathistory.profiles.p]\nscope = 's'", "pyproject.toml")
+    assert model() == "here"
+    source = load_settings(profile="p").sources["scope"]
+    assert str(source) == f"{project}/pyproject.toml: tool.chathistory.profiles.p.scope"
+
+
+def test_the_users_own_file(project, users):
+    users.write_text('model = "own"')
+    assert model() == "own"
+    assert load_settings().sources["model"].found is False
+
+
+def test_a_named_file_is_read_in_place_of_all_others(project, users, monkeypatch):
+    users.write_text('model = "own"\nscope = "own"')
+    write(project, 'model = "found"')
+    other = write(project, 'max_tokens = 5\nstore = "file:x"', "other.toml")
+    for settings in (load_settings(config=other), load_settings(config="other.toml")):
+        assert (settings.max_tokens, settings.scope, settings.files) == (5, "default", (other,))
+        assert settings.sources["store"].found is False
+    monkeypatch.setenv("CHATHISTORY_CONFIG", str(other))
+    assert load_settings().max_tokens == 5
+    assert load_settings(config=project / "chathistory.toml").model == "found"
+    assert load_settings(config=os.devnull).model == "claude-sonnet-5-5"
+    project_file = write(project, "[tool.chathistory]\nmodel = 'p'", "pyproject.toml")
+    assert model(config=project_file) == "p"
+
+
+def test_a_named_file_must_be_there(project):
+    assert wrong(config="nowhere.toml") == f"{project}/nowhere.toml: No such file or directory"
+    assert "Is a directory" in wrong(config=project)
+    write(project, "", "pyproject.toml")
+    assert wrong(config="pyproject.toml") == f"{project}/pyproject.toml: has no table tool.chathistory"
+
+
+def test_what_is_no_file_is_not_read(project):
+    (project / "chathistory.toml").mkdir()
+    write(project.parent, 'model = "above"')
+    assert model() == "above"
+
+
+def test_a_folder_that_was_removed_has_nothing_to_find(project, users):
+    users.write_text('model = "own"')
+    project.rmdir()
+    assert model() == "own"
+
+
+def test_a_byte_order_mark_is_no_harm(project):
+    (project / "chathistory.toml").write_bytes(b'\xef\xbb\xbfmodel = "marked"')
+    assert model() == "marked"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (f'store = "{SECRET}', ": is not valid TOML (at "),
+        (f"store = {SECRET}", ": is not valid TOML (at line 1, column 9)"),
+        (f"scope = 'a'\nmodel = 5{SECRET}", ": is not valid TOML (at line 2, column 10)"),
+        (f"[{SECRET}]\n[{SECRET}]", ": is not valid TOML (at line 2"),
+        (f"max_tokens = {'1' * 5000}", ": is not valid TOML"),
+        (b"model = '\xff'", ": is not text in UTF-8"),
+        (f"stroe = '{SECRET}'", ": there is no setting 'stroe'; did you mean 'store'? (known: max_tokens, model, "),
+        (f"max-tokens = '{SECRET}'", ": there is no setting 'max-tokens'; did you mean 'max_tokens'?"),
+        (f"'redis://u:{SECRET}@h' = 1", ": there is no setting of that name (known: "),
+        (f"[trimmings]\nx = '{SECRET}'", ": there is no setting 'trimmings'"),
+        (f"store = ['{SECRET}']", ": store: text is due"),
+        ("store = ''", ": store: text is due"),
+        (f"store = '{SECRET}'", ": store: a store URL begins with its scheme"),
+        (f"system = ['{SECRET}']", ": system: text is due"),
+        ("scope = ''", ": scope: text is due"),
+        (f"max_tokens = '{SECRET}'", ": max_tokens: a whole number above 0 is due"),
+        ("max_tokens = 0", ": max_tokens: a whole number above 0 is due"),
+        ("max_tokens = true", ": max_tokens: a whole number above 0 is due"),
+        ("max_tokens = 1.5", ": max_tokens: a whole number above 0 is due"),
+        (f"stand_in = '{SECRET}'", ": stand_in: true or false is due"),
+        (f"store_options = '{SECRET}'", ": store_options: a table is due"),
+        (f"[store_options]\nttl = '{SECRET}'", ": store_options.ttl: there is no store that this is an option of"),
+        (f"store = 'file:x'\n[store_options]\nttl = ['{SECRET}']", ": store_options.ttl: a text, a number, true or"),
+        (
+            f"store = 'file:x?ttl={SECRET}'\n[store_options]\nttl = 3",
+            ": store_options.ttl: the option 'ttl' is given",
+        ),
+        (f"profile = ['{SECRET}']", ": profile: the name of a profile is due"),
+        (
+            "profile = 'prdo'\n[profiles.prod]",
+            ": profile: there is no profile 'prdo'; did you mean 'prod'? (known",
+        ),
+        ("profile = 'prod'", ": profile: there is no profile 'prod' (known: none)"),
+        (f"profiles = '{SECRET}'", ": profiles: a table is due"),
+        (f"profiles.prod = '{SECRET}'", ": profiles.prod: a table is due"),
+        (f"[profiles.prod]\nmodle = '{SECRET}'", ": profiles.prod: there is no setting 'modle'; did you mean 'model'?"),
+        ("[profiles.prod]\nprofile = 'x'", ": profiles.prod: there is no setting 'profile'"),
+        (f"profiles.prod.store_options = '{SECRET}'", ": profiles.prod.store_options: a table is due"),
+    ],
+)
+def test_what_is_wrong_in_a_file_is_told_with_its_place_and_without_its_value(project, text, told):
+    (project / "chathistory.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert f"{project}/chathistory.toml{told}" in wrong()
+
+
+@pytest.mark.parametrize("table", ["tool = 1 # chathistory", "[tool]\nchathistory = 1"])
+def test_pyproject_without_a_table_where_one_is_due(project, table):
+    write(project, table, "pyproject.toml")
+    if "[tool]" in table:
+        assert wrong() == f"{project}/pyproject.toml: tool.chathistory: a table is due"
+    else:
+        assert load_settings().files == ()
+
+
+@pytest.fixture
+def give_away(monkeypatch):
+    """Let a file be somebody else's: root can give it away, others can only be somebody else themselves."""
+
+    def give_away(path):
+        if os.geteuid() == 0:
+            os.chown(path, 54321, 54321)
+        else:
+            monkeypatch.setattr(os, "geteuid", lambda: 54321)
+
+    return give_away
+
+
+@pytest.mark.parametrize("name", ["chathistory.toml", "pyproject.toml"])
+def test_a_found_file_of_somebody_else_is_refused_and_a_named_one_is_not(project, give_away, name):
+    text = "[tool.chathistory]\nmodel = 'theirs'" if name == "pyproject.toml" else "model = 'theirs'"
+    path = write(project.parent, text, name)
+    assert model() == "theirs"
+    give_away(path)
+    told = wrong()
+    assert f"{path}: belongs to another user" in told
+    assert "--config or CHATHISTORY_CONFIG" in told
+    assert model(config=path) == "theirs"
+
+
+def test_a_pyproject_that_is_not_for_us_may_be_anybodys(project, give_away):
+    give_away(write(project.parent, "# chathistory\n[project]\nname = 'x'", "pyproject.toml"))
+    assert load_settings().files == ()
+
+
+def test_the_users_own_file_may_be_anybodys(users, project, give_away):
+    users.write_text("model = 'managed'")
+    give_away(users)
+    assert model() == "managed"
+
+
+@pytest.mark.parametrize(("owner", "good"), [(1000, True), (0, True), (1001, False)])
+def test_whose_a_file_may_be(monkeypatch, tmp_path, owner, good):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000, raising=False)
+    with contextlib.nullcontext() if good else pytest.raises(ConfigError, match="another user"):
+        check_owner(tmp_path, owner)
+
+
+def test_where_there_are_no_owners_all_are_read(monkeypatch, tmp_path):
+    monkeypatch.delattr(os, "geteuid", raising=False)
+    check_owner(tmp_path, 1001)
+
+
+def test_one_that_cannot_be_read_is_told(project):
+    path = project / "chathistory.toml"
+    path.symlink_to(path)
+    assert f"{path}: cannot be read: " in wrong()
+
+
+@pytest.mark.parametrize(
+    ("url", "root"),
+    [
+        ("file:./history", "{project}/history"),
+        ("file:history", "{project}/history"),
+        ("file:../a b#?ttl=5", "{parent}/a b#"),
+        ("file:a%3Fb", "{project}/a?b"),
+        ("file:~/history", "{home}/history"),
+        ("file:/abs/history", "/abs/history"),
+        ("file:///abs/history", "/abs/history"),
+    ],
+)
+def test_a_relative_path_is_taken_from_the_folder_of_its_file(project, home, monkeypatch, url, root):
+    write(project, f"store = '{url}'")
+    (project / "deep").mkdir()
+    monkeypatch.chdir(project / "deep")
+    with open_history() as history:
+        assert str(history.store.root) == root.format(project=project, parent=project.parent, home=home)
+
+
+@pytest.mark.parametrize("url", ["file://host/history", "file:", "file:?ttl=5"])
+def test_what_is_no_path_stays_an_error(project, url):
+    write(project, f"store = '{url}'")
+    with pytest.raises(ConfigError, match=r"file: (knows no hosts|needs the path)"):
+        open_history()
+
+
+def test_a_relative_path_of_the_environment_or_the_caller_is_taken_from_here(project, monkeypatch):
+    monkeypatch.setenv("CHATHISTORY_STORE", "file:./history")
+    write(project.parent, "scope = 'x'")
+    for given in ({}, {"store": "file:./history"}):
+        with open_history(**given) as history:
+            assert str(history.store.root) == f"{project}/history"
+            assert history.scope == "x"

@@ -1,0 +1,317 @@
+"""Which place wins; profiles; references to the environment; what the settings tell of themselves."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+
+import pytest
+
+from chathistory import ChatEngine, load_settings, open_history
+from chathistory.config.expand import expanded, references
+from chathistory.config.settings import SETTINGS, variable_of
+from chathistory.engine.request import MAX_TOKENS
+from chathistory.errors import ConfigError, PluginError
+
+SECRET = "geheim"
+PLACES = ("call", "environment", "chathistory.toml", "pyproject.toml", "own")
+
+
+@pytest.fixture
+def put(project, users, monkeypatch):
+    """Set the scope in one of the places; return what `load_settings` is to be given."""
+
+    def put(place, name="scope", value=None):
+        value = place if value is None else value
+        if place == "call":
+            return {name: value}
+        if place == "environment":
+            monkeypatch.setenv(variable_of(name), value)
+        elif place == "chathistory.toml":
+            (project / place).write_text(f"{name} = '{value}'")
+        elif place == "pyproject.toml":
+            (project / place).write_text(f"[tool.chathistory]\n{name} = '{value}'")
+        else:
+            users.write_text(f"{name} = '{value}'")
+        return {}
+
+    return put
+
+
+@pytest.mark.parametrize(("upper", "lower"), list(itertools.combinations(PLACES, 2)))
+def test_of_two_places_the_upper_one_counts(put, upper, lower):
+    given = put(lower) | put(upper)
+    assert load_settings(**given).scope == upper
+    assert load_settings(**given).given("scope") == upper
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_each_place_counts_and_says_that_it_was_it(put, project, users, place):
+    settings = load_settings(**put(place))
+    assert settings.scope == place
+    assert (
+        str(settings.sources["scope"])
+        == {
+            "call": "argument scope",
+            "environment": "CHATHISTORY_SCOPE",
+            "chathistory.toml": f"{project}/chathistory.toml: scope",
+            "pyproject.toml": f"{project}/pyproject.toml: tool.chathistory.scope",
+            "own": f"{users}: scope",
+        }[place]
+    )
+    assert settings.sources["scope"].found is place.endswith(".toml")
+
+
+def test_nothing_set_are_the_defaults(project):
+    settings = load_settings()
+    assert {name: getattr(settings, name) for name in SETTINGS} == {
+        "store": None,
+        "scope": "default",
+        "model": "claude-sonnet-5-5",
+        "system": None,
+        "max_tokens": MAX_TOKENS,
+        "stand_in": False,
+    }
+    assert (settings.profile, settings.files) == (None, ())
+    assert {str(source) for source in settings.sources.values()} == {"default"}
+    assert {settings.given(name) for name in SETTINGS} == {None}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("store", "memory:x", "memory:x"),
+        ("scope", "s", "s"),
+        ("model", "m", "m"),
+        ("system", "Be ${brief}.", "Be ${brief}."),
+        ("max_tokens", "5", 5),
+        ("stand_in", "yes", True),
+        ("stand_in", "0", False),
+        ("profile", "p", "p"),
+    ],
+)
+def test_each_variable_of_the_environment(project, monkeypatch, name, text, value):
+    (project / "chathistory.toml").write_text("[profiles.p]")
+    monkeypatch.setenv(variable_of(name), text)
+    settings = load_settings()
+    assert getattr(settings, name) == value or str(getattr(settings, name)) == value
+    assert str(settings.sources[name]) == variable_of(name)
+    monkeypatch.setenv(variable_of(name), "")
+    assert load_settings() == load_settings(config=project / "chathistory.toml")  # empty is not set
+
+
+def test_what_is_wrong_in_the_environment_is_told_by_its_variable(project, monkeypatch):
+    monkeypatch.setenv("CHATHISTORY_MAX_TOKENS", SECRET)
+    with pytest.raises(ConfigError, match="CHATHISTORY_MAX_TOKENS: a whole number above 0 is due") as wrong:
+        load_settings()
+    assert SECRET not in str(wrong.value)
+    assert wrong.value.__cause__ is wrong.value.__context__ is None
+
+
+def test_what_is_wrong_in_a_call(project):
+    with pytest.raises(ConfigError, match="argument modle: there is no such setting; did you mean 'model'"):
+        load_settings(modle="x")
+    with pytest.raises(ConfigError, match="argument profile: there is no profile 'x'"):
+        load_settings(profile="x")
+
+
+PROFILES = """
+store = "file:./base"
+scope = "base"
+model = "base"
+
+[store_options]
+ttl = 1
+
+[profiles.dev]
+store = "file:./dev"
+scope = "dev"
+
+[profiles.prod]
+store = "redis://host"
+scope = "prod"
+
+[profiles.prod.store_options]
+prefix = "p:"
+
+[profiles.short.store_options]
+lock_timeout = 3
+"""
+
+
+def test_a_profile_stands_above_the_other_values_of_its_file(project):
+    (project / "chathistory.toml").write_text(f'profile = "dev"{PROFILES}')
+    settings = load_settings()
+    assert (str(settings.store), settings.scope, settings.model, settings.profile) == (
+        "file:./dev",
+        "dev",
+        "base",
+        "dev",
+    )
+    assert str(settings.sources["scope"]) == f"{project}/chathistory.toml: profiles.dev.scope"
+    assert str(settings.sources["profile"]) == f"{project}/chathistory.toml: profile"
+
+
+def test_a_profile_ranks_where_its_name_was_given(project, users, monkeypatch):
+    (project / "chathistory.toml").write_text(f'profile = "dev"{PROFILES}')
+    monkeypatch.setenv("CHATHISTORY_SCOPE", "variable")
+    assert load_settings().scope == "variable"
+    assert load_settings(profile="prod").scope == "prod"
+    assert load_settings(profile="prod", scope="call").scope == "call"
+    monkeypatch.setenv("CHATHISTORY_PROFILE", "prod")
+    assert (load_settings().scope, str(load_settings().store)) == ("variable", "redis://host?...")
+    monkeypatch.delenv("CHATHISTORY_PROFILE")
+    monkeypatch.delenv("CHATHISTORY_SCOPE")
+    (project / "chathistory.toml").write_text(PROFILES)
+    users.write_text('profile = "dev"\nmodel = "own"')
+    settings = load_settings()
+    assert (settings.scope, settings.profile) == ("base", "dev")  # the project's values stand above the user's choice
+
+
+def test_a_profile_of_all_files_that_have_it_the_nearest_first(project, users):
+    (project / "chathistory.toml").write_text('scope = "base"\n[profiles.p]\nmodel = "near"')
+    users.write_text('[profiles.p]\nmodel = "far"\nscope = "far"\n[profiles.q]\nscope = "q"')
+    settings = load_settings(profile="p")
+    assert (settings.model, settings.scope) == ("near", "far")
+    assert load_settings(profile="q").scope == "q"
+
+
+def test_options_belong_to_the_store_that_they_stand_beside(project, monkeypatch):
+    (project / "chathistory.toml").write_text(PROFILES)
+    assert load_settings().store.options == {"ttl": 1}
+    assert load_settings(profile="prod").store.options == {"prefix": "p:"}
+    assert load_settings(profile="dev").store.options == {}
+    assert load_settings(profile="short").store.options == {"lock_timeout": 3, "ttl": 1}
+    assert load_settings(store="file:./other").store.options == {}
+    monkeypatch.setenv("CHATHISTORY_STORE", "file:./other?ttl=7")
+    assert load_settings().store.options == {"ttl": "7"}
+
+
+def test_options_reach_the_store_and_are_checked_against_what_it_declares(project):
+    (project / "chathistory.toml").write_text(PROFILES)
+    with open_history(profile="short") as history:
+        assert history.store.ttl == 1
+        assert str(history.store.root) == f"{project}/base"
+    (project / "chathistory.toml").write_text("store = 'file:x'\n[store_options]\nlock_timout = 1")
+    with pytest.raises(ConfigError) as wrong:
+        open_history()
+    assert str(wrong.value) == (
+        "file: has no option 'lock_timout'; did you mean 'lock_timeout'? (known: lock_timeout, ttl)"
+    )
+    assert wrong.value.__notes__ == [
+        f"chathistory: the store is set here: {project}/chathistory.toml: store, store_options.lock_timout"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scheme", "options"),
+    [
+        ("memory:", {"ttl": 5}),
+        ("redis://h", {"ttl": 5, "db": 2, "socket_keepalive": False, "socket_timeout": 1.5}),
+        ("mongodb://h", {"ttl": 5, "maxPoolSize": 5, "tls": True, "w": 1}),
+        ("s3://bucket", {"ttl": 5, "timeout": 2.5}),
+    ],
+)
+def test_options_may_be_numbers_and_truths(project, scheme, options):
+    lines = [f"{name} = {str(value).lower()}" for name, value in options.items()]
+    (project / "chathistory.toml").write_text(f"store = '{scheme}'\n[store_options]\n" + "\n".join(lines))
+    with open_history() as history:
+        assert history.store.ttl == 5.0
+
+
+def test_a_scheme_that_nobody_serves(project, monkeypatch):
+    (project / "chathistory.toml").write_text("store = 'mongo://user:geheim@host'")
+    with pytest.raises(PluginError, match="no installed backend serves mongo:; did you mean 'mongodb'") as wrong:
+        open_history()
+    assert SECRET not in str(wrong.value) + repr(wrong.value.__notes__)
+
+
+def test_a_backend_whose_client_library_is_missing_names_the_extra(project, monkeypatch):
+    for name in [name for name in sys.modules if name.startswith("chathistory_redis")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "redis", None)
+    (project / "chathistory.toml").write_text("store = 'redis://host'")
+    with pytest.raises(PluginError, match=r'pip install --upgrade "chathistory\[redis\]"'):
+        open_history()
+
+
+def test_without_a_store_a_program_is_told_how_to_name_one(project):
+    for open_it in (open_history, ChatEngine.from_config):
+        with pytest.raises(ConfigError, match=r"no store is configured: write store = .* or set CHATHISTORY_STORE"):
+            open_it()
+
+
+ENVIRONMENT = {"NAME": "value", "EMPTY": "", "TRICK": "${NAME}", "_1": "one", "ANTHROPIC_API_KEY": SECRET}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("${NAME}", "value"),
+        ("a${NAME}b${_1}c", "avaluebonec"),
+        ("${EMPTY}", ""),
+        ("${EMPTY:-default}", "default"),
+        ("${NAME:-default}", "value"),
+        ("${NONE:-file:./a-b}", "file:./a-b"),
+        ("${NONE:-}", ""),
+        ("$${NAME}", "${NAME}"),
+        ("$NAME $ $$ {NAME} pa$$word $}", "$NAME $ $$ {NAME} pa$$word $}"),
+        ("${TRICK}", "${NAME}"),
+        ({"a": ["${NAME}", {"b": "${NAME}"}], "c": 5}, {"a": ["value", {"b": "value"}], "c": 5}),
+    ],
+)
+def test_references_are_resolved(text, value):
+    assert expanded(text, ENVIRONMENT) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("${NONE}", "the environment variable NONE is not set"),
+        ("${", "begins a reference"),
+        ("${}", "begins a reference"),
+        ("${NA ME}", "begins a reference"),
+        ("${1}", "begins a reference"),
+        ("${NAME", "begins a reference"),
+        ("${NAME-x}", "begins a reference"),
+        ("${ANTHROPIC_API_KEY}", "is for the API only"),
+        ("${ANTHROPIC_AUTH_TOKEN:-x}", "is for the API only"),
+        (["${NONE}"], "NONE is not set"),
+    ],
+)
+def test_references_that_lead_nowhere(text, told):
+    with pytest.raises(ConfigError, match=told) as wrong:
+        expanded(text, ENVIRONMENT)
+    assert "value" not in str(wrong.value)
+    assert SECRET not in str(wrong.value)
+
+
+def test_which_variables_a_text_names():
+    assert references("${A}$${B}${C:-d}${") == ("A", "C")
+    assert references(5) == ()
+
+
+def test_a_secret_comes_from_the_environment_by_reference(project, monkeypatch):
+    (project / "chathistory.toml").write_text(
+        'profile = "dev"\n[profiles.dev]\nstore = "file:./dev"\n'
+        '[profiles.prod]\nstore = "${REDIS_URL}"\n[profiles.prod.store_options]\npassword = "${REDIS_PASSWORD}"\n'
+    )
+    assert load_settings().store is not None  # what is not in force is not resolved
+    with pytest.raises(ConfigError) as wrong:
+        load_settings(profile="prod")
+    assert str(wrong.value) == (
+        f"{project}/chathistory.toml: profiles.prod.store: the environment variable REDIS_URL is not set"
+    )
+    monkeypatch.setenv("REDIS_URL", f"redis://user:{SECRET}@host")
+    monkeypatch.setenv("REDIS_PASSWORD", SECRET)
+    settings = load_settings(profile="prod")
+    assert settings.store.options == {"password": SECRET}
+    assert str(settings.sources["store"]) == f"{project}/chathistory.toml: profiles.prod.store (${{REDIS_URL}})"
+    assert SECRET not in repr(settings) + repr(settings.sources)
+    assert str(load_settings(profile="prod", store="memory:").store) == "memory:"
+
+
+def test_a_prompt_is_not_in_the_repr(project):
+    settings = load_settings(system=SECRET)
+    assert settings.system == SECRET
+    assert SECRET not in repr(settings)

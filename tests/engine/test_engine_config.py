@@ -1,0 +1,169 @@
+"""Engines from the configuration: what they ask with, where they store it, and what they close."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anthropic
+import pytest
+
+from chathistory import AsyncChatEngine, AsyncHistory, ChatEngine, History, open_history, open_store
+from chathistory.errors import ConfigError, InvalidInput, StoreClosed
+from chathistory.testing import MessagesAPI
+
+KIND = [ChatEngine, AsyncChatEngine]
+
+
+@pytest.fixture(autouse=True)
+def file(tmp_path, monkeypatch):
+    """Configure a store and more, in the folder where the test runs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "x")
+    path = tmp_path / "chathistory.toml"
+    path.write_text(
+        'store = "file:./history"\nscope = "ada"\nmodel = "claude-haiku-5-5"\nsystem = "Be brief."\nmax_tokens = 99\n'
+        '[profiles.other]\nscope = "eve"\nstand_in = true\n'
+    )
+    return path
+
+
+def held(kind, *calls, client=None, **given):
+    """Make an engine, let it do some calls, close it, and return what they returned."""
+
+    def in_turn():
+        with ChatEngine.from_config(client, **given) as engine:
+            return [call(engine) for call in calls]
+
+    async def awaited():
+        async with AsyncChatEngine.from_config(client, **given) as engine:
+            return [await call(engine) for call in calls]
+
+    return in_turn() if kind is ChatEngine else asyncio.run(awaited())
+
+
+def client_of(kind, api):
+    return api.client() if kind is ChatEngine else api.async_client()
+
+
+@pytest.mark.parametrize("kind", KIND)
+def test_it_asks_with_what_is_configured_and_what_is_given_stands_above(kind):
+    api = MessagesAPI()
+    held(kind, lambda engine: engine.send("a", "hi"), client=client_of(kind, api))
+    given = {"model": "claude-opus-5-5", "system": None, "max_tokens": 7, "cache": False, "scope": "bob"}
+    held(kind, lambda engine: engine.send("a", "hi"), client=client_of(kind, api), **given)
+    one, other = (request.body for request in api.requests)
+    assert (one["model"], one["system"], one["max_tokens"]) == ("claude-haiku-5-5", "Be brief.", 99)
+    assert (other["model"], other.get("system"), other["max_tokens"]) == ("claude-opus-5-5", None, 7)
+    assert "cache_control" in one
+    assert "cache_control" not in other
+    with open_history() as history:
+        assert [row.id for row in history.recent().items] == ["a"]
+        assert [row.id for row in history.recent(scope="bob").items] == ["a"]
+        assert history.recent(scope="default").items == []
+
+
+@pytest.mark.parametrize("kind", KIND)
+def test_calls_that_name_no_scope_mean_the_configured_one(kind):
+    calls = [
+        lambda engine: engine.send("a", "hi"),
+        lambda engine: engine.send("a", "hi", scope="default"),
+        lambda engine: engine.resume("a"),
+        lambda engine: engine.abandon("a"),
+        lambda engine: engine.run_tools("b", "hi", tools=[]),
+    ]
+    replies = held(kind, *calls, profile="other")
+    assert [getattr(reply, "text", reply) for reply in replies] == [
+        "[stand-in, no model] You said: hi (message 1 of this conversation)",
+        "[stand-in, no model] You said: hi (message 1 of this conversation)",
+        None,
+        False,
+        "[stand-in, no model] You said: hi (message 1 of this conversation)",
+    ]
+    with open_history(profile="other") as history:
+        assert {row.id for row in history.recent().items} == {"a", "b"}
+        assert [row.id for row in history.recent(scope="default").items] == ["a"]
+        assert history.conversation("a").scope == "eve"
+        assert history.delete("a").scope == "eve"
+        assert history.delete("a") is None
+        assert history.delete("a", scope="default").scope == "default"
+
+
+def test_streams_mean_the_configured_scope_too():
+    with ChatEngine.from_config(profile="other") as engine:
+        with engine.stream("a", "hi") as stream:
+            assert stream.reply.text.endswith("(message 1 of this conversation)")
+        assert engine.history.conversation("a").messages()
+
+
+def test_no_scope_at_all_is_still_a_mistake():
+    with open_history() as history:
+        for call in (history.conversation, history.delete):
+            with pytest.raises(InvalidInput, match="scope"):
+                call("a", scope=None)
+    with ChatEngine.from_config(profile="other") as engine, pytest.raises(InvalidInput, match="scope"):
+        engine.send("a", "hi", scope=None)
+
+
+def test_the_asynchronous_history_has_the_scope_of_its_history():
+    async def main():
+        async with AsyncHistory(History(open_store("memory:"), scope="ada")) as history:
+            await history.conversation("a").append({"role": "user", "content": "hi"})
+            page = await history.recent()
+            return page.items[0].scope, (await history.delete("a")).scope
+
+    assert asyncio.run(main()) == ("ada", "ada")
+
+
+@pytest.mark.parametrize("kind", KIND)
+def test_a_client_that_is_given_replies_even_if_a_stand_in_is_configured(kind):
+    api = MessagesAPI("hello")
+    [reply] = held(kind, lambda engine: engine.send("a", "hi"), client=client_of(kind, api), profile="other")
+    assert reply.text == "hello"
+    assert api.requests[0].body["model"] == "claude-haiku-5-5"
+
+
+def test_what_it_opened_is_closed_and_what_it_was_given_is_not():
+    engine = ChatEngine.from_config()
+    own = engine._closing[1]
+    assert isinstance(own, anthropic.Anthropic)
+    engine.close()
+    engine.close()
+    assert own.is_closed()
+    with pytest.raises(StoreClosed):
+        engine.history.recent()
+    given = MessagesAPI().client()
+    with ChatEngine.from_config(given) as engine:
+        pass
+    assert not given.is_closed()
+    with open_store("memory:") as store:
+        with ChatEngine(given, store, model="claude-sonnet-5-5"):
+            pass
+        store.check()
+
+
+def test_the_asynchronous_one_closes_the_same():
+    async def main():
+        engine = AsyncChatEngine.from_config()
+        own, store = engine._closing[1], engine.history.history.store
+        assert isinstance(own, anthropic.AsyncAnthropic)
+        await engine.close()
+        assert own.is_closed()
+        with pytest.raises(StoreClosed):
+            store.check()
+        given = MessagesAPI().async_client()
+        async with AsyncChatEngine.from_config(given):
+            pass
+        assert not given.is_closed()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("kind", KIND)
+def test_what_is_wrong_is_told_before_anything_is_opened(kind, file):
+    with pytest.raises(TypeError, match="modle"):
+        kind.from_config(MessagesAPI().client(), modle="x")
+    with pytest.raises(ConfigError, match="no profile 'x'"):
+        kind.from_config(profile="x")
+    with pytest.raises(ConfigError, match=r"other\.toml"):
+        kind.from_config(config="other.toml")

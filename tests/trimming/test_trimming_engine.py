@@ -1,0 +1,514 @@
+"""Cuts made by an engine before a turn: rare, stored, the same for every process, and never refused by the API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import anthropic
+import pytest
+from trimming_talks import MODEL, THOUGHT, answer, extensions, refused, sent, talk
+
+from chathistory import AsyncChatEngine, ChatEngine, Entry, History
+from chathistory.engine.terms import CutFailedWarning
+from chathistory.errors import Conflict, InvalidInput, TurnInProgress, TurnTooLarge
+from chathistory.testing import MessagesAPI
+from chathistory.testing.standin import Failure, Reply
+from chathistory.trimming import AnyOf, Compaction, ContextEditing, KeepAll, LastTurns, MaxAge, Summarize, TokenBudget
+
+INPUT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+
+
+def kinds(chat) -> list[str]:
+    return [entry.kind for entry in chat.records() if entry.kind != "message"]
+
+
+def with_compaction(chat) -> list[int]:
+    """Return where replies begin with a compaction."""
+    replies = [entry for entry in chat.records() if entry.kind == "message" and entry.message["role"] == "assistant"]
+    return [entry.position for entry in replies if entry.message["content"][0]["type"] == "compaction"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "cuts"),
+    [
+        (KeepAll(), 0),
+        (LastTurns(6, 3), 4),
+        (TokenBudget(900, 400), 4),
+        (AnyOf(LastTurns(8, 2), TokenBudget(1200, 400)), 3),
+        (Summarize(LastTurns(6, 3), by=lambda messages: f"{len(messages)} messages"), 4),
+        (Compaction(LastTurns(6, 3)), 4),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_cuts_are_rare_and_between_them_each_request_extends_the_one_before(engine_with, api, chat, policy, cuts):
+    talk(engine_with(policy), 20)
+    assert refused(api) == []
+    made = [kind for kind in kinds(chat) if kind in ("cut", "compaction")]
+    assert len(made) == cuts
+    assert extensions(sent(api)) == cuts
+    assert chat.summary.messages == 40
+    assert [entry.kind for entry in chat.records()].count("message") == 40
+    texts = [entry.message["content"] for entry in chat.records() if entry.kind == "message"]
+    assert [f"question {number} " + "word " * 20 for number in range(20)] == texts[::2]
+
+
+def test_another_process_sends_the_same_to_the_character(engine_with, api, chat, store):
+    talk(engine_with(LastTurns(6, 3)), 10)
+    as_sent = sent(api)[-1]
+    again = History(store).conversation("a").messages()
+    assert json.dumps(again[: len(as_sent)]) == json.dumps(as_sent)
+    talk(engine_with(), 1, first=10)  # without a policy of its own it goes on behind the cut
+    assert sent(api)[-1][: len(as_sent)] == as_sent
+    assert refused(api) == []
+
+
+def test_a_turn_without_a_cut_reads_nothing_when_it_is_warm(engine_with, store, monkeypatch):
+    engine, reads = engine_with(LastTurns(6, 3)), []
+    talk(engine, 3)
+    read = type(store).read
+    monkeypatch.setattr(type(store), "read", lambda *a, **k: (reads.append(1), read(*a, **k))[1])
+    talk(engine, 3, first=3)
+    assert reads == []
+    talk(engine, 1, first=6)
+    assert len(reads) == 1
+
+
+def test_the_report_tells_what_is_sent(engine_with, api, chat):
+    engine = engine_with(LastTurns(6, 3))
+    talk(engine, 7)
+    report = chat.view().report
+    assert report.begin == 9  # a setup, and four turns
+    assert report.kept == (9, 10, 11, 12, 14, 15)  # the cut stands at 13
+    assert (report.dropped, report.repairs) == ((), ())
+    assert report.thinking_stripped == 2
+    assert (report.exact, report.prefix_changed) == (True, False)
+    usage = api.requests[-1].reply["usage"]
+    assert report.tokens == sum(usage[name] for name in (*INPUT, "output_tokens"))
+    chat.append({"role": "user", "content": "x" * 350})
+    after = chat.view().report
+    assert (after.tokens, after.exact) == (report.tokens + 105, False)
+
+
+def test_a_cut_by_hand_is_told_first_and_made_only_when_asked(engine_with, chat):
+    talk(engine_with(), 8)
+    before, messages = len(list(chat.records())), chat.messages()
+    told = chat.trim(LastTurns(5, 2), write=False)
+    assert (told.turns, told.messages, told.position) == (6, 12, 13)
+    assert told.tokens_before > told.tokens_after > 0
+    assert (len(list(chat.records())), chat.messages()) == (before, messages)
+    assert chat.trim(LastTurns(5, 2)) == told
+    view = chat.view()
+    assert len(view.messages) == 4
+    assert (view.report.prefix_changed, view.report.exact, view.report.tokens) == (True, False, told.tokens_after)
+    assert chat.trim(LastTurns(5, 2)) is None
+    assert len(list(chat.records())) == before + 1
+    assert chat.tail(100) == [entry.message for entry in chat.records() if entry.kind == "message"]
+
+
+def test_there_is_no_cut_while_a_turn_is_open(engine_with, store):
+    talk(engine_with(), 3)
+    opened = engine_with().stream("a", "more")
+    chat = History(store).conversation("a")
+    with opened, pytest.raises(TurnInProgress):
+        chat.trim(LastTurns(1, 1))
+
+
+def test_there_is_no_cut_while_a_call_awaits_its_result(store, chat):
+    call = {"type": "tool_use", "name": "f", "input": {}}
+    tools = [{"name": "f", "input_schema": {"type": "object"}}]
+    api = MessagesAPI(["one", "two", [THOUGHT, call], answer(), answer()])
+    engine = ChatEngine(api.client(), store, model=MODEL, tools=tools, trimming=LastTurns(2, 1))
+    engine.send("a", "1")
+    engine.send("a", "2")
+    reply = engine.send("a", "3")  # over the high mark: cut
+    assert kinds(chat).count("cut") == 1
+    assert chat.trim(LastTurns(1, 1)) is None
+    engine.send("a", [{"type": "tool_result", "tool_use_id": reply.tool_calls[0]["id"], "content": "ok"}])
+    engine.send("a", "4")
+    assert refused(api) == []
+    assert [len(messages) for messages in sent(api)] == [1, 3, 1, 3, 5]
+
+
+# One turn that is over the budget.
+
+
+@anthropic.beta_tool
+def look(place: str) -> str:
+    """Look at a place."""
+    return f"{place} " * 60
+
+
+def tool_talk(rounds: int) -> list[object]:
+    call = {"type": "tool_use", "name": "look", "input": {"place": "somewhere"}}
+    return [*([[THOUGHT, call]] * rounds), answer()]
+
+
+def test_a_giant_turn_is_cut_between_its_tool_rounds(store, chat):
+    api = MessagesAPI([*tool_talk(8), answer(), answer()])
+    engine = ChatEngine(api.client(), store, model=MODEL, tools=[look.to_dict()], trimming=TokenBudget(900, 600))
+    engine.run_tools("a", "look around", tools=[look])
+    engine.run_tools("a", "and?", tools=[look])
+    engine.run_tools("a", "and more?", tools=[look])
+    assert refused(api) == []
+    first, second = sent(api)[-2:]
+    assert first[0] == {"role": "user", "content": "look around"}  # what the turn is about stays
+    assert [message["role"] for message in first][:3] == ["user", "assistant", "user"]
+    assert 3 < len(first) < 19
+    assert second[: len(first)] == first
+    assert kinds(chat).count("cut") == 1
+    assert chat.summary.messages == 22
+
+
+def test_a_giant_turn_is_an_error_where_the_caller_chose_so(store, chat):
+    api = MessagesAPI([*tool_talk(8), answer()])
+    policy = TokenBudget(900, 500, oversized="raise")
+    engine = ChatEngine(api.client(), store, model=MODEL, trimming=policy)
+    engine.run_tools("a", "look around", tools=[look])
+    before = len(list(chat.records()))
+    with pytest.raises(TurnTooLarge) as caught:
+        engine.run_tools("a", "and?", tools=[look])
+    assert caught.value.budget == 900
+    assert len(list(chat.records())) == before
+    assert len(api.requests) == 9
+
+
+# What sums up.
+
+
+def test_a_summary_stands_first_and_says_what_it_is(engine_with, api, chat):
+    given = []
+    policy = Summarize(LastTurns(3, 1), by=lambda messages: given.append(messages) or "they talked")
+    talk(engine_with(policy), 4)
+    assert [message["role"] for message in given[0]] == ["user", "assistant"] * 3
+    first = sent(api)[-1][0]
+    assert first["content"][0]["text"] == "What was said before, in summary:\n\nthey talked"
+    assert [message["role"] for message in sent(api)[-1]] == ["user", "user"]
+    talk(engine_with(policy), 3, first=4)
+    assert given[1][0] == first  # a summary of the summary, and of what came since
+    assert refused(api) == []
+
+
+@pytest.mark.parametrize("failing", ["raises", "is no text", "is empty"])
+def test_a_summary_that_fails_leaves_no_turn_unanswered(engine_with, api, chat, failing):
+    by = {"raises": lambda _: 1 / 0, "is no text": lambda _: None, "is empty": lambda _: " "}[failing]
+    engine = engine_with(Summarize(LastTurns(3, 1), by=by))
+    talk(engine, 3)
+    with pytest.warns(CutFailedWarning, match="conversation 'a' was not cut: "):
+        talk(engine, 1, first=3)
+    assert len(sent(api)[-1]) == 7
+    assert kinds(chat) == ["setup"]
+
+
+def test_a_compaction_that_is_not_to_be_had_leaves_no_turn_unanswered(store, chat):
+    busy = Failure(529, message="busy", headers={"x-should-retry": "false"})
+    api = MessagesAPI(answer, summary=[busy, "they talked"])
+    engine = ChatEngine(api.client(), store, model=MODEL, trimming=Compaction(LastTurns(3, 1)))
+    talk(engine, 3)
+    with pytest.warns(CutFailedWarning, match="OverloadedError"):
+        talk(engine, 1, first=3)
+    talk(engine, 2, first=4)  # the next turn tries again
+    assert kinds(chat) == ["setup", "compaction"]
+    assert [request.status for request in api.requests].count(200) == 7
+
+
+def test_ctrl_c_while_something_is_summed_up_closes_the_turn(engine_with, chat):
+    def stopped(_):
+        raise KeyboardInterrupt
+
+    engine = engine_with(Summarize(LastTurns(3, 1), by=stopped))
+    talk(engine, 3)
+    with pytest.raises(KeyboardInterrupt):
+        engine.send("a", "more")
+    assert kinds(chat) == ["setup", "abandoned"]
+    assert chat.summary.turn is None
+
+
+def test_who_lost_the_turn_while_it_was_summed_up_is_told(engine_with, chat, store):
+    engine = engine_with(Summarize(LastTurns(3, 1), by=lambda _: engine.abandon("a") and "they talked"))
+    talk(engine, 3)
+    with pytest.raises(Conflict):
+        engine.send("a", "more")
+    assert kinds(chat) == ["setup", "abandoned"]
+
+
+def test_compaction_on_demand_leaves_thinking_valid(engine_with, api, chat):
+    engine = engine_with()
+    assert engine.compact("a") is None
+    talk(engine, 4)
+    told = engine.compact("a")
+    assert (told.turns, told.messages) == (4, 8)
+    [only] = chat.messages()
+    assert [block["type"] for block in only["content"]] == ["compaction"]
+    talk(engine, 3, first=4)
+    assert refused(api) == []
+    assert [block["type"] for block in sent(api)[-1][2]["content"]] == ["thinking", "text"]
+    api.assert_extends()
+    replies = [request.reply["usage"]["output_tokens"] for request in api.requests]
+    assert chat.usage().total.output == sum(replies)
+
+
+def test_a_compaction_whose_conversation_went_on_is_not_stored(engine_with, store, chat):
+    talk(engine_with(), 2)
+    api = MessagesAPI(answer, summary=lambda _: chat.append({"role": "user", "content": "late"}) and "they talked")
+    with pytest.raises(Conflict):
+        ChatEngine(api.client(), store, model=MODEL).compact("a")
+    assert kinds(chat) == ["setup"]
+
+
+def test_by_hand_a_compaction_needs_an_engine(chat):
+    with pytest.raises(InvalidInput, match=r"ChatEngine\.compact"):
+        chat.trim(Compaction(KeepAll()))
+
+
+# What the API does by itself.
+
+
+def test_compaction_at_a_threshold_is_stored_and_what_it_stands_for_is_not_sent_again(store, chat):
+    api = MessagesAPI(answer, smallest_trigger=1)
+    editing = ContextEditing(
+        compact=400, clear_thinking=True, clear_tool_uses={"keep": {"type": "tool_uses", "value": 1}}
+    )
+    engine = ChatEngine(api.client(), store, model=MODEL, context_editing=editing)
+    talk(engine, 12)
+    assert refused(api) == []
+    body = api.requests[0].body["context_management"]
+    assert [edit["type"] for edit in body["edits"]] == [
+        "clear_thinking_20251015",
+        "clear_tool_uses_20250919",
+        "compact_20260112",
+    ]
+    starts = with_compaction(chat)
+    assert len(starts) > 1
+    assert chat.view().report.begin == starts[-1]
+    assert chat.messages()[0]["content"][0]["type"] == "compaction"
+    assert max(map(len, sent(api))) < 12
+    ChatEngine(api.client(), store, model=MODEL).send("a", "without any edit")  # the block still needs its beta
+    assert refused(api) == []
+
+
+# Thinking that is bound to what is not sent any more.
+
+
+def test_the_choice_to_have_it_dropped_is_the_conversations(engine_with, api, chat, store):
+    talk(engine_with(), 4)
+    chat.drop_block = True
+    chat.trim(LastTurns(2, 2))
+    talk(engine_with(), 2, first=4)  # another engine, which knows nothing of the choice
+    assert refused(api) == []
+    body = api.requests[-1].body
+    assert body["thinking"] == {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
+    assert chat.view().report.thinking_stripped == 0
+    assert History(store).conversation("a").drop_block
+    chat.drop_block = False
+    talk(engine_with(), 1, first=6)
+    assert "thinking" not in api.requests[-1].body
+    assert chat.view().report.thinking_stripped == 4
+    assert refused(api) == []
+
+
+@pytest.mark.parametrize("change", [{"system": "Be brief."}, {"tools": [look.to_dict()]}])
+def test_what_changes_the_prefix_is_told_before_the_request(engine_with, api, chat, change):
+    talk(engine_with(), 2)
+    engine = engine_with(**change)
+    with pytest.warns(UserWarning, match="thinking so far is not sent any more"):
+        talk(engine, 1, first=2)
+    report = chat.view().report
+    assert (report.thinking_stripped, report.prefix_changed) == (2, False)
+    assert refused(api) == []
+
+
+def test_going_back_before_a_cut_takes_it_back(engine_with, api, chat):
+    engine = engine_with(LastTurns(3, 1))
+    talk(engine, 4)
+    begin = chat.view().report.begin
+    assert begin > 0
+    chat.rewind(to=begin)
+    assert chat.view().report.begin == 0
+    assert len(chat.messages()) == 6
+    talk(engine_with(), 1, first=4)
+    chat.rewind(to=chat.summary.path + 1)
+    talk(engine_with(), 1, first=5)
+    assert refused(api) == []
+
+
+def test_going_back_behind_the_last_cut_sends_what_was_sent_there(engine_with, api, chat):
+    talk(engine_with(LastTurns(3, 1)), 7)  # cut before the fourth and the seventh turn
+    begins = [entry.data["from"] for entry in chat.records() if entry.kind == "cut"]
+    assert len(begins) == 2
+    chat.rewind(to=begins[1])
+    assert chat.view().report.begin == begins[0]
+    assert chat.summary.turns - chat.summary.hidden == 3
+    talk(engine_with(LastTurns(9, 9)), 1, first=7)
+    assert len(sent(api)[-1]) == 7
+    assert refused(api) == []
+
+
+def test_going_back_behind_a_compaction_of_the_apis_sends_what_that_stood_for(store, chat):
+    api = MessagesAPI(answer, smallest_trigger=1)
+    editing = ContextEditing(compact=400)
+    engine = ChatEngine(api.client(), store, model=MODEL, context_editing=editing)
+    talk(engine, 12)
+    starts = with_compaction(chat)
+    chat.rewind(to=starts[-1])
+    assert chat.view().report.begin == starts[-2]
+    assert chat.summary.turns - chat.summary.hidden == len(
+        [message for message in chat.messages() if message["role"] == "user"]
+    )
+    engine.send("a", "again")
+    assert refused(api) == []
+
+
+def test_a_summary_by_hand_and_somebody_who_writes_meanwhile(engine_with, chat, store):
+    talk(engine_with(), 4)
+    told = chat.trim(Summarize(LastTurns(2, 1), by=lambda messages: f"{len(messages)} messages"))
+    assert told.messages == 6
+    assert chat.messages()[0]["content"][0]["text"].endswith("6 messages")
+    talk(engine_with(), 3, first=4)
+    late = Summarize(LastTurns(2, 1), by=lambda _: chat.append({"role": "user", "content": "late"}) and "they talked")
+    with pytest.raises(Conflict):
+        chat.trim(late)
+    assert kinds(chat) == ["setup", "cut"]
+
+
+def test_half_a_reply_with_a_call_is_no_open_call(engine_with, chat):
+    talk(engine_with(), 3)
+    call = {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]}
+    chat.journal.append([Entry("interrupted", message=call, turn="x")])
+    assert chat.trim(LastTurns(1, 1)) is not None
+
+
+def test_a_turn_id_that_is_not_sent_any_more_is_still_known(engine_with, api, chat):
+    engine = engine_with(LastTurns(3, 1))
+    replies = [engine.send("a", f"q{number}", turn_id=f"order-{number}") for number in range(9)]
+    for asked in (engine, engine_with(LastTurns(3, 1))):
+        for number in (0, 4, 8):
+            assert asked.send("a", f"q{number}", turn_id=f"order-{number}").message == replies[number].message
+    assert len(api.requests) == 9
+    with pytest.raises(Exception, match="another message already"):
+        engine.send("a", "other words", turn_id="order-0")
+
+
+def test_max_age_looks_at_the_clock(engine_with, api, chat, monkeypatch):
+    engine = engine_with(MaxAge(high=3600, low=600))
+    talk(engine, 3)
+    later = 3700 * 1_000_000
+    for module in ("trimming.cutting", "log.entry", "log.journal", "engine.opening", "engine.turn"):
+        real = __import__(f"chathistory.{module}", fromlist=["now"]).now
+        monkeypatch.setattr(f"chathistory.{module}.now", lambda real=real: real() + later)
+    talk(engine, 2, first=3)
+    assert [len(messages) for messages in sent(api)] == [1, 3, 5, 1, 3]
+    assert kinds(chat) == ["setup", "cut"]
+
+
+class EveryThird:
+    """A policy of somebody's own."""
+
+    def is_due(self, load) -> bool:
+        return load.turns > 3
+
+    def start(self, turns, load) -> int | None:
+        return turns[-1].position
+
+
+def test_a_policy_of_the_callers_own(engine_with, api, chat):
+    talk(engine_with(EveryThird()), 10)
+    assert [len(messages) for messages in sent(api)] == [1, 3, 5, 1, 3, 5, 1, 3, 5, 1]
+    assert refused(api) == []
+
+
+@pytest.mark.parametrize("place", [-5, 2, 10**9])
+def test_a_policy_that_names_no_place_to_cut_is_told(engine_with, chat, place):
+    engine = engine_with(type("Odd", (EveryThird,), {"start": lambda *_: place})())
+    talk(engine, 3)
+    if place < 3:
+        talk(engine, 1, first=3)  # before all, or before the first reply: there is nothing to cut
+        assert kinds(chat) == ["setup"]
+        return
+    with pytest.raises(InvalidInput, match=f"position {place}"):
+        talk(engine, 1, first=3)
+    assert kinds(chat) == ["setup"]
+
+
+def test_what_is_no_policy_is_refused(engine_with):
+    with pytest.raises(InvalidInput, match="a policy is due"):
+        engine_with(50)
+
+
+def test_tokens_are_counted_by_the_api_when_asked(engine_with, api):
+    engine = engine_with()
+    talk(engine, 2)
+    count = engine.count_tokens("a", "question 2 " + "word " * 20)
+    assert api.requests[-1].path.endswith("count_tokens")
+    talk(engine, 1, first=2)
+    assert sum(api.requests[-1].reply["usage"][name] for name in INPUT) == count
+    assert engine.count_tokens("new", "hello") > 0
+    with pytest.raises(InvalidInput, match="what is to be sent next"):
+        engine.count_tokens("a")
+    engine.compact("a")
+    assert 0 < engine.count_tokens("a", "more") < count  # with the header that the block needs
+    assert refused(api) == []
+
+
+@pytest.mark.parametrize("stop", ["refusal", "max_tokens"])
+def test_cuts_behind_replies_that_ended_otherwise(store, chat, stop):
+    replies = [answer(), Reply(content=[] if stop == "refusal" else answer(), stop_reason=stop)]
+    api = MessagesAPI(replies * 6)
+    engine = ChatEngine(api.client(), store, model=MODEL, trimming=LastTurns(4, 2))
+    talk(engine, 12)
+    assert refused(api) == []
+    assert "cut" in kinds(chat)
+
+
+# The same for asyncio.
+
+
+@pytest.mark.parametrize("way", ["function", "coroutine function", "compaction", "broken"])
+def test_the_asynchronous_engine_sums_up_too(api, store, chat, way):
+    async def by(messages):
+        await asyncio.sleep(0)
+        return f"{len(messages)} messages"
+
+    policies = {
+        "function": Summarize(LastTurns(3, 1), by=lambda messages: f"{len(messages)} messages"),
+        "coroutine function": Summarize(LastTurns(3, 1), by=by),
+        "compaction": Compaction(LastTurns(3, 1)),
+        "broken": Summarize(LastTurns(3, 1), by=lambda _: 1 / 0),
+    }
+
+    async def main():
+        async with AsyncChatEngine(api.async_client(), store, model=MODEL, trimming=policies[way]) as engine:
+            for number in range(3):
+                await engine.send("a", f"q{number}")
+            if way == "broken":
+                with pytest.warns(CutFailedWarning):
+                    await engine.send("a", "q3")
+            else:
+                async with engine.stream("a", "q3") as stream:
+                    await stream.reply()
+            assert await engine.count_tokens("a", "more") > 0
+            return await engine.compact("a")
+
+    told = asyncio.run(main())
+    assert refused(api) == []
+    expected = {"compaction": ["setup", "compaction", "compaction"], "broken": ["setup", "compaction"]}
+    assert kinds(chat) == expected.get(way, ["setup", "cut", "compaction"])
+    assert told.messages == (8 if way == "broken" else 2)
+    assert chat.usage().turns[-1].model == MODEL
+
+
+def test_cancelling_while_something_is_summed_up_closes_the_turn(api, store, chat):
+    async def by(_):
+        await asyncio.sleep(60)
+
+    async def main():
+        policy = Summarize(LastTurns(3, 1), by=by)
+        async with AsyncChatEngine(api.async_client(), store, model=MODEL, trimming=policy) as engine:
+            for number in range(3):
+                await engine.send("a", f"q{number}")
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(engine.send("a", "q3"), 0.2)
+            assert await engine.compact("nothing there") is None
+
+    asyncio.run(main())
+    assert kinds(chat) == ["setup", "abandoned"]

@@ -1,0 +1,38 @@
+"""Talks with the stand-in, and what is looked at of them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from chathistory import ChatEngine
+from chathistory.testing import MessagesAPI
+
+MODEL = "claude-sonnet-5-5"
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": ""}
+
+
+def answer(_body=None, words: str = "answer") -> list[dict]:
+    return [THOUGHT, {"type": "text", "text": f"{words} " * 40}]
+
+
+def talk(engine: ChatEngine, turns: int, name: str = "a", *, first: int = 0) -> None:
+    for number in range(first, first + turns):
+        engine.send(name, f"question {number} " + "word " * 20)
+
+
+def sent(api: MessagesAPI) -> list[list[dict]]:
+    """Return the messages of each request that was answered, but for those that had something summed up."""
+    return [
+        request.body["messages"]
+        for request in api.requests
+        if request.status == 200 and "compaction" not in request.body
+    ]
+
+
+def extensions(requests: list[list[dict]]) -> int:
+    """Return how many requests do not extend the one before, character for character."""
+    return sum(later[: len(earlier)] != earlier for earlier, later in pairwise(requests))
+
+
+def refused(api: MessagesAPI) -> list[str]:
+    return [f"{request.rule}: {request.status}" for request in api.requests if request.status != 200]
