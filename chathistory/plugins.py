@@ -7,9 +7,10 @@ distributions, and only the one that is asked for is imported: a broken one harm
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points, version
 from typing import Any
 
 import pluggy
@@ -21,6 +22,7 @@ from chathistory.url import Option, StoreURL, lifetime, near_match
 
 __all__ = ["Backend", "backends", "declared_options", "open_store", "store_class"]
 
+OURS = "chathistory"
 PREFIX = "chathistory.v"
 GROUP = PREFIX + "1"
 COMMON_OPTIONS = {
@@ -51,7 +53,8 @@ def declared_options(scheme: str) -> Mapping[str, Option]:
 
 def store_class(scheme: str) -> type[HistoryStore]:
     """Return the class that serves `scheme`. Raises `PluginError` that names the plugin and what would mend it."""
-    return _served(_load(_find(scheme)), scheme)
+    point = _find(scheme)
+    return _served(_load(point), point)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +111,14 @@ def _load(point: EntryPoint) -> object:
     try:
         return point.load()
     except ImportError as error:
-        msg = f"{point.name}: cannot be loaded, {error}; mend it with: {_remedy(point)}"
+        if (error.name or "").partition(".")[0] == OURS:
+            msg = f"{point.name}: {_made_for_newer(point)}: {error}; mend it with: pip install --upgrade {OURS}"
+        else:
+            msg = f"{point.name}: cannot be loaded, {error}; mend it with: {_remedy(point)}"
         raise PluginError(msg) from error
     except Exception as error:
-        msg = f"{point.name}: the plugin of {_distribution(point)} fails on import: {type(error).__name__}: {error}"
+        says = f"{type(error).__name__}: {error}{_requirement(point)}"
+        msg = f"{point.name}: the plugin of {_distribution(point)} fails on import: {says}"
         raise PluginError(msg) from error
 
 
@@ -120,15 +127,36 @@ def _remedy(point: EntryPoint) -> str:
     return f'pip install --upgrade "{_distribution(point)}{extras}"'
 
 
-def _served(plugin: object, scheme: str) -> type[HistoryStore]:
+def _made_for_newer(point: EntryPoint) -> str:
+    return (
+        f"the plugin of {_distribution(point)} asks for what {OURS} {version(OURS)} does not have{_requirement(point)}"
+    )
+
+
+def _requirement(point: EntryPoint) -> str:
+    """Return what its distribution says of the version of ours that it needs, for whoever reads that it does not work.
+
+    Not compared: whether an installer heeded it is not for us to judge, only that it does not work.
+    """
+    requirements = (point.dist.requires if point.dist is not None else None) or []
+    ours = [text for text in requirements if re.match(rf"{OURS}\s*[<>=!~(]", text)]
+    return f" (it requires {ours[0].partition(';')[0].strip()}; this is {version(OURS)})" if ours else ""
+
+
+def _served(plugin: object, point: EntryPoint) -> type[HistoryStore]:
+    scheme = point.name
     manager = pluggy.PluginManager("chathistory")
     manager.add_hookspecs(hookspecs)
     try:
         manager.register(plugin)
         manager.check_pending()
         cls = manager.hook.chathistory_store(scheme=scheme)
+    except pluggy.PluginValidationError as error:
+        msg = f"{scheme}: {_made_for_newer(point)}, or misspells it: {' '.join(str(error).split())}"
+        raise PluginError(msg) from error
     except Exception as error:
-        msg = f"{scheme}: the plugin does not fit the hook: {type(error).__name__}: {error}"
+        says = f"{type(error).__name__}: {error}{_requirement(point)}"
+        msg = f"{scheme}: the hook of {_distribution(point)} fails: {says}"
         raise PluginError(msg) from error
     _check_class(cls, scheme)
     return cls  # type: ignore[no-any-return]  # checked above; pluggy's hooks are untyped

@@ -7,6 +7,7 @@
     voice       who replies: Claude, or a stand-in without a model
     shelf       `list`, `show`, `delete`, `backends`
     config      `config`: what is in force, and where it came from
+    certify     `certify`: whether a backend keeps the contract
     render      entries, rows and times as people read them
     place       which store and which scope, and the options for them; the configuration
     faults      errors in a line or two

@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from chathistory import __version__
+from chathistory.cli.certify import certify
 from chathistory.cli.chat import chat
 from chathistory.cli.config import config
 from chathistory.cli.faults import explained, report
@@ -47,7 +48,7 @@ def group() -> None:
     """
 
 
-for command in (chat, list_, show, delete, backends, config):
+for command in (chat, list_, show, delete, backends, config, certify):
     group.add_command(command)
 for command in (group, *group.commands.values()):  # click's mark for "do not wrap" is a character, not its escape
     command.help = (command.help or "").replace("\\b\n", "\b\n")

@@ -14,6 +14,7 @@ from chathistory.cli.place import Place, Run, debug_option, place_options
 from chathistory.cli.render import STAND_IN
 from chathistory.cli.safe import safe
 from chathistory.cli.voice import MODEL, Voice, voice_of
+from chathistory.config.settings import Settings
 from chathistory.conversation import Conversation
 from chathistory.engine.chat import ChatEngine, ReplyStream
 from chathistory.history import History
@@ -76,7 +77,7 @@ def chat(
     _say_where(place)
     with voice.client, place.opened() as history:
         conversation = _chosen(history, place, name, latest=latest, stand_in=stand_in)
-        engine = _engine(voice, history, conversation, system, settings.max_tokens)
+        engine = _engine(voice, history, conversation, system, settings)
         if abandon:
             engine.abandon(conversation.id, scope=place.scope)
         if talks:
@@ -141,14 +142,22 @@ def _say_where(place: Place) -> None:
 
 
 def _engine(
-    voice: Voice, history: History, conversation: Conversation, system: str | None, max_tokens: int
+    voice: Voice, history: History, conversation: Conversation, system: str | None, settings: Settings
 ) -> ChatEngine:
     """Return the engine; what was not given is what the conversation was held with so far."""
     held = conversation.setup() or {}
     before = None if held.get("model") == STAND_IN else held.get("model")
     system = held.get("system") if system is None else system or None
     model = voice.model or before or MODEL
-    return ChatEngine(voice.client, history, model=model, system=system, max_tokens=max_tokens)
+    return ChatEngine(
+        voice.client,
+        history,
+        model=model,
+        system=system,
+        max_tokens=settings.max_tokens,
+        trimming=settings.trimming,
+        context_editing=settings.context_editing,
+    )
 
 
 def _fresh_name() -> str:

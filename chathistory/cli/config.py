@@ -63,8 +63,9 @@ def _rows(settings: Settings, store: str, options: Mapping[str, Any]) -> Iterato
             value = options.get(name)
             shown = value if isinstance(value, bool | int | float) else HIDDEN  # a text may be a password
             yield OPTION + name, shown, sources.get(OPTION + name, sources["store"])
-    for name in ("scope", "model", "system", "max_tokens", "stand_in"):
+    for name in ("scope", "model", "system", "max_tokens", "trimming", "context_editing", "stand_in"):
         value = getattr(settings, name)
+        value = repr(value) if name in ("trimming", "context_editing") and value is not None else value
         yield name, HIDDEN if name == "system" and sources[name].references else value, sources[name]
 
 

@@ -12,6 +12,9 @@ from typing import Any, TypeVar
 from chathistory.config.expand import expanded, references
 from chathistory.config.layers import OPTION, Source, Value, error_at
 from chathistory.errors import ConfigError
+from chathistory.trimming.editing import ContextEditing
+from chathistory.trimming.policies import Policy
+from chathistory.trimming.spelled import editing_of, policy_of
 from chathistory.url import Option, StoreURL, boolean
 
 __all__ = ["DEFAULT", "MODEL", "SETTINGS", "Settings", "settings_of", "variable_of"]
@@ -51,6 +54,8 @@ SETTINGS: Mapping[str, Option] = {
     "model": Option(_text, MODEL, "the model to ask"),
     "system": Option(_prompt, None, 'the system prompt; "" for none'),
     "max_tokens": Option(_count, _MAX_TOKENS, "the longest reply, in tokens"),
+    "trimming": Option(policy_of, None, "when and how far to cut what is sent, such as tokens=100000:50000"),
+    "context_editing": Option(editing_of, None, "what the API does with its own copy, such as clear_tool_uses"),
     "stand_in": Option(boolean, default=False, help="replies of a stand-in without a model: needs no key"),
 }
 """All that has one value. The table `store_options` holds options of the store, which the backend declares."""
@@ -61,7 +66,8 @@ class Settings:
     """The settings in force. `repr` shows no password and no prompt.
 
     store: the URL, with its options (those of the table `store_options` too); None: no place names one.
-    scope: whose conversations. model, system (None, "": no system prompt), max_tokens: what the engine asks with.
+    scope: whose conversations. model, system (None, "": no system prompt), max_tokens: what the engine asks with;
+    trimming, context_editing: what it does about long conversations, None: nothing.
     stand_in: a stand-in without a model replies. profile: the name of the one in force; None: none.
     sources: where each value came from, by its name; options as "store_options.NAME". files: those that were read.
     """
@@ -71,6 +77,8 @@ class Settings:
     model: str
     system: str | None = field(repr=False)
     max_tokens: int
+    trimming: Policy | None
+    context_editing: ContextEditing | None
     stand_in: bool
     profile: str | None
     sources: Mapping[str, Source] = field(repr=False)

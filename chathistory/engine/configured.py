@@ -118,7 +118,8 @@ def _configured(
     settings = load_settings(profile=profile, config=config, store=store, scope=scope)
     stand_in = settings.stand_in and client is None
     model = STAND_IN if stand_in else settings.model
-    found = {"model": model, "system": settings.system or None, "max_tokens": settings.max_tokens}
+    found = {"model": model, "system": settings.system or None}
+    found |= {name: getattr(settings, name) for name in ("max_tokens", "trimming", "context_editing")}
     return _Configured(open_configured(settings), {**found, **arguments}, stand_in)
 
 

@@ -88,10 +88,14 @@ class Entry:
 
 def encode(entry: Entry) -> str:
     """Return the line of an entry: one line without control characters or lone surrogates."""
-    values = {"v": entry.version, "id": entry.id, "kind": entry.kind, "at": entry.at}
-    optional = {"turn": entry.turn, "data": entry.data or None, "message": entry.message}
-    text = to_json(values | {name: value for name, value in optional.items() if value is not None})
-    rest = f",{text[1:]}"
+    values: dict[str, Any] = {"v": entry.version, "id": entry.id, "kind": entry.kind, "at": entry.at}
+    if entry.turn is not None:
+        values["turn"] = entry.turn
+    if entry.data:
+        values["data"] = entry.data
+    if entry.message is not None:
+        values["message"] = entry.message
+    rest = f",{to_json(values)[1:]}"
     return f'{_HEAD}{_checksum(rest)}"{rest}'
 
 

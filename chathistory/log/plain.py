@@ -49,10 +49,10 @@ def _copied(value: Any, depth: int) -> Any:
         return _number(value)
     if depth == 0:
         raise _RefusedError(f"nested more than {DEEPEST} levels deep")
-    if isinstance(value, Mapping):
-        return _object(value.items(), depth - 1)
     if isinstance(value, (list, tuple)):
         return _array(value, depth - 1)
+    if kind is dict or isinstance(value, Mapping):  # asking for a Mapping is slow
+        return _object(value.items(), depth - 1)
     return _converted(value, depth - 1)
 
 

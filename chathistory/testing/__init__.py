@@ -1,6 +1,7 @@
 """For tests: the contract of `HistoryStore` as a pytest class, and a stand-in of Claude's Messages API.
 
 `HistoryStoreContract` needs pytest; `MessagesAPI` needs the Anthropic SDK only for the clients that it hands out.
+`CertifyHooks` is what an author gives to `chathistory certify` beside a URL.
 """
 
 from __future__ import annotations
@@ -9,12 +10,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from chathistory.testing.certify.hooks import CertifyHooks
     from chathistory.testing.contract import HistoryStoreContract
     from chathistory.testing.standin import MessagesAPI
 
-__all__ = ["HistoryStoreContract", "MessagesAPI"]
+__all__ = ["CertifyHooks", "HistoryStoreContract", "MessagesAPI"]
 
-_LATER = {"HistoryStoreContract": "chathistory.testing.contract", "MessagesAPI": "chathistory.testing.standin"}
+_LATER = {
+    "CertifyHooks": "chathistory.testing.certify.hooks",
+    "HistoryStoreContract": "chathistory.testing.contract",
+    "MessagesAPI": "chathistory.testing.standin",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -41,7 +41,7 @@ def rows(text):
 
 
 def test_it_shows_what_is_in_force_and_where_it_came_from(run, file, tmp_path):
-    done = run("config", CHATHISTORY_MAX_TOKENS="7")
+    done = run("config", CHATHISTORY_MAX_TOKENS="7", CHATHISTORY_TRIMMING="turns=40:20")
     assert rows(done.stdout) == {
         "profile": ("dev", f"{file}: profile"),
         "store": (f"file:{tmp_path}/dev", f"{file}: profiles.dev.store"),
@@ -49,6 +49,8 @@ def test_it_shows_what_is_in_force_and_where_it_came_from(run, file, tmp_path):
         "model": ("claude-sonnet-5-5", "default"),
         "system": ("", "default"),
         "max_tokens": ("7", "CHATHISTORY_MAX_TOKENS"),
+        "trimming": ("LastTurns(high=40, low=20)", "CHATHISTORY_TRIMMING"),
+        "context_editing": ("", "default"),
         "stand_in": ("true", f"{file}: profiles.dev.stand_in"),
     }
     assert done.stderr == f"configuration files: {file}\n"

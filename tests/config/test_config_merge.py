@@ -12,6 +12,7 @@ from chathistory.config.expand import expanded, references
 from chathistory.config.settings import SETTINGS, variable_of
 from chathistory.engine.request import MAX_TOKENS
 from chathistory.errors import ConfigError, PluginError
+from chathistory.trimming import ContextEditing, LastTurns
 
 SECRET = "geheim"
 PLACES = ("call", "environment", "chathistory.toml", "pyproject.toml", "own")
@@ -70,6 +71,8 @@ def test_nothing_set_are_the_defaults(project):
         "model": "claude-sonnet-5-5",
         "system": None,
         "max_tokens": MAX_TOKENS,
+        "trimming": None,
+        "context_editing": None,
         "stand_in": False,
     }
     assert (settings.profile, settings.files) == (None, ())
@@ -85,6 +88,8 @@ def test_nothing_set_are_the_defaults(project):
         ("model", "m", "m"),
         ("system", "Be ${brief}.", "Be ${brief}."),
         ("max_tokens", "5", 5),
+        ("trimming", "turns=40:20", LastTurns(40, 20)),
+        ("context_editing", "compact", ContextEditing(compact=True)),
         ("stand_in", "yes", True),
         ("stand_in", "0", False),
         ("profile", "p", "p"),

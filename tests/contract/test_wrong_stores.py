@@ -11,6 +11,7 @@ from wrong_stores import WRONG, Wrong
 
 from chathistory.testing import HistoryStoreContract
 from chathistory.testing.contract.calls import error_of
+from chathistory.testing.guarantees import GUARANTEES, guarantee_of
 
 pytest_plugins = ("pytester",)
 
@@ -70,6 +71,9 @@ def test_a_wrong_store_is_caught(run, cls):
     assert outcomes.passed >= {*ordinary}, outcomes.failed
     odd = [message for message in outcomes.failed.values() if not message.startswith(OURS)]
     assert not odd, "failed by a mistake that was not meant"
+    for name, message in outcomes.failed.items():
+        guarantee = guarantee_of(getattr(HistoryStoreContract, name.partition("[")[0]))
+        assert message.splitlines()[-1] == guarantee.note, "does not name its guarantee"
 
 
 def test_the_base_of_the_wrong_stores_is_right(run):
@@ -82,6 +86,12 @@ def test_every_catching_test_exists():
     for cls, tests in WRONG.items():
         for test in tests:
             assert hasattr(HistoryStoreContract, test), f"{cls.__name__}: {test}"
+
+
+def test_every_test_is_about_a_guarantee_and_all_but_cost_have_some():
+    tests = [getattr(HistoryStoreContract, name) for name in dir(HistoryStoreContract) if name.startswith("test_")]
+    numbers = {guarantee_of(test).number for test in tests}
+    assert numbers == set(GUARANTEES) - {6}, "constant cost is measured by `chathistory certify` only"
 
 
 def test_no_theme_hides_a_test_of_another():

@@ -23,7 +23,7 @@ from docs_names import ERRORS, folded, members, modules, prefix_of, public, sign
 
 from chathistory import errors
 from chathistory.cli.app import group
-from chathistory.plugins import COMMON_OPTIONS, store_class
+from chathistory.plugins import store_class
 
 ROOT = Path(__file__).parents[2]
 MADE = "<!-- made from the code by `make reference`: change it there -->"
@@ -84,7 +84,15 @@ def _members_of(cls: type) -> Iterator[str]:
         prefix = prefix_of(getattr(cls, name))
         shown = f"{prefix}{name}{shape}" if shape.startswith("(") else name
         kind = "" if shape.startswith("(") else f" ({shape})"
-        yield f"**`{shown}`**{kind}\n\n{as_markdown(inspect.getdoc(getattr(cls, name)) or '')}"
+        words = inspect.getdoc(getattr(cls, name)) or _of_protocol(cls, name)
+        yield f"**`{shown}`**{kind}\n\n{as_markdown(words)}"
+
+
+def _of_protocol(cls: type, name: str) -> str:
+    """Return where a method is explained that a class has because a protocol beside it asks for it; "": nowhere."""
+    beside = vars(sys.modules[cls.__module__]).values()
+    protocols = (each for each in beside if getattr(each, "_is_protocol", False) and name in vars(each))
+    return next((f"See `{each.__name__}.{name}`." for each in protocols), "")
 
 
 def words_beside(name: str) -> str:
@@ -164,33 +172,7 @@ def variables() -> set[str]:
     return {name for text in sources for name in re.findall(r"CHATHISTORY_[A-Z_]+", text)}
 
 
-# Options of store URLs, and the table of traits.
-
-
-def options_page() -> str:
-    parts = [
-        "# Options of store URLs",
-        MADE,
-        "Options stand in the URL, `file:./history?ttl=86400`, or are arguments of `open_store`.",
-        "One that a backend does not know is a `ConfigError` that names the nearest.",
-        "## Every scheme",
-        _option_table(COMMON_OPTIONS),
-    ]
-    for name, schemes in SCHEMES.items():
-        words = ", ".join(f"`{scheme}:`" for scheme in schemes)
-        page = f"[The page of this backend](../{PAGES[name]}) says more."
-        own = _option_table(store_class(name).options) if store_class(name).options else "None of its own."
-        parts += [f"## {words}", page, own]
-    return joined(*parts)
-
-
-def _option_table(options: Any) -> str:
-    rows = [[f"`{name}`", _default(each.default), each.help] for name, each in sorted(options.items())]
-    return table(["option", "default", ""], rows)
-
-
-def _default(value: object) -> str:
-    return "" if value is None or value == "" else f"`{value}`"
+# The table of traits.
 
 
 def traits_table() -> str:
@@ -238,7 +220,6 @@ def _attributes(cls: type) -> str:
 WRITTEN: dict[str, Callable[[], str]] = {
     "docs/reference/names.md": names_page,
     "docs/reference/commands.md": commands_page,
-    "docs/reference/options.md": options_page,
     "docs/errors.md": errors_page,
     "docs/choosing.md": choosing_page,
     "tests/api.txt": snapshot,

@@ -64,6 +64,16 @@ def test_it_asks_with_what_is_configured_and_what_is_given_stands_above(kind):
 
 
 @pytest.mark.parametrize("kind", KIND)
+def test_what_is_sent_is_cut_as_configured(kind, file):
+    file.write_text('store = "memory:"\ntrimming = "turns=2:1"\ncontext_editing = "clear_thinking"\n')
+    api = MessagesAPI()
+    held(kind, *[lambda engine: engine.send("a", "hi")] * 4, client=client_of(kind, api))
+    assert [len(request.body["messages"]) for request in api.requests] == [1, 3, 1, 3]
+    assert [request.status for request in api.requests] == [200] * 4
+    assert api.requests[0].body["context_management"] == {"edits": [{"type": "clear_thinking_20251015"}]}
+
+
+@pytest.mark.parametrize("kind", KIND)
 def test_calls_that_name_no_scope_mean_the_configured_one(kind):
     calls = [
         lambda engine: engine.send("a", "hi"),

@@ -52,7 +52,7 @@ _TESTABLE = 64_000_000
 """Bytes that a test may hold at once; a limit above it is left to the core's own tests."""
 
 
-class Atomic(Contract):
+class Atomic(Contract, guarantee=1):
     """A batch is stored wholly or not at all."""
 
     def test_the_store_is_empty_at_first(self, store: HistoryStore) -> None:

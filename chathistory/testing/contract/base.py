@@ -7,12 +7,19 @@ from typing import Any
 import pytest
 
 from chathistory.store import HistoryStore
+from chathistory.testing.contract.noting import name_guarantees
 
 __all__ = ["Contract", "applies"]
 
 
 class Contract:
     """The part of the suite that a backend fills in."""
+
+    def __init_subclass__(cls, *, guarantee: int | None = None, **options: Any) -> None:
+        """Take the number of the guarantee that the tests of a theme are about."""
+        super().__init_subclass__(**options)
+        if guarantee is not None:
+            name_guarantees(cls, guarantee)
 
     @pytest.fixture
     def store(self) -> Any:

@@ -14,6 +14,7 @@ from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.looking import bodies_of, check_run, head_of
 from chathistory.testing.contract.samples import KEY, created, line, lines, stamp
 from chathistory.testing.contract.threads import together
+from chathistory.testing.guarantees import belongs_to
 
 __all__ = ["Concurrency", "persistent", "race"]
 
@@ -49,12 +50,14 @@ def persistent(store: HistoryStore, name: str, batches: int) -> None:
                 head = conflict.head
 
 
-class Concurrency(Contract):
+class Concurrency(Contract, guarantee=10):
     """Safe to use from many threads at once."""
 
+    @belongs_to(2)
     def test_one_of_many_appends_wins(self, store: HistoryStore) -> None:
         race([store] * _THREADS, created(store, count=2))
 
+    @belongs_to(2)
     def test_one_of_many_makes_the_conversation(self, store: HistoryStore) -> None:
         race([store] * _THREADS, None)
 
@@ -64,6 +67,7 @@ class Concurrency(Contract):
         assert sorted(outcomes, key=bool) == [False] * (_THREADS - 1) + [True], "one delete is True, the others False"
         assert store.read(KEY) is None
 
+    @belongs_to(2)
     def test_an_append_and_a_delete_of_one_version(self, store: HistoryStore) -> None:
         for _ in range(10):
             head = created(store)
@@ -87,12 +91,14 @@ class Concurrency(Contract):
         together(*[partial(_own, store, Key(f"scope{at % 3}", f"c{at}")) for at in range(8)])
         assert len(list(store.keys())) == 8  # noqa: PLR2004
 
+    @belongs_to(7)
     def test_a_reader_sees_head_and_records_of_one_moment(self, store: HistoryStore) -> None:
         _write_pairs(store, 1)
         done = threading.Event()
         works: list[Callable[[], object]] = [partial(_watch, store, done, start) for start in (-3, 0, -2)]
         together(partial(_write_and_tell, store, done), partial(_watch_listing, store, done), *works)
 
+    @belongs_to(9)
     def test_a_forget_loses_nothing_that_is_appended(self, store: HistoryStore) -> None:
         created(store, count=2)
         done = threading.Event()

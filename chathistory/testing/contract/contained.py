@@ -39,7 +39,7 @@ def _told_apart(store: HistoryStore, keys: list[Key]) -> None:
         assert bodies_of(store, key) == _said(key)
 
 
-class Contained(Contract):
+class Contained(Contract, guarantee=8):
     """Every name stands for itself, to the character."""
 
     def test_every_id_is_itself(self, store: HistoryStore) -> None:

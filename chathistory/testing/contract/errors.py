@@ -22,7 +22,7 @@ _SECONDS = 10.0
 """Until then a call to a dead server has to be answered."""
 
 
-class Dead(Contract):
+class Dead(Contract, guarantee=11):
     """A store that cannot be reached says so, in our words, in time."""
 
     @pytest.mark.parametrize("name", CALLS)
@@ -59,7 +59,7 @@ _REFUSED: dict[str, tuple[list[Any], str]] = {
 }
 
 
-class Discreet(Contract):
+class Discreet(Contract, guarantee=11):
     """Message text is nowhere but in the store: not in an error, not in a repr, not in a log line."""
 
     @pytest.mark.parametrize(("bodies", "info"), _REFUSED.values(), ids=_REFUSED)

@@ -17,7 +17,7 @@ __all__ = ["Deleting", "Forgetting"]
 _BEYOND = 10**12
 
 
-class Forgetting(Contract):
+class Forgetting(Contract, guarantee=9):
     """The records below a position go for good; the end and the stamp stay."""
 
     @pytest.mark.parametrize("before", [1, 2, 3, 4, 5, 6])
@@ -82,7 +82,7 @@ class Forgetting(Contract):
         assert bodies_of(store, KEY) == lines(16, first=45)
 
 
-class Deleting(Contract):
+class Deleting(Contract, guarantee=9):
     """The conversation goes for good, and what follows is a new one."""
 
     def test_it_is_gone_everywhere(self, store: HistoryStore) -> None:

@@ -28,7 +28,7 @@ def _refused(store: HistoryStore, after: Head | None, *, given: Stamp | None = N
     assert contents(store) == before, "a refused append changed something"
 
 
-class Guarded(Contract):
+class Guarded(Contract, guarantee=2):
     """An append by anyone who has not seen the present version is a Conflict, and nothing changes."""
 
     def test_making_a_conversation_twice(self, store: HistoryStore) -> None:
@@ -127,7 +127,7 @@ class Guarded(Contract):
         assert grown(store, read).end == read.end + 1
 
 
-class Numbered(Contract):
+class Numbered(Contract, guarantee=2):
     """No gaps, and positions move only forward."""
 
     @pytest.mark.parametrize("first", [0, 1, 7, 2**40])
@@ -158,7 +158,7 @@ class Numbered(Contract):
             assert [record.position for record in records_of(store, KEY)] == [end]
 
 
-class RetrySafe(Contract):
+class RetrySafe(Contract, guarantee=3):
     """After a lost acknowledgement the same append repeated can never double it."""
 
     @pytest.mark.parametrize("begin", [lambda _: None, created, lambda store: grown(store, created(store))])

@@ -14,6 +14,7 @@ from chathistory.testing.contract.concurrency import persistent, race
 from chathistory.testing.contract.looking import bodies_of, contents, head_of, listed
 from chathistory.testing.contract.samples import EXACT, FAR, KEY, created, grown, lines, stamp
 from chathistory.testing.contract.threads import together
+from chathistory.testing.guarantees import LISTING, belongs_to
 
 __all__ = ["Durable", "Shared"]
 
@@ -27,7 +28,7 @@ def _something(store: HistoryStore) -> None:
     store.delete(replace(KEY, id="two"))
 
 
-class Durable(Contract):
+class Durable(Contract, guarantee=4):
     """What was acknowledged outlives the instance, to the extent of the traits."""
 
     def test_all_is_there_after_close_and_reopen(self, store: HistoryStore) -> None:
@@ -66,7 +67,7 @@ class Durable(Contract):
             assert (head.start, head.end) == (3, 3)
 
 
-class Shared(Contract):
+class Shared(Contract, guarantee=10):
     """Two instances that are open at once see the same conversations."""
 
     def test_each_sees_at_once_what_the_other_does(self, store: HistoryStore) -> None:
@@ -85,6 +86,7 @@ class Shared(Contract):
             assert store.read(KEY) is None
             assert contents(store) == contents(other)
 
+    @belongs_to(2)
     def test_each_is_guarded_against_the_other(self, store: HistoryStore) -> None:
         applies(store.traits.shared, "not shared")
         with self.reopen(store) as other:
@@ -97,6 +99,7 @@ class Shared(Contract):
                 store.delete(KEY, version=head.stamp.version)
             assert head_of(store, KEY) == head_of(other, KEY) == present
 
+    @belongs_to(LISTING)
     def test_a_cursor_of_one_serves_the_other(self, store: HistoryStore) -> None:
         applies(store.traits.shared, "not shared")
         heads = [created(store, replace(KEY, id=f"c{at}")) for at in range(6)]
@@ -106,11 +109,13 @@ class Shared(Contract):
             assert other.heads(KEY.scope, after=page.next, limit=1).items == again.items
         assert {head.key for head in again.items} < {head.key for head in heads} - {head.key for head in page.items}
 
+    @belongs_to(2)
     def test_one_of_two_instances_wins(self, store: HistoryStore) -> None:
         applies(store.traits.shared, "not shared")
         with self.reopen(store) as other:
             race([store, other] * 8, created(store))
 
+    @belongs_to(2)
     def test_one_of_two_instances_makes_the_conversation(self, store: HistoryStore) -> None:
         applies(store.traits.shared, "not shared")
         with self.reopen(store) as other:

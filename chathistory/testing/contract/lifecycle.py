@@ -20,7 +20,7 @@ __all__ = ["Lifecycle"]
 _SECONDS = 10.0
 
 
-class Lifecycle(Contract):
+class Lifecycle(Contract, guarantee=10):
     """Open, closed, forked."""
 
     def test_the_traits_can_be_read(self, store: HistoryStore) -> None:

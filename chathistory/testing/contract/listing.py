@@ -14,6 +14,7 @@ from chathistory.store import Head, HistoryStore, Key
 from chathistory.testing.contract.base import Contract, applies
 from chathistory.testing.contract.looking import listed, pages, same_heads
 from chathistory.testing.contract.samples import EPOCH, KEY, created, grown, lines, stamp
+from chathistory.testing.guarantees import LISTING
 
 __all__ = ["Listing"]
 
@@ -31,7 +32,7 @@ def _at(store: HistoryStore, name: str, updated: int) -> Head:
     return store.append(Key(SCOPE, name), lines(1), after=None, stamp=stamp(updated=updated))
 
 
-class Listing(Contract):
+class Listing(Contract, guarantee=LISTING):
     """Pages of heads, by (updated, id) descending; and all keys."""
 
     def test_an_unknown_scope_is_an_empty_page(self, store: HistoryStore) -> None:
@@ -187,7 +188,7 @@ _MEANWHILE = [_write_unseen, _write_seen, _write_last_of_the_page, _delete_seen,
 _MEANWHILE += [_delete_unseen, _make_new]
 
 
-class ListingWhileOthersWrite(Contract):
+class ListingWhileOthersWrite(Contract, guarantee=LISTING):
     """A conversation that is not written while pages are walked appears exactly once."""
 
     @pytest.mark.parametrize("meanwhile", _MEANWHILE)

@@ -24,7 +24,7 @@ def _six(store: HistoryStore, first: int, before: int) -> Head:
     return store.forget(KEY, before=before) or head
 
 
-class Reading(Contract):
+class Reading(Contract, guarantee=7):
     """Any range of what is kept, and the head of the same moment."""
 
     @pytest.mark.parametrize(("first", "before"), [(0, 0), (0, 2), (0, 5), (0, 6), (3, 0), (3, 5)])

@@ -1,0 +1,77 @@
+"""`chathistory certify`: whether a backend keeps the contract, guarantee by guarantee."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from typing import Any
+
+import click
+
+from chathistory.cli.place import debug_option
+from chathistory.cli.safe import json_line, safe
+from chathistory.errors import ConfigError
+
+__all__ = ["certify"]
+
+
+@click.command()
+@click.argument("url")
+@click.option("--unreachable", metavar="URL", help="A store of the same kind whose server or disk cannot be reached.")
+@click.option("--hooks", "hooks_name", metavar="MODULE:NAME", help="A CertifyHooks: what only its author can do to it.")
+@click.option("--exclusive", is_flag=True, help="The place is empty and nobody else's: scopes go by their plain names.")
+@click.option(
+    "--only",
+    type=click.IntRange(1, 12),
+    multiple=True,
+    metavar="N",
+    help="Only this guarantee (12: the listing); repeatable.",
+)
+@click.option("--complete", is_flag=True, help="What a hook or an option could have tested, and was not, is a failure.")
+@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
+@debug_option
+def certify(url: str, *, hooks_name: str | None, complete: bool, as_json: bool, **options: Any) -> int:
+    r"""See whether the store at URL keeps the contract of a backend, and report on each guarantee.
+
+    Works on conversations of its own, under fresh names, and removes them again. Needs pytest. Exits with 1 if a
+    guarantee is not kept.
+
+    \b
+    Examples:
+      chathistory certify file:./trial
+      chathistory certify template:./trial.db --unreachable template:/nowhere/trial.db
+      chathistory certify myscheme://localhost --hooks my_package.certify:hooks --complete
+    """
+    from chathistory.testing.certify.running import certify as run  # noqa: PLC0415 - only this command needs it
+
+    hooks = _hooks(hooks_name) if hooks_name is not None else None
+    progress = _progress if sys.stderr.isatty() else None
+    certificate = run(url, hooks=hooks, progress=progress, **options)
+    lines = [json_line(certificate.as_data())] if as_json else list(map(safe, certificate.lines()))
+    if complete and not certificate.complete and not as_json:
+        lines.append("NOT complete: something could have been tested, and was not")
+    click.echo("\n".join(lines))
+    return 0 if certificate.passed and (certificate.complete or not complete) else 1
+
+
+def _hooks(name: str) -> Any:
+    """Return the `CertifyHooks` of this name."""
+    from chathistory.testing.certify.hooks import CertifyHooks  # noqa: PLC0415 - as above
+
+    module, _, attribute = name.partition(":")
+    sys.path.insert(0, "")  # a module in the folder where one stands, as for `python -m`
+    try:
+        hooks = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        msg = f"--hooks: {json.dumps(name)} cannot be had: {error}"
+        raise ConfigError(msg) from error
+    if not isinstance(hooks, CertifyHooks):
+        msg = f"--hooks: {json.dumps(name)} is not a CertifyHooks (from chathistory.testing)"
+        raise ConfigError(msg)
+    return hooks
+
+
+def _progress(done: int, total: int) -> None:
+    end = "" if done < total else "\n"
+    click.echo(f"\r{done} of {total} tests{end}", nl=False, err=True)

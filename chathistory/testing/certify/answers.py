@@ -1,0 +1,92 @@
+"""Guarantee 3 where it counts: the answer to an append is lost, and the writer tries again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import ClassVar, cast
+
+import pytest
+
+from chathistory.errors import Conflict, StoreUnavailable
+from chathistory.history import History
+from chathistory.store import Head, HistoryStore, Key, Stamp
+from chathistory.testing.certify.base import Certified, needs
+from chathistory.testing.certify.names import Names
+from chathistory.testing.certify.room import Room
+from chathistory.testing.contract.calls import error_of, silent
+from chathistory.testing.contract.looking import bodies_of, head_of
+from chathistory.testing.contract.samples import KEY, created, grown, lines, stamp
+
+__all__ = ["LostAnswers"]
+
+_PATIENCE = 60.0
+
+
+class _Lossy(Room):
+    """Loses the answer of every second append: after it was stored, or with the request."""
+
+    stored: ClassVar[bool]
+    lost = 0
+    _calls = 0
+
+    def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
+        self._calls += 1
+        if self._calls % 2 == 0:
+            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+        self.lost += 1
+        if self.stored:
+            super().append(key, bodies, after=after, stamp=stamp, first=first)
+        msg = "the answer was lost on purpose"
+        raise StoreUnavailable(msg, outcome="unknown")
+
+
+class _Stored(_Lossy):
+    stored = True
+
+
+class _Unsent(_Lossy):
+    stored = False
+
+
+class LostAnswers(Certified, guarantee=3):
+    """Whatever becomes of an answer, each message is there once."""
+
+    @pytest.mark.parametrize("lossy", [_Stored, _Unsent], ids=["after it was stored", "before it was stored"])
+    def test_a_conversation_loses_and_doubles_nothing(self, store: HistoryStore, lossy: type[_Lossy]) -> None:
+        losing = lossy.around(store, Names(plain=True))
+        chat = History(losing).conversation("chat", scope=KEY.scope)
+        said = [{"role": ("user", "assistant")[at % 2], "content": "yes"} for at in range(10)]
+        for message in said:
+            chat.append(message)
+        assert isinstance(losing, _Lossy)
+        assert losing.lost > 0, "no answer was lost"
+        again = History(store).conversation("chat", scope=KEY.scope)
+        assert [entry.message for entry in again.records()] == said, "a message is missing, or is there twice"
+
+    def test_an_append_whose_answer_never_comes(self, store: HistoryStore) -> None:
+        lose = self.target.hooks.lose_answer or needs("the hook `lose_answer`")
+        head, given = created(store, count=2), stamp()
+        append = partial(store.append, KEY, lines(3, first=2), after=head, stamp=given)
+        with lose(self.room.within):
+            error = error_of(append, seconds=_PATIENCE)
+        assert isinstance(error, StoreUnavailable), (
+            f"an append without an answer gave {error!r}; StoreUnavailable is due"
+        )
+        silent(error)
+        with self.reopen(store) as other:
+            self._once(other, head, given, stored=None if error.outcome == "unknown" else False)
+
+    def _once(self, store: HistoryStore, head: Head, given: Stamp, *, stored: bool | None) -> None:
+        """Repeat the append: it is stored now, or is a Conflict that says that it was."""
+        if head_of(store, KEY) == head:
+            now = store.append(KEY, lines(3, first=2), after=head, stamp=given)
+        else:
+            assert stored is not False, 'the error said "not stored", and it was'
+            with pytest.raises(Conflict) as caught:
+                store.append(KEY, lines(3, first=2), after=head, stamp=given)
+            now = cast("Head", caught.value.head)
+            assert now.stamp == given, "the Conflict does not tell that it was this append"
+        assert head_of(store, KEY) == now
+        assert bodies_of(store, KEY) == lines(5), "an append whose answer was lost is there twice, or by halves"
+        assert grown(store, now).end == 6  # noqa: PLR2004

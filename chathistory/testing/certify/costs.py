@@ -1,0 +1,72 @@
+"""Guarantee 6: an append and a read of the tail, in a conversation of ten records and in one of ten thousand."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+from chathistory.store import Head, HistoryStore, Key
+from chathistory.testing.certify.base import Certified
+from chathistory.testing.contract.looking import head_of
+from chathistory.testing.contract.samples import KEY, stamp
+
+__all__ = ["Costs"]
+
+_FEW, _MANY, _BATCH = 10, 10_000, 200
+_BODY = "x" * 1000
+_TIMES = 15
+_FACTOR = 6.0
+_FLOOR = 0.000_5  # seconds; below it the clock and the interpreter are what is measured
+_ATTEMPTS = 3  # a machine may be busy at the wrong moment
+_SMALL, _LARGE = (Key(KEY.scope, name) for name in ("small", "large"))
+
+
+def _filled(store: HistoryStore, key: Key, count: int) -> None:
+    head: Head | None = None
+    for at in range(0, count, _BATCH):
+        head = store.append(key, [_BODY] * min(_BATCH, count - at), after=head, stamp=stamp())
+
+
+def _append(store: HistoryStore, key: Key) -> Callable[[], object]:
+    head = head_of(store, key)
+
+    def append() -> None:
+        nonlocal head
+        head = store.append(key, [_BODY], after=head, stamp=stamp())
+
+    return append
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    times: list[float] = []
+    for _ in range(_TIMES):
+        begun = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - begun)
+    return max(statistics.median(times), _FLOOR)
+
+
+def _same_cost(what: str, small: Callable[[], object], large: Callable[[], object]) -> None:
+    for attempt in range(_ATTEMPTS):
+        few, many = _seconds(small), _seconds(large)
+        if many <= _FACTOR * few:
+            return
+        assert attempt < _ATTEMPTS - 1, (
+            f"{what} took {1000 * many:.1f} ms among {_MANY} records, {1000 * few:.1f} ms among {_FEW}; "
+            f"no more than {_FACTOR:.0f} times as much is due"
+        )
+
+
+class Costs(Certified, guarantee=6):
+    """What a conversation already holds costs nothing."""
+
+    def test_an_append_and_a_tail_read_cost_the_same_in_a_large_conversation(self, store: HistoryStore) -> None:
+        _filled(store, _SMALL, _FEW)
+        _filled(store, _LARGE, _MANY)
+        _same_cost("an append", _append(store, _SMALL), _append(store, _LARGE))
+        _same_cost(
+            "a read of the last record",
+            lambda: store.read(_SMALL, start=-1),
+            lambda: store.read(_LARGE, start=-1),
+        )

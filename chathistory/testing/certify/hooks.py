@@ -1,0 +1,32 @@
+"""What only the author of a backend can do to it. Each is optional; what is not given is listed as not tested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+from chathistory.store import HistoryStore, Key
+
+__all__ = ["CertifyHooks"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertifyHooks:
+    """Give those that you can. The stores and keys that they get are those of the backend itself.
+
+    reopen: return a second instance onto the data of a store, which may be closed by then. Not given: the URL is
+        opened once more.
+    unreachable: return a store, opened without error, whose server or disk cannot be reached: every call has to fail,
+        within 10 seconds. Not given: the URL of `--unreachable` is opened, if there is one.
+    crash: end what keeps the data (a server, a disk) as hard as you can, start it again, and return when it answers.
+    lose_answer: while its context lasts, one append to the store is carried out, or not, and its answer never comes:
+        cut the connection between request and reply.
+    damage: change what is stored of one record behind the back of the store: the record at this position.
+    """
+
+    reopen: Callable[[HistoryStore], HistoryStore] | None = None
+    unreachable: Callable[[], HistoryStore] | None = None
+    crash: Callable[[], None] | None = None
+    lose_answer: Callable[[HistoryStore], AbstractContextManager[None]] | None = None
+    damage: Callable[[HistoryStore, Key, int], None] | None = None

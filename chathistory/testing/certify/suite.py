@@ -1,0 +1,62 @@
+"""The pytest class that certifies: the contract as every backend passes it, and the themes of this package."""
+
+# ruff: noqa: E402  # asserts explain themselves only in modules that pytest knows of before they are imported
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+pytest.register_assert_rewrite(*(f"chathistory.testing.certify.{name}" for name in ("answers", "costs", "crashes")))
+
+from chathistory.store import HistoryStore, Key
+from chathistory.testing.certify.answers import LostAnswers
+from chathistory.testing.certify.base import TARGET, Certified, needs
+from chathistory.testing.certify.costs import Costs
+from chathistory.testing.certify.crashes import Crashes, Damage, Processes
+from chathistory.testing.certify.room import Room
+from chathistory.testing.certify.target import Target
+from chathistory.testing.contract import HistoryStoreContract
+from chathistory.testing.contract.looking import bodies_of
+from chathistory.testing.contract.samples import created, lines
+from chathistory.testing.guarantees import belongs_to
+
+__all__ = ["TestStore"]
+
+_KEY = Key("bystander", "conversation")
+
+
+@pytest.fixture(scope="session")
+def bystander(request: pytest.FixtureRequest) -> Iterator[Room]:
+    """Have a conversation in the store from the first test to the last, that no test has to do with."""
+    target: Target = request.config.stash[TARGET]
+    room = target.room()
+    created(room, _KEY, 5)
+    yield room
+    target.clear(room)
+
+
+class TestStore(HistoryStoreContract, LostAnswers, Crashes, Processes, Damage, Costs, Certified):
+    """All tests, on the store that a URL names."""
+
+    @pytest.fixture
+    def store(self, request: pytest.FixtureRequest) -> Iterator[HistoryStore]:
+        self.target = request.config.stash[TARGET]
+        request.getfixturevalue("bystander")
+        self.room = self.target.room()
+        yield self.room
+        self.target.clear(self.room)
+
+    def reopen(self, store: HistoryStore) -> HistoryStore:
+        assert isinstance(store, Room)
+        return self.target.reopened(store)
+
+    def dead_store(self) -> HistoryStore:
+        dead = self.target.dead()
+        return dead or needs("a store that cannot be reached (--unreachable URL, or the hook `unreachable`)")
+
+    @belongs_to(8)
+    def test_zz_what_was_there_before_is_untouched(self, bystander: Room) -> None:
+        """Stand last, so that all others had their chance."""
+        assert bodies_of(bystander, _KEY) == lines(5), "a test reached a conversation that it has nothing to do with"

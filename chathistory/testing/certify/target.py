@@ -1,0 +1,84 @@
+"""What is certified: a URL, the hooks of its author, and the taking away of all that a test left there."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from chathistory.errors import ConfigError
+from chathistory.plugins import open_store
+from chathistory.store import HistoryStore, Key
+from chathistory.testing.certify.hooks import CertifyHooks
+from chathistory.testing.certify.names import Names
+from chathistory.testing.certify.room import Room
+
+__all__ = ["Target"]
+
+
+@dataclass(slots=True, kw_only=True)
+class Target:
+    """The place under test.
+
+    exclusive: nobody else has anything there, so the tests may use scopes by their plain names.
+    left: scopes that could not be emptied again.
+    """
+
+    url: str = field(repr=False)
+    unreachable: str | None = field(default=None, repr=False)
+    hooks: CertifyHooks = field(default_factory=CertifyHooks)
+    exclusive: bool = False
+    left: list[str] = field(default_factory=list)
+
+    def ready(self) -> None:
+        """See that the store answers, and that an exclusive place is empty. Raises what is in the way."""
+        with self.opened() as store:
+            store.check()
+            if self.exclusive and next(iter(store.keys()), None) is not None:
+                msg = "there are conversations at this URL: an exclusive place has to be empty"
+                raise ConfigError(msg)
+
+    def opened(self) -> HistoryStore:
+        """Open the store under test, by its own names."""
+        return open_store(self.url)
+
+    def room(self) -> Room:
+        """Open the store under test, with fresh names."""
+        return Room.around(self.opened(), Names(plain=self.exclusive))
+
+    def reopened(self, room: Room) -> Room:
+        """Return a second instance onto the data of a room."""
+        again = self.hooks.reopen(room.within) if self.hooks.reopen else self.opened()
+        return Room.around(again, room.names)
+
+    def dead(self) -> HistoryStore | None:
+        """Return a store that cannot be reached; None: nobody said how to come by one."""
+        if self.hooks.unreachable:
+            return self.hooks.unreachable()
+        return open_store(self.unreachable) if self.unreachable else None
+
+    def order(self, room: Room, key: Key, **more: object) -> str:
+        """Return what a process of its own has to know to work on a conversation, for its standard input.
+
+        Not its arguments, which everybody can see: a URL may hold a password.
+        """
+        real = room.names.real_key(key)
+        return json.dumps({"url": self.url, "scope": real.scope, "id": real.id} | more)
+
+    def clear(self, room: Room) -> None:
+        """Close a room and remove what is in its scopes, and nothing else, whatever the store says is there."""
+        with suppress(Exception):  # that it closes is for the suite to say
+            room.within.close()
+        scopes = list(room.names)
+        try:
+            with self.opened() as store:
+                self.left += [scope for scope in scopes if not _emptied(store, scope)]
+        except Exception:  # noqa: BLE001  # a store that fails may fail here too; what is left is reported
+            self.left += scopes
+
+
+def _emptied(store: HistoryStore, scope: str) -> bool:
+    for key in list(store.keys(scope)):
+        if key.scope == scope:  # whatever the store says
+            store.delete(key)
+    return next(iter(store.keys(scope)), None) is None

@@ -1,0 +1,141 @@
+"""Conversations in a SQLite database: `template:./history.db`. A complete backend, made to be copied."""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, replace
+from pathlib import Path
+from threading import Lock
+from typing import Any, ClassVar, Self
+
+from chathistory import Cursor, Head, HistoryStore, Key, Option, Page, Record, Slice, Stamp, StoreURL, Traits, hookimpl
+from chathistory.cursor import decode_cursor, encode_cursor
+from chathistory.errors import ConfigError, Conflict, CorruptRecord, InvalidInput, StoreRejected, StoreUnavailable
+from chathistory.lifeline import Lifeline
+from chathistory.store import check_append
+from chathistory.url import seconds
+
+SCHEMA = """
+    PRAGMA journal_mode = WAL;  -- readers go on while somebody writes
+    PRAGMA synchronous = FULL;  -- what is committed is on the disk
+    PRAGMA secure_delete = ON;  -- what is forgotten is overwritten
+    CREATE TABLE IF NOT EXISTS heads (scope, id, low, high, version, updated, expires, info, PRIMARY KEY (scope, id));
+    CREATE INDEX IF NOT EXISTS newest ON heads (scope, updated, id);
+    CREATE TABLE IF NOT EXISTS records (scope, id, position, body, PRIMARY KEY (scope, id, position));"""
+OURS = "(scope, id) = (?, ?)"
+
+
+class TemplateStore(HistoryStore):
+    """One file, one connection, one lock; instances are kept apart by SQLite's own locks."""
+
+    traits: ClassVar = Traits(durable=True, shared=True)
+    options: ClassVar = {"timeout": Option(seconds, 10.0, "seconds to wait for another writer")}
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        self._path, self._timeout, self._lock, self._lifeline = path, timeout, Lock(), Lifeline()
+        self._db: sqlite3.Connection | None = None
+
+    @classmethod
+    def from_url(cls, url: StoreURL) -> Self:
+        if not url.path:
+            raise ConfigError("template: needs the path of a file, such as template:./history.db")
+        return cls(Path(url.path), url.options["timeout"])
+
+    def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
+        batch = check_append(bodies, stamp, self.traits, first=first)
+        with self._transaction(key) as (db, head):
+            if (head and head.stamp.version) != (after and after.stamp.version):
+                raise Conflict(key, head)
+            start, end = (head.start, head.end) if head else (first, first)
+            rows = [(*astuple(key), position, body) for position, body in enumerate(batch, end)]
+            db.executemany("INSERT INTO records VALUES (?, ?, ?, ?)", rows)
+            return _put(db, Head(key, start, end + len(batch), stamp))
+
+    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
+        with self._transaction(key, "BEGIN") as (db, head):
+            if head is None:
+                return None
+            low = max(start if start >= 0 else head.end + start, head.start)
+            due = range(low, min(head.end if stop is None else stop, head.end, low + 1000))  # not all at once
+            sql = f"SELECT position, body FROM records WHERE {OURS} AND position BETWEEN ? AND ? ORDER BY position"
+            rows = db.execute(sql, (*astuple(key), due.start, due.stop - 1)).fetchall()
+        if [position for position, _ in rows] != list(due):
+            raise CorruptRecord(key, None, "records are missing")
+        return Slice(head, [Record(*row) for row in rows])
+
+    def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
+        if limit < 1:
+            raise InvalidInput("a page has at least one item")
+        below = (1 << 62, "") if after is None else decode_cursor(after)
+        sql = "SELECT * FROM heads WHERE scope = ? AND (updated, id) < (?, ?) ORDER BY updated DESC, id DESC LIMIT ?"
+        with self._transaction() as (db, _):
+            heads = [_made(row) for row in db.execute(sql, (scope, *below, limit + 1))]
+        return Page(heads[:limit], encode_cursor(heads[limit - 1]) if len(heads) > limit else None)
+
+    def keys(self, scope: str | None = None) -> Iterator[Key]:
+        with self._transaction() as (db, _):
+            rows = db.execute("SELECT scope, id FROM heads WHERE scope = ifnull(?, scope)", (scope,)).fetchall()
+        return (Key(*row) for row in rows)
+
+    def forget(self, key: Key, *, before: int) -> Head | None:
+        with self._transaction(key) as (db, head):
+            start = min(max(before, head.start), head.end) if head else 0
+            db.execute(f"DELETE FROM records WHERE {OURS} AND position < ?", (*astuple(key), start))
+            return head and _put(db, replace(head, start=start))
+
+    def delete(self, key: Key, *, version: str | None = None) -> bool:
+        with self._transaction(key) as (db, head):
+            if head and version not in (None, head.stamp.version):
+                raise Conflict(key, head)
+            db.execute(f"DELETE FROM heads WHERE {OURS}", astuple(key))
+            db.execute(f"DELETE FROM records WHERE {OURS}", astuple(key))
+            return head is not None
+
+    def close(self) -> None:
+        if self._lifeline.cut() and self._db:  # in a forked child nothing: the connection is its parent's
+            with self._lock:
+                self._db.close()
+
+    @contextmanager
+    def _transaction(self, key: Key | None = None, begin: str = "BEGIN IMMEDIATE") -> Iterator[tuple[Any, Head | None]]:
+        """Yield the connection and the present head; all that SQLite raises becomes ours here."""
+        self._lifeline.check()
+        outcome: Any = "not stored"
+        try:
+            with self._lock:
+                self._lifeline.check()  # it may have been closed while this thread waited
+                db = self._db = self._db or self._connected()
+                db.execute(begin)
+                with db:  # commits, or rolls back
+                    yield db, _head(db, key) if key else None
+                    outcome = "unknown"  # from here on: the commit
+        except (sqlite3.Error, OSError) as error:
+            if getattr(error, "sqlite_errorcode", None) in {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY}:
+                raise StoreRejected(f"SQLite refused: {error}") from error
+            raise StoreUnavailable(f"SQLite failed: {error}", outcome=outcome) from error
+
+    def _connected(self) -> sqlite3.Connection:
+        self._path.touch(mode=0o600)  # nobody else's to read
+        db = sqlite3.connect(self._path, self._timeout, isolation_level=None, check_same_thread=False)
+        db.executescript(SCHEMA)
+        return db
+
+
+def _made(row: tuple[Any, ...]) -> Head:
+    return Head(Key(*row[:2]), row[2], row[3], Stamp(*row[4:]))
+
+
+def _head(db: sqlite3.Connection, key: Key) -> Head | None:
+    return next(map(_made, db.execute(f"SELECT * FROM heads WHERE {OURS}", astuple(key))), None)
+
+
+def _put(db: sqlite3.Connection, head: Head) -> Head:
+    row = (*astuple(head.key), head.start, head.end, *astuple(head.stamp))
+    db.execute("REPLACE INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    return head
+
+
+@hookimpl
+def chathistory_store(scheme: str) -> type[HistoryStore] | None:
+    """Serve `template:`."""
+    return TemplateStore if scheme == "template" else None

@@ -1,0 +1,31 @@
+"""The store that `docs/writing-a-backend.md` shows whole is right: it passes the contract."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from click.core import Option
+from conftest import ROOT
+
+from chathistory.cli.certify import certify
+from chathistory.testing import CertifyHooks, HistoryStoreContract
+
+PAGE = (ROOT / "docs" / "writing-a-backend.md").read_text()
+
+
+class TestShelf(HistoryStoreContract):
+    @pytest.fixture
+    def store(self):
+        page = {}
+        exec(re.search(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL).group(1), page)
+        assert page["chathistory_store"]("shelf") is page["Shelf"]
+        with page["Shelf"]() as store:
+            yield store
+
+
+def test_the_page_names_every_hook_and_option_of_the_command():
+    for name in CertifyHooks.__slots__:
+        assert f"`{name}(" in PAGE, name
+    for option in certify.params:
+        assert not isinstance(option, Option) or option.name in {"help", "debug"} or option.opts[0] in PAGE, option.name

@@ -1,0 +1,127 @@
+"""Plugins that are older and newer than this chathistory: each works, or says what it is and what would mend it."""
+
+from __future__ import annotations
+
+from textwrap import dedent
+
+import pytest
+
+from chathistory import __version__
+
+HEAD = "from chathistory import hookimpl\nfrom chathistory_template import TemplateStore\n"
+
+OLDER = """
+    from pathlib import Path
+
+    from chathistory import HistoryStore, Traits, hookimpl
+    from chathistory_template import TemplateStore
+
+    class Older(HistoryStore):  # made before there was `check`, `options`, `ttl` or a trait but these
+        traits = Traits(durable=True, shared=True)
+
+    for name in HistoryStore.__abstractmethods__:
+        setattr(Older, name, vars(TemplateStore)[name])
+    for name in ("__init__", "_transaction", "_connected"):
+        setattr(Older, name, vars(TemplateStore)[name])
+    Older.from_url = classmethod(lambda cls, url: cls(Path(url.path), 5))
+    Older.__abstractmethods__ = frozenset()
+
+    @hookimpl
+    def chathistory_store():  # made before the hook was given the scheme
+        return Older
+"""
+
+NEWER = {
+    "a class with methods of which nobody here has heard": """
+        class Newer(TemplateStore):
+            def search(self, scope, words, *, limit=20):
+                return []
+
+        @hookimpl
+        def chathistory_store(scheme):
+            return Newer
+    """,
+    "an optional hook of which nobody here has heard": """
+        @hookimpl
+        def chathistory_store(scheme):
+            return TemplateStore
+
+        @hookimpl(optionalhook=True)
+        def chathistory_later(scheme, more):
+            return None
+    """,
+}
+
+TOO_NEW = {
+    "an argument of the hook": (
+        "@hookimpl\ndef chathistory_store(scheme, settings):\n    return TemplateStore\n",
+        ("settings", "asks for what chathistory", __version__),
+    ),
+    "a hook that it needs": (
+        "@hookimpl\ndef chathistory_later(scheme):\n    return None\n",
+        ("chathistory_later", "asks for what chathistory", __version__),
+    ),
+    "a name": (
+        "from chathistory import Searchable\n",
+        ("Searchable", f"chathistory {__version__} does not have", "pip install --upgrade chathistory"),
+    ),
+    "a module": (
+        "import chathistory.searching\n",
+        ("chathistory.searching", "asks for what chathistory", "pip install --upgrade chathistory"),
+    ),
+    "a trait": (
+        "from chathistory import Traits\nTraits(durable=True, shared=True, searchable=True)\n",
+        ("searchable", "fails on import"),
+    ),
+}
+
+
+@pytest.fixture
+def told(command):
+    """Say what becomes of a plugin that is asked for: the error in one line, and that the others go on."""
+
+    def told(scheme):
+        done = command("list", "--store", f"{scheme}:./history.db")
+        assert (done.code, done.output) == (1, ""), done
+        assert command("list", "--store", "memory:").code == 0, "others have to go on"
+        assert len(done.errors.splitlines()) == 1
+        return done.errors
+
+    return told
+
+
+def test_an_older_plugin_of_this_version_works(plugin, command):
+    plugin("older", "older_plugin", OLDER)
+    done = command("certify", "older:./history.db", "--only", "3", "--only", "9")
+    assert done.code == 0, done.output + done.errors
+    assert "Older of older-plugin 1.0" in done.output
+
+
+@pytest.mark.parametrize("what", NEWER)
+def test_a_newer_plugin_of_this_version_works_if_it_can(plugin, command, what):
+    plugin("newer", "newer_plugin", HEAD + dedent(NEWER[what]))
+    done = command("certify", "newer:./history.db", "--only", "3")
+    assert done.code == 0, done.output + done.errors
+
+
+@pytest.mark.parametrize("what", TOO_NEW)
+def test_a_newer_plugin_that_cannot_work_says_what_it_asks_for(plugin, told, what):
+    source, words = TOO_NEW[what]
+    plugin("newer", "newer_plugin", HEAD + source, requires="chathistory>=9.5")
+    error = told("newer")
+    for word in ("newer:", "newer-plugin", *words, f"it requires chathistory>=9.5; this is {__version__}"):
+        assert word in error
+
+
+@pytest.mark.parametrize("group", ["chathistory.v2", "chathistory.v0"])
+def test_a_plugin_for_another_version_says_so(plugin, told, group):
+    plugin("other", "other_plugin", "raise SystemError('this is never imported')", group=group)
+    error = told("other")
+    for word in ("other-plugin", group, "chathistory.v1", "install versions of both that agree"):
+        assert word in error
+
+
+def test_one_distribution_may_serve_two_versions(plugin, command):
+    source = HEAD + dedent(NEWER["a class with methods of which nobody here has heard"])
+    plugin("both", "both_plugin", source, more="[chathistory.v2]\nboth = no_such_module\n")
+    assert command("list", "--store", "both:./history.db").code == 0
