@@ -1,9 +1,8 @@
 """The commands of a page, run as a reader would: in a terminal, one after the other, in one folder.
 
 A page shows commands in blocks of `console`: lines that begin with `$ ` are typed, the lines below each are what comes
-(`...` stands for anything). An indented block of nothing but
-`chathistory` commands and `export` is typed as well. A block that cannot run
-here has `<!-- shown, not run: why -->` above it.
+(`...` stands for anything). An indented block of nothing but `chathistory` commands and `export` is typed as well. A
+block that cannot run here has `<!-- shown, not run: why -->` above it.
 """
 
 from __future__ import annotations
@@ -21,7 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 CONSOLE = re.compile(r"(<!-- shown, not run: [^>]+ -->\n+)?^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-INDENTED = re.compile(r"(?:(?<=\n\n)|\A)(?:    (?:chathistory|export) [^\n]*\n)+(?=\n|\Z)")
+INDENTED = re.compile(
+    r"(<!-- shown, not run: [^>]+ -->)?(?:\n\n|\A)((?:    (?:chathistory|export) [^\n]*\n)+)(?=\n|\Z)"
+)
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 PATIENCE = 60.0
 
@@ -38,7 +39,7 @@ def commands_of(page: str) -> list[Command]:
     """Return the commands of a page, in its order."""
     found = [(match.start(), _of_block(match[2])) for match in CONSOLE.finditer(page) if not match[1]]
     outside = CONSOLE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), page)
-    found += [(match.start(), _of_lines(match[0])) for match in INDENTED.finditer(outside)]
+    found += [(match.start(), _of_lines(match[2])) for match in INDENTED.finditer(outside) if not match[1]]
     return [command for _, commands in sorted(found, key=lambda pair: pair[0]) for command in commands]
 
 

@@ -20,6 +20,16 @@ def modules() -> list[str]:
     return ["chathistory", *re.findall(r"`(chathistory\.\w+)`", chathistory.__doc__ or ""), *BESIDE]
 
 
+def is_told(module: str, name: str, value: Any) -> bool:
+    """Whether a name is one of a module further up in the list: it is explained there."""
+    names = modules()
+    before = names[: names.index(module)]
+    return any(vars(import_module(each)).get(name, _NOTHING) is value for each in before)
+
+
+_NOTHING = object()
+
+
 def public(module: str) -> Iterator[tuple[str, Any]]:
     """Yield each public name of a module, in order, with its value; modules have a section of their own."""
     there = import_module(module)
@@ -113,6 +123,9 @@ def snapshot() -> str:
     for module in modules():
         lines += ["", f"[{module}]"]
         for name, value in public(module):
+            if is_told(module, name, value):
+                lines.append(f"{name}, the one above")
+                continue
             lines += [_line(name, value), *(_member_lines(value) if inspect.isclass(value) else ())]
     return "\n".join(lines) + "\n"
 

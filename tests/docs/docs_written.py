@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from docs_names import ERRORS, folded, members, modules, prefix_of, public, signature, snapshot
+from docs_names import ERRORS, folded, is_told, members, modules, prefix_of, public, signature, snapshot
 
 from chathistory import errors
 from chathistory.cli.app import group
@@ -62,7 +62,11 @@ def names_page() -> str:
 
 
 def _names_of(module: str) -> Iterator[str]:
+    same = [f"`{name}`" for name, value in public(module) if is_told(module, name, value)]
+    yield f"As above: {', '.join(same)}." if same else ""
     for name, value in public(module):
+        if is_told(module, name, value):
+            continue
         yield f"### {name}"
         if inspect.isclass(value) and value is not str:
             yield _call(name, value)
@@ -169,7 +173,7 @@ def _row(each: click.Parameter, context: click.Context) -> list[str]:
 def variables() -> set[str]:
     """Return every environment variable of ours that the source names."""
     sources = (path.read_text() for path in (ROOT / "chathistory").rglob("*.py"))
-    return {name for text in sources for name in re.findall(r"CHATHISTORY_[A-Z_]+", text)}
+    return {name for text in sources for name in re.findall(r"\bCHATHISTORY_[A-Z_]*[A-Z]\b", text)}
 
 
 # The table of traits.

@@ -82,3 +82,5 @@ def test_commands_are_found_in_their_order():
         Command("chathistory show x"),
     ]
     assert commands_of(f"<!-- shown, not run: it stays -->\n\n{CONSOLE.search(page)[0]}\n") == []
+    assert commands_of("<!-- shown, not run: it is yours -->\n\n    chathistory show x\n") == []
+    assert commands_of("\n\n    pip install x\n    chathistory show x\n\n") == []
