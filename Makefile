@@ -60,6 +60,7 @@ bench: $(VENV)/test-ready
 	$(BIN)/python tests/benchmarks/bench_redis.py
 	$(BIN)/python tests/benchmarks/bench_mongodb.py
 	$(BIN)/python tests/benchmarks/bench_s3.py
+	$(BIN)/python tests/benchmarks/bench_shelf.py
 
 clean:
 	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .cache dist build site

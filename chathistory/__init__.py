@@ -20,6 +20,10 @@ from chathistory import errors
 from chathistory.conversation import Conversation
 from chathistory.history import ConversationInfo, Deletion, History
 from chathistory.log.entry import Entry
+from chathistory.shelf.export import ExportReport
+from chathistory.shelf.listing import Origin
+from chathistory.shelf.retention import Erasure, Removal, Retention
+from chathistory.shelf.transfer import Arrival, CopyReport
 from chathistory.store import Cursor, Head, HistoryStore, Key, Page, Record, Slice, Stamp, Traits
 from chathistory.usage import Tokens, TurnUsage, Usage
 from chathistory.view import Repair, Report, View
@@ -37,6 +41,7 @@ if TYPE_CHECKING:
     from chathistory.url import Option, StoreURL
 
 __all__ = [
+    "Arrival",
     "AsyncChatEngine",
     "AsyncConversation",
     "AsyncHistory",
@@ -44,20 +49,26 @@ __all__ = [
     "ChatEngine",
     "Conversation",
     "ConversationInfo",
+    "CopyReport",
     "Cursor",
     "Deletion",
     "Entry",
+    "Erasure",
+    "ExportReport",
     "Head",
     "History",
     "HistoryStore",
     "Key",
     "Option",
+    "Origin",
     "Page",
     "Record",
+    "Removal",
     "Repair",
     "Reply",
     "ReplyStream",
     "Report",
+    "Retention",
     "Settings",
     "Slice",
     "Stamp",

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, Self, TypeVar
+from datetime import datetime, timedelta
+from typing import Any, Literal, ParamSpec, Self, TypeVar
 
 from chathistory.content import Message
 from chathistory.conversation import Conversation
@@ -17,6 +18,10 @@ from chathistory.errors import StoreClosed
 from chathistory.history import OWN_SCOPE, ConversationInfo, Deletion, History
 from chathistory.log.entry import Entry
 from chathistory.log.summary import Summary
+from chathistory.shelf.export import ExportReport
+from chathistory.shelf.files import File
+from chathistory.shelf.retention import Erasure, Removal, Retention
+from chathistory.shelf.transfer import CopyReport, Progress
 from chathistory.store import Cursor, Head, HistoryStore, Page
 from chathistory.trimming.cutting import Trimmed
 from chathistory.trimming.policies import Policy
@@ -54,14 +59,102 @@ class AsyncHistory:
         return AsyncConversation(self, self.history.conversation(id, scope=scope))
 
     async def recent(
-        self, *, scope: str = OWN_SCOPE, limit: int = 20, after: Cursor | None = None
+        self,
+        *,
+        scope: str = OWN_SCOPE,
+        limit: int = 20,
+        after: Cursor | None = None,
+        title: str | None = None,
+        tag: str | Iterable[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
     ) -> Page[ConversationInfo]:
         """See `History.recent`."""
-        return await self.run(self.history.recent, scope=scope, limit=limit, after=after)
+        return await self.run(
+            self.history.recent,
+            scope=scope,
+            limit=limit,
+            after=after,
+            title=title,
+            tag=tag,
+            metadata=metadata,
+            model=model,
+            since=since,
+            until=until,
+        )
 
     async def delete(self, id: str, *, scope: str = OWN_SCOPE) -> Deletion | None:
         """See `History.delete`."""
         return await self.run(self.history.delete, id, scope=scope)
+
+    async def copy_to(
+        self,
+        other: AsyncHistory | History | HistoryStore,
+        *,
+        scope: str | None = None,
+        ids: Iterable[str] | None = None,
+        replace: bool = False,
+        verify: bool = True,
+        threads: int = 4,
+        progress: Progress | None = None,
+    ) -> CopyReport:
+        """See `History.copy_to`; `progress` is called from a thread of the pool."""
+        target = other.history if isinstance(other, AsyncHistory) else other
+        return await self.run(
+            self.history.copy_to,
+            target,
+            scope=scope,
+            ids=ids,
+            replace=replace,
+            verify=verify,
+            threads=threads,
+            progress=progress,
+        )
+
+    async def export_to(
+        self,
+        file: File,
+        *,
+        scope: str | None = None,
+        ids: Iterable[str] | None = None,
+        format: Literal["jsonl", "markdown"] | None = None,  # noqa: A002 - the word that people look for
+        progress: Progress | None = None,
+    ) -> ExportReport:
+        """See `History.export_to`; `progress` is called from a thread of the pool."""
+        return await self.run(self.history.export_to, file, scope=scope, ids=ids, format=format, progress=progress)
+
+    async def import_from(
+        self,
+        file: File,
+        *,
+        id: str | None = None,
+        scope: str | None = None,
+        replace: bool = False,
+        progress: Progress | None = None,
+    ) -> CopyReport:
+        """See `History.import_from`; `progress` is called from a thread of the pool."""
+        return await self.run(self.history.import_from, file, id=id, scope=scope, replace=replace, progress=progress)
+
+    async def retain(
+        self,
+        *,
+        scope: str = OWN_SCOPE,
+        age: timedelta | None = None,
+        ttl: timedelta | None = None,
+        count: int | None = None,
+        dry_run: bool = True,
+        progress: Callable[[Removal], object] | None = None,
+    ) -> Retention:
+        """See `History.retain`; `progress` is called from a thread of the pool."""
+        return await self.run(
+            self.history.retain, scope=scope, age=age, ttl=ttl, count=count, dry_run=dry_run, progress=progress
+        )
+
+    async def erase(self, scope: str, *, progress: Callable[[Deletion], object] | None = None) -> Erasure:
+        """See `History.erase`; `progress` is called from a thread of the pool."""
+        return await self.run(self.history.erase, scope, progress=progress)
 
     async def close(self) -> None:
         """Wait for what is under way and end the threads; the store stays open, for it is the caller's."""
@@ -78,6 +171,7 @@ class AsyncConversation:
     """A conversation, for asyncio; each method is that of `Conversation` by the same name."""
 
     def __init__(self, history: AsyncHistory, conversation: Conversation) -> None:
+        self._history = history
         self._run = history.run
         self._sync = conversation
 
@@ -110,9 +204,9 @@ class AsyncConversation:
         """See `Conversation.tail`."""
         return await self._run(self._sync.tail, count)
 
-    async def newest(self, count: int) -> list[Entry]:
+    async def newest(self, count: int, *, before: int | None = None) -> list[Entry]:
         """See `Conversation.newest`."""
-        return await self._run(self._sync.newest, count)
+        return await self._run(self._sync.newest, count, before=before)
 
     async def records(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Entry]:
         """See `Conversation.records`."""
@@ -156,6 +250,11 @@ class AsyncConversation:
     async def rewind(self, *, to: int) -> Head:
         """See `Conversation.rewind`."""
         return await self._run(self._sync.rewind, to=to)
+
+    async def fork(self, new_id: str, *, at: int | None = None, scope: str | None = None) -> AsyncConversation:
+        """See `Conversation.fork`."""
+        forked = await self._run(self._sync.fork, new_id, at=at, scope=scope)
+        return AsyncConversation(self._history, forked)
 
     async def forget(self, *, before: int) -> Head | None:
         """See `Conversation.forget`."""

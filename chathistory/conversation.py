@@ -15,6 +15,7 @@ from chathistory.log.spans import newest_first, on_path
 from chathistory.log.summary import Summary, summary_of
 from chathistory.repairing import repaired
 from chathistory.rerouting import rewound, snapshots, within_a_turn
+from chathistory.shelf.forking import fork
 from chathistory.store import Head, HistoryStore, Key
 from chathistory.trimming.cutting import Trimmed
 from chathistory.trimming.policies import Policy
@@ -92,12 +93,17 @@ class Conversation:
         """
         return [entry.message for entry in self.newest(count) if entry.message is not None]
 
-    def newest(self, count: int) -> list[Entry]:
-        """Return the entries of the newest `count` messages, oldest first, with what their responses told."""
-        if count < 0:
-            msg = "a count of messages is not negative"
+    def newest(self, count: int, *, before: int | None = None) -> list[Entry]:
+        """Return the entries of the newest `count` messages, oldest first, with what their responses told.
+
+        `before`: of those below this position. So `newest(50)`, then `newest(50, before=page[0].position)` and so on
+        go backward page by page, until an empty one. A page costs the same anywhere in a conversation of any length.
+        """
+        if count < 0 or (before is not None and before < 0):
+            msg = "a count of messages, or a position, is not negative"
             raise InvalidInput(msg)
-        messages = (entry for entry in newest_first(self._journal, count + _SLACK) if entry.kind == "message")
+        entries = newest_first(self._journal, count + _SLACK, before=before)
+        messages = (entry for entry in entries if entry.kind == "message")
         return list(itertools.islice(messages, count))[::-1]
 
     def records(self, start: int = 0, stop: int | None = None) -> Iterator[Entry]:
@@ -184,7 +190,7 @@ class Conversation:
         """
         return self._journal.append([Entry("annotation", data=annotation(changes))])
 
-    # What is sent, going back, and forgetting.
+    # What is sent, going back, branching off, and forgetting.
 
     def trim(self, policy: Policy, *, write: bool = True) -> Trimmed | None:
         """Cut what is sent, if the policy asks for it; the log stays whole. Return what that leaves out; None: no cut.
@@ -218,6 +224,18 @@ class Conversation:
         """
         with self._journal.lock:
             return self._journal.append([rewound(self._journal, self._journal.refresh(), to)])
+
+    def fork(self, new_id: str, *, at: int | None = None, scope: str | None = None) -> Conversation:
+        """Begin a new conversation with all that this one held below position `at` (None: with all it holds).
+
+        `scope=None` is this one's scope. What Claude is sent of the fork is what it was sent here at that point, so
+        thinking in it stays valid. Title, tags and metadata come along as they are now; `History.recent` shows where
+        it came from (`origin`). This conversation is not changed. Raises `Conflict`, and stores nothing, if there is
+        a conversation of that name, and `InvalidInput` if there is nothing below `at`, or no such position.
+        """
+        forked = Conversation(self._journal.store, Key(scope or self.scope, new_id))
+        fork(self._journal, forked.journal, at=at)
+        return forked
 
     def forget(self, *, before: int) -> Head | None:
         """Remove the records below position `before` for good; return the head; None: absent.

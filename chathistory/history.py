@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Self
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final, Literal, Self
 
 from chathistory.conversation import Conversation
-from chathistory.errors import CorruptRecord, UnsupportedRecord
-from chathistory.log.journal import Journal, alive
-from chathistory.log.summary import Summary, summary_of
-from chathistory.store import Cursor, Head, HistoryStore, Key, Page
+from chathistory.errors import InvalidInput
+from chathistory.log.journal import Journal
+from chathistory.shelf.export import ExportReport, as_markdown, exported, imported
+from chathistory.shelf.files import File, reading, suffix_of, writing
+from chathistory.shelf.listing import ConversationInfo, Filter, recent
+from chathistory.shelf.retention import Deletion, Erasure, Policy, Removal, Retention, deleted, erased, retained
+from chathistory.shelf.transfer import CopyReport, Progress, copied, keys_of
+from chathistory.store import Cursor, HistoryStore, Key, Page
 
 __all__ = ["OWN_SCOPE", "ConversationInfo", "Deletion", "History"]
 
@@ -25,55 +28,6 @@ class _NotNamed(str):
 OWN_SCOPE: Final = _NotNamed("default")
 """The scope of a call that names none: the history's own. Not None, which is more likely a bug of the caller's."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class ConversationInfo:
-    """A row of the listing; all of it is known without reading messages.
-
-    title: as set; None: never. preview: the beginning of the first user text; None: there was none, or it is forgotten.
-    messages: how many. usage: token counts of all replies, summed, by the API's names. model: of the last reply.
-    created, updated, expires (None: never): aware datetimes in UTC.
-    """
-
-    id: str
-    scope: str
-    title: str | None
-    preview: str | None = field(repr=False)
-    tags: tuple[str, ...]
-    metadata: Mapping[str, Any] = field(repr=False)
-    messages: int
-    usage: Mapping[str, int]
-    model: str | None
-    created: datetime
-    updated: datetime
-    expires: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Deletion:
-    """What a delete removed: a conversation of so many messages, in so many records of all kinds.
-
-    None for both: it was damaged, or of a later version, and cannot be told.
-    """
-
-    id: str
-    scope: str
-    messages: int | None = None
-    records: int | None = None
-
-
-def _deletion(journal: Journal) -> Deletion | None:
-    """Return what a delete will remove; None: the conversation is absent (or expired, which is the same)."""
-    key = journal.key
-    try:
-        head = journal.refresh()
-        return Deletion(key.id, key.scope, summary_of(head).messages, head.end - head.start) if head else None
-    except (CorruptRecord, UnsupportedRecord):
-        return Deletion(key.id, key.scope)
-
 
 class History:
     """The conversations of one store. Opening it, or a conversation of it, does no input or output."""
@@ -85,33 +39,165 @@ class History:
 
     def key(self, id: str, scope: str = OWN_SCOPE) -> Key:
         """Return the key of a conversation, in the history's own scope unless one is named."""
-        return Key(self.scope if scope is OWN_SCOPE else scope, id)
+        return Key(self._named(scope), id)
+
+    def _named(self, scope: str) -> str:
+        return self.scope if scope is OWN_SCOPE else scope
 
     def conversation(self, id: str, *, scope: str = OWN_SCOPE) -> Conversation:
         """Return the conversation of that name, whether it exists yet or not. Raises `InvalidInput` for a bad name."""
         return Conversation(self.store, self.key(id, scope))
 
-    def recent(self, *, scope: str = OWN_SCOPE, limit: int = 20, after: Cursor | None = None) -> Page[ConversationInfo]:
+    def recent(
+        self,
+        *,
+        scope: str = OWN_SCOPE,
+        limit: int = 20,
+        after: Cursor | None = None,
+        title: str | None = None,
+        tag: str | Iterable[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        model: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Page[ConversationInfo]:
         """Return the conversations of a scope, those with the newest activity first, `limit` at a time.
 
-        `.items` are the rows (fewer than `limit` only at the end; none for an unknown scope), `.next` is the `after` of
-        the following page, None at the end. Raises `InvalidInput` for a `limit` below 1 or a cursor of another listing.
+        `.items` are the rows (none for an unknown scope), `.next` is the `after` of the following page, None at the
+        end. Only those are returned that fit all that is given: `title` is part of the title (of the preview where
+        there is none), in upper or lower case; `tag` one tag, or several that must all be there; `metadata` values
+        that must be there by their names; `model` that of the last reply; the newest activity is at `since` or later,
+        and before `until` (aware datetimes).
+
+        Without these a page is short only at the end. With them one call looks at 1,000 conversations at most, so a
+        page may be short, or empty, with more to come: go on while there is a `next`.
+
+        Raises `InvalidInput` for a `limit` below 1, a time without a zone or a cursor of another listing.
         """
-        scope = self.scope if scope is OWN_SCOPE else scope
-        rows: list[ConversationInfo] = []
-        while True:
-            page = self.store.heads(scope, after=after, limit=limit - len(rows))
-            rows += [_row(head) for head in page.items if alive(head)]
-            after = page.next
-            if after is None or len(rows) == limit:
-                return Page(rows, after)
+        wanted = Filter.of(title=title, tag=tag, metadata=metadata, model=model, since=since, until=until)
+        return recent(self.store, self._named(scope), limit=limit, after=after, wanted=wanted)
 
     def delete(self, id: str, *, scope: str = OWN_SCOPE) -> Deletion | None:
         """Remove a conversation for good and return what went; None: there was none. A damaged one goes as well."""
-        journal = Journal(self.store, self.key(id, scope))
-        with journal.lock:
-            gone = _deletion(journal)
-            return gone if journal.delete() else None
+        return deleted(Journal(self.store, self.key(id, scope)))
+
+    # Moving.
+
+    def copy_to(
+        self,
+        other: History | HistoryStore,
+        *,
+        scope: str | None = None,
+        ids: Iterable[str] | None = None,
+        replace: bool = False,
+        verify: bool = True,
+        threads: int = 4,
+        progress: Progress | None = None,
+    ) -> CopyReport:
+        """Copy conversations into another store, to the character: positions, times, versions, and so their order.
+
+        All of them, or those of `scope`, or those `ids` of it. A conversation is seen there when it is whole. What is
+        there already is skipped, and what is an earlier state is continued, so a copy that broke off (or one that is
+        to be brought up to date) is just made again. If something else is there under the same name it stays, and
+        the report says so; `replace`: it is deleted first. `verify`: each copy is read back and compared.
+
+        At most `threads` are under way at once; `progress` is called after each. What is wrong with one conversation
+        (damaged, too large for the other store, or not there) is in the report; raises what is wrong with a store.
+        """
+        store = other.store if isinstance(other, History) else other
+        keys, named = keys_of(self.store, scope or self.scope if ids is not None else scope, ids), ids is not None
+        report = CopyReport()
+        for arrival in copied(self.store, store, keys, named=named, replace=replace, verify=verify, threads=threads):
+            report.add(arrival)
+            if progress:
+                progress(arrival)
+        return report
+
+    def export_to(
+        self,
+        file: File,
+        *,
+        scope: str | None = None,
+        ids: Iterable[str] | None = None,
+        format: Literal["jsonl", "markdown"] | None = None,  # noqa: A002 - the word that people look for
+        progress: Progress | None = None,
+    ) -> ExportReport:
+        """Write conversations into a file: all, or those of `scope`, or those `ids` of it ("default" if no scope).
+
+        `file`: a path, which is there or replaced only when all is written and which only its owner may read, or a
+        file open for bytes. JSON lines, which `import_from` reads back to the character; Markdown, for people, if the
+        name ends in `.md` or `format` says so. A name that ends in `.gz` compresses.
+
+        No more than a part of one conversation (Markdown: one) is in memory. Damaged ones, and `ids` that are not
+        there, are in the report.
+        """
+        as_text = format == "markdown" or (format is None and suffix_of(file) == ".md")
+        keys = keys_of(self.store, scope or self.scope if ids is not None else scope, ids)
+        report = ExportReport()
+        with writing(file) as out:
+            for arrival in (as_markdown if as_text else exported)(self.store, out, keys, named=ids is not None):
+                report.add(arrival)
+                if progress:
+                    progress(arrival)
+        return report
+
+    def import_from(
+        self,
+        file: File,
+        *,
+        id: str | None = None,
+        scope: str | None = None,
+        replace: bool = False,
+        progress: Progress | None = None,
+    ) -> CopyReport:
+        """Store what a file holds: an export (JSON lines), or a plain list of messages, under the name `id`.
+
+        `file`: a path, or a file open for bytes; compressed or not. `scope`: into this one; None: into those in which
+        they were ("default" for a list of messages). What is there already is handled as `copy_to` does; a list of
+        messages only ever makes a new conversation.
+
+        A list of messages is JSON: a list, an object with `messages`, or one message on each line. Raises
+        `InvalidInput` if the file cannot be read on; what came before is stored, whole, and skipped the next time.
+        """
+        report = CopyReport()
+        with reading(file) as source:
+            for arrival in imported(self.store, source, scope=scope, id=id, replace=replace):
+                report.add(arrival)
+                if progress:
+                    progress(arrival)
+        return report
+
+    # Keeping, and forgetting.
+
+    def retain(
+        self,
+        *,
+        scope: str = OWN_SCOPE,
+        age: timedelta | None = None,
+        ttl: timedelta | None = None,
+        count: int | None = None,
+        dry_run: bool = True,
+        progress: Callable[[Removal], object] | None = None,
+    ) -> Retention:
+        """Remove conversations of a scope for good, and what has expired; `dry_run=False`, or it is only told.
+
+        `age`: those that were begun longer ago. `ttl`: those without activity for longer. `count`: all but so many
+        with the newest activity (as exactly as the store's `traits.recency`). What is written meanwhile is kept.
+        Raises `InvalidInput` for what is negative.
+        """
+        policy = Policy(age=age, ttl=ttl, count=count)
+        return retained(self.store, self._named(scope), policy, dry_run=dry_run, tell=progress)
+
+    def erase(self, scope: str, *, progress: Callable[[Deletion], object] | None = None) -> Erasure:
+        """Remove all that is stored in a scope for good, damaged or expired as well, and return what went.
+
+        For the request of somebody to be forgotten. A scope without conversations gives an empty report. Forks into
+        other scopes are conversations of those.
+        """
+        if not isinstance(scope, str):
+            msg = "the scope that is to be erased is due"
+            raise InvalidInput(msg)
+        return erased(self.store, scope, progress)
 
     def close(self) -> None:
         """Close the store."""
@@ -122,25 +208,3 @@ class History:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
-
-
-def _row(head: Head) -> ConversationInfo:
-    summary: Summary = summary_of(head)
-    return ConversationInfo(
-        id=head.key.id,
-        scope=head.key.scope,
-        title=summary.title,
-        preview=summary.preview,
-        tags=summary.tags,
-        metadata=summary.metadata,
-        messages=summary.messages,
-        usage=summary.usage,
-        model=summary.model,
-        created=_time(summary.created),
-        updated=_time(head.stamp.updated),
-        expires=None if head.stamp.expires is None else _time(head.stamp.expires),
-    )
-
-
-def _time(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=min(microseconds, _LAST))

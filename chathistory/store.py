@@ -62,7 +62,7 @@ def _check_name(name: str, text: object) -> None:
     if not 1 <= len(text) <= LONGEST_NAME:
         msg = f"the {name} of a conversation must have 1 to {LONGEST_NAME} characters, not {len(text)}"
         raise InvalidInput(msg)
-    if any(unicodedata.category(char) in {"Cc", "Cs"} for char in text):
+    if not text.isprintable() and any(unicodedata.category(char) in {"Cc", "Cs"} for char in text):
         msg = f"the {name} of a conversation must not hold control characters or lone surrogates"
         raise InvalidInput(msg)
 

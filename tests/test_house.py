@@ -23,12 +23,12 @@ STOREYS = (
     ("chathistory.engine",),
     ("chathistory", "chathistory.aio", "chathistory.config"),
     ("chathistory.conversation", "chathistory.history"),
-    ("chathistory.trimming", "chathistory.repairing"),
+    ("chathistory.shelf", "chathistory.trimming", "chathistory.repairing"),
     ("chathistory.view", "chathistory.annotation", "chathistory.rerouting", "chathistory.usage"),
     ("chathistory.log", "chathistory.content"),
     ("chathistory.plugins",),
     ("chathistory.hookspecs", "chathistory.cursor", "chathistory.lifeline", "chathistory.names"),
-    ("chathistory.store", "chathistory.url"),
+    ("chathistory.store", "chathistory.url", "chathistory.sweeping"),
     ("chathistory.errors",),
 )
 CLIENT_LIBRARIES = {"redis", "pymongo", "bson", "boto3", "botocore"}

@@ -8,6 +8,12 @@
     shelf       `list`, `show`, `delete`, `backends`
     config      `config`: what is in force, and where it came from
     certify     `certify`: whether a backend keeps the contract
+    branch      `fork`, `rewind`
+    move        `export`, `import`, `copy`
+    keep        `retain`, `erase`, `sweep`
+    finding     a conversation by its id, and those with an id like it
+    asked       times, spans and filters as people write them
+    output      lines, tables, JSON, a bar for what takes its time
     render      entries, rows and times as people read them
     place       which store and which scope, and the options for them; the configuration
     faults      errors in a line or two

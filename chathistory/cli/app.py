@@ -1,6 +1,7 @@
 """The commands together, and what becomes of what they raise: an exit code, and a line or two on standard error.
 
-0: done. 1: it could not be done, or nobody reads the output any more. 2: it was not asked for rightly. 130: Ctrl-C.
+0: done. 1: it could not be done, or nobody reads the output any more. 2: it was not asked for rightly. 3: done, but not
+for all conversations, and which was told. 130: Ctrl-C.
 """
 
 from __future__ import annotations
@@ -17,10 +18,13 @@ from typing import Any
 import click
 
 from chathistory import __version__
+from chathistory.cli.branch import fork, rewind
 from chathistory.cli.certify import certify
 from chathistory.cli.chat import chat
 from chathistory.cli.config import config
 from chathistory.cli.faults import explained, report
+from chathistory.cli.keep import erase, retain, sweep
+from chathistory.cli.move import copy, export, import_
 from chathistory.cli.place import Run
 from chathistory.cli.safe import safe
 from chathistory.cli.shelf import backends, delete, list_, show
@@ -48,7 +52,10 @@ def group() -> None:
     """
 
 
-for command in (chat, list_, show, delete, backends, config, certify):
+for command in (
+    *(chat, list_, show, fork, rewind, export, import_, copy, delete, retain, erase, sweep),
+    *(backends, config, certify),
+):
     group.add_command(command)
 for command in (group, *group.commands.values()):  # click's mark for "do not wrap" is a character, not its escape
     command.help = (command.help or "").replace("\\b\n", "\b\n")

@@ -48,6 +48,11 @@ class Place:
         typed = tuple(word for flag, value in flags.items() if value is not None for word in (flag, value))
         return cls(store_url(settings), settings.scope, settings, typed)
 
+    @property
+    def chosen(self) -> bool:
+        """Whether somebody named a scope: else what works on all of them may."""
+        return self.settings.given("scope") is not None
+
     def __str__(self) -> str:
         """Return the URL without what is secret in it."""
         return str(self.url)

@@ -15,42 +15,50 @@ from chathistory.store import Head, HistoryStore, Key, Slice, Stamp
 __all__ = ["commit", "slices"]
 
 
-def commit(store: HistoryStore, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp) -> Head:
-    """Append once and for certain; return the head of this append.
+def commit(
+    store: HistoryStore, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0
+) -> Head:
+    """Append once and for certain; return the head of this append. A new conversation begins at position `first`.
 
     Raises `Conflict` if somebody else wrote first, `StoreUnavailable` if the store cannot be reached (its `outcome`
     says what became of the append), `OutcomeUnknown` if what could tell is gone.
     """
     try:
-        return store.append(key, bodies, after=after, stamp=stamp)
+        return store.append(key, bodies, after=after, stamp=stamp, first=first)
     except Conflict as refused:
-        return _settled(store, key, bodies, after=after, stamp=stamp, refused=refused)
+        return _settled(store, key, bodies, start=after.end if after else first, stamp=stamp, refused=refused)
     except StoreUnavailable as lost:
         if lost.outcome == "not stored":
             raise
-        return _repeated(store, key, bodies, after=after, stamp=stamp, lost=lost)
+        return _repeated(store, key, bodies, after=after, stamp=stamp, first=first, lost=lost)
 
 
 def _repeated(
-    store: HistoryStore, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, lost: StoreUnavailable
+    store: HistoryStore,
+    key: Key,
+    bodies: Sequence[str],
+    *,
+    after: Head | None,
+    stamp: Stamp,
+    first: int,
+    lost: StoreUnavailable,
 ) -> Head:
     """Append again: if the first one landed, or lands yet, the guard refuses one of the two."""
     try:
-        return store.append(key, bodies, after=after, stamp=stamp)
+        return store.append(key, bodies, after=after, stamp=stamp, first=first)
     except Conflict as refused:
-        return _settled(store, key, bodies, after=after, stamp=stamp, refused=refused)
+        return _settled(store, key, bodies, start=after.end if after else first, stamp=stamp, refused=refused)
     except StoreError:
         raise lost from lost.__cause__  # what is said of the second try is not true of the first
 
 
 def _settled(
-    store: HistoryStore, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, refused: Conflict
+    store: HistoryStore, key: Key, bodies: Sequence[str], *, start: int, stamp: Stamp, refused: Conflict
 ) -> Head:
     """Return the head of our append if it is there, else raise what is true of it."""
     now = refused.head
     if now is not None and now.stamp.version == stamp.version:
         return now
-    start = after.end if after else 0
     found = _look(store, key, start, start + len(bodies))
     if found is None or found[0].start > start:
         raise OutcomeUnknown(key, found[0] if found else None) from refused

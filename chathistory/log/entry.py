@@ -17,6 +17,7 @@ Everything that happens to a conversation is an entry, so the log is the truth a
     abandoned    a turn was closed without a reply
     interrupted  what had arrived of a reply that broke off: for people to read, never replayed
     orphaned     a paid reply that arrived after somebody else had changed the conversation: never replayed
+    forked       what stands before it was copied from another conversation; the state in which this one begins
 
 Two surrogates that belong together come back as the character they make: JSON has no other way to write them.
 
@@ -52,6 +53,7 @@ KINDS = frozenset(
         "abandoned",
         "interrupted",
         "orphaned",
+        "forked",
     )
 )
 _HEAD = '{"sum":"'

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from typing import Any
 
 from chathistory.content import text_of
 from chathistory.log.entry import Entry
 from chathistory.log.size import context_of, estimated
-from chathistory.log.summary import OpenTurn, Summary
+from chathistory.log.summary import OpenTurn, Summary, summary_in
 
 __all__ = ["folded", "last_said", "opens_turn", "stands_for_all_before"]
 
@@ -173,6 +174,12 @@ def _mend(summary: Summary, entry: Entry, position: int) -> None:
         summary.thinking_from = position
 
 
+def _forked(summary: Summary, entry: Entry, _position: int) -> None:
+    state = summary_in(entry) or summary
+    for each in fields(Summary):
+        setattr(summary, each.name, getattr(state, each.name))
+
+
 _CHANGES = {
     "message": _message,
     "annotation": _annotation,
@@ -184,6 +191,7 @@ _CHANGES = {
     "compaction": _compaction,
     "choice": _choice,
     "mend": _mend,
+    "forked": _forked,
     "interrupted": _paid,
     "orphaned": _paid,
 }

@@ -163,6 +163,11 @@ class Journal:
         with self._lane.lock:
             return self._lane.see(alive(self.store.forget(self.key, before=before)))
 
+    def see(self, head: Head | None) -> Head | None:
+        """Count `head` as seen: it was stored, or looked up, by other means than this journal's."""
+        with self._lane.lock:
+            return self._lane.see(head)
+
     def delete(self) -> bool:
         """Remove the conversation, whatever its version and its state; False: there was none."""
         with self._lane.lock:
@@ -174,7 +179,7 @@ class Journal:
         if base is None and self._lane.head is not None:
             self._bury(self._lane.head)
         summary = folded(summary_of(base) if base else None, entries, base.end if base else 0)
-        stamp = self._stamp(summary, base, version=entries[-1].id)
+        stamp = self.stamp(summary, base, version=entries[-1].id)
         return commit(self.store, self.key, bodies, after=base, stamp=stamp)
 
     def _bury(self, expired: Head) -> None:
@@ -182,7 +187,7 @@ class Journal:
         self.store.delete(self.key, version=expired.stamp.version)
         self._lane.see(None)
 
-    def _stamp(self, summary: Summary, base: Head | None, *, version: str) -> Stamp:
+    def stamp(self, summary: Summary, base: Head | None, *, version: str) -> Stamp:
         """Return the stamp of an append; its version is the id of its last entry, so that the two can be compared."""
         time = now()
         ttl = self.store.ttl

@@ -97,21 +97,22 @@ def _span_by_span(journal: Journal) -> Sent | None:
     return Sent(head, summary, entries, cuts[0] if cuts else None)
 
 
-def newest_first(journal: Journal, portion: int) -> Iterator[Entry]:
+def newest_first(journal: Journal, portion: int, *, before: int | None = None) -> Iterator[Entry]:
     """Yield the entries that the view goes through, newest first; nothing if the conversation is absent.
 
-    Reads `portion` entries at once, twice as many each time after; one round trip for the first portion. Raises
-    `UnsupportedRecord` at one of a later version.
+    `before`: only those below this position, and without counting what was not read as seen. Reads `portion` entries
+    at once, twice as many each time after; one round trip for the first portion. Raises `UnsupportedRecord` at one of
+    a later version.
     """
     try:
-        loaded = journal.load(-portion)
+        loaded = journal.load(-portion) if before is None else journal.load(max(before - portion, 0), before)
     except CorruptRecord:  # a mend may have led around what is damaged: read span by span
         head = journal.refresh()
         loaded = (head, []) if head else None
     if loaded is None:
         return
     head, held = loaded
-    begin = head.end - len(held)
+    begin = (head.end if before is None else min(before, head.end)) - len(held)
     for low, stop in reversed(spans_of(journal, head, held)):
         high = stop
         while high > low:

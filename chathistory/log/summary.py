@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import Any
 
 from chathistory.errors import CorruptRecord, UnsupportedRecord
-from chathistory.log.entry import FORMAT, to_json
+from chathistory.log.entry import FORMAT, Entry, to_json
 from chathistory.store import Head
 
-__all__ = ["OpenTurn", "Summary", "summary_of"]
+__all__ = ["OpenTurn", "Summary", "summary_in", "summary_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ class Summary:
     setup: fingerprints of the model, system prompt and tools of the last turn of an engine; setup_at: the position of
     the record that has them whole.
     container: id and expires_at (as the API wrote it) of the last container of the code execution tool.
+    origin: of a fork: scope and id of the conversation that it came from, and the position at which it left it.
     """
 
     born: str
@@ -72,6 +73,7 @@ class Summary:
     setup: dict[str, str] = field(default_factory=dict)
     setup_at: int | None = None
     container: dict[str, Any] = field(default_factory=dict)
+    origin: dict[str, Any] = field(default_factory=dict)
 
     def usable_container(self, time: int) -> str | None:
         """Return the id of the container if there is one that has not expired at `time` (microseconds, UTC)."""
@@ -106,6 +108,11 @@ def summary_of(head: Head) -> Summary:
     if summary is None:
         raise CorruptRecord(head.key, None, "its info is not a summary")
     return summary
+
+
+def summary_in(entry: Entry) -> Summary | None:
+    """Return the summary that a snapshot or the beginning of a fork holds; None: it is not one of this version."""
+    return _built({name: value for name, value in entry.data["summary"].items() if name != "v"})
 
 
 def _built(values: dict[str, Any]) -> Summary | None:

@@ -98,6 +98,8 @@ def _problem(url: StoreURL, hosts: str, database: str) -> str | None:
         )
     if url.scheme == "mongodb+srv" and re.search(r"[,:]", hosts.rpartition("@")[2]):
         return "the address names one host, without a port: the name server knows the rest"
+    if url.scheme == "mongodb+srv" and url.options.get("directConnection") == "true":
+        return "directConnection is for one server, and a name server may name many"
     if database and not _DATABASE.fullmatch(database):
         return "the path is the name of a database, and nothing else"
     return None

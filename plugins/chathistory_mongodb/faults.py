@@ -120,7 +120,10 @@ def _unanswered(doing: str, error: Exception) -> ChatHistoryError:
         return StoreRejected(f"{doing} was refused: {_WORDS[10334]}")
     if isinstance(error, InvalidOperation):
         return StoreClosed("the client of this store is closed")
-    if isinstance(error, ServerSelectionTimeoutError | WaitQueueTimeoutError | ConfigurationError):
+    if isinstance(error, ConfigurationError):
+        words = "the name server does not know the service, or server, options and pymongo do not fit together"
+        return StoreUnavailable(f"{doing} failed: {words}", outcome="not stored")
+    if isinstance(error, ServerSelectionTimeoutError | WaitQueueTimeoutError):
         return StoreUnavailable(f"{doing} failed: no server could be reached", outcome="not stored")
     return StoreUnavailable(f"{doing} failed: the connection broke", outcome="unknown")
 

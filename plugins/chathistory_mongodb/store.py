@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Self
 
@@ -9,6 +10,7 @@ from chathistory.cursor import encode_cursor
 from chathistory.errors import InvalidInput
 from chathistory.lifeline import Lifeline
 from chathistory.store import Cursor, Head, HistoryStore, Key, Page, Slice, Stamp, Traits, check_append
+from chathistory.sweeping import Swept
 from chathistory.url import Option, StoreURL
 from chathistory_mongodb import reading, removing, writing
 from chathistory_mongodb.connection import DATABASE, OPTIONS, PREFIX, Client, Link, Target, target_of
@@ -104,14 +106,15 @@ class MongoStore(HistoryStore):
     def _delete(self, key: Key, version: str | None) -> bool:
         return removing.delete(self._link.place(), key, version)
 
-    def sweep(self, *, before: int) -> int:
-        """Remove the conversations that expired before that time (microseconds since 1970 UTC); return how many.
+    def sweep(self, *, before: int | None = None) -> Swept:
+        """Remove the conversations that expired before that time; return how many those were.
 
+        Microseconds since 1970 UTC; None: before now, by the clock of this machine.
         Expired is absent, to everyone who reads through this library, with or without it: this frees the space.
         Each goes whole, and only if nobody wrote to it meanwhile. What a crash left of a delete goes with it.
         """
         self._lifeline.check()
-        return self._sweep(Key("default", "-"), before)
+        return Swept(self._sweep(Key("default", "-"), time.time_ns() // 1000 if before is None else before))
 
     @translated("sweep")
     def _sweep(self, _key: Key, before: int) -> int:

@@ -17,8 +17,9 @@ if not head then
   if string.sub(ARGV[1], 1, 1) ~= '=' then return false end
   start = string.sub(ARGV[1], 2)
   stop = start
-  redis.call('SADD', scopes, string.sub(index, #scopes + 2))
 end
+-- Each append names scope and conversation again: a server that evicts may have taken these keys alone.
+redis.call('SADD', scopes, string.sub(index, #scopes + 2))
 -- The index first: should a later command be refused, it has one entry too many, which readers drop. And a command
 -- that needs memory first: once a script has written, Redis no longer refuses.
 redis.call('ZADD', index, string.match(ARGV[2], '^[^\n]+\n(%d+)'), string.sub(key, #index + 2))
@@ -46,7 +47,7 @@ if not head then
   -- What the server has expired or evicted is still in the index. Each new conversation sweeps two old ones, so that
   -- they do not pile up where nobody lists.
   for _, id in ipairs(redis.call('ZRANGE', index, 0, 1)) do
-    if redis.call('EXISTS', index .. ':' .. id) == 0 then redis.call('ZREM', index, id) end
+    if there(index, id) == 1 then redis.call('ZREM', index, id) end
   end
 end
 return {start .. ' ' .. stop}

@@ -13,5 +13,5 @@ elseif head and ARGV[1] ~= '' and ARGV[1] ~= '+' .. version then
 end
 redis.call('ZREM', index, string.sub(key, #index + 2))
 local gone = redis.call('UNLINK', key)
-if redis.call('EXISTS', index) == 0 then redis.call('SREM', scopes, string.sub(index, #scopes + 2)) end
+if redis.pcall('EXISTS', index) == 0 then redis.call('SREM', scopes, string.sub(index, #scopes + 2)) end
 return gone == 1 and 1 or false

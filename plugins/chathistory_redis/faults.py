@@ -61,10 +61,11 @@ class Unsettled(Exception):  # it is no error yet: `faults` makes it one
 
 
 @contextmanager
-def faults(doing: str, *, once: bool) -> Generator[None]:
+def faults(doing: str, *, once: bool, asked: bool = True) -> Generator[None]:
     """Translate what the body raises; `doing` is the word for it, e.g. "append".
 
     once: the client sends a command at most once, so that where the last try did not reach the server, none did.
+    asked: whether the body sends what is to be done; else it only makes ready for that.
     """
     try:
         yield
@@ -74,10 +75,10 @@ def faults(doing: str, *, once: bool) -> Generator[None]:
     except redis_errors.ResponseError as error:
         raise _refused(doing, error) from error
     except redis_errors.RedisError as error:
-        raise _lost(doing, error, once=once) from error
+        raise _lost(doing, error, once=once, asked=asked) from error
     except redis_errors.RedisClusterException as error:
         msg = f"{doing} failed: {error}"
-        raise StoreUnavailable(msg, outcome="unknown") from error
+        raise StoreUnavailable(msg, outcome="unknown" if asked else "not stored") from error
 
 
 def code_of(error: Exception) -> str | None:
@@ -94,12 +95,15 @@ def _refused(doing: str, error: redis_errors.ResponseError) -> StoreError:
     return _named(doing, error) or StoreRejected(f"{doing} was refused by the server: {error}")
 
 
-def _lost(doing: str, error: redis_errors.RedisError, *, once: bool) -> StoreError:
+def _lost(doing: str, error: redis_errors.RedisError, *, once: bool, asked: bool) -> StoreError:
     named = _named(doing, error)
     if named is not None:
         return named
+    if once and "TTL exhausted" in str(error):  # the client of a Cluster was asked to try again, too often
+        return StoreUnavailable(f"{doing} failed: {_UNAVAILABLE['TRYAGAIN']}", outcome="not stored")
     not_sent = isinstance(error, MasterNotFoundError) or bool(_NOT_SENT.search(str(error)))
-    return StoreUnavailable(f"{doing} failed: {error}", outcome="not stored" if once and not_sent else "unknown")
+    sure = not asked or (once and not_sent)
+    return StoreUnavailable(f"{doing} failed: {error}", outcome="not stored" if sure else "unknown")
 
 
 def _named(doing: str, error: Exception) -> StoreError | None:

@@ -7,6 +7,7 @@ The `1` is the number of this layout. Nobody else may change what is above the i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 
 from chathistory.errors import CorruptRecord
@@ -27,11 +28,13 @@ def encoded_stamp(stamp: Stamp) -> bytes:
 def time_to_live(stamp: Stamp) -> bytes:
     """Return after how many milliseconds from now the server may remove the conversation; empty: never.
 
-    Counted from the time of the append, not to a moment of the server's clock, which may be wrong.
+    Counted from now, not to a moment of the server's clock, which may be wrong; or from the time of the append, which
+    is later than now if a clock was ahead once: times of a conversation only grow.
     """
     if stamp.expires is None:
         return b""
-    left = min(max(stamp.expires - stamp.updated, 0) // 1000 + BROOM, 10**14)  # which is 3,000 years
+    begun = min(stamp.updated, time.time_ns() // 1000)
+    left = min(max(stamp.expires - begun, 0) // 1000 + BROOM, 10**14)  # which is 3,000 years
     return str(left).encode()
 
 

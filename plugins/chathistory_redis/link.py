@@ -11,7 +11,7 @@ from typing import Any, Self
 import redis
 from redis.client import NEVER_DECODE
 from redis.cluster import RedisCluster
-from redis.exceptions import MovedError, NoScriptError, RedisClusterException, ResponseError
+from redis.exceptions import AskError, MovedError, NoScriptError, RedisClusterException, ResponseError
 
 from chathistory_redis.address import Address
 from chathistory_redis.clients import Client, connected, is_cluster, sends_once
@@ -65,6 +65,7 @@ class Link:
         self._connect = connect
         self._lock = threading.Lock()
         self._client: Client | None = None
+        self._failures: tuple[int, Exception | None] = (0, None)
 
     @classmethod
     def to(cls, address: Address) -> Self:
@@ -132,11 +133,24 @@ class Link:
                 self._client.close()
 
     def _connected(self, doing: str) -> Client:
-        client = self._client
-        if client is None:
-            with self._lock, faults(doing, once=True):
-                client = self._client = self._client or self._connect()
-        return client
+        if self._client is not None:
+            return self._client
+        known, _ = self._failures
+        with faults(doing, once=True, asked=False):
+            return self._made(known)
+
+    def _made(self, known: int) -> Client:
+        """Make the client, one thread for all: who waited while that failed does not wait for a try of its own."""
+        with self._lock:
+            count, why = self._failures
+            if count > known and why is not None:
+                raise why.with_traceback(None)
+            try:
+                self._client = self._client or self._connect()
+            except (redis.RedisError, RedisClusterException) as error:
+                self._failures = (count + 1, error)
+                raise
+            return self._client
 
 
 def _look_anew(client: Client, error: ResponseError) -> None:
@@ -168,12 +182,24 @@ def _pair(client: Client, command: tuple[Any, ...], wait: Wait) -> tuple[Any, An
     if isinstance(reply, MovedError):
         client.nodes_manager.initialize()
         reply, waited = _pair_on(node_of(client, command[3]), command, wait)
+    if isinstance(reply, AskError):  # the slot is being moved: what is not here any more is there, for who asks so
+        client.nodes_manager.initialize()
+        reply, waited = _pair_on(_server(client, reply), command, wait, asking=True)
     return reply, waited
 
 
-def _pair_on(server: redis.Redis, command: tuple[Any, ...], wait: Wait) -> tuple[Any, Any]:
+def _server(client: RedisCluster, told: AskError) -> redis.Redis:
+    node = client.get_node(host=told.host, port=told.port)
+    if node is None:
+        raise told
+    return client.get_redis_connection(node)
+
+
+def _pair_on(server: redis.Redis, command: tuple[Any, ...], wait: Wait, *, asking: bool = False) -> tuple[Any, Any]:
     with server.pipeline(transaction=False) as pipe:
+        if asking:
+            pipe.execute_command("ASKING")
         pipe.execute_command(*command, **_RAW)
         pipe.execute_command(*wait.command)
-        reply, waited = pipe.execute(raise_on_error=False)
+        reply, waited = pipe.execute(raise_on_error=False)[-2:]
     return reply, waited

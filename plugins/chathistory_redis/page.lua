@@ -3,18 +3,9 @@
 -- KEYS  index of the scope, scopes of its tag
 -- ARGV  number of heads; and, to go on below a place, its time and id
 -- Returns {time and id of the last entry looked at (both '' if that was the last one of all), id, head, ...}.
--- A head that is 0 or an error of the server stands for a conversation that is damaged or cannot be read.
+-- A head that is 0 stands for a conversation that is damaged.
 local index, scopes, want = KEYS[1], KEYS[2], tonumber(ARGV[1])
 local MOST = want + 1000 -- entries to look at: what is gone is not counted, and this server has others to serve
-
--- Byte by byte: Lua compares by the locale of the server.
-local function above(one, other)
-  for at = 1, math.min(#one, #other) do
-    local a, b = string.byte(one, at), string.byte(other, at)
-    if a ~= b then return a > b end
-  end
-  return #one > #other
-end
 
 -- The rank of the first entry below (time, id): some may have the same time.
 local function rank_below(time, id)
@@ -37,13 +28,14 @@ repeat
   local count = #found
   for at = 1, #entries, 2 do
     local id = entries[at]
-    local head = redis.pcall('LINDEX', index .. ':' .. id, -1)
-    if head then
+    local head = redis.pcall('LINDEX', index .. ':' .. id, -1) or there(index, id)
+    if type(head) == 'table' and not string.find(head.err, 'WRONGTYPE', 1, true) then return refusal(head) end
+    if head == 1 then
+      gone[#gone + 1] = id
+    else
       found[count + 1] = id
       found[count + 2] = type(head) == 'string' and head or 0
       count = count + 2
-    else
-      gone[#gone + 1] = id
     end
   end
   looked = looked + #entries / 2
@@ -55,7 +47,7 @@ until full or looked >= MOST or #entries < 2 * step
 
 -- What the server has expired or evicted leaves the index here; not on a replica, nor without the right to write.
 for _, id in ipairs(gone) do redis.pcall('ZREM', index, id) end
-if #gone > 0 and redis.call('EXISTS', index) == 0 then
+if #gone > 0 and redis.pcall('EXISTS', index) == 0 then
   redis.pcall('SREM', scopes, string.sub(index, #scopes + 2))
 end
 return found

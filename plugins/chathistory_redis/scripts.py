@@ -22,11 +22,11 @@ def _script(name: str, *before: str) -> Script:
     return Script(source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
 
 
-APPEND = _script("append", "head")
+APPEND = _script("append", "walk", "head")
 CHECK = _script("check")
 DELETE = _script("delete", "head")
 FORGET = _script("forget", "head")
-IDS = _script("ids")
-PAGE = _script("page")
+IDS = _script("ids", "walk")
+PAGE = _script("page", "walk")
 READ = _script("read", "head")
 SCOPES = _script("scopes")

@@ -27,6 +27,7 @@ __all__ = ["RedisStore"]
 SLICE = b"8388608"  # bytes of bodies after which a slice ends early
 _TAIL = 64  # records that are few enough to be read whatever their size
 _LARGEST = 2**29  # what Redis takes as one string
+_AT_ONCE = b"500"  # entries of an index that one step of `keys` looks at
 _EXACT = 2**53  # up to here the index keeps times to the microsecond
 
 
@@ -145,15 +146,16 @@ class RedisStore(HistoryStore):
             yield from self._keys(scope, [(self._layout.index(tag, scope), tag) for tag in homes])
 
     def _keys(self, scope: str, indexes: Sequence[tuple[bytes, bytes]]) -> Iterator[Key]:
-        parts = [([index], [b"0"]) for index, _ in indexes]
+        parts = [([index], [_AT_ONCE]) for index, _ in indexes]
         seen: set[bytes] = set()
         while parts:
             self._lifeline.check()
             replies = self._link.gather("listing", IDS, parts)
-            new = {name for _, *names in replies for name in names} - seen
+            new = {name for reply in replies for name in reply[2:]} - seen
             seen |= new
             yield from (Key(scope, name.decode()) for name in new)
-            parts = [(part[0], [reply[0]]) for part, reply in zip(parts, replies, strict=True) if reply[0] != b"0"]
+            pairs = zip(parts, replies, strict=True)
+            parts = [(names, [_AT_ONCE, *reply[:2]]) for (names, _), reply in pairs if reply[0]]
 
     def forget(self, key: Key, *, before: int) -> Head | None:
         self._lifeline.check()

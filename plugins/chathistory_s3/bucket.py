@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from botocore.exceptions import BotoCoreError, ClientError
 
-from chathistory.errors import StoreRejected
-from chathistory_s3.faults import Fault, Missing, Overtaken, fault_of, raised
+from chathistory.errors import StoreClosed, StoreRejected
+from chathistory_s3.faults import Beyond, Fault, Missing, Overtaken, fault_of, raised
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -26,7 +26,7 @@ __all__ = ["Bucket", "Listed", "Service"]
 
 T = TypeVar("T")
 
-PARALLEL = 32
+PARALLEL = 64
 """Requests that one call has under way at once, at most."""
 
 _PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds before the next try, give or take a half
@@ -78,7 +78,10 @@ class Bucket:
             with response["Body"] as body:
                 return body.read(), response["ETag"]
 
-        return self._tried("reading", call)
+        try:
+            return self._tried("reading", call)
+        except Beyond:  # the object is there, and shorter: it has nothing of that range
+            return b"", ""
 
     def put(self, name: str, data: bytes) -> str:
         """Store an object that nothing depends on yet, whatever is there; return its ETag."""
@@ -159,7 +162,16 @@ class Bucket:
             if self._pool is None:
                 self._pool = ThreadPoolExecutor(PARALLEL, thread_name_prefix="chathistory-s3")
             pool = self._pool
-        return list(pool.map(lambda work: work(), works))
+        try:
+            futures = [pool.submit(work) for work in works]
+        except RuntimeError as error:
+            msg = "this store was closed by another thread"
+            raise StoreClosed(msg) from error
+        try:
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()  # after an error nobody waits for the rest
 
     def close(self) -> None:
         """End the threads, and the client if it was made here."""
@@ -189,6 +201,8 @@ class Bucket:
                 fault = fault_of(error)
                 if fault.kind == "missing":
                     raise Missing from error
+                if fault.kind == "beyond":
+                    raise Beyond from error
                 if fault.kind == "overtaken":
                     raise Overtaken(uncertain=uncertain) from error
                 uncertain = uncertain or (writes and fault.kind == "broken")

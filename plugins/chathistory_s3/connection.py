@@ -23,7 +23,7 @@ __all__ = ["OPTIONS", "TIMEOUT", "Connection", "extra_of", "place_of", "prefix_o
 
 TIMEOUT = 10.0
 _CONNECT = 5.0
-_CONNECTIONS = 50
+_CONNECTIONS = 70
 
 
 def _one_of(*words: str) -> Option:

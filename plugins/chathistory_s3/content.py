@@ -1,7 +1,7 @@
 r"""What the object of a conversation holds.
 
     <checksum> {"v":1,"scope":..,"id":..,"start":0,"end":90,"version":..,"updated":..,"expires":null,"info":..,
-                "incarnation":..,"marker":..,"tail":[70,8123],"segments":[[70,"<token>",[[0,130000]]]]}\n
+                "incarnation":..,"writer":..,"marker":..,"tail":[70,8123],"segments":[[70,"<token>",[[0,130000]]]]}\n
     <checksum> {...record 70...}\n
     ...
 
@@ -24,11 +24,13 @@ from zlib import crc32
 from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.store import Head, Key, Stamp
 
-__all__ = ["GRAVE", "Content", "Grave", "Segment", "decoded", "encoded", "is_whole"]
+__all__ = ["GRAVE", "GRAVE_SIZE", "Content", "Grave", "Segment", "decoded", "encoded", "is_whole"]
 
 FORMAT = 1
 GRAVE = 64
 """Bytes that a grave never has, and a head always exceeds."""
+GRAVE_SIZE = 60
+"""Bytes that a grave has: what is small, but not of this size, is damage."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A conversation as its object says it is; `tail` are the lines of the records from `edge` to the head's end."""
+    """A conversation as its object says it is; `tail` are the lines of the records from `edge` to the head's end.
+
+    writer: a token of the append that wrote it last, by which that knows its own work again.
+    """
 
     head: Head
     incarnation: str
@@ -65,6 +70,7 @@ class Content:
     segments: tuple[Segment, ...] = ()
     edge: int = 0
     tail: bytes = field(default=b"", repr=False)
+    writer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +98,7 @@ def encoded(content: Content | Grave) -> bytes:
         "expires": stamp.expires,
         "info": stamp.info,
         "incarnation": content.incarnation,
+        "writer": content.writer,
         "marker": content.marker,
         "tail": [content.edge, len(content.tail)],
         "segments": [[segment.end, segment.token, segment.blocks] for segment in content.segments],
@@ -108,15 +115,15 @@ def is_whole(data: bytes) -> bool:
     return b"\n" in data
 
 
-def decoded(data: bytes, key: Key | None, *, with_tail: bool = True) -> Content | Grave:
-    """Read the object of `key` (None: whose it is is not known), or its beginning if not `with_tail`.
+def decoded(data: bytes, key: Key | None, *, with_tail: bool = True, whose: Key | None = None) -> Content | Grave:
+    """Read the object of `key` (None: that says the object), or its beginning if not `with_tail`.
 
-    Raises `CorruptRecord` with no position if it is damaged, or another conversation's.
+    Raises `CorruptRecord` with no position if it is damaged, or another conversation's; `whose` names it in that error.
     """
     line, _, tail = data.partition(b"\n")
     if len(data) < GRAVE and (grave := _GRAVE.fullmatch(line)):
         return Grave(*(word.decode() for word in grave.groups()))
-    fields = _fields(line, key or Key("?", "?"))
+    fields = _fields(line, key or whose or Key("?", "?"))
     content = _content(fields, tail if with_tail else b"")
     if key is not None and content.head.key != key:
         raise CorruptRecord(key, None, "the object holds another conversation")
@@ -141,4 +148,5 @@ def _content(fields: dict[str, Any], tail: bytes) -> Content:
     segments = tuple(
         Segment(end, name, tuple((first, size) for first, size in blocks)) for end, name, blocks in fields["segments"]
     )
-    return Content(head, fields["incarnation"], fields["marker"], segments, fields["tail"][0], tail)
+    tokens = fields["incarnation"], fields["marker"]
+    return Content(head, *tokens, segments, fields["tail"][0], tail, fields.get("writer", ""))

@@ -20,13 +20,17 @@ from botocore.exceptions import (
 
 from chathistory.errors import StoreError, StoreRejected, StoreUnavailable
 
-__all__ = ["Fault", "Missing", "Overtaken", "fault_of", "raised"]
+__all__ = ["Beyond", "Fault", "Missing", "Overtaken", "fault_of", "raised"]
 
-Kind: TypeAlias = Literal["missing", "overtaken", "busy", "unreachable", "broken", "rejected"]
+Kind: TypeAlias = Literal["missing", "beyond", "overtaken", "busy", "unreachable", "broken", "rejected"]
 
 
 class Missing(Exception):  # not an error: an answer
     """There is no such object."""
+
+
+class Beyond(Exception):  # not an error: an answer
+    """The object is there, but has no byte of the range that was asked for."""
 
 
 class Overtaken(Exception):  # not an error: an answer
@@ -49,7 +53,8 @@ class Fault:
     words: str
 
 
-_MISSING = {"NoSuchKey", "404", "NotFound", "InvalidRange"}
+_MISSING = {"NoSuchKey", "404", "NotFound"}
+_BEYOND = {"InvalidRange", "416"}
 _OVERTAKEN = {"PreconditionFailed", "412"}
 _BUSY = {"SlowDown", "ConditionalRequestConflict", "OperationAborted", "TooManyRequests", "Throttling", "409", "429"}
 _BROKEN = {"RequestTimeout", "InternalError", "ServiceUnavailable", "InternalServerError", "BadDigest"}
@@ -93,6 +98,8 @@ def _answer(error: ClientError) -> Fault:
     words = f"the service answers {code or status}"
     if code in _MISSING:
         return Fault("missing", words)
+    if code in _BEYOND:
+        return Fault("beyond", words)
     if code in _OVERTAKEN:
         return Fault("overtaken", words)
     if code in _BUSY or status in {409, 429}:

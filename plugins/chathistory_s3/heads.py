@@ -55,22 +55,23 @@ class Heads:
         return self._keep(key, Found(decoded(data, key), etag))
 
     def glance(self, name: str) -> Content | Grave | None:
-        """Return the object of that name without its records; None: there is none."""
+        """Return the object of that name without its records; None: there is none. Raises `CorruptRecord`."""
         try:
             data, _ = self._bucket.get(name, size=_GLANCE)
             if len(data) == _GLANCE and not is_whole(data):
                 data, _ = self._bucket.get(name)
         except Missing:
             return None
-        return decoded(data, None, with_tail=False)
+        return decoded(data, None, with_tail=False, whose=self._layout.key_of(name))
 
     def grave(self, name: str) -> tuple[Grave, str] | None:
-        """Return the grave in the object of that name, and its ETag; None: there is none."""
+        """Return the grave in the object of that name, and its ETag; None: there is none. Raises `CorruptRecord`."""
         try:
             data, etag = self._bucket.get(name, size=GRAVE)
-            content = decoded(data, None, with_tail=False) if len(data) < GRAVE else None
         except Missing:
             return None
+        whose = self._layout.key_of(name)
+        content = decoded(data, None, with_tail=False, whose=whose) if len(data) < GRAVE else None
         return (content, etag) if isinstance(content, Grave) else None
 
     def put(self, key: Key, content: Content | Grave, *, over: Found | None) -> Found:

@@ -94,6 +94,12 @@ class Layout:
         place = object_key.removeprefix(self.heads(None))
         return place if _PLACE.fullmatch(place) else None
 
+    def key_of(self, object_key: str) -> Key | None:
+        """Return whose an object is, as far as its name tells; None: no conversation's, or the name is cut."""
+        place = self.place(object_key)
+        scope, id_ = map(name_of, place.split("/")) if place else (None, None)
+        return Key(scope, id_) if scope is not None and id_ is not None else None
+
     def segments(self, key: Key, incarnation: str) -> str:
         """Return what the object keys of all segments of an incarnation begin with."""
         return self.segments_at(place_of(key), incarnation)

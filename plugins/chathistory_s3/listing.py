@@ -24,9 +24,9 @@ from typing import Literal, TypeGuard
 from chathistory.errors import InvalidInput
 from chathistory.store import Cursor, Head, Key, Page
 from chathistory_s3.bucket import Bucket
-from chathistory_s3.content import GRAVE, Content, Grave
+from chathistory_s3.content import GRAVE_SIZE, Content, Grave
 from chathistory_s3.heads import Heads
-from chathistory_s3.layout import Layout, Marker, name_of
+from chathistory_s3.layout import Layout, Marker
 
 __all__ = ["keys", "page"]
 
@@ -171,8 +171,8 @@ def _order(place: _Place) -> tuple[int, str]:
 
 
 def keys(bucket: Bucket, layout: Layout, heads: Heads, scope: str | None) -> Iterator[Key]:
-    """Yield keys as `HistoryStore.keys` says; only heads whose names were cut have to be read."""
-    entries = (entry for entry in bucket.listed(layout.heads(scope)) if entry.size >= GRAVE)
+    """Yield keys as `HistoryStore.keys` says, of damaged heads too; only those with names that were cut are read."""
+    entries = (entry for entry in bucket.listed(layout.heads(scope)) if entry.size != GRAVE_SIZE)
     while chunk := list(islice(entries, _TOGETHER)):
         found = [(entry.object, _named(layout, entry.object)) for entry in chunk]
         yield from (key for _, key in found if isinstance(key, Key))
@@ -184,10 +184,5 @@ def keys(bucket: Bucket, layout: Layout, heads: Heads, scope: str | None) -> Ite
 
 def _named(layout: Layout, name: str) -> Key | Literal["cut"] | None:
     """Return the key that an object's name tells; "cut": only its head does; None: it is not ours."""
-    place = layout.place(name)
-    if place is None:
-        return None
-    scope, id_ = map(name_of, place.split("/"))
-    if scope is None or id_ is None:
-        return "cut" if "~" in place else None
-    return Key(scope, id_)
+    key = layout.key_of(name)
+    return key or ("cut" if "~" in (layout.place(name) or "") else None)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
 
+from chathistory import sweeping
 from chathistory.errors import Conflict, CorruptRecord, UnsupportedRecord
 from chathistory_s3.bucket import Listed
 from chathistory_s3.content import GRAVE, Content, Grave
@@ -30,17 +31,12 @@ _TOGETHER = 256
 
 
 @dataclass(slots=True)
-class Swept:
-    """What a sweep removed: expired conversations, and segments, markers and graves that were left over.
+class Swept(sweeping.Swept):
+    """What a sweep removed: expired conversations, and segments, markers and graves that were left over."""
 
-    damaged: heads that could not be read; what belongs to them was left as it is.
-    """
-
-    expired: int = 0
     segments: int = 0
     markers: int = 0
     graves: int = 0
-    damaged: int = 0
 
 
 def sweep(writer: Writer, *, now: float, grace: float) -> Swept:
@@ -111,7 +107,11 @@ def _graves(writer: Writer, done: Swept, old: float) -> None:
         place = writer.layout.place(entry.object)
         if place is None or entry.size >= GRAVE or entry.modified >= old:
             continue
-        found = writer.heads.grave(entry.object)
+        try:
+            found = writer.heads.grave(entry.object)
+        except CorruptRecord:
+            done.damaged += 1
+            continue
         if found is not None:
             done.graves += writer.finish(place, *found)
 

@@ -37,7 +37,7 @@ class Writer:
 
     def append(self, key: Key, batch: Sequence[str], *, after: Head | None, stamp: Stamp, first: int) -> Head:
         """Append as `HistoryStore.append` says."""
-        found = self._base(key, after)
+        found, writer = self._base(key, after), token()
         for _ in range(_ROUNDS):
             if after is None and found is not None and isinstance(found.content, Grave):
                 gone = self.finish(place_of(key), found.content, found.etag)
@@ -45,11 +45,11 @@ class Writer:
             base = _living(found)
             _check_version(key, base, after.stamp.version if after else None)
             try:
-                return self._commit(base or _begun(key, stamp, first), batch, stamp, over=found)
+                return self._commit(base or _begun(key, stamp, first), batch, stamp, over=found, writer=writer)
             except Overtaken as lost:
                 found = self._look_again(key, lost)
                 base = _living(found)
-                if lost.uncertain and base is not None and base.head.stamp.version == stamp.version:
+                if lost.uncertain and base is not None and base.writer == writer:
                     return base.head
         raise _restless()
 
@@ -72,7 +72,7 @@ class Writer:
             msg = "the service did not tell what became of a write"
             raise StoreUnavailable(msg, outcome="unknown") from error.__cause__
 
-    def _commit(self, base: Content, batch: Sequence[str], stamp: Stamp, *, over: Found | None) -> Head:
+    def _commit(self, base: Content, batch: Sequence[str], stamp: Stamp, *, over: Found | None, writer: str) -> Head:
         key, end = base.head.key, base.head.end
         shelf = self._shelf(base)
         changed = grown(shelf, base, encoded(batch, end))
@@ -81,7 +81,7 @@ class Writer:
         if time != base.marker:
             self.bucket.put(self.layout.marker(key, time, base.incarnation), b"")
         head = Head(key, base.head.start, end + len(batch), stamp)
-        content = _moved(replace(base, head=head, marker=time), changed)
+        content = _moved(replace(base, head=head, marker=time, writer=writer), changed)
         try:
             self.heads.put(key, content, over=over)
         except Overtaken as lost:

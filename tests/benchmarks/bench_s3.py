@@ -20,7 +20,8 @@ from chathistory import Head, HistoryStore, Key, Stamp, open_store
 KEY = Key("scope", "conversation")
 SIZE = 1500  # bytes of a record
 TURN = 30_000_000  # microseconds between two appends
-PUT, GET, STORED, MONTHS = 0.005 / 1000, 0.0004 / 1000, 0.023 / 2**30, 1  # US dollars; DELETE costs nothing
+TURNS = 50  # in a conversation, of two records each
+PUT, GET, OUT = 0.005 / 1000, 0.0004 / 1000, 0.09  # US dollars; a LIST costs as a PUT, a DELETE nothing; OUT per GB
 
 
 def grown(store: HistoryStore, key: Key, count: int, *, batch: int = 1, first: int = 0) -> Head:
@@ -53,18 +54,32 @@ def told(name: str, server: Server, *, per: int = 1) -> Counter[str]:
 
 
 def money(server: Server, store: HistoryStore) -> None:
-    """Print a million turns of two appends, in conversations of 50 turns, and the same for two plain designs."""
-    store.append(Key("w", "w"), ["w"], after=None, stamp=Stamp("w", 1))
+    """Print what a million turns cost: a load before each, two appends; and the same for two plain designs."""
+    key, head = Key("money", "c"), store.append(Key("money", "c"), ["{}"], after=None, stamp=Stamp("w", 1))
     server.log.clear()
-    grown(store, Key("money", "c"), 100)
-    kinds = told("100 appends (50 turns), made new", server)
-    ours = 1e6 / 50 * (kinds["PUT"] * PUT + kinds["GET"] * GET)
-    loads = 1e6
-    rewrite = 2e6 * (PUT + GET) + loads * GET
-    each = 2e6 * PUT + loads * (PUT + 50 * GET)  # a LIST costs as a PUT
-    loaded = ours + loads * GET
-    print(f"US dollars per million turns: writes {ours:.2f}, with a load before each turn {loaded:.2f}")
-    print(f"  the same with one object rewritten {rewrite:.2f}, with one object per message {each:.2f}")
+    for turn in range(TURNS):
+        store.read(key)
+        for at in (2 * turn, 2 * turn + 1):
+            stamp = Stamp(f"m{at}", 1_760_000_000_000_000 + at * TURN, None, "info")
+            head = store.append(key, ["x" * SIZE], after=head, stamp=stamp)
+    kinds = Counter(server.kinds())
+    sizes = {kind: sum(request.size for request in server.log if request.kind == kind) for kind in kinds}
+    records = sum(range(2 * TURNS))  # how many there are at each append, added up; at the loads it is half of that
+    print(f"\na million turns, conversations of {TURNS}{'':10}M PUT, LIST         M GET   GB sent   GB read      USD")
+    priced("this one", kinds["PUT"] + kinds["LIST"], kinds["GET"], sizes["PUT"], sizes["GET"])
+    priced("one object, rewritten", 2 * TURNS, 3 * TURNS, records * SIZE, 3 * records / 2 * SIZE)
+    priced("one object per message", 3 * TURNS, records // 2, 2 * TURNS * SIZE, records / 2 * SIZE)
+    print()
+    server.log.clear()
+
+
+def priced(name: str, puts: float, gets: float, sent: float, read: float) -> None:
+    """Print what one conversation's requests and bytes are for a million turns, in money too."""
+    often = 1e6 / TURNS
+    cost, out = often * (puts * PUT + gets * GET), often * read / 1e9 * OUT
+    counts = f"{often * puts / 1e6:12.2f} {often * gets / 1e6:13.2f}"
+    counts += f" {often * sent / 1e9:9.0f} {often * read / 1e9:9.0f}"
+    print(f"{name:44} {counts} {cost:8.2f}, and {out:.2f} if what is read leaves the region")
 
 
 def main() -> None:
@@ -75,6 +90,7 @@ def main() -> None:
         server.client().create_bucket(Bucket="benchmark")
         url = f"s3://benchmark/history?endpoint_url={server.url}"
         with open_store(url) as store:
+            store.append(Key("w", "w"), ["w"], after=None, stamp=Stamp("w", 1))  # the probe, once per store
             money(server, store)
             head = grown(store, KEY, 1)
             server.log.clear()
@@ -95,7 +111,7 @@ def main() -> None:
             for at in range(2000):
                 grown(store, Key("listing", f"c{at}"), 1, first=at * 3)
             server.log.clear()
-            server.delay = 0.03
+            server.delay = 0.5  # so long that all requests of a round are under way before the first one ends
             store.heads("listing")
             told("page of 20 of 2,000, 40 in an hour", server)
             server.delay = 0
@@ -103,7 +119,7 @@ def main() -> None:
             for at in range(2000):
                 grown(store, Key("listing", f"c{at}"), 1, first=at * 3)
             server.log.clear()
-            server.delay = 0.03
+            server.delay = 0.5
             store.heads("listing")
             told("page of 20 of 2,000, recency=exact", server)
 

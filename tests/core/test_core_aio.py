@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import io
 import threading
 import time
 
@@ -92,6 +93,46 @@ def test_no_method_is_missing_or_called_otherwise():
     for name in there & due - {"annotate", "id", "scope", "summary"}:
         asked, given = (inspect.signature(getattr(cls, name)) for cls in (Conversation, AsyncConversation))
         assert asked.parameters == given.parameters
+
+
+def test_no_method_of_the_shelf_is_missing_or_called_otherwise():
+    there, due = (
+        {name for name, value in inspect.getmembers(cls, inspect.isfunction) if not name.startswith("_")}
+        for cls in (AsyncHistory, History)
+    )
+    assert there - due == {"run"}
+    assert due - there == {"key"}  # which does nothing that could block
+    for name in due - {"conversation", "copy_to"}:
+        asked, given = (inspect.signature(getattr(cls, name)) for cls in (History, AsyncHistory))
+        assert asked.parameters == given.parameters
+    asked, given = (inspect.signature(cls.copy_to).parameters for cls in (History, AsyncHistory))
+    assert [name for name in asked if asked[name] != given[name]] == ["other"]
+
+
+def test_the_shelf_is_moved_and_cleared():
+    async def main(store):
+        async with AsyncHistory(store) as shelf, AsyncHistory(open_store("memory:")) as other:
+            await asyncio.gather(*(shelf.conversation(f"c{n}").append([user(str(n)), said("x")]) for n in range(9)))
+            fork = await shelf.conversation("c1").fork("f", at=1, scope="forks")
+            assert (fork.id, fork.scope, await fork.messages()) == ("f", "forks", [user("1")])
+            assert (await (await fork.fork("g")).summary()).origin["id"] == "f"
+            assert [entry.position for entry in await shelf.conversation("c1").newest(1, before=1)] == [0]
+            for target in (other, other.history, other.history.store):
+                report = await shelf.copy_to(target, threads=2)
+                assert report.complete
+            out, told = io.BytesIO(), []
+            assert (await shelf.export_to(out, scope="default", progress=told.append)).conversations == len(told) == 9
+            assert (await shelf.retain(count=4)).dry_run
+            assert len((await shelf.retain(count=4, dry_run=False)).removed) == 5
+            assert [row.id for row in (await shelf.recent(title="7")).items] == ["c7"]
+            assert (await shelf.erase("forks")).messages == 2
+            out.seek(0)
+            assert (await shelf.import_from(out)).copied == 5
+            assert await shelf.conversation("c0").messages() == await other.conversation("c0").messages()
+            other.history.close()
+
+    with open_store("memory:") as store:
+        asyncio.run(main(store))
 
 
 def test_many_conversations_at_once():

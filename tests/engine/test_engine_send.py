@@ -262,6 +262,17 @@ def test_a_paused_turn_goes_on_by_itself(engine_on, chat_of):
     assert chat_of("a").summary.turn is None
 
 
+def test_a_system_message_after_a_reply_is_nothing_to_resume(engine_on, chat_of):
+    api = MessagesAPI()
+    engine = engine_on(api)
+    engine.send("a", "hello")
+    chat = chat_of("a")
+    chat.refresh()
+    chat.append({"role": "system", "content": "Be brief."})
+    assert engine.resume("a") is None
+    assert len(api.requests) == 1
+
+
 def test_a_refused_turn_is_not_sent_again(engine_on, chat_of):
     api = MessagesAPI([Reply(content=[], stop_reason="refusal"), "gladly"])
     engine = engine_on(api)

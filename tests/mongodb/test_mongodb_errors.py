@@ -1,13 +1,15 @@
 """Every trouble has its own typed error, and none quotes a text or a password."""
 
+import signal
 import time
 import traceback
+from pathlib import Path
 
 import pymongo
 import pytest
 from chathistory_mongodb import MongoStore
 from mongodb_samples import KEY, filled, read_all, stamp
-from mongodb_servers import standalone
+from mongodb_servers import replica_set, standalone
 
 from chathistory import open_store
 from chathistory.errors import StoreClosed, StoreRejected, StoreUnavailable
@@ -127,6 +129,34 @@ def test_a_hung_server_is_told_in_time(url, fail):
         assert time.monotonic() - begun < 1.5
         assert caught.value.outcome == "unknown"
     time.sleep(2)  # the server does it yet, and the next test has a server of its own mind
+
+
+def _stopped(server):
+    server.process.send_signal(signal.SIGSTOP)
+    while Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("options", "most"), [({"socketTimeoutMS": 500}, 5), ({"timeoutMS": 500}, 1.5)])
+def test_a_server_that_is_stopped_is_noticed_in_time(options, most):
+    """The driver repeats once, after a look for another server; `timeoutMS` is for all of that together."""
+    with replica_set() as (server,):
+        url = f"mongodb://{server.address}/app?serverSelectionTimeoutMS=500&connectTimeoutMS=500"
+        with open_store(url, **options) as store:
+            head = filled(store, 2, size=100)
+            _stopped(server)
+            calls = {
+                "append": lambda: _write(store, head),
+                "read": lambda: store.read(KEY),
+                "delete": lambda: store.delete(KEY, version="x"),
+            }
+            for name, call in calls.items():
+                begun = time.monotonic()
+                with pytest.raises(StoreUnavailable) as caught:
+                    call()
+                assert time.monotonic() - begun < most, name
+                _quiet(caught.value)
+            server.process.send_signal(signal.SIGCONT)
 
 
 @pytest.fixture(scope="module")

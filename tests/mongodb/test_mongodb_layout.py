@@ -153,11 +153,13 @@ def test_an_expired_conversation_is_swept_whole_and_others_stay(store, database)
         head = store.append(Key("s", f"c{number}"), [body(0)], after=None, stamp=stamp(expires=expires))
         for _ in range(9):
             head = store.append(head.key, [body(head.end)], after=head, stamp=stamp(expires=expires))
-    assert store.sweep(before=25) == 2
+    assert store.sweep(before=25).expired == 2
     assert [key.id for key in sorted(store.keys())] == ["c2", "c3"]
     alive = {document["born"] for document in database.chathistory_conversations.find()}
     assert {segment["of"] for segment in database.chathistory_segments.find()} == alive
-    assert store.sweep(before=25) == 0
+    assert store.sweep(before=25).expired == 0
+    assert store.sweep().expired == 1, "unless told otherwise, what has expired by now"
+    assert [key.id for key in store.keys("s")] == ["c3"]
 
 
 def test_the_broom_takes_what_a_crash_left(store, database):
@@ -167,7 +169,7 @@ def test_the_broom_takes_what_a_crash_left(store, database):
     database.chathistory_conversations.replace_one({}, dead)
     assert list(store.keys()) == []
     assert store.heads(KEY.scope).items == []
-    assert store.sweep(before=1) == 0
+    assert store.sweep(before=1).expired == 0
     assert stored_text(database) == b""
 
 

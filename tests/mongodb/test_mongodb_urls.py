@@ -5,9 +5,10 @@ import socket
 import pymongo
 import pytest
 from chathistory_mongodb import MongoStore
+from mongodb_samples import filled, read_all
 
 from chathistory import open_store
-from chathistory.errors import ConfigError
+from chathistory.errors import ConfigError, StoreUnavailable
 
 
 def _options(store):
@@ -77,6 +78,7 @@ def test_all_of_them_can_be_set():
         "mongodb://localhost/?sockettimeout=3",
         "mongodb+srv://a,b/db",
         "mongodb+srv://a.example:27017/db",
+        "mongodb+srv://a.example/db?directConnection=true",
     ],
 )
 def test_a_url_that_cannot_be_right_is_refused_without_quoting_it(url):
@@ -95,6 +97,39 @@ def test_nobody_is_asked_before_the_first_call(monkeypatch):
     with open_store("mongodb+srv://user:s3cr3t@cluster.example/app?srvMaxHosts=2") as store:
         assert "s3cr3t" not in repr(store) + repr(vars(store)) + repr(vars(store._link))
     open_store("mongodb://nowhere.example").close()
+
+
+def _named_by_dns(monkeypatch, port):
+    """Let a name server know one service, and the resolver its host, which is this machine."""
+    import dns.resolver  # noqa: PLC0415  # pymongo's own
+
+    def resolve(name, kind, *_args, **_words):
+        if kind == "TXT" or str(name) != "_mongodb._tcp.history.example.test":
+            raise dns.resolver.NoAnswer
+        answer = f"0 0 {port} member.example.test."
+        return [dns.rdata.from_text(dns.rdataclass.IN, dns.rdatatype.SRV, answer)]
+
+    found = socket.getaddrinfo
+    monkeypatch.setattr("dns.resolver.resolve", resolve)
+    monkeypatch.setattr("dns.resolver.Resolver.resolve", lambda _self, *args, **words: resolve(*args, **words))
+    monkeypatch.setattr(
+        socket,
+        "getaddrinfo",
+        lambda host, *args, **words: found("127.0.0.1" if host == "member.example.test" else host, *args, **words),
+    )
+
+
+def test_a_service_that_the_name_server_knows(member, database, monkeypatch):
+    """As Atlas gives them out: the hosts are asked for with the first call."""
+    _named_by_dns(monkeypatch, member.port)
+    url = f"mongodb+srv://history.example.test/{database.name}?tls=false"
+    with open_store(url) as store:
+        head = filled(store, 9)
+        assert read_all(store)[0] == head
+    with open_store(url.replace("history", "nowhere"), serverSelectionTimeoutMS=500) as store:
+        with pytest.raises(StoreUnavailable, match="name server") as caught:
+            filled(store, 1)
+        assert caught.value.outcome == "not stored"
 
 
 def test_an_unacknowledged_client_or_a_wrong_name_is_refused():

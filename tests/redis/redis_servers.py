@@ -175,6 +175,40 @@ class Cluster(Group):
     def url(self) -> str:
         return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers)
 
+    def owner(self, slot: int) -> Server:
+        """Return the master that has a slot, as long as none was moved."""
+        return next(self.masters[at] for at in range(3) if slot < 16384 * (at + 1) // 3)
+
+
+class Move:
+    """A slot on its way from one master to another, as a resharding does it: key by key."""
+
+    def __init__(self, slot: int, source: Server, target: Server) -> None:
+        self.slot, self.source, self.target = slot, source, target
+        self.told(target, "IMPORTING", source)
+        self.told(source, "MIGRATING", target)
+
+    def told(self, server: Server, what: str, about: Server) -> None:
+        with about.client() as client:
+            name = client.execute_command("CLUSTER", "MYID").decode()
+        with server.client() as client:
+            client.execute_command("CLUSTER", "SETSLOT", self.slot, what, name)
+
+    def left(self) -> list[bytes]:
+        with self.source.client() as client:
+            return client.execute_command("CLUSTER", "GETKEYSINSLOT", self.slot, 10_000)
+
+    def take(self, *names: bytes) -> None:
+        with self.source.client() as client:
+            for name in names:
+                client.execute_command("MIGRATE", "127.0.0.1", self.target.port, name, 0, 5000)
+
+    def finish(self) -> None:
+        while names := self.left():
+            self.take(*names)
+        self.told(self.target, "NODE", self.target)
+        self.told(self.source, "NODE", self.target)
+
 
 class Pair(Group):
     """A master and its replica."""

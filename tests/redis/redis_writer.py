@@ -5,7 +5,9 @@ python redis_writer.py URL NAME COUNT      prints the most tries that one append
 
 from __future__ import annotations
 
+import random
 import sys
+import time
 
 from chathistory import History, open_store
 from chathistory.errors import Conflict
@@ -24,10 +26,12 @@ def write(history: History, name: str, count: int) -> int:
 
 
 def _append(chat, batch) -> int:
+    """Append as often as it takes, with pauses that grow: who has just written needs no look, and would win always."""
     for tries in range(1, MOST + 1):
         try:
             chat.append(batch)
         except Conflict:
+            time.sleep(random.uniform(0, 0.002 * min(tries, 20)))
             chat.refresh()
         else:
             return tries

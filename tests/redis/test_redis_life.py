@@ -10,7 +10,8 @@ import warnings
 import pytest
 import redis
 from chathistory_redis.heads import BROOM
-from redis_servers import Server
+from fault_proxy import FaultProxy
+from redis_servers import Pair, Server, ended, until
 
 from chathistory import History, Key, open_store
 from chathistory.errors import Conflict, OutcomeUnknown
@@ -36,6 +37,14 @@ def test_the_server_removes_a_conversation_an_hour_after_it_expired(store, valke
     assert HOUR + 590_000 < left(valkey, prefix) <= HOUR + 600_000
     store.append(KEY, lines(1), after=head, stamp=stamp(updated=at + 2))
     assert left(valkey, prefix) == -1, "without an expiry it stays for ever"
+
+
+def test_a_clock_that_was_ahead_does_not_shorten_a_life(store, valkey, prefix):
+    """The time of an append only grows, so for a day it stays where the fast clock was; its expiry is not."""
+    now, day = time.time_ns() // 1000, 86_400_000_000
+    head = store.append(KEY, lines(1), after=None, stamp=stamp(updated=now + day))
+    store.append(KEY, lines(1), after=head, stamp=stamp(updated=now + day + 1, expires=now + day // 2))
+    assert HOUR + 12 * HOUR - 60_000 < left(valkey, prefix) <= 13 * HOUR
 
 
 @pytest.mark.parametrize("expires", [0, 1, EPOCH, 10**30])
@@ -95,6 +104,48 @@ def test_what_is_gone_does_not_pile_up_where_nobody_lists(store, valkey, prefix)
             client.delete(f"{prefix}{{0}}:default:{key.id}")
     with valkey.client() as client:
         assert client.zcard(f"{prefix}{{0}}:default") <= 3
+
+
+def test_an_index_that_the_server_evicted_comes_back_with_the_next_append(store, valkey, prefix):
+    head, other = created(store), created(store, Key(KEY.scope, "other"))
+    with valkey.client() as client:
+        client.delete(f"{prefix}{{0}}:{KEY.scope}", f"{prefix}{{0}}")
+    assert bodies_of(store, KEY) == lines(1)
+    assert list(store.keys()) == []
+    grown(store, head)
+    grown(store, other)
+    assert sorted(store.keys()) == sorted(store.keys(KEY.scope)) == [KEY, other.key]
+    with valkey.client() as client:
+        client.delete(f"{prefix}{{0}}")
+    grown(store, store.read(KEY).head)
+    assert len(list(store.keys())) == 2
+
+
+def test_a_walk_through_all_names_goes_on_after_a_failover():
+    """The order of a set's members in memory is another one on each server; a walk may not depend on it."""
+    with ended(Pair()) as pair, FaultProxy(pair.master.port) as proxy, open_store(proxy.url) as store:
+        due = [Key("default", f"c{number:04d}") for number in range(1500)]
+        for key in due:
+            created(store, key)
+        with pair.master.client() as client:
+            until(lambda: client.execute_command("WAIT", 1, 1000), what="the copy")
+        walk = store.keys("default")
+        first = [next(walk) for _ in range(10)]
+        proxy.upstream = pair.replica.port
+        store._link._client.connection_pool.disconnect()
+        assert sorted([*first, *walk]) == due
+
+
+def test_a_walk_misses_nothing_that_is_written_meanwhile(store):
+    heads = [created(store, Key("default", f"c{number:04d}")) for number in range(1200)]
+    walk = store.keys("default")
+    seen = [next(walk)]
+    for head in heads[::7]:
+        grown(store, head)
+    store.delete(heads[-1].key)
+    seen += walk
+    assert len(seen) == len(set(seen))
+    assert set(seen) - {heads[-1].key} == {head.key for head in heads[:-1]}
 
 
 def test_a_writer_does_not_go_on_in_a_server_that_came_back_empty(server):

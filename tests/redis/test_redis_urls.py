@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import signal
+import socket
 import ssl
 import threading
+import time
 
 import pytest
 import redis
@@ -216,6 +218,33 @@ def test_more_threads_than_connections_wait(valkey, prefix):
         for thread in threads:
             thread.join()
         assert sorted(store.keys()) == sorted(keys)
+
+
+def test_threads_that_wait_for_a_cluster_that_is_not_there_wait_once(prefix):
+    """The client of a Cluster is made by one thread for all: each does not wait its turn, and then as long again."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(64)  # takes connections, and says nothing
+        url = f"redis+cluster://127.0.0.1:{silent.getsockname()[1]}"
+        with open_store(url, prefix=prefix, socket_timeout=0.5, socket_connect_timeout=0.5) as store:
+            errors: list[str] = []
+            threads = [threading.Thread(target=lambda: errors.append(_error(store))) for _ in range(8)]
+            begun = time.monotonic()
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            assert time.monotonic() - begun < 2
+            assert errors == ["not stored"] * 8
+            begun = time.monotonic()
+            assert _error(store) == "not stored", "who comes later tries anew"
+            assert time.monotonic() - begun > 0.4
+
+
+def _error(store) -> str:
+    with pytest.raises(StoreUnavailable) as caught:
+        store.read(KEY)
+    return caught.value.outcome
 
 
 def test_waiting_for_a_replica_and_the_disks(prefix):

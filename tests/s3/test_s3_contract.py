@@ -1,11 +1,18 @@
-"""The contract, on moto behind one lock: by hour as is the default, and exact."""
+"""The contract: on moto behind one lock, by hour as is the default, and exact; with the long tests on Ceph."""
 
 import socket
+import uuid
 
+import boto3
 import pytest
 from chathistory_s3 import ExactS3Store, S3Store
+from chathistory_s3.bucket import Service
+from s3_ceph import gateway
+from s3_samples import KEY, stamp
+from s3_server import CREDENTIALS
 
 from chathistory import open_store
+from chathistory.errors import StoreRejected
 from chathistory.testing import HistoryStoreContract
 from chathistory.testing.contract.lifecycle import Lifecycle
 from chathistory.testing.contract.listing import Listing, ListingWhileOthersWrite
@@ -53,3 +60,39 @@ class TestExactListing(OfExact, OnS3, Listing, ListingWhileOthersWrite, Lifecycl
 @pytest.mark.stress
 class TestExactS3(OfExact, OnS3, HistoryStoreContract):
     """All of it."""
+
+
+@pytest.fixture(scope="module")
+def ceph():
+    """Ceph's gateway, with a bucket; its client checks that it is what it should be."""
+    with gateway() as ceph:
+        client = boto3.client("s3", endpoint_url=ceph.url, **CREDENTIALS)
+        client.create_bucket(Bucket="bucket")
+        yield ceph
+        client.close()
+
+
+@pytest.mark.stress
+class TestCeph(HistoryStoreContract):
+    """A real store, whose gateway wants ETags without quotes and has no conditional DELETE."""
+
+    @pytest.fixture
+    def store(self, ceph):
+        self.url = f"s3://bucket/{uuid.uuid4().hex}?endpoint_url={ceph.url}&addressing=path"
+        with open_store(self.url) as store:
+            yield store
+
+    def reopen(self, store):
+        return open_store(self.url)
+
+    def dead_store(self):
+        return open_store(f"s3://bucket/history?endpoint_url=http://127.0.0.1:{closed_port()}&timeout=1")
+
+    def test_it_is_the_service_that_it_should_be(self, store):
+        store.append(KEY, ["x"], after=None, stamp=stamp())
+        assert store._bucket.service == Service(quotes=False, deletes=False)
+
+    def test_a_wrong_secret_is_refused(self, store, monkeypatch):
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+        with self.reopen(store) as other, pytest.raises(StoreRejected, match="credentials are wrong"):
+            other.check()

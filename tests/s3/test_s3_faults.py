@@ -172,6 +172,23 @@ def test_a_lost_reply_and_another_writer_behind_it(server, client, bucket, store
     assert bodies(store) == [text(0), "ours", "of the other"]
 
 
+@pytest.mark.parametrize("what", ["500", "reset before"])
+def test_a_twin_of_an_append_does_not_take_it_for_its_own(server, client, bucket, store, what):
+    """Two writers with the very same append: one has made it, whatever the other met on the way."""
+    head = made(store, 1)
+    given = stamp()
+    with S3Store(client, bucket=bucket, prefix="history") as other:
+        other._probe()
+        seen = other._heads.look(KEY)
+        store.append(KEY, ["ours"], after=head, stamp=given)
+        server.fail(what, kind="PUT")
+        assert seen == other._heads.seen(KEY)
+        with pytest.raises(Conflict) as caught:
+            other.append(KEY, ["ours"], after=head, stamp=given)
+        assert caught.value.head.stamp == given
+    assert bodies(store) == [text(0), "ours"]
+
+
 def test_boto3s_own_retry_makes_a_false_refusal_that_the_core_settles(server, bucket, running):
     retrying = boto3.session.Session(**CREDENTIALS).client(
         "s3", endpoint_url=running.url, config=Config(retries={"total_max_attempts": 3})

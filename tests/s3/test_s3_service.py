@@ -8,16 +8,17 @@ import subprocess
 import sysconfig
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 import boto3
 import pytest
 from chathistory_s3 import S3Store
-from chathistory_s3.__main__ import main
 from s3_samples import KEY, bodies, head_of, made, objects, stamp, texts
 from s3_server import CREDENTIALS
 
 from chathistory import Key, open_store
-from chathistory.errors import ConfigError, CorruptRecord, StoreRejected, StoreUnavailable
+from chathistory.cli.app import run
+from chathistory.errors import ConfigError, Conflict, CorruptRecord, StoreClosed, StoreRejected, StoreUnavailable
 
 LEFT = "history/s/scope/large/0123456789abcdef/0000000000000000000-0123456789abcdef"
 
@@ -127,6 +128,17 @@ def test_encryption_and_class_are_of_every_object(client, bucket, server):
         assert (told["ServerSideEncryption"], told["StorageClass"]) == ("AES256", "STANDARD_IA")
 
 
+def test_encryption_with_a_key_is_of_every_object(client, bucket, server):
+    key = "arn:aws:kms:us-east-1:123456789012:key/01234567-89ab-cdef-0123-456789abcdef"
+    url = f"s3://{bucket}/h?endpoint_url={server.url}&sse=aws:kms&kms_key={quote(key, safe='')}"
+    with open_store(url) as store:
+        made(store, 40, size=10_000, batch=8)
+        assert bodies(store) == texts(0, 40, 10_000)
+    for name in objects(client, bucket):
+        told = client.head_object(Bucket=bucket, Key=name)
+        assert (told["ServerSideEncryption"], told["SSEKMSKeyId"]) == ("aws:kms", key)
+
+
 def _damaged(client, bucket, name, change):
     data = client.get_object(Bucket=bucket, Key=name)["Body"].read()
     client.put_object(Bucket=bucket, Key=name, Body=change(data))
@@ -172,6 +184,61 @@ def test_a_damaged_head_is_told_and_never_overwritten(client, bucket, store, cha
     assert client.get_object(Bucket=bucket, Key=name)["Body"].read() == before
 
 
+@pytest.mark.parametrize("data", [b"", b"x", b"x" * 60, b"x" * 63, b"x" * 9000])
+def test_a_damaged_head_is_named_by_the_listings_and_no_sweep_stops_at_it(client, bucket, store, data):
+    """The grave of a deleted conversation is as small, but it is no damage."""
+    made(store, 3)
+    other = Key("scope", "other")
+    store.append(other, ["x"], after=None, stamp=stamp(expires=1))
+    client.put_object(Bucket=bucket, Key="history/c/scope/conversation", Body=data)
+    with pytest.raises(CorruptRecord) as caught:
+        store.heads("scope")
+    assert caught.value.key == KEY
+    assert KEY in set(store.keys()) or len(data) == 60
+    done = store.sweep(now=4e9)
+    assert (done.expired, done.damaged >= 1) == (1, True)
+    assert client.get_object(Bucket=bucket, Key="history/c/scope/conversation")["Body"].read() == data
+
+
+def test_a_cut_segment_is_told(client, bucket, store):
+    made(store, 40, size=10_000, batch=8)
+    segment = min(name for name in objects(client, bucket) if "/s/" in name)
+    for left in (b"", b"short"):
+        client.put_object(Bucket=bucket, Key=segment, Body=left)
+        with pytest.raises(CorruptRecord) as caught:
+            store.read(KEY)
+        assert caught.value.position == 0
+
+
+def test_a_store_that_another_thread_closes_is_told_so(store):
+    made(store, 40, size=10_000, batch=8)
+    bodies(store)
+    store._bucket.close()
+    with pytest.raises(StoreClosed):
+        store._bucket.together([int, int])
+
+
+@pytest.mark.parametrize("recency", ["bucket", "exact"])
+def test_a_versioned_bucket(client, bucket, server, recency):
+    """Conditions are about the newest version; a delete marker counts as nothing there."""
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    with open_store(f"s3://{bucket}/h?endpoint_url={server.url}&recency={recency}") as store:
+        for _ in range(2):
+            old = made(store, 40, size=10_000, batch=8)
+            assert bodies(store) == texts(0, 40, 10_000)
+            with pytest.raises(Conflict):
+                store.append(KEY, ["x"], after=None, stamp=stamp())
+            store.forget(KEY, before=17)
+            assert bodies(store) == texts(17, 40, 10_000)
+            assert [head.key for head in store.heads("scope").items] == list(store.keys()) == [KEY]
+            assert store.delete(KEY)
+            assert (store.read(KEY), objects(client, bucket)) == (None, [])
+            with pytest.raises(Conflict):
+                store.append(KEY, ["x"], after=old, stamp=stamp())
+    versions = client.list_object_versions(Bucket=bucket, Prefix="h/s/")
+    assert versions.get("Versions"), "what docs/s3.md says of old versions is so"
+
+
 def test_a_missing_segment_is_told(client, bucket, store):
     made(store, 40, size=10_000, batch=8)
     for name in objects(client, bucket):
@@ -206,12 +273,11 @@ def test_the_sweep_of_the_command_line(client, bucket, server, capsys):
     url = f"s3://{bucket}/h?endpoint_url={server.url}"
     with open_store(url) as store:
         store.append(KEY, ["x"], after=None, stamp=stamp(expires=1))
-        assert main(["sweep", url]) == 0
+        assert run(["sweep", "--store", url]) == 0
         assert "expired: 1" in capsys.readouterr().out
         assert head_of(store) is None
-    assert main(["sweep", "s3://no-such-bucket?timeout=0.2&endpoint_url=" + server.url]) == 1
+    assert run(["sweep", "--store", "s3://no-such-bucket?timeout=0.2&endpoint_url=" + server.url]) == 1
     assert "no such bucket" in capsys.readouterr().err
-    assert main(["help"]) == 2
 
 
 def test_where_delete_knows_no_condition_a_grave_stays(client, bucket, store, server):

@@ -184,6 +184,17 @@ def test_a_system_message_between_a_summary_and_what_is_kept_loses_the_thinking(
         talk.say("And on")
 
 
+def test_what_is_kept_may_not_begin_with_a_system_message_that_was_there_before():
+    talk = Talk(turns=1)
+    talk.messages += [user("More"), {"role": "system", "content": "Be brief"}]
+    talk.messages.append(said(talk.ask(talk.messages)))
+    talk.compact(3)
+    (block,) = talk.messages[0]["content"]
+    talk.messages[0] = user([block])
+    with pytest.raises(anthropic.BadRequestError, match=MOVED):
+        talk.say("And on")
+
+
 def test_a_model_whose_thinking_is_not_bound_carries_none_over():
     talk = Talk()
     talk.compact(4, model="claude-opus-4-8")

@@ -3,30 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, ClassVar, Self, assert_type
+from typing import Any, ClassVar, Literal, Self, assert_type
 
 from anthropic.types import Message
 
 from chathistory import (
+    Arrival,
     AsyncChatEngine,
+    AsyncConversation,
     AsyncHistory,
     ChatEngine,
     Conversation,
     ConversationInfo,
+    CopyReport,
     Cursor,
     Deletion,
     Entry,
+    Erasure,
+    ExportReport,
     Head,
     History,
     HistoryStore,
     Key,
     Option,
+    Origin,
     Page,
     Record,
+    Removal,
     Repair,
     Report,
+    Retention,
     Settings,
     Slice,
     Stamp,
@@ -106,6 +114,53 @@ def use_the_shelf(history: History) -> list[ConversationInfo]:
     return rows
 
 
+def use_branches(chat: Conversation) -> list[Entry]:
+    """Fork, and page backward."""
+    forked = chat.fork("x", at=3, scope="other")
+    assert_type(forked, Conversation)
+    page = forked.newest(50)
+    return forked.newest(50, before=page[0].position) if page else []
+
+
+def move_the_shelf(history: History, other: HistoryStore) -> bool:
+    """Copy, export and import."""
+
+    def tell(arrival: Arrival) -> None:
+        assert_type(arrival.key, Key)
+
+    report = history.copy_to(other, scope="default", ids=["a"], replace=True, verify=True, threads=2, progress=tell)
+    assert_type(report, CopyReport)
+    assert_type(report.failed, dict[Key, errors.ChatHistoryError])
+    written = history.export_to(Path("x.jsonl.gz"), scope="default", ids=("a",), format="jsonl", progress=tell)
+    assert_type(written, ExportReport)
+    with Path("x").open("wb") as file:
+        history.export_to(file, format="markdown")
+    assert_type(history.import_from("x.jsonl", scope="s", replace=True, progress=tell), CopyReport)
+    return history.import_from("messages.json", id="x").complete and written.complete
+
+
+def clear_the_shelf(history: History) -> tuple[Removal, ...]:
+    """Keep and forget."""
+    done = history.retain(scope="a", age=timedelta(days=9), ttl=timedelta(hours=1), count=5, dry_run=False)
+    assert_type(done, Retention)
+    assert_type(done.removed[0].why, Literal["age", "count", "ttl", "expired"])
+    gone = history.erase("ada", progress=lambda each: each.messages)
+    assert_type(gone, Erasure)
+    assert_type(gone.removed, tuple[Deletion, ...])
+    return done.removed
+
+
+def ask_the_shelf(history: History) -> Sequence[ConversationInfo]:
+    """Ask for some rows."""
+    page = history.recent(
+        title="tea", tag=["a", "b"], metadata={"k": 1}, model="m", since=datetime.now(UTC), until=datetime.now(UTC)
+    )
+    for row in history.recent(tag="a").items:
+        assert_type(row.tokens, int)
+        assert_type(row.origin, Origin | None)
+    return page.items
+
+
 async def use_asyncio(store: HistoryStore) -> None:
     """The same, awaited."""
     async with AsyncHistory(store, threads=4) as history:
@@ -116,6 +171,12 @@ async def use_asyncio(store: HistoryStore) -> None:
             assert_type(entry, Entry)
         assert_type(await history.recent(limit=3), Page[ConversationInfo])
         await chat.annotate(title="x", tags=["a"], metadata={"k": 1})
+        assert_type(await chat.fork("y", at=1), AsyncConversation)
+        assert_type(await history.copy_to(history), CopyReport)
+        assert_type(await history.export_to("x.md"), ExportReport)
+        assert_type(await history.import_from("x.jsonl"), CopyReport)
+        assert_type(await history.retain(count=1), Retention)
+        assert_type(await history.erase("ada"), Erasure)
 
 
 def use_configuration() -> None:

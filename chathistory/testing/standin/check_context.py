@@ -132,7 +132,7 @@ def _is(kind: str, value: object) -> bool:
 
 
 def _is_amount(kind: str, value: object) -> bool:
-    if not isinstance(value, Mapping) or value.keys() != {"type", "value"} or value["type"] != kind:
+    if not isinstance(value, Mapping) or set(value) != {"type", "value"} or value["type"] != kind:
         return False
     least = 1 if kind == "thinking_turns" else 0
     return type(value["value"]) is int and value["value"] >= least

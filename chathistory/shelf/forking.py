@@ -1,0 +1,101 @@
+"""A fork: a conversation that begins as the first part of another one, and goes its own way from there.
+
+The lines of that part are copied as they are, to the same positions. So whatever an entry says of positions stays
+right, and what Claude is sent begins with the same characters: thinking and the prompt cache stay valid. One `forked`
+record follows, with the state at that point and where it came from.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+from chathistory.errors import InvalidInput
+from chathistory.log.clock import fresh_token, now
+from chathistory.log.entry import Entry, encode
+from chathistory.log.fold import folded
+from chathistory.log.journal import Journal
+from chathistory.log.planting import plant
+from chathistory.log.summary import Summary, summary_in, summary_of
+from chathistory.store import Head, Slice, Stamp
+
+__all__ = ["fork"]
+
+
+def fork(source: Journal, target: Journal, *, at: int | None) -> Head:
+    """Begin `target` with the records of `source` below position `at` (None: with all); return its head.
+
+    Whole or not at all, and without holding more than a portion in memory. Raises `Conflict` if `target` is there
+    already, and `InvalidInput` if `at` is no position of `source` with something before it.
+    """
+    stop = _end(source) if at is None else at
+    parts = source.slices(0, max(stop, 0))
+    first = next(parts, None)  # locks the source for a moment: not while the target is locked
+    if first is None:
+        msg = f"there is no conversation {source.key.id!r} to fork"
+        raise InvalidInput(msg)
+    if not first.head.start < stop <= first.head.end:
+        msg = f"position {stop} is none to fork at; there are {first.head.start + 1} to {first.head.end}"
+        raise InvalidInput(msg)
+    growing = _Fork(source, target, first.head, stop)
+    return plant(target, growing.lines(first, parts), first=first.head.start, stamp=growing.stamp)
+
+
+def _end(source: Journal) -> int:
+    """Return where the source ends, without counting as seen what nobody has read."""
+    part = source.store.read(source.key, start=0, stop=0)
+    return part.head.end if part else 0
+
+
+class _Fork:
+    """A fork in the making: folds the lines that pass, and puts the record of the fork behind them."""
+
+    def __init__(self, source: Journal, target: Journal, head: Head, at: int) -> None:
+        self._source, self._target = source, target
+        self._head, self._at = head, at
+        self._whole = head.start == 0  # whether the state is known from what passes
+        self._summary: Summary | None = None
+        self._token = fresh_token()
+
+    def lines(self, first: Slice, parts: Iterator[Slice]) -> Iterator[str]:
+        """Yield the lines of the fork."""
+        yield from self._taken(first)
+        for part in parts:
+            yield from self._taken(part)
+        entry = self._entry()
+        self._summary = folded(self._summary, [entry], self._at)
+        yield encode(entry)
+
+    def stamp(self) -> Stamp:
+        """Return the stamp of the fork, once all lines have passed."""
+        return self._target.stamp(self._state(), None, version=self._token)
+
+    def _taken(self, part: Slice) -> Iterator[str]:
+        for entry in self._source.entries(part):
+            if entry.kind == "snapshot":  # it knows what was forgotten, too
+                self._summary, self._whole = summary_in(entry), True
+            self._summary = folded(self._summary, [entry], entry.position)
+        return (record.body for record in part.records)
+
+    def _state(self) -> Summary:
+        assert self._summary is not None  # noqa: S101  # at least one line has passed
+        return self._summary
+
+    def _entry(self) -> Entry:
+        """Return the record of the fork: what was set by hand is as it is now, all else as it was at that point."""
+        key, present = self._source.key, summary_of(self._head)
+        summary = replace(
+            self._state(),
+            born=self._token,
+            created=now(),
+            title=present.title,
+            tags=present.tags,
+            metadata=present.metadata,
+            turn=None,
+            origin={"scope": key.scope, "id": key.id, "position": self._at},
+        )
+        if not self._whole:  # what came first is forgotten, and all thinking up to here is bound to it
+            summary.thinking_from = self._at
+        data = {"from": summary.origin, "summary": json.loads(summary.encode())}
+        return Entry("forked", data=data, id=self._token, at=summary.created)

@@ -1,0 +1,222 @@
+"""A page of the shelf: rows that are known without reading messages, all of them or those that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from chathistory.errors import InvalidInput
+from chathistory.log.entry import to_json
+from chathistory.log.journal import alive
+from chathistory.log.plain import plain
+from chathistory.log.summary import summary_of
+from chathistory.store import Cursor, Head, HistoryStore, Page
+
+__all__ = ["ConversationInfo", "Filter", "Origin", "recent", "row_of", "time_of"]
+
+SCANNED = 1000
+"""Conversations that one call looks at, at most, for those that are asked for."""
+
+_CHUNK = 320
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
+_TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a fork came from: the conversation, and the position at which it left it. It may be gone by now."""
+
+    scope: str
+    id: str
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationInfo:
+    """A row of the listing; all of it is known without reading messages.
+
+    title: as set; None: never. preview: the beginning of the first user text; None: there was none, or it is forgotten.
+    messages: how many. usage: token counts of all replies, summed, by the API's names. model: of the last reply.
+    created, updated, expires (None: never): aware datetimes in UTC. records: how many of all kinds are kept.
+    origin: of a fork, where it came from; else None.
+    """
+
+    id: str
+    scope: str
+    title: str | None
+    preview: str | None = field(repr=False)
+    tags: tuple[str, ...]
+    metadata: Mapping[str, Any] = field(repr=False)
+    messages: int
+    usage: Mapping[str, int]
+    model: str | None
+    created: datetime
+    updated: datetime
+    expires: datetime | None
+    records: int = 0
+    origin: Origin | None = None
+
+    @property
+    def tokens(self) -> int:
+        """All tokens of all replies: of the input, cached or not, and of the output."""
+        return sum(self.usage.get(name, 0) for name in _TOKENS)
+
+
+def row_of(head: Head) -> ConversationInfo:
+    """Return the row of a head. Raises `CorruptRecord` or `UnsupportedRecord`."""
+    summary = summary_of(head)
+    return ConversationInfo(
+        id=head.key.id,
+        scope=head.key.scope,
+        title=summary.title,
+        preview=summary.preview,
+        tags=summary.tags,
+        metadata=summary.metadata,
+        messages=summary.messages,
+        usage=summary.usage,
+        model=summary.model,
+        created=time_of(summary.created),
+        updated=time_of(head.stamp.updated),
+        expires=None if head.stamp.expires is None else time_of(head.stamp.expires),
+        records=head.end - head.start,
+        origin=Origin(**summary.origin) if summary.origin else None,
+    )
+
+
+def time_of(microseconds: int) -> datetime:
+    """Return microseconds since 1970 as a time in UTC; the last that there is for what lies behind it."""
+    return _EPOCH + timedelta(microseconds=min(microseconds, _LAST))
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which conversations are asked for; what is None asks for nothing. `of` checks and folds what callers give.
+
+    title: folded text that is in the title, or in the preview of one without a title. tags: each must be there.
+    metadata: names and JSON values that must be there. since, until: microseconds; updated is in [since, until).
+    """
+
+    title: str | None = None
+    tags: frozenset[str] = frozenset()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    model: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        title: str | None,
+        tag: str | Iterable[str] | None,
+        metadata: Mapping[str, Any] | None,
+        model: str | None,
+        since: datetime | None,
+        until: datetime | None,
+    ) -> Filter | None:
+        """Return the filter, None if nothing is asked for. Raises `InvalidInput` for a time without a zone."""
+        tags = {tag} if isinstance(tag, str) else frozenset(tag or ())
+        values = {name: _canonical(value) for name, value in (metadata or {}).items()}
+        made = cls(
+            title=title.casefold() if title else None,
+            tags=frozenset(tags),
+            metadata=values,
+            model=model or None,
+            since=_microseconds("since", since),
+            until=_microseconds("until", until),
+        )
+        return made if made != cls() else None
+
+    def __call__(self, head: Head) -> bool:
+        """Whether a conversation is one of those."""
+        summary = summary_of(head)
+        shown = summary.title or summary.preview or ""
+        return (
+            (self.title is None or self.title in shown.casefold())
+            and self.tags.issubset(summary.tags)
+            and all(
+                name in summary.metadata and _canonical(summary.metadata[name]) == value
+                for name, value in self.metadata.items()
+            )
+            and self.model in {None, summary.model}
+            and (self.since is None or head.stamp.updated >= self.since)
+            and (self.until is None or head.stamp.updated < self.until)
+        )
+
+
+def _canonical(value: Any) -> str:
+    """Return the JSON of a value, alike for values that are alike: the order of names does not matter."""
+    return to_json(_sorted(plain(value, "metadata")))
+
+
+def _sorted(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _sorted(value[name]) for name in sorted(value)}
+    return [_sorted(each) for each in value] if isinstance(value, list) else value
+
+
+def _microseconds(name: str, time: datetime | None) -> int | None:
+    if time is None:
+        return None
+    if time.utcoffset() is None:
+        msg = f"{name}: a time with a zone is due, such as datetime.now(UTC)"
+        raise InvalidInput(msg)
+    return (time - _EPOCH) // _MICROSECOND
+
+
+def recent(
+    store: HistoryStore, scope: str, *, limit: int, after: Cursor | None, wanted: Filter | None
+) -> Page[ConversationInfo]:
+    """Return a page as `History.recent` says."""
+    if limit < 1:
+        msg = "a page has at least one item"
+        raise InvalidInput(msg)
+    page = _matching(store, scope, limit=limit, after=after, wanted=wanted)
+    return Page([row_of(head) for head in page.items], page.next)
+
+
+def _matching(
+    store: HistoryStore, scope: str, *, limit: int, after: Cursor | None, wanted: Filter | None
+) -> Page[Head]:
+    """Return up to `limit` heads that are wanted; if not all are, of the next `SCANNED` ones only."""
+    found: list[Head] = []
+    left, chunk = SCANNED, limit if wanted is None else min(limit, _CHUNK)
+    while True:
+        page, fitting = _chunk(store, scope, after, (chunk, limit - len(found)), wanted)
+        found += fitting
+        after = None if wanted and _is_past(store, page, wanted) else page.next
+        left -= len(page.items)
+        if after is None or len(found) == limit or (wanted and left <= 0):
+            return Page(found, after)
+        chunk = min(2 * max(chunk, 10), _CHUNK, left) if wanted else limit - len(found)
+
+
+def _chunk(
+    store: HistoryStore, scope: str, after: Cursor | None, sizes: tuple[int, int], wanted: Filter | None
+) -> tuple[Page[Head], list[Head]]:
+    """Return the next heads, up to `sizes[0]` and so many that no more than `sizes[1]` fit, and those that do.
+
+    Where a page ends only the store can say, so what holds too many is asked for once more, and shorter.
+    """
+    count, most = sizes
+    while True:
+        page = store.heads(scope, after=after, limit=count)
+        places = [place for place, head in enumerate(page.items) if _fits(head, wanted)]
+        if len(places) <= most:
+            return page, [page.items[place] for place in places]
+        count = places[most - 1] + 1
+
+
+def _fits(head: Head, wanted: Filter | None) -> bool:
+    return alive(head) is not None and (wanted is None or wanted(head))
+
+
+def _is_past(store: HistoryStore, page: Page[Head], wanted: Filter) -> bool:
+    """Whether all that follows is older than what is wanted; only an exact order can tell."""
+    if wanted.since is None or store.traits.recency != "exact" or not page.items:
+        return False
+    return page.items[-1].stamp.updated < wanted.since

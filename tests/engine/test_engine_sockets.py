@@ -1,0 +1,126 @@
+"""Each way in which a stream breaks, over a real socket, synchronous and asynchronous: kept beside, never a reply."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+import sys
+import threading
+
+import anthropic
+import httpx2
+import pytest
+from engine_looks import kinds
+
+from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
+from chathistory.testing import MessagesAPI
+from chathistory.testing.standin import Cut, Drop, ErrorEvent, Held, Raw, Reset
+
+MODEL = "claude-sonnet-5-5"
+TEXT = "one two three"
+CALL = [{"type": "text", "text": "See. "}, {"type": "tool_use", "name": "f", "input": {"city": "Oslo" * 20}}]
+BREAKS = {
+    "clean end": (Cut(TEXT, 5), errors.IncompleteReply, "interrupted"),
+    "clean end before the first event": (Cut(TEXT, 0), errors.IncompleteReply, "abandoned"),
+    "clean end within a tool call": (Cut(CALL, 8), errors.IncompleteReply, "interrupted"),
+    "closed": (Drop(TEXT, 5), httpx2.TransportError, "interrupted"),
+    "reset": (Reset(TEXT, 5), httpx2.TransportError, "interrupted"),
+    "time-out": (Held(TEXT, after=5), httpx2.ReadTimeout, "interrupted"),
+    "error event": (ErrorEvent(TEXT, 5), anthropic.APIStatusError, "interrupted"),
+    "a page of a proxy": (Raw(), errors.IncompleteReply, "abandoned"),
+}
+OPTIONS = {"api_key": "x", "max_retries": 0, "timeout": 1.0}
+
+
+def check(url, api, kind):
+    with open_store(url) as store:
+        chat = History(store).conversation("a")
+        assert kinds(chat) == ["message", kind]
+        assert chat.messages() == [{"role": "user", "content": "hello"}]
+        assert chat.refresh().turn is None
+        assert ChatEngine(api.client(), store, model=MODEL).resume("a").text == "whole"
+    api.assert_extends()
+
+
+@pytest.mark.parametrize(("answer", "expected", "kind"), BREAKS.values(), ids=BREAKS)
+def test_a_broken_stream_over_a_socket(tmp_path, answer, expected, kind):
+    api, url = MessagesAPI([answer, "whole"]), f"file:{tmp_path}/store"
+    with api.serve() as address, open_store(url) as store, anthropic.Anthropic(base_url=address, **OPTIONS) as client:
+        engine = ChatEngine(client, store, model=MODEL)
+        with pytest.raises(expected) as caught, engine.stream("a", "hello") as stream:
+            list(stream)
+    assert any("saved" in note for note in caught.value.__notes__)
+    check(url, api, kind)
+
+
+@pytest.mark.parametrize(("answer", "expected", "kind"), BREAKS.values(), ids=BREAKS)
+def test_a_broken_stream_over_a_socket_for_asyncio(tmp_path, answer, expected, kind):
+    api, url = MessagesAPI([answer, "whole"]), f"file:{tmp_path}/store"
+
+    async def main(address, store):
+        client = anthropic.AsyncAnthropic(base_url=address, **OPTIONS)
+        async with client, AsyncChatEngine(client, store, model=MODEL) as engine:
+            with pytest.raises(expected):
+                async with engine.stream("a", "hello") as stream:
+                    [piece async for piece in stream]
+
+    with api.serve() as address, open_store(url) as store:
+        asyncio.run(main(address, store))
+    check(url, api, kind)
+
+
+def test_a_cancel_over_a_socket(tmp_path):
+    held = Held(TEXT, after=5)
+    api, url = MessagesAPI([held, "whole"]), f"file:{tmp_path}/store"
+
+    async def main(address, store):
+        client = anthropic.AsyncAnthropic(base_url=address, **OPTIONS | {"timeout": 30})
+        async with client, AsyncChatEngine(client, store, model=MODEL) as engine:
+            task = asyncio.create_task(_read(engine))
+            await asyncio.to_thread(held.reached.wait, 10)
+            await asyncio.sleep(0.1)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    with api.serve() as address, open_store(url) as store:
+        asyncio.run(main(address, store))
+    check(url, api, "interrupted")
+
+
+async def _read(engine):
+    async with engine.stream("a", "hello") as stream:
+        async for _ in stream:
+            pass
+
+
+CHILD = """
+import sys
+import anthropic
+from chathistory import ChatEngine, open_store
+
+store_url, address = sys.argv[1:]
+client = anthropic.Anthropic(base_url=address, api_key="x")
+engine = ChatEngine(client, open_store(store_url), model="claude-sonnet-5-5")
+with engine.stream("a", "hello") as stream:
+    for piece in stream:
+        print(piece, flush=True)
+"""
+
+
+def test_ctrl_c_over_a_socket(tmp_path):
+    held = Held(TEXT, after=5)
+    api, url = MessagesAPI([held, "whole"]), f"file:{tmp_path}/store"
+    with api.serve() as address:
+        run = [sys.executable, "-c", CHILD, url, address]
+        with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
+            kill = threading.Timer(60, child.kill)
+            kill.start()
+            assert child.stdout.readline() == "one \n"
+            child.send_signal(signal.SIGINT)
+            _, trouble = child.communicate()
+            kill.cancel()
+    assert "KeyboardInterrupt" in trouble
+    assert "saved" in trouble
+    check(url, api, "interrupted")

@@ -1,0 +1,80 @@
+"""Five stores on real servers: those that the tests of the backends start, one of each for the whole run."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+
+import pytest
+from mongodb_servers import replica_set
+from redis_servers import Server
+from s3_server import CREDENTIALS, serving
+
+from chathistory import open_store
+
+_numbers = itertools.count()
+BACKENDS = ("memory", "file", "redis", "mongodb", "s3")
+
+
+@pytest.fixture(scope="session")
+def redis_url():
+    with Server() as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def mongodb_url():
+    with replica_set() as servers:
+        yield f"mongodb://{servers[0].address}"
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    with serving() as server:
+        yield server
+
+
+@pytest.fixture
+def url_of(request, tmp_path, monkeypatch):
+    """Return the URL of a new and empty store of a backend, the same for other processes."""
+
+    def url_of(backend: str) -> str:
+        number = next(_numbers)
+        if backend == "memory":
+            return "memory:"
+        if backend == "file":
+            return f"file:{tmp_path}/store{number}"
+        if backend == "redis":
+            return f"{request.getfixturevalue('redis_url')}?prefix=shelf{number}:"
+        if backend == "mongodb":
+            return f"{request.getfixturevalue('mongodb_url')}/shelf{number}"
+        return _bucket(request.getfixturevalue("s3_server"), f"shelf-{number}")
+
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": CREDENTIALS["aws_access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": CREDENTIALS["aws_secret_access_key"],
+        "AWS_DEFAULT_REGION": CREDENTIALS["region_name"],
+        "AWS_CONFIG_FILE": str(tmp_path / "no-config"),
+        "AWS_SHARED_CREDENTIALS_FILE": str(tmp_path / "no-credentials"),
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():
+        monkeypatch.setenv(name, value)
+    return url_of
+
+
+def _bucket(server, name):
+    with contextlib.closing(server.client()) as client:
+        client.create_bucket(Bucket=name)
+    return f"s3://{name}/history?endpoint_url={server.url}"
+
+
+@pytest.fixture
+def new(url_of):
+    """Open a new store of a backend; all are closed after the test."""
+    with contextlib.ExitStack() as opened:
+        yield lambda backend: opened.enter_context(open_store(url_of(backend)))
+
+
+@pytest.fixture(params=BACKENDS)
+def store(request, new):
+    return new(request.param)
