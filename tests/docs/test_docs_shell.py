@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from docs_shell import CONSOLE, Command, Shell, commands_of, is_as_shown
 
+from chathistory import History, open_store
 from chathistory.testing import MessagesAPI
 
 ROOT = Path(__file__).parents[2]
@@ -28,9 +30,13 @@ def stand_in():
 
 @pytest.fixture
 def shell(tmp_path, stand_in):
+    said = [{"role": "user", "content": "More."}, {"role": "assistant", "content": "Much more."}] * 10
     (tmp_path / "chapter.txt").write_text("It was a dark and stormy night.\n")
+    (tmp_path / "messages.json").write_text(json.dumps(said))
     folder = tmp_path / "home"
-    folder.mkdir()
+    with open_store(f"file:{folder}/.local/share/chathistory/history") as store:  # what a reader has said before
+        for scope, name in (("default", "thesis"), ("ada", "support/42")):
+            History(store).conversation(name, scope=scope).append(said)
     plain = {"TERM": "xterm", "LC_ALL": "C.UTF-8", "TZ": "UTC", "COLUMNS": "100"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     key = {"ANTHROPIC_API_KEY": "x", "ANTHROPIC_BASE_URL": stand_in}
