@@ -28,7 +28,7 @@ from chathistory.errors import InvalidInput
 if TYPE_CHECKING:
     from chathistory.url import Option, StoreURL
 
-__all__ = ["Cursor", "Head", "HistoryStore", "Key", "Page", "Record", "Slice", "Stamp", "Traits"]
+__all__ = ["Cursor", "Head", "HistoryStore", "Key", "Page", "Record", "Slice", "Stamp", "Traits", "check_append"]
 
 T = TypeVar("T")
 

@@ -93,8 +93,8 @@ def test_a_page_is_one_listing_and_reads_no_conversation(store, chat):
     assert store.taken() == [("heads", 20)]
 
 
-def test_title_tags_and_usage_cost_nothing_once_seen(store, chat):
-    assert (chat.title, chat.tags, chat.usage()) == (None, (), {})
+def test_title_tags_and_summary_cost_nothing_once_seen(store, chat):
+    assert (chat.title, chat.tags, chat.summary) == (None, (), None)
     assert store.taken() == []
     chat.title = "Greetings"
     assert store.taken() == [("append", 1)]
