@@ -55,7 +55,6 @@ release: $(VENV)/test-ready
 bench: $(VENV)-bench/ready
 	$(VENV)-bench/bin/python -m tests.benchmarks $(BENCH)
 
-
 clean:
 	rm -rf $(VENV) $(VENV)-bench .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .cache dist build site
 
