@@ -1,13 +1,17 @@
 # make chat     talk to Claude in the terminal; the same command goes on where you stopped
 # make test     everything that CI runs: style, types, and the tests on real stores
+# make all      the same, after the code has been formatted: before you commit
 # make stress   the long campaigns: kills, races and big data, some minutes
-# make bench    our costs beside those of the bare system calls and of the SDK, as ratios
+# make docs     the documentation as a site, in site/
+# make reference   writes what of the documentation is made from the code, and the list of public names
+# make release  builds sdist and wheel in dist/ and checks them
+# make bench    our costs beside those of the raw clients and of other libraries; BENCH=--quick: in three minutes
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: chat test check stress bench clean
+.PHONY: chat test all format check hooks stress docs reference release bench clean
 
 chat: $(VENV)/chat-ready
 	@test -n "$$ANTHROPIC_API_KEY" || echo "ANTHROPIC_API_KEY is not set, so this is a chat with a stand-in that is no model; it is really saved."
@@ -25,21 +29,34 @@ check: $(VENV)/test-ready
 	$(BIN)/mypy
 	$(BIN)/basedpyright
 
+all: format test
+
+format: $(VENV)/test-ready
+	$(BIN)/ruff check --fix-only --quiet
+	$(BIN)/ruff format --quiet
+
+# from now on each commit runs what `check` does, on what it changes
+hooks: $(VENV)/test-ready
+	$(BIN)/pre-commit install
+
 stress: $(VENV)/test-ready
 	$(BIN)/pytest -m stress --timeout 1800
 
-bench: $(VENV)/test-ready
-	$(BIN)/python tests/benchmarks/bench_file.py
-	$(BIN)/python tests/benchmarks/bench_memory.py
-	$(BIN)/python tests/benchmarks/bench_import.py
-	$(BIN)/python tests/benchmarks/bench_engine.py
-	$(BIN)/python tests/benchmarks/bench_redis.py
-	$(BIN)/python tests/benchmarks/bench_mongodb.py
-	$(BIN)/python tests/benchmarks/bench_s3.py
-	$(BIN)/python tests/benchmarks/bench_shelf.py
+docs: $(VENV)/test-ready
+	$(BIN)/zensical build --strict
+
+reference: $(VENV)/test-ready
+	$(BIN)/python tests/docs/docs_written.py
+
+release: $(VENV)/test-ready
+	rm -rf dist
+	$(BIN)/python tests/release/release.py dist
+
+bench: $(VENV)-bench/ready
+	$(VENV)-bench/bin/python -m tests.benchmarks $(BENCH)
 
 clean:
-	rm -rf $(VENV) .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis dist build
+	rm -rf $(VENV) $(VENV)-bench .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis .cache dist build site
 
 $(VENV)/chat-ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -48,5 +65,11 @@ $(VENV)/chat-ready: pyproject.toml
 	@touch $@
 
 $(VENV)/test-ready: $(VENV)/chat-ready
-	$(BIN)/python -m pip install --quiet --editable ".[all]" --group test --group lint
+	$(BIN)/python -m pip install --quiet --editable ".[all]" --group test --group lint --group docs --group release
+	@touch $@
+
+$(VENV)-bench/ready: pyproject.toml tests/benchmarks/requirements-peers.txt
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(VENV)-bench/bin/python -m pip install --quiet --editable ".[all]" --group test -r tests/benchmarks/requirements-peers.txt
 	@touch $@

@@ -6,7 +6,8 @@
     chat.messages()                                     # ready for `client.messages.create`
 
 This page is the whole public surface, with `chathistory.errors`, `chathistory.trimming`, `chathistory.testing` and
-`chathistory.hookspecs`.
+`chathistory.hookspecs`; for authors of backends also `chathistory.store`, `chathistory.url`, `chathistory.cursor` and
+`chathistory.lifeline`.
 Importing it loads neither the Anthropic SDK nor a client library, nor pluggy: they come when they are used.
 """
 

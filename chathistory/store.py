@@ -17,7 +17,7 @@ records in a failover, may have the right number and the wrong history.
 
 from __future__ import annotations
 
-import unicodedata
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ from chathistory.errors import InvalidInput
 if TYPE_CHECKING:
     from chathistory.url import Option, StoreURL
 
-__all__ = ["Cursor", "Head", "HistoryStore", "Key", "Page", "Record", "Slice", "Stamp", "Traits"]
+__all__ = ["Cursor", "Head", "HistoryStore", "Key", "Page", "Record", "Slice", "Stamp", "Traits", "check_append"]
 
 T = TypeVar("T")
 
@@ -62,9 +62,13 @@ def _check_name(name: str, text: object) -> None:
     if not 1 <= len(text) <= LONGEST_NAME:
         msg = f"the {name} of a conversation must have 1 to {LONGEST_NAME} characters, not {len(text)}"
         raise InvalidInput(msg)
-    if not text.isprintable() and any(unicodedata.category(char) in {"Cc", "Cs"} for char in text):
+    if _UNFIT.search(text):
         msg = f"the {name} of a conversation must not hold control characters or lone surrogates"
         raise InvalidInput(msg)
+
+
+_UNFIT = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
+"""Unicode's categories Cc (controls) and Cs (surrogates): whole, and for ever."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ Each uses only those below it. rich and the Anthropic SDK are imported by the co
 
 from __future__ import annotations
 
+import signal
 import sys
 
 __all__ = ["main"]
@@ -35,4 +36,9 @@ def main() -> None:
     """Run the command with the arguments of this process, and exit."""
     from chathistory.cli.app import run  # noqa: PLC0415 - click costs 30 ms, which `import chathistory.cli` need not
 
-    sys.exit(run(sys.argv[1:]))
+    try:
+        code = run(sys.argv[1:])
+    except KeyboardInterrupt:  # pressed again, while the first was told of
+        code = 130
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # what was to be done is done: the exit code says how it went
+    sys.exit(code)

@@ -59,6 +59,8 @@ for command in (
     *(doctor, backends, config, certify),
 ):
     group.add_command(command)
+for command in (group, *group.commands.values()):  # click's mark for "do not wrap" is a character, not its escape
+    command.help = (command.help or "").replace("\\b\n", "\b\n")
 
 
 def run(arguments: Sequence[str]) -> int:

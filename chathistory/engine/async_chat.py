@@ -73,6 +73,10 @@ class AsyncChatEngine(AsyncFromConfig):
         turn = await _opened(self.history, lambda: opening.begin(content, turn_id=turn_id))
         return await self._answered(turn)
 
+    async def submit(self, id: str, reply: Reply, results: Mapping[str, Any], *, scope: str = OWN_SCOPE) -> Reply:
+        """See `ChatEngine.submit`."""
+        return await self.send(id, reply.results(results), scope=scope)
+
     async def resume(self, id: str, *, scope: str = OWN_SCOPE) -> Reply | None:
         """See `ChatEngine.resume`."""
         turn = await _opened(self.history, self._terms.opening(scope, id).resume)

@@ -79,6 +79,14 @@ class ChatEngine(FromConfig):
         """
         return self._answered(self._terms.opening(scope, id).begin(content, turn_id=turn_id))
 
+    def submit(self, id: str, reply: Reply, results: Mapping[str, Any], *, scope: str = OWN_SCOPE) -> Reply:
+        """Send the results of the tools that `reply` calls, by the id of each call, and return Claude's next reply.
+
+        A result is text, content blocks, or an exception for a tool that failed. Raises `InvalidInput` for an id that
+        is none of its calls, and what `send` raises.
+        """
+        return self.send(id, reply.results(results), scope=scope)
+
     def resume(self, id: str, *, scope: str = OWN_SCOPE) -> Reply | None:
         """Send the last turn again if it has no reply (its process died, its request failed); None: it has one."""
         turn = self._terms.opening(scope, id).resume()

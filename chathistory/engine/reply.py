@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from chathistory.content import Message, text_of
+from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
 
 __all__ = ["Reply"]
@@ -47,7 +48,7 @@ class Reply:
 
     @property
     def tool_calls(self) -> list[dict[str, Any]]:
-        """The tool_use blocks; each is due a tool_result in the next message: `send(id, [result, ...])`.
+        """The tool_use blocks; each is due a tool_result in the next message: see `ChatEngine.submit`.
 
         A call that stands last in a reply which was cut (`max_tokens`, a full context window) may be half of one, and
         is left out: it must not be run. What has no result is answered with an error when the conversation goes on.
@@ -55,3 +56,27 @@ class Reply:
         content = self.message["content"]
         whole = content[:-1] if self.stop_reason in ("max_tokens", "model_context_window_exceeded") else content
         return [block for block in whole if isinstance(block, dict) and block["type"] == "tool_use"]
+
+    def results(self, results: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the blocks that answer its tool calls, in their order.
+
+        results: by the id of each call, text or content blocks; an exception stands for a tool that failed, and Claude
+        is told its words. A call without a result is answered with an error when it is sent. Raises `InvalidInput` for
+        an id that is none of its calls.
+        """
+        calls = {call["id"]: call for call in self.tool_calls}
+        for name in results:
+            if name not in calls:
+                msg = f"this reply has no tool call {name!r}"
+                raise InvalidInput(msg)
+        return [_result(call, results[name]) for name, call in calls.items() if name in results]
+
+
+def _result(call: Mapping[str, Any], result: Any) -> dict[str, Any]:
+    """Return the block that answers a call; one of a toolset has to be named with it."""
+    failed = isinstance(result, BaseException)
+    content = f"{type(result).__name__}: {result}" if failed else result
+    block = {"type": "tool_result", "tool_use_id": call["id"], "content": content}
+    if failed:
+        block["is_error"] = True
+    return block | ({"toolset_name": call["toolset_name"]} if call.get("toolset_name") else {})

@@ -104,7 +104,8 @@ def encode(entry: Entry) -> str:
 def decode(record: Record, key: Key) -> Entry:
     """Return the entry of a record. Raises `CorruptRecord` if its line is not what was once written."""
     body = record.body
-    if not body.startswith(_HEAD) or body[len(_HEAD) : _BEHIND] != f'{_checksum(body[_BEHIND:])}"':
+    rest = body[_BEHIND:]
+    if body[:_BEHIND] != f'{_HEAD}{_checksum(rest)}"':
         raise CorruptRecord(key, record.position, "its checksum does not fit")
     entry = _read(body, record.position)
     if entry is None:

@@ -44,6 +44,12 @@ def opens_turn(message: dict[str, Any]) -> bool:
     return message["role"] == "user" and all(block["type"] != "tool_result" for block in blocks)
 
 
+def last_said(entries: Sequence[Entry]) -> Entry | None:
+    """Return the last message that is the user's or Claude's; one of the system opens no turn, and ends none."""
+    said = (entry for entry in reversed(entries) if entry.kind == "message")
+    return next((entry for entry in said if entry.message and entry.message["role"] != "system"), None)
+
+
 def open_reply(newest_first: Iterable[Entry]) -> Entry | None:
     """Return the last reply if it is left open: it called tools, and no reply came since, or it paused.
 
@@ -64,13 +70,7 @@ def _reply_in(entry: Entry) -> list[dict[str, Any]]:
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
     if message["role"] != "assistant":
         return []
-    return [block for block in blocks if block["type"] != "text" or (block["text"] or "").strip()]
-
-
-def last_said(entries: Sequence[Entry]) -> Entry | None:
-    """Return the last message that is the user's or Claude's; one of the system opens no turn, and ends none."""
-    said = (entry for entry in reversed(entries) if entry.kind == "message")
-    return next((entry for entry in said if entry.message and entry.message["role"] != "system"), None)
+    return [block for block in blocks if block["type"] != "text" or (block.get("text") or "").strip()]
 
 
 def _message(summary: Summary, entry: Entry, position: int) -> None:

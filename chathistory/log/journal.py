@@ -18,7 +18,7 @@ from chathistory.log.commit import commit, slices
 from chathistory.log.entry import Entry, decode, encode
 from chathistory.log.fold import folded
 from chathistory.log.summary import Summary, summary_of
-from chathistory.store import Head, HistoryStore, Key, Slice, Stamp
+from chathistory.store import Head, HistoryStore, Key, Record, Slice, Stamp
 
 __all__ = ["Journal", "alive"]
 
@@ -29,7 +29,8 @@ class Lane:
     """The queue of one conversation within this process.
 
     known: `head` was looked up; None: absent. behind: others wrote messages below `head` that were not read here, and
-    an annotation of ours went past them.
+    an annotation of ours went past them. folded: the summary of the newest append from here, so that the next one need
+    not read it out of the head, and the version that it belongs to.
     """
 
     def __init__(self) -> None:
@@ -37,6 +38,7 @@ class Lane:
         self.known = False
         self.behind = False
         self.head: Head | None = None
+        self.folded: tuple[str, Summary] | None = None
 
     def see(self, head: Head | None, *, behind: bool = False) -> Head | None:
         self.head, self.known, self.behind = head, True, behind
@@ -114,18 +116,25 @@ class Journal:
 
     def load(self, start: int = 0, stop: int | None = None) -> tuple[Head, list[Entry]] | None:
         """Return the head and the entries of a range, of one moment; None if the conversation is absent."""
+        found = self.fetch(start, stop)
+        return (found[0], [decode(record, self.key) for record in found[1]]) if found else None
+
+    def fetch(self, start: int = 0, stop: int | None = None) -> tuple[Head, list[Record]] | None:
+        """Return what `load` returns, with the records as they are stored, for who may not need all of them."""
         parts = list(self.slices(start, stop))
-        if not parts:
-            return None
-        return parts[0].head, [entry for part in parts for entry in self.entries(part)]
+        return (parts[0].head, [record for part in parts for record in part.records]) if parts else None
 
     def read(self, start: int, stop: int) -> list[Entry]:
         """Return the entries of [start, stop), which is within what was seen; counts as seen what counted before.
 
         Raises `CorruptRecord`, and `Conflict` if some of them are gone, or the conversation was made again.
         """
+        return [decode(record, self.key) for record in self.fetch_all(start, stop)]
+
+    def fetch_all(self, start: int, stop: int) -> list[Record]:
+        """Return the records of [start, stop), as `read` returns their entries. Raises `Conflict`."""
         seen = self.last
-        head, found = self.load(start, stop) or (None, [])
+        head, found = self.fetch(start, stop) or (None, [])
         if len(found) != stop - start or (head and seen and _born(head) != _born(seen)):
             raise Conflict(self.key, head)
         return found
@@ -178,9 +187,16 @@ class Journal:
     def _commit(self, entries: Sequence[Entry], bodies: Sequence[str], base: Head | None) -> Head:
         if base is None and self._lane.head is not None:
             self._bury(self._lane.head)
-        summary = folded(summary_of(base) if base else None, entries, base.end if base else 0)
+        summary = folded(self._summary(base) if base else None, entries, base.end if base else 0)
         stamp = self.stamp(summary, base, version=entries[-1].id)
-        return commit(self.store, self.key, bodies, after=base, stamp=stamp)
+        head = commit(self.store, self.key, bodies, after=base, stamp=stamp)
+        self._lane.folded = stamp.version, summary
+        return head
+
+    def _summary(self, base: Head) -> Summary:
+        """Return the summary of a head, to be folded on: what is remembered is given away, for it will change."""
+        kept, self._lane.folded = self._lane.folded, None
+        return kept[1] if kept and kept[0] == base.stamp.version else summary_of(base)
 
     def _bury(self, expired: Head) -> None:
         """Delete the version that has expired, so that a new conversation can begin in its place."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from chathistory.errors import CorruptRecord
-from chathistory.log.entry import Entry
+from chathistory.log.entry import Entry, decode
 from chathistory.log.journal import Journal
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head
@@ -103,26 +103,29 @@ def _span_by_span(journal: Journal) -> Sent | None:
 def newest_first(journal: Journal, portion: int, *, before: int | None = None) -> Iterator[Entry]:
     """Yield the entries that the view goes through, newest first; nothing if the conversation is absent.
 
-    `before`: only those below this position, and without counting what was not read as seen. Reads `portion` entries
-    at once, twice as many each time after; one round trip for the first portion. Raises `UnsupportedRecord` at one of
-    a later version.
+    `before`: only those below this position, and without counting what was not read as seen. Reads `portion` records
+    at once, twice as many each time after; one round trip for the first portion. Each is decoded only when it is its
+    turn. Raises `UnsupportedRecord` at one of a later version.
     """
     try:
-        loaded = journal.load(-portion) if before is None else journal.load(max(before - portion, 0), before)
+        fetched = journal.fetch(-portion) if before is None else journal.fetch(max(before - portion, 0), before)
     except CorruptRecord:  # a mend may have led around what is damaged: read span by span
         head = journal.refresh()
-        loaded = (head, []) if head else None
-    if loaded is None:
+        fetched = (head, []) if head else None
+    if fetched is None:
         return
-    head, held = loaded
+    head, held = fetched
     begin = (head.end if before is None else min(before, head.end)) - len(held)
-    for low, stop in reversed(spans_of(journal, head, held)):
+    path = summary_of(head).path
+    turning = [] if path is None else [decode(record, journal.key) for record in held if record.position == path]
+    for low, stop in reversed(spans_of(journal, head, turning)):
         high = stop
         while high > low:
             if high <= begin:
                 portion *= 2
                 begin = max(low, high - portion)
-                held = journal.read(begin, high)
+                held = journal.fetch_all(begin, high)
             cut = max(low, begin)
-            yield from (entry.known(journal.key) for entry in reversed(held) if cut <= entry.position < high)
+            found = (record for record in reversed(held) if cut <= record.position < high)
+            yield from (decode(record, journal.key).known(journal.key) for record in found)
             high = cut

@@ -35,9 +35,8 @@ TAB, LF = b"\t", b"\n"
 BLOCK = 256 * 1024  # bytes of body lines after which a long batch is cut by a seal
 COMMIT = b'\t{"commit":'
 
-_BLOCK = re.compile(
-    rb'([^\t]*+)(\t\{"(?:commit|block)":\{"end":(\d+),"sum":(\d+)(?:,"marks":"([0-9a-f]+)")?(?:,"start":.*)?\},"crc":)'
-    rb"(\d+)\}\n"
+_SEAL = re.compile(
+    rb'(\t\{"(?:commit|block)":\{"end":(\d+),"sum":(\d+)(?:,"marks":"([0-9a-f]+)")?(?:,"start":[^\n]*)?\},"crc":)(\d+)\}\n'
 )
 _INFO = b',"info":'
 
@@ -132,10 +131,11 @@ def blocks_in(data: bytes, index: int, offset: int) -> Iterator[Block]:
 
     Stops where a seal is not sound, or `data` does not reach to the seal's end.
     """
-    while found := _BLOCK.match(data, index):  # finditer would try every byte of a block that is not sound
-        bodies, seal, end, total, marks, crc = found.groups()
-        if _crc(seal, offset + len(bodies)) != int(crc):
+    while (tab := data.find(TAB, index)) >= 0 and (found := _SEAL.match(data, tab)):
+        seal, end, total, marks, crc = found.groups()
+        if _crc(seal, offset + tab - index) != int(crc):
             return
+        bodies = data[index:tab]
         offset, index = offset + found.end() - index, found.end()
         yield Block(bodies, offset, int(end), int(total), marks)
 

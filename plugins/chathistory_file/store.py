@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import ClassVar, Self
 from urllib.parse import quote
@@ -179,18 +180,33 @@ def _slice(state: State, start: int, stop: int | None) -> Slice:
 
 def _records(state: State, low: int, high: int) -> list[Record]:
     records: list[Record] = []
-    size, position = 0, low
+    room = SLICE
+    for first, lines in records_from(state, low, high):
+        room -= sum(map(len, lines))
+        if room < 0:
+            fit = _fitting(lines, room, at_least=0 if records else 1)
+            return [*records, *map(Record, count(first), _texts(lines[:fit], first))]
+        records += map(Record, count(first), _texts(lines, first))
+    return records
+
+
+def _fitting(lines: list[bytes], room: int, *, at_least: int) -> int:
+    """Return how many lines may stay so that what is left of the room, which is below zero, is so no more."""
+    fit = len(lines)
+    while room < 0 and fit > at_least:
+        fit -= 1
+        room += len(lines[fit])
+    return fit
+
+
+def _texts(lines: list[bytes], first: int) -> list[str]:
+    texts: list[str] = []
     try:
-        for first, lines in records_from(state, low, high):
-            for position, line in enumerate(lines, first):
-                size += len(line)
-                if records and size > SLICE:
-                    return records
-                records.append(Record(position, line.decode()))
+        texts.extend(map(bytes.decode, lines))  # up to the first that is none
     except UnicodeDecodeError:
         reason = "the line is not UTF-8"
-        raise Damage(position, reason) from None  # the cause would quote the text
-    return records
+        raise Damage(first + len(texts), reason) from None  # the cause would quote the text
+    return texts
 
 
 def _forget(files: Files, state: State, before: int) -> Head:

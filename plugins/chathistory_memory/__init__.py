@@ -63,7 +63,7 @@ class MemoryStore(HistoryStore):
             if found is None:
                 found = self._room.scopes[key.scope][key.id] = _Conversation(Head(key, first, first, stamp), [])
             found.bodies += batch
-            found.head = replace(found.head, end=found.head.end + len(batch), stamp=stamp)
+            found.head = Head(key, found.head.start, found.head.end + len(batch), stamp)
             return found.head
 
     def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:

@@ -192,3 +192,13 @@ def test_an_end_without_a_stop_reason_is_no_reply(engine_on, chat_of):
     with pytest.raises(errors.IncompleteReply), engine_on(MessagesAPI([sse(*events)])).stream("a", "hello") as stream:
         list(stream)
     assert kinds(chat_of("a")) == ["message", "interrupted"]
+
+
+def test_a_title_set_while_the_reply_streams_does_not_disturb_it(engine_on, chat_of):
+    with engine_on(MessagesAPI("one two three")).stream("a", "count") as stream:
+        pieces = iter(stream)
+        assert next(pieces).startswith("one")
+        chat_of("a").title = "A title"
+        assert stream.reply.text == "one two three"
+    assert kinds(chat_of("a")) == ["message", "annotation", "message"]
+    assert chat_of("a").title == "A title"

@@ -188,3 +188,28 @@ def test_a_broken_stream_within_a_tool_turn_keeps_the_turn_whole(engine_on, chat
         list(stream)
     assert engine.resume("a").text == "sunny"
     assert [message["role"] for message in chat_of("a").messages()] == ["user", "assistant", "user", "assistant"]
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_results_are_submitted_by_the_ids_of_the_calls(opened, chat_of, awaited):
+    toolset = CALLS[0] | {"id": "toolu_2", "toolset_name": "sky"}
+    api = MessagesAPI([[*CALLS, toolset], "sunny"], check_thinking=False)
+    results = {"toolu_2": [{"type": "text", "text": "rain"}], "toolu_0": "sun", "toolu_1": ValueError("no such city")}
+
+    async def talk():
+        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL, tools=[weather.to_dict()]) as engine:
+            reply = await engine.send("a", "the weather?")
+            with pytest.raises(errors.InvalidInput, match="no tool call 'toolu_9'"):
+                await engine.submit("a", reply, {"toolu_9": "x"})
+            return await engine.submit("a", reply, results)
+
+    if awaited:
+        assert asyncio.run(talk()).text == "sunny"
+    else:
+        engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[weather.to_dict()])
+        assert engine.submit("a", engine.send("a", "the weather?"), results).text == "sunny"
+    assert chat_of("a").messages()[2]["content"] == [
+        {"type": "tool_result", "tool_use_id": "toolu_0", "content": "sun"},
+        {"type": "tool_result", "tool_use_id": "toolu_1", "content": "ValueError: no such city", "is_error": True},
+        {"type": "tool_result", "tool_use_id": "toolu_2", "content": results["toolu_2"], "toolset_name": "sky"},
+    ]

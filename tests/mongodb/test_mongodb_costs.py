@@ -1,5 +1,6 @@
 """What each operation costs: commands, and the plan of each query."""
 
+import bson
 import pymongo
 import pytest
 from chathistory_mongodb import MongoStore
@@ -52,6 +53,15 @@ def test_an_append_is_one_command(watched, listener):
         assert listener.names() == ["update"]
     watched.append(Key("default", "new"), ["a"], after=None, stamp=stamp())
     assert listener.names() == ["insert"]
+
+
+@pytest.mark.parametrize("count", [2, 1000])
+def test_an_append_sends_little_beside_what_it_stores(watched, listener, count):
+    head = filled(watched, count, size=100)
+    listener.taken()
+    filled(watched, 1, size=500, head=head)
+    sent = [len(bson.encode(command)) for name, command in listener.taken() if name == "update"]
+    assert sent[0] <= 500 + len(stamp().info) + 2 * len(KEY.scope + KEY.id) + 700
 
 
 def test_a_full_tail_costs_three_commands_more_at_times_four_and_seldom(watched, listener):

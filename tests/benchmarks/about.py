@@ -1,0 +1,89 @@
+"""What is measured of a library itself: its import, and what it makes of Claude's messages."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from .measuring import Figure
+from .servers import Place
+from .subjects import BACKENDS, Unable, named, subjects_of
+from .works import opened
+
+__all__ = ["fidelity", "imports"]
+
+_MEMORY = "; print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
+_STATEMENTS = {
+    "bare Python": "pass",
+    "chathistory": "import chathistory",
+    "chathistory, file opened": "import chathistory; chathistory.open_store('file:/nowhere')",
+    "chathistory, redis opened": "import chathistory; chathistory.open_store('redis://localhost')",
+    "chathistory, mongodb opened": "import chathistory; chathistory.open_store('mongodb://localhost/db')",
+    "chathistory, s3 opened": "import chathistory; chathistory.open_store('s3://bucket')",
+    "redis": "import redis",
+    "pymongo": "import pymongo",
+    "boto3": "import boto3",
+    "anthropic": "import anthropic",
+}
+
+
+def imports(repeats: int, *, peers: bool) -> Iterator[Figure]:
+    """Measure milliseconds and megabytes of imports above bare Python, in fresh processes."""
+    statements = _STATEMENTS | (_peers() if peers else {})
+    times: dict[str, list[float]] = {name: [] for name in statements}
+    sizes: dict[str, list[float]] = {name: [] for name in statements}
+    for number in range(repeats):
+        for name, statement in list(statements.items())[:: 1 if number % 2 else -1]:
+            begun = time.perf_counter()
+            size = int(_run(statement + _MEMORY))
+            times[name].append((time.perf_counter() - begun) * 1000)
+            sizes[name].append(size / 1024)
+    for unit, values in (("ms", times), ("MB", sizes)):
+        bare = statistics.median(values["bare Python"])
+        for name, taken in values.items():
+            low, middle, high = min(taken) - bare, statistics.median(taken) - bare, max(taken) - bare
+            yield Figure("import", "import", 0, name, unit, middle, low, high, rounds=len(taken))
+
+
+def _peers() -> dict[str, str]:
+    found = {}
+    for backend in BACKENDS:
+        for name in subjects_of(backend)[3:]:
+            kind = named(name)
+            found[f"{kind.imports.split()[-1]}"] = kind.imports
+    return found
+
+
+def _run(statement: str) -> str:
+    return subprocess.run([sys.executable, "-c", statement], check=True, capture_output=True, text=True).stdout
+
+
+def fidelity(place: Place) -> Iterator[Figure]:
+    """Store a message of each kind and compare what comes back; the note names those that did not come back alike.
+
+    Ours is handed what a program has, the SDK's objects included; others are handed the plain dict.
+    """
+    from kinds import KINDS, same  # noqa: PLC0415  # beside the tests
+
+    with opened(place) as subjects:
+        for number, (name, subject) in enumerate(subjects.items()):
+            found = {kind.name: _verdict(subject, kind, same, ours=number < 3) for kind in KINDS}
+            if "unable" in found.values():
+                continue
+            bad = "; ".join(f"{kind}: {verdict}" for kind, verdict in found.items() if verdict != "same")
+            good = sum(verdict == "same" for verdict in found.values())
+            yield Figure(place.backend, "fidelity", len(KINDS), name, "kinds alike", good, rounds=1, note=bad)
+
+
+def _verdict(subject: Any, kind: Any, same: Any, *, ours: bool) -> str:
+    try:
+        back = subject.kept(kind.given() if ours else kind.stored())
+    except Unable:
+        return "unable"
+    except Exception:  # noqa: BLE001  # a library's own error, whatever it is
+        return "refused"
+    return "same" if same(back, kind.stored()) else "altered"

@@ -1,0 +1,28 @@
+"""A process that opens a place, appends one turn, tells how long that took once all was imported, and ends."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+
+from chathistory.plugins import store_class
+
+from .samples import turn
+from .subjects import named
+from .subjects.ours import Chathistory
+
+
+def main(subject: str, place: str, name: str) -> None:
+    """Append, and print whose time it was."""
+    kind = named(subject)
+    exec(kind.imports)
+    if kind.imports == Chathistory.imports:
+        store_class(place.partition(":")[0])  # its client library, too
+    begun = time.perf_counter()
+    kind(place).append(name, turn("fresh"))
+    print(json.dumps({"subject": kind.name, "seconds": time.perf_counter() - begun}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

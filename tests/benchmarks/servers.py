@@ -1,0 +1,154 @@
+"""The real servers, started for a run and ended with it: those of the tests. And meters for what passes to them."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).parents[1]
+sys.path += [str(TESTS), *(str(TESTS / backend) for backend in ("redis", "mongodb", "s3"))]
+
+__all__ = ["Meter", "Place", "serving"]
+
+
+class Meter(ABC):
+    """Counts what one call asks of the system, the network or the service."""
+
+    @abstractmethod
+    def begin(self) -> None:
+        """Begin to count anew."""
+
+    @abstractmethod
+    def end(self) -> dict[str, float]:
+        """Return what was counted, by name."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where conversations are kept. url: straight to it; metered: the same, where the meter sees all."""
+
+    backend: str
+    url: str
+    metered: str
+    meter: Meter | None
+
+
+@contextmanager
+def serving(backend: str) -> Iterator[Place]:
+    """Give a place of that backend, empty, for the time of the block."""
+    with ExitStack() as stack:
+        yield _MAKERS[backend](stack)
+
+
+def _memory(_: ExitStack) -> Place:
+    return Place("memory", "memory:", "memory:", None)
+
+
+def _file(stack: ExitStack) -> Place:
+    url = f"file:{stack.enter_context(tempfile.TemporaryDirectory(prefix='benchmark-'))}"
+    return Place("file", url, url, _System() if _System.there() else None)
+
+
+def _redis(stack: ExitStack) -> Place:
+    from redis_servers import Server  # noqa: PLC0415
+
+    server = stack.enter_context(Server())
+    meter = _Wire(server.port)
+    stack.callback(meter.proxy.end)
+    return Place("redis", server.url, meter.proxy.url, meter)
+
+
+def _mongodb(stack: ExitStack) -> Place:
+    from mongodb_servers import replica_set  # noqa: PLC0415
+
+    member = stack.enter_context(replica_set(1, "--setParameter", "ttlMonitorEnabled=false"))[0]
+    meter = _Wire(member.port)
+    stack.callback(meter.proxy.end)
+    metered = f"mongodb://127.0.0.1:{meter.proxy.port}/benchmark?directConnection=true"
+    return Place("mongodb", f"mongodb://{member.address}/benchmark", metered, meter)
+
+
+def _s3(stack: ExitStack) -> Place:
+    from s3_server import CREDENTIALS, serving  # noqa: PLC0415
+
+    names = {"AWS_ACCESS_KEY_ID": "aws_access_key_id", "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key"}
+    os.environ |= {name: CREDENTIALS[key] for name, key in names.items()}
+    os.environ |= {"AWS_DEFAULT_REGION": CREDENTIALS["region_name"], "AWS_EC2_METADATA_DISABLED": "true"}
+    server = stack.enter_context(serving())
+    server.client().create_bucket(Bucket="benchmark")
+    url = f"s3://benchmark/history?endpoint_url={server.url}"
+    return Place("s3", url, url, _Requests(server))
+
+
+_MAKERS = {"memory": _memory, "file": _file, "redis": _redis, "mongodb": _mongodb, "s3": _s3}
+
+
+class _Wire(Meter):
+    """Round trips and bytes, by a proxy in between."""
+
+    def __init__(self, port: int) -> None:
+        from fault_proxy import FaultProxy  # noqa: PLC0415
+
+        self.proxy = FaultProxy(port)
+
+    def begin(self) -> None:
+        self.proxy.forget()
+
+    def end(self) -> dict[str, float]:
+        proxy = self.proxy
+        return {"round trips": proxy.trips, "bytes sent": proxy.sent, "bytes received": proxy.received}
+
+
+class _Requests(Meter):
+    """Requests, rounds of requests that had to wait for one another, and bytes, by the server's log."""
+
+    def __init__(self, server: Any) -> None:
+        self._server = server
+
+    def begin(self) -> None:
+        self._server.log.clear()
+        self._server.delay = 0.01  # so that requests which are sent together also arrive together
+
+    def end(self) -> dict[str, float]:
+        self._server.delay = 0.0
+        log = self._server.log
+        rounds, ended = 0, float("-inf")
+        for request in sorted(log, key=lambda one: one.begun):
+            if request.begun >= ended:
+                rounds, ended = rounds + 1, request.ended
+        return {"requests": len(log), "rounds": rounds, "bytes sent or received": sum(one.size for one in log)}
+
+
+class _System(Meter):
+    """Read and write calls of this process and their bytes, as Linux counts them."""
+
+    _PATH = Path("/proc/self/io")
+    _NAMES = ("syscw", "wchar", "syscr", "rchar")
+    _TOLD = ("write calls", "bytes written", "read calls", "bytes read")
+
+    def __init__(self) -> None:
+        self._before = self._own = [0, 0, 0, 0]
+        self.begin()
+        self._own = list(map(int, self.end().values()))  # what looking costs
+
+    @classmethod
+    def there(cls) -> bool:
+        return cls._PATH.exists()
+
+    def begin(self) -> None:
+        self._before = self._counts()
+
+    def end(self) -> dict[str, float]:
+        counts = zip(self._counts(), self._before, self._own, strict=True)
+        return dict(zip(self._TOLD, (max(now - before - own, 0) for now, before, own in counts), strict=True))
+
+    def _counts(self) -> list[int]:
+        told = dict(line.split(": ") for line in self._PATH.read_text().splitlines())
+        return [int(told[name]) for name in self._NAMES]

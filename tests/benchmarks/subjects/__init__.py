@@ -1,0 +1,38 @@
+"""Who is measured, by backend. Add a class here to put another library beside ours."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+
+from .base import Subject, Unable
+
+__all__ = ["BACKENDS", "Subject", "Unable", "named", "subjects_of"]
+
+_OURS = ("ours:Store", "ours:Chathistory")
+BACKENDS: dict[str, tuple[str, ...]] = {
+    "memory": ("memory:RawMemory", *_OURS),
+    "file": (
+        "file:RawFile",
+        *_OURS,
+        "langchain:LangchainFile",
+        "langchain:LangchainSQLite",
+        "openai_agents:AgentsSQLite",
+    ),
+    "redis": ("redis:RawRedis", *_OURS, "langchain:LangchainRedis", "openai_agents:AgentsRedis"),
+    "mongodb": ("mongodb:RawMongo", *_OURS, "langchain:LangchainMongo", "openai_agents:AgentsMongo"),
+    "s3": ("s3:RawS3", *_OURS),
+}
+_NEEDS = {"langchain": ("langchain_community", "langchain_mongodb"), "openai_agents": ("agents",)}
+
+
+def subjects_of(backend: str) -> list[str]:
+    """Return the subjects of a backend, raw first, then ours; peers only as far as they are installed."""
+    return [name for name in BACKENDS[backend] if all(map(find_spec, _NEEDS.get(name.partition(":")[0], ())))]
+
+
+def named(name: str) -> type[Subject]:
+    """Return the class of a subject, importing what it needs."""
+    module, _, kind = name.partition(":")
+    found: type[Subject] = getattr(import_module(f"{__name__}.{module}"), kind)
+    return found

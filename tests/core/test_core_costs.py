@@ -1,0 +1,105 @@
+"""What the core asks of a store: how often, and for how many records; the same for a long conversation."""
+
+from __future__ import annotations
+
+import pytest
+from chathistory_memory import MemoryStore
+
+from chathistory import Conversation, History
+
+TURN = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day"}]
+
+
+class Counted(MemoryStore):
+    """A store that notes each call, and how many records went in or out."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls = []
+
+    def append(self, key, bodies, **more):
+        self.calls.append(("append", len(bodies)))
+        return super().append(key, bodies, **more)
+
+    def read(self, key, **more):
+        found = super().read(key, **more)
+        self.calls.append(("read", len(found.records) if found else 0))
+        return found
+
+    def heads(self, scope, **more):
+        page = super().heads(scope, **more)
+        self.calls.append(("heads", len(page.items)))
+        return page
+
+    def taken(self):
+        calls, self.calls = self.calls, []
+        return calls
+
+
+@pytest.fixture
+def store():
+    with Counted() as store:
+        yield store
+
+
+@pytest.fixture(params=[10, 10_000])
+def chat(request, store) -> Conversation:
+    chat = History(store).conversation("chat")
+    chat.append(TURN * (request.param // 2))
+    store.taken()
+    return chat
+
+
+def as_another_process(store) -> Conversation:
+    vars(store).pop("_lanes")
+    return History(store).conversation("chat")
+
+
+def test_a_warm_append_is_one_append(store, chat):
+    chat.append(TURN)
+    assert store.taken() == [("append", 2)]
+
+
+def test_the_first_append_of_a_process_looks_at_the_head(store, chat):
+    as_another_process(store).append(TURN)
+    assert store.taken() == [("read", 0), ("append", 2)]
+
+
+def test_a_process_that_has_read_need_not_look(store, chat):
+    again = as_another_process(store)
+    again.tail(2)
+    store.taken()
+    again.append(TURN)
+    assert store.taken() == [("append", 2)]
+
+
+def test_a_tail_is_one_read_of_few_records(store, chat):
+    assert len(chat.tail(5)) == 5
+    ((kind, records),) = store.taken()
+    assert kind == "read"
+    assert records <= 5 + 8
+
+
+def test_all_messages_are_one_read(store, chat):
+    count = len(chat.messages())
+    assert store.taken() == [("read", count)]
+
+
+def test_a_page_is_one_listing_and_reads_no_conversation(store, chat):
+    for number in range(30):
+        History(store).conversation(f"c{number}").append(TURN)
+    store.taken()
+    assert len(History(store).recent(limit=20).items) == 20
+    assert store.taken() == [("heads", 20)]
+
+
+def test_title_tags_and_summary_cost_nothing_once_seen(store, chat):
+    assert (chat.title, chat.tags, chat.summary) == (None, (), None)
+    assert store.taken() == []
+    chat.title = "Greetings"
+    assert store.taken() == [("append", 1)]
+
+
+def test_a_head_stays_small_however_long_the_conversation(store, chat):
+    head = chat.append(TURN)
+    assert len(head.stamp.info) < 250

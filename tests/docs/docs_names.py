@@ -1,0 +1,144 @@
+"""What is public: which modules, which names, which members, and how each is called."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import chathistory
+
+BESIDE = ("chathistory.testing.standin", "chathistory.testing.fixtures")  # parts of `chathistory.testing`
+ERRORS = "chathistory.errors"
+WIDE = 100  # columns that a page shows without scrolling
+
+
+def modules() -> list[str]:
+    """Return the public modules: the package, those that its docstring names, and the parts of `testing`."""
+    return ["chathistory", *re.findall(r"`(chathistory\.\w+)`", chathistory.__doc__ or ""), *BESIDE]
+
+
+def is_told(module: str, name: str, value: Any) -> bool:
+    """Whether a name is one of a module further up in the list: it is explained there."""
+    names = modules()
+    before = names[: names.index(module)]
+    return any(vars(import_module(each)).get(name, _NOTHING) is value for each in before)
+
+
+_NOTHING = object()
+
+
+def public(module: str) -> Iterator[tuple[str, Any]]:
+    """Yield each public name of a module, in order, with its value; modules have a section of their own."""
+    there = import_module(module)
+    for name in sorted(there.__all__):
+        if not inspect.ismodule(value := getattr(there, name)):
+            yield name, value
+
+
+def signature(value: Any) -> str:
+    """Return how a function or class is called, with its types as they are written; "" for what is not."""
+    if value is str or not (inspect.isclass(value) or inspect.isroutine(value)) or _is_plain_error(value):
+        return ""
+    found = inspect.signature(value)
+    given = [_typed(str(each.replace(annotation=each.empty, default=each.empty)), each) for each in _marked(found)]
+    back = "" if found.return_annotation is found.empty or inspect.isclass(value) else f" -> {found.return_annotation}"
+    return f"({', '.join(given)}){back}"
+
+
+def _is_plain_error(value: Any) -> bool:
+    """Whether it is an error that is built like any other; what `inspect` says of those differs between Pythons."""
+    return inspect.isclass(value) and issubclass(value, Exception) and value.__init__ in _BUILT_IN
+
+
+_BUILT_IN = (Exception.__init__, ValueError.__init__)
+
+
+def _marked(found: inspect.Signature) -> Iterator[Any]:
+    """Yield the parameters, with the bare `*` and `/` between them as parameters without a type."""
+    bare, kinds = inspect.Parameter, [each.kind for each in found.parameters.values()]
+    star = bare.VAR_POSITIONAL in kinds
+    for each in found.parameters.values():
+        if each.kind is bare.KEYWORD_ONLY and not star:
+            star = True
+            yield bare("_", bare.VAR_POSITIONAL)
+        yield each
+
+
+def _typed(name: str, each: inspect.Parameter) -> str:
+    if name == "*_":
+        return "*"
+    kind = "" if each.annotation is each.empty else f": {each.annotation}"
+    default = "..." if "factory" in repr(each.default) else repr(each.default)
+    if each.default is each.empty:
+        return f"{name}{kind}"
+    return f"{name}{kind} = {default}" if kind else f"{name}={default}"
+
+
+def members(cls: type) -> Iterator[tuple[str, str]]:
+    """Yield each public member that our classes define: its name, and how it is called or that it is a property."""
+    seen: dict[str, str] = {}
+    for each in cls.__mro__:
+        if each.__module__.startswith("chathistory"):
+            for name, value in vars(each).items():
+                if not name.startswith(("_", "test_")) and (shape := _shape(cls, name, value)):
+                    seen.setdefault(name, shape)
+    yield from sorted(seen.items())
+
+
+def _shape(cls: type, name: str, value: Any) -> str:
+    if isinstance(value, property):
+        return "property, can be set" if value.fset else "property"
+    if inspect.isroutine(value) or isinstance(value, classmethod | staticmethod):
+        return signature(getattr(cls, name)).replace("(self, ", "(").replace("(self)", "()")
+    return ""
+
+
+def prefix_of(value: Any) -> str:
+    """Return "async " for what is awaited."""
+    return "async " if inspect.iscoroutinefunction(value) else ""
+
+
+def folded(text: str) -> str:
+    """Return a call on one line, or with a parameter per line where it is long."""
+    if len(text) <= WIDE:
+        return text
+    depth, parts, start = 0, [], 0
+    for at, char in enumerate(text):
+        depth += (char in "([{") - (char in ")]}")
+        if char in "(," and depth == 1:
+            parts.append(text[start : at + 1].strip())
+            start = at + 1
+        elif char == ")" and depth == 0:
+            parts += [f"{text[start:at].strip()},", text[at:]]
+            break
+    return "\n".join([parts[0], *(f"    {part}" for part in parts[1:-1]), parts[-1]])
+
+
+def snapshot() -> str:
+    """Return every public name with how it is called: what users have bound themselves to."""
+    lines = ["# The public interface. `make reference` writes this file; a change of it is a change for users."]
+    for module in modules():
+        lines += ["", f"[{module}]"]
+        for name, value in public(module):
+            if is_told(module, name, value):
+                lines.append(f"{name}, the one above")
+                continue
+            lines += [_line(name, value), *(_member_lines(value) if inspect.isclass(value) else ())]
+    return "\n".join(lines) + "\n"
+
+
+def _line(name: str, value: Any) -> str:
+    if inspect.isclass(value) and value is not str:
+        bases = [base.__name__ for base in value.__bases__ if base.__module__ in ("abc", "builtins", ERRORS)]
+        bases = [base for base in bases if base != "object"]
+        return f"class {name}{signature(value)}" + (f" < {', '.join(bases)}" if bases else "")
+    return name + signature(value)
+
+
+def _member_lines(cls: type) -> Iterator[str]:
+    for name, shape in members(cls):
+        prefix = prefix_of(getattr(cls, name))
+        yield f"    {prefix}{name}{shape}" if shape.startswith("(") else f"    {name}: {shape}"

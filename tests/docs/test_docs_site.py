@@ -1,0 +1,120 @@
+"""The site: it builds without a warning, it is whole, and its pages load nothing from elsewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(path.relative_to(DOCS) for path in DOCS.rglob("*.md") if "changelog" not in path.parts)
+PICTURES = sorted((DOCS / "pictures").iterdir())
+LOADS = {"src", "srcset", "poster", "data", "action"}  # attributes that make a browser fetch, whatever the element
+ZENSICAL = Path(sys.executable).with_name("zensical")
+
+
+def build(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Build the site of a copy of the sources, with warnings as errors."""
+    command = [str(ZENSICAL), "build", "--strict"]
+    plain = os.environ | {"NO_COLOR": "1"}
+    return subprocess.run(command, cwd=folder, env=plain, capture_output=True, text=True, timeout=100)
+
+
+def sources(folder: Path) -> Path:
+    shutil.copy(ROOT / "zensical.toml", folder)
+    shutil.copytree(DOCS, folder / "docs")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = sources(tmp_path_factory.mktemp("site"))
+    done = build(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder / "site"
+
+
+class Page(HTMLParser):
+    """What a page of the site loads, and what pictures stand in it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.pictures: list[dict[str, str | None]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        names = LOADS | ({"href"} if tag in {"link", "use", "image"} else set())
+        self.loads += [value or "" for name, value in attrs if name in names]
+        self.loads += re.findall(r"url\(([^)]*)\)", dict(attrs).get("style") or "")
+        if tag == "img":
+            self.pictures.append(dict(attrs))
+
+
+def test_every_page_is_there_and_in_the_navigation(site):
+    for page in PAGES:
+        assert (site / page.with_suffix(".html")).is_file(), page
+    assert in_navigation(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]) == {
+        page.as_posix() for page in PAGES
+    }, "each page stands in `nav` of zensical.toml"
+    assert not list(site.glob("changelog/**/*.html"))
+
+
+def in_navigation(nav: list) -> set[str]:
+    """Return the pages of a navigation, which has sections within sections."""
+    values = [value for entry in nav for value in (entry.values() if isinstance(entry, dict) else [entry])]
+    return {page for value in values for page in (in_navigation(value) if isinstance(value, list) else [value])}
+
+
+def test_no_page_loads_anything_from_elsewhere(site):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > len(PAGES)
+    for path in pages:
+        for address in Page(path.read_text()).loads:
+            assert not re.match(r"\s*['\"]?(?:https?:)?//", address), f"{path.name} loads {address}"
+
+
+def test_no_style_loads_anything_from_elsewhere_and_scripts_may_not(site):
+    styles = list(site.rglob("*.css"))
+    assert styles
+    for path in styles:
+        assert not re.search(r"(?:url\(|@import)\s*['\"]?(?:https?:)?//", path.read_text()), path.name
+    for path in site.rglob("*.html"):  # the theme's script knows where to get help for diagrams, and for old browsers
+        assert POLICY in path.read_text(), path.name
+
+
+POLICY = "http-equiv=\"Content-Security-Policy\" content=\"default-src 'self' file: 'unsafe-inline' data: blob:\""
+
+
+def test_every_picture_has_words_and_stands_alone(site):
+    for path in site.rglob("*.html"):
+        for picture in Page(path.read_text()).pictures:
+            assert picture.get("alt"), f"{path.name}: {picture}"
+    assert PICTURES
+    for path in PICTURES:
+        root = ET.fromstring(path.read_text())
+        texts = {each.tag.rpartition("}")[2]: (each.text or "").strip() for each in root}
+        assert root.get("role") == "img"
+        assert texts["title"]
+        assert texts["desc"]
+        assert path.stat().st_size < 12_000
+        assert "href" not in path.read_text()
+        assert any(path.name in page.read_text() for page in DOCS.glob("*.md"))
+
+
+@pytest.mark.parametrize("wrong", ["[a page](nowhere.md)", "[a heading](using.md#nowhere)", "[a]: unused.md"])
+def test_a_link_that_leads_nowhere_stops_the_build(tmp_path, wrong):
+    page = sources(tmp_path) / "docs" / "index.md"
+    page.write_text(f"{page.read_text()}\n{wrong}\n")
+    done = build(tmp_path)
+    assert done.returncode != 0
+    assert re.search(r"\b[12] issues? found", done.stdout + done.stderr)
