@@ -1,0 +1,154 @@
+"""What cuts cost: the prompt cache over a long chat, requests that the API would refuse, and a view behind a cut.
+
+A chat of 300 turns with tools and thinking, held through the engine with a budget of 50,000 tokens, against the
+stand-in of the API, which simulates the prompt cache and signs thinking. Beside it a window that slides with each turn,
+cut in the right way by the same engine; and the same chat, never cut, with each of its requests sent once more as a
+slice of the list would leave it, or `trim_messages` of langchain-core. Shares (of the requests that were answered) and
+refusals are the same in every run; only the last part measures time. It takes some minutes; with fewer turns:
+`bench_trimming.py 60`.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "trimming"))
+
+from trimming_costs import Bill, Counted, Message, held, long_chat, replayed, seen_anew, tokens_of
+
+from chathistory import open_store
+from chathistory.trimming import LastTurns, TokenBudget
+
+HIGH, LOW = 50_000, 25_000
+WINDOW = 45  # turns: about as many tokens as the budget leaves on average
+SLICE = 40  # messages
+STORED, KEPT = 10_000, 200
+ROUNDS = 7
+
+
+def told(name: str, bill: Bill) -> None:
+    refused = ", ".join(f"{count} x {rule}" for rule, count in bill.refused.most_common()) or "none"
+    share = f"{bill.share:6.1%} of input from the cache ({bill.at_turns:.1%} where a turn begins)"
+    print(f"{name:34} {bill.requests:4} requests, largest {bill.largest:7,} tokens, {share}; refused: {refused}")
+
+
+def caching(turns: int) -> None:
+    print(f"{turns} turns with tools and thinking:")
+    told(f"TokenBudget({HIGH}, {LOW})", Bill.of(held(turns, TokenBudget(HIGH, LOW)).requests))
+    told(f"a window of {WINDOW} turns that slides", Bill.of(held(turns, LastTurns(WINDOW, WINDOW)).requests))
+    whole = held(turns).requests
+    told("never cut", Bill.of(whole))
+    print("the requests of the chat that was never cut, sent again as others would cut them:")
+    for name, cut in others().items():
+        told(name, replayed(whole, cut))
+
+
+def others() -> dict[str, Callable[[list[Message]], list[Message]]]:
+    """Return how others cut a list of messages."""
+    found = {f"messages[-{SLICE}:]": lambda messages: messages[-SLICE:]}
+    try:
+        from langchain_core.messages import trim_messages  # noqa: PLC0415 - only here, and only if it is there
+    except ImportError:
+        print("(langchain-core is not installed: trim_messages is left out; see requirements-peers.txt)")
+        return found
+
+    def last(messages: list[Message], **options: object) -> list[Message]:
+        return as_ours(trim_messages(as_theirs(messages), strategy="last", **options))
+
+    def tokens(messages: list) -> int:
+        return sum(tokens_of(message.additional_kwargs["ours"]) for message in messages)
+
+    return found | {
+        "trim_messages, 40 messages": lambda each: last(each, token_counter=len, max_tokens=SLICE),
+        "... from a human message on": lambda each: last(
+            each, token_counter=len, max_tokens=SLICE, start_on="human", end_on=("human", "tool")
+        ),
+        "... of 50,000 tokens": lambda each: last(
+            each, token_counter=tokens, max_tokens=HIGH, start_on="human", end_on=("human", "tool")
+        ),
+    }
+
+
+def as_theirs(messages: list[Message]) -> list:
+    """Return messages as langchain-core has them: each result of a tool is a message of its own."""
+    from langchain_core.messages import AIMessage, HumanMessage, ToolMessage  # noqa: PLC0415
+
+    theirs: list = []
+    for message in messages:
+        content = message["content"]
+        if message["role"] == "assistant":
+            calls = [
+                {"name": block["name"], "args": block["input"], "id": block["id"]}
+                for block in content
+                if block["type"] == "tool_use"
+            ]
+            theirs.append(AIMessage(content, tool_calls=calls, additional_kwargs={"ours": message}))
+        elif isinstance(content, str):
+            theirs.append(HumanMessage(content, additional_kwargs={"ours": message}))
+        else:
+            theirs += [
+                ToolMessage(
+                    block["content"],
+                    tool_call_id=block["tool_use_id"],
+                    additional_kwargs={"ours": {"role": "user", "content": [block]}},
+                )
+                for block in content
+            ]
+    return theirs
+
+
+def as_ours(messages: list) -> list[Message]:
+    """Return them as the API takes them, results of tools in one message again."""
+    ours: list[Message] = []
+    for message in messages:
+        made = message.additional_kwargs["ours"]
+        if message.type == "tool" and ours and isinstance(ours[-1]["content"], list) and ours[-1]["role"] == "user":
+            ours[-1] = {"role": "user", "content": [*ours[-1]["content"], *made["content"]]}
+        else:
+            ours.append(made)
+    return ours
+
+
+def views() -> None:
+    """Print what `messages()` costs a process that knows nothing of a long conversation with a cut near its end."""
+    with Counted() as store:
+        for name, stored in (("cut", STORED), ("short", KEPT)):
+            long_chat(store, stored, kept=KEPT, name=name)
+            store.reads.clear()
+            chat = seen_anew(store, name)
+            cold, counts = len(chat.messages()), list(store.reads)
+            store.reads.clear()
+            chat.messages()
+            print(f"{stored:6} messages stored, {cold} sent: reads of {counts} records; again, of {store.reads}")
+    with tempfile.TemporaryDirectory() as folder, open_store(f"file:{folder}") as files:
+        names = {"cut": STORED, "short": KEPT, "whole": STORED}
+        for name, stored in names.items():
+            long_chat(files, stored, kept=stored if name == "whole" else KEPT, name=name)
+        cut, short, whole = (cold_time(files, name) for name in names)
+    print(f"messages() in a process that knows nothing, store of files: {cut * 1000:.2f} ms behind a cut")
+    print(f"   {cut / short:.2f} x of a conversation that has no more than the {KEPT} messages ({short * 1000:.2f} ms)")
+    print(f"   {cut / whole:.3f} x of {STORED} messages without a cut ({whole * 1000:.1f} ms)")
+
+
+def cold_time(store: object, name: str) -> float:
+    taken = []
+    for _ in range(ROUNDS):
+        chat = seen_anew(store, name)
+        begin = time.perf_counter()
+        chat.messages()
+        taken.append(time.perf_counter() - begin)
+    return statistics.median(taken)
+
+
+def main() -> None:
+    caching(int(sys.argv[1]) if len(sys.argv) > 1 else 300)
+    views()
+
+
+if __name__ == "__main__":
+    main()
