@@ -26,7 +26,7 @@ from chathistory.view import view_of
 from chathistory.view.cleaning import thoughts
 from chathistory.view.item import ADDED
 
-__all__ = ["Opening", "abandon"]
+__all__ = ["Opening", "abandon", "is_thinking"]
 
 _ATTEMPTS = 20
 _PORTION = 256
@@ -137,10 +137,8 @@ class Opening:
         it is asked to drop it itself from now on.
         """
         changed = self.setup.entries(summary)
-        if sent and changed and self.setup.unbinds(sent.summary) and not sent.summary.drop_block:
-            reply = open_reply(reversed(sent.entries))
-            if reply and thoughts(reply):
-                return [Entry("choice", data={"drop_block": True}), *changed]
+        if sent and changed and self.setup.unbinds(sent.summary) and not sent.summary.drop_block and is_thinking(sent):
+            return [Entry("choice", data={"drop_block": True}), *changed]
         return changed
 
     def _start(self, turn: Turn, sent: Sent | None, summary: Summary | None, batch: Sequence[Entry]) -> None:
@@ -184,6 +182,12 @@ class Opening:
             return []
         earlier = newest_first(self.journal, _PORTION)
         return [found for found in earlier if found.kind == "message" and found.turn == entry.turn][::-1]
+
+
+def is_thinking(sent: Sent) -> bool:
+    """Whether the API wants thinking of the last reply back, for that is left open."""
+    reply = open_reply(reversed(sent.entries))
+    return reply is not None and thoughts(reply) > 0
 
 
 def _turns(sent: Sent | None) -> frozenset[str]:

@@ -8,19 +8,20 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from chathistory.content import Message, message_entry
-from chathistory.engine.opening import Opening
+from chathistory.engine.opening import Opening, is_thinking
 from chathistory.engine.recall import Recall
 from chathistory.engine.request import Request
 from chathistory.engine.setup import Setup
 from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, InvalidInput
 from chathistory.history import History
+from chathistory.log.entry import Entry
 from chathistory.log.journal import Journal
 from chathistory.log.spans import Sent, on_path
 from chathistory.trimming.cutting import Trimmed, planned_whole
 from chathistory.trimming.editing import ContextEditing
 from chathistory.trimming.policies import Policy, Summarize
-from chathistory.view import view_of
+from chathistory.view import view, view_of
 
 __all__ = ["CutFailedWarning", "Terms"]
 
@@ -85,9 +86,8 @@ class Terms:
         """Return where to have counted what would be sent with one more message, and the arguments."""
         journal = self.journal(scope, id)
         sent = self._held(on_path(journal))
-        messages = view_of(sent).messages
-        if content is not None:
-            messages.append(message_entry({"role": "user", "content": content}).message or {})
+        new = [] if content is None else [message_entry({"role": "user", "content": content})]
+        messages = _with(sent, new)
         if not messages or messages[-1]["role"] == "assistant":
             msg = "say what is to be sent next: the API counts no request that ends with a reply"
             raise InvalidInput(msg)
@@ -96,10 +96,14 @@ class Terms:
         return (self.beta if "betas" in arguments else self.api), arguments
 
     def _held(self, sent: Sent | None) -> Sent | None:
-        """Return what is sent when it is held with this setup: without thinking that is bound to another one."""
+        """Return what is sent when it is held with this setup: without thinking that is bound to another one.
+
+        If the API wants some of that back, it is asked to drop it itself, as when a turn is opened.
+        """
         if sent is None or sent.summary.drop_block or not self.setup.unbinds(sent.summary):
             return sent
-        return replace(sent, summary=replace(sent.summary, thinking_from=sent.head.end))
+        change = {"drop_block": True} if is_thinking(sent) else {"thinking_from": sent.head.end}
+        return replace(sent, summary=replace(sent.summary, **change))
 
     # Cuts for which something has to be made first.
 
@@ -139,3 +143,11 @@ class Terms:
                 raise Conflict(turn.journal.key, head)
             turn.journal.append([*self.setup.entries(turn.state), turn.plan.compaction(response)])
         return turn.plan.trimmed
+
+
+def _with(sent: Sent | None, new: list[Entry]) -> list[Message]:
+    """Return the messages that are sent when something is said next: results of tools may be among it."""
+    if sent is None:
+        return view(new).messages
+    behind = [replace(entry, position=sent.head.end) for entry in new]
+    return view_of(replace(sent, entries=[*sent.entries, *behind])).messages

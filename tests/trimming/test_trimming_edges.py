@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import anthropic
 import pytest
@@ -26,11 +28,12 @@ from trimming_rig import (
     words_of,
 )
 
-from chathistory import AsyncChatEngine, errors
+from chathistory import AsyncChatEngine, History, errors, open_store
 from chathistory.engine.setup import SetupChangedWarning
 from chathistory.engine.terms import CutFailedWarning
-from chathistory.testing.standin import Failure, Reply
-from chathistory.trimming import AnyOf, Compaction, ContextEditing, LastTurns, Summarize
+from chathistory.engine.turn import Turn
+from chathistory.testing.standin import Cut, Failure, Reply
+from chathistory.trimming import AnyOf, Compaction, ContextEditing, LastTurns, Summarize, TokenBudget
 
 AT_THRESHOLD = ContextEditing(compact=1000)
 
@@ -311,6 +314,7 @@ def test_another_system_prompt_while_a_call_awaits_its_result():
     talk = Talk(in_turn(None, [THOUGHT, call(id="toolu_1")]), tools=[TOOL], system="one")
     talk.say_many(2)
     other = talk.engine_with(tools=[TOOL], system="two")
+    assert other.count_tokens("a", [result("toolu_1")]) > 0
     with pytest.warns(SetupChangedWarning):
         other.send("a", [result("toolu_1")])
     assert talk.chat.drop_block
@@ -474,3 +478,102 @@ def test_what_stands_before_and_behind_a_damaged_record_is_still_sent(tmp_path):
     assert len(said) == 16, "the replies to what is damaged stay"
     other.say("on")
     assert other.refused == []
+
+
+# Several processes, and one that dies.
+
+
+def test_of_eight_processes_that_cut_at_once_one_does(tmp_path):
+    talk = Talk(url=f"file:{tmp_path}/store")
+    talk.say_many(5)
+    together = threading.Barrier(8)
+
+    class Together:
+        """All have looked before anybody writes."""
+
+        def is_due(self, load):
+            return load.turns > 3
+
+        def start(self, turns, load):
+            together.wait(20)
+            return turns[-2].position
+
+    def cut(_):
+        with open_store(talk.url) as store:
+            try:
+                return History(store).conversation("a").trim(Together())
+            except errors.Conflict:
+                return "somebody else did"
+
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(cut, range(8)))
+    assert results.count("somebody else did") == 7
+    assert [entry.kind for entry in talk.records()].count("cut") == 1
+    talk.say("on")
+    assert words_of(talk.sent)[::2] == ["turn 3", "turn 4", "on"]
+    assert talk.refused == []
+
+
+def test_two_engines_in_turn_cut_where_the_other_did_not(tmp_path):
+    talk = Talk(url=f"file:{tmp_path}/store", trimming=LastTurns(4, 2))
+    other = talk.engine_with(trimming=LastTurns(4, 2))
+    for number in range(8):
+        (talk.engine, other)[number % 2].send("a", f"turn {number}")
+    cuts = [entry.data["from"] for entry in talk.records() if entry.kind == "cut"]
+    assert len(cuts) == 2
+    assert cuts == sorted(cuts)
+    assert words_of(talk.chat.messages())[::2] == ["turn 6", "turn 7"]
+    assert talk.refused == []
+
+
+def test_a_process_that_dies_while_it_sums_up_leaves_the_message_and_no_cut(monkeypatch):
+    """What a kill leaves: nobody closes the turn. After its time, or by hand, the next one cuts."""
+
+    def dies(_):
+        raise KeyboardInterrupt
+
+    talk = Talk(trimming=Summarize(LastTurns(3, 1), by=dies))
+    talk.say_many(3)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Turn, "broke_off", lambda *_: None)
+        talk.say("fourth")
+    next_one = talk.engine_with(trimming=Summarize(LastTurns(3, 1), by=summarized))
+    with pytest.raises(errors.TurnInProgress):
+        next_one.send("a", "fifth")
+    assert [entry.kind for entry in talk.records()].count("cut") == 0
+    next_one.abandon("a")
+    next_one.send("a", "fifth")
+    assert words_of(talk.sent) == ["What was", "fifth"]
+    assert talk.sent[0]["content"][0]["text"].endswith("sum of 7")
+    assert talk.refused == []
+
+
+def test_a_stream_that_breaks_off_behind_a_cut_is_resumed_with_the_same(tmp_path):
+    talk = Talk(in_turn(None, None, None, Cut([THOUGHT, text("half of it")], 4)), trimming=LastTurns(3, 1))
+    talk.say_many(3)
+    with pytest.raises(errors.IncompleteReply), talk.engine.stream("a", "fourth") as stream:
+        _ = stream.reply
+    assert words_of(talk.sent) == ["fourth"]
+    assert talk.engine.resume("a")
+    assert words_of(talk.sent) == ["fourth"]
+    assert [entry.kind for entry in talk.records()].count("cut") == 1
+    talk.say("fifth")
+    talk.api.assert_extends(talk.api.requests[-2:])
+    assert talk.refused == []
+
+
+def test_a_giant_turn_is_cut_between_rounds_of_parallel_calls():
+    rounds = [[THOUGHT, text("look " * 100), call(id=f"toolu_{n}a"), call(id=f"toolu_{n}b")] for n in range(6)]
+    talk = Talk(in_turn(None, *rounds), trimming=TokenBudget(2000, 900), tools=[TOOL])
+    talk.say_many(2)
+    for number in range(6):
+        talk.say([result(f"toolu_{number}{each}", "paper " * 80) for each in "ab"])
+    before = len(talk.sent)
+    assert before == 15, "while it goes on nothing is cut, though it is over its mark"
+    talk.say("and now?")
+    assert words_of(talk.sent)[0] == "turn 1", "what the turn began with is sent all the same"
+    assert 4 <= len(talk.sent) <= 8
+    assert talk.chat.refresh().hidden == 1
+    talk.say("and then?")
+    talk.api.assert_extends(talk.api.requests[-2:])
+    assert talk.refused == []
