@@ -134,18 +134,22 @@ def _looked_through(journal: Journal, head: Head) -> _Found:
     """Read what can be read. Raises `CorruptRecord` if that cannot be told of single records."""
     entries: list[Entry] = []
     unreadable: list[Repair] = []
-    start = head.start
+    start, stop = head.start, head.end
     while start < head.end:
         try:
-            for part in journal.slices(start, head.end):
+            for part in journal.slices(start, stop):
                 for record in part.records:
                     entries += journal.entries(replace(part, records=[record]))
                     start = record.position + 1
+            start, stop = stop, head.end
         except CorruptRecord as error:
-            if error.position is None or not start <= error.position < head.end:
+            if error.position is None or not start <= error.position < stop:
                 raise
-            unreadable.append(Repair(error.position, f"left out: the record is damaged, {error.reason}"))
-            start = error.position + 1
+            if start < error.position:  # a store may give nothing at all of a range in which something is damaged
+                stop = error.position
+                continue
+            unreadable.append(Repair(start, f"left out: the record is damaged, {error.reason}"))
+            start, stop = start + 1, head.end
     known = [entry for entry in entries if entry.kind != "unknown"]
     later = [Repair(entry.position, "left out: a later version of chathistory wrote it") for entry in entries]
     strange = [repair for repair, entry in zip(later, entries, strict=True) if entry.kind == "unknown"]

@@ -29,13 +29,15 @@ def rewound(journal: Journal, head: Head | None, to: int) -> Entry:
         msg = f"position {to} is none that this conversation goes through"
         raise InvalidInput(msg)
     summary = summary_of(head)
-    _check_thinking(journal, summary, to)
     earlier = newest_first(journal, _PORTION)
     later = [entry for entry in itertools.takewhile(lambda entry: entry.position >= to, earlier) if entry.message]
     counts = _less(summary, [entry for entry in later if entry.kind == "message"])
-    data = {"to": to, "path": clipped(spans, high=to), "tokens": _context(journal, summary, to)} | counts
-    view = {"view": _view_at(journal, summary, to, counts["turns"])} if summary.begin and to <= summary.begin else {}
-    return Entry("rewind", data=data | view)
+    view = _view_at(journal, summary, to, counts["turns"]) if summary.begin and to <= summary.begin else None
+    _check_thinking(journal, summary, to, unbound=view is not None)
+    begin, cut = (view["begin"], view["cut"]) if view else (summary.begin, summary.cut)
+    tokens = _context(journal, to, begin=begin or 0, cut=cut)
+    data = {"to": to, "path": clipped(spans, high=to), "tokens": tokens} | counts
+    return Entry("rewind", data=data | ({"view": view} if view else {}))
 
 
 def _view_at(journal: Journal, summary: Summary, to: int, turns: int) -> dict[str, int | None]:
@@ -52,11 +54,12 @@ def _view_at(journal: Journal, summary: Summary, to: int, turns: int) -> dict[st
     return {"begin": 0, "cut": None, "hidden": 0, "since": summary.created}
 
 
-def _check_thinking(journal: Journal, summary: Summary, to: int) -> None:
-    """Refuse to go back into a turn whose thinking is due and cannot be sent any more, for a cut came since."""
-    bound = summary.thinking_from
-    if summary.begin and to <= summary.begin and not summary.drop_block:
-        bound = to  # what was cut off is sent again, and thinking so far is not
+def _check_thinking(journal: Journal, summary: Summary, to: int, *, unbound: bool) -> None:
+    """Refuse to go back into a turn whose thinking is due and cannot be sent any more.
+
+    unbound: what was cut off is sent again, so that thinking so far is not, unless the API drops it itself.
+    """
+    bound = to if unbound and not summary.drop_block else summary.thinking_from
     if not bound:
         return
     reply = open_reply(entry for entry in newest_first(journal, _PORTION) if entry.position < to)
@@ -71,15 +74,14 @@ def _less(summary: Summary, gone: Sequence[Entry]) -> dict[str, int]:
     return {"messages": summary.messages - len(gone), "turns": summary.turns - turns}
 
 
-def _context(journal: Journal, summary: Summary, to: int) -> int:
+def _context(journal: Journal, to: int, *, begin: int, cut: int | None) -> int:
     """Return about how many tokens are sent up to a position: what the last reply before it told, and what follows.
 
-    What was told before a cut that stays counts what is not sent any more.
+    What was told before a cut counts what is not sent any more.
     """
-    cut = summary.cut if to > summary.begin else None
     tokens = _lead(journal.read(cut, cut + 1)[0]) if cut is not None else 0
     for entry in newest_first(journal, _PORTION):
-        if cut is not None and entry.position < summary.begin:
+        if entry.position < begin:
             break
         if entry.kind != "message" or entry.position >= to or entry.message is None:
             continue

@@ -6,6 +6,8 @@
     turn        one turn: the reply as it comes, and Ctrl-C only where it does no harm
     voice       who replies: Claude, or a stand-in without a model
     shelf       `list`, `show`, `delete`, `backends`
+    trim        `trim`, `usage`
+    doctor      `doctor`: what is damaged, and the way around it
     config      `config`: what is in force, and where it came from
     certify     `certify`: whether a backend keeps the contract
     branch      `fork`, `rewind`

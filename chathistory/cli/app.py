@@ -22,12 +22,14 @@ from chathistory.cli.branch import fork, rewind
 from chathistory.cli.certify import certify
 from chathistory.cli.chat import chat
 from chathistory.cli.config import config
+from chathistory.cli.doctor import doctor
 from chathistory.cli.faults import explained, report
 from chathistory.cli.keep import erase, retain, sweep
 from chathistory.cli.move import copy, export, import_
 from chathistory.cli.place import Run
 from chathistory.cli.safe import safe
 from chathistory.cli.shelf import backends, delete, list_, show
+from chathistory.cli.trim import trim, usage
 from chathistory.engine.setup import SetupChangedWarning
 
 __all__ = ["group", "run"]
@@ -53,8 +55,8 @@ def group() -> None:
 
 
 for command in (
-    *(chat, list_, show, fork, rewind, export, import_, copy, delete, retain, erase, sweep),
-    *(backends, config, certify),
+    *(chat, list_, show, usage, trim, fork, rewind, export, import_, copy, delete, retain, erase, sweep),
+    *(doctor, backends, config, certify),
 ):
     group.add_command(command)
 for command in (group, *group.commands.values()):  # click's mark for "do not wrap" is a character, not its escape

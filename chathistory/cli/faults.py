@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from chathistory.cli.safe import one_line, safe
-from chathistory.errors import ChatHistoryError, OrphanedReply, TurnInProgress
+from chathistory.errors import ChatHistoryError, CorruptRecord, OrphanedReply, TurnInProgress
 
 __all__ = ["explained", "is_known", "report"]
 
@@ -47,6 +47,8 @@ def _of_the_sdk(error: BaseException) -> bool:
 def _words(error: Any) -> str:
     if isinstance(error, TurnInProgress):
         return _in_progress(error)
+    if isinstance(error, CorruptRecord) and error.position is not None:
+        return f"{error}; chathistory doctor looks for a way around it"
     if isinstance(error, OrphanedReply):
         return f"somebody else went on with conversation {error.key.id!r} meanwhile; the reply is kept, but beside it"
     status = getattr(error, "status_code", None)

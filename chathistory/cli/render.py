@@ -17,7 +17,7 @@ from chathistory.log.spans import newest_first
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["STAND_IN", "ago", "body_of", "console", "local_time", "mark_of", "readable", "speaker_of"]
+__all__ = ["STAND_IN", "ago", "body_of", "console", "iso_time", "local_time", "mark_of", "readable", "speaker_of"]
 
 _READABLE = {"message": "", "interrupted": "broken off, not sent", "orphaned": "came too late, not sent"}
 _PORTION = 16
@@ -85,8 +85,16 @@ def _brief(value: Any) -> str:
 
 def local_time(microseconds: int) -> str:
     """Return a time of the log as a clock on the wall shows it."""
-    time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
-    return f"{time.astimezone():%Y-%m-%d %H:%M}"
+    return f"{_time(microseconds).astimezone():%Y-%m-%d %H:%M}"
+
+
+def iso_time(microseconds: int) -> str:
+    """Return a time of the log as programs read it."""
+    return _time(microseconds).isoformat(timespec="seconds")
+
+
+def _time(microseconds: int) -> datetime:
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
 
 
 def ago(time: datetime, now: datetime | None = None) -> str:

@@ -70,7 +70,7 @@ def _reply_in(entry: Entry) -> list[dict[str, Any]]:
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
     if message["role"] != "assistant":
         return []
-    return [block for block in blocks if block["type"] != "text" or (block["text"] or "").strip()]
+    return [block for block in blocks if block["type"] != "text" or (block.get("text") or "").strip()]
 
 
 def _message(summary: Summary, entry: Entry, position: int) -> None:

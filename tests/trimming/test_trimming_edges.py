@@ -455,3 +455,22 @@ def test_a_summary_stays_first_when_what_follows_is_mended():
     talk.say("on")
     assert thoughts_in(talk.sent) == 2
     assert talk.refused == []
+
+
+def test_what_stands_before_and_behind_a_damaged_record_is_still_sent(tmp_path):
+    """The store of files gives nothing of a range in which a record is damaged."""
+    talk = Talk(url=f"file:{tmp_path}/store")
+    talk.say_many(9)
+    [path] = tmp_path.rglob("a.jsonl")
+    path.write_bytes(path.read_bytes().replace(b"turn 2 ", b"turn X ").replace(b"turn 6 ", b"turn Y "))
+    other = Talk(url=talk.url)
+    found = other.chat.repair(write=True)
+    assert [each.position for each in found] == [5, 13]
+    assert other.chat.repair() == ()
+    said = words_of(other.chat.messages())
+    assert [words for words in said if words.startswith("turn")] == [
+        f"turn {number}" for number in (0, 1, 3, 4, 5, 7, 8)
+    ]
+    assert len(said) == 16, "the replies to what is damaged stay"
+    other.say("on")
+    assert other.refused == []

@@ -1,0 +1,191 @@
+"""`chathistory trim` and `usage`: what is sent of a conversation, and what its replies cost."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, astuple
+
+import click
+
+from chathistory.cli.finding import found
+from chathistory.cli.output import json_option, lines, print_json, table
+from chathistory.cli.place import Place, debug_option, place_options
+from chathistory.cli.render import iso_time, local_time
+from chathistory.cli.safe import one_line, safe
+from chathistory.conversation import Conversation
+from chathistory.errors import ChatHistoryError, ConfigError, CorruptRecord, StoreUnavailable
+from chathistory.history import History
+from chathistory.trimming.cutting import Trimmed
+from chathistory.trimming.policies import Policy
+from chathistory.trimming.spelled import policy_of
+from chathistory.usage import Tokens, TurnUsage, Usage
+
+__all__ = ["trim", "usage"]
+
+_NOT_ALL = 3
+
+
+@click.command()
+@click.argument("id", required=False)
+@click.option("--all", "every", is_flag=True, help="Every conversation of the scope.")
+@click.option("--turns", metavar="HIGH:LOW", help="Over HIGH turns: send the newest LOW from now on.")
+@click.option("--tokens", metavar="HIGH:LOW", help="Over HIGH tokens: as many turns as fit into LOW.")
+@click.option("--age", metavar="HIGH:LOW", help="Once the oldest is older than HIGH, such as 7d: the last LOW (12h).")
+@click.option("--yes", "--write", "yes", is_flag=True, help="Do it. Without this option it is only shown.")
+@json_option
+@place_options
+@debug_option
+def trim(id: str | None, *, every: bool, yes: bool, place: Place, as_json: bool, **marks: str | None) -> int:
+    r"""Leave the beginning of a conversation out of what Claude is sent from now on; nothing is removed.
+
+    What is to be cut is said by one or more of the options, or else by the setting `trimming`. When it does not go to a
+    terminal, one line each: id, turns and messages left out, tokens sent before and after, the position from which on
+    messages are sent, separated by tabs.
+
+    \b
+    Examples:
+      chathistory trim thesis --tokens 100000:50000
+      chathistory trim thesis --turns 40:20 --yes
+      chathistory trim --all --age 30d:7d --scope ada
+    """
+    if (id is None) != every:
+        msg = "which one? an ID is due, or --all"
+        raise click.UsageError(msg)
+    policy = _policy(place, marks)
+    with place.opened() as history:
+        chosen = [found(history, place, id)] if id is not None else _all(history, place.scope)
+        cuts, failed = _cut(chosen, policy, write=yes, stop=not every)
+    _print_cuts(cuts, as_json=as_json, write=yes)
+    for conversation, error in failed:
+        click.echo(safe(f"not {conversation.id}: {error}"), err=True)
+    _tell(cuts, id, write=yes)
+    return _NOT_ALL if failed else 0
+
+
+def _policy(place: Place, marks: Mapping[str, str | None]) -> Policy:
+    words = [f"{name}={value}" for name, value in marks.items() if value is not None]
+    if not words and place.settings.trimming is not None:
+        return place.settings.trimming
+    if not words:
+        msg = "cut what? --turns, --tokens or --age is due, such as --tokens 100000:50000"
+        raise click.UsageError(msg)
+    try:
+        return policy_of(" ".join(words))
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
+
+
+def _all(history: History, scope: str) -> Iterator[Conversation]:
+    for key in history.store.keys(scope):
+        yield history.conversation(key.id, scope=key.scope)
+
+
+Cut = tuple[Conversation, Trimmed]
+
+
+def _cut(
+    chosen: Iterable[Conversation], policy: Policy, *, write: bool, stop: bool
+) -> tuple[list[Cut], list[tuple[Conversation, ChatHistoryError]]]:
+    """Return the cuts that were made, or would be, and what could not be cut; stop: at the first such error."""
+    cuts, failed = [], []
+    for conversation in chosen:
+        try:
+            if cut := conversation.trim(policy, write=write):
+                cuts.append((conversation, cut))
+        except StoreUnavailable:
+            raise
+        except ChatHistoryError as error:
+            if stop:
+                raise
+            failed.append((conversation, error))
+    return cuts, failed
+
+
+def _print_cuts(cuts: Iterable[Cut], *, as_json: bool, write: bool) -> None:
+    if as_json:
+        for conversation, cut in cuts:
+            print_json({"id": conversation.id, **asdict(cut), "written": write})
+        return
+    rows = [(one_line(conversation.id), *map(str, _numbers(cut))) for conversation, cut in cuts]
+    if not sys.stdout.isatty():
+        lines("\t".join(row) for row in rows)
+    elif rows:
+        table(("ID", "TURNS", "MESSAGES", "TOKENS BEFORE", "AFTER", "FROM"), rows)
+
+
+def _numbers(cut: Trimmed) -> tuple[int, ...]:
+    return cut.turns, cut.messages, cut.tokens_before, cut.tokens_after, cut.position
+
+
+def _tell(cuts: list[Cut], id: str | None, *, write: bool) -> None:
+    if not cuts:
+        click.echo(safe(f"nothing to cut{f' in {id}' if id else ''}"), err=True)
+        return
+    turns, messages, before, after, _ = (
+        sum(column) for column in zip(*(_numbers(cut) for _, cut in cuts), strict=True)
+    )
+    what = f"{turns} turns ({messages} messages)" if turns else f"{messages} messages"
+    verb = "left out of what is sent" if write else "would be left out of what is sent"
+    more = "" if write else "; --yes does it"
+    click.echo(f"{what} {verb}: {before:,} tokens before, {after:,} after{more}", err=True)
+
+
+@click.command()
+@click.argument("id")
+@json_option
+@place_options
+@debug_option
+def usage(id: str, *, place: Place, as_json: bool) -> None:
+    r"""Show what the replies of a conversation cost in tokens: turn by turn, by model, and in all.
+
+    When it does not go to a terminal, one line each: "turn", "model" or "total"; position and time of the turn's first
+    reply; the model; tokens of input, of output, read from the cache, written to it; separated by tabs.
+
+    \b
+    Examples:
+      chathistory usage thesis
+      chathistory usage thesis --json | jq .total
+    """
+    with place.opened() as history:
+        spent = _spent(found(history, place, id))
+    if as_json:
+        print_json({"id": id, **asdict(spent)})
+    elif sys.stdout.isatty():
+        columns = ("TURN", "TIME", "MODEL", "INPUT", "OUTPUT", "CACHE READ", "CACHE WRITTEN")
+        table(columns, [*(_row(turn, local_time(turn.at)) for turn in spent.turns), *_sums(spent)])
+    else:
+        turns = (("turn", *_row(turn, iso_time(turn.at))) for turn in spent.turns)
+        sums = ((name, *row) for name, row in zip(_kinds(spent), _sums(spent, named=False), strict=True))
+        lines("\t".join(row) for row in (*turns, *sums))
+
+
+def _spent(conversation: Conversation) -> Usage:
+    """Return what the replies cost; the sum alone, and a word on why, where a record is damaged."""
+    try:
+        return conversation.usage()
+    except CorruptRecord as error:
+        summary = conversation.summary
+        if error.position is None or summary is None:
+            raise
+        click.echo(safe(f"{error}: only the sum is known"), err=True)
+        return Usage(Tokens.of(summary.usage))
+
+
+def _row(turn: TurnUsage, time: str) -> tuple[str, ...]:
+    return str(turn.position), time, one_line(turn.model or ""), *_counts(turn.tokens)
+
+
+def _kinds(spent: Usage) -> list[str]:
+    return [*("model" for _ in spent.models), "total"]
+
+
+def _sums(spent: Usage, *, named: bool = True) -> list[tuple[str, ...]]:
+    """Return the rows of the sums; named: for people, with what each is the sum of in the first column."""
+    models = [(one_line(model or "?"), tokens) for model, tokens in spent.models.items()]
+    by_model = [(name if named else "", "", "" if named else name, *_counts(tokens)) for name, tokens in models]
+    return [*by_model, ("total" if named else "", "", "", *_counts(spent.total))]
+
+
+def _counts(tokens: Tokens) -> tuple[str, ...]:
+    return tuple(map(str, astuple(tokens)))
