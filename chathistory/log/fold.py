@@ -101,9 +101,15 @@ def _replied(summary: Summary, entry: Entry, position: int) -> None:
 
 
 def stands_for_all_before(message: dict[str, Any] | None) -> bool:
-    """Whether a reply has a compaction, so that what stands before it need not be sent; one without content failed."""
+    """Whether a reply has a compaction, so that what stands before it need not be sent; one without content failed.
+
+    It has to be sent all the same if the reply has the result of a server's tool that was called before.
+    """
     blocks = message["content"] if message and isinstance(message["content"], list) else []
-    return any(block["type"] == "compaction" and block.get("content") for block in blocks)
+    if not any(block["type"] == "compaction" and block.get("content") for block in blocks):
+        return False
+    called = {block.get("id") for block in blocks}
+    return called.issuperset(block["tool_use_id"] for block in blocks if block["type"].endswith("_tool_result"))
 
 
 def _begin(summary: Summary, begin: int, cut: int | None, hidden: int, since: int) -> None:

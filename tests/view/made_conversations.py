@@ -19,13 +19,15 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 from chathistory import ChatEngine, History
+from chathistory.errors import InvalidInput
 from chathistory.testing import MessagesAPI
 from chathistory.testing.standin import Failure, Recorded, Reply
+from chathistory.trimming.editing import Sealed
 
 MODEL = "claude-sonnet-5-5"
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -403,7 +405,10 @@ class Held:
         """Whatever comes next, the API takes it: the view, and the user's next words."""
         self.chat.refresh()
         self.chat.append({"role": "user", "content": "And now?"})
-        self.wire.count(self.chat.messages(), **self.setup)
+        messages = self.chat.messages()
+        edits = Sealed.of(messages).edits(None)
+        more = {"context_management": {"edits": edits}} if edits else {}
+        self.wire.count(messages, betas=Sealed.of(messages).betas(edits), **more, **self.setup)
 
     def _check_extends(self) -> None:
         """Each request extends the one before; but for what was taken back, and turns that were refused."""
@@ -416,7 +421,7 @@ class Held:
         self.said += [
             {"role": "assistant", "content": request.reply["content"]}
             for request in self.requests[count:]
-            if request.reply is not None
+            if request.reply is not None and "compaction" not in request.body  # those stand in records of their own
         ]
 
 
@@ -500,6 +505,16 @@ class _Play:
     name: str
 
     def play(self, move: Move) -> None:
+        before, count = self._prefix(), len(self.held.requests)
+        self._play(move)
+        if self._prefix() > before and not isinstance(move, Rewind):
+            self.held.cuts.append(count)  # a cut came before the turn
+
+    def _prefix(self) -> int:
+        summary = self.held.chat.refresh()
+        return summary.prefix if summary else 0
+
+    def _play(self, move: Move) -> None:
         match move:
             case Name(title):
                 self.held.chat.refresh()
@@ -543,7 +558,8 @@ class _Play:
     def _rewind(self, turns: int) -> None:
         back = self.held.positions[-turns:]
         if back:
-            del self.held.positions[-turns:]
             self.held.chat.refresh()
-            self.held.chat.rewind(to=back[0])
-            self.held.cuts.append(len(self.held.requests))
+            with suppress(InvalidInput):  # into a turn whose thinking was cut off: told, and nothing changes
+                self.held.chat.rewind(to=back[0])
+                del self.held.positions[-turns:]
+                self.held.cuts.append(len(self.held.requests))

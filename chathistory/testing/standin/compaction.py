@@ -34,11 +34,22 @@ def summary(body: dict[str, Any]) -> str:
 
 
 def due(request: Request, shown: Shown) -> Mapping[str, Any] | None:
-    """Return the edit that asks for a compaction at a threshold that this prompt reaches, None if there is none."""
+    """Return the edit that asks for a compaction at a threshold that this prompt reaches, None if there is none.
+
+    Nor is there one while a tool of the server's owes its result, which would belong to nothing then (a guess).
+    """
+    if _owes_a_result(request):
+        return None
     for edit in request.edits:
         if edit["type"] == COMPACT and shown.prompt.tokens >= (edit.get("trigger") or {}).get("value", _TRIGGER):
             return edit
     return None
+
+
+def _owes_a_result(request: Request) -> bool:
+    blocks = [place.block for turn in request.turns for place in turn.places]
+    called = {block["id"] for block in blocks if block["type"] in ("server_tool_use", "mcp_tool_use")}
+    return not called.issubset(block.get("tool_use_id") for block in blocks)
 
 
 def pauses(edit: Mapping[str, Any]) -> bool:
