@@ -87,6 +87,7 @@ def _keys(history: History, place: Place, id: str | None) -> Iterable[Key]:
 def _looked_at(history: History, place: Place, id: str | None, *, write: bool) -> Iterator[_Case]:
     for key in _keys(history, place, id):
         conversation = history.conversation(key.id, scope=key.scope)
+        findings: tuple[Repair, ...] = ()
         try:
             findings = conversation.repair()
             if not findings and id is not None and conversation.refresh() is None:
@@ -95,7 +96,7 @@ def _looked_at(history: History, place: Place, id: str | None, *, write: bool) -
         except StoreUnavailable:
             raise
         except ChatHistoryError as error:
-            yield _Case(key, _BEYOND, error=str(error))
+            yield _Case(key, _BEYOND, findings, str(error))
 
 
 def _mended(conversation: Conversation, key: Key, findings: tuple[Repair, ...], *, write: bool, named: bool) -> _Case:
@@ -105,12 +106,7 @@ def _mended(conversation: Conversation, key: Key, findings: tuple[Repair, ...], 
         return _Case(key, _WAITS, findings)
     if not write:
         return _Case(key, _TO_MEND, findings)
-    try:
-        return _Case(key, _MENDED, conversation.repair(write=True))
-    except StoreUnavailable:
-        raise
-    except ChatHistoryError as error:  # a turn is open, or somebody wrote meanwhile
-        return _Case(key, _BEYOND, findings, str(error))
+    return _Case(key, _MENDED, conversation.repair(write=True))
 
 
 def _print(cases: Sequence[_Case], *, as_json: bool) -> None:

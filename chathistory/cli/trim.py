@@ -165,11 +165,9 @@ def _spent(conversation: Conversation) -> Usage:
     try:
         return conversation.usage()
     except CorruptRecord as error:
-        summary = conversation.summary
-        if error.position is None or summary is None:
-            raise
+        summary = conversation.refresh()
         click.echo(safe(f"{error}: only the sum is known"), err=True)
-        return Usage(Tokens.of(summary.usage))
+        return Usage(Tokens.of(summary.usage if summary else {}))
 
 
 def _row(turn: TurnUsage, time: str) -> tuple[str, ...]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from chathistory import ChatEngine
+from chathistory import ChatEngine, Conversation
+from chathistory.errors import StoreUnavailable
 from chathistory.log.clock import now
 from chathistory.log.entry import Entry
 from chathistory.testing import MessagesAPI
@@ -118,6 +119,26 @@ def test_trim_says_what_is_due(run, filled, words, told):
     done = run("trim", *words, "--store", filled)
     assert done.returncode == (1 if "lung" in words else 2)
     assert told in done.stderr
+
+
+def test_trim_in_a_terminal_is_a_table(terminal, filled):
+    screen = terminal("trim", "long", "--turns", "5:3", "--store", filled)
+    assert screen.end() == 0
+    for words in ("MESSAGES", "TOKENS BEFORE", "AFTER", "FROM", "--yes does it"):
+        assert words in screen.seen
+
+
+@pytest.mark.parametrize("words", [["trim", "--all", "--turns", "2:1"], ["doctor"], ["usage", "long"]], ids=" ".join)
+def test_a_store_that_is_gone_ends_it(run, filled, monkeypatch, words):
+    def gone(*_, **__):
+        msg = "nobody answers"
+        raise StoreUnavailable(msg)
+
+    for method in ("trim", "repair", "usage"):
+        monkeypatch.setattr(Conversation, method, gone)
+    done = run(*words, "--store", filled)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: nobody answers")
 
 
 # usage

@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import anthropic
 import pytest
+from chathistory_memory import MemoryStore
 from trimming_rig import (
     MODEL,
     SEARCH,
@@ -433,6 +434,21 @@ def test_a_refused_turn_is_mended_as_a_whole():
     assert words_of(talk.sent)[::2] == ["one", "three", "four"]
     assert talk.refused == []
     talk.api.assert_extends(talk.api.requests[-2:])
+
+
+def test_damage_that_is_at_no_record_is_not_mended():
+    class Broken(MemoryStore):
+        def read(self, key, *, start=0, stop=None):
+            if stop != 0:
+                raise errors.CorruptRecord(key, None, "as told")
+            return super().read(key, start=start, stop=stop)
+
+    with Broken() as store:
+        chat = History(store).conversation("a")
+        head = chat.append({"role": "user", "content": "hello"})
+        with pytest.raises(errors.CorruptRecord, match="the head"):
+            chat.repair(write=True)
+        assert chat.journal.refresh() == head
 
 
 def test_a_turn_whose_beginning_was_summed_up_comes_again():
