@@ -24,6 +24,8 @@ def proxy(valkey):
 def far(proxy, prefix):
     with open_store(proxy.url, prefix=prefix) as store:
         store.check()  # the connection is made
+        store.read(KEY)
+        assert not list(store.keys())  # the server knows the scripts, whichever test is the first
         yield store
 
 
@@ -87,21 +89,22 @@ def test_a_long_conversation_costs_what_a_short_one_costs(far, proxy, valkey):
         while head.end < count:
             head = grown(far, head, 5000)
         grown_head = grown(far, head, 1)
+        seen = []
         with valkey.client() as client:
-            client.config_resetstat()
-            proxy.forget()
-            for _ in range(50):
-                grown_head = far.append(key, ["x"], after=grown_head, stamp=stamp())
-                far.read(key, start=-20)
-                far.heads(key.scope, limit=1)
-            return proxy.sent + proxy.received, client.info("commandstats")["cmdstat_evalsha"]["usec_per_call"]
+            for _ in range(5):
+                client.config_resetstat()
+                proxy.forget()
+                for _ in range(50):
+                    grown_head = far.append(key, ["x"], after=grown_head, stamp=stamp())
+                    far.read(key, start=-20)
+                    far.heads(key.scope, limit=1)
+                seen.append(client.info("commandstats")["cmdstat_evalsha"]["usec_per_call"])
+        return proxy.sent + proxy.received, min(seen)  # the least: the machine has others to serve
 
     short, fast = cost(Key("short", "c"), 10)
     long, slow = cost(Key("long", "c"), 100_000)
     assert long <= short * 1.1
-    assert slow <= fast * 2.5, (
-        "the server works longer for a long conversation"
-    )  # wide: the machine has others to serve
+    assert slow <= fast * 2.5, "the server works longer for a long conversation"
 
 
 def test_a_page_of_many_costs_what_a_page_of_few_costs(far, proxy):
