@@ -18,14 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from chathistory import errors
 from chathistory.conversation import Conversation
-from chathistory.history import ConversationInfo, Deletion, History
+from chathistory.history import ConversationInfo, History
 from chathistory.log.entry import Entry
-from chathistory.shelf.export import ExportReport
 from chathistory.shelf.listing import Origin
-from chathistory.shelf.retention import Erasure, Removal, Retention
-from chathistory.shelf.transfer import Arrival, CopyReport
 from chathistory.store import Cursor, Head, HistoryStore, Key, Page, Record, Slice, Stamp, Traits
-from chathistory.usage import Tokens, TurnUsage, Usage
 from chathistory.view import Repair, Report, View
 
 if TYPE_CHECKING:
@@ -38,7 +34,11 @@ if TYPE_CHECKING:
     from chathistory.engine.reply import Reply
     from chathistory.hookspecs import hookimpl
     from chathistory.plugins import open_store
+    from chathistory.shelf.export import ExportReport
+    from chathistory.shelf.retention import Deletion, Erasure, Removal, Retention
+    from chathistory.shelf.transfer import Arrival, CopyReport
     from chathistory.url import Option, StoreURL
+    from chathistory.usage import Tokens, TurnUsage, Usage
 
 __all__ = [
     "Arrival",
@@ -88,16 +88,26 @@ __all__ = [
 __version__ = "0.1.0"
 
 _LATER = {  # imported when first used: they load asyncio, pluggy and the like
+    "Arrival": "chathistory.shelf.transfer",
     "AsyncChatEngine": "chathistory.engine.async_chat",
     "AsyncConversation": "chathistory.aio",
     "AsyncHistory": "chathistory.aio",
     "AsyncReplyStream": "chathistory.engine.async_chat",
     "ChatEngine": "chathistory.engine.chat",
+    "CopyReport": "chathistory.shelf.transfer",
+    "Deletion": "chathistory.shelf.retention",
+    "Erasure": "chathistory.shelf.retention",
+    "ExportReport": "chathistory.shelf.export",
     "Option": "chathistory.url",
+    "Removal": "chathistory.shelf.retention",
     "Reply": "chathistory.engine.reply",
     "ReplyStream": "chathistory.engine.chat",
+    "Retention": "chathistory.shelf.retention",
     "Settings": "chathistory.config.settings",
     "StoreURL": "chathistory.url",
+    "Tokens": "chathistory.usage",
+    "TurnUsage": "chathistory.usage",
+    "Usage": "chathistory.usage",
     "hookimpl": "chathistory.hookspecs",
     "load_settings": "chathistory.config.load",
     "open_history": "chathistory.config.opening",

@@ -15,12 +15,12 @@ from typing import Any, Literal, ParamSpec, Self, TypeVar
 from chathistory.content import Message
 from chathistory.conversation import Conversation
 from chathistory.errors import StoreClosed
-from chathistory.history import OWN_SCOPE, ConversationInfo, Deletion, History
+from chathistory.history import OWN_SCOPE, ConversationInfo, History
 from chathistory.log.entry import Entry
 from chathistory.log.summary import Summary
 from chathistory.shelf.export import ExportReport
 from chathistory.shelf.files import File
-from chathistory.shelf.retention import Erasure, Removal, Retention
+from chathistory.shelf.retention import Deletion, Erasure, Removal, Retention
 from chathistory.shelf.transfer import CopyReport, Progress
 from chathistory.store import Cursor, Head, HistoryStore, Page
 from chathistory.trimming.cutting import Trimmed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chathistory.annotation import annotation
 from chathistory.content import Message, message_entry
@@ -13,15 +13,13 @@ from chathistory.log.entry import Entry
 from chathistory.log.journal import Journal
 from chathistory.log.spans import newest_first, on_path
 from chathistory.log.summary import Summary, summary_of
-from chathistory.repairing import repaired
-from chathistory.rerouting import rewound, snapshots, within_a_turn
-from chathistory.shelf.forking import fork
 from chathistory.store import Head, HistoryStore, Key
-from chathistory.trimming.cutting import Trimmed
-from chathistory.trimming.policies import Policy
-from chathistory.trimming.trimmed import trimmed
-from chathistory.usage import Usage, usage_of
 from chathistory.view import Repair, View, view_of
+
+if TYPE_CHECKING:
+    from chathistory.trimming.cutting import Trimmed
+    from chathistory.trimming.policies import Policy
+    from chathistory.usage import Usage
 
 __all__ = ["Conversation"]
 
@@ -123,6 +121,8 @@ class Conversation:
         keeps what it had. Raises `CorruptRecord` if the head itself is damaged, and with `write` `TurnInProgress`
         while a turn is open, and `Conflict` if somebody wrote meanwhile.
         """
+        from chathistory.repairing import repaired  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
         return repaired(self._journal, write=write)
 
     # What is known of it.
@@ -181,6 +181,8 @@ class Conversation:
 
         The sums alone are in `summary.usage`, without reading.
         """
+        from chathistory.usage import usage_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
         return usage_of(self.records())
 
     def annotate(self, **changes: Any) -> Head:
@@ -200,6 +202,8 @@ class Conversation:
         open, `Conflict` if somebody wrote meanwhile, `InvalidInput` for a `Compaction` (see `ChatEngine.compact`), and
         what the policy raises.
         """
+        from chathistory.trimming.trimmed import trimmed  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
         return trimmed(self._journal, policy, write=write)
 
     @property
@@ -215,6 +219,8 @@ class Conversation:
 
     @drop_block.setter
     def drop_block(self, drop_block: bool) -> None:
+        from chathistory.rerouting import within_a_turn  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
         with self._journal.lock:
             if self.drop_block and not drop_block and within_a_turn(self._journal):
                 msg = "a turn is under way, and its thinking is due; take the choice back when its reply is complete"
@@ -228,6 +234,8 @@ class Conversation:
         the view goes through, or beyond the end, or within a turn that waits for the results of tools and whose
         thinking is not sent any more, for a cut came since.
         """
+        from chathistory.rerouting import rewound  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
         with self._journal.lock:
             return self._journal.append([rewound(self._journal, self._journal.refresh(), to)])
 
@@ -239,6 +247,8 @@ class Conversation:
         it came from (`origin`). This conversation is not changed. Raises `Conflict`, and stores nothing, if there is
         a conversation of that name, and `InvalidInput` if there is nothing below `at`, or no such position.
         """
+        from chathistory.shelf.forking import fork  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
         forked = Conversation(self._journal.store, Key(scope or self.scope, new_id))
         fork(self._journal, forked.journal, at=at)
         return forked
@@ -249,6 +259,8 @@ class Conversation:
         What is left stays sendable; if any of what is gone was sent so far, thinking in the rest is not sent any more,
         for it is bound to that. Raises `InvalidInput` while a tool call awaits its result, which must see its thinking.
         """
+        from chathistory.rerouting import snapshots, within_a_turn  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
         with self._journal.lock:
             head = self._journal.refresh()
             if head is None or before <= head.start:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from chathistory.conversation import Conversation
 from chathistory.errors import InvalidInput
 from chathistory.log.journal import Journal
-from chathistory.shelf.export import ExportReport, as_markdown, exported, imported
-from chathistory.shelf.files import File, reading, suffix_of, writing
 from chathistory.shelf.listing import ConversationInfo, Filter, recent
-from chathistory.shelf.retention import Deletion, Erasure, Policy, Removal, Retention, deleted, erased, retained
-from chathistory.shelf.transfer import CopyReport, Progress, copied, keys_of
 from chathistory.store import Cursor, HistoryStore, Key, Page
 
-__all__ = ["OWN_SCOPE", "ConversationInfo", "Deletion", "History"]
+if TYPE_CHECKING:
+    from chathistory.shelf.export import ExportReport
+    from chathistory.shelf.files import File
+    from chathistory.shelf.retention import Deletion, Erasure, Removal, Retention
+    from chathistory.shelf.transfer import CopyReport, Progress
+
+__all__ = ["OWN_SCOPE", "ConversationInfo", "History"]
 
 
 class _NotNamed(str):
@@ -79,6 +81,8 @@ class History:
 
     def delete(self, id: str, *, scope: str = OWN_SCOPE) -> Deletion | None:
         """Remove a conversation for good and return what went; None: there was none. A damaged one goes as well."""
+        from chathistory.shelf.retention import deleted  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
         return deleted(Journal(self.store, self.key(id, scope)))
 
     # Moving.
@@ -104,6 +108,8 @@ class History:
         At most `threads` are under way at once; `progress` is called after each. What is wrong with one conversation
         (damaged, too large for the other store, or not there) is in the report; raises what is wrong with a store.
         """
+        from chathistory.shelf.transfer import CopyReport, copied, keys_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
         store = other.store if isinstance(other, History) else other
         keys, named = keys_of(self.store, scope or self.scope if ids is not None else scope, ids), ids is not None
         report = CopyReport()
@@ -131,6 +137,10 @@ class History:
         No more than a part of one conversation (Markdown: one) is in memory. Damaged ones, and `ids` that are not
         there, are in the report.
         """
+        from chathistory.shelf.export import ExportReport, as_markdown, exported  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.shelf.files import suffix_of, writing  # noqa: PLC0415 - as above
+        from chathistory.shelf.transfer import keys_of  # noqa: PLC0415 - as above
+
         as_text = format == "markdown" or (format is None and suffix_of(file) == ".md")
         keys = keys_of(self.store, scope or self.scope if ids is not None else scope, ids)
         report = ExportReport()
@@ -159,6 +169,10 @@ class History:
         A list of messages is JSON: a list, an object with `messages`, or one message on each line. Raises
         `InvalidInput` if the file cannot be read on; what came before is stored, whole, and skipped the next time.
         """
+        from chathistory.shelf.export import imported  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.shelf.files import reading  # noqa: PLC0415 - as above
+        from chathistory.shelf.transfer import CopyReport  # noqa: PLC0415 - as above
+
         report = CopyReport()
         with reading(file) as source:
             for arrival in imported(self.store, source, scope=scope, id=id, replace=replace):
@@ -185,6 +199,8 @@ class History:
         with the newest activity (as exactly as the store's `traits.recency`). What is written meanwhile is kept.
         Raises `InvalidInput` for what is negative.
         """
+        from chathistory.shelf.retention import Policy, retained  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
         policy = Policy(age=age, ttl=ttl, count=count)
         return retained(self.store, self._named(scope), policy, dry_run=dry_run, tell=progress)
 
@@ -194,6 +210,8 @@ class History:
         For the request of somebody to be forgotten. A scope without conversations gives an empty report. Forks into
         other scopes are conversations of those.
         """
+        from chathistory.shelf.retention import erased  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
         if not isinstance(scope, str):
             msg = "the scope that is to be erased is due"
             raise InvalidInput(msg)

@@ -60,7 +60,7 @@ def _panel(
         if work:
             yield f'<text x="{left - 6}" y="{y + 4}" text-anchor="end">{_time(decade)}</text>'
     if work:
-        yield f'<text x="{left + 6}" y="{top + _HEIGHT - 8}" font-style="italic">{work}</text>'
+        yield f'<text x="{left + _WIDTH - 6}" y="{top + 14}" text-anchor="end" font-style="italic">{work}</text>'
     for power in range(1, 6):
         x = _x(10**power, left)
         yield f'<text x="{x}" y="{top + _HEIGHT + 14}" text-anchor="middle">{_count(power)}</text>'

@@ -94,7 +94,7 @@ def test_a_page_is_one_listing_and_reads_no_conversation(store, chat):
 
 
 def test_title_tags_and_summary_cost_nothing_once_seen(store, chat):
-    assert (chat.title, chat.tags, chat.summary) == (None, (), None)
+    assert (chat.title, chat.tags, chat.summary.usage) == (None, (), {})
     assert store.taken() == []
     chat.title = "Greetings"
     assert store.taken() == [("append", 1)]

@@ -87,7 +87,7 @@ class Racing(TemplateStore):
         present = run and run.head
         if (present and present.stamp.version) != (after and after.stamp.version):
             raise Conflict(key, present)
-        time.sleep(0.002)
+        time.sleep(0.05)
         while True:
             try:
                 return super().append(key, bodies, after=present, stamp=stamp, first=first)

@@ -128,4 +128,4 @@ def test_the_transcript_tells_what_it_should(transcript):
     assert json.loads(told["dry"])[:2] == [True, 5]
     assert json.loads(told["left"]) == ["n11", "n10", "n9", "n8", "n7"]
     assert json.loads(told["nothing"]) == [[], [], ["other"]]
-    assert json.loads(told["asyncio"])[0] == 2
+    assert json.loads(told["asyncio"])[0] == 3

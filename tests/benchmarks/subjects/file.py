@@ -30,10 +30,9 @@ class RawFile(Subject):
         super().__init__(place)
         self._root = Path(place.removeprefix("file:")) / "raw"
         self._root.mkdir(parents=True, exist_ok=True)
-        self._lock = self._root / "lock"
 
     def append(self, name: str, turn: Turn) -> object:
-        with self._lock.open("a") as lock:
+        with (self._root / f"{name}.lock").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with self._path(name).open("a") as file:
                 file.write("".join(json.dumps(message) + "\n" for message in turn))
