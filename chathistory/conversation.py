@@ -231,7 +231,8 @@ class Conversation:
         """Go on from position `to`: what stands from there on is not sent any more; the log keeps it.
 
         For undo, for another reply to the same message, for an edit. Raises `InvalidInput` if `to` is no position that
-        the view goes through, or beyond the end.
+        the view goes through, or beyond the end, or within a turn that waits for the results of tools and whose
+        thinking is not sent any more, for a cut came since.
         """
         from chathistory.rerouting import rewound  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 

@@ -6,6 +6,7 @@ does not extend the one before, though nothing was cut or taken back; a record t
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import warnings
@@ -210,7 +211,7 @@ class World:
             "pause": (7, paused if self.kind != "edit" else [words]),  # the search would be gone with what is summed up
             "search": (5, [*thought, search, _found(search["id"]), words]),
             "search and call": (3, [*thought, search, call] if self.kind != "edit" else [call]),
-            "refusal": (4, Reply(content=[], stop_reason="refusal")),
+            "refusal": (4, Reply(content=[], stop_reason="refusal") if _answered(body["messages"]) else [words]),
             "half": (4, Reply(content=[*thought, words, call], stop_reason="max_tokens")),
             "nothing": (3, Reply(content=self.dice.choice([[], [text(" ")]]), stop_reason="end_turn")),
             "failure": (5, Failure(self.dice.choice([500, 529]))),
@@ -221,6 +222,13 @@ class World:
 
 def _found(name):
     return {"type": "web_search_tool_result", "tool_use_id": name, "content": []}
+
+
+def _answered(messages) -> bool:
+    """Whether each turn had a reply. If not, leaving out a refused one makes a turn the last again whose thinking may
+    have gone with another system prompt: known, and so rare that nobody is helped by a way around it.
+    """
+    return all(one["role"] != other["role"] for one, other in itertools.pairwise(messages))
 
 
 def _open_searches(messages) -> list[str]:
