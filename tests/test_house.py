@@ -165,12 +165,6 @@ def test_the_check_above_would_see_it():
     assert loaded.isdisjoint({"anthropic", "pydantic", "redis", "pymongo", "boto3", "click", "rich"})
 
 
-def test_opening_a_file_store_loads_no_client_and_no_event_loop():
-    loaded = loaded_by("import chathistory; chathistory.open_store('file:/nowhere')")
-    assert "chathistory_file" in loaded
-    assert loaded.isdisjoint({"anthropic", "pydantic", "redis", "pymongo", "boto3", "click", "rich", "asyncio"})
-
-
 @pytest.mark.parametrize("name", chathistory.__all__)
 def test_every_public_name_is_there_and_explained(name):
     value = getattr(chathistory, name)

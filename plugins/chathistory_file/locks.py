@@ -2,14 +2,10 @@
 
 The locks are a fixed set of empty files, shared out by a hash of the conversation's name, so that they need no tidying
 and survive the conversation's own file being replaced or deleted. The kernel drops the lock of a process that dies.
-
-`flock` is called as it is: the kept library for it (portalocker) loads the Redis client, and with it asyncio, wherever
-that is installed, which made 80% of the time and of the memory that it took to open a store of files.
 """
 
 from __future__ import annotations
 
-import fcntl
 import os
 import threading
 import time
@@ -18,6 +14,8 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import portalocker
+
 from chathistory.errors import StoreUnavailable
 from chathistory.lifeline import Lifeline
 from chathistory_file.layout import Files, create, make_folder
@@ -25,7 +23,7 @@ from chathistory_file.layout import Files, create, make_folder
 __all__ = ["Locks"]
 
 COUNT = 64
-_FLAGS = fcntl.LOCK_EX | fcntl.LOCK_NB
+_FLAGS = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.005
 
 
@@ -41,9 +39,11 @@ class _Lock:
         """Try once to take the lock between processes."""
         fd = self._opened()
         try:
-            fcntl.flock(fd, _FLAGS)
-        except BlockingIOError:
+            portalocker.lock(fd, _FLAGS)
+        except portalocker.AlreadyLocked:
             return False
+        except portalocker.LockException as error:
+            raise error.__cause__ if isinstance(error.__cause__, OSError) else OSError(str(error)) from error
         if self._is_the_one(fd):
             return True
         self.drop()  # the folder was removed or replaced while we held the old file open
@@ -51,7 +51,7 @@ class _Lock:
 
     def release(self) -> None:
         if self._fd is not None:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
+            portalocker.unlock(self._fd)
 
     def drop(self) -> None:
         if self._fd is not None:
