@@ -48,7 +48,8 @@ def _view_at(journal: Journal, summary: Summary, to: int, turns: int) -> dict[st
         if entry.kind in ("cut", "compaction"):
             said = entry.data
             return {"begin": said["from"], "cut": entry.position, "hidden": said["hidden"], "since": said["since"]}
-        if entry.kind == "message" and stands_for_all_before(entry.message):
+        is_refused = entry.data.get("response", {}).get("stop_reason") == "refusal"
+        if entry.kind == "message" and stands_for_all_before(entry.message) and not is_refused:
             return {"begin": entry.position, "cut": None, "hidden": turns, "since": entry.at}
         turns -= entry.kind == "message" and opens_turn(entry.message or {})
     return {"begin": 0, "cut": None, "hidden": 0, "since": summary.created}

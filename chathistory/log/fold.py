@@ -95,7 +95,8 @@ def _replied(summary: Summary, entry: Entry, position: int) -> None:
     if "again" not in entry.data:  # it was counted where it stood before it was mended
         _paid(summary, entry, position)
     summary.context = context_of(entry.data.get("response", {}).get("usage")) or summary.context
-    if stands_for_all_before(entry.message):
+    is_refused = entry.data.get("response", {}).get("stop_reason") == "refusal"  # it is not sent again
+    if stands_for_all_before(entry.message) and not is_refused:
         _begin(summary, position, None, summary.turns, entry.at)
         summary.prefix = position
 

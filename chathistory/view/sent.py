@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from chathistory.content import Message
 from chathistory.log.entry import Entry
-from chathistory.log.fold import opens_turn
+from chathistory.log.fold import opens_turn, stands_for_all_before
 from chathistory.log.size import context_of
 from chathistory.log.spans import Sent
 from chathistory.log.summary import Summary
@@ -114,9 +114,14 @@ def _without_refused(items: Sequence[Item], note: Note) -> list[Item]:
             kept.append(item)
             continue
         note(item.position, "left out: the reply was refused, and with it its turn")
-        while kept and not _is_whole(kept[-1]) and not opens_turn(kept.pop().message):
+        while kept and not _ends_before(kept[-1]) and not opens_turn(kept.pop().message):
             pass
     return kept
+
+
+def _ends_before(item: Item) -> bool:
+    """Whether a refused turn does not reach back to this: a turn ended here, or it stands for all that was before."""
+    return _is_whole(item) or stands_for_all_before(item.message)
 
 
 def _is_whole(item: Item) -> bool:

@@ -287,6 +287,22 @@ def test_compaction_at_a_threshold_is_stored_and_what_it_stands_for_is_not_sent_
     assert refused(api) == []
 
 
+def test_a_refusal_in_the_turn_of_a_compaction_does_not_take_the_summary_away(store, chat):
+    call = {"type": "tool_use", "name": "look", "input": {"place": "somewhere"}}
+    api = MessagesAPI(
+        [answer(), answer(), [THOUGHT, call], Reply(content=[], stop_reason="refusal"), answer()], smallest_trigger=1
+    )
+    editing = ContextEditing(compact=200)
+    engine = ChatEngine(api.client(), store, model=MODEL, tools=[look.to_dict()], context_editing=editing)
+    talk(engine, 2)
+    reply = engine.send("a", "look there")
+    assert reply.message["content"][0]["type"] == "compaction"
+    engine.submit("a", reply, {reply.tool_calls[0]["id"]: "nothing"})
+    talk(engine, 1, first=3)
+    assert sent(api)[-1][0]["content"][0]["type"] == "compaction"
+    assert refused(api) == []
+
+
 # Thinking that is bound to what is not sent any more.
 
 

@@ -432,8 +432,14 @@ def _without_refused(requests: list[Recorded]) -> list[Recorded]:
         kept.append(request)
         if request.reply and request.reply["stop_reason"] == "refusal":
             opening = next((each for each in reversed(kept) if _opens_turn(each.body["messages"])), kept[0])
-            kept = [each for each in kept if len(each.body["messages"]) < len(opening.body["messages"])]
+            kept = [each for each in kept if len(each.body["messages"]) < _said_in(opening)]
     return kept
+
+
+def _said_in(request: Recorded) -> int:
+    """Return how many messages a request has up to the last that is not the system's."""
+    roles = [message["role"] for message in request.body["messages"]]
+    return len(roles) - next(place for place, role in enumerate(reversed(roles)) if role != "system")
 
 
 def _opens_turn(messages: list[dict]) -> bool:
