@@ -36,7 +36,7 @@ POLICIES = {
 }
 
 
-def held_under(policy: str, seeds: range) -> int:
+def held_under(policy: str, seeds: range, *, extends: bool = True) -> int:
     """Hold conversations under a policy, check each, and return how many cuts there were, the API's too."""
     cuts = 0
     with open_store("memory:") as store, warnings.catch_warnings():
@@ -45,7 +45,7 @@ def held_under(policy: str, seeds: range) -> int:
             held = hold(conversation(seed), store, **POLICIES[policy])
             kinds = [entry.kind for entry in held.chat.records()]
             cuts += kinds.count("cut") + kinds.count("compaction") + (held.chat.view().report.begin > 0)
-            held.check()
+            held.check(extends=extends)
     return cuts
 
 
@@ -59,4 +59,5 @@ def test_what_is_sent_is_taken_and_extends_between_cuts_and_the_log_keeps_all(po
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("policy", POLICIES)
 def test_five_thousand_conversations_under_each_policy(policy):
-    held_under(policy, range(30_000, 35_000))
+    # a refused turn in which the API had summed up, and left a call open, goes back to the summary without that call
+    held_under(policy, range(30_000, 35_000), extends=policy != "the API's")
