@@ -12,7 +12,7 @@ from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
 from chathistory.log.plain import plain
 
-__all__ = ["WITH_BLOCKS", "Message", "message_entry", "text_of"]
+__all__ = ["WITH_BLOCKS", "Message", "blocks_of", "message_entry", "text_of"]
 
 Message: TypeAlias = dict[str, Any]
 """A message as the Messages API takes it: {"role": "user" | "assistant" | "system", "content": str | [block, ...]}."""
@@ -89,6 +89,12 @@ _NAMED = {
     "mcp_tool_use": ("id",),
 }
 """The fields of a block that have to be text, by its type."""
+
+
+def blocks_of(message: Message) -> list[dict[str, Any]]:
+    """Return the content blocks of a message; plain text counts as one text block."""
+    content = message["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def text_of(message: Message) -> str:

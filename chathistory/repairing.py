@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chathistory.errors import CorruptRecord, TurnInProgress
-from chathistory.log.clock import now
+from chathistory.errors import CorruptRecord
 from chathistory.log.entry import Entry
 from chathistory.log.fold import opens_turn
 from chathistory.log.journal import Journal
 from chathistory.log.size import estimated
 from chathistory.log.spans import Sent, Span, clipped, covers, spans_of
-from chathistory.log.summary import Summary, summary_of
+from chathistory.log.summary import Summary, check_free, summary_of
 from chathistory.store import Head
 from chathistory.view import Repair, View, view_of
 from chathistory.view.item import ADDED
@@ -31,14 +30,9 @@ def repaired(journal: Journal, *, write: bool) -> tuple[Repair, ...]:
         shown = found.view()
         repairs = (*found.lost, *shown.report.repairs)
         if write and repairs:
-            _check_free(journal, found.summary)
+            check_free(journal.key, found.summary)
             journal.append(found.mended(shown))
         return repairs
-
-
-def _check_free(journal: Journal, summary: Summary) -> None:
-    if summary.turn and summary.turn.until > now():
-        raise TurnInProgress(journal.key, summary.turn.id, summary.turn.until)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +40,10 @@ class _Found:
     """All of a log that can be read, what cannot, and the spans that the view goes through."""
 
     head: Head
+    summary: Summary
     entries: list[Entry]
     unreadable: list[Repair]
     spans: list[Span]
-
-    @property
-    def summary(self) -> Summary:
-        return summary_of(self.head)
 
     @property
     def lost(self) -> list[Repair]:
@@ -154,5 +145,6 @@ def _looked_through(journal: Journal, head: Head) -> _Found:
     later = [Repair(entry.position, "left out: a later version of chathistory wrote it") for entry in entries]
     strange = [repair for repair, entry in zip(later, entries, strict=True) if entry.kind == "unknown"]
     lost = {each.position for each in unreadable}
-    spans = [(head.start, head.end)] if summary_of(head).path in lost else spans_of(journal, head, known)
-    return _Found(head, known, sorted([*unreadable, *strange], key=lambda each: each.position), spans)
+    summary = summary_of(head)
+    spans = [(head.start, head.end)] if summary.path in lost else spans_of(journal, head, known)
+    return _Found(head, summary, known, sorted([*unreadable, *strange], key=lambda each: each.position), spans)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
-from chathistory.log.fold import open_reply, opens_turn, stands_for_all_before
+from chathistory.log.fold import begins_view, open_reply, opens_turn
 from chathistory.log.journal import Journal
 from chathistory.log.size import context_of, estimated
 from chathistory.log.spans import clipped, covers, newest_first, spans_of
@@ -48,8 +48,7 @@ def _view_at(journal: Journal, summary: Summary, to: int, turns: int) -> dict[st
         if entry.kind in ("cut", "compaction"):
             said = entry.data
             return {"begin": said["from"], "cut": entry.position, "hidden": said["hidden"], "since": said["since"]}
-        is_refused = entry.data.get("response", {}).get("stop_reason") == "refusal"
-        if entry.kind == "message" and stands_for_all_before(entry.message) and not is_refused:
+        if begins_view(entry):
             return {"begin": entry.position, "cut": None, "hidden": turns, "since": entry.at}
         turns -= entry.kind == "message" and opens_turn(entry.message or {})
     return {"begin": 0, "cut": None, "hidden": 0, "since": summary.created}

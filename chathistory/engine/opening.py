@@ -12,13 +12,13 @@ from chathistory.engine.recall import Memory, Recall
 from chathistory.engine.reply import Reply
 from chathistory.engine.setup import Setup
 from chathistory.engine.turn import Turn
-from chathistory.errors import Conflict, TurnError, TurnInProgress, TurnMismatch
-from chathistory.log.clock import fresh_token, now
+from chathistory.errors import Conflict, TurnError, TurnMismatch
+from chathistory.log.clock import fresh_token
 from chathistory.log.entry import Entry, decode, encode
 from chathistory.log.fold import last_said, open_reply
 from chathistory.log.journal import Journal
 from chathistory.log.spans import Sent, newest_first, on_path
-from chathistory.log.summary import Summary, summary_of
+from chathistory.log.summary import Summary, check_free, summary_of
 from chathistory.store import Head, Record
 from chathistory.trimming.cutting import is_callers, is_due, may_be_hidden, planned
 from chathistory.trimming.policies import Compaction, Policy, Summarize
@@ -108,8 +108,7 @@ class Opening:
     def free(self, head: Head | None) -> Summary | None:
         """Return the summary of a conversation in which no turn is open. Raises `TurnInProgress`."""
         summary = summary_of(head) if head else None
-        if summary and summary.turn and summary.turn.until > now():
-            raise TurnInProgress(self.journal.key, summary.turn.id, summary.turn.until)
+        check_free(self.journal.key, summary)
         return summary
 
     def _opened(self, sent: Sent | None, entry: Entry, memory: Memory | None = None) -> Turn:

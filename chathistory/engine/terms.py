@@ -75,7 +75,10 @@ class Terms:
 
     def asked(self, turn: Turn) -> tuple[Any, dict[str, Any]]:
         """Return where to send a turn, and the arguments."""
-        arguments = self.request.arguments(turn)
+        return self._placed(self.request.arguments(turn))
+
+    def _placed(self, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Return the arguments and where they go: what names betas is taken by the beta namespace alone."""
         return (self.beta if "betas" in arguments else self.api), arguments
 
     def tool_runner(self, turn: Turn, tools: Sequence[Any]) -> Any:
@@ -92,8 +95,7 @@ class Terms:
             msg = "say what is to be sent next: the API counts no request that ends with a reply"
             raise InvalidInput(msg)
         turn = Turn(journal, "", self.timeout, messages=messages, state=sent.summary if sent else None)
-        arguments = self.request.counting(turn)
-        return (self.beta if "betas" in arguments else self.api), arguments
+        return self._placed(self.request.counting(turn))
 
     def _held(self, sent: Sent | None) -> Sent | None:
         """Return what is sent when it is held with this setup: without thinking that is bound to another one.

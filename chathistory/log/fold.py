@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
-from chathistory.content import text_of
+from chathistory.content import blocks_of, text_of
 from chathistory.log.entry import Entry
 from chathistory.log.size import context_of, estimated
 from chathistory.log.summary import OpenTurn, Summary, summary_in
 
-__all__ = ["folded", "last_said", "open_reply", "opens_turn", "stands_for_all_before"]
+__all__ = ["begins_view", "folded", "last_said", "open_reply", "opens_turn", "stands_for_all_before"]
 
 _PREVIEW = 80
 
@@ -65,12 +65,9 @@ def open_reply(newest_first: Iterable[Entry]) -> Entry | None:
 
 def _reply_in(entry: Entry) -> list[dict[str, Any]]:
     """Return the blocks of a reply that say something; [] of all else."""
-    message = entry.message or {"role": "none", "content": []}
-    content = message["content"]
-    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    if message["role"] != "assistant":
+    if entry.message is None or entry.message["role"] != "assistant":
         return []
-    return [block for block in blocks if block["type"] != "text" or (block.get("text") or "").strip()]
+    return [block for block in blocks_of(entry.message) if block["type"] != "text" or (block.get("text") or "").strip()]
 
 
 def _message(summary: Summary, entry: Entry, position: int) -> None:
@@ -95,10 +92,15 @@ def _replied(summary: Summary, entry: Entry, position: int) -> None:
     if "again" not in entry.data:  # it was counted where it stood before it was mended
         _paid(summary, entry, position)
     summary.context = context_of(entry.data.get("response", {}).get("usage")) or summary.context
-    is_refused = entry.data.get("response", {}).get("stop_reason") == "refusal"  # it is not sent again
-    if stands_for_all_before(entry.message) and not is_refused:
+    if begins_view(entry):
         _begin(summary, position, None, summary.turns, entry.at)
         summary.prefix = position
+
+
+def begins_view(entry: Entry) -> bool:
+    """Whether what is sent begins with this reply from now on; one that was refused is not sent itself."""
+    is_refused = entry.data.get("response", {}).get("stop_reason") == "refusal"
+    return entry.kind == "message" and not is_refused and stands_for_all_before(entry.message)
 
 
 def stands_for_all_before(message: dict[str, Any] | None) -> bool:

@@ -12,11 +12,12 @@ from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
-from chathistory.errors import CorruptRecord, UnsupportedRecord
+from chathistory.errors import CorruptRecord, TurnInProgress, UnsupportedRecord
+from chathistory.log.clock import now
 from chathistory.log.entry import FORMAT, Entry, to_json
-from chathistory.store import Head
+from chathistory.store import Head, Key
 
-__all__ = ["OpenTurn", "Summary", "summary_in", "summary_of"]
+__all__ = ["OpenTurn", "Summary", "check_free", "summary_in", "summary_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +109,12 @@ def summary_of(head: Head) -> Summary:
     if summary is None:
         raise CorruptRecord(head.key, None, "its info is not a summary")
     return summary
+
+
+def check_free(key: Key, summary: Summary | None) -> None:
+    """Raise `TurnInProgress` if a turn of the conversation is open."""
+    if summary and summary.turn and summary.turn.until > now():
+        raise TurnInProgress(key, summary.turn.id, summary.turn.until)
 
 
 def summary_in(entry: Entry) -> Summary | None:

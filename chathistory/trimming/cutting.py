@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chathistory.content import Message, message_entry
+from chathistory.content import Message, blocks_of, message_entry
 from chathistory.errors import IncompleteReply, InvalidInput
 from chathistory.log.clock import now
 from chathistory.log.entry import Entry
@@ -66,7 +66,7 @@ class Plan:
         lead = self.opening
         if summary is not None:
             words = [{"type": "text", "text": f"What was said before, in summary:\n\n{summary}"}]
-            lead = {"role": "user", "content": [*words, *(_blocks(self.opening) if self.opening else ())]}
+            lead = {"role": "user", "content": [*words, *(blocks_of(self.opening) if self.opening else ())]}
         tokens = self.data["tokens"] + (estimated(lead) if summary is not None and lead else 0)
         return Entry("cut", message=lead, data=self.data | {"tokens": tokens})
 
@@ -76,7 +76,7 @@ class Plan:
         Raises `IncompleteReply` if the API answered without a summary, as it does where it cannot make one.
         """
         found = message_entry(response, kind="compaction")
-        if not any(block["type"] == "compaction" and block.get("content") for block in _blocks(found.message or {})):
+        if not any(block["type"] == "compaction" and block.get("content") for block in blocks_of(found.message or {})):
             msg = "the API answered without a summary"
             raise IncompleteReply(msg)
         tokens = self.data["tokens"] + estimated(found.message or {})
@@ -85,11 +85,6 @@ class Plan:
     def left_out(self, sent: Sent) -> Sent:
         """Return the part of what is sent that the cut leaves out."""
         return _before(sent, self.trimmed.position)
-
-
-def _blocks(message: Message) -> list[dict[str, Any]]:
-    content = message["content"]
-    return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def is_due(policy: Policy, summary: Summary, new: Message | None = None) -> bool:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Coroutine
 
-from chathistory.errors import Conflict, InvalidInput, TurnInProgress
-from chathistory.log.clock import now
+from chathistory.errors import Conflict, InvalidInput
 from chathistory.log.journal import Journal
 from chathistory.log.spans import Sent, on_path
+from chathistory.log.summary import check_free
 from chathistory.trimming.cutting import Plan, Trimmed, planned
 from chathistory.trimming.policies import Compaction, Policy, Summarize
 from chathistory.view import view_of
@@ -25,15 +25,9 @@ def trimmed(journal: Journal, policy: Policy, *, write: bool) -> Trimmed | None:
     if sent is None or plan is None:
         return None
     if write:
-        _check_free(journal, sent)
+        check_free(journal.key, sent.summary)
         _store(journal, sent, plan)
     return plan.trimmed
-
-
-def _check_free(journal: Journal, sent: Sent) -> None:
-    turn = sent.summary.turn
-    if turn and turn.until > now():
-        raise TurnInProgress(journal.key, turn.id, turn.until)
 
 
 def _store(journal: Journal, sent: Sent, plan: Plan) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from chathistory.content import Message
+from chathistory.content import Message, blocks_of
 from chathistory.log.entry import Entry
 
 __all__ = ["ADDED", "Block", "Item", "Note", "item_of"]
@@ -38,8 +38,7 @@ class Item(NamedTuple):
     @property
     def blocks(self) -> list[Block]:
         """The content blocks; plain text counts as one text block."""
-        content = self.message["content"]
-        return [{"type": "text", "text": content}] if isinstance(content, str) else content
+        return blocks_of(self.message)
 
     def with_content(self, content: str | list[Block]) -> Item:
         if content is self.message.get("content"):
