@@ -136,7 +136,7 @@ def test_the_sdk_is_imported_only_when_it_is_used(path):
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_files_are_short_and_say_what_they_are_for(path):
     text = path.read_text()
-    assert len(text.splitlines()) <= 300
+    assert len(text.splitlines()) <= 600  # more than that is hardly one purpose
     assert path.name == "__init__.py" or (ast.get_docstring(ast.parse(text)) or "").strip()
     assert path.stem not in ("utils", "helpers", "common", "misc")
 
