@@ -21,7 +21,19 @@ from chathistory.conversation import Conversation
 from chathistory.history import ConversationInfo, History
 from chathistory.log.entry import Entry
 from chathistory.shelf.listing import Origin
-from chathistory.store import Cursor, Head, HistoryStore, Key, Page, Record, Slice, Stamp, Traits
+from chathistory.store import (
+    Cursor,
+    Damaged,
+    Head,
+    HistoryStore,
+    Key,
+    Leftovers,
+    Page,
+    Record,
+    Slice,
+    Stamp,
+    Traits,
+)
 from chathistory.view import Repair, Report, View
 
 if TYPE_CHECKING:
@@ -51,6 +63,7 @@ __all__ = [
     "ConversationInfo",
     "CopyReport",
     "Cursor",
+    "Damaged",
     "Deletion",
     "Entry",
     "Erasure",
@@ -59,6 +72,7 @@ __all__ = [
     "History",
     "HistoryStore",
     "Key",
+    "Leftovers",
     "Option",
     "Origin",
     "Page",

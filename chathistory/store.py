@@ -23,12 +23,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
 
-from chathistory.errors import InvalidInput
+from chathistory.errors import ChatHistoryError, InvalidInput
 
 if TYPE_CHECKING:
     from chathistory.url import Option, StoreURL
 
-__all__ = ["Cursor", "Head", "HistoryStore", "Key", "Page", "Record", "Slice", "Stamp", "Traits", "check_append"]
+__all__ = [
+    "Cursor",
+    "Damaged",
+    "Head",
+    "HistoryStore",
+    "Key",
+    "Leftovers",
+    "Page",
+    "Record",
+    "Slice",
+    "Stamp",
+    "Traits",
+    "check_append",
+]
 
 T = TypeVar("T")
 
@@ -75,8 +88,9 @@ _UNFIT = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 class Stamp:
     """What the core says about a conversation with each append; stored as a whole, opaque but for `updated`.
 
-    version: a fresh unique token of this append; printable ASCII, 1 to 32 characters.
-    updated: microseconds since 1970 UTC; grows with every append; orders the listing.
+    version: a fresh unique token of this append; printable ASCII, 1 to 32 characters. It alone is the guard.
+    updated: microseconds since 1970 UTC, the time of the last message or turn; orders the listing. It never goes back,
+        and stays the same in an append that says nothing new (a title, a cut, a repair).
     expires: microseconds since 1970 UTC from which the core treats the conversation as absent; None: never.
         A store returns it and does nothing else with it, but may remove the conversation some time after it.
     info:    one line of text (title, totals, ...). Kept out of `repr`, for it may quote the user.
@@ -115,11 +129,55 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True)
+class Damaged:
+    """Something in the storage that a walk over many conversations cannot read.
+
+    A walk reports it and goes on; only a call that names the conversation raises the error.
+
+    Attributes:
+        key: The conversation that it belongs to; None if not even that can be told.
+        where: Its place in the storage, so that a person can find it: a file name, a key, an object name or a document
+            id. Never text of a message.
+        error: What a call that names the conversation raises: `CorruptRecord`, or `UnsupportedRecord` for what a later
+            version wrote.
+    """
+
+    key: Key | None
+    where: str
+    error: ChatHistoryError
+
+
+@dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """Some items of a listing; `next` is the cursor of the following page, None at the end."""
+    """Some items of a listing.
+
+    Attributes:
+        items: The items of this page, in the order of the listing.
+        next: The cursor of the following page; None at the end.
+        damaged: Conversations that belong on this page and cannot be read. They do not count towards the limit, and
+            each is on at least one page of a complete walk.
+    """
 
     items: Sequence[T]
     next: Cursor | None = None
+    damaged: Sequence[Damaged] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What `HistoryStore.remove_leftovers` did for one scope.
+
+    Attributes:
+        removed: How many pieces it removed that belonged to no conversation that can be read: torn first appends,
+            files that were set aside, temporary files, segments and documents of unfinished appends.
+        left: Places of what is still there, as in `Damaged.where`; empty if nothing was found.
+        complete: True only if a walk over the whole storage, made after the removal and not relying on any index that
+            can be lost, has found nothing of the scope.
+    """
+
+    removed: int = 0
+    left: tuple[str, ...] = ()
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +189,8 @@ class Traits:
     recency: "exact": listings are ordered by (updated, id) to the microsecond; "bucket": only as exactly as the
         store's documentation says, within a time bucket in any order.
     largest_record, largest_batch: bytes of UTF-8 that one body, or one append, may have; None: no limit of its own.
+    not_reached: where removed text may stay on the server's own account, for reports to name, such as "append-only
+        file", "replicas", "backups", "old object versions".
     """
 
     durable: bool
@@ -138,6 +198,7 @@ class Traits:
     recency: Literal["exact", "bucket"] = "exact"
     largest_record: int | None = None
     largest_batch: int | None = None
+    not_reached: tuple[str, ...] = ()
 
 
 class HistoryStore(ABC):
@@ -189,6 +250,10 @@ class HistoryStore(ABC):
         A negative `start` counts from the end; a range beyond what is kept is narrowed to it; `stop=None` is the end.
         The run begins where the narrowed range begins and has no gap. It may end early, to bound memory, but is never
         empty unless the range is. None: there is no such conversation.
+
+        A range without a damaged record is readable, whatever is damaged elsewhere in the conversation. Where a record
+        of the range is damaged, the run ends before it, or `CorruptRecord` is raised with the position of the first
+        damaged record of the range; it is always raised where the range begins with one.
         """
 
     @abstractmethod
@@ -198,13 +263,16 @@ class HistoryStore(ABC):
         `after` is the `next` of the page before. A conversation that is not written while pages are walked appears
         exactly once; one that is written may appear again, or not on the pages that are left. An unknown scope is an
         empty page. Raises `InvalidInput` for a cursor that this store did not make.
+
+        A conversation whose head cannot be read is in `Page.damaged`, and never an error of the walk.
         """
 
     @abstractmethod
     def keys(self, scope: str | None = None) -> Iterator[Key]:
         """Yield the key of every conversation of the scope (None: of all scopes) once, in any order.
 
-        Those that are made or deleted meanwhile may or may not appear.
+        Those that are made or deleted meanwhile may or may not appear. A damaged one is among them if its key can be
+        told; what has no key that can be told is in `damaged_keys`, and never an error of the walk.
         """
 
     @abstractmethod
@@ -227,6 +295,41 @@ class HistoryStore(ABC):
         """Release what `from_url` opened, never a client that was handed in; a second call does nothing."""
 
     # Derived; a store may override these, but need not.
+
+    def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:  # noqa: ARG002 - for those that can have some
+        """Yield what is stored in a scope (None: in all scopes) and whose key cannot be told.
+
+        Each `Damaged` has `key=None`. What does not even tell its scope is yielded for every scope. The default yields
+        nothing: right for stores in which a conversation cannot be without its key.
+        """
+        return iter(())
+
+    def scan_keys(self, scope: str | None = None) -> Iterator[Key]:
+        """Yield what `keys` yields, found in the conversations themselves and not in an index that can be lost.
+
+        The default is `keys`: right for stores whose listing is the storage itself. May be slow.
+
+        Raises:
+            StoreRejected: The account may not walk over the storage.
+        """
+        return self.keys(scope)
+
+    def is_index_complete(self) -> bool:
+        """Return whether `keys` and `heads` name every conversation for certain.
+
+        False where an index can lose entries on this server, for example by eviction; `scan_keys` is complete then.
+        """
+        return True
+
+    def remove_leftovers(self, scope: str) -> Leftovers:
+        """Remove what is stored in a scope beside conversations that can be read; then look whether anything is left.
+
+        Called by `History.erase` when every conversation that it found is deleted. The default removes nothing and
+        reports what `scan_keys` and `damaged_keys` still find: right for stores that keep nothing else.
+        """
+        left = [key.id for key in self.scan_keys(scope)]
+        left += [damaged.where for damaged in self.damaged_keys(scope)]
+        return Leftovers(0, tuple(left), not left)
 
     def check(self) -> None:
         """Make one round trip to see whether the store can be reached; raises what is wrong, returns nothing."""

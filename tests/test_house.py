@@ -28,7 +28,7 @@ STOREYS = (
     ("chathistory.log", "chathistory.content"),
     ("chathistory.plugins",),
     ("chathistory.hookspecs", "chathistory.cursor", "chathistory.lifeline", "chathistory.names"),
-    ("chathistory.store", "chathistory.url", "chathistory.sweeping"),
+    ("chathistory.store", "chathistory.url", "chathistory.sweeping", "chathistory.recovery"),
     ("chathistory.errors",),
 )
 CLIENT_LIBRARIES = {"redis", "pymongo", "bson", "boto3", "botocore"}

@@ -1,12 +1,13 @@
-"""What the themes of the suite share: the fixture and the two hooks that the author of a backend gives."""
+"""What the themes of the suite share: the fixture and the hooks that the author of a backend gives."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from chathistory.store import HistoryStore
+from chathistory.store import HistoryStore, Key
 from chathistory.testing.contract.noting import name_guarantees
 
 __all__ = ["Contract", "applies"]
@@ -39,6 +40,24 @@ class Contract:
         Needed if `traits` say shared or durable. The suite closes what it gets.
         """
         pytest.fail(f"override dead_store(): the traits that {type(self).__name__} is run with say shared or durable")
+
+    # Hooks that look below the interface. A test whose hook is not overridden does not run, and the report says so.
+
+    def remains(self, text: str) -> Sequence[str]:
+        """Return the places of the storage that still hold `text`, an empty list if none does.
+
+        Reads what an account with full rights can read through the service's own interface (all rows, keys, documents
+        or objects below the store's prefix), and for a backend that keeps files the files themselves, byte by byte.
+        """
+        pytest.skip(f"hook: remains() of {type(self).__name__} is not overridden")
+
+    def damage_record(self, store: HistoryStore, key: Key, position: int) -> None:
+        """Change a bit of the stored record at `position`, below the interface, so that it cannot be read."""
+        pytest.skip(f"hook: damage_record() of {type(self).__name__} is not overridden")
+
+    def damage_head(self, store: HistoryStore, key: Key) -> None:
+        """Change the stored head of `key`, below the interface, so that it cannot be read."""
+        pytest.skip(f"hook: damage_head() of {type(self).__name__} is not overridden")
 
 
 def applies(condition: object, reason: str) -> None:
