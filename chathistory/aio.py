@@ -10,12 +10,14 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
-from typing import Any, Literal, ParamSpec, Self, TypeVar
+from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
 
+from chathistory.checks import refuse_pickling
 from chathistory.content import Message
 from chathistory.conversation import Conversation
 from chathistory.errors import StoreClosed
 from chathistory.history import OWN_SCOPE, ConversationInfo, History
+from chathistory.lifeline import Lifeline
 from chathistory.log.entry import Entry
 from chathistory.log.summary import Summary
 from chathistory.shelf.export import ExportReport
@@ -44,9 +46,11 @@ class AsyncHistory:
         """Use `store`, which stays the caller's; at most `threads` calls are under way at once, the others wait."""
         self.history = store if isinstance(store, History) else History(store)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="chathistory")
+        self._lifeline = Lifeline("this AsyncHistory")  # a forked child has none of the threads
 
     async def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a synchronous function in the pool and return what it returns."""
+        self._lifeline.check()
         try:
             future = self._pool.submit(function, *args, **kwargs)
         except RuntimeError as error:
@@ -166,6 +170,9 @@ class AsyncHistory:
     async def __aexit__(self, *exc_info: object) -> None:
         await self.close()
 
+    def __reduce__(self) -> NoReturn:
+        refuse_pickling(self, "pass the store's URL instead, and open an AsyncHistory in the other process")
+
 
 class AsyncConversation:
     """A conversation, for asyncio; each method is that of `Conversation` by the same name."""
@@ -177,6 +184,9 @@ class AsyncConversation:
 
     def __repr__(self) -> str:
         return f"Async{self._sync!r}"
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickling(self, "pass its id and scope instead, and call conversation(...) in the other process")
 
     @property
     def id(self) -> str:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from chathistory.annotation import annotation
+from chathistory.checks import check_store, refuse_pickling
 from chathistory.content import Message, message_entry
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
@@ -37,10 +38,15 @@ class Conversation:
     """
 
     def __init__(self, store: HistoryStore, key: Key) -> None:
+        if not isinstance(store, HistoryStore):
+            check_store(store)
         self._journal = Journal(store, key)
 
     def __repr__(self) -> str:
         return f"Conversation({self.id!r}, scope={self.scope!r})"
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickling(self, "pass its id and scope instead, and call History.conversation(...) in the other process")
 
     @property
     def id(self) -> str:

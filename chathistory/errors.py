@@ -16,7 +16,7 @@
     └── StoreError                  the backend's own troubles
         ├── StoreUnavailable        no usable answer; `.outcome` says what became of a write
         ├── StoreRejected           the backend refused: no space, no permission; nothing was stored
-        ├── StoreClosed             the store was closed, or was carried across a fork()
+        ├── StoreClosed             the store was closed, or was used before a fork()
         └── CorruptRecord           what is stored is damaged; `.position` says where
 
 No error carries message text or a credential: conversations end up in stores, not in logs.
@@ -183,7 +183,7 @@ class StoreRejected(StoreError):
 
 
 class StoreClosed(StoreError):
-    """The store was closed, or belongs to the process from which this one was forked."""
+    """The store was closed, or was used by the process from which this one was forked: open another one here."""
 
 
 class CorruptRecord(StoreError):

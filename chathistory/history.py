@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 
+from chathistory.checks import check_store, refuse_pickling
 from chathistory.conversation import Conversation
 from chathistory.errors import InvalidInput
 from chathistory.log.journal import Journal
@@ -35,7 +36,11 @@ class History:
     """The conversations of one store. Opening it, or a conversation of it, does no input or output."""
 
     def __init__(self, store: HistoryStore, *, scope: str = "default") -> None:
-        """Use `store`, which stays the caller's to close; scope: the one that calls mean which name none."""
+        """Use `store`, which stays the caller's to close; scope: the one that calls mean which name none.
+
+        Raises `InvalidInput` for what is no store, such as a URL or a database client.
+        """
+        check_store(store)
         self.store = store
         self.scope = scope
 
@@ -111,6 +116,7 @@ class History:
         from chathistory.shelf.transfer import CopyReport, copied, keys_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         store = other.store if isinstance(other, History) else other
+        check_store(store, "other")
         keys, named = keys_of(self.store, scope or self.scope if ids is not None else scope, ids), ids is not None
         report = CopyReport()
         for arrival in copied(self.store, store, keys, named=named, replace=replace, verify=verify, threads=threads):
@@ -226,3 +232,6 @@ class History:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickling(self, "pass the store's URL instead, and open a History in the other process")

@@ -21,8 +21,9 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Generic, Literal, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, Literal, NoReturn, Self, TypeAlias, TypeVar
 
+from chathistory.checks import refuse_pickling
 from chathistory.errors import ChatHistoryError, InvalidInput
 
 if TYPE_CHECKING:
@@ -340,6 +341,9 @@ class HistoryStore(ABC):
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickling(self, "pass its URL instead, and call chathistory.open_store(...) in the other process")
 
 
 def check_append(bodies: Sequence[str], stamp: Stamp, traits: Traits, *, first: int = 0) -> list[str]:

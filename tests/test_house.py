@@ -29,6 +29,7 @@ STOREYS = (
     ("chathistory.plugins",),
     ("chathistory.hookspecs", "chathistory.cursor", "chathistory.lifeline", "chathistory.names"),
     ("chathistory.store", "chathistory.url", "chathistory.sweeping", "chathistory.recovery"),
+    ("chathistory.checks",),
     ("chathistory.errors",),
 )
 CLIENT_LIBRARIES = {"redis", "pymongo", "bson", "boto3", "botocore"}

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 
 from chathistory.aio import AsyncHistory
 from chathistory.content import Message
+from chathistory.engine.clients import answered_later
 from chathistory.engine.configured import AsyncFromConfig
 from chathistory.engine.opening import abandon
 from chathistory.engine.reply import Reply
@@ -56,6 +57,7 @@ class AsyncChatEngine(AsyncFromConfig):
         self._terms = Terms.of(
             client,
             self.history.history,
+            asynchronous=True,
             model=model,
             system=system,
             tools=tools,
@@ -127,7 +129,7 @@ class AsyncChatEngine(AsyncFromConfig):
     async def count_tokens(self, id: str, content: Any = None, *, scope: str = OWN_SCOPE) -> int:
         """See `ChatEngine.count_tokens`."""
         api, arguments = await self.history.run(self._terms.counting, scope, id, content)
-        return int((await api.count_tokens(**arguments)).input_tokens)
+        return int((await answered_later(api.count_tokens(**arguments))).input_tokens)
 
     async def _ran(self, turn: Turn, runner: Any) -> Reply:
         reply, run = None, self.history.run
@@ -173,7 +175,7 @@ class AsyncChatEngine(AsyncFromConfig):
         return text_from(await made if inspect.isawaitable(made) else made)
 
     async def _compaction(self, turn: Turn, messages: list[Message]) -> Any:
-        return await self._terms.beta.create(**self._terms.request.compaction(turn, messages))
+        return await answered_later(self._terms.beta.create(**self._terms.request.compaction(turn, messages)))
 
     async def _answered(self, turn: Turn) -> Reply:
         reply = (await self._prepared(turn)).answered
@@ -187,7 +189,8 @@ class AsyncChatEngine(AsyncFromConfig):
     async def _asked(self, turn: Turn) -> Reply:
         try:
             api, arguments = self._terms.asked(turn)
-            reply = await _landed(self.history.run(turn.finish, await api.create(**arguments)))
+            response = await answered_later(api.create(**arguments))
+            reply = await _landed(self.history.run(turn.finish, response))
             if reply.stop_reason == "pause_turn":
                 await self.history.run(turn.go_on)
         except Conflict:

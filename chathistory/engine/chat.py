@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from chathistory.content import Message
+from chathistory.engine.clients import answered
 from chathistory.engine.configured import FromConfig
 from chathistory.engine.opening import abandon
 from chathistory.engine.reply import Reply
@@ -56,6 +57,7 @@ class ChatEngine(FromConfig):
         self._terms = Terms.of(
             client,
             self.history,
+            asynchronous=False,
             model=model,
             system=system,
             tools=tools,
@@ -136,7 +138,7 @@ class ChatEngine(FromConfig):
         Without `content`, what `resume` would send. Raises `InvalidInput` if that would end with a reply.
         """
         api, arguments = self._terms.counting(scope, id, content)
-        return int(api.count_tokens(**arguments).input_tokens)
+        return int(answered(api.count_tokens(**arguments)).input_tokens)
 
     def _ran(self, turn: Turn, runner: Any) -> Reply:
         reply = None
@@ -169,7 +171,7 @@ class ChatEngine(FromConfig):
         return turn
 
     def _compaction(self, turn: Turn, messages: list[Message]) -> Any:
-        return self._terms.beta.create(**self._terms.request.compaction(turn, messages))
+        return answered(self._terms.beta.create(**self._terms.request.compaction(turn, messages)))
 
     def _answered(self, turn: Turn) -> Reply:
         reply = self._prepared(turn).answered
@@ -183,7 +185,7 @@ class ChatEngine(FromConfig):
     def _asked(self, turn: Turn) -> Reply:
         try:
             api, arguments = self._terms.asked(turn)
-            reply = turn.finish(api.create(**arguments))
+            reply = turn.finish(answered(api.create(**arguments)))
             if reply.stop_reason == "pause_turn":
                 turn.go_on()
         except Conflict:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NoReturn, Self
 
+from chathistory.checks import refuse_pickling
 from chathistory.history import History
 
 __all__ = ["STAND_IN", "AsyncFromConfig", "FromConfig", "stand_in_api"]
@@ -47,6 +48,9 @@ class _FromConfig:
         engine: Self = make(own, found.history, **found.arguments)
         engine._closing = (found.history, *([own] if client is None else []))
         return engine
+
+    def __reduce__(self) -> NoReturn:
+        refuse_pickling(self, "pass the store's URL instead, and make an engine in the other process")
 
     @classmethod
     def _own_client(cls, *, stand_in: bool) -> Any:

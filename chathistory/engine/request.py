@@ -13,7 +13,7 @@ from chathistory.errors import IncompleteReply
 from chathistory.log.summary import Summary
 from chathistory.trimming.editing import BINDING_BETA, ON_DEMAND_BETA, ContextEditing, Sealed
 
-__all__ = ["GOES_ON", "MAX_TOKENS", "PAUSES", "TURN_TIMEOUT", "Progress", "Request"]
+__all__ = ["GOES_ON", "MAX_TOKENS", "PAUSES", "TURN_TIMEOUT", "Progress", "Request", "copied"]
 
 MAX_TOKENS = 16_000
 """The default: below 21,333, beyond which the SDK refuses a request that is not streamed."""
@@ -31,6 +31,15 @@ _COUNTED = frozenset(
 
 PAUSES = 20
 """How often a reply that paused (stop reason "pause_turn") is sent back at once to be continued."""
+
+
+def copied(value: Any) -> Any:
+    """Return a copy of dicts and lists, at all depths; what else there is (text, objects of the SDK) stays the same."""
+    if isinstance(value, dict):
+        return {name: copied(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [copied(part) for part in value]
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,8 @@ class Request:
         """Return the arguments of `create` or `stream` for a turn; with `betas` if it takes the beta namespace.
 
         messages: what to send, if that is not what the turn is about to send.
+        All of it is a copy: a wrapper of the client may add markers or messages in place, and what the engine holds of
+        the conversation, or the caller's own tools and options, must not change with that.
         """
         messages = turn.messages if messages is None else messages
         sealed = Sealed.of(messages)
@@ -70,7 +81,10 @@ class Request:
         }
         named = {name: value for name, value in given.items() if value is not None}
         more = {"betas": list(dict.fromkeys(betas))} if betas else {}
-        return named | dict(self.options) | more | binding | {"messages": messages}
+        return {name: copied(value) for name, value in (named | dict(self.options) | more).items()} | {
+            **binding,
+            "messages": copied(messages),
+        }
 
     def _binding(self, state: Summary | None) -> dict[str, Any]:
         """Return what has the API drop thinking that is bound to something else, if the conversation chose that."""

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from chathistory.content import Message, message_entry
+from chathistory.engine.clients import beta_of, check_client, check_options
 from chathistory.engine.opening import Opening, is_thinking
 from chathistory.engine.recall import Recall
-from chathistory.engine.request import Request
+from chathistory.engine.request import Request, copied
 from chathistory.engine.setup import Setup
 from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, InvalidInput
@@ -49,6 +50,7 @@ class Terms:
         client: Any,
         history: History,
         *,
+        asynchronous: bool,
         tools: Sequence[Any] | None,
         turn_timeout: float,
         trimming: Policy | None,
@@ -56,13 +58,15 @@ class Terms:
         options: Mapping[str, Any] | None,
         **request: Any,
     ) -> Self:
-        """Take what an engine is made with. Raises `InvalidInput` for a policy that is none."""
+        """Take what an engine is made with. Raises `InvalidInput` for a client, policy or option that cannot work."""
+        check_client(client, asynchronous=asynchronous)
         if trimming is not None and not (hasattr(trimming, "is_due") and hasattr(trimming, "start")):
             msg = "trimming: a policy is due, such as chathistory.trimming.TokenBudget(high=..., low=...)"
             raise InvalidInput(msg)
-        made = Request(**request, tools=tools, editing=context_editing, options=dict(options or {}))
-        beta = getattr(client, "beta", client).messages
-        return cls(history, client.messages, beta, made, made.setup(tools), turn_timeout, Recall(), trimming)
+        setup = Setup.of(model=request["model"], system=request["system"], tools=tools)
+        held = {name: setup.data[name] for name in ("system", "tools")}  # what is sent is what is stored
+        made = Request(**request | held, editing=context_editing, options=check_options(options))
+        return cls(history, client.messages, beta_of(client), made, setup, turn_timeout, Recall(), trimming)
 
     def opening(self, scope: str, id: str, tools: Sequence[Any] | None = None) -> Opening:
         """Return what opens turns of a conversation; tools: those of the SDK's runner, in place of the engine's."""
@@ -83,7 +87,7 @@ class Terms:
 
     def tool_runner(self, turn: Turn, tools: Sequence[Any]) -> Any:
         """Return the SDK's tool runner for a turn; without its threads, which keep a copy on the server."""
-        return self.beta.tool_runner(**self.request.arguments(turn) | {"tools": list(tools), "thread": False})
+        return self.beta.tool_runner(**self.request.arguments(turn) | {"tools": copied(list(tools)), "thread": False})
 
     def counting(self, scope: str, id: str, content: Any) -> tuple[Any, dict[str, Any]]:
         """Return where to have counted what would be sent with one more message, and the arguments."""

@@ -8,6 +8,7 @@ with everything, and what is kept beside the conversation with what is said in i
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator, Sequence
 from weakref import WeakValueDictionary
@@ -46,6 +47,16 @@ class Lane:
 
 
 _lanes_lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    """Replace the lock in a forked child: the thread that may have held it does not live there."""
+    global _lanes_lock  # noqa: PLW0603 - there is one for the process
+    _lanes_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 def _lane(store: HistoryStore, key: Key) -> Lane:

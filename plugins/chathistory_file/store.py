@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 from urllib.parse import quote
 
+from chathistory.checks import class_name
 from chathistory.cursor import decode_cursor, encode_cursor
 from chathistory.errors import ConfigError, Conflict, InvalidInput
 from chathistory.lifeline import Lifeline
@@ -45,7 +46,10 @@ class FileStore(HistoryStore):
     }
 
     def __init__(self, root: str | os.PathLike[str], *, lock_timeout: float = _LOCK_TIMEOUT) -> None:
-        self.root = _absolute(os.fspath(root))
+        if not isinstance(root, str | os.PathLike):
+            msg = f"root: must be the path of a folder, not {class_name(root)}"
+            raise ConfigError(msg)
+        self.root = _absolute(os.fsdecode(root))
         self._lifeline = Lifeline()
         self._locks = Locks(self.root, timeout=lock_timeout, lifeline=self._lifeline)
 
@@ -131,6 +135,9 @@ class FileStore(HistoryStore):
 
 
 def _absolute(root: str) -> str:
+    if root.startswith("file:"):
+        msg = "root: must be the path of a folder, not a URL; open_store(...) makes a store of a URL"
+        raise ConfigError(msg)
     path = os.path.expanduser(root)  # noqa: PTH111  # without the Path, an unknown user is no RuntimeError
     if not path or "\0" in path or path.startswith("~"):
         msg = "file: needs the path of a folder, such as file:./history"

@@ -9,6 +9,7 @@ One lock, one dict. Strings cannot change, so what goes in and what comes out is
 from __future__ import annotations
 
 import heapq
+import os
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -16,8 +17,9 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
 from chathistory import Cursor, Head, HistoryStore, Key, Page, Record, Slice, Stamp, StoreURL, Traits, hookimpl
+from chathistory.checks import class_name
 from chathistory.cursor import decode_cursor, encode_cursor
-from chathistory.errors import Conflict, InvalidInput
+from chathistory.errors import ConfigError, Conflict, InvalidInput
 from chathistory.lifeline import Lifeline
 from chathistory.store import check_append
 
@@ -46,6 +48,9 @@ class MemoryStore(HistoryStore):
 
     def __init__(self, name: str = "") -> None:
         """Open the store of that name, or with no name a new and private one."""
+        if not isinstance(name, str):
+            msg = f"name: must be text, not {class_name(name)}"
+            raise ConfigError(msg)
         self._room = self._named.setdefault(name, _Room()) if name else _Room()
         self._lifeline = Lifeline()
 
@@ -135,6 +140,16 @@ def _version(found: _Conversation | None) -> str | None:
 
 def _order(head: Head) -> tuple[int, str]:
     return head.stamp.updated, head.key.id
+
+
+def _renew_locks() -> None:
+    """Replace the locks in a forked child: a thread that may have held one does not live there."""
+    for room in MemoryStore._named.values():  # noqa: SLF001 - of this module
+        room.lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_locks)
 
 
 @hookimpl

@@ -15,9 +15,12 @@ from urllib.parse import quote_plus
 
 from bson.codec_options import CodecOptions
 from pymongo import MongoClient, ReadPreference, WriteConcern
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.collection import Collection
 from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 
+from chathistory.checks import class_name, is_coroutine_function
 from chathistory.errors import ConfigError
 from chathistory.url import Option, StoreURL
 from chathistory_mongodb.documents import Document, Documents
@@ -58,6 +61,11 @@ class Target:
 
 def place_in(client: Client, database: str, prefix: str) -> Place:
     """Return the collections. A write concern that the client sets itself is kept. Raises `ConfigError`."""
+    _check_client(client)
+    for name, value in (("database", database), ("prefix", prefix)):
+        if not isinstance(value, str):
+            msg = f"{name}: must be text, not {class_name(value)}"
+            raise ConfigError(msg)
     if not _PREFIX.fullmatch(prefix) or not _DATABASE.fullmatch(database):
         msg = "mongodb: this is no name of a database, or no prefix of a collection's name"
         raise ConfigError(msg)
@@ -69,6 +77,29 @@ def place_in(client: Client, database: str, prefix: str) -> Place:
     now: dict[str, Any] = {"read_preference": ReadPreference.PRIMARY, "read_concern": ReadConcern("local")}
     heads, segments = f"{prefix}conversations", f"{prefix}segments"
     return Place(base.get_collection(heads, **now), base.get_collection(segments, **now), base[heads], base[segments])
+
+
+def _check_client(client: Any) -> None:
+    """Raise `ConfigError`, naming module and class, for what is no client that this store can use.
+
+    Known wrong objects are named; any other object that has the methods (a proxy, a fake) is accepted. A `Database`
+    has an attribute of every name, which is a `Collection`.
+    """
+    hint = ""
+    if isinstance(client, str):
+        hint = "; open_store(...) makes a store of a URL"
+    elif not isinstance(client, type) and callable(getattr(client, "get_database", None)):
+        if isinstance(client.get_database, _WITHIN):
+            hint = "; hand in the client, and the database's name as `database`"
+        elif type(client).__module__.startswith("motor") or is_coroutine_function(getattr(client, "close", None)):
+            hint = ", which is for asyncio; AsyncHistory and AsyncChatEngine use a synchronous store, too"
+        elif isinstance(getattr(client, "write_concern", None), WriteConcern):
+            return
+    msg = f"client: must be a pymongo.MongoClient, not {class_name(client)}{hint}"
+    raise ConfigError(msg)
+
+
+_WITHIN = (Collection, AsyncCollection)
 
 
 def target_of(url: StoreURL) -> Target:

@@ -6,7 +6,7 @@ was done but not answered is done twice. The core repeats what may be repeated.
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeGuard, cast
 
 import redis
 from redis.backoff import NoBackoff
@@ -14,9 +14,11 @@ from redis.cluster import ClusterNode, RedisCluster
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedSSLConnection
 
+from chathistory.checks import class_name, is_coroutine_function
+from chathistory.errors import ConfigError
 from chathistory_redis.address import Address
 
-__all__ = ["Client", "connected", "is_cluster", "sends_once"]
+__all__ = ["Client", "check_client", "connected", "is_cluster", "sends_once"]
 
 Client: TypeAlias = "redis.Redis | RedisCluster"
 
@@ -62,12 +64,43 @@ def _of_sentinels(address: Address, settings: dict[str, Any]) -> redis.Redis:
     return redis.Redis.from_pool(SentinelConnectionPool(address.service, sentinels, **settings))
 
 
-def is_cluster(client: Client) -> bool:
-    """Tell whether the client is one of a Cluster."""
-    return isinstance(client, RedisCluster)
+def check_client(client: Any) -> None:
+    """Raise `ConfigError`, naming module and class, for what is no client that this store can use.
+
+    Known wrong objects are named; any other object that has the methods (a proxy, a fake) is accepted.
+    """
+    problem = _problem(client)
+    if problem is not None:
+        msg = f"client: must be a redis.Redis or redis.RedisCluster, not {class_name(client)}{problem}"
+        raise ConfigError(msg)
+
+
+def _problem(client: Any) -> str | None:
+    """Return what is wrong with a client, to be read behind its class; "": it is something else; None: nothing is."""
+    if isinstance(client, type) or not (_can(client, "execute_command") and _can(client, "pipeline")):
+        return _HINTS.get(type(client), "")
+    if is_coroutine_function(client.execute_command) or is_coroutine_function(getattr(client, "execute", None)):
+        return ", which is for asyncio; AsyncHistory and AsyncChatEngine use a synchronous store, too"
+    if _can(client, "execute"):
+        return ", a pipeline, which sends nothing until it is told to"
+    if type(client).__module__.partition(".")[0] == "valkey":
+        return "; redis.Redis speaks to Valkey servers as well"
+    return None
+
+
+_HINTS = {str: "; open_store(...) makes a store of a URL", Sentinel: "; use its master_for(...)"}
+
+
+def _can(client: Any, name: str) -> bool:
+    return callable(getattr(client, name, None))
+
+
+def is_cluster(client: Any) -> TypeGuard[RedisCluster]:
+    """Tell whether the client is one of a Cluster, or stands for one."""
+    return hasattr(client, "nodes_manager")
 
 
 def sends_once(client: Client) -> bool:
     """Tell whether the client sends a command at most once."""
-    retry = client.retry if isinstance(client, RedisCluster) else client.get_retry()
+    retry = client.retry if is_cluster(client) else cast("redis.Redis", client).get_retry()
     return retry is None or retry.get_retries() == 0

@@ -6,11 +6,10 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import redis
 from redis.client import NEVER_DECODE
-from redis.cluster import RedisCluster
 from redis.exceptions import AskError, MovedError, NoScriptError, RedisClusterException, ResponseError
 
 from chathistory_redis.address import Address
@@ -18,6 +17,9 @@ from chathistory_redis.clients import Client, connected, is_cluster, sends_once
 from chathistory_redis.cluster import node_of, on_all_nodes
 from chathistory_redis.faults import Unsettled, code_of, faults
 from chathistory_redis.scripts import Script
+
+if TYPE_CHECKING:
+    from redis.cluster import RedisCluster
 
 __all__ = ["Link", "Wait"]
 
@@ -119,7 +121,7 @@ class Link:
     def gather(self, doing: str, script: Script, parts: Sequence[_Part]) -> list[Any]:
         """Run a script once for each part, all at the same time, and return their replies."""
         client = self._connected(doing)
-        if not isinstance(client, RedisCluster) or len(parts) == 1:
+        if not is_cluster(client) or len(parts) == 1:
             return [self.run(doing, script, keys, args) for keys, args in parts]
         with faults(doing, once=sends_once(client)), _learning(client):
             replies = on_all_nodes(client, [_command(script, part) for part in parts])
@@ -155,8 +157,8 @@ class Link:
 
 def _look_anew(client: Client, error: ResponseError) -> None:
     """Drop idle connections to a master that has become a replica, so that the next ones are made to the new master."""
-    if code_of(error) == "READONLY" and isinstance(client, redis.Redis):
-        client.connection_pool.disconnect(inuse_connections=False)
+    if code_of(error) == "READONLY" and not is_cluster(client):
+        cast("redis.Redis", client).connection_pool.disconnect(inuse_connections=False)
 
 
 @contextmanager
@@ -165,7 +167,7 @@ def _learning(client: Client) -> Generator[None]:
     try:
         yield
     except (redis.ConnectionError, redis.TimeoutError):
-        if isinstance(client, RedisCluster):
+        if is_cluster(client):
             with suppress(redis.RedisError, RedisClusterException):
                 client.nodes_manager.initialize()
         raise
@@ -176,8 +178,8 @@ def _command(script: Script, part: _Part) -> tuple[Any, ...]:
 
 
 def _pair(client: Client, command: tuple[Any, ...], wait: Wait) -> tuple[Any, Any]:
-    if not isinstance(client, RedisCluster):
-        return _pair_on(client, command, wait)
+    if not is_cluster(client):
+        return _pair_on(cast("redis.Redis", client), command, wait)
     reply, waited = _pair_on(node_of(client, command[3]), command, wait)
     if isinstance(reply, MovedError):
         client.nodes_manager.initialize()

@@ -7,16 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, ClassVar, NoReturn, Self
 
-import redis
-from redis.cluster import RedisCluster
-
 from chathistory.cursor import decode_cursor, encode_cursor
 from chathistory.errors import ConfigError, Conflict, CorruptRecord, InvalidInput, StoreRejected
 from chathistory.lifeline import Lifeline
 from chathistory.store import Cursor, Head, HistoryStore, Key, Page, Slice, Stamp, Traits, check_append
 from chathistory.url import Option, StoreURL
 from chathistory_redis.address import OPTIONS, Address, checked_prefix
-from chathistory_redis.clients import Client
+from chathistory_redis.clients import Client, check_client
 from chathistory_redis.heads import decoded_head, decoded_records, encoded_stamp, time_to_live
 from chathistory_redis.layout import CLUSTER, PLAIN, Layout
 from chathistory_redis.link import Link, Wait
@@ -52,7 +49,9 @@ class RedisStore(HistoryStore):
         wait_fsync: bool = False,
         wait_timeout: float = 2.0,
     ) -> None:
-        self._link = client if isinstance(client, Link) else Link.through(_fit(client))
+        if not isinstance(client, Link):
+            check_client(client)
+        self._link = client if isinstance(client, Link) else Link.through(client)
         self._layout = Layout(_prefix(prefix), CLUSTER if self._link.cluster else PLAIN)
         self._wait = Wait(wait or 0, wait_fsync, wait_timeout) if wait or wait_fsync else None
         self._lifeline = Lifeline()
@@ -186,13 +185,6 @@ class RedisStore(HistoryStore):
     def close(self) -> None:
         if self._lifeline.cut():
             self._link.close()
-
-
-def _fit(client: object) -> Client:
-    if not isinstance(client, redis.Redis | RedisCluster):
-        msg = f"a redis.Redis or redis.RedisCluster is due, not {type(client).__name__}"
-        raise ConfigError(msg)
-    return client
 
 
 def _prefix(prefix: str) -> str:

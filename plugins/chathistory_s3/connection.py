@@ -13,13 +13,14 @@ import botocore.session
 from botocore.config import Config
 from botocore.loaders import Loader, create_loader
 
+from chathistory.checks import class_name, is_coroutine_function
 from chathistory.errors import ConfigError
 from chathistory.url import Option, StoreURL, seconds
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-__all__ = ["OPTIONS", "TIMEOUT", "Connection", "extra_of", "place_of", "prefix_of"]
+__all__ = ["OPTIONS", "TIMEOUT", "Connection", "check_client", "extra_of", "place_of", "prefix_of"]
 
 TIMEOUT = 10.0
 _CONNECT = 5.0
@@ -61,6 +62,36 @@ OPTIONS: Mapping[str, Option] = {
     "recency": _one_of("bucket", "exact"),
     "timeout": Option(seconds, TIMEOUT, "seconds without an answer after which a request counts as lost"),
 }
+
+
+def check_client(client: Any) -> None:
+    """Raise `ConfigError`, naming module and class, for what is no client that this store can use.
+
+    Known wrong objects are named; any other object that has the methods (a proxy, a fake) is accepted.
+    """
+    problem = _problem(client)
+    if problem is not None:
+        msg = f'client: must be a boto3.client("s3"), not {class_name(client)}{problem}'
+        raise ConfigError(msg)
+
+
+_METHODS = ("get_object", "put_object", "delete_object", "delete_objects", "list_objects_v2")
+
+
+def _problem(client: Any) -> str | None:
+    """Return what is wrong with a client, to be read behind its class; "": it is something else; None: nothing is."""
+    if isinstance(client, str):
+        return "; open_store(...) makes a store of a URL"
+    name = type(client).__module__.partition(".")[0]
+    if name in ("aiobotocore", "aioboto3") or is_coroutine_function(getattr(client, "_make_api_call", None)):
+        return ", which is for asyncio; AsyncHistory and AsyncChatEngine use a synchronous store, too"
+    methods = [getattr(client, method, None) for method in _METHODS]
+    if isinstance(client, type) or not all(map(callable, methods)):
+        resource = type(client).__module__ == "boto3.resources.factory"
+        return ", a resource; its client is `.meta.client`" if resource else ""
+    if any(map(is_coroutine_function, methods)):
+        return ", which is for asyncio; AsyncHistory and AsyncChatEngine use a synchronous store, too"
+    return None
 
 
 def place_of(url: StoreURL) -> tuple[str, str]:

@@ -7,12 +7,13 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, Self, cast
 
-from chathistory.errors import InvalidInput
+from chathistory.checks import class_name
+from chathistory.errors import ConfigError, InvalidInput
 from chathistory.lifeline import Lifeline
 from chathistory.store import Cursor, Head, HistoryStore, Key, Page, Slice, Stamp, Traits, check_append
 from chathistory.url import Option, StoreURL
 from chathistory_s3.bucket import Bucket
-from chathistory_s3.connection import OPTIONS, TIMEOUT, Connection, extra_of, place_of, prefix_of
+from chathistory_s3.connection import OPTIONS, TIMEOUT, Connection, check_client, extra_of, place_of, prefix_of
 from chathistory_s3.heads import Heads
 from chathistory_s3.layout import BUCKET, Layout
 from chathistory_s3.listing import keys, page
@@ -53,6 +54,11 @@ class S3Store(HistoryStore):
         timeout: float = TIMEOUT,
     ) -> None:
         own = isinstance(client, Connection)
+        if not own:
+            check_client(client)
+        if not isinstance(bucket, str):
+            msg = f"bucket: must be the name of a bucket, not {class_name(bucket)}"
+            raise ConfigError(msg)
         connect = client.client if isinstance(client, Connection) else lambda: client
         extra = extra_of(sse, kms_key, storage_class)
         self._lifeline = Lifeline()

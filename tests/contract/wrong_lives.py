@@ -91,3 +91,10 @@ class CheckLeavesSomething(Wrong):
     def check(self):
         super().check()
         self.append(Key("default", "probe"), ["probe"], after=None, stamp=Stamp("probe", 0))
+
+
+@caught_by("test_a_store_that_was_not_used_survives_a_fork")
+class OfTheProcessThatMadeIt(Wrong):
+    def __init__(self, name):
+        super().__init__(name)
+        self._lifeline.check()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
 
 from chathistory.errors import StoreClosed
-from chathistory.store import HistoryStore, Traits
+from chathistory.store import HistoryStore, Stamp, Traits
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.calls import CALLS, error_of
 from chathistory.testing.contract.forking import in_child
@@ -69,6 +71,22 @@ class Lifecycle(Contract, guarantee=10):
             assert head_of(store, KEY) == head, "the child changed what its parent stores"
             head = grown(store, head, 2)
             assert bodies_of(store, KEY) == lines(head.end)
+
+        def test_a_store_that_was_not_used_survives_a_fork(self, store: HistoryStore) -> None:
+            unused = self.reopen(store) if store.traits.shared or store.traits.durable else store
+            with unused:
+                assert in_child(partial(_begun, unused)) == {"append": "None", "read": "None"}
+                head = created(unused)
+                assert head_of(unused, KEY) == head, "the child used up what its parent had"
+
+
+_OF_THE_CHILD = replace(KEY, id="of the child")
+
+
+def _begun(store: HistoryStore) -> dict[str, str]:  # pragma: no cover  # runs in the forked child
+    append = partial(store.append, _OF_THE_CHILD, ["line"], after=None, stamp=Stamp("v", 1))
+    calls: dict[str, Callable[[], object]] = {"append": append, "read": partial(store.read, _OF_THE_CHILD)}
+    return {name: _name(error_of(call, seconds=_SECONDS)) for name, call in calls.items()}
 
 
 def _tried(store: HistoryStore) -> dict[str, str]:  # pragma: no cover  # runs in the forked child

@@ -1,0 +1,105 @@
+"""Checks of the objects that callers hand in: a store, a client. They are judged by what they can do, not by class.
+
+So a tracing proxy or a test's own fake is accepted, and an object that would only fail later (an asynchronous client
+where a synchronous one is called, a database in place of a store) is refused when it is handed in.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+from chathistory.errors import InvalidInput
+
+__all__ = ["check_store", "class_name", "is_coroutine_function", "refuse_pickling"]
+
+_STORE_METHODS = ("append", "read", "heads", "keys", "forget", "delete", "close")
+_WRAPPERS = 20  # functions around a function, at most
+
+
+def class_name(value: object) -> str:
+    """Return the module and class of an object, such as "redis.asyncio.client.Redis"; of a class, that it is one."""
+    kind = value if isinstance(value, type) else type(value)
+    name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    return f"the class {name} itself (not an instance of it)" if isinstance(value, type) else name
+
+
+def is_coroutine_function(function: Any) -> bool:
+    """Whether a call gives a coroutine, as far as that shows without calling.
+
+    Looks through `functools.partial`, bound methods, callable objects and what `functools.wraps` wrapped.
+    """
+    return any(map(inspect.iscoroutinefunction, layers(function)))
+
+
+def layers(function: Any) -> Iterator[Any]:
+    """Yield a function, and the one inside of it, and so on."""
+    for _ in range(_WRAPPERS):
+        yield function
+        inner = _inner(function)
+        if inner is None or inner is function:
+            return
+        function = inner
+
+
+def _inner(function: Any) -> Any:
+    if isinstance(function, functools.partial | functools.partialmethod):
+        return function.func
+    if inspect.ismethod(function):
+        return function.__func__
+    wrapped = inspect.getattr_static(function, "__wrapped__", None)
+    if wrapped is not None:
+        return getattr(function, "__wrapped__", None)
+    if inspect.isroutine(function) or isinstance(function, type):
+        return None
+    return inspect.getattr_static(type(function), "__call__", None)
+
+
+def check_store(store: Any, name: str = "store") -> None:
+    """Raise `InvalidInput` if an object cannot serve as a `HistoryStore`, naming its module and class.
+
+    Args:
+        store: What the caller handed in.
+        name: The name of the argument, for the error.
+    """
+    if isinstance(store, str):
+        _refuse(name, store, "chathistory.open_store(...) makes a store of a URL")
+    if isinstance(store, type):
+        _refuse(name, store, "make an instance, or use chathistory.open_store(...)")
+    methods = [getattr(store, method, None) for method in _STORE_METHODS]
+    recency = getattr(getattr(store, "traits", None), "recency", None)  # some clients have an attribute of every name
+    if not all(map(callable, methods)) or recency not in ("exact", "bucket"):
+        _refuse(name, store, _HINTS.get(class_name(store).partition(".")[0], _HINT))
+    if any(map(is_coroutine_function, methods)):
+        _refuse(name, store, "its methods are coroutine functions; use a synchronous store, also with asyncio")
+    if not hasattr(store, "__dict__"):
+        _refuse(name, store, "it must accept new attributes (no __slots__ alone)")
+
+
+_HINT = "chathistory.open_store(...) makes one"
+_HINTS = {
+    "redis": "chathistory_redis.RedisStore(client) makes one of a redis.Redis",
+    "pymongo": "chathistory_mongodb.MongoStore(client, database=...) makes one of a pymongo.MongoClient",
+    "botocore": "chathistory_s3.S3Store(client, bucket=...) makes one of an S3 client",
+    "boto3": "chathistory_s3.S3Store(client, bucket=...) makes one of an S3 client",
+    "anthropic": "the client is the first argument of an engine, the store the second",
+    "chathistory": "use its `.history`, or the store that it was made of",
+}
+
+
+def _refuse(name: str, value: object, hint: str) -> NoReturn:
+    msg = f"{name}: must be a HistoryStore, not {class_name(value)}; {hint}"
+    raise InvalidInput(msg)
+
+
+def refuse_pickling(value: object, instead: str) -> NoReturn:
+    """Raise `TypeError`: what has connections, locks or threads belongs to its own process.
+
+    Args:
+        value: What was about to be pickled, or copied by `copy`.
+        instead: What to do in its place.
+    """
+    msg = f"{class_name(value)} cannot be pickled or copied: {instead}"
+    raise TypeError(msg)

@@ -1,0 +1,164 @@
+"""Checks of the client that an engine is made with, before anything is stored or paid for.
+
+A client is judged by what it does: it has `messages.create`, which is a coroutine function for the asynchronous engine
+and none for the other. Only the SDK's own classes are known by name. What cannot be told (a proxy whose methods are
+made when they are asked for) is accepted, and looked at again when it has answered.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import types
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from chathistory.checks import class_name, is_coroutine_function, layers
+from chathistory.engine.request import copied
+from chathistory.errors import InvalidInput
+
+__all__ = ["answered", "answered_later", "beta_of", "check_client", "check_options"]
+
+_OWN_ARGUMENTS = ("model", "system", "tools", "max_tokens")
+"""Arguments of `messages.create` that an engine takes by themselves, for it stores what it sends of them."""
+
+
+def check_client(client: Any, *, asynchronous: bool) -> None:
+    """Raise `InvalidInput`, naming module and class, if an engine cannot work with this client."""
+    wanted = "anthropic.AsyncAnthropic()" if asynchronous else "anthropic.Anthropic()"
+    name = class_name(client)
+    if isinstance(client, type):
+        _refuse(f"must be an object such as {wanted}, not {name}")
+    create = getattr(getattr(client, "messages", None), "create", None)
+    if not callable(create):
+        _refuse(f"must have messages.create, as {wanted} has; {name} does not{_hint(client)}")
+    if _is_raw(client):
+        _refuse(f"{name} answers with raw HTTP responses; hand in the client itself, such as {wanted}")
+    if asynchronous and _is_synchronous(client, create):
+        _refuse(f"{name} is a synchronous client; AsyncChatEngine needs {wanted}, or use ChatEngine")
+    if not asynchronous and (_of_the_sdk(client, "Async") or is_coroutine_function(create)):
+        _refuse(f"{name} is an asynchronous client; ChatEngine needs {wanted}, or use AsyncChatEngine")
+
+
+def _hint(client: Any) -> str:
+    if callable(getattr(client, "create", None)):
+        return "; hand in the client itself, not its `.messages`"
+    if hasattr(client, "invoke_model"):
+        return "; use anthropic.AnthropicBedrock() for Amazon Bedrock"
+    if all(callable(getattr(client, name, None)) for name in ("append", "heads")):
+        return "; the client is the first argument of an engine, the store the second"
+    return ""
+
+
+def _of_the_sdk(client: Any, prefix: str) -> bool:
+    kinds = type(client).__mro__
+    return any(kind.__module__.partition(".")[0] == "anthropic" and kind.__name__.startswith(prefix) for kind in kinds)
+
+
+def _is_raw(client: Any) -> bool:
+    of_the_sdk = type(client).__module__.partition(".")[0] == "anthropic"
+    return of_the_sdk and type(client).__name__.endswith(("WithRawResponse", "WithStreamedResponse"))
+
+
+def _is_synchronous(client: Any, create: Any) -> bool:
+    """Whether `create` is a plain function, and nothing speaks for it that it returns something to await.
+
+    A wrapper around an asynchronous client is often a plain function that passes on the coroutine.
+    """
+    if is_coroutine_function(create) or _of_the_sdk(client, "Async"):
+        return False
+    if _of_the_sdk(client, "Anthropic"):
+        return True
+    functions = [each for each in layers(create) if inspect.isfunction(each)]
+    if not functions or not isinstance(create, _FUNCTIONS):
+        return False
+    owners = [client, client.messages, *(getattr(each, "__self__", None) for each in layers(create))]
+    reached = [value for owner in owners for value in _attributes(owner)]
+    reached += [value for function in functions for value in _referenced(function)]
+    return not any(map(_gives_awaitable, functions)) and not any(map(_is_asynchronous, reached))
+
+
+_FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
+
+
+def _gives_awaitable(function: Any) -> bool:
+    """Whether a function says by its annotation that it returns something to await."""
+    returned = str(function.__annotations__.get("return", ""))
+    return any(word in returned for word in ("Awaitable", "Coroutine", "Future", "Task"))
+
+
+def _attributes(owner: Any) -> list[Any]:
+    """Return what an object of the caller's holds, and the functions of its class."""
+    held = getattr(owner, "__dict__", {})
+    return [*held.values(), *(value for kind in type(owner).__mro__[:-1] for value in vars(kind).values())]
+
+
+def _referenced(function: Any) -> list[Any]:
+    """Return what a function refers to: in its closure, and by the global names that it uses."""
+    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != _EMPTY]
+    around = function.__globals__
+    return [*cells, *(around[name] for name in function.__code__.co_names if name in around)]
+
+
+_EMPTY = types.CellType()
+
+
+def _is_asynchronous(value: Any) -> bool:
+    """Whether a value is a coroutine function, or an object whose `create` is one."""
+    if inspect.ismodule(value) or isinstance(value, type):
+        return False
+    places = (value, _attribute(value, "create"), _attribute(_attribute(value, "messages"), "create"))
+    return any(is_coroutine_function(each) for each in places if callable(each))
+
+
+def _attribute(value: Any, name: str) -> Any:
+    """Return an attribute; None if there is none, or finding it fails."""
+    try:
+        return getattr(value, name, None)
+    except Exception:  # noqa: BLE001 - whatever a property of the caller's raises
+        return None
+
+
+def beta_of(client: Any) -> Any:
+    """Return the messages of the beta namespace; those of the client itself if it has no such namespace."""
+    return getattr(getattr(client, "beta", None), "messages", None) or client.messages
+
+
+def check_options(options: Any) -> dict[str, Any]:
+    """Return the further arguments of `messages.create` as a dict. Raises `InvalidInput` for what must not be there."""
+    if options is None:
+        return {}
+    if not isinstance(options, Mapping):
+        msg = f"options: must be a mapping of arguments of messages.create, not {class_name(options)}"
+        raise InvalidInput(msg)
+    if "stream" in options:
+        msg = "options.stream: leave it out; `engine.stream(...)` streams a reply, `engine.send(...)` waits for it"
+        raise InvalidInput(msg)
+    if "messages" in options:
+        msg = "options.messages: leave it out; the engine sends the messages of the conversation"
+        raise InvalidInput(msg)
+    for name in _OWN_ARGUMENTS:
+        if name in options:
+            msg = f"options.{name}: give it as the engine's own argument `{name}`, so that it is stored as it is sent"
+            raise InvalidInput(msg)
+    return {name: copied(value) for name, value in options.items()}
+
+
+def answered(response: Any) -> Any:
+    """Return what a synchronous call answered. Raises `InvalidInput` if that is to be awaited: nothing was sent yet."""
+    if inspect.isawaitable(response):
+        if inspect.iscoroutine(response):
+            response.close()  # else Python warns that nobody awaited it
+        msg = "client: a call gave an awaitable, so this is an asynchronous client; use AsyncChatEngine"
+        raise InvalidInput(msg)
+    return response
+
+
+async def answered_later(response: Any) -> Any:
+    """Return what an asynchronous call answered; a client that answered at once has been paid all the same."""
+    return await response if inspect.isawaitable(response) else response
+
+
+def _refuse(what: str) -> NoReturn:
+    msg = f"client: {what}"
+    raise InvalidInput(msg)

@@ -1,0 +1,383 @@
+"""Clients of the wrong kind are refused at construction; what goes out is a copy of what is remembered and stored."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import functools
+import pickle
+from types import MappingProxyType, SimpleNamespace
+from unittest.mock import AsyncMock, MagicMock
+
+import anthropic
+import pytest
+
+from chathistory import AsyncChatEngine, AsyncHistory, ChatEngine, History, errors, open_store
+from chathistory.testing import MessagesAPI
+from chathistory.trimming import LastTurns, Summarize
+
+MODEL = "claude-sonnet-5-5"
+TOOL = {"name": "weather", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}}
+
+
+@anthropic.beta_tool
+def weather(city: str) -> str:
+    """Tell the weather of a city."""
+    return f"sun in {city}"
+
+
+class Fake:
+    """A user's fake: as little as an engine needs."""
+
+    def __init__(self):
+        self.messages = self
+
+    def create(self, **_):
+        return {"type": "message", "role": "assistant", "content": "hi", "stop_reason": "end_turn"}
+
+
+class AsyncFake(Fake):
+    async def create(self, **_):
+        return Fake().create()
+
+
+class HelpedAsyncFake(Fake):
+    """A plain function that passes on the coroutine of another method."""
+
+    def create(self, **_):
+        return self.answer()
+
+    async def answer(self):
+        return Fake().create()
+
+
+class Proxy:
+    """A tracing proxy: methods are wrapped when they are asked for."""
+
+    def __init__(self, inner):
+        self._inner = inner
+
+    def __getattr__(self, name):
+        found = getattr(self._inner, name)
+        if not callable(found):
+            return Proxy(found)
+
+        def traced(*args, **kwargs):
+            return found(*args, **kwargs)
+
+        return traced
+
+
+class TracedMessages:
+    def __init__(self, inner):
+        self._inner = inner
+
+    def create(self, *args, **kwargs):
+        return self._inner.create(*args, **kwargs)
+
+
+def proxied(client):
+    return SimpleNamespace(messages=TracedMessages(client.messages))
+
+
+def patched(client, wraps=lambda _: lambda function: function):
+    create = client.messages.create
+
+    @wraps(create)
+    def traced(*args, **kwargs):
+        return create(*args, **kwargs)
+
+    client.messages.create = traced
+    return client
+
+
+def subclassed(kind):
+    return type("Mine", (kind,), {})(api_key="k")
+
+
+def partially(function):
+    return SimpleNamespace(messages=SimpleNamespace(create=functools.partial(function, temperature=1)))
+
+
+SYNC = {
+    "sdk": lambda: MessagesAPI().client(),
+    "beta": lambda: MessagesAPI().client().beta,
+    "with_options": lambda: MessagesAPI().client().with_options(timeout=3),
+    "subclass": lambda: subclassed(anthropic.Anthropic),
+    "other platform": lambda: anthropic.AnthropicVertex(region="r", project_id="p", access_token="t"),
+    "fake": Fake,
+    "proxy": lambda: Proxy(MessagesAPI().client()),
+    "object around it": lambda: proxied(MessagesAPI().client()),
+    "patched": lambda: patched(MessagesAPI().client()),
+    "wrapped": lambda: patched(MessagesAPI().client(), functools.wraps),
+    "partial": lambda: partially(Fake().create),
+}
+ASYNC = {
+    "sdk": lambda: MessagesAPI().async_client(),
+    "beta": lambda: MessagesAPI().async_client().beta,
+    "with_options": lambda: MessagesAPI().async_client().with_options(timeout=3),
+    "subclass": lambda: subclassed(anthropic.AsyncAnthropic),
+    "other platform": lambda: anthropic.AsyncAnthropicVertex(region="r", project_id="p", access_token="t"),
+    "fake": AsyncFake,
+    "fake with a helper": HelpedAsyncFake,
+    "mock": AsyncMock,
+    "proxy": lambda: Proxy(MessagesAPI().async_client()),
+    "object around it": lambda: proxied(MessagesAPI().async_client()),
+    "patched": lambda: patched(MessagesAPI().async_client()),
+    "wrapped": lambda: patched(MessagesAPI().async_client(), functools.wraps),
+    "partial": lambda: partially(AsyncFake().create),
+}
+HIDDEN = {"proxy", "object around it", "fake with a helper"}
+"""Asynchronous ones of which a synchronous engine cannot tell it before they have answered."""
+
+
+def made(kind, client, **options):
+    return kind(client, open_store("memory:"), model=MODEL, **options)
+
+
+@pytest.mark.parametrize("name", SYNC)
+def test_a_synchronous_client_is_taken_by_the_engine_for_it_alone(name):
+    client = SYNC[name]()
+    made(ChatEngine, client)
+    with pytest.raises(errors.InvalidInput, match="synchronous client; AsyncChatEngine needs") as caught:
+        made(AsyncChatEngine, client)
+    assert f"{type(client).__module__}.{type(client).__qualname__}" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ASYNC)
+def test_an_asynchronous_client_is_taken_by_the_engine_for_it_alone(name):
+    client = ASYNC[name]()
+    made(AsyncChatEngine, client)
+    if name in HIDDEN:
+        return
+    with pytest.raises(errors.InvalidInput, match="asynchronous client; ChatEngine needs") as caught:
+        made(ChatEngine, client)
+    assert f"{type(client).__module__}.{type(client).__qualname__}" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", sorted(HIDDEN))
+def test_a_hidden_asynchronous_client_is_refused_before_anything_is_sent(name):
+    engine = made(ChatEngine, ASYNC[name]())
+    with pytest.raises(errors.InvalidInput, match="use AsyncChatEngine"):
+        engine.send("a", "hello")
+    assert engine.history.conversation("a").summary.turn is None
+
+
+def test_what_a_synchronous_client_answered_in_disguise_is_paid_and_kept():
+    engine = made(
+        AsyncChatEngine,
+        MagicMock(messages=MagicMock(create=MagicMock(side_effect=MessagesAPI("hi").client().messages.create))),
+    )
+
+    async def main():
+        async with engine:
+            return (await engine.send("a", "hello")).text
+
+    assert asyncio.run(main()) == "hi"
+
+
+@pytest.mark.parametrize("kind", [ChatEngine, AsyncChatEngine])
+@pytest.mark.parametrize(
+    ("client", "words"),
+    [
+        (anthropic.Anthropic, "not the class anthropic.Anthropic itself"),
+        (MessagesAPI().client().messages, "not its `.messages`"),
+        (MessagesAPI().async_client().messages, "not its `.messages`"),
+        (MessagesAPI().client().with_raw_response, "raw HTTP responses"),
+        (MessagesAPI().async_client().with_streaming_response, "raw HTTP responses"),
+        (SimpleNamespace(chat=1), "types.SimpleNamespace does not"),
+        (SimpleNamespace(invoke_model=print), "AnthropicBedrock"),
+        (open_store("memory:"), "the store the second"),
+        ("sk-ant-1", "str does not"),
+        (None, "NoneType does not"),
+    ],
+    ids=str,
+)
+def test_what_is_no_client_is_refused_by_name(kind, client, words):
+    with pytest.raises(errors.InvalidInput, match=r"^client: ") as caught:
+        made(kind, client)
+    assert words in str(caught.value)
+    assert "sk-ant-1" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("kind", "clients"), [(ChatEngine, SYNC), (AsyncChatEngine, ASYNC)])
+@pytest.mark.parametrize(
+    "options", [{"stream": True}, {"stream": False}, {"messages": []}, {"system": "x"}, ["stream"]]
+)
+def test_options_that_break_every_request_are_refused(kind, clients, options):
+    with pytest.raises(errors.InvalidInput, match=r"^options"):
+        made(kind, clients["sdk"](), options=options)
+
+
+# What goes out is a copy.
+
+
+class InPlace:
+    """A wrapper of a client that marks and inserts in place, as caching proxies do."""
+
+    def __init__(self, inner):
+        self._inner = inner
+        self.messages = self
+        self.beta = self
+
+    def __getattr__(self, name):
+        return getattr(self._inner.beta.messages, name)
+
+    def create(self, **arguments):
+        self.spoil(arguments)
+        return self._inner.beta.messages.create(**arguments)
+
+    def count_tokens(self, **arguments):
+        self.spoil(arguments)
+        return self._inner.beta.messages.count_tokens(**arguments)
+
+    def stream(self, **arguments):
+        self.spoil(arguments)
+        return self._inner.beta.messages.stream(**arguments)
+
+    def spoil(self, arguments):
+        last = arguments["messages"][-1]
+        if isinstance(last["content"], str):
+            last["content"] = [{"type": "text", "text": last["content"]}]
+        last["content"][-1]["cache_control"] = {"type": "ephemeral"}
+        for block in arguments.get("system", ()):
+            block["text"] += " (changed)"
+        for tool in arguments.get("tools", ()):
+            tool["description"] = "changed"
+            tool["input_schema"]["properties"]["more"] = {}
+        arguments.get("metadata", {})["user_id"] = "changed"
+        arguments["messages"].append({"role": "user", "content": "inserted"})
+
+
+class AsyncInPlace(InPlace):
+    async def create(self, **arguments):
+        self.spoil(arguments)
+        return await self._inner.beta.messages.create(**arguments)
+
+    async def count_tokens(self, **arguments):
+        self.spoil(arguments)
+        return await self._inner.beta.messages.count_tokens(**arguments)
+
+
+def given():
+    return {
+        "system": [{"type": "text", "text": "Be brief."}],
+        "tools": [copy.deepcopy(TOOL)],
+        "options": {"metadata": {"user_id": "u"}},
+        "cache": False,
+    }
+
+
+def check_untouched(api, arguments):
+    """Each request has what the caller gave, changed once by the wrapper, and at most one marker."""
+    assert arguments == given()
+    for request in api.requests:
+        body = request.body
+        assert [block["text"] for block in body.get("system", [])] in ([], ["Be brief. (changed)"])
+        assert str(body["messages"]).count("cache_control") == 1
+        assert str(body["messages"]).count("inserted") == 1
+        assert request.status == 200
+
+
+def test_a_wrapper_that_marks_in_place_changes_one_request_and_no_memory(opened):
+    api, arguments = MessagesAPI(lambda _: "hi"), given()
+    engine = ChatEngine(InPlace(api.client()), opened(), model=MODEL, **arguments)
+    for number in range(6):
+        engine.send("a", f"question {number}")
+        engine.count_tokens("a", "and?")
+        with engine.stream("a", "streamed") as stream:
+            assert stream.reply.text == "hi"
+    assert engine.compact("a") is not None
+    engine.send("a", "last")
+    check_untouched(api, arguments)
+    said = [m["content"] for m in History(opened()).conversation("a").messages() if m["role"] == "user"]
+    assert said == ["last"]
+
+
+def test_a_wrapper_that_marks_in_place_changes_nothing_of_the_asynchronous_engine(opened):
+    api, arguments = MessagesAPI(lambda _: "hi"), given()
+
+    async def main():
+        async with AsyncChatEngine(AsyncInPlace(api.async_client()), opened(), model=MODEL, **arguments) as engine:
+            for number in range(4):
+                await engine.send("a", f"question {number}")
+                await engine.count_tokens("a", "and?")
+                async with engine.stream("a", "streamed") as stream:
+                    assert (await stream.reply()).text == "hi"
+            assert await engine.compact("a") is not None
+            await engine.send("a", "last")
+
+    asyncio.run(main())
+    check_untouched(api, arguments)
+
+
+def test_the_callers_own_lists_can_change_without_changing_what_is_sent(opened):
+    api, arguments = MessagesAPI(lambda _: "hi"), given()
+    engine = ChatEngine(api.client(), opened(), model=MODEL, **arguments)
+    engine.send("a", "one")
+    arguments["system"][0]["text"] = "Be long."
+    arguments["tools"].clear()
+    arguments["options"]["metadata"]["user_id"] = "other"
+    engine.send("a", "two")
+    first, second = (request.body for request in api.requests)
+    for name in ("system", "tools", "metadata"):
+        assert first[name] == second[name]
+    stored = History(opened()).conversation("a").setup()
+    assert {name: stored[name] for name in ("system", "tools")} == {name: second[name] for name in ("system", "tools")}
+
+
+def test_the_tool_runner_gets_a_copy_too(opened):
+    class Meddling(InPlace):
+        def tool_runner(self, **arguments):
+            arguments["messages"][0]["content"] = "changed"
+            arguments["tools"][1]["name"] = "other"
+            return self._inner.beta.messages.tool_runner(**arguments)
+
+    api, tool = MessagesAPI(lambda _: "hi"), copy.deepcopy(TOOL) | {"name": "plain"}
+    engine = ChatEngine(Meddling(api.client()), opened(), model=MODEL)
+    engine.run_tools("a", "hello", tools=[weather, tool])
+    assert tool["name"] == "plain"
+    assert History(opened()).conversation("a").messages()[0]["content"] == "hello"
+
+
+def test_a_writer_of_summaries_may_do_what_it_likes_with_its_messages(opened):
+    def by(messages):
+        for message in messages:
+            message["content"] = "gone"
+        return "in short"
+
+    api = MessagesAPI(lambda _: "hi")
+    engine = ChatEngine(api.client(), opened(), model=MODEL, trimming=Summarize(LastTurns(2, 1), by=by))
+    for number in range(6):
+        engine.send("a", str(number))
+    assert "gone" not in str(api.requests[-1].body["messages"])
+
+
+@pytest.mark.parametrize("options", [{"metadata": {"user_id": "u"}}, MappingProxyType({"metadata": {"user_id": "u"}})])
+def test_options_may_be_any_mapping(opened, options):
+    api = MessagesAPI()
+    ChatEngine(api.client(), opened(), model=MODEL, options=options).send("a", "hello")
+    assert api.requests[0].body["metadata"] == {"user_id": "u"}
+
+
+# Stores of the wrong kind, and pickling.
+
+
+@pytest.mark.parametrize("store", ["memory:", None, 3, {}, History, MagicMock()], ids=repr)
+@pytest.mark.parametrize("kind", [ChatEngine, AsyncChatEngine])
+def test_what_is_no_store_is_refused_by_an_engine(kind, store):
+    client = (SYNC if kind is ChatEngine else ASYNC)["sdk"]()
+    with pytest.raises(errors.InvalidInput, match="must be a HistoryStore, not"):
+        kind(client, store, model=MODEL)
+
+
+def test_the_asynchronous_history_is_not_for_the_synchronous_engine():
+    with pytest.raises(errors.InvalidInput, match=r"chathistory\.aio\.AsyncHistory; use its `\.history`"):
+        ChatEngine(MessagesAPI().client(), AsyncHistory(open_store("memory:")), model=MODEL)
+
+
+@pytest.mark.parametrize("how", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_engines_say_what_to_do_when_they_are_pickled(how):
+    for engine in (made(ChatEngine, SYNC["sdk"]()), made(AsyncChatEngine, ASYNC["sdk"]())):
+        with pytest.raises(TypeError, match="make an engine in the other process"):
+            how(engine)
