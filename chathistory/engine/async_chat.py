@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, overload
 
 from chathistory.aio import AsyncHistory
 from chathistory.content import Message
@@ -27,7 +27,7 @@ from chathistory.trimming.trimmed import text_from
 __all__ = ["AsyncChatEngine", "AsyncReplyStream"]
 
 R = TypeVar("R")
-T = TypeVar("T", Turn, Turn | None)
+T = TypeVar("T", Turn, Turn | None, Turn | list[str])
 
 
 class AsyncChatEngine(AsyncFromConfig):
@@ -75,9 +75,29 @@ class AsyncChatEngine(AsyncFromConfig):
         turn = await _opened(self.history, lambda: opening.begin(content, turn_id=turn_id))
         return await self._answered(turn)
 
-    async def submit(self, id: str, reply: Reply, results: Mapping[str, Any], *, scope: str = OWN_SCOPE) -> Reply:
+    @overload
+    async def submit(
+        self,
+        id: str,
+        reply: Reply,
+        results: Mapping[str, Any],
+        *,
+        partial: Literal[False] = False,
+        scope: str = OWN_SCOPE,
+    ) -> Reply: ...
+
+    @overload
+    async def submit(
+        self, id: str, reply: Reply, results: Mapping[str, Any], *, partial: bool, scope: str = OWN_SCOPE
+    ) -> Reply | list[str]: ...
+
+    async def submit(
+        self, id: str, reply: Reply, results: Mapping[str, Any], *, partial: bool = False, scope: str = OWN_SCOPE
+    ) -> Reply | list[str]:
         """See `ChatEngine.submit`."""
-        return await self.send(id, reply.results(results), scope=scope)
+        opening = self._terms.opening(scope, id)
+        turn = await _opened(self.history, lambda: opening.submit(reply, results, partial=partial))
+        return turn if isinstance(turn, list) else await self._answered(turn)
 
     async def resume(self, id: str, *, scope: str = OWN_SCOPE) -> Reply | None:
         """See `ChatEngine.resume`."""
@@ -183,7 +203,8 @@ class AsyncChatEngine(AsyncFromConfig):
             if reply and reply.stop_reason != "pause_turn":
                 break
             reply = await self._asked(turn)
-        assert reply is not None  # noqa: S101  # asked at least once
+        if reply is None or reply.stop_reason == "pause_turn":
+            return await _landed(self.history.run(turn.left_at, reply))
         return reply
 
     async def _asked(self, turn: Turn) -> Reply:
@@ -272,7 +293,7 @@ class AsyncReplyStream:
             raise
 
     async def _end(self, reply: Reply) -> None:
-        self._reply = reply
+        self._reply, self._progress = reply, Progress()  # what had come so far is stored
         self._open = reply.stop_reason == "pause_turn"
         if self._open:
             await self._history.run(self._turn.go_on)
@@ -285,7 +306,7 @@ async def _opened(history: AsyncHistory, opening: Callable[[], T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError as cancelled:
         await asyncio.wait([task])
-        if task.exception() is None and (turn := task.result()) is not None:
+        if task.exception() is None and isinstance(turn := task.result(), Turn):
             await _landed(history.run(turn.broke_off, cancelled))
         raise
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self, overload
 
 from chathistory.content import Message
 from chathistory.engine.clients import answered
@@ -81,13 +81,50 @@ class ChatEngine(FromConfig):
         """
         return self._answered(self._terms.opening(scope, id).begin(content, turn_id=turn_id))
 
-    def submit(self, id: str, reply: Reply, results: Mapping[str, Any], *, scope: str = OWN_SCOPE) -> Reply:
-        """Send the results of the tools that `reply` calls, by the id of each call, and return Claude's next reply.
+    @overload
+    def submit(
+        self,
+        id: str,
+        reply: Reply,
+        results: Mapping[str, Any],
+        *,
+        partial: Literal[False] = False,
+        scope: str = OWN_SCOPE,
+    ) -> Reply: ...
 
-        A result is text, content blocks, or an exception for a tool that failed. Raises `InvalidInput` for an id that
-        is none of its calls, and what `send` raises.
+    @overload
+    def submit(
+        self, id: str, reply: Reply, results: Mapping[str, Any], *, partial: bool, scope: str = OWN_SCOPE
+    ) -> Reply | list[str]: ...
+
+    def submit(
+        self, id: str, reply: Reply, results: Mapping[str, Any], *, partial: bool = False, scope: str = OWN_SCOPE
+    ) -> Reply | list[str]:
+        """Send the results of the tools that `reply` calls, and return Claude's next reply.
+
+        The same results submitted again, for a queue may deliver twice, are sent once: the stored reply is returned.
+
+        Args:
+            id: The conversation.
+            reply: The reply that called the tools.
+            results: By the id of each call: text, content blocks, or an exception for a tool that failed.
+            partial: Only store these results if other calls await theirs; whoever hands in the last one sends all, and
+                of several who do so at once only one sends. Without it, calls without a result are answered with an
+                error.
+            scope: The conversation's scope.
+
+        Returns:
+            The reply; with `partial` the ids of the calls that still await a result, if there are any.
+
+        Raises:
+            InvalidInput: There are no results, or one names no call of `reply`.
+            TurnError: `reply` is not part of the conversation (it was taken back, forgotten or deleted), or the
+                conversation went on without these results. `TurnMismatch`: a call has another result already.
+                `TurnInProgress`: another turn is open. Nothing is stored and nothing is sent then.
+            ChatHistoryError: What `send` raises.
         """
-        return self.send(id, reply.results(results), scope=scope)
+        turn = self._terms.opening(scope, id).submit(reply, results, partial=partial)
+        return turn if isinstance(turn, list) else self._answered(turn)
 
     def resume(self, id: str, *, scope: str = OWN_SCOPE) -> Reply | None:
         """Send the last turn again if it has no reply (its process died, its request failed); None: it has one."""
@@ -179,8 +216,7 @@ class ChatEngine(FromConfig):
             if reply and reply.stop_reason != "pause_turn":
                 break
             reply = self._asked(turn)
-        assert reply is not None  # noqa: S101  # asked at least once
-        return reply
+        return turn.left_at(reply) if reply is None or reply.stop_reason == "pause_turn" else reply
 
     def _asked(self, turn: Turn) -> Reply:
         try:
@@ -258,7 +294,7 @@ class ReplyStream:
             raise
 
     def _end(self, reply: Reply) -> None:
-        self._reply = reply
+        self._reply, self._progress = reply, Progress()  # what had come so far is stored
         self._open = reply.stop_reason == "pause_turn"
         if self._open:
             self._turn.go_on()

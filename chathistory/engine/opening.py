@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from chathistory.content import message_entry
+from chathistory.engine.calls import CalledReply, check_not_empty, has_results
 from chathistory.engine.recall import Memory, Recall
 from chathistory.engine.reply import Reply
 from chathistory.engine.setup import Setup
-from chathistory.engine.turn import Turn
-from chathistory.errors import Conflict, TurnError, TurnMismatch
+from chathistory.engine.turn import Turn, can_be_sent, ends_paused
+from chathistory.errors import Conflict, InvalidInput, TurnError, TurnMismatch
 from chathistory.log.clock import fresh_token
 from chathistory.log.entry import Entry, decode, encode
-from chathistory.log.fold import last_said, open_reply
+from chathistory.log.fold import last_said, open_reply, opens_turn
 from chathistory.log.journal import Journal
 from chathistory.log.spans import Sent, newest_first, on_path
 from chathistory.log.summary import Summary, check_free, summary_of
@@ -27,6 +29,8 @@ from chathistory.view.cleaning import thoughts
 from chathistory.view.item import ADDED
 
 __all__ = ["Opening", "abandon", "is_thinking"]
+
+T = TypeVar("T")
 
 _ATTEMPTS = 20
 _PORTION = 256
@@ -56,15 +60,51 @@ class Opening:
     trimming: Policy | None = None
 
     def begin(self, content: Any, *, turn_id: str | None = None) -> Turn:
-        """Store the user's message and open a turn. Raises `TurnInProgress`, `TurnMismatch`, `InvalidInput`.
+        """Store the user's message and open a turn.
 
         With a `turn_id` that was used before nothing is stored twice: the turn is answered already, or begins again.
+        So does the last turn if it has no reply and its message is the same, and a turn that sent the same results.
+
+        Raises:
+            InvalidInput: Nothing of the content can be sent, or a result names no call of the reply that it answers.
+            TurnMismatch: The `turn_id`, or a tool call, has other content already.
+            TurnInProgress: Another turn is open.
+            TurnError: The results came too late, or the conversation does not exist.
         """
         entry = message_entry({"role": "user", "content": content}, turn=turn_id or fresh_token())
+        check_not_empty(entry)
+        return self._retried(lambda: self._begun(entry, named=turn_id is not None))
+
+    def submit(self, reply: Reply, results: Mapping[str, Any], *, partial: bool) -> Turn | list[str]:
+        """Store results of the tools that a stored reply calls, and open the turn that sends them.
+
+        Args:
+            reply: The reply that called the tools.
+            results: By the id of each call; see `Reply.results`.
+            partial: Open the turn only if no call is left without a result.
+
+        Returns:
+            The turn, or with `partial` the ids of the calls that still await a result; nothing is sent then.
+
+        Raises:
+            InvalidInput: There are no results, or one names no call of the reply.
+            TurnMismatch: A call has another result already.
+            TurnInProgress: Another turn is open.
+            TurnError: The reply is not part of the conversation (any longer), or the conversation went on without
+                the results.
+        """
+        blocks = reply.results(results)
+        if not blocks:
+            msg = "results: must hold the result of at least one call"
+            raise InvalidInput(msg)
+        entry = message_entry({"role": "user", "content": blocks}, turn=fresh_token())
+        return self._retried(lambda: self._submitted(entry, reply, partial=partial))
+
+    def _retried(self, step: Callable[[], T]) -> T:
         for _ in range(_ATTEMPTS):
             with contextlib.suppress(Conflict):  # somebody wrote between our look and our append: look again
-                return self._begun(entry)
-        return self._begun(entry)
+                return step()
+        return step()
 
     def resume(self) -> Turn | None:
         """Open the last turn again, to send its messages once more; None: it has its reply, nothing is left to do."""
@@ -74,6 +114,8 @@ class Opening:
             if sent is None or last is None or _is_reply(last):
                 return None
             self.free(sent.head)
+            if not can_be_sent(view_of(sent).messages, paused=ends_paused(sent)):
+                return None
             return self._reopened(sent, last.turn or fresh_token())
 
     def resumable(self) -> Turn:
@@ -87,18 +129,71 @@ class Opening:
     def _look(self) -> Sent | None:
         return on_path(self.journal)
 
-    def _begun(self, entry: Entry) -> Turn:
+    def _begun(self, entry: Entry, *, named: bool) -> Turn:
         with self.journal.lock:
             if memory := self._remembered(entry):
                 with contextlib.suppress(Conflict):  # somebody wrote since: look
                     return self._opened(None, entry, memory)
             sent = self._look()
-            return (self._again(sent, entry) if sent else None) or self._opened(sent, entry)
+            if sent and (turn := self._again(sent, entry) or self._asked_again(sent, entry, named=named)):
+                return turn
+            if has_results(entry.message or {}):
+                return self._answering(sent, self._called_for(sent, entry), entry)
+            return self._opened(sent, entry)
+
+    def _submitted(self, entry: Entry, reply: Reply, *, partial: bool) -> Turn | list[str]:
+        with self.journal.lock:
+            sent = self._look()
+            called = self._called(sent, reply)
+            fresh = called.without_stored(entry) if called else None
+            if sent is None or called is None or not partial:
+                return self._answering(sent, called, entry)
+            ids = {block["tool_use_id"] for block in fresh.message["content"]} if fresh and fresh.message else set()
+            left = [id for id in called.open_calls if id not in ids]
+            if not left:
+                return self._answering(sent, called, entry)
+            if fresh:
+                self.free(sent.head)
+                self.journal.append([fresh])
+            return left
+
+    def _called(self, sent: Sent | None, reply: Reply) -> CalledReply | None:
+        """Return what is stored of a reply's assistant turn; None: it is not part of the conversation."""
+        called = CalledReply.at(_messages(sent), reply.position)
+        if called is None and sent and sent.summary.begin > reply.position:
+            called = CalledReply.at(_messages(self._everything()), reply.position)
+        ids = {call["id"] for call in reply.tool_calls}
+        return called if called and ids.issubset(called.calls) else None
+
+    def _called_for(self, sent: Sent | None, entry: Entry) -> CalledReply | None:
+        """Return the assistant turn that called for the results in a message; the last one if none did."""
+        messages, results = _messages(sent), entry.message or {}
+        called = CalledReply.of_results(messages, results)
+        if called is None and sent and sent.summary.begin:
+            called = CalledReply.of_results(_messages(self._everything()), results)
+        return called or CalledReply.last_in(messages)
+
+    def _answering(self, sent: Sent | None, called: CalledReply | None, entry: Entry) -> Turn:
+        """Open the turn that sends results; if all of them are stored already, return the turn that sent them."""
+        if sent is None or called is None:
+            msg = (
+                f"conversation {self.journal.key.id!r} has no reply that these results belong to: it was taken back, "
+                "forgotten, or the conversation was deleted; nothing was stored"
+            )
+            raise TurnError(msg)
+        fresh = called.without_stored(entry)
+        if fresh:
+            return self._opened(sent, fresh)
+        turn = self._continued(sent, called.asked(entry), [*called.answers, *called.following])
+        if turn is None:
+            msg = f"conversation {self.journal.key.id!r} went on without a reply to these results"
+            raise TurnError(msg)
+        return turn
 
     def _remembered(self, entry: Entry) -> Memory | None:
         """Return what is remembered of the conversation, if that is all that is needed to open a turn."""
         memory, head = self.recall.of(self.journal), self.journal.seen()
-        if memory is None or head is None or entry.turn in memory.turns:
+        if memory is None or head is None or entry.turn in memory.turns or has_results(entry.message or {}):
             return None
         summary = summary_of(head)
         repeated = summary.begin and is_callers(entry.turn or "")  # perhaps one that is not sent any more
@@ -123,9 +218,9 @@ class Opening:
         self._start(turn, sent, summary, [*cut, *self._held(sent, summary), *_abandoned(summary), turn.stepping(entry)])
         return turn
 
-    def _reopened(self, sent: Sent, turn_id: str) -> Turn:
+    def _reopened(self, sent: Sent, turn_id: str, opened: Entry | None = None) -> Turn:
         turn = Turn(self.journal, turn_id, self.timeout)
-        opening = [*self._held(sent, sent.summary), turn.stepping(Entry("opened"))]
+        opening = [*self._held(sent, sent.summary), turn.stepping(opened or Entry("opened"))]
         self._start(turn, sent, sent.summary, [*opening, *self._missing(turn, sent)])
         return turn
 
@@ -150,7 +245,7 @@ class Opening:
         ]
         seen = sent.extended(head, stored) if sent else Sent(head, summary_of(head), stored)
         before = turn.memory.messages if turn.memory else []
-        turn.begun(head, [*before, *view_of(seen).messages])
+        turn.begun(head, [*before, *view_of(seen).messages], paused=ends_paused(seen))
 
     def _missing(self, turn: Turn, sent: Sent) -> list[Entry]:
         """Return the results of calls that a crash left without: what is sent to Claude has to be in the log."""
@@ -161,26 +256,58 @@ class Opening:
 
     def _again(self, sent: Sent, entry: Entry) -> Turn | None:
         """Return the turn of this id if it was opened before; None: it is new, or the conversation went on without."""
-        messages = [found for found in sent.entries if found.kind == "message"]
-        mine = [found for found in messages if found.turn == entry.turn]
-        if not mine or _role(mine[0]) != "user":  # all of the turn was cut off, or its beginning
-            mine = self._hidden(sent, entry) or mine
-        if not mine:
+        messages = _messages(sent)
+        question = _question(sent.entries, entry.turn)
+        if question is None and may_be_hidden(sent, entry.turn or ""):
+            everything = self._everything()
+            messages, question = _messages(everything), _question(everything, entry.turn)
+        if question is None:
             return None
-        if mine[0].message != entry.message:
+        if question.message != entry.message:
             msg = f"turn {entry.turn!r} of conversation {self.journal.key.id!r} has another message already"
             raise TurnMismatch(msg)
-        if _is_reply(mine[-1]):
-            return Turn(self.journal, mine[-1].turn or "", self.timeout, answered=Reply.of(mine[-1]))
-        self.free(sent.head)
-        return self._reopened(sent, mine[-1].turn or "") if mine[-1] is messages[-1] else None
+        return self._continued(sent, question, messages, turn_id=entry.turn)
 
-    def _hidden(self, sent: Sent, entry: Entry) -> list[Entry]:
-        """Return the messages of a turn that stand before what is sent."""
-        if not may_be_hidden(sent, entry.turn or ""):
-            return []
-        earlier = newest_first(self.journal, _PORTION)
-        return [found for found in earlier if found.kind == "message" and found.turn == entry.turn][::-1]
+    def _asked_again(self, sent: Sent, entry: Entry, *, named: bool) -> Turn | None:
+        """Return the last turn, begun again, if it has no reply and the same message as this; else None.
+
+        named: the caller gave the turn an id, which it has from now on.
+        """
+        messages = _messages(sent)
+        first = next((index for index in range(len(messages))[::-1] if opens_turn(messages[index].message or {})), None)
+        if first is None or messages[first].message != entry.message or any(map(_is_reply, messages[first:])):
+            return None
+        return self._continued(sent, messages[first], messages, turn_id=entry.turn if named else None)
+
+    def _continued(
+        self, sent: Sent, asked: Entry, messages: Sequence[Entry], *, turn_id: str | None = None
+    ) -> Turn | None:
+        """Return the turn that answers a stored message of the user: with its reply, or begun again.
+
+        Args:
+            sent: What the conversation sends.
+            asked: The stored message.
+            messages: Messages among which it and those behind it are.
+            turn_id: The id of the turn that is begun again; None: that of its last message.
+
+        Returns:
+            None if the conversation went on without a reply to it.
+        """
+        behind = [each for each in messages if each.position > asked.position and _role(each) != "system"]
+        chain = [asked, *itertools.takewhile(lambda each: not opens_turn(each.message or {}), behind)]
+        reply = next(filter(_is_reply, chain), None)
+        if reply:
+            return Turn(self.journal, reply.turn or "", self.timeout, answered=Reply.of(reply))
+        self.free(sent.head)
+        if len(chain) <= len(behind):
+            return None
+        same = turn_id in (None, chain[-1].turn)
+        opened = Entry("opened") if same else Entry("opened", data={"question": asked.position})
+        return self._reopened(sent, turn_id or chain[-1].turn or fresh_token(), opened)
+
+    def _everything(self) -> list[Entry]:
+        """Return all entries of the conversation in order, those that stand before what is sent as well."""
+        return list(newest_first(self.journal, _PORTION))[::-1]
 
 
 def is_thinking(sent: Sent) -> bool:
@@ -199,6 +326,20 @@ def _abandoned(summary: Summary | None) -> list[Entry]:
     if summary is None or summary.turn is None:
         return []
     return [Entry("abandoned", data={"reason": "timed out"}, turn=summary.turn.id)]
+
+
+def _messages(sent: Sent | Sequence[Entry] | None) -> list[Entry]:
+    """Return the messages among entries, or among those that are sent."""
+    entries = sent.entries if isinstance(sent, Sent) else sent
+    return [entry for entry in entries or () if entry.kind == "message"]
+
+
+def _question(entries: Sequence[Entry], turn: str | None) -> Entry | None:
+    """Return the user's message that a turn sent first: its own, or the stored one that it was opened for."""
+    places = [entry.data["question"] for entry in entries if entry.turn == turn and "question" in entry.data]
+    messages = [entry for entry in entries if entry.kind == "message" and _role(entry) == "user"]
+    own = [entry for entry in messages if entry.turn == turn or entry.position in places]
+    return own[0] if own else None
 
 
 def _is_reply(entry: Entry) -> bool:

@@ -30,7 +30,7 @@ _COUNTED = frozenset(
 )
 
 PAUSES = 20
-"""How often a reply that paused (stop reason "pause_turn") is sent back at once to be continued."""
+"""How many requests one turn may take whose replies pause (stop reason "pause_turn"); then it is closed as it is."""
 
 
 def copied(value: Any) -> Any:
@@ -65,7 +65,7 @@ class Request:
         All of it is a copy: a wrapper of the client may add markers or messages in place, and what the engine holds of
         the conversation, or the caller's own tools and options, must not change with that.
         """
-        messages = turn.messages if messages is None else messages
+        messages = turn.outgoing() if messages is None else messages
         sealed = Sealed.of(messages)
         edits = sealed.edits(self.editing)
         binding = self._binding(turn.state)

@@ -15,17 +15,38 @@ from typing import Any
 from chathistory.content import Message, message_entry
 from chathistory.engine.recall import Memory, Recall
 from chathistory.engine.reply import Reply
-from chathistory.errors import ChatHistoryError, Conflict, IncompleteReply, OrphanedReply
+from chathistory.errors import ChatHistoryError, Conflict, IncompleteReply, OrphanedReply, TurnError
 from chathistory.log.clock import MICROSECONDS, now
 from chathistory.log.entry import Entry
+from chathistory.log.fold import last_said
 from chathistory.log.journal import Journal
-from chathistory.log.spans import on_path
+from chathistory.log.spans import Sent, on_path
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head
 from chathistory.trimming.cutting import Plan
 from chathistory.view import view_of
 
-__all__ = ["Turn"]
+__all__ = ["Turn", "can_be_sent", "ends_paused"]
+
+
+def can_be_sent(messages: list[Message], *, paused: bool) -> bool:
+    """Return whether a request may have these messages.
+
+    Args:
+        messages: What would be sent.
+        paused: Whether the last message is a reply that paused (stop reason "pause_turn"): the API continues it.
+
+    Returns:
+        False for an empty list, and for one that ends with a finished reply: the API refuses it, or has the model
+        continue its own words, which are then paid for and stored.
+    """
+    return bool(messages) and (paused or messages[-1]["role"] != "assistant")
+
+
+def ends_paused(sent: Sent) -> bool:
+    """Return whether the last message of a conversation is a reply that paused."""
+    last = last_said(sent.entries)
+    return last is not None and last.data.get("response", {}).get("stop_reason") == "pause_turn"
 
 
 @dataclass(slots=True)
@@ -34,7 +55,7 @@ class Turn:
 
     messages: what to send next. state: what is known of the conversation. plan: a cut whose summary is to be made.
     answered: the reply, if this turn had been completed before; there is nothing to send then. memory: what is
-    remembered once it is complete; recall: where.
+    remembered once it is complete; recall: where. paused: whether `messages` end with a reply that paused.
     """
 
     journal: Journal
@@ -46,13 +67,29 @@ class Turn:
     answered: Reply | None = None
     memory: Memory | None = None
     recall: Recall | None = None
+    paused: bool = False
     _count: int = 0
 
-    def begun(self, head: Head, messages: list[Message]) -> None:
-        """Take down the state after the append that opened it."""
+    def begun(self, head: Head, messages: list[Message], *, paused: bool = False) -> None:
+        """Take down the state after the append that opened it; paused: the last message is a reply that paused."""
         self.state = summary_of(head)
         self.messages = messages
+        self.paused = paused
         self._count = self.state.messages
+
+    def outgoing(self) -> list[Message]:
+        """Return the messages of the next request; every request of a turn gets them here.
+
+        Raises:
+            TurnError: They must not be sent: there are none, or they end with a finished reply.
+        """
+        if not can_be_sent(self.messages, paused=self.paused):
+            msg = (
+                f"conversation {self.journal.key.id!r} has nothing to send: a request must end with a user's message "
+                "or with a reply that paused; send a new message"
+            )
+            raise TurnError(msg)
+        return self.messages
 
     @property
     def container(self) -> str | None:
@@ -139,13 +176,14 @@ class Turn:
         """Bring `messages` up to date after a reply that paused: it is sent back as it is, to be continued."""
         sent = on_path(self.journal)
         self.messages, self.state = view_of(sent).messages, sent.summary if sent else None
+        self.paused = sent is not None and ends_paused(sent)
 
     def left_at(self, reply: Reply | None) -> Reply:
         """Close the turn if it is still open after its last reply, and return that."""
-        if reply is None:
-            msg = "the tool runner ended without a reply"
-            raise IncompleteReply(msg)
         self.broke_off(GeneratorExit())
+        if reply is None:
+            msg = "the turn ended without a reply"
+            raise IncompleteReply(msg)
         return reply
 
     def broke_off(self, error: BaseException, partial: Message | None = None) -> None:

@@ -1,0 +1,437 @@
+"""What would cost and come to nothing is refused before it is stored; what was sent before is not sent again."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import anthropic
+import pytest
+from engine_looks import kinds, told
+
+from chathistory import AsyncChatEngine, ChatEngine, errors
+from chathistory.engine import request
+from chathistory.engine.turn import Turn
+from chathistory.testing import MessagesAPI
+from chathistory.testing.standin import Failure, Held, Reply
+from chathistory.trimming import LastTurns
+
+MODEL = "claude-sonnet-5-5"
+TOOL = {"name": "weather", "input_schema": {"type": "object"}}
+CALLS = [{"type": "tool_use", "id": f"toolu_{n}", "name": "weather", "input": {"day": n}} for n in (1, 2, 3)]
+EMPTY = {
+    "no text": "",
+    "blanks": " \n\t\u2003",
+    "an empty list": [],
+    "an empty text block": [{"type": "text", "text": ""}],
+    "blank text blocks": [{"type": "text", "text": " "}, {"type": "text", "text": "\n"}],
+}
+
+
+def result(id: str, content: object = "sun") -> dict:
+    return {"type": "tool_result", "tool_use_id": id, "content": content}
+
+
+def results(reply, **changes) -> dict:
+    return {call["id"]: "sun" for call in reply.tool_calls} | changes
+
+
+def ways(engine):
+    """Each way in which a user's content comes into a synchronous engine."""
+
+    def streamed(content):
+        with engine.stream("a", content) as stream:
+            return stream.reply
+
+    return {
+        "send": lambda content: engine.send("a", content),
+        "stream": streamed,
+        "run_tools": lambda content: engine.run_tools("a", content, tools=[weather]),
+    }
+
+
+@anthropic.beta_tool
+def weather(day: int) -> str:
+    """Tell the weather of a day."""
+    return f"sun on {day}"
+
+
+@pytest.fixture
+def held(engine_on):
+    """An engine and its stand-in, in a conversation with one finished turn."""
+
+    def made(*replies, **options):
+        api = MessagesAPI(["first", *replies])
+        engine = engine_on(api, **options)
+        engine.send("a", "hello")
+        return engine, api
+
+    return made
+
+
+# Nothing to send.
+
+
+@pytest.mark.parametrize("way", ["send", "stream", "run_tools"])
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("name", EMPTY)
+def test_a_message_of_which_nothing_can_be_sent_is_refused(engine_on, chat_of, name, begun, way):
+    api = MessagesAPI()
+    engine = engine_on(api)
+    if begun:
+        engine.send("a", "hello")
+    before, paid = list(chat_of("a").records()), len(api.requests)
+    with pytest.raises(errors.InvalidInput, match=r"message\.content: must hold"):
+        ways(engine)[way](EMPTY[name])
+    assert list(chat_of("a").records()) == before
+    assert len(api.requests) == paid
+    assert engine.send("a", "and now?").text
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_the_asynchronous_engine_refuses_it_too(opened, chat_of, name):
+    api = MessagesAPI()
+
+    async def main():
+        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL) as engine:
+            with pytest.raises(errors.InvalidInput):
+                await engine.send("a", EMPTY[name])
+            with pytest.raises(errors.InvalidInput):
+                async with engine.stream("a", EMPTY[name]):
+                    pass
+            with pytest.raises(errors.InvalidInput):
+                await engine.run_tools("a", EMPTY[name], tools=[weather])
+
+    asyncio.run(main())
+    assert api.requests == []
+    assert kinds(chat_of("a")) == []
+
+
+def test_one_block_that_can_be_sent_is_enough(engine_on):
+    api = MessagesAPI()
+    engine_on(api).send("a", [{"type": "text", "text": " "}, {"type": "text", "text": "hello"}])
+    assert api.requests[0].body["messages"] == [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
+
+
+def test_nothing_is_resumed_behind_a_message_of_which_nothing_can_be_sent(held, chat_of):
+    engine, api = held("second")
+    chat_of("a").append({"role": "user", "content": " "})
+    assert engine.resume("a") is None
+    with pytest.raises(errors.TurnError), engine.stream_resumed("a"):
+        pass
+    with pytest.raises(errors.TurnError):
+        engine.run_tools("a", None, tools=[weather])
+    assert len(api.requests) == 1
+    assert engine.send("a", "more").text == "second"
+
+
+@pytest.mark.parametrize("messages", [[], [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]])
+def test_no_request_leaves_without_a_message_to_answer(opened, messages):
+    """The one place where requests leave says no by itself, whatever led there."""
+    turn = Turn(SimpleNamespace(key=SimpleNamespace(id="a")), "T", 600.0)
+    turn.messages = messages
+    asked = request.Request(MODEL)
+    with pytest.raises(errors.TurnError, match="nothing to send"):
+        asked.arguments(turn)
+    if messages:
+        turn.paused = True
+        assert asked.arguments(turn)["messages"] == messages
+        assert asked.arguments(turn, [])["messages"] == []  # not a turn: what is summed up
+
+
+# Results of tools.
+
+
+@pytest.mark.parametrize("also", [[], [{"type": "text", "text": "and?"}]])
+@pytest.mark.parametrize("case", ["unknown", "answered", "rewound", "another reply", "doubled", "no call at all"])
+def test_results_that_answer_no_open_call_are_refused(held, chat_of, case, also):
+    engine, api = held(CALLS[:1], "sunny", CALLS[1:2], "rainy", tools=[TOOL])
+    content = [result("toolu_1")]
+    if case == "unknown":
+        engine.send("a", "the weather?")
+        content = [result("toolu_9")]
+    if case == "doubled":
+        engine.send("a", "the weather?")
+        content = [result("toolu_1"), result("toolu_1", "rain")]
+    if case in ("answered", "another reply"):
+        engine.submit("a", engine.send("a", "the weather?"), {"toolu_1": "sun"})
+        content = [result("toolu_1", "rain")]
+    if case == "another reply":
+        engine.send("a", "and tomorrow?")
+        content = [result("toolu_1"), result("toolu_2")]
+    if case == "rewound":
+        chat = chat_of("a")
+        question = chat.messages()
+        engine.send("a", "the weather?")
+        chat = chat_of("a")
+        chat.rewind(to=chat.newest(2)[0].position)
+        assert chat.messages() == question
+    before, paid = list(chat_of("a").records()), len(api.requests)
+    with pytest.raises((errors.InvalidInput, errors.TurnError)):
+        engine.send("a", [*content, *also])
+    assert list(chat_of("a").records()) == before
+    assert len(api.requests) == paid
+
+
+@pytest.mark.parametrize("partial", [False, True])
+@pytest.mark.parametrize("gone", ["rewound", "deleted", "made again", "forked before"])
+def test_results_for_a_reply_that_is_gone_make_nothing_anew(held, chat_of, gone, partial):
+    engine, api = held(CALLS, "never", tools=[TOOL])
+    reply = engine.send("a", "the weather?")
+    name = "a"
+    if gone == "rewound":
+        chat_of("a").rewind(to=reply.position)
+    elif gone == "forked before":
+        chat_of("a").fork(name := "b", at=reply.position)
+    else:
+        engine.history.delete("a")
+    if gone == "made again":
+        chat_of("a").append({"role": "user", "content": "another"})
+    before, paid = list(chat_of(name).records()), len(api.requests)
+    with pytest.raises(errors.TurnError, match="no reply that these results belong to"):
+        engine.submit(name, reply, {"toolu_1": "sun"}, partial=partial)
+    assert list(chat_of(name).records()) == before
+    assert len(api.requests) == paid
+
+
+def test_results_to_a_deleted_conversation_are_refused_by_send_too(engine_on, chat_of):
+    api = MessagesAPI()
+    with pytest.raises(errors.TurnError):
+        engine_on(api).send("a", [result("toolu_1")])
+    assert kinds(chat_of("a")) == []
+    assert api.requests == []
+
+
+@pytest.mark.parametrize("resubmit", ["submit", "send", "stream", "partial"])
+def test_the_same_results_submitted_twice_are_sent_once(held, chat_of, engine_on, resubmit):
+    engine, _ = held(CALLS, "sunny", tools=[TOOL])
+    reply = engine.send("a", "the weather?")
+    first = engine.submit("a", reply, results(reply))
+    other = MessagesAPI()
+    elsewhere = engine_on(other, tools=[TOOL])
+    if resubmit == "send":
+        again = elsewhere.send("a", reply.results(results(reply)))
+    elif resubmit == "stream":
+        with elsewhere.stream("a", reply.results(results(reply))) as stream:
+            again = stream.reply
+    else:
+        again = elsewhere.submit("a", reply, results(reply), partial=resubmit == "partial")
+    assert (again.message, again.position) == (first.message, first.position)
+    assert other.requests == []
+    assert len(told(chat_of("a"))) == 6
+    with pytest.raises(errors.TurnMismatch):
+        elsewhere.submit("a", reply, results(reply, toolu_2="rain"))
+
+
+def test_results_whose_request_failed_are_sent_again_without_being_stored_twice(held, chat_of):
+    engine, api = held(CALLS, Failure(500), "sunny", tools=[TOOL])
+    reply = engine.send("a", "the weather?")
+    with pytest.raises(anthropic.InternalServerError):
+        engine.submit("a", reply, results(reply))
+    assert engine.submit("a", reply, results(reply)).text == "sunny"
+    assert kinds(chat_of("a"))[4:] == ["message", "abandoned", "opened", "message"]
+    api.assert_extends()
+
+
+def test_ids_that_come_again_are_told_apart_by_the_reply(held):
+    """Some gateways call every first call `call_1`."""
+    call = [CALLS[0] | {"id": "call_1"}]
+    engine, api = held(call, "sunny", call, "rainy", tools=[TOOL])
+    one = engine.send("a", "the weather?")
+    engine.submit("a", one, {"call_1": "sun"})
+    two = engine.send("a", "and tomorrow?")
+    with pytest.raises(errors.TurnMismatch):
+        engine.submit("a", one, {"call_1": "rain"})
+    assert engine.submit("a", one, {"call_1": "sun"}).text == "sunny"
+    assert two.tool_calls[0]["id"] == "call_1"
+    assert len(api.requests) == 4
+
+
+def test_results_that_were_cut_off_are_known_again(opened):
+    api = MessagesAPI([CALLS, "sunny", *["more"] * 6])
+    engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL], trimming=LastTurns(high=3, low=1))
+    reply = engine.send("a", "the weather?")
+    first = engine.submit("a", reply, results(reply))
+    for number in range(6):
+        engine.send("a", f"turn {number}")
+    assert engine.history.conversation("a").summary.begin > first.position
+    assert engine.submit("a", reply, results(reply)).position == first.position
+    assert engine.send("a", reply.results(results(reply))).position == first.position
+    assert len(api.requests) == 8
+
+
+# One result after the other.
+
+
+def test_results_may_come_one_by_one(held, chat_of):
+    engine, api = held(CALLS, "sunny", tools=[TOOL])
+    reply = engine.send("a", "the weather?")
+    assert engine.submit("a", reply, {"toolu_2": "sun"}, partial=True) == ["toolu_1", "toolu_3"]
+    assert engine.submit("a", reply, {"toolu_2": "sun"}, partial=True) == ["toolu_1", "toolu_3"]
+    assert engine.submit("a", reply, {"toolu_3": "rain"}, partial=True) == ["toolu_1"]
+    assert len(api.requests) == 2
+    done = engine.submit("a", reply, {"toolu_1": ValueError("no")}, partial=True)
+    assert done.text == "sunny"
+    assert len(api.requests) == 3
+    blocks = [block for message in api.requests[-1].body["messages"][4:] for block in message["content"]]
+    assert sorted(block["tool_use_id"] for block in blocks) == ["toolu_1", "toolu_2", "toolu_3"]
+    assert kinds(chat_of("a")) == ["message"] * 8
+    assert engine.submit("a", reply, {"toolu_3": "rain"}, partial=True).position == done.position
+    api.assert_extends()
+
+
+def test_of_two_last_results_from_two_processes_one_sends(opened, chat_of):
+    gate = Held("sunny")
+    api = MessagesAPI([CALLS, gate])
+    engines = [ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL]) for _ in range(2)]
+    reply = engines[0].send("a", "the weather?")
+    assert engines[1].submit("a", reply, {"toolu_1": "sun"}, partial=True) == ["toolu_2", "toolu_3"]
+    with ThreadPoolExecutor(2) as pool:
+        both = [
+            pool.submit(engine.submit, "a", reply, {id: "sun"}, partial=True)
+            for engine, id in zip(engines, ("toolu_2", "toolu_3"), strict=True)
+        ]
+        assert gate.reached.wait(30)
+        gate.gate.set()
+        done = [each.result(30) for each in both]
+    assert sorted(type(each).__name__ for each in done) == ["Reply", "list"]
+    assert len(api.requests) == 2
+    assert kinds(chat_of("a")) == ["message"] * 6
+
+
+def test_the_same_last_result_from_two_processes_is_sent_once(opened, chat_of):
+    gate = Held("sunny")
+    api = MessagesAPI([CALLS[:1], gate])
+    engines = [ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL]) for _ in range(2)]
+    reply = engines[0].send("a", "the weather?")
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(engines[0].submit, "a", reply, {"toolu_1": "sun"}, partial=True)
+        assert gate.reached.wait(30)
+        with pytest.raises(errors.TurnInProgress):
+            engines[1].submit("a", reply, {"toolu_1": "sun"}, partial=True)
+        gate.gate.set()
+        done = first.result(30)
+    assert engines[1].submit("a", reply, {"toolu_1": "sun"}, partial=True).position == done.position
+    assert len(api.requests) == 2
+
+
+def test_a_result_that_the_conversation_did_not_wait_for_is_refused(held):
+    engine, api = held(CALLS, "never mind", tools=[TOOL])
+    reply = engine.send("a", "the weather?")
+    engine.submit("a", reply, {"toolu_1": "sun"}, partial=True)
+    engine.send("a", "forget it")
+    with pytest.raises(errors.TurnError):
+        engine.submit("a", reply, {"toolu_2": "sun"}, partial=True)
+    assert len(api.requests) == 3
+    api.assert_extends()
+
+
+def test_no_results_are_no_submission(held):
+    engine, api = held(CALLS, tools=[TOOL])
+    reply = engine.send("a", "the weather?")
+    for partial in (False, True):
+        with pytest.raises(errors.InvalidInput, match="results: must hold"):
+            engine.submit("a", reply, {}, partial=partial)
+    assert len(api.requests) == 2
+
+
+def test_the_asynchronous_engine_takes_results_one_by_one_too(opened):
+    api = MessagesAPI([CALLS[:2], "sunny"])
+
+    async def main():
+        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL, tools=[TOOL]) as engine:
+            reply = await engine.send("a", "the weather?")
+            assert await engine.submit("a", reply, {"toolu_1": "sun"}, partial=True) == ["toolu_2"]
+            done = await engine.submit("a", reply, {"toolu_2": "sun"}, partial=True)
+            again = await engine.submit("a", reply, {"toolu_1": "sun", "toolu_2": "sun"})
+            return done, again
+
+    done, again = asyncio.run(main())
+    assert done.text == "sunny"
+    assert again.position == done.position
+    assert len(api.requests) == 2
+
+
+# The same words again.
+
+
+@pytest.mark.parametrize("turn_ids", [(None, None), ("T", None), (None, "T"), ("T", "U")])
+def test_a_question_without_a_reply_is_not_stored_twice(engine_on, chat_of, turn_ids):
+    api = MessagesAPI([Failure(500), "at last", "once more"])
+    with pytest.raises(anthropic.InternalServerError):
+        engine_on(api).send("a", "hello", turn_id=turn_ids[0])
+    reply = engine_on(api).send("a", "hello", turn_id=turn_ids[1])
+    assert reply.text == "at last"
+    assert api.requests[-1].body["messages"] == [{"role": "user", "content": "hello"}]
+    assert kinds(chat_of("a")) == ["message", "abandoned", "opened", "message"]
+    for turn_id in filter(None, turn_ids):
+        assert engine_on(api).send("a", "hello", turn_id=turn_id).position == reply.position
+    assert engine_on(api).send("a", "hello").text == "once more"  # that is another question, with the same words
+    assert len(api.requests) == 3
+
+
+def test_another_question_in_between_makes_it_another_one(engine_on, chat_of):
+    api = MessagesAPI([Failure(500), Failure(500), "ok"])
+    engine = engine_on(api)
+    for words in ("one", "two"):
+        with pytest.raises(anthropic.InternalServerError):
+            engine.send("a", words)
+    engine.send("a", "one")
+    assert [message["content"] for message in api.requests[-1].body["messages"]] == ["one", "two", "one"]
+
+
+def test_a_question_that_others_are_asking_is_not_begun_again(engine_on):
+    gate = Held("slow")
+    api = MessagesAPI(gate)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(engine_on(api).send, "a", "hello")
+        assert gate.reached.wait(30)
+        with pytest.raises(errors.TurnInProgress):
+            engine_on(api).send("a", "hello")
+        gate.gate.set()
+        assert first.result(30).text == "slow"
+    assert len(api.requests) == 1
+
+
+def test_the_same_words_after_calls_without_results_are_new_words(held, chat_of):
+    engine, _ = held(CALLS, "fine", tools=[TOOL])
+    engine.send("a", "the weather?")
+    assert engine.send("a", "the weather?").text == "fine"
+    assert len(chat_of("a").messages()) == 6
+
+
+# Too many pauses.
+
+
+SEARCH = {"type": "server_tool_use", "name": "web_search", "input": {"query": "x"}}
+SEARCH_TOOL = {"type": "web_search_20250305", "name": "web_search"}
+
+
+@pytest.mark.parametrize("way", ["send", "stream", "async send", "async stream"])
+def test_a_turn_that_only_pauses_is_closed(opened, chat_of, monkeypatch, way):
+    for module in ("chat", "async_chat"):
+        monkeypatch.setattr(f"chathistory.engine.{module}.PAUSES", 3)
+    paused = Reply(content=[{"type": "text", "text": "Let me look."}, SEARCH], stop_reason="pause_turn")
+    api = MessagesAPI([*[paused] * 3, "something else"])
+
+    async def asked():
+        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL, tools=[SEARCH_TOOL]) as engine:
+            if way == "async send":
+                return await engine.send("a", "look")
+            async with engine.stream("a", "look") as stream:
+                return await stream.reply()
+
+    engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[SEARCH_TOOL])
+    if way == "send":
+        reply = engine.send("a", "look")
+    elif way == "stream":
+        with engine.stream("a", "look") as stream:
+            reply = stream.reply
+    else:
+        reply = asyncio.run(asked())
+    assert reply.stop_reason == "pause_turn"
+    assert chat_of("a").summary.turn is None
+    assert kinds(chat_of("a")) == ["message"] * 4 + ["abandoned"]
+    assert chat_of("a").messages()[-1] == reply.message
+    assert engine.send("a", "never mind").text == "something else"
