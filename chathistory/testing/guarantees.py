@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 __all__ = ["GUARANTEES", "LISTING", "Guarantee", "belongs_to", "guarantee_of"]
 
 F = TypeVar("F", bound=Callable[..., Any])
-LISTING = 12
+LISTING = 14
 _NUMBER = "_chathistory_guarantee"
 
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """One of the eleven, or the listing, which follows from none of them. due: what is owed, in one sentence."""
+    """One of the thirteen, or the listing, which follows from none of them. due: what is owed, in one sentence."""
 
     number: int
     name: str
@@ -53,6 +53,10 @@ _DUE = {
     "fork(), raises StoreClosed from every method",
     "errors are ours": "StoreUnavailable or StoreRejected with the client library's error as its cause, and no message "
     "text in an error, a repr or a log line",
+    "damage stays in place": "a range without a damaged record is readable; a walk over many conversations reports the "
+    "damaged one and goes on; a call that names it raises CorruptRecord; what is sound can be kept",
+    "complete walks": "scan_keys and remove_leftovers find what is stored without an index that can be lost, and touch "
+    "nothing else; is_index_complete is True only if keys and heads name every conversation",
     "the listing": "heads by (updated, id) descending, page by page, each conversation exactly once",
 }
 GUARANTEES: Mapping[int, Guarantee] = {

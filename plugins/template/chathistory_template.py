@@ -1,6 +1,7 @@
 """Conversations in a SQLite database: `template:./history.db`. A complete backend, made to be copied."""
 
 import sqlite3
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import astuple, replace
@@ -8,7 +9,21 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar, Self
 
-from chathistory import Cursor, Head, HistoryStore, Key, Option, Page, Record, Slice, Stamp, StoreURL, Traits, hookimpl
+from chathistory import (
+    Cursor,
+    Damaged,
+    Head,
+    HistoryStore,
+    Key,
+    Option,
+    Page,
+    Record,
+    Slice,
+    Stamp,
+    StoreURL,
+    Traits,
+    hookimpl,
+)
 from chathistory.cursor import decode_cursor, encode_cursor
 from chathistory.errors import ConfigError, Conflict, CorruptRecord, InvalidInput, StoreRejected, StoreUnavailable
 from chathistory.lifeline import Lifeline
@@ -16,12 +31,12 @@ from chathistory.store import check_append
 from chathistory.url import seconds
 
 SCHEMA = """
-    PRAGMA journal_mode = WAL;  -- readers go on while somebody writes
     PRAGMA synchronous = FULL;  -- what is committed is on the disk
-    PRAGMA secure_delete = ON;  -- what is forgotten is overwritten
-    CREATE TABLE IF NOT EXISTS heads (scope, id, low, high, version, updated, expires, info, PRIMARY KEY (scope, id));
+    PRAGMA secure_delete = ON;  -- what is forgotten is overwritten; a write-ahead log would keep it for a while
+    CREATE TABLE IF NOT EXISTS heads (
+        scope, id, low, high, version, updated INTEGER NOT NULL, expires, info, sum, PRIMARY KEY (scope, id));
     CREATE INDEX IF NOT EXISTS newest ON heads (scope, updated, id);
-    CREATE TABLE IF NOT EXISTS records (scope, id, position, body, PRIMARY KEY (scope, id, position));"""
+    CREATE TABLE IF NOT EXISTS records (scope, id, position, body, sum, PRIMARY KEY (scope, id, position));"""
 OURS = "(scope, id) = (?, ?)"
 
 
@@ -47,8 +62,8 @@ class TemplateStore(HistoryStore):
             if (head and head.stamp.version) != (after and after.stamp.version):
                 raise Conflict(key, head)
             start, end = (head.start, head.end) if head else (first, first)
-            rows = [(*astuple(key), position, body) for position, body in enumerate(batch, end)]
-            db.executemany("INSERT INTO records VALUES (?, ?, ?, ?)", rows)
+            rows = [_summed(*astuple(key), position, body) for position, body in enumerate(batch, end)]
+            db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
             return _put(db, Head(key, start, end + len(batch), stamp))
 
     def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
@@ -57,25 +72,29 @@ class TemplateStore(HistoryStore):
                 return None
             low = max(start if start >= 0 else head.end + start, head.start)
             due = range(low, min(head.end if stop is None else stop, head.end, low + 1000))  # not all at once
-            sql = f"SELECT position, body FROM records WHERE {OURS} AND position BETWEEN ? AND ? ORDER BY position"
-            rows = db.execute(sql, (*astuple(key), due.start, due.stop - 1)).fetchall()
-        if [position for position, _ in rows] != list(due):
-            raise CorruptRecord(key, None, "records are missing")
-        return Slice(head, [Record(*row) for row in rows])
+            sql = f"SELECT * FROM records WHERE {OURS} AND position >= ? AND position < ? ORDER BY position"
+            rows = db.execute(sql, (*astuple(key), due.start, due.stop)).fetchall()
+        sound = [row for row in rows if row == _summed(*row[:-1])]
+        records = [Record(row[2], row[3]) for position, row in zip(due, sound, strict=False) if row[2] == position]
+        if due and not records:
+            raise CorruptRecord(key, due.start, "it is missing, or its checksum is wrong")
+        return Slice(head, records)
 
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
         if limit < 1:
             raise InvalidInput("a page has at least one item")
-        below = (1 << 62, "") if after is None else decode_cursor(after)
-        sql = "SELECT * FROM heads WHERE scope = ? AND (updated, id) < (?, ?) ORDER BY updated DESC, id DESC LIMIT ?"
-        with self._transaction() as (db, _):
-            heads = [_made(row) for row in db.execute(sql, (scope, *below, limit + 1))]
-        return Page(heads[:limit], encode_cursor(heads[limit - 1]) if len(heads) > limit else None)
+        last = () if after is None else decode_cursor(after)
+        where = "scope = ? AND (updated, id) < (?, ?)" if last else "scope = ?"
+        heads, damaged = self._walked(where, scope, *last, most=limit + 1)
+        return Page(heads[:limit], encode_cursor(heads[limit - 1]) if len(heads) > limit else None, damaged)
 
     def keys(self, scope: str | None = None) -> Iterator[Key]:
-        with self._transaction() as (db, _):
-            rows = db.execute("SELECT scope, id FROM heads WHERE scope = ifnull(?, scope)", (scope,)).fetchall()
-        return (Key(*row) for row in rows)
+        heads, damaged = self._walked("scope = ifnull(?, scope)", scope)
+        return iter([*(head.key for head in heads), *(each.key for each in damaged if each.key)])
+
+    def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:
+        _, damaged = self._walked("scope = ifnull(?, scope)", scope)
+        return (each for each in damaged if each.key is None)
 
     def forget(self, key: Key, *, before: int) -> Head | None:
         with self._transaction(key) as (db, head):
@@ -84,17 +103,29 @@ class TemplateStore(HistoryStore):
             return head and _put(db, replace(head, start=start))
 
     def delete(self, key: Key, *, version: str | None = None) -> bool:
-        with self._transaction(key) as (db, head):
-            if head and version not in (None, head.stamp.version):
+        with self._transaction(key if version is not None else None) as (db, head):  # a damaged one can be deleted, too
+            if head and version != head.stamp.version:
                 raise Conflict(key, head)
-            db.execute(f"DELETE FROM heads WHERE {OURS}", astuple(key))
             db.execute(f"DELETE FROM records WHERE {OURS}", astuple(key))
-            return head is not None
+            return bool(db.execute(f"DELETE FROM heads WHERE {OURS}", astuple(key)).rowcount)
 
     def close(self) -> None:
         if self._lifeline.cut() and self._db:  # in a forked child nothing: the connection is its parent's
             with self._lock:
                 self._db.close()
+
+    def _walked(self, where: str, *values: object, most: int = -1) -> tuple[list[Head], list[Damaged]]:
+        """Return the newest heads, so many at most, and the damaged ones among them."""
+        heads: list[Head] = []
+        damaged: list[Damaged] = []
+        with self._transaction(begin="BEGIN") as (db, _):
+            rows = db.execute(f"SELECT *, rowid FROM heads WHERE {where} ORDER BY updated DESC, id DESC", values)
+            while len(heads) != most and (row := rows.fetchone()):
+                try:
+                    heads.append(_made(row))
+                except CorruptRecord as error:
+                    damaged.append(Damaged(_key(row), f"row {row[-1]} of heads", error))
+        return heads, damaged
 
     @contextmanager
     def _transaction(self, key: Key | None = None, begin: str = "BEGIN IMMEDIATE") -> Iterator[tuple[Any, Head | None]]:
@@ -117,12 +148,29 @@ class TemplateStore(HistoryStore):
     def _connected(self) -> sqlite3.Connection:
         self._path.touch(mode=0o600)  # nobody else's to read
         db = sqlite3.connect(self._path, self._timeout, isolation_level=None, check_same_thread=False)
+        db.text_factory = lambda raw: raw.decode(errors="replace")  # which its checksum shows
         db.executescript(SCHEMA)
         return db
 
 
+def _summed(*values: Any) -> tuple[Any, ...]:
+    """Return the values of a row with their checksum."""
+    return *values, zlib.crc32(repr(values).encode())
+
+
+def _key(row: tuple[Any, ...]) -> Key | None:
+    """Return the key of a row; None if that is damaged."""
+    try:
+        return Key(row[0], row[1])
+    except InvalidInput:
+        return None
+
+
 def _made(row: tuple[Any, ...]) -> Head:
-    return Head(Key(*row[:2]), row[2], row[3], Stamp(*row[4:]))
+    key = _key(row)
+    if key is None or row[:9] != _summed(*row[:8]):
+        raise CorruptRecord(key or Key("?", "?"), None, "its checksum is wrong")
+    return Head(key, row[2], row[3], Stamp(*row[4:8]))
 
 
 def _head(db: sqlite3.Connection, key: Key) -> Head | None:
@@ -130,8 +178,8 @@ def _head(db: sqlite3.Connection, key: Key) -> Head | None:
 
 
 def _put(db: sqlite3.Connection, head: Head) -> Head:
-    row = (*astuple(head.key), head.start, head.end, *astuple(head.stamp))
-    db.execute("REPLACE INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    row = _summed(*astuple(head.key), head.start, head.end, *astuple(head.stamp))
+    db.execute("REPLACE INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
     return head
 
 

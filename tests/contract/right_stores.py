@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import random
-import uuid
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -13,7 +14,7 @@ from chathistory_memory import MemoryStore
 
 from chathistory.cursor import decode_cursor, encode_cursor
 from chathistory.errors import InvalidInput, StoreUnavailable
-from chathistory.store import Page, Slice, Traits
+from chathistory.store import HistoryStore, Page, Slice, Traits
 from chathistory.testing import HistoryStoreContract
 
 
@@ -22,13 +23,19 @@ class NamedStore(MemoryStore):
 
     traits: ClassVar = Traits(durable=True, shared=True)
 
-    def __init__(self, name):
-        super().__init__(name)
-        self.name = name
+    def __init__(self, place):
+        super().__init__(str(place))
 
-    def cut_off(self):
-        """Let no call reach the data any more."""
-        self._room = replace(self._room, lock=Unreachable())
+    @classmethod
+    def unreachable(cls, place):
+        """Return a store that no call of which reaches the data."""
+        store = cls(place / "dead")
+        store._room = replace(store._room, lock=Unreachable())
+        return store
+
+    @classmethod
+    def remains(cls, place, text):
+        return found_in(MemoryStore._named[str(place)], text)
 
 
 class Unreachable:
@@ -48,7 +55,7 @@ class Unreachable:
 class LimitedStore(NamedStore):
     """Keeps only so much of a body and of a batch."""
 
-    traits: ClassVar = Traits(durable=True, shared=True, largest_record=2001, largest_batch=5000)
+    traits: ClassVar = Traits(durable=True, shared=True, largest_record=2001, largest_batch=50_000)
 
 
 class FrugalStore(NamedStore):
@@ -73,27 +80,46 @@ class FrugalStore(NamedStore):
         yield from super().keys(scope)
 
 
+def found_in(room, text):
+    """Return where a text is in the dicts of a memory store."""
+    kept = [found for scope in room.scopes.values() for found in scope.values()]
+    return [str(found.head.key) for found in kept if text in "\n".join([found.head.stamp.info, *found.bodies])]
+
+
+HOOKS = ("remains", "damage_record", "damage_head", "lose_index")
+
+
 def contract_of(cls):
-    """Return the contract as a test class for stores of a class that is derived from `NamedStore`."""
+    """Return the contract as a test class for stores of a class: one whose places are folders, named or real."""
 
     class TestIt(HistoryStoreContract):
         @pytest.fixture
         def store(self):
-            name = uuid.uuid4().hex
-            store = cls(name)
-            yield store
-            with contextlib.suppress(Exception):  # that it closes is for the contract to say
-                store.close()
-            MemoryStore._named.pop(name)
+            memory = Path("/dev/shm")
+            with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+                self.place = Path(folder)
+                store = cls(self.place)
+                yield store
+                with contextlib.suppress(Exception):  # that it closes is for the contract to say
+                    store.close()
+            for place in (self.place, self.place / "dead"):
+                MemoryStore._named.pop(str(place), None)
 
         def reopen(self, store):
-            return cls(store.name)
+            return cls(self.place)
 
         def dead_store(self):
-            name = uuid.uuid4().hex
-            store = cls(name)
-            MemoryStore._named.pop(name, None)
-            store.cut_off()
-            return store
+            return cls.unreachable(self.place)
 
+    for name in HOOKS:
+        if hasattr(cls, name):
+            setattr(TestIt, name, _hook(cls, name))
     return TestIt
+
+
+def _hook(cls, name):
+    def hook(self, *args):
+        given = [arg for arg in args if not isinstance(arg, HistoryStore)]
+        return getattr(cls, name)(self.place, *given)
+
+    return hook

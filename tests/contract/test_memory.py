@@ -1,10 +1,11 @@
-"""The memory backend keeps the contract; so do stores that are right in less usual ways."""
+"""The memory backend keeps the contract; so do stores that are right in less usual ways, and a database."""
 
 from __future__ import annotations
 
 import pytest
 from chathistory_memory import MemoryStore
-from right_stores import FrugalStore, LimitedStore, NamedStore, contract_of
+from right_sql import RecoveringStore, SQLStore
+from right_stores import FrugalStore, LimitedStore, NamedStore, contract_of, found_in
 
 from chathistory.testing import HistoryStoreContract
 
@@ -14,8 +15,11 @@ class TestPrivate(HistoryStoreContract):
 
     @pytest.fixture
     def store(self):
-        with MemoryStore() as store:
-            yield store
+        with MemoryStore() as self.opened:
+            yield self.opened
+
+    def remains(self, text):
+        return found_in(self.opened._room, text)
 
 
 class TestNamed(contract_of(NamedStore)):
@@ -28,3 +32,11 @@ class TestLimited(contract_of(LimitedStore)):
 
 class TestFrugal(contract_of(FrugalStore)):
     """Short reads, short pages, lazy keys and a listing by buckets are within the contract."""
+
+
+class TestSQL(contract_of(SQLStore)):
+    """A database: the tests of damage run here."""
+
+
+class TestRecovering(contract_of(RecoveringStore)):
+    """A database whose heads can be restored."""

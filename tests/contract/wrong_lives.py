@@ -64,7 +64,7 @@ class ClosesAll(Wrong):
 @caught_by(
     "test_each_sees_at_once_what_the_other_does",
     "test_all_is_there_after_close_and_reopen",
-    "test_one_of_two_instances_makes_the_conversation",
+    "test_each_instance_sees_at_once_what_any_of_them_did",
 )
 class Private(Wrong):
     def __init__(self, name):

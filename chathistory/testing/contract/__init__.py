@@ -27,6 +27,7 @@ pytest.register_assert_rewrite(
             "calls",
             "concurrency",
             "contained",
+            "damage",
             "errors",
             "exact",
             "forgetting",
@@ -37,7 +38,10 @@ pytest.register_assert_rewrite(
             "listing",
             "looking",
             "reading",
+            "recovering",
+            "remains",
             "threads",
+            "walks",
         )
     )
 )
@@ -45,6 +49,7 @@ pytest.register_assert_rewrite(
 from chathistory.testing.contract.atomic import Atomic
 from chathistory.testing.contract.concurrency import Concurrency
 from chathistory.testing.contract.contained import Contained
+from chathistory.testing.contract.damage import DamagedHeads, DamagedRecords
 from chathistory.testing.contract.errors import Dead, Discreet
 from chathistory.testing.contract.exact import Exact
 from chathistory.testing.contract.forgetting import Deleting, Forgetting
@@ -53,6 +58,9 @@ from chathistory.testing.contract.instances import Durable, Shared
 from chathistory.testing.contract.lifecycle import Lifecycle
 from chathistory.testing.contract.listing import Listing, ListingWhileOthersWrite
 from chathistory.testing.contract.reading import Reading
+from chathistory.testing.contract.recovering import RecoveredHeads
+from chathistory.testing.contract.remains import Remains
+from chathistory.testing.contract.walks import CompleteWalks
 
 __all__ = ["HistoryStoreContract"]
 
@@ -68,6 +76,7 @@ class HistoryStoreContract(
     ListingWhileOthersWrite,
     Forgetting,
     Deleting,
+    Remains,
     Contained,
     Concurrency,
     Shared,
@@ -75,5 +84,9 @@ class HistoryStoreContract(
     Dead,
     Discreet,
     Lifecycle,
+    DamagedRecords,
+    DamagedHeads,
+    RecoveredHeads,
+    CompleteWalks,
 ):
     """Subclass it, give it a `store`, and run pytest: green means that the store keeps every guarantee."""

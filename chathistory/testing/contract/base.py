@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import pytest
@@ -42,6 +43,7 @@ class Contract:
         pytest.fail(f"override dead_store(): the traits that {type(self).__name__} is run with say shared or durable")
 
     # Hooks that look below the interface. A test whose hook is not overridden does not run, and the report says so.
+    # The texts that the suite looks for are ASCII letters, digits and blanks.
 
     def remains(self, text: str) -> Sequence[str]:
         """Return the places of the storage that still hold `text`, an empty list if none does.
@@ -59,8 +61,25 @@ class Contract:
         """Change the stored head of `key`, below the interface, so that it cannot be read."""
         pytest.skip(f"hook: damage_head() of {type(self).__name__} is not overridden")
 
+    def lose_index(self, store: HistoryStore, key: Key) -> None:
+        """Remove the entry of `key` from every index that can lose one on this server; leave the conversation itself.
+
+        Only for stores that keep such an index; to be overridden by doing nothing if there is none.
+        """
+        pytest.skip(f"hook: lose_index() of {type(self).__name__} is not overridden")
+
+    @contextmanager
+    def _fresh(self, store: HistoryStore) -> Iterator[HistoryStore]:
+        """Give another instance onto the data of `store`, or `store` itself where there can be none."""
+        shared = store.traits.shared or store.traits.durable
+        with self.reopen(store) if shared else nullcontext(store) as other:
+            yield other
+
 
 def applies(condition: object, reason: str) -> None:
-    """Go on if `condition`, which may look at nothing but the traits; else say in the test report what they lack."""
+    """Go on if `condition` holds; else say in the test report what the store lacks.
+
+    The condition may look at nothing but the traits, and the abilities that the store's class has.
+    """
     if not condition:
         pytest.skip(f"traits: {reason}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from chathistory.store import Head, HistoryStore
 from chathistory.testing.contract.samples import KEY, MARKER, stamp
+from chathistory.testing.contract.threads import HANGING
 
 __all__ = ["CALLS", "Call", "error_of", "silent"]
 
@@ -34,11 +35,14 @@ CALLS: Mapping[str, Call] = {
     "delete": lambda store: store.delete(KEY),
     "delete a version": lambda store: store.delete(KEY, version="x"),
     "check": lambda store: store.check(),
+    "scan keys": lambda store: list(store.scan_keys()),
+    "scan keys of a scope": lambda store: list(store.scan_keys(KEY.scope)),
+    "remove leftovers": lambda store: store.remove_leftovers(KEY.scope),
 }
 
 
-def error_of(call: Callable[[], object], *, seconds: float) -> BaseException | None:
-    """Return what the call raises, None if it returns; fails if it takes longer than `seconds`."""
+def error_of(call: Callable[[], object], *, seconds: float = HANGING) -> BaseException | None:
+    """Return what the call raises, None if it returns; fails if there is no answer within `seconds`: a guard."""
     raised: list[BaseException] = []
     thread = threading.Thread(target=_catch, args=(call, raised), daemon=True)
     thread.start()

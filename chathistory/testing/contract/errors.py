@@ -18,9 +18,6 @@ from chathistory.testing.contract.samples import KEY, MARKER, stamp
 
 __all__ = ["Dead", "Discreet"]
 
-_SECONDS = 10.0
-"""Until then a call to a dead server has to be answered."""
-
 
 class Dead(Contract, guarantee=11):
     """A store that cannot be reached says so, in our words, in time."""
@@ -29,7 +26,7 @@ class Dead(Contract, guarantee=11):
     def test_a_dead_store_raises_our_error(self, store: HistoryStore, name: str) -> None:
         applies(store.traits.shared or store.traits.durable, "neither shared nor durable")
         with closing(self.dead_store()) as dead:
-            error = error_of(partial(CALLS[name], dead), seconds=_SECONDS)
+            error = error_of(partial(CALLS[name], dead))
         assert isinstance(error, StoreUnavailable | StoreRejected), f"{name} of a dead store: {error!r}"
         assert error.__cause__ is not None, f"{name} of a dead store names no cause"
         assert not isinstance(error, StoreUnavailable) or error.outcome in {"not stored", "unknown"}
@@ -43,7 +40,7 @@ class Dead(Contract, guarantee=11):
     def test_a_dead_store_can_be_closed(self, store: HistoryStore) -> None:
         applies(store.traits.shared or store.traits.durable, "neither shared nor durable")
         dead = self.dead_store()
-        error_of(partial(CALLS["read"], dead), seconds=_SECONDS)
+        error_of(partial(CALLS["read"], dead))
         dead.close()
         dead.close()
 
@@ -92,10 +89,10 @@ class Discreet(Contract, guarantee=11):
         with _logged() as logged:
             head = store.append(KEY, [MARKER], after=None, stamp=stamp(info=MARKER))
             for after in (head, head, None):
-                error_of(partial(store.append, KEY, [MARKER], after=after, stamp=stamp(info=MARKER)), seconds=_SECONDS)
-            error_of(partial(store.append, KEY, [MARKER + "\n"], after=None, stamp=stamp()), seconds=_SECONDS)
+                error_of(partial(store.append, KEY, [MARKER], after=after, stamp=stamp(info=MARKER)))
+            error_of(partial(store.append, KEY, [MARKER + "\n"], after=None, stamp=stamp()))
             for call in CALLS.values():
-                error_of(partial(call, store), seconds=_SECONDS)
+                error_of(partial(call, store))
         assert not [text for text in logged if MARKER in text], "a log line shows message text"
 
 

@@ -16,6 +16,7 @@ __all__ = ["Exact"]
 
 _LONG = 1_000_000
 _LARGEST = 30_000_000
+_AN_HOUR = 3_600_000_000
 
 
 def _size(store: HistoryStore, size: int) -> int:
@@ -94,9 +95,9 @@ class Exact(Contract, guarantee=5):
         assert head_of(store, KEY) == replace(head, end=3, stamp=again)
 
     def test_an_expiry_counts_microseconds(self, store: HistoryStore) -> None:
-        soon = time.time_ns() // 1000 + 60_000_000
+        soon = time.time_ns() // 1000 + _AN_HOUR
         head = store.append(KEY, lines(1), after=None, stamp=stamp(expires=soon))
-        assert head_of(store, KEY) == head, "a conversation that expires in a minute is gone"
+        assert head_of(store, KEY) == head, "a conversation that expires in an hour is gone"
 
     def test_stamps_of_two_conversations_do_not_mix(self, store: HistoryStore) -> None:
         other = Key(KEY.scope, "other")

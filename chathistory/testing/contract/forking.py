@@ -9,9 +9,9 @@ import signal
 import warnings
 from collections.abc import Callable
 
-__all__ = ["in_child"]
+from chathistory.testing.contract.threads import HANGING
 
-_SECONDS = 30.0
+__all__ = ["in_child"]
 
 
 def in_child(work: Callable[[], dict[str, str]]) -> dict[str, str]:
@@ -37,11 +37,11 @@ def _report(work: Callable[[], dict[str, str]], writing: int) -> None:  # pragma
 
 
 def _answer(child: int, reading: int) -> dict[str, str]:
-    ready, _, _ = select.select([reading], [], [], _SECONDS)
+    ready, _, _ = select.select([reading], [], [], HANGING)
     if not ready:
         os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    assert ready, f"a forked child hangs in the store for {_SECONDS} seconds"
+    assert ready, f"a forked child hangs in the store for {HANGING} seconds"
     text = os.read(reading, 65_536)
     assert text, "a forked child died in the store"
     answer: dict[str, str] = json.loads(text)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import pytest
 
 from chathistory.errors import Conflict
 from chathistory.store import HistoryStore
 from chathistory.testing.contract.base import Contract, applies
-from chathistory.testing.contract.concurrency import persistent, race
 from chathistory.testing.contract.looking import bodies_of, contents, head_of, listed
 from chathistory.testing.contract.samples import EXACT, FAR, KEY, created, grown, lines, stamp
-from chathistory.testing.contract.threads import together
 from chathistory.testing.guarantees import LISTING, belongs_to
 
 __all__ = ["Durable", "Shared"]
@@ -108,27 +105,6 @@ class Shared(Contract, guarantee=10):
             again = store.heads(KEY.scope, after=page.next, limit=1)
             assert other.heads(KEY.scope, after=page.next, limit=1).items == again.items
         assert {head.key for head in again.items} < {head.key for head in heads} - {head.key for head in page.items}
-
-    @belongs_to(2)
-    def test_one_of_two_instances_wins(self, store: HistoryStore) -> None:
-        applies(store.traits.shared, "not shared")
-        with self.reopen(store) as other:
-            race([store, other] * 8, created(store))
-
-    @belongs_to(2)
-    def test_one_of_two_instances_makes_the_conversation(self, store: HistoryStore) -> None:
-        applies(store.traits.shared, "not shared")
-        with self.reopen(store) as other:
-            race([store, other] * 8, None)
-
-    def test_two_instances_lose_nothing(self, store: HistoryStore) -> None:
-        applies(store.traits.shared, "not shared")
-        with self.reopen(store) as other:
-            together(*[partial(persistent, s, f"writer{at}", 2) for at, s in enumerate([store, other] * 3)])
-        bodies = bodies_of(store, KEY)
-        batches = {tuple(text[:-2] for text in bodies[at : at + 3]) for at in range(0, len(bodies), 3)}
-        assert batches == {(f"writer{at} {batch}",) * 3 for at in range(6) for batch in range(2)}
-        assert len(bodies) == 36  # noqa: PLR2004
 
     def test_closing_one_leaves_the_other_open(self, store: HistoryStore) -> None:
         applies(store.traits.shared, "not shared")

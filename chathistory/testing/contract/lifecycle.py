@@ -19,8 +19,6 @@ from chathistory.testing.contract.samples import KEY, created, grown, lines
 
 __all__ = ["Lifecycle"]
 
-_SECONDS = 10.0
-
 
 class Lifecycle(Contract, guarantee=10):
     """Open, closed, forked."""
@@ -49,7 +47,7 @@ class Lifecycle(Contract, guarantee=10):
     def test_a_closed_store_refuses(self, store: HistoryStore, name: str) -> None:
         created(store)
         store.close()
-        error = error_of(partial(CALLS[name], store), seconds=_SECONDS)
+        error = error_of(partial(CALLS[name], store))
         assert isinstance(error, StoreClosed), f"{name} of a closed store: {error!r}"
 
     def test_a_with_block_closes(self, store: HistoryStore) -> None:
@@ -86,13 +84,13 @@ _OF_THE_CHILD = replace(KEY, id="of the child")
 def _begun(store: HistoryStore) -> dict[str, str]:  # pragma: no cover  # runs in the forked child
     append = partial(store.append, _OF_THE_CHILD, ["line"], after=None, stamp=Stamp("v", 1))
     calls: dict[str, Callable[[], object]] = {"append": append, "read": partial(store.read, _OF_THE_CHILD)}
-    return {name: _name(error_of(call, seconds=_SECONDS)) for name, call in calls.items()}
+    return {name: _name(error_of(call)) for name, call in calls.items()}
 
 
 def _tried(store: HistoryStore) -> dict[str, str]:  # pragma: no cover  # runs in the forked child
-    outcomes = {name: _name(error_of(partial(call, store), seconds=_SECONDS)) for name, call in CALLS.items()}
+    outcomes = {name: _name(error_of(partial(call, store))) for name, call in CALLS.items()}
     for name in ("close", "close again"):
-        outcomes[name] = _name(error_of(store.close, seconds=_SECONDS))
+        outcomes[name] = _name(error_of(store.close))
     return outcomes
 
 

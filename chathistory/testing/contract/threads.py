@@ -1,4 +1,7 @@
-"""Work that many threads do at once, beginning together and changing places as often as the interpreter can."""
+"""Work that many threads do at once, beginning together and changing places as often as the interpreter can.
+
+Everything is counted in rounds, nothing in seconds: a slow machine only takes longer.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-__all__ = ["together"]
+__all__ = ["HANGING", "Meanwhile", "together"]
 
 T = TypeVar("T")
 
-_PATIENCE = 90.0  # seconds for all of them; a deadlock would wait for ever
+HANGING = 600.0
+"""Seconds after which a call or a thread is taken to hang: a guard, on which no result depends."""
+
+_LOOKS = 20
 
 
 def together(*works: Callable[[], T], expect: tuple[type[Exception], ...] = ()) -> list[T | Exception]:
@@ -35,9 +41,63 @@ def together(*works: Callable[[], T], expect: tuple[type[Exception], ...] = ()) 
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(_PATIENCE)
-    assert not any(thread.is_alive() for thread in threads), f"threads still at work after {_PATIENCE} seconds"
+            thread.join(HANGING)
+    assert not any(thread.is_alive() for thread in threads), f"threads still at work after {HANGING} seconds"
     return [_sorted_out(outcome, expect) for outcome in outcomes]
+
+
+class Meanwhile:
+    """Some threads do their rounds while others look on, until every round is done and everyone has looked enough.
+
+    The first that fails ends it for all.
+    """
+
+    def __init__(self) -> None:
+        self._works: list[Callable[[], object]] = []
+        self._looks: list[int] = []
+        self._working = 0
+        self._over = threading.Event()
+        self._lock = threading.Lock()
+
+    def look(self, look: Callable[[], object]) -> None:
+        """Let a thread call `look` again and again until the work of the others is done."""
+        at = len(self._looks)
+        self._looks.append(0)
+
+        def work() -> None:
+            try:
+                while not self._over.is_set():
+                    look()
+                    self._looks[at] += 1
+            finally:
+                self._looks[at] = _LOOKS
+
+        self._works.append(work)
+
+    def work(self, step: Callable[[], object], *, rounds: int) -> None:
+        """Let a thread call `step`, `rounds` times at least, and until everyone has looked `_LOOKS` times."""
+        self._working += 1
+
+        def work() -> None:
+            try:
+                done = 0
+                while not self._over.is_set() and (done < rounds or min(self._looks, default=_LOOKS) < _LOOKS):
+                    step()
+                    done += 1
+            except BaseException:
+                self._over.set()
+                raise
+            finally:
+                with self._lock:
+                    self._working -= 1
+                    if self._working == 0:
+                        self._over.set()
+
+        self._works.append(work)
+
+    def run(self) -> None:
+        """Run all of them; raises what the first of them raised."""
+        together(*self._works)
 
 
 def _sorted_out(outcome: T | BaseException | None, expect: tuple[type[Exception], ...]) -> T | Exception:
