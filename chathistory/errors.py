@@ -187,14 +187,18 @@ class StoreClosed(StoreError):
 
 
 class CorruptRecord(StoreError):
-    """What is stored is damaged. `position` says where; None: not at one record but at the head itself."""
+    """What is stored is damaged. `position` says where; None: not at one record but at the head itself.
 
-    def __init__(self, key: Key, position: int | None, reason: str) -> None:
+    `key` is None where a walk found something damaged whose key cannot be told.
+    """
+
+    def __init__(self, key: Key | None, position: int | None, reason: str) -> None:
         self.key = key
         self.position = position
         self.reason = reason
         where = "the head" if position is None else f"record {position}"
-        super().__init__(f"{where} of conversation {key.id!r} is damaged: {reason}")
+        whose = "a conversation whose key cannot be told" if key is None else f"conversation {key.id!r}"
+        super().__init__(f"{where} of {whose} is damaged: {reason}")
 
     def __reduce__(self) -> tuple[type[CorruptRecord], tuple[Any, ...]]:
         return type(self), (self.key, self.position, self.reason)

@@ -124,7 +124,7 @@ def keys_in(folder: str) -> Iterator[Key]:
         try:
             head = head_at(folder, name)
         except CorruptRecord as error:
-            if _place(error.key) != Files(folder, name.removesuffix(SUFFIX)).name:
+            if error.key is None or _place(error.key) != Files(folder, name.removesuffix(SUFFIX)).name:
                 raise
             yield error.key
         else:

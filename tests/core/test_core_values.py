@@ -105,6 +105,7 @@ MADE = [
     errors.StoreClosed("x"),
     errors.CorruptRecord(KEY, 3, "x"),
     errors.CorruptRecord(KEY, None, "x"),
+    errors.CorruptRecord(None, None, "x"),
 ]
 
 
