@@ -12,6 +12,7 @@ from chathistory.content import Message, message_entry
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
 from chathistory.log.journal import Journal
+from chathistory.log.lease import check_free
 from chathistory.log.spans import newest_first, on_path
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head, HistoryStore, Key
@@ -218,7 +219,7 @@ class Conversation:
 
         Setting it stores that choice: from then on every engine asks so (`prefix_mismatch_behavior` of the API, a
         beta), and cuts leave thinking to it. Once it is taken back, thinking from before is not sent any more; while a
-        tool call awaits its result that raises `InvalidInput`.
+        tool call awaits its result that raises `InvalidInput`, and while a turn is open `TurnInProgress`.
         """
         summary = self.summary
         return summary is not None and summary.drop_block
@@ -228,6 +229,7 @@ class Conversation:
         from chathistory.rerouting import within_a_turn  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         with self._journal.lock:
+            check_free(self._journal.key, self.summary)
             if self.drop_block and not drop_block and within_a_turn(self._journal):
                 msg = "a turn is under way, and its thinking is due; take the choice back when its reply is complete"
                 raise InvalidInput(msg)
@@ -236,14 +238,17 @@ class Conversation:
     def rewind(self, *, to: int) -> Head:
         """Go on from position `to`: what stands from there on is not sent any more; the log keeps it.
 
-        For undo, for another reply to the same message, for an edit. Raises `InvalidInput` if `to` is no position that
+        For undo, or for an edit. Raises `TurnInProgress` while a turn is open: its reply would be paid for and find
+        another conversation. Raises `InvalidInput` if `to` is no position that
         the view goes through, or beyond the end, or within a turn that waits for the results of tools and whose
         thinking is not sent any more, for a cut came since.
         """
         from chathistory.rerouting import rewound  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         with self._journal.lock:
-            return self._journal.append([rewound(self._journal, self._journal.refresh(), to)])
+            head = self._journal.refresh()
+            check_free(self._journal.key, summary_of(head) if head else None)
+            return self._journal.append([rewound(self._journal, head, to)])
 
     def fork(self, new_id: str, *, at: int | None = None, scope: str | None = None) -> Conversation:
         """Begin a new conversation with all that this one held below position `at` (None: with all it holds).
@@ -263,7 +268,8 @@ class Conversation:
         """Remove the records below position `before` for good; return the head; None: absent.
 
         What is left stays sendable; if any of what is gone was sent so far, thinking in the rest is not sent any more,
-        for it is bound to that. Raises `InvalidInput` while a tool call awaits its result, which must see its thinking.
+        for it is bound to that. Raises `InvalidInput` while a tool call awaits its result, which must see its thinking,
+        and `TurnInProgress` while a turn is open.
         """
         from chathistory.rerouting import snapshots, within_a_turn  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
@@ -271,6 +277,7 @@ class Conversation:
             head = self._journal.refresh()
             if head is None or before <= head.start:
                 return head
+            check_free(self._journal.key, summary_of(head))
             if within_a_turn(self._journal):
                 msg = "a turn is under way; forget when its reply is complete"
                 raise InvalidInput(msg)

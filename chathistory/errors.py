@@ -25,6 +25,7 @@ A client library's own error is the `__cause__`. Errors of the Anthropic SDK pas
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -123,16 +124,40 @@ class TurnError(ChatHistoryError):
 
 
 class TurnInProgress(TurnError):
-    """Another turn of this conversation is still open; `until` is when it counts as abandoned (µs, UTC)."""
+    """Another turn of this conversation is still open.
 
-    def __init__(self, key: Key, turn: str, until: int) -> None:
+    `until` is when it counts as abandoned (µs since 1970, UTC), unless its process renews that. `host` and `pid` name
+    the process that opened it; None: unknown. Wait until then; or, if you know that nobody is at it any longer, send
+    its message again with `resume(id, takeover=True)`, or close it with `abandon(id)`.
+    """
+
+    def __init__(self, key: Key, turn: str, until: int, *, host: str | None = None, pid: int | None = None) -> None:
         self.key = key
         self.turn = turn
         self.until = until
-        super().__init__(f"conversation {key.id!r} has a turn in progress ({turn}); wait for it, or abandon it")
+        self.host = host
+        self.pid = pid
+        by = f", opened by process {pid} on {host!r}" if pid is not None else ""
+        super().__init__(
+            f"conversation {key.id!r} has an open turn ({turn}){by}; it counts as open until {_utc(until)}, or longer "
+            "if its process renews it. Wait for it; or, if you know that its process is gone, call "
+            "resume(id, takeover=True) to send its message again, or abandon(id) to close it"
+        )
 
-    def __reduce__(self) -> tuple[type[TurnInProgress], tuple[Any, ...]]:
-        return type(self), (self.key, self.turn, self.until)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _in_progress, (self.key, self.turn, self.until, self.host, self.pid)
+
+
+def _in_progress(key: Key, turn: str, until: int, host: str | None, pid: int | None) -> TurnInProgress:
+    return TurnInProgress(key, turn, until, host=host, pid=pid)
+
+
+def _utc(microseconds: int) -> str:
+    """Return a time in words; the last that there is for what lies behind it."""
+    try:
+        return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    except (OverflowError, ValueError, OSError):
+        return "the end of the calendar"
 
 
 class TurnMismatch(TurnError):

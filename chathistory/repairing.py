@@ -10,9 +10,10 @@ from chathistory.errors import CorruptRecord
 from chathistory.log.entry import Entry
 from chathistory.log.fold import opens_turn
 from chathistory.log.journal import Journal
+from chathistory.log.lease import check_free
 from chathistory.log.size import estimated
 from chathistory.log.spans import Sent, Span, clipped, covers, spans_of
-from chathistory.log.summary import Summary, check_free, summary_of
+from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head
 from chathistory.view import Repair, View, view_of
 from chathistory.view.item import ADDED

@@ -79,9 +79,10 @@ _STATUS = {
 
 def _in_progress(error: TurnInProgress) -> str:
     until = datetime.fromtimestamp(error.until / 1e6, UTC).astimezone()
+    by = f", by process {error.pid} on {error.host!r}" if error.pid is not None else ""
     return (
-        f"conversation {error.key.id!r} still waits for a reply that was asked for elsewhere; without one it is free "
-        f"at {until:%H:%M:%S}, or now with --abandon (in a talk: /abandon)"
+        f"conversation {error.key.id!r} still waits for a reply that was asked for elsewhere{by}; without one it is "
+        f"free at {until:%H:%M:%S}, or now with --abandon (in a talk: /abandon)"
     )
 
 

@@ -13,8 +13,8 @@ from chathistory.cli.safe import safe
 from chathistory.cli.turn import ENDINGS, played, writer
 from chathistory.conversation import Conversation
 from chathistory.engine.chat import ChatEngine, ReplyStream
-from chathistory.log.clock import now
 from chathistory.log.entry import Entry
+from chathistory.log.lease import lease_end
 
 __all__ = ["Talk"]
 
@@ -122,7 +122,7 @@ class Talk:
 
     def _waiting(self, entries: list[Entry]) -> str | None:
         summary = self._conversation.summary
-        if summary and summary.turn and summary.turn.until > now():
+        if summary and summary.turn and lease_end(summary.turn):
             asked = next((local_time(entry.at) for entry in reversed(entries) if entry.kind == "message"), "before")
             return f"a reply asked for at {asked} is still awaited elsewhere; /abandon frees the conversation of it"
         return _PAUSED if self._is_unanswered() else None

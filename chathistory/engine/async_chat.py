@@ -13,11 +13,12 @@ from chathistory.engine.clients import answered_later
 from chathistory.engine.configured import AsyncFromConfig
 from chathistory.engine.opening import abandon
 from chathistory.engine.reply import Reply
-from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, TURN_TIMEOUT, Progress
+from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, Progress
 from chathistory.engine.terms import Terms
 from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, IncompleteReply
 from chathistory.history import OWN_SCOPE, History
+from chathistory.log.lease import TURN_TIMEOUT
 from chathistory.store import HistoryStore
 from chathistory.trimming.cutting import Trimmed
 from chathistory.trimming.editing import ContextEditing
@@ -99,9 +100,10 @@ class AsyncChatEngine(AsyncFromConfig):
         turn = await _opened(self.history, lambda: opening.submit(reply, results, partial=partial))
         return turn if isinstance(turn, list) else await self._answered(turn)
 
-    async def resume(self, id: str, *, scope: str = OWN_SCOPE) -> Reply | None:
+    async def resume(self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False) -> Reply | None:
         """See `ChatEngine.resume`."""
-        turn = await _opened(self.history, self._terms.opening(scope, id).resume)
+        opening = self._terms.opening(scope, id)
+        turn = await _opened(self.history, lambda: opening.resume(takeover=takeover))
         return await self._answered(turn) if turn else None
 
     async def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
@@ -120,19 +122,31 @@ class AsyncChatEngine(AsyncFromConfig):
         opening = self._terms.opening(scope, id)
         return self._stream(lambda: opening.begin(content, turn_id=turn_id))
 
-    def stream_resumed(self, id: str, *, scope: str = OWN_SCOPE) -> AsyncReplyStream:
+    def stream_resumed(self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False) -> AsyncReplyStream:
         """See `ChatEngine.stream_resumed`."""
-        return self._stream(self._terms.opening(scope, id).resumable)
+        opening = self._terms.opening(scope, id)
+        return self._stream(lambda: opening.resumable(takeover=takeover))
 
     def _stream(self, opening: Callable[[], Turn]) -> AsyncReplyStream:
         return AsyncReplyStream(self.history, self._terms, opening, self._prepared)
 
     async def run_tools(
-        self, id: str, content: Any, *, tools: Sequence[Any], scope: str = OWN_SCOPE, turn_id: str | None = None
+        self,
+        id: str,
+        content: Any,
+        *,
+        tools: Sequence[Any],
+        scope: str = OWN_SCOPE,
+        turn_id: str | None = None,
+        takeover: bool = False,
     ) -> Reply:
         """See `ChatEngine.run_tools`; with tools made by the SDK's `beta_async_tool`."""
         opening = self._terms.opening(scope, id, tools)
-        begin = opening.resumable if content is None else lambda: opening.begin(content, turn_id=turn_id)
+
+        def begin() -> Turn:
+            again = content is None
+            return opening.resumable(takeover=takeover) if again else opening.begin(content, turn_id=turn_id)
+
         turn = await _opened(self.history, begin)
         if turn.answered:
             return turn.answered

@@ -10,11 +10,12 @@ from chathistory.engine.clients import answered
 from chathistory.engine.configured import FromConfig
 from chathistory.engine.opening import abandon
 from chathistory.engine.reply import Reply
-from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, TURN_TIMEOUT, Progress
+from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, Progress
 from chathistory.engine.terms import Terms
 from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, IncompleteReply
 from chathistory.history import OWN_SCOPE, History
+from chathistory.log.lease import TURN_TIMEOUT
 from chathistory.store import HistoryStore
 from chathistory.trimming.cutting import Trimmed
 from chathistory.trimming.editing import ContextEditing
@@ -48,7 +49,8 @@ class ChatEngine(FromConfig):
     ) -> None:
         """Use a client of the Anthropic SDK (any object with its `.messages`), and a store; both stay the caller's.
 
-        turn_timeout: seconds for which a turn without a reply counts as in progress. cache: let the API cache the
+        turn_timeout: seconds for which a turn without a reply counts as open, to this engine; the process that holds
+        one renews that in time, so it should be the same for all who share conversations. cache: let the API cache the
         prompt. trimming: what decides, before each turn, whether a part of the conversation is not sent any more.
         context_editing: what the API does with its own copy. options: further arguments of `messages.create`, such as
         {"thinking": {"type": "adaptive"}}.
@@ -126,9 +128,22 @@ class ChatEngine(FromConfig):
         turn = self._terms.opening(scope, id).submit(reply, results, partial=partial)
         return turn if isinstance(turn, list) else self._answered(turn)
 
-    def resume(self, id: str, *, scope: str = OWN_SCOPE) -> Reply | None:
-        """Send the last turn again if it has no reply (its process died, its request failed); None: it has one."""
-        turn = self._terms.opening(scope, id).resume()
+    def resume(self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False) -> Reply | None:
+        """Send the last turn again if it has no reply: its process died, or its request failed.
+
+        Args:
+            id: The conversation.
+            scope: The conversation's scope.
+            takeover: Do so even while another process holds the turn, if you know that it comes to nothing. A reply
+                that it still gets is kept beside the conversation.
+
+        Returns:
+            Its reply; None if nothing is left to send.
+
+        Raises:
+            TurnInProgress: Another process holds the turn. One of this machine that has ended need not be waited for.
+        """
+        turn = self._terms.opening(scope, id).resume(takeover=takeover)
         return self._answered(turn) if turn else None
 
     def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
@@ -140,21 +155,31 @@ class ChatEngine(FromConfig):
         opening = self._terms.opening(scope, id)
         return ReplyStream(self._terms, lambda: self._prepared(opening.begin(content, turn_id=turn_id)))
 
-    def stream_resumed(self, id: str, *, scope: str = OWN_SCOPE) -> ReplyStream:
+    def stream_resumed(self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False) -> ReplyStream:
         """Like `resume`, with the text as it comes. Raises `TurnError` on entry if there is nothing to resume."""
-        return ReplyStream(self._terms, self._terms.opening(scope, id).resumable)
+        opening = self._terms.opening(scope, id)
+        return ReplyStream(self._terms, lambda: opening.resumable(takeover=takeover))
 
     def run_tools(
-        self, id: str, content: Any, *, tools: Sequence[Any], scope: str = OWN_SCOPE, turn_id: str | None = None
+        self,
+        id: str,
+        content: Any,
+        *,
+        tools: Sequence[Any],
+        scope: str = OWN_SCOPE,
+        turn_id: str | None = None,
+        takeover: bool = False,
     ) -> Reply:
         """Say something and let the SDK's tool runner call `tools` until Claude is done; return the last reply.
 
         tools: functions made with the SDK's `beta_tool`, or what else its `tool_runner` takes. Each reply and each set
         of results is stored as it happens, so a crash loses none of them. content None: go on with a turn that broke
-        off, as `resume` does; calls without a result are then answered with an error, for they may have run.
+        off, as `resume` does (takeover: as there); calls without a result are then answered with an error, for they may
+        have run.
         """
         opening = self._terms.opening(scope, id, tools)
-        turn = opening.resumable() if content is None else opening.begin(content, turn_id=turn_id)
+        again = content is None
+        turn = opening.resumable(takeover=takeover) if again else opening.begin(content, turn_id=turn_id)
         return turn.answered or self._ran(turn, self._terms.tool_runner(self._prepared(turn), tools))
 
     def compact(self, id: str, *, scope: str = OWN_SCOPE) -> Trimmed | None:

@@ -19,8 +19,10 @@ from chathistory.log.clock import fresh_token
 from chathistory.log.entry import Entry, decode, encode
 from chathistory.log.fold import last_said, open_reply, opens_turn
 from chathistory.log.journal import Journal
+from chathistory.log.lease import check_free
+from chathistory.log.process import is_gone
 from chathistory.log.spans import Sent, newest_first, on_path
-from chathistory.log.summary import Summary, check_free, summary_of
+from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head, Record
 from chathistory.trimming.cutting import is_callers, is_due, may_be_hidden, planned
 from chathistory.trimming.policies import Compaction, Policy, Summarize
@@ -106,21 +108,25 @@ class Opening:
                 return step()
         return step()
 
-    def resume(self) -> Turn | None:
-        """Open the last turn again, to send its messages once more; None: it has its reply, nothing is left to do."""
+    def resume(self, *, takeover: bool = False) -> Turn | None:
+        """Open the last turn again, to send its messages once more; None: it has its reply, nothing is left to do.
+
+        takeover: also while another process holds the turn; what comes of that is kept beside the conversation.
+        """
         with self.journal.lock:
             sent = self._look()
             last = last_said(sent.entries) if sent else None
             if sent is None or last is None or _is_reply(last):
                 return None
-            self.free(sent.head)
+            if not takeover:
+                self.free(sent.head)
             if not can_be_sent(view_of(sent).messages, paused=ends_paused(sent)):
                 return None
             return self._reopened(sent, last.turn or fresh_token())
 
-    def resumable(self) -> Turn:
+    def resumable(self, *, takeover: bool = False) -> Turn:
         """Like `resume`, but raises `TurnError` if there is nothing left to do."""
-        turn = self.resume()
+        turn = self.resume(takeover=takeover)
         if turn is None:
             msg = "the conversation has no turn without a reply"
             raise TurnError(msg)
@@ -203,7 +209,7 @@ class Opening:
     def free(self, head: Head | None) -> Summary | None:
         """Return the summary of a conversation in which no turn is open. Raises `TurnInProgress`."""
         summary = summary_of(head) if head else None
-        check_free(self.journal.key, summary)
+        check_free(self.journal.key, summary, timeout=self.timeout)
         return summary
 
     def _opened(self, sent: Sent | None, entry: Entry, memory: Memory | None = None) -> Turn:
@@ -215,12 +221,12 @@ class Opening:
         if plan and isinstance(plan.policy, Compaction | Summarize):
             turn.plan, plan = plan, None  # the message is stored first: what stands for the rest takes a while to make
         cut = [plan.entry()] if plan else []
-        self._start(turn, sent, summary, [*cut, *self._held(sent, summary), *_abandoned(summary), turn.stepping(entry)])
+        self._start(turn, sent, summary, [*cut, *self._held(sent, summary), *_abandoned(summary), turn.opening(entry)])
         return turn
 
     def _reopened(self, sent: Sent, turn_id: str, opened: Entry | None = None) -> Turn:
         turn = Turn(self.journal, turn_id, self.timeout)
-        opening = [*self._held(sent, sent.summary), turn.stepping(opened or Entry("opened"))]
+        opening = [*self._held(sent, sent.summary), turn.opening(opened or Entry("opened"))]
         self._start(turn, sent, sent.summary, [*opening, *self._missing(turn, sent)])
         return turn
 
@@ -325,7 +331,9 @@ def _abandoned(summary: Summary | None) -> list[Entry]:
     """Return the record that closes a turn whose time is over, if there is one."""
     if summary is None or summary.turn is None:
         return []
-    return [Entry("abandoned", data={"reason": "timed out"}, turn=summary.turn.id)]
+    process = summary.turn.process
+    reason = "its process ended" if process and is_gone(process) else "timed out"
+    return [Entry("abandoned", data={"reason": reason}, turn=summary.turn.id)]
 
 
 def _messages(sent: Sent | Sequence[Entry] | None) -> list[Entry]:

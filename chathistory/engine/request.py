@@ -13,14 +13,10 @@ from chathistory.errors import IncompleteReply
 from chathistory.log.summary import Summary
 from chathistory.trimming.editing import BINDING_BETA, ON_DEMAND_BETA, ContextEditing, Sealed
 
-__all__ = ["GOES_ON", "MAX_TOKENS", "PAUSES", "TURN_TIMEOUT", "Progress", "Request", "copied"]
+__all__ = ["GOES_ON", "MAX_TOKENS", "PAUSES", "Progress", "Request", "copied"]
 
 MAX_TOKENS = 16_000
 """The default: below 21,333, beyond which the SDK refuses a request that is not streamed."""
-
-
-TURN_TIMEOUT = 600.0
-"""Seconds for which a turn without a reply counts as in progress: as long as the SDK waits for an answer."""
 
 GOES_ON = frozenset({"tool_use", "pause_turn"})
 """Stop reasons after which the SDK's tool runner goes on with the same turn."""

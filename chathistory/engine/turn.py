@@ -2,8 +2,9 @@
 
 The user's message is durable first, so nothing typed is ever lost. Its record opens the turn and says until when it
 counts as open: another engine that meets it raises `TurnInProgress` before it pays for tokens; past that time the turn
-counts as abandoned. The reply is stored only when it is complete, and only if nobody wrote in between; what broke off,
-or came too late, is kept beside the conversation, for people to read.
+counts as abandoned. While a reply takes long, that time is put off (`engine.renewal`). The reply is stored only when it
+is complete, and only if nobody wrote in between; what broke off, or came too late, is kept beside the conversation, for
+people to read.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import Any
 
 from chathistory.content import Message, message_entry
 from chathistory.engine.recall import Memory, Recall
+from chathistory.engine.renewal import KEEPER
 from chathistory.engine.reply import Reply
 from chathistory.errors import ChatHistoryError, Conflict, IncompleteReply, OrphanedReply, TurnError
 from chathistory.log.clock import MICROSECONDS, now
 from chathistory.log.entry import Entry
 from chathistory.log.fold import last_said
 from chathistory.log.journal import Journal
+from chathistory.log.process import this_process
 from chathistory.log.spans import Sent, on_path
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head
@@ -49,13 +52,14 @@ def ends_paused(sent: Sent) -> bool:
     return last is not None and last.data.get("response", {}).get("stop_reason") == "pause_turn"
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, weakref_slot=True, eq=False)
 class Turn:
-    """An open turn, for `timeout` seconds after each of its steps.
+    """An open turn, for `timeout` seconds after each of its steps and renewals.
 
     messages: what to send next. state: what is known of the conversation. plan: a cut whose summary is to be made.
     answered: the reply, if this turn had been completed before; there is nothing to send then. memory: what is
-    remembered once it is complete; recall: where. paused: whether `messages` end with a reply that paused.
+    remembered once it is complete; recall: where. paused: whether `messages` end with a reply that paused. lease: the
+    id of the entry that opened it; who takes the turn over writes another one. renew_at: see `engine.renewal`.
     """
 
     journal: Journal
@@ -68,14 +72,20 @@ class Turn:
     memory: Memory | None = None
     recall: Recall | None = None
     paused: bool = False
+    lease: str = ""
+    renew_at: float = 0.0
     _count: int = 0
 
     def begun(self, head: Head, messages: list[Message], *, paused: bool = False) -> None:
-        """Take down the state after the append that opened it; paused: the last message is a reply that paused."""
+        """Take down the state after the append that opened it, and keep its lease from now on.
+
+        paused: the last message is a reply that paused.
+        """
         self.state = summary_of(head)
         self.messages = messages
         self.paused = paused
         self._count = self.state.messages
+        KEEPER.keep(self)
 
     def outgoing(self) -> list[Message]:
         """Return the messages of the next request; every request of a turn gets them here.
@@ -116,9 +126,33 @@ class Turn:
         self.plan = None
         self.go_on()
 
+    def opening(self, entry: Entry) -> Entry:
+        """Return an entry as the one that opens this turn, or begins it again, with the process that does so."""
+        self.lease = entry.id
+        return self.stepping(replace(entry, data=entry.data | {"by": this_process().to_dict()}))
+
     def stepping(self, entry: Entry) -> Entry:
         """Return an entry as one of this turn's, after which it stays open."""
-        return replace(entry, turn=self.id, data=entry.data | {"until": now() + int(self.timeout * MICROSECONDS)})
+        return replace(entry, turn=self.id, data=entry.data | {"until": self._until()})
+
+    def _until(self) -> int:
+        return now() + int(self.timeout * MICROSECONDS)
+
+    def renew(self) -> bool:
+        """Put off the time at which the turn counts as abandoned; False: it is closed, or somebody has taken it over.
+
+        Raises what an append raises, and `Conflict` if the conversation was deleted.
+        """
+        with self.journal.lock:
+            if not self._is_open():
+                return False
+            data = {"until": self._until(), "lease": self.lease}
+            self._beside(Entry("renewed", data=data, turn=self.id))
+            return self._is_open()
+
+    def release(self) -> None:
+        """Do not keep the lease any longer: the turn is closed, or not this one's."""
+        KEEPER.release(self)
 
     def finish(self, response: Any, *, request_id: str | None = None, more: bool = False) -> Reply:
         """Store a complete response of the API and return it as the reply; a streamed one has no request id on it.
@@ -141,6 +175,8 @@ class Turn:
         except ChatHistoryError as error:
             error.reply = Reply.of(entry)
             raise
+        if not (more or response.stop_reason == "pause_turn"):
+            self.release()
         if self.recall and self.memory:
             self.recall.keep(self.journal.key, self.memory.after(head, self.messages, entry))
         return Reply.of(replace(entry, position=head.end - 1))
@@ -155,7 +191,9 @@ class Turn:
                 with contextlib.suppress(Conflict):  # the reply answers a conversation that is not this one any more
                     head = self.journal.append([entry])
                     self._count += 1
+                    KEEPER.postpone(self)
                     return head
+            self.release()
             raise OrphanedReply(self.journal.key, self._beside(replace(entry, kind="orphaned")))
 
     def _beside(self, entry: Entry) -> Head:
@@ -169,12 +207,18 @@ class Turn:
         """Whether this process sees the turn as open, and the conversation with `count` messages."""
         head = self.journal.seen()
         summary = summary_of(head) if head else None
-        is_open = summary is not None and summary.turn is not None and summary.turn.id == self.id
+        is_open = summary is not None and summary.turn is not None and summary.turn.lease == self.lease
         return is_open and (count is None or (summary is not None and summary.messages == count))
 
     def go_on(self) -> None:
-        """Bring `messages` up to date after a reply that paused: it is sent back as it is, to be continued."""
+        """Bring `messages` up to date after a reply that paused: it is sent back as it is, to be continued.
+
+        Raises `Conflict` if the turn is not this one's any longer: another request would be paid for in vain.
+        """
         sent = on_path(self.journal)
+        if not self._is_open(self._count):
+            self.release()
+            raise Conflict(self.journal.key, sent.head if sent else None)
         self.messages, self.state = view_of(sent).messages, sent.summary if sent else None
         self.paused = sent is not None and ends_paused(sent)
 
@@ -191,6 +235,7 @@ class Turn:
 
         Does nothing if the turn is closed already.
         """
+        self.release()
         if not self._is_open():
             return
         kind = "interrupted" if partial else "abandoned"

@@ -5,7 +5,7 @@
 Everything that happens to a conversation is an entry, so the log is the truth and all else is its fold:
 
     message      a message as it was sent or received; `data` holds what the response told beside it
-    annotation   title, tags or metadata were set; the only kind that commutes with what others write
+    annotation   title, tags or metadata were set; commutes with what others write
     rewind       the view goes on from an earlier position; the log keeps all
     snapshot     the state at this point, from which the fold can start again when what was before is forgotten
     setup        model, system prompt and tools that the messages behind it are held with
@@ -14,6 +14,7 @@ Everything that happens to a conversation is an entry, so the log is the truth a
     choice       what the API is to do with thinking that is bound to what is not sent any more
     mend         the view goes around records that cannot be read any more
     opened       a turn whose message is stored already was begun again
+    renewed      the process that holds the open turn is still at it: the turn counts as open for longer
     abandoned    a turn was closed without a reply
     interrupted  what had arrived of a reply that broke off: for people to read, never replayed
     orphaned     a paid reply that arrived after somebody else had changed the conversation: never replayed
@@ -50,6 +51,7 @@ KINDS = frozenset(
         "choice",
         "mend",
         "opened",
+        "renewed",
         "abandoned",
         "interrupted",
         "orphaned",

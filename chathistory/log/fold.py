@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from chathistory.content import blocks_of, text_of
 from chathistory.log.entry import Entry
+from chathistory.log.process import Process
 from chathistory.log.size import context_of, estimated
 from chathistory.log.summary import OpenTurn, Summary, summary_in
 
@@ -119,8 +120,19 @@ def _begin(summary: Summary, begin: int, cut: int | None, hidden: int, since: in
     summary.begin, summary.cut, summary.hidden, summary.since = begin, cut, hidden, since
 
 
-def _opened(summary: Summary, entry: Entry, position: int) -> None:
-    summary.turn = OpenTurn(entry.turn or entry.id, position, entry.data["until"])
+def _opened(summary: Summary, entry: Entry, _position: int) -> None:
+    """Open a turn, or note that the one who holds it took another step."""
+    until, turn = entry.data["until"], summary.turn
+    if "by" not in entry.data and turn and turn.id == entry.turn:
+        summary.turn = replace(turn, until=until)
+    else:
+        by = Process.from_dict(entry.data.get("by"))
+        summary.turn = OpenTurn(entry.turn or entry.id, until, since=entry.at, lease=entry.id, process=by)
+
+
+def _renewed(summary: Summary, entry: Entry, _position: int) -> None:
+    if summary.turn and summary.turn.lease == entry.data["lease"]:  # else somebody has taken the turn over
+        summary.turn = replace(summary.turn, until=entry.data["until"])
 
 
 def _paid(summary: Summary, entry: Entry, _position: int) -> None:
@@ -218,6 +230,7 @@ _CHANGES = {
     "rewind": _rewind,
     "snapshot": _snapshot,
     "opened": _opened,
+    "renewed": _renewed,
     "setup": _setup,
     "cut": _cut,
     "compaction": _compaction,

@@ -3,7 +3,8 @@
 Within a process every conversation has one *lane*: a lock, and the head that this process has seen last. Threads queue
 in it, so they do not conflict with each other, nor with a cancelled call that is still landing. An append is guarded by
 the lane's head. If another process wrote in between, the append goes on where that is harmless: annotations commute
-with everything, and what is kept beside the conversation with what is said in it. Else it is a `Conflict`.
+with everything, renewals of a lease with all that does not take that turn away from its holder, and what is kept beside
+the conversation with what is said in it. Else it is a `Conflict`.
 """
 
 from __future__ import annotations
@@ -157,7 +158,7 @@ class Journal:
     def append(self, entries: Sequence[Entry]) -> Head:
         """Store the entries as one batch behind what this process has seen; return the new head.
 
-        Raises `Conflict` if another process wrote more than annotations since, and what `commit` raises.
+        Raises `Conflict` if another process wrote more since than what commutes, and what `commit` raises.
         """
         bodies = [encode(entry) for entry in entries]
         with self._lane.lock:
@@ -169,7 +170,7 @@ class Journal:
                 try:
                     head = self._commit(entries, bodies, base)
                 except Conflict as conflict:
-                    base, quiet = self._rebased(base, conflict)
+                    base, quiet = self._rebased(base, conflict, entries)
                     if not (quiet or _beside(entries)):
                         raise
                     behind = behind or not quiet
@@ -225,8 +226,8 @@ class Journal:
             info=summary.encode(),
         )
 
-    def _rebased(self, base: Head | None, conflict: Conflict) -> tuple[Head | None, bool]:
-        """Return the head to try next, and whether others wrote only annotations; raise the conflict if it is final."""
+    def _rebased(self, base: Head | None, conflict: Conflict, batch: Sequence[Entry]) -> tuple[Head | None, bool]:
+        """Return the head to try next, and whether what others wrote commutes; raise the conflict if it is final."""
         present = conflict.head
         if type(conflict) is not Conflict or present is None:
             raise conflict
@@ -242,7 +243,7 @@ class Journal:
         seen, *since = [entry for part in parts for entry in self.entries(part)]
         if seen.id != base.stamp.version:
             raise conflict  # a failover lost what was seen, and others wrote something else in its place
-        return present, all(entry.kind == "annotation" for entry in since)
+        return present, _commutes(batch, since)
 
 
 def _born(head: Head) -> str:
@@ -254,4 +255,28 @@ def _beside(entries: Sequence[Entry]) -> bool:
     return all(entry.kind in _BESIDE for entry in entries)
 
 
-_BESIDE = frozenset({"annotation", "abandoned", "interrupted", "orphaned"})
+_BESIDE = frozenset({"annotation", "renewed", "abandoned", "interrupted", "orphaned"})
+
+
+def _commutes(batch: Sequence[Entry], since: Sequence[Entry]) -> bool:
+    """Whether a batch means the same before and behind what others wrote since.
+
+    A renewal says that a turn is alive. Whoever would take that turn away, or change what it was sent with, has to look
+    again; messages beside it, and the next step of the turn itself, need not.
+    """
+    for other in since:
+        if other.kind == "annotation":
+            continue
+        if other.kind != "renewed" or not all(_bears_renewal(entry, other) for entry in batch):
+            return False
+    return True
+
+
+def _bears_renewal(entry: Entry, renewed: Entry) -> bool:
+    is_step = "until" in entry.data and entry.kind != "renewed"
+    return entry.kind in ("message", *_BESIDE) and (not is_step or _continues(entry, renewed))
+
+
+def _continues(entry: Entry, renewed: Entry) -> bool:
+    """Whether an entry is a step of the turn that was renewed, and not one that takes it over."""
+    return entry.turn == renewed.turn and "by" not in entry.data

@@ -7,26 +7,47 @@ What an entry changes of it is in `log.fold`.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
-from chathistory.errors import CorruptRecord, TurnInProgress, UnsupportedRecord
-from chathistory.log.clock import now
+from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.log.entry import FORMAT, Entry, to_json
-from chathistory.store import Head, Key
+from chathistory.log.process import Process
+from chathistory.store import Head
 
-__all__ = ["OpenTurn", "Summary", "check_free", "summary_in", "summary_of"]
+__all__ = ["OpenTurn", "Summary", "summary_in", "summary_of"]
 
 
 @dataclass(frozen=True, slots=True)
 class OpenTurn:
-    """A turn whose reply is not stored yet: its id, the position of its message, and when it counts as abandoned."""
+    """A turn whose reply is not stored yet.
+
+    id: Its id; a turn that is begun again keeps it.
+    until: When its lease ends: it counts as abandoned then (microseconds since 1970 UTC).
+    since: When it was opened, or begun again.
+    lease: The id of the entry that opened it or began it again; whoever wrote that holds the turn.
+    process: The process that did so; None: unknown.
+    """
 
     id: str
-    position: int
     until: int
+    since: int = 0
+    lease: str = ""
+    process: Process | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        held = {"by": self.process.to_dict()} if self.process else {}
+        return {"id": self.id, "until": self.until, "since": self.since, "lease": self.lease} | held
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> OpenTurn:
+        """Return the turn that was stored."""
+        process = Process.from_dict(values.get("by"))
+        return cls(values["id"], values["until"], values.get("since", 0), values.get("lease", ""), process)
 
 
 @dataclass(slots=True)
@@ -87,7 +108,7 @@ class Summary:
         """Return the line for `Stamp.info`."""
         values = {name: value for name, usual in _USUAL.items() if (value := getattr(self, name)) != usual}
         if self.turn:
-            values["turn"] = {"id": self.turn.id, "position": self.turn.position, "until": self.turn.until}
+            values["turn"] = self.turn.to_dict()
         return to_json({"v": FORMAT} | values)
 
 
@@ -111,12 +132,6 @@ def summary_of(head: Head) -> Summary:
     return summary
 
 
-def check_free(key: Key, summary: Summary | None) -> None:
-    """Raise `TurnInProgress` if a turn of the conversation is open."""
-    if summary and summary.turn and summary.turn.until > now():
-        raise TurnInProgress(key, summary.turn.id, summary.turn.until)
-
-
 def summary_in(entry: Entry) -> Summary | None:
     """Return the summary that a snapshot or the beginning of a fork holds; None: it is not one of this version."""
     return _built({name: value for name, value in entry.data["summary"].items() if name != "v"})
@@ -126,8 +141,8 @@ def _built(values: dict[str, Any]) -> Summary | None:
     try:
         turn = values.pop("turn", None)
         tags = tuple(values.pop("tags", ()))
-        return Summary(**values, tags=tags, turn=OpenTurn(**turn) if turn else None)
-    except TypeError:
+        return Summary(**values, tags=tags, turn=OpenTurn.from_dict(turn) if turn else None)
+    except (TypeError, KeyError):
         return None
 
 

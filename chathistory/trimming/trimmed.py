@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Coroutine
 
 from chathistory.errors import Conflict, InvalidInput
 from chathistory.log.journal import Journal
+from chathistory.log.lease import check_free
 from chathistory.log.spans import Sent, on_path
-from chathistory.log.summary import check_free
 from chathistory.trimming.cutting import Plan, Trimmed, planned
 from chathistory.trimming.policies import Compaction, Policy, Summarize
 from chathistory.view import view_of

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from uuid import uuid4
 
 import pytest
+from engine_clock import Clock
 
 from chathistory import ChatEngine, History, HistoryStore, open_store
 from chathistory.testing import MessagesAPI
@@ -42,3 +43,9 @@ def engine_on(opened) -> Callable[..., ChatEngine]:
 def chat_of(opened) -> Callable[[str], object]:
     """Return a conversation as another process sees it."""
     return lambda name: History(opened()).conversation(name)
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    """Stand the time still, for leases and their keeper."""
+    return Clock(monkeypatch)

@@ -1,4 +1,4 @@
-"""A process killed at each step of a turn, and another one that goes on."""
+"""A process killed at each step of a turn, and another one that goes on at once, for it sees that the first is gone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import anthropic
 import pytest
 from engine_looks import told
 
-from chathistory import ChatEngine, History, errors, open_store
+from chathistory import ChatEngine, History, open_store
+from chathistory.log.process import this_process
 from chathistory.testing import MessagesAPI
 
 MODEL = "claude-sonnet-5-5"
@@ -77,10 +78,7 @@ def test_what_a_killed_process_leaves_another_goes_on_with(tmp_path, tools, fata
         assert [message["content"] for message in chat.messages()][:1] == ["the weather?"] * saved
         engine = ChatEngine(api.client(), store, model=MODEL)
         done = (fatal, when) == (4 if tools == "tools" else 2, "after")
-        if saved and not done:
-            with pytest.raises(errors.TurnInProgress):
-                engine.send("a", "the weather?", turn_id="T")
-            assert len(api.requests) == paid
+        if this_process().boot is None:  # nobody can tell here that it is gone
             engine.abandon("a")
         say = partial(engine.run_tools, tools=[weather]) if tools == "tools" else engine.send
         assert say("a", "the weather?", turn_id="T").text == "sunny"

@@ -140,23 +140,6 @@ def test_of_sixteen_sends_at_once_one_is_answered(opened, chat_of):
     assert kinds(chat_of("a")) == ["message", "message"]
 
 
-def test_a_turn_past_its_time_counts_as_abandoned(engine_on, chat_of):
-    held = Held("too late")
-    with ThreadPoolExecutor() as pool:
-        under_way = pool.submit(engine_on(MessagesAPI(held), turn_timeout=0.05).send, "a", "first")
-        assert held.reached.wait(10)
-        threading.Event().wait(0.06)
-        assert engine_on(MessagesAPI("second reply")).send("a", "second").text == "second reply"
-        held.gate.set()
-        with pytest.raises(errors.OrphanedReply) as caught:
-            under_way.result(10)
-    assert caught.value.reply.text == "too late"
-    assert kinds(chat_of("a")) == ["message", "abandoned", "message", "message", "orphaned"]
-    assert [message["content"] for message in chat_of("a").messages()][:2] == ["first", "second"]
-    assert "too late" not in str(chat_of("a").messages())
-    assert told(chat_of("a"))[4].message["content"][0]["text"] == "too late"
-
-
 def test_a_reply_that_finds_another_message_is_kept_beside_the_conversation(engine_on, chat_of):
     def reply(_body):
         other = chat_of("a")

@@ -1,0 +1,62 @@
+"""How long an open turn counts as open: until its lease ends, or its process is known to be gone.
+
+The machine that opened a turn wrote by its own clock until when it counts. Another clock may be wrong by years, so a
+reader gives a lease no more than its own time-out, from the moment when it saw that lease first.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from chathistory.errors import TurnInProgress
+from chathistory.log.clock import MICROSECONDS, now
+from chathistory.log.process import is_gone, this_process
+from chathistory.log.summary import OpenTurn, Summary
+from chathistory.store import Key
+
+__all__ = ["TURN_TIMEOUT", "check_free", "lease_end"]
+
+TURN_TIMEOUT = 600.0
+"""Seconds for which a turn without a reply counts as open after each of its steps, unless an engine says otherwise."""
+
+_REMEMBERED = 4096  # leases; each is looked for again only while it is open
+
+_lock = threading.Lock()
+_first_seen: OrderedDict[tuple[str, int], int] = OrderedDict()
+
+
+def lease_end(turn: OpenTurn, timeout: float = TURN_TIMEOUT) -> int | None:
+    """Return until when a turn counts as open for a reader with this time-out.
+
+    Returns:
+        Microseconds since 1970 UTC; None: the turn does not count as open. Its lease is over, or its process is gone.
+    """
+    time = now()
+    until = turn.until
+    if turn.process != this_process():  # else it is our own clock
+        until = min(until, _seen_since(turn, time) + int(timeout * MICROSECONDS))
+    if until <= time or (turn.process and is_gone(turn.process)):
+        return None
+    return until
+
+
+def check_free(key: Key, summary: Summary | None, *, timeout: float = TURN_TIMEOUT) -> None:
+    """Raise `TurnInProgress` if a turn of the conversation is open."""
+    turn = summary.turn if summary else None
+    if turn and (until := lease_end(turn, timeout)):
+        process = turn.process
+        raise TurnInProgress(
+            key, turn.id, until, host=process.host if process else None, pid=process.pid if process else None
+        )
+
+
+def _seen_since(turn: OpenTurn, time: int) -> int:
+    """Return when this process saw this state of a lease first: now, or earlier."""
+    state = (turn.lease, turn.until)
+    with _lock:
+        since = min(_first_seen.pop(state, time), time)  # our own clock may have been set back
+        _first_seen[state] = since
+        if len(_first_seen) > _REMEMBERED:
+            _first_seen.popitem(last=False)
+    return since

@@ -1,0 +1,591 @@
+"""A turn whose process is at it keeps its lease; what is over, or known to be dead, blocks nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import anthropic
+import pytest
+from chathistory_memory import MemoryStore
+from engine_clock import SECOND, wait_until
+from engine_looks import kinds, told
+
+from chathistory import AsyncChatEngine, ChatEngine, Entry, History, errors, open_store
+from chathistory.engine import turn as turn_module
+from chathistory.log import process
+from chathistory.log.process import Process, is_gone, this_process
+from chathistory.testing import MessagesAPI
+from chathistory.testing.standin import Held, Reply
+
+MODEL = "claude-sonnet-5-5"
+CALL = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "A"}}
+SEARCH_TOOLS = [{"type": "web_search_20250305", "name": "web_search"}]
+ELSEWHERE = Process("elsewhere", 7, "another boot", "1-1", 5)
+
+
+def renewals(chat) -> int:
+    return kinds(chat).count("renewed")
+
+
+def stream_on(engine):
+    with engine.stream("a", "first") as stream:
+        return stream.reply
+
+
+def tools_on(engine):
+    reached, go_on = threading.Event(), threading.Event()
+
+    @anthropic.beta_tool
+    def weather(city: str) -> str:
+        """Tell the weather of a city."""
+        reached.set()
+        assert go_on.wait(60)
+        return "sun"
+
+    return reached, go_on, lambda: engine.run_tools("a", "first", tools=[weather])
+
+
+def long_turn(way, engine_on, opened, **options):
+    """Begin a turn that waits: return what tells that it waits, what lets it go on, and what runs it."""
+    if way == "tool":
+        engine = engine_on(MessagesAPI(lambda body: [CALL] if len(body["messages"]) == 1 else "slow"), **options)
+        return tools_on(engine)
+    held = Held("slow", after=3 if way.endswith("stream") else 0)
+    api = MessagesAPI(held)
+    if way == "create":
+        run = lambda: engine_on(api, **options).send("a", "first")  # noqa: E731
+    elif way == "stream":
+        run = lambda: stream_on(engine_on(api, **options))  # noqa: E731
+    else:
+        run = lambda: asyncio.run(asked(api, opened(), way, **options))  # noqa: E731
+    return held.reached, held.gate, run
+
+
+async def asked(api, store, way, **options):
+    async with AsyncChatEngine(api.async_client(), store, model=MODEL, **options) as engine:
+        if way == "async create":
+            return await engine.send("a", "first")
+        async with engine.stream("a", "first") as stream:
+            return await stream.reply()
+
+
+# Renewing.
+
+
+@pytest.mark.parametrize("way", ["create", "stream", "tool", "async create", "async stream"])
+def test_a_turn_keeps_its_lease_however_long_it_takes(clock, engine_on, opened, chat_of, way):
+    reached, go_on, run = long_turn(way, engine_on, opened, turn_timeout=60)
+    other = MessagesAPI("another")
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(run)
+        assert reached.wait(60)
+        before = renewals(chat_of("a"))
+        for number in range(1, 11):  # 210 seconds, with a time-out of 60
+            clock.go(21)
+            wait_until(lambda number=number: renewals(chat_of("a")) == before + number, "no renewal came")
+            with pytest.raises(errors.TurnInProgress):
+                engine_on(other, turn_timeout=60).send("a", "second")
+        go_on.set()
+        assert under_way.result(60).text == "slow"
+    assert other.requests == []
+    assert [kind for kind in kinds(chat_of("a")) if kind not in ("message", "renewed")] == []
+    assert chat_of("a").summary.turn is None
+    clock.go(21)
+    assert clock.keeper._next_due() == []  # nothing is kept any longer
+
+
+def test_a_short_turn_writes_nothing_more(clock, opened, monkeypatch):
+    store, appends = opened(), []
+    append = store.append
+    monkeypatch.setattr(store, "append", lambda *a, **k: (appends.append(len(a[1])), append(*a, **k))[1])
+    engine = ChatEngine(MessagesAPI("hi").client(), store, model=MODEL, turn_timeout=60)
+    engine.send("a", "one")
+    appends.clear()
+    for words in ("two", "three"):
+        engine.send("a", words)
+        clock.go(19.9)
+        with engine.stream("a", words) as stream:
+            clock.go(19.9)
+            assert stream.reply.text == "hi"
+        clock.go(59)
+    assert appends == [1] * 8
+    assert renewals(History(store).conversation("a")) == 0
+
+
+def test_the_one_thread_ends_with_the_last_turn(clock, opened):
+    held = [Held("hi") for _ in range(3)]
+    engine = ChatEngine(MessagesAPI(held).client(), opened(), model=MODEL, turn_timeout=60)
+    with ThreadPoolExecutor(3) as pool:
+        turns = [pool.submit(engine.send, name, "hello") for name in "abc"]
+        assert all(each.reached.wait(60) for each in held)
+        thread = clock.keeper._thread
+        assert sum(each.name == "chathistory-leases" for each in threading.enumerate()) == 1
+        for each in held:
+            each.gate.set()
+        assert [each.result(60).text for each in turns] == ["hi"] * 3
+    wait_until(lambda: (clock.go(21), not thread.is_alive())[1], "the thread does not end")
+    assert clock.keeper._thread is None
+
+
+def test_a_turn_that_a_program_has_dropped_is_not_kept(clock, opened):
+    engine = ChatEngine(MessagesAPI("hi").client(), opened(), model=MODEL, turn_timeout=60)
+    stream = engine.stream("a", "hello")
+    stream.__enter__()
+    del stream
+    gc.collect()
+    wait_until(lambda: (gc.collect(), not clock.keeper._turns)[1], "the turn is still held")
+    clock.go(61)
+    other = ChatEngine(MessagesAPI("hi").client(), opened(), model=MODEL, turn_timeout=60)
+    assert other.resume("a").text == "hi"
+
+
+class FailingStore(MemoryStore):
+    """A store that raises what it is told to, at renewals."""
+
+    error: Exception | None = None
+    failed = 0
+
+    def append(self, key, bodies, **more):
+        if self.error and '"kind":"renewed"' in bodies[0]:
+            self.failed += 1
+            raise self.error
+        return super().append(key, bodies, **more)
+
+
+@pytest.mark.parametrize("error", [errors.StoreUnavailable("gone", outcome="not stored"), RuntimeError("a bug")])
+def test_errors_of_the_store_do_not_end_the_renewing(clock, error):
+    with FailingStore() as store:
+        chat, held = History(store).conversation("a"), Held("slow")
+        engine = ChatEngine(MessagesAPI(held).client(), store, model=MODEL, turn_timeout=60)
+        with ThreadPoolExecutor(1) as pool:
+            under_way = pool.submit(engine.send, "a", "first")
+            assert held.reached.wait(60)
+            store.error = error
+            clock.go(21)
+            wait_until(lambda: store.failed, "nothing was tried")
+            store.error = None
+            wait_until(lambda: not clock.keeper._renewing, "the attempt does not end")
+            clock.go(3)
+            wait_until(lambda: renewals(chat) == 1, "it was not tried again")
+            held.gate.set()
+            assert under_way.result(60).text == "slow"
+
+
+def test_a_store_that_does_not_answer_delays_no_other(clock):
+    class SlowStore(FailingStore):
+        gate = threading.Event()
+
+        def append(self, key, bodies, **more):
+            if '"kind":"renewed"' in bodies[0]:
+                assert self.gate.wait(60)
+            return super().append(key, bodies, **more)
+
+    with SlowStore() as slow, MemoryStore() as quick:
+        held = [Held("one"), Held("two")]
+        with ThreadPoolExecutor(2) as pool:
+            turns = [
+                pool.submit(ChatEngine(MessagesAPI(each).client(), store, model=MODEL).send, "a", "hello")
+                for each, store in zip(held, (slow, quick), strict=True)
+            ]
+            assert all(each.reached.wait(60) for each in held)
+            for number in range(1, 3):
+                clock.go(201)
+                wait_until(lambda n=number: renewals(History(quick).conversation("a")) == n, "it was delayed")
+            SlowStore.gate.set()
+            for each in held:
+                each.gate.set()
+            assert [each.result(60).text for each in turns] == ["one", "two"]
+
+
+def test_a_title_and_a_message_beside_go_past_renewals(clock, opened, chat_of):
+    """What others write does not conflict with a renewal that they have not seen."""
+    held = Held("slow")
+    engine = ChatEngine(MessagesAPI(held).client(), opened(), model=MODEL, turn_timeout=60)
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(engine.send, "a", "first")
+        assert held.reached.wait(60)
+        chat = chat_of("a")
+        assert chat.refresh()
+        clock.go(21)
+        wait_until(lambda: renewals(chat_of("a")) == 1, "no renewal came")
+        chat.title = "A title"
+        clock.go(21)
+        wait_until(lambda: renewals(chat_of("a")) == 2, "no renewal came")
+        chat.append({"role": "system", "content": "Be brief."})
+        held.gate.set()
+        with pytest.raises(errors.OrphanedReply):
+            under_way.result(60)
+    assert kinds(chat_of("a")) == ["message", "renewed", "annotation", "renewed", "message", "orphaned"]
+
+
+# Taking over.
+
+
+def cut_off(clock, monkeypatch):
+    """Let no renewal come through, as when a process cannot reach the store."""
+    monkeypatch.setattr(clock.keeper, "_renew", lambda turns: None)
+
+
+def test_a_turn_that_cannot_renew_can_be_taken_over_and_its_late_reply_is_kept(clock, engine_on, chat_of, monkeypatch):
+    cut_off(clock, monkeypatch)
+    held = Held("too late")
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(engine_on(MessagesAPI(held), turn_timeout=60).send, "a", "first")
+        assert held.reached.wait(60)
+        clock.go(59)
+        with pytest.raises(errors.TurnInProgress):
+            engine_on(MessagesAPI()).send("a", "second")
+        clock.go(2)
+        assert engine_on(MessagesAPI("second reply")).send("a", "second").text == "second reply"
+        held.gate.set()
+        with pytest.raises(errors.OrphanedReply) as caught:
+            under_way.result(60)
+    assert caught.value.reply.text == "too late"
+    assert kinds(chat_of("a")) == ["message", "abandoned", "message", "message", "orphaned"]
+    assert [message["content"] for message in chat_of("a").messages()][:2] == ["first", "second"]
+    assert "too late" not in str(chat_of("a").messages())
+    assert told(chat_of("a"))[4].message["content"][0]["text"] == "too late"
+
+
+def test_a_renewal_that_comes_at_the_last_moment_stops_who_would_take_over(clock, opened, engine_on, monkeypatch):
+    """The other saw the lease run out, and it was renewed before the other wrote."""
+    held = Held("just in time")
+    cut_off(clock, monkeypatch)
+    engine = ChatEngine(MessagesAPI(held).client(), opened(), model=MODEL, turn_timeout=60)
+    turns, begun = [], turn_module.Turn.begun
+    monkeypatch.setattr(turn_module.Turn, "begun", lambda self, *a, **k: (turns.append(self), begun(self, *a, **k)))
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(engine.send, "a", "first")
+        assert held.reached.wait(60)
+        clock.go(61)
+        other = opened()
+        append = other.append
+
+        def late(*args, **kwargs):
+            monkeypatch.setattr(other, "append", append)
+            assert turns[0].renew()
+            return append(*args, **kwargs)
+
+        monkeypatch.setattr(other, "append", late)
+        for _ in range(2):
+            with pytest.raises(errors.TurnInProgress):
+                ChatEngine(MessagesAPI().client(), other, model=MODEL, turn_timeout=60).send("a", "second")
+        held.gate.set()
+        assert under_way.result(60).text == "just in time"
+
+
+@pytest.mark.parametrize("same_process", [True, False])
+@pytest.mark.parametrize("way", ["resume", "stream_resumed", "run_tools", "async"])
+def test_who_knows_better_takes_over_at_once(clock, opened, chat_of, way, same_process):
+    store, held = opened(), Held("late")
+    first = ChatEngine(MessagesAPI(held).client(), store, model=MODEL)
+    api = MessagesAPI("taken over")
+    second = ChatEngine(api.client(), store if same_process else opened(), model=MODEL)
+
+    async def resumed():
+        async with AsyncChatEngine(api.async_client(), second.history, model=MODEL) as engine:
+            with pytest.raises(errors.TurnInProgress):
+                await engine.resume("a")
+            return await engine.resume("a", takeover=True)
+
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(first.send, "a", "hello")
+        assert held.reached.wait(60)
+        if way == "async":
+            reply = asyncio.run(resumed())
+        elif way == "stream_resumed":
+            with pytest.raises(errors.TurnInProgress), second.stream_resumed("a"):
+                pass
+            with second.stream_resumed("a", takeover=True) as stream:
+                reply = stream.reply
+        else:
+            again = second.resume if way == "resume" else lambda id, **k: second.run_tools(id, None, tools=[], **k)
+            with pytest.raises(errors.TurnInProgress):
+                again("a")
+            reply = again("a", takeover=True)
+        assert reply.text == "taken over"
+        held.gate.set()
+        with pytest.raises(errors.OrphanedReply) as caught:
+            under_way.result(60)
+    assert caught.value.reply.text == "late"
+    assert kinds(chat_of("a")) == ["message", "opened", "message", "orphaned"]
+    assert [message["role"] for message in chat_of("a").messages()] == ["user", "assistant"]
+
+
+def test_a_turn_taken_over_is_not_renewed_by_who_lost_it(clock, opened, chat_of):
+    late, slow = Held("late"), Held("slow")
+    first = ChatEngine(MessagesAPI(late).client(), opened(), model=MODEL, turn_timeout=60)
+    second = ChatEngine(MessagesAPI(slow).client(), opened(), model=MODEL, turn_timeout=600)
+    with ThreadPoolExecutor(2) as pool:
+        lost = pool.submit(first.send, "a", "hello")
+        assert late.reached.wait(60)
+        taken = pool.submit(second.resume, "a", takeover=True)
+        assert slow.reached.wait(60)
+        until = chat_of("a").refresh().turn.until
+        clock.go(21)
+        wait_until(lambda: len(clock.keeper._turns) == 1, "the lost turn is still kept")
+        assert chat_of("a").refresh().turn.until == until
+        slow.gate.set()
+        assert taken.result(60).text == "slow"
+        late.gate.set()
+        with pytest.raises(errors.OrphanedReply):
+            lost.result(60)
+
+
+def test_a_paused_turn_that_was_taken_over_pays_for_no_other_request(clock, opened, engine_on):
+    search = {"type": "server_tool_use", "id": "srvtoolu_01", "name": "web_search", "input": {"query": "x"}}
+    api = MessagesAPI(Reply(content=[search], stop_reason="pause_turn"))
+    store = opened()
+    append = store.append
+
+    def taken_over(key, bodies, **more):
+        head = append(key, bodies, **more)
+        if "pause_turn" in bodies[-1]:
+            engine_on(MessagesAPI("taken over"), tools=SEARCH_TOOLS).resume("a", takeover=True)
+        return head
+
+    store.append = taken_over
+    with pytest.raises(errors.Conflict):
+        ChatEngine(api.client(), store, model=MODEL, tools=SEARCH_TOOLS).send("a", "look")
+    assert len(api.requests) == 1
+
+
+# What others are told.
+
+
+def test_who_must_wait_is_told_until_when_by_whom_and_both_ways_on(clock, engine_on):
+    held = Held("slow")
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(engine_on(MessagesAPI(held), turn_timeout=60).send, "a", "hello")
+        assert held.reached.wait(60)
+        with pytest.raises(errors.TurnInProgress) as caught:
+            engine_on(MessagesAPI()).send("a", "second")
+        held.gate.set()
+        under_way.result(60)
+    error = caught.value
+    assert error.until == clock.wall + 60 * SECOND
+    assert (error.host, error.pid) == (this_process().host, os.getpid())
+    for words in (" UTC", f"process {os.getpid()} on", "resume(id, takeover=True)", "abandon(id)"):
+        assert words in str(error)
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.pid, again.until) == (str(error), error.pid, error.until)
+
+
+def opened_elsewhere(opened, until, by=ELSEWHERE):
+    """Store a question whose turn another machine has opened."""
+    data = {"until": until, "by": by.to_dict()} if by else {"until": until}
+    journal = History(opened()).conversation("a").journal
+    journal.append([Entry("message", {"role": "user", "content": "hello"}, data, "T")])
+
+
+@pytest.mark.parametrize("years", [0.001, 1, 10, 290_000])
+def test_a_clock_that_is_ahead_blocks_nobody_for_longer_than_the_readers_own_time_out(clock, opened, years):
+    opened_elsewhere(opened, clock.wall + int(years * 365 * 86_400 * SECOND))
+    engine = ChatEngine(MessagesAPI("at last").client(), opened(), model=MODEL, turn_timeout=60)
+    with pytest.raises(errors.TurnInProgress) as caught:
+        engine.send("a", "second")
+    assert caught.value.until == clock.wall + 60 * SECOND
+    clock.go(40)
+    with pytest.raises(errors.TurnInProgress) as caught:
+        engine.resume("a")
+    assert caught.value.until == clock.wall + 20 * SECOND
+    clock.go(20)
+    assert engine.resume("a").text == "at last"
+
+
+def test_a_clock_that_was_set_back_does_not_prolong_what_was_seen(clock, opened):
+    opened_elsewhere(opened, clock.wall + 50 * SECOND)
+    engine = ChatEngine(MessagesAPI("at last").client(), opened(), model=MODEL, turn_timeout=60)
+    clock.set_wall(-86_400)
+    with pytest.raises(errors.TurnInProgress) as caught:
+        engine.send("a", "second")
+    assert caught.value.until == clock.wall + 60 * SECOND
+    clock.set_wall(-86_400)
+    with pytest.raises(errors.TurnInProgress) as caught:
+        engine.send("a", "second")
+    assert caught.value.until == clock.wall + 60 * SECOND
+    clock.go(60)
+    assert engine.send("a", "second").text == "at last"
+
+
+def test_a_lease_that_is_renewed_counts_anew(clock, opened):
+    ahead = clock.wall + 86_400 * SECOND
+    opened_elsewhere(opened, ahead)
+    engine = ChatEngine(MessagesAPI("at last").client(), opened(), model=MODEL, turn_timeout=60)
+    with pytest.raises(errors.TurnInProgress):
+        engine.resume("a")
+    clock.go(59)
+    chat = History(opened()).conversation("a")
+    chat.journal.append([Entry("renewed", data={"until": ahead + 1, "lease": chat.summary.turn.lease}, turn="T")])
+    with pytest.raises(errors.TurnInProgress):
+        engine.resume("a")
+    clock.go(59)
+    with pytest.raises(errors.TurnInProgress):
+        engine.resume("a")
+    clock.go(1)
+    assert engine.resume("a").text == "at last"
+
+
+@pytest.mark.parametrize("change", ["rewind", "forget", "drop_block"])
+def test_what_would_take_the_question_away_waits_as_well(clock, opened, change):
+    """As a cut and a repair do; the paid reply would find another conversation."""
+    opened_elsewhere(opened, clock.wall + 86_400 * 365 * SECOND)
+    chat = History(opened()).conversation("a")
+    step = {
+        "rewind": lambda: chat.rewind(to=0),
+        "forget": lambda: chat.forget(before=1),
+        "drop_block": lambda: setattr(chat, "drop_block", True),
+    }[change]
+    before = list(chat.records())
+    with pytest.raises(errors.TurnInProgress):
+        step()
+    assert list(chat.records()) == before
+    clock.go(600)
+    step()
+
+
+# Known to be dead.
+
+CHILD = """
+import sys
+import anthropic
+from chathistory import ChatEngine, open_store
+
+store_url, api_url = sys.argv[1:]
+client = anthropic.Anthropic(base_url=api_url, api_key="x", max_retries=0)
+ChatEngine(client, open_store(store_url), model="claude-sonnet-5-5").send("a", "hello")
+"""
+linux = pytest.mark.skipif(this_process().boot is None, reason="this system does not say which process is which")
+
+
+@linux
+@pytest.mark.parametrize("reaped", [True, False])
+def test_a_process_that_was_killed_need_not_be_waited_for(tmp_path, reaped):
+    held = Held("never seen")
+    url = f"file:{tmp_path}/store"
+    with MessagesAPI(held).serve() as address:
+        child = subprocess.Popen([sys.executable, "-c", CHILD, url, address])
+        try:
+            assert held.reached.wait(60)
+            with open_store(url) as store:
+                api = MessagesAPI("after the restart")
+                engine = ChatEngine(api.client(), store, model=MODEL)
+                with pytest.raises(errors.TurnInProgress) as caught:
+                    engine.resume("a")
+                assert caught.value.pid == child.pid
+                child.kill()
+                if reaped:
+                    child.wait(60)
+                else:
+                    wait_until(lambda: process._status(child.pid).has_ended, "the kill did not arrive")
+                assert engine.send("a", "hello").text == "after the restart"
+                assert [entry.kind for entry in told(engine.history.conversation("a"))][-2:] == ["opened", "message"]
+        finally:
+            child.kill()
+            child.wait(60)
+            held.gate.set()
+
+
+def test_a_new_message_says_why_the_old_turn_was_closed(opened, chat_of):
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    status = process._status(child.pid)
+    if status is None:
+        pytest.skip("this system does not say when a process started")
+    by = replace(this_process(), pid=child.pid, started=status.started)
+    opened_elsewhere(opened, 2**60, by)
+    engine = ChatEngine(MessagesAPI("hi").client(), opened(), model=MODEL)
+    with pytest.raises(errors.TurnInProgress):
+        engine.send("a", "second")
+    child.communicate(b"\n", 60)
+    engine.send("a", "second")
+    [closed] = [entry for entry in told(chat_of("a")) if entry.kind == "abandoned"]
+    assert (closed.turn, closed.data) == ("T", {"reason": "its process ended"})
+
+
+@linux
+@pytest.mark.parametrize("field", ["boot", "namespace", "started"])
+def test_what_is_not_recorded_is_not_known(field):
+    gone = replace(this_process(), pid=ended_pid())
+    assert is_gone(gone)
+    assert not is_gone(replace(gone, **{field: None}))
+    if field != "started":
+        assert not is_gone(replace(gone, **{field: "another"}))
+
+
+@linux
+def test_a_number_that_was_given_again_is_another_process():
+    own = this_process()
+    assert not is_gone(own)
+    assert is_gone(replace(own, started=own.started - 1))
+    parent = process._status(os.getppid())
+    assert not is_gone(replace(own, pid=os.getppid(), started=parent.started))
+    assert is_gone(replace(own, pid=os.getppid(), started=parent.started + 1))
+
+
+@linux
+@pytest.mark.parametrize("pid", [0, -1, 10**30])
+def test_a_number_that_no_process_has_says_nothing(pid):
+    assert not is_gone(replace(this_process(), pid=pid, started=1))
+
+
+@linux
+@pytest.mark.parametrize("broken", ["boot_id", "ns", "stat", "self", "all"])
+def test_where_proc_cannot_be_read_nothing_is_known(monkeypatch, tmp_path, broken):
+    """A copy of what /proc says of us, with one part of it missing."""
+    gone = replace(this_process(), pid=ended_pid())
+    pid = os.getpid()
+    own = tmp_path / str(pid)
+    own.mkdir()
+    own.joinpath("stat").write_text(Path(f"/proc/{pid}/stat").read_text())
+    own.joinpath("ns").symlink_to(f"/proc/{pid}/ns")
+    tmp_path.joinpath("self").symlink_to(str(pid))
+    tmp_path.joinpath("sys").symlink_to("/proc/sys")
+    parts = {"boot_id": tmp_path / "sys", "ns": own / "ns", "stat": own / "stat", "self": tmp_path / "self"}
+    monkeypatch.setattr(process, "_own", None)
+    monkeypatch.setattr(process, "_PROC", tmp_path)
+    assert is_gone(gone)
+    for name, path in parts.items():
+        if broken in (name, "all"):
+            path.unlink()
+    monkeypatch.setattr(process, "_own", None)
+    assert not is_gone(gone)
+
+
+def ended_pid() -> int:
+    """Return a number that no process has (any longer)."""
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait(60)
+    return child.pid
+
+
+@pytest.mark.parametrize(
+    "values",
+    [None, 3, [], {}, {"host": "h"}, {"host": "h", "pid": "7"}, {"host": 1, "pid": 7}, {"host": "h", "pid": True}]
+    + [{"host": "h", "pid": 7, name: []} for name in ("boot", "namespace", "started")],
+)
+def test_what_names_no_process_is_none(clock, opened, values):
+    assert Process.from_dict(values) is None
+    assert Process.from_dict(json.loads(json.dumps(ELSEWHERE.to_dict()))) == ELSEWHERE
+
+
+def test_an_open_turn_costs_little_in_the_head(opened):
+    seen = []
+
+    def reply(_body):
+        seen.append(len(store.read(History(store).key("a"), start=0, stop=0).head.stamp.info))
+        return "hi"
+
+    store = opened()
+    ChatEngine(MessagesAPI(reply).client(), store, model=MODEL).send("a", "hello")
+    [size] = seen
+    assert size < 700
