@@ -10,13 +10,14 @@ import pytest
 from chathistory.store import HistoryStore, Key, Stamp
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.looking import bodies_of, head_of, listed, records_of
-from chathistory.testing.contract.samples import EPOCH, EXACT, FAR, KEY, created, lines, same_text, stamp
+from chathistory.testing.contract.samples import CLOCK_CHANGES, EPOCH, EXACT, FAR, KEY, created, lines, same_text, stamp
 
 __all__ = ["Exact"]
 
 _LONG = 1_000_000
 _LARGEST = 30_000_000
 _AN_HOUR = 3_600_000_000
+_EXACTLY_100_YEARS = 36_525 * 24 * _AN_HOUR
 
 
 def _size(store: HistoryStore, size: int) -> int:
@@ -53,7 +54,7 @@ class Exact(Contract, guarantee=5):
         same_text(forgotten.stamp.info, info, "the info of forget")
 
     def test_a_long_info(self, store: HistoryStore) -> None:
-        info = '{"title": "' + "é" * 20_000 + '"}'
+        info = '{"title": "' + "é" * 40_000 + '"}'
         store.append(KEY, lines(1), after=None, stamp=stamp(info=info))
         read = head_of(store, KEY)
         assert read is not None
@@ -82,6 +83,19 @@ class Exact(Contract, guarantee=5):
         assert head.stamp == given
         assert head_of(store, KEY) == head
         assert listed(store, KEY.scope) == [head]
+
+    def test_times_around_a_change_of_clocks_come_back(self, store: HistoryStore) -> None:
+        for moment in CLOCK_CHANGES:
+            key = Key(KEY.scope, str(moment))
+            given = stamp(updated=moment, expires=moment + _EXACTLY_100_YEARS)
+            head = store.append(key, lines(1), after=None, stamp=given)
+            assert head.stamp == given
+            assert head_of(store, key) == head
+        for head in listed(store, KEY.scope):
+            assert (str(head.stamp.updated), head.stamp.expires) == (
+                head.key.id,
+                head.stamp.updated + _EXACTLY_100_YEARS,
+            )
 
     def test_a_stamp_is_replaced_whole(self, store: HistoryStore) -> None:
         head = store.append(KEY, lines(1), after=None, stamp=stamp(expires=FAR, info="info"))

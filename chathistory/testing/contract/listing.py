@@ -12,8 +12,8 @@ import pytest
 from chathistory.errors import InvalidInput
 from chathistory.store import Head, HistoryStore, Key
 from chathistory.testing.contract.base import Contract, applies
-from chathistory.testing.contract.looking import listed, pages, same_heads
-from chathistory.testing.contract.samples import EPOCH, KEY, created, grown, lines, stamp
+from chathistory.testing.contract.looking import head_of, listed, pages, same_heads
+from chathistory.testing.contract.samples import CLOCK_CHANGES, EPOCH, KEY, created, grown, lines, stamp
 from chathistory.testing.guarantees import LISTING
 
 __all__ = ["Listing"]
@@ -30,6 +30,11 @@ def _some(store: HistoryStore, count: int) -> list[Head]:
 
 def _at(store: HistoryStore, name: str, updated: int) -> Head:
     return store.append(Key(SCOPE, name), lines(1), after=None, stamp=stamp(updated=updated))
+
+
+def _at_its_time(store: HistoryStore, head: Head) -> Head:
+    """Append without moving the time."""
+    return store.append(head.key, lines(1, first=head.end), after=head, stamp=stamp(updated=head.stamp.updated))
 
 
 class Listing(Contract, guarantee=LISTING):
@@ -67,6 +72,29 @@ class Listing(Contract, guarantee=LISTING):
         heads = _some(store, 3)
         store.forget(heads[2].key, before=1)
         due = [*heads[:2], replace(heads[2], start=1)]
+        same_heads(store, listed(store, SCOPE), due)
+
+    def test_an_append_at_the_same_time_moves_nothing(self, store: HistoryStore) -> None:
+        """A title, a cut or a repair says nothing new, so `updated` stays."""
+        heads = _some(store, 5)
+        for at in (4, 0, 2, 4):
+            heads[at] = _at_its_time(store, heads[at])
+            same_heads(store, listed(store, SCOPE), heads)
+            same_heads(store, listed(store, SCOPE, limit=2), heads)
+        heads = [grown(store, heads.pop(3)), *heads]
+        same_heads(store, listed(store, SCOPE), heads)
+
+    @pytest.mark.parametrize("limit", [1, 2, 100])
+    def test_appends_at_one_time_are_ordered_by_id(self, store: HistoryStore, limit: int) -> None:
+        heads = {name: _at(store, name, EPOCH) for name in "badc"}
+        for name in "acbda":
+            heads[name] = _at_its_time(store, heads[name])
+            due = [heads[each] for each in "dcba"]
+            same_heads(store, listed(store, SCOPE, limit=limit), due)
+
+    def test_times_around_a_change_of_clocks_are_in_order(self, store: HistoryStore) -> None:
+        heads = [_at(store, f"c{at}", time) for at, time in enumerate(CLOCK_CHANGES)]
+        due = sorted(heads, key=lambda head: head.stamp.updated, reverse=True)
         same_heads(store, listed(store, SCOPE), due)
 
     def test_times_are_ordered_as_numbers_to_the_microsecond(self, store: HistoryStore) -> None:
@@ -184,8 +212,16 @@ def _make_new(store: HistoryStore, heads: list[Head]) -> set[Key]:
     return {created(store, Key(SCOPE, f"new{at}")).key for at in range(2)} - {head.key for head in heads}
 
 
+def _write_unseen_at_its_time(store: HistoryStore, heads: list[Head]) -> set[Key]:
+    return {_at_its_time(store, heads[-1]).key}
+
+
+def _write_last_of_the_page_at_its_time(store: HistoryStore, heads: list[Head]) -> set[Key]:
+    return {_at_its_time(store, heads[2]).key}
+
+
 _MEANWHILE = [_write_unseen, _write_seen, _write_last_of_the_page, _delete_seen, _delete_last_of_the_page]
-_MEANWHILE += [_delete_unseen, _make_new]
+_MEANWHILE += [_delete_unseen, _make_new, _write_unseen_at_its_time, _write_last_of_the_page_at_its_time]
 
 
 class ListingWhileOthersWrite(Contract, guarantee=LISTING):
@@ -206,3 +242,29 @@ class ListingWhileOthersWrite(Contract, guarantee=LISTING):
         seen = Counter(key for key in walked if key not in written)
         for key in {head.key for head in due} - written:
             assert seen[key] == 1, f"{key} was not written, and was listed {seen[key]} times"
+
+    @pytest.mark.parametrize("walk", ["keys", "scan_keys"])
+    def test_keys_that_nobody_makes_or_deletes_appear_exactly_once(self, store: HistoryStore, walk: str) -> None:
+        heads = _some(store, 40)
+        walked: list[Key] = []
+        others: set[Key] = set()
+        for key in getattr(store, walk)(SCOPE):
+            walked.append(key)
+            if len(walked) in {1, 2, 9, 20}:
+                others |= self._remade(store, [head.key for head in heads if head.key not in others], walked)
+        seen = Counter(key for key in walked if key not in others)
+        for key in {head.key for head in heads} - others:
+            assert seen[key] == 1, f"{key} was not made or deleted meanwhile, and was named {seen[key]} times"
+
+    def _remade(self, store: HistoryStore, keys: list[Key], walked: list[Key]) -> set[Key]:
+        """Delete one that was named and one that was not, make one, append to the last; returns those but the last."""
+        *others, last = keys
+        named = [key for key in others if key in walked]
+        unnamed = [key for key in others if key not in walked]
+        gone = {*named[:1], *unnamed[:1]}
+        for key in gone:
+            store.delete(key)
+        head = head_of(store, last)
+        assert head is not None
+        grown(store, head)
+        return {*gone, created(store, Key(SCOPE, f"new{len(walked)}")).key}

@@ -8,7 +8,20 @@ import uuid
 
 from chathistory.store import Head, HistoryStore, Key, Stamp
 
-__all__ = ["EPOCH", "EXACT", "FAR", "KEY", "MARKER", "created", "grown", "line", "lines", "same_text", "stamp"]
+__all__ = [
+    "CLOCK_CHANGES",
+    "EPOCH",
+    "EXACT",
+    "FAR",
+    "KEY",
+    "MARKER",
+    "created",
+    "grown",
+    "line",
+    "lines",
+    "same_text",
+    "stamp",
+]
 
 KEY = Key("scope", "conversation")
 MARKER = "s3cr3t-marker"
@@ -17,6 +30,13 @@ MARKER = "s3cr3t-marker"
 EPOCH = 1_750_000_000_000_001
 FAR = 4_102_444_800_123_457
 """An expiry in the year 2100: no store may remove a conversation before it."""
+
+_HOUR = 3_600_000_000
+_CHANGES = (1_743_296_400, 1_759_593_600, 1_761_440_400, 1_762_063_200)
+"""Seconds at which clocks change in 2025: Europe in spring, Sydney, Europe in autumn, New York."""
+
+CLOCK_CHANGES = [change * 1_000_000 + part * _HOUR // 2 for change in _CHANGES for part in (-3, -2, -1, 0, 1, 2, 3)]
+"""Times of which a clock on the wall shows some twice, and others never."""
 
 _ticks = itertools.count()
 
