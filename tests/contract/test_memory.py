@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 from chathistory_memory import MemoryStore
-from right_sql import RecoveringStore, SQLStore
+from right_sql import SQLStore
 from right_stores import FrugalStore, LimitedStore, NamedStore, contract_of, found_in
+from wrong_sql import SQL
 
 from chathistory.testing import HistoryStoreContract
 
@@ -38,5 +39,5 @@ class TestSQL(contract_of(SQLStore)):
     """A database: the tests of damage run here."""
 
 
-class TestRecovering(contract_of(RecoveringStore)):
-    """A database whose heads can be restored."""
+class TestRecovering(contract_of(SQL)):
+    """A database whose heads can be restored: the base of the wrong ones."""

@@ -36,8 +36,12 @@ class Wrong(NamedStore):
         return head
 
 
+import wrong_columns  # noqa: E402, F401
+import wrong_damage  # noqa: E402, F401
+import wrong_isolation  # noqa: E402, F401
 import wrong_lives  # noqa: E402, F401  # registers its stores
 import wrong_looks  # noqa: E402, F401
 import wrong_manners  # noqa: E402, F401
+import wrong_rows  # noqa: E402, F401
 import wrong_texts  # noqa: E402, F401
 import wrong_writes  # noqa: E402, F401

@@ -1,0 +1,90 @@
+"""What the wrong stores on a database share: the pauses between statements, in which others get their turn."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+from contextlib import contextmanager, nullcontext
+
+from chathistory_template import _head
+from right_sql import RecoveringStore
+
+PAUSE = 0.002
+"""So long others have the floor. Each race has dozens of rounds, and a longer wait only makes it surer."""
+
+
+class SQL(RecoveringStore):
+    """The base of all of them, which is still right.
+
+    one_writer: whether those that write by single statements wait for each other, as by an advisory lock.
+    hidden_by_its_lock: whether nothing is seen of it through a single instance, however many threads there are.
+    """
+
+    one_writer = True
+    hidden_by_its_lock = False
+    _writers: dict = {}  # noqa: RUF012
+
+    def __init__(self, place):
+        super().__init__(place)
+        self._stepping = threading.local()
+        self._one_at_a_time = self._writers.setdefault(place, threading.RLock()) if self.one_writer else nullcontext()
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        with self._one_at_a_time:
+            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+
+    def forget(self, key, *, before):
+        with self._one_at_a_time:
+            return super().forget(key, before=before)
+
+    def delete(self, key, *, version=None):
+        with self._one_at_a_time:
+            return super().delete(key, version=version)
+
+    def _transaction(self, key=None, begin="BEGIN IMMEDIATE"):
+        stepping = getattr(self._stepping, "on", False)
+        return self._statements(key) if stepping else super()._transaction(key, begin)
+
+    @contextmanager
+    def _statements(self, key):
+        """Commit each statement by itself; the lock of the instance is held all the time."""
+        self._lifeline.check()
+        with self._lock:
+            db = self._db = self._db or self._connected()
+            yield Paused(db), _head(db, key) if key else None
+
+    def now(self, sql, *values):
+        """Run one statement, in a transaction of its own."""
+        with self._transaction() as (db, _):
+            return db.execute(sql, values).fetchall()
+
+
+class Paused:
+    """A connection whose statements are committed one by one, with a pause before each but the first."""
+
+    def __init__(self, db):
+        self.db = db
+
+    def execute(self, sql, values=()):
+        time.sleep(PAUSE)
+        return self.db.execute(sql, values)
+
+    def executemany(self, sql, rows):
+        for row in rows:
+            self.db.execute(sql, row)
+
+
+def in_steps(method, *, writes=True):
+    """Let a method of the store commit each of its statements by itself."""
+
+    @functools.wraps(method)
+    def stepped(self, *args, **options):
+        with self._one_at_a_time if writes else nullcontext():
+            self._stepping.on = True
+            try:
+                return method(self, *args, **options)
+            finally:
+                self._stepping.on = False
+
+    return stepped
