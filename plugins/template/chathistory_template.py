@@ -169,7 +169,7 @@ def _key(row: tuple[Any, ...]) -> Key | None:
 def _made(row: tuple[Any, ...]) -> Head:
     key = _key(row)
     if key is None or row[:9] != _summed(*row[:8]):
-        raise CorruptRecord(key or Key("?", "?"), None, "its checksum is wrong")
+        raise CorruptRecord(key, None, "its checksum is wrong")
     return Head(key, row[2], row[3], Stamp(*row[4:8]))
 
 

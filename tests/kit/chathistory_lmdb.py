@@ -1,22 +1,23 @@
 """Conversations in LMDB: `lmdb:./history.lmdb`. Somebody else's backend, written from `docs/writing-a-backend.md`.
 
-By scope and id, of which keys hold a hash (LMDB's are short): the head (`h`), its place in the listing (`l`), and each
-record (`r`).
+By scope and id, of which keys hold a hash (LMDB's are short): the head (`h`), its place in the listing (`l`), what that
+place is (`p`), and each record (`r`). Heads and records begin with their checksum.
 """
 
 import hashlib
 import json
 import os
+import zlib
 from contextlib import contextmanager
 from dataclasses import astuple, replace
-from itertools import islice, takewhile
+from itertools import takewhile
 from threading import Lock
 from typing import ClassVar
 from weakref import WeakValueDictionary
 
 import lmdb
 
-from chathistory import Head, HistoryStore, Key, Option, Page, Record, Slice, Stamp, Traits, hookimpl
+from chathistory import Damaged, Head, HistoryStore, Key, Option, Page, Record, Slice, Stamp, Traits, hookimpl
 from chathistory.cursor import decode_cursor, encode_cursor
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreRejected, StoreUnavailable
 from chathistory.lifeline import Lifeline
@@ -44,8 +45,8 @@ class LMDBStore(HistoryStore):
                 raise Conflict(key, old)
             new = old or Head(key, first, first, stamp)
             for position, body in enumerate(batch, new.end):
-                txn.put(_record(key, position), body.encode())
-            return _put(txn, replace(new, end=new.end + len(batch), stamp=stamp), old)
+                txn.put(_record(key, position), _summed(body.encode()))
+            return _put(txn, replace(new, end=new.end + len(batch), stamp=stamp))
 
     def read(self, key, *, start=0, stop=None):
         with self._transaction() as txn:
@@ -53,22 +54,38 @@ class LMDBStore(HistoryStore):
                 return None
             low = max(start if start >= 0 else head.end + start, head.start)
             due = range(low, min(head.end if stop is None else stop, head.end, low + 100))
-            bodies = [txn.get(_record(key, position)) for position in due]
-        if None in bodies:
-            raise CorruptRecord(key, due[bodies.index(None)], "it is missing")
-        return Slice(head, [Record(position, body.decode()) for position, body in zip(due, bodies, strict=True)])
+            bodies = list(takewhile(lambda body: body is not None, (_sound(txn.get(_record(key, at))) for at in due)))
+        if due and not bodies:
+            raise CorruptRecord(key, low, "it is missing, or its checksum is wrong")
+        return Slice(head, [Record(position, body.decode()) for position, body in zip(due, bodies, strict=False)])
 
     def heads(self, scope, *, after=None, limit=20):
         if limit < 1:
             raise InvalidInput("a page has at least one item")
         place = _listed(scope, *decode_cursor(after)) + b"\0" if after is not None else b""
-        with self._transaction() as txn:
-            found = [_made(txn.get(at)) for at in islice(_values(txn, b"l" + _hash(scope), place), limit + 1)]
-        return Page(found[:limit], encode_cursor(found[limit - 1]) if len(found) > limit else None)
+        heads, damaged = self._walked(b"l" + _hash(scope), place, limit + 1)
+        return Page(heads[:limit], encode_cursor(heads[limit - 1]) if len(heads) > limit else None, damaged)
 
     def keys(self, scope=None):
+        return (head.key for head in self._walked(b"h" + (_hash(scope) if scope else b""))[0])
+
+    def damaged_keys(self, scope=None):
+        return iter(self._walked(b"h" + (_hash(scope) if scope else b""))[1])
+
+    def _walked(self, prefix, start=b"", most=-1):
+        """Return heads, so many at most, and the damaged ones among them."""
+        heads, damaged = [], []
         with self._transaction() as txn:
-            return iter([_made(value).key for value in _values(txn, b"h" + (_hash(scope) if scope else b""))])
+            cursor = txn.cursor()
+            cursor.set_range(start or prefix)
+            for at, value in takewhile(lambda pair: pair[0].startswith(prefix), cursor):
+                try:
+                    heads.append(_made(txn.get(value) if prefix[:1] == b"l" else value))
+                except CorruptRecord as error:
+                    damaged.append(Damaged(None, at.hex(), error))
+                if len(heads) == most:
+                    break
+        return heads, damaged
 
     def forget(self, key, *, before):
         with self._transaction(write=True) as txn:
@@ -76,13 +93,16 @@ class LMDBStore(HistoryStore):
 
     def delete(self, key, *, version=None):
         with self._transaction(write=True) as txn:
-            if (head := _head(txn, key)) is None:
-                return False
-            if version not in (None, head.stamp.version):
+            if version is not None and (head := _head(txn, key)) and version != head.stamp.version:
                 raise Conflict(key, head)
-            _cut(txn, head, head.end)
-            txn.delete(_listed(key.scope, head.stamp.updated, key.id))
-            return txn.delete(b"h" + _hash(*astuple(key)))
+            return _removed(txn, _hash(*astuple(key)))
+
+    def remove_leftovers(self, scope):
+        damaged = list(self.damaged_keys(scope))
+        with self._transaction(write=True) as txn:
+            for each in damaged:
+                _removed(txn, bytes.fromhex(each.where)[1:])
+        return replace(super().remove_leftovers(scope), removed=len(damaged))
 
     def close(self):
         if self._lifeline.cut():
@@ -119,34 +139,49 @@ def _listed(scope, updated, id):
     return b"l" + _hash(scope) + bytes(255 - byte for byte in order) + _hash(id)
 
 
-def _values(txn, prefix, start=b""):
-    cursor = txn.cursor()
-    cursor.set_range(start or prefix)
-    return (value for _, value in takewhile(lambda pair: pair[0].startswith(prefix), cursor))
+def _summed(data):
+    return zlib.crc32(data).to_bytes(4, "big") + data
+
+
+def _sound(value):
+    """Return the data of a value; None if that is missing or damaged."""
+    return value[4:] if value and value == _summed(value[4:]) else None
 
 
 def _head(txn, key):
     value = txn.get(b"h" + _hash(*astuple(key)))
-    return value and _made(value)
+    return _made(value, key) if value is not None else None
 
 
-def _made(value):
-    key, start, end, stamp = json.loads(value)
+def _made(value, key=None):
+    if (data := _sound(value)) is None:
+        raise CorruptRecord(key, None, "its checksum is wrong")
+    key, start, end, stamp = json.loads(data)
     return Head(Key(*key), start, end, Stamp(*stamp))
 
 
-def _put(txn, head, old):
-    key, place = head.key, b"h" + _hash(*astuple(head.key))
-    txn.delete(_listed(key.scope, (old or head).stamp.updated, key.id))
-    txn.put(_listed(key.scope, head.stamp.updated, key.id), place)
-    txn.put(place, json.dumps(astuple(head)).encode())
+def _put(txn, head):
+    here = _hash(*astuple(head.key))
+    place = _listed(head.key.scope, head.stamp.updated, head.key.id)
+    txn.delete(txn.get(b"p" + here) or b" ")
+    txn.put(b"p" + here, place)
+    txn.put(place, b"h" + here)
+    txn.put(b"h" + here, _summed(json.dumps(astuple(head)).encode()))
     return head
+
+
+def _removed(txn, here):
+    cursor = txn.cursor()
+    while cursor.set_range(b"r" + here) and cursor.key().startswith(b"r" + here):
+        cursor.delete()
+    txn.delete(txn.pop(b"p" + here) or b" ")
+    return txn.delete(b"h" + here)
 
 
 def _cut(txn, head, start):
     for position in range(head.start, start):
         txn.delete(_record(head.key, position))
-    return _put(txn, replace(head, start=start), head)
+    return _put(txn, replace(head, start=start))
 
 
 @hookimpl
