@@ -89,9 +89,9 @@ class AsyncHistory:
             until=until,
         )
 
-    async def delete(self, id: str, *, scope: str = OWN_SCOPE) -> Deletion | None:
+    async def delete(self, id: str, *, scope: str = OWN_SCOPE, expected: str | None = None) -> Deletion | None:
         """See `History.delete`."""
-        return await self.run(self.history.delete, id, scope=scope)
+        return await self.run(self.history.delete, id, scope=scope, expected=expected)
 
     async def copy_to(
         self,
@@ -149,11 +149,19 @@ class AsyncHistory:
         ttl: timedelta | None = None,
         count: int | None = None,
         dry_run: bool = True,
+        full_scan: bool = False,
         progress: Callable[[Removal], object] | None = None,
     ) -> Retention:
         """See `History.retain`; `progress` is called from a thread of the pool."""
         return await self.run(
-            self.history.retain, scope=scope, age=age, ttl=ttl, count=count, dry_run=dry_run, progress=progress
+            self.history.retain,
+            scope=scope,
+            age=age,
+            ttl=ttl,
+            count=count,
+            dry_run=dry_run,
+            full_scan=full_scan,
+            progress=progress,
         )
 
     async def erase(self, scope: str, *, progress: Callable[[Deletion], object] | None = None) -> Erasure:

@@ -181,7 +181,7 @@ class Conversation:
         if summary is None or summary.setup_at is None:
             return None
         [entry] = self._journal.read(summary.setup_at, summary.setup_at + 1)
-        return {name: entry.data[name] for name in ("model", "system", "tools")}
+        return {name: entry.data.get(name) for name in ("model", "system", "tools")}
 
     def usage(self) -> Usage:
         """Return what its replies cost in tokens: in all, by model, by turn; from what is stored, reading all of it.

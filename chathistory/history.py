@@ -79,16 +79,31 @@ class History:
         Without these a page is short only at the end. With them one call looks at 1,000 conversations at most, so a
         page may be short, or empty, with more to come: go on while there is a `next`.
 
+        A conversation that cannot be read is in `.damaged`, whatever is asked for, and does not count towards `limit`;
+        `repair` and `restore` may mend it.
+
         Raises `InvalidInput` for a `limit` below 1, a time without a zone or a cursor of another listing.
         """
         wanted = Filter.of(title=title, tag=tag, metadata=metadata, model=model, since=since, until=until)
         return recent(self.store, self._named(scope), limit=limit, after=after, wanted=wanted)
 
-    def delete(self, id: str, *, scope: str = OWN_SCOPE) -> Deletion | None:
-        """Remove a conversation for good and return what went; None: there was none. A damaged one goes as well."""
+    def delete(self, id: str, *, scope: str = OWN_SCOPE, expected: str | None = None) -> Deletion | None:
+        """Remove a conversation for good. A damaged one goes as well.
+
+        Args:
+            id: The conversation.
+            scope: Whose it is.
+            expected: Its version as the caller has seen it; None: it goes whatever was written to it since.
+
+        Returns:
+            What went; None: there was none.
+
+        Raises:
+            Conflict: The conversation has another version than `expected`; nothing was removed.
+        """
         from chathistory.shelf.retention import deleted  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        return deleted(Journal(self.store, self.key(id, scope)))
+        return deleted(Journal(self.store, self.key(id, scope)), expected)
 
     # Moving.
 
@@ -197,29 +212,51 @@ class History:
         ttl: timedelta | None = None,
         count: int | None = None,
         dry_run: bool = True,
+        full_scan: bool = False,
         progress: Callable[[Removal], object] | None = None,
     ) -> Retention:
         """Remove conversations of a scope for good, and what has expired; `dry_run=False`, or it is only told.
 
-        `age`: those that were begun longer ago. `ttl`: those without activity for longer. `count`: all but so many
-        with the newest activity (as exactly as the store's `traits.recency`). What is written meanwhile is kept.
-        Raises `InvalidInput` for what is negative.
+        What is written meanwhile is kept, and so is what is damaged: the report names it.
+
+        Args:
+            scope: The scope to look through.
+            age: Remove those that were begun longer ago.
+            ttl: Remove those without activity (messages and turns) for longer.
+            count: Remove all but so many with the newest activity, as exactly as the store's `traits.recency`.
+            dry_run: Only tell what would go.
+            full_scan: Find the conversations by a walk over the whole storage, where the listing may lack some.
+            progress: Called with each that goes.
+
+        Raises:
+            InvalidInput: Something is negative.
+            StoreRejected: The account may not walk over the storage (`full_scan`).
         """
         from chathistory.shelf.retention import Policy, retained  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         policy = Policy(age=age, ttl=ttl, count=count)
-        return retained(self.store, self._named(scope), policy, dry_run=dry_run, tell=progress)
+        scope = self._named(scope)
+        return retained(self.store, scope, policy, dry_run=dry_run, full_scan=full_scan, tell=progress)
 
     def erase(self, scope: str, *, progress: Callable[[Deletion], object] | None = None) -> Erasure:
         """Remove all that is stored in a scope for good, damaged or expired as well, and return what went.
 
-        For the request of somebody to be forgotten. A scope without conversations gives an empty report. Forks into
-        other scopes are conversations of those.
+        For the request of somebody to be forgotten. What is there is found by a walk over the storage itself, never
+        through an index that can lose entries, and looked for once more in the end: the report is `complete` only if
+        nothing was found then. A scope without conversations gives an empty report. Forks into other scopes are
+        conversations of those.
+
+        Args:
+            scope: The scope to erase.
+            progress: Called with each conversation that went.
+
+        Raises:
+            InvalidInput: No scope was named.
         """
         from chathistory.shelf.retention import erased  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         if not isinstance(scope, str):
-            msg = "the scope that is to be erased is due"
+            msg = f"the scope to erase must be text, not {type(scope).__name__}"
             raise InvalidInput(msg)
         return erased(self.store, scope, progress)
 

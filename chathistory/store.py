@@ -51,6 +51,8 @@ Cursor: TypeAlias = str
 
 LONGEST_NAME = 255
 LONGEST_VERSION = 32
+LARGEST_NUMBER = 2**53 - 1
+"""The largest position or time (microseconds since 1970: in the year 2255) that every backend keeps exactly."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -394,10 +396,17 @@ _CONTROLS = bytes(range(0x20))  # C-speed over 30 MB, which a set or a loop is n
 
 
 def _check_stamp(stamp: Stamp, first: int) -> None:
-    version = stamp.version
-    if not (1 <= len(version) <= LONGEST_VERSION and version.isascii() and version.isprintable()):
+    version: object = stamp.version
+    if not (
+        isinstance(version, str)
+        and 1 <= len(version) <= LONGEST_VERSION
+        and version.isascii()
+        and version.isprintable()
+    ):
         msg = f"a version must be 1 to {LONGEST_VERSION} printable ASCII characters"
         raise InvalidInput(msg)
-    if stamp.updated < 0 or first < 0:
-        msg = "times and positions must not be negative"
-        raise InvalidInput(msg)
+    expires = 0 if stamp.expires is None else stamp.expires
+    for name, number in (("updated", stamp.updated), ("expires", expires), ("first", first)):
+        if type(number) is not int or not 0 <= number <= LARGEST_NUMBER:
+            msg = f"{name} must be a whole number from 0 to 2**53 - 1"
+            raise InvalidInput(msg)

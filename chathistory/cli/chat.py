@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 
 import click
 
+from chathistory.cli.damage import tell_damaged
 from chathistory.cli.place import Place, Run, debug_option, place_options
 from chathistory.cli.render import STAND_IN
 from chathistory.cli.safe import safe
@@ -120,7 +121,9 @@ def _read() -> str:
 def _chosen(history: History, place: Place, name: str | None, *, latest: bool, stand_in: bool) -> Conversation:
     """Return the conversation to go on with, and say on standard error which one it is if that is not plain."""
     if latest:
-        rows = history.recent(scope=place.scope, limit=1).items
+        page = history.recent(scope=place.scope, limit=1)
+        rows = page.items
+        tell_damaged(place, page.damaged, "passed over: damaged")
         if not rows:
             msg = f"there is no conversation in {place} yet; begin one with: {place.command('chat')}"
             raise click.ClickException(msg)

@@ -9,7 +9,8 @@ from datetime import timedelta
 import click
 
 from chathistory.cli.asked import span
-from chathistory.cli.output import json_option, lines, print_json, progress, table
+from chathistory.cli.damage import damaged_json, damaged_name, tell_damaged
+from chathistory.cli.output import INCOMPLETE, PARTLY, full_scan_option, json_option, lines, print_json, progress, table
 from chathistory.cli.place import Place, debug_option, place_options
 from chathistory.cli.render import ago
 from chathistory.cli.safe import one_line, safe
@@ -19,6 +20,7 @@ from chathistory.sweeping import Sweeping
 
 __all__ = ["erase", "retain", "sweep"]
 
+_SHOWN = 20
 _WHY = {"age": "too old", "ttl": "not active", "count": "too many", "expired": "expired"}
 
 
@@ -27,15 +29,24 @@ _WHY = {"age": "too old", "ttl": "not active", "count": "too many", "expired": "
 @click.option("--ttl", type=span, metavar="SPAN", help="Remove what was not active for that long, such as 90d or 12h.")
 @click.option("--count", type=click.IntRange(min=0), metavar="N", help="Keep only the N with the newest activity.")
 @click.option("--yes", is_flag=True, help="Do it. Without this option it is only shown.")
+@full_scan_option
 @json_option
 @place_options
 @debug_option
 def retain(
-    *, age: timedelta | None, ttl: timedelta | None, count: int | None, yes: bool, place: Place, as_json: bool
-) -> None:
+    *,
+    age: timedelta | None,
+    ttl: timedelta | None,
+    count: int | None,
+    yes: bool,
+    full_scan: bool,
+    place: Place,
+    as_json: bool,
+) -> int:
     r"""Remove conversations of a scope that are too old or too many, and what has expired; shows them first.
 
-    When it does not go to a terminal, one line each: id, why, messages, time, separated by tabs.
+    What is damaged is kept, and named on standard error. When it does not go to a terminal, one line each: id, why,
+    messages, time, separated by tabs. The exit code is 3 if some may have been missed, or are damaged.
 
     \b
     Examples:
@@ -43,9 +54,11 @@ def retain(
       chathistory retain --ttl 90d --count 1000 --yes
     """
     with place.opened() as history, progress("removing", None) as step:
-        done = history.retain(scope=place.scope, age=age, ttl=ttl, count=count, dry_run=not yes, progress=step)
+        done = history.retain(
+            scope=place.scope, age=age, ttl=ttl, count=count, dry_run=not yes, full_scan=full_scan, progress=step
+        )
     if as_json:
-        print_json(asdict(done))
+        print_json(asdict(done) | {"damaged": [damaged_json(each) for each in done.damaged]})
     elif sys.stdout.isatty():
         _print_table(done)
     else:
@@ -54,6 +67,10 @@ def retain(
         verb = "would remove" if done.dry_run else "removed"
         more = "; --yes does it" if done.dry_run and done.removed else ""
         click.echo(f"{verb} {len(done.removed)} conversations, kept {done.kept}{more}", err=True)
+        tell_damaged(place, done.damaged, f"kept: damaged ({', '.join(map(damaged_name, done.damaged))})")
+    if not done.complete:
+        click.echo(INCOMPLETE, err=True)
+    return PARTLY if done.damaged or not done.complete else 0
 
 
 def _print_table(done: Retention) -> None:
@@ -62,7 +79,7 @@ def _print_table(done: Retention) -> None:
 
 
 def _fields(row: Removal) -> tuple[str, str, str]:
-    return one_line(row.id), _WHY[row.why], "damaged" if row.messages is None else str(row.messages)
+    return one_line(row.id), _WHY[row.why], str(row.messages)
 
 
 @click.command()
@@ -71,10 +88,12 @@ def _fields(row: Removal) -> tuple[str, str, str]:
 @json_option
 @click.option("--store", "url", metavar="URL", envvar="CHATHISTORY_STORE", show_envvar=True, help="Where.")
 @debug_option
-def erase(scope: str, *, yes: bool, url: str | None, as_json: bool) -> None:
+def erase(scope: str, *, yes: bool, url: str | None, as_json: bool) -> int:
     r"""Remove all conversations of SCOPE for good, and tell what went: for somebody who asks to be forgotten.
 
-    When it does not go to a terminal, one line each: id, messages, records, separated by tabs.
+    Damaged ones are removed as well. In the end the whole storage is looked through once more; if anything is left, or
+    this account may not look through it, that is told, and the exit code is 3. When it does not go to a terminal, one
+    line each: id, messages, records, separated by tabs.
 
     \b
     Examples:
@@ -93,14 +112,21 @@ def erase(scope: str, *, yes: bool, url: str | None, as_json: bool) -> None:
             gone = history.erase(scope, progress=step)
     if as_json:
         print_json(asdict(gone) | {"messages": gone.messages, "records": gone.records})
-        return
+        return 0 if gone.complete else PARTLY
     if not sys.stdout.isatty():
         lines(f"{one_line(each.id)}\t{each.messages}\t{each.records}" for each in gone.removed)
     words = f"{len(gone.removed)} conversations, {gone.messages} messages, {gone.records} records"
+    words += f", {gone.leftovers} leftovers" if gone.leftovers else ""
     click.echo(f"erased scope {safe(scope)}: {words}", err=True)
+    if gone.not_reached:
+        click.echo(f"not reached, for the server keeps it itself: {', '.join(gone.not_reached)}", err=True)
+    for each in gone.left[:_SHOWN]:
+        click.echo(f"still there: {one_line(each)}", err=True)
     if gone.left:
-        msg = f"{len(gone.left)} conversations were begun there meanwhile; erase again"
-        raise click.ClickException(msg)
+        click.echo(f"{len(gone.left)} pieces are still there, or were begun meanwhile; erase again", err=True)
+    elif not gone.complete:
+        click.echo("whether anything is left cannot be told: this account may not look through the storage", err=True)
+    return 0 if gone.complete else PARTLY
 
 
 def _count(history: History, scope: str) -> int:

@@ -9,17 +9,14 @@ from pathlib import Path
 
 import click
 
-from chathistory.cli.output import json_option, progress
+from chathistory.cli.output import PARTLY, json_option, progress
 from chathistory.cli.place import Place, debug_option, place_options
 from chathistory.cli.safe import json_line, one_line
 from chathistory.history import History
 from chathistory.shelf.transfer import CopyReport, keys_of
 from chathistory.store import Key
 
-__all__ = ["PARTLY", "copy", "export", "import_"]
-
-PARTLY = 3
-"""The exit code for what could not be done with all conversations."""
+__all__ = ["copy", "export", "import_"]
 
 _SHOWN = 20
 _ids = click.argument("ids", nargs=-1, metavar="[ID]...")

@@ -13,12 +13,31 @@ import click
 from chathistory.cli.render import console
 from chathistory.cli.safe import json_line
 
-__all__ = ["json_option", "lines", "plain", "print_json", "progress", "table"]
+__all__ = [
+    "INCOMPLETE",
+    "PARTLY",
+    "full_scan_option",
+    "json_option",
+    "lines",
+    "plain",
+    "print_json",
+    "progress",
+    "table",
+]
+
+PARTLY = 3
+"""The exit code for what could not be done with all conversations."""
+
+INCOMPLETE = "some conversations may have been missed: this server's index can lose entries; --full-scan looks at all"
+"""What to say of a walk that relied on an index."""
 
 _WIDE = 100  # columns of a terminal
 _LONGEST_ID, _LONGEST_FIELD, _SHORTEST_TITLE = 28, 20, 10
 _GAP = 2
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on standard output, with everything.")
+full_scan_option = click.option(
+    "--full-scan", is_flag=True, help="Find conversations by a walk over the whole storage; may be slow."
+)
 
 
 def lines(texts: Iterable[str]) -> None:

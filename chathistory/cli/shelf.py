@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import click
 
 from chathistory.cli.asked import filter_options, filter_words, filters
+from chathistory.cli.damage import damaged_fields, damaged_json, tell_damaged
 from chathistory.cli.finding import absent, found
 from chathistory.cli.output import json_option, lines, print_json, table
 from chathistory.cli.place import Place, debug_option, place_options
 from chathistory.cli.render import ago, body_of, console, local_time, mark_of, readable, speaker_of
 from chathistory.cli.safe import json_line, one_line, safe
-from chathistory.errors import CorruptRecord
+from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.history import ConversationInfo, History
 from chathistory.log.entry import Entry
 from chathistory.store import Page
@@ -34,7 +35,8 @@ def list_(limit: int, after: str | None, *, place: Place, as_json: bool, **wante
     r"""List conversations, those with the newest activity first.
 
     All of them, or those that fit all that is asked for. When it does not go to a terminal, one line each: id,
-    messages, time, model, tags, title, separated by tabs.
+    messages, time, model, tags, title, separated by tabs. One that is damaged has "damaged" in the place of the
+    messages, and the reason in that of the title.
 
     \b
     Examples:
@@ -48,29 +50,35 @@ def list_(limit: int, after: str | None, *, place: Place, as_json: bool, **wante
     if as_json:
         for row in page.items:
             print_json(asdict(row) | {"tokens": row.tokens})
+        for each in page.damaged:
+            print_json(damaged_json(each))
     elif not sys.stdout.isatty():
         lines("\t".join(_fields(row, row.updated.isoformat(timespec="seconds"))) for row in page.items)
-    elif page.items:
+        lines("\t".join(damaged_fields(each, 3)) for each in page.damaged)
+    elif page.items or page.damaged:
         columns = ("ID", "MESSAGES", "UPDATED", "TOKENS", "MODEL", "TAGS", "TITLE")
-        table(columns, [_row(row) for row in page.items], cut=True)
+        rows = [*map(_row, page.items), *(damaged_fields(each, 4) for each in page.damaged)]
+        table(columns, rows, cut=True)
+    tell_damaged(place, page.damaged)
     _tell_more(place, limit, after, page, list(filter_words(wanted)))
 
 
 def _page(history: History, limit: int, after: str | None, wanted: dict[str, Any]) -> Page[ConversationInfo]:
     """Return a full page, however many conversations have to be looked at for it."""
     page = history.recent(limit=limit, after=after, **wanted)
-    rows = list(page.items)
+    rows, damaged = list(page.items), list(page.damaged)
     while page.next and len(rows) < limit:
         page = history.recent(limit=limit - len(rows), after=page.next, **wanted)
         rows += page.items
-    return Page(rows, page.next)
+        damaged += page.damaged
+    return Page(rows, page.next, damaged)
 
 
 def _tell_more(place: Place, limit: int, after: str | None, page: Page[ConversationInfo], asked: list[str]) -> None:
     if page.next:
         words = ("list", "--limit", str(limit), *asked, "--after", page.next)
         click.echo(f"more: {place.command(*words)}", err=True)
-    elif not page.items and after is None:
+    elif not page.items and not page.damaged and after is None:
         hint = "that are asked for" if asked else f"yet; begin one with: {place.command('chat')}"
         click.echo(f"no conversations in {place}, scope {safe(place.scope)}, {hint}", err=True)
 
@@ -145,24 +153,34 @@ def delete(id: str, *, place: Place, yes: bool, as_json: bool) -> None:
         msg = "there is no terminal to ask on; add --yes to delete without asking."
         raise click.UsageError(msg)
     with place.opened() as history:
-        size = _size(history, place, id)
+        seen = _look(history, place, id)
         if not yes:
-            click.confirm(f"Delete {safe(id)} ({size}) for good?", abort=True)
-        gone = history.delete(id, scope=place.scope)
+            click.confirm(f"Delete {safe(id)} ({seen.size}) for good?", abort=True)
+        expected = None if yes else seen.version  # what was agreed to is what was shown
+        gone = history.delete(id, scope=place.scope, expected=expected)
     if gone is None:
         raise click.ClickException(absent(place, id))
     if as_json:
         print_json(asdict(gone))
         return
-    click.echo(f"deleted {safe(id)}: {size}" + (f", in {gone.records} records" if gone.records else ""))
+    click.echo(f"deleted {safe(id)}: {seen.size}" + (f", in {gone.records} records" if gone.records else ""))
 
 
-def _size(history: History, place: Place, id: str) -> str:
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What was there when it was asked whether to delete it: its size in words, and its version if it can be told."""
+
+    size: str
+    version: str | None = None
+
+
+def _look(history: History, place: Place, id: str) -> _Seen:
     try:
-        summary = found(history, place, id).summary
-    except CorruptRecord:
-        return "damaged"
-    return f"{summary.messages if summary else 0} messages"
+        conversation = found(history, place, id)
+        summary, head = conversation.summary, conversation.journal.last
+    except (CorruptRecord, UnsupportedRecord):
+        return _Seen("damaged")
+    return _Seen(f"{summary.messages if summary else 0} messages", head.stamp.version if head else None)
 
 
 @click.command()

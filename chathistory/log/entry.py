@@ -28,15 +28,18 @@ Two surrogates that belong together come back as the character they make: JSON h
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
 from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.log.clock import fresh_token, now
+from chathistory.log.entry_checks import find_wrong_field
+from chathistory.log.plain import DEEPEST, is_storable
 from chathistory.store import Key, Record
 
-__all__ = ["Entry", "decode", "encode"]
+__all__ = ["Entry", "decode", "encode", "is_activity"]
 
 FORMAT = 1
 KINDS = frozenset(
@@ -90,6 +93,17 @@ class Entry:
         raise UnsupportedRecord(key, self.position, self.version)
 
 
+_ACTIVITY = frozenset({"message", "opened", "renewed", "abandoned", "interrupted", "orphaned"})
+
+
+def is_activity(entry: Entry) -> bool:
+    """Return whether somebody said something, or a turn went on: what listings are ordered by.
+
+    A title, a cut or a repair is no activity, and neither is a message that a repair stored once more.
+    """
+    return entry.kind in _ACTIVITY and "again" not in entry.data
+
+
 def encode(entry: Entry) -> str:
     """Return the line of an entry: one line without control characters or lone surrogates."""
     values: dict[str, Any] = {"v": entry.version, "id": entry.id, "kind": entry.kind, "at": entry.at}
@@ -110,42 +124,58 @@ def decode(record: Record, key: Key) -> Entry:
     if body[:_BEHIND] != f'{_HEAD}{_checksum(rest)}"':
         raise CorruptRecord(key, record.position, "its checksum does not fit")
     entry = _read(body, record.position)
-    if entry is None:
-        raise CorruptRecord(key, record.position, "it is not the line of an entry")
+    if isinstance(entry, str):
+        raise CorruptRecord(key, record.position, entry)
     return entry
 
 
-_scan = json.JSONDecoder().raw_decode  # what `json.loads` comes down to, without looking for blanks around it
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError  # JSON text such as 1e999, which could not be written again
+    return value
 
 
-def _read(text: str, position: int) -> Entry | None:
-    """Return the entry of a line, or None: an error raised in the handler would carry its text in its context."""
+def _refuse_constant(_name: str) -> float:
+    raise ValueError  # NaN and infinities are not JSON
+
+
+DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
+"""Reads JSON that comes from outside: only numbers that can be written again. Raises `ValueError`, `RecursionError`."""
+
+_scan = DECODER.raw_decode  # what `json.loads` comes down to, without looking for blanks around it
+
+
+def _read(text: str, position: int) -> Entry | str:
+    """Return the entry of a line, or why it has none: an error raised here would carry its text in its context."""
     try:
         values, end = _scan(text)
-        if end != len(text):
-            return None
-        if values["v"] != FORMAT:
-            del values["sum"]
-            return Entry("unknown", data=values, id="", at=0, position=position, version=values["v"])
-        return Entry(
-            values["kind"],
-            _object(values.get("message")),
-            _object(values.get("data")) or {},
-            values.get("turn"),
-            values["id"],
-            values["at"],
-            position,
-            FORMAT,
-            "\\ud" in text,
-        )
-    except (ValueError, KeyError, TypeError):
-        return None
+    except (ValueError, RecursionError):
+        return _NO_ENTRY
+    if end != len(text) or type(version := values.get("v")) is not int or version < FORMAT:
+        return _NO_ENTRY
+    if text.count("{") + text.count("[") > DEEPEST and not is_storable(values):
+        return "it is nested too deep"
+    if version > FORMAT:
+        del values["sum"]
+        return Entry("unknown", data=values, id="", at=0, position=position, version=version)
+    wrong = find_wrong_field(values)
+    if wrong is not None:
+        return f"its field {wrong} has a wrong type or value"
+    return Entry(
+        values["kind"],
+        values.get("message"),
+        values.get("data") or {},
+        values.get("turn"),
+        values["id"],
+        values["at"],
+        position,
+        FORMAT,
+        "\\ud" in text,
+    )
 
 
-def _object(value: Any) -> dict[str, Any] | None:
-    if value is not None and not isinstance(value, dict):
-        raise TypeError
-    return value
+_NO_ENTRY = "it is not the line of an entry"
 
 
 _READABLE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":"))

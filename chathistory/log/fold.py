@@ -11,6 +11,7 @@ from chathistory.log.entry import Entry
 from chathistory.log.process import Process
 from chathistory.log.size import context_of, estimated
 from chathistory.log.summary import OpenTurn, Summary, summary_in
+from chathistory.store import LARGEST_NUMBER
 
 __all__ = ["begins_view", "folded", "last_said", "open_reply", "opens_turn", "stands_for_all_before"]
 
@@ -122,7 +123,7 @@ def _begin(summary: Summary, begin: int, cut: int | None, hidden: int, since: in
 
 def _opened(summary: Summary, entry: Entry, _position: int) -> None:
     """Open a turn, or note that the one who holds it took another step."""
-    until, turn = entry.data["until"], summary.turn
+    until, turn = min(entry.data["until"], LARGEST_NUMBER), summary.turn
     if "by" not in entry.data and turn and turn.id == entry.turn:
         summary.turn = replace(turn, until=until)
     else:
@@ -132,14 +133,14 @@ def _opened(summary: Summary, entry: Entry, _position: int) -> None:
 
 def _renewed(summary: Summary, entry: Entry, _position: int) -> None:
     if summary.turn and summary.turn.lease == entry.data["lease"]:  # else somebody has taken the turn over
-        summary.turn = replace(summary.turn, until=entry.data["until"])
+        summary.turn = replace(summary.turn, until=min(entry.data["until"], LARGEST_NUMBER))
 
 
 def _paid(summary: Summary, entry: Entry, _position: int) -> None:
     response = entry.data.get("response", {})
     for name, count in (response.get("usage") or {}).items():
-        if type(count) is int:
-            summary.usage[name] = summary.usage.get(name, 0) + count
+        if type(count) is int and count >= 0:
+            summary.usage[name] = min(summary.usage.get(name, 0) + count, LARGEST_NUMBER)
     summary.model = response.get("model") or summary.model
     container = response.get("container")
     if isinstance(container, dict):

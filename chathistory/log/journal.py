@@ -15,12 +15,12 @@ from collections.abc import Iterator, Sequence
 from weakref import WeakValueDictionary
 
 from chathistory.errors import Conflict
-from chathistory.log.clock import MICROSECONDS, now
+from chathistory.log.clock import MICROSECONDS, earliest_now, latest_now, now
 from chathistory.log.commit import commit, slices
-from chathistory.log.entry import Entry, decode, encode
+from chathistory.log.entry import Entry, decode, encode, is_activity
 from chathistory.log.fold import folded
 from chathistory.log.summary import Summary, summary_of
-from chathistory.store import Head, HistoryStore, Key, Record, Slice, Stamp
+from chathistory.store import LARGEST_NUMBER, Head, HistoryStore, Key, Record, Slice, Stamp
 
 __all__ = ["Journal", "alive"]
 
@@ -71,8 +71,11 @@ def _lane(store: HistoryStore, key: Key) -> Lane:
 
 
 def alive(head: Head | None) -> Head | None:
-    """Return the head, or None if its time to live is over: expired is absent, everywhere."""
-    if head is None or (head.stamp.expires is not None and head.stamp.expires <= now()):
+    """Return the head, or None if its time to live is over: expired is absent, everywhere.
+
+    A clock of this machine that jumped ahead lets nothing expire: what is taken for absent may be deleted.
+    """
+    if head is None or (head.stamp.expires is not None and head.stamp.expires <= earliest_now()):
         return None
     return head
 
@@ -189,10 +192,17 @@ class Journal:
         with self._lane.lock:
             return self._lane.see(head)
 
-    def delete(self) -> bool:
-        """Remove the conversation, whatever its version and its state; False: there was none."""
+    def delete(self, *, version: str | None = None) -> bool:
+        """Remove the conversation, whatever its state, and unless `version` is given whatever its version.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            Conflict: It has another version; nothing was removed.
+        """
         with self._lane.lock:
-            there = self.store.delete(self.key)
+            there = self.store.delete(self.key, version=version)
             self._lane.see(None)
             return there
 
@@ -200,7 +210,7 @@ class Journal:
         if base is None and self._lane.head is not None:
             self._bury(self._lane.head)
         summary = folded(self._summary(base) if base else None, entries, base.end if base else 0)
-        stamp = self.stamp(summary, base, version=entries[-1].id)
+        stamp = self.stamp(summary, base, version=entries[-1].id, is_active=any(map(is_activity, entries)))
         head = commit(self.store, self.key, bodies, after=base, stamp=stamp)
         self._lane.folded = stamp.version, summary
         return head
@@ -215,16 +225,29 @@ class Journal:
         self.store.delete(self.key, version=expired.stamp.version)
         self._lane.see(None)
 
-    def stamp(self, summary: Summary, base: Head | None, *, version: str) -> Stamp:
-        """Return the stamp of an append; its version is the id of its last entry, so that the two can be compared."""
-        time = now()
+    def stamp(self, summary: Summary, base: Head | None, *, version: str, is_active: bool = True) -> Stamp:
+        """Return the stamp of an append; its version is the id of its last entry, so that the two can be compared.
+
+        Args:
+            summary: The state after the append.
+            base: The head before it; None: of a new conversation.
+            version: The id of the last entry.
+            is_active: Whether somebody said something. Else the order of the listing and the time to live stay as they
+                are. Neither ever goes back, whatever this machine's clock says.
+        """
+        if base is not None and not is_active:
+            return Stamp(version, base.stamp.updated, base.stamp.expires, summary.encode())
+        expires = self._expires(base)
+        updated = max(base.stamp.updated, now()) if base else now()
+        return Stamp(version, updated, expires, summary.encode())
+
+    def _expires(self, base: Head | None) -> int | None:
+        """Return when the time to live ends that begins now; it is not shorter than the one that was promised."""
         ttl = self.store.ttl
-        return Stamp(
-            version=version,
-            updated=max(base.stamp.updated + 1, time) if base else time,
-            expires=None if ttl is None else time + int(ttl * MICROSECONDS),
-            info=summary.encode(),
-        )
+        if ttl is None:
+            return None
+        promised = base.stamp.expires if base else None
+        return max(0, promised or 0, min(latest_now() + int(ttl * MICROSECONDS), LARGEST_NUMBER))
 
     def _rebased(self, base: Head | None, conflict: Conflict, batch: Sequence[Entry]) -> tuple[Head | None, bool]:
         """Return the head to try next, and whether what others wrote commutes; raise the conflict if it is final."""

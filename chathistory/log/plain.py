@@ -13,7 +13,7 @@ from typing import Any
 
 from chathistory.errors import InvalidInput
 
-__all__ = ["plain"]
+__all__ = ["is_storable", "plain"]
 
 DEEPEST = 200
 _LONGEST_KEY = 40  # of a key, in an error
@@ -118,3 +118,29 @@ def _key(name: Any) -> str:
     if isinstance(name, str):
         return str.__str__(name)
     raise _RefusedError(f"the keys of a JSON object are text, not {type(name).__name__}")
+
+
+def is_storable(value: Any) -> bool:
+    """Return whether a value read from JSON can be written as JSON again: not too deep, and no number too large."""
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        if not level:
+            return True
+        following: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                following += each.values()
+            elif isinstance(each, list):
+                following += each
+            elif isinstance(each, int | float) and not _is_storable_number(each):
+                return False
+        level = following
+    return not level
+
+
+def _is_storable_number(value: float) -> bool:
+    try:
+        _number(value)
+    except _RefusedError:
+        return False
+    return True

@@ -57,8 +57,8 @@ def _stored(journal: Journal, batches: Iterator[list[str]], first: int, stamp: C
         msg = "a conversation has at least one record"
         raise InvalidInput(msg)
     try:
-        for number, batch in enumerate(batches):
-            head = commit(store, key, held, after=head, stamp=_unfinished(number), first=first)
+        for batch in batches:
+            head = commit(store, key, held, after=head, stamp=_unfinished(), first=first)
             held = batch
         return commit(store, key, held, after=head, stamp=stamp(), first=first)
     except BaseException:
@@ -68,10 +68,10 @@ def _stored(journal: Journal, batches: Iterator[list[str]], first: int, stamp: C
         raise
 
 
-def _unfinished(number: int) -> Stamp:
-    """Return the stamp of a portion that is not the last; its time grows, and stays below that of the last one."""
+def _unfinished() -> Stamp:
+    """Return the stamp of a portion that is not the last; its time is not after that of the last one."""
     version = fresh_token()
-    return Stamp(version, updated=number, expires=UNFINISHED, info=Summary(born=version, created=number).encode())
+    return Stamp(version, updated=0, expires=UNFINISHED, info=Summary(born=version, created=0).encode())
 
 
 def portions(lines: Iterable[str], store: HistoryStore) -> Iterator[list[str]]:

@@ -6,17 +6,17 @@ What an entry changes of it is in `log.fold`.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
 from typing import Any
 
 from chathistory.errors import CorruptRecord, UnsupportedRecord
-from chathistory.log.entry import FORMAT, Entry, to_json
+from chathistory.log.entry import DECODER, FORMAT, Entry, to_json
+from chathistory.log.plain import is_storable
 from chathistory.log.process import Process
-from chathistory.store import Head
+from chathistory.store import LARGEST_NUMBER, Head
 
 __all__ = ["OpenTurn", "Summary", "summary_in", "summary_of"]
 
@@ -99,14 +99,17 @@ class Summary:
 
     def usable_container(self, time: int) -> str | None:
         """Return the id of the container if there is one that has not expired at `time` (microseconds, UTC)."""
-        with suppress(ValueError, TypeError):
+        with suppress(ValueError, TypeError, OverflowError):
             if datetime.fromisoformat(self.container.get("expires_at", "")).timestamp() * 1e6 <= time:
                 return None
         return self.container.get("id")
 
     def encode(self) -> str:
-        """Return the line for `Stamp.info`."""
+        """Return the line for `Stamp.info`; a number that is out of range is written as the nearest that is not."""
         values = {name: value for name, usual in _USUAL.items() if (value := getattr(self, name)) != usual}
+        for name, value in values.items():
+            if type(value) is int and not 0 <= value <= LARGEST_NUMBER:
+                values[name] = max(0, min(value, LARGEST_NUMBER))
         if self.turn:
             values["turn"] = self.turn.to_dict()
         return to_json({"v": FORMAT} | values)
@@ -120,36 +123,137 @@ _USUAL = {  # what is not written: that is how a summary is read again without i
 
 def summary_of(head: Head) -> Summary:
     """Return the summary in a head. Raises `CorruptRecord` or `UnsupportedRecord` if it is not one of this version."""
-    values = _values(head.stamp.info)
-    if values is None or "v" not in values:
+    values = _object(head.stamp.info)
+    version = values.pop("v", None) if values is not None else None
+    if values is None or type(version) is not int or version < FORMAT:
         raise CorruptRecord(head.key, None, "its info is not a summary")
-    version = values.pop("v")
-    if version != FORMAT:
+    if version > FORMAT:
         raise UnsupportedRecord(head.key, head.end, version)
-    summary = _built(values)
-    if summary is None:
-        raise CorruptRecord(head.key, None, "its info is not a summary")
-    return summary
+    wrong = _wrong_field(values)
+    if wrong is not None:
+        raise CorruptRecord(head.key, None, f"the summary in it is not valid: {wrong}")
+    return _built(values)
 
 
 def summary_in(entry: Entry) -> Summary | None:
     """Return the summary that a snapshot or the beginning of a fork holds; None: it is not one of this version."""
-    return _built({name: value for name, value in entry.data["summary"].items() if name != "v"})
-
-
-def _built(values: dict[str, Any]) -> Summary | None:
-    try:
-        turn = values.pop("turn", None)
-        tags = tuple(values.pop("tags", ()))
-        return Summary(**values, tags=tags, turn=OpenTurn.from_dict(turn) if turn else None)
-    except (TypeError, KeyError):
+    given = entry.data.get("summary")
+    if not isinstance(given, dict):
         return None
+    values = {name: value for name, value in given.items() if name != "v"}
+    return _built(values) if _wrong_field(values) is None else None
 
 
-def _values(info: str) -> dict[str, Any] | None:
+def _built(values: dict[str, Any]) -> Summary:
+    turn = values.pop("turn", None)
+    tags = tuple(values.pop("tags", ()))
+    return Summary(**values, tags=tags, turn=OpenTurn.from_dict(turn) if turn else None)
+
+
+def _object(info: str) -> dict[str, Any] | None:
     """Return the JSON object of an info, or None: an error raised here would carry the text in its context."""
     try:
-        values = json.loads(info)
-    except ValueError:
+        values = DECODER.decode(info)
+    except (ValueError, RecursionError):
         return None
     return values if isinstance(values, dict) else None
+
+
+def _wrong_field(values: dict[str, Any]) -> str | None:
+    """Return what is wrong with the first field of a summary that has a wrong type or is out of range; None: nothing.
+
+    A summary comes from outside: from a store, a file, another program. Each of its fields is checked here, once.
+    """
+    for name, value in values.items():
+        is_valid = _VALID.get(name)
+        if is_valid is None:
+            return "it has an unknown field"
+        if not is_valid(value):
+            return f"{name} has a wrong type or value"
+    missing = next((name for name in ("born", "created") if name not in values), None)
+    return None if missing is None else f"{missing} is missing"
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and 0 <= value <= LARGEST_NUMBER
+
+
+def _is_number_or_none(value: object) -> bool:
+    return value is None or _is_number(value)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_text_or_none(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _is_list_of_text(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(part, str) for part in value)
+
+
+def _is_map_of_numbers(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_number, value.values()))
+
+
+def _is_map_of_text(value: object) -> bool:
+    return isinstance(value, dict) and all(isinstance(part, str) for part in value.values())
+
+
+def _is_object(value: object) -> bool:
+    return isinstance(value, dict) and is_storable(value)
+
+
+def _is_turn(value: object) -> bool:
+    if value is None:
+        return True
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("id"), str)
+        and _is_number(value.get("until"))
+        and _is_number(value.get("since", 0))
+        and isinstance(value.get("lease", ""), str)
+    )
+
+
+def _is_origin(value: object) -> bool:
+    if value == {}:
+        return True
+    return (
+        isinstance(value, dict)
+        and value.keys() == {"scope", "id", "position"}
+        and isinstance(value["scope"], str)
+        and isinstance(value["id"], str)
+        and _is_number(value["position"])
+    )
+
+
+_VALID: dict[str, Callable[[object], bool]] = {
+    "born": _is_text,
+    "created": _is_number,
+    "title": _is_text_or_none,
+    "tags": _is_list_of_text,
+    "metadata": _is_object,
+    "messages": _is_number,
+    "turns": _is_number,
+    "usage": _is_map_of_numbers,
+    "model": _is_text_or_none,
+    "preview": _is_text_or_none,
+    "turn": _is_turn,
+    "path": _is_number_or_none,
+    "begin": _is_number,
+    "cut": _is_number_or_none,
+    "hidden": _is_number,
+    "since": _is_number,
+    "context": _is_number,
+    "prefix": _is_number,
+    "thinking_from": _is_number,
+    "drop_block": lambda value: isinstance(value, bool),
+    "setup": _is_map_of_text,
+    "setup_at": _is_number_or_none,
+    "container": _is_object,
+    "origin": _is_origin,
+}
+"""What the value of each field must be; a field that is not here is not one of a summary."""

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from chathistory.errors import InvalidInput
+from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
 from chathistory.log.entry import to_json
 from chathistory.log.journal import alive
 from chathistory.log.plain import plain
 from chathistory.log.summary import summary_of
-from chathistory.store import Cursor, Head, HistoryStore, Page
+from chathistory.store import Cursor, Damaged, Head, HistoryStore, Page
 
-__all__ = ["ConversationInfo", "Filter", "Origin", "recent", "row_of", "time_of"]
+__all__ = ["ConversationInfo", "Filter", "Origin", "read_row", "recent", "row_of", "time_of"]
 
 SCANNED = 1000
 """Conversations that one call looks at, at most, for those that are asked for."""
@@ -175,44 +175,61 @@ def recent(
     if limit < 1:
         msg = "a page has at least one item"
         raise InvalidInput(msg)
-    page = _matching(store, scope, limit=limit, after=after, wanted=wanted)
-    return Page([row_of(head) for head in page.items], page.next)
-
-
-def _matching(
-    store: HistoryStore, scope: str, *, limit: int, after: Cursor | None, wanted: Filter | None
-) -> Page[Head]:
-    """Return up to `limit` heads that are wanted; if not all are, of the next `SCANNED` ones only."""
-    found: list[Head] = []
-    left, chunk = SCANNED, limit if wanted is None else min(limit, _CHUNK)
+    rows: list[ConversationInfo] = []
+    damaged: list[Damaged] = []
+    left, size = SCANNED, limit if wanted is None else min(limit, _CHUNK)
     while True:
-        page, fitting = _chunk(store, scope, after, (chunk, limit - len(found)), wanted)
-        found += fitting
-        after = None if wanted and _is_past(store, page, wanted) else page.next
-        left -= len(page.items)
-        if after is None or len(found) == limit or (wanted and left <= 0):
-            return Page(found, after)
-        chunk = min(2 * max(chunk, 10), _CHUNK, left) if wanted else limit - len(found)
+        part = _read_part(store, scope, after, size=size, most=limit - len(rows), wanted=wanted)
+        rows += part.rows
+        damaged += part.damaged
+        after = None if wanted and _is_past(store, part.page, wanted) else part.page.next
+        left -= len(part.page.items)
+        if after is None or len(rows) == limit or (wanted and left <= 0):
+            return Page(rows, after, damaged)
+        size = min(2 * max(size, 10), _CHUNK, left) if wanted else limit - len(rows)
 
 
-def _chunk(
-    store: HistoryStore, scope: str, after: Cursor | None, sizes: tuple[int, int], wanted: Filter | None
-) -> tuple[Page[Head], list[Head]]:
-    """Return the next heads, up to `sizes[0]` and so many that no more than `sizes[1]` fit, and those that do.
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A page of a store, the rows that are wanted of it, and what of it is damaged."""
+
+    page: Page[Head]
+    rows: list[ConversationInfo]
+    damaged: list[Damaged]
+
+
+def _read_part(
+    store: HistoryStore, scope: str, after: Cursor | None, *, size: int, most: int, wanted: Filter | None
+) -> _Part:
+    """Return the next part of a listing: of up to `size` heads, and so many that no more than `most` are wanted.
 
     Where a page ends only the store can say, so what holds too many is asked for once more, and shorter.
     """
-    count, most = sizes
     while True:
-        page = store.heads(scope, after=after, limit=count)
-        places = [place for place, head in enumerate(page.items) if _fits(head, wanted)]
-        if len(places) <= most:
-            return page, [page.items[place] for place in places]
-        count = places[most - 1] + 1
+        page = store.heads(scope, after=after, limit=size)
+        damaged = list(page.damaged)
+        rows = []
+        places = []
+        for place, head in enumerate(page.items):
+            row = read_row(head)
+            if isinstance(row, Damaged):
+                damaged.append(row)
+            elif row is not None and (wanted is None or wanted(head)):
+                rows.append(row)
+                places.append(place)
+        if len(rows) <= most:
+            return _Part(page, rows, damaged)
+        size = places[most - 1] + 1
 
 
-def _fits(head: Head, wanted: Filter | None) -> bool:
-    return alive(head) is not None and (wanted is None or wanted(head))
+def read_row(head: Head) -> ConversationInfo | Damaged | None:
+    """Return the row of a head; None: it has expired. One that cannot be read is a row of its own, never an error."""
+    if alive(head) is None:
+        return None
+    try:
+        return row_of(head)
+    except (CorruptRecord, UnsupportedRecord) as error:
+        return Damaged(head.key, head.key.id, error)
 
 
 def _is_past(store: HistoryStore, page: Page[Head], wanted: Filter) -> bool:

@@ -215,6 +215,8 @@ def _continued(parcel: Parcel, target: Journal, present: Head) -> int | None:
     head = parcel.head
     if not (max(head.start, present.start) < present.end < head.end) or _born(present) != _born(head):
         return None
+    if present.stamp.updated > head.stamp.updated:  # a time that goes back is not what a conversation has
+        return None
     lines = parcel.lines(present.end - 1)
     part = target.store.read(target.key, start=present.end - 1, stop=present.end)
     if part is None or [record.body for record in part.records] != [next(lines)]:
@@ -239,7 +241,6 @@ def _grown(base: Head, batch: list[str], head: Head) -> Stamp:
     return dataclasses.replace(
         base.stamp,
         version=entries[-1].id or fresh_token(),
-        updated=base.stamp.updated + 1,
         info=folded(summary_of(base), entries, base.end).encode(),
     )
 

@@ -10,6 +10,7 @@ from chathistory_file import FileStore
 
 from chathistory import Entry, History, open_store
 from chathistory.cli import move
+from chathistory.log.clock import now
 from chathistory.sweeping import Swept
 
 SAID = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
@@ -269,12 +270,63 @@ def test_retain_in_a_terminal(terminal, filled, run):
     assert "WHY" not in screen.seen
 
 
-def test_what_is_damaged_is_told_by_retain(run, filled, shelf):
+@pytest.fixture
+def hurt(filled, shelf):
+    """The store with one conversation whose head cannot be read."""
     with shelf() as history:
         head = history.conversation("c0").journal.refresh()
-        stamp = type(head.stamp)("v" * 8, head.stamp.updated + 1, None, "nonsense")
+        stamp = type(head.stamp)("v" * 8, now(), None, "nonsense")
         history.store.append(head.key, ["{}"], after=head, stamp=stamp)
-    assert "c0\ttoo many\tdamaged" in run("retain", "--count", "0", "--store", filled).stdout
+    return filled
+
+
+@pytest.mark.parametrize("more", [[], ["--full-scan"]])
+def test_what_is_damaged_is_kept_and_told_by_retain(run, hurt, more):
+    done = run("retain", "--count", "0", "--yes", *more, "--store", hurt)
+    assert done.returncode == 3
+    assert "removed 4 conversations, kept 0" in done.stderr
+    assert "1 kept: damaged (c0); look at them with: chathistory doctor" in done.stderr
+    told = json.loads(run("retain", "--count", "0", "--json", *more, "--store", hurt).stdout)
+    assert [(each["id"], each["scope"], each["where"]) for each in told["damaged"]] == [("c0", "default", "c0")]
+    assert told["complete"]
+
+
+def test_what_is_damaged_is_a_row_of_the_list(run, terminal, hurt):
+    done = run("list", "--store", hurt)
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert done.returncode == 0
+    assert len(rows) == 5
+    reason = "the head of conversation 'c0' is damaged: its info is not a summary"
+    assert rows[-1] == ["c0", "damaged", "", "", "", reason]
+    assert "1 shown as damaged" in done.stderr
+    [told] = [
+        row
+        for line in run("list", "--json", "--store", hurt).stdout.splitlines()
+        if "damaged" in (row := json.loads(line))
+    ]
+    assert told == {"id": "c0", "scope": "default", "damaged": reason, "where": "c0"}
+    assert "damaged" in run("list", "--tag", "x", "--store", hurt).stdout
+    screen = terminal("list", "--store", hurt)
+    assert screen.end() == 0
+    assert "damaged" in screen.seen
+
+
+def test_a_talk_goes_on_with_what_can_be_read(run, hurt):
+    done = run("chat", "--continue", "--stand-in", "hello", "--store", hurt)
+    assert done.returncode == 0
+    assert "1 passed over: damaged" in done.stderr
+    assert "conversation c4 in" in done.stderr
+
+
+def test_what_is_damaged_is_deleted_and_erased(run, hurt):
+    assert run("delete", "c0", "--yes", "--store", hurt).stdout == "deleted c0: damaged\n"
+    assert run("list", "--store", hurt).stdout.count("\n") == 4
+
+
+def test_what_is_damaged_is_erased(run, hurt):
+    told = json.loads(run("erase", "default", "--yes", "--json", "--store", hurt).stdout)
+    assert (len(told["removed"]), told["complete"], told["left"]) == (5, True, [])
+    assert run("list", "--store", hurt).stdout == ""
 
 
 def test_erase_asks_and_reports(terminal, run, filled):
@@ -315,8 +367,8 @@ def test_what_comes_back_while_a_scope_is_erased_is_told(run, filled, monkeypatc
 
     monkeypatch.setattr(FileStore, "delete", deleted)
     done = run("erase", "ada", "--yes", "--store", filled)
-    assert done.returncode == 1
-    assert "1 conversations were begun there meanwhile; erase again" in done.stderr
+    assert done.returncode == 3
+    assert "still there: a\n1 pieces are still there, or were begun meanwhile; erase again" in done.stderr
 
 
 def test_delete_and_backends_as_json(run, filled):

@@ -201,7 +201,7 @@ def test_an_error_stays_readable_whatever_a_key_is():
 
 @pytest.mark.parametrize("value", [True, False, None, 1, 1.0, 10**3800, "", [], {}])
 def test_what_json_holds_is_not_refused(value):
-    assert same(decode(Record(0, encode(Entry("message", data={"v": value}))), KEY).data["v"], value)
+    assert same(decode(Record(0, encode(Entry("annotation", data={"v": value}))), KEY).data["v"], value)
 
 
 SPECIAL = st.sampled_from(["\ud800", "\udfff", "😀", "\u2028", "\x00", "\\ud800", '"', "\\", "\x7f", "\x85", "\ufeff"])

@@ -7,6 +7,7 @@ import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 from chathistory_memory import MemoryStore
@@ -14,7 +15,8 @@ from core_faults import FaultyStore, ShortStore, chat_on, kinds_of, named, said,
 
 from chathistory import Entry, History, Usage, open_store
 from chathistory.errors import ConfigError, Conflict
-from chathistory.log import journal as journal_module
+from chathistory.log.clock import Clock, use_clock
+from chathistory.trimming import LastTurns
 
 NAME = "test-core-journal"
 SECOND = 1_000_000
@@ -270,24 +272,28 @@ def test_a_store_need_not_be_hashable():
         assert chat_on(equal).tail(1) == []
 
 
-class Clock:
-    """Stands where the journal asks for the time."""
+class Hands:
+    """What a clock shows, set by a test."""
 
     def __init__(self):
         self.time = 1_800_000_000 * SECOND
-
-    def __call__(self):
-        return self.time
+        self.elapsed = 0
 
     def go(self, seconds):
+        """Let time pass."""
+        self.time += int(seconds * SECOND)
+        self.elapsed += int(seconds * SECOND)
+
+    def jump(self, seconds):
+        """Set the clock on the wall, while no time passes."""
         self.time += int(seconds * SECOND)
 
 
 @pytest.fixture
-def clock(monkeypatch):
-    clock = Clock()
-    monkeypatch.setattr(journal_module, "now", clock)
-    return clock
+def clock():
+    hands = Hands()
+    with use_clock(Clock(wall=lambda: hands.time, elapsed=lambda: hands.elapsed)):
+        yield hands
 
 
 @pytest.fixture
@@ -343,14 +349,16 @@ def test_appending_over_an_expired_one_begins_another(brief, clock, looked, step
     assert len(list(chat.records())) == 1
 
 
-def test_the_time_to_live_begins_again_with_every_write(brief, clock):
+def test_the_time_to_live_begins_again_with_every_message(brief, clock):
     store, _ = brief
     chat = chat_on(store)
-    chat.append(user("a"))
     for number in range(5):
+        chat.append(user("a"))
         clock.go(9)
         chat.annotate(title=str(number))
-    assert texts(chat.messages()) == ["a"]
+    assert texts(chat.messages()) == ["a"] * 5
+    clock.go(0.5)
+    chat.append(user("a"))
     [row] = History(store).recent().items
     assert (row.expires - row.updated).total_seconds() == 10
     clock.go(10)
@@ -410,16 +418,121 @@ def test_no_page_has_more_than_was_asked_for(brief, clock, limit):
         assert walked == alive[::-1]
 
 
-def test_updated_grows_though_the_clock_jumps_back(clock):
+def test_updated_never_goes_back_though_the_clock_jumps_back(clock):
     with open_store("memory:") as store:
         chat = chat_on(store)
         times = []
         for jump in (0, -3600, 0, -3600, 7201):
-            clock.go(jump)
+            clock.jump(jump)
             times.append(chat.append(user("x")).stamp.updated)
-        assert times == sorted(set(times))
-        assert times[3] == times[0] + 3
-        assert times[4] == clock.time
+        assert times == [times[0]] * 4 + [clock.time]
+
+
+QUIET = {
+    "title": lambda chat: chat.annotate(title="t"),
+    "tags": lambda chat: chat.annotate(tags=["t"]),
+    "cut": lambda chat: chat.trim(LastTurns(1, 1)),
+    "rewind": lambda chat: chat.rewind(to=4),
+    "choice": lambda chat: setattr(chat, "drop_block", True),
+    "forget": lambda chat: chat.forget(before=1),
+    "setup": lambda chat: chat.journal.append([Entry("setup", data={"fingerprints": {"model": "m"}})]),
+    "repair": lambda chat: (chat._journal.store.spoil(chat, 2), chat.repair(write=True)),
+}
+SAID = {
+    "message": lambda chat: chat.append(user("x")),
+    "opened": lambda chat: chat.journal.append([Entry("opened", turn="t", data={"until": 1})]),
+    "abandoned": lambda chat: chat.journal.append([Entry("abandoned", turn="t")]),
+    "interrupted": lambda chat: chat.journal.append([Entry("interrupted", message=said("x"))]),
+    "orphaned": lambda chat: chat.journal.append([Entry("orphaned", message=said("x"))]),
+    "with a title": lambda chat: chat.journal.append([Entry("annotation"), Entry("message", message=user("x"))]),
+}
+
+
+class Spoilt(MemoryStore):
+    """A store in which a record can be damaged."""
+
+    def spoil(self, chat, position):
+        held = self._room.scopes[chat.scope][chat.id].bodies
+        held[position] += " "
+
+
+@pytest.mark.parametrize("ttl", [None, 100])
+@pytest.mark.parametrize("step", [*QUIET, *SAID])
+def test_only_what_is_said_is_activity(clock, step, ttl):
+    with Spoilt() as store:
+        store.ttl = ttl
+        chat = chat_on(store)
+        for number in range(3):
+            chat.append([user(f"{number}"), said(f"{number}")])
+        before = chat.journal.refresh()
+        clock.go(50)
+        (QUIET | SAID)[step](chat)
+        after = chat.journal.refresh()
+        assert after.stamp.version != before.stamp.version
+        moved = 50 * SECOND if step in SAID else 0
+        assert after.stamp.updated - before.stamp.updated == moved
+        assert (after.stamp.expires or 0) - (before.stamp.expires or 0) == (moved if ttl else 0)
+
+
+def test_the_order_of_a_listing_is_that_of_what_was_said(clock):
+    with Spoilt() as store:
+        for name in "abc":
+            clock.go(1)
+            chat_on(store, name).append(user(name))
+        clock.go(1)
+        chat_on(store, "a").annotate(title="by a job at night")
+        chat_on(store, "b").forget(before=0)
+        assert [row.id for row in History(store).recent().items] == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize("steps", [(365 * 86_400,), (-365 * 86_400, 2 * 365 * 86_400), (20, 20, 20)])
+def test_a_clock_that_jumps_ahead_lets_nothing_expire(brief, clock, steps):
+    """Not even where something else is to begin in its place, and not by `retain`."""
+    store, _ = brief
+    chat = chat_on(store)
+    chat.append(user("mine"))
+    for jump in steps:
+        clock.jump(jump)
+    assert texts(chat_on(store).messages()) == ["mine"]
+    done = History(store).retain(ttl=timedelta(days=30), age=timedelta(days=30), dry_run=False)
+    assert (done.kept, done.removed) == (1, ())
+    chat_on(store).append(said("more"))
+    assert texts(chat.messages()) == ["mine", "more"]
+    clock.go(9)
+    assert len(chat_on(store).messages()) == 2
+
+
+def test_what_a_clock_that_jumped_back_stored_lives_as_long_as_it_should(brief, clock):
+    store, _ = brief
+    chat = chat_on(store)
+    clock.jump(-365 * 86_400)
+    chat.append(user("mine"))
+    clock.jump(365 * 86_400)
+    clock.go(9)
+    assert texts(chat.messages()) == ["mine"]
+    clock.go(1)
+    assert chat.messages() == []
+
+
+def test_a_conversation_of_a_machine_that_is_years_ahead_is_listed_and_gone_on_with(clock):
+    with open_store("memory:") as store:
+        chat_on(store, "now").append(user("x"))
+        clock.jump(200 * 365 * 86_400)
+        chat_on(store, "ahead").append(user("x"))
+        clock.jump(-200 * 365 * 86_400)
+        chat = chat_on(store, "ahead")
+        ahead = chat.refresh() and chat.journal.last.stamp.updated
+        assert chat.append(said("y")).stamp.updated == ahead
+        rows = History(store).recent().items
+        assert [(row.id, row.updated.year) for row in rows] == [("ahead", 2226), ("now", 2027)]
+
+
+@pytest.mark.parametrize("time", [-1, -(10**30), 10**30])
+def test_a_clock_beyond_all_calendars_does_not_refuse_a_message(clock, time):
+    clock.time = time
+    with open_store("memory:", ttl=3e9) as store:
+        chat_on(store).append(user("x"))
+        assert [row.messages for row in History(store).recent().items] == [1]
 
 
 @pytest.mark.parametrize("ttl", [1e12, 1e300, "1e18"])

@@ -126,13 +126,16 @@ def test_many_pages_and_what_comes_twice(store, monkeypatch):
     assert chat.summary.messages == 1
 
 
-def test_a_damaged_head_is_removed_by_count_and_by_ttl_only(store):
+@pytest.mark.parametrize("full_scan", [False, True])
+def test_what_is_damaged_is_kept_and_named(store, full_scan):
     key = Key("default", "bad")
     store.append(key, ["{}"], after=None, stamp=Stamp("v", 5, None, "nonsense"))
+    chat_on(store, "good").append(user("x"))
     history = History(store)
-    assert history.retain(age=DAY).removed == ()
-    row = history.retain(ttl=DAY).removed[0]
-    assert (row.id, row.messages, row.records, row.updated.year) == ("bad", None, 1, 1970)
+    done = history.retain(age=DAY, ttl=DAY, count=0, dry_run=False, full_scan=full_scan)
+    assert [row.id for row in done.removed] == ["good"]
+    assert [(each.key, each.where) for each in done.damaged] == [(key, "bad")]
+    assert (done.kept, done.complete) == (0, True)
     assert history.delete("bad") == Deletion("bad", "default")
 
 
