@@ -1,8 +1,10 @@
--- Whether everything is allowed here that the store does, and whether this server throws data away.
+-- Whether everything is allowed here that the store does, whether this server does it as Redis does, and whether it
+-- throws data away.
 --
--- KEYS  conversation, index of its scope, scopes of its tag
--- Returns {name of a command that is not allowed or '', what the server evicts when memory is full or ''}.
-local key, index, scopes = KEYS[1], KEYS[2], KEYS[3]
+-- KEYS  conversation, index of its scope, scopes of its tag, a key that is made and removed here
+-- Returns {name of a command that is not allowed or '', what the server evicts when memory is full or '', name of a
+-- command that does something else than it must or ''}.
+local key, index, scopes, scratch = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 redis.call('ZCARD', index)
 local due = {
   {'LINDEX', key, 0}, {'LLEN', key}, {'LRANGE', key, 0, 0}, {'LSET', key, 0, ''}, {'LTRIM', key, 0, 0},
@@ -20,4 +22,28 @@ if type(memory) == 'string' then
   limit = string.match(memory, 'maxmemory:(%d+)') or '0'
   policy = string.match(memory, 'maxmemory_policy:([%w-]+)') or ''
 end
-return {denied, (limit == '0' or policy == 'noeviction') and '' or policy}
+
+-- What guard, listing and repair rest on: a server that is only like Redis may differ in it.
+local function differing()
+  redis.call('UNLINK', scratch)
+  if redis.call('RPUSH', scratch, 'a', 'b') ~= 2 then return 'RPUSH' end
+  redis.call('LSET', scratch, -1, 'c')
+  redis.call('RPUSH', scratch, 'd')
+  if redis.call('LINDEX', scratch, -1) ~= 'd' then return 'LINDEX' end
+  redis.call('LTRIM', scratch, 1, -1)
+  if redis.call('LLEN', scratch) ~= 2 then return 'LTRIM' end
+  if table.concat(redis.call('LRANGE', scratch, -2, -1), ' ') ~= 'c d' then return 'LRANGE' end
+  if redis.call('PEXPIRE', scratch, 60000) ~= 1 or redis.call('PERSIST', scratch) ~= 1 then return 'PERSIST' end
+  if redis.call('EXISTS', scratch, scratch .. ':') ~= 1 then return 'EXISTS' end
+  local refused = redis.pcall('ZCARD', scratch)
+  if type(refused) ~= 'table' or not string.find(refused.err, 'WRONGTYPE', 1, true) then return 'ZCARD' end
+  if redis.call('UNLINK', scratch) ~= 1 then return 'UNLINK' end
+  redis.call('ZADD', scratch, '9007199254740991', 'one', '9007199254740991', 'two', '9007199254740990', 'three')
+  if table.concat(redis.call('ZREVRANGE', scratch, 0, -1), ' ') ~= 'two one three' then return 'ZREVRANGE' end
+  if redis.call('ZCOUNT', scratch, '(9007199254740990', '+inf') ~= 2 then return 'ZCOUNT' end
+  redis.call('UNLINK', scratch)
+  return ''
+end
+
+local is_allowed = denied == ''
+return {denied, (limit == '0' or policy == 'noeviction') and '' or policy, is_allowed and differing() or ''}

@@ -72,6 +72,8 @@ def faults(doing: str, *, once: bool, asked: bool = True) -> Generator[None]:
     except Unsettled as unsettled:
         msg = f"{doing} was done, but is not as safe as was asked for: {unsettled}"
         raise StoreUnavailable(msg, outcome="unknown") from (unsettled.__cause__ or unsettled)
+    except redis_errors.InvalidResponse as error:
+        raise _garbled(doing, error, asked=asked) from error
     except redis_errors.ResponseError as error:
         raise _refused(doing, error) from error
     except redis_errors.RedisError as error:
@@ -79,6 +81,11 @@ def faults(doing: str, *, once: bool, asked: bool = True) -> Generator[None]:
     except redis_errors.RedisClusterException as error:
         msg = f"{doing} failed: {error}"
         raise StoreUnavailable(msg, outcome="unknown" if asked else "not stored") from error
+    except OSError as error:
+        msg = f"{doing} failed: {type(error).__name__} on the connection"
+        raise StoreUnavailable(msg, outcome="unknown" if asked else "not stored") from error
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise _garbled(doing, error, asked=asked) from error
 
 
 def code_of(error: Exception) -> str | None:
@@ -104,6 +111,17 @@ def _lost(doing: str, error: redis_errors.RedisError, *, once: bool, asked: bool
     not_sent = isinstance(error, MasterNotFoundError) or bool(_NOT_SENT.search(str(error)))
     sure = not asked or (once and not_sent)
     return StoreUnavailable(f"{doing} failed: {error}", outcome="not stored" if sure else "unknown")
+
+
+def _garbled(doing: str, error: Exception, *, asked: bool) -> StoreError:
+    """Return the error for an answer that redis-py cannot read. Its words go: they quote the answer."""
+    error.args = ()
+    if isinstance(error, UnicodeDecodeError):
+        error.object = b""
+    if isinstance(error, UnicodeEncodeError):
+        error.object = ""
+    msg = f"{doing} failed: what came from the server is not an answer ({type(error).__name__})"
+    return StoreUnavailable(msg, outcome="unknown" if asked else "not stored")
 
 
 def _named(doing: str, error: Exception) -> StoreError | None:

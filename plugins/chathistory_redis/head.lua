@@ -1,14 +1,24 @@
 -- Comes before every script that opens a conversation: its head, taken apart.
 --
--- Returns the head's text, start, stop, version and expires; false if there is no conversation; and what the script
--- is to return at once if start is nil: 0 for what is damaged or not a conversation, else the error of the server.
+-- Returns the head's text, start, stop, version and expires; false if there is no conversation; and, if start is nil,
+-- what the script is to return at once: what is damaged, as {'!', what, more about it}, or the error of the server.
+local LARGEST = 9007199254740991 -- 2^53 - 1: up to here numbers are exact
+
 local function opened(key)
   local head = redis.pcall('LINDEX', key, -1)
   if type(head) == 'table' then
-    return string.find(head.err, 'WRONGTYPE', 1, true) and 0 or head
+    if not string.find(head.err, 'WRONGTYPE', 1, true) then return head end
+    return {'!', 'type', redis.call('TYPE', key).ok}
   end
   if not head then return false end
   local start, stop, version, expires = string.match(head, '^1\n(%d+)\n(%d+)\n([^\n]+)\n%d+\n(%d*)\n')
-  if not start or stop - start + 1 ~= redis.call('LLEN', key) then return 0 end
+  if not start or #start > 16 or #stop > 16 or tonumber(start) > tonumber(stop) or tonumber(stop) > LARGEST then
+    return {'!', 'head', string.sub(head, 1, 64)}
+  end
+  local count = redis.call('LLEN', key)
+  if stop - start + 1 ~= count then
+    return {'!', 'length', string.format('%.0f records instead of %.0f', count - 1, stop - start)}
+  end
   return head, start, stop, version, expires
 end
+

@@ -5,8 +5,11 @@
 --
 -- KEYS  index of the scope
 -- ARGV  number of entries to look at; and, to go on behind a place, its time and id
--- Returns {time and id of the last entry looked at (both '' if that was the last one of all), id, ...}.
+-- Returns {time and id of the last entry looked at (both '' if that was the last one of all), id, ...}; or what is
+-- damaged.
 local index, most = KEYS[1], tonumber(ARGV[1])
+local wrong = no_index(index)
+if wrong then return wrong end
 
 -- The rank of the first entry behind (time, id): some may have the same time.
 local function rank_behind(time, id)
@@ -23,7 +26,7 @@ local rank = ARGV[2] and rank_behind(ARGV[2], ARGV[3]) or 0
 local entries = redis.call('ZRANGE', index, rank, rank + most - 1, 'WITHSCORES')
 local found = {'', ''}
 if #entries == 2 * most then
-  found[1], found[2] = string.format('%.0f', entries[#entries]), entries[#entries - 1]
+  found[1], found[2] = entries[#entries], entries[#entries - 1]
 end
 for at = 1, #entries, 2 do
   local answer = there(index, entries[at])

@@ -16,6 +16,7 @@ from chathistory_redis.address import Address
 from chathistory_redis.clients import Client, connected, is_cluster, sends_once
 from chathistory_redis.cluster import node_of, on_all_nodes
 from chathistory_redis.faults import Unsettled, code_of, faults
+from chathistory_redis.scanning import primaries, scanned_names
 from chathistory_redis.scripts import Script
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class Link:
                 raise
 
     def newest(self, doing: str, name: bytes, count: int) -> Any:
-        """Return the last elements of a list; 0 if there is something else under that name."""
+        """Return the last elements of a list; None if there is something else under that name."""
         client = self._connected(doing)
         execute: Callable[..., Any] = client.execute_command
         with faults(doing, once=sends_once(client)):
@@ -101,8 +102,32 @@ class Link:
                 return execute("LRANGE", name, -count, -1, **_RAW)
             except ResponseError as error:
                 if code_of(error) == "WRONGTYPE":
-                    return 0
+                    return None
                 raise
+
+    def elements(self, doing: str, name: bytes, first: int, last: int) -> list[bytes]:
+        """Return some elements of a list; none if there is something else under that name."""
+        client = self._connected(doing)
+        execute: Callable[..., list[bytes]] = client.execute_command
+        with faults(doing, once=sends_once(client)):
+            try:
+                return execute("LRANGE", name, first, last, **_RAW)
+            except ResponseError as error:
+                if code_of(error) == "WRONGTYPE":
+                    return []
+                raise
+
+    def scan(self, doing: str, pattern: bytes, probe: bytes) -> set[bytes]:
+        """Return the names of all keys of a pattern, on all servers."""
+        client = self._connected(doing)
+        with faults(doing, once=sends_once(client)):
+            return scanned_names(client, pattern, probe)
+
+    def policies(self, doing: str) -> list[str]:
+        """Return the `maxmemory-policy` of every primary; '' of one that does not say it."""
+        client = self._connected(doing)
+        with faults(doing, once=sends_once(client)):
+            return [_policy(server) for server in primaries(client)]
 
     def run_and_wait(self, doing: str, script: Script, part: _Part, wait: Wait) -> Any:
         """Run a script, wait on the same connection, and return the reply of the script."""
@@ -159,6 +184,14 @@ def _look_anew(client: Client, error: ResponseError) -> None:
     """Drop idle connections to a master that has become a replica, so that the next ones are made to the new master."""
     if code_of(error) == "READONLY" and not is_cluster(client):
         cast("redis.Redis", client).connection_pool.disconnect(inuse_connections=False)
+
+
+def _policy(server: redis.Redis) -> str:
+    """Return what a server evicts when its memory is full; '' if it does not say so."""
+    try:
+        return str(server.info("memory").get("maxmemory_policy", ""))
+    except ResponseError:
+        return ""
 
 
 @contextmanager

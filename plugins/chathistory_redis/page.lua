@@ -2,10 +2,12 @@
 --
 -- KEYS  index of the scope, scopes of its tag
 -- ARGV  number of heads; and, to go on below a place, its time and id
--- Returns {time and id of the last entry looked at (both '' if that was the last one of all), id, head, ...}.
--- A head that is 0 stands for a conversation that is damaged.
+-- Returns {time and id of the last entry looked at (both '' if that was the last one of all), {id, time, head}, ...}.
+-- In the place of a head stands what is damaged, which does not count; so does what is returned if the index is.
 local index, scopes, want = KEYS[1], KEYS[2], tonumber(ARGV[1])
 local MOST = want + 1000 -- entries to look at: what is gone is not counted, and this server has others to serve
+local wrong = no_index(index)
+if wrong then return wrong end
 
 -- The rank of the first entry below (time, id): some may have the same time.
 local function rank_below(time, id)
@@ -20,28 +22,27 @@ local function rank_below(time, id)
 end
 
 local rank = ARGV[2] and rank_below(ARGV[2], ARGV[3]) or 0
-local found, gone, looked = {'', ''}, {}, 0
+local found, gone, looked, count = {'', ''}, {}, 0, 0
 local entries
 repeat
-  local step = want - (#found - 2) / 2
+  local step = want - count
   entries = redis.call('ZREVRANGE', index, rank + looked, rank + looked + step - 1, 'WITHSCORES')
-  local count = #found
   for at = 1, #entries, 2 do
     local id = entries[at]
-    local head = redis.pcall('LINDEX', index .. ':' .. id, -1) or there(index, id)
-    if type(head) == 'table' and not string.find(head.err, 'WRONGTYPE', 1, true) then return refusal(head) end
-    if head == 1 then
+    local head, start = opened(index .. ':' .. id)
+    local answer = head or there(index, id)
+    if type(answer) == 'table' and answer.err then return refusal(answer) end
+    if answer == 1 then
       gone[#gone + 1] = id
     else
-      found[count + 1] = id
-      found[count + 2] = type(head) == 'string' and head or 0
-      count = count + 2
+      found[#found + 1] = {id, entries[at + 1], head or ''}
+      if start then count = count + 1 end
     end
   end
   looked = looked + #entries / 2
-  local full = count - 2 >= 2 * want
+  local full = count >= want
   if #entries == 2 * step and (full or looked >= MOST) then
-    found[1], found[2] = string.format('%.0f', entries[#entries]), entries[#entries - 1]
+    found[1], found[2] = entries[#entries], entries[#entries - 1]
   end
 until full or looked >= MOST or #entries < 2 * step
 

@@ -1,4 +1,7 @@
 -- The scopes of a tag.
 --
 -- KEYS  scopes of the tag
+-- Returns them, or what is damaged.
+local kind = redis.call('TYPE', KEYS[1]).ok
+if kind ~= 'set' and kind ~= 'none' then return {'!', 'type', kind} end
 return redis.call('SMEMBERS', KEYS[1])

@@ -6,7 +6,23 @@ import hashlib
 from dataclasses import dataclass, field
 from importlib.resources import files
 
-__all__ = ["APPEND", "CHECK", "DELETE", "FORGET", "IDS", "PAGE", "READ", "SCOPES", "Script"]
+__all__ = [
+    "APPEND",
+    "CHECK",
+    "CLEAR",
+    "DELETE",
+    "FIND",
+    "FORGET",
+    "IDS",
+    "KINDS",
+    "PAGE",
+    "READ",
+    "REINDEX",
+    "RESTORE",
+    "RUNS",
+    "SCOPES",
+    "Script",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +38,17 @@ def _script(name: str, *before: str) -> Script:
     return Script(source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
 
 
-APPEND = _script("append", "walk", "head")
+APPEND = _script("append", "walk", "head", "listed")
 CHECK = _script("check")
+CLEAR = _script("clear", "head")
 DELETE = _script("delete", "head")
+FIND = _script("find", "token")
 FORGET = _script("forget", "head")
 IDS = _script("ids", "walk")
-PAGE = _script("page", "walk")
+KINDS = _script("kinds")
+PAGE = _script("page", "walk", "head")
 READ = _script("read", "head")
+REINDEX = _script("reindex", "head")
+RESTORE = _script("restore", "head", "listed", "token")
+RUNS = _script("runs", "token")
 SCOPES = _script("scopes")

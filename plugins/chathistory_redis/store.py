@@ -5,27 +5,51 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, ClassVar, NoReturn, Self
+from typing import Any, ClassVar, Self, TypeVar
 
-from chathistory.cursor import decode_cursor, encode_cursor
 from chathistory.errors import ConfigError, Conflict, CorruptRecord, InvalidInput, StoreRejected
 from chathistory.lifeline import Lifeline
-from chathistory.store import Cursor, Head, HistoryStore, Key, Page, Slice, Stamp, Traits, check_append
+from chathistory.recovery import FoundRecords
+from chathistory.store import (
+    Cursor,
+    Damaged,
+    Head,
+    HistoryStore,
+    Key,
+    Leftovers,
+    Page,
+    Record,
+    Slice,
+    Stamp,
+    Traits,
+    check_append,
+)
 from chathistory.url import Option, StoreURL
 from chathistory_redis.address import OPTIONS, Address, checked_prefix
 from chathistory_redis.clients import Client, check_client
-from chathistory_redis.heads import decoded_head, decoded_records, encoded_stamp, time_to_live
+from chathistory_redis.damage import is_damage, reported
+from chathistory_redis.heads import (
+    LARGEST,
+    decoded_head,
+    decoded_records,
+    encoded_record,
+    encoded_stamp,
+    time_to_live,
+)
 from chathistory_redis.layout import CLUSTER, PLAIN, Layout
 from chathistory_redis.link import Link, Wait
-from chathistory_redis.scripts import APPEND, CHECK, DELETE, FORGET, IDS, PAGE, READ, SCOPES
+from chathistory_redis.listing import Listing
+from chathistory_redis.recovery import Recovery
+from chathistory_redis.scripts import APPEND, CHECK, DELETE, FORGET, READ
+from chathistory_redis.walking import Walk
 
 __all__ = ["RedisStore"]
 
+T = TypeVar("T")
+
 SLICE = b"8388608"  # bytes of bodies after which a slice ends early
 _TAIL = 64  # records that are few enough to be read whatever their size
-_LARGEST = 2**29  # what Redis takes as one string
-_AT_ONCE = b"500"  # entries of an index that one step of `keys` looks at
-_EXACT = 2**53  # up to here the index keeps times to the microsecond
+_LARGEST = 2**29 - 32  # what Redis takes as one string, and room for the position
 
 
 class RedisStore(HistoryStore):
@@ -37,7 +61,13 @@ class RedisStore(HistoryStore):
     wait_timeout: seconds that it may take, else `StoreUnavailable`.
     """
 
-    traits: ClassVar[Traits] = Traits(durable=True, shared=True, largest_record=_LARGEST, largest_batch=_LARGEST)
+    traits: ClassVar[Traits] = Traits(
+        durable=True,
+        shared=True,
+        largest_record=_LARGEST,
+        largest_batch=_LARGEST,
+        not_reached=("append-only file", "snapshots", "replicas", "backups"),
+    )
     options: ClassVar[Mapping[str, Option]] = OPTIONS
 
     def __init__(
@@ -54,6 +84,9 @@ class RedisStore(HistoryStore):
         self._link = client if isinstance(client, Link) else Link.through(client)
         self._layout = Layout(_prefix(prefix), CLUSTER if self._link.cluster else PLAIN)
         self._wait = Wait(wait or 0, wait_fsync, wait_timeout) if wait or wait_fsync else None
+        self._listing = Listing(self._link, self._layout)
+        self._walk = Walk(self._link, self._layout)
+        self._recovery = Recovery(self._link, self._layout, self._wait)
         self._lifeline = Lifeline()
 
     @classmethod
@@ -73,17 +106,19 @@ class RedisStore(HistoryStore):
     def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
         self._lifeline.check()
         batch = check_append(bodies, stamp, self.traits, first=first)
-        if max(stamp.updated, first + len(batch)) >= _EXACT:
+        position = first if after is None else after.end
+        if max(stamp.updated, stamp.expires or 0, position + len(batch)) > LARGEST:
             msg = "times and positions must be below 2**53"
             raise InvalidInput(msg)
-        seen = f"={first}" if after is None else f"+{after.stamp.version}"
-        args = [seen.encode(), encoded_stamp(stamp), time_to_live(stamp), *(body.encode() for body in batch)]
+        guard = b"=" if after is None else b"+%s" % after.stamp.version.encode()
+        args = [time_to_live(stamp) + guard, encoded_stamp(stamp)]
+        args += [encoded_record(at, body) for at, body in enumerate(batch, position)]
         names = self._layout.names(key)
         if self._wait is None:
             reply = self._link.run("append", APPEND, names, args)
         else:
             reply = self._link.run_and_wait("append", APPEND, (names, args), self._wait)
-        if isinstance(reply, list):
+        if isinstance(reply, list) and not is_damage(reply):
             start, end = map(int, reply[0].split())
             return Head(key, start, end, stamp)
         raise Conflict(key, _head(key, reply))
@@ -94,7 +129,7 @@ class RedisStore(HistoryStore):
             return self._tail(key, -start)
         end = b"" if stop is None else b"%d" % stop
         reply = self._link.run("read", READ, self._layout.names(key)[:1], [b"%d" % start, end, SLICE])
-        if not isinstance(reply, list):
+        if not isinstance(reply, list) or is_damage(reply):
             _head(key, reply)
             return None
         line, low, *portions = reply
@@ -102,13 +137,16 @@ class RedisStore(HistoryStore):
 
     def _tail(self, key: Key, count: int) -> Slice | None:
         """Read the newest records by a plain command, which is quicker than a script; 0: the head alone."""
-        reply = self._link.newest("read", self._layout.names(key).conversation, count + 1)
-        if not reply:
-            return None if reply == [] else _damaged(key)
-        *bodies, line = reply
+        name = self._layout.names(key).conversation
+        elements = self._link.newest("read", name, count + 1)
+        if not elements:
+            if elements is None:
+                raise reported(key, self._link.run("read", READ, [name], [b"0", b"0", SLICE]))
+            return None
+        *bodies, line = elements
         head = decoded_head(key, line)
         if len(bodies) != min(count, head.end - head.start):
-            _damaged(key)
+            raise CorruptRecord(key, None, f"its list holds {len(bodies)} records instead of {head.end - head.start}")
         return Slice(head, decoded_records(key, head.end - len(bodies), bodies))
 
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
@@ -116,67 +154,80 @@ class RedisStore(HistoryStore):
         if limit < 1:
             msg = "a page has at least one item"
             raise InvalidInput(msg)
-        below = [] if after is None else _place(*decode_cursor(after))
-        parts = [(names, below) for names in self._layout.indexes(scope)]
-        heads: list[Head] = []
-        while parts:
-            replies = self._link.gather("listing", PAGE, [(names, [b"%d" % (limit + 1), *at]) for names, at in parts])
-            heads += [head for reply in replies for head in _listed(scope, reply)]
-            parts = [
-                (names, reply[:2])
-                for (names, _), reply in zip(parts, replies, strict=True)
-                if reply[0] and len(reply) < 2 * limit + 4
-            ]
-        heads.sort(key=lambda head: (head.stamp.updated, head.key.id), reverse=True)
-        return Page(heads[:limit], encode_cursor(heads[limit - 1]) if len(heads) > limit else None)
+        return self._listing.page(scope, after, limit)
 
     def keys(self, scope: str | None = None) -> Iterator[Key]:
         self._lifeline.check()
-        return self._all_keys() if scope is None else self._keys(scope, self._layout.indexes(scope))
+        return self._checked(self._listing.all_keys() if scope is None else self._listing.keys(scope))
 
-    def _all_keys(self) -> Iterator[Key]:
-        tags = list(self._layout.scopes())
-        replies = self._link.gather("listing", SCOPES, [([tag], []) for tag in tags])
-        found: dict[str, list[bytes]] = {}
-        for tag, names in zip(tags, replies, strict=True):
-            for name in names:
-                found.setdefault(self._layout.scope(name), []).append(tag)
-        for scope, homes in found.items():
-            yield from self._keys(scope, [(self._layout.index(tag, scope), tag) for tag in homes])
+    def scan_keys(self, scope: str | None = None) -> Iterator[Key]:
+        """Yield the key of every conversation, found by SCAN on every primary; see `docs/redis.md` for what it costs.
 
-    def _keys(self, scope: str, indexes: Sequence[tuple[bytes, bytes]]) -> Iterator[Key]:
-        parts = [([index], [_AT_ONCE]) for index, _ in indexes]
-        seen: set[bytes] = set()
-        while parts:
+        Enters what it finds into the index, so that `keys` and `heads` have it again.
+        """
+        self._lifeline.check()
+        return self._checked(self._walk.keys(scope))
+
+    def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:
+        """Yield what is stored below the prefix and belongs to no conversation, found by SCAN where that is allowed."""
+        self._lifeline.check()
+        return self._checked(self._walk.damaged(scope))
+
+    def _checked(self, items: Iterator[T]) -> Iterator[T]:
+        """Yield items as long as the store may be used."""
+        self._lifeline.check()
+        for item in items:
+            yield item
             self._lifeline.check()
-            replies = self._link.gather("listing", IDS, parts)
-            new = {name for reply in replies for name in reply[2:]} - seen
-            seen |= new
-            yield from (Key(scope, name.decode()) for name in new)
-            pairs = zip(parts, replies, strict=True)
-            parts = [(names, [_AT_ONCE, *reply[:2]]) for (names, _), reply in pairs if reply[0]]
+
+    def is_index_complete(self) -> bool:
+        """Return whether no primary evicts: each says `maxmemory-policy noeviction`. One that does not say it may."""
+        self._lifeline.check()
+        return all(policy == "noeviction" for policy in self._link.policies("check"))
+
+    def remove_leftovers(self, scope: str) -> Leftovers:
+        self._lifeline.check()
+        return self._walk.remove_leftovers(scope)
+
+    def find_records(self, key: Key) -> FoundRecords | None:
+        self._lifeline.check()
+        return self._recovery.find(key)
+
+    def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
+        self._lifeline.check()
+        return self._recovery.read(found, start, stop)
+
+    def restore_head(self, found: FoundRecords, head: Head) -> Head:
+        self._lifeline.check()
+        return self._recovery.restore(found, head)
 
     def forget(self, key: Key, *, before: int) -> Head | None:
         self._lifeline.check()
         return _head(key, self._link.run("forget", FORGET, self._layout.names(key)[:1], [b"%d" % before]))
 
     def delete(self, key: Key, *, version: str | None = None) -> bool:
+        """Remove the conversation for good; without a version also what is damaged, whatever it is."""
         self._lifeline.check()
-        due = "" if version is None else f"+{version}"
-        reply = self._link.run("delete", DELETE, self._layout.names(key), [due.encode()])
-        if reply in {1, None}:
+        guard = b"" if version is None else b"+%s" % version.encode()
+        reply = self._link.run("delete", DELETE, self._layout.names(key), [guard])
+        if reply is None or reply == 1:
             return reply is not None
         raise Conflict(key, _head(key, reply))
 
     def check(self) -> None:
         """Make one round trip: whether the store can be reached, and its user may do all that it needs.
 
+        Tries, on a key that is gone again afterwards, whether the server does what Redis does; else `StoreRejected`.
         Warns (`UserWarning`) of a server that evicts: one that throws conversations away when its memory is full.
         """
         self._lifeline.check()
-        denied, evicts = self._link.run("check", CHECK, self._layout.names(Key("default", "-")), [])
+        names = self._layout.names(Key("default", "-"))
+        denied, evicts, differs = self._link.run("check", CHECK, [*names, names.scopes + b"::"], [])
         if denied:
             msg = f"the user may not use {denied.decode()} on the keys of this store"
+            raise StoreRejected(msg)
+        if differs:
+            msg = f"the server does something else than Redis for {differs.decode()}, so that nothing is safe there"
             raise StoreRejected(msg)
         if evicts:
             words = f"this server evicts ({evicts.decode()}): when its memory is full, it throws conversations away"
@@ -196,26 +247,7 @@ def _prefix(prefix: str) -> str:
 
 
 def _head(key: Key, reply: Any) -> Head | None:
-    """Return the head that a script replied with; None: there is no conversation. Raises `CorruptRecord`."""
-    if reply == 0:
-        _damaged(key)
+    """Return the head that a script replied with; None: there is no conversation. Raises what is damaged."""
+    if is_damage(reply):
+        raise reported(key, reply)
     return None if reply is None else decoded_head(key, reply)
-
-
-def _damaged(key: Key) -> NoReturn:
-    raise CorruptRecord(key, None, "its key holds something else, or other records than the head says")
-
-
-def _place(updated: int, name: str) -> list[bytes]:
-    try:
-        return [b"%d" % updated, name.encode()]
-    except UnicodeEncodeError:
-        pass
-    msg = "this is not a cursor that a page of this listing gave"
-    raise InvalidInput(msg)
-
-
-def _listed(scope: str, reply: list[Any]) -> Iterator[Head]:
-    for name, line in zip(reply[2::2], reply[3::2], strict=True):
-        key = Key(scope, name.decode())
-        yield decoded_head(key, line) if line else _damaged(key)

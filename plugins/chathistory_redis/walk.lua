@@ -23,3 +23,10 @@ local function refusal(answer)
   end
   return answer
 end
+
+-- What a script returns at once if there is something else than an index; nil if there is one, or nothing.
+local function no_index(index)
+  local kind = redis.call('TYPE', index).ok
+  if kind ~= 'zset' and kind ~= 'none' then return {'!', 'type', kind} end
+end
+

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 
 import pytest
+import redis
 from redis_servers import Cluster, Server, ended
 
 from chathistory import open_store
@@ -20,6 +21,19 @@ def valkey():
 def cluster():
     with ended(Cluster()) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def valkey_client(valkey):
+    with valkey.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def cluster_client(cluster):
+    """A client that sees the keys of all masters."""
+    with redis.RedisCluster(host="127.0.0.1", port=cluster.masters[0].port) as client:
+        yield client
 
 
 @pytest.fixture

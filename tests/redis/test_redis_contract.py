@@ -10,15 +10,22 @@ from chathistory.testing import HistoryStoreContract
 
 
 class OnServer(HistoryStoreContract):
-    """Each test has a prefix of its own, so that nothing of the others is in its store."""
+    """Each test has a prefix of its own, so that nothing of the others is in its store.
+
+    A subclass gives `url`, and with `raw` a client that sees all keys there.
+    """
 
     @pytest.fixture
     def url(self, valkey):
         return valkey.url
 
     @pytest.fixture
-    def store(self, url, prefix):
-        self.url = f"{url}?prefix={prefix}"
+    def raw(self, valkey_client):
+        return valkey_client
+
+    @pytest.fixture
+    def store(self, url, raw, prefix):
+        self.url, self.prefix, self.raw = f"{url}?prefix={prefix}", prefix, raw
         with open_store(self.url) as store:
             yield store
 
@@ -27,6 +34,51 @@ class OnServer(HistoryStoreContract):
 
     def dead_store(self):
         return open_store(f"{self.url.split('://')[0]}://127.0.0.1:{free_port()}", socket_connect_timeout=1)
+
+    def remains(self, text):
+        names = list(self.raw.scan_iter(f"{self.prefix}*", count=1000))
+        return [repr(name) for name in names if text.encode() in b" ".join([name, *raw_parts(self.raw, name)])]
+
+    @pytest.fixture(autouse=True)
+    def keeping_policy(self, raw):
+        """Have the servers say afterwards what they said before."""
+        self.has_evicted = False
+        yield
+        if self.has_evicted:
+            raw.config_set("maxmemory-policy", "noeviction")
+
+    def lose_index(self, store, key):
+        names = store._layout.names(key)
+        self.has_evicted = True
+        self.raw.config_set("maxmemory-policy", "allkeys-lru")  # memory is never full here
+        self.raw.zrem(names.listing, names.conversation[len(names.listing) + 1 :])
+
+    def damage_record(self, store, key, position):
+        name = store._layout.names(key).conversation
+        start = int(self.raw.lindex(name, -1).split(b"\n")[1])
+        element = self.raw.lindex(name, position - start)
+        self.raw.lset(name, position - start, bytes([element[0] ^ 0x80]) + element[1:])
+
+    def damage_head(self, store, key):
+        name = store._layout.names(key).conversation
+        head = self.raw.lindex(name, -1)
+        self.raw.lset(name, -1, bytes([head[0] ^ 0x40]) + head[1:])
+
+
+def raw_parts(client, name) -> list[bytes]:
+    """Return all bytes that a key holds, whatever its type is."""
+    kind = client.type(name)
+    if kind == b"list":
+        return client.lrange(name, 0, -1)
+    if kind == b"set":
+        return list(client.smembers(name))
+    if kind == b"zset":
+        return client.zrange(name, 0, -1)
+    if kind == b"hash":
+        return [part for pair in client.hgetall(name).items() for part in pair]
+    if kind == b"stream":
+        return [part for _, fields in client.xrange(name) for pair in fields.items() for part in pair]
+    return [client.get(name) or b""]
 
 
 class TestValkey(OnServer):
@@ -39,6 +91,10 @@ class TestCluster(OnServer):
     @pytest.fixture
     def url(self, cluster):
         return cluster.url
+
+    @pytest.fixture
+    def raw(self, cluster_client):
+        return cluster_client
 
 
 @pytest.fixture(scope="module", params=[OLDEST, DEBIAN])
@@ -54,3 +110,8 @@ class TestOlder(OnServer):
     @pytest.fixture
     def url(self, older):
         return older.url
+
+    @pytest.fixture
+    def raw(self, older):
+        with older.client() as client:
+            yield client

@@ -31,7 +31,7 @@ def test_the_keys_of_a_conversation(store, valkey, prefix):
         index = client.zrange(f"{prefix}{{0}}:scope", 0, -1, withscores=True)
         assert index == [(b"conversation", float(head.stamp.updated))]
         text = f"1\n7\n8\n{head.stamp.version}\n{head.stamp.updated}\n\ninfo".encode()
-        assert client.lrange(f"{prefix}{{0}}:scope:conversation", 0, -1) == [b"one", text]
+        assert client.lrange(f"{prefix}{{0}}:scope:conversation", 0, -1) == [b"one\n7", text]
 
 
 def test_nothing_is_left_of_what_is_deleted(store, valkey, prefix):

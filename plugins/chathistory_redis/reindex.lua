@@ -1,0 +1,22 @@
+-- Enters conversations, which a walk over all keys has found, into their indexes if they are not there as they must be.
+--
+-- Nothing of it is an error: a key of the listing that holds something else stays, and who may not write walks as well.
+--
+-- KEYS  scopes of a tag
+-- ARGV  index and id of each conversation
+local scopes = KEYS[1]
+for at = 1, #ARGV, 2 do
+  local index, id = ARGV[at], ARGV[at + 1]
+  local head, start = opened(index .. ':' .. id)
+  if start or (head and not head.err) then -- there, readable or not
+    local score = redis.pcall('ZSCORE', index, id)
+    local updated = start and string.match(head, '^1\n%d+\n%d+\n[^\n]+\n(%d+)') or '0'
+    if not score or (start and type(score) == 'string' and tonumber(score) ~= tonumber(updated)) then
+      redis.pcall('ZADD', index, updated, id)
+    end
+    redis.pcall('PERSIST', index)
+    redis.pcall('SADD', scopes, string.sub(index, #scopes + 2))
+  end
+end
+redis.pcall('PERSIST', scopes)
+return 0

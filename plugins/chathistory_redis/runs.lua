@@ -1,0 +1,34 @@
+-- Which positions the elements of a list say that they have.
+--
+-- KEYS  conversation
+-- ARGV  what stands for it; the first element to look at; bytes after which to stop
+-- Returns {the next element to look at, index, position, count, index, ...}: runs of elements, each with the position
+-- after that of the one before it. Position -1: no line break, as records of an earlier form; -2: anything else.
+-- Nil if the list has changed.
+local key, at, room = KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+if token_of(key) ~= ARGV[1] then return false end
+local found, chunk = {0}, 8
+local index, position, count = at, nil, 0
+repeat
+  local elements = redis.call('LRANGE', key, at, at + chunk - 1)
+  for _, element in ipairs(elements) do
+    local said = string.match(element, '^[^\n]*\n(%d+)$')
+    if said and #said <= 15 then said = tonumber(said) else said = string.find(element, '\n', 1, true) and -2 or -1 end
+    if position and (said == position and said < 0 or position >= 0 and said == position + count) then
+      count = count + 1
+    else
+      if position then
+        for _, number in ipairs({index, position, count}) do found[#found + 1] = number end
+      end
+      index, position, count = at, said, 1
+    end
+    room = room - #element
+    at = at + 1
+  end
+  chunk = math.min(chunk * 2, 1024)
+until #elements == 0 or room <= 0
+if position then
+  for _, number in ipairs({index, position, count}) do found[#found + 1] = number end
+end
+found[1] = at
+return found
