@@ -8,12 +8,19 @@ from chathistory.errors import ChatHistoryError, CorruptRecord
 from chathistory.store import Damaged, Key
 from chathistory_redis.heads import damage_of
 
-__all__ = ["damaged_conversation", "is_damage", "place_of", "reported", "unnamed"]
+__all__ = ["damaged_conversation", "is_damage", "is_wrong_listing", "place_of", "reported", "unnamed"]
 
 
 def is_damage(reply: Any) -> bool:
     """Tell whether a script reports damage: {'!', what, more about it}."""
     return isinstance(reply, list) and len(reply) > 0 and reply[0] == b"!"
+
+
+def is_wrong_listing(reply: Any) -> bool:
+    """Tell whether a script reports that a key of the listing is damaged; else the reply is a list."""
+    if not isinstance(reply, list):
+        raise TypeError
+    return is_damage(reply)
 
 
 def reported(key: Key, reply: list[bytes]) -> ChatHistoryError:

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from redis import exceptions as redis_errors
 from redis.sentinel import MasterNotFoundError
 
-from chathistory.errors import StoreError, StoreRejected, StoreUnavailable
+from chathistory.errors import ChatHistoryError, StoreError, StoreRejected, StoreUnavailable
 
-__all__ = ["Unsettled", "code_of", "faults"]
+__all__ = ["Unsettled", "code_of", "faults", "reading"]
 
 _REJECTED = {
     "ASK": "the server is one of a Redis Cluster; open it as redis+cluster:",
@@ -86,6 +86,17 @@ def faults(doing: str, *, once: bool, asked: bool = True) -> Generator[None]:
         raise StoreUnavailable(msg, outcome="unknown" if asked else "not stored") from error
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise _garbled(doing, error, asked=asked) from error
+
+
+@contextmanager
+def reading(doing: str) -> Generator[None]:
+    """Translate what goes wrong where a reply is taken apart: one that is none of the script's."""
+    try:
+        yield
+    except ChatHistoryError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise _garbled(doing, error, asked=True) from error
 
 
 def code_of(error: Exception) -> str | None:

@@ -99,7 +99,7 @@ class Link:
         execute: Callable[..., Any] = client.execute_command
         with faults(doing, once=sends_once(client)):
             try:
-                return execute("LRANGE", name, -count, -1, **_RAW)
+                return list(execute("LRANGE", name, -count, -1, **_RAW))
             except ResponseError as error:
                 if code_of(error) == "WRONGTYPE":
                     return None

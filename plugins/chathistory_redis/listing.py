@@ -12,7 +12,8 @@ from typing import Any
 
 from chathistory.errors import ChatHistoryError, InvalidInput
 from chathistory.store import Cursor, Damaged, Head, Key, Page
-from chathistory_redis.damage import damaged_conversation, is_damage, reported, unnamed
+from chathistory_redis.damage import damaged_conversation, is_damage, is_wrong_listing, reported, unnamed
+from chathistory_redis.faults import reading
 from chathistory_redis.heads import decoded_head
 from chathistory_redis.layout import Layout
 from chathistory_redis.link import Link
@@ -52,17 +53,19 @@ class Listing:
         damaged: list[Damaged] = []
         while parts:
             args = [(names, [b"%d" % (limit + 1), *at]) for names, at in parts]
-            rest = []
-            for (names, _), reply in zip(parts, self.link.gather("listing", PAGE, args), strict=True):
-                if is_damage(reply):
-                    damaged += [_wrong_index(names[0], reply)] if after is None else []
-                    continue
-                found = [self._row(scope, names[0], entry) for entry in reply[2:]]
-                rows += found
-                if reply[0] and sum(isinstance(row.what, Head) for row in found) <= limit:
-                    rest.append((names, reply[:2]))
-            parts = rest
-        rows.sort(key=lambda row: row.order, reverse=True)
+            replies = zip(parts, self.link.gather("listing", PAGE, args), strict=True)
+            parts = []
+            for (names, _), reply in replies:
+                with reading("listing"):
+                    if is_wrong_listing(reply):
+                        damaged += [_wrong_index(names[0], reply)] if after is None else []
+                        continue
+                    found = [self._row(scope, names[0], entry) for entry in reply[2:]]
+                    rows += found
+                    if reply[0] and sum(isinstance(row.what, Head) for row in found) <= limit:
+                        parts.append((names, reply[:2]))
+        with reading("listing"):
+            rows.sort(key=lambda row: row.order, reverse=True)
         heads = [at for at, row in enumerate(rows) if isinstance(row.what, Head)]
         if len(heads) <= limit:
             return _page(rows, damaged, None)
@@ -74,10 +77,11 @@ class Listing:
         tags = list(self.layout.scopes())
         replies = self.link.gather("listing", SCOPES, [([tag], []) for tag in tags])
         found: dict[str, list[bytes]] = {}
-        for tag, names in zip(tags, replies, strict=True):
-            for scope in () if is_damage(names) else map(self.layout.scope, names):
-                if scope is not None:
-                    found.setdefault(scope, []).append(tag)
+        with reading("listing"):
+            for tag, names in zip(tags, replies, strict=True):
+                for scope in () if is_wrong_listing(names) else map(self.layout.scope, names):
+                    if scope is not None:
+                        found.setdefault(scope, []).append(tag)
         for scope, homes in found.items():
             yield from self._keys(scope, [self.layout.index(tag, scope) for tag in homes])
 
@@ -90,12 +94,15 @@ class Listing:
         seen: set[bytes] = set()
         while parts:
             replies = self.link.gather("listing", IDS, parts)
-            walked = [(part, reply) for part, reply in zip(parts, replies, strict=True) if not is_damage(reply)]
-            new = {name for _, reply in walked for name in reply[2:]} - seen
+            with reading("listing"):
+                walked = [
+                    (part, reply) for part, reply in zip(parts, replies, strict=True) if not is_wrong_listing(reply)
+                ]
+                new = {name for _, reply in walked for name in reply[2:]} - seen
+                keys = [self.layout.key(scope, name) for name in new]
+                parts = [(names, [_AT_ONCE, *reply[:2]]) for (names, _), reply in walked if reply[0]]
             seen |= new
-            keys = (self.layout.key(scope, name) for name in new)
             yield from (key for key in keys if key is not None)
-            parts = [(names, [_AT_ONCE, *reply[:2]]) for (names, _), reply in walked if reply[0]]
 
     def _row(self, scope: str, index: bytes, entry: list[Any]) -> _Row:
         """Return what an entry of an index stands for."""

@@ -11,6 +11,7 @@ from typing import Any
 from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord, InvalidInput, StoreUnavailable
 from chathistory.recovery import FoundRecords
 from chathistory.store import Head, Key, Record
+from chathistory_redis.faults import reading
 from chathistory_redis.heads import decoded_head, decoded_record, encoded_stamp, time_to_live
 from chathistory_redis.layout import Layout
 from chathistory_redis.link import Link, Wait
@@ -56,9 +57,10 @@ class Recovery:
             reply = self.link.run("recovery", FIND, [name], [])
             if reply is None:
                 return None
-            runs = self._runs(name, reply[0], reply[2]) if reply[1] == b"list" else []
-            if runs is not None:
-                return _found(key, reply, runs)
+            with reading("recovery"):
+                runs = self._runs(name, reply[0], reply[2]) if reply[1] == b"list" else []
+                if runs is not None:
+                    return _found(key, reply, runs)
         msg = "recovery failed: the conversation changed too often meanwhile"
         raise StoreUnavailable(msg, outcome="not stored")
 
@@ -72,7 +74,8 @@ class Recovery:
             if low < high:
                 first = run.index + low - run.position
                 elements = self.link.elements("recovery", name, first, first + high - low - 1)
-                read = (decoded_record(position, element) for position, element in enumerate(elements, low))
+                with reading("recovery"):
+                    read = [decoded_record(position, element) for position, element in enumerate(elements, low)]
                 records += [record for record in read if isinstance(record, Record)]
         return records
 
@@ -96,7 +99,8 @@ class Recovery:
         else:
             reply = self.link.run_and_wait("recovery", RESTORE, (names, args), self.wait)
         if reply != 1:
-            raise Conflict(key, _readable(key, reply[0]))
+            with reading("recovery"):
+                raise Conflict(key, _readable(key, reply[0]))
         return Head(key, head.start, head.end, head.stamp)
 
     def _runs(self, name: bytes, token: bytes, size: int) -> list[Run] | None:

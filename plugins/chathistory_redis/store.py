@@ -28,6 +28,7 @@ from chathistory.url import Option, StoreURL
 from chathistory_redis.address import OPTIONS, Address, checked_prefix
 from chathistory_redis.clients import Client, check_client
 from chathistory_redis.damage import is_damage, reported
+from chathistory_redis.faults import reading
 from chathistory_redis.heads import (
     LARGEST,
     decoded_head,
@@ -118,10 +119,11 @@ class RedisStore(HistoryStore):
             reply = self._link.run("append", APPEND, names, args)
         else:
             reply = self._link.run_and_wait("append", APPEND, (names, args), self._wait)
-        if isinstance(reply, list) and not is_damage(reply):
-            start, end = map(int, reply[0].split())
-            return Head(key, start, end, stamp)
-        raise Conflict(key, _head(key, reply))
+        with reading("append"):
+            if isinstance(reply, list) and not is_damage(reply):
+                start, end = map(int, reply[0].split())
+                return Head(key, start, end, stamp)
+            raise Conflict(key, _head(key, reply))
 
     def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
         self._lifeline.check()
@@ -129,25 +131,29 @@ class RedisStore(HistoryStore):
             return self._tail(key, -start)
         end = b"" if stop is None else b"%d" % stop
         reply = self._link.run("read", READ, self._layout.names(key)[:1], [b"%d" % start, end, SLICE])
-        if not isinstance(reply, list) or is_damage(reply):
-            _head(key, reply)
+        if reply is None:
             return None
-        line, low, *portions = reply
-        return Slice(decoded_head(key, line), decoded_records(key, int(low), chain.from_iterable(portions)))
+        with reading("read"):
+            if is_damage(reply):
+                raise reported(key, reply)
+            line, low, *portions = reply
+            return Slice(decoded_head(key, line), decoded_records(key, int(low), chain.from_iterable(portions)))
 
-    def _tail(self, key: Key, count: int) -> Slice | None:
+    def _tail(self, key: Key, most: int) -> Slice | None:
         """Read the newest records by a plain command, which is quicker than a script; 0: the head alone."""
         name = self._layout.names(key).conversation
-        elements = self._link.newest("read", name, count + 1)
+        elements = self._link.newest("read", name, most + 1)
         if not elements:
             if elements is None:
                 raise reported(key, self._link.run("read", READ, [name], [b"0", b"0", SLICE]))
             return None
-        *bodies, line = elements
-        head = decoded_head(key, line)
-        if len(bodies) != min(count, head.end - head.start):
-            raise CorruptRecord(key, None, f"its list holds {len(bodies)} records instead of {head.end - head.start}")
-        return Slice(head, decoded_records(key, head.end - len(bodies), bodies))
+        with reading("read"):
+            *bodies, line = elements
+            head = decoded_head(key, line)
+            count = head.end - head.start
+            if len(bodies) != min(most, count):
+                raise CorruptRecord(key, None, f"its list holds {len(bodies)} records instead of {count}")
+            return Slice(head, decoded_records(key, head.end - len(bodies), bodies))
 
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
         self._lifeline.check()
@@ -203,16 +209,19 @@ class RedisStore(HistoryStore):
 
     def forget(self, key: Key, *, before: int) -> Head | None:
         self._lifeline.check()
-        return _head(key, self._link.run("forget", FORGET, self._layout.names(key)[:1], [b"%d" % before]))
+        reply = self._link.run("forget", FORGET, self._layout.names(key)[:1], [b"%d" % before])
+        with reading("forget"):
+            return _head(key, reply)
 
     def delete(self, key: Key, *, version: str | None = None) -> bool:
         """Remove the conversation for good; without a version also what is damaged, whatever it is."""
         self._lifeline.check()
         guard = b"" if version is None else b"+%s" % version.encode()
         reply = self._link.run("delete", DELETE, self._layout.names(key), [guard])
-        if reply is None or reply == 1:
-            return reply is not None
-        raise Conflict(key, _head(key, reply))
+        with reading("delete"):
+            if reply is None or reply == 1:
+                return reply is not None
+            raise Conflict(key, _head(key, reply))
 
     def check(self) -> None:
         """Make one round trip: whether the store can be reached, and its user may do all that it needs.
@@ -222,15 +231,17 @@ class RedisStore(HistoryStore):
         """
         self._lifeline.check()
         names = self._layout.names(Key("default", "-"))
-        denied, evicts, differs = self._link.run("check", CHECK, [*names, names.scopes + b"::"], [])
+        reply = self._link.run("check", CHECK, [*names, names.scopes + b"::"], [])
+        with reading("check"):
+            denied, evicts, differs = (word.decode() for word in reply)
         if denied:
-            msg = f"the user may not use {denied.decode()} on the keys of this store"
+            msg = f"the user may not use {denied} on the keys of this store"
             raise StoreRejected(msg)
         if differs:
-            msg = f"the server does something else than Redis for {differs.decode()}, so that nothing is safe there"
+            msg = f"the server does something else than Redis for {differs}, so that nothing is safe there"
             raise StoreRejected(msg)
         if evicts:
-            words = f"this server evicts ({evicts.decode()}): when its memory is full, it throws conversations away"
+            words = f"this server evicts ({evicts}): when its memory is full, it throws conversations away"
             warnings.warn(words, stacklevel=2)
 
     def close(self) -> None:

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from chathistory.errors import ChatHistoryError, StoreRejected
 from chathistory.store import Damaged, Key, Leftovers
-from chathistory_redis.damage import is_damage, place_of, unnamed
+from chathistory_redis.damage import is_wrong_listing, place_of, unnamed
+from chathistory_redis.faults import reading
 from chathistory_redis.heads import decoded_head
 from chathistory_redis.layout import Layout, Named
 from chathistory_redis.link import Link
@@ -21,7 +22,7 @@ T = TypeVar("T")
 
 _AT_ONCE = 500
 _NODES = 32  # scripts on the way at the same time, in a Cluster
-_TYPES = {"scopes": b"set", "index": b"zset"}
+_TYPES = {"scopes": "set", "index": "zset"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +87,14 @@ class Walk:
             place: list[bytes] = []
             while True:
                 reply = self.link.run("erase", IDS, [index], [b"%d" % _AT_ONCE, *place])
-                if is_damage(reply):
-                    found.append(self.layout.named(index))
-                    break
-                place = reply[:2]
-                found += [self.layout.named(b"%s:%s" % (index, name)) for name in reply[2:]]
-                if not place[0]:
-                    break
+                with reading("erase"):
+                    if is_wrong_listing(reply):
+                        found.append(self.layout.named(index))
+                        break
+                    place = reply[:2]
+                    found += [self.layout.named(b"%s:%s" % (index, name)) for name in reply[2:]]
+                    if not place[0]:
+                        break
         return found
 
     def _cleared(self, named: Named) -> bool:
@@ -115,9 +117,10 @@ class Walk:
         place: list[bytes] = []
         while True:
             reply = self.link.run("erase", PAGE, [index, scopes], [b"%d" % _AT_ONCE, *place])
-            if is_damage(reply) or not reply[0]:
-                return
-            place = reply[:2]
+            with reading("erase"):
+                if is_wrong_listing(reply) or not reply[0]:
+                    return
+                place = reply[:2]
 
     def _listing(self, scope: str | None) -> list[bytes]:
         """Return the keys of the listing of a scope (None: of those that are known)."""
@@ -133,13 +136,17 @@ class Walk:
         """Return the keys of the sets of scopes, each with its members as far as it is one."""
         tags = list(self.layout.scopes())
         replies = self.link.gather("listing", SCOPES, [([tag], []) for tag in tags])
-        return [(tag, [] if is_damage(reply) else reply) for tag, reply in zip(tags, replies, strict=True)]
+        with reading("listing"):
+            return [
+                (tag, [] if is_wrong_listing(reply) else list(reply)) for tag, reply in zip(tags, replies, strict=True)
+            ]
 
     def _wrong_scopes(self) -> Iterator[Damaged]:
         for tag, members in self._members():
-            for member in members:
-                if self.layout.scope(member) is None:
-                    yield unnamed(b"%s %s" % (tag, member), "this member of the set is not the name of a scope")
+            with reading("listing"):
+                wrong = [member for member in members if self.layout.scope(member) is None]
+            for member in wrong:
+                yield unnamed(b"%s %s" % (tag, member), "this member of the set is not the name of a scope")
 
     def _wrong_types(self, found: Sequence[Named], scope: str | None) -> Iterator[Damaged]:
         tags: dict[bytes, list[Named]] = defaultdict(list)
@@ -149,11 +156,17 @@ class Walk:
         for tag, every in tags.items():
             for some in _chunks(every, _AT_ONCE):
                 kinds = self.link.run("listing", KINDS, [tag], [named.name for named in some])
-                for named, kind in zip(some, kinds, strict=True):
-                    if kind not in (_TYPES[named.kind], b"none"):
-                        what = "set of the scopes" if named.kind == "scopes" else "index of the scope"
-                        reason = f"the key of the {what} holds a {kind.decode()}; remove it, and doctor makes it anew"
-                        yield unnamed(named.name, reason)
+                with reading("listing"):
+                    damaged = [_wrong_type(named, kind.decode()) for named, kind in zip(some, kinds, strict=True)]
+                yield from (each for each in damaged if each is not None)
+
+
+def _wrong_type(named: Named, kind: str) -> Damaged | None:
+    """Return what is wrong with a key of the listing that has this type; None: nothing."""
+    if kind in (_TYPES[named.kind], "none"):
+        return None
+    what = "set of the scopes" if named.kind == "scopes" else "index of the scope"
+    return unnamed(named.name, f"the key of the {what} holds a {kind}; remove it, and doctor makes it anew")
 
 
 def _entry(named: Named) -> list[bytes]:

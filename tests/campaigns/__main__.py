@@ -3,7 +3,10 @@
 import importlib
 import sys
 
-CAMPAIGNS = ("kills",)
+CAMPAIGNS = (
+    "kills",
+    "reads",
+)
 
 if __name__ == "__main__":
     if len(sys.argv) < 2 or sys.argv[1] not in CAMPAIGNS:

@@ -17,7 +17,8 @@ class FaultProxy:
 
     trips: how often the client sent something and then got an answer. sent, received: bytes of the client.
     lose(request): asked before an answer is passed on; true: the request was done, the answer is lost, the connection
-    cut. instead(request): bytes that the client gets in place of the server, which then sees nothing; None: pass it on.
+    cut. shorten(request): bytes of the answer that are passed on before the connection is cut; None: all of it.
+    instead(request): bytes that the client gets in place of the server, which then sees nothing; None: pass it on.
     hang: nothing is passed on any more, and nothing cut.
     """
 
@@ -26,6 +27,7 @@ class FaultProxy:
         self.tls = tls
         self.trips = self.sent = self.received = self.lost = self.connections = 0
         self.lose: Callable[[bytes], bool] = lambda _: False
+        self.shorten: Callable[[bytes], int | None] = lambda _: None
         self.instead: Callable[[bytes], bytes | None] = lambda _: None
         self.hang = False
         self._lock = threading.Lock()
@@ -71,7 +73,7 @@ class FaultProxy:
                 self._exchange(client, server)
 
     def _exchange(self, client: socket.socket, server: socket.socket) -> None:
-        request, answered = b"", True
+        request, answered, passed = b"", True, 0
         while self._open:
             waiting = isinstance(client, ssl.SSLSocket) and client.pending()
             ready = [client] if waiting else select.select([client, server], [], [], 0.1)[0]
@@ -85,7 +87,7 @@ class FaultProxy:
                 with self._lock:
                     self.sent += len(data)
                     self.trips += answered
-                request, answered = (data if answered else request + data), False
+                request, answered, passed = (data if answered else request + data), False, 0
                 answer = self.instead(request)
                 if answer is None:
                     server.sendall(data)
@@ -102,4 +104,8 @@ class FaultProxy:
                         self.lost += 1
                         return
                 answered = True
+                passed += len(data)
+                if (most := self.shorten(request)) is not None and passed > most:
+                    client.sendall(data[: max(len(data) - (passed - most), 0)])
+                    return
                 client.sendall(data)

@@ -1,0 +1,172 @@
+"""Connections that break at any read or write of a client library: only our errors come out, and nothing is lost.
+
+python -m tests.campaigns reads --backend redis --count 2000 --state reads-redis.json
+
+Each round makes one call of the storage contract, with large and small answers, and lets one read or write of the
+network fail in it: an error of the socket or of TLS, a connection that ends, a wrong byte. What the call raises must be
+an error of `chathistory.errors`. Then the store is read through another client: what was acknowledged must be there,
+once and in order, and what was "not stored" must not. The counts are in the state file after each hundred rounds; the
+same command goes on from there. Exits with an error at the first fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import uuid
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chathistory import Head, HistoryStore, Key, Stamp, open_store
+from chathistory.errors import ChatHistoryError, Conflict, StoreUnavailable
+from chathistory.recovery import HeadRecovery
+from chathistory.testing.contract.calls import silent
+from chathistory.testing.contract.samples import MARKER
+from tests.campaigns.places import store_url
+from tests.campaigns.sockets import KINDS, Faults, failing_sockets
+
+BACKENDS = ("redis", "mongodb")
+SHORT: dict[str, dict[str, Any]] = {
+    "redis": {"socket_timeout": 1, "socket_connect_timeout": 1},
+    "mongodb": {"socketTimeoutMS": 1000, "serverSelectionTimeoutMS": 2000, "heartbeatFrequencyMS": 500},
+}
+KEY = Key("reads", "conversation")
+MOST = 400  # records of the conversation, before it is begun anew
+
+
+@dataclass
+class Campaign:
+    """What is known of the store: the bodies that are there for certain, and the head that was seen last."""
+
+    broken: HistoryStore
+    sound: HistoryStore
+    faults: Faults
+    chance: random.Random
+    bodies: list[str] = field(default_factory=list)
+    head: Head | None = None
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+    def round(self) -> None:
+        """Make one call in which something fails."""
+        name = self.chance.choice(list(CALLS))
+        kind = self.chance.choice(KINDS)
+        self.faults.arm(kind, self.chance.choice((1, 1, 2, 3, 5, 9, 30)))
+        try:
+            if name.startswith("append"):
+                self._append(60 if name == "append, large" else 1)
+            else:
+                CALLS[name](self.broken)
+            outcome = "returned"
+        except ChatHistoryError as error:
+            outcome = type(error).__name__
+            silent(error)
+        struck = self.faults.disarm()
+        self.outcomes[f"{kind}: {outcome}" if struck else "nothing failed"] += 1
+        self.check()
+
+    def _append(self, count: int) -> None:
+        batch = [
+            f"{len(self.bodies) + at} {MARKER} {uuid.uuid4().hex} {'.' * self.chance.choice((0, 500, 9000))}"
+            for at in range(count)
+        ]
+        stamp = Stamp(uuid.uuid4().hex, len(self.bodies) + 1, None, "info")
+        try:
+            self.broken.append(KEY, batch, after=self.head, stamp=stamp)
+            allowed = [[*self.bodies, *batch]]
+        except StoreUnavailable as error:
+            allowed = [self.bodies] if error.outcome == "not stored" else [self.bodies, [*self.bodies, *batch]]
+        except Conflict:  # the client library has repeated it by itself
+            allowed = [self.bodies, [*self.bodies, *batch]]
+        finally:
+            self.faults.disarm()
+        stored = self._stored()
+        assert stored in allowed, f"after an append of {count}: {len(stored)} are stored, {len(self.bodies)} were"
+        self.bodies = stored
+
+    def _stored(self) -> list[str]:
+        found: list[str] = []
+        self.head = None
+        while (part := self.sound.read(KEY, start=len(found))) is not None:
+            self.head = part.head
+            found += [record.body for record in part.records]
+            if len(found) >= part.head.end:
+                break
+        return found
+
+    def check(self) -> None:
+        """Compare what is stored with what must be."""
+        assert self._stored() == self.bodies, "something was lost, doubled or changed"
+        if len(self.bodies) > MOST:
+            self.sound.delete(KEY)
+            self.bodies, self.head = [], None
+
+
+def _found(store: HistoryStore) -> None:
+    assert isinstance(store, HeadRecovery)
+    found = store.find_records(KEY)
+    if found is not None:
+        store.read_found(found, start=found.start, stop=found.end)
+
+
+CALLS: dict[str, Callable[[HistoryStore], object]] = {
+    "append": lambda store: None,
+    "append, large": lambda store: None,
+    "read": lambda store: store.read(KEY),
+    "read a range": lambda store: store.read(KEY, start=10, stop=300),
+    "read a tail": lambda store: store.read(KEY, start=-20),
+    "read the head": lambda store: store.read(KEY, stop=0),
+    "heads": lambda store: store.heads("many", limit=300),
+    "keys": lambda store: list(store.keys()),
+    "keys of a scope": lambda store: list(store.keys("many")),
+    "scan_keys": lambda store: list(store.scan_keys()),
+    "damaged_keys": lambda store: list(store.damaged_keys()),
+    "remove_leftovers": lambda store: store.remove_leftovers("nobody"),
+    "is_index_complete": lambda store: store.is_index_complete(),
+    "check": lambda store: store.check(),
+    "forget nothing": lambda store: store.forget(KEY, before=0),
+    "delete nothing": lambda store: store.delete(Key("reads", "nobody")),
+    "find_records": _found,
+}
+
+
+def run(backend: str, url: str, *, count: int, seed: int) -> Counter[str]:
+    """Make `count` rounds, and return what came of them."""
+    chance = random.Random(seed)
+    if backend == "mongodb":
+        from pymongo import common  # noqa: PLC0415 - loads the client library
+
+        common.MIN_HEARTBEAT_INTERVAL = 0.01  # a driver that lost a server looks again at once
+    with open_store(url) as sound, failing_sockets(seed) as faults, open_store(url, **SHORT[backend]) as broken:
+        sound.delete(KEY)
+        if not list(sound.keys("many")):
+            for number in range(200):
+                stamp = Stamp(uuid.uuid4().hex, number, None, "i" * 500)
+                sound.append(Key("many", f"c{number}"), ["x"], after=None, stamp=stamp)
+        campaign = Campaign(broken, sound, faults, chance)
+        for _ in range(count):
+            campaign.round()
+    return campaign.outcomes
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run rounds until `--count` is reached in the state file."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--backend", choices=BACKENDS, required=True)
+    parser.add_argument("--count", type=int, required=True, help="rounds in all, those of earlier runs included")
+    parser.add_argument("--state", type=Path, required=True, help="where the counts are kept between runs")
+    given = parser.parse_args(arguments)
+    state = json.loads(given.state.read_text()) if given.state.exists() else {"rounds": 0, "outcomes": {}}
+    outcomes = Counter(state["outcomes"])
+    with store_url(given.backend) as url:
+        for done in range(state["rounds"], given.count, 100):
+            rounds = min(100, given.count - done)
+            outcomes += run(given.backend, url, count=rounds, seed=done)
+            given.state.write_text(json.dumps({"rounds": done + rounds, "outcomes": dict(outcomes)}))
+    struck = sum(count for name, count in outcomes.items() if name != "nothing failed")
+    sys.stdout.write(f"{given.backend}: {given.count} rounds, {struck} broken, only our errors, nothing lost\n")
+    return 0
