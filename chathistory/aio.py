@@ -206,9 +206,14 @@ class AsyncConversation:
         """Whose it is."""
         return self._sync.scope
 
-    async def append(self, messages: Any) -> Head:
+    @property
+    def version(self) -> str | None:
+        """See `Conversation.version`."""
+        return self._sync.version
+
+    async def append(self, messages: Any, *, expected: str | None = None) -> Head:
         """See `Conversation.append`."""
-        return await self._run(self._sync.append, messages)
+        return await self._run(self._sync.append, messages, expected=expected)
 
     async def messages(self) -> list[Message]:
         """See `Conversation.messages`."""
@@ -245,6 +250,10 @@ class AsyncConversation:
         """See `Conversation.refresh`."""
         return await self._run(self._sync.refresh)
 
+    async def info(self) -> ConversationInfo | None:
+        """See `Conversation.info`."""
+        return await self._run(self._sync.info)
+
     async def setup(self) -> dict[str, Any] | None:
         """See `Conversation.setup`."""
         return await self._run(self._sync.setup)
@@ -261,22 +270,22 @@ class AsyncConversation:
         """See `Conversation.trim`."""
         return await self._run(self._sync.trim, policy, write=write)
 
-    async def choose(self, *, drop_block: bool) -> None:
-        """Set `Conversation.drop_block`."""
-        await self._run(setattr, self._sync, "drop_block", drop_block)
+    async def set_drop_block(self, *, drop_block: bool) -> None:
+        """See `Conversation.set_drop_block`."""
+        await self._run(self._sync.set_drop_block, drop_block=drop_block)
 
-    async def rewind(self, *, to: int) -> Head:
+    async def rewind(self, *, to: int, expected: str | None = None) -> Head:
         """See `Conversation.rewind`."""
-        return await self._run(self._sync.rewind, to=to)
+        return await self._run(self._sync.rewind, to=to, expected=expected)
 
     async def fork(self, new_id: str, *, at: int | None = None, scope: str | None = None) -> AsyncConversation:
         """See `Conversation.fork`."""
         forked = await self._run(self._sync.fork, new_id, at=at, scope=scope)
         return AsyncConversation(self._history, forked)
 
-    async def forget(self, *, before: int) -> Head | None:
+    async def forget(self, *, before: int, expected: str | None = None) -> Head | None:
         """See `Conversation.forget`."""
-        return await self._run(self._sync.forget, before=before)
+        return await self._run(self._sync.forget, before=before, expected=expected)
 
 
 def _next_of(entries: Iterable[Entry]) -> list[Entry]:

@@ -19,6 +19,7 @@ from chathistory.store import Head, HistoryStore, Key
 from chathistory.view import Repair, View, view_of
 
 if TYPE_CHECKING:
+    from chathistory.shelf.listing import ConversationInfo
     from chathistory.trimming.cutting import Trimmed
     from chathistory.trimming.policies import Policy
     from chathistory.usage import Usage
@@ -35,7 +36,10 @@ class Conversation:
 
     Appends are guarded by what this process has seen of the conversation. If another process has written a message
     since, they raise `Conflict` and store nothing: look at what came (`messages()`, or just `refresh()`) and append
-    again. Threads of one process queue. All methods raise the errors of `chathistory.errors.StoreError`.
+    again. Threads of one process queue. `rewind` and `forget`, which take messages away, are guarded by what *this
+    object* returned last (`version`), so that they never take away what its user has not seen; in a new object, which
+    has returned nothing yet, by the present state. A version that was carried elsewhere, such as through a web page, is
+    given as `expected`, and counts in place of both. All methods raise the errors of `chathistory.errors.StoreError`.
     """
 
     def __init__(self, store: HistoryStore, key: Key) -> None:
@@ -64,21 +68,31 @@ class Conversation:
         """The log beneath, for what the engine and tools do with single entries."""
         return self._journal
 
+    @property
+    def version(self) -> str | None:
+        """The version of the state that this object returned last; "": there was no conversation; None: it was none.
+
+        Give it to a later call as `expected`, here or in another process, and that call raises `Conflict` if somebody
+        else has changed the conversation since. `info()` and the rows of `History.recent` have it as well, and so has
+        each reply of an engine.
+        """
+        return self._journal.version
+
     # What was said.
 
-    def append(self, messages: Any) -> Head:
+    def append(self, messages: Any, *, expected: str | None = None) -> Head:
         """Store a message, or a list of them as one atomic batch; durable on return. Return the head.
 
         A message is a dict with role and content, or an object of the Anthropic SDK such as the `Message` that
         `messages.create` returns: of that, the exact content is stored, and id, usage, stop reason and request id
         beside it. Raises `InvalidInput` for what is no message or cannot be stored exactly (NaN, a key that is not
-        text), naming the field, and `Conflict`.
+        text), naming the field, and `Conflict`. expected: see `version`.
         """
         given = messages if isinstance(messages, list) else [messages]
         if not given:
             msg = "there is nothing to append: an empty list"
             raise InvalidInput(msg)
-        return self._journal.append([message_entry(message) for message in given])
+        return self._journal.append([message_entry(message) for message in given], expected=expected)
 
     def messages(self) -> list[Message]:
         """Return the messages to send to Claude: plain dicts, the caller's own; [] if there are none.
@@ -139,16 +153,28 @@ class Conversation:
         head = self._journal.refresh()
         return summary_of(head) if head else None
 
+    def info(self) -> ConversationInfo | None:
+        """Look up the row that the listing has for it, in one round trip; None: absent."""
+        from chathistory.shelf.listing import row_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
+        head = self._journal.refresh()
+        return row_of(head) if head else None
+
     @property
     def summary(self) -> Summary | None:
         """What is known of it without reading messages, as this process has seen it last; None: absent."""
+        head = self._journal.note(self._journal.seen())
+        return summary_of(head) if head else None
+
+    def _known(self) -> Summary | None:
+        """Return the summary as this process has seen it last, without vouching for messages that it counts."""
         head = self._journal.seen()
         return summary_of(head) if head else None
 
     @property
     def title(self) -> str | None:
         """Its title; None: it has none. Setting it stores an annotation, in one round trip."""
-        return summary.title if (summary := self.summary) else None
+        return summary.title if (summary := self._known()) else None
 
     @title.setter
     def title(self, title: str | None) -> None:
@@ -157,7 +183,7 @@ class Conversation:
     @property
     def tags(self) -> tuple[str, ...]:
         """Its tags, in the order given. Setting them replaces all."""
-        return summary.tags if (summary := self.summary) else ()
+        return summary.tags if (summary := self._known()) else ()
 
     @tags.setter
     def tags(self, tags: Iterable[str]) -> None:
@@ -166,7 +192,7 @@ class Conversation:
     @property
     def metadata(self) -> dict[str, Any]:
         """The caller's own JSON values, as a copy. Setting them replaces all."""
-        return summary.metadata if (summary := self.summary) else {}
+        return summary.metadata if (summary := self._known()) else {}
 
     @metadata.setter
     def metadata(self, metadata: Mapping[str, Any]) -> None:
@@ -177,7 +203,7 @@ class Conversation:
 
         One round trip. `system` and `tools` are as they were sent, None if there were none.
         """
-        summary = self.summary
+        summary = self._known()
         if summary is None or summary.setup_at is None:
             return None
         [entry] = self._journal.read(summary.setup_at, summary.setup_at + 1)
@@ -197,7 +223,10 @@ class Conversation:
 
         Never in conflict with messages that others append meanwhile. Begins the conversation if it was absent.
         """
-        return self._journal.append([Entry("annotation", data=annotation(changes))])
+        data = annotation(changes)
+        if self._journal.version is None:  # what others write from here on was not returned
+            self._journal.note(self._journal.seen())
+        return self._journal.append([Entry("annotation", data=data)])
 
     # What is sent, going back, branching off, and forgetting.
 
@@ -221,32 +250,44 @@ class Conversation:
         beta), and cuts leave thinking to it. Once it is taken back, thinking from before is not sent any more; while a
         tool call awaits its result that raises `InvalidInput`, and while a turn is open `TurnInProgress`.
         """
-        summary = self.summary
+        summary = self._known()
         return summary is not None and summary.drop_block
 
     @drop_block.setter
     def drop_block(self, drop_block: bool) -> None:
+        self.set_drop_block(drop_block=drop_block)
+
+    def set_drop_block(self, *, drop_block: bool) -> None:
+        """Set `drop_block`."""
         from chathistory.rerouting import within_a_turn  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         with self._journal.lock:
-            check_free(self._journal.key, self.summary)
-            if self.drop_block and not drop_block and within_a_turn(self._journal):
+            head = self._journal.seen()
+            check_free(self._journal.key, summary_of(head) if head else None)
+            if head and self.drop_block and not drop_block and within_a_turn(self._journal, head):
                 msg = "a turn is under way, and its thinking is due; take the choice back when its reply is complete"
                 raise InvalidInput(msg)
             self._journal.append([Entry("choice", data={"drop_block": bool(drop_block)})])
 
-    def rewind(self, *, to: int) -> Head:
+    def rewind(self, *, to: int, expected: str | None = None) -> Head:
         """Go on from position `to`: what stands from there on is not sent any more; the log keeps it.
 
-        For undo, or for an edit. Raises `TurnInProgress` while a turn is open: its reply would be paid for and find
-        another conversation. Raises `InvalidInput` if `to` is no position that
-        the view goes through, or beyond the end, or within a turn that waits for the results of tools and whose
-        thinking is not sent any more, for a cut came since.
+        For undo, or for an edit.
+
+        Args:
+            to: A position that the conversation goes through, or its end.
+            expected: A version in place of that which this object returned last; see `version`.
+
+        Raises:
+            Conflict: Somebody else has changed the conversation since.
+            TurnInProgress: A turn is open; its reply would be paid for and find another conversation.
+            InvalidInput: `to` is no such position, or within a turn that waits for the results of tools and whose
+                thinking can no longer be sent, for a cut came since.
         """
         from chathistory.rerouting import rewound  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         with self._journal.lock:
-            head = self._journal.refresh()
+            head = self._journal.confirm(expected)
             check_free(self._journal.key, summary_of(head) if head else None)
             return self._journal.append([rewound(self._journal, head, to)])
 
@@ -255,30 +296,32 @@ class Conversation:
 
         `scope=None` is this one's scope. What Claude is sent of the fork is what it was sent here at that point, so
         thinking in it stays valid. Title, tags and metadata come along as they are now; `History.recent` shows where
-        it came from (`origin`). This conversation is not changed. Raises `Conflict`, and stores nothing, if there is
-        a conversation of that name, and `InvalidInput` if there is nothing below `at`, or no such position.
+        it came from (`origin`). This conversation is not changed, and others may write to it meanwhile: the fork has
+        what was there at one moment. Raises `Conflict`, and stores nothing, if there is a conversation of that name,
+        and `InvalidInput` if there is nothing below `at`, or no such position.
         """
         from chathistory.shelf.forking import fork  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         forked = Conversation(self._journal.store, Key(scope or self.scope, new_id))
-        fork(self._journal, forked.journal, at=at)
+        forked.journal.note(fork(self._journal, forked.journal, at=at))
         return forked
 
-    def forget(self, *, before: int) -> Head | None:
+    def forget(self, *, before: int, expected: str | None = None) -> Head | None:
         """Remove the records below position `before` for good; return the head; None: absent.
 
         What is left stays sendable; if any of what is gone was sent so far, thinking in the rest is not sent any more,
         for it is bound to that. Raises `InvalidInput` while a tool call awaits its result, which must see its thinking,
-        and `TurnInProgress` while a turn is open.
+        `TurnInProgress` while a turn is open, and `Conflict` if somebody else has changed the conversation since this
+        object returned it, or since `expected` (see `version`).
         """
         from chathistory.rerouting import snapshots, within_a_turn  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         with self._journal.lock:
-            head = self._journal.refresh()
+            head = self._journal.confirm(expected)
             if head is None or before <= head.start:
-                return head
+                return self._journal.note(head)
             check_free(self._journal.key, summary_of(head))
-            if within_a_turn(self._journal):
+            if within_a_turn(self._journal, head):
                 msg = "a turn is under way; forget when its reply is complete"
                 raise InvalidInput(msg)
             before = min(before, head.end)

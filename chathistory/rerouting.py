@@ -29,20 +29,20 @@ def rewound(journal: Journal, head: Head | None, to: int) -> Entry:
         msg = f"position {to} is none that this conversation goes through"
         raise InvalidInput(msg)
     summary = summary_of(head)
-    earlier = newest_first(journal, _PORTION)
+    earlier = newest_first(journal, _PORTION, before=head.end)
     later = [entry for entry in itertools.takewhile(lambda entry: entry.position >= to, earlier) if entry.message]
     counts = _less(summary, [entry for entry in later if entry.kind == "message"])
-    view = _view_at(journal, summary, to, counts["turns"]) if summary.begin and to <= summary.begin else None
-    _check_thinking(journal, summary, to, unbound=view is not None)
+    view = _view_at(journal, head, to, counts["turns"]) if summary.begin and to <= summary.begin else None
+    _check_thinking(journal, head, to, unbound=view is not None)
     begin, cut = (view["begin"], view["cut"]) if view else (summary.begin, summary.cut)
-    tokens = _context(journal, to, begin=begin or 0, cut=cut)
+    tokens = _context(journal, head, to, begin=begin or 0, cut=cut)
     data = {"to": to, "path": clipped(spans, high=to), "tokens": tokens} | counts
     return Entry("rewind", data=data | ({"view": view} if view else {}))
 
 
-def _view_at(journal: Journal, summary: Summary, to: int, turns: int) -> dict[str, int | None]:
+def _view_at(journal: Journal, head: Head, to: int, turns: int) -> dict[str, int | None]:
     """Return from where on messages were sent at an earlier position: what the last cut before it said."""
-    for entry in newest_first(journal, _PORTION):
+    for entry in newest_first(journal, _PORTION, before=head.end):
         if entry.position >= to:
             continue
         if entry.kind in ("cut", "compaction"):
@@ -51,18 +51,19 @@ def _view_at(journal: Journal, summary: Summary, to: int, turns: int) -> dict[st
         if begins_view(entry):
             return {"begin": entry.position, "cut": None, "hidden": turns, "since": entry.at}
         turns -= entry.kind == "message" and opens_turn(entry.message or {})
-    return {"begin": 0, "cut": None, "hidden": 0, "since": summary.created}
+    return {"begin": 0, "cut": None, "hidden": 0, "since": summary_of(head).created}
 
 
-def _check_thinking(journal: Journal, summary: Summary, to: int, *, unbound: bool) -> None:
+def _check_thinking(journal: Journal, head: Head, to: int, *, unbound: bool) -> None:
     """Refuse to go back into a turn whose thinking is due and cannot be sent any more.
 
     unbound: what was cut off is sent again, so that thinking so far is not, unless the API drops it itself.
     """
+    summary = summary_of(head)
     bound = to if unbound and not summary.drop_block else summary.thinking_from
     if not bound:
         return
-    reply = open_reply(entry for entry in newest_first(journal, _PORTION) if entry.position < to)
+    reply = open_reply(entry for entry in newest_first(journal, _PORTION, before=head.end) if entry.position < to)
     if reply and reply.position < bound and thoughts(reply):
         msg = f"position {to} is within a turn whose thinking is not sent any more; go back to where it begins"
         raise InvalidInput(msg)
@@ -74,13 +75,13 @@ def _less(summary: Summary, gone: Sequence[Entry]) -> dict[str, int]:
     return {"messages": summary.messages - len(gone), "turns": summary.turns - turns}
 
 
-def _context(journal: Journal, to: int, *, begin: int, cut: int | None) -> int:
+def _context(journal: Journal, head: Head, to: int, *, begin: int, cut: int | None) -> int:
     """Return about how many tokens are sent up to a position: what the last reply before it told, and what follows.
 
     What was told before a cut counts what is not sent any more.
     """
     tokens = _lead(journal.read(cut, cut + 1)[0]) if cut is not None else 0
-    for entry in newest_first(journal, _PORTION):
+    for entry in newest_first(journal, _PORTION, before=head.end):
         if entry.position < begin:
             break
         if entry.kind != "message" or entry.position >= to or entry.message is None:
@@ -122,6 +123,9 @@ def _snapshot(journal: Journal, head: Head, before: int, entries: Sequence[Entry
     return Entry("snapshot", data=data | _less(summary, said))
 
 
-def within_a_turn(journal: Journal) -> bool:
-    """Whether the API still wants the thinking of the last turn: a tool's result or the rest of a reply is due."""
-    return open_reply(newest_first(journal, _PORTION)) is not None
+def within_a_turn(journal: Journal, head: Head) -> bool:
+    """Whether the API still wants the thinking of the last turn: a tool's result or the rest of a reply is missing.
+
+    What is read for it does not count as seen, so that the append that follows is still guarded by `head`.
+    """
+    return open_reply(newest_first(journal, _PORTION, before=head.end)) is not None

@@ -70,9 +70,17 @@ class AsyncChatEngine(AsyncFromConfig):
             options=options,
         )
 
-    async def send(self, id: str, content: Any, *, scope: str = OWN_SCOPE, turn_id: str | None = None) -> Reply:
+    async def send(
+        self,
+        id: str,
+        content: Any,
+        *,
+        scope: str = OWN_SCOPE,
+        turn_id: str | None = None,
+        expected: str | None = None,
+    ) -> Reply:
         """See `ChatEngine.send`."""
-        opening = self._terms.opening(scope, id)
+        opening = self._terms.opening(scope, id, expected=expected)
         turn = await _opened(self.history, lambda: opening.begin(content, turn_id=turn_id))
         return await self._answered(turn)
 
@@ -85,18 +93,33 @@ class AsyncChatEngine(AsyncFromConfig):
         *,
         partial: Literal[False] = False,
         scope: str = OWN_SCOPE,
+        expected: str | None = None,
     ) -> Reply: ...
 
     @overload
     async def submit(
-        self, id: str, reply: Reply, results: Mapping[str, Any], *, partial: bool, scope: str = OWN_SCOPE
+        self,
+        id: str,
+        reply: Reply,
+        results: Mapping[str, Any],
+        *,
+        partial: bool,
+        scope: str = OWN_SCOPE,
+        expected: str | None = None,
     ) -> Reply | list[str]: ...
 
     async def submit(
-        self, id: str, reply: Reply, results: Mapping[str, Any], *, partial: bool = False, scope: str = OWN_SCOPE
+        self,
+        id: str,
+        reply: Reply,
+        results: Mapping[str, Any],
+        *,
+        partial: bool = False,
+        scope: str = OWN_SCOPE,
+        expected: str | None = None,
     ) -> Reply | list[str]:
         """See `ChatEngine.submit`."""
-        opening = self._terms.opening(scope, id)
+        opening = self._terms.opening(scope, id, expected=expected)
         turn = await _opened(self.history, lambda: opening.submit(reply, results, partial=partial))
         return turn if isinstance(turn, list) else await self._answered(turn)
 
@@ -117,9 +140,10 @@ class AsyncChatEngine(AsyncFromConfig):
         *,
         scope: str = OWN_SCOPE,
         turn_id: str | None = None,
+        expected: str | None = None,
     ) -> AsyncReplyStream:
         """See `ChatEngine.stream`; use it with `async with`."""
-        opening = self._terms.opening(scope, id)
+        opening = self._terms.opening(scope, id, expected=expected)
         return self._stream(lambda: opening.begin(content, turn_id=turn_id))
 
     def stream_resumed(self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False) -> AsyncReplyStream:
@@ -139,9 +163,10 @@ class AsyncChatEngine(AsyncFromConfig):
         scope: str = OWN_SCOPE,
         turn_id: str | None = None,
         takeover: bool = False,
+        expected: str | None = None,
     ) -> Reply:
         """See `ChatEngine.run_tools`; with tools made by the SDK's `beta_async_tool`."""
-        opening = self._terms.opening(scope, id, tools)
+        opening = self._terms.opening(scope, id, tools, expected=expected)
 
         def begin() -> Turn:
             again = content is None

@@ -71,17 +71,27 @@ class ChatEngine(FromConfig):
             options=options,
         )
 
-    def send(self, id: str, content: Any, *, scope: str = OWN_SCOPE, turn_id: str | None = None) -> Reply:
+    def send(
+        self,
+        id: str,
+        content: Any,
+        *,
+        scope: str = OWN_SCOPE,
+        turn_id: str | None = None,
+        expected: str | None = None,
+    ) -> Reply:
         """Say something in a conversation (which begins with it, if it is new) and return Claude's reply.
 
         content: text, or content blocks such as tool results. turn_id: a name of the caller's for this turn; given
-        again, after a crash or a lost answer, it is not sent twice: the stored reply is returned.
+        again, after a crash or a lost answer, it is not sent twice: the stored reply is returned. expected: the version
+        of the conversation that the caller has seen, such as `Reply.version` or `Conversation.version`; if somebody
+        changed it since, that raises `Conflict`, and nothing is stored or sent.
 
         Raises `TurnInProgress` if another turn of the conversation is open, before any token is paid for,
         `TurnMismatch` if the `turn_id` was used for other content, `OrphanedReply` if somebody else changed the
         conversation while Claude answered, the SDK's errors, and those of the store.
         """
-        return self._answered(self._terms.opening(scope, id).begin(content, turn_id=turn_id))
+        return self._answered(self._terms.opening(scope, id, expected=expected).begin(content, turn_id=turn_id))
 
     @overload
     def submit(
@@ -92,15 +102,30 @@ class ChatEngine(FromConfig):
         *,
         partial: Literal[False] = False,
         scope: str = OWN_SCOPE,
+        expected: str | None = None,
     ) -> Reply: ...
 
     @overload
     def submit(
-        self, id: str, reply: Reply, results: Mapping[str, Any], *, partial: bool, scope: str = OWN_SCOPE
+        self,
+        id: str,
+        reply: Reply,
+        results: Mapping[str, Any],
+        *,
+        partial: bool,
+        scope: str = OWN_SCOPE,
+        expected: str | None = None,
     ) -> Reply | list[str]: ...
 
     def submit(
-        self, id: str, reply: Reply, results: Mapping[str, Any], *, partial: bool = False, scope: str = OWN_SCOPE
+        self,
+        id: str,
+        reply: Reply,
+        results: Mapping[str, Any],
+        *,
+        partial: bool = False,
+        scope: str = OWN_SCOPE,
+        expected: str | None = None,
     ) -> Reply | list[str]:
         """Send the results of the tools that `reply` calls, and return Claude's next reply.
 
@@ -114,6 +139,7 @@ class ChatEngine(FromConfig):
                 of several who do so at once only one sends. Without it, calls without a result are answered with an
                 error.
             scope: The conversation's scope.
+            expected: See `send`.
 
         Returns:
             The reply; with `partial` the ids of the calls that still await a result, if there are any.
@@ -125,7 +151,7 @@ class ChatEngine(FromConfig):
                 `TurnInProgress`: another turn is open. Nothing is stored and nothing is sent then.
             ChatHistoryError: What `send` raises.
         """
-        turn = self._terms.opening(scope, id).submit(reply, results, partial=partial)
+        turn = self._terms.opening(scope, id, expected=expected).submit(reply, results, partial=partial)
         return turn if isinstance(turn, list) else self._answered(turn)
 
     def resume(self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False) -> Reply | None:
@@ -150,9 +176,17 @@ class ChatEngine(FromConfig):
         """Close the open turn of a conversation, whoever holds it; False: there was none."""
         return abandon(self._terms.journal(scope, id))
 
-    def stream(self, id: str, content: Any, *, scope: str = OWN_SCOPE, turn_id: str | None = None) -> ReplyStream:
+    def stream(
+        self,
+        id: str,
+        content: Any,
+        *,
+        scope: str = OWN_SCOPE,
+        turn_id: str | None = None,
+        expected: str | None = None,
+    ) -> ReplyStream:
         """Like `send`, with the text as it comes; use it with `with`. Nothing happens before that."""
-        opening = self._terms.opening(scope, id)
+        opening = self._terms.opening(scope, id, expected=expected)
         return ReplyStream(self._terms, lambda: self._prepared(opening.begin(content, turn_id=turn_id)))
 
     def stream_resumed(self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False) -> ReplyStream:
@@ -169,6 +203,7 @@ class ChatEngine(FromConfig):
         scope: str = OWN_SCOPE,
         turn_id: str | None = None,
         takeover: bool = False,
+        expected: str | None = None,
     ) -> Reply:
         """Say something and let the SDK's tool runner call `tools` until Claude is done; return the last reply.
 
@@ -177,7 +212,7 @@ class ChatEngine(FromConfig):
         off, as `resume` does (takeover: as there); calls without a result are then answered with an error, for they may
         have run.
         """
-        opening = self._terms.opening(scope, id, tools)
+        opening = self._terms.opening(scope, id, tools, expected=expected)
         again = content is None
         turn = opening.resumable(takeover=takeover) if again else opening.begin(content, turn_id=turn_id)
         return turn.answered or self._ran(turn, self._terms.tool_runner(self._prepared(turn), tools))

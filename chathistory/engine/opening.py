@@ -52,7 +52,8 @@ def abandon(journal: Journal) -> bool:
 class Opening:
     """Opens turns of one conversation, held with `setup`; each counts as open for `timeout` seconds.
 
-    trimming: what decides on cuts, which are stored with the message that opens a turn; None: nothing does.
+    trimming: what decides on cuts, which are stored with the message that opens a turn; None: nothing does. expected:
+    the version behind which new messages are stored, as `Journal.confirm` says; None: whatever is there.
     """
 
     journal: Journal
@@ -60,6 +61,7 @@ class Opening:
     timeout: float
     recall: Recall
     trimming: Policy | None = None
+    expected: str | None = None
 
     def begin(self, content: Any, *, turn_id: str | None = None) -> Turn:
         """Store the user's message and open a turn.
@@ -72,6 +74,7 @@ class Opening:
             TurnMismatch: The `turn_id`, or a tool call, has other content already.
             TurnInProgress: Another turn is open.
             TurnError: The results came too late, or the conversation does not exist.
+            Conflict: Somebody changed the conversation since the version `expected`.
         """
         entry = message_entry({"role": "user", "content": content}, turn=turn_id or fresh_token())
         check_not_empty(entry)
@@ -94,6 +97,7 @@ class Opening:
             TurnInProgress: Another turn is open.
             TurnError: The reply is not part of the conversation (any longer), or the conversation went on without
                 the results.
+            Conflict: Somebody changed the conversation since the version `expected`.
         """
         blocks = reply.results(results)
         if not blocks:
@@ -106,6 +110,8 @@ class Opening:
         for _ in range(_ATTEMPTS):
             with contextlib.suppress(Conflict):  # somebody wrote between our look and our append: look again
                 return step()
+            if self.expected is not None:
+                self.journal.confirm(self.expected)
         return step()
 
     def resume(self, *, takeover: bool = False) -> Turn | None:
@@ -160,7 +166,7 @@ class Opening:
                 return self._answering(sent, called, entry)
             if fresh:
                 self.free(sent.head)
-                self.journal.append([fresh])
+                self.journal.append([fresh], expected=self.expected)
             return left
 
     def _called(self, sent: Sent | None, reply: Reply) -> CalledReply | None:
@@ -201,6 +207,8 @@ class Opening:
         memory, head = self.recall.of(self.journal), self.journal.seen()
         if memory is None or head is None or entry.turn in memory.turns or has_results(entry.message or {}):
             return None
+        if self.expected not in (None, memory.version):
+            return None
         summary = summary_of(head)
         repeated = summary.begin and is_callers(entry.turn or "")  # perhaps one that is not sent any more
         cut = self.trimming and is_due(self.trimming, summary, entry.message)
@@ -221,13 +229,14 @@ class Opening:
         if plan and isinstance(plan.policy, Compaction | Summarize):
             turn.plan, plan = plan, None  # the message is stored first: what stands for the rest takes a while to make
         cut = [plan.entry()] if plan else []
-        self._start(turn, sent, summary, [*cut, *self._held(sent, summary), *_abandoned(summary), turn.opening(entry)])
+        batch = [*cut, *self._held(sent, summary), *_abandoned(summary), turn.opening(entry)]
+        self._start(turn, sent, summary, batch, expected=self.expected)
         return turn
 
-    def _reopened(self, sent: Sent, turn_id: str, opened: Entry | None = None) -> Turn:
+    def _reopened(self, sent: Sent, turn_id: str, opened: Entry | None = None, *, expected: str | None = None) -> Turn:
         turn = Turn(self.journal, turn_id, self.timeout)
         opening = [*self._held(sent, sent.summary), turn.opening(opened or Entry("opened"))]
-        self._start(turn, sent, sent.summary, [*opening, *self._missing(turn, sent)])
+        self._start(turn, sent, sent.summary, [*opening, *self._missing(turn, sent)], expected=expected)
         return turn
 
     def _held(self, sent: Sent | None, summary: Summary | None) -> list[Entry]:
@@ -241,10 +250,12 @@ class Opening:
             return [Entry("choice", data={"drop_block": True}), *changed]
         return changed
 
-    def _start(self, turn: Turn, sent: Sent | None, summary: Summary | None, batch: Sequence[Entry]) -> None:
+    def _start(
+        self, turn: Turn, sent: Sent | None, summary: Summary | None, batch: Sequence[Entry], *, expected: str | None
+    ) -> None:
         """Store what opens a turn, and give the turn its messages."""
         self.setup.warn(summary, self.journal.key.id)  # before anything is stored: warnings may be errors
-        head = self.journal.append(batch)
+        head = self.journal.append(batch, expected=expected)
         stored = [
             decode(Record(position, encode(new)), self.journal.key)  # what is sent is what is stored
             for position, new in enumerate(batch, head.end - len(batch))
@@ -283,10 +294,17 @@ class Opening:
         first = next((index for index in range(len(messages))[::-1] if opens_turn(messages[index].message or {})), None)
         if first is None or messages[first].message != entry.message or any(map(_is_reply, messages[first:])):
             return None
-        return self._continued(sent, messages[first], messages, turn_id=entry.turn if named else None)
+        turn_id = entry.turn if named else None
+        return self._continued(sent, messages[first], messages, turn_id=turn_id, expected=self.expected)
 
     def _continued(
-        self, sent: Sent, asked: Entry, messages: Sequence[Entry], *, turn_id: str | None = None
+        self,
+        sent: Sent,
+        asked: Entry,
+        messages: Sequence[Entry],
+        *,
+        turn_id: str | None = None,
+        expected: str | None = None,
     ) -> Turn | None:
         """Return the turn that answers a stored message of the user: with its reply, or begun again.
 
@@ -295,6 +313,7 @@ class Opening:
             asked: The stored message.
             messages: Messages among which it and those behind it are.
             turn_id: The id of the turn that is begun again; None: that of its last message.
+            expected: See `Opening`; None: it is the same turn, which may have changed the conversation itself.
 
         Returns:
             None if the conversation went on without a reply to it.
@@ -309,7 +328,7 @@ class Opening:
             return None
         same = turn_id in (None, chain[-1].turn)
         opened = Entry("opened") if same else Entry("opened", data={"question": asked.position})
-        return self._reopened(sent, turn_id or chain[-1].turn or fresh_token(), opened)
+        return self._reopened(sent, turn_id or chain[-1].turn or fresh_token(), opened, expected=expected)
 
     def _everything(self) -> list[Entry]:
         """Return all entries of the conversation in order, those that stand before what is sent as well."""

@@ -18,18 +18,21 @@ class Reply:
     """Claude's reply to a turn, stored at `position` of the conversation.
 
     message: role and content, as they will be sent again. response: what came beside it (id, model, stop_reason,
-    usage, ...; keys as in the API). turn: the id of its turn.
+    usage, ...; keys as in the API). turn: the id of its turn. version: of the conversation with this reply as its
+    newest message: see `Conversation.version`.
     """
 
     message: Message = field(repr=False)
     response: Mapping[str, Any] = field(repr=False)
     turn: str
     position: int
+    version: str = ""
 
     @classmethod
     def of(cls, entry: Entry) -> Self:
         """Return the reply in a stored entry."""
-        return cls(entry.message or {}, entry.data.get("response", {}), entry.turn or entry.id, entry.position)
+        response = entry.data.get("response", {})
+        return cls(entry.message or {}, response, entry.turn or entry.id, entry.position, entry.id)
 
     @property
     def text(self) -> str:

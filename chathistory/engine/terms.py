@@ -68,10 +68,12 @@ class Terms:
         made = Request(**request | held, editing=context_editing, options=check_options(options))
         return cls(history, client.messages, beta_of(client), made, setup, turn_timeout, Recall(), trimming)
 
-    def opening(self, scope: str, id: str, tools: Sequence[Any] | None = None) -> Opening:
+    def opening(
+        self, scope: str, id: str, tools: Sequence[Any] | None = None, *, expected: str | None = None
+    ) -> Opening:
         """Return what opens turns of a conversation; tools: those of the SDK's runner, in place of the engine's."""
         setup = self.setup if tools is None else self.request.setup(tools)
-        return Opening(self.journal(scope, id), setup, self.timeout, self.recall, self.trimming)
+        return Opening(self.journal(scope, id), setup, self.timeout, self.recall, self.trimming, expected)
 
     def journal(self, scope: str, id: str) -> Journal:
         """Return the log of a conversation."""

@@ -22,9 +22,13 @@ from chathistory.log.fold import folded
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import LARGEST_NUMBER, Head, HistoryStore, Key, Record, Slice, Stamp
 
-__all__ = ["Journal", "alive"]
+__all__ = ["ABSENT", "Journal", "alive"]
+
+ABSENT = ""
+"""The version of a conversation that does not exist."""
 
 REBASES = 20
+_LOOKED_BACK = 16  # records read at once to see whether all that came since stands beside the conversation
 
 
 class Lane:
@@ -81,11 +85,15 @@ def alive(head: Head | None) -> Head | None:
 
 
 class Journal:
-    """The log of one conversation. All methods are safe from many threads."""
+    """The log of one conversation, as one user of it has it. All methods are safe from many threads.
+
+    version: of the state that was returned last by this object (`ABSENT`: there was no conversation); None: none was.
+    """
 
     def __init__(self, store: HistoryStore, key: Key) -> None:
         self.store = store
         self.key = key
+        self.version: str | None = None
         self._lane = _lane(store, key)
 
     @property
@@ -106,21 +114,63 @@ class Journal:
     def refresh(self) -> Head | None:
         """Look up the present head in one round trip: what others wrote counts as seen from now on."""
         with self._lane.lock:
-            part = self.store.read(self.key, start=0, stop=0)
-            return self._lane.see(alive(part.head if part else None))
+            return self.note(self._lane.see(self._look()))
 
-    def slices(self, start: int = 0, stop: int | None = None) -> Iterator[Slice]:
+    def note(self, head: Head | None) -> Head | None:
+        """Take down that the state of `head` was returned to the user of this object."""
+        self.version = _version(head)
+        return head
+
+    def confirm(self, version: str | None) -> Head | None:
+        """Return the present head, if the conversation is still what it was in an earlier state; None: it is absent.
+
+        One round trip, and another one if anything was written since. Entries that stand beside the conversation may
+        have been; they do not change what is sent.
+
+        Args:
+            version: Of that state; `ABSENT` for none. None: of the state that this object returned last; if it
+                returned none, of the present one.
+
+        Raises:
+            Conflict: Somebody else changed the conversation since.
+        """
+        with self._lane.lock:
+            expected = self.version if version is None else version
+            head = self._look()
+            if expected is not None and _version(head) != expected and not self._is_beside_since(expected, head):
+                raise Conflict(self.key, head)
+            return self._lane.see(head)
+
+    def _look(self) -> Head | None:
+        part = self.store.read(self.key, start=0, stop=0)
+        return alive(part.head if part else None)
+
+    def _is_beside_since(self, version: str, head: Head | None) -> bool:
+        """Whether only entries beside the conversation follow the append of a version, which is its last entry's id."""
+        stop = head.end if head else 0
+        while head and stop > head.start:
+            start = max(head.start, stop - _LOOKED_BACK)
+            found = self.fetch(start, stop)
+            for record in reversed(found[1] if found else []):
+                entry = decode(record, self.key)
+                if entry.id == version or not _beside([entry]):
+                    return entry.id == version
+            stop = start
+        return head is not None and head.start == 0 and version == ABSENT
+
+    def slices(self, start: int = 0, stop: int | None = None, *, counts: bool = True) -> Iterator[Slice]:
         """Yield the records of [start, stop) in portions; nothing if the conversation is absent.
 
-        All are of the moment of the first, whose head counts as seen if the range goes to the end. A negative `start`
-        counts from the end. Raises `Conflict` if the range is forgotten or deleted while it is read.
+        All are of the moment of the first, whose head counts as seen if the range goes to the end, unless `counts` is
+        False. A negative `start` counts from the end. Raises `Conflict` if the range is forgotten or deleted while it
+        is read.
         """
         with self._lane.lock:
             parts = slices(self.store, self.key, start, stop)
             first = next(parts, None)
             head = alive(first.head if first else None)
-            if stop is None:
-                self._lane.see(head)
+            if stop is None and counts:
+                self.note(self._lane.see(head))
         if first is None or head is None:
             return
         yield first
@@ -158,14 +208,16 @@ class Journal:
         """Return the entries of a slice. Raises `CorruptRecord`."""
         return [decode(record, self.key) for record in part.records]
 
-    def append(self, entries: Sequence[Entry]) -> Head:
+    def append(self, entries: Sequence[Entry], *, expected: str | None = None) -> Head:
         """Store the entries as one batch behind what this process has seen; return the new head.
+
+        expected: the version behind which they are stored, in place of what this process has seen; see `confirm`.
 
         Raises `Conflict` if another process wrote more since than what commutes, and what `commit` raises.
         """
         bodies = [encode(entry) for entry in entries]
         with self._lane.lock:
-            base = self.seen()
+            base = self.seen() if expected is None else self._expected(expected)
             behind = self._lane.behind
             for _ in range(REBASES):
                 if behind and not _beside(entries):
@@ -179,8 +231,17 @@ class Journal:
                     behind = behind or not quiet
                 else:
                     self._lane.see(head, behind=behind)
+                    if not _beside(entries):  # they may have gone past what was not returned
+                        self.note(head)
                     return head
             raise Conflict(self.key, base)
+
+    def _expected(self, version: str) -> Head | None:
+        """Return the head to append behind, if this version is still current; no round trip if it was seen last."""
+        if self._lane.known and _version(self.last) == version:
+            self._lane.behind = False
+            return self.last
+        return self.confirm(version)
 
     def forget(self, before: int) -> Head | None:
         """Remove the records below `before` for good; return the head; None: absent."""
@@ -267,6 +328,10 @@ class Journal:
         if seen.id != base.stamp.version:
             raise conflict  # a failover lost what was seen, and others wrote something else in its place
         return present, _commutes(batch, since)
+
+
+def _version(head: Head | None) -> str:
+    return head.stamp.version if head else ABSENT
 
 
 def _born(head: Head) -> str:

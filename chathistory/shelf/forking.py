@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 
-from chathistory.errors import InvalidInput
+from chathistory.errors import Conflict, InvalidInput
 from chathistory.log.clock import fresh_token, now
 from chathistory.log.entry import Entry, encode
 from chathistory.log.fold import folded
@@ -22,30 +22,40 @@ from chathistory.store import Head, Slice, Stamp
 
 __all__ = ["fork"]
 
+_ATTEMPTS = 20
+
 
 def fork(source: Journal, target: Journal, *, at: int | None) -> Head:
     """Begin `target` with the records of `source` below position `at` (None: with all); return its head.
 
-    Whole or not at all, and without holding more than a portion in memory. Raises `Conflict` if `target` is there
-    already, and `InvalidInput` if `at` is no position of `source` with something before it.
+    Whole or not at all, of one moment of the source, and without holding more than a portion in memory.
+
+    Raises:
+        Conflict: `target` is there already.
+        InvalidInput: There is no `source`, or `at` is no position of it with something before it.
     """
-    stop = _end(source) if at is None else at
-    parts = source.slices(0, max(stop, 0))
+    for _ in range(_ATTEMPTS):
+        try:
+            return _forked(source, target, at=at)
+        except Conflict as conflict:
+            if conflict.key == target.key:
+                raise
+            # what was being read of the source has been forgotten, or it was deleted: begin again with what is there
+    return _forked(source, target, at=at)
+
+
+def _forked(source: Journal, target: Journal, *, at: int | None) -> Head:
+    parts = source.slices(0, None if at is None else max(at, 0), counts=False)  # nobody has read what is copied
     first = next(parts, None)  # locks the source for a moment: not while the target is locked
     if first is None:
         msg = f"there is no conversation {source.key.id!r} to fork"
         raise InvalidInput(msg)
+    stop = first.head.end if at is None else at
     if not first.head.start < stop <= first.head.end:
         msg = f"position {stop} is none to fork at; there are {first.head.start + 1} to {first.head.end}"
         raise InvalidInput(msg)
     growing = _Fork(source, target, first.head, stop)
     return plant(target, growing.lines(first, parts), first=first.head.start, stamp=growing.stamp)
-
-
-def _end(source: Journal) -> int:
-    """Return where the source ends, without counting as seen what nobody has read."""
-    part = source.store.read(source.key, start=0, stop=0)
-    return part.head.end if part else 0
 
 
 class _Fork:

@@ -42,7 +42,7 @@ class ConversationInfo:
     title: as set; None: never. preview: the beginning of the first user text; None: there was none, or it is forgotten.
     messages: how many. usage: token counts of all replies, summed, by the API's names. model: of the last reply.
     created, updated, expires (None: never): aware datetimes in UTC. records: how many of all kinds are kept.
-    origin: of a fork, where it came from; else None.
+    origin: of a fork, where it came from; else None. version: of this state: see `Conversation.version`.
     """
 
     id: str
@@ -59,6 +59,7 @@ class ConversationInfo:
     expires: datetime | None
     records: int = 0
     origin: Origin | None = None
+    version: str = ""
 
     @property
     def tokens(self) -> int:
@@ -84,6 +85,7 @@ def row_of(head: Head) -> ConversationInfo:
         expires=None if head.stamp.expires is None else time_of(head.stamp.expires),
         records=head.end - head.start,
         origin=Origin(**summary.origin) if summary.origin else None,
+        version=head.stamp.version,
     )
 
 

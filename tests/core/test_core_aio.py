@@ -88,9 +88,9 @@ def test_no_method_is_missing_or_called_otherwise():
     assert due - there == {
         "journal",
         *("title", "tags", "metadata"),  # set by `annotate`, read by `summary`
-        "drop_block",  # set by `choose`
+        "drop_block",  # set by `set_drop_block`
     }
-    for name in there & due - {"annotate", "id", "scope", "summary"}:
+    for name in there & due - {"annotate", "id", "scope", "summary", "version"}:
         asked, given = (inspect.signature(getattr(cls, name)) for cls in (Conversation, AsyncConversation))
         assert asked.parameters == given.parameters
 

@@ -409,7 +409,7 @@ def test_max_age_looks_at_the_clock(engine_with, api, chat, monkeypatch):
     engine = engine_with(MaxAge(high=3600, low=600))
     talk(engine, 3)
     later = 3700 * 1_000_000
-    for module in ("trimming.cutting", "log.entry", "log.journal", "log.summary", "engine.turn"):
+    for module in ("trimming.cutting", "log.entry", "log.journal", "log.lease", "engine.turn"):
         real = __import__(f"chathistory.{module}", fromlist=["now"]).now
         monkeypatch.setattr(f"chathistory.{module}.now", lambda real=real: real() + later)
     talk(engine, 2, first=3)

@@ -1,0 +1,133 @@
+"""Turns that begin only if nobody changed the conversation since a version that the caller has seen."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anthropic
+import pytest
+from engine_looks import kinds
+
+from chathistory import AsyncChatEngine, ChatEngine, errors
+from chathistory.testing import MessagesAPI
+from chathistory.testing.standin import Failure
+
+MODEL = "claude-sonnet-5-5"
+TOOL = {"name": "weather", "input_schema": {"type": "object"}}
+CALL = [{"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}]
+WAYS = ["send", "stream", "run_tools", "submit", "submit partial"]
+
+
+async def say(engine, way, reply, expected):
+    """Say something in one of the ways, with either kind of engine."""
+    results = {"toolu_1": "sun"}
+    if way == "stream" and isinstance(engine, AsyncChatEngine):
+        async with engine.stream("a", "second", expected=expected) as stream:
+            return await stream.reply()
+    if way == "stream":
+        with engine.stream("a", "second", expected=expected) as stream:
+            return stream.reply
+    made = {
+        "send": lambda: engine.send("a", "second", expected=expected),
+        "run_tools": lambda: engine.run_tools("a", "second", tools=[], expected=expected),
+        "submit": lambda: engine.submit("a", reply, results, expected=expected),
+        "submit partial": lambda: engine.submit("a", reply, results, partial=True, expected=expected),
+    }[way]()
+    return await made if asyncio.iscoroutine(made) else made
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize("way", WAYS)
+def test_a_turn_begins_only_where_the_caller_has_seen_it(opened, chat_of, way, warm, awaited):
+    """warm: the engine remembers the conversation."""
+    api = MessagesAPI([CALL if way.startswith("submit") else "first", "second reply"])
+    store = opened()
+
+    async def main():
+        first = ChatEngine(api.client(), store, model=MODEL, tools=[TOOL])
+        reply = first.send("a", "hello")
+        if awaited:
+            engine = AsyncChatEngine(api.async_client(), store, model=MODEL, tools=[TOOL])
+        else:
+            engine = first if warm else ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
+        assert reply.version == chat_of("a").info().version
+        before = list(chat_of("a").records())
+        for stale in ("no such version", "", chat_of("a").journal.load(0, 1)[1][0].id):
+            with pytest.raises(errors.Conflict):
+                await say(engine, way, reply, stale)
+        assert list(chat_of("a").records()) == before
+        assert len(api.requests) == 1
+        chat_of("a").title = "Only a title"
+        done = await say(engine, way, reply, reply.version)
+        assert done.text == "second reply"
+        assert done.version == chat_of("a").info().version
+        if awaited:
+            await engine.close()
+
+    if way == "run_tools":
+        with pytest.warns(UserWarning, match="tools"):
+            asyncio.run(main())
+    else:
+        asyncio.run(main())
+    assert len(api.requests) == 2
+
+
+@pytest.mark.parametrize("warm", [False, True])
+def test_what_somebody_said_meanwhile_is_not_answered_unseen(opened, chat_of, warm):
+    api = MessagesAPI("hi")
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    page = engine.send("a", "hello").version
+    if not warm:
+        engine = ChatEngine(api.client(), opened(), model=MODEL)
+    others = chat_of("a")
+    others.refresh()
+    others.append({"role": "user", "content": "from elsewhere"})
+    with pytest.raises(errors.Conflict):
+        engine.send("a", "second", expected=page)
+    assert len(api.requests) == 1
+    engine.send("a", "second", expected=others.version)
+    assert [message["content"] for message in api.requests[-1].body["messages"]][-2:] == ["from elsewhere", "second"]
+
+
+def test_the_first_message_can_be_guarded_too(engine_on, chat_of):
+    page = chat_of("a")
+    assert page.messages() == []
+    first = engine_on(MessagesAPI("hi")).send("a", "hello", expected=page.version)
+    with pytest.raises(errors.Conflict):
+        engine_on(MessagesAPI("hi")).send("a", "hello", expected=page.version)
+    assert chat_of("a").info().version == first.version
+
+
+def test_a_turn_id_is_answered_whatever_its_own_turn_has_changed(engine_on):
+    api = MessagesAPI(["first", Failure(500), "second reply"])
+    page = engine_on(api).send("a", "hello").version
+    with pytest.raises(anthropic.InternalServerError):
+        engine_on(api).send("a", "second", turn_id="T", expected=page)
+    reply = engine_on(api).send("a", "second", turn_id="T", expected=page)
+    assert reply.text == "second reply"
+    assert engine_on(api).send("a", "second", turn_id="T", expected=page).position == reply.position
+    assert len(api.requests) == 3
+
+
+def test_the_same_words_again_are_guarded_as_well(engine_on, chat_of):
+    api = MessagesAPI(["first", Failure(500), "second reply"])
+    page = engine_on(api).send("a", "hello").version
+    with pytest.raises(anthropic.InternalServerError):
+        engine_on(api).send("a", "second", expected=page)
+    with pytest.raises(errors.Conflict):  # without a turn id nobody can tell that it is the same one
+        engine_on(api).send("a", "second", expected=page)
+    assert engine_on(api).send("a", "second", expected=chat_of("a").info().version).text == "second reply"
+    assert kinds(chat_of("a")) == ["message"] * 3 + ["abandoned", "opened", "message"]
+
+
+def test_an_engine_that_remembers_less_than_the_caller_reads_again(opened, chat_of):
+    """The version is newer than what the engine holds: what came in between is sent as well."""
+    api = MessagesAPI("hi")
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine.send("a", "hello")
+    others = chat_of("a")
+    others.refresh()
+    version = others.append({"role": "user", "content": "from elsewhere"}).stamp.version
+    engine.send("a", "second", expected=version)
+    assert [message["content"] for message in api.requests[-1].body["messages"]][-2:] == ["from elsewhere", "second"]
