@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sqlite3
+import threading
 import time
+from collections import defaultdict
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import ClassVar
 
-from chathistory_template import TemplateStore
+from chathistory_template import TemplateStore, _put, _summed
 
-from chathistory import hookimpl
+from chathistory import Head, hookimpl
 from chathistory.errors import Conflict, CorruptRecord, StoreUnavailable
 from chathistory.testing import CertifyHooks
 
@@ -76,6 +79,81 @@ class Rewriting(TemplateStore):
             if start >= run.head.end:
                 break
         return super().append(key, bodies, after=after, stamp=stamp, first=first)
+
+
+LOCKS = defaultdict(threading.RLock)
+"""By path: what keeps the threads of one process apart, and no two processes."""
+
+
+@contextmanager
+def _after(lock, transaction):
+    with lock, transaction as seen:
+        yield seen
+
+
+@caught_by(7, "test_a_reader_sees_one_moment_of_what_another_process_writes", "")
+class ReadsInSteps(TemplateStore):
+    """Reads the head and the records of two moments; others of the same process wait until it has both."""
+
+    def _transaction(self, key=None, begin="BEGIN IMMEDIATE"):
+        return _after(LOCKS[self._path], super()._transaction(key, begin))
+
+    def read(self, key, *, start=0, stop=None):
+        with LOCKS[self._path]:
+            first = super().read(key, stop=0)
+            if first is None:
+                return None
+            time.sleep(0.002)
+            low = max(start if start >= 0 else first.head.end + start, first.head.start)
+            run = super().read(key, start=low, stop=first.head.end if stop is None else min(stop, first.head.end))
+            return run and replace(first, records=run.records)
+
+
+@caught_by(9, "test_a_delete_by_another_process_happens_at_one_moment", "")
+class DeletesInSteps(TemplateStore):
+    """Removes the records and then the head; others of the same process wait until both are done."""
+
+    def _transaction(self, key=None, begin="BEGIN IMMEDIATE"):
+        return _after(LOCKS[self._path], super()._transaction(key, begin))
+
+    def delete(self, key, *, version=None):
+        with LOCKS[self._path]:
+            with self._transaction(key if version is not None else None) as (db, head):
+                if head and version != head.stamp.version:
+                    raise Conflict(key, head)
+                db.execute("DELETE FROM records WHERE (scope, id) = (?, ?)", (key.scope, key.id))
+            time.sleep(0.01)
+            return super().delete(key)
+
+
+@caught_by(9, "test_what_a_killed_forget_has_left_goes_with_the_next_one", "can still be read")
+class ForgetsTheStartFirst(TemplateStore):
+    """Moves the start, and later removes what is below: what a killed process leaves, nobody removes."""
+
+    def forget(self, key, *, before):
+        with self._transaction(key) as (db, head):
+            new = head and _put(db, replace(head, start=min(max(before, head.start), head.end)))
+        time.sleep(0.01)
+        for position in range(head.start, new.start) if head else ():
+            with self._transaction() as (db, _):
+                db.execute("DELETE FROM records WHERE (scope, id, position) = (?, ?, ?)", (key.scope, key.id, position))
+        return new
+
+
+@caught_by(4, "test_a_killed_writer_loses_nothing_and_leaves_nothing_by_halves", "")
+class HeadLater(TemplateStore):
+    """Writes the records in one transaction, and the head in the next: what is between keeps the next writer out."""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        with self._transaction(key) as (db, head):
+            if (head and head.stamp.version) != (after and after.stamp.version):
+                raise Conflict(key, head)
+            start, end = (head.start, head.end) if head else (first, first)
+            rows = [_summed(key.scope, key.id, position, body) for position, body in enumerate(bodies, end)]
+            db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
+        time.sleep(0.05)
+        with self._transaction() as (db, _):
+            return _put(db, Head(key, start, end + len(bodies), stamp))
 
 
 @caught_by(10, "test_four_processes_lose_nothing", "after a head that was not present")
@@ -161,10 +239,29 @@ def _answers_lost(store):
 
 
 def _damaged(store, key, position):
-    with sqlite3.connect(store._path) as db:
-        where = "WHERE (scope, id, position) = (?, ?, ?)"
-        db.execute(f"UPDATE records SET body = replace(body, '{{', '[') {where}", (key.scope, key.id, position))
-    db.close()
+    _executed(
+        store, "UPDATE records SET body = replace(body, '{', '[')", "(scope, id, position) = (?, ?, ?)", key, position
+    )
 
 
-hooks = CertifyHooks(lose_answer=_answers_lost, damage=_damaged, crash=lambda: None)
+def _damaged_head(store, key):
+    _executed(store, "UPDATE heads SET high = high + 1", "(scope, id) = (?, ?)", key)
+
+
+def _executed(store, sql, where, key, *values):
+    with closing(sqlite3.connect(store._path)) as db, db:
+        db.execute(f"{sql} WHERE {where}", (key.scope, key.id, *values))
+
+
+def _remains(text):
+    return [str(path) for path in Path().glob("history.db*") if text.encode() in path.read_bytes()]
+
+
+hooks = CertifyHooks(
+    lose_answer=_answers_lost,
+    damage=_damaged,
+    damage_head=_damaged_head,
+    lose_index=lambda store, key: None,
+    remains=_remains,
+    crash=lambda: None,
+)

@@ -16,6 +16,7 @@ from chathistory.cli.certify import _progress
 from chathistory.errors import ChatHistoryError
 from chathistory.store import LONGEST_NAME, Stamp
 from chathistory.testing.certify.names import Names
+from chathistory.testing.certify.report import Certificate, Outcome
 from chathistory.testing.certify.room import Room
 from chathistory.testing.certify.running import certify
 from chathistory.testing.certify.target import Target
@@ -70,14 +71,61 @@ def test_what_was_not_tested_is_listed_and_counts_if_all_is_asked_for(command):
     asked = ("certify", "template:./history.db", "--only", "3", "--only", "4")
     done = command(*asked)
     assert done.code == 0
-    for hook in ("lose_answer", "crash"):
-        assert f"not tested: needs the hook `{hook}` [1 tests]" in done.output
-    assert done.output.count("kept in part") == 2
-    assert "certified; 2 parts were not tested" in done.output
+    for hook, test in (("lose_answer", "an append whose answer never comes"), ("crash", "what keeps the data crashes")):
+        assert f"not tested: needs the hook `{hook}` [1 test]\n        {test}\n" in done.output
+    assert len(re.findall(r"kept in part +\d+ tests, 1 did not run$", done.output, re.MULTILINE)) == 2
+    assert done.output.splitlines()[-1] == (
+        "kept: retry-safe, durable on return; this is no certificate, for the other guarantees were not tested"
+    )
     done = command(*asked, "--complete")
     assert done.code == 1
     assert "NOT complete" in done.output
     assert command(*asked, *HOOKS, "--complete").code == 0
+
+
+def test_what_was_not_tested_is_listed_for_programs(command):
+    done = command("certify", "template:./history.db", "--only", "3", "--only", "1", "--json")
+    assert (done.data["certified"], done.data["passed"], done.data["complete"]) == (False, True, False)
+    assert (done.data["only"], done.data["did_not_run"]) == ([1, 3], 1)
+    retry = done.guarantee("retry-safe")
+    assert retry["did_not_run"] == 1
+    assert retry["not_tested"] == [
+        {"what": "needs the hook `lose_answer`", "tests": 1, "names": ["test_an_append_whose_answer_never_comes"]}
+    ]
+    whys = {each["why"]: each["names"] for each in done.guarantee("atomic")["does_not_apply"]}
+    assert whys["no largest_record that a test could exceed"] == ["test_a_body_above_the_limit_is_refused"]
+
+
+@pytest.mark.parametrize(
+    ("left_out", "only", "verdict"),
+    [
+        ((), (), "certified"),
+        (("needs a hook",), (), "certified in part: 1 test did not run, see above"),
+        (("needs a hook", "needs another"), (), "certified in part: 2 tests did not run, see above"),
+        (("traits: not shared",), (), "certified"),
+        ((), (1,), "kept: atomic; this is no certificate, for the other guarantees were not tested"),
+        (("needs a hook",), (1,), "kept: atomic; this is no certificate, for the other guarantees were not tested"),
+    ],
+)
+def test_the_verdict_says_no_more_than_was_tested(left_out, only, verdict):
+    outcomes = [Outcome(f"test_{number}", number, "passed", "") for number in GUARANTEES if number in only or not only]
+    outcomes += [Outcome(f"test_it[{at}]", 1, "left out", reason) for at, reason in enumerate(left_out)]
+    certificate = Certificate(
+        store="memory:",
+        backend="MemoryStore",
+        traits=MemoryStore.traits,
+        outcomes=tuple(outcomes),
+        exclusive=False,
+        only=frozenset(only),
+        left=(),
+        seconds=1.0,
+    )
+    lines = list(certificate.lines())
+    assert lines[-1] == verdict
+    assert certificate.as_data()["certified"] is (not only)
+    for reason in left_out:
+        assert any(reason.removeprefix("traits: ") in line for line in lines)
+    assert lines.count("        it") == len(set(left_out))
 
 
 def test_a_store_that_cannot_be_reached_is_asked_for(command):
@@ -125,7 +173,7 @@ def test_scopes_that_cannot_be_emptied_are_told():
 def test_what_the_traits_leave_out_is_listed(command):
     done = command("certify", "memory:", "--only", "4", "--only", "9")
     assert re.search(r"^ 4  durable on return +does not apply$", done.output, re.MULTILINE), done.output
-    assert re.search(r"does not apply, by its traits: not durable \[\d+ tests\]", done.output)
+    assert re.search(r"does not apply: not durable \[\d+ tests\]", done.output)
     done = command("certify", "memory:", "--only", "4")
     assert (done.code, done.output.splitlines()[-1]) == (1, "NOT certified: nothing was tested")
 

@@ -10,6 +10,7 @@ from conftest import ROOT
 
 from chathistory.cli.certify import certify
 from chathistory.testing import CertifyHooks, HistoryStoreContract
+from chathistory.testing.guarantees import LISTING
 
 PAGE = (ROOT / "docs" / "writing-a-backend.md").read_text()
 
@@ -29,3 +30,9 @@ def test_the_page_names_every_hook_and_option_of_the_command():
         assert f"`{name}(" in PAGE, name
     for option in certify.params:
         assert not isinstance(option, Option) or option.name in {"help", "debug"} or option.opts[0] in PAGE, option.name
+
+
+def test_the_command_can_be_asked_for_every_guarantee():
+    [only] = [param for param in certify.params if param.name == "only"]
+    assert (only.type.min, only.type.max) == (1, LISTING)
+    assert f"{LISTING}: the listing" in only.help

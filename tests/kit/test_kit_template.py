@@ -57,8 +57,8 @@ def test_it_passes_the_contract(installed, tmp_path):
     shutil.copy(TEMPLATE / "pyproject.toml", tmp_path)
     told = run(installed / "python", "-I", "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=tmp_path)
     passed, skipped = re.search(r"(\d+) passed, (\d+) skipped", told).groups()
-    assert int(passed) > 350
-    assert int(skipped) == 2, "it has no limits to exceed, and nothing else is left out"
+    assert int(passed) > 450
+    assert int(skipped) == 26, "it has no limits to exceed, does not restore heads, and nothing else is left out"
 
 
 def test_it_holds_a_chat(installed, tmp_path):
@@ -75,7 +75,7 @@ def test_it_is_certified_by_the_command(installed, tmp_path):
     asked = [word for number in (3, 4, 6, 10) for word in ("--only", str(number))]
     told = run(installed / "chathistory", "certify", "template:./history.db", "--json", *asked, cwd=tmp_path)
     report = json.loads(told)
-    assert report["certified"] is True
+    assert (report["passed"], report["certified"]) == (True, False), "some guarantees are no certificate"
     assert report["backend"] == "TemplateStore of chathistory-template 1.0.0"
     assert [each["passed"] > 0 for each in report["guarantees"]] == [True] * 4
 

@@ -20,8 +20,6 @@ from chathistory.testing.contract.samples import KEY, created, grown, lines, sta
 
 __all__ = ["LostAnswers"]
 
-_PATIENCE = 60.0
-
 
 class _Lossy(Room):
     """Loses the answer of every second append: after it was stored, or with the request."""
@@ -69,7 +67,7 @@ class LostAnswers(Certified, guarantee=3):
         head, given = created(store, count=2), stamp()
         append = partial(store.append, KEY, lines(3, first=2), after=head, stamp=given)
         with lose(self.room.within):
-            error = error_of(append, seconds=_PATIENCE)
+            error = error_of(append)
         assert isinstance(error, StoreUnavailable), (
             f"an append without an answer gave {error!r}; StoreUnavailable is due"
         )

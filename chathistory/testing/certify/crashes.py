@@ -1,4 +1,4 @@
-"""Guarantees 4, 7 and 10 with real processes: writers that are killed, servers that crash, records that are damaged."""
+"""Guarantees 4, 7, 9 and 10 with real processes: killed ones, many at once, servers that crash, damaged records."""
 
 from __future__ import annotations
 
@@ -6,25 +6,38 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import pytest
 
 from chathistory.errors import CorruptRecord
 from chathistory.history import History
-from chathistory.store import HistoryStore
+from chathistory.store import Head, HistoryStore
 from chathistory.testing.certify.base import Certified, needs
-from chathistory.testing.certify.writer import BATCH, batch
+from chathistory.testing.certify.writer import BATCH, batch, forgotten
 from chathistory.testing.contract.base import applies
+from chathistory.testing.contract.concurrency import (
+    forget_some,
+    is_refused,
+    see_incarnation,
+    see_incarnation_listed,
+    see_pairs,
+    see_pairs_listed,
+)
 from chathistory.testing.contract.looking import bodies_of, head_of
-from chathistory.testing.contract.samples import KEY, created, grown, lines
+from chathistory.testing.contract.samples import KEY, created, grown, lines, stamp
+from chathistory.testing.contract.threads import HANGING
+from chathistory.testing.guarantees import belongs_to
 
-__all__ = ["Crashes", "Damage", "Processes"]
+__all__ = ["Crashes", "Damage", "KilledRemovals", "Processes"]
 
 _MANY = 100_000
-_PATIENCE = 120.0
+_ROUNDS = 40
 
 
 @contextmanager
@@ -63,7 +76,7 @@ class Crashes(Certified, guarantee=4):
         self, store: HistoryStore, acknowledged: int, part: float
     ) -> None:
         applies(store.traits.durable, "not durable")
-        with _writer(self.target.order(self.room, KEY, name="killed", batches=_MANY)) as process:
+        with _writer(self.target.order(self.room, KEY, "appends", rounds=_MANY, name="killed")) as process:
             told = _killed_within_an_append(process, acknowledged, part)
         assert told >= acknowledged, f"the writer ended by itself after {told} appends"
         with self.reopen(store) as other:
@@ -98,8 +111,48 @@ class Crashes(Certified, guarantee=4):
             assert bodies_of(other, KEY) == lines(21)
 
 
+class KilledRemovals(Certified, guarantee=9):
+    """A process that is killed while it forgets or deletes leaves nothing that the next one does not remove."""
+
+    @pytest.mark.parametrize(("acknowledged", "part"), [(2, 0.9), (7, 0.6), (15, 0.3)])
+    def test_what_a_killed_forget_has_left_goes_with_the_next_one(
+        self, store: HistoryStore, acknowledged: int, part: float
+    ) -> None:
+        word = self._killed("forgets", acknowledged, part)
+        with self.reopen(store) as other:
+            head = head_of(other, KEY)
+            assert head is not None
+            due = [forgotten(word, position) for position in range(head.start, head.end)]
+            assert bodies_of(other, KEY) == due, "a killed forget has altered what it was to keep"
+            other.forget(KEY, before=head.end)
+            for position in range(head.end):
+                assert not self.remains(forgotten(word, position)), f"record {position} can still be read"
+
+    @pytest.mark.parametrize(("acknowledged", "part"), [(2, 0.9), (7, 0.6), (15, 0.3)])
+    def test_what_a_killed_delete_has_left_goes_with_an_erasure(
+        self, store: HistoryStore, acknowledged: int, part: float
+    ) -> None:
+        word = self._killed("deletes", acknowledged, part)
+        with self.reopen(store) as other:
+            other.delete(KEY)
+            assert other.remove_leftovers(KEY.scope).complete
+            assert not self.remains(word), "text of a deleted conversation can still be read"
+            assert bodies_of(other, created(other, count=2).key) == lines(2)
+
+    def _killed(self, work: str, acknowledged: int, part: float) -> str:
+        """Kill a process at its work; returns the word that all its lines have."""
+        applies(type(self.room).traits.durable, "not durable")
+        if self.target.hooks.remains is None:
+            needs("the hook `remains`")
+        word = f"killed{uuid.uuid4().hex}"
+        with _writer(self.target.order(self.room, KEY, work, rounds=_MANY, name=word)) as process:
+            told = _killed_within_an_append(process, acknowledged, part)
+        assert told >= acknowledged, f"the process ended by itself after {told} rounds"
+        return word
+
+
 class Processes(Certified, guarantee=10):
-    """Many processes write one conversation."""
+    """Many processes write one conversation, and read it."""
 
     def test_four_processes_lose_nothing(self, store: HistoryStore) -> None:
         applies(store.traits.shared, "not shared")
@@ -116,11 +169,70 @@ class Processes(Certified, guarantee=10):
     def _write_all(self, names: list[str], batches: int) -> None:
         if not names:
             return
-        with _writer(self.target.order(self.room, KEY, name=names[0], batches=batches)) as process:
+        with _writer(self.target.order(self.room, KEY, "appends", rounds=batches, name=names[0])) as process:
             self._write_all(names[1:], batches)
-            output, errors = process.communicate(timeout=_PATIENCE)
-            assert process.returncode == 0, f"a writer failed: {_last(errors)}"
-            assert len(output.splitlines()) == batches
+            assert _Told(process).ended() == batches
+
+    @belongs_to(7)
+    def test_a_reader_sees_one_moment_of_what_another_process_writes(self, store: HistoryStore) -> None:
+        self._meanwhile(store, "pairs", partial(see_pairs, start=-3), partial(see_pairs, start=0), see_pairs_listed)
+
+    @belongs_to(2)
+    def test_nobody_makes_a_conversation_that_another_process_writes(self, store: HistoryStore) -> None:
+        self._meanwhile(
+            store, "pairs", partial(is_refused, after=None), partial(is_refused, after=Head(KEY, 0, 2, stamp()))
+        )
+
+    @belongs_to(9)
+    def test_a_forget_loses_nothing_that_another_process_appends(self, store: HistoryStore) -> None:
+        rounds = self._meanwhile(store, "kept_pairs", forget_some)
+        head = head_of(store, KEY)
+        assert head is not None
+        assert head.end == 2 * rounds + 2, "a forget took back an append"
+        assert bodies_of(store, KEY) == lines(head.end - head.start, first=head.start)
+
+    @belongs_to(9)
+    def test_a_delete_by_another_process_happens_at_one_moment(self, store: HistoryStore) -> None:
+        looks = (partial(see_incarnation, start=0), partial(see_incarnation, start=-3), see_incarnation_listed)
+        self._meanwhile(store, "incarnations", *looks)
+
+    def _meanwhile(self, store: HistoryStore, work: str, *looks: Callable[[HistoryStore], object]) -> int:
+        """Look again and again while a process does its work; returns how many rounds it did."""
+        applies(store.traits.shared, "not shared")
+        with _writer(self.target.order(self.room, KEY, work, rounds=_ROUNDS, until_told=True)) as process:
+            told = _Told(process)
+            told.begun.wait(HANGING)
+            while told.rounds < _ROUNDS and told.is_alive():
+                for look in looks:
+                    look(store)
+            return told.ended()
+
+
+class _Told(threading.Thread):
+    """Counts the rounds that a process tells of."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        super().__init__(daemon=True)
+        self.rounds = 0
+        self.begun = threading.Event()
+        self._process = process
+        self.start()
+
+    def run(self) -> None:
+        for _ in self._process.stdout or ():
+            self.rounds += 1
+            self.begun.set()
+        self.begun.set()  # it may have ended before its first
+
+    def ended(self) -> int:
+        """Tell the process to end, see that it does so without an error, and return how many rounds it did."""
+        assert self._process.stdin is not None
+        assert self._process.stderr is not None
+        self._process.stdin.close()
+        self.join(HANGING)
+        assert not self.is_alive(), "a process did not end when it was told to"
+        assert self._process.wait(HANGING) == 0, f"a writer failed: {_last(self._process.stderr.read())}"
+        return self.rounds
 
 
 def _last(errors: str) -> str:

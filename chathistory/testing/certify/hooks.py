@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -23,6 +23,11 @@ class CertifyHooks:
     lose_answer: while its context lasts, one append to the store is carried out, or not, and its answer never comes:
         cut the connection between request and reply.
     damage: change what is stored of one record behind the back of the store: the record at this position.
+    damage_head: change what is stored of the head of a conversation, so that it cannot be read.
+    lose_index: remove the entry of a conversation from every index that can lose one on this server, and leave the
+        conversation; do nothing if there is no such index.
+    remains: return the places of the storage that hold a text: of all rows, keys, documents or objects, or of all bytes
+        of the files. An empty list if it is nowhere.
     """
 
     reopen: Callable[[HistoryStore], HistoryStore] | None = None
@@ -30,3 +35,6 @@ class CertifyHooks:
     crash: Callable[[], None] | None = None
     lose_answer: Callable[[HistoryStore], AbstractContextManager[None]] | None = None
     damage: Callable[[HistoryStore, Key, int], None] | None = None
+    damage_head: Callable[[HistoryStore, Key], None] | None = None
+    lose_index: Callable[[HistoryStore, Key], None] | None = None
+    remains: Callable[[str], Sequence[str]] | None = None

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from chathistory.store import Traits
 from chathistory.testing.guarantees import GUARANTEES, LISTING, Guarantee
 
-__all__ = ["Certificate", "Finding", "Outcome"]
+__all__ = ["Certificate", "Finding", "LeftOut", "Outcome"]
 
 _TRAITS = "traits: "
 _ASIDE = (
@@ -35,24 +35,35 @@ class Outcome:
     @property
     def words(self) -> str:
         """The name of the test as words, with the case that it was run with."""
-        name, bracket, case = self.test.partition("[")
-        words = name.removeprefix("test_").removeprefix("zz_").replace("_", " ")
-        return words + (f" ({case.removesuffix(']')})" if bracket else "")
+        _, bracket, case = self.test.partition("[")
+        return self.plain + (f" ({case.removesuffix(']')})" if bracket else "")
+
+    @property
+    def plain(self) -> str:
+        """The name of the test as words, without the case."""
+        return self.test.partition("[")[0].removeprefix("test_").removeprefix("zz_").replace("_", " ")
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """Tests that were not run, and why. No tests: something that no test of the kit looks at."""
+
+    reason: str
+    tests: tuple[Outcome, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What became of a guarantee.
 
-    not_applicable: what the traits leave out, and not_tested: what nothing was given for, or no kit can test; each
-    with the number of its tests (0: there is none).
+    not_applicable: what the traits leave out; not_tested: what nothing was given for, or no kit can test.
     """
 
     guarantee: Guarantee
     passed: int
     failed: tuple[Outcome, ...]
-    not_applicable: tuple[tuple[str, int], ...]
-    not_tested: tuple[tuple[str, int], ...]
+    not_applicable: tuple[LeftOut, ...]
+    not_tested: tuple[LeftOut, ...]
 
     @property
     def state(self) -> str:
@@ -62,6 +73,11 @@ class Finding:
         if not self.passed:
             return "not tested" if self.not_tested else "does not apply"
         return "kept in part" if self.not_tested else "kept"
+
+    @property
+    def did_not_run(self) -> int:
+        """How many tests did not run that could have been run."""
+        return sum(len(left.tests) for left in self.not_tested)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,21 +108,35 @@ class Certificate:
     @property
     def complete(self) -> bool:
         """Whether all was tested that could have been: nothing that a hook, a URL or an option would have allowed."""
-        return not any(count for finding in self.findings for _, count in finding.not_tested)
+        return self.did_not_run == 0
+
+    @property
+    def did_not_run(self) -> int:
+        """How many tests did not run that could have been run."""
+        return sum(finding.did_not_run for finding in self.findings)
+
+    @property
+    def certified(self) -> bool:
+        """Whether every guarantee was looked at and nothing failed; `complete` tells whether all of it was tested."""
+        return self.passed and not self.only
 
     def _finding(self, guarantee: Guarantee) -> Finding:
         ours = [outcome for outcome in self.outcomes if outcome.number == guarantee.number]
-        left_out = [outcome for outcome in ours if outcome.state == "left out"]
+        left_out: dict[str, list[Outcome]] = {}
+        for outcome in ours:
+            if outcome.state == "left out":
+                left_out.setdefault(outcome.said, []).append(outcome)
+        reasons = [LeftOut(reason, tuple(tests)) for reason, tests in left_out.items()]
         aside = (*_ASIDE, *(() if self.exclusive else (_PLAIN_SCOPES,)))
-        by_traits = Counter(o.said.removeprefix(_TRAITS) for o in left_out if o.said.startswith(_TRAITS))
-        lacking = Counter(o.said for o in left_out if not o.said.startswith(_TRAITS))
-        untestable = [(what, 0) for number, what in aside if number == guarantee.number]
         return Finding(
             guarantee,
             sum(outcome.state == "passed" for outcome in ours),
             tuple(outcome for outcome in ours if outcome.state == "failed"),
-            tuple(by_traits.items()),
-            (*lacking.items(), *untestable),
+            tuple(LeftOut(left.reason.removeprefix(_TRAITS), left.tests) for left in reasons if _by_traits(left)),
+            (
+                *(left for left in reasons if not _by_traits(left)),
+                *(LeftOut(what) for number, what in aside if number == guarantee.number),
+            ),
         )
 
     def lines(self) -> Iterator[str]:
@@ -126,8 +156,12 @@ class Certificate:
             return f"NOT certified: {', '.join(failed)}"
         if not self.passed:
             return "NOT certified: " + ("it does not remove what it should" if self.left else "nothing was tested")
-        lacking = sum(len(finding.not_tested) for finding in self.findings)
-        return "certified" + (f"; {lacking} parts were not tested, see above" if lacking else "")
+        if self.only:
+            kept = ", ".join(finding.guarantee.name for finding in self.findings if finding.passed)
+            return f"kept: {kept}; this is no certificate, for the other guarantees were not tested"
+        if not self.complete:
+            return f"certified in part: {_counted(self.did_not_run)} did not run, see above"
+        return "certified"
 
     def as_data(self) -> dict[str, Any]:
         """Return the report for programs."""
@@ -135,8 +169,11 @@ class Certificate:
             "store": self.store,
             "backend": self.backend,
             "traits": {name: getattr(self.traits, name) for name in Traits.__slots__},
-            "certified": self.passed,
+            "certified": self.certified,
+            "passed": self.passed,
             "complete": self.complete,
+            "only": sorted(self.only),
+            "did_not_run": self.did_not_run,
             "seconds": round(self.seconds, 1),
             "left_behind": list(self.left),
             "guarantees": [_data(finding) for finding in self.findings],
@@ -148,11 +185,20 @@ def _shown(traits: Traits) -> str:
     return ", ".join([*words, f"recency {traits.recency}"])
 
 
+def _by_traits(left: LeftOut) -> bool:
+    return left.reason.startswith(_TRAITS)
+
+
+def _counted(tests: int) -> str:
+    return f"{tests} test" if tests == 1 else f"{tests} tests"
+
+
 def _lines(finding: Finding) -> Iterator[str]:
     number = finding.guarantee.number
     label = f"{number:>2}" if number < LISTING else "  "
-    tests = f"{finding.passed} tests" if finding.passed else ""
-    yield f"{label}  {finding.guarantee.name:<22} {finding.state:<14} {tests}".rstrip()
+    tests = [_counted(finding.passed)] if finding.passed else []
+    tests += [f"{finding.did_not_run} did not run"] if finding.did_not_run else []
+    yield f"{label}  {finding.guarantee.name:<22} {finding.state:<14} {', '.join(tests)}".rstrip()
     for outcome in finding.failed:
         yield f"      FAILED: {outcome.words}"
         yield from textwrap.wrap(f"seen: {outcome.said}", 110, initial_indent=" " * 8, subsequent_indent=" " * 14)
@@ -160,10 +206,17 @@ def _lines(finding: Finding) -> Iterator[str]:
         yield from textwrap.wrap(
             f"due:  {finding.guarantee.due}", 110, initial_indent=" " * 8, subsequent_indent=" " * 14
         )
-    for what, count in finding.not_tested:
-        yield f"      not tested: {what}" + (f" [{count} tests]" if count else "")
-    for what, count in finding.not_applicable:
-        yield f"      does not apply, by its traits: {what} [{count} tests]"
+    for left in finding.not_tested:
+        yield from _left_lines("not tested", left)
+    for left in finding.not_applicable:
+        yield from _left_lines("does not apply", left)
+
+
+def _left_lines(what: str, left: LeftOut) -> Iterator[str]:
+    """Yield the reason, and the names of the tests; how many cases, where a test has more than one."""
+    yield f"      {what}: {left.reason}" + (f" [{_counted(len(left.tests))}]" if left.tests else "")
+    for words, cases in Counter(outcome.plain for outcome in left.tests).items():
+        yield f"        {words}" + (f" ({cases} cases)" if cases > 1 else "")
 
 
 def _data(finding: Finding) -> dict[str, Any]:
@@ -173,7 +226,12 @@ def _data(finding: Finding) -> dict[str, Any]:
         "due": finding.guarantee.due,
         "state": finding.state.lower(),
         "passed": finding.passed,
+        "did_not_run": finding.did_not_run,
         "failed": [{"test": outcome.test, "seen": outcome.said} for outcome in finding.failed],
-        "not_tested": [{"what": what, "tests": count} for what, count in finding.not_tested],
-        "does_not_apply": [{"why": why, "tests": count} for why, count in finding.not_applicable],
+        "not_tested": [_left_data("what", left) for left in finding.not_tested],
+        "does_not_apply": [_left_data("why", left) for left in finding.not_applicable],
     }
+
+
+def _left_data(word: str, left: LeftOut) -> dict[str, Any]:
+    return {word: left.reason, "tests": len(left.tests), "names": [outcome.test for outcome in left.tests]}

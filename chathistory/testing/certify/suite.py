@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
@@ -14,7 +14,7 @@ from chathistory.store import HistoryStore, Key
 from chathistory.testing.certify.answers import LostAnswers
 from chathistory.testing.certify.base import TARGET, Certified, needs
 from chathistory.testing.certify.costs import Costs
-from chathistory.testing.certify.crashes import Crashes, Damage, Processes
+from chathistory.testing.certify.crashes import Crashes, Damage, KilledRemovals, Processes
 from chathistory.testing.certify.room import Room
 from chathistory.testing.certify.target import Target
 from chathistory.testing.contract import HistoryStoreContract
@@ -37,7 +37,7 @@ def bystander(request: pytest.FixtureRequest) -> Iterator[Room]:
     target.clear(room)
 
 
-class TestStore(HistoryStoreContract, LostAnswers, Crashes, Processes, Damage, Costs, Certified):
+class TestStore(HistoryStoreContract, LostAnswers, Crashes, KilledRemovals, Processes, Damage, Costs, Certified):
     """All tests, on the store that a URL names."""
 
     @pytest.fixture
@@ -55,6 +55,24 @@ class TestStore(HistoryStoreContract, LostAnswers, Crashes, Processes, Damage, C
     def dead_store(self) -> HistoryStore:
         dead = self.target.dead()
         return dead or needs("a store that cannot be reached (--unreachable URL, or the hook `unreachable`)")
+
+    def remains(self, text: str) -> Sequence[str]:
+        return (self.target.hooks.remains or needs("the hook `remains`"))(text)
+
+    def damage_record(self, store: HistoryStore, key: Key, position: int) -> None:
+        damage = self.target.hooks.damage or needs("the hook `damage`")
+        assert isinstance(store, Room)
+        damage(store.within, store.names.real_key(key), position)
+
+    def damage_head(self, store: HistoryStore, key: Key) -> None:
+        damage = self.target.hooks.damage_head or needs("the hook `damage_head`")
+        assert isinstance(store, Room)
+        damage(store.within, store.names.real_key(key))
+
+    def lose_index(self, store: HistoryStore, key: Key) -> None:
+        lose = self.target.hooks.lose_index or needs("the hook `lose_index`")
+        assert isinstance(store, Room)
+        lose(store.within, store.names.real_key(key))
 
     @belongs_to(8)
     def test_zz_what_was_there_before_is_untouched(self, bystander: Room) -> None:

@@ -57,13 +57,16 @@ class Target:
             return self.hooks.unreachable()
         return open_store(self.unreachable) if self.unreachable else None
 
-    def order(self, room: Room, key: Key, **more: object) -> str:
+    def order(
+        self, room: Room, key: Key, work: str, *, rounds: int, name: str = "writer", until_told: bool = False
+    ) -> str:
         """Return what a process of its own has to know to work on a conversation, for its standard input.
 
         Not its arguments, which everybody can see: a URL may hold a password.
         """
         real = room.names.real_key(key)
-        return json.dumps({"url": self.url, "scope": real.scope, "id": real.id} | more)
+        whose = {"url": self.url, "scope": real.scope, "id": real.id, "name": name}
+        return json.dumps(whose | {"work": work, "rounds": rounds, "until_told": until_told})
 
     def clear(self, room: Room) -> None:
         """Close a room and remove what is in its scopes, and nothing else, whatever the store says is there."""
@@ -78,7 +81,8 @@ class Target:
 
 
 def _emptied(store: HistoryStore, scope: str) -> bool:
-    for key in list(store.keys(scope)):
+    for key in [*store.keys(scope), *store.scan_keys(scope)]:
         if key.scope == scope:  # whatever the store says
             store.delete(key)
-    return next(iter(store.keys(scope)), None) is None
+    left = store.remove_leftovers(scope)
+    return left.complete and next(iter(store.keys(scope)), None) is None

@@ -1,20 +1,26 @@
-"""A process that appends to one conversation until it is done or killed; it says on its output what was acknowledged.
+"""A process that works on one conversation until it is done, told to stop, or killed.
 
 python -m chathistory.testing.certify.writer    # what to do comes as a line of JSON on standard input
+
+It says on its output what was acknowledged, a line for each round. The end of its input tells it to stop.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from itertools import count
 from typing import Any
 
 from chathistory.errors import Conflict
 from chathistory.plugins import open_store
 from chathistory.store import Head, HistoryStore, Key
+from chathistory.testing.contract.concurrency import Incarnations, Pairs
 from chathistory.testing.contract.samples import stamp
 
-__all__ = ["BATCH", "batch"]
+__all__ = ["BATCH", "batch", "forgotten"]
 
 BATCH = 3
 
@@ -24,24 +30,86 @@ def batch(name: str, number: int, end: int) -> list[str]:
     return [f"{name} {number} {part} at {end + part}" for part in range(BATCH)]
 
 
-def _write(store: HistoryStore, key: Key, name: str, batches: int) -> None:
-    """Append batches, each as often as it takes, and tell of each that was acknowledged."""
-    head: Head | None = None
-    for number in range(batches):
-        given = stamp()
+def forgotten(name: str, position: int) -> str:
+    """Return the body of a record that is there to be forgotten."""
+    return f"{name} forget{position}end"
+
+
+class _Works:
+    """What a writer can be told to do: for each a function that does one round."""
+
+    def __init__(self, store: HistoryStore, key: Key, name: str) -> None:
+        self._store, self._key, self._name = store, key, name
+        self._rounds = count()
+        self._head: Head | None = None
+
+    def appends(self) -> Callable[[], object]:
+        """Append a batch, as often as it takes."""
+        return self._append
+
+    def _append(self) -> None:
+        number, given, head = next(self._rounds), stamp(), self._head
         while True:
             try:
-                head = store.append(key, batch(name, number, head.end if head else 0), after=head, stamp=given)
-                break
+                bodies = batch(self._name, number, head.end if head else 0)
+                self._head = self._store.append(self._key, bodies, after=head, stamp=given)
             except Conflict as conflict:
                 head = conflict.head
-        sys.stdout.write(f"{number}\n")
-        sys.stdout.flush()
+            else:
+                return
+
+    def pairs(self) -> Callable[[], object]:
+        """Append pairs, and forget all but the last ones."""
+        return Pairs(self._store, self._key).step
+
+    def kept_pairs(self) -> Callable[[], object]:
+        """Append pairs."""
+        pairs = Pairs(self._store, self._key)
+        return lambda: pairs.step(keep=None)
+
+    def incarnations(self) -> Callable[[], object]:
+        """Make the conversation, and delete it."""
+        return Incarnations(self._store, self._key).step
+
+    def forgets(self) -> Callable[[], object]:
+        """Append three lines to the conversation, and forget three."""
+        return self._forget
+
+    def _forget(self) -> None:
+        end = self._head.end if self._head else 0
+        bodies = [forgotten(self._name, position) for position in range(end, end + BATCH)]
+        self._head = self._store.append(self._key, bodies, after=self._head, stamp=stamp())
+        self._store.forget(self._key, before=self._head.end - BATCH)
+
+    def deletes(self) -> Callable[[], object]:
+        """Make the conversation with three lines, and delete it."""
+        return self._delete
+
+    def _delete(self) -> None:
+        bodies = [forgotten(self._name, position) for position in range(BATCH)]
+        self._store.append(self._key, bodies, after=None, stamp=stamp())
+        self._store.delete(self._key)
+
+
+def _rounds(least: int, *, until_told: bool) -> Iterator[int]:
+    """Yield the number of each round: so many at least, and with `until_told` on to the end of the input."""
+    input_ends = threading.Thread(target=sys.stdin.read, daemon=True)
+    if until_told:
+        input_ends.start()
+    for number in count():
+        if number >= least and not input_ends.is_alive():
+            return
+        yield number
 
 
 def _main(order: dict[str, Any]) -> None:
     with open_store(order["url"]) as store:
-        _write(store, Key(order["scope"], order["id"]), order["name"], order["batches"])
+        works = _Works(store, Key(order["scope"], order["id"]), order["name"])
+        step = getattr(works, order["work"])()
+        for number in _rounds(order["rounds"], until_told=order["until_told"]):
+            step()
+            sys.stdout.write(f"{number}\n")
+            sys.stdout.flush()
 
 
 if __name__ == "__main__":

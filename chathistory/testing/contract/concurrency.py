@@ -23,7 +23,17 @@ from chathistory.testing.contract.samples import KEY, created, grown, line, line
 from chathistory.testing.contract.threads import Meanwhile, together
 from chathistory.testing.guarantees import belongs_to
 
-__all__ = ["Concurrency", "Incarnations", "Pairs"]
+__all__ = [
+    "Concurrency",
+    "Incarnations",
+    "Pairs",
+    "forget_some",
+    "is_refused",
+    "see_incarnation",
+    "see_incarnation_listed",
+    "see_pairs",
+    "see_pairs_listed",
+]
 
 _THREADS = 16
 _INSTANCES = 6  # so many threads race where each has an instance of its own
@@ -67,6 +77,7 @@ class Concurrency(Contract, guarantee=10):
 
     @pytest.fixture(params=["one instance", "one per thread"])
     def instances(self, request: pytest.FixtureRequest, store: HistoryStore) -> Iterator[Instances]:
+        """Give each thread of a race its store: all the same one, or an instance each. Part of the suite."""
         own = request.param == "one per thread"
         applies(store.traits.shared or not own, "not shared")
         with ExitStack() as opened:
@@ -153,8 +164,8 @@ class Concurrency(Contract, guarantee=10):
         pairs, meanwhile = Pairs(writing), Meanwhile()
         meanwhile.work(pairs.step, rounds=_ROUNDS)
         for at, start in enumerate((-3, 0, -2)):
-            meanwhile.look(partial(pairs.see_run, reading[at % len(reading)], start))
-        meanwhile.look(partial(pairs.see_listing, reading[-1]))
+            meanwhile.look(partial(see_pairs, reading[at % len(reading)], start))
+        meanwhile.look(partial(see_pairs_listed, reading[-1]))
         meanwhile.run()
 
     def test_no_refused_append_is_seen(self, instances: Instances) -> None:
@@ -162,9 +173,9 @@ class Concurrency(Contract, guarantee=10):
         pairs, meanwhile = Pairs(writing), Meanwhile()
         old = replace(pairs.head, stamp=stamp())
         meanwhile.work(pairs.step, rounds=_ROUNDS)
-        meanwhile.look(partial(_is_refused, others[0], old))
+        meanwhile.look(partial(is_refused, others[0], old))
         for start in (-3, 0):
-            meanwhile.look(partial(pairs.see_run, others[-1], start))
+            meanwhile.look(partial(see_pairs, others[-1], start))
         meanwhile.run()
 
     @belongs_to(2)
@@ -173,7 +184,7 @@ class Concurrency(Contract, guarantee=10):
         pairs, meanwhile = Pairs(writing), Meanwhile()
         meanwhile.work(pairs.step, rounds=_ROUNDS)
         for other in others:
-            meanwhile.look(partial(_is_refused, other, None))
+            meanwhile.look(partial(is_refused, other, None))
         meanwhile.run()
         assert head_of(writing, KEY) == pairs.head
 
@@ -183,7 +194,7 @@ class Concurrency(Contract, guarantee=10):
         pairs, meanwhile = Pairs(writing), Meanwhile()
         meanwhile.work(partial(pairs.step, keep=None), rounds=_ROUNDS)
         for other in others:
-            meanwhile.look(partial(_forget_some, other))
+            meanwhile.look(partial(forget_some, other))
         meanwhile.run()
         head = head_of(writing, KEY)
         assert head is not None
@@ -196,8 +207,8 @@ class Concurrency(Contract, guarantee=10):
         incarnations, meanwhile = Incarnations(writing), Meanwhile()
         meanwhile.work(incarnations.step, rounds=_ROUNDS)
         for at, start in enumerate((0, -3)):
-            meanwhile.look(partial(incarnations.see_run, reading[at % len(reading)], start))
-        meanwhile.look(partial(incarnations.see_listing, reading[-1]))
+            meanwhile.look(partial(see_incarnation, reading[at % len(reading)], start))
+        meanwhile.look(partial(see_incarnation_listed, reading[-1]))
         meanwhile.run()
 
     @belongs_to(9)
@@ -217,18 +228,6 @@ def _own(store: HistoryStore, key: Key) -> None:
     for at in range(6):
         head = store.append(key, [line(at)], after=head, stamp=stamp())
         assert bodies_of(store, key) == lines(at + 1)
-
-
-def _is_refused(store: HistoryStore, after: Head | None) -> None:
-    with pytest.raises(Conflict) as caught:
-        store.append(KEY, ["refused"] * 2, after=after, stamp=stamp())
-    assert caught.value.head is not None, "a conversation that is only written was absent for a moment"
-
-
-def _forget_some(store: HistoryStore) -> None:
-    head = head_of(store, KEY)
-    assert head is not None
-    store.forget(KEY, before=head.end - 3)
 
 
 def _deleted(store: HistoryStore, gone: Event) -> None:
@@ -251,66 +250,87 @@ def _made_when_gone(store: HistoryStore, gone: Event) -> Head:
 class Pairs:
     """A conversation to which somebody appends pairs of lines, and forgets by pairs; the info names its end."""
 
-    def __init__(self, store: HistoryStore) -> None:
+    def __init__(self, store: HistoryStore, key: Key = KEY) -> None:
         self.store = store
+        self.key = key
         self.head = self._appended(None)
 
     def _appended(self, after: Head | None) -> Head:
         end = after.end if after else 0
-        return self.store.append(KEY, lines(2, first=end), after=after, stamp=stamp(info=str(end + 2)))
+        return self.store.append(self.key, lines(2, first=end), after=after, stamp=stamp(info=str(end + 2)))
 
     def step(self, *, keep: int | None = 8) -> None:
         """Append a pair; where more than `keep` records are kept, forget all but four."""
         self.head = self._appended(self.head)
         if keep is not None and self.head.end - self.head.start > keep:
-            self.head = cast("Head", self.store.forget(KEY, before=self.head.end - 4))
+            self.head = cast("Head", self.store.forget(self.key, before=self.head.end - 4))
 
-    def see_run(self, store: HistoryStore, start: int) -> None:
-        """Read, and check that all that is seen is of one moment."""
-        run = store.read(KEY, start=start)
-        assert run is not None, "a conversation that is only written was absent for a moment"
-        check_run(run, start)
-        self._one_moment(run.head)
-        for record in run.records:
-            assert record.body == line(record.position), f"{record.body!r} was read at position {record.position}"
 
-    def see_listing(self, store: HistoryStore) -> None:
-        """List, and check that the conversation is there, and its head of one moment."""
-        heads = store.heads(KEY.scope).items
-        assert [head.key for head in heads] == [KEY], "a conversation that is written left its listing for a moment"
-        self._one_moment(heads[0])
+def see_pairs(store: HistoryStore, start: int) -> None:
+    """Read a conversation of `Pairs`, and check that all that is seen is of one moment."""
+    run = store.read(KEY, start=start)
+    assert run is not None, "a conversation that is only written was absent for a moment"
+    check_run(run, start)
+    _one_moment(run.head)
+    for record in run.records:
+        assert record.body == line(record.position), f"{record.body!r} was read at position {record.position}"
 
-    def _one_moment(self, head: Head) -> None:
-        assert head.start % 2 == head.end % 2 == 0, f"half a batch was seen: {head}"
-        assert head.stamp.info == str(head.end), f"the stamp of end {head.stamp.info} was seen with the end {head.end}"
+
+def see_pairs_listed(store: HistoryStore) -> None:
+    """List, and check that the conversation of `Pairs` is there, and its head of one moment."""
+    heads = store.heads(KEY.scope).items
+    assert [head.key for head in heads] == [KEY], "a conversation that is written left its listing for a moment"
+    _one_moment(heads[0])
+
+
+def _one_moment(head: Head) -> None:
+    assert head.start % 2 == head.end % 2 == 0, f"half a batch was seen: {head}"
+    assert head.stamp.info == str(head.end), f"the stamp of end {head.stamp.info} was seen with the end {head.end}"
+
+
+def is_refused(store: HistoryStore, after: Head | None) -> None:
+    """Append after a head that is not the present one of a conversation that is there; check that it is a Conflict."""
+    with pytest.raises(Conflict) as caught:
+        store.append(KEY, ["refused"] * 2, after=after, stamp=stamp())
+    assert caught.value.head is not None, "a conversation that is only written was absent for a moment"
+
+
+def forget_some(store: HistoryStore) -> None:
+    """Forget all but the three newest records."""
+    head = head_of(store, KEY)
+    assert head is not None
+    store.forget(KEY, before=head.end - 3)
 
 
 class Incarnations:
     """A conversation that is made, grown and deleted again and again; each time all its lines say which one it is."""
 
-    def __init__(self, store: HistoryStore) -> None:
+    def __init__(self, store: HistoryStore, key: Key = KEY) -> None:
         self.store = store
+        self.key = key
         self._count = 0
 
     def step(self) -> None:
         """Make the next one, append to it, and delete it."""
         self._count += 1
         name = f"incarnation {self._count}"
-        head = self.store.append(KEY, [name] * 3, after=None, stamp=stamp(info=name))
-        head = self.store.append(KEY, [name] * 3, after=head, stamp=stamp(info=name))
-        assert self.store.delete(KEY, version=head.stamp.version) is True
+        head = self.store.append(self.key, [name] * 3, after=None, stamp=stamp(info=name))
+        head = self.store.append(self.key, [name] * 3, after=head, stamp=stamp(info=name))
+        assert self.store.delete(self.key, version=head.stamp.version) is True
 
-    def see_run(self, store: HistoryStore, start: int) -> None:
-        """Read: it is absent, or whole and of one incarnation."""
-        run = store.read(KEY, start=start)
-        if run is None:
-            return
-        check_run(run, start)
-        assert run.head.end - run.head.start in {3, 6}, f"half a batch was seen: {run.head}"
-        others = {record.body for record in run.records} - {run.head.stamp.info}
-        assert not others, f"records of {sorted(others)} were seen under the head of {run.head.stamp.info}"
 
-    def see_listing(self, store: HistoryStore) -> None:
-        """List: it is there once, or not at all."""
-        heads = store.heads(KEY.scope).items
-        assert [head.key for head in heads] in ([], [KEY])
+def see_incarnation(store: HistoryStore, start: int) -> None:
+    """Read a conversation of `Incarnations`: it is absent, or whole and of one incarnation."""
+    run = store.read(KEY, start=start)
+    if run is None:
+        return
+    check_run(run, start)
+    assert run.head.end - run.head.start in {3, 6}, f"half a batch was seen: {run.head}"
+    others = {record.body for record in run.records} - {run.head.stamp.info}
+    assert not others, f"records of {sorted(others)} were seen under the head of {run.head.stamp.info}"
+
+
+def see_incarnation_listed(store: HistoryStore) -> None:
+    """List: the conversation of `Incarnations` is there once, or not at all."""
+    heads = store.heads(KEY.scope).items
+    assert [head.key for head in heads] in ([], [KEY])
