@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from chathistory.shelf.transfer import Arrival, CopyReport
     from chathistory.url import Option, StoreURL
     from chathistory.usage import Tokens, TurnUsage, Usage
+    from chathistory.variants import Variant
 
 __all__ = [
     "Arrival",
@@ -91,6 +92,7 @@ __all__ = [
     "Traits",
     "TurnUsage",
     "Usage",
+    "Variant",
     "View",
     "errors",
     "hookimpl",
@@ -122,6 +124,7 @@ _LATER = {  # imported when first used: they load asyncio, pluggy and the like
     "Tokens": "chathistory.usage",
     "TurnUsage": "chathistory.usage",
     "Usage": "chathistory.usage",
+    "Variant": "chathistory.variants",
     "hookimpl": "chathistory.hookspecs",
     "load_settings": "chathistory.config.load",
     "open_history": "chathistory.config.opening",

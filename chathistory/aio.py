@@ -28,6 +28,7 @@ from chathistory.store import Cursor, Head, HistoryStore, Page
 from chathistory.trimming.cutting import Trimmed
 from chathistory.trimming.policies import Policy
 from chathistory.usage import Usage
+from chathistory.variants import Variant
 from chathistory.view import Repair, View
 
 __all__ = ["AsyncConversation", "AsyncHistory"]
@@ -277,6 +278,14 @@ class AsyncConversation:
     async def rewind(self, *, to: int, expected: str | None = None) -> Head:
         """See `Conversation.rewind`."""
         return await self._run(self._sync.rewind, to=to, expected=expected)
+
+    async def variants(self, position: int) -> list[Variant]:
+        """See `Conversation.variants`."""
+        return await self._run(self._sync.variants, position)
+
+    async def choose(self, position: int, *, expected: str | None = None) -> Head:
+        """See `Conversation.choose`."""
+        return await self._run(self._sync.choose, position, expected=expected)
 
     async def fork(self, new_id: str, *, at: int | None = None, scope: str | None = None) -> AsyncConversation:
         """See `Conversation.fork`."""

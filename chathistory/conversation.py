@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from chathistory.trimming.cutting import Trimmed
     from chathistory.trimming.policies import Policy
     from chathistory.usage import Usage
+    from chathistory.variants import Variant
 
 __all__ = ["Conversation"]
 
@@ -290,6 +291,49 @@ class Conversation:
             head = self._journal.confirm(expected)
             check_free(self._journal.key, summary_of(head) if head else None)
             return self._journal.append([rewound(self._journal, head, to)])
+
+    def variants(self, position: int) -> list[Variant]:
+        """Return the replies to one question, in the order in which they came; [] if there is none yet.
+
+        Replies that a rewind, or `ChatEngine.regenerate`, has taken back are among them. Reads the log from the
+        question on.
+
+        Args:
+            position: Of the question, or of a reply to it.
+
+        Raises:
+            InvalidInput: Neither is at this position.
+        """
+        from chathistory.variants import variants_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
+        return variants_of(self._journal, position)
+
+    def choose(self, position: int, *, expected: str | None = None) -> Head:
+        """Go back to one of the replies to a question; what was said after another one of them is taken back.
+
+        The conversation ends with that reply then, and goes on from there. The log keeps everything, so any of them can
+        be chosen later.
+
+        Args:
+            position: Of the reply: `Variant.position`.
+            expected: A version in place of that which this object returned last; see `version`.
+
+        Raises:
+            Conflict: Somebody else has changed the conversation since.
+            TurnInProgress: A turn is open.
+            InvalidInput: No reply is at this position, or its thinking must be sent and no longer can.
+        """
+        from chathistory.variants import chosen  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
+        with self._journal.lock:
+            head = self._journal.confirm(expected)
+            check_free(self._journal.key, summary_of(head) if head else None)
+            entry = chosen(self._journal, head, position)
+            if entry:
+                return self._journal.append([entry])
+            assert head is not None  # noqa: S101  # else there would be no reply to choose
+            self._journal.note(head)
+            return head
 
     def fork(self, new_id: str, *, at: int | None = None, scope: str | None = None) -> Conversation:
         """Begin a new conversation with all that this one held below position `at` (None: with all it holds).

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from chathistory.errors import InvalidInput
@@ -12,12 +12,12 @@ from chathistory.log.entry import Entry
 from chathistory.log.fold import begins_view, open_reply, opens_turn
 from chathistory.log.journal import Journal
 from chathistory.log.size import context_of, estimated
-from chathistory.log.spans import clipped, covers, newest_first, spans_of
+from chathistory.log.spans import Span, clipped, covers, newest_first, spans_of, walked
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head
 from chathistory.view.cleaning import thoughts
 
-__all__ = ["rewound", "snapshots", "within_a_turn"]
+__all__ = ["rewound", "route", "snapshots", "within_a_turn"]
 
 _PORTION = 32
 
@@ -28,42 +28,68 @@ def rewound(journal: Journal, head: Head | None, to: int) -> Entry:
     if head is None or not (covers(spans, to) or covers(spans, to - 1)):
         msg = f"position {to} is none that this conversation goes through"
         raise InvalidInput(msg)
-    summary = summary_of(head)
     earlier = newest_first(journal, _PORTION, before=head.end)
     later = [entry for entry in itertools.takewhile(lambda entry: entry.position >= to, earlier) if entry.message]
+    summary = summary_of(head)
     counts = _less(summary, [entry for entry in later if entry.kind == "message"])
-    view = _view_at(journal, head, to, counts["turns"]) if summary.begin and to <= summary.begin else None
-    _check_thinking(journal, head, to, unbound=view is not None)
+    keeps_view = not summary.begin or to > summary.begin
+    return route(journal, head, clipped(spans, high=to), counts, to=to, keeps_view=keeps_view)
+
+
+def route(
+    journal: Journal, head: Head, spans: list[Span], counts: dict[str, int], *, to: int, keeps_view: bool
+) -> Entry:
+    """Return the entry after which the view goes through `spans`, which end at `to`.
+
+    Args:
+        journal: The log.
+        head: Its present head; what is read beside it does not count as seen.
+        spans: The new path.
+        counts: How many messages and turns it has.
+        to: Where it ends.
+        keeps_view: Whether messages are sent from where on they are sent now; else from where the last cut on the new
+            path says.
+
+    Raises:
+        InvalidInput: The path ends within a turn whose thinking has to be sent and can no longer be.
+    """
+    summary = summary_of(head)
+    view = None if keeps_view else _view_at(walked(journal, spans, _PORTION), counts["turns"], summary.created)
+    _check_thinking(walked(journal, spans, _PORTION), summary, to, unbound=view is not None)
     begin, cut = (view["begin"], view["cut"]) if view else (summary.begin, summary.cut)
-    tokens = _context(journal, head, to, begin=begin or 0, cut=cut)
-    data = {"to": to, "path": clipped(spans, high=to), "tokens": tokens} | counts
+    lead = _lead(journal.read(cut, cut + 1)[0]) if cut is not None else 0
+    tokens = lead + _context(walked(journal, spans, _PORTION), begin=begin or 0, cut=cut)
+    data = {"to": to, "path": spans, "tokens": tokens} | counts
     return Entry("rewind", data=data | ({"view": view} if view else {}))
 
 
-def _view_at(journal: Journal, head: Head, to: int, turns: int) -> dict[str, int | None]:
-    """Return from where on messages were sent at an earlier position: what the last cut before it said."""
-    for entry in newest_first(journal, _PORTION, before=head.end):
-        if entry.position >= to:
-            continue
+def _view_at(earlier: Iterable[Entry], turns: int, created: int) -> dict[str, int | None]:
+    """Return from where on messages were sent at the end of a path: what the last cut on it said.
+
+    Args:
+        earlier: The entries of the path, newest first.
+        turns: How many turns it has.
+        created: When the conversation began.
+    """
+    for entry in earlier:
         if entry.kind in ("cut", "compaction"):
             said = entry.data
             return {"begin": said["from"], "cut": entry.position, "hidden": said["hidden"], "since": said["since"]}
         if begins_view(entry):
             return {"begin": entry.position, "cut": None, "hidden": turns, "since": entry.at}
         turns -= entry.kind == "message" and opens_turn(entry.message or {})
-    return {"begin": 0, "cut": None, "hidden": 0, "since": summary_of(head).created}
+    return {"begin": 0, "cut": None, "hidden": 0, "since": created}
 
 
-def _check_thinking(journal: Journal, head: Head, to: int, *, unbound: bool) -> None:
-    """Refuse to go back into a turn whose thinking is due and cannot be sent any more.
+def _check_thinking(earlier: Iterable[Entry], summary: Summary, to: int, *, unbound: bool) -> None:
+    """Refuse to go back into a turn whose thinking has to be sent and cannot be any more.
 
     unbound: what was cut off is sent again, so that thinking so far is not, unless the API drops it itself.
     """
-    summary = summary_of(head)
     bound = to if unbound and not summary.drop_block else summary.thinking_from
     if not bound:
         return
-    reply = open_reply(entry for entry in newest_first(journal, _PORTION, before=head.end) if entry.position < to)
+    reply = open_reply(earlier)
     if reply and reply.position < bound and thoughts(reply):
         msg = f"position {to} is within a turn whose thinking is not sent any more; go back to where it begins"
         raise InvalidInput(msg)
@@ -75,16 +101,16 @@ def _less(summary: Summary, gone: Sequence[Entry]) -> dict[str, int]:
     return {"messages": summary.messages - len(gone), "turns": summary.turns - turns}
 
 
-def _context(journal: Journal, head: Head, to: int, *, begin: int, cut: int | None) -> int:
-    """Return about how many tokens are sent up to a position: what the last reply before it told, and what follows.
+def _context(earlier: Iterable[Entry], *, begin: int, cut: int | None) -> int:
+    """Return about how many tokens a path sends: what the last reply on it told, and what follows.
 
     What was told before a cut counts what is not sent any more.
     """
-    tokens = _lead(journal.read(cut, cut + 1)[0]) if cut is not None else 0
-    for entry in newest_first(journal, _PORTION, before=head.end):
+    tokens = 0
+    for entry in earlier:
         if entry.position < begin:
             break
-        if entry.kind != "message" or entry.position >= to or entry.message is None:
+        if entry.kind != "message" or entry.message is None:
             continue
         told = context_of(entry.data.get("response", {}).get("usage"))
         if told is not None and (cut is None or entry.position > cut):

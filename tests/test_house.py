@@ -24,6 +24,7 @@ STOREYS = (
     ("chathistory", "chathistory.aio", "chathistory.config"),
     ("chathistory.conversation", "chathistory.history"),
     ("chathistory.shelf", "chathistory.trimming", "chathistory.repairing"),
+    ("chathistory.variants",),
     ("chathistory.view", "chathistory.annotation", "chathistory.rerouting", "chathistory.usage"),
     ("chathistory.log", "chathistory.content"),
     ("chathistory.plugins",),

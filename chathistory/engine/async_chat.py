@@ -129,6 +129,14 @@ class AsyncChatEngine(AsyncFromConfig):
         turn = await _opened(self.history, lambda: opening.resume(takeover=takeover))
         return await self._answered(turn) if turn else None
 
+    async def regenerate(
+        self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
+    ) -> Reply:
+        """See `ChatEngine.regenerate`."""
+        opening = self._terms.opening(scope, id, expected=expected)
+        turn = await _opened(self.history, lambda: opening.regenerate(turn_id=turn_id))
+        return await self._answered(turn)
+
     async def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
         """See `ChatEngine.abandon`."""
         return await self.history.run(abandon, self._terms.journal(scope, id))
@@ -150,6 +158,13 @@ class AsyncChatEngine(AsyncFromConfig):
         """See `ChatEngine.stream_resumed`."""
         opening = self._terms.opening(scope, id)
         return self._stream(lambda: opening.resumable(takeover=takeover))
+
+    def stream_regenerated(
+        self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
+    ) -> AsyncReplyStream:
+        """See `ChatEngine.stream_regenerated`."""
+        opening = self._terms.opening(scope, id, expected=expected)
+        return self._stream(lambda: opening.regenerate(turn_id=turn_id))
 
     def _stream(self, opening: Callable[[], Turn]) -> AsyncReplyStream:
         return AsyncReplyStream(self.history, self._terms, opening, self._prepared)

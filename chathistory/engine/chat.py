@@ -172,6 +172,27 @@ class ChatEngine(FromConfig):
         turn = self._terms.opening(scope, id).resume(takeover=takeover)
         return self._answered(turn) if turn else None
 
+    def regenerate(
+        self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
+    ) -> Reply:
+        """Get another reply to the last question of a conversation; the first one stays in the log.
+
+        What Claude did in its place (calls of tools, their results) is taken back with it. A question without a reply
+        is sent as `resume` does. `Conversation.variants` has all replies, `Conversation.choose` goes back to one.
+
+        Args:
+            id: The conversation.
+            scope: The conversation's scope.
+            turn_id: A name for this turn; given again, after a crash or a lost answer, it is not sent twice.
+            expected: See `send`.
+
+        Raises:
+            TurnInProgress: A turn is open. Nothing is taken back then.
+            TurnError: There is no question.
+            ChatHistoryError: What `send` raises.
+        """
+        return self._answered(self._terms.opening(scope, id, expected=expected).regenerate(turn_id=turn_id))
+
     def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
         """Close the open turn of a conversation, whoever holds it; False: there was none."""
         return abandon(self._terms.journal(scope, id))
@@ -193,6 +214,13 @@ class ChatEngine(FromConfig):
         """Like `resume`, with the text as it comes. Raises `TurnError` on entry if there is nothing to resume."""
         opening = self._terms.opening(scope, id)
         return ReplyStream(self._terms, lambda: opening.resumable(takeover=takeover))
+
+    def stream_regenerated(
+        self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
+    ) -> ReplyStream:
+        """Like `regenerate`, with the text as it comes; use it with `with`. Nothing happens before that."""
+        opening = self._terms.opening(scope, id, expected=expected)
+        return ReplyStream(self._terms, lambda: opening.regenerate(turn_id=turn_id))
 
     def run_tools(
         self,

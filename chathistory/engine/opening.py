@@ -23,6 +23,7 @@ from chathistory.log.lease import check_free
 from chathistory.log.process import is_gone
 from chathistory.log.spans import Sent, newest_first, on_path
 from chathistory.log.summary import Summary, summary_of
+from chathistory.rerouting import rewound
 from chathistory.store import Head, Record
 from chathistory.trimming.cutting import is_callers, is_due, may_be_hidden, planned
 from chathistory.trimming.policies import Compaction, Policy, Summarize
@@ -137,6 +138,78 @@ class Opening:
             msg = "the conversation has no turn without a reply"
             raise TurnError(msg)
         return turn
+
+    def regenerate(self, *, turn_id: str | None = None) -> Turn:
+        """Take back the reply to the last question, and open a turn that asks it again.
+
+        A question that has no reply yet is asked as `resume` does. With a `turn_id` that was used before nothing is
+        taken back twice: the turn is answered already, or begins again.
+
+        Raises:
+            TurnInProgress: Another turn is open.
+            TurnError: There is no question.
+            Conflict: Somebody changed the conversation since the version `expected`.
+        """
+        return self._retried(lambda: self._regenerated(turn_id))
+
+    def _regenerated(self, turn_id: str | None) -> Turn:
+        with self.journal.lock:
+            sent = self._look()
+            messages = self._since_question(sent.head) if sent else []
+            if sent is None or not messages:
+                msg = f"conversation {self.journal.key.id!r} has no question to answer again"
+                raise TurnError(msg)
+            if turn_id and (turn := self._regenerated_before(sent, messages[0], turn_id)):
+                return turn
+            self.free(sent.head)
+            reply = next((each for each in messages if _role(each) == "assistant"), None)
+            opened = Entry("opened", data={"question": messages[0].position})
+            turn_id = turn_id or fresh_token()
+            if reply is None:
+                return self._reopened(sent, turn_id, opened, expected=self.expected)
+            return self._asked_anew(sent, reply, turn_id, opened)
+
+    def _regenerated_before(self, sent: Sent, question: Entry, turn_id: str) -> Turn | None:
+        """Return the turn of this id if it was opened before; None: it is new.
+
+        Raises `TurnError` if the conversation went on without a reply to it.
+        """
+        messages, asked = self._turn_of(sent, turn_id)
+        for part in self.journal.slices((asked or question).position, sent.head.end):
+            for entry in self.journal.entries(part):  # another reply may have been chosen, or asked for, since
+                if entry.kind == "message" and entry.turn == turn_id and _is_reply(entry):
+                    return Turn(self.journal, turn_id, self.timeout, answered=Reply.of(entry))
+        if asked is None:
+            return None
+        turn = self._continued(sent, asked, messages, turn_id=turn_id)
+        if turn is None:
+            msg = f"conversation {self.journal.key.id!r} went on without a reply to turn {turn_id!r}"
+            raise TurnError(msg)
+        return turn
+
+    def _asked_anew(self, sent: Sent, reply: Entry, turn_id: str, opened: Entry) -> Turn:
+        """Take back a reply and what follows it, and open a turn, in one append."""
+        turn = Turn(self.journal, turn_id, self.timeout)
+        back = rewound(self.journal, sent.head, reply.position)
+        self.setup.warn(sent.summary, self.journal.key.id)  # before anything is stored: warnings may be errors
+        batch = [*_abandoned(sent.summary), back, *self.setup.entries(sent.summary), turn.opening(opened)]
+        turn.begun(self.journal.append(batch, expected=self.expected), [])
+        try:
+            turn.go_on()
+        except BaseException as error:
+            turn.broke_off(error)
+            raise
+        return turn
+
+    def _since_question(self, head: Head) -> list[Entry]:
+        """Return the last question and the messages behind it; none if there is no question."""
+        found: list[Entry] = []
+        for entry in newest_first(self.journal, _PORTION, before=head.end):
+            if entry.kind == "message":
+                found.insert(0, entry)
+                if opens_turn(entry.message or {}):
+                    return found
+        return []
 
     def _look(self) -> Sent | None:
         return on_path(self.journal)
@@ -273,17 +346,21 @@ class Opening:
 
     def _again(self, sent: Sent, entry: Entry) -> Turn | None:
         """Return the turn of this id if it was opened before; None: it is new, or the conversation went on without."""
-        messages = _messages(sent)
-        question = _question(sent.entries, entry.turn)
-        if question is None and may_be_hidden(sent, entry.turn or ""):
-            everything = self._everything()
-            messages, question = _messages(everything), _question(everything, entry.turn)
+        messages, question = self._turn_of(sent, entry.turn or "")
         if question is None:
             return None
         if question.message != entry.message:
             msg = f"turn {entry.turn!r} of conversation {self.journal.key.id!r} has another message already"
             raise TurnMismatch(msg)
         return self._continued(sent, question, messages, turn_id=entry.turn)
+
+    def _turn_of(self, sent: Sent, turn_id: str) -> tuple[list[Entry], Entry | None]:
+        """Return the messages among which a turn stands, if it was opened, and what it asked; None: it is not there."""
+        question = _question(sent.entries, turn_id)
+        if question is None and may_be_hidden(sent, turn_id):
+            everything = self._everything()
+            return _messages(everything), _question(everything, turn_id)
+        return _messages(sent), question
 
     def _asked_again(self, sent: Sent, entry: Entry, *, named: bool) -> Turn | None:
         """Return the last turn, begun again, if it has no reply and the same message as this; else None.

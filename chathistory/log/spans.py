@@ -17,7 +17,7 @@ from chathistory.log.journal import Journal
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head
 
-__all__ = ["Sent", "Span", "clipped", "covers", "newest_first", "on_path", "spans_of"]
+__all__ = ["Sent", "Span", "clipped", "covers", "newest_first", "on_path", "spans_of", "walked"]
 
 Span = tuple[int, int]
 _TAIL = 256  # records read at first where it is not known yet from which on messages are sent
@@ -129,3 +129,17 @@ def newest_first(journal: Journal, portion: int, *, before: int | None = None) -
             found = (record for record in reversed(held) if cut <= record.position < high)
             yield from (decode(record, journal.key).known(journal.key) for record in found)
             high = cut
+
+
+def walked(journal: Journal, spans: Sequence[Span], portion: int) -> Iterator[Entry]:
+    """Yield the entries of spans, newest first; what is read does not count as seen.
+
+    Reads `portion` records at once, twice as many each time after. Raises as `newest_first` does.
+    """
+    for low, stop in reversed(spans):
+        high = stop
+        while high > low:
+            start = max(low, high - portion)
+            for record in reversed(journal.fetch_all(start, high)):
+                yield decode(record, journal.key).known(journal.key)
+            high, portion = start, portion * 2

@@ -1,0 +1,367 @@
+"""Another reply to the same question: the buttons that every chat has."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import anthropic
+import pytest
+from engine_looks import kinds
+
+from chathistory import AsyncChatEngine, AsyncHistory, ChatEngine, History, errors
+from chathistory.testing import MessagesAPI
+from chathistory.testing.standin import Failure, Held, Reply
+from chathistory.trimming import LastTurns
+
+MODEL = "claude-sonnet-5-5"
+TOOL = {"name": "weather", "input_schema": {"type": "object"}}
+CALL = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "A"}}
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": ""}
+
+
+def texts(messages) -> list[str]:
+    return [
+        message["content"] if isinstance(message["content"], str) else message["content"][-1].get("text", "-")
+        for message in messages
+    ]
+
+
+def asked(api) -> list[str]:
+    return texts(api.requests[-1].body["messages"])
+
+
+def replies(chat, position) -> list[tuple[str, bool]]:
+    return [(texts([variant.message])[0], variant.is_current) for variant in chat.variants(position)]
+
+
+@pytest.fixture
+def talk(opened):
+    """An engine with a stand-in, in a conversation of two turns: questions at 1 and 3, replies at 2 and 4."""
+
+    def made(*more, **options):
+        api = MessagesAPI(["one", "two", *more])
+        engine = ChatEngine(api.client(), opened(), model=MODEL, **options)
+        for words in ("first", "second"):
+            engine.send("a", words)
+        return engine, api
+
+    return made
+
+
+def test_another_reply_to_the_same_question_keeps_the_first_one(talk, chat_of):
+    engine, api = talk("two again", "three")
+    assert engine.regenerate("a").text == "two again"
+    assert asked(api) == ["first", "one", "second"]
+    assert texts(chat_of("a").messages()) == ["first", "one", "second", "two again"]
+    assert kinds(chat_of("a")) == ["message"] * 4 + ["rewind", "opened", "message"]
+    assert chat_of("a").summary.messages == 4
+    assert engine.send("a", "third").text == "three"
+    assert asked(api) == ["first", "one", "second", "two again", "third"]
+
+
+@pytest.mark.parametrize("way", ["stream", "async", "async stream"])
+def test_the_other_forms(talk, opened, chat_of, way):
+    engine, api = talk("two again")
+
+    async def main():
+        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL) as other:
+            if way == "async":
+                return await other.regenerate("a")
+            async with other.stream_regenerated("a") as stream:
+                return await stream.reply()
+
+    if way == "stream":
+        with engine.stream_regenerated("a") as stream:
+            assert "".join(stream) == "two again"
+            reply = stream.reply
+    else:
+        reply = asyncio.run(main())
+    assert reply.text == "two again"
+    assert texts(chat_of("a").messages()) == ["first", "one", "second", "two again"]
+
+
+def test_all_replies_to_a_question_are_listed_and_one_can_be_chosen(talk, chat_of):
+    engine, api = talk("two b", "two c", "three")
+    for _ in range(2):
+        engine.regenerate("a")
+    chat = chat_of("a")
+    assert replies(chat, 3) == [("two", False), ("two b", False), ("two c", True)]
+    assert replies(chat, 4) == replies(chat, 3)  # by any reply as well
+    assert replies(chat, 1) == [("one", True)]
+    first = chat.variants(3)[0]
+    head = chat.choose(first.position)
+    assert head.end == chat.info().records
+    assert texts(chat.messages()) == ["first", "one", "second", "two"]
+    assert replies(chat, 3) == [("two", True), ("two b", False), ("two c", False)]
+    assert chat.summary.messages == 4
+    assert engine.send("a", "third").text == "three"
+    assert asked(api) == ["first", "one", "second", "two", "third"]
+
+
+def test_choosing_goes_back_and_forth_with_what_followed(talk, chat_of):
+    """A reply further down a way that was left is a way back to all of it."""
+    engine, _ = talk("three", "one b", "two b")
+    three = engine.send("a", "third")
+    chat = chat_of("a")
+    chat.rewind(to=2)
+    engine.resume("a")
+    engine.send("a", "second b")
+    chat = chat_of("a")
+    assert texts(chat.messages()) == ["first", "one b", "second b", "two b"]
+    chat.choose(three.position)
+    assert texts(chat.messages()) == ["first", "one", "second", "two", "third", "three"]
+    assert (chat.summary.messages, chat.summary.turns) == (6, 3)
+    [one, one_b] = chat.variants(1)
+    chat.choose(one_b.position)
+    assert texts(chat.messages()) == ["first", "one b"]
+    assert (chat.summary.messages, chat.summary.turns) == (2, 1)
+    chat.choose(one.position)
+    assert texts(chat.messages()) == ["first", "one"]
+
+
+def test_what_is_chosen_already_is_written_nowhere(talk, chat_of):
+    talk()
+    chat = chat_of("a")
+    before = list(chat.records())
+    assert chat.choose(4).end == len(before)
+    assert list(chat.records()) == before
+    assert chat.choose(2).end == len(before) + 1  # what was said after it is taken back
+    assert texts(chat.messages()) == ["first", "one"]
+
+
+def test_a_turn_with_tools_is_one_reply(opened, chat_of):
+    api = MessagesAPI([[CALL], "sunny", [CALL | {"id": "toolu_2"}], "rainy", "fine"])
+    engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
+    engine.submit("a", engine.send("a", "the weather?"), {"toolu_1": "sun"})
+    again = engine.regenerate("a")
+    assert again.tool_calls[0]["id"] == "toolu_2"
+    engine.submit("a", again, {"toolu_2": "rain"})
+    chat = chat_of("a")
+    [sunny, rainy] = chat.variants(1)
+    assert [len(variant.entries) for variant in (sunny, rainy)] == [3, 3]
+    assert (sunny.is_current, rainy.is_current) == (False, True)
+    for position in (sunny.position, sunny.entries[0].position):  # any of its replies leads to its end
+        chat.choose(rainy.position)
+        chat.choose(position)
+        assert texts(chat.messages()) == ["the weather?", "-", "-", "sunny"]
+    engine.send("a", "thanks")
+    assert len(api.requests[-1].body["messages"]) == 5
+
+
+def test_a_reply_within_a_turn_can_be_made_anew_too(opened, chat_of):
+    api = MessagesAPI([[CALL], "sunny", "very sunny"])
+    engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
+    engine.submit("a", engine.send("a", "the weather?"), {"toolu_1": "sun"})
+    chat = chat_of("a")
+    chat.rewind(to=chat.newest(1)[0].position)
+    engine.resume("a")
+    assert replies(chat_of("a"), 1) == [("sunny", False), ("very sunny", True)]
+
+
+def test_thinking_of_each_reply_stays_valid(opened, chat_of):
+    thought = [[THOUGHT, {"type": "text", "text": text}] for text in ("one", "one b", "two")]
+    api = MessagesAPI([*thought, "three"])  # it verifies the signatures
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine.send("a", "first")
+    engine.regenerate("a")
+    chat = chat_of("a")
+    chat.choose(chat.variants(1)[0].position)
+    engine.send("a", "second")
+    engine.send("a", "third")
+    assert [message["content"][0]["type"] for message in chat_of("a").messages()[1::2]] == [
+        "thinking",
+        "thinking",
+        "text",
+    ]
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_cuts_stay_in_force_where_they_can(opened, chat_of, cut):
+    api = MessagesAPI()
+    trimming = LastTurns(high=3, low=2)
+    engine = ChatEngine(api.client(), opened(), model=MODEL, trimming=trimming)
+    for number in range(4 if cut else 3):
+        engine.send("a", f"question {number}")
+    chat = chat_of("a")
+    begin = chat.summary.begin
+    assert bool(begin) == cut
+    kept = len(chat.messages())
+    engine.regenerate("a")
+    chat = chat_of("a")
+    assert (chat.summary.begin, len(chat.messages())) == (begin, kept)
+    last = chat.newest(2)[0].position
+    chat.choose(chat.variants(last)[0].position)
+    assert (chat.summary.begin, len(chat.messages())) == (begin, kept)
+    chat.choose(2)  # before the cut
+    assert (chat.summary.begin, len(chat.messages())) == (0, 2)
+    assert engine.send("a", "other way").text
+    assert all(request.status == 200 for request in api.requests)
+
+
+def test_what_is_remembered_of_sizes_follows_the_choice(talk, chat_of):
+    engine, _ = talk(Reply(content="long " * 500))
+    chat = chat_of("a")
+    before = chat.summary.context
+    engine.regenerate("a")
+    chat = chat_of("a")
+    assert chat.summary.context > before
+    chat.choose(4)
+    assert chat.summary.context == before
+
+
+# When it cannot be done.
+
+
+def test_an_open_turn_is_left_alone(talk, opened, chat_of):
+    held = Held("slow")
+    engine, _ = talk(held)
+    other = ChatEngine(MessagesAPI().client(), opened(), model=MODEL)
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(engine.send, "a", "third")
+        assert held.reached.wait(60)
+        before = list(chat_of("a").records())
+        for step in (
+            lambda: other.regenerate("a"),
+            lambda: other.stream_regenerated("a").__enter__(),
+            lambda: chat_of("a").choose(4),
+            lambda: chat_of("a").rewind(to=4),
+        ):
+            with pytest.raises(errors.TurnInProgress):
+                step()
+        assert list(chat_of("a").records()) == before
+        held.gate.set()
+        assert under_way.result(60).text == "slow"
+
+
+def test_a_conversation_without_a_question_has_no_reply_to_make_anew(engine_on, chat_of):
+    engine = engine_on(MessagesAPI())
+    with pytest.raises(errors.TurnError, match="no question"):
+        engine.regenerate("a")
+    chat_of("a").append({"role": "assistant", "content": "Welcome!"})
+    with pytest.raises(errors.TurnError, match="no question"):
+        engine.regenerate("a")
+    assert kinds(chat_of("a")) == ["message"]
+
+
+def test_a_question_without_a_reply_is_sent_again(engine_on, chat_of):
+    api = MessagesAPI([Failure(500), "at last"])
+    with pytest.raises(anthropic.InternalServerError):
+        engine_on(api).send("a", "hello")
+    assert engine_on(api).regenerate("a").text == "at last"
+    assert kinds(chat_of("a")) == ["message", "abandoned", "opened", "message"]
+
+
+def test_a_request_that_fails_leaves_the_question_and_the_first_reply_in_the_log(talk, chat_of):
+    engine, _ = talk(Failure(500), "two b")
+    with pytest.raises(anthropic.InternalServerError):
+        engine.regenerate("a")
+    chat = chat_of("a")
+    assert texts(chat.messages()) == ["first", "one", "second"]
+    assert replies(chat, 3) == [("two", False)]
+    assert engine.resume("a").text == "two b"
+    chat = chat_of("a")
+    assert replies(chat, 3) == [("two", False), ("two b", True)]
+
+
+@pytest.mark.parametrize("position", [-1, 0, 5, 99])
+def test_a_position_without_a_question_or_a_reply_is_refused(talk, chat_of, position):
+    talk()
+    chat = chat_of("a")
+    for step in (chat.variants, chat.choose):
+        with pytest.raises(errors.InvalidInput, match=f"position {position} holds"):
+            step(position)
+    with pytest.raises(errors.InvalidInput):
+        chat.choose(3)  # a question
+
+
+def test_an_absent_conversation_has_none(chat_of):
+    with pytest.raises(errors.InvalidInput):
+        chat_of("a").variants(0)
+    with pytest.raises(errors.InvalidInput):
+        chat_of("a").choose(0)
+
+
+def test_both_are_guarded(talk, opened, chat_of):
+    engine, api = talk("two b")
+    page, others = chat_of("a"), chat_of("a")
+    assert page.messages()
+    others.refresh()
+    others.append({"role": "user", "content": "from elsewhere"})
+    with pytest.raises(errors.Conflict):
+        engine.regenerate("a", expected=page.version)
+    with pytest.raises(errors.Conflict):
+        page.choose(2)
+    with pytest.raises(errors.Conflict):
+        chat_of("a").choose(2, expected=page.version)
+    assert len(api.requests) == 2
+    others.rewind(to=5)
+    assert engine.regenerate("a", expected=others.version).text == "two b"
+
+
+def test_a_turn_id_is_regenerated_once(talk, opened, chat_of):
+    engine, api = talk("two b", "two c", "three")
+    first = engine.regenerate("a", turn_id="R")
+    assert engine.regenerate("a", turn_id="R").position == first.position
+    second = engine.regenerate("a", turn_id="S")
+    for elsewhere in (engine, ChatEngine(api.client(), opened(), model=MODEL)):
+        assert elsewhere.regenerate("a", turn_id="S").position == second.position
+        assert elsewhere.regenerate("a", turn_id="R").position == first.position  # not the current one any longer
+    engine.send("a", "third")
+    assert engine.regenerate("a", turn_id="S").position == second.position
+    assert len(api.requests) == 5
+    assert [text for text, _ in replies(chat_of("a"), 3)] == ["two", "two b", "two c"]
+
+
+def test_the_questions_own_turn_id_leads_to_the_reply_that_counts_now(opened):
+    api = MessagesAPI(["one", "one b"])
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine.send("a", "first", turn_id="T")
+    again = engine.regenerate("a")
+    assert engine.send("a", "first", turn_id="T").position == again.position
+    assert len(api.requests) == 2
+
+
+def test_a_late_reply_to_a_turn_that_was_taken_over_is_no_variant(talk, opened, chat_of):
+    held = Held("late")
+    engine, _ = talk(held)
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(engine.regenerate, "a")
+        assert held.reached.wait(60)
+        other = ChatEngine(MessagesAPI("taken over").client(), opened(), model=MODEL)
+        other.resume("a", takeover=True)
+        held.gate.set()
+        with pytest.raises(errors.OrphanedReply):
+            under_way.result(60)
+    assert replies(chat_of("a"), 3) == [("two", False), ("taken over", True)]
+
+
+def test_variants_after_a_repair_and_after_forgetting(talk, opened, chat_of):
+    engine, _ = talk("two b", "three")
+    engine.regenerate("a")
+    chat = chat_of("a")
+    chat.append([{"role": "user", "content": " "}])
+    assert chat.repair(write=True)
+    assert [text for text, _ in replies(chat, 3)] == ["two", "two b"]
+    chat.forget(before=3)
+    assert replies(chat, 3) == [("two", False), ("two b", True)]
+    with pytest.raises(errors.InvalidInput):
+        chat.variants(1)
+    chat.choose(4)
+    assert texts(chat.messages()) == ["second", "two"]
+    assert chat.summary.messages == 2
+
+
+def test_the_same_for_asyncio(talk, opened):
+    talk("two b")[0].regenerate("a")
+
+    async def main():
+        async with AsyncHistory(opened()) as history:
+            chat = history.conversation("a")
+            [two, two_b] = await chat.variants(3)
+            assert two_b.is_current
+            await chat.choose(two.position, expected=(await chat.info()).version)
+            assert texts(await chat.messages())[-1] == "two"
+            assert chat.version == History(history.history.store).conversation("a").info().version
+
+    asyncio.run(main())
