@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from chathistory.engine.reply import Reply
     from chathistory.hookspecs import hookimpl
     from chathistory.plugins import open_store
+    from chathistory.restoring import Restoration
+    from chathistory.shelf.checking import CheckReport, Diagnosis
     from chathistory.shelf.export import ExportReport
     from chathistory.shelf.retention import Deletion, Erasure, Removal, Retention
     from chathistory.shelf.transfer import Arrival, CopyReport
@@ -60,12 +62,14 @@ __all__ = [
     "AsyncHistory",
     "AsyncReplyStream",
     "ChatEngine",
+    "CheckReport",
     "Conversation",
     "ConversationInfo",
     "CopyReport",
     "Cursor",
     "Damaged",
     "Deletion",
+    "Diagnosis",
     "Entry",
     "Erasure",
     "ExportReport",
@@ -83,6 +87,7 @@ __all__ = [
     "Reply",
     "ReplyStream",
     "Report",
+    "Restoration",
     "Retention",
     "Settings",
     "Slice",
@@ -110,14 +115,17 @@ _LATER = {  # imported when first used: they load asyncio, pluggy and the like
     "AsyncHistory": "chathistory.aio",
     "AsyncReplyStream": "chathistory.engine.async_chat",
     "ChatEngine": "chathistory.engine.chat",
+    "CheckReport": "chathistory.shelf.checking",
     "CopyReport": "chathistory.shelf.transfer",
     "Deletion": "chathistory.shelf.retention",
+    "Diagnosis": "chathistory.shelf.checking",
     "Erasure": "chathistory.shelf.retention",
     "ExportReport": "chathistory.shelf.export",
     "Option": "chathistory.url",
     "Removal": "chathistory.shelf.retention",
     "Reply": "chathistory.engine.reply",
     "ReplyStream": "chathistory.engine.chat",
+    "Restoration": "chathistory.restoring",
     "Retention": "chathistory.shelf.retention",
     "Settings": "chathistory.config.settings",
     "StoreURL": "chathistory.url",

@@ -214,6 +214,8 @@ def _snapshot(summary: Summary, entry: Entry, position: int) -> None:
 def _mend(summary: Summary, entry: Entry, position: int) -> None:
     _reroute(summary, entry, position)
     summary.hidden, summary.cut = entry.data["hidden"], entry.data["cut"]
+    if "setup" in entry.data:  # the record that has it whole is lost: the next turn of an engine stores it again
+        summary.setup, summary.setup_at = {}, None
     if entry.data["lost"]:
         _unbind(summary, position)
         summary.thinking_from = position
