@@ -43,11 +43,10 @@ if TYPE_CHECKING:
     from chathistory.config.settings import Settings
     from chathistory.engine.async_chat import AsyncChatEngine, AsyncReplyStream
     from chathistory.engine.chat import ChatEngine, ReplyStream
+    from chathistory.engine.refusal import Refusal
     from chathistory.engine.reply import Reply
     from chathistory.hookspecs import hookimpl
     from chathistory.plugins import open_store
-    from chathistory.restoring import Restoration
-    from chathistory.shelf.checking import CheckReport, Diagnosis
     from chathistory.shelf.export import ExportReport
     from chathistory.shelf.retention import Deletion, Erasure, Removal, Retention
     from chathistory.shelf.transfer import Arrival, CopyReport
@@ -62,14 +61,12 @@ __all__ = [
     "AsyncHistory",
     "AsyncReplyStream",
     "ChatEngine",
-    "CheckReport",
     "Conversation",
     "ConversationInfo",
     "CopyReport",
     "Cursor",
     "Damaged",
     "Deletion",
-    "Diagnosis",
     "Entry",
     "Erasure",
     "ExportReport",
@@ -82,12 +79,12 @@ __all__ = [
     "Origin",
     "Page",
     "Record",
+    "Refusal",
     "Removal",
     "Repair",
     "Reply",
     "ReplyStream",
     "Report",
-    "Restoration",
     "Retention",
     "Settings",
     "Slice",
@@ -115,17 +112,15 @@ _LATER = {  # imported when first used: they load asyncio, pluggy and the like
     "AsyncHistory": "chathistory.aio",
     "AsyncReplyStream": "chathistory.engine.async_chat",
     "ChatEngine": "chathistory.engine.chat",
-    "CheckReport": "chathistory.shelf.checking",
     "CopyReport": "chathistory.shelf.transfer",
     "Deletion": "chathistory.shelf.retention",
-    "Diagnosis": "chathistory.shelf.checking",
     "Erasure": "chathistory.shelf.retention",
     "ExportReport": "chathistory.shelf.export",
     "Option": "chathistory.url",
     "Removal": "chathistory.shelf.retention",
+    "Refusal": "chathistory.engine.refusal",
     "Reply": "chathistory.engine.reply",
     "ReplyStream": "chathistory.engine.chat",
-    "Restoration": "chathistory.restoring",
     "Retention": "chathistory.shelf.retention",
     "Settings": "chathistory.config.settings",
     "StoreURL": "chathistory.url",

@@ -20,8 +20,6 @@ from chathistory.history import OWN_SCOPE, ConversationInfo, History
 from chathistory.lifeline import Lifeline
 from chathistory.log.entry import Entry
 from chathistory.log.summary import Summary
-from chathistory.restoring import Restoration
-from chathistory.shelf.checking import CheckReport, Diagnosis
 from chathistory.shelf.export import ExportReport
 from chathistory.shelf.files import File
 from chathistory.shelf.retention import Deletion, Erasure, Removal, Retention
@@ -167,16 +165,6 @@ class AsyncHistory:
             progress=progress,
         )
 
-    async def check(
-        self,
-        *,
-        scope: str | None = None,
-        ids: Iterable[str] | None = None,
-        progress: Callable[[Diagnosis], object] | None = None,
-    ) -> CheckReport:
-        """See `History.check`; `progress` is called from a thread of the pool."""
-        return await self.run(self.history.check, scope=scope, ids=ids, progress=progress)
-
     async def erase(self, scope: str, *, progress: Callable[[Deletion], object] | None = None) -> Erasure:
         """See `History.erase`; `progress` is called from a thread of the pool."""
         return await self.run(self.history.erase, scope, progress=progress)
@@ -251,20 +239,9 @@ class AsyncConversation:
             for entry in portion:
                 yield entry
 
-    async def repair(self, *, write: bool = False, force: bool = False) -> tuple[Repair, ...]:
+    async def repair(self, *, write: bool = False) -> tuple[Repair, ...]:
         """See `Conversation.repair`."""
-        return await self._run(self._sync.repair, write=write, force=force)
-
-    async def restore(self, *, write: bool = False, force: bool = False) -> Restoration | None:
-        """See `Conversation.restore`."""
-        return await self._run(self._sync.restore, write=write, force=force)
-
-    async def salvage(self) -> AsyncIterator[Entry | Repair]:
-        """See `Conversation.salvage`."""
-        entries = self._sync.salvage()
-        while portion := await self._run(_next_of, entries):
-            for each in portion:
-                yield each
+        return await self._run(self._sync.repair, write=write)
 
     async def summary(self) -> Summary | None:
         """See `Conversation.summary`."""
@@ -310,6 +287,10 @@ class AsyncConversation:
         """See `Conversation.choose`."""
         return await self._run(self._sync.choose, position, expected=expected)
 
+    async def leave_out(self, position: int | None = None, *, block: int | None = None, thinking: bool = False) -> Head:
+        """See `Conversation.leave_out`."""
+        return await self._run(self._sync.leave_out, position, block=block, thinking=thinking)
+
     async def fork(self, new_id: str, *, at: int | None = None, scope: str | None = None) -> AsyncConversation:
         """See `Conversation.fork`."""
         forked = await self._run(self._sync.fork, new_id, at=at, scope=scope)
@@ -320,5 +301,5 @@ class AsyncConversation:
         return await self._run(self._sync.forget, before=before, expected=expected)
 
 
-def _next_of(entries: Iterable[R]) -> list[R]:
+def _next_of(entries: Iterable[Entry]) -> list[Entry]:
     return [entry for _, entry in zip(range(_PORTION), entries, strict=False)]

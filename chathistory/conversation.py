@@ -19,7 +19,6 @@ from chathistory.store import Head, HistoryStore, Key
 from chathistory.view import Repair, View, view_of
 
 if TYPE_CHECKING:
-    from chathistory.restoring import Restoration
     from chathistory.shelf.listing import ConversationInfo
     from chathistory.trimming.cutting import Trimmed
     from chathistory.trimming.policies import Policy
@@ -136,66 +135,17 @@ class Conversation:
         for part in self._journal.slices(start, stop):
             yield from self._journal.entries(part)
 
-    def repair(self, *, write: bool = False, force: bool = False) -> tuple[Repair, ...]:
+    def repair(self, *, write: bool = False) -> tuple[Repair, ...]:
         """Return what has to be mended for the conversation to be sent; with `write`, mend it in the log for good.
 
-        Unlike `view`, this finds its way around records that are damaged, or that a later version wrote, wherever they
-        stand. Written are a record that leads the view around what cannot be read or sent, and the messages behind the
-        first that cannot be sent, as they are sent; the log keeps what it had. The conversation is read in portions;
-        what is written is held in memory.
-
-        Args:
-            write: Mend it; else it is only told.
-            force: Mend it even while a turn is open.
-
-        Returns:
-            What is left out or changed, in the order of the log.
-
-        Raises:
-            CorruptRecord: The head itself is damaged: see `restore`.
-            TurnInProgress: A turn is open, and `force` was not given (`write`).
-            Conflict: Somebody else wrote meanwhile.
+        Unlike `view`, this finds its way around records that are damaged, or that a later version wrote. Written are a
+        record that leads the view around what cannot be sent, and the messages behind it as they are sent; the log
+        keeps what it had. Raises `CorruptRecord` if the head itself is damaged, and with `write` `TurnInProgress`
+        while a turn is open, and `Conflict` if somebody wrote meanwhile.
         """
         from chathistory.repairing import repaired  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        return repaired(self._journal, write=write, force=force)
-
-    def restore(self, *, write: bool = False, force: bool = False) -> Restoration | None:
-        """Give the conversation a new head if its own is damaged, folded from the records that can be read.
-
-        Works for a head in which there is no summary on every store, and for one that the store itself cannot read on
-        stores that have the ability `HeadRecovery`. The time to live begins anew if the store has one. Records that
-        cannot be read are led around, as `repair` does.
-
-        Args:
-            write: Do it; else it is only told what would become of the conversation.
-            force: Do it even while a turn is open.
-
-        Returns:
-            What was, or would be, done; None: the head is not damaged, or there is no such conversation.
-
-        Raises:
-            CorruptRecord: No record can be read.
-            UnsupportedRecord: A later version of chathistory wrote the head.
-            TurnInProgress: A turn is open, and `force` was not given (`write`).
-            Conflict: Somebody else wrote meanwhile; nothing was changed.
-        """
-        from chathistory.restoring import restore  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
-
-        return restore(self._journal, write=write, force=force)
-
-    def salvage(self) -> Iterator[Entry | Repair]:
-        """Yield all that can be read, of all kinds and in order, and a `Repair` for each position that cannot.
-
-        Also if the head is damaged, where the store can read records without it. Nothing is written.
-
-        Raises:
-            CorruptRecord: The head is damaged, and the store cannot read records without it.
-            Conflict: The conversation was deleted or forgotten while it was read.
-        """
-        from chathistory.restoring import salvage  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
-
-        return salvage(self._journal)
+        return repaired(self._journal, write=write)
 
     # What is known of it.
 
@@ -384,6 +334,26 @@ class Conversation:
             assert head is not None  # noqa: S101  # else there would be no reply to choose
             self._journal.note(head)
             return head
+
+    def leave_out(self, position: int | None = None, *, block: int | None = None, thinking: bool = False) -> Head:
+        """Go on without something that the API refuses; it stays in the log. Return the head.
+
+        Without arguments: what the API refused when a turn was sent last (`error.refusal` of that error); `resume` of
+        an engine sends that turn then. What stands behind it keeps its thinking only where the API allows that.
+
+        Args:
+            position: The position of the message of which something, or all, is not sent any longer.
+            block: The index of its content block; None: the whole message. An error is sent in place of a tool result.
+            thinking: Leave out all thinking so far: of another account, or changed on the way.
+
+        Raises:
+            InvalidInput: There is no such message or block, or without arguments nothing that was refused for certain.
+            TurnInProgress: A turn is open.
+            Conflict: Somebody wrote meanwhile.
+        """
+        from chathistory.omitting import left_out  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
+        return left_out(self._journal, position, block=block, thinking=thinking)
 
     def fork(self, new_id: str, *, at: int | None = None, scope: str | None = None) -> Conversation:
         """Begin a new conversation with all that this one held below position `at` (None: with all it holds).

@@ -11,6 +11,7 @@
     ├── TurnError                   the engine will not start this turn
     │   ├── TurnInProgress          another turn of this conversation is still open
     │   ├── TurnMismatch            a turn id came again with other content
+    │   ├── TurnRefused             the API refused this turn before, and would refuse it again
     │   └── TurnTooLarge            one turn alone is over the token budget, and is not to be cut
     ├── IncompleteReply             the model's reply broke off; what had come is kept beside the conversation
     └── StoreError                  the backend's own troubles
@@ -48,6 +49,7 @@ __all__ = [
     "TurnError",
     "TurnInProgress",
     "TurnMismatch",
+    "TurnRefused",
     "TurnTooLarge",
     "UnsupportedRecord",
 ]
@@ -162,6 +164,13 @@ def _utc(microseconds: int) -> str:
 
 class TurnMismatch(TurnError):
     """A turn id came again with other content: one id names one message."""
+
+
+class TurnRefused(TurnError):
+    """The API refused this turn when it was sent, and would refuse it again: say something else.
+
+    `resume(id, force=True)` sends it again all the same.
+    """
 
 
 class TurnTooLarge(TurnError):

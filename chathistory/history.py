@@ -14,7 +14,6 @@ from chathistory.shelf.listing import ConversationInfo, Filter, recent
 from chathistory.store import Cursor, HistoryStore, Key, Page
 
 if TYPE_CHECKING:
-    from chathistory.shelf.checking import CheckReport, Diagnosis
     from chathistory.shelf.export import ExportReport
     from chathistory.shelf.files import File
     from chathistory.shelf.retention import Deletion, Erasure, Removal, Retention
@@ -238,29 +237,6 @@ class History:
         policy = Policy(age=age, ttl=ttl, count=count)
         scope = self._named(scope)
         return retained(self.store, scope, policy, dry_run=dry_run, full_scan=full_scan, tell=progress)
-
-    def check(
-        self,
-        *,
-        scope: str | None = None,
-        ids: Iterable[str] | None = None,
-        progress: Callable[[Diagnosis], object] | None = None,
-    ) -> CheckReport:
-        """Look at conversations for what cannot be read or sent; nothing is changed.
-
-        What is there is found by a walk over the storage itself, and each conversation is read in portions.
-
-        Args:
-            scope: The scope to look through; None: all scopes.
-            ids: Only these conversations, of `scope` (None: of the history's own).
-            progress: Called with what was found of each, sound ones included.
-
-        Returns:
-            What is not sound, and what can be done about it: see `Conversation.repair` and `Conversation.restore`.
-        """
-        from chathistory.shelf.checking import check  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
-
-        return check(self.store, scope or self.scope if ids is not None else scope, ids, progress)
 
     def erase(self, scope: str, *, progress: Callable[[Deletion], object] | None = None) -> Erasure:
         """Remove all that is stored in a scope for good, damaged or expired as well, and return what went.

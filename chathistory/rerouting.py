@@ -6,11 +6,13 @@ import itertools
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
 from chathistory.log.fold import begins_view, open_reply, opens_turn
 from chathistory.log.journal import Journal
+from chathistory.log.omissions import omissions_in, to_data
 from chathistory.log.size import context_of, estimated
 from chathistory.log.spans import Span, clipped, covers, newest_first, spans_of, walked
 from chathistory.log.summary import Summary, summary_of
@@ -60,7 +62,17 @@ def route(
     lead = _lead(journal.read(cut, cut + 1)[0]) if cut is not None else 0
     tokens = lead + _context(walked(journal, spans, _PORTION), begin=begin or 0, cut=cut)
     data = {"to": to, "path": spans, "tokens": tokens} | counts
+    if omitted := _omitted_before(journal, head, to):
+        data["omitted"] = omitted
     return Entry("rewind", data=data | ({"view": view} if view else {}))
+
+
+def _omitted_before(journal: Journal, head: Head, to: int) -> list[Any]:
+    """Return what entries from a position on say is not sent of messages before it: it stays so."""
+    newest = newest_first(journal, _PORTION, before=head.end)
+    later = list(itertools.takewhile(lambda entry: entry.position >= to, newest))
+    omissions = omissions_in(reversed(later))
+    return to_data(each for position, there in omissions.items() if position < to for each in there)
 
 
 def _view_at(earlier: Iterable[Entry], turns: int, created: int) -> dict[str, int | None]:

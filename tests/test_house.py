@@ -23,7 +23,7 @@ STOREYS = (
     ("chathistory.engine",),
     ("chathistory", "chathistory.aio", "chathistory.config"),
     ("chathistory.conversation", "chathistory.history"),
-    ("chathistory.shelf", "chathistory.trimming", "chathistory.repairing", "chathistory.restoring"),
+    ("chathistory.shelf", "chathistory.trimming", "chathistory.repairing", "chathistory.omitting"),
     ("chathistory.variants",),
     ("chathistory.view", "chathistory.annotation", "chathistory.rerouting", "chathistory.usage"),
     ("chathistory.log", "chathistory.content"),

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from chathistory import __version__
-from chathistory.cli.branch import fork, rewind
+from chathistory.cli.branch import fork, leave_out, rewind
 from chathistory.cli.certify import certify
 from chathistory.cli.chat import chat
 from chathistory.cli.config import config
@@ -55,7 +55,7 @@ def group() -> None:
 
 
 for command in (
-    *(chat, list_, show, usage, trim, fork, rewind, export, import_, copy, delete, retain, erase, sweep),
+    *(chat, list_, show, usage, trim, fork, rewind, leave_out, export, import_, copy, delete, retain, erase, sweep),
     *(doctor, backends, config, certify),
 ):
     group.add_command(command)

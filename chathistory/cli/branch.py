@@ -1,4 +1,4 @@
-"""`chathistory fork` and `rewind`: another way to go on from an earlier point."""
+"""`chathistory fork`, `rewind` and `leave-out`: other ways to go on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chathistory.cli.safe import safe
 from chathistory.log.summary import summary_of
 from chathistory.store import Head
 
-__all__ = ["fork", "rewind"]
+__all__ = ["fork", "leave_out", "rewind"]
 
 
 @click.command()
@@ -65,3 +65,31 @@ def _tell(head: Head, done: str, *, as_json: bool) -> None:
         print_json(names | {"messages": summary.messages, "origin": summary.origin or None})
     else:
         click.echo(f"{done}: {summary.messages} messages")
+
+
+@click.command("leave-out")
+@click.argument("id")
+@click.option("--record", type=int, metavar="POSITION", help="The message of which something is not sent any longer.")
+@click.option("--block", type=int, metavar="N", help="Its content block, counted from 0. [default: the whole message]")
+@click.option("--thinking", is_flag=True, help="All thinking so far.")
+@json_option
+@place_options
+@debug_option
+def leave_out(id: str, *, record: int | None, block: int | None, thinking: bool, place: Place, as_json: bool) -> None:
+    r"""Go on without something that the API refuses: it is kept in the log, and not sent any longer.
+
+    Without options, what the API refused when a message was sent last: send that message again with `chat --retry`.
+    `doctor --online` finds what it would refuse.
+
+    \b
+    Examples:
+      chathistory leave-out thesis
+      chathistory leave-out thesis --record 12 --block 1
+      chathistory leave-out thesis --thinking
+    """
+    if block is not None and record is None:
+        msg = "--block needs --record POSITION."
+        raise click.UsageError(msg)
+    with place.opened() as history:
+        head = found(history, place, id).leave_out(record, block=block, thinking=thinking)
+    _tell(head, f"it is not sent any longer, in {safe(id)}", as_json=as_json)

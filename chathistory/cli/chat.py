@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
@@ -84,7 +84,7 @@ def chat(
         if talks:
             _talk(engine, conversation, voice, debug=click.get_current_context().ensure_object(Run).debug)
         else:
-            _once(engine, conversation, voice, words, again=_resume(place, conversation.id, stand_in=stand_in))
+            _once(engine, conversation, voice, words, ways=_ways_on(place, conversation.id, stand_in=stand_in))
 
 
 def _check(message: str | None, name: str | None, *, latest: bool, retry: bool, abandon: bool) -> None:
@@ -180,7 +180,20 @@ def _talk(engine: ChatEngine, conversation: Conversation, voice: Voice, *, debug
     Talk(engine, conversation, name=voice.name, debug=debug).run()
 
 
-def _once(engine: ChatEngine, conversation: Conversation, voice: Voice, words: str | None, *, again: str) -> None:
+def _ways_on(place: Place, name: str, *, stand_in: bool) -> Mapping[str, str]:
+    """Return how to go on after an error, by the sort of what the API refused; "": it refused nothing."""
+    again = _resume(place, name, stand_in=stand_in)
+    return {
+        "": f"send it again with: {again} --retry",
+        "turn": f"say something else with: {again}",
+        "earlier": f"leave that out with: {place.command('leave-out', name)}; then send it again with: {again} --retry",
+        "size": f"make it shorter with: {place.command('trim', name)}; then send it again with: {again} --retry",
+    }
+
+
+def _once(
+    engine: ChatEngine, conversation: Conversation, voice: Voice, words: str | None, *, ways: Mapping[str, str]
+) -> None:
     """Print one reply, and nothing else, to standard output; words None: to the message that is stored."""
     from chathistory.cli.turn import ENDINGS, played, writer  # noqa: PLC0415 - not needed for a talk
 
@@ -188,7 +201,7 @@ def _once(engine: ChatEngine, conversation: Conversation, voice: Voice, words: s
         click.echo("The reply is that of a stand-in without a model, not Claude's.", err=True)
     write = writer()
     on_screen = sys.stdout.isatty()
-    with _told_how_to_go_on(f"{again} --retry"):
+    with _told_how_to_go_on(ways):
         reply = played(_stream(engine, conversation, words), lambda text: write(safe(text) if on_screen else text))
     write("" if reply.text.endswith("\n") else "\n")
     if reply.stop_reason in ENDINGS:
@@ -202,11 +215,11 @@ def _stream(engine: ChatEngine, conversation: Conversation, words: str | None) -
 
 
 @contextmanager
-def _told_how_to_go_on(again: str) -> Iterator[None]:
-    """Add to an error, if the message is stored by then and has no reply, how to send it again."""
+def _told_how_to_go_on(ways: Mapping[str, str]) -> Iterator[None]:
+    """Add to an error, if the message is stored by then and has no reply, how to go on."""
     try:
         yield
     except BaseException as error:
         if any("saved" in note for note in getattr(error, "__notes__", ())):
-            error.add_note(f"chathistory: send it again with: {again}")
+            error.add_note(f"chathistory: {ways[getattr(getattr(error, 'refusal', None), 'sort', '')]}")
         raise

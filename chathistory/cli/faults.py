@@ -57,7 +57,8 @@ def _words(error: Any) -> str:
     if status is None:
         return _UNREACHABLE.get(type(error).__name__, "the connection to the API failed: {}").format(error)
     told = getattr(error, "api_message", None) or "no reason given"
-    return _STATUS.get(status, _REFUSED).format(status, told)
+    words = _REFUSED if hasattr(error, "refusal") else _STATUS.get(status, _REFUSED)
+    return words.format(status, told)
 
 
 _UNREACHABLE = {

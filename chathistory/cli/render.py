@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from chathistory.cli.safe import one_line, safe
 from chathistory.conversation import Conversation
 from chathistory.engine.configured import STAND_IN
 from chathistory.log.entry import Entry
+from chathistory.log.omissions import is_whole, places_of
 from chathistory.log.spans import newest_first
 
 if TYPE_CHECKING:
@@ -19,7 +21,13 @@ if TYPE_CHECKING:
 
 __all__ = ["STAND_IN", "ago", "body_of", "console", "iso_time", "local_time", "mark_of", "readable", "speaker_of"]
 
-_READABLE = {"message": "", "interrupted": "broken off, not sent", "orphaned": "came too late, not sent"}
+_READABLE = {
+    "message": "",
+    "interrupted": "broken off, not sent",
+    "orphaned": "came too late, not sent",
+    "refused": "refused by the API, not sent",
+    "omitted": "left out, not sent",
+}
 _PORTION = 16
 _LONGEST = 200
 _UNITS = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 3600), ("minute", 60))
@@ -38,8 +46,19 @@ def readable(conversation: Conversation, last: int | None = None) -> list[Entry]
     What was taken back (`rewind`) is left out. The cost depends on `last`, not on the conversation's length.
     """
     portion = _PORTION if last is None else last + _PORTION
-    said = (entry for entry in newest_first(conversation.journal, portion) if entry.kind in _READABLE)
+    said = _said(newest_first(conversation.journal, portion))
     return list(itertools.islice(said, last))[::-1]
+
+
+def _said(newest: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield what was said, newest first; a message that is not sent again has the kind of the entry that says so."""
+    omitted: dict[int, str] = {}
+    for entry in newest:
+        if entry.kind in _READABLE and entry.message is not None:
+            yield replace(entry, kind=omitted.get(entry.position, entry.kind))
+        omitted |= {
+            each.position: "refused" if each.turn else "omitted" for each in places_of(entry) if is_whole([each])
+        }
 
 
 def mark_of(entry: Entry) -> str:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Any, Literal, Self, TypeVar, cast, overload
 
 from chathistory.aio import AsyncHistory
 from chathistory.content import Message
 from chathistory.engine.clients import answered_later
 from chathistory.engine.configured import AsyncFromConfig
+from chathistory.engine.online_check import is_refusal
 from chathistory.engine.opening import abandon
+from chathistory.engine.refusal import Refusal
 from chathistory.engine.reply import Reply
 from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, Progress
 from chathistory.engine.terms import Terms
@@ -123,10 +126,12 @@ class AsyncChatEngine(AsyncFromConfig):
         turn = await _opened(self.history, lambda: opening.submit(reply, results, partial=partial))
         return turn if isinstance(turn, list) else await self._answered(turn)
 
-    async def resume(self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False) -> Reply | None:
+    async def resume(
+        self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False
+    ) -> Reply | None:
         """See `ChatEngine.resume`."""
         opening = self._terms.opening(scope, id)
-        turn = await _opened(self.history, lambda: opening.resume(takeover=takeover))
+        turn = await _opened(self.history, lambda: opening.resume(takeover=takeover, force=force))
         return await self._answered(turn) if turn else None
 
     async def regenerate(
@@ -154,10 +159,12 @@ class AsyncChatEngine(AsyncFromConfig):
         opening = self._terms.opening(scope, id, expected=expected)
         return self._stream(lambda: opening.begin(content, turn_id=turn_id))
 
-    def stream_resumed(self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False) -> AsyncReplyStream:
+    def stream_resumed(
+        self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False
+    ) -> AsyncReplyStream:
         """See `ChatEngine.stream_resumed`."""
         opening = self._terms.opening(scope, id)
-        return self._stream(lambda: opening.resumable(takeover=takeover))
+        return self._stream(lambda: opening.resumable(takeover=takeover, force=force))
 
     def stream_regenerated(
         self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
@@ -190,7 +197,7 @@ class AsyncChatEngine(AsyncFromConfig):
         turn = await _opened(self.history, begin)
         if turn.answered:
             return turn.answered
-        return await self._ran(turn, self._terms.tool_runner(await self._prepared(turn), tools))
+        return await self._ran(await self._prepared(turn), tools)
 
     async def compact(self, id: str, *, scope: str = OWN_SCOPE) -> Trimmed | None:
         """See `ChatEngine.compact`."""
@@ -205,9 +212,38 @@ class AsyncChatEngine(AsyncFromConfig):
         api, arguments = await self.history.run(self._terms.counting, scope, id, content)
         return int((await answered_later(api.count_tokens(**arguments))).input_tokens)
 
-    async def _ran(self, turn: Turn, runner: Any) -> Reply:
+    async def check(self, id: str, *, scope: str = OWN_SCOPE) -> Refusal | None:
+        """See `ChatEngine.check`."""
+        found = await self.history.run(self._terms.checking, scope, id)
+        if found is None:
+            return None
+        asking, request = found
+        first, answer = None, None
+        try:
+            messages = next(asking)
+            while True:
+                answer = await self._refused(request(messages))
+                first = first or answer
+                messages = asking.send(answer)
+        except StopIteration as end:
+            if end.value is None and first is not None:
+                raise first from None
+            return cast("Refusal | None", end.value)
+
+    async def _refused(self, arguments: dict[str, Any]) -> Exception | None:
+        """Have the tokens of a request counted; return the error if the API refuses it."""
+        try:
+            await answered_later(self._terms.counter(arguments)(**arguments))
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            return error
+        return None
+
+    async def _ran(self, turn: Turn, tools: Sequence[Any]) -> Reply:
         reply, run = None, self.history.run
         try:
+            runner = self._terms.tool_runner(turn, tools)
             async for message in runner:
                 reply = await _landed(run(turn.finish, message, more=message.stop_reason in GOES_ON))
                 if message.stop_reason == "tool_use" and (results := await runner.generate_tool_call_response()):
@@ -215,6 +251,8 @@ class AsyncChatEngine(AsyncFromConfig):
         except Conflict:
             raise  # the turn is not ours any more, and the reply is kept
         except BaseException as error:
+            if reply is None and turn.forget_container(error):
+                return await self._ran(turn, tools)
             await _landed(run(turn.broke_off, error))
             raise
         return await run(turn.left_at, reply)
@@ -263,9 +301,7 @@ class AsyncChatEngine(AsyncFromConfig):
 
     async def _asked(self, turn: Turn) -> Reply:
         try:
-            api, arguments = self._terms.asked(turn)
-            response = await answered_later(api.create(**arguments))
-            reply = await _landed(self.history.run(turn.finish, response))
+            reply = await _landed(self.history.run(turn.finish, await self._created(turn)))
             if reply.stop_reason == "pause_turn":
                 await self.history.run(turn.go_on)
         except Conflict:
@@ -274,6 +310,17 @@ class AsyncChatEngine(AsyncFromConfig):
             await _landed(self.history.run(turn.broke_off, error))
             raise
         return reply
+
+    async def _created(self, turn: Turn) -> Any:
+        """Send a turn; once more without its container if the API does not know that any longer."""
+        api, arguments = self._terms.asked(turn)
+        try:
+            return await answered_later(api.create(**arguments))
+        except Exception as error:
+            if not turn.forget_container(error):
+                raise
+        api, arguments = self._terms.asked(turn)
+        return await answered_later(api.create(**arguments))
 
 
 class AsyncReplyStream:
@@ -332,9 +379,8 @@ class AsyncReplyStream:
 
     async def _asked(self) -> AsyncGenerator[str]:
         self._progress = Progress()
-        api, arguments = self._terms.asked(self._turn)
-        async with api.stream(**arguments) as stream:
-            self._progress.stream = stream
+        async with contextlib.AsyncExitStack() as stack:
+            stream = self._progress.stream = await self._entered(stack)
             async for event in stream:
                 if text := self._progress.see(event):
                     yield text
@@ -345,6 +391,17 @@ class AsyncReplyStream:
         except Conflict:
             self._open = False  # the turn is not ours any more, and the reply is kept
             raise
+
+    async def _entered(self, stack: contextlib.AsyncExitStack) -> Any:
+        """Open the stream; once more without the turn's container if the API does not know that any longer."""
+        api, arguments = self._terms.asked(self._turn)
+        try:
+            return await stack.enter_async_context(api.stream(**arguments))
+        except Exception as error:
+            if not self._turn.forget_container(error):
+                raise
+        api, arguments = self._terms.asked(self._turn)
+        return await stack.enter_async_context(api.stream(**arguments))
 
     async def _end(self, reply: Reply) -> None:
         self._reply, self._progress = reply, Progress()  # what had come so far is stored

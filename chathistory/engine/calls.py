@@ -92,6 +92,11 @@ class CalledReply:
         return {block["tool_use_id"]: block for block in blocks if block["type"] == "tool_result"}
 
     @property
+    def _replaceable(self) -> set[str]:
+        """The ids of calls whose stored result the API refused, so that another one may be handed in."""
+        return {id for entry in self.answers for id in entry.data.get("refused_results", ())}
+
+    @property
     def open_calls(self) -> list[str]:
         """The ids of the calls that await a result; half a call, as a reply that was cut may end with, does not."""
         if self.following or not self.calls:
@@ -128,6 +133,9 @@ class CalledReply:
             if id not in stored and (self.following or _went_on(self.answers)):
                 msg = f"{path}: the conversation went on without this result; it can no longer be sent"
                 raise TurnError(msg)
+            if id in stored and stored[id] != block and id in self._replaceable:
+                fresh.append(block)
+                continue
             if id in stored and stored[id] != block:
                 msg = f"{path}: this tool call has another result already"
                 raise TurnMismatch(msg)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any, Literal, Self, overload
+from typing import Any, Literal, Self, cast, overload
 
 from chathistory.content import Message
 from chathistory.engine.clients import answered
 from chathistory.engine.configured import FromConfig
+from chathistory.engine.online_check import is_refusal
 from chathistory.engine.opening import abandon
+from chathistory.engine.refusal import Refusal
 from chathistory.engine.reply import Reply
 from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, Progress
 from chathistory.engine.terms import Terms
@@ -154,7 +157,7 @@ class ChatEngine(FromConfig):
         turn = self._terms.opening(scope, id, expected=expected).submit(reply, results, partial=partial)
         return turn if isinstance(turn, list) else self._answered(turn)
 
-    def resume(self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False) -> Reply | None:
+    def resume(self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False) -> Reply | None:
         """Send the last turn again if it has no reply: its process died, or its request failed.
 
         Args:
@@ -162,14 +165,16 @@ class ChatEngine(FromConfig):
             scope: The conversation's scope.
             takeover: Do so even while another process holds the turn, if you know that it comes to nothing. A reply
                 that it still gets is kept beside the conversation.
+            force: Send it even if the API refused it.
 
         Returns:
             Its reply; None if nothing is left to send.
 
         Raises:
+            TurnRefused: The API refused it, and would refuse it again.
             TurnInProgress: Another process holds the turn. One of this machine that has ended need not be waited for.
         """
-        turn = self._terms.opening(scope, id).resume(takeover=takeover)
+        turn = self._terms.opening(scope, id).resume(takeover=takeover, force=force)
         return self._answered(turn) if turn else None
 
     def regenerate(
@@ -210,10 +215,12 @@ class ChatEngine(FromConfig):
         opening = self._terms.opening(scope, id, expected=expected)
         return ReplyStream(self._terms, lambda: self._prepared(opening.begin(content, turn_id=turn_id)))
 
-    def stream_resumed(self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False) -> ReplyStream:
+    def stream_resumed(
+        self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False
+    ) -> ReplyStream:
         """Like `resume`, with the text as it comes. Raises `TurnError` on entry if there is nothing to resume."""
         opening = self._terms.opening(scope, id)
-        return ReplyStream(self._terms, lambda: opening.resumable(takeover=takeover))
+        return ReplyStream(self._terms, lambda: opening.resumable(takeover=takeover, force=force))
 
     def stream_regenerated(
         self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
@@ -243,7 +250,7 @@ class ChatEngine(FromConfig):
         opening = self._terms.opening(scope, id, tools, expected=expected)
         again = content is None
         turn = opening.resumable(takeover=takeover) if again else opening.begin(content, turn_id=turn_id)
-        return turn.answered or self._ran(turn, self._terms.tool_runner(self._prepared(turn), tools))
+        return turn.answered or self._ran(self._prepared(turn), tools)
 
     def compact(self, id: str, *, scope: str = OWN_SCOPE) -> Trimmed | None:
         """Have the API sum up all that was said so far; from now on that is sent in its place. None: there is nothing.
@@ -265,9 +272,53 @@ class ChatEngine(FromConfig):
         api, arguments = self._terms.counting(scope, id, content)
         return int(answered(api.count_tokens(**arguments)).input_tokens)
 
-    def _ran(self, turn: Turn, runner: Any) -> Reply:
+    def check(self, id: str, *, scope: str = OWN_SCOPE) -> Refusal | None:
+        """Ask the API whether a conversation can be sent, with this engine's model, system prompt and tools.
+
+        Asked is the endpoint that counts tokens, which costs nothing: once if all is well, else about as often as the
+        conversation has doublings, to find the place. Nothing is stored; `Conversation.leave_out` goes on without it.
+
+        Args:
+            id: The conversation.
+            scope: The conversation's scope.
+
+        Returns:
+            What the API refuses of it; None: nothing, or there is no such conversation.
+
+        Raises:
+            Exception: The SDK's error, if the API cannot be asked, or if it does not refuse the messages but something
+                else of the request: the model, the tools, an option.
+        """
+        found = self._terms.checking(scope, id)
+        if found is None:
+            return None
+        asking, request = found
+        first, answer = None, None
+        try:
+            messages = next(asking)
+            while True:
+                answer = self._refused(request(messages))
+                first = first or answer
+                messages = asking.send(answer)
+        except StopIteration as end:
+            if end.value is None and first is not None:
+                raise first from None
+            return cast("Refusal | None", end.value)
+
+    def _refused(self, arguments: dict[str, Any]) -> Exception | None:
+        """Have the tokens of a request counted; return the error if the API refuses it."""
+        try:
+            answered(self._terms.counter(arguments)(**arguments))
+        except Exception as error:
+            if not is_refusal(error):
+                raise
+            return error
+        return None
+
+    def _ran(self, turn: Turn, tools: Sequence[Any]) -> Reply:
         reply = None
         try:
+            runner = self._terms.tool_runner(turn, tools)
             for message in runner:
                 reply = turn.finish(message, more=message.stop_reason in GOES_ON)
                 if message.stop_reason == "tool_use" and (results := runner.generate_tool_call_response()):
@@ -275,6 +326,8 @@ class ChatEngine(FromConfig):
         except Conflict:
             raise  # the turn is not ours any more, and the reply is kept
         except BaseException as error:
+            if reply is None and turn.forget_container(error):
+                return self._ran(turn, tools)
             turn.broke_off(error)
             raise
         return turn.left_at(reply)
@@ -308,8 +361,7 @@ class ChatEngine(FromConfig):
 
     def _asked(self, turn: Turn) -> Reply:
         try:
-            api, arguments = self._terms.asked(turn)
-            reply = turn.finish(answered(api.create(**arguments)))
+            reply = turn.finish(self._created(turn))
             if reply.stop_reason == "pause_turn":
                 turn.go_on()
         except Conflict:
@@ -318,6 +370,17 @@ class ChatEngine(FromConfig):
             turn.broke_off(error)
             raise
         return reply
+
+    def _created(self, turn: Turn) -> Any:
+        """Send a turn; once more without its container if the API does not know that any longer."""
+        api, arguments = self._terms.asked(turn)
+        try:
+            return answered(api.create(**arguments))
+        except Exception as error:
+            if not turn.forget_container(error):
+                raise
+        api, arguments = self._terms.asked(turn)
+        return answered(api.create(**arguments))
 
 
 class ReplyStream:
@@ -368,9 +431,8 @@ class ReplyStream:
 
     def _asked(self) -> Generator[str]:
         self._progress = Progress()
-        api, arguments = self._terms.asked(self._turn)
-        with api.stream(**arguments) as stream:
-            self._progress.stream = stream
+        with contextlib.ExitStack() as stack:
+            stream = self._progress.stream = self._entered(stack)
             for event in stream:
                 if text := self._progress.see(event):
                     yield text
@@ -380,6 +442,17 @@ class ReplyStream:
         except Conflict:
             self._open = False  # the turn is not ours any more, and the reply is kept
             raise
+
+    def _entered(self, stack: contextlib.ExitStack) -> Any:
+        """Open the stream; once more without the turn's container if the API does not know that any longer."""
+        api, arguments = self._terms.asked(self._turn)
+        try:
+            return stack.enter_context(api.stream(**arguments))
+        except Exception as error:
+            if not self._turn.forget_container(error):
+                raise
+        api, arguments = self._terms.asked(self._turn)
+        return stack.enter_context(api.stream(**arguments))
 
     def _end(self, reply: Reply) -> None:
         self._reply, self._progress = reply, Progress()  # what had come so far is stored

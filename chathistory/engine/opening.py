@@ -5,21 +5,22 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from chathistory.content import message_entry
+from chathistory.content import blocks_of, message_entry
 from chathistory.engine.calls import CalledReply, check_not_empty, has_results
 from chathistory.engine.recall import Memory, Recall
 from chathistory.engine.reply import Reply
 from chathistory.engine.setup import Setup
 from chathistory.engine.turn import Turn, can_be_sent, ends_paused
-from chathistory.errors import Conflict, InvalidInput, TurnError, TurnMismatch
+from chathistory.errors import Conflict, InvalidInput, TurnError, TurnMismatch, TurnRefused
 from chathistory.log.clock import fresh_token
 from chathistory.log.entry import Entry, decode, encode
 from chathistory.log.fold import last_said, open_reply, opens_turn
 from chathistory.log.journal import Journal
 from chathistory.log.lease import check_free
+from chathistory.log.omissions import Omission, is_whole, omissions_in
 from chathistory.log.process import is_gone
 from chathistory.log.spans import Sent, newest_first, on_path
 from chathistory.log.summary import Summary, summary_of
@@ -115,14 +116,20 @@ class Opening:
                 self.journal.confirm(self.expected)
         return step()
 
-    def resume(self, *, takeover: bool = False) -> Turn | None:
+    def resume(self, *, takeover: bool = False, force: bool = False) -> Turn | None:
         """Open the last turn again, to send its messages once more; None: it has its reply, nothing is left to do.
 
-        takeover: also while another process holds the turn; what comes of that is kept beside the conversation.
+        takeover: also while another process holds the turn; what comes of that is kept beside the conversation. force:
+        also if the API refused it, which raises `TurnRefused` otherwise.
         """
         with self.journal.lock:
             sent = self._look()
-            last = last_said(sent.entries) if sent else None
+            if sent and force and (refused := _refused_last(sent)):
+                self.free(sent.head)
+                return self._reopened(sent, refused, Entry("opened", data={"restored": True}))
+            last = last_said(_sendable(sent)) if sent else None
+            if sent and (last is None or _is_reply(last)) and _refused_last(sent):
+                raise TurnRefused(self._refused_words(_refused_last(sent)))
             if sent is None or last is None or _is_reply(last):
                 return None
             if not takeover:
@@ -131,9 +138,9 @@ class Opening:
                 return None
             return self._reopened(sent, last.turn or fresh_token())
 
-    def resumable(self, *, takeover: bool = False) -> Turn:
+    def resumable(self, *, takeover: bool = False, force: bool = False) -> Turn:
         """Like `resume`, but raises `TurnError` if there is nothing left to do."""
-        turn = self.resume(takeover=takeover)
+        turn = self.resume(takeover=takeover, force=force)
         if turn is None:
             msg = "the conversation has no turn without a reply"
             raise TurnError(msg)
@@ -161,6 +168,8 @@ class Opening:
                 raise TurnError(msg)
             if turn_id and (turn := self._regenerated_before(sent, messages[0], turn_id)):
                 return turn
+            if _is_refused(sent, messages[0]):
+                raise TurnRefused(self._refused_words(messages[0].turn))
             self.free(sent.head)
             reply = next((each for each in messages if _role(each) == "assistant"), None)
             opened = Entry("opened", data={"question": messages[0].position})
@@ -210,6 +219,12 @@ class Opening:
                 if opens_turn(entry.message or {}):
                     return found
         return []
+
+    def _refused_words(self, turn: str | None) -> str:
+        return (
+            f"the API refused turn {turn!r} of conversation {self.journal.key.id!r}, and would refuse it again: say "
+            "something else, or resume(id, force=True) to send it again all the same"
+        )
 
     def _look(self) -> Sent | None:
         return on_path(self.journal)
@@ -352,6 +367,8 @@ class Opening:
         if question.message != entry.message:
             msg = f"turn {entry.turn!r} of conversation {self.journal.key.id!r} has another message already"
             raise TurnMismatch(msg)
+        if _is_refused(sent, question):
+            raise TurnRefused(self._refused_words(question.turn))
         return self._continued(sent, question, messages, turn_id=entry.turn)
 
     def _turn_of(self, sent: Sent, turn_id: str) -> tuple[list[Entry], Entry | None]:
@@ -360,14 +377,14 @@ class Opening:
         if question is None and may_be_hidden(sent, turn_id):
             everything = self._everything()
             return _messages(everything), _question(everything, turn_id)
-        return _messages(sent), question
+        return [each for each in _messages(sent) if not _is_refused(sent, each)], question
 
     def _asked_again(self, sent: Sent, entry: Entry, *, named: bool) -> Turn | None:
         """Return the last turn, begun again, if it has no reply and the same message as this; else None.
 
         named: the caller gave the turn an id, which it has from now on.
         """
-        messages = _messages(sent)
+        messages = [entry for entry in _sendable(sent) if entry.kind == "message"]
         first = next((index for index in range(len(messages))[::-1] if opens_turn(messages[index].message or {})), None)
         if first is None or messages[first].message != entry.message or any(map(_is_reply, messages[first:])):
             return None
@@ -432,10 +449,43 @@ def _abandoned(summary: Summary | None) -> list[Entry]:
     return [Entry("abandoned", data={"reason": reason}, turn=summary.turn.id)]
 
 
+def _sendable(sent: Sent) -> list[Entry]:
+    """Return the entries of what is sent, without the messages of which nothing is sent."""
+    omissions = omissions_in(sent.entries)
+    return [each for each in sent.entries if each.kind != "message" or not is_whole(omissions.get(each.position, ()))]
+
+
+def _is_refused(sent: Sent, question: Entry) -> bool:
+    """Whether the API refused a message of the user, so that it is not sent any more."""
+    return is_whole(omissions_in(sent.entries).get(question.position, ()))
+
+
+def _refused_last(sent: Sent) -> str | None:
+    """Return the id of the last turn, if the API refused what it sent and nothing was said since; else None."""
+    for entry in reversed(sent.entries):
+        if entry.kind == "refused":
+            gone = omissions_in(sent.entries)
+            return entry.turn if any(place[0] in gone for place in entry.data["places"]) else None
+        if entry.kind == "message":
+            return None
+    return None
+
+
 def _messages(sent: Sent | Sequence[Entry] | None) -> list[Entry]:
     """Return the messages among entries, or among those that are sent."""
-    entries = sent.entries if isinstance(sent, Sent) else sent
-    return [entry for entry in entries or () if entry.kind == "message"]
+    entries = (sent.entries if isinstance(sent, Sent) else sent) or ()
+    omissions = omissions_in(entries)
+    return [_marked(entry, omissions.get(entry.position, ())) for entry in entries if entry.kind == "message"]
+
+
+def _marked(entry: Entry, omissions: Sequence[Omission]) -> Entry:
+    """Return a message with the ids of the tool results that the API refused, for which others may come."""
+    blocks = blocks_of(entry.message or {"content": ""})
+    gone = {each.block for each in omissions}
+    ids = [
+        block["tool_use_id"] for index, block in enumerate(blocks) if index in gone and block["type"] == "tool_result"
+    ]
+    return replace(entry, data=entry.data | {"refused_results": ids}) if ids else entry
 
 
 def _question(entries: Sequence[Entry], turn: str | None) -> Entry | None:

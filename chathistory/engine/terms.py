@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from chathistory.content import Message, message_entry
 from chathistory.engine.clients import beta_of, check_client, check_options
+from chathistory.engine.online_check import Questions, questions
 from chathistory.engine.opening import Opening, is_thinking
 from chathistory.engine.recall import Recall
 from chathistory.engine.request import Request, copied
@@ -102,6 +103,28 @@ class Terms:
             raise InvalidInput(msg)
         turn = Turn(journal, "", self.timeout, messages=messages, state=sent.summary if sent else None)
         return self._placed(self.request.counting(turn))
+
+    def checking(self, scope: str, id: str) -> tuple[Questions, Callable[[list[Message]], dict[str, Any]]] | None:
+        """Return the questions that find what the API refuses of a conversation, and what makes a request of one.
+
+        None: there is no such conversation.
+        """
+        journal = self.journal(scope, id)
+        sent = self._held(on_path(journal))
+        if sent is None:
+            return None
+        turn = Turn(journal, "", self.timeout, state=sent.summary)
+        asked = self.request.counting
+
+        def request(messages: list[Message]) -> dict[str, Any]:
+            turn.messages = messages
+            return asked(turn)
+
+        return questions(sent), request
+
+    def counter(self, arguments: dict[str, Any]) -> Any:
+        """Return what counts the tokens of a request with these arguments."""
+        return self._placed(arguments)[0].count_tokens
 
     def _held(self, sent: Sent | None) -> Sent | None:
         """Return what is sent when it is held with this setup: without thinking that is bound to another one.

@@ -15,6 +15,8 @@ from typing import Any
 
 from chathistory.content import Message, message_entry
 from chathistory.engine.recall import Memory, Recall
+from chathistory.engine.refusal import closing, notes, refusal_in
+from chathistory.engine.refusal_texts import named
 from chathistory.engine.renewal import KEEPER
 from chathistory.engine.reply import Reply
 from chathistory.errors import ChatHistoryError, Conflict, IncompleteReply, OrphanedReply, TurnError
@@ -74,6 +76,7 @@ class Turn:
     paused: bool = False
     lease: str = ""
     renew_at: float = 0.0
+    forgotten: str | None = None
     _count: int = 0
 
     def begun(self, head: Head, messages: list[Message], *, paused: bool = False) -> None:
@@ -104,7 +107,7 @@ class Turn:
     @property
     def container(self) -> str | None:
         """The container of the code execution tool to go on with, if there is one."""
-        return self.state.usable_container(now()) if self.state else None
+        return self.state.usable_container(now()) if self.state and not self.forgotten else None
 
     def to_sum_up(self) -> list[Message]:
         """Return the messages that the planned cut leaves out, ready to be sent."""
@@ -168,6 +171,7 @@ class Turn:
         entry = message_entry(response, turn=self.id)
         if request_id:
             entry.data.setdefault("request_id", request_id)
+        entry = self._marked(entry)
         if more:
             entry, self.memory = self.stepping(entry), None  # what the tool runner sends in between is not known here
         try:
@@ -238,12 +242,57 @@ class Turn:
         self.release()
         if not self._is_open():
             return
-        kind = "interrupted" if partial else "abandoned"
-        entry = Entry(kind, message=partial, data={"reason": type(error).__name__}, turn=self.id)
+        told = [f"the message is saved in {self.journal.key.id!r}", "`resume` sends it again"]
         try:
-            self._beside(entry)
+            refused = None if partial else self._refused(error)
+            if refused:
+                told = refused
+            else:
+                kind = "interrupted" if partial else "abandoned"
+                self._close(Entry(kind, data={"reason": type(error).__name__}, message=partial))
         except ChatHistoryError as trouble:
-            error.add_note(f"chathistory: the message is saved, but the turn could not be closed: {trouble}")
-        else:
-            error.add_note(f"chathistory: the message is saved in {self.journal.key.id!r}")
-            error.add_note("chathistory: `resume` sends it again")
+            told = [f"the message is saved, but the turn could not be closed: {trouble}"]
+        for note in told:
+            error.add_note(f"chathistory: {note}")
+
+    def _close(self, entry: Entry) -> None:
+        self._beside(self._marked(replace(entry, turn=self.id)))
+
+    def _refused(self, error: BaseException) -> list[str]:
+        """Close a turn that the API refused, and return what to say; [] if that is not what happened.
+
+        The error gets the `refusal`. If others wrote meanwhile, that may be an answer, and nothing is marked.
+        """
+        if named(error) is None:
+            return []
+        with self.journal.lock:
+            sent = on_path(self.journal)
+            refusal = refusal_in(error, sent, self.id)
+            if refusal is None or sent is None or refusal.sort == "container" or not self._is_open(self._count):
+                return []
+            data: dict[str, Any] = {"reason": type(error).__name__, "refusal": refusal.to_data()}
+            if refusal.sort == "turn":
+                data |= closing(refusal, sent, self.id)
+                closed = Entry("refused", data=data, turn=self.id)
+                try:
+                    self.journal.append([self._marked(closed)])
+                except Conflict:
+                    return []
+            else:
+                self._close(Entry("abandoned", data=data))
+        with contextlib.suppress(AttributeError):  # an error of the caller's client that takes no attributes
+            error.refusal = refusal  # type: ignore[attr-defined]
+        goes_on = any(block is not None for _, block, _ in data.get("places", ()))
+        return notes(refusal, self.journal.key.id, goes_on=goes_on)
+
+    def forget_container(self, error: BaseException) -> bool:
+        """Whether the API does not know the container any longer that this turn was sent with: go on without."""
+        told = named(error)
+        if told is None or told.about != "container" or self.container is None:
+            return False
+        self.forgotten = self.container
+        return True
+
+    def _marked(self, entry: Entry) -> Entry:
+        """Return an entry that says which container is forgotten, if one is."""
+        return replace(entry, data=entry.data | {"forgot_container": self.forgotten}) if self.forgotten else entry

@@ -16,6 +16,8 @@ Everything that happens to a conversation is an entry, so the log is the truth a
     opened       a turn whose message is stored already was begun again
     renewed      the process that holds the open turn is still at it: the turn counts as open for longer
     abandoned    a turn was closed without a reply
+    refused      a turn was closed because the API refused what it sent, which is not sent again
+    omitted      what the API refuses, or what somebody wants to leave out, is not sent from now on
     interrupted  what had arrived of a reply that broke off: for people to read, never replayed
     orphaned     a paid reply that arrived after somebody else had changed the conversation: never replayed
     forked       what stands before it was copied from another conversation; the state in which this one begins
@@ -56,6 +58,8 @@ KINDS = frozenset(
         "opened",
         "renewed",
         "abandoned",
+        "refused",
+        "omitted",
         "interrupted",
         "orphaned",
         "forked",

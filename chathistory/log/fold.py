@@ -23,6 +23,8 @@ def folded(summary: Summary | None, entries: Iterable[Entry], end: int) -> Summa
     for position, entry in enumerate(entries, end):
         if summary is None:
             summary = Summary(born=entry.id, created=entry.at, since=entry.at)
+        if summary.container and entry.data.get("forgot_container") == summary.container.get("id"):
+            summary.container = {}
         if entry.kind in _CHANGES:
             _CHANGES[entry.kind](summary, entry, position)
         if entry.kind in _CLOSING:
@@ -31,7 +33,7 @@ def folded(summary: Summary | None, entries: Iterable[Entry], end: int) -> Summa
     return summary
 
 
-_CLOSING = frozenset({"abandoned", "interrupted", "orphaned", "rewind"})
+_CLOSING = frozenset({"abandoned", "refused", "interrupted", "orphaned", "rewind"})
 
 
 def _close(summary: Summary, entry: Entry) -> None:
@@ -144,7 +146,9 @@ def _paid(summary: Summary, entry: Entry, _position: int) -> None:
     summary.model = response.get("model") or summary.model
     container = response.get("container")
     if isinstance(container, dict):
-        summary.container = {name: container.get(name) for name in ("id", "expires_at")}
+        same = bool(summary.container) and container.get("id") == summary.container.get("id")
+        since = summary.container.get("since") if same else entry.at
+        summary.container = {"id": container.get("id"), "expires_at": container.get("expires_at"), "since": since}
 
 
 def _annotation(summary: Summary, entry: Entry, _position: int) -> None:
@@ -214,10 +218,20 @@ def _snapshot(summary: Summary, entry: Entry, position: int) -> None:
 def _mend(summary: Summary, entry: Entry, position: int) -> None:
     _reroute(summary, entry, position)
     summary.hidden, summary.cut = entry.data["hidden"], entry.data["cut"]
-    if "setup" in entry.data:  # the record that has it whole is lost: the next turn of an engine stores it again
-        summary.setup, summary.setup_at = {}, None
     if entry.data["lost"]:
         _unbind(summary, position)
+        summary.thinking_from = position
+
+
+def _refused(summary: Summary, entry: Entry, _position: int) -> None:
+    summary.context = max(0, summary.context - entry.data["tokens"])
+
+
+def _omitted(summary: Summary, entry: Entry, position: int) -> None:
+    summary.context = max(0, summary.context - entry.data["tokens"])
+    if entry.data["unbinds"]:
+        _unbind(summary, position)
+    if entry.data["thinking"]:
         summary.thinking_from = position
 
 
@@ -239,6 +253,8 @@ _CHANGES = {
     "compaction": _compaction,
     "choice": _choice,
     "mend": _mend,
+    "refused": _refused,
+    "omitted": _omitted,
     "forked": _forked,
     "interrupted": _paid,
     "orphaned": _paid,

@@ -251,7 +251,6 @@ class Journal:
     def see(self, head: Head | None) -> Head | None:
         """Count `head` as seen: it was stored, or looked up, by other means than this journal's."""
         with self._lane.lock:
-            self._lane.folded = None  # the same version may come with another state: a head that was restored
             return self._lane.see(head)
 
     def delete(self, *, version: str | None = None) -> bool:

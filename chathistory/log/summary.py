@@ -21,6 +21,9 @@ from chathistory.store import LARGEST_NUMBER, Head
 __all__ = ["OpenTurn", "Summary", "summary_in", "summary_of"]
 
 
+_CONTAINER_LIVES = 30 * 24 * 3600 * 1_000_000
+
+
 @dataclass(frozen=True, slots=True)
 class OpenTurn:
     """A turn whose reply is not stored yet.
@@ -68,7 +71,8 @@ class Summary:
     drop_block: the API is asked to drop such thinking itself.
     setup: fingerprints of the model, system prompt and tools of the last turn of an engine; setup_at: the position of
     the record that has them whole.
-    container: id and expires_at (as the API wrote it) of the last container of the code execution tool.
+    container: id, expires_at (as the API wrote it) and since (microseconds; when it was first told of) of the last
+    container of the code execution tool.
     origin: of a fork: scope and id of the conversation that it came from, and the position at which it left it.
     """
 
@@ -98,11 +102,16 @@ class Summary:
     origin: dict[str, Any] = field(default_factory=dict)
 
     def usable_container(self, time: int) -> str | None:
-        """Return the id of the container if there is one that has not expired at `time` (microseconds, UTC)."""
-        with suppress(ValueError, TypeError, OverflowError):
-            if datetime.fromisoformat(self.container.get("expires_at", "")).timestamp() * 1e6 <= time:
-                return None
-        return self.container.get("id")
+        """Return the id of the container if there is one that the API keeps at `time` (microseconds, UTC).
+
+        It keeps one for 30 days from its creation; `expires_at` is a shorter value, which moves with each use (page on
+        the code execution tool).
+        """
+        since = self.container.get("since")
+        if since is None:  # stored by an earlier version
+            with suppress(ValueError, TypeError, OverflowError):
+                since = int(datetime.fromisoformat(self.container.get("expires_at", "")).timestamp() * 1e6)
+        return None if since is not None and since + _CONTAINER_LIVES <= time else self.container.get("id")
 
     def encode(self) -> str:
         """Return the line for `Stamp.info`; a number that is out of range is written as the nearest that is not."""

@@ -103,6 +103,7 @@ class _Fork:
             tags=present.tags,
             metadata=present.metadata,
             turn=None,
+            container={},  # it belongs to the first one, and may hold files of another scope
             origin={"scope": key.scope, "id": key.id, "position": self._at},
         )
         if not self._whole:  # what came first is forgotten, and all thinking up to here is bound to it

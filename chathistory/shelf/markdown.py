@@ -15,6 +15,10 @@ __all__ = ["markdown"]
 
 _SPEAKERS = {"user": "User", "assistant": "Claude", "system": "System"}
 _MARKS = {"interrupted": ", broken off", "orphaned": ", came too late"}
+_NOT_SENT = {
+    "refused": "The API refused what was said above: it is not sent again.",
+    "omitted": "From here on, something that was said above is not sent any longer.",
+}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -30,6 +34,8 @@ def markdown(row: ConversationInfo, entries: Iterable[Entry]) -> Iterator[str]:
     for entry in entries:
         if entry.message is not None:
             yield _said(entry)
+        elif entry.kind in _NOT_SENT:
+            yield f"\n*({_NOT_SENT[entry.kind]})*\n"
 
 
 def _line(text: str) -> str:

@@ -16,11 +16,13 @@ from dataclasses import dataclass, field, replace
 from chathistory.content import Message
 from chathistory.log.entry import Entry
 from chathistory.log.fold import opens_turn, stands_for_all_before
+from chathistory.log.omissions import Omission, omissions_in
 from chathistory.log.size import context_of
 from chathistory.log.spans import Sent
 from chathistory.log.summary import Summary
 from chathistory.view.cleaning import bound_thoughts, cleaned, without_thinking
 from chathistory.view.item import Item, Note, item_of
+from chathistory.view.omitting import without_omitted
 from chathistory.view.pairing import paired
 
 __all__ = ["Repair", "Report", "View", "view", "view_of"]
@@ -44,7 +46,7 @@ class Report:
     the last reply's usage; False: some or all of it is estimated. prefix_changed: no reply came since what stands
     before others changed (a cut, another system prompt), so nothing of it is cached. thinking_stripped: how many blocks
     of thinking are left out, for they are bound to what is not sent any more. repairs: what was done to make the rest
-    acceptable.
+    acceptable. omitted: what is left out because the API refused it, or because somebody asked for that.
     """
 
     kept: tuple[int, ...] = ()
@@ -55,6 +57,7 @@ class Report:
     exact: bool = True
     prefix_changed: bool = False
     thinking_stripped: int = 0
+    omitted: tuple[Repair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +85,26 @@ def view(entries: Iterable[Entry], *, state: Summary | None = None, cut: Entry |
     def note(position: int, what: str) -> None:
         repairs.append(Repair(position, what))
 
+    entries = list(entries)
+    omissions = omissions_in(entries)
     items = [item_of(entry) for entry in entries if entry.kind == "message"]
     lead = [item_of(cut)] if cut and cut.message else []
-    whole = _without_refused([*lead, *items], note)
+    there = [*lead, *items]
+    omitted = tuple(_told(each) for item in there for each in omissions.get(item.position, ()))
+    whole = _without_refused(without_omitted(there, omissions) if omissions else there, note)
     sent = paired(cleaned(without_thinking(whole, state.thinking_from), note), note)
     report = _report(items, sent, state)
     stripped = sum(bound_thoughts(item, state.thinking_from) for item in whole) if state.thinking_from else 0
-    return View([item.message for item in sent], replace(report, repairs=tuple(repairs), thinking_stripped=stripped))
+    return View(
+        [item.message for item in sent],
+        replace(report, repairs=tuple(repairs), thinking_stripped=stripped, omitted=omitted),
+    )
+
+
+def _told(omission: Omission) -> Repair:
+    what = "the message" if omission.block is None else f"block {omission.block}"
+    inner = "" if omission.inner is None else f", block {omission.inner} within it"
+    return Repair(omission.position, f"left out: {what}{inner}; {omission.why or 'as somebody asked'}")
 
 
 def _report(items: Sequence[Item], sent: Sequence[Item], state: Summary) -> Report:

@@ -156,13 +156,13 @@ def test_thinking_that_was_bound_to_another_system_prompt_is_not_sent(opened, ch
     assert types == [["text"], ["thinking", "text"]]
 
 
-def test_a_container_is_gone_on_with_until_it_expires(engine_on, chat_of):
+def test_a_container_is_gone_on_with_whatever_expires_at_says(engine_on, chat_of):
     alive = Reply(content="a", extra={"container": {"id": "container_1", "expires_at": "2999-01-01T00:00:00Z"}})
     over = Reply(content="b", extra={"container": {"id": "container_2", "expires_at": "2020-01-01T00:00:00Z"}})
     api = MessagesAPI([alive, over, "c"])
     for _ in range(3):
         engine_on(api).send("a", "hello")
-    assert [request.body.get("container") for request in api.requests] == [None, "container_1", None]
+    assert [request.body.get("container") for request in api.requests] == [None, "container_1", "container_2"]
 
 
 def test_a_container_of_the_callers_own_comes_first(engine_on):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from dataclasses import dataclass, field
 
 from chathistory.testing import MessagesAPI
+from chathistory.testing.standin import Limits
 
 MODEL = "claude-sonnet-5-5"
 OLDER = "claude-haiku-4-5"  # takes the beginning of a reply
@@ -31,10 +33,12 @@ class Example:
     text: str
     before: Req | None = None  # a request that the same stand-in has answered with `reply`
     reply: object = None
+    options: dict = field(default_factory=dict)  # of the stand-in
 
     def api(self, req):
         """A stand-in that this request can be sent to next."""
-        api = MessagesAPI([self.reply, "then"] if self.before else None, strict_first_role=req.strict)
+        told = [self.reply, "then"] if self.before else None
+        api = MessagesAPI(told, strict_first_role=req.strict, **self.options)
         if self.before:
             spoken(api, self.before)
         return api
@@ -603,4 +607,72 @@ example(
     good=body(user(), reply(SIGNED[1:]), user([result()]), reply(), user()),
     text="messages.1.content.0: `thinking` or `redacted_thinking` blocks in the latest assistant message cannot be",
     **OPEN,
+)
+
+
+# Sizes, and what is gone.
+
+
+def png(width, height=10, size=0):
+    """An image block whose PNG has so many pixels, in at least `size` bytes of base64."""
+    head = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    data = base64.b64encode(head.ljust(max(len(head), size * 3 // 4), b"\0")).decode()
+    return {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": data}}
+
+
+def pdf(data):
+    source = {"type": "base64", "media_type": "application/pdf", "data": base64.b64encode(data).decode()}
+    return {"type": "document", "source": source}
+
+
+def of_file(id):
+    return {"type": "document", "source": {"type": "file", "file_id": id}}
+
+
+example(
+    "image too large",
+    body(user([text(), png(10, size=3000)])),
+    body(user([text(), png(10, size=100)])),
+    "messages.0.content.1.image.source.base64: image exceeds 0 MB maximum: 3000 bytes > 1000 bytes",
+    options={"limits": Limits(image=1000)},
+)
+example(
+    "image dimensions",
+    body(user([text(), png(8001)])),
+    body(user([text(), png(8000)])),
+    "messages.0.content.1.image.source.base64.data: At least one of the image dimensions exceed max allowed size: 8000",
+)
+example(
+    "image dimensions of many",
+    body(user([*[png(10)] * 20, png(2001)])),
+    body(user([*[png(10)] * 19, png(2001)])),
+    "messages.0.content.20.image.source.base64.data: At least one of the image dimensions exceed max allowed size for "
+    "many-image requests: 2000 pixels",
+)
+example(
+    "PDF unreadable",
+    body(user([text(), pdf(b"no PDF at all")])),
+    body(user([text(), pdf(b"%PDF-1.7 and so on")])),
+    "messages.0.content.1.pdf.source.base64.data: The PDF specified was not valid.",
+)
+example(
+    "prompt too long",
+    body(user("long " * 200)),
+    body(user("short")),
+    "tokens > 100 maximum",
+    options={"limits": Limits(context=100)},
+)
+example(
+    "container gone",
+    body(container="container_1"),
+    body(container="container_2"),
+    "container: Container container_1 not found or expired",
+    options={"gone": ["container_1"]},
+)
+example(
+    "file gone",
+    body(user([text(), of_file("file_1")])),
+    body(user([text(), of_file("file_2")])),
+    "File not found: file_1",
+    options={"gone": ["file_1"]},
 )

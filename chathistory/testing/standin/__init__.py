@@ -19,6 +19,7 @@ from __future__ import annotations
 from chathistory.testing.standin.api import MessagesAPI
 from chathistory.testing.standin.recording import Recorded
 from chathistory.testing.standin.replies import Cut, Drop, ErrorEvent, Failure, Held, Raw, Reply, Reset
+from chathistory.testing.standin.request import Limits
 from chathistory.testing.standin.rules import RULES, Rule
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "ErrorEvent",
     "Failure",
     "Held",
+    "Limits",
     "MessagesAPI",
     "Raw",
     "Recorded",

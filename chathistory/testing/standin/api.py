@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from chathistory.testing.standin.request import (
     MESSAGES,
     SMALLEST_TRIGGER,
     UNREADABLE,
+    Limits,
     Request,
     Setting,
 )
@@ -47,6 +48,11 @@ class MessagesAPI:
         content and with a stop reason if none comes; a `Failure`. None: words that say it is a stand-in's.
     smallest_trigger: how many input tokens the trigger of a compaction must name; the API's number is hard to reach in
         a test.
+    limits: how large a request, an image and a prompt may be, for the same reason.
+    gone: ids of files and containers that it does not know any longer; more may be added to `gone` later.
+    account: whose key this is; thinking that was signed for another account is refused.
+    refuse: what else it refuses: a function that gets the body of a request, also of one that only counts; it returns a
+        `Failure`, or None.
     """
 
     def __init__(
@@ -58,10 +64,24 @@ class MessagesAPI:
         check_thinking: bool = True,
         summary: object = None,
         smallest_trigger: int = SMALLEST_TRIGGER,
+        limits: Limits | None = None,
+        gone: Iterable[str] = (),
+        account: str = "",
+        refuse: Callable[[dict[str, Any]], Failure | None] | None = None,
     ) -> None:
         thinking = Thinking()
         known = thinking if check_thinking else None
-        self._setting = Setting(Models.of(models), strict_first_role, known, smallest_trigger)
+        self.gone = set(gone)
+        self._setting = Setting(
+            Models.of(models),
+            strict_first_role,
+            known,
+            smallest_trigger,
+            limits or Limits(),
+            self.gone,
+            account,
+            refuse,
+        )
         self._speaker = Speaker(Script(reply), Script(told_summary if summary is None else summary), thinking)
         self._lock = threading.Lock()
         self._requests: list[Recorded] = []
@@ -125,9 +145,11 @@ class MessagesAPI:
         refused = refusal(request)
         if refused is not None:
             return _refused(refused), {"rule": refused.rule.name}
+        if self._setting.refuse and (failure := self._setting.refuse(request.body)):
+            return plans.failed(failure), {}
         return self._speaker.answer(request)
 
 
 def _refused(refused: Refusal) -> Plan:
     rule = refused.rule
-    return plans.failed(Failure(rule.status, rule.type, refused.text, code=rule.code))
+    return plans.failed(Failure(rule.status, rule.type, refused.text, code=rule.code, details=refused.details))

@@ -32,8 +32,6 @@ __all__ = [
     "wrong_field",
 ]
 
-MEGABYTE = 1024 * 1024
-LARGEST = 32 * MEGABYTE
 MOST_MESSAGES = 100_000
 _VERSIONS = ("2023-01-01", "2023-06-01", "2026-10-21")
 _BETA = re.compile(r"[a-z0-9-]+-20\d\d-\d\d-\d\d")
@@ -42,8 +40,8 @@ Found = Iterator[dict[str, Any]]
 
 
 def too_large(request: Request) -> Found:
-    """The body has more than 32 MB."""
-    if len(request.raw) > LARGEST:
+    """The body has more than 32 MB, or than the stand-in was told."""
+    if len(request.raw) > request.setting.limits.request:
         yield {}
 
 

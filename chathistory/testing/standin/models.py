@@ -54,6 +54,10 @@ class Models:
         """Tell whether the conversation may end with the beginning of a reply."""
         return name.startswith(_PREFILLED) and name in _CURRENT
 
+    def context(self, name: str) -> int:
+        """Return how many tokens a prompt may have."""
+        return 200_000 if self.takes_prefill(name) else 1_000_000
+
     def most_images(self, name: str) -> int:
         """Return how many images a request may have."""
         return 100 if self.takes_prefill(name) else 600  # the models of 200k tokens are the same ones

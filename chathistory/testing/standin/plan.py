@@ -75,7 +75,7 @@ def failed(failure: Failure) -> Plan:
     type_ = failure.type or _TYPES.get(failure.status) or ("api_error" if failure.status >= 500 else _TYPES[400])  # noqa: PLR2004
     error: dict[str, Any] = {"type": type_, "message": failure.message}
     if failure.code is not None:
-        error["details"] = {"error_code": failure.code}
+        error["details"] = {"error_code": failure.code, **failure.details}
     plan = plain(None, failure.status, failure.headers)
     body = {"type": "error", "error": error, "request_id": plan.headers["request-id"]}
     return replace(plan, chunks=(json.dumps(body).encode(),))

@@ -57,7 +57,8 @@ class Reply:
 class Failure:
     """An error of the API, e.g. `Failure(429, headers={"retry-after": "1"})`.
 
-    type: `error.type`; None: the one that belongs to the status. code: `error.details.error_code`, if any.
+    type: `error.type`; None: the one that belongs to the status. code: `error.details.error_code`, if any. details:
+    what else `error.details` has.
     """
 
     status: int
@@ -65,6 +66,7 @@ class Failure:
     message: str = "[stand-in] as told"
     headers: Mapping[str, str] = field(default_factory=dict)
     code: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

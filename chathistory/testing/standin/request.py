@@ -7,7 +7,8 @@ they are merged before tool calls are paired with their results.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -16,14 +17,27 @@ from typing import TYPE_CHECKING, Any
 from chathistory.testing.standin.models import Models
 
 if TYPE_CHECKING:
+    from chathistory.testing.standin.replies import Failure
     from chathistory.testing.standin.thinking import Thinking
 
-__all__ = ["COUNT_TOKENS", "MESSAGES", "SMALLEST_TRIGGER", "UNREADABLE", "Place", "Request", "Setting", "Turn"]
+__all__ = [
+    "COUNT_TOKENS",
+    "MESSAGES",
+    "SMALLEST_TRIGGER",
+    "UNREADABLE",
+    "Limits",
+    "Place",
+    "Request",
+    "Setting",
+    "Turn",
+]
 
 MESSAGES = "/v1/messages"
 COUNT_TOKENS = "/v1/messages/count_tokens"
 UNREADABLE = object()
 """The body of a request that is no JSON."""
+LARGEST = 32 * 1024 * 1024
+"""The bytes that a request may have."""
 SMALLEST_TRIGGER = 50_000
 """How many input tokens the API demands of the trigger of a compaction."""
 
@@ -75,13 +89,33 @@ class Turn:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """How large things may be: bytes of a request, bytes of an image in base64, tokens of a prompt (None: the model's).
+
+    The API's own numbers are hard to reach in a test.
+    """
+
+    request: int = LARGEST
+    image: int = 10 * 1024 * 1024
+    context: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
-    """What a stand-in was told to serve and to mind; `thinking` None: signatures are not looked at."""
+    """What a stand-in was told to serve and to mind.
+
+    thinking None: signatures are not looked at. gone: the ids of files and containers that there are no longer.
+    account: the account that thinking is bound to. refuse: what else is refused.
+    """
 
     models: Models
     strict_first_role: bool
     thinking: Thinking | None
     smallest_trigger: int = SMALLEST_TRIGGER
+    limits: Limits = field(default_factory=Limits)
+    gone: AbstractSet[str] = frozenset()
+    account: str = ""
+    refuse: Callable[[dict[str, Any]], Failure | None] | None = None
 
 
 @dataclass(frozen=True)  # without slots: what many rules look at is worked out once

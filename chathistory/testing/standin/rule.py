@@ -13,8 +13,8 @@ says where our knowledge comes from, and how good it is:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from chathistory.testing.standin.request import Request
@@ -42,7 +42,8 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A rule that a request breaks, and the error's text for it."""
+    """A rule that a request breaks, and the error's text for it. details: more of `error.details` than its code."""
 
     rule: Rule
     text: str
+    details: Mapping[str, Any] = field(default_factory=dict)

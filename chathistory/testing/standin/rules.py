@@ -10,6 +10,7 @@ from chathistory.testing.standin.rule import Refusal, Rule
 from chathistory.testing.standin.rules_of_context import COMPACTION_RULES, CONTEXT_RULES
 from chathistory.testing.standin.rules_of_messages import CONTENT_RULES, THINKING_RULES, TURN_RULES
 from chathistory.testing.standin.rules_of_requests import ENVELOPE_RULES, SHAPE_RULES
+from chathistory.testing.standin.rules_of_sizes import GONE_RULES, SIZE_RULES
 
 __all__ = ["RULES", "Refusal", "Rule", "refusal"]
 
@@ -18,9 +19,11 @@ RULES: tuple[Rule, ...] = (
     *CONTEXT_RULES,
     *SHAPE_RULES,
     *CONTENT_RULES,
+    *SIZE_RULES,
     *COMPACTION_RULES,
     *TURN_RULES,
     *THINKING_RULES,
+    *GONE_RULES,
 )
 """All rules, in the order in which they are asked: those on shape first, so that the others can rely on it."""
 
@@ -29,5 +32,5 @@ def refusal(request: Request) -> Refusal | None:
     """Return the first rule that the request breaks, None if the API would take it."""
     for rule in RULES:
         for found in rule.check(request):
-            return Refusal(rule, rule.text.format(**found))
+            return Refusal(rule, rule.text.format(**found), found.get("details", {}))
     return None

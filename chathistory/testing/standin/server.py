@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
-from chathistory.testing.standin.check_envelope import LARGEST
 from chathistory.testing.standin.plan import Ending, Plan
+from chathistory.testing.standin.request import LARGEST
 
 if TYPE_CHECKING:
     from chathistory.testing.standin.api import MessagesAPI

@@ -65,6 +65,7 @@ class Walk:
     prefixes: tuple[str, ...]
     previous: str | None = None
     carried: dict[str, Any] | None = None
+    account: str = ""
 
     @classmethod
     def through(cls, request: Request, model: str) -> Walk:
@@ -77,7 +78,7 @@ class Walk:
     def begin(cls, request: Request, model: str) -> Walk:
         """Return a walk that stands between the system prompt and the messages."""
         base = base_of(request)
-        return cls(model, base, (base,))
+        return cls(model, base, (base,), account=request.setting.account)
 
     def over(self, request: Request) -> list[Returned]:
         """Walk through the messages, and return the thinking that is there."""
@@ -120,6 +121,8 @@ class Walk:
     def _thought(self, place: Place) -> Returned:
         self._resolve(place.within)
         seal = opened(signature_of(place.block), holding="prefix")
+        if seal is not None and seal.get("account", "") != self.account:
+            return Returned(place, None, None)
         if seal is not None and seal["model"] != self.model:
             return Returned(place, seal, MODEL_MISMATCH)
         if seal is not None and self._is_lost(seal):
@@ -178,7 +181,8 @@ def _signed(block: dict[str, Any], walk: Walk) -> dict[str, Any]:
     text = block.get("thinking", "")
     prefix = walk.prefixes[0]
     facts = {"model": walk.model, "prefix": prefix, "previous": walk.previous, "text": text and digest(text)}
-    return {**block, field: sealed(facts)}
+    whose = {"account": walk.account} if walk.account else {}
+    return {**block, field: sealed(facts | whose)}
 
 
 def base_of(request: Request) -> str:

@@ -1,0 +1,136 @@
+"""Leaving out by hand: what the API refuses of a conversation, or what somebody wants it to go on without."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chathistory.content import blocks_of
+from chathistory.errors import InvalidInput
+from chathistory.log.entry import Entry
+from chathistory.log.fold import open_reply
+from chathistory.log.journal import Journal
+from chathistory.log.lease import check_free
+from chathistory.log.omissions import Omission
+from chathistory.log.size import estimated
+from chathistory.log.spans import Sent, on_path
+from chathistory.store import Head
+from chathistory.view import Repair
+from chathistory.view.cleaning import thoughts
+
+__all__ = ["left_out", "omission_entries", "refusal_entries", "refused_places"]
+
+_THINKING = "thinking that the API does not accept"
+
+
+def left_out(journal: Journal, position: int | None, *, block: int | None, thinking: bool) -> Head:
+    """Store that something is not sent from now on; see `Conversation.leave_out`."""
+    with journal.lock:
+        sent = on_path(journal)
+        if sent is None:
+            msg = f"there is no conversation {journal.key.id!r}"
+            raise InvalidInput(msg)
+        check_free(journal.key, sent.summary)
+        if position is None and not thinking:
+            return journal.append(refusal_entries(sent))
+        places = [] if position is None else [_checked(sent, position, block)]
+        return journal.append(omission_entries(sent, places, thinking=thinking))
+
+
+def _checked(sent: Sent, position: int, block: int | None) -> Omission:
+    """Return the place if there is a message, and in it such a block. Raises `InvalidInput`."""
+    message = next((each.message for each in _there(sent) if each.position == position), None)
+    if message is None:
+        msg = f"position: must be that of a message that is sent, not {position}"
+        raise InvalidInput(msg)
+    if block is not None and not 0 <= block < len(blocks_of(message)):
+        msg = f"block: must be between 0 and {len(blocks_of(message)) - 1} for the message at position {position}"
+        raise InvalidInput(msg)
+    return Omission(position, block)
+
+
+def _there(sent: Sent) -> list[Entry]:
+    """Return the messages of the view, with what a cut put before them."""
+    lead = [sent.cut] if sent.cut and sent.cut.message else []
+    return [*lead, *(entry for entry in sent.entries if entry.kind == "message")]
+
+
+def _open_refusal(entries: Sequence[Entry]) -> Entry | None:
+    """Return the entry that tells of the last refusal for something that stood before, unless that is over.
+
+    It is over once a reply came, or something was left out.
+    """
+    for entry in reversed(entries):
+        if entry.kind == "omitted" or (entry.kind == "message" and (entry.message or {}).get("role") == "assistant"):
+            return None
+        if entry.data.get("refusal", {}).get("sort") == "earlier":
+            return entry
+    return None
+
+
+def refused_places(sent: Sent) -> tuple[Repair, ...]:
+    """Return what the API refused of what stood before, when it was sent last; () if that is not known for certain."""
+    found = _open_refusal(sent.entries)
+    if found is None or not found.data["refusal"]["certain"]:
+        return ()
+    refusal = found.data["refusal"]
+    what = "left out: the API refused {}when it was sent last: {}"
+    return tuple(
+        Repair(position, what.format("it " if block is None else f"block {block} ", refusal["why"]))
+        for position, block, _ in refusal["places"]
+    )
+
+
+def refusal_entries(sent: Sent) -> list[Entry]:
+    """Return the entries that leave out what the API refused last. Raises `InvalidInput` if it refused nothing."""
+    found = _open_refusal(sent.entries)
+    if found is None:
+        msg = "position: must be given; the API refused nothing of this conversation since the last reply"
+        raise InvalidInput(msg)
+    refusal = found.data["refusal"]
+    if not refusal["certain"]:
+        told = "; ".join(_words(place) for place in refusal["places"])
+        msg = f"position: must be given, for what the API refused is one of: {told}; `engine.check(id)` finds which"
+        raise InvalidInput(msg)
+    places = [Omission(*place) for place in refusal["places"]]
+    thinking = refusal["why"] == _THINKING and all(_is_thinking(sent, place) for place in places)
+    return omission_entries(sent, [] if thinking else places, thinking=thinking, why=refusal["why"])
+
+
+def _words(place: Sequence[int | None]) -> str:
+    return f"position={place[0]}" + ("" if place[1] is None else f" block={place[1]}")
+
+
+def _is_thinking(sent: Sent, place: Omission) -> bool:
+    """Whether a place is thinking; one of which the API names only the message is taken for that."""
+    entry = next((each for each in _there(sent) if each.position == place.position), None)
+    blocks = blocks_of(entry.message) if entry and entry.message else []
+    return place.block is None or blocks[place.block]["type"] in ("thinking", "redacted_thinking")
+
+
+def omission_entries(sent: Sent, places: Sequence[Omission], *, thinking: bool, why: str = "") -> list[Entry]:
+    """Return the entries after which `places`, or with `thinking` all thinking so far, is not sent.
+
+    What is left out from before a reply changes what the thinking of that reply is bound to, so that is not sent
+    either. If the API wants it back, for a tool's result is due, it is asked to drop it itself.
+    """
+    replies = [entry for entry in _there(sent) if entry.message and entry.message["role"] == "assistant"]
+    first = min((place.position for place in places), default=sent.head.end)
+    is_lead = sent.cut is not None and first == sent.cut.position
+    unbinds = is_lead or any(entry.position > first for entry in replies)
+    data = {
+        "places": [place.place for place in places],
+        "why": why,
+        "tokens": sum(_tokens(sent, place) for place in places),
+        "unbinds": unbinds,
+        "thinking": thinking,
+    }
+    open_one = open_reply(reversed(sent.entries))
+    due = unbinds and not thinking and not sent.summary.drop_block and open_one is not None and thoughts(open_one) > 0
+    choice = [Entry("choice", data={"drop_block": True})] if due else []
+    return [*choice, Entry("omitted", data=data)]
+
+
+def _tokens(sent: Sent, place: Omission) -> int:
+    entry = next((each for each in _there(sent) if each.position == place.position), None)
+    blocks = blocks_of(entry.message) if entry and entry.message else []
+    return estimated({"content": blocks if place.block is None else [blocks[place.block]]})

@@ -1,0 +1,125 @@
+"""What the API refuses, at the command line: said with the way on, shown as refused, left out, found by asking."""
+
+from __future__ import annotations
+
+import json
+
+import anthropic
+import pytest
+
+from chathistory import ChatEngine
+from chathistory.testing import MessagesAPI
+from chathistory.testing.standin import Failure
+
+MODEL = "claude-sonnet-5-5"
+FILE = {"type": "document", "source": {"type": "file", "file_id": "file_1"}}
+TURN = "messages.2.content.0.text: this was refused"
+
+
+@pytest.fixture
+def api():
+    return MessagesAPI(lambda _: "fine")
+
+
+@pytest.fixture
+def served(api):
+    with api.serve() as url:
+        yield {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "sk-test-0000"}
+
+
+@pytest.fixture
+def talked(shelf, api):
+    """A conversation with a file that has expired since."""
+    with shelf() as history, api.client() as client:
+        ChatEngine(client, history, model=MODEL).send("a", [FILE, {"type": "text", "text": "Read this"}])
+    api.gone.add("file_1")
+
+
+def test_a_refusal_of_what_stood_before_says_how_to_go_on(run, served, store, talked, api):
+    refused = run("chat", "-c", "a", "--store", store, "And now?", **served)
+    assert refused.returncode == 1
+    assert "record 1, block 0: a file that the API does not have any longer" in refused.stderr
+    assert f"leave that out with: chathistory leave-out a --store {store}" in refused.stderr
+    assert "'a' to mend" not in refused.stderr
+    seen = run("doctor", "a", "--store", store)
+    assert seen.returncode == 1
+    assert "block 0" in seen.stdout
+    left = run("leave-out", "a", "--store", store)
+    assert left.returncode == 0, left.stderr
+    again = run("chat", "-c", "a", "--store", store, "--retry", **served)
+    assert again.stdout == "fine\n"
+    assert "file_1" not in json.dumps(api.requests[-1].body)
+    assert run("doctor", "a", "--store", store).returncode == 0
+
+
+def test_doctor_mends_what_was_refused(run, served, store, talked, api):
+    run("chat", "-c", "a", "--store", store, "And now?", **served)
+    assert run("doctor", "a", "--yes", "--store", store).returncode == 0
+    assert run("chat", "-c", "a", "--store", store, "--retry", **served).stdout == "fine\n"
+
+
+def test_doctor_online_asks_the_api_and_finds_what_it_would_refuse(run, served, store, talked, api):
+    sound = run("doctor", "--store", store)
+    assert sound.returncode == 0
+    asked = run("doctor", "--online", "--store", store, **served)
+    assert asked.returncode == 1
+    row = asked.stdout.split("\t")
+    assert (row[0], row[2], row[3]) == ("a", "1", "to mend")
+    assert "block 0: a file that the API does not have any longer" in row[4]
+    assert run("doctor", "--online", "--yes", "--store", store, **served).returncode == 0
+    assert run("doctor", "--online", "--store", store, **served).returncode == 0
+    assert run("chat", "-c", "a", "--store", store, "And now?", **served).stdout == "fine\n"
+
+
+def test_doctor_online_needs_a_key_and_says_so(run, store, talked):
+    asked = run("doctor", "--online", "--store", store)
+    assert asked.returncode == 2
+    assert "ANTHROPIC_API_KEY" in asked.stderr
+
+
+def test_a_refused_turn_is_shown_as_such_and_not_retried(run, shelf, store, tmp_path):
+    api = MessagesAPI(["hi", Failure(400, message=TURN), "fine"])
+    with shelf() as history, api.client() as client:
+        engine = ChatEngine(client, history, model=MODEL)
+        engine.send("a", "hello")
+        with pytest.raises(anthropic.BadRequestError):
+            engine.send("a", "the bad one")
+    shown = run("show", "a", "--store", store).stdout
+    assert "(refused by the API, not sent)\nthe bad one" in shown
+    assert "the bad one" not in run("show", "a", "--messages", "--store", store).stdout
+    records = [json.loads(line) for line in run("show", "a", "--json", "--store", store).stdout.splitlines()]
+    assert [record["kind"] for record in records][-2:] == ["message", "refused"]
+    assert run("doctor", "a", "--store", store).returncode == 0
+    assert run("export", "a", "--output", str(tmp_path / "a.md"), "--store", store).returncode == 0
+    assert "the bad one\n\n*(The API refused" in (tmp_path / "a.md").read_text()
+    with api.serve() as url:
+        again = run(
+            "chat", "-c", "a", "--store", store, "--retry", ANTHROPIC_BASE_URL=url, ANTHROPIC_API_KEY="sk-test-0000"
+        )
+    assert again.returncode == 1
+    assert "refused turn" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--block", "1"], "--block needs --record"),
+        (["--record", "99"], "position: must be that of a message"),
+        ([], "refused nothing"),
+    ],
+)
+def test_what_cannot_be_left_out_is_said(run, store, talked, words, told):
+    done = run("leave-out", "a", *words, "--store", store)
+    assert done.returncode in (1, 2)
+    assert told in done.stderr
+
+
+def test_what_is_named_is_left_out(run, store, talked, shelf):
+    done = run("leave-out", "a", "--record", "1", "--block", "0", "--store", store, "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["messages"] == 2
+    with shelf() as history:
+        assert "file_1" not in str(history.conversation("a").messages())
+    assert "left out, not sent" not in run("show", "a", "--store", store).stdout
+    run("leave-out", "a", "--record", "1", "--store", store)
+    assert "left out, not sent" in run("show", "a", "--store", store).stdout

@@ -1,0 +1,613 @@
+"""What the API refuses never blocks what follows: a refused turn is not sent again, what stood before it is named."""
+
+from __future__ import annotations
+
+import asyncio
+
+import anthropic
+import pytest
+from engine_looks import kinds
+from refusals import CASES, IMAGE, OTHER, REPLIES, SAID, TURN, TURN_BLOCKS, Case, text
+
+from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
+from chathistory.testing import MessagesAPI
+from chathistory.testing.standin import Failure, Reply
+
+MODEL = "claude-sonnet-5-5"
+TOOL = {"name": "shot", "input_schema": {"type": "object"}}
+WEB = {"type": "web_search_20250305", "name": "web_search"}
+CALL = {"type": "tool_use", "id": "toolu_1", "name": "shot", "input": {}}
+CALL_2 = CALL | {"id": "toolu_2"}
+TOO_LARGE = "image.source.base64: image exceeds 5 MB maximum: 8259148 bytes > 5242880 bytes"
+LARGE = Case(f"messages.2.content.1.{TOO_LARGE}", TURN)
+"""Of the second turn of a conversation."""
+
+
+def refused(case):
+    """Return a stand-in that answers two turns and refuses the third."""
+    return MessagesAPI([*REPLIES, case.failure, *["fine"] * 5])
+
+
+def spoken(engine, name="a"):
+    for words in SAID:
+        engine.send(name, words)
+
+
+def sent(api, number=-1):
+    return api.requests[number].body["messages"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.text[:60])
+def test_an_error_is_sorted_by_what_it_names(opened, case):
+    api, store = refused(case), opened()
+    engine = ChatEngine(api.client(), store, model=MODEL, tools=[WEB])
+    spoken(engine)
+    with pytest.raises(anthropic.APIStatusError) as caught:
+        engine.send("a", TURN_BLOCKS)
+    refusal = getattr(caught.value, "refusal", None)
+    assert (refusal and refusal.sort) == case.sort
+    if case.places:
+        assert tuple((place.position, place.block) for place in refusal.places) == case.places
+    chat = History(store).conversation("a")
+    assert chat.summary.turn is None
+    assert [m["content"] for m in chat.tail(5) if m["role"] == "user"] == [*SAID, TURN_BLOCKS], "kept as it was said"
+    check(case, engine, api, chat)
+
+
+def check(case, engine, api, chat):
+    if case.sort == TURN:
+        with pytest.raises(errors.TurnRefused, match="force=True"):
+            engine.resume("a")
+        assert engine.send("a", "Never mind.").text == "fine"
+        assert [message["content"] for message in sent(api)[::2]] == [*SAID, "Never mind."]
+        assert chat.view().report.omitted[0].position == 5
+        return
+    assert engine.resume("a").text == "fine"
+    assert sent(api) == sent(api, -2), "the turn is sent as it was"
+    assert chat.view().report.omitted == ()
+
+
+def test_the_table_has_real_texts_of_all_sorts_with_their_sources():
+    assert len(CASES) >= 50
+    assert all(case.source for case in CASES)
+    assert {case.sort for case in CASES} == {"turn", "earlier", "size", OTHER}
+    assert sum("memory" not in case.source and "stand-in" not in case.source for case in CASES) >= 25
+
+
+def test_the_error_says_which_block_it_was_and_what_to_do(opened):
+    case = CASES[0]
+    engine = ChatEngine(refused(case).client(), opened(), model=MODEL, tools=[WEB])
+    spoken(engine)
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        engine.send("a", TURN_BLOCKS)
+    assert caught.value.refusal.path == "messages.4.content.1"
+    told = "\n".join(caught.value.__notes__)
+    assert "record 5, block 1: an image that is too large" in told
+    assert "not sent again" in told
+    assert "resume(id, force=True)" in told
+
+
+def test_a_refused_turn_is_sent_again_by_force(opened):
+    api, store = MessagesAPI(["hello", LARGE.failure, "now", "then"]), opened()
+    engine = ChatEngine(api.client(), store, model=MODEL)
+    engine.send("a", "Hi")
+    with pytest.raises(anthropic.BadRequestError):
+        engine.send("a", TURN_BLOCKS)
+    assert engine.resume("a", force=True).text == "now"
+    assert sent(api)[-1]["content"] == TURN_BLOCKS
+    engine.send("a", "And?")
+    assert sent(api)[2]["content"] == TURN_BLOCKS
+    api.assert_extends([request for request in api.requests if request.status == 200])
+
+
+def test_what_is_refused_by_force_is_refused_again(opened):
+    api = MessagesAPI(["hello", LARGE.failure, LARGE.failure, "fine"])
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine.send("a", "Hi")
+    with pytest.raises(anthropic.BadRequestError):
+        engine.send("a", TURN_BLOCKS)
+    with pytest.raises(anthropic.BadRequestError):
+        engine.resume("a", force=True)
+    with pytest.raises(errors.TurnRefused):
+        engine.resume("a")
+    assert engine.send("a", "Never mind.").text == "fine"
+    assert [message["content"] for message in sent(api)[::2]] == ["Hi", "Never mind."]
+
+
+def test_a_turn_id_that_was_refused_is_not_sent_again(opened):
+    api, store = MessagesAPI(["hello", LARGE.failure]), opened()
+    engine = ChatEngine(api.client(), store, model=MODEL)
+    engine.send("a", "Hi")
+    with pytest.raises(anthropic.BadRequestError):
+        engine.send("a", TURN_BLOCKS, turn_id="T1")
+    for again in (engine, ChatEngine(api.client(), opened(), model=MODEL)):
+        with pytest.raises(errors.TurnRefused):
+            again.send("a", TURN_BLOCKS, turn_id="T1")
+    assert len(api.requests) == 2
+
+
+def test_the_first_turn_of_a_conversation_may_be_refused(opened):
+    case = Case(f"messages.0.content.1.{TOO_LARGE}", TURN)
+    api = MessagesAPI([case.failure, "fine"])
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    with pytest.raises(anthropic.BadRequestError):
+        engine.send("a", TURN_BLOCKS)
+    assert engine.send("a", "Hi").text == "fine"
+    assert sent(api) == [{"role": "user", "content": "Hi"}]
+
+
+def test_a_refused_turn_is_kept_in_the_log_through_copies_forks_and_exports(opened, tmp_path):
+    api, store = MessagesAPI(["hello", LARGE.failure, "fine", "fine"]), opened()
+    engine = ChatEngine(api.client(), store, model=MODEL)
+    engine.send("a", "Hi")
+    with pytest.raises(anthropic.BadRequestError):
+        engine.send("a", TURN_BLOCKS)
+    history = engine.history
+    history.conversation("a").fork("b")
+    history.export_to(tmp_path / "all.jsonl")
+    other = ChatEngine(api.client(), open_store("memory:"), model=MODEL)
+    other.history.import_from(tmp_path / "all.jsonl")
+    for each, name in ((engine, "b"), (other, "a")):
+        assert each.send(name, "Go on").text == "fine"
+        assert [message["content"] for message in sent(api)[::2]] == ["Hi", "Go on"]
+        assert TURN_BLOCKS in [message["content"] for message in each.history.conversation(name).tail(9)]
+
+
+# Results of tools.
+
+
+def with_calls(opened, *replies, calls=(CALL, CALL_2)):
+    api = MessagesAPI([list(calls), *replies])
+    return api, ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
+
+
+def test_a_refused_tool_result_is_replaced_by_an_error_and_the_loop_goes_on(opened):
+    failure = Failure(400, message=f"messages.2.content.1.tool_result.content.0.{TOO_LARGE}")
+    api, engine = with_calls(opened, failure, "I see one.", "fine")
+    reply = engine.send("a", "Look")
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        engine.submit("a", reply, {"toolu_1": "a cat", "toolu_2": [IMAGE]})
+    place = caught.value.refusal.places[0]
+    assert (place.block, place.inner) == (1, 0)
+    assert "an error in its place" in "\n".join(caught.value.__notes__)
+    assert engine.resume("a").text == "I see one."
+    first, second = sent(api)[2]["content"]
+    assert first["content"] == "a cat"
+    assert second == {
+        "type": "tool_result",
+        "tool_use_id": "toolu_2",
+        "content": "This result was not accepted: an image that is too large.",
+        "is_error": True,
+    }
+    engine.send("a", "Go on")
+    api.assert_extends([request for request in api.requests if request.status == 200])
+    assert engine.history.conversation("a").repair() == ()
+
+
+def test_a_refused_tool_result_is_sent_again_by_force(opened):
+    failure = Failure(400, message=f"messages.2.content.0.tool_result.content.0.{TOO_LARGE}")
+    api, engine = with_calls(opened, failure, "I see it.", calls=[CALL])
+    reply = engine.send("a", "Look")
+    with pytest.raises(anthropic.BadRequestError):
+        engine.submit("a", reply, {"toolu_1": [IMAGE]})
+    assert engine.resume("a", force=True).text == "I see it."
+    assert sent(api)[2]["content"][0]["content"] == [IMAGE]
+
+
+def test_another_result_may_take_the_place_of_a_refused_one(opened):
+    failure = Failure(400, message=f"messages.2.content.0.tool_result.content.0.{TOO_LARGE}")
+    api, engine = with_calls(opened, failure, "I see it.", "fine", calls=[CALL])
+    reply = engine.send("a", "Look")
+    with pytest.raises(anthropic.BadRequestError):
+        engine.submit("a", reply, {"toolu_1": [IMAGE]})
+    assert engine.submit("a", reply, {"toolu_1": "a small cat"}).text == "I see it."
+    assert [block["content"] for block in sent(api)[2]["content"]] == ["a small cat"]
+    engine.send("a", "Go on")
+    api.assert_extends([request for request in api.requests if request.status == 200])
+
+
+def test_the_tool_runner_goes_on_after_a_refused_result(opened):
+    @anthropic.beta_tool
+    def shot() -> str:
+        """Take a picture."""
+        calls.append(1)
+        return "picture"
+
+    calls = []
+    failure = Failure(400, message=f"messages.2.content.0.tool_result.content.0.{TOO_LARGE}")
+    api = MessagesAPI([[CALL], failure, "Without it, then."])
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        engine.run_tools("a", "Look", tools=[shot])
+    assert caught.value.refusal.sort == "turn"
+    assert engine.run_tools("a", None, tools=[shot]).text == "Without it, then."
+    assert calls == [1], "the tool ran once"
+    assert sent(api)[2]["content"][0]["is_error"] is True
+
+
+def test_a_result_that_the_api_refuses_without_a_path_is_replaced_too(opened):
+    api, engine = with_calls(opened, Failure(400, message="Could not process image"), "fine", calls=[CALL])
+    reply = engine.send("a", "Look")
+    with pytest.raises(anthropic.BadRequestError):
+        engine.submit("a", reply, {"toolu_1": [IMAGE]})
+    assert engine.resume("a").text == "fine"
+    assert sent(api)[2]["content"][0]["is_error"] is True
+
+
+def test_results_handed_in_one_by_one_are_replaced_where_they_are_stored(opened):
+    failure = Failure(400, message=f"messages.2.content.0.tool_result.content.0.{TOO_LARGE}")
+    api, engine = with_calls(opened, failure, "fine")
+    reply = engine.send("a", "Look")
+    assert engine.submit("a", reply, {"toolu_1": [IMAGE]}, partial=True) == ["toolu_2"]
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        engine.submit("a", reply, {"toolu_2": "b"}, partial=True)
+    assert [(place.position, place.block) for place in caught.value.refusal.places] == [(3, 0)]
+    assert engine.resume("a").text == "fine"
+    assert [block.get("is_error", False) for block in sent(api)[2]["content"]] == [True, False]
+
+
+# What stood before.
+
+
+def test_an_image_that_was_accepted_once_is_named_and_left_out_by_one_call(opened):
+    case = next(case for case in CASES if case.text.startswith("messages.2.content.0.image"))
+    api, store = refused(case), opened()
+    engine = ChatEngine(api.client(), store, model=MODEL, tools=[WEB])
+    spoken(engine)
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        engine.send("a", "And now?")
+    assert "conversation.leave_out()" in "\n".join(caught.value.__notes__)
+    chat = History(store).conversation("a")
+    chat.leave_out()
+    assert engine.resume("a").text == "fine"
+    assert sent(api)[2]["content"] == SAID[1][1:]
+    assert chat.tail(4)[0]["content"] == SAID[1], "the log keeps it"
+    engine.send("a", "Go on")
+    api.assert_extends(api.requests[-2:])
+
+
+def test_thinking_of_another_account_is_left_out_by_one_call(opened):
+    store, thoughtful = opened(), lambda _: [{"type": "thinking", "thinking": "hm", "signature": ""}, text("hi")]
+    mine, theirs = MessagesAPI(thoughtful, account="mine"), MessagesAPI(thoughtful, account="theirs")
+    for words in ("one", "two"):
+        ChatEngine(mine.client(), store, model=MODEL).send("a", words)
+    engine = ChatEngine(theirs.client(), store, model=MODEL)
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        engine.send("a", "three")
+    assert caught.value.refusal.sort == "earlier"
+    assert caught.value.refusal.why == "thinking that the API does not accept"
+    engine.history.conversation("a").leave_out()
+    assert engine.resume("a").text == "hi"
+    assert "thinking" not in str(sent(theirs))
+    assert engine.send("a", "four").text == "hi"
+    assert str(sent(theirs)).count("'thinking'") == 2, "what was thought since is sent"
+
+
+def test_thinking_of_another_account_within_a_tool_call_is_left_out_too(opened):
+    store = opened()
+    thinks = [{"type": "thinking", "thinking": "hm", "signature": ""}, CALL]
+    mine, theirs = MessagesAPI([thinks], account="mine"), MessagesAPI(["done", "fine"], account="theirs")
+    reply = ChatEngine(mine.client(), store, model=MODEL, tools=[TOOL]).send("a", "Look")
+    engine = ChatEngine(theirs.client(), store, model=MODEL, tools=[TOOL])
+    with pytest.raises(anthropic.BadRequestError):
+        engine.submit("a", reply, {"toolu_1": "a cat"})
+    engine.history.conversation("a").leave_out()
+    assert engine.resume("a").text == "done"
+    assert engine.send("a", "Go on").text == "fine"
+
+
+@pytest.mark.parametrize("where", ["document", "tool result", "upload"])
+def test_an_expired_file_is_found_and_left_out_by_one_call(opened, where):
+    file = {"type": "document", "source": {"type": "file", "file_id": "file_1"}}
+    said = {
+        "document": [file, text("Read this")],
+        "upload": [{"type": "container_upload", "file_id": "file_1"}, text("Read this")],
+        "tool result": "Look",
+    }[where]
+    store = opened()
+    api = MessagesAPI([[CALL] if where == "tool result" else "read", *["fine"] * 4])
+    engine = ChatEngine(api.client(), store, model=MODEL, tools=[TOOL])
+    reply = engine.send("a", said)
+    if where == "tool result":
+        engine.submit("a", reply, {"toolu_1": [text("here"), file]})
+    api.gone.add("file_1")
+    with pytest.raises(anthropic.NotFoundError) as caught:
+        engine.send("a", "And now?")
+    assert caught.value.refusal.sort == "earlier"
+    History(store).conversation("a").leave_out()
+    assert engine.resume("a").text == "fine"
+    assert "file_1" not in str(sent(api))
+    assert "here" in str(sent(api)) or where != "tool result", "the rest of the result stays"
+
+
+def test_an_old_image_is_left_out_while_a_tool_call_with_thinking_awaits_its_result(opened):
+    store = opened()
+    thinks = [{"type": "thinking", "thinking": "hm", "signature": ""}, CALL]
+    failure = Failure(400, message=f"messages.0.content.0.{TOO_LARGE}")
+    api = MessagesAPI(["a cat", thinks, failure, "done", "fine"])
+    engine = ChatEngine(api.client(), store, model=MODEL, tools=[TOOL])
+    engine.send("a", [IMAGE, text("What is this?")])
+    reply = engine.send("a", "Look again")
+    with pytest.raises(anthropic.BadRequestError):
+        engine.submit("a", reply, {"toolu_1": "a dog"})
+    engine.history.conversation("a").leave_out()
+    assert engine.resume("a").text == "done"
+    assert engine.send("a", "Go on").text == "fine"
+
+
+def test_an_omission_survives_going_back_and_repair(opened):
+    case = next(case for case in CASES if case.text.startswith("messages.2.content.0.image"))
+    api, store = refused(case), opened()
+    engine = ChatEngine(api.client(), store, model=MODEL, tools=[WEB])
+    spoken(engine)
+    with pytest.raises(anthropic.BadRequestError):
+        engine.send("a", "And now?")
+    chat = engine.history.conversation("a")
+    chat.leave_out()
+    engine.resume("a")
+    chat.refresh()
+    chat.rewind(to=5)
+    engine.send("a", "Something else")
+    assert sent(api)[2]["content"] == SAID[1][1:]
+    chat.repair(write=True)
+    chat.fork("b")
+    engine.send("b", "Go on")
+    assert sent(api)[2]["content"] == SAID[1][1:]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({}, "refused nothing"),
+        ({"position": 99}, "position: must be that of a message"),
+        ({"position": 0}, "position: must be that of a message"),
+        ({"position": 1, "block": 3}, "block: must be between 0 and 0"),
+    ],
+)
+def test_what_cannot_be_left_out_is_said(opened, arguments, words):
+    engine = ChatEngine(MessagesAPI().client(), opened(), model=MODEL)
+    engine.send("a", "Hi")
+    with pytest.raises(errors.InvalidInput, match=words):
+        engine.history.conversation("a").leave_out(**arguments)
+    with pytest.raises(errors.InvalidInput, match="no conversation"):
+        engine.history.conversation("nothing").leave_out(1)
+
+
+def test_a_message_that_is_too_large_can_be_left_out_by_hand(opened):
+    api = MessagesAPI(["hello", Failure(400, message="prompt is too long: 209582 tokens > 200000 maximum"), "fine"])
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine.send("a", "Hi")
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        engine.send("a", "a whole book")
+    largest = caught.value.refusal.places[0]
+    assert largest.position == 3
+    engine.history.conversation("a").leave_out(largest.position)
+    assert engine.send("a", "Never mind.").text == "fine"
+    assert [message["content"] for message in sent(api)[::2]] == ["Hi", "Never mind."]
+
+
+# The other ways to send.
+
+
+def test_a_streamed_turn_is_refused_as_well(opened):
+    api = MessagesAPI(["hello", LARGE.failure, "fine", "forced"])
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine.send("a", "Hi")
+    with pytest.raises(anthropic.BadRequestError) as caught, engine.stream("a", TURN_BLOCKS) as stream:
+        list(stream)
+    assert caught.value.refusal.sort == "turn"
+    with pytest.raises(errors.TurnRefused), engine.stream_resumed("a"):
+        pass
+    with engine.stream_resumed("a", force=True) as stream:
+        assert stream.reply.text == "fine"
+    assert sent(api)[-1]["content"] == TURN_BLOCKS
+
+
+def test_the_asynchronous_engine_sorts_alike(opened):
+    earlier = Case(f"messages.0.content.0.{TOO_LARGE}", "earlier")
+    api, store = MessagesAPI(["hello", LARGE.failure, "fine", earlier.failure, "then"]), opened()
+
+    async def main():
+        async with AsyncChatEngine(api.async_client(), store, model=MODEL) as engine:
+            await engine.send("a", [IMAGE, text("Hi")])
+            with pytest.raises(anthropic.BadRequestError) as caught:
+                await engine.send("a", TURN_BLOCKS)
+            assert caught.value.refusal.sort == "turn"
+            with pytest.raises(errors.TurnRefused):
+                await engine.resume("a")
+            assert (await engine.send("a", "Never mind.")).text == "fine"
+            with pytest.raises(anthropic.BadRequestError) as caught:
+                async with engine.stream("a", "And?") as stream:
+                    await stream.reply()
+            assert caught.value.refusal.sort == "earlier"
+            await engine.history.conversation("a").leave_out()
+            assert (await engine.resume("a")).text == "then"
+
+    asyncio.run(main())
+    assert [message["content"] for message in sent(api)[::2]] == [[text("Hi")], "Never mind.", "And?"]
+
+
+def test_a_turn_that_somebody_abandoned_meanwhile_is_not_marked(opened):
+    def reply(_):
+        ChatEngine(api.client(), opened(), model=MODEL).abandon("a")
+        return Case(f"messages.0.content.1.{TOO_LARGE}", TURN).failure
+
+    api = MessagesAPI(reply)
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    with pytest.raises(anthropic.BadRequestError):
+        engine.send("a", TURN_BLOCKS)
+    assert "refused" not in kinds(History(opened()).conversation("a"))
+
+
+# Containers.
+
+
+def code_run(id):
+    return Reply(content="ran", extra={"container": {"id": id, "expires_at": "2020-01-01T00:00:00Z"}})
+
+
+def test_a_container_is_kept_for_thirty_days_from_when_it_was_made(opened):
+    api = MessagesAPI([code_run("container_1"), code_run("container_1"), "c", "d"])
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    for words in ("one", "two", "three"):
+        engine.send("a", words)
+    assert [request.body.get("container") for request in api.requests] == [None, "container_1", "container_1"]
+    found = engine.history.conversation("a").summary
+    day = 24 * 3600 * 1_000_000
+    since = found.container["since"]
+    assert found.usable_container(since + 30 * day - 1) == "container_1"
+    assert found.usable_container(since + 30 * day) is None
+
+
+@pytest.mark.parametrize("way", ["send", "stream", "run_tools"])
+def test_a_container_that_the_api_does_not_know_is_forgotten_and_the_turn_goes_on(opened, way):
+    api, store = MessagesAPI([code_run("container_1"), "on", "then"]), opened()
+    engine = ChatEngine(api.client(), store, model=MODEL, tools=[TOOL])
+    engine.send("a", "one")
+    api.gone.add("container_1")
+    if way == "send":
+        assert engine.send("a", "two").text == "on"
+    elif way == "stream":
+        with engine.stream("a", "two") as stream:
+            assert stream.reply.text == "on"
+    else:
+        assert engine.run_tools("a", "two", tools=[TOOL]).text == "on"
+    engine.send("a", "three")
+    assert [request.body.get("container") for request in api.requests] == [None, "container_1", None, None]
+    assert History(store).conversation("a").summary.container == {}
+
+
+def test_a_container_is_forgotten_by_the_asynchronous_engine_too(opened):
+    api = MessagesAPI([code_run("container_1"), "on", "then", "last"])
+
+    async def main():
+        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL) as engine:
+            await engine.send("a", "one")
+            api.gone.add("container_1")
+            assert (await engine.send("a", "two")).text == "on"
+            async with engine.stream("a", "three") as stream:
+                assert (await stream.reply()).text == "then"
+
+    asyncio.run(main())
+    assert [request.body.get("container") for request in api.requests] == [None, "container_1", None, None]
+
+
+def test_a_container_of_the_callers_own_is_not_taken_away(opened):
+    api = MessagesAPI("hi", gone=["mine"])
+    engine = ChatEngine(api.client(), opened(), model=MODEL, options={"container": "mine"})
+    with pytest.raises(anthropic.BadRequestError):
+        engine.send("a", "one")
+    assert len(api.requests) == 1
+
+
+def test_a_fork_starts_without_the_container_of_the_first_one(opened):
+    api = MessagesAPI([code_run("container_1"), "b", "c"])
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine.send("a", "one")
+    engine.history.conversation("a").fork("b", scope="other")
+    engine.send("b", "two", scope="other")
+    engine.send("a", "two")
+    assert [request.body.get("container") for request in api.requests] == [None, None, "container_1"]
+
+
+# Asking the API where it is.
+
+
+def long_talk(store, faulty, turns=12):
+    """A conversation of many turns, of which one has a block that the API no longer takes, and no path is named."""
+    api = MessagesAPI(
+        lambda _: "fine", refuse=lambda body: BROKEN if on[0] and "BROKEN" in str(body["messages"]) else None
+    )
+    on = [False]
+    engine = ChatEngine(api.client(), store, model=MODEL)
+    for number in range(turns):
+        said = [text("look"), text("BROKEN"), text("here")] if number in faulty else f"turn {number}"
+        engine.send("a", said)
+    on[0] = True
+    return api, engine
+
+
+BROKEN = Failure(400, message="Something in this request cannot be read")
+
+
+@pytest.mark.parametrize("faulty", [{0}, {5}, {11}, {3, 8}])
+def test_the_place_is_found_by_bisection_and_left_out(opened, faulty):
+    api, engine = long_talk(opened(), faulty)
+    chat = engine.history.conversation("a")
+    before = len(api.requests)
+    for _ in faulty:
+        refusal = engine.check("a")
+        assert [place.block for place in refusal.places] == [1]
+        assert chat.tail(50)[2 * min(faulty)]["content"][1]["text"] == "BROKEN"
+        chat.leave_out(refusal.places[0].position, block=1)
+    asked = [request.path for request in api.requests[before:]]
+    assert engine.check("a") is None
+    assert set(asked) == {"/v1/messages/count_tokens"}
+    assert len(asked) <= 10 * len(faulty)
+    assert engine.send("a", "Go on").text == "fine"
+
+
+def test_a_place_that_the_api_names_needs_one_question(opened):
+    api = MessagesAPI(lambda _: "fine")
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    engine.send("a", [{"type": "document", "source": {"type": "file", "file_id": "file_1"}}, text("Read")])
+    api.gone.add("file_1")
+    count = len(api.requests)
+    refusal = engine.check("a")
+    assert len(api.requests) == count + 1
+    assert refusal.why == "a file that the API does not have any longer"
+    assert [(place.position, place.block) for place in refusal.places] == [(1, 0)]
+
+
+def test_what_is_wrong_with_the_request_itself_is_raised_and_nothing_is_marked(opened):
+    api = MessagesAPI(lambda _: "fine")
+    store = opened()
+    ChatEngine(api.client(), store, model=MODEL).send("a", "Hi")
+    binding = {"thinking": {"type": "adaptive", "block_binding": {}}}
+    with pytest.raises(anthropic.BadRequestError, match="thinking"):
+        ChatEngine(api.client(), store, model=MODEL, options=binding).check("a")
+    with pytest.raises(anthropic.NotFoundError):
+        ChatEngine(api.client(), store, model="claude-0").check("a")
+    assert kinds(History(store).conversation("a")) == ["message", "message"]
+
+
+def test_a_sound_conversation_costs_one_question(opened):
+    api = MessagesAPI(lambda _: "fine")
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    assert engine.check("a") is None
+    assert api.requests == []
+    engine.send("a", "Hi")
+    assert engine.check("a") is None
+    assert [request.path for request in api.requests] == ["/v1/messages", "/v1/messages/count_tokens"]
+
+
+def test_the_asynchronous_engine_asks_alike(opened):
+    store = opened()
+    api, _ = long_talk(store, {4})
+
+    async def main():
+        async with AsyncChatEngine(api.async_client(), store, model=MODEL) as engine:
+            refusal = await engine.check("a")
+            assert [place.block for place in refusal.places] == [1]
+            await engine.history.conversation("a").leave_out(refusal.places[0].position, block=1)
+            assert await engine.check("a") is None
+            assert await engine.check("nothing") is None
+
+    asyncio.run(main())
+
+
+def test_repair_tells_of_what_was_refused_and_leaves_it_out(opened):
+    case = next(case for case in CASES if case.text.startswith("messages.2.content.0.image"))
+    api, store = refused(case), opened()
+    engine = ChatEngine(api.client(), store, model=MODEL, tools=[WEB])
+    spoken(engine)
+    with pytest.raises(anthropic.BadRequestError):
+        engine.send("a", "And now?")
+    chat = History(store).conversation("a")
+    [found] = chat.repair()
+    assert found.position == 3
+    assert "block 0" in found.what
+    assert chat.repair(write=True) == (found,)
+    assert chat.repair() == ()
+    assert engine.resume("a").text == "fine"
+    assert sent(api)[2]["content"] == SAID[1][1:]
