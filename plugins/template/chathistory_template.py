@@ -148,7 +148,7 @@ class TemplateStore(HistoryStore):
     def _connected(self) -> sqlite3.Connection:
         self._path.touch(mode=0o600)  # nobody else's to read
         db = sqlite3.connect(self._path, self._timeout, isolation_level=None, check_same_thread=False)
-        db.text_factory = lambda raw: raw.decode(errors="replace")  # which its checksum shows
+        db.text_factory = lambda raw: raw.decode(errors="surrogateescape")  # no valid key, and no sum
         db.executescript(SCHEMA)
         return db
 

@@ -8,7 +8,10 @@ from right_sql import SQLStore
 from right_stores import FrugalStore, LimitedStore, NamedStore, contract_of, found_in
 from wrong_sql import SQL
 
+from chathistory.store import Key
 from chathistory.testing import HistoryStoreContract
+from chathistory.testing.contract.looking import pages
+from chathistory.testing.contract.samples import created
 
 
 class TestPrivate(HistoryStoreContract):
@@ -37,6 +40,24 @@ class TestFrugal(contract_of(FrugalStore)):
 
 class TestSQL(contract_of(SQLStore)):
     """A database: the tests of damage run here."""
+
+    @pytest.mark.parametrize("damage", ["id = char(1)", "id = ''", "id = CAST(x'ff' AS TEXT)"])
+    def test_what_has_lost_its_key_is_told_for_its_scope(self, store, damage):
+        for at in range(3):
+            created(store, Key("scope", f"c{at}"))
+        created(store, Key("other", "c"))
+        self.damage_head(store, Key("scope", "c1"))
+        SQLStore.execute(self.place, f"UPDATE heads SET {damage} WHERE (scope, id) = (?, ?)", Key("scope", "c1"))
+        with self.reopen(store) as other:
+            assert [head.key.id for page in pages(other, "scope", 1) for head in page.items] == ["c2", "c0"]
+            [damaged] = other.heads("scope").damaged
+            told = [*other.heads("scope", limit=1).damaged, *other.damaged_keys("scope"), *other.damaged_keys()]
+            assert [each.where for each in told] == [damaged.where] * 3
+            assert [each.key for each in told] == [None] * 3
+            assert list(other.damaged_keys("other")) == []
+            assert sorted(other.keys("scope")) == [Key("scope", "c0"), Key("scope", "c2")]
+            left = other.remove_leftovers("scope")
+            assert (left.complete, damaged.where in left.left) == (False, True)
 
 
 class TestRecovering(contract_of(SQL)):

@@ -68,7 +68,7 @@ def command(tmp_path, place):
         path = os.pathsep.join(map(str, [tmp_path / "installed", TEMPLATE, Path(__file__).parent]))
         environment = os.environ | {"PYTHONPATH": path, "PYTHONWARNINGS": "error"} | more
         run = [sys.executable, "-c", RUN, *words]
-        done = subprocess.run(run, cwd=place, env=environment, capture_output=True, text=True, timeout=280)
+        done = subprocess.run(run, cwd=place, env=environment, capture_output=True, text=True, timeout=1700)
         return Done(done.returncode, done.stdout, done.stderr)
 
     return command

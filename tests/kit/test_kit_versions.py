@@ -23,7 +23,7 @@ OLDER = """
 
     for name in HistoryStore.__abstractmethods__:
         setattr(Older, name, vars(TemplateStore)[name])
-    for name in ("__init__", "_transaction", "_connected"):
+    for name in ("__init__", "_transaction", "_connected", "_walked"):
         setattr(Older, name, vars(TemplateStore)[name])
     Older.from_url = classmethod(lambda cls, url: cls(Path(url.path), 5))
     Older.__abstractmethods__ = frozenset()
