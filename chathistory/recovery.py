@@ -1,4 +1,4 @@
-"""An ability that some backends have: reading what is left of a conversation whose head is damaged, and a new head.
+"""Abilities of some backends: a new head where the old one is damaged, and naming what is stored beside the records.
 
 The records of a conversation outlive its head in most storages. `find_records` and `read_found` read them without the
 head; the core folds them into a new one; `restore_head` stores that in the place of the damaged one, guarded by the raw
@@ -13,7 +13,7 @@ from typing import Protocol, runtime_checkable
 
 from chathistory.store import Head, Key, Record
 
-__all__ = ["FoundRecords", "HeadRecovery"]
+__all__ = ["FoundRecords", "HeadRecovery", "StorageNotes"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,5 +67,27 @@ class HeadRecovery(Protocol):
 
         Raises:
             Conflict: The raw bytes of the head are not those of `found.token`; nothing changes then.
+        """
+        ...
+
+
+@runtime_checkable
+class StorageNotes(Protocol):
+    """A store that can name what is stored beside the records of a conversation."""
+
+    def notes(self, key: Key) -> Sequence[str]:
+        """Say what is stored beside the records of a conversation, and what will become of it.
+
+        That is: bytes of an append that a crash tore, or that is destroyed so far that nobody can tell; what was set
+        aside; a rewrite that was stopped. None of it is damage of the conversation, and none of it is passed over in
+        silence: `doctor` and `list` show it.
+
+        Returns:
+            A sentence for each, which begins with its place as in `Damaged.where`, without message text; empty if there
+            is nothing, or no such conversation.
+
+        Raises:
+            CorruptRecord: The head is damaged.
+            StoreError: The storage cannot be read.
         """
         ...

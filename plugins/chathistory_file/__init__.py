@@ -4,11 +4,15 @@
 
     store       what the store does, in terms of the rest
     listing     a scope's conversations, newest first, from one scan of its folder
+    leftovers   what is stored beside conversations that can be read: naming it, removing it
+    recovering  what is left of a conversation whose head is damaged, and a new head for it
     writing     appends, rewrites, and how a failed one is undone
-    reading     where the last batch ends, where a position is, and the records from there
-    blocks      what a file's lines are: bodies, and the seals that vouch for them
-    layout      which folder and file a conversation has
+    reading     where a record is, and the records from there
+    states      where the last append of a file ends: what is behind it was torn by a crash, or is damaged
+    source      the bytes of an open file
+    lines       what a file's lines are: records and commits, each with its checksum
     locks       who may write
+    layout      which folder and file a conversation has
     faults      what an operating system's error is called here
 
 Each uses only those below it. `docs/file-format.md` is the format's description for other programs.

@@ -6,10 +6,10 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from chathistory.errors import CorruptRecord, StoreError, StoreRejected, StoreUnavailable
+from chathistory.errors import CorruptRecord, StoreError, StoreRejected, StoreUnavailable, UnsupportedRecord
 from chathistory.store import Key
 
-__all__ = ["Damage", "Unsettled", "faults"]
+__all__ = ["Damage", "LaterLayout", "OtherConversation", "Unsettled", "error_of", "faults", "is_of_the_process"]
 
 _REFUSALS = {
     errno.EACCES,
@@ -33,6 +33,21 @@ class Damage(Exception):  # named like the errors it becomes
         super().__init__(reason)
 
 
+class OtherConversation(Damage):
+    """The file is not that of the conversation whose name it has: a copy, or one that was moved."""
+
+    def __init__(self) -> None:
+        super().__init__(None, "the file holds another conversation")
+
+
+class LaterLayout(Exception):
+    """A sound commit is of another layout than ours; a later version wrote it."""
+
+    def __init__(self, layout: int) -> None:
+        self.layout = layout
+        super().__init__(layout)
+
+
 class Unsettled(Exception):
     """A write failed, and so did undoing it: nobody can say what is stored. The cause is the first error."""
 
@@ -47,15 +62,23 @@ def faults(doing: str, key: Key) -> Iterator[None]:
         yield
     except Damage as damage:
         raise CorruptRecord(key, damage.position, damage.reason) from damage.__cause__
+    except LaterLayout as later:
+        raise UnsupportedRecord(key, 0, later.layout) from None
     except Unsettled as unsettled:
         error = unsettled.__cause__
         msg = f"{doing} failed, and could not be undone: {error}"
         raise StoreUnavailable(msg, outcome="unknown") from error
     except OSError as error:
-        raise _named(doing, error) from error
+        raise error_of(doing, error) from error
 
 
-def _named(doing: str, error: OSError) -> StoreError:
+def error_of(doing: str, error: OSError) -> StoreError:
+    """Return our error for one of the operating system."""
     if error.errno in _REFUSALS:
         return StoreRejected(f"{doing} was refused: {error}")
     return StoreUnavailable(f"{doing} failed: {error}", outcome="not stored")
+
+
+def is_of_the_process(error: OSError) -> bool:
+    """Tell whether an error would meet any file: this process, or the system, has no means left."""
+    return error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}

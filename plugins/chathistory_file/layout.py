@@ -2,10 +2,11 @@
 
     <root>/.locks/00 ... 3f                 see `locks`
     <root>/<scope>/<conversation>.jsonl     the conversation
-    <root>/<scope>/<conversation>.torn      what a crash left half-written, set aside by the next writer
+    <root>/<scope>/<conversation>.aside     what belongs to no record: torn by a crash, or left over from a repair
     <root>/<scope>/<conversation>.tmp       a rewrite that has not taken the conversation's place (yet)
 
-Files have mode 0600, folders 0700, whatever the umask. Anything else in the folders is somebody else's.
+Files have mode 0600, folders 0700, whatever the umask. Anything else in the folders is somebody else's. Nothing outside
+the root is read or written: neither a file nor the folder of a scope is reached through a link.
 """
 
 from __future__ import annotations
@@ -24,9 +25,25 @@ from chathistory.errors import InvalidInput
 from chathistory.names import safe_name
 from chathistory.store import Key
 
-__all__ = ["SUFFIX", "File", "Files", "create", "is_ours", "is_there", "make_folder", "named", "opened", "sync_folder"]
+__all__ = [
+    "ASIDE",
+    "SUFFIX",
+    "TEMPORARY",
+    "File",
+    "Files",
+    "create",
+    "is_folder",
+    "is_ours",
+    "make_folder",
+    "opened",
+    "scope_folder",
+    "size_of",
+    "sync_folder",
+]
 
 SUFFIX = ".jsonl"
+ASIDE = ".aside"
+TEMPORARY = ".tmp"
 
 _SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # neither led astray by a link nor kept waiting by a pipe
 
@@ -54,14 +71,27 @@ class Files:
         return f"{self.folder}/{self.stem}{SUFFIX}"
 
     @property
-    def torn(self) -> str:
-        """What a crash left behind."""
-        return f"{self.folder}/{self.stem}.torn"
+    def aside(self) -> str:
+        """What was set aside."""
+        return f"{self.folder}/{self.stem}{ASIDE}"
 
     @property
     def temporary(self) -> str:
         """A rewrite on its way."""
-        return f"{self.folder}/{self.stem}.tmp"
+        return f"{self.folder}/{self.stem}{TEMPORARY}"
+
+    def are_of(self, key: Key) -> bool:
+        """Tell whether this is the place of `key`."""
+        return f"{safe_name(key.scope)}/{safe_name(key.id)}" == self.name
+
+    def named(self) -> Key | None:
+        """Return the key that the names tell; None: a name was cut, or is nobody's."""
+        names = (self.folder.rpartition("/")[2], self.stem)
+        try:
+            key = Key(*(unquote(name.replace("=", "%"), errors="strict") for name in names))
+        except (InvalidInput, UnicodeDecodeError):
+            return None
+        return key if self.are_of(key) else None
 
 
 def is_ours(name: str) -> bool:
@@ -72,13 +102,20 @@ def is_ours(name: str) -> bool:
 _OURS = re.compile(r"[a-z0-9_=][a-z0-9_.=~-]{0,119}")
 
 
-def named(folder: str, stem: str) -> Key:
-    """Return the key whose files are `stem` in `folder`, as well as names alone can tell (a long one is cut)."""
-    names = (folder.rpartition("/")[2], stem)
+def scope_folder(root: str, scope: str) -> str:
+    """Return the folder of a scope, which need not exist."""
+    return f"{root}/{safe_name(scope)}"
+
+
+def is_folder(folder: str) -> bool:
+    """Tell whether the folder of a scope exists; raises `OSError` if it is a link, or cannot be looked at."""
     try:
-        return Key(*(unquote(name.replace("=", "%")) for name in names))
-    except InvalidInput:  # nobody's conversation, but it has to be called something
-        return Key(*names)
+        mode = os.lstat(folder).st_mode
+    except FileNotFoundError:
+        return False
+    if stat.S_ISLNK(mode):
+        raise OSError(errno.ELOOP, "the folder of a scope must not be a symbolic link", folder)
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,38 +139,54 @@ class File:
 @contextmanager
 def opened(path: str, flags: int = os.O_RDONLY) -> Iterator[File | None]:
     """Open a conversation's file that exists, for the time of the body; None: it does not exist."""
+    fds: list[int] = []
     try:
-        fd = os.open(path, flags | _SAFE)
-    except FileNotFoundError:
-        yield None
-        return
-    try:
-        status = os.fstat(fd)
+        with suppress(FileNotFoundError):
+            fds[:] = _open(path, flags | _SAFE)
+        if not fds:
+            yield None
+            return
+        status = os.fstat(fds[0])
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
-        yield File(fd, status)
+        yield File(fds[0], status)
     finally:
-        os.close(fd)
+        _close(fds)
 
 
 @contextmanager
 def create(path: str, flags: int) -> Iterator[int]:
     """Open a file for the time of the body, made if need be, with mode 0600 in any case."""
-    fd = os.open(path, flags | os.O_CREAT | _SAFE, 0o600)
+    fds: list[int] = []
     try:
-        os.fchmod(fd, 0o600)
-        yield fd
+        fds[:] = _open(path, flags | os.O_CREAT | _SAFE)
+        os.fchmod(fds[0], 0o600)
+        yield fds[0]
     finally:
-        os.close(fd)
+        _close(fds)
 
 
-def is_there(folder: str) -> bool:
-    """Tell whether a folder exists; raises `OSError` if that cannot be told."""
+def _open(path: str, flags: int) -> Iterator[int]:
+    """Open a file when the result is assigned to a slice.
+
+    The assignment opens the file and keeps its number in one step of the interpreter, so the exception of a signal's
+    handler cannot strike between the two and leave the file open.
+    """
+    return map(os.open, (path,), (flags,), (0o600,))
+
+
+def _close(fds: list[int]) -> None:
+    if fds:
+        os.close(fds[0])
+
+
+def size_of(path: str) -> int | None:
+    """Return the bytes of a regular file; None: there is no such file."""
     try:
-        os.stat(folder)  # noqa: PTH116
+        status = os.lstat(path)
     except FileNotFoundError:
-        return False
-    return True
+        return None
+    return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
 def make_folder(path: str) -> None:
@@ -150,8 +203,9 @@ def make_folder(path: str) -> None:
 
 def sync_folder(path: str) -> None:
     """Make durable which files a folder holds."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fds: list[int] = []
     try:
-        os.fsync(fd)
+        fds[:] = _open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.fsync(fds[0])
     finally:
-        os.close(fd)
+        _close(fds)

@@ -6,25 +6,29 @@ and survive the conversation's own file being replaced or deleted. The kernel dr
 
 from __future__ import annotations
 
+import operator
 import os
 import threading
 import time
 import weakref
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import TypeVar
 
 import portalocker
 
 from chathistory.errors import StoreUnavailable
 from chathistory.lifeline import Lifeline
-from chathistory_file.layout import Files, create, make_folder
+from chathistory_file.layout import Files, create, make_folder, opened
 
 __all__ = ["Locks"]
+
+T = TypeVar("T")
 
 COUNT = 64
 _FLAGS = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.005
+_RELEASED = operator.methodcaller("release")
 
 
 class _Lock:
@@ -33,36 +37,42 @@ class _Lock:
     def __init__(self, path: str) -> None:
         self.path = path
         self.mutex = threading.Lock()
-        self._fd: int | None = None
+        self._fd = -1
+        self._close: weakref.finalize[[int], _Lock] | None = None  # for a store that nobody closes; not alive: closed
+        self._taken = False  # or about to be
 
-    def taken(self) -> bool:
+    def take(self) -> bool:
         """Try once to take the lock between processes."""
         fd = self._opened()
-        try:
-            portalocker.lock(fd, _FLAGS)
-        except portalocker.AlreadyLocked:
+        self._taken = True
+        if not _locked(fd):
             return False
-        except portalocker.LockException as error:
-            raise error.__cause__ if isinstance(error.__cause__, OSError) else OSError(str(error)) from error
         if self._is_the_one(fd):
             return True
         self.drop()  # the folder was removed or replaced while we held the old file open
         return False
 
     def release(self) -> None:
-        if self._fd is not None:
-            portalocker.unlock(self._fd)
+        """Give the lock between processes back, if it was taken; a second call does nothing."""
+        if self._taken and self._is_open():
+            try:
+                portalocker.unlock(self._fd)
+            except (OSError, portalocker.LockException):
+                self.drop()  # which releases it as well
+        self._taken = False
 
     def drop(self) -> None:
-        if self._fd is not None:
+        if self._close is not None:
             self._close()
-            self._fd = None
+
+    def _is_open(self) -> bool:
+        return self._close is not None and self._close.alive
 
     def _opened(self) -> int:
-        if self._fd is None:
+        if not self._is_open():
             make_folder(os.path.dirname(self.path))  # noqa: PTH120
             self._fd = _open(self.path)
-            self._close = weakref.finalize(self, os.close, self._fd)  # for a store that nobody closes
+            self._close = weakref.finalize(self, os.close, self._fd)
             self._close.atexit = False
         return self._fd
 
@@ -71,6 +81,17 @@ class _Lock:
             return os.path.samestat(os.stat(self.path), os.fstat(fd))  # noqa: PTH116
         except FileNotFoundError:
             return False
+
+
+def _locked(fd: int) -> bool:
+    """Try to lock an open file; False: another one has it."""
+    try:
+        portalocker.lock(fd, _FLAGS)
+    except portalocker.AlreadyLocked:
+        return False
+    except portalocker.LockException as error:
+        raise error.__cause__ if isinstance(error.__cause__, OSError) else OSError(str(error)) from error
+    return True
 
 
 class Locks:
@@ -82,29 +103,45 @@ class Locks:
         self._locks = [_Lock(f"{root}/.locks/{number:02x}") for number in range(COUNT)]
         _alive.add(self)
 
-    @contextmanager
-    def held(self, files: Files) -> Iterator[None]:
-        """Hold the conversation's lock during the body.
+    def run(self, files: Files, work: Callable[[], T]) -> T:
+        """Return what `work` returns; the conversation's lock is held while it runs.
 
-        Raises `StoreUnavailable` (not stored) if others hold it for longer than the timeout.
+        An exception may strike between any two steps (the handler of a signal raises it): the lock is given back in any
+        case. So it is given back twice, for the exception may strike at the first step of the first time.
+
+        Raises:
+            StoreUnavailable: Others hold the lock for longer than the timeout; nothing was done.
         """
-        lock = self._locks[zlib.crc32(files.name.encode()) % COUNT]
-        deadline = time.monotonic() + self._timeout
-        if not lock.mutex.acquire(timeout=self._timeout):
-            raise self._late()
+        lock = self._of(files)
+        held: list[object] = []
         try:
-            self._lifeline.check()  # it may have been closed while this thread waited
-            self._wait(lock, deadline)
             try:
-                yield
+                deadline = time.monotonic() + self._timeout
+                held[:] = map(lock.mutex.acquire, (True,), (self._timeout,))  # acquired and noted in a single step
+                if not held[0]:
+                    raise self._late()
+                self._lifeline.check()  # it may have been closed while this thread waited
+                self._wait(lock, deadline)
+                return work()
             finally:
-                lock.release()
+                _give_back(lock, held)
         finally:
-            lock.mutex.release()
+            _give_back(lock, held)
+
+    def is_held(self, files: Files) -> bool:
+        """Tell whether somebody writes under the lock of this conversation just now; makes no file."""
+        try:
+            with opened(self._of(files).path) as file:  # opened anew: so a lock of this very process counts, too
+                return file is not None and not _locked(file.fd)
+        except OSError:  # it cannot be told, and so nothing is found out by waiting
+            return False
+
+    def _of(self, files: Files) -> _Lock:
+        return self._locks[zlib.crc32(files.name.encode()) % COUNT]
 
     def _wait(self, lock: _Lock, deadline: float) -> None:
         pause = _FIRST_PAUSE
-        while not lock.taken():
+        while not lock.take():
             if time.monotonic() >= deadline:
                 raise self._late()
             time.sleep(pause)
@@ -124,6 +161,13 @@ class Locks:
         """Close the lock files in a forked child, where no other thread lives and a mutex may be held for ever."""
         for lock in self._locks:
             lock.drop()
+
+
+def _give_back(lock: _Lock, held: list[object]) -> None:
+    """Release a lock whose mutex this thread has acquired, if `held` says so; a second call does nothing."""
+    if held and held[0]:
+        lock.release()
+        held[:] = map(_RELEASED, (lock.mutex,))  # released and noted in a single step
 
 
 def _open(path: str) -> int:

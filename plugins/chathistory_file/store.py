@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import count
 from pathlib import Path
 from typing import ClassVar, Self
 from urllib.parse import quote
@@ -17,15 +16,32 @@ from chathistory.checks import class_name
 from chathistory.cursor import decode_cursor, encode_cursor
 from chathistory.errors import ConfigError, Conflict, InvalidInput
 from chathistory.lifeline import Lifeline
-from chathistory.store import Cursor, Head, HistoryStore, Key, Page, Record, Slice, Stamp, Traits, check_append
+from chathistory.recovery import FoundRecords
+from chathistory.store import (
+    Cursor,
+    Damaged,
+    Head,
+    HistoryStore,
+    Key,
+    Leftovers,
+    Page,
+    Record,
+    Slice,
+    Stamp,
+    Traits,
+    check_append,
+)
 from chathistory.url import Option, StoreURL, seconds
-from chathistory_file.blocks import LF, batch
-from chathistory_file.faults import Damage, faults
-from chathistory_file.layout import File, Files, is_there, opened
-from chathistory_file.listing import folders_below, keys_in, newest
+from chathistory_file.faults import Damage, LaterLayout, error_of, faults, is_of_the_process
+from chathistory_file.layout import Files, is_folder, opened, scope_folder
+from chathistory_file.leftovers import notes, remove_leftovers
+from chathistory_file.lines import LF, Batch, batch_of
+from chathistory_file.listing import Folder, folder_at, scopes_below
 from chathistory_file.locks import Locks
-from chathistory_file.reading import State, look, records_from, state_of
-from chathistory_file.writing import append, begin, remove, replace, set_aside
+from chathistory_file.reading import bodies_from, kept_lines
+from chathistory_file.recovering import Recovery, put_in_order, restore
+from chathistory_file.states import State, look, state_of
+from chathistory_file.writing import append, begin, cut, remove, remove_beside, replace
 
 __all__ = ["FileStore"]
 
@@ -40,7 +56,9 @@ class FileStore(HistoryStore):
     root: the folder; `~` is the user's own. lock_timeout: seconds that a writer waits for another one.
     """
 
-    traits: ClassVar[Traits] = Traits(durable=True, shared=True)
+    traits: ClassVar[Traits] = Traits(
+        durable=True, shared=True, not_reached=("freed blocks of the disk", "snapshots of the file system", "backups")
+    )
     options: ClassVar[Mapping[str, Option]] = {
         "lock_timeout": Option(seconds, _LOCK_TIMEOUT, "seconds that a writer waits for another writer's lock")
     }
@@ -52,6 +70,7 @@ class FileStore(HistoryStore):
         self.root = _absolute(os.fsdecode(root))
         self._lifeline = Lifeline()
         self._locks = Locks(self.root, timeout=lock_timeout, lifeline=self._lifeline)
+        self._recovery = Recovery()
 
     @classmethod
     def from_url(cls, url: StoreURL) -> Self:
@@ -68,25 +87,19 @@ class FileStore(HistoryStore):
 
     def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
         self._lifeline.check()
-        lines = [body.encode() + LF for body in check_append(bodies, stamp, self.traits, first=first)]
+        lines = [body.encode() for body in check_append(bodies, stamp, self.traits, first=first)]
         files = Files.of(self.root, key)
-        with faults("append", key), self._locks.held(files):
-            with opened(files.main, os.O_RDWR | os.O_APPEND) as file:
-                state = _current(key, file)
-                _check_version(key, state, after.stamp.version if after else None)
-                if file is not None:
-                    _set_torn_aside(files, file, state)
-                if file is not None and state is not None:
-                    return _append(file, state, lines, stamp)
-            head = Head(key, first, first + len(lines), stamp)
-            begin(files, b"".join(batch(lines, head, first=first)), updated=stamp.updated)
-            return head
+        with faults("append", key):
+            is_folder(files.folder)
+            return self._locks.run(files, lambda: _append(files, key, lines, after=after, stamp=stamp, first=first))
 
     def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
         self._lifeline.check()
+        files = Files.of(self.root, key)
         with faults("read", key):
-            path = Files.of(self.root, key).main
-            return look(path, lambda state: _slice(_own(key, state), start, stop), step=TAIL)
+            if not is_folder(files.folder):
+                return None
+            return look(files, lambda state: _slice(state, start, stop), own=key.__eq__, step=TAIL)
 
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
         self._lifeline.check()
@@ -94,10 +107,12 @@ class FileStore(HistoryStore):
             msg = "a page has at least one item"
             raise InvalidInput(msg)
         below = decode_cursor(after) if after is not None else None
-        key = Key(scope, "-")
-        with faults("listing", key):
-            heads = newest(Files.of(self.root, key).folder, below=below, count=limit + 1)
-        return Page(heads[:limit], encode_cursor(heads[limit - 1]) if len(heads) > limit else None)
+        with faults("listing", Key(scope, "-")):
+            path = scope_folder(self.root, scope)
+            if not is_folder(path):
+                return Page([])
+            listed = self._folder(path).newest(below=below, limit=limit)
+        return Page(listed.heads, encode_cursor(listed.heads[-1]) if listed.more else None, listed.damaged)
 
     def keys(self, scope: str | None = None) -> Iterator[Key]:
         self._lifeline.check()
@@ -105,29 +120,100 @@ class FileStore(HistoryStore):
 
     def _keys(self, key: Key, *, everywhere: bool) -> Iterator[Key]:
         with faults("listing", key):
-            for folder in folders_below(self.root) if everywhere else [Files.of(self.root, key).folder]:
-                yield from keys_in(folder)
+            if not everywhere:
+                path = scope_folder(self.root, key.scope)
+                if is_folder(path):
+                    yield from self._folder(path).keys()
+                return
+            for folder in map(self._folder, scopes_below(self.root)[0]):
+                try:
+                    yield from folder.keys()
+                except OSError as error:  # `damaged_keys` tells of the folder
+                    if is_of_the_process(error):
+                        raise
+
+    def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:
+        self._lifeline.check()
+        return self._damaged_keys(Key("default" if scope is None else scope, "-"), everywhere=scope is None)
+
+    def _damaged_keys(self, key: Key, *, everywhere: bool) -> Iterator[Damaged]:
+        with faults("listing", key):
+            paths, linked = scopes_below(self.root) if everywhere else folder_at(scope_folder(self.root, key.scope))
+            yield from linked
+            for folder in map(self._folder, paths):
+                try:
+                    yield from folder.damaged()
+                except OSError as error:
+                    if not everywhere or is_of_the_process(error):
+                        raise
+                    yield Damaged(None, folder.name, error_of("listing", error))
 
     def forget(self, key: Key, *, before: int) -> Head | None:
         self._lifeline.check()
         files = Files.of(self.root, key)
         with faults("forget", key):
-            if not is_there(files.folder):
+            if not is_folder(files.folder):
                 return None
-            with self._locks.held(files), opened(files.main) as file:
-                state = _current(key, file)
-                return _forget(files, state, before) if state is not None else None
+            return self._locks.run(files, lambda: _forget(files, key, before))
 
     def delete(self, key: Key, *, version: str | None = None) -> bool:
         self._lifeline.check()
         files = Files.of(self.root, key)
         with faults("delete", key):
-            if not is_there(files.folder):
+            if not is_folder(files.folder):
                 return False
-            with self._locks.held(files):
-                found = _may_go(key, files, version)
-                remove(files)
-                return found
+            return self._locks.run(files, lambda: _delete(files, key, version))
+
+    def remove_leftovers(self, scope: str) -> Leftovers:
+        """Remove what is in the folder of a scope beside conversations that can be read.
+
+        Then looks at all files below the root, one after the other, for what names the scope: a folder that was moved,
+        a copy. Such a place is told as left, and not removed; and so is a folder that is a link.
+        """
+        self._lifeline.check()
+        with faults("removing leftovers", Key(scope, "-")):
+            return remove_leftovers(self.root, scope, self._locks)
+
+    def find_records(self, key: Key) -> FoundRecords | None:
+        """Look at what is stored under a key, whatever the state of its head; see `chathistory.recovery`.
+
+        Raises `CorruptRecord` where the file is that of another conversation.
+        """
+        self._lifeline.check()
+        files = Files.of(self.root, key)
+        with faults("read", key):
+            return self._recovery.find(files, key) if is_folder(files.folder) else None
+
+    def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
+        """Return the sound records of a range; see `chathistory.recovery`."""
+        self._lifeline.check()
+        files = Files.of(self.root, found.key)
+        with faults("read", found.key):
+            return self._recovery.read(files, found.key, start, stop) if is_folder(files.folder) else []
+
+    def restore_head(self, found: FoundRecords, head: Head) -> Head:
+        """Store a new head in the place of the damaged one; see `chathistory.recovery`.
+
+        The file is written anew, with the sound lines of the records in the order of their positions. What is left over
+        is set aside, in the file that `notes` names.
+        """
+        self._lifeline.check()
+        files = Files.of(self.root, found.key)
+        with faults("repair", found.key):
+            if not is_folder(files.folder):
+                raise Conflict(found.key, None)
+            self._locks.run(files, lambda: restore(files, found, head))
+        return head
+
+    def notes(self, key: Key) -> Sequence[str]:
+        """Say what is stored beside the records of a conversation; see `chathistory.recovery`."""
+        self._lifeline.check()
+        files = Files.of(self.root, key)
+        with faults("read", key):
+            return notes(files, key) if is_folder(files.folder) else []
+
+    def _folder(self, path: str) -> Folder:
+        return Folder(path, is_held=self._locks.is_held)
 
     def close(self) -> None:
         if self._lifeline.cut():
@@ -145,37 +231,32 @@ def _absolute(root: str) -> str:
     return os.path.abspath(path)  # noqa: PTH100  # of now: the process may change its folder later
 
 
-def _current(key: Key, file: File | None) -> State | None:
-    """Return the state of the conversation in an open file; None: there is no file, or no conversation in it."""
-    state = state_of(file) if file is not None else None
-    return _own(key, state) if state is not None else None
-
-
-def _own(key: Key, state: State) -> State:
-    if state.head.key != key:
-        reason = "the file holds another conversation"
-        raise Damage(None, reason)
-    return state
+def _append(files: Files, key: Key, bodies: list[bytes], *, after: Head | None, stamp: Stamp, first: int) -> Head:
+    with opened(files.main, os.O_RDWR | os.O_APPEND) as file:
+        state = state_of(file, own=key.__eq__) if file is not None else None
+        _check_version(key, state, after.stamp.version if after else None)
+        if state is not None and state.moved:
+            put_in_order(files, state)
+            return _append(files, key, bodies, after=after, stamp=stamp, first=first)
+        if file is not None and file.size > (state.after if state else 0):
+            cut(files, file.fd, after=state.after if state else 0, size=file.size)
+        if file is None or state is None:
+            head = Head(key, first, first + len(bodies), stamp)
+            begin(files, batch_of(bodies, head, first=first, at=0), updated=stamp.updated)
+            return head
+        old = state.head
+        head = Head(key, old.start, old.end + len(bodies), stamp)
+        batch = batch_of(bodies, head, first=old.end, at=state.after + (not state.ended))
+        if not state.ended:
+            batch = Batch(LF + batch.records, batch.commit)
+        append(file.fd, batch, size=state.after, before=old.stamp.updated, updated=stamp.updated)
+        return head
 
 
 def _check_version(key: Key, state: State | None, version: str | None) -> None:
     head = state.head if state else None
     if version != (head.stamp.version if head else None):
         raise Conflict(key, head)
-
-
-def _set_torn_aside(files: Files, file: File, state: State | None) -> None:
-    after = state.after if state else 0
-    if file.size > after:
-        set_aside(files, file.fd, after=after, size=file.size)
-
-
-def _append(file: File, state: State, lines: list[bytes], stamp: Stamp) -> Head:
-    old = state.head
-    head = Head(old.key, old.start, old.end + len(lines), stamp)
-    data = b"".join(batch(lines, head, first=old.end, at=state.after))
-    append(file.fd, data, size=state.after, before=old.stamp.updated, updated=stamp.updated)
-    return head
 
 
 def _slice(state: State, start: int, stop: int | None) -> Slice:
@@ -186,60 +267,53 @@ def _slice(state: State, start: int, stop: int | None) -> Slice:
 
 
 def _records(state: State, low: int, high: int) -> list[Record]:
+    """Return the records of a range; fewer if they are large, but at least one."""
     records: list[Record] = []
     room = SLICE
-    for first, lines in records_from(state, low, high):
-        room -= sum(map(len, lines))
-        if room < 0:
-            fit = _fitting(lines, room, at_least=0 if records else 1)
-            return [*records, *map(Record, count(first), _texts(lines[:fit], first))]
-        records += map(Record, count(first), _texts(lines, first))
+    for position, body in enumerate(bodies_from(state, low, high), low):
+        room -= len(body)
+        if records and room < 0:
+            break
+        records.append(Record(position, _text(body, position)))
     return records
 
 
-def _fitting(lines: list[bytes], room: int, *, at_least: int) -> int:
-    """Return how many lines may stay so that what is left of the room, which is below zero, is so no more."""
-    fit = len(lines)
-    while room < 0 and fit > at_least:
-        fit -= 1
-        room += len(lines[fit])
-    return fit
-
-
-def _texts(lines: list[bytes], first: int) -> list[str]:
-    texts: list[str] = []
+def _text(body: bytes, position: int) -> str:
     try:
-        texts.extend(map(bytes.decode, lines))  # up to the first that is none
+        return body.decode()
     except UnicodeDecodeError:
         reason = "the line is not UTF-8"
-        raise Damage(first + len(texts), reason) from None  # the cause would quote the text
-    return texts
+    raise Damage(position, reason)  # not raised above: the context would quote the text
 
 
-def _forget(files: Files, state: State, before: int) -> Head:
-    old = state.head
-    start = min(max(before, old.start), old.end)
-    if start > old.start:
-        head = Head(old.key, start, old.end, old.stamp)
-        kept = (line + LF for _, lines in _runs(state, start) for line in lines)
-        replace(files, batch(kept, head, first=start), updated=old.stamp.updated)
+def _forget(files: Files, key: Key, before: int) -> Head | None:
+    with opened(files.main) as file:
+        state = state_of(file, own=key.__eq__) if file is not None else None
+        if state is None:
+            return None
+        old = state.head
+        if state.moved and before > old.start:
+            put_in_order(files, state)
+            return _forget(files, key, before)
+        start = min(max(before, old.start), old.end)
+        head = Head(key, start, old.end, old.stamp)
+        if start > old.start or (state.tail and before > old.end):
+            replace(files, kept_lines(state, start) if start < old.end else (), head)
+        elif before > 0:
+            remove_beside(files)
         return head
-    return old
 
 
-def _runs(state: State, start: int) -> Iterator[tuple[int, list[bytes]]]:
-    return records_from(state, start, state.head.end) if start < state.head.end else iter(())
-
-
-def _may_go(key: Key, files: Files, version: str | None) -> bool:
-    """Tell whether there is a conversation to delete; damage does not stop who deletes whatever is there."""
+def _delete(files: Files, key: Key, version: str | None) -> bool:
     with opened(files.main) as file:
         try:
-            state = _current(key, file)
-        except Damage:
-            if version is None:
-                return True
-            raise
-    if state is not None and version is not None:
+            state = state_of(file, own=key.__eq__) if file is not None else None
+            found = state is not None
+        except (Damage, LaterLayout):  # which does not stop who deletes whatever is there
+            if version is not None:
+                raise
+            found, state = True, None
+    if version is not None and state is not None:
         _check_version(key, state, version)
-    return state is not None
+    remove(files)
+    return found

@@ -7,33 +7,42 @@ It is set before the data are synced, and so is durable with them.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
+from chathistory.store import Head
 from chathistory_file.faults import Unsettled
 from chathistory_file.layout import Files, create, make_folder, sync_folder
+from chathistory_file.lines import Batch, commit_line
+from chathistory_file.states import UNSYNCED
 
-__all__ = ["append", "begin", "remove", "replace", "set_aside"]
+__all__ = ["append", "begin", "cut", "remove", "remove_beside", "replace", "set_aside"]
 
 _APPEND = os.O_WRONLY | os.O_APPEND
 _PIECE = 1024 * 1024
+_LATEST = (2**63 - 1) // 1000  # microseconds: what a file can be dated with
 _sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
-def append(fd: int, data: bytes, *, size: int, before: int, updated: int) -> None:
-    """Add `data` durably to a file of `size` bytes and date it `updated` (`before`: its date now; microseconds).
+def append(fd: int, batch: Batch, *, size: int, before: int, updated: int) -> None:
+    """Add a batch durably to a file of `size` bytes and date it `updated` (`before`: its date now; microseconds).
 
     Raises `OSError` with the file as it was, or `Unsettled` if that could not be restored.
     """
     try:
-        _store(fd, data, updated)
+        _store(fd, batch, updated)
     except OSError as error:
         _undo(fd, size, before, error)
         raise
 
 
-def _store(fd: int, data: bytes, updated: int) -> None:
-    _write(fd, data)
+def _store(fd: int, batch: Batch, updated: int) -> None:
+    if len(batch.records) > UNSYNCED:  # too much to be looked through for holes by whoever finds the commit
+        _write(fd, batch.records)
+        _sync(fd)
+        _write(fd, batch.commit)
+    else:
+        _write(fd, batch.records + batch.commit)
     _date(fd, updated)
     _sync(fd)
 
@@ -45,7 +54,8 @@ def _write(fd: int, data: bytes) -> None:
 
 
 def _date(fd: int, updated: int) -> None:
-    os.utime(fd, ns=(updated * 1000, updated * 1000))
+    date = min(updated, _LATEST) * 1000
+    os.utime(fd, ns=(date, date))
 
 
 def _undo(fd: int, size: int, before: int, error: OSError) -> None:
@@ -57,12 +67,12 @@ def _undo(fd: int, size: int, before: int, error: OSError) -> None:
         raise Unsettled from error
 
 
-def begin(files: Files, data: bytes, *, updated: int) -> None:
-    """Store `data` durably as a new conversation. Raises as `append` does."""
+def begin(files: Files, batch: Batch, *, updated: int) -> None:
+    """Store a batch durably as a new conversation. Raises as `append` does."""
     make_folder(files.folder)
     try:
         with create(files.main, _APPEND) as fd:
-            _store(fd, data, updated)
+            _store(fd, batch, updated)
         sync_folder(files.folder)
     except OSError as error:
         _unmake(files.main, error)
@@ -76,29 +86,42 @@ def _unmake(path: str, error: OSError) -> None:
         raise Unsettled from error
 
 
-def set_aside(files: Files, fd: int, *, after: int, size: int) -> None:
-    """Move the bytes from offset `after` to `size`, which nobody committed, durably into the file for such bytes."""
-    with create(files.torn, _APPEND) as aside:
-        for offset in range(after, size, _PIECE):
-            _write(aside, os.pread(fd, _PIECE, offset))
+def set_aside(files: Files, chunks: Iterable[bytes]) -> None:
+    """Add these bytes, which belong to no record, durably to the file for such bytes."""
+    with create(files.aside, _APPEND) as aside:
+        for chunk in chunks:
+            _write(aside, chunk)
         os.fsync(aside)
     sync_folder(files.folder)
+
+
+def cut(files: Files, fd: int, *, after: int, size: int) -> None:
+    """Move the bytes from offset `after` to `size`, which belong to no append, out of the conversation, durably.
+
+    The cut is on the disk before anything is written there: else a loss of power could mix what was with what is new.
+    """
+    set_aside(files, (os.pread(fd, _PIECE, offset) for offset in range(after, size, _PIECE)))
     os.ftruncate(fd, after)
+    _sync(fd)
 
 
-def replace(files: Files, chunks: Iterable[bytes], *, updated: int) -> None:
-    """Put a file of these chunks durably in the conversation's place, and remove what a crash left beside it.
+def replace(files: Files, lines: Iterable[bytes], head: Head, *, keep_aside: bool = False) -> None:
+    """Put a file of these lines and a commit durably in the conversation's place, and remove what was set aside.
 
     Readers see the old file or the new one. Raises `OSError` with the old one in place, or `Unsettled` if a stop
     of the machine may bring it back.
     """
     try:
         with create(files.temporary, _APPEND | os.O_TRUNC) as fd:
-            for chunk in chunks:
-                _write(fd, chunk)
-            _date(fd, updated)
+            size = 0
+            for part in _gathered(lines):
+                size += len(part)
+                _write(fd, part)
+            _write(fd, commit_line(head, at=0, size=size))
+            _date(fd, head.stamp.updated)
             os.fsync(fd)
-        _unlink(files.torn)
+        if not keep_aside:
+            _unlink(files.aside)
         os.rename(files.temporary, files.main)  # noqa: PTH104
     except BaseException:
         with suppress(OSError):
@@ -107,11 +130,33 @@ def replace(files: Files, chunks: Iterable[bytes], *, updated: int) -> None:
     _settle(files.folder)
 
 
+def _gathered(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the lines again, some at a time."""
+    part: list[bytes] = []
+    size = 0
+    for line in lines:
+        part.append(line)
+        size += len(line)
+        if size >= _PIECE:
+            yield b"".join(part)
+            part, size = [], 0
+    if part:
+        yield b"".join(part)
+
+
 def remove(files: Files) -> None:
     """Remove all that is stored of a conversation, durably; the conversation itself last. Raises as `replace` does."""
-    for path in (files.torn, files.temporary, files.main):
+    for path in (files.aside, files.temporary, files.main):
         _unlink(path)
     _settle(files.folder)
+
+
+def remove_beside(files: Files) -> int:
+    """Remove what is stored beside a conversation, durably; returns how many files that were."""
+    removed = sum(map(_unlink, (files.aside, files.temporary)))
+    if removed:
+        _settle(files.folder)
+    return removed
 
 
 def _settle(folder: str) -> None:
@@ -122,6 +167,10 @@ def _settle(folder: str) -> None:
         raise Unsettled from error
 
 
-def _unlink(path: str) -> None:
-    with suppress(FileNotFoundError):
+def _unlink(path: str) -> bool:
+    """Remove a file; False: there was none."""
+    try:
         os.unlink(path)  # noqa: PTH108
+    except FileNotFoundError:
+        return False
+    return True

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 from pathlib import Path
 
 from chathistory_file import FileStore
+from chathistory_file.layout import Files
 
 from chathistory import Head, Key, Stamp
 from chathistory.names import safe_name
@@ -26,6 +28,26 @@ def stamp(updated: int | None = None, *, expires: int | None = None, info: str =
 def path_of(store: FileStore, key: Key = KEY, suffix: str = ".jsonl") -> Path:
     """Return the conversation's file, or one beside it."""
     return Path(store.root, safe_name(key.scope), safe_name(key.id) + suffix)
+
+
+def line_of(path: Path, position: int) -> range:
+    """Return where the line of a record is in a file, with its line feed."""
+    whole = path.read_bytes()
+    at = 0
+    for line in whole.split(b"\n"):
+        if line.startswith(b"[%d," % position):
+            return range(at, at + len(line) + 1)
+        at += len(line) + 1
+    msg = f"no line of record {position}"
+    raise LookupError(msg)
+
+
+def flip(path: Path, at: int, bit: int = 0) -> None:
+    """Change a bit of a file, and keep its date: a disk does not tell when it changes something."""
+    whole = path.read_bytes()
+    status = path.stat()
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << bit)]) + whole[at + 1 :])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 def names(folder: str | Path) -> list[str]:
@@ -57,6 +79,19 @@ def bodies_of(store: FileStore, key: Key = KEY) -> list[str] | None:
             break
         found = store.read(key, start=found.records[-1].position + 1)
     return None if found is None else bodies
+
+
+@contextlib.contextmanager
+def holding(store: FileStore, key: Key = KEY):
+    """Hold the lock of a conversation, as a writer does."""
+    lock = store._locks._of(Files.of(store.root, key))
+    with lock.mutex:
+        while not lock.take():
+            pass
+        try:
+            yield
+        finally:
+            lock.release()
 
 
 @contextlib.contextmanager

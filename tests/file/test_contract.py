@@ -1,11 +1,13 @@
 """The contract, on files."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from chathistory_file import FileStore
+from file_samples import flip, line_of, path_of
 
-from chathistory import HistoryStore, open_store
+from chathistory import HistoryStore, Key, open_store
 from chathistory.testing import HistoryStoreContract
 
 
@@ -24,3 +26,17 @@ class TestFile(HistoryStoreContract):
         in_the_way = self.folder / "a-file"
         in_the_way.write_text("not a folder")
         return open_store(f"file:{in_the_way}/history")
+
+    def remains(self, text: str) -> Sequence[str]:
+        files = [path for path in self.folder.rglob("*") if path.is_file()]
+        return [str(path) for path in files if text.encode() in path.read_bytes() or text in path.name]
+
+    def damage_record(self, store: HistoryStore, key: Key, position: int) -> None:
+        place = line_of(path_of(store, key), position)
+        flip(path_of(store, key), place.stop - 4)
+
+    def damage_head(self, store: HistoryStore, key: Key) -> None:
+        flip(path_of(store, key), path_of(store, key).read_bytes().rindex(b'"end":') + 6)
+
+    def lose_index(self, store: HistoryStore, key: Key) -> None:
+        """Do nothing: the folder is the index, and has an entry for each conversation."""

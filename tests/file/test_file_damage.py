@@ -1,9 +1,12 @@
-"""Damage is found, told with its position, and never passed over or overwritten."""
+"""Damage is found, told with its position, and stays where it is; nothing of it is passed over or overwritten."""
 
+import json
 import random
+from collections import Counter
 
+import file_campaign
 import pytest
-from file_samples import KEY, bodies_of, filled, fresh, path_of, stamp
+from file_samples import KEY, bodies_of, filled, fresh, line_of, path_of, stamp
 
 from chathistory import Key
 from chathistory.errors import CorruptRecord
@@ -21,76 +24,143 @@ def _seen(store):
             return error.position
 
 
-def _lines(whole):
-    """Yield, for every line of a file, its range and the position of its body (None: a seal)."""
+def _places(whole):
+    """Yield each byte's place, the position of the record in whose line it is, and whether it is in the last commit."""
     at, position = 0, 0
-    for line in whole.split(b"\n")[:-1]:
-        seal = line.startswith(b"\t")
-        yield range(at, at + len(line) + 1), None if seal else position
-        at, position = at + len(line) + 1, position + (not seal)
+    for line in whole.splitlines(keepends=True):
+        commit = line.startswith(b"{")
+        for place in range(at, at + len(line)):
+            yield place, None if commit else position, at + len(line) == len(whole)
+        at, position = at + len(line), position + (not commit)
 
 
-def test_no_flipped_bit_is_passed_over(store):
+@pytest.mark.parametrize("seed", range(2))
+def test_no_changed_byte_is_passed_over(store, seed):
+    """One change of each byte: a flipped bit, or another byte. A commit that is not the last one is read by nobody."""
     head = filled(store, *BATCHES)
     whole = path_of(store).read_bytes()
+    dice = random.Random(seed)
     wrong = []
-    for place, position in _lines(whole):
-        for at in place:
-            for bit in range(8):
-                path_of(store).write_bytes(whole[:at] + bytes([whole[at] ^ (1 << bit)]) + whole[at + 1 :])
-                seen = _seen(store)
-                if seen == (BODIES, head):
-                    wrong += [(at, bit, "unnoticed")] if position is not None else []
-                elif isinstance(seen, tuple):
-                    wrong.append((at, bit, seen))
-                elif position is not None and seen != position:
-                    wrong.append((at, bit, f"record {seen} instead of {position}"))
+    for at, position, last in _places(whole):
+        byte = (
+            whole[at] ^ (1 << dice.randrange(8))
+            if seed
+            else dice.choice(sorted({0, 10, 13, 32, 91, 255} - {whole[at]}))
+        )
+        path_of(store).write_bytes(whole[:at] + bytes([byte]) + whole[at + 1 :])
+        seen = _seen(store)
+        end_of_line = whole[at] == 10
+        if position is not None:
+            told = seen == position or (end_of_line and seen == (BODIES, head))
+        elif last:
+            told = seen is None or (end_of_line and seen == (BODIES, head))
+        else:
+            told = seen == (BODIES, head)
+        if not told:
+            wrong.append((at, byte, position, seen))
     assert wrong == []
 
 
-def test_no_changed_byte_is_passed_over(store):
+@pytest.mark.parametrize("seed", range(16))
+def test_whatever_is_damaged_what_is_sound_can_be_read_or_repaired(seed):
+    counts = Counter()
+    file_campaign.run(1_000_000 + seed, counts, cases=10)
+    assert counts["all"] == 10
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(1800)
+def test_four_thousand_damages():
+    counts = Counter()
+    for seed in range(2_000_000, 2_000_160):
+        file_campaign.run(seed, counts)
+    assert counts["all"] == 4000
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 300])
+@pytest.mark.parametrize("place", ["first", "second", "middle", "last but one", "last"])
+def test_one_damaged_line_costs_one_record(store, batch, place):
+    count = 12 if batch < 300 else 900
+    bodies = [json.dumps({"n": number, "text": "x" * (number % 50)}) for number in range(count)]
+    head = filled(store, *(bodies[at : at + batch] for at in range(0, count, batch)))
+    position = {"first": 0, "second": 1, "middle": count // 2, "last but one": count - 2, "last": count - 1}[place]
+    whole, line = path_of(store).read_bytes(), line_of(path_of(store), position)
+    middle = line.start + len(line) // 2
+    for changed in (
+        whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :],  # a bit
+        whole[: line.start] + whole[line.stop :],  # the line is gone
+        whole[:middle] + whole[middle + 1 :],  # a byte is gone
+        whole[:middle] + b"\n" + whole[middle:],  # it is two
+        whole[: line.start] + b"\xff" * len(line) + whole[line.stop :],  # it is something else, without its line end
+        whole[: line.start] + b"\r\n\r\n" + whole[line.start + 1 :],  # it begins with something else
+    ):
+        path_of(store).write_bytes(changed)
+        with fresh(store) as other:
+            assert other.read(KEY, stop=0).head == head
+            with pytest.raises(CorruptRecord) as caught:
+                other.read(KEY, start=position)
+            assert caught.value.position == position
+            for start, stop in ((0, position), (position + 1, count)):
+                if start < stop:
+                    records = other.read(KEY, start=start, stop=stop).records
+                    assert [record.body for record in records] == bodies[start:stop]
+
+
+@pytest.mark.parametrize("new", [b"", b"J", b"\0", b"\r", b"\r\n", b"\n\n", b"\xff", b"]", b" \n"])
+def test_a_damaged_line_end_costs_no_record(store, new):
     head = filled(store, *BATCHES)
     whole = path_of(store).read_bytes()
-    dice = random.Random(4)
-    for at in range(len(whole)):
-        for byte in {0, 9, 10, 13, 32, 123, 255, dice.randrange(256)} - {whole[at]}:
-            path_of(store).write_bytes(whole[:at] + bytes([byte]) + whole[at + 1 :])
-            seen = _seen(store)
-            assert seen is None or isinstance(seen, int) or seen == (BODIES, head), (at, byte)
+    ends = [at for at, byte in enumerate(whole) if byte == 10]
+    for at in ends[:-1]:
+        path_of(store).write_bytes(whole[:at] + new + whole[at + 1 :])
+        for position, body in enumerate(BODIES):
+            line = whole[: at + 1].rpartition(b"\n")[0].rpartition(b"\n")[2]
+            if not (line.startswith(b"[%d," % position) and new in {b"]", b" \n"}):  # it is part of the line before
+                assert [record.body for record in store.read(KEY, start=position, stop=position + 1).records] == [body]
+        assert store.read(KEY, stop=0).head == head
 
 
-def test_no_flipped_bit_in_what_is_long_is_passed_over(store):
-    bodies = [f"{number:05d}" * 40 for number in range(2500)]
-    filled(store, bodies)
+def test_commits_that_are_not_the_last_are_read_by_nobody(store):
+    head = filled(store, *([f"body {number}"] for number in range(300)))
     whole = path_of(store).read_bytes()
-    dice = random.Random(5)
-    for at in (dice.randrange(whole.rindex(b"\t")) for _ in range(60)):
-        path_of(store).write_bytes(whole[:at] + bytes([whole[at] ^ (1 << dice.randrange(8))]) + whole[at + 1 :])
-        line = whole[whole.rfind(b"\n", 0, at) + 1 : at + 1]
-        seen = _seen(store)
-        assert isinstance(seen, int)
-        if not line.startswith(b"\t"):
-            assert (
-                seen == sum(not one.startswith(b"\t") for one in whole[: at + 1].split(b"\n")) - (whole[at] == 10) - 1
-            )
+    last = whole.rindex(b'{"commit":')
+    for new in (b'{"commit":X', b"\n\n\n\n", b"\0" * 300, b"", b"[1,2,"):
+        path_of(store).write_bytes(whole[:last].replace(b'{"commit":2', new) + whole[last:])
+        assert bodies_of(store) == [f"body {number}" for number in range(300)]
+        assert store.read(KEY, start=-1).head == head
 
 
-def test_what_is_missing_in_the_middle_is_damage(store):
-    filled(store, *BATCHES)
+@pytest.mark.parametrize(
+    "change", ["doubled", "first and last exchanged", "reversed", "the first batch again at the end"]
+)
+def test_lines_that_were_moved_are_found(store, change):
+    head = filled(store, *BATCHES)
     whole = path_of(store).read_bytes()
     lines = whole.splitlines(keepends=True)
-    for index in range(len(lines) - 1):
-        path_of(store).write_bytes(b"".join(lines[:index] + lines[index + 1 :]))
-        assert not isinstance(_seen(store), tuple)
-        path_of(store).write_bytes(b"".join([*lines[:index], lines[index], *lines[index:]]))
-        assert not isinstance(_seen(store), tuple)
+    changed = {
+        "doubled": [line for line in lines for _ in range(2)],
+        "first and last exchanged": [lines[-1], *lines[1:-1], lines[0]],
+        "reversed": lines[::-1],
+        "the first batch again at the end": [*lines, *lines[:2]],
+    }[change]
+    path_of(store).write_bytes(b"".join(changed))
+    assert _seen(store) == (BODIES, head)
+    assert store.notes(KEY) != []
+    head = store.append(KEY, ["new"], after=head, stamp=stamp())
+    assert _seen(store) == ([*BODIES, "new"], head)
+    assert all(path_of(store).read_bytes().count(b"[%d," % position) == 1 for position in range(head.end))
 
 
-def test_a_batch_that_stands_there_twice_is_damage(store):
-    filled(store, *BATCHES)
+def test_a_conversation_s_file_that_has_another_one_s_records_behind_it(store):
+    head = filled(store, *BATCHES)
+    other = Key("default", "other")
+    filled(store, ["x"] * 20, ["y"], key=other)
     whole = path_of(store).read_bytes()
-    path_of(store).write_bytes(whole + whole[whole.index(b'{"f":6}') :])
-    assert _seen(store) is None
+    path_of(store).write_bytes(whole + path_of(store, other).read_bytes())
+    assert _seen(store) == (BODIES, head)
+    head = store.append(KEY, ["new"], after=head, stamp=stamp())
+    assert _seen(store) == ([*BODIES, "new"], head)
+    assert path_of(store, suffix=".aside").read_bytes() == path_of(store, other).read_bytes()
 
 
 def test_records_of_one_conversation_do_not_pass_for_another_s(store):
@@ -104,7 +174,7 @@ def test_records_of_one_conversation_do_not_pass_for_another_s(store):
 def test_what_is_sound_is_readable_beside_damage(store):
     head = filled(store, *([f"body {number}"] for number in range(2000)))
     whole = path_of(store).read_bytes()
-    path_of(store).write_bytes(whole.replace(b"body 1000\n", b"body 1O00\n"))
+    path_of(store).write_bytes(whole.replace(b"body 1000]\n", b"body 1O00]\n"))
     assert [record.position for record in store.read(KEY, start=990, stop=1000).records] == [*range(990, 1000)]
     assert [record.body for record in store.read(KEY, start=1001, stop=1003).records] == ["body 1001", "body 1002"]
     assert store.read(KEY, start=-20).head == head
@@ -112,25 +182,27 @@ def test_what_is_sound_is_readable_beside_damage(store):
         store.read(KEY, start=995, stop=1005)
     assert (caught.value.position, caught.value.key) == (1000, KEY)
     assert "body" not in str(caught.value)
-    with pytest.raises(CorruptRecord):
-        store.forget(KEY, before=500)
-    assert path_of(store).read_bytes() == whole.replace(b"body 1000\n", b"body 1O00\n")
     head = store.append(KEY, ["more"], after=head, stamp=stamp())
+    assert store.forget(KEY, before=500).start == 500
+    assert [record.body for record in store.read(KEY, start=500, stop=502).records] == ["body 500", "body 501"]
+    with pytest.raises(CorruptRecord) as caught:
+        store.read(KEY, start=995, stop=1005)
+    assert caught.value.position == 1000
     assert store.forget(KEY, before=1001).start == 1001
     assert bodies_of(store) == [*(f"body {n}" for n in range(1001, 2000)), "more"]
+    assert b"1O00" not in path_of(store).read_bytes()
 
 
-def test_a_damaged_seal_costs_no_more_than_the_records_it_may_concern(store):
-    filled(store, *([f"body {number}"] for number in range(2000)))
+def test_a_warm_writer_notices_damage_at_the_end_and_not_further_up(store):
+    """An append reads the end of the file and nothing more: that is what makes it cost the same at any length."""
+    head = filled(store, *BATCHES)
     whole = path_of(store).read_bytes()
-    path_of(store).write_bytes(whole.replace(b'"end":1001,', b'"end":9001,'))
-    for low in range(950, 1050):
-        if low in (1000, 1001):
-            with pytest.raises(CorruptRecord) as caught:
-                store.read(KEY, start=low, stop=low + 1)
-            assert caught.value.position == 1000
-        else:
-            assert [record.body for record in store.read(KEY, start=low, stop=low + 1).records] == [f"body {low}"]
+    path_of(store).write_bytes(whole.replace(b'{"a":1}', b'{"a":2}'))
+    head = store.append(KEY, ["new"], after=head, stamp=stamp())
+    end = path_of(store).read_bytes().rindex(b'"end"')
+    path_of(store).write_bytes(path_of(store).read_bytes()[:end] + b'"enc"' + path_of(store).read_bytes()[end + 5 :])
+    with pytest.raises(CorruptRecord):
+        store.append(KEY, ["newer"], after=head, stamp=stamp())
 
 
 def test_a_damaged_file_does_not_hide_the_keys(store):

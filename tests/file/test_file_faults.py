@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from chathistory_file.lines import record_line
 from file_samples import KEY, bodies_of, filled, fresh, names, path_of, stamp
 
 from chathistory import Key
@@ -63,7 +64,7 @@ def test_a_failed_append_changes_nothing(store, monkeypatch, name, code):
         assert other.read(KEY).head == head
         other.append(KEY, ["3"], after=head, stamp=stamp())
         assert bodies_of(other) == ["1", "2", "3"]
-    assert not path_of(store, suffix=".torn").exists()
+    assert not path_of(store, suffix=".aside").exists()
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
@@ -103,7 +104,7 @@ def test_a_half_written_batch_that_cannot_be_undone_is_torn(store, monkeypatch):
     assert store.read(KEY).head == head
     store.append(KEY, ["2"], after=head, stamp=stamp())
     assert bodies_of(store) == ["1", "2"]
-    assert path_of(store, suffix=".torn").read_bytes() == SECRET.encode()[:9]
+    assert path_of(store, suffix=".aside").read_bytes() == record_line(1, SECRET.encode())[:9]
 
 
 def test_a_short_write_is_continued(store, monkeypatch):
@@ -125,13 +126,31 @@ def test_what_cannot_be_read_is_not_taken_for_absent(store, monkeypatch, name, c
         lambda: store.append(KEY, [SECRET], after=None, stamp=stamp()),
         lambda: store.forget(KEY, before=1),
         lambda: store.delete(KEY, version=head.stamp.version),
-        lambda: store.heads("default"),
-        lambda: list(store.keys()),
+        lambda: store.find_records(KEY),
+        lambda: store.notes(KEY),
     ):
         with monkeypatch.context() as patch:
             Faulty(patch, name, code)
             _fails(store, code, call)
     assert bodies_of(store) == ["1"]
+
+
+@pytest.mark.parametrize("code", REFUSED + FAILED)
+@pytest.mark.parametrize("name", ["open", "pread", "fstat"])
+def test_a_walk_goes_on_past_what_cannot_be_read(store, monkeypatch, name, code):
+    filled(store, ["1"])
+    with monkeypatch.context() as patch:
+        Faulty(patch, name, code)
+        if code in {errno.EMFILE, errno.ENFILE}:  # which is no fault of the file's
+            _fails(store, code, lambda: store.heads("default"))
+            _fails(store, code, lambda: list(store.keys()))
+            return
+        page = store.heads("default")
+        assert (list(store.keys()), list(store.damaged_keys())) == ([KEY], [])
+    assert page.items == []
+    [row] = page.damaged
+    assert (row.key, row.where) == (KEY, "default/support=2f42.jsonl")
+    assert isinstance(row.error, StoreRejected if code in REFUSED else StoreUnavailable)
 
 
 @pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
@@ -169,7 +188,7 @@ def test_what_is_done_but_not_durable_has_an_unknown_outcome(store, monkeypatch,
 
 def test_a_failed_delete_can_be_repeated(store, monkeypatch):
     filled(store, ["1"])
-    path_of(store, suffix=".torn").write_bytes(b"x")
+    path_of(store, suffix=".aside").write_bytes(b"x")
     with monkeypatch.context() as patch:
         Faulty(patch, "unlink", errno.EIO, times=1)
         _fails(store, errno.EIO, lambda: store.delete(KEY))

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 from chathistory_file import FileStore
-from chathistory_file.layout import Files
-from file_samples import KEY, bodies_of, filled, fresh, open_files, stamp
+from file_samples import KEY, bodies_of, filled, fresh, holding, open_files, stamp
 
 from chathistory import Key
 from chathistory.errors import Conflict, StoreClosed, StoreUnavailable
@@ -21,9 +20,10 @@ from chathistory import Key
 from chathistory_file import FileStore
 from chathistory_file.layout import Files
 store = FileStore(sys.argv[1])
-with store._locks.held(Files.of(store.root, Key("default", "support/42"))):
+def hold():
     print("held", flush=True)
     time.sleep(60)
+store._locks.run(Files.of(store.root, Key("default", "support/42")), hold)
 """
 
 
@@ -63,7 +63,7 @@ def test_a_dead_holder_holds_nothing(store, holder):
 def test_threads_wait_for_each_other_with_the_same_timeout(tmp_path):
     with FileStore(tmp_path / "h", lock_timeout=0.2) as store:
         head = filled(store, ["1"])
-        with store._locks.held(Files.of(store.root, KEY)):
+        with holding(store):
             caught = []
 
             def write():
@@ -80,11 +80,10 @@ def test_threads_wait_for_each_other_with_the_same_timeout(tmp_path):
 
 def test_a_removed_folder_does_not_split_the_lock(store):
     filled(store, ["1"])
-    files = Files.of(store.root, KEY)
     Path(store.root).rename(store.root + ".old")
     with FileStore(store.root, lock_timeout=0.2) as other:
         filled(other, ["new"])
-        with store._locks.held(files), pytest.raises(StoreUnavailable):
+        with holding(store), pytest.raises(StoreUnavailable):
             other.delete(KEY)
 
 
@@ -93,7 +92,7 @@ def test_locks_do_not_depend_on_how_the_folder_is_spelled(store, tmp_path):
     (tmp_path / "link").symlink_to(store.root)
     with (
         FileStore(tmp_path / "link", lock_timeout=0.2) as other,
-        store._locks.held(Files.of(store.root, KEY)),
+        holding(store),
         pytest.raises(StoreUnavailable),
     ):
         other.delete(KEY)
@@ -109,7 +108,7 @@ def test_close_waits_for_the_writer_and_stops_those_that_wait(store):
         except StoreClosed:
             outcome.append("closed")
 
-    with store._locks.held(Files.of(store.root, KEY)):
+    with holding(store):
         waiting = threading.Thread(target=write)
         waiting.start()
         time.sleep(0.1)
@@ -120,7 +119,7 @@ def test_close_waits_for_the_writer_and_stops_those_that_wait(store):
 
 def test_a_forked_child_neither_writes_nor_keeps_the_lock(store):
     head = filled(store, ["1"])
-    with store._locks.held(Files.of(store.root, KEY)):
+    with holding(store):
         child = os.fork()
         if child == 0:
             try:

@@ -3,8 +3,10 @@
 import os
 
 import pytest
+from chathistory_file.lines import COMMIT, batch_of
 from file_samples import KEY, bodies_of, filled, fresh, path_of, stamp
 
+from chathistory import Head
 from chathistory.errors import CorruptRecord
 
 BODIES = ['{"a":"é"}', '{"b":2}']
@@ -21,7 +23,7 @@ def history(store):
 
 def test_at_every_cut_of_a_batch_the_state_before_it_stands(history):
     store, first, _, whole, longer = history
-    for cut in range(len(whole), len(longer)):
+    for cut in range(len(whole), len(longer) - 1):
         path_of(store).write_bytes(longer[:cut])
         with fresh(store) as other:
             assert other.read(KEY).head == first
@@ -31,16 +33,27 @@ def test_at_every_cut_of_a_batch_the_state_before_it_stands(history):
             again = other.append(KEY, ["next"], after=first, stamp=stamp())
             assert bodies_of(other) == ['{"first":1}', "next"]
             assert other.read(KEY).head == again
-            torn = path_of(store, suffix=".torn")
+            torn = path_of(store, suffix=".aside")
             assert (torn.read_bytes() if torn.exists() else b"") == longer[len(whole) : cut]
             assert other.delete(KEY)
         assert list(path_of(store).parent.iterdir()) == []
         assert store.read(KEY) is None
 
 
+def test_an_append_that_lacks_only_the_last_line_feed_is_whole(history):
+    store, _, second, _, longer = history
+    path_of(store).write_bytes(longer[:-1])
+    with fresh(store) as other:
+        assert other.read(KEY).head == second
+        assert other.heads("default").items == [second]
+        other.append(KEY, ["next"], after=second, stamp=stamp())
+        assert bodies_of(other) == ['{"first":1}', *BODIES, "next"]
+        assert other.notes(KEY) == []
+
+
 def test_at_every_cut_of_the_first_batch_there_is_no_conversation(history):
     store, _, _, whole, _ = history
-    for cut in range(len(whole)):
+    for cut in range(len(whole) - 1):
         path_of(store).write_bytes(whole[:cut])
         with fresh(store) as other:
             assert other.read(KEY) is None
@@ -55,20 +68,30 @@ def test_at_every_cut_of_the_first_batch_there_is_no_conversation(history):
 def test_delete_removes_what_is_torn_where_there_is_no_conversation(history):
     store, _, _, whole, _ = history
     path_of(store).write_bytes(whole[:20])
-    path_of(store, suffix=".torn").write_bytes(b"older")
+    path_of(store, suffix=".aside").write_bytes(b"older")
     assert store.delete(KEY) is False
     assert list(path_of(store).parent.iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    "tail", [b"\0" * 10, b"\0" * 9000, b'{"half', b"a line\n" * 3, b"x" * 100_000, b"\t", b"\t\0\0"]
+    "tail",
+    [
+        b"\0" * 10,
+        b"\0" * 9000,
+        b'{"half',
+        b"a line\n" * 3,
+        b"x" * 100_000,
+        b'{"commit":2,"at"',
+        b"[3",
+        b'[3,"00000000",',
+    ],
 )
-def test_any_tail_without_a_seal_is_set_aside(history, tail):
+def test_any_tail_without_a_commit_is_set_aside(history, tail):
     store, _, second, _, longer = history
     path_of(store).write_bytes(longer + tail)
     assert store.read(KEY).head == second
     store.append(KEY, ["next"], after=second, stamp=stamp())
-    assert path_of(store, suffix=".torn").read_bytes() == tail
+    assert path_of(store, suffix=".aside").read_bytes() == tail
     assert bodies_of(store) == ['{"first":1}', *BODIES, "next"]
 
 
@@ -78,7 +101,7 @@ def test_torn_bytes_of_several_crashes_are_all_kept(history):
         with path_of(store).open("ab") as file:
             file.write(tail)
         head = store.append(KEY, ["next"], after=head, stamp=stamp())
-    assert path_of(store, suffix=".torn").read_bytes() == b"onetwo"
+    assert path_of(store, suffix=".aside").read_bytes() == b"onetwo"
 
 
 def test_a_long_batch_that_was_cut_is_torn_as_a_whole(store):
@@ -86,29 +109,55 @@ def test_a_long_batch_that_was_cut_is_torn_as_a_whole(store):
     whole = path_of(store).read_bytes()
     store.append(KEY, ["x" * 1000] * 1000, after=first, stamp=stamp())
     longer = path_of(store).read_bytes()
-    blocks = [at + 1 for at in range(len(whole), len(longer)) if longer[at : at + 1] == b"\n" and longer[:at].rfind(b"\t") > longer[:at].rfind(b"\n")]  # fmt: skip  # noqa: E501
-    assert len(blocks) == 4
-    for cut in (blocks[0] - 1, blocks[0], blocks[0] + 1, blocks[1], blocks[2] + 5000, blocks[3] - 1):
+    line = longer.index(b"[501,")
+    for cut in (line - 1, line, line + 1, line + 500, longer.index(b"[1000,"), longer.rindex(COMMIT), len(longer) - 2):
         path_of(store).write_bytes(longer[:cut])
         assert store.read(KEY).head == first
+        assert f"{cut - len(whole)} bytes behind the last append" in store.notes(KEY)[0]
     head = store.append(KEY, ["next"], after=first, stamp=stamp())
     assert bodies_of(store) == ["first", "next"]
     assert store.read(KEY, start=-1).head == head
+    assert f"{len(longer) - 2 - len(whole)} bytes that were set aside" in store.notes(KEY)[0]
 
 
-def test_a_body_that_imitates_a_commit_is_not_believed(store):
+def _imitations(store, first):
+    """Return bodies that hold the lines that would go on, as they are and as text of JSON."""
+    size = path_of(store).stat().st_size
+    later = Head(KEY, 0, 3, stamp())
+    for at in range(size, size + 60):
+        batch = batch_of([b"forged"], later, first=2, at=at)
+        record, commit = (line.decode().rstrip("\n") for line in (batch.records, batch.commit))
+        yield from (commit, record, f'{{"a":{commit}}}', f'{{"a":[{record}]}}', f"[{record}]", f"{record} {commit}")
+
+
+def test_a_body_that_imitates_a_line_is_not_believed(store):
     first = filled(store, ["first"])
-    offset = path_of(store).stat().st_size
-    filled_line = path_of(store).read_text().split("\n")[1]
-    for imitation in (filled_line.lstrip("\t"), " " + filled_line.lstrip("\t")):
-        path_of(store).write_bytes(path_of(store).read_bytes()[:offset] + imitation.encode() + b"\n" + b"{")
-        assert store.read(KEY).head == first
+    for body in _imitations(store, first):
+        head = store.append(KEY, [body], after=first, stamp=stamp())
+        whole = path_of(store).read_bytes()
+        with fresh(store) as other:
+            assert (bodies_of(other), other.read(KEY).head) == (["first", body], head)
+            for end in (b"", b"\n", b"}", b"]", b"]}"):  # torn at its end, and with a commit of which nothing is left
+                stop = whole.index(body.encode()) + len(body)
+                path_of(store).write_bytes(whole[:stop].removesuffix(b"]") + end)
+                assert "forged" not in str(_seen(other))
+            path_of(store).write_bytes(whole.replace(b"[1,", b"[x,", 1))
+            assert "forged" not in str(_seen(other))
+        store.delete(KEY)
+        first = filled(store, ["first"])
+
+
+def _seen(store):
+    try:
+        return bodies_of(store)
+    except CorruptRecord as error:
+        return error
 
 
 def test_forget_removes_what_is_torn(history):
     store, _, second, _, longer = history
     path_of(store).write_bytes(longer + b"torn: secret")
-    path_of(store, suffix=".torn").write_bytes(b"older: secret")
+    path_of(store, suffix=".aside").write_bytes(b"older: secret")
     path_of(store, suffix=".tmp").write_bytes(b"a rewrite that a crash stopped: secret")
     head = store.forget(KEY, before=1)
     assert (head.start, head.end, head.stamp) == (1, 3, second.stamp)
@@ -142,7 +191,7 @@ def test_a_line_that_claims_to_be_the_last_commit_but_is_unsound_is_damage(histo
         lambda: store.append(KEY, ["x"], after=first, stamp=stamp()),
         lambda: store.forget(KEY, before=1),
         lambda: store.delete(KEY, version=first.stamp.version),
-        lambda: store.heads("default"),
+        lambda: store.notes(KEY),
     ):
         with pytest.raises(CorruptRecord) as caught:
             call()

@@ -1,0 +1,96 @@
+"""The bytes of an open file, handed out from a chunk that is kept: nearby questions cost one system call."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+from chathistory_file.faults import Damage
+from chathistory_file.lines import LF
+
+__all__ = ["Source"]
+
+LARGEST_CHUNK = 1024 * 1024
+
+
+class Source:
+    """The first `size` bytes of an open file, read in chunks: `step` bytes, then twice that, up to 1 MiB."""
+
+    def __init__(self, fd: int, size: int, *, step: int) -> None:
+        self.fd = fd
+        self.size = size
+        self._step = step
+        self._base = 0
+        self._chunk = b""
+
+    @classmethod
+    def of(cls, data: bytes) -> Source:
+        """Return a source of bytes that are in no file."""
+        source = cls(-1, len(data), step=1)
+        source._chunk = data
+        return source
+
+    def twin(self, step: int) -> Source:
+        """Return another source of the same bytes, with a chunk of its own."""
+        twin = Source(self.fd, self.size, step=step)
+        twin._base, twin._chunk = self._base, self._chunk
+        return twin
+
+    def take(self, start: int, stop: int) -> bytes:
+        """Return the bytes from `start` to `stop`."""
+        self._cover(start, stop)
+        return self._chunk[start - self._base : stop - self._base]
+
+    def find(self, byte: bytes, start: int, stop: int) -> int:
+        """Return the offset of the first `byte` in that range, -1: there is none."""
+        seen = start
+        while seen < stop:
+            self._cover(start, seen + 1)
+            found = self._chunk.find(byte, seen - self._base, stop - self._base)
+            if found >= 0:
+                return found + self._base
+            seen = self._base + len(self._chunk)
+        return -1
+
+    def lines(self, offset: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        """Yield each line from `offset` on with its offset, without its line feed; the last one may have none."""
+        while offset < stop:
+            self._cover(offset, offset + 1)
+            chunk, base = self._chunk, self._base
+            last = chunk.rfind(LF, offset - base, stop - base)
+            if last < 0:  # the line is longer than what is at hand
+                end = self.find(LF, offset, stop)
+                end = stop if end < 0 else end
+                yield offset, self.take(offset, end)
+                offset = end + 1
+                continue
+            for line in chunk[offset - base : last].split(LF):
+                yield offset, line
+                offset += len(line) + 1
+
+    def _cover(self, start: int, stop: int) -> None:
+        """Have the bytes from `start` to `stop` at hand, and some more behind them."""
+        base, end = self._base, self._base + len(self._chunk)
+        if base <= start and stop <= end:
+            return
+        if start < base <= stop <= end:
+            self._base, self._chunk = start, _pread(self.fd, base - start, start) + self._chunk
+            return
+        kept = self._chunk[start - base :] if base <= start < end else b""
+        begin = start + len(kept)
+        ahead = min(max(self._step, len(kept)), self.size - begin)  # doubling: joining chunks stays linear
+        read = _pread(self.fd, max(stop - begin, ahead), begin)
+        self._step = min(2 * self._step, LARGEST_CHUNK)
+        self._base, self._chunk = start, kept + read
+
+
+def _pread(fd: int, count: int, offset: int) -> bytes:
+    parts = []
+    while count > 0:
+        part = os.pread(fd, count, offset)
+        if not part:
+            reason = "the file became shorter while it was read"
+            raise Damage(None, reason)
+        parts.append(part)
+        count, offset = count - len(part), offset + len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
