@@ -1,59 +1,111 @@
 """Messages as they are handed in: a dict to send, a response of the SDK, or either as stored elsewhere.
 
-Stored is exactly what was sent and received. What a response tells beside the message (id, usage, stop reason) is kept
-beside it, never inside it: the API refuses keys that do not belong into a request.
+Stored is exactly what was sent and received. What stands beside role and content (a response's id, usage and stop
+reason; what other programs add) is kept beside the message, never inside it: the API refuses keys that do not belong
+into a request.
+
+What is stored can be sent. So a message is looked at once, when it enters:
+
+- A *response* (an object of the SDK, or a dict with type "message") is taken as it came, for it was paid for; what the
+  API would not take back is left out when it is sent.
+- Any other message is refused, with the path of the field, if it cannot be made to fit what the API takes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
+from chathistory.blocks.fields import BLOCK_ROLES, type_of_block
+from chathistory.blocks.fitting import Misfit, fit
+from chathistory.blocks.foreign import FOREIGN_TYPES
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
-from chathistory.log.plain import plain
+from chathistory.log.plain import is_sdk_object, plain
 
-__all__ = ["WITH_BLOCKS", "Message", "blocks_of", "message_entry", "text_of"]
+__all__ = ["Message", "blocks_of", "is_received", "message_entry", "text_of"]
 
 Message: TypeAlias = dict[str, Any]
 """A message as the Messages API takes it: {"role": "user" | "assistant" | "system", "content": str | [block, ...]}."""
 
 ROLES = ("user", "assistant", "system")
+_OF_SYSTEM = ("clear_at", "output_config")
+"""Fields of a system message beside role and content; both need a beta of the API."""
+_WITH_CONTENT = ("tool_calls", "function_call")
+"""Fields in which messages of other APIs have a part of what was said."""
 
 
 def message_entry(given: Any, *, turn: str | None = None, kind: str = "message") -> Entry:
     """Return the entry of a message: a dict, or an SDK object such as the `Message` that `create` returns.
 
-    Raises `InvalidInput` that names the field which is not a message's or cannot be stored.
+    Raises `InvalidInput` that names the field which is not a message's, or cannot be stored or sent.
     """
     values = plain(given)
     if not isinstance(values, dict):
         msg = "a message is a dict with role and content, or an object of the SDK"
         raise InvalidInput(msg)
-    data: dict[str, Any] = {}
-    if values.get("type") == "message":
-        values, data = _split(values)
+    if _is_response(values):
+        message, data = _split(values)
         request = getattr(given, "_request_id", None)
         data |= {"request_id": request} if isinstance(request, str) else {}
-    _check(values)
-    return Entry(kind, message=values, data=data, turn=turn)
+        _check_content(message)
+        return Entry(kind, message=message, data=data, turn=turn)
+    message, data = _parted(values)
+    _check_content(message)
+    if isinstance(message["content"], list):
+        _check_sendable(message, _given_blocks(given), data)
+    return Entry(kind, message=message, data=data, turn=turn)
 
 
-def _split(response: dict[str, Any]) -> tuple[Message, dict[str, Any]]:
+def is_received(data: Mapping[str, Any]) -> bool:
+    """Whether a message came from the API, by what is stored beside it: it has all that a response has.
+
+    The API takes back what it gave, so what this version does not know of it is sent as it came.
+    """
+    response = data.get("response")
+    if not isinstance(response, dict):
+        return data.get("received") is True
+    whole = isinstance(response.get("id"), str) and isinstance(response.get("model"), str)
+    return whole and isinstance(response.get("usage"), dict)
+
+
+def _is_response(values: Message) -> bool:
+    """Whether this is a reply as the API gives it, or as a program saved it that left the type out."""
+    if values.get("type") == "message":
+        return values.get("role") == "assistant"
+    told = isinstance(values.get("model"), str) and isinstance(values.get("usage"), dict)
+    return told and values.get("role") == "assistant" and "type" not in values
+
+
+def _split(response: Message) -> tuple[Message, dict[str, Any]]:
     message: Message = {name: response[name] for name in ("role", "content") if name in response}  # the SDK's order
     beside = {name: value for name, value in response.items() if name not in ("type", "role", "content")}
     if not isinstance(beside.get("usage"), dict | None):
-        msg = "message.usage: a dict is due"
+        msg = "message.usage: must be a dict"
         raise InvalidInput(msg)
     for name in ("model", "stop_reason"):
         if not isinstance(beside.get(name), str | None):
-            msg = f"message.{name}: text is due"
+            msg = f"message.{name}: must be text"
             raise InvalidInput(msg)
     return message, {"response": beside}
 
 
-def _check(message: Message) -> None:
+def _parted(values: Message) -> tuple[Message, dict[str, Any]]:
+    """Return a message without what stands beside role and content, and that, to be kept beside it."""
+    taken = ("role", "content", *(_OF_SYSTEM if values.get("role") == "system" else ()))
+    message = {name: value for name, value in values.items() if name in taken}
+    beside = {name: value for name, value in values.items() if name not in taken}
+    for name in _WITH_CONTENT:
+        if beside.get(name):
+            msg = f"message.{name}: is not a field of the Messages API; a tool call must be a tool_use block in content"
+            raise InvalidInput(msg)
+    return message, {"beside": beside} if beside else {}
+
+
+def _check_content(message: Message) -> None:
+    """Raise `InvalidInput` for what nothing here could read again."""
     if message.get("role") not in ROLES:
-        msg = f"message.role: one of {', '.join(ROLES)} is due"
+        msg = f"message.role: must be one of {', '.join(ROLES)}"
         raise InvalidInput(msg)
     content = message.get("content")
     if not isinstance(content, str):
@@ -61,24 +113,23 @@ def _check(message: Message) -> None:
 
 
 def _check_blocks(blocks: Any, path: str) -> None:
-    """Refuse what the view could not read again; fields that it does not look at are the API's business."""
     if not isinstance(blocks, list):
-        msg = f"{path}: text or a list of content blocks is due"
+        msg = f"{path}: must be text or a list of content blocks"
         raise InvalidInput(msg)
     for index, block in enumerate(blocks):
         place = f"{path}[{index}]"
         if not (isinstance(block, dict) and isinstance(block.get("type"), str)):
-            msg = f"{place}: a content block is a dict with a type"
+            msg = f"{place}: must be a content block, which is a dict with a type"
             raise InvalidInput(msg)
         for name in _NAMED.get(block["type"], ("tool_use_id",) if block["type"].endswith("_tool_result") else ()):
             if not isinstance(block.get(name), str):
-                msg = f"{place}.{name}: text is due"
+                msg = f"{place}.{name}: must be text"
                 raise InvalidInput(msg)
-        if block["type"] in WITH_BLOCKS and not isinstance(block.get("content", ""), str | None):
+        if block["type"] in _WITH_BLOCKS and not isinstance(block.get("content", ""), str | None):
             _check_blocks(block["content"], f"{place}.content")
 
 
-WITH_BLOCKS = frozenset({"tool_result", "search_result"})
+_WITH_BLOCKS = frozenset({"tool_result", "search_result"})
 """The types of blocks whose content may be content blocks that the API holds to the rules of a message's."""
 
 _NAMED = {
@@ -89,6 +140,66 @@ _NAMED = {
     "mcp_tool_use": ("id",),
 }
 """The fields of a block that have to be text, by its type."""
+
+
+def _given_blocks(given: Any) -> list[Any]:
+    """Return the content blocks as they were handed in, for objects of the SDK among them."""
+    content = given.get("content") if isinstance(given, Mapping) else None
+    return list(content) if isinstance(content, list | tuple) else []
+
+
+def _check_sendable(message: Message, given: list[Any], data: dict[str, Any]) -> None:
+    """Raise `InvalidInput` for a block that cannot be made to fit what the API takes.
+
+    Blocks that are objects of the SDK came from the API; if nothing else here is unknown, `data` says so.
+    """
+    unknown = [False, False]  # whether something is, among what was made by hand, and among what came from the API
+    for index, block in enumerate(message["content"]):
+        from_api = message["role"] == "assistant" and index < len(given) and is_sdk_object(given[index])
+        unknown[from_api] |= _is_unknown(block, message["role"], f"message.content[{index}]", from_api=from_api)
+    if unknown == [False, True]:
+        data["received"] = True
+
+
+def _is_unknown(block: dict[str, Any], role: str, path: str, *, from_api: bool) -> bool:
+    """Return whether a block has a type or a field that the table does not have. Raises `InvalidInput`."""
+    kind = block["type"]
+    if type_of_block(kind) is None:
+        _check_type(kind, role, path)
+        return True
+    if not from_api:
+        _check_role(kind, role, path)
+    fitted = fit(block, role=role, strict=True)
+    if fitted.block is None and not from_api:
+        _refuse(block, path, fitted.misfits)
+    return bool(fitted.misfits)
+
+
+def _check_type(kind: str, role: str, path: str) -> None:
+    """A reply may hold a type of a later API; what else has one that is not known cannot be sent."""
+    if kind in FOREIGN_TYPES or role != "assistant":
+        known = [name for name, roles in BLOCK_ROLES.items() if role in roles]
+        msg = f"{path}.type: is not a content block of a message with the role {role}; it must be {', '.join(known)}"
+        raise InvalidInput(msg)
+
+
+def _check_role(kind: str, role: str, path: str) -> None:
+    if role not in BLOCK_ROLES[kind]:
+        msg = f"{path}: a {kind} block must be in a message with the role {' or '.join(BLOCK_ROLES[kind].split())}"
+        raise InvalidInput(msg)
+
+
+def _refuse(block: dict[str, Any], path: str, misfits: Iterable[Misfit]) -> None:
+    for misfit in misfits:
+        if misfit.effect == "unfit" and not (
+            block["type"] in _INCOMPLETE and misfit.path in _INCOMPLETE[block["type"]]
+        ):
+            msg = f"{path}{misfit.path}: {misfit.what}"
+            raise InvalidInput(msg)
+
+
+_INCOMPLETE = {"thinking": (".signature",), "redacted_thinking": (".data",)}
+"""What thinking of other models, or of half a stream, lacks; it is stored, and not sent."""
 
 
 def blocks_of(message: Message) -> list[dict[str, Any]]:

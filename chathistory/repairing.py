@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from chathistory.omitting import refusal_entries, refused_places
 from chathistory.store import Head
 from chathistory.view import Repair, View, view_of
 from chathistory.view.item import ADDED
+from chathistory.view.naming import given_ids, with_given_ids
 
 __all__ = ["repaired"]
 
@@ -86,9 +87,11 @@ class _Found:
     def _again(self, shown: View, first: int) -> list[Entry]:
         """Return the messages from `first` on as they are sent."""
         before = {entry.position: entry for entry in self.entries}
+        sent = [entry for entry in self.on_path() if entry.position >= self.summary.begin and entry.kind == "message"]
+        ids = given_ids(sent, self.summary.renamed)
         pairs = zip(shown.report.kept, shown.messages, strict=True)
         return [
-            _copied(before[position], message) if position in before else Entry("message", message=message)
+            _copied(before.get(position), message, ids)
             for position, message in pairs
             if (position >= first and position != self.summary.cut) or position == ADDED
         ]
@@ -118,9 +121,17 @@ def _turns(entries: Sequence[Entry]) -> int:
     return sum(opens_turn(entry.message) for entry in entries if entry.message)
 
 
-def _copied(entry: Entry, message: dict[str, Any]) -> Entry:
-    """Return a message anew, as it is sent, with what was told beside it."""
-    data = {name: value for name, value in entry.data.items() if name != "until"} | {"again": entry.position}
+def _copied(entry: Entry | None, message: dict[str, Any], ids: Mapping[str, str]) -> Entry:
+    """Return a message anew, as it is sent, with what was told beside it; entry None: the view has added it.
+
+    ids: those that tool calls have in the log, for their callers answer to these, by those under which they are sent.
+    """
+    content, sent_ids = with_given_ids(message["content"], ids)
+    message = message | {"content": content}
+    if entry is None:
+        return Entry("message", message=message)
+    data = {name: value for name, value in entry.data.items() if name not in ("until", "sent_ids")}
+    data |= {"again": entry.position} | ({"sent_ids": sent_ids} if sent_ids else {})
     return Entry("message", message=message, data=data, turn=entry.turn, at=entry.at)
 
 

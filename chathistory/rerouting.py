@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from chathistory.blocks.fitting import CALLS
+from chathistory.content import blocks_of
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
 from chathistory.log.fold import begins_view, open_reply, opens_turn
@@ -18,6 +20,7 @@ from chathistory.log.spans import Span, clipped, covers, newest_first, spans_of,
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head
 from chathistory.view.cleaning import thoughts
+from chathistory.view.naming import doubled_calls
 
 __all__ = ["rewound", "route", "snapshots", "within_a_turn"]
 
@@ -150,7 +153,8 @@ def _snapshot(journal: Journal, head: Head, before: int, entries: Sequence[Entry
     sent = [entry for entry in said if entry.position >= summary.begin]
     cut_off = [entry for entry in said if entry.position < summary.begin]
     lead = [entry for entry in entries if entry.position == summary.cut]
-    data = {
+    renamed = _renamed(journal, head, before, sent)
+    data: dict[str, Any] = {
         "path": clipped(spans, low=before, high=head.end),
         "tokens": max(0, summary.context - sum(estimated(entry.message or {}) for entry in (*sent, *lead))),
         "hidden": max(0, summary.hidden - sum(opens_turn(entry.message or {}) for entry in cut_off)),
@@ -158,7 +162,17 @@ def _snapshot(journal: Journal, head: Head, before: int, entries: Sequence[Entry
         "cut": None if lead else summary.cut,
         "summary": json.loads(replace(summary, preview=None).encode()),  # the preview quotes what is to be forgotten
     }
-    return Entry("snapshot", data=data | _less(summary, said))
+    return Entry("snapshot", data=data | _less(summary, said) | ({"renamed": renamed} if renamed else {}))
+
+
+def _renamed(journal: Journal, head: Head, before: int, gone: Sequence[Entry]) -> list[str]:
+    """Return the calls that stay renamed although the one that had their id first is to be forgotten."""
+    if not any(block["type"] in CALLS for entry in gone for block in blocks_of(entry.message or {"content": ""})):
+        return summary_of(head).renamed
+    spans = clipped(spans_of(journal, head, []), low=before, high=head.end)
+    kept = [entry for start, stop in spans for entry in journal.read(start, stop)]
+    marks = doubled_calls([*gone, *kept], summary_of(head).renamed)
+    return [mark for mark in marks if int(mark.partition(".")[0]) >= before]
 
 
 def within_a_turn(journal: Journal, head: Head) -> bool:

@@ -27,6 +27,7 @@ STOREYS = (
     ("chathistory.variants",),
     ("chathistory.view", "chathistory.annotation", "chathistory.rerouting", "chathistory.usage"),
     ("chathistory.log", "chathistory.content"),
+    ("chathistory.blocks",),
     ("chathistory.plugins",),
     ("chathistory.hookspecs", "chathistory.cursor", "chathistory.lifeline", "chathistory.names"),
     ("chathistory.store", "chathistory.url", "chathistory.sweeping", "chathistory.recovery"),

@@ -15,7 +15,7 @@ from chathistory.log.entry import Entry, decode, encode
 from chathistory.log.journal import Journal
 from chathistory.store import Head, Key, Record
 from chathistory.view.cleaning import cleaned
-from chathistory.view.item import item_of
+from chathistory.view.item import Notes, item_of
 
 __all__ = ["Memory", "Recall"]
 
@@ -46,7 +46,7 @@ class Memory:
         if reply.data.get("response", {}).get("stop_reason") not in _ENDS:
             return None
         stored = decode(Record(head.end - 1, encode(reply)), head.key)
-        said = [item.message for item in cleaned([item_of(stored)], lambda *_: None)]
+        said = [item.message for item in cleaned([item_of(stored)], Notes())]
         turns = self.turns | ({reply.turn} if reply.turn else set())
         return replace(self, version=head.stamp.version, messages=[*sent, *said], turns=turns)
 

@@ -175,6 +175,7 @@ def _cut(summary: Summary, entry: Entry, position: int) -> None:
     data = entry.data
     _begin(summary, data["from"], position, data["hidden"], data["since"])
     summary.context = data["tokens"]
+    summary.renamed = data.get("renamed", [])
     _unbind(summary, position)
 
 
@@ -208,6 +209,7 @@ def _snapshot(summary: Summary, entry: Entry, position: int) -> None:
     _reroute(summary, entry, position)
     summary.preview = None
     summary.hidden = entry.data["hidden"]
+    summary.renamed = entry.data.get("renamed", summary.renamed)
     if entry.data["sent"]:
         _unbind(summary, position)
         summary.thinking_from = position  # not even the API could tell what it was bound to

@@ -13,7 +13,7 @@ from typing import Any
 
 from chathistory.errors import InvalidInput
 
-__all__ = ["is_storable", "plain"]
+__all__ = ["is_sdk_object", "is_storable", "plain"]
 
 DEEPEST = 200
 _LONGEST_KEY = 40  # of a key, in an error
@@ -87,10 +87,15 @@ def _converted(value: Any, depth: int) -> Any:
         return _number(int(value))
     if isinstance(value, float):
         return _number(float(value))
-    if hasattr(kind := type(value), "model_fields_set") and hasattr(kind, "to_dict"):  # told without importing the SDK
+    if is_sdk_object(value):
         _check_numbers(value.to_dict(mode="python", warnings=False))  # in JSON mode a NaN becomes a null
         return _copied(value.to_dict(mode="json", warnings=False), depth)
     raise _RefusedError(f"a {type(value).__name__} cannot be stored as JSON")
+
+
+def is_sdk_object(value: Any) -> bool:
+    """Whether a value is an object of the Anthropic SDK, told without importing it."""
+    return hasattr(kind := type(value), "model_fields_set") and hasattr(kind, "to_dict")
 
 
 def _check_numbers(value: Any) -> None:

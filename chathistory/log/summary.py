@@ -74,6 +74,8 @@ class Summary:
     container: id, expires_at (as the API wrote it) and since (microseconds; when it was first told of) of the last
     container of the code execution tool.
     origin: of a fork: scope and id of the conversation that it came from, and the position at which it left it.
+    renamed: marks ("position.index") of tool calls that are sent under another id, for one that had theirs was sent
+    before them and is not sent any more.
     """
 
     born: str
@@ -100,6 +102,7 @@ class Summary:
     setup_at: int | None = None
     container: dict[str, Any] = field(default_factory=dict)
     origin: dict[str, Any] = field(default_factory=dict)
+    renamed: list[str] = field(default_factory=list)
 
     def usable_container(self, time: int) -> str | None:
         """Return the id of the container if there is one that the API keeps at `time` (microseconds, UTC).

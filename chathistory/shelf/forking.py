@@ -108,5 +108,6 @@ class _Fork:
         )
         if not self._whole:  # what came first is forgotten, and all thinking up to here is bound to it
             summary.thinking_from = self._at
+            summary.renamed = [mark for mark in present.renamed if int(mark.partition(".")[0]) < self._at]
         data = {"from": summary.origin, "summary": json.loads(summary.encode())}
         return Entry("forked", data=data, id=self._token, at=summary.created)

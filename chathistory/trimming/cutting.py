@@ -23,6 +23,7 @@ from chathistory.log.summary import Summary
 from chathistory.trimming.outline import SentTurn, outlined
 from chathistory.trimming.policies import Compaction, Load, Policy
 from chathistory.view import view_of
+from chathistory.view.naming import doubled_calls
 
 __all__ = ["Plan", "Trimmed", "is_callers", "is_due", "may_be_hidden", "planned", "planned_whole"]
 
@@ -154,9 +155,10 @@ class _Scene:
             "tokens": size - new,
             "before": self.load.before,
         }
-        marks = _marks(self.sent, gone)
+        marks, renamed = _marks(self.sent, gone), _renamed(self.sent, place)
         trimmed = Trimmed(place, data["hidden"] - self.sent.summary.hidden, len(gone), self.load.tokens, size)
-        return trimmed, self._opening(split) if split else None, data | ({} if marks == "" else {"turns": marks})
+        more = ({} if marks == "" else {"turns": marks}) | ({"renamed": renamed} if renamed else {})
+        return trimmed, self._opening(split) if split else None, data | more
 
     def _opening(self, turn: SentTurn) -> Message | None:
         return next(entry.message for entry in _with_lead(self.sent) if entry.position == turn.position)
@@ -214,6 +216,12 @@ def _behind_a_reply(scene: _Scene, place: int) -> int | None:
 def _before(sent: Sent, position: int) -> Sent:
     """Return the part of what is sent that stands before a position."""
     return replace(sent, entries=[entry for entry in sent.entries if entry.position < position])
+
+
+def _renamed(sent: Sent, place: int) -> list[str]:
+    """Return the calls from `place` on whose id came before: they stay renamed when what came before is not sent."""
+    marks = doubled_calls(sent.entries, sent.summary.renamed)
+    return [mark for mark in marks if int(mark.partition(".")[0]) >= place]
 
 
 def _marks(sent: Sent, messages: Sequence[Entry]) -> str | None:

@@ -1,40 +1,42 @@
 """What of a single message the API takes back: everything, but for a few things that it gives or once took.
 
-Left out are empty text blocks and messages without content (Claude can return both; sent back they are a 400), cache
-markers (at most four per request, so they belong to a request and not to a message), keys that only responses or other
-dumps have, and what the API version 2026-10-21 refuses in old messages. Lone surrogates, which no request can carry,
-become U+FFFD.
+Left out are empty text blocks and messages without content (Claude can return both; sent back they are a 400), blocks
+that the API does not take, and what the API version 2026-10-21 refuses in old messages. Fields that no request has,
+nulls and cache markers (at most four per request, so they belong to a request and not to a message) are left out of
+blocks, wherever they stand. Lone surrogates, which no request can carry, become U+FFFD.
 """
 
 from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from chathistory.content import WITH_BLOCKS
+from chathistory.blocks.fields import BLOCK_ROLES, type_of_block
+from chathistory.blocks.fitting import fit, is_plain
+from chathistory.blocks.foreign import FOREIGN_TYPES
 from chathistory.log.entry import Entry
-from chathistory.view.item import Block, Item, Note
+from chathistory.view.item import Block, Item, Notes
 
 __all__ = ["bound_thoughts", "cleaned", "thoughts", "without_thinking"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _THINKING = frozenset({"thinking", "redacted_thinking"})
-_NOT_SENT = frozenset({"cache_control", "parsed_output"})
-_NOT_NULL = frozenset({"caller", "toolset_name"})  # `model_dump` adds these as nulls; a request may not have them so
+_ADDED_BY_DUMPS = ("text", "citations")
+"""Fields that the SDK's `model_dump` adds as nulls to a block of a type that it does not know."""
 
 
-def cleaned(items: Iterable[Item], note: Note) -> Iterator[Item]:
+def cleaned(items: Iterable[Item], notes: Notes) -> Iterator[Item]:
     """Yield the items with what can be sent again; one of which nothing is left is noted and left out."""
     for item in items:
-        content = _content(_encodable(item, note) if item.surrogates else item, note)
-        if content is item.message["content"] and content:
-            yield item
-        elif content:
+        content = _content(item, notes)
+        if content and item.surrogates:
+            content = _encodable(content, item, notes)
+        if content:
             yield item.with_content(content)
         else:
-            note(item.position, "left out: the message has no content that may be sent again")
+            notes.repair(item.position, "left out: the message has no content that may be sent again")
 
 
 def without_thinking(items: Iterable[Item], below: int) -> Iterator[Item]:
@@ -61,11 +63,12 @@ def _count(blocks: Iterable[Block]) -> int:
     return sum(block["type"] in _THINKING for block in blocks)
 
 
-def _encodable(item: Item, note: Note) -> Item:
-    content = _replaced(item.message["content"])
-    if content != item.message["content"]:
-        note(item.position, "lone surrogates replaced by U+FFFD")
-    return item.with_content(content)
+def _encodable(content: str | list[Block], item: Item, notes: Notes) -> str | list[Block]:
+    replaced: str | list[Block] = _replaced(content)
+    if replaced == content:
+        return content
+    notes.repair(item.position, "lone surrogates replaced by U+FFFD")
+    return replaced
 
 
 def _replaced(value: Any) -> Any:
@@ -78,14 +81,14 @@ def _replaced(value: Any) -> Any:
     return value
 
 
-def _content(item: Item, note: Note) -> str | list[Block]:
+def _content(item: Item, notes: Notes) -> str | list[Block]:
     content = item.message["content"]
     if isinstance(content, str):
         return content if content.strip() else ""
-    return _blocks(_since_fallback(content, item, note), item, note)
+    return _blocks(_since_fallback(content, item, notes), item, notes)
 
 
-def _since_fallback(blocks: list[Block], item: Item, note: Note) -> list[Block]:
+def _since_fallback(blocks: list[Block], item: Item, notes: Notes) -> list[Block]:
     """Leave out what the API drops before the last `fallback` block: another model took over there."""
     last = max([index for index, block in enumerate(blocks) if block["type"] == "fallback"], default=0)
     if not last:
@@ -93,7 +96,7 @@ def _since_fallback(blocks: list[Block], item: Item, note: Note) -> list[Block]:
     results = {block.get("tool_use_id") for block in blocks}
     before = [block for block in blocks[:last] if not _of_one_model(block, results)]
     if len(before) < last:
-        note(item.position, "left out: what stood before a fallback to another model")
+        notes.repair(item.position, "left out: what stood before a fallback to another model")
     return [*before, *blocks[last:]]
 
 
@@ -102,37 +105,75 @@ def _of_one_model(block: Block, results: set[Any]) -> bool:
     return kind in _THINKING or kind == "tool_use" or (kind == "server_tool_use" and block["id"] not in results)
 
 
-def _blocks(blocks: list[Block], item: Item, note: Note) -> list[Block]:
+def _blocks(blocks: list[Block], item: Item, notes: Notes) -> list[Block]:
     """Return the blocks that may be sent again: the very list, if that is all of them as they are."""
-    kept = [clean for block in blocks if (clean := _kept(block, item, note)) is not None]
+    kept = [clean for block in blocks if (clean := _kept(block, item, notes)) is not None]
     unchanged = len(kept) == len(blocks) and all(map(operator.is_, kept, blocks))
     return blocks if unchanged else kept
 
 
-def _kept(block: Block, item: Item, note: Note) -> Block | None:
-    kind = block["type"]
-    if kind == "text" and not (block.get("text") or "").strip():
-        note(item.position, "left out: an empty text block")
-    elif kind == "thinking" and not block.get("signature"):
-        note(item.position, "left out: thinking without a signature")
-    elif kind == "document" and item.role == "assistant":
-        note(item.position, "left out: a document in an assistant message")
-    else:
-        return _block(block, item, note)
-    return None
+def _kept(block: Block, item: Item, notes: Notes) -> Block | None:
+    reason = _reason_against(block, item)
+    if reason is not None:
+        notes.repair(item.position, f"left out: {reason}")
+        return None
+    if type_of_block(block["type"]) is None:
+        return _of_later_api(block, item, notes)
+    return block if is_plain(block) else _fitted(block, item, notes)
 
 
-def _block(block: Block, item: Item, note: Note) -> Block:
-    if not _NOT_SENT.isdisjoint(block) or any(name in block and block[name] is None for name in _NOT_NULL):
-        block = {name: value for name, value in block.items() if not _unsendable(name, value)}
-    if item.role == "user" and block["type"] == "text" and block.get("citations"):
-        note(item.position, "left out: citations in a user message")
-        block = {name: value for name, value in block.items() if name != "citations"}
-    if block["type"] in WITH_BLOCKS and isinstance(block.get("content"), list):
-        blocks = _blocks(block["content"], item, note)
-        block = block if blocks is block["content"] else block | {"content": blocks}
-    return block
+def _reason_against(block: Block, item: Item) -> str | None:
+    """Return why a block as a whole is not sent; None: there is no reason."""
+    kind, role = block["type"], item.role
+    if kind in _EMPTY and _EMPTY[kind](block):
+        return _EMPTY_WORDS[kind]
+    if kind == "document" and role == "assistant":
+        return "a document in an assistant message"
+    if kind not in BLOCK_ROLES:
+        return None if item.received and kind not in FOREIGN_TYPES else "a block of a type that the API does not have"
+    misplaced = role not in BLOCK_ROLES[kind] and not item.received
+    return f"a {kind} block in a message with the role {role}" if misplaced else None
 
 
-def _unsendable(name: str, value: Any) -> bool:
-    return name in _NOT_SENT or (name in _NOT_NULL and value is None)
+def _is_blank(text: Any) -> bool:
+    return text is None or (isinstance(text, str) and not text.strip())
+
+
+_EMPTY: Mapping[str, Callable[[Block], bool]] = {
+    "text": lambda block: _is_blank(block.get("text")),
+    "thinking": lambda block: not block.get("signature"),
+    "redacted_thinking": lambda block: not block.get("data"),
+    "compaction": lambda block: block.get("content") == "",
+}
+"""What a block lacks of what makes it one: replies may have such, and half of a stream; sent back they are a 400."""
+
+_EMPTY_WORDS = {
+    "text": "an empty text block",
+    "thinking": "thinking without a signature",
+    "redacted_thinking": "redacted thinking without its data",
+    "compaction": "a compaction with an empty summary",
+}
+
+
+def _of_later_api(block: Block, item: Item, notes: Notes) -> Block:
+    """Return a block that the API gave and this version does not know: as it came."""
+    extra = [name for name in _ADDED_BY_DUMPS if name in block and block[name] is None]
+    extra += ["cache_control"] if "cache_control" in block else []
+    if not extra:
+        return block
+    notes.adjust(item.position, "fields that the API does not take are left out of a block")
+    return {name: value for name, value in block.items() if name not in extra}
+
+
+def _fitted(block: Block, item: Item, notes: Notes) -> Block | None:
+    fitted = fit(block, role=item.role, received=item.received)
+    for misfit in fitted.misfits:
+        path = f"{block['type']}{misfit.path}"
+        if misfit.effect == "unfit":
+            notes.repair(item.position, f"left out: a block, for {path} {misfit.what}")
+            break
+        if misfit.effect == "form":
+            notes.adjust(item.position, f"{path} {misfit.what}")
+        else:
+            notes.repair(item.position, misfit.what if misfit.what.startswith("left out") else f"{path} {misfit.what}")
+    return fitted.block

@@ -2,26 +2,62 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from chathistory.content import Message, blocks_of
+from chathistory.content import Message, blocks_of, is_received
 from chathistory.log.entry import Entry
 
-__all__ = ["ADDED", "Block", "Item", "Note", "item_of"]
+__all__ = ["ADDED", "Block", "Item", "Notes", "Repair", "item_of"]
 
 Block: TypeAlias = dict[str, Any]
-
-Note: TypeAlias = Callable[[int, str], None]
-"""Called with a position and what was done there, in words that quote nothing."""
 
 ADDED = -1
 """The position of a message that is in the view and not in the log."""
 
 
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """One thing that the view did about what is stored at `position` (-1: at the end), in words that quote nothing."""
+
+    position: int
+    what: str
+
+
+@dataclass(slots=True)
+class Notes:
+    """What was done to the messages of a view, each thing once.
+
+    repairs: what the model reads is not what is stored. adjusted: it is; only its form differs.
+    """
+
+    _repairs: list[Repair] = field(default_factory=list)
+    _adjusted: dict[Repair, None] = field(default_factory=dict)
+
+    @property
+    def repairs(self) -> tuple[Repair, ...]:
+        return tuple(self._repairs)
+
+    @property
+    def adjusted(self) -> tuple[Repair, ...]:
+        return tuple(self._adjusted)
+
+    def repair(self, position: int, what: str) -> None:
+        """Note that something is left out, moved, replaced or added."""
+        self._repairs.append(Repair(position, what))
+
+    def adjust(self, position: int, what: str) -> None:
+        """Note that something has another form, in which the API takes it."""
+        self._adjusted[Repair(position, what)] = None
+
+
 class Item(NamedTuple):
-    """A message of the view: where it is stored, why the model stopped and what it used (replies only), and whether
-    its text may hold lone surrogates.
+    """A message of the view.
+
+    position: where it is stored. stop_reason, usage: why the model stopped and what it used (replies only). surrogates:
+    its text may hold lone surrogates. received: it came from the API, which takes back what it gave. sent_ids: of one
+    that a repair has stored anew, the ids under which its tool calls are sent, by the index of the block.
     """
 
     position: int
@@ -29,6 +65,8 @@ class Item(NamedTuple):
     stop_reason: str | None = None
     usage: Mapping[str, Any] | None = None
     surrogates: bool = False
+    received: bool = False
+    sent_ids: Mapping[str, str] | None = None
 
     @property
     def role(self) -> str:
@@ -48,9 +86,16 @@ class Item(NamedTuple):
 
 def item_of(entry: Entry) -> Item:
     """Return the item of an entry that carries a message."""
-    response = entry.data.get("response")
-    if not response:
+    data = entry.data
+    if not data:
         return Item(entry.position, entry.message or {}, surrogates=entry.surrogates)
+    response = data.get("response") or {}
     return Item(
-        entry.position, entry.message or {}, response.get("stop_reason"), response.get("usage"), entry.surrogates
+        entry.position,
+        entry.message or {},
+        response.get("stop_reason"),
+        response.get("usage"),
+        entry.surrogates,
+        is_received(data),
+        data.get("sent_ids"),
     )

@@ -21,19 +21,12 @@ from chathistory.log.size import context_of
 from chathistory.log.spans import Sent
 from chathistory.log.summary import Summary
 from chathistory.view.cleaning import bound_thoughts, cleaned, without_thinking
-from chathistory.view.item import Item, Note, item_of
+from chathistory.view.item import Item, Notes, Repair, item_of
+from chathistory.view.naming import named
 from chathistory.view.omitting import without_omitted
 from chathistory.view.pairing import paired
 
 __all__ = ["Repair", "Report", "View", "view", "view_of"]
-
-
-@dataclass(frozen=True, slots=True)
-class Repair:
-    """One thing that the view did about what is stored at `position` (-1: at the end), in words that quote nothing."""
-
-    position: int
-    what: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +38,16 @@ class Report:
     tokens: of what is sent, without system prompt and tools where no reply tells them. exact: all of that is told by
     the last reply's usage; False: some or all of it is estimated. prefix_changed: no reply came since what stands
     before others changed (a cut, another system prompt), so nothing of it is cached. thinking_stripped: how many blocks
-    of thinking are left out, for they are bound to what is not sent any more. repairs: what was done to make the rest
-    acceptable. omitted: what is left out because the API refused it, or because somebody asked for that.
+    of thinking are left out, for they are bound to what is not sent any more. repairs: what was left out, moved,
+    replaced or added to make the rest acceptable. adjusted: what is sent in another form than it is stored, and reads
+    the same for the model: ids of tool calls, fields that the API does not take, input of a tool as JSON in a text.
+    omitted: what is left out because the API refused it, or because somebody asked for that.
     """
 
     kept: tuple[int, ...] = ()
     dropped: tuple[int, ...] = ()
     repairs: tuple[Repair, ...] = ()
+    adjusted: tuple[Repair, ...] = ()
     begin: int = 0
     tokens: int = 0
     exact: bool = True
@@ -80,25 +76,19 @@ def view(entries: Iterable[Entry], *, state: Summary | None = None, cut: Entry |
     position on messages are sent; its own message is the first.
     """
     state = state or Summary(born="", created=0)
-    repairs: list[Repair] = []
-
-    def note(position: int, what: str) -> None:
-        repairs.append(Repair(position, what))
-
+    notes = Notes()
     entries = list(entries)
     omissions = omissions_in(entries)
     items = [item_of(entry) for entry in entries if entry.kind == "message"]
     lead = [item_of(cut)] if cut and cut.message else []
-    there = [*lead, *items]
+    there = named([*lead, *items], state.renamed, notes)
     omitted = tuple(_told(each) for item in there for each in omissions.get(item.position, ()))
-    whole = _without_refused(without_omitted(there, omissions) if omissions else there, note)
-    sent = paired(cleaned(without_thinking(whole, state.thinking_from), note), note)
+    whole = _without_refused(without_omitted(there, omissions) if omissions else there, notes)
+    sent = paired(cleaned(without_thinking(whole, state.thinking_from), notes), notes)
     report = _report(items, sent, state)
     stripped = sum(bound_thoughts(item, state.thinking_from) for item in whole) if state.thinking_from else 0
-    return View(
-        [item.message for item in sent],
-        replace(report, repairs=tuple(repairs), thinking_stripped=stripped, omitted=omitted),
-    )
+    report = replace(report, repairs=notes.repairs, adjusted=notes.adjusted, omitted=omitted)
+    return View([item.message for item in sent], replace(report, thinking_stripped=stripped))
 
 
 def _told(omission: Omission) -> Repair:
@@ -122,14 +112,14 @@ def _report(items: Sequence[Item], sent: Sequence[Item], state: Summary) -> Repo
     )
 
 
-def _without_refused(items: Sequence[Item], note: Note) -> list[Item]:
+def _without_refused(items: Sequence[Item], notes: Notes) -> list[Item]:
     """Leave out each refused reply with the turn that it answers: sent again, it would be refused again."""
     kept: list[Item] = []
     for item in items:
         if item.stop_reason != "refusal":
             kept.append(item)
             continue
-        note(item.position, "left out: the reply was refused, and with it its turn")
+        notes.repair(item.position, "left out: the reply was refused, and with it its turn")
         while kept and not _ends_before(kept[-1]) and not opens_turn(kept.pop().message):
             pass
     return kept

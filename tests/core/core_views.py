@@ -25,16 +25,20 @@ def lost(id, **more):
 
 
 def search(id):
-    return {"type": "server_tool_use", "id": id, "name": "web_search", "input": {"query": "x"}}
+    return {"type": "server_tool_use", "id": f"srvtoolu_{id}", "name": "web_search", "input": {"query": "x"}}
 
 
 def found(id, **more):
-    return {"type": "web_search_tool_result", "tool_use_id": id, "content": [], **more}
+    return {"type": "web_search_tool_result", "tool_use_id": f"srvtoolu_{id}", "content": [], **more}
 
 
 THOUGHT = {"type": "thinking", "thinking": "", "signature": "EqQ="}
 DOCUMENT = {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "d"}}
 SNIPPET = {"type": "search_result", "source": "s", "title": "t"}
+
+
+FALLBACK = {"type": "fallback", "from": {"model": "a"}, "to": {"model": "b"}}
+CITED = {"type": "web_search_result_location", "cited_text": "x", "encrypted_index": "E", "title": None, "url": "u"}
 
 
 def U(*blocks):  # noqa: N802
@@ -107,7 +111,8 @@ RULES = {
         [0],
         [0],
     ),
-    "citations of Claude": ([HI, A(text(citations=[{"x": None}]))], [HI, A(text(citations=[{"x": None}]))], [0, 1], []),
+    "citations of Claude": ([HI, A(text(citations=[CITED]))], [HI, A(text(citations=[CITED]))], [0, 1], []),
+    "citations that nobody makes": ([HI, A(text(citations=[{"x": None}]))], [HI, A(text())], [0, 1], [1]),
     "lone surrogate": ([user("a\ud800b😀"), HO], [user("a\ufffdb😀"), HO], [0, 1], [0]),
     "lone surrogate deep within": (
         [HI, A(call("a") | {"input": {"\udc00": ["\ud800"]}}), U(result("a"))],
@@ -242,8 +247,8 @@ RULES = {
     ),
     "refused right after a reply": ([HI, HO, A(stop="refusal"), HI], [HI, HO, HI], [0, 1, 3], [2]),
     "before a fallback": (
-        [HI, A(THOUGHT, call("a"), {"type": "fallback", "from": {}, "to": {}}, text())],
-        [HI, A({"type": "fallback", "from": {}, "to": {}}, text())],
+        [HI, A(THOUGHT, call("a"), FALLBACK, text())],
+        [HI, A(FALLBACK, text())],
         [0, 1],
         [1],
     ),

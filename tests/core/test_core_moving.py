@@ -577,7 +577,15 @@ def test_markdown_reads_well(tmp_path):
     ]
     thought = {"type": "thinking", "thinking": "secret", "signature": "s"}
     chat.append([user("Hi *there*"), {"role": "assistant", "content": [thought, call]}])
-    chat.append([{"role": "user", "content": [*results, {"type": "image", "source": {}}]}, said("half \ud83d")])
+    chat.append(
+        [
+            {
+                "role": "user",
+                "content": [*results, {"type": "image", "source": {"type": "url", "url": "https://a.example/b.png"}}],
+            },
+            said("half \ud83d"),
+        ]
+    )
     chat.append({"role": "assistant", "content": [{"type": "text", "text": ""}]})
     chat.journal.append([Entry("interrupted", message=said("cut"))])
     chat.annotate(title="A # [title]", tags=["a", "b"])

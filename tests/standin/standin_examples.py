@@ -199,6 +199,17 @@ for name in ("claude-3-5-sonnet-20241022", "claude-opus-4-0", "gpt-4"):
 MANY = [user("x")] * 100_000
 example("too many messages", body(*MANY, user("x")), body(*MANY), "messages: List should have at most 100000")
 
+LOCATION = {
+    "type": "char_location",
+    "cited_text": "x",
+    "document_index": 0,
+    "document_title": None,
+    "start_char_index": 0,
+    "end_char_index": 1,
+}
+FETCH = {"type": "web_fetch_result", "url": "u", "content": document()}
+FETCHED = {"type": "web_fetch_tool_result", "tool_use_id": "srvtoolu_1", "content": FETCH}
+
 # --- the shape of messages and blocks
 example("no messages", body(messages=[]), FINE, "messages: at least one message is required")
 example("message not an object", body("Hi"), FINE, "messages.0: Input should be a valid dictionary")
@@ -305,6 +316,64 @@ example(
     "messages.1.content.0.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'",
 )
 example(
+    "tool id malformed",
+    body(user(), reply([search("toolu_1"), found("toolu_1"), text()]), user()),
+    body(user(), reply([search(), found(), text()]), user()),
+    "messages.1.content.0.server_tool_use.id: String should match pattern '^srvtoolu_[a-zA-Z0-9_]+$'",
+)
+for wrong, right, words in (("", "f", "at least 1 character"), ("f" * 201, "f" * 200, "at most 200 characters")):
+    example(
+        "tool name malformed",
+        body(user(), reply([call() | {"name": wrong}]), user([result()])),
+        body(user(), reply([call() | {"name": right}]), user([result()])),
+        f"messages.1.content.0.tool_use.name: String should have {words}",
+    )
+LINK = {"type": "url", "url": "https://example.invalid/a.png"}
+
+
+def cited(**more):
+    return body(user(), reply([text(citations=[LOCATION | more])]), user())
+
+
+def paged(source):
+    return body(user([{"type": "document", "source": source}]))
+
+
+for wrong, right, words in (
+    (body(user([image(source=LINK | {"detail": "low"})])), body(user([image(source=LINK)])), "image.source.detail"),
+    (cited(index=0), cited(file_id=None), "text.citations.0.index"),
+    (
+        body(user(), reply([call(caller={"type": "direct", "id": "x"})]), user([result()])),
+        body(user(), reply([call(caller={"type": "direct"})]), user([result()])),
+        "tool_use.caller.id",
+    ),
+    (
+        body(user(), reply([search(), FETCHED | {"content": FETCH | {"status": 200}}, text()]), user()),
+        body(user(), reply([search(), FETCHED, text()]), user()),
+        "web_fetch_tool_result.content.status",
+    ),
+):
+    example("nested field unknown", wrong, right, f"{words}: {EXTRA}")
+example(
+    "nested field missing",
+    paged({"type": "text", "data": "x"}),
+    paged({"type": "text", "media_type": "text/plain", "data": "x"}),
+    "messages.0.content.0.document.source.media_type: Field required",
+)
+example("nested field null", cited(cited_text=None), cited(document_title=None), "text.citations.0.cited_text: Input")
+example(
+    "nested field of another kind",
+    paged({"type": "text", "media_type": "text/html", "data": "x"}),
+    paged({"type": "text", "media_type": "text/plain", "data": "x"}),
+    "messages.0.content.0.document.source.media_type: Input",
+)
+example(
+    "nested field of another kind",
+    paged({"type": "file_id", "file_id": "x"}),
+    paged({"type": "file", "file_id": "x"}),
+    "messages.0.content.0.document.source: Input",
+)
+example(
     "server tool unknown",
     body(user(), reply([search() | {"name": "f"}, found()]), user()),
     body(user(), reply([search(), found()]), user()),
@@ -355,14 +424,13 @@ DOCUMENTED = body(user(), reply([document()]), user())
 example(
     "document of the assistant", DOCUMENTED, Req(DOCUMENTED, OLD_VERSION), "messages.1.content.0: `document` blocks"
 )
-FETCHED = {"type": "web_fetch_tool_result", "tool_use_id": "srvtoolu_1", "content": {"content": document()}}
 example(
     "document of the assistant",
     DOCUMENTED,
     body(user(), reply([search() | {"name": "web_fetch"}, FETCHED, text()]), user()),
     "messages.1.content.0",
 )
-CITED = text(citations=[{"type": "char_location", "cited_text": "x"}])
+CITED = text(citations=[LOCATION])
 example(
     "citations of the user",
     body(user([CITED])),
@@ -375,6 +443,35 @@ example(
     body(user([FOUND | {"content": [CITED]}])),
     body(user([FOUND | {"content": [text()]}])),
     "messages.0.content.0.search_result.content.0.text.citations",
+)
+KNOWN = [{"name": "f", "input_schema": {"type": "object"}}]
+
+
+def referring(*references, **more):
+    return body(user(), reply([call()]), user([result(content=list(references))]), **more)
+
+
+def reference(name="f"):
+    return {"type": "tool_reference", "tool_name": name}
+
+
+example(
+    "tool reference unknown",
+    referring(reference(), reference("gone"), tools=KNOWN),
+    referring(reference(), tools=KNOWN),
+    "Tool reference 'gone' not found in available tools",
+)
+SEARCHED = {
+    "type": "tool_search_tool_result",
+    "tool_use_id": "srvtoolu_1",
+    "content": {"type": "tool_search_tool_search_result", "tool_references": [reference()]},
+}
+FINDING = search() | {"name": "tool_search_tool_bm25"}
+example(
+    "tool reference unknown",
+    body(user(), reply([FINDING, SEARCHED, text()]), user()),
+    body(user(), reply([FINDING, SEARCHED, text()]), user(), tools=KNOWN),
+    "Tool reference 'f' not found in available tools",
 )
 example(
     "signature empty",
@@ -401,6 +498,13 @@ example(
     "too many markers",
     body(user([*FOUR[1:], text()]), reply([call()]), user([result(content=[text(**MARK), text(**MARK)])])),
     body(user([*FOUR[1:], text()]), reply([call()]), user([result(content=[text(**MARK), text()])])),
+    "Found 5.",
+)
+MARKED_PAGE = FETCHED | {"content": FETCH | {"content": document() | MARK}}
+example(
+    "too many markers",
+    body(user(FOUR), reply([search(), MARKED_PAGE, text()]), user()),
+    body(user(FOUR[1:]), reply([search(), MARKED_PAGE, text()]), user()),
     "Found 5.",
 )
 example(

@@ -11,7 +11,7 @@ import anthropic
 import pytest
 import standin_context_examples
 from anthropic import Omit
-from standin_examples import EXAMPLES, MODEL, Req, body, call, result, text, user
+from standin_examples import EXAMPLES, LOCATION, MODEL, Req, body, call, result, text, user
 
 from chathistory.testing import MessagesAPI
 from chathistory.testing.standin import RULES
@@ -169,8 +169,8 @@ def _rich(*, summary):
     return body(
         {"role": "assistant", "content": [copy.deepcopy(block)]},
         user([marked, pages]),
-        {"role": "assistant", "content": [call()]},
-        user([result(content=[text()], is_error=False)]),
+        {"role": "assistant", "content": [call(caller={"type": "direct"}), text(citations=[dict(LOCATION)])]},
+        user([result(content=[text(), {"type": "tool_reference", "tool_name": "f"}], is_error=False)]),
         {"role": "system", "content": "Be brief"},
         system=[text()],
         tools=[{"name": "f", "input_schema": {"type": "object"}, "cache_control": {"type": "ephemeral"}}],

@@ -6,6 +6,7 @@ import base64
 from collections.abc import Iterator
 from typing import Any
 
+from chathistory.testing.standin.check_nested import markers_within
 from chathistory.testing.standin.request import Place, Request
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "markers_out_of_order",
     "too_many_images",
     "too_many_markers",
+    "unknown_reference",
 ]
 
 Found = Iterator[dict[str, Any]]
@@ -79,6 +81,32 @@ def citations_in_user(request: Request) -> Found:
             yield {"path": f"{place.path}.text.citations"}
 
 
+def unknown_reference(request: Request) -> Found:
+    """A `tool_reference` names a tool that the request does not define."""
+    defined = _defined(request)
+    for place in request.places:
+        for name in _referenced(place):
+            if defined is not None and name not in defined:
+                yield {"name": name}
+
+
+def _referenced(place: Place) -> Iterator[Any]:
+    if place.type == "tool_reference":
+        yield place.block["tool_name"]
+    if place.type == "tool_search_tool_result" and isinstance(place.block["content"], dict):
+        references = place.block["content"].get("tool_references") or ()
+        yield from (each.get("tool_name") for each in references if isinstance(each, dict))
+
+
+def _defined(request: Request) -> list[Any] | None:
+    """Return the names of the tools of a request; None: there are some whose names only the server knows."""
+    tools = [tool for tool in request.body.get("tools") or () if isinstance(tool, dict)]
+    added = [place.block["tool"] for place in request.places if place.type == "tool_addition"]
+    added = [tool.get("definition", tool) for tool in added if isinstance(tool, dict)]
+    defined = [tool.get("name") for tool in (*tools, *added) if isinstance(tool, dict)]
+    return None if request.body.get("mcp_servers") or None in defined else defined
+
+
 def bad_image(request: Request) -> Found:
     """An image is neither a URL, nor a file, nor base64 of a type that the API reads."""
     for place in request.places:
@@ -124,6 +152,7 @@ def markers(request: Request) -> Iterator[tuple[str, dict[str, Any]]]:
     for place in request.places:
         if place.block.get("cache_control"):
             yield f"{place.path}.{place.type}", place.block["cache_control"]
+        yield from markers_within(place)
     if request.body.get("cache_control"):
         yield "", request.body["cache_control"]
 

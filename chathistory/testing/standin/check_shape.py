@@ -17,6 +17,7 @@ __all__ = [
     "no_messages",
     "null_field",
     "tool_id",
+    "tool_name",
     "unknown_block",
     "unknown_block_field",
     "unknown_message_field",
@@ -32,6 +33,8 @@ _SYSTEM_BETAS = {
     "output_config": "mid-conversation-output-config",
 }
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
+_SERVER_ID = re.compile(r"srvtoolu_[a-zA-Z0-9_]+")
+_LONGEST_NAME = 200
 _SERVER_TOOLS = {
     "web_search",
     "web_fetch",
@@ -90,7 +93,7 @@ def no_content(request: Request) -> Found:
 
 def unknown_block(request: Request) -> Found:
     """A block has no type, or one that may not stand there, or one of a beta that was not asked for."""
-    for place in request.places:
+    for place in request.known_places:
         shape = shapes.BLOCKS.get(place.type) if isinstance(place.type, str) else None
         if shape is None or place.within not in shape.within or not _may_use(request, shape):
             yield {"path": place.path, "type": place.type, "expected": _expected(request, place.within)}
@@ -107,7 +110,7 @@ def _expected(request: Request, within: str) -> str:
 
 def missing_block_field(request: Request) -> Found:
     """A block lacks a field that it must have."""
-    for place in request.places:
+    for place in request.known_places:
         for name in shapes.BLOCKS[place.type].required:
             if name not in place.block:
                 yield {"path": f"{place.path}.{place.type}.{name}"}
@@ -115,7 +118,7 @@ def missing_block_field(request: Request) -> Found:
 
 def unknown_block_field(request: Request) -> Found:
     """A block has a field that its type does not have in requests."""
-    for place in request.places:
+    for place in request.known_places:
         for name in place.block:
             if name != "type" and name not in shapes.BLOCKS[place.type].fields:
                 yield {"path": f"{place.path}.{place.type}.{name}"}
@@ -136,18 +139,27 @@ def wrong_block_field(request: Request) -> Found:
 
 
 def _fields(request: Request) -> Iterator[tuple[Place, str, str]]:
-    for place in request.places:
+    for place in request.known_places:
         for name, kind in shapes.BLOCKS[place.type].fields.items():
             if name in place.block:
                 yield place, name, kind
 
 
 def tool_id(request: Request) -> Found:
-    """The id of a tool call has characters other than letters, digits, `_` and `-`."""
+    """The id of a tool call has characters other than letters, digits, `_` and `-`; or is none of the server's."""
     for place in request.places:
+        ids = _SERVER_ID if place.type == "server_tool_use" else _ID
         for name in ("id", "tool_use_id"):
-            if not _ID.fullmatch(place.block.get(name, "fine")):
-                yield {"path": f"{place.path}.{place.type}.{name}"}
+            if not ids.fullmatch(str(place.block.get(name, "srvtoolu_fine"))):
+                yield {"path": f"{place.path}.{place.type}.{name}", "pattern": f"^{ids.pattern}$"}
+
+
+def tool_name(request: Request) -> Found:
+    """The name of a tool that was called is empty, or longer than 200 characters."""
+    for place in request.places:
+        if place.type == "tool_use" and not 0 < len(place.block["name"]) <= _LONGEST_NAME:
+            few = "at least 1 character" if not place.block["name"] else f"at most {_LONGEST_NAME} characters"
+            yield {"path": f"{place.path}.tool_use.name", "wanted": f"String should have {few}"}
 
 
 def unknown_tool_name(request: Request) -> Found:

@@ -14,6 +14,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
+from chathistory.testing.standin.given import Given
 from chathistory.testing.standin.models import Models
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class Setting:
     """What a stand-in was told to serve and to mind.
 
     thinking None: signatures are not looked at. gone: the ids of files and containers that there are no longer.
-    account: the account that thinking is bound to. refuse: what else is refused.
+    account: the account that thinking is bound to. refuse: what else is refused. given: the blocks that it gave out.
     """
 
     models: Models
@@ -116,6 +117,7 @@ class Setting:
     gone: AbstractSet[str] = frozenset()
     account: str = ""
     refuse: Callable[[dict[str, Any]], Failure | None] | None = None
+    given: Given = field(default_factory=Given)
 
 
 @dataclass(frozen=True)  # without slots: what many rules look at is worked out once
@@ -184,6 +186,13 @@ class Request:
     def places(self) -> list[Place]:
         """All blocks in the order of the prompt: those of `system`, those of the messages; inner after outer."""
         return [place for outer in self.outer_places for place in (outer, *_inner(outer))]
+
+    @cached_property
+    def known_places(self) -> list[Place]:
+        """All blocks but those that were given out, which are taken back whatever they are."""
+        given = self.setting.given
+        outer = (place for place in self.outer_places if not (place.within == "assistant" and given.has(place.block)))
+        return [place for each in outer for place in (each, *_inner(each))]
 
     @cached_property
     def live_places(self) -> list[Place]:

@@ -48,6 +48,12 @@ CONTENT_RULES = (
         "docs: migration to version 2026-10-21; guess: the text",
     ),
     Rule(
+        "tool reference unknown",
+        content.unknown_reference,
+        "Tool reference '{name}' not found in available tools",
+        "issue: claude-code 81863",
+    ),
+    Rule(
         "image malformed",
         content.bad_image,
         "{path}: image must be a url, a file, or valid base64 of jpeg, png, gif or webp",

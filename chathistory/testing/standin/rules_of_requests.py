@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from chathistory.testing.standin import check_context as context
 from chathistory.testing.standin import check_envelope as envelope
+from chathistory.testing.standin import check_nested as nested
 from chathistory.testing.standin import check_shape as shape
 from chathistory.testing.standin.rule import Rule
 
@@ -155,9 +156,14 @@ SHAPE_RULES = (
     Rule(
         "tool id malformed",
         shape.tool_id,
-        "{path}: String should match pattern '^[a-zA-Z0-9_-]+$'",
-        "memory: rule and text",
+        "{path}: String should match pattern '{pattern}'",
+        "issue: forgecode 1142, claude-code-hub 470",
     ),
+    Rule("tool name malformed", shape.tool_name, _WRONG, "issue: openclaw 13134, TanStack ai 532"),
+    Rule("nested field unknown", nested.nested_unknown, _EXTRA, "sdk: parameter types; issue: the text"),
+    Rule("nested field missing", nested.nested_missing, _MISSING, "sdk: parameter types; memory: the text"),
+    Rule("nested field null", nested.nested_null, _WRONG, "sdk: parameter types; guess: the text"),
+    Rule("nested field of another kind", nested.nested_wrong, _WRONG, "sdk: parameter types; guess: the text"),
     Rule(
         "server tool unknown",
         shape.unknown_tool_name,

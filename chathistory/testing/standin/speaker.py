@@ -84,7 +84,9 @@ class Speaker:
         self, request: Request, reply: Reply, content: list[dict[str, Any]], usage: dict[str, Any]
     ) -> dict[str, Any]:
         model = reply.model or request.body["model"]
-        return message_of(reply, self.thinking.signed(request, content, model), model, usage)
+        signed = self.thinking.signed(request, content, model)
+        request.setting.given.add(signed)
+        return message_of(reply, signed, model, usage)
 
 
 def _block_of(reply: Reply) -> dict[str, Any]:

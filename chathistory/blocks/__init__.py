@@ -1,0 +1,1 @@
+"""What content blocks the Messages API takes, and what to do about those that it does not."""
