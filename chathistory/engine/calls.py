@@ -12,7 +12,7 @@ from chathistory.engine.reply import Reply
 from chathistory.errors import InvalidInput, TurnError, TurnMismatch
 from chathistory.log.entry import Entry
 from chathistory.view.cleaning import cleaned
-from chathistory.view.item import item_of
+from chathistory.view.item import Notes, item_of
 
 __all__ = ["CalledReply", "check_not_empty", "has_results"]
 
@@ -28,7 +28,7 @@ def check_not_empty(entry: Entry) -> None:
     Raises:
         InvalidInput: Nothing of it can be sent.
     """
-    if not list(cleaned([item_of(entry)], lambda *_: None)):
+    if not list(cleaned([item_of(entry)], Notes())):
         msg = "message.content: must hold text that is not blank, or another content block; there is nothing to send"
         raise InvalidInput(msg)
 

@@ -537,7 +537,8 @@ class _Play:
         wire.answers, wire.break_after = list(move.answers), move.broken
         summary = self.held.chat.refresh()
         self.held.positions.append(self.held.chat.journal.seen().end if summary else 0)
-        self.held.said.append({"role": "user", "content": move.content})
+        message = {"role": "user", "content": move.content}
+        before = self._stored(message)
         try:
             if move.streamed or move.broken is not None:
                 with self.engine.stream(self.name, move.content) as stream:
@@ -545,9 +546,18 @@ class _Play:
             else:
                 self.engine.send(self.name, move.content)
         except (Refused, Broken):
-            pass  # as told; a rule that refused it shows in `check`
+            self._said(message, before)  # as told; a rule that refused it shows in `check`
         else:
+            self._said(message, before)
             self.held.heard(count)
+
+    def _said(self, message: dict, before: int) -> None:
+        """Take down a message, unless its turn was begun again: the same words after a failure are stored once."""
+        if self._stored(message) > before:
+            self.held.said.append(message)
+
+    def _stored(self, message: dict) -> int:
+        return sum(entry.message == message for entry in self.held.chat.records() if entry.kind == "message")
 
     def _retry(self, answers: tuple[object, ...], system: str | None) -> None:
         wire, count = self.held.wire, len(self.held.requests)
