@@ -10,7 +10,7 @@ from chathistory.content import blocks_of, text_of
 from chathistory.log.entry import Entry
 from chathistory.log.process import Process
 from chathistory.log.size import context_of, estimated
-from chathistory.log.summary import OpenTurn, Summary, summary_in
+from chathistory.log.summary import OpenTurn, Summary, is_list_of_marks, summary_in
 from chathistory.store import LARGEST_NUMBER
 
 __all__ = ["begins_view", "folded", "last_said", "open_reply", "opens_turn", "stands_for_all_before"]
@@ -175,8 +175,14 @@ def _cut(summary: Summary, entry: Entry, position: int) -> None:
     data = entry.data
     _begin(summary, data["from"], position, data["hidden"], data["since"])
     summary.context = data["tokens"]
-    summary.renamed = data.get("renamed", [])
+    summary.renamed = _marks_in(entry)
     _unbind(summary, position)
+
+
+def _marks_in(entry: Entry) -> list[str]:
+    """Return the tool calls that stay renamed; an entry may come from another program."""
+    marks = entry.data.get("renamed", [])
+    return marks if is_list_of_marks(marks) else []
 
 
 def _compaction(summary: Summary, entry: Entry, position: int) -> None:
@@ -209,7 +215,7 @@ def _snapshot(summary: Summary, entry: Entry, position: int) -> None:
     _reroute(summary, entry, position)
     summary.preview = None
     summary.hidden = entry.data["hidden"]
-    summary.renamed = entry.data.get("renamed", summary.renamed)
+    summary.renamed = _marks_in(entry)
     if entry.data["sent"]:
         _unbind(summary, position)
         summary.thinking_from = position  # not even the API could tell what it was bound to

@@ -6,11 +6,12 @@ What an entry changes of it is in `log.fold`.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.log.entry import DECODER, FORMAT, Entry, to_json
@@ -18,7 +19,7 @@ from chathistory.log.plain import is_storable
 from chathistory.log.process import Process
 from chathistory.store import LARGEST_NUMBER, Head
 
-__all__ = ["OpenTurn", "Summary", "summary_in", "summary_of"]
+__all__ = ["OpenTurn", "Summary", "is_list_of_marks", "summary_in", "summary_of"]
 
 
 _CONTAINER_LIVES = 30 * 24 * 3600 * 1_000_000
@@ -133,6 +134,9 @@ _USUAL = {  # what is not written: that is how a summary is read again without i
 }
 
 
+_MARK = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")
+
+
 def summary_of(head: Head) -> Summary:
     """Return the summary in a head. Raises `CorruptRecord` or `UnsupportedRecord` if it is not one of this version."""
     values = _object(head.stamp.info)
@@ -206,6 +210,11 @@ def _is_list_of_text(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(part, str) for part in value)
 
 
+def is_list_of_marks(value: object) -> bool:
+    """Whether a value is what `Summary.renamed` must be."""
+    return _is_list_of_text(value) and all(_MARK.fullmatch(mark) for mark in cast("list[str]", value))
+
+
 def _is_map_of_numbers(value: object) -> bool:
     return isinstance(value, dict) and all(map(_is_number, value.values()))
 
@@ -267,5 +276,6 @@ _VALID: dict[str, Callable[[object], bool]] = {
     "setup_at": _is_number_or_none,
     "container": _is_object,
     "origin": _is_origin,
+    "renamed": is_list_of_marks,
 }
 """What the value of each field must be; a field that is not here is not one of a summary."""
