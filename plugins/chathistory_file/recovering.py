@@ -1,7 +1,7 @@
 """What is left of a conversation whose head is damaged, and a new head for it.
 
 A file is looked through once for all lines that are sound, wherever they stand; of each, twenty-four bytes are kept in
-memory. Text of an editor that saved the file as UTF-16 is turned back first, all of it in memory.
+memory. What an editor saved as UTF-16, or with line ends of CR alone, is turned back first, all of it in memory.
 """
 
 from __future__ import annotations
@@ -115,15 +115,13 @@ class _Opened:
     @classmethod
     def of(cls, file: File, key: Key) -> _Opened:
         """Find out in which state a file is. Raises `OtherConversation` and `LaterLayout`."""
-        source = Source(file.fd, file.size, step=_STEP)
         try:
             state = state_of(file, own=key.__eq__)
         except OtherConversation:
             raise
         except Damage as damage:
-            if is_utf16(source):
-                source = Source.of(source.take(0, file.size).decode("utf-16", "replace").encode())
-            return cls(source, None, damage.reason)
+            return cls(_lines_of(file), None, damage.reason)
+        source = Source(file.fd, file.size, step=_STEP)
         return cls(source, state, None if state else _NO_APPEND)
 
     def index(self, key: Key) -> _Index:
@@ -136,11 +134,21 @@ class _Opened:
         return index
 
 
+def _lines_of(file: File) -> Source:
+    """Return what is in a file, in the encoding and with the line ends that it was written with."""
+    source = Source(file.fd, file.size, step=_STEP)
+    if is_utf16(source):
+        source = Source.of(source.take(0, file.size).decode("utf-16", "replace").encode())
+    if source.find(LF, 0, source.size) < 0:
+        source = Source.of(source.take(0, source.size).replace(b"\r", LF))
+    return source
+
+
 class Recovery:
     """Finds the records of damaged conversations, and remembers where they are in the file that was looked at last."""
 
     def __init__(self) -> None:
-        self._last: tuple[tuple[object, ...], _Index] | None = None
+        self._last: tuple[tuple[object, ...], _Index] | None = None  # of which file, as it was then
 
     def find(self, files: Files, key: Key) -> FoundRecords | None:
         """Return what is found in a conversation's file; None: there is none."""
@@ -148,7 +156,8 @@ class Recovery:
             if file is None or not file.size:
                 return None
             there = _Opened.of(file, key)
-            index = self._index(file, key, there)
+            index = there.index(key)
+            self._last = (_identity(file), index)
             token = _token(file)
         if there.state is not None:
             head = there.state.head
@@ -163,23 +172,22 @@ class Recovery:
         with opened(files.main) as file:
             if file is None:
                 return records
-            there = _Opened.of(file, key)
-            index = self._index(file, key, there)
+            last = self._last
+            if last is None or last[0] != _identity(file):
+                last = self._last = (_identity(file), _Opened.of(file, key).index(key))
+            index, source = last[1], _lines_of(file)
             for at in range(bisect_left(index.positions, start), bisect_left(index.positions, stop)):
                 position, offset = index.positions[at], index.offsets[at]
-                body = body_in(there.source.take(offset, offset + index.lengths[at]), position)
+                body = body_in(source.take(offset, offset + index.lengths[at]), position)
                 if body is not None:
                     with suppress(UnicodeDecodeError):
                         records.append(Record(position, body.decode()))
         return records
 
-    def _index(self, file: File, key: Key, there: _Opened) -> _Index:
-        status = file.status
-        seen = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-        last = self._last
-        if last is None or last[0] != seen:
-            last = self._last = (seen, there.index(key))
-        return last[1]
+
+def _identity(file: File) -> tuple[object, ...]:
+    status = file.status
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _token(file: File) -> str:

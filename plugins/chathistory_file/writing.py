@@ -20,7 +20,6 @@ __all__ = ["append", "begin", "cut", "remove", "remove_beside", "replace", "set_
 
 _APPEND = os.O_WRONLY | os.O_APPEND
 _PIECE = 1024 * 1024
-_LATEST = (2**63 - 1) // 1000  # microseconds: what a file can be dated with
 _sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
@@ -54,8 +53,7 @@ def _write(fd: int, data: bytes) -> None:
 
 
 def _date(fd: int, updated: int) -> None:
-    date = min(updated, _LATEST) * 1000
-    os.utime(fd, ns=(date, date))
+    os.utime(fd, ns=(updated * 1000, updated * 1000))
 
 
 def _undo(fd: int, size: int, before: int, error: OSError) -> None:

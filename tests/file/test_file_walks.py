@@ -1,0 +1,326 @@
+"""A walk over many has a row for what it cannot read, and goes on; only a call that names it gets the error."""
+
+import errno
+import os
+import random
+import shutil
+import zlib
+
+import pytest
+from file_samples import KEY, bodies_of, filled, flip, fresh, path_of, stamp
+
+from chathistory import Key
+from chathistory.errors import ChatHistoryError, CorruptRecord, StoreRejected, StoreUnavailable, UnsupportedRecord
+
+CUT = "я" * 52
+"""Its name as a file is cut, so the key stands in the file alone."""
+
+SCOPES = ("default", CUT)
+NAMES = ("support/42", CUT)
+
+
+@pytest.fixture
+def no_sync(monkeypatch):
+    monkeypatch.setattr("chathistory_file.writing._sync", lambda fd: None)
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
+
+
+def _flip_in_last_line(path):
+    flip(path, path.read_bytes().rindex(b'"end":') + 6)
+
+
+def _only_commit(path):
+    """Leave the records, and one commit that is damaged: nothing tells the key but the names."""
+    whole = path.read_bytes()
+    path.write_bytes(whole[whole.rindex(b'{"commit":') :].replace(b'"crc":"', b'"crc":"0'))
+
+
+def _later_layout(path):
+    whole = path.read_bytes()
+    at = whole.rindex(b'{"commit":')
+    path.write_bytes(whole[:at] + _summed(whole[at:].replace(b'"commit":2', b'"commit":3')))
+
+
+def _summed(line):
+    text = line[: -len('00000000"}\n')]
+    return b'%b%08x"}\n' % (text, zlib.crc32(text))
+
+
+def _rivals_head(path):
+    """Another conversation's file, as it stands there."""
+    path.write_bytes(path.with_name("zz-other.jsonl").read_bytes())
+
+
+def _folder(path):
+    path.unlink()
+    path.mkdir()
+    (path / "inside").write_text("mine")
+
+
+def _link(path):
+    target = path.parent.parent.parent / "outside"
+    path.rename(target)
+    path.symlink_to(target)
+
+
+def _dangling(path):
+    path.unlink()
+    path.symlink_to("/nowhere/at/all")
+
+
+def _pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def _garbage(path):
+    path.write_bytes(random.Random(3).randbytes(5000))
+
+
+def _utf16(path):
+    path.write_bytes(path.read_text().encode("utf-16"))
+
+
+def _empty_of_commits(path):
+    path.write_bytes(path.read_bytes().partition(b'{"commit":')[0])
+
+
+DAMAGES = {
+    "a bit in the last line": (_flip_in_last_line, CorruptRecord, True),
+    "one commit, damaged": (_only_commit, CorruptRecord, False),
+    "a later layout": (_later_layout, UnsupportedRecord, True),
+    "another one's head": (_rivals_head, CorruptRecord, None),
+    "a folder": (_folder, (StoreRejected, StoreUnavailable), None),
+    "a link": (_link, StoreRejected, None),
+    "a dangling link": (_dangling, StoreRejected, None),
+    "a pipe": (_pipe, StoreUnavailable, None),
+    "UTF-16": (_utf16, CorruptRecord, False),
+    "garbage": (_garbage, None, None),
+    "no commit": (_empty_of_commits, None, None),
+}
+"""What is done to a file; what a call that names it raises (None: it is absent); whether a cut name's key can be told.
+None: it is nobody's conversation, so there is no key in any case."""
+
+
+def _walk(store, scope, limit):
+    items, damaged, after = [], [], None
+    while True:
+        page = store.heads(scope, after=after, limit=limit)
+        items += page.items
+        damaged += page.damaged
+        assert len(page.items) == limit or page.next is None
+        if page.next is None:
+            return items, damaged
+        after = page.next
+
+
+@pytest.mark.parametrize("scope", SCOPES, ids=["plain scope", "cut scope"])
+@pytest.mark.parametrize("name", NAMES, ids=["plain id", "cut id"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_one_damaged_of_fifty_is_one_row(store, no_sync, damage, name, scope):
+    change, expected, told = DAMAGES[damage]
+    heads = [filled(store, ["{}"], key=Key(scope, f"c{number:02d}")) for number in range(24)]
+    key = Key(scope, name)
+    filled(store, ["{}"], ["{}"], key=key)
+    heads += [filled(store, ["{}"], key=Key(scope, f"d{number:02d}")) for number in range(24)]
+    heads.append(filled(store, ["{}"], key=Key(scope, "zz-other")))
+    where = f"{path_of(store, key).parent.name}/{path_of(store, key).name}"
+    change(path_of(store, key))
+    is_told = told is not None and (told or CUT not in {name, scope})
+    with fresh(store) as other:
+        for limit in (1, 7, 49, 100):
+            items, damaged = _walk(other, scope, limit)
+            assert items == heads[::-1]
+            [row] = damaged
+            assert (row.key, row.where) == (key if is_told else None, where)
+            assert getattr(row.error, "key", row.key) == row.key
+        keys = [head.key for head in heads] + [key] * is_told
+        for walk in (other.keys, other.scan_keys):
+            assert sorted(walk()) == sorted(walk(scope)) == sorted(keys)
+        for nameless in (list(other.damaged_keys()), list(other.damaged_keys(scope))):
+            assert [each.where for each in nameless] == [where] * (not is_told)
+        for call in (lambda: other.read(key), lambda: other.forget(key, before=1), lambda: other.find_records(key)):
+            if expected is None:
+                call()
+            else:
+                _raises(call, expected, key)
+        assert [head.key for head in other.heads("unknown").items] == []
+        assert all(bodies_of(other, head.key) == ["{}"] for head in heads[:3])
+
+
+def _raises(call, expected, key):
+    """Check the error of a call that names the conversation; a look for its records may tell of a problem instead."""
+    try:
+        result = call()
+    except ChatHistoryError as error:
+        raised = error
+    else:
+        assert getattr(result, "problem", None), "no error, and no problem told"
+        return
+    assert isinstance(raised, expected)
+    assert getattr(raised, "key", key) == key
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_number_of_damaged_ones_of_any_kind(store, no_sync, seed):
+    dice = random.Random(seed)
+    sound, damaged = {}, {}
+    filled(store, ["{}"], key=Key("default", "zz-other"))
+    for number in range(40):
+        key = Key("default", dice.choice((f"c{number}", f"{number} " + "ж" * dice.randint(30, 200))))
+        head = filled(store, ["{}"] * dice.choice((1, 2, 3)), ["{}"], key=key)
+        if dice.random() < 0.5:
+            damaged[path_of(store, key).name] = dice.choice(list(DAMAGES))
+            if damaged[path_of(store, key).name] == "a link":
+                damaged[path_of(store, key).name] = "a dangling link"
+            DAMAGES[damaged[path_of(store, key).name]][0](path_of(store, key))
+        else:
+            sound[key] = head
+    with fresh(store) as other:
+        items, rows = _walk(other, "default", dice.choice((1, 3, 8, 100)))
+        assert {head.key for head in items} - {Key("default", "zz-other")} == set(sound)
+        assert len(items) == len(sound) + 1
+        assert sorted(row.where for row in rows) == sorted(f"default/{name}" for name in damaged)
+        keys, nameless = list(other.keys()), list(other.damaged_keys())
+        assert len(keys) == len(set(keys))
+        assert len(keys) + len(nameless) == len(sound) + len(damaged) + 1
+        assert set(keys) >= set(sound)
+        assert {row.key for row in rows if row.key} == set(keys) - set(sound) - {Key("default", "zz-other")}
+        for key in set(keys) - set(sound) - {Key("default", "zz-other")}:
+            assert other.delete(key) is True
+        assert other.remove_leftovers("default").complete is False  # sound ones are there
+        assert {head.key for head in other.heads("default", limit=100).items} == {*sound, Key("default", "zz-other")}
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO, errno.EPERM])
+def test_a_file_that_may_not_be_read_is_a_row(store, monkeypatch, code):
+    head = filled(store, ["1"], key=Key("default", "good"))
+    filled(store, ["1"])
+
+    def opened(path, *args, real=os.open):
+        if str(path).endswith("support=2f42.jsonl"):
+            raise OSError(code, os.strerror(code), path)
+        return real(path, *args)
+
+    monkeypatch.setattr(os, "open", opened)
+    page = store.heads("default")
+    assert page.items == [head]
+    [row] = page.damaged
+    assert (row.key, row.where, row.error.__class__) == (
+        KEY, "default/support=2f42.jsonl", StoreUnavailable if code == errno.EIO else StoreRejected,
+    )  # fmt: skip
+    assert sorted(store.keys()) == [Key("default", "good"), KEY]
+
+
+@pytest.mark.parametrize("name", ["notes.txt", ".DS_Store", ".support.jsonl.swp", "support=2f42.jsonl~", "README"])
+def test_files_with_other_names_are_nobodys(store, name):
+    head = filled(store, ["1"])
+    (path_of(store).parent / name).write_bytes(path_of(store).read_bytes())
+    (path_of(store).parent.parent / name).write_bytes(b"x")
+    assert (store.heads("default").items, list(store.heads("default").damaged)) == ([head], [])
+    assert (list(store.keys()), list(store.damaged_keys())) == ([KEY], [])
+
+
+@pytest.mark.parametrize("name", ["Copy of it.jsonl", ".hidden.jsonl", "x y.jsonl", ".jsonl", "Ж.jsonl", "copy.jsonl"])
+def test_a_stray_file_that_is_called_like_one_is_a_row(store, name):
+    head = filled(store, ["1"])
+    shutil.copy(path_of(store), path_of(store).parent / name)
+    page = store.heads("default")
+    assert page.items == [head]
+    assert [(row.key, row.where) for row in page.damaged] == [(None, f"default/{name}")]
+    assert list(store.keys()) == [KEY]
+    assert [row.where for row in store.damaged_keys()] == [f"default/{name}"]
+
+
+def test_a_first_append_that_was_torn_is_a_row_and_one_under_way_is_not(store):
+    filled(store, ["1"])
+    path_of(store).write_bytes(path_of(store).read_bytes()[:20])
+    [row] = store.heads("default").damaged
+    assert (row.key, row.where) == (None, "default/support=2f42.jsonl")
+    assert "no append to it was completed" in str(row.error)
+    found = []
+
+    def write(fd, data, real=os.write):
+        if not found:
+            found.append((store.heads("default").damaged, list(store.damaged_keys())))
+        return real(fd, data)
+
+    store.delete(KEY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "write", write)
+        filled(store, ["1"])
+    assert found == [([], [])]
+
+
+def test_the_folder_of_a_scope_that_is_a_link_is_not_followed(store, tmp_path):
+    head = filled(store, ["1"], key=Key("other", "good"))
+    filled(store, ["1"])
+    path_of(store).parent.rename(tmp_path / "elsewhere")
+    path_of(store).parent.symlink_to(tmp_path / "elsewhere")
+    before = (tmp_path / "elsewhere" / "support=2f42.jsonl").read_bytes()
+    for call in (
+        lambda: store.read(KEY),
+        lambda: store.append(KEY, ["2"], after=None, stamp=stamp()),
+        lambda: store.forget(KEY, before=1),
+        lambda: store.delete(KEY),
+        lambda: store.heads("default"),
+        lambda: list(store.keys("default")),
+        lambda: store.find_records(KEY),
+    ):
+        with pytest.raises(StoreRejected):
+            call()
+    assert list(store.keys()) == [head.key]
+    assert (
+        [row.where for row in store.damaged_keys()]
+        == [row.where for row in store.damaged_keys("default")]
+        == ["default"]
+    )
+    assert list(store.damaged_keys("other")) == []
+    assert (tmp_path / "elsewhere" / "support=2f42.jsonl").read_bytes() == before
+
+
+def test_a_folder_that_cannot_be_listed_does_not_hide_the_others(store, monkeypatch):
+    head = filled(store, ["1"], key=Key("other", "good"))
+    filled(store, ["1"])
+
+    def scandir(path, real=os.scandir):
+        if str(path).endswith("/default"):
+            raise PermissionError(errno.EACCES, "no", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert list(store.keys()) == [head.key]
+    assert [(row.key, row.where) for row in store.damaged_keys()] == [(None, "default")]
+    for call in (lambda: store.heads("default"), lambda: list(store.keys("default"))):
+        with pytest.raises(StoreRejected):
+            call()
+
+
+def test_no_text_of_a_message_is_in_a_row(store):
+    filled(store, ['{"text":"s3cr3t"}'])
+    _flip_in_last_line(path_of(store))
+    (path_of(store).parent / "s.jsonl").write_bytes(b'{"text":"s3cr3t"}\n')
+    rows = list(store.heads("default").damaged)
+    assert len(rows) == 2
+    assert "s3cr3t" not in repr(rows) + "".join(str(row.error) for row in rows)
+
+
+def test_updated_may_stay_the_same(store):
+    """The stamp's time is that of the last message; an append that says nothing new leaves it."""
+    heads = []
+    for number in range(5):
+        head = filled(store, ["1"], key=Key("default", f"c{number}"))
+        for _ in range(3):
+            head = store.append(head.key, ["{}"], after=head, stamp=stamp(head.stamp.updated))
+        heads.append(head)
+    assert _walk(store, "default", 2) == (heads[::-1], [])
+    head = store.append(heads[2].key, ["{}"], after=heads[2], stamp=stamp(heads[2].stamp.updated))
+    assert _walk(store, "default", 1)[0] == [*heads[:2], head, *heads[3:]][::-1]
+    assert path_of(store, head.key).stat().st_mtime_ns == head.stamp.updated * 1000
+
+
+def test_the_latest_time_that_there_is(store):
+    late = filled(store, ["1"], key=Key("default", "late"))
+    late = store.append(late.key, ["1"], after=late, stamp=stamp(2**53 - 1))
+    other = filled(store, ["1"])
+    assert _walk(store, "default", 1) == ([late, other], [])
