@@ -216,13 +216,13 @@ class AsyncConversation:
         """See `Conversation.append`."""
         return await self._run(self._sync.append, messages, expected=expected)
 
-    async def messages(self) -> list[Message]:
+    async def messages(self, *, tools: Iterable[Any] | None = None) -> list[Message]:
         """See `Conversation.messages`."""
-        return await self._run(self._sync.messages)
+        return await self._run(self._sync.messages, tools=tools)
 
-    async def view(self) -> View:
+    async def view(self, *, tools: Iterable[Any] | None = None) -> View:
         """See `Conversation.view`."""
-        return await self._run(self._sync.view)
+        return await self._run(self._sync.view, tools=tools)
 
     async def tail(self, count: int) -> list[Message]:
         """See `Conversation.tail`."""

@@ -95,16 +95,24 @@ class Conversation:
             raise InvalidInput(msg)
         return self._journal.append([message_entry(message) for message in given], expected=expected)
 
-    def messages(self) -> list[Message]:
+    def messages(self, *, tools: Iterable[Any] | None = None) -> list[Message]:
         """Return the messages to send to Claude: plain dicts, the caller's own; [] if there are none.
 
         It is what was appended, as far as the API accepts it: see `view`.
-        """
-        return self.view().messages
 
-    def view(self) -> View:
-        """Return the messages to send and a report of what was left out, put in order or added to make them valid."""
-        return view_of(on_path(self._journal))
+        Args:
+            tools: See `view`.
+        """
+        return self.view(tools=tools).messages
+
+    def view(self, *, tools: Iterable[Any] | None = None) -> View:
+        """Return the messages to send and a report of what was left out, put in order or added to make them valid.
+
+        Args:
+            tools: The tools of the request, or their names: a `tool_reference` to any other is left out, for the API
+                refuses it. None: references are sent as they are.
+        """
+        return view_of(on_path(self._journal), tools=tools)
 
     def tail(self, count: int) -> list[Message]:
         """Return the newest `count` messages as stored, oldest first; fewer if there are no more.

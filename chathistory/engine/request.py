@@ -12,6 +12,7 @@ from chathistory.engine.turn import Turn
 from chathistory.errors import IncompleteReply
 from chathistory.log.summary import Summary
 from chathistory.trimming.editing import BINDING_BETA, ON_DEMAND_BETA, ContextEditing, Sealed
+from chathistory.view.references import tool_names, with_defined_tools
 
 __all__ = ["GOES_ON", "MAX_TOKENS", "PAUSES", "Progress", "Request", "copied"]
 
@@ -27,6 +28,18 @@ _COUNTED = frozenset(
 
 PAUSES = 20
 """How many requests one turn may take whose replies pause (stop reason "pause_turn"); then it is closed as it is."""
+
+
+MOST_MARKERS = 4
+"""How many cache markers the API takes in one request, the automatic one included."""
+
+
+def _markers(arguments: Mapping[str, Any]) -> int:
+    """Return how many cache markers the caller has set, on the system prompt and on tools; messages have none."""
+    system, tools = arguments.get("system"), arguments.get("tools") or ()
+    marked = [*(system if isinstance(system, Sequence) and not isinstance(system, str) else ()), *tools]
+    definitions = (each.to_dict() if hasattr(each, "to_dict") else each for each in marked)
+    return sum(isinstance(each, Mapping) and each.get("cache_control") is not None for each in definitions)
 
 
 def copied(value: Any) -> Any:
@@ -77,10 +90,13 @@ class Request:
         }
         named = {name: value for name, value in given.items() if value is not None}
         more = {"betas": list(dict.fromkeys(betas))} if betas else {}
-        return {name: copied(value) for name, value in (named | dict(self.options) | more).items()} | {
-            **binding,
-            "messages": copied(messages),
-        }
+        whole: dict[str, Any] = named | dict(self.options) | more
+        if "cache_control" not in self.options and _markers(whole) >= MOST_MARKERS:
+            whole.pop("cache_control", None)
+        names = None if "mcp_servers" in whole else tool_names(whole.get("tools") or ())
+        if names is not None:
+            messages = with_defined_tools(messages, names)
+        return {name: copied(value) for name, value in whole.items()} | {**binding, "messages": copied(messages)}
 
     def _binding(self, state: Summary | None) -> dict[str, Any]:
         """Return what has the API drop thinking that is bound to something else, if the conversation chose that."""

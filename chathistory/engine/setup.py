@@ -6,6 +6,7 @@ know. The head keeps fingerprints only; the `setup` record has the whole.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import warnings
@@ -15,12 +16,20 @@ from typing import Any, Self
 from chathistory.log.entry import Entry
 from chathistory.log.plain import plain
 from chathistory.log.summary import Summary
+from chathistory.view.cleaning import without_surrogates
 
-__all__ = ["Setup", "SetupChangedWarning"]
+__all__ = ["Setup", "SetupChangedWarning", "TextReplacedWarning", "encodable_tool", "sendable_options"]
 
 
 class SetupChangedWarning(UserWarning):
     """A conversation goes on with another model, system prompt or tools than before."""
+
+
+class TextReplacedWarning(UserWarning):
+    """The system prompt, a tool or an option holds a lone surrogate, which no request can carry.
+
+    U+FFFD is sent in its place.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +43,8 @@ class Setup:
     def of(cls, *, model: str, system: Any, tools: Any) -> Self:
         """Take down what is sent. Tools of the SDK's runner count by their definitions."""
         definitions = [_definition(tool) for tool in tools or ()]
-        data = {"model": model, "system": plain(system, "system"), "tools": plain(definitions, "tools") or None}
+        given = {"model": model, "system": plain(system, "system"), "tools": plain(definitions, "tools") or None}
+        data = {name: _sendable(name, value) for name, value in given.items()}
         return cls(data, {name: _fingerprint(value) for name, value in data.items()})
 
     def entries(self, summary: Summary | None) -> list[Entry]:
@@ -56,6 +66,35 @@ class Setup:
             if changed != ["model"] and not (summary and summary.drop_block):
                 words += "; its thinking so far is not sent any more, and the prompt cache begins anew"
             warnings.warn(words, SetupChangedWarning, stacklevel=2)
+
+
+def _sendable(name: str, value: Any) -> Any:
+    """Return a part of the setup as it can be sent, with a warning if that is not as it was given."""
+    sendable = without_surrogates(value)
+    if sendable != value:
+        words = f"{name}: holds a lone surrogate, which no request can carry; U+FFFD is sent in its place"
+        warnings.warn(words, TextReplacedWarning, stacklevel=2)
+        return sendable
+    return value
+
+
+def sendable_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Return further arguments of a request as they can be sent, with a warning if that is not as they were given."""
+    sendable: dict[str, Any] = _sendable("options", options)
+    return sendable
+
+
+def encodable_tool(tool: Any) -> Any:
+    """Return a tool of the SDK's runner whose definition can be sent: a copy, if its own cannot."""
+    definition = _definition(tool)
+    sendable = without_surrogates(definition)
+    if sendable == definition:
+        return tool
+    if definition is tool:
+        return sendable
+    clone = copy.copy(tool)
+    clone.to_dict = lambda: sendable
+    return clone
 
 
 def _definition(tool: Any) -> Any:

@@ -12,8 +12,8 @@ from chathistory.engine.clients import beta_of, check_client, check_options
 from chathistory.engine.online_check import Questions, questions
 from chathistory.engine.opening import Opening, is_thinking
 from chathistory.engine.recall import Recall
-from chathistory.engine.request import Request, copied
-from chathistory.engine.setup import Setup
+from chathistory.engine.request import Request
+from chathistory.engine.setup import Setup, encodable_tool, sendable_options
 from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, InvalidInput
 from chathistory.history import History
@@ -66,7 +66,7 @@ class Terms:
             raise InvalidInput(msg)
         setup = Setup.of(model=request["model"], system=request["system"], tools=tools)
         held = {name: setup.data[name] for name in ("system", "tools")}  # what is sent is what is stored
-        made = Request(**request | held, editing=context_editing, options=check_options(options))
+        made = Request(**request | held, editing=context_editing, options=sendable_options(check_options(options)))
         return cls(history, client.messages, beta_of(client), made, setup, turn_timeout, Recall(), trimming)
 
     def opening(
@@ -90,7 +90,8 @@ class Terms:
 
     def tool_runner(self, turn: Turn, tools: Sequence[Any]) -> Any:
         """Return the SDK's tool runner for a turn; without its threads, which keep a copy on the server."""
-        return self.beta.tool_runner(**self.request.arguments(turn) | {"tools": copied(list(tools)), "thread": False})
+        request = replace(self.request, tools=[encodable_tool(tool) for tool in tools])
+        return self.beta.tool_runner(**request.arguments(turn) | {"thread": False})
 
     def counting(self, scope: str, id: str, content: Any) -> tuple[Any, dict[str, Any]]:
         """Return where to have counted what would be sent with one more message, and the arguments."""
@@ -178,7 +179,7 @@ class Terms:
 
 def _with(sent: Sent | None, new: list[Entry]) -> list[Message]:
     """Return the messages that are sent when something is said next: results of tools may be among it."""
+    behind = [replace(entry, position=sent.head.end if sent else 0, surrogates=True) for entry in new]
     if sent is None:
-        return view(new).messages
-    behind = [replace(entry, position=sent.head.end) for entry in new]
+        return view(behind).messages
     return view_of(replace(sent, entries=[*sent.entries, *behind])).messages

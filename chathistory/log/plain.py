@@ -6,7 +6,10 @@ into an exception that names no field.
 
 from __future__ import annotations
 
+import binascii
+import inspect
 import math
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -30,7 +33,8 @@ class _RefusedError(Exception):
 def plain(value: Any, name: str = "message") -> Any:
     """Return a deep copy of `value` made of dict, list, str, int, float, bool and None.
 
-    Objects of the Anthropic SDK become their dicts, as received; a tuple becomes a list. Raises `InvalidInput` that
+    Objects of the Anthropic SDK become their dicts, as received; a tuple becomes a list; a path or an open file as the
+    `data` of a base64 source is read. Raises `InvalidInput` that
     names the field, such as "message.content[2].input.size".
     """
     try:
@@ -52,20 +56,49 @@ def _copied(value: Any, depth: int) -> Any:
     if isinstance(value, (list, tuple)):
         return _array(value, depth - 1)
     if kind is dict or isinstance(value, Mapping):  # asking for a Mapping is slow
-        return _object(value.items(), depth - 1)
+        return _object(value, depth - 1)
     return _converted(value, depth - 1)
 
 
-def _object(items: Iterable[tuple[Any, Any]], depth: int) -> dict[str, Any]:
+def _object(values: Mapping[Any, Any], depth: int) -> dict[str, Any]:
     copy: dict[str, Any] = {}
     name: Any = None
     try:
-        for name, value in items:
+        for name, value in values.items():
+            if name == "data" and type(value) is not str and values.get("type") == "base64":
+                copy["data"] = _attached(value, depth)
+                continue
             copy[name if type(name) is str else _key(name)] = _copied(value, depth)
     except _RefusedError as refused:
         refused.path.append(f".{name[:_LONGEST_KEY]}" if isinstance(name, str) else "")
         raise
     return copy
+
+
+def _attached(value: Any, depth: int) -> Any:
+    """Return attached data as base64: of a path, or of a file that is open for reading, as the SDK takes them."""
+    content: Any
+    try:
+        if isinstance(value, os.PathLike):
+            content = _read(value)
+        elif callable(read := getattr(value, "read", None)):
+            content = read()
+        else:
+            return _copied(value, depth)
+    except (OSError, ValueError) as error:
+        reason = f"the file cannot be read: {type(error).__name__}"
+        raise _RefusedError(reason) from None
+    if inspect.iscoroutine(content):
+        content.close()  # else Python would complain that nobody awaited it
+    if not isinstance(content, bytes | bytearray | memoryview):
+        reason = "a file must be open for reading bytes"
+        raise _RefusedError(reason)
+    return binascii.b2a_base64(content, newline=False).decode()
+
+
+def _read(path: os.PathLike[Any]) -> Any:
+    with open(path, "rb") as file:  # noqa: PTH123  # pathlib costs every program that imports us
+        return file.read()
 
 
 def _array(values: Iterable[Any], depth: int) -> list[Any]:

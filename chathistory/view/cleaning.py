@@ -19,7 +19,7 @@ from chathistory.blocks.foreign import FOREIGN_TYPES
 from chathistory.log.entry import Entry
 from chathistory.view.item import Block, Item, Notes
 
-__all__ = ["bound_thoughts", "cleaned", "thoughts", "without_thinking"]
+__all__ = ["bound_thoughts", "cleaned", "thoughts", "without_surrogates", "without_thinking"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _THINKING = frozenset({"thinking", "redacted_thinking"})
@@ -64,20 +64,21 @@ def _count(blocks: Iterable[Block]) -> int:
 
 
 def _encodable(content: str | list[Block], item: Item, notes: Notes) -> str | list[Block]:
-    replaced: str | list[Block] = _replaced(content)
+    replaced: str | list[Block] = without_surrogates(content)
     if replaced == content:
         return content
     notes.repair(item.position, "lone surrogates replaced by U+FFFD")
     return replaced
 
 
-def _replaced(value: Any) -> Any:
+def without_surrogates(value: Any) -> Any:
+    """Return a JSON value with U+FFFD in place of lone surrogates, which no request can carry."""
     if isinstance(value, str):
         return _SURROGATE.sub("\ufffd", value)
     if isinstance(value, list):
-        return [_replaced(part) for part in value]
+        return [without_surrogates(part) for part in value]
     if isinstance(value, dict):
-        return {_replaced(name): _replaced(part) for name, part in value.items()}
+        return {without_surrogates(name): without_surrogates(part) for name, part in value.items()}
     return value
 
 

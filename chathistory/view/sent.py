@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from chathistory.content import Message
 from chathistory.log.entry import Entry
@@ -25,6 +26,7 @@ from chathistory.view.item import Item, Notes, Repair, item_of
 from chathistory.view.naming import named
 from chathistory.view.omitting import without_omitted
 from chathistory.view.pairing import paired
+from chathistory.view.references import tool_names, with_defined_tools
 
 __all__ = ["Repair", "Report", "View", "view", "view_of"]
 
@@ -64,16 +66,23 @@ class View:
     report: Report = Report()
 
 
-def view_of(sent: Sent | None) -> View:
-    """Return the view of what `on_path` found; None: of a conversation that is absent."""
-    return view(sent.entries, state=sent.summary, cut=sent.cut) if sent else View()
+def view_of(sent: Sent | None, *, tools: Iterable[Any] | None = None) -> View:
+    """Return the view of what `on_path` found; None: of a conversation that is absent. tools: see `view`."""
+    return view(sent.entries, state=sent.summary, cut=sent.cut, tools=tools) if sent else View()
 
 
-def view(entries: Iterable[Entry], *, state: Summary | None = None, cut: Entry | None = None) -> View:
+def view(
+    entries: Iterable[Entry],
+    *,
+    state: Summary | None = None,
+    cut: Entry | None = None,
+    tools: Iterable[Any] | None = None,
+) -> View:
     """Return what is sent of the entries that the view goes through, in order; no entries: no messages.
 
     state: of the conversation; None: nothing was cut, all thinking may be sent. cut: the entry that said from which
-    position on messages are sent; its own message is the first.
+    position on messages are sent; its own message is the first. tools: of the request, or their names; references to
+    others are left out. None: they are not known, and references stay.
     """
     state = state or Summary(born="", created=0)
     notes = Notes()
@@ -85,10 +94,23 @@ def view(entries: Iterable[Entry], *, state: Summary | None = None, cut: Entry |
     omitted = tuple(_told(each) for item in there for each in omissions.get(item.position, ()))
     whole = _without_refused(without_omitted(there, omissions) if omissions else there, notes)
     sent = paired(cleaned(without_thinking(whole, state.thinking_from), notes), notes)
+    messages = _with_tools(sent, tools, notes)
     report = _report(items, sent, state)
     stripped = sum(bound_thoughts(item, state.thinking_from) for item in whole) if state.thinking_from else 0
     report = replace(report, repairs=notes.repairs, adjusted=notes.adjusted, omitted=omitted)
-    return View([item.message for item in sent], replace(report, thinking_stripped=stripped))
+    return View(messages, replace(report, thinking_stripped=stripped))
+
+
+def _with_tools(sent: Sequence[Item], tools: Iterable[Any] | None, notes: Notes) -> list[Message]:
+    messages = [item.message for item in sent]
+    names = None if tools is None else tool_names(tools)
+    if names is None:
+        return messages
+    defined = with_defined_tools(messages, names)
+    for item, message in zip(sent, defined, strict=True):
+        if message is not item.message:
+            notes.repair(item.position, "left out: a reference to a tool that the request does not define")
+    return defined
 
 
 def _told(omission: Omission) -> Repair:
