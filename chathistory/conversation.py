@@ -370,7 +370,8 @@ class Conversation:
         thinking in it stays valid. Title, tags and metadata come along as they are now; `History.recent` shows where
         it came from (`origin`). This conversation is not changed, and others may write to it meanwhile: the fork has
         what was there at one moment. Raises `Conflict`, and stores nothing, if there is a conversation of that name,
-        and `InvalidInput` if there is nothing below `at`, or no such position.
+        and `InvalidInput` if there is nothing below `at`, or no such position, or if it is within a tool call's turn
+        whose thinking is no longer sent (what was before it is forgotten or cut).
         """
         from chathistory.shelf.forking import fork  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 

@@ -13,7 +13,7 @@ from chathistory.log.size import context_of, estimated
 from chathistory.log.summary import OpenTurn, Summary, is_list_of_marks, summary_in
 from chathistory.store import LARGEST_NUMBER
 
-__all__ = ["begins_view", "folded", "last_said", "open_reply", "opens_turn", "stands_for_all_before"]
+__all__ = ["begins_view", "folded", "last_said", "open_reply", "opens_turn", "reply_in", "stands_for_all_before"]
 
 _PREVIEW = 80
 
@@ -60,14 +60,14 @@ def open_reply(newest_first: Iterable[Entry]) -> Entry | None:
     When the conversation goes on, whatever is said then, the API wants the thinking of such a reply back as it was. A
     reply with nothing in it, as may come after results of tools, is not sent again and so closes nothing.
     """
-    last = next((entry for entry in newest_first if entry.kind == "message" and _reply_in(entry)), None)
+    last = next((entry for entry in newest_first if entry.kind == "message" and reply_in(entry)), None)
     if last is None:
         return None
     paused = last.data.get("response", {}).get("stop_reason") == "pause_turn"
-    return last if paused or any(block["type"] == "tool_use" for block in _reply_in(last)) else None
+    return last if paused or any(block["type"] == "tool_use" for block in reply_in(last)) else None
 
 
-def _reply_in(entry: Entry) -> list[dict[str, Any]]:
+def reply_in(entry: Entry) -> list[dict[str, Any]]:
     """Return the blocks of a reply that say something; [] of all else."""
     if entry.message is None or entry.message["role"] != "assistant":
         return []

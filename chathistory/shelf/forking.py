@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from chathistory.errors import Conflict, InvalidInput
 from chathistory.log.clock import fresh_token, now
 from chathistory.log.entry import Entry, encode
-from chathistory.log.fold import folded
+from chathistory.log.fold import folded, open_reply, reply_in
 from chathistory.log.journal import Journal
 from chathistory.log.planting import plant
+from chathistory.log.spans import Span, covers
 from chathistory.log.summary import Summary, summary_in, summary_of
 from chathistory.store import Head, Slice, Stamp
+from chathistory.view.cleaning import thoughts
 
 __all__ = ["fork"]
 
@@ -32,7 +34,8 @@ def fork(source: Journal, target: Journal, *, at: int | None) -> Head:
 
     Raises:
         Conflict: `target` is there already.
-        InvalidInput: There is no `source`, or `at` is no position of it with something before it.
+        InvalidInput: There is no `source`, or `at` is no position of it with something before it, or it is within a
+            turn whose thinking is no longer sent.
     """
     for _ in range(_ATTEMPTS):
         try:
@@ -58,6 +61,14 @@ def _forked(source: Journal, target: Journal, *, at: int | None) -> Head:
     return plant(target, growing.lines(first, parts), first=first.head.start, stamp=growing.stamp)
 
 
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    """A reply that has passed. waits: it is left open, and the API wants its thinking back with what follows."""
+
+    position: int
+    waits: bool
+
+
 class _Fork:
     """A fork in the making: folds the lines that pass, and puts the record of the fork behind them."""
 
@@ -67,6 +78,8 @@ class _Fork:
         self._whole = head.start == 0  # whether the state is known from what passes
         self._summary: Summary | None = None
         self._token = fresh_token()
+        self._replies: list[_Reply] = []
+        self._spans: list[Span] = []  # that the view goes through before the newest entry that said so
 
     def lines(self, first: Slice, parts: Iterator[Slice]) -> Iterator[str]:
         """Yield the lines of the fork."""
@@ -86,11 +99,26 @@ class _Fork:
             if entry.kind == "snapshot":  # it knows what was forgotten, too
                 self._summary, self._whole = summary_in(entry), True
             self._summary = folded(self._summary, [entry], entry.position)
+            if self._summary.path == entry.position:
+                self._spans = [(start, stop) for start, stop in entry.data["path"]]
+            if reply_in(entry):
+                self._replies.append(_Reply(entry.position, open_reply([entry]) is not None and thoughts(entry) > 0))
         return (record.body for record in part.records)
 
     def _state(self) -> Summary:
         assert self._summary is not None  # noqa: S101  # at least one line has passed
         return self._summary
+
+    def _check_thinking(self, summary: Summary) -> None:
+        """Raise `InvalidInput` within a turn whose thinking the API wants back, and which is not sent any more."""
+        spans = [*self._spans, (summary.path or 0, self._at)]
+        last = next((reply for reply in reversed(self._replies) if covers(spans, reply.position)), None)
+        if last and last.waits and last.position < summary.thinking_from:
+            msg = (
+                f"position {self._at} is within a turn whose thinking is no longer sent; "
+                "fork where the turn begins, or behind its last reply"
+            )
+            raise InvalidInput(msg)
 
     def _entry(self) -> Entry:
         """Return the record of the fork: what was set by hand is as it is now, all else as it was at that point."""
@@ -109,5 +137,6 @@ class _Fork:
         if not self._whole:  # what came first is forgotten, and all thinking up to here is bound to it
             summary.thinking_from = self._at
             summary.renamed = [mark for mark in present.renamed if int(mark.partition(".")[0]) < self._at]
+        self._check_thinking(summary)
         data = {"from": summary.origin, "summary": json.loads(summary.encode())}
         return Entry("forked", data=data, id=self._token, at=summary.created)
