@@ -19,7 +19,7 @@ from chathistory.omitting import refusal_entries, refused_places
 from chathistory.store import Head
 from chathistory.view import Repair, View, view_of
 from chathistory.view.item import ADDED
-from chathistory.view.naming import given_ids, with_given_ids
+from chathistory.view.naming import given_ids, message_with_given_ids, sent_ids
 
 __all__ = ["repaired"]
 
@@ -87,7 +87,7 @@ class _Found:
     def _again(self, shown: View, first: int) -> list[Entry]:
         """Return the messages from `first` on as they are sent."""
         before = {entry.position: entry for entry in self.entries}
-        sent = [entry for entry in self.on_path() if entry.position >= self.summary.begin and entry.kind == "message"]
+        sent = [entry for entry in self.on_path() if entry.position >= self.summary.begin]
         ids = given_ids(sent, self.summary.renamed)
         pairs = zip(shown.report.kept, shown.messages, strict=True)
         return [
@@ -126,13 +126,13 @@ def _copied(entry: Entry | None, message: dict[str, Any], ids: Mapping[str, str]
 
     ids: those that tool calls have in the log, for their callers answer to these, by those under which they are sent.
     """
-    content, sent_ids = with_given_ids(message["content"], ids)
-    message = message | {"content": content}
+    given = message_with_given_ids(message, ids)
     if entry is None:
-        return Entry("message", message=message)
+        return Entry("message", message=given)
     data = {name: value for name, value in entry.data.items() if name not in ("until", "sent_ids")}
-    data |= {"again": entry.position} | ({"sent_ids": sent_ids} if sent_ids else {})
-    return Entry("message", message=message, data=data, turn=entry.turn, at=entry.at)
+    others = sent_ids(message, ids)
+    data |= {"again": entry.position} | ({"sent_ids": others} if others else {})
+    return Entry("message", message=given, data=data, turn=entry.turn, at=entry.at)
 
 
 def _without(spans: Sequence[Span], positions: Sequence[int]) -> list[Span]:

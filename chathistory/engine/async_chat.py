@@ -246,6 +246,7 @@ class AsyncChatEngine(AsyncFromConfig):
             runner = self._terms.tool_runner(turn, tools)
             async for message in runner:
                 reply = await _landed(run(turn.finish, message, more=message.stop_reason in GOES_ON))
+                await run(turn.name_calls, message, reply)
                 if message.stop_reason == "tool_use" and (results := await runner.generate_tool_call_response()):
                     await _landed(run(turn.add_results, results))
         except Conflict:

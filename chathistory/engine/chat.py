@@ -321,6 +321,7 @@ class ChatEngine(FromConfig):
             runner = self._terms.tool_runner(turn, tools)
             for message in runner:
                 reply = turn.finish(message, more=message.stop_reason in GOES_ON)
+                turn.name_calls(message, reply)
                 if message.stop_reason == "tool_use" and (results := runner.generate_tool_call_response()):
                     turn.add_results(results)
         except Conflict:

@@ -31,6 +31,7 @@ from chathistory.trimming.policies import Compaction, Policy, Summarize
 from chathistory.view import view_of
 from chathistory.view.cleaning import thoughts
 from chathistory.view.item import ADDED
+from chathistory.view.naming import given_ids, message_with_given_ids
 
 __all__ = ["Opening", "abandon", "is_thinking"]
 
@@ -357,7 +358,8 @@ class Opening:
         found = view_of(sent)
         if found.report.kept[-1:] != (ADDED,):
             return []
-        return [turn.stepping(message_entry(found.messages[-1]))]
+        ids = given_ids(sent.entries, sent.summary.renamed)  # the log has the ids of the replies
+        return [turn.stepping(message_entry(message_with_given_ids(found.messages[-1], ids)))]
 
     def _again(self, sent: Sent, entry: Entry) -> Turn | None:
         """Return the turn of this id if it was opened before; None: it is new, or the conversation went on without."""

@@ -13,7 +13,7 @@ import contextlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chathistory.content import Message, message_entry
+from chathistory.content import Message, blocks_of, message_entry
 from chathistory.engine.recall import Memory, Recall
 from chathistory.engine.refusal import closing, notes, refusal_in
 from chathistory.engine.refusal_texts import named
@@ -30,6 +30,7 @@ from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head
 from chathistory.trimming.cutting import Plan
 from chathistory.view import view_of
+from chathistory.view.naming import is_other_sent, message_with_given_ids, sent_ids_at
 
 __all__ = ["Turn", "can_be_sent", "ends_paused"]
 
@@ -78,6 +79,7 @@ class Turn:
     renew_at: float = 0.0
     forgotten: str | None = None
     _count: int = 0
+    _ids: dict[str, str] = field(default_factory=dict, repr=False)
 
     def begun(self, head: Head, messages: list[Message], *, paused: bool = False) -> None:
         """Take down the state after the append that opened it, and keep its lease from now on.
@@ -185,9 +187,27 @@ class Turn:
             self.recall.keep(self.journal.key, self.memory.after(head, self.messages, entry))
         return Reply.of(replace(entry, position=head.end - 1))
 
+    def name_calls(self, response: Any, reply: Reply) -> None:
+        """Give the tool calls of a stored response the ids under which they are sent.
+
+        The SDK's tool runner sends the response again itself, with an id that the API refuses, or that came before.
+        """
+        calls = [block for block in response.content if block.type == "tool_use"]
+        sent_so_far = [block["id"] for message in self.messages for block in blocks_of(message) if "id" in block]
+        if not is_other_sent([(block.type, block.id) for block in calls], [*sent_so_far, *self._ids]):
+            self._ids |= {block.id: block.id for block in calls}
+            return
+        sent = on_path(self.journal)
+        ids = sent_ids_at(sent.entries, sent.summary.renamed, reply.position) if sent else []
+        for block, id in zip(response.content, ids, strict=False):
+            if id is not None:
+                self._ids[id], block.id = block.id, id
+
     def add_results(self, message: Any) -> None:
         """Store the results of tools; the turn stays open. Raises as `finish` does."""
-        self._stored(self.stepping(message_entry(message)))
+        entry = message_entry(message)
+        given = message_with_given_ids(entry.message or {}, self._ids)  # the log has the ids of the replies
+        self._stored(self.stepping(replace(entry, message=given)))
 
     def _stored(self, entry: Entry) -> Head:
         with self.journal.lock:

@@ -18,10 +18,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from chathistory.blocks.fitting import CALLS
+from chathistory.content import Message, blocks_of
 from chathistory.log.entry import Entry
 from chathistory.view.item import Block, Item, Notes, item_of
 
-__all__ = ["doubled_calls", "given_ids", "named", "with_given_ids"]
+__all__ = [
+    "doubled_calls",
+    "given_ids",
+    "is_other_sent",
+    "message_with_given_ids",
+    "named",
+    "sent_ids",
+    "sent_ids_at",
+]
 
 _PREFIX = {"tool_use": "toolu", "server_tool_use": "srvtoolu", "mcp_tool_use": "mcptoolu"}
 _OURS = re.compile("(?:toolu|srvtoolu|mcptoolu)_p[0-9]+_[0-9]+")
@@ -54,27 +63,45 @@ def doubled_calls(entries: Iterable[Entry], renamed: Iterable[str]) -> list[str]
     return naming.doubled
 
 
+def is_other_sent(calls: Iterable[tuple[str, str]], used: Iterable[str]) -> bool:
+    """Whether one of new calls, each a type and an id, may be sent under another id.
+
+    used: the ids that were sent so far, or some more.
+    """
+    used = set(used)
+    return any(id in used or not _is_taken(kind, id) or _OURS.fullmatch(id) is not None for kind, id in calls)
+
+
+def sent_ids_at(entries: Iterable[Entry], renamed: Iterable[str], position: int) -> list[str | None]:
+    """Return the ids under which the calls in the message at a position are sent, by block; None: it is no call."""
+    naming = _Naming(renamed)
+    for entry in entries:
+        item = naming.passed(item_of(entry)) if entry.kind == "message" else None
+        if item and entry.position == position:
+            return [block["id"] if block["type"] in CALLS else None for block in item.blocks]
+    return []
+
+
 def given_ids(entries: Iterable[Entry], renamed: Iterable[str]) -> dict[str, str]:
     """Return what the ids of calls are in the log, by those under which they are sent, where these differ."""
     naming = _Naming(renamed)
     for entry in entries:
-        naming.passed(item_of(entry))
+        if entry.kind == "message":
+            naming.passed(item_of(entry))
     return naming.given
 
 
-def with_given_ids(content: str | list[Block], given: Mapping[str, str]) -> tuple[str | list[Block], dict[str, str]]:
-    """Return the content of a message as sent with the ids that its calls have in the log, and those that are sent.
+def message_with_given_ids(message: Message, given: Mapping[str, str]) -> Message:
+    """Return a message as it is sent with the ids that its calls, or the calls of its results, have in the log."""
+    if isinstance(message["content"], str):
+        return message
+    return message | {"content": [_with_given_id(block, given) for block in message["content"]]}
 
-    The latter by the index of the block: what is stored with them (`sent_ids`) is sent as it was.
-    """
-    if isinstance(content, str):
-        return content, {}
-    sent_ids = {
-        str(index): block["id"]
-        for index, block in enumerate(content)
-        if block["type"] in CALLS and block["id"] in given
-    }
-    return [_with_given_id(block, given) for block in content], sent_ids
+
+def sent_ids(message: Message, given: Mapping[str, str]) -> dict[str, str]:
+    """Return the ids of the calls of a message as sent that are other ones in the log, by the index of the block."""
+    blocks = enumerate(blocks_of(message))
+    return {str(index): block["id"] for index, block in blocks if block["type"] in CALLS and block["id"] in given}
 
 
 def _with_given_id(block: Block, given: Mapping[str, str]) -> Block:
