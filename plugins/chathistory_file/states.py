@@ -138,7 +138,7 @@ def _is_torn(data: bytes, offset: int) -> bool:
 def _searched(source: Source, own: Callable[[Key], bool]) -> State | None:
     """Find the last commit where the last line of the file is not one, or not one as it was written there."""
     best = _last_regular(source, own)
-    tail = _Tail(best.head.end if best else None)
+    tail = _Tail.behind(best)
     others = False
     for offset, line in source.lines(best.after if best else 0, source.size):
         stop = offset + len(line)
@@ -147,9 +147,9 @@ def _searched(source: Source, own: Callable[[Key], bool]) -> State | None:
         for piece in found:
             content = piece.content
             if isinstance(content, RecordLine):
-                tail.add_record(content.position)
+                tail.add_record(content.position, stop + ended)
             elif not own(content.head.key):
-                others, tail = True, _Tail(best.head.end if best else None)
+                others, tail = True, _Tail.behind(best)
             elif (best is None or content.head.end >= best.head.end) and not _has_holes(
                 source.twin(4096), content, offset + piece.start, offset + piece.stop
             ):
@@ -157,7 +157,7 @@ def _searched(source: Source, own: Callable[[Key], bool]) -> State | None:
                 after = stop + ended if whole else offset + piece.stop
                 begin = offset + piece.start
                 best = State(source, content.head, begin, after, ended and whole, moved=content.offset != begin)
-                tail = _Tail(best.head.end)
+                tail = _Tail.behind(best)
         if not found:
             tail.add_junk(line, ended=ended)
     return _judged(source, best, tail, others=others)
@@ -166,7 +166,8 @@ def _searched(source: Source, own: Callable[[Key], bool]) -> State | None:
 def _judged(source: Source, best: State | None, tail: _Tail, *, others: bool) -> State | None:
     """Return the last commit, None if there is none; raises `Damage` if it is not the last one that was written."""
     after = best.after if best else 0
-    if after < source.size and tail.is_damaged and not _are_torn(source, after):
+    torn = tail.is_damaged and (_are_torn(source, after) or _are_torn(source, tail.stop))
+    if tail.is_damaged and not torn:
         reason = "the last commit is not sound"
         raise Damage(None, reason)
     if best is None:
@@ -239,10 +240,12 @@ def contents_of(line: bytes, *, ended: bool) -> list[Piece]:
 class _Tail:
     """What is behind a commit, to tell the beginning of an append, as a crash leaves it, from a damaged one.
 
-    end: the position after the last record of that commit, None: there is no commit.
+    end: the position after the last record of that commit, None: there is no commit. stop: where its lines end, and the
+    regular ones behind them: a large append is written up to there and synced, and then its commit is written.
     """
 
     end: int | None
+    stop: int
     next: int | None = field(init=False)
     regular: bool = True
     telling: bool = False  # there is something that was stored, and is not to be lost
@@ -250,12 +253,18 @@ class _Tail:
     def __post_init__(self) -> None:
         self.next = self.end
 
+    @classmethod
+    def behind(cls, state: State | None) -> _Tail:
+        return cls(state.head.end, state.after) if state else cls(None, 0)
+
     @property
     def is_damaged(self) -> bool:
         return self.telling and not self.regular
 
-    def add_record(self, position: int) -> None:
+    def add_record(self, position: int, stop: int) -> None:
+        """Take the record at this position, whose line ends at `stop`."""
         self.regular = self.regular and self.next in (None, position)
+        self.stop = stop if self.regular else self.stop
         self.telling = self.telling or self.end is None or position >= self.end
         self.next = position + 1
 
