@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from chathistory.content import blocks_of
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
-from chathistory.log.fold import open_reply
+from chathistory.log.fold import open_reply, opens_turn
 from chathistory.log.journal import Journal
 from chathistory.log.lease import check_free
 from chathistory.log.omissions import Omission
@@ -20,6 +20,7 @@ from chathistory.view.cleaning import thoughts
 __all__ = ["left_out", "omission_entries", "refusal_entries", "refused_places"]
 
 _THINKING = "thinking that the API does not accept"
+_OPEN_THINKING = "thinking of the open turn that is not as the API gave it"
 
 
 def left_out(journal: Journal, position: int | None, *, block: int | None, thinking: bool) -> Head:
@@ -91,9 +92,31 @@ def refusal_entries(sent: Sent) -> list[Entry]:
         told = "; ".join(_words(place) for place in refusal["places"])
         msg = f"position: must be given, for what the API refused is one of: {told}; `engine.check(id)` finds which"
         raise InvalidInput(msg)
+    if refusal["why"] == _OPEN_THINKING:
+        return omission_entries(sent, _open_round(sent), thinking=False, why=refusal["why"])
     places = [Omission(*place) for place in refusal["places"]]
     thinking = refusal["why"] == _THINKING and all(_is_thinking(sent, place) for place in places)
     return omission_entries(sent, [] if thinking else places, thinking=thinking, why=refusal["why"])
+
+
+def _open_round(sent: Sent) -> list[Omission]:
+    """Return the replies behind the last question, and the messages that hold nothing but results for them.
+
+    The API wants the thinking of a reply back when the results of its calls are sent. Where it cannot have that, the
+    question is asked again.
+    """
+    entries = _there(sent)
+    last = max((n for n, entry in enumerate(entries) if opens_turn(entry.message or {})), default=-1)
+    replies = [entry for entry in entries[last + 1 :] if (entry.message or {}).get("role") == "assistant"]
+    if not replies:  # words took the place of results: the reply stands before them
+        replies = [entry for entry in entries[:last] if (entry.message or {}).get("role") == "assistant"][-1:]
+    behind = [entry for entry in entries if replies and entry.position > replies[0].position and entry not in replies]
+    results = [entry for entry in behind if _is_results(entry)]
+    return [Omission(entry.position) for entry in [*replies, *results]]
+
+
+def _is_results(entry: Entry) -> bool:
+    return all(block["type"] == "tool_result" for block in blocks_of(entry.message or {"content": "."}))
 
 
 def _words(place: Sequence[int | None]) -> str:
