@@ -44,7 +44,7 @@ class TemplateStore(HistoryStore):
     """One file, one connection, one lock; instances are kept apart by SQLite's own locks."""
 
     traits: ClassVar = Traits(durable=True, shared=True)
-    options: ClassVar = {"timeout": Option(seconds, 10.0, "seconds to wait for another writer")}
+    options: ClassVar = {"timeout": Option(seconds, 60.0, "seconds to wait for another writer")}
 
     def __init__(self, path: Path, timeout: float) -> None:
         self._path, self._timeout, self._lock, self._lifeline = path, timeout, Lock(), Lifeline()

@@ -136,3 +136,47 @@ def test_what_the_author_has_not_given_is_a_failure(pytester, lacking, test, wor
     pytester.inline_run("-q", "-p", "no:randomly", f"{path}::TestIt::{test}", plugins=[outcomes])
     assert list(outcomes.failed) == [test]
     assert word in outcomes.failed[test]
+
+
+@pytest.mark.parametrize(
+    ("hook", "test"),
+    [
+        ("remains", "test_nothing_that_was_deleted_remains[pairs-short]"),
+        ("damage_record", "test_a_range_without_a_damaged_record_is_readable[ones]"),
+        ("damage_head", "test_a_call_that_names_it_says_so"),
+        ("lose_index", "test_a_scan_finds_what_the_index_has_lost"),
+    ],
+)
+def test_what_looks_below_the_interface_is_skipped_by_name_if_it_is_not_given(pytester, hook, test):
+    path = pytester.makepyfile(
+        "from chathistory.testing import HistoryStoreContract\n"
+        "from right_stores import contract_of\n"
+        "from wrong_sql import SQL\n"
+        "class TestIt(contract_of(SQL)):\n"
+        f"    {hook} = HistoryStoreContract.{hook}\n"
+    )
+    skipped = []
+
+    class Reasons:
+        def pytest_runtest_logreport(self, report):
+            if report.skipped:
+                skipped.append(report.longrepr[2])
+
+    run = pytester.inline_run("-q", "-p", "no:randomly", f"{path}::TestIt::{test}", plugins=[Reasons()])
+    run.assertoutcome(skipped=1)
+    assert skipped == [f"Skipped: hook: {hook}() of TestIt is not overridden"]
+
+
+def test_a_hook_that_finds_nothing_proves_nothing(pytester):
+    path = pytester.makepyfile(
+        "from right_stores import contract_of\n"
+        "from wrong_sql import SQL\n"
+        "class TestIt(contract_of(SQL)):\n"
+        "    def remains(self, text):\n"
+        "        return []\n"
+    )
+    outcomes = Outcomes()
+    pytester.inline_run("-q", "-p", "no:randomly", str(path), "-k", "nothing and remains", plugins=[outcomes])
+    assert outcomes.passed == set(), outcomes.passed
+    assert len(outcomes.failed) > 20
+    assert all("proves nothing" in message for message in outcomes.failed.values())

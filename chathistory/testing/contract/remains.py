@@ -94,6 +94,7 @@ class Remains(Contract, guarantee=9):
     def test_nothing_remains_of_a_conversation_that_was_forgotten_and_deleted(self, store: HistoryStore) -> None:
         word = _word()
         head = self._stored(store, KEY, word, [2, 2, 2], 0)
+        self._found(word)
         store.forget(KEY, before=3)
         grown(store, head, 2)
         store.forget(KEY, before=7)
@@ -114,6 +115,7 @@ class Remains(Contract, guarantee=9):
     def test_nothing_remains_after_closing_and_opening_again(self, store: HistoryStore) -> None:
         word = _word()
         self._stored(store, KEY, word, [2, 1], 0)
+        self._found(word)
         with self._fresh(store) as other:
             assert len(records_of(other, KEY)) == 3  # noqa: PLR2004
             assert other.delete(KEY) is True
