@@ -20,7 +20,7 @@ from chathistory import errors
 from chathistory.conversation import Conversation
 from chathistory.history import ConversationInfo, History
 from chathistory.log.entry import Entry
-from chathistory.shelf.listing import Origin, TurnInfo
+from chathistory.shelf.listing import Origin
 from chathistory.store import (
     Cursor,
     Damaged,
@@ -47,6 +47,8 @@ if TYPE_CHECKING:
     from chathistory.engine.reply import Reply
     from chathistory.hookspecs import hookimpl
     from chathistory.plugins import open_store
+    from chathistory.restoring import Restoration
+    from chathistory.shelf.checking import CheckReport, Diagnosis
     from chathistory.shelf.export import ExportReport
     from chathistory.shelf.retention import Deletion, Erasure, Removal, Retention
     from chathistory.shelf.transfer import Arrival, CopyReport
@@ -61,12 +63,14 @@ __all__ = [
     "AsyncHistory",
     "AsyncReplyStream",
     "ChatEngine",
+    "CheckReport",
     "Conversation",
     "ConversationInfo",
     "CopyReport",
     "Cursor",
     "Damaged",
     "Deletion",
+    "Diagnosis",
     "Entry",
     "Erasure",
     "ExportReport",
@@ -85,6 +89,7 @@ __all__ = [
     "Reply",
     "ReplyStream",
     "Report",
+    "Restoration",
     "Retention",
     "Settings",
     "Slice",
@@ -92,7 +97,6 @@ __all__ = [
     "StoreURL",
     "Tokens",
     "Traits",
-    "TurnInfo",
     "TurnUsage",
     "Usage",
     "Variant",
@@ -113,8 +117,10 @@ _LATER = {  # imported when first used: they load asyncio, pluggy and the like
     "AsyncHistory": "chathistory.aio",
     "AsyncReplyStream": "chathistory.engine.async_chat",
     "ChatEngine": "chathistory.engine.chat",
+    "CheckReport": "chathistory.shelf.checking",
     "CopyReport": "chathistory.shelf.transfer",
     "Deletion": "chathistory.shelf.retention",
+    "Diagnosis": "chathistory.shelf.checking",
     "Erasure": "chathistory.shelf.retention",
     "ExportReport": "chathistory.shelf.export",
     "Option": "chathistory.url",
@@ -122,6 +128,7 @@ _LATER = {  # imported when first used: they load asyncio, pluggy and the like
     "Refusal": "chathistory.engine.refusal",
     "Reply": "chathistory.engine.reply",
     "ReplyStream": "chathistory.engine.chat",
+    "Restoration": "chathistory.restoring",
     "Retention": "chathistory.shelf.retention",
     "Settings": "chathistory.config.settings",
     "StoreURL": "chathistory.url",

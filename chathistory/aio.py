@@ -20,6 +20,8 @@ from chathistory.history import OWN_SCOPE, ConversationInfo, History
 from chathistory.lifeline import Lifeline
 from chathistory.log.entry import Entry
 from chathistory.log.summary import Summary
+from chathistory.restoring import Restoration
+from chathistory.shelf.checking import CheckReport, Diagnosis
 from chathistory.shelf.export import ExportReport
 from chathistory.shelf.files import File
 from chathistory.shelf.retention import Deletion, Erasure, Removal, Retention
@@ -75,7 +77,6 @@ class AsyncHistory:
         model: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
-        unanswered: bool = False,
     ) -> Page[ConversationInfo]:
         """See `History.recent`."""
         return await self.run(
@@ -89,7 +90,6 @@ class AsyncHistory:
             model=model,
             since=since,
             until=until,
-            unanswered=unanswered,
         )
 
     async def delete(self, id: str, *, scope: str = OWN_SCOPE, expected: str | None = None) -> Deletion | None:
@@ -105,6 +105,7 @@ class AsyncHistory:
         replace: bool = False,
         verify: bool = True,
         threads: int = 4,
+        full_scan: bool = False,
         progress: Progress | None = None,
     ) -> CopyReport:
         """See `History.copy_to`; `progress` is called from a thread of the pool."""
@@ -117,6 +118,7 @@ class AsyncHistory:
             replace=replace,
             verify=verify,
             threads=threads,
+            full_scan=full_scan,
             progress=progress,
         )
 
@@ -127,10 +129,21 @@ class AsyncHistory:
         scope: str | None = None,
         ids: Iterable[str] | None = None,
         format: Literal["jsonl", "markdown"] | None = None,  # noqa: A002 - the word that people look for
+        salvage: bool = False,
+        full_scan: bool = False,
         progress: Progress | None = None,
     ) -> ExportReport:
         """See `History.export_to`; `progress` is called from a thread of the pool."""
-        return await self.run(self.history.export_to, file, scope=scope, ids=ids, format=format, progress=progress)
+        return await self.run(
+            self.history.export_to,
+            file,
+            scope=scope,
+            ids=ids,
+            format=format,
+            salvage=salvage,
+            full_scan=full_scan,
+            progress=progress,
+        )
 
     async def import_from(
         self,
@@ -166,6 +179,16 @@ class AsyncHistory:
             full_scan=full_scan,
             progress=progress,
         )
+
+    async def check(
+        self,
+        *,
+        scope: str | None = None,
+        ids: Iterable[str] | None = None,
+        progress: Callable[[Diagnosis], object] | None = None,
+    ) -> CheckReport:
+        """See `History.check`; `progress` is called from a thread of the pool."""
+        return await self.run(self.history.check, scope=scope, ids=ids, progress=progress)
 
     async def erase(self, scope: str, *, progress: Callable[[Deletion], object] | None = None) -> Erasure:
         """See `History.erase`; `progress` is called from a thread of the pool."""
@@ -214,9 +237,9 @@ class AsyncConversation:
         """See `Conversation.version`."""
         return self._sync.version
 
-    async def append(self, messages: Any, *, key: str | None = None, expected: str | None = None) -> Head:
+    async def append(self, messages: Any, *, expected: str | None = None) -> Head:
         """See `Conversation.append`."""
-        return await self._run(self._sync.append, messages, key=key, expected=expected)
+        return await self._run(self._sync.append, messages, expected=expected)
 
     async def messages(self, *, tools: Iterable[Any] | None = None) -> list[Message]:
         """See `Conversation.messages`."""
@@ -241,9 +264,20 @@ class AsyncConversation:
             for entry in portion:
                 yield entry
 
-    async def repair(self, *, write: bool = False) -> tuple[Repair, ...]:
+    async def repair(self, *, write: bool = False, force: bool = False) -> tuple[Repair, ...]:
         """See `Conversation.repair`."""
-        return await self._run(self._sync.repair, write=write)
+        return await self._run(self._sync.repair, write=write, force=force)
+
+    async def restore(self, *, write: bool = False, force: bool = False) -> Restoration | None:
+        """See `Conversation.restore`."""
+        return await self._run(self._sync.restore, write=write, force=force)
+
+    async def salvage(self) -> AsyncIterator[Entry | Repair]:
+        """See `Conversation.salvage`."""
+        entries = self._sync.salvage()
+        while portion := await self._run(_next_of, entries):
+            for each in portion:
+                yield each
 
     async def summary(self) -> Summary | None:
         """See `Conversation.summary`."""
@@ -303,5 +337,5 @@ class AsyncConversation:
         return await self._run(self._sync.forget, before=before, expected=expected)
 
 
-def _next_of(entries: Iterable[Entry]) -> list[Entry]:
+def _next_of(entries: Iterable[R]) -> list[R]:
     return [entry for _, entry in zip(range(_PORTION), entries, strict=False)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chathistory.annotation import annotation
@@ -14,13 +13,13 @@ from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
 from chathistory.log.journal import Journal
 from chathistory.log.lease import check_free
-from chathistory.log.recent import check_key, response_id
 from chathistory.log.spans import newest_first, on_path
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head, HistoryStore, Key
 from chathistory.view import Repair, View, view_of
 
 if TYPE_CHECKING:
+    from chathistory.restoring import Restoration
     from chathistory.shelf.listing import ConversationInfo
     from chathistory.trimming.cutting import Trimmed
     from chathistory.trimming.policies import Policy
@@ -83,30 +82,19 @@ class Conversation:
 
     # What was said.
 
-    def append(self, messages: Any, *, key: str | None = None, expected: str | None = None) -> Head:
+    def append(self, messages: Any, *, expected: str | None = None) -> Head:
         """Store a message, or a list of them as one atomic batch; durable on return. Return the head.
 
         A message is a dict with role and content, or an object of the Anthropic SDK such as the `Message` that
         `messages.create` returns: of that, the exact content is stored, and id, usage, stop reason and request id
         beside it. Raises `InvalidInput` for what is no message or cannot be stored exactly (NaN, a key that is not
         text), naming the field, and `Conflict`. expected: see `version`.
-
-        What comes again is not stored again: with a `key`, a name of the caller's for these messages, they are found
-        among the newest 1,000 entries, also by another process and after a restart; so is a reply that was stored
-        before, by the id that the API gave it. The head is then that of the first time. `InvalidInput` if the key
-        stands for other messages, or if such a reply comes again together with other messages.
         """
         given = messages if isinstance(messages, list) else [messages]
         if not given:
             msg = "there is nothing to append: an empty list"
             raise InvalidInput(msg)
-        entries = [message_entry(message) for message in given]
-        if key is not None:
-            check_key(key)
-            entries = [replace(entry, data=entry.data | {"key": key}) for entry in entries]
-        if key is None and not any(map(response_id, entries)):
-            return self._journal.append(entries, expected=expected)
-        return self._journal.append_once(entries, key=key, expected=expected)
+        return self._journal.append([message_entry(message) for message in given], expected=expected)
 
     def messages(self, *, tools: Iterable[Any] | None = None) -> list[Message]:
         """Return the messages to send to Claude: plain dicts, the caller's own; [] if there are none.
@@ -156,17 +144,66 @@ class Conversation:
         for part in self._journal.slices(start, stop):
             yield from self._journal.entries(part)
 
-    def repair(self, *, write: bool = False) -> tuple[Repair, ...]:
+    def repair(self, *, write: bool = False, force: bool = False) -> tuple[Repair, ...]:
         """Return what has to be mended for the conversation to be sent; with `write`, mend it in the log for good.
 
-        Unlike `view`, this finds its way around records that are damaged, or that a later version wrote. Written are a
-        record that leads the view around what cannot be sent, and the messages behind it as they are sent; the log
-        keeps what it had. Raises `CorruptRecord` if the head itself is damaged, and with `write` `TurnInProgress`
-        while a turn is open, and `Conflict` if somebody wrote meanwhile.
+        Unlike `view`, this finds its way around records that are damaged, or that a later version wrote, wherever they
+        stand. Written are a record that leads the view around what cannot be read or sent, and the messages behind the
+        first that cannot be sent, as they are sent; the log keeps what it had. The conversation is read in portions;
+        what is written is held in memory.
+
+        Args:
+            write: Mend it; else it is only told.
+            force: Mend it even while a turn is open.
+
+        Returns:
+            What is left out or changed, in the order of the log.
+
+        Raises:
+            CorruptRecord: The head itself is damaged: see `restore`.
+            TurnInProgress: A turn is open, and `force` was not given (`write`).
+            Conflict: Somebody else wrote meanwhile.
         """
         from chathistory.repairing import repaired  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        return repaired(self._journal, write=write)
+        return repaired(self._journal, write=write, force=force)
+
+    def restore(self, *, write: bool = False, force: bool = False) -> Restoration | None:
+        """Give the conversation a new head if its own is damaged, folded from the records that can be read.
+
+        Works for a head in which there is no summary on every store, and for one that the store itself cannot read on
+        stores that have the ability `HeadRecovery`. The time to live begins anew if the store has one. Records that
+        cannot be read are led around, as `repair` does.
+
+        Args:
+            write: Do it; else it is only told what would become of the conversation.
+            force: Do it even while a turn is open.
+
+        Returns:
+            What was, or would be, done; None: the head is not damaged, or there is no such conversation.
+
+        Raises:
+            CorruptRecord: No record can be read.
+            UnsupportedRecord: A later version of chathistory wrote the head.
+            TurnInProgress: A turn is open, and `force` was not given (`write`).
+            Conflict: Somebody else wrote meanwhile; nothing was changed.
+        """
+        from chathistory.restoring import restore  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
+        return restore(self._journal, write=write, force=force)
+
+    def salvage(self) -> Iterator[Entry | Repair]:
+        """Yield all that can be read, of all kinds and in order, and a `Repair` for each position that cannot.
+
+        Also if the head is damaged, where the store can read records without it. Nothing is written.
+
+        Raises:
+            CorruptRecord: The head is damaged, and the store cannot read records without it.
+            Conflict: The conversation was deleted or forgotten while it was read.
+        """
+        from chathistory.restoring import salvage  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
+        return salvage(self._journal)
 
     # What is known of it.
 

@@ -14,10 +14,11 @@ from chathistory.shelf.listing import ConversationInfo, Filter, recent
 from chathistory.store import Cursor, HistoryStore, Key, Page
 
 if TYPE_CHECKING:
+    from chathistory.shelf.checking import CheckReport, Diagnosis
     from chathistory.shelf.export import ExportReport
     from chathistory.shelf.files import File
     from chathistory.shelf.retention import Deletion, Erasure, Removal, Retention
-    from chathistory.shelf.transfer import CopyReport, Progress
+    from chathistory.shelf.transfer import CopyReport, Progress, Selection
 
 __all__ = ["OWN_SCOPE", "ConversationInfo", "History"]
 
@@ -67,7 +68,6 @@ class History:
         model: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
-        unanswered: bool = False,
     ) -> Page[ConversationInfo]:
         """Return the conversations of a scope, those with the newest activity first, `limit` at a time.
 
@@ -75,8 +75,7 @@ class History:
         end. Only those are returned that fit all that is given: `title` is part of the title (of the preview where
         there is none), in upper or lower case; `tag` one tag, or several that must all be there; `metadata` values
         that must be there by their names; `model` that of the last reply; the newest activity is at `since` or later,
-        and before `until` (aware datetimes). `unanswered`: only those whose last turn has no reply, for it is open, was
-        interrupted or refused (`ConversationInfo.turn`).
+        and before `until` (aware datetimes).
 
         Without these a page is short only at the end. With them one call looks at 1,000 conversations at most, so a
         page may be short, or empty, with more to come: go on while there is a `next`.
@@ -86,9 +85,7 @@ class History:
 
         Raises `InvalidInput` for a `limit` below 1, a time without a zone or a cursor of another listing.
         """
-        wanted = Filter.of(
-            title=title, tag=tag, metadata=metadata, model=model, since=since, until=until, unanswered=unanswered
-        )
+        wanted = Filter.of(title=title, tag=tag, metadata=metadata, model=model, since=since, until=until)
         return recent(self.store, self._named(scope), limit=limit, after=after, wanted=wanted)
 
     def delete(self, id: str, *, scope: str = OWN_SCOPE, expected: str | None = None) -> Deletion | None:
@@ -120,6 +117,7 @@ class History:
         replace: bool = False,
         verify: bool = True,
         threads: int = 4,
+        full_scan: bool = False,
         progress: Progress | None = None,
     ) -> CopyReport:
         """Copy conversations into another store, to the character: positions, times, versions, and so their order.
@@ -131,18 +129,27 @@ class History:
 
         At most `threads` are under way at once; `progress` is called after each. What is wrong with one conversation
         (damaged, too large for the other store, or not there) is in the report; raises what is wrong with a store.
+        `full_scan`: the conversations are found by a walk over the whole storage, where its index may lack some.
         """
-        from chathistory.shelf.transfer import CopyReport, copied, keys_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.shelf.transfer import CopyReport, copied  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         store = other.store if isinstance(other, History) else other
         check_store(store, "other")
-        keys, named = keys_of(self.store, scope or self.scope if ids is not None else scope, ids), ids is not None
-        report = CopyReport()
-        for arrival in copied(self.store, store, keys, named=named, replace=replace, verify=verify, threads=threads):
+        chosen = self._select(scope, ids, full_scan=full_scan)
+        report = CopyReport(all_found=chosen.all_found())
+        for arrival in copied(chosen, store, replace=replace, verify=verify, threads=threads):
             report.add(arrival)
             if progress:
                 progress(arrival)
+        report.damaged += chosen.damaged()
         return report
+
+    def _select(self, scope: str | None, ids: Iterable[str] | None, *, full_scan: bool) -> Selection:
+        from chathistory.shelf.transfer import Selection  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
+        if ids is None:
+            return Selection(self.store, scope, None, full_scan)
+        return Selection(self.store, scope or self.scope, tuple(ids), full_scan)
 
     def export_to(
         self,
@@ -151,6 +158,8 @@ class History:
         scope: str | None = None,
         ids: Iterable[str] | None = None,
         format: Literal["jsonl", "markdown"] | None = None,  # noqa: A002 - the word that people look for
+        salvage: bool = False,
+        full_scan: bool = False,
         progress: Progress | None = None,
     ) -> ExportReport:
         """Write conversations into a file: all, or those of `scope`, or those `ids` of it ("default" if no scope).
@@ -160,20 +169,22 @@ class History:
         name ends in `.md` or `format` says so. A name that ends in `.gz` compresses.
 
         No more than a part of one conversation (Markdown: one) is in memory. Damaged ones, and `ids` that are not
-        there, are in the report.
+        there, are in the report. `salvage`: of damaged ones what can be read is written, with a record of the kind
+        `lost` in the place of each that cannot. `full_scan`: the conversations are found by a walk over the whole
+        storage, where its index may lack some.
         """
         from chathistory.shelf.export import ExportReport, as_markdown, exported  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
         from chathistory.shelf.files import suffix_of, writing  # noqa: PLC0415 - as above
-        from chathistory.shelf.transfer import keys_of  # noqa: PLC0415 - as above
 
         as_text = format == "markdown" or (format is None and suffix_of(file) == ".md")
-        keys = keys_of(self.store, scope or self.scope if ids is not None else scope, ids)
-        report = ExportReport()
+        chosen = self._select(scope, ids, full_scan=full_scan)
+        report = ExportReport(all_found=chosen.all_found())
         with writing(file) as out:
-            for arrival in (as_markdown if as_text else exported)(self.store, out, keys, named=ids is not None):
+            for arrival in (as_markdown if as_text else exported)(chosen, out, salvage=salvage):
                 report.add(arrival)
                 if progress:
                     progress(arrival)
+        report.damaged += chosen.damaged()
         return report
 
     def import_from(
@@ -188,19 +199,27 @@ class History:
         """Store what a file holds: an export (JSON lines), or a plain list of messages, under the name `id`.
 
         `file`: a path, or a file open for bytes; compressed or not. `scope`: into this one; None: into those in which
-        they were ("default" for a list of messages). What is there already is handled as `copy_to` does; a list of
-        messages only ever makes a new conversation.
+        they were ("default" for a list of messages). What is there already is handled as `copy_to` does.
 
-        A list of messages is JSON: a list, an object with `messages`, or one message on each line. Raises
-        `InvalidInput` if the file cannot be read on; what came before is stored, whole, and skipped the next time.
+        A list of messages is JSON: a list, an object with `messages`, or one message on each line. Times and ids that
+        stand beside messages are kept, and the title of the object. The same list is known again: it is skipped, and
+        one that has grown is continued.
+
+        What belongs to no conversation is passed over, and in the report (`skipped`); files may be put behind each
+        other. Raises `InvalidInput` if the file was broken off; what came before is stored, whole, and skipped the
+        next time.
         """
-        from chathistory.shelf.export import imported  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.shelf.bundle import Skipped  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.shelf.export import imported  # noqa: PLC0415 - as above
         from chathistory.shelf.files import reading  # noqa: PLC0415 - as above
         from chathistory.shelf.transfer import CopyReport  # noqa: PLC0415 - as above
 
         report = CopyReport()
         with reading(file) as source:
             for arrival in imported(self.store, source, scope=scope, id=id, replace=replace):
+                if isinstance(arrival, Skipped):
+                    report.skipped.append(str(arrival))
+                    continue
                 report.add(arrival)
                 if progress:
                     progress(arrival)
@@ -241,6 +260,29 @@ class History:
         policy = Policy(age=age, ttl=ttl, count=count)
         scope = self._named(scope)
         return retained(self.store, scope, policy, dry_run=dry_run, full_scan=full_scan, tell=progress)
+
+    def check(
+        self,
+        *,
+        scope: str | None = None,
+        ids: Iterable[str] | None = None,
+        progress: Callable[[Diagnosis], object] | None = None,
+    ) -> CheckReport:
+        """Look at conversations for what cannot be read or sent; nothing is changed.
+
+        What is there is found by a walk over the storage itself, and each conversation is read in portions.
+
+        Args:
+            scope: The scope to look through; None: all scopes.
+            ids: Only these conversations, of `scope` (None: of the history's own).
+            progress: Called with what was found of each, sound ones included.
+
+        Returns:
+            What is not sound, and what can be done about it: see `Conversation.repair` and `Conversation.restore`.
+        """
+        from chathistory.shelf.checking import check  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
+        return check(self.store, scope or self.scope if ids is not None else scope, ids, progress)
 
     def erase(self, scope: str, *, progress: Callable[[Deletion], object] | None = None) -> Erasure:
         """Remove all that is stored in a scope for good, damaged or expired as well, and return what went.

@@ -17,7 +17,7 @@ from chathistory.store import Head
 from chathistory.view import Repair
 from chathistory.view.cleaning import thoughts
 
-__all__ = ["left_out", "omission_entries", "refusal_entries", "refused_places"]
+__all__ = ["left_out", "next_refusal", "omission_entries", "refusal_entries", "refused_places"]
 
 _THINKING = "thinking that the API does not accept"
 _OPEN_THINKING = "thinking of the open turn that is not as the API gave it"
@@ -60,12 +60,17 @@ def _open_refusal(entries: Sequence[Entry]) -> Entry | None:
 
     It is over once a reply came, or something was left out.
     """
-    for entry in reversed(entries):
-        if entry.kind == "omitted" or (entry.kind == "message" and (entry.message or {}).get("role") == "assistant"):
-            return None
-        if entry.data.get("refusal", {}).get("sort") == "earlier":
-            return entry
-    return None
+    found: Entry | None = None
+    for entry in entries:
+        found = next_refusal(found, entry)
+    return found
+
+
+def next_refusal(found: Entry | None, entry: Entry) -> Entry | None:
+    """Return the entry that tells of the last refusal, after one more entry; `found`: before it."""
+    if entry.kind == "omitted" or (entry.kind == "message" and (entry.message or {}).get("role") == "assistant"):
+        return None
+    return entry if entry.data.get("refusal", {}).get("sort") == "earlier" else found
 
 
 def refused_places(sent: Sent) -> tuple[Repair, ...]:

@@ -18,7 +18,8 @@ from chathistory.cli.safe import one_line, safe
 from chathistory.conversation import Conversation
 from chathistory.errors import ChatHistoryError, StoreUnavailable
 from chathistory.history import History
-from chathistory.store import Key
+from chathistory.log.journal import Journal
+from chathistory.shelf.checking import Diagnosis, Walk, mend
 from chathistory.view import Repair
 from chathistory.view.item import ADDED
 
@@ -27,51 +28,75 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor"]
 
-_SOUND, _MENDED, _TO_MEND, _WAITS, _BEYOND = "sound", "mended", "to mend", "waits", "not mended"
+_MENDED = 4
+"""The exit code where something was found, and all of it is mended now."""
+
 _WORDS = {
-    _SOUND: "sound",
-    _MENDED: "mended",
-    _TO_MEND: "to mend (--yes does it)",
-    _WAITS: "waiting for results of tools, and left alone",
-    _BEYOND: "that could not be mended",
+    "sound": "sound",
+    "mended": "mended",
+    "to mend": "to mend (--yes does it)",
+    "waits": "waiting for results of tools, and left alone",
+    "not mended": "that could not be mended",
+}
+_NEXT = {
+    "lost": "nothing of it can be read here: restore a copy of it, or remove it with `chathistory delete` or `erase`",
+    "unsupported": "update chathistory on this machine",
+    "changing": "run this again when nobody writes to it",
+    "repairable": "the rest stays readable",
+    "waiting": "hand the results in, or name it to have errors stored in their place",
+    "restorable": "its records are folded into a new head",
+    "sound": "nothing to do; export it with --salvage",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """What was found in a conversation. state: what became of it; error: why it could not be looked at, or mended."""
+    """What was found in a conversation, what became of it, and what kept it from being mended."""
 
-    key: Key
+    diagnosis: Diagnosis
     state: str
     findings: tuple[Repair, ...] = ()
     error: str | None = None
 
     @property
-    def is_wrong(self) -> bool:
-        return self.state in (_TO_MEND, _BEYOND)
+    def is_told(self) -> bool:
+        return self.state != "sound" or bool(self.findings)
+
+    @property
+    def next_step(self) -> str:
+        if self.state == "to mend":
+            return "add --yes to mend it"
+        if self.state == "mended":
+            return "nothing more to do"
+        if self.state == "not mended" and self.diagnosis.state in ("repairable", "waiting", "restorable"):
+            return "try again later; --force mends it even while a turn is open"
+        return _NEXT[self.diagnosis.state]
 
 
 @click.command()
 @click.argument("id", required=False)
 @click.option("--yes", "--write", "yes", is_flag=True, help="Mend it. Without this option it is only shown.")
+@click.option("--force", is_flag=True, help="Mend a conversation even while a turn of it is open.")
 @click.option(
     "--online", is_flag=True, help="Ask the API as well, by counting tokens: it costs nothing, but needs a key."
 )
 @json_option
 @place_options
 @debug_option
-def doctor(id: str | None, *, yes: bool, online: bool, place: Place, as_json: bool) -> int:
+def doctor(id: str | None, *, yes: bool, force: bool, online: bool, place: Place, as_json: bool) -> int:
     r"""Find what is damaged, or cannot be sent as it is stored, and lead around it; of all conversations, or of one.
 
-    Of all scopes, unless --scope (or a setting) names one. Mending only adds records: what cannot be read or sent is
-    left out from then on, and nothing is removed. A conversation that waits for the results of tools is left alone,
-    unless it is named. A damaged head cannot be mended: restore a copy of the conversation, or delete it. The exit code
-    is 1 as long as something is left to mend.
+    Of all scopes, unless --scope (or a setting) names one. What is there is found in the storage itself. Mending
+    removes no record that can be read: what cannot be read or sent is left out from then on, and a damaged head is made
+    anew from the records. With --yes, standard error names what is left out before it is done. A conversation that
+    waits for the results of tools is left alone, unless it is named.
 
     With --online the API is asked whether it takes the conversation; what it refuses (an image, an expired file,
     thinking of another account) is left out as well.
 
-    When it does not go to a terminal, one line each: id, scope, position, state, what was found, separated by tabs.
+    When it does not go to a terminal, one line each: id, scope, position, state, what was found, the next step,
+    separated by tabs. The exit code is 0 if there was nothing to do, 4 if all that was found is mended, and 1 as long
+    as something is not.
 
     \b
     Examples:
@@ -79,20 +104,29 @@ def doctor(id: str | None, *, yes: bool, online: bool, place: Place, as_json: bo
       chathistory doctor thesis --yes
       chathistory doctor thesis --online
     """
-    cases = []
-    with place.opened() as history, _asking(place, history, online=online) as check, progress("looking", None) as step:
-        for case in _looked_at(history, place, id, check, write=yes):
-            cases.append(case)
+    counts: Counter[str] = Counter()
+    cases, scopes = [], set()
+    scope = place.scope if id is not None or place.chosen else None
+    with place.opened() as history, _asking(place, history, online=online) as ask, progress("looking", None) as step:
+        walk = Walk(history.store, scope, None if id is None else [id])
+        for diagnosis in walk.diagnoses():
+            case = _treat(history, diagnosis, write=yes, force=force, named=id is not None)
+            if ask and diagnosis.key:
+                case = _ask(case, history.conversation(diagnosis.key.id, scope=diagnosis.key.scope), ask, write=yes)
+            counts[case.state] += 1
+            scopes.add(diagnosis.key.scope if diagnosis.key else None)
+            if case.is_told:
+                cases.append(case)
             step(case)
-    _print(cases, as_json=as_json)
-    _tell(cases)
-    return 1 if any(case.is_wrong for case in cases) else 0
-
-
-def _keys(history: History, place: Place, id: str | None) -> Iterable[Key]:
-    if id is not None:
-        return [history.key(id, place.scope)]
-    return history.store.keys(place.scope if place.chosen else None)
+    if id is not None and not counts:
+        raise click.ClickException(safe(absent(place, id)))
+    _print(cases, as_json=as_json, scoped=len(scopes) > 1)
+    _tell(counts)
+    if not walk.is_complete:
+        click.echo("some conversations may have been missed: this account may not look through the storage", err=True)
+    if counts["to mend"] or counts["not mended"] or not walk.is_complete:
+        return 1
+    return _MENDED if counts["mended"] else 0
 
 
 def _asking(place: Place, history: History, *, online: bool) -> AbstractContextManager[Check | None]:
@@ -103,68 +137,98 @@ def _asking(place: Place, history: History, *, online: bool) -> AbstractContextM
     return checking(place, history)
 
 
-def _looked_at(history: History, place: Place, id: str | None, check: Check | None, *, write: bool) -> Iterator[_Case]:
-    for key in _keys(history, place, id):
-        conversation = history.conversation(key.id, scope=key.scope)
-        findings: tuple[Repair, ...] = ()
-        try:
-            findings = conversation.repair()
-            if not findings and id is not None and conversation.refresh() is None:
-                raise click.ClickException(safe(absent(place, id)))
-            case = _mended(conversation, key, findings, write=write, named=id is not None)
-            yield _asked(case, conversation, check, write=write) if check else case
-        except StoreUnavailable:
-            raise
-        except ChatHistoryError as error:
-            yield _Case(key, _BEYOND, findings, str(error))
-
-
-def _asked(case: _Case, conversation: Conversation, check: Check, *, write: bool) -> _Case:
+def _ask(case: _Case, conversation: Conversation, ask: Check, *, write: bool) -> _Case:
     """Return the case with what the API refuses, unless something else has to be mended first."""
-    refused = check(conversation, write) if case.state in (_SOUND, _MENDED) else ()
+    if case.state not in ("sound", "mended"):
+        return case
+    try:
+        refused = ask(conversation, write)
+    except StoreUnavailable:
+        raise
+    except ChatHistoryError as error:
+        return _Case(case.diagnosis, "not mended", case.findings, str(error))
     if not refused:
         return case
     beyond = any(each.position == ADDED for each in refused)  # it is too large: what to leave out is not ours to say
-    state = _BEYOND if beyond else _MENDED if write else _TO_MEND
-    return _Case(case.key, state, (*case.findings, *refused))
+    state = "not mended" if beyond else "mended" if write else "to mend"
+    return _Case(case.diagnosis, state, (*(case.findings if case.state == "mended" else ()), *refused))
 
 
-def _mended(conversation: Conversation, key: Key, findings: tuple[Repair, ...], *, write: bool, named: bool) -> _Case:
-    if not findings:
-        return _Case(key, _SOUND)
-    if not named and any(each.position == ADDED for each in findings):
-        return _Case(key, _WAITS, findings)
+def _treat(history: History, diagnosis: Diagnosis, *, write: bool, force: bool, named: bool) -> _Case:
+    """Mend what can be mended, if that is asked for."""
+    findings = diagnosis.findings
+    problem = None if diagnosis.problem is None else str(diagnosis.problem)
+    if diagnosis.state == "sound":
+        return _Case(diagnosis, "sound", diagnosis.left_out)
+    if diagnosis.state == "waiting" and not named:
+        return _Case(diagnosis, "waits", findings)
+    if diagnosis.key is None or diagnosis.state in ("lost", "unsupported", "changing"):
+        return _Case(diagnosis, "not mended", findings, problem)
     if not write:
-        return _Case(key, _TO_MEND, findings)
-    return _Case(key, _MENDED, conversation.repair(write=True))
+        return _Case(diagnosis, "to mend", findings, problem)
+    _announce(diagnosis)
+    try:
+        done = mend(Journal(history.store, diagnosis.key), diagnosis, force=force)
+    except StoreUnavailable:
+        raise
+    except ChatHistoryError as error:
+        return _Case(diagnosis, "not mended", findings, str(error))
+    return _Case(diagnosis, "mended", done, problem)
 
 
-def _print(cases: Sequence[_Case], *, as_json: bool) -> None:
-    told = [case for case in cases if case.state != _SOUND]
+def _announce(diagnosis: Diagnosis) -> None:
+    """Say what is about to be left out, before anything is done."""
+    name = one_line(diagnosis.where)
+    if diagnosis.problem is not None:
+        click.echo(f"{name}: {one_line(str(diagnosis.problem))}", err=True)
+    for each in diagnosis.findings:
+        click.echo(f"{name}: {_place(each)}: {one_line(each.what)}", err=True)
+    sys.stderr.flush()
+
+
+def _place(finding: Repair) -> str:
+    return "end" if finding.position == ADDED else f"record {finding.position}"
+
+
+def _print(cases: Sequence[_Case], *, as_json: bool, scoped: bool) -> None:
     if as_json:
-        for case in told:
-            print_json({"id": case.key.id, "scope": case.key.scope, **_plain(case)})
+        for case in cases:
+            print_json(_plain(case))
     elif not sys.stdout.isatty():
-        lines("\t".join(row) for case in told for row in _rows(case, scope=True))
-    elif told:
-        scoped = len({case.key.scope for case in cases}) > 1
-        table(("ID", "SCOPE", "RECORD", "STATE", "FOUND"), [row for case in told for row in _rows(case, scope=scoped)])
+        lines("\t".join(row) for row in _rows(cases))
+    elif cases:
+        rows = [(row[0], row[1] if scoped else "", *row[2:5]) for row in _rows(cases)]
+        table(("ID", "SCOPE", "RECORD", "STATE", "FOUND"), rows)
+        for case in cases:
+            click.echo(f"{one_line(case.diagnosis.where)}: {case.next_step}", err=True)
 
 
 def _plain(case: _Case) -> dict[str, Any]:
-    return {"state": case.state, "error": case.error, "findings": [asdict(each) for each in case.findings]}
+    key = case.diagnosis.key
+    return {
+        "id": key.id if key else None,
+        "scope": key.scope if key else None,
+        "where": case.diagnosis.where,
+        "state": case.state,
+        "error": case.error,
+        "findings": [asdict(each) for each in case.findings],
+        "next": case.next_step,
+    }
 
 
-def _rows(case: _Case, *, scope: bool) -> Iterator[tuple[str, ...]]:
+def _rows(cases: Iterable[_Case]) -> Iterator[tuple[str, ...]]:
     """Yield a row for each finding, and one for the error; a position that is none is the end."""
-    named = (one_line(case.key.id), one_line(case.key.scope) if scope else "")
-    for each in case.findings:
-        yield (*named, "end" if each.position == ADDED else str(each.position), case.state, one_line(each.what))
-    if case.error:
-        yield (*named, "", case.state, one_line(case.error))
+    for case in cases:
+        key = case.diagnosis.key
+        named = (one_line(key.id), one_line(key.scope)) if key else (one_line(case.diagnosis.where), "")
+        state = "left out" if case.state == "sound" else case.state
+        for each in case.findings:
+            place = "end" if each.position == ADDED else str(each.position)
+            yield (*named, place, state, one_line(each.what), case.next_step)
+        if case.error:
+            yield (*named, "", state, one_line(case.error), case.next_step)
 
 
-def _tell(cases: Sequence[_Case]) -> None:
-    counts = Counter(case.state for case in cases)
+def _tell(counts: Counter[str]) -> None:
     told = ", ".join(f"{counts[state]} {words}" for state, words in _WORDS.items() if counts[state])
-    click.echo(f"{len(cases)} conversations looked at" + (f": {told}" if told else ""), err=True)
+    click.echo(f"{sum(counts.values())} conversations looked at" + (f": {told}" if told else ""), err=True)

@@ -19,7 +19,18 @@ from chathistory.log.spans import newest_first
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["STAND_IN", "ago", "body_of", "console", "iso_time", "local_time", "mark_of", "readable", "speaker_of"]
+__all__ = [
+    "STAND_IN",
+    "ago",
+    "body_of",
+    "console",
+    "is_readable",
+    "iso_time",
+    "local_time",
+    "mark_of",
+    "readable",
+    "speaker_of",
+]
 
 _READABLE = {
     "message": "",
@@ -54,11 +65,16 @@ def _said(newest: Iterable[Entry]) -> Iterator[Entry]:
     """Yield what was said, newest first; a message that is not sent again has the kind of the entry that says so."""
     omitted: dict[int, str] = {}
     for entry in newest:
-        if entry.kind in _READABLE and entry.message is not None:
+        if is_readable(entry):
             yield replace(entry, kind=omitted.get(entry.position, entry.kind))
         omitted |= {
             each.position: "refused" if each.turn else "omitted" for each in places_of(entry) if is_whole([each])
         }
+
+
+def is_readable(entry: Entry) -> bool:
+    """Return whether an entry is something that was said, and not an event of the log."""
+    return entry.kind in _READABLE and entry.message is not None
 
 
 def mark_of(entry: Entry) -> str:

@@ -14,12 +14,13 @@ from chathistory.cli.damage import damaged_fields, damaged_json, tell_damaged
 from chathistory.cli.finding import absent, found
 from chathistory.cli.output import json_option, lines, print_json, table
 from chathistory.cli.place import Place, debug_option, place_options
-from chathistory.cli.render import ago, body_of, console, local_time, mark_of, readable, speaker_of
+from chathistory.cli.render import ago, body_of, console, is_readable, local_time, mark_of, readable, speaker_of
 from chathistory.cli.safe import json_line, one_line, safe
 from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.history import ConversationInfo, History
 from chathistory.log.entry import Entry
 from chathistory.store import Page
+from chathistory.view import Repair
 
 __all__ = ["backends", "delete", "list_", "show"]
 
@@ -28,48 +29,39 @@ __all__ = ["backends", "delete", "list_", "show"]
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
 @click.option("--after", metavar="CURSOR", help="Go on where a list ended; it said with which cursor.")
 @filter_options
-@click.option("--open", "unanswered", is_flag=True, help="Only those whose last turn has no reply, and why.")
 @json_option
 @place_options
 @debug_option
-def list_(limit: int, after: str | None, *, place: Place, unanswered: bool, as_json: bool, **wanted: Any) -> None:
+def list_(limit: int, after: str | None, *, place: Place, as_json: bool, **wanted: Any) -> None:
     r"""List conversations, those with the newest activity first.
 
     All of them, or those that fit all that is asked for. When it does not go to a terminal, one line each: id,
     messages, time, model, tags, title, separated by tabs. One that is damaged has "damaged" in the place of the
     messages, and the reason in that of the title.
 
-    A last turn without a reply is open (a process waits for it), interrupted or refused: a terminal shows that, and
-    with --open three more columns stand before the title: which of these, since when, and the process that opened it.
-
     \b
     Examples:
       chathistory list
       chathistory list --scope ada --limit 100
       chathistory list --tag work --since 7d
-      chathistory list --open
       chathistory list --json | jq -r .id
     """
     with place.opened() as history:
-        page = _page(history, limit, after, {"scope": place.scope, "unanswered": unanswered, **filters(wanted)})
+        page = _page(history, limit, after, {"scope": place.scope, **filters(wanted)})
     if as_json:
         for row in page.items:
             print_json(asdict(row) | {"tokens": row.tokens})
         for each in page.damaged:
             print_json(damaged_json(each))
     elif not sys.stdout.isatty():
-        for row in page.items:
-            fields = _fields(row, row.updated.isoformat(timespec="seconds"))
-            lines(["\t".join((*fields[:5], *_turn(row), *fields[5:]) if unanswered else fields)])
-        lines("\t".join(damaged_fields(each, 6 if unanswered else 3)) for each in page.damaged)
+        lines("\t".join(_fields(row, row.updated.isoformat(timespec="seconds"))) for row in page.items)
+        lines("\t".join(damaged_fields(each, 3)) for each in page.damaged)
     elif page.items or page.damaged:
-        turn = ("TURN", "SINCE", "BY") if unanswered else ("TURN",)
-        columns = ("ID", "MESSAGES", "UPDATED", "TOKENS", "MODEL", "TAGS", *turn, "TITLE")
-        rows = [_row(row, len(turn)) for row in page.items]
-        rows += [damaged_fields(each, 4 + len(turn)) for each in page.damaged]
+        columns = ("ID", "MESSAGES", "UPDATED", "TOKENS", "MODEL", "TAGS", "TITLE")
+        rows = [*map(_row, page.items), *(damaged_fields(each, 4) for each in page.damaged)]
         table(columns, rows, cut=True)
     tell_damaged(place, page.damaged)
-    _tell_more(place, limit, after, page, [*filter_words(wanted), *(["--open"] if unanswered else [])])
+    _tell_more(place, limit, after, page, list(filter_words(wanted)))
 
 
 def _page(history: History, limit: int, after: str | None, wanted: dict[str, Any]) -> Page[ConversationInfo]:
@@ -98,20 +90,9 @@ def _fields(row: ConversationInfo, updated: str) -> tuple[str, ...]:
     return tuple(map(one_line, fields))
 
 
-def _row(row: ConversationInfo, turn_fields: int) -> tuple[str, ...]:
+def _row(row: ConversationInfo) -> tuple[str, ...]:
     fields = _fields(row, ago(row.updated))
-    tokens = f"{row.tokens:,}" if row.tokens else ""
-    state, since, by = _turn(row)
-    since = ago(row.turn.since) if row.turn else since
-    return (*fields[:3], tokens, *fields[3:5], *(state, since, by)[:turn_fields], *fields[5:])
-
-
-def _turn(row: ConversationInfo) -> tuple[str, ...]:
-    """Return what a last turn without a reply is, since when, and which process opened it; "" for what is not known."""
-    if row.turn is None:
-        return "", "", ""
-    by = "" if row.turn.pid is None else f"{row.turn.host}/{row.turn.pid}"
-    return tuple(map(one_line, (row.turn.state, row.turn.since.isoformat(timespec="seconds"), by)))
+    return (*fields[:3], f"{row.tokens:,}" if row.tokens else "", *fields[3:])
 
 
 @click.command()
@@ -119,12 +100,14 @@ def _turn(row: ConversationInfo) -> tuple[str, ...]:
 @click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the newest N.")
 @json_option
 @click.option("--messages", "as_sent", is_flag=True, help="The messages as Claude would be sent them, one JSON each.")
+@click.option("--damaged", is_flag=True, help="All that can be read of a damaged conversation, and where it cannot.")
 @place_options
 @debug_option
-def show(id: str, last: int | None, *, place: Place, as_json: bool, as_sent: bool) -> None:
+def show(id: str, last: int | None, *, place: Place, as_json: bool, as_sent: bool, damaged: bool) -> None:
     r"""Show a conversation: who said what, when, and at which position (for fork and rewind).
 
-    With --json, every record of its log, exactly as it is stored.
+    With --json, every record of its log, exactly as it is stored. With --damaged, each record that cannot be read is
+    named in its place.
 
     \b
     Examples:
@@ -135,7 +118,13 @@ def show(id: str, last: int | None, *, place: Place, as_json: bool, as_sent: boo
     if as_json and as_sent:
         msg = "--json and --messages exclude each other."
         raise click.UsageError(msg)
+    if damaged and (as_sent or last):
+        msg = "--damaged shows the whole log; leave out --messages and --last."
+        raise click.UsageError(msg)
     with place.opened() as history:
+        if damaged:
+            _show_damaged(history, place, id, as_json=as_json)
+            return
         conversation = found(history, place, id)
         if as_json:
             lines(json_line(asdict(entry)) for entry in conversation.records(-last if last else 0))
@@ -153,6 +142,22 @@ def _print_entries(entries: Sequence[Entry]) -> None:
             f"{speaker_of(entry)}  {local_time(entry.at)}  #{entry.position}{mark}", style="bold", highlight=False
         )
         screen.out(f"{body_of(entry).rstrip()}\n", highlight=False)
+
+
+def _show_damaged(history: History, place: Place, id: str, *, as_json: bool) -> None:
+    """Show all that can be read, whatever is damaged, a portion at a time."""
+    count = 0
+    for each in history.conversation(id, scope=place.scope).salvage():
+        count += 1
+        if isinstance(each, Repair):
+            told = {"position": each.position, "damaged": each.what}
+            lines([json_line(told) if as_json else f"#{each.position}  {one_line(each.what)}\n"])
+        elif as_json:
+            lines([json_line(asdict(each))])
+        elif is_readable(each):
+            _print_entries([each])
+    if not count:
+        raise click.ClickException(safe(absent(place, id)))
 
 
 @click.command()

@@ -21,6 +21,7 @@ Everything that happens to a conversation is an entry, so the log is the truth a
     interrupted  what had arrived of a reply that broke off: for people to read, never replayed
     orphaned     a paid reply that arrived after somebody else had changed the conversation: never replayed
     forked       what stands before it was copied from another conversation; the state in which this one begins
+    lost         a record stood here that could not be read when what was left was salvaged
 
 Two surrogates that belong together come back as the character they make: JSON has no other way to write them.
 
@@ -63,6 +64,7 @@ KINDS = frozenset(
         "interrupted",
         "orphaned",
         "forked",
+        "lost",
     )
 )
 _HEAD = '{"sum":"'

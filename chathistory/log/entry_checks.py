@@ -16,7 +16,7 @@ __all__ = ["find_wrong_field"]
 Check = Callable[[Any], bool]
 
 _LONGEST_ID = 255
-_PAIR = 2
+_PAIR, _TRIPLE = 2, 3
 _ROLES = frozenset({"user", "assistant", "system"})
 _WITH_BLOCKS = frozenset({"tool_result", "search_result"})
 
@@ -42,8 +42,9 @@ def _find_wrong(values: Mapping[str, Any], required: Mapping[str, Check], option
     for name, is_valid in required.items():
         if not is_valid(values.get(name, _MISSING)):
             return name
-    for name, is_valid in optional.items():
-        if name in values and not is_valid(values[name]):
+    for name, value in values.items():
+        may_be = optional.get(name)
+        if may_be is not None and not may_be(value):
             return name
     return None
 
@@ -108,6 +109,43 @@ def _is_path(value: Any) -> bool:
     """Whether a value is a list of spans: pairs of positions, each with something in it."""
     return isinstance(value, list) and all(
         isinstance(span, list) and len(span) == _PAIR and all(map(_is_number, span)) for span in value
+    )
+
+
+def _is_place(value: Any) -> bool:
+    """Whether a value names a message, a block of it, or a block within that: a position and two indexes or nulls."""
+    return (
+        isinstance(value, list)
+        and len(value) == _TRIPLE
+        and _is_number(value[0])
+        and _is_number_or_none(value[1])
+        and _is_number_or_none(value[2])
+    )
+
+
+def _is_list_of_places(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_place, value))
+
+
+def _is_omitted(value: Any) -> bool:
+    """Whether a value is a list of places with the reason for each and the turn that it was refused in, if any."""
+    return isinstance(value, list) and all(
+        isinstance(each, list)
+        and len(each) == _TRIPLE
+        and _is_place(each[0])
+        and isinstance(each[1], str)
+        and _is_text_or_none(each[2])
+        for each in value
+    )
+
+
+def _is_refusal(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("sort"), str)
+        and isinstance(value.get("why"), str)
+        and isinstance(value.get("certain"), bool)
+        and _is_list_of_places(value.get("places"))
     )
 
 
@@ -179,7 +217,22 @@ _COMMON_OPTIONAL: Mapping[str, Check] = {
     "turn": _is_text_or_none,
     "data": _is_object_or_none,
 }
-_OPTIONAL: Mapping[str, Check] = {"response": _is_response, "until": _is_whole}
+_OPTIONAL: dict[str, Check] = {
+    "response": _is_response,
+    "until": _is_whole,
+    "path": _is_path,
+    "again": _is_number,
+    "question": _is_number,
+    "places": _is_list_of_places,
+    "omitted": _is_omitted,
+    "refusal": _is_refusal,
+    "sent_ids": _is_map_of_text,
+    "renamed": _is_list_of_text,
+    "refused_results": _is_list_of_text,
+    "why": _is_text,
+}
+"""What may stand in the data of any kind."""
+
 _COUNTS: Mapping[str, Check] = {"messages": _is_count, "turns": _is_count, "tokens": _is_count, "path": _is_path}
 _CUT: Mapping[str, Check] = {
     "from": _is_number,
@@ -190,8 +243,8 @@ _CUT: Mapping[str, Check] = {
 }
 _OF_ANY_KIND: tuple[Mapping[str, Check], Mapping[str, Check]] = ({}, _OPTIONAL)
 _OF_KIND: Mapping[str, tuple[Mapping[str, Check], Mapping[str, Check]]] = {
-    "annotation": ({}, {"title": _is_text_or_none, "tags": _is_list_of_text, "metadata": _is_object}),
-    "rewind": (_COUNTS, {"view": _is_view}),
+    "annotation": ({}, _OPTIONAL | {"title": _is_text_or_none, "tags": _is_list_of_text, "metadata": _is_object}),
+    "rewind": (_COUNTS, _OPTIONAL | {"view": _is_view}),
     "snapshot": (
         {
             **_COUNTS,
@@ -200,15 +253,23 @@ _OF_KIND: Mapping[str, tuple[Mapping[str, Check], Mapping[str, Check]]] = {
             "cut": _is_number_or_none,
             "summary": _is_object,
         },
-        {},
+        _OPTIONAL,
     ),
-    "setup": ({"fingerprints": _is_map_of_text}, {}),
+    "setup": ({"fingerprints": _is_map_of_text}, _OPTIONAL),
     "cut": (_CUT, _OPTIONAL),
     "compaction": (_CUT, _OPTIONAL),
-    "choice": ({"drop_block": _is_bool}, {}),
-    "mend": ({**_COUNTS, "hidden": _is_count, "cut": _is_number_or_none, "lost": _is_list_of_numbers}, {}),
-    "opened": ({"until": _is_whole}, {}),
-    "renewed": ({"until": _is_whole, "lease": _is_text}, {}),
-    "forked": ({"summary": _is_object}, {}),
+    "choice": ({"drop_block": _is_bool}, _OPTIONAL),
+    "mend": (
+        {**_COUNTS, "hidden": _is_count, "cut": _is_number_or_none, "lost": _is_list_of_numbers},
+        _OPTIONAL,
+    ),
+    "opened": ({"until": _is_whole}, _OPTIONAL),
+    "renewed": ({"until": _is_whole, "lease": _is_text}, _OPTIONAL),
+    "refused": ({"places": _is_list_of_places, "tokens": _is_count}, _OPTIONAL),
+    "omitted": (
+        {"places": _is_list_of_places, "tokens": _is_count, "unbinds": _is_bool, "thinking": _is_bool},
+        _OPTIONAL,
+    ),
+    "forked": ({"summary": _is_object}, _OPTIONAL),
 }
 """What the data of each kind must have, and what each of its fields must be if it is there."""

@@ -8,7 +8,8 @@ before it is not read at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from chathistory.errors import CorruptRecord
@@ -17,7 +18,18 @@ from chathistory.log.journal import Journal
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head
 
-__all__ = ["Sent", "Span", "clipped", "covers", "newest_first", "on_path", "spans_of", "walked"]
+__all__ = [
+    "Sent",
+    "Span",
+    "clipped",
+    "covers",
+    "newest_first",
+    "on_path",
+    "path_in",
+    "spans_of",
+    "walked",
+    "without",
+]
 
 Span = tuple[int, int]
 _TAIL = 256  # records read at first where it is not known yet from which on messages are sent
@@ -29,8 +41,37 @@ def spans_of(journal: Journal, head: Head, entries: Sequence[Entry]) -> list[Spa
     if path is None:
         return [(head.start, head.end)]
     held = [entry for entry in entries if entry.position == path] or journal.read(path, path + 1)
-    spans = [(start, stop) for start, stop in held[0].data["path"]]
-    return clipped([*spans, (path, head.end)], low=head.start, high=head.end)
+    spans = path_in(held[0].known(journal.key), head)
+    if spans is None:
+        reason = "it does not tell which part of the log is gone through"
+        raise CorruptRecord(journal.key, path, reason)
+    return spans
+
+
+def path_in(entry: Entry, head: Head) -> list[Span] | None:
+    """Return the spans of a log that a rewind, a snapshot or a repair tells; None: this entry tells none."""
+    told = entry.data.get("path")
+    if entry.kind not in _TELLING or told is None:
+        return None
+    return clipped(
+        [*((start, stop) for start, stop in told), (entry.position, head.end)], low=head.start, high=head.end
+    )
+
+
+_TELLING = frozenset({"rewind", "snapshot", "mend"})
+
+
+def without(spans: Sequence[Span], positions: Iterable[int]) -> list[Span]:
+    """Return the spans without some positions."""
+    left: list[Span] = []
+    gone = sorted(positions)
+    for start, stop in spans:
+        begin = start
+        for position in gone[bisect_left(gone, start) : bisect_left(gone, stop)]:
+            left.append((begin, position))
+            begin = position + 1
+        left.append((begin, stop))
+    return [(start, stop) for start, stop in left if start < stop]
 
 
 def clipped(spans: Sequence[Span], *, low: int = 0, high: int) -> list[Span]:
@@ -64,14 +105,19 @@ class Sent:
 def on_path(journal: Journal) -> Sent | None:
     """Return what the view goes through; None if the conversation is absent.
 
-    One round trip if this process knows where that begins, or if it is among the newest 256 records, else two. Raises
-    `UnsupportedRecord` if one of the entries is of a later version.
+    One round trip if this process knows where that begins, or if it is among the newest 256 records, else two; a few
+    more where something is damaged, wherever that stands. Raises `UnsupportedRecord` if one of the entries is of a
+    later version.
     """
-    seen = journal.last
     try:
-        loaded = journal.load(summary_of(seen).begin if seen else -_TAIL)
+        return _all_at_once(journal)
     except CorruptRecord:
         return _span_by_span(journal)
+
+
+def _all_at_once(journal: Journal) -> Sent | None:
+    seen = journal.last
+    loaded = journal.load(summary_of(seen).begin if seen else -_TAIL)
     if loaded is None:
         return None
     head, held = loaded

@@ -10,6 +10,7 @@ from typing import Any
 
 from chathistory.log.entry import Entry
 from chathistory.shelf.listing import ConversationInfo
+from chathistory.terminal import neutralize
 
 __all__ = ["markdown"]
 
@@ -18,6 +19,7 @@ _MARKS = {"interrupted": ", broken off", "orphaned": ", came too late"}
 _NOT_SENT = {
     "refused": "The API refused what was said above: it is not sent again.",
     "omitted": "From here on, something that was said above is not sent any longer.",
+    "lost": "A record that stood here could not be read.",
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -75,5 +77,5 @@ def _code(value: Any) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return the text without what no file of text can hold."""
-    return text.encode(errors="replace").decode()
+    """Return the text without what a terminal would obey, or no file of text can hold."""
+    return neutralize(text)

@@ -23,23 +23,24 @@ from typing import Literal, Protocol, TypeAlias
 from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord, InvalidInput, UnsupportedRecord
 from chathistory.log.clock import fresh_token
 from chathistory.log.commit import commit, slices
-from chathistory.log.entry import Entry, decode, encode
+from chathistory.log.entry import FORMAT, Entry, decode, encode
 from chathistory.log.fold import folded
 from chathistory.log.journal import Journal, alive
 from chathistory.log.planting import plant, portions
 from chathistory.log.summary import summary_of
-from chathistory.store import Head, HistoryStore, Key, Record, Stamp
+from chathistory.store import Damaged, Head, HistoryStore, Key, Record, Stamp
 
 __all__ = [
     "Arrival",
     "CopyReport",
     "Parcel",
     "Progress",
+    "Selection",
+    "Tally",
     "absent",
     "arrive",
     "copied",
     "delivered",
-    "keys_of",
     "parcel_of",
 ]
 
@@ -52,14 +53,22 @@ _AHEAD = 4  # conversations that each thread may have waiting
 class Arrival:
     """What became of one conversation.
 
-    outcome: "copied" as a whole; "continued", what was added since; the "same" was there already; something
-    "different" was there and stayed; "failed", and `error` says why. records: how many were stored.
+    Attributes:
+        key: The conversation.
+        outcome: "copied" as a whole; "continued", what was added since; the "same" was there already; something
+            "different" was there and stayed; "failed", and `error` says why.
+        records: How many were stored or written.
+        error: Why it failed.
+        later: How many of the records have a later format than this version knows; they are carried over as they are.
+        lost: How many positions could not be read, and are marked as such in what was written (`salvage`).
     """
 
     key: Key
     outcome: Outcome
     records: int = 0
     error: ChatHistoryError | None = None
+    later: int = 0
+    lost: int = 0
 
 
 Progress: TypeAlias = Callable[[Arrival], object]
@@ -68,26 +77,42 @@ Progress: TypeAlias = Callable[[Arrival], object]
 
 @dataclass(slots=True)
 class CopyReport:
-    """What a copy or an import did: how many conversations were copied, continued, or the same already, and records.
+    """What a copy or an import did.
 
-    different: keys at which something else was there, and stayed. failed: keys, and why those could not be copied.
+    Attributes:
+        copied: How many conversations were copied as a whole.
+        continued: Of how many what was added since was copied.
+        same: How many were there already.
+        records: How many records were stored.
+        later: How many of these have a later format than this version knows; they are stored as they are.
+        different: Keys at which something else was there, and stayed.
+        failed: Keys of what could not be copied, and why.
+        damaged: What is stored in the source and has no key that can be told.
+        skipped: Parts of the file that were passed over, with the reason: they belong to no conversation.
+        all_found: Whether the conversations of the source were all found for certain. False if they were looked for in
+            an index that can lose entries on that server; `full_scan=True` finds all.
     """
 
     copied: int = 0
     continued: int = 0
     same: int = 0
     records: int = 0
+    later: int = 0
     different: list[Key] = field(default_factory=list)
     failed: dict[Key, ChatHistoryError] = field(default_factory=dict)
+    damaged: list[Damaged] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
+    all_found: bool = True
 
     @property
     def complete(self) -> bool:
         """Whether all that was to be copied is there now."""
-        return not (self.different or self.failed)
+        return self.all_found and not (self.different or self.failed or self.damaged or self.skipped)
 
     def add(self, arrival: Arrival) -> None:
         """Count one more."""
         self.records += arrival.records
+        self.later += arrival.later
         if arrival.outcome == "different":
             self.different.append(arrival.key)
         elif arrival.error is not None:
@@ -132,12 +157,46 @@ def parcel_of(store: HistoryStore, key: Key) -> Parcel | None:
     """Return the parcel of a conversation as it is now; None: it is absent, or has expired."""
     part = store.read(key, start=0, stop=0)
     head = alive(part.head if part else None)
-    return _Stored(store, head) if head else None
+    if head is None:
+        return None
+    summary_of(head)  # what is no summary would be none in its new place either
+    return _Stored(store, head)
 
 
-def keys_of(store: HistoryStore, scope: str | None, ids: Iterable[str] | None) -> Iterator[Key]:
-    """Return the keys that are meant: these ids of the scope ("default" if it is None), or all of the scope, or all."""
-    return store.keys(scope) if ids is None else iter([Key("default" if scope is None else scope, id) for id in ids])
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The conversations of a store that are meant.
+
+    Attributes:
+        store: Where they are.
+        scope: All of this scope, or those `ids` of it ("default" if it is None); None: all of the store.
+        ids: Only these.
+        full_scan: Find them by a walk over the whole storage.
+    """
+
+    store: HistoryStore
+    scope: str | None
+    ids: tuple[str, ...] | None
+    full_scan: bool
+
+    @property
+    def is_named(self) -> bool:
+        """Whether they were asked for by name, so that each that is absent is told."""
+        return self.ids is not None
+
+    def keys(self) -> Iterator[Key]:
+        """Yield their keys."""
+        if self.ids is not None:
+            return iter([Key("default" if self.scope is None else self.scope, id) for id in self.ids])
+        return self.store.scan_keys(self.scope) if self.full_scan else self.store.keys(self.scope)
+
+    def damaged(self) -> list[Damaged]:
+        """Return what is stored among them and has no key that can be told."""
+        return [] if self.is_named else list(self.store.damaged_keys(self.scope))
+
+    def all_found(self) -> bool:
+        """Return whether `keys` names all of them for certain."""
+        return self.is_named or self.full_scan or self.store.is_index_complete()
 
 
 def absent(key: Key) -> Arrival:
@@ -153,15 +212,22 @@ def arrive(parcel: Parcel, target: Journal, *, replace: bool = False, verify: bo
     raise `CorruptRecord`. Raises what the stores and the parcel raise.
     """
     with target.lock:
-        part = target.store.read(target.key, start=0, stop=0)
+        try:
+            part = target.store.read(target.key, start=0, stop=0)
+        except CorruptRecord:
+            if not replace:
+                raise
+            target.delete()
+            part = None
         present = alive(part.head if part else None)
         if present is None:
             return _planted(parcel, target, verify=verify)
         if present.stamp.version == parcel.head.stamp.version:
             _forget(parcel, target, present)
             return Arrival(target.key, "same")
-        if (added := _continued(parcel, target, present)) is not None:
-            return Arrival(target.key, "continued", added)
+        tally = Tally()
+        if (added := _continued(parcel, target, present, tally)) is not None:
+            return Arrival(target.key, "continued", added, later=tally.later)
         if not replace:
             return Arrival(target.key, "different")
         target.store.delete(target.key, version=present.stamp.version)
@@ -170,17 +236,32 @@ def arrive(parcel: Parcel, target: Journal, *, replace: bool = False, verify: bo
 
 def _planted(parcel: Parcel, target: Journal, *, verify: bool) -> Arrival:
     head = parcel.head
+    tally = Tally()
     if head.start == head.end:  # a store takes no conversation without a record: one that is forgotten at once
         stored = plant(target, [encode(Entry("annotation"))], first=max(head.end - 1, 0), stamp=lambda: head.stamp)
         _forget(parcel, target, stored)
         return Arrival(target.key, "copied")
     digest = hashlib.sha256()
     stored = plant(
-        target, _digested(parcel.lines(head.start), digest.update), first=head.start, stamp=lambda: head.stamp
+        target, _digested(tally.check(parcel, head.start), digest.update), first=head.start, stamp=lambda: head.stamp
     )
     if verify:
         _verify(target, head, stored, digest.digest())
-    return Arrival(target.key, "copied", head.end - head.start)
+    return Arrival(target.key, "copied", head.end - head.start, later=tally.later)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Checks the lines of a parcel as they pass, and counts those of a later format."""
+
+    later: int = 0
+
+    def check(self, parcel: Parcel, start: int) -> Iterator[str]:
+        """Yield the lines from `start` on. Raises `CorruptRecord` at one that is not the line of an entry."""
+        for position, line in enumerate(parcel.lines(start), start):
+            if decode(Record(position, line), parcel.head.key).version > FORMAT:
+                self.later += 1
+            yield line
 
 
 def _digested(lines: Iterable[str], update: Callable[[bytes], None]) -> Iterator[str]:
@@ -210,14 +291,14 @@ def _forget(parcel: Parcel, target: Journal, present: Head) -> None:
         target.forget(parcel.head.start)
 
 
-def _continued(parcel: Parcel, target: Journal, present: Head) -> int | None:
+def _continued(parcel: Parcel, target: Journal, present: Head, tally: Tally) -> int | None:
     """Add what was added to an earlier state; return how many records; None: this is not an earlier state."""
     head = parcel.head
-    if not (max(head.start, present.start) < present.end < head.end) or _born(present) != _born(head):
+    if not (max(head.start, present.start) < present.end < head.end) or not _have_one_birth(present, head):
         return None
     if present.stamp.updated > head.stamp.updated:  # a time that goes back is not what a conversation has
         return None
-    lines = parcel.lines(present.end - 1)
+    lines = tally.check(parcel, present.end - 1)
     part = target.store.read(target.key, start=present.end - 1, stop=present.end)
     if part is None or [record.body for record in part.records] != [next(lines)]:
         return None
@@ -233,6 +314,14 @@ def _born(head: Head) -> str:
     return summary_of(head).born
 
 
+def _have_one_birth(one: Head, other: Head) -> bool:
+    """Whether two heads are of one conversation, as far as can be told."""
+    try:
+        return _born(one) == _born(other)
+    except (CorruptRecord, UnsupportedRecord):
+        return False
+
+
 def _grown(base: Head, batch: list[str], head: Head) -> Stamp:
     """Return the stamp after a batch: that of the parcel, or that of the state in between, which is one that it had."""
     if base.end + len(batch) == head.end:
@@ -245,30 +334,18 @@ def _grown(base: Head, batch: list[str], head: Head) -> Stamp:
     )
 
 
-def copied(
-    source: HistoryStore,
-    target: HistoryStore,
-    keys: Iterable[Key],
-    *,
-    named: bool,
-    replace: bool,
-    verify: bool,
-    threads: int,
-) -> Iterator[Arrival]:
-    """Copy conversations from one store to the other, several at once, and yield what became of each.
-
-    named: they were asked for by name, so each that is absent is told.
-    """
+def copied(chosen: Selection, target: HistoryStore, *, replace: bool, verify: bool, threads: int) -> Iterator[Arrival]:
+    """Copy conversations into another store, several at once, and yield what became of each."""
     from concurrent.futures import Future, ThreadPoolExecutor  # noqa: PLC0415  # not for who copies nothing
 
     def copy(key: Key) -> Arrival | None:
-        done = delivered(lambda: parcel_of(source, key), Journal(target, key), replace=replace, verify=verify)
-        return absent(key) if done is None and named else done
+        done = delivered(lambda: parcel_of(chosen.store, key), Journal(target, key), replace=replace, verify=verify)
+        return absent(key) if done is None and chosen.is_named else done
 
     pending: deque[Future[Arrival | None]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="chathistory-copy") as pool:
         try:
-            for key in keys:
+            for key in chosen.keys():  # noqa: SIM118 - it is no mapping
                 pending.append(pool.submit(copy, key))
                 if len(pending) >= _AHEAD * threads and (arrival := pending.popleft().result()):
                     yield arrival

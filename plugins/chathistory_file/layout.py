@@ -139,49 +139,45 @@ class File:
 @contextmanager
 def opened(path: str, flags: int = os.O_RDONLY) -> Iterator[File | None]:
     """Open a conversation's file that exists, for the time of the body; None: it does not exist."""
-    with _open(path, flags | _SAFE) as fd:
-        if fd is None:
+    fds: list[int] = []
+    try:
+        with suppress(FileNotFoundError):
+            fds[:] = _open(path, flags | _SAFE)
+        if not fds:
             yield None
             return
-        status = os.fstat(fd)
+        status = os.fstat(fds[0])
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
-        yield File(fd, status)
+        yield File(fds[0], status)
+    finally:
+        _close(fds)
 
 
 @contextmanager
 def create(path: str, flags: int) -> Iterator[int]:
     """Open a file for the time of the body, made if need be, with mode 0600 in any case."""
-    with _open(path, flags | os.O_CREAT | _SAFE) as fd:
-        if fd is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        os.fchmod(fd, 0o600)
-        yield fd
-
-
-@contextmanager
-def _open(path: str, flags: int) -> Iterator[int | None]:
-    """Open a file for the time of the body; None: it does not exist.
-
-    The handler of a signal may raise an exception between any two steps. So the file is opened and its number noted by
-    one assignment to a slice, which is a single step of the interpreter; and closing it is tried twice.
-    """
-    fds: list[int | None] = []
+    fds: list[int] = []
     try:
-        try:
-            with suppress(FileNotFoundError):
-                fds[:] = map(os.open, (path,), (flags,), (0o600,))
-            yield fds[0] if fds else None
-        finally:
-            _close(fds)
+        fds[:] = _open(path, flags | os.O_CREAT | _SAFE)
+        os.fchmod(fds[0], 0o600)
+        yield fds[0]
     finally:
         _close(fds)
 
 
-def _close(fds: list[int | None]) -> None:
-    """Close a file, if it is open; a second call does nothing."""
-    if fds and fds[0] is not None:
-        fds[:] = map(os.close, (fds[0],))
+def _open(path: str, flags: int) -> Iterator[int]:
+    """Open a file when the result is assigned to a slice.
+
+    The assignment opens the file and keeps its number in one step of the interpreter, so the exception of a signal's
+    handler cannot strike between the two and leave the file open.
+    """
+    return map(os.open, (path,), (flags,), (0o600,))
+
+
+def _close(fds: list[int]) -> None:
+    if fds:
+        os.close(fds[0])
 
 
 def size_of(path: str) -> int | None:
@@ -207,7 +203,9 @@ def make_folder(path: str) -> None:
 
 def sync_folder(path: str) -> None:
     """Make durable which files a folder holds."""
-    with _open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as fd:
-        if fd is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        os.fsync(fd)
+    fds: list[int] = []
+    try:
+        fds[:] = _open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        os.fsync(fds[0])
+    finally:
+        _close(fds)

@@ -97,7 +97,7 @@ def test_trim_all_goes_on_where_one_cannot_be_cut(run, shelf, filled):
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(each["id"], each["turns"], each["written"]) for each in told] == [("long", 9, True)]
     assert done.returncode == 3
-    assert "not busy: conversation 'busy' has a turn in progress" in done.stderr
+    assert "not busy: conversation 'busy' has an open turn" in done.stderr
     alone = run("trim", "busy", "--turns", "2:1", "--yes", "--store", filled)
     assert (alone.returncode, alone.stdout) == (1, "")
     assert "still waits for a reply" in alone.stderr
@@ -134,8 +134,9 @@ def test_a_store_that_is_gone_ends_it(run, filled, monkeypatch, words):
         msg = "nobody answers"
         raise StoreUnavailable(msg)
 
-    for method in ("trim", "repair", "usage"):
+    for method in ("trim", "usage"):
         monkeypatch.setattr(Conversation, method, gone)
+    monkeypatch.setattr("chathistory.shelf.checking.repaired", gone)
     done = run(*words, "--store", filled)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: nobody answers")
@@ -217,8 +218,10 @@ def test_doctor_leads_around_a_damaged_record(run, filled, named):
     assert "1 to mend (--yes does it)" in shown.stderr
     assert run("show", "long", "--store", filled).returncode == 1, "nothing is written without being told"
     mended = run(*words, "--write")
-    assert (mended.returncode, [row[2:4] for row in rows(mended)]) == (0, [["9", "mended"]])
-    assert (run(*words).returncode, run(*words).stdout) == (0, "")
+    assert (mended.returncode, [row[2:4] for row in rows(mended)]) == (4, [["9", "mended"]])
+    assert mended.stderr.startswith("long: record 9: left out: the record is damaged")
+    again = run(*words)
+    assert (again.returncode, [row[2:4] for row in rows(again)]) == (0, [["9", "left out"]])
     readable = run("show", "long", "--store", filled)
     assert readable.returncode == 0
     assert [f"turn {number}" in readable.stdout for number in (3, 4, 5)] == [True, False, True]
@@ -236,24 +239,49 @@ def test_doctor_leads_around_what_a_later_version_wrote(run, shelf, filled):
         later.append({"role": "user", "content": "after it"})
     assert "update chathistory" in run("show", "short", "--store", filled).stderr
     found = rows(run("doctor", "short", "--store", filled))
-    assert [row[2:] for row in found] == [["5", "to mend", "left out: a later version of chathistory wrote it"]]
-    assert run("doctor", "short", "--yes", "--store", filled).returncode == 0
+    what = "left out: a later version of chathistory wrote it"
+    assert [row[2:] for row in found] == [["5", "to mend", what, "add --yes to mend it"]]
+    assert run("doctor", "short", "--yes", "--store", filled).returncode == 4
     assert "after it" in run("show", "short", "--store", filled).stdout
     assert run("chat", "--stand-in", "-c", "short", "and on", "--store", filled).returncode == 0
 
 
-def test_doctor_does_not_mend_a_damaged_head_away(run, filled):
+def test_doctor_makes_a_damaged_head_anew(run, filled):
+    """The last line of a conversation's file has what its head says: one byte of it hides all that was said."""
     path = file_of(filled, b"turn 9 ")
     broken = path.read_bytes()[:-3] + b"xx\n"
     path.write_bytes(broken)
-    for words in (["doctor"], ["doctor", "long"], ["doctor", "--yes"]):
+    listed = run("list", "--store", filled)
+    assert (listed.returncode, listed.stdout.count("\n")) == (0, 2)
+    assert "long\tdamaged" in listed.stdout
+    for words in (["doctor"], ["doctor", "long"]):
         done = run(*words, "--store", filled)
         assert done.returncode == 1
-        [row] = rows(done)
-        assert row[:4] == ["long", "default", "", "not mended"]
-        assert "the head of conversation 'long' is damaged" in row[4]
-        assert "1 that could not be mended" in done.stderr
+        found = rows(done)
+        assert {tuple(row[:2]) for row in found} == {("long", "default")}
+        assert {row[3] for row in found} == {"to mend"}
+        assert "the head of conversation 'long' is damaged" in found[-1][4]
+        assert found[-1][5] == "add --yes to mend it"
         assert path.read_bytes() == broken
+    shown = run("show", "long", "--damaged", "--store", filled)
+    assert shown.returncode == 0
+    assert [f"turn {number} " in shown.stdout for number in range(10)] == [True] * 10
+    mended = run("doctor", "--yes", "--store", filled)
+    assert mended.returncode == 4
+    assert mended.stderr.startswith("long: the head of conversation 'long' is damaged")
+    assert run("doctor", "--store", filled).returncode == 0
+    after = run("show", "long", "--store", filled).stdout
+    assert [f"turn {number} " in after for number in range(10)] == [True] * 10
+    assert run("chat", "--stand-in", "-c", "long", "and on", "--store", filled).returncode == 0
+
+
+def test_what_nothing_can_be_read_of_is_told_with_the_next_step(run, filled):
+    path = file_of(filled, b"turn 9 ")
+    path.write_bytes(b"nothing of it is left\n" * 40)
+    done = run("doctor", "--yes", "--store", filled)
+    assert done.returncode == 1
+    assert [row[3] for row in rows(done)] == ["not mended"]
+    assert "restore a copy of it, or remove it" in done.stdout
 
 
 def test_doctor_leaves_alone_who_waits_for_a_tool_unless_it_is_named(run, shelf, store):
@@ -266,8 +294,16 @@ def test_doctor_leaves_alone_who_waits_for_a_tool_unless_it_is_named(run, shelf,
     told = json.loads(named.stdout)
     finding = {"position": -1, "what": "tool results put in order, 1 of 1 added as errors"}
     assert named.returncode == 1
-    assert told == {"id": "waits", "scope": "default", "state": "to mend", "error": None, "findings": [finding]}
-    assert run("doctor", "waits", "--write", "--store", store).returncode == 0
+    assert told == {
+        "id": "waits",
+        "scope": "default",
+        "where": "waits",
+        "state": "to mend",
+        "error": None,
+        "findings": [finding],
+        "next": "add --yes to mend it",
+    }
+    assert run("doctor", "waits", "--write", "--store", store).returncode == 4
     assert kinds(shelf, "waits")[-1] == "message"
     assert run("doctor", "--store", store).stdout == ""
 
@@ -278,8 +314,12 @@ def test_doctor_does_not_mend_while_a_turn_is_under_way(run, shelf, filled):
         history.conversation("long").journal.append([Entry("opened", turn="t", data={"until": now() + 3_600_000_000})])
     done = run("doctor", "--yes", "--store", filled)
     assert (done.returncode, [row[3] for row in rows(done)]) == (1, ["not mended", "not mended"])
-    assert "has a turn in progress" in done.stdout
+    assert "has an open turn" in done.stdout
+    assert "--force mends it even while a turn is open" in done.stdout
     assert kinds_from(shelf, "long", 10)[-1] == "opened"
+    forced = run("doctor", "--yes", "--force", "--store", filled)
+    assert (forced.returncode, [row[3] for row in rows(forced)]) == (4, ["mended"])
+    assert kinds_from(shelf, "long", 10)[-1] == "mend"
 
 
 def kinds_from(shelf, name, start):

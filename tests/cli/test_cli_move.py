@@ -140,7 +140,15 @@ def test_out_and_in_again(run, filled, tmp_path):
     done = run("import", "all.jsonl.gz", "--store", "file:./new")
     assert (done.returncode, done.stdout) == (0, "imported: 7 whole, 27 records\n")
     done = run("import", "all.jsonl.gz", "--json", "--store", "file:./new")
-    assert json.loads(done.stdout) == {"copied": 0, "continued": 0, "same": 7, "records": 0, "not_done": []}
+    assert json.loads(done.stdout) == {
+        "copied": 0,
+        "continued": 0,
+        "same": 7,
+        "records": 0,
+        "later": 0,
+        "not_done": [],
+        "all_found": True,
+    }
     for scope in ("default", "ada"):
         old, new = (run("list", "--json", "--scope", scope, "--store", url).stdout for url in (filled, "file:./new"))
         assert old == new != ""
@@ -148,7 +156,13 @@ def test_out_and_in_again(run, filled, tmp_path):
 
 def test_pipes(run, filled):
     done = run("export", "--scope", "ada", "--json", "--store", filled)
-    assert json.loads(done.stderr) == {"conversations": 2, "records": 4, "not_done": []}
+    assert json.loads(done.stderr) == {
+        "conversations": 2,
+        "records": 4,
+        "later": 0,
+        "not_done": [],
+        "all_found": True,
+    }
     back = run("import", "-", "--scope", "eve", "--store", "file:./new", stdin=done.stdout)
     assert back.stdout == "imported: 2 whole, 4 records\n"
     assert len(ids(run("list", "--scope", "eve", "--store", "file:./new"))) == 2
@@ -195,7 +209,11 @@ def test_a_list_of_messages_comes_in(run, tmp_path, store):
     assert (done.returncode, done.stdout) == (0, "imported: 1 whole, 2 records\n")
     shown = run("show", "mine", "--messages", "--store", store).stdout
     assert [json.loads(line) for line in shown.splitlines()] == SAID
-    done = run("import", "messages.json", "--id", "mine", "--store", store)
+    for more in ([], ["--replace"]):
+        done = run("import", "messages.json", "--id", "mine", *more, "--store", store)
+        assert (done.returncode, done.stdout) == (0, "imported: 1 there already\n")
+    (tmp_path / "others.json").write_text(json.dumps(SAID[:1] * 3))
+    done = run("import", "others.json", "--id", "mine", "--store", store)
     assert done.returncode == 3
     assert "something else is there under this name" in done.stderr
 
@@ -368,7 +386,7 @@ def test_what_comes_back_while_a_scope_is_erased_is_told(run, filled, monkeypatc
     monkeypatch.setattr(FileStore, "delete", deleted)
     done = run("erase", "ada", "--yes", "--store", filled)
     assert done.returncode == 3
-    assert "still there: a\n1 pieces are still there, or were begun meanwhile; erase again" in done.stderr
+    assert "still there: ada/a.jsonl\n1 pieces are still there, or were begun meanwhile; erase again" in done.stderr
 
 
 def test_delete_and_backends_as_json(run, filled):

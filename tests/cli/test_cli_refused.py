@@ -54,7 +54,7 @@ def test_a_refusal_of_what_stood_before_says_how_to_go_on(run, served, store, ta
 
 def test_doctor_mends_what_was_refused(run, served, store, talked, api):
     run("chat", "-c", "a", "--store", store, "And now?", **served)
-    assert run("doctor", "a", "--yes", "--store", store).returncode == 0
+    assert run("doctor", "a", "--yes", "--store", store).returncode == 4
     assert run("chat", "-c", "a", "--store", store, "--retry", **served).stdout == "fine\n"
 
 
@@ -66,7 +66,7 @@ def test_doctor_online_asks_the_api_and_finds_what_it_would_refuse(run, served, 
     row = asked.stdout.split("\t")
     assert (row[0], row[2], row[3]) == ("a", "1", "to mend")
     assert "block 0: a file that the API does not have any longer" in row[4]
-    assert run("doctor", "--online", "--yes", "--store", store, **served).returncode == 0
+    assert run("doctor", "--online", "--yes", "--store", store, **served).returncode == 4
     assert run("doctor", "--online", "--store", store, **served).returncode == 0
     assert run("chat", "-c", "a", "--store", store, "And now?", **served).stdout == "fine\n"
 

@@ -9,8 +9,9 @@ from typing import Any
 
 from chathistory_memory import MemoryStore
 
-from chathistory import Conversation, History, HistoryStore, Slice
-from chathistory.errors import Conflict, StoreUnavailable
+from chathistory import Conversation, Damaged, Head, History, HistoryStore, Key, Leftovers, Page, Record, Slice
+from chathistory.errors import Conflict, CorruptRecord, StoreUnavailable
+from chathistory.recovery import FoundRecords
 
 THOUGHT = {"type": "thinking", "thinking": "so", "signature": "EqQ="}
 CALL = {"role": "assistant", "content": [THOUGHT, {"type": "tool_use", "id": "a", "name": "f", "input": {}}]}
@@ -161,3 +162,85 @@ def reply(number, **usage):
         "stop_reason": "end_turn",
         "usage": usage,
     }
+
+
+class HurtStore(MemoryStore):
+    """A store with damage in it, that can read records without their head, as backends do.
+
+    hurt: keys whose head cannot be read, with whatever stands in its place. lost: keys that cannot be told.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__(name)
+        self.hurt: dict[Key, str] = {}
+        self.lost: list[Damaged] = []
+        self.restored: list[Head] = []
+
+    def hurt_head(self, key: Key, token: str = "bytes") -> None:
+        self.hurt[key] = token
+
+    def hurt_records(self, key: Key, *positions: int) -> None:
+        held = self._room.scopes[key.scope][key.id]
+        for position in positions:
+            held.bodies[position - held.head.start] += " "
+
+    def append(self, key, *args, **kwargs):
+        self._check(key)
+        return super().append(key, *args, **kwargs)
+
+    def read(self, key, **span):
+        self._check(key)
+        return super().read(key, **span)
+
+    def forget(self, key, **before):
+        self._check(key)
+        return super().forget(key, **before)
+
+    def delete(self, key, *, version=None):
+        if version is not None:
+            self._check(key)
+        self.hurt.pop(key, None)
+        return super().delete(key, version=version)
+
+    def _check(self, key):
+        if key in self.hurt:
+            raise CorruptRecord(key, None, "it is hurt")
+
+    def heads(self, scope, **page):
+        found = super().heads(scope, **page)
+        hurt = [head for head in found.items if head.key in self.hurt]
+        damaged = [Damaged(head.key, head.key.id, CorruptRecord(head.key, None, "it is hurt")) for head in hurt]
+        lost = [each for each in self.lost if page.get("after") is None]
+        return Page([head for head in found.items if head.key not in self.hurt], found.next, [*damaged, *lost])
+
+    def damaged_keys(self, scope=None):
+        return iter(self.lost)
+
+    def remove_leftovers(self, scope):
+        count = len(self.lost)
+        self.lost.clear()
+        left = super().remove_leftovers(scope)
+        return Leftovers(count, left.left, left.complete)
+
+    def find_records(self, key):
+        held = self._room.scopes.get(key.scope, {}).get(key.id)
+        if held is None:
+            return None
+        problem = "it is hurt" if key in self.hurt else None
+        return FoundRecords(key, self.hurt.get(key, "sound"), held.head.start, held.head.end, problem)
+
+    def read_found(self, found, *, start, stop):
+        held = self._room.scopes[found.key.scope][found.key.id]
+        return [
+            Record(position, body)
+            for position, body in enumerate(held.bodies, held.head.start)
+            if start <= position < stop and not body.endswith(" ")
+        ]
+
+    def restore_head(self, found, head):
+        if self.hurt.get(found.key) != found.token:
+            raise Conflict(found.key, None)
+        del self.hurt[found.key]
+        self.restored.append(head)
+        self._room.scopes[head.key.scope][head.key.id].head = head
+        return head

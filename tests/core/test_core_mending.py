@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import tracemalloc
+
 import pytest
-from core_faults import CALL, RESULT, THOUGHT, numbered, reply, said, texts, user
+from chathistory_memory import MemoryStore
+from core_faults import CALL, RESULT, THOUGHT, chat_on, numbered, reply, said, texts, user
 from core_rules import problems
 
-from chathistory import Entry, History
+from chathistory import Entry, History, Record, Slice, repairing
 from chathistory.errors import CorruptRecord, TurnInProgress, UnsupportedRecord
 from chathistory.log.clock import now
 from chathistory.log.entry import encode
@@ -109,15 +113,23 @@ def test_a_lost_cut_is_a_cut_all_the_same(chat, hurt):
     assert chat.summary.messages == 10
 
 
-def test_damage_before_what_is_sent_is_nobodys_trouble(chat, hurt):
-    numbered(chat, 8)
+def test_damage_before_what_is_sent_is_led_around_for_those_who_read_it(chat, hurt):
+    thought = {"role": "assistant", "content": [THOUGHT, {"type": "text", "text": "so"}]}
+    chat.append([user("0"), said("1"), user("2"), said("3"), user("4"), said("5"), user("6"), thought])
     chat.trim(LastTurns(2, 2))
+    chat.append([user("8"), thought])
     hurt(1)
+    sent = chat.messages()
+    with pytest.raises(CorruptRecord):
+        chat.tail(20)
+    assert [repair.position for repair in chat.repair(write=True)] == [1]
     assert chat.repair() == ()
-    assert texts(chat.messages()) == ["4", "5", "6", "7"]
+    assert chat.messages() == sent, "no thinking is bound to what was not sent"
+    assert texts(sent[:2]) == ["4", "5"]
+    assert len(chat.tail(20)) == chat.summary.messages == 9
     elsewhere = History(chat.journal.store).conversation(chat.id)
     elsewhere.append(user("on"))
-    assert texts(elsewhere.messages())[-1] == "on"
+    assert elsewhere.messages()[-1] == user("on")
 
 
 def test_what_was_paid_is_counted_once(chat, hurt):
@@ -137,3 +149,185 @@ def test_nothing_is_mended_while_a_turn_is_open(chat, hurt):
     with pytest.raises(TurnInProgress):
         chat.repair(write=True)
     assert len(chat.repair()) == 1
+
+
+# Wherever it stands.
+
+
+def long_conversation(chat):
+    """Store one of 700 records with everything that a log can have; return the positions of what is special in it."""
+    chat.journal.append([Entry("setup", data=SETUP)])
+    special = {"setup": 0}
+    for number in range(120):
+        chat.append([user(f"q{number}"), reply(number, output_tokens=1)])
+    chat.rewind(to=200)
+    special["rewind"] = chat.journal.last.end - 1
+    chat.append(user("again"))
+    chat.append([CALL, RESULT, said("called")])
+    for number in range(60):
+        chat.append([user(f"r{number}"), said(f"a{number}")])
+    chat.forget(before=30)
+    special["snapshot"] = chat.journal.last.end - 2
+    special["setup"] = chat.journal.last.end - 1
+    chat.title = "T"
+    for number in range(90):
+        chat.append([user(f"s{number}"), said(f"b{number}")])
+    chat.trim(LastTurns(80, 80))
+    special["cut"] = chat.journal.last.end - 1
+    for number in range(10):
+        chat.append([user(f"t{number}"), said(f"c{number}")])
+    return special
+
+
+SETUP = {"model": "m", "system": "s", "tools": None, "fingerprints": {"model": "1", "system": "2", "tools": "3"}}
+
+
+def reopened(store, chat):
+    """Return the conversation as another process finds it."""
+    other = type(store)()
+    other._room = store._room
+    return History(other).conversation(chat.id)
+
+
+def check_mended(store, chat, lost):
+    """A new reader reads all that is left, a second repair finds nothing, and the conversation goes on."""
+    fresh = reopened(store, chat)
+    assert fresh.repair() == ()
+    messages = fresh.messages()
+    assert problems(messages) == []
+    newest = fresh.newest(10_000)
+    assert len(newest) == fresh.summary.messages
+    assert not lost.intersection(entry.position for entry in newest)
+    assert fresh.setup() is None or fresh.setup()["model"] == "m"
+    fresh.append(user("on"))
+    assert texts(reopened(store, chat).messages())[-1] == "on"
+    page, walked = fresh.newest(50), []
+    while page:
+        walked = [*page, *walked]
+        page = fresh.newest(50, before=page[0].position)
+    assert [entry.position for entry in walked] == [entry.position for entry in fresh.newest(10_000)]
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        [31],
+        [40, 41, 42],
+        [100],
+        ["setup"],
+        ["rewind"],
+        ["snapshot"],
+        ["cut"],
+        ["setup", "cut"],
+        ["snapshot", "setup", "cut", "rewind"],
+        [30, 100, 170, "snapshot", "cut", 500],
+        ["cut", -1],
+        [-1],
+        [-1, -2, -3],
+        list(range(150, 450)),
+        list(range(30, 500, 2)),
+    ],
+    ids=lambda places: str(places)[:50],
+)
+def test_damage_is_led_around_wherever_it_stands(store, chat, hurt, places):
+    special = long_conversation(chat)
+    start, end = chat.journal.last.start, chat.journal.last.end
+    lost = {special[place] if isinstance(place, str) else place % end for place in places}
+    held = store._room.scopes[chat.scope][chat.id].bodies
+    for position in lost:
+        held[position - start] += " "
+    fresh = reopened(store, chat)
+    found = fresh.repair(write=True)
+    damaged = {each.position for each in found if "the record is damaged" in each.what}
+    assert damaged <= lost, "what is on no path is nobody's trouble"
+    check_mended(store, chat, lost)
+    assert reopened(store, chat).title == "T"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_any_damage_is_led_around(store, chat, seed):
+    """Also once more, when what leads around it is damaged itself."""
+    choose = random.Random(seed)
+    special = long_conversation(chat)
+    lost = set()
+    for _ in range(2):
+        head = chat.journal.refresh()
+        held = store._room.scopes[chat.scope][chat.id].bodies
+        new = set(choose.sample(range(head.start, head.end), choose.choice([1, 2, 30])))
+        new |= {position for position in special.values() if choose.random() < 0.3}
+        new |= {position for position in range(head.end - 3, head.end) if choose.random() < 0.3}
+        for position in new:
+            held[position - head.start] += " "
+        lost |= new
+        reopened(store, chat).repair(write=True)
+        check_mended(store, chat, lost)
+        chat.journal.refresh()
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_stretches_tell_the_same_as_the_whole(seed, monkeypatch):
+    """What is read piece by piece is mended as what is read at once."""
+    outcomes = []
+    for size in (0, 300, 10**9):
+        monkeypatch.setattr(repairing, "_STRETCH", size)
+        with MemoryStore() as store:
+            chat = chat_on(store)
+            messy(chat, random.Random(seed))
+            found = chat.repair(write=True)
+            outcomes.append((found, chat.messages(), chat.summary.messages, chat.summary.turns, chat.summary.context))
+            assert chat.repair() == ()
+            assert problems(chat.messages()) == []
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+def messy(chat, choose):
+    """Store what crashes and other programs leave: calls without results, results without calls, nothing at all."""
+    for number in range(choose.randint(1, 25)):
+        call = {"type": "tool_use", "id": choose.choice([f"t{number}", "t"]), "name": "f", "input": {}}
+        result = {"type": "tool_result", "tool_use_id": call["id"], "content": "ok"}
+        calls = {"role": "assistant", "content": [call]}
+        chat.append(
+            choose.choice(
+                [
+                    [user(f"q{number}"), said(f"a{number}")],
+                    [user(f"q{number}"), said(f"a{number}")],
+                    [user(f"q{number}"), calls, {"role": "user", "content": [result]}, said("so")],
+                    [user(f"q{number}"), calls],
+                    [{"role": "user", "content": [result]}],
+                    [said("alone")],
+                    [user(f"q{number}"), said(" ")],
+                    [user(" ")],
+                    [user(f"q{number}"), reply(number) | {"stop_reason": choose.choice(["refusal", "pause_turn"])}],
+                ]
+            )
+        )
+        if choose.random() < 0.05:
+            chat.trim(LastTurns(2, 2))
+
+
+class Weighing(MemoryStore):
+    """Keeps lines packed, and gives no more at once than a store should."""
+
+    def read(self, key, *, start=0, stop=None):
+        part = super().read(key, start=start, stop=stop)
+        return part and Slice(part.head, [Record(each.position, each.body[:-1] + "}") for each in part.records])
+
+
+@pytest.mark.parametrize(("count", "size"), [(60, 1_000_000), (6000, 10_000)])
+def test_a_conversation_of_sixty_megabytes_is_not_held(count, size):
+    with Weighing() as store:
+        chat = chat_on(store)
+        for start in range(0, count, 1000):
+            words = "x" * size
+            chat.append([(said if n % 2 else user)(f"{n} {words}") for n in range(start, min(start + 1000, count))])
+        held = store._room.scopes[chat.scope][chat.id].bodies
+        held[1] += " "
+        held[count // 2] += " "
+        tracemalloc.start()
+        try:
+            found = reopened(store, chat).repair(write=True)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert {each.position for each in found} == {1, count // 2}
+    assert peak < 20_000_000

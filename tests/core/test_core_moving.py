@@ -419,7 +419,7 @@ def test_a_line_that_was_altered_is_told_and_the_rest_stored(source, target):
     altered = data.replace(b'"content":"4"', b'"content":"5"', 1)
     report = imported(target, altered)
     assert (report.copied, list(report.failed)) == (4, keys[:1])
-    assert "are not those that were written" in str(report.failed[keys[0]])
+    assert "its checksum does not fit" in str(report.failed[keys[0]])
     assert imported(target, data.replace(b'"content":"4"', b'"content":"\xff"', 1)).failed.keys() == {keys[0]}
     fewer = data.splitlines(keepends=True)
     del fewer[2]
@@ -542,8 +542,11 @@ def test_a_list_of_messages_as_people_have_it(target, data, portion, monkeypatch
     chat = History(target).conversation("mine", scope="s")
     assert chat.messages() == MESSAGES
     assert (chat.summary.messages, chat.summary.preview) == (3, "hi")
-    assert imported(target, data.encode(), id="mine", scope="s").different == [Key("s", "mine")]
+    for replace_it in (False, True):
+        again = imported(target, data.encode(), id="mine", scope="s", replace=replace_it)
+        assert (again.same, again.different, again.complete) == (1, [], True)
     chat.append(said("on"))
+    assert imported(target, data.encode(), id="mine", scope="s", replace=True).same == 1
     assert len(chat.messages()) == 4
 
 
@@ -555,7 +558,7 @@ def test_a_single_message_and_responses(target):
 
 
 def test_a_list_needs_an_id_and_an_export_none(source, target):
-    with pytest.raises(InvalidInput, match="an id to store it under is due"):
+    with pytest.raises(InvalidInput, match="give the id to store it under"):
         imported(target, json.dumps(MESSAGES).encode())
     with pytest.raises(InvalidInput, match="knows the names"):
         imported(target, exported(source)[1], id="x")
@@ -599,7 +602,7 @@ def test_markdown_reads_well(tmp_path):
         "\n\nHi *there*\n",
         'Calls **sum\\_up**:\n\n````\n{\n  "a": "```"\n}\n````\n',
         "Failed:\n\n```\n1\n```\n\nResult:\n\n```\n2\n```\n\n*(image)*\n",
-        "\n\nhalf ?\n",
+        "\n\nhalf \ufffd\n",
         ", broken off\n\ncut\n",
         "\n---\n\n# d\n",
     ):

@@ -1,0 +1,126 @@
+"""Reading a log around what is damaged in it, with no more than a portion of it in memory.
+
+A store raises `CorruptRecord` where a range begins with a damaged record, and need not give anything of a range with
+one. Here each damaged record is found and told, and all others are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from chathistory.errors import Conflict, CorruptRecord
+from chathistory.log.entry import Entry, decode
+from chathistory.recovery import FoundRecords, HeadRecovery
+from chathistory.store import Head, HistoryStore, Key, Record
+
+__all__ = ["Lost", "Sound", "read_found_around", "read_log_around"]
+
+_FIRST = 8
+_MOST = 256
+_BYTES = 1024 * 1024
+"""About how many bytes of lines are read at once; a store may give more if single lines are longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A position whose record cannot be read, and why, in words that quote nothing of it."""
+
+    position: int
+    reason: str
+
+
+Read = Callable[[int, int], Iterator[Record | Lost]]
+"""Yields what is at each position of a range, in order; it may end early, but yields at least one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """A record that can be read, and its entry."""
+
+    record: Record
+    entry: Entry
+
+    @property
+    def position(self) -> int:
+        """Where it is stored."""
+        return self.record.position
+
+
+def read_log_around(store: HistoryStore, head: Head, start: int, stop: int) -> Iterator[Sound | Lost]:
+    """Yield what is at each position of [start, stop) of a conversation.
+
+    Args:
+        store: Where the conversation is.
+        head: As it was seen; what is appended meanwhile is left out.
+        start: The first position, at or behind `head.start`.
+        stop: One above the last, at or before `head.end`.
+
+    Raises:
+        CorruptRecord: The head itself is damaged; its `position` is None.
+        Conflict: The range was forgotten, or the conversation deleted, while it was read.
+    """
+    return _check_each(head.key, start, stop, lambda low, high: _read_around(store, head.key, low, high))
+
+
+def read_found_around(store: HeadRecovery, found: FoundRecords, start: int, stop: int) -> Iterator[Sound | Lost]:
+    """Yield what is at each position of [start, stop) of what was found without a head."""
+
+    def read(low: int, high: int) -> Iterator[Record | Lost]:
+        yield from _fill_gaps(store.read_found(found, start=low, stop=high), low, high)
+
+    return _check_each(found.key, start, stop, read)
+
+
+def _check_each(key: Key, start: int, stop: int, read: Read) -> Iterator[Sound | Lost]:
+    position, count = start, _FIRST
+    while position < stop:
+        size, begin = 0, position
+        for each in read(position, min(position + count, stop)):
+            position = each.position + 1
+            if isinstance(each, Record):
+                size += len(each.body)
+                yield _check(each, key)
+            else:
+                yield each
+        count = max(1, min(4 * count, _MOST, _BYTES * (position - begin) // max(size, 1)))
+
+
+def _check(record: Record, key: Key) -> Sound | Lost:
+    try:
+        return Sound(record, decode(record, key))
+    except CorruptRecord as error:
+        return Lost(record.position, error.reason)
+
+
+def _read_around(store: HistoryStore, key: Key, start: int, stop: int) -> Iterator[Record | Lost]:
+    """Yield what is at each position from `start` on: one run of sound records, or a single lost one."""
+    while True:
+        try:
+            part = store.read(key, start=start, stop=stop)
+        except CorruptRecord as error:
+            if error.position is None or not start <= error.position < stop:
+                raise
+            if error.position == start:
+                yield Lost(start, error.reason)
+                return
+            stop = error.position  # a store may give nothing at all of a range in which something is damaged
+            continue
+        if part is None or not part.records or part.records[0].position != start:
+            raise Conflict(key, part.head if part else None)
+        yield from part.records
+        return
+
+
+def _fill_gaps(records: Sequence[Record], start: int, stop: int) -> Iterator[Record | Lost]:
+    position = start
+    for record in records:
+        for missing in range(position, record.position):
+            yield Lost(missing, _GONE)
+        yield record
+        position = record.position + 1
+    for missing in range(position, stop):
+        yield Lost(missing, _GONE)
+
+
+_GONE = "it is damaged, or is not there"
