@@ -5,8 +5,8 @@ from __future__ import annotations
 import sqlite3
 import time
 from contextlib import contextmanager, suppress
-from dataclasses import astuple
-from threading import Lock
+from dataclasses import astuple, replace
+from threading import RLock
 
 from chathistory_template import OURS, _head, _put, _summed
 from right_sql import RecoveringStore
@@ -127,16 +127,20 @@ class HeadAfterItsRecords(SQL):
             raise Conflict(key, head)
 
 
-@caught_by(*ONE_WINS)
-class GuardInATransactionOfItsOwn(SQL):
-    """Looks at the version in one transaction, and writes in another one; only a lock of the instance helps."""
+class Unguarded(SQL):
+    """Does by two transactions what has to be one; a lock keeps the threads of an instance apart, and nobody else."""
 
     hidden_by_its_lock = True
     one_writer = False
 
     def __init__(self, place):
         super().__init__(place)
-        self._own = Lock()
+        self._own = RLock()
+
+
+@caught_by(*ONE_WINS)
+class GuardInATransactionOfItsOwn(Unguarded):
+    """Looks at the version in one transaction, and writes in another one."""
 
     def append(self, key, bodies, *, after, stamp, first=0):
         with self._own:
@@ -149,6 +153,58 @@ class GuardInATransactionOfItsOwn(SQL):
                     return super().append(key, bodies, after=present, stamp=stamp, first=first)
                 except Conflict as conflict:
                     present = conflict.head
+
+
+@caught_by("test_an_append_and_a_delete_of_one_version")
+class DeleteLooksFirst(Unguarded):
+    """Looks at the version in one transaction, and deletes in another one."""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        with self._own:
+            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+
+    def delete(self, key, *, version=None):
+        with self._own:
+            present = (run := self.read(key, stop=0)) and run.head
+            if present and version not in (None, present.stamp.version):
+                raise Conflict(key, present)
+            time.sleep(PAUSE)
+            return super().delete(key)
+
+
+@caught_by("test_a_forget_loses_nothing_that_is_appended")
+class ForgetPutsAnOldHeadBack(Unguarded):
+    """Reads the head in one transaction, and writes it, with another start, in the next."""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        with self._own:
+            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+
+    def forget(self, key, *, before):
+        with self._own:
+            with self._transaction(key) as (_, head):
+                pass
+            time.sleep(PAUSE)
+            with self._transaction() as (db, _):
+                start = min(max(before, head.start), head.end) if head else 0
+                db.execute(f"DELETE FROM records WHERE {OURS} AND position < ?", (*astuple(key), start))
+                return head and _put(db, replace(head, start=start))
+
+
+@caught_by("test_one_of_many_makes_the_conversation")
+class MadeByWhoeverIsLast(Unguarded):
+    """Looks whether there is a conversation, and then makes it, over whatever is there by then."""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        with self._own:
+            if after is not None or self.read(key, stop=0):
+                return super().append(key, bodies, after=after, stamp=stamp, first=first)
+            time.sleep(PAUSE)
+            super().delete(key)
+            try:
+                return super().append(key, bodies, after=None, stamp=stamp, first=first)
+            except Conflict as conflict:
+                return conflict.head
 
 
 @caught_by("test_no_refused_append_is_seen")

@@ -29,7 +29,7 @@ from chathistory.testing.contract.concurrency import (
     see_pairs,
     see_pairs_listed,
 )
-from chathistory.testing.contract.looking import bodies_of, head_of
+from chathistory.testing.contract.looking import bodies_of, head_of, listed
 from chathistory.testing.contract.samples import KEY, created, grown, lines, stamp
 from chathistory.testing.contract.threads import HANGING
 from chathistory.testing.guarantees import belongs_to
@@ -85,9 +85,13 @@ class Crashes(Certified, guarantee=4):
             due = [body for number in range(batches) for body in batch("killed", number, number * BATCH)]
             assert bodies == due, "what a killed writer left is not its batches, whole and in order"
             assert batches in {told, told + 1}, f"{told} appends were acknowledged, {batches} are there"
+            for walk in (other.keys(), other.scan_keys(), (head.key for head in listed(other, KEY.scope))):
+                assert list(walk) == [KEY], "what a killed writer wrote is not found by a walk"
             head = head_of(other, KEY)
             assert head is not None
-            assert grown(other, head).end == head.end + 1, "nobody can write where the killed one wrote"
+            head = grown(other, head)
+            assert bodies_of(other, KEY) == [*due, *lines(1, first=len(due))], "nobody can go on after the killed one"
+            assert listed(other, KEY.scope) == [head]
 
     def test_closed_and_opened_again_and_again(self, store: HistoryStore) -> None:
         applies(store.traits.durable, "not durable")
