@@ -87,6 +87,9 @@ def _split(response: Message) -> tuple[Message, dict[str, Any]]:
         if not isinstance(beside.get(name), str | None):
             msg = f"message.{name}: must be text"
             raise InvalidInput(msg)
+    if "stop_reason" in beside and beside["stop_reason"] is None:
+        msg = "message.stop_reason: must be text; null means that the reply is not complete: its stream broke off"
+        raise InvalidInput(msg)
     return message, {"response": beside}
 
 

@@ -61,6 +61,9 @@ class ChatHistoryError(Exception):
     reply: Any = None
     """The model's reply, if one had been paid for when the error struck: whoever catches this has it (a `Reply`)."""
 
+    results: Any = None
+    """The results of tools that had run when the error struck and are not stored: content for `run_tools` or `send`."""
+
 
 class ConfigError(ChatHistoryError, ValueError):
     """What was asked for cannot be built: a URL, an option or a setting is wrong."""

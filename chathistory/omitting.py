@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from chathistory.content import blocks_of
 from chathistory.errors import InvalidInput
@@ -10,7 +11,7 @@ from chathistory.log.entry import Entry
 from chathistory.log.fold import open_reply, opens_turn
 from chathistory.log.journal import Journal
 from chathistory.log.lease import check_free
-from chathistory.log.omissions import Omission
+from chathistory.log.omissions import Omission, is_whole, omissions_in
 from chathistory.log.size import estimated
 from chathistory.log.spans import Sent, on_path
 from chathistory.store import Head
@@ -108,16 +109,21 @@ def _open_round(sent: Sent) -> list[Omission]:
     """Return the replies behind the last question, and the messages that hold nothing but results for them.
 
     The API wants the thinking of a reply back when the results of its calls are sent. Where it cannot have that, the
-    question is asked again.
+    question is asked again; of a reply before it whose calls got words in place of results, the calls are left out.
     """
-    entries = _there(sent)
+    entries = [entry for entry in _there(sent) if not is_whole(omissions_in(sent.entries).get(entry.position, ()))]
     last = max((n for n, entry in enumerate(entries) if opens_turn(entry.message or {})), default=-1)
-    replies = [entry for entry in entries[last + 1 :] if (entry.message or {}).get("role") == "assistant"]
-    if not replies:  # words took the place of results: the reply stands before them
-        replies = [entry for entry in entries[:last] if (entry.message or {}).get("role") == "assistant"][-1:]
-    behind = [entry for entry in entries if replies and entry.position > replies[0].position and entry not in replies]
-    results = [entry for entry in behind if _is_results(entry)]
-    return [Omission(entry.position) for entry in [*replies, *results]]
+    behind = [entry for entry in entries[last + 1 :] if _is_reply(entry) or _is_results(entry)]
+    earlier = next((entry for entry in reversed(entries[: last + 1]) if _is_reply(entry)), None)
+    calls = enumerate(blocks_of(earlier.message) if earlier and earlier.message else [])
+    places = [Omission(entry.position) for entry in behind]
+    if earlier:
+        places += [Omission(earlier.position, index) for index, block in calls if block["type"] == "tool_use"]
+    return places
+
+
+def _is_reply(entry: Entry) -> bool:
+    return (entry.message or {}).get("role") == "assistant"
 
 
 def _is_results(entry: Entry) -> bool:
@@ -130,9 +136,15 @@ def _words(place: Sequence[int | None]) -> str:
 
 def _is_thinking(sent: Sent, place: Omission) -> bool:
     """Whether a place is thinking; one of which the API names only the message is taken for that."""
+    blocks = _blocks(sent, place)
+    return place.block is None or all(block["type"] in ("thinking", "redacted_thinking") for block in blocks)
+
+
+def _blocks(sent: Sent, place: Omission) -> list[dict[str, Any]]:
+    """Return the stored blocks of a place: all of its message, or one; [] if there is no such place."""
     entry = next((each for each in _there(sent) if each.position == place.position), None)
     blocks = blocks_of(entry.message) if entry and entry.message else []
-    return place.block is None or blocks[place.block]["type"] in ("thinking", "redacted_thinking")
+    return blocks if place.block is None else blocks[place.block : place.block + 1]
 
 
 def omission_entries(sent: Sent, places: Sequence[Omission], *, thinking: bool, why: str = "") -> list[Entry]:
@@ -159,6 +171,4 @@ def omission_entries(sent: Sent, places: Sequence[Omission], *, thinking: bool, 
 
 
 def _tokens(sent: Sent, place: Omission) -> int:
-    entry = next((each for each in _there(sent) if each.position == place.position), None)
-    blocks = blocks_of(entry.message) if entry and entry.message else []
-    return estimated({"content": blocks if place.block is None else [blocks[place.block]]})
+    return estimated({"content": _blocks(sent, place)})

@@ -381,13 +381,19 @@ class AsyncReplyStream:
     async def _asked(self) -> AsyncGenerator[str]:
         self._progress = Progress()
         async with contextlib.AsyncExitStack() as stack:
-            stream = self._progress.stream = await self._entered(stack)
-            async for event in stream:
-                if text := self._progress.see(event):
-                    yield text
+            stream = self._progress.begin(await self._entered(stack))
+            try:
+                async for event in stream:
+                    if text := self._progress.see(event):
+                        yield text
+            except ValueError as error:  # the SDK cannot parse the input of a tool, which it tells with all its text
+                async for _ in self._progress.rest:
+                    pass
+                unread = self._progress.unread()
+                raise await _landed(self._history.run(self._turn.kept_as_text, unread, error)) from None
             self._progress.check_ended()
         try:
-            response = await stream.get_final_message()
+            response = self._progress.whole(await stream.get_final_message())
             await self._end(await _landed(self._history.run(self._turn.finish, response, request_id=stream.request_id)))
         except Conflict:
             self._open = False  # the turn is not ours any more, and the reply is kept
@@ -395,13 +401,13 @@ class AsyncReplyStream:
 
     async def _entered(self, stack: contextlib.AsyncExitStack) -> Any:
         """Open the stream; once more without the turn's container if the API does not know that any longer."""
-        api, arguments = self._terms.asked(self._turn)
+        api, arguments = self._terms.streamed(self._turn)
         try:
             return await stack.enter_async_context(api.stream(**arguments))
         except Exception as error:
             if not self._turn.forget_container(error):
                 raise
-        api, arguments = self._terms.asked(self._turn)
+        api, arguments = self._terms.streamed(self._turn)
         return await stack.enter_async_context(api.stream(**arguments))
 
     async def _end(self, reply: Reply) -> None:

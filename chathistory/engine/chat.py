@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Literal, Self, cast, overload
@@ -433,26 +434,30 @@ class ReplyStream:
     def _asked(self) -> Generator[str]:
         self._progress = Progress()
         with contextlib.ExitStack() as stack:
-            stream = self._progress.stream = self._entered(stack)
-            for event in stream:
-                if text := self._progress.see(event):
-                    yield text
+            stream = self._progress.begin(self._entered(stack))
+            try:
+                for event in stream:
+                    if text := self._progress.see(event):
+                        yield text
+            except ValueError as error:  # the SDK cannot parse the input of a tool, which it tells with all its text
+                collections.deque(self._progress.rest, maxlen=0)
+                raise self._turn.kept_as_text(self._progress.unread(), error) from None
             self._progress.check_ended()
         try:
-            self._end(self._turn.finish(stream.get_final_message(), request_id=stream.request_id))
+            self._end(self._turn.finish(self._progress.whole(stream.get_final_message()), request_id=stream.request_id))
         except Conflict:
             self._open = False  # the turn is not ours any more, and the reply is kept
             raise
 
     def _entered(self, stack: contextlib.ExitStack) -> Any:
         """Open the stream; once more without the turn's container if the API does not know that any longer."""
-        api, arguments = self._terms.asked(self._turn)
+        api, arguments = self._terms.streamed(self._turn)
         try:
             return stack.enter_context(api.stream(**arguments))
         except Exception as error:
             if not self._turn.forget_container(error):
                 raise
-        api, arguments = self._terms.asked(self._turn)
+        api, arguments = self._terms.streamed(self._turn)
         return stack.enter_context(api.stream(**arguments))
 
     def _end(self, reply: Reply) -> None:

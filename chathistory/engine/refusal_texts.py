@@ -50,7 +50,10 @@ _SIZE = re.compile(
 )
 _WHY = (
     (re.compile(r"cannot be modified|expected `?thinking"), "thinking of the open turn that is not as the API gave it"),
-    (re.compile(r"signature|bound to a different conversation|thinking"), "thinking that the API does not accept"),
+    (
+        re.compile(r"invalid `?signature|bound to a different conversation|`thinking`"),
+        "thinking that the API does not accept",
+    ),
     (re.compile(r"password"), "a PDF that is protected by a password"),
     (re.compile(r"maximum of \d+ pdf pages"), "a PDF that has too many pages"),
     (re.compile(r"\bpdf\b"), "a PDF that cannot be read"),

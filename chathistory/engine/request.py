@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from chathistory.content import Message
+from chathistory.engine.accumulation import Accumulation, observe
 from chathistory.engine.setup import Setup
 from chathistory.engine.turn import Turn
 from chathistory.errors import IncompleteReply
+from chathistory.log.plain import is_storable
+from chathistory.log.salvage import unpacked
 from chathistory.log.summary import Summary
 from chathistory.trimming.editing import BINDING_BETA, ON_DEMAND_BETA, ContextEditing, Sealed
 from chathistory.view.references import tool_names, with_defined_tools
@@ -137,6 +140,12 @@ class Progress:
     started: bool = False
     stopped: set[int] = field(default_factory=set)
     ended: bool = False
+    gathered: Accumulation = field(default_factory=Accumulation)
+
+    def begin(self, stream: Any) -> Any:
+        """Take note of what comes of a stream that was opened just now, and return it."""
+        self.stream, self.gathered = stream, observe(stream)
+        return stream
 
     def see(self, event: Any) -> str:
         """Take note of an event; return the text that it adds."""
@@ -145,6 +154,22 @@ class Progress:
         self.started = self.started or event.type == "message_start"
         self.ended = self.ended or event.type == "message_stop"
         return str(event.text) if event.type == "text" else ""
+
+    def whole(self, response: Any) -> Any:
+        """Return the response with what its deltas had and the SDK left out."""
+        return self.gathered.completed(response)
+
+    @property
+    def rest(self) -> Any:
+        """The events that are still to come, for when the SDK has given up: whoever iterates has them gathered."""
+        return getattr(self.stream, "_raw_stream", None) or _NO_EVENTS
+
+    def unread(self) -> dict[str, Any]:
+        """Return a reply that the SDK could not read, once its rest has come. Raises `IncompleteReply`."""
+        if not self.gathered.is_ended:
+            msg = "the SDK could not read the reply's stream, and the reply is not complete"
+            raise IncompleteReply(msg) from None
+        return self.gathered.whole()
 
     def check_ended(self) -> None:
         """Raise `IncompleteReply` unless the stream came to its proper end."""
@@ -159,9 +184,23 @@ class Progress:
         """
         if not self.started:
             return None
-        blocks = self.stream.current_message_snapshot.to_dict(mode="json", warnings=False)["content"]
+        blocks = unpacked(self.stream.current_message_snapshot)["content"]
         kept = [block for index, block in enumerate(blocks) if index in self.stopped or _words(block)]
-        return {"role": "assistant", "content": kept} if kept else None
+        return {"role": "assistant", "content": [block for block in kept if is_storable(block)]} if kept else None
+
+
+class _NoEvents:
+    """A stream that is at its end, for either kind of loop."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        return
+        yield
+
+
+_NO_EVENTS = _NoEvents()
 
 
 def _words(block: Mapping[str, Any]) -> bool:

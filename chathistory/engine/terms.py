@@ -84,6 +84,15 @@ class Terms:
         """Return where to send a turn, and the arguments."""
         return self._placed(self.request.arguments(turn))
 
+    def streamed(self, turn: Turn) -> tuple[Any, dict[str, Any]]:
+        """Return where to have a turn streamed, and the arguments.
+
+        That is the beta namespace where there is one: the other one does not know the deltas of beta blocks, and so
+        leaves out what they say.
+        """
+        api = self.beta if callable(getattr(self.beta, "stream", None)) else self.api
+        return api, self.request.arguments(turn)
+
     def _placed(self, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         """Return the arguments and where they go: what names betas is taken by the beta namespace alone."""
         return (self.beta if "betas" in arguments else self.api), arguments

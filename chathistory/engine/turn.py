@@ -10,6 +10,9 @@ people to read.
 from __future__ import annotations
 
 import contextlib
+import itertools
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,13 +22,23 @@ from chathistory.engine.refusal import closing, notes, refusal_in
 from chathistory.engine.refusal_texts import named
 from chathistory.engine.renewal import KEEPER
 from chathistory.engine.reply import Reply
-from chathistory.errors import ChatHistoryError, Conflict, IncompleteReply, OrphanedReply, TurnError
+from chathistory.engine.unstorable import entry_of_text, refusal_of, reply_as_it_came, stop_reason_of
+from chathistory.errors import (
+    ChatHistoryError,
+    Conflict,
+    IncompleteReply,
+    InvalidInput,
+    OrphanedReply,
+    StoreUnavailable,
+    TurnError,
+)
 from chathistory.log.clock import MICROSECONDS, now
 from chathistory.log.entry import Entry
 from chathistory.log.fold import last_said
 from chathistory.log.journal import Journal
+from chathistory.log.lease import give_up
 from chathistory.log.process import this_process
-from chathistory.log.spans import Sent, on_path
+from chathistory.log.spans import Sent, newest_first, on_path
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head
 from chathistory.trimming.cutting import Plan
@@ -53,6 +66,42 @@ def ends_paused(sent: Sent) -> bool:
     """Return whether the last message of a conversation is a reply that paused."""
     last = last_said(sent.entries)
     return last is not None and last.data.get("response", {}).get("stop_reason") == "pause_turn"
+
+
+_LATELY = 8  # entries among which one is looked for that was stored just now
+RETRIES = (0.05, 0.2, 0.8)
+"""Seconds before each further try to store what was paid for or done, where the store cannot be reached."""
+
+
+def _insisted(step: Callable[[], Head]) -> Head:
+    """Store something, several times if the store cannot be reached: the same entry is never stored twice."""
+    for pause in RETRIES:
+        with contextlib.suppress(StoreUnavailable):
+            return step()
+        time.sleep(pause)
+    return step()
+
+
+def _storable_results(blocks: Sequence[Any]) -> tuple[list[Any], InvalidInput | None]:
+    """Return the results that can be stored, and the error of the first that cannot; None: all can."""
+    storable, refused = [], None
+    for block in blocks:
+        try:
+            message_entry({"role": "user", "content": [block]})
+        except Exception as error:  # noqa: BLE001 - also what the interpreter raises at great depth
+            refused = refused or refusal_of(error)
+        else:
+            storable.append(block)
+    return storable, refused
+
+
+def _partial_of(error: BaseException) -> Message | None:
+    """Return what is worth keeping of a response that was not complete; None: nothing is."""
+    reply = error.reply if isinstance(error, IncompleteReply) else None
+    blocks = reply.message["content"] if reply else []
+    words = [block for block in blocks if isinstance(block, dict) and isinstance(block.get("text"), str)]
+    kept = [{"type": "text", "text": block["text"]} for block in words if block["text"].strip()]
+    return {"role": "assistant", "content": kept} if kept else None
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
@@ -165,12 +214,18 @@ class Turn:
         more: the turn stays open, for results of tools that follow.
 
         Raises `IncompleteReply` if it is none, `OrphanedReply` if somebody else changed the conversation meanwhile (it
-        is kept beside it then), and what an append raises; the error's `reply` has what was paid for.
+        is kept beside it then), `InvalidInput` if it cannot be stored as it is (it is kept beside as JSON text), and
+        what an append raises; the error's `reply` has what was paid for.
         """
-        if getattr(response, "stop_reason", None) is None:
+        if stop_reason_of(response) is None:
             msg = "the API answered with something that is not a complete message"
-            raise IncompleteReply(msg)
-        entry = message_entry(response, turn=self.id)
+            incomplete = IncompleteReply(msg)
+            incomplete.reply = None if isinstance(response, str) else reply_as_it_came(response, self.id)
+            raise incomplete
+        try:
+            entry = message_entry(response, turn=self.id)
+        except Exception as error:  # noqa: BLE001 - also what the SDK and the interpreter raise at great depth
+            raise self.kept_as_text(response, error) from None
         if request_id:
             entry.data.setdefault("request_id", request_id)
         entry = self._marked(entry)
@@ -181,7 +236,7 @@ class Turn:
         except ChatHistoryError as error:
             error.reply = Reply.of(entry)
             raise
-        if not (more or response.stop_reason == "pause_turn"):
+        if not (more or stop_reason_of(response) == "pause_turn"):
             self.release()
         if self.recall and self.memory:
             self.recall.keep(self.journal.key, self.memory.after(head, self.messages, entry))
@@ -203,13 +258,45 @@ class Turn:
             if id is not None:
                 self._ids[id], block.id = block.id, id
 
+    def kept_as_text(self, response: Any, error: Exception) -> InvalidInput:
+        """Keep a reply that cannot be stored as it is, which closes the turn; return the error, with the reply."""
+        refused = refusal_of(error)
+        refused.reply = reply_as_it_came(response, self.id)
+        kept = entry_of_text(response, self.id, error)
+        self.release()
+        try:
+            head = _insisted(lambda: self._beside(self._marked(kept)))
+        except ChatHistoryError as trouble:
+            refused.add_note(
+                f"chathistory: the reply is in this error's `reply` alone; it could not be kept: {trouble}"
+            )
+        else:
+            words = f"the reply is in this error's `reply`, and kept as JSON text in record {head.end - 1}"
+            refused.add_note(f"chathistory: {words} of {self.journal.key.id!r}")
+        return refused
+
     def add_results(self, message: Any) -> None:
-        """Store the results of tools; the turn stays open. Raises as `finish` does."""
-        entry = message_entry(message)
-        given = message_with_given_ids(entry.message or {}, self._ids)  # the log has the ids of the replies
-        self._stored(self.stepping(replace(entry, message=given)))
+        """Store the results of tools; the turn stays open.
+
+        Raises as `finish` does. The tools have run, so the error has those `results` that are not stored.
+        """
+        given = message_with_given_ids(dict(message), self._ids)  # the log has the ids of the replies
+        blocks = list(given["content"])
+        storable, refused = _storable_results(blocks)
+        try:
+            if storable:
+                self._stored(self.stepping(message_entry({"role": "user", "content": storable})))
+        except ChatHistoryError as error:
+            error.results = blocks
+            raise
+        if refused:
+            refused.results = [block for block in blocks if not any(block is each for each in storable)]
+            raise refused
 
     def _stored(self, entry: Entry) -> Head:
+        return _insisted(lambda: self._stored_once(entry))
+
+    def _stored_once(self, entry: Entry) -> Head:
         with self.journal.lock:
             if self._is_open(self._count):
                 with contextlib.suppress(Conflict):  # the reply answers a conversation that is not this one any more
@@ -217,8 +304,18 @@ class Turn:
                     self._count += 1
                     KEEPER.postpone(self)
                     return head
+                if landed := self._landed(entry):
+                    return landed
             self.release()
             raise OrphanedReply(self.journal.key, self._beside(replace(entry, kind="orphaned")))
+
+    def _landed(self, entry: Entry) -> Head | None:
+        """Return the head if an entry is stored: an earlier try got no answer, and a renewal came behind it."""
+        newest = newest_first(self.journal, _LATELY)
+        if not any(each.id == entry.id for each in itertools.islice(newest, _LATELY)):
+            return None
+        self._count += 1
+        return self.journal.seen()
 
     def _beside(self, entry: Entry) -> Head:
         """Store what is not part of the conversation, but never bring a deleted one back to life."""
@@ -263,6 +360,10 @@ class Turn:
         if not self._is_open():
             return
         told = [f"the message is saved in {self.journal.key.id!r}", "`resume` sends it again"]
+        if getattr(error, "results", None):
+            told[1] = "the tools have run: give `error.results` to `run_tools`, or to `send`, to go on with them"
+        elif partial is None:
+            partial = _partial_of(error)
         try:
             refused = None if partial else self._refused(error)
             if refused:
@@ -271,7 +372,8 @@ class Turn:
                 kind = "interrupted" if partial else "abandoned"
                 self._close(Entry(kind, data={"reason": type(error).__name__}, message=partial))
         except ChatHistoryError as trouble:
-            told = [f"the message is saved, but the turn could not be closed: {trouble}"]
+            give_up(self.lease)
+            told = [f"the message is saved, but the turn could not be closed: {trouble}", *told[1:]]
         for note in told:
             error.add_note(f"chathistory: {note}")
 

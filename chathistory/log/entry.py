@@ -99,7 +99,7 @@ class Entry:
         raise UnsupportedRecord(key, self.position, self.version)
 
 
-_ACTIVITY = frozenset({"message", "opened", "renewed", "abandoned", "interrupted", "orphaned"})
+_ACTIVITY = frozenset({"message", "opened", "renewed", "abandoned", "refused", "interrupted", "orphaned"})
 
 
 def is_activity(entry: Entry) -> bool:

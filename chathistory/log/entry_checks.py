@@ -226,6 +226,7 @@ _OPTIONAL: dict[str, Check] = {
     "places": _is_list_of_places,
     "omitted": _is_omitted,
     "refusal": _is_refusal,
+    "forgot_container": _is_text,
     "sent_ids": _is_map_of_text,
     "renamed": _is_list_of_text,
     "refused_results": _is_list_of_text,

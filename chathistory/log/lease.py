@@ -15,7 +15,7 @@ from chathistory.log.process import is_gone, this_process
 from chathistory.log.summary import OpenTurn, Summary
 from chathistory.store import Key
 
-__all__ = ["TURN_TIMEOUT", "check_free", "lease_end"]
+__all__ = ["TURN_TIMEOUT", "check_free", "give_up", "lease_end"]
 
 TURN_TIMEOUT = 600.0
 """Seconds for which a turn without a reply counts as open after each of its steps, unless an engine says otherwise."""
@@ -24,6 +24,7 @@ _REMEMBERED = 4096  # leases; each is looked for again only while it is open
 
 _lock = threading.Lock()
 _first_seen: OrderedDict[tuple[str, int], int] = OrderedDict()
+_given_up: OrderedDict[str, None] = OrderedDict()
 
 
 def lease_end(turn: OpenTurn, timeout: float = TURN_TIMEOUT) -> int | None:
@@ -36,9 +37,17 @@ def lease_end(turn: OpenTurn, timeout: float = TURN_TIMEOUT) -> int | None:
     until = turn.until
     if turn.process != this_process():  # else it is our own clock
         until = min(until, _seen_since(turn, time) + int(timeout * MICROSECONDS))
-    if until <= time or (turn.process and is_gone(turn.process)):
+    if until <= time or turn.lease in _given_up or (turn.process and is_gone(turn.process)):
         return None
     return until
+
+
+def give_up(lease: str) -> None:
+    """Note that this process does nothing any longer for a turn that it could not close: it need not be waited for."""
+    with _lock:
+        _given_up[lease] = None
+        if len(_given_up) > _REMEMBERED:
+            _given_up.popitem(last=False)
 
 
 def check_free(key: Key, summary: Summary | None, *, timeout: float = TURN_TIMEOUT) -> None:
