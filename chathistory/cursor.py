@@ -7,7 +7,7 @@ import binascii
 import json
 
 from chathistory.errors import InvalidInput
-from chathistory.store import Cursor, Head
+from chathistory.store import LARGEST_NUMBER, Cursor, Head, Key
 
 __all__ = ["decode_cursor", "encode_cursor"]
 
@@ -24,7 +24,15 @@ def decode_cursor(cursor: Cursor) -> tuple[int, str]:
         updated, name = json.loads(base64.b64decode(cursor + "==", altchars=b"-_", validate=False))
     except (ValueError, TypeError, RecursionError, binascii.Error):
         updated, name = None, None
-    if type(updated) is not int or not isinstance(name, str):
+    if type(updated) is not int or not 0 <= updated <= LARGEST_NUMBER or not _is_id(name):
         msg = "this is not a cursor that a page of this listing gave"
         raise InvalidInput(msg)
     return updated, name
+
+
+def _is_id(name: object) -> bool:
+    try:
+        Key("default", name)  # type: ignore[arg-type]  # it is what finds out
+    except InvalidInput:
+        return False
+    return True

@@ -103,6 +103,8 @@ def _parsed(path: Path, data: bytes) -> dict[str, Any]:
         return tomllib.loads(data.decode("utf-8-sig"))
     except UnicodeDecodeError:
         words = "is not text in UTF-8"
+    except RecursionError:
+        words = "is nested too deep"
     except ValueError as error:  # its words may quote what is there
         where = _PLACE.search(str(error))
         words = f"is not valid TOML{f' ({where[0]})' if where else ''}"

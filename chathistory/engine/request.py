@@ -11,7 +11,7 @@ from chathistory.engine.accumulation import Accumulation, observe
 from chathistory.engine.setup import Setup
 from chathistory.engine.turn import Turn
 from chathistory.errors import IncompleteReply
-from chathistory.log.plain import is_storable
+from chathistory.log.plain import definition_of, is_storable
 from chathistory.log.salvage import unpacked
 from chathistory.log.summary import Summary
 from chathistory.trimming.editing import BINDING_BETA, ON_DEMAND_BETA, ContextEditing, Sealed
@@ -41,7 +41,7 @@ def _markers(arguments: Mapping[str, Any]) -> int:
     """Return how many cache markers the caller has set, on the system prompt and on tools; messages have none."""
     system, tools = arguments.get("system"), arguments.get("tools") or ()
     marked = [*(system if isinstance(system, Sequence) and not isinstance(system, str) else ()), *tools]
-    definitions = (each.to_dict() if hasattr(each, "to_dict") else each for each in marked)
+    definitions = map(definition_of, marked)
     return sum(isinstance(each, Mapping) and each.get("cache_control") is not None for each in definitions)
 
 

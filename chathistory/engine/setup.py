@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from chathistory.log.entry import Entry
-from chathistory.log.plain import plain
+from chathistory.log.plain import definition_of, plain
 from chathistory.log.summary import Summary
 from chathistory.view.cleaning import without_surrogates
 
@@ -98,7 +98,7 @@ def encodable_tool(tool: Any) -> Any:
 
 
 def _definition(tool: Any) -> Any:
-    return tool.to_dict() if hasattr(tool, "to_dict") else tool
+    return definition_of(tool)
 
 
 def _fingerprint(value: Any) -> str:

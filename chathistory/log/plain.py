@@ -16,7 +16,7 @@ from typing import Any
 
 from chathistory.errors import InvalidInput
 
-__all__ = ["is_sdk_object", "is_storable", "plain"]
+__all__ = ["definition_of", "is_sdk_object", "is_storable", "plain"]
 
 DEEPEST = 200
 _LONGEST_KEY = 40  # of a key, in an error
@@ -42,7 +42,9 @@ def plain(value: Any, name: str = "message") -> Any:
     except _RefusedError as refused:
         path = "".join(reversed(refused.path[-8:]))
         msg = f"{name}{path}: {refused.reason}"
-        raise InvalidInput(msg) from None
+    except Exception as error:  # noqa: BLE001 - objects of others can raise anything when they are read
+        msg = f"{name}: cannot be read: {type(error).__name__}"
+    raise InvalidInput(msg)  # not in the handler: the error of an object may quote what it holds
 
 
 def _copied(value: Any, depth: int) -> Any:
@@ -121,9 +123,37 @@ def _converted(value: Any, depth: int) -> Any:
     if isinstance(value, float):
         return _number(float(value))
     if is_sdk_object(value):
-        _check_numbers(value.to_dict(mode="python", warnings=False))  # in JSON mode a NaN becomes a null
-        return _copied(value.to_dict(mode="json", warnings=False), depth)
+        _check_numbers(_dict_of(value, mode="python", warnings=False), depth)  # in JSON mode a NaN becomes a null
+        return _copied(_dict_of(value, mode="json", warnings=False), depth)
     raise _RefusedError(f"a {type(value).__name__} cannot be stored as JSON")
+
+
+def _dict_of(value: Any, **options: Any) -> dict[str, Any]:
+    """Return what the `to_dict` of an object gives, which may be anybody's."""
+    try:
+        made = value.to_dict(**options)
+    except Exception as error:  # noqa: BLE001 - as it may be anybody's
+        reason = f"the to_dict of a {type(value).__name__} raised {type(error).__name__}"
+    else:
+        if isinstance(made, dict):
+            return made
+        reason = f"the to_dict of a {type(value).__name__} must return a dict, not {type(made).__name__}"
+    raise _RefusedError(reason)
+
+
+def definition_of(tool: Any, name: str = "tools") -> Any:
+    """Return the definition of a tool: what its `to_dict` gives if it has one (the SDK's runner), else the tool.
+
+    Raises:
+        InvalidInput: Its `to_dict` fails, or gives something that is not a dict.
+    """
+    if not hasattr(tool, "to_dict"):
+        return tool
+    try:
+        return _dict_of(tool)
+    except _RefusedError as refused:
+        msg = f"{name}: {refused.reason}"
+    raise InvalidInput(msg)
 
 
 def is_sdk_object(value: Any) -> bool:
@@ -131,11 +161,13 @@ def is_sdk_object(value: Any) -> bool:
     return hasattr(kind := type(value), "model_fields_set") and hasattr(kind, "to_dict")
 
 
-def _check_numbers(value: Any) -> None:
+def _check_numbers(value: Any, depth: int) -> None:
+    if depth == 0:
+        raise _RefusedError(f"nested more than {DEEPEST} levels deep")
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, part in parts:
         try:
-            _number(part) if isinstance(part, float) else _check_numbers(part)
+            _number(part) if isinstance(part, float) else _check_numbers(part, depth - 1)
         except _RefusedError as refused:
             refused.path.append(f".{name}" if isinstance(value, dict) else f"[{name}]")
             raise

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from chathistory.content import Message, blocks_of
+from chathistory.log.plain import definition_of
 from chathistory.view.item import Block
 
 __all__ = ["tool_names", "with_defined_tools"]
@@ -22,7 +23,7 @@ def tool_names(tools: Iterable[Any]) -> frozenset[str] | None:
     """
     names = set()
     for tool in tools:
-        definition = tool.to_dict() if hasattr(tool, "to_dict") else tool
+        definition = definition_of(tool)
         name = definition.get("name") if isinstance(definition, Mapping) else definition
         if not isinstance(name, str):
             return None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from itertools import islice
 from typing import Literal, TypeGuard
 
 from chathistory.errors import InvalidInput
-from chathistory.store import Cursor, Head, Key, Page
+from chathistory.store import LARGEST_NUMBER, Cursor, Head, Key, Page
 from chathistory_s3.bucket import Bucket
 from chathistory_s3.content import GRAVE_SIZE, Content, Grave
 from chathistory_s3.heads import Heads
@@ -35,6 +36,9 @@ GROUP = 100
 
 _MANY = 100  # markers behind a page that cannot all be leftovers
 _TOGETHER = 64  # heads that `keys` reads side by side
+
+
+_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # what no id has, and no request can carry
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +57,10 @@ class _Place:
     def decode(cls, cursor: Cursor) -> _Place:
         try:
             time, place, updated = json.loads(base64.b64decode(cursor + "==", altchars=b"-_"))
-        except (ValueError, TypeError, binascii.Error):
+        except (ValueError, TypeError, RecursionError, binascii.Error):
             time, place, updated = None, None, None
-        if not (isinstance(time, str) and isinstance(place, str) and (updated is None or type(updated) is int)):
+        texts = isinstance(time, str) and isinstance(place, str) and not _UNFIT.search(time + place)
+        if not (texts and (updated is None or (type(updated) is int and 0 <= updated <= LARGEST_NUMBER))):
             msg = "this is not a cursor that a page of this listing gave"
             raise InvalidInput(msg)
         return cls(time, place, updated)
