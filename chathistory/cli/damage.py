@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
 
 from chathistory.cli.place import Place
 from chathistory.cli.safe import one_line
-from chathistory.store import Damaged
+from chathistory.errors import ChatHistoryError
+from chathistory.recovery import StorageNotes
+from chathistory.store import Damaged, HistoryStore, Key
 
-__all__ = ["damaged_fields", "damaged_json", "damaged_name", "tell_damaged"]
+__all__ = ["damaged_fields", "damaged_json", "damaged_name", "notes_of", "tell_damaged"]
 
 
 def damaged_name(damaged: Damaged) -> str:
@@ -39,3 +42,13 @@ def tell_damaged(place: Place, damaged: Sequence[Damaged], done: str = "shown as
     """Say on standard error how many are damaged, what was done with them, and what to do next."""
     if damaged:
         click.echo(f"{len(damaged)} {done}; look at them with: {place.command('doctor')}", err=True)
+
+
+def notes_of(store: HistoryStore, keys: Iterable[Key]) -> list[str]:
+    """Return what is stored beside the records of conversations, as far as the store can tell."""
+    notes: list[str] = []
+    if isinstance(store, StorageNotes):
+        for key in keys:
+            with suppress(ChatHistoryError):  # it is damaged, or gone, which is told elsewhere
+                notes += store.notes(key)
+    return [f"note: {one_line(note)}" for note in notes]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from chathistory.cli.damage import notes_of
 from chathistory.cli.finding import absent
 from chathistory.cli.output import json_option, lines, print_json, progress, table
 from chathistory.cli.place import Place, debug_option, place_options
@@ -106,6 +107,7 @@ def doctor(id: str | None, *, yes: bool, force: bool, online: bool, place: Place
     """
     counts: Counter[str] = Counter()
     cases, scopes = [], set()
+    notes: list[str] = []
     scope = place.scope if id is not None or place.chosen else None
     with place.opened() as history, _asking(place, history, online=online) as ask, progress("looking", None) as step:
         walk = Walk(history.store, scope, None if id is None else [id])
@@ -115,12 +117,15 @@ def doctor(id: str | None, *, yes: bool, force: bool, online: bool, place: Place
                 case = _ask(case, history.conversation(diagnosis.key.id, scope=diagnosis.key.scope), ask, write=yes)
             counts[case.state] += 1
             scopes.add(diagnosis.key.scope if diagnosis.key else None)
+            notes += notes_of(history.store, [diagnosis.key] if diagnosis.key else [])
             if case.is_told:
                 cases.append(case)
             step(case)
     if id is not None and not counts:
         raise click.ClickException(safe(absent(place, id)))
     _print(cases, as_json=as_json, scoped=len(scopes) > 1)
+    for note in notes:
+        click.echo(note, err=True)
     _tell(counts)
     if not walk.is_complete:
         click.echo("some conversations may have been missed: this account may not look through the storage", err=True)

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from chathistory.cli.asked import filter_options, filter_words, filters
-from chathistory.cli.damage import damaged_fields, damaged_json, tell_damaged
+from chathistory.cli.damage import damaged_fields, damaged_json, notes_of, tell_damaged
 from chathistory.cli.finding import absent, found
 from chathistory.cli.output import json_option, lines, print_json, table
 from chathistory.cli.place import Place, debug_option, place_options
@@ -19,7 +19,7 @@ from chathistory.cli.safe import json_line, one_line, safe
 from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.history import ConversationInfo, History
 from chathistory.log.entry import Entry
-from chathistory.store import Page
+from chathistory.store import Key, Page
 from chathistory.view import Repair
 
 __all__ = ["backends", "delete", "list_", "show"]
@@ -48,6 +48,7 @@ def list_(limit: int, after: str | None, *, place: Place, as_json: bool, **wante
     """
     with place.opened() as history:
         page = _page(history, limit, after, {"scope": place.scope, **filters(wanted)})
+        notes = notes_of(history.store, (Key(row.scope, row.id) for row in page.items))
     if as_json:
         for row in page.items:
             print_json(asdict(row) | {"tokens": row.tokens})
@@ -61,6 +62,8 @@ def list_(limit: int, after: str | None, *, place: Place, as_json: bool, **wante
         rows = [*map(_row, page.items), *(damaged_fields(each, 4) for each in page.damaged)]
         table(columns, rows, cut=True)
     tell_damaged(place, page.damaged)
+    for note in notes:
+        click.echo(note, err=True)
     _tell_more(place, limit, after, page, list(filter_words(wanted)))
 
 

@@ -338,3 +338,17 @@ def test_doctor_in_a_terminal_is_a_table(terminal, filled):
 @pytest.mark.parametrize("command", ["trim", "usage", "doctor"])
 def test_help_has_an_example(run, command):
     assert f"  chathistory {command}" in run(command, "--help").stdout.partition("Example")[2]
+
+
+def test_what_is_stored_beside_a_conversation_is_named(run, filled):
+    """Bytes that cannot be told from a torn append, and what was set aside: never passed over in silence."""
+    path = file_of(filled, b"turn 9 ")
+    with path.open("ab") as file:
+        file.write(b'[99,"torn')
+    for command in ("list", "doctor"):
+        done = run(command, "--store", filled)
+        assert done.returncode == 0
+        assert f"note: default/{path.name}: 9 bytes behind the last append" in done.stderr
+    assert run("chat", "--stand-in", "-c", "long", "and on", "--store", filled).returncode == 0
+    for command in ("list", "doctor"):
+        assert "long.aside: 9 bytes that were set aside" in run(command, "--store", filled).stderr
