@@ -81,7 +81,8 @@ class Refusal:
     @classmethod
     def from_data(cls, values: Mapping[str, Any]) -> Refusal:
         """Return what `to_data` gave."""
-        return cls(**{**values, "places": tuple(Place(*place) for place in values["places"])})
+        places = tuple(Place(*place) for place in values["places"])
+        return cls(values["sort"], values["why"], values["path"], places, values["certain"], values["status"])
 
 
 # What becomes of the turn.

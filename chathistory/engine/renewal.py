@@ -30,6 +30,7 @@ class LeasedTurn(Protocol):
 
     def renew(self) -> bool:
         """Extend the lease; False: it is not this turn's any longer. Raises what the store raises."""
+        ...
 
 
 class Ticker:
@@ -87,12 +88,15 @@ class LeaseKeeper:
 
     def _run(self) -> None:
         while due := self._next_due():
-            by_store: dict[int, list[LeasedTurn]] = {}
-            for turn in due:
-                by_store.setdefault(id(turn.journal.store), []).append(turn)
-            for turns in by_store.values():
-                threading.Thread(target=self._renew, args=(turns,), name="chathistory-lease", daemon=True).start()
-            del due, by_store, turns, turn  # so that nothing is kept alive while this waits
+            self._start_renewals(due)
+            del due  # so that nothing is kept alive while this waits
+
+    def _start_renewals(self, due: Sequence[LeasedTurn]) -> None:
+        by_store: dict[int, list[LeasedTurn]] = {}
+        for turn in due:
+            by_store.setdefault(id(turn.journal.store), []).append(turn)
+        for turns in by_store.values():
+            threading.Thread(target=self._renew, args=(turns,), name="chathistory-lease", daemon=True).start()
 
     def _next_due(self) -> list[LeasedTurn]:
         """Wait for turns whose leases must be renewed, and return them; none: no turn is open."""

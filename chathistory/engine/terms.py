@@ -65,8 +65,8 @@ class Terms:
             msg = "trimming: a policy is due, such as chathistory.trimming.TokenBudget(high=..., low=...)"
             raise InvalidInput(msg)
         setup = Setup.of(model=request["model"], system=request["system"], tools=tools)
-        held = {name: setup.data.get(name) for name in ("system", "tools")}  # what is sent is what is stored
-        made = Request(**request | held, editing=context_editing, options=sendable_options(check_options(options)))
+        held: dict[str, Any] = {name: setup.data.get(name) for name in ("system", "tools")}  # sent is what is stored
+        made = Request(**{**request, **held}, editing=context_editing, options=sendable_options(check_options(options)))
         return cls(history, client.messages, beta_of(client), made, setup, turn_timeout, Recall(), trimming)
 
     def opening(

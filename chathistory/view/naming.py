@@ -175,8 +175,9 @@ class _Naming:
         return block
 
     def _call(self, item: Item, index: int, block: Block) -> Block:
-        kind, given = block["type"], block["id"]
-        sent = (item.sent_ids or {}).get(str(index), given)
+        kind: str = block["type"]
+        given: str = block["id"]
+        sent: str = (item.sent_ids or {}).get(str(index), given)
         mark = f"{item.position}.{index}"
         if sent in self._used or mark in self._renamed:
             self.doubled.append(mark)

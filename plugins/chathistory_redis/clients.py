@@ -88,7 +88,7 @@ def _problem(client: Any) -> str | None:
     return None
 
 
-_HINTS = {str: "; open_store(...) makes a store of a URL", Sentinel: "; use its master_for(...)"}
+_HINTS: dict[type, str] = {str: "; open_store(...) makes a store of a URL", Sentinel: "; use its master_for(...)"}
 
 
 def _can(client: Any, name: str) -> bool:

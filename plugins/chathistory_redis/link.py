@@ -108,10 +108,10 @@ class Link:
     def elements(self, doing: str, name: bytes, first: int, last: int) -> list[bytes]:
         """Return some elements of a list; none if there is something else under that name."""
         client = self._connected(doing)
-        execute: Callable[..., list[bytes]] = client.execute_command
+        execute: Callable[..., Any] = client.execute_command
         with faults(doing, once=sends_once(client)):
             try:
-                return execute("LRANGE", name, first, last, **_RAW)
+                return list(execute("LRANGE", name, first, last, **_RAW))
             except ResponseError as error:
                 if code_of(error) == "WRONGTYPE":
                     return []

@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 
 import redis
 from redis.cluster import RedisCluster
-from redis.exceptions import ClusterDownError, NoPermissionError, ResponseError
+from redis.exceptions import ClusterDownError, NoPermissionError, ReadOnlyError, ResponseError
 
 from chathistory_redis.clients import Client
 
@@ -46,7 +46,7 @@ def scanned_names(client: Client, pattern: bytes, probe: bytes) -> set[bytes]:
         before = len(found)
         try:
             outcome = _pass(client, pattern, probe, found)
-        except (redis.ConnectionError, redis.exceptions.ReadOnlyError):
+        except (redis.ConnectionError, ReadOnlyError):
             broken += 1
             if broken == _BROKEN or len(found) == before:
                 raise

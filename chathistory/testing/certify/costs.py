@@ -40,6 +40,7 @@ def _append(store: HistoryStore, key: Key) -> Callable[[], object]:
 
 def _same_cost(what: str, small: Callable[[], object], large: Callable[[], object]) -> None:
     """Compare the medians of calls that are made in turn, so that whatever else a machine does slows down both."""
+    few, many = 0.0, 0.0
     for _ in range(_ATTEMPTS):
         pairs = [(_seconds(small), _seconds(large)) for _ in range(_TIMES)]
         few, many = (max(statistics.median(times), _FLOOR) for times in zip(*pairs, strict=True))
