@@ -23,13 +23,13 @@ from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
 from chathistory.log.plain import is_sdk_object, plain
 
-__all__ = ["Message", "blocks_of", "is_received", "message_entry", "text_of"]
+__all__ = ["FIELDS_OF_SYSTEM", "Message", "blocks_of", "is_received", "message_entry", "text_of"]
 
 Message: TypeAlias = dict[str, Any]
 """A message as the Messages API takes it: {"role": "user" | "assistant" | "system", "content": str | [block, ...]}."""
 
 ROLES = ("user", "assistant", "system")
-_OF_SYSTEM = ("clear_at", "output_config")
+FIELDS_OF_SYSTEM = ("clear_at", "output_config")
 """Fields of a system message beside role and content; both need a beta of the API."""
 _WITH_CONTENT = ("tool_calls", "function_call")
 """Fields in which messages of other APIs have a part of what was said."""
@@ -95,7 +95,7 @@ def _split(response: Message) -> tuple[Message, dict[str, Any]]:
 
 def _parted(values: Message) -> tuple[Message, dict[str, Any]]:
     """Return a message without what stands beside role and content, and that, to be kept beside it."""
-    taken = ("role", "content", *(_OF_SYSTEM if values.get("role") == "system" else ()))
+    taken = ("role", "content", *(FIELDS_OF_SYSTEM if values.get("role") == "system" else ()))
     message = {name: value for name, value in values.items() if name in taken}
     beside = {name: value for name, value in values.items() if name not in taken}
     for name in _WITH_CONTENT:

@@ -26,7 +26,7 @@ from chathistory.omitting import next_refusal, refusal_entries, refused_places
 from chathistory.store import Head
 from chathistory.view import Repair, View, view_of
 from chathistory.view.item import ADDED
-from chathistory.view.naming import given_ids, message_with_given_ids, sent_ids
+from chathistory.view.naming import given_ids, with_given_ids
 
 __all__ = ["find_left_out", "repaired"]
 
@@ -395,10 +395,9 @@ def _copied(entry: Entry | None, message: dict[str, Any], ids: Mapping[str, str]
 
     ids: those that tool calls have in the log, for their callers answer to these, by those under which they are sent.
     """
-    given = message_with_given_ids(message, ids)
+    given, beside = with_given_ids(message, ids)
     if entry is None:
-        return Entry("message", message=given)
+        return Entry("message", message=given, data=beside)
     data = {name: value for name, value in entry.data.items() if name not in ("until", "sent_ids")}
-    others = sent_ids(message, ids)
-    data |= {"again": entry.position} | ({"sent_ids": others} if others else {})
+    data |= {"again": entry.position} | beside
     return Entry("message", message=given, data=data, turn=entry.turn, at=entry.at)

@@ -31,7 +31,7 @@ from chathistory.trimming.policies import Compaction, Policy, Summarize
 from chathistory.view import view_of
 from chathistory.view.cleaning import thoughts
 from chathistory.view.item import ADDED
-from chathistory.view.naming import given_ids, message_with_given_ids
+from chathistory.view.naming import given_ids, with_given_ids
 
 __all__ = ["Opening", "abandon", "is_thinking"]
 
@@ -359,7 +359,9 @@ class Opening:
         if found.report.kept[-1:] != (ADDED,):
             return []
         ids = given_ids(sent.entries, sent.summary.renamed)  # the log has the ids of the replies
-        return [turn.stepping(message_entry(message_with_given_ids(found.messages[-1], ids)))]
+        message, beside = with_given_ids(found.messages[-1], ids)
+        entry = message_entry(message)
+        return [turn.stepping(replace(entry, data=entry.data | beside))]
 
     def _again(self, sent: Sent, entry: Entry) -> Turn | None:
         """Return the turn of this id if it was opened before; None: it is new, or the conversation went on without."""

@@ -43,7 +43,7 @@ from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head
 from chathistory.trimming.cutting import Plan
 from chathistory.view import view_of
-from chathistory.view.naming import is_other_sent, message_with_given_ids, sent_ids_at
+from chathistory.view.naming import is_other_sent, sent_ids_at, with_given_ids
 
 __all__ = ["Turn", "can_be_sent", "ends_paused"]
 
@@ -129,6 +129,7 @@ class Turn:
     forgotten: str | None = None
     _count: int = 0
     _ids: dict[str, str] = field(default_factory=dict, repr=False)
+    _seen: set[str] = field(default_factory=set, repr=False)
 
     def begun(self, head: Head, messages: list[Message], *, paused: bool = False) -> None:
         """Take down the state after the append that opened it, and keep its lease from now on.
@@ -249,14 +250,16 @@ class Turn:
         """
         calls = [block for block in response.content if block.type == "tool_use"]
         sent_so_far = [block["id"] for message in self.messages for block in blocks_of(message) if "id" in block]
-        if not is_other_sent([(block.type, block.id) for block in calls], [*sent_so_far, *self._ids]):
-            self._ids |= {block.id: block.id for block in calls}
+        if not is_other_sent([(block.type, block.id) for block in calls], [*sent_so_far, *self._seen]):
+            self._seen |= {block.id for block in calls}
             return
         sent = on_path(self.journal)
         ids = sent_ids_at(sent.entries, sent.summary.renamed, reply.position) if sent else []
         for block, id in zip(response.content, ids, strict=False):
             if id is not None:
-                self._ids[id], block.id = block.id, id
+                self._seen.add(id)
+                if id != block.id:
+                    self._ids[id], block.id = block.id, id
 
     def kept_as_text(self, response: Any, error: Exception) -> InvalidInput:
         """Keep a reply that cannot be stored as it is, which closes the turn; return the error, with the reply."""
@@ -280,12 +283,19 @@ class Turn:
 
         Raises as `finish` does. The tools have run, so the error has those `results` that are not stored.
         """
-        given = message_with_given_ids(dict(message), self._ids)  # the log has the ids of the replies
+        given, _ = with_given_ids(dict(message), self._ids)  # the log has the ids of the replies
         blocks = list(given["content"])
         storable, refused = _storable_results(blocks)
+        sent = [
+            raw
+            for raw, block in zip(message["content"], blocks, strict=True)
+            if any(block is each for each in storable)
+        ]
+        _, beside = with_given_ids({"role": "user", "content": sent}, self._ids)
         try:
             if storable:
-                self._stored(self.stepping(message_entry({"role": "user", "content": storable})))
+                entry = message_entry({"role": "user", "content": storable})
+                self._stored(self.stepping(replace(entry, data=entry.data | beside)))
         except ChatHistoryError as error:
             error.results = blocks
             raise

@@ -13,7 +13,16 @@ from chathistory.log.size import context_of, estimated
 from chathistory.log.summary import OpenTurn, Summary, is_list_of_marks, summary_in
 from chathistory.store import LARGEST_NUMBER
 
-__all__ = ["begins_view", "folded", "last_said", "open_reply", "opens_turn", "reply_in", "stands_for_all_before"]
+__all__ = [
+    "begins_view",
+    "folded",
+    "is_said_by_user",
+    "last_said",
+    "open_reply",
+    "opens_turn",
+    "reply_in",
+    "stands_for_all_before",
+]
 
 _PREVIEW = 80
 
@@ -58,13 +67,28 @@ def open_reply(newest_first: Iterable[Entry]) -> Entry | None:
     """Return the last reply if it is left open: it called tools, and no reply came since, or it paused.
 
     When the conversation goes on, whatever is said then, the API wants the thinking of such a reply back as it was. A
-    reply with nothing in it, as may come after results of tools, is not sent again and so closes nothing.
+    reply with nothing in it, as may come after results of tools, is not sent again and so closes nothing. Replies that
+    follow one another are one turn for the API: a call in any of them is open.
     """
-    last = next((entry for entry in newest_first if entry.kind == "message" and reply_in(entry)), None)
-    if last is None:
-        return None
-    paused = last.data.get("response", {}).get("stop_reason") == "pause_turn"
-    return last if paused or any(block["type"] == "tool_use" for block in reply_in(last)) else None
+    replies: list[Entry] = []
+    for entry in newest_first:
+        if entry.kind == "message" and reply_in(entry):
+            replies.append(entry)
+        elif replies and entry.kind == "message" and is_said_by_user(entry):
+            break
+    if replies and replies[0].data.get("response", {}).get("stop_reason") == "pause_turn":
+        return replies[0]
+    calling = (entry for entry in replies if any(block["type"] == "tool_use" for block in reply_in(entry)))
+    return next(calling, None)
+
+
+def is_said_by_user(entry: Entry) -> bool:
+    """Whether a message is the user's, results of tools included, and says something."""
+    return entry.message is not None and entry.message["role"] == "user" and not _is_blank(entry.message)
+
+
+def _is_blank(message: dict[str, Any]) -> bool:
+    return all(block["type"] == "text" and not str(block.get("text") or "").strip() for block in blocks_of(message))
 
 
 def reply_in(entry: Entry) -> list[dict[str, Any]]:

@@ -7,14 +7,16 @@ record follows, with the state at that point and where it came from.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Self
 
 from chathistory.errors import Conflict, InvalidInput
 from chathistory.log.clock import fresh_token, now
 from chathistory.log.entry import Entry, encode
-from chathistory.log.fold import folded, open_reply, reply_in
+from chathistory.log.fold import folded, is_said_by_user, open_reply, reply_in
 from chathistory.log.journal import Journal
 from chathistory.log.planting import plant
 from chathistory.log.spans import Span, covers
@@ -62,11 +64,16 @@ def _forked(source: Journal, target: Journal, *, at: int | None) -> Head:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reply:
-    """A reply that has passed. waits: it is left open, and the API wants its thinking back with what follows."""
+class _Said:
+    """A message that has passed. waits: it is a reply that is left open, and the API wants its thinking back."""
 
     position: int
+    by_user: bool
     waits: bool
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        return cls(entry.position, is_said_by_user(entry), open_reply([entry]) is not None and thoughts(entry) > 0)
 
 
 class _Fork:
@@ -78,7 +85,7 @@ class _Fork:
         self._whole = head.start == 0  # whether the state is known from what passes
         self._summary: Summary | None = None
         self._token = fresh_token()
-        self._replies: list[_Reply] = []
+        self._said: list[_Said] = []
         self._spans: list[Span] = []  # that the view goes through before the newest entry that said so
 
     def lines(self, first: Slice, parts: Iterator[Slice]) -> Iterator[str]:
@@ -101,8 +108,8 @@ class _Fork:
             self._summary = folded(self._summary, [entry], entry.position)
             if self._summary.path == entry.position:
                 self._spans = [(start, stop) for start, stop in entry.data["path"]]
-            if reply_in(entry):
-                self._replies.append(_Reply(entry.position, open_reply([entry]) is not None and thoughts(entry) > 0))
+            if entry.kind == "message" and (is_said_by_user(entry) or reply_in(entry)):
+                self._said.append(_Said.of(entry))
         return (record.body for record in part.records)
 
     def _state(self) -> Summary:
@@ -112,8 +119,10 @@ class _Fork:
     def _check_thinking(self, summary: Summary) -> None:
         """Raise `InvalidInput` within a turn whose thinking the API wants back, and which is not sent any more."""
         spans = [*self._spans, (summary.path or 0, self._at)]
-        last = next((reply for reply in reversed(self._replies) if covers(spans, reply.position)), None)
-        if last and last.waits and last.position < summary.thinking_from:
+        said = [each for each in reversed(self._said) if covers(spans, each.position)]
+        replies = itertools.dropwhile(lambda each: each.by_user, said)
+        turn = itertools.takewhile(lambda each: not each.by_user, replies)
+        if any(each.waits and each.position < summary.thinking_from for each in turn):
             msg = (
                 f"position {self._at} is within a turn whose thinking is no longer sent; "
                 "fork where the turn begins, or behind its last reply"

@@ -16,6 +16,7 @@ from typing import Any
 from chathistory.blocks.fields import BLOCK_ROLES, type_of_block
 from chathistory.blocks.fitting import fit, is_plain
 from chathistory.blocks.foreign import FOREIGN_TYPES
+from chathistory.content import FIELDS_OF_SYSTEM
 from chathistory.log.entry import Entry
 from chathistory.view.item import Block, Item, Notes
 
@@ -23,6 +24,7 @@ __all__ = ["bound_thoughts", "cleaned", "thoughts", "without_surrogates", "witho
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _THINKING = frozenset({"thinking", "redacted_thinking"})
+_FIELDS = ("role", "content")
 _ADDED_BY_DUMPS = ("text", "citations")
 """Fields that the SDK's `model_dump` adds as nulls to a block of a type that it does not know."""
 
@@ -34,9 +36,21 @@ def cleaned(items: Iterable[Item], notes: Notes) -> Iterator[Item]:
         if content and item.surrogates:
             content = _encodable(content, item, notes)
         if content:
-            yield item.with_content(content)
+            yield _bare(item.with_content(content), notes)
         else:
             notes.repair(item.position, "left out: the message has no content that may be sent again")
+
+
+def _bare(item: Item, notes: Notes) -> Item:
+    """Return the item without what stands beside role and content, as an earlier version has stored it."""
+    message = item.message
+    if len(message) == len(_FIELDS):
+        return item
+    taken = {*_FIELDS, *(FIELDS_OF_SYSTEM if item.role == "system" else ())}
+    if message.keys() <= taken:
+        return item
+    notes.adjust(item.position, "fields beside role and content are left out")
+    return item._replace(message={name: value for name, value in message.items() if name in taken})
 
 
 def without_thinking(items: Iterable[Item], below: int) -> Iterator[Item]:

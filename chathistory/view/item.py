@@ -57,7 +57,7 @@ class Item(NamedTuple):
 
     position: where it is stored. stop_reason, usage: why the model stopped and what it used (replies only). surrogates:
     its text may hold lone surrogates. received: it came from the API, which takes back what it gave. sent_ids: of one
-    that a repair has stored anew, the ids under which its tool calls are sent, by the index of the block.
+    that was stored as it is sent, the ids under which tool calls, or those of results, are sent, by index of the block.
     """
 
     position: int

@@ -8,7 +8,7 @@ the caller goes on using it.
 - An id that the API refuses, or that looks like one of ours, is replaced wherever it stands.
 - Of an id that comes again, the first keeps it. As long as nothing is cut off, what follows changes nothing of this; a
   cut that hides the first writes down which of the others are to stay replaced (`Summary.renamed`).
-- A result belongs to the last call before it that had its id.
+- A result belongs to the last message before it with a call of its id.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from chathistory.blocks.fitting import CALLS
-from chathistory.content import Message, blocks_of
+from chathistory.content import Message
 from chathistory.log.entry import Entry
 from chathistory.view.item import Block, Item, Notes, item_of
 
@@ -26,10 +26,9 @@ __all__ = [
     "doubled_calls",
     "given_ids",
     "is_other_sent",
-    "message_with_given_ids",
     "named",
-    "sent_ids",
     "sent_ids_at",
+    "with_given_ids",
 ]
 
 _PREFIX = {"tool_use": "toolu", "server_tool_use": "srvtoolu", "mcp_tool_use": "mcptoolu"}
@@ -91,24 +90,24 @@ def given_ids(entries: Iterable[Entry], renamed: Iterable[str]) -> dict[str, str
     return naming.given
 
 
-def message_with_given_ids(message: Message, given: Mapping[str, str]) -> Message:
-    """Return a message as it is sent with the ids that its calls, or the calls of its results, have in the log."""
+def with_given_ids(message: Message, given: Mapping[str, str]) -> tuple[Message, dict[str, Any]]:
+    """Return a message as it is sent with the ids that the calls have in the log, and what is to be stored beside it.
+
+    given: what `given_ids` returned. Beside it are, by the index of the block, the ids that are sent (`sent_ids`).
+    """
     if isinstance(message["content"], str):
-        return message
-    return message | {"content": [_with_given_id(block, given) for block in message["content"]]}
-
-
-def sent_ids(message: Message, given: Mapping[str, str]) -> dict[str, str]:
-    """Return the ids of the calls of a message as sent that are other ones in the log, by the index of the block."""
-    blocks = enumerate(blocks_of(message))
-    return {str(index): block["id"] for index, block in blocks if block["type"] in CALLS and block["id"] in given}
-
-
-def _with_given_id(block: Block, given: Mapping[str, str]) -> Block:
-    for field in ("id", "tool_use_id"):
-        if block.get(field) in given:
-            return block | {field: given[block[field]]}
-    return block
+        return message, {}
+    changed = {*given, *given.values()}
+    sent_ids: dict[str, str] = {}
+    blocks = []
+    for index, block in enumerate(message["content"]):
+        field = "id" if block["type"] in CALLS else "tool_use_id"
+        sent = block.get(field)
+        if isinstance(sent, str) and (sent in changed or _OURS.fullmatch(sent)):
+            sent_ids[str(index)] = sent
+            block = block | {field: given.get(sent, sent)}  # noqa: PLW2901
+        blocks.append(block)
+    return message | {"content": blocks}, {"sent_ids": sent_ids} if sent_ids else {}
 
 
 class _Names:
@@ -117,15 +116,15 @@ class _Names:
     def __init__(self) -> None:
         self._calls: dict[str, tuple[int, list[str], list[str]]] = {}
 
-    def add(self, turn: int, given: str, sent: str) -> None:
-        """Take down a call of the assistant's turn number `turn`."""
+    def add(self, position: int, given: str, sent: str) -> None:
+        """Take down a call of the message at a position."""
         found = self._calls.get(given)
-        if found is None or found[0] != turn:
-            found = self._calls[given] = (turn, [], [])
+        if found is None or found[0] != position:
+            found = self._calls[given] = (position, [], [])
         found[1].append(sent)
 
     def of_result(self, name: str) -> str:
-        """Return the id under which the call of a result is sent: of several of one name, in their order."""
+        """Return the id under which the call of a result is sent: of several in one message, in their order."""
         found = self._calls.get(name)
         if found is None:
             return name  # an id that was sent, or that of no call
@@ -149,16 +148,10 @@ class _Naming:
         self._renamed = frozenset(renamed)
         self._used: set[str] = set()
         self._ours, self._servers = _Names(), _Names()
-        self._turn = 0
-        self._replies = False
 
     def passed(self, item: Item) -> Item:
         """Return a message with the ids that are sent."""
         self.changed = False
-        is_reply = item.role == "assistant"
-        if is_reply and not self._replies:
-            self._turn += 1
-        self._replies = is_reply
         content = item.message["content"]
         if isinstance(content, str):
             return item
@@ -171,7 +164,8 @@ class _Naming:
             return self._call(item, index, block)
         if kind.endswith("tool_result") and isinstance(block.get("tool_use_id"), str):
             names = self._ours if kind == "tool_result" else self._servers
-            return self._replaced(block, "tool_use_id", names.of_result(block["tool_use_id"]))
+            sent = (item.sent_ids or {}).get(str(index)) or names.of_result(block["tool_use_id"])
+            return self._replaced(block, "tool_use_id", sent)
         return block
 
     def _call(self, item: Item, index: int, block: Block) -> Block:
@@ -185,7 +179,7 @@ class _Naming:
         elif sent is given and (not _is_taken(kind, given) or _OURS.fullmatch(given)):
             sent = _id_of_place(kind, item.position, index)
         self._used.add(sent)
-        (self._ours if kind == "tool_use" else self._servers).add(self._turn, given, sent)
+        (self._ours if kind == "tool_use" else self._servers).add(item.position, given, sent)
         if sent != given:
             self.given[sent] = given
         return self._replaced(block, "id", sent)

@@ -111,7 +111,7 @@ def _answers(calls: dict[str, Block], done: Sequence[Item], run: Sequence[Item],
     if calls:
         users = [_with_toolsets(calls, item, notes) for item in users]
     if users:
-        if [*users, *systems] != list(run):
+        if any(one.role != "user" and other.role == "user" for one, other in itertools.pairwise(run)):
             _note_all(systems, notes, "moved: a system message follows the user's turn")
         return [*users, *systems]
     if done and _server_result(done[-1].blocks[-1]):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from chathistory import Conversation
+from dataclasses import replace
+
+from chathistory import Conversation, Entry
+from chathistory.log.spans import on_path
 from chathistory.testing.standin.models import Models
 from chathistory.testing.standin.request import MESSAGES, Request, Setting
 from chathistory.testing.standin.rules_of_context import COMPACTION_RULES
 from chathistory.testing.standin.rules_of_messages import CONTENT_RULES, TURN_RULES
 from chathistory.testing.standin.rules_of_requests import SHAPE_RULES
+from chathistory.view import view_of
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 
@@ -43,8 +47,23 @@ def results(messages: list[dict]) -> list[dict]:
     return [block for block in blocks if block["type"] == "tool_result"]
 
 
+def followed(entries: list[Entry]) -> list[Entry]:
+    """Return the entries and what comes next: the user's words, unless results that are pending are sent as it is."""
+    return [*entries, Entry("message", message=user("And now?"), position=entries[-1].position + 1 if entries else 0)]
+
+
+def next_view(chat: Conversation, **more: object) -> list[dict]:
+    """Return what is sent next: as it is if it ends with the user's turn, else with the user's next words."""
+    sent = on_path(chat.journal)
+    made = view_of(sent, **more)
+    if sent is None:
+        return [user("And now?")]
+    if made.messages and made.messages[-1]["role"] == "user":
+        return made.messages
+    return view_of(replace(sent, entries=followed(sent.entries)), **more).messages
+
+
 def judge(chat: Conversation) -> list[str]:
-    """Return what the fake says against the view followed by the user's next message, or by pending results."""
+    """Return what the fake says against what is sent next."""
     chat.refresh()
-    messages = chat.messages()
-    return refused([*messages, user("And now?")] if not messages or messages[-1]["role"] == "assistant" else messages)
+    return refused(next_view(chat))

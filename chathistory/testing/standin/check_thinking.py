@@ -34,7 +34,7 @@ def _open_turn(request: Request) -> Turn | None:
 
 
 def _expected(turn: Turn, known: Thinking) -> list[str]:
-    thought = [known.before_call(place.block["id"]) for place in turn.of("tool_use")]
+    thought = [known.before_call(place.block) for place in turn.of("tool_use")]
     return list(dict.fromkeys(signature for reply in thought for signature in reply))
 
 

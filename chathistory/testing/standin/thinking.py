@@ -166,12 +166,17 @@ class Thinking:
     def _remember(self, content: list[dict[str, Any]]) -> None:
         thought = tuple(signature_of(block) for block in content if block.get("type") in THINKING)
         with self._lock:
-            self._of_calls |= {block["id"]: thought for block in content if block.get("type") == "tool_use"}
+            self._of_calls |= {_call(block): thought for block in content if block.get("type") == "tool_use"}
 
-    def before_call(self, name: str) -> tuple[str, ...]:
+    def before_call(self, block: dict[str, Any]) -> tuple[str, ...]:
         """Return the signatures of the reply that made this tool call; none if it is not known."""
         with self._lock:
-            return self._of_calls.get(name, ())
+            return self._of_calls.get(_call(block), ())
+
+
+def _call(block: dict[str, Any]) -> str:
+    """Return what tells a call from others: gateways give the same id in every reply."""
+    return digest(canonical([block.get("id"), block.get("name"), block.get("input")]))
 
 
 def _signed(block: dict[str, Any], walk: Walk) -> dict[str, Any]:
