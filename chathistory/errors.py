@@ -226,6 +226,10 @@ class StoreClosed(StoreError):
 class CorruptRecord(StoreError):
     """What is stored is damaged. `position` says where; None: not at one record but at the head itself.
 
+    Only a call that names the conversation raises it; a walk over many reports it and goes on. At a record,
+    `Conversation.repair(write=True)` leads around it; at the head, `Conversation.restore(write=True)` makes a new one;
+    `Conversation.salvage()` gives out what can be read. `chathistory doctor` does the same.
+
     `key` is None where a walk found something damaged whose key cannot be told.
     """
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chathistory.cli.damage import notes_of
 from chathistory.cli.finding import absent
 from chathistory.cli.output import json_option, lines, print_json, progress, table
 from chathistory.cli.place import Place, debug_option, place_options
@@ -117,7 +116,7 @@ def doctor(id: str | None, *, yes: bool, force: bool, online: bool, place: Place
                 case = _ask(case, history.conversation(diagnosis.key.id, scope=diagnosis.key.scope), ask, write=yes)
             counts[case.state] += 1
             scopes.add(diagnosis.key.scope if diagnosis.key else None)
-            notes += notes_of(history.store, [diagnosis.key] if diagnosis.key else [])
+            notes += (f"note: {one_line(note)}" for note in diagnosis.notes)
             if case.is_told:
                 cases.append(case)
             step(case)
@@ -217,6 +216,7 @@ def _plain(case: _Case) -> dict[str, Any]:
         "state": case.state,
         "error": case.error,
         "findings": [asdict(each) for each in case.findings],
+        "notes": list(case.diagnosis.notes),
         "next": case.next_step,
     }
 

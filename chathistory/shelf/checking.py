@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from chathistory.errors import (
@@ -16,13 +16,14 @@ from chathistory.errors import (
     UnsupportedRecord,
 )
 from chathistory.log.journal import Journal
+from chathistory.recovery import StorageNotes
 from chathistory.repairing import find_left_out, repaired
 from chathistory.restoring import restore
 from chathistory.store import HistoryStore, Key
 from chathistory.view import Repair
 from chathistory.view.item import ADDED
 
-__all__ = ["CheckReport", "Diagnosis", "State", "check", "diagnose", "mend"]
+__all__ = ["CheckReport", "Diagnosis", "State", "check", "diagnose", "mend", "notes_of"]
 
 State: TypeAlias = Literal["sound", "repairable", "waiting", "restorable", "unsupported", "lost", "changing"]
 """What can be done about a conversation.
@@ -51,6 +52,8 @@ class Diagnosis:
         problem: What is wrong with the conversation as a whole; None: nothing.
         left_out: Positions that cannot be read and that nothing goes through any more, for it was repaired before or
             went back; exports and copies still meet them.
+        notes: What is stored beside the records, such as bytes of an append that was broken off; the next append or
+            repair deals with it, and nothing that was acknowledged is in it.
     """
 
     key: Key | None
@@ -59,6 +62,7 @@ class Diagnosis:
     findings: tuple[Repair, ...] = ()
     problem: ChatHistoryError | None = None
     left_out: tuple[Repair, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class CheckReport:
 
     Attributes:
         checked: How many were looked at.
-        found: Those that are not sound.
+        found: Those that are not sound, or of which there is something to be told.
         complete: Whether all that is stored was looked at for certain. False if this account may not walk over the
             storage, so that an index had to be used that can lose entries.
     """
@@ -88,7 +92,7 @@ def check(
     checked, found = 0, []
     for diagnosis in walk.diagnoses():
         checked += 1
-        if diagnosis.state != "sound":
+        if diagnosis.state != "sound" or diagnosis.left_out or diagnosis.notes:
             found.append(diagnosis)
         if tell:
             tell(diagnosis)
@@ -142,7 +146,8 @@ def diagnose(journal: Journal) -> Diagnosis | None:
     left = _ATTEMPTS
     while True:
         try:
-            return _diagnose(journal)
+            diagnosis = _diagnose(journal)
+            return diagnosis and replace(diagnosis, notes=notes_of(journal.store, key))
         except (StoreUnavailable, StoreClosed):
             raise
         except Conflict as error:
@@ -153,6 +158,14 @@ def diagnose(journal: Journal) -> Diagnosis | None:
             return Diagnosis(key, key.id, "unsupported", problem=error)
         except ChatHistoryError as error:
             return Diagnosis(key, key.id, "lost", problem=error)
+
+
+def notes_of(store: HistoryStore, key: Key) -> tuple[str, ...]:
+    """Return what is stored beside the records of a conversation, where the store can tell; else ()."""
+    try:
+        return tuple(store.notes(key)) if isinstance(store, StorageNotes) else ()
+    except CorruptRecord:  # the head is damaged, and that is told by itself
+        return ()
 
 
 def _diagnose(journal: Journal) -> Diagnosis | None:

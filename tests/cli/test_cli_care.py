@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chathistory import ChatEngine, Conversation
+from chathistory import ChatEngine, Conversation, History, open_store
 from chathistory.errors import StoreUnavailable
 from chathistory.log.clock import now
 from chathistory.log.entry import Entry
@@ -275,6 +275,19 @@ def test_doctor_makes_a_damaged_head_anew(run, filled):
     assert run("chat", "--stand-in", "-c", "long", "and on", "--store", filled).returncode == 0
 
 
+def test_what_is_stored_beside_the_records_is_named(run, filled):
+    path = file_of(filled, b"turn 9 ")
+    with path.open("ab") as file:
+        file.write(b'{"torn": "by a crash')
+    for words in (["list"], ["doctor"]):
+        done = run(*words, "--store", filled)
+        assert done.returncode == 0
+        assert "20 bytes behind the last append" in done.stdout + done.stderr
+    with open_store(filled) as store:
+        told = History(store).check()
+    assert [(each.key.id, each.state, len(each.notes)) for each in told.found] == [("long", "sound", 1)]
+
+
 def test_what_nothing_can_be_read_of_is_told_with_the_next_step(run, filled):
     path = file_of(filled, b"turn 9 ")
     path.write_bytes(b"nothing of it is left\n" * 40)
@@ -301,6 +314,7 @@ def test_doctor_leaves_alone_who_waits_for_a_tool_unless_it_is_named(run, shelf,
         "state": "to mend",
         "error": None,
         "findings": [finding],
+        "notes": [],
         "next": "add --yes to mend it",
     }
     assert run("doctor", "waits", "--write", "--store", store).returncode == 4
