@@ -19,6 +19,7 @@ from chathistory.log.lease import lease_end
 __all__ = ["Talk"]
 
 REDRAWN = 6
+_LATELY = 4  # entries among which the last message is: a reply that broke off may stand behind it
 _COMMAND = re.compile(r"/[a-z]+")
 _HELP = """\
 /retry     send the last message again, if it has no reply
@@ -128,8 +129,13 @@ class Talk:
         return _PAUSED if self._is_unanswered() else None
 
     def _is_unanswered(self) -> bool:
+        """Whether the last message can be sent again: it has no reply, and the API did not refuse it."""
         last = self._conversation.tail(1)
-        return bool(last) and last[-1]["role"] == "user"
+        if not last or last[-1]["role"] != "user":
+            return False
+        kinds = [entry.kind for entry in readable(self._conversation, _LATELY)]
+        said = [kind for kind in kinds if kind in ("message", "refused")]
+        return not said or said[-1] == "message"
 
     def _speaker(self, name: str) -> None:
         style = {"you": "bold", STAND_IN: "bold yellow"}.get(name, "bold cyan")

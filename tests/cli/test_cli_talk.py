@@ -154,3 +154,18 @@ def test_what_is_said_and_replied_arrives_as_it_is_and_does_no_harm(terminal, st
         assert talk.end() == 0
     assert api.requests[0].body["messages"][0]["content"] == "line one\nline two"
     assert "\x1b]0;" not in talk.seen
+
+
+def test_a_refused_message_is_not_offered_to_be_sent_again(terminal):
+    refused = Failure(400, message="messages.2.content.0.text: this was refused")
+    with served(MessagesAPI(["hi", refused, "fine"])) as place:
+        talk = terminal("chat", **place)
+        talk.say("hello")
+        talk.expect("claude", "hi")
+        talk.say("the bad one")
+        talk.expect("the API refused the request (400)", "not sent again")
+        talk.say("something else")
+        assert "no reply to the last message yet" not in talk.seen
+        talk.expect("fine")
+        talk.say("/quit")
+        assert talk.end() == 0
