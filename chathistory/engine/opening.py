@@ -185,17 +185,18 @@ class Opening:
         Raises `TurnError` if the conversation went on without a reply to it.
         """
         messages, asked = self._turn_of(sent, turn_id)
-        for part in self.journal.slices((asked or question).position, sent.head.end):
+        turn = self._replied_before(sent, asked or question, turn_id)
+        if turn or asked is None:
+            return turn
+        return self._same_turn(sent, asked, messages, turn_id)
+
+    def _replied_before(self, sent: Sent, question: Entry, turn_id: str) -> Turn | None:
+        """Return a turn with the reply that it had, whether or not the conversation goes through it now."""
+        for part in self.journal.slices(question.position, sent.head.end):
             for entry in self.journal.entries(part):  # another reply may have been chosen, or asked for, since
                 if entry.kind == "message" and entry.turn == turn_id and _is_reply(entry):
                     return Turn(self.journal, turn_id, self.timeout, answered=Reply.of(entry))
-        if asked is None:
-            return None
-        turn = self._continued(sent, asked, messages, turn_id=turn_id)
-        if turn is None:
-            msg = f"conversation {self.journal.key.id!r} went on without a reply to turn {turn_id!r}"
-            raise TurnError(msg)
-        return turn
+        return None
 
     def _asked_anew(self, sent: Sent, reply: Entry, turn_id: str, opened: Entry) -> Turn:
         """Take back a reply and what follows it, and open a turn, in one append."""
@@ -364,7 +365,11 @@ class Opening:
         return [turn.stepping(replace(entry, data=entry.data | beside))]
 
     def _again(self, sent: Sent, entry: Entry) -> Turn | None:
-        """Return the turn of this id if it was opened before; None: it is new, or the conversation went on without."""
+        """Return the turn of this id if it was opened before; None: it is new.
+
+        Raises `TurnError` if the conversation went on without a reply to it: its words are part of what Claude was sent
+        since, and would be there twice.
+        """
         messages, question = self._turn_of(sent, entry.turn or "")
         if question is None:
             return None
@@ -373,7 +378,27 @@ class Opening:
             raise TurnMismatch(msg)
         if _is_refused(sent, question):
             raise TurnRefused(self._refused_words(question.turn))
-        return self._continued(sent, question, messages, turn_id=entry.turn)
+        return self._same_turn(sent, question, messages, entry.turn or "")
+
+    def _same_turn(self, sent: Sent, question: Entry, messages: Sequence[Entry], turn_id: str) -> Turn:
+        """Return the turn that a stored question belongs to. Raises `TurnError` if the conversation went on without.
+
+        A reply that it had before counts even if it was taken back since: one turn id is sent once.
+        """
+        behind = [each for each in messages if each.position > question.position]
+        path = sent.summary.path
+        if path is not None and path > question.position and not any(map(_is_reply, behind)):
+            turn = self._replied_before(sent, question, turn_id)
+            if turn:
+                return turn
+        turn = self._continued(sent, question, messages, turn_id=turn_id)
+        if turn is None:
+            msg = (
+                f"conversation {self.journal.key.id!r} went on without a reply to turn {turn_id!r}, whose message is "
+                "part of it; send a new message, under another turn_id"
+            )
+            raise TurnError(msg)
+        return turn
 
     def _turn_of(self, sent: Sent, turn_id: str) -> tuple[list[Entry], Entry | None]:
         """Return the messages among which a turn stands, if it was opened, and what it asked; None: it is not there."""

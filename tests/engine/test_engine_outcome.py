@@ -224,6 +224,16 @@ def test_the_same_results_submitted_twice_are_sent_once(held, chat_of, engine_on
         elsewhere.submit("a", reply, results(reply, toolu_2="rain"))
 
 
+def test_results_with_words_submitted_twice_are_sent_once(held, chat_of):
+    engine, api = held(CALLS[:1], "sunny", "more", tools=[TOOL])
+    engine.send("a", "the weather?")
+    content = [result("toolu_1"), {"type": "text", "text": "and tomorrow?"}]
+    first = engine.send("a", content)
+    assert engine.send("a", content).position == first.position
+    assert len(api.requests) == 3
+    assert len(chat_of("a").messages()) == 6
+
+
 def test_results_whose_request_failed_are_sent_again_without_being_stored_twice(held, chat_of):
     engine, api = held(CALLS, Failure(500), "sunny", tools=[TOOL])
     reply = engine.send("a", "the weather?")
@@ -435,3 +445,28 @@ def test_a_turn_that_only_pauses_is_closed(opened, chat_of, monkeypatch, way):
     assert kinds(chat_of("a")) == ["message"] * 4 + ["abandoned"]
     assert chat_of("a").messages()[-1] == reply.message
     assert engine.send("a", "never mind").text == "something else"
+
+
+@pytest.mark.parametrize("asked", ["first", "other words"])
+def test_a_turn_id_that_the_conversation_went_on_without_is_not_stored_again(engine_on, chat_of, asked):
+    """Its words are in what Claude was sent since."""
+    api = MessagesAPI([Failure(500), "answer to both"])
+    with pytest.raises(anthropic.InternalServerError):
+        engine_on(api).send("a", "first", turn_id="T")
+    engine_on(api).send("a", "second")
+    before = list(chat_of("a").records())
+    with pytest.raises(errors.TurnError, match=r"went on without|another message"):
+        engine_on(api).send("a", asked, turn_id="T")
+    assert list(chat_of("a").records()) == before
+    assert len(api.requests) == 2
+
+
+def test_a_turn_id_whose_reply_was_taken_back_is_not_sent_again(engine_on, chat_of):
+    api = MessagesAPI(["one", Failure(500), "two"])
+    first = engine_on(api).send("a", "hello", turn_id="T")
+    with pytest.raises(anthropic.InternalServerError):
+        engine_on(api).regenerate("a")
+    again = engine_on(api).send("a", "hello", turn_id="T")
+    assert (again.text, again.position) == ("one", first.position)
+    assert len(api.requests) == 2
+    assert engine_on(api).resume("a").text == "two"

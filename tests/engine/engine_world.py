@@ -1,0 +1,311 @@
+"""A conversation that two processes use at once, with crashes between any two steps, and an API that notes requests."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections import Counter
+from random import Random
+
+import anthropic
+import pytest
+from chathistory_memory import MemoryStore
+
+from chathistory import ChatEngine, Conversation, History, errors
+from chathistory.testing import MessagesAPI
+from chathistory.testing.standin import Failure, Reply
+
+__all__ = ["World"]
+
+MODEL = "claude-sonnet-5-5"
+TOOLS = [{"name": "f", "input_schema": {"type": "object"}}, {"type": "web_search_20250305", "name": "web_search"}]
+STEPS = {
+    "send": 10, "again": 4, "repeat": 4, "stream": 3, "leave": 2, "submit": 8, "resubmit": 3, "partial": 6, "resume": 4,
+    "takeover": 2, "regenerate": 4, "choose": 3, "rewind": 2, "append": 2, "keyed": 3, "empty": 2, "abandon": 1,
+}  # fmt: skip
+
+
+class Killed(BaseException):
+    """The process died here: nothing of it runs any further."""
+
+
+class DyingStore(MemoryStore):
+    """A store of one process, which may be killed before or after an append."""
+
+    dies: str | None = None
+    dead = False
+
+    def append(self, *args, **more):
+        if self.dead or self.dies == "before":
+            self.dead = True
+            raise Killed
+        head = super().append(*args, **more)
+        if self.dies == "after":
+            self.dead = True
+            raise Killed
+        return head
+
+    def read(self, *args, **more):
+        if self.dead:
+            raise Killed
+        return super().read(*args, **more)
+
+
+class World:
+    """Plays random steps, and notes what was sent; `check` asserts what must hold after all of them."""
+
+    def __init__(self, seed: int, name: str, clock) -> None:
+        self.dice, self.name, self.clock = Random(seed), name, clock
+        clock.keeper.keep = lambda turn: None  # no thread beside: each case is the same each time
+        self.api = MessagesAPI(self._reply, check_thinking=False)
+        self.client = self.api.client()
+        self.stores = [DyingStore(name), DyingStore(name)]
+        self.engines = [self._engine(store) for store in self.stores]
+        self.numbers = itertools.count()
+        self.replies: list = []
+        self.sent_results: list = []
+        self.said: Counter[str] = Counter()
+        self.keyed: list[str] = []
+        self.turns: dict[str, str] = {}
+        self.answered: set[str] = set()
+        self.current: str | None = None
+        self.nested = False
+        self.violations: list[str] = []  # an exception in the stand-in would only be a 500
+
+    def _engine(self, store) -> ChatEngine:
+        return ChatEngine(self.client, store, model=MODEL, tools=TOOLS, turn_timeout=60)
+
+    def _reply(self, body):
+        messages = body["messages"]
+        if not messages:
+            self.violations.append("a request with an empty list")
+        elif messages[-1]["role"] == "assistant" and messages[-1]["content"][-1]["type"] != "server_tool_use":
+            self.violations.append("a request that ends with a finished reply")
+        if self.current in self.answered:
+            self.violations.append(f"{self.current} was sent after it had its reply")
+        open_use = messages and messages[-1]["role"] == "assistant" and messages[-1]["content"][-1]
+        found = [{"type": "web_search_tool_result", "tool_use_id": open_use["id"], "content": []}] if open_use else []
+        if not self.nested and self.dice.random() < 0.15:
+            self._meanwhile()
+        return self._answer(found)
+
+    def _meanwhile(self) -> None:
+        """Something else happens while a reply is made, in either process."""
+        current, self.nested = self.current, True
+        self.step()
+        self.current, self.nested = current, False
+
+    def _answer(self, found):
+        """Answer in any way; found: what a reply that continues a paused one begins with."""
+        kind = self.dice.choices(["text", "calls", "pause", "fail", "empty", "refusal"], [8, 5, 2, 2, 1, 1])[0]
+        number = next(self.numbers)
+        if kind == "fail":
+            return Failure(500)
+        if kind == "calls":
+            calls = range(self.dice.randint(1, 3))
+            return [
+                *found,
+                *({"type": "tool_use", "id": f"toolu_{number}_{n}", "name": "f", "input": {}} for n in calls),
+            ]
+        if kind == "pause":
+            use = {"type": "server_tool_use", "id": f"srvtoolu_{number}", "name": "web_search", "input": {"query": "x"}}
+            return Reply(content=[*found, use], stop_reason="pause_turn")
+        if kind == "empty":
+            return Reply(content=found)
+        if kind == "refusal":
+            return Reply(content=[], stop_reason="refusal")
+        return [*found, {"type": "text", "text": f"reply {number}"}]
+
+    # Steps.
+
+    def step(self) -> None:
+        """Do one thing in one of the two processes; it may be killed at one of its appends."""
+        place = self.dice.randrange(2)
+        store = self.stores[place]
+        store.dies = self.dice.choices([None, "before", "after"], [12, 1, 1])[0]
+        name = self.dice.choices(list(STEPS), list(STEPS.values()))[0]
+        self.current = None
+        try:
+            getattr(self, f"_{name}")(self.engines[place])
+        except (errors.ChatHistoryError, anthropic.APIError):
+            pass
+        except Killed:
+            self._restart(place)
+        store.dies = None
+        if self.dice.random() < 0.1:
+            self.clock.go(self.dice.choice([5, 61]))
+
+    def _restart(self, place: int) -> None:
+        """Let another process take the place of one that was killed; its turn is known to be dead or not."""
+        self.stores[place] = DyingStore(self.name)
+        self.engines[place] = self._engine(self.stores[place])
+
+    def _chat(self, engine) -> Conversation:
+        return engine.history.conversation("a")
+
+    def _keep(self, reply) -> None:
+        if reply is not None and not isinstance(reply, list):
+            self.replies.append(reply)
+            if self.current is not None:
+                self.answered.add(self.current)
+
+    def _new_words(self) -> tuple[str, str | None]:
+        number = next(self.numbers)
+        words = f"words {number}"
+        self.said[words] = 0
+        turn = f"turn {number}" if self.dice.random() < 0.6 else None
+        if turn:
+            self.turns[turn] = words
+        return words, turn
+
+    def _send(self, engine) -> None:
+        words, self.current = self._new_words()
+        self._keep(engine.send("a", words, turn_id=self.current))
+
+    def _again(self, engine) -> None:
+        """What was said in a named turn, once more, as a client does that got no answer."""
+        if self.turns:
+            self.current, words = self.dice.choice(list(self.turns.items()))
+            path = [entry.turn for entry in self._chat(engine).newest(1000) if entry.turn]
+            if self.current in self.answered and self.current not in path:
+                self.current = None  # it was taken back: it is another turn now
+                return
+            self._keep(engine.send("a", words, turn_id=self.current))
+
+    def _repeat(self, engine) -> None:
+        """The last words once more, without a name, as somebody does who sees no reply."""
+        said = [entry for entry in self._chat(engine).newest(3) if entry.message["role"] == "user"]
+        content = said[-1].message["content"] if said else None
+        if isinstance(content, str) and content in self.said and not self._has_reply(engine, said[-1]):
+            self._keep(engine.send("a", content))
+
+    def _has_reply(self, engine, question) -> bool:
+        chat = self._chat(engine)
+        behind = [entry for entry in chat.newest(30) if entry.position > question.position]
+        return any(entry.data.get("response", {}).get("stop_reason") != "pause_turn" for entry in behind)
+
+    def _stream(self, engine) -> None:
+        words, self.current = self._new_words()
+        with engine.stream("a", words, turn_id=self.current) as stream:
+            self._keep(stream.reply)
+
+    def _leave(self, engine) -> None:
+        words, self.current = self._new_words()
+        with engine.stream("a", words, turn_id=self.current) as stream:
+            for _ in stream:
+                break
+
+    def _results(self, calls) -> dict[str, str]:
+        return {call["id"]: f"result of {call['id']}" for call in calls}
+
+    def _submit(self, engine) -> None:
+        called = [reply for reply in self.replies if reply.tool_calls]
+        if called:
+            reply = self.dice.choice(called[-2:])
+            results = self._results(reply.tool_calls)
+            self.sent_results.append((reply, results))
+            self._keep(engine.submit("a", reply, results))
+
+    def _resubmit(self, engine) -> None:
+        if self.sent_results:
+            self._keep(engine.submit("a", *self.dice.choice(self.sent_results)))
+
+    def _partial(self, engine) -> None:
+        called = [reply for reply in self.replies if reply.tool_calls]
+        if called:
+            reply = self.dice.choice(called[-2:])
+            self._keep(engine.submit("a", reply, self._results([self.dice.choice(reply.tool_calls)]), partial=True))
+
+    def _resume(self, engine) -> None:
+        self._keep(engine.resume("a"))
+
+    def _takeover(self, engine) -> None:
+        self._keep(engine.resume("a", takeover=True))
+
+    def _regenerate(self, engine) -> None:
+        self._keep(engine.regenerate("a"))
+
+    def _choose(self, engine) -> None:
+        if self.replies:
+            self._chat(engine).choose(self.dice.choice(self.replies).position)
+
+    def _rewind(self, engine) -> None:
+        chat = self._chat(engine)
+        if newest := chat.newest(6):
+            chat.rewind(to=self.dice.choice(newest).position)
+
+    def _append(self, engine) -> None:
+        chat = self._chat(engine)
+        chat.refresh()
+        chat.append({"role": self.dice.choice(["user", "assistant"]), "content": self.dice.choice(["by hand", " "])})
+
+    def _keyed(self, engine) -> None:
+        if not self.keyed or self.dice.random() < 0.5:
+            self.keyed.append(f"keyed {next(self.numbers)}")
+        words = self.dice.choice(self.keyed[-3:])
+        chat = self._chat(engine)
+        chat.refresh()
+        chat.append({"role": "user", "content": words}, key=words)
+
+    def _empty(self, engine) -> None:
+        before = self._chat(engine).refresh()
+        content = self.dice.choice(["", " \n", [], [{"type": "text", "text": " "}]])
+        with contextlib.suppress(errors.InvalidInput):
+            engine.send("a", content)
+            self.violations.append("a message of which nothing can be sent was taken")
+        after = self._chat(engine).refresh()
+        assert (before and before.messages) == (after and after.messages)
+
+    def _abandon(self, engine) -> None:
+        engine.abandon("a")
+
+    # What must hold.
+
+    def check(self) -> None:
+        """Assert that no message is there twice, that no request was refused, and that the conversation goes on."""
+        self.current, self.nested = None, True
+        assert self.violations == []
+        entries = list(History(MemoryStore(self.name)).conversation("a").records())
+        stored = Counter(
+            entry.message["content"]
+            for entry in entries
+            if entry.kind == "message" and isinstance(entry.message["content"], str)
+        )
+        on_path = Counter(
+            message["content"]
+            for message in History(MemoryStore(self.name)).conversation("a").tail(10_000)
+            if isinstance(message["content"], str)
+        )
+        for words in self.said:
+            assert on_path[words] <= 1, f"{words!r} is there {on_path[words]} times"
+        for words in self.keyed:
+            assert stored[words] <= 1, f"{words!r} was stored {stored[words]} times"
+        results = Counter(
+            block["tool_use_id"]
+            for message in History(MemoryStore(self.name)).conversation("a").tail(10_000)
+            if isinstance(message["content"], list)
+            for block in message["content"]
+            if block["type"] == "tool_result"
+        )
+        assert all(count == 1 for count in results.values()), "a result is there twice"
+        ids = [
+            entry.data["response"]["id"] for entry in entries if entry.kind == "message" and "response" in entry.data
+        ]
+        assert len(ids) == len(set(ids)), "a reply is there twice"
+        refused = [request for request in self.api.requests if request.rule]
+        assert not refused, [request.rule for request in refused]
+        self._goes_on()
+
+    def _goes_on(self) -> None:
+        """However it was left, another process can say something within one time-out."""
+        engine = self._engine(MemoryStore(self.name))
+        for _ in range(20):
+            try:
+                engine.send("a", f"last words {next(self.numbers)}")
+            except errors.TurnInProgress:
+                self.clock.go(61)
+            except anthropic.APIError:
+                continue  # the API failed as it was told to
+            else:
+                return
+        pytest.fail("the conversation is blocked")
