@@ -5,8 +5,11 @@
     store        what the store does, in terms of the rest
     connection   from a URL to a client, and to the two collections
     writing      appends, and what is moved out of a full head
-    reading      ranges of records, pages of heads, all names
+    recovery     a new head for a conversation whose head is damaged
+    walking      all names, and what is stored beside conversations
     removing     forget, delete, and the broom
+    reading      ranges of records, and pages of heads
+    probing      whether the server does what all this rests on
     indexes      made once, named, checked
     documents    what the documents look like
     faults       what an error of pymongo is called here

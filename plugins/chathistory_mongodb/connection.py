@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import quote_plus
 
-from bson.codec_options import CodecOptions
 from pymongo import MongoClient, ReadPreference, WriteConcern
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.collection import Collection
@@ -23,7 +22,7 @@ from pymongo.uri_parser import parse_uri
 from chathistory.checks import class_name, is_coroutine_function
 from chathistory.errors import ConfigError
 from chathistory.url import Option, StoreURL
-from chathistory_mongodb.documents import Document, Documents
+from chathistory_mongodb.documents import CODEC, Document, Documents
 from chathistory_mongodb.indexes import ensure_indexes
 
 __all__ = ["OPTIONS", "PREFIX", "Client", "Link", "Place", "Target", "target_of"]
@@ -73,7 +72,7 @@ def place_in(client: Client, database: str, prefix: str) -> Place:
     if not concern.acknowledged:
         msg = "mongodb: a client with w=0 never learns what became of a write; at least w=1 is due"
         raise ConfigError(msg)
-    base = client.get_database(database, codec_options=CodecOptions(), write_concern=concern)
+    base = client.get_database(database, codec_options=CODEC, write_concern=concern)
     now: dict[str, Any] = {"read_preference": ReadPreference.PRIMARY, "read_concern": ReadConcern("local")}
     heads, segments = f"{prefix}conversations", f"{prefix}segments"
     return Place(base.get_collection(heads, **now), base.get_collection(segments, **now), base[heads], base[segments])

@@ -6,48 +6,62 @@ index are one update. `from` is the position of the tail's first body. What no l
 
     head     _id {s, i}, format, scope, id, start, end, version, updated, expires, info,
              born, from, bytes, tail [text, ...], runs [{by, first}, ...], cleared
-    segment  _id, of, by, first, end, part, parts, bodies [text, ...]
+    segment  _id, key {s, i}, of, by, first, end, part, parts, bodies [text, ...]
 
 `born` is made anew with each conversation, and `of` repeats it: what a removed conversation left can never be taken for
 a part of the next one of that name. `by` says which attempt at an append wrote a segment. The head lists in `runs` the
 attempts that succeeded; later their segments are marked as such (`by` null) and the list is emptied. So nothing counts
-that no head vouches for, and who writes a segment in vain harms nobody.
+that no head vouches for, and who writes a segment in vain harms nobody. `key` says whose a segment is when its head is
+lost.
 
-A head with `dead` is no conversation: it marks one whose segments are being written (MAKING) or removed (REMOVING).
+A head with `dead` is no conversation: it marks one whose segments are being written (MAKING) or removed (REMOVING). It
+has no version.
+
+Everything that is read here may be damaged, so nothing is believed: each field has its type and its range.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from bson import Int64, ObjectId
+from bson import Binary, Int64, ObjectId
+from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo.collection import Collection
 
 from chathistory.errors import InvalidInput
-from chathistory.store import Head, Key, Stamp
+from chathistory.store import LARGEST_NUMBER, LONGEST_VERSION, Head, Key, Stamp
 from chathistory_mongodb.faults import Damage
 
+if TYPE_CHECKING:
+    from bson.raw_bson import RawBSONDocument
+
 __all__ = [
+    "ALIVE",
+    "CODEC",
     "EXTRA",
     "FIELDS",
     "FORMAT",
-    "LISTED",
-    "LONGEST_INT",
     "MAKING",
     "REMOVING",
+    "SOUND_TAIL",
     "Document",
     "Documents",
     "State",
+    "exactly",
     "guard",
-    "head_of",
     "identity",
+    "is_dead",
     "key_of",
     "lasting",
     "new_head",
     "state_of",
+    "storable",
+    "text_of",
     "weight",
+    "whole_number",
 ]
 
 Document: TypeAlias = dict[str, Any]
@@ -56,19 +70,38 @@ Documents: TypeAlias = Collection[Document]
 FORMAT = 1
 MAKING, REMOVING = 1, 2
 EXTRA = 16  # bytes that a body of a tail weighs beside its text: type, key, length
-LONGEST_INT = 2**62  # positions beyond it are as good as it, and fit a BSON integer
+
+CODEC: CodecOptions[Document] = CodecOptions(
+    unicode_decode_error_handler="surrogateescape", datetime_conversion=DatetimeConversion.DATETIME_MS
+)
+"""Whatever a document holds can be decoded, so that one that is damaged hides no other of the same answer."""
 
 _HEAD = ("format", "scope", "id", "start", "end", "version", "updated", "expires", "info")
-LISTED: Document = dict.fromkeys(_HEAD, True)
-"""The projection of what a listing shows."""
+_MORE = ("dead", "born", "from", "bytes", "runs", "cleared")
 
-FIELDS: Document = {**LISTED, **dict.fromkeys(("dead", "born", "from", "bytes", "runs", "cleared"), True)}
-"""The projection that leaves out nothing but the tail."""
+FIELDS: Document = {
+    **dict.fromkeys((*_HEAD, *_MORE), True),
+    "size": {"$cond": [{"$isArray": "$tail"}, {"$size": "$tail"}, -1]},
+}
+"""The projection that leaves out nothing but the tail, and says how many bodies that has; -1: it is no array."""
+
+_LARGE = 8 * 1024 * 1024  # a command has room for 16 MB
+
+ALIVE: Document = {"$nor": [{"dead": {"$in": [MAKING, REMOVING]}, "version": {"$exists": False}}]}
+"""The filter that all pass but those that are no conversation."""
+
+
+SOUND_TAIL: Document = {"$expr": {"$eq": [{"$size": "$tail"}, {"$subtract": ["$end", "$from"]}]}}
+"""The filter that a head passes whose tail has as many bodies as its positions say; an error if that makes no sense."""
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """A head document as read. tail: its bodies, or the last of them, or none, as the projection was."""
+    """A head document as read.
+
+    size: how many bodies its tail has. tail: its bodies, or the last of them, or none, as the projection was; one that
+    is damaged may be anything.
+    """
 
     head: Head
     born: ObjectId
@@ -76,7 +109,15 @@ class State:
     bytes: int
     runs: Sequence[Document]
     cleared: int
-    tail: Sequence[str]
+    size: int
+    tail: Sequence[Any]
+
+    def check_tail(self) -> None:
+        """Raise `Damage` if the tail has not as many bodies as it must have: none of them is known to be in place."""
+        due = self.head.end - self.tail_first
+        if self.size != due:
+            reason = f"its tail holds {self.size} records instead of {due}"
+            raise Damage(None, reason, self.head.key)
 
 
 def identity(key: Key) -> Document:
@@ -84,15 +125,34 @@ def identity(key: Key) -> Document:
     return {"s": key.scope, "i": key.id}
 
 
-def weight(bodies: Iterable[str]) -> int:
+def weight(bodies: Iterable[Any]) -> int:
     """Return the bytes that bodies take in a tail."""
-    return sum(len(body.encode()) + EXTRA for body in bodies)
+    return sum((len(body.encode()) if isinstance(body, str) else 0) + EXTRA for body in bodies)
+
+
+def text_of(body: Any) -> str | None:
+    """Return the text of a body; None: it is damaged."""
+    return body if isinstance(body, str) and (body.isascii() or not _ESCAPED.search(body)) else None
+
+
+def storable(body: Any) -> Any:
+    """Return a body as it can be stored again, also one that is damaged: that stays damaged."""
+    if isinstance(body, str) and text_of(body) is None:
+        return Binary(body.encode(errors="surrogateescape"))
+    return body
 
 
 def guard(state: Head) -> Document:
     """Return the filter that only this very state of a conversation passes."""
     names = {"_id": identity(state.key), "version": state.stamp.version}
     return {**names, "start": Int64(state.start), "end": Int64(state.end)}
+
+
+def exactly(stored: RawBSONDocument) -> Document:
+    """Return the filter that a document passes only as long as nobody has changed anything of it."""
+    size = len(stored.raw)
+    same = {"$eq": ["$$ROOT", {"$literal": stored}]} if size < _LARGE else {"$eq": [{"$bsonSize": "$$ROOT"}, size]}
+    return {"_id": stored["_id"], "$expr": same}
 
 
 def lasting(stamp: Stamp, end: int) -> Document:
@@ -106,7 +166,7 @@ def lasting(stamp: Stamp, end: int) -> Document:
     }
 
 
-def new_head(head: Head, born: ObjectId, tail: Sequence[str], *, runs: Sequence[Document] = ()) -> Document:
+def new_head(head: Head, born: ObjectId, tail: Sequence[Any], *, runs: Sequence[Document] = ()) -> Document:
     """Return the document of a new conversation whose last bodies are `tail`."""
     return {
         "_id": identity(head.key),
@@ -124,76 +184,95 @@ def new_head(head: Head, born: ObjectId, tail: Sequence[str], *, runs: Sequence[
     }
 
 
-_Types: TypeAlias = Mapping[str, type | tuple[type, ...]]
-_HEAD_TYPES: _Types = {
-    **dict.fromkeys(("version", "info"), str),
-    **dict.fromkeys(("start", "end", "updated"), int),
-    "expires": (int, type(None)),
-}
-_MORE_TYPES: _Types = {
-    **dict.fromkeys(("from", "bytes", "cleared"), int),
-    "born": ObjectId,
-    "runs": list,
-}
+def whole_number(value: Any) -> int | None:
+    """Return a position or a time; None: it is none."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return int(value) if is_number and 0 <= value <= LARGEST_NUMBER else None
 
 
-def key_of(document: Document) -> Key:
-    """Return whose conversation a head document is, by its `_id`. Raises `Damage`."""
+def key_of(name: Any) -> Key | None:
+    """Return whose conversation the `_id` of a head document names; None: it cannot be the `_id` of one."""
+    if not isinstance(name, Mapping) or list(name) != ["s", "i"]:
+        return None
     try:
-        return Key(document["_id"]["s"], document["_id"]["i"])
-    except (LookupError, TypeError, InvalidInput):
-        reason = "its name is none of a conversation's"
-    raise Damage(None, reason)
+        return Key(name["s"], name["i"])
+    except InvalidInput:
+        return None
 
 
-def head_of(document: Document) -> Head:
-    """Return the head that a document shows. Raises `Damage`."""
-    key = key_of(document)
-    reason = _wrong_head(document, key)
-    if reason:
-        raise Damage(None, reason, key)
-    stamp = Stamp(document["version"], int(document["updated"]), _time(document["expires"]), document["info"])
-    return Head(key, int(document["start"]), int(document["end"]), stamp)
+def is_dead(document: Document) -> bool:
+    """Tell whether a head document is no conversation, but one that is being made or removed."""
+    return whole_number(document.get("dead")) in {MAKING, REMOVING} and "version" not in document
 
 
 def state_of(document: Document) -> State | None:
     """Return all that a head document says; None: it is no conversation. Raises `Damage`."""
-    if document.get("dead"):
+    if is_dead(document):
         return None
-    head = head_of(document)
-    reason = _wrong_tail(document)
-    if reason:
-        raise Damage(None, reason, head.key)
-    places = int(document["from"]), document["bytes"], document["runs"], int(document["cleared"])
-    return State(head, document["born"], *places, document.get("tail", []))
+    key = key_of(document["_id"])
+    if key is None:
+        reason = "its _id is not {s: scope, i: id}"
+        raise Damage(None, reason)
+    version = document.get("format")
+    if isinstance(version, int) and version > FORMAT:
+        raise Damage(whole_number(document.get("start")), "a later version wrote it", key, version=version)
+    wrong = next((name for name, is_right in _RIGHT.items() if not is_right(document.get(name))), None)
+    if wrong is not None or "expires" not in document or "dead" in document:
+        reason = f"its field {wrong or ('dead' if 'dead' in document else 'expires')!r} is missing or wrong"
+        raise Damage(None, reason, key)
+    if (document["scope"], document["id"]) != (key.scope, key.id):
+        reason = "its fields name another conversation than its _id"
+        raise Damage(None, reason, key)
+    if not document["start"] <= document["from"] <= document["end"]:
+        reason = "its positions contradict each other"
+        raise Damage(None, reason, key)
+    expires = None if document["expires"] is None else int(document["expires"])
+    stamp = Stamp(document["version"], int(document["updated"]), expires, document["info"])
+    return State(
+        head=Head(key, int(document["start"]), int(document["end"]), stamp),
+        born=document["born"],
+        tail_first=int(document["from"]),
+        bytes=document["bytes"],
+        runs=document["runs"],
+        cleared=int(document["cleared"]),
+        size=document["size"],
+        tail=document.get("tail", []),
+    )
 
 
-def _wrong_head(document: Document, key: Key) -> str | None:
-    if document.get("format") != FORMAT:
-        return "its format is not one that this version of chathistory knows"
-    if (document.get("scope"), document.get("id")) != (key.scope, key.id):
-        return "it names another conversation"
-    return _wrong_types(document, _HEAD_TYPES)
+_ESCAPED = re.compile("[\ud800-\udfff]")
+"""What stands for bytes that are no UTF-8."""
+
+_CONTROL = re.compile("[\x00-\x1f\ud800-\udfff]")
 
 
-def _wrong_types(document: Document, types: _Types) -> str | None:
-    for name, kind in types.items():
-        if name not in document or not isinstance(document[name], kind):
-            return f"its field {name!r} is missing or wrong"
-    return None
+def _is_number(value: Any) -> bool:
+    return whole_number(value) is not None
 
 
-def _wrong_tail(document: Document) -> str | None:
-    wrong = _wrong_types(document, _MORE_TYPES)
-    if wrong:
-        return wrong
-    tail = document.get("tail", [])
-    if not (isinstance(tail, list) and all(isinstance(body, str) for body in tail)):
-        return "its tail holds something that is no text"
-    if not document["start"] <= document["from"] <= document["end"] - len(tail):
-        return "its positions contradict each other"
-    return None
+def _is_version(value: Any) -> bool:
+    return isinstance(value, str) and 1 <= len(value) <= LONGEST_VERSION and value.isascii() and value.isprintable()
 
 
-def _time(value: int | None) -> int | None:
-    return None if value is None else int(value)
+def _is_run(run: Any) -> bool:
+    return isinstance(run, Mapping) and isinstance(run.get("by"), ObjectId) and _is_number(run.get("first"))
+
+
+_RIGHT: Mapping[str, Callable[[Any], bool]] = {
+    "format": lambda value: type(value) is not bool and value == FORMAT,
+    "scope": lambda value: isinstance(value, str),
+    "id": lambda value: isinstance(value, str),
+    "start": _is_number,
+    "end": _is_number,
+    "version": _is_version,
+    "updated": _is_number,
+    "expires": lambda value: value is None or _is_number(value),
+    "info": lambda value: isinstance(value, str) and not _CONTROL.search(value),
+    "born": lambda value: isinstance(value, ObjectId),
+    "from": _is_number,
+    "bytes": _is_number,
+    "runs": lambda value: isinstance(value, list) and all(map(_is_run, value)),
+    "cleared": _is_number,
+    "size": lambda value: isinstance(value, int) and value >= 0,
+}
+"""What each field of a head document must be; `size` is that of its tail."""

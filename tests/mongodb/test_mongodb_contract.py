@@ -2,6 +2,7 @@
 
 import pymongo
 import pytest
+from mongodb_samples import RAW, damage_record
 from mongodb_servers import free_port, replica_set, standalone
 
 from chathistory import HistoryStore, open_store
@@ -20,6 +21,25 @@ class Mongo(HistoryStoreContract):
 
     def reopen(self, store: HistoryStore) -> HistoryStore:
         return open_store(self.url)
+
+    def remains(self, text):
+        with pymongo.MongoClient(self.url) as client:
+            raw = client.get_database("contract", codec_options=RAW)
+            names = [name for name in raw.list_collection_names() if name.startswith("chathistory_")]
+            found = ((name, document) for name in names for document in raw[name].find())
+            return [f"{name}: {document['_id']}" for name, document in found if text.encode() in bytes(document.raw)]
+
+    def damage_record(self, store, key, position):
+        with pymongo.MongoClient(self.url) as client:
+            damage_record(client["contract"], key, position)
+
+    def damage_head(self, store, key):
+        with pymongo.MongoClient(self.url) as client:
+            name = {"s": key.scope, "i": key.id}
+            client["contract"].chathistory_conversations.update_one({"_id": name}, {"$set": {"end": "9"}})
+
+    def lose_index(self, store, key):
+        """No index here can lose an entry: the server keeps them with the documents."""
 
     def dead_store(self) -> HistoryStore:
         return open_store(f"mongodb://127.0.0.1:{free_port()}", serverSelectionTimeoutMS=200)

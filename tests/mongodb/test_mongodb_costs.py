@@ -144,7 +144,7 @@ ASKS = {
 
 @pytest.mark.parametrize("name", ASKS)
 def test_no_query_scans_or_sorts(watched, listener, database, name, monkeypatch):
-    monkeypatch.setattr("chathistory_mongodb.reading._NAMES", 40)
+    monkeypatch.setattr("chathistory_mongodb.walking._NAMES", 40)
     _many(watched, 150)
     listener.taken()
     ASKS[name](watched)
@@ -154,7 +154,8 @@ def test_no_query_scans_or_sorts(watched, listener, database, name, monkeypatch)
         assert stages & {"IXSCAN", "IDHACK"}
         assert not stages & {"COLLSCAN", "SORT"}
         assert explained["executionStats"]["totalKeysExamined"] <= 52
-        assert "FETCH" not in stages or "keys" not in name, "names come from the index alone"
+        looks_for_dead = "dead" in command["filter"]  # of which there are none, usually
+        assert "FETCH" not in stages or "keys" not in name or looks_for_dead, "names come from the index alone"
 
 
 def test_segments_are_found_by_their_index(watched, listener, database):

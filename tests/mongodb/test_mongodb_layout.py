@@ -10,16 +10,16 @@ from chathistory_mongodb import MongoStore
 from mongodb_samples import BIG, KEY, body, filled, read_all, stamp, stored_text
 
 from chathistory import Key, open_store
-from chathistory.errors import Conflict, CorruptRecord, InvalidInput
+from chathistory.errors import Conflict, CorruptRecord, InvalidInput, UnsupportedRecord
 
 DOCUMENT = 16 * 1024 * 1024
 
 
 def test_the_fields_stand_beside_the_bodies(store, database):
-    store.append(KEY, ['{"a.b": 1, "$c": 2}'], after=None, stamp=stamp(5, expires=2**53 + 1, info="{}"))
+    store.append(KEY, ['{"a.b": 1, "$c": 2}'], after=None, stamp=stamp(5, expires=2**53 - 1, info="{}"))
     (document,) = database.chathistory_conversations.find()
     fields = ("scope", "id", "start", "end", "updated", "expires", "info", "tail")
-    due = ("default", "support/42", 0, 1, 5, 2**53 + 1, "{}", ['{"a.b": 1, "$c": 2}'])
+    due = ("default", "support/42", 0, 1, 5, 2**53 - 1, "{}", ['{"a.b": 1, "$c": 2}'])
     assert tuple(document[name] for name in fields) == due
 
 
@@ -177,13 +177,12 @@ DAMAGES = {
     "a segment is gone": (lambda db: db.chathistory_segments.delete_one({"first": 0}), 0),
     "a later segment is gone": (lambda db: db.chathistory_segments.delete_one({"first": 6}), 6),
     "a segment is short": (lambda db: db.chathistory_segments.update_one({"first": 0}, {"$pop": {"bodies": 1}}), 0),
-    "a body is a number": (lambda db: db.chathistory_segments.update_one({"first": 0}, {"$set": {"bodies.1": 7}}), 0),
-    "the tail is short": (lambda db: db.chathistory_conversations.update_one({}, {"$pop": {"tail": -1}}), 12),
-    "the tail holds a number": (lambda db: db.chathistory_conversations.update_one({}, {"$set": {"tail.0": 7}}), None),
+    "a body is a number": (lambda db: db.chathistory_segments.update_one({"first": 0}, {"$set": {"bodies.1": 7}}), 1),
+    "the tail is short": (lambda db: db.chathistory_conversations.update_one({}, {"$pop": {"tail": -1}}), None),
+    "the tail holds a number": (lambda db: db.chathistory_conversations.update_one({}, {"$set": {"tail.0": 7}}), 12),
     "the end is a text": (lambda db: db.chathistory_conversations.update_one({}, {"$set": {"end": "9"}}), None),
     "the version is gone": (lambda db: db.chathistory_conversations.update_one({}, {"$unset": {"version": 1}}), None),
     "another id": (lambda db: db.chathistory_conversations.update_one({}, {"$set": {"id": "x"}}), None),
-    "a later format": (lambda db: db.chathistory_conversations.update_one({}, {"$set": {"format": 2}}), None),
     "the start is behind": (lambda db: db.chathistory_conversations.update_one({}, {"$set": {"start": 99}}), None),
 }
 
@@ -203,9 +202,18 @@ def test_a_damaged_head_is_named_by_the_listing(store, database):
     filled(store, 1)
     filled(store, 1, key=Key("default", "sound"))
     database.chathistory_conversations.update_one({"id": KEY.id}, {"$set": {"end": "9"}})
-    with pytest.raises(CorruptRecord) as caught:
-        store.heads("default")
-    assert caught.value.key == KEY
+    page = store.heads("default")
+    assert [head.key.id for head in page.items] == ["sound"]
+    assert [(each.key, each.error.key, each.error.position) for each in page.damaged] == [(KEY, KEY, None)]
+
+
+def test_a_head_of_a_later_format_is_unsupported(store, database):
+    filled(store, 1)
+    database.chathistory_conversations.update_one({}, {"$set": {"format": 2}})
+    with pytest.raises(UnsupportedRecord) as caught:
+        store.read(KEY)
+    assert caught.value.version == 2
+    assert isinstance(store.heads("default").damaged[0].error, UnsupportedRecord)
 
 
 def test_foreign_documents_and_collections_are_left_alone(database, client, url):
