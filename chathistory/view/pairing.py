@@ -47,6 +47,7 @@ class _Draft:
         self._open: set[str] = set()
 
     def add_replies(self, run: Sequence[Item]) -> None:
+        self._uses &= self._open  # a result belongs into the turn of its call, unless that is still open
         if self.done or _stands_for_all_before(run[0]):
             self.done += _filtered(run, self._fits, self._notes)
         else:
@@ -111,7 +112,10 @@ def _answers(calls: dict[str, Block], done: Sequence[Item], run: Sequence[Item],
     if calls:
         users = [_with_toolsets(calls, item, notes) for item in users]
     if users:
-        if any(one.role != "user" and other.role == "user" for one, other in itertools.pairwise(run)):
+        if systems and (
+            run[0].role != "user"
+            or any(one.role != "user" and other.role == "user" for one, other in itertools.pairwise(run))
+        ):
             _note_all(systems, notes, "moved: a system message follows the user's turn")
         return [*users, *systems]
     if done and _server_result(done[-1].blocks[-1]):

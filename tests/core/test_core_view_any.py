@@ -23,7 +23,7 @@ STEPS = st.one_of(
         st.lists(
             st.sampled_from(["text", "blank", "thinking", "call", "search", "found", "found 2", "alien"]), max_size=4
         ),
-        st.sampled_from([None, "end_turn", "tool_use", "pause_turn", "refusal"]),
+        st.sampled_from(["max_tokens", "end_turn", "tool_use", "pause_turn", "refusal"]),
     ),
     st.just(("reply",)),
     st.just(("answers",)),

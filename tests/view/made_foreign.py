@@ -200,7 +200,7 @@ class Foreign:
             last = message["content"][-1]
             if isinstance(last, dict) and isinstance(last.get("input"), dict):
                 last["input"] = self.rng.choice([{}, json.dumps(last["input"])[:-2], ""])
-            message |= {"type": "message", "stop_reason": None}
+            message |= self.rng.choice([{}, {"type": "message", "stop_reason": None}])
 
     def _marks(self, message: dict) -> None:
         for holder in _objects(message):
