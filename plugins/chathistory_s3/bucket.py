@@ -12,12 +12,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import FlexibleChecksumError
 
 from chathistory.errors import StoreClosed, StoreRejected
-from chathistory_s3.faults import Beyond, Fault, Missing, Overtaken, fault_of, raised
+from chathistory_s3.faults import BadAnswer, Beyond, Fault, Missing, Overtaken, Withheld, fault_of, raised
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -32,6 +34,7 @@ PARALLEL = 64
 _PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)  # seconds before the next try, give or take a half
 _UNREACHABLE = 2  # tries, where nobody answers the door
 _BATCH = 1000  # objects that one DeleteObjects, or one page of a listing, has at most
+_CHUNK = 1024 * 1024  # bytes of a body that are read at once
 
 
 class Listed(NamedTuple):
@@ -40,6 +43,7 @@ class Listed(NamedTuple):
     object: str
     size: int
     modified: float
+    etag: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +72,33 @@ class Bucket:
         self._lock = threading.Lock()
         self._made: S3Client | None = None
         self._pool: ThreadPoolExecutor | None = None
+        self._one_by_one = False  # DeleteObjects does not work here
 
     def get(self, name: str, *, offset: int = 0, size: int | None = None) -> tuple[bytes, str]:
-        """Return the bytes of an object, or `size` of them from `offset` on, and its ETag. Raises `Missing`."""
+        """Return the bytes of an object, or `size` of them from `offset` on, and its ETag.
+
+        Raises `Missing`, and `Withheld` if the service does not give this object out.
+        """
         part: dict[str, Any] = {} if size is None else {"Range": f"bytes={offset}-{offset + size - 1}"}
+        mismatches = 0
 
         def call() -> tuple[bytes, str]:
+            nonlocal mismatches
             response = self._client().get_object(Bucket=self.name, Key=name, **part)
-            with response["Body"] as body:
-                return body.read(), response["ETag"]
+            chunks: list[bytes] = []
+            try:
+                _read_body(response, chunks)
+            except FlexibleChecksumError:
+                mismatches += 1
+                if mismatches == 1:  # of the way, perhaps; the second time of what is stored: our own checksums tell
+                    raise
+            data, whole = b"".join(chunks), response["ResponseMetadata"].get("HTTPStatusCode") == _WHOLE
+            if size is not None and whole:  # a service that does not know ranges
+                data = data[offset : offset + size]
+            return data, _etag_of(response)
 
         try:
-            return self._tried("reading", call)
+            return self._tried("reading", call, reads=True)
         except Beyond:  # the object is there, and shorter: it has nothing of that range
             return b"", ""
 
@@ -97,7 +116,8 @@ class Bucket:
 
     def _put(self, name: str, data: bytes, condition: dict[str, Any], *, writes: bool = True) -> str:
         def call() -> str:
-            return self._client().put_object(Bucket=self.name, Key=name, Body=data, **condition, **self._extra)["ETag"]
+            response = self._client().put_object(Bucket=self.name, Key=name, Body=data, **condition, **self._extra)
+            return _etag_of(response)
 
         return self._tried("writing", call, writes=writes)
 
@@ -117,36 +137,69 @@ class Bucket:
         """Remove these objects, as far as they are there."""
         for at in range(0, len(names), _BATCH):
             part = names[at : at + _BATCH]
-            if len(part) == 1:
-                self.remove(part[0])
+            if len(part) == 1 or self._one_by_one:
+                self.together([partial(self.remove, name) for name in part])
             else:
                 self._remove_batch(part)
 
     def _remove_batch(self, names: Sequence[str]) -> None:
-        def call() -> None:
-            listed: Any = {"Objects": [{"Key": name} for name in names], "Quiet": True}
-            failed = self._client().delete_objects(Bucket=self.name, Delete=listed).get("Errors")
-            if failed:  # one by one its reason is told as an answer
-                self.remove(str(failed[0].get("Key", "")))
-                raise ClientError({"Error": {"Code": "InternalError", "Message": ""}}, "DeleteObjects")
+        """Remove objects by one request, and one by one what it leaves: that tells the reason as an answer."""
+        listed: Any = {"Objects": [{"Key": name} for name in names], "Quiet": True}
 
-        self._tried("removing", call, writes=True)
+        def call() -> list[str]:
+            errors = self._client().delete_objects(Bucket=self.name, Delete=listed).get("Errors", [])
+            return [error.get("Key", "") for error in errors]
+
+        try:
+            left = set(self._tried("removing", call, writes=True))
+        except StoreRejected:  # it may want another checksum, or not know the request at all
+            self.together([partial(self.remove, name) for name in names])
+            self._one_by_one = True
+        else:
+            self.together([partial(self.remove, name) for name in names if name in left])
 
     def listed(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
-        """Yield the objects whose names begin with `prefix` and come behind `after`, in the order of their names."""
-        while True:
-            page = self._listed(prefix, after)
+        """Yield the objects whose names begin with `prefix` and come behind `after`, in the order of their names.
+
+        Raises `StoreRejected` if the service does not list in that order, or gives the same again and again: objects
+        would be missing without a word.
+        """
+        for page in self._pages(prefix, {"StartAfter": after} if after else {}):
             for entry in page.get("Contents", []):
-                yield Listed(entry["Key"], entry["Size"], entry["LastModified"].timestamp())
-                after = entry["Key"]
+                if entry["Key"] > after:
+                    modified = entry.get("LastModified")
+                    time_ = modified.timestamp() if modified else _UNKNOWN
+                    yield Listed(entry["Key"], entry.get("Size", -1), time_, entry.get("ETag", ""))
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Yield what stands directly below a prefix: names of objects, and of folders with a slash at the end."""
+        for page in self._pages(prefix, {"Delimiter": "/"}):
+            yield from (entry["Key"] for entry in page.get("Contents", []))
+            yield from (entry["Prefix"] for entry in page.get("CommonPrefixes", []))
+
+    def _pages(self, prefix: str, options: Mapping[str, str]) -> Iterator[Mapping[str, Any]]:
+        last, start = "", options
+        while True:
+            page = self._listed(prefix, start)
+            names = [entry["Key"] for entry in page.get("Contents", [])]
+            if any(later.encode() <= earlier.encode() for earlier, later in pairwise([last, *names])):
+                msg = "listing was refused: the service must list objects in the order of their names, each once"
+                raise StoreRejected(msg)
+            yield page
             if not page.get("IsTruncated"):
                 return
+            last, token = (names[-1] if names else last), page.get("NextContinuationToken")
+            if not (names or token):
+                msg = "listing was refused: the service says that there is more, and not where"
+                raise StoreRejected(msg)
+            start = {**options, "ContinuationToken": token} if token else {**options, "StartAfter": last}
 
-    def _listed(self, prefix: str, after: str) -> Mapping[str, Any]:
-        start: dict[str, Any] = {"StartAfter": after} if after else {}
-
+    def _listed(self, prefix: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
         def call() -> Mapping[str, Any]:
-            return self._client().list_objects_v2(Bucket=self.name, Prefix=prefix, MaxKeys=_BATCH, **start)
+            page = self._client().list_objects_v2(Bucket=self.name, Prefix=prefix, MaxKeys=_BATCH, **options)
+            if "IsTruncated" not in page:
+                raise BadAnswer(_NO_LISTING)
+            return page
 
         try:
             return self._tried("listing", call)
@@ -186,23 +239,22 @@ class Bucket:
         with self._lock:
             if self._made is None:
                 self._made = self._connect()
+                self._made.meta.events.register(_BEFORE_PUT, _send_at_once, unique_id="chathistory-s3-put")
             return self._made
 
     def _quoted(self, etag: str) -> str:
         return etag if self.service.quotes else etag.strip('"')
 
-    def _tried(self, doing: str, call: Callable[[], T], *, writes: bool = False) -> T:
+    def _tried(self, doing: str, call: Callable[[], T], *, writes: bool = False, reads: bool = False) -> T:
         late = time.monotonic() + self._patience
         uncertain = False
         for tries, pause in enumerate((*_PAUSES, None), 1):
             try:
                 return call()
-            except (BotoCoreError, ClientError, ValueError, OSError) as error:
-                fault = fault_of(error)
-                if fault.kind == "missing":
-                    raise Missing from error
-                if fault.kind == "beyond":
-                    raise Beyond from error
+            except Exception as error:  # the libraries below boto3 have errors of many kinds
+                fault = fault_of(error, reads=reads)
+                if fault.kind in _ANSWERS:
+                    raise _ANSWERS[fault.kind] from error
                 if fault.kind == "overtaken":
                     raise Overtaken(uncertain=uncertain) from error
                 uncertain = uncertain or (writes and fault.kind == "broken")
@@ -210,6 +262,46 @@ class Bucket:
                     raise raised(doing, fault, uncertain=uncertain) from error
             time.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311  # spreads tries, guards nothing
         raise AssertionError  # pragma: no cover  # the last round returns or raises
+
+
+_BEFORE_PUT = "request-created.s3.PutObject"
+
+
+def _send_at_once(request: Any, **_: object) -> None:
+    """Send a body without waiting for leave: where a connection breaks then, botocore waits for ever.
+
+    Its `_consume_headers` reads on at the end of what was sent. And it is a round trip less.
+    """
+    if "Expect" in request.headers:
+        del request.headers["Expect"]
+
+
+_ANSWERS: Mapping[str, type[Exception]] = {"missing": Missing, "beyond": Beyond, "withheld": Withheld}
+_WHOLE = 200  # the status of an answer that is not a part
+_UNKNOWN = float("inf")  # a time that is never old
+_NO_LISTING = "the answer to a listing is empty, or not one"
+
+
+def _read_body(response: Any, chunks: list[bytes]) -> None:
+    """Read a body through boto3's stream, which knows the length that it must have; it is closed in any case."""
+    body = response["Body"]
+    try:
+        headers = response["ResponseMetadata"].get("HTTPHeaders", {})
+        if "ContentLength" not in response and "transfer-encoding" not in headers:
+            msg = "the answer does not tell the length of its body"
+            raise BadAnswer(msg)
+        while chunk := body.read(_CHUNK):
+            chunks.append(chunk)
+    finally:
+        body.close()
+
+
+def _etag_of(response: Any) -> str:
+    etag = response.get("ETag")
+    if not isinstance(etag, str) or not etag:
+        msg = "the answer has no ETag"
+        raise BadAnswer(msg)
+    return etag
 
 
 def _is_final(fault: Fault, tries: int) -> bool:

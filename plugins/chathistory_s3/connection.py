@@ -150,13 +150,19 @@ class Connection:
     timeout: float = TIMEOUT
 
     def client(self) -> S3Client:
-        """Make a client: boto3 finds the credentials; it does not repeat requests, for this is done here."""
+        """Make a client: boto3 finds the credentials; it does not repeat requests, for this is done here.
+
+        It adds no checksums of its own: many services do not know them, and some would store them with the bytes. What
+        is stored carries ours.
+        """
         s3: Any = {"addressing_style": self.addressing} if self.addressing else None
         config = Config(
             connect_timeout=min(self.timeout, _CONNECT),
             read_timeout=self.timeout,
             max_pool_connections=_CONNECTIONS,
             retries={"total_max_attempts": 1, "mode": "standard"},
+            request_checksum_calculation="when_required",
+            response_checksum_validation="when_required",
             s3=s3,
         )
         core = botocore.session.get_session()

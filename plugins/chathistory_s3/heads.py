@@ -2,6 +2,8 @@
 
 The guard of a write is the ETag of the object that the writer read or wrote. So what was seen last is kept for some
 conversations: an append that goes on from there needs no look before it. If it is out of date, the service says so.
+
+A call that names a conversation gets the error of a damaged head. A walk gets it as a value, and goes on.
 """
 
 from __future__ import annotations
@@ -10,14 +12,16 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 
-from chathistory.store import Key
+from chathistory.errors import CorruptRecord, UnsupportedRecord
+from chathistory.store import Damaged, Key
 from chathistory_s3.bucket import Bucket
-from chathistory_s3.content import GRAVE, Content, Grave, decoded, encoded, is_whole
-from chathistory_s3.faults import Missing, Overtaken
+from chathistory_s3.content import Content, Grave, decoded, encoded, is_whole, told_key
+from chathistory_s3.faults import Missing, Overtaken, Withheld
 from chathistory_s3.layout import Layout
 
-__all__ = ["Found", "Heads"]
+__all__ = ["ANOTHER", "Found", "Heads"]
 
+ANOTHER = "the object holds another conversation"
 KEPT = 64
 """Conversations whose last seen head (up to about 150 kB) is kept."""
 
@@ -47,32 +51,54 @@ class Heads:
             return self._seen.get(key)
 
     def look(self, key: Key) -> Found | None:
-        """Return what is there now; None: nothing is."""
+        """Return what is there now; None: nothing is. Raises `CorruptRecord` or `UnsupportedRecord`."""
+        name = self._layout.head(key)
         try:
-            data, etag = self._bucket.get(self._layout.head(key))
+            data, etag = self._bucket.get(name)
         except Missing:
             return self._keep(key, None)
-        return self._keep(key, Found(decoded(data, key), etag))
+        except Withheld as withheld:
+            raise _withheld(key, withheld) from withheld.__cause__
+        return self._keep(key, Found(self.checked(data, key), etag))
 
-    def glance(self, name: str) -> Content | Grave | None:
-        """Return the object of that name without its records; None: there is none. Raises `CorruptRecord`."""
+    def checked(self, data: bytes, key: Key) -> Content | Grave:
+        """Return what the bytes of the object of a conversation say. Raises `CorruptRecord` or `UnsupportedRecord`."""
+        return self._checked(decoded(data, key), self._layout.head(key), key)
+
+    def glance(self, name: str, scope: str | None = None) -> Found | Damaged | None:
+        """Return the object of that name without its records; None: there is none. `scope` as in `Layout.key_of`."""
         try:
-            data, _ = self._bucket.get(name, size=_GLANCE)
+            data, etag = self._bucket.get(name, size=_GLANCE)
             if len(data) == _GLANCE and not is_whole(data):
-                data, _ = self._bucket.get(name)
+                data, etag = self._bucket.get(name)
         except Missing:
             return None
-        return decoded(data, None, with_tail=False, whose=self._layout.key_of(name))
+        except Withheld as withheld:
+            key = self._layout.key_of(name, scope)
+            return Damaged(key, name, _withheld(key, withheld))
+        return self.parsed(name, data, etag, scope)
 
-    def grave(self, name: str) -> tuple[Grave, str] | None:
-        """Return the grave in the object of that name, and its ETag; None: there is none. Raises `CorruptRecord`."""
+    def parsed(self, name: str, data: bytes, etag: str, scope: str | None = None) -> Found | Damaged:
+        """Return what the beginning of the object of that name says, without its records."""
+        key = self._layout.key_of(name, scope) or told_key(data, lambda told: self._layout.head(told) == name)
         try:
-            data, etag = self._bucket.get(name, size=GRAVE)
+            return Found(self._checked(decoded(data, key, with_tail=False), name, key), etag)
+        except (CorruptRecord, UnsupportedRecord) as error:
+            return Damaged(key, name, error)
+
+    def raw(self, name: str) -> tuple[bytes, str] | None:
+        """Return the bytes of the object of that name and its ETag; b"" if it is not given out; None: there is none."""
+        try:
+            return self._bucket.get(name)
         except Missing:
             return None
-        whose = self._layout.key_of(name)
-        content = decoded(data, None, with_tail=False, whose=whose) if len(data) < GRAVE else None
-        return (content, etag) if isinstance(content, Grave) else None
+        except Withheld:
+            return next(((b"", entry.etag) for entry in self._bucket.listed(name) if entry.object == name), None)
+
+    def _checked(self, content: Content | Grave, name: str, key: Key | None) -> Content | Grave:
+        if isinstance(content, Content) and self._layout.head(content.head.key) != name:
+            raise CorruptRecord(key, None, ANOTHER)
+        return content
 
     def put(self, key: Key, content: Content | Grave, *, over: Found | None) -> Found:
         """Put `content` in the place of what was found there. Raises `Overtaken` if that has changed."""
@@ -94,3 +120,9 @@ class Heads:
                 if len(self._seen) > KEPT:
                     self._seen.popitem(last=False)
         return found
+
+
+def _withheld(key: Key | None, withheld: Withheld) -> CorruptRecord:
+    error = CorruptRecord(key, None, "the service does not give the object out")
+    error.__cause__ = withheld.__cause__
+    return error

@@ -14,13 +14,14 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from chathistory.errors import InvalidInput
 from chathistory.names import safe_name
 from chathistory.store import Key
 
-__all__ = ["BUCKET", "Layout", "Marker", "first_of", "marker_time", "name_of", "place_of", "token"]
+__all__ = ["BUCKET", "Layout", "Marker", "first_of", "is_name", "marker_time", "name_of", "place_of", "token"]
 
 BUCKET = 3_600_000_000
 """Microseconds within which a marker stays where it is: an hour."""
@@ -52,6 +53,12 @@ def name_of(part: str) -> str | None:
     except (UnicodeDecodeError, InvalidInput):
         return None
     return text if safe_name(text) == part else None
+
+
+@lru_cache(maxsize=4096)
+def is_name(part: str) -> bool:
+    """Tell whether a part of an object key is a safe name, whole or cut."""
+    return name_of(part) is not None or _CUT.fullmatch(part) is not None
 
 
 def place_of(key: Key) -> str:
@@ -92,13 +99,25 @@ class Layout:
     def place(self, object_key: str) -> str | None:
         """Return the place, `<scope>/<id>`, of a conversation's object; None: it is none."""
         place = object_key.removeprefix(self.heads(None))
-        return place if _PLACE.fullmatch(place) else None
+        return place if _PLACE.fullmatch(place) and all(map(is_name, place.split("/"))) else None
 
-    def key_of(self, object_key: str) -> Key | None:
-        """Return whose an object is, as far as its name tells; None: no conversation's, or the name is cut."""
-        place = self.place(object_key)
-        scope, id_ = map(name_of, place.split("/")) if place else (None, None)
-        return Key(scope, id_) if scope is not None and id_ is not None else None
+    def key_of(self, object_key: str, scope: str | None = None) -> Key | None:
+        """Return whose an object is, as far as its name tells; None: no conversation's, or the name is cut.
+
+        `scope` is the one in whose folder the object was looked for, if it was: that need not be told by the name.
+        """
+        folder, _, name = (self.place(object_key) or "").partition("/")
+        told = scope if scope is not None and safe_name(scope) == folder else name_of(folder) if folder else None
+        id_ = name_of(name) if name else None
+        return Key(told, id_) if told is not None and id_ is not None else None
+
+    def segments_of(self, scope: str | None) -> str:
+        """Return what the object keys of all segments (of a scope) begin with."""
+        return f"{self.prefix}s/" if scope is None else f"{self.prefix}s/{safe_name(scope)}/"
+
+    def segments_below(self, place: str) -> str:
+        """Return what the object keys of the segments of all incarnations of a place begin with."""
+        return f"{self.prefix}s/{place}/"
 
     def segments(self, key: Key, incarnation: str) -> str:
         """Return what the object keys of all segments of an incarnation begin with."""
@@ -115,7 +134,12 @@ class Layout:
     def place_of_segment(self, object_key: str) -> str | None:
         """Return the place of the conversation that a segment is of; None: it is no segment."""
         found = _SEGMENT.fullmatch(object_key.removeprefix(f"{self.prefix}s/"))
-        return found[1] if found else None
+        return found[1] if found and all(map(is_name, found[1].split("/"))) else None
+
+    def incarnation_of_segment(self, object_key: str) -> str:
+        """Return the incarnation that a segment is of, "" if it is no segment."""
+        found = _SEGMENT.fullmatch(object_key.removeprefix(f"{self.prefix}s/"))
+        return found[2] if found else ""
 
     def markers(self, scope: str | None) -> str:
         """Return what the object keys of all markers (of a scope) begin with."""
@@ -137,14 +161,24 @@ class Layout:
     def parsed_marker(self, object_key: str) -> Marker | None:
         """Read a marker's object key; None: it is none."""
         found = _MARKER.fullmatch(object_key.removeprefix(self.markers(None)))
-        return Marker(object_key, *found.groups()) if found else None
+        return Marker(object_key, *found.groups()) if found and is_name(found[1]) and is_name(found[3]) else None
+
+    def probes(self) -> str:
+        """Return what the object keys of all probes begin with."""
+        return f"{self.prefix}probe/"
 
     def probe(self) -> str:
         """Return the object key of a new probe."""
-        return f"{self.prefix}probe/{token()}"
+        return f"{self.probes()}{token()}"
+
+    def is_probe(self, object_key: str) -> bool:
+        """Tell whether an object is a probe."""
+        return _TOKEN.fullmatch(object_key.removeprefix(self.probes())) is not None
 
 
 _SAFE = r"[a-z0-9_=][a-z0-9_.=~-]{0,119}"
+_CUT = re.compile("[a-z0-9_.=-]{80}~[0-9a-f]{39}")
 _PLACE = re.compile(rf"{_SAFE}/{_SAFE}")
-_SEGMENT = re.compile(rf"({_SAFE}/{_SAFE})/[0-9a-f]{{16}}/[0-9]{{19}}-[0-9a-f]{{16}}")
+_SEGMENT = re.compile(rf"({_SAFE}/{_SAFE})/([0-9a-f]{{16}})/[0-9]{{19}}-[0-9a-f]{{16}}")
+_TOKEN = re.compile("[0-9a-f]{16}")
 _MARKER = re.compile(rf"({_SAFE})/([0-9]{{19}})/({_SAFE})/([0-9a-f]{{16}})")

@@ -2,54 +2,261 @@ r"""What a record is in an object: one line, `<checksum> <body>\n`.
 
 The checksum is a CRC-32 of the body, begun with the position: a line that changed, or that stands in another place,
 is told by its position. Lines are moved from object to object as they are.
+
+Where lines are damaged, the others are still found, also when line ends were lost or came in and lines no longer stand
+where their number says. For that a line can be asked for its position: a CRC is linear, so there is exactly one 32-bit
+start that gives this checksum for this body. It counts as sound only where its neighbours make that position likely.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import pairwise
 from zlib import crc32
 
 from chathistory.errors import CorruptRecord
 from chathistory.store import Key, Record
 
-__all__ = ["encoded", "records", "split"]
+__all__ = [
+    "DAMAGED",
+    "LF",
+    "SHORTEST",
+    "Tail",
+    "encoded",
+    "find_sound",
+    "find_tail",
+    "line_of",
+    "one_per_position",
+    "read_records",
+]
 
 LF = b"\n"
+SHORTEST = 10
+"""Bytes that a line has at least: checksum, blank and line end."""
+
 _SUM = 9  # bytes of the checksum and the blank
+_MARK = b"~damaged "  # begins a line that stands for a damaged record: never a checksum
+DAMAGED = _MARK + LF
+"""The line that stands for a record that is lost."""
+
+_CHECKED = re.compile(rb"[0-9a-f]{8} ")
+_TRIES = 64  # places within one line at which a lost line end is looked for
+_BUDGET = 64 * 1024 * 1024  # bytes whose checksums are computed for that
 
 
 def encoded(bodies: Iterable[str], first: int) -> list[bytes]:
     """Return the lines of `bodies`, which have the positions from `first` on."""
-    return [_line(body.encode(), position) for position, body in enumerate(bodies, first)]
+    return [line_of(body, position) for position, body in enumerate(bodies, first)]
 
 
-def _line(body: bytes, position: int) -> bytes:
+def line_of(text: str, position: int) -> bytes:
+    """Return the line of a body at a position."""
+    body = text.encode()
     return b"%08x %b\n" % (crc32(body, position & 0xFFFFFFFF), body)
 
 
-def split(data: bytes, key: Key, first: int, end: int) -> list[bytes]:
-    """Return the lines, with their LF, of the positions from `first` to `end`, not checked but for their number."""
+def read_records(data: bytes, key: Key, first: int, end: int, *, low: int, high: int) -> list[Record]:
+    """Return the records of [low, high), where `data` has the lines of the positions from `first` to `end`.
+
+    Raises `CorruptRecord` with the position of the first of them that is damaged, whatever the others are.
+    """
+    lines = data.split(LF)
+    if len(lines) == end - first + 1 and not lines[-1]:
+        found = [_record(lines[position - first], position) for position in range(low, high)]
+        if None not in found:
+            return [record for record in found if record is not None]
+    sound = find_sound(data, first, end)
+    found = [Record(position, sound[position]) if position in sound else None for position in range(low, high)]
+    for position, record in enumerate(found, low):
+        if record is None:
+            raise CorruptRecord(key, position, "the line is not the one that was stored")
+    return [record for record in found if record is not None]
+
+
+def _record(line: bytes, position: int) -> Record | None:
+    """Return the record of a line at a position; None: it is damaged."""
+    if line[:_SUM] != b"%08x " % crc32(line[_SUM:], position & 0xFFFFFFFF):
+        return None
+    try:
+        return Record(position, line[_SUM:].decode())
+    except UnicodeDecodeError:
+        return None
+
+
+def _is_text(body: bytes) -> bool:
+    """Tell whether a body is UTF-8; if it is not, this library has not written it, whatever its checksum says."""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def find_sound(data: bytes, first: int, end: int) -> dict[int, str]:
+    """Return the bodies of all lines that are sound, by their positions within [first, end)."""
+    pieces = ((position, _record(piece, position)) for position, piece in _pieces(data, first, end) if position >= 0)
+    return {position: record.body for position, record in pieces if record is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """Sound records in the object of a damaged head, by their positions, and where they or damaged ones begin."""
+
+    first: int
+    bodies: dict[int, str] = field(repr=False)
+
+
+def find_tail(data: bytes, guesses: Iterable[int]) -> Tail | None:
+    """Return what the object of a damaged head has of records; None: no sound one.
+
+    Nothing says for certain what the first position is: `guesses` are tried, and what two lines say that follow one
+    another. The one that makes the most lines sound is right.
+    """
+    given = set(guesses)
+    most = len(data) // SHORTEST + 1
+    bodies = max((find_sound(data, first, first + most) for first in sorted(given | _told_firsts(data))), key=len)
+    if not bodies:
+        return None
+    lowest = min(bodies)
+    positions = [position for position, _ in _pieces(data, lowest, lowest + most)]
+    low = max(lowest - max(positions.index(lowest) - 1, 0), 0)  # the first line is the head's; others are of records
+    return Tail(min((first for first in given if low <= first <= lowest), default=low), bodies)
+
+
+def _told_firsts(data: bytes) -> set[int]:
+    """Return what may be the first position by what the lines say, at least 0."""
+    told: list[int] = []
+    for line, behind in pairwise(data.split(LF)):
+        position = _position(line, 0)
+        if position is None:
+            continue
+        told.append(position)
+        if _record(behind, position + 1) is not None:
+            return {0, *(before for before in told if 0 <= position - before <= len(data) // SHORTEST)}
+    return {0}
+
+
+def one_per_position(data: bytes, first: int, end: int) -> list[bytes]:
+    """Return one line for each position from `first` to `end`, so that they can be moved, and others put behind them.
+
+    Lines are returned as they are, sound or not, if there are as many as there must be. Otherwise the sound ones have
+    their places, and what is between them stands in lines that are marked as damaged.
+    """
     lines = [line + LF for line in data.split(LF)]
-    if lines.pop() != LF or len(lines) != end - first:
-        raise _miscounted(key, first, end, len(lines))
-    return lines
-
-
-def records(data: bytes, key: Key, first: int, end: int) -> list[Record]:
-    """Return the records of these lines. Raises `CorruptRecord` with the position of the first that is damaged."""
-    parts = data.split(LF)
-    found = [_record(part, key, position) for position, part in enumerate(parts[: end - first], first)]
-    if len(parts) != end - first + 1 or parts[-1]:
-        raise _miscounted(key, first, end, len(parts) - 1)
+    if lines.pop() == LF and len(lines) == end - first:
+        return lines
+    found: list[bytes] = []
+    between: list[bytes] = []
+    for position, piece in [*_pieces(data, first, end), (end, b"")]:
+        if position < 0:
+            between.append(piece.removeprefix(_MARK))
+            continue
+        if position > first + len(found):
+            found.append(_MARK + b" ".join(filter(None, between)) + LF)
+        found += [_MARK + LF] * (position - first - len(found))
+        between = []
+        if position < end:
+            found.append(piece + LF)
     return found
 
 
-def _miscounted(key: Key, first: int, end: int, count: int) -> CorruptRecord:
-    return CorruptRecord(key, first + min(count, max(end - first - 1, 0)), "there are more or fewer lines than due")
+@dataclass(slots=True)
+class _Walk:
+    """Where a walk over damaged lines is: the next position, and the bytes since the last sound line."""
+
+    expected: int
+    end: int
+    passed: int = 0
+
+    def is_likely(self, position: int, behind: bytes | None) -> bool:
+        """Tell whether a line that says `position` may have it; `behind` is the next line, None for the last."""
+        if not self.expected <= position < self.end:
+            return False
+        if position - self.expected <= 1 + self.passed // SHORTEST:  # as many lines can have stood there
+            return True
+        return position == self.end - 1 if behind is None else _record(behind, position + 1) is not None
+
+    def go_behind(self, position: int) -> None:
+        self.expected, self.passed = position + 1, 0
 
 
-def _record(line: bytes, key: Key, position: int) -> Record:
+def _pieces(data: bytes, first: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """Yield all of `data` in pieces: sound lines with their positions, which grow; what is between them with -1."""
+    walk = _Walk(first, end)
+    lines = data.removesuffix(LF).split(LF)
+    for line, behind in zip(lines, [*lines[1:], None], strict=True):
+        line = line.removesuffix(b"\r")  # of an editor; no body has a control character  # noqa: PLW2901
+        position = _position(line, walk.expected)
+        if position is not None and walk.is_likely(position, behind):
+            yield position, line
+            walk.go_behind(position)
+            continue
+        walk.passed += len(line) + 1
+        yield from _look_within(walk, line, behind)
+
+
+def _look_within(walk: _Walk, line: bytes, behind: bytes | None) -> Iterator[tuple[int, bytes]]:
+    """Yield a damaged line, or what is before a sound line within it, whose line end before it was lost, and that."""
+    for start in _inner_starts(line):
+        position = _position(line[start:], walk.expected)
+        if position is not None and walk.is_likely(position, behind):
+            yield -1, line[:start]
+            yield position, line[start:]
+            walk.go_behind(position)
+            return
+    yield -1, line
+
+
+def _inner_starts(line: bytes) -> Iterator[int]:
+    """Yield where a line may begin within another one, whose end was lost; not all of them in a long line."""
+    budget = _BUDGET
+    for tries, match in enumerate(_CHECKED.finditer(line, 1)):
+        budget -= len(line) - match.start()
+        if tries >= _TRIES or budget < 0:
+            return
+        yield match.start()
+
+
+def _position(line: bytes, expected: int) -> int | None:
+    """Return the position, from `expected` on, that makes the checksum of a line right; None: it has no checksum."""
+    if not _CHECKED.match(line):
+        return None
     body = line[_SUM:]
-    if line[:_SUM] != b"%08x " % crc32(body, position & 0xFFFFFFFF):
-        raise CorruptRecord(key, position, "the line is not the one that was stored")
-    return Record(position, body.decode())
+    if not _is_text(body):
+        return None
+    difference = int(line[: _SUM - 1], 16) ^ crc32(body, expected & 0xFFFFFFFF)
+    if not difference:
+        return expected
+    start = (expected & 0xFFFFFFFF) ^ _times(_inverse(len(body)), difference)
+    return expected + ((start - expected) & 0xFFFFFFFF)
+
+
+# Polynomials over GF(2) modulo that of CRC-32, the lowest power in the highest bit. Passing over n bytes multiplies
+# what the checksum was begun with by x^8n; x has the order 2^32 - 1, so x^(8 * (2^32 - 1 - n)) takes that back.
+
+_POLYNOMIAL, _ONE, _X8 = 0xEDB88320, 1 << 31, 1 << 23
+_ORDER = (1 << 32) - 1
+
+
+def _times(a: int, b: int) -> int:
+    product = 0
+    for bit in range(31, -1, -1):
+        if a >> bit & 1:
+            product ^= b
+        b = b >> 1 ^ (_POLYNOMIAL if b & 1 else 0)
+    return product
+
+
+@lru_cache(maxsize=4096)
+def _inverse(count: int) -> int:
+    """Return x^(-8 * count)."""
+    result, power, left = _ONE, _X8, _ORDER - count % _ORDER
+    while left:
+        if left & 1:
+            result = _times(result, power)
+        power = _times(power, power)
+        left >>= 1
+    return result

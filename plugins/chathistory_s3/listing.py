@@ -1,8 +1,10 @@
-"""A scope's conversations, newest first, from the names of the markers; and all keys, from the names of the heads.
+"""A scope's conversations, newest first, from the names of the markers.
 
 A marker says in which hour a conversation was written last, or to the microsecond if markers move with each append.
 Which conversations there are, and when each was written, the heads say: a marker that its head does not name is
-passed over. So each conversation is listed once, whatever crashed.
+passed over. So each conversation is listed once, whatever crashed. A damaged head names no marker: it is told where a
+marker leads to it. A marker may move between the look at the names and the look at the head; then its conversation
+stands nearer to the beginning, where a walk that began there has not seen it, and so it is listed where it was.
 
 The markers of one time are a *group*. Of a group of up to 100 all heads are read and put in order. A larger one is
 walked by the names of its markers.
@@ -15,30 +17,24 @@ import binascii
 import json
 import re
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count as count_up
-from itertools import islice
-from typing import Literal, TypeGuard
 
 from chathistory.errors import InvalidInput
-from chathistory.store import LARGEST_NUMBER, Cursor, Head, Key, Page
+from chathistory.store import LARGEST_NUMBER, Cursor, Damaged, Head, Page
 from chathistory_s3.bucket import Bucket
-from chathistory_s3.content import GRAVE_SIZE, Content, Grave
-from chathistory_s3.heads import Heads
+from chathistory_s3.content import Content
+from chathistory_s3.heads import Found, Heads
 from chathistory_s3.layout import Layout, Marker
 
-__all__ = ["keys", "page"]
+__all__ = ["page"]
 
 GROUP = 100
 """Markers of one time that are put in order."""
 
 _MANY = 100  # markers behind a page that cannot all be leftovers
-_TOGETHER = 64  # heads that `keys` reads side by side
-
-
-_UNFIT = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # what no id has, and no request can carry
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +55,23 @@ class _Place:
             time, place, updated = json.loads(base64.b64decode(cursor + "==", altchars=b"-_"))
         except (ValueError, TypeError, RecursionError, binascii.Error):
             time, place, updated = None, None, None
-        texts = isinstance(time, str) and isinstance(place, str) and not _UNFIT.search(time + place)
-        if not (texts and (updated is None or (type(updated) is int and 0 <= updated <= LARGEST_NUMBER))):
+        by_name = updated is None and isinstance(place, str) and _BY_NAME.fullmatch(place)
+        in_order = type(updated) is int and 0 <= updated <= LARGEST_NUMBER and isinstance(place, str)
+        if not (isinstance(time, str) and _TIME.fullmatch(time) and (by_name or in_order)):
             msg = "this is not a cursor that a page of this listing gave"
             raise InvalidInput(msg)
         return cls(time, place, updated)
+
+
+_TIME, _BY_NAME = re.compile("[0-9]{19}"), re.compile("([a-z0-9_.=~-]{1,120}/[0-9a-f]{16})?")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What a listing has at a place."""
+
+    place: _Place
+    found: Head | Damaged
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,27 +86,53 @@ def page(
     """Return a page as `HistoryStore.heads` says; `exact`: groups of any size are put in order."""
     behind = _Place.decode(after) if after is not None else None
     walk = _Walk(bucket, layout, scope, behind, exact=exact)
-    items: list[tuple[Head, _Place]] = []
+    rows: list[_Row] = []
     more = False
-    while len(items) <= limit and not more:
-        groups = walk.take(max(limit - len(items), 1))
+    while (count := sum(isinstance(row.found, Head) for row in rows)) <= limit and not more:
+        groups = walk.take(max(limit - count, 1))
         if not groups:
             break
-        items += _read(bucket, layout, heads, groups, behind)
-        more = len(items) == limit and walk.has_many()
-    more = more or len(items) > limit
-    return Page([head for head, _ in items[:limit]], items[limit - 1][1].encode() if more else None)
+        markers = [marker for group in groups for marker in group.markers]
+        works = [partial(heads.glance, layout.of(marker), scope) for marker in markers]
+        rows += _once(_rows(groups, bucket.together(works), behind, walk), rows)
+        more = sum(isinstance(row.found, Head) for row in rows) == limit and walk.has_many()
+    return _cut(rows, limit, more=more)
+
+
+def _once(rows: Sequence[_Row], before: Sequence[_Row]) -> list[_Row]:
+    """Return the rows of conversations that do not stand before: one that moves twice is met at two markers."""
+    seen = {row.found.key for row in before if isinstance(row.found, Head)}
+    kept: list[_Row] = []
+    for row in rows:
+        if isinstance(row.found, Head):
+            if row.found.key in seen:
+                continue
+            seen.add(row.found.key)
+        kept.append(row)
+    return kept
+
+
+def _cut(rows: Sequence[_Row], limit: int, *, more: bool) -> Page[Head]:
+    """Return the page of the first `limit` heads, and of the damaged ones that stand before the next head."""
+    places = [at for at, row in enumerate(rows) if isinstance(row.found, Head)]
+    more = more or len(places) > limit
+    shown = rows[: places[limit - 1] + 1] if more else rows
+    damaged = {row.found.where: row.found for row in shown if isinstance(row.found, Damaged)}
+    items = [row.found for row in shown if isinstance(row.found, Head)]
+    return Page(items, shown[-1].place.encode() if more else None, tuple(damaged.values()))
 
 
 class _Walk:
     """The groups of a scope behind a place, as they are needed."""
 
     def __init__(self, bucket: Bucket, layout: Layout, scope: str, behind: _Place | None, *, exact: bool) -> None:
+        self.layout = layout
         prefix = layout.markers(scope)
         after = f"{prefix}{behind.time}/{behind.place if behind.updated is None else ''}" if behind else ""
         parsed = (layout.parsed_marker(entry.object) for entry in bucket.listed(prefix, after=after))
         self._rest = (marker for marker in parsed if marker is not None)
         self._next: deque[Marker] = deque()
+        self._passed: set[str] | None = set() if behind is None else None  # markers from the beginning on
         self._behind = behind
         self._exact = exact
 
@@ -137,57 +171,65 @@ class _Walk:
     def _fill(self, count: int) -> int:
         while len(self._next) < count and (marker := next(self._rest, None)) is not None:
             self._next.append(marker)
+            if self._passed is not None:
+                self._passed.add(marker.object)
         return len(self._next)
 
+    def has_missed(self, marker: str) -> bool:
+        """Tell whether this marker came in front of the walk after it had passed there."""
+        return self._passed is not None and marker not in self._passed
 
-def _read(
-    bucket: Bucket, layout: Layout, heads: Heads, groups: Sequence[_Group], behind: _Place | None
-) -> list[tuple[Head, _Place]]:
-    """Return the heads that the groups' markers lead to, in the order of the listing, each with its place."""
-    markers = [marker for group in groups for marker in group.markers]
-    found = iter(bucket.together([partial(heads.glance, layout.of(marker)) for marker in markers]))
-    items: list[tuple[Head, _Place]] = []
+
+def _rows(
+    groups: Sequence[_Group], found: Sequence[Found | Damaged | None], behind: _Place | None, walk: _Walk
+) -> list[_Row]:
+    """Return what the groups' markers lead to, which is `found`, in the order of the listing."""
+    rows: list[_Row] = []
+    at = 0
     for group in groups:
-        named = [(content.head, marker) for marker in group.markers if _names(content := next(found), marker)]
-        items += _in_order(named, behind) if group.in_order else [(head, _by_name(marker)) for head, marker in named]
-    return items
+        led = zip(group.markers, found[at : at + len(group.markers)], strict=True)
+        named = [
+            _Row(_place(marker, one, in_order=group.in_order), one)
+            for marker, each in led
+            if (one := _named(each, marker, walk)) is not None
+        ]
+        rows += _in_order(named, behind) if group.in_order else named
+        at += len(group.markers)
+    return rows
 
 
-def _names(content: Content | Grave | None, marker: Marker) -> TypeGuard[Content]:
-    """Tell whether a marker is the one of the conversation that it leads to."""
-    return isinstance(content, Content) and content.incarnation == marker.incarnation and content.marker == marker.time
+def _named(found: Found | Damaged | None, marker: Marker, walk: _Walk) -> Head | Damaged | None:
+    """Return the head that a marker is of, or the damaged one that it leads to; None: it is left over."""
+    if isinstance(found, Damaged):
+        return found
+    content = found.content if found is not None else None
+    if not isinstance(content, Content) or content.incarnation != marker.incarnation:
+        return None
+    if content.marker == marker.time:
+        return content.head
+    present = walk.layout.marker(content.head.key, content.marker, content.incarnation)
+    return content.head if content.marker < marker.time and walk.has_missed(present) else None
 
 
-def _by_name(marker: Marker) -> _Place:
+def _place(marker: Marker, found: Head | Damaged, *, in_order: bool) -> _Place:
+    if isinstance(found, Head) and in_order:
+        return _Place(marker.time, found.key.id, found.stamp.updated)
     return _Place(marker.time, marker.place)
 
 
-def _in_order(named: Sequence[tuple[Head, Marker]], behind: _Place | None) -> list[tuple[Head, _Place]]:
-    """Return the heads of one time by (updated, id), those behind the place where the page before ended."""
-    places = [(head, _Place(marker.time, head.key.id, head.stamp.updated)) for head, marker in named]
-    places.sort(key=lambda item: _order(item[1]), reverse=True)
+def _in_order(rows: Sequence[_Row], behind: _Place | None) -> list[_Row]:
+    """Return the rows of one time by (updated, id), those behind the place where the page before ended.
+
+    Damaged ones come first, for nothing tells when they were written: they are on the page where their time begins.
+    """
+    first = [row for row in rows if isinstance(row.found, Damaged)]
+    rest = [row for row in rows if isinstance(row.found, Head)]
+    rest.sort(key=lambda row: _order(row.place), reverse=True)
     if behind is None or behind.updated is None:
-        return places
-    return [(head, place) for head, place in places if place.time != behind.time or _order(place) < _order(behind)]
+        return [*first, *rest]
+    begun = [row for row in first if row.place.time != behind.time]
+    return [*begun, *(row for row in rest if row.place.time != behind.time or _order(row.place) < _order(behind))]
 
 
 def _order(place: _Place) -> tuple[int, str]:
     return place.updated or 0, place.place
-
-
-def keys(bucket: Bucket, layout: Layout, heads: Heads, scope: str | None) -> Iterator[Key]:
-    """Yield keys as `HistoryStore.keys` says, of damaged heads too; only those with names that were cut are read."""
-    entries = (entry for entry in bucket.listed(layout.heads(scope)) if entry.size != GRAVE_SIZE)
-    while chunk := list(islice(entries, _TOGETHER)):
-        found = [(entry.object, _named(layout, entry.object)) for entry in chunk]
-        yield from (key for _, key in found if isinstance(key, Key))
-        cut = [name for name, key in found if key == "cut"]
-        for content in bucket.together([partial(heads.glance, name) for name in cut]) if cut else []:
-            if isinstance(content, Content):
-                yield content.head.key
-
-
-def _named(layout: Layout, name: str) -> Key | Literal["cut"] | None:
-    """Return the key that an object's name tells; "cut": only its head does; None: it is not ours."""
-    key = layout.key_of(name)
-    return key or ("cut" if "~" in (layout.place(name) or "") else None)

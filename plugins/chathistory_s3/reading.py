@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from chathistory.errors import CorruptRecord, StoreUnavailable
+from chathistory.errors import StoreUnavailable
 from chathistory.store import Key, Slice
 from chathistory_s3.bucket import Bucket
 from chathistory_s3.content import Content, Grave
 from chathistory_s3.heads import Found, Heads
 from chathistory_s3.layout import Layout
-from chathistory_s3.lines import records
-from chathistory_s3.segments import Gone, Part, Shelf, fetched, parts_of
+from chathistory_s3.lines import read_records
+from chathistory_s3.segments import Gone, Part, Shelf, fetched, parts_of, records_of
 
 __all__ = ["read"]
 
@@ -28,29 +28,29 @@ def read(bucket: Bucket, layout: Layout, heads: Heads, key: Key, *, start: int, 
         found = heads.look(key)
         if found is None or isinstance(found.content, Grave):
             return None
+        shelf = Shelf(bucket, layout, key, found.content.incarnation)
+        settled = last is not None and found.etag == last.etag  # what is gone was not moved, but is damaged
         try:
-            return _slice(Shelf(bucket, layout, key, found.content.incarnation), found.content, start, stop)
-        except Gone as gone:
-            if last is not None and found.etag == last.etag:
-                raise CorruptRecord(key, gone.position, "its segment is gone") from gone.__cause__
+            return _slice(shelf, found.content, start, stop, settled=settled)
+        except Gone:
             last = found
     msg = f"the segments of the conversation changed {_LOOKS} times while they were read"
     raise StoreUnavailable(msg, outcome="not stored")
 
 
-def _slice(shelf: Shelf, content: Content, start: int, stop: int | None) -> Slice:
+def _slice(shelf: Shelf, content: Content, start: int, stop: int | None, *, settled: bool) -> Slice:
     head = content.head
     low = max(start if start >= 0 else head.end + start, head.start)
     high = head.end if stop is None else min(stop, head.end)
     if low >= high:
         return Slice(head, [])
     parts, whole = _first_ones(list(parts_of(content.segments, low, min(high, content.edge))))
-    found = zip(parts, fetched(shelf, parts), strict=True)
-    run = [record for part, data in found for record in records(data, shelf.key, part.first, part.end)]
+    found = zip(parts, fetched(shelf, parts, settled=settled), strict=True)
+    run = [record for part, data in found for record in records_of(shelf, part, data, low, high)]
     if whole and high > content.edge:
-        run += records(content.tail, shelf.key, content.edge, head.end)
-    at = run[0].position
-    return Slice(head, run[low - at : high - at])
+        low = max(low, content.edge)
+        run += read_records(content.tail, shelf.key, content.edge, head.end, low=low, high=high)
+    return Slice(head, run)
 
 
 def _first_ones(parts: Sequence[Part]) -> tuple[Sequence[Part], bool]:

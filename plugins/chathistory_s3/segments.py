@@ -3,6 +3,9 @@
 A full tail becomes a segment. Segments are absorbed by the next one, so that there are never many: those that are
 short, so that the newest messages are in one or two; and sixteen of about a size, so that their number grows with the
 logarithm of the conversation. Each record is moved about three times in its life.
+
+A damaged segment is left where it is: it is never absorbed. Only a forget that cuts through it moves its lines, the
+sound ones as they are and a mark in the place of each of the others.
 """
 
 from __future__ import annotations
@@ -12,14 +15,14 @@ from dataclasses import dataclass
 from functools import partial
 
 from chathistory.errors import CorruptRecord, StoreError
-from chathistory.store import Key
+from chathistory.store import Key, Record
 from chathistory_s3.bucket import Bucket
 from chathistory_s3.content import Content, Segment
-from chathistory_s3.faults import Missing
+from chathistory_s3.faults import Missing, Withheld, not_given
 from chathistory_s3.layout import Layout, token
-from chathistory_s3.lines import split
+from chathistory_s3.lines import LF, one_per_position, read_records
 
-__all__ = ["Changed", "Gone", "Part", "Shelf", "absorbed", "fetched", "grown", "parts_of", "trimmed"]
+__all__ = ["Changed", "Gone", "Part", "Shelf", "absorbed", "fetched", "grown", "parts_of", "records_of", "trimmed"]
 
 KIB, MIB = 1024, 1024 * 1024
 TAIL = 128 * KIB
@@ -35,10 +38,6 @@ _PIECE = 8 * MIB  # bytes that are fetched in one request
 
 class Gone(Exception):  # not an error yet: the head may have moved on
     """A segment that the head names is not there."""
-
-    def __init__(self, position: int) -> None:
-        self.position = position
-        super().__init__("a segment is gone")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +78,11 @@ class Shelf:
 
 def grown(shelf: Shelf, content: Content, new: list[bytes]) -> Changed:
     """Return where the records are with `new` lines behind them, having stored the segments for it."""
-    size = sum(map(len, new))
-    if len(content.tail) + size <= TAIL or (not content.tail and size <= TAIL):
-        return Changed(content.segments, content.edge, content.tail + b"".join(new))
-    end = content.head.end
-    lines = split(content.tail, shelf.key, content.edge, end)
+    size, end = sum(map(len, new)), content.head.end
+    lines = one_per_position(content.tail, content.edge, end)
+    tail = b"".join(lines)
+    if len(tail) + size <= TAIL or (not tail and size <= TAIL):
+        return Changed(content.segments, content.edge, tail + b"".join(new))
     if size > TAIL:
         lines, new, end = [*lines, *new], [], end + len(new)
     taken, before = _taken(shelf, content.segments, lines)
@@ -121,18 +120,36 @@ def _last_below(segments: Sequence[Segment], limit: int) -> int:
     return next((at for at, segment in enumerate(reversed(segments)) if segment.size >= limit), len(segments))
 
 
-def trimmed(shelf: Shelf, content: Content, start: int) -> Changed:
-    """Return where the records from `start` on are, having stored anew the segment that begins below it."""
+def trimmed(shelf: Shelf, content: Content, start: int, *, settled: bool) -> Changed:
+    """Return where the records from `start` on are, having stored anew the segment that begins below it.
+
+    Raises `Gone` if that is not there, but not if it is `settled` that it never comes back.
+    """
     if start >= content.edge:
-        lines = split(content.tail, shelf.key, content.edge, content.head.end)
+        lines = one_per_position(content.tail, content.edge, content.head.end)
         return Changed((), start, b"".join(lines[start - content.edge :]), (), content.segments)
     kept = tuple(segment for segment in content.segments if segment.first >= start)
     made: tuple[Segment, ...] = ()
     if not kept or kept[0].first > start:
         cut = content.segments[-len(kept) - 1]
-        made = stored(shelf, lines_of(shelf, [cut], start=start), start)
+        made = stored(shelf, _cut_lines(shelf, cut, start, settled=settled), start)
     left = content.segments[: len(content.segments) - len(kept)]
     return Changed((*made, *kept), content.edge, content.tail, made, left)
+
+
+def _cut_lines(shelf: Shelf, cut: Segment, start: int, *, settled: bool) -> list[bytes]:
+    """Return the lines of a segment from `start` on, one for each position, whatever is damaged in it."""
+    try:
+        return lines_of(shelf, [cut], start=start, settled=settled)
+    except CorruptRecord:
+        name = shelf.object(cut)
+        try:
+            data, _ = shelf.bucket.get(name)
+        except Missing:
+            data = b""
+        except Withheld as withheld:  # its records would be lost
+            raise not_given(name, withheld) from withheld.__cause__
+        return one_per_position(data, cut.first, cut.end)[start - cut.first :]
 
 
 def stored(shelf: Shelf, lines: Sequence[bytes], first: int) -> tuple[Segment, ...]:
@@ -163,14 +180,23 @@ def _groups(lines: Sequence[bytes], first: int, most: int) -> Iterator[tuple[int
     yield first + begun, lines[begun:]
 
 
-def lines_of(shelf: Shelf, segments: Sequence[Segment], *, start: int = 0) -> list[bytes]:
-    """Return the lines of segments that follow one another, from `start` on. Raises `Gone`."""
+def lines_of(shelf: Shelf, segments: Sequence[Segment], *, start: int = 0, settled: bool = False) -> list[bytes]:
+    """Return the lines of segments that follow one another, from `start` on.
+
+    Raises `Gone`, and `CorruptRecord` if there are more or fewer lines than there must be.
+    """
     if not segments:
         return []
     parts = list(parts_of(segments, start, segments[-1].end))
-    found = zip(parts, fetched(shelf, parts), strict=True)
-    lines = [line for part, data in found for line in split(data, shelf.key, part.first, part.end)]
+    found = zip(parts, fetched(shelf, parts, settled=settled), strict=True)
+    lines = [line for part, data in found for line in _counted(shelf, part, data)]
     return lines[max(start - parts[0].first, 0) :]
+
+
+def _counted(shelf: Shelf, part: Part, data: bytes) -> list[bytes]:
+    if data.count(LF) != part.end - part.first or not data.endswith(LF):
+        raise CorruptRecord(shelf.key, part.first, "its segment has more or fewer lines than it had")
+    return one_per_position(data, part.first, part.end)
 
 
 def parts_of(segments: Sequence[Segment], low: int, high: int) -> Iterator[Part]:
@@ -199,17 +225,44 @@ def _parts(segment: Segment, low: int, high: int) -> Iterator[Part]:
         yield part
 
 
-def fetched(shelf: Shelf, parts: Sequence[Part]) -> list[bytes]:
-    """Return the bytes of parts, fetched side by side. Raises `Gone`, or `CorruptRecord` if one is too short."""
-    return shelf.bucket.together([partial(_fetched, shelf, part) for part in parts]) if parts else []
+def fetched(shelf: Shelf, parts: Sequence[Part], *, settled: bool) -> list[bytes]:
+    """Return the bytes of parts, fetched side by side, as they are. Raises `Gone` as `trimmed` does."""
+    return shelf.bucket.together([partial(_fetched, shelf, part, settled=settled) for part in parts]) if parts else []
 
 
-def _fetched(shelf: Shelf, part: Part) -> bytes:
-    size = None if part.size == part.segment.size else part.size
+def _fetched(shelf: Shelf, part: Part, *, settled: bool) -> bytes:
+    if part.size == part.segment.size:
+        return _got(shelf, part.segment, settled=settled)
+    return _got(shelf, part.segment, settled=settled, offset=part.offset, size=part.size)
+
+
+def _got(shelf: Shelf, segment: Segment, *, settled: bool, offset: int = 0, size: int | None = None) -> bytes:
     try:
-        data, _ = shelf.bucket.get(shelf.object(part.segment), offset=part.offset, size=size)
+        data, _ = shelf.bucket.get(shelf.object(segment), offset=offset, size=size)
     except Missing:
-        raise Gone(part.first) from None
-    if len(data) != part.size:
-        raise CorruptRecord(shelf.key, part.first, "its segment has not the length that it had")
+        if not settled:
+            raise Gone from None
+        return b""
+    except Withheld:
+        return b""
     return data
+
+
+def records_of(shelf: Shelf, part: Part, data: bytes, low: int, high: int) -> list[Record]:
+    """Return the records of [low, high) that are in a part of which `data` was fetched.
+
+    Where one of them is damaged, the whole segment is looked through: bytes that came in or went elsewhere in it move
+    the lines from where they are looked for. Raises `CorruptRecord`.
+    """
+    low, high = max(low, part.first), min(high, part.end)
+    try:
+        return read_records(data, shelf.key, part.first, part.end, low=low, high=high)
+    except CorruptRecord:
+        segment = part.segment
+        if part.size == segment.size:
+            raise
+        try:
+            data, _ = shelf.bucket.get(shelf.object(segment))
+        except (Missing, Withheld):
+            raise CorruptRecord(shelf.key, low, "its segment is gone") from None
+    return read_records(data, shelf.key, segment.first, segment.end, low=low, high=high)

@@ -10,16 +10,33 @@ from typing import TYPE_CHECKING, ClassVar, Self, cast
 from chathistory.checks import class_name
 from chathistory.errors import ConfigError, InvalidInput
 from chathistory.lifeline import Lifeline
-from chathistory.store import Cursor, Head, HistoryStore, Key, Page, Slice, Stamp, Traits, check_append
+from chathistory.recovery import FoundRecords
+from chathistory.store import (
+    Cursor,
+    Damaged,
+    Head,
+    HistoryStore,
+    Key,
+    Leftovers,
+    Page,
+    Record,
+    Slice,
+    Stamp,
+    Traits,
+    check_append,
+)
 from chathistory.url import Option, StoreURL
 from chathistory_s3.bucket import Bucket
 from chathistory_s3.connection import OPTIONS, TIMEOUT, Connection, check_client, extra_of, place_of, prefix_of
 from chathistory_s3.heads import Heads
 from chathistory_s3.layout import BUCKET, Layout
-from chathistory_s3.listing import keys, page
+from chathistory_s3.leftovers import remove_leftovers
+from chathistory_s3.listing import page
 from chathistory_s3.probe import probed
 from chathistory_s3.reading import read
+from chathistory_s3.recovering import find_records, read_found, restore_head
 from chathistory_s3.sweep import GRACE, Swept, sweep
+from chathistory_s3.walking import damaged_keys, keys, scan_keys
 from chathistory_s3.writing import Writer
 
 if TYPE_CHECKING:
@@ -28,6 +45,7 @@ if TYPE_CHECKING:
 __all__ = ["ExactS3Store", "S3Store"]
 
 _LARGEST = 256 * 1024 * 1024
+_NOT_REACHED = ("old object versions", "replicas of the bucket", "backups of the bucket")
 
 
 class S3Store(HistoryStore):
@@ -37,7 +55,12 @@ class S3Store(HistoryStore):
     """
 
     traits: ClassVar[Traits] = Traits(
-        durable=True, shared=True, recency="bucket", largest_record=_LARGEST, largest_batch=_LARGEST
+        durable=True,
+        shared=True,
+        recency="bucket",
+        largest_record=_LARGEST,
+        largest_batch=_LARGEST,
+        not_reached=_NOT_REACHED,
     )
     options: ClassVar[Mapping[str, Option]] = OPTIONS
     _width: ClassVar[int] = BUCKET
@@ -101,6 +124,40 @@ class S3Store(HistoryStore):
         self._lifeline.check()
         return keys(self._bucket, self._layout, self._heads, scope)
 
+    def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:
+        self._lifeline.check()
+        return damaged_keys(self._bucket, self._layout, self._heads, scope)
+
+    def scan_keys(self, scope: str | None = None) -> Iterator[Key]:
+        """Yield what `keys` yields, and make the markers anew that were lost, so that `heads` is complete after it."""
+        self._lifeline.check()
+        return scan_keys(self._bucket, self._layout, self._heads, scope)
+
+    def remove_leftovers(self, scope: str) -> Leftovers:
+        """Remove what is stored in a scope beside conversations that can be read; then look whether anything is left.
+
+        Objects that no conversation of this store can have are left where they are, and named.
+        """
+        self._lifeline.check()
+        self._probe()
+        return remove_leftovers(self._writer, scope)
+
+    def find_records(self, key: Key) -> FoundRecords | None:
+        """Look at what is stored under a key, as `HeadRecovery` says."""
+        self._lifeline.check()
+        return find_records(self._writer, key)
+
+    def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
+        """Return the sound records at positions [start, stop), as `HeadRecovery` says."""
+        self._lifeline.check()
+        return read_found(self._writer, found, start=start, stop=stop)
+
+    def restore_head(self, found: FoundRecords, head: Head) -> Head:
+        """Store a head in the place of a damaged one, as `HeadRecovery` says; not over one of a later version."""
+        self._lifeline.check()
+        self._probe()
+        return restore_head(self._writer, found, head)
+
     def forget(self, key: Key, *, before: int) -> Head | None:
         self._lifeline.check()
         self._probe()
@@ -142,6 +199,11 @@ class ExactS3Store(S3Store):
     """
 
     traits: ClassVar[Traits] = Traits(
-        durable=True, shared=True, recency="exact", largest_record=_LARGEST, largest_batch=_LARGEST
+        durable=True,
+        shared=True,
+        recency="exact",
+        largest_record=_LARGEST,
+        largest_batch=_LARGEST,
+        not_reached=_NOT_REACHED,
     )
     _width: ClassVar[int] = 1

@@ -8,7 +8,7 @@ run at once, beside any writers.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -16,8 +16,10 @@ from itertools import groupby, islice
 
 from chathistory import sweeping
 from chathistory.errors import Conflict, CorruptRecord, UnsupportedRecord
+from chathistory.store import Damaged
 from chathistory_s3.bucket import Listed
 from chathistory_s3.content import GRAVE, Content, Grave
+from chathistory_s3.heads import Found
 from chathistory_s3.layout import Marker
 from chathistory_s3.writing import Writer
 
@@ -45,6 +47,7 @@ def sweep(writer: Writer, *, now: float, grace: float) -> Swept:
     _markers(writer, done, now, now - grace)
     _segments(writer, done, now - grace)
     _graves(writer, done, now - grace)
+    _probes(writer, now - grace)
     return done
 
 
@@ -52,45 +55,45 @@ def _markers(writer: Writer, done: Swept, now: float, old: float) -> None:
     """Remove markers that lead nowhere, and, as each conversation has one, those conversations that have expired."""
     for chunk in _chunks(writer.bucket.listed(writer.layout.markers(None))):
         pairs = [(entry, marker) for entry in chunk if (marker := writer.layout.parsed_marker(entry.object))]
-        found = _contents(writer, done, [writer.layout.of(marker) for _, marker in pairs])
+        found = _glances(writer, done, [writer.layout.of(marker) for _, marker in pairs])
         left = [
             marker.object
-            for (entry, marker), content in zip(pairs, found, strict=True)
-            if entry.modified < old and _is_left(marker, content)
+            for (entry, marker), each in zip(pairs, found, strict=True)
+            if entry.modified < old and _is_left(marker, each)
         ]
         writer.bucket.remove_all(left)
         done.markers += len(left)
-        for (_, marker), content in zip(pairs, found, strict=True):
-            if isinstance(content, Content) and content.marker == marker.time:
-                _expire(writer, done, content, now)
+        for (_, marker), each in zip(pairs, found, strict=True):
+            if isinstance(each, Found) and isinstance(each.content, Content) and each.content.marker == marker.time:
+                _expire(writer, done, each.content, now)
 
 
-def _is_left(marker: Marker, content: Content | Grave | _Damaged | None) -> bool:
+def _is_left(marker: Marker, found: Found | Damaged | None) -> bool:
     """Tell whether a marker never will be named: time goes forward, and incarnations do not come back."""
-    if isinstance(content, _Damaged):
+    if isinstance(found, Damaged):
         return False
-    if content is None or content.incarnation != marker.incarnation:
+    if found is None or found.content.incarnation != marker.incarnation:
         return True
-    return isinstance(content, Content) and marker.time > content.marker
+    return isinstance(found.content, Content) and marker.time > found.content.marker
 
 
 def _expire(writer: Writer, done: Swept, content: Content, now: float) -> None:
     stamp = content.head.stamp
     if stamp.expires is not None and stamp.expires <= now * _MICROSECONDS:
-        with suppress(Conflict):  # somebody wrote, and it lives
+        with suppress(Conflict, CorruptRecord, UnsupportedRecord):  # somebody wrote meanwhile
             done.expired += writer.delete(content.head.key, version=stamp.version)
 
 
 def _segments(writer: Writer, done: Swept, old: float) -> None:
-    entries = writer.bucket.listed(f"{writer.layout.prefix}s/")
+    entries = writer.bucket.listed(writer.layout.segments_of(None))
     for place, group in groupby(entries, lambda entry: writer.layout.place_of_segment(entry.object)):
         aged = [entry.object for entry in group if entry.modified < old]
         if place is None or not aged:
             continue
-        (content,) = _contents(writer, done, [writer.layout.heads(None) + place])
-        if isinstance(content, _Damaged):
+        (found,) = _glances(writer, done, [writer.layout.heads(None) + place])
+        if isinstance(found, Damaged):
             continue
-        named = _named(content, writer) if isinstance(content, Content) else set()
+        named = _named(found.content, writer) if found is not None and isinstance(found.content, Content) else set()
         left = [name for name in aged if name not in named]
         writer.bucket.remove_all(left)
         done.segments += len(left)
@@ -103,35 +106,28 @@ def _named(content: Content, writer: Writer) -> set[str]:
 
 def _graves(writer: Writer, done: Swept, old: float) -> None:
     """Finish what was deleted by somebody who died over it."""
-    for entry in writer.bucket.listed(writer.layout.heads(None)):
-        place = writer.layout.place(entry.object)
-        if place is None or entry.size >= GRAVE or entry.modified >= old:
-            continue
-        try:
-            found = writer.heads.grave(entry.object)
-        except CorruptRecord:
-            done.damaged += 1
-            continue
-        if found is not None:
-            done.graves += writer.finish(place, *found)
+    for chunk in _chunks(writer.bucket.listed(writer.layout.heads(None))):
+        names = [entry.object for entry in chunk
+                 if writer.layout.place(entry.object) and entry.size < GRAVE and entry.modified < old]  # fmt: skip
+        for name, found in zip(names, _glances(writer, done, names), strict=True):
+            if isinstance(found, Found) and isinstance(found.content, Grave):
+                place = name.removeprefix(writer.layout.heads(None))
+                done.graves += writer.finish(place, found.content, found.etag, stays=False) is None
 
 
-class _Damaged:
-    """Stands for a head that cannot be read."""
+def _probes(writer: Writer, old: float) -> None:
+    """Remove probes of stores that ended over them."""
+    entries = writer.bucket.listed(writer.layout.probes())
+    writer.bucket.remove_all(
+        [entry.object for entry in entries if entry.modified < old and writer.layout.is_probe(entry.object)]
+    )
 
 
-def _contents(writer: Writer, done: Swept, names: list[str]) -> list[Content | Grave | _Damaged | None]:
-    works = [partial(_content, partial(writer.heads.glance, name)) for name in names]
+def _glances(writer: Writer, done: Swept, names: list[str]) -> list[Found | Damaged | None]:
+    works = [partial(writer.heads.glance, name) for name in names]
     found = writer.bucket.together(works) if works else []
-    done.damaged += sum(isinstance(content, _Damaged) for content in found)
+    done.damaged += sum(isinstance(each, Damaged) for each in found)
     return found
-
-
-def _content(look: Callable[[], Content | Grave | None]) -> Content | Grave | _Damaged | None:
-    try:
-        return look()
-    except (CorruptRecord, UnsupportedRecord):
-        return _Damaged()
 
 
 def _chunks(entries: Iterator[Listed]) -> Iterator[list[Listed]]:

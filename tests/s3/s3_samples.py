@@ -1,4 +1,4 @@
-"""What the tests of the s3 store write, and how they look at what is there."""
+"""What the tests of the s3 store write, how they look at what is there, and how they damage it."""
 
 import itertools
 import uuid
@@ -51,6 +51,62 @@ def head_of(store, key=KEY):
 def objects(client, bucket, prefix=""):
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
     return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
+
+
+def content_of(client, bucket, name):
+    return client.get_object(Bucket=bucket, Key=name)["Body"].read()
+
+
+def change(client, bucket, name, do):
+    """Put what `do` makes of the bytes of an object in its place."""
+    client.put_object(Bucket=bucket, Key=name, Body=do(content_of(client, bucket, name)))
+
+
+def head_object(store, key=KEY):
+    return store._layout.head(key)
+
+
+def line_place(store, key, position):
+    """Return where the line of a record is: the name of its object, and its first and last byte there."""
+    content = store._heads.look(key).content
+    for segment in content.segments:
+        if segment.first <= position < segment.end:
+            name, first = store._layout.segment(key, content.incarnation, segment.name), segment.first
+            data, before = store._bucket.get(name)[0], 0
+            break
+    else:
+        name, first = head_object(store, key), content.edge
+        data = store._bucket.get(name)[0]
+        before = data.index(b"\n") + 1
+    for _ in range(position - first):
+        before = data.index(b"\n", before) + 1
+    return name, before, data.index(b"\n", before)
+
+
+def flip(data, at, bit=1):
+    """Change one bit, but so that no line begins or ends there."""
+    bit = bit if data[at] ^ bit != 0x0A else bit << 1
+    return data[:at] + bytes([data[at] ^ bit]) + data[at + 1 :]
+
+
+def damage_record(client, bucket, store, key, position):
+    name, begin, end = line_place(store, key, position)
+    change(client, bucket, name, lambda data: flip(data, (begin + end) // 2))
+
+
+def damage_head(client, bucket, store, key=KEY):
+    change(client, bucket, head_object(store, key), lambda data: flip(data, data.index(b"\n") // 2))
+
+
+def remains(client, bucket, text, prefix=""):
+    """Return the names of all objects whose present version holds a text."""
+    return [name for name in objects(client, bucket, prefix) if text.encode() in content_of(client, bucket, name)]
+
+
+def lose_markers(client, bucket, store, key):
+    for name in objects(client, bucket, store._layout.markers(key.scope)):
+        if store._layout.parsed_marker(name).id == store._layout.head(key).rpartition("/")[2]:
+            client.delete_object(Bucket=bucket, Key=name)
 
 
 def tried(call):

@@ -1,7 +1,9 @@
-"""An S3 server on a port of this machine: moto behind one lock, a log of the requests, and faults on demand.
+"""An S3 server on a port of this machine: moto behind one lock, a log of the requests, faults and manners on demand.
 
 Moto alone checks a condition and stores in two steps; the lock makes them one. Counting requests here, and not in the
 store, counts what a bill would.
+
+Services that speak this protocol differ; a *manner* is one such difference, as some service has it or may have it.
 """
 
 import re
@@ -11,11 +13,13 @@ import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 from urllib.parse import parse_qs, unquote
 
 import boto3
 from botocore.config import Config
 from moto.server import DomainDispatcherApplication, create_backend_app
+from s3_manners import MANNERS, REVIVES, Asked
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "s3cr3t-of-the-key", "region_name": "us-east-1"}
@@ -55,6 +59,8 @@ class Server:
     faults: list[Fault] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     delay: float = 0.0
+    manners: tuple = ()
+    page: int = 0
 
     def fail(self, what, **of):
         """Let requests fail: "503", "500", "409", "403", "delay", "reset before", "reset after"."""
@@ -68,6 +74,8 @@ class Server:
     def mend(self):
         self.faults.clear()
         self.delay = 0.0
+        self.manners = ()
+        self.page = 0
 
     def kinds(self):
         return [request.kind for request in self.log]
@@ -102,6 +110,7 @@ _ERRORS = {
     "500": ("500 Internal Server Error", "InternalError"),
     "409": ("409 Conflict", "ConditionalRequestConflict"),
     "403": ("403 Forbidden", "AccessDenied"),
+    "archived": ("403 Forbidden", "InvalidObjectState"),
     "skew": ("403 Forbidden", "RequestTimeTooSkewed"),
     "expired": ("400 Bad Request", "ExpiredToken"),
 }
@@ -138,14 +147,11 @@ class App:
             text = f"<Error><Code>{code}</Code><Message>as told</Message></Error>".encode()
             start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(text)))])
             return [text]
-        told = []
-
-        def remember(status, headers, exc_info=None):
-            told.append((status, headers))
-
-        with server.lock:
-            body = b"".join(self.moto(environ, remember))
-        status, headers = told[0]
+        asked = Asked(kind, environ, server.page)
+        refusal = next((answer for name in server.manners if (answer := MANNERS[name][0](asked))), None)
+        status, headers, body = _refused(environ, refusal) if refusal else self._served(asked)
+        for name in server.manners:
+            status, headers, body = MANNERS[name][1](asked, status, headers, body)
         self._note(kind, path, environ, int(status[:3]), begun, sent=len(body))
         if what == "reset after":
             _reset(environ)
@@ -153,11 +159,35 @@ class App:
         start_response(status, headers)
         return [body]
 
+    def _served(self, asked):
+        """Return what moto answers; where the manner is that, again without a condition on an absent object."""
+        environ, told = asked.environ, []
+        revives = REVIVES in self.server.manners and asked.kind == "PUT"
+        sent = _drained(environ) if revives else None
+
+        def remember(status, headers, exc_info=None):
+            told.append((status, headers))
+
+        with self.server.lock:
+            for _ in range(2):
+                if revives:
+                    environ["wsgi.input"] = BytesIO(sent)
+                body = b"".join(self.moto(environ, remember))
+                if not (revives and told[-1][0].startswith("404") and environ.pop("HTTP_IF_MATCH", None)):
+                    break
+        return (*told[-1], body)
+
     def _note(self, kind, path, environ, status, begun, *, sent=0):
         condition = environ.get("HTTP_IF_MATCH") or environ.get("HTTP_IF_NONE_MATCH")
         size = sent or int(environ.get("CONTENT_LENGTH") or 0)
         with self.server.lock:
             self.server.log.append(Request(kind, path, condition, status, size, begun, time.monotonic()))
+
+
+def _refused(environ, refusal):
+    _drained(environ)
+    text = f"<Error><Code>{refusal[4:]}</Code><Message>no</Message></Error>".encode()
+    return refusal, [("Content-Type", "application/xml"), ("Content-Length", str(len(text)))], text
 
 
 def _drained(environ):

@@ -8,7 +8,7 @@ import pytest
 from chathistory_s3 import ExactS3Store, S3Store
 from chathistory_s3.bucket import Service
 from s3_ceph import gateway
-from s3_samples import KEY, stamp
+from s3_samples import KEY, damage_head, damage_record, lose_markers, remains, stamp
 from s3_server import CREDENTIALS
 
 from chathistory import open_store
@@ -24,12 +24,29 @@ def closed_port():
         return probe.getsockname()[1]
 
 
-class OnS3:
+class Below:
+    """What the suite does below the interface, by `self.client` in `self.bucket`."""
+
+    def remains(self, text):
+        return remains(self.client, self.bucket, text, self.prefix)
+
+    def damage_record(self, store, key, position):
+        damage_record(self.client, self.bucket, store, key, position)
+
+    def damage_head(self, store, key):
+        damage_head(self.client, self.bucket, store, key)
+
+    def lose_index(self, store, key):
+        lose_markers(self.client, self.bucket, store, key)
+
+
+class OnS3(Below):
     recency = "bucket"
 
     @pytest.fixture
     def store(self, running, bucket, shared_client):
         running.mend()
+        self.client, self.bucket, self.prefix = shared_client, bucket, ""
         self.url = f"s3://{bucket}/history?endpoint_url={running.url}&recency={self.recency}"
         with open_store(self.url) as store:
             yield store
@@ -68,17 +85,19 @@ def ceph():
     with gateway() as ceph:
         client = boto3.client("s3", endpoint_url=ceph.url, **CREDENTIALS)
         client.create_bucket(Bucket="bucket")
+        ceph.client = client
         yield ceph
         client.close()
 
 
 @pytest.mark.stress
-class TestCeph(HistoryStoreContract):
+class TestCeph(Below, HistoryStoreContract):
     """A real store, whose gateway wants ETags without quotes and has no conditional DELETE."""
 
     @pytest.fixture
     def store(self, ceph):
-        self.url = f"s3://bucket/{uuid.uuid4().hex}?endpoint_url={ceph.url}&addressing=path"
+        self.client, self.bucket, self.prefix = ceph.client, "bucket", uuid.uuid4().hex
+        self.url = f"s3://bucket/{self.prefix}?endpoint_url={ceph.url}&addressing=path"
         with open_store(self.url) as store:
             yield store
 

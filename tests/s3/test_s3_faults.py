@@ -94,6 +94,7 @@ def test_a_writer_that_dies_after_any_request(server, client, bucket, name):
             other.sweep(now=4e9)
             _only_named_ones(other, client, place)
             assert other.delete(KEY) is True
+            other.sweep(now=4e9)
             assert not objects(client, bucket, f"{place['prefix']}/"), "a delete left something"
 
 
