@@ -10,11 +10,12 @@ from typing import Any
 
 from chathistory.blocks.fitting import CALLS
 from chathistory.content import blocks_of
-from chathistory.errors import InvalidInput
+from chathistory.errors import CorruptRecord, InvalidInput
 from chathistory.log.entry import Entry
 from chathistory.log.fold import begins_view, open_reply, opens_turn
 from chathistory.log.journal import Journal
 from chathistory.log.omissions import omissions_in, to_data
+from chathistory.log.reading import Sound, read_log_around
 from chathistory.log.size import context_of, estimated
 from chathistory.log.spans import Span, clipped, covers, newest_first, spans_of, walked
 from chathistory.log.summary import Summary, summary_of
@@ -141,9 +142,27 @@ def _lead(cut: Entry) -> int:
 
 def snapshots(journal: Journal, head: Head, before: int) -> list[Entry]:
     """Return the entries from which the fold can start again once all below `before` is gone."""
-    entries = [entry for part in journal.slices(head.start, before) for entry in journal.entries(part)]
+    try:
+        entries = [entry for part in journal.slices(head.start, before) for entry in journal.entries(part)]
+    except CorruptRecord:
+        entries = _read_repaired(journal, head, before)
     setup = [entry for entry in entries if entry.position == summary_of(head).setup_at]
     return [_snapshot(journal, head, before, entries), *(Entry("setup", data=entry.data) for entry in setup)]
+
+
+def _read_repaired(journal: Journal, head: Head, before: int) -> list[Entry]:
+    """Return the entries below a position without those that cannot be read and that a repair has led around.
+
+    Raises:
+        CorruptRecord: One cannot be read that the conversation still goes through.
+    """
+    spans, entries = spans_of(journal, head, []), []
+    for each in read_log_around(journal.store, head, head.start, before):
+        if isinstance(each, Sound):
+            entries.append(each.entry)
+        elif covers(spans, each.position):
+            raise CorruptRecord(journal.key, each.position, each.reason)
+    return entries
 
 
 def _snapshot(journal: Journal, head: Head, before: int, entries: Sequence[Entry]) -> Entry:

@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
-from chathistory.errors import Conflict, InvalidInput
+from chathistory.errors import Conflict, CorruptRecord, InvalidInput
 from chathistory.log.clock import fresh_token, now
 from chathistory.log.entry import Entry, encode
 from chathistory.log.fold import folded, is_said_by_user, open_reply, reply_in
-from chathistory.log.journal import Journal
+from chathistory.log.journal import Journal, alive
 from chathistory.log.planting import plant
-from chathistory.log.spans import Span, covers
+from chathistory.log.reading import Lost, read_log_around
+from chathistory.log.spans import Span, covers, spans_of
 from chathistory.log.summary import Summary, summary_in, summary_of
+from chathistory.shelf.salvaging import mark_lost
 from chathistory.store import Head, Slice, Stamp
 from chathistory.view.cleaning import thoughts
 
@@ -51,16 +53,45 @@ def fork(source: Journal, target: Journal, *, at: int | None) -> Head:
 
 def _forked(source: Journal, target: Journal, *, at: int | None) -> Head:
     parts = source.slices(0, None if at is None else max(at, 0), counts=False)  # nobody has read what is copied
-    first = next(parts, None)  # locks the source for a moment: not while the target is locked
-    if first is None:
+    try:
+        first = next(parts, None)  # locks the source for a moment: not while the target is locked
+        whole = itertools.chain([first], parts) if first else parts
+        return _grow(source, target, first.head if first else None, at, lambda _: whole)
+    except CorruptRecord as error:
+        if error.key != source.key or error.position is None:
+            raise
+    part = source.store.read(source.key, start=0, stop=0)
+    head = alive(part.head if part else None)
+    return _grow(source, target, head, at, lambda stop: _read_repaired(source, head, stop) if head else iter(()))
+
+
+def _grow(
+    source: Journal, target: Journal, head: Head | None, at: int | None, read: Callable[[int], Iterator[Slice]]
+) -> Head:
+    if head is None:
         msg = f"there is no conversation {source.key.id!r} to fork"
         raise InvalidInput(msg)
-    stop = first.head.end if at is None else at
-    if not first.head.start < stop <= first.head.end:
-        msg = f"position {stop} is none to fork at; there are {first.head.start + 1} to {first.head.end}"
+    stop = head.end if at is None else at
+    if not head.start < stop <= head.end:
+        msg = f"position {stop} is none to fork at; there are {head.start + 1} to {head.end}"
         raise InvalidInput(msg)
-    growing = _Fork(source, target, first.head, stop)
-    return plant(target, growing.lines(first, parts), first=first.head.start, stamp=growing.stamp)
+    growing = _Fork(source, target, head, stop)
+    return plant(target, growing.lines(read(stop)), first=head.start, stamp=growing.stamp)
+
+
+def _read_repaired(source: Journal, head: Head, stop: int) -> Iterator[Slice]:
+    """Yield the records below a position, with a mark in the place of each that a repair has led around.
+
+    Raises:
+        CorruptRecord: One cannot be read that the source still goes through.
+    """
+    spans, at = spans_of(source, head, []), 0
+    for each in read_log_around(source.store, head, head.start, stop):
+        if isinstance(each, Lost) and covers(spans, each.position):
+            raise CorruptRecord(source.key, each.position, each.reason)
+        sound = mark_lost(each, at) if isinstance(each, Lost) else each
+        at = sound.entry.at
+        yield Slice(head, [sound.record])
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +119,8 @@ class _Fork:
         self._said: list[_Said] = []
         self._spans: list[Span] = []  # that the view goes through before the newest entry that said so
 
-    def lines(self, first: Slice, parts: Iterator[Slice]) -> Iterator[str]:
+    def lines(self, parts: Iterator[Slice]) -> Iterator[str]:
         """Yield the lines of the fork."""
-        yield from self._taken(first)
         for part in parts:
             yield from self._taken(part)
         entry = self._entry()

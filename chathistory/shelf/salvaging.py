@@ -15,7 +15,7 @@ from chathistory.log.reading import Lost, Sound
 from chathistory.restoring import Remains, find_remains, rebuild
 from chathistory.store import Head, Record, Stamp
 
-__all__ = ["Salvaged", "salvaged"]
+__all__ = ["Salvaged", "mark_lost", "salvaged"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +60,18 @@ def salvaged(journal: Journal) -> Salvaged | None:
     return Salvaged(Head(journal.key, remains.start, remains.end, made), lost, remains)
 
 
+def mark_lost(lost: Lost, at: int) -> Sound:
+    """Return the record that says that one stood here which cannot be read; at: the time of the one before it."""
+    entry = Entry("lost", data={"reason": lost.reason}, id=f"lost{lost.position}", at=at, position=lost.position)
+    return Sound(Record(lost.position, encode(entry)), entry)
+
+
 def _marked(remains: Remains) -> Iterator[Sound]:
     """Yield each position, with a record that says so in the place of each that cannot be read."""
     at = 0
     for each in remains.read():
         if isinstance(each, Lost):
-            data = {"reason": each.reason}
-            entry = Entry("lost", data=data, id=f"lost{each.position}", at=at, position=each.position)
-            yield Sound(Record(each.position, encode(entry)), entry)
+            yield mark_lost(each, at)
         else:
             at = each.entry.at or at
             yield each

@@ -331,3 +331,28 @@ def test_a_conversation_of_sixty_megabytes_is_not_held(count, size):
             tracemalloc.stop()
     assert {each.position for each in found} == {1, count // 2}
     assert peak < 20_000_000
+
+
+@pytest.mark.parametrize("place", [0, 3, 9])
+def test_a_repaired_conversation_is_forked_and_forgotten(store, chat, hurt, place):
+    numbered(chat, 10)
+    hurt(place)
+    fresh = reopened(store, chat)
+    for step in (lambda: fresh.fork("early"), lambda: fresh.forget(before=10)):
+        with pytest.raises(CorruptRecord) as caught:
+            step()
+        assert caught.value.position == place
+    fresh.repair(write=True)
+    messages = fresh.messages()
+    fork = fresh.fork("f")
+    assert fork.messages() == messages
+    assert [entry.kind for entry in fork.records()].count("lost") == 1
+    fork.append(user("on"))
+    if place < 5:
+        assert (
+            texts(fresh.fork("at", at=6).messages())
+            == [str(n) for n in range(6) if n != place and (n or place)][(place == 0) :]
+        )
+    fresh.forget(before=10)
+    assert reopened(store, chat).repair() == ()
+    assert list(reopened(store, chat).records())[0].position == 10
