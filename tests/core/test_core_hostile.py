@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 import pytest
 from chathistory_memory import MemoryStore
 from core_faults import chat_on, numbered, user
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from chathistory import AsyncHistory, ConversationInfo, Damaged, Entry, Head, History, Key, Record, Stamp
@@ -236,6 +236,22 @@ def test_any_line_is_an_entry_or_damaged(values):
     assert summary_of(head_with(summary.encode())).created >= 0
     if entry.kind != "unknown":
         assert decode(Record(0, encode(entry)), KEY).kind == entry.kind
+
+
+small = st.integers(-1, 5) | st.booleans() | st.none() | st.just([[0, 1]]) | st.just([[0, None, None]]) | st.just("x")
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.sampled_from([*DATA, "places", "unbinds", "thinking", "lease", "omitted"]), small | values))
+@example({})
+def test_the_data_of_each_kind_is_checked(kind, data):
+    message = {"message": user("x")} if kind == "message" else {}
+    entry = decoded(line_of({"v": 1, "id": "e", "kind": kind, "at": 1, "data": data, **message}))
+    if isinstance(entry, Entry):
+        base = Summary("b", 1, messages=3, turn=OpenTurn("t", 1))
+        summary = folded(base, [entry], 0)
+        assert summary_of(replace(head_with(summary.encode()), end=2**53 - 1)).created >= 0
 
 
 @pytest.mark.parametrize("text", [DEEP, deep(5000), deep(DEEPEST + 1), "NaN", "1e999", "-Infinity", "9" * 5000])
