@@ -47,7 +47,10 @@ MOST = 400  # records of the conversation, before it is begun anew
 
 @dataclass
 class Campaign:
-    """What is known of the store: the bodies that are there for certain, and the head that was seen last."""
+    """What is known of the store: the bodies that are there for certain, and the head that was seen last.
+
+    late: what may be there instead, since an append without an answer may be done after somebody has looked.
+    """
 
     backend: str
     broken: HistoryStore
@@ -56,6 +59,7 @@ class Campaign:
     chance: random.Random
     bodies: list[str] = field(default_factory=list)
     head: Head | None = None
+    late: list[str] | None = None
     outcomes: Counter[str] = field(default_factory=Counter)
 
     def round(self) -> None:
@@ -96,7 +100,10 @@ class Campaign:
         finally:
             self.faults.disarm()
         stored = self._stored()
+        allowed += [] if self.late is None else [self.late]
         assert stored in allowed, f"{len(stored)} are stored, {len(self.bodies)} were, after {count} more: {said}"
+        whole = [*self.bodies, *batch]
+        self.late = whole if stored == self.bodies and whole in allowed else None
         self.bodies = stored
 
     def _stored(self) -> list[str]:
@@ -111,10 +118,13 @@ class Campaign:
 
     def check(self) -> None:
         """Compare what is stored with what must be."""
-        assert self._stored() == self.bodies, "something was lost, doubled or changed"
+        stored = self._stored()
+        if stored == self.late:
+            self.bodies, self.late = stored, None
+        assert stored == self.bodies, "something was lost, doubled or changed"
         if len(self.bodies) > MOST:
             self.sound.delete(KEY)
-            self.bodies, self.head = [], None
+            self.bodies, self.head, self.late = [], None, None
 
 
 def _found(store: HistoryStore) -> None:
