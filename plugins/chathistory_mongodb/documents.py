@@ -185,7 +185,7 @@ def new_head(head: Head, born: ObjectId, tail: Sequence[Any], *, runs: Sequence[
 
 
 def whole_number(value: Any) -> int | None:
-    """Return a position or a time; None: it is none."""
+    """Return a position or a time; None: the value cannot be one."""
     is_number = isinstance(value, int) and not isinstance(value, bool)
     return int(value) if is_number and 0 <= value <= LARGEST_NUMBER else None
 

@@ -90,7 +90,7 @@ def faults(doing: str, *, once: bool, asked: bool = True) -> Generator[None]:
 
 @contextmanager
 def reading(doing: str) -> Generator[None]:
-    """Translate what goes wrong where a reply is taken apart: one that is none of the script's."""
+    """Translate what goes wrong where a reply is taken apart: one that the script cannot have given."""
     try:
         yield
     except ChatHistoryError:
