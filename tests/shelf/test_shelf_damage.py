@@ -7,7 +7,9 @@ import random
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+import mongodb_samples
 import pytest
+import s3_samples
 from chathistory_memory import MemoryStore
 from file_samples import flip, line_of, path_of
 from shelf_samples import said, user, whole
@@ -89,7 +91,29 @@ def store_url(store):
 
 
 URLS: dict[int, str] = {}
-RAW = {"file": flip_file, "redis": flip_redis}
+
+
+def flip_s3(store, key, position):
+    client, bucket = store._bucket._client(), store._bucket.name
+    if position is None:
+        s3_samples.damage_head(client, bucket, store, key)
+    else:
+        s3_samples.damage_record(client, bucket, store, key, position)
+
+
+def flip_mongodb(store, key, position):
+    import pymongo  # noqa: PLC0415 - only where there is a server
+
+    with pymongo.MongoClient(store_url(store).rpartition("/")[0]) as client:
+        database = client[store_url(store).rpartition("/")[2]]
+        if position is None:
+            one = {"_id": {"s": key.scope, "i": key.id}}
+            assert database.chathistory_conversations.update_one(one, {"$unset": {"version": ""}}).modified_count == 1
+        else:
+            mongodb_samples.damage_record(database, key, position)
+
+
+RAW = {"file": flip_file, "redis": flip_redis, "s3": flip_s3, "mongodb": flip_mongodb}
 
 
 @pytest.fixture(params=("memory", "file", "redis", "mongodb", "s3"))
