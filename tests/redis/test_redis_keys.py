@@ -48,7 +48,7 @@ def confined(valkey, prefix):
     """The URL of a user to whom the server refuses all keys but those of the prefix, and all that is dangerous."""
     with valkey.client() as client:
         user = prefix[:-1]
-        client.execute_command("ACL", "SETUSER", user, "on", ">x", f"~{prefix}*", "+@all", "-@dangerous", "-scan")
+        client.execute_command("ACL", "SETUSER", user, "on", ">x", f"~{prefix}*", "+@all", "-@dangerous")
         yield valkey.url.replace("//", f"//{user}:x@")
         client.execute_command("ACL", "DELUSER", user)
 
