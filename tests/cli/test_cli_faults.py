@@ -119,7 +119,7 @@ def test_output_that_nobody_reads_is_no_error(env, run):
     process.stdout.close()
     errors = process.stderr.read().decode()
     process.stderr.close()
-    process.wait(15)
+    process.wait(100)
     assert errors == ""
 
 

@@ -133,12 +133,12 @@ def test_a_reply_that_nobody_reads_is_not_lost(env, store, run):
     slow = Held("one two three", after=5)
     with served(MessagesAPI([slow])) as place:
         process = begun(env | place, store)
-        assert slow.reached.wait(15)
+        assert slow.reached.wait(100)
         process.stdout.close()
         slow.gate.set()
         errors = process.stderr.read().decode()
         process.stderr.close()
-        process.wait(15)
+        process.wait(100)
     assert "Traceback" not in errors
     assert "BrokenPipe" not in errors
     assert "one two three" in run("show", "a", "--store", store).stdout
@@ -148,7 +148,7 @@ def test_ctrl_c_keeps_what_came(env, store, run):
     slow = Held("one two three", after=5)
     with served(MessagesAPI([slow])) as place:
         process = begun(env | place, store)
-        assert slow.reached.wait(15)
+        assert slow.reached.wait(100)
         assert process.stdout.read(8) == b"one two "
         for _ in range(10):  # a signal just before a system call that waits is seen after it
             process.send_signal(signal.SIGINT)
@@ -157,7 +157,7 @@ def test_ctrl_c_keeps_what_came(env, store, run):
                 break
             except subprocess.TimeoutExpired:
                 continue
-        _, errors = process.communicate(timeout=15)
+        _, errors = process.communicate(timeout=100)
     assert process.returncode == 130
     assert "the message is saved in 'a'" in errors.decode()
     assert "--retry" in errors.decode()

@@ -51,13 +51,13 @@ def test_ctrl_c_in_a_reply_keeps_what_came_and_the_conversation_is_usable_at_onc
         talk = terminal("chat", "-c", "a", "--store", store, **place)
         talk.say("count")
         talk.expect("claude", "one two ")
-        assert slow.reached.wait(10)
+        assert slow.reached.wait(100)
         talk.press_ctrl_c(until="what came is kept, but not sent")
         assert kinds(shelf, "a") == ["setup", "message", "interrupted"]
         talk.say("go on")
         talk.expect("four")
         talk.say("still there?")
-        assert silent.reached.wait(10)
+        assert silent.reached.wait(100)
         talk.press_ctrl_c(until="nothing had come")
         talk.say("/retry")
         talk.expect("second try")
@@ -94,7 +94,7 @@ def test_a_process_told_to_end_in_a_reply_leaves_the_turn_closed(terminal, shelf
         talk = terminal("chat", "-c", "a", "--store", store, **place)
         talk.say("count")
         talk.expect("one two ")
-        assert slow.reached.wait(10)
+        assert slow.reached.wait(100)
         talk.process.send_signal(signal.SIGTERM)
         assert talk.end() == 128 + signal.SIGTERM
     assert kinds(shelf, "a") == ["setup", "message", "interrupted"]
@@ -122,7 +122,7 @@ def test_a_turn_of_another_process_can_be_abandoned(terminal, shelf, store):
     with served(MessagesAPI([slow, "fresh"])) as place:
         first = terminal("chat", "-c", "a", "--store", store, **place)
         first.say("hello")
-        assert slow.reached.wait(10)
+        assert slow.reached.wait(100)
         second = terminal("chat", "-c", "a", "--store", store, **place)
         second.expect("hello", "is still awaited elsewhere")
         second.say("me too")

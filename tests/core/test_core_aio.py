@@ -28,7 +28,7 @@ class SlowStore(MemoryStore):
 
     def append(self, *args, **kwargs):
         self.begun.set()
-        assert self.go.wait(20)
+        assert self.go.wait(100)
         return super().append(*args, **kwargs)
 
 

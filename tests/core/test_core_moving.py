@@ -290,7 +290,7 @@ def test_what_is_damaged_is_told_and_the_rest_copied(source, target):
 
 
 def test_several_are_under_way_at_once(source):
-    meeting = threading.Barrier(3, timeout=20)
+    meeting = threading.Barrier(3, timeout=100)
 
     class Slow(MemoryStore):
         def append(self, key, bodies, **more):

@@ -204,7 +204,7 @@ def test_a_cancel_while_the_turn_is_opened_closes_it_as_soon_as_it_has_landed(op
 
     def held(*args, **kwargs):
         reached.set()
-        assert go.wait(10)
+        assert go.wait(100)
         return append(*args, **kwargs)
 
     monkeypatch.setattr(store, "append", held)

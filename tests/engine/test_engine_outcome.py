@@ -302,7 +302,7 @@ def test_of_two_last_results_from_two_processes_one_sends(opened, chat_of):
             pool.submit(engine.submit, "a", reply, {id: "sun"}, partial=True)
             for engine, id in zip(engines, ("toolu_2", "toolu_3"), strict=True)
         ]
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(100)
         gate.gate.set()
         done = [each.result(30) for each in both]
     assert sorted(type(each).__name__ for each in done) == ["Reply", "list"]
@@ -317,7 +317,7 @@ def test_the_same_last_result_from_two_processes_is_sent_once(opened, chat_of):
     reply = engines[0].send("a", "the weather?")
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(engines[0].submit, "a", reply, {"toolu_1": "sun"}, partial=True)
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(100)
         with pytest.raises(errors.TurnInProgress):
             engines[1].submit("a", reply, {"toolu_1": "sun"}, partial=True)
         gate.gate.set()
@@ -396,7 +396,7 @@ def test_a_question_that_others_are_asking_is_not_begun_again(engine_on):
     api = MessagesAPI(gate)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(engine_on(api).send, "a", "hello")
-        assert gate.reached.wait(30)
+        assert gate.reached.wait(100)
         with pytest.raises(errors.TurnInProgress):
             engine_on(api).send("a", "hello")
         gate.gate.set()

@@ -107,7 +107,7 @@ def test_a_turn_in_progress_is_refused_before_tokens_are_paid_for(engine_on, cha
     api, other = MessagesAPI(held), MessagesAPI()
     with ThreadPoolExecutor() as pool:
         under_way = pool.submit(engine_on(api).send, "a", "first")
-        assert held.reached.wait(10)
+        assert held.reached.wait(100)
         with pytest.raises(errors.TurnInProgress) as caught:
             engine_on(other).send("a", "second")
         held.gate.set()
@@ -130,7 +130,7 @@ def test_of_sixteen_sends_at_once_one_is_answered(opened, chat_of):
 
     with ThreadPoolExecutor(16) as pool:
         futures = [pool.submit(send, number) for number in range(16)]
-        assert held.reached.wait(10)
+        assert held.reached.wait(100)
         while sum(future.done() for future in futures) < 15:
             threading.Event().wait(0.01)
         held.gate.set()
@@ -218,7 +218,7 @@ def test_a_turn_that_another_process_left_open_can_be_abandoned_and_resumed(engi
     held = Held("never seen")
     with ThreadPoolExecutor() as pool:
         under_way = pool.submit(engine_on(MessagesAPI(held)).send, "a", "hello")
-        assert held.reached.wait(10)
+        assert held.reached.wait(100)
         engine = engine_on(MessagesAPI("resumed"))
         with pytest.raises(errors.TurnInProgress):
             engine.resume("a")

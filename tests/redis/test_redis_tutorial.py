@@ -134,7 +134,7 @@ def test_a_second_tab_is_told_before_anything_is_paid_for(running, script):
     before = len(running.api.requests)
     first = threading.Thread(target=running.ask, args=("/chats/tea", {"text": "One"}), kwargs=ada)
     first.start()
-    assert held.reached.wait(20)
+    assert held.reached.wait(100)
     answers = [running.ask(path, {"text": "Two"}, **ada) for path in ("/chats/tea", "/chats/tea/stream")]
     held.gate.set()
     first.join()

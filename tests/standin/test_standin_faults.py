@@ -131,11 +131,11 @@ def test_a_held_stream_waits_for_the_test(connect):
     two = threading.Event()
     reader = threading.Thread(target=read)
     reader.start()
-    assert held.reached.wait(10)
-    assert two.wait(10)
+    assert held.reached.wait(100)
+    assert two.wait(100)
     assert seen == ["one ", "two "]
     held.gate.set()
-    reader.join(10)
+    reader.join(100)
     assert "".join(seen) == WORDS
 
 
@@ -146,10 +146,10 @@ def test_a_reply_may_be_held_at_its_beginning_and_before_its_end(connect, after)
     client = connect(MessagesAPI(held))
     reader = threading.Thread(target=lambda: outcome.append(broken(client)))
     reader.start()
-    assert held.reached.wait(10)
+    assert held.reached.wait(100)
     assert not outcome
     held.gate.set()
-    reader.join(10)
+    reader.join(100)
     assert type(outcome[0][1]) is httpx2.ReadError
 
 
@@ -159,10 +159,10 @@ def test_a_message_that_does_not_stream_is_held_too(connect):
     client = connect(MessagesAPI(held))
     asker = threading.Thread(target=lambda: outcome.append(client.messages.create(**ASK)))
     asker.start()
-    assert held.reached.wait(10)
+    assert held.reached.wait(100)
     assert not outcome
     held.gate.set()
-    asker.join(10)
+    asker.join(100)
     assert outcome[0].content[0].text == WORDS
 
 
@@ -181,8 +181,8 @@ def test_a_server_that_stops_gives_up_what_it_holds():
             here = client.with_options(base_url=url)
             reader = threading.Thread(target=lambda: outcome.append(broken(here)))
             reader.start()
-            assert held.reached.wait(10)
-        reader.join(10)
+            assert held.reached.wait(100)
+        reader.join(100)
     assert type(outcome[0][1]) is httpx2.RemoteProtocolError
 
 
@@ -285,7 +285,7 @@ def test_the_command_prints_the_url_and_serves_until_interrupted():
         with anthropic.Anthropic(base_url=url, api_key="x", max_retries=0) as client:
             assert client.messages.create(**ASK).content[0].text.startswith("[stand-in, no model] You said: Hello")
             process.send_signal(signal.SIGINT)
-            assert process.wait(10) == 0
+            assert process.wait(100) == 0
         assert process.stderr.read() == b""
 
 
