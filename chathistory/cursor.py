@@ -27,7 +27,7 @@ def decode_cursor(cursor: Cursor) -> tuple[int, str]:
     if type(updated) is not int or not 0 <= updated <= LARGEST_NUMBER or not _is_id(name):
         msg = "this is not a cursor that a page of this listing gave"
         raise InvalidInput(msg)
-    return updated, name
+    return updated, str(name)
 
 
 def _is_id(name: object) -> bool:

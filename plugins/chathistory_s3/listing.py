@@ -60,7 +60,7 @@ class _Place:
         if not (isinstance(time, str) and _TIME.fullmatch(time) and (by_name or in_order)):
             msg = "this is not a cursor that a page of this listing gave"
             raise InvalidInput(msg)
-        return cls(time, place, updated)
+        return cls(time, str(place), updated)
 
 
 _TIME, _BY_NAME = re.compile("[0-9]{19}"), re.compile("([a-z0-9_.=~-]{1,120}/[0-9a-f]{16})?")

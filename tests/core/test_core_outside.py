@@ -92,7 +92,9 @@ def test_a_hostile_object_is_refused(make):
         assert list(store.keys()) == []
 
 
-@pytest.mark.parametrize("error", [ValueError(SECRET), RecursionError(SECRET), None, 5, []], ids=repr)
+@pytest.mark.parametrize(
+    "error", [ValueError(SECRET), RecursionError(SECRET), None, 5, []], ids=lambda error: type(error).__name__
+)
 def test_a_hostile_tool_is_refused_before_anything_is_stored(error):
     with MemoryStore() as store, MessagesAPI().client() as client:
         with pytest.raises(InvalidInput, match="tools"):
@@ -171,7 +173,7 @@ def test_any_url_is_opened_or_refused(url):
         open_store(url).close()
 
 
-@pytest.mark.parametrize("url", [None, 5, b"memory:", [], {}, object()], ids=repr)
+@pytest.mark.parametrize("url", [None, 5, b"memory:", [], {}, object()], ids=lambda url: type(url).__name__)
 def test_what_is_no_url_is_refused(url):
     with pytest.raises(ConfigError):
         open_store(url)

@@ -191,7 +191,7 @@ def test_what_a_synchronous_client_answered_in_disguise_is_paid_and_kept():
         ("sk-ant-1", "str does not"),
         (None, "NoneType does not"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_is_no_client_is_refused_by_name(kind, client, words):
     with pytest.raises(errors.InvalidInput, match=r"^client: ") as caught:
@@ -363,7 +363,9 @@ def test_options_may_be_any_mapping(opened, options):
 # Stores of the wrong kind, and pickling.
 
 
-@pytest.mark.parametrize("store", ["memory:", None, 3, {}, History, MagicMock()], ids=repr)
+@pytest.mark.parametrize(
+    "store", ["memory:", None, 3, {}, History, MagicMock()], ids=lambda store: type(store).__name__
+)
 @pytest.mark.parametrize("kind", [ChatEngine, AsyncChatEngine])
 def test_what_is_no_store_is_refused_by_an_engine(kind, store):
     client = (SYNC if kind is ChatEngine else ASYNC)["sdk"]()
