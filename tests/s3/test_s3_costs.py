@@ -128,6 +128,41 @@ def test_a_message_of_30_mb_and_what_follows(server, store):
     assert store.read(KEY, start=1).records[0].body == large
 
 
+@pytest.mark.parametrize("kind", [S3Store, ExactS3Store])
+def test_an_append_that_says_nothing_new_moves_no_marker(server, client, bucket, kind):
+    """A title, a cut or a repair keeps the time of the last message: one PUT, and the place in the listing stays."""
+    with kind(client, bucket=bucket) as store:
+        heads = [made_at(store, f"c{at}", NOW + at * HOUR // 2) for at in range(5)]
+        server.log.clear()
+        for at in (0, 3):
+            heads[at] = store.append(
+                heads[at].key, ["a title"], after=heads[at], stamp=stamp(updated=NOW + at * HOUR // 2)
+            )
+        assert server.kinds() == ["PUT", "PUT"]
+        assert list(store.heads("s").items) == heads[::-1]
+        pages = [store.heads("s", limit=2)]
+        while pages[-1].next:
+            heads[1] = store.append(heads[1].key, ["x"], after=heads[1], stamp=stamp(updated=heads[1].stamp.updated))
+            pages.append(store.heads("s", limit=2, after=pages[-1].next))
+        assert [head.key.id for page in pages for head in page.items] == ["c4", "c3", "c2", "c1", "c0"]
+
+
+@pytest.mark.parametrize("kind", [S3Store, ExactS3Store])
+def test_many_of_one_time_are_told_apart_by_their_ids(client, bucket, kind):
+    """Stamps with the very same time, in the same append or in later ones."""
+    with kind(client, bucket=bucket) as store:
+        heads = [made_at(store, f"c{at}", NOW) for at in range(9)]
+        for at in (2, 5):
+            heads[at] = store.append(heads[at].key, ["x"], after=heads[at], stamp=stamp(updated=NOW))
+        walked, cursor = [], None
+        while True:
+            page = store.heads("s", limit=4, after=cursor)
+            walked, cursor = [*walked, *page.items], page.next
+            if cursor is None:
+                break
+        assert walked == heads[::-1]
+
+
 @pytest.mark.parametrize("size", [64_000, 120_000, 900_000])
 def test_segments_stay_few(size):
     """A conversation of 100,000 spills names few segments, in few bytes, and moves each record few times."""

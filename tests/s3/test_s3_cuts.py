@@ -203,12 +203,13 @@ def test_an_answer_that_stays_away_is_given_up(bucket, client, running, proxy, s
     """The rest of a body never comes: that is told after the time that the store waits."""
     with S3Store(client, bucket=bucket, prefix="hang") as truth:
         made(truth, 9, size=SIZE)
-    with open_store(f"s3://{bucket}/hang?endpoint_url={proxy.url}&timeout=1") as store:
+    place = f"s3://{bucket}/hang?endpoint_url={proxy.url}"
+    with open_store(place) as store, open_store(f"{place}&timeout=1") as hasty:
         proxy.begin()
         bodies(store)
         proxy.begin((0, int(proxy.sizes[0] * share), "hang"))
         with pytest.raises(StoreUnavailable):
-            bodies(store)
+            bodies(hasty)
         proxy.begin()
         assert bodies(store) == texts(0, 9, SIZE)
 
@@ -330,6 +331,7 @@ def _texts(error):
             continue
         done.add(id(each))
         if isinstance(each, BaseException):
+            assert getattr(each, "request", None) is None, "it carries the request, with its body and credentials"
             rest += [each.__cause__, each.__context__, each.args, vars(each), str(each)]
             rest += [getattr(each, name, None) for name in ("partial", "request", "response", "kwargs")]
         elif isinstance(each, dict):
