@@ -20,7 +20,7 @@ from chathistory import errors
 from chathistory.conversation import Conversation
 from chathistory.history import ConversationInfo, History
 from chathistory.log.entry import Entry
-from chathistory.shelf.listing import Origin
+from chathistory.shelf.listing import Origin, TurnInfo
 from chathistory.store import (
     Cursor,
     Damaged,
@@ -97,6 +97,7 @@ __all__ = [
     "StoreURL",
     "Tokens",
     "Traits",
+    "TurnInfo",
     "TurnUsage",
     "Usage",
     "Variant",

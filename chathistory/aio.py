@@ -77,6 +77,7 @@ class AsyncHistory:
         model: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        unanswered: bool = False,
     ) -> Page[ConversationInfo]:
         """See `History.recent`."""
         return await self.run(
@@ -90,6 +91,7 @@ class AsyncHistory:
             model=model,
             since=since,
             until=until,
+            unanswered=unanswered,
         )
 
     async def delete(self, id: str, *, scope: str = OWN_SCOPE, expected: str | None = None) -> Deletion | None:
@@ -237,9 +239,9 @@ class AsyncConversation:
         """See `Conversation.version`."""
         return self._sync.version
 
-    async def append(self, messages: Any, *, expected: str | None = None) -> Head:
+    async def append(self, messages: Any, *, key: str | None = None, expected: str | None = None) -> Head:
         """See `Conversation.append`."""
-        return await self._run(self._sync.append, messages, expected=expected)
+        return await self._run(self._sync.append, messages, key=key, expected=expected)
 
     async def messages(self, *, tools: Iterable[Any] | None = None) -> list[Message]:
         """See `Conversation.messages`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chathistory.annotation import annotation
@@ -13,6 +14,7 @@ from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
 from chathistory.log.journal import Journal
 from chathistory.log.lease import check_free
+from chathistory.log.recent import check_key, response_id
 from chathistory.log.spans import newest_first, on_path
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head, HistoryStore, Key
@@ -82,19 +84,30 @@ class Conversation:
 
     # What was said.
 
-    def append(self, messages: Any, *, expected: str | None = None) -> Head:
+    def append(self, messages: Any, *, key: str | None = None, expected: str | None = None) -> Head:
         """Store a message, or a list of them as one atomic batch; durable on return. Return the head.
 
         A message is a dict with role and content, or an object of the Anthropic SDK such as the `Message` that
         `messages.create` returns: of that, the exact content is stored, and id, usage, stop reason and request id
         beside it. Raises `InvalidInput` for what is no message or cannot be stored exactly (NaN, a key that is not
         text), naming the field, and `Conflict`. expected: see `version`.
+
+        What comes again is not stored again: with a `key`, a name of the caller's for these messages, they are found
+        among the newest 1,000 entries, also by another process and after a restart; so is a reply that was stored
+        before, by the id that the API gave it. The head is then that of the first time. `InvalidInput` if the key
+        stands for other messages, or if such a reply comes again together with other messages.
         """
         given = messages if isinstance(messages, list) else [messages]
         if not given:
             msg = "there is nothing to append: an empty list"
             raise InvalidInput(msg)
-        return self._journal.append([message_entry(message) for message in given], expected=expected)
+        entries = [message_entry(message) for message in given]
+        if key is not None:
+            check_key(key)
+            entries = [replace(entry, data=entry.data | {"key": key}) for entry in entries]
+        if key is None and not any(map(response_id, entries)):
+            return self._journal.append(entries, expected=expected)
+        return self._journal.append_once(entries, key=key, expected=expected)
 
     def messages(self, *, tools: Iterable[Any] | None = None) -> list[Message]:
         """Return the messages to send to Claude: plain dicts, the caller's own; [] if there are none.

@@ -68,6 +68,7 @@ class History:
         model: str | None = None,
         since: datetime | None = None,
         until: datetime | None = None,
+        unanswered: bool = False,
     ) -> Page[ConversationInfo]:
         """Return the conversations of a scope, those with the newest activity first, `limit` at a time.
 
@@ -75,7 +76,8 @@ class History:
         end. Only those are returned that fit all that is given: `title` is part of the title (of the preview where
         there is none), in upper or lower case; `tag` one tag, or several that must all be there; `metadata` values
         that must be there by their names; `model` that of the last reply; the newest activity is at `since` or later,
-        and before `until` (aware datetimes).
+        and before `until` (aware datetimes). `unanswered`: only those whose last turn has no reply, for it is open, was
+        interrupted or refused (`ConversationInfo.turn`).
 
         Without these a page is short only at the end. With them one call looks at 1,000 conversations at most, so a
         page may be short, or empty, with more to come: go on while there is a `next`.
@@ -85,7 +87,9 @@ class History:
 
         Raises `InvalidInput` for a `limit` below 1, a time without a zone or a cursor of another listing.
         """
-        wanted = Filter.of(title=title, tag=tag, metadata=metadata, model=model, since=since, until=until)
+        wanted = Filter.of(
+            title=title, tag=tag, metadata=metadata, model=model, since=since, until=until, unanswered=unanswered
+        )
         return recent(self.store, self._named(scope), limit=limit, after=after, wanted=wanted)
 
     def delete(self, id: str, *, scope: str = OWN_SCOPE, expected: str | None = None) -> Deletion | None:

@@ -29,25 +29,30 @@ __all__ = ["backends", "delete", "list_", "show"]
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
 @click.option("--after", metavar="CURSOR", help="Go on where a list ended; it said with which cursor.")
 @filter_options
+@click.option("--open", "unanswered", is_flag=True, help="Only those whose last turn has no reply, and why.")
 @json_option
 @place_options
 @debug_option
-def list_(limit: int, after: str | None, *, place: Place, as_json: bool, **wanted: Any) -> None:
+def list_(limit: int, after: str | None, *, place: Place, unanswered: bool, as_json: bool, **wanted: Any) -> None:
     r"""List conversations, those with the newest activity first.
 
     All of them, or those that fit all that is asked for. When it does not go to a terminal, one line each: id,
     messages, time, model, tags, title, separated by tabs. One that is damaged has "damaged" in the place of the
     messages, and the reason in that of the title.
 
+    A last turn without a reply is open (a process waits for it), interrupted or refused: a terminal shows that, and
+    with --open three more columns stand before the title: which of these, since when, and the process that opened it.
+
     \b
     Examples:
       chathistory list
       chathistory list --scope ada --limit 100
       chathistory list --tag work --since 7d
+      chathistory list --open
       chathistory list --json | jq -r .id
     """
     with place.opened() as history:
-        page = _page(history, limit, after, {"scope": place.scope, **filters(wanted)})
+        page = _page(history, limit, after, {"scope": place.scope, "unanswered": unanswered, **filters(wanted)})
         notes = notes_of(history.store, (Key(row.scope, row.id) for row in page.items))
     if as_json:
         for row in page.items:
@@ -55,16 +60,20 @@ def list_(limit: int, after: str | None, *, place: Place, as_json: bool, **wante
         for each in page.damaged:
             print_json(damaged_json(each))
     elif not sys.stdout.isatty():
-        lines("\t".join(_fields(row, row.updated.isoformat(timespec="seconds"))) for row in page.items)
-        lines("\t".join(damaged_fields(each, 3)) for each in page.damaged)
+        for row in page.items:
+            fields = _fields(row, row.updated.isoformat(timespec="seconds"))
+            lines(["\t".join((*fields[:5], *_turn(row), *fields[5:]) if unanswered else fields)])
+        lines("\t".join(damaged_fields(each, 6 if unanswered else 3)) for each in page.damaged)
     elif page.items or page.damaged:
-        columns = ("ID", "MESSAGES", "UPDATED", "TOKENS", "MODEL", "TAGS", "TITLE")
-        rows = [*map(_row, page.items), *(damaged_fields(each, 4) for each in page.damaged)]
+        turn = ("TURN", "SINCE", "BY") if unanswered else ("TURN",)
+        columns = ("ID", "MESSAGES", "UPDATED", "TOKENS", "MODEL", "TAGS", *turn, "TITLE")
+        rows = [_row(row, len(turn)) for row in page.items]
+        rows += [damaged_fields(each, 4 + len(turn)) for each in page.damaged]
         table(columns, rows, cut=True)
     tell_damaged(place, page.damaged)
     for note in notes:
         click.echo(note, err=True)
-    _tell_more(place, limit, after, page, list(filter_words(wanted)))
+    _tell_more(place, limit, after, page, [*filter_words(wanted), *(["--open"] if unanswered else [])])
 
 
 def _page(history: History, limit: int, after: str | None, wanted: dict[str, Any]) -> Page[ConversationInfo]:
@@ -93,9 +102,20 @@ def _fields(row: ConversationInfo, updated: str) -> tuple[str, ...]:
     return tuple(map(one_line, fields))
 
 
-def _row(row: ConversationInfo) -> tuple[str, ...]:
+def _row(row: ConversationInfo, turn_fields: int) -> tuple[str, ...]:
     fields = _fields(row, ago(row.updated))
-    return (*fields[:3], f"{row.tokens:,}" if row.tokens else "", *fields[3:])
+    tokens = f"{row.tokens:,}" if row.tokens else ""
+    state, since, by = _turn(row)
+    since = ago(row.turn.since) if row.turn else since
+    return (*fields[:3], tokens, *fields[3:5], *(state, since, by)[:turn_fields], *fields[5:])
+
+
+def _turn(row: ConversationInfo) -> tuple[str, ...]:
+    """Return what a last turn without a reply is, since when, and which process opened it; "" for what is not known."""
+    if row.turn is None:
+        return "", "", ""
+    by = "" if row.turn.pid is None else f"{row.turn.host}/{row.turn.pid}"
+    return tuple(map(one_line, (row.turn.state, row.turn.since.isoformat(timespec="seconds"), by)))
 
 
 @click.command()

@@ -66,8 +66,7 @@ class LeaseKeeper:
         self._wakes_at = 0.0
 
     def keep(self, turn: LeasedTurn) -> None:
-        """Renew the lease of a turn from now on, each time before a part of it is over."""
-        self.postpone(turn)
+        """Renew the lease of a turn from now on, each time when a part of it is over."""
         with self._changed:
             self._turns.add(turn)
             if self._thread is None:
@@ -77,9 +76,9 @@ class LeaseKeeper:
             elif turn.renew_at < self._wakes_at:
                 self._changed.notify_all()
 
-    def postpone(self, turn: LeasedTurn, parts: int = _PARTS) -> None:
-        """Note that the lease was written just now."""
-        turn.renew_at = TICKER.time() + turn.timeout / parts
+    def postpone(self, turn: LeasedTurn) -> None:
+        """Note that the lease is being written with an end that counts from now."""
+        turn.renew_at = TICKER.time() + turn.timeout / _PARTS
 
     def release(self, turn: LeasedTurn) -> None:
         """Do not renew the lease of a turn any longer."""
@@ -115,20 +114,20 @@ class LeaseKeeper:
 
     def _renew(self, turns: Sequence[LeasedTurn]) -> None:
         for turn in turns:
-            self.postpone(turn, _RETRY_PARTS)  # the store may fail
+            now = TICKER.time()  # before the write: the lease counts from there
             try:
-                if turn.renew():
-                    self.postpone(turn)
-                else:
-                    self.release(turn)
+                holds = turn.renew()
+                turn.renew_at = now + turn.timeout / _PARTS
             except (Conflict, StoreClosed):
+                holds = False
+            except Exception:  # noqa: BLE001 - whatever a store raises: the next attempt is as good
+                holds = True
+                turn.renew_at = now + turn.timeout / _RETRY_PARTS
+            if not holds:
                 self.release(turn)
-            except Exception:  # noqa: BLE001, S110 - whatever a store raises: the next attempt is as good
-                pass
-            finally:
-                with self._changed:
-                    self._renewing.discard(turn)
-                    self._changed.notify_all()
+            with self._changed:
+                self._renewing.discard(turn)
+                self._changed.notify_all()
 
 
 KEEPER = LeaseKeeper()

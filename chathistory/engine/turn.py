@@ -47,6 +47,8 @@ from chathistory.view.naming import is_other_sent, sent_ids_at, with_given_ids
 
 __all__ = ["Turn", "can_be_sent", "ends_paused"]
 
+_ATTEMPTS = 20
+
 
 def can_be_sent(messages: list[Message], *, paused: bool) -> bool:
     """Return whether a request may have these messages.
@@ -188,6 +190,7 @@ class Turn:
 
     def stepping(self, entry: Entry) -> Entry:
         """Return an entry as one of this turn's, after which it stays open."""
+        KEEPER.postpone(self)
         return replace(entry, turn=self.id, data=entry.data | {"until": self._until()})
 
     def _until(self) -> int:
@@ -201,8 +204,7 @@ class Turn:
         with self.journal.lock:
             if not self._is_open():
                 return False
-            data = {"until": self._until(), "lease": self.lease}
-            self._beside(Entry("renewed", data=data, turn=self.id))
+            self._beside(Entry("renewed", data={"until": self._until()}, turn=self.id))
             return self._is_open()
 
     def release(self) -> None:
@@ -308,14 +310,18 @@ class Turn:
 
     def _stored_once(self, entry: Entry) -> Head:
         with self.journal.lock:
-            if self._is_open(self._count):
-                with contextlib.suppress(Conflict):  # the reply answers a conversation that is not this one any more
+            head = self.journal.seen()
+            for _ in range(_ATTEMPTS):
+                if not self._holds(head, self._count):
+                    break  # the reply answers a conversation that is not this one any more
+                self.journal.see(head)
+                with contextlib.suppress(Conflict):  # perhaps by what stands beside: who lost this turn may write such
                     head = self.journal.append([entry])
                     self._count += 1
-                    KEEPER.postpone(self)
                     return head
                 if landed := self._landed(entry):
                     return landed
+                head = self.journal.seen()  # which that has looked up
             self.release()
             raise OrphanedReply(self.journal.key, self._beside(replace(entry, kind="orphaned")))
 
@@ -328,18 +334,25 @@ class Turn:
         return self.journal.seen()
 
     def _beside(self, entry: Entry) -> Head:
-        """Store what is not part of the conversation, but never bring a deleted one back to life."""
+        """Store what is not part of the conversation, but never bring a deleted one back to life.
+
+        The entry names the lease, so that it does not close the turn of those who have taken it over.
+        """
         with self.journal.lock:
             if self.journal.seen() is None:
                 raise Conflict(self.journal.key, None)
-            return self.journal.append([entry])
+            return self.journal.append([replace(entry, data=entry.data | {"lease": self.lease})])
 
     def _is_open(self, count: int | None = None) -> bool:
         """Whether this process sees the turn as open, and the conversation with `count` messages."""
-        head = self.journal.seen()
+        return self._holds(self.journal.seen(), count)
+
+    def _holds(self, head: Head | None, count: int | None = None) -> bool:
+        """Whether in this state the turn is open and this one's, and the conversation has `count` messages."""
         summary = summary_of(head) if head else None
-        is_open = summary is not None and summary.turn is not None and summary.turn.lease == self.lease
-        return is_open and (count is None or (summary is not None and summary.messages == count))
+        if summary is None or summary.turn is None or summary.turn.lease != self.lease:
+            return False
+        return count is None or summary.messages == count
 
     def go_on(self) -> None:
         """Bring `messages` up to date after a reply that paused: it is sent back as it is, to be continued.

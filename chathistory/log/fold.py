@@ -10,7 +10,7 @@ from chathistory.content import blocks_of, text_of
 from chathistory.log.entry import Entry
 from chathistory.log.process import Process
 from chathistory.log.size import context_of, estimated
-from chathistory.log.summary import OpenTurn, Summary, is_list_of_marks, summary_in
+from chathistory.log.summary import ClosedTurn, OpenTurn, Summary, is_list_of_marks, summary_in
 from chathistory.store import LARGEST_NUMBER
 
 __all__ = [
@@ -45,9 +45,24 @@ def folded(summary: Summary | None, entries: Iterable[Entry], end: int) -> Summa
 _CLOSING = frozenset({"abandoned", "refused", "interrupted", "orphaned", "rewind"})
 
 
+_WITHOUT_REPLY = {
+    "abandoned": "interrupted",
+    "interrupted": "interrupted",
+    "orphaned": "interrupted",
+    "refused": "refused",
+}
+"""What a turn is that was closed by an entry of a kind, and not by a reply."""
+
+
 def _close(summary: Summary, entry: Entry) -> None:
-    if summary.turn is not None and (entry.kind == "rewind" or entry.turn in (None, summary.turn.id)):
+    """Close the open turn, if this entry is about it; its holder names the lease, for others may have taken it over."""
+    turn = summary.turn
+    if turn is None or entry.data.get("lease", turn.lease) != turn.lease:
+        return
+    if entry.kind == "rewind" or entry.turn in (None, turn.id):
+        state = _WITHOUT_REPLY.get(entry.kind)
         summary.turn = None
+        summary.unanswered = ClosedTurn(turn.id, state, entry.at, turn.process) if state else None
 
 
 def opens_turn(message: dict[str, Any]) -> bool:
@@ -100,6 +115,7 @@ def reply_in(entry: Entry) -> list[dict[str, Any]]:
 
 def _message(summary: Summary, entry: Entry, position: int) -> None:
     message = entry.message or {}
+    summary.unanswered = None
     summary.messages += 1
     summary.turns += opens_turn(message)
     summary.context += estimated(message)
@@ -150,6 +166,7 @@ def _begin(summary: Summary, begin: int, cut: int | None, hidden: int, since: in
 def _opened(summary: Summary, entry: Entry, _position: int) -> None:
     """Open a turn, or note that the one who holds it took another step."""
     until, turn = min(entry.data["until"], LARGEST_NUMBER), summary.turn
+    summary.unanswered = None
     if "by" not in entry.data and turn and turn.id == entry.turn:
         summary.turn = replace(turn, until=until)
     else:
@@ -224,6 +241,7 @@ def _choice(summary: Summary, entry: Entry, position: int) -> None:
 
 def _rewind(summary: Summary, entry: Entry, position: int) -> None:
     _reroute(summary, entry, position)
+    summary.unanswered = None
     if "view" in entry.data:  # it went back before what was sent: what was cut off later is sent again
         _begin(summary, **entry.data["view"])
         _unbind(summary, position)

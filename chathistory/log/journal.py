@@ -12,13 +12,16 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from weakref import WeakValueDictionary
 
-from chathistory.errors import Conflict
+from chathistory.errors import Conflict, CorruptRecord, InvalidInput
 from chathistory.log.clock import MICROSECONDS, earliest_now, latest_now, now
 from chathistory.log.commit import commit, slices
 from chathistory.log.entry import Entry, decode, encode, is_activity
 from chathistory.log.fold import folded
+from chathistory.log.recent import NEWEST, RecentEntries, response_id
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import LARGEST_NUMBER, Head, HistoryStore, Key, Record, Slice, Stamp
 
@@ -36,7 +39,8 @@ class Lane:
 
     known: `head` was looked up; None: absent. behind: others wrote messages below `head` that were not read here, and
     an annotation of ours went past them. folded: the summary of the newest append from here, so that the next one need
-    not read it out of the head, and the version that it belongs to.
+    not read it out of the head, and the version that it belongs to. recent: what keys and responses the newest entries
+    hold; looked up when it is asked for, and kept up to date by what is stored from here.
     """
 
     def __init__(self) -> None:
@@ -45,6 +49,7 @@ class Lane:
         self.behind = False
         self.head: Head | None = None
         self.folded: tuple[str, Summary] | None = None
+        self.recent: RecentEntries | None = None
 
     def see(self, head: Head | None, *, behind: bool = False) -> Head | None:
         self.head, self.known, self.behind = head, True, behind
@@ -114,7 +119,7 @@ class Journal:
     def refresh(self) -> Head | None:
         """Look up the present head in one round trip: what others wrote counts as seen from now on."""
         with self._lane.lock:
-            return self.note(self._lane.see(self._look()))
+            return self.note(self._lane.see(self.look()))
 
     def note(self, head: Head | None) -> Head | None:
         """Take down that the state of `head` was returned to the user of this object."""
@@ -136,12 +141,13 @@ class Journal:
         """
         with self._lane.lock:
             expected = self.version if version is None else version
-            head = self._look()
+            head = self.look()
             if expected is not None and _version(head) != expected and not self._is_beside_since(expected, head):
                 raise Conflict(self.key, head)
             return self._lane.see(head)
 
-    def _look(self) -> Head | None:
+    def look(self) -> Head | None:
+        """Return the present head in one round trip, without counting it as seen; None: absent."""
         part = self.store.read(self.key, start=0, stop=0)
         return alive(part.head if part else None)
 
@@ -182,7 +188,13 @@ class Journal:
     def load(self, start: int = 0, stop: int | None = None) -> tuple[Head, list[Entry]] | None:
         """Return the head and the entries of a range, of one moment; None if the conversation is absent."""
         found = self.fetch(start, stop)
-        return (found[0], [decode(record, self.key) for record in found[1]]) if found else None
+        if found is None:
+            return None
+        head, entries = found[0], [decode(record, self.key) for record in found[1]]
+        if stop is None and len(entries) >= min(NEWEST, head.end - head.start):
+            self._lane.recent = RecentEntries(ABSENT)
+            self._lane.recent.extend(_version(head), entries[-NEWEST:], head.end - min(len(entries), NEWEST))
+        return head, entries
 
     def fetch(self, start: int = 0, stop: int | None = None) -> tuple[Head, list[Record]] | None:
         """Return what `load` returns, with the records as they are stored, for who may not need all of them."""
@@ -236,6 +248,105 @@ class Journal:
                     return head
             raise Conflict(self.key, base)
 
+    def append_once(self, entries: Sequence[Entry], *, key: str | None, expected: str | None = None) -> Head:
+        """Store messages as `append` does, unless they are among the newest entries already.
+
+        Args:
+            entries: The messages.
+            key: The caller's name for them; entries that were stored with it are the same ones. None: without one, only
+                replies are recognized, by the id that the API gave them.
+            expected: As in `append`, if they have to be stored.
+
+        Returns:
+            The head of the append that stored them, now or before.
+
+        Raises:
+            InvalidInput: The key stands for other messages, or a stored reply is among messages that are not.
+            Conflict: As `append` does.
+        """
+        with self._lane.lock:
+            try:
+                recent = self._recent()
+            except CorruptRecord:
+                if key is not None:
+                    raise
+                return self.append(entries, expected=expected)  # as well as nothing could be told of others
+            if (found := self._stored(entries, key, recent, self.last)) is not None:
+                return found
+            try:
+                return self.append(entries, expected=expected)
+            except Conflict as conflict:  # another process may have stored the same meanwhile
+                head, newest = self._read_recent(-NEWEST, None, counts=False)
+                found = self._stored(entries, key, newest, head)
+                if found is None:
+                    raise conflict from conflict.__cause__
+                return found
+
+    def _recent(self) -> RecentEntries:
+        """Return what the newest entries hold of the state that this process has seen last; one read if unknown."""
+        if not self._lane.known:
+            self._lane.recent = self._read_recent(-NEWEST, None, counts=True)[1]
+        head, known = self.last, self._lane.recent
+        if head and (known is None or known.version != _version(head)):
+            _, known = self._read_recent(max(head.start, head.end - NEWEST), head.end, counts=False)
+            known.version = _version(head)  # if others wrote since, the append will be refused
+            self._lane.recent = known
+        return known if head and known else RecentEntries(ABSENT)
+
+    def _read_recent(self, start: int, stop: int | None, *, counts: bool) -> tuple[Head | None, RecentEntries]:
+        """Read what entries hold, part by part; those that are damaged are left out."""
+        head, made = None, RecentEntries(ABSENT)
+        for part in self.slices(start, stop, counts=counts):
+            head = head or part.head
+            for record in part.records:
+                with suppress(CorruptRecord):
+                    made.add(decode(record, self.key), record.position)
+        made.version = _version(head)
+        return head, made
+
+    def _stored(
+        self, entries: Sequence[Entry], key: str | None, recent: RecentEntries, head: Head | None
+    ) -> Head | None:
+        """Return the head of the append that stored the same messages; None: they are not among the newest entries."""
+        if head is None:
+            return None
+        if key is not None and (batch := recent.by_key(key, head.end)):
+            start = batch.last + 1 - len(entries)  # it may begin before the newest entries
+            found = self._same(head, start, batch.last + 1, entries) if batch.first >= start else None
+            if found is None:
+                msg = "key: was given with other messages before; one key stands for one append"
+                raise InvalidInput(msg)
+            return found
+        for index, entry in enumerate(entries):
+            id = response_id(entry)
+            place = recent.by_response(id, head.end) if id else None
+            if place is None or not self._is_on_path(head, place) or not self._same(head, place, place + 1, [entry]):
+                continue
+            found = self._same(head, place - index, place - index + len(entries), entries)
+            if found is None:
+                msg = f"messages[{index}].id: this reply is stored at position {place} already"
+                raise InvalidInput(msg)
+            return found
+        return None
+
+    def _same(self, head: Head, start: int, stop: int, entries: Sequence[Entry]) -> Head | None:
+        """Return the head of the append that stored [start, stop), if these are the messages there; else None."""
+        fetched = self.fetch(max(start, 0), stop)
+        stored = [decode(record, self.key) for record in fetched[1]] if fetched else []
+        if [entry.message for entry in stored] != [entry.message for entry in entries]:
+            return None
+        found = Head(self.key, head.start, stop, replace(head.stamp, version=stored[-1].id))
+        if self.version is None:  # else the user has seen as much, or more
+            self.note(found)
+        return found
+
+    def _is_on_path(self, head: Head, position: int) -> bool:
+        """Whether the view goes through a position: what was taken back may be stored once more."""
+        path = summary_of(head).path
+        if path is None or position > path:
+            return True
+        return any(start <= position < stop for start, stop in self.read(path, path + 1)[0].data["path"])
+
     def _expected(self, version: str) -> Head | None:
         """Return the head to append behind, if this version is still current; no round trip if it was seen last."""
         if self._lane.known and _version(self.last) == version:
@@ -275,6 +386,10 @@ class Journal:
         stamp = self.stamp(summary, base, version=entries[-1].id, is_active=any(map(is_activity, entries)))
         head = commit(self.store, self.key, bodies, after=base, stamp=stamp)
         self._lane.folded = stamp.version, summary
+        recent = RecentEntries(ABSENT) if base is None else self._lane.recent
+        if recent and recent.version == _version(base):
+            recent.extend(stamp.version, entries, head.end - len(entries))
+            self._lane.recent = recent
         return head
 
     def _summary(self, base: Head) -> Summary:

@@ -19,8 +19,7 @@ from chathistory.log.plain import is_storable
 from chathistory.log.process import Process
 from chathistory.store import LARGEST_NUMBER, Head
 
-__all__ = ["OpenTurn", "Summary", "is_list_of_marks", "summary_in", "summary_of"]
-
+__all__ = ["ClosedTurn", "OpenTurn", "Summary", "is_list_of_marks", "summary_in", "summary_of"]
 
 _CONTAINER_LIVES = 30 * 24 * 3600 * 1_000_000
 
@@ -45,13 +44,40 @@ class OpenTurn:
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
         held = {"by": self.process.to_dict()} if self.process else {}
-        return {"id": self.id, "until": self.until, "since": self.since, "lease": self.lease} | held
+        until = max(0, min(self.until, LARGEST_NUMBER))
+        return {"id": self.id, "until": until, "since": self.since, "lease": self.lease} | held
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> OpenTurn:
         """Return the turn that was stored."""
         process = Process.from_dict(values.get("by"))
         return cls(values["id"], values["until"], values.get("since", 0), values.get("lease", ""), process)
+
+
+@dataclass(frozen=True, slots=True)
+class ClosedTurn:
+    """The last turn, if it was closed without a reply and nothing was said since.
+
+    id: Its id.
+    state: "interrupted": it broke off, timed out or was given up. "refused": the API did not accept it.
+    since: When it was closed (microseconds since 1970 UTC).
+    process: The process that had opened it; None: unknown.
+    """
+
+    id: str
+    state: str
+    since: int
+    process: Process | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        held = {"by": self.process.to_dict()} if self.process else {}
+        return {"id": self.id, "state": self.state, "since": self.since} | held
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ClosedTurn:
+        """Return the turn that was stored."""
+        return cls(values["id"], values["state"], values["since"], Process.from_dict(values.get("by")))
 
 
 @dataclass(slots=True)
@@ -62,7 +88,8 @@ class Summary:
     created: microseconds since 1970 UTC. messages: how many were said, but for those that a rewind left out.
     turns: how many of them open a turn: a user's message that is no tool result.
     usage: sums of the token counts of all replies, by the API's names. model: of the last reply.
-    preview: the beginning of the first user text. turn: the open turn, if any.
+    preview: the beginning of the first user text. turn: the open turn, if any. unanswered: the last turn, if it was
+    closed without a reply.
     path: the position of the newest rewind or snapshot, which tells the spans that the view goes through before it.
     begin: the position from which on messages are sent. cut: the position of the record that said so; its message, if
     any, is sent first. hidden: how many turns stand before `begin`. since: the time of the first message sent.
@@ -90,6 +117,7 @@ class Summary:
     model: str | None = None
     preview: str | None = field(default=None, repr=False)
     turn: OpenTurn | None = None
+    unanswered: ClosedTurn | None = None
     path: int | None = None
     begin: int = 0
     cut: int | None = None
@@ -125,6 +153,8 @@ class Summary:
                 values[name] = max(0, min(value, LARGEST_NUMBER))
         if self.turn:
             values["turn"] = self.turn.to_dict()
+        if self.unanswered:
+            values["unanswered"] = self.unanswered.to_dict()
         return to_json({"v": FORMAT} | values)
 
 
@@ -172,9 +202,14 @@ def summary_in(entry: Entry) -> Summary | None:
 
 
 def _built(values: dict[str, Any]) -> Summary:
-    turn = values.pop("turn", None)
+    turn, closed = values.pop("turn", None), values.pop("unanswered", None)
     tags = tuple(values.pop("tags", ()))
-    return Summary(**values, tags=tags, turn=OpenTurn.from_dict(turn) if turn else None)
+    return Summary(
+        **values,
+        tags=tags,
+        turn=OpenTurn.from_dict(turn) if turn else None,
+        unanswered=ClosedTurn.from_dict(closed) if closed else None,
+    )
 
 
 def _object(info: str) -> dict[str, Any] | None:
@@ -250,6 +285,17 @@ def _is_turn(value: object) -> bool:
     )
 
 
+def _is_closed_turn(value: object) -> bool:
+    if value is None:
+        return True
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("id"), str)
+        and isinstance(value.get("state"), str)
+        and _is_number(value.get("since"))
+    )
+
+
 def _is_origin(value: object) -> bool:
     if value == {}:
         return True
@@ -274,6 +320,7 @@ _VALID: dict[str, Callable[[object], bool]] = {
     "model": _is_text_or_none,
     "preview": _is_text_or_none,
     "turn": _is_turn,
+    "unanswered": _is_closed_turn,
     "path": _is_number_or_none,
     "begin": _is_number,
     "cut": _is_number_or_none,

@@ -10,11 +10,12 @@ from typing import Any
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
 from chathistory.log.entry import to_json
 from chathistory.log.journal import alive
+from chathistory.log.lease import lease_end
 from chathistory.log.plain import plain
-from chathistory.log.summary import summary_of
+from chathistory.log.summary import OpenTurn, Summary, summary_of
 from chathistory.store import Cursor, Damaged, Head, HistoryStore, Page
 
-__all__ = ["ConversationInfo", "Filter", "Origin", "read_row", "recent", "row_of", "time_of"]
+__all__ = ["ConversationInfo", "Filter", "Origin", "TurnInfo", "read_row", "recent", "row_of", "time_of"]
 
 SCANNED = 1000
 """Conversations that one call looks at, at most, for those that are asked for."""
@@ -36,13 +37,34 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnInfo:
+    """The last turn of a conversation, if it has no reply.
+
+    id: Its id.
+    state: "open": a process waits for its reply. "interrupted": it broke off, was given up, or its lease is over; an
+        engine's `resume` sends it again. "refused": the API did not accept it.
+    since: When it was opened or, if it was closed, when that was.
+    host, pid: The process that opened it; None: unknown.
+    until: When its lease ends, unless its process renews it; None: it is not open.
+    """
+
+    id: str
+    state: str
+    since: datetime
+    host: str | None = None
+    pid: int | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ConversationInfo:
     """A row of the listing; all of it is known without reading messages.
 
     title: as set; None: never. preview: the beginning of the first user text; None: there was none, or it is forgotten.
     messages: how many. usage: token counts of all replies, summed, by the API's names. model: of the last reply.
     created, updated, expires (None: never): aware datetimes in UTC. records: how many of all kinds are kept.
-    origin: of a fork, where it came from; else None. version: of this state: see `Conversation.version`.
+    origin: of a fork, where it came from; else None. version: of this state: see `Conversation.version`. turn: the last
+    turn, if it has no reply; else None.
     """
 
     id: str
@@ -60,6 +82,7 @@ class ConversationInfo:
     records: int = 0
     origin: Origin | None = None
     version: str = ""
+    turn: TurnInfo | None = None
 
     @property
     def tokens(self) -> int:
@@ -86,6 +109,23 @@ def row_of(head: Head) -> ConversationInfo:
         records=head.end - head.start,
         origin=Origin(**summary.origin) if summary.origin else None,
         version=head.stamp.version,
+        turn=_turn_of(summary),
+    )
+
+
+def _turn_of(summary: Summary) -> TurnInfo | None:
+    """Return the last turn of a conversation, if it has no reply."""
+    turn = summary.turn or summary.unanswered
+    if turn is None:
+        return None
+    until = lease_end(turn) if isinstance(turn, OpenTurn) else None
+    return TurnInfo(
+        turn.id,
+        ("open" if until else "interrupted") if isinstance(turn, OpenTurn) else turn.state,
+        time_of(turn.since),
+        host=turn.process.host if turn.process else None,
+        pid=turn.process.pid if turn.process else None,
+        until=time_of(until) if until else None,
     )
 
 
@@ -100,6 +140,7 @@ class Filter:
 
     title: folded text that is in the title, or in the preview of one without a title. tags: each must be there.
     metadata: names and JSON values that must be there. since, until: microseconds; updated is in [since, until).
+    unanswered: the last turn has no reply.
     """
 
     title: str | None = None
@@ -108,6 +149,7 @@ class Filter:
     model: str | None = None
     since: int | None = None
     until: int | None = None
+    unanswered: bool = False
 
     @classmethod
     def of(
@@ -119,6 +161,7 @@ class Filter:
         model: str | None,
         since: datetime | None,
         until: datetime | None,
+        unanswered: bool,
     ) -> Filter | None:
         """Return the filter, None if nothing is asked for. Raises `InvalidInput` for a time without a zone."""
         tags = {tag} if isinstance(tag, str) else frozenset(tag or ())
@@ -130,6 +173,7 @@ class Filter:
             model=model or None,
             since=_microseconds("since", since),
             until=_microseconds("until", until),
+            unanswered=unanswered,
         )
         return made if made != cls() else None
 
@@ -147,6 +191,7 @@ class Filter:
             and self.model in {None, summary.model}
             and (self.since is None or head.stamp.updated >= self.since)
             and (self.until is None or head.stamp.updated < self.until)
+            and not (self.unanswered and summary.turn is None and summary.unanswered is None)
         )
 
 

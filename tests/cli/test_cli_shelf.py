@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from datetime import UTC, datetime
 
 import pytest
 
@@ -152,3 +154,17 @@ def test_backends_tells_what_works(run):
     rows = [line.split("\t") for line in run("backends").stdout.splitlines()]
     assert ["file:", "chathistory", "works"] in rows
     assert ["memory:", "chathistory", "works"] in rows
+
+
+def test_a_last_turn_without_a_reply_is_listed_with_its_process(run, filled):
+    [fields] = [line.split("\t") for line in run("list", "--open", "--store", filled).stdout.splitlines()]
+    assert (fields[0], fields[5], fields[8]) == ("broken", "interrupted", "count")
+    assert datetime.fromisoformat(fields[6]) <= datetime.now(UTC)
+    assert fields[7] == f"{os.uname().nodename}/{os.getpid()}"
+    everything = run("list", "--store", filled).stdout.splitlines()
+    assert {len(line.split("\t")) for line in everything} == {6}
+    rows = map(json.loads, run("list", "--json", "--store", filled).stdout.splitlines())
+    turns = {row["id"]: row["turn"] for row in rows}
+    assert (turns["broken"]["state"], turns["broken"]["pid"], turns["tools"]) == ("interrupted", os.getpid(), None)
+    with_open = run("list", "--open", "--limit", "1", "--tag", "a", "--store", filled)
+    assert (with_open.stdout, "that are asked for" in with_open.stderr) == ("", True)

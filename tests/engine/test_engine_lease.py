@@ -89,12 +89,13 @@ def test_a_turn_keeps_its_lease_however_long_it_takes(clock, engine_on, opened, 
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(run)
         assert reached.wait(60)
-        before = renewals(chat_of("a"))
-        for number in range(1, 11):  # 210 seconds, with a time-out of 60
+        chat, second = chat_of("a"), engine_on(other, turn_timeout=60)
+        for _ in range(5):  # 105 seconds, with a time-out of 60
             clock.go(21)
-            wait_until(lambda number=number: renewals(chat_of("a")) == before + number, "no renewal came")
+            until = clock.wall + 60 * SECOND
+            wait_until(lambda until=until: chat.refresh().turn.until == until, "no renewal came")
             with pytest.raises(errors.TurnInProgress):
-                engine_on(other, turn_timeout=60).send("a", "second")
+                second.send("a", "second")
         go_on.set()
         assert under_way.result(60).text == "slow"
     assert other.requests == []
@@ -124,12 +125,14 @@ def test_a_short_turn_writes_nothing_more(clock, opened, monkeypatch):
 
 def test_the_one_thread_ends_with_the_last_turn(clock, opened):
     held = [Held("hi") for _ in range(3)]
+    before = set(threading.enumerate())  # those of other tests may still wait
     engine = ChatEngine(MessagesAPI(held).client(), opened(), model=MODEL, turn_timeout=60)
     with ThreadPoolExecutor(3) as pool:
         turns = [pool.submit(engine.send, name, "hello") for name in "abc"]
         assert all(each.reached.wait(60) for each in held)
         thread = clock.keeper._thread
-        assert sum(each.name == "chathistory-leases" for each in threading.enumerate()) == 1
+        begun = set(threading.enumerate()) - before
+        assert [each for each in begun if each.name == "chathistory-leases"] == [thread]
         for each in held:
             each.gate.set()
         assert [each.result(60).text for each in turns] == ["hi"] * 3

@@ -1,0 +1,148 @@
+"""What rows of the listing tell of a turn without a reply: open, interrupted or refused, since when, by whom."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import anthropic
+import pytest
+from engine_clock import SECOND
+
+from chathistory import AsyncHistory, ChatEngine, Entry, History, errors
+from chathistory.log.process import Process, this_process
+from chathistory.testing import MessagesAPI
+from chathistory.testing.standin import Cut, Failure, Held
+
+MODEL = "claude-sonnet-5-5"
+
+
+def row(opened, name="a"):
+    return next(row for row in History(opened()).recent().items if row.id == name)
+
+
+def mine(turn) -> bool:
+    return (turn.host, turn.pid) == (this_process().host, os.getpid())
+
+
+def test_a_turn_that_is_open(clock, opened):
+    held = Held("slow")
+    engine = ChatEngine(MessagesAPI(held).client(), opened(), model=MODEL, turn_timeout=60)
+    with ThreadPoolExecutor(1) as pool:
+        under_way = pool.submit(engine.send, "a", "hello", turn_id="T")
+        assert held.reached.wait(60)
+        turn = row(opened).turn
+        assert (turn.id, turn.state, mine(turn)) == ("T", "open", True)
+        assert datetime.now(UTC) - turn.since < timedelta(minutes=5)
+        assert turn.until == datetime.fromtimestamp(clock.wall // SECOND + 60, UTC).replace(
+            microsecond=turn.until.microsecond
+        )
+        assert [each.id for each in History(opened()).recent(unanswered=True).items] == ["a"]
+        assert History(opened()).conversation("a").info().turn == turn
+        held.gate.set()
+        under_way.result(60)
+    assert row(opened).turn is None
+    assert History(opened()).recent(unanswered=True).items == []
+
+
+@pytest.mark.parametrize("how", ["failed", "broken off", "given up", "timed out", "process gone"])
+def test_a_turn_that_was_interrupted(clock, opened, how):
+    store = opened()
+    engine = ChatEngine(
+        MessagesAPI([Failure(500) if how == "failed" else Cut("x" * 50, 5), "at last"]).client(), store, model=MODEL
+    )
+    if how == "failed":
+        with pytest.raises(anthropic.InternalServerError):
+            engine.send("a", "hello")
+    elif how == "broken off":
+        with pytest.raises(errors.IncompleteReply), engine.stream("a", "hello") as stream:
+            list(stream)
+    else:
+        gone = Process("h", 7, "b", "n", 1) if how != "process gone" else this_process_but_gone()
+        data = {"until": clock.wall + 60 * SECOND, "by": gone.to_dict()}
+        History(store).conversation("a").journal.append([Entry("message", {"role": "user", "content": "x"}, data, "T")])
+        if how == "given up":
+            engine.abandon("a")
+        clock.go(61 if how == "timed out" else 0)
+    turn = row(opened).turn
+    assert (turn.state, turn.until) == ("interrupted", None)
+    assert mine(turn) == (how in ("failed", "broken off", "process gone"))
+    assert [each.id for each in History(opened()).recent(unanswered=True).items] == ["a"]
+    History(opened()).conversation("a").title = "A title changes nothing of that"
+    assert row(opened).turn == turn
+    if how in ("failed", "broken off"):
+        engine.resume("a") if how == "failed" else engine.send("a", "never mind")
+        assert row(opened).turn is None
+
+
+def this_process_but_gone() -> Process:
+    own = this_process()
+    if own.started is None:
+        pytest.skip("this system does not say when a process started")
+    return replace(own, started=own.started - 1)
+
+
+@pytest.mark.parametrize("step", ["message", "rewind", "choose"])
+def test_what_is_said_or_done_since_ends_it(opened, step):
+    api = MessagesAPI(["one", Failure(500)])
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    reply = engine.send("a", "hello")
+    with pytest.raises(anthropic.InternalServerError):
+        engine.send("a", "second")
+    chat = History(opened()).conversation("a")
+    if step == "message":
+        chat.refresh()
+        chat.append({"role": "assistant", "content": "by hand"})
+    elif step == "rewind":
+        chat.rewind(to=reply.position + 1)
+    else:
+        chat.choose(reply.position)
+    assert row(opened).turn is None
+
+
+def test_the_filter_goes_on_over_pages(opened):
+    store = opened()
+    for number in range(12):
+        api = MessagesAPI("hi" if number % 3 else Failure(500))
+        engine = ChatEngine(api.client(), store, model=MODEL)
+        with contextlib.suppress(anthropic.InternalServerError):
+            engine.send(f"c{number:02}", "hello")
+    found, after = [], None
+    while True:
+        page = History(store).recent(unanswered=True, limit=2, after=after)
+        found += [each.id for each in page.items]
+        if (after := page.next) is None:
+            break
+    assert found == ["c09", "c06", "c03", "c00"]
+
+    async def same():
+        async with AsyncHistory(store) as history:
+            return [each.id for each in (await history.recent(unanswered=True)).items]
+
+    assert asyncio.run(same()) == found
+
+
+# A late holder does not close the turn of those who took it over.
+
+
+@pytest.mark.parametrize("ends", ["replies", "fails"])
+def test_the_end_of_who_lost_a_turn_does_not_end_it(clock, opened, ends):
+    late, slow = Held("late" if ends == "replies" else Failure(500)), Held("taken over")
+    first = ChatEngine(MessagesAPI(late).client(), opened(), model=MODEL)
+    second = ChatEngine(MessagesAPI(slow).client(), opened(), model=MODEL)
+    with ThreadPoolExecutor(2) as pool:
+        lost = pool.submit(first.send, "a", "hello", turn_id="T")
+        assert late.reached.wait(60)
+        taken = pool.submit(second.resume, "a", takeover=True)
+        assert slow.reached.wait(60)
+        late.gate.set()
+        with pytest.raises(errors.OrphanedReply if ends == "replies" else anthropic.InternalServerError):
+            lost.result(60)
+        assert row(opened).turn.state == "open"
+        slow.gate.set()
+        assert taken.result(60).text == "taken over"
+    assert row(opened).turn is None
