@@ -8,10 +8,11 @@ import pytest
 from chathistory_redis import scanning
 from fault_proxy import FaultProxy
 from redis.crc import key_slot
-from redis_servers import Cluster, Move, Pair, Server, ended, until
+from redis_servers import Cluster, Move, Pair, Sentinels, Server, ended, until
 
 from chathistory import Key, open_store
 from chathistory.errors import StoreRejected, StoreUnavailable
+from chathistory.store import Head
 from chathistory.testing.contract.calls import error_of
 from chathistory.testing.contract.samples import KEY, created, grown, lines, stamp
 
@@ -165,6 +166,31 @@ def test_a_master_that_becomes_a_replica_on_the_way_does_not_count(small_steps, 
         proxy.upstream = pair.replica.port
         store._link._client.connection_pool.disconnect()
         assert set(store.scan_keys()) <= keys
+
+
+def test_a_walk_through_sentinels_goes_to_the_master_that_they_name(prefix):
+    """Also to the one that they name after a failover; on the way it says that nobody can be reached."""
+    with ended(Sentinels()) as group, open_store(group.url, prefix=prefix, socket_timeout=1) as store:
+        keys = filled(store, 60)
+        assert set(store.scan_keys()) == keys
+        assert store.is_index_complete() is True
+        with group.master.client() as client:
+            until(lambda: client.execute_command("WAIT", 1, 1000), what="the copy")
+            client.lset(store._layout.names(min(keys)).conversation, -1, b"damaged")
+            until(lambda: client.execute_command("WAIT", 1, 1000), what="the copy")
+        group.master.stop()
+        outcomes = []
+
+        def walked() -> bool:
+            outcomes.append(error_of(lambda: outcomes.append(set(store.scan_keys())), seconds=30))
+            return outcomes[-1] is None
+
+        until(walked, patience=60, what="a walk over the new master")
+        assert outcomes[-2] == keys
+        assert {type(each) for each in outcomes[:-2]} <= {StoreUnavailable}
+        found = store.find_records(min(keys))
+        store.restore_head(found, Head(found.key, found.start, found.end, stamp()))
+        assert len(store.read(min(keys)).records) == 2
 
 
 @pytest.mark.parametrize("told", ["told", "not told"])
