@@ -17,6 +17,7 @@ import pytest
 import urllib3.exceptions
 import urllib3.response
 from chathistory_s3 import S3Store
+from chathistory_s3.bucket import Service
 from s3_proxy import CuttingProxy
 from s3_samples import KEY, bodies, head_of, made, stamp, texts
 
@@ -78,6 +79,12 @@ def _swept(store, head):
     return done.expired, done.damaged
 
 
+def _probed(store, head):
+    store._probed = False
+    store._probe()
+    return store._bucket.service
+
+
 def _left(store, head):
     report = store.remove_leftovers("unknown")
     return report.left, report.complete
@@ -100,6 +107,7 @@ WORKS = {
     ),
     "damaged keys": Work(1, lambda store, head: list(store.damaged_keys("pages")), _same([])),
     "sweep": Work(1, _swept, _same((0, 0))),
+    "probe": Work(1, _probed, _same(Service())),
     "leftovers": Work(1, _left, _same(((), True))),
     "create": Work(0, lambda store, head: _append(store, head, 2), _is(2)),
     "create a large one": Work(0, lambda store, head: _append(store, head, 20), _is(20)),
@@ -109,7 +117,7 @@ WORKS = {
     "delete": Work(30, lambda store, head: store.delete(KEY, version=head.stamp.version), _check_deleted),
     "restore": Work(30, _restored, _is(30)),
 }
-READS = {"read the tail", "read segments", "look at the head", "page", "keys", "scan", "damaged keys", "sweep",
+READS = {"probe", "read the tail", "read segments", "look at the head", "page", "keys", "scan", "damaged keys", "sweep",
          "leftovers"}  # fmt: skip
 
 

@@ -25,7 +25,8 @@ from s3_samples import (
     tried,
 )
 
-from chathistory import Key
+from chathistory import History, Key, open_store
+from chathistory.cli.app import run
 from chathistory.errors import Conflict, CorruptRecord
 from chathistory.store import Head
 
@@ -283,3 +284,32 @@ def test_what_a_restoration_costs(client, bucket, server, store):
     restored(store)
     assert bodies(store) == texts(0, 3000, 1500)
     assert len(server.log) <= 6 * segments + 40
+
+
+def test_what_the_commands_make_of_damage(client, bucket, server, capsys):
+    """One damaged head among three, and a damaged record: listed, mended, and then erased to the last object."""
+    url = f"s3://{bucket}/h?endpoint_url={server.url}"
+    with History(open_store(url)) as history:
+        for name in ("one", "two", "three"):
+            for at in range(4):
+                history.conversation(name).append(
+                    {"role": ("user", "assistant")[at % 2], "content": f"{name} {at} said"}
+                )
+        damage_head(client, bucket, history.store, Key("default", "two"))
+        damage_record(client, bucket, history.store, Key("default", "three"), 3)
+    assert run(["list", "--store", url]) in {0, 1}
+    told = capsys.readouterr()
+    assert all(name in told.out + told.err for name in ("one", "two", "three"))
+    assert run(["doctor", "--store", url]) == 1
+    assert run(["doctor", "--yes", "--store", url]) == 4
+    capsys.readouterr()
+    assert run(["doctor", "--store", url]) == 0
+    with History(open_store(url)) as history:
+        said = [message["content"] for message in history.conversation("two").messages()]
+        assert said == [f"two {at} said" for at in range(4)]
+        assert len(history.conversation("three").messages()) == 3
+        damage_head(client, bucket, history.store, Key("default", "one"))
+        report = history.erase("default")
+    assert (report.complete, report.left) == (True, ())
+    assert "old object versions" in report.not_reached
+    assert not remains(client, bucket, "said")
