@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from typing import TypeGuard
 
 from chathistory.errors import InvalidInput
 from chathistory.store import LARGEST_NUMBER, Cursor, Head, Key
@@ -30,7 +31,7 @@ def decode_cursor(cursor: Cursor) -> tuple[int, str]:
     return updated, str(name)
 
 
-def _is_id(name: object) -> bool:
+def _is_id(name: object) -> TypeGuard[str]:
     try:
         Key("default", name)  # type: ignore[arg-type]  # it is what finds out
     except InvalidInput:
