@@ -139,45 +139,49 @@ class File:
 @contextmanager
 def opened(path: str, flags: int = os.O_RDONLY) -> Iterator[File | None]:
     """Open a conversation's file that exists, for the time of the body; None: it does not exist."""
-    fds: list[int] = []
-    try:
-        with suppress(FileNotFoundError):
-            fds[:] = _open(path, flags | _SAFE)
-        if not fds:
+    with _open(path, flags | _SAFE) as fd:
+        if fd is None:
             yield None
             return
-        status = os.fstat(fds[0])
+        status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
-        yield File(fds[0], status)
-    finally:
-        _close(fds)
+        yield File(fd, status)
 
 
 @contextmanager
 def create(path: str, flags: int) -> Iterator[int]:
     """Open a file for the time of the body, made if need be, with mode 0600 in any case."""
-    fds: list[int] = []
+    with _open(path, flags | os.O_CREAT | _SAFE) as fd:
+        if fd is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        os.fchmod(fd, 0o600)
+        yield fd
+
+
+@contextmanager
+def _open(path: str, flags: int) -> Iterator[int | None]:
+    """Open a file for the time of the body; None: it does not exist.
+
+    The handler of a signal may raise an exception between any two steps. So the file is opened and its number noted by
+    one assignment to a slice, which is a single step of the interpreter; and closing it is tried twice.
+    """
+    fds: list[int | None] = []
     try:
-        fds[:] = _open(path, flags | os.O_CREAT | _SAFE)
-        os.fchmod(fds[0], 0o600)
-        yield fds[0]
+        try:
+            with suppress(FileNotFoundError):
+                fds[:] = map(os.open, (path,), (flags,), (0o600,))
+            yield fds[0] if fds else None
+        finally:
+            _close(fds)
     finally:
         _close(fds)
 
 
-def _open(path: str, flags: int) -> Iterator[int]:
-    """Open a file when the result is assigned to a slice.
-
-    The assignment opens the file and keeps its number in one step of the interpreter, so the exception of a signal's
-    handler cannot strike between the two and leave the file open.
-    """
-    return map(os.open, (path,), (flags,), (0o600,))
-
-
-def _close(fds: list[int]) -> None:
-    if fds:
-        os.close(fds[0])
+def _close(fds: list[int | None]) -> None:
+    """Close a file, if it is open; a second call does nothing."""
+    if fds and fds[0] is not None:
+        fds[:] = map(os.close, (fds[0],))
 
 
 def size_of(path: str) -> int | None:
@@ -203,9 +207,7 @@ def make_folder(path: str) -> None:
 
 def sync_folder(path: str) -> None:
     """Make durable which files a folder holds."""
-    fds: list[int] = []
-    try:
-        fds[:] = _open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        os.fsync(fds[0])
-    finally:
-        _close(fds)
+    with _open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as fd:
+        if fd is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        os.fsync(fd)

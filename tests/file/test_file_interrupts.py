@@ -1,0 +1,231 @@
+"""An exception may strike anywhere, for a signal's handler raises it: the lock is given back, and nothing is lost."""
+
+import errno
+import gc
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import chathistory_file
+import pytest
+from chathistory_file import FileStore
+from file_samples import KEY, bodies_of, filled, flip, open_files, path_of, stamp
+
+from chathistory import Head
+from chathistory.errors import StoreError
+
+PLUGIN = str(Path(chathistory_file.__file__).parent)
+
+
+class Interrupted(BaseException):
+    """What the handler of a signal raises."""
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr("chathistory_file.writing._sync", lambda fd: None)
+    monkeypatch.setattr(os, "fsync", lambda fd: None)
+
+
+def interrupted_at(step, call, *, event, module=""):
+    """Call with an exception raised at that line or instruction of the plugin; False: there are not so many."""
+    seen = 0
+
+    def trace(frame, kind, _):
+        nonlocal seen
+        if not frame.f_code.co_filename.startswith(f"{PLUGIN}/{module}"):
+            return None
+        frame.f_trace_opcodes = event == "opcode"
+        if kind == event:
+            seen += 1
+            if seen == step:
+                raise Interrupted
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        call()
+    except Interrupted:
+        return True
+    except StoreError:  # it struck while an error was being handled
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+def _append(store):
+    head = store.read(KEY, stop=0).head
+    return lambda: store.append(KEY, ["2"], after=head, stamp=stamp())
+
+
+def _append_behind_what_is_torn(store):
+    with path_of(store).open("ab") as file:
+        file.write(b'[1,"0000')
+    return _append(store)
+
+
+def _first(store):
+    store.delete(KEY)
+    return lambda: store.append(KEY, ["1"], after=None, stamp=stamp())
+
+
+def _restore(store):
+    flip(path_of(store), path_of(store).read_bytes().rindex(b'"end":') + 6)
+    found = store.find_records(KEY)
+    return lambda: store.restore_head(found, Head(KEY, found.start, found.end, stamp()))
+
+
+CALLS = {
+    "append": _append,
+    "append behind what is torn": _append_behind_what_is_torn,
+    "the first append": _first,
+    "forget": lambda store: lambda: store.forget(KEY, before=1),
+    "delete": lambda store: lambda: store.delete(KEY),
+    "restore": _restore,
+    "remove leftovers": lambda store: lambda: store.remove_leftovers("default"),
+    "listing": lambda store: lambda: store.heads("default"),
+}
+
+
+def check_free(store):
+    """Check that nothing holds the lock, for this instance and for another one, and that the conversation is whole."""
+    if any(path.startswith(f"{store.root}/default") for path in open_files()):
+        gc.collect()
+    assert [path for path in open_files() if path.startswith(f"{store.root}/default")] == []
+    for each in (store, FileStore(store.root, lock_timeout=0.3)):
+        found = each.find_records(KEY)
+        if found is not None and found.problem is not None:
+            each.restore_head(found, Head(KEY, found.start, found.end, stamp()))
+        seen = each.read(KEY, stop=0)
+        head = each.append(KEY, ["x"], after=seen.head if seen else None, stamp=stamp())
+        assert bodies_of(each)[-1] == "x"
+        assert set(bodies_of(each)) <= {"1", "2", "x"}
+        assert each.heads("default").items == [head]
+    each.close()
+
+
+def interrupt_everywhere(store, call, *, event, module="", steps=None):
+    """Interrupt a call at each step, and check what is left each time; returns how many steps there are."""
+    step = 0
+    while True:
+        step = next(steps, 10**9) if steps else step + 1
+        store.delete(KEY)
+        filled(store, ["1", "1"])
+        if not interrupted_at(step, CALLS[call](store), event=event, module=module):
+            return step
+        check_free(store)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("call", CALLS)
+def test_at_every_line(tmp_path, call):
+    with FileStore(tmp_path / "h", lock_timeout=0.3) as store:
+        assert interrupt_everywhere(store, call, event="line") > 20
+
+
+@pytest.mark.usefixtures("quick")
+def test_at_every_instruction_of_the_locks(tmp_path):
+    with FileStore(tmp_path / "h", lock_timeout=0.3) as store:
+        assert interrupt_everywhere(store, "append", event="opcode", module="locks") > 200
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(3600)
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("call", CALLS)
+def test_at_every_instruction(tmp_path, call):
+    with FileStore(tmp_path / "h", lock_timeout=0.3) as store:
+        assert interrupt_everywhere(store, call, event="opcode") > 200
+
+
+@pytest.mark.usefixtures("quick")
+def test_signals_that_come_when_they_come(tmp_path):
+    """Real ones, by a timer: most strike within an append, wherever the interpreter looks for them."""
+
+    struck = []
+
+    def handler(*_):
+        struck.append("a signal")
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with FileStore(tmp_path / "h", lock_timeout=2) as store:
+            filled(store, ["1", "1"])
+            for number in range(400):
+                call = _append(store)
+                try:
+                    signal.setitimer(signal.ITIMER_REAL, 0.00002 + 0.000002 * number)
+                    call()
+                    while len(struck) <= number:
+                        time.sleep(0.001)
+                except Interrupted:
+                    pass
+                if number % 20 == 0:
+                    check_free(store)
+            check_free(store)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert len(struck) == 400
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("code", [errno.EIO, errno.EACCES, errno.ESTALE, errno.EMFILE])
+@pytest.mark.parametrize("name", ["stat", "lstat", "fstat", "open", "pread", "dup", "utime", "write"])
+@pytest.mark.parametrize(
+    "call", ["append", "append behind what is torn", "the first append", "forget", "delete", "restore"]
+)
+def test_no_error_of_the_system_keeps_the_lock(tmp_path, monkeypatch, call, name, code):
+    for nth in range(1, 8):
+        with FileStore(tmp_path / "h", lock_timeout=0.3) as store:
+            store.delete(KEY)
+            filled(store, ["1", "1"])
+            calls, todo = [], CALLS[call](store)
+            if nth % 2:
+                store._locks.close()  # so the lock's file is opened anew
+
+            def failing(*args, nth=nth, calls=calls, real=getattr(os, name), **kwargs):  # noqa: B008
+                calls.append(args)
+                if len(calls) == nth:
+                    raise OSError(code, os.strerror(code))
+                return real(*args, **kwargs)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(os, name, failing)
+                try:
+                    todo()
+                except StoreError:
+                    pass
+                else:
+                    assert len(calls) < nth or code == errno.ESTALE or name in {"stat", "lstat"}
+            check_free(store)
+            if len(calls) < nth:
+                return
+
+
+def test_a_call_from_within_a_handler_does_not_get_in(tmp_path):
+    """The thread that writes is not let in twice: what its handler of a signal wants to write waits, and is refused."""
+    outcomes = []
+    with FileStore(tmp_path / "h", lock_timeout=0.1) as store:
+        head = filled(store, ["1"])
+
+        def write(fd, data, real=os.write):
+            if not outcomes and threading.current_thread() is threading.main_thread():
+                outcomes.append("handler")
+                try:
+                    store.append(KEY, ["in between"], after=head, stamp=stamp())
+                except StoreError as error:
+                    outcomes.append(type(error).__name__)
+            return real(fd, data)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(os, "write", write)
+            store.append(KEY, ["2"], after=head, stamp=stamp())
+        assert outcomes == ["handler", "StoreUnavailable"]
+        assert bodies_of(store) == ["1", "2"]
