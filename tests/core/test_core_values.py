@@ -96,6 +96,7 @@ MADE = [
     errors.TurnError("x"),
     errors.TurnInProgress(KEY, "turn", 5),
     errors.TurnMismatch("x"),
+    errors.TurnRefused("x"),
     errors.TurnTooLarge(9, 5),
     errors.IncompleteReply("x"),
     errors.StoreError("x"),
