@@ -143,20 +143,20 @@ class Bucket:
                 self._remove_batch(part)
 
     def _remove_batch(self, names: Sequence[str]) -> None:
-        """Remove objects by one request, and one by one what it leaves: that tells the reason as an answer."""
-        listed: Any = {"Objects": [{"Key": name} for name in names], "Quiet": True}
+        """Remove objects by one request, and one by one what it does not name as removed: that tells the reason."""
+        listed: Any = {"Objects": [{"Key": name} for name in names]}
 
-        def call() -> list[str]:
-            errors = self._client().delete_objects(Bucket=self.name, Delete=listed).get("Errors", [])
-            return [error.get("Key", "") for error in errors]
+        def call() -> set[str]:
+            answer = self._client().delete_objects(Bucket=self.name, Delete=listed)
+            return {entry.get("Key", "") for entry in answer.get("Deleted", [])}
 
         try:
-            left = set(self._tried("removing", call, writes=True))
+            done = self._tried("removing", call, writes=True)
         except StoreRejected:  # it may want another checksum, or not know the request at all
             self.together([partial(self.remove, name) for name in names])
             self._one_by_one = True
         else:
-            self.together([partial(self.remove, name) for name in names if name in left])
+            self.together([partial(self.remove, name) for name in names if name not in done])
 
     def listed(self, prefix: str, *, after: str = "") -> Iterator[Listed]:
         """Yield the objects whose names begin with `prefix` and come behind `after`, in the order of their names.
@@ -300,6 +300,9 @@ def _etag_of(response: Any) -> str:
     etag = response.get("ETag")
     if not isinstance(etag, str) or not etag:
         msg = "the answer has no ETag"
+        raise BadAnswer(msg)
+    if etag.count('"') % 2:  # headers end where the connection does, also within one
+        msg = "the answer has a part of an ETag"
         raise BadAnswer(msg)
     return etag
 

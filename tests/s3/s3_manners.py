@@ -138,6 +138,10 @@ MANNERS = {
         lambda asked: "400 InvalidRequest" if asked.kind == "DELETES" and not asked.has("CONTENT_MD5") else None,
         _as_it_is,
     ),
+    "DeleteObjects does nothing and says nothing": (
+        lambda asked: "200 OK" if asked.kind == "DELETES" else None,
+        _changed({"DELETES"}, lambda status, headers, body: (status, headers, b"")),
+    ),
     "checksums of PUT are not implemented": (
         lambda asked: "501 NotImplemented" if asked.kind == "PUT" and asked.has_checksum() else None, _as_it_is),
     "PUT stores the frames of chunks": (lambda asked: asked.spoil(), _as_it_is),

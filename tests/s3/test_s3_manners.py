@@ -32,6 +32,7 @@ USED = {
     "DELETE with If-Match always fails": Service(quotes=True, deletes=False),
     "DeleteObjects is not implemented": Service(),
     "DeleteObjects wants Content-MD5": Service(),
+    "DeleteObjects does nothing and says nothing": Service(),
     "checksums of PUT are not implemented": Service(),
     "GET knows no ranges": Service(),
     "listings ignore where to start": Service(),
