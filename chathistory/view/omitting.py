@@ -1,7 +1,8 @@
 """Leaving out of the view what the API refused, or what somebody left out by hand.
 
 A tool result must not just go, for the call would then have no result: what is sent in its place says that it was
-refused, so that the tool loop goes on.
+refused, so that the tool loop goes on. So too for words that stood in place of results: without them the next reply
+would follow the calls at once, and the API would take both for one reply.
 """
 
 from __future__ import annotations
@@ -10,21 +11,34 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 from chathistory.log.omissions import Omission, is_whole
-from chathistory.view.item import Block, Item
+from chathistory.view.item import ADDED, Block, Item
+from chathistory.view.pairing import missing_results
 
 __all__ = ["without_omitted"]
 
 
 def without_omitted(items: Iterable[Item], omissions: Mapping[int, Sequence[Omission]]) -> list[Item]:
     """Return the items without what is not sent of them."""
-    items, kept = list(items), []
+    items, kept = list(items), list[Item]()
+    is_cut = False  # whether something was left out right behind the last item that is kept
     for number, item in enumerate(items):
         here = omissions.get(item.position, ())
-        if not here:
-            kept.append(item)
-        elif not is_whole(here) and (blocks := _blocks(item, here, _answered(items[number + 1 :], omissions))):
-            kept.append(item.with_content(blocks))
+        blocks = [] if is_whole(here) else _blocks(item, here, _answered(items[number + 1 :], omissions))
+        if here and not blocks:
+            is_cut = True
+            continue
+        if is_cut and item.role == "assistant":
+            kept += _closing(kept)
+        kept.append(item.with_content(blocks) if here else item)
+        is_cut = False
     return kept
+
+
+def _closing(kept: Sequence[Item]) -> list[Item]:
+    """Return a message with results for the calls of the replies that are last; [] if they have none."""
+    replies = itertools.takewhile(lambda item: item.role == "assistant", reversed(kept))
+    calls = [block for item in reversed(list(replies)) for block in item.blocks if block["type"] == "tool_use"]
+    return [Item(ADDED, {"role": "user", "content": missing_results(calls)})] if calls else []
 
 
 def _answered(items: Sequence[Item], omissions: Mapping[int, Sequence[Omission]]) -> set[str]:

@@ -386,6 +386,26 @@ def test_a_message_that_is_too_large_can_be_left_out_by_hand(opened):
     assert [message["content"] for message in sent(api)[::2]] == ["Hi", "Never mind."]
 
 
+@pytest.mark.parametrize("block", [None, 0])
+def test_words_in_place_of_a_result_can_be_left_out(opened, block):
+    thought = {"type": "thinking", "thinking": "hm", "signature": ""}
+    api = MessagesAPI([[thought, text("I look."), CALL, CALL_2], "as you like", "fine"])
+    engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
+    engine.send("a", "Take a look")
+    engine.send("a", "No, wait")
+    engine.history.conversation("a").leave_out(3, block=block)
+    assert engine.send("a", "Go on").text == "fine"
+    question, call, results, reply, last = sent(api)
+    assert [block["type"] for block in call["content"]] == ["text", "tool_use", "tool_use"]
+    assert [block["tool_use_id"] for block in results["content"]] == ["toolu_1", "toolu_2"]
+    assert all(block["is_error"] for block in results["content"])
+    assert [question["content"], reply["content"][0]["text"], last["content"]] == [
+        "Take a look",
+        "as you like",
+        "Go on",
+    ]
+
+
 # The other ways to send.
 
 

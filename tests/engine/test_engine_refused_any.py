@@ -225,6 +225,11 @@ def test_any_conversation_goes_on_after_any_refusal(start):
     assert len(set(sorts)) >= 2
 
 
+@pytest.mark.parametrize("seed", [10476, 10656, 11617])
+def test_a_conversation_that_did_not_go_on_once_does(seed):
+    played(seed)
+
+
 def test_all_sorts_come_up():
     sorts = {played(seed) for seed in range(1000, 1060)}
     assert sorts >= {"turn", "earlier", "size", None}
