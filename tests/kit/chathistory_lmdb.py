@@ -121,6 +121,8 @@ class LMDBStore(HistoryStore):
     def _opened(self):
         with self._lock:
             here = os.getpid(), self._path
+            for owner in [owner for owner in self._open if owner[0] != here[0]]:
+                self._open.pop(owner).close()  # LMDB opens a file once: a forked child lets go of what its parent has
             self._env = self._env or self._open.get(here) or lmdb.open(self._path, self._size, subdir=False, mode=0o600)
             return self._open.setdefault(here, self._env)
 
