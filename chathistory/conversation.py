@@ -284,11 +284,13 @@ class Conversation:
     def usage(self) -> Usage:
         """Return what its replies cost in tokens: in all, by model, by turn; from what is stored, reading all of it.
 
-        The sums alone are in `summary.usage`, without reading.
+        The sums alone are in `summary.usage`, without reading. What a damaged reply cost is not known: it is left out
+        once the conversation is repaired, and until then it is a `CorruptRecord`.
         """
+        from chathistory.repairing import read_repaired  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
         from chathistory.usage import usage_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        return usage_of(self.records())
+        return usage_of(read_repaired(self._journal))
 
     def annotate(self, **changes: Any) -> Head:
         """Store title (text or None), tags (texts) or metadata (a JSON object); what is not given stays.

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chathistory.content import blocks_of
+from chathistory.errors import CorruptRecord
 from chathistory.log.entry import KINDS, Entry
 from chathistory.log.fold import opens_turn
 from chathistory.log.journal import Journal
@@ -28,7 +29,7 @@ from chathistory.view import Repair, View, view_of
 from chathistory.view.item import ADDED
 from chathistory.view.naming import given_ids, with_given_ids
 
-__all__ = ["find_left_out", "repaired"]
+__all__ = ["find_left_out", "read_repaired", "repaired"]
 
 _STRETCH = 512 * 1024
 """About how many bytes of messages are looked at as one stretch; a single turn may be larger."""
@@ -88,6 +89,25 @@ def find_left_out(journal: Journal) -> tuple[Repair, ...]:
     gaps.append((position, head.end))
     each_of_all = (each for start, stop in gaps for each in read_log_around(journal.store, head, start, stop))
     return tuple(Repair(each.position, f"damaged: {each.reason}") for each in each_of_all if isinstance(each, Lost))
+
+
+def read_repaired(journal: Journal) -> Iterator[Entry]:
+    """Yield every record of a conversation, in order, but for damaged ones that a repair has left out.
+
+    Raises:
+        CorruptRecord: A record is damaged and has not been repaired.
+        Conflict: The conversation was deleted or forgotten while it was read.
+    """
+    repaired_positions: set[int] | None = None
+    head = journal.refresh()
+    for each in read_log_around(journal.store, head, head.start, head.end) if head else ():
+        if isinstance(each, Sound):
+            yield each.entry
+            continue
+        if repaired_positions is None:
+            repaired_positions = {repair.position for repair in find_left_out(journal)}
+        if each.position not in repaired_positions:
+            raise CorruptRecord(journal.key, each.position, each.reason)
 
 
 @dataclass(frozen=True, slots=True)

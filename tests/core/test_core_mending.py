@@ -52,6 +52,24 @@ def test_damage_is_an_error_until_it_is_mended(chat, hurt):
         list(chat.records())  # the log still says what was lost
 
 
+def test_what_replies_cost_can_be_asked_once_damage_is_mended(chat, hurt):
+    costs = [{"response": {"model": "m", "usage": {"output_tokens": tokens}}} for tokens in (1, 10, 100)]
+    for number, cost in enumerate(costs):
+        chat.append(user(str(number)))
+        chat._journal.append([Entry("message", message=said("x"), data=cost)])
+    assert chat.usage().total.output == 111
+    hurt(3)
+    with pytest.raises(CorruptRecord) as caught:
+        chat.usage()
+    assert caught.value.position == 3
+    chat.repair(write=True)
+    assert chat.usage().total.output == 101
+    hurt(5)
+    with pytest.raises(CorruptRecord) as caught:
+        chat.usage()  # it was repaired before this damage
+    assert caught.value.position == 5
+
+
 @pytest.mark.parametrize("positions", [(0,), (5,), (0, 1, 2), (1, 3, 5), (0, 1, 2, 3, 4, 5)])
 def test_any_records_may_be_damaged(chat, hurt, positions):
     numbered(chat, 6)

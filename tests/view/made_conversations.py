@@ -23,6 +23,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 
+from anthropic.types.beta import BetaMessage
+
 from chathistory import ChatEngine, History
 from chathistory.errors import InvalidInput
 from chathistory.testing import MessagesAPI
@@ -276,32 +278,25 @@ class Broken(Exception):
     """A stream broke off."""
 
 
-class _Message:
-    """A message as the engine takes it from the SDK: told by the names that the SDK's models have."""
-
-    model_fields_set = frozenset()
-
-    def __init__(self, body: dict, request_id: str) -> None:
-        self._body = body
-        self._request_id = request_id
-        self.stop_reason = body["stop_reason"]
-
-    def to_dict(self, **_: object) -> dict:
-        return json.loads(json.dumps(self._body))
+def _message(body: dict, request_id: str = "") -> BetaMessage:
+    """A reply as the SDK makes it: lenient, as what it reads from the API."""
+    message = BetaMessage.construct(**json.loads(json.dumps(body)))
+    message._request_id = request_id
+    return message
 
 
 class _Stream:
-    def __init__(self, message: _Message, after: int | None) -> None:
+    def __init__(self, message: BetaMessage, after: int | None) -> None:
         self.request_id = message._request_id
         self._message = message
         self._after = after
         self._seen: list[dict] = []
 
     @property
-    def current_message_snapshot(self) -> SimpleNamespace:
-        return SimpleNamespace(to_dict=lambda **_: {"content": json.loads(json.dumps(self._seen))})
+    def current_message_snapshot(self) -> BetaMessage:
+        return _message({"content": self._seen})
 
-    def get_final_message(self) -> _Message:
+    def get_final_message(self) -> BetaMessage:
         return self._message
 
     def __iter__(self) -> Iterator[SimpleNamespace]:
@@ -333,10 +328,10 @@ class Wire:
         self.messages = self
         self.beta = self
 
-    def create(self, **arguments: object) -> _Message:
+    def create(self, **arguments: object) -> BetaMessage:
         """Answer as `messages.create` does; `Refused` for an error."""
         answered = self._asked("/v1/messages", arguments)
-        return _Message(answered, self.api.requests[-1].request_id or "")
+        return _message(answered, self.api.requests[-1].request_id or "")
 
     @contextmanager
     def stream(self, **arguments: object) -> Iterator[_Stream]:
