@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import Any
 
@@ -83,18 +83,44 @@ def open_reply(newest_first: Iterable[Entry]) -> Entry | None:
 
     When the conversation goes on, whatever is said then, the API wants the thinking of such a reply back as it was. A
     reply with nothing in it, as may come after results of tools, is not sent again and so closes nothing. Replies that
-    follow one another are one turn for the API: a call in any of them is open.
+    follow one another are one turn for the API: a call in any of them is open. A refused reply is not sent, nor is its
+    turn: what stands before that turn counts.
     """
     replies: list[Entry] = []
-    for entry in newest_first:
+    for entry in _without_refused(newest_first):
         if entry.kind == "message" and reply_in(entry):
             replies.append(entry)
         elif replies and entry.kind == "message" and is_said_by_user(entry):
             break
-    if replies and replies[0].data.get("response", {}).get("stop_reason") == "pause_turn":
+    if replies and _stop_reason_of(replies[0]) == "pause_turn":
         return replies[0]
     calling = (entry for entry in replies if any(block["type"] == "tool_use" for block in reply_in(entry)))
     return next(calling, None)
+
+
+def _without_refused(newest_first: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield the entries but for refused replies and what each of them answers, as the view leaves them out."""
+    is_refused = False
+    for entry in newest_first:
+        if entry.kind == "message" and entry.message is not None:
+            if _stop_reason_of(entry) == "refusal":
+                is_refused = True
+                continue
+            if is_refused and not (_ends_turn(entry) or begins_view(entry)):
+                is_refused = not opens_turn(entry.message)
+                continue
+            is_refused = False
+        yield entry
+
+
+def _ends_turn(reply: Entry) -> bool:
+    """Whether this is a reply that leaves neither a tool's call nor a pause open."""
+    is_paused = _stop_reason_of(reply) == "pause_turn" or any(block["type"] == "tool_use" for block in reply_in(reply))
+    return reply.message is not None and reply.message["role"] == "assistant" and not is_paused
+
+
+def _stop_reason_of(reply: Entry) -> Any:
+    return reply.data.get("response", {}).get("stop_reason")
 
 
 def is_said_by_user(entry: Entry) -> bool:
@@ -143,7 +169,7 @@ def _replied(summary: Summary, entry: Entry, position: int) -> None:
 
 def begins_view(entry: Entry) -> bool:
     """Whether what is sent begins with this reply from now on; one that was refused is not sent itself."""
-    is_refused = entry.data.get("response", {}).get("stop_reason") == "refusal"
+    is_refused = _stop_reason_of(entry) == "refusal"
     return entry.kind == "message" and not is_refused and stands_for_all_before(entry.message)
 
 

@@ -55,6 +55,11 @@ def test_what_is_sent_is_taken_and_extends_between_cuts_and_the_log_keeps_all(po
     assert (cuts == 0) is (policy == "keep all")
 
 
+def test_a_rewind_to_a_refused_turn_behind_an_open_call_needs_the_thinking_of_that_call():
+    """The refused turn is not sent, so the call before it is open again, and its thinking must come back as it was."""
+    held_under("the API's", range(31_736, 31_737), extends=False)
+
+
 @pytest.mark.stress
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("policy", POLICIES)
