@@ -284,13 +284,14 @@ class Conversation:
     def usage(self) -> Usage:
         """Return what its replies cost in tokens: in all, by model, by turn; from what is stored, reading all of it.
 
-        The sums alone are in `summary.usage`, without reading. What a damaged reply cost is not known: it is left out
-        once the conversation is repaired, and until then it is a `CorruptRecord`.
+        The sums alone are in `summary.usage`, without reading. What a damaged reply cost is in the total alone once the
+        conversation is repaired; until then it is a `CorruptRecord`.
         """
         from chathistory.repairing import read_repaired  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
-        from chathistory.usage import usage_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.usage import Usage, usage_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        return usage_of(read_repaired(self._journal))
+        head = self._journal.refresh()
+        return usage_of(read_repaired(self._journal, head), summary_of(head).usage) if head else Usage()
 
     def annotate(self, **changes: Any) -> Head:
         """Store title (text or None), tags (texts) or metadata (a JSON object); what is not given stays.

@@ -91,23 +91,23 @@ def find_left_out(journal: Journal) -> tuple[Repair, ...]:
     return tuple(Repair(each.position, f"damaged: {each.reason}") for each in each_of_all if isinstance(each, Lost))
 
 
-def read_repaired(journal: Journal) -> Iterator[Entry]:
-    """Yield every record of a conversation, in order, but for damaged ones that a repair has left out.
+def read_repaired(journal: Journal, head: Head) -> Iterator[Entry | Repair]:
+    """Yield every record of a conversation, in order, and a `Repair` for each damaged one that a repair has left out.
 
     Raises:
         CorruptRecord: A record is damaged and has not been repaired.
         Conflict: The conversation was deleted or forgotten while it was read.
     """
-    repaired_positions: set[int] | None = None
-    head = journal.refresh()
-    for each in read_log_around(journal.store, head, head.start, head.end) if head else ():
+    left_out: dict[int, Repair] | None = None
+    for each in read_log_around(journal.store, head, head.start, head.end):
         if isinstance(each, Sound):
             yield each.entry
             continue
-        if repaired_positions is None:
-            repaired_positions = {repair.position for repair in find_left_out(journal)}
-        if each.position not in repaired_positions:
+        if left_out is None:
+            left_out = {repair.position: repair for repair in find_left_out(journal)}
+        if each.position not in left_out:
             raise CorruptRecord(journal.key, each.position, each.reason)
+        yield left_out[each.position]
 
 
 @dataclass(frozen=True, slots=True)

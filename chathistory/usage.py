@@ -7,6 +7,7 @@ from dataclasses import astuple, dataclass, field
 from typing import Any
 
 from chathistory.log.entry import Entry
+from chathistory.view import Repair
 
 __all__ = ["Tokens", "TurnUsage", "Usage", "usage_of"]
 
@@ -47,17 +48,33 @@ class Usage:
 
     Every reply counts that is stored, also one that a rewind left out or that came too late: it was paid for. What a
     reply that broke off cost is not known.
+
+    Attributes:
+        total: Of all replies, those of `left_out` too.
+        models: By model, of all replies that can be read.
+        turns: By turn, likewise.
+        left_out: Positions of damaged records that a repair has left out; a reply there counts in `total` alone.
     """
 
     total: Tokens = Tokens()
     models: Mapping[str, Tokens] = field(default_factory=dict)
     turns: tuple[TurnUsage, ...] = ()
+    left_out: tuple[int, ...] = ()
 
 
-def usage_of(entries: Iterable[Entry]) -> Usage:
-    """Return what the replies among `entries` cost."""
+def usage_of(entries: Iterable[Entry | Repair], stored: Mapping[str, Any]) -> Usage:
+    """Return what the replies among `entries` cost.
+
+    Args:
+        entries: All of a conversation; a `Repair` in the place of each that cannot be read.
+        stored: The sums that the conversation's head has, by the API's names: the total if something cannot be read.
+    """
     total, models, turns = Tokens(), dict[str, Tokens](), dict[str, TurnUsage]()
+    left_out = []
     for entry in entries:
+        if isinstance(entry, Repair):
+            left_out.append(entry.position)
+            continue
         response = entry.data.get("response") or {}
         usage = response.get("usage")
         if not isinstance(usage, Mapping) or "again" in entry.data:  # it stands twice: as it was, and as it was mended
@@ -68,4 +85,4 @@ def usage_of(entries: Iterable[Entry]) -> Usage:
         turn = entry.turn or entry.id
         before = turns.get(turn, TurnUsage(turn, entry.position, entry.at, model, Tokens()))
         turns[turn] = TurnUsage(turn, before.position, before.at, model, before.tokens + tokens)
-    return Usage(total, models, tuple(turns.values()))
+    return Usage(Tokens.of(stored) if left_out else total, models, tuple(turns.values()), tuple(left_out))

@@ -163,11 +163,14 @@ def usage(id: str, *, place: Place, as_json: bool) -> None:
 def _spent(conversation: Conversation) -> Usage:
     """Return what the replies cost; the sum alone, and a word on why, where a record is damaged."""
     try:
-        return conversation.usage()
+        spent = conversation.usage()
     except CorruptRecord as error:
         summary = conversation.refresh()
         click.echo(safe(f"{error}: only the sum is known"), err=True)
         return Usage(Tokens.of(summary.usage if summary else {}))
+    for position in spent.left_out:
+        click.echo(f"record {position} is damaged: what it cost is in the total alone", err=True)
+    return spent
 
 
 def _row(turn: TurnUsage, time: str) -> tuple[str, ...]:

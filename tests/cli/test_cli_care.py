@@ -217,6 +217,9 @@ def test_doctor_leads_around_a_damaged_record(run, filled, named):
     assert "left out: the record is damaged" in shown.stdout
     assert "1 to mend (--yes does it)" in shown.stderr
     assert run("show", "long", "--store", filled).returncode == 1, "nothing is written without being told"
+    before = run("usage", "long", "--store", filled)
+    assert [row[0] for row in rows(before)] == ["total"]
+    assert "record 9 of conversation 'long' is damaged" in before.stderr
     mended = run(*words, "--write")
     assert (mended.returncode, [row[2:4] for row in rows(mended)]) == (4, [["9", "mended"]])
     assert mended.stderr.startswith("long: record 9: left out: the record is damaged")
@@ -227,9 +230,9 @@ def test_doctor_leads_around_a_damaged_record(run, filled, named):
     assert [f"turn {number}" in readable.stdout for number in (3, 4, 5)] == [True, False, True]
     assert run("chat", "--stand-in", "-c", "long", "and on", "--store", filled).returncode == 0
     spent = run("usage", "long", "--store", filled)
-    assert [row[0] for row in rows(spent)] == ["total"]
-    assert int(rows(spent)[0][5]) > 0
-    assert "record 9 of conversation 'long' is damaged" in spent.stderr
+    assert {row[0] for row in rows(spent)} == {"turn", "model", "total"}
+    assert int(rows(spent)[-1][5]) > 0
+    assert spent.stderr == "record 9 is damaged: what it cost is in the total alone\n"
 
 
 def test_doctor_leads_around_what_a_later_version_wrote(run, shelf, filled):

@@ -63,7 +63,10 @@ def test_what_replies_cost_can_be_asked_once_damage_is_mended(chat, hurt):
         chat.usage()
     assert caught.value.position == 3
     chat.repair(write=True)
-    assert chat.usage().total.output == 101
+    spent = chat.usage()
+    assert spent.left_out == (3,)
+    assert spent.total.output == 111, "the head has the sums"
+    assert spent.models["m"].output == sum(turn.tokens.output for turn in spent.turns) == 101
     hurt(5)
     with pytest.raises(CorruptRecord) as caught:
         chat.usage()  # it was repaired before this damage

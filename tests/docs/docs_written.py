@@ -137,6 +137,11 @@ def commands() -> Iterator[tuple[str, click.Command]]:
     yield from walk("chathistory", group)
 
 
+def context_of(command: click.Command, words: str | None = None) -> click.Context:
+    """Return a context like that of a call: click remembers the options for help from the first one it sees."""
+    return click.Context(command, parent=click.Context(group, **group.context_settings), info_name=words)
+
+
 def commands_page() -> str:
     codes = "Exit codes: 0 done, 1 it could not be done, 2 it was not asked for rightly, 130 Ctrl-C."
     parts = ["# Commands", MADE, f"{codes} How the commands are used is on [Using it](../using.md)."]
@@ -156,7 +161,7 @@ def as_sections(help_text: str) -> str:
 
 
 def _parameters(command: click.Command) -> str:
-    context = click.Context(command)
+    context = context_of(command)
     rows = [_row(each, context) for each in command.get_params(context)]
     return table(["", "default", "variable", ""], rows)
 

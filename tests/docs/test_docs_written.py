@@ -83,14 +83,14 @@ def test_every_command_is_explained_by_hand_and_its_options_have_words(words):
     command = COMMANDS[words]
     assert any(words in text for text in BY_HAND.values())
     assert (command.help or "").strip()
-    for each in command.get_params(click.Context(command)):
+    for each in command.get_params(docs_written.context_of(command)):
         if isinstance(each, click.Option) and each.opts != ["--model"]:
             assert (each.help or "").strip(), f"{words} {each.opts[0]}"
 
 
 @pytest.mark.parametrize("words", COMMANDS)
 def test_the_help_of_every_command_shows_examples_that_can_be_copied(words):
-    shown = COMMANDS[words].get_help(click.Context(COMMANDS[words], info_name=words))
+    shown = COMMANDS[words].get_help(docs_written.context_of(COMMANDS[words], words))
     assert re.search(r"^  Examples?:\n    chathistory", shown, re.MULTILINE), shown
     assert re.search(rf"^    {words}", shown, re.MULTILINE), shown
 

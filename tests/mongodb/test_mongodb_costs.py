@@ -56,12 +56,12 @@ def test_an_append_is_one_command(watched, listener):
 
 
 @pytest.mark.parametrize("count", [2, 1000])
-def test_an_append_sends_little_beside_what_it_stores(watched, listener, count):
+def test_an_append_sends_little_beside_what_it_stores(watched, listener, database, count):
     head = filled(watched, count, size=100)
     listener.taken()
     filled(watched, 1, size=500, head=head)
     sent = [len(bson.encode(command)) for name, command in listener.taken() if name == "update"]
-    assert sent[0] <= 500 + len(stamp().info) + 2 * len(KEY.scope + KEY.id) + 700
+    assert sent[0] <= 500 + len(stamp().info) + 2 * len(KEY.scope + KEY.id) + len(database.name) + 700
 
 
 def test_a_full_tail_costs_three_commands_more_at_times_four_and_seldom(watched, listener):
