@@ -27,7 +27,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from zlib import crc32
 
-from chathistory.store import Head, Key, Stamp
+from chathistory.store import LARGEST_NUMBER, Head, Key, Stamp
 from chathistory_file.faults import LaterLayout
 
 __all__ = [
@@ -198,7 +198,8 @@ def _commit_of(text: bytes) -> Commit | None:
         said = text[info + len(_INFO) : -len(_CRC)].decode()
         stamp = Stamp(fields["version"], fields["updated"], fields["expires"], _info_in(said))
         head = Head(Key(fields["scope"], fields["id"]), fields["start"], fields["end"], stamp)
-        return Commit(head, fields["at"], fields["size"])
+        numbers = head.start, head.end, fields["at"], fields["size"]
+        return Commit(head, *numbers[2:]) if all(0 <= number <= LARGEST_NUMBER for number in numbers) else None
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -10,23 +11,26 @@ from chathistory_file.lines import COMMIT, LF, RecordLine, body_in, may_hold_rec
 from chathistory_file.source import Source
 from chathistory_file.states import State, contents_of
 
-__all__ = ["bodies_from", "kept_lines"]
+__all__ = ["NO_LINE", "bodies_from", "kept_lines"]
+
+NO_LINE = "no sound line of this record is in the file"
 
 _NEAR = 16 * 1024  # bytes that are rather read through than searched
 _STEP = 4096
 _PART = 1024 * 1024
+_NUMBER = re.compile(rb"\[([0-9]{1,19})(?![0-9])")
 
 
 def bodies_from(state: State, low: int, high: int) -> Iterator[bytes]:
     """Yield the bodies of the records `low` to `high` of what is kept; raises `Damage` at the first that is not sound.
 
-    What is beside them is not looked at. A record is found wherever it stands, also after lines were moved.
+    What is beside them is not looked at. A record is found wherever it stands, also where two lines changed places. For
+    a state whose lines were moved there is `Recovery.bodies`.
     """
     offset: int | None = _locate(state, low)
     while low < high:
         if offset is None:
-            reason = "no sound line of this record is in the file"
-            raise Damage(low, reason)
+            raise Damage(low, NO_LINE)
         for body in _in_order(state, offset, low):
             yield body
             low += 1
@@ -133,18 +137,19 @@ def kept_lines(state: State, first: int) -> Iterator[bytes]:
     A line that is not sound stays as it is where it stands behind one of these, and does not begin like an earlier one:
     so the records that are left out are gone for good, and those that are damaged stay damaged.
     """
+    place = _locate(state, first)
     begun = False
-    for _, line in state.source.lines(_locate(state, first), state.stop):
+    for offset, line in state.source.lines(0, state.stop):  # all of it: two lines may have changed places
         found = contents_of(line, ended=True)
         for piece in found:
             content = piece.content
             if isinstance(content, RecordLine) and content.position >= first:
-                begun = True
+                begun = begun or offset >= place
                 yield line[piece.start : piece.stop] + LF
         if not found and begun and not _begins_before(line, first):
             yield line + LF
 
 
 def _begins_before(line: bytes, first: int) -> bool:
-    number = line[1:].partition(b",")[0]
-    return line.startswith(b"[") and number.isdigit() and int(number) < first
+    found = _NUMBER.match(line)
+    return found is not None and int(found[1]) < first

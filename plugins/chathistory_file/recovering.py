@@ -1,7 +1,8 @@
-"""What is left of a conversation whose head is damaged, and a new head for it.
+"""What is left of a conversation whose head is damaged or whose lines were moved, and a new head for it.
 
-A file is looked through once for all lines that are sound, wherever they stand; of each, twenty-four bytes are kept in
-memory. What an editor saved as UTF-16, or with line ends of CR alone, is turned back first, all of it in memory.
+A file is looked through once for all lines that are sound, wherever they stand; of each, at most thirty-two bytes are
+kept in memory. Reading and writing anew take the same line for a record. What an editor saved as UTF-16, or with line
+ends of CR alone, is turned back first, all of it in memory.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 from array import array
-from bisect import bisect_left
-from collections.abc import Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from operator import attrgetter
+from typing import NamedTuple
 
 from chathistory.errors import Conflict
 from chathistory.recovery import FoundRecords
@@ -21,6 +24,7 @@ from chathistory.store import Head, Key, Record
 from chathistory_file.faults import Damage, LaterLayout, OtherConversation
 from chathistory_file.layout import File, Files, opened
 from chathistory_file.lines import LF, Piece, RecordLine, body_in
+from chathistory_file.reading import NO_LINE
 from chathistory_file.source import Source
 from chathistory_file.states import State, contents_of, is_utf16, look, state_of
 from chathistory_file.writing import replace, set_aside
@@ -33,18 +37,31 @@ _MEANINGLESS = b"\r\n\x00 \t\xef\xbb\xbf"  # line ends, blanks, holes, byte orde
 _NO_APPEND = "no append to it was completed"
 
 
+class _Append(NamedTuple):
+    """Where the lines of an append were written, and where they are now if they moved together with its commit.
+
+    end: the position after its last record. size: the bytes of its lines.
+    """
+
+    end: int
+    size: int
+    written: int
+    now: int
+
+
 @dataclass(slots=True)
 class _Index:
     """Where the sound lines of a conversation's records are in its file, and what else is there.
 
-    positions, offsets, lengths: of each line, in the order of their positions. start: the position that the sound
-    commits say the conversation begins with; None: there is no such commit. rest: offset and length of what is in none
-    of its sound lines.
+    positions, offsets, lengths: of each line, in the order of their positions. commits: the numbers of an `_Append` for
+    each of its sound commits. start: the position that the sound commits say the conversation begins with; None: there
+    is no such commit. rest: offset and length of what is in none of its sound lines.
     """
 
     positions: array[int] = field(default_factory=lambda: array("Q"))
     offsets: array[int] = field(default_factory=lambda: array("Q"))
     lengths: array[int] = field(default_factory=lambda: array("Q"))
+    commits: array[int] = field(default_factory=lambda: array("q"))
     start: int | None = None
     rest: list[tuple[int, int]] = field(default_factory=list)
 
@@ -61,11 +78,14 @@ class _Index:
                     index._add(content.position, offset + piece.start, piece.stop - piece.start)
                 elif content.head.key == key:
                     index.start, settled = content.head.start, len(index.positions)
+                    begin = offset + piece.start - content.size
+                    index.commits.extend(_Append(content.head.end, content.size, content.at, begin))
                 else:  # these lines are of another conversation
                     index._leave(settled)
                     index._add_rest(offset + piece.start, piece.stop - piece.start)
             index._add_gaps(offset, line, found)
         index._sort()
+        index._leave_far(stop)
         return index
 
     def _add(self, position: int, offset: int, length: int) -> None:
@@ -94,14 +114,62 @@ class _Index:
         self.rest.append((offset, length))
 
     def _sort(self) -> None:
-        """Bring the lines into the order of their positions; of several with one position the last is kept."""
+        """Bring the lines into the order of their positions; of several with one position one is kept."""
         positions = self.positions
         if all(positions[at - 1] < positions[at] for at in range(1, len(positions))):
             return
-        places = sorted({position: at for at, position in enumerate(positions)}.items())
+        appends = sorted(map(_Append._make, zip(*[iter(self.commits)] * len(_Append._fields), strict=True)))
+        rank = partial(self._rank, appends)
+        places: list[int] = []
+        for at in sorted(range(len(positions)), key=positions.__getitem__):  # sorted: those of one position in order
+            if places and positions[places[-1]] == positions[at]:
+                places[-1], left = sorted((places[-1], at), key=rank, reverse=True)  # of equals the first stays first
+                self.rest.append((self.offsets[left], self.lengths[left]))
+            else:
+                places.append(at)
+        self._keep(places)
+
+    def _rank(self, appends: list[_Append], at: int) -> tuple[bool, int]:
+        """Return how likely a line is the one that was written at its position.
+
+        That is: its append would have it there; and the lines beside it are those of the positions beside it.
+        """
+        positions, offset, last = self.positions, self.offsets[at], len(self.positions) - 1
+        place, stop = bisect_right(appends, positions[at], key=attrgetter("end")), offset + self.lengths[at]
+        its = [append for append in appends[place:] if append.end == appends[place].end]
+        starts = [(start, append.size) for append in its for start in self._starts(append)]
+        before = at == 0 or positions[at - 1] + 1 == positions[at]
+        behind = at == last or positions[at + 1] == positions[at] + 1
+        return any(start <= offset and stop <= start + size for start, size in starts), before + behind
+
+    def _starts(self, append: _Append) -> Iterator[int]:
+        """Yield where the lines of an append begin: so far before its commit, or where written, if a line is there."""
+        if append.now == append.written or self._begins(append.now):
+            yield append.now
+        if self._begins(append.written + append.size):
+            yield append.written
+
+    def _begins(self, offset: int) -> bool:
+        at = bisect_left(self.offsets, offset)
+        return at < len(self.offsets) and self.offsets[at] == offset
+
+    def _leave_far(self, size: int) -> None:
+        """Leave out what cannot be the conversation's, for a file of this size has no room for all that is between."""
+        if self.positions:
+            near = self.positions[len(self.positions) // 2]
+            ends = self.commits[:: len(_Append._fields)]
+            low, high = (0, max(ends) + size) if ends else (max(near - size, 0), near + size)
+            first, last = bisect_left(self.positions, low), bisect_left(self.positions, high)
+            left = [*range(first), *range(last, len(self.positions))]
+            if left:
+                self.rest += [(self.offsets[at], self.lengths[at]) for at in left]
+                self._keep(range(first, last))
+
+    def _keep(self, places: Sequence[int]) -> None:
+        """Keep the lines at these places, in this order."""
         for name in ("positions", "offsets", "lengths"):
             column = getattr(self, name)
-            setattr(self, name, array("Q", [column[at] for _, at in places]))
+            setattr(self, name, array("Q", [column[at] for at in places]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,16 +234,35 @@ class Recovery:
         start = first if index.start is None else index.start
         return FoundRecords(key, token, start, max(start, last + 1), there.problem)
 
+    def bodies(self, state: State, low: int, high: int) -> Iterator[bytes]:
+        """Yield what `bodies_from` does, of a file in which lines were moved."""
+        source = state.source
+        file = File(source.fd, os.fstat(source.fd))
+        index = self._index_of(file, lambda: _Opened(source, state, None).index(state.head.key))
+        for position in range(low, high):
+            at = bisect_left(index.positions, position)
+            if at == len(index.positions) or index.positions[at] != position:
+                raise Damage(position, NO_LINE)
+            line = source.take(index.offsets[at], index.offsets[at] + index.lengths[at])
+            body = body_in(line, position)
+            if body is None:
+                raise Damage(position, NO_LINE)
+            yield body
+
+    def _index_of(self, file: File, look_through: Callable[[], _Index]) -> _Index:
+        last, identity = self._last, _identity(file)
+        if last is None or last[0] != identity:
+            last = self._last = (identity, look_through())
+        return last[1]
+
     def read(self, files: Files, key: Key, start: int, stop: int) -> list[Record]:
         """Return the sound records of a range."""
         records: list[Record] = []
         with opened(files.main) as file:
             if file is None:
                 return records
-            last = self._last
-            if last is None or last[0] != _identity(file):
-                last = self._last = (_identity(file), _Opened.of(file, key).index(key))
-            index, source = last[1], _lines_of(file)
+            index = self._index_of(file, lambda: _Opened.of(file, key).index(key))
+            source = _lines_of(file)
             for at in range(bisect_left(index.positions, start), bisect_left(index.positions, stop)):
                 position, offset = index.positions[at], index.offsets[at]
                 body = body_in(source.take(offset, offset + index.lengths[at]), position)

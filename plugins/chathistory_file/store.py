@@ -7,7 +7,7 @@ look at its head to the end of the write.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 from urllib.parse import quote
@@ -99,7 +99,14 @@ class FileStore(HistoryStore):
         with faults("read", key):
             if not is_folder(files.folder):
                 return None
-            return look(files, lambda state: _slice(state, start, stop), own=key.__eq__, step=TAIL)
+            return look(files, lambda state: self._slice(state, start, stop), own=key.__eq__, step=TAIL)
+
+    def _slice(self, state: State, start: int, stop: int | None) -> Slice:
+        head = state.head
+        low = max(start if start >= 0 else head.end + start, head.start)
+        high = head.end if stop is None else min(stop, head.end)
+        find = self._recovery.bodies if state.moved else bodies_from
+        return Slice(head, _records(find(state, low, high), low) if low < high else [])
 
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
         self._lifeline.check()
@@ -259,18 +266,11 @@ def _check_version(key: Key, state: State | None, version: str | None) -> None:
         raise Conflict(key, head)
 
 
-def _slice(state: State, start: int, stop: int | None) -> Slice:
-    head = state.head
-    low = max(start if start >= 0 else head.end + start, head.start)
-    high = head.end if stop is None else min(stop, head.end)
-    return Slice(head, _records(state, low, high) if low < high else [])
-
-
-def _records(state: State, low: int, high: int) -> list[Record]:
-    """Return the records of a range; fewer if they are large, but at least one."""
+def _records(bodies: Iterable[bytes], low: int) -> list[Record]:
+    """Return the records of a range that begins at `low`; fewer if they are large, but at least one."""
     records: list[Record] = []
     room = SLICE
-    for position, body in enumerate(bodies_from(state, low, high), low):
+    for position, body in enumerate(bodies, low):
         room -= len(body)
         if records and room < 0:
             break

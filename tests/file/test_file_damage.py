@@ -6,9 +6,10 @@ from collections import Counter
 
 import file_campaign
 import pytest
+from chathistory_file.lines import record_line
 from file_samples import KEY, bodies_of, filled, fresh, line_of, path_of, stamp
 
-from chathistory import Key
+from chathistory import Head, Key
 from chathistory.errors import CorruptRecord
 
 BATCHES = (['{"a":1}'], ['{"b":"é"}', '{"c":[]}', '{"d":"\\u0009"}'], ['{"e":5}'], ['{"f":6}', '{"g":7}'])
@@ -161,6 +162,90 @@ def test_a_conversation_s_file_that_has_another_one_s_records_behind_it(store):
     head = store.append(KEY, ["new"], after=head, stamp=stamp())
     assert _seen(store) == ([*BODIES, "new"], head)
     assert path_of(store, suffix=".aside").read_bytes() == path_of(store, other).read_bytes()
+
+
+def _of_two(store, *, batch):
+    """Store two conversations alike but for their bodies; return their lines."""
+    other = Key("other", KEY.id)
+    for key, name in ((KEY, "own"), (other, "foreign")):
+        bodies = [f"{name} {number}" for number in range(6)]
+        filled(store, *(bodies[at : at + batch] for at in range(0, 6, batch)), key=key)
+    return [path_of(store, key).read_bytes().splitlines(keepends=True) for key in (KEY, other)]
+
+
+def _line_at(lines, position):
+    return next(at for at, line in enumerate(lines) if line.startswith(b"[%d," % position))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 6])
+@pytest.mark.parametrize("position", range(6))
+def test_a_line_that_was_pasted_displaces_no_record(store, batch, position):
+    """Reading, an append and a new head take the same line of two; the other one is set aside."""
+    own, foreign = _of_two(store, batch=batch)
+    pasted = foreign[_line_at(foreign, position)]
+    bodies = [f"own {number}" for number in range(6)]
+    for at in {0, _line_at(own, (position + 3) % 6), len(own) - 1}:
+        lines = [*own[:at], pasted, *own[at:]]
+        beside_itself = batch == 6 and at == position == 0
+        for head_is_sound in (True, False)[: 1 if beside_itself else 2]:
+            path_of(store, suffix=".aside").unlink(missing_ok=True)
+            path_of(store).write_bytes(b"".join(lines)[:-3] + (b'"}\n' if head_is_sound else b"xx\n"))
+            with fresh(store) as other:
+                found = other.find_records(KEY)
+                assert [each.body for each in other.read_found(found, start=0, stop=9)] == bodies
+                if head_is_sound:
+                    assert bodies_of(other) == bodies
+                    other.append(KEY, ["new"], after=other.read(KEY).head, stamp=stamp())
+                else:
+                    other.restore_head(found, Head(KEY, found.start, found.end, stamp()))
+                assert bodies_of(other) == [*bodies, "new"][: None if head_is_sound else 6]
+            assert pasted in path_of(store, suffix=".aside").read_bytes()
+
+
+def test_of_two_lines_that_cannot_be_told_apart_none_is_lost(store):
+    own = _of_two(store, batch=1)[0]
+    lines = [*own[:4], record_line(2, b"OWN 2"), *own[4:]]
+    path_of(store).write_bytes(b"".join(lines))
+    seen = bodies_of(store)
+    store.append(KEY, ["new"], after=store.read(KEY).head, stamp=stamp())
+    assert bodies_of(store) == [*seen, "new"]
+    kept = path_of(store).read_bytes() + path_of(store, suffix=".aside").read_bytes()
+    assert all(line in kept for line in (lines[4], lines[5]))
+
+
+@pytest.mark.parametrize("behind", [False, True])
+def test_another_conversation_s_lines_are_not_shown_as_one_s_own(store, behind):
+    own, foreign = _of_two(store, batch=2)
+    both = [*own, *foreign] if behind else [*foreign, *own]
+    path_of(store).write_bytes(b"".join(both))
+    bodies = [f"own {number}" for number in range(6)]
+    for start in range(6):
+        assert [each.body for each in store.read(KEY, start=start).records] == bodies[start:]
+    store.append(KEY, ["new"], after=store.read(KEY).head, stamp=stamp())
+    assert bodies_of(store) == [*bodies, "new"]
+    assert path_of(store, suffix=".aside").read_bytes() == b"".join(foreign)
+
+
+def test_forgetting_keeps_records_that_changed_places(store):
+    head = filled(store, *([f"body {number:02}"] for number in range(20)))
+    lines = path_of(store).read_bytes().splitlines(keepends=True)
+    lines[0], lines[36] = lines[36], lines[0]
+    path_of(store).write_bytes(b"".join(lines))
+    bodies = [f"body {number:02}" for number in range(20)]
+    assert _seen(store) == (bodies, head)
+    assert store.forget(KEY, before=10).start == 10
+    assert bodies_of(store) == bodies[10:]
+    assert b"body 00" not in path_of(store).read_bytes()
+
+
+@pytest.mark.parametrize("line", [b"[" + b"9" * 5000, b"[" + b"9" * 5000 + b',"00000000",{}]', "[²,1]".encode()])
+def test_a_number_of_any_length_in_a_damaged_line(store, line):
+    filled(store, *([f"body {number}"] for number in range(6)))
+    whole = path_of(store).read_bytes()
+    place = line_of(path_of(store), 4)
+    path_of(store).write_bytes(whole[: place.start] + line + whole[place.stop - 1 :])
+    assert store.forget(KEY, before=2).start == 2
+    assert [each.body for each in store.read(KEY, start=2, stop=4).records] == ["body 2", "body 3"]
 
 
 def test_records_of_one_conversation_do_not_pass_for_another_s(store):

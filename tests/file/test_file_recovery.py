@@ -7,6 +7,7 @@ import zlib
 
 import pytest
 from chathistory_file import recovering
+from chathistory_file.lines import record_line
 from file_samples import KEY, bodies_of, filled, flip, fresh, line_of, path_of, stamp
 
 from chathistory import Head, Key, Stamp
@@ -148,6 +149,21 @@ def test_records_of_another_conversation_in_the_file_are_left_over(store):
     _restored(store)
     assert bodies_of(store) == ["1", "2"]
     assert path_of(store, suffix=".aside").read_bytes().count(b"theirs") == 9
+
+
+@pytest.mark.parametrize("at", [0, 2, 99])
+@pytest.mark.parametrize("commits", [True, False])
+def test_a_position_for_which_the_file_has_no_room_is_left_over(store, at, commits):
+    filled(store, ["1"], ["2"], ["3"])
+    lines = (path_of(store).read_bytes()[:-3] + b"xx\n").splitlines(keepends=True)
+    far = record_line(10**15, b"far")
+    lines = [line for line in lines if commits or line.startswith(b"[")]
+    path_of(store).write_bytes(b"".join([*lines[:at], far, *lines[at:]]))
+    found = store.find_records(KEY)
+    assert (found.start, found.end) == (0, 3)
+    _restored(store)
+    assert bodies_of(store) == ["1", "2", "3"]
+    assert far in path_of(store, suffix=".aside").read_bytes()
 
 
 def test_what_a_later_layout_has_is_left_to_that_version(store):
