@@ -47,6 +47,8 @@ class Memory:
             return None
         stored = decode(Record(head.end - 1, encode(reply)), head.key)
         said = [item.message for item in cleaned([item_of(stored)], Notes())]
+        if not said:  # nothing stands between this turn and the next: the view orders the two as one
+            return None
         turns = self.turns | ({reply.turn} if reply.turn else set())
         return replace(self, version=head.stamp.version, messages=[*sent, *said], turns=turns)
 

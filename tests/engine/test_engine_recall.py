@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import anthropic
 import pytest
 
@@ -140,3 +142,52 @@ def test_a_reply_that_paused_and_then_said_nothing_is_read_again(counted):
     engine.send("a", "one")
     assert engine.send("a", "two").text == "fine"
     assert sent(api) == ["one", "two"]
+
+
+def test_an_empty_reply_keeps_a_system_message_in_its_place(counted):
+    """The user's next message joins the one before, and the system message follows both."""
+    store, _ = counted
+    api = MessagesAPI([Reply(content=[]), "fine", "well"])
+    engine = ChatEngine(api.client(), store, model=MODEL)
+    chat = History(store).conversation("a")
+    chat.append({"role": "system", "content": "be brief"})
+    engine.send("a", "one")
+    assert engine.send("a", "two").text == "fine"
+    assert sent(api) == ["one", "two", "be brief"]
+
+
+def _any_reply(dice: random.Random) -> Reply:
+    text = {"type": "text", "text": dice.choice(["fine", "a\ud800"])}
+    return dice.choice(
+        [
+            Reply(content=[text]),
+            Reply(content=[THOUGHT, text]),
+            Reply(content=[THOUGHT, text], stop_reason="max_tokens"),
+            Reply(content=[text], stop_reason="refusal"),
+            Reply(content=[text, {"type": "hologram", "depth": 3}]),
+            Reply(content=[]),
+            Reply(content=[], stop_reason="refusal"),
+            Reply(content=[{"type": "text", "text": " "}]),
+        ]
+    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_is_remembered_is_what_the_log_says(counted, seed):
+    store, _ = counted
+    dice, wrong = random.Random(seed), []
+    chat = History(store).conversation("a")
+
+    def answer(body):
+        wrong.extend([body["messages"]] if body["messages"] != History(store).conversation("a").messages() else [])
+        return _any_reply(dice)
+
+    engine = ChatEngine(MessagesAPI(answer).client(), store, model=MODEL)
+    for number in range(10):
+        role = dice.choices(["engine", "system", "user"], [6, 2, 1])[0]
+        if role == "engine":
+            engine.send("a", f"question {number}")
+        else:
+            chat.refresh()
+            chat.append({"role": role, "content": f"words {number}"})
+    assert wrong == []
