@@ -40,7 +40,9 @@ _FILE_ID = re.compile(r"\bfile_[A-Za-z0-9]+")
 
 # All that follows is looked for in lower case.
 _GONE = r"(?:not found|not be found|expired|does not exist|doesn't exist|no longer|unknown|not available|unavailable)"
-_CONTAINER = re.compile(rf"(?<![\w.])container\b(?!_upload).{{0,120}}?{_GONE}|(?:no|unknown|expired) container\b")
+_CONTAINER = re.compile(
+    rf"(?<![\w.])container\b(?!_upload).{{0,120}}?{_GONE}|(?:no|unknown|expired) container\b|^container: "
+)
 _FILE = re.compile(rf"\bfile\b.{{0,120}}?{_GONE}|(?:no|unknown|expired) file\b")
 _SIZE = re.compile(
     r"prompt is too long|input is too long|input length and `?max_tokens`? exceed|exceeds? (?:the )?context limit"

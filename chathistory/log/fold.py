@@ -10,7 +10,7 @@ from chathistory.content import blocks_of, text_of
 from chathistory.log.entry import Entry
 from chathistory.log.process import Process
 from chathistory.log.size import context_of, estimated
-from chathistory.log.summary import ClosedTurn, OpenTurn, Summary, is_list_of_marks, summary_in
+from chathistory.log.summary import ClosedTurn, OpenTurn, Summary, is_list_of_marks, is_sendable_id, summary_in
 from chathistory.store import LARGEST_NUMBER
 
 __all__ = [
@@ -212,7 +212,7 @@ def _paid(summary: Summary, entry: Entry, _position: int) -> None:
             summary.usage[name] = min(summary.usage.get(name, 0) + count, LARGEST_NUMBER)
     summary.model = response.get("model") or summary.model
     container = response.get("container")
-    if isinstance(container, dict):
+    if isinstance(container, dict) and is_sendable_id(container.get("id")):
         same = bool(summary.container) and container.get("id") == summary.container.get("id")
         since = summary.container.get("since") if same else entry.at
         summary.container = {"id": container.get("id"), "expires_at": container.get("expires_at"), "since": since}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, TypeGuard, cast
 
 from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.log.entry import DECODER, FORMAT, Entry, to_json
@@ -19,7 +19,7 @@ from chathistory.log.plain import is_storable
 from chathistory.log.process import Process
 from chathistory.store import LARGEST_NUMBER, Head
 
-__all__ = ["ClosedTurn", "OpenTurn", "Summary", "is_list_of_marks", "summary_in", "summary_of"]
+__all__ = ["ClosedTurn", "OpenTurn", "Summary", "is_list_of_marks", "is_sendable_id", "summary_in", "summary_of"]
 
 _CONTAINER_LIVES = 30 * 24 * 3600 * 1_000_000
 
@@ -139,11 +139,14 @@ class Summary:
         It keeps one for 30 days from its creation; `expires_at` is a shorter value, which moves with each use (page on
         the code execution tool).
         """
-        since = self.container.get("since")
-        if since is None:  # stored by an earlier version
+        id, since = self.container.get("id"), self.container.get("since")
+        if not is_sendable_id(id):  # stored by an earlier version, as is one without `since`
+            return None
+        if type(since) is not int:
+            since = None
             with suppress(ValueError, TypeError, OverflowError):
                 since = int(datetime.fromisoformat(self.container.get("expires_at", "")).timestamp() * 1e6)
-        return None if since is not None and since + _CONTAINER_LIVES <= time else self.container.get("id")
+        return None if since is not None and since + _CONTAINER_LIVES <= time else id
 
     def encode(self) -> str:
         """Return the line for `Stamp.info`; a number that is out of range is written as the nearest that is not."""
@@ -164,6 +167,7 @@ _USUAL = {  # what is not written: that is how a summary is read again without i
 }
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _MARK = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")
 
 
@@ -259,6 +263,11 @@ def _is_list_of_text(value: object) -> bool:
 def is_list_of_marks(value: object) -> bool:
     """Whether a value is what `Summary.renamed` must be."""
     return _is_list_of_text(value) and all(_MARK.fullmatch(mark) for mark in cast("list[str]", value))
+
+
+def is_sendable_id(value: object) -> TypeGuard[str]:
+    """Whether a value is text that a request can carry as an id: not blank, and without lone surrogates."""
+    return isinstance(value, str) and bool(value.strip()) and _SURROGATE.search(value) is None
 
 
 def _is_map_of_numbers(value: object) -> bool:

@@ -10,6 +10,7 @@ from engine_looks import kinds
 from refusals import CASES, IMAGE, OTHER, REPLIES, SAID, TURN, TURN_BLOCKS, Case, text
 
 from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
+from chathistory.log.summary import Summary
 from chathistory.testing import MessagesAPI
 from chathistory.testing.standin import Failure, Reply
 
@@ -510,6 +511,41 @@ def test_a_container_is_forgotten_by_the_asynchronous_engine_too(opened):
 
     asyncio.run(main())
     assert [request.body.get("container") for request in api.requests] == [None, "container_1", None, None]
+
+
+def of_container(id):
+    """Return a reply with a container, as a program may have saved it."""
+    text = [{"type": "text", "text": "ran"}]
+    beside = {
+        "id": "msg_1",
+        "model": MODEL,
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 1, "output_tokens": 1},
+    }
+    return {"type": "message", "role": "assistant", "content": text, "container": {"id": id}, **beside}
+
+
+@pytest.mark.parametrize("id", [5, None, True, "", " ", "\ud800", ["x"], {"a": 1}])
+def test_a_container_whose_id_cannot_be_sent_is_not_taken_up(opened, id):
+    store, api = opened(), MessagesAPI("fine")
+    chat = History(store).conversation("a")
+    chat.append([{"role": "user", "content": "one"}, of_container(id)])
+    assert chat.summary.container == {}
+    assert ChatEngine(api.client(), store, model=MODEL).send("a", "two").text == "fine"
+    assert "container" not in api.requests[-1].body
+
+
+@pytest.mark.parametrize("container", [{"id": 5}, {"id": "\ud800", "since": 1}, {"expires_at": 5}, {"since": "x"}])
+def test_a_container_that_an_earlier_version_took_up_is_not_sent(container):
+    assert Summary(born="b", created=0, container=container).usable_container(1) is None
+
+
+def test_a_container_that_the_api_finds_malformed_is_forgotten(opened):
+    store = opened()
+    api = MessagesAPI([Failure(400, message="container: String should have at most 64 characters"), "fine"])
+    History(store).conversation("a").append([{"role": "user", "content": "one"}, of_container("x" * 999)])
+    assert ChatEngine(api.client(), store, model=MODEL).send("a", "two").text == "fine"
+    assert [request.body.get("container") for request in api.requests] == ["x" * 999, None]
 
 
 def test_a_container_of_the_callers_own_is_not_taken_away(opened):
