@@ -30,6 +30,7 @@ LONGEST_NAME = 200
 """Characters that the API takes of the name of a tool that was called."""
 
 _LONGEST_KEY = 40  # characters of a key in a path
+_DEEPEST = 190  # levels of an object that was given as text; with its message around it has less than 200, as all have
 _LEFT_OUT = object()
 _WITHOUT_BLANKS = frozenset({"ToolResultBlock", "SearchResultBlock", "ContentBlockSource"})
 
@@ -226,7 +227,7 @@ class _Fitter:
             self._note(path, "is JSON in a text, and sent as an object", "form")
             return parsed
         if not self.received:
-            self._note(path, "must be an object, or the JSON text of one", "unfit")
+            self._note(path, "must be an object, or the JSON text of one, and not nested too deep", "unfit")
             return value
         self._note(path, "is not an object, and sent as text in one", "content")
         # the form that the page on fine-grained tool streaming names for input that is not valid
@@ -297,12 +298,27 @@ def _is_blank(value: Any) -> bool:
 
 
 def _parsed(text: str) -> Block | None:
-    """Return the object that a text is the JSON of."""
+    """Return the object that a text is the JSON of; None: it is none, or is nested too deep."""
     try:
         value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
+    return value if isinstance(value, dict) and not _is_deep(value) else None
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether a value has more levels than an object at this place of a message may have."""
+    level = [value]
+    for _ in range(_DEEPEST + 1):
+        level = [
+            part
+            for each in level
+            if isinstance(each, dict | list)
+            for part in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _refuse(name: str) -> None:

@@ -257,6 +257,18 @@ def test_input_of_a_reply_that_is_no_json_is_sent_as_text_in_an_object(chat):
     assert judge(chat) == []
 
 
+@pytest.mark.parametrize("levels", [190, 191, 500, 960, 5000])
+def test_input_as_json_text_is_held_to_the_depth_of_input_as_an_object(chat, levels):
+    given = '{"a":' * levels + "1" + "}" * levels
+    chat.append([user("Hi"), reply(call(given=given), stop_reason="tool_use")])
+    sent = chat.messages()[1]["content"][0]["input"]
+    assert ("INVALID_JSON" in sent) == (levels > 190)
+    assert judge(chat) == []
+    if levels > 190:
+        with pytest.raises(InvalidInput, match=r"content\[0\].input: must be an object"):
+            chat.append({"role": "assistant", "content": [call(given=given)]})
+
+
 def test_names_of_tools_that_the_api_refuses_are_cut_or_named(chat):
     chat.append(
         [user("Hi"), reply(call() | {"name": "x" * 300}, call("toolu_2") | {"name": ""}, stop_reason="tool_use")]
