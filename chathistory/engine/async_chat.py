@@ -241,18 +241,21 @@ class AsyncChatEngine(AsyncFromConfig):
         return None
 
     async def _ran(self, turn: Turn, tools: Sequence[Any]) -> Reply:
-        reply, run = None, self.history.run
+        reply, goes_on, run = None, True, self.history.run
         try:
-            runner = self._terms.tool_runner(turn, tools)
-            async for message in runner:
-                reply = await _landed(run(turn.finish, message, more=message.stop_reason in GOES_ON))
-                await run(turn.name_calls, message, reply)
-                if message.stop_reason == "tool_use" and (results := await runner.generate_tool_call_response()):
-                    await _landed(run(turn.add_results, results))
+            while goes_on:
+                runner = self._terms.tool_runner(turn, tools)  # one for each request: its own list is not the view
+                async for message in runner:
+                    reply = await _landed(run(turn.finish, message, more=message.stop_reason in GOES_ON))
+                    goes_on = message.stop_reason == "pause_turn"
+                    if message.stop_reason == "tool_use" and (results := await runner.generate_tool_call_response()):
+                        await _landed(run(turn.add_results, results))
+                        goes_on = True
+                    await runner.close()
         except Conflict:
             raise  # the turn is not ours any more, and the reply is kept
         except BaseException as error:
-            if reply is None and turn.forget_container(error):
+            if turn.forget_container(error):
                 return await self._ran(turn, tools)
             await _landed(run(turn.broke_off, error))
             raise

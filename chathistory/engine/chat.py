@@ -244,9 +244,9 @@ class ChatEngine(FromConfig):
         """Say something and let the SDK's tool runner call `tools` until Claude is done; return the last reply.
 
         tools: functions made with the SDK's `beta_tool`, or what else its `tool_runner` takes. Each reply and each set
-        of results is stored as it happens, so a crash loses none of them. content None: go on with a turn that broke
-        off, as `resume` does (takeover: as there); calls without a result are then answered with an error, for they may
-        have run.
+        of results is stored as it happens, so a crash loses none of them. Where a tool gives something that cannot be
+        stored, Claude is told so as the error of that tool. content None: go on with a turn that broke off, as `resume`
+        does (takeover: as there); calls without a result are then answered with an error, for they may have run.
         """
         opening = self._terms.opening(scope, id, tools, expected=expected)
         again = content is None
@@ -317,18 +317,21 @@ class ChatEngine(FromConfig):
         return None
 
     def _ran(self, turn: Turn, tools: Sequence[Any]) -> Reply:
-        reply = None
+        reply, goes_on = None, True
         try:
-            runner = self._terms.tool_runner(turn, tools)
-            for message in runner:
-                reply = turn.finish(message, more=message.stop_reason in GOES_ON)
-                turn.name_calls(message, reply)
-                if message.stop_reason == "tool_use" and (results := runner.generate_tool_call_response()):
-                    turn.add_results(results)
+            while goes_on:
+                runner = self._terms.tool_runner(turn, tools)  # one for each request: its own list is not the view
+                for message in runner:
+                    reply = turn.finish(message, more=message.stop_reason in GOES_ON)
+                    goes_on = message.stop_reason == "pause_turn"
+                    if message.stop_reason == "tool_use" and (results := runner.generate_tool_call_response()):
+                        turn.add_results(results)
+                        goes_on = True
+                    runner.close()
         except Conflict:
             raise  # the turn is not ours any more, and the reply is kept
         except BaseException as error:
-            if reply is None and turn.forget_container(error):
+            if turn.forget_container(error):
                 return self._ran(turn, tools)
             turn.broke_off(error)
             raise

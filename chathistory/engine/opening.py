@@ -204,7 +204,8 @@ class Opening:
         back = rewound(self.journal, sent.head, reply.position)
         self.setup.warn(sent.summary, self.journal.key.id)  # before anything is stored: warnings may be errors
         batch = [*_abandoned(sent.summary), back, *self.setup.entries(sent.summary), turn.opening(opened)]
-        turn.begun(self.journal.append(batch, expected=self.expected), [])
+        head = self.journal.append(batch, expected=self.expected)
+        turn.begun(Sent(head, summary_of(head), []))
         try:
             turn.go_on()
         except BaseException as error:
@@ -351,8 +352,7 @@ class Opening:
             for position, new in enumerate(batch, head.end - len(batch))
         ]
         seen = sent.extended(head, stored) if sent else Sent(head, summary_of(head), stored)
-        before = turn.memory.messages if turn.memory else []
-        turn.begun(head, [*before, *view_of(seen).messages], paused=ends_paused(seen))
+        turn.begun(seen, turn.memory.messages if turn.memory else ())
 
     def _missing(self, turn: Turn, sent: Sent) -> list[Entry]:
         """Return the results of calls that a crash left without: what is sent to Claude has to be in the log."""

@@ -78,8 +78,16 @@ class Reply:
 def _result(call: Mapping[str, Any], result: Any) -> dict[str, Any]:
     """Return the block that answers a call; one of a toolset has to be named with it."""
     failed = isinstance(result, BaseException)
-    content = f"{type(result).__name__}: {result}" if failed else result
+    content = _told(result) if failed else result
     block = {"type": "tool_result", "tool_use_id": call["id"], "content": content}
     if failed:
         block["is_error"] = True
     return block | ({"toolset_name": call["toolset_name"]} if call.get("toolset_name") else {})
+
+
+def _told(error: BaseException) -> str:
+    """Return what Claude is told of a tool that failed: the kind of the error, and its words if it can say them."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except Exception:  # noqa: BLE001 - the error of a caller can raise anything
+        return type(error).__name__

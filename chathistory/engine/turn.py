@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -33,17 +33,16 @@ from chathistory.errors import (
     TurnError,
 )
 from chathistory.log.clock import MICROSECONDS, now
-from chathistory.log.entry import Entry
+from chathistory.log.entry import Entry, decode, encode
 from chathistory.log.fold import last_said
 from chathistory.log.journal import Journal
 from chathistory.log.lease import give_up
 from chathistory.log.process import this_process
 from chathistory.log.spans import Sent, newest_first, on_path
 from chathistory.log.summary import Summary, summary_of
-from chathistory.store import Head
+from chathistory.store import Head, Record
 from chathistory.trimming.cutting import Plan
 from chathistory.view import view_of
-from chathistory.view.naming import is_other_sent, sent_ids_at, with_given_ids
 
 __all__ = ["Turn", "can_be_sent", "ends_paused"]
 
@@ -84,17 +83,15 @@ def _insisted(step: Callable[[], Head]) -> Head:
     return step()
 
 
-def _storable_results(blocks: Sequence[Any]) -> tuple[list[Any], InvalidInput | None]:
-    """Return the results that can be stored, and the error of the first that cannot; None: all can."""
-    storable, refused = [], None
-    for block in blocks:
-        try:
-            message_entry({"role": "user", "content": [block]})
-        except Exception as error:  # noqa: BLE001 - also what the interpreter raises at great depth
-            refused = refused or refusal_of(error)
-        else:
-            storable.append(block)
-    return storable, refused
+def _storable_result(block: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the result of a tool if it can be stored, else an error in its place that tells Claude so."""
+    try:
+        message_entry({"role": "user", "content": [block]})
+    except Exception as error:  # noqa: BLE001 - also what the interpreter raises at great depth
+        reason = str(refusal_of(error)).replace("message.content[0].content", "result")
+        told = f"The tool ran, but its result could not be stored: {reason}"
+        return {**block, "content": told, "is_error": True}
+    return block
 
 
 def _partial_of(error: BaseException) -> Message | None:
@@ -130,18 +127,17 @@ class Turn:
     renew_at: float = 0.0
     forgotten: str | None = None
     _count: int = 0
-    _ids: dict[str, str] = field(default_factory=dict, repr=False)
-    _seen: set[str] = field(default_factory=set, repr=False)
+    _before: list[Message] = field(default_factory=list, repr=False)
+    _seen: Sent | None = field(default=None, repr=False)
 
-    def begun(self, head: Head, messages: list[Message], *, paused: bool = False) -> None:
+    def begun(self, seen: Sent, before: Sequence[Message] = ()) -> None:
         """Take down the state after the append that opened it, and keep its lease from now on.
 
-        paused: the last message is a reply that paused.
+        seen: what the conversation sends, without what is known to be sent `before` it.
         """
-        self.state = summary_of(head)
-        self.messages = messages
-        self.paused = paused
-        self._count = self.state.messages
+        self._before = [*before]
+        self._see(seen)
+        self._count = seen.summary.messages
         KEEPER.keep(self)
 
     def outgoing(self) -> list[Message]:
@@ -161,7 +157,8 @@ class Turn:
     @property
     def container(self) -> str | None:
         """The container of the code execution tool to go on with, if there is one."""
-        return self.state.usable_container(now()) if self.state and not self.forgotten else None
+        id = self.state.usable_container(now()) if self.state else None
+        return None if id == self.forgotten else id
 
     def to_sum_up(self) -> list[Message]:
         """Return the messages that the planned cut leaves out, ready to be sent."""
@@ -233,9 +230,9 @@ class Turn:
             entry.data.setdefault("request_id", request_id)
         entry = self._marked(entry)
         if more:
-            entry, self.memory = self.stepping(entry), None  # what the tool runner sends in between is not known here
+            entry, self.memory = self.stepping(entry), None  # a turn with tools is read again
         try:
-            head = self._stored(entry)
+            head = self._taken_step(entry) if more else self._stored(entry)
         except ChatHistoryError as error:
             error.reply = Reply.of(entry)
             raise
@@ -244,24 +241,6 @@ class Turn:
         if self.recall and self.memory:
             self.recall.keep(self.journal.key, self.memory.after(head, self.messages, entry))
         return Reply.of(replace(entry, position=head.end - 1))
-
-    def name_calls(self, response: Any, reply: Reply) -> None:
-        """Give the tool calls of a stored response the ids under which they are sent.
-
-        The SDK's tool runner sends the response again itself, with an id that the API refuses, or that came before.
-        """
-        calls = [block for block in response.content if block.type == "tool_use"]
-        sent_so_far = [block["id"] for message in self.messages for block in blocks_of(message) if "id" in block]
-        if not is_other_sent([(block.type, block.id) for block in calls], [*sent_so_far, *self._seen]):
-            self._seen |= {block.id for block in calls}
-            return
-        sent = on_path(self.journal)
-        ids = sent_ids_at(sent.entries, sent.summary.renamed, reply.position) if sent else []
-        for block, id in zip(response.content, ids, strict=False):
-            if id is not None:
-                self._seen.add(id)
-                if id != block.id:
-                    self._ids[id], block.id = block.id, id
 
     def kept_as_text(self, response: Any, error: Exception) -> InvalidInput:
         """Keep a reply that cannot be stored as it is, which closes the turn; return the error, with the reply."""
@@ -280,30 +259,38 @@ class Turn:
             refused.add_note(f"chathistory: {words} of {self.journal.key.id!r}")
         return refused
 
-    def add_results(self, message: Any) -> None:
-        """Store the results of tools; the turn stays open.
+    def add_results(self, message: Mapping[str, Any]) -> None:
+        """Store the results of tools that the SDK's runner has run; the turn stays open.
 
-        Raises as `finish` does. The tools have run, so the error has those `results` that are not stored.
+        Raises what an append raises, and `OrphanedReply` as `finish` does. The tools have run, so the error has those
+        `results` that are not stored.
         """
-        given, _ = with_given_ids(dict(message), self._ids)  # the log has the ids of the replies
-        blocks = list(given["content"])
-        storable, refused = _storable_results(blocks)
-        sent = [
-            raw
-            for raw, block in zip(message["content"], blocks, strict=True)
-            if any(block is each for each in storable)
-        ]
-        _, beside = with_given_ids({"role": "user", "content": sent}, self._ids)
+        blocks = [_storable_result(block) for block in message["content"]]
         try:
-            if storable:
-                entry = message_entry({"role": "user", "content": storable})
-                self._stored(self.stepping(replace(entry, data=entry.data | beside)))
+            self._taken_step(self.stepping(message_entry({"role": "user", "content": blocks})))
         except ChatHistoryError as error:
             error.results = blocks
             raise
-        if refused:
-            refused.results = [block for block in blocks if not any(block is each for each in storable)]
-            raise refused
+
+    def _taken_step(self, entry: Entry) -> Head:
+        """Store a step after which this turn goes on, and bring `messages` up to date; that reads nothing if it can."""
+        head = self._stored(entry)
+        seen = self._seen
+        used = {block["id"] for message in self._before for block in blocks_of(message) if "id" in block}
+        if seen is None or any(block.get("id") in used for block in blocks_of(entry.message or {"content": ""})):
+            self.go_on()
+            return head
+        stored = decode(Record(head.end - 1, encode(entry)), self.journal.key)  # what is sent is what is stored
+        self._see(seen.extended(head, [stored]))
+        return head
+
+    def _see(self, sent: Sent | None) -> None:
+        """Take down what the conversation sends now."""
+        if self._seen and sent and sent.summary.begin > self._seen.summary.begin:
+            self._before = []  # a reply stands for it, or it was cut
+        self._seen, self.state = sent, sent.summary if sent else None
+        self.messages = [*self._before, *view_of(sent).messages]
+        self.paused = sent is not None and ends_paused(sent)
 
     def _stored(self, entry: Entry) -> Head:
         return _insisted(lambda: self._stored_once(entry))
@@ -331,6 +318,7 @@ class Turn:
         if not any(each.id == entry.id for each in itertools.islice(newest, _LATELY)):
             return None
         self._count += 1
+        self._seen = None  # where it stands is read again
         return self.journal.seen()
 
     def _beside(self, entry: Entry) -> Head:
@@ -363,8 +351,8 @@ class Turn:
         if not self._is_open(self._count):
             self.release()
             raise Conflict(self.journal.key, sent.head if sent else None)
-        self.messages, self.state = view_of(sent).messages, sent.summary if sent else None
-        self.paused = sent is not None and ends_paused(sent)
+        self._before = []
+        self._see(sent)
 
     def left_at(self, reply: Reply | None) -> Reply:
         """Close the turn if it is still open after its last reply, and return that."""
@@ -414,6 +402,8 @@ class Turn:
             sent = on_path(self.journal)
             refusal = refusal_in(error, sent, self.id)
             if refusal is None or sent is None or refusal.sort == "container" or not self._is_open(self._count):
+                return []
+            if view_of(sent).messages != self.messages:  # the error counts in other messages than are found here
                 return []
             data: dict[str, Any] = {"reason": type(error).__name__, "refusal": refusal.to_data()}
             if refusal.sort == "turn":

@@ -25,9 +25,7 @@ from chathistory.view.item import Block, Item, Notes, item_of
 __all__ = [
     "doubled_calls",
     "given_ids",
-    "is_other_sent",
     "named",
-    "sent_ids_at",
     "with_given_ids",
 ]
 
@@ -60,25 +58,6 @@ def doubled_calls(entries: Iterable[Entry], renamed: Iterable[str]) -> list[str]
         if entry.kind == "message":
             naming.passed(item_of(entry))
     return naming.doubled
-
-
-def is_other_sent(calls: Iterable[tuple[str, str]], used: Iterable[str]) -> bool:
-    """Whether one of new calls, each a type and an id, may be sent under another id.
-
-    used: the ids that were sent so far, or some more.
-    """
-    used = set(used)
-    return any(id in used or not _is_taken(kind, id) or _OURS.fullmatch(id) is not None for kind, id in calls)
-
-
-def sent_ids_at(entries: Iterable[Entry], renamed: Iterable[str], position: int) -> list[str | None]:
-    """Return the ids under which the calls in the message at a position are sent, by block; None: it is no call."""
-    naming = _Naming(renamed)
-    for entry in entries:
-        item = naming.passed(item_of(entry)) if entry.kind == "message" else None
-        if item and entry.position == position:
-            return [block["id"] if block["type"] in CALLS else None for block in item.blocks]
-    return []
 
 
 def given_ids(entries: Iterable[Entry], renamed: Iterable[str]) -> dict[str, str]:

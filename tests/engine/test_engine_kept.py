@@ -168,24 +168,68 @@ def test_the_asynchronous_runner_keeps_results_alike(store, paid_later):
     assert amounts == [1, 2]
 
 
-def test_a_result_that_is_no_json_keeps_the_others_and_can_be_replaced(opened):
+UNSTORABLE = {
+    "a dict": {"booked": True},
+    "bytes": b"xy",
+    "a list of text": ["a", "b"],
+    "a list of numbers": [1],
+    "a list of nothing": [None],
+    "a tuple": (1, 2),
+    "a set": {"a"},
+    "an iterator": lambda: iter("xy"),
+    "NaN": [{"type": "text", "text": float("nan")}],
+    "nested 300 levels": [{"type": "text", "text": "x", "more": deep(300)}],
+    "nested 20,000 levels": [{"type": "text", "text": "x", "more": deep(20_000)}],
+    "raw data": [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": b"x"}}],
+}
+COULD_NOT = "The tool ran, but its result could not be stored: result"
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("name", UNSTORABLE)
+def test_a_result_that_cannot_be_stored_is_an_error_of_that_tool_alone(store, name, asynchronous):
     ran = []
 
-    @anthropic.beta_tool
     def pay(amount: int) -> str:
         """Pay an amount."""
         ran.append(amount)
-        return [{"type": "text", "text": float("nan")}] if amount == 2 else f"paid {amount}"
+        value = UNSTORABLE[name] if amount == 2 else f"paid {amount}"
+        return value() if callable(value) else value
+
+    async def paying(amount: int) -> str:
+        """Pay an amount."""
+        return pay(amount)
+
+    async def main():
+        async with AsyncChatEngine(api.async_client(), store, model=MODEL) as engine:
+            tool = anthropic.beta_async_tool(paying, name="pay")
+            return await engine.run_tools("a", "pay", tools=[tool])
 
     api = MessagesAPI([CALLS, "both paid"])
-    engine = ChatEngine(api.client(), opened(), model=MODEL)
-    with pytest.raises(InvalidInput) as caught:
-        engine.run_tools("a", "pay", tools=[pay])
-    assert [block["tool_use_id"] for block in caught.value.results] == ["toolu_2"]
-    [lost_one] = caught.value.results
-    assert engine.run_tools("a", [lost_one | {"content": "paid 2"}], tools=[pay]).text == "both paid"
-    assert ran == [1, 2]
-    assert results_sent(api) == [("toolu_1", "paid 1"), ("toolu_2", "paid 2")]
+    if asynchronous:
+        assert asyncio.run(main()).text == "both paid"
+    else:
+        engine = ChatEngine(api.client(), store, model=MODEL)
+        assert engine.run_tools("a", "pay", tools=[anthropic.beta_tool(pay)]).text == "both paid"
+    assert sorted(ran) == [1, 2]
+    good, bad = api.requests[-1].body["messages"][-1]["content"]
+    assert good["content"] == "paid 1"
+    assert (bad["tool_use_id"], bad["is_error"]) == ("toolu_2", True)
+    assert bad["content"].startswith(COULD_NOT)
+    assert chat().messages()[:-1] == api.requests[-1].body["messages"]
+
+
+def test_an_error_of_a_tool_that_cannot_be_put_into_words_is_told_by_its_kind(opened):
+    class Wordless(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    api = MessagesAPI([CALLS[:1], "noted"])
+    engine = ChatEngine(
+        api.client(), opened(), model=MODEL, tools=[{"name": "pay", "input_schema": {"type": "object"}}]
+    )
+    engine.submit("a", engine.send("a", "pay"), {"toolu_1": Wordless()})
+    assert results_sent(api) == [("toolu_1", "Wordless")]
 
 
 def test_results_for_a_conversation_that_others_changed_are_kept_and_on_the_error(opened, paid):

@@ -213,3 +213,78 @@ def test_results_are_submitted_by_the_ids_of_the_calls(opened, chat_of, awaited)
         {"type": "tool_result", "tool_use_id": "toolu_1", "content": "ValueError: no such city", "is_error": True},
         {"type": "tool_result", "tool_use_id": "toolu_2", "content": results["toolu_2"], "toolset_name": "sky"},
     ]
+
+
+# What is sent between the rounds.
+
+SENT_AS_IT_CAME = {
+    "an empty text": [{"type": "text", "text": ""}, CALLS[0]],
+    "one id twice": [CALLS[0], CALLS[0] | {"input": {"city": "B"}}],
+    "an id that the API refuses": [CALLS[0] | {"id": "functions.weather:0"}],
+    "an empty thought": [{"type": "thinking", "thinking": "", "signature": ""}, CALLS[0]],
+}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("name", SENT_AS_IT_CAME)
+@pytest.mark.parametrize("is_known", [False, True])
+def test_each_round_sends_the_view_of_the_log(opened, chat_of, name, asynchronous, is_known):
+    wrong, replies = [], ["hi", SENT_AS_IT_CAME[name], SENT_AS_IT_CAME[name], "sunny"]
+
+    def reply(body):
+        wrong.extend([body["messages"]] if body["messages"] != chat_of("a").messages() else [])
+        return replies.pop(0)
+
+    async def main():
+        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL, tools=[forecast]) as engine:
+            if is_known:
+                await engine.send("a", "hello")
+            return await engine.run_tools("a", "the weather?", tools=[forecast])
+
+    del replies[: 0 if is_known else 1]
+    api = MessagesAPI(reply)
+    if asynchronous:
+        assert asyncio.run(main()).text == "sunny"
+    else:
+        engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[weather])
+        if is_known:
+            engine.send("a", "hello")
+        assert engine.run_tools("a", "the weather?", tools=[weather]).text == "sunny"
+    assert wrong == []
+    assert all(request.rule is None for request in api.requests)
+    api.assert_extends()
+
+
+def test_a_reference_to_a_tool_that_is_not_there_is_not_sent(opened):
+    @anthropic.beta_tool
+    def weather(city: str) -> str:
+        """Find a tool."""
+        return [{"type": "tool_reference", "tool_name": "gone"}]
+
+    api = MessagesAPI([CALLS[:1], "nothing found"])
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    assert engine.run_tools("a", "the weather?", tools=[weather]).text == "nothing found"
+
+
+def test_a_reply_that_paused_is_sent_back_and_goes_on(opened, chat_of):
+    search = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}
+    found = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
+    api = MessagesAPI([Reply(content=[search], stop_reason="pause_turn"), Reply(content=[found, CALLS[0]]), "sunny"])
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    web = {"type": "web_search_20250305", "name": "web_search"}
+    assert engine.run_tools("a", "the weather?", tools=[weather, web]).text == "sunny"
+    assert chat_of("a").messages()[:-1] == api.requests[-1].body["messages"]
+    api.assert_extends()
+
+
+def test_a_round_of_tools_is_two_appends_and_no_read(opened, monkeypatch):
+    store, steps = opened(), []
+    api = MessagesAPI(["hi", CALLS, [CALLS[0] | {"id": "toolu_2"}], "sunny"])
+    engine = ChatEngine(api.client(), store, model=MODEL, tools=[weather])
+    engine.send("a", "hello")
+    for name in ("read", "append"):
+        method = getattr(store, name)
+        counted = lambda *a, _name=name, _method=method, **k: (steps.append(_name), _method(*a, **k))[1]  # noqa: E731
+        monkeypatch.setattr(store, name, counted)
+    engine.run_tools("a", "the weather?", tools=[weather])
+    assert steps == ["append"] * 6  # the question, two replies with their results, the last reply
