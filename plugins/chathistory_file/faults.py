@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from chathistory.errors import CorruptRecord, StoreError, StoreRejected, StoreUnavailable, UnsupportedRecord
 from chathistory.store import Key
 
-__all__ = ["Damage", "LaterLayout", "OtherConversation", "Unsettled", "error_of", "faults", "is_of_the_process"]
+__all__ = [
+    "Damage",
+    "LaterLayout",
+    "OtherConversation",
+    "Unsettled",
+    "error_of",
+    "faults",
+    "is_of_the_file",
+    "is_of_the_process",
+    "unreadable_is_damage",
+]
 
 _REFUSALS = {
     errno.EACCES,
@@ -21,6 +32,16 @@ _REFUSALS = {
     errno.ENOSPC,
     errno.EPERM,
     errno.EROFS,
+}
+
+_OF_THE_FILE = {
+    errno.EACCES,
+    errno.EINVAL,  # it is not a regular file
+    errno.EIO,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENXIO,
+    errno.EPERM,
 }
 
 
@@ -77,6 +98,29 @@ def error_of(doing: str, error: OSError) -> StoreError:
     if error.errno in _REFUSALS:
         return StoreRejected(f"{doing} was refused: {error}")
     return StoreUnavailable(f"{doing} failed: {error}", outcome="not stored")
+
+
+@contextmanager
+def unreadable_is_damage(path: str) -> Iterator[None]:
+    """Take it for damage of a conversation that its own file cannot be read, so that walks over many go on past it."""
+    try:
+        yield
+    except OSError as error:
+        if not is_of_the_file(error, path):
+            raise
+        reason = f"the file cannot be read: {error.strerror}"
+        raise Damage(None, reason) from error
+
+
+def is_of_the_file(error: OSError, path: str) -> bool:
+    """Tell whether an error would meet this one file only: what is above it can be looked at."""
+    if error.errno not in _OF_THE_FILE:
+        return False
+    try:
+        os.lstat(path)
+    except OSError:
+        return False
+    return True
 
 
 def is_of_the_process(error: OSError) -> bool:

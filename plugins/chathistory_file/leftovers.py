@@ -57,7 +57,11 @@ def remove_leftovers(root: str, scope: str, locks: Locks) -> Leftovers:
     removed = 0
     for stem in _stems(folder):
         files = Files(folder, stem)
-        removed += locks.run(files, lambda files=files: _removed(files))  # type: ignore[misc]
+        try:
+            removed += locks.run(files, lambda files=files: _removed(files))  # type: ignore[misc]
+        except OSError as error:  # what is still there is told
+            if is_of_the_process(error):
+                raise
     left = tuple(_left(root, folder, scope))
     return Leftovers(removed, left, complete=not left)
 
@@ -99,40 +103,57 @@ def _is_regular_or_absent(path: str) -> bool:
 
 
 def _left(root: str, folder: str, scope: str) -> Iterator[str]:
-    """Yield the places below the root at which something of a scope is stored."""
+    """Yield the places below the root at which something of a scope is stored, or may be.
+
+    Whatever is in the scope's own folder is of the scope.
+    """
     named = f'"scope":{json.dumps(scope, ensure_ascii=False)},"id":'.encode()
     for path in _files_below(root):
-        is_named = path.startswith(f"{folder}/") and path.endswith(_SUFFIXES)
-        if is_named or (not _is_of_another(path) and _holds(path, named)):
+        if path.startswith(f"{folder}/") or path == folder or (not _is_of_another(path) and _holds(path, named)):
             yield path[len(root) + 1 :]
 
 
-def _files_below(folder: str) -> Iterator[str]:
-    """Yield all that is below a folder but folders; does not follow links."""
-    try:
-        with os.scandir(folder) as entries:
-            found = sorted(entries, key=attrgetter("name"))
-    except FileNotFoundError:
-        return
-    for entry in found:
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files_below(entry.path)
-        else:
-            yield entry.path
+def _files_below(root: str) -> Iterator[str]:
+    """Yield all that is below a folder but folders, and folders that cannot be listed; does not follow links."""
+    folders = [root]
+    while folders:
+        folder = folders.pop()
+        try:
+            with os.scandir(folder) as entries:
+                found = sorted(entries, key=attrgetter("name"))
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            if folder == root or is_of_the_process(error):
+                raise
+            yield folder
+            continue
+        inner = []
+        for entry in found:
+            if entry.is_dir(follow_symlinks=False):
+                inner.append(entry.path)
+            else:
+                yield entry.path
+        folders += reversed(inner)
 
 
 def _is_of_another(path: str) -> bool:
-    """Tell whether a file is a conversation that stands in its own place, which is not that of the scope."""
+    """Tell whether a file is a conversation in its own place, not that of the scope, with nothing put in or behind."""
     folder, _, name = path.rpartition("/")
     files = Files(folder, name.removesuffix(SUFFIX))
-    return name.endswith(SUFFIX) and is_ours(files.stem) and _can_be_read(files)
+    if not (name.endswith(SUFFIX) and is_ours(files.stem)):
+        return False
+    try:
+        return look(files, lambda state: not (state.moved or state.tail), own=files.are_of) is True
+    except (Damage, LaterLayout, OSError):
+        return False
 
 
 def _holds(path: str, text: bytes) -> bool:
     """Tell whether a file holds a text, or cannot be read, so that this cannot be told."""
     try:
         if size_of(path) is None:
-            return False
+            return os.path.isdir(path) and not os.path.islink(path)  # noqa: PTH112, PTH114  # one that cannot be listed
         with opened(path) as file:
             return file is not None and _is_in(Source(file.fd, file.size, step=4096), text)
     except (Damage, OSError):

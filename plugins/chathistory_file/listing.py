@@ -84,8 +84,10 @@ class Folder:
         heads = [head for head in seen.heads if below is None or order(head) < below]
         heads = heapq.nlargest(limit + 1, heads, key=order)
         more = len(heads) > limit
-        last = order(heads[limit - 1]) if more else (-1, "")
-        damaged = [each for place, each in seen.damaged if place >= last and (below is None or place < below)]
+        last = order(heads[limit - 1]) if more else None
+        damaged = [
+            each for place, each in seen.damaged if (last is None or place >= last) and (below is None or place < below)
+        ]
         strays = self._strays(scan) if below is None else ()
         return Listed(heads[:limit], [*strays, *damaged], more)
 
@@ -216,7 +218,7 @@ def _of_one_date(dated: list[_Dated]) -> Iterator[_Dated]:
 
 
 def _stem(name: str) -> str:
-    return name.removesuffix(ASIDE).removesuffix(TEMPORARY)
+    return name.removesuffix(ASIDE) if name.endswith(ASIDE) else name.removesuffix(TEMPORARY)
 
 
 def _damaged(files: Files, reason: Damage | LaterLayout) -> Damaged:

@@ -6,8 +6,10 @@ and survive the conversation's own file being replaced or deleted. The kernel dr
 
 from __future__ import annotations
 
+import errno
 import operator
 import os
+import stat
 import threading
 import time
 import weakref
@@ -70,7 +72,10 @@ class _Lock:
 
     def _opened(self) -> int:
         if not self._is_open():
-            make_folder(os.path.dirname(self.path))  # noqa: PTH120
+            folder = os.path.dirname(self.path)  # noqa: PTH120
+            make_folder(folder)
+            if not stat.S_ISDIR(os.lstat(folder).st_mode):
+                raise OSError(errno.EPERM, "it holds the locks and must be a folder, not a file or a link", folder)
             self._fd = _open(self.path)
             self._close = weakref.finalize(self, os.close, self._fd)
             self._close.atexit = False

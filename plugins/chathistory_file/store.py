@@ -32,8 +32,16 @@ from chathistory.store import (
     check_append,
 )
 from chathistory.url import Option, StoreURL, seconds
-from chathistory_file.faults import Damage, LaterLayout, error_of, faults, is_of_the_process
-from chathistory_file.layout import Files, is_folder, opened, scope_folder
+from chathistory_file.faults import (
+    Damage,
+    LaterLayout,
+    error_of,
+    faults,
+    is_of_the_file,
+    is_of_the_process,
+    unreadable_is_damage,
+)
+from chathistory_file.layout import Files, is_folder, opened, scope_folder, size_of
 from chathistory_file.leftovers import notes, remove_leftovers
 from chathistory_file.lines import LF, Batch, batch_of
 from chathistory_file.listing import Folder, folder_at, scopes_below
@@ -99,7 +107,8 @@ class FileStore(HistoryStore):
         with faults("read", key):
             if not is_folder(files.folder):
                 return None
-            return look(files, lambda state: self._slice(state, start, stop), own=key.__eq__, step=TAIL)
+            with unreadable_is_damage(files.main):
+                return look(files, lambda state: self._slice(state, start, stop), own=key.__eq__, step=TAIL)
 
     def _slice(self, state: State, start: int, stop: int | None) -> Slice:
         head = state.head
@@ -184,19 +193,25 @@ class FileStore(HistoryStore):
     def find_records(self, key: Key) -> FoundRecords | None:
         """Look at what is stored under a key, whatever the state of its head; see `chathistory.recovery`.
 
-        Raises `CorruptRecord` where the file is that of another conversation.
+        Raises `CorruptRecord` where the file is that of another conversation, or cannot be read.
         """
         self._lifeline.check()
         files = Files.of(self.root, key)
         with faults("read", key):
-            return self._recovery.find(files, key) if is_folder(files.folder) else None
+            if not is_folder(files.folder):
+                return None
+            with unreadable_is_damage(files.main):
+                return self._recovery.find(files, key)
 
     def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
         """Return the sound records of a range; see `chathistory.recovery`."""
         self._lifeline.check()
         files = Files.of(self.root, found.key)
         with faults("read", found.key):
-            return self._recovery.read(files, found.key, start, stop) if is_folder(files.folder) else []
+            if not is_folder(files.folder):
+                return []
+            with unreadable_is_damage(files.main):
+                return self._recovery.read(files, found.key, start, stop)
 
     def restore_head(self, found: FoundRecords, head: Head) -> Head:
         """Store a new head in the place of the damaged one; see `chathistory.recovery`.
@@ -217,7 +232,10 @@ class FileStore(HistoryStore):
         self._lifeline.check()
         files = Files.of(self.root, key)
         with faults("read", key):
-            return notes(files, key) if is_folder(files.folder) else []
+            if not is_folder(files.folder):
+                return []
+            with unreadable_is_damage(files.main):
+                return notes(files, key)
 
     def _folder(self, path: str) -> Folder:
         return Folder(path, is_held=self._locks.is_held)
@@ -305,14 +323,18 @@ def _forget(files: Files, key: Key, before: int) -> Head | None:
 
 
 def _delete(files: Files, key: Key, version: str | None) -> bool:
-    with opened(files.main) as file:
-        try:
+    try:
+        with opened(files.main) as file:
             state = state_of(file, own=key.__eq__) if file is not None else None
-            found = state is not None
-        except (Damage, LaterLayout):  # which does not stop who deletes whatever is there
-            if version is not None:
-                raise
-            found, state = True, None
+        found = state is not None
+    except (Damage, LaterLayout):  # which does not stop who deletes whatever is there
+        if version is not None:
+            raise
+        found, state = True, None
+    except OSError as error:
+        if version is not None or size_of(files.main) is None or not is_of_the_file(error, files.main):
+            raise
+        found, state = True, None
     if version is not None and state is not None:
         _check_version(key, state, version)
     remove(files)

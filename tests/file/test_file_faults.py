@@ -5,16 +5,18 @@ import os
 import pickle
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 from chathistory_file.lines import record_line
 from file_samples import KEY, bodies_of, filled, fresh, names, path_of, stamp
 
-from chathistory import Key
-from chathistory.errors import StoreRejected, StoreUnavailable
+from chathistory import History, Key, open_store
+from chathistory.errors import CorruptRecord, StoreRejected, StoreUnavailable
 
 SECRET = '{"text":"s3cr3t"}'
 REFUSED = [errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS, errno.EFBIG, errno.EPERM]
+OF_THE_FILE = [errno.EACCES, errno.EPERM, errno.EIO]
 FAILED = [errno.EIO, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENOTDIR]
 
 
@@ -121,18 +123,57 @@ def test_a_short_write_is_continued(store, monkeypatch):
 def test_what_cannot_be_read_is_not_taken_for_absent(store, monkeypatch, name, code):
     head = filled(store, ["1"])
     for call in (
-        lambda: store.read(KEY),
         lambda: store.append(KEY, [SECRET], after=head, stamp=stamp()),
         lambda: store.append(KEY, [SECRET], after=None, stamp=stamp()),
         lambda: store.forget(KEY, before=1),
         lambda: store.delete(KEY, version=head.stamp.version),
-        lambda: store.find_records(KEY),
-        lambda: store.notes(KEY),
     ):
         with monkeypatch.context() as patch:
             Faulty(patch, name, code)
             _fails(store, code, call)
+    for call in (lambda: store.read(KEY), lambda: store.find_records(KEY), lambda: store.notes(KEY)):
+        with monkeypatch.context() as patch:
+            Faulty(patch, name, code)
+            if code not in OF_THE_FILE:
+                _fails(store, code, call)
+                continue
+            with pytest.raises(CorruptRecord, match="the file cannot be read") as caught:
+                call()
+            assert (caught.value.key, caught.value.position) == (KEY, None)
     assert bodies_of(store) == ["1"]
+
+
+@pytest.mark.parametrize("code", OF_THE_FILE)
+def test_an_error_of_the_folder_is_none_of_the_conversation(store, monkeypatch, code):
+    filled(store, ["1"])
+    path = path_of(store)
+    path.parent.rename(path.parent.with_name("away"))
+    path.parent.mkdir()
+    with monkeypatch.context() as patch:
+        Faulty(patch, "open", code)
+        _fails(store, code, lambda: store.read(KEY))
+
+
+@pytest.mark.parametrize("code", OF_THE_FILE)
+def test_walks_of_the_library_go_on_past_a_file_that_cannot_be_read(store, monkeypatch, tmp_path, code):
+    history = History(store, scope="ada")
+    for name in "abc":
+        history.conversation(name).append({"role": "user", "content": "1"})
+    path = path_of(store, Key("ada", "b"))
+    inode = path.stat().st_ino
+
+    def pread(fd, *args, real=os.pread):
+        if os.fstat(fd).st_ino == inode:
+            raise OSError(code, os.strerror(code))
+        return real(fd, *args)
+
+    monkeypatch.setattr(os, "pread", pread)
+    assert list(history.export_to(tmp_path / "all.jsonl").failed) == [Key("ada", "b")]
+    assert list(history.copy_to(open_store("memory:")).failed) == [Key("ada", "b")]
+    assert history.retain(ttl=timedelta(days=1), full_scan=True).kept == 2
+    assert [each.state for each in history.check().found] == ["lost"]
+    erasure = history.erase("ada")
+    assert (erasure.complete, erasure.left, path.exists()) == (True, (), False)
 
 
 @pytest.mark.parametrize("code", REFUSED + FAILED)

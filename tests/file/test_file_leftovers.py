@@ -1,16 +1,18 @@
 """After erasing nothing of the text is in the files, wherever it was; what is not the store's own is only told."""
 
+import gzip
 import itertools
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from chathistory_file import writing
 from file_samples import KEY, bodies_of, filled, flip, fresh, holding, names, path_of, stamp
 
-from chathistory import Key
-from chathistory.errors import ChatHistoryError, StoreUnavailable
+from chathistory import History, Key
+from chathistory.errors import ChatHistoryError, StoreRejected, StoreUnavailable
 from chathistory.store import Leftovers
 
 WORD = "s3cr3t"
@@ -149,6 +151,83 @@ def test_copies_of_its_lines_are_told_and_not_touched(store, place):
     assert _erase(store, "unrelated") == Leftovers(0, (), complete=True)
     copy.unlink()
     assert _erase(store) == Leftovers(0, (), complete=True)
+
+
+STRAYS = {
+    "x.jsonl.gz": gzip.compress,
+    "#x#": lambda whole: whole[:60],
+    "x.bak": lambda whole: whole.decode().encode("utf-16"),
+    "x.txt": lambda whole: whole.replace(b'":', b'": '),
+    "deep/er/x.jsonl~": lambda whole: whole[:60],
+}
+
+
+@pytest.mark.parametrize("name", STRAYS)
+def test_whatever_is_in_the_scope_s_own_folder_is_left(store, name):
+    filled(store, [BODY])
+    stray = path_of(store).parent / name
+    stray.parent.mkdir(parents=True, exist_ok=True)
+    stray.write_bytes(STRAYS[name](path_of(store).read_bytes()))
+    assert _erase(store) == Leftovers(0, (f"default/{name}",), complete=False)
+    assert _erase(store, "unrelated") == Leftovers(0, (), complete=True)
+
+
+@pytest.mark.parametrize("behind", [True, False])
+def test_lines_in_the_file_of_another_scope_s_conversation_are_told(store, behind):
+    other = Key("other", KEY.id)
+    filled(store, ["1", "2"], ["3"], key=other)
+    filled(store, [BODY])
+    own, lines = path_of(store, other).read_bytes(), path_of(store).read_bytes()
+    path_of(store, other).write_bytes(own + lines if behind else lines + own)
+    assert _erase(store) == Leftovers(0, ("other/support=2f42.jsonl",), complete=False)
+    assert bodies_of(store, other) == ["1", "2", "3"]
+    store.append(other, ["4"], after=store.read(other).head, stamp=stamp())
+    assert _erase(store) == Leftovers(0, ("other/support=2f42.aside",), complete=False)
+    assert _erase(store, "unrelated") == Leftovers(0, (), complete=True)
+
+
+def test_a_folder_that_cannot_be_listed_may_hold_anything(store, monkeypatch):
+    filled(store, ["1"], key=Key("other", "c"))
+
+    def scandir(path, real=os.scandir):
+        if str(path).endswith("/other"):
+            raise PermissionError(13, "no", path)
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    assert store.remove_leftovers("default") == Leftovers(0, ("other",), complete=False)
+
+
+def test_folders_of_any_depth(store):
+    filled(store, [BODY])
+    folder = os.open(path_of(store).parent, os.O_RDONLY)
+    for _ in range(1200):
+        os.mkdir("d", dir_fd=folder)
+        inner = os.open("d", os.O_RDONLY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    try:
+        assert _erase(store) == Leftovers(0, (), complete=True)
+    finally:
+        subprocess.run(["rm", "-rf", store.root], check=True)  # for rmtree calls itself for each
+
+
+@pytest.mark.parametrize("kind", ["link", "file"])
+def test_locks_that_are_not_in_a_folder_are_refused_and_told(store, tmp_path, kind):
+    filled(store, [BODY])
+    _torn_at_the_end(store, KEY)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    shutil.rmtree(Path(store.root, ".locks"))
+    Path(store.root, ".locks").symlink_to(outside) if kind == "link" else Path(store.root, ".locks").touch()
+    with fresh(store) as other:
+        with pytest.raises(StoreRejected, match="must be a folder"):
+            other.delete(KEY)
+        assert other.remove_leftovers("default") == Leftovers(0, ("default/support=2f42.jsonl",), complete=False)
+        erasure = History(other).erase("default")
+    assert (erasure.complete, "default/support=2f42.jsonl" in erasure.left) == (False, True)
+    assert names(outside) == []
 
 
 def test_a_folder_that_was_moved_is_told(store):

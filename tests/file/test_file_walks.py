@@ -85,15 +85,18 @@ def _empty_of_commits(path):
     path.write_bytes(path.read_bytes().partition(b'{"commit":')[0])
 
 
+UNREADABLE = (CorruptRecord, StoreRejected, StoreUnavailable)
+"""What a read raises, and what a call that writes does."""
+
 DAMAGES = {
     "a bit in the last line": (_flip_in_last_line, CorruptRecord, True),
     "one commit, damaged": (_only_commit, CorruptRecord, False),
     "a later layout": (_later_layout, UnsupportedRecord, True),
     "another one's head": (_rivals_head, CorruptRecord, None),
-    "a folder": (_folder, (StoreRejected, StoreUnavailable), None),
-    "a link": (_link, StoreRejected, None),
-    "a dangling link": (_dangling, StoreRejected, None),
-    "a pipe": (_pipe, StoreUnavailable, None),
+    "a folder": (_folder, UNREADABLE, None),
+    "a link": (_link, UNREADABLE, None),
+    "a dangling link": (_dangling, UNREADABLE, None),
+    "a pipe": (_pipe, UNREADABLE, None),
     "UTF-16": (_utf16, CorruptRecord, False),
     "garbage": (_garbage, None, None),
     "no commit": (_empty_of_commits, None, None),
@@ -210,6 +213,37 @@ def test_a_file_that_may_not_be_read_is_a_row(store, monkeypatch, code):
         KEY, "default/support=2f42.jsonl", StoreUnavailable if code == errno.EIO else StoreRejected,
     )  # fmt: skip
     assert sorted(store.keys()) == [Key("default", "good"), KEY]
+
+
+@pytest.mark.parametrize("change", [_folder, _link, _pipe])
+def test_what_is_no_regular_file_is_damage_of_the_conversation(store, change):
+    filled(store, ["1"])
+    change(path_of(store))
+    for call in (store.read, store.find_records, store.notes):
+        with pytest.raises(CorruptRecord, match="the file cannot be read") as caught:
+            call(KEY)
+        assert (caught.value.key, caught.value.position) == (KEY, None)
+
+
+@pytest.mark.parametrize("seconds", [-1, -(10**9)])
+def test_a_damaged_file_of_any_date_is_a_row(store, seconds):
+    head = filled(store, ["1"], key=Key("default", "good"))
+    filled(store, ["1"])
+    _flip_in_last_line(path_of(store))
+    os.utime(path_of(store), ns=(seconds * 10**9,) * 2)
+    page = store.heads("default")
+    assert (page.items, [row.key for row in page.damaged]) == ([head], [KEY])
+
+
+@pytest.mark.parametrize("name", ["x.tmp", "x.aside", "x.jsonl"])
+def test_what_was_set_aside_of_an_id_with_such_an_end_is_no_stray(store, name):
+    key = Key("default", name)
+    head = filled(store, ["1"], key=key)
+    with path_of(store, key).open("ab") as file:
+        file.write(b"torn")
+    store.append(key, ["2"], after=head, stamp=stamp())
+    assert path_of(store, key, ".aside").exists()
+    assert (list(store.heads("default").damaged), list(store.damaged_keys())) == ([], [])
 
 
 @pytest.mark.parametrize("name", ["notes.txt", ".DS_Store", ".support.jsonl.swp", "support=2f42.jsonl~", "README"])
