@@ -1,7 +1,8 @@
-"""Checks of the objects that callers hand in: a store, a client. They are judged by what they can do, not by class.
+"""Checks of what callers hand in: a store, a client, a number, a text.
 
-So a tracing proxy or a test's own fake is accepted, and an object that would only fail later (an asynchronous client
-where a synchronous one is called, a database in place of a store) is refused when it is handed in.
+Objects are judged by what they can do, not by class. So a tracing proxy or a test's own fake is accepted, and an object
+that would only fail later (an asynchronous client where a synchronous one is called, a database in place of a store) is
+refused when it is handed in.
 """
 
 from __future__ import annotations
@@ -13,9 +14,19 @@ from typing import Any, NoReturn
 
 from chathistory.errors import InvalidInput
 
-__all__ = ["check_store", "class_name", "is_coroutine_function", "refuse_pickling"]
+__all__ = [
+    "check_count",
+    "check_kind",
+    "check_position",
+    "check_store",
+    "check_text",
+    "class_name",
+    "is_coroutine_function",
+    "refuse_pickling",
+]
 
 _STORE_METHODS = ("append", "read", "heads", "keys", "forget", "delete", "close")
+_LARGEST = 2**53 - 1  # as `store.LARGEST_NUMBER`
 _WRAPPERS = 20  # functions around a function, at most
 
 
@@ -92,6 +103,59 @@ _HINTS = {
 def _refuse(name: str, value: object, hint: str) -> NoReturn:
     msg = f"{name}: must be a HistoryStore, not {class_name(value)}; {hint}"
     raise InvalidInput(msg)
+
+
+def check_position(name: str, value: object) -> None:
+    """Raise `InvalidInput` for what cannot be a position, such as True, 1.0 or None; it may be one that is not there.
+
+    Args:
+        name: The name of the argument, for the error.
+        value: What the caller handed in.
+    """
+    if type(value) is not int:
+        msg = f"{name}: must be a whole number, not {class_name(value)}"
+        raise InvalidInput(msg)
+    if not -_LARGEST <= value <= _LARGEST:
+        msg = f"{name}: must be a whole number from -(2**53 - 1) to 2**53 - 1"
+        raise InvalidInput(msg)
+
+
+def check_count(name: str, value: object, *, least: int = 0) -> None:
+    """Raise `InvalidInput` for what is no whole number from `least` to 2**53 - 1.
+
+    Args:
+        name: The name of the argument, for the error.
+        value: What the caller handed in.
+        least: The smallest number that is taken.
+    """
+    if type(value) is not int or not least <= value <= _LARGEST:
+        told = f", not {class_name(value)}" if type(value) is not int else ""
+        msg = f"{name}: must be a whole number from {least} to 2**53 - 1{told}"
+        raise InvalidInput(msg)
+
+
+def check_text(name: str, value: object) -> None:
+    """Raise `InvalidInput` for what is no text; it may be empty.
+
+    Args:
+        name: The name of the argument, for the error.
+        value: What the caller handed in.
+    """
+    check_kind(name, value, str, "text")
+
+
+def check_kind(name: str, value: object, kind: type | tuple[type, ...], words: str) -> None:
+    """Raise `InvalidInput` for what is no instance of a class.
+
+    Args:
+        name: The name of the argument, for the error.
+        value: What the caller handed in.
+        kind: The class, or several of which it may be one.
+        words: What it must be, such as "text".
+    """
+    if not isinstance(value, kind):
+        msg = f"{name}: must be {words}, not {class_name(value)}"
+        raise InvalidInput(msg)
 
 
 def refuse_pickling(value: object, instead: str) -> NoReturn:

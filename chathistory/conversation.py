@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chathistory.annotation import annotation
-from chathistory.checks import check_store, refuse_pickling
+from chathistory.checks import check_count, check_kind, check_position, check_store, refuse_pickling
 from chathistory.content import Message, message_entry
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
@@ -17,7 +17,7 @@ from chathistory.log.lease import check_free
 from chathistory.log.recent import check_key, response_id
 from chathistory.log.spans import newest_first, on_path
 from chathistory.log.summary import Summary, summary_of
-from chathistory.store import Head, HistoryStore, Key
+from chathistory.store import LARGEST_NUMBER, Head, HistoryStore, Key
 from chathistory.view import Repair, View, view_of
 
 if TYPE_CHECKING:
@@ -126,6 +126,8 @@ class Conversation:
             tools: The tools of the request, or their names: a `tool_reference` to any other is left out, for the API
                 refuses it. None: references are sent as they are.
         """
+        if tools is not None:
+            check_kind("tools", tools, Iterable, "a list of tools or of their names")
         return view_of(on_path(self._journal), tools=tools)
 
     def tail(self, count: int) -> list[Message]:
@@ -141,10 +143,10 @@ class Conversation:
         `before`: of those below this position. So `newest(50)`, then `newest(50, before=page[0].position)` and so on
         go backward page by page, until an empty one. A page costs the same anywhere in a conversation of any length.
         """
-        if count < 0 or (before is not None and before < 0):
-            msg = "a count of messages, or a position, is not negative"
-            raise InvalidInput(msg)
-        entries = newest_first(self._journal, count + _SLACK, before=before)
+        check_count("count", count)
+        if before is not None:
+            check_count("before", before)
+        entries = newest_first(self._journal, min(count + _SLACK, LARGEST_NUMBER), before=before)
         messages = (entry for entry in entries if entry.kind == "message")
         return list(itertools.islice(messages, count))[::-1]
 
@@ -154,8 +156,10 @@ class Conversation:
         A negative `start` counts from the end. Nothing if the conversation is absent. Raises `CorruptRecord` at a
         damaged one, and `Conflict` if the range is forgotten meanwhile.
         """
-        for part in self._journal.slices(start, stop):
-            yield from self._journal.entries(part)
+        check_position("start", start)
+        if stop is not None:
+            check_position("stop", stop)
+        return (entry for part in self._journal.slices(start, stop) for entry in self._journal.entries(part))
 
     def repair(self, *, write: bool = False, force: bool = False) -> tuple[Repair, ...]:
         """Return what has to be mended for the conversation to be sent; with `write`, mend it in the log for good.
@@ -361,6 +365,7 @@ class Conversation:
         """
         from chathistory.rerouting import rewound  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
+        check_position("to", to)
         with self._journal.lock:
             head = self._journal.confirm(expected)
             check_free(self._journal.key, summary_of(head) if head else None)
@@ -380,6 +385,7 @@ class Conversation:
         """
         from chathistory.variants import variants_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
+        check_position("position", position)
         return variants_of(self._journal, position)
 
     def choose(self, position: int, *, expected: str | None = None) -> Head:
@@ -399,6 +405,7 @@ class Conversation:
         """
         from chathistory.variants import chosen  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
+        check_position("position", position)
         with self._journal.lock:
             head = self._journal.confirm(expected)
             check_free(self._journal.key, summary_of(head) if head else None)
@@ -427,7 +434,10 @@ class Conversation:
         """
         from chathistory.omitting import left_out  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        return left_out(self._journal, position, block=block, thinking=thinking)
+        for name, number in (("position", position), ("block", block)):
+            if number is not None:
+                check_position(name, number)
+        return left_out(self._journal, position, block=block, thinking=bool(thinking))
 
     def fork(self, new_id: str, *, at: int | None = None, scope: str | None = None) -> Conversation:
         """Begin a new conversation with all that this one held below position `at` (None: with all it holds).
@@ -441,6 +451,8 @@ class Conversation:
         """
         from chathistory.shelf.forking import fork  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
+        if at is not None:
+            check_position("at", at)
         forked = Conversation(self._journal.store, Key(scope or self.scope, new_id))
         forked.journal.note(fork(self._journal, forked.journal, at=at))
         return forked
@@ -455,6 +467,7 @@ class Conversation:
         """
         from chathistory.rerouting import snapshots, within_a_turn  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
+        check_position("before", before)
         with self._journal.lock:
             head = self._journal.confirm(expected)
             if head is None or before <= head.start:

@@ -120,7 +120,7 @@ def _turn(row: ConversationInfo) -> tuple[str, ...]:
 
 @click.command()
 @click.argument("id")
-@click.option("--last", type=click.IntRange(min=1), metavar="N", help="Only the newest N.")
+@click.option("--last", type=click.IntRange(min=1, max=10**9), metavar="N", help="Only the newest N.")
 @json_option
 @click.option("--messages", "as_sent", is_flag=True, help="The messages as Claude would be sent them, one JSON each.")
 @click.option("--damaged", is_flag=True, help="All that can be read of a damaged conversation, and where it cannot.")

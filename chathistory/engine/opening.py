@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
+from chathistory.checks import check_kind, check_text
 from chathistory.content import blocks_of, message_entry
 from chathistory.engine.calls import CalledReply, check_not_empty, has_results
 from chathistory.engine.recall import Memory, Recall
@@ -79,6 +80,8 @@ class Opening:
             TurnError: The results came too late, or the conversation does not exist.
             Conflict: Somebody changed the conversation since the version `expected`.
         """
+        if turn_id is not None:
+            check_text("turn_id", turn_id)
         entry = message_entry({"role": "user", "content": content}, turn=turn_id or fresh_token())
         check_not_empty(entry)
         return self._retried(lambda: self._begun(entry, named=turn_id is not None))
@@ -102,6 +105,7 @@ class Opening:
                 the results.
             Conflict: Somebody changed the conversation since the version `expected`.
         """
+        check_kind("reply", reply, Reply, "a Reply")
         blocks = reply.results(results)
         if not blocks:
             msg = "results: must hold the result of at least one call"
@@ -158,6 +162,8 @@ class Opening:
             TurnError: There is no question.
             Conflict: Somebody changed the conversation since the version `expected`.
         """
+        if turn_id is not None:
+            check_text("turn_id", turn_id)
         return self._retried(lambda: self._regenerated(turn_id))
 
     def _regenerated(self, turn_id: str | None) -> Turn:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
+from chathistory.checks import check_kind
 from chathistory.content import Message, text_of
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
@@ -67,6 +68,7 @@ class Reply:
         is told its words. A call without a result is answered with an error when it is sent. Raises `InvalidInput` for
         an id that is none of its calls.
         """
+        check_kind("results", results, Mapping, "a dict from the ids of tool calls to their results")
         calls = {call["id"]: call for call in self.tool_calls}
         for name in results:
             if name not in calls:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from chathistory.checks import check_count, check_kind, check_text, class_name
 from chathistory.content import Message, message_entry
 from chathistory.engine.clients import beta_of, check_client, check_options
 from chathistory.engine.online_check import Questions, questions
@@ -22,7 +23,7 @@ from chathistory.log.journal import Journal
 from chathistory.log.spans import Sent, on_path
 from chathistory.trimming.cutting import Trimmed, planned_whole
 from chathistory.trimming.editing import ContextEditing
-from chathistory.trimming.policies import Policy, Summarize
+from chathistory.trimming.policies import Policy, Summarize, check_policy
 from chathistory.view import view, view_of
 
 __all__ = ["CutFailedWarning", "Terms"]
@@ -61,18 +62,24 @@ class Terms:
     ) -> Self:
         """Take what an engine is made with. Raises `InvalidInput` for a client, policy or option that cannot work."""
         check_client(client, asynchronous=asynchronous)
-        if trimming is not None and not (hasattr(trimming, "is_due") and hasattr(trimming, "start")):
-            msg = "trimming: a policy is due, such as chathistory.trimming.TokenBudget(high=..., low=...)"
-            raise InvalidInput(msg)
+        _check_timeout(turn_timeout)
+        check_text("model", request["model"])
+        check_count("max_tokens", request["max_tokens"], least=1)
+        if tools is not None:
+            check_kind("tools", tools, Iterable, "a list of tools")
+        if trimming is not None:
+            check_policy("trimming", trimming)
         setup = Setup.of(model=request["model"], system=request["system"], tools=tools)
         held: dict[str, Any] = {name: setup.data.get(name) for name in ("system", "tools")}  # sent is what is stored
-        made = Request(**{**request, **held}, editing=context_editing, options=sendable_options(check_options(options)))
+        made = Request(**{**request, **held}, editing=context_editing, options=_options(options))
         return cls(history, client.messages, beta_of(client), made, setup, turn_timeout, Recall(), trimming)
 
     def opening(
         self, scope: str, id: str, tools: Sequence[Any] | None = None, *, expected: str | None = None
     ) -> Opening:
         """Return what opens turns of a conversation; tools: those of the SDK's runner, in place of the engine's."""
+        if expected is not None:
+            check_text("expected", expected)
         setup = self.setup if tools is None else self.request.setup(tools)
         return Opening(self.journal(scope, id), setup, self.timeout, self.recall, self.trimming, expected)
 
@@ -184,6 +191,30 @@ class Terms:
                 raise Conflict(turn.journal.key, head)
             turn.journal.append([*self.setup.entries(turn.state), turn.plan.compaction(response)])
         return turn.plan.trimmed
+
+
+def _check_timeout(seconds: object) -> None:
+    """Raise `InvalidInput` for what is no time for which a turn can count as open."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        msg = f"turn_timeout: must be a number of seconds, not {class_name(seconds)}"
+        raise InvalidInput(msg)
+    if not 0 < seconds <= _LONGEST_TURN:  # neither does NaN pass
+        msg = f"turn_timeout: must be more than 0 and at most {_LONGEST_TURN:,} seconds"
+        raise InvalidInput(msg)
+
+
+_LONGEST_TURN = 10**9
+"""Seconds, some 30 years: longer than anybody waits, and short enough for every clock and calendar."""
+
+
+def _options(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return further arguments of a request. Raises `InvalidInput` for what must not be there, or holds itself."""
+    try:
+        return sendable_options(check_options(given))
+    except RecursionError:
+        pass
+    msg = "options: must not hold themselves, nor be nested too deep"
+    raise InvalidInput(msg)
 
 
 def _with(sent: Sent | None, new: list[Entry]) -> list[Message]:

@@ -36,7 +36,7 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from chathistory.errors import CorruptRecord, UnsupportedRecord
+from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
 from chathistory.log.clock import fresh_token, now
 from chathistory.log.entry_checks import find_wrong_field
 from chathistory.log.plain import DEEPEST, is_storable
@@ -111,7 +111,10 @@ def is_activity(entry: Entry) -> bool:
 
 
 def encode(entry: Entry) -> str:
-    """Return the line of an entry: one line without control characters or lone surrogates."""
+    """Return the line of an entry: one line without control characters or lone surrogates.
+
+    Raises `InvalidInput` for what `decode` would call damaged; nothing of the kind may get into a log.
+    """
     values: dict[str, Any] = {"v": entry.version, "id": entry.id, "kind": entry.kind, "at": entry.at}
     if entry.turn is not None:
         values["turn"] = entry.turn
@@ -119,6 +122,10 @@ def encode(entry: Entry) -> str:
         values["data"] = entry.data
     if entry.message is not None:
         values["message"] = entry.message
+    wrong = find_wrong_field(values) if entry.version == FORMAT else None
+    if wrong is not None:
+        msg = f"{wrong}: has a wrong type or value for an entry of the kind {entry.kind!r}; nothing was stored"
+        raise InvalidInput(msg)
     rest = f",{to_json(values)[1:]}"
     return f'{_HEAD}{_checksum(rest)}"{rest}'
 

@@ -1,7 +1,8 @@
-"""What the fields of a stored entry must be: checked once, when its line is read, so that no reader meets another type.
+"""What the fields of a stored entry must be: checked when its line is read, so that no reader meets another type.
 
 A line comes from outside: from a store, an export, another program. Its checksum says that it was not altered, and not
-that this library wrote it. Fields that nothing reads are not checked; kinds that are not known here neither.
+that this library wrote it. What is about to be written is held to the same, where a list may still be a tuple. Fields
+that nothing reads are not checked; kinds that are not known here neither.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ def _find_wrong(values: Mapping[str, Any], required: Mapping[str, Check], option
 
 
 _MISSING = object()
+_LISTS = (list, tuple)
 
 
 def _is_number(value: Any) -> bool:
@@ -94,7 +96,7 @@ def _is_id(value: Any) -> bool:
 
 
 def _is_list_of_text(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(part, str) for part in value)
+    return isinstance(value, _LISTS) and all(isinstance(part, str) for part in value)
 
 
 def _is_map_of_text(value: Any) -> bool:
@@ -107,8 +109,8 @@ def _is_list_of_numbers(value: Any) -> bool:
 
 def _is_path(value: Any) -> bool:
     """Whether a value is a list of spans: pairs of positions, each with something in it."""
-    return isinstance(value, list) and all(
-        isinstance(span, list) and len(span) == _PAIR and all(map(_is_number, span)) for span in value
+    return isinstance(value, _LISTS) and all(
+        isinstance(span, _LISTS) and len(span) == _PAIR and all(map(_is_number, span)) for span in value
     )
 
 
@@ -242,6 +244,7 @@ _CUT: Mapping[str, Check] = {
     "tokens": _is_count,
     "before": _is_count,
 }
+_CUT_OPTIONAL: Mapping[str, Check] = _OPTIONAL | {"turns": _is_text_or_none}
 _OF_ANY_KIND: tuple[Mapping[str, Check], Mapping[str, Check]] = ({}, _OPTIONAL)
 _OF_KIND: Mapping[str, tuple[Mapping[str, Check], Mapping[str, Check]]] = {
     "annotation": ({}, _OPTIONAL | {"title": _is_text_or_none, "tags": _is_list_of_text, "metadata": _is_object}),
@@ -257,8 +260,8 @@ _OF_KIND: Mapping[str, tuple[Mapping[str, Check], Mapping[str, Check]]] = {
         _OPTIONAL,
     ),
     "setup": ({"fingerprints": _is_map_of_text}, _OPTIONAL),
-    "cut": (_CUT, _OPTIONAL),
-    "compaction": (_CUT, _OPTIONAL),
+    "cut": (_CUT, _CUT_OPTIONAL),
+    "compaction": (_CUT, _CUT_OPTIONAL),
     "choice": ({"drop_block": _is_bool}, _OPTIONAL),
     "mend": (
         {**_COUNTS, "hidden": _is_count, "cut": _is_number_or_none, "lost": _is_list_of_numbers},

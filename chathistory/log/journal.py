@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import replace
 from weakref import WeakValueDictionary
 
+from chathistory.checks import check_text
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput
 from chathistory.log.clock import MICROSECONDS, earliest_now, latest_now, now
 from chathistory.log.commit import commit, slices
@@ -138,7 +139,10 @@ class Journal:
 
         Raises:
             Conflict: Somebody else changed the conversation since.
+            InvalidInput: The version is no text.
         """
+        if version is not None:
+            check_text("expected", version)
         with self._lane.lock:
             expected = self.version if version is None else version
             head = self.look()
@@ -345,7 +349,10 @@ class Journal:
         path = summary_of(head).path
         if path is None or position > path:
             return True
-        return any(start <= position < stop for start, stop in self.read(path, path + 1)[0].data["path"])
+        told = self.read(path, path + 1)[0].data.get("path")
+        if told is None:
+            raise CorruptRecord(self.key, path, "it does not tell which part of the log is gone through")
+        return any(start <= position < stop for start, stop in told)
 
     def _expected(self, version: str) -> Head | None:
         """Return the head to append behind, if this version is still current; no round trip if it was seen last."""

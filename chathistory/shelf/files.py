@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
+from chathistory.checks import class_name
 from chathistory.errors import InvalidInput
 from chathistory.log.clock import fresh_token
 
@@ -35,6 +36,7 @@ def suffix_of(file: File) -> str:
 def writing(file: File) -> Iterator[IO[bytes]]:
     """Give a file to write to. A path is there, or replaced, only when the body has ended without an error."""
     if not isinstance(file, str | os.PathLike):
+        _check_file(file, "write")
         yield file
         return
     path = Path(file)
@@ -54,6 +56,12 @@ def writing(file: File) -> Iterator[IO[bytes]]:
         with suppress(OSError):
             part.unlink()
         raise
+
+
+def _check_file(file: object, method: str) -> None:
+    if not callable(getattr(file, method, None)):
+        msg = f"file: must be a path, or a file open for bytes, not {class_name(file)}"
+        raise InvalidInput(msg)
 
 
 def _gzip(raw: IO[bytes], mode: str) -> GzipFile:
@@ -83,6 +91,7 @@ def reading(file: File) -> Iterator[IO[bytes]]:
 def _seekable(opened: ExitStack, file: File) -> IO[bytes]:
     if isinstance(file, str | os.PathLike):
         return opened.enter_context(Path(file).open("rb"))
+    _check_file(file, "read")
     if file.seekable():
         return file
     from tempfile import TemporaryFile  # noqa: PLC0415  # only for who reads from a pipe

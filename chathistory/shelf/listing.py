@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from chathistory.checks import check_count, check_kind, check_text
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
 from chathistory.log.entry import to_json
 from chathistory.log.journal import alive
@@ -163,8 +164,20 @@ class Filter:
         until: datetime | None,
         unanswered: bool,
     ) -> Filter | None:
-        """Return the filter, None if nothing is asked for. Raises `InvalidInput` for a time without a zone."""
-        tags = {tag} if isinstance(tag, str) else frozenset(tag or ())
+        """Return the filter, None if nothing is asked for. Raises `InvalidInput` for a value of another type.
+
+        A time without a zone is one of those.
+        """
+        for name, text in (("title", title), ("model", model)):
+            if text is not None:
+                check_text(name, text)
+        if metadata is not None:
+            check_kind("metadata", metadata, Mapping, "a dict")
+        if tag is not None:
+            check_kind("tag", tag, Iterable, "text, or a list of texts")
+        tags = [tag] if isinstance(tag, str) else list(tag or ())
+        for each in tags:
+            check_text("tag", each)
         values = {name: _canonical(value) for name, value in (metadata or {}).items()}
         made = cls(
             title=title.casefold() if title else None,
@@ -209,6 +222,7 @@ def _sorted(value: Any) -> Any:
 def _microseconds(name: str, time: datetime | None) -> int | None:
     if time is None:
         return None
+    check_kind(name, time, datetime, "a time with a zone, such as datetime.now(UTC)")
     if time.utcoffset() is None:
         msg = f"{name}: a time with a zone is due, such as datetime.now(UTC)"
         raise InvalidInput(msg)
@@ -219,9 +233,7 @@ def recent(
     store: HistoryStore, scope: str, *, limit: int, after: Cursor | None, wanted: Filter | None
 ) -> Page[ConversationInfo]:
     """Return a page as `History.recent` says."""
-    if limit < 1:
-        msg = "a page has at least one item"
-        raise InvalidInput(msg)
+    check_count("limit", limit, least=1)
     rows: list[ConversationInfo] = []
     damaged: list[Damaged] = []
     left, size = SCANNED, limit if wanted is None else min(limit, _CHUNK)

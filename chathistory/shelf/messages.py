@@ -21,7 +21,7 @@ from chathistory.log.clock import MICROSECONDS, now
 from chathistory.log.entry import Entry, decode, encode
 from chathistory.log.fold import folded
 from chathistory.log.journal import Journal, alive
-from chathistory.store import Head, Slice
+from chathistory.store import LARGEST_NUMBER, Head, Slice
 
 __all__ = ["ListParcel", "MessageList", "read_messages"]
 
@@ -92,7 +92,7 @@ def _time_of(value: Any) -> int | None:
             return None
     except (ValueError, OverflowError):
         return None
-    return microseconds if microseconds > 0 else None
+    return microseconds if 0 < microseconds <= LARGEST_NUMBER else None
 
 
 _UNITS = ((10**14, 1), (10**11, 1000))

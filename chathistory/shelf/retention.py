@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
+from chathistory.checks import check_text
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreRejected, UnsupportedRecord
 from chathistory.log.clock import earliest_now, now
 from chathistory.log.journal import Journal, alive
@@ -62,6 +63,8 @@ def deleted(journal: Journal, expected: str | None = None) -> Deletion | None:
     Raises:
         Conflict: The conversation has another version than `expected`; nothing was removed.
     """
+    if expected is not None:
+        check_text("expected", expected)
     with journal.lock:
         head, gone = _looked(journal)
         return gone if journal.delete(version=expected) and (head is None or alive(head)) else None

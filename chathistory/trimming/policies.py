@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
+from chathistory.checks import check_count, class_name
 from chathistory.errors import InvalidInput, TurnTooLarge
 from chathistory.log.clock import MICROSECONDS
 from chathistory.trimming.outline import SentTurn
@@ -21,6 +22,7 @@ __all__ = [
     "Summarize",
     "TokenBudget",
     "Writer",
+    "check_policy",
 ]
 
 
@@ -54,7 +56,26 @@ class Policy(Protocol):
         ...
 
 
+def check_policy(name: str, policy: object) -> None:
+    """Raise `InvalidInput` for what cannot decide on a cut.
+
+    Args:
+        name: The name of the argument, for the error.
+        policy: What the caller handed in.
+    """
+    if isinstance(policy, type) or not (hasattr(policy, "is_due") and hasattr(policy, "start")):
+        msg = (
+            f"{name}: must be a policy, such as chathistory.trimming.TokenBudget(high=..., low=...), "
+            f"not {class_name(policy)}"
+        )
+        raise InvalidInput(msg)
+
+
 def _check(name: str, high: float, low: float, least: float = 0) -> None:
+    for mark, value in (("high", high), ("low", low)):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            msg = f"{name}: {mark} must be a number, not {class_name(value)}"
+            raise InvalidInput(msg)
     if not least <= low <= high:
         msg = f"{name}: {least} <= low <= high is due, not low={low}, high={high}"
         raise InvalidInput(msg)
@@ -80,6 +101,7 @@ class LastTurns:
 
     def __post_init__(self) -> None:
         _check("LastTurns", self.high, self.low, 1)
+        check_count("LastTurns: low", self.low, least=1)
 
     def is_due(self, load: Load) -> bool:
         return load.turns > self.high
@@ -177,6 +199,7 @@ class AnyOf:
 
 def _check_plain(name: str, policy: Policy) -> None:
     """Refuse a policy within another that would not hear of it: what stands for the rest is made for the outermost."""
+    check_policy(name, policy)
     if isinstance(policy, Summarize | Compaction):
         msg = f"{name}: {type(policy).__name__} is the outermost, as in {type(policy).__name__}(AnyOf(...))"
         raise InvalidInput(msg)

@@ -9,7 +9,7 @@ from chathistory.log.journal import Journal
 from chathistory.log.lease import check_free
 from chathistory.log.spans import Sent, on_path
 from chathistory.trimming.cutting import Plan, Trimmed, planned
-from chathistory.trimming.policies import Compaction, Policy, Summarize
+from chathistory.trimming.policies import Compaction, Policy, Summarize, check_policy
 from chathistory.view import view_of
 
 __all__ = ["text_from", "trimmed"]
@@ -17,6 +17,7 @@ __all__ = ["text_from", "trimmed"]
 
 def trimmed(journal: Journal, policy: Policy, *, write: bool) -> Trimmed | None:
     """Return what a cut leaves out, and store its record if `write`; None: there is no cut."""
+    check_policy("policy", policy)
     if isinstance(policy, Compaction):
         msg = "a Compaction is made by the API: use ChatEngine.compact, or ChatEngine(..., trimming=...)"
         raise InvalidInput(msg)

@@ -40,6 +40,7 @@ LONG = "x" * 256
         (["show", "a\x1bb"], 1, "control characters"),
         (["show", "a", "--json", "--messages"], 2, "exclude each other"),
         (["show", "a", "--last", "-1"], 2, "--last"),
+        (["show", "a", "--last", "9" * 26], 2, "--last"),
         (["delete", "nobody", "--yes"], 1, "there is no conversation nobody"),
         (["chat", "--stand-in", "--continue", "hi"], 1, "there is no conversation in"),
         (["chat", "--stand-in"], 2, "there is no message"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import uuid
 from collections.abc import Mapping
 
 import pytest
@@ -14,11 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_core_hostile import DEEP, HUGE, values
 
-from chathistory import ChatEngine, History, StoreURL, open_store
+from chathistory import AsyncChatEngine, ChatEngine, Entry, History, StoreURL, open_store
 from chathistory.config.load import load_settings
 from chathistory.cursor import decode_cursor, encode_cursor
 from chathistory.errors import ChatHistoryError, ConfigError, InvalidInput
+from chathistory.log.entry import encode
 from chathistory.testing import MessagesAPI
+from chathistory.trimming import LastTurns, MaxAge, TokenBudget
 
 # Objects with `to_dict`.
 
@@ -100,6 +103,195 @@ def test_a_hostile_tool_is_refused_before_anything_is_stored(error):
         with pytest.raises(InvalidInput, match="tools"):
             ChatEngine(client, store, model="claude-sonnet-5-5", tools=[Odd(error)]).send("c", "hello")
         assert list(store.keys()) == []
+
+
+# Arguments of another type.
+
+NO_NUMBERS = (True, 1.0, 1.5, "1", b"1", [1], {}, uuid.UUID(int=1), 10**30, -(10**5000))
+NO_TEXTS = (5, True, 1.5, b"x", ["x"], {"x": 1}, uuid.UUID(int=1))
+NUMBERS = [
+    ("to", lambda chat, value: chat.rewind(to=value)),
+    ("before", lambda chat, value: chat.forget(before=value)),
+    ("at", lambda chat, value: chat.fork("other", at=value)),
+    ("start", lambda chat, value: chat.records(value)),
+    ("stop", lambda chat, value: chat.records(0, value)),
+    ("count", lambda chat, value: chat.newest(value)),
+    ("count", lambda chat, value: chat.tail(value)),
+    ("before", lambda chat, value: chat.newest(1, before=value)),
+    ("position", lambda chat, value: chat.variants(value)),
+    ("position", lambda chat, value: chat.choose(value)),
+    ("position", lambda chat, value: chat.leave_out(value)),
+    ("block", lambda chat, value: chat.leave_out(1, block=value)),
+    ("limit", lambda chat, value: History(chat.journal.store).recent(limit=value)),
+]
+
+
+@pytest.fixture(params=["memory", "file"])
+def stored(request, tmp_path):
+    """A conversation of three rounds."""
+    with open_store("memory:" if request.param == "memory" else f"file:{tmp_path}/store") as store:
+        numbered(chat_on(store), 6)
+        yield chat_on(store)
+
+
+def lines_in(chat):
+    return [record.body for record in chat.journal.store.read(chat.journal.key).records]
+
+
+@pytest.mark.parametrize(("name", "call"), NUMBERS)
+def test_what_is_no_number_is_refused_and_nothing_changes(stored, name, call):
+    before = lines_in(stored)
+    for value in NO_NUMBERS:
+        with pytest.raises(InvalidInput, match=rf"^{name}: must be a whole number"):
+            call(stored, value)
+    assert lines_in(stored) == before
+    assert len(stored.messages()) == 6
+    assert stored.repair() == ()
+
+
+def test_none_is_no_number_where_one_is_due(stored):
+    for call in (
+        lambda: stored.rewind(to=None),
+        lambda: stored.forget(before=None),
+        lambda: stored.records(None),
+        lambda: stored.newest(None),
+        lambda: stored.variants(None),
+        lambda: stored.choose(None),
+        lambda: History(stored.journal.store).recent(limit=None),
+    ):
+        with pytest.raises(InvalidInput, match=r": must be a whole number"):
+            call()
+
+
+def test_no_text_of_the_callers_is_repeated(stored):
+    with pytest.raises(InvalidInput) as caught:
+        stored.leave_out(SECRET)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", NO_TEXTS, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("name", ["turn_id", "expected"])
+def test_what_is_no_text_is_refused_before_anything_is_stored_or_sent(value, name):
+    with MemoryStore() as store, MessagesAPI(["hi", "there"]).client() as client:
+        engine = ChatEngine(client, store, model="claude-sonnet-5-5")
+        engine.send("a", "hello")
+        before = lines_in(chat_on(store, "a"))
+        for call in (
+            lambda: engine.send("a", "x", **{name: value}),
+            lambda: engine.send("new", "x", **{name: value}),
+            lambda: engine.regenerate("a", **{name: value}),
+            lambda: engine.stream("a", "x", **{name: value}).__enter__(),
+            lambda: engine.stream_regenerated("a", **{name: value}).__enter__(),
+        ):
+            with pytest.raises(InvalidInput, match=rf"^{name}: must be text, not "):
+                call()
+        assert lines_in(chat_on(store, "a")) == before
+        assert list(store.keys()) == [chat_on(store, "a").journal.key]
+
+
+@pytest.mark.parametrize("value", NO_TEXTS, ids=lambda value: type(value).__name__)
+def test_a_version_or_key_that_is_no_text_is_refused(stored, value):
+    history, before = History(stored.journal.store), lines_in(stored)
+    for call in (
+        lambda: stored.append(user("x"), expected=value),
+        lambda: stored.rewind(to=2, expected=value),
+        lambda: stored.choose(1, expected=value),
+        lambda: stored.forget(before=2, expected=value),
+        lambda: history.delete(stored.id, expected=value),
+    ):
+        with pytest.raises(InvalidInput, match=r"^expected: must be text, not "):
+            call()
+    with pytest.raises(InvalidInput, match=r"^key: must be text"):
+        stored.append(user("x"), key=value)
+    assert lines_in(stored) == before
+
+
+OTHERS = {
+    "tools": lambda chat: chat.view(tools=1),
+    "policy": lambda chat: chat.trim(None),
+    "policy: must be a policy": lambda chat: chat.trim(LastTurns),
+    "title": lambda chat: History(chat.journal.store).recent(title=5),
+    "model": lambda chat: History(chat.journal.store).recent(model=5),
+    "metadata": lambda chat: History(chat.journal.store).recent(metadata=5),
+    "since": lambda chat: History(chat.journal.store).recent(since=5),
+    "tag": lambda chat: History(chat.journal.store).recent(tag=5),
+    "tag: must be text": lambda chat: History(chat.journal.store).recent(tag=[["a"]]),
+    "file": lambda chat: History(chat.journal.store).import_from(None),
+    "file: must be a path": lambda chat: History(chat.journal.store).export_to(None),
+    "LastTurns": lambda _: LastTurns("5", 2),
+    "LastTurns: low": lambda _: LastTurns(5, 1.5),
+    "TokenBudget": lambda _: TokenBudget(None, 2),
+    "MaxAge": lambda _: MaxAge(high=True, low=True),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_an_argument_of_another_type_is_refused_by_its_name(stored, name):
+    with pytest.raises(InvalidInput, match=f"^{name}"):
+        OTHERS[name](stored)
+
+
+class Mute(Exception):
+    def __str__(self):
+        raise OSError(SECRET)
+
+
+def test_results_of_another_type_are_refused_and_an_error_without_words_is_told_by_its_name():
+    call = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
+    api = MessagesAPI([[call], "done"])
+    with MemoryStore() as store, api.client() as client:
+        engine = ChatEngine(client, store, model="claude-sonnet-5-5", tools=[{"name": "f", "input_schema": {}}])
+        reply = engine.send("c", "hello")
+        for given, name in (((reply, None), "results"), ((reply, [1]), "results"), ((None, {"a": "x"}), "reply")):
+            with pytest.raises(InvalidInput, match=f"^{name}: must be"):
+                engine.submit("c", *given)
+        assert engine.submit("c", reply, {"a": Mute()}).text == "done"
+        [block] = chat_on(store, "c").messages()[2]["content"]
+        assert (block["content"], block["is_error"]) == ("Mute", True)
+
+
+LOOP = []
+LOOP.append(LOOP)
+WRONG_TERMS = [
+    *(
+        ("turn_timeout", value)
+        for value in (-1e30, -(2**70), 0, float("inf"), float("nan"), 10**400, "600", None, True)
+    ),
+    *(("max_tokens", value) for value in ("x", None, -1, 0, 1.5, True)),
+    *(("model", value) for value in (b"x", None, 5, LOOP)),
+    *(("tools", value) for value in (1, LOOP)),
+    ("system", LOOP),
+    ("options", {"thinking": LOOP}),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), WRONG_TERMS, ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize("engine", [ChatEngine, AsyncChatEngine])
+def test_terms_that_cannot_work_are_refused_when_an_engine_is_made(engine, name, value):
+    api = MessagesAPI()
+    client = api.client() if engine is ChatEngine else api.async_client()
+    with MemoryStore() as store, pytest.raises(InvalidInput, match=f"^{name}"):
+        engine(client, store, **{"model": "claude-sonnet-5-5", name: value})
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        Entry("message", message=user("x"), turn=5),
+        Entry("message", message={"role": "user", "content": 5}),
+        Entry("rewind", data={"to": 1, "path": [[0, 1.0]], "tokens": 0, "messages": 1, "turns": 1}),
+        Entry("opened", data={"until": -1}),
+        Entry("cut", data={"from": 0, "hidden": 0, "since": 0, "tokens": 0, "before": 0, "turns": 3}),
+    ],
+    ids=lambda entry: entry.kind,
+)
+def test_what_would_be_read_as_damaged_is_not_written(stored, entry):
+    before = lines_in(stored)
+    with pytest.raises(InvalidInput):
+        encode(entry)
+    with pytest.raises(InvalidInput):
+        stored.journal.append([entry])
+    assert lines_in(stored) == before
 
 
 # Cursors.

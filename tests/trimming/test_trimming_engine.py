@@ -447,7 +447,7 @@ def test_a_policy_that_names_no_place_to_cut_is_told(engine_with, chat, place):
 
 
 def test_what_is_no_policy_is_refused(engine_with):
-    with pytest.raises(InvalidInput, match="a policy is due"):
+    with pytest.raises(InvalidInput, match="trimming: must be a policy"):
         engine_with(50)
 
 
