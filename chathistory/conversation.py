@@ -15,7 +15,7 @@ from chathistory.log.entry import Entry
 from chathistory.log.journal import Journal
 from chathistory.log.lease import check_free
 from chathistory.log.recent import check_key, response_id
-from chathistory.log.spans import newest_first, on_path
+from chathistory.log.spans import newest_first, on_path, record_named
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import LARGEST_NUMBER, Head, HistoryStore, Key
 from chathistory.view import Repair, View, view_of
@@ -279,10 +279,10 @@ class Conversation:
 
         One round trip. `system` and `tools` are as they were sent, None if there were none.
         """
-        summary = self._known()
-        if summary is None or summary.setup_at is None:
+        head = self._journal.seen()
+        entry = record_named(self._journal, head, "setup_at") if head else None
+        if entry is None:
             return None
-        [entry] = self._journal.read(summary.setup_at, summary.setup_at + 1)
         return {name: entry.data.get(name) for name in ("model", "system", "tools")}
 
     def usage(self) -> Usage:

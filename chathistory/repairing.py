@@ -21,7 +21,7 @@ from chathistory.log.lease import check_free
 from chathistory.log.omissions import omissions_in, places_of, to_data
 from chathistory.log.reading import Lost, Sound, read_log_around
 from chathistory.log.size import estimated
-from chathistory.log.spans import Sent, Span, clipped, path_in, spans_of, without
+from chathistory.log.spans import KINDS_NAMED, Sent, Span, clipped, path_in, spans_of, without, wrong_words
 from chathistory.log.summary import Summary, summary_of
 from chathistory.omitting import next_refusal, refusal_entries, refused_places
 from chathistory.store import Head
@@ -60,19 +60,19 @@ def repaired(journal: Journal, *, write: bool, force: bool = False) -> tuple[Rep
             sent = _sent(journal, route, found, route.state.begin)
             route, found = _look_through(journal, journal.append(refusal_entries(sent)))
         repairs = (*found.losses, *refused, *found.mends)
-        if write and (found.lost or found.mends):
+        if write and (found.losses or found.mends):
             if not force:
                 check_free(journal.key, route.state)
-            journal.append(_mending(journal, route, found))
+            if entries := _mending(journal, route, found):
+                journal.append(entries)
         return repairs
 
 
 def _look_through(journal: Journal, head: Head) -> tuple[_Route, _Found]:
-    summary = summary_of(head)
-    route = _find_route(journal, head, summary)
+    route = _find_route(journal, head, summary_of(head))
     found = _examine(journal, route)
-    if any(found.is_sent(position) for position in found.lost):  # thinking is bound to what is lost now
-        route = replace(route, state=replace(summary, thinking_from=head.end))
+    if any(found.is_sent(each.position) for each in found.losses):  # thinking is bound to what is lost now
+        route = replace(route, state=replace(route.state, thinking_from=head.end))
         found = _examine(journal, route)
     return route, found
 
@@ -117,6 +117,7 @@ class _Route:
     spans: Of positions, in order; all of the log if the record that tells them is lost.
     state: As the view is to take it. cut: The record of the newest cut, if it can be read.
     lost: Records beside the spans that are needed and cannot be read, by position, with the reason.
+    misnamed: By the name of the field, what the head says of a record that is another one.
     """
 
     head: Head
@@ -124,6 +125,7 @@ class _Route:
     state: Summary
     cut: Entry | None
     lost: dict[int, str]
+    misnamed: dict[str, Repair]
 
     @property
     def special(self) -> set[int | None]:
@@ -140,14 +142,27 @@ def _find_route(journal: Journal, head: Head, summary: Summary) -> _Route:
                 found[position] = each.entry
             elif reason is not None:
                 lost[position] = reason
+    misnamed = _find_misnamed(head, summary, found)
     spans = [(head.start, head.end)]
-    if summary.path in found:
-        told = path_in(found[summary.path], head)
-        if told is None:
-            lost[summary.path] = "left out: the record does not tell which part of the log is gone through"
-        spans = told or spans
-    cut = found.get(summary.cut) if summary.cut is not None else None
-    return _Route(head, spans, summary, cut, lost)
+    if summary.path in found and "path" not in misnamed:
+        spans = path_in(found[summary.path], head) or spans
+    without_misnamed: dict[str, Any] = dict.fromkeys(misnamed)
+    state = replace(summary, **without_misnamed)
+    return _Route(head, spans, state, found.get(state.cut) if state.cut is not None else None, lost, misnamed)
+
+
+def _find_misnamed(head: Head, summary: Summary, found: Mapping[int, Entry]) -> dict[str, Repair]:
+    """Return what the head says of records that are other ones, or are not kept any more; by the field that says it."""
+    misnamed = {}
+    for name in ("cut", "setup_at", "path"):
+        position = getattr(summary, name)
+        if position is None:
+            continue
+        entry = found.get(position)
+        is_right = entry and (path_in(entry, head) is not None if name == "path" else entry.kind in KINDS_NAMED[name])
+        if position < head.start or (entry and not is_right):
+            misnamed[name] = Repair(position, f"{wrong_words(name)}, which it is not")
+    return misnamed
 
 
 def _find_reason(each: Sound | Lost) -> str | None:
@@ -181,6 +196,7 @@ class _Found:
     """What was found in a conversation.
 
     lost: What cannot be read of what it goes through, by position, with the reason.
+    misnamed: As in `_Route`.
     refusal: The entry that tells of the last refusal for something that stood before, if nothing came of it yet.
     notes: Those of its entries that say what is not sent. is_whole: Whether all was looked at as one stretch.
     changes: What the view does to the rest. counts: Of the messages below `first`.
@@ -192,6 +208,7 @@ class _Found:
     begin: int
     special: set[int | None]
     lost: dict[int, str]
+    misnamed: Mapping[str, Repair]
     refusal: Entry | None = None
     notes: list[Entry] = field(default_factory=list)
     is_whole: bool = False
@@ -203,7 +220,8 @@ class _Found:
 
     @property
     def losses(self) -> list[Repair]:
-        return [Repair(position, self.lost[position]) for position in sorted(self.lost)]
+        lost = [Repair(position, reason) for position, reason in self.lost.items()]
+        return sorted([*lost, *self.misnamed.values()], key=lambda each: each.position)
 
     @property
     def mends(self) -> list[Repair]:
@@ -211,12 +229,13 @@ class _Found:
 
     def is_sent(self, position: int) -> bool:
         """Whether what is at a position was sent to Claude, or told what is sent."""
-        return position >= self.begin or position in self.special
+        is_named = position in self.special or any(each.position == position for each in self.misnamed.values())
+        return position >= self.begin or is_named
 
 
 def _examine(journal: Journal, route: _Route) -> _Found:
     """Read what a conversation goes through, and look at what is sent of it."""
-    found = _Found(route.state.begin, route.special, dict(route.lost))
+    found = _Found(route.state.begin, route.special, dict(route.lost), route.misnamed)
     ids: set[str] = set()
     for stretch in _split(_messages(journal, route, found), route.state.begin):
         new = _call_ids(stretch)
@@ -233,7 +252,7 @@ def _examine(journal: Journal, route: _Route) -> _Found:
 
 def _examine_whole(journal: Journal, route: _Route) -> _Found:
     """Do the same in one stretch, of which only as much text is held as the view looks at."""
-    found = _Found(route.state.begin, route.special, dict(route.lost), is_whole=True)
+    found = _Found(route.state.begin, route.special, dict(route.lost), route.misnamed, is_whole=True)
     stretch = []
     for entry in _messages(journal, route, found):
         if entry.position < found.begin:
@@ -375,7 +394,7 @@ def _mending(journal: Journal, route: _Route, found: _Found) -> list[Entry]:
     """Return what has to be written for the log to be sent without any repair."""
     end = route.head.end
     first = end if found.first is None else found.first
-    detour = [_detour(route, found, first)] if found.lost or first < end else []
+    detour = [_detour(route, found, first)] if found.losses or first < end else []
     if found.stretch is None:
         return detour
     sent = _sent(journal, route, found, max(found.begin, found.stretch))
@@ -400,9 +419,9 @@ def _detour(route: _Route, found: _Found, first: int) -> Entry:
         "hidden": counts.hidden,
         "tokens": counts.tokens,
         "cut": state.cut if state.cut not in found.lost else None,
-        "lost": [position for position in sorted(found.lost) if found.is_sent(position)],
+        "lost": [each.position for each in found.losses if found.is_sent(each.position)],
     }
-    if state.setup_at in found.lost:
+    if state.setup_at in found.lost or "setup_at" in found.misnamed:
         data["setup"] = None
     omissions = omissions_in(found.notes)
     if omitted := to_data(each for place, there in omissions.items() if place < first for each in there):

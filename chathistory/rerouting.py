@@ -17,7 +17,7 @@ from chathistory.log.journal import Journal
 from chathistory.log.omissions import omissions_in, to_data
 from chathistory.log.reading import Sound, read_log_around
 from chathistory.log.size import context_of, estimated
-from chathistory.log.spans import Span, clipped, covers, newest_first, spans_of, walked
+from chathistory.log.spans import Span, clipped, covers, newest_first, record_named, spans_of, walked
 from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head
 from chathistory.view.cleaning import thoughts
@@ -63,7 +63,10 @@ def route(
     view = None if keeps_view else _view_at(walked(journal, spans, _PORTION), counts["turns"], summary.created)
     _check_thinking(walked(journal, spans, _PORTION), summary, to, unbound=view is not None)
     begin, cut = (view["begin"], view["cut"]) if view else (summary.begin, summary.cut)
-    lead = _lead(journal.read(cut, cut + 1)[0]) if cut is not None else 0
+    if view:
+        lead = _lead(journal.read(cut, cut + 1)[0]) if cut is not None else 0
+    else:
+        lead = _lead(named) if (named := record_named(journal, head, "cut")) else 0
     tokens = lead + _context(walked(journal, spans, _PORTION), begin=begin or 0, cut=cut)
     data = {"to": to, "path": spans, "tokens": tokens} | counts
     if omitted := _omitted_before(journal, head, to):
@@ -146,6 +149,8 @@ def snapshots(journal: Journal, head: Head, before: int) -> list[Entry]:
         entries = [entry for part in journal.slices(head.start, before) for entry in journal.entries(part)]
     except CorruptRecord:
         entries = _read_repaired(journal, head, before)
+    for name in ("cut", "setup_at"):
+        record_named(journal, head, name, entries)
     setup = [entry for entry in entries if entry.position == summary_of(head).setup_at]
     return [_snapshot(journal, head, before, entries), *(Entry("setup", data=entry.data) for entry in setup)]
 

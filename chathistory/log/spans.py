@@ -9,8 +9,9 @@ before it is not read at all.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from chathistory.errors import CorruptRecord
 from chathistory.log.entry import Entry, decode
@@ -19,6 +20,7 @@ from chathistory.log.summary import Summary, summary_of
 from chathistory.store import Head
 
 __all__ = [
+    "KINDS_NAMED",
     "Sent",
     "Span",
     "clipped",
@@ -26,9 +28,11 @@ __all__ = [
     "newest_first",
     "on_path",
     "path_in",
+    "record_named",
     "spans_of",
     "walked",
     "without",
+    "wrong_words",
 ]
 
 Span = tuple[int, int]
@@ -40,12 +44,52 @@ def spans_of(journal: Journal, head: Head, entries: Sequence[Entry]) -> list[Spa
     path = summary_of(head).path
     if path is None:
         return [(head.start, head.end)]
+    if path < head.start:
+        raise CorruptRecord(journal.key, path, f"{wrong_words('path')}, which is not kept any more")
     held = [entry for entry in entries if entry.position == path] or journal.read(path, path + 1)
     spans = path_in(held[0].known(journal.key), head)
     if spans is None:
         reason = "it does not tell which part of the log is gone through"
         raise CorruptRecord(journal.key, path, reason)
     return spans
+
+
+def record_named(
+    journal: Journal, head: Head, name: Literal["cut", "setup_at"], held: Iterable[Entry] = ()
+) -> Entry | None:
+    """Return the record that the summary in a head names; None: it names none.
+
+    One round trip if it is not among those that are `held`.
+
+    Raises:
+        CorruptRecord: There is none at that position, or one of another kind.
+        UnsupportedRecord: A later version wrote it.
+    """
+    position = getattr(summary_of(head), name)
+    if position is None:
+        return None
+    if position < head.start:
+        raise CorruptRecord(journal.key, position, f"{wrong_words(name)}, which is not kept any more")
+    found = next((entry for entry in held if entry.position == position), None)
+    found = (found or journal.read(position, position + 1)[0]).known(journal.key)
+    if found.kind not in KINDS_NAMED[name]:
+        raise CorruptRecord(journal.key, position, f"{wrong_words(name)}, which it is not")
+    return found
+
+
+def wrong_words(name: str) -> str:
+    """Return what the head says of a record that a field of its summary names wrongly."""
+    return f"the head names it as {_NAMED_AS[name]}"
+
+
+KINDS_NAMED: Mapping[str, frozenset[str]] = {"cut": frozenset({"cut", "compaction"}), "setup_at": frozenset({"setup"})}
+"""Of which kinds the record must be that a field of the summary names."""
+
+_NAMED_AS = {
+    "cut": "the newest cut",
+    "setup_at": "the newest setup",
+    "path": "the one that tells which part of the log is gone through",
+}
 
 
 def path_in(entry: Entry, head: Head) -> list[Span] | None:
@@ -130,7 +174,7 @@ def _all_at_once(journal: Journal) -> Sent | None:
         spans = spans_of(journal, head, held)
         entries = [entry for entry in entries if covers(spans, entry.position)]
     entries = [entry.known(journal.key) for entry in entries]
-    cut = next((entry for entry in held if entry.position == summary.cut), None)
+    cut = None if summary.cut is None else record_named(journal, head, "cut", held)
     return Sent(head, summary, entries, cut)
 
 
@@ -142,8 +186,7 @@ def _span_by_span(journal: Journal) -> Sent | None:
     summary = summary_of(head)
     spans = clipped(spans_of(journal, head, []), low=summary.begin, high=head.end)
     entries = [entry.known(journal.key) for start, stop in spans for entry in journal.read(start, stop)]
-    cuts = journal.read(summary.cut, summary.cut + 1) if summary.cut is not None else []
-    return Sent(head, summary, entries, cuts[0] if cuts else None)
+    return Sent(head, summary, entries, record_named(journal, head, "cut"))
 
 
 def newest_first(journal: Journal, portion: int, *, before: int | None = None) -> Iterator[Entry]:

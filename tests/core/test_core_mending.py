@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 import tracemalloc
+from datetime import timedelta
 
 import pytest
 from chathistory_memory import MemoryStore
-from core_faults import CALL, RESULT, THOUGHT, chat_on, numbered, reply, said, texts, user
+from core_faults import CALL, RESULT, THOUGHT, bodies, chat_on, numbered, reply, said, texts, user
 from core_rules import problems
 
-from chathistory import Entry, History, Record, Slice, repairing
+from chathistory import Entry, History, Key, Record, Slice, Stamp, repairing
 from chathistory.errors import CorruptRecord, TurnInProgress, UnsupportedRecord
 from chathistory.log.clock import now
 from chathistory.log.entry import encode
@@ -132,6 +134,90 @@ def test_a_lost_cut_is_a_cut_all_the_same(chat, hurt):
     assert [repair.position for repair in chat.repair(write=True)] == [8]
     assert texts(chat.messages()) == ["4", "5", "6", "7", "on", "so"]
     assert chat.summary.messages == 10
+
+
+@pytest.fixture
+def misnamed(store):
+    """A function that stores a conversation whose head names a record as what it is not."""
+
+    def misnamed(name="bad", version=1, messages=6, **fields):
+        lines = [encode(Entry("message", message=said(str(n)) if n % 2 else user(str(n)))) for n in range(messages)]
+        lines.append(encode(Entry("annotation", data={"title": "t"}, version=version)))
+        info = {"v": 1, "born": "b", "created": 1, "messages": messages, "turns": messages // 2} | fields
+        store.append(Key("default", name), lines, after=None, stamp=Stamp("v", 5, None, json.dumps(info)))
+        return chat_on(store, name)
+
+    return misnamed
+
+
+@pytest.mark.parametrize(
+    ("fields", "calls"),
+    [
+        ({"cut": 0, "begin": 1}, ("view", "trim", "rewind", "forget")),
+        ({"cut": 1}, ("view", "trim", "rewind", "forget")),
+        ({"cut": 6}, ("view", "trim", "rewind")),
+        ({"setup_at": 2, "setup": {"model": "a"}}, ("setup", "forget")),
+        ({"setup_at": 6}, ("setup",)),
+        ({"path": 3}, ("view", "trim", "rewind", "forget")),
+        ({"cut": 1, "setup_at": 1, "path": 1}, ("view", "trim", "rewind", "forget", "setup")),
+        ({"cut": 1, "messages": 2}, ("view", "trim", "rewind", "forget")),
+        ({"cut": 0, "begin": 1, "messages": 2}, ("view", "trim", "rewind", "forget")),
+    ],
+)
+def test_a_head_that_names_another_record_is_an_error_until_it_is_mended(misnamed, fields, calls):
+    messages = fields.get("messages", 6)
+    given = {
+        "view": lambda chat: chat.view(),
+        "trim": lambda chat: chat.trim(LastTurns(1, 1)),
+        "rewind": lambda chat: chat.rewind(to=chat.journal.look().end),
+        "forget": lambda chat: chat.forget(before=messages),
+        "setup": lambda chat: chat.setup(),
+    }
+    chat = misnamed(**fields)
+    lines = bodies(chat.journal.store, chat)
+    for name in calls:
+        with pytest.raises(CorruptRecord, match=r"the head names it as|it does not tell which part"):
+            given[name](chat)
+    assert bodies(chat.journal.store, chat) == lines
+    history = History(chat.journal.store)
+    assert [each.state for each in history.check().found] == ["repairable"]
+    assert chat.repair(write=True)
+    assert [each.state for each in history.check().found] == []
+    unsendable = fields.get("begin")  # a reply without its question
+    assert texts(chat.tail(9)) == [str(n) for n in range(messages) if n != unsendable]
+    for name in ("view", "setup", "trim", "rewind", "forget"):
+        given[name](chat)
+
+
+@pytest.mark.parametrize("field", ["cut", "setup_at", "path"])
+def test_a_head_that_names_a_record_of_a_later_version_is_told(misnamed, field):
+    chat = misnamed(version=9, **{field: 6})
+    with pytest.raises(UnsupportedRecord):
+        chat.setup() if field == "setup_at" else chat.view()
+    assert chat.repair(write=True)
+    assert chat.setup() is None
+    assert len(chat.messages()) == 6
+
+
+@pytest.mark.parametrize("field", ["cut", "setup_at", "path"])
+def test_a_head_that_names_a_record_which_is_forgotten_is_mended(store, misnamed, field):
+    chat = misnamed(**{field: 0})
+    store.forget(chat.journal.key, before=2)
+    with pytest.raises(CorruptRecord, match="not kept any more"):
+        chat.setup() if field == "setup_at" else chat.rewind(to=4)
+    assert chat.repair(write=True)
+    assert texts(chat.messages()) == ["2", "3", "4", "5"]
+    assert chat.repair() == ()
+
+
+def test_a_walk_goes_on_behind_a_head_that_names_another_record(store, misnamed):
+    numbered(chat_on(store, "a"), 6)
+    misnamed("b", cut=0, begin=1)
+    numbered(chat_on(store, "c"), 6)
+    history = History(store)
+    assert [each.key.id for each in history.check().found] == ["b"]
+    assert len(history.recent().items) == 3
+    assert history.retain(ttl=timedelta(days=1)).kept == 2
 
 
 def test_damage_before_what_is_sent_is_led_around_for_those_who_read_it(chat, hurt):
