@@ -27,6 +27,7 @@ A client library's own error is the `__cause__`. Errors of the Anthropic SDK pas
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -230,16 +231,18 @@ class CorruptRecord(StoreError):
     `Conversation.repair(write=True)` leads around it; at the head, `Conversation.restore(write=True)` makes a new one;
     `Conversation.salvage()` gives out what can be read. `chathistory doctor` does the same.
 
-    `key` is None where a walk found something damaged whose key cannot be told.
+    `key` is None where a walk found something damaged whose key cannot be told. `stop` is one above the last position
+    that is missing together with `position`, where a store knows of more than one; else None.
     """
 
-    def __init__(self, key: Key | None, position: int | None, reason: str) -> None:
+    def __init__(self, key: Key | None, position: int | None, reason: str, *, stop: int | None = None) -> None:
         self.key = key
         self.position = position
         self.reason = reason
+        self.stop = stop
         where = "the head" if position is None else f"record {position}"
         whose = "a conversation whose key cannot be told" if key is None else f"conversation {key.id!r}"
         super().__init__(f"{where} of {whose} is damaged: {reason}")
 
-    def __reduce__(self) -> tuple[type[CorruptRecord], tuple[Any, ...]]:
-        return type(self), (self.key, self.position, self.reason)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), stop=self.stop), (self.key, self.position, self.reason)

@@ -13,7 +13,10 @@ from typing import Protocol, runtime_checkable
 
 from chathistory.store import Head, Key, Record
 
-__all__ = ["FoundRecords", "HeadRecovery", "StorageNotes"]
+__all__ = ["LONGEST_GAP", "FoundRecords", "HeadRecovery", "StorageNotes"]
+
+LONGEST_GAP = 100_000
+"""How many records in a row may be missing; where more are, it is the head that names wrong positions."""
 
 
 @dataclass(frozen=True, slots=True)

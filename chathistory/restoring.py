@@ -112,12 +112,9 @@ class Remains:
 
 def find_remains(journal: Journal) -> Remains | None:
     """Return what is stored of a conversation; None: there is no such. Raises as `salvage` does."""
-    try:
-        part = journal.store.read(journal.key, start=0, stop=0)
-    except CorruptRecord:
-        damage = _find_damage(journal)
-        return Remains(damage.start, damage.end, None, partial(damage.read, journal)) if damage else None
-    head = alive(part.head if part else None)
+    head = _find_head(journal)
+    if isinstance(head, _BadHead):
+        return Remains(head.start, head.end, None, partial(head.read, journal))
     if head is None:
         return None
     read = partial(read_log_around, journal.store, head, head.start, head.end)
@@ -130,7 +127,7 @@ def _repair(lost: Lost) -> Repair:
 
 @dataclass(frozen=True, slots=True)
 class _BadHead:
-    """A head that the store itself cannot read; what was found of the conversation without it."""
+    """A head that the store cannot read, or that names wrong positions, and what was found without it."""
 
     store: HeadRecovery
     found: FoundRecords
@@ -181,6 +178,18 @@ class _BadSummary:
 
 def _find_damage(journal: Journal) -> _BadHead | _BadSummary | None:
     """Return what is wrong with a head; None: nothing, or there is no such conversation."""
+    head = _find_head(journal)
+    if head is None or isinstance(head, _BadHead):
+        return head
+    try:
+        summary_of(head)
+    except CorruptRecord as error:
+        return _BadSummary(head, error.reason)
+    return None
+
+
+def _find_head(journal: Journal) -> Head | _BadHead | None:
+    """Return the head, or what is wrong with it; None: there is no such conversation, or it was mended meanwhile."""
     store, key = journal.store, journal.key
     try:
         part = store.read(key, start=0, stop=0)
@@ -194,11 +203,10 @@ def _find_damage(journal: Journal) -> _BadHead | _BadSummary | None:
     head = alive(part.head if part else None)
     if head is None:
         return None
-    try:
-        summary_of(head)
-    except CorruptRecord as error:
-        return _BadSummary(head, error.reason)
-    return None
+    found = store.find_records(key) if isinstance(store, HeadRecovery) else None
+    if found is not None and found.problem is not None and isinstance(store, HeadRecovery):
+        return _BadHead(store, found, found.problem)  # it can be read, and its records are not where it says
+    return head
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Reading a log around what is damaged in it, with no more than a portion of it in memory.
 
 A store raises `CorruptRecord` where a range begins with a damaged record, and need not give anything of a range with
-one. Here each damaged record is found and told, and all others are read.
+one. Here each damaged record is found and told, and all others are read. A store that says how far a run of missing
+records goes is asked once for the whole run.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 from chathistory.errors import Conflict, CorruptRecord
 from chathistory.log.entry import Entry, decode
-from chathistory.recovery import FoundRecords, HeadRecovery
+from chathistory.recovery import LONGEST_GAP, FoundRecords, HeadRecovery
 from chathistory.store import Head, HistoryStore, Key, Record
 
 __all__ = ["Lost", "Sound", "read_found_around", "read_log_around"]
@@ -30,7 +31,16 @@ class Lost:
     reason: str
 
 
-Read = Callable[[int, int], Iterator[Record | Lost]]
+@dataclass(frozen=True, slots=True)
+class _Gap:
+    """Positions [start, stop) whose records cannot be read, and why; it may go beyond the range that was read."""
+
+    start: int
+    stop: int
+    reason: str
+
+
+Read = Callable[[int, int], Iterator[Record | _Gap]]
 """Yields what is at each position of a range, in order; it may end early, but yields at least one."""
 
 
@@ -57,32 +67,42 @@ def read_log_around(store: HistoryStore, head: Head, start: int, stop: int) -> I
         stop: One above the last, at or before `head.end`.
 
     Raises:
-        CorruptRecord: The head itself is damaged; its `position` is None.
+        CorruptRecord: The head itself is damaged; its `position` is None. So it is where more than `LONGEST_GAP`
+            records in a row are missing: a head with wrong positions would name millions of them.
         Conflict: The range was forgotten, or the conversation deleted, while it was read.
     """
     return _check_each(head.key, start, stop, lambda low, high: _read_around(store, head.key, low, high))
 
 
 def read_found_around(store: HeadRecovery, found: FoundRecords, start: int, stop: int) -> Iterator[Sound | Lost]:
-    """Yield what is at each position of [start, stop) of what was found without a head."""
+    """Yield what is at each position of [start, stop) of what was found without a head.
 
-    def read(low: int, high: int) -> Iterator[Record | Lost]:
+    Raises `CorruptRecord` as `read_log_around` does where too many are missing in a row.
+    """
+
+    def read(low: int, high: int) -> Iterator[Record | _Gap]:
         yield from _fill_gaps(store.read_found(found, start=low, stop=high), low, high)
 
     return _check_each(found.key, start, stop, read)
 
 
 def _check_each(key: Key, start: int, stop: int, read: Read) -> Iterator[Sound | Lost]:
-    position, count = start, _FIRST
+    position, count, missing = start, _FIRST, 0
     while position < stop:
         size, begin = 0, position
         for each in read(position, min(position + count, stop)):
-            position = each.position + 1
             if isinstance(each, Record):
+                position, missing = each.position + 1, 0
                 size += len(each.body)
                 yield _check(each, key)
-            else:
-                yield each
+                continue
+            behind = min(each.stop, stop)
+            missing += behind - each.start
+            if missing > LONGEST_GAP:
+                reason = f"it names more than {LONGEST_GAP} positions in a row at which no record can be read"
+                raise CorruptRecord(key, None, reason)
+            position = behind
+            yield from (Lost(at, each.reason) for at in range(each.start, behind))
         count = max(1, min(4 * count, _MOST, _BYTES * (position - begin) // max(size, 1)))
 
 
@@ -93,8 +113,8 @@ def _check(record: Record, key: Key) -> Sound | Lost:
         return Lost(record.position, error.reason)
 
 
-def _read_around(store: HistoryStore, key: Key, start: int, stop: int) -> Iterator[Record | Lost]:
-    """Yield what is at each position from `start` on: one run of sound records, or a single lost one."""
+def _read_around(store: HistoryStore, key: Key, start: int, stop: int) -> Iterator[Record | _Gap]:
+    """Yield what is at each position from `start` on: one run of sound records, or one gap."""
     while True:
         try:
             part = store.read(key, start=start, stop=stop)
@@ -102,7 +122,7 @@ def _read_around(store: HistoryStore, key: Key, start: int, stop: int) -> Iterat
             if error.position is None or not start <= error.position < stop:
                 raise
             if error.position == start:
-                yield Lost(start, error.reason)
+                yield _Gap(start, max(start + 1, error.stop or 0), error.reason)
                 return
             stop = error.position  # a store may give nothing at all of a range in which something is damaged
             continue
@@ -112,15 +132,15 @@ def _read_around(store: HistoryStore, key: Key, start: int, stop: int) -> Iterat
         return
 
 
-def _fill_gaps(records: Sequence[Record], start: int, stop: int) -> Iterator[Record | Lost]:
+def _fill_gaps(records: Sequence[Record], start: int, stop: int) -> Iterator[Record | _Gap]:
     position = start
     for record in records:
-        for missing in range(position, record.position):
-            yield Lost(missing, _GONE)
+        if position < record.position:
+            yield _Gap(position, record.position, _GONE)
         yield record
         position = record.position + 1
-    for missing in range(position, stop):
-        yield Lost(missing, _GONE)
+    if position < stop:
+        yield _Gap(position, stop, _GONE)
 
 
 _GONE = "it is damaged, or is not there"

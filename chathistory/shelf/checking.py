@@ -172,6 +172,7 @@ def _diagnose(journal: Journal) -> Diagnosis | None:
     key = journal.key
     try:
         findings = repaired(journal, write=False)
+        left_out = () if findings or journal.last is None else find_left_out(journal)
     except CorruptRecord as error:
         made = restore(journal, write=False)
         return None if made is None else Diagnosis(key, key.id, "restorable", made.lost, error)
@@ -179,7 +180,7 @@ def _diagnose(journal: Journal) -> Diagnosis | None:
         return None
     is_waiting = any(each.position == ADDED for each in findings)
     state: State = "waiting" if is_waiting else "repairable" if findings else "sound"
-    return Diagnosis(key, key.id, state, findings, left_out=() if findings else find_left_out(journal))
+    return Diagnosis(key, key.id, state, findings, left_out=left_out)
 
 
 def mend(journal: Journal, diagnosis: Diagnosis, *, force: bool = False) -> tuple[Repair, ...]:

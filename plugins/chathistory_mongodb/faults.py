@@ -76,15 +76,23 @@ class Damage(Exception):  # named like the errors it becomes
     """What is stored is not what was written, or not by this version.
 
     position: where, None: at the head itself. key: whose, if found out. version: the format, if it is a later one.
+    stop: one above the last position that is missing together with `position`; None: not known.
     """
 
     def __init__(
-        self, position: int | None, reason: str, key: Key | None = None, *, version: int | None = None
+        self,
+        position: int | None,
+        reason: str,
+        key: Key | None = None,
+        *,
+        version: int | None = None,
+        stop: int | None = None,
     ) -> None:
         self.key = key
         self.position = position
         self.reason = reason
         self.version = version
+        self.stop = stop
         super().__init__(reason)
 
     def error(self, key: Key | None = None) -> ChatHistoryError:
@@ -92,7 +100,7 @@ class Damage(Exception):  # named like the errors it becomes
         whose = self.key or key
         if self.version is not None and whose is not None:
             return UnsupportedRecord(whose, self.position or 0, self.version)
-        return CorruptRecord(whose, self.position, self.reason)
+        return CorruptRecord(whose, self.position, self.reason, stop=self.stop)
 
 
 class Refused(Exception):

@@ -14,6 +14,7 @@ from pymongo.errors import OperationFailure
 
 from chathistory.cursor import decode_cursor, encode_cursor
 from chathistory.errors import InvalidInput
+from chathistory.recovery import LONGEST_GAP
 from chathistory.store import LARGEST_NUMBER, Cursor, Damaged, Head, Key, Page, Record, Slice
 from chathistory_mongodb.connection import Place
 from chathistory_mongodb.documents import (
@@ -31,13 +32,20 @@ from chathistory_mongodb.documents import (
 from chathistory_mongodb.faults import Damage
 from chathistory_mongodb.indexes import BY_ACTIVITY
 
-__all__ = ["bodies_in", "heads", "is_sound", "place_of", "read", "shown"]
+__all__ = ["COUNTED", "TOO_FAR", "bodies_in", "heads", "is_sound", "place_of", "read", "shown"]
 
 SLICE = 8 * 1024 * 1024  # characters of bodies after which a slice ends early
 _AT_ONCE = 32  # segments in one answer: about a slice
 _MOST = 2**31 - 1
 _ODD = 8  # segments that may be skipped in search of one that has a position
 _ROWS = 100  # heads to look at where those of a page are damaged
+TOO_FAR = "its positions are far from those of its records"
+
+COUNTED: Document = {
+    **dict.fromkeys(("by", "first", "end", "part", "parts"), True),
+    "count": {"$cond": [{"$isArray": "$bodies"}, {"$size": "$bodies"}, -1]},
+}
+"""The projection of a segment that says how many bodies it has, and leaves them out."""
 
 
 def read(place: Place, key: Key, start: int, stop: int | None) -> Slice | None:
@@ -57,11 +65,26 @@ def read(place: Place, key: Key, start: int, stop: int | None) -> Slice | None:
         if records:
             return Slice(state.head, records)
         if before is not None and (before.head, before.born, before.runs) == (state.head, state.born, state.runs):
-            if low >= state.tail_first:
-                state.check_tail()
-            reason = "it is missing, or something that is no text is stored in its place"
-            raise Damage(low, reason)
+            raise _loss(collections[1], state, low)
         before, collections = state, (place.heads, place.segments)  # a secondary may be behind; the primary is not
+
+
+def _loss(segments: Documents, state: State, low: int) -> Damage:
+    """Return what is wrong where a range begins at `low` and no record of it can be read.
+
+    If nothing is stored there, it tells how far that goes; if that is too far, it is the head that is damaged.
+    """
+    reason = "it is missing, or something that is no text is stored in its place"
+    if low >= state.tail_first:
+        state.check_tail()
+        return Damage(low, reason)
+    behind = {**_counting(state.born, [run["by"] for run in state.runs]), "end": {"$gt": Int64(low), **_WHOLE}}
+    with segments.find(behind, COUNTED, limit=_ODD).sort("end", 1) as found:
+        firsts = [place_of(each)[0] for each in found if _has_place(each)]
+    stop = max(low + 1, min([*firsts, state.tail_first]))
+    if stop - low > LONGEST_GAP:
+        return Damage(None, TOO_FAR, state.head.key)
+    return Damage(low, reason, stop=stop)
 
 
 def _state(heads: Documents, key: Key, start: int, stop: int | None) -> State | None:
@@ -189,13 +212,12 @@ def place_of(document: Document) -> tuple[int, int, int]:
 
 def _segments(segments: Documents, born: Any, runs: Sequence[Any], low: int, high: int) -> Iterator[Document]:
     """Yield the sound segments of a range in order. Each holds one record of it at least, so no more are asked for."""
-    named = {"of": born, "by": {"$in": [None, *runs]}}
-    whole = {"$type": ["int", "long"], "$not": {"$type": "array"}}  # an array is of the types of its elements as well
+    named = _counting(born, runs)
     order = [("end", 1), ("part", 1)]
     while low < high:
         last: Document | None = None
         most = min(high - low, _AT_ONCE)
-        behind = {**named, "end": {"$gt": Int64(low), **whole}, "part": whole}
+        behind = {**named, "end": {"$gt": Int64(low), **_WHOLE}, "part": _WHOLE}
         with segments.find(behind, limit=most, batch_size=most).sort(order) as found:
             for last in found:
                 if _has_place(last):
@@ -204,9 +226,18 @@ def _segments(segments: Documents, born: Any, runs: Sequence[Any], low: int, hig
             return
         low = last["end"]
         if not _has_place(last) or last["part"] + 1 < last["parts"]:  # there may be more that end here
-            rest = {**named, "end": low, "part": {"$gte": last["part"], **whole}, "_id": {"$ne": last["_id"]}}
+            rest = {**named, "end": low, "part": {"$gte": last["part"], **_WHOLE}, "_id": {"$ne": last["_id"]}}
             with segments.find(rest, batch_size=_AT_ONCE).sort(order) as found:
                 yield from filter(_has_place, found)
+
+
+_WHOLE: Document = {"$type": ["int", "long"], "$not": {"$type": "array"}}
+"""The filter for a whole number: an array is of the types of its elements as well."""
+
+
+def _counting(born: Any, runs: Sequence[Any]) -> Document:
+    """Return the filter for the segments that count: they are marked, or of attempts that the head names."""
+    return {"of": born, "by": {"$in": [None, *runs]}}
 
 
 def _has_place(document: Document) -> bool:

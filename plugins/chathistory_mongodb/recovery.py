@@ -17,7 +17,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import DuplicateKeyError
 
 from chathistory.errors import Conflict, InvalidInput
-from chathistory.recovery import FoundRecords
+from chathistory.recovery import LONGEST_GAP, FoundRecords
 from chathistory.store import Head, Key, Record
 from chathistory_mongodb.connection import Place
 from chathistory_mongodb.documents import (
@@ -34,16 +34,11 @@ from chathistory_mongodb.documents import (
     whole_number,
 )
 from chathistory_mongodb.faults import Damage
-from chathistory_mongodb.reading import place_of
+from chathistory_mongodb.reading import COUNTED, TOO_FAR, place_of
 
 __all__ = ["find", "read", "restore"]
 
 _RAW = CODEC.with_options(document_class=RawBSONDocument)
-_GAP = 1_000_000  # positions that may be missing at one place; more is a number that is damaged
-_COUNTED = {
-    **dict.fromkeys(("by", "first", "end", "part", "parts"), True),
-    "count": {"$cond": [{"$isArray": "$bodies"}, {"$size": "$bodies"}, -1]},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +79,14 @@ def find(place: Place, key: Key) -> FoundRecords | None:
     tail = document.get("tail")
     bodies = tail if isinstance(tail, list) else []
     named = _named_attempts(document)
-    segments = [] if born is None else list(place.segments.find({"of": born}, _COUNTED))
+    segments = [] if born is None else list(place.segments.find({"of": born}, COUNTED))
     highest = max((number for each in segments if (number := whole_number(each.get("end"))) is not None), default=None)
-    tail_first = _tail_first(document, bodies, highest)
-    runs, unused = _chain(segments, named, tail_first)
+    told_first = _tail_first(document, bodies, highest)
+    chain, unused = _chain(segments, named, told_first)
+    runs = _connected(chain, has_tail=bool(bodies))
+    tail_first = _near(document, runs, told_first)
     start = _start(document, runs, tail_first)
+    is_apart = tail_first != told_first or runs != chain or start - _said_start(document, start) > LONGEST_GAP
     sound = [at for at, body in enumerate(bodies) if text_of(body) is not None]
     end = tail_first + sound[-1] + 1 if sound else max((run.end for run in runs), default=start)
     return _Found(
@@ -96,7 +94,7 @@ def find(place: Place, key: Key) -> FoundRecords | None:
         _token(stored),
         start,
         max(start, end),
-        _problem(document, bodies) if stored else "its head is gone",
+        (_problem(document, bodies) or (TOO_FAR if is_apart else None)) if stored else "its head is gone",
         born=born or ObjectId(),
         runs=tuple(runs),
         unused=tuple(unused),
@@ -172,6 +170,31 @@ def _chain(segments: Sequence[Document], named: set[Any], tail_first: int) -> tu
     return chosen[::-1], unused
 
 
+def _connected(chain: Sequence[_Run], *, has_tail: bool) -> list[_Run]:
+    """Return the runs that no gap parts which is too long: those before the tail; where it is empty, the most records.
+
+    The others stay where they are, and count for nothing.
+    """
+    groups: list[list[_Run]] = [[]]
+    for run in chain:
+        if groups[-1] and run.first - groups[-1][-1].end > LONGEST_GAP:
+            groups.append([])
+        groups[-1].append(run)
+    return groups[-1] if has_tail else max(groups, key=lambda runs: sum(run.end - run.first for run in runs))
+
+
+def _near(document: Document, runs: Sequence[_Run], tail_first: int) -> int:
+    """Return the position of the tail's first body; where its head says one that is too far, that behind the others."""
+    said = [number for name in ("start", "cleared") if (number := whole_number(document.get(name))) is not None]
+    before = runs[-1].end if runs else max(said, default=tail_first)
+    return before if tail_first - before > LONGEST_GAP else tail_first
+
+
+def _said_start(document: Document, usual: int) -> int:
+    start = whole_number(document.get("start"))
+    return usual if start is None else start
+
+
 def _runs(segments: Sequence[Document]) -> list[_Run]:
     """Return the runs of records that sound segments hold; of a body in pieces only if all of them are there."""
     runs: list[_Run] = []
@@ -199,7 +222,7 @@ def _start(document: Document, runs: Sequence[_Run], tail_first: int) -> int:
     lowest = runs[0].first if runs else tail_first
     start, cleared = whole_number(document.get("start")), whole_number(document.get("cleared"))
     for said in (start, cleared):
-        if said is not None and lowest - _GAP <= said <= tail_first:
+        if said is not None and lowest - LONGEST_GAP <= said <= tail_first:
             return said
     return lowest
 
@@ -255,7 +278,7 @@ def restore(place: Place, found: FoundRecords, head: Head) -> Head:
 def _restored(found: _Found, head: Head, tail: Any) -> Document:
     """Return the new head document. Each body of the tail stays at its position; what is missing is damaged there."""
     first = min(max(found.tail_first, head.start), head.end)
-    if any(run.end > head.end for run in found.runs) or head.end - first > found.tail_count + _GAP:
+    if any(run.end > head.end for run in found.runs) or head.end - first > found.tail_count + LONGEST_GAP:
         msg = "the head to be restored does not end where the records do"
         raise InvalidInput(msg)
     bodies = list(map(storable, tail)) if isinstance(tail, list) else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import tracemalloc
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -460,3 +461,53 @@ def test_a_repaired_conversation_is_forked_and_forgotten(store, chat, hurt, plac
     fresh.forget(before=10)
     assert reopened(store, chat).repair() == ()
     assert next(iter(reopened(store, chat).records())).position == 10
+
+
+class HoledStore(MemoryStore):
+    """Keeps nothing at the positions of `hole`, and says how far that goes if `tells`; counts the reads."""
+
+    hole = range(0)
+    tells = True
+    reads = 0
+
+    def read(self, key, *, start=0, stop=None):
+        self.reads += 1
+        part = super().read(key, start=0, stop=0)
+        if part is None or not self.hole:
+            return super().read(key, start=start, stop=stop)
+        shift = len(self.hole)
+        head = replace(part.head, end=part.head.end + shift)
+        low = max(start if start >= 0 else head.end + start, head.start)
+        high = head.end if stop is None else min(stop, head.end)
+        if low >= high:
+            return Slice(head, [])
+        if low in self.hole:
+            raise CorruptRecord(key, low, "it is missing", stop=self.hole.stop if self.tells else None)
+        if low < self.hole.start:
+            return Slice(head, super().read(key, start=low, stop=min(high, self.hole.start)).records)
+        records = super().read(key, start=low - shift, stop=high - shift).records
+        return Slice(head, [Record(each.position + shift, each.body) for each in records])
+
+
+@pytest.mark.parametrize("length", [1, 100_000])
+def test_records_that_are_missing_in_a_row_are_found_with_a_few_reads(length):
+    store = HoledStore()
+    numbered(History(store).conversation("x"), 20)
+    store.hole = range(7, 7 + length)
+    store.reads = 0
+    found = History(store).conversation("x").repair()
+    assert [each.position for each in found] == list(store.hole)
+    assert store.reads < 12
+
+
+@pytest.mark.parametrize("tells", [True, False])
+def test_a_head_that_names_too_many_positions_is_told_as_damaged(tells, monkeypatch):
+    monkeypatch.setattr("chathistory.log.reading.LONGEST_GAP", 1000)
+    store = HoledStore()
+    numbered(History(store).conversation("x"), 20)
+    store.hole, store.tells = range(7, 7 + 10**12), tells
+    chat = History(store).conversation("x")
+    with pytest.raises(CorruptRecord, match="more than 1000 positions in a row") as caught:
+        chat.repair()
+    assert caught.value.position is None
+    assert store.reads < (20 if tells else 1100)
