@@ -140,12 +140,13 @@ class History:
         store = other.store if isinstance(other, History) else other
         check_store(store, "other")
         chosen = self._select(scope, ids, full_scan=full_scan)
-        report = CopyReport(all_found=chosen.all_found())
+        report = CopyReport()
         for arrival in copied(chosen, store, replace=replace, verify=verify, threads=threads):
             report.add(arrival)
             if progress:
                 progress(arrival)
         report.damaged += chosen.damaged()
+        report.all_found = chosen.all_found(report.damaged)
         return report
 
     def _select(self, scope: str | None, ids: Iterable[str] | None, *, full_scan: bool) -> Selection:
@@ -182,13 +183,14 @@ class History:
 
         as_text = format == "markdown" or (format is None and suffix_of(file) == ".md")
         chosen = self._select(scope, ids, full_scan=full_scan)
-        report = ExportReport(all_found=chosen.all_found())
+        report = ExportReport()
         with writing(file) as out:
             for arrival in (as_markdown if as_text else exported)(chosen, out, salvage=salvage):
                 report.add(arrival)
                 if progress:
                     progress(arrival)
         report.damaged += chosen.damaged()
+        report.all_found = chosen.all_found(report.damaged)
         return report
 
     def import_from(

@@ -51,6 +51,8 @@ Cursor: TypeAlias = str
 
 LONGEST_NAME = 255
 LONGEST_VERSION = 32
+LONGEST_INFO = 1024 * 1024
+"""Characters that `Stamp.info` may have; the core writes no more than 100,000."""
 LARGEST_NUMBER = 2**53 - 1
 """The largest position or time (microseconds since 1970: in the year 2255) that every backend keeps exactly."""
 
@@ -96,7 +98,8 @@ class Stamp:
         and stays the same in an append that says nothing new (a title, a cut, a repair).
     expires: microseconds since 1970 UTC from which the core treats the conversation as absent; None: never.
         A store returns it and does nothing else with it, but may remove the conversation some time after it.
-    info:    one line of text (title, totals, ...). Kept out of `repr`, for it may quote the user.
+    info:    one line of text (title, totals, ...) of at most 1,048,576 characters. Kept out of `repr`, for it may
+        quote the user.
     """
 
     version: str
@@ -352,7 +355,7 @@ def check_append(bodies: Sequence[str], stamp: Stamp, traits: Traits, *, first: 
     """Return `bodies` as a list of the store's own, or raise `InvalidInput`: every store calls this first in `append`.
 
     Refused are an empty batch, a lone string, bodies or an info that are not one line of encodable text (no control
-    characters), a malformed stamp, and what exceeds the store's limits.
+    characters), an info that is too long, a malformed stamp, and what exceeds the store's limits.
     """
     if isinstance(bodies, str) or not bodies:
         msg = "an append needs a list of at least one body"
@@ -360,6 +363,9 @@ def check_append(bodies: Sequence[str], stamp: Stamp, traits: Traits, *, first: 
     batch = list(bodies)
     sizes = [_line_size(f"body {index}", body) for index, body in enumerate(batch)]
     _line_size("the stamp's info", stamp.info)
+    if len(stamp.info) > LONGEST_INFO:
+        msg = f"the stamp's info must have at most {LONGEST_INFO} characters, not {len(stamp.info)}"
+        raise InvalidInput(msg)
     _check_stamp(stamp, first)
     if traits.largest_record is not None and max(sizes) > traits.largest_record:
         msg = f"body {sizes.index(max(sizes))} has {max(sizes)} bytes; this store keeps at most {traits.largest_record}"

@@ -17,7 +17,7 @@ from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.log.entry import DECODER, FORMAT, Entry, to_json
 from chathistory.log.plain import is_storable
 from chathistory.log.process import Process
-from chathistory.store import LARGEST_NUMBER, Head
+from chathistory.store import LARGEST_NUMBER, LONGEST_INFO, Head
 
 __all__ = ["ClosedTurn", "OpenTurn", "Summary", "is_list_of_marks", "is_sendable_id", "summary_in", "summary_of"]
 
@@ -173,6 +173,8 @@ _MARK = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")
 
 def summary_of(head: Head) -> Summary:
     """Return the summary in a head. Raises `CorruptRecord` or `UnsupportedRecord` if it is not one of this version."""
+    if len(head.stamp.info) > LONGEST_INFO:  # no file or other store would take it
+        raise CorruptRecord(head.key, None, f"its info must have at most {LONGEST_INFO} characters")
     values = _object(head.stamp.info)
     version = values.pop("v", None) if values is not None else None
     if values is None or type(version) is not int or version < FORMAT:

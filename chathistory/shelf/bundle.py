@@ -25,13 +25,11 @@ from typing import IO, Any, NoReturn, TypeAlias
 from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord, InvalidInput
 from chathistory.log.entry import DECODER, to_json
 from chathistory.shelf.transfer import Parcel, Tally
-from chathistory.store import LARGEST_NUMBER, LONGEST_VERSION, Head, Key, Stamp
+from chathistory.store import LARGEST_NUMBER, LONGEST_INFO, LONGEST_VERSION, Head, Key, Stamp
 
-__all__ = ["FilePart", "Reader", "Skipped", "Writer", "Written", "is_mark", "mark_in"]
+__all__ = ["FilePart", "Reader", "Skipped", "Writer", "Written", "holds_conversation", "is_mark", "mark_in"]
 
 FORMAT = 1
-LONGEST_INFO = 256 * 1024
-"""Characters of a conversation's info; this library writes no more than 100,000."""
 
 _MARK = b'{"chathistory":'
 _BOM = b"\xef\xbb\xbf"
@@ -179,6 +177,11 @@ class Reader:
                 raise _broken(reason)
 
 
+def holds_conversation(line: bytes) -> bool:
+    """Return whether a conversation begins in a line, also behind one that was broken off."""
+    return isinstance(_find(line), Head) or _find_header(line) is not None
+
+
 def _find(line: bytes) -> Head | str | None:
     """Return the head that a line tells, or why the line is passed over; None: it ends a file."""
     try:
@@ -294,9 +297,15 @@ class FilePart:
         self._check_end(digest.hexdigest())
 
     def _next_line(self) -> bytes:
-        """Return the next line of the conversation. Raises as `lines` does if something else stands there."""
-        begin = self.file.tell()
-        data = _unified(self.file.readline())
+        """Return the next line of the conversation. Raises as `lines` does if something else stands there.
+
+        An empty line is no record; an editor or a transfer may have put it there.
+        """
+        while True:
+            begin = self.file.tell()
+            data = _unified(self.file.readline())
+            if data.strip() or not data:
+                break
         place = _find_mark(data)
         if place is not None:
             self._stop(begin + place, data[place:])

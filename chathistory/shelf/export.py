@@ -10,7 +10,7 @@ from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord, Invali
 from chathistory.log.journal import Journal
 from chathistory.log.spans import newest_first
 from chathistory.log.summary import summary_of
-from chathistory.shelf.bundle import FilePart, Reader, Skipped, Writer, Written, mark_in
+from chathistory.shelf.bundle import FilePart, Reader, Skipped, Writer, Written, holds_conversation, mark_in
 from chathistory.shelf.listing import row_of
 from chathistory.shelf.markdown import markdown
 from chathistory.shelf.messages import MessageList, read_messages
@@ -35,7 +35,7 @@ class ExportReport:
         salvaged: Keys of damaged conversations of which what can be read is in the file, and how many records are not.
         damaged: What is stored and has no key that can be told; it is not in the file.
         all_found: Whether the conversations were all found for certain. False if they were looked for in an index that
-            can lose entries on this server; `full_scan=True` finds all.
+            can lose entries on this server, or that may be among what is damaged; `full_scan=True` finds all.
     """
 
     conversations: int = 0
@@ -193,13 +193,26 @@ def imported(
 
 
 def _is_export(file: IO[bytes]) -> bool:
-    """Whether the first line of a file that is not empty is one of this format's own."""
+    """Whether the first line of a file is one of this format's own, or, as that may be damaged, a later one begins one.
+
+    Raises `InvalidInput` if a later version wrote it.
+    """
     begin = file.tell()
+    later: InvalidInput | None = None
     try:
-        line = next((line for line in iter(file.readline, b"") if line.strip(b"\xef\xbb\xbf \t\r\n")), b"")
-        return mark_in(line) is not None
+        lines = (line for line in iter(file.readline, b"") if line.strip(b"\xef\xbb\xbf \t\r\n"))
+        first = next(lines, b"")
+        try:
+            is_ours = mark_in(first) is not None
+        except InvalidInput as error:
+            is_ours, later = False, error
+        if is_ours or holds_conversation(first) or any(map(holds_conversation, lines)):
+            return True
     finally:
         file.seek(begin)
+    if later is not None:
+        raise later
+    return False
 
 
 def _target(store: HistoryStore, key: Key, scope: str | None) -> Journal:

@@ -220,7 +220,8 @@ class Retention:
         spared: Ids of those that were written meanwhile, and so are kept.
         damaged: Conversations that cannot be read. They are kept: `repair` may mend them, `delete` removes them.
         complete: Whether all conversations of the scope were looked at for certain. False if they were found through
-            an index that can lose entries on this server; `full_scan=True` looks at all.
+            an index that can lose entries on this server, or that may be among what is damaged; `full_scan=True` looks
+            at all.
     """
 
     scope: str
@@ -274,7 +275,7 @@ def retained(
         tuple(removed),
         tuple(spared),
         tuple(damaged),
-        complete=full_scan or store.is_index_complete(),
+        complete=full_scan or (all(each.key for each in damaged) and store.is_index_complete()),
     )
 
 

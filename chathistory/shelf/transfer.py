@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
@@ -90,7 +90,8 @@ class CopyReport:
         damaged: What is stored in the source and has no key that can be told.
         skipped: Parts of the file that were passed over, with the reason: they belong to no conversation.
         all_found: Whether the conversations of the source were all found for certain. False if they were looked for in
-            an index that can lose entries on that server; `full_scan=True` finds all.
+            an index that can lose entries on that server, or that may be among what is damaged; `full_scan=True` finds
+            all.
     """
 
     copied: int = 0
@@ -194,9 +195,9 @@ class Selection:
         """Return what is stored among them and has no key that can be told."""
         return [] if self.is_named else list(self.store.damaged_keys(self.scope))
 
-    def all_found(self) -> bool:
-        """Return whether `keys` names all of them for certain."""
-        return self.is_named or self.full_scan or self.store.is_index_complete()
+    def all_found(self, damaged: Sequence[Damaged]) -> bool:
+        """Return whether `keys` names all of them for certain; what is `damaged` may be the index itself."""
+        return self.is_named or self.full_scan or (not damaged and self.store.is_index_complete())
 
 
 def absent(key: Key) -> Arrival:

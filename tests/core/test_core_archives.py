@@ -18,10 +18,11 @@ from hypothesis import strategies as st
 from test_core_hostile import DEEP, HUGE, as_text, line_of, lines, values
 
 from chathistory import Entry, History, Key, Record
-from chathistory.errors import ChatHistoryError, InvalidInput
+from chathistory.errors import ChatHistoryError, CorruptRecord, InvalidInput
 from chathistory.log.clock import Clock, use_clock
 from chathistory.log.entry import decode
-from chathistory.log.summary import Summary
+from chathistory.log.summary import Summary, summary_of
+from chathistory.store import LONGEST_INFO, Head, Stamp
 from chathistory.terminal import neutralize
 
 
@@ -233,10 +234,6 @@ def test_a_file_that_is_broken_off_before_another_hides_nothing_of_that():
     first, second = exported(store_of("a", "b"))[1], exported(store_of("c", "d"))[1]
     for stop in range(1, len(first), 23):
         target = MemoryStore()
-        if b"\n" not in first[:stop]:  # it does not look like an export at all
-            with pytest.raises(InvalidInput):
-                imported(target, first[:stop] + second)
-            continue
         report = imported(target, first[:stop] + second)
         there = {key.id for key in MemoryStore.keys(target)}
         assert {"c", "d"} <= there, stop
@@ -378,6 +375,74 @@ def test_a_later_archive_is_refused_by_name():
     report = imported(MemoryStore(), exported(GOOD)[1] + b'{"chathistory":2,"kind":"end"}\n')
     assert (report.copied, report.complete) == (1, False)
     assert "later version" in report.skipped[0]
+
+
+def archive_of_five():
+    """Return a file with five conversations of three messages."""
+    store = MemoryStore()
+    for number in range(5):
+        numbered(History(store).conversation(f"c{number}"), 3)
+    return exported(store)[1]
+
+
+FIVE = archive_of_five()
+FIRST_LINES = {
+    **{f"bit {bit} of byte {at}": (at, bit) for at in (0, 1, 7, 14, 15, 16, 20, 30, 45) for bit in (0, 1, 4)},
+    "no name": lambda data: data.replace(b'"chathistory":1,', b"", 1),
+    "no kind": lambda data: data.replace(b'"kind":"conversation",', b"", 1),
+    "cut": lambda data: data[200:],
+}
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "packed"])
+@pytest.mark.parametrize("damage", FIRST_LINES)
+def test_a_damaged_first_line_costs_one_conversation(damage, pack):
+    damaged = FIRST_LINES[damage]
+    data = bytearray(FIVE)
+    if isinstance(damaged, tuple):
+        data[damaged[0]] ^= 1 << damaged[1]
+    else:
+        data = damaged(FIVE)
+    target = MemoryStore()
+    report = imported(target, pack(bytes(data)))
+    assert (report.copied, report.complete) == (4, False)
+    assert len(report.failed) + len(report.skipped) == 1
+    assert {key.id for key in all_of(target)} == {"c1", "c2", "c3", "c4"}
+
+
+@pytest.mark.parametrize(
+    "before", [b"garbage\n", b'[{"role":"user","content":"q"}]\n', b"\0" * 600, b'{"chathistory":2}\n']
+)
+def test_what_stands_before_an_archive_is_passed_over(before):
+    report = imported(MemoryStore(), before + FIVE)
+    assert (report.copied, report.failed, len(report.skipped)) == (5, {}, 1)
+
+
+@pytest.mark.parametrize("end", [b"\n\n", b"\r\n\r\n", b"\n \n\t\n"])
+def test_empty_lines_between_the_lines_of_an_archive_are_passed_over(end):
+    report = imported(MemoryStore(), FIVE.replace(b"\n", end))
+    assert (report.copied, report.complete) == (5, True)
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_one_limit_holds_for_what_is_stored_listed_and_imported(more):
+    usual = Summary(born="b", created=1, title="")
+    info = Summary(born="b", created=1, title="t" * (LONGEST_INFO - len(usual.encode()) + more)).encode()
+    source, target = MemoryStore(), MemoryStore()
+    key, stamp = Key("s", "long"), Stamp("v", 5, None, info)
+    if not more:
+        source.append(key, [LINE], after=None, stamp=stamp)
+        report, data = exported(source)
+        assert report.complete
+        assert imported(target, data).complete
+        assert all_of(target) == all_of(source)
+        return
+    with pytest.raises(InvalidInput, match="info must have at most"):
+        source.append(key, [LINE], after=None, stamp=stamp)
+    with pytest.raises(CorruptRecord, match="info must have at most"):
+        summary_of(Head(key, 0, 1, stamp))
+    report = imported(target, archive(header(info=info), LINE))
+    assert (report.copied, len(report.skipped)) == (1, 1)
 
 
 # Lists of messages.

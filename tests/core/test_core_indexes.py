@@ -103,6 +103,36 @@ def test_what_may_not_be_scanned_is_not_called_complete():
     assert LOST in set(MemoryStore.keys(store))
 
 
+class WrongIndex(MemoryStore):
+    """A store whose listing is damaged: it names nothing, and is told without a key."""
+
+    wrong = Damaged(None, "index", CorruptRecord(None, None, "the listing is no list"))
+
+    def keys(self, scope=None):
+        return iter(())
+
+    def scan_keys(self, scope=None):
+        return super().keys(scope)
+
+    def heads(self, scope, **page):
+        return Page([], None, [self.wrong])
+
+    def damaged_keys(self, scope=None):
+        return iter([self.wrong])
+
+
+def test_what_relies_on_a_damaged_listing_says_so():
+    _, history = filled(WrongIndex)
+    for report in (history.export_to(io.BytesIO()), history.copy_to(MemoryStore())):
+        assert (report.all_found, report.complete, report.damaged) == (False, False, [WrongIndex.wrong])
+    plan = history.retain(count=0)
+    assert (plan.kept, plan.complete, plan.damaged) == (0, False, (WrongIndex.wrong,))
+    assert history.export_to(io.BytesIO(), full_scan=True).all_found
+    assert history.copy_to(MemoryStore(), full_scan=True).all_found
+    assert history.retain(count=3, full_scan=True).complete
+    assert history.export_to(io.BytesIO(), ids=["a"]).complete
+
+
 class Cluttered(MemoryStore):
     """Has something beside its conversations, of which some cannot be removed."""
 

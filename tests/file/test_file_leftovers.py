@@ -11,7 +11,7 @@ import pytest
 from chathistory_file import writing
 from file_samples import KEY, bodies_of, filled, flip, fresh, holding, names, path_of, stamp
 
-from chathistory import History, Key
+from chathistory import History, Key, open_store
 from chathistory.errors import ChatHistoryError, StoreRejected, StoreUnavailable
 from chathistory.store import Leftovers
 
@@ -236,6 +236,8 @@ def test_a_folder_that_was_moved_is_told(store):
     path_of(store).parent.rename(Path(store.root, "archive"))
     assert list(store.keys()) == [Key("other", "c")]
     assert [(row.key, row.where) for row in store.damaged_keys()] == [(None, "archive/support=2f42.jsonl")]
+    report = History(store).copy_to(open_store("memory:"))
+    assert (report.all_found, report.complete) == (False, False)
     assert _erase(store) == Leftovers(0, ("archive/support=2f42.jsonl",), complete=False)
     assert store.remove_leftovers("archive").complete
     assert _erase(store) == Leftovers(0, (), complete=True)

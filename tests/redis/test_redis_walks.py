@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 
 import pytest
@@ -10,7 +11,7 @@ from fault_proxy import FaultProxy
 from redis.crc import key_slot
 from redis_servers import Cluster, Move, Pair, Sentinels, Server, ended, until
 
-from chathistory import Key, open_store
+from chathistory import History, Key, open_store
 from chathistory.errors import StoreRejected, StoreUnavailable
 from chathistory.store import Head
 from chathistory.testing.contract.calls import error_of
@@ -106,6 +107,23 @@ def test_an_index_is_complete_only_where_every_server_says_so(valkey_client, sto
             assert mute.is_index_complete() is False
     finally:
         valkey_client.execute_command("ACL", "DELUSER", user)
+
+
+@pytest.mark.parametrize("which", ["scopes", "index"])
+def test_what_relies_on_a_damaged_listing_says_so(store, valkey_client, which):
+    history = History(store)
+    for name in "abcd":
+        history.conversation(name).append({"role": "user", "content": "q"})
+    names = store._layout.names(Key("default", "a"))
+    wrong = names.scopes if which == "scopes" else names.listing
+    valkey_client.delete(wrong)
+    valkey_client.hset(wrong, "x", "y")
+    for report in (history.export_to(io.BytesIO()), history.copy_to(open_store("memory:"))):
+        assert (report.all_found, report.complete) == (False, False)
+    plan = history.retain(count=10)
+    assert (plan.kept, plan.complete) == ((4, True) if which == "scopes" else (0, False))
+    scanned = history.export_to(io.BytesIO(), full_scan=True)
+    assert (scanned.conversations, scanned.all_found) == (4, True)
 
 
 def test_one_server_of_a_cluster_that_evicts_is_enough(cluster, prefix):
