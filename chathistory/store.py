@@ -260,7 +260,7 @@ class HistoryStore(ABC):
         A range without a damaged record is readable, whatever is damaged elsewhere in the conversation. Where a record
         of the range is damaged, the run ends before it, or `CorruptRecord` is raised with the position of the first
         damaged record of the range; it is always raised where the range begins with one. Where more than one is missing
-        in a row, the error may say so (`CorruptRecord.stop`): the run is then asked for once, and not for each position.
+        in a row, the error may say so (`CorruptRecord.stop`): the run is then asked for once, not at each position.
         """
 
     @abstractmethod
