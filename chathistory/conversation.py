@@ -429,6 +429,7 @@ class Conversation:
 
         Raises:
             InvalidInput: There is no such message or block, or without arguments nothing that was refused for certain.
+                Or it is thinking of a reply that awaits the results of its tools, which the API wants back with them.
             TurnInProgress: A turn is open.
             Conflict: Somebody wrote meanwhile.
         """

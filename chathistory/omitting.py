@@ -35,6 +35,7 @@ def left_out(journal: Journal, position: int | None, *, block: int | None, think
         if position is None and not thinking:
             return journal.append(refusal_entries(sent))
         places = [] if position is None else [_checked(sent, position, block)]
+        _check_open_thinking(sent, places, thinking=thinking)
         return journal.append(omission_entries(sent, places, thinking=thinking))
 
 
@@ -48,6 +49,27 @@ def _checked(sent: Sent, position: int, block: int | None) -> Omission:
         msg = f"block: must be between 0 and {len(blocks_of(message)) - 1} for the message at position {position}"
         raise InvalidInput(msg)
     return Omission(position, block)
+
+
+def _check_open_thinking(sent: Sent, places: Sequence[Omission], *, thinking: bool) -> None:
+    """Raise `InvalidInput` if thinking would be left out that the API wants back with the next request.
+
+    The reply that it belongs to may be left out as a whole.
+    """
+    reply = open_reply(reversed(sent.entries))
+    if reply is None or reply.position < sent.summary.thinking_from:
+        return
+    named = [place for place in places if place.position == reply.position and not is_whole([place])]
+    found = (
+        _blocks(sent, Omission(reply.position)) if thinking else [b for place in named for b in _blocks(sent, place)]
+    )
+    if any(block["type"] in ("thinking", "redacted_thinking") for block in found):
+        msg = (
+            f"{'thinking' if thinking else 'block'}: the API wants the thinking of the reply at position "
+            f"{reply.position} back until its turn is complete; leave it out when Claude has answered the results of "
+            "its tools, or leave out that message as a whole"
+        )
+        raise InvalidInput(msg)
 
 
 def _there(sent: Sent) -> list[Entry]:

@@ -387,6 +387,33 @@ def test_a_message_that_is_too_large_can_be_left_out_by_hand(opened):
     assert [message["content"] for message in sent(api)[::2]] == ["Hi", "Never mind."]
 
 
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": ""}
+
+
+@pytest.mark.parametrize("what", [{"thinking": True}, {"position": 2, "block": 0}])
+def test_thinking_that_a_result_needs_cannot_be_left_out_by_hand(opened, what):
+    api = MessagesAPI([[THOUGHT, CALL], "fine", "well"])
+    engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
+    reply = engine.send("a", "Take a look")
+    chat = engine.history.conversation("a")
+    with pytest.raises(errors.InvalidInput, match=r"position 2 back until its turn is complete; leave it out when"):
+        chat.leave_out(**what)
+    assert engine.submit("a", reply, {"toolu_1": "seen"}).text == "fine"
+    chat.refresh()
+    chat.leave_out(**what)
+    assert engine.send("a", "And now?").text == "well"
+    assert "thinking" not in str(sent(api)[1:])
+
+
+def test_a_reply_that_awaits_results_can_be_left_out_as_a_whole(opened):
+    api = MessagesAPI([[THOUGHT, CALL], "fine"])
+    engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
+    engine.send("a", "Take a look")
+    engine.history.conversation("a").leave_out(2)
+    assert engine.send("a", "Never mind").text == "fine"
+    assert [message["content"] for message in sent(api)] == ["Take a look", "Never mind"]
+
+
 @pytest.mark.parametrize("block", [None, 0])
 def test_words_in_place_of_a_result_can_be_left_out(opened, block):
     thought = {"type": "thinking", "thinking": "hm", "signature": ""}
