@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
@@ -22,11 +23,13 @@ __all__ = [
     "check_text",
     "class_name",
     "is_coroutine_function",
+    "key_in_path",
     "refuse_pickling",
 ]
 
 _STORE_METHODS = ("append", "read", "heads", "keys", "forget", "delete", "close")
 _LARGEST = 2**53 - 1  # as `store.LARGEST_NUMBER`
+_NAME = re.compile("[A-Za-z0-9_]{1,40}")  # of a field, as an API has them; other keys are somebody's text
 _WRAPPERS = 20  # functions around a function, at most
 
 
@@ -35,6 +38,11 @@ def class_name(value: object) -> str:
     kind = value if isinstance(value, type) else type(value)
     name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
     return f"the class {name} itself (not an instance of it)" if isinstance(value, type) else name
+
+
+def key_in_path(key: str) -> str:
+    """Return a key of an object for the path in an error or a report: as it is only if it looks like a field's name."""
+    return f".{key}" if _NAME.fullmatch(key) else ".(a field)"
 
 
 def is_coroutine_function(function: Any) -> bool:

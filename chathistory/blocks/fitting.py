@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 from chathistory.blocks.fields import Field, fields_of, type_of_block
 from chathistory.blocks.foreign import is_api_field
+from chathistory.checks import key_in_path
 
 __all__ = ["CALLS", "Fitted", "Misfit", "fit", "is_plain"]
 
@@ -29,7 +30,6 @@ CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 LONGEST_NAME = 200
 """Characters that the API takes of the name of a tool that was called."""
 
-_LONGEST_KEY = 40  # characters of a key in a path
 _DEEPEST = 190  # levels of an object that was given as text; with its message around it has less than 200, as all have
 _LEFT_OUT = object()
 _WITHOUT_BLANKS = frozenset({"ToolResultBlock", "SearchResultBlock", "ContentBlockSource"})
@@ -174,7 +174,7 @@ class _Fitter:
     def _unknown(self, key: str, value: Any, path: str) -> Any:
         if self.received and is_api_field(key, value):
             return value
-        return self._left_out(f"{path}.{_printable(key)}", "is not a field of the API", "form")
+        return self._left_out(f"{path}{key_in_path(key)}", "is not a field of the API", "form")
 
     def _missing(self, fitted: Block, name: str, key: str, path: str) -> None:
         if key == "input" and name in _CALLS_IN_TABLE:
@@ -255,10 +255,6 @@ class _Fitter:
 
     def _note(self, path: str, what: str, effect: Effect) -> None:
         self.misfits.append(Misfit(path, what, effect))
-
-
-def _printable(key: str) -> str:
-    return key[:_LONGEST_KEY].encode("utf-8", "backslashreplace").decode()
 
 
 _CALLS_IN_TABLE = frozenset({"ToolUseBlock", "ServerToolUseBlock", "MCPToolUseBlock"})

@@ -14,12 +14,12 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from chathistory.checks import key_in_path
 from chathistory.errors import InvalidInput
 
 __all__ = ["definition_of", "is_sdk_object", "is_storable", "plain"]
 
 DEEPEST = 200
-_LONGEST_KEY = 40  # of a key, in an error
 
 
 class _RefusedError(Exception):
@@ -72,7 +72,7 @@ def _object(values: Mapping[Any, Any], depth: int) -> dict[str, Any]:
                 continue
             copy[name if type(name) is str else _key(name)] = _copied(value, depth)
     except _RefusedError as refused:
-        refused.path.append(f".{name[:_LONGEST_KEY]}" if isinstance(name, str) else "")
+        refused.path.append(key_in_path(name) if isinstance(name, str) else "")
         raise
     return copy
 
@@ -169,7 +169,7 @@ def _check_numbers(value: Any, depth: int) -> None:
         try:
             _number(part) if isinstance(part, float) else _check_numbers(part, depth - 1)
         except _RefusedError as refused:
-            refused.path.append(f".{name}" if isinstance(value, dict) else f"[{name}]")
+            refused.path.append(key_in_path(str(name)) if isinstance(value, dict) else f"[{name}]")
             raise
 
 

@@ -250,6 +250,23 @@ def test_blocks_of_the_sdk_in_a_dict_came_from_the_api(chat):
     assert len(chat.messages()) == 3
 
 
+SECRET = "my password is hunter2"
+
+
+def test_a_key_that_is_somebodys_text_is_not_named(chat):
+    image = {"type": "image", "source": {"type": "url", "url": "https://a.b/c.png"}}
+    chat.append(user([image | {SECRET: 1, "mood": 2}]))
+    assert adjusted(chat) == ["image.(a field) is not a field of the API", "image.mood is not a field of the API"]
+    wrong = call(given={SECRET: {"size": float("nan")}})
+    with pytest.raises(InvalidInput, match=r"content\[0\]\.input\.\(a field\)\.size: NaN"):
+        chat.append(said(wrong))
+    with pytest.raises(InvalidInput, match=r"content\[0\]\.input\.\(a field\)\.size: NaN"):
+        chat.append(said(ToolUseBlock.construct(**wrong)))
+    with pytest.raises(InvalidInput) as caught:
+        chat.append(said(call(given={"x" * 41: {"n" * 40: b""}})))
+    assert str(caught.value).startswith(f"message.content[0].input.(a field).{'n' * 40}: ")
+
+
 def test_input_of_a_reply_that_is_no_json_is_sent_as_text_in_an_object(chat):
     chat.append([user("Hi"), reply(call(given='{"a": "half'), stop_reason="max_tokens")])
     assert chat.messages()[1]["content"] == [call(given={"INVALID_JSON": '{"a": "half'})]
