@@ -16,21 +16,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
-from chathistory.blocks.fields import BLOCK_ROLES, type_of_block
-from chathistory.blocks.fitting import Misfit, fit
+from chathistory.blocks.fields import BLOCK_ROLES, FIELDS_OF_SYSTEM, type_of_block
+from chathistory.blocks.fitting import Misfit, fit, fit_system
 from chathistory.blocks.foreign import FOREIGN_TYPES
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
 from chathistory.log.plain import is_sdk_object, plain
 
-__all__ = ["FIELDS_OF_SYSTEM", "Message", "blocks_of", "is_received", "message_entry", "text_of"]
+__all__ = ["Message", "blocks_of", "is_received", "message_entry", "text_of"]
 
 Message: TypeAlias = dict[str, Any]
 """A message as the Messages API takes it: {"role": "user" | "assistant" | "system", "content": str | [block, ...]}."""
 
 ROLES = ("user", "assistant", "system")
-FIELDS_OF_SYSTEM = ("clear_at", "output_config")
-"""Fields of a system message beside role and content; both need a beta of the API."""
 _WITH_CONTENT = ("tool_calls", "function_call")
 """Fields in which messages of other APIs have a part of what was said."""
 
@@ -52,6 +50,8 @@ def message_entry(given: Any, *, turn: str | None = None, kind: str = "message")
         return Entry(kind, message=message, data=data, turn=turn)
     message, data = _parted(values)
     _check_content(message)
+    if message["role"] == "system":
+        _check_fields_of_system(message)
     if isinstance(message["content"], list):
         _check_sendable(message, _given_blocks(given), data)
     return Entry(kind, message=message, data=data, turn=turn)
@@ -143,6 +143,13 @@ _NAMED = {
     "mcp_tool_use": ("id",),
 }
 """The fields of a block that have to be text, by its type."""
+
+
+def _check_fields_of_system(message: Message) -> None:
+    for misfit in fit_system(message, strict=True).misfits:
+        if misfit.effect == "unfit":
+            msg = f"message{misfit.path}: {misfit.what}"
+            raise InvalidInput(msg)
 
 
 def _given_blocks(given: Any) -> list[Any]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from chathistory.blocks.types import TYPES
 
-__all__ = ["BLOCK_ROLES", "Field", "fields_of", "type_of_block"]
+__all__ = ["BLOCK_ROLES", "FIELDS_OF_SYSTEM", "Field", "fields_of", "type_of_block"]
 
 BLOCK_ROLES: Mapping[str, str] = {
     "text": "user assistant system",
@@ -83,6 +83,13 @@ def _field(words: str) -> Field:
         types=tuple(token for token in tokens if token in TYPES),
         items=_field(lists[0]) if lists else None,
     )
+
+
+FIELDS_OF_SYSTEM: Mapping[str, Field] = {
+    "clear_at": _field("'next_user_message' 'never'"),
+    "output_config": _field("SystemMessageOutputConfig"),
+}
+"""Fields of a system message beside role and content; each needs a beta of the API. A null is the same as none."""
 
 
 @functools.cache

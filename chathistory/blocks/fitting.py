@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Any, Literal, TypeAlias
 
-from chathistory.blocks.fields import Field, fields_of, type_of_block
+from chathistory.blocks.fields import FIELDS_OF_SYSTEM, Field, fields_of, type_of_block
 from chathistory.blocks.foreign import is_api_field
 from chathistory.checks import key_in_path
 
-__all__ = ["CALLS", "Fitted", "Misfit", "fit", "is_plain"]
+__all__ = ["CALLS", "Fitted", "Misfit", "fit", "fit_system", "is_plain"]
 
 Block: TypeAlias = dict[str, Any]
 Effect: TypeAlias = Literal["form", "content", "unfit"]
@@ -76,6 +76,17 @@ def fit(block: Block, *, role: str, received: bool = False, strict: bool = False
     return Fitted(fitted if fitter.misfits else block, tuple(fitter.misfits))
 
 
+def fit_system(message: Block, *, strict: bool = False) -> Fitted:
+    """Make what a system message has beside role and content fit; strict: as for `fit`."""
+    fitter = _Fitter(received=False, strict=strict, cites=False)
+    fitted = {
+        name: kept
+        for name, value in message.items()
+        if (kept := fitter.field_of_system(value, name) if name in FIELDS_OF_SYSTEM else value) is not _LEFT_OUT
+    }
+    return Fitted(fitted if fitter.misfits else message, tuple(fitter.misfits))
+
+
 def is_plain(block: Block) -> bool:
     """Whether a block fits, told at a glance: most do. False if it takes a closer look."""
     kind = block["type"]
@@ -129,6 +140,10 @@ class _Fitter:
             if field.required and key not in value:
                 self._missing(fitted, name, key, path)
         return fitted
+
+    def field_of_system(self, value: Any, name: str) -> Any:
+        """Return what a field of a system message holds as it can be sent."""
+        return self._field(value, FIELDS_OF_SYSTEM[name], f".{name}", "SystemMessage", name)
 
     def _field(self, value: Any, field: Field, path: str, name: str, key: str) -> Any:
         """Return what a field holds as it can be sent; an optional one is left out before the block is."""

@@ -45,6 +45,21 @@ def _markers(arguments: Mapping[str, Any]) -> int:
     return sum(isinstance(each, Mapping) and each.get("cache_control") is not None for each in definitions)
 
 
+_BETAS_OF_SYSTEM = {
+    "clear_at": "mid-conversation-system-clear-at-2026-08-21",
+    "output_config": "mid-conversation-output-config-2026-07-01",
+}
+"""The betas without which the API does not take these fields of a system message (the SDK's list of betas)."""
+_DATE = len("-2026-01-01")
+
+
+def _betas_of_system(messages: Sequence[Message], asked: Sequence[str]) -> list[str]:
+    """Return the betas that system messages need, but for those that the caller asks for, in whichever version."""
+    names = {name for message in messages if message["role"] == "system" for name in message}
+    wanted = [beta for name, beta in _BETAS_OF_SYSTEM.items() if name in names]
+    return [beta for beta in wanted if not any(other.startswith(beta[:-_DATE]) for other in asked)]
+
+
 def copied(value: Any) -> Any:
     """Return a copy of dicts and lists, at all depths; what else there is (text, objects of the SDK) stays the same."""
     if isinstance(value, dict):
@@ -81,7 +96,8 @@ class Request:
         sealed = Sealed.of(messages)
         edits = sealed.edits(self.editing)
         binding = self._binding(turn.state)
-        betas = [*self.options.get("betas", ()), *sealed.betas(edits), *([BINDING_BETA] if binding else ())]
+        asked = self.options.get("betas", ())
+        betas = [*asked, *sealed.betas(edits), *([BINDING_BETA] if binding else ()), *_betas_of_system(messages, asked)]
         given = {
             "model": self.model,
             "max_tokens": self.max_tokens,

@@ -13,10 +13,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from chathistory.blocks.fields import BLOCK_ROLES, type_of_block
-from chathistory.blocks.fitting import fit, is_plain
+from chathistory.blocks.fields import BLOCK_ROLES, FIELDS_OF_SYSTEM, type_of_block
+from chathistory.blocks.fitting import Misfit, fit, fit_system, is_plain
 from chathistory.blocks.foreign import FOREIGN_TYPES
-from chathistory.content import FIELDS_OF_SYSTEM
 from chathistory.log.entry import Entry
 from chathistory.view.item import Block, Item, Notes
 
@@ -42,15 +41,21 @@ def cleaned(items: Iterable[Item], notes: Notes) -> Iterator[Item]:
 
 
 def _bare(item: Item, notes: Notes) -> Item:
-    """Return the item without what stands beside role and content, as an earlier version has stored it."""
+    """Return the item without what stands beside role and content, and those of a system message as they can be sent.
+
+    An earlier version has stored any there.
+    """
     message = item.message
     if len(message) == len(_FIELDS):
         return item
     taken = {*_FIELDS, *(FIELDS_OF_SYSTEM if item.role == "system" else ())}
-    if message.keys() <= taken:
-        return item
-    notes.adjust(item.position, "fields beside role and content are left out")
-    return item._replace(message={name: value for name, value in message.items() if name in taken})
+    if not message.keys() <= taken:
+        notes.adjust(item.position, "fields beside role and content are left out")
+        message = {name: value for name, value in message.items() if name in taken}
+    fitted = fit_system(message)
+    for misfit in fitted.misfits:
+        _note(misfit, f"system{misfit.path}", item.position, notes)
+    return item._replace(message=fitted.block or message)
 
 
 def without_thinking(items: Iterable[Item], below: int) -> Iterator[Item]:
@@ -187,8 +192,12 @@ def _fitted(block: Block, item: Item, notes: Notes) -> Block | None:
         if misfit.effect == "unfit":
             notes.repair(item.position, f"left out: a block, for {path} {misfit.what}")
             break
-        if misfit.effect == "form":
-            notes.adjust(item.position, f"{path} {misfit.what}")
-        else:
-            notes.repair(item.position, misfit.what if misfit.what.startswith("left out") else f"{path} {misfit.what}")
+        _note(misfit, path, item.position, notes)
     return fitted.block
+
+
+def _note(misfit: Misfit, path: str, position: int, notes: Notes) -> None:
+    if misfit.effect == "form":
+        notes.adjust(position, f"{path} {misfit.what}")
+    else:
+        notes.repair(position, misfit.what if misfit.what.startswith("left out") else f"{path} {misfit.what}")

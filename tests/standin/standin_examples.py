@@ -225,6 +225,37 @@ example(
     Req(CLEARED, beta("mid-conversation-system-clear-at-2026-08-21")),
     f"messages.1.clear_at: {EXTRA}",
 )
+SYSTEM_BETAS = beta("mid-conversation-system-clear-at-2026-08-21,mid-conversation-output-config-2026-07-01")
+
+
+def held(**more):
+    return Req(body(user(), system(**more)), SYSTEM_BETAS)
+
+
+example(
+    "message field unknown",
+    held(output_config={"effort": "low", "x": 1}),
+    held(output_config={}),
+    f"messages.1.output_config.x: {EXTRA}",
+)
+example(
+    "system field of another kind",
+    held(clear_at="soon"),
+    held(clear_at=None),
+    "messages.1.clear_at: Input should be 'next_user_message' or 'never'",
+)
+example(
+    "system field of another kind",
+    held(output_config="low"),
+    held(output_config=None),
+    "messages.1.output_config: Input should be a valid dictionary",
+)
+example(
+    "system field of another kind",
+    held(output_config={"effort": "huge"}),
+    held(output_config={"effort": None}),
+    "messages.1.output_config.effort: Input should be 'low', 'medium', 'high', 'xhigh' or 'max'",
+)
 example("content of another kind", body(user(None)), FINE, "messages.0.content: Input should be")
 example(
     "block unknown", body(user([{"type": "video"}])), body(user([image()])), "messages.0.content.0: Input tag 'video'"

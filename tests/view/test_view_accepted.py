@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
+from dataclasses import replace
 
 import pytest
 from anthropic import beta_tool
 from anthropic.types import Message, TextBlock, ToolUseBlock
 from view_judge import CALL_1, PNG, judge, refused, results, said, user
 
-from chathistory import AsyncChatEngine, ChatEngine, History, open_store
+from chathistory import AsyncChatEngine, ChatEngine, Entry, History, open_store
+from chathistory.content import message_entry
 from chathistory.engine.setup import TextReplacedWarning
 from chathistory.errors import InvalidInput
 from chathistory.testing import MessagesAPI
@@ -512,6 +515,66 @@ def test_the_tool_runner_of_the_sdk_goes_on_with_ids_that_come_again(store, asyn
         "call_1",
     ]
     assert chat.messages()[:-1] == api.requests[-1].body["messages"]
+
+
+# Fields of system messages.
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"clear_at": "bogus"}, "clear_at: must be next_user_message or never"),
+        ({"clear_at": 5}, "clear_at: must be next_user_message or never"),
+        ({"output_config": "high"}, "output_config: must be an object"),
+        ({"output_config": {"effort": "huge"}}, "output_config.effort: must be low or medium or high or xhigh or max"),
+    ],
+)
+def test_a_wrong_field_of_a_system_message_is_refused_by_name(chat, fields, words):
+    with pytest.raises(InvalidInput, match=re.escape(f"message.{words}")):
+        chat.append([user("Hi"), {"role": "system", "content": "x"} | fields])
+
+
+def test_fields_of_a_system_message_are_made_to_fit(store, chat):
+    system = {"role": "system", "content": "x"}
+    chat.append([user("Hi"), system | {"clear_at": None, "output_config": None}])
+    chat.append(system | {"output_config": {"effort": "low", "x": 1}})
+    assert chat.messages()[1:] == [system, system | {"output_config": {"effort": "low"}}]
+    assert adjusted(chat) == [
+        "system.clear_at is null",
+        "system.output_config is null",
+        "system.output_config.x is not a field of the API",
+    ]
+
+
+def test_wrong_fields_of_a_system_message_that_an_earlier_version_stored_are_not_sent():
+    fields = {"clear_at": 5, "output_config": {"effort": "huge"}}
+    entries = [
+        replace(message_entry(user("Hi")), position=0),
+        Entry("message", message={"role": "system", "content": "x", **fields}, position=1),
+    ]
+    found = view(entries)
+    assert found.messages[1] == {"role": "system", "content": "x", "output_config": {}}
+    assert [repair.what for repair in found.report.repairs] == [
+        "left out: clear_at must be next_user_message or never",
+        "left out: output_config.effort must be low or medium or high or xhigh or max",
+    ]
+
+
+@pytest.mark.parametrize("betas", [None, ["mid-conversation-output-config-2027-01-01"]])
+def test_the_engine_asks_for_the_betas_of_a_system_messages_fields(store, chat, betas):
+    chat.append(
+        [user("Hi"), {"role": "system", "content": "x", "clear_at": "never", "output_config": {"effort": "low"}}]
+    )
+    api = MessagesAPI()
+    options = {"betas": betas} if betas else {}
+    ChatEngine(api.client(), store, model=MODEL, options=options).send("c", "Well?")
+    asked = api.requests[-1].headers["anthropic-beta"].split(",")
+    assert sorted(asked) == sorted(
+        [
+            "mid-conversation-system-clear-at-2026-08-21",
+            *(betas or ["mid-conversation-output-config-2026-07-01"]),
+        ]
+    )
 
 
 # The request around the messages.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from chathistory.testing.standin import shapes
@@ -24,6 +24,7 @@ __all__ = [
     "unknown_role",
     "unknown_tool_name",
     "wrong_block_field",
+    "wrong_system_field",
 ]
 
 Found = Iterator[dict[str, Any]]
@@ -32,6 +33,8 @@ _SYSTEM_BETAS = {
     "clear_at": "mid-conversation-system-clear-at",
     "output_config": "mid-conversation-output-config",
 }
+_CLEAR_AT = ("next_user_message", "never")
+_EFFORTS = ("low", "medium", "high", "xhigh", "max")
 _ID = re.compile(r"[a-zA-Z0-9_-]+")
 _SERVER_ID = re.compile(r"srvtoolu_[a-zA-Z0-9_]+")
 _LONGEST_NAME = 200
@@ -82,6 +85,26 @@ def unknown_message_field(request: Request) -> Found:
             beta = _SYSTEM_BETAS.get(name) if message["role"] == "system" else None
             if beta is None or not request.has_beta(beta):
                 yield {"path": f"messages.{number}.{name}"}
+        config = message.get("output_config")
+        for name in config.keys() - {"effort"} if isinstance(config, dict) else ():
+            yield {"path": f"messages.{number}.output_config.{name}"}
+
+
+def wrong_system_field(request: Request) -> Found:
+    """A field of a system message holds something else than it should."""
+    for number, message in request.messages:
+        path, clear_at, config = f"messages.{number}", message.get("clear_at"), message.get("output_config")
+        if clear_at is not None and clear_at not in _CLEAR_AT:
+            yield {"path": f"{path}.clear_at", "wanted": _words(_CLEAR_AT)}
+        if not isinstance(config, dict | None):
+            yield {"path": f"{path}.output_config", "wanted": "Input should be a valid dictionary"}
+        elif config and config.get("effort") is not None and config["effort"] not in _EFFORTS:
+            yield {"path": f"{path}.output_config.effort", "wanted": _words(_EFFORTS)}
+
+
+def _words(words: Sequence[str]) -> str:
+    *first, last = (f"'{word}'" for word in words)
+    return f"Input should be {', '.join(first)} or {last}"
 
 
 def no_content(request: Request) -> Found:

@@ -127,6 +127,7 @@ SHAPE_RULES = (
         "sdk: parameter types; memory: the text",
     ),
     Rule("message field unknown", shape.unknown_message_field, _EXTRA, "sdk: parameter types; issue: the text"),
+    Rule("system field of another kind", shape.wrong_system_field, _WRONG, "sdk: parameter types; memory: the text"),
     Rule(
         "content of another kind",
         shape.no_content,
