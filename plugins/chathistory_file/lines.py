@@ -215,6 +215,8 @@ def pieces(line: bytes) -> list[Piece]:
     or one byte before. Text of a body that looks like a line never does: the brackets around it follow.
     """
     found: list[Piece] = []
+    if b"[" not in line and COMMIT not in line:  # quick to see, also in a gigabyte of zeros
+        return found
     end, left = len(line), _MOST_CHECKED + 2 * len(line)
     for beginning in reversed([match.start() for match in _BEGINNING.finditer(line)]):
         left -= 2 * (end - beginning)
@@ -256,4 +258,4 @@ def is_beginning(line: bytes) -> bool:
 
 def looks_like_commit(line: bytes, *, ended: bool) -> bool:
     """Tell whether a line that is not sound is what is left of a commit. A torn append ends in no line feed."""
-    return (ended and COMMIT in line) or _COMMIT_END.search(line) is not None
+    return (ended and COMMIT in line) or _COMMIT_END.search(line[-32:]) is not None

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from chathistory_file.faults import Damage
 from chathistory_file.lines import COMMIT, LF, RecordLine, body_in, may_hold_record
-from chathistory_file.source import Source
+from chathistory_file.source import LONGEST_LINE, Source
 from chathistory_file.states import State, contents_of
 
 __all__ = ["NO_LINE", "bodies_from", "kept_lines"]
@@ -67,7 +67,7 @@ def _elsewhere(state: State, position: int) -> int | None:
         start = before + source.take(before, found).rfind(LF) + 1
         end = source.find(LF, found, state.stop)
         stop = end if end >= 0 else state.stop
-        for piece in contents_of(source.take(start, stop), ended=True):
+        for piece in contents_of(source.take(start, min(stop, start + _PART + LONGEST_LINE)), ended=True):
             if isinstance(piece.content, RecordLine) and piece.content.position == position:
                 return start
         found = _search(source, beginning, stop, state.stop)

@@ -34,6 +34,7 @@ __all__ = ["Recovery", "put_in_order", "restore"]
 _PART = 1024 * 1024
 _STEP = 64 * 1024
 _MEANINGLESS = b"\r\n\x00 \t\xef\xbb\xbf"  # line ends, blanks, holes, byte order marks
+_LARGEST_TURNED_BACK = 256 * 1024 * 1024  # bytes of a file that is turned back, in memory, from what an editor saved
 _NO_APPEND = "no append to it was completed"
 
 
@@ -203,8 +204,10 @@ class _Opened:
 
 
 def _lines_of(file: File) -> Source:
-    """Return what is in a file, in the encoding and with the line ends that it was written with."""
+    """Return what is in a file, in the encoding and with the line ends that it was written with; not if it is huge."""
     source = Source(file.fd, file.size, step=_STEP)
+    if file.size > _LARGEST_TURNED_BACK:
+        return source
     if is_utf16(source):
         source = Source.of(source.take(0, file.size).decode("utf-16", "replace").encode())
     if source.find(LF, 0, source.size) < 0:
@@ -225,7 +228,7 @@ class Recovery:
                 return None
             there = _Opened.of(file, key)
             index = there.index(key)
-            self._last = (_identity(file), index)
+            self._last = (_identity(file, key), index)
             token = _token(file)
         if there.state is not None:
             head = there.state.head
@@ -238,7 +241,8 @@ class Recovery:
         """Yield what `bodies_from` does, of a file in which lines were moved."""
         source = state.source
         file = File(source.fd, os.fstat(source.fd))
-        index = self._index_of(file, lambda: _Opened(source, state, None).index(state.head.key))
+        key = state.head.key
+        index = self._index_of(file, key, lambda: _Opened(source, state, None).index(key))
         for position in range(low, high):
             at = bisect_left(index.positions, position)
             if at == len(index.positions) or index.positions[at] != position:
@@ -249,8 +253,8 @@ class Recovery:
                 raise Damage(position, NO_LINE)
             yield body
 
-    def _index_of(self, file: File, look_through: Callable[[], _Index]) -> _Index:
-        last, identity = self._last, _identity(file)
+    def _index_of(self, file: File, key: Key, look_through: Callable[[], _Index]) -> _Index:
+        last, identity = self._last, _identity(file, key)
         if last is None or last[0] != identity:
             last = self._last = (identity, look_through())
         return last[1]
@@ -261,7 +265,7 @@ class Recovery:
         with opened(files.main) as file:
             if file is None:
                 return records
-            index = self._index_of(file, lambda: _Opened.of(file, key).index(key))
+            index = self._index_of(file, key, lambda: _Opened.of(file, key).index(key))
             source = _lines_of(file)
             for at in range(bisect_left(index.positions, start), bisect_left(index.positions, stop)):
                 position, offset = index.positions[at], index.offsets[at]
@@ -272,9 +276,9 @@ class Recovery:
         return records
 
 
-def _identity(file: File) -> tuple[object, ...]:
+def _identity(file: File, key: Key) -> tuple[object, ...]:
     status = file.status
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+    return key, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _token(file: File) -> str:

@@ -8,9 +8,16 @@ from collections.abc import Iterator
 from chathistory_file.faults import Damage
 from chathistory_file.lines import LF
 
-__all__ = ["Source"]
+__all__ = ["LARGEST_CHUNK", "LARGEST_RECORD", "LONGEST_LINE", "Source"]
 
 LARGEST_CHUNK = 1024 * 1024
+LARGEST_RECORD = 256 * 1024 * 1024
+"""Bytes of the body of a record that is stored at most."""
+
+LONGEST_LINE = LARGEST_RECORD + 64
+"""Bytes of the line of a record at most: what is longer is no line of this store."""
+
+_KEPT = 32 * 1024 * 1024  # bytes that are kept at hand while the end of a line is looked for
 
 
 class Source:
@@ -42,10 +49,10 @@ class Source:
         return self._chunk[start - self._base : stop - self._base]
 
     def find(self, byte: bytes, start: int, stop: int) -> int:
-        """Return the offset of the first `byte` in that range, -1: there is none."""
+        """Return the offset of the first `byte` in that range, -1: there is none; holds a part at a time."""
         seen = start
         while seen < stop:
-            self._cover(start, seen + 1)
+            self._cover(start if seen - start < _KEPT else seen, seen + 1)
             found = self._chunk.find(byte, seen - self._base, stop - self._base)
             if found >= 0:
                 return found + self._base
@@ -53,7 +60,10 @@ class Source:
         return -1
 
     def lines(self, offset: int, stop: int) -> Iterator[tuple[int, bytes]]:
-        """Yield each line from `offset` on with its offset, without its line feed; the last one may have none."""
+        """Yield each line from `offset` on with its offset, without its line feed; the last one may have none.
+
+        What is too long for a line of the store is yielded in parts.
+        """
         while offset < stop:
             self._cover(offset, offset + 1)
             chunk, base = self._chunk, self._base
@@ -61,7 +71,9 @@ class Source:
             if last < 0:  # the line is longer than what is at hand
                 end = self.find(LF, offset, stop)
                 end = stop if end < 0 else end
-                yield offset, self.take(offset, end)
+                step = max(end - offset, 1) if end - offset <= LONGEST_LINE else LARGEST_CHUNK
+                for start in range(offset, max(end, offset + 1), step):
+                    yield start, self.take(start, min(start + step, end))
                 offset = end + 1
                 continue
             for line in chunk[offset - base : last].split(LF):
@@ -78,7 +90,7 @@ class Source:
             return
         kept = self._chunk[start - base :] if base <= start < end else b""
         begin = start + len(kept)
-        ahead = min(max(self._step, len(kept)), self.size - begin)  # doubling: joining chunks stays linear
+        ahead = min(max(self._step, min(len(kept), _KEPT)), self.size - begin)  # doubling: joining chunks stays linear
         read = _pread(self.fd, max(stop - begin, ahead), begin)
         self._step = min(2 * self._step, LARGEST_CHUNK)
         self._base, self._chunk = start, kept + read

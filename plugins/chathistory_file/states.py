@@ -40,6 +40,7 @@ UNSYNCED = 64 * 1024
 
 _SECTOR = 512
 _NEAR = 1024 * 1024  # bytes at the end of a file in which its last commit is looked for first
+_LONGEST_COMMIT = 16 * 1024 * 1024  # bytes of a last line that is looked at; a longer commit is found like a moved one
 _EARLIER_LAYOUT = b'\t{"commit":'
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -110,13 +111,16 @@ def state_of(file: File, *, own: Callable[[Key], bool], step: int = 4096) -> Sta
 
 
 def _last_line(source: Source, span: int) -> tuple[int, bytes, int]:
-    """Return the offset of the last line, the line, and where it ends; looks at `span` bytes at first."""
+    """Return the offset of the last line, the line, and where it ends; looks at `span` bytes at first.
+
+    Of a line that is too long for a commit it returns the end.
+    """
     while True:
         base = max(source.size - span, 0)
         data = source.take(base, source.size)
         end = len(data) - data.endswith(LF)
         start = data.rfind(LF, 0, end) + 1
-        if start or not base:
+        if start or not base or span >= _LONGEST_COMMIT:
             return base + start, data[start:end], source.size
         span *= 4
 

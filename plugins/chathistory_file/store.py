@@ -48,6 +48,7 @@ from chathistory_file.listing import Folder, folder_at, scopes_below
 from chathistory_file.locks import Locks
 from chathistory_file.reading import bodies_from, kept_lines
 from chathistory_file.recovering import Recovery, put_in_order, restore
+from chathistory_file.source import LARGEST_RECORD
 from chathistory_file.states import State, look, state_of
 from chathistory_file.writing import append, begin, cut, remove, remove_beside, replace
 
@@ -65,7 +66,10 @@ class FileStore(HistoryStore):
     """
 
     traits: ClassVar[Traits] = Traits(
-        durable=True, shared=True, not_reached=("freed blocks of the disk", "snapshots of the file system", "backups")
+        durable=True,
+        shared=True,
+        largest_record=LARGEST_RECORD,
+        not_reached=("freed blocks of the disk", "snapshots of the file system", "backups"),
     )
     options: ClassVar[Mapping[str, Option]] = {
         "lock_timeout": Option(seconds, _LOCK_TIMEOUT, "seconds that a writer waits for another writer's lock")

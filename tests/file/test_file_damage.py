@@ -2,11 +2,13 @@
 
 import json
 import random
+import tracemalloc
 from collections import Counter
 
 import file_campaign
 import pytest
 from chathistory_file.lines import record_line
+from chathistory_file.source import LONGEST_LINE
 from file_samples import KEY, bodies_of, filled, fresh, line_of, path_of, stamp
 
 from chathistory import Head, Key
@@ -236,6 +238,38 @@ def test_forgetting_keeps_records_that_changed_places(store):
     assert store.forget(KEY, before=10).start == 10
     assert bodies_of(store) == bodies[10:]
     assert b"body 00" not in path_of(store).read_bytes()
+
+
+@pytest.mark.parametrize("where", ["behind", "before the last append"])
+def test_what_is_too_long_for_a_line_is_not_held_in_memory(store, monkeypatch, where):
+    """A hole of 64 MB, and lines of 4 MB at most for this test; one of 3 MB is read as any other."""
+    monkeypatch.setattr("chathistory_file.source.LONGEST_LINE", 4 * 1024 * 1024)
+    monkeypatch.setattr("chathistory_file.source._KEPT", 1024 * 1024)
+    monkeypatch.setattr("chathistory_file.states._LONGEST_COMMIT", 1024 * 1024)
+    filled(store, ["1", "x" * 3_000_000], ["2"])
+    whole = path_of(store).read_bytes()
+    place = len(whole) if where == "behind" else line_of(path_of(store), 2).start
+    with path_of(store).open("r+b") as file:
+        file.truncate(place)
+        file.truncate(place + 64 * 1024 * 1024)
+        file.seek(0, 2)
+        file.write(whole[place:])
+    tracemalloc.start()
+    try:
+        assert [len(body) for body in bodies_of(store)] == [1, 3_000_000, 1]
+        assert [head.key for head in store.heads("default").items] == [KEY]
+        assert store.find_records(KEY).end == 3
+        assert store.remove_leftovers("default").left == ("default/support=2f42.jsonl",)
+        assert store.forget(KEY, before=1).start == 1
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 32 * 1024 * 1024
+    assert bodies_of(store)[1:] == ["2"]
+
+
+def test_no_record_is_stored_that_is_too_long_for_a_line(store):
+    assert store.traits.largest_record + len(record_line(2**53, b"")) <= LONGEST_LINE
 
 
 @pytest.mark.parametrize("line", [b"[" + b"9" * 5000, b"[" + b"9" * 5000 + b',"00000000",{}]', "[²,1]".encode()])
