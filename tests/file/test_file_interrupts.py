@@ -210,7 +210,8 @@ def test_no_error_of_the_system_keeps_the_lock(tmp_path, monkeypatch, call, name
                 except StoreError:
                     pass
                 else:
-                    assert len(calls) < nth or code == errno.ESTALE or name in {"stat", "lstat"}
+                    unread = call == "delete" and name in {"pread", "fstat"}  # which deletes what cannot be read
+                    assert len(calls) < nth or code == errno.ESTALE or name in {"stat", "lstat"} or unread
             check_free(store)
             if len(calls) < nth:
                 return
