@@ -19,6 +19,7 @@ __all__ = [
     "check_count",
     "check_kind",
     "check_position",
+    "check_range",
     "check_store",
     "check_text",
     "class_name",
@@ -126,6 +127,18 @@ def check_position(name: str, value: object) -> None:
     if not -_LARGEST <= value <= _LARGEST:
         msg = f"{name}: must be a whole number from -(2**53 - 1) to 2**53 - 1"
         raise InvalidInput(msg)
+
+
+def check_range(start: object, stop: object) -> None:
+    """Raise `InvalidInput` for what cannot be a range of positions: every store calls this first in `read`.
+
+    Args:
+        start: The first position; a negative one counts from the end.
+        stop: One above the last; None: the end.
+    """
+    check_position("start", start)
+    if stop is not None:
+        check_position("stop", stop)
 
 
 def check_count(name: str, value: object, *, least: int = 0) -> None:

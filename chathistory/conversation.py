@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chathistory.annotation import annotation
-from chathistory.checks import check_count, check_kind, check_position, check_store, refuse_pickling
+from chathistory.checks import check_count, check_kind, check_position, check_range, check_store, refuse_pickling
 from chathistory.content import Message, message_entry
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
@@ -156,9 +156,7 @@ class Conversation:
         A negative `start` counts from the end. Nothing if the conversation is absent. Raises `CorruptRecord` at a
         damaged one, and `Conflict` if the range is forgotten meanwhile.
         """
-        check_position("start", start)
-        if stop is not None:
-            check_position("stop", stop)
+        check_range(start, stop)
         return (entry for part in self._journal.slices(start, stop) for entry in self._journal.entries(part))
 
     def repair(self, *, write: bool = False, force: bool = False) -> tuple[Repair, ...]:

@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Generic, Literal, NoReturn, Self, TypeAlias, TypeVar
 
-from chathistory.checks import refuse_pickling
+from chathistory.checks import check_position, check_range, refuse_pickling
 from chathistory.errors import ChatHistoryError, InvalidInput
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ __all__ = [
     "Stamp",
     "Traits",
     "check_append",
+    "check_position",
+    "check_range",
 ]
 
 T = TypeVar("T")
@@ -257,6 +259,8 @@ class HistoryStore(ABC):
         The run begins where the narrowed range begins and has no gap. It may end early, to bound memory, but is never
         empty unless the range is. None: there is no such conversation.
 
+        Raises `InvalidInput` for what `check_range` refuses.
+
         A range without a damaged record is readable, whatever is damaged elsewhere in the conversation. Where a record
         of the range is damaged, the run ends before it, or `CorruptRecord` is raised with the position of the first
         damaged record of the range; it is always raised where the range begins with one. Where more than one is missing
@@ -287,7 +291,7 @@ class HistoryStore(ABC):
         """Remove the records below position `before` for good; `end` and the stamp stay.
 
         Returns the head after it; nothing below `before` was there: unchanged; `before` beyond the end: all records
-        go. None: there is no such conversation.
+        go. None: there is no such conversation. Raises `InvalidInput` for what `check_position` refuses.
         """
 
     @abstractmethod

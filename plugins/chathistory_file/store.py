@@ -30,6 +30,8 @@ from chathistory.store import (
     Stamp,
     Traits,
     check_append,
+    check_position,
+    check_range,
 )
 from chathistory.url import Option, StoreURL, seconds
 from chathistory_file.faults import (
@@ -107,6 +109,7 @@ class FileStore(HistoryStore):
 
     def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
         self._lifeline.check()
+        check_range(start, stop)
         files = Files.of(self.root, key)
         with faults("read", key):
             if not is_folder(files.folder):
@@ -170,6 +173,7 @@ class FileStore(HistoryStore):
 
     def forget(self, key: Key, *, before: int) -> Head | None:
         self._lifeline.check()
+        check_position("before", before)
         files = Files.of(self.root, key)
         with faults("forget", key):
             if not is_folder(files.folder):

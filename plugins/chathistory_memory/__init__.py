@@ -21,7 +21,7 @@ from chathistory.checks import class_name
 from chathistory.cursor import decode_cursor, encode_cursor
 from chathistory.errors import ConfigError, Conflict, InvalidInput
 from chathistory.lifeline import Lifeline
-from chathistory.store import check_append
+from chathistory.store import check_append, check_position, check_range
 
 __all__ = ["MemoryStore"]
 
@@ -73,6 +73,7 @@ class MemoryStore(HistoryStore):
 
     def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
         self._lifeline.check()
+        check_range(start, stop)
         with self._room.lock:
             found = self._found(key)
             if found is None:
@@ -105,6 +106,7 @@ class MemoryStore(HistoryStore):
 
     def forget(self, key: Key, *, before: int) -> Head | None:
         self._lifeline.check()
+        check_position("before", before)
         with self._room.lock:
             found = self._found(key)
             if found is None:

@@ -23,6 +23,8 @@ from chathistory.store import (
     Stamp,
     Traits,
     check_append,
+    check_position,
+    check_range,
 )
 from chathistory.sweeping import Swept
 from chathistory.url import Option, StoreURL
@@ -76,6 +78,7 @@ class MongoStore(HistoryStore):
 
     def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
         self._lifeline.check()
+        check_range(start, stop)
         return self._read(key, start, stop)
 
     @translated("read")
@@ -174,6 +177,7 @@ class MongoStore(HistoryStore):
 
     def forget(self, key: Key, *, before: int) -> Head | None:
         self._lifeline.check()
+        check_position("before", before)
         return self._forget(key, max(min(before, LARGEST_NUMBER), 0))
 
     @translated("forget")

@@ -23,6 +23,8 @@ from chathistory.store import (
     Stamp,
     Traits,
     check_append,
+    check_position,
+    check_range,
 )
 from chathistory.url import Option, StoreURL
 from chathistory_redis.address import OPTIONS, Address, checked_prefix
@@ -127,6 +129,7 @@ class RedisStore(HistoryStore):
 
     def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
         self._lifeline.check()
+        check_range(start, stop)
         if -_TAIL <= start < 0 and stop is None:
             return self._tail(key, -start)
         end = b"" if stop is None else b"%d" % stop
@@ -209,6 +212,7 @@ class RedisStore(HistoryStore):
 
     def forget(self, key: Key, *, before: int) -> Head | None:
         self._lifeline.check()
+        check_position("before", before)
         reply = self._link.run("forget", FORGET, self._layout.names(key)[:1], [b"%d" % before])
         with reading("forget"):
             return _head(key, reply)

@@ -24,6 +24,8 @@ from chathistory.store import (
     Stamp,
     Traits,
     check_append,
+    check_position,
+    check_range,
 )
 from chathistory.url import Option, StoreURL
 from chathistory_s3.bucket import Bucket
@@ -110,6 +112,7 @@ class S3Store(HistoryStore):
 
     def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
         self._lifeline.check()
+        check_range(start, stop)
         return read(self._bucket, self._layout, self._heads, key, start=start, stop=stop)
 
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
@@ -160,6 +163,7 @@ class S3Store(HistoryStore):
 
     def forget(self, key: Key, *, before: int) -> Head | None:
         self._lifeline.check()
+        check_position("before", before)
         self._probe()
         return self._writer.forget(key, before=before)
 

@@ -27,7 +27,7 @@ from chathistory import (
 from chathistory.cursor import decode_cursor, encode_cursor
 from chathistory.errors import ConfigError, Conflict, CorruptRecord, InvalidInput, StoreRejected, StoreUnavailable
 from chathistory.lifeline import Lifeline
-from chathistory.store import check_append
+from chathistory.store import check_append, check_position, check_range
 from chathistory.url import seconds
 
 SCHEMA = """
@@ -67,6 +67,7 @@ class TemplateStore(HistoryStore):
             return _put(db, Head(key, start, end + len(batch), stamp))
 
     def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
+        check_range(start, stop)
         with self._transaction(key, "BEGIN") as (db, head):
             if head is None:
                 return None
@@ -97,6 +98,7 @@ class TemplateStore(HistoryStore):
         return (each for each in damaged if each.key is None)
 
     def forget(self, key: Key, *, before: int) -> Head | None:
+        check_position("before", before)
         with self._transaction(key) as (db, head):
             start = min(max(before, head.start), head.end) if head else 0
             db.execute(f"DELETE FROM records WHERE {OURS} AND position < ?", (*astuple(key), start))

@@ -21,7 +21,7 @@ from chathistory import Damaged, Head, HistoryStore, Key, Option, Page, Record, 
 from chathistory.cursor import decode_cursor, encode_cursor
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreRejected, StoreUnavailable
 from chathistory.lifeline import Lifeline
-from chathistory.store import check_append
+from chathistory.store import check_append, check_position, check_range
 
 
 class LMDBStore(HistoryStore):
@@ -49,6 +49,7 @@ class LMDBStore(HistoryStore):
             return _put(txn, replace(new, end=new.end + len(batch), stamp=stamp))
 
     def read(self, key, *, start=0, stop=None):
+        check_range(start, stop)
         with self._transaction() as txn:
             if (head := _head(txn, key)) is None:
                 return None
@@ -88,6 +89,7 @@ class LMDBStore(HistoryStore):
         return heads, damaged
 
     def forget(self, key, *, before):
+        check_position("before", before)
         with self._transaction(write=True) as txn:
             return (head := _head(txn, key)) and _cut(txn, head, min(max(before, head.start), head.end))
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from chathistory.errors import Conflict
+from chathistory.errors import Conflict, InvalidInput
 from chathistory.store import HistoryStore, Key
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.looking import bodies_of, contents, head_of, listed, records_of
@@ -66,6 +67,14 @@ class Forgetting(Contract, guarantee=9):
         before = contents(store)
         assert store.forget(KEY, before=5) is None
         assert contents(store) == before, "forget made a conversation"
+
+    @pytest.mark.parametrize("wrong", [True, 1.0, 1.5, "1", b"1", [1], None], ids=repr)
+    def test_forgetting_before_what_is_no_whole_number_is_refused(self, store: HistoryStore, wrong: Any) -> None:
+        created(store, count=3)
+        before = contents(store)
+        with pytest.raises(InvalidInput):
+            store.forget(KEY, before=wrong)
+        assert contents(store) == before
 
     def test_what_is_appended_later_brings_nothing_back(self, store: HistoryStore) -> None:
         head = created(store, count=30)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from chathistory.errors import InvalidInput
 from chathistory.store import Head, HistoryStore, Key
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.looking import check_run, due_range, records_of
@@ -71,6 +73,13 @@ class Reading(Contract, guarantee=7):
         for key in (Key(KEY.scope, "other"), Key("other", KEY.id)):
             assert store.read(key) is None
             assert store.read(key, start=-5, stop=3) is None
+
+    @pytest.mark.parametrize("wrong", [True, 1.0, 1.5, "1", b"1", [1]], ids=repr)
+    def test_a_range_of_what_is_no_whole_number_is_refused(self, store: HistoryStore, wrong: Any) -> None:
+        created(store, count=3)
+        for asked in ({"start": wrong}, {"start": wrong, "stop": 2}, {"stop": wrong}):
+            with pytest.raises(InvalidInput):
+                store.read(KEY, **asked)
 
     def test_a_conversation_without_records_is_not_absent(self, store: HistoryStore) -> None:
         head = created(store, count=3)
