@@ -289,11 +289,11 @@ class Conversation:
         The sums alone are in `summary.usage`, without reading. What a damaged reply cost is in the total alone once the
         conversation is repaired; until then it is a `CorruptRecord`.
         """
-        from chathistory.repairing import read_repaired  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.log.reading import read_repaired  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
         from chathistory.usage import Usage, usage_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         head = self._journal.refresh()
-        return usage_of(read_repaired(self._journal, head), summary_of(head).usage) if head else Usage()
+        return usage_of(read_repaired(self._journal, head, head.end), summary_of(head).usage) if head else Usage()
 
     def annotate(self, **changes: Any) -> Head:
         """Store title (text or None), tags (texts) or metadata (a JSON object); what is not given stays.

@@ -43,8 +43,7 @@ def _checked(sent: Sent, position: int, block: int | None) -> Omission:
     """Return the place if there is a message, and in it such a block. Raises `InvalidInput`."""
     message = next((each.message for each in _there(sent) if each.position == position), None)
     if message is None:
-        given = f", not {position}" if isinstance(position, int) else ""
-        msg = f"position: must be that of a message that is sent{given}"
+        msg = f"position: must be that of a message that is sent, not {position}"
         raise InvalidInput(msg)
     if block is not None and not 0 <= block < len(blocks_of(message)):
         msg = f"block: must be between 0 and {len(blocks_of(message)) - 1} for the message at position {position}"

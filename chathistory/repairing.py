@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chathistory.content import blocks_of
-from chathistory.errors import CorruptRecord
 from chathistory.log.entry import KINDS, Entry
 from chathistory.log.fold import opens_turn
 from chathistory.log.journal import Journal
@@ -29,7 +28,7 @@ from chathistory.view import Repair, View, view_of
 from chathistory.view.item import ADDED
 from chathistory.view.naming import given_ids, with_given_ids
 
-__all__ = ["find_left_out", "read_repaired", "repaired"]
+__all__ = ["find_left_out", "repaired"]
 
 _STRETCH = 512 * 1024
 """About how many bytes of messages are looked at as one stretch; a single turn may be larger."""
@@ -89,25 +88,6 @@ def find_left_out(journal: Journal) -> tuple[Repair, ...]:
     gaps.append((position, head.end))
     each_of_all = (each for start, stop in gaps for each in read_log_around(journal.store, head, start, stop))
     return tuple(Repair(each.position, f"damaged: {each.reason}") for each in each_of_all if isinstance(each, Lost))
-
-
-def read_repaired(journal: Journal, head: Head) -> Iterator[Entry | Repair]:
-    """Yield every record of a conversation, in order, and a `Repair` for each damaged one that a repair has left out.
-
-    Raises:
-        CorruptRecord: A record is damaged and has not been repaired.
-        Conflict: The conversation was deleted or forgotten while it was read.
-    """
-    left_out: dict[int, Repair] | None = None
-    for each in read_log_around(journal.store, head, head.start, head.end):
-        if isinstance(each, Sound):
-            yield each.entry
-            continue
-        if left_out is None:
-            left_out = {repair.position: repair for repair in find_left_out(journal)}
-        if each.position not in left_out:
-            raise CorruptRecord(journal.key, each.position, each.reason)
-        yield left_out[each.position]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from chathistory.log.entry import Entry
 from chathistory.log.fold import begins_view, open_reply, opens_turn
 from chathistory.log.journal import Journal
 from chathistory.log.omissions import omissions_in, to_data
-from chathistory.log.reading import Sound, read_log_around
+from chathistory.log.reading import Sound, read_repaired
 from chathistory.log.size import context_of, estimated
 from chathistory.log.spans import Span, clipped, covers, newest_first, record_named, spans_of, walked
 from chathistory.log.summary import Summary, summary_of
@@ -148,26 +148,11 @@ def snapshots(journal: Journal, head: Head, before: int) -> list[Entry]:
     try:
         entries = [entry for part in journal.slices(head.start, before) for entry in journal.entries(part)]
     except CorruptRecord:
-        entries = _read_repaired(journal, head, before)
+        entries = [each.entry for each in read_repaired(journal, head, before) if isinstance(each, Sound)]
     for name in ("cut", "setup_at"):
         record_named(journal, head, name, entries)
     setup = [entry for entry in entries if entry.position == summary_of(head).setup_at]
     return [_snapshot(journal, head, before, entries), *(Entry("setup", data=entry.data) for entry in setup)]
-
-
-def _read_repaired(journal: Journal, head: Head, before: int) -> list[Entry]:
-    """Return the entries below a position without those that cannot be read and that a repair has led around.
-
-    Raises:
-        CorruptRecord: One cannot be read that the conversation still goes through.
-    """
-    spans, entries = spans_of(journal, head, []), []
-    for each in read_log_around(journal.store, head, head.start, before):
-        if isinstance(each, Sound):
-            entries.append(each.entry)
-        elif covers(spans, each.position):
-            raise CorruptRecord(journal.key, each.position, each.reason)
-    return entries
 
 
 def _snapshot(journal: Journal, head: Head, before: int, entries: Sequence[Entry]) -> Entry:

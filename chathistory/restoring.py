@@ -203,9 +203,10 @@ def _find_head(journal: Journal) -> Head | _BadHead | None:
     head = alive(part.head if part else None)
     if head is None:
         return None
-    found = store.find_records(key) if isinstance(store, HeadRecovery) else None
-    if found is not None and found.problem is not None and isinstance(store, HeadRecovery):
-        return _BadHead(store, found, found.problem)  # it can be read, and its records are not where it says
+    if isinstance(store, HeadRecovery):
+        found = store.find_records(key)
+        if found is not None and found.problem is not None:
+            return _BadHead(store, found, found.problem)  # it can be read, and its records are not where it says
     return head
 
 

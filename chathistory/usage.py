@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, field
 from typing import Any
 
-from chathistory.log.entry import Entry
-from chathistory.view import Repair
+from chathistory.log.reading import Lost, Sound
 
 __all__ = ["Tokens", "TurnUsage", "Usage", "usage_of"]
 
@@ -62,19 +61,20 @@ class Usage:
     left_out: tuple[int, ...] = ()
 
 
-def usage_of(entries: Iterable[Entry | Repair], stored: Mapping[str, Any]) -> Usage:
-    """Return what the replies among `entries` cost.
+def usage_of(found: Iterable[Sound | Lost], stored: Mapping[str, Any]) -> Usage:
+    """Return what the replies among the records of a conversation cost.
 
     Args:
-        entries: All of a conversation; a `Repair` in the place of each that cannot be read.
+        found: All of them; those that cannot be read count in the total alone.
         stored: The sums that the conversation's head has, by the API's names: the total if something cannot be read.
     """
     total, models, turns = Tokens(), dict[str, Tokens](), dict[str, TurnUsage]()
     left_out = []
-    for entry in entries:
-        if isinstance(entry, Repair):
-            left_out.append(entry.position)
+    for each in found:
+        if isinstance(each, Lost):
+            left_out.append(each.position)
             continue
+        entry = each.entry
         response = entry.data.get("response") or {}
         usage = response.get("usage")
         if not isinstance(usage, Mapping) or "again" in entry.data:  # it stands twice: as it was, and as it was mended

@@ -15,6 +15,7 @@ from chathistory.store import LARGEST_NUMBER
 
 __all__ = [
     "begins_view",
+    "ends_turn",
     "folded",
     "is_said_by_user",
     "last_said",
@@ -106,17 +107,17 @@ def _without_refused(newest_first: Iterable[Entry]) -> Iterator[Entry]:
             if _stop_reason_of(entry) == "refusal":
                 is_refused = True
                 continue
-            if is_refused and not (_ends_turn(entry) or begins_view(entry)):
+            if is_refused and not (ends_turn(entry.message, _stop_reason_of(entry)) or begins_view(entry)):
                 is_refused = not opens_turn(entry.message)
                 continue
             is_refused = False
         yield entry
 
 
-def _ends_turn(reply: Entry) -> bool:
+def ends_turn(message: dict[str, Any], stop_reason: str | None) -> bool:
     """Whether this is a reply that leaves neither a tool's call nor a pause open."""
-    is_paused = _stop_reason_of(reply) == "pause_turn" or any(block["type"] == "tool_use" for block in reply_in(reply))
-    return reply.message is not None and reply.message["role"] == "assistant" and not is_paused
+    is_open = stop_reason == "pause_turn" or any(block["type"] == "tool_use" for block in blocks_of(message))
+    return bool(message["role"] == "assistant") and not is_open
 
 
 def _stop_reason_of(reply: Entry) -> Any:

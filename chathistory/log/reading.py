@@ -12,10 +12,12 @@ from dataclasses import dataclass
 
 from chathistory.errors import Conflict, CorruptRecord
 from chathistory.log.entry import Entry, decode
+from chathistory.log.journal import Journal
+from chathistory.log.spans import Span, covers, spans_of
 from chathistory.recovery import LONGEST_GAP, FoundRecords, HeadRecovery
 from chathistory.store import Head, HistoryStore, Key, Record
 
-__all__ = ["Lost", "Sound", "read_found_around", "read_log_around"]
+__all__ = ["Lost", "Sound", "read_found_around", "read_log_around", "read_repaired"]
 
 _FIRST = 8
 _MOST = 256
@@ -72,6 +74,23 @@ def read_log_around(store: HistoryStore, head: Head, start: int, stop: int) -> I
         Conflict: The range was forgotten, or the conversation deleted, while it was read.
     """
     return _check_each(head.key, start, stop, lambda low, high: _read_around(store, head.key, low, high))
+
+
+def read_repaired(journal: Journal, head: Head, stop: int) -> Iterator[Sound | Lost]:
+    """Yield what is at each position below `stop` of a conversation; `Lost` where a repair has left a record out.
+
+    Raises:
+        CorruptRecord: A record is damaged and has not been repaired: the conversation still goes through it.
+        Conflict: The range was forgotten, or the conversation deleted, while it was read.
+    """
+    spans: list[Span] | None = None
+    for each in read_log_around(journal.store, head, head.start, stop):
+        if isinstance(each, Lost):
+            if spans is None:
+                spans = spans_of(journal, head, [])
+            if covers(spans, each.position):
+                raise CorruptRecord(journal.key, each.position, each.reason)
+        yield each
 
 
 def read_found_around(store: HeadRecovery, found: FoundRecords, start: int, stop: int) -> Iterator[Sound | Lost]:

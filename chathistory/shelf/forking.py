@@ -19,8 +19,8 @@ from chathistory.log.entry import Entry, encode
 from chathistory.log.fold import folded, is_said_by_user, open_reply, reply_in
 from chathistory.log.journal import Journal, alive
 from chathistory.log.planting import plant
-from chathistory.log.reading import Lost, read_log_around
-from chathistory.log.spans import Span, covers, spans_of
+from chathistory.log.reading import Lost, read_repaired
+from chathistory.log.spans import Span, covers
 from chathistory.log.summary import Summary, summary_in, summary_of
 from chathistory.shelf.salvaging import mark_lost
 from chathistory.store import Head, Slice, Stamp
@@ -62,7 +62,7 @@ def _forked(source: Journal, target: Journal, *, at: int | None) -> Head:
             raise
     part = source.store.read(source.key, start=0, stop=0)
     head = alive(part.head if part else None)
-    return _grow(source, target, head, at, lambda stop: _read_repaired(source, head, stop) if head else iter(()))
+    return _grow(source, target, head, at, lambda stop: _mark_repaired(source, head, stop) if head else iter(()))
 
 
 def _grow(
@@ -79,16 +79,10 @@ def _grow(
     return plant(target, growing.lines(read(stop)), first=head.start, stamp=growing.stamp)
 
 
-def _read_repaired(source: Journal, head: Head, stop: int) -> Iterator[Slice]:
-    """Yield the records below a position, with a mark in the place of each that a repair has led around.
-
-    Raises:
-        CorruptRecord: One cannot be read that the source still goes through.
-    """
-    spans, at = spans_of(source, head, []), 0
-    for each in read_log_around(source.store, head, head.start, stop):
-        if isinstance(each, Lost) and covers(spans, each.position):
-            raise CorruptRecord(source.key, each.position, each.reason)
+def _mark_repaired(source: Journal, head: Head, stop: int) -> Iterator[Slice]:
+    """Yield the records below a position, with a mark in the place of each that a repair has left out."""
+    at = 0
+    for each in read_repaired(source, head, stop):
         sound = mark_lost(each, at) if isinstance(each, Lost) else each
         at = sound.entry.at
         yield Slice(head, [sound.record])

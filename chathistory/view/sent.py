@@ -16,7 +16,7 @@ from typing import Any
 
 from chathistory.content import Message
 from chathistory.log.entry import Entry
-from chathistory.log.fold import opens_turn, stands_for_all_before
+from chathistory.log.fold import ends_turn, opens_turn, stands_for_all_before
 from chathistory.log.omissions import Omission, omissions_in
 from chathistory.log.size import context_of
 from chathistory.log.spans import Sent
@@ -149,10 +149,4 @@ def _without_refused(items: Sequence[Item], notes: Notes) -> list[Item]:
 
 def _ends_before(item: Item) -> bool:
     """Whether a refused turn does not reach back to this: a turn ended here, or it stands for all that was before."""
-    return _is_whole(item) or stands_for_all_before(item.message)
-
-
-def _is_whole(item: Item) -> bool:
-    """Whether this is a reply that ends a turn: neither a tool's call nor a pause is left open."""
-    paused = item.stop_reason == "pause_turn" or any(block["type"] == "tool_use" for block in item.blocks)
-    return item.role == "assistant" and not paused
+    return ends_turn(item.message, item.stop_reason) or stands_for_all_before(item.message)
