@@ -46,7 +46,7 @@ docs: $(VENV)/test-ready
 	$(BIN)/zensical build --strict
 
 reference: $(VENV)/test-ready
-	$(BIN)/python tests/docs/docs_written.py
+	$(BIN)/python tests/docs/write_reference.py
 
 release: $(VENV)/test-ready
 	rm -rf dist

@@ -6,8 +6,8 @@
     chat.messages()                                     # ready for `client.messages.create`
 
 This page is the whole public surface, with `chathistory.errors`, `chathistory.trimming`, `chathistory.testing` and
-`chathistory.hookspecs`; for authors of backends also `chathistory.store`, `chathistory.url`, `chathistory.cursor` and
-`chathistory.lifeline`.
+`chathistory.storage.hookspecs`; for authors of backends also `chathistory.storage.store`, `chathistory.storage.url`,
+`chathistory.storage.cursors` and `chathistory.storage.open_guard`.
 Importing it loads neither the Anthropic SDK nor a client library, nor pluggy: they come when they are used.
 """
 
@@ -20,8 +20,8 @@ from chathistory import errors
 from chathistory.conversation import Conversation
 from chathistory.history import ConversationInfo, History
 from chathistory.log.entry import Entry
-from chathistory.shelf.listing import Origin, TurnInfo
-from chathistory.store import (
+from chathistory.operations.listing import Origin, TurnInfo
+from chathistory.storage.store import (
     Cursor,
     Damaged,
     Head,
@@ -39,22 +39,22 @@ from chathistory.view import Repair, Report, View
 if TYPE_CHECKING:
     from chathistory.aio import AsyncConversation, AsyncHistory
     from chathistory.config.load import load_settings
-    from chathistory.config.opening import open_history
+    from chathistory.config.open import open_history
     from chathistory.config.settings import Settings
     from chathistory.engine.async_chat import AsyncChatEngine, AsyncReplyStream
     from chathistory.engine.chat import ChatEngine, ReplyStream
-    from chathistory.engine.refusal import Refusal
+    from chathistory.engine.refusals import Refusal
     from chathistory.engine.reply import Reply
-    from chathistory.hookspecs import hookimpl
-    from chathistory.plugins import open_store
-    from chathistory.restoring import Restoration
-    from chathistory.shelf.checking import CheckReport, Diagnosis
-    from chathistory.shelf.export import ExportReport
-    from chathistory.shelf.retention import Deletion, Erasure, Removal, Retention
-    from chathistory.shelf.transfer import Arrival, CopyReport
-    from chathistory.url import Option, StoreURL
-    from chathistory.usage import Tokens, TurnUsage, Usage
-    from chathistory.variants import Variant
+    from chathistory.operations.check import CheckReport, Diagnosis
+    from chathistory.operations.prune import Deletion, Erasure, Removal, Retention
+    from chathistory.operations.restore import Restoration
+    from chathistory.operations.usage import Tokens, TurnUsage, Usage
+    from chathistory.operations.variants import Variant
+    from chathistory.storage.hookspecs import hookimpl
+    from chathistory.storage.plugins import open_store
+    from chathistory.storage.url import Option, StoreURL
+    from chathistory.transfer.copy import Arrival, CopyReport
+    from chathistory.transfer.export import ExportReport
 
 __all__ = [
     "Arrival",
@@ -112,42 +112,41 @@ __all__ = [
 __version__ = "0.1.0"
 
 _LATER = {  # imported when first used: they load asyncio, pluggy and the like
-    "Arrival": "chathistory.shelf.transfer",
+    "Arrival": "chathistory.transfer.copy",
     "AsyncChatEngine": "chathistory.engine.async_chat",
     "AsyncConversation": "chathistory.aio",
     "AsyncHistory": "chathistory.aio",
     "AsyncReplyStream": "chathistory.engine.async_chat",
     "ChatEngine": "chathistory.engine.chat",
-    "CheckReport": "chathistory.shelf.checking",
-    "CopyReport": "chathistory.shelf.transfer",
-    "Deletion": "chathistory.shelf.retention",
-    "Diagnosis": "chathistory.shelf.checking",
-    "Erasure": "chathistory.shelf.retention",
-    "ExportReport": "chathistory.shelf.export",
-    "Option": "chathistory.url",
-    "Removal": "chathistory.shelf.retention",
-    "Refusal": "chathistory.engine.refusal",
+    "CheckReport": "chathistory.operations.check",
+    "CopyReport": "chathistory.transfer.copy",
+    "Deletion": "chathistory.operations.prune",
+    "Diagnosis": "chathistory.operations.check",
+    "Erasure": "chathistory.operations.prune",
+    "ExportReport": "chathistory.transfer.export",
+    "Option": "chathistory.storage.url",
+    "Removal": "chathistory.operations.prune",
+    "Refusal": "chathistory.engine.refusals",
     "Reply": "chathistory.engine.reply",
     "ReplyStream": "chathistory.engine.chat",
-    "Restoration": "chathistory.restoring",
-    "Retention": "chathistory.shelf.retention",
+    "Restoration": "chathistory.operations.restore",
+    "Retention": "chathistory.operations.prune",
     "Settings": "chathistory.config.settings",
-    "StoreURL": "chathistory.url",
-    "Tokens": "chathistory.usage",
-    "TurnUsage": "chathistory.usage",
-    "Usage": "chathistory.usage",
-    "Variant": "chathistory.variants",
-    "hookimpl": "chathistory.hookspecs",
+    "StoreURL": "chathistory.storage.url",
+    "Tokens": "chathistory.operations.usage",
+    "TurnUsage": "chathistory.operations.usage",
+    "Usage": "chathistory.operations.usage",
+    "Variant": "chathistory.operations.variants",
+    "hookimpl": "chathistory.storage.hookspecs",
     "load_settings": "chathistory.config.load",
-    "open_history": "chathistory.config.opening",
-    "open_store": "chathistory.plugins",
+    "open_history": "chathistory.config.open",
+    "open_store": "chathistory.storage.plugins",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(_LATER[name]), name)
     return value
 

@@ -13,24 +13,24 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, NoReturn, ParamSpec, Self, TypeVar
 
 from chathistory.checks import refuse_pickling
-from chathistory.content import Message
 from chathistory.conversation import Conversation
 from chathistory.errors import StoreClosed
 from chathistory.history import OWN_SCOPE, ConversationInfo, History
-from chathistory.lifeline import Lifeline
 from chathistory.log.entry import Entry
-from chathistory.log.summary import Summary
-from chathistory.restoring import Restoration
-from chathistory.shelf.checking import CheckReport, Diagnosis
-from chathistory.shelf.export import ExportReport
-from chathistory.shelf.files import File
-from chathistory.shelf.retention import Deletion, Erasure, Removal, Retention
-from chathistory.shelf.transfer import CopyReport, Progress
-from chathistory.store import Cursor, Head, HistoryStore, Page
-from chathistory.trimming.cutting import Trimmed
+from chathistory.log.state import Summary
+from chathistory.messages.content import Message
+from chathistory.operations.check import CheckReport, Diagnosis
+from chathistory.operations.prune import Deletion, Erasure, Removal, Retention
+from chathistory.operations.restore import Restoration
+from chathistory.operations.usage import Usage
+from chathistory.operations.variants import Variant
+from chathistory.storage.open_guard import Lifeline
+from chathistory.storage.store import Cursor, Head, HistoryStore, Page
+from chathistory.transfer.copy import CopyReport, Progress
+from chathistory.transfer.export import ExportReport
+from chathistory.transfer.files import File
+from chathistory.trimming.plan_cut import Trimmed
 from chathistory.trimming.policies import Policy
-from chathistory.usage import Usage
-from chathistory.variants import Variant
 from chathistory.view import Repair, View
 
 __all__ = ["AsyncConversation", "AsyncHistory"]
@@ -57,8 +57,7 @@ class AsyncHistory:
         try:
             future = self._pool.submit(function, *args, **kwargs)
         except RuntimeError as error:
-            msg = "this AsyncHistory is closed"
-            raise StoreClosed(msg) from error
+            raise StoreClosed("this AsyncHistory is closed") from error
         return await asyncio.wrap_future(future)
 
     def conversation(self, id: str, *, scope: str = OWN_SCOPE) -> AsyncConversation:

@@ -110,8 +110,7 @@ _HINTS = {
 
 
 def _refuse(name: str, value: object, hint: str) -> NoReturn:
-    msg = f"{name}: must be a HistoryStore, not {class_name(value)}; {hint}"
-    raise InvalidInput(msg)
+    raise InvalidInput(f"{name}: must be a HistoryStore, not {class_name(value)}; {hint}")
 
 
 def check_position(name: str, value: object) -> None:
@@ -122,11 +121,9 @@ def check_position(name: str, value: object) -> None:
         value: What the caller handed in.
     """
     if type(value) is not int:
-        msg = f"{name}: must be a whole number, not {class_name(value)}"
-        raise InvalidInput(msg)
+        raise InvalidInput(f"{name}: must be a whole number, not {class_name(value)}")
     if not -_LARGEST <= value <= _LARGEST:
-        msg = f"{name}: must be a whole number from -(2**53 - 1) to 2**53 - 1"
-        raise InvalidInput(msg)
+        raise InvalidInput(f"{name}: must be a whole number from -(2**53 - 1) to 2**53 - 1")
 
 
 def check_range(start: object, stop: object) -> None:
@@ -151,8 +148,7 @@ def check_count(name: str, value: object, *, least: int = 0) -> None:
     """
     if type(value) is not int or not least <= value <= _LARGEST:
         told = f", not {class_name(value)}" if type(value) is not int else ""
-        msg = f"{name}: must be a whole number from {least} to 2**53 - 1{told}"
-        raise InvalidInput(msg)
+        raise InvalidInput(f"{name}: must be a whole number from {least} to 2**53 - 1{told}")
 
 
 def check_text(name: str, value: object) -> None:
@@ -175,8 +171,7 @@ def check_kind(name: str, value: object, kind: type | tuple[type, ...], words: s
         words: What it must be, such as "text".
     """
     if not isinstance(value, kind):
-        msg = f"{name}: must be {words}, not {class_name(value)}"
-        raise InvalidInput(msg)
+        raise InvalidInput(f"{name}: must be {words}, not {class_name(value)}")
 
 
 def refuse_pickling(value: object, instead: str) -> NoReturn:
@@ -186,5 +181,4 @@ def refuse_pickling(value: object, instead: str) -> NoReturn:
         value: What was about to be pickled, or copied by `copy`.
         instead: What to do in its place.
     """
-    msg = f"{class_name(value)} cannot be pickled or copied: {instead}"
-    raise TypeError(msg)
+    raise TypeError(f"{class_name(value)} cannot be pickled or copied: {instead}")

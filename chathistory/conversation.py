@@ -7,26 +7,27 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from chathistory.annotation import annotation
 from chathistory.checks import check_count, check_kind, check_position, check_range, check_store, refuse_pickling
-from chathistory.content import Message, message_entry
 from chathistory.errors import InvalidInput
+from chathistory.log.active_path import newest_first, on_path, record_named
+from chathistory.log.conversation_log import Journal
 from chathistory.log.entry import Entry
-from chathistory.log.journal import Journal
 from chathistory.log.lease import check_free
-from chathistory.log.recent import check_key, response_id
-from chathistory.log.spans import newest_first, on_path, record_named
-from chathistory.log.summary import Summary, summary_of
-from chathistory.store import LARGEST_NUMBER, Head, HistoryStore, Key
+from chathistory.log.message_entries import message_entry
+from chathistory.log.recent_entries import check_key, response_id
+from chathistory.log.state import Summary, summary_of
+from chathistory.messages.content import Message
+from chathistory.operations.annotate import annotation
+from chathistory.storage.store import LARGEST_NUMBER, Head, HistoryStore, Key
 from chathistory.view import Repair, View, view_of
 
 if TYPE_CHECKING:
-    from chathistory.restoring import Restoration
-    from chathistory.shelf.listing import ConversationInfo
-    from chathistory.trimming.cutting import Trimmed
+    from chathistory.operations.listing import ConversationInfo
+    from chathistory.operations.restore import Restoration
+    from chathistory.operations.usage import Usage
+    from chathistory.operations.variants import Variant
+    from chathistory.trimming.plan_cut import Trimmed
     from chathistory.trimming.policies import Policy
-    from chathistory.usage import Usage
-    from chathistory.variants import Variant
 
 __all__ = ["Conversation"]
 
@@ -99,8 +100,7 @@ class Conversation:
         """
         given = messages if isinstance(messages, list) else [messages]
         if not given:
-            msg = "there is nothing to append: an empty list"
-            raise InvalidInput(msg)
+            raise InvalidInput("there is nothing to append: an empty list")
         entries = [message_entry(message) for message in given]
         if key is not None:
             check_key(key)
@@ -179,7 +179,7 @@ class Conversation:
             TurnInProgress: A turn is open, and `force` was not given (`write`).
             Conflict: Somebody else wrote meanwhile.
         """
-        from chathistory.repairing import repaired  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.repair import repaired  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         return repaired(self._journal, write=write, force=force)
 
@@ -203,7 +203,7 @@ class Conversation:
             TurnInProgress: A turn is open, and `force` was not given (`write`).
             Conflict: Somebody else wrote meanwhile; nothing was changed.
         """
-        from chathistory.restoring import restore  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.restore import restore  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         return restore(self._journal, write=write, force=force)
 
@@ -216,7 +216,7 @@ class Conversation:
             CorruptRecord: The head is damaged, and the store cannot read records without it.
             Conflict: The conversation was deleted or forgotten while it was read.
         """
-        from chathistory.restoring import salvage  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.restore import salvage  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         return salvage(self._journal)
 
@@ -229,7 +229,7 @@ class Conversation:
 
     def info(self) -> ConversationInfo | None:
         """Look up the row that the listing has for it, in one round trip; None: absent."""
-        from chathistory.shelf.listing import row_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.listing import row_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         head = self._journal.refresh()
         return row_of(head) if head else None
@@ -289,8 +289,8 @@ class Conversation:
         The sums alone are in `summary.usage`, without reading. What a damaged reply cost is in the total alone once the
         conversation is repaired; until then it is a `CorruptRecord`.
         """
-        from chathistory.log.reading import read_repaired  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
-        from chathistory.usage import Usage, usage_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.log.read_damaged import read_repaired  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.usage import Usage, usage_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         head = self._journal.refresh()
         return usage_of(read_repaired(self._journal, head, head.end), summary_of(head).usage) if head else Usage()
@@ -315,7 +315,7 @@ class Conversation:
         open, `Conflict` if somebody wrote meanwhile, `InvalidInput` for a `Compaction` (see `ChatEngine.compact`), and
         what the policy raises.
         """
-        from chathistory.trimming.trimmed import trimmed  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.trimming.apply import trimmed  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         return trimmed(self._journal, policy, write=write)
 
@@ -336,14 +336,15 @@ class Conversation:
 
     def set_drop_block(self, *, drop_block: bool) -> None:
         """Set `drop_block`."""
-        from chathistory.rerouting import within_a_turn  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.rewind import within_a_turn  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         with self._journal.lock:
             head = self._journal.seen()
             check_free(self._journal.key, summary_of(head) if head else None)
             if head and self.drop_block and not drop_block and within_a_turn(self._journal, head):
-                msg = "a turn is under way, and its thinking is due; take the choice back when its reply is complete"
-                raise InvalidInput(msg)
+                raise InvalidInput(
+                    "a turn is under way, and its thinking is due; take the choice back when its reply is complete"
+                )
             self._journal.append([Entry("choice", data={"drop_block": bool(drop_block)})])
 
     def rewind(self, *, to: int, expected: str | None = None) -> Head:
@@ -361,7 +362,7 @@ class Conversation:
             InvalidInput: `to` is no such position, or within a turn that waits for the results of tools and whose
                 thinking can no longer be sent, for a cut came since.
         """
-        from chathistory.rerouting import rewound  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.rewind import rewound  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         check_position("to", to)
         with self._journal.lock:
@@ -381,7 +382,7 @@ class Conversation:
         Raises:
             InvalidInput: Neither is at this position.
         """
-        from chathistory.variants import variants_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.variants import variants_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         check_position("position", position)
         return variants_of(self._journal, position)
@@ -401,7 +402,7 @@ class Conversation:
             TurnInProgress: A turn is open.
             InvalidInput: No reply is at this position, or its thinking must be sent and no longer can.
         """
-        from chathistory.variants import chosen  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.variants import chosen  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         check_position("position", position)
         with self._journal.lock:
@@ -431,7 +432,7 @@ class Conversation:
             TurnInProgress: A turn is open.
             Conflict: Somebody wrote meanwhile.
         """
-        from chathistory.omitting import left_out  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.leave_out import left_out  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         for name, number in (("position", position), ("block", block)):
             if number is not None:
@@ -448,7 +449,7 @@ class Conversation:
         and `InvalidInput` if there is nothing below `at`, or no such position, or if it is within a tool call's turn
         whose thinking is no longer sent (what was before it is forgotten or cut).
         """
-        from chathistory.shelf.forking import fork  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.transfer.fork import fork  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         if at is not None:
             check_position("at", at)
@@ -464,7 +465,7 @@ class Conversation:
         `TurnInProgress` while a turn is open, and `Conflict` if somebody else has changed the conversation since this
         object returned it, or since `expected` (see `version`).
         """
-        from chathistory.rerouting import snapshots, within_a_turn  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.rewind import snapshots, within_a_turn  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         check_position("before", before)
         with self._journal.lock:
@@ -473,8 +474,7 @@ class Conversation:
                 return self._journal.note(head)
             check_free(self._journal.key, summary_of(head))
             if within_a_turn(self._journal, head):
-                msg = "a turn is under way; forget when its reply is complete"
-                raise InvalidInput(msg)
+                raise InvalidInput("a turn is under way; forget when its reply is complete")
             before = min(before, head.end)
             self._journal.append(snapshots(self._journal, head, before))
             return self._journal.forget(before)

@@ -31,7 +31,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
-    from chathistory.store import Head, Key
+    from chathistory.storage.store import Head, Key
 
 __all__ = [
     "ChatHistoryError",

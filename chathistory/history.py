@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 from chathistory.checks import check_store, refuse_pickling
 from chathistory.conversation import Conversation
 from chathistory.errors import InvalidInput
-from chathistory.log.journal import Journal
-from chathistory.shelf.listing import ConversationInfo, Filter, recent
-from chathistory.store import Cursor, HistoryStore, Key, Page
+from chathistory.log.conversation_log import Journal
+from chathistory.operations.listing import ConversationInfo, Filter, recent
+from chathistory.storage.store import Cursor, HistoryStore, Key, Page
 
 if TYPE_CHECKING:
-    from chathistory.shelf.checking import CheckReport, Diagnosis
-    from chathistory.shelf.export import ExportReport
-    from chathistory.shelf.files import File
-    from chathistory.shelf.retention import Deletion, Erasure, Removal, Retention
-    from chathistory.shelf.transfer import CopyReport, Progress, Selection
+    from chathistory.operations.check import CheckReport, Diagnosis
+    from chathistory.operations.prune import Deletion, Erasure, Removal, Retention
+    from chathistory.transfer.copy import CopyReport, Progress, Selection
+    from chathistory.transfer.export import ExportReport
+    from chathistory.transfer.files import File
 
 __all__ = ["OWN_SCOPE", "ConversationInfo", "History"]
 
@@ -106,7 +106,7 @@ class History:
         Raises:
             Conflict: The conversation has another version than `expected`; nothing was removed.
         """
-        from chathistory.shelf.retention import deleted  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.prune import deleted  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         return deleted(Journal(self.store, self.key(id, scope)), expected)
 
@@ -135,7 +135,7 @@ class History:
         (damaged, too large for the other store, or not there) is in the report; raises what is wrong with a store.
         `full_scan`: the conversations are found by a walk over the whole storage, where its index may lack some.
         """
-        from chathistory.shelf.transfer import CopyReport, copied  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.transfer.copy import CopyReport, copied  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         store = other.store if isinstance(other, History) else other
         check_store(store, "other")
@@ -150,7 +150,7 @@ class History:
         return report
 
     def _select(self, scope: str | None, ids: Iterable[str] | None, *, full_scan: bool) -> Selection:
-        from chathistory.shelf.transfer import Selection  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.transfer.copy import Selection  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         if ids is None:
             return Selection(self.store, scope, None, full_scan)
@@ -178,8 +178,8 @@ class History:
         `lost` in the place of each that cannot. `full_scan`: the conversations are found by a walk over the whole
         storage, where its index may lack some.
         """
-        from chathistory.shelf.export import ExportReport, as_markdown, exported  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
-        from chathistory.shelf.files import suffix_of, writing  # noqa: PLC0415 - as above
+        from chathistory.transfer.export import ExportReport, as_markdown, exported  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.transfer.files import suffix_of, writing  # noqa: PLC0415 - as above
 
         as_text = format == "markdown" or (format is None and suffix_of(file) == ".md")
         chosen = self._select(scope, ids, full_scan=full_scan)
@@ -215,10 +215,10 @@ class History:
         other. Raises `InvalidInput` if the file was broken off; what came before is stored, whole, and skipped the
         next time.
         """
-        from chathistory.shelf.bundle import Skipped  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
-        from chathistory.shelf.export import imported  # noqa: PLC0415 - as above
-        from chathistory.shelf.files import reading  # noqa: PLC0415 - as above
-        from chathistory.shelf.transfer import CopyReport  # noqa: PLC0415 - as above
+        from chathistory.transfer.copy import CopyReport  # noqa: PLC0415 - as above
+        from chathistory.transfer.export import imported  # noqa: PLC0415 - as above
+        from chathistory.transfer.files import reading  # noqa: PLC0415 - as above
+        from chathistory.transfer.jsonl import Skipped  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         report = CopyReport()
         with reading(file) as source:
@@ -261,7 +261,7 @@ class History:
             InvalidInput: Something is negative.
             StoreRejected: The account may not walk over the storage (`full_scan`).
         """
-        from chathistory.shelf.retention import Policy, retained  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.prune import Policy, retained  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         policy = Policy(age=age, ttl=ttl, count=count)
         scope = self._named(scope)
@@ -286,7 +286,7 @@ class History:
         Returns:
             What is not sound, and what can be done about it: see `Conversation.repair` and `Conversation.restore`.
         """
-        from chathistory.shelf.checking import check  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.check import check  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         return check(self.store, scope or self.scope if ids is not None else scope, ids, progress)
 
@@ -305,11 +305,10 @@ class History:
         Raises:
             InvalidInput: No scope was named.
         """
-        from chathistory.shelf.retention import erased  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.prune import erased  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         if not isinstance(scope, str):
-            msg = f"the scope to erase must be text, not {type(scope).__name__}"
-            raise InvalidInput(msg)
+            raise InvalidInput(f"the scope to erase must be text, not {type(scope).__name__}")
         return erased(self.store, scope, progress)
 
     def close(self) -> None:

@@ -18,19 +18,19 @@ from typing import Any
 import click
 
 from chathistory import __version__
-from chathistory.cli.branch import fork, leave_out, rewind
 from chathistory.cli.certify import certify
 from chathistory.cli.chat import chat
 from chathistory.cli.config import config
 from chathistory.cli.doctor import doctor
-from chathistory.cli.faults import explained, report
-from chathistory.cli.keep import erase, retain, sweep
-from chathistory.cli.move import copy, export, import_
-from chathistory.cli.place import Run
-from chathistory.cli.safe import safe
-from chathistory.cli.shelf import backends, delete, list_, show
+from chathistory.cli.errors import explained, report
+from chathistory.cli.escape import safe
+from chathistory.cli.fork import fork, leave_out, rewind
+from chathistory.cli.listing import backends, delete, list_, show
+from chathistory.cli.prune import erase, retain, sweep
+from chathistory.cli.target import Run
+from chathistory.cli.transfer import copy, export, import_
 from chathistory.cli.trim import trim, usage
-from chathistory.engine.setup import SetupChangedWarning
+from chathistory.engine.prompt_setup import SetupChangedWarning
 
 __all__ = ["group", "run"]
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from chathistory.cli.place import debug_option
-from chathistory.cli.safe import json_line, safe
+from chathistory.cli.escape import json_line, safe
+from chathistory.cli.target import debug_option
 from chathistory.errors import ConfigError
 
 __all__ = ["certify"]
@@ -64,11 +64,9 @@ def _hooks(name: str) -> Any:
     try:
         hooks = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        msg = f"--hooks: {json.dumps(name)} cannot be had: {error}"
-        raise ConfigError(msg) from error
+        raise ConfigError(f"--hooks: {json.dumps(name)} cannot be had: {error}") from error
     if not isinstance(hooks, CertifyHooks):
-        msg = f"--hooks: {json.dumps(name)} is not a CertifyHooks (from chathistory.testing)"
-        raise ConfigError(msg)
+        raise ConfigError(f"--hooks: {json.dumps(name)} is not a CertifyHooks (from chathistory.testing)")
     return hooks
 
 

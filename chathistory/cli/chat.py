@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 
 import click
 
-from chathistory.cli.damage import tell_damaged
-from chathistory.cli.place import Place, Run, debug_option, place_options
+from chathistory.cli.damaged_rows import tell_damaged
+from chathistory.cli.escape import safe
 from chathistory.cli.render import STAND_IN
-from chathistory.cli.safe import safe
-from chathistory.cli.voice import MODEL, Voice, voice_of
+from chathistory.cli.responder import MODEL, Voice, voice_of
+from chathistory.cli.target import Place, Run, debug_option, place_options
 from chathistory.config.settings import Settings
 from chathistory.conversation import Conversation
 from chathistory.engine.chat import ChatEngine, ReplyStream
@@ -89,22 +89,18 @@ def chat(
 
 def _check(message: str | None, name: str | None, *, latest: bool, retry: bool, abandon: bool) -> None:
     if name is not None and latest:
-        msg = "--conversation and --continue exclude each other."
-        raise click.UsageError(msg)
+        raise click.UsageError("--conversation and --continue exclude each other.")
     if (retry or abandon) and name is None and not latest:
-        msg = "--retry and --abandon need --conversation ID or --continue."
-        raise click.UsageError(msg)
+        raise click.UsageError("--retry and --abandon need --conversation ID or --continue.")
     if retry and message is not None:
-        msg = "--retry sends the message that is stored; leave MESSAGE out."
-        raise click.UsageError(msg)
+        raise click.UsageError("--retry sends the message that is stored; leave MESSAGE out.")
 
 
 def _words(message: str | None) -> str:
     """Return what to say: the argument, or all of standard input. Raises `click.UsageError` if that is nothing."""
     words = _read() if message is None else message
     if not words.strip():
-        msg = "there is no message: give one as argument or on standard input."
-        raise click.UsageError(msg)
+        raise click.UsageError("there is no message: give one as argument or on standard input.")
     return words
 
 
@@ -114,8 +110,7 @@ def _read() -> str:
     try:
         return sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
-        msg = "standard input is not text in UTF-8."
-        raise click.UsageError(msg) from None
+        raise click.UsageError("standard input is not text in UTF-8.") from None
 
 
 def _chosen(history: History, place: Place, name: str | None, *, latest: bool, stand_in: bool) -> Conversation:
@@ -125,8 +120,9 @@ def _chosen(history: History, place: Place, name: str | None, *, latest: bool, s
         rows = page.items
         tell_damaged(place, page.damaged, "passed over: damaged")
         if not rows:
-            msg = f"there is no conversation in {place} yet; begin one with: {place.command('chat')}"
-            raise click.ClickException(msg)
+            raise click.ClickException(
+                f"there is no conversation in {place} yet; begin one with: {place.command('chat')}"
+            )
         name = rows[0].id
     conversation = history.conversation(_fresh_name() if name is None else name, scope=place.scope)
     is_new = conversation.refresh() is None
@@ -172,7 +168,7 @@ def _resume(place: Place, name: str, *, stand_in: bool) -> str:
 
 
 def _talk(engine: ChatEngine, conversation: Conversation, voice: Voice, *, debug: bool) -> None:
-    from chathistory.cli.talk import Talk  # noqa: PLC0415 - brings rich, which a single message does not need
+    from chathistory.cli.repl import Talk  # noqa: PLC0415 - brings rich, which a single message does not need
 
     if voice.is_stand_in:
         click.echo("The replies are those of a stand-in without a model, not Claude's.", err=True)

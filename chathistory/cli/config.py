@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from chathistory.cli.place import configuration_options, debug_option, settings_for
+from chathistory.cli.escape import json_line, one_line
 from chathistory.cli.render import console
-from chathistory.cli.safe import json_line, one_line
+from chathistory.cli.target import configuration_options, debug_option, settings_for
 from chathistory.config.files import NAME, users_file
 from chathistory.config.layers import OPTION, Source, near
 from chathistory.config.load import VARIABLES
@@ -41,7 +41,7 @@ def config(*, url: str | None, scope: str | None, profile: str | None, config: s
       chathistory config --profile prod
       chathistory config --json | jq -r 'select(.name == "store").source'
     """
-    from chathistory.config.opening import checked_url, store_url  # noqa: PLC0415 - brings pluggy
+    from chathistory.config.open import checked_url, store_url  # noqa: PLC0415 - brings pluggy
 
     settings = settings_for(url, scope, profile=profile, config=config)
     store, options = settings.store, dict[str, Any]()

@@ -11,20 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chathistory.cli.finding import absent
+from chathistory.cli.escape import one_line, safe
+from chathistory.cli.lookup import absent
 from chathistory.cli.output import json_option, lines, print_json, progress, table
-from chathistory.cli.place import Place, debug_option, place_options
-from chathistory.cli.safe import one_line, safe
+from chathistory.cli.target import Place, debug_option, place_options
 from chathistory.conversation import Conversation
 from chathistory.errors import ChatHistoryError, StoreUnavailable
 from chathistory.history import History
-from chathistory.log.journal import Journal
-from chathistory.shelf.checking import Diagnosis, Walk, mend
+from chathistory.log.conversation_log import Journal
+from chathistory.operations.check import Diagnosis, Walk, mend
 from chathistory.view import Repair
 from chathistory.view.item import ADDED
 
 if TYPE_CHECKING:
-    from chathistory.cli.online import Check
+    from chathistory.cli.doctor_online import Check
 
 __all__ = ["doctor"]
 
@@ -136,7 +136,7 @@ def doctor(id: str | None, *, yes: bool, force: bool, online: bool, place: Place
 def _asking(place: Place, history: History, *, online: bool) -> AbstractContextManager[Check | None]:
     if not online:
         return nullcontext()
-    from chathistory.cli.online import checking  # noqa: PLC0415 - brings the SDK
+    from chathistory.cli.doctor_online import checking  # noqa: PLC0415 - brings the SDK
 
     return checking(place, history)
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
+from chathistory.cli.escape import json_line
 from chathistory.cli.render import console
-from chathistory.cli.safe import json_line
 
 __all__ = [
     "INCOMPLETE",

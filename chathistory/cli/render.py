@@ -9,12 +9,12 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from chathistory.cli.safe import one_line, safe
+from chathistory.cli.escape import one_line, safe
 from chathistory.conversation import Conversation
-from chathistory.engine.configured import STAND_IN
+from chathistory.engine.from_config import STAND_IN
+from chathistory.log.active_path import newest_first
 from chathistory.log.entry import Entry
 from chathistory.log.omissions import is_whole, places_of
-from chathistory.log.spans import newest_first
 
 if TYPE_CHECKING:
     from rich.console import Console

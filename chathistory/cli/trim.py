@@ -8,18 +8,18 @@ from dataclasses import asdict, astuple
 
 import click
 
-from chathistory.cli.finding import found
+from chathistory.cli.escape import one_line, safe
+from chathistory.cli.lookup import found
 from chathistory.cli.output import json_option, lines, print_json, table
-from chathistory.cli.place import Place, debug_option, place_options
 from chathistory.cli.render import iso_time, local_time
-from chathistory.cli.safe import one_line, safe
+from chathistory.cli.target import Place, debug_option, place_options
 from chathistory.conversation import Conversation
 from chathistory.errors import ChatHistoryError, ConfigError, CorruptRecord, StoreUnavailable
 from chathistory.history import History
-from chathistory.trimming.cutting import Trimmed
+from chathistory.operations.usage import Tokens, TurnUsage, Usage
+from chathistory.trimming.parse import policy_of
+from chathistory.trimming.plan_cut import Trimmed
 from chathistory.trimming.policies import Policy
-from chathistory.trimming.spelled import policy_of
-from chathistory.usage import Tokens, TurnUsage, Usage
 
 __all__ = ["trim", "usage"]
 
@@ -50,8 +50,7 @@ def trim(id: str | None, *, every: bool, yes: bool, place: Place, as_json: bool,
       chathistory trim --all --age 30d:7d --scope ada
     """
     if (id is None) != every:
-        msg = "which one? an ID is due, or --all"
-        raise click.UsageError(msg)
+        raise click.UsageError("which one? an ID is due, or --all")
     policy = _policy(place, marks)
     with place.opened() as history:
         chosen = [found(history, place, id)] if id is not None else _all(history, place.scope)
@@ -68,8 +67,7 @@ def _policy(place: Place, marks: Mapping[str, str | None]) -> Policy:
     if not words and place.settings.trimming is not None:
         return place.settings.trimming
     if not words:
-        msg = "cut what? --turns, --tokens or --age is due, such as --tokens 100000:50000"
-        raise click.UsageError(msg)
+        raise click.UsageError("cut what? --turns, --tokens or --age is due, such as --tokens 100000:50000")
     try:
         return policy_of(" ".join(words))
     except ConfigError as error:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from chathistory.errors import ConfigError
-from chathistory.url import near_match
+from chathistory.storage.url import near_match
 
 __all__ = ["OPTION", "Layer", "Source", "Value", "Values", "error_at", "layered", "merged", "near", "shown_name"]
 

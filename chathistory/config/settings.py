@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from chathistory.config.expand import expanded, references
 from chathistory.config.layers import OPTION, Source, Value, error_at
+from chathistory.config.variables import expanded, references
 from chathistory.errors import ConfigError
-from chathistory.trimming.editing import ContextEditing
+from chathistory.storage.url import Option, StoreURL, boolean
+from chathistory.trimming.context_editing import ContextEditing
+from chathistory.trimming.parse import editing_of, policy_of
 from chathistory.trimming.policies import Policy
-from chathistory.trimming.spelled import editing_of, policy_of
-from chathistory.url import Option, StoreURL, boolean
 
 __all__ = ["DEFAULT", "MODEL", "SETTINGS", "Settings", "settings_of", "variable_of"]
 
@@ -28,15 +28,13 @@ _MAX_TOKENS = 16_000
 
 def _text(value: object) -> str:
     if not (isinstance(value, str) and value):
-        msg = "text is due"
-        raise ConfigError(msg)
+        raise ConfigError("text is due")
     return value
 
 
 def _prompt(value: object) -> str | None:
     if not isinstance(value, str):
-        msg = "text is due"
-        raise ConfigError(msg)
+        raise ConfigError("text is due")
     return value
 
 
@@ -44,8 +42,7 @@ def _count(value: object) -> int:
     with contextlib.suppress(ValueError):
         if isinstance(value, str | int) and not isinstance(value, bool) and (number := int(value)) > 0:
             return number
-    msg = "a whole number above 0 is due"
-    raise ConfigError(msg)
+    raise ConfigError("a whole number above 0 is due")
 
 
 SETTINGS: Mapping[str, Option] = {
@@ -136,8 +133,7 @@ def _store(
 
 def _scalar(value: object) -> object:
     if not isinstance(value, str | int | float):
-        msg = "a text, a number, true or false is due"
-        raise ConfigError(msg)
+        raise ConfigError("a text, a number, true or false is due")
     return value
 
 

@@ -7,24 +7,24 @@ import contextlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Literal, Self, cast, overload
 
-from chathistory.content import Message
 from chathistory.engine.clients import answered
-from chathistory.engine.configured import FromConfig
+from chathistory.engine.from_config import FromConfig
 from chathistory.engine.online_check import is_refusal
-from chathistory.engine.opening import abandon
-from chathistory.engine.refusal import Refusal
+from chathistory.engine.refusals import Refusal
 from chathistory.engine.reply import Reply
 from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, Progress
-from chathistory.engine.terms import Terms
+from chathistory.engine.settings import Terms
+from chathistory.engine.start_turn import abandon
 from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, IncompleteReply
 from chathistory.history import OWN_SCOPE, History
 from chathistory.log.lease import TURN_TIMEOUT
-from chathistory.store import HistoryStore
-from chathistory.trimming.cutting import Trimmed
-from chathistory.trimming.editing import ContextEditing
+from chathistory.messages.content import Message
+from chathistory.storage.store import HistoryStore
+from chathistory.trimming.apply import text_from
+from chathistory.trimming.context_editing import ContextEditing
+from chathistory.trimming.plan_cut import Trimmed
 from chathistory.trimming.policies import Policy
-from chathistory.trimming.trimmed import text_from
 
 __all__ = ["ChatEngine", "ReplyStream"]
 
@@ -416,8 +416,7 @@ class ReplyStream:
         for _ in self._pieces:
             pass
         if self._reply is None:
-            msg = "the reply broke off"
-            raise IncompleteReply(msg)
+            raise IncompleteReply("the reply broke off")
         return self._reply
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:

@@ -129,18 +129,18 @@ def check_options(options: Any) -> dict[str, Any]:
     if options is None:
         return {}
     if not isinstance(options, Mapping):
-        msg = f"options: must be a mapping of arguments of messages.create, not {class_name(options)}"
-        raise InvalidInput(msg)
+        raise InvalidInput(f"options: must be a mapping of arguments of messages.create, not {class_name(options)}")
     if "stream" in options:
-        msg = "options.stream: leave it out; `engine.stream(...)` streams a reply, `engine.send(...)` waits for it"
-        raise InvalidInput(msg)
+        raise InvalidInput(
+            "options.stream: leave it out; `engine.stream(...)` streams a reply, `engine.send(...)` waits for it"
+        )
     if "messages" in options:
-        msg = "options.messages: leave it out; the engine sends the messages of the conversation"
-        raise InvalidInput(msg)
+        raise InvalidInput("options.messages: leave it out; the engine sends the messages of the conversation")
     for name in _OWN_ARGUMENTS:
         if name in options:
-            msg = f"options.{name}: give it as the engine's own argument `{name}`, so that it is stored as it is sent"
-            raise InvalidInput(msg)
+            raise InvalidInput(
+                f"options.{name}: give it as the engine's own argument `{name}`, so that it is stored as it is sent"
+            )
     return {name: copied(value) for name, value in options.items()}
 
 
@@ -149,8 +149,7 @@ def answered(response: Any) -> Any:
     if inspect.isawaitable(response):
         if inspect.iscoroutine(response):
             response.close()  # else Python warns that nobody awaited it
-        msg = "client: a call gave an awaitable, so this is an asynchronous client; use AsyncChatEngine"
-        raise InvalidInput(msg)
+        raise InvalidInput("client: a call gave an awaitable, so this is an asynchronous client; use AsyncChatEngine")
     return response
 
 
@@ -160,5 +159,4 @@ async def answered_later(response: Any) -> Any:
 
 
 def _refuse(what: str) -> NoReturn:
-    msg = f"client: {what}"
-    raise InvalidInput(msg)
+    raise InvalidInput(f"client: {what}")

@@ -14,11 +14,11 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from typing import TypeAlias
 
-from chathistory.content import Message, blocks_of
-from chathistory.engine.refusal import Place, Refusal, refusal_in
-from chathistory.engine.refusal_texts import named, why_of
+from chathistory.engine.api_errors import named, why_of
+from chathistory.engine.refusals import Place, Refusal, refusal_in
+from chathistory.log.active_path import Sent
 from chathistory.log.entry import Entry
-from chathistory.log.spans import Sent
+from chathistory.messages.content import Message, blocks_of
 from chathistory.view import view_of
 
 __all__ = ["Answer", "Questions", "is_refusal", "questions"]

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from chathistory.checks import check_kind
-from chathistory.content import Message, text_of
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
+from chathistory.messages.content import Message, text_of
 
 __all__ = ["Reply"]
 
@@ -72,8 +72,7 @@ class Reply:
         calls = {call["id"]: call for call in self.tool_calls}
         for name in results:
             if name not in calls:
-                msg = f"this reply has no tool call {name!r}"
-                raise InvalidInput(msg)
+                raise InvalidInput(f"this reply has no tool call {name!r}")
         return [_result(call, results[name]) for name, call in calls.items() if name in results]
 
 

@@ -6,16 +6,16 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chathistory.content import Message
-from chathistory.engine.accumulation import Accumulation, observe
-from chathistory.engine.setup import Setup
+from chathistory.engine.prompt_setup import Setup
+from chathistory.engine.stream_message import Accumulation, observe
 from chathistory.engine.turn import Turn
 from chathistory.errors import IncompleteReply
-from chathistory.log.plain import definition_of, is_storable
-from chathistory.log.salvage import unpacked
-from chathistory.log.summary import Summary
-from chathistory.trimming.editing import BINDING_BETA, ON_DEMAND_BETA, ContextEditing, Sealed
-from chathistory.view.references import tool_names, with_defined_tools
+from chathistory.log.state import Summary
+from chathistory.messages.content import Message
+from chathistory.messages.json_text import unpacked
+from chathistory.messages.json_values import definition_of, is_storable
+from chathistory.trimming.context_editing import BINDING_BETA, ON_DEMAND_BETA, ContextEditing, Sealed
+from chathistory.view.tool_references import tool_names, with_defined_tools
 
 __all__ = ["GOES_ON", "MAX_TOKENS", "PAUSES", "Progress", "Request", "copied"]
 
@@ -183,15 +183,13 @@ class Progress:
     def unread(self) -> dict[str, Any]:
         """Return a reply that the SDK could not read, once its rest has come. Raises `IncompleteReply`."""
         if not self.gathered.is_ended:
-            msg = "the SDK could not read the reply's stream, and the reply is not complete"
-            raise IncompleteReply(msg) from None
+            raise IncompleteReply("the SDK could not read the reply's stream, and the reply is not complete") from None
         return self.gathered.whole()
 
     def check_ended(self) -> None:
         """Raise `IncompleteReply` unless the stream came to its proper end."""
         if not self.ended:
-            msg = "the reply's stream ended before the reply was complete"
-            raise IncompleteReply(msg)
+            raise IncompleteReply("the reply's stream ended before the reply was complete")
 
     def partial(self) -> Message | None:
         """Return what is worth keeping of a reply that broke off; None: nothing.

@@ -16,13 +16,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chathistory.content import Message, blocks_of, message_entry
-from chathistory.engine.recall import Memory, Recall
-from chathistory.engine.refusal import closing, notes, refusal_in
-from chathistory.engine.refusal_texts import named
-from chathistory.engine.renewal import KEEPER
+from chathistory.engine.api_errors import named
+from chathistory.engine.lease_renewal import KEEPER
+from chathistory.engine.refusals import closing, notes, refusal_in
 from chathistory.engine.reply import Reply
-from chathistory.engine.unstorable import entry_of_text, refusal_of, reply_as_it_came, stop_reason_of
+from chathistory.engine.unstorable_reply import entry_of_text, refusal_of, reply_as_it_came, stop_reason_of
+from chathistory.engine.view_cache import Memory, Recall
 from chathistory.errors import (
     ChatHistoryError,
     Conflict,
@@ -32,16 +31,18 @@ from chathistory.errors import (
     StoreUnavailable,
     TurnError,
 )
+from chathistory.log.active_path import Sent, newest_first, on_path
 from chathistory.log.clock import MICROSECONDS, now
+from chathistory.log.conversation_log import Journal
 from chathistory.log.entry import Entry, decode, encode
-from chathistory.log.fold import last_said
-from chathistory.log.journal import Journal
 from chathistory.log.lease import give_up
+from chathistory.log.message_entries import message_entry
 from chathistory.log.process import this_process
-from chathistory.log.spans import Sent, newest_first, on_path
-from chathistory.log.summary import Summary, summary_of
-from chathistory.store import Head, Record
-from chathistory.trimming.cutting import Plan
+from chathistory.log.reducers import last_said
+from chathistory.log.state import Summary, summary_of
+from chathistory.messages.content import Message, blocks_of
+from chathistory.storage.store import Head, Record
+from chathistory.trimming.plan_cut import Plan
 from chathistory.view import view_of
 
 __all__ = ["Turn", "can_be_sent", "ends_paused"]
@@ -147,11 +148,10 @@ class Turn:
             TurnError: They must not be sent: there are none, or they end with a finished reply.
         """
         if not can_be_sent(self.messages, paused=self.paused):
-            msg = (
+            raise TurnError(
                 f"conversation {self.journal.key.id!r} has nothing to send: a request must end with a user's message "
                 "or with a reply that paused; send a new message"
             )
-            raise TurnError(msg)
         return self.messages
 
     @property
@@ -358,8 +358,7 @@ class Turn:
         """Close the turn if it is still open after its last reply, and return that."""
         self.broke_off(GeneratorExit())
         if reply is None:
-            msg = "the turn ended without a reply"
-            raise IncompleteReply(msg)
+            raise IncompleteReply("the turn ended without a reply")
         return reply
 
     def broke_off(self, error: BaseException, partial: Message | None = None) -> None:

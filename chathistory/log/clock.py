@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from chathistory.store import LARGEST_NUMBER
+from chathistory.storage.store import LARGEST_NUMBER
 
 __all__ = ["MICROSECONDS", "Clock", "earliest_now", "fresh_token", "latest_now", "now", "use_clock"]
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from chathistory.errors import Conflict, OutcomeUnknown, StoreError, StoreUnavailable
-from chathistory.store import Head, HistoryStore, Key, Slice, Stamp
+from chathistory.storage.store import Head, HistoryStore, Key, Slice, Stamp
 
 __all__ = ["commit", "slices"]
 
@@ -72,8 +72,9 @@ def _look(store: HistoryStore, key: Key, start: int, stop: int) -> tuple[Head, l
     try:
         parts = list(slices(store, key, start, stop))
     except (Conflict, StoreError) as error:
-        msg = "an append was not confirmed, and what became of it could not be looked up"
-        raise StoreUnavailable(msg, outcome="unknown") from error
+        raise StoreUnavailable(
+            "an append was not confirmed, and what became of it could not be looked up", outcome="unknown"
+        ) from error
     return (parts[0].head, [record.body for part in parts for record in part.records]) if parts else None
 
 

@@ -39,8 +39,8 @@ from typing import Any
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
 from chathistory.log.clock import fresh_token, now
 from chathistory.log.entry_checks import find_wrong_field
-from chathistory.log.plain import DEEPEST, is_storable
-from chathistory.store import Key, Record
+from chathistory.messages.json_values import DEEPEST, is_storable
+from chathistory.storage.store import Key, Record
 
 __all__ = ["Entry", "decode", "encode", "is_activity"]
 
@@ -124,8 +124,9 @@ def encode(entry: Entry) -> str:
         values["message"] = entry.message
     wrong = find_wrong_field(values) if entry.version == FORMAT else None
     if wrong is not None:
-        msg = f"{wrong}: has a wrong type or value for an entry of the kind {entry.kind!r}; nothing was stored"
-        raise InvalidInput(msg)
+        raise InvalidInput(
+            f"{wrong}: has a wrong type or value for an entry of the kind {entry.kind!r}; nothing was stored"
+        )
     rest = f",{to_json(values)[1:]}"
     return f'{_HEAD}{_checksum(rest)}"{rest}'
 

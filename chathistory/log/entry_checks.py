@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from chathistory.store import LARGEST_NUMBER
+from chathistory.storage.store import LARGEST_NUMBER
 
 __all__ = ["find_wrong_field"]
 

@@ -12,8 +12,8 @@ from collections import OrderedDict
 from chathistory.errors import TurnInProgress
 from chathistory.log.clock import MICROSECONDS, now
 from chathistory.log.process import is_gone, this_process
-from chathistory.log.summary import OpenTurn, Summary
-from chathistory.store import Key
+from chathistory.log.state import OpenTurn, Summary
+from chathistory.storage.store import Key
 
 __all__ = ["TURN_TIMEOUT", "check_free", "give_up", "lease_end"]
 

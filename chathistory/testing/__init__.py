@@ -12,19 +12,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from chathistory.testing.certify.hooks import CertifyHooks
     from chathistory.testing.contract import HistoryStoreContract
-    from chathistory.testing.standin import MessagesAPI
+    from chathistory.testing.fake_api import MessagesAPI
 
 __all__ = ["CertifyHooks", "HistoryStoreContract", "MessagesAPI"]
 
 _LATER = {
     "CertifyHooks": "chathistory.testing.certify.hooks",
     "HistoryStoreContract": "chathistory.testing.contract",
-    "MessagesAPI": "chathistory.testing.standin",
+    "MessagesAPI": "chathistory.testing.fake_api",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_LATER[name]), name)

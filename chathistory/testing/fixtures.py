@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chathistory.testing.standin import MessagesAPI
+from chathistory.testing.fake_api import MessagesAPI
 
 __all__ = ["messages_api", "messages_api_url"]
 

@@ -14,9 +14,8 @@ before it cannot be sent any more. A window that slides with each turn would pay
 A policy of your own is any object with the two methods of `Policy`.
 """
 
-from chathistory.trimming.cutting import Trimmed
-from chathistory.trimming.editing import ContextEditing
-from chathistory.trimming.outline import Round, SentTurn
+from chathistory.trimming.context_editing import ContextEditing
+from chathistory.trimming.plan_cut import Trimmed
 from chathistory.trimming.policies import (
     AnyOf,
     Compaction,
@@ -28,6 +27,7 @@ from chathistory.trimming.policies import (
     Summarize,
     TokenBudget,
 )
+from chathistory.trimming.turns import Round, SentTurn
 
 __all__ = [
     "AnyOf",

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from chathistory.checks import check_count, class_name
 from chathistory.errors import InvalidInput, TurnTooLarge
 from chathistory.log.clock import MICROSECONDS
-from chathistory.trimming.outline import SentTurn
+from chathistory.trimming.turns import SentTurn
 
 __all__ = [
     "AnyOf",
@@ -64,21 +64,18 @@ def check_policy(name: str, policy: object) -> None:
         policy: What the caller handed in.
     """
     if isinstance(policy, type) or not (hasattr(policy, "is_due") and hasattr(policy, "start")):
-        msg = (
+        raise InvalidInput(
             f"{name}: must be a policy, such as chathistory.trimming.TokenBudget(high=..., low=...), "
             f"not {class_name(policy)}"
         )
-        raise InvalidInput(msg)
 
 
 def _check(name: str, high: float, low: float, least: float = 0) -> None:
     for mark, value in (("high", high), ("low", low)):
         if isinstance(value, bool) or not isinstance(value, int | float):
-            msg = f"{name}: {mark} must be a number, not {class_name(value)}"
-            raise InvalidInput(msg)
+            raise InvalidInput(f"{name}: {mark} must be a number, not {class_name(value)}")
     if not least <= low <= high:
-        msg = f"{name}: {least} <= low <= high is due, not low={low}, high={high}"
-        raise InvalidInput(msg)
+        raise InvalidInput(f"{name}: {least} <= low <= high is due, not low={low}, high={high}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +143,7 @@ class TokenBudget:
     def __post_init__(self) -> None:
         _check("TokenBudget", self.high, self.low, 1)
         if self.oversized not in ("rounds", "raise"):
-            msg = "TokenBudget: oversized is 'rounds' or 'raise'"
-            raise InvalidInput(msg)
+            raise InvalidInput("TokenBudget: oversized is 'rounds' or 'raise'")
 
     def is_due(self, load: Load) -> bool:
         return load.tokens > self.high
@@ -201,8 +197,9 @@ def _check_plain(name: str, policy: Policy) -> None:
     """Refuse a policy within another that would not hear of it: what stands for the rest is made for the outermost."""
     check_policy(name, policy)
     if isinstance(policy, Summarize | Compaction):
-        msg = f"{name}: {type(policy).__name__} is the outermost, as in {type(policy).__name__}(AnyOf(...))"
-        raise InvalidInput(msg)
+        raise InvalidInput(
+            f"{name}: {type(policy).__name__} is the outermost, as in {type(policy).__name__}(AnyOf(...))"
+        )
 
 
 Writer: TypeAlias = Callable[[list[dict[str, Any]]], str | Awaitable[str]]

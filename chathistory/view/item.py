@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
-from chathistory.content import Message, blocks_of, is_received
 from chathistory.log.entry import Entry
+from chathistory.messages.content import Message, blocks_of, is_received
 
 __all__ = ["ADDED", "Block", "Item", "Notes", "Repair", "item_of"]
 

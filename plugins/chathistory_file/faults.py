@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from chathistory.errors import CorruptRecord, StoreError, StoreRejected, StoreUnavailable, UnsupportedRecord
-from chathistory.store import Key
+from chathistory.storage.store import Key
 
 __all__ = [
     "Damage",
@@ -87,8 +87,7 @@ def faults(doing: str, key: Key) -> Iterator[None]:
         raise UnsupportedRecord(key, 0, later.layout) from None
     except Unsettled as unsettled:
         error = unsettled.__cause__
-        msg = f"{doing} failed, and could not be undone: {error}"
-        raise StoreUnavailable(msg, outcome="unknown") from error
+        raise StoreUnavailable(f"{doing} failed, and could not be undone: {error}", outcome="unknown") from error
     except OSError as error:
         raise error_of(doing, error) from error
 

@@ -22,8 +22,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 from chathistory.errors import InvalidInput
-from chathistory.names import safe_name
-from chathistory.store import Key
+from chathistory.storage.safe_names import safe_name
+from chathistory.storage.store import Key
 
 __all__ = [
     "ASIDE",

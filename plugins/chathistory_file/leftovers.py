@@ -8,7 +8,7 @@ import stat
 from collections.abc import Iterator
 from operator import attrgetter
 
-from chathistory.store import Key, Leftovers
+from chathistory.storage.store import Key, Leftovers
 from chathistory_file.faults import Damage, LaterLayout, is_of_the_process
 from chathistory_file.layout import ASIDE, SUFFIX, TEMPORARY, Files, is_folder, is_ours, opened, scope_folder, size_of
 from chathistory_file.locks import Locks

@@ -27,7 +27,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from zlib import crc32
 
-from chathistory.store import LARGEST_NUMBER, Head, Key, Stamp
+from chathistory.storage.store import LARGEST_NUMBER, Head, Key, Stamp
 from chathistory_file.faults import LaterLayout
 
 __all__ = [

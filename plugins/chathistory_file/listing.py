@@ -18,7 +18,7 @@ from operator import attrgetter
 from typing import TypeAlias
 
 from chathistory.errors import ChatHistoryError, CorruptRecord, UnsupportedRecord
-from chathistory.store import Damaged, Head, Key
+from chathistory.storage.store import Damaged, Head, Key
 from chathistory_file.faults import Damage, LaterLayout, OtherConversation, error_of, is_of_the_process
 from chathistory_file.layout import ASIDE, SUFFIX, TEMPORARY, Files, is_folder, is_ours, opened, size_of
 from chathistory_file.lines import Commit

@@ -20,7 +20,7 @@ from typing import TypeVar
 import portalocker
 
 from chathistory.errors import StoreUnavailable
-from chathistory.lifeline import Lifeline
+from chathistory.storage.open_guard import Lifeline
 from chathistory_file.layout import Files, create, make_folder, opened
 
 __all__ = ["Locks"]

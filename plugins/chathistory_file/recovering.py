@@ -19,8 +19,8 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from chathistory.errors import Conflict
-from chathistory.recovery import FoundRecords
-from chathistory.store import Head, Key, Record
+from chathistory.storage.recovery import FoundRecords
+from chathistory.storage.store import Head, Key, Record
 from chathistory_file.faults import Damage, LaterLayout, OtherConversation
 from chathistory_file.layout import File, Files, opened
 from chathistory_file.lines import LF, Piece, RecordLine, body_in

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import TypeVar
 
-from chathistory.store import Head, Key
+from chathistory.storage.store import Head, Key
 from chathistory_file.faults import Damage, OtherConversation
 from chathistory_file.layout import File, Files, opened
 from chathistory_file.lines import (

@@ -13,11 +13,11 @@ from typing import ClassVar, Self
 from urllib.parse import quote
 
 from chathistory.checks import class_name
-from chathistory.cursor import decode_cursor, encode_cursor
 from chathistory.errors import ConfigError, Conflict, InvalidInput
-from chathistory.lifeline import Lifeline
-from chathistory.recovery import FoundRecords
-from chathistory.store import (
+from chathistory.storage.cursors import decode_cursor, encode_cursor
+from chathistory.storage.open_guard import Lifeline
+from chathistory.storage.recovery import FoundRecords
+from chathistory.storage.store import (
     Cursor,
     Damaged,
     Head,
@@ -33,7 +33,7 @@ from chathistory.store import (
     check_position,
     check_range,
 )
-from chathistory.url import Option, StoreURL, seconds
+from chathistory.storage.url import Option, StoreURL, seconds
 from chathistory_file.faults import (
     Damage,
     LaterLayout,
@@ -79,8 +79,7 @@ class FileStore(HistoryStore):
 
     def __init__(self, root: str | os.PathLike[str], *, lock_timeout: float = _LOCK_TIMEOUT) -> None:
         if not isinstance(root, str | os.PathLike):
-            msg = f"root: must be the path of a folder, not {class_name(root)}"
-            raise ConfigError(msg)
+            raise ConfigError(f"root: must be the path of a folder, not {class_name(root)}")
         self.root = _absolute(os.fsdecode(root))
         self._lifeline = Lifeline()
         self._locks = Locks(self.root, timeout=lock_timeout, lifeline=self._lifeline)
@@ -89,8 +88,7 @@ class FileStore(HistoryStore):
     @classmethod
     def from_url(cls, url: StoreURL) -> Self:
         if url.location.startswith("//") and not url.location.startswith("///"):
-            msg = "file: knows no hosts; write file:./folder, file:/folder or file:///folder"
-            raise ConfigError(msg)
+            raise ConfigError("file: knows no hosts; write file:./folder, file:/folder or file:///folder")
         return cls(url.path, lock_timeout=url.options.get("lock_timeout", _LOCK_TIMEOUT))
 
     @classmethod
@@ -127,8 +125,7 @@ class FileStore(HistoryStore):
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
         self._lifeline.check()
         if limit < 1:
-            msg = "a page has at least one item"
-            raise InvalidInput(msg)
+            raise InvalidInput("a page has at least one item")
         below = decode_cursor(after) if after is not None else None
         with faults("listing", Key(scope, "-")):
             path = scope_folder(self.root, scope)
@@ -199,7 +196,7 @@ class FileStore(HistoryStore):
             return remove_leftovers(self.root, scope, self._locks)
 
     def find_records(self, key: Key) -> FoundRecords | None:
-        """Look at what is stored under a key, whatever the state of its head; see `chathistory.recovery`.
+        """Look at what is stored under a key, whatever the state of its head; see `chathistory.storage.recovery`.
 
         Raises `CorruptRecord` where the file is that of another conversation, or cannot be read.
         """
@@ -212,7 +209,7 @@ class FileStore(HistoryStore):
                 return self._recovery.find(files, key)
 
     def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
-        """Return the sound records of a range; see `chathistory.recovery`."""
+        """Return the sound records of a range; see `chathistory.storage.recovery`."""
         self._lifeline.check()
         files = Files.of(self.root, found.key)
         with faults("read", found.key):
@@ -222,7 +219,7 @@ class FileStore(HistoryStore):
                 return self._recovery.read(files, found.key, start, stop)
 
     def restore_head(self, found: FoundRecords, head: Head) -> Head:
-        """Store a new head in the place of the damaged one; see `chathistory.recovery`.
+        """Store a new head in the place of the damaged one; see `chathistory.storage.recovery`.
 
         The file is written anew, with the sound lines of the records in the order of their positions. What is left over
         is set aside, in the file that `notes` names.
@@ -236,7 +233,7 @@ class FileStore(HistoryStore):
         return head
 
     def notes(self, key: Key) -> Sequence[str]:
-        """Say what is stored beside the records of a conversation; see `chathistory.recovery`."""
+        """Say what is stored beside the records of a conversation; see `chathistory.storage.recovery`."""
         self._lifeline.check()
         files = Files.of(self.root, key)
         with faults("read", key):
@@ -255,12 +252,10 @@ class FileStore(HistoryStore):
 
 def _absolute(root: str) -> str:
     if root.startswith("file:"):
-        msg = "root: must be the path of a folder, not a URL; open_store(...) makes a store of a URL"
-        raise ConfigError(msg)
+        raise ConfigError("root: must be the path of a folder, not a URL; open_store(...) makes a store of a URL")
     path = os.path.expanduser(root)  # noqa: PTH111  # without the Path, an unknown user is no RuntimeError
     if not path or "\0" in path or path.startswith("~"):
-        msg = "file: needs the path of a folder, such as file:./history"
-        raise ConfigError(msg)
+        raise ConfigError("file: needs the path of a folder, such as file:./history")
     return os.path.abspath(path)  # noqa: PTH100  # of now: the process may change its folder later
 
 

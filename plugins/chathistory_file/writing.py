@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 
-from chathistory.store import Head
+from chathistory.storage.store import Head
 from chathistory_file.faults import Unsettled
 from chathistory_file.layout import Files, create, make_folder, sync_folder
 from chathistory_file.lines import Batch, commit_line

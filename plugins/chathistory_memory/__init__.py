@@ -18,10 +18,10 @@ from typing import ClassVar, Self
 
 from chathistory import Cursor, Head, HistoryStore, Key, Page, Record, Slice, Stamp, StoreURL, Traits, hookimpl
 from chathistory.checks import class_name
-from chathistory.cursor import decode_cursor, encode_cursor
 from chathistory.errors import ConfigError, Conflict, InvalidInput
-from chathistory.lifeline import Lifeline
-from chathistory.store import check_append, check_position, check_range
+from chathistory.storage.cursors import decode_cursor, encode_cursor
+from chathistory.storage.open_guard import Lifeline
+from chathistory.storage.store import check_append, check_position, check_range
 
 __all__ = ["MemoryStore"]
 
@@ -49,8 +49,7 @@ class MemoryStore(HistoryStore):
     def __init__(self, name: str = "") -> None:
         """Open the store of that name, or with no name a new and private one."""
         if not isinstance(name, str):
-            msg = f"name: must be text, not {class_name(name)}"
-            raise ConfigError(msg)
+            raise ConfigError(f"name: must be text, not {class_name(name)}")
         self._room = self._named.setdefault(name, _Room()) if name else _Room()
         self._lifeline = Lifeline()
 
@@ -87,8 +86,7 @@ class MemoryStore(HistoryStore):
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
         self._lifeline.check()
         if limit < 1:
-            msg = "a page has at least one item"
-            raise InvalidInput(msg)
+            raise InvalidInput("a page has at least one item")
         with self._room.lock:
             heads = [found.head for found in self._room.scopes.get(scope, {}).values()]
         if after is not None:

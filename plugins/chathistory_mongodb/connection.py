@@ -21,7 +21,7 @@ from pymongo.uri_parser import parse_uri
 
 from chathistory.checks import class_name, is_coroutine_function
 from chathistory.errors import ConfigError
-from chathistory.url import Option, StoreURL
+from chathistory.storage.url import Option, StoreURL
 from chathistory_mongodb.documents import CODEC, Document, Documents
 from chathistory_mongodb.indexes import ensure_indexes
 
@@ -63,15 +63,12 @@ def place_in(client: Client, database: str, prefix: str) -> Place:
     _check_client(client)
     for name, value in (("database", database), ("prefix", prefix)):
         if not isinstance(value, str):
-            msg = f"{name}: must be text, not {class_name(value)}"
-            raise ConfigError(msg)
+            raise ConfigError(f"{name}: must be text, not {class_name(value)}")
     if not _PREFIX.fullmatch(prefix) or not _DATABASE.fullmatch(database):
-        msg = "mongodb: this is no name of a database, or no prefix of a collection's name"
-        raise ConfigError(msg)
+        raise ConfigError("mongodb: this is no name of a database, or no prefix of a collection's name")
     concern = _SAFE if client.write_concern.is_server_default else client.write_concern
     if not concern.acknowledged:
-        msg = "mongodb: a client with w=0 never learns what became of a write; at least w=1 is due"
-        raise ConfigError(msg)
+        raise ConfigError("mongodb: a client with w=0 never learns what became of a write; at least w=1 is due")
     base = client.get_database(database, codec_options=CODEC, write_concern=concern)
     now: dict[str, Any] = {"read_preference": ReadPreference.PRIMARY, "read_concern": ReadConcern("local")}
     heads, segments = f"{prefix}conversations", f"{prefix}segments"
@@ -94,8 +91,7 @@ def _check_client(client: Any) -> None:
             hint = ", which is for asyncio; AsyncHistory and AsyncChatEngine use a synchronous store, too"
         elif isinstance(getattr(client, "write_concern", None), WriteConcern):
             return
-    msg = f"client: must be a pymongo.MongoClient, not {class_name(client)}{hint}"
-    raise ConfigError(msg)
+    raise ConfigError(f"client: must be a pymongo.MongoClient, not {class_name(client)}{hint}")
 
 
 _WITHIN = (Collection, AsyncCollection)
@@ -107,14 +103,12 @@ def target_of(url: StoreURL) -> Target:
     hosts, _, database = path.partition("/")
     problem = _problem(url, hosts, database)
     if problem:
-        msg = f"{url.scheme}: {problem}"
-        raise ConfigError(msg)
+        raise ConfigError(f"{url.scheme}: {problem}")
     options = {name: value for name, value in url.options.items() if value is not None}
     prefix = options.pop("prefix", PREFIX)
     query = "&".join(f"{name}={quote_plus(value)}" for name, value in options.items())
     if url.scheme == "mongodb" and not _accepted(f"{path}{'' if '/' in path else '/'}?{query}"):
-        msg = "mongodb: these options contradict each other"
-        raise ConfigError(msg)
+        raise ConfigError("mongodb: these options contradict each other")
     uri = f"{url.scheme}://{hosts}/{database}?{query}"
     return Target(uri, database or DATABASE, prefix)
 
@@ -152,8 +146,7 @@ def _pymongos(name: str) -> Callable[[Any], str]:
     def parse(value: object) -> str:
         text = _text(value)
         if not _accepted(f"localhost/?{name}={quote_plus(text)}"):
-            msg = "a value that pymongo takes for it is due"
-            raise ValueError(msg)
+            raise ValueError("a value that pymongo takes for it is due")
         return text
 
     return parse
@@ -161,15 +154,13 @@ def _pymongos(name: str) -> Callable[[Any], str]:
 
 def _acknowledged(value: object) -> str:
     if _text(value) == "0":
-        msg = "at least 1 is due, or nobody learns what became of a write"
-        raise ValueError(msg)
+        raise ValueError("at least 1 is due, or nobody learns what became of a write")
     return _pymongos("w")(value)
 
 
 def _prefix(value: object) -> str:
     if not _PREFIX.fullmatch(text := str(value)):
-        msg = "up to 100 letters, digits, '_', '-' and '.' are due"
-        raise ValueError(msg)
+        raise ValueError("up to 100 letters, digits, '_', '-' and '.' are due")
     return text
 
 

@@ -32,7 +32,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo.collection import Collection
 
 from chathistory.errors import InvalidInput
-from chathistory.store import LARGEST_NUMBER, LONGEST_VERSION, Head, Key, Stamp
+from chathistory.storage.store import LARGEST_NUMBER, LONGEST_VERSION, Head, Key, Stamp
 from chathistory_mongodb.faults import Damage
 
 if TYPE_CHECKING:

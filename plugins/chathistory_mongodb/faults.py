@@ -35,7 +35,7 @@ from chathistory.errors import (
     StoreUnavailable,
     UnsupportedRecord,
 )
-from chathistory.store import Key
+from chathistory.storage.store import Key
 
 __all__ = ["Damage", "Refused", "translated"]
 

@@ -50,11 +50,11 @@ def _check(
 ) -> None:
     for name, index in present.items():
         if name in due and dict(index["key"]) != due[name]:
-            msg = f"the index {name!r} of {collection.name} has other keys than {dict(due[name])}; drop it"
-            raise Refused(msg)
+            raise Refused(f"the index {name!r} of {collection.name} has other keys than {dict(due[name])}; drop it")
         if name == "_id_" and "collation" in index:
-            msg = f"{collection.name} has a collation of its own, under which different names or versions are equal"
-            raise Refused(msg)
+            raise Refused(
+                f"{collection.name} has a collation of its own, under which different names or versions are equal"
+            )
 
 
 def _make(collection: Documents, due: Mapping[str, Mapping[str, int]]) -> None:

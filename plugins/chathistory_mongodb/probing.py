@@ -26,8 +26,7 @@ def probe(place: Place) -> None:
     finally:
         place.segments.delete_one({"_id": name})
     if wrong:
-        msg = f"the server does something else than MongoDB, so that nothing is safe there: {wrong}"
-        raise Refused(msg)
+        raise Refused(f"the server does something else than MongoDB, so that nothing is safe there: {wrong}")
 
 
 def _difference(documents: Documents, name: ObjectId) -> str | None:

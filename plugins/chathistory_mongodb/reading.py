@@ -12,10 +12,10 @@ from typing import Any
 from bson import Int64, MinKey
 from pymongo.errors import OperationFailure
 
-from chathistory.cursor import decode_cursor, encode_cursor
 from chathistory.errors import InvalidInput
-from chathistory.recovery import LONGEST_GAP
-from chathistory.store import LARGEST_NUMBER, Cursor, Damaged, Head, Key, Page, Record, Slice
+from chathistory.storage.cursors import decode_cursor, encode_cursor
+from chathistory.storage.recovery import LONGEST_GAP
+from chathistory.storage.store import LARGEST_NUMBER, Cursor, Damaged, Head, Key, Page, Record, Slice
 from chathistory_mongodb.connection import Place
 from chathistory_mongodb.documents import (
     ALIVE,
@@ -298,8 +298,7 @@ def _below(cursor: Cursor) -> list[Document]:
     """Return what is below a cursor: also what has no time, which stands at the end."""
     updated, name = decode_cursor(cursor)
     if not 0 <= updated <= LARGEST_NUMBER:
-        msg = "this is not a cursor that a page of this listing gave"
-        raise InvalidInput(msg)
+        raise InvalidInput("this is not a cursor that a page of this listing gave")
     time, last = Int64(updated), Key("-", name).id
     nothing: tuple[Any, ...] = (None, float("nan"), [], MinKey())
     timeless: list[Document] = [{"updated": value} for value in nothing]

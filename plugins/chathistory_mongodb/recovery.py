@@ -17,8 +17,8 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import DuplicateKeyError
 
 from chathistory.errors import Conflict, InvalidInput
-from chathistory.recovery import LONGEST_GAP, FoundRecords
-from chathistory.store import Head, Key, Record
+from chathistory.storage.recovery import LONGEST_GAP, FoundRecords
+from chathistory.storage.store import Head, Key, Record
 from chathistory_mongodb.connection import Place
 from chathistory_mongodb.documents import (
     CODEC,
@@ -279,8 +279,7 @@ def _restored(found: _Found, head: Head, tail: Any) -> Document:
     """Return the new head document. Each body of the tail stays at its position; what is missing is damaged there."""
     first = min(max(found.tail_first, head.start), head.end)
     if any(run.end > head.end for run in found.runs) or head.end - first > found.tail_count + LONGEST_GAP:
-        msg = "the head to be restored does not end where the records do"
-        raise InvalidInput(msg)
+        raise InvalidInput("the head to be restored does not end where the records do")
     bodies = list(map(storable, tail)) if isinstance(tail, list) else []
     kept = bodies[first - found.tail_first : head.end - found.tail_first] if bodies else []
     kept += [None] * (head.end - first - len(kept))

@@ -15,8 +15,8 @@ from pymongo import ReturnDocument
 from pymongo.errors import OperationFailure
 
 from chathistory.errors import Conflict
-from chathistory.store import Head, Key
-from chathistory.sweeping import Swept
+from chathistory.storage.store import Head, Key
+from chathistory.storage.sweep import Swept
 from chathistory_mongodb.connection import Place
 from chathistory_mongodb.documents import (
     ALIVE,

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from chathistory.errors import InvalidInput
-from chathistory.lifeline import Lifeline
-from chathistory.recovery import FoundRecords
-from chathistory.store import (
+from chathistory.storage.open_guard import Lifeline
+from chathistory.storage.recovery import FoundRecords
+from chathistory.storage.store import (
     LARGEST_NUMBER,
     Cursor,
     Damaged,
@@ -26,8 +26,8 @@ from chathistory.store import (
     check_position,
     check_range,
 )
-from chathistory.sweeping import Swept
-from chathistory.url import Option, StoreURL
+from chathistory.storage.sweep import Swept
+from chathistory.storage.url import Option, StoreURL
 from chathistory_mongodb import reading, recovery, removing, walking, writing
 from chathistory_mongodb.connection import DATABASE, OPTIONS, PREFIX, Client, Link, Target, target_of
 from chathistory_mongodb.documents import key_of
@@ -65,8 +65,7 @@ class MongoStore(HistoryStore):
         self._lifeline.check()
         batch = check_append(bodies, stamp, self.traits, first=first)
         if (first if after is None else after.end) + len(batch) > LARGEST_NUMBER:
-            msg = "positions must be below 2**53"
-            raise InvalidInput(msg)
+            raise InvalidInput("positions must be below 2**53")
         return self._append(key, batch, after=after, stamp=stamp, first=first)
 
     @translated("append")
@@ -88,8 +87,7 @@ class MongoStore(HistoryStore):
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
         self._lifeline.check()
         if limit < 1:
-            msg = "a page has at least one item"
-            raise InvalidInput(msg)
+            raise InvalidInput("a page has at least one item")
         return self._heads(Key(scope, "-"), after, limit)
 
     @translated("listing")

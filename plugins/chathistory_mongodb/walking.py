@@ -13,7 +13,7 @@ from bson import Int64, MaxKey, ObjectId, decode
 from bson.raw_bson import RawBSONDocument
 
 from chathistory.errors import CorruptRecord
-from chathistory.store import Damaged, Key, Leftovers
+from chathistory.storage.store import Damaged, Key, Leftovers
 from chathistory_mongodb.connection import Place
 from chathistory_mongodb.documents import CODEC, MAKING, REMOVING, Document, Documents, key_of
 from chathistory_mongodb.reading import shown

@@ -15,7 +15,7 @@ from bson import Int64, ObjectId
 from pymongo.errors import DocumentTooLarge, DuplicateKeyError, OperationFailure, WriteError
 
 from chathistory.errors import Conflict, StoreUnavailable
-from chathistory.store import Head, Key, Stamp
+from chathistory.storage.store import Head, Key, Stamp
 from chathistory_mongodb.connection import Place
 from chathistory_mongodb.documents import (
     FIELDS,

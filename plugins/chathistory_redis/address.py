@@ -9,7 +9,7 @@ from typing import Any, Self
 from urllib.parse import unquote
 
 from chathistory.errors import ConfigError
-from chathistory.url import Option, StoreURL, boolean, seconds
+from chathistory.storage.url import Option, StoreURL, boolean, seconds
 
 __all__ = ["OPTIONS", "Address", "checked_prefix"]
 
@@ -21,30 +21,26 @@ _TLS = ("rediss",)
 def checked_prefix(value: object) -> str:
     """Read what all keys begin with: 1 to 100 characters without blanks and braces."""
     if not (isinstance(value, str) and _PREFIX.fullmatch(value)):
-        msg = "1 to 100 characters without blanks and braces are due"
-        raise ValueError(msg)
+        raise ValueError("1 to 100 characters without blanks and braces are due")
     return value
 
 
 def _count(value: str | int) -> int:
     number = int(value)
     if number < 1:
-        msg = "a number above 0 is due"
-        raise ValueError(msg)
+        raise ValueError("a number above 0 is due")
     return number
 
 
 def _text(value: object) -> str:
     if not (isinstance(value, str) and value):
-        msg = "a text is due"
-        raise ValueError(msg)
+        raise ValueError("a text is due")
     return value
 
 
 def _demand(value: str) -> str:
     if value not in {"required", "optional", "none"}:
-        msg = "required, optional or none is due"
-        raise ValueError(msg)
+        raise ValueError("required, optional or none is due")
     return value
 
 
@@ -145,19 +141,16 @@ def _host(scheme: str, name: str) -> tuple[str, int]:
 def _joined(scheme: str, options: dict[str, Any], location: dict[str, Any]) -> dict[str, Any]:
     for name in location:
         if name in options:
-            msg = f"{scheme}: {name} is given twice, in the location and as an option"
-            raise ConfigError(msg)
+            raise ConfigError(f"{scheme}: {name} is given twice, in the location and as an option")
     return options | location
 
 
 def _tls(scheme: str, *, ssl: bool | None, settings: Mapping[str, Any]) -> bool:
     if ssl is not None and "+" not in scheme:
-        msg = f"{scheme}: knows no option ssl; write rediss: for TLS"
-        raise ConfigError(msg)
+        raise ConfigError(f"{scheme}: knows no option ssl; write rediss: for TLS")
     tls = bool(ssl) or scheme in _TLS
     if not tls and any(name.startswith("ssl_") for name in settings):
-        msg = f"{scheme}: has options for TLS, but does not use it"
-        raise ConfigError(msg)
+        raise ConfigError(f"{scheme}: has options for TLS, but does not use it")
     return tls
 
 

@@ -71,8 +71,7 @@ def check_client(client: Any) -> None:
     """
     problem = _problem(client)
     if problem is not None:
-        msg = f"client: must be a redis.Redis or redis.RedisCluster, not {class_name(client)}{problem}"
-        raise ConfigError(msg)
+        raise ConfigError(f"client: must be a redis.Redis or redis.RedisCluster, not {class_name(client)}{problem}")
 
 
 def _problem(client: Any) -> str | None:

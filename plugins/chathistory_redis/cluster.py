@@ -22,8 +22,7 @@ def node_of(client: RedisCluster, key: bytes) -> redis.Redis:
     """Return the client of the node that has a key."""
     node = client.get_node_from_key(key)
     if node is None:
-        msg = "no node is known that has the slot"
-        raise SlotNotCoveredError(msg)
+        raise SlotNotCoveredError("no node is known that has the slot")
     return client.get_redis_connection(node)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from chathistory.errors import ChatHistoryError, CorruptRecord
-from chathistory.store import Damaged, Key
+from chathistory.storage.store import Damaged, Key
 from chathistory_redis.heads import damage_of
 
 __all__ = ["damaged_conversation", "is_damage", "is_wrong_listing", "place_of", "reported", "unnamed"]

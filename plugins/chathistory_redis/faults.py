@@ -70,8 +70,9 @@ def faults(doing: str, *, once: bool, asked: bool = True) -> Generator[None]:
     try:
         yield
     except Unsettled as unsettled:
-        msg = f"{doing} was done, but is not as safe as was asked for: {unsettled}"
-        raise StoreUnavailable(msg, outcome="unknown") from (unsettled.__cause__ or unsettled)
+        raise StoreUnavailable(
+            f"{doing} was done, but is not as safe as was asked for: {unsettled}", outcome="unknown"
+        ) from (unsettled.__cause__ or unsettled)
     except redis_errors.InvalidResponse as error:
         raise _garbled(doing, error, asked=asked) from error
     except redis_errors.ResponseError as error:
@@ -79,11 +80,11 @@ def faults(doing: str, *, once: bool, asked: bool = True) -> Generator[None]:
     except redis_errors.RedisError as error:
         raise _lost(doing, error, once=once, asked=asked) from error
     except redis_errors.RedisClusterException as error:
-        msg = f"{doing} failed: {error}"
-        raise StoreUnavailable(msg, outcome="unknown" if asked else "not stored") from error
+        raise StoreUnavailable(f"{doing} failed: {error}", outcome="unknown" if asked else "not stored") from error
     except OSError as error:
-        msg = f"{doing} failed: {type(error).__name__} on the connection"
-        raise StoreUnavailable(msg, outcome="unknown" if asked else "not stored") from error
+        raise StoreUnavailable(
+            f"{doing} failed: {type(error).__name__} on the connection", outcome="unknown" if asked else "not stored"
+        ) from error
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise _garbled(doing, error, asked=asked) from error
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from chathistory.errors import ChatHistoryError, CorruptRecord, UnsupportedRecord
-from chathistory.store import Head, Key, Record, Stamp
+from chathistory.storage.store import Head, Key, Record, Stamp
 
 __all__ = [
     "LARGEST",

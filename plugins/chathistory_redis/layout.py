@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from chathistory.errors import InvalidInput
-from chathistory.store import Key
+from chathistory.storage.store import Key
 
 __all__ = ["CLUSTER", "PLAIN", "Layout", "Named", "Names", "Spread"]
 

@@ -47,12 +47,12 @@ class Wait:
     def check(self, reply: Any) -> None:
         """Raise `Unsettled` unless the reply says that all is done."""
         if isinstance(reply, Exception):
-            msg = "the server could not say whether it is"
-            raise Unsettled(msg) from reply
+            raise Unsettled("the server could not say whether it is") from reply
         local, replicas = reply if self.fsync else (0, reply)
         if replicas < self.replicas or (self.fsync and not local):
-            msg = f"{replicas} of {self.replicas} replicas had it in time" + ("" if local else ", on no disk yet")
-            raise Unsettled(msg)
+            raise Unsettled(
+                f"{replicas} of {self.replicas} replicas had it in time" + ("" if local else ", on no disk yet")
+            )
 
 
 class Link:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chathistory.errors import ChatHistoryError, InvalidInput
-from chathistory.store import Cursor, Damaged, Head, Key, Page
+from chathistory.storage.store import Cursor, Damaged, Head, Key, Page
 from chathistory_redis.damage import damaged_conversation, is_damage, is_wrong_listing, reported, unnamed
 from chathistory_redis.faults import reading
 from chathistory_redis.heads import decoded_head
@@ -143,5 +143,4 @@ def _decoded(cursor: Cursor) -> list[bytes]:
             return [str(time).encode(), name.encode()]
     except (ValueError, TypeError, AttributeError, RecursionError, binascii.Error):
         pass
-    msg = "this is not a cursor that a page of this listing gave"
-    raise InvalidInput(msg)
+    raise InvalidInput("this is not a cursor that a page of this listing gave")

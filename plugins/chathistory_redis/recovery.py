@@ -9,8 +9,8 @@ from itertools import pairwise
 from typing import Any
 
 from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord, InvalidInput, StoreUnavailable
-from chathistory.recovery import FoundRecords
-from chathistory.store import Head, Key, Record
+from chathistory.storage.recovery import FoundRecords
+from chathistory.storage.store import Head, Key, Record
 from chathistory_redis.faults import reading
 from chathistory_redis.heads import decoded_head, decoded_record, encoded_stamp, time_to_live
 from chathistory_redis.layout import Layout
@@ -61,8 +61,7 @@ class Recovery:
                 runs = self._runs(name, reply[0], reply[2]) if reply[1] == b"list" else []
                 if runs is not None:
                     return _found(key, reply, runs)
-        msg = "recovery failed: the conversation changed too often meanwhile"
-        raise StoreUnavailable(msg, outcome="not stored")
+        raise StoreUnavailable("recovery failed: the conversation changed too often meanwhile", outcome="not stored")
 
     def read(self, found: FoundRecords, start: int, stop: int) -> list[Record]:
         """Return the sound records of [start, stop)."""
@@ -214,8 +213,7 @@ def _orders(found: _Found, head: Head) -> list[bytes]:
             index, position = first + high - low, high
     orders += [(b"drop", found.size - index), (b"fill", head.end - position)]
     if sum(count for what, count in orders if what == b"fill") > 2 * (found.size + _GAP):
-        msg = "the head to be restored covers many more positions than have records"
-        raise InvalidInput(msg)
+        raise InvalidInput("the head to be restored covers many more positions than have records")
     return [part for what, count in orders if count for part in (what, b"%d" % count)]
 
 

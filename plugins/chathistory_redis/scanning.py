@@ -55,8 +55,7 @@ def scanned_names(client: Client, pattern: bytes, probe: bytes) -> set[bytes]:
             continue
         if outcome == "steady" or (outcome == "unknown" and number and len(found) == before):
             return found
-    msg = f"servers changed during each of {_PASSES} walks over all keys"
-    raise redis.ConnectionError(msg)
+    raise redis.ConnectionError(f"servers changed during each of {_PASSES} walks over all keys")
 
 
 def primaries(client: Client) -> list[redis.Redis]:
@@ -65,8 +64,7 @@ def primaries(client: Client) -> list[redis.Redis]:
         return [client]
     client.nodes_manager.initialize()
     if len(client.nodes_manager.slots_cache) < _SLOTS:
-        msg = "some slots have no server"
-        raise ClusterDownError(msg)
+        raise ClusterDownError("some slots have no server")
     return [client.get_redis_connection(node) for node in client.get_primaries()]
 
 

@@ -8,9 +8,9 @@ from itertools import chain
 from typing import Any, ClassVar, Self, TypeVar
 
 from chathistory.errors import ConfigError, Conflict, CorruptRecord, InvalidInput, StoreRejected
-from chathistory.lifeline import Lifeline
-from chathistory.recovery import FoundRecords
-from chathistory.store import (
+from chathistory.storage.open_guard import Lifeline
+from chathistory.storage.recovery import FoundRecords
+from chathistory.storage.store import (
     Cursor,
     Damaged,
     Head,
@@ -26,7 +26,7 @@ from chathistory.store import (
     check_position,
     check_range,
 )
-from chathistory.url import Option, StoreURL
+from chathistory.storage.url import Option, StoreURL
 from chathistory_redis.address import OPTIONS, Address, checked_prefix
 from chathistory_redis.clients import Client, check_client
 from chathistory_redis.damage import is_damage, reported
@@ -96,8 +96,7 @@ class RedisStore(HistoryStore):
     def from_url(cls, url: StoreURL) -> Self:
         options = {name: option.default for name, option in OPTIONS.items()} | dict(url.options)
         if (options["wait"] or options["wait_fsync"]) and options["wait_timeout"] >= options["socket_timeout"]:
-            msg = f"{url.scheme}: wait_timeout must be below socket_timeout"
-            raise ConfigError(msg)
+            raise ConfigError(f"{url.scheme}: wait_timeout must be below socket_timeout")
         return cls(
             Link.to(Address.of(url)),
             prefix=options["prefix"],
@@ -111,8 +110,7 @@ class RedisStore(HistoryStore):
         batch = check_append(bodies, stamp, self.traits, first=first)
         position = first if after is None else after.end
         if max(stamp.updated, stamp.expires or 0, position + len(batch)) > LARGEST:
-            msg = "times and positions must be below 2**53"
-            raise InvalidInput(msg)
+            raise InvalidInput("times and positions must be below 2**53")
         guard = b"=" if after is None else b"+%s" % after.stamp.version.encode()
         args = [time_to_live(stamp) + guard, encoded_stamp(stamp)]
         args += [encoded_record(at, body) for at, body in enumerate(batch, position)]
@@ -161,8 +159,7 @@ class RedisStore(HistoryStore):
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
         self._lifeline.check()
         if limit < 1:
-            msg = "a page has at least one item"
-            raise InvalidInput(msg)
+            raise InvalidInput("a page has at least one item")
         return self._listing.page(scope, after, limit)
 
     def keys(self, scope: str | None = None) -> Iterator[Key]:
@@ -239,11 +236,11 @@ class RedisStore(HistoryStore):
         with reading("check"):
             denied, evicts, differs = (word.decode() for word in reply)
         if denied:
-            msg = f"the user may not use {denied} on the keys of this store"
-            raise StoreRejected(msg)
+            raise StoreRejected(f"the user may not use {denied} on the keys of this store")
         if differs:
-            msg = f"the server does something else than Redis for {differs}, so that nothing is safe there"
-            raise StoreRejected(msg)
+            raise StoreRejected(
+                f"the server does something else than Redis for {differs}, so that nothing is safe there"
+            )
         if evicts:
             words = f"this server evicts ({evicts}): when its memory is full, it throws conversations away"
             warnings.warn(words, stacklevel=2)
@@ -257,8 +254,7 @@ def _prefix(prefix: str) -> str:
     try:
         return checked_prefix(prefix)
     except ValueError as error:
-        msg = f"the prefix is wrong: {error}"
-        raise ConfigError(msg) from None
+        raise ConfigError(f"the prefix is wrong: {error}") from None
 
 
 def _head(key: Key, reply: Any) -> Head | None:

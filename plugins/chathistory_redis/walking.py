@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from chathistory.errors import ChatHistoryError, StoreRejected
-from chathistory.store import Damaged, Key, Leftovers
+from chathistory.storage.store import Damaged, Key, Leftovers
 from chathistory_redis.damage import is_wrong_listing, place_of, unnamed
 from chathistory_redis.faults import reading
 from chathistory_redis.heads import decoded_head

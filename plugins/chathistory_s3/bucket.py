@@ -183,15 +183,15 @@ class Bucket:
             page = self._listed(prefix, start)
             names = [entry["Key"] for entry in page.get("Contents", [])]
             if any(later.encode() <= earlier.encode() for earlier, later in pairwise([last, *names])):
-                msg = "listing was refused: the service must list objects in the order of their names, each once"
-                raise StoreRejected(msg)
+                raise StoreRejected(
+                    "listing was refused: the service must list objects in the order of their names, each once"
+                )
             yield page
             if not page.get("IsTruncated"):
                 return
             last, token = (names[-1] if names else last), page.get("NextContinuationToken")
             if not (names or token):
-                msg = "listing was refused: the service says that there is more, and not where"
-                raise StoreRejected(msg)
+                raise StoreRejected("listing was refused: the service says that there is more, and not where")
             start = {**options, "ContinuationToken": token} if token else {**options, "StartAfter": last}
 
     def _listed(self, prefix: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -204,8 +204,7 @@ class Bucket:
         try:
             return self._tried("listing", call)
         except Missing as missing:  # an unknown path of the service, not of ours
-            msg = "listing was refused: the service does not know the bucket"
-            raise StoreRejected(msg) from missing.__cause__
+            raise StoreRejected("listing was refused: the service does not know the bucket") from missing.__cause__
 
     def together(self, works: Sequence[Callable[[], T]]) -> list[T]:
         """Return what the works give, in their order, having done some of them at the same time."""
@@ -218,8 +217,7 @@ class Bucket:
         try:
             futures = [pool.submit(work) for work in works]
         except RuntimeError as error:
-            msg = "this store was closed by another thread"
-            raise StoreClosed(msg) from error
+            raise StoreClosed("this store was closed by another thread") from error
         try:
             return [future.result() for future in futures]
         finally:
@@ -288,8 +286,7 @@ def _read_body(response: Any, chunks: list[bytes]) -> None:
     try:
         headers = response["ResponseMetadata"].get("HTTPHeaders", {})
         if "ContentLength" not in response and "transfer-encoding" not in headers:
-            msg = "the answer does not tell the length of its body"
-            raise BadAnswer(msg)
+            raise BadAnswer("the answer does not tell the length of its body")
         while chunk := body.read(_CHUNK):
             chunks.append(chunk)
     finally:
@@ -299,11 +296,9 @@ def _read_body(response: Any, chunks: list[bytes]) -> None:
 def _etag_of(response: Any) -> str:
     etag = response.get("ETag")
     if not isinstance(etag, str) or not etag:
-        msg = "the answer has no ETag"
-        raise BadAnswer(msg)
+        raise BadAnswer("the answer has no ETag")
     if etag.count('"') % 2:  # headers end where the connection does, also within one
-        msg = "the answer has a part of an ETag"
-        raise BadAnswer(msg)
+        raise BadAnswer("the answer has a part of an ETag")
     return etag
 
 

@@ -15,7 +15,7 @@ from botocore.loaders import Loader, create_loader
 
 from chathistory.checks import class_name, is_coroutine_function
 from chathistory.errors import ConfigError
-from chathistory.url import Option, StoreURL, seconds
+from chathistory.storage.url import Option, StoreURL, seconds
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -30,8 +30,7 @@ _CONNECTIONS = 70
 def _one_of(*words: str) -> Option:
     def parse(value: object) -> str:
         if value not in words:
-            msg = f"one of {', '.join(words)} is due"
-            raise ValueError(msg)
+            raise ValueError(f"one of {', '.join(words)} is due")
         return str(value)
 
     return Option(parse, None, f"one of {', '.join(words)}")
@@ -39,15 +38,13 @@ def _one_of(*words: str) -> Option:
 
 def _text(value: object) -> str:
     if not isinstance(value, str) or not value:
-        msg = "a text is due"
-        raise ValueError(msg)
+        raise ValueError("a text is due")
     return value
 
 
 def _url(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"https?://[^/@?#\s]+/?", value):
-        msg = "a URL such as https://s3.example.com is due, without user, path or query"
-        raise ValueError(msg)
+        raise ValueError("a URL such as https://s3.example.com is due, without user, path or query")
     return value
 
 
@@ -71,8 +68,7 @@ def check_client(client: Any) -> None:
     """
     problem = _problem(client)
     if problem is not None:
-        msg = f'client: must be a boto3.client("s3"), not {class_name(client)}{problem}'
-        raise ConfigError(msg)
+        raise ConfigError(f'client: must be a boto3.client("s3"), not {class_name(client)}{problem}')
 
 
 _METHODS = ("get_object", "put_object", "delete_object", "delete_objects", "list_objects_v2")
@@ -98,8 +94,7 @@ def place_of(url: StoreURL) -> tuple[str, str]:
     """Return the bucket and the prefix of a URL. Raises `ConfigError`."""
     bucket, _, prefix = url.path.partition("/")
     if not url.location.startswith("//") or not _BUCKET.fullmatch(bucket):
-        msg = "s3: needs a bucket, such as s3://my-bucket/history"
-        raise ConfigError(msg)
+        raise ConfigError("s3: needs a bucket, such as s3://my-bucket/history")
     return bucket, prefix
 
 
@@ -110,8 +105,7 @@ def prefix_of(prefix: str) -> str:
     """Return a prefix as it stands before all names: empty, or ending with a slash. Raises `ConfigError`."""
     parts = [part for part in prefix.split("/") if part]
     if any(part in {".", ".."} or not part.isprintable() for part in parts) or len(prefix.encode()) > _LONGEST:
-        msg = f"s3: a prefix has printable parts other than . and .., and at most {_LONGEST} bytes"
-        raise ConfigError(msg)
+        raise ConfigError(f"s3: a prefix has printable parts other than . and .., and at most {_LONGEST} bytes")
     return "".join(f"{part}/" for part in parts)
 
 
@@ -121,11 +115,9 @@ _LONGEST = 500
 def extra_of(sse: str | None, kms_key: str | None, storage_class: str | None) -> dict[str, str]:
     """Return what every PUT says besides. Raises `ConfigError`."""
     if kms_key is not None and sse != "aws:kms":
-        msg = "s3: the option kms_key needs sse=aws:kms"
-        raise ConfigError(msg)
+        raise ConfigError("s3: the option kms_key needs sse=aws:kms")
     if storage_class is not None and storage_class in _FROZEN:
-        msg = f"s3: what is in {storage_class} cannot be read at once"
-        raise ConfigError(msg)
+        raise ConfigError(f"s3: what is in {storage_class} cannot be read at once")
     named = {"ServerSideEncryption": sse, "SSEKMSKeyId": kms_key, "StorageClass": storage_class}
     return {name: value for name, value in named.items() if value is not None}
 

@@ -25,7 +25,7 @@ from typing import Any
 from zlib import crc32
 
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
-from chathistory.store import Head, Key, Stamp
+from chathistory.storage.store import Head, Key, Stamp
 from chathistory_s3.lines import SHORTEST
 
 __all__ = [

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from chathistory.errors import CorruptRecord, UnsupportedRecord
-from chathistory.store import Damaged, Key
+from chathistory.storage.store import Damaged, Key
 from chathistory_s3.bucket import Bucket
 from chathistory_s3.content import Content, Grave, decoded, encoded, is_whole, told_key
 from chathistory_s3.faults import Missing, Overtaken, Withheld

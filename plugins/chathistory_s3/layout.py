@@ -18,8 +18,8 @@ from functools import lru_cache
 from urllib.parse import unquote_to_bytes
 
 from chathistory.errors import InvalidInput
-from chathistory.names import safe_name
-from chathistory.store import Key
+from chathistory.storage.safe_names import safe_name
+from chathistory.storage.store import Key
 
 __all__ = ["BUCKET", "Layout", "Marker", "first_of", "is_name", "marker_time", "name_of", "place_of", "token"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import groupby, islice
 
-from chathistory.store import Damaged, Leftovers
+from chathistory.storage.store import Damaged, Leftovers
 from chathistory_s3.bucket import Listed
 from chathistory_s3.content import GRAVE_SIZE, Content, Grave, encoded
 from chathistory_s3.faults import Overtaken

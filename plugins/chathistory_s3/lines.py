@@ -18,7 +18,7 @@ from itertools import pairwise
 from zlib import crc32
 
 from chathistory.errors import CorruptRecord
-from chathistory.store import Key, Record
+from chathistory.storage.store import Key, Record
 
 __all__ = [
     "DAMAGED",

@@ -23,7 +23,7 @@ from functools import partial
 from itertools import count as count_up
 
 from chathistory.errors import InvalidInput
-from chathistory.store import LARGEST_NUMBER, Cursor, Damaged, Head, Page
+from chathistory.storage.store import LARGEST_NUMBER, Cursor, Damaged, Head, Page
 from chathistory_s3.bucket import Bucket
 from chathistory_s3.content import Content
 from chathistory_s3.heads import Found, Heads
@@ -58,8 +58,7 @@ class _Place:
         by_name = updated is None and isinstance(place, str) and _BY_NAME.fullmatch(place)
         in_order = type(updated) is int and 0 <= updated <= LARGEST_NUMBER and isinstance(place, str)
         if not (isinstance(time, str) and _TIME.fullmatch(time) and (by_name or in_order)):
-            msg = "this is not a cursor that a page of this listing gave"
-            raise InvalidInput(msg)
+            raise InvalidInput("this is not a cursor that a page of this listing gave")
         return cls(time, str(place), updated)
 
 

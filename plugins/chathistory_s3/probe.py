@@ -55,8 +55,9 @@ def probed(bucket: Bucket, layout: Layout) -> Service:
             bucket.remove(name)
             raise
         return replace(service, deletes=_deletes(bucket, name))
-    msg = f"the service gave no certain answer to any of {_TRIES} looks at what it can do"
-    raise StoreUnavailable(msg, outcome="not stored")
+    raise StoreUnavailable(
+        f"the service gave no certain answer to any of {_TRIES} looks at what it can do", outcome="not stored"
+    )
 
 
 def _not_conditional(refusal: StoreRejected) -> StoreRejected:
@@ -75,8 +76,9 @@ def _tried(bucket: Bucket, name: str, first: str) -> Service:
         bucket.service = replace(bucket.service, quotes=False)
         second = _replaced(bucket, name, first)
     if second is None:
-        msg = "the service refuses a PUT with If-Match and the right ETag, so nothing could ever be appended"
-        raise StoreRejected(msg)
+        raise StoreRejected(
+            "the service refuses a PUT with If-Match and the right ETag, so nothing could ever be appended"
+        )
     if not _refuses(lambda: bucket.replace(name, b"5", etag=first)):
         raise StoreRejected(_IGNORED.format("If-Match and the ETag of an older state"))
     _check_read(bucket, name, second)

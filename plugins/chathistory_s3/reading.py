@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chathistory.errors import StoreUnavailable
-from chathistory.store import Key, Slice
+from chathistory.storage.store import Key, Slice
 from chathistory_s3.bucket import Bucket
 from chathistory_s3.content import Content, Grave
 from chathistory_s3.heads import Found, Heads
@@ -34,8 +34,9 @@ def read(bucket: Bucket, layout: Layout, heads: Heads, key: Key, *, start: int, 
             return _slice(shelf, found.content, start, stop, settled=settled)
         except Gone:
             last = found
-    msg = f"the segments of the conversation changed {_LOOKS} times while they were read"
-    raise StoreUnavailable(msg, outcome="not stored")
+    raise StoreUnavailable(
+        f"the segments of the conversation changed {_LOOKS} times while they were read", outcome="not stored"
+    )
 
 
 def _slice(shelf: Shelf, content: Content, start: int, stop: int | None, *, settled: bool) -> Slice:

@@ -18,8 +18,8 @@ from itertools import pairwise
 from zlib import crc32
 
 from chathistory.errors import Conflict, CorruptRecord, UnsupportedRecord
-from chathistory.recovery import FoundRecords
-from chathistory.store import Head, Key, Record
+from chathistory.storage.recovery import FoundRecords
+from chathistory.storage.store import Head, Key, Record
 from chathistory_s3.bucket import Listed
 from chathistory_s3.content import Content, Grave, encoded, told_tokens
 from chathistory_s3.faults import Missing, Overtaken, Withheld, not_given

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from chathistory.errors import CorruptRecord, StoreError
-from chathistory.store import Key, Record
+from chathistory.storage.store import Key, Record
 from chathistory_s3.bucket import Bucket
 from chathistory_s3.content import Content, Segment
 from chathistory_s3.faults import Missing, Withheld, not_given

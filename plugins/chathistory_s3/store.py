@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 from chathistory.checks import class_name
 from chathistory.errors import ConfigError, InvalidInput
-from chathistory.lifeline import Lifeline
-from chathistory.recovery import FoundRecords
-from chathistory.store import (
+from chathistory.storage.open_guard import Lifeline
+from chathistory.storage.recovery import FoundRecords
+from chathistory.storage.store import (
     Cursor,
     Damaged,
     Head,
@@ -27,7 +27,7 @@ from chathistory.store import (
     check_position,
     check_range,
 )
-from chathistory.url import Option, StoreURL
+from chathistory.storage.url import Option, StoreURL
 from chathistory_s3.bucket import Bucket
 from chathistory_s3.connection import OPTIONS, TIMEOUT, Connection, check_client, extra_of, place_of, prefix_of
 from chathistory_s3.heads import Heads
@@ -82,8 +82,7 @@ class S3Store(HistoryStore):
         if not own:
             check_client(client)
         if not isinstance(bucket, str):
-            msg = f"bucket: must be the name of a bucket, not {class_name(bucket)}"
-            raise ConfigError(msg)
+            raise ConfigError(f"bucket: must be the name of a bucket, not {class_name(bucket)}")
         connect = client.client if isinstance(client, Connection) else lambda: client
         extra = extra_of(sse, kms_key, storage_class)
         self._lifeline = Lifeline()
@@ -118,8 +117,7 @@ class S3Store(HistoryStore):
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
         self._lifeline.check()
         if limit < 1:
-            msg = "a page has at least one item"
-            raise InvalidInput(msg)
+            raise InvalidInput("a page has at least one item")
         exact = self.traits.recency == "exact"
         return page(self._bucket, self._layout, self._heads, scope, after=after, limit=limit, exact=exact)
 

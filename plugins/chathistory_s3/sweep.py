@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import groupby, islice
 
-from chathistory import sweeping
 from chathistory.errors import Conflict, CorruptRecord, UnsupportedRecord
-from chathistory.store import Damaged
+from chathistory.storage import sweep as sweep_ability
+from chathistory.storage.store import Damaged
 from chathistory_s3.bucket import Listed
 from chathistory_s3.content import GRAVE, Content, Grave
 from chathistory_s3.heads import Found
@@ -33,7 +33,7 @@ _TOGETHER = 256
 
 
 @dataclass(slots=True)
-class Swept(sweeping.Swept):
+class Swept(sweep_ability.Swept):
     """What a sweep removed: expired conversations, and segments, markers and graves that were left over."""
 
     segments: int = 0

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import islice
 
 from chathistory.errors import CorruptRecord, StoreError
-from chathistory.store import Damaged, Key
+from chathistory.storage.store import Damaged, Key
 from chathistory_s3.bucket import Bucket, Listed
 from chathistory_s3.content import GRAVE_SIZE, Content
 from chathistory_s3.heads import Found, Heads

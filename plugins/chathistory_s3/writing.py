@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from chathistory.errors import Conflict, CorruptRecord, StoreError, StoreUnavailable, UnsupportedRecord
-from chathistory.store import Damaged, Head, Key, Stamp
+from chathistory.storage.store import Damaged, Head, Key, Stamp
 from chathistory_s3.bucket import Bucket
 from chathistory_s3.content import Content, Grave, told_tokens
 from chathistory_s3.content import encoded as encoded_head
@@ -75,8 +75,9 @@ class Writer:
         except StoreUnavailable as error:
             if not lost.uncertain:
                 raise
-            msg = "the service did not tell what became of a write"
-            raise StoreUnavailable(msg, outcome="unknown") from error.__cause__
+            raise StoreUnavailable(
+                "the service did not tell what became of a write", outcome="unknown"
+            ) from error.__cause__
 
     def _commit(self, base: Content, batch: Sequence[str], stamp: Stamp, *, over: Found | None, writer: str) -> Head:
         key, end = base.head.key, base.head.end

@@ -24,11 +24,11 @@ from chathistory import (
     Traits,
     hookimpl,
 )
-from chathistory.cursor import decode_cursor, encode_cursor
 from chathistory.errors import ConfigError, Conflict, CorruptRecord, InvalidInput, StoreRejected, StoreUnavailable
-from chathistory.lifeline import Lifeline
-from chathistory.store import check_append, check_position, check_range
-from chathistory.url import seconds
+from chathistory.storage.cursors import decode_cursor, encode_cursor
+from chathistory.storage.open_guard import Lifeline
+from chathistory.storage.store import check_append, check_position, check_range
+from chathistory.storage.url import seconds
 
 SCHEMA = """
     PRAGMA synchronous = FULL;  -- what is committed is on the disk

@@ -67,7 +67,7 @@ def fidelity(place: Place) -> Iterator[Figure]:
 
     Ours is handed what a program has, the SDK's objects included; others are handed the plain dict.
     """
-    from kinds import KINDS, same  # noqa: PLC0415  # beside the tests
+    from message_kinds import KINDS, same  # noqa: PLC0415  # beside the tests
 
     with opened(place) as subjects:
         for number, (name, subject) in enumerate(subjects.items()):
@@ -76,7 +76,7 @@ def fidelity(place: Place) -> Iterator[Figure]:
                 continue
             bad = "; ".join(f"{kind}: {verdict}" for kind, verdict in found.items() if verdict != "same")
             good = sum(verdict == "same" for verdict in found.values())
-            yield Figure(place.backend, "fidelity", len(KINDS), name, "kinds alike", good, rounds=1, note=bad)
+            yield Figure(place.backend, "fidelity", len(KINDS), name, "message_kinds alike", good, rounds=1, note=bad)
 
 
 def _verdict(subject: Any, kind: Any, same: Any, *, ours: bool) -> str:

@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "s3"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "plugins" / "s3"))
 
 from s3_server import CREDENTIALS, Request, Server, serving
 

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 
-from chathistory.plugins import store_class
+from chathistory.storage.plugins import store_class
 
 from .samples import turn
 from .subjects import named

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parents[1]
-sys.path += [str(TESTS), *(str(TESTS / backend) for backend in ("redis", "mongodb", "s3"))]
+sys.path += [str(TESTS / folder) for folder in ("support", "plugins/redis", "plugins/mongodb", "plugins/s3")]
 
 __all__ = ["Meter", "Place", "serving"]
 

@@ -118,8 +118,7 @@ def run_round(context: multiprocessing.context.ForkServerContext, url: str, id: 
     result = results.recv()
     checker.join()
     if not isinstance(result, int):
-        msg = f"conversation {id}, seed {seed}: {result}"
-        raise SystemExit(msg)
+        raise SystemExit(f"conversation {id}, seed {seed}: {result}")
     return result
 
 

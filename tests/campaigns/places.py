@@ -12,7 +12,7 @@ from pathlib import Path
 TESTS = Path(__file__).parent.parent
 BACKENDS = ("file", "redis", "mongodb", "s3")
 
-for folder in ("redis", "mongodb", "s3"):  # where the modules are that start servers
+for folder in ("plugins/redis", "plugins/mongodb", "plugins/s3"):  # where the modules are that start servers
     sys.path.insert(0, str(TESTS / folder))
 
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from chathistory import Head, HistoryStore, Key, Stamp, open_store
 from chathistory.errors import ChatHistoryError, Conflict, StoreUnavailable
-from chathistory.recovery import HeadRecovery
+from chathistory.storage.recovery import HeadRecovery
 from chathistory.testing.contract.calls import silent
 from chathistory.testing.contract.samples import MARKER
 from tests.campaigns.places import store_url

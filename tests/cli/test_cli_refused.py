@@ -9,7 +9,7 @@ import pytest
 
 from chathistory import ChatEngine
 from chathistory.testing import MessagesAPI
-from chathistory.testing.standin import Failure
+from chathistory.testing.fake_api import Failure
 
 MODEL = "claude-sonnet-5-5"
 FILE = {"type": "document", "source": {"type": "file", "file_id": "file_1"}}

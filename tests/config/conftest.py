@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-
-for backend in ("redis", "mongodb", "s3"):  # each has its servers in a module beside its tests
-    sys.path.append(str(Path(__file__).parents[1] / backend))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from chathistory.cli.app import group
 from chathistory.config.files import AT_TOP
 from chathistory.config.load import VARIABLES
 from chathistory.config.settings import SETTINGS, variable_of
-from chathistory.plugins import backends, declared_options
+from chathistory.storage.plugins import backends, declared_options
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 OTHERS = {

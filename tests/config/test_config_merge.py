@@ -8,8 +8,8 @@ import sys
 import pytest
 
 from chathistory import ChatEngine, load_settings, open_history
-from chathistory.config.expand import expanded, references
 from chathistory.config.settings import SETTINGS, variable_of
+from chathistory.config.variables import expanded, references
 from chathistory.engine.request import MAX_TOKENS
 from chathistory.errors import ConfigError, PluginError
 from chathistory.trimming import ContextEditing, LastTurns

@@ -10,14 +10,14 @@ from typing import Any
 
 import chathistory
 
-BESIDE = ("chathistory.testing.standin", "chathistory.testing.fixtures")  # parts of `chathistory.testing`
+BESIDE = ("chathistory.testing.fake_api", "chathistory.testing.fixtures")  # parts of `chathistory.testing`
 ERRORS = "chathistory.errors"
 WIDE = 100  # columns that a page shows without scrolling
 
 
 def modules() -> list[str]:
     """Return the public modules: the package, those that its docstring names, and the parts of `testing`."""
-    return ["chathistory", *re.findall(r"`(chathistory\.\w+)`", chathistory.__doc__ or ""), *BESIDE]
+    return ["chathistory", *re.findall(r"`(chathistory\.[\w.]+)`", chathistory.__doc__ or ""), *BESIDE]
 
 
 def is_told(module: str, name: str, value: Any) -> bool:

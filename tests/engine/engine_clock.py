@@ -6,9 +6,9 @@ import threading
 import time
 from collections.abc import Callable
 
-from chathistory.engine import renewal, turn
-from chathistory.engine.renewal import LeaseKeeper
-from chathistory.log import journal, lease
+from chathistory.engine import lease_renewal, turn
+from chathistory.engine.lease_renewal import LeaseKeeper
+from chathistory.log import conversation_log, lease
 
 __all__ = ["Clock", "wait_until"]
 
@@ -22,9 +22,9 @@ class Clock:
         self.wall = time.time_ns() // 1000
         self.ticks = 0.0
         self.waiting: list[threading.Condition] = []
-        for module in (journal, lease, turn):
+        for module in (conversation_log, lease, turn):
             monkeypatch.setattr(module, "now", lambda: self.wall)
-        monkeypatch.setattr(renewal, "TICKER", self)
+        monkeypatch.setattr(lease_renewal, "TICKER", self)
         self.keeper = LeaseKeeper()
         monkeypatch.setattr(turn, "KEEPER", self.keeper)
 

@@ -13,7 +13,7 @@ from chathistory_memory import MemoryStore
 
 from chathistory import ChatEngine, Conversation, History, errors
 from chathistory.testing import MessagesAPI
-from chathistory.testing.standin import Failure, Reply
+from chathistory.testing.fake_api import Failure, Reply
 
 __all__ = ["World"]
 

@@ -11,7 +11,7 @@ from engine_looks import kinds
 
 from chathistory import AsyncChatEngine, AsyncHistory, errors
 from chathistory.testing import MessagesAPI
-from chathistory.testing.standin import Cut, Failure, Held, Reply
+from chathistory.testing.fake_api import Cut, Failure, Held, Reply
 
 MODEL = "claude-sonnet-5-5"
 TEXT = "one two three"

@@ -10,7 +10,7 @@ from engine_looks import kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, errors
 from chathistory.testing import MessagesAPI
-from chathistory.testing.standin import Failure
+from chathistory.testing.fake_api import Failure
 
 MODEL = "claude-sonnet-5-5"
 TOOL = {"name": "weather", "input_schema": {"type": "object"}}

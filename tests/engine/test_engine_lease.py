@@ -25,7 +25,7 @@ from chathistory.engine import turn as turn_module
 from chathistory.log import process
 from chathistory.log.process import Process, is_gone, this_process
 from chathistory.testing import MessagesAPI
-from chathistory.testing.standin import Held, Reply
+from chathistory.testing.fake_api import Held, Reply
 
 MODEL = "claude-sonnet-5-5"
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "A"}}

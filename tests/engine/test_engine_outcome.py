@@ -14,7 +14,7 @@ from chathistory import AsyncChatEngine, ChatEngine, errors
 from chathistory.engine import request
 from chathistory.engine.turn import Turn
 from chathistory.testing import MessagesAPI
-from chathistory.testing.standin import Failure, Held, Reply
+from chathistory.testing.fake_api import Failure, Held, Reply
 from chathistory.trimming import LastTurns
 
 MODEL = "claude-sonnet-5-5"

@@ -6,13 +6,13 @@ import asyncio
 
 import anthropic
 import pytest
+from api_refusals import CASES, IMAGE, OTHER, REPLIES, SAID, TURN, TURN_BLOCKS, Case, text
 from engine_looks import kinds
-from refusals import CASES, IMAGE, OTHER, REPLIES, SAID, TURN, TURN_BLOCKS, Case, text
 
 from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
-from chathistory.log.summary import Summary
+from chathistory.log.state import Summary
 from chathistory.testing import MessagesAPI
-from chathistory.testing.standin import Failure, Reply
+from chathistory.testing.fake_api import Failure, Reply
 
 MODEL = "claude-sonnet-5-5"
 TOOL = {"name": "shot", "input_schema": {"type": "object"}}

@@ -16,7 +16,7 @@ from engine_clock import SECOND
 from chathistory import AsyncHistory, ChatEngine, Entry, History, errors
 from chathistory.log.process import Process, this_process
 from chathistory.testing import MessagesAPI
-from chathistory.testing.standin import Cut, Failure, Held
+from chathistory.testing.fake_api import Cut, Failure, Held
 
 MODEL = "claude-sonnet-5-5"
 

@@ -11,7 +11,7 @@ from engine_looks import kinds, told
 
 from chathistory import ChatEngine, errors, open_store
 from chathistory.testing import MessagesAPI
-from chathistory.testing.standin import Failure, Held, Raw, Reply
+from chathistory.testing.fake_api import Failure, Held, Raw, Reply
 
 MODEL = "claude-sonnet-5-5"
 TOOL = {"name": "weather", "input_schema": {"type": "object"}}

@@ -15,7 +15,7 @@ from engine_looks import kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
 from chathistory.testing import MessagesAPI
-from chathistory.testing.standin import Cut, Drop, ErrorEvent, Held, Raw, Reset
+from chathistory.testing.fake_api import Cut, Drop, ErrorEvent, Held, Raw, Reset
 
 MODEL = "claude-sonnet-5-5"
 TEXT = "one two three"

@@ -11,7 +11,7 @@ from engine_looks import kinds, told
 
 from chathistory import ChatEngine, errors
 from chathistory.testing import MessagesAPI
-from chathistory.testing.standin import Cut, Drop, ErrorEvent, Failure, Held, Raw, Reply, Reset
+from chathistory.testing.fake_api import Cut, Drop, ErrorEvent, Failure, Held, Raw, Reply, Reset
 
 MODEL = "claude-sonnet-5-5"
 TEXT = "one two three"

@@ -10,9 +10,9 @@ import pytest
 from engine_looks import kinds, told
 
 from chathistory import AsyncChatEngine, ChatEngine, errors
-from chathistory.engine.setup import SetupChangedWarning
+from chathistory.engine.prompt_setup import SetupChangedWarning
 from chathistory.testing import MessagesAPI
-from chathistory.testing.standin import Cut, Failure, Reply
+from chathistory.testing.fake_api import Cut, Failure, Reply
 
 MODEL = "claude-sonnet-5-5"
 CITIES = {"toolu_0": "A", "toolu_1": "B"}

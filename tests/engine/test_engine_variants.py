@@ -11,7 +11,7 @@ from engine_looks import kinds
 
 from chathistory import AsyncChatEngine, AsyncHistory, ChatEngine, History, errors
 from chathistory.testing import MessagesAPI
-from chathistory.testing.standin import Failure, Held, Reply
+from chathistory.testing.fake_api import Failure, Held, Reply
 from chathistory.trimming import LastTurns
 
 MODEL = "claude-sonnet-5-5"

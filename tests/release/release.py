@@ -151,8 +151,8 @@ def check_installed(wheel: Path, python: Path, folder: Path) -> str:
     run(own / "python", "-m", "pip", "install", "--quiet", wheel, cwd=folder)
     check_chat(own, folder)
     run(own / "python", "-m", "pip", "install", "--quiet", "pytest", cwd=folder)
-    (folder / "test_contract.py").write_text(CONTRACT)
-    seen = run(own / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_contract.py", cwd=folder)
+    (folder / "test_file_contract.py").write_text(CONTRACT)
+    seen = run(own / "python", "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_file_contract.py", cwd=folder)
     return seen.splitlines()[-1]
 
 

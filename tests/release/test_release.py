@@ -28,7 +28,9 @@ def test_what_is_built_is_whole_and_holds_nothing_else(built):
         assert len([name for name in wheel.namelist() if name.endswith(".lua")]) >= 6
 
 
-@pytest.mark.parametrize("name", ["chathistory/store.py", "chathistory_redis/append.lua", "chathistory_s3/py.typed"])
+@pytest.mark.parametrize(
+    "name", ["chathistory/storage/store.py", "chathistory_redis/append.lua", "chathistory_s3/py.typed"]
+)
 def test_a_wheel_that_lacks_something_is_seen(built, name):
     with zipfile.ZipFile(built[1]) as wheel:
         names = [each for each in wheel.namelist() if each != name]

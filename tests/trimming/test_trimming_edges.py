@@ -30,10 +30,10 @@ from trimming_rig import (
 )
 
 from chathistory import AsyncChatEngine, History, errors, open_store
-from chathistory.engine.setup import SetupChangedWarning
-from chathistory.engine.terms import CutFailedWarning
+from chathistory.engine.prompt_setup import SetupChangedWarning
+from chathistory.engine.settings import CutFailedWarning
 from chathistory.engine.turn import Turn
-from chathistory.testing.standin import Cut, Failure, Reply
+from chathistory.testing.fake_api import Cut, Failure, Reply
 from chathistory.trimming import AnyOf, Compaction, ContextEditing, LastTurns, Summarize, TokenBudget
 
 AT_THRESHOLD = ContextEditing(compact=1000)

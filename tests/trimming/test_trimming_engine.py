@@ -10,10 +10,10 @@ import pytest
 from trimming_talks import MODEL, THOUGHT, answer, extensions, refused, sent, talk
 
 from chathistory import AsyncChatEngine, ChatEngine, Entry, History
-from chathistory.engine.terms import CutFailedWarning
+from chathistory.engine.settings import CutFailedWarning
 from chathistory.errors import Conflict, InvalidInput, TurnInProgress, TurnTooLarge
 from chathistory.testing import MessagesAPI
-from chathistory.testing.standin import Failure, Reply
+from chathistory.testing.fake_api import Failure, Reply
 from chathistory.trimming import AnyOf, Compaction, ContextEditing, KeepAll, LastTurns, MaxAge, Summarize, TokenBudget
 
 INPUT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")

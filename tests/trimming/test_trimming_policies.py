@@ -8,7 +8,7 @@ from chathistory import Entry
 from chathistory.errors import InvalidInput, TurnTooLarge
 from chathistory.trimming import AnyOf, Compaction, KeepAll, LastTurns, Load, MaxAge, Round, SentTurn, Summarize
 from chathistory.trimming import TokenBudget as Budget
-from chathistory.trimming.outline import outlined
+from chathistory.trimming.turns import outlined
 
 SECOND = 1_000_000
 

@@ -17,7 +17,7 @@ from chathistory_memory import MemoryStore
 
 from chathistory import ChatEngine, Conversation, History, open_store
 from chathistory.testing import MessagesAPI
-from chathistory.testing.standin import Recorded
+from chathistory.testing.fake_api import Recorded
 
 MODEL = "claude-sonnet-5-5"
 SYSTEM = "You help with the accounts of a small shop. " * 20

@@ -16,7 +16,7 @@ import anthropic
 
 from chathistory import ChatEngine, History, errors, open_store
 from chathistory.testing import MessagesAPI
-from chathistory.testing.standin import Failure, Reply
+from chathistory.testing.fake_api import Failure, Reply
 from chathistory.trimming import (
     AnyOf,
     Compaction,

@@ -13,16 +13,16 @@ import random
 from collections import Counter
 
 import pytest
+from fake_verdict import followed, next_view, refused, user
 from made_conversations import MODEL, Refused, Wire
 from made_foreign import Foreign, number_of
-from view_judge import followed, next_view, refused, user
 
 from chathistory import ChatEngine, Entry, History, open_store
-from chathistory.content import _check_content
 from chathistory.errors import ChatHistoryError, InvalidInput
-from chathistory.testing.standin import Reply
+from chathistory.messages.accept import _check_content
+from chathistory.testing.fake_api import Reply
 from chathistory.trimming import LastTurns
-from chathistory.trimming.editing import Sealed
+from chathistory.trimming.context_editing import Sealed
 from chathistory.view import view
 
 TOOLS = [{"name": name, "input_schema": {"type": "object"}} for name in ("look", "count")]

@@ -8,7 +8,7 @@ import pytest
 from made_conversations import conversation, hold
 
 from chathistory import open_store
-from chathistory.engine.terms import CutFailedWarning
+from chathistory.engine.settings import CutFailedWarning
 from chathistory.trimming import (
     AnyOf,
     Compaction,

@@ -10,12 +10,12 @@ import pytest
 
 from chathistory.errors import Conflict, StoreUnavailable
 from chathistory.history import History
-from chathistory.store import Head, HistoryStore, Key, Stamp
+from chathistory.storage.store import Head, HistoryStore, Key, Stamp
 from chathistory.testing.certify.base import Certified, needs
 from chathistory.testing.certify.names import Names
-from chathistory.testing.certify.room import Room
+from chathistory.testing.certify.scoped_store import Room
 from chathistory.testing.contract.calls import error_of, silent
-from chathistory.testing.contract.looking import bodies_of, head_of
+from chathistory.testing.contract.queries import bodies_of, head_of
 from chathistory.testing.contract.samples import KEY, created, grown, lines, stamp
 
 __all__ = ["LostAnswers"]
@@ -35,8 +35,7 @@ class _Lossy(Room):
         self.lost += 1
         if self.stored:
             super().append(key, bodies, after=after, stamp=stamp, first=first)
-        msg = "the answer was lost on purpose"
-        raise StoreUnavailable(msg, outcome="unknown")
+        raise StoreUnavailable("the answer was lost on purpose", outcome="unknown")
 
 
 class _Stored(_Lossy):

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import pytest
 
-from chathistory.testing.certify.room import Room
+from chathistory.testing.certify.scoped_store import Room
 from chathistory.testing.certify.target import Target
 from chathistory.testing.contract.base import Contract
 

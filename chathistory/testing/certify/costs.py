@@ -6,9 +6,9 @@ import statistics
 import time
 from collections.abc import Callable
 
-from chathistory.store import Head, HistoryStore, Key
+from chathistory.storage.store import Head, HistoryStore, Key
 from chathistory.testing.certify.base import Certified
-from chathistory.testing.contract.looking import head_of
+from chathistory.testing.contract.queries import head_of
 from chathistory.testing.contract.samples import KEY, stamp
 
 __all__ = ["Costs"]
@@ -46,8 +46,10 @@ def _same_cost(what: str, small: Callable[[], object], large: Callable[[], objec
         few, many = (max(statistics.median(times), _FLOOR) for times in zip(*pairs, strict=True))
         if many <= _FACTOR * few:
             return
-    msg = f"{what} took {1000 * many:.1f} ms among {_MANY} records, {1000 * few:.1f} ms among {_FEW}; "
-    raise AssertionError(msg + f"no more than {_FACTOR:.0f} times as much is due")
+    raise AssertionError(
+        f"{what} took {1000 * many:.1f} ms among {_MANY} records, {1000 * few:.1f} ms among {_FEW}; "
+        f"no more than {_FACTOR:.0f} times as much is due"
+    )
 
 
 def _seconds(call: Callable[[], object]) -> float:

@@ -17,7 +17,7 @@ import pytest
 
 from chathistory.errors import CorruptRecord
 from chathistory.history import History
-from chathistory.store import Head, HistoryStore
+from chathistory.storage.store import Head, HistoryStore
 from chathistory.testing.certify.base import Certified, needs
 from chathistory.testing.certify.writer import BATCH, batch, forgotten
 from chathistory.testing.contract.base import applies
@@ -29,7 +29,7 @@ from chathistory.testing.contract.concurrency import (
     see_pairs,
     see_pairs_listed,
 )
-from chathistory.testing.contract.looking import bodies_of, head_of, listed
+from chathistory.testing.contract.queries import bodies_of, head_of, listed
 from chathistory.testing.contract.samples import KEY, created, grown, lines, stamp
 from chathistory.testing.contract.threads import HANGING
 from chathistory.testing.guarantees import belongs_to

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from chathistory.store import HistoryStore, Key
+from chathistory.storage.store import HistoryStore, Key
 
 __all__ = ["CertifyHooks"]
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from chathistory.errors import ChatHistoryError, ConfigError
-from chathistory.plugins import GROUP, store_class
+from chathistory.storage.plugins import GROUP, store_class
+from chathistory.storage.url import StoreURL
 from chathistory.testing.certify.hooks import CertifyHooks
 from chathistory.testing.certify.report import Certificate, Outcome
 from chathistory.testing.certify.target import Target
 from chathistory.testing.guarantees import GUARANTEES, Guarantee, guarantee_of
-from chathistory.url import StoreURL
 
 __all__ = ["certify"]
 
@@ -53,8 +53,7 @@ def certify(
         arguments = [*_PLAIN, "-c", os.devnull, "--rootdir", str(_SUITE.parent), str(_SUITE)]
         code = pytest.main(arguments, plugins=[recorder])
     if code not in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}:
-        msg = f"the suite was not run to its end (pytest says {code!r}), so nothing can be said"
-        raise ChatHistoryError(msg)
+        raise ChatHistoryError(f"the suite was not run to its end (pytest says {code!r}), so nothing can be said")
     scheme = StoreURL.parse(url).scheme
     return Certificate(
         store=str(StoreURL.parse(url)),
@@ -72,8 +71,9 @@ def _pytest() -> Any:
     try:
         import pytest  # noqa: PLC0415  # needed for nothing else
     except ImportError:
-        msg = 'certifying needs pytest, which is not installed; mend it with: pip install "chathistory[certify]"'
-        raise ConfigError(msg) from None
+        raise ConfigError(
+            'certifying needs pytest, which is not installed; mend it with: pip install "chathistory[certify]"'
+        ) from None
     return pytest
 
 

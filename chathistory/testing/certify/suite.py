@@ -10,15 +10,15 @@ import pytest
 
 pytest.register_assert_rewrite(*(f"chathistory.testing.certify.{name}" for name in ("answers", "costs", "crashes")))
 
-from chathistory.store import HistoryStore, Key
+from chathistory.storage.store import HistoryStore, Key
 from chathistory.testing.certify.answers import LostAnswers
 from chathistory.testing.certify.base import TARGET, Certified, needs
 from chathistory.testing.certify.costs import Costs
 from chathistory.testing.certify.crashes import Crashes, Damage, KilledRemovals, Processes
-from chathistory.testing.certify.room import Room
+from chathistory.testing.certify.scoped_store import Room
 from chathistory.testing.certify.target import Target
 from chathistory.testing.contract import HistoryStoreContract
-from chathistory.testing.contract.looking import bodies_of
+from chathistory.testing.contract.queries import bodies_of
 from chathistory.testing.contract.samples import created, lines
 from chathistory.testing.guarantees import belongs_to
 

@@ -7,11 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from chathistory.errors import ConfigError
-from chathistory.plugins import open_store
-from chathistory.store import HistoryStore, Key
+from chathistory.storage.plugins import open_store
+from chathistory.storage.store import HistoryStore, Key
 from chathistory.testing.certify.hooks import CertifyHooks
 from chathistory.testing.certify.names import Names
-from chathistory.testing.certify.room import Room
+from chathistory.testing.certify.scoped_store import Room
 
 __all__ = ["Target"]
 
@@ -35,8 +35,7 @@ class Target:
         with self.opened() as store:
             store.check()
             if self.exclusive and next(iter(store.keys()), None) is not None:
-                msg = "there are conversations at this URL: an exclusive place has to be empty"
-                raise ConfigError(msg)
+                raise ConfigError("there are conversations at this URL: an exclusive place has to be empty")
 
     def opened(self) -> HistoryStore:
         """Open the store under test, by its own names."""

@@ -15,8 +15,8 @@ from itertools import count
 from typing import Any
 
 from chathistory.errors import Conflict
-from chathistory.plugins import open_store
-from chathistory.store import Head, HistoryStore, Key
+from chathistory.storage.plugins import open_store
+from chathistory.storage.store import Head, HistoryStore, Key
 from chathistory.testing.contract.concurrency import Incarnations, Pairs
 from chathistory.testing.contract.samples import stamp
 

@@ -55,11 +55,11 @@ from chathistory.testing.contract.exact import Exact
 from chathistory.testing.contract.forgetting import Deleting, Forgetting
 from chathistory.testing.contract.guarded import Guarded, Numbered, RetrySafe
 from chathistory.testing.contract.instances import Durable, Shared
+from chathistory.testing.contract.leftovers import Remains
 from chathistory.testing.contract.lifecycle import Lifecycle
 from chathistory.testing.contract.listing import Listing, ListingWhileOthersWrite
 from chathistory.testing.contract.reading import Reading
-from chathistory.testing.contract.recovering import RecoveredHeads
-from chathistory.testing.contract.remains import Remains
+from chathistory.testing.contract.recovery import RecoveredHeads
 from chathistory.testing.contract.walks import CompleteWalks
 
 __all__ = ["HistoryStoreContract"]

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from chathistory.errors import InvalidInput
-from chathistory.store import Head, HistoryStore, Stamp
+from chathistory.storage.store import Head, HistoryStore, Stamp
 from chathistory.testing.contract.base import Contract, applies
-from chathistory.testing.contract.looking import bodies_of, contents, head_of, records_of
+from chathistory.testing.contract.queries import bodies_of, contents, head_of, records_of
 from chathistory.testing.contract.samples import KEY, created, grown, lines, stamp
 
 __all__ = ["Atomic"]

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from chathistory.store import HistoryStore, Key
-from chathistory.testing.contract.noting import name_guarantees
+from chathistory.storage.store import HistoryStore, Key
+from chathistory.testing.contract.failure_notes import name_guarantees
 
 __all__ = ["Contract", "applies"]
 

@@ -6,7 +6,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 
-from chathistory.store import Head, HistoryStore
+from chathistory.storage.store import Head, HistoryStore
 from chathistory.testing.contract.samples import KEY, MARKER, stamp
 from chathistory.testing.contract.threads import HANGING
 

@@ -16,9 +16,9 @@ from typing import TypeAlias, cast
 import pytest
 
 from chathistory.errors import Conflict
-from chathistory.store import Head, HistoryStore, Key
+from chathistory.storage.store import Head, HistoryStore, Key
 from chathistory.testing.contract.base import Contract, applies
-from chathistory.testing.contract.looking import bodies_of, check_run, contents, head_of, listed
+from chathistory.testing.contract.queries import bodies_of, check_run, contents, head_of, listed
 from chathistory.testing.contract.samples import KEY, created, grown, line, lines, stamp
 from chathistory.testing.contract.threads import Meanwhile, together
 from chathistory.testing.guarantees import belongs_to

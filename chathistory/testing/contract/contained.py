@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from chathistory.store import HistoryStore, Key
+from chathistory.storage.store import HistoryStore, Key
 from chathistory.testing.contract.base import Contract
-from chathistory.testing.contract.looking import bodies_of, contents, head_of, listed
-from chathistory.testing.contract.names import LOOKALIKES, NAMES, NEIGHBOURS
+from chathistory.testing.contract.queries import bodies_of, contents, head_of, listed
 from chathistory.testing.contract.samples import KEY, created, grown, lines, stamp
+from chathistory.testing.contract.tricky_names import LOOKALIKES, NAMES, NEIGHBOURS
 
 __all__ = ["Contained"]
 

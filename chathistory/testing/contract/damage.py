@@ -15,10 +15,10 @@ from itertools import pairwise
 import pytest
 
 from chathistory.errors import Conflict, CorruptRecord, UnsupportedRecord
-from chathistory.store import Damaged, Head, HistoryStore, Key
+from chathistory.storage.store import Damaged, Head, HistoryStore, Key
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.calls import silent
-from chathistory.testing.contract.looking import bodies_of, head_of, listed, pages, records_of
+from chathistory.testing.contract.queries import bodies_of, head_of, listed, pages, records_of
 from chathistory.testing.contract.samples import KEY, MARKER, created, grown, lines, stamp
 
 __all__ = ["DamagedHeads", "DamagedRecords", "check_around", "in_batches"]
@@ -57,8 +57,9 @@ def _check_sound(store: HistoryStore, key: Key, start: int, stop: int) -> None:
         try:
             records = records_of(store, key, start=low, stop=high)
         except CorruptRecord as error:
-            msg = f"no record of [{low}, {high}) is damaged, and it cannot be read: {error.reason}"
-            raise AssertionError(msg) from error
+            raise AssertionError(
+                f"no record of [{low}, {high}) is damaged, and it cannot be read: {error.reason}"
+            ) from error
         seen = [record.body for record in records]
         assert seen == lines(high - low, first=low), f"records of [{low}, {high}) were altered or left out"
 

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from chathistory.store import HistoryStore, Key, Stamp
+from chathistory.storage.store import HistoryStore, Key, Stamp
 from chathistory.testing.contract.base import Contract
-from chathistory.testing.contract.looking import bodies_of, head_of, listed, records_of
+from chathistory.testing.contract.queries import bodies_of, head_of, listed, records_of
 from chathistory.testing.contract.samples import CLOCK_CHANGES, EPOCH, EXACT, FAR, KEY, created, lines, same_text, stamp
 
 __all__ = ["Exact"]

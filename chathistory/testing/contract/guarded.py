@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from chathistory.errors import Conflict, InvalidInput
-from chathistory.store import Head, HistoryStore, Key, Stamp
+from chathistory.storage.store import Head, HistoryStore, Key, Stamp
 from chathistory.testing.contract.base import Contract
-from chathistory.testing.contract.looking import bodies_of, contents, head_of, records_of
+from chathistory.testing.contract.queries import bodies_of, contents, head_of, records_of
 from chathistory.testing.contract.samples import EPOCH, KEY, created, grown, line, lines, stamp
 
 __all__ = ["Guarded"]

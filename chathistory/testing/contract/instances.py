@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from chathistory.errors import Conflict
-from chathistory.store import HistoryStore
+from chathistory.storage.store import HistoryStore
 from chathistory.testing.contract.base import Contract, applies
-from chathistory.testing.contract.looking import bodies_of, contents, head_of, listed
+from chathistory.testing.contract.queries import bodies_of, contents, head_of, listed
 from chathistory.testing.contract.samples import EXACT, FAR, KEY, created, grown, lines, stamp
 from chathistory.testing.guarantees import LISTING, belongs_to
 

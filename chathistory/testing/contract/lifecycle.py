@@ -10,11 +10,11 @@ from functools import partial
 import pytest
 
 from chathistory.errors import StoreClosed
-from chathistory.store import HistoryStore, Stamp, Traits
+from chathistory.storage.store import HistoryStore, Stamp, Traits
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.calls import CALLS, error_of
-from chathistory.testing.contract.forking import in_child
-from chathistory.testing.contract.looking import bodies_of, head_of
+from chathistory.testing.contract.forked_child import in_child
+from chathistory.testing.contract.queries import bodies_of, head_of
 from chathistory.testing.contract.samples import KEY, created, grown, lines
 
 __all__ = ["Lifecycle"]

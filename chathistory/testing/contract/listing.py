@@ -10,9 +10,9 @@ from dataclasses import replace
 import pytest
 
 from chathistory.errors import InvalidInput
-from chathistory.store import Head, HistoryStore, Key
+from chathistory.storage.store import Head, HistoryStore, Key
 from chathistory.testing.contract.base import Contract, applies
-from chathistory.testing.contract.looking import head_of, listed, pages, same_heads
+from chathistory.testing.contract.queries import head_of, listed, pages, same_heads
 from chathistory.testing.contract.samples import CLOCK_CHANGES, EPOCH, KEY, created, grown, lines, stamp
 from chathistory.testing.guarantees import LISTING
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from chathistory.errors import InvalidInput
-from chathistory.store import Head, HistoryStore, Key
+from chathistory.storage.store import Head, HistoryStore, Key
 from chathistory.testing.contract.base import Contract
-from chathistory.testing.contract.looking import check_run, due_range, records_of
+from chathistory.testing.contract.queries import check_run, due_range, records_of
 from chathistory.testing.contract.samples import KEY, created, grown, line, same_text, stamp
 
 __all__ = ["Reading"]

@@ -6,7 +6,7 @@ import itertools
 import json
 import uuid
 
-from chathistory.store import Head, HistoryStore, Key, Stamp
+from chathistory.storage.store import Head, HistoryStore, Key, Stamp
 
 __all__ = [
     "CLOCK_CHANGES",
@@ -72,8 +72,9 @@ def same_text(seen: str, due: str, what: str) -> None:
         return
     place = next((at for at, (a, b) in enumerate(zip(seen, due, strict=False)) if a != b), min(len(seen), len(due)))
     near = slice(max(place - 20, 0), place + 20)
-    msg = f"{what} was altered at character {place}: {seen[near]!r} instead of {due[near]!r} ({len(seen)}/{len(due)})"
-    raise AssertionError(msg)
+    raise AssertionError(
+        f"{what} was altered at character {place}: {seen[near]!r} instead of {due[near]!r} ({len(seen)}/{len(due)})"
+    )
 
 
 EXACT = {

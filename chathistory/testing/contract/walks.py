@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from chathistory.store import HistoryStore, Key, Leftovers
+from chathistory.storage.store import HistoryStore, Key, Leftovers
 from chathistory.testing.contract.base import Contract
-from chathistory.testing.contract.looking import contents, head_of
-from chathistory.testing.contract.names import NAMES
+from chathistory.testing.contract.queries import contents, head_of
 from chathistory.testing.contract.samples import FAR, KEY, created, grown, lines, stamp
+from chathistory.testing.contract.tricky_names import NAMES
 
 __all__ = ["CompleteWalks"]
 

@@ -1,0 +1,155 @@
+"""A talk: a prompt in the terminal, replies as they come, and what else can be typed there."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from functools import partial
+
+from chathistory.cli.errors import is_known, report
+from chathistory.cli.escape import safe
+from chathistory.cli.render import STAND_IN, body_of, console, local_time, mark_of, readable, speaker_of
+from chathistory.cli.turn import ENDINGS, played, writer
+from chathistory.conversation import Conversation
+from chathistory.engine.chat import ChatEngine, ReplyStream
+from chathistory.log.entry import Entry
+from chathistory.log.lease import lease_end
+
+__all__ = ["Talk"]
+
+REDRAWN = 6
+_LATELY = 4  # entries among which the last message is: a reply that broke off may stand behind it
+_COMMAND = re.compile(r"/[a-z]+")
+_HELP = """\
+/retry     send the last message again, if it has no reply
+/abandon   free the conversation of a reply that another process still waits for
+/quit      end (so do Ctrl-D, and Ctrl-C here); Ctrl-C during a reply stops that reply only
+Anything else is sent. What you paste is one message, however many lines it has."""
+_PAUSED = "no reply to the last message yet: /retry sends it again, or say something new"
+
+
+class Talk:
+    """One sitting with one conversation. name: who replies; debug: show tracebacks."""
+
+    def __init__(self, engine: ChatEngine, conversation: Conversation, *, name: str, debug: bool) -> None:
+        self._engine = engine
+        self._conversation = conversation
+        self._name = name
+        self._debug = debug
+        self._console = console()
+        self._commands: dict[str, Callable[[], None]] = {
+            "/retry": self._retry,
+            "/abandon": self._abandon,
+            "/help": lambda: self._note(_HELP),
+        }
+
+    def run(self) -> None:
+        """Redraw the last turns, then prompt and reply until the user ends it."""
+        self._redraw()
+        _prepare_prompt()
+        while (words := self._prompted()) is not None:
+            if words in self._commands:
+                self._safely(self._commands[words])
+            elif _COMMAND.fullmatch(words):
+                self._note(f"there is no {words}; /help shows what there is")
+            elif words:
+                self._safely(partial(self._say, words))
+
+    def _say(self, words: str) -> None:
+        self._play(self._engine.stream(self._conversation.id, words, scope=self._conversation.scope))
+
+    def _prompted(self) -> str | None:
+        """Return what the user types, without blanks around it; None: nothing more, or the end is asked for."""
+        try:
+            words = input("you> ").strip()
+        except (EOFError, KeyboardInterrupt):
+            self._console.print()
+            return None
+        return None if words in ("/quit", "/exit") else words
+
+    def _safely(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:
+            if not is_known(error):
+                raise
+            report(error, debug=self._debug)
+            if self._is_unanswered():
+                self._note(_PAUSED)
+
+    def _play(self, stream: ReplyStream) -> None:
+        self._speaker(self._name)
+        write = writer()
+        try:
+            reply = played(stream, lambda piece: write(safe(piece)))
+        except BaseException as error:
+            self._console.print()
+            if not isinstance(error, KeyboardInterrupt):
+                raise
+            self._note(self._stopped())
+        else:
+            self._console.print()
+            if reply.stop_reason in ENDINGS:
+                self._note(ENDINGS[reply.stop_reason])
+
+    def _stopped(self) -> str:
+        last = next(self._conversation.records(-1), None)
+        kept = "what came is kept, but not sent" if last and last.kind == "interrupted" else "nothing had come"
+        return f"stopped; {kept}. /retry sends your message again, or say something new"
+
+    def _retry(self) -> None:
+        self._play(self._engine.stream_resumed(self._conversation.id, scope=self._conversation.scope))
+
+    def _abandon(self) -> None:
+        there = self._engine.abandon(self._conversation.id, scope=self._conversation.scope)
+        self._note(_PAUSED if there else "nobody waits for a reply here")
+
+    # What is drawn.
+
+    def _redraw(self) -> None:
+        entries = readable(self._conversation, REDRAWN)
+        for entry in entries:
+            self._draw(entry)
+        if waiting := self._waiting(entries):
+            self._note(waiting)
+
+    def _draw(self, entry: Entry) -> None:
+        speaker = speaker_of(entry)
+        self._speaker(speaker)
+        self._console.out(body_of(entry), highlight=False)
+        if mark := mark_of(entry):
+            self._note(f"[{mark}]")
+
+    def _waiting(self, entries: list[Entry]) -> str | None:
+        summary = self._conversation.summary
+        if summary and summary.turn and lease_end(summary.turn):
+            asked = next((local_time(entry.at) for entry in reversed(entries) if entry.kind == "message"), "before")
+            return f"a reply asked for at {asked} is still awaited elsewhere; /abandon frees the conversation of it"
+        return _PAUSED if self._is_unanswered() else None
+
+    def _is_unanswered(self) -> bool:
+        """Whether the last message can be sent again: it has no reply, and the API did not refuse it."""
+        last = self._conversation.tail(1)
+        if not last or last[-1]["role"] != "user":
+            return False
+        kinds = [entry.kind for entry in readable(self._conversation, _LATELY)]
+        said = [kind for kind in kinds if kind in ("message", "refused")]
+        return not said or said[-1] == "message"
+
+    def _speaker(self, name: str) -> None:
+        style = {"you": "bold", STAND_IN: "bold yellow"}.get(name, "bold cyan")
+        self._console.out(f"{name}> ", style=style, end="")
+        sys.stdout.flush()
+
+    def _note(self, text: str) -> None:
+        self._console.out(text, style="dim", highlight=False)
+
+
+def _prepare_prompt() -> None:
+    """Let the prompt edit lines, remember them, and take what is pasted as one message."""
+    try:
+        import readline  # noqa: PLC0415 - not on every system
+    except ImportError:
+        return
+    readline.parse_and_bind("set enable-bracketed-paste on")

@@ -1,0 +1,136 @@
+"""What an error of the API says, told from its status, its code and its words.
+
+The API has error codes for a few causes and texts for the rest; `tests/engine/api_refusals.py` has a table of them,
+each with its source. What cannot be told from them changes nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["Named", "named", "why_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What an error of the API names of a conversation.
+
+    paths: places in the request, such as "messages.4.content.1". files: ids of files. types: of the blocks that it is
+    about, where it names no place.
+    """
+
+    about: Literal["messages", "size", "container"]
+    why: str
+    paths: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    types: frozenset[str] = frozenset()
+    status: int | None = None
+
+
+_STATUSES = frozenset({400, 404, 413, 422})
+_IN_STREAM = 200  # the status of an error event; its type tells what it is
+_TYPES = frozenset({"invalid_request_error", "not_found_error", "request_too_large"})
+_TOO_LARGE = 413
+_SIZE_CODES = frozenset({"request_body_too_large_after_decoding"})
+
+_PATH = re.compile(r"(?<![\w.])messages(?:\.\d+|\[\d+\])(?:[.\w]*\.content(?:\.\d+|\[\d+\]))*")
+_FILE_ID = re.compile(r"\bfile_[A-Za-z0-9]+")
+
+# All that follows is looked for in lower case.
+_GONE = r"(?:not found|not be found|expired|does not exist|doesn't exist|no longer|unknown|not available|unavailable)"
+_CONTAINER = re.compile(
+    rf"(?<![\w.])container\b(?!_upload).{{0,120}}?{_GONE}|(?:no|unknown|expired) container\b|^container: "
+)
+_FILE = re.compile(rf"\bfile\b.{{0,120}}?{_GONE}|(?:no|unknown|expired) file\b")
+_SIZE = re.compile(
+    r"prompt is too long|input is too long|input length and `?max_tokens`? exceed|exceeds? (?:the )?context limit"
+    r"|exceeds? the (?:maximum )?context window|too much media|too many images|list should have at most \d+ items"
+    r"|maximum of \d+ (?:pdf )?(?:pages|images|documents)|request exceeds the maximum|request entity too large"
+    r"|request (?:body )?(?:is )?too large"
+)
+_WHY = (
+    (re.compile(r"cannot be modified|expected `?thinking"), "thinking of the open turn that is not as the API gave it"),
+    (
+        re.compile(r"invalid `?signature|bound to a different conversation|`thinking`"),
+        "thinking that the API does not accept",
+    ),
+    (re.compile(r"password"), "a PDF that is protected by a password"),
+    (re.compile(r"maximum of \d+ pdf pages"), "a PDF that has too many pages"),
+    (re.compile(r"\bpdf\b"), "a PDF that cannot be read"),
+    (re.compile(r"many-images? requests"), "an image that is too large for a request with many images"),
+    (re.compile(r"dimension|exceeds? \d+ ?mb|exceeds? .{0,20}maximum|too large"), "an image that is too large"),
+    (re.compile(r"could not process image|image.{0,60}(?:invalid|corrupt|not match|not valid)"), "an unreadable image"),
+    (re.compile(r"download|robots|url"), "a URL that the API cannot read"),
+    (re.compile(r"encrypted_content|encrypted_index"), "an encrypted result that the API does not accept"),
+    (_FILE, "a file that the API does not have any longer"),
+)
+_UNREADABLE = re.compile(
+    r"could not process|unable to (?:download|process|read|fetch)|not valid|invalid|password|robots\.txt"
+)
+_OF_TYPE = (
+    (re.compile(r"\bpdf\b|\bdocument\b"), frozenset({"document"})),
+    (re.compile(r"\bimages?\b"), frozenset({"image"})),
+    (re.compile(r"download the file|robots\.txt|\burl\b"), frozenset({"image", "document"})),
+)
+
+
+def named(error: BaseException) -> Named | None:
+    """Return what an error of the API names of the conversation; None: nothing, or it cannot be told."""
+    status = getattr(error, "status_code", None)
+    kind = getattr(error, "type", None)
+    if status not in _STATUSES and not (status == _IN_STREAM and kind in _TYPES):
+        return None
+    told = _text(error)
+    text = told.lower()
+    paths = _paths(error, told)
+    if not paths and _CONTAINER.search(text):
+        return Named("container", "a container that the API does not have any longer", status=status)
+    too_large = status == _TOO_LARGE or kind == "request_too_large" or getattr(error, "error_code", None) in _SIZE_CODES
+    if too_large or (not paths and _SIZE.search(text)):
+        return Named("size", _size_words(text, too_large=too_large), status=status)
+    return _named_in_messages(error, told, paths, status)
+
+
+def why_of(error: BaseException) -> str:
+    """Return what is wrong, in words that quote nothing."""
+    text = _text(error).lower()
+    return next((words for pattern, words in _WHY if pattern.search(text)), "content that the API does not accept")
+
+
+def _named_in_messages(error: BaseException, told: str, paths: tuple[str, ...], status: int | None) -> Named | None:
+    text = told.lower()
+    files = tuple(dict.fromkeys(_FILE_ID.findall(told)))
+    why = why_of(error)
+    if paths:
+        return Named("messages", why, paths, files, status=status)
+    if getattr(error, "error_code", None) == "file_expired" or _FILE.search(text):
+        words = "a file that the API does not have any longer"
+        return Named("messages", words, (), files, frozenset({"file"}), status)
+    types = next((types for pattern, types in _OF_TYPE if pattern.search(text)), frozenset())
+    return Named("messages", why, (), (), types, status) if types and _UNREADABLE.search(text) else None
+
+
+def _text(error: BaseException) -> str:
+    """Return the API's own words; those of a gateway may stand anywhere in the body."""
+    told = getattr(error, "api_message", None)
+    return told if isinstance(told, str) and told else str(error)
+
+
+def _paths(error: BaseException, told: str) -> tuple[str, ...]:
+    """Return the places in the request that an error names: in its details, or in its words."""
+    listed = getattr(getattr(error, "details", None), "paths", None) or ()
+    paths = tuple(path for path in listed if isinstance(path, str) and _PATH.match(path))
+    found = _PATH.search(told)
+    return paths or ((found[0],) if found else ())
+
+
+def _size_words(text: str, *, too_large: bool) -> str:
+    if re.search(r"media|images?\b", text):
+        return "too many images or pages"
+    if re.search(r"\bpages\b", text):
+        return "too many pages"
+    if "at most" in text:
+        return "too many messages"
+    return "the request has too many bytes" if too_large or "request" in text else "the prompt has too many tokens"

@@ -1,0 +1,366 @@
+"""What the API refused, and where that is stored: the sorting of its errors.
+
+Only errors that name a cause within the conversation change what is sent. Four sorts:
+
+    turn       a message of this turn, behind the last reply: it is not sent again
+    earlier    something that stood before this turn's message, and was accepted once
+    size       the request as a whole: too many bytes, tokens, images or pages
+    container  a container of the code execution tool that the API does not know any longer
+
+Everything else (model, tools, system prompt, parameters, betas, credit, permissions, load, network) is none of these:
+nothing is marked then, and the turn can be resumed. So is what cannot be told apart.
+
+What an error says is told in `refusal_texts`; here it is found where that is stored, and what becomes of the turn.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from chathistory.engine.api_errors import Named
+from chathistory.engine.api_errors import named as named_by
+from chathistory.log.active_path import Sent
+from chathistory.log.entry import Entry
+from chathistory.log.message_sizes import estimated
+from chathistory.log.omissions import Omission
+from chathistory.messages.content import Message, blocks_of
+from chathistory.view import view_of
+from chathistory.view.item import ADDED
+
+__all__ = ["Place", "Refusal", "Sort", "closing", "notes", "refusal_in"]
+
+Sort: TypeAlias = Literal["turn", "earlier", "size", "container"]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where something is stored: the message's position, the index of its block, and of a block inside of that one.
+
+    block None: the whole message. inner None: the whole block.
+    """
+
+    position: int
+    block: int | None = None
+    inner: int | None = None
+
+    def __str__(self) -> str:
+        parts = [f"record {self.position}", "" if self.block is None else f"block {self.block}"]
+        return ", ".join(filter(None, [*parts, "" if self.inner is None else f"block {self.inner} within it"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the API refused of a request; `error.refusal` of the SDK's error that an engine passes on.
+
+    Attributes:
+        sort: "turn", "earlier", "size" or "container"; see the module.
+        why: What is wrong, in words that quote nothing of the conversation.
+        path: The place as the API named it, such as "messages.4.content.1"; None: it named none.
+        places: Where that is stored; for "size" the largest things that are sent, the largest first.
+        certain: Whether it is known that it is these places; else it is one of them.
+        status: The HTTP status.
+    """
+
+    sort: Sort
+    why: str
+    path: str | None = None
+    places: tuple[Place, ...] = ()
+    certain: bool = True
+    status: int | None = None
+
+    def to_data(self) -> dict[str, Any]:
+        """Return it for the log."""
+        places = [[each.position, each.block, each.inner] for each in self.places]
+        values = {"sort": self.sort, "why": self.why, "path": self.path, "places": places, "certain": self.certain}
+        return values | {"status": self.status}
+
+    @classmethod
+    def from_data(cls, values: Mapping[str, Any]) -> Refusal:
+        """Return what `to_data` gave."""
+        places = tuple(Place(*place) for place in values["places"])
+        return cls(values["sort"], values["why"], values["path"], places, values["certain"], values["status"])
+
+
+# What becomes of the turn.
+
+
+def closing(refusal: Refusal, sent: Sent, turn: str) -> dict[str, Any]:
+    """Return the data of the entry that closes a refused turn: which places are not sent again, and what they took."""
+    request = Request.of(sent, turn)
+    omissions = list(dict.fromkeys(_omitted(request, refusal)))
+    tokens = sum(_tokens(request, each) for each in omissions)
+    return {"places": [each.place for each in omissions], "why": refusal.why, "tokens": tokens}
+
+
+def _omitted(request: Request, refusal: Refusal) -> Iterator[Omission]:
+    """Yield what is not sent again: of a message with results what was refused, else all that this turn said."""
+    for place in refusal.places:
+        blocks = request.blocks(place.position)
+        if not any(block["type"] == "tool_result" for block in blocks):
+            yield from (Omission(each) for each in _own_words(request))
+        elif place.block is not None:
+            yield Omission(place.position, place.block)
+        else:
+            yield from (Omission(place.position, index) for index in range(len(blocks)))
+
+
+def _own_words(request: Request) -> Iterator[int]:
+    """Yield the positions of this turn's messages behind the last reply that hold no results of tools."""
+    for position, entry in request.entries.items():
+        own = position >= request.first and _role(entry) == "user"
+        if own and not _has_results(request, position):
+            yield position
+
+
+def _has_results(request: Request, position: int) -> bool:
+    return any(block["type"] == "tool_result" for block in request.blocks(position))
+
+
+def _tokens(request: Request, omission: Omission) -> int:
+    blocks = request.blocks(omission.position)
+    return estimated({"content": blocks if omission.block is None else [blocks[omission.block]]})
+
+
+def notes(refusal: Refusal, id: str, *, goes_on: bool) -> list[str]:
+    """Return what to say of a refusal: what is saved, and what to do. goes_on: an error stands for what was refused."""
+    where = " or ".join(map(str, refusal.places)) if not refusal.certain else "; ".join(map(str, refusal.places))
+    saved = f"the message is saved in {id!r}"
+    if refusal.sort == "turn" and goes_on:
+        return [
+            f"{saved}; the API refused {where}: {refusal.why}",
+            "`resume(id)` goes on with an error in its place, `resume(id, force=True)` sends it again",
+        ]
+    if refusal.sort == "turn":
+        return [
+            f"{saved}, and not sent again; the API refused {where}: {refusal.why}",
+            "`send` something else, or `resume(id, force=True)` to send it again",
+        ]
+    if refusal.sort == "size":
+        ways = "`conversation.trim(...)`, `engine.compact(id)` or `conversation.leave_out(position)`"
+        return [
+            f"{saved}; {refusal.why}; the largest that is sent: {where}",
+            f"shorten it by {ways}, then `resume(id)` sends the message",
+        ]
+    return [
+        f"{saved}; the API refused what stood before it, {where}: {refusal.why}",
+        "`conversation.leave_out()` leaves that out, then `resume(id)` sends the message",
+    ]
+
+
+# Where that is stored.
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was sent, and where it is stored.
+
+    messages: what was sent; kept: the position of each. entries: the stored messages by position, without what a cut
+    put before them. behind: the number of the first message behind the last reply. first: the position of the first
+    message of this turn behind the last reply.
+    """
+
+    messages: Sequence[Message]
+    kept: Sequence[int]
+    entries: Mapping[int, Entry]
+    behind: int
+    first: int
+
+    @classmethod
+    def of(cls, sent: Sent, turn: str) -> Request:
+        """Return the request of a turn: its id may be that of its messages, or it was begun again for a stored one."""
+        view = view_of(sent)
+        roles = [message["role"] for message in view.messages]
+        behind = len(roles) - next((n for n, role in enumerate(reversed(roles)) if role == "assistant"), len(roles))
+        entries = {entry.position: entry for entry in sent.entries if entry.kind == "message"}
+        reply = max((each.position for each in entries.values() if _role(each) == "assistant"), default=-1)
+        own = [each.position for each in entries.values() if each.turn == turn]
+        own += [each.data["question"] for each in sent.entries if each.turn == turn and "question" in each.data]
+        first = min((position for position in own if position > reply), default=sent.head.end)
+        return cls(view.messages, view.report.kept, entries, behind, first)
+
+    def blocks(self, position: int) -> list[dict[str, Any]]:
+        """Return the stored content blocks of a message; [] if there is none."""
+        entry = self.entries.get(position)
+        return blocks_of(entry.message) if entry and entry.message else []
+
+
+def _role(entry: Entry) -> str:
+    return str((entry.message or {}).get("role"))
+
+
+def refusal_in(error: BaseException, sent: Sent | None, turn: str) -> Refusal | None:
+    """Return what an error refuses of what the conversation sends; None: it is not of the sorts that are told apart."""
+    told = named_by(error)
+    if told is None or sent is None:
+        return None
+    request = Request.of(sent, turn)
+    if told.about == "container":
+        return Refusal("container", told.why, status=told.status)
+    if told.about == "size":
+        return Refusal("size", told.why, places=tuple(_largest(request)), certain=False, status=told.status)
+    if told.paths:
+        return _at_paths(request, told)
+    return _of_type(request, told)
+
+
+def _at_paths(request: Request, told: Named) -> Refusal | None:
+    spots = [spot for path in told.paths if (spot := _spot(request.messages, path))]
+    if not spots:
+        return None
+    places = [place for spot in spots if (place := _stored(request, spot))]
+    if not places:
+        return None
+    of_turn = all(_is_of_turn(request, spot, place) for spot, place in zip(spots, places, strict=False))
+    sort: Sort = "turn" if of_turn and len(places) == len(spots) else "earlier"
+    return Refusal(sort, told.why, told.paths[0], tuple(places), status=told.status)
+
+
+@dataclass(frozen=True, slots=True)
+class _Spot:
+    """A place in what was sent: numbers of the message, its block, and a block within that."""
+
+    message: int
+    block: int | None = None
+    inner: int | None = None
+
+
+def _spot(messages: Sequence[Message], path: str) -> _Spot | None:
+    """Return the place that a path of the API's leads to; None: there is no such message.
+
+    The API merges messages of one role that follow each other; where a path does not fit, it counts the merged ones.
+    """
+    message, *blocks = (int(number) for number in re.findall(r"(?:messages|content)[.\[](\d+)", path))
+    if message >= len(messages):
+        return None
+    block = blocks[0] if blocks else None
+    if block is None:
+        return _Spot(message)
+    if block < len(blocks_of(messages[message])):
+        return _Spot(message, block, blocks[1] if len(blocks) > 1 else None)
+    merged = _merged(messages)
+    if message < len(merged) and block < len(merged[message]):
+        number, index = merged[message][block]
+        return _Spot(number, index, blocks[1] if len(blocks) > 1 else None)
+    return _Spot(message)
+
+
+def _merged(messages: Sequence[Message]) -> list[list[tuple[int, int]]]:
+    """Return, for each run of messages of one role, the message and index of each of its blocks."""
+    runs: list[list[tuple[int, int]]] = []
+    for number, message in enumerate(messages):
+        if number == 0 or messages[number - 1]["role"] != message["role"]:
+            runs.append([])
+        runs[-1] += [(number, index) for index in range(len(blocks_of(message)))]
+    return runs
+
+
+def _stored(request: Request, spot: _Spot) -> Place | None:
+    """Return where a place of the request is stored; None: it was not stored, but added."""
+    position = request.kept[spot.message]
+    entry = request.entries.get(position)
+    if position == ADDED:
+        return None
+    if entry is None or spot.block is None:  # what a cut put before the rest is stored as it is sent
+        return Place(position, spot.block)
+    wanted = blocks_of(request.messages[spot.message])[spot.block]
+    for candidate in (entry, *_neighbours(request, entry)):
+        index = _index_of(wanted, candidate, spot.block)
+        if index is not None:
+            inner = spot.inner if wanted["type"] == "tool_result" else None
+            return Place(candidate.position, index, inner)
+    return Place(position)
+
+
+def _neighbours(request: Request, entry: Entry) -> Iterator[Entry]:
+    """Yield the other messages between the same two replies: results of tools may have been moved among them."""
+    entries = [request.entries[position] for position in sorted(request.entries)]
+    here = entries.index(entry)
+    for step in (1, -1):
+        at = here + step
+        while 0 <= at < len(entries) and _role(entries[at]) != "assistant":
+            yield entries[at]
+            at += step
+
+
+_KEYS = ("tool_use_id", "id", "signature", "data", "source", "text", "file_id", "content", "input", "thinking")
+
+
+def _index_of(wanted: Mapping[str, Any], entry: Entry, hint: int) -> int | None:
+    """Return the index of the stored block that was sent as `wanted`: it may have been changed on the way."""
+    blocks = blocks_of(entry.message or {})
+    same = [index for index, block in enumerate(blocks) if block["type"] == wanted["type"]]
+    for name in _KEYS:
+        if name in wanted:
+            alike = [index for index in same if blocks[index].get(name) == wanted[name]]
+            if alike:
+                return min(alike, key=lambda index: abs(index - hint))
+    return same[0] if len(same) == 1 else (hint if hint in same else None)
+
+
+def _is_of_turn(request: Request, spot: _Spot, place: Place) -> bool:
+    """Whether a place is of this turn, so that all that stands before it was accepted: it is behind the last reply.
+
+    Results of tools belong to the reply that called for them, whoever stored them.
+    """
+    if spot.message < request.behind:
+        return False
+    return place.position >= request.first or _has_results(request, place.position)
+
+
+def _of_type(request: Request, told: Named) -> Refusal | None:
+    """Return the refusal of a kind of block that is not named: those that came since the last reply are new."""
+    places = list(_blocks(request, told))
+    reply = max((each.position for each in request.entries.values() if _role(each) == "assistant"), default=-1)
+    new = [place for place in places if place.position > reply]
+    if new and not told.files:
+        places = new
+    if not places:
+        return None
+    own = all(place.position >= request.first or _is_result(request, place) for place in places)
+    sort: Sort = "turn" if own and all(place in new for place in places) else "earlier"
+    return Refusal(
+        sort, told.why, None, tuple(places), certain=len(places) == 1 or bool(told.files), status=told.status
+    )
+
+
+def _is_result(request: Request, place: Place) -> bool:
+    return bool(request.blocks(place.position)[place.block or 0]["type"] == "tool_result")
+
+
+def _blocks(request: Request, told: Named) -> Iterator[Place]:
+    """Yield the places of all blocks that an error without a path may be about."""
+    for position in dict.fromkeys(request.kept):
+        for index, block in enumerate(request.blocks(position)):
+            if _fits(block, told):
+                yield Place(position, index)
+            elif block["type"] == "tool_result" and isinstance(block.get("content"), list):
+                yield from (
+                    Place(position, index, inner) for inner, part in enumerate(block["content"]) if _fits(part, told)
+                )
+
+
+def _fits(block: Any, told: Named) -> bool:
+    if not isinstance(block, dict):
+        return False
+    if "file" not in told.types:
+        return block.get("type") in told.types
+    source = block.get("source")
+    id = block.get("file_id") or (source.get("file_id") if isinstance(source, dict) else None)
+    return isinstance(id, str) and (not told.files or id in told.files)
+
+
+_LARGE = 3  # places that are named of a request that is too large
+
+
+def _largest(request: Request) -> list[Place]:
+    """Return the largest blocks of what is sent, by the bytes of their JSON."""
+    sizes = [
+        (len(json.dumps(block)), Place(position, index))
+        for position in dict.fromkeys(request.kept)
+        for index, block in enumerate(request.blocks(position))
+    ]
+    return [place for _, place in sorted(sizes, key=lambda each: -each[0])[:_LARGE]]

@@ -1,0 +1,222 @@
+"""On which terms an engine holds its conversations: client, request, setup, trimming; the same in both engines."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self
+
+from chathistory.checks import check_count, check_kind, check_text, class_name
+from chathistory.engine.clients import beta_of, check_client, check_options
+from chathistory.engine.online_check import Questions, questions
+from chathistory.engine.prompt_setup import Setup, encodable_tool, sendable_options
+from chathistory.engine.request import Request
+from chathistory.engine.start_turn import Opening, is_thinking
+from chathistory.engine.turn import Turn
+from chathistory.engine.view_cache import Recall
+from chathistory.errors import Conflict, InvalidInput
+from chathistory.history import History
+from chathistory.log.active_path import Sent, on_path
+from chathistory.log.conversation_log import Journal
+from chathistory.log.entry import Entry
+from chathistory.log.message_entries import message_entry
+from chathistory.messages.content import Message
+from chathistory.trimming.context_editing import ContextEditing
+from chathistory.trimming.plan_cut import Trimmed, planned_whole
+from chathistory.trimming.policies import Policy, Summarize, check_policy
+from chathistory.view import view, view_of
+
+__all__ = ["CutFailedWarning", "Terms"]
+
+
+class CutFailedWarning(UserWarning):
+    """What was to stand for the messages that a cut leaves out could not be made, so that they are sent once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What is the same for all turns of an engine. api, beta: the SDK's messages, and those of its beta namespace."""
+
+    history: History
+    api: Any
+    beta: Any
+    request: Request
+    setup: Setup
+    timeout: float
+    recall: Recall
+    trimming: Policy | None
+
+    @classmethod
+    def of(
+        cls,
+        client: Any,
+        history: History,
+        *,
+        asynchronous: bool,
+        tools: Sequence[Any] | None,
+        turn_timeout: float,
+        trimming: Policy | None,
+        context_editing: ContextEditing | None,
+        options: Mapping[str, Any] | None,
+        **request: Any,
+    ) -> Self:
+        """Take what an engine is made with. Raises `InvalidInput` for a client, policy or option that cannot work."""
+        check_client(client, asynchronous=asynchronous)
+        _check_timeout(turn_timeout)
+        check_text("model", request["model"])
+        check_count("max_tokens", request["max_tokens"], least=1)
+        if tools is not None:
+            check_kind("tools", tools, Iterable, "a list of tools")
+        if trimming is not None:
+            check_policy("trimming", trimming)
+        setup = Setup.of(model=request["model"], system=request["system"], tools=tools)
+        held: dict[str, Any] = {name: setup.data.get(name) for name in ("system", "tools")}  # sent is what is stored
+        made = Request(**{**request, **held}, editing=context_editing, options=_options(options))
+        return cls(history, client.messages, beta_of(client), made, setup, turn_timeout, Recall(), trimming)
+
+    def opening(
+        self, scope: str, id: str, tools: Sequence[Any] | None = None, *, expected: str | None = None
+    ) -> Opening:
+        """Return what opens turns of a conversation; tools: those of the SDK's runner, in place of the engine's."""
+        if expected is not None:
+            check_text("expected", expected)
+        setup = self.setup if tools is None else self.request.setup(tools)
+        return Opening(self.journal(scope, id), setup, self.timeout, self.recall, self.trimming, expected)
+
+    def journal(self, scope: str, id: str) -> Journal:
+        """Return the log of a conversation."""
+        return Journal(self.history.store, self.history.key(id, scope))
+
+    def asked(self, turn: Turn) -> tuple[Any, dict[str, Any]]:
+        """Return where to send a turn, and the arguments."""
+        return self._placed(self.request.arguments(turn))
+
+    def streamed(self, turn: Turn) -> tuple[Any, dict[str, Any]]:
+        """Return where to have a turn streamed, and the arguments.
+
+        That is the beta namespace where there is one: the other one does not know the deltas of beta blocks, and so
+        leaves out what they say.
+        """
+        api = self.beta if callable(getattr(self.beta, "stream", None)) else self.api
+        return api, self.request.arguments(turn)
+
+    def _placed(self, arguments: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Return the arguments and where they go: what names betas is taken by the beta namespace alone."""
+        return (self.beta if "betas" in arguments else self.api), arguments
+
+    def tool_runner(self, turn: Turn, tools: Sequence[Any]) -> Any:
+        """Return the SDK's tool runner for a turn; without its threads, which keep a copy on the server."""
+        request = replace(self.request, tools=[encodable_tool(tool) for tool in tools])
+        return self.beta.tool_runner(**request.arguments(turn) | {"thread": False})
+
+    def counting(self, scope: str, id: str, content: Any) -> tuple[Any, dict[str, Any]]:
+        """Return where to have counted what would be sent with one more message, and the arguments."""
+        journal = self.journal(scope, id)
+        sent = self._held(on_path(journal))
+        new = [] if content is None else [message_entry({"role": "user", "content": content})]
+        messages = _with(sent, new)
+        if not messages or messages[-1]["role"] == "assistant":
+            raise InvalidInput("say what is to be sent next: the API counts no request that ends with a reply")
+        turn = Turn(journal, "", self.timeout, messages=messages, state=sent.summary if sent else None)
+        return self._placed(self.request.counting(turn))
+
+    def checking(self, scope: str, id: str) -> tuple[Questions, Callable[[list[Message]], dict[str, Any]]] | None:
+        """Return the questions that find what the API refuses of a conversation, and what makes a request of one.
+
+        None: there is no such conversation.
+        """
+        journal = self.journal(scope, id)
+        sent = self._held(on_path(journal))
+        if sent is None:
+            return None
+        turn = Turn(journal, "", self.timeout, state=sent.summary)
+        asked = self.request.counting
+
+        def request(messages: list[Message]) -> dict[str, Any]:
+            turn.messages = messages
+            return asked(turn)
+
+        return questions(sent), request
+
+    def counter(self, arguments: dict[str, Any]) -> Any:
+        """Return what counts the tokens of a request with these arguments."""
+        return self._placed(arguments)[0].count_tokens
+
+    def _held(self, sent: Sent | None) -> Sent | None:
+        """Return what is sent when it is held with this setup: without thinking that is bound to another one.
+
+        If the API wants some of that back, it is asked to drop it itself, as when a turn is opened.
+        """
+        if sent is None or sent.summary.drop_block or not self.setup.unbinds(sent.summary):
+            return sent
+        change = {"drop_block": True} if is_thinking(sent) else {"thinking_from": sent.head.end}
+        return replace(sent, summary=replace(sent.summary, **change))
+
+    # Cuts for which something has to be made first.
+
+    def writer(self, turn: Turn) -> tuple[Any, list[Message]]:
+        """Return what makes the summary for a planned cut (None: the API does), and the messages that it stands for."""
+        policy = turn.plan.policy if turn.plan else None
+        return (policy.by if isinstance(policy, Summarize) else None), turn.to_sum_up()
+
+    def uncut(self, turn: Turn, error: Exception) -> None:
+        """Go on without the planned cut: it can be made with the next turn."""
+        turn.plan = None
+        words = f"conversation {turn.journal.key.id!r} was not cut: {type(error).__name__} while it was summed up"
+        try:
+            warnings.warn(words, CutFailedWarning, stacklevel=2)
+        except CutFailedWarning as raised:  # warnings may be errors
+            turn.broke_off(raised)
+            raise
+
+    def whole(self, scope: str, id: str) -> tuple[Turn, list[Message]] | None:
+        """Return a compaction of all that was said so far, as a turn that is not opened, and those messages."""
+        journal = self.journal(scope, id)
+        with journal.lock:
+            sent = self._held(on_path(journal))
+            plan = planned_whole(sent) if sent else None
+            if sent is None or plan is None:
+                return None
+            self.opening(scope, id).free(sent.head)
+            turn = Turn(journal, sent.head.stamp.version, self.timeout, plan=plan, state=sent.summary)
+            return turn, view_of(sent).messages
+
+    def compacted(self, turn: Turn, response: Any) -> Trimmed:
+        """Store a compaction of all that was said. Raises `Conflict` if somebody wrote meanwhile."""
+        assert turn.plan is not None  # noqa: S101  # `whole` made it
+        with turn.journal.lock:
+            head = turn.journal.seen()
+            if head is None or head.stamp.version != turn.id:
+                raise Conflict(turn.journal.key, head)
+            turn.journal.append([*self.setup.entries(turn.state), turn.plan.compaction(response)])
+        return turn.plan.trimmed
+
+
+def _check_timeout(seconds: object) -> None:
+    """Raise `InvalidInput` for what is no time for which a turn can count as open."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise InvalidInput(f"turn_timeout: must be a number of seconds, not {class_name(seconds)}")
+    if not 0 < seconds <= _LONGEST_TURN:  # neither does NaN pass
+        raise InvalidInput(f"turn_timeout: must be more than 0 and at most {_LONGEST_TURN:,} seconds")
+
+
+_LONGEST_TURN = 10**9
+"""Seconds, some 30 years: longer than anybody waits, and short enough for every clock and calendar."""
+
+
+def _options(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return further arguments of a request. Raises `InvalidInput` for what must not be there, or holds itself."""
+    try:
+        return sendable_options(check_options(given))
+    except RecursionError:
+        pass
+    raise InvalidInput("options: must not hold themselves, nor be nested too deep")
+
+
+def _with(sent: Sent | None, new: list[Entry]) -> list[Message]:
+    """Return the messages that are sent when something is said next: results of tools may be among it."""
+    behind = [replace(entry, position=sent.head.end if sent else 0, surrogates=True) for entry in new]
+    if sent is None:
+        return view(behind).messages
+    return view_of(replace(sent, entries=[*sent.entries, *behind])).messages

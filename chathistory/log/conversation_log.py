@@ -1,0 +1,491 @@
+"""The log of one conversation, as the core writes and reads it: queue, guard, rebase and expiry, for all stores.
+
+Within a process every conversation has one *lane*: a lock, and the head that this process has seen last. Threads queue
+in it, so they do not conflict with each other, nor with a cancelled call that is still landing. An append is guarded by
+the lane's head. If another process wrote in between, the append goes on where that is harmless: annotations commute
+with everything, renewals of a lease with all that does not take that turn away from its holder, and what is kept beside
+the conversation with what is said in it. Else it is a `Conflict`.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from weakref import WeakValueDictionary
+
+from chathistory.checks import check_text
+from chathistory.errors import Conflict, CorruptRecord, InvalidInput
+from chathistory.log.clock import MICROSECONDS, earliest_now, latest_now, now
+from chathistory.log.commit import commit, slices
+from chathistory.log.entry import Entry, decode, encode, is_activity
+from chathistory.log.recent_entries import NEWEST, RecentEntries, response_id
+from chathistory.log.reducers import folded
+from chathistory.log.state import Summary, summary_of
+from chathistory.storage.store import LARGEST_NUMBER, Head, HistoryStore, Key, Record, Slice, Stamp
+
+__all__ = ["ABSENT", "Journal", "alive"]
+
+ABSENT = ""
+"""The version of a conversation that does not exist."""
+
+REBASES = 20
+_LOOKED_BACK = 16  # records read at once to see whether all that came since stands beside the conversation
+
+
+class Lane:
+    """The queue of one conversation within this process.
+
+    known: `head` was looked up; None: absent. behind: others wrote messages below `head` that were not read here, and
+    an annotation of ours went past them. folded: the summary of the newest append from here, so that the next one need
+    not read it out of the head, and the version that it belongs to. recent: what keys and responses the newest entries
+    hold; looked up when it is asked for, and kept up to date by what is stored from here.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.known = False
+        self.behind = False
+        self.head: Head | None = None
+        self.folded: tuple[str, Summary] | None = None
+        self.recent: RecentEntries | None = None
+
+    def see(self, head: Head | None, *, behind: bool = False) -> Head | None:
+        self.head, self.known, self.behind = head, True, behind
+        return head
+
+
+_lanes_lock = threading.Lock()
+
+
+def _renew_lock() -> None:
+    """Replace the lock in a forked child: the thread that may have held it does not live there."""
+    global _lanes_lock  # noqa: PLW0603 - there is one for the process
+    _lanes_lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def _lane(store: HistoryStore, key: Key) -> Lane:
+    with _lanes_lock:
+        # kept in the store itself: it need not be hashable, and they go when it goes
+        lanes: WeakValueDictionary[Key, Lane] = vars(store).setdefault("_lanes", WeakValueDictionary())
+        lane = lanes.get(key)
+        if lane is None:
+            lane = lanes[key] = Lane()
+        return lane
+
+
+def alive(head: Head | None) -> Head | None:
+    """Return the head, or None if its time to live is over: expired is absent, everywhere.
+
+    A clock of this machine that jumped ahead lets nothing expire: what is taken for absent may be deleted.
+    """
+    if head is None or (head.stamp.expires is not None and head.stamp.expires <= earliest_now()):
+        return None
+    return head
+
+
+class Journal:
+    """The log of one conversation, as one user of it has it. All methods are safe from many threads.
+
+    version: of the state that was returned last by this object (`ABSENT`: there was no conversation); None: none was.
+    """
+
+    def __init__(self, store: HistoryStore, key: Key) -> None:
+        self.store = store
+        self.key = key
+        self.version: str | None = None
+        self._lane = _lane(store, key)
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held during an append; hold it to make several steps one for the other threads of this process."""
+        return self._lane.lock
+
+    def seen(self) -> Head | None:
+        """Return the head that this process has seen last, looking it up the first time; None: absent."""
+        with self._lane.lock:
+            return alive(self._lane.head) if self._lane.known else self.refresh()
+
+    @property
+    def last(self) -> Head | None:
+        """The head that this process has seen last, without looking; None: absent then, or never looked for."""
+        return alive(self._lane.head)
+
+    def refresh(self) -> Head | None:
+        """Look up the present head in one round trip: what others wrote counts as seen from now on."""
+        with self._lane.lock:
+            return self.note(self._lane.see(self.look()))
+
+    def note(self, head: Head | None) -> Head | None:
+        """Take down that the state of `head` was returned to the user of this object."""
+        self.version = _version(head)
+        return head
+
+    def confirm(self, version: str | None) -> Head | None:
+        """Return the present head, if the conversation is still what it was in an earlier state; None: it is absent.
+
+        One round trip, and another one if anything was written since. Entries that stand beside the conversation may
+        have been; they do not change what is sent.
+
+        Args:
+            version: Of that state; `ABSENT` for none. None: of the state that this object returned last; if it
+                returned none, of the present one.
+
+        Raises:
+            Conflict: Somebody else changed the conversation since.
+            InvalidInput: The version is no text.
+        """
+        if version is not None:
+            check_text("expected", version)
+        with self._lane.lock:
+            expected = self.version if version is None else version
+            head = self.look()
+            if expected is not None and _version(head) != expected and not self._is_beside_since(expected, head):
+                raise Conflict(self.key, head)
+            return self._lane.see(head)
+
+    def look(self) -> Head | None:
+        """Return the present head in one round trip, without counting it as seen; None: absent."""
+        part = self.store.read(self.key, start=0, stop=0)
+        return alive(part.head if part else None)
+
+    def _is_beside_since(self, version: str, head: Head | None) -> bool:
+        """Whether only entries beside the conversation follow the append of a version, which is its last entry's id."""
+        stop = head.end if head else 0
+        while head and stop > head.start:
+            start = max(head.start, stop - _LOOKED_BACK)
+            found = self.fetch(start, stop)
+            for record in reversed(found[1] if found else []):
+                entry = decode(record, self.key)
+                if entry.id == version or not _beside([entry]):
+                    return entry.id == version
+            stop = start
+        return head is not None and head.start == 0 and version == ABSENT
+
+    def slices(self, start: int = 0, stop: int | None = None, *, counts: bool = True) -> Iterator[Slice]:
+        """Yield the records of [start, stop) in portions; nothing if the conversation is absent.
+
+        All are of the moment of the first, whose head counts as seen if the range goes to the end, unless `counts` is
+        False. A negative `start` counts from the end. Raises `Conflict` if the range is forgotten or deleted while it
+        is read.
+        """
+        with self._lane.lock:
+            parts = slices(self.store, self.key, start, stop)
+            first = next(parts, None)
+            head = alive(first.head if first else None)
+            if stop is None and counts:
+                self.note(self._lane.see(head))
+        if first is None or head is None:
+            return
+        yield first
+        for part in parts:
+            if part.head.stamp.version != head.stamp.version and _born(part.head) != _born(head):
+                raise Conflict(self.key, part.head)  # it was deleted and made again
+            yield part
+
+    def load(self, start: int = 0, stop: int | None = None) -> tuple[Head, list[Entry]] | None:
+        """Return the head and the entries of a range, of one moment; None if the conversation is absent."""
+        found = self.fetch(start, stop)
+        if found is None:
+            return None
+        head, entries = found[0], [decode(record, self.key) for record in found[1]]
+        if stop is None and len(entries) >= min(NEWEST, head.end - head.start):
+            self._lane.recent = RecentEntries(ABSENT)
+            self._lane.recent.extend(_version(head), entries[-NEWEST:], head.end - min(len(entries), NEWEST))
+        return head, entries
+
+    def fetch(self, start: int = 0, stop: int | None = None) -> tuple[Head, list[Record]] | None:
+        """Return what `load` returns, with the records as they are stored, for who may not need all of them."""
+        parts = list(self.slices(start, stop))
+        return (parts[0].head, [record for part in parts for record in part.records]) if parts else None
+
+    def read(self, start: int, stop: int) -> list[Entry]:
+        """Return the entries of [start, stop), which is within what was seen; counts as seen what counted before.
+
+        Raises `CorruptRecord`, and `Conflict` if some of them are gone, or the conversation was made again.
+        """
+        return [decode(record, self.key) for record in self.fetch_all(start, stop)]
+
+    def fetch_all(self, start: int, stop: int) -> list[Record]:
+        """Return the records of [start, stop), as `read` returns their entries. Raises `Conflict`."""
+        seen = self.last
+        head, found = self.fetch(start, stop) or (None, [])
+        if len(found) != stop - start or (head and seen and _born(head) != _born(seen)):
+            raise Conflict(self.key, head)
+        return found
+
+    def entries(self, part: Slice) -> list[Entry]:
+        """Return the entries of a slice. Raises `CorruptRecord`."""
+        return [decode(record, self.key) for record in part.records]
+
+    def append(self, entries: Sequence[Entry], *, expected: str | None = None) -> Head:
+        """Store the entries as one batch behind what this process has seen; return the new head.
+
+        expected: the version behind which they are stored, in place of what this process has seen; see `confirm`.
+
+        Raises `Conflict` if another process wrote more since than what commutes, and what `commit` raises.
+        """
+        bodies = [encode(entry) for entry in entries]
+        with self._lane.lock:
+            base = self.seen() if expected is None else self._expected(expected)
+            behind = self._lane.behind
+            for _ in range(REBASES):
+                if behind and not _beside(entries):
+                    raise Conflict(self.key, base)
+                try:
+                    head = self._commit(entries, bodies, base)
+                except Conflict as conflict:
+                    base, quiet = self._rebased(base, conflict, entries)
+                    if not (quiet or _beside(entries)):
+                        raise
+                    behind = behind or not quiet
+                else:
+                    self._lane.see(head, behind=behind)
+                    if not _beside(entries):  # they may have gone past what was not returned
+                        self.note(head)
+                    return head
+            raise Conflict(self.key, base)
+
+    def append_once(self, entries: Sequence[Entry], *, key: str | None, expected: str | None = None) -> Head:
+        """Store messages as `append` does, unless they are among the newest entries already.
+
+        Args:
+            entries: The messages.
+            key: The caller's name for them; entries that were stored with it are the same ones. None: without one, only
+                replies are recognized, by the id that the API gave them.
+            expected: As in `append`, if they have to be stored.
+
+        Returns:
+            The head of the append that stored them, now or before.
+
+        Raises:
+            InvalidInput: The key stands for other messages, or a stored reply is among messages that are not.
+            Conflict: As `append` does.
+        """
+        with self._lane.lock:
+            try:
+                recent = self._recent()
+            except CorruptRecord:
+                if key is not None:
+                    raise
+                return self.append(entries, expected=expected)  # as well as nothing could be told of others
+            if (found := self._stored(entries, key, recent, self.last)) is not None:
+                return found
+            try:
+                return self.append(entries, expected=expected)
+            except Conflict as conflict:  # another process may have stored the same meanwhile
+                head, newest = self._read_recent(-NEWEST, None, counts=False)
+                found = self._stored(entries, key, newest, head)
+                if found is None:
+                    raise conflict from conflict.__cause__
+                return found
+
+    def _recent(self) -> RecentEntries:
+        """Return what the newest entries hold of the state that this process has seen last; one read if unknown."""
+        if not self._lane.known:
+            self._lane.recent = self._read_recent(-NEWEST, None, counts=True)[1]
+        head, known = self.last, self._lane.recent
+        if head and (known is None or known.version != _version(head)):
+            _, known = self._read_recent(max(head.start, head.end - NEWEST), head.end, counts=False)
+            known.version = _version(head)  # if others wrote since, the append will be refused
+            self._lane.recent = known
+        return known if head and known else RecentEntries(ABSENT)
+
+    def _read_recent(self, start: int, stop: int | None, *, counts: bool) -> tuple[Head | None, RecentEntries]:
+        """Read what entries hold, part by part; those that are damaged are left out."""
+        head, made = None, RecentEntries(ABSENT)
+        for part in self.slices(start, stop, counts=counts):
+            head = head or part.head
+            for record in part.records:
+                with suppress(CorruptRecord):
+                    made.add(decode(record, self.key), record.position)
+        made.version = _version(head)
+        return head, made
+
+    def _stored(
+        self, entries: Sequence[Entry], key: str | None, recent: RecentEntries, head: Head | None
+    ) -> Head | None:
+        """Return the head of the append that stored the same messages; None: they are not among the newest entries."""
+        if head is None:
+            return None
+        if key is not None and (batch := recent.by_key(key, head.end)):
+            start = batch.last + 1 - len(entries)  # it may begin before the newest entries
+            found = self._same(head, start, batch.last + 1, entries) if batch.first >= start else None
+            if found is None:
+                raise InvalidInput("key: was given with other messages before; one key stands for one append")
+            return found
+        for index, entry in enumerate(entries):
+            id = response_id(entry)
+            place = recent.by_response(id, head.end) if id else None
+            if place is None or not self._is_on_path(head, place) or not self._same(head, place, place + 1, [entry]):
+                continue
+            found = self._same(head, place - index, place - index + len(entries), entries)
+            if found is None:
+                raise InvalidInput(f"messages[{index}].id: this reply is stored at position {place} already")
+            return found
+        return None
+
+    def _same(self, head: Head, start: int, stop: int, entries: Sequence[Entry]) -> Head | None:
+        """Return the head of the append that stored [start, stop), if these are the messages there; else None."""
+        fetched = self.fetch(max(start, 0), stop)
+        stored = [decode(record, self.key) for record in fetched[1]] if fetched else []
+        if [entry.message for entry in stored] != [entry.message for entry in entries]:
+            return None
+        found = Head(self.key, head.start, stop, replace(head.stamp, version=stored[-1].id))
+        if self.version is None:  # else the user has seen as much, or more
+            self.note(found)
+        return found
+
+    def _is_on_path(self, head: Head, position: int) -> bool:
+        """Whether the view goes through a position: what was taken back may be stored once more."""
+        path = summary_of(head).path
+        if path is None or position > path:
+            return True
+        told = self.read(path, path + 1)[0].data.get("path")
+        if told is None:
+            raise CorruptRecord(self.key, path, "it does not tell which part of the log is gone through")
+        return any(start <= position < stop for start, stop in told)
+
+    def _expected(self, version: str) -> Head | None:
+        """Return the head to append behind, if this version is still current; no round trip if it was seen last."""
+        if self._lane.known and _version(self.last) == version:
+            self._lane.behind = False
+            return self.last
+        return self.confirm(version)
+
+    def forget(self, before: int) -> Head | None:
+        """Remove the records below `before` for good; return the head; None: absent."""
+        with self._lane.lock:
+            return self._lane.see(alive(self.store.forget(self.key, before=before)))
+
+    def see(self, head: Head | None) -> Head | None:
+        """Count `head` as seen: it was stored, or looked up, by other means than this journal's."""
+        with self._lane.lock:
+            self._lane.folded = None  # the same version may come with another state: a head that was restored
+            return self._lane.see(head)
+
+    def delete(self, *, version: str | None = None) -> bool:
+        """Remove the conversation, whatever its state, and unless `version` is given whatever its version.
+
+        Returns:
+            Whether there was one.
+
+        Raises:
+            Conflict: It has another version; nothing was removed.
+        """
+        with self._lane.lock:
+            there = self.store.delete(self.key, version=version)
+            self._lane.see(None)
+            return there
+
+    def _commit(self, entries: Sequence[Entry], bodies: Sequence[str], base: Head | None) -> Head:
+        if base is None and self._lane.head is not None:
+            self._bury(self._lane.head)
+        summary = folded(self._summary(base) if base else None, entries, base.end if base else 0)
+        stamp = self.stamp(summary, base, version=entries[-1].id, is_active=any(map(is_activity, entries)))
+        head = commit(self.store, self.key, bodies, after=base, stamp=stamp)
+        self._lane.folded = stamp.version, summary
+        recent = RecentEntries(ABSENT) if base is None else self._lane.recent
+        if recent and recent.version == _version(base):
+            recent.extend(stamp.version, entries, head.end - len(entries))
+            self._lane.recent = recent
+        return head
+
+    def _summary(self, base: Head) -> Summary:
+        """Return the summary of a head, to be folded on: what is remembered is given away, for it will change."""
+        kept, self._lane.folded = self._lane.folded, None
+        return kept[1] if kept and kept[0] == base.stamp.version else summary_of(base)
+
+    def _bury(self, expired: Head) -> None:
+        """Delete the version that has expired, so that a new conversation can begin in its place."""
+        self.store.delete(self.key, version=expired.stamp.version)
+        self._lane.see(None)
+
+    def stamp(self, summary: Summary, base: Head | None, *, version: str, is_active: bool = True) -> Stamp:
+        """Return the stamp of an append; its version is the id of its last entry, so that the two can be compared.
+
+        Args:
+            summary: The state after the append.
+            base: The head before it; None: of a new conversation.
+            version: The id of the last entry.
+            is_active: Whether somebody said something. Else the order of the listing and the time to live stay as they
+                are. Neither ever goes back, whatever this machine's clock says.
+        """
+        if base is not None and not is_active:
+            return Stamp(version, base.stamp.updated, base.stamp.expires, summary.encode())
+        expires = self._expires(base)
+        updated = max(base.stamp.updated, now()) if base else now()
+        return Stamp(version, updated, expires, summary.encode())
+
+    def _expires(self, base: Head | None) -> int | None:
+        """Return when the time to live ends that begins now; it is not shorter than the one that was promised."""
+        ttl = self.store.ttl
+        if ttl is None:
+            return None
+        promised = base.stamp.expires if base else None
+        return max(0, promised or 0, min(latest_now() + int(ttl * MICROSECONDS), LARGEST_NUMBER))
+
+    def _rebased(self, base: Head | None, conflict: Conflict, batch: Sequence[Entry]) -> tuple[Head | None, bool]:
+        """Return the head to try next, and whether what others wrote commutes; raise the conflict if it is final."""
+        present = conflict.head
+        if type(conflict) is not Conflict or present is None:
+            raise conflict
+        if base is None and alive(present) is None:
+            self._lane.see(present)  # it had expired before we looked: `_commit` buries it
+            return None, True
+        if base is None:
+            return present, False
+        last = base.end - 1
+        if _born(base) != _born(present) or present.end <= base.end or not present.start <= last:
+            raise conflict  # made again, or records were lost or removed: what was seen is not what is there
+        parts = slices(self.store, self.key, last, present.end)
+        seen, *since = [entry for part in parts for entry in self.entries(part)]
+        if seen.id != base.stamp.version:
+            raise conflict  # a failover lost what was seen, and others wrote something else in its place
+        return present, _commutes(batch, since)
+
+
+def _version(head: Head | None) -> str:
+    return head.stamp.version if head else ABSENT
+
+
+def _born(head: Head) -> str:
+    return summary_of(head).born
+
+
+def _beside(entries: Sequence[Entry]) -> bool:
+    """Whether entries stand beside the conversation, so that they may follow what their writer has not read."""
+    return all(entry.kind in _BESIDE for entry in entries)
+
+
+_BESIDE = frozenset({"annotation", "renewed", "abandoned", "interrupted", "orphaned"})
+
+
+def _commutes(batch: Sequence[Entry], since: Sequence[Entry]) -> bool:
+    """Whether a batch means the same before and behind what others wrote since.
+
+    A renewal says that a turn is alive. Whoever would take that turn away, or change what it was sent with, has to look
+    again; messages beside it, and the next step of the turn itself, need not.
+    """
+    for other in since:
+        if other.kind == "annotation":
+            continue
+        if other.kind != "renewed" or not all(_bears_renewal(entry, other) for entry in batch):
+            return False
+    return True
+
+
+def _bears_renewal(entry: Entry, renewed: Entry) -> bool:
+    is_step = "until" in entry.data and entry.kind != "renewed"
+    return entry.kind in ("message", *_BESIDE) and (not is_step or _continues(entry, renewed))
+
+
+def _continues(entry: Entry, renewed: Entry) -> bool:
+    """Whether an entry is a step of the turn that was renewed, and not one that takes it over."""
+    return entry.turn == renewed.turn and "by" not in entry.data

@@ -1,0 +1,79 @@
+"""Which keys and responses the newest entries of a log hold, so that what comes again is not stored again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from chathistory.errors import InvalidInput
+from chathistory.log.entry import Entry
+
+__all__ = ["NEWEST", "RecentEntries", "StoredBatch", "check_key", "response_id"]
+
+NEWEST = 1000
+"""How many entries back a key, or the id of a response, is found."""
+
+
+LONGEST_KEY = 255
+
+
+def check_key(key: object) -> None:
+    """Refuse what cannot be the key of an append. Raises `InvalidInput`."""
+    if not (isinstance(key, str) and 1 <= len(key) <= LONGEST_KEY):
+        raise InvalidInput(f"key: must be text of 1 to {LONGEST_KEY} characters")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    """Messages that were stored by one append, at positions `first` to `last`."""
+
+    first: int
+    last: int
+
+
+class RecentEntries:
+    """What the newest entries hold, complete up to the state of `version`."""
+
+    def __init__(self, version: str) -> None:
+        self.version = version
+        self._keys: dict[str, StoredBatch] = {}
+        self._responses: dict[str, int] = {}
+
+    def extend(self, version: str, entries: Sequence[Entry], first: int) -> None:
+        """Add entries that were stored from position `first` on, after which the version is `version`."""
+        for position, entry in enumerate(entries, first):
+            self.add(entry, position)
+        self.version = version
+        low = first + len(entries) - NEWEST
+        if len(self._keys) > 2 * NEWEST:
+            self._keys = {key: batch for key, batch in self._keys.items() if batch.last >= low}
+        if len(self._responses) > 2 * NEWEST:
+            self._responses = {id: position for id, position in self._responses.items() if position >= low}
+
+    def add(self, entry: Entry, position: int) -> None:
+        """Add an entry that is stored at a position."""
+        if entry.kind != "message":
+            return
+        if isinstance(key := entry.data.get("key"), str):
+            before = self._keys.get(key)
+            first = before.first if before and before.last == position - 1 else position
+            self._keys[key] = StoredBatch(first, position)
+        if (id := response_id(entry)) is not None:
+            self._responses[id] = position
+
+    def by_key(self, key: str, end: int) -> StoredBatch | None:
+        """Return what was stored under a key; `end`: of the log."""
+        batch = self._keys.get(key)
+        return batch if batch and batch.last >= end - NEWEST else None
+
+    def by_response(self, id: str, end: int) -> int | None:
+        """Return the position of the reply with this id of the API's; `end`: of the log."""
+        position = self._responses.get(id)
+        return position if position is not None and position >= end - NEWEST else None
+
+
+def response_id(entry: Entry) -> str | None:
+    """Return the id that the API gave a reply; None: it is no reply, or has none."""
+    response = entry.data.get("response")
+    id = response.get("id") if isinstance(response, dict) else None
+    return id if isinstance(id, str) else None

@@ -1,0 +1,204 @@
+"""Messages as they are handed in: a dict to send, a response of the SDK, or either as stored elsewhere.
+
+Stored is exactly what was sent and received. What stands beside role and content (a response's id, usage and stop
+reason; what other programs add) is kept beside the message, never inside it: the API refuses keys that do not belong
+into a request.
+
+What is stored can be sent. So a message is looked at once, when it enters:
+
+- A *response* (an object of the SDK, or a dict with type "message") is taken as it came, for it was paid for; what the
+  API would not take back is left out when it is sent.
+- Any other message is refused, with the path of the field, if it cannot be made to fit what the API takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from chathistory.errors import InvalidInput
+from chathistory.messages.block_fields import BLOCK_ROLES, FIELDS_OF_SYSTEM, type_of_block
+from chathistory.messages.content import ROLES, Message
+from chathistory.messages.fit_blocks import Misfit, fit, fit_system
+from chathistory.messages.foreign_names import FOREIGN_TYPES
+from chathistory.messages.json_values import is_sdk_object, plain
+
+__all__ = ["AcceptedMessage", "accept_message"]
+
+_WITH_CONTENT = ("tool_calls", "function_call")
+"""Fields in which messages of other APIs have a part of what was said."""
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptedMessage:
+    """A message that can be stored and sent, and what was handed in beside its role and content."""
+
+    message: Message
+    data: dict[str, Any]
+
+
+def accept_message(given: Any) -> AcceptedMessage:
+    """Check a message and separate role and content from what belongs beside them.
+
+    Args:
+        given: A dict with role and content, or an object of the SDK such as the `Message` that `create` returns.
+
+    Raises:
+        InvalidInput: A field is not one of a message, or cannot be stored or sent; the error names its path.
+    """
+    values = plain(given)
+    if not isinstance(values, dict):
+        raise InvalidInput("a message is a dict with role and content, or an object of the SDK")
+    if _is_response(values):
+        message, data = _split(values)
+        request = getattr(given, "_request_id", None)
+        data |= {"request_id": request} if isinstance(request, str) else {}
+        _check_content(message)
+        return AcceptedMessage(message, data)
+    message, data = _parted(values)
+    _check_content(message)
+    if message["role"] == "system":
+        _check_fields_of_system(message)
+    if isinstance(message["content"], list):
+        _check_sendable(message, _given_blocks(given), data)
+    return AcceptedMessage(message, data)
+
+
+def _is_response(values: Message) -> bool:
+    """Whether this is a reply as the API gives it, or as a program saved it that left the type out."""
+    if values.get("type") == "message":
+        return values.get("role") == "assistant"
+    told = isinstance(values.get("model"), str) and isinstance(values.get("usage"), dict)
+    return told and values.get("role") == "assistant" and "type" not in values
+
+
+def _split(response: Message) -> tuple[Message, dict[str, Any]]:
+    message: Message = {name: response[name] for name in ("role", "content") if name in response}  # the SDK's order
+    beside = {name: value for name, value in response.items() if name not in ("type", "role", "content")}
+    if not isinstance(beside.get("usage"), dict | None):
+        raise InvalidInput("message.usage: must be a dict")
+    for name in ("model", "stop_reason"):
+        if not isinstance(beside.get(name), str | None):
+            raise InvalidInput(f"message.{name}: must be text")
+    if "stop_reason" in beside and beside["stop_reason"] is None:
+        raise InvalidInput(
+            "message.stop_reason: must be text; null means that the reply is not complete: its stream broke off"
+        )
+    return message, {"response": beside}
+
+
+def _parted(values: Message) -> tuple[Message, dict[str, Any]]:
+    """Return a message without what stands beside role and content, and that, to be kept beside it."""
+    taken = ("role", "content", *(FIELDS_OF_SYSTEM if values.get("role") == "system" else ()))
+    message = {name: value for name, value in values.items() if name in taken}
+    beside = {name: value for name, value in values.items() if name not in taken}
+    for name in _WITH_CONTENT:
+        if beside.get(name):
+            raise InvalidInput(
+                f"message.{name}: is not a field of the Messages API; a tool call must be a tool_use block in content"
+            )
+    return message, {"beside": beside} if beside else {}
+
+
+def _check_content(message: Message) -> None:
+    """Raise `InvalidInput` for what nothing here could read again."""
+    if message.get("role") not in ROLES:
+        raise InvalidInput(f"message.role: must be one of {', '.join(ROLES)}")
+    content = message.get("content")
+    if not isinstance(content, str):
+        _check_blocks(content, "message.content")
+
+
+def _check_blocks(blocks: Any, path: str) -> None:
+    if not isinstance(blocks, list):
+        raise InvalidInput(f"{path}: must be text or a list of content blocks")
+    for index, block in enumerate(blocks):
+        place = f"{path}[{index}]"
+        if not (isinstance(block, dict) and isinstance(block.get("type"), str)):
+            raise InvalidInput(f"{place}: must be a content block, which is a dict with a type")
+        for name in _NAMED.get(block["type"], ("tool_use_id",) if block["type"].endswith("_tool_result") else ()):
+            if not isinstance(block.get(name), str):
+                raise InvalidInput(f"{place}.{name}: must be text")
+        if block["type"] in _WITH_BLOCKS and not isinstance(block.get("content", ""), str | None):
+            _check_blocks(block["content"], f"{place}.content")
+
+
+_WITH_BLOCKS = frozenset({"tool_result", "search_result"})
+"""The types of blocks whose content may be content blocks that the API holds to the rules of a message's."""
+
+_NAMED = {
+    "text": ("text",),
+    "tool_use": ("id",),
+    "tool_result": ("tool_use_id",),
+    "server_tool_use": ("id",),
+    "mcp_tool_use": ("id",),
+}
+"""The fields of a block that have to be text, by its type."""
+
+
+def _check_fields_of_system(message: Message) -> None:
+    for misfit in fit_system(message, strict=True).misfits:
+        if misfit.effect == "unfit":
+            raise InvalidInput(f"message{misfit.path}: {misfit.what}")
+
+
+def _given_blocks(given: Any) -> list[Any]:
+    """Return the content blocks as they were handed in, for objects of the SDK among them."""
+    content = given.get("content") if isinstance(given, Mapping) else None
+    return list(content) if isinstance(content, list | tuple) else []
+
+
+def _check_sendable(message: Message, given: list[Any], data: dict[str, Any]) -> None:
+    """Raise `InvalidInput` for a block that cannot be made to fit what the API takes.
+
+    Blocks that are objects of the SDK came from the API; if nothing else here is unknown, `data` says so.
+    """
+    unknown = [False, False]  # whether something is, among what was made by hand, and among what came from the API
+    for index, block in enumerate(message["content"]):
+        from_api = message["role"] == "assistant" and index < len(given) and is_sdk_object(given[index])
+        unknown[from_api] |= _is_unknown(block, message["role"], f"message.content[{index}]", from_api=from_api)
+    if unknown == [False, True]:
+        data["received"] = True
+
+
+def _is_unknown(block: dict[str, Any], role: str, path: str, *, from_api: bool) -> bool:
+    """Return whether a block has a type or a field that the table does not have. Raises `InvalidInput`."""
+    kind = block["type"]
+    if type_of_block(kind) is None:
+        _check_type(kind, role, path)
+        return True
+    if not from_api:
+        _check_role(kind, role, path)
+    fitted = fit(block, role=role, strict=True)
+    if fitted.block is None and not from_api:
+        _refuse(block, path, fitted.misfits)
+    return bool(fitted.misfits)
+
+
+def _check_type(kind: str, role: str, path: str) -> None:
+    """A reply may hold a type of a later API; what else has one that is not known cannot be sent."""
+    if kind in FOREIGN_TYPES or role != "assistant":
+        known = [name for name, roles in BLOCK_ROLES.items() if role in roles]
+        raise InvalidInput(
+            f"{path}.type: is not a content block of a message with the role {role}; it must be {', '.join(known)}"
+        )
+
+
+def _check_role(kind: str, role: str, path: str) -> None:
+    if role not in BLOCK_ROLES[kind]:
+        raise InvalidInput(
+            f"{path}: a {kind} block must be in a message with the role {' or '.join(BLOCK_ROLES[kind].split())}"
+        )
+
+
+def _refuse(block: dict[str, Any], path: str, misfits: Iterable[Misfit]) -> None:
+    for misfit in misfits:
+        if misfit.effect == "unfit" and not (
+            block["type"] in _INCOMPLETE and misfit.path in _INCOMPLETE[block["type"]]
+        ):
+            raise InvalidInput(f"{path}{misfit.path}: {misfit.what}")
+
+
+_INCOMPLETE = {"thinking": (".signature",), "redacted_thinking": (".data",)}
+"""What thinking of other models, or of half a stream, lacks; it is stored, and not sent."""

@@ -1,0 +1,110 @@
+"""The table of fields, ready to be looked up."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from chathistory.messages.block_types import TYPES
+
+__all__ = ["BLOCK_ROLES", "FIELDS_OF_SYSTEM", "Field", "fields_of", "type_of_block"]
+
+BLOCK_ROLES: Mapping[str, str] = {
+    "text": "user assistant system",
+    "image": "user",
+    "document": "user assistant",
+    "search_result": "user",
+    "tool_result": "user",
+    "thinking": "assistant",
+    "redacted_thinking": "assistant",
+    "tool_use": "assistant",
+    "server_tool_use": "assistant",
+    "web_search_tool_result": "assistant",
+    "web_fetch_tool_result": "assistant",
+    "code_execution_tool_result": "assistant",
+    "bash_code_execution_tool_result": "assistant",
+    "text_editor_code_execution_tool_result": "assistant",
+    "tool_search_tool_result": "assistant",
+    "advisor_tool_result": "assistant",
+    "mcp_tool_use": "assistant",
+    "mcp_tool_result": "user assistant",
+    "mcp_tool_listing": "assistant",
+    "fallback": "assistant",
+    "container_upload": "user assistant",
+    "compaction": "user assistant system",
+    "tool_addition": "system",
+    "tool_removal": "system",
+}
+"""The blocks that a message may hold, and the roles of the messages that may hold them.
+
+The SDK's types allow more than the API does. A `document` in an assistant message was fine before version 2026-10-21 of
+the API: it is taken, and left out of what is sent.
+"""
+
+_TOKEN = re.compile(r"\[[^]]*\]|\S+")
+_SCALARS = frozenset({"str", "int", "float", "bool", "null", "any", "dict"})
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What a field may hold.
+
+    scalars: kinds of plain values. words: the texts that it may be, if only those. types: names of types. items: what
+    stands in the list that it may be; None: it is no list.
+    """
+
+    required: bool
+    scalars: frozenset[str]
+    words: tuple[str, ...]
+    types: tuple[str, ...]
+    items: Field | None
+
+    @property
+    def expected(self) -> str:
+        """What the field must hold, for an error."""
+        if self.words:
+            return f"must be {' or '.join(self.words)}"
+        names = {"str": "text", "int": "an integer", "float": "a number", "bool": "true or false", "null": "null"}
+        wanted = [name for kind, name in names.items() if kind in self.scalars]
+        wanted += ["a list"] if self.items else []
+        wanted += ["an object"] if self.types or "dict" in self.scalars else []
+        return f"must be {' or '.join(wanted)}"
+
+
+def _field(words: str) -> Field:
+    tokens = _TOKEN.findall(words)
+    lists = [token[1:-1] for token in tokens if token.startswith("[")]
+    return Field(
+        required="!" in tokens,
+        scalars=_SCALARS.intersection(tokens),
+        words=tuple(token.strip("'") for token in tokens if token.startswith("'")),
+        types=tuple(token for token in tokens if token in TYPES),
+        items=_field(lists[0]) if lists else None,
+    )
+
+
+FIELDS_OF_SYSTEM: Mapping[str, Field] = {
+    "clear_at": _field("'next_user_message' 'never'"),
+    "output_config": _field("SystemMessageOutputConfig"),
+}
+"""Fields of a system message beside role and content; each needs a beta of the API. A null is the same as none."""
+
+
+@functools.cache
+def fields_of(name: str) -> Mapping[str, Field]:
+    """Return the fields of a type of the table."""
+    return {field: _field(words) for field, words in TYPES[name].items()}
+
+
+@functools.cache
+def _blocks() -> Mapping[str, str]:
+    blocks = {name: fields for name, fields in TYPES.items() if name.endswith("Block") and "type" in fields}
+    named = {fields["type"].strip("! ").strip("'"): name for name, fields in blocks.items()}
+    return {block: named[block] for block in BLOCK_ROLES}
+
+
+def type_of_block(block: str) -> str | None:
+    """Return the name in the table of a block that a message may hold, by its `type`; None: it is not known."""
+    return _blocks().get(block)

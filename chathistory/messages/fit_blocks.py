@@ -1,0 +1,343 @@
+"""Making a content block fit what the Messages API takes, by the table of fields.
+
+The same walk serves the door and the view. At the door a block that cannot be made to fit is refused with the path of
+the field; what can be made to fit is stored as it was given, and made to fit each time that it is sent. So a later
+version, whose table knows more, sends more of what is stored.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
+from typing import Any, Literal, TypeAlias
+
+from chathistory.checks import key_in_path
+from chathistory.messages.block_fields import FIELDS_OF_SYSTEM, Field, fields_of, type_of_block
+from chathistory.messages.foreign_names import is_api_field
+
+__all__ = ["CALLS", "Fitted", "Misfit", "fit", "fit_system", "is_plain"]
+
+Block: TypeAlias = dict[str, Any]
+Effect: TypeAlias = Literal["form", "content", "unfit"]
+
+CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
+"""The types of blocks that call a tool."""
+
+LONGEST_NAME = 200
+"""Characters that the API takes of the name of a tool that was called."""
+
+_DEEPEST = 190  # levels of an object that was given as text; with its message around it has less than 200, as all have
+_LEFT_OUT = object()
+_WITHOUT_BLANKS = frozenset({"ToolResultBlock", "SearchResultBlock", "ContentBlockSource"})
+
+
+@dataclass(frozen=True, slots=True)
+class Misfit:
+    """Where a block does not fit, and what is done about it.
+
+    path: of the field, from the block on, such as ".source.data". what: what is expected there, or was done; it quotes
+    nothing of the block. effect: "form": what the model reads stays the same. "content": something is left out or
+    replaced. "unfit": the block cannot be sent.
+    """
+
+    path: str
+    what: str
+    effect: Effect
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What came of fitting: the block as it can be sent, and where it did not fit.
+
+    block: the very block that was given if that fits as it is; None: it cannot be sent.
+    """
+
+    block: Block | None
+    misfits: tuple[Misfit, ...] = ()
+
+
+def fit(block: Block, *, role: str, received: bool = False, strict: bool = False) -> Fitted:
+    """Make a block of a type in the table fit.
+
+    role: of its message. received: it came from the API, which takes back what it gave; what the table does not know is
+    kept. strict: an optional field that cannot be made to fit makes the block unfit, rather than being left out; and
+    attached data are looked at.
+    """
+    name = type_of_block(block["type"])
+    assert name is not None  # noqa: S101  # the caller looks it up first
+    fitter = _Fitter(received=received, strict=strict, cites=role == "assistant")
+    fitted: Block = fitter.struct(block, name, "")
+    if any(misfit.effect == "unfit" for misfit in fitter.misfits):
+        return Fitted(None, tuple(fitter.misfits))
+    return Fitted(fitted if fitter.misfits else block, tuple(fitter.misfits))
+
+
+def fit_system(message: Block, *, strict: bool = False) -> Fitted:
+    """Make what a system message has beside role and content fit; strict: as for `fit`."""
+    fitter = _Fitter(received=False, strict=strict, cites=False)
+    fitted = {
+        name: kept
+        for name, value in message.items()
+        if (kept := fitter.field_of_system(value, name) if name in FIELDS_OF_SYSTEM else value) is not _LEFT_OUT
+    }
+    return Fitted(fitted if fitter.misfits else message, tuple(fitter.misfits))
+
+
+def is_plain(block: Block) -> bool:
+    """Whether a block fits, told at a glance: most do. False if it takes a closer look."""
+    kind = block["type"]
+    scalars = _PLAIN.get(kind)
+    if scalars is None or not _REQUIRED[kind] <= block.keys():
+        return False
+    for name, value in block.items():
+        if type(value) not in scalars.get(name, ()):
+            return False
+    return kind != "tool_use" or 0 < len(block["name"]) <= LONGEST_NAME
+
+
+_TEXT, _FLAG, _NOTHING = frozenset({str}), frozenset({bool}), type(None)
+_PLAIN: Mapping[str, Mapping[str, frozenset[type]]] = {
+    "text": {"type": _TEXT, "text": _TEXT, "citations": frozenset({_NOTHING})},
+    "tool_use": {"type": _TEXT, "id": _TEXT, "name": _TEXT, "input": frozenset({dict}), "toolset_name": _TEXT},
+    "tool_result": {"type": _TEXT, "tool_use_id": _TEXT, "content": _TEXT, "is_error": _FLAG},
+    "thinking": {"type": _TEXT, "thinking": _TEXT, "signature": _TEXT},
+    "redacted_thinking": {"type": _TEXT, "data": _TEXT},
+}
+_REQUIRED: Mapping[str, frozenset[str]] = {
+    "text": frozenset({"text"}),
+    "tool_use": frozenset({"id", "name", "input"}),
+    "tool_result": frozenset({"tool_use_id"}),
+    "thinking": frozenset({"thinking", "signature"}),
+    "redacted_thinking": frozenset({"data"}),
+}
+
+
+@dataclass(slots=True)
+class _Fitter:
+    """Walks through one block. cites: its texts may have citations."""
+
+    received: bool
+    strict: bool
+    cites: bool
+    misfits: list[Misfit] = dataclass_field(default_factory=list)
+
+    def struct(self, value: Block, name: str, path: str) -> Block:
+        """Return an object of a type of the table as it can be sent."""
+        fields = fields_of(name)
+        fitted: Block = {}
+        for key, part in value.items():
+            if key in fields:
+                kept = self._field(part, fields[key], f"{path}.{key}", name, key)
+            else:
+                kept = self._unknown(key, part, path)
+            if kept is not _LEFT_OUT:
+                fitted[key] = kept
+        for key, field in fields.items():
+            if field.required and key not in value:
+                self._missing(fitted, name, key, path)
+        return fitted
+
+    def field_of_system(self, value: Any, name: str) -> Any:
+        """Return what a field of a system message holds as it can be sent."""
+        return self._field(value, FIELDS_OF_SYSTEM[name], f".{name}", "SystemMessage", name)
+
+    def _field(self, value: Any, field: Field, path: str, name: str, key: str) -> Any:
+        """Return what a field holds as it can be sent; an optional one is left out before the block is."""
+        before = len(self.misfits)
+        fitted = self._known(value, field, path, name, key)
+        found = self.misfits[before:]
+        if self.strict or field.required or all(misfit.effect != "unfit" for misfit in found):
+            return fitted
+        self.misfits[before:] = [
+            Misfit(path, f"left out: {each.path[1:]} {each.what}", "content") for each in found[:1]
+        ]
+        return _LEFT_OUT
+
+    def _known(self, value: Any, field: Field, path: str, name: str, key: str) -> Any:
+        if key == "cache_control":
+            return self._left_out(path, "belongs to one request", "form")
+        if key == "citations" and name == "TextBlock" and value and not self.cites:
+            return self._left_out(path, "left out: citations in a user message", "content")
+        if name in _CALLS_IN_TABLE and key in ("input", "name"):
+            return self._of_call(value, field, path, key)
+        if value is None and (key == "toolset_name" or not {"null", "any"} & field.scalars):
+            return self._null(field, path)
+        if self.strict and key == "data" and name.startswith("Base64"):
+            self._check_data(value, path)
+        return self._value(value, field, path, blank=name not in _WITHOUT_BLANKS)
+
+    def _left_out(self, path: str, what: str, effect: Effect) -> Any:
+        self._note(path, what, effect)
+        return _LEFT_OUT
+
+    def _of_call(self, value: Any, field: Field, path: str, key: str) -> Any:
+        if key == "input":
+            return self._input(value, path)
+        is_of_client = not field.words
+        return self._name(value, path) if is_of_client and isinstance(value, str) else self._value(value, field, path)
+
+    def _null(self, field: Field, path: str) -> Any:
+        if path == ".thinking":
+            self._note(path, "is null, and sent as empty text", "form")
+            return ""
+        return self._wrong(None, field, path) if field.required else self._left_out(path, "is null", "form")
+
+    def _unknown(self, key: str, value: Any, path: str) -> Any:
+        if self.received and is_api_field(key, value):
+            return value
+        return self._left_out(f"{path}{key_in_path(key)}", "is not a field of the API", "form")
+
+    def _missing(self, fitted: Block, name: str, key: str, path: str) -> None:
+        if key == "input" and name in _CALLS_IN_TABLE:
+            self._note(f"{path}.input", "is missing, and sent as {}", "form")
+            fitted["input"] = {}
+        elif name == "ThinkingBlock" and key == "thinking":
+            self._note(f"{path}.thinking", "is missing, and sent as empty text", "form")
+            fitted["thinking"] = ""
+        else:
+            self._note(f"{path}.{key}", "is required", "form" if self.received else "unfit")
+
+    def _value(self, value: Any, field: Field, path: str, *, blank: bool = True) -> Any:
+        """Return a value as it can be sent; blank: texts of nothing but whitespace may stand in a list."""
+        if _is_scalar(value, field):
+            return value
+        if isinstance(value, dict) and field.types and (name := _named(value, field)):
+            return self.struct(value, name, path)
+        if isinstance(value, list) and field.items:
+            return self._list(value, field.items, path, blank=blank)
+        return self._wrong(value, field, path)
+
+    def _list(self, values: list[Any], field: Field, path: str, *, blank: bool) -> list[Any]:
+        fitted = []
+        for index, value in enumerate(values):
+            if not blank and _is_blank(value):
+                self._note(f"{path}[{index}]", "left out: an empty text block", "content")
+                continue
+            fitted.append(self._value(value, field, f"{path}[{index}]", blank=True))
+        return fitted
+
+    def _wrong(self, value: Any, field: Field, path: str) -> Any:
+        if self.received:  # the API gave it, so it knows better than the table
+            return value
+        if isinstance(value, dict) and field.types:
+            known = [word for name in field.types for word in _words_of(name)]
+            path, expected = f"{path}.type", f"must be {' or '.join(known)}"
+        else:
+            expected = field.expected
+        self._note(path, expected, "unfit")
+        return value
+
+    def _input(self, value: Any, path: str) -> Any:
+        if isinstance(value, dict):
+            return value
+        if value is None or value == "":
+            self._note(path, "is empty, and sent as {}", "form")
+            return {}
+        parsed = _parsed(value) if isinstance(value, str) else None
+        if parsed is not None:
+            self._note(path, "is JSON in a text, and sent as an object", "form")
+            return parsed
+        if not self.received:
+            self._note(path, "must be an object, or the JSON text of one, and not nested too deep", "unfit")
+            return value
+        self._note(path, "is not an object, and sent as text in one", "content")
+        # the form that the page on fine-grained tool streaming names for input that is not valid
+        return {"INVALID_JSON": value if isinstance(value, str) else json.dumps(value)}
+
+    def _name(self, value: str, path: str) -> str:
+        if 0 < len(value) <= LONGEST_NAME:
+            return value
+        if value:
+            self._note(path, f"is cut to {LONGEST_NAME} characters", "content")
+            return value[:LONGEST_NAME]
+        self._note(path, "must not be empty", "content" if self.received else "unfit")
+        return "unknown_tool"
+
+    def _check_data(self, value: Any, path: str) -> None:
+        if not isinstance(value, str):
+            return
+        try:
+            decoded = binascii.a2b_base64(value, strict_mode=True)
+        except ValueError:
+            self._note(path, "must be base64, without line breaks and without a data: prefix", "unfit")
+            return
+        if not decoded:
+            self._note(path, "must not be empty", "unfit")
+
+    def _note(self, path: str, what: str, effect: Effect) -> None:
+        self.misfits.append(Misfit(path, what, effect))
+
+
+_CALLS_IN_TABLE = frozenset({"ToolUseBlock", "ServerToolUseBlock", "MCPToolUseBlock"})
+
+
+def _is_scalar(value: Any, field: Field) -> bool:
+    scalars = field.scalars
+    if "any" in scalars:
+        return True
+    if isinstance(value, str):
+        return "str" in scalars or value in field.words
+    if isinstance(value, bool):
+        return "bool" in scalars
+    if isinstance(value, int):
+        return "int" in scalars or "float" in scalars
+    if isinstance(value, float):
+        return "float" in scalars
+    return "null" in scalars if value is None else isinstance(value, dict) and "dict" in scalars
+
+
+def _named(value: Block, field: Field) -> str | None:
+    """Return which of a field's types an object is, by its `type`."""
+    for name in field.types:
+        words = _words_of(name)
+        if not words or value.get("type") in words:
+            return name
+    return None
+
+
+def _words_of(name: str) -> tuple[str, ...]:
+    field = fields_of(name).get("type")
+    return field.words if field else ()
+
+
+def _is_blank(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("type") == "text" and not str(value.get("text") or "").strip()
+
+
+def _parsed(text: str) -> Block | None:
+    """Return the object that a text is the JSON of; None: it is none, or is nested too deep."""
+    try:
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and not _is_deep(value) else None
+
+
+def _is_deep(value: Any) -> bool:
+    """Whether a value has more levels than an object at this place of a message may have."""
+    level = [value]
+    for _ in range(_DEEPEST + 1):
+        level = [
+            part
+            for each in level
+            if isinstance(each, dict | list)
+            for part in (each.values() if isinstance(each, dict) else each)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _refuse(name: str) -> None:
+    raise ValueError(name)
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError
+    return number

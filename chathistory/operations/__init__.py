@@ -1,0 +1,1 @@
+"""What is done with stored conversations: annotate, rewind, forget, repair, list, prune and check."""

@@ -1,0 +1,346 @@
+"""What is kept, and what goes: single conversations, whole scopes, and those that are too old or too many.
+
+What a walk cannot read never ends it. `retain` keeps a damaged conversation and names it; `erase` removes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal, TypeAlias
+
+from chathistory.checks import check_text
+from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreRejected, UnsupportedRecord
+from chathistory.log.clock import earliest_now, now
+from chathistory.log.conversation_log import Journal, alive
+from chathistory.log.state import Summary, summary_of
+from chathistory.operations.listing import time_of
+from chathistory.storage.store import Damaged, Head, HistoryStore, Key, Leftovers
+
+__all__ = ["Deletion", "Erasure", "Policy", "Removal", "Retention", "deleted", "erased", "retained"]
+
+Reason: TypeAlias = Literal["age", "count", "ttl", "expired"]
+_PAGE = 500
+_MICROSECOND = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """What a delete removed: a conversation of so many messages, in so many records of all kinds.
+
+    None for both: it was damaged, or of a later version, and cannot be told.
+    """
+
+    id: str
+    scope: str
+    messages: int | None = None
+    records: int | None = None
+
+
+def _deletion(key: Key, head: Head) -> Deletion:
+    summary = _summary(head)
+    return Deletion(
+        key.id, key.scope, summary.messages if summary else None, head.end - head.start if summary else None
+    )
+
+
+def _summary(head: Head) -> Summary | None:
+    """Return the summary of a head; None: it is damaged, or of a later version."""
+    try:
+        return summary_of(head)
+    except (CorruptRecord, UnsupportedRecord):
+        return None
+
+
+def deleted(journal: Journal, expected: str | None = None) -> Deletion | None:
+    """Remove a conversation, damaged or not, and return what went; None: it was absent, or expired, and is gone too.
+
+    Args:
+        journal: Of the conversation.
+        expected: The version that the caller has seen; None: whatever is there goes.
+
+    Raises:
+        Conflict: The conversation has another version than `expected`; nothing was removed.
+    """
+    if expected is not None:
+        check_text("expected", expected)
+    with journal.lock:
+        head, gone = _looked(journal)
+        return gone if journal.delete(version=expected) and (head is None or alive(head)) else None
+
+
+def _looked(journal: Journal) -> tuple[Head | None, Deletion | None]:
+    """Return the head (None: absent, or damaged) and what a delete will remove (None: nothing is there)."""
+    key = journal.key
+    try:
+        part = journal.store.read(key, start=0, stop=0)
+    except (CorruptRecord, UnsupportedRecord):
+        return None, Deletion(key.id, key.scope)
+    return (part.head, _deletion(key, part.head)) if part else (None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What the erasure of a scope did.
+
+    Attributes:
+        scope: The scope that was erased.
+        at: When it ended (UTC).
+        removed: One line for each conversation that was removed, expired and damaged ones included.
+        left: What is still there: ids of conversations that others have begun meanwhile or that could not be removed,
+            and places in the storage of what belongs to no conversation.
+        leftovers: How many pieces were removed that belonged to no conversation that can be read.
+        complete: True only if a walk over the whole storage, made after all was removed, found nothing of the scope.
+        not_reached: Where the server may keep removed text on its own account, such as "backups".
+    """
+
+    scope: str
+    at: datetime
+    removed: tuple[Deletion, ...]
+    left: tuple[str, ...] = ()
+    leftovers: int = 0
+    complete: bool = True
+    not_reached: tuple[str, ...] = ()
+
+    @property
+    def messages(self) -> int:
+        """How many messages went, as far as can be told."""
+        return sum(gone.messages or 0 for gone in self.removed)
+
+    @property
+    def records(self) -> int:
+        """How many records of all kinds went, as far as can be told."""
+        return sum(gone.records or 0 for gone in self.removed)
+
+
+def erased(store: HistoryStore, scope: str, tell: Callable[[Deletion], object] | None) -> Erasure:
+    """Remove all that is stored in a scope, and look again until nothing is there or somebody brings it back."""
+    removed: list[Deletion] = []
+    failed: set[str] = set()
+    seen: set[str] = set()
+    is_scanned = True
+    while True:
+        try:
+            new = [key for key in (store.scan_keys if is_scanned else store.keys)(scope) if key.id not in seen]
+        except StoreRejected:
+            if not is_scanned:
+                raise
+            is_scanned = False  # the account may not walk over the storage: what the index names is better than nothing
+            continue
+        if not new:
+            break
+        for key in new:
+            seen.add(key.id)
+            try:
+                gone = _remove(Journal(store, key))
+            except (CorruptRecord, UnsupportedRecord, StoreRejected):
+                failed.add(key.id)
+                continue
+            if gone:
+                removed.append(gone)
+                if tell:
+                    tell(gone)
+    leftovers = _remove_leftovers(store, scope)
+    left = tuple(sorted({*leftovers.left, *failed}))
+    complete = is_scanned and leftovers.complete and not left
+    traits = store.traits
+    return Erasure(scope, time_of(now()), tuple(removed), left, leftovers.removed, complete, traits.not_reached)
+
+
+def _remove(journal: Journal) -> Deletion | None:
+    """Remove a conversation whatever its state, and return what went; None: others were faster."""
+    with journal.lock:
+        _, gone = _looked(journal)
+        return gone if journal.delete() else None
+
+
+def _remove_leftovers(store: HistoryStore, scope: str) -> Leftovers:
+    try:
+        return store.remove_leftovers(scope)
+    except StoreRejected:
+        return Leftovers(complete=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is kept of a scope; None asks for nothing.
+
+    age: since it was begun. ttl: since its newest activity, as if the store had had this time-to-live. count: so many,
+    those with the newest activity.
+    """
+
+    age: timedelta | None = None
+    ttl: timedelta | None = None
+    count: int | None = None
+
+    def __post_init__(self) -> None:
+        spans = [span for span in (self.age, self.ttl) if span is not None]
+        if any(span < timedelta() for span in spans) or (self.count or 0) < 0:
+            raise InvalidInput("age, ttl and count of what is to be kept are not negative")
+
+    def find_reason(self, found: _Candidate, place: int, time: int) -> Reason | None:
+        """Return why a conversation goes, the `place`th of those that are there, at that time; None: it is kept."""
+        if found.is_expired:
+            return "expired"
+        if self.ttl is not None and found.updated < time - self.ttl // _MICROSECOND:
+            return "ttl"
+        if self.count is not None and place >= self.count:
+            return "count"
+        if self.age is not None and found.created < time - self.age // _MICROSECOND:
+            return "age"
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A conversation that went, or would go, and why; `expired` are also copies that were broken off.
+
+    updated: its newest activity (UTC).
+    """
+
+    id: str
+    scope: str
+    why: Reason
+    messages: int
+    records: int
+    updated: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What a retention did, or would do.
+
+    Attributes:
+        scope: The scope that was looked through.
+        dry_run: Whether it is only told what would go.
+        kept: How many conversations are kept, not counting damaged ones.
+        removed: Those that went, or would go, the newest first.
+        spared: Ids of those that were written meanwhile, and so are kept.
+        damaged: Conversations that cannot be read. They are kept: `repair` may mend them, `delete` removes them.
+        complete: Whether all conversations of the scope were looked at for certain. False if they were found through
+            an index that can lose entries on this server, or that may be among what is damaged; `full_scan=True` looks
+            at all.
+    """
+
+    scope: str
+    dry_run: bool
+    kept: int
+    removed: tuple[Removal, ...]
+    spared: tuple[str, ...] = ()
+    damaged: tuple[Damaged, ...] = ()
+    complete: bool = True
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Candidate:
+    """What has to be known of a conversation to decide about it; in the order of a listing."""
+
+    updated: int
+    id: str
+    version: str
+    created: int
+    messages: int
+    records: int
+    is_expired: bool
+
+
+def retained(
+    store: HistoryStore,
+    scope: str,
+    policy: Policy,
+    *,
+    dry_run: bool,
+    full_scan: bool,
+    tell: Callable[[Removal], object] | None,
+) -> Retention:
+    """Remove what the policy does not keep; what is written meanwhile is kept."""
+    damaged: list[Damaged] = []
+    removed: list[Removal] = []
+    spared: list[str] = []
+    kept, candidates = _select(_scan(store, scope, damaged) if full_scan else _list(store, scope, damaged), policy)
+    for found, why in candidates:
+        if not dry_run and not _is_gone(Journal(store, Key(scope, found.id)), found.version, damaged):
+            spared.append(found.id)
+            continue
+        removal = Removal(found.id, scope, why, found.messages, found.records, time_of(found.updated))
+        removed.append(removal)
+        if tell:
+            tell(removal)
+    return Retention(
+        scope,
+        dry_run,
+        kept + len(spared),
+        tuple(removed),
+        tuple(spared),
+        tuple(damaged),
+        complete=full_scan or (all(each.key for each in damaged) and store.is_index_complete()),
+    )
+
+
+def _select(walk: Iterator[_Candidate], policy: Policy) -> tuple[int, list[tuple[_Candidate, Reason]]]:
+    """Return how many are kept, and what goes and why."""
+    time, kept, going = earliest_now(), 0, []
+    for found in walk:
+        why = policy.find_reason(found, kept, time)
+        if why is None:
+            kept += 1
+        else:
+            going.append((found, why))
+    return kept, going
+
+
+def _list(store: HistoryStore, scope: str, damaged: list[Damaged]) -> Iterator[_Candidate]:
+    """Yield each conversation of the listing once, the newest first; what cannot be read is added to `damaged`."""
+    after, seen = None, set[str]()
+    while True:
+        page = store.heads(scope, after=after, limit=_PAGE)
+        damaged += [each for each in page.damaged if each not in damaged]
+        for head in page.items:
+            if head.key.id not in seen:
+                seen.add(head.key.id)
+                yield from _candidates(head, damaged)
+        after = page.next
+        if after is None:
+            return
+
+
+def _scan(store: HistoryStore, scope: str, damaged: list[Damaged]) -> Iterator[_Candidate]:
+    """Return what `_list` yields, found in the conversations themselves."""
+    found: list[_Candidate] = []
+    for key in store.scan_keys(scope):
+        try:
+            part = store.read(key, start=0, stop=0)
+        except (CorruptRecord, UnsupportedRecord) as error:
+            damaged.append(Damaged(key, key.id, error))
+            continue
+        found += _candidates(part.head, damaged) if part else ()
+    damaged += store.damaged_keys(scope)
+    return iter(sorted(found, reverse=True))
+
+
+def _candidates(head: Head, damaged: list[Damaged]) -> Iterator[_Candidate]:
+    """Yield the candidate of a head, or add it to `damaged`."""
+    try:
+        summary = summary_of(head)
+    except (CorruptRecord, UnsupportedRecord) as error:
+        damaged.append(Damaged(head.key, head.key.id, error))
+        return
+    stamp = head.stamp
+    records = head.end - head.start
+    is_expired = alive(head) is None
+    yield _Candidate(stamp.updated, head.key.id, stamp.version, summary.created, summary.messages, records, is_expired)
+
+
+def _is_gone(journal: Journal, version: str, damaged: list[Damaged]) -> bool:
+    """Remove a conversation if it still has this version; else, or if it cannot be read now, return False."""
+    with journal.lock:
+        try:
+            journal.store.delete(journal.key, version=version)
+        except Conflict:
+            return False
+        except (CorruptRecord, UnsupportedRecord) as error:
+            damaged.append(Damaged(journal.key, journal.key.id, error))
+            return False
+        journal.see(None)
+        return True

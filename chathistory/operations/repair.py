@@ -1,0 +1,422 @@
+"""Finding a way around what cannot be read or sent, and writing that way into the log.
+
+A conversation may be much larger than memory, so it is read in portions, and what is sent of it is looked at in
+*stretches*: runs of whole turns. Between two turns the view depends on nothing that was said before, but for the ids of
+tool calls; where one comes again, all is looked at as one stretch.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from chathistory.log.active_path import KINDS_NAMED, Sent, Span, clipped, path_in, spans_of, without, wrong_words
+from chathistory.log.conversation_log import Journal
+from chathistory.log.entry import KINDS, Entry
+from chathistory.log.lease import check_free
+from chathistory.log.message_sizes import estimated
+from chathistory.log.omissions import omissions_in, places_of, to_data
+from chathistory.log.read_damaged import Lost, Sound, read_log_around
+from chathistory.log.reducers import opens_turn
+from chathistory.log.state import Summary, summary_of
+from chathistory.messages.content import blocks_of
+from chathistory.operations.leave_out import next_refusal, refusal_entries, refused_places
+from chathistory.storage.store import Head
+from chathistory.view import Repair, View, view_of
+from chathistory.view.item import ADDED
+from chathistory.view.tool_call_ids import given_ids, with_given_ids
+
+__all__ = ["find_left_out", "repaired"]
+
+_STRETCH = 512 * 1024
+"""About how many bytes of messages are looked at as one stretch; a single turn may be larger."""
+
+
+def repaired(journal: Journal, *, write: bool, force: bool = False) -> tuple[Repair, ...]:
+    """Return what has to be mended, in the order of the log; with `write`, mend it.
+
+    Args:
+        journal: Of the conversation.
+        write: Mend it in the log.
+        force: Also while a turn is open.
+
+    Raises:
+        CorruptRecord: The head itself is damaged.
+        TurnInProgress: A turn is open, and `force` was not given.
+        Conflict: Somebody else wrote meanwhile.
+    """
+    with journal.lock:
+        head = journal.refresh()
+        if head is None:
+            return ()
+        route, found = _look_through(journal, head)
+        refused = refused_places(Sent(head, route.state, [found.refusal] if found.refusal else []))
+        if write and refused:
+            if not force:
+                check_free(journal.key, route.state)
+            sent = _sent(journal, route, found, route.state.begin)
+            route, found = _look_through(journal, journal.append(refusal_entries(sent)))
+        repairs = (*found.losses, *refused, *found.mends)
+        if write and (found.losses or found.mends):
+            if not force:
+                check_free(journal.key, route.state)
+            if entries := _mending(journal, route, found):
+                journal.append(entries)
+        return repairs
+
+
+def _look_through(journal: Journal, head: Head) -> tuple[_Route, _Found]:
+    route = _find_route(journal, head, summary_of(head))
+    found = _examine(journal, route)
+    if any(found.is_sent(each.position) for each in found.losses):  # thinking is bound to what is lost now
+        route = replace(route, state=replace(route.state, thinking_from=head.end))
+        found = _examine(journal, route)
+    return route, found
+
+
+def find_left_out(journal: Journal) -> tuple[Repair, ...]:
+    """Return what cannot be read of records that nothing goes through any more: exports and copies still meet them."""
+    head = journal.refresh()
+    if head is None:
+        return ()
+    position, gaps = head.start, []
+    for start, stop in sorted(spans_of(journal, head, [])):
+        gaps.append((position, start))
+        position = max(position, stop)
+    gaps.append((position, head.end))
+    each_of_all = (each for start, stop in gaps for each in read_log_around(journal.store, head, start, stop))
+    return tuple(Repair(each.position, f"damaged: {each.reason}") for each in each_of_all if isinstance(each, Lost))
+
+
+@dataclass(frozen=True, slots=True)
+class _Route:
+    """What a conversation goes through.
+
+    spans: Of positions, in order; all of the log if the record that tells them is lost.
+    state: As the view is to take it. cut: The record of the newest cut, if it can be read.
+    lost: Records beside the spans that are needed and cannot be read, by position, with the reason.
+    misnamed: By the name of the field, what the head says of a record that is another one.
+    """
+
+    head: Head
+    spans: list[Span]
+    state: Summary
+    cut: Entry | None
+    lost: dict[int, str]
+    misnamed: dict[str, Repair]
+
+    @property
+    def special(self) -> set[int | None]:
+        return {self.state.cut, self.state.path, self.state.setup_at}
+
+
+def _find_route(journal: Journal, head: Head, summary: Summary) -> _Route:
+    lost: dict[int, str] = {}
+    found: dict[int, Entry] = {}
+    for position in sorted({at for at in (summary.cut, summary.setup_at, summary.path) if at is not None}):
+        for each in read_log_around(journal.store, head, max(position, head.start), position + 1):
+            reason = _find_reason(each)
+            if reason is None and isinstance(each, Sound):
+                found[position] = each.entry
+            elif reason is not None:
+                lost[position] = reason
+    misnamed = _find_misnamed(head, summary, found)
+    spans = [(head.start, head.end)]
+    if summary.path in found and "path" not in misnamed:
+        spans = path_in(found[summary.path], head) or spans
+    without_misnamed: dict[str, Any] = dict.fromkeys(misnamed)
+    state = replace(summary, **without_misnamed)
+    return _Route(head, spans, state, found.get(state.cut) if state.cut is not None else None, lost, misnamed)
+
+
+def _find_misnamed(head: Head, summary: Summary, found: Mapping[int, Entry]) -> dict[str, Repair]:
+    """Return what the head says of records that are other ones, or are not kept any more; by the field that says it."""
+    misnamed = {}
+    for name in ("cut", "setup_at", "path"):
+        position = getattr(summary, name)
+        if position is None:
+            continue
+        entry = found.get(position)
+        is_right = entry and (path_in(entry, head) is not None if name == "path" else entry.kind in KINDS_NAMED[name])
+        if position < head.start or (entry and not is_right):
+            misnamed[name] = Repair(position, f"{wrong_words(name)}, which it is not")
+    return misnamed
+
+
+def _find_reason(each: Sound | Lost) -> str | None:
+    """Return why a position is left out; None: it can be read."""
+    if isinstance(each, Lost):
+        return f"left out: the record is damaged, {each.reason}"
+    return None if each.entry.kind in KINDS else "left out: a later version of chathistory wrote it"
+
+
+@dataclass(slots=True)
+class _Counts:
+    """How many messages and turns stand below a position, and about how many tokens are sent of them."""
+
+    messages: int = 0
+    turns: int = 0
+    hidden: int = 0
+    tokens: int = 0
+
+    def add(self, entry: Entry, *, is_sent: bool) -> None:
+        if entry.message is None:
+            return
+        is_turn = opens_turn(entry.message)
+        self.messages += 1
+        self.turns += is_turn
+        self.hidden += is_turn and not is_sent
+        self.tokens += estimated(entry.message) if is_sent else 0
+
+
+@dataclass(slots=True)
+class _Found:
+    """What was found in a conversation.
+
+    lost: What cannot be read of what it goes through, by position, with the reason.
+    misnamed: As in `_Route`.
+    refusal: The entry that tells of the last refusal for something that stood before, if nothing came of it yet.
+    notes: Those of its entries that say what is not sent. is_whole: Whether all was looked at as one stretch.
+    changes: What the view does to the rest. counts: Of the messages below `first`.
+    first: The first message that the view changes or leaves out; None: there is none.
+    stretch: The first position of the first stretch of which something has to be stored again; None: there is none.
+    start: The first message of what is sent; None: nothing is.
+    """
+
+    begin: int
+    special: set[int | None]
+    lost: dict[int, str]
+    misnamed: Mapping[str, Repair]
+    refusal: Entry | None = None
+    notes: list[Entry] = field(default_factory=list)
+    is_whole: bool = False
+    changes: list[Repair] = field(default_factory=list)
+    counts: _Counts = field(default_factory=_Counts)
+    first: int | None = None
+    stretch: int | None = None
+    start: int | None = None
+
+    @property
+    def losses(self) -> list[Repair]:
+        lost = [Repair(position, reason) for position, reason in self.lost.items()]
+        return sorted([*lost, *self.misnamed.values()], key=lambda each: each.position)
+
+    @property
+    def mends(self) -> list[Repair]:
+        return sorted(self.changes, key=lambda each: (each.position == ADDED, each.position))
+
+    def is_sent(self, position: int) -> bool:
+        """Whether what is at a position was sent to Claude, or told what is sent."""
+        is_named = position in self.special or any(each.position == position for each in self.misnamed.values())
+        return position >= self.begin or is_named
+
+
+def _examine(journal: Journal, route: _Route) -> _Found:
+    """Read what a conversation goes through, and look at what is sent of it."""
+    found = _Found(route.state.begin, route.special, dict(route.lost), route.misnamed)
+    ids: set[str] = set()
+    for stretch in _split(_messages(journal, route, found), route.state.begin):
+        new = _call_ids(stretch)
+        if found.notes or ids.intersection(new):  # what is sent of a message is told by what stands far from it
+            return _examine_whole(journal, route)
+        ids.update(new)
+        _look(route, stretch, found)
+    if found.notes:
+        return _examine_whole(journal, route)
+    if found.start is None:
+        _look(route, [], found)
+    return found
+
+
+def _examine_whole(journal: Journal, route: _Route) -> _Found:
+    """Do the same in one stretch, of which only as much text is held as the view looks at."""
+    found = _Found(route.state.begin, route.special, dict(route.lost), route.misnamed, is_whole=True)
+    stretch = []
+    for entry in _messages(journal, route, found):
+        if entry.position < found.begin:
+            found.counts.add(entry, is_sent=False)
+        else:
+            stretch.append(replace(entry, message=_shortened(entry.message)) if not entry.surrogates else entry)
+    _look(route, stretch, found)
+    return found
+
+
+def _messages(journal: Journal, route: _Route, found: _Found) -> Iterator[Entry]:
+    """Yield the messages that a conversation goes through.
+
+    What cannot be read, and the entries that say what is not sent, are added to `found`.
+    """
+    found.notes.clear()
+    for start, stop in route.spans:
+        for each in read_log_around(journal.store, route.head, start, stop):
+            reason = _find_reason(each)
+            if reason is not None:
+                found.lost[each.position] = reason
+            if reason is not None or not isinstance(each, Sound):
+                continue
+            entry = each.entry
+            found.refusal = next_refusal(found.refusal, entry)
+            if entry.position >= found.begin and (places_of(entry) or entry.data.get("restored")):
+                found.notes.append(entry)
+            if entry.kind == "message":
+                yield entry
+
+
+def _split(messages: Iterable[Entry], begin: int) -> Iterator[list[Entry]]:
+    """Yield stretches of whole turns; what is not sent and what is are never in one."""
+    stretch: list[Entry] = []
+    replies: list[Entry] = []  # that were given since somebody else spoke
+    size = 0
+    for entry in messages:
+        is_reply = entry.message is not None and entry.message["role"] == "assistant"
+        starts = bool(stretch) and stretch[-1].position < begin <= entry.position
+        is_long = size >= _STRETCH and (entry.position < begin or (not is_reply and _close_turn(entry, replies)))
+        if starts or is_long:
+            yield stretch
+            stretch, size = [], 0
+        stretch.append(entry)
+        size += _length(entry.message)
+        replies = [*replies, entry] if is_reply else []
+    if stretch:
+        yield stretch
+
+
+def _length(value: Any) -> int:
+    """Return about how many characters a value has."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(_length, value.values())) + len(value)
+    return sum(map(_length, value)) + len(value) if isinstance(value, list) else 1
+
+
+def _close_turn(entry: Entry, replies: list[Entry]) -> bool:
+    """Whether a message opens a turn, and the replies before it said something and left nothing open."""
+    reasons = {reply.data.get("response", {}).get("stop_reason") for reply in replies}
+    blocks = [block for reply in replies if reply.message for block in blocks_of(reply.message)]
+    is_said = any(block["type"] == "text" and (block.get("text") or "").strip() for block in blocks)
+    is_open = any(block["type"].endswith("tool_use") for block in blocks)
+    is_turn = entry.message is not None and opens_turn(entry.message)
+    return is_turn and is_said and not is_open and reasons.isdisjoint({"pause_turn", "refusal"})
+
+
+def _call_ids(stretch: Iterable[Entry]) -> set[str]:
+    blocks = (block for entry in stretch if entry.message for block in blocks_of(entry.message))
+    given = {block["id"] for block in blocks if block["type"].endswith("tool_use")}
+    return given.union(*(entry.data.get("sent_ids", {}).values() for entry in stretch))
+
+
+def _look(route: _Route, stretch: list[Entry], found: _Found) -> None:
+    """Take down what the view does about a stretch."""
+    if stretch and stretch[-1].position < found.begin:
+        for entry in stretch:
+            found.counts.add(entry, is_sent=False)
+        return
+    if found.start is None and stretch:
+        found.start = stretch[0].position
+    report = _show(route, found, stretch).report
+    found.changes += report.repairs
+    changed = {each.position for each in report.repairs}.union(report.dropped) - {ADDED, route.state.cut}
+    is_added = any(each.position == ADDED for each in report.repairs)
+    if found.stretch is None and (changed or is_added):
+        found.stretch = stretch[0].position if stretch else route.head.end
+    first = max(found.begin, min(changed)) if changed and found.first is None else None
+    if found.first is None:
+        for entry in stretch:
+            if first is None or entry.position < first:
+                found.counts.add(entry, is_sent=True)
+        found.first = first
+
+
+def _show(route: _Route, found: _Found, stretch: list[Entry]) -> View:
+    """Return the view of a stretch: the first with what a cut put before all, others behind a turn that is closed."""
+    if not stretch or stretch[0].position == found.start:
+        return view_of(Sent(route.head, route.state, _in_order(stretch, found.notes), route.cut))
+    shown = view_of(Sent(route.head, route.state, [*_TURN_BEFORE, *stretch]))
+    count = len(_TURN_BEFORE)
+    return View(shown.messages[count:], replace(shown.report, kept=shown.report.kept[count:]))
+
+
+def _in_order(stretch: list[Entry], notes: list[Entry]) -> list[Entry]:
+    return sorted([*stretch, *notes], key=operator.attrgetter("position")) if notes else stretch
+
+
+_TURN_BEFORE = (
+    Entry("message", message={"role": "user", "content": "."}, position=-3),
+    Entry("message", message={"role": "assistant", "content": "."}, position=-2),
+)
+"""Stands for all that was said before a stretch."""
+
+
+def _shortened(value: Any, name: str = "") -> Any:
+    """Return a message with as much of its texts as the view looks at: whether there is anything in them."""
+    if isinstance(value, str) and name in _TEXTS:
+        return value[:_SHOWN] if len(value) > _SHOWN and value[:_SHOWN].strip() else value
+    if isinstance(value, dict):
+        return {key: _shortened(part, key) for key, part in value.items()}
+    return [_shortened(part, name) for part in value] if isinstance(value, list) else value
+
+
+def _sent(journal: Journal, route: _Route, found: _Found, begin: int) -> Sent:
+    """Return what is sent from a position on, with all of its text."""
+    stretch = [entry for entry in _messages(journal, route, found) if entry.position >= begin]
+    told = [found.refusal] if found.refusal and found.refusal not in found.notes else []
+    return Sent(route.head, route.state, _in_order(stretch, [*found.notes, *told]), route.cut)
+
+
+_TEXTS = frozenset({"text", "thinking", "data", "content"})
+_SHOWN = 64
+
+
+def _mending(journal: Journal, route: _Route, found: _Found) -> list[Entry]:
+    """Return what has to be written for the log to be sent without any repair."""
+    end = route.head.end
+    first = end if found.first is None else found.first
+    detour = [_detour(route, found, first)] if found.losses or first < end else []
+    if found.stretch is None:
+        return detour
+    sent = _sent(journal, route, found, max(found.begin, found.stretch))
+    stretch = [entry for entry in sent.entries if entry.kind == "message"]
+    shown = _show(route, found, stretch)
+    ids = given_ids(stretch, route.state.renamed)
+    stored = {entry.position: entry for entry in (*stretch, *([route.cut] if route.cut else []))}
+    again = [
+        _copied(stored.get(position), message, ids)
+        for position, message in zip(shown.report.kept, shown.messages, strict=True)
+        if (position >= first and position != route.state.cut) or position == ADDED
+    ]
+    return [*detour, *again]
+
+
+def _detour(route: _Route, found: _Found, first: int) -> Entry:
+    counts, state = found.counts, route.state
+    data: dict[str, Any] = {
+        "path": without(clipped(route.spans, high=first), found.lost),
+        "messages": counts.messages,
+        "turns": counts.turns,
+        "hidden": counts.hidden,
+        "tokens": counts.tokens,
+        "cut": state.cut if state.cut not in found.lost else None,
+        "lost": [each.position for each in found.losses if found.is_sent(each.position)],
+    }
+    if state.setup_at in found.lost or "setup_at" in found.misnamed:
+        data["setup"] = None
+    omissions = omissions_in(found.notes)
+    if omitted := to_data(each for place, there in omissions.items() if place < first for each in there):
+        data["omitted"] = omitted
+    return Entry("mend", data=data)
+
+
+def _copied(entry: Entry | None, message: dict[str, Any], ids: Mapping[str, str]) -> Entry:
+    """Return a message anew, as it is sent, with what was told beside it; entry None: the view has added it.
+
+    ids: those that tool calls have in the log, for their callers answer to these, by those under which they are sent.
+    """
+    given, beside = with_given_ids(message, ids)
+    if entry is None:
+        return Entry("message", message=given, data=beside)
+    data = {name: value for name, value in entry.data.items() if name not in ("until", "sent_ids")}
+    data |= {"again": entry.position} | beside
+    return Entry("message", message=given, data=data, turn=entry.turn, at=entry.at)

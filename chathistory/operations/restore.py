@@ -1,0 +1,257 @@
+"""A new head for a conversation whose own is damaged, and what can be read of such a one.
+
+The records of a conversation outlive its head. They are folded anew, a portion at a time, as they were when they were
+stored: from the first on, or from the newest record that holds the state at its point where the first are forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+
+from chathistory.errors import CorruptRecord
+from chathistory.log.clock import MICROSECONDS, fresh_token, latest_now
+from chathistory.log.commit import commit
+from chathistory.log.conversation_log import Journal, alive
+from chathistory.log.entry import Entry, encode, is_activity
+from chathistory.log.lease import check_free
+from chathistory.log.read_damaged import Lost, Sound, read_found_around, read_log_around
+from chathistory.log.reducers import folded
+from chathistory.log.state import Summary, summary_in, summary_of
+from chathistory.operations.repair import repaired
+from chathistory.storage.recovery import FoundRecords, HeadRecovery
+from chathistory.storage.store import LARGEST_NUMBER, LONGEST_VERSION, Head, Stamp
+from chathistory.view import Repair
+
+__all__ = ["Rebuilt", "Remains", "Restoration", "find_remains", "rebuild", "restore", "salvage"]
+
+
+@dataclass(frozen=True, slots=True)
+class Restoration:
+    """What became, or would become, of a conversation whose head is damaged.
+
+    Attributes:
+        problem: What is wrong with the head, in words without message text.
+        start: The position of the first record that is kept.
+        end: One above that of the last.
+        messages: How many messages can be read.
+        lost: Each position that is left out, with the reason.
+        written: Whether the head is stored; False: it is only told what would be.
+    """
+
+    problem: str
+    start: int
+    end: int
+    messages: int
+    lost: tuple[Repair, ...]
+    written: bool = False
+
+
+def restore(journal: Journal, *, write: bool, force: bool = False) -> Restoration | None:
+    """Give a conversation a new head, folded from the records that can be read, and lead around the others.
+
+    Args:
+        journal: Of the conversation.
+        write: Store the head; False: only tell what would become of it.
+        force: Also while a turn is open.
+
+    Returns:
+        What was, or would be, done; None: the head is not damaged, or there is no such conversation.
+
+    Raises:
+        CorruptRecord: No record can be read, or the store cannot read records without their head.
+        UnsupportedRecord: A later version wrote the head.
+        TurnInProgress: A turn is open, and `force` was not given.
+        Conflict: Somebody else wrote meanwhile; nothing was changed.
+    """
+    with journal.lock:
+        damage = _find_damage(journal)
+        if damage is None:
+            return None
+        rebuilt = rebuild(damage.read(journal))
+        if rebuilt is None:
+            raise CorruptRecord(journal.key, None, f"{damage.problem}, and no record of it can be read")
+        made = Restoration(damage.problem, damage.start, damage.end, rebuilt.summary.messages, rebuilt.lost)
+        if not write:
+            return made
+        if not force:
+            check_free(journal.key, rebuilt.summary)
+        journal.see(damage.store_head(journal, rebuilt))
+        if rebuilt.lost:
+            repaired(journal, write=True, force=force)
+        return replace(made, written=True)
+
+
+def salvage(journal: Journal) -> Iterator[Entry | Repair]:
+    """Yield all that can be read of a conversation, in order, and each position that cannot, with the reason.
+
+    Nothing if there is no such conversation.
+
+    Raises:
+        CorruptRecord: The head is damaged, and the store cannot read records without it.
+        Conflict: The conversation was deleted or forgotten while it was read.
+    """
+    remains = find_remains(journal)
+    for each in remains.read() if remains else ():
+        yield _repair(each) if isinstance(each, Lost) else each.entry
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """What is stored of a conversation, whatever the state of its head.
+
+    start, end: Its positions. stamp: That of the head; None: it cannot be read. read: Yields each position.
+    """
+
+    start: int
+    end: int
+    stamp: Stamp | None
+    read: Callable[[], Iterator[Sound | Lost]]
+
+
+def find_remains(journal: Journal) -> Remains | None:
+    """Return what is stored of a conversation; None: there is no such. Raises as `salvage` does."""
+    head = _find_head(journal)
+    if isinstance(head, _BadHead):
+        return Remains(head.start, head.end, None, partial(head.read, journal))
+    if head is None:
+        return None
+    read = partial(read_log_around, journal.store, head, head.start, head.end)
+    return Remains(head.start, head.end, head.stamp, read)
+
+
+def _repair(lost: Lost) -> Repair:
+    return Repair(lost.position, f"left out: the record is damaged, {lost.reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class _BadHead:
+    """A head that the store cannot read, or that names wrong positions, and what was found without it."""
+
+    store: HeadRecovery
+    found: FoundRecords
+    problem: str
+
+    @property
+    def start(self) -> int:
+        return self.found.start
+
+    @property
+    def end(self) -> int:
+        return self.found.end
+
+    def read(self, _journal: Journal) -> Iterator[Sound | Lost]:
+        return read_found_around(self.store, self.found, self.start, self.end)
+
+    def store_head(self, journal: Journal, rebuilt: Rebuilt) -> Head:
+        ttl = journal.store.ttl
+        expires = None if ttl is None else max(0, min(latest_now() + int(ttl * MICROSECONDS), LARGEST_NUMBER))
+        stamp = Stamp(rebuilt.version, rebuilt.updated, expires, rebuilt.summary.encode())
+        return self.store.restore_head(self.found, Head(journal.key, self.start, self.end, stamp))
+
+
+@dataclass(frozen=True, slots=True)
+class _BadSummary:
+    """A head that the store can read, and in which the core finds no summary."""
+
+    head: Head
+    problem: str
+
+    @property
+    def start(self) -> int:
+        return self.head.start
+
+    @property
+    def end(self) -> int:
+        return self.head.end
+
+    def read(self, journal: Journal) -> Iterator[Sound | Lost]:
+        return read_log_around(journal.store, self.head, self.start, self.end)
+
+    def store_head(self, journal: Journal, rebuilt: Rebuilt) -> Head:
+        entry = Entry("annotation")  # a head is only replaced with an append; this one says nothing
+        summary = folded(rebuilt.summary, [entry], self.end)
+        stamp = replace(self.head.stamp, version=entry.id, info=summary.encode())
+        return commit(journal.store, journal.key, [encode(entry)], after=self.head, stamp=stamp)
+
+
+def _find_damage(journal: Journal) -> _BadHead | _BadSummary | None:
+    """Return what is wrong with a head; None: nothing, or there is no such conversation."""
+    head = _find_head(journal)
+    if head is None or isinstance(head, _BadHead):
+        return head
+    try:
+        summary_of(head)
+    except CorruptRecord as error:
+        return _BadSummary(head, error.reason)
+    return None
+
+
+def _find_head(journal: Journal) -> Head | _BadHead | None:
+    """Return the head, or what is wrong with it; None: there is no such conversation, or it was mended meanwhile."""
+    store, key = journal.store, journal.key
+    try:
+        part = store.read(key, start=0, stop=0)
+    except CorruptRecord as error:
+        found = store.find_records(key) if isinstance(store, HeadRecovery) else None
+        if found is None or not isinstance(store, HeadRecovery):
+            raise
+        if found.problem is None:  # somebody has mended it meanwhile
+            return None
+        return _BadHead(store, found, error.reason)
+    head = alive(part.head if part else None)
+    if head is None:
+        return None
+    if isinstance(store, HeadRecovery):
+        found = store.find_records(key)
+        if found is not None and found.problem is not None:
+            return _BadHead(store, found, found.problem)  # it can be read, and its records are not where it says
+    return head
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """The state of a conversation, folded from the records that can be read.
+
+    version: For the stamp of its head: the id of the last record. updated: When something was said last.
+    lost: Each position that is left out, with the reason.
+    """
+
+    summary: Summary
+    version: str
+    updated: int
+    lost: tuple[Repair, ...]
+
+
+def rebuild(entries: Iterable[Sound | Lost]) -> Rebuilt | None:
+    """Fold a conversation anew from its first record that is kept on; None: none can be read."""
+    summary: Summary | None = None
+    last: Entry | None = None
+    is_whole = False  # whether the state is known that the first record was stored in
+    updated, end = 0, 0
+    lost: list[Repair] = []
+    for each in entries:
+        end = each.position + 1
+        if isinstance(each, Lost):
+            lost.append(_repair(each))
+            continue
+        entry = each.entry
+        if entry.kind in ("snapshot", "forked") and (state := summary_in(entry)) is not None:
+            summary, is_whole = state, True
+        elif last is None:
+            is_whole = each.position == 0
+        summary = folded(summary, [entry], each.position)
+        if is_activity(entry):
+            updated = max(updated, entry.at)
+        last = entry
+    if summary is None or last is None:
+        return None
+    if not is_whole:  # thinking is bound to what came first, and that is gone
+        summary.thinking_from = end
+    is_last = last.position == end - 1 and _is_version(last.id)
+    return Rebuilt(summary, last.id if is_last else fresh_token(), updated or summary.created, tuple(lost))
+
+
+def _is_version(text: str) -> bool:
+    return 1 <= len(text) <= LONGEST_VERSION and text.isascii() and text.isprintable()

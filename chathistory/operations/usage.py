@@ -1,0 +1,88 @@
+"""What replies cost, in tokens, from what is stored beside each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass, field
+from typing import Any
+
+from chathistory.log.read_damaged import Lost, Sound
+
+__all__ = ["Tokens", "TurnUsage", "Usage", "usage_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Counts of tokens: input that no cache was asked for, output, input read from the cache, and written to it."""
+
+    input: int = 0
+    output: int = 0
+    cache_read: int = 0
+    cache_written: int = 0
+
+    @classmethod
+    def of(cls, usage: Mapping[str, Any]) -> Tokens:
+        """Return the counts in the `usage` of a response; what it does not have is 0."""
+        names = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+        return cls(*(count if type(count := usage.get(name)) is int else 0 for name in names))
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(*map(sum, zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True, slots=True)
+class TurnUsage:
+    """What a turn cost: its id, the position of its first reply, when that came (microseconds, UTC), and the model."""
+
+    turn: str
+    position: int
+    at: int
+    model: str | None
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a conversation cost so far: in all, by model, and by turn in the order of the log.
+
+    Every reply counts that is stored, also one that a rewind left out or that came too late: it was paid for. What a
+    reply that broke off cost is not known.
+
+    Attributes:
+        total: Of all replies, those of `left_out` too.
+        models: By model, of all replies that can be read.
+        turns: By turn, likewise.
+        left_out: Positions of damaged records that a repair has left out; a reply there counts in `total` alone.
+    """
+
+    total: Tokens = Tokens()
+    models: Mapping[str, Tokens] = field(default_factory=dict)
+    turns: tuple[TurnUsage, ...] = ()
+    left_out: tuple[int, ...] = ()
+
+
+def usage_of(found: Iterable[Sound | Lost], stored: Mapping[str, Any]) -> Usage:
+    """Return what the replies among the records of a conversation cost.
+
+    Args:
+        found: All of them; those that cannot be read count in the total alone.
+        stored: The sums that the conversation's head has, by the API's names: the total if something cannot be read.
+    """
+    total, models, turns = Tokens(), dict[str, Tokens](), dict[str, TurnUsage]()
+    left_out = []
+    for each in found:
+        if isinstance(each, Lost):
+            left_out.append(each.position)
+            continue
+        entry = each.entry
+        response = entry.data.get("response") or {}
+        usage = response.get("usage")
+        if not isinstance(usage, Mapping) or "again" in entry.data:  # it stands twice: as it was, and as it was mended
+            continue
+        tokens, model = Tokens.of(usage), response.get("model")
+        total += tokens
+        models[model or ""] = models.get(model or "", Tokens()) + tokens
+        turn = entry.turn or entry.id
+        before = turns.get(turn, TurnUsage(turn, entry.position, entry.at, model, Tokens()))
+        turns[turn] = TurnUsage(turn, before.position, before.at, model, before.tokens + tokens)
+    return Usage(Tokens.of(stored) if left_out else total, models, tuple(turns.values()), tuple(left_out))

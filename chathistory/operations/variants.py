@@ -1,0 +1,211 @@
+"""The replies to one question: which there are in the log, and going back to one of them.
+
+Going back to a question and asking it again leaves the first reply in the log, off the path that the view goes through.
+The log thus holds a tree of messages: what follows a message, at each time, is what was stored while the path ended
+with it. A rewind and its like write the path down, so the path to any message is known from the last of them before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from chathistory.errors import InvalidInput
+from chathistory.log.active_path import Span, clipped, covers, spans_of, walked
+from chathistory.log.conversation_log import Journal
+from chathistory.log.entry import Entry
+from chathistory.log.reducers import begins_view, opens_turn
+from chathistory.log.state import summary_of
+from chathistory.messages.content import Message
+from chathistory.operations.rewind import route
+from chathistory.storage.store import Head
+
+__all__ = ["Variant", "chosen", "variants_of"]
+
+_PORTION = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One of the replies to a question.
+
+    position: Of its last message by Claude; `Conversation.choose` takes it.
+    message: That message.
+    entries: All that belongs to it, in order: calls of tools, their results, and the reply.
+    is_current: Whether the conversation goes through it now.
+    """
+
+    position: int
+    message: Message = field(repr=False)
+    entries: tuple[Entry, ...] = field(repr=False)
+    is_current: bool
+
+
+def variants_of(journal: Journal, position: int) -> list[Variant]:
+    """Return the replies to the question at a position, or to the question that the reply at a position answers.
+
+    They come in the order of the log; none if there is no reply yet.
+
+    Raises:
+        InvalidInput: No such message is at this position.
+    """
+    head = journal.refresh()
+    question = _question_of(journal, head, position)
+    found = _Replies(question)
+    for part in journal.slices(question + 1, head.end if head else 0):
+        for entry in journal.entries(part):
+            found.add(entry)
+    spans = spans_of(journal, head, []) if head else []
+    return [_variant(chain, spans) for chain in found.chains()]
+
+
+def _variant(chain: Sequence[Entry], spans: Sequence[Span]) -> Variant:
+    last = next(entry for entry in reversed(chain) if _role(entry) == "assistant")
+    is_current = all(covers(spans, entry.position) for entry in chain)
+    return Variant(last.position, last.message or {}, tuple(chain), is_current)
+
+
+class _Replies:
+    """The messages that follow a question in any way, up to the next question, as a tree that grows with the log."""
+
+    def __init__(self, question: int) -> None:
+        self._questions = {question}
+        self._entries: dict[int, Entry] = {}
+        self._parents: dict[int, int] = {}
+        self._others: set[int] = set()  # messages that belong to later questions
+        self._current: int | None = question
+
+    def add(self, entry: Entry) -> None:
+        """Take the next entry of the log."""
+        if entry.kind == "message":
+            self._add_message(entry)
+        elif "path" in entry.data:
+            seen = (*self._questions, *self._entries, *self._others)
+            last = max((place for place in seen if covers(entry.data["path"], place)), default=None)
+            self._current = None if last in self._others else last
+
+    def _add_message(self, entry: Entry) -> None:
+        place, again = entry.position, entry.data.get("again")  # a repair stores messages anew
+        if again in self._questions:
+            self._questions.add(place)
+            self._current = place
+        elif again in self._entries:
+            del self._entries[again]
+            self._entries[place], self._parents[place] = entry, self._parents.pop(again)
+            self._parents = {each: place if old == again else old for each, old in self._parents.items()}
+            self._current = place
+        elif self._current is None or opens_turn(entry.message or {}):
+            self._others.add(place)
+            self._current = None
+        else:
+            self._entries[place], self._parents[place] = entry, self._current
+            self._current = place
+
+    def chains(self) -> Iterator[list[Entry]]:
+        """Yield each way from the question to a last message, if Claude said something on it."""
+        parents = set(self._parents.values())
+        for leaf in sorted(place for place in self._entries if place not in parents):
+            chain: list[Entry] = []
+            place: int | None = leaf
+            while place in self._entries:
+                chain.insert(0, self._entries[place])
+                place = self._parents[place]
+            if any(_role(entry) == "assistant" for entry in chain):
+                yield chain
+
+
+def chosen(journal: Journal, head: Head | None, position: int) -> Entry | None:
+    """Return the entry after which the view goes through the reply at a position, and ends with its turn.
+
+    Returns:
+        None if that is what the view does already.
+
+    Raises:
+        InvalidInput: No reply is at this position, or its thinking can no longer be sent, and has to be.
+    """
+    if head is None or _role(_at(journal, head, position)) != "assistant":
+        raise InvalidInput(f"position {position} holds no reply of this conversation")
+    end = _end_of_turn(journal, head, position)
+    present, spans = spans_of(journal, head, []), _path_to(journal, head, position, end)
+    first = _first_difference(present, spans)
+    gone = _entries(journal, clipped(present, low=first, high=head.end))
+    added = _entries(journal, clipped(spans, low=first, high=end))
+    summary, before, after = summary_of(head), _messages(gone), _messages(added)
+    if not before and not after:
+        return None
+    counts = {
+        "messages": summary.messages - len(before) + len(after),
+        "turns": summary.turns - _turns(before) + _turns(after),
+    }
+    is_cut_anew = any(entry.kind in ("cut", "compaction") or begins_view(entry) for entry in added)
+    return route(journal, head, spans, counts, to=end, keeps_view=summary.begin <= first and not is_cut_anew)
+
+
+def _question_of(journal: Journal, head: Head | None, position: int) -> int:
+    """Return the position of the question at a position, or of that which is answered there. Raises `InvalidInput`."""
+    entry = _at(journal, head, position) if head else None
+    if entry and _role(entry) == "user" and opens_turn(entry.message or {}):
+        return position
+    if head and entry and entry.message and entry.kind == "message":
+        for before in walked(journal, _path_to(journal, head, position, position), _PORTION):
+            if before.kind == "message" and opens_turn(before.message or {}):
+                return before.position
+    raise InvalidInput(f"position {position} holds neither a question of this conversation nor a reply to one")
+
+
+def _path_to(journal: Journal, head: Head, position: int, end: int) -> list[Span]:
+    """Return the spans that the view went through when the entry at a position was stored, up to `end`."""
+    newest = summary_of(head).path
+    if newest is None:
+        return [(head.start, end)]
+    for stop in range(position + 1, head.start, -_PORTION):
+        start = max(head.start, stop - _PORTION)
+        for entry in reversed(journal.read(start, stop)):
+            if "path" in entry.data and entry.kind != "message":
+                spans = [(low, high) for low, high in entry.data["path"]]
+                return clipped([*spans, (entry.position, end)], low=head.start, high=end)
+    return [(head.start, end)]
+
+
+def _end_of_turn(journal: Journal, head: Head, position: int) -> int:
+    """Return the position behind the last message of the turn of a reply, as it went on after that."""
+    end = position + 1
+    for start in range(end, head.end, _PORTION):
+        for entry in journal.read(start, min(start + _PORTION, head.end)):
+            if entry.kind == "message" and opens_turn(entry.message or {}):
+                return end
+            if entry.kind == "message":
+                end = entry.position + 1
+            elif "path" in entry.data:
+                return end
+    return end
+
+
+def _first_difference(one: Sequence[Span], other: Sequence[Span]) -> int:
+    """Return the first position that only one of two paths goes through; the end of both if there is none."""
+    edges = sorted({edge for span in (*one, *other) for edge in span})
+    return next((edge for edge in edges if covers(one, edge) != covers(other, edge)), edges[-1])
+
+
+def _entries(journal: Journal, spans: Sequence[Span]) -> list[Entry]:
+    return list(walked(journal, spans, _PORTION))[::-1]
+
+
+def _messages(entries: Iterable[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.kind == "message"]
+
+
+def _turns(messages: Iterable[Entry]) -> int:
+    return sum(opens_turn(entry.message or {}) for entry in messages)
+
+
+def _at(journal: Journal, head: Head, position: int) -> Entry | None:
+    """Return the entry at a position; None: none is kept there."""
+    if not head.start <= position < head.end:
+        return None
+    return journal.read(position, position + 1)[0]
+
+
+def _role(entry: Entry | None) -> str | None:
+    """Return who speaks in an entry; None: it is no message."""
+    return entry.message["role"] if entry and entry.kind == "message" and entry.message else None

@@ -1,0 +1,45 @@
+"""Whether a store may still be used: it is open, and this is the process that uses it."""
+
+from __future__ import annotations
+
+import os
+
+from chathistory.errors import StoreClosed
+
+__all__ = ["Lifeline"]
+
+
+class Lifeline:
+    """Held by a store; `check` at the start of every method, `cut` in `close`.
+
+    A forked child shares its parent's sockets and file locks: two processes writing into one of them mix up their
+    bytes. So a store belongs to the process that used it first, and a child of that opens its own. A store that was not
+    used before the fork has opened nothing yet (a backend connects at the first call): each child can use its copy.
+    """
+
+    def __init__(self, what: str = "this store") -> None:
+        """Begin an open one; what: what an error calls it."""
+        self._what = what
+        self._process: int | None = None  # that of the first call
+        self._open = True
+
+    def check(self) -> None:
+        """Raise `StoreClosed` if the store was closed, or used before a fork."""
+        if self._process is None:
+            self._process = os.getpid()
+        elif os.getpid() != self._process:
+            raise StoreClosed(f"{self._what} {_AFTER_FORK}")
+        if not self._open:
+            raise StoreClosed(f"{self._what} is closed")
+
+    def cut(self) -> bool:
+        """Mark the store as closed; True the first time, and only in the process that used it."""
+        was_open = self._open and self._process in (None, os.getpid())
+        self._open = False
+        return was_open
+
+
+_AFTER_FORK = (
+    "was used before a fork(); in the child, open another one, for example in gunicorn's post_fork, uWSGI's @postfork "
+    "or Celery's worker_process_init; or do not use it before the fork"
+)

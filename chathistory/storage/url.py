@@ -1,0 +1,158 @@
+"""Store URLs: `scheme:location?option=value`, and the options that a backend declares.
+
+    file:./history?lock_timeout=5      redis://user:secret@host/0?ttl=3600      memory:
+
+A URL is split here, once, and by one rule for all schemes: a `#` or a `@` has no meaning of its own, so that no part
+is cut off in silence. What the location means is the backend's business.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+from urllib.parse import unquote
+
+from chathistory.errors import ConfigError
+
+__all__ = ["Option", "StoreURL", "boolean", "lifetime", "near_match", "seconds"]
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option of a store URL: how its text is read, its value when not given, and a line of help.
+
+    `parse` gets the text of the URL or the value given in code. It raises `ValueError`, whose words nobody sees, or
+    `ConfigError` with words that do not quote the value: it may be a secret.
+    """
+
+    parse: Callable[[Any], Any]
+    default: Any
+    help: str
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class StoreURL:
+    """A store URL in its parts. `repr` and `str` hide a password and the values of options.
+
+    scheme: lower case, e.g. "redis+cluster".
+    location: all between "scheme:" and "?", as written, e.g. "//host:6379/0" or "./history".
+    options: by name; as read by the backend's `Option.parse` once `checked`, defaults filled in.
+    """
+
+    scheme: str
+    location: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str, **options: Any) -> Self:
+        """Split `text`; `options` given in code join those of the URL. Raises `ConfigError`, quoting nothing of it."""
+        scheme, colon, rest = text.partition(":") if isinstance(text, str) else ("", "", "")
+        if not colon or not _SCHEME.fullmatch(scheme):
+            raise ConfigError(
+                'a store URL begins with its scheme and a colon, such as "file:./history" or "redis://localhost"'
+            )
+        location, _, query = rest.partition("?")
+        return cls(scheme.lower(), location, _joined(_pairs(query), options.items()))
+
+    def joined(self, options: Mapping[str, Any]) -> Self:
+        """Return this URL with further options. Raises `ConfigError` for one that it has already."""
+        return type(self)(self.scheme, self.location, _joined(self.options.items(), options.items()))
+
+    @property
+    def path(self) -> str:
+        """The location as a path: without a leading `//`, percent-escapes resolved ("%3F" for a question mark)."""
+        return unquote(self.location.removeprefix("//"))
+
+    def checked(self, declared: Mapping[str, Option]) -> Self:
+        """Return this URL with every option read as `declared` says, and the defaults of those not given.
+
+        Raises `ConfigError` for an option that is not declared (with the near match) or has a wrong value.
+        """
+        for name in self.options:
+            if name not in declared:
+                raise ConfigError(f"{self.scheme}: has no option {_shown(name)}{near_match(name, declared)}")
+        values = {name: self._value(name, option) for name, option in declared.items()}
+        return type(self)(self.scheme, self.location, values)
+
+    def _value(self, name: str, option: Option) -> Any:
+        if name not in self.options:
+            return option.default
+        try:
+            return option.parse(self.options[name])
+        except ConfigError as error:
+            due = str(error)
+        except (ValueError, TypeError, OverflowError):
+            due = f"it cannot be read as what it is: {option.help}"
+        # not raised in the handler: the words and the context of other errors may hold a secret
+        raise ConfigError(f"{self.scheme}: option {name!r} is wrong: {due}")
+
+    def __str__(self) -> str:
+        hidden = any("@" in str(part) for option in self.options.items() for part in option)  # a "?" in a password
+        location = "//***" if hidden else _USERINFO.sub(r"\1***@", self.location)
+        return f"{self.scheme}:{location}" + ("?..." if self.options else "")
+
+    def __repr__(self) -> str:
+        return f"StoreURL({str(self)!r})"
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_USERINFO = re.compile(r"^(/*).*@", re.DOTALL)  # greedy: a password may itself hold an @
+
+
+def _pairs(query: str) -> Iterable[tuple[str, str]]:
+    for part in filter(None, query.split("&")):
+        name, _, value = part.partition("=")
+        yield unquote(name), unquote(value)
+
+
+def _joined(*sources: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for source in sources:
+        for name, value in source:
+            if name in options:
+                raise ConfigError(f"the option {_shown(name)} is given twice")
+            options[name] = value
+    return options
+
+
+def _shown(name: str) -> str:
+    """Return the name of an option for an error, unless it is none: it may be half of a password with a "?" in it."""
+    return repr(name) if name.isidentifier() else "of that name"
+
+
+def near_match(name: str, known: Iterable[str]) -> str:
+    """Return words that help after an unknown name: the nearest known one, and all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"{hint} (known: {', '.join(names) or 'none'})"
+
+
+def boolean(value: object) -> bool:
+    """Read "true"/"false", "yes"/"no", "on"/"off", "1"/"0" (any case), or a bool."""
+    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    word = str(value).lower()
+    if word not in words:
+        raise ConfigError("true or false is due")
+    return words[word]
+
+
+def seconds(value: str | float) -> float:
+    """Read a positive, finite number of seconds."""
+    return _number(value, float("inf"), "a positive number of seconds is due")
+
+
+def lifetime(value: str | float) -> float:
+    """Read a positive number of seconds, up to a hundred years."""
+    return _number(value, 100 * 365.25 * 86_400, "a positive number of seconds is due, of a hundred years at most")
+
+
+def _number(value: str | float, limit: float, due: str) -> float:
+    with contextlib.suppress(ValueError, TypeError, OverflowError):
+        if 0 < (number := float(value)) < limit:
+            return number
+    raise ConfigError(due)

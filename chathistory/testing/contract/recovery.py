@@ -1,0 +1,195 @@
+"""Guarantee 12, for stores that can give a conversation a new head: whatever is sound is found, and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from chathistory.errors import Conflict
+from chathistory.storage.recovery import FoundRecords, HeadRecovery
+from chathistory.storage.store import Head, HistoryStore, Key, Record
+from chathistory.testing.contract.base import Contract, applies
+from chathistory.testing.contract.damage import check_around, in_batches
+from chathistory.testing.contract.queries import bodies_of, contents, head_of, listed
+from chathistory.testing.contract.samples import FAR, KEY, MARKER, created, grown, line, lines, stamp
+
+__all__ = ["RecoveredHeads"]
+
+_SHAPES = {"ones": [1] * 12, "pairs": [2] * 6, "threes": [3] * 4, "three hundreds": [300] * 3, "mixed": [5, 1, 300, 2]}
+_PART = 256
+
+
+def _found(store: HeadRecovery, key: Key = KEY) -> FoundRecords:
+    found = store.find_records(key)
+    assert found is not None, f"nothing of {key} was found"
+    assert found.key == key
+    assert found.token.isascii()
+    assert found.start <= found.end
+    return found
+
+
+def _all_found(store: HeadRecovery, found: FoundRecords) -> list[Record]:
+    records: list[Record] = []
+    for start in range(found.start, found.end, _PART):
+        records += store.read_found(found, start=start, stop=min(start + _PART, found.end))
+    return records
+
+
+def _is_of(records: list[Record], positions: list[int]) -> None:
+    assert [record.position for record in records] == positions, "a sound record was not found, or one that is none"
+    assert [record.body for record in records] == [line(position) for position in positions], "a record was altered"
+
+
+class RecoveredHeads(Contract, guarantee=12):
+    """What a damaged head leaves is found by its records, and a new head is guarded like an append."""
+
+    @contextmanager
+    def _recovering(self, store: HistoryStore) -> Iterator[tuple[HistoryStore, HeadRecovery]]:
+        """Give another instance, as the store that it is and as one that recovers heads."""
+        applies(isinstance(store, HeadRecovery), "no HeadRecovery")
+        with self._fresh(store) as other:
+            assert isinstance(other, HeadRecovery)
+            yield other, other
+
+    def test_nothing_is_found_where_nothing_is(self, store: HistoryStore) -> None:
+        with self._recovering(store) as (other, recovery):
+            assert recovery.find_records(KEY) is None
+            created(other)
+            assert recovery.find_records(replace(KEY, id="other")) is None
+            other.delete(KEY)
+            assert recovery.find_records(KEY) is None, "something of a deleted conversation was found"
+
+    @pytest.mark.parametrize("sizes", _SHAPES.values(), ids=_SHAPES)
+    def test_a_sound_conversation_is_found_whole(self, store: HistoryStore, sizes: list[int]) -> None:
+        head = in_batches(store, KEY, sizes)
+        store.forget(KEY, before=2)
+        with self._recovering(store) as (other, recovery):
+            before = contents(other)
+            found = _found(recovery)
+            assert (found.start, found.end, found.problem) == (2, head.end, None)
+            _is_of(_all_found(recovery, found), list(range(2, head.end)))
+            for start, stop in ((2, 3), (head.end - 1, head.end), (3, 9), (5, 5)):
+                _is_of(list(recovery.read_found(found, start=start, stop=stop)), list(range(start, stop)))
+            assert contents(other) == before, "looking changed something"
+
+    @pytest.mark.parametrize("sizes", _SHAPES.values(), ids=_SHAPES)
+    def test_a_head_is_restored_from_its_records(self, store: HistoryStore, sizes: list[int]) -> None:
+        head = in_batches(store, KEY, sizes)
+        other_head = created(store, replace(KEY, id="other"), 2)
+        with self._recovering(store) as (other, recovery):
+            self.damage_head(store, KEY)
+            new = self._restored(recovery, head)
+            check_around(other, new, set())
+            assert sorted(listed(other, KEY.scope), key=lambda each: each.key) == [new, other_head]
+            assert list(other.heads(KEY.scope).damaged) == []
+            assert sorted(other.keys()) == sorted(other.scan_keys()) == [KEY, other_head.key]
+            grown_head = grown(other, new, 3)
+        with self._fresh(store) as other:
+            check_around(other, grown_head, set())
+            other.forget(KEY, before=grown_head.end - 1)
+            assert bodies_of(other, KEY) == lines(1, first=grown_head.end - 1)
+
+    def _restored(self, recovery: HeadRecovery, due: Head, *, damaged: tuple[int, ...] = ()) -> Head:
+        """Find the records of a conversation whose head is damaged, and give it a new head."""
+        found = _found(recovery)
+        assert found.problem, "the head is damaged, and no problem was named"
+        assert (found.start, found.end) == (due.start, due.end)
+        _is_of(_all_found(recovery, found), [at for at in range(due.start, due.end) if at not in damaged])
+        head = Head(KEY, found.start, found.end, stamp(expires=FAR, info="folded anew"))
+        assert recovery.restore_head(found, head) == head
+        return head
+
+    def test_what_was_forgotten_does_not_come_back(self, store: HistoryStore) -> None:
+        head = grown(store, created(store, count=4, first=7), 4)
+        store.forget(KEY, before=10)
+        with self._recovering(store) as (other, recovery):
+            self.damage_head(store, KEY)
+            new = self._restored(recovery, replace(head, start=10))
+            check_around(other, new, set())
+
+    @pytest.mark.parametrize("place", [0, 1, 2, 3, 7, 8])
+    def test_with_damaged_records_as_well(self, store: HistoryStore, place: int) -> None:
+        head = in_batches(store, KEY, [1, 2, 3, 4])
+        with self._recovering(store) as (other, recovery):
+            self.damage_record(store, KEY, place)
+            self.damage_head(store, KEY)
+            new = self._restored(recovery, head, damaged=(place,))
+            check_around(other, new, {place})
+            check_around(other, grown(other, new, 2), {place})
+
+    def test_a_damaged_record_alone_is_left_out(self, store: HistoryStore) -> None:
+        head = in_batches(store, KEY, [1, 2, 3, 4])
+        self.damage_record(store, KEY, 4)
+        with self._recovering(store) as (_, recovery):
+            found = _found(recovery)
+            assert (found.start, found.end) == (0, head.end)
+            _is_of(_all_found(recovery, found), [at for at in range(head.end) if at != 4])  # noqa: PLR2004
+
+    def test_a_new_head_is_guarded_by_what_was_found(self, store: HistoryStore) -> None:
+        in_batches(store, KEY, [1, 2, 3])
+        with self._recovering(store) as (other, recovery):
+            self.damage_head(store, KEY)
+            found = _found(recovery)
+            first, second = (Head(KEY, 0, 6, stamp(info=info)) for info in ("first", "second"))
+            recovery.restore_head(found, first)
+            with pytest.raises(Conflict):
+                recovery.restore_head(found, second)
+            assert head_of(other, KEY) == first
+            check_around(other, first, set())
+
+    def test_a_writer_who_came_meanwhile_is_not_overwritten(self, store: HistoryStore) -> None:
+        head = created(store, count=2)
+        with self._recovering(store) as (other, recovery):
+            found = _found(recovery)
+            present = grown(other, head, 2)
+            before = contents(other)
+            with pytest.raises(Conflict) as caught:
+                recovery.restore_head(found, replace(head, stamp=stamp()))
+            assert caught.value.key == KEY
+            assert contents(other) == before
+            assert head_of(other, KEY) == present
+
+    def test_a_deleted_conversation_is_not_brought_back(self, store: HistoryStore) -> None:
+        created(store, count=2)
+        with self._recovering(store) as (other, recovery):
+            self.damage_head(store, KEY)
+            found = _found(recovery)
+            assert other.delete(KEY) is True
+            with pytest.raises(Conflict):
+                recovery.restore_head(found, Head(KEY, 0, 2, stamp()))
+            assert other.read(KEY) is None
+            assert contents(other) == {}
+
+    def test_what_is_made_anew_meanwhile_is_not_overwritten(self, store: HistoryStore) -> None:
+        created(store, count=2)
+        with self._recovering(store) as (other, recovery):
+            self.damage_head(store, KEY)
+            found = _found(recovery)
+            other.delete(KEY)
+            created(other, count=3)
+            before = contents(other)
+            with pytest.raises(Conflict):
+                recovery.restore_head(found, Head(KEY, 0, 2, stamp()))
+            assert contents(other) == before
+
+    def test_a_restored_conversation_can_be_deleted(self, store: HistoryStore) -> None:
+        head = in_batches(store, KEY, [2, 3])
+        with self._recovering(store) as (other, recovery):
+            self.damage_head(store, KEY)
+            new = self._restored(recovery, head)
+            assert other.delete(KEY, version=new.stamp.version) is True
+            assert other.read(KEY) is None
+            assert recovery.find_records(KEY) is None
+            assert bodies_of(other, created(other, count=1).key) == lines(1)
+
+    def test_what_is_found_shows_no_message_text(self, store: HistoryStore) -> None:
+        store.append(KEY, [MARKER] * 2, after=None, stamp=stamp(info=MARKER))
+        with self._recovering(store) as (_, recovery):
+            self.damage_head(store, KEY)
+            found = _found(recovery)
+            records = recovery.read_found(found, start=found.start, stop=found.end)
+            assert [record.body for record in records] == [MARKER] * 2
+            assert MARKER not in f"{found!r} {records!r}"

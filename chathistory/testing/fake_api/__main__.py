@@ -1,0 +1,25 @@
+"""Serve the stand-in until Ctrl-C: `python -m chathistory.testing.fake_api [--port N]`. Prints the URL first."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import threading
+
+from chathistory.testing.fake_api import MessagesAPI
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Print the URL, and serve until interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m chathistory.testing.fake_api", description=_ABOUT)
+    parser.add_argument("--port", type=int, default=0, help="the port on the loopback interface; 0: any free one")
+    with MessagesAPI().serve(parser.parse_args(arguments).port) as url:
+        print(url, flush=True)  # noqa: T201 - it is what the command is for
+        with contextlib.suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+_ABOUT = "A stand-in of Claude's Messages API for a first try without a key: it has no model, and echoes."
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,188 @@
+"""What is wrong with what blocks say: text that is empty, documents and citations out of place, cache markers."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+from chathistory.testing.fake_api.check_nested import markers_within
+from chathistory.testing.fake_api.request import Place, Request
+
+__all__ = [
+    "bad_image",
+    "bad_marker",
+    "blank_text",
+    "citations_in_user",
+    "document_in_assistant",
+    "empty_content",
+    "empty_signature",
+    "empty_text",
+    "marked_empty_text",
+    "markers",
+    "markers_out_of_order",
+    "too_many_images",
+    "too_many_markers",
+    "unknown_reference",
+]
+
+Found = Iterator[dict[str, Any]]
+MOST_MARKERS = 4
+_IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
+
+
+def empty_content(request: Request) -> Found:
+    """A message says nothing; only the last may, if it is the assistant's."""
+    last = len(request.body["messages"]) - 1
+    for number, message in request.messages:
+        spared = number == last and message["role"] == "assistant"
+        if not message.get("content") and not spared and "output_config" not in message:
+            yield {"path": f"messages.{number}"}
+
+
+def empty_text(request: Request) -> Found:
+    """A text block has no text."""
+    for place in _texts(request):
+        if place.block["text"] == "":
+            yield {"where": place.path.partition(".")[0]}
+
+
+def blank_text(request: Request) -> Found:
+    """A text block has nothing but whitespace."""
+    for place in _texts(request):
+        if not place.block["text"].strip():
+            yield {"where": place.path.partition(".")[0]}
+
+
+def _texts(request: Request) -> Iterator[Place]:
+    for place in request.outer_places:
+        if place.type == "text" and _as_sent(request, place) != "":
+            yield place
+
+
+def _as_sent(request: Request, place: Place) -> Any:
+    """Return the content that the block is in: a text without a character is empty content, not an empty block."""
+    return request.body["system"] if place.message is None else request.body["messages"][place.message]["content"]
+
+
+def document_in_assistant(request: Request) -> Found:
+    """A document stands directly in an assistant message."""
+    for place in request.outer_places:
+        if place.within == "assistant" and place.type == "document" and request.version >= "2026-10-21":
+            yield {"path": place.path}
+
+
+def citations_in_user(request: Request) -> Found:
+    """Text of the user, or inside of a search result, has citations."""
+    roles = [message["role"] for _, message in request.messages]
+    for place in request.places:
+        by_user = place.message is not None and roles[place.message] == "user"
+        if place.type == "text" and by_user and place.block.get("citations") and request.version >= "2026-10-21":
+            yield {"path": f"{place.path}.text.citations"}
+
+
+def unknown_reference(request: Request) -> Found:
+    """A `tool_reference` names a tool that the request does not define."""
+    defined = _defined(request)
+    for place in request.places:
+        for name in _referenced(place):
+            if defined is not None and name not in defined:
+                yield {"name": name}
+
+
+def _referenced(place: Place) -> Iterator[Any]:
+    if place.type == "tool_reference":
+        yield place.block["tool_name"]
+    if place.type == "tool_search_tool_result" and isinstance(place.block["content"], dict):
+        references = place.block["content"].get("tool_references") or ()
+        yield from (each.get("tool_name") for each in references if isinstance(each, dict))
+
+
+def _defined(request: Request) -> list[Any] | None:
+    """Return the names of the tools of a request; None: there are some whose names only the server knows."""
+    tools = [tool for tool in request.body.get("tools") or () if isinstance(tool, dict)]
+    added = [place.block["tool"] for place in request.places if place.type == "tool_addition"]
+    added = [tool.get("definition", tool) for tool in added if isinstance(tool, dict)]
+    defined = [tool.get("name") for tool in (*tools, *added) if isinstance(tool, dict)]
+    return None if request.body.get("mcp_servers") or None in defined else defined
+
+
+def bad_image(request: Request) -> Found:
+    """An image is neither a URL, nor a file, nor base64 of a type that the API reads."""
+    for place in request.places:
+        if place.type == "image" and not _is_image(place.block["source"]):
+            yield {"path": f"{place.path}.image.source"}
+
+
+def _is_image(source: dict[str, Any]) -> bool:
+    if source.get("type") != "base64":
+        needed = {"url": "url", "file": "file_id"}.get(str(source.get("type")))
+        return needed is not None and isinstance(source.get(needed), str)
+    data = source.get("data")
+    return source.get("media_type") in _IMAGES and isinstance(data, str) and _is_base64(data)
+
+
+def _is_base64(data: str) -> bool:
+    try:
+        return bool(base64.b64decode(data, validate=True))
+    except ValueError:
+        return False
+
+
+def too_many_images(request: Request) -> Found:
+    """There are more images in the whole request than the model takes."""
+    count = sum(place.type == "image" for place in request.places)
+    most = request.setting.models.most_images(request.body["model"])
+    if count > most:
+        yield {"count": count, "most": most}
+
+
+def empty_signature(request: Request) -> Found:
+    """A thinking block came back without its signature."""
+    for place in request.outer_places:
+        if place.type == "thinking" and not place.block["signature"]:
+            yield {"path": place.path}
+
+
+def markers(request: Request) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the cache markers of a request with the path of what they mark, in the order of the prompt."""
+    for number, tool in enumerate(request.body.get("tools", ())):
+        if isinstance(tool, dict) and tool.get("cache_control"):
+            yield f"tools.{number}", tool["cache_control"]
+    for place in request.places:
+        if place.block.get("cache_control"):
+            yield f"{place.path}.{place.type}", place.block["cache_control"]
+        yield from markers_within(place)
+    if request.body.get("cache_control"):
+        yield "", request.body["cache_control"]
+
+
+def bad_marker(request: Request) -> Found:
+    """A cache marker has another type than "ephemeral", another time than 5m and 1h, or more fields."""
+    for path, marker in markers(request):
+        known = isinstance(marker, dict) and marker.keys() <= {"type", "ttl"}
+        if not known or marker.get("type") != "ephemeral" or marker.get("ttl", "5m") not in ("5m", "1h"):
+            yield {"path": f"{path}.cache_control".lstrip(".")}
+
+
+def too_many_markers(request: Request) -> Found:
+    """There are more than four cache markers."""
+    count = sum(1 for _ in markers(request))
+    if count > MOST_MARKERS:
+        yield {"count": count}
+
+
+def markers_out_of_order(request: Request) -> Found:
+    """A marker of one hour comes after one of five minutes."""
+    short = False
+    for path, marker in markers(request):
+        if short and marker.get("ttl") == "1h":
+            yield {"path": f"{path}.cache_control.ttl".lstrip(".")}
+        short = short or marker.get("ttl", "5m") == "5m"
+
+
+def marked_empty_text(request: Request) -> Found:
+    """A text block without text is marked for the cache."""
+    for place in request.outer_places:
+        if place.type == "text" and place.block["text"] == "" and place.block.get("cache_control"):
+            yield {"path": f"{place.path}.text"}

@@ -1,0 +1,129 @@
+"""What is wrong within a block: fields of sources, citations, callers and results, at any depth.
+
+The table is the one that the parameter types of the SDK give (`chathistory.messages.block_types`); blocks within
+blocks are places of their own, and looked at by `check_shape`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from chathistory.messages.block_fields import Field, fields_of, type_of_block
+from chathistory.testing.fake_api import shapes
+from chathistory.testing.fake_api.request import Place, Request
+
+__all__ = ["markers_within", "nested_missing", "nested_null", "nested_unknown", "nested_wrong"]
+
+Found = Iterator[dict[str, Any]]
+_EXTRA, _NULL, _WRONG, _MISSING = "extra", "null", "wrong", "missing"
+
+
+def nested_unknown(request: Request) -> Found:
+    """Something within a block has a field that it does not have in requests."""
+    return _of_kind(request, _EXTRA)
+
+
+def nested_missing(request: Request) -> Found:
+    """Something within a block lacks a field that it must have."""
+    return _of_kind(request, _MISSING)
+
+
+def nested_null(request: Request) -> Found:
+    """A field within a block is null that may be left out, but not null."""
+    return _of_kind(request, _NULL)
+
+
+def nested_wrong(request: Request) -> Found:
+    """A field within a block holds something else than it should."""
+    return _of_kind(request, _WRONG)
+
+
+def _of_kind(request: Request, kind: str) -> Found:
+    if "nested" not in request.once:
+        request.once["nested"] = [found for place in request.known_places for found in _within(place)]
+    for found, path in request.once["nested"]:
+        if found == kind:
+            yield {"path": path, "wanted": "Input should be valid"}
+
+
+def _within(place: Place) -> Iterator[tuple[str, str]]:
+    name = type_of_block(place.type) or _OTHERS.get(place.type)
+    if name is None:
+        return
+    for key, field in fields_of(name).items():
+        if key in place.block and key != "cache_control" and not _is_places(place, key):
+            found = _value(place.block[key], field, f"{place.path}.{place.type}.{key}", outermost=True)
+            is_image = place.type == "image" and key == "source"  # the rule on images looks at what it holds
+            yield from ((kind, path) for kind, path in found if kind == _EXTRA or not is_image)
+
+
+_OTHERS = {
+    "tool_reference": "ToolReferenceBlock",
+    "browser_state": "BrowserStateBlock",
+    "web_search_result": "WebSearchResultBlock",
+}
+
+
+def _is_places(place: Place, key: str) -> bool:
+    """Whether a field holds blocks that are places of their own."""
+    return key == "content" and isinstance(place.block[key], list)
+
+
+def _value(value: Any, field: Field, path: str, *, outermost: bool = False) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and field.types:
+        names = [name for name in field.types if _fits(value, name)]
+        if names:
+            yield from _struct(value, names[0], path)
+        elif not {"any", "dict"} & field.scalars:
+            yield _WRONG, path
+    elif isinstance(value, list) and field.items is not None:
+        for index, part in enumerate(value):
+            yield from _value(part, field.items, f"{path}.{index}")
+    elif not outermost and not _is_scalar(value, field):
+        yield (_NULL if value is None else _WRONG), path
+
+
+def _struct(value: dict[str, Any], name: str, path: str) -> Iterator[tuple[str, str]]:
+    fields = fields_of(name)
+    yield from ((_EXTRA, f"{path}.{key}") for key in value if key not in fields)
+    yield from ((_MISSING, f"{path}.{key}") for key, field in fields.items() if field.required and key not in value)
+    for key, field in fields.items():
+        if key not in value or key == "cache_control":
+            continue
+        if key == "content" and name == "ContentBlockSource" and isinstance(value[key], list):
+            continue  # places of their own
+        if key == "data" and name.startswith("Base64"):
+            continue  # the rule on images looks at it
+        yield from _value(value[key], field, f"{path}.{key}")
+
+
+def _fits(value: dict[str, Any], name: str) -> bool:
+    tag = fields_of(name).get("type")
+    return tag is None or value.get("type") in tag.words
+
+
+def _is_scalar(value: Any, field: Field) -> bool:
+    if isinstance(value, str) and value in field.words:
+        return True
+    kinds = {"str": "string", "int": "integer", "bool": "boolean", "dict": "dictionary", "any": "any"}
+    if value is None:
+        return bool({"null", "any"} & field.scalars)
+    wanted = [kinds[each] for each in field.scalars if each in kinds]
+    return any(shapes.fits(each, value) for each in wanted) or ("float" in field.scalars and isinstance(value, float))
+
+
+def markers_within(place: Place) -> Iterator[tuple[str, Any]]:
+    """Yield the cache markers within a block but for those of places of their own, with the paths of what they mark."""
+    if place.type in ("web_fetch_tool_result", "tool_search_tool_result"):
+        yield from _markers(place.block.get("content"), f"{place.path}.{place.type}.content")
+
+
+def _markers(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts:
+        if name == "cache_control":
+            if part is not None:
+                yield path, part
+        else:
+            yield from _markers(part, f"{path}.{name}")

@@ -1,0 +1,67 @@
+"""What is wrong with the tools that the server runs: their calls and results, which belong into one turn.
+
+A turn that calls tools of both sides is answered for the client's alone; the server's results then open the next turn
+of the assistant. A paused turn ends with a call that has no result yet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from chathistory.testing.fake_api.request import Place, Request, Turn
+
+__all__ = ["is_server_result", "orphaned_server_result", "pending", "unfinished_server_use"]
+
+Found = Iterator[dict[str, Any]]
+_CALLS = ("server_tool_use", "mcp_tool_use")
+
+
+def is_server_result(place: Place) -> bool:
+    """Tell whether a block is the result of a tool that the server ran."""
+    return str(place.type).endswith("_tool_result")
+
+
+def pending(turn: Turn) -> dict[str, Place]:
+    """Return the calls of server tools in a turn that have no result there, by id."""
+    done = {place.block["tool_use_id"] for place in turn.places if is_server_result(place)}
+    return {place.block["id"]: place for place in turn.of(*_CALLS) if place.block["id"] not in done}
+
+
+def orphaned_server_result(request: Request) -> Found:
+    """The result of a server tool has no call before it, in its turn or in the mixed one before."""
+    carried: set[str] = set()
+    for turn in _assistants(request):
+        called = carried
+        for place in turn.places:
+            if place.type in _CALLS:
+                called = called | {place.block["id"]}
+            elif is_server_result(place) and place.block["tool_use_id"] not in called:
+                yield {"path": place.path, "type": place.type, "id": place.block["tool_use_id"]}
+        carried = set(pending(turn)) if turn.of("tool_use") else set()
+
+
+def _assistants(request: Request) -> Iterator[Turn]:
+    return (turn for turn in request.turns if turn.role == "assistant")
+
+
+def unfinished_server_use(request: Request) -> Found:
+    """The call of a server tool has no result, and its turn is neither paused nor a mixed one that is answered."""
+    turns = request.turns
+    for number, turn in enumerate(turns):
+        following = turns[number + 1 :]
+        for name, place in pending(turn).items() if turn.role == "assistant" and following else ():
+            if not _goes_on(turn, following, name):
+                yield {"path": place.path, "tool": place.block["name"], "id": name, "result": _result_of(place)}
+
+
+def _goes_on(turn: Turn, following: list[Turn], name: str) -> bool:
+    only_results = all(place.type == "tool_result" for place in following[0].places)
+    later = next((after for after in following if after.role == "assistant"), None)
+    finished = later is None or any(place.block.get("tool_use_id") == name for place in later.places)
+    return bool(turn.of("tool_use")) and only_results and finished
+
+
+def _result_of(place: Place) -> str:
+    name = str(place.block["name"])
+    return "tool_search_tool_result" if name.startswith("tool_search_tool") else f"{name}_tool_result"

@@ -1,0 +1,121 @@
+"""What is too large, or gone: the bytes of a request, its tokens, its images; files and containers by their ids."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+from chathistory.testing.fake_api.prompt import shown
+from chathistory.testing.fake_api.request import Place, Request
+
+__all__ = [
+    "gone_container",
+    "gone_file",
+    "image_dimensions",
+    "image_too_large",
+    "many_image_dimensions",
+    "prompt_too_long",
+    "unreadable_pdf",
+]
+
+Found = Iterator[dict[str, Any]]
+LONGEST_SIDE = 8000
+MANY_IMAGES = 20
+LONGEST_SIDE_OF_MANY = 2000
+
+
+def image_too_large(request: Request) -> Found:
+    """The base64 of an image has more bytes than an image may have."""
+    most = request.setting.limits.image
+    for place in _images(request):
+        size = len(_data(place))
+        if size > most:
+            yield {"path": place.path, "size": size, "most": most, "megabytes": most // (1024 * 1024)}
+
+
+def image_dimensions(request: Request) -> Found:
+    """A side of an image has more pixels than any image may have."""
+    return _over(request, LONGEST_SIDE)
+
+
+def many_image_dimensions(request: Request) -> Found:
+    """There are more than 20 images in the whole request, and a side of one has more pixels than it may have then."""
+    if len(_images(request)) > MANY_IMAGES:
+        yield from _over(request, LONGEST_SIDE_OF_MANY)
+
+
+def _over(request: Request, longest: int) -> Found:
+    over = [place for place in _images(request) if max(_pixels(_data(place))) > longest]
+    if over:
+        paths = [_path_of_details(place.path) for place in over]
+        details = {"max_side_length_pixels": longest, "paths": paths}
+        yield {"path": over[0].path, "longest": longest, "details": details}
+
+
+def _path_of_details(path: str) -> str:
+    """Return a path as the details of an error have it: without the types of blocks."""
+    return path.replace(".tool_result.", ".")
+
+
+def _images(request: Request) -> list[Place]:
+    return [place for place in request.places if place.type == "image"]
+
+
+def _data(place: Place) -> str:
+    source = place.block.get("source")
+    data = source.get("data") if isinstance(source, dict) else None
+    return data if isinstance(data, str) else ""
+
+
+def _pixels(data: str) -> tuple[int, int]:
+    """Return the width and height of a PNG in base64; (0, 0): it is none, and its size is not known here."""
+    try:
+        head = base64.b64decode(data[:64])
+    except (binascii.Error, ValueError):
+        return 0, 0
+    if not head.startswith(b"\x89PNG\r\n\x1a\n") or len(head) < _PNG_HEAD:
+        return 0, 0
+    width, height = struct.unpack(">II", head[16:_PNG_HEAD])
+    return width, height
+
+
+_PNG_HEAD = 24
+
+
+def unreadable_pdf(request: Request) -> Found:
+    """A document in base64 is said to be a PDF, and does not begin like one."""
+    for place in request.places:
+        source = place.block.get("source") if place.type == "document" else None
+        if isinstance(source, dict) and source.get("media_type") == "application/pdf":
+            head = str(source.get("data", ""))[:8]
+            if not head.startswith(base64.b64encode(b"%PDF-1").decode()[:6]):
+                yield {"path": place.path}
+
+
+def prompt_too_long(request: Request) -> Found:
+    """The prompt has more tokens than the model takes."""
+    most = request.setting.limits.context or request.setting.models.context(request.body["model"])
+    if not request.counts_only and len(request.raw) > most:  # a token has at least a byte
+        count = shown(request).prompt.tokens
+        if count > most:
+            yield {"count": count, "most": most}
+
+
+def gone_file(request: Request) -> Found:
+    """A block names a file that was deleted or has expired."""
+    for place in request.places:
+        source = place.block.get("source")
+        id = place.block.get("file_id") or (source.get("file_id") if isinstance(source, dict) else None)
+        if id in request.setting.gone:
+            yield {"id": id}
+
+
+def gone_container(request: Request) -> Found:
+    """The request names a container that has expired."""
+    container = request.body.get("container")
+    id = container.get("id") if isinstance(container, dict) else container
+    if id in request.setting.gone:
+        yield {"id": id}

@@ -1,0 +1,105 @@
+"""Compaction: the server writes a summary, and a `compaction` block takes the place of what it summarizes.
+
+On demand (`compaction={"type": "summarize"}`) the block comes alone, with a signature. It goes *first* in later
+requests, in the place of exactly the messages that were sent. The signature seals the summary, and a hash of what it
+stands for, so that thinking in the messages that follow stays valid.
+
+At a threshold (`compact_20260112` in `context_management`) it comes before a reply, without a signature. It is appended
+with the reply; what stands before it no longer counts, whether it is sent or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from chathistory.testing.fake_api.message import content_of
+from chathistory.testing.fake_api.prompt import Shown
+from chathistory.testing.fake_api.replies import Reply
+from chathistory.testing.fake_api.request import Request
+from chathistory.testing.fake_api.signatures import canonical, digest, sealed
+from chathistory.testing.fake_api.thinking import Walk
+from chathistory.testing.fake_api.usage import NO_INPUT, Prompt, tokens
+
+__all__ = ["COMPACT", "due", "iteration", "on_demand", "pauses", "sampled", "summarized", "summary", "without_prefix"]
+
+COMPACT = "compact_20260112"
+_TRIGGER = 150_000
+
+
+def summary(body: dict[str, Any]) -> str:
+    """Return what a compaction says unless told otherwise: words that are plainly not Claude's."""
+    return f"[stand-in, no model] Summary of {len(body['messages'])} messages"
+
+
+def due(request: Request, shown: Shown) -> Mapping[str, Any] | None:
+    """Return the edit that asks for a compaction at a threshold that this prompt reaches, None if there is none.
+
+    Nor is there one while a tool of the server's owes its result, which would belong to nothing then (a guess).
+    """
+    if _owes_a_result(request):
+        return None
+    for edit in request.edits:
+        if edit["type"] == COMPACT and shown.prompt.tokens >= (edit.get("trigger") or {}).get("value", _TRIGGER):
+            return edit
+    return None
+
+
+def _owes_a_result(request: Request) -> bool:
+    blocks = [place.block for turn in request.turns for place in turn.places]
+    called = {block["id"] for block in blocks if block["type"] in ("server_tool_use", "mcp_tool_use")}
+    return not called.issubset(block.get("tool_use_id") for block in blocks)
+
+
+def pauses(edit: Mapping[str, Any]) -> bool:
+    """Tell whether the reply is to wait for the client's next request."""
+    return bool(edit.get("pause_after_compaction"))
+
+
+def summarized(reply: Reply) -> dict[str, Any] | None:
+    """Return the block that a summary makes, None if there is no summary in the reply."""
+    for block in content_of(reply):
+        if block["type"] == "compaction":
+            return block
+        if block["type"] == "text" and block["text"]:
+            return {"type": "compaction", "content": block["text"]}
+    return None
+
+
+def on_demand(request: Request, reply: Reply, shown: Shown) -> Reply:
+    """Return the reply to a request for a summary: the signed block alone, or nothing and why."""
+    block = summarized(reply)
+    counts = {**NO_INPUT, "iterations": [iteration(shown.prompt, block)], **reply.usage}
+    if block is None:
+        return replace(reply, content=[], usage=counts, stop_reason=reply.stop_reason or "end_turn")
+    return replace(reply, content=[_signed(block, request)], usage=counts, stop_reason="compaction")
+
+
+def _signed(block: dict[str, Any], request: Request) -> dict[str, Any]:
+    walk = Walk.through(request, request.body["model"])
+    carries = request.setting.models.preserves_thinking(walk.model)
+    facts = {
+        "summarized": walk.prefixes if carries else (),
+        "base": walk.base,
+        "role": request.turns[-1].role,
+        "content": digest(str(block["content"])),
+        "tool_changes": digest(canonical(block.get("tool_changes"))),
+    }
+    return {**block, "signature": sealed(facts)}
+
+
+def without_prefix(prompt: Prompt, block: dict[str, Any]) -> Prompt:
+    """Return the prompt that is left once a block has taken the place of all messages."""
+    before = tuple(part for part in prompt.parts if part[0] in ("tool", "prompt"))
+    return replace(prompt, parts=(*before, ["assistant", block]))
+
+
+def iteration(prompt: Prompt, block: object) -> dict[str, Any]:
+    """Return the entry of `usage.iterations` for the making of a summary."""
+    return {**NO_INPUT, "type": "compaction", "input_tokens": prompt.tokens, "output_tokens": tokens(block)}
+
+
+def sampled(usage: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entry of `usage.iterations` for the making of a reply, whose counts are those of the whole."""
+    return {"type": "message", **{name: usage[name] for name in NO_INPUT}}

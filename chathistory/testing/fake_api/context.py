@@ -1,0 +1,112 @@
+"""Context editing: the server clears old tool results and old thinking from its own copy of the conversation.
+
+Each edit takes the blocks and gives them back with the old ones replaced or gone, and a report of what it cleared, or
+None if it was not due. The client's conversation stays whole, so that the same edit has to find the same blocks again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any, TypeAlias
+
+from chathistory.testing.fake_api.request import Place
+from chathistory.testing.fake_api.usage import tokens
+
+__all__ = ["CLEARED", "cleared"]
+
+CLEARED = "[Old tool result content cleared]"
+"""What stands in the place of a tool result that was cleared; the API's own words are not documented."""
+_THINKING = ("thinking", "redacted_thinking")
+_DUE = 100_000
+_KEPT = 3
+
+Outcome: TypeAlias = tuple[list[Place], "dict[str, Any] | None"]
+
+
+def cleared(
+    places: list[Place], edits: Sequence[Mapping[str, Any]], *, total: int, keeps_all: bool
+) -> tuple[list[Place], list[dict[str, Any]]]:
+    """Return the blocks after the edits, in the order in which they stand, and the reports of those that were due.
+
+    total: the tokens of the whole prompt before them. keeps_all: whether the model keeps all thinking unless told.
+    """
+    applied = []
+    for edit in edits:
+        places, report = _edit_of(edit, keeps_all=keeps_all)(places, total)
+        if report is not None:
+            applied.append(report)
+            total -= report["cleared_input_tokens"]
+    return places, applied
+
+
+def _edit_of(edit: Mapping[str, Any], *, keeps_all: bool) -> Callable[[list[Place], int], Outcome]:
+    match edit["type"]:
+        case "clear_thinking_20251015":
+            return lambda places, _: _clear_thinking(places, _turns_kept(edit, keeps_all=keeps_all))
+        case "clear_tool_uses_20250919":
+            return lambda places, total: _clear_tools(places, edit, total)
+        case _:  # a compaction is made elsewhere: it needs a summary
+            return lambda places, _: (places, None)
+
+
+def _turns_kept(edit: Mapping[str, Any], *, keeps_all: bool) -> int | None:
+    """Return of how many turns the thinking is kept; None: of all."""
+    keep = edit.get("keep")
+    if keep is None:
+        return None if keeps_all else 1
+    if keep == "all" or keep["type"] == "all":
+        return None
+    return int(keep["value"])
+
+
+def _clear_thinking(places: list[Place], keep: int | None) -> Outcome:
+    turns = [list(run) for _, run in groupby(places, key=lambda place: place.within)]
+    thoughtful = [turn for turn in turns if any(place.type in _THINKING for place in turn)]
+    old = thoughtful[: max(0, len(thoughtful) - keep)] if keep is not None else []
+    gone = [place for turn in old for place in turn if place.type in _THINKING]
+    if not gone:
+        return places, None
+    names = {id(place) for place in gone}
+    report = {"type": "clear_thinking_20251015", "cleared_thinking_turns": len(old)}
+    kept = [place for place in places if id(place) not in names]
+    return kept, report | {"cleared_input_tokens": _count(gone)}
+
+
+def _clear_tools(places: list[Place], edit: Mapping[str, Any], total: int) -> Outcome:
+    calls = {place.block["id"]: place.block for place in places if place.type == "tool_use"}
+    results = [place for place in places if place.type == "tool_result"]
+    if not _is_due(edit.get("trigger"), total, len(results)):
+        return places, None
+    kept = (edit.get("keep") or {}).get("value", _KEPT)
+    spared = set(edit.get("exclude_tools") or ())
+    old = {
+        place.block["tool_use_id"]
+        for place in results[: max(0, len(results) - kept)]
+        if calls[place.block["tool_use_id"]]["name"] not in spared
+    }
+    after = [_without(place, old, edit.get("clear_tool_inputs")) for place in places]
+    saved = _count(places) - _count(after)
+    if saved < max(1, (edit.get("clear_at_least") or {}).get("value", 1)):
+        return places, None
+    report = {"type": "clear_tool_uses_20250919", "cleared_tool_uses": len(old)}
+    return after, report | {"cleared_input_tokens": saved}
+
+
+def _is_due(trigger: Mapping[str, Any] | None, total: int, uses: int) -> bool:
+    asked = trigger or {"type": "input_tokens", "value": _DUE}
+    return bool((uses if asked["type"] == "tool_uses" else total) > asked["value"])
+
+
+def _without(place: Place, old: set[str], inputs: object) -> Place:
+    if place.type == "tool_result" and place.block["tool_use_id"] in old:
+        return replace(place, block={**place.block, "content": CLEARED})
+    named = inputs is True or (isinstance(inputs, list) and place.block.get("name") in inputs)
+    if place.type == "tool_use" and place.block["id"] in old and named:
+        return replace(place, block={**place.block, "input": {}})
+    return place
+
+
+def _count(places: list[Place]) -> int:
+    return sum(tokens([place.within, place.block]) for place in places)

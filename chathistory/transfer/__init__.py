@@ -1,0 +1,1 @@
+"""Conversations copied between stores, and written to and read from files."""

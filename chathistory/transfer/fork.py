@@ -1,0 +1,172 @@
+"""A fork: a conversation that begins as the first part of another one, and goes its own way from there.
+
+The lines of that part are copied as they are, to the same positions. So whatever an entry says of positions stays
+right, and what Claude is sent begins with the same characters: thinking and the prompt cache stay valid. One `forked`
+record follows, with the state at that point and where it came from.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Self
+
+from chathistory.errors import Conflict, CorruptRecord, InvalidInput
+from chathistory.log.active_path import Span, covers
+from chathistory.log.bulk_create import plant
+from chathistory.log.clock import fresh_token, now
+from chathistory.log.conversation_log import Journal, alive
+from chathistory.log.entry import Entry, encode
+from chathistory.log.read_damaged import Lost, read_repaired
+from chathistory.log.reducers import folded, is_said_by_user, open_reply, reply_in
+from chathistory.log.state import Summary, summary_in, summary_of
+from chathistory.storage.store import Head, Slice, Stamp
+from chathistory.transfer.salvage import mark_lost
+from chathistory.view.clean_message import thoughts
+
+__all__ = ["fork"]
+
+_ATTEMPTS = 20
+
+
+def fork(source: Journal, target: Journal, *, at: int | None) -> Head:
+    """Begin `target` with the records of `source` below position `at` (None: with all); return its head.
+
+    Whole or not at all, of one moment of the source, and without holding more than a portion in memory.
+
+    Raises:
+        Conflict: `target` is there already.
+        InvalidInput: There is no `source`, or `at` is no position of it with something before it, or it is within a
+            turn whose thinking is no longer sent.
+    """
+    for _ in range(_ATTEMPTS):
+        try:
+            return _forked(source, target, at=at)
+        except Conflict as conflict:
+            if conflict.key == target.key:
+                raise
+            # what was being read of the source has been forgotten, or it was deleted: begin again with what is there
+    return _forked(source, target, at=at)
+
+
+def _forked(source: Journal, target: Journal, *, at: int | None) -> Head:
+    parts = source.slices(0, None if at is None else max(at, 0), counts=False)  # nobody has read what is copied
+    try:
+        first = next(parts, None)  # locks the source for a moment: not while the target is locked
+        whole = itertools.chain([first], parts) if first else parts
+        return _grow(source, target, first.head if first else None, at, lambda _: whole)
+    except CorruptRecord as error:
+        if error.key != source.key or error.position is None:
+            raise
+    part = source.store.read(source.key, start=0, stop=0)
+    head = alive(part.head if part else None)
+    return _grow(source, target, head, at, lambda stop: _mark_repaired(source, head, stop) if head else iter(()))
+
+
+def _grow(
+    source: Journal, target: Journal, head: Head | None, at: int | None, read: Callable[[int], Iterator[Slice]]
+) -> Head:
+    if head is None:
+        raise InvalidInput(f"there is no conversation {source.key.id!r} to fork")
+    stop = head.end if at is None else at
+    if not head.start < stop <= head.end:
+        raise InvalidInput(f"position {stop} is none to fork at; there are {head.start + 1} to {head.end}")
+    growing = _Fork(source, target, head, stop)
+    return plant(target, growing.lines(read(stop)), first=head.start, stamp=growing.stamp)
+
+
+def _mark_repaired(source: Journal, head: Head, stop: int) -> Iterator[Slice]:
+    """Yield the records below a position, with a mark in the place of each that a repair has left out."""
+    at = 0
+    for each in read_repaired(source, head, stop):
+        sound = mark_lost(each, at) if isinstance(each, Lost) else each
+        at = sound.entry.at
+        yield Slice(head, [sound.record])
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """A message that has passed. waits: it is a reply that is left open, and the API wants its thinking back."""
+
+    position: int
+    by_user: bool
+    waits: bool
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        return cls(entry.position, is_said_by_user(entry), open_reply([entry]) is not None and thoughts(entry) > 0)
+
+
+class _Fork:
+    """A fork in the making: folds the lines that pass, and puts the record of the fork behind them."""
+
+    def __init__(self, source: Journal, target: Journal, head: Head, at: int) -> None:
+        self._source, self._target = source, target
+        self._head, self._at = head, at
+        self._whole = head.start == 0  # whether the state is known from what passes
+        self._summary: Summary | None = None
+        self._token = fresh_token()
+        self._said: list[_Said] = []
+        self._spans: list[Span] = []  # that the view goes through before the newest entry that said so
+
+    def lines(self, parts: Iterator[Slice]) -> Iterator[str]:
+        """Yield the lines of the fork."""
+        for part in parts:
+            yield from self._taken(part)
+        entry = self._entry()
+        self._summary = folded(self._summary, [entry], self._at)
+        yield encode(entry)
+
+    def stamp(self) -> Stamp:
+        """Return the stamp of the fork, once all lines have passed."""
+        return self._target.stamp(self._state(), None, version=self._token)
+
+    def _taken(self, part: Slice) -> Iterator[str]:
+        for entry in self._source.entries(part):
+            if entry.kind == "snapshot":  # it knows what was forgotten, too
+                self._summary, self._whole = summary_in(entry), True
+            self._summary = folded(self._summary, [entry], entry.position)
+            if self._summary.path == entry.position:
+                self._spans = [(start, stop) for start, stop in entry.data["path"]]
+            if entry.kind == "message" and (is_said_by_user(entry) or reply_in(entry)):
+                self._said.append(_Said.of(entry))
+        return (record.body for record in part.records)
+
+    def _state(self) -> Summary:
+        assert self._summary is not None  # noqa: S101  # at least one line has passed
+        return self._summary
+
+    def _check_thinking(self, summary: Summary) -> None:
+        """Raise `InvalidInput` within a turn whose thinking the API wants back, and which is not sent any more."""
+        spans = [*self._spans, (summary.path or 0, self._at)]
+        said = [each for each in reversed(self._said) if covers(spans, each.position)]
+        replies = itertools.dropwhile(lambda each: each.by_user, said)
+        turn = itertools.takewhile(lambda each: not each.by_user, replies)
+        if any(each.waits and each.position < summary.thinking_from for each in turn):
+            raise InvalidInput(
+                f"position {self._at} is within a turn whose thinking is no longer sent; "
+                "fork where the turn begins, or behind its last reply"
+            )
+
+    def _entry(self) -> Entry:
+        """Return the record of the fork: what was set by hand is as it is now, all else as it was at that point."""
+        key, present = self._source.key, summary_of(self._head)
+        summary = replace(
+            self._state(),
+            born=self._token,
+            created=now(),
+            title=present.title,
+            tags=present.tags,
+            metadata=present.metadata,
+            turn=None,
+            container={},  # it belongs to the first one, and may hold files of another scope
+            origin={"scope": key.scope, "id": key.id, "position": self._at},
+        )
+        if not self._whole:  # what came first is forgotten, and all thinking up to here is bound to it
+            summary.thinking_from = self._at
+            summary.renamed = [mark for mark in present.renamed if int(mark.partition(".")[0]) < self._at]
+        self._check_thinking(summary)
+        data = {"from": summary.origin, "summary": json.loads(summary.encode())}
+        return Entry("forked", data=data, id=self._token, at=summary.created)

@@ -1,0 +1,401 @@
+r"""Conversations in a file: JSON lines, the stored lines as they are, and who reads it knows whether it is whole.
+
+    {"chathistory":1,"kind":"conversation","scope":..,"id":..,"start":0,"end":2,"version":..,"updated":..,"expires":..,"info":..}
+    {"sum":"5f0c11d2","v":1,"id":"...","kind":"message","at":1790000000000000,"message":{...}}
+    {"sum":"0b1d72aa","v":1,"id":"...","kind":"message","at":1790000000000007,"message":{...}}
+    {"chathistory":1,"kind":"whole","sha256":"..."}
+    {"chathistory":1,"kind":"end","conversations":1,"records":2}
+
+`void` in the place of `whole`, or earlier, says that what stands here is of no use: the conversation changed while it
+was written and follows once more, or it is damaged (`"why":"damaged"`). A file without `end` was broken off.
+
+Files may be put behind each other. What belongs to no conversation is passed over and told: reading goes on at the next
+line that begins one. A file whose name ends in `.gz` is compressed; it is told by its first bytes when it is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import IO, Any, NoReturn, TypeAlias
+
+from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord, InvalidInput
+from chathistory.log.entry import DECODER, to_json
+from chathistory.storage.store import LARGEST_NUMBER, LONGEST_INFO, LONGEST_VERSION, Head, Key, Stamp
+from chathistory.transfer.copy import Parcel, Tally
+
+__all__ = ["FilePart", "Reader", "Skipped", "Writer", "Written", "holds_conversation", "is_mark", "mark_in"]
+
+FORMAT = 1
+
+_MARK = b'{"chathistory":'
+_BOM = b"\xef\xbb\xbf"
+
+
+def is_mark(line: bytes) -> bool:
+    """Whether a line is one of those that this format adds."""
+    return line.lstrip(_BOM).startswith(_MARK)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A conversation that was written: its records, and how many of them have a later format than this version's."""
+
+    records: int
+    later: int
+
+
+class Writer:
+    """Writes conversations, then the end."""
+
+    def __init__(self, out: IO[bytes]) -> None:
+        self._out = out
+        self.conversations = 0
+        self.records = 0
+
+    def write(self, parcel: Parcel, *, follows: bool = False) -> Written:
+        """Write one conversation.
+
+        Args:
+            parcel: The conversation.
+            follows: What can be read of it is to follow if it is damaged.
+
+        Raises:
+            Conflict: It changed meanwhile, and is to be written again; what was written of it is marked as void.
+            CorruptRecord: A record is damaged; what was written is marked as void, with the reason.
+        """
+        head = parcel.head
+        self._mark("conversation", **_values(head))
+        digest, tally = hashlib.sha256(), Tally()
+        try:
+            for line in tally.check(parcel, head.start):
+                data = f"{line}\n".encode()
+                digest.update(data)
+                self._out.write(data)
+        except Conflict:
+            self._mark("void")
+            raise
+        except ChatHistoryError:
+            self._mark("void", **({} if follows else {"why": "damaged"}))
+            raise
+        self._mark("whole", sha256=digest.hexdigest())
+        self.conversations += 1
+        self.records += head.end - head.start
+        return Written(head.end - head.start, tally.later)
+
+    def end(self) -> None:
+        """Write the last line."""
+        self._mark("end", conversations=self.conversations, records=self.records)
+
+    def _mark(self, kind: str, **values: Any) -> None:
+        self._out.write(to_json({"chathistory": FORMAT, "kind": kind, **values}).encode() + b"\n")
+
+
+def _values(head: Head) -> dict[str, Any]:
+    stamp = head.stamp
+    return {
+        "scope": head.key.scope,
+        "id": head.key.id,
+        "start": head.start,
+        "end": head.end,
+        "version": stamp.version,
+        "updated": stamp.updated,
+        "expires": stamp.expires,
+        "info": stamp.info,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A part of a file that was passed over.
+
+    Attributes:
+        offset: The byte at which it begins, in the unpacked file.
+        lines: How many lines it has.
+        reason: Why, in words without message text.
+    """
+
+    offset: int
+    lines: int
+    reason: str
+
+    def extended(self) -> Skipped:
+        """Return it with one line more."""
+        return Skipped(self.offset, self.lines + 1, self.reason)
+
+    def __str__(self) -> str:
+        return f"{self.lines} lines from byte {self.offset} on: {self.reason}"
+
+
+Part: TypeAlias = "FilePart | Skipped"
+
+
+class Reader:
+    """Reads what a `Writer` wrote, from a file that can seek, and goes on behind what it cannot read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+
+    def parts(self) -> Iterator[Part]:
+        """Yield the conversations in order, and what was passed over between them.
+
+        Each conversation is passed over when the next is asked for, whatever was read of it.
+
+        Raises:
+            InvalidInput: The file was broken off: it has no end. What came before was yielded.
+        """
+        ended = False
+        skipped: Skipped | None = None
+        while True:
+            offset = self._file.tell()
+            line = self._file.readline()
+            if line and not line.lstrip(_BOM).strip():
+                continue
+            found = _find(line) if line else None
+            if isinstance(found, str):
+                if place := _find_header(line):
+                    self._file.seek(offset + place)
+                skipped = skipped.extended() if skipped else Skipped(offset, 1, found)
+                continue
+            if skipped is not None:
+                yield skipped
+                skipped = None
+            if isinstance(found, Head):
+                ended = False
+                part = FilePart(self._file, found, self._file.tell())
+                yield part
+                part.skip()
+            elif line:
+                ended = True
+            elif ended:
+                return
+            else:
+                reason = "it was broken off: its last line is missing"
+                raise _broken(reason)
+
+
+def holds_conversation(line: bytes) -> bool:
+    """Return whether a conversation begins in a line, also behind one that was broken off."""
+    return isinstance(_find(line), Head) or _find_header(line) is not None
+
+
+def _find(line: bytes) -> Head | str | None:
+    """Return the head that a line tells, or why the line is passed over; None: it ends a file."""
+    try:
+        values = mark_in(line)
+        if values is not None and values["kind"] == "conversation":
+            return head_in(values)
+    except InvalidInput as error:
+        return str(error)
+    return None if values is not None and values["kind"] == "end" else "they belong to no conversation"
+
+
+def mark_in(line: bytes) -> dict[str, Any] | None:
+    """Return the values of a line of this format's own; None: it is none.
+
+    Raises:
+        InvalidInput: A later version wrote it.
+    """
+    if not is_mark(line):
+        return None
+    try:
+        values = DECODER.decode(line.lstrip(_BOM).decode())
+    except (ValueError, RecursionError):
+        return None
+    version = values["chathistory"] if isinstance(values, dict) else None
+    if type(version) is not int or version < FORMAT:
+        return None
+    if version > FORMAT:
+        reason = "a later version of chathistory wrote it; update chathistory"
+        raise _broken(reason)
+    return values if isinstance(values.get("kind"), str) else None
+
+
+def _broken(why: str) -> InvalidInput:
+    return InvalidInput(f"the file cannot be read on: {why}")
+
+
+def head_in(values: dict[str, Any]) -> Head:
+    """Return the head that the first line of a conversation tells, each field checked by type and range.
+
+    Raises:
+        InvalidInput: A field is missing or wrong; the text names it.
+    """
+    for name, is_valid in _FIELDS.items():
+        if name not in values or not is_valid(values[name]):
+            raise InvalidInput(f"a conversation's first line has no valid {name}")
+    if values["start"] > values["end"]:
+        raise InvalidInput("a conversation's first line has no valid end: it is before the start")
+    key = Key(values["scope"], values["id"])
+    stamp = Stamp(values["version"], values["updated"], values["expires"], values["info"])
+    return Head(key, values["start"], values["end"], stamp)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int and 0 <= value <= LARGEST_NUMBER
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_version(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= LONGEST_VERSION and value.isascii() and value.isprintable()
+
+
+def _is_info(value: object) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST_INFO and not _UNFIT.search(value)
+
+
+_UNFIT = re.compile("[\x00-\x1f\ud800-\udfff]")
+_FIELDS = {
+    "scope": _is_text,
+    "id": _is_text,
+    "start": _is_number,
+    "end": _is_number,
+    "version": _is_version,
+    "updated": _is_number,
+    "expires": lambda value: value is None or _is_number(value),
+    "info": _is_info,
+}
+"""What the fields of a conversation's first line must be; scope and id are checked further by `Key`."""
+
+
+@dataclass(slots=True)
+class FilePart:
+    """A parcel in a file.
+
+    void: It changed while it was written, and follows once more; nothing of it is of use.
+    """
+
+    file: IO[bytes]
+    head: Head
+    offset: int
+    behind: int = -1
+    void: bool = False
+
+    def lines(self, start: int) -> Iterator[str]:
+        """Yield the lines from `start` on.
+
+        Raises:
+            InvalidInput: The lines are not those that were written; also behind the last.
+            Conflict: The conversation changed while it was written.
+            CorruptRecord: The conversation was damaged when it was written.
+        """
+        digest = hashlib.sha256()
+        self.file.seek(self.offset)
+        for position in range(self.head.start, self.head.end):
+            data = self._next_line()
+            digest.update(data)
+            if position >= start:
+                yield _text(data)
+        self._check_end(digest.hexdigest())
+
+    def _next_line(self) -> bytes:
+        """Return the next line of the conversation. Raises as `lines` does if something else stands there.
+
+        An empty line is no record; an editor or a transfer may have put it there.
+        """
+        while True:
+            begin = self.file.tell()
+            data = _unified(self.file.readline())
+            if data.strip() or not data:
+                break
+        place = _find_mark(data)
+        if place is not None:
+            self._stop(begin + place, data[place:])
+        if not data.endswith(b"\n"):
+            raise self._cut()
+        return data
+
+    def _check_end(self, digest: str) -> None:
+        """Read on to the next line of this format's own, and raise as `lines` does unless it fits the lines before."""
+        is_long = False
+        while True:
+            begin = self.file.tell()
+            data = self.file.readline()
+            if not data:
+                raise self._cut()
+            place = _find_mark(data)
+            if place is None:
+                is_long = is_long or bool(data.strip())
+                continue
+            values = _values_of(data[place:])
+            if is_long or place or values.get("kind") != "whole" or values.get("sha256") != digest:
+                self._stop(begin + place, data[place:])
+            self.behind = self.file.tell()
+            return
+
+    def _stop(self, offset: int, line: bytes) -> NoReturn:
+        """Raise what a line of this format's own says that stands where a line of the conversation should."""
+        key = self.head.key
+        kind, why = _values_of(line).get("kind"), _values_of(line).get("why")
+        if kind not in ("void", "whole"):
+            self.behind = offset  # the next conversation begins here
+            raise InvalidInput(f"the file breaks off within conversation {key.id!r}")
+        self.behind = self.file.tell()
+        if kind == "whole":
+            raise InvalidInput(f"the lines of conversation {key.id!r} are not those that were written")
+        if why is not None:
+            raise CorruptRecord(key, None, "it could not be read when the file was written")
+        self.void = True
+        raise Conflict(key, None)
+
+    def skip(self) -> None:
+        """Go behind it. Raises `InvalidInput` if the file ends before."""
+        if self.behind < 0:
+            with suppress(Conflict, CorruptRecord, InvalidInput):  # what is wrong with it was told to its reader
+                for _ in self.lines(self.head.end):
+                    pass
+        if self.behind < 0:
+            raise self._cut()
+        self.file.seek(self.behind)
+
+    def _cut(self) -> InvalidInput:
+        return _broken(f"it was broken off in the midst of conversation {self.head.key.id!r}")
+
+
+def _unified(data: bytes) -> bytes:
+    """Return a line as it was written, if an editor has put a carriage return before its end."""
+    return data[:-2] + b"\n" if data.endswith(b"\r\n") else data
+
+
+def _find_mark(data: bytes) -> int | None:
+    """Return where a line of this format's own begins: at 0, or behind a line that was broken off; None: nowhere."""
+    return _find_header(data) or (0 if is_mark(data) else None)
+
+
+def _find_header(data: bytes) -> int | None:
+    """Return where the first line of a conversation begins that stands behind one that was broken off; else None."""
+    place = data.find(_MARK, 1)
+    while place > 0:
+        if isinstance(_find(data[place:]), Head):
+            return place
+        place = data.find(_MARK, place + 1)
+    return None
+
+
+def _values_of(line: bytes) -> dict[str, Any]:
+    try:
+        return mark_in(line) or {}
+    except InvalidInput:
+        return {}
+
+
+def _text(data: bytes) -> str:
+    text = _decoded(data)
+    if text is None:
+        reason = "a line is not text in UTF-8"
+        raise _broken(reason)
+    return text
+
+
+def _decoded(data: bytes) -> str | None:
+    """Return the text of a line, or None: an error raised in the handler would carry the text in its context."""
+    try:
+        return data[:-1].decode()
+    except UnicodeDecodeError:
+        return None

@@ -1,0 +1,169 @@
+"""A list of messages as programs keep it, on its way into a store: a conversation that can be compared and continued.
+
+Each record gets its id from the messages up to it. So the same list is known again, and one that has grown continues
+what was stored of it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from chathistory.errors import CorruptRecord, InvalidInput
+from chathistory.log.clock import MICROSECONDS, now
+from chathistory.log.conversation_log import Journal, alive
+from chathistory.log.entry import Entry, decode, encode
+from chathistory.log.message_entries import message_entry
+from chathistory.log.reducers import folded
+from chathistory.operations.annotate import annotation
+from chathistory.storage.store import LARGEST_NUMBER, Head, Slice
+
+__all__ = ["ListParcel", "MessageList", "read_messages"]
+
+_ID = 28  # characters of an id
+_TIMES = ("created_at", "createdAt", "create_time", "timestamp", "time", "date")
+"""Where programs keep the time of a message: as text by ISO 8601, or as seconds, milliseconds or microseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class MessageList:
+    """Messages in order, and the title that the object had which held them; None: none."""
+
+    messages: list[Any]
+    title: str | None = None
+
+    def parcel(self, target: Journal) -> ListParcel:
+        """Return them as a conversation under the key of `target`. Raises `InvalidInput` that names the field."""
+        if not self.messages:
+            raise InvalidInput("the file holds no messages")
+        time = now()
+        entries, before, at = [], "", None
+        for index, given in enumerate(self.messages):
+            entry = _entry(index, given)
+            told = _time_in(given)
+            at = min(told, time) if told is not None else at
+            before = _next_id(before, encode(dataclasses.replace(entry, id="-", at=told or 0)))
+            entries.append(dataclasses.replace(entry, id=before, at=time if at is None else at))
+        if self.title is not None:
+            data = annotation({"title": self.title})
+            entries.insert(0, Entry("annotation", data=data, id=_next_id("title", self.title), at=entries[0].at))
+        stamp = target.stamp(folded(None, entries, 0), None, version=before)
+        updated = max(entry.at for entry in entries)
+        head = Head(target.key, 0, len(entries), dataclasses.replace(stamp, updated=updated))
+        return ListParcel(head, entries)
+
+
+def _entry(index: int, given: Any) -> Entry:
+    try:
+        return message_entry(given)
+    except InvalidInput as error:
+        words = f"messages[{index}]: {error}"
+    raise InvalidInput(words)
+
+
+def _next_id(before: str, text: str) -> str:
+    return hashlib.sha256(f"{before}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()[:_ID]
+
+
+def _time_in(given: Any) -> int | None:
+    """Return when a message was sent (microseconds since 1970 UTC), if something beside it tells; else None."""
+    if not isinstance(given, Mapping):
+        return None
+    found = (_time_of(given[name]) for name in _TIMES if name in given)
+    return next((time for time in found if time is not None), None)
+
+
+def _time_of(value: Any) -> int | None:
+    try:
+        if isinstance(value, str):
+            time = datetime.fromisoformat(value)
+            time = time if time.tzinfo else time.replace(tzinfo=UTC)
+            microseconds = int(time.timestamp() * MICROSECONDS)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            size = next((size for least, size in _UNITS if value >= least), MICROSECONDS)
+            microseconds = int(value * size)
+        else:
+            return None
+    except (ValueError, OverflowError):
+        return None
+    return microseconds if 0 < microseconds <= LARGEST_NUMBER else None
+
+
+_UNITS = ((10**14, 1), (10**11, 1000))
+"""From which number on a time is in microseconds, or in milliseconds; below that it is in seconds (until year 5138)."""
+
+
+@dataclass(slots=True)
+class ListParcel:
+    """A list of messages as a conversation; see `transfer.Parcel`."""
+
+    head: Head
+    entries: list[Entry]
+
+    def lines(self, start: int) -> Iterator[str]:
+        """Yield the lines from `start` on."""
+        return map(encode, self.entries[start:])
+
+    def is_contained(self, target: Journal) -> bool:
+        """Whether all of it is stored there already, with whatever was said since.
+
+        If only a part is, the last record of that keeps the time with which it was stored, so that it is the same.
+        """
+        try:
+            part = target.store.read(target.key, start=-1)
+            head = alive(part.head if part else None)
+            if head is None or part is None:
+                return False
+            if head.end > len(self.entries):
+                part = target.store.read(target.key, start=len(self.entries) - 1, stop=len(self.entries))
+            stored = self._stored(target, part)
+        except CorruptRecord:
+            return False
+        if stored is None or stored.id != self.entries[stored.position].id:
+            return False
+        if stored.position == len(self.entries) - 1:
+            return True
+        self.entries[stored.position] = dataclasses.replace(self.entries[stored.position], at=stored.at)
+        return False
+
+    def _stored(self, target: Journal, part: Slice | None) -> Entry | None:
+        if part is None or not part.records or part.records[0].position >= len(self.entries):
+            return None
+        return decode(part.records[0], target.key)
+
+
+def read_messages(data: bytes) -> MessageList:
+    """Return the messages in a file: a JSON list, an object whose `messages` is one, or one message on each line.
+
+    Raises:
+        InvalidInput: The file is none of these.
+    """
+    found = _json(data)
+    title = None
+    if isinstance(found, dict) and "role" not in found:
+        title, found = found.get("title"), found.get("messages")
+    if isinstance(found, list):
+        return MessageList(found, _checked_title(title))
+    lines = [_json(line) for line in data.split(b"\n") if line.strip()]
+    if not all(isinstance(line, dict) and "role" in line for line in lines):
+        raise InvalidInput("the file is neither what an export wrote nor a list of messages in JSON")
+    return MessageList(lines)
+
+
+def _checked_title(title: Any) -> str | None:
+    if title is not None and not isinstance(title, str):
+        raise InvalidInput(f"title: must be text, not {type(title).__name__}")
+    return title
+
+
+def _json(data: bytes) -> Any:
+    """Return a JSON value, or None: an error raised in the handler would carry the text in its context."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        return None

@@ -1,0 +1,165 @@
+"""One message, one reply: as an argument, from a pipe, into a pipe."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from contextlib import contextmanager
+
+import pytest
+from cli_terminal import COMMAND
+
+from chathistory.testing import MessagesAPI
+from chathistory.testing.fake_api import Cut, Failure, Held
+
+KEY = "sk-not-a-key"
+
+
+@contextmanager
+def served(api: MessagesAPI):
+    with api.serve() as url:
+        yield {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": KEY}
+
+
+def test_only_the_reply_goes_to_standard_output(process, run, home):
+    done = process("chat", "--stand-in", "hello there")
+    assert done.stdout == "[stand-in, no model] You said: hello there (message 1 of this conversation)\n"
+    assert done.returncode == 0
+    assert "new conversation " in done.stderr
+    assert "stand-in without a model" in done.stderr
+    [row] = map(json.loads, run("list", "--json").stdout.splitlines())
+    assert f"chathistory chat --conversation {row['id']} --stand-in" in done.stderr
+    assert row["model"] == "stand-in"
+    assert list((home / "da ta?a=b%20#@ü" / "chathistory" / "history").rglob(f"{row['id']}.jsonl"))
+
+
+def test_another_process_goes_on_from_a_pipe(process, run):
+    run("chat", "--stand-in", "one")
+    done = process("chat", "--continue", stdin="two\nlines\n", CHATHISTORY_STAND_IN="1")
+    assert done.stdout.startswith("[stand-in, no model] You said: two\nlines (message 3")
+    assert run("list").stdout.split("\t")[1] == "4"
+
+
+def test_the_environment_says_where_and_which_model(run, store):
+    api = MessagesAPI("hi")
+    with served(api) as place:
+        more = place | {"CHATHISTORY_STORE": store, "CHATHISTORY_MODEL": "claude-haiku-5-5"}
+        assert run("chat", "-c", "a", "--system", "Be brief.", "hello", **more).stdout == "hi\n"
+        other = run("chat", "-c", "a", "--model", "claude-opus-5-5", "hello", **more)
+    assert other.stdout == "hi\n"
+    assert "Note: conversation 'a' goes on, but not with the model that it had.\n" in other.stderr
+    bodies = [request.body for request in api.requests]
+    assert [body["model"] for body in bodies] == ["claude-haiku-5-5", "claude-opus-5-5"]
+    assert run("show", "a", "--store", store).stdout.count("claude  ") == 2
+
+
+def test_a_conversation_keeps_its_model_and_system_prompt_until_others_are_given(run, store):
+    api = MessagesAPI("hi")
+    said = [("--system", "Be brief.", "--model", "claude-haiku-5-5"), (), ("--system", "")]
+    with served(api) as place:
+        done = [run("chat", "-c", "a", *words, "--store", store, "hello", **place) for words in said]
+    bodies = [request.body for request in api.requests]
+    assert [body["model"] for body in bodies] == ["claude-haiku-5-5"] * 3
+    assert [body.get("system") for body in bodies] == ["Be brief.", "Be brief.", None]
+    assert ["Note:" in each.stderr for each in done] == [False, False, True]
+    assert done[2].stderr.count("the system that it had; its thinking so far is not sent any more") == 1
+
+
+def test_after_the_stand_in_claude_is_not_asked_by_its_name(run, store):
+    run("chat", "-c", "a", "--stand-in", "--store", store, "hello")
+    api = MessagesAPI("hi")
+    with served(api) as place:
+        run("chat", "-c", "a", "--store", store, "hello", **place)
+    assert [request.body["model"] for request in api.requests] == ["claude-sonnet-5-5"]
+
+
+def test_a_script_gets_the_text_as_it_is(run, store):
+    with served(MessagesAPI("a\x1b[1mb\n")) as place:
+        assert run("chat", "--store", store, "hello", **place).stdout == "a\x1b[1mb\n"
+
+
+def test_without_a_key_one_sentence_names_both_ways_on(process, run):
+    done = process("chat", "hello")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "set ANTHROPIC_API_KEY=" in done.stderr
+    assert "--stand-in" in done.stderr
+    assert run("list").stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (Failure(401, message=f"invalid x-api-key {KEY}"), "does not accept the key (401): invalid x-api-key ***"),
+        (Failure(429, headers={"x-should-retry": "false"}), "too many requests for this key (429)"),
+        (Failure(404), "is --model right?"),
+        (Failure(400, message="no\x1b[2J"), "the API refused the request (400): no␛[2J"),
+        (Cut("one two", after=4), "ended before the reply was complete"),
+    ],
+    ids=["key", "rate", "model", "request", "cut"],
+)
+def test_an_error_tells_what_is_saved_and_how_to_go_on(run, store, answer, words):
+    with served(MessagesAPI([answer, "better"])) as place:
+        done = run("chat", "-c", "a b", "--store", store, "hello", **place)
+        lines = done.stderr.splitlines()
+        assert done.returncode == 1
+        assert words in lines[1]
+        assert lines[1].startswith("Error: ")
+        assert lines[2:] == [
+            "the message is saved in 'a b'",
+            f"send it again with: chathistory chat --conversation 'a b' --store {store} --retry",
+        ]
+        assert KEY not in done.stderr
+        assert run("chat", "-c", "a b", "--store", store, "--retry", **place).stdout == "better\n"
+
+
+def test_an_api_that_is_not_there_is_told_in_a_line(run, store):
+    with MessagesAPI().serve() as url:
+        pass
+    place = {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": KEY}
+    done = run("chat", "-c", "a", "--store", store, "hello", **place)
+    assert done.returncode == 1
+    assert "Error: the API cannot be reached" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def begun(env, store):
+    command = [COMMAND, "chat", "-c", "a", "--store", store, "hello"]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+
+
+def test_a_reply_that_nobody_reads_is_not_lost(env, store, run):
+    slow = Held("one two three", after=5)
+    with served(MessagesAPI([slow])) as place:
+        process = begun(env | place, store)
+        assert slow.reached.wait(100)
+        process.stdout.close()
+        slow.gate.set()
+        errors = process.stderr.read().decode()
+        process.stderr.close()
+        process.wait(100)
+    assert "Traceback" not in errors
+    assert "BrokenPipe" not in errors
+    assert "one two three" in run("show", "a", "--store", store).stdout
+
+
+def test_ctrl_c_keeps_what_came(env, store, run):
+    slow = Held("one two three", after=5)
+    with served(MessagesAPI([slow])) as place:
+        process = begun(env | place, store)
+        assert slow.reached.wait(100)
+        assert process.stdout.read(8) == b"one two "
+        for _ in range(10):  # a signal just before a system call that waits is seen after it
+            process.send_signal(signal.SIGINT)
+            try:
+                process.wait(1)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        _, errors = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert "the message is saved in 'a'" in errors.decode()
+    assert "--retry" in errors.decode()
+    assert "one two\n" in (shown := run("show", "a", "--store", store).stdout)
+    assert "(broken off, not sent)" in shown

@@ -1,0 +1,199 @@
+"""What users can get wrong, what commands load, and the small functions beneath."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cli_terminal import COMMAND
+
+from chathistory import __version__
+from chathistory.cli.escape import one_line, safe
+from chathistory.cli.render import ago
+from chathistory.cli.turn import played
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+LONG = "x" * 256
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (["lst"], 2, "No such command 'lst'"),
+        (["list", "--limit", "0"], 2, "--limit"),
+        (["list", "--limit", "many"], 2, "--limit"),
+        (["list", "--after", "%%%"], 1, "not a cursor"),
+        (["list", "--scope", ""], 1, "scope"),
+        (["list", "--store", "nowhere"], 1, "a store URL begins with its scheme"),
+        (["list", "--store", "fle:./x"], 1, "did you mean 'file'"),
+        (["list", "--store", "file:./x?tll=5"], 1, "did you mean 'ttl'"),
+        (["list", "--store", "file:./x?ttl=soon"], 1, "positive number"),
+        (["list", "--store", "file:"], 1, "needs the path"),
+        (["list", "--store", "file:/dev/null/x"], 1, "Not a directory"),
+        (["show"], 2, "Missing argument"),
+        (["show", "nobody"], 1, "there is no conversation nobody"),
+        (["show", LONG], 1, "1 to 255 characters"),
+        (["show", "a\x1bb"], 1, "control characters"),
+        (["show", "a", "--json", "--messages"], 2, "exclude each other"),
+        (["show", "a", "--last", "-1"], 2, "--last"),
+        (["show", "a", "--last", "9" * 26], 2, "--last"),
+        (["delete", "nobody", "--yes"], 1, "there is no conversation nobody"),
+        (["chat", "--stand-in", "--continue", "hi"], 1, "there is no conversation in"),
+        (["chat", "--stand-in"], 2, "there is no message"),
+        (["chat", "--stand-in", "  "], 2, "there is no message"),
+        (["chat", "--stand-in", "-c", "", "hi"], 1, "1 to 255 characters"),
+        (["chat", "--stand-in", "-c", "a", "--continue", "hi"], 2, "exclude each other"),
+        (["chat", "--stand-in", "--retry"], 2, "--conversation ID or --continue"),
+        (["chat", "--stand-in", "-c", "a", "--retry", "hi"], 2, "leave MESSAGE out"),
+        (["chat", "--stand-in", "-c", "a", "--retry"], 1, "no turn without a reply"),
+        (["chat", "--stand-in", "--store", "file:/dev/null/x", "hi"], 1, "Not a directory"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
+)
+def test_a_mistake_is_told_in_a_sentence(run, words, code, told):
+    done = run(*words)
+    assert told in done.stderr
+    assert done.returncode == code
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("Error: ")]) == 1
+
+
+def test_input_that_is_no_text_is_refused(run):
+    done = run("chat", "--stand-in", stdin=b"\xff\xfe\x00")
+    assert done.returncode == 2
+    assert "UTF-8" in done.stderr
+
+
+def test_debug_shows_where(run):
+    assert "Traceback" in run("list", "--store", "nowhere", "--debug").stderr
+
+
+def test_a_damaged_conversation_is_told_in_a_line(run, home, tmp_path):
+    run("chat", "--stand-in", "-c", "a", "hello", "--store", "file:./h")
+    [file] = tmp_path.glob("h/default/*.jsonl")
+    file.write_text(file.read_text().replace("hello", "hellO"))
+    done = run("show", "a", "--store", "file:./h")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert "damaged" in done.stderr
+
+
+@pytest.mark.parametrize("command", [[], ["chat"], ["list"], ["show"], ["delete"], ["backends"], ["config"]])
+def test_help_has_an_example(run, command):
+    done = run(*command, "--help")
+    assert done.returncode == 0
+    assert f"  chathistory {command[0] if command else 'chat'}" in done.stdout.partition("Example")[2]
+
+
+def test_the_version(process):
+    assert process("--version").stdout == f"chathistory {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "absent"),
+    [
+        (["--help"], "anthropic rich pluggy"),
+        (["list"], "anthropic"),
+        (["backends"], "anthropic"),
+        (["config"], "anthropic"),
+    ],
+)
+def test_a_command_loads_no_more_than_it_needs(env, words, absent):
+    code = (
+        "import sys; from chathistory.cli.app import run; run(sys.argv[1:]); "
+        "print('LOADED', *sorted({name.partition('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *words], env=env, capture_output=True, text=True, check=True)
+    loaded = done.stdout.partition("LOADED")[2].split()
+    assert "click" in loaded
+    assert not set(absent.split()) & set(loaded)
+
+
+def test_output_that_nobody_reads_is_no_error(env, run):
+    run("chat", "--stand-in", "hello")
+    process = subprocess.Popen([COMMAND, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
+    process.stdout.close()
+    errors = process.stderr.read().decode()
+    process.stderr.close()
+    process.wait(100)
+    assert errors == ""
+
+
+def test_closed_streams_are_no_error(env):
+    done = subprocess.run(f"{COMMAND} list <&- >&- 2>&-", shell=True, env=env, check=False)
+    assert done.returncode == 0
+
+
+class Interrupted:
+    """A stream during which the user presses Ctrl-C: while it is opened, while it comes, while it is closed."""
+
+    def __init__(self, *when: str) -> None:
+        self.when = when
+        self.went: list[str] = []
+
+    def step(self, name: str) -> None:
+        if name in self.when:
+            os.kill(os.getpid(), signal.SIGINT)
+        self.went.append(name)
+
+    def __enter__(self):
+        self.step("opened")
+        return self
+
+    def __iter__(self):
+        self.step("came")
+        yield "text"
+
+    def __exit__(self, *exc_info):
+        self.step("closed")
+
+
+@pytest.mark.parametrize("when", [["opened"], ["came"], ["came", "closed"], ["opened", "closed"]], ids=" and ".join)
+def test_ctrl_c_never_leaves_a_turn_half_opened_or_half_closed(when):
+    stream, written = Interrupted(*when), []
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        played(stream, written.append)
+    assert stream.went == ["opened", "closed"]
+    assert written == []
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (-5, "just now"),
+        (59, "just now"),
+        (60, "1 minute ago"),
+        (7300, "2 hours ago"),
+        (86_400, "1 day ago"),
+        (40 * 86_400, "1 month ago"),
+        (800 * 86_400, "2 years ago"),
+    ],
+)
+def test_times_are_told_as_people_do(seconds, words):
+    assert ago(NOW - timedelta(seconds=seconds), NOW) == words
+
+
+def test_what_a_terminal_would_obey_is_made_visible():
+    assert safe("a\x1b[0m\tb\r\nc\x7f\x85\u2066\ud800") == "a␛[0m\tb\nc␡<U+0085><U+2066><U+D800>"
+    assert safe("naïve 中文 👩‍💻") == "naïve 中文 👩‍💻"
+    assert one_line("a\n\tb  c") == "a b c"
+    assert one_line("abcdef", 4) == "abc…"
+
+
+@pytest.mark.parametrize(
+    "words", [["list"], ["show", "a"], ["chat", "--stand-in", "hi"], ["chat", "--stand-in", "--continue"]]
+)
+@pytest.mark.parametrize(
+    "url", ["memory://user:geheim@host", "redis://user:geheim@host/0?x=geheim", "memory:x?ttl=geheim"]
+)
+def test_a_password_in_a_url_is_never_shown(run, words, url):
+    done = run(*words, "--store", url, "--debug")
+    assert done.stdout or done.stderr
+    assert "geheim" not in done.stdout + done.stderr

@@ -1,0 +1,370 @@
+"""`trim`, `usage` and `doctor`: what is sent, what it cost, and the way around what is damaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from chathistory import ChatEngine, Conversation, History, open_store
+from chathistory.errors import StoreUnavailable
+from chathistory.log.clock import now
+from chathistory.log.entry import Entry
+from chathistory.testing import MessagesAPI
+from chathistory.testing.fake_api import Reply
+
+MODEL = "claude-sonnet-5-5"
+CALL = [{"type": "tool_use", "id": "toolu_1", "name": "f", "input": {}}]
+TOOLS = [{"name": "f", "input_schema": {"type": "object"}}]
+
+
+def held(history, name, turns, reply="fine", **more):
+    engine = ChatEngine(MessagesAPI(reply).client(), history, model=MODEL, **more)
+    for number in range(turns):
+        engine.send(name, f"turn {number} " + "word " * 100)
+
+
+@pytest.fixture
+def filled(shelf, store):
+    """A long conversation, a short one, and one in another scope."""
+    with shelf() as history:
+        held(history, "long", 10)
+        held(history, "short", 2)
+        history.conversation("theirs", scope="ada").append({"role": "user", "content": "hello"})
+    return store
+
+
+def rows(done):
+    return [line.split("\t") for line in done.stdout.splitlines()]
+
+
+def kinds(shelf, name):
+    with shelf() as history:
+        return [entry.kind for entry in history.conversation(name).records()]
+
+
+# trim
+
+
+def test_trim_shows_what_would_go_and_does_it_when_told(run, shelf, filled):
+    words = ["trim", "long", "--turns", "5:3", "--store", filled]
+    shown = run(*words)
+    [(id, turns, messages, before, after, position)] = rows(shown)
+    assert (id, turns, messages, position) == ("long", "7", "14", "15")
+    assert 2000 > int(before) > 2 * int(after) > 500
+    assert shown.returncode == 0
+    assert "7 turns (14 messages) would be left out" in shown.stderr
+    assert f"{int(before):,} tokens before, {int(after):,} after; --yes does it" in shown.stderr
+    assert "cut" not in kinds(shelf, "long")
+    done = run(*words, "--yes")
+    assert rows(done) == rows(shown)
+    assert "7 turns (14 messages) left out of what is sent" in done.stderr
+    with shelf() as history:
+        assert len(history.conversation("long").messages()) == 6
+        assert history.conversation("long").summary.messages == 20
+    again = run(*words, "--write")
+    assert (again.returncode, again.stdout) == (0, "")
+    assert "nothing to cut in long" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("marks", "left"),
+    [
+        (["--tokens", "1000:500"], 3),
+        (["--age", "0s:0s"], 1),
+        (["--turns", "8:8", "--tokens", "1000:500"], 3),
+        (["--age", "7d:12h"], 10),
+    ],
+)
+def test_trim_by_each_measure(run, shelf, filled, marks, left):
+    assert run("trim", "long", *marks, "--yes", "--store", filled).returncode == 0
+    with shelf() as history:
+        assert len(history.conversation("long").messages()) == 2 * left
+
+
+def test_trim_by_what_is_configured(run, filled):
+    done = run("trim", "long", "--store", filled, CHATHISTORY_TRIMMING="turns=5:3")
+    assert rows(done)[0][1] == "7"
+    assert rows(run("trim", "long", "--turns", "5:4", "--store", filled, CHATHISTORY_TRIMMING="turns=5:3"))[0][1] == "6"
+
+
+def test_trim_all_goes_on_where_one_cannot_be_cut(run, shelf, filled):
+    with shelf() as history:
+        held(history, "busy", 3)
+        history.conversation("busy").journal.append([Entry("opened", turn="t", data={"until": now() + 3_600_000_000})])
+    done = run("trim", "--all", "--turns", "2:1", "--yes", "--json", "--store", filled)
+    told = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(each["id"], each["turns"], each["written"]) for each in told] == [("long", 9, True)]
+    assert done.returncode == 3
+    assert "not busy: conversation 'busy' has an open turn" in done.stderr
+    alone = run("trim", "busy", "--turns", "2:1", "--yes", "--store", filled)
+    assert (alone.returncode, alone.stdout) == (1, "")
+    assert "still waits for a reply" in alone.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["long"], "--turns, --tokens or --age is due"),
+        (["--turns", "2:1"], "an ID is due, or --all"),
+        (["long", "--all", "--turns", "2:1"], "an ID is due, or --all"),
+        (["long", "--turns", "2"], "HIGH:LOW is due"),
+        (["long", "--turns", "1:2"], "low <= high is due"),
+        (["long", "--age", "soon:later"], "a duration is due"),
+        (["lung", "--turns", "2:1"], "did you mean long?"),
+    ],
+)
+def test_trim_says_what_is_due(run, filled, words, told):
+    done = run("trim", *words, "--store", filled)
+    assert done.returncode == (1 if "lung" in words else 2)
+    assert told in done.stderr
+
+
+def test_trim_in_a_terminal_is_a_table(terminal, filled):
+    screen = terminal("trim", "long", "--turns", "5:3", "--store", filled)
+    assert screen.end() == 0
+    for words in ("MESSAGES", "TOKENS BEFORE", "AFTER", "FROM", "--yes does it"):
+        assert words in screen.seen
+
+
+@pytest.mark.parametrize("words", [["trim", "--all", "--turns", "2:1"], ["doctor"], ["usage", "long"]], ids=" ".join)
+def test_a_store_that_is_gone_ends_it(run, filled, monkeypatch, words):
+    def gone(*_, **__):
+        raise StoreUnavailable("nobody answers")
+
+    for method in ("trim", "usage"):
+        monkeypatch.setattr(Conversation, method, gone)
+    monkeypatch.setattr("chathistory.operations.check.repaired", gone)
+    done = run(*words, "--store", filled)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: nobody answers")
+
+
+# usage
+
+
+def test_usage_tells_turns_models_and_the_sum(run, shelf, store):
+    with shelf() as history:
+        counts = {
+            "input_tokens": 10,
+            "output_tokens": 5,
+            "cache_read_input_tokens": 3,
+            "cache_creation_input_tokens": 2,
+        }
+        held(history, "u", 2, Reply(content="x", usage=counts))
+        held(history, "u", 1, Reply(content="x", usage=counts, model="claude-haiku-5-5"))
+    found = rows(run("usage", "u", "--store", store))
+    assert [(row[0], row[1], row[3], *row[4:]) for row in found] == [
+        ("turn", "2", MODEL, "10", "5", "3", "2"),
+        ("turn", "4", MODEL, "10", "5", "3", "2"),
+        ("turn", "6", "claude-haiku-5-5", "10", "5", "3", "2"),
+        ("model", "", MODEL, "20", "10", "6", "4"),
+        ("model", "", "claude-haiku-5-5", "10", "5", "3", "2"),
+        ("total", "", "", "30", "15", "9", "6"),
+    ]
+    assert all(row[2].endswith("+00:00") for row in found[:3])
+    told = json.loads(run("usage", "u", "--json", "--store", store).stdout)
+    assert told["total"] == {"input": 30, "output": 15, "cache_read": 9, "cache_written": 6}
+    assert told["models"]["claude-haiku-5-5"]["output"] == 5
+    assert [turn["position"] for turn in told["turns"]] == [2, 4, 6]
+
+
+def test_usage_in_a_terminal_is_a_table(terminal, filled):
+    screen = terminal("usage", "short", "--store", filled)
+    assert screen.end() == 0
+    for words in ("TURN", "CACHE READ", "CACHE WRITTEN", MODEL, "total"):
+        assert words in screen.seen
+
+
+# doctor
+
+
+def file_of(store, words):
+    """Return the file of the conversation in which these words are."""
+    [path] = [path for path in Path(store.removeprefix("file:")).rglob("*.jsonl") if words in path.read_bytes()]
+    return path
+
+
+def damage(store, words):
+    """Change one byte of the record in which these words are first."""
+    path = file_of(store, words)
+    whole = path.read_bytes()
+    at = whole.index(words)
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+
+
+def test_doctor_has_nothing_to_say_of_what_is_sound(run, filled):
+    done = run("doctor", "--store", filled)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "3 conversations looked at: 3 sound\n")
+    assert run("doctor", "--scope", "ada", "--store", filled).stderr == "1 conversations looked at: 1 sound\n"
+    absent = run("doctor", "lung", "--store", filled)
+    assert (absent.returncode, absent.stdout) == (1, "")
+    assert "there is no conversation lung" in absent.stderr
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_doctor_leads_around_a_damaged_record(run, filled, named):
+    damage(filled, b"turn 4 ")
+    words = ["doctor", *(["long"] if named else []), "--store", filled]
+    refused = run("show", "long", "--store", filled)
+    assert refused.returncode == 1
+    assert "record 9 of conversation 'long' is damaged" in refused.stderr
+    assert "chathistory doctor looks for a way around it" in refused.stderr
+    shown = run(*words)
+    assert (shown.returncode, [row[:4] for row in rows(shown)]) == (1, [["long", "default", "9", "to mend"]])
+    assert "left out: the record is damaged" in shown.stdout
+    assert "1 to mend (--yes does it)" in shown.stderr
+    assert run("show", "long", "--store", filled).returncode == 1, "nothing is written without being told"
+    before = run("usage", "long", "--store", filled)
+    assert [row[0] for row in rows(before)] == ["total"]
+    assert "record 9 of conversation 'long' is damaged" in before.stderr
+    mended = run(*words, "--write")
+    assert (mended.returncode, [row[2:4] for row in rows(mended)]) == (4, [["9", "mended"]])
+    assert mended.stderr.startswith("long: record 9: left out: the record is damaged")
+    again = run(*words)
+    assert (again.returncode, [row[2:4] for row in rows(again)]) == (0, [["9", "left out"]])
+    readable = run("show", "long", "--store", filled)
+    assert readable.returncode == 0
+    assert [f"turn {number}" in readable.stdout for number in (3, 4, 5)] == [True, False, True]
+    assert run("chat", "--stand-in", "-c", "long", "and on", "--store", filled).returncode == 0
+    spent = run("usage", "long", "--store", filled)
+    assert {row[0] for row in rows(spent)} == {"turn", "model", "total"}
+    assert int(rows(spent)[-1][5]) > 0
+    assert spent.stderr == "record 9 is damaged: what it cost is in the total alone\n"
+
+
+def test_doctor_leads_around_what_a_later_version_wrote(run, shelf, filled):
+    with shelf() as history:
+        later = history.conversation("short")
+        later.journal.append([Entry("hologram", version=2)])
+        later.append({"role": "user", "content": "after it"})
+    assert "update chathistory" in run("show", "short", "--store", filled).stderr
+    found = rows(run("doctor", "short", "--store", filled))
+    what = "left out: a later version of chathistory wrote it"
+    assert [row[2:] for row in found] == [["5", "to mend", what, "add --yes to mend it"]]
+    assert run("doctor", "short", "--yes", "--store", filled).returncode == 4
+    assert "after it" in run("show", "short", "--store", filled).stdout
+    assert run("chat", "--stand-in", "-c", "short", "and on", "--store", filled).returncode == 0
+
+
+def test_doctor_makes_a_damaged_head_anew(run, filled):
+    """The last line of a conversation's file has what its head says: one byte of it hides all that was said."""
+    path = file_of(filled, b"turn 9 ")
+    broken = path.read_bytes()[:-3] + b"xx\n"
+    path.write_bytes(broken)
+    listed = run("list", "--store", filled)
+    assert (listed.returncode, listed.stdout.count("\n")) == (0, 2)
+    assert "long\tdamaged" in listed.stdout
+    for words in (["doctor"], ["doctor", "long"]):
+        done = run(*words, "--store", filled)
+        assert done.returncode == 1
+        found = rows(done)
+        assert {tuple(row[:2]) for row in found} == {("long", "default")}
+        assert {row[3] for row in found} == {"to mend"}
+        assert "the head of conversation 'long' is damaged" in found[-1][4]
+        assert found[-1][5] == "add --yes to mend it"
+        assert path.read_bytes() == broken
+    shown = run("show", "long", "--damaged", "--store", filled)
+    assert shown.returncode == 0
+    assert [f"turn {number} " in shown.stdout for number in range(10)] == [True] * 10
+    mended = run("doctor", "--yes", "--store", filled)
+    assert mended.returncode == 4
+    assert mended.stderr.startswith("long: the head of conversation 'long' is damaged")
+    assert run("doctor", "--store", filled).returncode == 0
+    after = run("show", "long", "--store", filled).stdout
+    assert [f"turn {number} " in after for number in range(10)] == [True] * 10
+    assert run("chat", "--stand-in", "-c", "long", "and on", "--store", filled).returncode == 0
+
+
+def test_what_is_stored_beside_the_records_is_named(run, filled):
+    path = file_of(filled, b"turn 9 ")
+    with path.open("ab") as file:
+        file.write(b'{"torn": "by a crash')
+    for words in (["list"], ["doctor"]):
+        done = run(*words, "--store", filled)
+        assert done.returncode == 0
+        assert "20 bytes behind the last append" in done.stdout + done.stderr
+    with open_store(filled) as store:
+        told = History(store).check()
+    assert [(each.key.id, each.state, len(each.notes)) for each in told.found] == [("long", "sound", 1)]
+
+
+def test_what_nothing_can_be_read_of_is_told_with_the_next_step(run, filled):
+    path = file_of(filled, b"turn 9 ")
+    path.write_bytes(b"nothing of it is left\n" * 40)
+    done = run("doctor", "--yes", "--store", filled)
+    assert done.returncode == 1
+    assert [row[3] for row in rows(done)] == ["not mended"]
+    assert "restore a copy of it, or remove it" in done.stdout
+
+
+def test_doctor_leaves_alone_who_waits_for_a_tool_unless_it_is_named(run, shelf, store):
+    with shelf() as history:
+        held(history, "waits", 1, CALL, tools=TOOLS)
+    every = run("doctor", "--write", "--store", store)
+    assert (every.returncode, [row[2:4] for row in rows(every)]) == (0, [["end", "waits"]])
+    assert kinds(shelf, "waits") == ["setup", "message", "message"]
+    named = run("doctor", "waits", "--store", store, "--json")
+    told = json.loads(named.stdout)
+    finding = {"position": -1, "what": "tool results put in order, 1 of 1 added as errors"}
+    assert named.returncode == 1
+    assert told == {
+        "id": "waits",
+        "scope": "default",
+        "where": "waits",
+        "state": "to mend",
+        "error": None,
+        "findings": [finding],
+        "notes": [],
+        "next": "add --yes to mend it",
+    }
+    assert run("doctor", "waits", "--write", "--store", store).returncode == 4
+    assert kinds(shelf, "waits")[-1] == "message"
+    assert run("doctor", "--store", store).stdout == ""
+
+
+def test_doctor_does_not_mend_while_a_turn_is_under_way(run, shelf, filled):
+    damage(filled, b"turn 4 ")
+    with shelf() as history:
+        history.conversation("long").journal.append([Entry("opened", turn="t", data={"until": now() + 3_600_000_000})])
+    done = run("doctor", "--yes", "--store", filled)
+    assert (done.returncode, [row[3] for row in rows(done)]) == (1, ["not mended", "not mended"])
+    assert "has an open turn" in done.stdout
+    assert "--force mends it even while a turn is open" in done.stdout
+    assert kinds_from(shelf, "long", 10)[-1] == "opened"
+    forced = run("doctor", "--yes", "--force", "--store", filled)
+    assert (forced.returncode, [row[3] for row in rows(forced)]) == (4, ["mended"])
+    assert kinds_from(shelf, "long", 10)[-1] == "mend"
+
+
+def kinds_from(shelf, name, start):
+    with shelf() as history:
+        return [entry.kind for entry in history.conversation(name).records(start)]
+
+
+def test_doctor_in_a_terminal_is_a_table(terminal, filled):
+    damage(filled, b"turn 4 ")
+    screen = terminal("doctor", "--store", filled)
+    assert screen.end() == 1
+    for words in ("RECORD", "STATE", "SCOPE", "to mend", "3 conversations looked at: 2 sound, 1 to mend"):
+        assert words in screen.seen
+
+
+@pytest.mark.parametrize("command", ["trim", "usage", "doctor"])
+def test_help_has_an_example(run, command):
+    assert f"  chathistory {command}" in run(command, "--help").stdout.partition("Example")[2]
+
+
+def test_what_is_stored_beside_a_conversation_is_named(run, filled):
+    """Bytes that cannot be told from a torn append, and what was set aside: never passed over in silence."""
+    path = file_of(filled, b"turn 9 ")
+    with path.open("ab") as file:
+        file.write(b'[99,"torn')
+    for command in ("list", "doctor"):
+        done = run(command, "--store", filled)
+        assert done.returncode == 0
+        assert f"note: default/{path.name}: 9 bytes behind the last append" in done.stderr
+    assert run("chat", "--stand-in", "-c", "long", "and on", "--store", filled).returncode == 0
+    for command in ("list", "doctor"):
+        assert "long.aside: 9 bytes that were set aside" in run(command, "--store", filled).stderr

@@ -1,0 +1,56 @@
+"""The documentation: its Python runs, its links lead somewhere."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from chathistory.testing import MessagesAPI
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PYTHON = [page for page in PAGES if BLOCK.search(page.read_text())]
+
+
+def named(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.fixture(scope="module")
+def stand_in():
+    with MessagesAPI().serve() as url:
+        yield url
+
+
+@pytest.mark.parametrize("page", PYTHON, ids=named)
+def test_the_python_of_a_page_runs_from_its_top_to_its_end(page, tmp_path, stand_in):
+    code = "".join(BLOCK.findall(page.read_text()))
+    environment = os.environ | {"ANTHROPIC_API_KEY": "x", "ANTHROPIC_BASE_URL": stand_in, "HOME": str(tmp_path)}
+    run = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_readme_shows_a_conversation_that_is_saved(tmp_path, stand_in):
+    code = BLOCK.findall((ROOT / "README.md").read_text())[0]
+    assert len([line for line in code.splitlines() if line]) <= 12
+    environment = os.environ | {"ANTHROPIC_API_KEY": "x", "ANTHROPIC_BASE_URL": stand_in}
+    outputs = [
+        subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        for _ in range(2)
+    ]
+    assert "You said: Hello Claude (message 1 of" in outputs[0].stdout
+    assert "You said: Hello Claude (message 5 of" in outputs[1].stdout
+    assert "support/42 8" in outputs[1].stdout
+
+
+@pytest.mark.parametrize("page", PAGES, ids=named)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", page.read_text()):
+        assert (page.parent / target).exists(), target

@@ -1,0 +1,115 @@
+"""The reference is made from the code: it is up to date, whole, and each thing in it has words of its own."""
+
+from __future__ import annotations
+
+import re
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import click
+import pytest
+import write_reference
+from docs_names import modules, public, snapshot
+
+from chathistory.storage import hookspecs
+from chathistory.storage.plugins import COMMON_OPTIONS, store_class
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+MADE = {DOCS / name.removeprefix("docs/") for name in write_reference.WRITTEN}
+BY_HAND = {path: path.read_text() for path in DOCS.rglob("*.md") if path not in MADE} | {
+    ROOT / "README.md": (ROOT / "README.md").read_text(),
+    DOCS / "choosing.md": (DOCS / "choosing.md").read_text(),
+}
+OPTIONS = [  # what pymongo documents is passed on to it, and is in the reference
+    (name, option)
+    for name in write_reference.SCHEMES
+    for option, what in sorted(store_class(name).options.items())
+    if not what.help.startswith("as pymongo documents it")
+]
+PYTHON = re.compile(r"^```python[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+COMMANDS = dict(write_reference.commands())
+
+
+@pytest.mark.parametrize("name", write_reference.WRITTEN)
+def test_what_is_made_from_the_code_is_up_to_date(name):
+    assert (ROOT / name).read_text() == write_reference.WRITTEN[name](), (
+        "run `make reference`, and look at the difference"
+    )
+
+
+def test_every_public_name_and_member_stands_in_the_reference():
+    page = (DOCS / "reference" / "names.md").read_text() + (DOCS / "errors.md").read_text()
+    for module in modules():
+        for name, _ in public(module):
+            assert re.search(rf"^##+ {name}$", page, re.MULTILINE), f"{module}.{name}"
+    for line in snapshot().splitlines():
+        if found := re.match(r"    (?:async )?(\w+)[:(]", line):
+            assert re.search(rf"^\*\*`(?:async )?{found[1]}\b", page, re.MULTILINE), line
+
+
+def test_nothing_in_the_reference_is_without_words():
+    page = (DOCS / "reference" / "names.md").read_text() + (DOCS / "errors.md").read_text()
+    bare = re.findall(r"^(### \w+|\*\*`[^\n]*)\n+(?:```text\n.*?```\n+)?(?=#|\*\*`|\Z)", page, re.MULTILINE | re.DOTALL)
+    assert bare == []
+
+
+def test_the_public_modules_are_those_that_pages_import_from():
+    text = "\n".join(block for page in BY_HAND.values() for block in PYTHON.findall(page))
+    for module, names in re.findall(r"^ *from (chathistory[\w.]*) import ([^\n#(]+|\([^)]*\))", text, re.MULTILINE):
+        assert module in modules(), f"a page imports from {module}, which is not public"
+        known = {name for name, _ in public(module)} | {"errors", "trimming"}
+        assert {each for each in re.split(r"[\s,()]+", names) if each} <= known, (module, names)
+
+
+def test_the_built_in_schemes_are_all_there():
+    ours = {point.name for point in entry_points(group="chathistory.v1") if point.value.startswith("chathistory_")}
+    assert ours >= {scheme for schemes in write_reference.SCHEMES.values() for scheme in schemes}
+    served = {point.name for point in entry_points(group="chathistory.v1") if point.dist.name == "chathistory"}
+    assert served == {scheme for schemes in write_reference.SCHEMES.values() for scheme in schemes}
+
+
+@pytest.mark.parametrize(("name", "option"), OPTIONS)
+def test_every_option_is_on_the_page_of_its_backend_and_has_words(name, option):
+    assert re.search(rf"`{option}`|\b{option}=", (DOCS / write_reference.PAGES[name]).read_text())
+    assert store_class(name).options[option].help.strip()
+
+
+@pytest.mark.parametrize("option", COMMON_OPTIONS)
+def test_every_common_option_is_explained_by_hand(option):
+    assert any(re.search(rf"`{option}`|\b{option}=", text) for text in BY_HAND.values())
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_every_command_is_explained_by_hand_and_its_options_have_words(words):
+    command = COMMANDS[words]
+    assert any(words in text for text in BY_HAND.values())
+    assert (command.help or "").strip()
+    for each in command.get_params(write_reference.context_of(command)):
+        if isinstance(each, click.Option) and each.opts != ["--model"]:
+            assert (each.help or "").strip(), f"{words} {each.opts[0]}"
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_the_help_of_every_command_shows_examples_that_can_be_copied(words):
+    shown = COMMANDS[words].get_help(write_reference.context_of(COMMANDS[words], words))
+    assert re.search(r"^  Examples?:\n    chathistory", shown, re.MULTILINE), shown
+    assert re.search(rf"^    {words}", shown, re.MULTILINE), shown
+
+
+def test_every_environment_variable_is_explained_by_hand():
+    pages = "\n".join(BY_HAND.values())
+    assert write_reference.variables(), "there are some"
+    assert [name for name in write_reference.variables() if name not in pages] == []
+
+
+@pytest.mark.parametrize("hook", [name for name in vars(hookspecs) if name.startswith("chathistory_")])
+def test_every_hook_is_shown_in_use(hook):
+    assert f"    def {hook}(" in (DOCS / "reference" / "names.md").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(name for name, _ in public("chathistory.errors")))
+def test_every_error_stands_in_the_tree(name):
+    page = (DOCS / "errors.md").read_text()
+    assert re.search(rf"^\W*{name}\b", page.split("```")[1], re.MULTILINE)
+    assert f"\n## {name}\n" in page

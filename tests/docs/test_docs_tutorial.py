@@ -1,0 +1,177 @@
+"""The tutorial, followed from its first line to its last: its files, a Valkey, the stand-in, and a web server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import pytest
+from docs_shell import Shell, commands_of, is_as_shown
+from redis_servers import Server, free_port, until
+
+from chathistory import History, open_store
+from chathistory.testing import MessagesAPI
+from chathistory.testing.fake_api import Cut, Held
+from chathistory.testing.fake_api.reply_queue import echo
+
+PAGE = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text()
+FILES = dict(re.findall(r'^```\w+ title="([\w.]+)"\n(.*?)^```$', PAGE, re.MULTILINE | re.DOTALL))
+
+
+class Reader:
+    """Somebody who does what the page says, on a Redis and a port of their own."""
+
+    def __init__(self, folder: Path, redis: Server, url: str) -> None:
+        self.folder, self.redis, self.port = folder, redis, free_port()
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        key = {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "any"}
+        self.environment = {"PATH": path, "HOME": str(folder), "TZ": "UTC", "LC_ALL": "C.UTF-8", "TERM": "dumb", **key}
+        self.shell = Shell(folder, self.environment)
+        self.application: subprocess.Popen[bytes] | None = None
+        for name, text in FILES.items():
+            (folder / name).write_text(self.here(text))
+
+    def here(self, text: str) -> str:
+        """Return the text with the places of this reader in it."""
+        text = text.replace("localhost:6379", f"127.0.0.1:{self.redis.port}")
+        return text.replace("localhost:8000", f"127.0.0.1:{self.port}").replace("--port 8000", f"--port {self.port}")
+
+    def type(self, line: str) -> str:
+        """Type a line; what ends in `&` goes on, and a `kill` ends it."""
+        line = self.here(line)
+        if line.endswith(" &"):
+            return self.start(line.removesuffix(" &"))
+        if line == "kill -KILL %1":
+            return self.kill()
+        seen = self.shell.run(line)
+        assert self.shell.code == 0, seen
+        return seen
+
+    def start(self, line: str) -> str:
+        with (self.folder / "log").open("ab") as log:
+            self.application = subprocess.Popen(
+                ["bash", "-c", f"exec {line}"], cwd=self.folder, env=self.environment, stdout=log, stderr=log
+            )
+        until(self.answers, patience=60, what="the application")
+        return ""
+
+    def answers(self) -> bool:
+        assert self.application.poll() is None, (self.folder / "log").read_text()
+        try:
+            return self.ask("/chats") is not None
+        except URLError:
+            return False
+
+    def kill(self) -> str:
+        if self.application is not None:
+            self.application.kill()
+            self.application.wait()
+        return ""
+
+    def ask(self, path: str, body: object = None, **headers: str):
+        """Return what the application answers, as the status and the JSON or text."""
+        data = None if body is None else json.dumps(body).encode()
+        request = Request(f"http://127.0.0.1:{self.port}{path}", data, {"content-type": "application/json", **headers})
+        try:
+            with urlopen(request, timeout=20) as answer:
+                return answer.status, answer.read().decode()
+        except HTTPError as error:
+            return error.code, error.read().decode()
+
+
+@contextmanager
+def reading(folder: Path, api: MessagesAPI) -> Iterator[Reader]:
+    with Server() as redis, api.serve() as url:
+        reader = Reader(folder, redis, url)
+        try:
+            yield reader
+        finally:
+            reader.kill()
+
+
+@pytest.mark.timeout(300)  # ten processes one after the other, which a busy machine takes its time for
+def test_the_page_does_what_it_says(tmp_path):
+    assert set(FILES) == {"hello.py", "app.py", "page.html"}
+    commands, api = commands_of(PAGE), MessagesAPI()
+    assert len(commands) == 12
+    with reading(tmp_path, api) as reader:
+        for command in commands:
+            seen = reader.type(command.line)
+            assert is_as_shown(seen, reader.here(command.shown or "")), f"{command.line}\n{seen}"
+        assert "Warning" not in (tmp_path / "log").read_text()
+    api.assert_extends(api.requests[:2])
+    api.assert_extends(api.requests[2:])
+
+
+@pytest.fixture(scope="module")
+def script():
+    """The replies to come; when there are none, the words are repeated."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory, script):
+    api = MessagesAPI(lambda body: script.pop(0) if script else echo(body))
+    with reading(tmp_path_factory.mktemp("tutorial"), api) as reader:
+        reader.api = api
+        reader.type("uvicorn app:app --port 8000 --log-level warning &")
+        yield reader
+
+
+def test_a_second_tab_is_told_before_anything_is_paid_for(running, script):
+    held, ada = Held("slow"), {"x-person": "ada"}
+    script.append(held)
+    before = len(running.api.requests)
+    first = threading.Thread(target=running.ask, args=("/chats/tea", {"text": "One"}), kwargs=ada)
+    first.start()
+    assert held.reached.wait(100)
+    answers = [running.ask(path, {"text": "Two"}, **ada) for path in ("/chats/tea", "/chats/tea/stream")]
+    held.gate.set()
+    first.join()
+    told = "Claude is still answering your last message."
+    assert answers[0] == (409, json.dumps({"error": told}, separators=(",", ":")))
+    assert answers[1] == (200, f"event: error\ndata: {json.dumps(told)}\n\n")
+    assert len(running.api.requests) == before + 1
+    assert [each["text"] for each in json.loads(running.ask("/chats/tea", **ada)[1])] == ["One", "slow"]
+
+
+def test_a_reply_that_breaks_off_is_told_and_the_conversation_goes_on(running, script):
+    bob = {"x-person": "bob"}
+    script += [Cut("Half of it", after=5), "Whole."]
+    _, events = running.ask("/chats/tea/stream", {"text": "One"}, **bob)
+    assert events.startswith("event: text\n")
+    assert events.endswith('event: error\ndata: "This cannot be done."\n\n')
+    _, events = running.ask("/chats/tea/stream", {"text": "Two"}, **bob)
+    assert events.endswith('event: done\ndata: ""\n\n')
+    texts = [each["text"] for each in json.loads(running.ask("/chats/tea", **bob)[1])]
+    assert texts == ["One", "Two", "Whole."]
+    with open_store(running.here("redis://localhost:6379/0")) as store:
+        kinds = [entry.kind for entry in History(store).conversation("tea", scope="bob").records()]
+    assert "interrupted" in kinds
+
+
+def test_nobody_sees_what_others_say(running):
+    running.ask("/chats/mine", {"text": "Mine"}, **{"x-person": "eve"})
+    assert json.loads(running.ask("/chats", **{"x-person": "eve"})[1])["chats"][0]["title"] == "Mine"
+    assert running.ask("/chats") == (200, '{"chats":[],"next":null}')
+    assert running.ask("/chats/mine") == (200, "[]")
+
+
+def test_a_store_that_is_gone_is_said_and_not_shown(running):
+    running.redis.stop(signal.SIGSTOP)
+    try:
+        status, words = running.ask("/chats/tea", {"text": "One"})
+    finally:
+        running.redis.stop(signal.SIGCONT)
+    assert (status, json.loads(words)["error"].split(";")[0]) == (503, "This does not work at the moment")
+    assert running.ask("/chats")[0] == 200

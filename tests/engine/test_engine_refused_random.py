@@ -1,0 +1,253 @@
+"""Any block of any conversation may be refused at any time: it goes on all the same, and nothing else is marked.
+
+The stand-in refuses a block for good, wherever it is sent, as the API does with an image that it cannot read. It names
+the place, or not, in the words of the table. `python tests/engine/test_engine_refused_random.py 2000` runs more cases.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+import sys
+from uuid import uuid4
+
+import anthropic
+import pytest
+from api_refusals import CASES, OTHER, SIZE
+
+from chathistory import ChatEngine, History, open_store
+from chathistory.errors import InvalidInput, TurnError
+from chathistory.testing import MessagesAPI
+from chathistory.testing.fake_api import Failure
+
+MODEL = "claude-sonnet-5-5"
+TOOLS = [{"name": name, "input_schema": {"type": "object"}} for name in ("shot", "weather")]
+ANYTHING = [case for case in CASES if case.sort in (SIZE, OTHER)]
+OPEN = "thinking of the open turn that is not as the API gave it"
+WORDS = (
+    "image.source.base64: image exceeds 5 MB maximum: 8259148 bytes > 5242880 bytes",
+    "pdf.source.base64.data: The PDF specified was not valid.",
+    "text: something about it",
+)
+
+
+class World:
+    """One conversation and the API that it is held with; `poison` is the block that is refused, by its unique mark."""
+
+    def __init__(self, seed):
+        self.rng = random.Random(seed)
+        self.url = f"memory:{uuid4().hex}"
+        self.store = open_store(self.url)
+        self.api = MessagesAPI(self.reply, refuse=self.refuse)
+        self.numbers = itertools.count()
+        self.poison = None
+        self.names_path = True
+        self.once = None
+        self.said = []
+        self.engine = self.opened()
+
+    def opened(self):
+        return ChatEngine(self.api.client(), self.store, model=MODEL, tools=TOOLS)
+
+    def mark(self):
+        return f"mark{next(self.numbers):06d}"
+
+    # What is said.
+
+    def block(self):
+        kind = self.rng.choice(["text", "text", "image", "document", "file"])
+        mark = self.mark()
+        if kind == "text":
+            return {"type": "text", "text": f"words {mark}"}
+        if kind == "image":
+            return {"type": "image", "source": {"type": "url", "url": f"https://e.org/{mark}.png"}}
+        if kind == "document":
+            return {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": mark}}
+        return {"type": "document", "source": {"type": "file", "file_id": f"file_{mark}"}}
+
+    def blocks(self):
+        return [self.block() for _ in range(self.rng.choice([1, 1, 2, 4]))]
+
+    def reply(self, _):
+        thought = [{"type": "thinking", "thinking": f"hm {self.mark()}", "signature": ""}] * self.rng.randrange(2)
+        words = [{"type": "text", "text": f"reply {self.mark()}"}]
+        calls = [
+            {
+                "type": "tool_use",
+                "id": f"toolu_{self.mark()}",
+                "name": self.rng.choice(["shot", "weather"]),
+                "input": {},
+            }
+            for _ in range(self.rng.choice([0, 0, 1, 2]))
+        ]
+        return [*thought, *words, *calls]
+
+    # What is refused.
+
+    def refuse(self, body):
+        once, self.once = self.once, None
+        if once:
+            return once
+        for number, message in enumerate(body["messages"]):
+            content = message["content"]
+            for index, block in enumerate(content if isinstance(content, list) else [content]):
+                if self.poison and self.poison in str(block):
+                    return self.refusal(block, f"messages.{number}.content.{index}", block)
+        return None
+
+    def refusal(self, block, path, inner):
+        if isinstance(block, dict) and block["type"] == "tool_result" and isinstance(block["content"], list):
+            at, inner = next((at, part) for at, part in enumerate(block["content"]) if self.poison in str(part))
+            path += f".tool_result.content.{at}"
+        kind = inner["type"] if isinstance(inner, dict) else "text"
+        if kind == "thinking":
+            return Failure(400, message=f"{path}: Invalid `signature` in `thinking` block")
+        if "file_" in str(inner) and not self.names_path:
+            return Failure(404, "not_found_error", f"File not found: file_{self.poison}", code="file_expired")
+        return Failure(400, message=f"{path}.{self.rng.choice(WORDS)}")
+
+    # What happens.
+
+    def speak(self):
+        """Say something: words, blocks, results of the calls that are open, or words in their place."""
+        content = self.rng.choice([f"words {self.mark()}", self.blocks()])
+        calls = self.open_calls()
+        if calls and self.rng.random() < 0.7:
+            results = {call["id"]: self.rng.choice([f"result {self.mark()}", self.blocks()]) for call in calls}
+            content = [{"type": "tool_result", "tool_use_id": id, "content": said} for id, said in results.items()]
+            content += self.blocks() if self.rng.random() < 0.2 else []
+        self.said.append(content)
+        way = self.rng.randrange(3)
+        if way == 0:
+            self.engine = self.opened()
+        if way == 1:
+            with self.engine.stream("a", content) as stream:
+                return stream.reply
+        return self.engine.send("a", content)
+
+    def open_calls(self):
+        last = self.chat().tail(1)
+        content = last[0]["content"] if last and last[0]["role"] == "assistant" else []
+        return [block for block in content if block["type"] == "tool_use"]
+
+    def chat(self):
+        return History(open_store(self.url)).conversation("a")
+
+    def marks(self):
+        """All marks that were sent, of what is still sent."""
+        return [word for word in str(self.chat().messages()).replace("'", " ").split() if "mark" in word]
+
+
+def played(seed):
+    """Hold a conversation, have something of it refused, and see that it goes on. Return the sort of the refusal."""
+    world = World(seed)
+    for _ in range(world.rng.randrange(1, 7)):
+        world.speak()
+    transient = world.rng.random() < 0.3
+    if transient:
+        world.once = world.rng.choice(ANYTHING).failure
+    else:
+        choose_poison(world)
+    sorts = [spoken(world, transient=transient) for _ in range(3)]  # it may be in the reply, and refused the time after
+    world.speak()
+    check_log(world)
+    return next((sort for sort in sorts if sort != "accepted"), "accepted")
+
+
+def spoken(world, *, transient):
+    """Say something; if it is refused, do what the error says, and return its sort."""
+    try:
+        world.speak()
+    except anthropic.APIStatusError as error:
+        return after(world, error, transient=transient)
+    return "accepted"
+
+
+def choose_poison(world):
+    """Refuse a block of what was said so far, or of what is said next."""
+    world.names_path = world.rng.random() < 0.8
+    if world.rng.random() < 0.5:
+        number = next(world.numbers)
+        world.numbers = itertools.count(number)
+        world.poison = f"mark{number + world.rng.randrange(3):06d}"
+    else:
+        world.poison = world.rng.choice([mark[mark.index("mark") :][:10] for mark in world.marks()])
+
+
+def after(world, error, *, transient):
+    refusal = getattr(error, "refusal", None)
+    chat = world.chat()
+    assert chat.summary.turn is None, "the turn is closed"
+    if transient:
+        assert refusal is None or refusal.sort == "size"
+        assert chat.view().report.omitted == ()
+        world.engine.resume("a")
+        return refusal and refusal.sort
+    assert refusal is not None
+    if refusal.sort == "earlier":
+        chat.leave_out()
+        world.engine = world.opened()
+        resumed(world)
+    elif world.rng.random() < 0.5:
+        try:
+            world.engine.resume("a")
+        except TurnError:  # all of the turn was refused
+            assert chat.view().report.omitted
+    return refusal.sort
+
+
+def resumed(world):
+    """Resume; if the thinking that is left out is of calls that await their results, the question is asked again."""
+    try:
+        world.engine.resume("a")
+    except anthropic.BadRequestError as error:
+        if "cannot be modified" not in str(error):
+            raise
+        world.chat().leave_out()
+        world.engine.resume("a")
+
+
+def check_log(world):
+    """Nothing is lost, and nothing is left out but what has the block that is refused."""
+    chat = world.chat()
+    stored = [entry.message["content"] for entry in chat.records() if entry.kind == "message"]
+    for content in world.said:
+        assert content in stored, "what was said is kept as it was said"
+    by_position = {entry.position: entry for entry in chat.records() if entry.kind == "message"}
+    for each in chat.view().report.omitted:
+        message = by_position[each.position].message
+        assert world.poison in str(message) or each.what.endswith(OPEN), "something else was left out"
+
+
+@pytest.mark.parametrize("start", range(0, 120, 20))
+def test_any_conversation_goes_on_after_any_refusal(start):
+    sorts = [played(seed) for seed in range(start, start + 20)]
+    assert len(set(sorts)) >= 2
+
+
+@pytest.mark.parametrize("seed", [10476, 10656, 11617])
+def test_a_conversation_that_did_not_go_on_once_does(seed):
+    played(seed)
+
+
+def test_all_sorts_come_up():
+    sorts = {played(seed) for seed in range(1000, 1060)}
+    assert sorts >= {"turn", "earlier", "size", None}
+
+
+def test_a_refusal_that_is_not_certain_is_not_left_out_without_asking():
+    world = World(1)
+    images = [{"type": "image", "source": {"type": "url", "url": f"https://e.org/{n}.png"}} for n in range(2)]
+    world.engine.send("a", images)
+    world.once = Failure(400, message="Could not process image")
+    with pytest.raises(anthropic.BadRequestError) as caught:
+        world.engine.send("a", "And?")
+    assert caught.value.refusal.certain is False
+    with pytest.raises(InvalidInput, match=r"engine\.check"):
+        world.chat().leave_out()
+
+
+if __name__ == "__main__":
+    count = int(sys.argv[1])
+    found = [played(seed) for seed in range(10_000, 10_000 + count)]
+    print(count, "cases;", {sort: found.count(sort) for sort in set(found)})  # noqa: T201

@@ -1,0 +1,439 @@
+"""What was paid for or done is never lost: results of tools, replies that cannot be stored, and half a reply."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import sys
+
+import anthropic
+import pytest
+from engine_looks import kinds, told
+from faulty_stores import FaultyStore, lost, named
+
+from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
+from chathistory.engine import turn
+from chathistory.errors import InvalidInput
+from chathistory.messages.json_text import json_text, unpacked
+from chathistory.testing import MessagesAPI
+from chathistory.testing.fake_api import Raw, Reply
+
+MODEL = "claude-sonnet-5-5"
+CALLS = [{"type": "tool_use", "id": f"toolu_{n}", "name": "pay", "input": {"amount": n}} for n in (1, 2)]
+
+
+@pytest.fixture(autouse=True)
+def _no_pauses(monkeypatch):
+    monkeypatch.setattr(turn, "RETRIES", (0, 0, 0))
+
+
+@pytest.fixture
+def paid():
+    """The amounts that were paid, and the tool that pays."""
+    amounts = []
+
+    @anthropic.beta_tool
+    def pay(amount: int) -> str:
+        """Pay an amount."""
+        amounts.append(amount)
+        return f"paid {amount}"
+
+    return amounts, pay
+
+
+@pytest.fixture
+def paid_later():
+    amounts = []
+
+    @anthropic.beta_async_tool
+    async def pay(amount: int) -> str:
+        """Pay an amount."""
+        amounts.append(amount)
+        return f"paid {amount}"
+
+    return amounts, pay
+
+
+@pytest.fixture
+def store():
+    with named("kept"):
+        yield FaultyStore("kept")
+
+
+def chat():
+    return History(open_store("memory:kept")).conversation("a")
+
+
+def down(_):
+    raise gone
+
+
+gone = lost("not stored")
+
+
+def deep(levels):
+    value = inner = {}
+    for _ in range(levels):
+        inner["a"] = {}
+        inner = inner["a"]
+    return value
+
+
+def results_sent(api):
+    last = api.requests[-1].body["messages"][-1]["content"]
+    return [(block["tool_use_id"], block["content"]) for block in last if block["type"] == "tool_result"]
+
+
+# Tools that ran.
+
+
+def test_results_that_cannot_be_stored_are_on_the_error_and_can_be_handed_in_later(store, paid):
+    amounts, pay = paid
+    api = MessagesAPI([CALLS, "both paid"])
+    engine = ChatEngine(api.client(), store, model=MODEL)
+    store.on_append = iter([None, None, *[down] * 10])  # the question, the reply; then the store is gone
+    with pytest.raises(errors.StoreUnavailable) as caught:
+        engine.run_tools("a", "pay", tools=[pay])
+    assert amounts == [1, 2]
+    assert [block["content"] for block in caught.value.results] == ["paid 1", "paid 2"]
+    assert "error.results" in "\n".join(caught.value.__notes__)
+    store.healed()
+    assert engine.run_tools("a", caught.value.results, tools=[pay]).text == "both paid"
+    assert amounts == [1, 2], "nothing was paid twice"
+    assert results_sent(api) == [("toolu_1", "paid 1"), ("toolu_2", "paid 2")]
+
+
+def test_results_can_be_handed_in_by_send_as_well(store, paid):
+    amounts, pay = paid
+    api = MessagesAPI([CALLS, "both paid"])
+    engine = ChatEngine(api.client(), store, model=MODEL, tools=[pay.to_dict()])
+    store.on_append = iter([None, None, *[down] * 10])
+    with pytest.raises(errors.StoreUnavailable) as caught:
+        engine.run_tools("a", "pay", tools=[pay])
+    store.healed()
+    assert engine.send("a", caught.value.results).text == "both paid"
+    assert amounts == [1, 2]
+
+
+def test_storing_results_is_tried_again_and_stores_them_once(store, paid):
+    amounts, pay = paid
+    api = MessagesAPI([CALLS, "both paid"])
+    engine = ChatEngine(api.client(), store, model=MODEL)
+
+    def landed_and_lost(call):
+        call()
+        raise lost()
+
+    store.on_append = iter([None, None, landed_and_lost, down, down, down])
+    assert engine.run_tools("a", "pay", tools=[pay]).text == "both paid"
+    assert amounts == [1, 2]
+    assert kinds(chat()) == ["message"] * 4
+
+
+def test_a_reply_is_stored_once_though_the_store_was_gone_for_a_while(store):
+    engine = ChatEngine(MessagesAPI(["hi", "again"]).client(), store, model=MODEL)
+    store.on_append = iter([None, down, down, down, None])
+    assert engine.send("a", "hello").text == "hi"
+    assert kinds(chat()) == ["message", "message"]
+    assert engine.send("a", "more").text == "again"
+
+
+def test_a_reply_that_cannot_be_stored_for_good_is_on_the_error(store):
+    engine = ChatEngine(MessagesAPI("hi").client(), store, model=MODEL)
+    store.on_append = iter([None, *[down] * 10])
+    with pytest.raises(errors.StoreUnavailable) as caught:
+        engine.send("a", "hello")
+    assert caught.value.reply.text == "hi"
+    store.healed()
+    assert engine.resume("a").text == "hi"
+
+
+def test_the_asynchronous_runner_keeps_results_alike(store, paid_later):
+    amounts, pay = paid_later
+    api = MessagesAPI([CALLS, "both paid"])
+
+    async def main():
+        async with AsyncChatEngine(api.async_client(), store, model=MODEL) as engine:
+            store.on_append = iter([None, None, *[down] * 10])
+            with pytest.raises(errors.StoreUnavailable) as caught:
+                await engine.run_tools("a", "pay", tools=[pay])
+            store.healed()
+            return (await engine.run_tools("a", caught.value.results, tools=[pay])).text
+
+    assert asyncio.run(main()) == "both paid"
+    assert amounts == [1, 2]
+
+
+UNSTORABLE = {
+    "a dict": {"booked": True},
+    "bytes": b"xy",
+    "a list of text": ["a", "b"],
+    "a list of numbers": [1],
+    "a list of nothing": [None],
+    "a tuple": (1, 2),
+    "a set": {"a"},
+    "an iterator": lambda: iter("xy"),
+    "NaN": [{"type": "text", "text": float("nan")}],
+    "nested 300 levels": [{"type": "text", "text": "x", "more": deep(300)}],
+    "nested 20,000 levels": [{"type": "text", "text": "x", "more": deep(20_000)}],
+    "raw data": [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": b"x"}}],
+}
+COULD_NOT = "The tool ran, but its result could not be stored: result"
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("name", UNSTORABLE)
+def test_a_result_that_cannot_be_stored_is_an_error_of_that_tool_alone(store, name, asynchronous):
+    ran = []
+
+    def pay(amount: int) -> str:
+        """Pay an amount."""
+        ran.append(amount)
+        value = UNSTORABLE[name] if amount == 2 else f"paid {amount}"
+        return value() if callable(value) else value
+
+    async def paying(amount: int) -> str:
+        """Pay an amount."""
+        return pay(amount)
+
+    async def main():
+        async with AsyncChatEngine(api.async_client(), store, model=MODEL) as engine:
+            tool = anthropic.beta_async_tool(paying, name="pay")
+            return await engine.run_tools("a", "pay", tools=[tool])
+
+    api = MessagesAPI([CALLS, "both paid"])
+    if asynchronous:
+        assert asyncio.run(main()).text == "both paid"
+    else:
+        engine = ChatEngine(api.client(), store, model=MODEL)
+        assert engine.run_tools("a", "pay", tools=[anthropic.beta_tool(pay)]).text == "both paid"
+    assert sorted(ran) == [1, 2]
+    good, bad = api.requests[-1].body["messages"][-1]["content"]
+    assert good["content"] == "paid 1"
+    assert (bad["tool_use_id"], bad["is_error"]) == ("toolu_2", True)
+    assert bad["content"].startswith(COULD_NOT)
+    assert chat().messages()[:-1] == api.requests[-1].body["messages"]
+
+
+def test_an_error_of_a_tool_that_cannot_be_put_into_words_is_told_by_its_kind(opened):
+    class Wordless(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    api = MessagesAPI([CALLS[:1], "noted"])
+    engine = ChatEngine(
+        api.client(), opened(), model=MODEL, tools=[{"name": "pay", "input_schema": {"type": "object"}}]
+    )
+    engine.submit("a", engine.send("a", "pay"), {"toolu_1": Wordless()})
+    assert results_sent(api) == [("toolu_1", "Wordless")]
+
+
+def test_results_for_a_conversation_that_others_changed_are_kept_and_on_the_error(opened, paid):
+    _, pay = paid
+
+    @anthropic.beta_tool
+    def spoil(amount: int) -> str:
+        """Change the conversation while the tool runs."""
+        History(opened()).conversation("a").append({"role": "user", "content": "me too"})
+        return f"paid {amount}"
+
+    spoiling = [CALLS[0] | {"name": "spoil"}]
+    engine = ChatEngine(MessagesAPI([spoiling]).client(), opened(), model=MODEL)
+    with pytest.raises(errors.OrphanedReply) as caught:
+        engine.run_tools("a", "pay", tools=[spoil, pay])
+    assert caught.value.results[0]["content"] == "paid 1"
+    assert told(History(opened()).conversation("a"))[-1].kind == "orphaned"
+
+
+# Replies that cannot be stored as they are.
+
+AWKWARD = {
+    "nested over 200 levels": Reply(content=[CALLS[0] | {"input": deep(210)}, {"type": "text", "text": "words"}]),
+    "nested over 700 levels": Reply(content=[CALLS[0] | {"input": deep(700)}, {"type": "text", "text": "words"}]),
+    "a tool call without an id": Raw(
+        json.dumps(
+            {
+                "id": "msg_1",
+                "type": "message",
+                "role": "assistant",
+                "model": MODEL,
+                "content": [{"type": "tool_use", "name": "pay", "input": {}}, {"type": "text", "text": "words"}],
+                "stop_reason": "tool_use",
+                "usage": {"input_tokens": 5, "output_tokens": 7},
+            }
+        ),
+        content_type="application/json",
+    ),
+    "a number beyond a float": Raw(
+        '{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[{"type":"tool_use","id":"t","name":'
+        '"pay","input":{"x":1e999}},{"type":"text","text":"words"}],"stop_reason":"tool_use","usage":{"input_tokens":5,'
+        '"output_tokens":7}}',
+        content_type="application/json",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AWKWARD)
+def test_a_reply_that_cannot_be_stored_comes_back_and_is_kept_as_text(opened, name):
+    api = MessagesAPI([AWKWARD[name], "later"])
+    engine = ChatEngine(api.client(), opened(), model=MODEL)
+    with pytest.raises(InvalidInput) as caught:
+        engine.send("a", "hello")
+    reply = caught.value.reply
+    assert reply.text == "words"
+    assert reply.position == -1
+    assert reply.stop_reason == "tool_use"
+    entries = told(History(opened()).conversation("a"))
+    assert [entry.kind for entry in entries] == ["message", "orphaned"]
+    assert json_text(unpacked(reply.message["content"])) in entries[1].data["raw"]
+    assert entries[1].message["content"] == [{"type": "text", "text": "words"}]
+    assert f"record {entries[1].position}" in "\n".join(caught.value.__notes__)
+    found = History(opened()).conversation("a")
+    assert found.summary.turn is None
+    assert found.summary.usage["output_tokens"] > 0, "it was paid for"
+    assert engine.resume("a").text == "later"
+    assert "words" not in str(api.requests[-1].body["messages"])
+
+
+@pytest.mark.parametrize("name", ["nested over 200 levels", "nested over 700 levels"])
+def test_a_streamed_reply_that_cannot_be_stored_is_kept_too(opened, name):
+    engine = ChatEngine(MessagesAPI([AWKWARD[name], "later"]).client(), opened(), model=MODEL)
+    with pytest.raises(InvalidInput) as caught, engine.stream("a", "hello") as stream:
+        list(stream)
+    assert caught.value.reply.text == "words"
+    assert kinds(History(opened()).conversation("a")) == ["message", "orphaned"]
+    assert engine.resume("a").text == "later"
+
+
+def test_the_tool_runner_and_the_asynchronous_engine_keep_them_too(opened, paid, paid_later):
+    name = "nested over 700 levels"
+    engine = ChatEngine(MessagesAPI([AWKWARD[name]]).client(), opened(), model=MODEL)
+    with pytest.raises(InvalidInput) as caught:
+        engine.run_tools("a", "hello", tools=[paid[1]])
+    assert caught.value.reply.text == "words"
+
+    async def main():
+        api = MessagesAPI([AWKWARD[name]] * 2)
+        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL) as engine:
+            with pytest.raises(InvalidInput) as one:
+                await engine.send("b", "hello")
+            with pytest.raises(InvalidInput) as two:
+                async with engine.stream("c", "hello") as stream:
+                    await stream.reply()
+            return one.value.reply.text, two.value.reply.text
+
+    assert asyncio.run(main()) == ("words", "words")
+    for id in ("a", "b", "c"):
+        assert kinds(History(opened()).conversation(id)) == ["message", "orphaned"]
+
+
+def test_json_text_of_anything_reads_back():
+    value = {"a": [1, 2.5, None, True, {"b": []}, {}], "ä\ud800\n": {"c": -(10**5000)}, "d": deep(3)}
+    digits = sys.get_int_max_str_digits()
+    try:
+        sys.set_int_max_str_digits(0)
+        assert json.loads(json_text(value)) == value
+    finally:
+        sys.set_int_max_str_digits(digits)
+    assert json_text([float("inf"), float("-inf"), float("nan"), b"x"]) == "[1e999,-1e999,null,\"b'x'\"]"
+    assert json_text(deep(20_000)).count("{") == 20_001
+
+
+def test_what_is_unpacked_is_what_the_sdk_gives():
+    reply = Reply(content=[CALLS[0], {"type": "text", "text": "hi", "citations": None}, {"type": "new", "x": {"y": 1}}])
+    with MessagesAPI([reply]).client() as client:
+        found = client.messages.create(model=MODEL, max_tokens=9, messages=[{"role": "user", "content": "x"}])
+    assert unpacked(found) == found.to_dict(mode="json", warnings=False)
+
+
+# Half a reply.
+
+HALF = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": MODEL,
+    "content": [{"type": "text", "text": "Half a"}],
+    "stop_reason": None,
+    "usage": {"input_tokens": 5, "output_tokens": 1},
+}
+
+
+@pytest.mark.parametrize("as_object", [True, False])
+def test_half_a_reply_is_not_appended_as_a_whole_one(opened, as_object):
+    given = anthropic.types.Message.model_validate(HALF) if as_object else HALF
+    conversation = History(opened()).conversation("a")
+    with pytest.raises(InvalidInput, match=r"message\.stop_reason.* not complete"):
+        conversation.append([{"role": "user", "content": "hi"}, given])
+    assert conversation.messages() == []
+    conversation.append([{"role": "user", "content": "hi"}, HALF | {"stop_reason": "end_turn"}])
+
+
+def test_half_a_reply_is_not_imported_as_a_whole_one(opened):
+    file = io.BytesIO(json.dumps([{"role": "user", "content": "hi"}, HALF]).encode())
+    with pytest.raises(InvalidInput, match=r"stop_reason"):
+        History(opened()).import_from(file, id="a")
+    assert History(opened()).conversation("a").messages() == []
+
+
+def test_half_a_reply_that_the_api_gave_is_kept_beside_the_conversation(opened):
+    raw = Raw(json.dumps(HALF), content_type="application/json")
+    engine = ChatEngine(MessagesAPI([raw, "whole"]).client(), opened(), model=MODEL)
+    with pytest.raises(errors.IncompleteReply) as caught:
+        engine.send("a", "hello")
+    assert caught.value.reply.text == "Half a"
+    entries = told(History(opened()).conversation("a"))
+    assert [entry.kind for entry in entries] == ["message", "interrupted"]
+    assert entries[1].message["content"] == HALF["content"]
+    assert engine.resume("a").text == "whole"
+
+
+def test_a_clients_own_dicts_are_replies_as_well(opened):
+    class Fake:
+        def __init__(self):
+            self.messages = self
+
+        def create(self, **_):
+            return HALF | {"stop_reason": "end_turn"}
+
+    assert ChatEngine(Fake(), opened(), model=MODEL).send("a", "hello").text == "Half a"
+
+
+# What a stream says, and the SDK leaves out.
+
+BETA_BLOCKS = [
+    {"type": "mcp_tool_use", "id": "mcptoolu_1", "name": "find", "server_name": "s", "input": {"q": [1, {"z": "y"}]}},
+    {"type": "mcp_tool_result", "tool_use_id": "mcptoolu_1", "content": [{"type": "text", "text": "found"}]},
+    {"type": "compaction", "content": "in short", "encrypted_content": "EqQ="},
+    {"type": "text", "text": "done"},
+]
+
+
+class Plain:
+    """A client without a beta namespace."""
+
+    def __init__(self, client):
+        self.messages = client.messages
+
+
+@pytest.mark.parametrize("wrapped", [lambda client: client, Plain])
+def test_beta_blocks_of_a_stream_are_stored_whole(opened, wrapped):
+    engine = ChatEngine(wrapped(MessagesAPI([Reply(content=BETA_BLOCKS)]).client()), opened(), model=MODEL)
+    with engine.stream("a", "hello") as stream:
+        reply = stream.reply
+    stored = History(opened()).conversation("a").tail(1)[0]["content"]
+    assert stored == reply.message["content"]
+    for block, given in zip(stored, BETA_BLOCKS, strict=True):
+        assert {name: block.get(name) for name in given} == given
+
+
+def test_beta_blocks_of_an_asynchronous_stream_are_stored_whole(opened):
+    async def main(client):
+        async with AsyncChatEngine(client, opened(), model=MODEL) as engine, engine.stream("a", "hello") as stream:
+            return (await stream.reply()).message["content"]
+
+    for wrapped in (lambda client: client, Plain):
+        content = asyncio.run(main(wrapped(MessagesAPI([Reply(content=BETA_BLOCKS)]).async_client())))
+        assert content[0]["input"] == BETA_BLOCKS[0]["input"]
+        assert content[2]["content"] == "in short"

@@ -1,0 +1,193 @@
+"""A warm turn is two appends and no read, and what is remembered is never trusted against what others wrote."""
+
+from __future__ import annotations
+
+import random
+
+import anthropic
+import pytest
+
+from chathistory import ChatEngine, History
+from chathistory.engine import view_cache
+from chathistory.testing import MessagesAPI
+from chathistory.testing.fake_api import Reply
+
+MODEL = "claude-sonnet-5-5"
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": ""}
+
+
+@anthropic.beta_tool
+def weather(city: str) -> str:
+    """Tell the weather of a city."""
+    return "sun"
+
+
+@pytest.fixture
+def counted(opened, monkeypatch):
+    """A store and the list of its methods that were called."""
+    store, calls = opened(), []
+    for name in ("read", "append"):
+        method = getattr(store, name)
+        monkeypatch.setattr(
+            store, name, lambda *a, _name=name, _method=method, **k: (calls.append(_name), _method(*a, **k))[1]
+        )
+    return store, calls
+
+
+def sent(api) -> list[str]:
+    return [str(message["content"]) for message in api.requests[-1].body["messages"]]
+
+
+def test_a_warm_turn_is_two_appends(counted):
+    store, calls = counted
+    api = MessagesAPI(lambda _: [THOUGHT, {"type": "text", "text": "hi"}])
+    engine = ChatEngine(api.client(), store, model=MODEL)
+    engine.send("a", "one")
+    calls.clear()
+    for words in ("two", "three"):
+        engine.send("a", words)
+        with engine.stream("a", words) as stream:
+            assert stream.reply.text == "hi"
+    assert calls == ["append"] * 8
+    assert api.requests[-1].body["messages"] == History(store).conversation("a").messages()[:-1]
+    api.assert_extends()
+
+
+def test_what_another_process_said_since_is_sent_too(counted, chat_of):
+    store, _ = counted
+    api = MessagesAPI("hi")
+    engine = ChatEngine(api.client(), store, model=MODEL)
+    engine.send("a", "one")
+    chat_of("a").append({"role": "user", "content": "from elsewhere"})
+    engine.send("a", "two")
+    assert sent(api)[-2:] == ["from elsewhere", "two"]
+
+
+def test_what_another_thread_said_since_is_sent_too(counted):
+    store, _ = counted
+    api = MessagesAPI("hi")
+    engine = ChatEngine(api.client(), store, model=MODEL)
+    engine.send("a", "one")
+    History(store).conversation("a").append({"role": "user", "content": "from here"})
+    engine.send("a", "two")
+    assert sent(api)[-2:] == ["from here", "two"]
+
+
+def test_a_conversation_that_was_made_again_or_rewound_is_not_remembered(counted, chat_of, opened):
+    store, _ = counted
+    api = MessagesAPI("hi")
+    engine = ChatEngine(api.client(), store, model=MODEL)
+    engine.send("a", "one")
+    History(opened()).delete("a")
+    chat_of("a").append({"role": "user", "content": "anew"})
+    engine.send("a", "two")
+    assert sent(api) == ["anew", "two"]
+    chat_of("a").rewind(to=0)
+    engine.send("a", "three")
+    assert sent(api) == ["three"]
+
+
+def test_a_title_set_elsewhere_costs_one_look(counted, chat_of):
+    store, calls = counted
+    api = MessagesAPI("hi")
+    engine = ChatEngine(api.client(), store, model=MODEL)
+    engine.send("a", "one")
+    chat_of("a").title = "A title"
+    calls.clear()
+    engine.send("a", "two")
+    assert sent(api)[::2] == ["one", "two"]
+    assert calls.count("append") == 3  # one that met the title, and was repeated behind it
+    assert chat_of("a").title == "A title"
+
+
+def test_tool_turns_are_read_again(counted):
+    store, _ = counted
+    call = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "A"}}
+    api = MessagesAPI([[call], "sunny", "bye"])
+    engine = ChatEngine(api.client(), store, model=MODEL)
+    engine.run_tools("a", "the weather?", tools=[weather])
+    engine.run_tools("a", "thanks", tools=[weather])
+    assert [message["role"] for message in api.requests[-1].body["messages"]] == ["user", "assistant"] * 2 + ["user"]
+    api.assert_extends()
+
+
+def test_a_turn_id_is_known_again(counted):
+    store, _ = counted
+    api = MessagesAPI("hi")
+    engine = ChatEngine(api.client(), store, model=MODEL)
+    first = engine.send("a", "one", turn_id="T")
+    engine.send("a", "two")
+    assert engine.send("a", "one", turn_id="T").position == first.position
+    assert len(api.requests) == 2
+
+
+def test_only_the_conversations_held_last_are_remembered(counted, monkeypatch):
+    store, calls = counted
+    monkeypatch.setattr(view_cache, "CONVERSATIONS", 2)
+    engine = ChatEngine(MessagesAPI("hi").client(), store, model=MODEL)
+    for name in "abc":
+        engine.send(name, "one")
+    for name, reads in (("b", 0), ("a", 1)):
+        calls.clear()
+        engine.send(name, "two")
+        assert bool(calls.count("read")) == bool(reads), name
+
+
+def test_a_reply_that_paused_and_then_said_nothing_is_read_again(counted):
+    """What the pause left open is in the request, and may have to be left out of the next one."""
+    store, _ = counted
+    search = {"type": "server_tool_use", "name": "web_search", "input": {"query": "x"}}
+    api = MessagesAPI([Reply(content=[search], stop_reason="pause_turn"), Reply(content=[]), "fine"])
+    engine = ChatEngine(api.client(), store, model=MODEL)
+    engine.send("a", "one")
+    assert engine.send("a", "two").text == "fine"
+    assert sent(api) == ["one", "two"]
+
+
+def test_an_empty_reply_keeps_a_system_message_in_its_place(counted):
+    """The user's next message joins the one before, and the system message follows both."""
+    store, _ = counted
+    api = MessagesAPI([Reply(content=[]), "fine", "well"])
+    engine = ChatEngine(api.client(), store, model=MODEL)
+    chat = History(store).conversation("a")
+    chat.append({"role": "system", "content": "be brief"})
+    engine.send("a", "one")
+    assert engine.send("a", "two").text == "fine"
+    assert sent(api) == ["one", "two", "be brief"]
+
+
+def _any_reply(dice: random.Random) -> Reply:
+    text = {"type": "text", "text": dice.choice(["fine", "a\ud800"])}
+    return dice.choice(
+        [
+            Reply(content=[text]),
+            Reply(content=[THOUGHT, text]),
+            Reply(content=[THOUGHT, text], stop_reason="max_tokens"),
+            Reply(content=[text], stop_reason="refusal"),
+            Reply(content=[text, {"type": "hologram", "depth": 3}]),
+            Reply(content=[]),
+            Reply(content=[], stop_reason="refusal"),
+            Reply(content=[{"type": "text", "text": " "}]),
+        ]
+    )
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_what_is_remembered_is_what_the_log_says(counted, seed):
+    store, _ = counted
+    dice, wrong = random.Random(seed), []
+    chat = History(store).conversation("a")
+
+    def answer(body):
+        wrong.extend([body["messages"]] if body["messages"] != History(store).conversation("a").messages() else [])
+        return _any_reply(dice)
+
+    engine = ChatEngine(MessagesAPI(answer).client(), store, model=MODEL)
+    for number in range(10):
+        role = dice.choices(["engine", "system", "user"], [6, 2, 1])[0]
+        if role == "engine":
+            engine.send("a", f"question {number}")
+        else:
+            chat.refresh()
+            chat.append({"role": role, "content": f"words {number}"})
+    assert wrong == []

@@ -1,0 +1,282 @@
+"""An append whose answer is lost, at each step: never doubled, never lost, and the right word for it."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from chathistory_memory import MemoryStore
+from faulty_stores import (
+    FaultyStore,
+    chat_on,
+    dead,
+    landed_but_refused,
+    landed_then,
+    lost,
+    named,
+    not_landed,
+    said,
+    surely_not_landed,
+    texts,
+    user,
+)
+
+from chathistory.errors import Conflict, OutcomeUnknown, StoreRejected, StoreUnavailable
+
+NAME = "test-core-commit"
+
+
+@pytest.fixture
+def store():
+    with named(NAME), FaultyStore(NAME) as store:
+        yield store
+
+
+@pytest.fixture
+def other(store):
+    """The same conversation, as another process has it."""
+    with MemoryStore(NAME) as elsewhere:
+        yield chat_on(elsewhere)
+
+
+@pytest.fixture(params=["first append", "later append", "batch"])
+def chat(request, store):
+    chat = chat_on(store)
+    if request.param != "first append":
+        chat.append(user("before"))
+    chat.batch = [user("new")] if request.param != "batch" else [user("new"), said("new"), user("new")]
+    chat.start = 0 if request.param == "first append" else 1
+    return chat
+
+
+def stored(other):
+    other.refresh()
+    return texts([entry.message for entry in other.records() if entry.kind == "message"])
+
+
+def expected(chat, *, times=1):
+    return ["before"] * chat.start + ["new"] * (len(chat.batch) * times)
+
+
+def test_landed_and_the_answer_lost(store, other, chat):
+    store.on_append = iter([landed_then()])
+    head = chat.append(chat.batch)
+    assert stored(other) == expected(chat)
+    assert head.end == chat.start + len(chat.batch)
+    chat.append(chat.batch)
+    assert stored(other) == expected(chat, times=2)
+
+
+def test_not_landed_and_the_answer_lost(store, other, chat):
+    store.on_append = iter([not_landed])
+    assert chat.append(chat.batch).end == chat.start + len(chat.batch)
+    assert stored(other) == expected(chat)
+
+
+def test_surely_not_stored_is_said_at_once_and_not_repeated(store, other, chat):
+    before, store.on_append = store.appends, iter([surely_not_landed])
+    with pytest.raises(StoreUnavailable) as failed:
+        chat.append(chat.batch)
+    assert failed.value.outcome == "not stored"
+    assert store.appends == before + 1
+    assert stored(other) == ["before"] * chat.start
+    chat.append(chat.batch)
+    assert stored(other) == expected(chat)
+
+
+def test_landed_and_refused_by_a_client_library_that_repeats(store, other, chat):
+    store.on_append = iter([landed_but_refused(chat.journal.key, store)])
+    assert chat.append(chat.batch).end == chat.start + len(chat.batch)
+    assert stored(other) == expected(chat)
+    chat.append(user("next"))
+    assert stored(other) == [*expected(chat), "next"]
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_landed_and_others_have_appended_since(store, other, chat, refused):
+    fault = landed_but_refused(chat.journal.key, store, lambda: (other.refresh(), other.append(said("theirs"))))
+    lost_answer = landed_then(lambda: (other.refresh(), other.append(said("theirs"))))
+    store.on_append = iter([fault if refused else lost_answer])
+    head = chat.append(chat.batch)
+    assert head.end == chat.start + len(chat.batch)
+    assert stored(other) == [*expected(chat), "theirs"]
+    with pytest.raises(Conflict) as conflict:  # theirs was not seen
+        chat.append(user("blind"))
+    assert type(conflict.value) is Conflict
+    assert stored(other) == [*expected(chat), "theirs"]
+    chat.refresh()
+    chat.append(user("knowing"))
+    assert stored(other) == [*expected(chat), "theirs", "knowing"]
+
+
+def test_identical_text_of_others_is_not_ours(store, other, chat):
+    def theirs(_call):
+        other.refresh()
+        other.append(chat.batch)
+        raise lost()
+
+    store.on_append = iter([theirs])
+    with pytest.raises(Conflict) as conflict:
+        chat.append(chat.batch)
+    assert type(conflict.value) is Conflict
+    assert conflict.value.head.end == chat.start + len(chat.batch)
+    assert stored(other) == expected(chat)
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_landed_and_forgotten_since(store, other, chat, refused):
+    """Others append and forget: what could tell whether ours was stored is gone."""
+
+    def after():
+        other.refresh()
+        other.append(said("theirs"))
+        other.forget(before=chat.start + len(chat.batch))
+
+    fault = landed_but_refused(chat.journal.key, store, after) if refused else landed_then(after)
+    store.on_append = iter([fault])
+    with pytest.raises(OutcomeUnknown):
+        chat.append(chat.batch)
+    assert stored(other) == ["theirs"]
+
+
+def test_landed_and_only_its_records_removed_since(store, other, chat):
+    """The stamp that is there is ours, so it was stored, although its lines are gone."""
+    store.on_append = iter([landed_then(lambda: MemoryStore.forget(store, chat.journal.key, before=10))])
+    end = chat.start + len(chat.batch)
+    head = chat.append(chat.batch)
+    assert (head.start, head.end) == (end, end)
+
+
+def test_forgotten_between_the_refusal_and_the_look(store, other):
+    chat = chat_on(store)
+    chat.append(user("before"))
+
+    def forgotten(call):
+        other.forget(before=2)
+        return call()
+
+    store.on_append = iter([landed_then(lambda: (other.refresh(), other.append(said("theirs"))))])
+    store.on_read = iter([forgotten])
+    with pytest.raises(OutcomeUnknown):
+        chat.append(user("new"))
+
+
+def test_deleted_since(store, other, chat):
+    store.on_append = iter([landed_then(other.journal.delete)])
+    if chat.start:
+        with pytest.raises(OutcomeUnknown) as unknown:
+            chat.append(chat.batch)
+        assert unknown.value.head is None
+        assert stored(other) == []
+    else:  # nothing was there before, nothing is there now: it is stored
+        chat.append(chat.batch)
+        assert stored(other) == expected(chat)
+
+
+def test_deleted_and_made_again_since(store, other, chat):
+    def again():
+        other.journal.delete()
+        other.append([user("another")] * 5)
+
+    store.on_append = iter([landed_then(again)])
+    with pytest.raises(Conflict):
+        chat.append(chat.batch)
+    assert stored(other) == ["another"] * 5
+
+
+def test_dead_for_good_after_it_landed(store, other, chat):
+    store.on_append = itertools.chain([landed_then()], dead("not stored"))
+    with pytest.raises(StoreUnavailable) as failed:
+        chat.append(chat.batch)
+    assert failed.value.outcome == "unknown"
+    store.healed()
+    assert stored(other) == expected(chat)
+    with pytest.raises(Conflict):  # whoever repeats it is told, instead of doubling it
+        chat.append(chat.batch)
+    assert stored(other) == expected(chat)
+
+
+@pytest.mark.parametrize("outcome", ["unknown", "not stored"])
+@pytest.mark.parametrize("refused", [False, True])
+def test_dead_when_it_looks_what_became_of_it(store, other, chat, outcome, refused):
+    """A look that fails says nothing of the append, whatever the store says of the look."""
+    store.on_append = iter(
+        [
+            landed_but_refused(chat.journal.key, store, lambda: other.annotate(title="theirs"))
+            if refused
+            else landed_then(lambda: other.annotate(title="theirs"))
+        ]
+    )
+    other.refresh()
+    if chat.start:
+        chat.refresh()
+    else:
+        chat.refresh()
+        other.journal._lane.known = False  # it looks when it is its turn
+    store.on_read = dead(outcome)
+    with pytest.raises(StoreUnavailable) as failed:
+        chat.append(chat.batch)
+    assert failed.value.outcome == "unknown"
+    store.healed()
+    assert stored(other) == expected(chat)
+
+
+def test_dead_from_the_beginning(store, other, chat):
+    store.on_append = dead("unknown")
+    with pytest.raises(StoreUnavailable) as failed:
+        chat.append(chat.batch)
+    assert failed.value.outcome == "unknown"
+    store.healed()
+    assert stored(other) == ["before"] * chat.start
+    chat.append(chat.batch)
+    assert stored(other) == expected(chat)
+
+
+def test_a_refusal_of_the_second_try_says_nothing_of_the_first(store, other, chat):
+    def full(_call):
+        raise StoreRejected("no space")
+
+    store.on_append = iter([landed_then(), full])
+    with pytest.raises(StoreUnavailable) as failed:
+        chat.append(chat.batch)
+    assert failed.value.outcome == "unknown"
+    assert stored(other) == expected(chat)
+
+
+def test_a_refusal_at_first_is_passed_on_and_nothing_is_stored(store, other, chat):
+    def full(_call):
+        raise StoreRejected("no space")
+
+    store.on_append = iter([full])
+    with pytest.raises(StoreRejected):
+        chat.append(chat.batch)
+    assert stored(other) == ["before"] * chat.start
+    chat.append(chat.batch)
+    assert stored(other) == expected(chat)
+
+
+def test_it_lands_late_between_the_two_tries(store, other, chat):
+    """The first try times out, lands while the second is under way, and refuses it."""
+    late = []
+
+    def delayed(call):
+        late.append(call)
+        raise lost()
+
+    def second(call):
+        late[0]()
+        return call()
+
+    store.on_append = iter([delayed, second])
+    chat.append(chat.batch)
+    assert stored(other) == expected(chat)
+
+
+def test_annotation_lost_and_rebased_is_stored_once(store, other):
+    chat = chat_on(store)
+    chat.append(user("before"))
+    store.on_append = iter([landed_then(lambda: (other.refresh(), other.append(said("theirs"))))])
+    chat.title = "mine"
+    other.refresh()
+    assert [entry.kind for entry in other.records()] == ["message", "annotation", "message"]
+    assert other.title == "mine"

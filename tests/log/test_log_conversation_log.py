@@ -1,0 +1,547 @@
+"""The queue between threads, the guard between processes, and the time to live."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+from chathistory_memory import MemoryStore
+from faulty_stores import FaultyStore, ShortStore, chat_on, kinds_of, named, said, texts, user
+
+from chathistory import Entry, History, Usage, open_store
+from chathistory.errors import ConfigError, Conflict
+from chathistory.log.clock import Clock, use_clock
+from chathistory.trimming import LastTurns
+
+NAME = "test-core-journal"
+SECOND = 1_000_000
+
+
+@pytest.fixture
+def pair():
+    """One conversation as two processes have it: two stores of one name."""
+    with named(NAME), open_store(f"memory:{NAME}") as one, open_store(f"memory:{NAME}") as two:
+        yield chat_on(one), chat_on(two)
+
+
+@pytest.mark.parametrize("histories", [1, 5])
+def test_threads_of_one_process_queue(histories):
+    with open_store("memory:") as store:
+        shelves = [History(store) for _ in range(histories)]
+        gate = threading.Barrier(16)
+
+        def work(number):
+            chat = shelves[number % histories].conversation("c")
+            gate.wait()
+            for round_ in range(20):
+                chat.append([user(f"{number}/{round_}"), said(f"{number}/{round_}")])
+
+        with ThreadPoolExecutor(16) as pool:
+            list(pool.map(work, range(16)))
+        found = texts(chat_on(store).tail(10_000))
+        assert found[::2] == found[1::2]
+        assert sorted(found[::2]) == sorted(f"{number}/{round_}" for number in range(16) for round_ in range(20))
+        for number in range(16):
+            own = [text for text in found[::2] if text.startswith(f"{number}/")]
+            assert own == [f"{number}/{round_}" for round_ in range(20)]
+
+
+def test_a_message_in_between_is_a_conflict_until_it_was_seen(pair):
+    one, two = pair
+    one.append(user("first"))
+    two.refresh()
+    two.append(said("theirs"))
+    for _ in range(2):
+        with pytest.raises(Conflict) as conflict:
+            one.append(user("blind"))
+        assert conflict.value.head.end == 2
+    assert one.refresh().messages == 2
+    one.append(user("knowing"))
+    assert texts(two.tail(9)) == ["first", "theirs", "knowing"]
+
+
+@pytest.mark.parametrize("look", ["messages", "view", "refresh", "tail", "newest", "records"])
+def test_every_look_counts_as_seeing(pair, look):
+    one, two = pair
+    one.append(user("first"))
+    two.refresh()
+    two.append(said("theirs"))
+    arguments = (5,) if look in ("tail", "newest") else ()
+    found = getattr(one, look)(*arguments)
+    if look == "records":
+        assert len(list(found)) == 2
+    one.append(user("knowing"))
+
+
+def test_both_begin_the_conversation(pair):
+    one, two = pair
+    assert one.refresh() is None
+    two.append(user("theirs"))
+    with pytest.raises(Conflict):
+        one.append(user("mine"))
+    assert texts(two.tail(9)) == ["theirs"]
+
+
+def test_an_annotation_in_between_is_rebased_in_silence(pair):
+    one, two = pair
+    one.append(user("first"))
+    two.annotate(title="theirs", tags=["a"])
+    two.metadata = {"n": 1}
+    head = one.append(said("mine"))
+    assert head.end == 4
+    assert (one.title, one.tags, one.metadata) == ("theirs", ("a",), {"n": 1})
+    assert one.summary.messages == 2
+
+
+def test_an_own_annotation_goes_past_messages_but_the_next_message_does_not(pair):
+    one, two = pair
+    one.append(user("first"))
+    two.refresh()
+    two.append(said("theirs"))
+    one.title = "mine"
+    one.tags = ["mine"]
+    assert one.title == "mine"
+    for _ in range(2):
+        with pytest.raises(Conflict):
+            one.append(user("blind"))
+    one.refresh()
+    one.append(user("knowing"))
+    assert kinds_of(two) == ["message", "message", "annotation", "annotation", "message"]
+    assert two.summary.title == "mine"
+
+
+def test_an_annotation_never_conflicts_with_a_conversation_that_others_began(pair):
+    one, two = pair
+    assert one.title is None
+    two.append(user("theirs"))
+    one.title = "mine"
+    two.refresh()
+    assert (two.title, texts(two.tail(9))) == ("mine", ["theirs"])
+    with pytest.raises(Conflict):
+        one.append(user("blind"))
+
+
+def test_a_rewind_or_a_delete_in_between_is_a_conflict(pair):
+    one, two = pair
+    one.append([user("a"), said("b")])
+    two.rewind(to=1)
+    with pytest.raises(Conflict):
+        one.append(user("blind"))
+    one.refresh()
+    two.journal.delete()
+    for step in (lambda: one.append(user("blind")), lambda: one.annotate(title="blind")):
+        with pytest.raises(Conflict):
+            step()
+    two.append([user("another"), said("b"), user("c")])
+    for step in (lambda: one.append(user("blind")), lambda: one.annotate(title="blind")):
+        with pytest.raises(Conflict):
+            step()
+    assert texts(two.tail(9)) == ["another", "b", "c"]
+
+
+@pytest.mark.parametrize(("times", "stored"), [(5, True), (25, False)])
+def test_rebasing_ends_some_time(times, stored):
+    """Others who annotate without end do not keep a writer for ever: then it is a conflict, and nothing is stored."""
+    with named(NAME), FaultyStore(NAME) as store, MemoryStore(NAME) as elsewhere:
+        one, two = chat_on(store), chat_on(elsewhere)
+        one.append(user("first"))
+        two.refresh()
+
+        def annotated(call):
+            two.annotate(title="again")
+            return call()
+
+        store.on_append = iter([annotated] * times)
+        if stored:
+            assert one.append(said("mine")).end == 2 + times
+            return
+        with pytest.raises(Conflict):
+            one.append(said("mine"))
+        assert two.refresh().messages == 1
+        store.healed()
+        one.append(said("mine"))
+
+
+def test_a_tail_whose_records_are_forgotten_while_it_is_read_is_a_conflict():
+    with named(NAME), FaultyStore(NAME) as store, MemoryStore(NAME) as elsewhere:
+        one, two = chat_on(store), chat_on(elsewhere)
+        one.append([user(str(number)) for number in range(100)])
+        one.journal.append([Entry("annotation", data={"title": str(number)}) for number in range(20)])
+
+        def forgotten(call):
+            two.forget(before=95)
+            return call()
+
+        store.on_read = iter([None, forgotten])
+        with pytest.raises(Conflict):
+            one.tail(50)
+
+
+def test_identical_texts_are_two_messages(pair):
+    one, two = pair
+    one.append([user("yes"), user("yes")])
+    one.append(user("yes"))
+    assert texts(two.tail(9)) == ["yes"] * 3
+    assert len({entry.id for entry in two.records()}) == 3
+
+
+def test_what_came_after_a_tail_began_is_not_seen():
+    """A tail that takes several round trips must not vouch for a message that it does not give."""
+    with named(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
+        one, two = chat_on(store), chat_on(elsewhere)
+        one.append([user(str(number)) for number in range(60)])
+        two.refresh()
+        one.rewind(to=50)
+        two.refresh()
+        held = []
+        store.arm(lambda: held.append(two.append(said("theirs"))))
+        assert "theirs" not in texts(one.tail(30))
+        assert held
+        with pytest.raises(Conflict):
+            one.append(user("blind"))
+
+
+def test_a_conversation_made_again_while_it_is_read_is_not_mixed_into_it():
+    with named(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
+        one, two = chat_on(store), chat_on(elsewhere)
+        one.append([user("old")] * 10)
+
+        def again():
+            two.journal.delete()
+            two.append([user("new")] * 10)
+
+        store.arm(again)
+        with pytest.raises(Conflict):
+            texts(one.messages())
+
+
+def test_a_range_forgotten_while_it_is_read_is_a_conflict():
+    with named(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
+        one, two = chat_on(store), chat_on(elsewhere)
+        one.append([user(str(number)) for number in range(10)])
+        store.arm(lambda: two.forget(before=8))
+        with pytest.raises(Conflict):
+            list(one.records())
+
+
+def test_what_is_appended_while_it_is_read_is_left_out():
+    with named(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
+        one, two = chat_on(store), chat_on(elsewhere)
+        one.append([user(str(number)) for number in range(10)])
+        two.refresh()
+        store.arm(lambda: two.append(said("later")))
+        assert texts(one.messages()) == [str(number) for number in range(10)]
+        with pytest.raises(Conflict):
+            one.append(user("blind"))
+
+
+def test_lanes_are_released():
+    store = open_store("memory:")
+    for number in range(200):
+        chat_on(store, str(number)).append(user("x"))
+    gc.collect()
+    assert len(vars(store)["_lanes"]) == 0
+    kept = chat_on(store, "kept")
+    assert kept.journal.lock is chat_on(store, "kept").journal.lock
+    assert len(vars(store)["_lanes"]) == 1
+    gone = weakref.ref(store)
+    del kept, store
+    gc.collect()
+    assert gone() is None
+
+
+@dataclass
+class ValueStore(MemoryStore):
+    """A store that somebody wrote as a dataclass: it compares by value, so it cannot be hashed."""
+
+    name: str
+
+    def __post_init__(self):
+        super().__init__(self.name)
+
+
+def test_a_store_need_not_be_hashable():
+    with ValueStore("") as store, ValueStore("") as equal:
+        chat_on(store).append(user("x"))
+        assert texts(chat_on(store).tail(1)) == ["x"]
+        assert chat_on(equal).tail(1) == []
+
+
+class Hands:
+    """What a clock shows, set by a test."""
+
+    def __init__(self):
+        self.time = 1_800_000_000 * SECOND
+        self.elapsed = 0
+
+    def go(self, seconds):
+        """Let time pass."""
+        self.time += int(seconds * SECOND)
+        self.elapsed += int(seconds * SECOND)
+
+    def jump(self, seconds):
+        """Set the clock on the wall, while no time passes."""
+        self.time += int(seconds * SECOND)
+
+
+@pytest.fixture
+def clock():
+    hands = Hands()
+    with use_clock(Clock(wall=lambda: hands.time, elapsed=lambda: hands.elapsed)):
+        yield hands
+
+
+@pytest.fixture
+def brief(clock):
+    """Two processes, and conversations that live ten seconds."""
+    with (
+        named(NAME),
+        open_store(f"memory:{NAME}", ttl=10) as one,
+        open_store(f"memory:{NAME}?ttl=10") as two,
+    ):
+        yield one, two
+
+
+def test_expired_is_absent_everywhere(brief, clock):
+    store, _ = brief
+    chat = chat_on(store)
+    chat.append([user("old"), said("old")])
+    chat.title = "old"
+    clock.go(9.999)
+    assert texts(chat.messages()) == ["old", "old"]
+    assert len(History(store).recent().items) == 1
+    clock.go(0.001)
+    for fresh in (chat, chat_on(store)):
+        assert fresh.messages() == []
+        assert fresh.view().report.kept == ()
+        assert fresh.tail(5) == []
+        assert fresh.newest(5) == []
+        assert list(fresh.records()) == []
+        assert fresh.summary is None
+        assert fresh.refresh() is None
+        assert (fresh.title, fresh.tags, fresh.metadata, fresh.usage()) == (None, (), {}, Usage())
+        assert fresh.forget(before=1) is None
+        assert fresh.repair(write=True) == ()
+    assert History(store).recent().items == []
+    assert History(store).delete("c") is None
+
+
+@pytest.mark.parametrize("looked", [False, True])
+@pytest.mark.parametrize("step", ["append", "annotate"])
+def test_appending_over_an_expired_one_begins_another(brief, clock, looked, step):
+    store, elsewhere = brief
+    chat, stale = chat_on(store), chat_on(elsewhere)
+    chat.append([user("old"), said("old")])
+    stale.refresh()
+    clock.go(10)
+    if looked:
+        assert chat.refresh() is None
+    head = chat.append(user("new")) if step == "append" else chat.annotate(title="new")
+    assert (head.start, head.end) == (0, 1)
+    assert (chat.summary.messages, chat.title) == ((1, None) if step == "append" else (0, "new"))
+    with pytest.raises(Conflict):
+        stale.append(user("blind"))
+    assert len(list(chat.records())) == 1
+
+
+def test_the_time_to_live_begins_again_with_every_message(brief, clock):
+    store, _ = brief
+    chat = chat_on(store)
+    for number in range(5):
+        chat.append(user("a"))
+        clock.go(9)
+        chat.annotate(title=str(number))
+    assert texts(chat.messages()) == ["a"] * 5
+    clock.go(0.5)
+    chat.append(user("a"))
+    [row] = History(store).recent().items
+    assert (row.expires - row.updated).total_seconds() == 10
+    clock.go(10)
+    assert chat.messages() == []
+
+
+def test_expired_and_begun_again_by_another(brief, clock):
+    store, elsewhere = brief
+    one, two = chat_on(store), chat_on(elsewhere)
+    one.append(user("old"))
+    two.refresh()
+    clock.go(10)
+    two.append(user("new"))
+    with pytest.raises(Conflict):
+        one.append(user("blind"))
+    one.refresh()
+    one.append(said("knowing"))
+    assert texts(two.tail(9)) == ["new", "knowing"]
+
+
+def test_a_page_is_filled_past_expired_conversations(brief, clock):
+    store, _ = brief
+    with open_store(f"memory:{NAME}") as for_ever:
+        for number in range(30):
+            clock.go(0.001)
+            chat_on(store if number % 3 else for_ever, f"{number:02}").append(user("x"))
+        clock.go(10)
+        shelf = History(store)
+        assert [row.id for row in shelf.recent(limit=4).items] == ["27", "24", "21", "18"]
+        walked, after = [], None
+        while True:
+            page = shelf.recent(limit=3, after=after)
+            walked += [row.id for row in page.items]
+            if page.next is None:
+                break
+            assert len(page.items) == 3
+            after = page.next
+        assert walked == [f"{number:02}" for number in range(27, -1, -3)]
+
+
+@pytest.mark.parametrize("limit", [2, 3, 5, 7])
+def test_no_page_has_more_than_was_asked_for(brief, clock, limit):
+    store, _ = brief
+    with open_store(f"memory:{NAME}") as for_ever:
+        alive = [number for number in range(40) if number * number % 7 in (1, 2)]
+        for number in range(40):
+            clock.go(0.001)
+            chat_on(for_ever if number in alive else store, str(number)).append(user("x"))
+        clock.go(10)
+        walked, after = [], None
+        while True:
+            page = History(store).recent(limit=limit, after=after)
+            assert len(page.items) == limit or (len(page.items) < limit and page.next is None)
+            walked += [int(row.id) for row in page.items]
+            if (after := page.next) is None:
+                break
+        assert walked == alive[::-1]
+
+
+def test_updated_never_goes_back_though_the_clock_jumps_back(clock):
+    with open_store("memory:") as store:
+        chat = chat_on(store)
+        times = []
+        for jump in (0, -3600, 0, -3600, 7201):
+            clock.jump(jump)
+            times.append(chat.append(user("x")).stamp.updated)
+        assert times == [times[0]] * 4 + [clock.time]
+
+
+QUIET = {
+    "title": lambda chat: chat.annotate(title="t"),
+    "tags": lambda chat: chat.annotate(tags=["t"]),
+    "cut": lambda chat: chat.trim(LastTurns(1, 1)),
+    "rewind": lambda chat: chat.rewind(to=4),
+    "choice": lambda chat: setattr(chat, "drop_block", True),
+    "forget": lambda chat: chat.forget(before=1),
+    "setup": lambda chat: chat.journal.append([Entry("setup", data={"fingerprints": {"model": "m"}})]),
+    "repair": lambda chat: (chat._journal.store.spoil(chat, 2), chat.repair(write=True)),
+}
+SAID = {
+    "message": lambda chat: chat.append(user("x")),
+    "opened": lambda chat: chat.journal.append([Entry("opened", turn="t", data={"until": 1})]),
+    "abandoned": lambda chat: chat.journal.append([Entry("abandoned", turn="t")]),
+    "interrupted": lambda chat: chat.journal.append([Entry("interrupted", message=said("x"))]),
+    "orphaned": lambda chat: chat.journal.append([Entry("orphaned", message=said("x"))]),
+    "with a title": lambda chat: chat.journal.append([Entry("annotation"), Entry("message", message=user("x"))]),
+}
+
+
+class Spoilt(MemoryStore):
+    """A store in which a record can be damaged."""
+
+    def spoil(self, chat, position):
+        held = self._room.scopes[chat.scope][chat.id].bodies
+        held[position] += " "
+
+
+@pytest.mark.parametrize("ttl", [None, 100])
+@pytest.mark.parametrize("step", [*QUIET, *SAID])
+def test_only_what_is_said_is_activity(clock, step, ttl):
+    with Spoilt() as store:
+        store.ttl = ttl
+        chat = chat_on(store)
+        for number in range(3):
+            chat.append([user(f"{number}"), said(f"{number}")])
+        before = chat.journal.refresh()
+        clock.go(50)
+        (QUIET | SAID)[step](chat)
+        after = chat.journal.refresh()
+        assert after.stamp.version != before.stamp.version
+        moved = 50 * SECOND if step in SAID else 0
+        assert after.stamp.updated - before.stamp.updated == moved
+        assert (after.stamp.expires or 0) - (before.stamp.expires or 0) == (moved if ttl else 0)
+
+
+def test_the_order_of_a_listing_is_that_of_what_was_said(clock):
+    with Spoilt() as store:
+        for name in "abc":
+            clock.go(1)
+            chat_on(store, name).append(user(name))
+        clock.go(1)
+        chat_on(store, "a").annotate(title="by a job at night")
+        chat_on(store, "b").forget(before=0)
+        assert [row.id for row in History(store).recent().items] == ["c", "b", "a"]
+
+
+@pytest.mark.parametrize("steps", [(365 * 86_400,), (-365 * 86_400, 2 * 365 * 86_400), (20, 20, 20)])
+def test_a_clock_that_jumps_ahead_lets_nothing_expire(brief, clock, steps):
+    """Not even where something else is to begin in its place, and not by `retain`."""
+    store, _ = brief
+    chat = chat_on(store)
+    chat.append(user("mine"))
+    for jump in steps:
+        clock.jump(jump)
+    assert texts(chat_on(store).messages()) == ["mine"]
+    done = History(store).retain(ttl=timedelta(days=30), age=timedelta(days=30), dry_run=False)
+    assert (done.kept, done.removed) == (1, ())
+    chat_on(store).append(said("more"))
+    assert texts(chat.messages()) == ["mine", "more"]
+    clock.go(9)
+    assert len(chat_on(store).messages()) == 2
+
+
+def test_what_a_clock_that_jumped_back_stored_lives_as_long_as_it_should(brief, clock):
+    store, _ = brief
+    chat = chat_on(store)
+    clock.jump(-365 * 86_400)
+    chat.append(user("mine"))
+    clock.jump(365 * 86_400)
+    clock.go(9)
+    assert texts(chat.messages()) == ["mine"]
+    clock.go(1)
+    assert chat.messages() == []
+
+
+def test_a_conversation_of_a_machine_that_is_years_ahead_is_listed_and_gone_on_with(clock):
+    with open_store("memory:") as store:
+        chat_on(store, "now").append(user("x"))
+        clock.jump(200 * 365 * 86_400)
+        chat_on(store, "ahead").append(user("x"))
+        clock.jump(-200 * 365 * 86_400)
+        chat = chat_on(store, "ahead")
+        ahead = chat.refresh() and chat.journal.last.stamp.updated
+        assert chat.append(said("y")).stamp.updated == ahead
+        rows = History(store).recent().items
+        assert [(row.id, row.updated.year) for row in rows] == [("ahead", 2226), ("now", 2027)]
+
+
+@pytest.mark.parametrize("time", [-1, -(10**30), 10**30])
+def test_a_clock_beyond_all_calendars_does_not_refuse_a_message(clock, time):
+    clock.time = time
+    with open_store("memory:", ttl=3e9) as store:
+        chat_on(store).append(user("x"))
+        assert [row.messages for row in History(store).recent().items] == [1]
+
+
+@pytest.mark.parametrize("ttl", [1e12, 1e300, "1e18"])
+def test_a_time_to_live_beyond_all_calendars_is_refused(ttl):
+    with pytest.raises(ConfigError, match="'ttl'"):
+        open_store("memory:", ttl=ttl)
+
+
+def test_a_time_to_live_of_a_lifetime_does_not_break_the_shelf():
+    with open_store("memory:", ttl=3e9) as store:
+        chat_on(store).append(user("x"))
+        assert [row.id for row in History(store).recent().items] == ["c"]

@@ -1,0 +1,271 @@
+"""What comes from outside is checked where it enters: heads and lines that no version of this library wrote."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import fields, replace
+
+import pytest
+from chathistory_memory import MemoryStore
+from faulty_stores import chat_on, numbered, user
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from chathistory import AsyncHistory, ConversationInfo, Damaged, Entry, Head, History, Key, Record, Stamp
+from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
+from chathistory.log import state as state_module
+from chathistory.log.entry import KINDS, _checksum, decode, encode
+from chathistory.log.process import Process
+from chathistory.log.reducers import folded
+from chathistory.log.state import OpenTurn, Summary, summary_of
+from chathistory.messages.json_values import DEEPEST
+from chathistory.operations.listing import read_row
+
+KEY = Key("default", "c")
+HUGE = 10**400
+DEEP = "[" * 5000 + "]" * 5000
+
+
+def deep(levels: int) -> str:
+    return '{"a":' * levels + "1" + "}" * levels
+
+
+# Values that JSON can give: any type, any size, any depth.
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.integers(min_value=-(10**30), max_value=10**30),
+    st.sampled_from([0, -1, 2**53, 2**63, HUGE, -HUGE]),
+    st.floats(allow_nan=True, allow_infinity=True),
+    st.text(max_size=20),
+    st.sampled_from(["many", "y", "\ud800", "2026-01-31", "x" * 5000]),
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(st.sampled_from(["id", "position", "until", "scope", "a", "type", "text"]), inner, max_size=3),
+    ),
+    max_leaves=8,
+)
+FIELDS = [each.name for each in fields(Summary)]
+summaries = st.dictionaries(st.sampled_from([*FIELDS, "v", "unknown"]), values, max_size=6)
+
+
+def as_text(value: object) -> str:
+    """Return JSON, with what only a lax writer lets through: NaN, infinities, integers of any size."""
+    return json.dumps(value, ensure_ascii=True)
+
+
+def head_with(info: str) -> Head:
+    return Head(KEY, 0, 1, Stamp("v", 5, None, info))
+
+
+VALID = {"v": 1, "born": "b", "created": 1}
+
+
+@settings(max_examples=500, deadline=None)
+@given(summaries, st.booleans())
+def test_any_info_is_a_row_or_damaged(values, valid_base):
+    info = as_text((VALID if valid_base else {}) | values)
+    row = read_row(head_with(info))
+    assert isinstance(row, ConversationInfo | Damaged)
+    if isinstance(row, ConversationInfo):
+        again = summary_of(head_with(summary_of(head_with(info)).encode()))  # what is taken can be written again
+        assert isinstance(read_row(head_with(again.encode())), ConversationInfo)
+        messages = again.messages
+        assert folded(again, [Entry("message", message=user("x"))], 1).messages == messages + 1
+        assert row.tokens >= 0
+    else:
+        assert isinstance(row.error, CorruptRecord | UnsupportedRecord)
+        assert row.error.__context__ is None
+
+
+BROKEN = ["", "null", "1", "[]", '"x"', "{}", "{", "nonsense", DEEP, '{"v":1}', f'{{"v":1,"metadata":{deep(5000)}}}']
+WRONG = [
+    *({"created": wrong} for wrong in ("y", HUGE, -1, True, 1.0, None)),
+    *({"messages": wrong} for wrong in ("many", -1, 2**53, [])),
+    *({"metadata": wrong} for wrong in ([], {"a": float("nan")}, {"a": float("inf")}, json.loads(deep(DEEPEST + 1)))),
+    *({"usage": wrong} for wrong in ([], {"input_tokens": "3"}, {"input_tokens": HUGE}, {"input_tokens": -1})),
+    *({"turn": wrong} for wrong in (5, {}, {"id": "t"}, {"id": "t", "until": HUGE})),
+    *({"origin": wrong} for wrong in (5, {"scope": "a"}, {"scope": "a", "id": "b", "position": "c"})),
+    *({"title": wrong} for wrong in (5, ["x"], {})),
+    *({"tags": wrong} for wrong in ("abc", [1], {})),
+    {"v": True},
+    {"v": 0},
+    {"v": [1]},
+    {"born": 5},
+    {"path": "x"},
+    {"begin": None},
+    {"setup": {"a": 1}},
+    {"container": "x"},
+    {"drop_block": 1},
+    {"unknown": 1},
+    {"model": 1},
+    {"preview": {}},
+]
+BROKEN += [as_text(VALID | wrong) for wrong in WRONG]
+BROKEN += ['{"v":1,"born":"b","created":1,"metadata":{"a":1e999}}']
+
+
+@pytest.mark.parametrize("info", BROKEN, ids=lambda info: info[:60])
+def test_an_info_that_is_no_summary_is_a_row_of_its_own(info):
+    with MemoryStore() as store:
+        for number in range(49):
+            chat_on(store, f"c{number}").append(user("x"))
+        store.append(KEY, ["{}"], after=None, stamp=Stamp("v" * 8, 5, None, info))
+        shelf = History(store)
+        for page in (shelf.recent(limit=100), asyncio.run(_recent(store))):
+            assert len(page.items) == 49
+            assert [(each.key, each.where) for each in page.damaged] == [(KEY, "c")]
+            assert isinstance(page.damaged[0].error, CorruptRecord)
+        for wanted in ({"title": "x"}, {"tag": "t"}, {"metadata": {"a": 1}}, {"model": "m"}):
+            assert len(shelf.recent(limit=100, **wanted).damaged) == 1
+        done = shelf.retain(count=0, dry_run=False)
+        assert (len(done.removed), len(done.damaged)) == (49, 1)
+        assert shelf.erase("default").complete
+
+
+async def _recent(store):
+    async with AsyncHistory(store) as history:
+        return await history.recent(limit=100)
+
+
+def test_a_head_of_a_later_version_is_a_row_of_its_own():
+    with MemoryStore() as store:
+        numbered(chat_on(store, "good"), 2)
+        store.append(KEY, ["{}"], after=None, stamp=Stamp("v", 5, None, '{"v":2,"anything":true}'))
+        page = History(store).recent()
+        assert [row.id for row in page.items] == ["good"]
+        assert isinstance(page.damaged[0].error, UnsupportedRecord)
+        with pytest.raises(UnsupportedRecord):
+            chat_on(store).messages()
+        with pytest.raises(UnsupportedRecord):
+            chat_on(store).append(user("x"))
+
+
+@pytest.mark.parametrize("limit", [1, 7, 20])
+def test_damaged_ones_do_not_count_and_each_is_on_one_page(limit):
+    with MemoryStore() as store:
+        for number in range(50):
+            chat_on(store, f"c{number:02}").append(user("x"))
+        hurt = [Key("default", f"c{number:02}") for number in (0, 13, 14, 15, 49)]
+        for key in hurt:
+            spoil(store, key)
+        rows, damaged, after = [], [], None
+        while True:
+            page = History(store).recent(limit=limit, after=after)
+            rows += page.items
+            damaged += page.damaged
+            after = page.next
+            if after is None:
+                break
+            assert len(page.items) == limit
+        assert len({row.id for row in rows}) == len(rows) == 45
+        assert sorted(each.key for each in damaged) == hurt
+
+
+def spoil(store: MemoryStore, key: Key) -> None:
+    """Write nonsense in the place of what a head tells."""
+    found = store._room.scopes[key.scope][key.id]
+    found.head = replace(found.head, stamp=replace(found.head.stamp, info="nonsense"))
+
+
+def test_each_field_of_a_summary_is_checked():
+    assert sorted(state_module._VALID) == sorted(FIELDS)
+    turn = OpenTurn("t", 1, 2, "lease", Process("host", 3))
+    full = Summary("b", 1, turn=turn, metadata={"a": json.loads(deep(DEEPEST - 1))})
+    assert summary_of(head_with(full.encode())) == full
+
+
+def test_numbers_that_are_out_of_range_are_written_so_that_they_can_be_read():
+    wrong = Summary("b", 1, messages=-5, turns=HUGE, context=-1)
+    read = summary_of(head_with(wrong.encode()))
+    assert (read.messages, read.turns, read.context) == (0, 2**53 - 1, 0)
+
+
+# Lines.
+
+
+def line_of(values: dict) -> str:
+    """Return a line with the right checksum, whatever is in it."""
+    rest = f",{as_text(values)[1:]}"
+    return f'{{"sum":"{_checksum(rest)}"{rest}'
+
+
+DATA = (
+    *("path", "messages", "turns", "tokens", "hidden", "since", "from", "before", "cut", "lost", "sent", "summary"),
+    *("view", "fingerprints", "drop_block", "until", "response", "title", "tags", "metadata", "again"),
+)
+lines = st.fixed_dictionaries(
+    {
+        "v": st.sampled_from([1, 1, 1, 2]) | values,
+        "id": st.just("e") | values,
+        "kind": st.sampled_from(sorted({*KINDS, "hologram"})) | values,
+    },
+    optional={
+        "at": st.just(1) | values,
+        "turn": values,
+        "data": st.dictionaries(st.sampled_from(DATA), values, max_size=4) | values,
+        "message": st.fixed_dictionaries(
+            {"role": st.sampled_from(["user", "assistant"]) | values},
+            optional={"content": st.text() | st.lists(st.dictionaries(st.just("type"), values)) | values},
+        )
+        | values,
+    },
+)
+
+
+def decoded(line: str) -> Entry | CorruptRecord:
+    try:
+        return decode(Record(0, line), KEY)
+    except CorruptRecord as error:
+        return error
+
+
+@settings(max_examples=500, deadline=None)
+@given(lines)
+def test_any_line_is_an_entry_or_damaged(values):
+    entry = decoded(line_of(values))
+    if isinstance(entry, CorruptRecord):
+        assert (entry.position, entry.__context__) == (0, None)
+        return
+    summary = folded(None, [entry], 0)  # whatever is taken can be folded, and the result be read
+    assert summary_of(head_with(summary.encode())).created >= 0
+    if entry.kind != "unknown":
+        assert decode(Record(0, encode(entry)), KEY).kind == entry.kind
+
+
+small = st.integers(-1, 5) | st.booleans() | st.none() | st.just([[0, 1]]) | st.just([[0, None, None]]) | st.just("x")
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+@settings(max_examples=60, deadline=None)
+@given(st.dictionaries(st.sampled_from([*DATA, "places", "unbinds", "thinking", "lease", "omitted"]), small | values))
+@example({})
+def test_the_data_of_each_kind_is_checked(kind, data):
+    message = {"message": user("x")} if kind == "message" else {}
+    entry = decoded(line_of({"v": 1, "id": "e", "kind": kind, "at": 1, "data": data, **message}))
+    if isinstance(entry, Entry):
+        base = Summary("b", 1, messages=3, turn=OpenTurn("t", 1))
+        summary = folded(base, [entry], 0)
+        assert summary_of(replace(head_with(summary.encode()), end=2**53 - 1)).created >= 0
+
+
+@pytest.mark.parametrize("text", [DEEP, deep(5000), deep(DEEPEST + 1), "NaN", "1e999", "-Infinity", "9" * 5000])
+def test_a_line_that_cannot_be_written_again_is_damaged(text):
+    rest = f',"v":1,"id":"e","kind":"annotation","at":1,"data":{{"metadata":{{"a":{text}}}}}}}'
+    with pytest.raises(CorruptRecord):
+        decode(Record(0, f'{{"sum":"{_checksum(rest)}"{rest}'), KEY)
+
+
+@pytest.mark.parametrize("number", [-1, 2**53, HUGE, True, 1.0, "5", None])
+@pytest.mark.parametrize("place", ["updated", "expires", "first"])
+def test_a_stamp_that_not_every_store_can_keep_is_refused(place, number):
+    if place == "expires" and number is None:
+        return
+    stamp = Stamp("v", number if place == "updated" else 5, number if place == "expires" else None, "x")
+    with MemoryStore() as store, pytest.raises(InvalidInput, match=place):
+        store.append(KEY, ["{}"], after=None, stamp=stamp, first=number if place == "first" else 0)

@@ -1,0 +1,325 @@
+"""Messages come back as they were handed in, or are refused with the name of the field."""
+
+from __future__ import annotations
+
+import copy
+import enum
+import json
+import math
+import re
+from datetime import UTC, datetime
+from types import MappingProxyType
+
+import pytest
+from anthropic.types import Message, TextBlock, ToolUseBlock
+from faulty_stores import chat_on
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from message_kinds import KINDS, RESPONSE, same, sdk_message
+
+from chathistory import Entry, History, Key, Record, open_store
+from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
+from chathistory.log.entry import _checksum, decode, encode
+from chathistory.messages.json_values import plain
+
+KEY = Key("default", "c")
+
+
+@pytest.fixture(params=["memory", "file"])
+def store(request, tmp_path):
+    url = "memory:" if request.param == "memory" else f"file:{tmp_path / 'history'}"
+    with open_store(url) as store:
+        yield store
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_every_kind_of_message_comes_back_equal(store, kind):
+    given_in = kind.given()
+    before = copy.deepcopy(given_in)
+    chat_on(store).append(given_in)
+    assert given_in == before
+    [entry] = History(store).conversation("c").records()
+    assert same(entry.message, kind.stored())
+    assert (entry.kind, entry.position) == ("message", 0)
+
+
+def test_all_kinds_in_one_batch_come_back_in_order(store):
+    chat_on(store).append([kind.given() for kind in KINDS])
+    found = [entry.message for entry in chat_on(store).records()]
+    assert all(same(one, kind.stored()) for one, kind in zip(found, KINDS, strict=True))
+    assert [entry.position for entry in chat_on(store).records()] == list(range(len(KINDS)))
+
+
+def test_what_a_response_tells_is_kept_beside_the_message(store):
+    reply = sdk_message()
+    reply._request_id = "req_1"
+    chat_on(store).append(reply)
+    [entry] = chat_on(store).records()
+    dumped = reply.to_dict(mode="json", warnings=False)
+    rebuilt = {"type": "message"} | entry.data["response"] | entry.message
+    assert rebuilt == dumped
+    assert entry.data["response"].keys().isdisjoint({"content", "role", "type"})
+    assert entry.data["request_id"] == "req_1"
+    assert entry.message.keys() == {"role", "content"}
+
+
+def test_a_validated_sdk_message_is_stored_as_the_wire_had_it(store):
+    wire = {**RESPONSE, "content": RESPONSE["content"][:3], "container": None}
+    chat_on(store).append(Message.model_validate(wire))
+    [entry] = chat_on(store).records()
+    assert entry.message == {"role": "assistant", "content": wire["content"]}
+    assert entry.data["response"]["usage"] == wire["usage"]
+
+
+def test_a_lone_surrogate_in_an_sdk_object_is_kept(store):
+    block = TextBlock.construct(type="text", text="half \ud83d")
+    chat_on(store).append({"role": "assistant", "content": [block]})
+    [entry] = chat_on(store).records()
+    assert entry.message["content"] == [{"type": "text", "text": "half \ud83d"}]
+
+
+def test_what_is_stored_is_the_stores_own(store):
+    message = {"role": "user", "content": [{"type": "text", "text": "before"}]}
+    chat = chat_on(store)
+    chat.append(message)
+    message["content"][0]["text"] = "after"
+    chat.messages()[0]["content"][0]["text"] = "mine"
+    chat.tail(1)[0]["content"].clear()
+    assert chat.messages() == [{"role": "user", "content": [{"type": "text", "text": "before"}]}]
+
+
+def test_tuples_and_mappings_are_lists_and_dicts():
+    values = plain(MappingProxyType({"a": (1, MappingProxyType({"b": ()}))}))
+    assert same(values, {"a": [1, {"b": []}]})
+    assert type(values) is dict
+    assert type(values["a"]) is list
+
+
+class Colour(str, enum.Enum):  # noqa: UP042  # that of the older kind is meant: its str() is not its text
+    RED = "red"
+
+
+class Size(enum.IntEnum):
+    BIG = 7
+
+
+def test_enumerations_that_are_text_or_numbers_are_their_values():
+    found = json.loads(json.dumps(plain({"colour": Colour.RED, Colour.RED: Size.BIG})))
+    assert found == {"colour": "red", "red": 7}
+
+
+SECRET = "the-words-nobody-may-see"
+
+
+def _tool(value):
+    return {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": SECRET, "input": {"a": [value]}}]}
+
+
+def _nested(depth):
+    value = [SECRET]
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+def _cycle():
+    value = [SECRET]
+    value.append(value)
+    return value
+
+
+class NotOfTheSDK:
+    def to_dict(self):
+        return {"role": "user", "content": SECRET}
+
+
+TEXT = {"type": "text", "text": SECRET}
+REFUSED = {
+    "NaN": (_tool(math.nan), "message.content[0].input.a[0]"),
+    "infinity": (_tool(math.inf), "message.content[0].input.a[0]"),
+    "minus infinity": (_tool(-math.inf), "message.content[0].input.a[0]"),
+    "number as key": (_tool({1: SECRET}), "message.content[0].input.a[0]"),
+    "None as key": (_tool({None: SECRET}), "message.content[0].input.a[0]"),
+    "bytes as key": (_tool({b"x": SECRET}), "message.content[0].input.a[0]"),
+    "bytes": (_tool(SECRET.encode()), "message.content[0].input.a[0]"),
+    "datetime": (_tool(datetime.now(UTC)), "message.content[0].input.a[0]"),
+    "set": (_tool({SECRET}), "message.content[0].input.a[0]"),
+    "object": (_tool(object()), "message.content[0].input.a[0]"),
+    "class": (_tool(TextBlock), "message.content[0].input.a[0]"),
+    "object with a to_dict of its own": (_tool(NotOfTheSDK()), "message.content[0].input.a[0]"),
+    "too deep": (_tool(_nested(250)), "message.content[0].input.a"),
+    "far too deep": (_tool(_nested(50_000)), "message.content[0].input.a"),
+    "cycle": (_tool(_cycle()), "message.content[0].input.a"),
+    "5,000 digits": (_tool(10**4999), "message.content[0].input.a[0]"),
+    "minus 5,000 digits": (_tool(-(10**4999)), "message.content[0].input.a[0]"),
+    "no role": ({"content": SECRET}, "message.role"),
+    "bad role": ({"role": SECRET, "content": SECRET}, "message.role"),
+    "role that is no text": ({"role": ["user"], "content": SECRET}, "message.role"),
+    "no content": ({"role": "user"}, "message.content"),
+    "content None": ({"role": "user", "content": None}, "message.content"),
+    "content of a number": ({"role": "user", "content": 5}, "message.content"),
+    "content as a dict": ({"role": "user", "content": {"type": "text", "text": SECRET}}, "message.content"),
+    "block that is text": ({"role": "user", "content": [TEXT, SECRET]}, "message.content[1]"),
+    "block without type": ({"role": "user", "content": [TEXT, {"text": SECRET}]}, "message.content[1]"),
+    "block of type 5": ({"role": "user", "content": [TEXT, {"type": 5}]}, "message.content[1]"),
+    "text": (SECRET, "message"),
+    "None": (None, "message"),
+    "tuple": (({"role": "user", "content": SECRET},), "message"),
+    "empty list": ([], "empty list"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_cannot_be_stored_is_refused_by_its_field(store, name):
+    message, field = REFUSED[name]
+    chat = chat_on(store)
+    batches = [message] if message == [] else [message, [{"role": "user", "content": "fine"}, message]]
+    for batch in batches:
+        with pytest.raises(InvalidInput) as refused:
+            chat.append(batch)
+        assert field in str(refused.value)
+        assert SECRET not in str(refused.value)
+    assert store.read(KEY) is None
+    assert list(store.keys()) == []
+    assert chat.refresh() is None
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_what_is_no_json_is_refused_within_an_sdk_object_too(value):
+    """The SDK's own dump makes null of it: that would be stored without a word."""
+    block = ToolUseBlock.construct(type="tool_use", id="t", name="f", input={"x": value})
+    with open_store("memory:") as store, pytest.raises(InvalidInput):
+        chat_on(store).append({"role": "assistant", "content": [block]})
+
+
+def test_an_error_stays_readable_whatever_a_key_is():
+    block = {"type": "tool_use", "id": "t", "name": "f", "input": {"k" * 100_000: math.nan}}
+    with open_store("memory:") as store, pytest.raises(InvalidInput) as refused:
+        chat_on(store).append({"role": "assistant", "content": [block]})
+    assert len(str(refused.value)) < 1000
+
+
+@pytest.mark.parametrize("value", [True, False, None, 1, 1.0, 10**3800, "", [], {}])
+def test_what_json_holds_is_not_refused(value):
+    assert same(decode(Record(0, encode(Entry("annotation", data={"v": value}))), KEY).data["v"], value)
+
+
+SPECIAL = st.sampled_from(["\ud800", "\udfff", "😀", "\u2028", "\x00", "\\ud800", '"', "\\", "\x7f", "\x85", "\ufeff"])
+TEXTS = st.lists(st.one_of(SPECIAL, st.characters(codec=None, exclude_categories=())), max_size=8).map("".join)
+TEXTS = TEXTS.filter(lambda text: not re.search("[\ud800-\udbff][\udc00-\udfff]", text))  # a test of its own
+NUMBERS = st.one_of(st.integers(-(2**200), 2**200), st.floats(allow_nan=False, allow_infinity=False))
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(TEXTS, inner, max_size=4)),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(TEXTS, VALUES, max_size=4))
+def test_any_json_comes_back_from_its_line_or_is_refused(values):
+    message = {"role": "user", "content": [{"type": "any", "value": values}]}
+    try:
+        line = encode(Entry("message", message=plain(message), turn="t"))
+    except InvalidInput:
+        return
+    line.encode()
+    assert not any(ord(char) < 32 for char in line)
+    found = decode(Record(3, line), KEY)
+    assert same(found.message, message)
+    assert found.position == 3
+    assert found.surrogates or not any("\ud800" <= char <= "\udfff" for char in json.dumps(values, ensure_ascii=False))
+
+
+@pytest.mark.parametrize(("text", "stored"), [("😀", "😀"), ("\ud83d", "\ud83d"), ("\ud83d\ude00", "😀")])
+def test_halves_of_a_character_are_kept_and_two_that_belong_together_are_it(text, stored):
+    """Two surrogates in a row are two characters for Python, and one for JSON, which cannot write them otherwise."""
+    line = encode(Entry("message", message=plain({"role": "user", "content": text})))
+    assert decode(Record(0, line), KEY).message["content"] == stored
+
+
+def _line(text="Grüße, 😀!"):
+    message = {"role": "user", "content": text}
+    return encode(Entry("message", message=message, data={"a": [1, 2.5]}, turn="turn-1", id="0" * 28, at=1))
+
+
+def _changed(body):
+    """Return what is read of a line; None if it is seen to be damaged, as it should be."""
+    try:
+        return decode(Record(7, body), KEY)
+    except CorruptRecord as corrupt:
+        told = corrupt
+    assert told.position == 7
+    assert "Grüße" not in str(told)
+    return None
+
+
+def test_every_change_of_one_character_is_noticed():
+    line = _line()
+    alphabet = [chr(code) for code in range(0x100)] + ["\u2028", "ü", "😀", "\ud800", "\uffff"]
+    for place, char in enumerate(line):
+        for other in alphabet:
+            if other != char:
+                assert _changed(line[:place] + other + line[place + 1 :]) is None
+
+
+def test_every_lost_doubled_or_swapped_character_is_noticed():
+    line = _line()
+    for place in range(len(line)):
+        assert _changed(line[:place] + line[place + 1 :]) is None
+        assert _changed(line[:place] + line[place] + line[place:]) is None
+        assert _changed(line[:place]) is None
+        swapped = line[:place] + line[place + 1 : place + 2] + line[place] + line[place + 2 :]
+        assert swapped == line or _changed(swapped) is None
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_any_burst_of_32_bits_is_noticed(data):
+    """What a CRC-32 promises, wherever it strikes and whatever it makes of the text (that is: no character at all)."""
+    raw = bytearray(_line().encode())
+    place = data.draw(st.integers(0, len(raw) - 4))
+    burst = data.draw(st.binary(min_size=4, max_size=4))
+    if raw[place : place + 4] == burst:
+        return
+    raw[place : place + 4] = burst
+    assert _changed(raw.decode("utf-8", "surrogateescape")) is None
+
+
+@pytest.mark.parametrize(
+    "line", ["", "{}", "null", "[]", '{"sum":"', '{"sum":"00000000"}', "x" * 50, '{"sum":"00000000",']
+)
+def test_a_line_of_somebody_else_is_damage(line):
+    assert _changed(line) is None
+
+
+def _sealed(rest):
+    return f'{{"sum":"{_checksum(rest)}"{rest}'
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        ',"v":1}',
+        ',"v":1,"id":"x","kind":"message"',
+        ",nonsense",
+        "}",
+        ',"v":1,"id":"x","kind":"message","at":0,"message":5}',
+    ],
+)
+def test_a_line_with_the_right_sum_and_the_wrong_form_is_damage(rest):
+    assert _changed(_sealed(rest)) is None
+
+
+def test_a_line_of_a_later_version_is_readable_raw_and_refused_by_the_view(store):
+    chat = chat_on(store)
+    chat.append({"role": "user", "content": "old"})
+    chat.journal.append([Entry("hologram", version=2, data={"x": 1})])
+    *_, entry = chat.records()
+    assert (entry.kind, entry.version, entry.position) == ("unknown", 2, 1)
+    assert entry.data["data"] == {"x": 1}
+    with pytest.raises(UnsupportedRecord) as refused:
+        chat.messages()
+    assert (refused.value.version, refused.value.position) == (2, 1)
+    with pytest.raises(UnsupportedRecord):
+        chat.tail(1)

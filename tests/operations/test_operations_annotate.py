@@ -1,0 +1,154 @@
+"""Naming, counting and mending."""
+
+from __future__ import annotations
+
+import pytest
+from api_rules import problems
+from faulty_stores import CALL, RESULT, chat_on, kinds_of, reply, said, texts, user
+
+from chathistory import Entry
+from chathistory.errors import InvalidInput
+
+# Naming.
+
+
+def test_title_tags_and_metadata(store, chat):
+    chat.title = "Grüße 😀 \ud800\n"
+    chat.tags = ("b", "a", "b")
+    metadata = {"a.b": {"$x": [1, None, 2**70, -0.0]}}
+    chat.metadata = metadata
+    metadata["a.b"]["$x"].append(5)
+    for seen in (chat, chat_on(store)):
+        assert seen.title == "Grüße 😀 \ud800\n"
+        assert seen.tags == ("b", "a")
+        assert seen.metadata == {"a.b": {"$x": [1, None, 2**70, -0.0]}}
+    chat.metadata["a.b"]["$x"].clear()
+    assert chat.metadata["a.b"]["$x"]
+    chat.annotate(title=None, tags=[], metadata={})
+    chat.append(user("x"))
+    for seen in (chat, chat_on(store)):
+        assert (seen.title, seen.tags, seen.metadata) == (None, (), {})
+
+
+def test_what_is_not_given_stays(chat):
+    chat.annotate(title="t", tags=["a"])
+    chat.annotate(metadata={"x": 1})
+    assert (chat.title, chat.tags, chat.metadata) == ("t", ("a",), {"x": 1})
+    assert kinds_of(chat) == ["annotation", "annotation"]
+    assert chat.messages() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({}, "title, tags or metadata"),
+        ({"titel": "SECRET"}, "titel"),
+        ({"title": 5}, "title"),
+        ({"title": b"SECRET"}, "title"),
+        ({"tags": "SECRET"}, "tags"),
+        ({"tags": [""]}, "tags"),
+        ({"tags": ["SECRET", 5]}, "tags"),
+        ({"tags": [["SECRET"]]}, "tags"),
+        ({"tags": 5}, "tags"),
+        ({"tags": None}, "tags"),
+        ({"tags": {"SECRET": 1}}, "tags"),
+        ({"metadata": None}, "metadata"),
+        ({"metadata": ["SECRET"]}, "metadata"),
+        ({"metadata": {"SECRET": float("nan")}}, "metadata"),
+        ({"metadata": {5: "SECRET"}}, "metadata"),
+        ({"metadata": {"a": object()}}, "metadata.a"),
+        ({"metadata": {"a": "SECRET" * 200_000}}, "metadata"),
+        ({"title": "SECRET" * 200_000}, "title"),
+    ],
+)
+def test_what_is_no_annotation_is_refused(store, chat, changes, field):
+    with pytest.raises(InvalidInput, match=field) as refused:
+        chat.annotate(**changes)
+    assert "SECRET" not in str(refused.value).replace("metadata.SECRET", "")
+    assert list(store.keys()) == []
+    chat.append(user("x"))
+    with pytest.raises(InvalidInput, match=field):
+        chat.annotate(**changes)
+    assert len(list(chat.records())) == 1
+
+
+def test_metadata_that_was_taken_never_stands_in_the_way_of_a_message(chat):
+    size = 64 * 1024
+    while True:
+        try:
+            chat.annotate(metadata={"x": "y" * size})
+            break
+        except InvalidInput:
+            size -= 16
+    chat.append([user("words " * 50), reply(1, input_tokens=1, output_tokens=1)])
+    chat.rewind(to=1)
+    assert len(chat.messages()) == 0
+
+
+# Counting.
+
+
+def test_usage_is_summed_over_all_replies(chat):
+    chat.append([user("a"), reply(1, input_tokens=10, output_tokens=2, cache_read_input_tokens=None)])
+    chat.append([user("b"), reply(2, input_tokens=20, output_tokens=3, cache_read_input_tokens=7, speed="fast")])
+    chat.append([user("c"), said("d")])
+    assert chat.summary.usage == {"input_tokens": 30, "output_tokens": 5, "cache_read_input_tokens": 7}
+    assert chat.summary.model == "claude-2"
+    assert chat.summary.messages == 6
+    nested = reply(3, cache_creation={"ephemeral_1h_input_tokens": 5}, input_tokens=True)
+    chat.append(nested)
+    assert chat.summary.usage["input_tokens"] == 30
+    assert "cache_creation" not in chat.summary.usage
+
+
+@pytest.mark.parametrize("broken", [{"usage": 5}, {"usage": [1]}, {"model": 5}, {"stop_reason": ["x"]}])
+def test_an_odd_response_is_refused_or_stored(chat, broken):
+    try:
+        chat.append(reply(1) | broken)
+    except InvalidInput:
+        return
+    assert chat.refresh().model in ("claude-1", None)
+    assert len(list(chat.records())) == 1
+
+
+def test_the_preview_is_the_beginning_of_the_first_user_text(chat):
+    chat.append([said("x"), {"role": "system", "content": "s"}, RESULT])
+    assert chat.summary.preview is None
+    chat.append([user("  a\n\n b\t" + "c" * 500), user("later")])
+    assert chat.summary.preview == "a b " + "c" * 76
+    assert "cccc" not in repr(chat.summary)
+
+
+# Mending.
+
+
+def test_repair_tells_what_the_view_mends_and_writes_only_when_asked(chat):
+    chat.append([user("a"), CALL])
+    before = len(list(chat.records()))
+    [told] = chat.repair()
+    assert told.position == -1
+    assert len(list(chat.records())) == before
+    sent = chat.messages()
+    assert chat.repair(write=True) == (told,)
+    assert chat.messages() == sent
+    assert chat.tail(1) == [sent[-1]]
+    assert chat.repair(write=True) == ()
+    assert len(list(chat.records())) == before + 1
+
+
+def test_repair_writes_what_stands_in_the_middle_as_it_is_sent(chat):
+    chat.append([user("a"), CALL, user("b"), said("c")])
+    before, sent = list(chat.records()), chat.messages()
+    assert len(chat.repair(write=True)) == 1
+    assert list(chat.records())[: len(before)] == before
+    assert chat.messages() == sent
+    assert chat.repair() == ()
+    assert problems(sent) == []
+    assert chat.summary.messages == len(sent)
+
+
+def test_single_entries_of_other_kinds_are_not_sent(chat):
+    chat.append([user("a"), said("b")])
+    chat.journal.append([Entry("interrupted", message=said("half"), turn="t"), Entry("abandoned", turn="t")])
+    assert texts(chat.messages()) == texts(chat.tail(9)) == ["a", "b"]
+    assert chat.summary.messages == 2

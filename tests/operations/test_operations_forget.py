@@ -1,0 +1,205 @@
+"""Going back, and forgetting: what is sent then, and what remains."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from api_rules import problems
+from faulty_stores import CALL, RESULT, THOUGHT, bodies, numbered, reply, said, texts, user
+
+from chathistory import History
+from chathistory.errors import InvalidInput
+from chathistory.log.entry import Entry
+from chathistory.operations.rewind import snapshots
+
+# Going back.
+
+
+def test_rewind_goes_on_from_there_and_keeps_all(chat):
+    numbered(chat, 6)
+    chat.rewind(to=4)
+    assert texts(chat.messages()) == ["0", "1", "2", "3"]
+    assert chat.summary.messages == 4
+    chat.append(user("4'"))
+    assert texts(chat.messages()) == texts(chat.tail(9)) == ["0", "1", "2", "3", "4'"]
+    assert texts(chat.tail(2)) == ["3", "4'"]
+    assert len(list(chat.records())) == 8
+    assert chat.summary.messages == 5
+
+
+@pytest.mark.parametrize("to", [-1, 7, 100, 5, 4])
+def test_rewind_to_a_place_that_is_none_is_refused(chat, to):
+    numbered(chat, 6)
+    chat.rewind(to=2)  # stands at 6; 3, 4 and 5 are left out, 2 is where the path breaks off
+    before = len(list(chat.records()))
+    if to == 7:
+        to = 8
+    with pytest.raises(InvalidInput, match=str(to)):
+        chat.rewind(to=to)
+    assert len(list(chat.records())) == before
+
+
+@pytest.mark.parametrize("to", [0, 1, 6])
+def test_rewind_to_the_ends(chat, to):
+    numbered(chat, 6)
+    chat.rewind(to=to)
+    assert chat.summary.messages == to == len(chat.messages())
+    chat.append(user("on"))
+    assert texts(chat.messages())[-1] == "on"
+
+
+def test_several_rewinds_in_a_row(chat):
+    numbered(chat, 6)
+    chat.rewind(to=5)
+    chat.rewind(to=3)
+    chat.append(user("x"))
+    at = chat.summary.path
+    chat.append(user("y"))
+    chat.rewind(to=at + 2)
+    assert texts(chat.messages()) == ["0", "1", "2", "x"]
+    chat.rewind(to=1)
+    chat.append(said("z"))
+    assert texts(chat.messages()) == texts(chat.tail(9)) == ["0", "z"]
+    assert chat.summary.messages == 2
+
+
+def test_a_rewind_keeps_title_and_usage(chat):
+    chat.append([user("a"), reply(1, input_tokens=5)])
+    chat.annotate(title="t", metadata={"k": [1]})
+    chat.rewind(to=0)
+    assert (chat.title, chat.metadata, chat.summary.usage) == ("t", {"k": [1]}, {"input_tokens": 5})
+    assert chat.messages() == []
+
+
+# Forgetting.
+
+
+def test_forget_in_part(chat):
+    numbered(chat, 10)
+    head = chat.forget(before=4)
+    assert (head.start, head.end) == (4, 11)
+    assert texts(chat.messages()) == texts(chat.tail(20)) == ["4", "5", "6", "7", "8", "9"]
+    assert chat.summary.messages == 6
+    chat.append(user("10"))
+    assert texts(chat.tail(2)) == ["9", "10"]
+
+
+@pytest.mark.parametrize("before", [10, 11, 1000])
+def test_forget_whole(chat, before):
+    numbered(chat, 10)
+    chat.annotate(title="kept", tags=["a"])
+    chat.forget(before=before + 1)
+    assert chat.messages() == chat.tail(5) == []
+    assert (chat.title, chat.tags, chat.summary.messages) == ("kept", ("a",), 0)
+    chat.append(user("on"))
+    assert texts(chat.messages()) == ["on"]
+
+
+def test_nothing_of_what_is_forgotten_remains(store, chat):
+    chat.append([user("SECRET first words"), said("SECRET reply"), user("SECRET more"), said("SECRET end")])
+    chat.forget(before=4)
+    chat.append(user("new"))
+    kept = [*bodies(store, chat), store.read(chat.journal.key).head.stamp.info]
+    assert "SECRET" not in json.dumps(kept)
+    [row] = History(store).recent().items
+    assert row.preview == "new"
+
+
+def test_the_preview_goes_with_the_message_it_is_of(store, chat):
+    chat.append([user("SECRET"), said("a"), user("b")])
+    chat.forget(before=2)
+    assert chat.summary.preview is None
+    assert "SECRET" not in "".join([*bodies(store, chat), store.read(chat.journal.key).head.stamp.info])
+
+
+def test_forgetting_what_is_below_the_start_does_nothing(chat):
+    numbered(chat, 6)
+    chat.forget(before=4)
+    for before in (-5, 0, 3, 4):
+        assert chat.forget(before=before).end == 7
+    assert len(list(chat.records())) == 3
+
+
+def test_forgetting_again_and_again(chat):
+    numbered(chat, 10)
+    for before in (2, 5, 6):
+        chat.forget(before=before)
+    assert texts(chat.messages()) == ["6", "7", "8", "9"]
+    assert chat.summary.messages == 4
+    chat.rewind(to=8)
+    assert texts(chat.messages()) == ["6", "7"]
+    chat.append(user("x"))
+    chat.forget(before=7)
+    assert texts(chat.tail(9)) == ["7", "x"]
+    assert chat.summary.messages == 2
+
+
+def test_forgetting_what_was_left_out_anyway_counts_nothing(chat):
+    numbered(chat, 6)
+    chat.rewind(to=0)
+    chat.append([user("x"), said("y")])
+    chat.forget(before=6)
+    assert texts(chat.messages()) == ["x", "y"]
+    assert chat.summary.messages == 2
+
+
+def test_thinking_before_a_forget_is_not_sent_and_later_thinking_is(chat):
+    thoughtful = {"role": "assistant", "content": [THOUGHT, {"type": "text", "text": "t"}]}
+    chat.append([user("a"), said("b"), user("c"), thoughtful])
+    chat.forget(before=2)
+    assert chat.messages() == [user("c"), said("t")]
+    chat.append([user("d"), thoughtful])
+    assert chat.messages() == [user("c"), said("t"), user("d"), thoughtful]
+    assert next(entry for entry in chat.records() if entry.position == 3).message == thoughtful
+
+
+OPEN_TURNS = {
+    "a call awaits its result": [user("b"), CALL],
+    "its result awaits the reply": [user("b"), CALL, RESULT],
+    "a paused reply awaits the rest": [
+        user("b"),
+        {"type": "message", "role": "assistant", "stop_reason": "pause_turn"}
+        | {"content": [THOUGHT, {"type": "server_tool_use", "id": "s", "name": "web_search", "input": {}}]},
+    ],
+}
+
+
+@pytest.mark.parametrize("name", OPEN_TURNS)
+def test_forgetting_is_refused_within_an_open_turn(chat, name):
+    """The API wants the thinking of a turn that goes on; what is forgotten before it would invalidate it."""
+    chat.append([user("a"), said("a"), *OPEN_TURNS[name]])
+    before = chat.messages()
+    with pytest.raises(InvalidInput):
+        chat.forget(before=2)
+    assert chat.messages() == before
+    assert len(list(chat.records())) == 2 + len(OPEN_TURNS[name])
+
+
+@pytest.mark.parametrize("before", range(8))
+def test_a_forget_within_a_tool_turn_leaves_what_can_be_sent(chat, before):
+    chat.append([user("a"), CALL, RESULT, said("b"), user("c"), said("d")])
+    chat.forget(before=before)
+    assert problems(chat.messages()) == []
+
+
+def test_a_forget_that_stopped_half_way_is_a_forget_to_be_repeated(store, chat):
+    numbered(chat, 6)
+    head = chat.journal.refresh()
+    chat.journal.append(snapshots(chat.journal, head, 4))
+    assert texts(chat.messages()) == ["4", "5"]
+    chat.forget(before=4)
+    assert (texts(chat.messages()), chat.summary.messages) == (["4", "5"], 2)
+    assert store.read(chat.journal.key).head.start == 4
+
+
+def test_what_it_is_held_with_outlives_what_is_forgotten(chat):
+    assert chat.setup() is None
+    held = {"model": "m", "system": "Be brief.", "tools": None}
+    chat.journal.append([Entry("setup", data=held | {"fingerprints": {"model": "1"}})])
+    numbered(chat, 4)
+    chat.forget(before=3)
+    assert chat.setup() == held
+    chat.forget(before=100)
+    assert chat.setup() == held
+    assert chat.messages() == []

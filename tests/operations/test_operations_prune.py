@@ -1,0 +1,315 @@
+"""What is kept and what goes: prune, erasure, and rows that are asked for."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from chathistory_memory import MemoryStore
+from faulty_stores import chat_on, numbered, texts, user
+
+from chathistory import Deletion, Entry, History, Key, Page, Stamp
+from chathistory.errors import Conflict, CorruptRecord, InvalidInput
+from chathistory.log import clock
+from chathistory.operations import listing, prune
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def aged(store, monkeypatch):
+    """Ten conversations, begun ten to one days ago; the even ones were gone on with half a day later."""
+    today = clock.now()
+    for number in range(10):
+        for step in range(1 + (number % 2 == 0)):
+            time = today - (10 - number) * 86_400_000_000 + step * 43_200_000_000
+            monkeypatch.setattr("chathistory.log.conversation_log.now", lambda time=time: time)
+            chat_on(store, f"c{number}").journal.append([Entry("message", message=user(str(step)), at=time)])
+    monkeypatch.undo()
+    return History(store)
+
+
+def left(history):
+    return sorted(row.id for row in history.recent(limit=50).items)
+
+
+@pytest.mark.parametrize(
+    ("policy", "gone"),
+    [
+        ({}, []),
+        ({"ttl": 5 * DAY - DAY / 4}, [0, 1, 2, 3, 4, 5]),
+        ({"age": 5 * DAY}, [0, 1, 2, 3, 4, 5]),
+        ({"age": 20 * DAY, "ttl": 20 * DAY, "count": 20}, []),
+        ({"count": 3}, [0, 1, 2, 3, 4, 5, 6]),
+        ({"count": 0}, list(range(10))),
+        ({"ttl": 3 * DAY + DAY / 4, "count": 5}, [0, 1, 2, 3, 4, 5, 6]),
+        ({"ttl": 4 * DAY + DAY / 4, "count": 3}, [0, 1, 2, 3, 4, 5, 6]),
+    ],
+    ids=str,
+)
+def test_what_goes(aged, policy, gone):
+    before = left(aged)
+    plan = aged.retain(**policy)
+    assert plan.dry_run
+    assert left(aged) == before
+    told = []
+    done = aged.retain(**policy, dry_run=False, progress=told.append)
+    assert done.removed == plan.removed == tuple(told)
+    assert (done.kept, done.dry_run, done.spared) == (10 - len(done.removed), False, ())
+    assert {row.id for row in done.removed} | set(left(aged)) == set(before)
+    assert sorted(row.id for row in done.removed) == [f"c{number}" for number in gone]
+    assert [row.updated for row in done.removed] == sorted((row.updated for row in done.removed), reverse=True)
+
+
+def test_why_it_goes(aged):
+    done = aged.retain(age=8 * DAY, ttl=4 * DAY, count=3)
+    assert {row.id: row.why for row in done.removed if row.id in ("c0", "c5", "c6")} == {
+        "c0": "ttl",
+        "c5": "ttl",
+        "c6": "count",
+    }
+    assert {row.id: row.why for row in aged.retain(age=8 * DAY + DAY / 2).removed} == {"c0": "age", "c1": "age"}
+    row = aged.retain(count=9).removed[0]
+    assert (row.scope, row.messages, row.records) == ("default", 2, 2)
+
+
+def test_what_expired_goes_in_any_case_and_does_not_count(store):
+    history = History(store)
+    store.ttl = -1
+    chat_on(store, "old").append(user("x"))
+    store.ttl = None
+    chat_on(store, "new").append(user("x"))
+    chat_on(store, "newer").append(user("x"))
+    assert [(row.id, row.why) for row in history.retain(count=2, dry_run=False).removed] == [("old", "expired")]
+    assert sorted(key.id for key in list(store.keys())) == ["new", "newer"]
+
+
+@pytest.mark.parametrize("policy", [{"age": -DAY}, {"ttl": -DAY}, {"count": -1}])
+def test_what_cannot_be_kept_is_refused(store, policy):
+    with pytest.raises(InvalidInput, match="not negative"):
+        History(store).retain(**policy)
+
+
+def test_what_is_written_meanwhile_is_kept(store, monkeypatch):
+    history = History(store)
+    for name in "abc":
+        chat_on(store, name).append(user("x"))
+    chat = chat_on(store, "b")
+
+    def written(row):
+        if row.id == "c":
+            chat.append(user("more"))
+
+    done = history.retain(count=0, dry_run=False, progress=written)
+    assert ([row.id for row in done.removed], done.spared, done.kept) == (["c", "a"], ("b",), 1)
+    assert texts(chat.messages()) == ["x", "more"]
+    chat_on(store, "c").append(user("anew"))
+    assert texts(chat_on(store, "c").messages()) == ["anew"]
+
+
+def test_many_pages_and_what_comes_twice(store, monkeypatch):
+    monkeypatch.setattr(prune, "_PAGE", 3)
+    for number in range(10):
+        chat_on(store, f"c{number}").append(user("x"))
+    chat = chat_on(store, "c0")
+    heads = MemoryStore.heads
+
+    def moving(self, *args, **more):
+        page = heads(self, *args, **more)
+        if page.next is None:
+            return Page([*page.items, heads(self, "default", limit=1).items[0]], None)
+        return page
+
+    monkeypatch.setattr(MemoryStore, "heads", moving)
+    done = History(store).retain(count=4)
+    assert (done.kept, len(done.removed)) == (4, 6)
+    assert chat.summary.messages == 1
+
+
+@pytest.mark.parametrize("full_scan", [False, True])
+def test_what_is_damaged_is_kept_and_named(store, full_scan):
+    key = Key("default", "bad")
+    store.append(key, ["{}"], after=None, stamp=Stamp("v", 5, None, "nonsense"))
+    chat_on(store, "good").append(user("x"))
+    history = History(store)
+    done = history.retain(age=DAY, ttl=DAY, count=0, dry_run=False, full_scan=full_scan)
+    assert [row.id for row in done.removed] == ["good"]
+    assert [(each.key, each.where) for each in done.damaged] == [(key, "bad")]
+    assert (done.kept, done.complete) == (0, True)
+    assert history.delete("bad") == Deletion("bad", "default")
+
+
+# Erasing.
+
+
+def test_all_of_a_scope_goes_and_nothing_else(store):
+    history = History(store)
+    for name in ("a", "b"):
+        numbered(history.conversation(name, scope="ada"), 4)
+        numbered(history.conversation(name, scope="adam"), 4)
+    history.conversation("b", scope="ada").title = "x"
+    store.ttl = -1
+    history.conversation("old", scope="ada").append(user("x"))
+    store.ttl = None
+    store.append(Key("ada", "bad"), ["{}"], after=None, stamp=Stamp("v", 5, None, "nonsense"))
+    chat = history.conversation("a", scope="ada")
+    assert len(chat.messages()) == 4
+    told = []
+    before = datetime.now(UTC)
+    done = history.erase("ada", progress=told.append)
+    gone = {each.id: (each.messages, each.records) for each in done.removed}
+    assert gone == {"a": (4, 4), "b": (4, 5), "old": (1, 1), "bad": (None, None)}
+    assert (done.scope, done.messages, done.records, done.left, tuple(told)) == ("ada", 9, 10, (), done.removed)
+    assert before <= done.at <= datetime.now(UTC)
+    assert {key.scope for key in list(store.keys())} == {"adam"}
+    assert chat.messages() == []
+    assert history.erase("ada").removed == ()
+    with pytest.raises(InvalidInput):
+        history.erase(None)
+
+
+def test_what_cannot_be_read_goes_too(store, monkeypatch):
+    chat_on(store, "bad").append(user("x"))
+    read = type(store).read
+
+    def damaged(self, key, **more):
+        if key.id == "bad":
+            raise CorruptRecord(key, None, "for a test")
+        return read(self, key, **more)
+
+    monkeypatch.setattr(type(store), "read", damaged)
+    assert History(store).erase("default").removed == (Deletion("bad", "default"),)
+    assert list(store.keys()) == []
+
+
+def test_what_others_delete_first_is_not_told_as_ours(store, monkeypatch):
+    chat_on(store, "a").append(user("x"))
+    chat_on(store, "b").append(user("x"))
+    delete = MemoryStore.delete
+
+    def raced(self, key, *, version=None):
+        delete(self, Key("default", "b"))
+        return delete(self, key, version=version)
+
+    monkeypatch.setattr(MemoryStore, "delete", raced)
+    assert [gone.id for gone in History(store).erase("default").removed] == ["a"]
+
+
+def test_what_is_begun_anew_meanwhile_is_told(store, monkeypatch):
+    chat_on(store, "a").append(user("x"))
+    delete = MemoryStore.delete
+
+    def anew(self, key, *, version=None):
+        gone = delete(self, key, version=version)
+        MemoryStore.append(self, key, ["{}"], after=None, stamp=Stamp("v", 5))
+        return gone
+
+    monkeypatch.setattr(MemoryStore, "delete", anew)
+    done = History(store).erase("default")
+    assert (len(done.removed), done.left) == (1, ("a",))
+
+
+def test_an_expired_one_is_absent_for_delete_and_goes(store):
+    store.ttl = -1
+    chat_on(store, "a").append(user("x"))
+    assert History(store).delete("a") is None
+    assert list(store.keys()) == []
+
+
+# Rows that are asked for.
+
+
+def test_a_page_looks_at_so_many_and_goes_on(store, monkeypatch):
+    monkeypatch.setattr(listing, "SCANNED", 50)
+    for number in range(130):
+        chat_on(store, f"c{number}").append(user("x"))
+    chat_on(store, "c3").tags = ["t"]
+    for number in range(130):
+        if number != 3:
+            chat_on(store, f"c{number}").append(user("x"))
+    looked = []
+    heads = MemoryStore.heads
+
+    def counted(self, scope, *, after=None, limit=20):
+        page = heads(self, scope, after=after, limit=limit)
+        looked.append(len(page.items))
+        return page
+
+    monkeypatch.setattr(MemoryStore, "heads", counted)
+    pages, after, sizes = [], None, []
+    while True:
+        looked.clear()
+        page = History(store).recent(tag="t", limit=5, after=after)
+        pages.append([row.id for row in page.items])
+        sizes.append(sum(looked))
+        after = page.next
+        if after is None:
+            break
+    assert pages == [[], [], ["c3"]]
+    assert sizes == [50, 50, 30]
+    looked.clear()
+    assert len(History(store).recent(limit=60).items) == 60
+    assert looked == [60]
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 5])
+def test_a_page_that_fits_too_much_is_asked_for_once_more(store, monkeypatch, limit):
+    for number in range(40):
+        chat_on(store, f"c{number}").tags = ["t"]
+    calls = []
+    heads = MemoryStore.heads
+    monkeypatch.setattr(MemoryStore, "heads", lambda self, *args, **more: calls.append(1) or heads(self, *args, **more))
+    pages, after = [], None
+    while not pages or after:
+        page = History(store).recent(tag="t", limit=limit, after=after)
+        pages.append([row.id for row in page.items])
+        after = page.next
+    assert [name for page in pages for name in page] == [f"c{number}" for number in reversed(range(40))]
+    assert all(len(page) == limit for page in pages[:-1])
+    assert len(calls) <= len(pages) + 1
+    chat_on(store, "c38").tags = []
+    chat_on(store, "c39").tags = ["u"]
+    calls.clear()
+    assert len(History(store).recent(tag="t", limit=limit).items) == limit
+    assert len(calls) == 3
+
+
+def test_a_time_ends_the_walk_where_the_order_is_exact(store, monkeypatch):
+    for number in range(100):
+        chat_on(store, f"c{number}").append(user("x"))
+    since = History(store).recent(limit=1).items[0].updated
+    calls = []
+    heads = MemoryStore.heads
+    monkeypatch.setattr(MemoryStore, "heads", lambda self, *args, **more: calls.append(1) or heads(self, *args, **more))
+    page = History(store).recent(since=since, limit=20)
+    assert ([row.id for row in page.items], page.next, len(calls)) == (["c99"], None, 1)
+
+
+def test_what_expired_is_passed_over_and_a_page_is_full(store):
+    for number in range(10):
+        store.ttl = -1 if number % 2 else None
+        chat_on(store, f"c{number}").append(user("x"))
+    store.ttl = None
+    page = History(store).recent(limit=3)
+    assert ([row.id for row in page.items], page.next is None) == (["c8", "c6", "c4"], False)
+    page = History(store).recent(limit=3, after=page.next)
+    assert ([row.id for row in page.items], page.next) == (["c2", "c0"], None)
+
+
+def test_metadata_is_compared_as_json(store):
+    chat = chat_on(store)
+    chat.metadata = {"a": 1, "b": True, "c": None, "d": {"y": [1.0], "x": 2}}
+    shelf = History(store)
+    for metadata in ({"a": 1}, {"b": True}, {"c": None}, {"d": {"x": 2, "y": [1.0]}}, {"a": 1, "c": None}):
+        assert len(shelf.recent(metadata=metadata).items) == 1
+    for metadata in ({"a": 1.0}, {"a": True}, {"b": 1}, {"e": None}, {"d": {"x": 2}}, {"a": 1, "b": None}):
+        assert shelf.recent(metadata=metadata).items == []
+    with pytest.raises(InvalidInput, match="metadata"):
+        shelf.recent(metadata={"a": object()})
+
+
+def test_a_conflict_of_a_fork_leaves_the_listing_alone(store):
+    numbered(chat_on(store), 2)
+    with pytest.raises(Conflict):
+        chat_on(store).fork("c")
+    assert [row.id for row in History(store).recent().items] == ["c"]

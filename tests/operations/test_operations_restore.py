@@ -1,0 +1,338 @@
+"""A damaged head: made anew from the records, whole or as far as anything sound is left."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import tracemalloc
+from dataclasses import replace
+
+import pytest
+from chathistory_memory import MemoryStore
+from faulty_stores import HurtStore, chat_on, numbered, reply, said, texts, user
+
+from chathistory import AsyncHistory, Damaged, Entry, History, Key, Repair, Restoration, Stamp
+from chathistory.errors import Conflict, CorruptRecord, TurnInProgress, UnsupportedRecord
+from chathistory.log.clock import now
+from chathistory.log.state import summary_of
+from chathistory.storage.recovery import HeadRecovery
+from chathistory.trimming import LastTurns
+
+KEY = Key("default", "c")
+
+
+@pytest.fixture
+def store():
+    with HurtStore() as store:
+        yield store
+
+
+@pytest.fixture
+def chat(store):
+    return chat_on(store)
+
+
+def spoil_summary(store, key=KEY, info="nonsense"):
+    """Leave a head that the store can read, and in which there is no summary."""
+    held = store._room.scopes[key.scope][key.id]
+    held.head = replace(held.head, stamp=replace(held.head.stamp, info=info))
+
+
+def spoil_head(store, key=KEY):
+    store.hurt_head(key)
+
+
+WAYS = [spoil_summary, spoil_head]
+both_ways = pytest.mark.parametrize("spoil", WAYS)
+
+
+def lively(chat):
+    """Store a conversation with all that moves its state."""
+    chat.journal.append([Entry("setup", data={"model": "m", "fingerprints": {"model": "1"}})])
+    for number in range(8):
+        chat.append([user(f"q{number}"), reply(number, output_tokens=number)])
+    chat.annotate(title="Title", tags=["a"], metadata={"k": [1]})
+    chat.rewind(to=9)
+    chat.append([user("again"), reply(50, input_tokens=7)])
+    chat.trim(LastTurns(3, 2))
+    chat.append([user("last"), said("so")])
+    return chat
+
+
+@both_ways
+def test_the_head_is_what_it_was(store, chat, spoil):
+    lively(chat)
+    before, messages = chat.journal.refresh(), chat.messages()
+    spoil(store)
+    fresh = chat_on(store)
+    with pytest.raises(CorruptRecord):
+        fresh.messages()
+    plan = fresh.restore()
+    assert (plan.start, plan.end, plan.messages, plan.lost, plan.written) == (0, before.end, 12, (), False)
+    with pytest.raises(CorruptRecord):
+        fresh.messages()
+    assert fresh.restore(write=True) == replace(plan, written=True)
+    assert fresh.restore() is None
+    assert fresh.repair() == ()
+    after = chat_on(store).journal.refresh()
+    summary = summary_of(after)
+    assert summary == summary_of(before)
+    assert (after.stamp.updated, after.stamp.expires) == (before.stamp.updated, before.stamp.expires) or (
+        spoil is spoil_head and before.stamp.updated - 1_000_000 < after.stamp.updated <= before.stamp.updated
+    )
+    assert chat_on(store).messages() == messages
+    fresh.append(user("on"))
+    assert texts(chat_on(store).messages())[-1] == "on"
+
+
+@both_ways
+def test_what_was_forgotten_is_known_from_the_snapshot(store, chat, spoil):
+    lively(chat)
+    chat.forget(before=6)
+    chat.append([user("more"), said("yes")])
+    before, messages = chat.journal.refresh(), chat.messages()
+    spoil(store)
+    chat_on(store).restore(write=True)
+    after = chat_on(store).journal.refresh()
+    assert summary_of(after) == summary_of(before)
+    assert after.start == 6
+    assert chat_on(store).messages() == messages
+
+
+@both_ways
+def test_a_fork_stays_one(store, chat, spoil):
+    lively(chat)
+    fork = chat.fork("f", at=9)
+    fork.append(user("x"))
+    before = summary_of(fork.journal.refresh())
+    spoil(store, Key("default", "f"))
+    chat_on(store, "f").restore(write=True)
+    assert summary_of(chat_on(store, "f").journal.refresh()) == before
+    assert before.origin["id"] == "c"
+
+
+@both_ways
+def test_where_the_state_is_forgotten_no_thinking_is_sent(store, chat, spoil):
+    numbered(chat, 8)
+    store.forget(KEY, before=3)  # without a snapshot: as if that were lost
+    spoil(store)
+    made = chat_on(store).restore(write=True)
+    assert (made.start, made.messages) == (3, 5)
+    summary = chat_on(store).refresh()
+    assert (summary.messages, summary.thinking_from) == (5, 8)
+    assert texts(chat_on(store).tail(9)) == ["3", "4", "5", "6", "7"]
+
+
+@both_ways
+@pytest.mark.parametrize("seed", range(20))
+def test_all_that_can_be_read_is_kept(store, chat, spoil, seed):
+    choose = random.Random(seed)
+    lively(chat)
+    end = chat.journal.last.end
+    hurt = set(choose.sample(range(end), choose.randint(1, end - 1)))
+    store.hurt_records(KEY, *hurt)
+    spoil(store)
+    fresh = chat_on(store)
+    plan = fresh.restore()
+    assert {each.position for each in plan.lost} == hurt
+    rescued = [each for each in fresh.salvage() if isinstance(each, Entry)]
+    assert [each.position for each in rescued] == [position for position in range(end) if position not in hurt]
+    assert {each.position for each in fresh.salvage() if isinstance(each, Repair)} == hurt
+    fresh.restore(write=True)
+    other = chat_on(store)
+    other.messages()
+    assert other.repair() == ()
+    sound = {each.position for each in rescued if each.kind == "message"}
+    assert {entry.data.get("again", entry.position) for entry in other.newest(100)} <= sound
+    assert len(other.newest(100)) == other.summary.messages
+    other.append(user("on"))
+    assert texts(chat_on(store).messages())[-1] == "on"
+
+
+@both_ways
+def test_of_nothing_sound_nothing_is_made(store, chat, spoil):
+    numbered(chat, 3)
+    store.hurt_records(KEY, 0, 1, 2)
+    spoil(store)
+    for write in (False, True):
+        with pytest.raises(CorruptRecord, match="no record of it can be read"):
+            chat_on(store).restore(write=write)
+
+
+class BlindStore(MemoryStore):
+    """Cannot read this conversation, nor its records without their head."""
+
+    def read(self, key, **span):
+        raise CorruptRecord(key, None, "it is hurt")
+
+
+def test_a_store_that_cannot_read_without_a_head_says_so(store):
+    assert isinstance(store, HeadRecovery)
+    with BlindStore() as blind:
+        for call in (chat_on(blind).restore, lambda: list(chat_on(blind).salvage())):
+            with pytest.raises(CorruptRecord, match="it is hurt"):
+                call()
+
+
+@both_ways
+def test_not_while_a_turn_is_open(store, chat, spoil):
+    numbered(chat, 2)
+    until = now() + 10**9
+    chat.journal.append([Entry("message", message=user("?"), turn="t", data={"until": until})])
+    spoil(store)
+    fresh = chat_on(store)
+    assert fresh.restore().messages == 3
+    with pytest.raises(TurnInProgress):
+        fresh.restore(write=True)
+    assert fresh.restore(write=True, force=True).written
+    assert chat_on(store).summary.turn.id == "t"
+
+
+def test_a_writer_who_came_meanwhile_is_not_overwritten(store, chat):
+    numbered(chat, 3)
+    store.hurt_head(KEY, "one")
+    found = HurtStore.find_records
+
+    def raced(self, key):
+        seen = found(self, key)
+        self.hurt[key] = "two"
+        return seen
+
+    HurtStore.find_records = raced
+    try:
+        with pytest.raises(Conflict):
+            chat_on(store).restore(write=True)
+    finally:
+        HurtStore.find_records = found
+    assert store.restored == []
+
+
+def test_a_head_that_is_mended_meanwhile_is_left_alone(store, chat):
+    numbered(chat, 3)
+    store.hurt_head(KEY)
+    read = HurtStore.read
+
+    def mended(self, key, **span):
+        try:
+            return read(self, key, **span)
+        finally:
+            self.hurt.clear()
+
+    HurtStore.read = mended
+    try:
+        assert chat_on(store).restore(write=True) is None
+    finally:
+        HurtStore.read = read
+
+
+def test_a_later_version_is_never_overwritten(store, chat):
+    numbered(chat, 3)
+    spoil_summary(store, info='{"v":2}')
+    with pytest.raises(UnsupportedRecord):
+        chat_on(store).restore(write=True)
+    assert [each.position for each in chat_on(store).salvage()] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("ttl", [None, 100])
+def test_a_new_head_lives_as_long_as_the_store_says(store, chat, ttl):
+    numbered(chat, 2)
+    store.ttl = ttl
+    store.hurt_head(KEY)
+    time = now()
+    chat_on(store).restore(write=True)
+    expires = store.restored[0].stamp.expires
+    assert expires is None if ttl is None else time + 100_000_000 <= expires <= now() + 100_000_000
+
+
+def test_nothing_to_restore(store, chat):
+    assert chat.restore() is None
+    assert list(chat.salvage()) == []
+    numbered(chat, 2)
+    assert chat.restore(write=True) is None
+    assert len(list(chat.salvage())) == 2
+
+
+@both_ways
+def test_the_same_for_asyncio(store, chat, spoil):
+    numbered(chat, 3)
+    store.hurt_records(KEY, 1)
+    spoil(store)
+
+    async def restored():
+        async with AsyncHistory(store) as history:
+            there = history.conversation("c")
+            rescued = [each.position async for each in there.salvage()]
+            report = await history.check()
+            return rescued, [each.state for each in report.found], await there.restore(write=True)
+
+    rescued, states, made = asyncio.run(restored())
+    assert (rescued, states) == ([0, 1, 2], ["restorable"])
+    assert isinstance(made, Restoration)
+    assert texts(chat_on(store).messages()) == ["0", "2"]
+
+
+def test_a_conversation_of_sixty_megabytes_is_not_held(store, chat):
+    words = "x" * 100_000
+    for start in range(0, 600, 100):
+        chat.append([(said if n % 2 else user)(f"{n} {words}") for n in range(start, start + 100)])
+    store.hurt_records(KEY, 3, 400)
+    store.hurt_head(KEY)
+    tracemalloc.start()
+    try:
+        made = chat_on(store).restore(write=True)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert [each.position for each in made.lost] == [3, 400]
+    assert peak < 20_000_000
+
+
+# All of them.
+
+
+def test_a_check_names_what_can_be_done(store):
+    for name in ("sound", "repairable", "waiting", "restorable", "restorable too", "lost", "unsupported", "left out"):
+        lively(chat_on(store, name))
+    key = lambda name: Key("default", name)  # noqa: E731
+    store.hurt_records(key("repairable"), 1)
+    chat_on(store, "waiting").append({"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f"}]})
+    store.hurt_head(key("restorable"))
+    spoil_summary(store, key("restorable too"))
+    store.hurt_head(key("lost"))
+    store.hurt_records(key("lost"), *range(chat_on(store, "sound").journal.refresh().end))
+    spoil_summary(store, key("unsupported"), '{"v":2}')
+    store.hurt_records(key("left out"), 1)
+    chat_on(store, "left out").repair(write=True)
+    told = []
+    report = History(store).check(progress=told.append)
+    found = {each.key.id: each.state for each in report.found}
+    assert found.pop("left out") == "sound"
+    assert found == {
+        name: name.removesuffix(" too")
+        for name in ("repairable", "waiting", "restorable", "restorable too", "lost", "unsupported")
+    }
+    assert (report.checked, len(told), report.complete) == (8, 8, True)
+    [left_out] = [each for each in told if each.key.id == "left out"]
+    assert (left_out.state, [each.position for each in left_out.left_out]) == ("sound", [1])
+    one = History(store).check(ids=["repairable", "nobody"])
+    assert (one.checked, [each.findings[0].position for each in one.found]) == (1, [1])
+    assert History(store).check(scope="other").checked == 0
+
+
+def test_what_has_no_key_is_told(store):
+    numbered(chat_on(store), 2)
+    store.lost.append(Damaged(None, "stray", CorruptRecord(None, None, "it is no conversation")))
+    report = History(store).check()
+    assert [(each.key, each.where, each.state) for each in report.found] == [(None, "stray", "lost")]
+    assert (report.checked, report.complete) == (2, True)
+
+
+def test_a_stamp_of_a_restored_head_can_be_appended_to(store, chat):
+    """The version is the id of the last record, so that other processes find it where they left it."""
+    numbered(chat, 3)
+    before = chat.journal.refresh()
+    store.hurt_head(KEY)
+    chat_on(store).restore(write=True)
+    assert store.restored[0].stamp.version == before.stamp.version
+    assert isinstance(store.restored[0].stamp, Stamp)
+    chat.append(user("by a process that never noticed"))

@@ -1,0 +1,21 @@
+"""A process that copies a store to another in portions, saying each time that one is stored, until it is killed."""
+
+from __future__ import annotations
+
+import sys
+
+from chathistory import History, open_store
+from chathistory.log import bulk_create
+
+bulk_create.PORTION = 5000
+with open_store(sys.argv[1]) as source, open_store(sys.argv[2]) as target:
+    append = target.append
+
+    def told(*args, **more):
+        head = append(*args, **more)
+        sys.stdout.write("one\n")
+        sys.stdout.flush()
+        return head
+
+    target.append = told
+    History(source).copy_to(target, threads=1)

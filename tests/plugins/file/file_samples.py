@@ -1,0 +1,100 @@
+"""Keys, stamps and stores for the tests of the file store."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from pathlib import Path
+
+from chathistory_file import FileStore
+from chathistory_file.layout import Files
+
+from chathistory import Head, Key, Stamp
+from chathistory.storage.safe_names import safe_name
+
+KEY = Key("default", "support/42")
+SECOND = 1_000_000
+
+_numbers = itertools.count(1)
+
+
+def stamp(updated: int | None = None, *, expires: int | None = None, info: str = '{"title":"T"}') -> Stamp:
+    """Return a stamp with a version of its own."""
+    number = next(_numbers)
+    return Stamp(f"version-{number:018d}", SECOND * number if updated is None else updated, expires, info)
+
+
+def path_of(store: FileStore, key: Key = KEY, suffix: str = ".jsonl") -> Path:
+    """Return the conversation's file, or one beside it."""
+    return Path(store.root, safe_name(key.scope), safe_name(key.id) + suffix)
+
+
+def line_of(path: Path, position: int) -> range:
+    """Return where the line of a record is in a file, with its line feed."""
+    whole = path.read_bytes()
+    at = 0
+    for line in whole.split(b"\n"):
+        if line.startswith(b"[%d," % position):
+            return range(at, at + len(line) + 1)
+        at += len(line) + 1
+    raise LookupError(f"no line of record {position}")
+
+
+def flip(path: Path, at: int, bit: int = 0) -> None:
+    """Change a bit of a file, and keep its date: a disk does not tell when it changes something."""
+    whole = path.read_bytes()
+    status = path.stat()
+    path.write_bytes(whole[:at] + bytes([whole[at] ^ (1 << bit)]) + whole[at + 1 :])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def names(folder: str | Path) -> list[str]:
+    """Return what is in a folder."""
+    return sorted(path.name for path in Path(folder).iterdir())
+
+
+def open_files() -> list[str]:
+    """Return the paths of the files that this process holds open."""
+    links = Path("/proc/self/fd").iterdir()
+    return [str(link.readlink()) for link in links if link.is_symlink()]  # the folder's own is gone by now
+
+
+def filled(store: FileStore, *batches: list[str], key: Key = KEY) -> Head:
+    """Append these batches."""
+    head = None
+    for bodies in batches:
+        head = store.append(key, bodies, after=head, stamp=stamp())
+    assert head is not None
+    return head
+
+
+def bodies_of(store: FileStore, key: Key = KEY) -> list[str] | None:
+    """Return all that is readable, slice by slice; None: no such conversation."""
+    found, bodies = store.read(key), []
+    while found is not None and found.records:
+        bodies += [record.body for record in found.records]
+        if found.records[-1].position == found.head.end - 1:
+            break
+        found = store.read(key, start=found.records[-1].position + 1)
+    return None if found is None else bodies
+
+
+@contextlib.contextmanager
+def holding(store: FileStore, key: Key = KEY):
+    """Hold the lock of a conversation, as a writer does."""
+    lock = store._locks._of(Files.of(store.root, key))
+    with lock.mutex:
+        while not lock.take():
+            pass
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+@contextlib.contextmanager
+def fresh(store: FileStore):
+    """Give another store on the same folder, as another process would open it."""
+    with FileStore(store.root) as other:
+        yield other

@@ -1,0 +1,309 @@
+"""What servers say and do when they cannot: each becomes the right error, in time, and quotes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import time
+from functools import partial
+
+import pytest
+from fault_proxy import FaultProxy
+from redis_servers import DEBIAN, OLDEST, VALKEY, Pair, Server, ended, until
+
+from chathistory import Key, open_store
+from chathistory.errors import CorruptRecord, StoreError, StoreRejected, StoreUnavailable, UnsupportedRecord
+from chathistory.testing.contract.calls import CALLS, error_of, silent
+from chathistory.testing.contract.queries import bodies_of, head_of
+from chathistory.testing.contract.samples import FAR, KEY, MARKER, created, grown, lines, stamp
+
+OLDER = [pytest.param(version, marks=pytest.mark.stress) for version in (OLDEST, DEBIAN)]
+VERSIONS = [pytest.param(VALKEY, id="Valkey"), *OLDER]
+
+
+def raised(call, kind: type[StoreError], *, seconds: float = 10) -> StoreError:
+    """Return what a call raises, having checked its type, its cause, and that it quotes nothing."""
+    error = error_of(call, seconds=seconds)
+    assert type(error) is kind, repr(error)
+    assert isinstance(error, CorruptRecord) or error.__cause__ is not None
+    silent(error)
+    return error
+
+
+SAID = {
+    "-LOADING Redis is loading the dataset in memory": "loading its data",
+    "-BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE.": "busy",
+    "-CLUSTERDOWN Hash slot not served": "cluster is down",
+    "-CLUSTERDOWN The cluster is down": "cluster is down",
+    "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.": "lost its master",
+    "-NOREPLICAS Not enough good replicas to write.": "too few replicas",
+    "-READONLY You can't write against a read only replica.": "is a replica",
+    "-TRYAGAIN Multiple keys request during rehashing of slot": "being moved",
+    "-ERR Error running script (call to f_0): @user_script:1: -READONLY You can't write": "is a replica",
+}
+REFUSED = {
+    "-MOVED 3999 127.0.0.1:6381": "redis[+]cluster",
+    "-ASK 3999 127.0.0.1:6381": "redis[+]cluster",
+    "-NOAUTH Authentication required.": "user or password",
+    "-WRONGPASS invalid username-password pair or user is disabled.": "user or password",
+    "-NOPERM this user has no permissions to run the 'evalsha' command": "may not",
+    "-OOM command not allowed when used memory > 'maxmemory'.": "no memory",
+    "-MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist": "disk",
+    "-ERR Error running script (call to f_0): @user_script:1: -OOM command not allowed": "no memory",
+    f"-ERR unknown command 'EVALSHA', with args beginning with: '{MARKER}' '2' ": "unknown command",
+    "-ERR something that nobody has heard of": "nobody has heard of",
+}
+
+
+@pytest.fixture
+def saying(valkey, prefix):
+    """Yield a function that gives the error of an append to a server that says something else."""
+    with FaultProxy(valkey.port) as proxy, open_store(proxy.url, prefix=prefix) as store:
+
+        def says(words: str, kind: type[StoreError], name: str) -> StoreError:
+            proxy.instead = lambda request: f"{words}\r\n".encode() if b"EVAL" in request else None
+            return raised(partial(CALLS[name], store), kind)
+
+        yield says
+
+
+@pytest.mark.parametrize("name", ["append", "read", "heads"])
+@pytest.mark.parametrize(("words", "due"), SAID.items())
+def test_what_passes_is_unavailable_and_nothing_was_stored(saying, name, words, due):
+    error = saying(words, StoreUnavailable, name)
+    assert due in str(error)
+    assert error.outcome == "not stored"
+
+
+@pytest.mark.parametrize("name", ["append", "read", "heads"])
+@pytest.mark.parametrize(("words", "due"), REFUSED.items())
+def test_what_is_refused_is_rejected(saying, name, words, due):
+    assert due.replace("[+]", "+") in str(saying(words, StoreRejected, name))
+
+
+def test_scripts_that_the_server_has_forgotten_are_sent_again(store, valkey):
+    head = created(store, count=2)
+    with valkey.client() as client:
+        for look in (lambda: grown(store, head), lambda: bodies_of(store, KEY), lambda: store.heads(KEY.scope)):
+            client.script_flush()
+            look()
+        client.script_flush()
+        assert list(store.keys()) == [KEY]
+        client.script_flush()
+        store.forget(KEY, before=1)
+        client.script_flush()
+        store.check()
+        assert bodies_of(store, KEY) == lines(3)[1:]
+        client.script_flush()
+        assert store.delete(KEY) is True
+
+
+@pytest.mark.parametrize("binary", VERSIONS)
+def test_a_server_without_memory_refuses_and_still_reads_forgets_and_deletes(binary):
+    with Server(binary=binary) as server, open_store(server.url) as store, server.client() as client:
+        head = created(store, count=50)
+        client.config_set("maxmemory", "1")
+        append = partial(store.append, KEY, [MARKER * 1000], after=head, stamp=stamp(info=MARKER))
+        assert "memory" in str(raised(append, StoreRejected))
+        raised(lambda: created(store, Key("new", "new")), StoreRejected)
+        assert head_of(store, KEY) == head
+        assert list(store.keys()) == [KEY], "what was refused left something"
+        assert store.forget(KEY, before=10).start == 10
+        assert bodies_of(store, KEY) == lines(40, first=10)
+        assert store.delete(KEY) is True
+        assert client.dbsize() == 0
+        client.config_set("maxmemory", "0")
+        assert created(store).end == 1
+
+
+@pytest.mark.parametrize("binary", VERSIONS)
+def test_a_replica_is_read_and_takes_no_writes(binary):
+    with ended(Pair(binary=binary)) as pair:
+        master, replica = pair.master, pair.replica
+        with open_store(master.url) as store, open_store(replica.url) as second:
+            head = created(store, count=3)
+            until(lambda: second.read(KEY) is not None, what="the copy")
+            assert bodies_of(second, KEY) == lines(3)
+            assert list(second.heads(KEY.scope).items) == [head]
+            for call in (
+                partial(grown, second, head),
+                partial(second.delete, KEY),
+                partial(second.forget, KEY, before=1),
+            ):
+                assert raised(call, StoreUnavailable).outcome == "not stored"
+            assert bodies_of(store, KEY) == lines(3)
+
+
+def test_a_user_without_rights(valkey, prefix):
+    with valkey.client() as client, open_store(valkey.url, prefix=prefix) as store:
+        head = created(store)
+        client.execute_command(
+            "ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+@scripting", "+@connection"
+        )
+        client.execute_command("ACL", "SETUSER", "other", "on", ">secret", "~other:*", "+@all")
+        client.execute_command("ACL", "SETUSER", "lame", "on", ">secret", "~*", "+@all", "-lset")
+        address = valkey.url.replace("//", "//{}:secret@")
+        with open_store(address.format("reader"), prefix=prefix) as reader:
+            assert bodies_of(reader, KEY) == lines(1)
+            assert list(reader.heads(KEY.scope).items) == [head]
+            raised(lambda: grown(reader, head), StoreRejected)
+            raised(lambda: created(reader, Key("new", "new")), StoreRejected)
+            raised(lambda: reader.delete(KEY), StoreRejected)
+            assert "LSET" in str(error_of(reader.check, seconds=5))
+        with open_store(address.format("other"), prefix=prefix) as other:
+            for name, call in CALLS.items():
+                assert isinstance(error_of(partial(call, other), seconds=5), StoreRejected), name
+        with open_store(address.format("lame"), prefix=prefix) as lame, pytest.raises(StoreRejected, match="LSET"):
+            lame.check()
+        with open_store(address.format("nobody"), prefix=prefix) as nobody:
+            assert "secret" not in str(raised(partial(nobody.read, KEY), StoreRejected))
+        for lacking in ("lset", "rpush", "zadd", "pexpire"):
+            client.execute_command("ACL", "SETUSER", lacking, "on", ">secret", "~*", "+@all", f"-{lacking}")
+            with open_store(address.format(lacking), prefix=prefix) as lame, pytest.raises(StoreRejected):
+                lame.append(KEY, lines(2), after=head, stamp=stamp(expires=FAR))
+        assert bodies_of(store, KEY) == lines(1), "half an append was done"
+        assert list(store.keys()) == [KEY]
+
+
+def test_a_server_that_hangs_is_noticed_in_time(server):
+    with open_store(server.url, socket_timeout=0.3) as store:
+        created(store)
+        server.stop(signal.SIGSTOP)
+        try:
+            for call in CALLS.values():
+                begun = time.monotonic()
+                error = raised(partial(call, store), StoreUnavailable)
+                assert time.monotonic() - begun < 0.8
+                assert error.outcome == "unknown"
+        finally:
+            server.stop(signal.SIGCONT)
+        assert bodies_of(store, KEY)[0] == lines(1)[0]
+
+
+def test_a_cluster_node_that_hangs_is_noticed_in_time(cluster, prefix):
+    with open_store(cluster.url, prefix=prefix, socket_timeout=1, socket_connect_timeout=1) as store:
+        keys = [Key("default", f"c{number}") for number in range(12)]
+        for key in keys:
+            created(store, key)
+        stopped = cluster.masters[1]
+        stopped.stop(signal.SIGSTOP)
+        try:
+            outcomes = []
+            for key in keys:
+                begun = time.monotonic()
+                outcomes.append(error_of(partial(store.read, key), seconds=10))
+                assert time.monotonic() - begun < 3.5
+            for call in (partial(store.heads, "default"), lambda: list(store.keys())):
+                begun = time.monotonic()
+                assert isinstance(error_of(call, seconds=10), StoreUnavailable)
+                assert time.monotonic() - begun < 3.5
+        finally:
+            stopped.stop(signal.SIGCONT)
+        assert {type(error) for error in outcomes} <= {StoreUnavailable, type(None)}
+        assert any(outcomes), "no conversation was on that node"
+        until(lambda: all(error_of(partial(store.read, key), seconds=10) is None for key in keys), what="recovery")
+        until(lambda: all(map(cluster.agrees, cluster.masters)), what="agreement")
+
+
+def test_a_server_that_takes_no_connection_is_noticed_in_time(prefix):
+    with contextlib.ExitStack() as held, socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        waiting = [held.enter_context(socket.socket()) for _ in range(4)]
+        for one in waiting:
+            one.settimeout(0)
+            one.connect_ex(full.getsockname())
+        time.sleep(0.1)
+        url = f"redis://127.0.0.1:{full.getsockname()[1]}"
+        with open_store(url, prefix=prefix, socket_connect_timeout=1, socket_timeout=1) as store:
+            begun = time.monotonic()
+            error = raised(lambda: created(store), StoreUnavailable)
+            assert time.monotonic() - begun < 2
+        assert error.outcome == "not stored"
+
+
+@pytest.mark.parametrize(
+    "command", [("SET", b"text"), ("HSET", b"field", b"value"), ("RPUSH", b"no head"), ("RPUSH", b"")]
+)
+def test_a_key_of_ours_that_holds_something_else_is_damage_and_stays(store, valkey, prefix, command):
+    head = created(store)
+    name = f"{prefix}{{0}}:{KEY.scope}:{KEY.id}"
+    with valkey.client() as client:
+        assert client.delete(name) == 1
+        client.execute_command(command[0], name, *command[1:])
+        before = client.dump(name)
+        calls = [
+            partial(grown, store, head),
+            partial(created, store),
+            partial(store.read, KEY),
+            partial(store.read, KEY, start=-2),
+            partial(store.read, KEY, stop=0),
+            partial(store.forget, KEY, before=1),
+            partial(store.delete, KEY, version="x"),
+        ]
+        for call in calls:
+            assert raised(call, CorruptRecord).position is None
+        page = store.heads(KEY.scope)
+        assert (page.items, [each.key for each in page.damaged]) == ([], [KEY])
+        assert client.dump(name) == before, "damage was overwritten"
+        assert store.delete(KEY) is True, "who deletes whatever is there may"
+        assert list(store.keys()) == list(client.scan_iter(f"{prefix}*")) == []
+
+
+@pytest.mark.parametrize("change", [("LTRIM", 1, -1), ("RPUSH", "more"), ("RPOP",), ("LSET", -1, "1\nhead")])
+def test_a_list_that_is_not_as_its_head_says_is_damage(store, valkey, prefix, change):
+    head = created(store, count=3)
+    with valkey.client() as client:
+        client.execute_command(change[0], f"{prefix}{{0}}:{KEY.scope}:{KEY.id}", *change[1:])
+    calls = (partial(store.read, KEY), partial(store.read, KEY, start=-3), partial(store.forget, KEY, before=1))
+    for call in (partial(grown, store, head), *calls):
+        raised(call, CorruptRecord)
+
+
+def test_a_head_of_a_later_version_is_unsupported(store, valkey, prefix):
+    head = created(store, count=3)
+    with valkey.client() as client:
+        client.lset(f"{prefix}{{0}}:{KEY.scope}:{KEY.id}", -1, b"2\n0\n3\nv\n1\n\n")
+    for call in (partial(grown, store, head), partial(store.read, KEY), partial(store.read, KEY, start=-2)):
+        error = error_of(call, seconds=5)
+        assert isinstance(error, UnsupportedRecord)
+        assert error.version == 2
+    assert isinstance(store.heads(KEY.scope).damaged[0].error, UnsupportedRecord)
+
+
+def test_a_body_that_is_not_text_is_damage_at_its_position(store, valkey, prefix):
+    created(store, count=3)
+    with valkey.client() as client:
+        client.lset(f"{prefix}{{0}}:{KEY.scope}:{KEY.id}", 1, b"\xff")
+    error = raised(partial(store.read, KEY), CorruptRecord)
+    assert error.position == 1
+    assert [record.position for record in store.read(KEY, start=2).records] == [2]
+
+
+def test_an_index_of_another_type_harms_the_listing_alone(store, valkey, prefix):
+    index = f"{prefix}{{0}}:{KEY.scope}"
+    head = created(store)
+    with valkey.client() as client:
+        client.delete(index)
+        client.set(index, "text")
+        head = grown(store, head)
+        other = created(store, Key(KEY.scope, "other"))
+        assert bodies_of(store, KEY) == lines(2)
+        page = store.heads(KEY.scope)
+        assert (page.items, [(each.key, each.where) for each in page.damaged]) == ([], [(None, index)])
+        assert list(store.keys()) == []
+        assert [each.where for each in store.damaged_keys(KEY.scope)] == [index]
+        assert sorted(store.scan_keys()) == [KEY, other.key]
+        assert client.get(index) == b"text", "what somebody put there is theirs to remove"
+        client.delete(index)
+    assert sorted(store.scan_keys()) == sorted(store.keys()) == [KEY, other.key]
+    assert {item.key for item in store.heads(KEY.scope).items} == {KEY, other.key}
+
+
+def test_a_plain_url_to_a_cluster_names_the_right_one(cluster, prefix):
+    errors = []
+    for server in cluster.masters:
+        with open_store(server.url, prefix=prefix) as store:
+            errors.append(error_of(partial(store.read, KEY), seconds=5))
+    assert any("redis+cluster:" in str(error) and isinstance(error, StoreRejected) for error in errors)

@@ -1,0 +1,114 @@
+"""The keys on the server: as docs/redis.md says, and no other key is read or touched."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+from chathistory_redis.layout import CLUSTER, PLAIN, Layout
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.crc import key_slot
+
+from chathistory import Key, open_store
+from chathistory.errors import Conflict
+from chathistory.testing.contract.calls import CALLS, error_of
+from chathistory.testing.contract.samples import KEY, created, grown, stamp
+from chathistory.testing.contract.tricky_names import NAMES
+
+FOREIGN = 10_000
+NAME = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=255)
+KEYS = st.builds(Key, NAME, NAME)
+
+
+def test_the_keys_of_a_conversation(store, valkey, prefix):
+    head = store.append(KEY, ["one"], after=None, stamp=stamp(info="info"), first=7)
+    created(store, Key("a:b%", "c:d"))
+    with valkey.client() as client:
+        names = sorted(name.decode().removeprefix(prefix) for name in client.scan_iter(f"{prefix}*"))
+        assert names == ["{0}", "{0}:a%3Ab%25", "{0}:a%3Ab%25:c:d", "{0}:scope", "{0}:scope:conversation"]
+        assert client.smembers(f"{prefix}{{0}}") == {b"scope", b"a%3Ab%25"}
+        index = client.zrange(f"{prefix}{{0}}:scope", 0, -1, withscores=True)
+        assert index == [(b"conversation", float(head.stamp.updated))]
+        text = f"1\n7\n8\n{head.stamp.version}\n{head.stamp.updated}\n\ninfo".encode()
+        assert client.lrange(f"{prefix}{{0}}:scope:conversation", 0, -1) == [b"one\n7", text]
+
+
+def test_nothing_is_left_of_what_is_deleted(store, valkey, prefix):
+    for key in (KEY, Key(KEY.scope, "other"), Key("another", "one")):
+        grown(store, created(store, key))
+    for key in list(store.keys()):
+        store.delete(key)
+    with valkey.client() as client:
+        assert list(client.scan_iter(f"{prefix}*")) == []
+
+
+@pytest.fixture
+def confined(valkey, prefix):
+    """The URL of a user to whom the server refuses all keys but those of the prefix, and all that is dangerous."""
+    with valkey.client() as client:
+        user = prefix[:-1]
+        client.execute_command("ACL", "SETUSER", user, "on", ">x", f"~{prefix}*", "+@all", "-@dangerous")
+        yield valkey.url.replace("//", f"//{user}:x@")
+        client.execute_command("ACL", "DELUSER", user)
+
+
+def test_foreign_keys_are_neither_read_nor_touched(confined, valkey, prefix):
+    names = [f"{prefix[:-1]}{number}" for number in range(FOREIGN)]
+    with valkey.client() as client:
+        client.mset(dict.fromkeys(names, "not ours"))
+        with open_store(confined, prefix=prefix) as store:
+            created(store)
+            for name, call in CALLS.items():
+                error = error_of(partial(call, store), seconds=10)
+                assert error is None or isinstance(error, Conflict), f"{name}: {error}"
+            grown(store, created(store), 3)
+            assert [head.key for head in store.heads(KEY.scope).items] == list(store.keys()) == [KEY]
+            store.delete(KEY)
+        assert set(client.mget(names)) == {b"not ours"}
+        client.delete(*names)
+
+
+def test_prefixes_do_not_reach_each_other(valkey, prefix):
+    stores = [open_store(valkey.url, prefix=name) for name in (prefix, prefix[:-1], prefix + ":", prefix + "0")]
+    for number, store in enumerate(stores):
+        created(store, Key("scope", f"of {number}"))
+    for number, store in enumerate(stores):
+        assert list(store.keys()) == [Key("scope", f"of {number}")]
+    for store in stores:
+        store.delete(next(store.keys()))
+        store.close()
+
+
+@given(KEYS, KEYS, st.sampled_from([PLAIN, CLUSTER]))
+def test_no_two_conversations_share_a_key(one, other, spread):
+    layout = Layout("p:", spread)
+    mine, others = layout.names(one), layout.names(other)
+    assert (mine.conversation == others.conversation) is (one == other)
+    assert (mine.listing == others.listing) <= (one.scope == other.scope)
+    assert mine.conversation not in {*others[1:]}
+    assert mine.listing != others.scopes
+
+
+@given(KEYS)
+def test_all_keys_of_a_conversation_are_in_one_slot_and_can_be_found(key):
+    layout = Layout("chathistory:", CLUSTER)
+    names = layout.names(key)
+    assert len({key_slot(name) for name in names}) == 1
+    assert (names.listing, names.scopes) in layout.indexes(key.scope)
+    assert names.scopes in set(layout.scopes())
+    assert layout.scope(names.listing.removeprefix(names.scopes + b":")) == key.scope
+
+
+def test_a_large_scope_is_on_all_masters(cluster, prefix):
+    with open_store(cluster.url, prefix=prefix) as store:
+        for number in range(150):
+            created(store, Key("default", f"conversation {number}"))
+        counts = []
+        for server in cluster.masters:
+            with server.client() as client:
+                counts.append(len(list(client.scan_iter(f"{prefix}*:default:*", count=1000))))
+        assert sum(counts) == 150
+        assert min(counts) >= 15, counts
+        for name in NAMES:
+            assert Layout("p:", CLUSTER).names(Key("default", name)).scopes != b"p:"

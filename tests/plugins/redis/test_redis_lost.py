@@ -1,0 +1,107 @@
+"""Answers that are lost on the way: nothing is lost or doubled by it, and the error says what is known."""
+
+from __future__ import annotations
+
+import pytest
+from fault_proxy import FaultProxy
+
+from chathistory import History, Key, open_store
+from chathistory.errors import Conflict, StoreUnavailable
+from chathistory.testing.contract.calls import CALLS
+from chathistory.testing.contract.queries import bodies_of
+from chathistory.testing.contract.samples import KEY, created, grown, lines, stamp
+
+
+@pytest.fixture
+def proxy(valkey):
+    with FaultProxy(valkey.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def far(proxy, prefix):
+    with open_store(proxy.url, prefix=prefix, socket_timeout=2) as store:
+        yield store
+
+
+def is_script(request: bytes) -> bool:
+    return any(word in request for word in (b"EVALSHA", b"EVAL\r\n", b"LRANGE"))
+
+
+def test_each_of_1000_appends_is_there_once_though_200_answers_were_lost(far, store, proxy):
+    chat = History(far).conversation("lossy")
+    chat.append({"role": "user", "content": "before"})
+    asked = []
+
+    def every_sixth(request: bytes) -> bool:
+        asked.append(request)
+        return len(asked) % 6 == 1
+
+    proxy.lose = lambda request: is_script(request) and every_sixth(request)
+    for number in range(1000):
+        chat.append({"role": "user", "content": f"message {number}"})
+    proxy.lose = lambda _: False
+    assert proxy.lost == 200
+    entries = list(History(store).conversation("lossy").records())
+    assert [entry.message["content"] for entry in entries[1:]] == [f"message {number}" for number in range(1000)]
+
+
+def test_an_append_whose_answer_was_lost_is_a_conflict_with_itself(far, proxy):
+    head = created(far)
+    proxy.lose = is_script
+    given = stamp()
+    with pytest.raises(StoreUnavailable) as caught:
+        far.append(KEY, ["once"], after=head, stamp=given)
+    assert caught.value.outcome == "unknown"
+    proxy.lose = lambda _: False
+    with pytest.raises(Conflict) as repeated:
+        far.append(KEY, ["once"], after=head, stamp=given)
+    assert repeated.value.head.stamp == given
+    assert bodies_of(far, KEY) == [*lines(1), "once"]
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_lost_answer_is_unavailable_and_the_next_call_works(far, proxy, name):
+    head = created(far)
+    proxy.lose = is_script
+    with pytest.raises(StoreUnavailable) as caught:
+        CALLS[name](far)
+    assert caught.value.outcome == "unknown"
+    assert proxy.lost == 1, "the client repeated the call by itself"
+    proxy.lose = lambda _: False
+    if name not in {"delete", "forget"}:
+        assert bodies_of(far, KEY) == lines(1)
+        assert grown(far, head).end == 2
+
+
+def test_what_was_not_sent_is_not_stored(valkey, prefix):
+    with FaultProxy(valkey.port) as proxy, open_store(proxy.url, prefix=prefix, socket_connect_timeout=1) as store:
+        proxy.end()
+        with pytest.raises(StoreUnavailable) as caught:
+            created(store)
+    assert caught.value.outcome == "not stored"
+
+
+def test_connections_that_the_server_has_cut_do_no_harm(store, valkey):
+    head = created(store)
+    with valkey.client() as client:
+        for connection in client.client_list():
+            if connection["cmd"] != "client|list":
+                client.client_kill_filter(_id=connection["id"])
+    assert bodies_of(store, KEY) == lines(1)
+    assert grown(store, head).end == 2
+
+
+def test_lost_answers_in_a_cluster(cluster, prefix):
+    """The client follows its nodes by their own addresses, so the answers are lost by killing its connections."""
+    with open_store(cluster.url, prefix=prefix) as store:
+        chats = [History(store).conversation(f"chat {number}") for number in range(9)]
+        for turn in range(10):
+            for server in cluster.masters:
+                with server.client() as client:
+                    client.client_kill_filter(_type="normal", skipme=True)
+            for chat in chats:
+                chat.append({"role": "user", "content": f"turn {turn}"})
+        for chat in chats:
+            assert [entry.message["content"] for entry in chat.records()] == [f"turn {turn}" for turn in range(10)]
+        assert sorted(store.keys()) == [Key("default", f"chat {number}") for number in range(9)]

@@ -1,0 +1,231 @@
+"""An S3 server on a port of this machine: moto behind one lock, a log of the requests, faults and manners on demand.
+
+Moto alone checks a condition and stores in two steps; the lock makes them one. Counting requests here, and not in the
+store, counts what a bill would.
+
+Services that speak this protocol differ; a *manner* is one such difference, as some service has it or may have it.
+"""
+
+import re
+import socket
+import struct
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from io import BytesIO
+from urllib.parse import parse_qs, unquote
+
+import boto3
+from botocore.config import Config
+from moto.server import DomainDispatcherApplication, create_backend_app
+from s3_service_quirks import MANNERS, REVIVES, Asked
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+CREDENTIALS = {"aws_access_key_id": "test", "aws_secret_access_key": "s3cr3t-of-the-key", "region_name": "us-east-1"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What came in; `kind` is its method, or LIST or DELETES."""
+
+    kind: str
+    path: str
+    condition: str | None
+    status: int
+    size: int
+    begun: float
+    ended: float
+
+
+@dataclass
+class Fault:
+    """What happens to the next `times` requests of a kind whose path is like `path`."""
+
+    what: str
+    kind: str = ".*"
+    path: str = ""
+    times: int = 1
+    skip: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Server:
+    """The server as the tests see it."""
+
+    url: str = ""
+    log: list[Request] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    delay: float = 0.0
+    manners: tuple = ()
+    page: int = 0
+
+    def fail(self, what, **of):
+        """Let requests fail: "503", "500", "409", "403", "delay", "reset before", "reset after"."""
+        self.faults.append(Fault(what, **of))
+
+    def kill_after(self, count):
+        """Do `count` more requests, but answer no longer the last of them, and none after it."""
+        self.faults += [Fault("reset after", times=1, skip=count - 1)] if count else []
+        self.faults += [Fault("reset before", times=10**9, skip=0)]
+
+    def mend(self):
+        self.faults.clear()
+        self.delay = 0.0
+        self.manners = ()
+        self.page = 0
+
+    def kinds(self):
+        return [request.kind for request in self.log]
+
+    def client(self, **config):
+        return boto3.session.Session(**CREDENTIALS).client(
+            "s3", endpoint_url=self.url, config=Config(retries={"total_max_attempts": 1}, **config)
+        )
+
+    def _fault(self, kind, path):
+        for fault in self.faults:
+            if re.fullmatch(fault.kind, kind) and re.search(fault.path, path):
+                if fault.skip:
+                    fault.skip -= 1
+                    return None
+                if fault.times:
+                    fault.times -= 1
+                    return fault
+        return None
+
+
+def kind_of(method, path, query):
+    if method == "GET" and "list-type" in query:
+        return "LIST"
+    if method == "POST" and "delete" in query:
+        return "DELETES"
+    return method
+
+
+_ERRORS = {
+    "503": ("503 Slow Down", "SlowDown"),
+    "500": ("500 Internal Server Error", "InternalError"),
+    "409": ("409 Conflict", "ConditionalRequestConflict"),
+    "403": ("403 Forbidden", "AccessDenied"),
+    "archived": ("403 Forbidden", "InvalidObjectState"),
+    "skew": ("403 Forbidden", "RequestTimeTooSkewed"),
+    "expired": ("400 Bad Request", "ExpiredToken"),
+}
+
+
+class App:
+    """The WSGI application: moto, one request at a time."""
+
+    def __init__(self, server):
+        self.server = server
+        self.moto = DomainDispatcherApplication(create_backend_app)
+
+    def __call__(self, environ, start_response):
+        server = self.server
+        begun = time.monotonic()
+        query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+        path = unquote(environ["PATH_INFO"])
+        kind = kind_of(environ["REQUEST_METHOD"], path, query)
+        with server.lock:
+            fault = server._fault(kind, path)
+        if server.delay:
+            time.sleep(server.delay)
+        what = fault.what if fault else ""
+        if what == "delay":
+            time.sleep(fault.seconds)
+        if what == "reset before":
+            _reset(environ)
+            return []
+        if what in _ERRORS:
+            body = _drained(environ)
+            del body
+            status, code = _ERRORS[what]
+            self._note(kind, path, environ, int(status[:3]), begun)
+            text = f"<Error><Code>{code}</Code><Message>as told</Message></Error>".encode()
+            start_response(status, [("Content-Type", "application/xml"), ("Content-Length", str(len(text)))])
+            return [text]
+        asked = Asked(kind, environ, server.page)
+        refusal = next((answer for name in server.manners if (answer := MANNERS[name][0](asked))), None)
+        status, headers, body = _refused(environ, refusal) if refusal else self._served(asked)
+        for name in server.manners:
+            status, headers, body = MANNERS[name][1](asked, status, headers, body)
+        self._note(kind, path, environ, int(status[:3]), begun, sent=len(body))
+        if what == "reset after":
+            _reset(environ)
+            return []
+        start_response(status, headers)
+        return [body]
+
+    def _served(self, asked):
+        """Return what moto answers; where the manner is that, again without a condition on an absent object."""
+        environ, told = asked.environ, []
+        revives = REVIVES in self.server.manners and asked.kind == "PUT"
+        sent = _drained(environ) if revives else None
+
+        def remember(status, headers, exc_info=None):
+            told.append((status, headers))
+
+        with self.server.lock:
+            for _ in range(2):
+                if revives:
+                    environ["wsgi.input"] = BytesIO(sent)
+                body = b"".join(self.moto(environ, remember))
+                if not (revives and told[-1][0].startswith("404") and environ.pop("HTTP_IF_MATCH", None)):
+                    break
+        return (*told[-1], body)
+
+    def _note(self, kind, path, environ, status, begun, *, sent=0):
+        condition = environ.get("HTTP_IF_MATCH") or environ.get("HTTP_IF_NONE_MATCH")
+        size = sent or int(environ.get("CONTENT_LENGTH") or 0)
+        with self.server.lock:
+            self.server.log.append(Request(kind, path, condition, status, size, begun, time.monotonic()))
+
+
+def _refused(environ, refusal):
+    _drained(environ)
+    text = f"<Error><Code>{refusal[4:]}</Code><Message>no</Message></Error>".encode()
+    return refusal, [("Content-Type", "application/xml"), ("Content-Length", str(len(text)))], text
+
+
+def _drained(environ):
+    return environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+
+
+def _reset(environ):
+    connection = environ["werkzeug.socket"]
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.shutdown(socket.SHUT_RDWR)
+    raise ConnectionResetError
+
+
+class Handler(WSGIRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log(self, *_):
+        pass
+
+    def run_wsgi(self):
+        try:
+            super().run_wsgi()
+        except (ConnectionError, OSError, ValueError):
+            self.close_connection = True
+
+
+@contextmanager
+def serving():
+    """Serve until the block ends."""
+    server = Server()
+    http = make_server("127.0.0.1", 0, App(server), threaded=True, request_handler=Handler)
+    http.daemon_threads = True
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+    thread.start()
+    server.url = f"http://127.0.0.1:{http.server_port}"
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        http.server_close()
+        thread.join()

@@ -1,0 +1,102 @@
+"""Copies from store to store, all around, and back: to the character, whatever is killed on the way."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from all_samples import SCOPES, filled, order, user, whole
+
+from chathistory import History, Key, open_store
+
+RING = ("memory", "file", "redis", "mongodb", "s3", "file")
+COPIER = Path(__file__).with_name("copying_process.py")
+
+
+def around(new, count):
+    stores = [new(backend) for backend in RING]
+    filled(stores[0], count)
+    due = whole(stores[0])
+    for here, there in itertools.pairwise(stores):
+        report = History(here).copy_to(there)
+        assert (report.copied, report.complete) == (len(due), True)
+        assert report.records == sum(len(records) for _, records in due.values())
+    assert whole(stores[-1]) == due
+    for scope in (*SCOPES, "forks"):
+        assert len({tuple(order(store, scope)) for store in stores if store.traits.recency == "exact"}) == 1
+        assert sorted(order(stores[4], scope)) == sorted(order(stores[0], scope))
+    again = History(stores[0]).copy_to(stores[-1])
+    assert (again.copied, again.same, again.records) == (0, len(due), 0)
+    key = Key(SCOPES[0], "chat 0 \U0001f600")
+    chats = [History(store).conversation(key.id, scope=key.scope) for store in (stores[0], stores[-1])]
+    assert chats[0].messages() == chats[1].messages()
+    assert chats[1].append(user("on")).start == due[key][0].start == 2
+
+
+def test_a_copy_all_around_is_the_same_to_the_character(new):
+    around(new, 60)
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(1800)
+def test_a_thousand_conversations_all_around(new):
+    around(new, 1000)
+
+
+def broken_off(url_of, backend, *, kills, small, large):
+    """Copy from a file store, kill the copying process time and again, and look what is there each time."""
+    urls = url_of("file"), url_of(backend)
+    rng = random.Random(backend)
+    with open_store(urls[0]) as source, open_store(urls[1]) as target:
+        filled(source, small)
+        for number in range(large):
+            History(source).conversation(f"large {number}").append([user("x" * 3000) for _ in range(40)])
+        due = whole(source)
+        seen, halves = 0, 0
+        for _ in range(kills):
+            _kill_a_copy(urls, after=rng.randrange(2, 40), late=rng.random() * 0.01)
+            there = {key: held for key, held in whole(target).items() if held[0].stamp.expires != 1}
+            halves += len(list(target.keys())) - len(there)
+            assert {key: due[key] for key in there} == there
+            listed = {(row.scope, row.id) for scope in (*SCOPES, "forks") for row in _rows(target, scope)}
+            assert listed == {(key.scope, key.id) for key in there}
+            assert len(there) >= seen
+            seen = len(there)
+        assert halves > 0, "no kill came in the midst of a conversation"
+        report = History(source).copy_to(target)
+        assert report.complete
+        assert report.same == seen
+        assert report.copied == len(due) - seen > 0
+        assert whole(target) == due
+
+
+def _kill_a_copy(urls, *, after, late):
+    """Let a process copy, and kill it some milliseconds after so many appends."""
+    process = subprocess.Popen([sys.executable, str(COPIER), *urls], stdout=subprocess.PIPE, text=True)
+    for _ in range(after):
+        process.stdout.readline()
+    time.sleep(late)
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def _rows(store, scope):
+    return History(store).recent(scope=scope, limit=10_000).items
+
+
+@pytest.mark.parametrize("backend", ["file", "redis"])
+def test_a_copy_that_is_killed_leaves_whole_conversations_and_goes_on(url_of, backend):
+    broken_off(url_of, backend, kills=4, small=60, large=8)
+
+
+@pytest.mark.stress
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("backend", ["file", "redis", "mongodb", "s3"])
+def test_a_copy_that_is_killed_often(url_of, backend):
+    broken_off(url_of, backend, kills=25, small=300, large=50)

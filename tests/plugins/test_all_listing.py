@@ -1,0 +1,114 @@
+"""What is asked for of a listing: the same on every backend, page by page, while others write."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from all_samples import said, user
+
+from chathistory import History
+from chathistory.errors import InvalidInput
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+COUNT = 130  # more than a bucket of the s3 store puts in order
+FILTERS = {
+    "all": ({}, lambda row: True),
+    "tag": ({"tag": "third"}, lambda row: "third" in row.tags),
+    "tags": ({"tag": ["third", "fifth"]}, lambda row: {"third", "fifth"} <= set(row.tags)),
+    "title": ({"title": "ÄPFEL"}, lambda row: "äpfel" in (row.title or row.preview or "").casefold()),
+    "preview": ({"title": "number 7"}, lambda row: row.title is None and "number 7" in row.preview),
+    "metadata": ({"metadata": {"n": 4}}, lambda row: row.metadata.get("n") == 4),
+    "nested": ({"metadata": {"o": {"b": 1, "a": [None]}}}, lambda row: "o" in row.metadata),
+    "model": ({"model": "claude-b"}, lambda row: row.model == "claude-b"),
+    "two": ({"tag": "third", "model": "claude-b"}, lambda row: "third" in row.tags and row.model == "claude-b"),
+    "none": ({"tag": "no such tag"}, lambda row: False),
+}
+
+
+@pytest.fixture
+def shelf(store):
+    history = History(store)
+    for number in range(COUNT):
+        chat = history.conversation(f"c{number}")
+        chat.append([user(f"This is number {number}"), said("x") | {"model": f"claude-{'ab'[number % 2]}"}])
+        tags = [name for name, size in (("third", 3), ("fifth", 5)) if number % size == 0]
+        if tags:
+            nested = {"o": {"a": [None], "b": 1}} if number % 4 == 0 else {}
+            chat.annotate(tags=tags, title="Äpfel" if number % 10 == 0 else None, metadata={"n": number % 7} | nested)
+    return history
+
+
+def walked(shelf, limit, between=None, **wanted):
+    rows, after, sizes = [], None, []
+    while True:
+        page = shelf.recent(limit=limit, after=after, **wanted)
+        sizes.append(len(page.items))
+        rows += page.items
+        after = page.next
+        if after is None:
+            return rows, sizes
+        if between:
+            between()
+
+
+def test_what_is_asked_for_is_what_comes(shelf):
+    everything, _ = walked(shelf, 1000)
+    exact = shelf.store.traits.recency == "exact"
+    assert len(everything) == COUNT
+    for name, (wanted, fits) in FILTERS.items():
+        due = [row for row in everything if fits(row)]
+        assert name == "none" or due
+        for limit in (1, 200) if 0 < len(due) < 12 else (13, 200):
+            rows, sizes = walked(shelf, limit, **wanted)
+            assert (rows if exact else sorted(rows, key=repr)) == (due if exact else sorted(due, key=repr)), name
+            assert max(sizes) <= limit
+            assert all(size == limit for size in sizes[:-1]), "with fewer than are looked at, a page is full"
+
+
+def test_times_are_asked_for(shelf):
+    everything, _ = walked(shelf, 1000)
+    by_time = sorted(everything, key=lambda row: row.updated, reverse=True)
+    new, old = by_time[30].updated, by_time[90].updated
+    for wanted, due in (
+        ({"since": new}, by_time[:31]),
+        ({"until": new}, by_time[31:]),
+        ({"since": old, "until": new}, by_time[31:91]),
+        ({"since": old, "until": new, "tag": "third"}, [row for row in by_time[31:91] if "third" in row.tags]),
+        ({"since": by_time[0].updated + timedelta(seconds=1)}, []),
+        ({"since": new.astimezone(datetime.now().astimezone().tzinfo)}, by_time[:31]),
+    ):
+        rows, _ = walked(shelf, 20, **wanted)
+        assert sorted(row.id for row in rows) == sorted(row.id for row in due)
+
+
+@pytest.mark.parametrize("wanted", [{}, {"tag": "third"}, {"model": "claude-a"}])
+def test_what_others_do_not_write_comes_exactly_once(shelf, wanted):
+    everything, _ = walked(shelf, 1000, **wanted)
+    written = iter(range(COUNT))
+
+    def between():
+        for _ in range(3):
+            number = next(written)
+            shelf.conversation(f"c{number}").append(user("more"))
+            shelf.conversation(f"new {number}").append(user("new"))
+
+    rows, _ = walked(shelf, 9, between, **wanted)
+    touched = {f"c{number}" for number in range(next(written))}
+    still = [row.id for row in rows if row.id not in touched and row.id.startswith("c")]
+    due = [row.id for row in everything if row.id not in touched]
+    assert sorted(still) == sorted(due)
+    assert len(set(still)) == len(still)
+
+
+def test_rows_tell_all_without_reading_messages(shelf, monkeypatch):
+    monkeypatch.setattr(type(shelf.store), "read", None)
+    row = next(row for row in walked(shelf, 50)[0] if row.id == "c0")
+    assert (row.messages, row.records, row.tokens, row.usage) == (2, 3, 5, {"input_tokens": 3, "output_tokens": 2})
+    assert (row.title, row.preview, row.tags) == ("Äpfel", "This is number 0", ("third", "fifth"))
+
+
+def test_a_time_without_a_zone_is_refused(store):
+    for name in ("since", "until"):
+        with pytest.raises(InvalidInput, match=f"{name}: a time with a zone"):
+            History(store).recent(**{name: datetime(2026, 1, 1)})  # noqa: DTZ001

@@ -1,0 +1,159 @@
+"""Store URLs: split by one rule, options read, and no secret told."""
+
+from __future__ import annotations
+
+import pytest
+
+from chathistory import Option, StoreURL, open_store
+from chathistory.errors import ConfigError
+from chathistory.storage.url import boolean, seconds
+
+SECRET = "pa55word"
+
+URLS = [
+    f"redis://user:{SECRET}@host:6379/0",
+    f"redis://:{SECRET}@host",
+    f"REDIS://user:{SECRET}@host",
+    f"redis://user:a@{SECRET}@host",
+    f"redis://user:{SECRET}@@host",
+    f"redis://user:{SECRET}/x@host",
+    f"redis://user:a/{SECRET}@host/0",
+    f"redis://user:{SECRET}#x@host",
+    f"redis://user:a#{SECRET}@host",
+    f"redis://user:a?{SECRET}@host",
+    f"redis://user:{SECRET}?x@host/0?ttl=3",
+    f"redis://user:a&{SECRET}@host",
+    f"redis://user:a?b&{SECRET}=c@host",
+    f"redis://user:{SECRET}\n@host",
+    f"redis://user:a\n{SECRET}@host",
+    f"redis://user:{SECRET}%40@host",
+    f"redis://{SECRET}@host",
+    f"redis:user:{SECRET}@host",
+    f"redis:/user:{SECRET}@host",
+    f"redis:///user:{SECRET}@host",
+    f"redis+cluster://a:{SECRET}@h1,b:{SECRET}@h2/0",
+    f"mongodb://u:{SECRET}@[::1]:27017/db",
+    f"redis://host?password={SECRET}",
+    f"redis://host?ttl={SECRET}",
+    f"redis://host?a={SECRET}&a={SECRET}",
+    f"memory:?ttl={SECRET}",
+    f"memory:?password={SECRET}",
+    f"memory:?ttl=1&ttl={SECRET}",
+    f"://user:{SECRET}@host",
+    f"user:{SECRET}@host",
+    f"//user:{SECRET}@host",
+    f" redis://user:{SECRET}@host",
+    f"re dis://user:{SECRET}@host",
+    f"no-such-backend://user:{SECRET}@host?x={SECRET}",
+    SECRET,
+]
+
+
+def told(url):
+    """Return all that is said of a URL: as text, and in the errors of opening it."""
+    said = []
+    try:
+        parsed = StoreURL.parse(url)
+        said += [str(parsed), repr(parsed), f"{parsed}", f"{[parsed]}"]
+    except ConfigError as error:
+        said += [str(error), repr(error), repr(error.__cause__), repr(error.__context__)]
+    try:
+        open_store(url).close()
+    except ConfigError as error:
+        said += [str(error), repr(error), repr(error.__cause__)]
+    return said
+
+
+@pytest.mark.parametrize("url", URLS)
+def test_a_secret_is_never_told(url):
+    said = told(url)
+    assert said
+    assert [words for words in said if SECRET in words] == []
+
+
+def test_an_option_that_reads_its_text_plainly_does_not_tell_it_either():
+    with pytest.raises(ConfigError) as wrong:
+        StoreURL.parse("x:", port=SECRET).checked({"port": Option(int, 1, "a number")})
+    assert SECRET not in str(wrong.value)
+    assert "port" in str(wrong.value)
+    assert wrong.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("text", "scheme", "location", "path"),
+    [
+        ("file:./a", "file", "./a", "./a"),
+        ("FILE:./A", "file", "./A", "./A"),
+        ("file:///a/b", "file", "///a/b", "/a/b"),
+        ("file:/a b/ü", "file", "/a b/ü", "/a b/ü"),
+        ("file:C:\\a", "file", "C:\\a", "C:\\a"),
+        ("file:a%3Fb%23", "file", "a%3Fb%23", "a?b#"),
+        ("file:a#b@c", "file", "a#b@c", "a#b@c"),
+        ("memory:", "memory", "", ""),
+        ("redis+cluster://h:1,h:2/0", "redis+cluster", "//h:1,h:2/0", "h:1,h:2/0"),
+    ],
+)
+def test_a_url_in_its_parts(text, scheme, location, path):
+    url = StoreURL.parse(text)
+    assert (url.scheme, url.location, url.path, url.options) == (scheme, location, path, {})
+    assert str(url) == f"{scheme}:{location}" or "@" in location
+
+
+def test_options_of_the_url_and_of_the_code_join():
+    url = StoreURL.parse("x:a?ttl=1&b=%26%3D&c&d=e=f&&", g=7)
+    assert url.location == "a"
+    assert url.options == {"ttl": "1", "b": "&=", "c": "", "d": "e=f", "g": 7}
+    for text, more in (("x:?a=1&a=2", {}), ("x:?a=1", {"a": 1})):
+        with pytest.raises(ConfigError, match="twice"):
+            StoreURL.parse(text, **more)
+
+
+@pytest.mark.parametrize("text", ["", ":", "memory", "1x:", "-x:", "a b:", ":memory", "ü:", "./history", "/a:b"])
+def test_what_has_no_scheme_is_refused(text):
+    with pytest.raises(ConfigError):
+        StoreURL.parse(text)
+
+
+def test_options_are_read_and_filled_in():
+    declared = {
+        "ttl": Option(seconds, None, ""),
+        "sync": Option(boolean, default=True, help=""),
+        "size": Option(int, 5, ""),
+    }
+    checked = StoreURL.parse("x:?ttl=1.5&sync=No").checked(declared)
+    assert checked.options == {"ttl": 1.5, "sync": False, "size": 5}
+    with pytest.raises(ConfigError, match="'tll'; did you mean 'ttl'") as unknown:
+        StoreURL.parse("x:?tll=1").checked(declared)
+    assert "size, sync, ttl" in str(unknown.value)
+    with pytest.raises(ConfigError, match="known: none"):
+        StoreURL.parse("x:?zz=1").checked({})
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["0", "-1", "nan", "inf", "-inf", "", "1h", None, [], 10**400, "1" * 400],
+    ids=lambda value: repr(value)[:9],
+)
+def test_seconds_are_positive_and_finite(value):
+    with pytest.raises(ConfigError, match="ttl"):
+        open_store("memory:", ttl=value)
+
+
+@pytest.mark.parametrize(("value", "read"), [("1", 1.0), (2, 2.0), ("0.001", 0.001), (1e6, 1e6)])
+def test_the_time_to_live_is_read(value, read):
+    with open_store("memory:", ttl=value) as store:
+        assert store.ttl == read
+
+
+@pytest.mark.parametrize("value", ["maybe", "", "2", None, 2, "truee"])
+def test_what_is_neither_true_nor_false_is_refused(value):
+    with pytest.raises(ValueError):
+        boolean(value)
+    assert [boolean(word) for word in ("YES", "on", 1, True)] == [True] * 4
+    assert [boolean(word) for word in ("No", "off", 0, False)] == [False] * 4
+
+
+@pytest.mark.parametrize("url", [None, 5, b"memory:"])
+def test_what_is_no_url_is_refused(url):
+    with pytest.raises(ConfigError):
+        open_store(url)

@@ -1,0 +1,114 @@
+"""What the Messages API takes, told a second time and independently of the view: problems of a list of messages."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+from chathistory.testing.fake_api.models import Models
+from chathistory.testing.fake_api.request import MESSAGES, Request, Setting
+from chathistory.testing.fake_api.rules_of_messages import CONTENT_RULES, TURN_RULES
+from chathistory.testing.fake_api.rules_of_requests import SHAPE_RULES
+
+__all__ = ["complete", "problems", "refused_by_standin"]
+
+Message = dict[str, Any]
+
+
+def _blocks(message: Message) -> list[dict[str, Any]]:
+    content = message["content"]
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _turns(messages: list[Message]) -> list[tuple[str, list[dict[str, Any]]]]:
+    grouped = itertools.groupby(messages, key=lambda message: message["role"])
+    return [(role, [block for message in run for block in _blocks(message)]) for role, run in grouped]
+
+
+def problems(messages: list[Message]) -> list[str]:
+    """Return what the API would refuse; [] if it would take the messages (or none at all)."""
+    if not messages:
+        return []
+    return [*_shape(messages), *_pairs(messages), *_systems(messages), *_server(messages)]
+
+
+def _shape(messages: list[Message]) -> Iterator[str]:
+    if messages[0]["role"] != "user":
+        yield "the first message is not the user's"
+    for number, message in enumerate(messages):
+        if not message["content"]:
+            yield f"{number}: empty content"
+        for block in _blocks(message):
+            inner = block["content"] if isinstance(block.get("content"), list) else []
+            for each in (block, *inner):
+                if each["type"] == "text" and not each["text"].strip():
+                    yield f"{number}: blank text"
+                if "cache_control" in each:
+                    yield f"{number}: a cache marker"
+            if block["type"] == "document" and message["role"] == "assistant":
+                yield f"{number}: a document of the assistant"
+
+
+def _pairs(messages: list[Message]) -> Iterator[str]:
+    turns = [("none", []), *_turns(messages), ("none", [])]
+    for (role, asked), (following, answers) in itertools.pairwise(turns):
+        calls = [block["id"] for block in asked if block["type"] == "tool_use"] if role == "assistant" else []
+        results = [block["tool_use_id"] for block in answers if block["type"] == "tool_result"]
+        leading = [block["type"] for block in answers[: len(calls)]]
+        if sorted(calls) != sorted(results) or leading != ["tool_result"] * len(calls):
+            yield f"calls {calls} of {role} are answered by {results} of {following}, which begins {leading}"
+
+
+def _systems(messages: list[Message]) -> Iterator[str]:
+    turns = _turns(messages)
+    for number, (role, _) in enumerate(turns):
+        if role != "system":
+            continue
+        before, blocks = turns[number - 1] if number else ("none", [])
+        after = turns[number + 1][0] if number + 1 < len(turns) else "assistant"
+        by_server = before == "assistant" and blocks[-1]["type"].endswith("_tool_result")
+        if not (before == "user" or by_server) or after != "assistant":
+            yield f"a system message between {before} and {after}"
+
+
+def _server(messages: list[Message]) -> Iterator[str]:
+    """A server's result has its call before it in its turn; a call has its result, unless the turn is still open."""
+    open_calls: set[str] = set()
+    called: set[str] = set()
+    for role, blocks in _turns(messages):
+        if role == "user" and any(block["type"] != "tool_result" for block in blocks):
+            if open_calls:
+                yield f"server calls {open_calls} have no result"
+            open_calls, called = set(), set()
+        for block in blocks if role == "assistant" else ():
+            if block["type"] == "server_tool_use":
+                open_calls.add(block["id"])
+                called.add(block["id"])
+            elif block["type"].endswith("_tool_result"):
+                if block["tool_use_id"] not in called:
+                    yield f"a server's result without its call: {block['tool_use_id']}"
+                open_calls.discard(block["tool_use_id"])
+
+
+def complete(messages: list[Message]) -> bool:
+    """Whether the last turn is the assistant's, says something, and waits for nothing."""
+    if not messages or messages[-1]["role"] != "assistant":
+        return False
+    turn = list(itertools.takewhile(lambda message: message["role"] == "assistant", reversed(messages)))
+    blocks = [block for message in turn for block in _blocks(message)]
+    results = {block.get("tool_use_id") for block in blocks}
+    waiting = [
+        b for b in blocks if b["type"] == "tool_use" or (b["type"] == "server_tool_use" and b["id"] not in results)
+    ]
+    return not waiting and any(b["type"] != "text" or b["text"].strip() for b in _blocks(messages[-1]))
+
+
+def refused_by_standin(messages: list[Message]) -> list[str]:
+    """Return the names of the rules of the stand-in that are broken, but for those on how a request must end."""
+
+    setting = Setting(Models.of(()), strict_first_role=True, thinking=None)
+    body = {"model": "claude-sonnet-5-5", "max_tokens": 9, "messages": messages}
+    request = Request(MESSAGES, {"anthropic-version": "2026-10-21"}, b"", setting, body)
+    rules = [rule for rule in (*SHAPE_RULES, *CONTENT_RULES, *TURN_RULES) if not rule.name.startswith("prefill")]
+    return [rule.name for rule in rules if any(True for _ in rule.check(request))]

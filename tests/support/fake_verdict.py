@@ -1,0 +1,69 @@
+"""The fake's verdict on a conversation: what it would say to the view and whatever has to come next."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from chathistory import Conversation, Entry
+from chathistory.log.active_path import on_path
+from chathistory.testing.fake_api.models import Models
+from chathistory.testing.fake_api.request import MESSAGES, Request, Setting
+from chathistory.testing.fake_api.rules_of_context import COMPACTION_RULES
+from chathistory.testing.fake_api.rules_of_messages import CONTENT_RULES, TURN_RULES
+from chathistory.testing.fake_api.rules_of_requests import SHAPE_RULES
+from chathistory.view import view_of
+
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+
+
+def user(content):
+    return {"role": "user", "content": content}
+
+
+def said(*blocks):
+    return {"role": "assistant", "content": list(blocks)}
+
+
+CALL_1 = said({"type": "tool_use", "id": "call_1", "name": "look", "input": {}})
+BETAS = "mcp-client-2025-11-20,advisor-tool-2026-03-01,compact-2026-09-04,server-side-fallback-2026-07-01"
+
+
+def refused(messages: list[dict]) -> list[str]:
+    """Return what the fake says against a list of messages; [] if it takes them."""
+    body = {"model": "claude-sonnet-5-5", "max_tokens": 9, "messages": messages}
+    headers = {"anthropic-version": "2026-10-21", "anthropic-beta": BETAS}
+    request = Request(MESSAGES, headers, b"", Setting(Models.of(()), strict_first_role=True, thinking=None), body)
+    for rule in (*SHAPE_RULES, *CONTENT_RULES, *COMPACTION_RULES, *TURN_RULES):
+        if rule.name == "tool reference unknown":
+            continue  # a matter of the request
+        for found in rule.check(request):
+            return [rule.text.format(**found)]
+    return []
+
+
+def results(messages: list[dict]) -> list[dict]:
+    """Return the tool results in messages."""
+    blocks = [block for message in messages if isinstance(message["content"], list) for block in message["content"]]
+    return [block for block in blocks if block["type"] == "tool_result"]
+
+
+def followed(entries: list[Entry]) -> list[Entry]:
+    """Return the entries and what comes next: the user's words, unless results that are pending are sent as it is."""
+    return [*entries, Entry("message", message=user("And now?"), position=entries[-1].position + 1 if entries else 0)]
+
+
+def next_view(chat: Conversation, **more: object) -> list[dict]:
+    """Return what is sent next: as it is if it ends with the user's turn, else with the user's next words."""
+    sent = on_path(chat.journal)
+    made = view_of(sent, **more)
+    if sent is None:
+        return [user("And now?")]
+    if made.messages and made.messages[-1]["role"] == "user":
+        return made.messages
+    return view_of(replace(sent, entries=followed(sent.entries)), **more).messages
+
+
+def judge(chat: Conversation) -> list[str]:
+    """Return what the fake says against what is sent next."""
+    chat.refresh()
+    return refused(next_view(chat))

@@ -1,0 +1,246 @@
+"""Stores that are right and have bad luck: fault injectors around the memory store, and small helpers for tests."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from chathistory_memory import MemoryStore
+
+from chathistory import Conversation, Damaged, Head, History, HistoryStore, Key, Leftovers, Page, Record, Slice
+from chathistory.errors import Conflict, CorruptRecord, StoreUnavailable
+from chathistory.storage.recovery import FoundRecords
+
+THOUGHT = {"type": "thinking", "thinking": "so", "signature": "EqQ="}
+CALL = {"role": "assistant", "content": [THOUGHT, {"type": "tool_use", "id": "a", "name": "f", "input": {}}]}
+RESULT = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "a", "content": "ok"}]}
+
+
+def user(text: str) -> dict[str, Any]:
+    return {"role": "user", "content": text}
+
+
+def said(text: str) -> dict[str, Any]:
+    return {"role": "assistant", "content": [{"type": "text", "text": text}]}
+
+
+def texts(messages: list[dict[str, Any]]) -> list[str]:
+    """Return the texts of messages, each a string or a single block."""
+    contents = (message["content"] for message in messages)
+    return [content if isinstance(content, str) else content[0]["text"] for content in contents]
+
+
+def bodies(store: MemoryStore, chat: Conversation) -> list[str]:
+    """Return all lines that the store keeps of a conversation."""
+    part = MemoryStore.read(store, chat.journal.key)
+    return [record.body for record in part.records] if part else []
+
+
+def lost(outcome: Any = "unknown") -> StoreUnavailable:
+    return StoreUnavailable("the line went dead", outcome=outcome)
+
+
+class FaultyStore(MemoryStore):
+    """Meets each call with the next of its faults: a function that gets the call to make; None: nothing happens.
+
+    `on_append`, `on_read`, `on_delete`: faults that are still to come, in order.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__(name)
+        self.on_append: Iterator[Callable[[Callable[[], Any]], Any] | None] = iter(())
+        self.on_read: Iterator[Callable[[Callable[[], Any]], Any] | None] = iter(())
+        self.on_delete: Iterator[Callable[[Callable[[], Any]], Any] | None] = iter(())
+        self.appends = 0
+
+    def append(self, *args, **kwargs):
+        self.appends += 1
+        return _met(self.on_append, lambda: super(FaultyStore, self).append(*args, **kwargs))
+
+    def read(self, *args, **kwargs):
+        return _met(self.on_read, lambda: super(FaultyStore, self).read(*args, **kwargs))
+
+    def delete(self, *args, **kwargs):
+        return _met(self.on_delete, lambda: super(FaultyStore, self).delete(*args, **kwargs))
+
+    def healed(self) -> None:
+        self.on_append = self.on_read = self.on_delete = iter(())
+
+
+def _met(faults: Iterator[Any], call: Callable[[], Any]) -> Any:
+    fault = next(faults, None)
+    return fault(call) if fault else call()
+
+
+def landed_then(*after: Callable[[], Any], outcome: Any = "unknown") -> Callable[[Callable[[], Any]], Any]:
+    """Let the call land, then let `after` happen, then lose the answer."""
+
+    def fault(call):
+        call()
+        for step in after:
+            step()
+        raise lost(outcome)
+
+    return fault
+
+
+def landed_but_refused(key: Any, store: MemoryStore, *after: Callable[[], Any]) -> Callable[[Callable[[], Any]], Any]:
+    """Let the call land, and report the refusal of its repetition, as a client library does that retries."""
+
+    def fault(call):
+        call()
+        for step in after:
+            step()
+        part = MemoryStore.read(store, key, start=0, stop=0)
+        raise Conflict(key, part.head if part else None)
+
+    return fault
+
+
+def not_landed(call: Any, outcome: Any = "unknown") -> Any:
+    raise lost(outcome)
+
+
+def surely_not_landed(call: Any) -> Any:
+    return not_landed(call, "not stored")
+
+
+def dead(outcome: Any = "unknown") -> Iterator[Any]:
+    return itertools.repeat(lambda call: not_landed(call, outcome))
+
+
+class ShortStore(MemoryStore):
+    """Gives at most three records at once, and calls `between` before each read but the first after `arm`."""
+
+    between: Callable[[], Any] | None = None
+    reads = 0
+
+    def read(self, key, *, start=0, stop=None):
+        self.reads += 1
+        if self.between and self.reads > 1:
+            step, self.between = self.between, None
+            step()
+        part = super().read(key, start=start, stop=stop)
+        return part and Slice(part.head, part.records[:3])
+
+    def arm(self, step: Callable[[], Any]) -> None:
+        self.reads, self.between = 0, step
+
+
+@contextlib.contextmanager
+def named(*names: str) -> Iterator[None]:
+    """Forget the shared rooms of these names at the end."""
+    try:
+        yield
+    finally:
+        for name in names:
+            MemoryStore._named.pop(name, None)
+
+
+def kinds_of(chat: Conversation) -> list[str]:
+    return [entry.kind for entry in chat.records()]
+
+
+def chat_on(store: HistoryStore, id: str = "c") -> Conversation:
+    return History(store).conversation(id)
+
+
+def numbered(chat, count):
+    for number in range(count):
+        chat.append(user(str(number)) if number % 2 == 0 else said(str(number)))
+
+
+def reply(number, **usage):
+    return {
+        "type": "message",
+        "role": "assistant",
+        "id": f"msg_{number}",
+        "model": f"claude-{number}",
+        "content": [{"type": "text", "text": str(number)}],
+        "stop_reason": "end_turn",
+        "usage": usage,
+    }
+
+
+class HurtStore(MemoryStore):
+    """A store with damage in it, that can read records without their head, as backends do.
+
+    hurt: keys whose head cannot be read, with whatever stands in its place. lost: keys that cannot be told.
+    """
+
+    def __init__(self, name: str = "") -> None:
+        super().__init__(name)
+        self.hurt: dict[Key, str] = {}
+        self.lost: list[Damaged] = []
+        self.restored: list[Head] = []
+
+    def hurt_head(self, key: Key, token: str = "bytes") -> None:
+        self.hurt[key] = token
+
+    def hurt_records(self, key: Key, *positions: int) -> None:
+        held = self._room.scopes[key.scope][key.id]
+        for position in positions:
+            held.bodies[position - held.head.start] += " "
+
+    def append(self, key, *args, **kwargs):
+        self._check(key)
+        return super().append(key, *args, **kwargs)
+
+    def read(self, key, **span):
+        self._check(key)
+        return super().read(key, **span)
+
+    def forget(self, key, **before):
+        self._check(key)
+        return super().forget(key, **before)
+
+    def delete(self, key, *, version=None):
+        if version is not None:
+            self._check(key)
+        self.hurt.pop(key, None)
+        return super().delete(key, version=version)
+
+    def _check(self, key):
+        if key in self.hurt:
+            raise CorruptRecord(key, None, "it is hurt")
+
+    def heads(self, scope, **page):
+        found = super().heads(scope, **page)
+        hurt = [head for head in found.items if head.key in self.hurt]
+        damaged = [Damaged(head.key, head.key.id, CorruptRecord(head.key, None, "it is hurt")) for head in hurt]
+        lost = [each for each in self.lost if page.get("after") is None]
+        return Page([head for head in found.items if head.key not in self.hurt], found.next, [*damaged, *lost])
+
+    def damaged_keys(self, scope=None):
+        return iter(self.lost)
+
+    def remove_leftovers(self, scope):
+        count = len(self.lost)
+        self.lost.clear()
+        left = super().remove_leftovers(scope)
+        return Leftovers(count, left.left, left.complete)
+
+    def find_records(self, key):
+        held = self._room.scopes.get(key.scope, {}).get(key.id)
+        if held is None:
+            return None
+        problem = "it is hurt" if key in self.hurt else None
+        return FoundRecords(key, self.hurt.get(key, "sound"), held.head.start, held.head.end, problem)
+
+    def read_found(self, found, *, start, stop):
+        held = self._room.scopes[found.key.scope][found.key.id]
+        return [
+            Record(position, body)
+            for position, body in enumerate(held.bodies, held.head.start)
+            if start <= position < stop and not body.endswith(" ")
+        ]
+
+    def restore_head(self, found, head):
+        if self.hurt.get(found.key) != found.token:
+            raise Conflict(found.key, None)
+        del self.hurt[found.key]
+        self.restored.append(head)
+        self._room.scopes[head.key.scope][head.key.id].head = head
+        return head

@@ -1,0 +1,258 @@
+"""The facade for asyncio: the same answers, many at once, and a loop that never waits."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import io
+import threading
+import time
+
+import pytest
+from chathistory_memory import MemoryStore
+from faulty_stores import chat_on, said, texts, user
+
+from chathistory import AsyncConversation, AsyncHistory, Conversation, History, open_store
+from chathistory.errors import InvalidInput, StoreClosed
+
+CALL = {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {}}]}
+
+
+class SlowStore(MemoryStore):
+    """Holds each append until it is let go, and says when one has begun."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun = threading.Event()
+        self.go = threading.Event()
+
+    def append(self, *args, **kwargs):
+        self.begun.set()
+        assert self.go.wait(100)
+        return super().append(*args, **kwargs)
+
+
+async def collected(entries):
+    return [entry async for entry in entries]
+
+
+def test_each_method_gives_what_the_synchronous_one_gives():
+    async def main(store):
+        chat, plain = shelf.conversation("c"), History(store).conversation("c")
+        assert (chat.id, chat.scope, repr(chat)) == ("c", "default", f"Async{plain!r}")
+        assert await chat.summary() is None
+        assert await chat.messages() == []
+        assert await collected(chat.records()) == []
+        head = await chat.append([user("a"), said("b"), user("c"), said("d")])
+        assert head == store.read(plain.journal.key).head
+        head = await chat.annotate(title="t", tags=["x"], metadata={"k": 1})
+        assert head.end == 5
+        assert (plain.title, plain.tags, plain.metadata) == ("t", ("x",), {"k": 1})
+        assert await chat.messages() == plain.messages() != []
+        assert await chat.view() == plain.view()
+        assert await chat.tail(2) == plain.tail(2) == [user("c"), said("d")]
+        assert await chat.newest(2) == plain.newest(2)
+        assert await collected(chat.records(1, -1)) == list(plain.records(1, -1))
+        assert await collected(chat.records(1, 3)) == list(plain.records(1, 3)) != []
+        assert await chat.usage() == plain.usage()
+        assert await chat.refresh() == plain.refresh() == await chat.summary()
+        await chat.rewind(to=2)
+        assert texts(plain.messages()) == ["a", "b"]
+        assert (await chat.forget(before=1)).start == 1
+        await chat.append([user("e"), CALL])
+        *_, repair = await chat.repair(write=True)
+        assert repair.position == -1
+        assert await chat.repair() == plain.repair()
+        page = await shelf.recent(limit=1)
+        assert page == History(store).recent(limit=1)
+        assert [row.id for row in page.items] == ["c"]
+        assert (await shelf.delete("c")).messages == 3
+        assert await shelf.delete("c") is None
+        with pytest.raises(InvalidInput):
+            await chat.append([])
+        with pytest.raises(InvalidInput):
+            await shelf.recent(limit=0)
+        with pytest.raises(InvalidInput):
+            shelf.conversation("")
+        await shelf.close()
+
+    with open_store("memory:") as store:
+        shelf = AsyncHistory(store)
+        asyncio.run(main(store))
+        store.check()  # it is the caller's, and open
+
+
+def test_no_method_is_missing_or_called_otherwise():
+    there = {name for name, _ in inspect.getmembers(AsyncConversation) if not name.startswith("_")}
+    due = {name for name, _ in inspect.getmembers(Conversation) if not name.startswith("_")}
+    assert due - there == {
+        "journal",
+        *("title", "tags", "metadata"),  # set by `annotate`, read by `summary`
+        "drop_block",  # set by `set_drop_block`
+    }
+    for name in there & due - {"annotate", "id", "scope", "summary", "version"}:
+        asked, given = (inspect.signature(getattr(cls, name)) for cls in (Conversation, AsyncConversation))
+        assert asked.parameters == given.parameters
+
+
+def test_no_method_of_the_shelf_is_missing_or_called_otherwise():
+    there, due = (
+        {name for name, value in inspect.getmembers(cls, inspect.isfunction) if not name.startswith("_")}
+        for cls in (AsyncHistory, History)
+    )
+    assert there - due == {"run"}
+    assert due - there == {"key"}  # which does nothing that could block
+    for name in due - {"conversation", "copy_to", "key"}:
+        asked, given = (inspect.signature(getattr(cls, name)) for cls in (History, AsyncHistory))
+        assert asked.parameters == given.parameters
+    asked, given = (inspect.signature(cls.copy_to).parameters for cls in (History, AsyncHistory))
+    assert [name for name in asked if asked[name] != given[name]] == ["other"]
+
+
+def test_the_shelf_is_moved_and_cleared():
+    async def main(store):
+        async with AsyncHistory(store) as shelf, AsyncHistory(open_store("memory:")) as other:
+            await asyncio.gather(*(shelf.conversation(f"c{n}").append([user(str(n)), said("x")]) for n in range(9)))
+            fork = await shelf.conversation("c1").fork("f", at=1, scope="forks")
+            assert (fork.id, fork.scope, await fork.messages()) == ("f", "forks", [user("1")])
+            assert (await (await fork.fork("g")).summary()).origin["id"] == "f"
+            assert [entry.position for entry in await shelf.conversation("c1").newest(1, before=1)] == [0]
+            for target in (other, other.history, other.history.store):
+                report = await shelf.copy_to(target, threads=2)
+                assert report.complete
+            out, told = io.BytesIO(), []
+            assert (await shelf.export_to(out, scope="default", progress=told.append)).conversations == len(told) == 9
+            assert (await shelf.retain(count=4)).dry_run
+            assert len((await shelf.retain(count=4, dry_run=False)).removed) == 5
+            assert [row.id for row in (await shelf.recent(title="7")).items] == ["c7"]
+            assert (await shelf.erase("forks")).messages == 2
+            out.seek(0)
+            assert (await shelf.import_from(out)).copied == 5
+            assert await shelf.conversation("c0").messages() == await other.conversation("c0").messages()
+            other.history.close()
+
+    with open_store("memory:") as store:
+        asyncio.run(main(store))
+
+
+def test_many_conversations_at_once():
+    async def main():
+        async with AsyncHistory(History(store)) as shelf:
+            await asyncio.gather(*(shelf.conversation(str(n)).append([user(str(n)), said("x")]) for n in range(200)))
+            rows, after = [], None
+            while True:
+                page = await shelf.recent(limit=60, after=after)
+                rows += page.items
+                if (after := page.next) is None:
+                    return rows
+
+    with open_store("memory:") as store:
+        rows = asyncio.run(main())
+        assert sorted(int(row.id) for row in rows) == list(range(200))
+        assert {row.messages for row in rows} == {2}
+
+
+def test_many_appends_to_one_conversation_at_once():
+    async def main():
+        async with AsyncHistory(store) as shelf:
+            await asyncio.gather(*(shelf.conversation("c").append([user(str(n)), said(str(n))]) for n in range(100)))
+            return await shelf.conversation("c").tail(1000)
+
+    with open_store("memory:") as store:
+        found = texts(asyncio.run(main()))
+        assert found[::2] == found[1::2]
+        assert sorted(map(int, found[::2])) == list(range(100))
+
+
+@pytest.mark.parametrize("count", [0, 1, 99, 100, 101, 250])
+def test_records_come_portion_by_portion(count):
+    async def main():
+        async with AsyncHistory(store) as shelf:
+            return [entry.position async for entry in shelf.conversation("c").records()]
+
+    with open_store("memory:") as store:
+        if count:
+            chat_on(store).append([user("x")] * count)
+        assert asyncio.run(main()) == list(range(count))
+
+
+def test_a_cancelled_append_lands_and_the_next_call_waits_for_it():
+    async def main():
+        async with AsyncHistory(store) as shelf:
+            chat = shelf.conversation("c")
+            first = asyncio.create_task(chat.append([user("a"), said("b")]))
+            assert await asyncio.to_thread(store.begun.wait, 10)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            second = asyncio.create_task(chat.append(user("c")))
+            await asyncio.sleep(0.05)
+            assert not second.done()
+            store.go.set()
+            await second
+            return texts(await chat.messages())
+
+    with SlowStore() as store:
+        assert asyncio.run(main()) == ["a", "b", "c"]
+
+
+def test_an_append_that_is_cancelled_before_it_began_is_not_stored():
+    async def main():
+        async with AsyncHistory(store, threads=1) as shelf:
+            first = asyncio.create_task(shelf.conversation("a").append(user("a")))
+            assert await asyncio.to_thread(store.begun.wait, 10)
+            queued = asyncio.create_task(shelf.conversation("b").append(user("b")))
+            await asyncio.sleep(0.05)
+            queued.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await queued
+            store.go.set()
+            await first
+            return await shelf.conversation("b").messages()
+
+    with SlowStore() as store:
+        assert asyncio.run(main()) == []
+        assert sorted(key.id for key in list(store.keys())) == ["a"]
+
+
+def test_the_event_loop_is_not_blocked():
+    async def main():
+        async with AsyncHistory(store, threads=2) as shelf:
+            tasks = [asyncio.create_task(shelf.conversation(str(n)).append(user("x"))) for n in range(20)]
+            longest, last = 0.0, time.perf_counter()
+            for _ in range(30):
+                await asyncio.sleep(0.01)
+                longest, last = max(longest, time.perf_counter() - last), time.perf_counter()
+            assert not any(task.done() for task in tasks)
+            store.go.set()
+            await asyncio.gather(*tasks)
+            return longest
+
+    with SlowStore() as store:
+        assert asyncio.run(main()) < 1.0
+
+
+def test_close_waits_for_what_is_under_way():
+    async def main():
+        shelf = AsyncHistory(store)
+        task = asyncio.create_task(shelf.conversation("c").append(user("x")))
+        assert await asyncio.to_thread(store.begun.wait, 10)
+        threading.Timer(0.05, store.go.set).start()
+        await shelf.close()
+        assert len(store.read(chat_on(store).journal.key).records) == 1
+        await task
+
+    with SlowStore() as store:
+        asyncio.run(main())
+
+
+def test_a_closed_shelf_says_so_in_our_words():
+    async def main():
+        shelf = AsyncHistory(store)
+        await shelf.close()
+        await shelf.close()
+        with pytest.raises(StoreClosed):
+            await shelf.conversation("c").append(user("x"))
+
+    with open_store("memory:") as store:
+        asyncio.run(main())

@@ -1,0 +1,146 @@
+"""A conversation: reading its end and any part, and what is damaged."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+
+import pytest
+from chathistory_memory import MemoryStore
+from faulty_stores import bodies, chat_on, numbered, said, texts, user
+
+from chathistory import Entry, Usage
+from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
+
+
+class CountingStore(MemoryStore):
+    """Counts its reads and the records that they gave."""
+
+    reads = records = 0
+
+    def read(self, key, *, start=0, stop=None):
+        part = super().read(key, start=start, stop=stop)
+        self.reads += 1
+        self.records += len(part.records) if part else 0
+        return part
+
+
+def test_an_absent_conversation_is_empty_and_nothing_is_made_by_looking(store, chat):
+    assert (chat.messages(), chat.tail(3), chat.newest(3), list(chat.records())) == ([], [], [], [])
+    assert (chat.summary, chat.title, chat.tags, chat.metadata, chat.usage()) == (None, None, (), {}, Usage())
+    assert (chat.refresh(), chat.repair(write=True), chat.forget(before=3)) == (None, (), None)
+    with pytest.raises(InvalidInput):
+        chat.rewind(to=0)
+    assert list(store.keys()) == []
+    assert repr(chat) == "Conversation('c', scope='default')"
+    assert (chat.id, chat.scope) == ("c", "default")
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 8, 9, 33, 60, 61, 1000])
+def test_tail_gives_the_newest_messages_in_order(chat, count):
+    numbered(chat, 60)
+    expected = [str(number) for number in range(60)][max(0, 60 - count) :]
+    assert texts(chat.tail(count)) == expected
+    assert [entry.position for entry in chat.newest(count)] == [int(text) for text in expected]
+
+
+def test_tail_counts_messages_and_not_what_stands_between(chat):
+    numbered(chat, 10)
+    for number in range(30):
+        chat.annotate(title=str(number))
+    chat.append(user("10"))
+    assert texts(chat.tail(3)) == ["8", "9", "10"]
+
+
+def test_the_cost_of_a_tail_does_not_grow_with_what_stands_before():
+    counts = []
+    for length in (20, 2000):
+        with CountingStore() as store:
+            chat = chat_on(store)
+            chat.append([user(str(number)) for number in range(length)])
+            store.reads = store.records = 0
+            chat.tail(5)
+            counts.append((store.reads, store.records))
+    assert counts[0] == counts[1]
+    assert counts[0][0] == 1
+    assert counts[0][1] <= 20
+
+
+def test_looking_for_messages_far_back_takes_ever_larger_steps():
+    with CountingStore() as store:
+        chat = chat_on(store)
+        chat.append([user("a"), said("b")])
+        chat.journal.append([Entry("annotation", data={"title": str(number)}) for number in range(2000)])
+        store.reads = 0
+        assert texts(chat.tail(2)) == ["a", "b"]
+        assert store.reads <= 12
+
+
+def test_a_negative_count_is_refused_or_nothing(chat):
+    numbered(chat, 3)
+    with contextlib.suppress(InvalidInput):
+        assert chat.tail(-1) == []
+
+
+def test_tail_goes_through_many_rewinds(chat):
+    numbered(chat, 20)
+    for number in range(15):
+        chat.append([user(f"u{number}"), said(f"a{number}")])
+        chat.rewind(to=chat.summary.path + 1 if number % 2 and chat.summary.path else 20)
+        chat.annotate(tags=[str(number)])
+    whole = texts(chat.messages())
+    assert whole[:20] == [str(number) for number in range(20)]
+    assert chat.summary.messages == len(whole)
+    for count in (1, 5, 19, 20, 21, 50):
+        assert texts(chat.tail(count)) == whole[-count:]
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"), [(0, None), (3, 9), (-4, None), (-4, -1), (5, 5), (9, 3), (90, 99), (-99, 4), (0, 99), (0, 1)]
+)
+def test_records_are_those_of_the_range(chat, start, stop):
+    numbered(chat, 10)
+    found = [entry.position for entry in chat.records(start, stop)]
+    low = max(start if start >= 0 else 10 + start, 0)
+    if stop is None or stop >= 0:
+        assert found == list(range(10))[low:stop]
+    else:
+        assert found in ([], list(range(10))[low:stop])
+
+
+def test_records_after_a_forget_begin_where_it_ended(chat):
+    numbered(chat, 10)
+    chat.forget(before=7)
+    assert [entry.position for entry in chat.records()] == [7, 8, 9, 10]
+    assert [entry.position for entry in chat.records(2, 9)] == [7, 8]
+
+
+def test_a_damaged_record_is_named_and_never_skipped(store):
+    chat = chat_on(store)
+    numbered(chat, 5)
+    store._room.scopes["default"]["c"].bodies[3] = bodies(store, chat)[3].replace('"3"', '"4"')
+    for look in (chat.messages, lambda: chat.tail(2), lambda: list(chat.records())):
+        with pytest.raises(CorruptRecord) as corrupt:
+            look()
+        assert corrupt.value.position == 3
+    assert [entry.position for entry in chat.records(0, 3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "info", ["", "nonsense", "[]", "{}", "5", '{"v":1}', '{"v":1,"born":"x","created":0,"hats":1}']
+)
+def test_a_damaged_head_is_damage(store, chat, info):
+    chat.append(user("x"))
+    found = store._room.scopes["default"]["c"]
+    found.head = replace(found.head, stamp=replace(found.head.stamp, info=info))
+    with pytest.raises(CorruptRecord) as corrupt:
+        chat.refresh()
+    assert corrupt.value.position is None
+
+
+def test_a_head_of_a_later_version_is_refused(store, chat):
+    chat.append(user("x"))
+    found = store._room.scopes["default"]["c"]
+    found.head = replace(found.head, stamp=replace(found.head.stamp, info='{"v":2}'))
+    with pytest.raises(UnsupportedRecord):
+        chat.refresh()

@@ -1,0 +1,127 @@
+"""The shelf: pages, cursors, deletion, names."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from faulty_stores import chat_on, named, numbered, reply, texts, user
+
+from chathistory import History, StoreURL, open_store
+from chathistory.errors import ConfigError, InvalidInput, StoreClosed
+
+# The shelf.
+
+
+def test_the_shelf_lists_by_newest_activity(store):
+    shelf = History(store)
+    for name in ("a", "b", "c", "d", "e"):
+        shelf.conversation(name).append(user(f"hello {name}"))
+    shelf.conversation("b").append(reply(1, input_tokens=3))
+    shelf.conversation("b").annotate(title="B", tags=["x"], metadata={"k": 1})
+    page = shelf.recent(limit=2)
+    row = page.items[0]
+    assert [item.id for item in page.items] == ["b", "e"]
+    assert (row.title, row.preview, row.tags, row.metadata) == ("B", "hello b", ("x",), {"k": 1})
+    assert (row.messages, row.usage, row.model, row.expires) == (2, {"input_tokens": 3}, "claude-1", None)
+    assert row.created <= row.updated
+    assert row.created.utcoffset().total_seconds() == 0
+    assert "hello" not in repr(row)
+    walked = [item.id for item in page.items]
+    while page.next:
+        page = shelf.recent(limit=2, after=page.next)
+        walked += [item.id for item in page.items]
+    assert walked == ["b", "e", "d", "c", "a"]
+    assert shelf.recent(scope="other").items == []
+    assert shelf.recent(scope="other").next is None
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"limit": 0}, {"limit": -1}, {"after": "nonsense"}, {"after": "ü"}, {"after": ""}]
+)
+def test_a_page_that_cannot_be_is_refused(store, arguments):
+    chat_on(store).append(user("x"))
+    with pytest.raises(InvalidInput):
+        History(store).recent(**arguments)
+
+
+def test_a_cursor_that_is_nested_without_end_is_refused(store):
+    cursor = base64.urlsafe_b64encode(b"[" * 100_000).decode()
+    with pytest.raises(InvalidInput):
+        History(store).recent(after=cursor)
+
+
+def test_delete_tells_what_went(store, chat):
+    numbered(chat, 5)
+    chat.rewind(to=3)
+    chat.title = "x"
+    shelf = History(store)
+    gone = shelf.delete("c")
+    assert (gone.id, gone.scope, gone.messages, gone.records) == ("c", "default", 3, 7)
+    assert shelf.delete("c") is None
+    assert shelf.conversation("c").messages() == chat.messages() == []
+    assert list(store.keys()) == []
+
+
+def test_a_deleted_conversation_is_begun_anew_by_those_who_know(store, chat):
+    numbered(chat, 5)
+    chat.title = "old"
+    History(store).delete("c")
+    head = chat.append(user("new"))
+    assert (head.start, head.end, chat.title) == (0, 1, None)
+
+
+@pytest.mark.parametrize("name", ["", "a" * 256, "a\nb", "a\x00", "\ud800", 5, None])
+def test_a_bad_name_is_refused(store, name):
+    for arguments in ({"id": name}, {"id": "x", "scope": name}):
+        with pytest.raises(InvalidInput):
+            History(store).conversation(**arguments)
+
+
+def test_scopes_and_names_are_told_apart(store):
+    shelf = History(store)
+    places = [
+        ("a", "b"),
+        ("b", "a"),
+        ("A", "b"),
+        ("ä", "b"),
+        ("a\u0308", "b"),
+        ("../x", "b"),
+        ("a" * 255, "b"),
+        (".", "b"),
+    ]
+    for id, scope in places:
+        shelf.conversation(id, scope=scope).append(user(f"{id}/{scope}"))
+    for id, scope in places:
+        assert texts(shelf.conversation(id, scope=scope).messages()) == [f"{id}/{scope}"]
+    assert sorted(row.id for row in shelf.recent(scope="b").items) == sorted(id for id, scope in places if scope == "b")
+
+
+def test_options_given_beside_a_parsed_url_are_not_lost():
+    try:
+        store = open_store(StoreURL.parse("memory:"), ttl=5)
+    except ConfigError:
+        return
+    assert store.ttl == 5
+
+
+def test_closing_the_shelf_closes_the_store():
+    shelf = History(open_store("memory:"))
+    chat = shelf.conversation("c")
+    shelf.close()
+    shelf.close()
+    for step in (chat.messages, chat.refresh, lambda: chat.append(user("x")), shelf.recent, lambda: shelf.delete("c")):
+        with pytest.raises(StoreClosed):
+            step()
+
+
+def test_two_shelves_of_one_name_share():
+    with (
+        named("test-core-shelf"),
+        open_store("memory:test-core-shelf") as one,
+        open_store("memory:test-core-shelf") as two,
+    ):
+        chat_on(one).append(user("x"))
+        assert texts(chat_on(two).messages()) == ["x"]
+        with open_store("memory:") as private:
+            assert chat_on(private).messages() == []

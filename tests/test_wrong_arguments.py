@@ -1,0 +1,319 @@
+"""Stores of the wrong kind are refused where they are handed in; forks and pickles say what to do instead."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import os
+import pickle
+from pathlib import Path
+
+import boto3
+import pymongo
+import pytest
+import redis
+import redis.asyncio
+import redis.sentinel
+from chathistory_file import FileStore
+from chathistory_memory import MemoryStore
+from chathistory_mongodb import MongoStore
+from chathistory_redis import RedisStore
+from chathistory_s3 import S3Store
+
+from chathistory import AsyncHistory, Conversation, History, HistoryStore, Key, errors, open_store
+from chathistory.testing.contract.forked_child import in_child
+
+AWS = {"region_name": "us-east-1", "aws_access_key_id": "a", "aws_secret_access_key": "secret-b"}
+
+
+class Proxy:
+    """A tracing proxy: it has what the object within has."""
+
+    def __init__(self, inner):
+        self._inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+
+class AsyncStore(MemoryStore):
+    async def append(self, *_, **__):  # a backend that somebody wrote for asyncio
+        raise NotImplementedError
+
+
+class SlotsOnly:
+    __slots__ = ("append", "close", "delete", "forget", "heads", "keys", "read", "traits")
+
+    def __init__(self):
+        store = MemoryStore()
+        for name in self.__slots__:
+            setattr(self, name, getattr(store, name))
+
+
+def foreign(module, name, **functions):
+    """Return an object of a library that is not installed here, with functions of that library's kind."""
+    kind = type(name, (), {"__module__": module} | functions)
+    return kind()
+
+
+async def coroutine(*_, **__):
+    raise NotImplementedError
+
+
+def plain(*_, **__):
+    raise NotImplementedError
+
+
+def sdk(name, **options):
+    return getattr(boto3, name)("s3", **AWS, **options)
+
+
+mongo = pymongo.MongoClient(connect=False)
+asynchronous_mongo = pymongo.AsyncMongoClient(connect=False)
+
+NO_STORES = {
+    "a URL": lambda: "redis://user:secret@host/0",
+    "a path": lambda: Path("history"),
+    "None": lambda: None,
+    "a dict": dict,
+    "a class of stores": lambda: MemoryStore,
+    "a history": lambda: History(MemoryStore()),
+    "an asynchronous history": lambda: AsyncHistory(MemoryStore()),
+    "an asynchronous store": AsyncStore,
+    "an object with slots alone": SlotsOnly,
+    "a redis client": redis.Redis,
+    "a mongo client": lambda: mongo,
+    "a mongo database": lambda: mongo["x"],
+    "a mongo collection": lambda: mongo["x"]["y"],
+    "an s3 client": lambda: sdk("client"),
+}
+
+
+@pytest.mark.parametrize("name", NO_STORES)
+def test_what_is_no_store_is_refused_with_its_class(name):
+    store = NO_STORES[name]()
+    for take in (
+        History,
+        AsyncHistory if not isinstance(store, History) else History,
+        lambda store: (
+            Conversation(store, Key("default", "a")) if not isinstance(store, HistoryStore) else History(store)
+        ),
+        History(MemoryStore()).copy_to if not isinstance(store, History) else History,
+    ):
+        with pytest.raises(errors.InvalidInput, match=r"must be a HistoryStore, not") as caught:
+            take(store)
+        kind = store if isinstance(store, type) else type(store)
+        assert kind.__qualname__ in str(caught.value)
+        assert "secret" not in str(caught.value)
+
+
+def test_a_proxy_of_a_store_is_a_store():
+    chat = History(Proxy(MemoryStore())).conversation("a")
+    chat.append({"role": "user", "content": "hello"})
+    assert len(chat.messages()) == 1
+
+
+WRONG_CLIENTS = {
+    RedisStore: {
+        "a pipeline": (lambda: redis.Redis().pipeline(), "a pipeline"),
+        "a proxy of a pipeline": (lambda: Proxy(redis.Redis().pipeline()), "a pipeline"),
+        "for asyncio": (redis.asyncio.Redis, "for asyncio"),
+        "a pipeline for asyncio": (lambda: redis.asyncio.Redis().pipeline(), "for asyncio"),
+        "a cluster for asyncio": (lambda: redis.asyncio.RedisCluster("localhost"), "for asyncio"),
+        "a proxy for asyncio": (lambda: Proxy(redis.asyncio.Redis()), "for asyncio"),
+        "pub/sub": (lambda: redis.Redis().pubsub(), ""),
+        "sentinels": (lambda: redis.sentinel.Sentinel([("localhost", 1)]), "master_for"),
+        "a pool": (redis.ConnectionPool, ""),
+        "another library": (
+            lambda: foreign("valkey.client", "Valkey", execute_command=plain, pipeline=plain),
+            "Valkey servers as well",
+        ),
+        "another library for asyncio": (
+            lambda: foreign("coredis.client", "Redis", execute_command=coroutine, pipeline=coroutine),
+            "for asyncio",
+        ),
+        "the class": (lambda: redis.Redis, "not an instance"),
+        "a URL": (lambda: "redis://user:secret@host/0", "open_store"),
+        "None": (lambda: None, ""),
+    },
+    MongoStore: {
+        "for asyncio": (lambda: asynchronous_mongo, "for asyncio"),
+        "a proxy for asyncio": (lambda: Proxy(asynchronous_mongo), "for asyncio"),
+        "motor": (lambda: foreign("motor.motor_asyncio", "AsyncIOMotorClient", get_database=plain), "for asyncio"),
+        "a database": (lambda: mongo["x"], "hand in the client"),
+        "a proxy of a database": (lambda: Proxy(mongo["x"]), "hand in the client"),
+        "a collection": (lambda: mongo["x"]["y"], "hand in the client"),
+        "a database for asyncio": (lambda: asynchronous_mongo["x"], "hand in the client"),
+        "the class": (lambda: pymongo.MongoClient, "not an instance"),
+        "a URL": (lambda: "mongodb://user:secret@host/0", "open_store"),
+        "None": (lambda: None, ""),
+    },
+    lambda client: S3Store(client, bucket="history"): {
+        "a resource": (lambda: sdk("resource"), ".meta.client"),
+        "a bucket": (lambda: sdk("resource").Bucket("x"), ".meta.client"),
+        "a session": (lambda: boto3.Session(**AWS), ""),
+        "another service": (lambda: boto3.client("dynamodb", **AWS), ""),
+        "aioboto3": (lambda: foreign("aiobotocore.session", "ClientCreatorContext"), "for asyncio"),
+        "aiobotocore": (
+            lambda: foreign("aiobotocore.client", "S3", get_object=plain, _make_api_call=coroutine),
+            "for asyncio",
+        ),
+        "a wrapper for asyncio": (
+            lambda: foreign(
+                "mine",
+                "Bucket",
+                **dict.fromkeys(
+                    ("get_object", "put_object", "delete_object", "delete_objects", "list_objects_v2"), coroutine
+                ),
+            ),
+            "for asyncio",
+        ),
+        "the class": (lambda: boto3.Session, "not an instance"),
+        "a URL": (lambda: "s3://secret/x", "open_store"),
+        "None": (lambda: None, ""),
+    },
+    FileStore: {
+        "a URL": (lambda: "file:./history", "open_store"),
+        "a number": (lambda: 3, "not int"),
+        "bytes": (lambda: b"history", "not bytes"),
+        "None": (lambda: None, "NoneType"),
+        "a store": (MemoryStore, "MemoryStore"),
+    },
+    MemoryStore: {"a number": (lambda: 3, "not int"), "None": (lambda: None, "NoneType")},
+}
+
+
+@pytest.mark.parametrize(
+    ("store", "name"), [(store, name) for store, clients in WRONG_CLIENTS.items() for name in clients]
+)
+def test_a_wrong_client_is_refused_with_its_module_and_class(store, name):
+    make, words = WRONG_CLIENTS[store][name]
+    client = make()
+    with pytest.raises(errors.ConfigError) as caught:
+        store(client)
+    kind = client if isinstance(client, type) else type(client)
+    told = str(caught.value)
+    assert kind.__qualname__ in told or "not a URL" in told
+    assert words in told
+    assert "secret" not in told
+
+
+RIGHT_CLIENTS = {
+    RedisStore: [redis.Redis, lambda: Proxy(redis.Redis()), type("Mine", (redis.Redis,), {})],
+    MongoStore: [lambda: mongo, lambda: Proxy(mongo)],
+    lambda client: S3Store(client, bucket="history"): [lambda: sdk("client"), lambda: Proxy(sdk("client"))],
+    FileStore: [lambda: Path("history"), lambda: "history"],
+    MemoryStore: [str, lambda: "named"],
+}
+
+
+@pytest.mark.parametrize(("store", "make"), [(store, make) for store, made in RIGHT_CLIENTS.items() for make in made])
+def test_a_right_client_or_a_proxy_of_it_is_taken(store, make):
+    with store(make()) as opened:
+        assert opened.traits == type(opened).traits
+
+
+@pytest.mark.parametrize(
+    "made", [lambda: MongoStore(mongo, database=mongo["x"]), lambda: S3Store(sdk("client"), bucket=3)]
+)
+def test_a_name_that_is_no_text_is_refused(made):
+    with pytest.raises(errors.ConfigError, match="must be"):
+        made()
+
+
+# Forks.
+
+
+def parent_and_child(store):
+    """Return what a child and then this process find when they use `store`."""
+
+    def work():
+        try:
+            chat = History(store).conversation("child")
+            chat.append({"role": "user", "content": "hello"})
+            return {"said": str(len(chat.messages()))}
+        except errors.StoreClosed as error:
+            return {"said": str(error)}
+
+    return in_child(work)["said"]
+
+
+@pytest.fixture(params=["memory", "file"])
+def store(request, tmp_path):
+    with open_store("memory:" if request.param == "memory" else f"file:{tmp_path}/store") as store:
+        yield store
+
+
+def test_a_store_opened_before_a_fork_and_not_used_serves_both(store):
+    history = History(store)
+    history.conversation("a")  # no use: no input or output
+    assert parent_and_child(store) == "1"
+    history.conversation("a").append({"role": "user", "content": "hello"})
+    assert len(history.conversation("a").messages()) == 1
+
+
+def test_a_store_used_before_a_fork_says_how_to_open_one_in_the_child(store):
+    History(store).conversation("a").append({"role": "user", "content": "hello"})
+    told = parent_and_child(store)
+    assert "in the child, open another one" in told
+    assert "post_fork" in told
+    assert "worker_process_init" in told
+
+
+def test_two_children_of_one_master_share_a_store_that_was_not_used(tmp_path):
+    """As gunicorn does with --preload: the master opens, the workers use."""
+    store = open_store(f"file:{tmp_path}/store")
+    assert [parent_and_child(store), parent_and_child(store)] == ["1", "2"]
+    store.close()
+
+
+def test_an_asynchronous_history_used_before_a_fork_says_so_and_does_not_hang(tmp_path):
+    history = AsyncHistory(open_store(f"file:{tmp_path}/store"))
+    asyncio.run(history.recent())
+
+    def work():
+        try:
+            asyncio.run(history.recent())
+        except errors.StoreClosed as error:
+            return {"told": str(error)}
+        return {"told": "nothing"}
+
+    assert "this AsyncHistory was used before a fork()" in in_child(work)["told"]
+
+
+def test_a_fork_while_another_thread_holds_the_lock_of_all_lanes_blocks_no_child(tmp_path):
+    from chathistory.log import conversation_log  # noqa: PLC0415
+
+    store = open_store(f"file:{tmp_path}/store")
+    with conversation_log._lanes_lock:
+        assert parent_and_child(store) == "1"
+
+
+# Pickling.
+
+
+@pytest.mark.parametrize("how", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_what_belongs_to_a_process_says_what_to_do_when_it_is_pickled(store, how):
+    history = History(store)
+    facade = AsyncHistory(store)
+    for value in (store, history, history.conversation("a"), facade, facade.conversation("a")):
+        with pytest.raises(TypeError, match=r"cannot be pickled or copied: pass .* in the other process") as caught:
+            how(value)
+        assert type(value).__name__ in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: RedisStore(redis.Redis()),
+        lambda: MongoStore(mongo),
+        lambda: S3Store(sdk("client"), bucket="history"),
+        lambda: open_store("redis://user:secret@localhost/0"),
+        lambda: open_store("s3://history/x"),
+    ],
+)
+def test_stores_of_all_backends_say_so_and_quote_no_secret(made, monkeypatch):
+    monkeypatch.setitem(os.environ, "AWS_DEFAULT_REGION", "us-east-1")
+    with pytest.raises(TypeError, match=r"call chathistory\.open_store") as caught:
+        pickle.dumps(made())
+    assert "secret" not in str(caught.value)

@@ -1,0 +1,268 @@
+"""Stores on a real disk with one mistake each, which only running processes show; and those of the template's hooks."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections import defaultdict
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from chathistory_template import TemplateStore, _put, _summed
+
+from chathistory import Head, hookimpl
+from chathistory.errors import Conflict, CorruptRecord, StoreUnavailable
+from chathistory.testing import CertifyHooks
+
+WRONG: dict[str, type[TemplateStore]] = {}
+CAUGHT: dict[str, tuple[int, str, str]] = {}
+"""By scheme: the guarantee, the test that has to catch it, and words of what is seen."""
+
+
+def caught_by(number, test, words):
+    def keep(cls):
+        scheme = cls.__name__.lower()
+        WRONG[scheme], CAUGHT[scheme] = cls, (number, test, words)
+        return cls
+
+    return keep
+
+
+@caught_by(4, "test_a_killed_writer_loses_nothing_and_leaves_nothing_by_halves", "")
+class Late(TemplateStore):
+    """Works in memory, and saves with every fifth append and at the end."""
+
+    appends = 0
+
+    def _connected(self):
+        db = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        with closing(super()._connected()) as disk:
+            disk.backup(db)
+        return db
+
+    def _save(self):
+        with closing(super()._connected()) as disk:
+            self._db.backup(disk)
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        head = super().append(key, bodies, after=after, stamp=stamp, first=first)
+        self.appends += 1
+        if self.appends % 5 == 0:
+            self._save()
+        return head
+
+
+@caught_by(4, "test_a_killed_writer_loses_nothing_and_leaves_nothing_by_halves", "whole and in order")
+class ByHalves(TemplateStore):
+    """Stores each body of a batch by itself, so a killed writer leaves some of them."""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        head = after
+        for body in bodies:
+            head = super().append(key, [body], after=head, stamp=stamp, first=first)
+            time.sleep(0.02)
+        return head
+
+
+@caught_by(6, "test_an_append_and_a_tail_read_cost_the_same_in_a_large_conversation", "10000 records")
+class Rewriting(TemplateStore):
+    """Reads all that is there with every append."""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        start, seen = 0, ""
+        while run := self.read(key, start=start):
+            seen = "".join([seen, *(record.body for record in run.records)])
+            start += len(run.records)
+            if start >= run.head.end:
+                break
+        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+
+
+LOCKS = defaultdict(threading.RLock)
+"""By path: what keeps the threads of one process apart, and no two processes."""
+
+
+@contextmanager
+def _after(lock, transaction):
+    with lock, transaction as seen:
+        yield seen
+
+
+@caught_by(7, "test_a_reader_sees_one_moment_of_what_another_process_writes", "")
+class ReadsInSteps(TemplateStore):
+    """Reads the head and the records of two moments; others of the same process wait until it has both."""
+
+    def _transaction(self, key=None, begin="BEGIN IMMEDIATE"):
+        return _after(LOCKS[self._path], super()._transaction(key, begin))
+
+    def read(self, key, *, start=0, stop=None):
+        with LOCKS[self._path]:
+            first = super().read(key, stop=0)
+            if first is None:
+                return None
+            time.sleep(0.002)
+            low = max(start if start >= 0 else first.head.end + start, first.head.start)
+            run = super().read(key, start=low, stop=first.head.end if stop is None else min(stop, first.head.end))
+            return run and replace(first, records=run.records)
+
+
+@caught_by(9, "test_a_delete_by_another_process_happens_at_one_moment", "")
+class DeletesInSteps(TemplateStore):
+    """Removes the records and then the head; others of the same process wait until both are done."""
+
+    def _transaction(self, key=None, begin="BEGIN IMMEDIATE"):
+        return _after(LOCKS[self._path], super()._transaction(key, begin))
+
+    def delete(self, key, *, version=None):
+        with LOCKS[self._path]:
+            with self._transaction(key if version is not None else None) as (db, head):
+                if head and version != head.stamp.version:
+                    raise Conflict(key, head)
+                db.execute("DELETE FROM records WHERE (scope, id) = (?, ?)", (key.scope, key.id))
+            time.sleep(0.01)
+            return super().delete(key)
+
+
+@caught_by(9, "test_what_a_killed_forget_has_left_goes_with_the_next_one", "can still be read")
+class ForgetsTheStartFirst(TemplateStore):
+    """Moves the start, and later removes what is below: what a killed process leaves, nobody removes."""
+
+    def forget(self, key, *, before):
+        with self._transaction(key) as (db, head):
+            new = head and _put(db, replace(head, start=min(max(before, head.start), head.end)))
+        time.sleep(0.01)
+        for position in range(head.start, new.start) if head else ():
+            with self._transaction() as (db, _):
+                db.execute("DELETE FROM records WHERE (scope, id, position) = (?, ?, ?)", (key.scope, key.id, position))
+        return new
+
+
+@caught_by(4, "test_a_killed_writer_loses_nothing_and_leaves_nothing_by_halves", "")
+class HeadLater(TemplateStore):
+    """Writes the records in one transaction, and the head in the next: what is between keeps the next writer out."""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        with self._transaction(key) as (db, head):
+            if (head and head.stamp.version) != (after and after.stamp.version):
+                raise Conflict(key, head)
+            start, end = (head.start, head.end) if head else (first, first)
+            rows = [_summed(key.scope, key.id, position, body) for position, body in enumerate(bodies, end)]
+            db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
+        time.sleep(0.05)
+        with self._transaction() as (db, _):
+            return _put(db, Head(key, start, end + len(bodies), stamp))
+
+
+@caught_by(10, "test_four_processes_lose_nothing", "after a head that was not present")
+class Racing(TemplateStore):
+    """Looks at the version in one transaction and appends in another: two processes both win."""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        run = self.read(key, stop=0)
+        present = run and run.head
+        if (present and present.stamp.version) != (after and after.stamp.version):
+            raise Conflict(key, present)
+        time.sleep(0.05)
+        while True:
+            try:
+                return super().append(key, bodies, after=present, stamp=stamp, first=first)
+            except Conflict as conflict:
+                present = conflict.head
+
+
+@caught_by(3, "test_a_conversation_loses_and_doubles_nothing[after it was stored]", "is there twice")
+class Eager(TemplateStore):
+    """Takes an append whose head is not the present one if its end is: what the core repeats is stored twice."""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        try:
+            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+        except Conflict as conflict:
+            if conflict.head is None or conflict.head.stamp.version != stamp.version:
+                raise
+            again = replace(stamp, version=stamp.version[::-1])
+            return super().append(key, bodies, after=conflict.head, stamp=again)
+
+
+@caught_by(8, "test_zz_what_was_there_before_is_untouched", "is absent")
+class Sweeping(TemplateStore):
+    """Deletes the conversations of this id in all scopes."""
+
+    def delete(self, key, *, version=None):
+        done = super().delete(key, version=version)
+        with self._transaction() as (db, _):
+            db.execute("DELETE FROM heads WHERE id = ?", (key.id,))
+        return done
+
+
+@caught_by(3, "test_an_append_whose_answer_never_comes", "and it was")
+class Liar(TemplateStore):
+    """Says "not stored" of an append whose answer is lost after it was stored."""
+
+    outcome: ClassVar = "not stored"
+
+
+@caught_by(7, "test_a_damaged_record_is_corrupt_and_not_absent[0]", "DID NOT RAISE")
+class Skipping(TemplateStore):
+    """Leaves out what it cannot read."""
+
+    def read(self, key, *, start=0, stop=None):
+        try:
+            return super().read(key, start=start, stop=stop)
+        except CorruptRecord as error:
+            return self.read(key, start=error.position + 1, stop=stop)
+
+
+@hookimpl
+def chathistory_store(scheme):
+    return WRONG.get(scheme)
+
+
+@contextmanager
+def _answers_lost(store):
+    """Carry out what is asked for, and then fail as a connection does."""
+    append = store.append
+
+    def losing(*args, **options):
+        append(*args, **options)
+        raise StoreUnavailable(
+            "the connection broke", outcome=getattr(store, "outcome", "unknown")
+        ) from ConnectionResetError()
+
+    store.append = losing
+    try:
+        yield
+    finally:
+        del store.append
+
+
+def _damaged(store, key, position):
+    _executed(
+        store, "UPDATE records SET body = replace(body, '{', '[')", "(scope, id, position) = (?, ?, ?)", key, position
+    )
+
+
+def _damaged_head(store, key):
+    _executed(store, "UPDATE heads SET high = high + 1", "(scope, id) = (?, ?)", key)
+
+
+def _executed(store, sql, where, key, *values):
+    with closing(sqlite3.connect(store._path)) as db, db:
+        db.execute(f"{sql} WHERE {where}", (key.scope, key.id, *values))
+
+
+def _remains(text):
+    return [str(path) for path in Path().glob("history.db*") if text.encode() in path.read_bytes()]
+
+
+hooks = CertifyHooks(
+    lose_answer=_answers_lost,
+    damage=_damaged,
+    damage_head=_damaged_head,
+    lose_index=lambda store, key: None,
+    remains=_remains,
+    crash=lambda: None,
+)

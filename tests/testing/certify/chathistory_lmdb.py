@@ -1,0 +1,193 @@
+"""Conversations in LMDB: `lmdb:./history.lmdb`. Somebody else's backend, written from `docs/writing-a-backend.md`.
+
+By scope and id, of which keys hold a hash (LMDB's are short): the head (`h`), its place in the listing (`l`), what that
+place is (`p`), and each record (`r`). Heads and records begin with their checksum.
+"""
+
+import hashlib
+import json
+import os
+import zlib
+from contextlib import contextmanager
+from dataclasses import astuple, replace
+from itertools import takewhile
+from threading import Lock
+from typing import ClassVar
+from weakref import WeakValueDictionary
+
+import lmdb
+
+from chathistory import Damaged, Head, HistoryStore, Key, Option, Page, Record, Slice, Stamp, Traits, hookimpl
+from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreRejected, StoreUnavailable
+from chathistory.storage.cursors import decode_cursor, encode_cursor
+from chathistory.storage.open_guard import Lifeline
+from chathistory.storage.store import check_append, check_position, check_range
+
+
+class LMDBStore(HistoryStore):
+    traits: ClassVar = Traits(durable=True, shared=True)
+    options: ClassVar = {"size": Option(int, 2**33, "bytes that the file may grow to")}
+    _open: ClassVar = WeakValueDictionary()  # LMDB must not open a file twice in one process
+    _lock: ClassVar = Lock()
+
+    def __init__(self, path, size=2**33):
+        self._path, self._size, self._env, self._lifeline = os.path.realpath(path), size, None, Lifeline()
+
+    @classmethod
+    def from_url(cls, url):
+        return cls(url.path, url.options["size"])
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        batch = check_append(bodies, stamp, self.traits, first=first)
+        with self._transaction(write=True) as txn:
+            old = _head(txn, key)
+            if (old and old.stamp.version) != (after and after.stamp.version):
+                raise Conflict(key, old)
+            new = old or Head(key, first, first, stamp)
+            for position, body in enumerate(batch, new.end):
+                txn.put(_record(key, position), _summed(body.encode()))
+            return _put(txn, replace(new, end=new.end + len(batch), stamp=stamp))
+
+    def read(self, key, *, start=0, stop=None):
+        check_range(start, stop)
+        with self._transaction() as txn:
+            if (head := _head(txn, key)) is None:
+                return None
+            low = max(start if start >= 0 else head.end + start, head.start)
+            due = range(low, min(head.end if stop is None else stop, head.end, low + 100))
+            bodies = list(takewhile(lambda body: body is not None, (_sound(txn.get(_record(key, at))) for at in due)))
+        if due and not bodies:
+            raise CorruptRecord(key, low, "it is missing, or its checksum is wrong")
+        return Slice(head, [Record(position, body.decode()) for position, body in zip(due, bodies, strict=False)])
+
+    def heads(self, scope, *, after=None, limit=20):
+        if limit < 1:
+            raise InvalidInput("a page has at least one item")
+        place = _listed(scope, *decode_cursor(after)) + b"\0" if after is not None else b""
+        heads, damaged = self._walked(b"l" + _hash(scope), place, limit + 1)
+        return Page(heads[:limit], encode_cursor(heads[limit - 1]) if len(heads) > limit else None, damaged)
+
+    def keys(self, scope=None):
+        return (head.key for head in self._walked(b"h" + (_hash(scope) if scope else b""))[0])
+
+    def damaged_keys(self, scope=None):
+        return iter(self._walked(b"h" + (_hash(scope) if scope else b""))[1])
+
+    def _walked(self, prefix, start=b"", most=-1):
+        """Return heads, so many at most, and the damaged ones among them."""
+        heads, damaged = [], []
+        with self._transaction() as txn:
+            cursor = txn.cursor()
+            cursor.set_range(start or prefix)
+            for at, value in takewhile(lambda pair: pair[0].startswith(prefix), cursor):
+                try:
+                    heads.append(_made(txn.get(value) if prefix[:1] == b"l" else value))
+                except CorruptRecord as error:
+                    damaged.append(Damaged(None, at.hex(), error))
+                if len(heads) == most:
+                    break
+        return heads, damaged
+
+    def forget(self, key, *, before):
+        check_position("before", before)
+        with self._transaction(write=True) as txn:
+            return (head := _head(txn, key)) and _cut(txn, head, min(max(before, head.start), head.end))
+
+    def delete(self, key, *, version=None):
+        with self._transaction(write=True) as txn:
+            if version is not None and (head := _head(txn, key)) and version != head.stamp.version:
+                raise Conflict(key, head)
+            return _removed(txn, _hash(*astuple(key)))
+
+    def remove_leftovers(self, scope):
+        damaged = list(self.damaged_keys(scope))
+        with self._transaction(write=True) as txn:
+            for each in damaged:
+                _removed(txn, bytes.fromhex(each.where)[1:])
+        return replace(super().remove_leftovers(scope), removed=len(damaged))
+
+    def close(self):
+        if self._lifeline.cut():
+            self._env = None  # the last of its users closes it
+
+    @contextmanager
+    def _transaction(self, *, write=False):
+        self._lifeline.check()
+        try:
+            with self._opened().begin(write=write) as txn:
+                yield txn
+        except (lmdb.Error, OSError) as error:
+            kind = StoreRejected if isinstance(error, lmdb.MapFullError) else StoreUnavailable
+            raise kind(f"LMDB failed: {type(error).__name__}") from error
+
+    def _opened(self):
+        with self._lock:
+            here = os.getpid(), self._path
+            for owner in [owner for owner in self._open if owner[0] != here[0]]:
+                self._open.pop(owner).close()  # LMDB opens a file once: a forked child lets go of what its parent has
+            self._env = self._env or self._open.get(here) or lmdb.open(self._path, self._size, subdir=False, mode=0o600)
+            return self._open.setdefault(here, self._env)
+
+
+def _hash(*texts):
+    return b"".join(hashlib.sha256(text.encode()).digest()[:16] for text in texts)
+
+
+def _record(key, position):
+    return b"r" + _hash(*astuple(key)) + position.to_bytes(8, "big")
+
+
+def _listed(scope, updated, id):
+    """The newest first, then by id, the last first; of an id that is longer than LMDB's keys, by its beginning."""
+    order = updated.to_bytes(8, "big") + id.encode()[:440] + b"\0"
+    return b"l" + _hash(scope) + bytes(255 - byte for byte in order) + _hash(id)
+
+
+def _summed(data):
+    return zlib.crc32(data).to_bytes(4, "big") + data
+
+
+def _sound(value):
+    """Return the data of a value; None if that is missing or damaged."""
+    return value[4:] if value and value == _summed(value[4:]) else None
+
+
+def _head(txn, key):
+    value = txn.get(b"h" + _hash(*astuple(key)))
+    return _made(value, key) if value is not None else None
+
+
+def _made(value, key=None):
+    if (data := _sound(value)) is None:
+        raise CorruptRecord(key, None, "its checksum is wrong")
+    key, start, end, stamp = json.loads(data)
+    return Head(Key(*key), start, end, Stamp(*stamp))
+
+
+def _put(txn, head):
+    here = _hash(*astuple(head.key))
+    place = _listed(head.key.scope, head.stamp.updated, head.key.id)
+    txn.delete(txn.get(b"p" + here) or b" ")
+    txn.put(b"p" + here, place)
+    txn.put(place, b"h" + here)
+    txn.put(b"h" + here, _summed(json.dumps(astuple(head)).encode()))
+    return head
+
+
+def _removed(txn, here):
+    cursor = txn.cursor()
+    while cursor.set_range(b"r" + here) and cursor.key().startswith(b"r" + here):
+        cursor.delete()
+    txn.delete(txn.pop(b"p" + here) or b" ")
+    return txn.delete(b"h" + here)
+
+
+def _cut(txn, head, start):
+    for position in range(head.start, start):
+        txn.delete(_record(head.key, position))
+    return _put(txn, replace(head, start=start))
+
+
+@hookimpl
+def chathistory_store(scheme):
+    return LMDBStore if scheme == "lmdb" else None

@@ -1,0 +1,97 @@
+"""The template of a plugin, as its author's users get it: both wheels, built and installed where nothing else is."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from certify_lines import lines_of_code
+from conftest import ROOT, TEMPLATE
+
+pytestmark = pytest.mark.timeout(600)  # it builds, and installs from an index
+
+
+def run(*words, cwd, code=0):
+    done = subprocess.run(list(map(str, words)), cwd=cwd, capture_output=True, text=True, timeout=500)
+    assert done.returncode == code, done.stdout[-3000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("wheels")
+    sources = tmp_path_factory.mktemp("sources") / "template"
+    shutil.copytree(TEMPLATE, sources)
+    build = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder)
+    run(*build, ROOT, cwd=folder)
+    run(*build, sources, cwd=folder)
+    return sorted(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheels, tmp_path_factory):
+    """The commands of an environment that has both wheels, pytest, and what they need."""
+    folder = tmp_path_factory.mktemp("empty")
+    run(sys.executable, "-m", "venv", folder, cwd=folder)
+    [commands] = [found.parent for found in folder.glob("*/python")] or [folder / "Scripts"]
+    run(commands / "python", "-m", "pip", "install", "--quiet", *wheels, "pytest", cwd=folder)
+    return commands
+
+
+def test_the_template_is_no_part_of_our_wheel(wheels):
+    names = [set(zipfile.ZipFile(wheel).namelist()) for wheel in wheels]
+    assert [wheel.name.partition("-")[0] for wheel in wheels] == ["chathistory", "chathistory_template"]
+    assert not [name for name in names[0] if "template" in name]
+    assert {"chathistory/testing/certify/suite.py", "chathistory/cli/certify.py"} <= names[0]
+    assert {name for name in names[1] if "dist-info" not in name} == {"chathistory_template.py"}
+
+
+def test_it_passes_the_contract(installed, tmp_path):
+    shutil.copytree(TEMPLATE / "tests", tmp_path / "tests")
+    shutil.copy(TEMPLATE / "pyproject.toml", tmp_path)
+    told = run(installed / "python", "-I", "-m", "pytest", "-q", "-p", "no:cacheprovider", cwd=tmp_path)
+    passed, skipped = re.search(r"(\d+) passed, (\d+) skipped", told).groups()
+    assert int(passed) > 450
+    assert int(skipped) == 27, "it has no limits to exceed, does not restore heads, and nothing else is left out"
+
+
+def test_it_holds_a_chat(installed, tmp_path):
+    place = ("--store", "template:./history.db")
+    chat = (installed / "chathistory", "chat", "--stand-in", "--conversation", "hello", *place)
+    assert "You said: Hello (message 1 of" in run(*chat, "Hello", cwd=tmp_path)
+    assert "You said: Again (message 3 of" in run(*chat, "Again", cwd=tmp_path)
+    [row] = map(json.loads, run(installed / "chathistory", "list", "--json", *place, cwd=tmp_path).splitlines())
+    assert (row["id"], row["messages"]) == ("hello", 4)
+    assert (tmp_path / "history.db").stat().st_mode & 0o077 == 0, "others may read it"
+
+
+def test_it_is_certified_by_the_command(installed, tmp_path):
+    asked = [word for number in (3, 4, 6, 10) for word in ("--only", str(number))]
+    told = run(installed / "chathistory", "certify", "template:./history.db", "--json", *asked, cwd=tmp_path)
+    report = json.loads(told)
+    assert (report["passed"], report["certified"]) == (True, False), "some guarantees are no certificate"
+    assert report["backend"] == "TemplateStore of chathistory-template 1.0.0"
+    assert [each["passed"] > 0 for each in report["guarantees"]] == [True] * 4
+
+
+def test_backends_lists_it_as_one_that_works(installed, tmp_path):
+    assert "template:\tchathistory-template\tworks\n" in run(installed / "chathistory", "backends", cwd=tmp_path)
+
+
+def test_a_store_is_as_short_as_its_page_says():
+    assert lines_of_code((TEMPLATE / "chathistory_template.py").read_text()) <= 125
+    for page in (TEMPLATE / "README.md", ROOT / "docs" / "writing-a-backend.md"):
+        assert "in about 125 lines" in " ".join(page.read_text().split())
+    assert lines_of_code((Path(__file__).with_name("chathistory_lmdb.py")).read_text()) <= 130
+
+
+def test_lines_of_code_are_counted_as_told():
+    source = '"""Doc."""\nimport a\nfrom b import (\n    c,\n)\n\n# aside\nx = """\n1\n"""\n'
+    source += 'def f():\n    """Doc."""\n    y = 1  # so\n'
+    assert lines_of_code(source) == 5

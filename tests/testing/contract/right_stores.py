@@ -1,0 +1,124 @@
+"""Stores that are right, each in its own way, and the contract as it is run on a class of stores."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from chathistory_memory import MemoryStore
+
+from chathistory.errors import InvalidInput, StoreUnavailable
+from chathistory.storage.cursors import decode_cursor, encode_cursor
+from chathistory.storage.store import HistoryStore, Page, Slice, Traits
+from chathistory.testing import HistoryStoreContract
+
+
+class NamedStore(MemoryStore):
+    """Shared by all that open its name, as a server would be; and it has a server that can be cut off."""
+
+    traits: ClassVar = Traits(durable=True, shared=True)
+
+    def __init__(self, place):
+        super().__init__(str(place))
+
+    @classmethod
+    def unreachable(cls, place):
+        """Return a store that no call of which reaches the data."""
+        store = cls(place / "dead")
+        store._room = replace(store._room, lock=Unreachable())
+        return store
+
+    @classmethod
+    def remains(cls, place, text):
+        return found_in(MemoryStore._named[str(place)], text)
+
+
+class Unreachable:
+    """Stands where the lock of the data was: nobody gets in."""
+
+    def __enter__(self):
+        try:
+            raise ConnectionRefusedError(111, "no answer")
+        except OSError as error:
+            raise StoreUnavailable("the server cannot be reached", outcome="not stored") from error
+
+    def __exit__(self, *exc_info):
+        pass
+
+
+class LimitedStore(NamedStore):
+    """Keeps only so much of a body and of a batch."""
+
+    traits: ClassVar = Traits(durable=True, shared=True, largest_record=2001, largest_batch=50_000)
+
+
+class FrugalStore(NamedStore):
+    """Gives all in small portions, lists by time bucket, and yields keys late: unusual, and allowed."""
+
+    traits: ClassVar = Traits(durable=True, shared=True, recency="bucket")
+
+    def read(self, key, *, start=0, stop=None):
+        run = super().read(key, start=start, stop=stop)
+        return run and Slice(run.head, tuple(run.records[:2]))
+
+    def heads(self, scope, *, after=None, limit=20):
+        below = "\U0010ffff" * 256 if after is None else decode_cursor(after)[1]
+        if limit < 1:
+            raise InvalidInput
+        heads = sorted(super().heads(scope, limit=10_000).items, key=lambda head: head.key.id, reverse=True)
+        rest = [head for head in heads if head.key.id < below]
+        size = random.randint(1, limit)
+        return Page(rest[:size], encode_cursor(rest[size - 1]) if len(rest) > size else None)
+
+    def keys(self, scope=None):
+        yield from super().keys(scope)
+
+
+def found_in(room, text):
+    """Return where a text is in the dicts of a memory store."""
+    kept = [found for scope in room.scopes.values() for found in scope.values()]
+    return [str(found.head.key) for found in kept if text in "\n".join([found.head.stamp.info, *found.bodies])]
+
+
+HOOKS = ("remains", "damage_record", "damage_head", "lose_index")
+
+
+def contract_of(cls):
+    """Return the contract as a test class for stores of a class: one whose places are folders, named or real."""
+
+    class TestIt(HistoryStoreContract):
+        @pytest.fixture
+        def store(self):
+            memory = Path("/dev/shm")
+            with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+                self.place = Path(folder)
+                store = cls(self.place)
+                yield store
+                with contextlib.suppress(Exception):  # that it closes is for the contract to say
+                    store.close()
+            for place in (self.place, self.place / "dead"):
+                MemoryStore._named.pop(str(place), None)
+
+        def reopen(self, store):
+            return cls(self.place)
+
+        def dead_store(self):
+            return cls.unreachable(self.place)
+
+    for name in HOOKS:
+        if hasattr(cls, name):
+            setattr(TestIt, name, _hook(cls, name))
+    return TestIt
+
+
+def _hook(cls, name):
+    def hook(self, *args):
+        given = [arg for arg in args if not isinstance(arg, HistoryStore)]
+        return getattr(cls, name)(self.place, *given)
+
+    return hook

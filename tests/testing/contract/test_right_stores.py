@@ -1,0 +1,64 @@
+"""The memory backend keeps the contract; so do stores that are right in less usual ways, and a database."""
+
+from __future__ import annotations
+
+import pytest
+from chathistory_memory import MemoryStore
+from right_sql import SQLStore
+from right_stores import FrugalStore, LimitedStore, NamedStore, contract_of, found_in
+from wrong_sql import SQL
+
+from chathistory.storage.store import Key
+from chathistory.testing import HistoryStoreContract
+from chathistory.testing.contract.queries import pages
+from chathistory.testing.contract.samples import created
+
+
+class TestPrivate(HistoryStoreContract):
+    """`memory:`, which is neither shared nor durable: what needs that is left out by its traits."""
+
+    @pytest.fixture
+    def store(self):
+        with MemoryStore() as self.opened:
+            yield self.opened
+
+    def remains(self, text):
+        return found_in(self.opened._room, text)
+
+
+class TestNamed(contract_of(NamedStore)):
+    """`memory:NAME`, taken for a server: every test that needs a second instance or a dead one runs here."""
+
+
+class TestLimited(contract_of(LimitedStore)):
+    """A store with limits: the tests of limits run here."""
+
+
+class TestFrugal(contract_of(FrugalStore)):
+    """Short reads, short pages, lazy keys and a listing by buckets are within the contract."""
+
+
+class TestSQL(contract_of(SQLStore)):
+    """A database: the tests of damage run here."""
+
+    @pytest.mark.parametrize("damage", ["id = char(1)", "id = ''", "id = CAST(x'ff' AS TEXT)"])
+    def test_what_has_lost_its_key_is_told_for_its_scope(self, store, damage):
+        for at in range(3):
+            created(store, Key("scope", f"c{at}"))
+        created(store, Key("other", "c"))
+        self.damage_head(store, Key("scope", "c1"))
+        SQLStore.execute(self.place, f"UPDATE heads SET {damage} WHERE (scope, id) = (?, ?)", Key("scope", "c1"))
+        with self.reopen(store) as other:
+            assert [head.key.id for page in pages(other, "scope", 1) for head in page.items] == ["c2", "c0"]
+            [damaged] = other.heads("scope").damaged
+            told = [*other.heads("scope", limit=1).damaged, *other.damaged_keys("scope"), *other.damaged_keys()]
+            assert [each.where for each in told] == [damaged.where] * 3
+            assert [each.key for each in told] == [None] * 3
+            assert list(other.damaged_keys("other")) == []
+            assert sorted(other.keys("scope")) == [Key("scope", "c0"), Key("scope", "c2")]
+            left = other.remove_leftovers("scope")
+            assert (left.complete, damaged.where in left.left) == (False, True)
+
+
+class TestRecovering(contract_of(SQL)):
+    """A database whose heads can be restored: the base of the wrong ones."""

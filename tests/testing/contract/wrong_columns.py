@@ -1,0 +1,266 @@
+"""Wrong in the types of columns: collations, time zones, numbers that are too narrow, text that is trimmed."""
+
+from __future__ import annotations
+
+import sqlite3
+import unicodedata
+from dataclasses import replace
+
+import chathistory_template
+from wrong_sql import SQL
+from wrong_stores import caught_by
+
+from chathistory.storage.store import Page, Slice, check_append
+
+IDS = "test_every_id_is_itself"
+VERSIONS = "test_versions_are_told_apart_to_the_character"
+TIES = "test_equal_times_are_ordered_by_id"
+STAMPS = "test_a_stamp_comes_back_whole"
+CLOCKS = "test_times_around_a_change_of_clocks_come_back"
+
+
+class Columns(SQL):
+    """Declares the columns of its tables in its own way."""
+
+    scope = ""
+    id = ""
+
+    def _connected(self):
+        self._path.touch()
+        db = sqlite3.connect(self._path, 60, isolation_level=None, check_same_thread=False)
+        db.create_collation("custom", self.compared)
+        schema, columns = chathistory_template.SCHEMA, f"scope {self.scope}, id {self.id}, "
+        for after in ("low", "position, body"):
+            schema = schema.replace(f"scope, id, {after}", columns + after)
+        db.executescript(schema)
+        return db
+
+    def compared(self, one, other):
+        folded = self.folded(one), self.folded(other)
+        return (folded[0] > folded[1]) - (folded[0] < folded[1])
+
+    def folded(self, text):
+        return text
+
+
+@caught_by(IDS)
+class IdsWithoutCase(Columns):
+    """A collation for which `A` is `a`."""
+
+    id = "TEXT COLLATE NOCASE"
+
+
+@caught_by("test_every_scope_is_itself")
+class ScopesWithoutCase(Columns):
+    scope = "TEXT COLLATE NOCASE"
+
+
+@caught_by(IDS)
+class IdsWithoutAccents(Columns):
+    """A collation for which `é` is `e`."""
+
+    id = "TEXT COLLATE custom"
+
+    def folded(self, text):
+        return "".join(char for char in unicodedata.normalize("NFD", text) if not unicodedata.combining(char))
+
+
+@caught_by(IDS)
+class IdsPadded(Columns):
+    """A collation that pads with blanks, so that `x` is `x `."""
+
+    id = "TEXT COLLATE RTRIM"
+
+
+@caught_by(IDS)
+class IdsOfOnePlane(Columns):
+    """A collation for which all characters beyond the first plane are one."""
+
+    id = "TEXT COLLATE custom"
+
+    def folded(self, text):
+        return "".join(char if char <= "\uffff" else "\ufffd" for char in text)
+
+
+@caught_by(IDS)
+class NamesAreNumbers(SQL):
+    """A column that stores what looks like a number as one."""
+
+    def _named(self, key):
+        return replace(key, id=str(int(key.id))) if key.id.isascii() and key.id.isdigit() else key
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        return super().append(self._named(key), bodies, after=after, stamp=stamp, first=first)
+
+    def read(self, key, *, start=0, stop=None):
+        return super().read(self._named(key), start=start, stop=stop)
+
+
+class Versions(SQL):
+    """Takes two versions for one."""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        present = (run := self.read(key, stop=0)) and run.head
+        if after and present and self.folded(after.stamp.version) == self.folded(present.stamp.version):
+            after = present
+        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+
+
+@caught_by(VERSIONS)
+class VersionsWithoutCase(Versions):
+    def folded(self, text):
+        return text.lower()
+
+
+@caught_by(VERSIONS)
+class VersionsPadded(Versions):
+    def folded(self, text):
+        return text.rstrip(" ")
+
+
+@caught_by(VERSIONS)
+class VersionsAreNumbers(Versions):
+    def folded(self, text):
+        try:
+            return float(text)
+        except ValueError:
+            return text
+
+
+class Ordered(SQL):
+    """Orders ids by a locale."""
+
+    def order(self, head):
+        return head.stamp.updated, self.weight(head.key.id)
+
+    def heads(self, scope, *, after=None, limit=20):
+        page = super().heads(scope, after=after, limit=limit)
+        return Page(sorted(page.items, key=self.order, reverse=True), page.next)
+
+
+@caught_by(TIES)
+class IdsOrderedWithoutCase(Ordered):
+    def weight(self, text):
+        return text.lower()
+
+
+@caught_by(TIES)
+class IdsOrderedByLocale(Ordered):
+    """As a dictionary does: letters first, then accents, then case."""
+
+    def weight(self, text):
+        plain = "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+        return plain.casefold(), text.casefold(), text.swapcase()
+
+
+@caught_by(TIES, "test_appends_at_one_time_are_ordered_by_id")
+class TiesByLastWrite(SQL):
+    """Orders equal times by when they were written."""
+
+    def heads(self, scope, *, after=None, limit=20):
+        page = super().heads(scope, after=after, limit=limit)
+        return Page(sorted(page.items, key=self.order, reverse=True), page.next)
+
+    def order(self, head):
+        return head.stamp.updated, self.now("SELECT rowid FROM heads WHERE id = ?", head.key.id)
+
+
+@caught_by("test_an_append_at_the_same_time_moves_nothing")
+class OrderedByLastWrite(TiesByLastWrite):
+    """Keeps a time of its own, that of the last append, and orders by that."""
+
+    def order(self, head):
+        return super().order(head)[1]
+
+
+class Times(SQL):
+    """Changes the times on their way in."""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        batch = check_append(bodies, stamp, self.traits, first=first)
+        expires = stamp.expires if stamp.expires is None else self.stored(stamp.expires)
+        changed = replace(stamp, updated=self.stored(stamp.updated), expires=expires)
+        return super().append(key, batch, after=after, stamp=changed, first=first)
+
+
+@caught_by(CLOCKS, "test_times_around_a_change_of_clocks_are_in_order")
+class TimesOfTheWall(Times):
+    """Stores local time without its zone: of the hour that comes twice in autumn one is lost."""
+
+    def stored(self, time):
+        changed, hour = 1_761_440_400_000_000, 3_600_000_000
+        wall = time + (2 * hour if time < changed else hour)
+        return wall - (hour if wall >= changed + hour else 2 * hour)
+
+
+@caught_by(STAMPS)
+class TimesAsFloatingSeconds(Times):
+    def stored(self, time):
+        return int(float(time) / 1e6 * 1e3) * 1000 + time % 1000 // 2
+
+
+@caught_by(STAMPS, CLOCKS)
+class TimesOf32Bits(Times):
+    """Seconds that end in 2038, and none of their parts."""
+
+    def stored(self, time):
+        return min(time // 1_000_000, 2**31 - 1) * 1_000_000
+
+
+@caught_by("test_a_conversation_begins_at_first")
+class PositionsOf32Bits(SQL):
+    def append(self, key, bodies, *, after, stamp, first=0):
+        return super().append(key, bodies, after=after, stamp=stamp, first=first & 0xFFFFFFFF)
+
+
+class Bodies(SQL):
+    """Changes the texts on their way in."""
+
+    def info(self, text):
+        return text
+
+    def body(self, text):
+        return text
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        batch = [self.body(body) for body in check_append(bodies, stamp, self.traits, first=first)]
+        return super().append(key, batch, after=after, stamp=replace(stamp, info=self.info(stamp.info)), first=first)
+
+
+@caught_by("test_a_body_comes_back_to_the_character", "test_info_comes_back_to_the_character")
+class TextIsTrimmed(Bodies):
+    """A column of fixed length: blanks at the end are lost."""
+
+    def body(self, text):
+        return text.rstrip(" ")
+
+    info = body
+
+
+@caught_by("test_a_body_comes_back_to_the_character")
+class EmptyIsNull(Bodies):
+    """A database for which empty text is no text."""
+
+    def read(self, key, *, start=0, stop=None):
+        run = super().read(key, start=start, stop=stop)
+        return run and Slice(run.head, [replace(record, body=record.body or "None") for record in run.records])
+
+
+@caught_by("test_a_long_info")
+class InfoOf64Kilobytes(Bodies):
+    def info(self, text):
+        return text.encode()[:65_535].decode(errors="ignore")
+
+
+@caught_by("test_a_long_line", "test_the_largest_line")
+class BodyOf64Kilobytes(Bodies):
+    def body(self, text):
+        return text.encode()[:65_535].decode(errors="ignore")
+
+
+@caught_by("test_a_body_comes_back_to_the_character")
+class TextOfOneByte(Bodies):
+    """A column whose characters are Latin: others become question marks."""
+
+    def body(self, text):
+        return text.encode("latin-1", errors="replace").decode("latin-1")

@@ -1,0 +1,228 @@
+"""Wrong in names, in errors, and in what is shown."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+import unicodedata
+from contextlib import suppress
+from dataclasses import replace
+
+from wrong_stores import Wrong, caught_by
+
+from chathistory.errors import ChatHistoryError, Conflict, InvalidInput, StoreUnavailable
+from chathistory.storage.store import Page
+
+NEIGHBOUR = "test_it_never_reaches_its_neighbour"
+
+
+class Reaching(Wrong):
+    """Reaches conversations that were not meant."""
+
+    def others(self, key):
+        with self._room.lock:
+            keys = [found.head.key for room in self._room.scopes.values() for found in room.values()]
+        return [other for other in keys if other != key and self.reaches(key, other)]
+
+    def reaches(self, key, other):
+        return other.scope == key.scope and other.id.startswith(key.id)
+
+
+@caught_by(NEIGHBOUR)
+class DeleteByPrefix(Reaching):
+    def delete(self, key, *, version=None):
+        deleted = super().delete(key, version=version)
+        for other in self.others(key):
+            deleted = super().delete(other) or deleted
+        return deleted
+
+
+@caught_by(NEIGHBOUR)
+class ForgetByPrefix(Reaching):
+    def forget(self, key, *, before):
+        for other in self.others(key):
+            super().forget(other, before=before)
+        return super().forget(key, before=before)
+
+
+@caught_by(NEIGHBOUR)
+class DeleteByPattern(DeleteByPrefix):
+    def reaches(self, key, other):
+        return other.scope == key.scope and fnmatch.fnmatchcase(other.id, key.id)
+
+
+@caught_by(NEIGHBOUR, "test_every_scope_is_itself")
+class ScopesByPattern(DeleteByPrefix):
+    def reaches(self, key, other):
+        return other.id == key.id and fnmatch.fnmatchcase(other.scope, key.scope)
+
+
+@caught_by("test_a_listing_shows_its_own_scope_only")
+class KeysByPrefix(Wrong):
+    def keys(self, scope=None):
+        return (key for key in list(super().keys()) if key.scope.startswith(scope or ""))
+
+
+@caught_by("test_a_listing_shows_its_own_scope_only")
+class HeadsByPattern(Wrong):
+    def heads(self, scope, *, after=None, limit=20):
+        page = super().heads(scope, after=after, limit=limit)
+        more = [head for name in list(self._room.scopes) if name != scope and fnmatch.fnmatchcase(name, scope)
+                for head in self.all_heads(name)]  # fmt: skip
+        return Page([*page.items, *more][:limit], page.next)
+
+
+class Mixing(Wrong):
+    """Takes two names for one."""
+
+    def one(self, text):
+        return text
+
+    def folded(self, key):
+        return key.scope, self.one(key.id)
+
+    def _found(self, key):
+        folded = self.folded(key)
+        rooms = list(self._room.scopes.values())
+        return next((found for room in rooms for found in room.values() if self.folded(found.head.key) == folded), None)
+
+
+@caught_by("test_every_id_is_itself")
+class CaseFolded(Mixing):
+    def one(self, text):
+        return text.lower()
+
+
+@caught_by("test_every_id_is_itself", NEIGHBOUR)
+class NamesNormalised(Mixing):
+    def one(self, text):
+        return unicodedata.normalize("NFC", text)
+
+
+@caught_by("test_every_id_is_itself")
+class NamesStripped(Mixing):
+    def one(self, text):
+        return text.strip() or text
+
+
+@caught_by("test_every_id_is_itself")
+class NamesCut(Mixing):
+    def one(self, text):
+        return text[:254]
+
+
+@caught_by("test_every_scope_is_itself", NEIGHBOUR)
+class ScopesFolded(Mixing):
+    def folded(self, key):
+        return key.scope.lower(), key.id
+
+
+@caught_by("test_scope_and_id_do_not_run_together")
+class NamesJoined(Mixing):
+    def folded(self, key):
+        return f"{key.scope}/{key.id}"
+
+
+@caught_by("test_every_id_is_listed_as_it_was_given")
+class ListedBySafeName(Wrong):
+    def heads(self, scope, *, after=None, limit=20):
+        page = super().heads(scope, after=after, limit=limit)
+        safe = [replace(head, key=replace(head.key, id=head.key.id.replace("\\", "/"))) for head in page.items]
+        return Page(safe, page.next)
+
+
+class Talkative(Wrong):
+    """Says more than it may when an append is refused."""
+
+    def said(self, error, key, bodies, stamp):
+        raise AssertionError
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        try:
+            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+        except (InvalidInput, Conflict, StoreUnavailable) as error:
+            self.said(error, key, bodies, stamp)
+            raise
+
+
+@caught_by("test_a_refusal_shows_no_message_text")
+class TextInARefusal(Talkative):
+    def said(self, error, key, bodies, stamp):
+        if isinstance(error, InvalidInput):
+            raise InvalidInput(f"cannot store {bodies!r}")
+
+
+@caught_by("test_a_conflict_shows_no_message_text")
+class TextInAConflict(Talkative):
+    def said(self, error, key, bodies, stamp):
+        if isinstance(error, Conflict):
+            error.add_note(f"info was {stamp.info}")
+
+
+@caught_by("test_a_dead_store_raises_our_error")
+class TextInACause(Talkative):
+    def said(self, error, key, bodies, stamp):
+        if isinstance(error, StoreUnavailable):
+            raise StoreUnavailable("no answer") from OSError(f"sent {bodies!r}")
+
+
+@caught_by("test_no_log_line_shows_message_text")
+class TextInALogLine(Talkative):
+    def said(self, error, key, bodies, stamp):
+        logging.getLogger("chathistory.wrong").debug("refused %r", bodies)
+
+
+@caught_by("test_no_repr_shows_message_text")
+class TextInARepr(Wrong):
+    def __repr__(self):
+        with suppress(ChatHistoryError):
+            return f"Store({[r.body for key in self.keys() for r in self.read(key).records]})"
+        return "Store()"
+
+
+class Cut(Wrong):
+    """Answers in its own way when it is cut off."""
+
+    def dead(self):
+        raise AssertionError
+
+    def read(self, key, *, start=0, stop=None):
+        try:
+            return super().read(key, start=start, stop=stop)
+        except StoreUnavailable:
+            return self.dead()
+
+
+DEAD = "test_a_dead_store_raises_our_error"
+
+
+@caught_by(DEAD)
+class ClientsErrorEscapes(Cut):
+    def dead(self):
+        raise ConnectionError("no answer")
+
+
+@caught_by(DEAD)
+class WithoutACause(Cut):
+    def dead(self):
+        raise StoreUnavailable("no answer") from None
+
+
+@caught_by(DEAD)
+class DeadReadsAsAbsent(Cut):
+    def dead(self):
+        return None
+
+
+@caught_by(DEAD)
+class WriteErrorSwallowed(Wrong):
+    def append(self, key, bodies, *, after, stamp, first=0):
+        with suppress(StoreUnavailable):
+            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+
+
+@caught_by("test_what_is_refused_is_refused_without_the_backend")
+class AsksTheBackendFirst(Wrong):
+    def append(self, key, bodies, *, after, stamp, first=0):
+        self.present(key)
+        return super().append(key, bodies, after=after, stamp=stamp, first=first)

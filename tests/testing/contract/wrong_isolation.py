@@ -1,0 +1,334 @@
+"""Wrong as databases are used wrongly: transactions, isolation, replicas."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, replace
+from threading import RLock
+
+from chathistory_template import OURS, _head, _put, _summed
+from right_sql import RecoveringStore
+from wrong_sql import PAUSE, SQL, Paused, in_steps
+from wrong_stores import caught_by
+
+from chathistory.errors import Conflict
+from chathistory.storage.store import Head, check_append
+
+ONE_MOMENT = "test_a_reader_sees_head_and_records_of_one_moment"
+DELETED_AT_ONCE = "test_a_delete_happens_at_one_moment"
+ONE_WINS = ("test_one_of_many_appends_wins", "test_one_of_many_makes_the_conversation")
+AT_ONCE = ("test_each_instance_sees_at_once_what_any_of_them_did", "test_each_sees_at_once_what_the_other_does")
+
+
+@caught_by(ONE_MOMENT, DELETED_AT_ONCE)
+class ReadCommitted(SQL):
+    """Reads the head by one statement and the records by the next, each of its own moment."""
+
+    hidden_by_its_lock = True
+    read = in_steps(RecoveringStore.read, writes=False)
+
+
+@caught_by(ONE_MOMENT)
+class CommittedRecordByRecord(SQL):
+    """Commits each record of a batch, with its head, by itself."""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        head = after
+        with self._one_at_a_time:
+            for body in check_append(bodies, stamp, self.traits, first=first):
+                head = super().append(key, [body], after=head, stamp=stamp, first=first)
+                time.sleep(PAUSE)
+        return head
+
+
+@caught_by(ONE_MOMENT)
+class ForgetInSteps(SQL):
+    """Deletes the rows, and then moves the start."""
+
+    hidden_by_its_lock = True
+    forget = in_steps(RecoveringStore.forget)
+
+
+@caught_by(DELETED_AT_ONCE)
+class DeleteInSteps(SQL):
+    """Deletes the records, and then the head."""
+
+    hidden_by_its_lock = True
+    delete = in_steps(RecoveringStore.delete)
+
+
+@caught_by("test_a_delete_takes_nothing_of_what_is_made_after_it")
+class DeleteHeadFirst(SQL):
+    """Deletes the head, and later the records, whosever they are by then."""
+
+    one_writer = False
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        if after is None:
+            self.now(f"DELETE FROM records WHERE {OURS} AND NOT EXISTS (SELECT 1 FROM heads WHERE {OURS})",
+                     *astuple(key), *astuple(key))  # fmt: skip
+        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+
+    def delete(self, key, *, version=None):
+        with self._transaction(key if version is not None else None) as (db, head):
+            if head and version != head.stamp.version:
+                raise Conflict(key, head)
+            gone = bool(db.execute(f"DELETE FROM heads WHERE {OURS}", astuple(key)).rowcount)
+        time.sleep(PAUSE)
+        self.now(f"DELETE FROM records WHERE {OURS}", *astuple(key))
+        return gone
+
+
+@caught_by(ONE_MOMENT, "test_nobody_makes_a_conversation_that_is_there")
+class HeadDeletedAndInserted(SQL):
+    """Replaces the head as a DELETE and an INSERT."""
+
+    one_writer = False
+    append = in_steps(RecoveringStore.append)
+
+    @contextmanager
+    def _statements(self, key):
+        with super()._statements(key) as (db, head):
+            yield DeletesAndInserts(db.db), head
+
+
+class DeletesAndInserts(Paused):
+    def execute(self, sql, values=()):
+        if sql.startswith("REPLACE INTO heads"):
+            self.db.execute(f"DELETE FROM heads WHERE {OURS}", values[:2])
+        return super().execute(sql, values)
+
+    def executemany(self, sql, rows):
+        super().executemany(sql.replace("INSERT", "REPLACE"), rows)
+
+
+@caught_by(ONE_WINS[0])
+class HeadAfterItsRecords(SQL):
+    """Writes the records, over whatever is there, in one transaction, and the head under its guard in the next."""
+
+    one_writer = False
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        batch = check_append(bodies, stamp, self.traits, first=first)
+        with self._transaction(key) as (db, head):
+            self._check(key, head, after)
+            start, end = (head.start, head.end) if head else (first, first)
+            rows = [_summed(*astuple(key), position, body) for position, body in enumerate(batch, end)]
+            db.executemany("REPLACE INTO records VALUES (?, ?, ?, ?, ?)", rows)
+        time.sleep(PAUSE)
+        with self._transaction(key) as (db, head):
+            self._check(key, head, after)
+            return _put(db, Head(key, head.start if head else start, end + len(batch), stamp))
+
+    def _check(self, key, head, after):
+        if (head and head.stamp.version) != (after and after.stamp.version):
+            raise Conflict(key, head)
+
+
+class Unguarded(SQL):
+    """Does by two transactions what has to be one; a lock keeps the threads of an instance apart, and nobody else."""
+
+    hidden_by_its_lock = True
+    one_writer = False
+
+    def __init__(self, place):
+        super().__init__(place)
+        self._own = RLock()
+
+
+@caught_by(*ONE_WINS)
+class GuardInATransactionOfItsOwn(Unguarded):
+    """Looks at the version in one transaction, and writes in another one."""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        with self._own:
+            present = (run := self.read(key, stop=0)) and run.head
+            if (present and present.stamp.version) != (after and after.stamp.version):
+                raise Conflict(key, present)
+            time.sleep(PAUSE)
+            while True:
+                try:
+                    return super().append(key, bodies, after=present, stamp=stamp, first=first)
+                except Conflict as conflict:
+                    present = conflict.head
+
+
+@caught_by("test_an_append_and_a_delete_of_one_version")
+class DeleteLooksFirst(Unguarded):
+    """Looks at the version in one transaction, and deletes in another one."""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        with self._own:
+            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+
+    def delete(self, key, *, version=None):
+        with self._own:
+            present = (run := self.read(key, stop=0)) and run.head
+            if present and version not in (None, present.stamp.version):
+                raise Conflict(key, present)
+            time.sleep(PAUSE)
+            return super().delete(key)
+
+
+@caught_by("test_a_forget_loses_nothing_that_is_appended")
+class ForgetPutsAnOldHeadBack(Unguarded):
+    """Reads the head in one transaction, and writes it, with another start, in the next."""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        with self._own:
+            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+
+    def forget(self, key, *, before):
+        with self._own:
+            with self._transaction(key) as (_, head):
+                pass
+            time.sleep(PAUSE)
+            with self._transaction() as (db, _):
+                start = min(max(before, head.start), head.end) if head else 0
+                db.execute(f"DELETE FROM records WHERE {OURS} AND position < ?", (*astuple(key), start))
+                return head and _put(db, replace(head, start=start))
+
+
+@caught_by("test_one_of_many_makes_the_conversation")
+class MadeByWhoeverIsLast(Unguarded):
+    """Looks whether there is a conversation, and then makes it, over whatever is there by then."""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        with self._own:
+            if after is not None or self.read(key, stop=0):
+                return super().append(key, bodies, after=after, stamp=stamp, first=first)
+            time.sleep(PAUSE)
+            super().delete(key)
+            try:
+                return super().append(key, bodies, after=None, stamp=stamp, first=first)
+            except Conflict as conflict:
+                return conflict.head
+
+
+@caught_by("test_no_refused_append_is_seen")
+class DirtyReads(SQL):
+    """Shows what another transaction has written, and takes back."""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        try:
+            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+        except Conflict as conflict:
+            with self._one_at_a_time, suppress(Conflict):
+                present = conflict.head
+                shown = present and super().append(key, bodies, after=present, stamp=stamp)
+                time.sleep(PAUSE)
+                self._take_back(present, shown)
+            raise
+
+    def _take_back(self, present, shown):
+        if shown is not None:
+            with self._transaction() as (db, _):
+                db.execute(f"DELETE FROM records WHERE {OURS} AND position >= ?", (*astuple(shown.key), present.end))
+                _put(db, present)
+
+
+class Replicated(SQL):
+    """Reads from a replica: a copy of the database that an instance makes with its own writes, and at first."""
+
+    _replica = None
+
+    def _copied(self):
+        if self._replica is None:
+            self._replica = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+            with self._transaction() as (db, _):
+                db.commit()  # a backup waits for no reader
+                db.backup(self._replica)
+                db.execute("BEGIN")
+        return self._replica
+
+    @contextmanager
+    def _on_the_replica(self, key):
+        self._lifeline.check()
+        replica = self._copied()
+        with self._lock:
+            yield replica, _head(replica, key) if key else None
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        self._replica = None
+        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+
+    def forget(self, key, *, before):
+        self._replica = None
+        return super().forget(key, before=before)
+
+    def delete(self, key, *, version=None):
+        self._replica = None
+        return super().delete(key, version=version)
+
+
+@caught_by(*AT_ONCE)
+class StaleReplica(Replicated):
+    """Reads all from a replica that lags behind what others have written."""
+
+    def _transaction(self, key=None, begin="BEGIN IMMEDIATE"):
+        return super()._transaction(key, begin) if begin != "BEGIN" else self._on_the_replica(key)
+
+
+@caught_by(*AT_ONCE)
+class ListingFromAReplica(Replicated):
+    """Lists from a replica that lags behind."""
+
+    listing = False
+
+    def _transaction(self, key=None, begin="BEGIN IMMEDIATE"):
+        return self._on_the_replica(key) if self.listing else super()._transaction(key, begin)
+
+    def heads(self, scope, *, after=None, limit=20):
+        self._copied()
+        self.listing = True
+        try:
+            return super().heads(scope, after=after, limit=limit)
+        finally:
+            self.listing = False
+
+
+@caught_by(*AT_ONCE)
+class SnapshotThatNeverEnds(SQL):
+    """Repeatable reads on a connection whose transaction nobody ends: what it read first, it reads for ever."""
+
+    _reading = None
+
+    def _connected(self):
+        db = super()._connected()
+        db.execute("PRAGMA journal_mode = WAL")
+        return db
+
+    def _transaction(self, key=None, begin="BEGIN IMMEDIATE"):
+        return super()._transaction(key, begin) if begin != "BEGIN" else self._in_the_snapshot(key)
+
+    @contextmanager
+    def _in_the_snapshot(self, key):
+        self._lifeline.check()
+        with self._lock:
+            if self._reading is None:
+                self._reading = self._connected()
+                self._reading.execute("BEGIN")
+            yield self._reading, _head(self._reading, key) if key else None
+
+    def _ended(self):
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        self._ended()
+        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+
+    def forget(self, key, *, before):
+        self._ended()
+        return super().forget(key, before=before)
+
+    def delete(self, key, *, version=None):
+        self._ended()
+        return super().delete(key, version=version)
+
+    def close(self):
+        super().close()
+        self._ended()

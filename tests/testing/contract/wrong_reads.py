@@ -1,0 +1,264 @@
+"""Wrong in read, heads or keys."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from wrong_stores import Wrong, caught_by
+
+from chathistory.errors import InvalidInput
+from chathistory.storage.cursors import decode_cursor, encode_cursor
+from chathistory.storage.store import Head, Page, Slice, Stamp
+
+
+@caught_by("test_a_reader_sees_head_and_records_of_one_moment")
+class TwoMoments(Wrong):
+    def read(self, key, *, start=0, stop=None):
+        run = super().read(key, start=start, stop=stop)
+        time.sleep(0.0005)
+        return run and Slice(self.present(key) or run.head, run.records)
+
+
+class Reading(Wrong):
+    """Changes each run on its way out."""
+
+    def change(self, records):
+        raise AssertionError
+
+    def read(self, key, *, start=0, stop=None):
+        run = super().read(key, start=start, stop=stop)
+        return run and Slice(run.head, self.change(run.records))
+
+
+RANGES = "test_every_range_is_what_its_words_say"
+MANY = "test_many_records_from_any_place"
+RUNS = (MANY, "test_a_batch_follows_the_one_before")
+
+
+@caught_by(RANGES, *RUNS)
+class ShortWithAGap(Reading):
+    def change(self, records):
+        return records if len(records) < 4 else records[:1] + records[2:]
+
+
+@caught_by(RANGES, *RUNS)
+class ShortFromTheWrongSide(Reading):
+    def change(self, records):
+        return records[-4:]
+
+
+@caught_by(RANGES, *RUNS)
+class ShortAndEmpty(Reading):
+    def change(self, records):
+        return records if len(records) < 4 else []
+
+
+@caught_by("test_much_text_is_read_without_a_gap")
+class HeavyRunIsEmpty(Reading):
+    def change(self, records):
+        return records if sum(len(record.body) for record in records) < 1_000_000 else []
+
+
+@caught_by(RANGES, *RUNS)
+class Backwards(Reading):
+    def change(self, records):
+        return records[::-1]
+
+
+@caught_by(RANGES, MANY)
+class StopIncluded(Wrong):
+    def read(self, key, *, start=0, stop=None):
+        return super().read(key, start=start, stop=stop if stop is None else stop + 1)
+
+
+@caught_by(RANGES)
+class StopCountsFromTheEnd(Wrong):
+    def read(self, key, *, start=0, stop=None):
+        present = self.present(key)
+        return super().read(key, start=start, stop=present.end + stop if present and (stop or 0) < 0 else stop)
+
+
+@caught_by(RANGES)
+class TailOfTheRange(Wrong):
+    def read(self, key, *, start=0, stop=None):
+        present = self.present(key)
+        if present and start < 0 and stop is not None:
+            start = max(min(stop, present.end) + start, 0)
+        return super().read(key, start=start, stop=stop)
+
+
+@caught_by("test_an_unknown_conversation_is_none")
+class UnknownIsEmpty(Wrong):
+    def read(self, key, *, start=0, stop=None):
+        return super().read(key, start=start, stop=stop) or Slice(Head(key, 0, 0, Stamp("x", 0)), [])
+
+
+@caught_by("test_a_conversation_without_records_is_not_absent")
+class EmptyIsUnknown(Wrong):
+    def read(self, key, *, start=0, stop=None):
+        run = super().read(key, start=start, stop=stop)
+        return run if run and run.head.start < run.head.end else None
+
+
+class Listed(Wrong):
+    """Lists by an order, and with cursors, of its own."""
+
+    def order(self, head):
+        return head.stamp.updated, head.key.id
+
+    def rest(self, heads, after):
+        last = decode_cursor(after)
+        return [head for head in heads if (head.stamp.updated, head.key.id) < last]
+
+    def heads(self, scope, *, after=None, limit=20):
+        super().heads(scope, after=after, limit=limit)  # refuses what is to be refused
+        heads = sorted(self.all_heads(scope), key=self.order, reverse=True)
+        rest = self.rest(heads, after) if after else heads
+        return Page(rest[:limit], encode_cursor(rest[limit - 1]) if len(rest) > limit else None)
+
+
+@caught_by("test_times_are_ordered_as_numbers_to_the_microsecond")
+class TimesAsText(Listed):
+    def order(self, head):
+        return str(head.stamp.updated), head.key.id
+
+
+@caught_by("test_times_are_ordered_as_numbers_to_the_microsecond", "test_what_was_written_last_comes_first")
+class TimesToTheSecond(Listed):
+    def order(self, head):
+        return head.stamp.updated // 1_000_000, head.key.id
+
+
+@caught_by("test_what_was_written_last_comes_first")
+class OldestFirst(Listed):
+    def order(self, head):
+        return -head.stamp.updated, head.key.id
+
+
+@caught_by("test_equal_times_are_ordered_by_id")
+class TiesInUTF16(Listed):
+    def order(self, head):
+        return head.stamp.updated, head.key.id.encode("utf-16-be")
+
+
+@caught_by("test_equal_times_are_ordered_by_id")
+class TiesDropped(Listed):
+    def rest(self, heads, after):
+        return [head for head in heads if head.stamp.updated < decode_cursor(after)[0]]
+
+
+class Paged(Wrong):
+    """Changes each page on its way out."""
+
+    def change(self, page, limit):
+        raise AssertionError
+
+    def heads(self, scope, *, after=None, limit=20):
+        return self.change(super().heads(scope, after=after, limit=limit), limit)
+
+
+@caught_by("test_the_pages_give_each_once_and_end", "test_many_conversations", "test_a_page_has_20_heads_unless_told")
+class OnePageOnly(Paged):
+    def change(self, page, limit):
+        return Page(page.items)
+
+
+@caught_by("test_the_pages_give_each_once_and_end")
+class OnePageMore(Paged):
+    def change(self, page, limit):
+        return Page(page.items, page.next or (encode_cursor(page.items[-1]) if len(page.items) == limit else None))
+
+
+@caught_by("test_many_conversations")
+class AtMostAHundred(Paged):
+    def change(self, page, limit):
+        return Page(page.items[:100], page.next)
+
+
+@caught_by("test_a_cursor_is_text_that_is_safe_in_a_url")
+class CursorWithSlash(Wrong):
+    def heads(self, scope, *, after=None, limit=20):
+        page = super().heads(scope, after=after and after.removeprefix("/?"), limit=limit)
+        return Page(page.items, page.next and "/?" + page.next)
+
+
+@caught_by("test_a_cursor_of_somebody_else_is_refused")
+class AnyCursorAccepted(Wrong):
+    def heads(self, scope, *, after=None, limit=20):
+        try:
+            return super().heads(scope, after=after, limit=limit)
+        except InvalidInput:
+            if limit < 1:
+                raise
+            return super().heads(scope, limit=limit)
+
+
+@caught_by("test_a_page_has_room_for_one_at_least")
+class NoLimitChecked(Wrong):
+    def heads(self, scope, *, after=None, limit=20):
+        return super().heads(scope, after=after, limit=max(limit, 1))
+
+
+@caught_by("test_the_pages_give_each_once_and_end")
+class LimitIgnored(Wrong):
+    def heads(self, scope, *, after=None, limit=20):
+        return super().heads(scope, after=after, limit=limit + 1 if limit > 0 else limit)
+
+
+@caught_by("test_what_is_not_written_appears_exactly_once")
+class CursorByOffset(Wrong):
+    def heads(self, scope, *, after=None, limit=20):
+        offset = decode_cursor(after)[0] if after else 0
+        heads = super().heads(scope, limit=10_000).items
+        page = heads[offset : offset + limit]
+        more = encode_cursor(replace(page[0], stamp=Stamp("", offset + limit))) if len(heads) > offset + limit else None
+        return Page(page or super().heads(scope, limit=limit).items, more)
+
+
+@caught_by("test_what_is_not_written_appears_exactly_once")
+class CursorByName(Wrong):
+    def heads(self, scope, *, after=None, limit=20):
+        names = [head.key.id for head in super().heads(scope, limit=10_000).items]
+        last = decode_cursor(after)[1] if after else None
+        if last and last not in names:
+            return Page([])
+        return super().heads(scope, after=after, limit=limit)
+
+
+@caught_by("test_the_head_that_is_listed_is_the_present_one")
+class ListingForgetsTheStart(Paged):
+    def change(self, page, limit):
+        return Page([replace(head, start=0) for head in page.items], page.next)
+
+
+@caught_by("test_the_head_that_is_listed_is_the_present_one", "test_from_the_end_on_all_records_go")
+class EmptyNotListed(Paged):
+    def change(self, page, limit):
+        return Page([head for head in page.items if head.start < head.end], page.next)
+
+
+@caught_by("test_it_is_gone_everywhere", "test_again_and_again")
+class DeletedStaysListed(Wrong):
+    def delete(self, key, *, version=None):
+        head = self.present(key)
+        deleted = super().delete(key, version=version)
+        self.__dict__.setdefault("gone", []).extend([head] if deleted else [])
+        return deleted
+
+    def heads(self, scope, *, after=None, limit=20):
+        page = super().heads(scope, after=after, limit=limit)
+        return Page([*page.items, *getattr(self, "gone", [])][:limit], page.next)
+
+
+@caught_by("test_keys_gives_each_conversation_once")
+class KeysRepeat(Wrong):
+    def keys(self, scope=None):
+        keys = list(super().keys(scope))
+        return iter(keys + keys[:1] if len(keys) > 10 else keys)
+
+
+@caught_by("test_keys_gives_each_conversation_once")
+class KeysOfAllScopes(Wrong):
+    def keys(self, scope=None):
+        return super().keys()

@@ -1,0 +1,197 @@
+"""Wrong in what is left: rows of what was forgotten or deleted, and conversations that an index has lost."""
+
+from __future__ import annotations
+
+from dataclasses import astuple, replace
+
+from chathistory_template import OURS, _put
+from wrong_sql import SQL
+from wrong_stores import caught_by
+
+from chathistory.storage.store import Leftovers
+
+FORGOTTEN = "test_nothing_that_was_forgotten_remains"
+DELETED = "test_nothing_that_was_deleted_remains"
+REFUSED = "test_nothing_remains_of_refused_appends_and_damaged_ones_after_an_erasure"
+LOST = "test_a_scan_finds_what_the_index_has_lost"
+
+
+class Tables(SQL):
+    """Has a table more."""
+
+    tables = ""
+
+    def _connected(self):
+        db = super()._connected()
+        db.executescript(self.tables)
+        return db
+
+
+@caught_by(FORGOTTEN, "test_nothing_of_a_batch_that_was_forgotten_in_part_remains")
+class ForgetMovesTheStart(SQL):
+    """Moves the start, and leaves the rows."""
+
+    def forget(self, key, *, before):
+        with self._transaction(key) as (db, head):
+            return head and _put(db, replace(head, start=min(max(before, head.start), head.end)))
+
+
+@caught_by(DELETED, "test_nothing_remains_of_the_conversation_before_one_of_the_same_name")
+class DeletedRowsAreMarked(Tables):
+    """Puts what is deleted aside, as a soft delete does."""
+
+    tables = """CREATE TABLE IF NOT EXISTS bin (scope, id, position, body, sum);"""
+
+    def delete(self, key, *, version=None):
+        self.now(f"INSERT INTO bin SELECT * FROM records WHERE {OURS}", *astuple(key))
+        return super().delete(key, version=version)
+
+
+@caught_by(DELETED)
+class DeletedHeadsAreMarked(Tables):
+    """Keeps the heads of what is deleted, with their info."""
+
+    tables = """CREATE TABLE IF NOT EXISTS graves (scope, id, low, high, version, updated, expires, info, sum);"""
+
+    def delete(self, key, *, version=None):
+        self.now(f"INSERT INTO graves SELECT * FROM heads WHERE {OURS}", *astuple(key))
+        return super().delete(key, version=version)
+
+
+@caught_by(DELETED, FORGOTTEN)
+class AuditTrail(Tables):
+    """Writes each record to a second table, which nobody empties."""
+
+    tables = """CREATE TABLE IF NOT EXISTS audit (scope, id, body);"""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        head = super().append(key, bodies, after=after, stamp=stamp, first=first)
+        for body in bodies:
+            self.now("INSERT INTO audit VALUES (?, ?, ?)", *astuple(key), body)
+        return head
+
+
+@caught_by(DELETED, FORGOTTEN)
+class FreedPagesKeepTheirText(SQL):
+    """Leaves freed pages of its files as they are."""
+
+    def _connected(self):
+        db = super()._connected()
+        db.execute("PRAGMA secure_delete = OFF")
+        return db
+
+
+@caught_by(DELETED, FORGOTTEN)
+class LogKeepsItsText(SQL):
+    """Leaves in its write-ahead log what its files no longer have."""
+
+    def _connected(self):
+        db = super()._connected()
+        db.execute("PRAGMA journal_mode = WAL")
+        return db
+
+
+@caught_by(REFUSED)
+class StagedRowsStay(Tables):
+    """Stages each batch before it looks at the guard, and leaves what is refused."""
+
+    tables = """CREATE TABLE IF NOT EXISTS staged (scope, id, version, body);"""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        for body in bodies:
+            self.now("INSERT INTO staged VALUES (?, ?, ?, ?)", *astuple(key), stamp.version, body)
+        head = super().append(key, bodies, after=after, stamp=stamp, first=first)
+        self.now("DELETE FROM staged WHERE version = ?", stamp.version)
+        return head
+
+
+class Indexed(Tables):
+    """Lists by an index that is a table of its own; it can lose an entry."""
+
+    tables = """CREATE TABLE IF NOT EXISTS places (scope, id, PRIMARY KEY (scope, id));"""
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        head = super().append(key, bodies, after=after, stamp=stamp, first=first)
+        self.now("REPLACE INTO places VALUES (?, ?)", *astuple(key))
+        return head
+
+    def _walked(self, where, *values, most=-1):
+        return super()._walked(f"{where} AND (scope, id) IN places", *values, most=most)
+
+    @classmethod
+    def lose_index(cls, place, key):
+        cls.execute(place, f"DELETE FROM places WHERE {OURS}", key)
+
+
+@caught_by(LOST, "test_nothing_remains_of_what_the_index_has_lost_after_an_erasure")
+class IndexIsAllThereIs(Indexed):
+    """Scans by the index, too."""
+
+    def is_index_complete(self):
+        return False
+
+
+@caught_by(LOST)
+class IndexIsTrusted(Indexed):
+    """Scans the storage, but says that its index is complete."""
+
+    def scan_keys(self, scope=None):
+        heads, _ = super(Indexed, self)._walked("scope = ifnull(?, scope)", scope)
+        return iter([head.key for head in heads])
+
+
+@caught_by("test_a_scan_finds_what_the_keys_name")
+class ScanByRecords(SQL):
+    """Finds conversations by their records: one without any is not found."""
+
+    def scan_keys(self, scope=None):
+        named = set(super().scan_keys(scope))
+        rows = self.now("SELECT DISTINCT scope, id FROM records")
+        return iter([key for key in named if astuple(key) in rows])
+
+
+@caught_by("test_a_scan_finds_what_the_keys_name", "test_a_scan_tells_names_apart_to_the_character")
+class ScanByPrefix(SQL):
+    """Finds the conversations of all scopes that begin with these letters."""
+
+    def scan_keys(self, scope=None):
+        return iter([key for key in super().scan_keys() if key.scope.startswith(scope or "")])
+
+
+@caught_by("test_removing_leftovers_leaves_what_can_be_read")
+class NothingIsEverLeft(SQL):
+    """Says that nothing is left, whatever there is."""
+
+    def remove_leftovers(self, scope):
+        return Leftovers(0, (), complete=True)
+
+
+@caught_by("test_removing_leftovers_leaves_what_can_be_read")
+class LeftoversAreEverything(SQL):
+    """Removes what can be read, too."""
+
+    def remove_leftovers(self, scope):
+        removed = sum(self.delete(key) for key in list(self.keys(scope)))
+        return Leftovers(removed, (), complete=True)
+
+
+@caught_by(REFUSED, "test_removing_leftovers_of_an_empty_scope", "test_removing_leftovers_leaves_what_can_be_read")
+class LeftoversOfAllScopes(SQL):
+    """Removes what is in other scopes."""
+
+    def remove_leftovers(self, scope):
+        for key in list(self.keys()):
+            if key.scope != scope:
+                self.delete(key)
+        return super().remove_leftovers(scope)
+
+
+@caught_by("test_keys_that_nobody_makes_or_deletes_appear_exactly_once")
+class KeysByOffset(SQL):
+    """Pages through the keys by counting."""
+
+    def keys(self, scope=None):
+        offset = 0
+        while rows := sorted(super().keys(scope))[offset : offset + 5]:
+            yield from rows
+            offset += 5

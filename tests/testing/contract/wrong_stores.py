@@ -1,0 +1,47 @@
+"""Stores with one mistake each, and the tests of the contract that have to catch it."""
+
+from __future__ import annotations
+
+from right_stores import NamedStore
+
+WRONG = {}
+"""By class of store: the names of the tests that must fail with it."""
+
+
+def caught_by(*tests):
+    def keep(cls):
+        WRONG[cls] = tests
+        return cls
+
+    return keep
+
+
+class Wrong(NamedStore):
+    """The base of all of them, which is still right."""
+
+    def present(self, key):
+        """Return the present head, None: there is none."""
+        with self._room.lock:
+            found = self._found(key)
+            return found.head if found else None
+
+    def all_heads(self, scope):
+        with self._room.lock:
+            return [found.head for found in self._room.scopes.get(scope, {}).values()]
+
+    def put_head(self, head):
+        """Replace the stored head behind the back of the store."""
+        with self._room.lock:
+            self._found(head.key).head = head
+        return head
+
+
+import wrong_columns  # noqa: E402, F401
+import wrong_damage  # noqa: E402, F401
+import wrong_errors  # noqa: E402, F401
+import wrong_isolation  # noqa: E402, F401
+import wrong_lifecycle  # noqa: E402, F401  # registers its stores
+import wrong_reads  # noqa: E402, F401
+import wrong_rows  # noqa: E402, F401
+import wrong_texts  # noqa: E402, F401
+import wrong_writes  # noqa: E402, F401

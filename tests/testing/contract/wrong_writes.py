@@ -1,0 +1,269 @@
+"""Wrong in append, forget or delete."""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from dataclasses import replace
+
+from wrong_stores import Wrong, caught_by
+
+from chathistory.errors import Conflict, InvalidInput
+from chathistory.storage.store import Head, Slice, check_append
+
+
+@caught_by("test_a_refused_batch_changes_nothing", "test_a_refused_batch_makes_no_conversation")
+class HalfABatch(Wrong):
+    def append(self, key, bodies, *, after, stamp, first=0):
+        try:
+            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+        except InvalidInput:
+            with suppress(InvalidInput):
+                super().append(key, list(bodies)[:1], after=after, stamp=stamp, first=first)
+            raise
+
+
+@caught_by("test_every_batch_of_many_writers_is_there_once_and_in_one_piece")
+class OthersInsideABatch(Wrong):
+    def append(self, key, bodies, *, after, stamp, first=0):
+        one, *others = check_append(bodies, stamp, self.traits, first=first)
+        head = super().append(key, [one], after=after, stamp=stamp, first=first)
+        for body in others:
+            time.sleep(0)
+            with self._room.lock:
+                found = self._found(key)
+                found.bodies.append(body)
+                head = found.head = replace(found.head, end=found.head.end + 1)
+        return head
+
+
+@caught_by(
+    "test_making_a_conversation_twice",
+    "test_stale_after_an_append",
+    "test_each_is_guarded_against_the_other",
+    "test_the_guard_holds_after_reopen",
+    "test_a_repeated_append_is_a_conflict_that_tells",
+)
+class NoGuard(Wrong):
+    def append(self, key, bodies, *, after, stamp, first=0):
+        return super().append(key, bodies, after=self.present(key), stamp=stamp, first=first)
+
+
+class Believing(Wrong):
+    """Accepts more than the present version."""
+
+    def believes(self, after, present):
+        raise AssertionError
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        present = self.present(key)
+        if after and present and self.believes(after, present):
+            after = present
+        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+
+
+@caught_by("test_stale_after_an_append_and_a_forget")
+class StaleAfterForgettingAll(Believing):
+    def believes(self, after, present):
+        return present.start == present.end
+
+
+@caught_by("test_stale_after_a_forget_back_to_the_same_count")
+class GuardedByCount(Believing):
+    def believes(self, after, present):
+        return after.end - after.start == present.end - present.start and present.start > 0
+
+
+@caught_by("test_stale_after_a_delete_and_a_new_conversation", "test_the_version_decides_not_the_numbers")
+class GuardedByNumber(Believing):
+    def believes(self, after, present):
+        return after.end == present.end
+
+
+@caught_by("test_stale_after_a_delete_and_the_same_again")
+class GuardedByTime(Believing):
+    def believes(self, after, present):
+        return after.stamp.updated == present.stamp.updated
+
+
+@caught_by("test_versions_are_told_apart_to_the_character")
+class GuardedByFoldedVersion(Believing):
+    def believes(self, after, present):
+        return after.stamp.version.strip().casefold() == present.stamp.version.strip().casefold()
+
+
+@caught_by("test_stale_after_a_delete", "test_appending_to_what_never_was")
+class Resurrecting(Wrong):
+    def append(self, key, bodies, *, after, stamp, first=0):
+        if after and self.present(key) is None:
+            return super().append(key, bodies, after=None, stamp=stamp, first=after.end)
+        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+
+
+@caught_by("test_a_forget_between_disturbs_no_writer")
+class StartOfTheWriter(Wrong):
+    def append(self, key, bodies, *, after, stamp, first=0):
+        head = super().append(key, bodies, after=after, stamp=stamp, first=first)
+        return self.put_head(replace(head, start=after.start)) if after else head
+
+
+@caught_by("test_a_head_made_by_hand_makes_no_gap")
+class EndOfTheWriter(Wrong):
+    def append(self, key, bodies, *, after, stamp, first=0):
+        head = super().append(key, bodies, after=after, stamp=stamp, first=first)
+        return self.put_head(replace(head, end=after.end + len(bodies))) if after else head
+
+
+@caught_by("test_a_repeated_append_is_a_conflict_that_tells")
+class RepeatedInSilence(Wrong):
+    def append(self, key, bodies, *, after, stamp, first=0):
+        present = self.present(key)
+        if present and present.stamp == stamp:
+            return present
+        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+
+
+@caught_by("test_equal_texts_are_two_records")
+class EqualTextsOnce(Wrong):
+    def append(self, key, bodies, *, after, stamp, first=0):
+        unique = list(dict.fromkeys(bodies)) if isinstance(bodies, list) and len(bodies) == 2 else bodies
+        return super().append(key, unique, after=after, stamp=stamp, first=first)
+
+
+@caught_by("test_stale_after_an_append", "test_one_of_many_appends_wins", "test_with_another_version_nothing_changes")
+class ConflictWithoutHead(Wrong):
+    def append(self, key, bodies, *, after, stamp, first=0):
+        try:
+            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+        except Conflict:
+            raise Conflict(key, None) from None
+
+    def delete(self, key, *, version=None):
+        try:
+            return super().delete(key, version=version)
+        except Conflict:
+            raise Conflict(key, None) from None
+
+
+@caught_by("test_one_of_many_appends_wins", "test_one_of_many_makes_the_conversation")
+class NotThreadSafe(Wrong):
+    def append(self, key, bodies, *, after, stamp, first=0):
+        present = self.present(key)
+        if (present and present.stamp.version) == (after and after.stamp.version):
+            time.sleep(0.001)  # between the look and the leap
+            after = self.present(key)
+        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+
+
+@caught_by("test_one_of_many_deletes_wins")
+class TwoDeletesWin(Wrong):
+    def delete(self, key, *, version=None):
+        found = self.present(key) is not None
+        time.sleep(0.001)
+        return super().delete(key, version=version) or found
+
+
+@caught_by("test_a_forget_loses_nothing_that_is_appended")
+class ForgetLosesAppends(Wrong):
+    def forget(self, key, *, before):
+        with self._room.lock:
+            old = self._found(key)
+            kept = old and (old.head, list(old.bodies))
+        time.sleep(0.0005)
+        if kept:
+            with self._room.lock:
+                found = self._found(key)
+                found.head, found.bodies = kept
+        return super().forget(key, before=before)
+
+
+@caught_by("test_a_conversation_begins_at_first", "test_a_new_conversation_has_nothing_of_the_old")
+class FirstIgnored(Wrong):
+    def append(self, key, bodies, *, after, stamp, first=0):
+        return super().append(key, bodies, after=after, stamp=stamp)
+
+
+@caught_by("test_first_counts_only_for_a_new_conversation")
+class FirstAlways(Wrong):
+    def append(self, key, bodies, *, after, stamp, first=0):
+        head = super().append(key, bodies, after=after, stamp=stamp, first=first)
+        return self.put_head(replace(head, start=first, end=first + head.end)) if after and first else head
+
+
+@caught_by("test_the_end_never_goes_back")
+class EndRestarts(Wrong):
+    def forget(self, key, *, before):
+        head = super().forget(key, before=before)
+        return self.put_head(replace(head, start=0, end=0)) if head and head.start == head.end else head
+
+
+@caught_by("test_from_the_end_on_all_records_go")
+class ForgetBeyondTheEnd(Wrong):
+    def forget(self, key, *, before):
+        head = super().forget(key, before=before)
+        return self.put_head(replace(head, start=before, end=before)) if head and before > head.end else head
+
+
+@caught_by("test_the_stamp_stays", "test_a_forget_between_disturbs_no_writer")
+class ForgetChangesVersion(Wrong):
+    def forget(self, key, *, before):
+        old, head = self.present(key), super().forget(key, before=before)
+        return self.put_head(replace(head, stamp=replace(head.stamp, version="new"))) if head != old else head
+
+
+@caught_by("test_the_records_below_go_and_the_others_stay")
+class ForgetKeepsBodies(Wrong):
+    def forget(self, key, *, before):
+        run = self.read(key)
+        self.kept = list(run.records) if run else []
+        return super().forget(key, before=before)
+
+    def read(self, key, *, start=0, stop=None):
+        run = super().read(key, start=start, stop=stop)
+        low = [record for record in getattr(self, "kept", []) if run and start <= record.position < run.head.start]
+        return Slice(run.head, low + run.records) if run else None
+
+
+@caught_by("test_nothing_below_leaves_all_unchanged")
+class ForgetGoesBack(Wrong):
+    def forget(self, key, *, before):
+        head = super().forget(key, before=before)
+        return self.put_head(replace(head, start=before)) if head and 0 <= before < head.start else head
+
+
+@caught_by("test_forgetting_an_unknown_conversation_is_none")
+class ForgetMakes(Wrong):
+    def forget(self, key, *, before):
+        head = super().forget(key, before=before)
+        return head or Head(key, before, before, next(iter(self.all_heads(key.scope))).stamp)
+
+
+@caught_by("test_with_another_version_nothing_changes", "test_a_version_of_before_a_new_conversation")
+class DeleteIgnoresVersion(Wrong):
+    def delete(self, key, *, version=None):
+        return super().delete(key)
+
+
+@caught_by("test_with_another_version_nothing_changes")
+class EmptyVersionIsNone(Wrong):
+    def delete(self, key, *, version=None):
+        return super().delete(key, version=version or None)
+
+
+@caught_by("test_deleting_an_unknown_conversation_is_false", "test_it_is_gone_everywhere")
+class DeleteAlwaysTrue(Wrong):
+    def delete(self, key, *, version=None):
+        super().delete(key, version=version)
+        return True
+
+
+@caught_by("test_a_new_conversation_has_nothing_of_the_old")
+class OldRecordsComeBack(Wrong):
+    def delete(self, key, *, version=None):
+        run = self.read(key)
+        self.old = [record.body for record in run.records] if run else []
+        return super().delete(key, version=version)
+
+    def append(self, key, bodies, *, after, stamp, first=0):
+        old = [] if after else self.__dict__.pop("old", [])
+        return super().append(key, [*old, *bodies] if old else bodies, after=after, stamp=stamp, first=first)

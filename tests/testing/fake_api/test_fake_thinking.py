@@ -1,0 +1,218 @@
+"""Thinking is bound to what it was thought after: what may be changed afterwards, and what may not."""
+
+from __future__ import annotations
+
+import anthropic
+import pytest
+from fake_examples import MODEL, call, found, reply, result, search, text, user
+
+from chathistory.testing import MessagesAPI
+from chathistory.testing.fake_api import Reply
+
+THINKING = {"type": "thinking", "thinking": "", "signature": ""}
+TOOL = {"name": "f", "description": "F", "input_schema": {"type": "object"}}
+DROP = {"thinking": {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}}
+BETA = ["thinking-binding-controls-2026-08-01"]
+MOVED = "bound to a different conversation"
+
+
+class Talk:
+    """A conversation in which each reply has thinking; `messages` may be edited between two turns."""
+
+    def __init__(self, **setup):
+        self.messages = []
+        self.setup = {"system": "S", "tools": [TOOL], "model": MODEL, "max_tokens": 99} | setup
+        self.api = MessagesAPI(lambda asked: [THINKING, text(f"Reply {len(asked['messages'])}")])
+        self.client = self.api.client()
+
+    def say(self, words, **more):
+        self.messages.append(user(words))
+        message = self.client.beta.messages.create(messages=self.messages, **self.setup | more)
+        self.messages.append(reply(message.to_dict(mode="json")["content"]))
+        return message
+
+
+@pytest.fixture
+def talk():
+    talk = Talk()
+    for number in range(3):
+        talk.say(f"Turn {number}")
+    with talk.client:
+        yield talk
+
+
+def strip(message):
+    message["content"] = [block for block in message["content"] if block["type"] != "thinking"]
+
+
+def test_a_conversation_that_only_grows_goes_on(talk):
+    talk.say("More")
+    talk.api.assert_extends()
+
+
+VALID = {
+    "markers moved": lambda talk: talk.messages[2]["content"] == "Turn 1" and talk.messages.__setitem__(
+        2, user([text("Turn 1", cache_control={"type": "ephemeral"})])),
+    "thinking removed from the start": lambda talk: strip(talk.messages[1]),
+    "more of it removed from the start": lambda talk: [strip(talk.messages[at]) for at in (1, 3)],
+    "thinking removed from the end": lambda talk: strip(talk.messages[5]),
+    "all thinking removed": lambda talk: [strip(talk.messages[at]) for at in (1, 3, 5)],
+    "a cut, all thinking removed": lambda talk: [strip(talk.messages[at]) for at in (1, 3, 5)] and talk.messages.pop(0),
+    "other limits": lambda talk: talk.setup.update(max_tokens=7, metadata={"user_id": "u"}),
+    "keys in another order": lambda talk: talk.setup.update(tools=[dict(reversed(TOOL.items()))]),
+    "the system prompt as a block": lambda talk: talk.setup.update(system=[text("S")]),
+    "text put into an omitted block": lambda talk: talk.messages[1]["content"][0].update(thinking="Hm"),
+}  # fmt: skip
+INVALID = {
+    "a word changed": lambda talk: talk.messages[0].update(content="Turn zero"),
+    "the reply changed": lambda talk: talk.messages[1]["content"][1].update(text="Else"),
+    "a cut": lambda talk: talk.messages.__delitem__(slice(2)),
+    "a turn taken out": lambda talk: talk.messages.__delitem__(slice(2, 4)),
+    "thinking taken from the middle": lambda talk: strip(talk.messages[3]),
+    "another system prompt": lambda talk: talk.setup.update(system="T"),
+    "no system prompt": lambda talk: talk.setup.pop("system"),
+    "a tool added": lambda talk: talk.setup.update(tools=[TOOL, TOOL | {"name": "g"}]),
+    "a tool described anew": lambda talk: talk.setup.update(tools=[TOOL | {"description": "G"}]),
+    "text added to an earlier turn": lambda talk: talk.messages.insert(1, user("And")),
+}
+
+
+@pytest.mark.parametrize("change", VALID.values(), ids=VALID)
+def test_what_may_be_changed(talk, change):
+    change(talk)
+    assert talk.say("More").stop_reason == "end_turn"
+
+
+@pytest.mark.parametrize("change", INVALID.values(), ids=INVALID)
+def test_what_may_not_be_changed(talk, change):
+    change(talk)
+    with pytest.raises(anthropic.BadRequestError, match=MOVED):
+        talk.say("More")
+    shared = {name: value for name, value in talk.setup.items() if name not in ("max_tokens", "metadata")}
+    with pytest.raises(anthropic.BadRequestError, match=MOVED):
+        talk.client.messages.count_tokens(messages=talk.messages, **shared)
+
+
+@pytest.mark.parametrize("change", INVALID.values(), ids=INVALID)
+def test_what_was_changed_can_be_dropped_by_choice_and_is_reported(talk, change):
+    assert talk.say("Before", **DROP, betas=BETA).input_transformations == []
+    change(talk)
+    message = talk.say("More", **DROP, betas=BETA)
+    told = message.to_dict(mode="json")["input_transformations"]
+    assert {(each["type"], each["reason"]) for each in told} == {("thinking_dropped", "prefix_binding_mismatch")}
+    for each in told:
+        number, place = each["path"].removeprefix("messages.").split(".content.")
+        assert talk.messages[int(number)]["content"][int(place)]["type"] == "thinking"
+    again = talk.say("And on", **DROP, betas=BETA).to_dict(mode="json")["input_transformations"]
+    assert again == told  # the reply made after the drop is sound, the rest stays dropped
+
+
+def test_thinking_that_directly_follows_what_is_dropped_is_dropped_with_it():
+    replies = [[THINKING, text("One")], [THINKING, THINKING, text("Two"), THINKING, text("Three")], "then"]
+    ask = {"model": MODEL, "max_tokens": 9, "betas": BETA, **DROP}
+    messages = []
+    with MessagesAPI(replies).client() as client:
+        for words in ("A", "B"):
+            messages.append(user(words))
+            content = client.beta.messages.create(**ask, messages=messages).to_dict(mode="json")["content"]
+            messages.append(reply(content))
+        messages[3]["content"].pop(0)  # the next block lacks its predecessor, and so does the one after it
+        told = client.beta.messages.create(**ask, messages=[*messages, user("C")]).input_transformations
+    assert [each.path for each in told] == ["messages.3.content.0", "messages.3.content.2"]
+
+
+def test_thinking_that_was_removed_and_restored_is_refused(talk):
+    removed = talk.messages[5]["content"][0]
+    strip(talk.messages[5])
+    talk.say("Without it")
+    talk.messages[5]["content"].insert(0, removed)
+    with pytest.raises(anthropic.BadRequestError, match=r"messages\.7\.content\.0.*" + MOVED):
+        talk.say("With it")
+
+
+def test_thinking_of_another_model_is_ignored_and_good_again_on_return(talk):
+    other = talk.say("Elsewhere", model="claude-opus-5-5", **DROP, betas=BETA).to_dict(mode="json")
+    assert [each["reason"] for each in other["input_transformations"]] == ["model_binding_mismatch"] * 3
+    talk.say("Back")
+    talk.say("Elsewhere again", model="claude-opus-5-5")
+
+
+def test_a_fork_with_the_same_beginning_keeps_its_thinking(talk):
+    fork = Talk()  # a stand-in of its own, as after a restart
+    with fork.client:
+        fork.messages = talk.messages[:4]
+        fork.say("Another way")
+
+
+def test_text_alone_and_a_turn_in_two_messages_are_the_same_conversation(talk):
+    talk.messages[0] = user([text("Turn 0")])
+    talk.messages[1:2] = [reply([block]) for block in talk.messages[1]["content"]]
+    talk.say("More")
+
+
+def test_checks_can_be_left_out_for_histories_of_claude_itself():
+    history = [user(), reply([THINKING | {"signature": "EqQBCgIYAhIM"}, text("Hello")]), user()]
+    ask = {"model": MODEL, "max_tokens": 9, "messages": history}
+    with MessagesAPI().client() as client, pytest.raises(anthropic.BadRequestError, match=r"Invalid `signature` in"):
+        client.messages.create(**ask)
+    with MessagesAPI(check_thinking=False).client() as client:
+        assert client.messages.create(**ask).content
+
+
+def test_signatures_are_made_where_there_is_none_and_streamed_alike():
+    reply_ = [{"type": "thinking", "thinking": "Hm"}, {"type": "redacted_thinking"}, text("Hello")]
+    ask = {"model": MODEL, "max_tokens": 9, "messages": [user()]}
+    with MessagesAPI(reply_).client() as client:
+        whole = client.messages.create(**ask).content
+        with client.messages.stream(**ask) as stream:
+            assert [block.to_dict() for block in stream.get_final_message().content] == [
+                block.to_dict() for block in whole
+            ]
+        assert len(whole[0].signature) > 40
+        assert len(whole[1].data) > 40
+        assert client.messages.create(**ask | {"messages": [user(), reply(whole), user()]}).content
+        moved = [user("Else"), reply(whole[1:]), user()]
+        with pytest.raises(
+            anthropic.BadRequestError, match=r"messages\.1\.content\.0: Invalid `signature` in `redacted_thinking`"
+        ):
+            client.messages.create(**ask | {"messages": moved})
+
+
+def test_a_tool_round_keeps_its_thinking_and_a_finished_one_need_not():
+    script = [
+        [THINKING, text("Let me see"), THINKING, call("toolu_1")],
+        [THINKING, call("toolu_2")],
+        [THINKING, text("Done")],
+        "then",
+    ]
+    api = MessagesAPI(script)
+    ask = {"model": MODEL, "max_tokens": 9, "tools": [TOOL]}
+    messages = [user()]
+    with api.client() as client:
+        for name in ("toolu_1", "toolu_2"):
+            content = client.messages.create(**ask, messages=messages).to_dict(mode="json")["content"]
+            messages += [reply(content), user([result(name)])]
+        lacking = [*messages[:-2], reply(messages[-2]["content"][1:]), messages[-1]]
+        with pytest.raises(anthropic.BadRequestError, match=r"messages\.3\.content\.0: .*cannot be modified"):
+            client.messages.create(**ask, messages=lacking)
+        messages.append(reply(client.messages.create(**ask, messages=messages).to_dict(mode="json")["content"]))
+        for message in messages[1::2]:
+            strip(message)
+        assert client.messages.create(**ask, messages=[*messages, user()]).content[0].text == "then"
+
+
+def test_a_paused_turn_goes_on_and_its_parts_are_one_turn():
+    paused = Reply(content=[THINKING, search()], stop_reason="pause_turn")
+    api = MessagesAPI([paused, [found(), THINKING, text("Found")], "then"])
+    ask = {"model": MODEL, "max_tokens": 9}
+    with api.client() as client:
+        first = client.messages.create(**ask, messages=[user()])
+        assert first.stop_reason == "pause_turn"
+        second = client.messages.create(**ask, messages=[user(), reply(first.content)])
+        parts = [user(), reply(first.content), reply(second.content), user("Thanks")]
+        joined = [user(), reply([*first.content, *second.content]), user("Thanks")]
+        assert client.messages.create(**ask, messages=parts).content[0].text == "then"
+        api_two = MessagesAPI("joined")
+        with api_two.client() as other:
+            assert other.messages.create(**ask, messages=joined).content[0].text == "joined"
+    api.assert_extends()

@@ -1,0 +1,641 @@
+"""Copies, exports and imports: exact, whole or absent, made again at will, and what is said when they cannot be."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from chathistory_memory import MemoryStore
+from faulty_stores import FaultyStore, chat_on, lost, numbered, reply, said, surely_not_landed, texts, user
+
+from chathistory import Entry, History, Key, Slice, Stamp, Traits
+from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreUnavailable
+from chathistory.log import bulk_create
+from chathistory.transfer import copy as copy_module
+from chathistory.transfer import export
+from chathistory.transfer.markdown import markdown
+
+
+@pytest.fixture
+def source():
+    with MemoryStore() as store:
+        shelf = History(store)
+        for number in range(5):
+            chat = shelf.conversation(f"c{number}", scope="ab"[number % 2])
+            numbered(chat, 6)
+            chat.annotate(title=f"T{number}")
+        shelf.conversation("c0", scope="a").forget(before=2)
+        yield store
+
+
+@pytest.fixture
+def target():
+    with FaultyStore() as store:
+        yield store
+
+
+def all_of(store):
+    return {key: MemoryStore.read(store, key) for key in list(store.keys())}
+
+
+def copy(source, target, **options):
+    return History(source).copy_to(target, threads=1, **options)
+
+
+# Copies.
+
+
+def test_a_copy_is_exact_and_made_again_at_will(source, target):
+    told = []
+    report = copy(source, History(target), progress=told.append)
+    assert (report.copied, report.records, report.complete) == (5, 34, True)
+    assert [arrival.outcome for arrival in told] == ["copied"] * 5
+    assert all_of(target) == all_of(source)
+    again = copy(source, target)
+    assert (again.copied, again.same, again.records) == (0, 5, 0)
+
+
+def test_a_part_can_be_copied(source, target):
+    copy(source, target, scope="a")
+    assert {key.scope for key in target.keys()} == {"a"}  # noqa: SIM118
+    report = copy(source, target, scope="b", ids=["c1", "c0"])
+    assert report.copied == 1
+    assert str(report.failed[Key("b", "c0")]) == "there is no conversation 'c0' in scope 'b'"
+    assert copy(source, target, ids=["c1"]).failed.keys() == {Key("default", "c1")}
+
+
+def test_what_expired_stays_behind(source, target):
+    source.ttl = -1
+    chat_on(source, "old").append(user("x"))
+    assert copy(source, target).copied == 5
+    assert Key("default", "old") not in all_of(target)
+
+
+def test_what_was_added_is_added(source, target):
+    copy(source, target)
+    chat = History(source).conversation("c1", scope="b")
+    chat.append([user("6"), said("7")])
+    chat.rewind(to=3)
+    report = copy(source, target)
+    assert (report.continued, report.same, report.records) == (1, 4, 3)
+    assert all_of(target) == all_of(source)
+
+
+def test_what_is_added_in_portions_is_a_state_that_was(source, target, monkeypatch):
+    copy(source, target)
+    chat = History(source).conversation("c1", scope="b")
+    states = {chat.journal.refresh().end: chat.messages()}
+    for number in range(20):
+        chat.append(user(f"{number}" * 200))
+        states[chat.journal.refresh().end] = chat.messages()
+    monkeypatch.setattr(bulk_create, "PORTION", 700)
+    seen = []
+    append = FaultyStore.append
+
+    def watched(self, *args, **kwargs):
+        head = append(self, *args, **kwargs)
+        looked = History(_other(self)).conversation("c1", scope="b")
+        seen.append(head.end)
+        assert looked.messages() == states[head.end]
+        assert looked.summary.messages == len(states[head.end])
+        return head
+
+    monkeypatch.setattr(FaultyStore, "append", watched)
+    assert copy(source, target).records == 20
+    assert len(seen) > 5
+    assert all_of(target) == all_of(source)
+
+
+def _other(store):
+    other = MemoryStore()
+    other._room = store._room
+    return other
+
+
+def test_what_was_forgotten_is_forgotten_there_too(source, target):
+    copy(source, target)
+    chats = [History(store).conversation("c1", scope="b") for store in (source, target)]
+    source.forget(chats[0].journal.key, before=3)
+    assert copy(source, target).same == 5
+    assert chats[1].journal.refresh().start == 3
+    chats[0].append([user("6"), said("7")])
+    chats[0].forget(before=5)
+    assert copy(source, target).continued == 1
+    assert all_of(target) == all_of(source)
+
+
+def test_what_has_no_record_left_is_copied(source, target):
+    key = Key("b", "c1")
+    source.forget(key, before=100)
+    assert copy(source, target).copied == 5
+    assert all_of(target) == all_of(source)
+
+
+def test_something_else_stays_unless_it_is_to_be_replaced(source, target):
+    copy(source, target)
+    mine = History(target).conversation("c1", scope="b")
+    mine.append(user("mine"))
+    chat_on(target, "x").append(user("mine"))
+    theirs = chat_on(source, "x")
+    numbered(theirs, 5)
+    report = copy(source, target)
+    assert (report.different, report.same, report.complete) == ([Key("b", "c1"), Key("default", "x")], 4, False)
+    assert texts(mine.messages())[-1] == "mine"
+    History(source).conversation("c1", scope="b").append([user("1"), user("2")])
+    assert copy(source, target).different == report.different
+    assert copy(source, target, replace=True).complete
+    assert all_of(target) == all_of(source)
+
+
+def test_a_conversation_of_which_all_that_was_copied_is_forgotten_is_another_one(source, target):
+    copy(source, target)
+    chat = History(source).conversation("c1", scope="b")
+    chat.append([user("6"), said("7")])
+    chat.forget(before=8)
+    assert copy(source, target).different == [chat.journal.key]
+
+
+def test_a_copy_that_was_altered_on_the_way_is_told_and_removed(source, target):
+    class Liar(MemoryStore):
+        def read(self, key, *, start=0, stop=None):
+            part = super().read(key, start=start, stop=stop)
+            if part and part.records and key.id == "c1":
+                part = Slice(part.head, [*part.records[:-1], replace(part.records[-1], body="{}")])
+            return part
+
+    liar = Liar()
+    report = copy(source, liar)
+    assert (report.copied, list(report.failed)) == (4, [Key("b", "c1")])
+    assert isinstance(report.failed[Key("b", "c1")], CorruptRecord)
+    assert Key("b", "c1") not in all_of(liar)
+    assert copy(source, liar, verify=False).copied == 1
+
+
+def test_a_copy_with_which_somebody_went_on_is_not_held_against_it(source, target):
+    key = Key("b", "c1")
+
+    class Busy(MemoryStore):
+        def append(self, *args, **kwargs):
+            head = super().append(*args, **kwargs)
+            if head.key == key and head.stamp.version != "new":
+                super().append(
+                    key, ["{}"], after=head, stamp=Stamp("new", head.stamp.updated + 1, None, head.stamp.info)
+                )
+            return head
+
+    assert copy(source, Busy()).copied == 5
+
+
+def test_a_conversation_that_changes_while_it_is_copied_is_fetched_again(target):
+    source = _Restless()
+    chat = chat_on(source)
+    numbered(chat, 10)
+    source.steps = [lambda: source.forget(chat.journal.key, before=6)]
+    assert copy(source, target).copied == 1
+    assert all_of(target) == all_of(source)
+    source.steps = [lambda n=n: _made_again(source, n) for n in range(2)]
+    target.delete(chat.journal.key)
+    assert copy(source, target).copied == 1
+    assert texts(chat_on(target).messages()) == ["1"] * 8
+    source.steps = [lambda n=n: _made_again(source, n) for n in range(9)]
+    target.delete(chat.journal.key)
+    report = copy(source, target)
+    assert isinstance(report.failed[chat.journal.key], Conflict)
+    assert all_of(target) == {}
+
+
+class _Restless(MemoryStore):
+    """Gives three records at once, and changes something before it gives the second portion."""
+
+    steps = ()
+
+    def read(self, key, *, start=0, stop=None):
+        if start >= 3 and stop is not None and self.steps:
+            self.steps.pop(0)()
+        part = super().read(key, start=start, stop=stop)
+        return part and Slice(part.head, part.records[:3])
+
+
+def _made_again(store, number):
+    store.delete(Key("default", "c"))
+    other = _other(store)
+    chat_on(other).append([user(str(number)) for _ in range(8)])
+
+
+def test_a_conversation_that_is_deleted_while_it_is_copied_is_not_copied(target):
+    source = _Restless()
+    numbered(chat_on(source), 10)
+    source.steps = [lambda: source.delete(Key("default", "c"))]
+    report = copy(source, target)
+    assert (report.copied, report.complete, all_of(target)) == (0, True, {})
+
+
+def test_a_store_that_fails_ends_the_copy_and_it_is_made_again(source, target):
+    target.on_append = iter([None, None, surely_not_landed])
+    with pytest.raises(StoreUnavailable):
+        copy(source, target)
+    target.healed()
+    assert 2 <= copy(source, target).same < 5
+    assert all_of(target) == all_of(source)
+
+
+def test_a_lost_answer_is_settled(source, target):
+    def landed_and_lost(call):
+        call()
+        raise lost()
+
+    target.on_append = iter([landed_and_lost] * 3)
+    assert copy(source, target).copied == 5
+    assert all_of(target) == all_of(source)
+
+
+def test_what_is_too_large_for_the_other_store_is_told(source):
+    class Small(MemoryStore):
+        traits = Traits(durable=False, shared=False, largest_record=400, largest_batch=700)
+
+        def append(self, key, bodies, **more):
+            assert sum(len(body) for body in bodies) <= 700
+            if max(map(len, bodies)) > 400:
+                raise InvalidInput("too large")
+            return super().append(key, bodies, **more)
+
+    chat = History(source).conversation("c1", scope="b")
+    chat.append(user("x" * 500))
+    small = Small()
+    report = copy(source, small)
+    assert (report.copied, str(report.failed[chat.journal.key])) == (4, "too large")
+    assert chat.journal.key not in all_of(small)
+
+
+def test_what_is_damaged_is_told_and_the_rest_copied(source, target):
+    class Damaged(MemoryStore):
+        def read(self, key, **more):
+            if key.id == "c1":
+                raise CorruptRecord(key, None, "for a test")
+            return super().read(key, **more)
+
+    damaged = Damaged()
+    damaged._room = source._room
+    report = copy(damaged, target)
+    assert (report.copied, list(report.failed)) == (4, [Key("b", "c1")])
+    out = io.BytesIO()
+    for kind in ("jsonl", "markdown"):
+        report = History(damaged).export_to(out, format=kind)
+        assert (report.conversations, list(report.failed), report.complete) == (4, [Key("b", "c1")], False)
+
+
+def test_several_are_under_way_at_once(source):
+    meeting = threading.Barrier(3, timeout=100)
+
+    class Slow(MemoryStore):
+        def append(self, key, bodies, **more):
+            if len(waited) < 3:
+                waited.append(key)
+                meeting.wait()
+            return super().append(key, bodies, **more)
+
+    waited = []
+    slow = Slow()
+    assert History(source).copy_to(slow, threads=3).copied == 5
+    assert len(set(waited)) == 3
+    assert all_of(slow) == all_of(source)
+
+
+def test_many_more_than_are_under_way(target):
+    source = MemoryStore()
+    for number in range(50):
+        chat_on(source, f"c{number}").append(user("x"))
+    source.ttl = -1
+    chat_on(source, "expired").append(user("x"))
+    assert History(source).copy_to(target, threads=2).copied == 50
+
+
+# Files.
+
+
+def exported(store, name=None, **options):
+    out = io.BytesIO() if name is None else name
+    report = History(store).export_to(out, **options)
+    return (report, out.getvalue()) if name is None else report
+
+
+def imported(store, data, **options):
+    return History(store).import_from(io.BytesIO(data), **options)
+
+
+@pytest.mark.parametrize("name", ["all.jsonl", "all.jsonl.gz", "all"])
+def test_out_and_in_again(source, target, tmp_path, name):
+    path = tmp_path / name
+    told = []
+    report = exported(source, str(path), progress=told.append)
+    assert (report.conversations, report.records, len(told)) == (5, 34, 5)
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert (path.read_bytes()[:2] == b"\x1f\x8b") == name.endswith(".gz")
+    told.clear()
+    report = History(target).import_from(Path(path), progress=told.append)
+    assert (report.copied, report.records, len(told)) == (5, 34, 5)
+    assert all_of(target) == all_of(source)
+    assert History(target).import_from(path).same == 5
+
+
+def test_the_lines_are_those_that_are_stored(source):
+    _, data = exported(source, scope="b", ids=["c1"])
+    first, *lines, whole, end = data.decode().split("\n")[:-1]
+    head = json.loads(first)
+    part = source.read(Key("b", "c1"))
+    assert lines == [record.body for record in part.records]
+    assert (head["scope"], head["id"], head["start"], head["end"]) == ("b", "c1", 0, 7)
+    assert head["info"] == part.head.stamp.info
+    assert json.loads(whole)["kind"] == "whole"
+    assert json.loads(end) == {"chathistory": 1, "kind": "end", "conversations": 1, "records": 7}
+
+
+def test_into_another_scope(source, target):
+    _, data = exported(source, scope="a")
+    assert imported(target, data, scope="new").copied == 3
+    assert {key.scope for key in all_of(target)} == {"new"}
+    assert imported(target, data, scope="new").same == 3
+
+
+def test_an_import_continues_and_replaces_as_a_copy_does(source, target):
+    _, early = exported(source)
+    chat = History(source).conversation("c1", scope="b")
+    chat.append([user("6"), said("7")])
+    _, late = exported(source)
+    imported(target, early)
+    report = imported(target, late)
+    assert (report.continued, report.same, report.records) == (1, 4, 2)
+    assert all_of(target) == all_of(source)
+    History(target).conversation("c1", scope="b").append(user("mine"))
+    assert imported(target, late).different == [chat.journal.key]
+    assert imported(target, early).different == [chat.journal.key]
+    assert imported(target, late, replace=True).complete
+    assert all_of(target) == all_of(source)
+
+
+def test_a_file_that_was_broken_off_in_what_is_there_already_is_told(source, target):
+    _, data = exported(source)
+    imported(target, data)
+    with pytest.raises(InvalidInput, match="broken off in the midst of conversation"):
+        imported(target, b"".join(data.splitlines(keepends=True)[:4]))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_file_that_was_broken_off_is_told_and_nothing_of_it_is_taken_for_whole(source, packed):
+    _, data = exported(source)
+    due = all_of(source)
+    data = gzip.compress(data) if packed else data
+    for stop in range(1, len(data) - 1, 97):
+        target = MemoryStore()
+        with pytest.raises(InvalidInput) as caught:
+            imported(target, data[:stop], id="x")
+        there = all_of(target)
+        assert there == {key: due[key] for key in there}
+        assert not any(str(n) in str(caught.value) for n in ('"0"', "role"))
+
+
+def test_a_large_conversation_that_was_broken_off_leaves_nothing(target, monkeypatch):
+    monkeypatch.setattr(bulk_create, "PORTION", 500)
+    source = MemoryStore()
+    numbered(chat_on(source), 20)
+    _, data = exported(source)
+    lines = data.splitlines(keepends=True)
+    for cut in range(2, len(lines) - 1):
+        with pytest.raises(InvalidInput, match=r"broken off in the midst of conversation 'c'|cannot be read on"):
+            imported(target, b"".join(lines[:cut]))
+        assert all_of(target) == {}
+    assert imported(target, data).copied == 1
+
+
+def test_a_line_that_was_altered_is_told_and_the_rest_stored(source, target):
+    _, data = exported(source)
+    keys = [Key(v["scope"], v["id"]) for v in map(json.loads, data.splitlines()) if "start" in v]
+    altered = data.replace(b'"content":"4"', b'"content":"5"', 1)
+    report = imported(target, altered)
+    assert (report.copied, list(report.failed)) == (4, keys[:1])
+    assert "its checksum does not fit" in str(report.failed[keys[0]])
+    assert imported(target, data.replace(b'"content":"4"', b'"content":"\xff"', 1)).failed.keys() == {keys[0]}
+    fewer = data.splitlines(keepends=True)
+    del fewer[2]
+    assert imported(target, b"".join(fewer)).failed.keys() == {keys[0]}
+    assert imported(target, data).copied == 1
+
+
+def test_a_conversation_that_changed_while_it_was_written_is_void(target):
+    source = _Restless()
+    chat = chat_on(source)
+    numbered(chat, 10)
+    chat_on(source, "d").append(user("x"))
+    source.steps = [lambda: source.forget(chat.journal.key, before=6)]
+    report, data = exported(source)
+    assert (report.conversations, report.records) == (2, 5 + 1 - 1)
+    assert data.count(b'"kind":"void"') == 1
+    assert imported(target, data).copied == 2
+    assert all_of(target) == all_of(source)
+    assert imported(target, data).same == 2
+    source.steps = [lambda n=n: _made_again(source, n) for n in range(9)]
+    report, data = exported(source)
+    assert isinstance(report.failed[chat.journal.key], Conflict)
+    assert imported(MemoryStore(), data).copied == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"nonsense",
+        b'{"role": "user"',
+        b'{"chathistory":2,"kind":"conversation"}\n',
+        b'{"chathistory":1}\n',
+        b'{"chathistory":1,"kind":"conversation"}\n',
+        b'{"chathistory":1,"kind":"whole","sha256":""}\n',
+        b'{"chathistory":\n',
+        b"[" * 100_000,
+        b"\x1f\x8b" + b"nonsense" * 10,
+        gzip.compress(b"[]", mtime=0)[:-3] + b"xyz",
+        b"{}",
+        b"[]",
+        b'{"messages": []}',
+        b'{"a": 1}\n{"role": "user", "content": "x"}',
+        b"\xff",
+    ],
+    ids=lambda data: repr(data[:30]),
+)
+def test_what_is_no_export_is_refused(target, data):
+    for name in (None, "x"):
+        with pytest.raises(InvalidInput):
+            imported(target, data, id=name)
+    assert all_of(target) == {}
+
+
+def test_only_what_ends_is_whole(source, target):
+    _, data = exported(source)
+    with pytest.raises(InvalidInput, match="broken off"):
+        imported(target, data[: data.rindex(b'{"chathistory"')])
+    assert all_of(target) == all_of(source)
+
+
+class Pipe(io.RawIOBase):
+    """Bytes that cannot be gone back to."""
+
+    def __init__(self, data):
+        self._data = io.BytesIO(data)
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        return self._data.readinto(buffer)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_from_a_pipe(source, target, pack):
+    _, data = exported(source)
+    assert History(target).import_from(io.BufferedReader(Pipe(pack(data)))).copied == 5
+    assert all_of(target) == all_of(source)
+
+
+def test_from_the_midst_of_a_file(source, target):
+    _, data = exported(source)
+    file = io.BytesIO(b"before" + data)
+    file.seek(6)
+    assert History(target).import_from(file).copied == 5
+
+
+def test_a_file_that_cannot_be_written_is_not_there(source, tmp_path, monkeypatch):
+    (tmp_path / "x").write_text("mine")
+
+    def fail(self, *_):
+        raise OSError("no space")
+
+    monkeypatch.setattr("chathistory.transfer.jsonl.Writer.end", fail)
+    for name in ("x", "new.gz"):
+        with pytest.raises(OSError, match="no space"):
+            exported(source, tmp_path / name)
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x", "mine")]
+
+
+MESSAGES = [user("hi"), said("ho"), user("x" * 100)]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        json.dumps(MESSAGES),
+        json.dumps({"model": "m", "messages": MESSAGES}, indent=2),
+        "\n".join(map(json.dumps, MESSAGES)) + "\n\n",
+    ],
+    ids=["list", "request", "lines"],
+)
+@pytest.mark.parametrize("portion", [10**6, 200])
+def test_a_list_of_messages_as_people_have_it(target, data, portion, monkeypatch):
+    monkeypatch.setattr(bulk_create, "PORTION", portion)
+    report = imported(target, data.encode(), id="mine", scope="s")
+    assert (report.copied, report.records) == (1, 3)
+    chat = History(target).conversation("mine", scope="s")
+    assert chat.messages() == MESSAGES
+    assert (chat.summary.messages, chat.summary.preview) == (3, "hi")
+    for replace_it in (False, True):
+        again = imported(target, data.encode(), id="mine", scope="s", replace=replace_it)
+        assert (again.same, again.different, again.complete) == (1, [], True)
+    chat.append(said("on"))
+    assert imported(target, data.encode(), id="mine", scope="s", replace=True).same == 1
+    assert len(chat.messages()) == 4
+
+
+def test_a_single_message_and_responses(target):
+    imported(target, json.dumps(user("hi")).encode(), id="one")
+    assert chat_on(target, "one").messages() == [user("hi")]
+    imported(target, json.dumps([user("hi"), reply(1, input_tokens=3)]).encode(), id="two")
+    assert chat_on(target, "two").usage().total.input == 3
+
+
+def test_a_list_needs_an_id_and_an_export_none(source, target):
+    with pytest.raises(InvalidInput, match="give the id to store it under"):
+        imported(target, json.dumps(MESSAGES).encode())
+    with pytest.raises(InvalidInput, match="knows the names"):
+        imported(target, exported(source)[1], id="x")
+    with pytest.raises(InvalidInput, match=r"message\.role"):
+        imported(target, b'[{"role": "nobody", "content": "x"}]', id="x")
+    assert all_of(target) == {}
+
+
+# Markdown.
+
+
+def test_markdown_reads_well(tmp_path):
+    store = MemoryStore()
+    chat = chat_on(store)
+    call = {"type": "tool_use", "id": "t", "name": "sum_up", "input": {"a": "```"}}
+    results = [
+        {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": "1"}], "is_error": True},
+        {"type": "tool_result", "tool_use_id": "t", "content": "2"},
+    ]
+    thought = {"type": "thinking", "thinking": "secret", "signature": "s"}
+    chat.append([user("Hi *there*"), {"role": "assistant", "content": [thought, call]}])
+    chat.append(
+        [
+            {
+                "role": "user",
+                "content": [*results, {"type": "image", "source": {"type": "url", "url": "https://a.example/b.png"}}],
+            },
+            said("half \ud83d"),
+        ]
+    )
+    chat.append({"role": "assistant", "content": [{"type": "text", "text": ""}]})
+    chat.journal.append([Entry("interrupted", message=said("cut"))])
+    chat.annotate(title="A # [title]", tags=["a", "b"])
+    chat_on(store, "d").append(user("x"))
+    path = tmp_path / "all.md"
+    assert exported(store, path).conversations == 2
+    text = path.read_text()
+    for part in (
+        "# A \\# \\[title\\]\n\nConversation c, scope default; 5 messages; begun 20",
+        "tags: a, b\n\n## User, 20",
+        "\n\nHi *there*\n",
+        'Calls **sum\\_up**:\n\n````\n{\n  "a": "```"\n}\n````\n',
+        "Failed:\n\n```\n1\n```\n\nResult:\n\n```\n2\n```\n\n*(image)*\n",
+        "\n\nhalf \ufffd\n",
+        ", broken off\n\ncut\n",
+        "\n---\n\n# d\n",
+    ):
+        assert part in text
+    assert "secret" not in text
+
+
+def test_markdown_of_what_is_not_there():
+    store = MemoryStore()
+    report, data = exported(store, ids=["x"], format="markdown")
+    assert (list(report.failed), data) == ([Key("default", "x")], b"")
+    store.ttl = -1
+    chat_on(store).append(user("x"))
+    for kind in ("jsonl", "markdown"):
+        assert exported(store, format=kind)[0].conversations == 0
+
+
+def test_a_bundle_of_many_is_written_piece_by_piece(monkeypatch):
+    """No more than one portion of a conversation is held: the file grows while the store is read."""
+    store = _Restless()
+    numbered(chat_on(store), 30)
+    sizes, out = [], io.BytesIO()
+    read = _Restless.read
+
+    def watched(self, *args, **more):
+        sizes.append(len(out.getvalue()))
+        return read(self, *args, **more)
+
+    monkeypatch.setattr(_Restless, "read", watched)
+    History(store).export_to(out)
+    assert len(sizes) > 10
+    assert sizes[3:] == sorted(set(sizes[3:]))
+
+
+def test_modules_have_one_meaning_for_a_try():
+    assert copy_module._ATTEMPTS == export._ATTEMPTS
+    assert callable(markdown)

@@ -1,0 +1,316 @@
+"""Forks: the same prefix to the character, with its own life, where it came from, and never half of one."""
+
+from __future__ import annotations
+
+import pytest
+from faulty_stores import (
+    CALL,
+    RESULT,
+    FaultyStore,
+    bodies,
+    chat_on,
+    kinds_of,
+    lost,
+    numbered,
+    reply,
+    said,
+    surely_not_landed,
+    texts,
+    user,
+)
+
+from chathistory import Entry, History, Origin
+from chathistory.errors import Conflict, InvalidInput, StoreUnavailable
+from chathistory.log import bulk_create
+from chathistory.log.state import summary_of
+from chathistory.view import view
+
+
+def as_it_was(chat, at):
+    """Return what was sent of a conversation that held what stands below a position, and was never rewound."""
+    return view(list(chat.records(0, at))).messages
+
+
+def test_a_fork_at_any_position_has_what_was_there(store, chat):
+    chat.append([user("hi"), CALL, RESULT, said("done"), user("more"), said("ok")])
+    for at in range(1, 7):
+        fork = chat.fork(f"at {at}", at=at)
+        assert fork.messages() == as_it_was(chat, at)
+        assert bodies(store, fork)[:at] == bodies(store, chat)[:at]
+        assert fork.refresh().messages == at
+
+
+def test_each_lives_its_own_life(store, chat):
+    numbered(chat, 4)
+    before = bodies(store, chat)
+    fork = chat.fork("f", at=2)
+    fork.append([user("other"), said("way")])
+    fork.rewind(to=1)
+    fork.append(said("again"))
+    assert texts(fork.messages()) == ["0", "again"]
+    assert bodies(store, chat) == before
+    chat.append(user("on"))
+    assert texts(chat.messages()) == ["0", "1", "2", "3", "on"]
+
+
+def test_a_fork_goes_into_another_scope_and_says_where_it_came_from(store, chat):
+    numbered(chat, 3)
+    chat.annotate(title="Tea", tags=["a"], metadata={"k": 1})
+    chat.append(reply(3, input_tokens=5))
+    fork = chat.fork("f", at=2, scope="other")
+    row = History(store).recent(scope="other").items[0]
+    assert (fork.id, fork.scope, row.id) == ("f", "other", "f")
+    assert row.origin == Origin("default", "c", 2)
+    assert (row.title, row.tags, row.metadata) == ("Tea", ("a",), {"k": 1})
+    assert (row.messages, row.usage, row.preview) == (2, {}, "0")
+    assert row.created >= History(store).recent().items[0].updated
+    assert History(store).recent().items[0].origin is None
+    assert fork.fork("g").refresh().origin == {"scope": "other", "id": "f", "position": 3}
+
+
+def test_without_a_position_all_of_it_is_forked(store, chat):
+    numbered(chat, 5)
+    fork = chat.fork("f")
+    assert fork.messages() == chat.messages()
+    assert kinds_of(fork) == ["message"] * 5 + ["forked"]
+
+
+def test_what_was_taken_back_can_be_had_again_by_a_fork(chat):
+    numbered(chat, 4)
+    chat.rewind(to=1)
+    chat.append(said("better"))
+    assert texts(chat.messages()) == ["0", "better"]
+    assert texts(chat.fork("old", at=4).messages()) == ["0", "1", "2", "3"]
+    fork = chat.fork("new")
+    assert texts(fork.messages()) == ["0", "better"]
+    fork.append(user("and"))
+    assert texts(fork.messages()) == ["0", "better", "and"]
+    assert fork.refresh().messages == 3
+
+
+def test_a_fork_is_not_in_the_turn_of_its_origin(chat):
+    entry = Entry("message", message=user("?"), data={"until": 2**60}, turn="t")
+    chat.journal.append([entry])
+    assert chat.refresh().turn is not None
+    assert chat.fork("f").refresh().turn is None
+
+
+def test_the_setup_at_that_point_is_kept(chat):
+    marks = [{"model": "m", "system": s, "tools": "t"} for s in "ab"]
+    chat.journal.append([Entry("setup", data={"fingerprints": marks[0]})])
+    chat.append([user("hi"), CALL, RESULT, said("x")])
+    chat.journal.append([Entry("setup", data={"fingerprints": marks[1]})])
+    early, late = chat.fork("early", at=5), chat.fork("late")
+    assert (early.refresh().setup, early.refresh().thinking_from) == (marks[0], 0)
+    assert (late.refresh().setup, late.refresh().thinking_from) == (marks[1], 5)
+    assert any("thinking" in str(message["content"]) for message in early.messages())
+    assert late.messages() == chat.messages()
+
+
+def test_after_a_forget_a_fork_begins_where_its_origin_does(store, chat):
+    chat.append([user("hi"), CALL, RESULT, said("done"), user("more"), CALL, RESULT, said("ok")])
+    chat.forget(before=4)
+    assert chat.refresh().thinking_from == 8
+    before, behind = chat.fork("before", at=8), chat.fork("behind", at=9)
+    for fork in (before, behind):
+        head = fork.journal.refresh()
+        assert (head.start, summary_of(head).thinking_from) == (4, 8)
+        assert fork.messages() == chat.messages()
+        assert fork.refresh().messages == chat.refresh().messages == 4
+    assert before.refresh().preview == "more"
+    assert behind.refresh().preview is None
+
+
+@pytest.mark.parametrize("at", [-1, 0, 2, 6, 10**6])
+def test_a_position_that_is_none_is_refused(store, chat, at):
+    numbered(chat, 4)
+    chat.forget(before=2)
+    with pytest.raises(InvalidInput, match=f"position {at} is none to fork at; there are 3 to 5"):
+        chat.fork("f", at=at)
+    assert list(store.keys()) == [chat.journal.key]
+
+
+def test_what_is_absent_cannot_be_forked(chat):
+    for at in (None, 3):
+        with pytest.raises(InvalidInput, match="there is no conversation 'c' to fork"):
+            chat.fork("f", at=at)
+
+
+def test_what_is_there_already_is_a_conflict(store, chat):
+    numbered(chat, 2)
+    chat_on(store, "f").append(user("mine"))
+    for name in ("f", "c"):
+        with pytest.raises(Conflict) as caught:
+            chat.fork(name)
+        assert caught.value.head.key.id == name
+    assert texts(chat_on(store, "f").messages()) == ["mine"]
+
+
+def test_a_fork_takes_the_place_of_what_expired(store, chat):
+    numbered(chat, 2)
+    store.ttl = -1
+    chat_on(store, "f").append(user("old"))
+    store.ttl = None
+    assert texts(chat.fork("f").messages()) == ["0", "1"]
+
+
+def test_a_fork_lives_as_long_as_the_store_says(store, chat):
+    numbered(chat, 2)
+    store.ttl = 3600
+    chat.fork("f")
+    rows = {row.id: row for row in History(store).recent().items}
+    assert rows["c"].expires is None
+    assert 3500 < (rows["f"].expires - rows["f"].updated).total_seconds() <= 3600
+
+
+def test_forking_does_not_count_as_reading(store, chat):
+    numbered(chat, 2)
+    other = chat_on(_same_room(store))
+    other.append(user("theirs"))
+    chat.fork("f")
+    with pytest.raises(Conflict):
+        chat.append(user("mine"))
+
+
+def _same_room(store):
+    other = type(store)()
+    other._room = store._room
+    return other
+
+
+# More than a portion.
+
+
+@pytest.fixture
+def small(monkeypatch):
+    monkeypatch.setattr(bulk_create, "PORTION", 1000)
+
+
+class Watched(FaultyStore):
+    """Looks at the shelf of another process after each append."""
+
+    def append(self, *args, **kwargs):
+        head = super().append(*args, **kwargs)
+        other = History(_same_room(self))
+        self.seen.append([row.id for row in other.recent().items])
+        assert other.conversation("f").messages() in ([], self.whole)
+        return head
+
+
+def test_a_large_fork_is_seen_whole_or_not_at_all(small):
+    store = Watched()
+    store.seen, store.whole = [], None
+    chat = chat_on(store)
+    chat.append([user("x" * 300) for _ in range(20)])
+    store.seen, store.whole = [], chat.messages()
+    fork = chat.fork("f")
+    assert len(store.seen) > 5
+    assert [sorted(names) for names in store.seen] == [["c"]] * (len(store.seen) - 1) + [["c", "f"]]
+    assert fork.messages() == chat.messages()
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_a_fork_that_fails_leaves_nothing(small, step):
+    store = FaultyStore()
+    chat = chat_on(store)
+    chat.append([user("x" * 300) for _ in range(20)])
+    ok = [None] * (step - 1)
+    store.on_append = iter([*ok, surely_not_landed])
+    with pytest.raises(StoreUnavailable):
+        chat.fork("f")
+    assert list(store.keys()) == [chat.journal.key]
+    store.healed()
+    assert chat.fork("f").messages() == chat.messages()
+
+
+def test_a_fork_that_was_killed_is_absent_and_in_nobodys_way(small):
+    store = FaultyStore()
+    chat = chat_on(store)
+    chat.append([user("x" * 300) for _ in range(20)])
+    store.on_append = iter([None, None, _die])
+    store.on_delete = iter([_die])
+    with pytest.raises(SystemExit):
+        chat.fork("f")
+    store.healed()
+    assert len(list(store.keys())) == 2
+    again = History(_same_room(store))
+    assert [row.id for row in again.recent().items] == ["c"]
+    assert again.conversation("f").messages() == []
+    assert again.delete("f") is None
+    chat.fork("f")
+    assert again.conversation("f").messages() == chat.messages()
+
+
+def _die(call):
+    raise SystemExit
+
+
+def test_the_last_portion_is_settled_after_a_lost_answer(small):
+    store = FaultyStore()
+    chat = chat_on(store)
+    chat.append([user("x" * 300) for _ in range(20)])
+    chat.forget(before=5)
+    for step in range(9):
+        store.on_append = iter([None] * step + [_landed_and_lost])
+        assert chat.fork(f"f{step}").messages() == chat.messages()
+
+
+def _landed_and_lost(call):
+    call()
+    raise lost()
+
+
+def test_a_fork_is_settled_where_it_begins_if_somebody_has_gone_on_with_it(small):
+    store = FaultyStore()
+    chat = chat_on(store)
+    chat.append([user("x" * 30) for _ in range(4)])
+    chat.forget(before=2)
+
+    def landed_and_gone_on_with(call):
+        call()
+        chat_on(_same_room(store), "f").append(user("on"))
+        raise lost()
+
+    store.on_append = iter([landed_and_gone_on_with])
+    fork = chat.fork("f", at=4)
+    assert fork.refresh().messages == 3
+    assert texts(fork.messages())[-1] == "on"
+
+
+def test_a_conversation_without_a_record_cannot_be_begun(store, chat):
+    with pytest.raises(InvalidInput, match="at least one record"):
+        bulk_create.plant(chat.journal, [], first=0, stamp=lambda: None)
+
+
+# Going backward.
+
+
+@pytest.mark.parametrize("rewound", [False, True])
+def test_messages_page_backward(chat, rewound):
+    numbered(chat, 25)
+    chat.title = "x"
+    if rewound:
+        chat.rewind(to=20)
+        chat.append([user("20b"), said("21b")])
+    whole = texts(chat.messages())
+    pages, before = [], None
+    while page := chat.newest(4, before=before):
+        pages.append([entry.message for entry in page])
+        before = page[0].position
+    assert texts([message for page in reversed(pages) for message in page]) == whole
+    assert [len(page) for page in pages[:-1]] == [4] * (len(pages) - 1)
+    assert chat.newest(3, before=0) == []
+    assert chat.newest(3, before=10**6) == chat.newest(3)
+
+
+def test_a_page_of_the_past_is_not_all_there_is(store, chat):
+    numbered(chat, 6)
+    chat_on(_same_room(store)).append(user("theirs"))
+    assert len(chat.newest(2, before=4)) == 2
+    with pytest.raises(Conflict):
+        chat.append(user("mine"))
+
+
+def test_a_position_below_zero_is_refused(chat):
+    with pytest.raises(InvalidInput):
+        chat.newest(2, before=-1)

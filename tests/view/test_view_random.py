@@ -1,0 +1,175 @@
+"""Whatever was stored can be sent, and each request extends the one before: found by trying at random."""
+
+from __future__ import annotations
+
+import json
+
+from api_rules import complete, problems, refused_by_standin
+from faulty_stores import chat_on, said, user
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+from view_cases import DOCUMENT, MARK, THOUGHT, S, U, call, found, result, search, text
+
+from chathistory import open_store
+from chathistory.errors import InvalidInput
+
+WORDS = st.sampled_from(["a", "b", "", "  ", "\ud800"])
+PAST = st.integers(0, 3)  # which of the ids given out last
+STEPS = st.one_of(
+    st.tuples(st.just("user"), st.lists(st.one_of(WORDS, PAST, st.just("unknown id")), max_size=3)),
+    st.tuples(st.just("words"), WORDS),
+    st.tuples(
+        st.just("assistant"),
+        st.lists(
+            st.sampled_from(["text", "blank", "thinking", "call", "search", "found", "found 2", "alien"]), max_size=4
+        ),
+        st.sampled_from(["max_tokens", "end_turn", "tool_use", "pause_turn", "refusal"]),
+    ),
+    st.just(("reply",)),
+    st.just(("answers",)),
+    st.just(("system",)),
+    st.tuples(st.just("rewind"), st.integers(0, 12)),
+    st.tuples(st.just("forget"), st.integers(0, 12)),
+    st.just(("annotate",)),
+)
+
+
+class Script:
+    """Plays steps on a conversation, giving out ids that are never given out twice."""
+
+    def __init__(self, chat):
+        self.chat = chat
+        self.calls: list[str] = []
+        self.searches: list[str] = []
+        self.fresh = 0
+
+    def _new(self, ids):
+        self.fresh += 1
+        ids.append(f"id{self.fresh}")
+        return ids[-1]
+
+    def play(self, step):
+        kind, *rest = step
+        if kind in ("rewind", "forget", "annotate"):
+            return self._aside(kind, *rest)
+        self.chat.append(getattr(self, f"_{kind}")(*rest))
+        return "said"
+
+    def _aside(self, kind, place=0):
+        try:
+            if kind == "rewind":
+                self.chat.rewind(to=place)
+            elif kind == "forget":
+                self.chat.forget(before=place)
+            else:
+                self.chat.annotate(title="t")
+        except InvalidInput:
+            return "refused"
+        return kind
+
+    def _user(self, parts):
+        return U(*(self._user_block(part) for part in parts))
+
+    def _user_block(self, part):
+        if isinstance(part, int):
+            return result(self.calls[-1 - part]) if part < len(self.calls) else result("nobody's")
+        return result("unknown") if part == "unknown id" else text(part, cache_control=MARK)
+
+    def _words(self, words):
+        return user(words)
+
+    def _system(self):
+        return S
+
+    def _reply(self):
+        return said("fine")
+
+    def _answers(self):
+        return U(*(result(id) for id in self.calls[-2:]), text("so"))
+
+    def _assistant(self, parts, stop):
+        blocks = [self._assistant_block(part) for part in parts]
+        return {"type": "message", "role": "assistant", "content": blocks, "stop_reason": stop, "id": "m"}
+
+    def _assistant_block(self, part):
+        return {
+            "text": lambda: text("t", citations=None),
+            "blank": lambda: text(" "),
+            "thinking": lambda: THOUGHT,
+            "call": lambda: call(self._new(self.calls)),
+            "search": lambda: search(self._new(self.searches)),
+            "found": lambda: found(self.searches[-1] if self.searches else "nobody's"),
+            "found 2": lambda: found(self.searches[-2] if len(self.searches) > 1 else "nobody's"),
+            "alien": lambda: DOCUMENT,
+        }[part]()
+
+
+def _stop(step):
+    return step[2] if step[0] == "assistant" else None
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(STEPS, max_size=10))
+def test_whatever_is_stored_can_be_sent_and_each_request_extends_the_one_before(steps):
+    with open_store("memory:") as store:
+        script = Script(chat_on(store))
+        chat = script.chat
+        begun = []
+        for step, following in zip(steps, [*steps[1:], ("words", "")], strict=False):
+            done = script.play(step)
+            if done in ("rewind", "forget"):
+                event(done)
+                begun = []
+            lines = store.read(chat.journal.key)
+            made = chat.view()
+            assert problems(made.messages) == []
+            json.dumps(made.messages, ensure_ascii=False).encode()
+            assert made.messages[: len(begun)] == begun
+            assert chat.view() == made
+            assert store.read(chat.journal.key) == lines
+            last = list(chat.records())[-1:] if done == "said" else []
+            whole = (
+                step[0] in ("reply", "assistant")
+                and _stop(step) in (None, "end_turn")
+                and _stop(following) != "refusal"
+            )
+            if (
+                last
+                and whole
+                and made.report.kept[-1:] == (last[0].position,)
+                and complete([last[0].message])
+                and complete(made.messages)
+            ):
+                begun = chat.messages()
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(STEPS, max_size=10))
+def test_the_stand_in_takes_every_view(steps):
+    with open_store("memory:") as store:
+        script = Script(chat_on(store))
+        for step in steps:
+            script.play(step)
+        sent = script.chat.messages()
+        assert not sent or refused_by_standin(sent) == []
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(STEPS, max_size=10))
+def test_once_it_is_mended_the_log_is_sent_as_before_and_needs_no_mending(steps):
+    with open_store("memory:") as store:
+        script = Script(chat_on(store))
+        chat = script.chat
+        for step in steps:
+            script.play(step)
+        before, sent = list(chat.records()), chat.messages()
+        counted = chat.summary.usage if chat.summary else {}
+        found = chat.repair()
+        event("mended" if found else "nothing to mend")
+        assert chat.repair(write=True) == found
+        assert chat.messages() == sent
+        assert chat.repair() == ()
+        assert list(chat.records())[: len(before)] == before
+        assert (chat.summary.usage if chat.summary else {}) == counted
+        if found:
+            assert chat.summary.messages == len(sent)

@@ -1,0 +1,135 @@
+"""What Claude is sent: rule by rule, with reports that quote nothing."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import pytest
+from api_rules import complete, problems, refused_by_standin
+from faulty_stores import chat_on, said, user
+from view_cases import DOCUMENT, HI, HO, RULES, THOUGHT, A, S, U, call, found, result, search, text
+
+from chathistory import Entry, View, open_store
+from chathistory.errors import InvalidInput
+from chathistory.log.state import Summary
+from chathistory.view import view
+
+
+def entries_of(messages):
+    return [
+        Entry(
+            "message",
+            message={name: message[name] for name in ("role", "content")},
+            data={"response": {"stop_reason": message["stop"]}} if "stop" in message else {},
+            position=position,
+            surrogates=True,
+        )
+        for position, message in enumerate(copy.deepcopy(messages))
+    ]
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_rule(name):
+    stored, sent, kept, repaired = RULES[name]
+    made = view(entries_of(stored))
+    assert problems(made.messages) == []
+    if made.messages and name not in ("mixed turn", "text None of the SDK", "before a fallback"):
+        assert [rule for rule in refused_by_standin(made.messages) if "field" not in rule and "block" not in rule] == []
+    if sent is None:
+        return
+    assert made.messages == sent
+    assert list(made.report.kept) == kept
+    assert {repair.position for repair in made.report.repairs} == set(repaired)
+    assert sorted({*kept, *made.report.dropped} - {-1}) == list(range(len(stored)))
+    assert set(kept).isdisjoint(made.report.dropped)
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_reports_quote_nothing_and_the_entries_stay_as_they_are(name):
+    stored = json.loads(json.dumps(RULES[name][0]).replace('"x"', '"SECRET"'))
+    entries, before = entries_of(stored), entries_of(stored)
+    made = view(entries)
+    assert view(entries) == made
+    assert [(e.message, e.data) for e in entries] == [(e.message, e.data) for e in before]
+    assert "SECRET" not in repr(made)
+    assert "SECRET" not in " ".join(repair.what for repair in made.report.repairs)
+
+
+def test_nothing_stored_is_nothing_sent():
+    assert view([]) == View()
+
+
+def test_thinking_below_a_position_is_left_out():
+    stored = [
+        HI,
+        A(THOUGHT, text()),
+        HI,
+        A(THOUGHT),
+        A({"type": "redacted_thinking", "data": "d"}, text("y")),
+        HI,
+        A(THOUGHT, text("z")),
+    ]
+    made = view(entries_of(stored), state=Summary(born="", created=0, thinking_from=6))
+    assert made.messages == [HI, A(text()), HI, A(text("y")), HI, A(THOUGHT, text("z"))]
+    assert made.report.dropped == (3,)
+    assert {repair.position for repair in made.report.repairs} == {3}  # of which nothing was left
+    assert made.report.thinking_stripped == 3
+
+
+ODD_BLOCKS = {
+    "text of a number": {"type": "text", "text": 5},
+    "text of a list": {"type": "text", "text": ["a"]},
+    "call without id": {"type": "tool_use", "name": "f", "input": {}},
+    "call with a list as id": {"type": "tool_use", "id": [], "name": "f", "input": {}},
+    "result without id": {"type": "tool_result", "content": "x"},
+    "result with a list as id": {"type": "tool_result", "tool_use_id": [], "content": "x"},
+    "server's call without id": {"type": "server_tool_use", "name": "web_search", "input": {}},
+    "server's result with a dict as id": {"type": "web_search_tool_result", "tool_use_id": {}, "content": []},
+    "result with texts as content": {"type": "tool_result", "tool_use_id": "a", "content": ["x"]},
+    "result with a block without type": {"type": "tool_result", "tool_use_id": "a", "content": [{"text": "x"}]},
+}
+
+
+@pytest.mark.parametrize("role", ["user", "assistant"])
+@pytest.mark.parametrize("name", ODD_BLOCKS)
+def test_an_odd_block_is_refused_at_once_or_does_not_spoil_the_conversation(name, role):
+    """What was stored stays stored: a block over which the view fails would make a conversation useless for ever."""
+    with open_store("memory:") as store:
+        chat = chat_on(store)
+        chat.append(user("hi"))
+        try:
+            chat.append([{"role": role, "content": [copy.deepcopy(ODD_BLOCKS[name])]}, said("ho"), user("on")])
+        except InvalidInput:
+            assert len(list(chat.records())) == 1
+            return
+        assert chat.messages()[-1] == user("on")
+        assert chat.summary.messages == 4
+
+
+def test_the_two_judges_see_what_is_wrong():
+    """The validators are no yes-men: each breach of a rule is seen by both."""
+    wrong = [
+        [HO],
+        [S, HI],
+        [HI, A()],
+        [user(" ")],
+        [HI, A(call("a")), HI],
+        [HI, A(call("a")), U(text(), result("a"))],
+        [HI, A(call("a"))],
+        [HI, U(result("a"))],
+        [HI, A(call("a")), U(result("a"), result("a"))],
+        [HI, HO, S],
+        [HI, S, HI],
+        [HI, A(found("s"))],
+        [HI, A(DOCUMENT)],
+    ]
+    for messages in wrong:
+        assert problems(messages) != []
+        if messages != [HI, A()]:
+            assert refused_by_standin(messages) != []
+    for messages in ([HI], [HI, HO, HI], [HI, A(call("a")), U(result("a"), text())], [HI, S, HO]):
+        assert problems(messages) == []
+        assert refused_by_standin(messages) == []
+    assert problems([HI, A(search("s")), HI]) != []
+    assert not complete([HI, A(call("a"))])
