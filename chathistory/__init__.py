@@ -29,12 +29,12 @@ from chathistory.storage.store import (
     Key,
     Leftovers,
     Page,
+    ReadResult,
     Record,
-    Slice,
-    Stamp,
+    Revision,
     Traits,
 )
-from chathistory.view import Repair, Report, View
+from chathistory.view import MessageView, ViewRepair, ViewReport
 
 if TYPE_CHECKING:
     from chathistory.aio import AsyncConversation, AsyncHistory
@@ -53,11 +53,10 @@ if TYPE_CHECKING:
     from chathistory.storage.hookspecs import hookimpl
     from chathistory.storage.plugins import open_store
     from chathistory.storage.url import Option, StoreURL
-    from chathistory.transfer.copy import Arrival, CopyReport
+    from chathistory.transfer.copy import CopyReport, CopyResult
     from chathistory.transfer.export import ExportReport
 
 __all__ = [
-    "Arrival",
     "AsyncChatEngine",
     "AsyncConversation",
     "AsyncHistory",
@@ -67,6 +66,7 @@ __all__ = [
     "Conversation",
     "ConversationInfo",
     "CopyReport",
+    "CopyResult",
     "Cursor",
     "Damaged",
     "Deletion",
@@ -79,21 +79,20 @@ __all__ = [
     "HistoryStore",
     "Key",
     "Leftovers",
+    "MessageView",
     "Option",
     "Origin",
     "Page",
+    "ReadResult",
     "Record",
     "Refusal",
     "Removal",
-    "Repair",
     "Reply",
     "ReplyStream",
-    "Report",
     "Restoration",
     "Retention",
+    "Revision",
     "Settings",
-    "Slice",
-    "Stamp",
     "StoreURL",
     "Tokens",
     "Traits",
@@ -101,7 +100,8 @@ __all__ = [
     "TurnUsage",
     "Usage",
     "Variant",
-    "View",
+    "ViewRepair",
+    "ViewReport",
     "errors",
     "hookimpl",
     "load_settings",
@@ -112,7 +112,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _LATER = {  # imported when first used: they load asyncio, pluggy and the like
-    "Arrival": "chathistory.transfer.copy",
+    "CopyResult": "chathistory.transfer.copy",
     "AsyncChatEngine": "chathistory.engine.async_chat",
     "AsyncConversation": "chathistory.aio",
     "AsyncHistory": "chathistory.aio",

@@ -24,14 +24,14 @@ from chathistory.operations.prune import Deletion, Erasure, Removal, Retention
 from chathistory.operations.restore import Restoration
 from chathistory.operations.usage import Usage
 from chathistory.operations.variants import Variant
-from chathistory.storage.open_guard import Lifeline
+from chathistory.storage.open_guard import OpenGuard
 from chathistory.storage.store import Cursor, Head, HistoryStore, Page
 from chathistory.transfer.copy import CopyReport, Progress
 from chathistory.transfer.export import ExportReport
 from chathistory.transfer.files import File
-from chathistory.trimming.plan_cut import Trimmed
+from chathistory.trimming.plan_cut import TrimResult
 from chathistory.trimming.policies import Policy
-from chathistory.view import Repair, View
+from chathistory.view import MessageView, ViewRepair
 
 __all__ = ["AsyncConversation", "AsyncHistory"]
 
@@ -49,11 +49,11 @@ class AsyncHistory:
         """Use `store`, which stays the caller's; at most `threads` calls are under way at once, the others wait."""
         self.history = store if isinstance(store, History) else History(store)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="chathistory")
-        self._lifeline = Lifeline("this AsyncHistory")  # a forked child has none of the threads
+        self._open_guard = OpenGuard("this AsyncHistory")  # a forked child has none of the threads
 
     async def run(self, function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Run a synchronous function in the pool and return what it returns."""
-        self._lifeline.check()
+        self._open_guard.check()
         try:
             future = self._pool.submit(function, *args, **kwargs)
         except RuntimeError as error:
@@ -246,7 +246,7 @@ class AsyncConversation:
         """See `Conversation.messages`."""
         return await self._run(self._sync.messages, tools=tools)
 
-    async def view(self, *, tools: Iterable[Any] | None = None) -> View:
+    async def view(self, *, tools: Iterable[Any] | None = None) -> MessageView:
         """See `Conversation.view`."""
         return await self._run(self._sync.view, tools=tools)
 
@@ -265,7 +265,7 @@ class AsyncConversation:
             for entry in portion:
                 yield entry
 
-    async def repair(self, *, write: bool = False, force: bool = False) -> tuple[Repair, ...]:
+    async def repair(self, *, write: bool = False, force: bool = False) -> tuple[ViewRepair, ...]:
         """See `Conversation.repair`."""
         return await self._run(self._sync.repair, write=write, force=force)
 
@@ -273,7 +273,7 @@ class AsyncConversation:
         """See `Conversation.restore`."""
         return await self._run(self._sync.restore, write=write, force=force)
 
-    async def salvage(self) -> AsyncIterator[Entry | Repair]:
+    async def salvage(self) -> AsyncIterator[Entry | ViewRepair]:
         """See `Conversation.salvage`."""
         entries = self._sync.salvage()
         while portion := await self._run(_next_of, entries):
@@ -304,7 +304,7 @@ class AsyncConversation:
         """See `Conversation.annotate`; the way to set title, tags and metadata here."""
         return await self._run(self._sync.annotate, **changes)
 
-    async def trim(self, policy: Policy, *, write: bool = True) -> Trimmed | None:
+    async def trim(self, policy: Policy, *, write: bool = True) -> TrimResult | None:
         """See `Conversation.trim`."""
         return await self._run(self._sync.trim, policy, write=write)
 

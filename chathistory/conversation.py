@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from chathistory.checks import check_count, check_kind, check_position, check_range, check_store, refuse_pickling
 from chathistory.errors import InvalidInput
 from chathistory.log.active_path import newest_first, on_path, record_named
-from chathistory.log.conversation_log import Journal
+from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry
 from chathistory.log.lease import check_free
 from chathistory.log.message_entries import message_entry
@@ -19,14 +19,14 @@ from chathistory.log.state import Summary, summary_of
 from chathistory.messages.content import Message
 from chathistory.operations.annotate import annotation
 from chathistory.storage.store import LARGEST_NUMBER, Head, HistoryStore, Key
-from chathistory.view import Repair, View, view_of
+from chathistory.view import MessageView, ViewRepair, view_of
 
 if TYPE_CHECKING:
     from chathistory.operations.listing import ConversationInfo
     from chathistory.operations.restore import Restoration
     from chathistory.operations.usage import Usage
     from chathistory.operations.variants import Variant
-    from chathistory.trimming.plan_cut import Trimmed
+    from chathistory.trimming.plan_cut import TrimResult
     from chathistory.trimming.policies import Policy
 
 __all__ = ["Conversation"]
@@ -50,7 +50,7 @@ class Conversation:
     def __init__(self, store: HistoryStore, key: Key) -> None:
         if not isinstance(store, HistoryStore):
             check_store(store)
-        self._journal = Journal(store, key)
+        self._log = ConversationLog(store, key)
 
     def __repr__(self) -> str:
         return f"Conversation({self.id!r}, scope={self.scope!r})"
@@ -61,17 +61,17 @@ class Conversation:
     @property
     def id(self) -> str:
         """The caller's name for it."""
-        return self._journal.key.id
+        return self._log.key.id
 
     @property
     def scope(self) -> str:
         """Whose it is."""
-        return self._journal.key.scope
+        return self._log.key.scope
 
     @property
-    def journal(self) -> Journal:
+    def log(self) -> ConversationLog:
         """The log beneath, for what the engine and tools do with single entries."""
-        return self._journal
+        return self._log
 
     @property
     def version(self) -> str | None:
@@ -81,7 +81,7 @@ class Conversation:
         else has changed the conversation since. `info()` and the rows of `History.recent` have it as well, and so has
         each reply of an engine.
         """
-        return self._journal.version
+        return self._log.version
 
     # What was said.
 
@@ -106,8 +106,8 @@ class Conversation:
             check_key(key)
             entries = [replace(entry, data=entry.data | {"key": key}) for entry in entries]
         if key is None and not any(map(response_id, entries)):
-            return self._journal.append(entries, expected=expected)
-        return self._journal.append_once(entries, key=key, expected=expected)
+            return self._log.append(entries, expected=expected)
+        return self._log.append_once(entries, key=key, expected=expected)
 
     def messages(self, *, tools: Iterable[Any] | None = None) -> list[Message]:
         """Return the messages to send to Claude: plain dicts, the caller's own; [] if there are none.
@@ -119,7 +119,7 @@ class Conversation:
         """
         return self.view(tools=tools).messages
 
-    def view(self, *, tools: Iterable[Any] | None = None) -> View:
+    def view(self, *, tools: Iterable[Any] | None = None) -> MessageView:
         """Return the messages to send and a report of what was left out, put in order or added to make them valid.
 
         Args:
@@ -128,7 +128,7 @@ class Conversation:
         """
         if tools is not None:
             check_kind("tools", tools, Iterable, "a list of tools or of their names")
-        return view_of(on_path(self._journal), tools=tools)
+        return view_of(on_path(self._log), tools=tools)
 
     def tail(self, count: int) -> list[Message]:
         """Return the newest `count` messages as stored, oldest first; fewer if there are no more.
@@ -146,7 +146,7 @@ class Conversation:
         check_count("count", count)
         if before is not None:
             check_count("before", before)
-        entries = newest_first(self._journal, min(count + _SLACK, LARGEST_NUMBER), before=before)
+        entries = newest_first(self._log, min(count + _SLACK, LARGEST_NUMBER), before=before)
         messages = (entry for entry in entries if entry.kind == "message")
         return list(itertools.islice(messages, count))[::-1]
 
@@ -157,9 +157,9 @@ class Conversation:
         damaged one, and `Conflict` if the range is forgotten meanwhile.
         """
         check_range(start, stop)
-        return (entry for part in self._journal.slices(start, stop) for entry in self._journal.entries(part))
+        return (entry for part in self._log.slices(start, stop) for entry in self._log.entries(part))
 
-    def repair(self, *, write: bool = False, force: bool = False) -> tuple[Repair, ...]:
+    def repair(self, *, write: bool = False, force: bool = False) -> tuple[ViewRepair, ...]:
         """Return what has to be mended for the conversation to be sent; with `write`, mend it in the log for good.
 
         Unlike `view`, this finds its way around records that are damaged, or that a later version wrote, wherever they
@@ -181,7 +181,7 @@ class Conversation:
         """
         from chathistory.operations.repair import repaired  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        return repaired(self._journal, write=write, force=force)
+        return repaired(self._log, write=write, force=force)
 
     def restore(self, *, write: bool = False, force: bool = False) -> Restoration | None:
         """Give the conversation a new head if its own is damaged, folded from the records that can be read.
@@ -205,10 +205,10 @@ class Conversation:
         """
         from chathistory.operations.restore import restore  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        return restore(self._journal, write=write, force=force)
+        return restore(self._log, write=write, force=force)
 
-    def salvage(self) -> Iterator[Entry | Repair]:
-        """Yield all that can be read, of all kinds and in order, and a `Repair` for each position that cannot.
+    def salvage(self) -> Iterator[Entry | ViewRepair]:
+        """Yield all that can be read, of all kinds and in order, and a `ViewRepair` for each position that cannot.
 
         Also if the head is damaged, where the store can read records without it. Nothing is written.
 
@@ -218,31 +218,31 @@ class Conversation:
         """
         from chathistory.operations.restore import salvage  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        return salvage(self._journal)
+        return salvage(self._log)
 
     # What is known of it.
 
     def refresh(self) -> Summary | None:
         """Look up the present state in one round trip; what others wrote counts as seen. None: absent."""
-        head = self._journal.refresh()
+        head = self._log.refresh()
         return summary_of(head) if head else None
 
     def info(self) -> ConversationInfo | None:
         """Look up the row that the listing has for it, in one round trip; None: absent."""
         from chathistory.operations.listing import row_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        head = self._journal.refresh()
+        head = self._log.refresh()
         return row_of(head) if head else None
 
     @property
     def summary(self) -> Summary | None:
         """What is known of it without reading messages, as this process has seen it last; None: absent."""
-        head = self._journal.note(self._journal.seen())
+        head = self._log.note(self._log.seen())
         return summary_of(head) if head else None
 
     def _known(self) -> Summary | None:
         """Return the summary as this process has seen it last, without vouching for messages that it counts."""
-        head = self._journal.seen()
+        head = self._log.seen()
         return summary_of(head) if head else None
 
     @property
@@ -277,8 +277,8 @@ class Conversation:
 
         One round trip. `system` and `tools` are as they were sent, None if there were none.
         """
-        head = self._journal.seen()
-        entry = record_named(self._journal, head, "setup_at") if head else None
+        head = self._log.seen()
+        entry = record_named(self._log, head, "setup_at") if head else None
         if entry is None:
             return None
         return {name: entry.data.get(name) for name in ("model", "system", "tools")}
@@ -292,8 +292,8 @@ class Conversation:
         from chathistory.log.read_damaged import read_repaired  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
         from chathistory.operations.usage import Usage, usage_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        head = self._journal.refresh()
-        return usage_of(read_repaired(self._journal, head, head.end), summary_of(head).usage) if head else Usage()
+        head = self._log.refresh()
+        return usage_of(read_repaired(self._log, head, head.end), summary_of(head).usage) if head else Usage()
 
     def annotate(self, **changes: Any) -> Head:
         """Store title (text or None), tags (texts) or metadata (a JSON object); what is not given stays.
@@ -301,13 +301,13 @@ class Conversation:
         Never in conflict with messages that others append meanwhile. Begins the conversation if it was absent.
         """
         data = annotation(changes)
-        if self._journal.version is None:  # what others write from here on was not returned
-            self._journal.note(self._journal.seen())
-        return self._journal.append([Entry("annotation", data=data)])
+        if self._log.version is None:  # what others write from here on was not returned
+            self._log.note(self._log.seen())
+        return self._log.append([Entry("annotation", data=data)])
 
     # What is sent, going back, branching off, and forgetting.
 
-    def trim(self, policy: Policy, *, write: bool = True) -> Trimmed | None:
+    def trim(self, policy: Policy, *, write: bool = True) -> TrimResult | None:
         """Cut what is sent, if the policy asks for it; the log stays whole. Return what that leaves out; None: no cut.
 
         The cut is a record of the log, so that every process sends the same from now on; without `write` it is only
@@ -317,7 +317,7 @@ class Conversation:
         """
         from chathistory.trimming.apply import trimmed  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        return trimmed(self._journal, policy, write=write)
+        return trimmed(self._log, policy, write=write)
 
     @property
     def drop_block(self) -> bool:
@@ -338,14 +338,14 @@ class Conversation:
         """Set `drop_block`."""
         from chathistory.operations.rewind import within_a_turn  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        with self._journal.lock:
-            head = self._journal.seen()
-            check_free(self._journal.key, summary_of(head) if head else None)
-            if head and self.drop_block and not drop_block and within_a_turn(self._journal, head):
+        with self._log.lock:
+            head = self._log.seen()
+            check_free(self._log.key, summary_of(head) if head else None)
+            if head and self.drop_block and not drop_block and within_a_turn(self._log, head):
                 raise InvalidInput(
                     "a turn is under way, and its thinking is due; take the choice back when its reply is complete"
                 )
-            self._journal.append([Entry("choice", data={"drop_block": bool(drop_block)})])
+            self._log.append([Entry("choice", data={"drop_block": bool(drop_block)})])
 
     def rewind(self, *, to: int, expected: str | None = None) -> Head:
         """Go on from position `to`: what stands from there on is not sent any more; the log keeps it.
@@ -365,10 +365,10 @@ class Conversation:
         from chathistory.operations.rewind import rewound  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         check_position("to", to)
-        with self._journal.lock:
-            head = self._journal.confirm(expected)
-            check_free(self._journal.key, summary_of(head) if head else None)
-            return self._journal.append([rewound(self._journal, head, to)])
+        with self._log.lock:
+            head = self._log.confirm(expected)
+            check_free(self._log.key, summary_of(head) if head else None)
+            return self._log.append([rewound(self._log, head, to)])
 
     def variants(self, position: int) -> list[Variant]:
         """Return the replies to one question, in the order in which they came; [] if there is none yet.
@@ -385,7 +385,7 @@ class Conversation:
         from chathistory.operations.variants import variants_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         check_position("position", position)
-        return variants_of(self._journal, position)
+        return variants_of(self._log, position)
 
     def choose(self, position: int, *, expected: str | None = None) -> Head:
         """Go back to one of the replies to a question; what was said after another one of them is taken back.
@@ -405,14 +405,14 @@ class Conversation:
         from chathistory.operations.variants import chosen  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         check_position("position", position)
-        with self._journal.lock:
-            head = self._journal.confirm(expected)
-            check_free(self._journal.key, summary_of(head) if head else None)
-            entry = chosen(self._journal, head, position)
+        with self._log.lock:
+            head = self._log.confirm(expected)
+            check_free(self._log.key, summary_of(head) if head else None)
+            entry = chosen(self._log, head, position)
             if entry:
-                return self._journal.append([entry])
+                return self._log.append([entry])
             assert head is not None  # noqa: S101  # else there would be no reply to choose
-            self._journal.note(head)
+            self._log.note(head)
             return head
 
     def leave_out(self, position: int | None = None, *, block: int | None = None, thinking: bool = False) -> Head:
@@ -437,7 +437,7 @@ class Conversation:
         for name, number in (("position", position), ("block", block)):
             if number is not None:
                 check_position(name, number)
-        return left_out(self._journal, position, block=block, thinking=bool(thinking))
+        return left_out(self._log, position, block=block, thinking=bool(thinking))
 
     def fork(self, new_id: str, *, at: int | None = None, scope: str | None = None) -> Conversation:
         """Begin a new conversation with all that this one held below position `at` (None: with all it holds).
@@ -453,8 +453,8 @@ class Conversation:
 
         if at is not None:
             check_position("at", at)
-        forked = Conversation(self._journal.store, Key(scope or self.scope, new_id))
-        forked.journal.note(fork(self._journal, forked.journal, at=at))
+        forked = Conversation(self._log.store, Key(scope or self.scope, new_id))
+        forked.log.note(fork(self._log, forked.log, at=at))
         return forked
 
     def forget(self, *, before: int, expected: str | None = None) -> Head | None:
@@ -468,13 +468,13 @@ class Conversation:
         from chathistory.operations.rewind import snapshots, within_a_turn  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         check_position("before", before)
-        with self._journal.lock:
-            head = self._journal.confirm(expected)
+        with self._log.lock:
+            head = self._log.confirm(expected)
             if head is None or before <= head.start:
-                return self._journal.note(head)
-            check_free(self._journal.key, summary_of(head))
-            if within_a_turn(self._journal, head):
+                return self._log.note(head)
+            check_free(self._log.key, summary_of(head))
+            if within_a_turn(self._log, head):
                 raise InvalidInput("a turn is under way; forget when its reply is complete")
             before = min(before, head.end)
-            self._journal.append(snapshots(self._journal, head, before))
-            return self._journal.forget(before)
+            self._log.append(snapshots(self._log, head, before))
+            return self._log.forget(before)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
 from chathistory.checks import check_store, refuse_pickling
 from chathistory.conversation import Conversation
 from chathistory.errors import InvalidInput
-from chathistory.log.conversation_log import Journal
+from chathistory.log.conversation_log import ConversationLog
 from chathistory.operations.listing import ConversationInfo, Filter, recent
 from chathistory.storage.store import Cursor, HistoryStore, Key, Page
 
@@ -108,7 +108,7 @@ class History:
         """
         from chathistory.operations.prune import deleted  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        return deleted(Journal(self.store, self.key(id, scope)), expected)
+        return deleted(ConversationLog(self.store, self.key(id, scope)), expected)
 
     # Moving.
 

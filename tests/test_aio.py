@@ -44,7 +44,7 @@ def test_each_method_gives_what_the_synchronous_one_gives():
         assert await chat.messages() == []
         assert await collected(chat.records()) == []
         head = await chat.append([user("a"), said("b"), user("c"), said("d")])
-        assert head == store.read(plain.journal.key).head
+        assert head == store.read(plain.log.key).head
         head = await chat.annotate(title="t", tags=["x"], metadata={"k": 1})
         assert head.end == 5
         assert (plain.title, plain.tags, plain.metadata) == ("t", ("x",), {"k": 1})
@@ -86,7 +86,7 @@ def test_no_method_is_missing_or_called_otherwise():
     there = {name for name, _ in inspect.getmembers(AsyncConversation) if not name.startswith("_")}
     due = {name for name, _ in inspect.getmembers(Conversation) if not name.startswith("_")}
     assert due - there == {
-        "journal",
+        "log",
         *("title", "tags", "metadata"),  # set by `annotate`, read by `summary`
         "drop_block",  # set by `set_drop_block`
     }
@@ -239,7 +239,7 @@ def test_close_waits_for_what_is_under_way():
         assert await asyncio.to_thread(store.begun.wait, 10)
         threading.Timer(0.05, store.go.set).start()
         await shelf.close()
-        assert len(store.read(chat_on(store).journal.key).records) == 1
+        assert len(store.read(chat_on(store).log.key).records) == 1
         await task
 
     with SlowStore() as store:

@@ -70,7 +70,7 @@ def test_looking_for_messages_far_back_takes_ever_larger_steps():
     with CountingStore() as store:
         chat = chat_on(store)
         chat.append([user("a"), said("b")])
-        chat.journal.append([Entry("annotation", data={"title": str(number)}) for number in range(2000)])
+        chat.log.append([Entry("annotation", data={"title": str(number)}) for number in range(2000)])
         store.reads = 0
         assert texts(chat.tail(2)) == ["a", "b"]
         assert store.reads <= 12
@@ -132,7 +132,7 @@ def test_a_damaged_record_is_named_and_never_skipped(store):
 def test_a_damaged_head_is_damage(store, chat, info):
     chat.append(user("x"))
     found = store._room.scopes["default"]["c"]
-    found.head = replace(found.head, stamp=replace(found.head.stamp, info=info))
+    found.head = replace(found.head, revision=replace(found.head.revision, payload=info))
     with pytest.raises(CorruptRecord) as corrupt:
         chat.refresh()
     assert corrupt.value.position is None
@@ -141,6 +141,6 @@ def test_a_damaged_head_is_damage(store, chat, info):
 def test_a_head_of_a_later_version_is_refused(store, chat):
     chat.append(user("x"))
     found = store._room.scopes["default"]["c"]
-    found.head = replace(found.head, stamp=replace(found.head.stamp, info='{"v":2}'))
+    found.head = replace(found.head, revision=replace(found.head.revision, payload='{"v":2}'))
     with pytest.raises(UnsupportedRecord):
         chat.refresh()

@@ -20,7 +20,7 @@ from chathistory.config.load import load_settings
 from chathistory.errors import ChatHistoryError, ConfigError, InvalidInput
 from chathistory.log.entry import encode
 from chathistory.storage.cursors import decode_cursor, encode_cursor
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.trimming import LastTurns, MaxAge, TokenBudget
 
 # Objects with `to_dict`.
@@ -99,7 +99,7 @@ def test_a_hostile_object_is_refused(make):
     "error", [ValueError(SECRET), RecursionError(SECRET), None, 5, []], ids=lambda error: type(error).__name__
 )
 def test_a_hostile_tool_is_refused_before_anything_is_stored(error):
-    with MemoryStore() as store, MessagesAPI().client() as client:
+    with MemoryStore() as store, FakeMessagesAPI().client() as client:
         with pytest.raises(InvalidInput, match="tools"):
             ChatEngine(client, store, model="claude-sonnet-5-5", tools=[Odd(error)]).send("c", "hello")
         assert list(store.keys()) == []
@@ -122,7 +122,7 @@ NUMBERS = [
     ("position", lambda chat, value: chat.choose(value)),
     ("position", lambda chat, value: chat.leave_out(value)),
     ("block", lambda chat, value: chat.leave_out(1, block=value)),
-    ("limit", lambda chat, value: History(chat.journal.store).recent(limit=value)),
+    ("limit", lambda chat, value: History(chat.log.store).recent(limit=value)),
 ]
 
 
@@ -135,7 +135,7 @@ def stored(request, tmp_path):
 
 
 def lines_in(chat):
-    return [record.body for record in chat.journal.store.read(chat.journal.key).records]
+    return [record.body for record in chat.log.store.read(chat.log.key).records]
 
 
 @pytest.mark.parametrize(("name", "call"), NUMBERS)
@@ -157,7 +157,7 @@ def test_none_is_no_number_where_one_is_due(stored):
         lambda: stored.newest(None),
         lambda: stored.variants(None),
         lambda: stored.choose(None),
-        lambda: History(stored.journal.store).recent(limit=None),
+        lambda: History(stored.log.store).recent(limit=None),
     ):
         with pytest.raises(InvalidInput, match=r": must be a whole number"):
             call()
@@ -172,7 +172,7 @@ def test_no_text_of_the_callers_is_repeated(stored):
 @pytest.mark.parametrize("value", NO_TEXTS, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("name", ["turn_id", "expected"])
 def test_what_is_no_text_is_refused_before_anything_is_stored_or_sent(value, name):
-    with MemoryStore() as store, MessagesAPI(["hi", "there"]).client() as client:
+    with MemoryStore() as store, FakeMessagesAPI(["hi", "there"]).client() as client:
         engine = ChatEngine(client, store, model="claude-sonnet-5-5")
         engine.send("a", "hello")
         before = lines_in(chat_on(store, "a"))
@@ -186,12 +186,12 @@ def test_what_is_no_text_is_refused_before_anything_is_stored_or_sent(value, nam
             with pytest.raises(InvalidInput, match=rf"^{name}: must be text, not "):
                 call()
         assert lines_in(chat_on(store, "a")) == before
-        assert list(store.keys()) == [chat_on(store, "a").journal.key]
+        assert list(store.keys()) == [chat_on(store, "a").log.key]
 
 
 @pytest.mark.parametrize("value", NO_TEXTS, ids=lambda value: type(value).__name__)
 def test_a_version_or_key_that_is_no_text_is_refused(stored, value):
-    history, before = History(stored.journal.store), lines_in(stored)
+    history, before = History(stored.log.store), lines_in(stored)
     for call in (
         lambda: stored.append(user("x"), expected=value),
         lambda: stored.rewind(to=2, expected=value),
@@ -210,14 +210,14 @@ OTHERS = {
     "tools": lambda chat: chat.view(tools=1),
     "policy": lambda chat: chat.trim(None),
     "policy: must be a policy": lambda chat: chat.trim(LastTurns),
-    "title": lambda chat: History(chat.journal.store).recent(title=5),
-    "model": lambda chat: History(chat.journal.store).recent(model=5),
-    "metadata": lambda chat: History(chat.journal.store).recent(metadata=5),
-    "since": lambda chat: History(chat.journal.store).recent(since=5),
-    "tag": lambda chat: History(chat.journal.store).recent(tag=5),
-    "tag: must be text": lambda chat: History(chat.journal.store).recent(tag=[["a"]]),
-    "file": lambda chat: History(chat.journal.store).import_from(None),
-    "file: must be a path": lambda chat: History(chat.journal.store).export_to(None),
+    "title": lambda chat: History(chat.log.store).recent(title=5),
+    "model": lambda chat: History(chat.log.store).recent(model=5),
+    "metadata": lambda chat: History(chat.log.store).recent(metadata=5),
+    "since": lambda chat: History(chat.log.store).recent(since=5),
+    "tag": lambda chat: History(chat.log.store).recent(tag=5),
+    "tag: must be text": lambda chat: History(chat.log.store).recent(tag=[["a"]]),
+    "file": lambda chat: History(chat.log.store).import_from(None),
+    "file: must be a path": lambda chat: History(chat.log.store).export_to(None),
     "LastTurns": lambda _: LastTurns("5", 2),
     "LastTurns: low": lambda _: LastTurns(5, 1.5),
     "TokenBudget": lambda _: TokenBudget(None, 2),
@@ -238,7 +238,7 @@ class Mute(Exception):
 
 def test_results_of_another_type_are_refused_and_an_error_without_words_is_told_by_its_name():
     call = {"type": "tool_use", "id": "a", "name": "f", "input": {}}
-    api = MessagesAPI([[call], "done"])
+    api = FakeMessagesAPI([[call], "done"])
     with MemoryStore() as store, api.client() as client:
         engine = ChatEngine(client, store, model="claude-sonnet-5-5", tools=[{"name": "f", "input_schema": {}}])
         reply = engine.send("c", "hello")
@@ -268,7 +268,7 @@ WRONG_TERMS = [
 @pytest.mark.parametrize(("name", "value"), WRONG_TERMS, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize("engine", [ChatEngine, AsyncChatEngine])
 def test_terms_that_cannot_work_are_refused_when_an_engine_is_made(engine, name, value):
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     client = api.client() if engine is ChatEngine else api.async_client()
     with MemoryStore() as store, pytest.raises(InvalidInput, match=f"^{name}"):
         engine(client, store, **{"model": "claude-sonnet-5-5", name: value})
@@ -290,7 +290,7 @@ def test_what_would_be_read_as_damaged_is_not_written(stored, entry):
     with pytest.raises(InvalidInput):
         encode(entry)
     with pytest.raises(InvalidInput):
-        stored.journal.append([entry])
+        stored.log.append([entry])
     assert lines_in(stored) == before
 
 
@@ -334,7 +334,7 @@ def test_a_cursor_that_was_given_is_taken():
     with MemoryStore() as store:
         for name in ("a", "Ж" * 255, "\U0001f600 \u00a0\u202e"):
             head = chat_on(store, name).append(user("x"))
-            assert decode_cursor(encode_cursor(head)) == (head.stamp.updated, name)
+            assert decode_cursor(encode_cursor(head)) == (head.revision.updated, name)
 
 
 # URLs.

@@ -285,7 +285,7 @@ def test_a_fork_while_another_thread_holds_the_lock_of_all_lanes_blocks_no_child
     from chathistory.log import conversation_log  # noqa: PLC0415
 
     store = open_store(f"file:{tmp_path}/store")
-    with conversation_log._lanes_lock:
+    with conversation_log._local_states_lock:
         assert parent_and_child(store) == "1"
 
 

@@ -18,9 +18,9 @@ from chathistory.cli.target import Place, debug_option, place_options
 from chathistory.conversation import Conversation
 from chathistory.errors import ChatHistoryError, StoreUnavailable
 from chathistory.history import History
-from chathistory.log.conversation_log import Journal
+from chathistory.log.conversation_log import ConversationLog
 from chathistory.operations.check import Diagnosis, Walk, mend
-from chathistory.view import Repair
+from chathistory.view import ViewRepair
 from chathistory.view.item import ADDED
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class _Case:
 
     diagnosis: Diagnosis
     state: str
-    findings: tuple[Repair, ...] = ()
+    findings: tuple[ViewRepair, ...] = ()
     error: str | None = None
 
     @property
@@ -172,7 +172,7 @@ def _treat(history: History, diagnosis: Diagnosis, *, write: bool, force: bool, 
         return _Case(diagnosis, "to mend", findings, problem)
     _announce(diagnosis)
     try:
-        done = mend(Journal(history.store, diagnosis.key), diagnosis, force=force)
+        done = mend(ConversationLog(history.store, diagnosis.key), diagnosis, force=force)
     except StoreUnavailable:
         raise
     except ChatHistoryError as error:
@@ -190,7 +190,7 @@ def _announce(diagnosis: Diagnosis) -> None:
     sys.stderr.flush()
 
 
-def _place(finding: Repair) -> str:
+def _place(finding: ViewRepair) -> str:
     return "end" if finding.position == ADDED else f"record {finding.position}"
 
 

@@ -12,12 +12,12 @@ from chathistory.engine.chat import ChatEngine
 from chathistory.engine.from_config import STAND_IN
 from chathistory.engine.refusals import Refusal
 from chathistory.history import History
-from chathistory.view import Repair
+from chathistory.view import ViewRepair
 from chathistory.view.item import ADDED
 
 __all__ = ["Check", "checking"]
 
-Check = Callable[[Conversation, bool], tuple[Repair, ...]]
+Check = Callable[[Conversation, bool], tuple[ViewRepair, ...]]
 """Asks the API about a conversation and returns what it refuses; with True, that is left out from then on."""
 
 _MOST = 50  # places that are left out of one conversation at most
@@ -29,7 +29,7 @@ def checking(place: Place, history: History) -> Iterator[Check]:
     settings = place.settings
     voice = voice_of(settings.given("model"), stand_in=settings.stand_in)
 
-    def check(conversation: Conversation, write: bool) -> tuple[Repair, ...]:  # noqa: FBT001 - a callback of ours
+    def check(conversation: Conversation, write: bool) -> tuple[ViewRepair, ...]:  # noqa: FBT001 - a callback of ours
         held = conversation.setup() or {}
         before = None if held.get("model") == STAND_IN else held.get("model")
         engine = ChatEngine(
@@ -46,7 +46,7 @@ def checking(place: Place, history: History) -> Iterator[Check]:
         yield check
 
 
-def _found(engine: ChatEngine, conversation: Conversation, *, write: bool) -> Iterator[Repair]:
+def _found(engine: ChatEngine, conversation: Conversation, *, write: bool) -> Iterator[ViewRepair]:
     for _ in range(_MOST):
         refusal = engine.check(conversation.id, scope=conversation.scope)
         if refusal is None:
@@ -58,9 +58,9 @@ def _found(engine: ChatEngine, conversation: Conversation, *, write: bool) -> It
             conversation.leave_out(each.position, block=each.block)
 
 
-def _told(refusal: Refusal) -> Iterator[Repair]:
+def _told(refusal: Refusal) -> Iterator[ViewRepair]:
     if refusal.sort == "size" or not refusal.places:
-        yield Repair(ADDED, f"the API refuses it: {refusal.why}; `chathistory trim` makes it shorter")
+        yield ViewRepair(ADDED, f"the API refuses it: {refusal.why}; `chathistory trim` makes it shorter")
     for each in refusal.places if refusal.sort != "size" else ():
         block = "" if each.block is None else f" block {each.block}"
-        yield Repair(each.position, f"left out: the API refuses{block or ' it'}: {refusal.why}")
+        yield ViewRepair(each.position, f"left out: the API refuses{block or ' it'}: {refusal.why}")

@@ -33,7 +33,7 @@ def fork(id: str, new_id: str, *, at: int | None, into: str | None, place: Place
       chathistory fork thesis thesis-2 --at 12
     """
     with place.opened() as history:
-        head = found(history, place, id).fork(new_id, at=at, scope=into).journal.seen()
+        head = found(history, place, id).fork(new_id, at=at, scope=into).log.seen()
     if head is None:  # the store's time-to-live is that short
         raise click.ClickException(absent(place, new_id))
     _tell(head, f"forked {safe(id)} into {safe(new_id)}", as_json=as_json)

@@ -20,7 +20,7 @@ from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.history import ConversationInfo, History
 from chathistory.log.entry import Entry
 from chathistory.storage.store import Key, Page
-from chathistory.view import Repair
+from chathistory.view import ViewRepair
 
 __all__ = ["backends", "delete", "list_", "show"]
 
@@ -170,7 +170,7 @@ def _show_damaged(history: History, place: Place, id: str, *, as_json: bool) -> 
     count = 0
     for each in history.conversation(id, scope=place.scope).salvage():
         count += 1
-        if isinstance(each, Repair):
+        if isinstance(each, ViewRepair):
             told = {"position": each.position, "damaged": each.what}
             lines([json_line(told) if as_json else f"#{each.position}  {one_line(each.what)}\n"])
         elif as_json:
@@ -222,10 +222,10 @@ class _Seen:
 def _look(history: History, place: Place, id: str) -> _Seen:
     try:
         conversation = found(history, place, id)
-        summary, head = conversation.summary, conversation.journal.last
+        summary, head = conversation.summary, conversation.log.last
     except (CorruptRecord, UnsupportedRecord):
         return _Seen("damaged")
-    return _Seen(f"{summary.messages if summary else 0} messages", head.stamp.version if head else None)
+    return _Seen(f"{summary.messages if summary else 0} messages", head.revision.version if head else None)
 
 
 @click.command()

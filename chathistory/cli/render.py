@@ -57,7 +57,7 @@ def readable(conversation: Conversation, last: int | None = None) -> list[Entry]
     What was taken back (`rewind`) is left out. The cost depends on `last`, not on the conversation's length.
     """
     portion = _PORTION if last is None else last + _PORTION
-    said = _said(newest_first(conversation.journal, portion))
+    said = _said(newest_first(conversation.log, portion))
     return list(itertools.islice(said, last))[::-1]
 
 

@@ -18,7 +18,7 @@ from chathistory.errors import ChatHistoryError, ConfigError, CorruptRecord, Sto
 from chathistory.history import History
 from chathistory.operations.usage import Tokens, TurnUsage, Usage
 from chathistory.trimming.parse import policy_of
-from chathistory.trimming.plan_cut import Trimmed
+from chathistory.trimming.plan_cut import TrimResult
 from chathistory.trimming.policies import Policy
 
 __all__ = ["trim", "usage"]
@@ -79,7 +79,7 @@ def _all(history: History, scope: str) -> Iterator[Conversation]:
         yield history.conversation(key.id, scope=key.scope)
 
 
-Cut = tuple[Conversation, Trimmed]
+Cut = tuple[Conversation, TrimResult]
 
 
 def _cut(
@@ -112,7 +112,7 @@ def _print_cuts(cuts: Iterable[Cut], *, as_json: bool, write: bool) -> None:
         table(("ID", "TURNS", "MESSAGES", "TOKENS BEFORE", "AFTER", "FROM"), rows)
 
 
-def _numbers(cut: Trimmed) -> tuple[int, ...]:
+def _numbers(cut: TrimResult) -> tuple[int, ...]:
     return cut.turns, cut.messages, cut.tokens_before, cut.tokens_after, cut.position
 
 

@@ -15,7 +15,7 @@ from chathistory.engine.online_check import is_refusal
 from chathistory.engine.refusals import Refusal
 from chathistory.engine.reply import Reply
 from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, Progress
-from chathistory.engine.settings import Terms
+from chathistory.engine.settings import EngineSettings
 from chathistory.engine.start_turn import abandon
 from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, IncompleteReply
@@ -25,7 +25,7 @@ from chathistory.messages.content import Message
 from chathistory.storage.store import HistoryStore
 from chathistory.trimming.apply import text_from
 from chathistory.trimming.context_editing import ContextEditing
-from chathistory.trimming.plan_cut import Trimmed
+from chathistory.trimming.plan_cut import TrimResult
 from chathistory.trimming.policies import Policy
 
 __all__ = ["AsyncChatEngine", "AsyncReplyStream"]
@@ -58,7 +58,7 @@ class AsyncChatEngine(AsyncFromConfig):
         """See `ChatEngine`. An `AsyncHistory` that is handed in stays the caller's to close."""
         self._owned = not isinstance(store, AsyncHistory)
         self.history = store if isinstance(store, AsyncHistory) else AsyncHistory(store)
-        self._terms = Terms.of(
+        self._settings = EngineSettings.of(
             client,
             self.history.history,
             asynchronous=True,
@@ -83,7 +83,7 @@ class AsyncChatEngine(AsyncFromConfig):
         expected: str | None = None,
     ) -> Reply:
         """See `ChatEngine.send`."""
-        opening = self._terms.opening(scope, id, expected=expected)
+        opening = self._settings.opening(scope, id, expected=expected)
         turn = await _opened(self.history, lambda: opening.begin(content, turn_id=turn_id))
         return await self._answered(turn)
 
@@ -122,7 +122,7 @@ class AsyncChatEngine(AsyncFromConfig):
         expected: str | None = None,
     ) -> Reply | list[str]:
         """See `ChatEngine.submit`."""
-        opening = self._terms.opening(scope, id, expected=expected)
+        opening = self._settings.opening(scope, id, expected=expected)
         turn = await _opened(self.history, lambda: opening.submit(reply, results, partial=partial))
         return turn if isinstance(turn, list) else await self._answered(turn)
 
@@ -130,7 +130,7 @@ class AsyncChatEngine(AsyncFromConfig):
         self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False
     ) -> Reply | None:
         """See `ChatEngine.resume`."""
-        opening = self._terms.opening(scope, id)
+        opening = self._settings.opening(scope, id)
         turn = await _opened(self.history, lambda: opening.resume(takeover=takeover, force=force))
         return await self._answered(turn) if turn else None
 
@@ -138,13 +138,13 @@ class AsyncChatEngine(AsyncFromConfig):
         self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
     ) -> Reply:
         """See `ChatEngine.regenerate`."""
-        opening = self._terms.opening(scope, id, expected=expected)
+        opening = self._settings.opening(scope, id, expected=expected)
         turn = await _opened(self.history, lambda: opening.regenerate(turn_id=turn_id))
         return await self._answered(turn)
 
     async def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
         """See `ChatEngine.abandon`."""
-        return await self.history.run(abandon, self._terms.journal(scope, id))
+        return await self.history.run(abandon, self._settings.log(scope, id))
 
     def stream(
         self,
@@ -156,25 +156,25 @@ class AsyncChatEngine(AsyncFromConfig):
         expected: str | None = None,
     ) -> AsyncReplyStream:
         """See `ChatEngine.stream`; use it with `async with`."""
-        opening = self._terms.opening(scope, id, expected=expected)
+        opening = self._settings.opening(scope, id, expected=expected)
         return self._stream(lambda: opening.begin(content, turn_id=turn_id))
 
     def stream_resumed(
         self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False
     ) -> AsyncReplyStream:
         """See `ChatEngine.stream_resumed`."""
-        opening = self._terms.opening(scope, id)
+        opening = self._settings.opening(scope, id)
         return self._stream(lambda: opening.resumable(takeover=takeover, force=force))
 
     def stream_regenerated(
         self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
     ) -> AsyncReplyStream:
         """See `ChatEngine.stream_regenerated`."""
-        opening = self._terms.opening(scope, id, expected=expected)
+        opening = self._settings.opening(scope, id, expected=expected)
         return self._stream(lambda: opening.regenerate(turn_id=turn_id))
 
     def _stream(self, opening: Callable[[], Turn]) -> AsyncReplyStream:
-        return AsyncReplyStream(self.history, self._terms, opening, self._prepared)
+        return AsyncReplyStream(self.history, self._settings, opening, self._prepared)
 
     async def run_tools(
         self,
@@ -188,7 +188,7 @@ class AsyncChatEngine(AsyncFromConfig):
         expected: str | None = None,
     ) -> Reply:
         """See `ChatEngine.run_tools`; with tools made by the SDK's `beta_async_tool`."""
-        opening = self._terms.opening(scope, id, tools, expected=expected)
+        opening = self._settings.opening(scope, id, tools, expected=expected)
 
         def begin() -> Turn:
             again = content is None
@@ -199,22 +199,22 @@ class AsyncChatEngine(AsyncFromConfig):
             return turn.answered
         return await self._ran(await self._prepared(turn), tools)
 
-    async def compact(self, id: str, *, scope: str = OWN_SCOPE) -> Trimmed | None:
+    async def compact(self, id: str, *, scope: str = OWN_SCOPE) -> TrimResult | None:
         """See `ChatEngine.compact`."""
-        found = await self.history.run(self._terms.whole, scope, id)
+        found = await self.history.run(self._settings.whole, scope, id)
         if found is None:
             return None
         response = await self._compaction(*found)
-        return await _landed(self.history.run(self._terms.compacted, found[0], response))
+        return await _landed(self.history.run(self._settings.compacted, found[0], response))
 
     async def count_tokens(self, id: str, content: Any = None, *, scope: str = OWN_SCOPE) -> int:
         """See `ChatEngine.count_tokens`."""
-        api, arguments = await self.history.run(self._terms.counting, scope, id, content)
+        api, arguments = await self.history.run(self._settings.counting, scope, id, content)
         return int((await answered_later(api.count_tokens(**arguments))).input_tokens)
 
     async def check(self, id: str, *, scope: str = OWN_SCOPE) -> Refusal | None:
         """See `ChatEngine.check`."""
-        found = await self.history.run(self._terms.checking, scope, id)
+        found = await self.history.run(self._settings.checking, scope, id)
         if found is None:
             return None
         asking, request = found
@@ -233,7 +233,7 @@ class AsyncChatEngine(AsyncFromConfig):
     async def _refused(self, arguments: dict[str, Any]) -> Exception | None:
         """Have the tokens of a request counted; return the error if the API refuses it."""
         try:
-            await answered_later(self._terms.counter(arguments)(**arguments))
+            await answered_later(self._settings.counter(arguments)(**arguments))
         except Exception as error:
             if not is_refusal(error):
                 raise
@@ -244,7 +244,7 @@ class AsyncChatEngine(AsyncFromConfig):
         reply, goes_on, run = None, True, self.history.run
         try:
             while goes_on:
-                runner = self._terms.tool_runner(turn, tools)  # one for each request: its own list is not the view
+                runner = self._settings.tool_runner(turn, tools)  # one for each request: its own list is not the view
                 async for message in runner:
                     reply = await _landed(run(turn.finish, message, more=message.stop_reason in GOES_ON))
                     goes_on = message.stop_reason == "pause_turn"
@@ -273,13 +273,13 @@ class AsyncChatEngine(AsyncFromConfig):
             return turn
         run = self.history.run
         try:
-            by, messages = await run(self._terms.writer, turn)
+            by, messages = await run(self._settings.writer, turn)
             made = await self._summary(by, messages) if by else await self._compaction(turn, messages)
             await _landed(run(turn.cut, made))
         except Conflict:
             raise  # the turn is not ours any more
         except Exception as error:  # noqa: BLE001 - whatever the caller's function raises
-            await _landed(run(self._terms.uncut, turn, error))
+            await _landed(run(self._settings.uncut, turn, error))
         except BaseException as error:
             await _landed(run(turn.broke_off, error))
             raise
@@ -291,7 +291,7 @@ class AsyncChatEngine(AsyncFromConfig):
         return text_from(await made if inspect.isawaitable(made) else made)
 
     async def _compaction(self, turn: Turn, messages: list[Message]) -> Any:
-        return await answered_later(self._terms.beta.create(**self._terms.request.compaction(turn, messages)))
+        return await answered_later(self._settings.beta.create(**self._settings.request.compaction(turn, messages)))
 
     async def _answered(self, turn: Turn) -> Reply:
         reply = (await self._prepared(turn)).answered
@@ -317,13 +317,13 @@ class AsyncChatEngine(AsyncFromConfig):
 
     async def _created(self, turn: Turn) -> Any:
         """Send a turn; once more without its container if the API does not know that any longer."""
-        api, arguments = self._terms.asked(turn)
+        api, arguments = self._settings.asked(turn)
         try:
             return await answered_later(api.create(**arguments))
         except Exception as error:
             if not turn.forget_container(error):
                 raise
-        api, arguments = self._terms.asked(turn)
+        api, arguments = self._settings.asked(turn)
         return await answered_later(api.create(**arguments))
 
 
@@ -333,12 +333,12 @@ class AsyncReplyStream:
     def __init__(
         self,
         history: AsyncHistory,
-        terms: Terms,
+        settings: EngineSettings,
         opening: Callable[[], Turn],
         prepared: Callable[[Turn], Awaitable[Turn]],
     ) -> None:
         self._history = history
-        self._terms = terms
+        self._settings = settings
         self._opening = opening
         self._prepared = prepared
         self._progress = Progress()
@@ -403,13 +403,13 @@ class AsyncReplyStream:
 
     async def _entered(self, stack: contextlib.AsyncExitStack) -> Any:
         """Open the stream; once more without the turn's container if the API does not know that any longer."""
-        api, arguments = self._terms.streamed(self._turn)
+        api, arguments = self._settings.streamed(self._turn)
         try:
             return await stack.enter_async_context(api.stream(**arguments))
         except Exception as error:
             if not self._turn.forget_container(error):
                 raise
-        api, arguments = self._terms.streamed(self._turn)
+        api, arguments = self._settings.streamed(self._turn)
         return await stack.enter_async_context(api.stream(**arguments))
 
     async def _end(self, reply: Reply) -> None:

@@ -13,7 +13,7 @@ from chathistory.engine.online_check import is_refusal
 from chathistory.engine.refusals import Refusal
 from chathistory.engine.reply import Reply
 from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, Progress
-from chathistory.engine.settings import Terms
+from chathistory.engine.settings import EngineSettings
 from chathistory.engine.start_turn import abandon
 from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, IncompleteReply
@@ -23,7 +23,7 @@ from chathistory.messages.content import Message
 from chathistory.storage.store import HistoryStore
 from chathistory.trimming.apply import text_from
 from chathistory.trimming.context_editing import ContextEditing
-from chathistory.trimming.plan_cut import Trimmed
+from chathistory.trimming.plan_cut import TrimResult
 from chathistory.trimming.policies import Policy
 
 __all__ = ["ChatEngine", "ReplyStream"]
@@ -60,7 +60,7 @@ class ChatEngine(FromConfig):
         {"thinking": {"type": "adaptive"}}.
         """
         self.history = store if isinstance(store, History) else History(store)
-        self._terms = Terms.of(
+        self._settings = EngineSettings.of(
             client,
             self.history,
             asynchronous=False,
@@ -95,7 +95,7 @@ class ChatEngine(FromConfig):
         `TurnMismatch` if the `turn_id` was used for other content, `OrphanedReply` if somebody else changed the
         conversation while Claude answered, the SDK's errors, and those of the store.
         """
-        return self._answered(self._terms.opening(scope, id, expected=expected).begin(content, turn_id=turn_id))
+        return self._answered(self._settings.opening(scope, id, expected=expected).begin(content, turn_id=turn_id))
 
     @overload
     def submit(
@@ -155,7 +155,7 @@ class ChatEngine(FromConfig):
                 `TurnInProgress`: another turn is open. Nothing is stored and nothing is sent then.
             ChatHistoryError: What `send` raises.
         """
-        turn = self._terms.opening(scope, id, expected=expected).submit(reply, results, partial=partial)
+        turn = self._settings.opening(scope, id, expected=expected).submit(reply, results, partial=partial)
         return turn if isinstance(turn, list) else self._answered(turn)
 
     def resume(self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False) -> Reply | None:
@@ -175,7 +175,7 @@ class ChatEngine(FromConfig):
             TurnRefused: The API refused it, and would refuse it again.
             TurnInProgress: Another process holds the turn. One of this machine that has ended need not be waited for.
         """
-        turn = self._terms.opening(scope, id).resume(takeover=takeover, force=force)
+        turn = self._settings.opening(scope, id).resume(takeover=takeover, force=force)
         return self._answered(turn) if turn else None
 
     def regenerate(
@@ -197,11 +197,11 @@ class ChatEngine(FromConfig):
             TurnError: There is no question.
             ChatHistoryError: What `send` raises.
         """
-        return self._answered(self._terms.opening(scope, id, expected=expected).regenerate(turn_id=turn_id))
+        return self._answered(self._settings.opening(scope, id, expected=expected).regenerate(turn_id=turn_id))
 
     def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
         """Close the open turn of a conversation, whoever holds it; False: there was none."""
-        return abandon(self._terms.journal(scope, id))
+        return abandon(self._settings.log(scope, id))
 
     def stream(
         self,
@@ -213,22 +213,22 @@ class ChatEngine(FromConfig):
         expected: str | None = None,
     ) -> ReplyStream:
         """Like `send`, with the text as it comes; use it with `with`. Nothing happens before that."""
-        opening = self._terms.opening(scope, id, expected=expected)
-        return ReplyStream(self._terms, lambda: self._prepared(opening.begin(content, turn_id=turn_id)))
+        opening = self._settings.opening(scope, id, expected=expected)
+        return ReplyStream(self._settings, lambda: self._prepared(opening.begin(content, turn_id=turn_id)))
 
     def stream_resumed(
         self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False
     ) -> ReplyStream:
         """Like `resume`, with the text as it comes. Raises `TurnError` on entry if there is nothing to resume."""
-        opening = self._terms.opening(scope, id)
-        return ReplyStream(self._terms, lambda: opening.resumable(takeover=takeover, force=force))
+        opening = self._settings.opening(scope, id)
+        return ReplyStream(self._settings, lambda: opening.resumable(takeover=takeover, force=force))
 
     def stream_regenerated(
         self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
     ) -> ReplyStream:
         """Like `regenerate`, with the text as it comes; use it with `with`. Nothing happens before that."""
-        opening = self._terms.opening(scope, id, expected=expected)
-        return ReplyStream(self._terms, lambda: opening.regenerate(turn_id=turn_id))
+        opening = self._settings.opening(scope, id, expected=expected)
+        return ReplyStream(self._settings, lambda: opening.regenerate(turn_id=turn_id))
 
     def run_tools(
         self,
@@ -248,29 +248,29 @@ class ChatEngine(FromConfig):
         stored, Claude is told so as the error of that tool. content None: go on with a turn that broke off, as `resume`
         does (takeover: as there); calls without a result are then answered with an error, for they may have run.
         """
-        opening = self._terms.opening(scope, id, tools, expected=expected)
+        opening = self._settings.opening(scope, id, tools, expected=expected)
         again = content is None
         turn = opening.resumable(takeover=takeover) if again else opening.begin(content, turn_id=turn_id)
         return turn.answered or self._ran(self._prepared(turn), tools)
 
-    def compact(self, id: str, *, scope: str = OWN_SCOPE) -> Trimmed | None:
+    def compact(self, id: str, *, scope: str = OWN_SCOPE) -> TrimResult | None:
         """Have the API sum up all that was said so far; from now on that is sent in its place. None: there is nothing.
 
         A beta of the API, which signs the summary, so that thinking stays valid. The log stays whole. Raises
         `TurnInProgress` if a turn is open, and `Conflict` if somebody wrote meanwhile; nothing changes then.
         """
-        found = self._terms.whole(scope, id)
+        found = self._settings.whole(scope, id)
         if found is None:
             return None
         turn, messages = found
-        return self._terms.compacted(turn, self._compaction(turn, messages))
+        return self._settings.compacted(turn, self._compaction(turn, messages))
 
     def count_tokens(self, id: str, content: Any = None, *, scope: str = OWN_SCOPE) -> int:
         """Have the API count what `send(id, content)` would send, with system prompt and tools; nothing is stored.
 
         Without `content`, what `resume` would send. Raises `InvalidInput` if that would end with a reply.
         """
-        api, arguments = self._terms.counting(scope, id, content)
+        api, arguments = self._settings.counting(scope, id, content)
         return int(answered(api.count_tokens(**arguments)).input_tokens)
 
     def check(self, id: str, *, scope: str = OWN_SCOPE) -> Refusal | None:
@@ -290,7 +290,7 @@ class ChatEngine(FromConfig):
             Exception: The SDK's error, if the API cannot be asked, or if it does not refuse the messages but something
                 else of the request: the model, the tools, an option.
         """
-        found = self._terms.checking(scope, id)
+        found = self._settings.checking(scope, id)
         if found is None:
             return None
         asking, request = found
@@ -309,7 +309,7 @@ class ChatEngine(FromConfig):
     def _refused(self, arguments: dict[str, Any]) -> Exception | None:
         """Have the tokens of a request counted; return the error if the API refuses it."""
         try:
-            answered(self._terms.counter(arguments)(**arguments))
+            answered(self._settings.counter(arguments)(**arguments))
         except Exception as error:
             if not is_refusal(error):
                 raise
@@ -320,7 +320,7 @@ class ChatEngine(FromConfig):
         reply, goes_on = None, True
         try:
             while goes_on:
-                runner = self._terms.tool_runner(turn, tools)  # one for each request: its own list is not the view
+                runner = self._settings.tool_runner(turn, tools)  # one for each request: its own list is not the view
                 for message in runner:
                     reply = turn.finish(message, more=message.stop_reason in GOES_ON)
                     goes_on = message.stop_reason == "pause_turn"
@@ -341,20 +341,20 @@ class ChatEngine(FromConfig):
         """Make what a planned cut needs, and store it; a summary that fails is no reason to leave a turn unanswered."""
         if turn.plan is None:
             return turn
-        by, messages = self._terms.writer(turn)
+        by, messages = self._settings.writer(turn)
         try:
             turn.cut(text_from(by(messages)) if by else self._compaction(turn, messages))
         except Conflict:
             raise  # the turn is not ours any more
         except Exception as error:  # noqa: BLE001 - whatever the caller's function raises
-            self._terms.uncut(turn, error)
+            self._settings.uncut(turn, error)
         except BaseException as error:
             turn.broke_off(error)
             raise
         return turn
 
     def _compaction(self, turn: Turn, messages: list[Message]) -> Any:
-        return answered(self._terms.beta.create(**self._terms.request.compaction(turn, messages)))
+        return answered(self._settings.beta.create(**self._settings.request.compaction(turn, messages)))
 
     def _answered(self, turn: Turn) -> Reply:
         reply = self._prepared(turn).answered
@@ -378,13 +378,13 @@ class ChatEngine(FromConfig):
 
     def _created(self, turn: Turn) -> Any:
         """Send a turn; once more without its container if the API does not know that any longer."""
-        api, arguments = self._terms.asked(turn)
+        api, arguments = self._settings.asked(turn)
         try:
             return answered(api.create(**arguments))
         except Exception as error:
             if not turn.forget_container(error):
                 raise
-        api, arguments = self._terms.asked(turn)
+        api, arguments = self._settings.asked(turn)
         return answered(api.create(**arguments))
 
 
@@ -395,8 +395,8 @@ class ReplyStream:
     `interrupted` record, which is shown to people and not sent to Claude.
     """
 
-    def __init__(self, terms: Terms, opening: Callable[[], Turn]) -> None:
-        self._terms = terms
+    def __init__(self, settings: EngineSettings, opening: Callable[[], Turn]) -> None:
+        self._settings = settings
         self._opening = opening
         self._progress = Progress()
         self._reply: Reply | None = None
@@ -453,13 +453,13 @@ class ReplyStream:
 
     def _entered(self, stack: contextlib.ExitStack) -> Any:
         """Open the stream; once more without the turn's container if the API does not know that any longer."""
-        api, arguments = self._terms.streamed(self._turn)
+        api, arguments = self._settings.streamed(self._turn)
         try:
             return stack.enter_context(api.stream(**arguments))
         except Exception as error:
             if not self._turn.forget_container(error):
                 raise
-        api, arguments = self._terms.streamed(self._turn)
+        api, arguments = self._settings.streamed(self._turn)
         return stack.enter_context(api.stream(**arguments))
 
     def _end(self, reply: Reply) -> None:

@@ -128,7 +128,7 @@ def _configured(
 
 
 def stand_in_api() -> Any:
-    """Return a `MessagesAPI` that echoes, and says so."""
-    from chathistory.testing import MessagesAPI  # noqa: PLC0415 - only who asks for it loads it
+    """Return a `FakeMessagesAPI` that echoes, and says so."""
+    from chathistory.testing import FakeMessagesAPI  # noqa: PLC0415 - only who asks for it loads it
 
-    return MessagesAPI(models=[STAND_IN], check_thinking=False)
+    return FakeMessagesAPI(models=[STAND_IN], check_thinking=False)

@@ -16,7 +16,7 @@ from typing import Protocol
 from weakref import WeakSet
 
 from chathistory.errors import Conflict, StoreClosed
-from chathistory.log.conversation_log import Journal
+from chathistory.log.conversation_log import ConversationLog
 
 __all__ = ["KEEPER", "TICKER", "LeaseKeeper", "LeasedTurn", "Ticker"]
 
@@ -24,7 +24,7 @@ __all__ = ["KEEPER", "TICKER", "LeaseKeeper", "LeasedTurn", "Ticker"]
 class LeasedTurn(Protocol):
     """An open turn. renew_at: when its lease is renewed next, by the clock of `Ticker`."""
 
-    journal: Journal
+    log: ConversationLog
     renew_at: float
     timeout: float
 
@@ -93,7 +93,7 @@ class LeaseKeeper:
     def _start_renewals(self, due: Sequence[LeasedTurn]) -> None:
         by_store: dict[int, list[LeasedTurn]] = {}
         for turn in due:
-            by_store.setdefault(id(turn.journal.store), []).append(turn)
+            by_store.setdefault(id(turn.log.store), []).append(turn)
         for turns in by_store.values():
             threading.Thread(target=self._renew, args=(turns,), name="chathistory-lease", daemon=True).start()
 

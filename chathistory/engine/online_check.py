@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 from chathistory.engine.api_errors import named, why_of
 from chathistory.engine.refusals import Place, Refusal, refusal_in
-from chathistory.log.active_path import Sent
+from chathistory.log.active_path import ActiveEntries
 from chathistory.log.entry import Entry
 from chathistory.messages.content import Message, blocks_of
 from chathistory.view import view_of
@@ -35,7 +35,7 @@ def is_refusal(error: BaseException) -> bool:
     return getattr(error, "status_code", None) in _REFUSALS
 
 
-def questions(sent: Sent) -> Questions:
+def questions(sent: ActiveEntries) -> Questions:
     """Ask about the conversation; return what is refused of it, None: nothing is."""
     whole = _spoken(sent)
     error = yield view_of(whole).messages
@@ -57,12 +57,12 @@ def _earlier(refusal: Refusal) -> Refusal:
     return replace(refusal, sort="earlier") if refusal.sort == "turn" else refusal
 
 
-def _spoken(sent: Sent) -> Sent:
+def _spoken(sent: ActiveEntries) -> ActiveEntries:
     """Return what would be sent with the next message: a request must not end with a reply."""
     return replace(sent, entries=[*sent.entries, Entry("message", message=_SPOKEN, position=sent.head.end)])
 
 
-def _shortest_refused(sent: Sent) -> Generator[list[Message], Answer, list[Sent]]:
+def _shortest_refused(sent: ActiveEntries) -> Generator[list[Message], Answer, list[ActiveEntries]]:
     """Return the longest beginning that is accepted and the next longer one, which is not."""
     beginnings = _beginnings(sent)
     low, high = -1, len(beginnings) - 1  # the last one is refused; of none, nothing is
@@ -74,7 +74,7 @@ def _shortest_refused(sent: Sent) -> Generator[list[Message], Answer, list[Sent]
     return [accepted, beginnings[high]]
 
 
-def _beginnings(sent: Sent) -> list[Sent]:
+def _beginnings(sent: ActiveEntries) -> list[ActiveEntries]:
     """Return the beginnings of a conversation that end with a user's message before a reply, shortest first."""
     entries = [entry for entry in sent.entries if entry.kind == "message"]
     ends = [
@@ -94,7 +94,7 @@ def _role(entry: Entry) -> str:
     return str((entry.message or {}).get("role"))
 
 
-def _place_in(pair: Sequence[Sent], error: Exception) -> Generator[list[Message], Answer, Refusal | None]:
+def _place_in(pair: Sequence[ActiveEntries], error: Exception) -> Generator[list[Message], Answer, Refusal | None]:
     """Return the refusal of the block that the second of two beginnings adds, by leaving out halves of them."""
     accepted, refused = pair
     known = {entry.position for entry in accepted.entries if entry.kind == "message"}
@@ -121,7 +121,7 @@ def _place_in(pair: Sequence[Sent], error: Exception) -> Generator[list[Message]
     return Refusal("earlier", why, None, tuple(places), certain=True, status=getattr(error, "status_code", None))
 
 
-def _without(sent: Sent, places: Sequence[Place]) -> list[Message]:
+def _without(sent: ActiveEntries, places: Sequence[Place]) -> list[Message]:
     """Return the messages as they would be sent if something were left out."""
     data = {"places": [[place.position, place.block, None] for place in places]}
     left_out = Entry("omitted", data=data, position=sent.head.end + 1)

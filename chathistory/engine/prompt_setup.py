@@ -18,7 +18,7 @@ from chathistory.log.state import Summary
 from chathistory.messages.json_values import definition_of, plain
 from chathistory.view.clean_message import without_surrogates
 
-__all__ = ["Setup", "SetupChangedWarning", "TextReplacedWarning", "encodable_tool", "sendable_options"]
+__all__ = ["PromptSetup", "SetupChangedWarning", "TextReplacedWarning", "encodable_tool", "sendable_options"]
 
 
 class SetupChangedWarning(UserWarning):
@@ -33,7 +33,7 @@ class TextReplacedWarning(UserWarning):
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
+class PromptSetup:
     """Model, system prompt and tools as plain JSON; fingerprints: a short hash of each."""
 
     data: dict[str, Any] = field(repr=False)

@@ -23,7 +23,7 @@ from typing import Any, Literal, TypeAlias
 
 from chathistory.engine.api_errors import Named
 from chathistory.engine.api_errors import named as named_by
-from chathistory.log.active_path import Sent
+from chathistory.log.active_path import ActiveEntries
 from chathistory.log.entry import Entry
 from chathistory.log.message_sizes import estimated
 from chathistory.log.omissions import Omission
@@ -88,7 +88,7 @@ class Refusal:
 # What becomes of the turn.
 
 
-def closing(refusal: Refusal, sent: Sent, turn: str) -> dict[str, Any]:
+def closing(refusal: Refusal, sent: ActiveEntries, turn: str) -> dict[str, Any]:
     """Return the data of the entry that closes a refused turn: which places are not sent again, and what they took."""
     request = Request.of(sent, turn)
     omissions = list(dict.fromkeys(_omitted(request, refusal)))
@@ -170,7 +170,7 @@ class Request:
     first: int
 
     @classmethod
-    def of(cls, sent: Sent, turn: str) -> Request:
+    def of(cls, sent: ActiveEntries, turn: str) -> Request:
         """Return the request of a turn: its id may be that of its messages, or it was begun again for a stored one."""
         view = view_of(sent)
         roles = [message["role"] for message in view.messages]
@@ -192,7 +192,7 @@ def _role(entry: Entry) -> str:
     return str((entry.message or {}).get("role"))
 
 
-def refusal_in(error: BaseException, sent: Sent | None, turn: str) -> Refusal | None:
+def refusal_in(error: BaseException, sent: ActiveEntries | None, turn: str) -> Refusal | None:
     """Return what an error refuses of what the conversation sends; None: it is not of the sorts that are told apart."""
     told = named_by(error)
     if told is None or sent is None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from chathistory.engine.prompt_setup import Setup
+from chathistory.engine.prompt_setup import PromptSetup
 from chathistory.engine.stream_message import Accumulation, observe
 from chathistory.engine.turn import Turn
 from chathistory.errors import IncompleteReply
@@ -14,7 +14,7 @@ from chathistory.log.state import Summary
 from chathistory.messages.content import Message
 from chathistory.messages.json_text import unpacked
 from chathistory.messages.json_values import definition_of, is_storable
-from chathistory.trimming.context_editing import BINDING_BETA, ON_DEMAND_BETA, ContextEditing, Sealed
+from chathistory.trimming.context_editing import BINDING_BETA, ON_DEMAND_BETA, CompactionBlocks, ContextEditing
 from chathistory.view.tool_references import tool_names, with_defined_tools
 
 __all__ = ["GOES_ON", "MAX_TOKENS", "PAUSES", "Progress", "Request", "copied"]
@@ -93,7 +93,7 @@ class Request:
         the conversation, or the caller's own tools and options, must not change with that.
         """
         messages = turn.outgoing() if messages is None else messages
-        sealed = Sealed.of(messages)
+        sealed = CompactionBlocks.of(messages)
         edits = sealed.edits(self.editing)
         binding = self._binding(turn.state)
         asked = self.options.get("betas", ())
@@ -140,9 +140,9 @@ class Request:
         """Return the arguments of `count_tokens` for a turn."""
         return {name: value for name, value in self.arguments(turn).items() if name in _COUNTED}
 
-    def setup(self, tools: Sequence[Any] | None) -> Setup:
+    def setup(self, tools: Sequence[Any] | None) -> PromptSetup:
         """Return what a conversation is held with, when it is held with these tools."""
-        return Setup.of(model=self.model, system=self.system, tools=tools)
+        return PromptSetup.of(model=self.model, system=self.system, tools=tools)
 
 
 @dataclass(slots=True)

@@ -10,24 +10,24 @@ from typing import Any, Self
 from chathistory.checks import check_count, check_kind, check_text, class_name
 from chathistory.engine.clients import beta_of, check_client, check_options
 from chathistory.engine.online_check import Questions, questions
-from chathistory.engine.prompt_setup import Setup, encodable_tool, sendable_options
+from chathistory.engine.prompt_setup import PromptSetup, encodable_tool, sendable_options
 from chathistory.engine.request import Request
-from chathistory.engine.start_turn import Opening, is_thinking
+from chathistory.engine.start_turn import TurnStarter, is_thinking
 from chathistory.engine.turn import Turn
-from chathistory.engine.view_cache import Recall
+from chathistory.engine.view_cache import ViewCache
 from chathistory.errors import Conflict, InvalidInput
 from chathistory.history import History
-from chathistory.log.active_path import Sent, on_path
-from chathistory.log.conversation_log import Journal
+from chathistory.log.active_path import ActiveEntries, on_path
+from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry
 from chathistory.log.message_entries import message_entry
 from chathistory.messages.content import Message
 from chathistory.trimming.context_editing import ContextEditing
-from chathistory.trimming.plan_cut import Trimmed, planned_whole
+from chathistory.trimming.plan_cut import TrimResult, planned_whole
 from chathistory.trimming.policies import Policy, Summarize, check_policy
 from chathistory.view import view, view_of
 
-__all__ = ["CutFailedWarning", "Terms"]
+__all__ = ["CutFailedWarning", "EngineSettings"]
 
 
 class CutFailedWarning(UserWarning):
@@ -35,16 +35,16 @@ class CutFailedWarning(UserWarning):
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class EngineSettings:
     """What is the same for all turns of an engine. api, beta: the SDK's messages, and those of its beta namespace."""
 
     history: History
     api: Any
     beta: Any
     request: Request
-    setup: Setup
+    setup: PromptSetup
     timeout: float
-    recall: Recall
+    recall: ViewCache
     trimming: Policy | None
 
     @classmethod
@@ -70,23 +70,23 @@ class Terms:
             check_kind("tools", tools, Iterable, "a list of tools")
         if trimming is not None:
             check_policy("trimming", trimming)
-        setup = Setup.of(model=request["model"], system=request["system"], tools=tools)
+        setup = PromptSetup.of(model=request["model"], system=request["system"], tools=tools)
         held: dict[str, Any] = {name: setup.data.get(name) for name in ("system", "tools")}  # sent is what is stored
         made = Request(**{**request, **held}, editing=context_editing, options=_options(options))
-        return cls(history, client.messages, beta_of(client), made, setup, turn_timeout, Recall(), trimming)
+        return cls(history, client.messages, beta_of(client), made, setup, turn_timeout, ViewCache(), trimming)
 
     def opening(
         self, scope: str, id: str, tools: Sequence[Any] | None = None, *, expected: str | None = None
-    ) -> Opening:
+    ) -> TurnStarter:
         """Return what opens turns of a conversation; tools: those of the SDK's runner, in place of the engine's."""
         if expected is not None:
             check_text("expected", expected)
         setup = self.setup if tools is None else self.request.setup(tools)
-        return Opening(self.journal(scope, id), setup, self.timeout, self.recall, self.trimming, expected)
+        return TurnStarter(self.log(scope, id), setup, self.timeout, self.recall, self.trimming, expected)
 
-    def journal(self, scope: str, id: str) -> Journal:
+    def log(self, scope: str, id: str) -> ConversationLog:
         """Return the log of a conversation."""
-        return Journal(self.history.store, self.history.key(id, scope))
+        return ConversationLog(self.history.store, self.history.key(id, scope))
 
     def asked(self, turn: Turn) -> tuple[Any, dict[str, Any]]:
         """Return where to send a turn, and the arguments."""
@@ -112,13 +112,13 @@ class Terms:
 
     def counting(self, scope: str, id: str, content: Any) -> tuple[Any, dict[str, Any]]:
         """Return where to have counted what would be sent with one more message, and the arguments."""
-        journal = self.journal(scope, id)
-        sent = self._held(on_path(journal))
+        log = self.log(scope, id)
+        sent = self._held(on_path(log))
         new = [] if content is None else [message_entry({"role": "user", "content": content})]
         messages = _with(sent, new)
         if not messages or messages[-1]["role"] == "assistant":
             raise InvalidInput("say what is to be sent next: the API counts no request that ends with a reply")
-        turn = Turn(journal, "", self.timeout, messages=messages, state=sent.summary if sent else None)
+        turn = Turn(log, "", self.timeout, messages=messages, state=sent.summary if sent else None)
         return self._placed(self.request.counting(turn))
 
     def checking(self, scope: str, id: str) -> tuple[Questions, Callable[[list[Message]], dict[str, Any]]] | None:
@@ -126,11 +126,11 @@ class Terms:
 
         None: there is no such conversation.
         """
-        journal = self.journal(scope, id)
-        sent = self._held(on_path(journal))
+        log = self.log(scope, id)
+        sent = self._held(on_path(log))
         if sent is None:
             return None
-        turn = Turn(journal, "", self.timeout, state=sent.summary)
+        turn = Turn(log, "", self.timeout, state=sent.summary)
         asked = self.request.counting
 
         def request(messages: list[Message]) -> dict[str, Any]:
@@ -143,7 +143,7 @@ class Terms:
         """Return what counts the tokens of a request with these arguments."""
         return self._placed(arguments)[0].count_tokens
 
-    def _held(self, sent: Sent | None) -> Sent | None:
+    def _held(self, sent: ActiveEntries | None) -> ActiveEntries | None:
         """Return what is sent when it is held with this setup: without thinking that is bound to another one.
 
         If the API wants some of that back, it is asked to drop it itself, as when a turn is opened.
@@ -163,7 +163,7 @@ class Terms:
     def uncut(self, turn: Turn, error: Exception) -> None:
         """Go on without the planned cut: it can be made with the next turn."""
         turn.plan = None
-        words = f"conversation {turn.journal.key.id!r} was not cut: {type(error).__name__} while it was summed up"
+        words = f"conversation {turn.log.key.id!r} was not cut: {type(error).__name__} while it was summed up"
         try:
             warnings.warn(words, CutFailedWarning, stacklevel=2)
         except CutFailedWarning as raised:  # warnings may be errors
@@ -172,24 +172,24 @@ class Terms:
 
     def whole(self, scope: str, id: str) -> tuple[Turn, list[Message]] | None:
         """Return a compaction of all that was said so far, as a turn that is not opened, and those messages."""
-        journal = self.journal(scope, id)
-        with journal.lock:
-            sent = self._held(on_path(journal))
+        log = self.log(scope, id)
+        with log.lock:
+            sent = self._held(on_path(log))
             plan = planned_whole(sent) if sent else None
             if sent is None or plan is None:
                 return None
             self.opening(scope, id).free(sent.head)
-            turn = Turn(journal, sent.head.stamp.version, self.timeout, plan=plan, state=sent.summary)
+            turn = Turn(log, sent.head.revision.version, self.timeout, plan=plan, state=sent.summary)
             return turn, view_of(sent).messages
 
-    def compacted(self, turn: Turn, response: Any) -> Trimmed:
+    def compacted(self, turn: Turn, response: Any) -> TrimResult:
         """Store a compaction of all that was said. Raises `Conflict` if somebody wrote meanwhile."""
         assert turn.plan is not None  # noqa: S101  # `whole` made it
-        with turn.journal.lock:
-            head = turn.journal.seen()
-            if head is None or head.stamp.version != turn.id:
-                raise Conflict(turn.journal.key, head)
-            turn.journal.append([*self.setup.entries(turn.state), turn.plan.compaction(response)])
+        with turn.log.lock:
+            head = turn.log.seen()
+            if head is None or head.revision.version != turn.id:
+                raise Conflict(turn.log.key, head)
+            turn.log.append([*self.setup.entries(turn.state), turn.plan.compaction(response)])
         return turn.plan.trimmed
 
 
@@ -214,7 +214,7 @@ def _options(given: Mapping[str, Any] | None) -> dict[str, Any]:
     raise InvalidInput("options: must not hold themselves, nor be nested too deep")
 
 
-def _with(sent: Sent | None, new: list[Entry]) -> list[Message]:
+def _with(sent: ActiveEntries | None, new: list[Entry]) -> list[Message]:
     """Return the messages that are sent when something is said next: results of tools may be among it."""
     behind = [replace(entry, position=sent.head.end if sent else 0, surrogates=True) for entry in new]
     if sent is None:

@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from chathistory.checks import check_kind, check_text
-from chathistory.engine.prompt_setup import Setup
+from chathistory.engine.prompt_setup import PromptSetup
 from chathistory.engine.reply import Reply
 from chathistory.engine.tool_calls import CalledReply, check_not_empty, has_results
 from chathistory.engine.turn import Turn, can_be_sent, ends_paused
-from chathistory.engine.view_cache import Memory, Recall
+from chathistory.engine.view_cache import CachedView, ViewCache
 from chathistory.errors import Conflict, InvalidInput, TurnError, TurnMismatch, TurnRefused
-from chathistory.log.active_path import Sent, newest_first, on_path
+from chathistory.log.active_path import ActiveEntries, newest_first, on_path
 from chathistory.log.clock import fresh_token
-from chathistory.log.conversation_log import Journal
+from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, decode, encode
 from chathistory.log.lease import check_free
 from chathistory.log.message_entries import message_entry
@@ -35,7 +35,7 @@ from chathistory.view.clean_message import thoughts
 from chathistory.view.item import ADDED
 from chathistory.view.tool_call_ids import given_ids, with_given_ids
 
-__all__ = ["Opening", "abandon", "is_thinking"]
+__all__ = ["TurnStarter", "abandon", "is_thinking"]
 
 T = TypeVar("T")
 
@@ -43,28 +43,28 @@ _ATTEMPTS = 20
 _PORTION = 256
 
 
-def abandon(journal: Journal) -> bool:
+def abandon(log: ConversationLog) -> bool:
     """Close the open turn, whoever holds it; False: there was none."""
-    with journal.lock:
-        head = journal.refresh()
+    with log.lock:
+        head = log.refresh()
         turn = summary_of(head).turn if head else None
         if turn:
-            journal.append([Entry("abandoned", data={"reason": "abandoned by hand"}, turn=turn.id)])
+            log.append([Entry("abandoned", data={"reason": "abandoned by hand"}, turn=turn.id)])
         return turn is not None
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
+class TurnStarter:
     """Opens turns of one conversation, held with `setup`; each counts as open for `timeout` seconds.
 
     trimming: what decides on cuts, which are stored with the message that opens a turn; None: nothing does. expected:
-    the version behind which new messages are stored, as `Journal.confirm` says; None: whatever is there.
+    the version behind which new messages are stored, as `ConversationLog.confirm` says; None: whatever is there.
     """
 
-    journal: Journal
-    setup: Setup
+    log: ConversationLog
+    setup: PromptSetup
     timeout: float
-    recall: Recall
+    recall: ViewCache
     trimming: Policy | None = None
     expected: str | None = None
 
@@ -118,7 +118,7 @@ class Opening:
             with contextlib.suppress(Conflict):  # somebody wrote between our look and our append: look again
                 return step()
             if self.expected is not None:
-                self.journal.confirm(self.expected)
+                self.log.confirm(self.expected)
         return step()
 
     def resume(self, *, takeover: bool = False, force: bool = False) -> Turn | None:
@@ -127,7 +127,7 @@ class Opening:
         takeover: also while another process holds the turn; what comes of that is kept beside the conversation. force:
         also if the API refused it, which raises `TurnRefused` otherwise.
         """
-        with self.journal.lock:
+        with self.log.lock:
             sent = self._look()
             if sent and force and (refused := _refused_last(sent)):
                 self.free(sent.head)
@@ -166,11 +166,11 @@ class Opening:
         return self._retried(lambda: self._regenerated(turn_id))
 
     def _regenerated(self, turn_id: str | None) -> Turn:
-        with self.journal.lock:
+        with self.log.lock:
             sent = self._look()
             messages = self._since_question(sent.head) if sent else []
             if sent is None or not messages:
-                raise TurnError(f"conversation {self.journal.key.id!r} has no question to answer again")
+                raise TurnError(f"conversation {self.log.key.id!r} has no question to answer again")
             if turn_id and (turn := self._regenerated_before(sent, messages[0], turn_id)):
                 return turn
             if _is_refused(sent, messages[0]):
@@ -183,7 +183,7 @@ class Opening:
                 return self._reopened(sent, turn_id, opened, expected=self.expected)
             return self._asked_anew(sent, reply, turn_id, opened)
 
-    def _regenerated_before(self, sent: Sent, question: Entry, turn_id: str) -> Turn | None:
+    def _regenerated_before(self, sent: ActiveEntries, question: Entry, turn_id: str) -> Turn | None:
         """Return the turn of this id if it was opened before; None: it is new.
 
         Raises `TurnError` if the conversation went on without a reply to it.
@@ -194,22 +194,22 @@ class Opening:
             return turn
         return self._same_turn(sent, asked, messages, turn_id)
 
-    def _replied_before(self, sent: Sent, question: Entry, turn_id: str) -> Turn | None:
+    def _replied_before(self, sent: ActiveEntries, question: Entry, turn_id: str) -> Turn | None:
         """Return a turn with the reply that it had, whether or not the conversation goes through it now."""
-        for part in self.journal.slices(question.position, sent.head.end):
-            for entry in self.journal.entries(part):  # another reply may have been chosen, or asked for, since
+        for part in self.log.slices(question.position, sent.head.end):
+            for entry in self.log.entries(part):  # another reply may have been chosen, or asked for, since
                 if entry.kind == "message" and entry.turn == turn_id and _is_reply(entry):
-                    return Turn(self.journal, turn_id, self.timeout, answered=Reply.of(entry))
+                    return Turn(self.log, turn_id, self.timeout, answered=Reply.of(entry))
         return None
 
-    def _asked_anew(self, sent: Sent, reply: Entry, turn_id: str, opened: Entry) -> Turn:
+    def _asked_anew(self, sent: ActiveEntries, reply: Entry, turn_id: str, opened: Entry) -> Turn:
         """Take back a reply and what follows it, and open a turn, in one append."""
-        turn = Turn(self.journal, turn_id, self.timeout)
-        back = rewound(self.journal, sent.head, reply.position)
-        self.setup.warn(sent.summary, self.journal.key.id)  # before anything is stored: warnings may be errors
+        turn = Turn(self.log, turn_id, self.timeout)
+        back = rewound(self.log, sent.head, reply.position)
+        self.setup.warn(sent.summary, self.log.key.id)  # before anything is stored: warnings may be errors
         batch = [*_abandoned(sent.summary), back, *self.setup.entries(sent.summary), turn.opening(opened)]
-        head = self.journal.append(batch, expected=self.expected)
-        turn.begun(Sent(head, summary_of(head), []))
+        head = self.log.append(batch, expected=self.expected)
+        turn.begun(ActiveEntries(head, summary_of(head), []))
         try:
             turn.go_on()
         except BaseException as error:
@@ -220,7 +220,7 @@ class Opening:
     def _since_question(self, head: Head) -> list[Entry]:
         """Return the last question and the messages behind it; none if there is no question."""
         found: list[Entry] = []
-        for entry in newest_first(self.journal, _PORTION, before=head.end):
+        for entry in newest_first(self.log, _PORTION, before=head.end):
             if entry.kind == "message":
                 found.insert(0, entry)
                 if opens_turn(entry.message or {}):
@@ -229,15 +229,15 @@ class Opening:
 
     def _refused_words(self, turn: str | None) -> str:
         return (
-            f"the API refused turn {turn!r} of conversation {self.journal.key.id!r}, and would refuse it again: say "
+            f"the API refused turn {turn!r} of conversation {self.log.key.id!r}, and would refuse it again: say "
             "something else, or resume(id, force=True) to send it again all the same"
         )
 
-    def _look(self) -> Sent | None:
-        return on_path(self.journal)
+    def _look(self) -> ActiveEntries | None:
+        return on_path(self.log)
 
     def _begun(self, entry: Entry, *, named: bool) -> Turn:
-        with self.journal.lock:
+        with self.log.lock:
             if memory := self._remembered(entry):
                 with contextlib.suppress(Conflict):  # somebody wrote since: look
                     return self._opened(None, entry, memory)
@@ -249,7 +249,7 @@ class Opening:
             return self._opened(sent, entry)
 
     def _submitted(self, entry: Entry, reply: Reply, *, partial: bool) -> Turn | list[str]:
-        with self.journal.lock:
+        with self.log.lock:
             sent = self._look()
             called = self._called(sent, reply)
             fresh = called.without_stored(entry) if called else None
@@ -261,10 +261,10 @@ class Opening:
                 return self._answering(sent, called, entry)
             if fresh:
                 self.free(sent.head)
-                self.journal.append([fresh], expected=self.expected)
+                self.log.append([fresh], expected=self.expected)
             return left
 
-    def _called(self, sent: Sent | None, reply: Reply) -> CalledReply | None:
+    def _called(self, sent: ActiveEntries | None, reply: Reply) -> CalledReply | None:
         """Return what is stored of a reply's assistant turn; None: it is not part of the conversation."""
         called = CalledReply.at(_messages(sent), reply.position)
         if called is None and sent and sent.summary.begin > reply.position:
@@ -272,7 +272,7 @@ class Opening:
         ids = {call["id"] for call in reply.tool_calls}
         return called if called and ids.issubset(called.calls) else None
 
-    def _called_for(self, sent: Sent | None, entry: Entry) -> CalledReply | None:
+    def _called_for(self, sent: ActiveEntries | None, entry: Entry) -> CalledReply | None:
         """Return the assistant turn that called for the results in a message; the last one if none did."""
         messages, results = _messages(sent), entry.message or {}
         called = CalledReply.of_results(messages, results)
@@ -280,11 +280,11 @@ class Opening:
             called = CalledReply.of_results(_messages(self._everything()), results)
         return called or CalledReply.last_in(messages)
 
-    def _answering(self, sent: Sent | None, called: CalledReply | None, entry: Entry) -> Turn:
+    def _answering(self, sent: ActiveEntries | None, called: CalledReply | None, entry: Entry) -> Turn:
         """Open the turn that sends results; if all of them are stored already, return the turn that sent them."""
         if sent is None or called is None:
             raise TurnError(
-                f"conversation {self.journal.key.id!r} has no reply that these results belong to: it was taken back, "
+                f"conversation {self.log.key.id!r} has no reply that these results belong to: it was taken back, "
                 "forgotten, or the conversation was deleted; nothing was stored"
             )
         fresh = called.without_stored(entry)
@@ -292,12 +292,12 @@ class Opening:
             return self._opened(sent, fresh)
         turn = self._continued(sent, called.asked(entry), [*called.answers, *called.following])
         if turn is None:
-            raise TurnError(f"conversation {self.journal.key.id!r} went on without a reply to these results")
+            raise TurnError(f"conversation {self.log.key.id!r} went on without a reply to these results")
         return turn
 
-    def _remembered(self, entry: Entry) -> Memory | None:
+    def _remembered(self, entry: Entry) -> CachedView | None:
         """Return what is remembered of the conversation, if that is all that is needed to open a turn."""
-        memory, head = self.recall.of(self.journal), self.journal.seen()
+        memory, head = self.recall.of(self.log), self.log.seen()
         if memory is None or head is None or entry.turn in memory.turns or has_results(entry.message or {}):
             return None
         if self.expected not in (None, memory.version):
@@ -310,15 +310,15 @@ class Opening:
     def free(self, head: Head | None) -> Summary | None:
         """Return the summary of a conversation in which no turn is open. Raises `TurnInProgress`."""
         summary = summary_of(head) if head else None
-        check_free(self.journal.key, summary, timeout=self.timeout)
+        check_free(self.log.key, summary, timeout=self.timeout)
         return summary
 
-    def _opened(self, sent: Sent | None, entry: Entry, memory: Memory | None = None) -> Turn:
+    def _opened(self, sent: ActiveEntries | None, entry: Entry, memory: CachedView | None = None) -> Turn:
         """Open a turn behind what was sent so far, or behind what is remembered of that."""
-        summary = self.free(sent.head if sent else self.journal.seen())
+        summary = self.free(sent.head if sent else self.log.seen())
         plan = planned(self.trimming, sent, entry.message) if self.trimming and sent else None
-        memory = memory or Memory(self.journal, "", [], _turns(sent))
-        turn = Turn(self.journal, entry.turn or entry.id, self.timeout, memory=memory, recall=self.recall)
+        memory = memory or CachedView(self.log, "", [], _turns(sent))
+        turn = Turn(self.log, entry.turn or entry.id, self.timeout, memory=memory, recall=self.recall)
         if plan and isinstance(plan.policy, Compaction | Summarize):
             turn.plan, plan = plan, None  # the message is stored first: what stands for the rest takes a while to make
         cut = [plan.entry()] if plan else []
@@ -326,13 +326,15 @@ class Opening:
         self._start(turn, sent, summary, batch, expected=self.expected)
         return turn
 
-    def _reopened(self, sent: Sent, turn_id: str, opened: Entry | None = None, *, expected: str | None = None) -> Turn:
-        turn = Turn(self.journal, turn_id, self.timeout)
+    def _reopened(
+        self, sent: ActiveEntries, turn_id: str, opened: Entry | None = None, *, expected: str | None = None
+    ) -> Turn:
+        turn = Turn(self.log, turn_id, self.timeout)
         opening = [*self._held(sent, sent.summary), turn.opening(opened or Entry("opened"))]
         self._start(turn, sent, sent.summary, [*opening, *self._missing(turn, sent)], expected=expected)
         return turn
 
-    def _held(self, sent: Sent | None, summary: Summary | None) -> list[Entry]:
+    def _held(self, sent: ActiveEntries | None, summary: Summary | None) -> list[Entry]:
         """Return the records that have to be stored before the next message, for it is held with something else.
 
         Thinking is bound to what it was held with. If the API wants it back nevertheless, for a tool's result is due,
@@ -344,19 +346,25 @@ class Opening:
         return changed
 
     def _start(
-        self, turn: Turn, sent: Sent | None, summary: Summary | None, batch: Sequence[Entry], *, expected: str | None
+        self,
+        turn: Turn,
+        sent: ActiveEntries | None,
+        summary: Summary | None,
+        batch: Sequence[Entry],
+        *,
+        expected: str | None,
     ) -> None:
         """Store what opens a turn, and give the turn its messages."""
-        self.setup.warn(summary, self.journal.key.id)  # before anything is stored: warnings may be errors
-        head = self.journal.append(batch, expected=expected)
+        self.setup.warn(summary, self.log.key.id)  # before anything is stored: warnings may be errors
+        head = self.log.append(batch, expected=expected)
         stored = [
-            decode(Record(position, encode(new)), self.journal.key)  # what is sent is what is stored
+            decode(Record(position, encode(new)), self.log.key)  # what is sent is what is stored
             for position, new in enumerate(batch, head.end - len(batch))
         ]
-        seen = sent.extended(head, stored) if sent else Sent(head, summary_of(head), stored)
+        seen = sent.extended(head, stored) if sent else ActiveEntries(head, summary_of(head), stored)
         turn.begun(seen, turn.memory.messages if turn.memory else ())
 
-    def _missing(self, turn: Turn, sent: Sent) -> list[Entry]:
+    def _missing(self, turn: Turn, sent: ActiveEntries) -> list[Entry]:
         """Return the results of calls that a crash left without: what is sent to Claude has to be in the log."""
         found = view_of(sent)
         if found.report.kept[-1:] != (ADDED,):
@@ -366,7 +374,7 @@ class Opening:
         entry = message_entry(message)
         return [turn.stepping(replace(entry, data=entry.data | beside))]
 
-    def _again(self, sent: Sent, entry: Entry) -> Turn | None:
+    def _again(self, sent: ActiveEntries, entry: Entry) -> Turn | None:
         """Return the turn of this id if it was opened before; None: it is new.
 
         Raises `TurnError` if the conversation went on without a reply to it: its words are part of what Claude was sent
@@ -376,14 +384,12 @@ class Opening:
         if question is None:
             return None
         if question.message != entry.message:
-            raise TurnMismatch(
-                f"turn {entry.turn!r} of conversation {self.journal.key.id!r} has another message already"
-            )
+            raise TurnMismatch(f"turn {entry.turn!r} of conversation {self.log.key.id!r} has another message already")
         if _is_refused(sent, question):
             raise TurnRefused(self._refused_words(question.turn))
         return self._same_turn(sent, question, messages, entry.turn or "")
 
-    def _same_turn(self, sent: Sent, question: Entry, messages: Sequence[Entry], turn_id: str) -> Turn:
+    def _same_turn(self, sent: ActiveEntries, question: Entry, messages: Sequence[Entry], turn_id: str) -> Turn:
         """Return the turn that a stored question belongs to. Raises `TurnError` if the conversation went on without.
 
         A reply that it had before counts even if it was taken back since: one turn id is sent once.
@@ -397,12 +403,12 @@ class Opening:
         turn = self._continued(sent, question, messages, turn_id=turn_id)
         if turn is None:
             raise TurnError(
-                f"conversation {self.journal.key.id!r} went on without a reply to turn {turn_id!r}, whose message is "
+                f"conversation {self.log.key.id!r} went on without a reply to turn {turn_id!r}, whose message is "
                 "part of it; send a new message, under another turn_id"
             )
         return turn
 
-    def _turn_of(self, sent: Sent, turn_id: str) -> tuple[list[Entry], Entry | None]:
+    def _turn_of(self, sent: ActiveEntries, turn_id: str) -> tuple[list[Entry], Entry | None]:
         """Return the messages among which a turn stands, if it was opened, and what it asked; None: it is not there."""
         question = _question(sent.entries, turn_id)
         if question is None and may_be_hidden(sent, turn_id):
@@ -410,7 +416,7 @@ class Opening:
             return _messages(everything), _question(everything, turn_id)
         return [each for each in _messages(sent) if not _is_refused(sent, each)], question
 
-    def _asked_again(self, sent: Sent, entry: Entry, *, named: bool) -> Turn | None:
+    def _asked_again(self, sent: ActiveEntries, entry: Entry, *, named: bool) -> Turn | None:
         """Return the last turn, begun again, if it has no reply and the same message as this; else None.
 
         named: the caller gave the turn an id, which it has from now on.
@@ -424,7 +430,7 @@ class Opening:
 
     def _continued(
         self,
-        sent: Sent,
+        sent: ActiveEntries,
         asked: Entry,
         messages: Sequence[Entry],
         *,
@@ -438,7 +444,7 @@ class Opening:
             asked: The stored message.
             messages: Messages among which it and those behind it are.
             turn_id: The id of the turn that is begun again; None: that of its last message.
-            expected: See `Opening`; None: it is the same turn, which may have changed the conversation itself.
+            expected: See `TurnStarter`; None: it is the same turn, which may have changed the conversation itself.
 
         Returns:
             None if the conversation went on without a reply to it.
@@ -447,7 +453,7 @@ class Opening:
         chain = [asked, *itertools.takewhile(lambda each: not opens_turn(each.message or {}), behind)]
         reply = next(filter(_is_reply, chain), None)
         if reply:
-            return Turn(self.journal, reply.turn or "", self.timeout, answered=Reply.of(reply))
+            return Turn(self.log, reply.turn or "", self.timeout, answered=Reply.of(reply))
         self.free(sent.head)
         if len(chain) <= len(behind):
             return None
@@ -457,16 +463,16 @@ class Opening:
 
     def _everything(self) -> list[Entry]:
         """Return all entries of the conversation in order, those that stand before what is sent as well."""
-        return list(newest_first(self.journal, _PORTION))[::-1]
+        return list(newest_first(self.log, _PORTION))[::-1]
 
 
-def is_thinking(sent: Sent) -> bool:
+def is_thinking(sent: ActiveEntries) -> bool:
     """Whether the API wants thinking of the last reply back, for that is left open."""
     reply = open_reply(reversed(sent.entries))
     return reply is not None and thoughts(reply) > 0
 
 
-def _turns(sent: Sent | None) -> frozenset[str]:
+def _turns(sent: ActiveEntries | None) -> frozenset[str]:
     """Return the ids of the turns that are known to be there."""
     return frozenset(found.turn for found in sent.entries if found.turn) if sent else frozenset()
 
@@ -480,18 +486,18 @@ def _abandoned(summary: Summary | None) -> list[Entry]:
     return [Entry("abandoned", data={"reason": reason}, turn=summary.turn.id)]
 
 
-def _sendable(sent: Sent) -> list[Entry]:
+def _sendable(sent: ActiveEntries) -> list[Entry]:
     """Return the entries of what is sent, without the messages of which nothing is sent."""
     omissions = omissions_in(sent.entries)
     return [each for each in sent.entries if each.kind != "message" or not is_whole(omissions.get(each.position, ()))]
 
 
-def _is_refused(sent: Sent, question: Entry) -> bool:
+def _is_refused(sent: ActiveEntries, question: Entry) -> bool:
     """Whether the API refused a message of the user, so that it is not sent any more."""
     return is_whole(omissions_in(sent.entries).get(question.position, ()))
 
 
-def _refused_last(sent: Sent) -> str | None:
+def _refused_last(sent: ActiveEntries) -> str | None:
     """Return the id of the last turn, if the API refused what it sent and nothing was said since; else None."""
     for entry in reversed(sent.entries):
         if entry.kind == "refused":
@@ -502,9 +508,9 @@ def _refused_last(sent: Sent) -> str | None:
     return None
 
 
-def _messages(sent: Sent | Sequence[Entry] | None) -> list[Entry]:
+def _messages(sent: ActiveEntries | Sequence[Entry] | None) -> list[Entry]:
     """Return the messages among entries, or among those that are sent."""
-    entries = (sent.entries if isinstance(sent, Sent) else sent) or ()
+    entries = (sent.entries if isinstance(sent, ActiveEntries) else sent) or ()
     omissions = omissions_in(entries)
     return [_marked(entry, omissions.get(entry.position, ())) for entry in entries if entry.kind == "message"]
 

@@ -21,7 +21,7 @@ from chathistory.engine.lease_renewal import KEEPER
 from chathistory.engine.refusals import closing, notes, refusal_in
 from chathistory.engine.reply import Reply
 from chathistory.engine.unstorable_reply import entry_of_text, refusal_of, reply_as_it_came, stop_reason_of
-from chathistory.engine.view_cache import Memory, Recall
+from chathistory.engine.view_cache import CachedView, ViewCache
 from chathistory.errors import (
     ChatHistoryError,
     Conflict,
@@ -31,9 +31,9 @@ from chathistory.errors import (
     StoreUnavailable,
     TurnError,
 )
-from chathistory.log.active_path import Sent, newest_first, on_path
+from chathistory.log.active_path import ActiveEntries, newest_first, on_path
 from chathistory.log.clock import MICROSECONDS, now
-from chathistory.log.conversation_log import Journal
+from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, decode, encode
 from chathistory.log.lease import give_up
 from chathistory.log.message_entries import message_entry
@@ -64,7 +64,7 @@ def can_be_sent(messages: list[Message], *, paused: bool) -> bool:
     return bool(messages) and (paused or messages[-1]["role"] != "assistant")
 
 
-def ends_paused(sent: Sent) -> bool:
+def ends_paused(sent: ActiveEntries) -> bool:
     """Return whether the last message of a conversation is a reply that paused."""
     last = last_said(sent.entries)
     return last is not None and last.data.get("response", {}).get("stop_reason") == "pause_turn"
@@ -114,24 +114,24 @@ class Turn:
     id of the entry that opened it; who takes the turn over writes another one. renew_at: see `engine.renewal`.
     """
 
-    journal: Journal
+    log: ConversationLog
     id: str
     timeout: float
     messages: list[Message] = field(default_factory=list, repr=False)
     state: Summary | None = field(default=None, repr=False)
     plan: Plan | None = None
     answered: Reply | None = None
-    memory: Memory | None = None
-    recall: Recall | None = None
+    memory: CachedView | None = None
+    recall: ViewCache | None = None
     paused: bool = False
     lease: str = ""
     renew_at: float = 0.0
     forgotten: str | None = None
     _count: int = 0
     _before: list[Message] = field(default_factory=list, repr=False)
-    _seen: Sent | None = field(default=None, repr=False)
+    _seen: ActiveEntries | None = field(default=None, repr=False)
 
-    def begun(self, seen: Sent, before: Sequence[Message] = ()) -> None:
+    def begun(self, seen: ActiveEntries, before: Sequence[Message] = ()) -> None:
         """Take down the state after the append that opened it, and keep its lease from now on.
 
         seen: what the conversation sends, without what is known to be sent `before` it.
@@ -149,7 +149,7 @@ class Turn:
         """
         if not can_be_sent(self.messages, paused=self.paused):
             raise TurnError(
-                f"conversation {self.journal.key.id!r} has nothing to send: a request must end with a user's message "
+                f"conversation {self.log.key.id!r} has nothing to send: a request must end with a user's message "
                 "or with a reply that paused; send a new message"
             )
         return self.messages
@@ -162,7 +162,7 @@ class Turn:
 
     def to_sum_up(self) -> list[Message]:
         """Return the messages that the planned cut leaves out, ready to be sent."""
-        sent = on_path(self.journal)
+        sent = on_path(self.log)
         return view_of(self.plan.left_out(sent)).messages if sent and self.plan else []
 
     def cut(self, made: Any) -> None:
@@ -173,10 +173,10 @@ class Turn:
         assert self.plan is not None  # noqa: S101  # else nothing was made
         entry = self.plan.entry(made) if isinstance(made, str) else self.plan.compaction(made)
         entry.data["tokens"] += self.plan.new  # that message is stored already
-        with self.journal.lock:
+        with self.log.lock:
             if not self._is_open(self._count):
-                raise Conflict(self.journal.key, self.journal.seen())
-            self.journal.append([replace(entry, turn=self.id)])
+                raise Conflict(self.log.key, self.log.seen())
+            self.log.append([replace(entry, turn=self.id)])
         self.plan = None
         self.go_on()
 
@@ -198,7 +198,7 @@ class Turn:
 
         Raises what an append raises, and `Conflict` if the conversation was deleted.
         """
-        with self.journal.lock:
+        with self.log.lock:
             if not self._is_open():
                 return False
             self._beside(Entry("renewed", data={"until": self._until()}, turn=self.id))
@@ -239,7 +239,7 @@ class Turn:
         if not (more or stop_reason_of(response) == "pause_turn"):
             self.release()
         if self.recall and self.memory:
-            self.recall.keep(self.journal.key, self.memory.after(head, self.messages, entry))
+            self.recall.keep(self.log.key, self.memory.after(head, self.messages, entry))
         return Reply.of(replace(entry, position=head.end - 1))
 
     def kept_as_text(self, response: Any, error: Exception) -> InvalidInput:
@@ -256,7 +256,7 @@ class Turn:
             )
         else:
             words = f"the reply is in this error's `reply`, and kept as JSON text in record {head.end - 1}"
-            refused.add_note(f"chathistory: {words} of {self.journal.key.id!r}")
+            refused.add_note(f"chathistory: {words} of {self.log.key.id!r}")
         return refused
 
     def add_results(self, message: Mapping[str, Any]) -> None:
@@ -280,11 +280,11 @@ class Turn:
         if seen is None or any(block.get("id") in used for block in blocks_of(entry.message or {"content": ""})):
             self.go_on()
             return head
-        stored = decode(Record(head.end - 1, encode(entry)), self.journal.key)  # what is sent is what is stored
+        stored = decode(Record(head.end - 1, encode(entry)), self.log.key)  # what is sent is what is stored
         self._see(seen.extended(head, [stored]))
         return head
 
-    def _see(self, sent: Sent | None) -> None:
+    def _see(self, sent: ActiveEntries | None) -> None:
         """Take down what the conversation sends now."""
         if self._seen and sent and sent.summary.begin > self._seen.summary.begin:
             self._before = []  # a reply stands for it, or it was cut
@@ -296,44 +296,44 @@ class Turn:
         return _insisted(lambda: self._stored_once(entry))
 
     def _stored_once(self, entry: Entry) -> Head:
-        with self.journal.lock:
-            head = self.journal.seen()
+        with self.log.lock:
+            head = self.log.seen()
             for _ in range(_ATTEMPTS):
                 if not self._holds(head, self._count):
                     break  # the reply answers a conversation that is not this one any more
-                self.journal.see(head)
+                self.log.see(head)
                 with contextlib.suppress(Conflict):  # perhaps by what stands beside: who lost this turn may write such
-                    head = self.journal.append([entry])
+                    head = self.log.append([entry])
                     self._count += 1
                     return head
                 if landed := self._landed(entry):
                     return landed
-                head = self.journal.seen()  # which that has looked up
+                head = self.log.seen()  # which that has looked up
             self.release()
-            raise OrphanedReply(self.journal.key, self._beside(replace(entry, kind="orphaned")))
+            raise OrphanedReply(self.log.key, self._beside(replace(entry, kind="orphaned")))
 
     def _landed(self, entry: Entry) -> Head | None:
         """Return the head if an entry is stored: an earlier try got no answer, and a renewal came behind it."""
-        newest = newest_first(self.journal, _LATELY)
+        newest = newest_first(self.log, _LATELY)
         if not any(each.id == entry.id for each in itertools.islice(newest, _LATELY)):
             return None
         self._count += 1
         self._seen = None  # where it stands is read again
-        return self.journal.seen()
+        return self.log.seen()
 
     def _beside(self, entry: Entry) -> Head:
         """Store what is not part of the conversation, but never bring a deleted one back to life.
 
         The entry names the lease, so that it does not close the turn of those who have taken it over.
         """
-        with self.journal.lock:
-            if self.journal.seen() is None:
-                raise Conflict(self.journal.key, None)
-            return self.journal.append([replace(entry, data=entry.data | {"lease": self.lease})])
+        with self.log.lock:
+            if self.log.seen() is None:
+                raise Conflict(self.log.key, None)
+            return self.log.append([replace(entry, data=entry.data | {"lease": self.lease})])
 
     def _is_open(self, count: int | None = None) -> bool:
         """Whether this process sees the turn as open, and the conversation with `count` messages."""
-        return self._holds(self.journal.seen(), count)
+        return self._holds(self.log.seen(), count)
 
     def _holds(self, head: Head | None, count: int | None = None) -> bool:
         """Whether in this state the turn is open and this one's, and the conversation has `count` messages."""
@@ -347,10 +347,10 @@ class Turn:
 
         Raises `Conflict` if the turn is not this one's any longer: another request would be paid for in vain.
         """
-        sent = on_path(self.journal)
+        sent = on_path(self.log)
         if not self._is_open(self._count):
             self.release()
-            raise Conflict(self.journal.key, sent.head if sent else None)
+            raise Conflict(self.log.key, sent.head if sent else None)
         self._before = []
         self._see(sent)
 
@@ -369,7 +369,7 @@ class Turn:
         self.release()
         if not self._is_open():
             return
-        told = [f"the message is saved in {self.journal.key.id!r}", "`resume` sends it again"]
+        told = [f"the message is saved in {self.log.key.id!r}", "`resume` sends it again"]
         if getattr(error, "results", None):
             told[1] = "the tools have run: give `error.results` to `run_tools`, or to `send`, to go on with them"
         elif partial is None:
@@ -397,8 +397,8 @@ class Turn:
         """
         if named(error) is None:
             return []
-        with self.journal.lock:
-            sent = on_path(self.journal)
+        with self.log.lock:
+            sent = on_path(self.log)
             refusal = refusal_in(error, sent, self.id)
             if refusal is None or sent is None or refusal.sort == "container" or not self._is_open(self._count):
                 return []
@@ -409,7 +409,7 @@ class Turn:
                 data |= closing(refusal, sent, self.id)
                 closed = Entry("refused", data=data, turn=self.id)
                 try:
-                    self.journal.append([self._marked(closed)])
+                    self.log.append([self._marked(closed)])
                 except Conflict:
                     return []
             else:
@@ -417,7 +417,7 @@ class Turn:
         with contextlib.suppress(AttributeError):  # an error of the caller's client that takes no attributes
             error.refusal = refusal  # type: ignore[attr-defined]
         goes_on = any(block is not None for _, block, _ in data.get("places", ()))
-        return notes(refusal, self.journal.key.id, goes_on=goes_on)
+        return notes(refusal, self.log.key.id, goes_on=goes_on)
 
     def forget_container(self, error: BaseException) -> bool:
         """Whether the API does not know the container any longer that this turn was sent with: go on without."""

@@ -10,14 +10,14 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
-from chathistory.log.conversation_log import Journal
+from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, decode, encode
 from chathistory.messages.content import Message
 from chathistory.storage.store import Head, Key, Record
 from chathistory.view.clean_message import cleaned
 from chathistory.view.item import Notes, item_of
 
-__all__ = ["Memory", "Recall"]
+__all__ = ["CachedView", "ViewCache"]
 
 CONVERSATIONS = 32
 _SIMPLE = frozenset({"text", "thinking", "redacted_thinking"})
@@ -25,18 +25,18 @@ _ENDS = frozenset({"end_turn", "stop_sequence", "max_tokens"})
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
+class CachedView:
     """A conversation after a reply that leaves nothing open: the version of its head, its view, its turns.
 
-    journal: keeps this process's lane of the conversation, and with it the head seen last.
+    journal: keeps this process's state of the conversation, and with it the head seen last.
     """
 
-    journal: Journal = field(repr=False)
+    log: ConversationLog = field(repr=False)
     version: str
     messages: list[Message] = field(repr=False)
     turns: frozenset[str] = field(repr=False)
 
-    def after(self, head: Head, sent: list[Message], reply: Entry) -> Memory | None:
+    def after(self, head: Head, sent: list[Message], reply: Entry) -> CachedView | None:
         """Return the memory after `reply` to the messages that were sent; None: it leaves something open."""
         blocks = reply.message["content"] if reply.message else ""
         if isinstance(blocks, str) or not all(block["type"] in _SIMPLE for block in blocks):
@@ -50,26 +50,26 @@ class Memory:
         if not said:  # nothing stands between this turn and the next: the view orders the two as one
             return None
         turns = self.turns | ({reply.turn} if reply.turn else set())
-        return replace(self, version=head.stamp.version, messages=[*sent, *said], turns=turns)
+        return replace(self, version=head.revision.version, messages=[*sent, *said], turns=turns)
 
 
-class Recall:
+class ViewCache:
     """The memories of one engine: of the conversations held last, and no more of them than `CONVERSATIONS`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._memories: OrderedDict[Key, Memory] = OrderedDict()
+        self._memories: OrderedDict[Key, CachedView] = OrderedDict()
 
-    def of(self, journal: Journal) -> Memory | None:
+    def of(self, log: ConversationLog) -> CachedView | None:
         """Return the memory of a conversation if this process knows of nothing newer."""
         with self._lock:
-            memory = self._memories.get(journal.key)
+            memory = self._memories.get(log.key)
         if memory is None:
             return None
-        head = journal.seen()
-        return memory if head and head.stamp.version == memory.version else None
+        head = log.seen()
+        return memory if head and head.revision.version == memory.version else None
 
-    def keep(self, key: Key, memory: Memory | None) -> None:
+    def keep(self, key: Key, memory: CachedView | None) -> None:
         """Remember a conversation as the latest one, or forget it."""
         with self._lock:
             self._memories.pop(key, None)

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from chathistory.errors import CorruptRecord
-from chathistory.log.conversation_log import Journal
+from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, decode
 from chathistory.log.state import Summary, summary_of
 from chathistory.storage.store import Head
 
 __all__ = [
     "KINDS_NAMED",
-    "Sent",
+    "ActiveEntries",
     "Span",
     "clipped",
     "covers",
@@ -39,23 +39,23 @@ Span = tuple[int, int]
 _TAIL = 256  # records read at first where it is not known yet from which on messages are sent
 
 
-def spans_of(journal: Journal, head: Head, entries: Sequence[Entry]) -> list[Span]:
+def spans_of(log: ConversationLog, head: Head, entries: Sequence[Entry]) -> list[Span]:
     """Return the spans of a log, oldest first; one round trip if it was rewound and that record is not in `entries`."""
     path = summary_of(head).path
     if path is None:
         return [(head.start, head.end)]
     if path < head.start:
-        raise CorruptRecord(journal.key, path, f"{wrong_words('path')}, which is not kept any more")
-    held = [entry for entry in entries if entry.position == path] or journal.read(path, path + 1)
-    spans = path_in(held[0].known(journal.key), head)
+        raise CorruptRecord(log.key, path, f"{wrong_words('path')}, which is not kept any more")
+    held = [entry for entry in entries if entry.position == path] or log.read(path, path + 1)
+    spans = path_in(held[0].known(log.key), head)
     if spans is None:
         reason = "it does not tell which part of the log is gone through"
-        raise CorruptRecord(journal.key, path, reason)
+        raise CorruptRecord(log.key, path, reason)
     return spans
 
 
 def record_named(
-    journal: Journal, head: Head, name: Literal["cut", "setup_at"], held: Iterable[Entry] = ()
+    log: ConversationLog, head: Head, name: Literal["cut", "setup_at"], held: Iterable[Entry] = ()
 ) -> Entry | None:
     """Return the record that the summary in a head names; None: it names none.
 
@@ -69,11 +69,11 @@ def record_named(
     if position is None:
         return None
     if position < head.start:
-        raise CorruptRecord(journal.key, position, f"{wrong_words(name)}, which is not kept any more")
+        raise CorruptRecord(log.key, position, f"{wrong_words(name)}, which is not kept any more")
     found = next((entry for entry in held if entry.position == position), None)
-    found = (found or journal.read(position, position + 1)[0]).known(journal.key)
+    found = (found or log.read(position, position + 1)[0]).known(log.key)
     if found.kind not in KINDS_NAMED[name]:
-        raise CorruptRecord(journal.key, position, f"{wrong_words(name)}, which it is not")
+        raise CorruptRecord(log.key, position, f"{wrong_words(name)}, which it is not")
     return found
 
 
@@ -130,7 +130,7 @@ def covers(spans: Sequence[Span], position: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
+class ActiveEntries:
     """What the view goes through, of one moment: the entries, in order, and the cut before them, if there was one."""
 
     head: Head
@@ -138,15 +138,15 @@ class Sent:
     entries: list[Entry]
     cut: Entry | None = None
 
-    def extended(self, head: Head, stored: Sequence[Entry]) -> Sent:
+    def extended(self, head: Head, stored: Sequence[Entry]) -> ActiveEntries:
         """Return it with what was stored since, up to `head`."""
         summary = summary_of(head)
         cuts = [entry for entry in (self.cut, *stored) if entry and entry.position == summary.cut]
         entries = [entry for entry in (*self.entries, *stored) if entry.position >= summary.begin]
-        return Sent(head, summary, entries, cuts[0] if cuts else None)
+        return ActiveEntries(head, summary, entries, cuts[0] if cuts else None)
 
 
-def on_path(journal: Journal) -> Sent | None:
+def on_path(log: ConversationLog) -> ActiveEntries | None:
     """Return what the view goes through; None if the conversation is absent.
 
     One round trip if this process knows where that begins, or if it is among the newest 256 records, else two; a few
@@ -154,42 +154,42 @@ def on_path(journal: Journal) -> Sent | None:
     later version.
     """
     try:
-        return _all_at_once(journal)
+        return _all_at_once(log)
     except CorruptRecord:
-        return _span_by_span(journal)
+        return _span_by_span(log)
 
 
-def _all_at_once(journal: Journal) -> Sent | None:
-    seen = journal.last
-    loaded = journal.load(summary_of(seen).begin if seen else -_TAIL)
+def _all_at_once(log: ConversationLog) -> ActiveEntries | None:
+    seen = log.last
+    loaded = log.load(summary_of(seen).begin if seen else -_TAIL)
     if loaded is None:
         return None
     head, held = loaded
     summary = summary_of(head)
     low, first = max(summary.begin, head.start), head.end - len(held)
     if low < first:
-        held = [*journal.read(low, first), *held]
+        held = [*log.read(low, first), *held]
     entries = held if first == low else [entry for entry in held if entry.position >= low]
     if summary.path is not None and summary.path >= low:  # a rewind before that left out what is not sent anyway
-        spans = spans_of(journal, head, held)
+        spans = spans_of(log, head, held)
         entries = [entry for entry in entries if covers(spans, entry.position)]
-    entries = [entry.known(journal.key) for entry in entries]
-    cut = None if summary.cut is None else record_named(journal, head, "cut", held)
-    return Sent(head, summary, entries, cut)
+    entries = [entry.known(log.key) for entry in entries]
+    cut = None if summary.cut is None else record_named(log, head, "cut", held)
+    return ActiveEntries(head, summary, entries, cut)
 
 
-def _span_by_span(journal: Journal) -> Sent | None:
+def _span_by_span(log: ConversationLog) -> ActiveEntries | None:
     """Read no more than the spans: a mend may have led them around what is damaged. Raises `CorruptRecord` if not."""
-    head = journal.refresh()
+    head = log.refresh()
     if head is None:
         return None
     summary = summary_of(head)
-    spans = clipped(spans_of(journal, head, []), low=summary.begin, high=head.end)
-    entries = [entry.known(journal.key) for start, stop in spans for entry in journal.read(start, stop)]
-    return Sent(head, summary, entries, record_named(journal, head, "cut"))
+    spans = clipped(spans_of(log, head, []), low=summary.begin, high=head.end)
+    entries = [entry.known(log.key) for start, stop in spans for entry in log.read(start, stop)]
+    return ActiveEntries(head, summary, entries, record_named(log, head, "cut"))
 
 
-def newest_first(journal: Journal, portion: int, *, before: int | None = None) -> Iterator[Entry]:
+def newest_first(log: ConversationLog, portion: int, *, before: int | None = None) -> Iterator[Entry]:
     """Yield the entries that the view goes through, newest first; nothing if the conversation is absent.
 
     `before`: only those below this position, and without counting what was not read as seen. Reads `portion` records
@@ -197,30 +197,30 @@ def newest_first(journal: Journal, portion: int, *, before: int | None = None) -
     turn. Raises `UnsupportedRecord` at one of a later version.
     """
     try:
-        fetched = journal.fetch(-portion) if before is None else journal.fetch(max(before - portion, 0), before)
+        fetched = log.fetch(-portion) if before is None else log.fetch(max(before - portion, 0), before)
     except CorruptRecord:  # a mend may have led around what is damaged: read span by span
-        head = journal.refresh()
+        head = log.refresh()
         fetched = (head, []) if head else None
     if fetched is None:
         return
     head, held = fetched
     begin = (head.end if before is None else min(before, head.end)) - len(held)
     path = summary_of(head).path
-    turning = [] if path is None else [decode(record, journal.key) for record in held if record.position == path]
-    for low, stop in reversed(spans_of(journal, head, turning)):
+    turning = [] if path is None else [decode(record, log.key) for record in held if record.position == path]
+    for low, stop in reversed(spans_of(log, head, turning)):
         high = stop
         while high > low:
             if high <= begin:
                 portion *= 2
                 begin = max(low, high - portion)
-                held = journal.fetch_all(begin, high)
+                held = log.fetch_all(begin, high)
             cut = max(low, begin)
             found = (record for record in reversed(held) if cut <= record.position < high)
-            yield from (decode(record, journal.key).known(journal.key) for record in found)
+            yield from (decode(record, log.key).known(log.key) for record in found)
             high = cut
 
 
-def walked(journal: Journal, spans: Sequence[Span], portion: int) -> Iterator[Entry]:
+def walked(log: ConversationLog, spans: Sequence[Span], portion: int) -> Iterator[Entry]:
     """Yield the entries of spans, newest first; what is read does not count as seen.
 
     Reads `portion` records at once, twice as many each time after. Raises as `newest_first` does.
@@ -229,6 +229,6 @@ def walked(journal: Journal, spans: Sequence[Span], portion: int) -> Iterator[En
         high = stop
         while high > low:
             start = max(low, high - portion)
-            for record in reversed(journal.fetch_all(start, high)):
-                yield decode(record, journal.key).known(journal.key)
+            for record in reversed(log.fetch_all(start, high)):
+                yield decode(record, log.key).known(log.key)
             high, portion = start, portion * 2

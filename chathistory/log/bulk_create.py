@@ -1,8 +1,8 @@
 """A conversation stored whole in a new place: nobody sees it before its last line is there.
 
 A fork, a copy or an import brings lines that may be more than a store takes at once. They are stored in portions, and
-until the last one the stamp says that the conversation expired long ago. What has expired is absent, in every call and
-for every process, so half of it is never taken for whole; what a crash leaves, the next who writes there removes.
+until the last one the revision says that the conversation expired long ago. What has expired is absent, in every call
+and for every process, so half of it is never taken for whole; what a crash leaves, the next who writes there removes.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from contextlib import suppress
 from chathistory.errors import Conflict, InvalidInput, StoreError
 from chathistory.log.clock import fresh_token
 from chathistory.log.commit import commit
-from chathistory.log.conversation_log import Journal, alive
+from chathistory.log.conversation_log import ConversationLog, alive
 from chathistory.log.state import Summary
-from chathistory.storage.store import Head, HistoryStore, Stamp
+from chathistory.storage.store import Head, HistoryStore, Revision
 
 __all__ = ["PORTION", "UNFINISHED", "plant", "portions"]
 
@@ -26,51 +26,51 @@ UNFINISHED = 1
 """The time of expiry of a conversation that is not whole yet: the first microsecond of 1970."""
 
 
-def plant(journal: Journal, lines: Iterable[str], *, first: int, stamp: Callable[[], Stamp]) -> Head:
+def plant(log: ConversationLog, lines: Iterable[str], *, first: int, revision: Callable[[], Revision]) -> Head:
     """Store `lines` as a new conversation, from position `first` on; return its head.
 
-    `stamp` is asked for the final stamp when the last line was taken; what it raises, or what fails before, leaves
-    nothing. Raises `Conflict` if there is such a conversation already, and `InvalidInput` if there are no lines.
+    `revision` is asked for the final revision when the last line was taken; what it raises, or what fails before,
+    leaves nothing. Raises `Conflict` if there is such a conversation already, and `InvalidInput` if there are no lines.
     """
-    with journal.lock:
-        _make_room(journal)
-        head = _stored(journal, portions(lines, journal.store), first, stamp)
-        journal.see(head)
+    with log.lock:
+        _make_room(log)
+        head = _stored(log, portions(lines, log.store), first, revision)
+        log.see(head)
         return head
 
 
-def _make_room(journal: Journal) -> None:
+def _make_room(log: ConversationLog) -> None:
     """Remove what has expired, or was not finished, in this place. Raises `Conflict` if there is more than that."""
-    part = journal.store.read(journal.key, start=0, stop=0)
+    part = log.store.read(log.key, start=0, stop=0)
     if part is None:
         return
     if alive(part.head):
-        raise Conflict(journal.key, part.head)
-    journal.store.delete(journal.key, version=part.head.stamp.version)
+        raise Conflict(log.key, part.head)
+    log.store.delete(log.key, version=part.head.revision.version)
 
 
-def _stored(journal: Journal, batches: Iterator[list[str]], first: int, stamp: Callable[[], Stamp]) -> Head:
-    store, key = journal.store, journal.key
+def _stored(log: ConversationLog, batches: Iterator[list[str]], first: int, revision: Callable[[], Revision]) -> Head:
+    store, key = log.store, log.key
     head: Head | None = None
     held = next(batches, None)
     if held is None:
         raise InvalidInput("a conversation has at least one record")
     try:
         for batch in batches:
-            head = commit(store, key, held, after=head, stamp=_unfinished(), first=first)
+            head = commit(store, key, held, after=head, revision=_unfinished(), first=first)
             held = batch
-        return commit(store, key, held, after=head, stamp=stamp(), first=first)
+        return commit(store, key, held, after=head, revision=revision(), first=first)
     except BaseException:
         if head is not None:
             with suppress(Conflict, StoreError):
-                store.delete(key, version=head.stamp.version)
+                store.delete(key, version=head.revision.version)
         raise
 
 
-def _unfinished() -> Stamp:
-    """Return the stamp of a portion that is not the last; its time is not after that of the last one."""
+def _unfinished() -> Revision:
+    """Return the revision of a portion that is not the last; its time is not after that of the last one."""
     version = fresh_token()
-    return Stamp(version, updated=0, expires=UNFINISHED, info=Summary(born=version, created=0).encode())
+    return Revision(version, updated=0, expires=UNFINISHED, payload=Summary(born=version, created=0).encode())
 
 
 def portions(lines: Iterable[str], store: HistoryStore) -> Iterator[list[str]]:

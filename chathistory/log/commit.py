@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from chathistory.errors import Conflict, OutcomeUnknown, StoreError, StoreUnavailable
-from chathistory.storage.store import Head, HistoryStore, Key, Slice, Stamp
+from chathistory.storage.store import Head, HistoryStore, Key, ReadResult, Revision
 
 __all__ = ["commit", "slices"]
 
 
 def commit(
-    store: HistoryStore, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0
+    store: HistoryStore, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
 ) -> Head:
     """Append once and for certain; return the head of this append. A new conversation begins at position `first`.
 
@@ -24,13 +24,13 @@ def commit(
     says what became of the append), `OutcomeUnknown` if what could tell is gone.
     """
     try:
-        return store.append(key, bodies, after=after, stamp=stamp, first=first)
+        return store.append(key, bodies, after=after, revision=revision, first=first)
     except Conflict as refused:
-        return _settled(store, key, bodies, start=after.end if after else first, stamp=stamp, refused=refused)
+        return _settled(store, key, bodies, start=after.end if after else first, revision=revision, refused=refused)
     except StoreUnavailable as lost:
         if lost.outcome == "not stored":
             raise
-        return _repeated(store, key, bodies, after=after, stamp=stamp, first=first, lost=lost)
+        return _repeated(store, key, bodies, after=after, revision=revision, first=first, lost=lost)
 
 
 def _repeated(
@@ -39,25 +39,25 @@ def _repeated(
     bodies: Sequence[str],
     *,
     after: Head | None,
-    stamp: Stamp,
+    revision: Revision,
     first: int,
     lost: StoreUnavailable,
 ) -> Head:
     """Append again: if the first one landed, or lands yet, the guard refuses one of the two."""
     try:
-        return store.append(key, bodies, after=after, stamp=stamp, first=first)
+        return store.append(key, bodies, after=after, revision=revision, first=first)
     except Conflict as refused:
-        return _settled(store, key, bodies, start=after.end if after else first, stamp=stamp, refused=refused)
+        return _settled(store, key, bodies, start=after.end if after else first, revision=revision, refused=refused)
     except StoreError:
         raise lost from lost.__cause__  # what is said of the second try is not true of the first
 
 
 def _settled(
-    store: HistoryStore, key: Key, bodies: Sequence[str], *, start: int, stamp: Stamp, refused: Conflict
+    store: HistoryStore, key: Key, bodies: Sequence[str], *, start: int, revision: Revision, refused: Conflict
 ) -> Head:
     """Return the head of our append if it is there, else raise what is true of it."""
     now = refused.head
-    if now is not None and now.stamp.version == stamp.version:
+    if now is not None and now.revision.version == revision.version:
         return now
     found = _look(store, key, start, start + len(bodies))
     if found is None or found[0].start > start:
@@ -65,7 +65,7 @@ def _settled(
     head, stored = found
     if stored != list(bodies):
         raise refused
-    return Head(key, head.start, start + len(bodies), stamp)
+    return Head(key, head.start, start + len(bodies), revision)
 
 
 def _look(store: HistoryStore, key: Key, start: int, stop: int) -> tuple[Head, list[str]] | None:
@@ -78,7 +78,7 @@ def _look(store: HistoryStore, key: Key, start: int, stop: int) -> tuple[Head, l
     return (parts[0].head, [record.body for part in parts for record in part.records]) if parts else None
 
 
-def slices(store: HistoryStore, key: Key, start: int = 0, stop: int | None = None) -> Iterator[Slice]:
+def slices(store: HistoryStore, key: Key, start: int = 0, stop: int | None = None) -> Iterator[ReadResult]:
     """Yield a range in the portions in which the store gives it: all of one state, of which the first has the head.
 
     Nothing is yielded if there is no such conversation. What is appended meanwhile is left out. Raises `Conflict` if

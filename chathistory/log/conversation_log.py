@@ -24,9 +24,9 @@ from chathistory.log.entry import Entry, decode, encode, is_activity
 from chathistory.log.recent_entries import NEWEST, RecentEntries, response_id
 from chathistory.log.reducers import folded
 from chathistory.log.state import Summary, summary_of
-from chathistory.storage.store import LARGEST_NUMBER, Head, HistoryStore, Key, Record, Slice, Stamp
+from chathistory.storage.store import LARGEST_NUMBER, Head, HistoryStore, Key, ReadResult, Record, Revision
 
-__all__ = ["ABSENT", "Journal", "alive"]
+__all__ = ["ABSENT", "ConversationLog", "alive"]
 
 ABSENT = ""
 """The version of a conversation that does not exist."""
@@ -35,7 +35,7 @@ REBASES = 20
 _LOOKED_BACK = 16  # records read at once to see whether all that came since stands beside the conversation
 
 
-class Lane:
+class LocalState:
     """The queue of one conversation within this process.
 
     known: `head` was looked up; None: absent. behind: others wrote messages below `head` that were not read here, and
@@ -57,27 +57,27 @@ class Lane:
         return head
 
 
-_lanes_lock = threading.Lock()
+_local_states_lock = threading.Lock()
 
 
 def _renew_lock() -> None:
     """Replace the lock in a forked child: the thread that may have held it does not live there."""
-    global _lanes_lock  # noqa: PLW0603 - there is one for the process
-    _lanes_lock = threading.Lock()
+    global _local_states_lock  # noqa: PLW0603 - there is one for the process
+    _local_states_lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
 
 
-def _lane(store: HistoryStore, key: Key) -> Lane:
-    with _lanes_lock:
+def _local_state(store: HistoryStore, key: Key) -> LocalState:
+    with _local_states_lock:
         # kept in the store itself: it need not be hashable, and they go when it goes
-        lanes: WeakValueDictionary[Key, Lane] = vars(store).setdefault("_lanes", WeakValueDictionary())
-        lane = lanes.get(key)
-        if lane is None:
-            lane = lanes[key] = Lane()
-        return lane
+        local_states: WeakValueDictionary[Key, LocalState] = vars(store).setdefault("_lanes", WeakValueDictionary())
+        local_state = local_states.get(key)
+        if local_state is None:
+            local_state = local_states[key] = LocalState()
+        return local_state
 
 
 def alive(head: Head | None) -> Head | None:
@@ -85,12 +85,12 @@ def alive(head: Head | None) -> Head | None:
 
     A clock of this machine that jumped ahead lets nothing expire: what is taken for absent may be deleted.
     """
-    if head is None or (head.stamp.expires is not None and head.stamp.expires <= earliest_now()):
+    if head is None or (head.revision.expires is not None and head.revision.expires <= earliest_now()):
         return None
     return head
 
 
-class Journal:
+class ConversationLog:
     """The log of one conversation, as one user of it has it. All methods are safe from many threads.
 
     version: of the state that was returned last by this object (`ABSENT`: there was no conversation); None: none was.
@@ -100,27 +100,27 @@ class Journal:
         self.store = store
         self.key = key
         self.version: str | None = None
-        self._lane = _lane(store, key)
+        self._local_state = _local_state(store, key)
 
     @property
     def lock(self) -> threading.RLock:
         """Held during an append; hold it to make several steps one for the other threads of this process."""
-        return self._lane.lock
+        return self._local_state.lock
 
     def seen(self) -> Head | None:
         """Return the head that this process has seen last, looking it up the first time; None: absent."""
-        with self._lane.lock:
-            return alive(self._lane.head) if self._lane.known else self.refresh()
+        with self._local_state.lock:
+            return alive(self._local_state.head) if self._local_state.known else self.refresh()
 
     @property
     def last(self) -> Head | None:
         """The head that this process has seen last, without looking; None: absent then, or never looked for."""
-        return alive(self._lane.head)
+        return alive(self._local_state.head)
 
     def refresh(self) -> Head | None:
         """Look up the present head in one round trip: what others wrote counts as seen from now on."""
-        with self._lane.lock:
-            return self.note(self._lane.see(self.look()))
+        with self._local_state.lock:
+            return self.note(self._local_state.see(self.look()))
 
     def note(self, head: Head | None) -> Head | None:
         """Take down that the state of `head` was returned to the user of this object."""
@@ -143,12 +143,12 @@ class Journal:
         """
         if version is not None:
             check_text("expected", version)
-        with self._lane.lock:
+        with self._local_state.lock:
             expected = self.version if version is None else version
             head = self.look()
             if expected is not None and _version(head) != expected and not self._is_beside_since(expected, head):
                 raise Conflict(self.key, head)
-            return self._lane.see(head)
+            return self._local_state.see(head)
 
     def look(self) -> Head | None:
         """Return the present head in one round trip, without counting it as seen; None: absent."""
@@ -168,24 +168,24 @@ class Journal:
             stop = start
         return head is not None and head.start == 0 and version == ABSENT
 
-    def slices(self, start: int = 0, stop: int | None = None, *, counts: bool = True) -> Iterator[Slice]:
+    def slices(self, start: int = 0, stop: int | None = None, *, counts: bool = True) -> Iterator[ReadResult]:
         """Yield the records of [start, stop) in portions; nothing if the conversation is absent.
 
         All are of the moment of the first, whose head counts as seen if the range goes to the end, unless `counts` is
         False. A negative `start` counts from the end. Raises `Conflict` if the range is forgotten or deleted while it
         is read.
         """
-        with self._lane.lock:
+        with self._local_state.lock:
             parts = slices(self.store, self.key, start, stop)
             first = next(parts, None)
             head = alive(first.head if first else None)
             if stop is None and counts:
-                self.note(self._lane.see(head))
+                self.note(self._local_state.see(head))
         if first is None or head is None:
             return
         yield first
         for part in parts:
-            if part.head.stamp.version != head.stamp.version and _born(part.head) != _born(head):
+            if part.head.revision.version != head.revision.version and _born(part.head) != _born(head):
                 raise Conflict(self.key, part.head)  # it was deleted and made again
             yield part
 
@@ -196,8 +196,8 @@ class Journal:
             return None
         head, entries = found[0], [decode(record, self.key) for record in found[1]]
         if stop is None and len(entries) >= min(NEWEST, head.end - head.start):
-            self._lane.recent = RecentEntries(ABSENT)
-            self._lane.recent.extend(_version(head), entries[-NEWEST:], head.end - min(len(entries), NEWEST))
+            self._local_state.recent = RecentEntries(ABSENT)
+            self._local_state.recent.extend(_version(head), entries[-NEWEST:], head.end - min(len(entries), NEWEST))
         return head, entries
 
     def fetch(self, start: int = 0, stop: int | None = None) -> tuple[Head, list[Record]] | None:
@@ -220,7 +220,7 @@ class Journal:
             raise Conflict(self.key, head)
         return found
 
-    def entries(self, part: Slice) -> list[Entry]:
+    def entries(self, part: ReadResult) -> list[Entry]:
         """Return the entries of a slice. Raises `CorruptRecord`."""
         return [decode(record, self.key) for record in part.records]
 
@@ -232,9 +232,9 @@ class Journal:
         Raises `Conflict` if another process wrote more since than what commutes, and what `commit` raises.
         """
         bodies = [encode(entry) for entry in entries]
-        with self._lane.lock:
+        with self._local_state.lock:
             base = self.seen() if expected is None else self._expected(expected)
-            behind = self._lane.behind
+            behind = self._local_state.behind
             for _ in range(REBASES):
                 if behind and not _beside(entries):
                     raise Conflict(self.key, base)
@@ -246,7 +246,7 @@ class Journal:
                         raise
                     behind = behind or not quiet
                 else:
-                    self._lane.see(head, behind=behind)
+                    self._local_state.see(head, behind=behind)
                     if not _beside(entries):  # they may have gone past what was not returned
                         self.note(head)
                     return head
@@ -268,7 +268,7 @@ class Journal:
             InvalidInput: The key stands for other messages, or a stored reply is among messages that are not.
             Conflict: As `append` does.
         """
-        with self._lane.lock:
+        with self._local_state.lock:
             try:
                 recent = self._recent()
             except CorruptRecord:
@@ -288,13 +288,13 @@ class Journal:
 
     def _recent(self) -> RecentEntries:
         """Return what the newest entries hold of the state that this process has seen last; one read if unknown."""
-        if not self._lane.known:
-            self._lane.recent = self._read_recent(-NEWEST, None, counts=True)[1]
-        head, known = self.last, self._lane.recent
+        if not self._local_state.known:
+            self._local_state.recent = self._read_recent(-NEWEST, None, counts=True)[1]
+        head, known = self.last, self._local_state.recent
         if head and (known is None or known.version != _version(head)):
             _, known = self._read_recent(max(head.start, head.end - NEWEST), head.end, counts=False)
             known.version = _version(head)  # if others wrote since, the append will be refused
-            self._lane.recent = known
+            self._local_state.recent = known
         return known if head and known else RecentEntries(ABSENT)
 
     def _read_recent(self, start: int, stop: int | None, *, counts: bool) -> tuple[Head | None, RecentEntries]:
@@ -337,7 +337,7 @@ class Journal:
         stored = [decode(record, self.key) for record in fetched[1]] if fetched else []
         if [entry.message for entry in stored] != [entry.message for entry in entries]:
             return None
-        found = Head(self.key, head.start, stop, replace(head.stamp, version=stored[-1].id))
+        found = Head(self.key, head.start, stop, replace(head.revision, version=stored[-1].id))
         if self.version is None:  # else the user has seen as much, or more
             self.note(found)
         return found
@@ -354,21 +354,21 @@ class Journal:
 
     def _expected(self, version: str) -> Head | None:
         """Return the head to append behind, if this version is still current; no round trip if it was seen last."""
-        if self._lane.known and _version(self.last) == version:
-            self._lane.behind = False
+        if self._local_state.known and _version(self.last) == version:
+            self._local_state.behind = False
             return self.last
         return self.confirm(version)
 
     def forget(self, before: int) -> Head | None:
         """Remove the records below `before` for good; return the head; None: absent."""
-        with self._lane.lock:
-            return self._lane.see(alive(self.store.forget(self.key, before=before)))
+        with self._local_state.lock:
+            return self._local_state.see(alive(self.store.forget(self.key, before=before)))
 
     def see(self, head: Head | None) -> Head | None:
-        """Count `head` as seen: it was stored, or looked up, by other means than this journal's."""
-        with self._lane.lock:
-            self._lane.folded = None  # the same version may come with another state: a head that was restored
-            return self._lane.see(head)
+        """Count `head` as seen: it was stored, or looked up, by other means than this log's."""
+        with self._local_state.lock:
+            self._local_state.folded = None  # the same version may come with another state: a head that was restored
+            return self._local_state.see(head)
 
     def delete(self, *, version: str | None = None) -> bool:
         """Remove the conversation, whatever its state, and unless `version` is given whatever its version.
@@ -379,36 +379,36 @@ class Journal:
         Raises:
             Conflict: It has another version; nothing was removed.
         """
-        with self._lane.lock:
+        with self._local_state.lock:
             there = self.store.delete(self.key, version=version)
-            self._lane.see(None)
+            self._local_state.see(None)
             return there
 
     def _commit(self, entries: Sequence[Entry], bodies: Sequence[str], base: Head | None) -> Head:
-        if base is None and self._lane.head is not None:
-            self._bury(self._lane.head)
+        if base is None and self._local_state.head is not None:
+            self._bury(self._local_state.head)
         summary = folded(self._summary(base) if base else None, entries, base.end if base else 0)
-        stamp = self.stamp(summary, base, version=entries[-1].id, is_active=any(map(is_activity, entries)))
-        head = commit(self.store, self.key, bodies, after=base, stamp=stamp)
-        self._lane.folded = stamp.version, summary
-        recent = RecentEntries(ABSENT) if base is None else self._lane.recent
+        revision = self.revision(summary, base, version=entries[-1].id, is_active=any(map(is_activity, entries)))
+        head = commit(self.store, self.key, bodies, after=base, revision=revision)
+        self._local_state.folded = revision.version, summary
+        recent = RecentEntries(ABSENT) if base is None else self._local_state.recent
         if recent and recent.version == _version(base):
-            recent.extend(stamp.version, entries, head.end - len(entries))
-            self._lane.recent = recent
+            recent.extend(revision.version, entries, head.end - len(entries))
+            self._local_state.recent = recent
         return head
 
     def _summary(self, base: Head) -> Summary:
         """Return the summary of a head, to be folded on: what is remembered is given away, for it will change."""
-        kept, self._lane.folded = self._lane.folded, None
-        return kept[1] if kept and kept[0] == base.stamp.version else summary_of(base)
+        kept, self._local_state.folded = self._local_state.folded, None
+        return kept[1] if kept and kept[0] == base.revision.version else summary_of(base)
 
     def _bury(self, expired: Head) -> None:
         """Delete the version that has expired, so that a new conversation can begin in its place."""
-        self.store.delete(self.key, version=expired.stamp.version)
-        self._lane.see(None)
+        self.store.delete(self.key, version=expired.revision.version)
+        self._local_state.see(None)
 
-    def stamp(self, summary: Summary, base: Head | None, *, version: str, is_active: bool = True) -> Stamp:
-        """Return the stamp of an append; its version is the id of its last entry, so that the two can be compared.
+    def revision(self, summary: Summary, base: Head | None, *, version: str, is_active: bool = True) -> Revision:
+        """Return the revision of an append; its version is the id of its last entry, so that the two can be compared.
 
         Args:
             summary: The state after the append.
@@ -418,17 +418,17 @@ class Journal:
                 are. Neither ever goes back, whatever this machine's clock says.
         """
         if base is not None and not is_active:
-            return Stamp(version, base.stamp.updated, base.stamp.expires, summary.encode())
+            return Revision(version, base.revision.updated, base.revision.expires, summary.encode())
         expires = self._expires(base)
-        updated = max(base.stamp.updated, now()) if base else now()
-        return Stamp(version, updated, expires, summary.encode())
+        updated = max(base.revision.updated, now()) if base else now()
+        return Revision(version, updated, expires, summary.encode())
 
     def _expires(self, base: Head | None) -> int | None:
         """Return when the time to live ends that begins now; it is not shorter than the one that was promised."""
         ttl = self.store.ttl
         if ttl is None:
             return None
-        promised = base.stamp.expires if base else None
+        promised = base.revision.expires if base else None
         return max(0, promised or 0, min(latest_now() + int(ttl * MICROSECONDS), LARGEST_NUMBER))
 
     def _rebased(self, base: Head | None, conflict: Conflict, batch: Sequence[Entry]) -> tuple[Head | None, bool]:
@@ -437,7 +437,7 @@ class Journal:
         if type(conflict) is not Conflict or present is None:
             raise conflict
         if base is None and alive(present) is None:
-            self._lane.see(present)  # it had expired before we looked: `_commit` buries it
+            self._local_state.see(present)  # it had expired before we looked: `_commit` buries it
             return None, True
         if base is None:
             return present, False
@@ -446,13 +446,13 @@ class Journal:
             raise conflict  # made again, or records were lost or removed: what was seen is not what is there
         parts = slices(self.store, self.key, last, present.end)
         seen, *since = [entry for part in parts for entry in self.entries(part)]
-        if seen.id != base.stamp.version:
+        if seen.id != base.revision.version:
             raise conflict  # a failover lost what was seen, and others wrote something else in its place
         return present, _commutes(batch, since)
 
 
 def _version(head: Head | None) -> str:
-    return head.stamp.version if head else ABSENT
+    return head.revision.version if head else ABSENT
 
 
 def _born(head: Head) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from chathistory.errors import Conflict, CorruptRecord
 from chathistory.log.active_path import Span, covers, spans_of
-from chathistory.log.conversation_log import Journal
+from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, decode
 from chathistory.storage.recovery import LONGEST_GAP, FoundRecords, HeadRecovery
 from chathistory.storage.store import Head, HistoryStore, Key, Record
@@ -76,7 +76,7 @@ def read_log_around(store: HistoryStore, head: Head, start: int, stop: int) -> I
     return _check_each(head.key, start, stop, lambda low, high: _read_around(store, head.key, low, high))
 
 
-def read_repaired(journal: Journal, head: Head, stop: int) -> Iterator[Sound | Lost]:
+def read_repaired(log: ConversationLog, head: Head, stop: int) -> Iterator[Sound | Lost]:
     """Yield what is at each position below `stop` of a conversation; `Lost` where a repair has left a record out.
 
     Raises:
@@ -84,12 +84,12 @@ def read_repaired(journal: Journal, head: Head, stop: int) -> Iterator[Sound | L
         Conflict: The range was forgotten, or the conversation deleted, while it was read.
     """
     spans: list[Span] | None = None
-    for each in read_log_around(journal.store, head, head.start, stop):
+    for each in read_log_around(log.store, head, head.start, stop):
         if isinstance(each, Lost):
             if spans is None:
-                spans = spans_of(journal, head, [])
+                spans = spans_of(log, head, [])
             if covers(spans, each.position):
-                raise CorruptRecord(journal.key, each.position, each.reason)
+                raise CorruptRecord(log.key, each.position, each.reason)
         yield each
 
 

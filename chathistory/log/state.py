@@ -1,6 +1,6 @@
 """The fold of a log: what is to be known of a conversation without reading its messages.
 
-It travels in `Stamp.info` with every append, so that a listing, a title or the next append needs no record at all.
+It travels in `Revision.info` with every append, so that a listing, a title or the next append needs no record at all.
 What an entry changes of it is in `log.fold`.
 """
 
@@ -17,7 +17,7 @@ from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.log.entry import DECODER, FORMAT, Entry, to_json
 from chathistory.log.process import Process
 from chathistory.messages.json_values import is_storable
-from chathistory.storage.store import LARGEST_NUMBER, LONGEST_INFO, Head
+from chathistory.storage.store import LARGEST_NUMBER, LONGEST_PAYLOAD, Head
 
 __all__ = ["ClosedTurn", "OpenTurn", "Summary", "is_list_of_marks", "is_sendable_id", "summary_in", "summary_of"]
 
@@ -149,7 +149,7 @@ class Summary:
         return None if since is not None and since + _CONTAINER_LIVES <= time else id
 
     def encode(self) -> str:
-        """Return the line for `Stamp.info`; a number that is out of range is written as the nearest that is not."""
+        """Return the line for `Revision.info`; a number that is out of range is written as the nearest that is not."""
         values = {name: value for name, usual in _USUAL.items() if (value := getattr(self, name)) != usual}
         for name, value in values.items():
             if type(value) is int and not 0 <= value <= LARGEST_NUMBER:
@@ -173,12 +173,12 @@ _MARK = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")
 
 def summary_of(head: Head) -> Summary:
     """Return the summary in a head. Raises `CorruptRecord` or `UnsupportedRecord` if it is not one of this version."""
-    if len(head.stamp.info) > LONGEST_INFO:  # no file or other store would take it
-        raise CorruptRecord(head.key, None, f"its info must have at most {LONGEST_INFO} characters")
-    values = _object(head.stamp.info)
+    if len(head.revision.payload) > LONGEST_PAYLOAD:  # no file or other store would take it
+        raise CorruptRecord(head.key, None, f"its payload must have at most {LONGEST_PAYLOAD} characters")
+    values = _object(head.revision.payload)
     version = values.pop("v", None) if values is not None else None
     if values is None or type(version) is not int or version < FORMAT:
-        raise CorruptRecord(head.key, None, "its info is not a summary")
+        raise CorruptRecord(head.key, None, "its payload is not a summary")
     if version > FORMAT:
         raise UnsupportedRecord(head.key, head.end, version)
     wrong = _wrong_field(values) or _wrong_position(values, head.end)
@@ -218,10 +218,10 @@ def _built(values: dict[str, Any]) -> Summary:
     )
 
 
-def _object(info: str) -> dict[str, Any] | None:
+def _object(payload: str) -> dict[str, Any] | None:
     """Return the JSON object of an info, or None: an error raised here would carry the text in its context."""
     try:
-        values = DECODER.decode(info)
+        values = DECODER.decode(payload)
     except (ValueError, RecursionError):
         return None
     return values if isinstance(values, dict) else None

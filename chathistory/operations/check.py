@@ -15,12 +15,12 @@ from chathistory.errors import (
     StoreUnavailable,
     UnsupportedRecord,
 )
-from chathistory.log.conversation_log import Journal
+from chathistory.log.conversation_log import ConversationLog
 from chathistory.operations.repair import find_left_out, repaired
 from chathistory.operations.restore import restore
 from chathistory.storage.recovery import StorageNotes
 from chathistory.storage.store import HistoryStore, Key
-from chathistory.view import Repair
+from chathistory.view import ViewRepair
 from chathistory.view.item import ADDED
 
 __all__ = ["CheckReport", "Diagnosis", "State", "check", "diagnose", "mend", "notes_of"]
@@ -59,9 +59,9 @@ class Diagnosis:
     key: Key | None
     where: str
     state: State
-    findings: tuple[Repair, ...] = ()
+    findings: tuple[ViewRepair, ...] = ()
     problem: ChatHistoryError | None = None
-    left_out: tuple[Repair, ...] = ()
+    left_out: tuple[ViewRepair, ...] = ()
     notes: tuple[str, ...] = ()
 
 
@@ -114,7 +114,7 @@ class Walk:
     def diagnoses(self) -> Iterator[Diagnosis]:
         """Yield what was found of each; those that are named and not there are left out."""
         for key in self._keys():
-            diagnosis = diagnose(Journal(self._store, key))
+            diagnosis = diagnose(ConversationLog(self._store, key))
             if diagnosis is not None:
                 yield diagnosis
         if self._ids is None:
@@ -135,19 +135,19 @@ class Walk:
             yield from (key for key in self._store.keys(self._scope) if key not in seen)
 
 
-def diagnose(journal: Journal) -> Diagnosis | None:
+def diagnose(log: ConversationLog) -> Diagnosis | None:
     """Return what is the matter with a conversation; None: there is no such.
 
     Raises:
         StoreUnavailable: The store cannot be reached.
         StoreClosed: The store is closed.
     """
-    key = journal.key
+    key = log.key
     left = _ATTEMPTS
     while True:
         try:
-            diagnosis = _diagnose(journal)
-            return diagnosis and replace(diagnosis, notes=notes_of(journal.store, key))
+            diagnosis = _diagnose(log)
+            return diagnosis and replace(diagnosis, notes=notes_of(log.store, key))
         except (StoreUnavailable, StoreClosed):
             raise
         except Conflict as error:
@@ -168,27 +168,27 @@ def notes_of(store: HistoryStore, key: Key) -> tuple[str, ...]:
         return ()
 
 
-def _diagnose(journal: Journal) -> Diagnosis | None:
-    key = journal.key
+def _diagnose(log: ConversationLog) -> Diagnosis | None:
+    key = log.key
     try:
-        findings = repaired(journal, write=False)
-        left_out = () if findings or journal.last is None else find_left_out(journal)
+        findings = repaired(log, write=False)
+        left_out = () if findings or log.last is None else find_left_out(log)
     except CorruptRecord as error:
-        made = restore(journal, write=False)
+        made = restore(log, write=False)
         return None if made is None else Diagnosis(key, key.id, "restorable", made.lost, error)
-    if not findings and journal.last is None:
+    if not findings and log.last is None:
         return None
     is_waiting = any(each.position == ADDED for each in findings)
     state: State = "waiting" if is_waiting else "repairable" if findings else "sound"
     return Diagnosis(key, key.id, state, findings, left_out=left_out)
 
 
-def mend(journal: Journal, diagnosis: Diagnosis, *, force: bool = False) -> tuple[Repair, ...]:
+def mend(log: ConversationLog, diagnosis: Diagnosis, *, force: bool = False) -> tuple[ViewRepair, ...]:
     """Mend a conversation that is repairable, waiting or restorable, and return what was left out or changed.
 
     Raises what `repaired` and `restore` raise.
     """
     if diagnosis.state == "restorable":
-        made = restore(journal, write=True, force=force)
+        made = restore(log, write=True, force=force)
         return made.lost if made else ()
-    return repaired(journal, write=True, force=force)
+    return repaired(log, write=True, force=force)

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from chathistory.errors import InvalidInput
-from chathistory.log.active_path import Sent, on_path
-from chathistory.log.conversation_log import Journal
+from chathistory.log.active_path import ActiveEntries, on_path
+from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry
 from chathistory.log.lease import check_free
 from chathistory.log.message_sizes import estimated
@@ -15,7 +15,7 @@ from chathistory.log.omissions import Omission, is_whole, omissions_in
 from chathistory.log.reducers import open_reply, opens_turn
 from chathistory.messages.content import blocks_of
 from chathistory.storage.store import Head
-from chathistory.view import Repair
+from chathistory.view import ViewRepair
 from chathistory.view.clean_message import thoughts
 
 __all__ = ["left_out", "next_refusal", "omission_entries", "refusal_entries", "refused_places"]
@@ -24,21 +24,21 @@ _THINKING = "thinking that the API does not accept"
 _OPEN_THINKING = "thinking of the open turn that is not as the API gave it"
 
 
-def left_out(journal: Journal, position: int | None, *, block: int | None, thinking: bool) -> Head:
+def left_out(log: ConversationLog, position: int | None, *, block: int | None, thinking: bool) -> Head:
     """Store that something is not sent from now on; see `Conversation.leave_out`."""
-    with journal.lock:
-        sent = on_path(journal)
+    with log.lock:
+        sent = on_path(log)
         if sent is None:
-            raise InvalidInput(f"there is no conversation {journal.key.id!r}")
-        check_free(journal.key, sent.summary)
+            raise InvalidInput(f"there is no conversation {log.key.id!r}")
+        check_free(log.key, sent.summary)
         if position is None and not thinking:
-            return journal.append(refusal_entries(sent))
+            return log.append(refusal_entries(sent))
         places = [] if position is None else [_checked(sent, position, block)]
         _check_open_thinking(sent, places, thinking=thinking)
-        return journal.append(omission_entries(sent, places, thinking=thinking))
+        return log.append(omission_entries(sent, places, thinking=thinking))
 
 
-def _checked(sent: Sent, position: int, block: int | None) -> Omission:
+def _checked(sent: ActiveEntries, position: int, block: int | None) -> Omission:
     """Return the place if there is a message, and in it such a block. Raises `InvalidInput`."""
     message = next((each.message for each in _there(sent) if each.position == position), None)
     if message is None:
@@ -50,7 +50,7 @@ def _checked(sent: Sent, position: int, block: int | None) -> Omission:
     return Omission(position, block)
 
 
-def _check_open_thinking(sent: Sent, places: Sequence[Omission], *, thinking: bool) -> None:
+def _check_open_thinking(sent: ActiveEntries, places: Sequence[Omission], *, thinking: bool) -> None:
     """Raise `InvalidInput` if thinking would be left out that the API wants back with the next request.
 
     The reply that it belongs to may be left out as a whole.
@@ -70,7 +70,7 @@ def _check_open_thinking(sent: Sent, places: Sequence[Omission], *, thinking: bo
         )
 
 
-def _there(sent: Sent) -> list[Entry]:
+def _there(sent: ActiveEntries) -> list[Entry]:
     """Return the messages of the view, with what a cut put before them."""
     lead = [sent.cut] if sent.cut and sent.cut.message else []
     return [*lead, *(entry for entry in sent.entries if entry.kind == "message")]
@@ -94,7 +94,7 @@ def next_refusal(found: Entry | None, entry: Entry) -> Entry | None:
     return entry if entry.data.get("refusal", {}).get("sort") == "earlier" else found
 
 
-def refused_places(sent: Sent) -> tuple[Repair, ...]:
+def refused_places(sent: ActiveEntries) -> tuple[ViewRepair, ...]:
     """Return what the API refused of what stood before, when it was sent last; () if that is not known for certain."""
     found = _open_refusal(sent.entries)
     if found is None or not found.data["refusal"]["certain"]:
@@ -102,12 +102,12 @@ def refused_places(sent: Sent) -> tuple[Repair, ...]:
     refusal = found.data["refusal"]
     what = "left out: the API refused {}when it was sent last: {}"
     return tuple(
-        Repair(position, what.format("it " if block is None else f"block {block} ", refusal["why"]))
+        ViewRepair(position, what.format("it " if block is None else f"block {block} ", refusal["why"]))
         for position, block, _ in refusal["places"]
     )
 
 
-def refusal_entries(sent: Sent) -> list[Entry]:
+def refusal_entries(sent: ActiveEntries) -> list[Entry]:
     """Return the entries that leave out what the API refused last. Raises `InvalidInput` if it refused nothing."""
     found = _open_refusal(sent.entries)
     if found is None:
@@ -125,7 +125,7 @@ def refusal_entries(sent: Sent) -> list[Entry]:
     return omission_entries(sent, [] if thinking else places, thinking=thinking, why=refusal["why"])
 
 
-def _open_round(sent: Sent) -> list[Omission]:
+def _open_round(sent: ActiveEntries) -> list[Omission]:
     """Return the replies behind the last question, and the messages that hold nothing but results for them.
 
     The API wants the thinking of a reply back when the results of its calls are sent. Where it cannot have that, the
@@ -154,20 +154,20 @@ def _words(place: Sequence[int | None]) -> str:
     return f"position={place[0]}" + ("" if place[1] is None else f" block={place[1]}")
 
 
-def _is_thinking(sent: Sent, place: Omission) -> bool:
+def _is_thinking(sent: ActiveEntries, place: Omission) -> bool:
     """Whether a place is thinking; one of which the API names only the message is taken for that."""
     blocks = _blocks(sent, place)
     return place.block is None or all(block["type"] in ("thinking", "redacted_thinking") for block in blocks)
 
 
-def _blocks(sent: Sent, place: Omission) -> list[dict[str, Any]]:
+def _blocks(sent: ActiveEntries, place: Omission) -> list[dict[str, Any]]:
     """Return the stored blocks of a place: all of its message, or one; [] if there is no such place."""
     entry = next((each for each in _there(sent) if each.position == place.position), None)
     blocks = blocks_of(entry.message) if entry and entry.message else []
     return blocks if place.block is None else blocks[place.block : place.block + 1]
 
 
-def omission_entries(sent: Sent, places: Sequence[Omission], *, thinking: bool, why: str = "") -> list[Entry]:
+def omission_entries(sent: ActiveEntries, places: Sequence[Omission], *, thinking: bool, why: str = "") -> list[Entry]:
     """Return the entries after which `places`, or with `thinking` all thinking so far, is not sent.
 
     What is left out from before a reply changes what the thinking of that reply is bound to, so that is not sent
@@ -190,5 +190,5 @@ def omission_entries(sent: Sent, places: Sequence[Omission], *, thinking: bool, 
     return [*choice, Entry("omitted", data=data)]
 
 
-def _tokens(sent: Sent, place: Omission) -> int:
+def _tokens(sent: ActiveEntries, place: Omission) -> int:
     return estimated({"content": _blocks(sent, place)})

@@ -105,11 +105,11 @@ def row_of(head: Head) -> ConversationInfo:
         usage=summary.usage,
         model=summary.model,
         created=time_of(summary.created),
-        updated=time_of(head.stamp.updated),
-        expires=None if head.stamp.expires is None else time_of(head.stamp.expires),
+        updated=time_of(head.revision.updated),
+        expires=None if head.revision.expires is None else time_of(head.revision.expires),
         records=head.end - head.start,
         origin=Origin(**summary.origin) if summary.origin else None,
-        version=head.stamp.version,
+        version=head.revision.version,
         turn=_turn_of(summary),
     )
 
@@ -202,8 +202,8 @@ class Filter:
                 for name, value in self.metadata.items()
             )
             and self.model in {None, summary.model}
-            and (self.since is None or head.stamp.updated >= self.since)
-            and (self.until is None or head.stamp.updated < self.until)
+            and (self.since is None or head.revision.updated >= self.since)
+            and (self.until is None or head.revision.updated < self.until)
             and not (self.unanswered and summary.turn is None and summary.unanswered is None)
         )
 
@@ -294,4 +294,4 @@ def _is_past(store: HistoryStore, page: Page[Head], wanted: Filter) -> bool:
     """Whether all that follows is older than what is wanted; only an exact order can tell."""
     if wanted.since is None or store.traits.recency != "exact" or not page.items:
         return False
-    return page.items[-1].stamp.updated < wanted.since
+    return page.items[-1].revision.updated < wanted.since

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 from chathistory.checks import check_text
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreRejected, UnsupportedRecord
 from chathistory.log.clock import earliest_now, now
-from chathistory.log.conversation_log import Journal, alive
+from chathistory.log.conversation_log import ConversationLog, alive
 from chathistory.log.state import Summary, summary_of
 from chathistory.operations.listing import time_of
 from chathistory.storage.store import Damaged, Head, HistoryStore, Key, Leftovers
@@ -53,11 +53,11 @@ def _summary(head: Head) -> Summary | None:
         return None
 
 
-def deleted(journal: Journal, expected: str | None = None) -> Deletion | None:
+def deleted(log: ConversationLog, expected: str | None = None) -> Deletion | None:
     """Remove a conversation, damaged or not, and return what went; None: it was absent, or expired, and is gone too.
 
     Args:
-        journal: Of the conversation.
+        log: Of the conversation.
         expected: The version that the caller has seen; None: whatever is there goes.
 
     Raises:
@@ -65,16 +65,16 @@ def deleted(journal: Journal, expected: str | None = None) -> Deletion | None:
     """
     if expected is not None:
         check_text("expected", expected)
-    with journal.lock:
-        head, gone = _looked(journal)
-        return gone if journal.delete(version=expected) and (head is None or alive(head)) else None
+    with log.lock:
+        head, gone = _looked(log)
+        return gone if log.delete(version=expected) and (head is None or alive(head)) else None
 
 
-def _looked(journal: Journal) -> tuple[Head | None, Deletion | None]:
+def _looked(log: ConversationLog) -> tuple[Head | None, Deletion | None]:
     """Return the head (None: absent, or damaged) and what a delete will remove (None: nothing is there)."""
-    key = journal.key
+    key = log.key
     try:
-        part = journal.store.read(key, start=0, stop=0)
+        part = log.store.read(key, start=0, stop=0)
     except (CorruptRecord, UnsupportedRecord):
         return None, Deletion(key.id, key.scope)
     return (part.head, _deletion(key, part.head)) if part else (None, None)
@@ -133,7 +133,7 @@ def erased(store: HistoryStore, scope: str, tell: Callable[[Deletion], object] |
         for key in new:
             seen.add(key.id)
             try:
-                gone = _remove(Journal(store, key))
+                gone = _remove(ConversationLog(store, key))
             except (CorruptRecord, UnsupportedRecord, StoreRejected):
                 failed.add(key.id)
                 continue
@@ -148,11 +148,11 @@ def erased(store: HistoryStore, scope: str, tell: Callable[[Deletion], object] |
     return Erasure(scope, time_of(now()), tuple(removed), left, leftovers.removed, complete, traits.not_reached)
 
 
-def _remove(journal: Journal) -> Deletion | None:
+def _remove(log: ConversationLog) -> Deletion | None:
     """Remove a conversation whatever its state, and return what went; None: others were faster."""
-    with journal.lock:
-        _, gone = _looked(journal)
-        return gone if journal.delete() else None
+    with log.lock:
+        _, gone = _looked(log)
+        return gone if log.delete() else None
 
 
 def _remove_leftovers(store: HistoryStore, scope: str) -> Leftovers:
@@ -260,7 +260,7 @@ def retained(
     spared: list[str] = []
     kept, candidates = _select(_scan(store, scope, damaged) if full_scan else _list(store, scope, damaged), policy)
     for found, why in candidates:
-        if not dry_run and not _is_gone(Journal(store, Key(scope, found.id)), found.version, damaged):
+        if not dry_run and not _is_gone(ConversationLog(store, Key(scope, found.id)), found.version, damaged):
             spared.append(found.id)
             continue
         removal = Removal(found.id, scope, why, found.messages, found.records, time_of(found.updated))
@@ -326,21 +326,23 @@ def _candidates(head: Head, damaged: list[Damaged]) -> Iterator[_Candidate]:
     except (CorruptRecord, UnsupportedRecord) as error:
         damaged.append(Damaged(head.key, head.key.id, error))
         return
-    stamp = head.stamp
+    revision = head.revision
     records = head.end - head.start
     is_expired = alive(head) is None
-    yield _Candidate(stamp.updated, head.key.id, stamp.version, summary.created, summary.messages, records, is_expired)
+    yield _Candidate(
+        revision.updated, head.key.id, revision.version, summary.created, summary.messages, records, is_expired
+    )
 
 
-def _is_gone(journal: Journal, version: str, damaged: list[Damaged]) -> bool:
+def _is_gone(log: ConversationLog, version: str, damaged: list[Damaged]) -> bool:
     """Remove a conversation if it still has this version; else, or if it cannot be read now, return False."""
-    with journal.lock:
+    with log.lock:
         try:
-            journal.store.delete(journal.key, version=version)
+            log.store.delete(log.key, version=version)
         except Conflict:
             return False
         except (CorruptRecord, UnsupportedRecord) as error:
-            damaged.append(Damaged(journal.key, journal.key.id, error))
+            damaged.append(Damaged(log.key, log.key.id, error))
             return False
-        journal.see(None)
+        log.see(None)
         return True

@@ -12,8 +12,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chathistory.log.active_path import KINDS_NAMED, Sent, Span, clipped, path_in, spans_of, without, wrong_words
-from chathistory.log.conversation_log import Journal
+from chathistory.log.active_path import (
+    KINDS_NAMED,
+    ActiveEntries,
+    Span,
+    clipped,
+    path_in,
+    spans_of,
+    without,
+    wrong_words,
+)
+from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import KINDS, Entry
 from chathistory.log.lease import check_free
 from chathistory.log.message_sizes import estimated
@@ -24,7 +33,7 @@ from chathistory.log.state import Summary, summary_of
 from chathistory.messages.content import blocks_of
 from chathistory.operations.leave_out import next_refusal, refusal_entries, refused_places
 from chathistory.storage.store import Head
-from chathistory.view import Repair, View, view_of
+from chathistory.view import MessageView, ViewRepair, view_of
 from chathistory.view.item import ADDED
 from chathistory.view.tool_call_ids import given_ids, with_given_ids
 
@@ -34,11 +43,11 @@ _STRETCH = 512 * 1024
 """About how many bytes of messages are looked at as one stretch; a single turn may be larger."""
 
 
-def repaired(journal: Journal, *, write: bool, force: bool = False) -> tuple[Repair, ...]:
+def repaired(log: ConversationLog, *, write: bool, force: bool = False) -> tuple[ViewRepair, ...]:
     """Return what has to be mended, in the order of the log; with `write`, mend it.
 
     Args:
-        journal: Of the conversation.
+        log: Of the conversation.
         write: Mend it in the log.
         force: Also while a turn is open.
 
@@ -47,47 +56,47 @@ def repaired(journal: Journal, *, write: bool, force: bool = False) -> tuple[Rep
         TurnInProgress: A turn is open, and `force` was not given.
         Conflict: Somebody else wrote meanwhile.
     """
-    with journal.lock:
-        head = journal.refresh()
+    with log.lock:
+        head = log.refresh()
         if head is None:
             return ()
-        route, found = _look_through(journal, head)
-        refused = refused_places(Sent(head, route.state, [found.refusal] if found.refusal else []))
+        route, found = _look_through(log, head)
+        refused = refused_places(ActiveEntries(head, route.state, [found.refusal] if found.refusal else []))
         if write and refused:
             if not force:
-                check_free(journal.key, route.state)
-            sent = _sent(journal, route, found, route.state.begin)
-            route, found = _look_through(journal, journal.append(refusal_entries(sent)))
+                check_free(log.key, route.state)
+            sent = _sent(log, route, found, route.state.begin)
+            route, found = _look_through(log, log.append(refusal_entries(sent)))
         repairs = (*found.losses, *refused, *found.mends)
         if write and (found.losses or found.mends):
             if not force:
-                check_free(journal.key, route.state)
-            if entries := _mending(journal, route, found):
-                journal.append(entries)
+                check_free(log.key, route.state)
+            if entries := _mending(log, route, found):
+                log.append(entries)
         return repairs
 
 
-def _look_through(journal: Journal, head: Head) -> tuple[_Route, _Found]:
-    route = _find_route(journal, head, summary_of(head))
-    found = _examine(journal, route)
+def _look_through(log: ConversationLog, head: Head) -> tuple[_Route, _Found]:
+    route = _find_route(log, head, summary_of(head))
+    found = _examine(log, route)
     if any(found.is_sent(each.position) for each in found.losses):  # thinking is bound to what is lost now
         route = replace(route, state=replace(route.state, thinking_from=head.end))
-        found = _examine(journal, route)
+        found = _examine(log, route)
     return route, found
 
 
-def find_left_out(journal: Journal) -> tuple[Repair, ...]:
+def find_left_out(log: ConversationLog) -> tuple[ViewRepair, ...]:
     """Return what cannot be read of records that nothing goes through any more: exports and copies still meet them."""
-    head = journal.refresh()
+    head = log.refresh()
     if head is None:
         return ()
     position, gaps = head.start, []
-    for start, stop in sorted(spans_of(journal, head, [])):
+    for start, stop in sorted(spans_of(log, head, [])):
         gaps.append((position, start))
         position = max(position, stop)
     gaps.append((position, head.end))
-    each_of_all = (each for start, stop in gaps for each in read_log_around(journal.store, head, start, stop))
-    return tuple(Repair(each.position, f"damaged: {each.reason}") for each in each_of_all if isinstance(each, Lost))
+    each_of_all = (each for start, stop in gaps for each in read_log_around(log.store, head, start, stop))
+    return tuple(ViewRepair(each.position, f"damaged: {each.reason}") for each in each_of_all if isinstance(each, Lost))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +114,18 @@ class _Route:
     state: Summary
     cut: Entry | None
     lost: dict[int, str]
-    misnamed: dict[str, Repair]
+    misnamed: dict[str, ViewRepair]
 
     @property
     def special(self) -> set[int | None]:
         return {self.state.cut, self.state.path, self.state.setup_at}
 
 
-def _find_route(journal: Journal, head: Head, summary: Summary) -> _Route:
+def _find_route(log: ConversationLog, head: Head, summary: Summary) -> _Route:
     lost: dict[int, str] = {}
     found: dict[int, Entry] = {}
     for position in sorted({at for at in (summary.cut, summary.setup_at, summary.path) if at is not None}):
-        for each in read_log_around(journal.store, head, max(position, head.start), position + 1):
+        for each in read_log_around(log.store, head, max(position, head.start), position + 1):
             reason = _find_reason(each)
             if reason is None and isinstance(each, Sound):
                 found[position] = each.entry
@@ -131,7 +140,7 @@ def _find_route(journal: Journal, head: Head, summary: Summary) -> _Route:
     return _Route(head, spans, state, found.get(state.cut) if state.cut is not None else None, lost, misnamed)
 
 
-def _find_misnamed(head: Head, summary: Summary, found: Mapping[int, Entry]) -> dict[str, Repair]:
+def _find_misnamed(head: Head, summary: Summary, found: Mapping[int, Entry]) -> dict[str, ViewRepair]:
     """Return what the head says of records that are other ones, or are not kept any more; by the field that says it."""
     misnamed = {}
     for name in ("cut", "setup_at", "path"):
@@ -141,7 +150,7 @@ def _find_misnamed(head: Head, summary: Summary, found: Mapping[int, Entry]) -> 
         entry = found.get(position)
         is_right = entry and (path_in(entry, head) is not None if name == "path" else entry.kind in KINDS_NAMED[name])
         if position < head.start or (entry and not is_right):
-            misnamed[name] = Repair(position, f"{wrong_words(name)}, which it is not")
+            misnamed[name] = ViewRepair(position, f"{wrong_words(name)}, which it is not")
     return misnamed
 
 
@@ -188,23 +197,23 @@ class _Found:
     begin: int
     special: set[int | None]
     lost: dict[int, str]
-    misnamed: Mapping[str, Repair]
+    misnamed: Mapping[str, ViewRepair]
     refusal: Entry | None = None
     notes: list[Entry] = field(default_factory=list)
     is_whole: bool = False
-    changes: list[Repair] = field(default_factory=list)
+    changes: list[ViewRepair] = field(default_factory=list)
     counts: _Counts = field(default_factory=_Counts)
     first: int | None = None
     stretch: int | None = None
     start: int | None = None
 
     @property
-    def losses(self) -> list[Repair]:
-        lost = [Repair(position, reason) for position, reason in self.lost.items()]
+    def losses(self) -> list[ViewRepair]:
+        lost = [ViewRepair(position, reason) for position, reason in self.lost.items()]
         return sorted([*lost, *self.misnamed.values()], key=lambda each: each.position)
 
     @property
-    def mends(self) -> list[Repair]:
+    def mends(self) -> list[ViewRepair]:
         return sorted(self.changes, key=lambda each: (each.position == ADDED, each.position))
 
     def is_sent(self, position: int) -> bool:
@@ -213,28 +222,28 @@ class _Found:
         return position >= self.begin or is_named
 
 
-def _examine(journal: Journal, route: _Route) -> _Found:
+def _examine(log: ConversationLog, route: _Route) -> _Found:
     """Read what a conversation goes through, and look at what is sent of it."""
     found = _Found(route.state.begin, route.special, dict(route.lost), route.misnamed)
     ids: set[str] = set()
-    for stretch in _split(_messages(journal, route, found), route.state.begin):
+    for stretch in _split(_messages(log, route, found), route.state.begin):
         new = _call_ids(stretch)
         if found.notes or ids.intersection(new):  # what is sent of a message is told by what stands far from it
-            return _examine_whole(journal, route)
+            return _examine_whole(log, route)
         ids.update(new)
         _look(route, stretch, found)
     if found.notes:
-        return _examine_whole(journal, route)
+        return _examine_whole(log, route)
     if found.start is None:
         _look(route, [], found)
     return found
 
 
-def _examine_whole(journal: Journal, route: _Route) -> _Found:
+def _examine_whole(log: ConversationLog, route: _Route) -> _Found:
     """Do the same in one stretch, of which only as much text is held as the view looks at."""
     found = _Found(route.state.begin, route.special, dict(route.lost), route.misnamed, is_whole=True)
     stretch = []
-    for entry in _messages(journal, route, found):
+    for entry in _messages(log, route, found):
         if entry.position < found.begin:
             found.counts.add(entry, is_sent=False)
         else:
@@ -243,14 +252,14 @@ def _examine_whole(journal: Journal, route: _Route) -> _Found:
     return found
 
 
-def _messages(journal: Journal, route: _Route, found: _Found) -> Iterator[Entry]:
+def _messages(log: ConversationLog, route: _Route, found: _Found) -> Iterator[Entry]:
     """Yield the messages that a conversation goes through.
 
     What cannot be read, and the entries that say what is not sent, are added to `found`.
     """
     found.notes.clear()
     for start, stop in route.spans:
-        for each in read_log_around(journal.store, route.head, start, stop):
+        for each in read_log_around(log.store, route.head, start, stop):
             reason = _find_reason(each)
             if reason is not None:
                 found.lost[each.position] = reason
@@ -330,13 +339,13 @@ def _look(route: _Route, stretch: list[Entry], found: _Found) -> None:
         found.first = first
 
 
-def _show(route: _Route, found: _Found, stretch: list[Entry]) -> View:
+def _show(route: _Route, found: _Found, stretch: list[Entry]) -> MessageView:
     """Return the view of a stretch: the first with what a cut put before all, others behind a turn that is closed."""
     if not stretch or stretch[0].position == found.start:
-        return view_of(Sent(route.head, route.state, _in_order(stretch, found.notes), route.cut))
-    shown = view_of(Sent(route.head, route.state, [*_TURN_BEFORE, *stretch]))
+        return view_of(ActiveEntries(route.head, route.state, _in_order(stretch, found.notes), route.cut))
+    shown = view_of(ActiveEntries(route.head, route.state, [*_TURN_BEFORE, *stretch]))
     count = len(_TURN_BEFORE)
-    return View(shown.messages[count:], replace(shown.report, kept=shown.report.kept[count:]))
+    return MessageView(shown.messages[count:], replace(shown.report, kept=shown.report.kept[count:]))
 
 
 def _in_order(stretch: list[Entry], notes: list[Entry]) -> list[Entry]:
@@ -359,25 +368,25 @@ def _shortened(value: Any, name: str = "") -> Any:
     return [_shortened(part, name) for part in value] if isinstance(value, list) else value
 
 
-def _sent(journal: Journal, route: _Route, found: _Found, begin: int) -> Sent:
+def _sent(log: ConversationLog, route: _Route, found: _Found, begin: int) -> ActiveEntries:
     """Return what is sent from a position on, with all of its text."""
-    stretch = [entry for entry in _messages(journal, route, found) if entry.position >= begin]
+    stretch = [entry for entry in _messages(log, route, found) if entry.position >= begin]
     told = [found.refusal] if found.refusal and found.refusal not in found.notes else []
-    return Sent(route.head, route.state, _in_order(stretch, [*found.notes, *told]), route.cut)
+    return ActiveEntries(route.head, route.state, _in_order(stretch, [*found.notes, *told]), route.cut)
 
 
 _TEXTS = frozenset({"text", "thinking", "data", "content"})
 _SHOWN = 64
 
 
-def _mending(journal: Journal, route: _Route, found: _Found) -> list[Entry]:
+def _mending(log: ConversationLog, route: _Route, found: _Found) -> list[Entry]:
     """Return what has to be written for the log to be sent without any repair."""
     end = route.head.end
     first = end if found.first is None else found.first
     detour = [_detour(route, found, first)] if found.losses or first < end else []
     if found.stretch is None:
         return detour
-    sent = _sent(journal, route, found, max(found.begin, found.stretch))
+    sent = _sent(log, route, found, max(found.begin, found.stretch))
     stretch = [entry for entry in sent.entries if entry.kind == "message"]
     shown = _show(route, found, stretch)
     ids = given_ids(stretch, route.state.renamed)

@@ -13,7 +13,7 @@ from functools import partial
 from chathistory.errors import CorruptRecord
 from chathistory.log.clock import MICROSECONDS, fresh_token, latest_now
 from chathistory.log.commit import commit
-from chathistory.log.conversation_log import Journal, alive
+from chathistory.log.conversation_log import ConversationLog, alive
 from chathistory.log.entry import Entry, encode, is_activity
 from chathistory.log.lease import check_free
 from chathistory.log.read_damaged import Lost, Sound, read_found_around, read_log_around
@@ -21,8 +21,8 @@ from chathistory.log.reducers import folded
 from chathistory.log.state import Summary, summary_in, summary_of
 from chathistory.operations.repair import repaired
 from chathistory.storage.recovery import FoundRecords, HeadRecovery
-from chathistory.storage.store import LARGEST_NUMBER, LONGEST_VERSION, Head, Stamp
-from chathistory.view import Repair
+from chathistory.storage.store import LARGEST_NUMBER, LONGEST_VERSION, Head, Revision
+from chathistory.view import ViewRepair
 
 __all__ = ["Rebuilt", "Remains", "Restoration", "find_remains", "rebuild", "restore", "salvage"]
 
@@ -44,15 +44,15 @@ class Restoration:
     start: int
     end: int
     messages: int
-    lost: tuple[Repair, ...]
+    lost: tuple[ViewRepair, ...]
     written: bool = False
 
 
-def restore(journal: Journal, *, write: bool, force: bool = False) -> Restoration | None:
+def restore(log: ConversationLog, *, write: bool, force: bool = False) -> Restoration | None:
     """Give a conversation a new head, folded from the records that can be read, and lead around the others.
 
     Args:
-        journal: Of the conversation.
+        log: Of the conversation.
         write: Store the head; False: only tell what would become of it.
         force: Also while a turn is open.
 
@@ -65,25 +65,25 @@ def restore(journal: Journal, *, write: bool, force: bool = False) -> Restoratio
         TurnInProgress: A turn is open, and `force` was not given.
         Conflict: Somebody else wrote meanwhile; nothing was changed.
     """
-    with journal.lock:
-        damage = _find_damage(journal)
+    with log.lock:
+        damage = _find_damage(log)
         if damage is None:
             return None
-        rebuilt = rebuild(damage.read(journal))
+        rebuilt = rebuild(damage.read(log))
         if rebuilt is None:
-            raise CorruptRecord(journal.key, None, f"{damage.problem}, and no record of it can be read")
+            raise CorruptRecord(log.key, None, f"{damage.problem}, and no record of it can be read")
         made = Restoration(damage.problem, damage.start, damage.end, rebuilt.summary.messages, rebuilt.lost)
         if not write:
             return made
         if not force:
-            check_free(journal.key, rebuilt.summary)
-        journal.see(damage.store_head(journal, rebuilt))
+            check_free(log.key, rebuilt.summary)
+        log.see(damage.store_head(log, rebuilt))
         if rebuilt.lost:
-            repaired(journal, write=True, force=force)
+            repaired(log, write=True, force=force)
         return replace(made, written=True)
 
 
-def salvage(journal: Journal) -> Iterator[Entry | Repair]:
+def salvage(log: ConversationLog) -> Iterator[Entry | ViewRepair]:
     """Yield all that can be read of a conversation, in order, and each position that cannot, with the reason.
 
     Nothing if there is no such conversation.
@@ -92,7 +92,7 @@ def salvage(journal: Journal) -> Iterator[Entry | Repair]:
         CorruptRecord: The head is damaged, and the store cannot read records without it.
         Conflict: The conversation was deleted or forgotten while it was read.
     """
-    remains = find_remains(journal)
+    remains = find_remains(log)
     for each in remains.read() if remains else ():
         yield _repair(each) if isinstance(each, Lost) else each.entry
 
@@ -101,28 +101,28 @@ def salvage(journal: Journal) -> Iterator[Entry | Repair]:
 class Remains:
     """What is stored of a conversation, whatever the state of its head.
 
-    start, end: Its positions. stamp: That of the head; None: it cannot be read. read: Yields each position.
+    start, end: Its positions. revision: That of the head; None: it cannot be read. read: Yields each position.
     """
 
     start: int
     end: int
-    stamp: Stamp | None
+    revision: Revision | None
     read: Callable[[], Iterator[Sound | Lost]]
 
 
-def find_remains(journal: Journal) -> Remains | None:
+def find_remains(log: ConversationLog) -> Remains | None:
     """Return what is stored of a conversation; None: there is no such. Raises as `salvage` does."""
-    head = _find_head(journal)
+    head = _find_head(log)
     if isinstance(head, _BadHead):
-        return Remains(head.start, head.end, None, partial(head.read, journal))
+        return Remains(head.start, head.end, None, partial(head.read, log))
     if head is None:
         return None
-    read = partial(read_log_around, journal.store, head, head.start, head.end)
-    return Remains(head.start, head.end, head.stamp, read)
+    read = partial(read_log_around, log.store, head, head.start, head.end)
+    return Remains(head.start, head.end, head.revision, read)
 
 
-def _repair(lost: Lost) -> Repair:
-    return Repair(lost.position, f"left out: the record is damaged, {lost.reason}")
+def _repair(lost: Lost) -> ViewRepair:
+    return ViewRepair(lost.position, f"left out: the record is damaged, {lost.reason}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +141,14 @@ class _BadHead:
     def end(self) -> int:
         return self.found.end
 
-    def read(self, _journal: Journal) -> Iterator[Sound | Lost]:
+    def read(self, _log: ConversationLog) -> Iterator[Sound | Lost]:
         return read_found_around(self.store, self.found, self.start, self.end)
 
-    def store_head(self, journal: Journal, rebuilt: Rebuilt) -> Head:
-        ttl = journal.store.ttl
+    def store_head(self, log: ConversationLog, rebuilt: Rebuilt) -> Head:
+        ttl = log.store.ttl
         expires = None if ttl is None else max(0, min(latest_now() + int(ttl * MICROSECONDS), LARGEST_NUMBER))
-        stamp = Stamp(rebuilt.version, rebuilt.updated, expires, rebuilt.summary.encode())
-        return self.store.restore_head(self.found, Head(journal.key, self.start, self.end, stamp))
+        revision = Revision(rebuilt.version, rebuilt.updated, expires, rebuilt.summary.encode())
+        return self.store.restore_head(self.found, Head(log.key, self.start, self.end, revision))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,19 +166,19 @@ class _BadSummary:
     def end(self) -> int:
         return self.head.end
 
-    def read(self, journal: Journal) -> Iterator[Sound | Lost]:
-        return read_log_around(journal.store, self.head, self.start, self.end)
+    def read(self, log: ConversationLog) -> Iterator[Sound | Lost]:
+        return read_log_around(log.store, self.head, self.start, self.end)
 
-    def store_head(self, journal: Journal, rebuilt: Rebuilt) -> Head:
+    def store_head(self, log: ConversationLog, rebuilt: Rebuilt) -> Head:
         entry = Entry("annotation")  # a head is only replaced with an append; this one says nothing
         summary = folded(rebuilt.summary, [entry], self.end)
-        stamp = replace(self.head.stamp, version=entry.id, info=summary.encode())
-        return commit(journal.store, journal.key, [encode(entry)], after=self.head, stamp=stamp)
+        revision = replace(self.head.revision, version=entry.id, payload=summary.encode())
+        return commit(log.store, log.key, [encode(entry)], after=self.head, revision=revision)
 
 
-def _find_damage(journal: Journal) -> _BadHead | _BadSummary | None:
+def _find_damage(log: ConversationLog) -> _BadHead | _BadSummary | None:
     """Return what is wrong with a head; None: nothing, or there is no such conversation."""
-    head = _find_head(journal)
+    head = _find_head(log)
     if head is None or isinstance(head, _BadHead):
         return head
     try:
@@ -188,9 +188,9 @@ def _find_damage(journal: Journal) -> _BadHead | _BadSummary | None:
     return None
 
 
-def _find_head(journal: Journal) -> Head | _BadHead | None:
+def _find_head(log: ConversationLog) -> Head | _BadHead | None:
     """Return the head, or what is wrong with it; None: there is no such conversation, or it was mended meanwhile."""
-    store, key = journal.store, journal.key
+    store, key = log.store, log.key
     try:
         part = store.read(key, start=0, stop=0)
     except CorruptRecord as error:
@@ -214,14 +214,14 @@ def _find_head(journal: Journal) -> Head | _BadHead | None:
 class Rebuilt:
     """The state of a conversation, folded from the records that can be read.
 
-    version: For the stamp of its head: the id of the last record. updated: When something was said last.
+    version: For the revision of its head: the id of the last record. updated: When something was said last.
     lost: Each position that is left out, with the reason.
     """
 
     summary: Summary
     version: str
     updated: int
-    lost: tuple[Repair, ...]
+    lost: tuple[ViewRepair, ...]
 
 
 def rebuild(entries: Iterable[Sound | Lost]) -> Rebuilt | None:
@@ -230,7 +230,7 @@ def rebuild(entries: Iterable[Sound | Lost]) -> Rebuilt | None:
     last: Entry | None = None
     is_whole = False  # whether the state is known that the first record was stored in
     updated, end = 0, 0
-    lost: list[Repair] = []
+    lost: list[ViewRepair] = []
     for each in entries:
         end = each.position + 1
         if isinstance(each, Lost):

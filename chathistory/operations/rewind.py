@@ -10,7 +10,7 @@ from typing import Any
 
 from chathistory.errors import CorruptRecord, InvalidInput
 from chathistory.log.active_path import Span, clipped, covers, newest_first, record_named, spans_of, walked
-from chathistory.log.conversation_log import Journal
+from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry
 from chathistory.log.message_sizes import context_of, estimated
 from chathistory.log.omissions import omissions_in, to_data
@@ -28,26 +28,26 @@ __all__ = ["rewound", "route", "snapshots", "within_a_turn"]
 _PORTION = 32
 
 
-def rewound(journal: Journal, head: Head | None, to: int) -> Entry:
+def rewound(log: ConversationLog, head: Head | None, to: int) -> Entry:
     """Return the entry after which the view goes on from position `to`. Raises `InvalidInput`."""
-    spans = spans_of(journal, head, []) if head else []
+    spans = spans_of(log, head, []) if head else []
     if head is None or not (covers(spans, to) or covers(spans, to - 1)):
         raise InvalidInput(f"position {to} is none that this conversation goes through")
-    earlier = newest_first(journal, _PORTION, before=head.end)
+    earlier = newest_first(log, _PORTION, before=head.end)
     later = [entry for entry in itertools.takewhile(lambda entry: entry.position >= to, earlier) if entry.message]
     summary = summary_of(head)
     counts = _less(summary, [entry for entry in later if entry.kind == "message"])
     keeps_view = not summary.begin or to > summary.begin
-    return route(journal, head, clipped(spans, high=to), counts, to=to, keeps_view=keeps_view)
+    return route(log, head, clipped(spans, high=to), counts, to=to, keeps_view=keeps_view)
 
 
 def route(
-    journal: Journal, head: Head, spans: list[Span], counts: dict[str, int], *, to: int, keeps_view: bool
+    log: ConversationLog, head: Head, spans: list[Span], counts: dict[str, int], *, to: int, keeps_view: bool
 ) -> Entry:
     """Return the entry after which the view goes through `spans`, which end at `to`.
 
     Args:
-        journal: The log.
+        log: The log.
         head: Its present head; what is read beside it does not count as seen.
         spans: The new path.
         counts: How many messages and turns it has.
@@ -59,23 +59,23 @@ def route(
         InvalidInput: The path ends within a turn whose thinking has to be sent and can no longer be.
     """
     summary = summary_of(head)
-    view = None if keeps_view else _view_at(walked(journal, spans, _PORTION), counts["turns"], summary.created)
-    _check_thinking(walked(journal, spans, _PORTION), summary, to, unbound=view is not None)
+    view = None if keeps_view else _view_at(walked(log, spans, _PORTION), counts["turns"], summary.created)
+    _check_thinking(walked(log, spans, _PORTION), summary, to, unbound=view is not None)
     begin, cut = (view["begin"], view["cut"]) if view else (summary.begin, summary.cut)
     if view:
-        lead = _lead(journal.read(cut, cut + 1)[0]) if cut is not None else 0
+        lead = _lead(log.read(cut, cut + 1)[0]) if cut is not None else 0
     else:
-        lead = _lead(named) if (named := record_named(journal, head, "cut")) else 0
-    tokens = lead + _context(walked(journal, spans, _PORTION), begin=begin or 0, cut=cut)
+        lead = _lead(named) if (named := record_named(log, head, "cut")) else 0
+    tokens = lead + _context(walked(log, spans, _PORTION), begin=begin or 0, cut=cut)
     data = {"to": to, "path": spans, "tokens": tokens} | counts
-    if omitted := _omitted_before(journal, head, to):
+    if omitted := _omitted_before(log, head, to):
         data["omitted"] = omitted
     return Entry("rewind", data=data | ({"view": view} if view else {}))
 
 
-def _omitted_before(journal: Journal, head: Head, to: int) -> list[Any]:
+def _omitted_before(log: ConversationLog, head: Head, to: int) -> list[Any]:
     """Return what entries from a position on say is not sent of messages before it: it stays so."""
-    newest = newest_first(journal, _PORTION, before=head.end)
+    newest = newest_first(log, _PORTION, before=head.end)
     later = list(itertools.takewhile(lambda entry: entry.position >= to, newest))
     omissions = omissions_in(reversed(later))
     return to_data(each for position, there in omissions.items() if position < to for each in there)
@@ -143,26 +143,26 @@ def _lead(cut: Entry) -> int:
     return int(cut.data["before"]) + (estimated(cut.message) if cut.message else 0)
 
 
-def snapshots(journal: Journal, head: Head, before: int) -> list[Entry]:
+def snapshots(log: ConversationLog, head: Head, before: int) -> list[Entry]:
     """Return the entries from which the fold can start again once all below `before` is gone."""
     try:
-        entries = [entry for part in journal.slices(head.start, before) for entry in journal.entries(part)]
+        entries = [entry for part in log.slices(head.start, before) for entry in log.entries(part)]
     except CorruptRecord:
-        entries = [each.entry for each in read_repaired(journal, head, before) if isinstance(each, Sound)]
+        entries = [each.entry for each in read_repaired(log, head, before) if isinstance(each, Sound)]
     for name in ("cut", "setup_at"):
-        record_named(journal, head, name, entries)
+        record_named(log, head, name, entries)
     setup = [entry for entry in entries if entry.position == summary_of(head).setup_at]
-    return [_snapshot(journal, head, before, entries), *(Entry("setup", data=entry.data) for entry in setup)]
+    return [_snapshot(log, head, before, entries), *(Entry("setup", data=entry.data) for entry in setup)]
 
 
-def _snapshot(journal: Journal, head: Head, before: int, entries: Sequence[Entry]) -> Entry:
-    summary, spans = summary_of(head), spans_of(journal, head, [])
+def _snapshot(log: ConversationLog, head: Head, before: int, entries: Sequence[Entry]) -> Entry:
+    summary, spans = summary_of(head), spans_of(log, head, [])
     gone = [entry for entry in entries if covers(spans, entry.position)]
     said = [entry for entry in gone if entry.kind == "message"]
     sent = [entry for entry in said if entry.position >= summary.begin]
     cut_off = [entry for entry in said if entry.position < summary.begin]
     lead = [entry for entry in entries if entry.position == summary.cut]
-    renamed = _renamed(journal, head, before, sent)
+    renamed = _renamed(log, head, before, sent)
     data: dict[str, Any] = {
         "path": clipped(spans, low=before, high=head.end),
         "tokens": max(0, summary.context - sum(estimated(entry.message or {}) for entry in (*sent, *lead))),
@@ -174,19 +174,19 @@ def _snapshot(journal: Journal, head: Head, before: int, entries: Sequence[Entry
     return Entry("snapshot", data=data | _less(summary, said) | ({"renamed": renamed} if renamed else {}))
 
 
-def _renamed(journal: Journal, head: Head, before: int, gone: Sequence[Entry]) -> list[str]:
+def _renamed(log: ConversationLog, head: Head, before: int, gone: Sequence[Entry]) -> list[str]:
     """Return the calls that stay renamed although the one that had their id first is to be forgotten."""
     if not any(block["type"] in CALLS for entry in gone for block in blocks_of(entry.message or {"content": ""})):
         return summary_of(head).renamed
-    spans = clipped(spans_of(journal, head, []), low=before, high=head.end)
-    kept = [entry for start, stop in spans for entry in journal.read(start, stop)]
+    spans = clipped(spans_of(log, head, []), low=before, high=head.end)
+    kept = [entry for start, stop in spans for entry in log.read(start, stop)]
     marks = doubled_calls([*gone, *kept], summary_of(head).renamed)
     return [mark for mark in marks if int(mark.partition(".")[0]) >= before]
 
 
-def within_a_turn(journal: Journal, head: Head) -> bool:
+def within_a_turn(log: ConversationLog, head: Head) -> bool:
     """Whether the API still wants the thinking of the last turn: a tool's result or the rest of a reply is missing.
 
     What is read for it does not count as seen, so that the append that follows is still guarded by `head`.
     """
-    return open_reply(newest_first(journal, _PORTION, before=head.end)) is not None
+    return open_reply(newest_first(log, _PORTION, before=head.end)) is not None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from chathistory.errors import InvalidInput
 from chathistory.log.active_path import Span, clipped, covers, spans_of, walked
-from chathistory.log.conversation_log import Journal
+from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry
 from chathistory.log.reducers import begins_view, opens_turn
 from chathistory.log.state import summary_of
@@ -41,7 +41,7 @@ class Variant:
     is_current: bool
 
 
-def variants_of(journal: Journal, position: int) -> list[Variant]:
+def variants_of(log: ConversationLog, position: int) -> list[Variant]:
     """Return the replies to the question at a position, or to the question that the reply at a position answers.
 
     They come in the order of the log; none if there is no reply yet.
@@ -49,13 +49,13 @@ def variants_of(journal: Journal, position: int) -> list[Variant]:
     Raises:
         InvalidInput: No such message is at this position.
     """
-    head = journal.refresh()
-    question = _question_of(journal, head, position)
+    head = log.refresh()
+    question = _question_of(log, head, position)
     found = _Replies(question)
-    for part in journal.slices(question + 1, head.end if head else 0):
-        for entry in journal.entries(part):
+    for part in log.slices(question + 1, head.end if head else 0):
+        for entry in log.entries(part):
             found.add(entry)
-    spans = spans_of(journal, head, []) if head else []
+    spans = spans_of(log, head, []) if head else []
     return [_variant(chain, spans) for chain in found.chains()]
 
 
@@ -114,7 +114,7 @@ class _Replies:
                 yield chain
 
 
-def chosen(journal: Journal, head: Head | None, position: int) -> Entry | None:
+def chosen(log: ConversationLog, head: Head | None, position: int) -> Entry | None:
     """Return the entry after which the view goes through the reply at a position, and ends with its turn.
 
     Returns:
@@ -123,13 +123,13 @@ def chosen(journal: Journal, head: Head | None, position: int) -> Entry | None:
     Raises:
         InvalidInput: No reply is at this position, or its thinking can no longer be sent, and has to be.
     """
-    if head is None or _role(_at(journal, head, position)) != "assistant":
+    if head is None or _role(_at(log, head, position)) != "assistant":
         raise InvalidInput(f"position {position} holds no reply of this conversation")
-    end = _end_of_turn(journal, head, position)
-    present, spans = spans_of(journal, head, []), _path_to(journal, head, position, end)
+    end = _end_of_turn(log, head, position)
+    present, spans = spans_of(log, head, []), _path_to(log, head, position, end)
     first = _first_difference(present, spans)
-    gone = _entries(journal, clipped(present, low=first, high=head.end))
-    added = _entries(journal, clipped(spans, low=first, high=end))
+    gone = _entries(log, clipped(present, low=first, high=head.end))
+    added = _entries(log, clipped(spans, low=first, high=end))
     summary, before, after = summary_of(head), _messages(gone), _messages(added)
     if not before and not after:
         return None
@@ -138,40 +138,40 @@ def chosen(journal: Journal, head: Head | None, position: int) -> Entry | None:
         "turns": summary.turns - _turns(before) + _turns(after),
     }
     is_cut_anew = any(entry.kind in ("cut", "compaction") or begins_view(entry) for entry in added)
-    return route(journal, head, spans, counts, to=end, keeps_view=summary.begin <= first and not is_cut_anew)
+    return route(log, head, spans, counts, to=end, keeps_view=summary.begin <= first and not is_cut_anew)
 
 
-def _question_of(journal: Journal, head: Head | None, position: int) -> int:
+def _question_of(log: ConversationLog, head: Head | None, position: int) -> int:
     """Return the position of the question at a position, or of that which is answered there. Raises `InvalidInput`."""
-    entry = _at(journal, head, position) if head else None
+    entry = _at(log, head, position) if head else None
     if entry and _role(entry) == "user" and opens_turn(entry.message or {}):
         return position
     if head and entry and entry.message and entry.kind == "message":
-        for before in walked(journal, _path_to(journal, head, position, position), _PORTION):
+        for before in walked(log, _path_to(log, head, position, position), _PORTION):
             if before.kind == "message" and opens_turn(before.message or {}):
                 return before.position
     raise InvalidInput(f"position {position} holds neither a question of this conversation nor a reply to one")
 
 
-def _path_to(journal: Journal, head: Head, position: int, end: int) -> list[Span]:
+def _path_to(log: ConversationLog, head: Head, position: int, end: int) -> list[Span]:
     """Return the spans that the view went through when the entry at a position was stored, up to `end`."""
     newest = summary_of(head).path
     if newest is None:
         return [(head.start, end)]
     for stop in range(position + 1, head.start, -_PORTION):
         start = max(head.start, stop - _PORTION)
-        for entry in reversed(journal.read(start, stop)):
+        for entry in reversed(log.read(start, stop)):
             if "path" in entry.data and entry.kind != "message":
                 spans = [(low, high) for low, high in entry.data["path"]]
                 return clipped([*spans, (entry.position, end)], low=head.start, high=end)
     return [(head.start, end)]
 
 
-def _end_of_turn(journal: Journal, head: Head, position: int) -> int:
+def _end_of_turn(log: ConversationLog, head: Head, position: int) -> int:
     """Return the position behind the last message of the turn of a reply, as it went on after that."""
     end = position + 1
     for start in range(end, head.end, _PORTION):
-        for entry in journal.read(start, min(start + _PORTION, head.end)):
+        for entry in log.read(start, min(start + _PORTION, head.end)):
             if entry.kind == "message" and opens_turn(entry.message or {}):
                 return end
             if entry.kind == "message":
@@ -187,8 +187,8 @@ def _first_difference(one: Sequence[Span], other: Sequence[Span]) -> int:
     return next((edge for edge in edges if covers(one, edge) != covers(other, edge)), edges[-1])
 
 
-def _entries(journal: Journal, spans: Sequence[Span]) -> list[Entry]:
-    return list(walked(journal, spans, _PORTION))[::-1]
+def _entries(log: ConversationLog, spans: Sequence[Span]) -> list[Entry]:
+    return list(walked(log, spans, _PORTION))[::-1]
 
 
 def _messages(entries: Iterable[Entry]) -> list[Entry]:
@@ -199,11 +199,11 @@ def _turns(messages: Iterable[Entry]) -> int:
     return sum(opens_turn(entry.message or {}) for entry in messages)
 
 
-def _at(journal: Journal, head: Head, position: int) -> Entry | None:
+def _at(log: ConversationLog, head: Head, position: int) -> Entry | None:
     """Return the entry at a position; None: none is kept there."""
     if not head.start <= position < head.end:
         return None
-    return journal.read(position, position + 1)[0]
+    return log.read(position, position + 1)[0]
 
 
 def _role(entry: Entry | None) -> str | None:

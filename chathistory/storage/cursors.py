@@ -15,7 +15,7 @@ __all__ = ["decode_cursor", "encode_cursor"]
 
 def encode_cursor(head: Head) -> Cursor:
     """Return the cursor of the page that ended with `head`: text safe in a URL."""
-    text = json.dumps([head.stamp.updated, head.key.id])
+    text = json.dumps([head.revision.updated, head.key.id])
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 

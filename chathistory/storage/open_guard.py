@@ -6,10 +6,10 @@ import os
 
 from chathistory.errors import StoreClosed
 
-__all__ = ["Lifeline"]
+__all__ = ["OpenGuard"]
 
 
-class Lifeline:
+class OpenGuard:
     """Held by a store; `check` at the start of every method, `cut` in `close`.
 
     A forked child shares its parent's sockets and file locks: two processes writing into one of them mix up their

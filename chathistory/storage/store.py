@@ -1,11 +1,11 @@
 """The waist: what the core asks of a backend, and nothing more.
 
 A backend keeps *conversations*. A conversation is a run of *records*, each one line of text that the backend never
-looks into, numbered by *position*; a *head* that says which positions are there; and a *stamp*, a few words of the
+looks into, numbered by *position*; a *head* that says which positions are there; and a *revision*, a few words of the
 core's that are replaced as a whole with every append. All meaning (roles, tools, tokens, trimming, expiry, retries)
 lives in the core, once.
 
-    Key(scope, id) ── Head(key, start, end, Stamp(version, updated, expires, info))
+    Key(scope, id) ── Head(key, start, end, Revision(version, updated, expires, info))
                           └── Record(position, body) for start <= position < end
 
 The *version* is the guard: an append names the head that its writer has seen, and is refused as a `Conflict` if that
@@ -37,9 +37,9 @@ __all__ = [
     "Key",
     "Leftovers",
     "Page",
+    "ReadResult",
     "Record",
-    "Slice",
-    "Stamp",
+    "Revision",
     "Traits",
     "check_append",
     "check_position",
@@ -53,8 +53,8 @@ Cursor: TypeAlias = str
 
 LONGEST_NAME = 255
 LONGEST_VERSION = 32
-LONGEST_INFO = 1024 * 1024
-"""Characters that `Stamp.info` may have; the core writes no more than 100,000."""
+LONGEST_PAYLOAD = 1024 * 1024
+"""Characters that `Revision.info` may have; the core writes no more than 100,000."""
 LARGEST_NUMBER = 2**53 - 1
 """The largest position or time (microseconds since 1970: in the year 2255) that every backend keeps exactly."""
 
@@ -89,7 +89,7 @@ _UNFIT = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
-class Stamp:
+class Revision:
     """What the core says about a conversation with each append; stored as a whole, opaque but for `updated`.
 
     version: a fresh unique token of this append; printable ASCII, 1 to 32 characters. It alone is the guard.
@@ -104,7 +104,7 @@ class Stamp:
     version: str
     updated: int
     expires: int | None = None
-    info: str = field(default="", repr=False)
+    payload: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Head:
     key: Key
     start: int
     end: int
-    stamp: Stamp
+    revision: Revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class ReadResult:
     """A run of records without gaps, and the head of the same moment."""
 
     head: Head
@@ -238,8 +238,10 @@ class HistoryStore(ABC):
         return url
 
     @abstractmethod
-    def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
-        """Store all `bodies` from `after.end` on, and the stamp, if the stored version is `after.stamp.version`.
+    def append(
+        self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
+    ) -> Head:
+        """Store all `bodies` from `after.end` on, and the revision, if the stored version is `after.revision.version`.
 
         With `after=None`: if no such conversation is stored; numbering then starts at `first`. Returns the new head.
         Wholly or not at all; durable on return, to the extent of `traits`.
@@ -249,7 +251,7 @@ class HistoryStore(ABC):
         """
 
     @abstractmethod
-    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
+    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> ReadResult | None:
         """Return the records of [start, stop) that are kept, and the head of the same moment.
 
         A negative `start` counts from the end; a range beyond what is kept is narrowed to it; `stop=None` is the end.
@@ -285,7 +287,7 @@ class HistoryStore(ABC):
 
     @abstractmethod
     def forget(self, key: Key, *, before: int) -> Head | None:
-        """Remove the records below position `before` for good; `end` and the stamp stay.
+        """Remove the records below position `before` for good; `end` and the revision stay.
 
         Returns the head after it; nothing below `before` was there: unchanged; `before` beyond the end: all records
         go. None: there is no such conversation. Raises `InvalidInput` for what `check_position` refuses.
@@ -353,20 +355,22 @@ class HistoryStore(ABC):
         refuse_pickling(self, "pass its URL instead, and call chathistory.open_store(...) in the other process")
 
 
-def check_append(bodies: Sequence[str], stamp: Stamp, traits: Traits, *, first: int = 0) -> list[str]:
+def check_append(bodies: Sequence[str], revision: Revision, traits: Traits, *, first: int = 0) -> list[str]:
     """Return `bodies` as a list of the store's own, or raise `InvalidInput`: every store calls this first in `append`.
 
-    Refused are an empty batch, a lone string, bodies or an info that are not one line of encodable text (no control
-    characters), an info that is too long, a malformed stamp, and what exceeds the store's limits.
+    Refused are an empty batch, a lone string, bodies or a payload that are not one line of encodable text (no control
+    characters), a payload that is too long, a malformed revision, and what exceeds the store's limits.
     """
     if isinstance(bodies, str) or not bodies:
         raise InvalidInput("an append needs a list of at least one body")
     batch = list(bodies)
     sizes = [_line_size(f"body {index}", body) for index, body in enumerate(batch)]
-    _line_size("the stamp's info", stamp.info)
-    if len(stamp.info) > LONGEST_INFO:
-        raise InvalidInput(f"the stamp's info must have at most {LONGEST_INFO} characters, not {len(stamp.info)}")
-    _check_stamp(stamp, first)
+    _line_size("the revision's payload", revision.payload)
+    if len(revision.payload) > LONGEST_PAYLOAD:
+        raise InvalidInput(
+            f"the revision's payload must have at most {LONGEST_PAYLOAD} characters, not {len(revision.payload)}"
+        )
+    _check_stamp(revision, first)
     if traits.largest_record is not None and max(sizes) > traits.largest_record:
         raise InvalidInput(
             f"body {sizes.index(max(sizes))} has {max(sizes)} bytes; this store keeps at most {traits.largest_record}"
@@ -398,8 +402,8 @@ def _encoded(line: str) -> bytes | None:
 _CONTROLS = bytes(range(0x20))  # C-speed over 30 MB, which a set or a loop is not
 
 
-def _check_stamp(stamp: Stamp, first: int) -> None:
-    version: object = stamp.version
+def _check_stamp(revision: Revision, first: int) -> None:
+    version: object = revision.version
     if not (
         isinstance(version, str)
         and 1 <= len(version) <= LONGEST_VERSION
@@ -407,7 +411,7 @@ def _check_stamp(stamp: Stamp, first: int) -> None:
         and version.isprintable()
     ):
         raise InvalidInput(f"a version must be 1 to {LONGEST_VERSION} printable ASCII characters")
-    expires = 0 if stamp.expires is None else stamp.expires
-    for name, number in (("updated", stamp.updated), ("expires", expires), ("first", first)):
+    expires = 0 if revision.expires is None else revision.expires
+    for name, number in (("updated", revision.updated), ("expires", expires), ("first", first)):
         if type(number) is not int or not 0 <= number <= LARGEST_NUMBER:
             raise InvalidInput(f"{name} must be a whole number from 0 to 2**53 - 1")

@@ -1,6 +1,6 @@
 """For tests: the contract of `HistoryStore` as a pytest class, and a stand-in of Claude's Messages API.
 
-`HistoryStoreContract` needs pytest; `MessagesAPI` needs the Anthropic SDK only for the clients that it hands out.
+`HistoryStoreContract` needs pytest; `FakeMessagesAPI` needs the Anthropic SDK only for the clients that it hands out.
 `CertifyHooks` is what an author gives to `chathistory certify` beside a URL.
 """
 
@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from chathistory.testing.certify.hooks import CertifyHooks
     from chathistory.testing.contract import HistoryStoreContract
-    from chathistory.testing.fake_api import MessagesAPI
+    from chathistory.testing.fake_api import FakeMessagesAPI
 
-__all__ = ["CertifyHooks", "HistoryStoreContract", "MessagesAPI"]
+__all__ = ["CertifyHooks", "FakeMessagesAPI", "HistoryStoreContract"]
 
 _LATER = {
     "CertifyHooks": "chathistory.testing.certify.hooks",
     "HistoryStoreContract": "chathistory.testing.contract",
-    "MessagesAPI": "chathistory.testing.fake_api",
+    "FakeMessagesAPI": "chathistory.testing.fake_api",
 }
 
 

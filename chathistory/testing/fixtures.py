@@ -6,19 +6,19 @@ from collections.abc import Iterator
 
 import pytest
 
-from chathistory.testing.fake_api import MessagesAPI
+from chathistory.testing.fake_api import FakeMessagesAPI
 
 __all__ = ["messages_api", "messages_api_url"]
 
 
 @pytest.fixture
-def messages_api() -> MessagesAPI:
+def messages_api() -> FakeMessagesAPI:
     """Give a stand-in of the Messages API that echoes; `messages_api.client()` is a client of it."""
-    return MessagesAPI()
+    return FakeMessagesAPI()
 
 
 @pytest.fixture
-def messages_api_url(messages_api: MessagesAPI) -> Iterator[str]:
+def messages_api_url(messages_api: FakeMessagesAPI) -> Iterator[str]:
     """Serve `messages_api` on the loopback interface for the time of the test, and give its URL."""
     with messages_api.serve() as url:
         yield url

@@ -43,7 +43,7 @@ _DUE = {
     "retry-safe": "the same append repeated is a Conflict whose head has the version of that append; nothing is "
     "stored twice, and two equal texts are two records",
     "durable on return": "what was acknowledged is there after the store is closed, or killed, and opened again",
-    "character-exact": "bodies, info, names and stamps come back as they were given, to the character",
+    "character-exact": "bodies, info, names and revisions come back as they were given, to the character",
     "constant cost": "an append and a read of the tail cost the same in a small and in a large conversation",
     "whole or absent": "a reader sees the head and the records of one moment, without a gap; damage is CorruptRecord",
     "contained": "every name stands for itself, to the character, and reaches nothing but its own conversation",

@@ -24,16 +24,16 @@ from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord, Invali
 from chathistory.log.bulk_create import plant, portions
 from chathistory.log.clock import fresh_token
 from chathistory.log.commit import commit, slices
-from chathistory.log.conversation_log import Journal, alive
+from chathistory.log.conversation_log import ConversationLog, alive
 from chathistory.log.entry import FORMAT, Entry, decode, encode
 from chathistory.log.reducers import folded
 from chathistory.log.state import summary_of
-from chathistory.storage.store import Damaged, Head, HistoryStore, Key, Record, Stamp
+from chathistory.storage.store import Damaged, Head, HistoryStore, Key, Record, Revision
 
 __all__ = [
-    "Arrival",
     "CopyReport",
-    "Parcel",
+    "CopyResult",
+    "CopySource",
     "Progress",
     "Selection",
     "Tally",
@@ -50,7 +50,7 @@ _AHEAD = 4  # conversations that each thread may have waiting
 
 
 @dataclass(frozen=True, slots=True)
-class Arrival:
+class CopyResult:
     """What became of one conversation.
 
     Attributes:
@@ -71,7 +71,7 @@ class Arrival:
     lost: int = 0
 
 
-Progress: TypeAlias = Callable[[Arrival], object]
+Progress: TypeAlias = Callable[[CopyResult], object]
 """Called after each conversation, from the thread of the caller."""
 
 
@@ -110,7 +110,7 @@ class CopyReport:
         """Whether all that was to be copied is there now."""
         return self.all_found and not (self.different or self.failed or self.damaged or self.skipped)
 
-    def add(self, arrival: Arrival) -> None:
+    def add(self, arrival: CopyResult) -> None:
         """Count one more."""
         self.records += arrival.records
         self.later += arrival.later
@@ -122,12 +122,12 @@ class CopyReport:
             setattr(self, arrival.outcome, getattr(self, arrival.outcome) + 1)
 
 
-class Parcel(Protocol):
+class CopySource(Protocol):
     """A conversation as it was at one moment; `lines` gives those from a position on, and may be called again."""
 
     @property
     def head(self) -> Head:
-        """Positions and stamp."""
+        """Positions and revision."""
         ...
 
     def lines(self, start: int) -> Iterator[str]:
@@ -145,7 +145,7 @@ class _Stored:
     def lines(self, start: int) -> Iterator[str]:
         position = start
         for part in slices(self.store, self.head.key, start, self.head.end):
-            changed = part.head.stamp.version != self.head.stamp.version
+            changed = part.head.revision.version != self.head.revision.version
             if changed and _born(part.head) != _born(self.head):
                 break  # it was deleted and made again
             yield from (record.body for record in part.records)
@@ -154,7 +154,7 @@ class _Stored:
             raise Conflict(self.head.key, None)
 
 
-def parcel_of(store: HistoryStore, key: Key) -> Parcel | None:
+def parcel_of(store: HistoryStore, key: Key) -> CopySource | None:
     """Return the parcel of a conversation as it is now; None: it is absent, or has expired."""
     part = store.read(key, start=0, stop=0)
     head = alive(part.head if part else None)
@@ -200,13 +200,13 @@ class Selection:
         return self.is_named or self.full_scan or (not damaged and self.store.is_index_complete())
 
 
-def absent(key: Key) -> Arrival:
+def absent(key: Key) -> CopyResult:
     """Return what is told of a conversation that was named and is not there."""
     msg = f"there is no conversation {key.id!r} in scope {key.scope!r}"
-    return Arrival(key, "failed", error=InvalidInput(msg))
+    return CopyResult(key, "failed", error=InvalidInput(msg))
 
 
-def arrive(parcel: Parcel, target: Journal, *, replace: bool = False, verify: bool = True) -> Arrival:
+def arrive(parcel: CopySource, target: ConversationLog, *, replace: bool = False, verify: bool = True) -> CopyResult:
     """Store a parcel under the key of `target`; see the top of this page.
 
     verify: read back what was stored and compare it with what was to be stored; if they differ, remove it again and
@@ -223,32 +223,37 @@ def arrive(parcel: Parcel, target: Journal, *, replace: bool = False, verify: bo
         present = alive(part.head if part else None)
         if present is None:
             return _planted(parcel, target, verify=verify)
-        if present.stamp.version == parcel.head.stamp.version:
+        if present.revision.version == parcel.head.revision.version:
             _forget(parcel, target, present)
-            return Arrival(target.key, "same")
+            return CopyResult(target.key, "same")
         tally = Tally()
         if (added := _continued(parcel, target, present, tally)) is not None:
-            return Arrival(target.key, "continued", added, later=tally.later)
+            return CopyResult(target.key, "continued", added, later=tally.later)
         if not replace:
-            return Arrival(target.key, "different")
-        target.store.delete(target.key, version=present.stamp.version)
+            return CopyResult(target.key, "different")
+        target.store.delete(target.key, version=present.revision.version)
         return _planted(parcel, target, verify=verify)
 
 
-def _planted(parcel: Parcel, target: Journal, *, verify: bool) -> Arrival:
+def _planted(parcel: CopySource, target: ConversationLog, *, verify: bool) -> CopyResult:
     head = parcel.head
     tally = Tally()
     if head.start == head.end:  # a store takes no conversation without a record: one that is forgotten at once
-        stored = plant(target, [encode(Entry("annotation"))], first=max(head.end - 1, 0), stamp=lambda: head.stamp)
+        stored = plant(
+            target, [encode(Entry("annotation"))], first=max(head.end - 1, 0), revision=lambda: head.revision
+        )
         _forget(parcel, target, stored)
-        return Arrival(target.key, "copied")
+        return CopyResult(target.key, "copied")
     digest = hashlib.sha256()
     stored = plant(
-        target, _digested(tally.check(parcel, head.start), digest.update), first=head.start, stamp=lambda: head.stamp
+        target,
+        _digested(tally.check(parcel, head.start), digest.update),
+        first=head.start,
+        revision=lambda: head.revision,
     )
     if verify:
         _verify(target, head, stored, digest.digest())
-    return Arrival(target.key, "copied", head.end - head.start, later=tally.later)
+    return CopyResult(target.key, "copied", head.end - head.start, later=tally.later)
 
 
 @dataclass(slots=True)
@@ -257,7 +262,7 @@ class Tally:
 
     later: int = 0
 
-    def check(self, parcel: Parcel, start: int) -> Iterator[str]:
+    def check(self, parcel: CopySource, start: int) -> Iterator[str]:
         """Yield the lines from `start` on. Raises `CorruptRecord` at one that is not the line of an entry."""
         for position, line in enumerate(parcel.lines(start), start):
             if decode(Record(position, line), parcel.head.key).version > FORMAT:
@@ -271,33 +276,33 @@ def _digested(lines: Iterable[str], update: Callable[[bytes], None]) -> Iterator
         yield line
 
 
-def _verify(target: Journal, head: Head, stored: Head, due: bytes) -> None:
+def _verify(target: ConversationLog, head: Head, stored: Head, due: bytes) -> None:
     """Raise `CorruptRecord`, and remove the copy, if what is stored now is not what was to be."""
     digest, found = hashlib.sha256(), None
     for part in slices(target.store, target.key):
         found = found or part.head
         for record in part.records:
             digest.update(f"{record.body}\n".encode())
-    if found is None or found.stamp.version != stored.stamp.version:
+    if found is None or found.revision.version != stored.revision.version:
         return  # somebody has gone on with it already, or deleted it
-    if (found.start, found.end, found.stamp, digest.digest()) != (head.start, head.end, head.stamp, due):
-        target.store.delete(target.key, version=stored.stamp.version)
+    if (found.start, found.end, found.revision, digest.digest()) != (head.start, head.end, head.revision, due):
+        target.store.delete(target.key, version=stored.revision.version)
         target.see(None)
         raise CorruptRecord(target.key, None, "the copy was not what had been copied, and is removed")
 
 
-def _forget(parcel: Parcel, target: Journal, present: Head) -> None:
+def _forget(parcel: CopySource, target: ConversationLog, present: Head) -> None:
     """Forget here what was forgotten there."""
     if present.start < parcel.head.start:
         target.forget(parcel.head.start)
 
 
-def _continued(parcel: Parcel, target: Journal, present: Head, tally: Tally) -> int | None:
+def _continued(parcel: CopySource, target: ConversationLog, present: Head, tally: Tally) -> int | None:
     """Add what was added to an earlier state; return how many records; None: this is not an earlier state."""
     head = parcel.head
     if not (max(head.start, present.start) < present.end < head.end) or not _have_one_birth(present, head):
         return None
-    if present.stamp.updated > head.stamp.updated:  # a time that goes back is not what a conversation has
+    if present.revision.updated > head.revision.updated:  # a time that goes back is not what a conversation has
         return None
     lines = tally.check(parcel, present.end - 1)
     part = target.store.read(target.key, start=present.end - 1, stop=present.end)
@@ -305,7 +310,7 @@ def _continued(parcel: Parcel, target: Journal, present: Head, tally: Tally) -> 
         return None
     end = present
     for batch in portions(lines, target.store):
-        end = commit(target.store, target.key, batch, after=end, stamp=_grown(end, batch, head))
+        end = commit(target.store, target.key, batch, after=end, revision=_grown(end, batch, head))
         target.see(end)
     _forget(parcel, target, end)
     return head.end - present.end
@@ -323,27 +328,31 @@ def _have_one_birth(one: Head, other: Head) -> bool:
         return False
 
 
-def _grown(base: Head, batch: list[str], head: Head) -> Stamp:
-    """Return the stamp after a batch: that of the parcel, or that of the state in between, which is one that it had."""
+def _grown(base: Head, batch: list[str], head: Head) -> Revision:
+    """Return the revision after a batch: that of the source, or of a state in between that it had."""
     if base.end + len(batch) == head.end:
-        return head.stamp
+        return head.revision
     entries = [decode(Record(position, line), base.key) for position, line in enumerate(batch, base.end)]
     return dataclasses.replace(
-        base.stamp,
+        base.revision,
         version=entries[-1].id or fresh_token(),
-        info=folded(summary_of(base), entries, base.end).encode(),
+        payload=folded(summary_of(base), entries, base.end).encode(),
     )
 
 
-def copied(chosen: Selection, target: HistoryStore, *, replace: bool, verify: bool, threads: int) -> Iterator[Arrival]:
+def copied(
+    chosen: Selection, target: HistoryStore, *, replace: bool, verify: bool, threads: int
+) -> Iterator[CopyResult]:
     """Copy conversations into another store, several at once, and yield what became of each."""
     from concurrent.futures import Future, ThreadPoolExecutor  # noqa: PLC0415  # not for who copies nothing
 
-    def copy(key: Key) -> Arrival | None:
-        done = delivered(lambda: parcel_of(chosen.store, key), Journal(target, key), replace=replace, verify=verify)
+    def copy(key: Key) -> CopyResult | None:
+        done = delivered(
+            lambda: parcel_of(chosen.store, key), ConversationLog(target, key), replace=replace, verify=verify
+        )
         return absent(key) if done is None and chosen.is_named else done
 
-    pending: deque[Future[Arrival | None]] = deque()
+    pending: deque[Future[CopyResult | None]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="chathistory-copy") as pool:
         try:
             for key in chosen.keys():  # noqa: SIM118 - it is no mapping
@@ -358,7 +367,9 @@ def copied(chosen: Selection, target: HistoryStore, *, replace: bool, verify: bo
                 future.cancel()
 
 
-def delivered(parcel: Callable[[], Parcel | None], target: Journal, *, replace: bool, verify: bool) -> Arrival | None:
+def delivered(
+    parcel: Callable[[], CopySource | None], target: ConversationLog, *, replace: bool, verify: bool
+) -> CopyResult | None:
     """Let a parcel arrive, again if it changes meanwhile; None: it is gone.
 
     What is wrong with one conversation is its outcome; what is wrong with a store is raised.
@@ -371,6 +382,6 @@ def delivered(parcel: Callable[[], Parcel | None], target: Journal, *, replace: 
         except Conflict as conflict:
             left -= 1
             if not left:
-                return Arrival(target.key, "failed", error=conflict)
+                return CopyResult(target.key, "failed", error=conflict)
         except (CorruptRecord, UnsupportedRecord, InvalidInput) as error:
-            return Arrival(target.key, "failed", error=error)
+            return CopyResult(target.key, "failed", error=error)

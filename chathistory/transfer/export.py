@@ -8,11 +8,11 @@ from typing import IO
 
 from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord, InvalidInput, UnsupportedRecord
 from chathistory.log.active_path import newest_first
-from chathistory.log.conversation_log import Journal
+from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.state import summary_of
 from chathistory.operations.listing import row_of
 from chathistory.storage.store import Damaged, HistoryStore, Key
-from chathistory.transfer.copy import Arrival, Parcel, Selection, absent, delivered, parcel_of
+from chathistory.transfer.copy import CopyResult, CopySource, Selection, absent, delivered, parcel_of
 from chathistory.transfer.jsonl import FilePart, Reader, Skipped, Writer, Written, holds_conversation, mark_in
 from chathistory.transfer.markdown import markdown
 from chathistory.transfer.message_lists import MessageList, read_messages
@@ -51,7 +51,7 @@ class ExportReport:
         """Whether all that was to be exported is in the file, whole."""
         return self.all_found and not (self.failed or self.salvaged or self.damaged)
 
-    def add(self, arrival: Arrival) -> None:
+    def add(self, arrival: CopyResult) -> None:
         """Count one more."""
         if arrival.error is not None:
             self.failed[arrival.key] = arrival.error
@@ -63,7 +63,7 @@ class ExportReport:
             self.salvaged[arrival.key] = arrival.lost
 
 
-def exported(chosen: Selection, out: IO[bytes], *, salvage: bool) -> Iterator[Arrival]:
+def exported(chosen: Selection, out: IO[bytes], *, salvage: bool) -> Iterator[CopyResult]:
     """Write conversations as JSON lines, and yield what became of each.
 
     Args:
@@ -76,10 +76,10 @@ def exported(chosen: Selection, out: IO[bytes], *, salvage: bool) -> Iterator[Ar
         try:
             written = _written(chosen.store, writer, key, follows=salvage)
         except (CorruptRecord, UnsupportedRecord, Conflict) as error:
-            yield _salvaged(chosen.store, writer, key, error) if salvage else Arrival(key, "failed", error=error)
+            yield _salvaged(chosen.store, writer, key, error) if salvage else CopyResult(key, "failed", error=error)
         else:
             if written is not None:
-                yield Arrival(key, "copied", written.records, later=written.later)
+                yield CopyResult(key, "copied", written.records, later=written.later)
             elif chosen.is_named:
                 yield absent(key)
     writer.end()
@@ -100,21 +100,21 @@ def _written(store: HistoryStore, writer: Writer, key: Key, *, follows: bool) ->
                 raise
 
 
-def _salvaged(store: HistoryStore, writer: Writer, key: Key, error: ChatHistoryError) -> Arrival:
+def _salvaged(store: HistoryStore, writer: Writer, key: Key, error: ChatHistoryError) -> CopyResult:
     """Write what can be read of a conversation that is damaged; `error` says how."""
     if not isinstance(error, CorruptRecord):
-        return Arrival(key, "failed", error=error)
+        return CopyResult(key, "failed", error=error)
     try:
-        parcel = salvaged(Journal(store, key))
+        parcel = salvaged(ConversationLog(store, key))
         if parcel is None:
-            return Arrival(key, "failed", error=error)
+            return CopyResult(key, "failed", error=error)
         written = writer.write(parcel)
     except (CorruptRecord, UnsupportedRecord, Conflict) as failed:
-        return Arrival(key, "failed", error=failed)
-    return Arrival(key, "copied", written.records, later=written.later, lost=parcel.lost)
+        return CopyResult(key, "failed", error=failed)
+    return CopyResult(key, "copied", written.records, later=written.later, lost=parcel.lost)
 
 
-def as_markdown(chosen: Selection, out: IO[bytes], *, salvage: bool) -> Iterator[Arrival]:
+def as_markdown(chosen: Selection, out: IO[bytes], *, salvage: bool) -> Iterator[CopyResult]:
     """Write conversations as Markdown, and yield what became of each. Takes what `exported` takes."""
     begun = False
     for key in chosen.keys():  # noqa: SIM118 - it is no mapping
@@ -123,13 +123,13 @@ def as_markdown(chosen: Selection, out: IO[bytes], *, salvage: bool) -> Iterator
         except (CorruptRecord, UnsupportedRecord, Conflict) as error:
             found = _salvaged_text(chosen.store, key) if salvage else None
             if found is None:
-                yield Arrival(key, "failed", error=error)
+                yield CopyResult(key, "failed", error=error)
                 continue
         if found is not None:
             out.write(b"\n---\n\n" if begun else b"")
             out.write(found.text.encode())
             begun = True
-            yield Arrival(key, "copied", found.records, lost=found.lost)
+            yield CopyResult(key, "copied", found.records, lost=found.lost)
         elif chosen.is_named:
             yield absent(key)
 
@@ -148,18 +148,18 @@ class _Text:
 
 def _text(store: HistoryStore, key: Key) -> _Text | None:
     """Return a conversation as Markdown; None: it is absent."""
-    journal = Journal(store, key)
-    head = journal.refresh()
+    log = ConversationLog(store, key)
+    head = log.refresh()
     if head is None:
         return None
-    entries = list(newest_first(journal, _PORTION))[::-1]  # what was cut off is part of it, for people
+    entries = list(newest_first(log, _PORTION))[::-1]  # what was cut off is part of it, for people
     return _Text("".join(markdown(row_of(head), entries)), head.end - head.start)
 
 
 def _salvaged_text(store: HistoryStore, key: Key) -> _Text | None:
     """Return what can be read of a damaged conversation as Markdown; None: nothing can."""
     try:
-        parcel = salvaged(Journal(store, key))
+        parcel = salvaged(ConversationLog(store, key))
     except (CorruptRecord, UnsupportedRecord, Conflict):
         return None
     if parcel is None:
@@ -171,7 +171,7 @@ def _salvaged_text(store: HistoryStore, key: Key) -> _Text | None:
 
 def imported(
     store: HistoryStore, file: IO[bytes], *, scope: str | None, id: str | None, replace: bool
-) -> Iterator[Arrival | Skipped]:
+) -> Iterator[CopyResult | Skipped]:
     """Store what a file holds, and yield what became of each conversation, and what was passed over.
 
     Raises `InvalidInput` where the file cannot be read on; what came before is stored.
@@ -214,12 +214,12 @@ def _is_export(file: IO[bytes]) -> bool:
     return False
 
 
-def _target(store: HistoryStore, key: Key, scope: str | None) -> Journal:
-    return Journal(store, key if scope is None else Key(scope, key.id))
+def _target(store: HistoryStore, key: Key, scope: str | None) -> ConversationLog:
+    return ConversationLog(store, key if scope is None else Key(scope, key.id))
 
 
-def _once(part: FilePart) -> Callable[[], Parcel | None]:
-    def fetch() -> Parcel | None:
+def _once(part: FilePart) -> Callable[[], CopySource | None]:
+    def fetch() -> CopySource | None:
         if part.void:
             return None
         summary_of(part.head)  # what is no summary would break the listing that it comes into
@@ -230,13 +230,13 @@ def _once(part: FilePart) -> Callable[[], Parcel | None]:
 
 def _import_messages(
     store: HistoryStore, messages: MessageList, *, scope: str | None, id: str | None, replace: bool
-) -> Arrival:
+) -> CopyResult:
     """Store a list of messages as a conversation; what is there already of it is not stored again."""
     if id is None:
         raise InvalidInput("the file is a list of messages; give the id to store it under")
     target = _target(store, Key("default", id), scope)
     parcel = messages.parcel(target)
     if parcel.is_contained(target):
-        return Arrival(target.key, "same")
+        return CopyResult(target.key, "same")
     done = delivered(lambda: parcel, target, replace=replace, verify=True)
     return done or absent(target.key)

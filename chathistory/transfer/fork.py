@@ -17,12 +17,12 @@ from chathistory.errors import Conflict, CorruptRecord, InvalidInput
 from chathistory.log.active_path import Span, covers
 from chathistory.log.bulk_create import plant
 from chathistory.log.clock import fresh_token, now
-from chathistory.log.conversation_log import Journal, alive
+from chathistory.log.conversation_log import ConversationLog, alive
 from chathistory.log.entry import Entry, encode
 from chathistory.log.read_damaged import Lost, read_repaired
 from chathistory.log.reducers import folded, is_said_by_user, open_reply, reply_in
 from chathistory.log.state import Summary, summary_in, summary_of
-from chathistory.storage.store import Head, Slice, Stamp
+from chathistory.storage.store import Head, ReadResult, Revision
 from chathistory.transfer.salvage import mark_lost
 from chathistory.view.clean_message import thoughts
 
@@ -31,7 +31,7 @@ __all__ = ["fork"]
 _ATTEMPTS = 20
 
 
-def fork(source: Journal, target: Journal, *, at: int | None) -> Head:
+def fork(source: ConversationLog, target: ConversationLog, *, at: int | None) -> Head:
     """Begin `target` with the records of `source` below position `at` (None: with all); return its head.
 
     Whole or not at all, of one moment of the source, and without holding more than a portion in memory.
@@ -51,7 +51,7 @@ def fork(source: Journal, target: Journal, *, at: int | None) -> Head:
     return _forked(source, target, at=at)
 
 
-def _forked(source: Journal, target: Journal, *, at: int | None) -> Head:
+def _forked(source: ConversationLog, target: ConversationLog, *, at: int | None) -> Head:
     parts = source.slices(0, None if at is None else max(at, 0), counts=False)  # nobody has read what is copied
     try:
         first = next(parts, None)  # locks the source for a moment: not while the target is locked
@@ -66,7 +66,11 @@ def _forked(source: Journal, target: Journal, *, at: int | None) -> Head:
 
 
 def _grow(
-    source: Journal, target: Journal, head: Head | None, at: int | None, read: Callable[[int], Iterator[Slice]]
+    source: ConversationLog,
+    target: ConversationLog,
+    head: Head | None,
+    at: int | None,
+    read: Callable[[int], Iterator[ReadResult]],
 ) -> Head:
     if head is None:
         raise InvalidInput(f"there is no conversation {source.key.id!r} to fork")
@@ -74,16 +78,16 @@ def _grow(
     if not head.start < stop <= head.end:
         raise InvalidInput(f"position {stop} is none to fork at; there are {head.start + 1} to {head.end}")
     growing = _Fork(source, target, head, stop)
-    return plant(target, growing.lines(read(stop)), first=head.start, stamp=growing.stamp)
+    return plant(target, growing.lines(read(stop)), first=head.start, revision=growing.revision)
 
 
-def _mark_repaired(source: Journal, head: Head, stop: int) -> Iterator[Slice]:
+def _mark_repaired(source: ConversationLog, head: Head, stop: int) -> Iterator[ReadResult]:
     """Yield the records below a position, with a mark in the place of each that a repair has left out."""
     at = 0
     for each in read_repaired(source, head, stop):
         sound = mark_lost(each, at) if isinstance(each, Lost) else each
         at = sound.entry.at
-        yield Slice(head, [sound.record])
+        yield ReadResult(head, [sound.record])
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +106,7 @@ class _Said:
 class _Fork:
     """A fork in the making: folds the lines that pass, and puts the record of the fork behind them."""
 
-    def __init__(self, source: Journal, target: Journal, head: Head, at: int) -> None:
+    def __init__(self, source: ConversationLog, target: ConversationLog, head: Head, at: int) -> None:
         self._source, self._target = source, target
         self._head, self._at = head, at
         self._whole = head.start == 0  # whether the state is known from what passes
@@ -111,7 +115,7 @@ class _Fork:
         self._said: list[_Said] = []
         self._spans: list[Span] = []  # that the view goes through before the newest entry that said so
 
-    def lines(self, parts: Iterator[Slice]) -> Iterator[str]:
+    def lines(self, parts: Iterator[ReadResult]) -> Iterator[str]:
         """Yield the lines of the fork."""
         for part in parts:
             yield from self._taken(part)
@@ -119,11 +123,11 @@ class _Fork:
         self._summary = folded(self._summary, [entry], self._at)
         yield encode(entry)
 
-    def stamp(self) -> Stamp:
-        """Return the stamp of the fork, once all lines have passed."""
-        return self._target.stamp(self._state(), None, version=self._token)
+    def revision(self) -> Revision:
+        """Return the revision of the fork, once all lines have passed."""
+        return self._target.revision(self._state(), None, version=self._token)
 
-    def _taken(self, part: Slice) -> Iterator[str]:
+    def _taken(self, part: ReadResult) -> Iterator[str]:
         for entry in self._source.entries(part):
             if entry.kind == "snapshot":  # it knows what was forgotten, too
                 self._summary, self._whole = summary_in(entry), True

@@ -24,8 +24,8 @@ from typing import IO, Any, NoReturn, TypeAlias
 
 from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord, InvalidInput
 from chathistory.log.entry import DECODER, to_json
-from chathistory.storage.store import LARGEST_NUMBER, LONGEST_INFO, LONGEST_VERSION, Head, Key, Stamp
-from chathistory.transfer.copy import Parcel, Tally
+from chathistory.storage.store import LARGEST_NUMBER, LONGEST_PAYLOAD, LONGEST_VERSION, Head, Key, Revision
+from chathistory.transfer.copy import CopySource, Tally
 
 __all__ = ["FilePart", "Reader", "Skipped", "Writer", "Written", "holds_conversation", "is_mark", "mark_in"]
 
@@ -56,7 +56,7 @@ class Writer:
         self.conversations = 0
         self.records = 0
 
-    def write(self, parcel: Parcel, *, follows: bool = False) -> Written:
+    def write(self, parcel: CopySource, *, follows: bool = False) -> Written:
         """Write one conversation.
 
         Args:
@@ -95,16 +95,16 @@ class Writer:
 
 
 def _values(head: Head) -> dict[str, Any]:
-    stamp = head.stamp
+    revision = head.revision
     return {
         "scope": head.key.scope,
         "id": head.key.id,
         "start": head.start,
         "end": head.end,
-        "version": stamp.version,
-        "updated": stamp.updated,
-        "expires": stamp.expires,
-        "info": stamp.info,
+        "version": revision.version,
+        "updated": revision.updated,
+        "expires": revision.expires,
+        "info": revision.payload,
     }
 
 
@@ -230,8 +230,8 @@ def head_in(values: dict[str, Any]) -> Head:
     if values["start"] > values["end"]:
         raise InvalidInput("a conversation's first line has no valid end: it is before the start")
     key = Key(values["scope"], values["id"])
-    stamp = Stamp(values["version"], values["updated"], values["expires"], values["info"])
-    return Head(key, values["start"], values["end"], stamp)
+    revision = Revision(values["version"], values["updated"], values["expires"], values["info"])
+    return Head(key, values["start"], values["end"], revision)
 
 
 def _is_number(value: object) -> bool:
@@ -247,7 +247,7 @@ def _is_version(value: object) -> bool:
 
 
 def _is_info(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= LONGEST_INFO and not _UNFIT.search(value)
+    return isinstance(value, str) and len(value) <= LONGEST_PAYLOAD and not _UNFIT.search(value)
 
 
 _UNFIT = re.compile("[\x00-\x1f\ud800-\udfff]")

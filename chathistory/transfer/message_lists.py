@@ -16,14 +16,14 @@ from typing import Any
 
 from chathistory.errors import CorruptRecord, InvalidInput
 from chathistory.log.clock import MICROSECONDS, now
-from chathistory.log.conversation_log import Journal, alive
+from chathistory.log.conversation_log import ConversationLog, alive
 from chathistory.log.entry import Entry, decode, encode
 from chathistory.log.message_entries import message_entry
 from chathistory.log.reducers import folded
 from chathistory.operations.annotate import annotation
-from chathistory.storage.store import LARGEST_NUMBER, Head, Slice
+from chathistory.storage.store import LARGEST_NUMBER, Head, ReadResult
 
-__all__ = ["ListParcel", "MessageList", "read_messages"]
+__all__ = ["MessageList", "MessageListSource", "read_messages"]
 
 _ID = 28  # characters of an id
 _TIMES = ("created_at", "createdAt", "create_time", "timestamp", "time", "date")
@@ -37,7 +37,7 @@ class MessageList:
     messages: list[Any]
     title: str | None = None
 
-    def parcel(self, target: Journal) -> ListParcel:
+    def parcel(self, target: ConversationLog) -> MessageListSource:
         """Return them as a conversation under the key of `target`. Raises `InvalidInput` that names the field."""
         if not self.messages:
             raise InvalidInput("the file holds no messages")
@@ -52,10 +52,10 @@ class MessageList:
         if self.title is not None:
             data = annotation({"title": self.title})
             entries.insert(0, Entry("annotation", data=data, id=_next_id("title", self.title), at=entries[0].at))
-        stamp = target.stamp(folded(None, entries, 0), None, version=before)
+        revision = target.revision(folded(None, entries, 0), None, version=before)
         updated = max(entry.at for entry in entries)
-        head = Head(target.key, 0, len(entries), dataclasses.replace(stamp, updated=updated))
-        return ListParcel(head, entries)
+        head = Head(target.key, 0, len(entries), dataclasses.replace(revision, updated=updated))
+        return MessageListSource(head, entries)
 
 
 def _entry(index: int, given: Any) -> Entry:
@@ -99,8 +99,8 @@ _UNITS = ((10**14, 1), (10**11, 1000))
 
 
 @dataclass(slots=True)
-class ListParcel:
-    """A list of messages as a conversation; see `transfer.Parcel`."""
+class MessageListSource:
+    """A list of messages as a conversation; see `transfer.CopySource`."""
 
     head: Head
     entries: list[Entry]
@@ -109,7 +109,7 @@ class ListParcel:
         """Yield the lines from `start` on."""
         return map(encode, self.entries[start:])
 
-    def is_contained(self, target: Journal) -> bool:
+    def is_contained(self, target: ConversationLog) -> bool:
         """Whether all of it is stored there already, with whatever was said since.
 
         If only a part is, the last record of that keeps the time with which it was stored, so that it is the same.
@@ -131,7 +131,7 @@ class ListParcel:
         self.entries[stored.position] = dataclasses.replace(self.entries[stored.position], at=stored.at)
         return False
 
-    def _stored(self, target: Journal, part: Slice | None) -> Entry | None:
+    def _stored(self, target: ConversationLog, part: ReadResult | None) -> Entry | None:
         if part is None or not part.records or part.records[0].position >= len(self.entries):
             return None
         return decode(part.records[0], target.key)

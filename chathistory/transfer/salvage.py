@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from chathistory.log.conversation_log import Journal
+from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, encode
 from chathistory.log.read_damaged import Lost, Sound
 from chathistory.operations.restore import Remains, find_remains, rebuild
-from chathistory.storage.store import Head, Record, Stamp
+from chathistory.storage.store import Head, Record, Revision
 
 __all__ = ["Salvaged", "mark_lost", "salvaged"]
 
@@ -35,12 +35,12 @@ class Salvaged:
         return (each.entry for each in _marked(self.remains))
 
 
-def salvaged(journal: Journal) -> Salvaged | None:
+def salvaged(log: ConversationLog) -> Salvaged | None:
     """Return what can be read of a conversation; None: it is not there, or nothing of it can be read.
 
     Raises what `restoring.salvage` raises.
     """
-    remains = find_remains(journal)
+    remains = find_remains(log)
     if remains is None:
         return None
     count, lost = remains.end - remains.start, 0
@@ -54,10 +54,10 @@ def salvaged(journal: Journal) -> Salvaged | None:
     rebuilt = rebuild(counted())
     if rebuilt is None or lost == count:
         return None
-    stamp = remains.stamp
-    updated, expires = (stamp.updated, stamp.expires) if stamp else (rebuilt.updated, None)
-    made = Stamp(rebuilt.version, updated, expires, rebuilt.summary.encode())
-    return Salvaged(Head(journal.key, remains.start, remains.end, made), lost, remains)
+    revision = remains.revision
+    updated, expires = (revision.updated, revision.expires) if revision else (rebuilt.updated, None)
+    made = Revision(rebuilt.version, updated, expires, rebuilt.summary.encode())
+    return Salvaged(Head(log.key, remains.start, remains.end, made), lost, remains)
 
 
 def mark_lost(lost: Lost, at: int) -> Sound:

@@ -15,7 +15,7 @@ A policy of your own is any object with the two methods of `Policy`.
 """
 
 from chathistory.trimming.context_editing import ContextEditing
-from chathistory.trimming.plan_cut import Trimmed
+from chathistory.trimming.plan_cut import TrimResult
 from chathistory.trimming.policies import (
     AnyOf,
     Compaction,
@@ -42,5 +42,5 @@ __all__ = [
     "SentTurn",
     "Summarize",
     "TokenBudget",
-    "Trimmed",
+    "TrimResult",
 ]

@@ -5,40 +5,40 @@ from __future__ import annotations
 from collections.abc import Awaitable, Coroutine
 
 from chathistory.errors import Conflict, InvalidInput
-from chathistory.log.active_path import Sent, on_path
-from chathistory.log.conversation_log import Journal
+from chathistory.log.active_path import ActiveEntries, on_path
+from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.lease import check_free
-from chathistory.trimming.plan_cut import Plan, Trimmed, planned
+from chathistory.trimming.plan_cut import Plan, TrimResult, planned
 from chathistory.trimming.policies import Compaction, Policy, Summarize, check_policy
 from chathistory.view import view_of
 
 __all__ = ["text_from", "trimmed"]
 
 
-def trimmed(journal: Journal, policy: Policy, *, write: bool) -> Trimmed | None:
+def trimmed(log: ConversationLog, policy: Policy, *, write: bool) -> TrimResult | None:
     """Return what a cut leaves out, and store its record if `write`; None: there is no cut."""
     check_policy("policy", policy)
     if isinstance(policy, Compaction):
         raise InvalidInput("a Compaction is made by the API: use ChatEngine.compact, or ChatEngine(..., trimming=...)")
-    sent = on_path(journal)
+    sent = on_path(log)
     plan = planned(policy, sent) if sent else None
     if sent is None or plan is None:
         return None
     if write:
-        check_free(journal.key, sent.summary)
-        _store(journal, sent, plan)
+        check_free(log.key, sent.summary)
+        _store(log, sent, plan)
     return plan.trimmed
 
 
-def _store(journal: Journal, sent: Sent, plan: Plan) -> None:
+def _store(log: ConversationLog, sent: ActiveEntries, plan: Plan) -> None:
     policy, summary = plan.policy, None
     if isinstance(policy, Summarize):  # it may take long: nobody waits for it
         summary = text_from(policy.by(view_of(plan.left_out(sent)).messages))
-    with journal.lock:
-        head = journal.seen()
-        if head is None or head.stamp.version != sent.head.stamp.version:
-            raise Conflict(journal.key, head)
-        journal.append([plan.entry(summary)])
+    with log.lock:
+        head = log.seen()
+        if head is None or head.revision.version != sent.head.revision.version:
+            raise Conflict(log.key, head)
+        log.append([plan.entry(summary)])
 
 
 def text_from(summary: str | Awaitable[str]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from chathistory.errors import InvalidInput
 from chathistory.messages.content import Message
 
-__all__ = ["BINDING_BETA", "ON_DEMAND_BETA", "ContextEditing", "Sealed"]
+__all__ = ["BINDING_BETA", "ON_DEMAND_BETA", "CompactionBlocks", "ContextEditing"]
 
 BINDING_BETA = "thinking-binding-controls-2026-08-01"
 ON_DEMAND_BETA = "compact-2026-09-04"
@@ -57,7 +57,7 @@ class ContextEditing:
 
 
 @dataclass(frozen=True, slots=True)
-class Sealed:
+class CompactionBlocks:
     """Which compactions are among the messages of a request, for the API wants to be told what it is given back.
 
     signed: one that was made on demand. plain: one that was made at a threshold, or failed.
@@ -67,7 +67,7 @@ class Sealed:
     plain: bool
 
     @classmethod
-    def of(cls, messages: Iterable[Message]) -> Sealed:
+    def of(cls, messages: Iterable[Message]) -> CompactionBlocks:
         """Look through the replies among the messages."""
         replies = (each["content"] for each in messages if each["role"] == "assistant")
         blocks = [block for content in replies if isinstance(content, list) for block in content]

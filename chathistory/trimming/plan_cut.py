@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from chathistory.errors import IncompleteReply, InvalidInput
-from chathistory.log.active_path import Sent
+from chathistory.log.active_path import ActiveEntries
 from chathistory.log.clock import now
 from chathistory.log.entry import Entry
 from chathistory.log.message_entries import message_entry
@@ -26,14 +26,14 @@ from chathistory.trimming.turns import SentTurn, outlined
 from chathistory.view import view_of
 from chathistory.view.tool_call_ids import doubled_calls
 
-__all__ = ["Plan", "Trimmed", "is_callers", "is_due", "may_be_hidden", "planned", "planned_whole"]
+__all__ = ["Plan", "TrimResult", "is_callers", "is_due", "may_be_hidden", "planned", "planned_whole"]
 
 _FRESH = re.compile("[0-9a-f]{28}")  # a turn id that was not the caller's
 _MARK = 8  # characters that are kept of a turn id
 
 
 @dataclass(frozen=True, slots=True)
-class Trimmed:
+class TrimResult:
     """What a cut leaves out: turns and messages, and the tokens sent before and after it (about; see `Load`).
 
     position: from which on messages are sent.
@@ -54,7 +54,7 @@ class Plan:
     """
 
     policy: Policy
-    trimmed: Trimmed
+    trimmed: TrimResult
     opening: Message | None
     data: dict[str, Any]
 
@@ -83,7 +83,7 @@ class Plan:
         tokens = self.data["tokens"] + estimated(found.message or {})
         return replace(found, data=found.data | self.data | {"tokens": tokens})
 
-    def left_out(self, sent: Sent) -> Sent:
+    def left_out(self, sent: ActiveEntries) -> ActiveEntries:
         """Return the part of what is sent that the cut leaves out."""
         return _before(sent, self.trimmed.position)
 
@@ -98,7 +98,7 @@ def _load(summary: Summary, new: Message | None) -> Load:
     return Load(tokens, summary.turns - summary.hidden + (new is not None), summary.since, now())
 
 
-def planned(policy: Policy, sent: Sent, new: Message | None = None) -> Plan | None:
+def planned(policy: Policy, sent: ActiveEntries, new: Message | None = None) -> Plan | None:
     """Return the cut that the policy asks for; None: none is due, or none is possible.
 
     new: the message that is about to be sent, which opens a turn. Raises `InvalidInput` if the policy names a position
@@ -118,10 +118,10 @@ def planned(policy: Policy, sent: Sent, new: Message | None = None) -> Plan | No
 
 
 @dataclass(frozen=True, slots=True)
-class _Scene:
+class _CutCandidates:
     """What a policy decides on: what is sent, its turns (the last is that of `new`, if given), and how much it is."""
 
-    sent: Sent
+    sent: ActiveEntries
     messages: list[Entry]
     turns: list[SentTurn]
     load: Load
@@ -132,7 +132,7 @@ class _Scene:
         firsts = {turn.rounds[0].position: turn.position for turn in self.turns if turn.rounds}
         return place if place is None else firsts.get(place, place)
 
-    def cut(self, place: int) -> tuple[Trimmed, Message | None, dict[str, Any]]:
+    def cut(self, place: int) -> tuple[TrimResult, Message | None, dict[str, Any]]:
         """Return what a cut at a place leaves out, what opens the turn that it falls into, and its record's data.
 
         Raises `InvalidInput` if neither a turn nor a round begins there.
@@ -155,7 +155,7 @@ class _Scene:
             "before": self.load.before,
         }
         marks, renamed = _marks(self.sent, gone), _renamed(self.sent, place)
-        trimmed = Trimmed(place, data["hidden"] - self.sent.summary.hidden, len(gone), self.load.tokens, size)
+        trimmed = TrimResult(place, data["hidden"] - self.sent.summary.hidden, len(gone), self.load.tokens, size)
         more = ({} if marks == "" else {"turns": marks}) | ({"renamed": renamed} if renamed else {})
         return trimmed, self._opening(split) if split else None, data | more
 
@@ -163,14 +163,14 @@ class _Scene:
         return next(entry.message for entry in _with_lead(self.sent) if entry.position == turn.position)
 
 
-def _scene(sent: Sent, load: Load, new: Message | None) -> _Scene:
+def _scene(sent: ActiveEntries, load: Load, new: Message | None) -> _CutCandidates:
     turns, before = outlined(_with_lead(sent), prefix=sent.summary.prefix)
     if before is None:
         before = sent.cut.data["before"] if sent.cut else 0
     if new:
         turns.append(SentTurn(sent.head.end, load.now, estimated(new), estimated(new)))
     messages = [entry for entry in sent.entries if entry.kind == "message"]
-    return _Scene(sent, messages, turns, replace(load, before=before), new)
+    return _CutCandidates(sent, messages, turns, replace(load, before=before), new)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,19 +184,19 @@ class _Whole:
         return turns[-1].position
 
 
-def planned_whole(sent: Sent) -> Plan | None:
+def planned_whole(sent: ActiveEntries) -> Plan | None:
     """Return the cut before which everything is left to a compaction by the API; None: there is nothing to compact."""
     return planned(Compaction(_Whole()), sent, {"role": "user", "content": ""})
 
 
-def _with_lead(sent: Sent) -> list[Entry]:
+def _with_lead(sent: ActiveEntries) -> list[Entry]:
     """Return the entries behind what a cut put before them, which opens their first turn."""
     if not (sent.cut and sent.cut.message):
         return sent.entries
     return [replace(sent.cut, kind="message", position=sent.summary.begin - 1), *sent.entries]
 
 
-def _behind_a_reply(scene: _Scene, place: int) -> int | None:
+def _behind_a_reply(scene: _CutCandidates, place: int) -> int | None:
     """Return the place, moved to the next turn before which nothing is left open: the API sums up to there.
 
     What it is shown has to be what was sent, message for message: it signs for that, and binds thinking to it.
@@ -212,18 +212,18 @@ def _behind_a_reply(scene: _Scene, place: int) -> int | None:
     return None
 
 
-def _before(sent: Sent, position: int) -> Sent:
+def _before(sent: ActiveEntries, position: int) -> ActiveEntries:
     """Return the part of what is sent that stands before a position."""
     return replace(sent, entries=[entry for entry in sent.entries if entry.position < position])
 
 
-def _renamed(sent: Sent, place: int) -> list[str]:
+def _renamed(sent: ActiveEntries, place: int) -> list[str]:
     """Return the calls from `place` on whose id came before: they stay renamed when what came before is not sent."""
     marks = doubled_calls(sent.entries, sent.summary.renamed)
     return [mark for mark in marks if int(mark.partition(".")[0]) >= place]
 
 
-def _marks(sent: Sent, messages: Sequence[Entry]) -> str | None:
+def _marks(sent: ActiveEntries, messages: Sequence[Entry]) -> str | None:
     """Return marks of all turn ids of callers that are not sent any more: one that comes again is to be found.
 
     None: it is not known which those are.
@@ -233,7 +233,7 @@ def _marks(sent: Sent, messages: Sequence[Entry]) -> str | None:
     return None if before is None else before + "".join(map(_mark, ids))
 
 
-def _known_marks(sent: Sent) -> str | None:
+def _known_marks(sent: ActiveEntries) -> str | None:
     """Return the marks that the cut has; None: the API itself summed up, or the cut is damaged or forgotten."""
     return sent.cut.data.get("turns", "") if sent.cut else None
 
@@ -247,7 +247,7 @@ def is_callers(turn: str) -> bool:
     return not _FRESH.fullmatch(turn)
 
 
-def may_be_hidden(sent: Sent, turn: str) -> bool:
+def may_be_hidden(sent: ActiveEntries, turn: str) -> bool:
     """Whether a turn of this id may stand before what is sent; False is certain."""
     if not sent.summary.begin or not is_callers(turn):
         return False

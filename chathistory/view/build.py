@@ -1,7 +1,8 @@
 """What Claude is sent: a pure function from the entries of a log to messages that the API accepts.
 
 The log stays as it is, exactly what was sent and received. The API refuses some of that when it is sent again, and a
-crash can leave half of what belongs together, so the view leaves out, orders and completes; `Report` tells what it did.
+crash can leave half of what belongs together, so the view leaves out, orders and completes; `ViewReport` tells
+what it did.
 The same entries always give the same messages, and entries that follow do not change those before a reply: request k+1
 extends request k, on which the prompt cache and the signatures of thinking blocks depend.
 
@@ -14,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chathistory.log.active_path import Sent
+from chathistory.log.active_path import ActiveEntries
 from chathistory.log.entry import Entry
 from chathistory.log.message_sizes import context_of
 from chathistory.log.omissions import Omission, omissions_in
@@ -22,17 +23,17 @@ from chathistory.log.reducers import ends_turn, opens_turn, stands_for_all_befor
 from chathistory.log.state import Summary
 from chathistory.messages.content import Message
 from chathistory.view.clean_message import bound_thoughts, cleaned, without_thinking
-from chathistory.view.item import Item, Notes, Repair, item_of
+from chathistory.view.item import Item, Notes, ViewRepair, item_of
 from chathistory.view.leave_out import without_omitted
 from chathistory.view.pairing import paired
 from chathistory.view.tool_call_ids import named
 from chathistory.view.tool_references import tool_names, with_defined_tools
 
-__all__ = ["Repair", "Report", "View", "view", "view_of"]
+__all__ = ["MessageView", "ViewRepair", "ViewReport", "view", "view_of"]
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class ViewReport:
     """How the messages of a view came about.
 
     kept: the position of each message, in order; -1 for one that the view added. begin: no message that stands before
@@ -48,27 +49,27 @@ class Report:
 
     kept: tuple[int, ...] = ()
     dropped: tuple[int, ...] = ()
-    repairs: tuple[Repair, ...] = ()
-    adjusted: tuple[Repair, ...] = ()
+    repairs: tuple[ViewRepair, ...] = ()
+    adjusted: tuple[ViewRepair, ...] = ()
     begin: int = 0
     tokens: int = 0
     exact: bool = True
     prefix_changed: bool = False
     thinking_stripped: int = 0
-    omitted: tuple[Repair, ...] = ()
+    omitted: tuple[ViewRepair, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class MessageView:
     """Messages, ready to send, and the report on them."""
 
     messages: list[Message] = field(default_factory=list, repr=False)
-    report: Report = Report()
+    report: ViewReport = ViewReport()
 
 
-def view_of(sent: Sent | None, *, tools: Iterable[Any] | None = None) -> View:
+def view_of(sent: ActiveEntries | None, *, tools: Iterable[Any] | None = None) -> MessageView:
     """Return the view of what `on_path` found; None: of a conversation that is absent. tools: see `view`."""
-    return view(sent.entries, state=sent.summary, cut=sent.cut, tools=tools) if sent else View()
+    return view(sent.entries, state=sent.summary, cut=sent.cut, tools=tools) if sent else MessageView()
 
 
 def view(
@@ -77,7 +78,7 @@ def view(
     state: Summary | None = None,
     cut: Entry | None = None,
     tools: Iterable[Any] | None = None,
-) -> View:
+) -> MessageView:
     """Return what is sent of the entries that the view goes through, in order; no entries: no messages.
 
     state: of the conversation; None: nothing was cut, all thinking may be sent. cut: the entry that said from which
@@ -98,7 +99,7 @@ def view(
     report = _report(items, sent, state)
     stripped = sum(bound_thoughts(item, state.thinking_from) for item in whole) if state.thinking_from else 0
     report = replace(report, repairs=notes.repairs, adjusted=notes.adjusted, omitted=omitted)
-    return View(messages, replace(report, thinking_stripped=stripped))
+    return MessageView(messages, replace(report, thinking_stripped=stripped))
 
 
 def _with_tools(sent: Sequence[Item], tools: Iterable[Any] | None, notes: Notes) -> list[Message]:
@@ -113,18 +114,18 @@ def _with_tools(sent: Sequence[Item], tools: Iterable[Any] | None, notes: Notes)
     return defined
 
 
-def _told(omission: Omission) -> Repair:
+def _told(omission: Omission) -> ViewRepair:
     what = "the message" if omission.block is None else f"block {omission.block}"
     inner = "" if omission.inner is None else f", block {omission.inner} within it"
-    return Repair(omission.position, f"left out: {what}{inner}; {omission.why or 'as somebody asked'}")
+    return ViewRepair(omission.position, f"left out: {what}{inner}; {omission.why or 'as somebody asked'}")
 
 
-def _report(items: Sequence[Item], sent: Sequence[Item], state: Summary) -> Report:
+def _report(items: Sequence[Item], sent: Sequence[Item], state: Summary) -> ViewReport:
     kept = tuple(item.position for item in sent)
     left = {item.position for item in items}.difference(kept)
     last = max((item.position for item in sent if item.role == "assistant"), default=-1)
     told = bool(items) and context_of(items[-1].usage) is not None
-    return Report(
+    return ViewReport(
         kept,
         tuple(sorted(left)),
         begin=state.begin,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 from chathistory.log.entry import Entry
 from chathistory.messages.content import Message, blocks_of, is_received
 
-__all__ = ["ADDED", "Block", "Item", "Notes", "Repair", "item_of"]
+__all__ = ["ADDED", "Block", "Item", "Notes", "ViewRepair", "item_of"]
 
 Block: TypeAlias = dict[str, Any]
 
@@ -18,7 +18,7 @@ ADDED = -1
 
 
 @dataclass(frozen=True, slots=True)
-class Repair:
+class ViewRepair:
     """One thing that the view did about what is stored at `position` (-1: at the end), in words that quote nothing."""
 
     position: int
@@ -32,24 +32,24 @@ class Notes:
     repairs: what the model reads is not what is stored. adjusted: it is; only its form differs.
     """
 
-    _repairs: list[Repair] = field(default_factory=list)
-    _adjusted: dict[Repair, None] = field(default_factory=dict)
+    _repairs: list[ViewRepair] = field(default_factory=list)
+    _adjusted: dict[ViewRepair, None] = field(default_factory=dict)
 
     @property
-    def repairs(self) -> tuple[Repair, ...]:
+    def repairs(self) -> tuple[ViewRepair, ...]:
         return tuple(self._repairs)
 
     @property
-    def adjusted(self) -> tuple[Repair, ...]:
+    def adjusted(self) -> tuple[ViewRepair, ...]:
         return tuple(self._adjusted)
 
     def repair(self, position: int, what: str) -> None:
         """Note that something is left out, moved, replaced or added."""
-        self._repairs.append(Repair(position, what))
+        self._repairs.append(ViewRepair(position, what))
 
     def adjust(self, position: int, what: str) -> None:
         """Note that something has another form, in which the API takes it."""
-        self._adjusted[Repair(position, what)] = None
+        self._adjusted[ViewRepair(position, what)] = None
 
 
 class Item(NamedTuple):

@@ -11,7 +11,7 @@ told wherever in the file it stands. A commit ends an append and says what the h
     at      offset in the file at which the lines of its append begin
     size    bytes of these lines; the commit's own line begins at `at` + `size`
     start, end, scope, id, version, updated, expires, info
-            the head; an info that is a JSON object stands as it is, any other as a JSON string
+            the head; a payload that is a JSON object stands as it is, any other as a JSON string
     crc     CRC-32 of the line up to here
 
 A body has no line feed (`check_append` refuses control characters), and the line of a record begins with a bracket. So
@@ -27,7 +27,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from zlib import crc32
 
-from chathistory.storage.store import LARGEST_NUMBER, Head, Key, Stamp
+from chathistory.storage.store import LARGEST_NUMBER, Head, Key, Revision
 from chathistory_file.faults import LaterLayout
 
 __all__ = [
@@ -122,12 +122,12 @@ def _crc(body: bytes, position: int) -> int:
 
 def commit_line(head: Head, *, at: int, size: int) -> bytes:
     """Return the line of a commit."""
-    key, stamp = head.key, head.stamp
-    expires = "null" if stamp.expires is None else stamp.expires
+    key, revision = head.key, head.revision
+    expires = "null" if revision.expires is None else revision.expires
     text = (
         f'{{"commit":{LAYOUT},"at":{at},"size":{size},"start":{head.start},"end":{head.end},'
-        f'"scope":{_json(key.scope)},"id":{_json(key.id)},"version":{_json(stamp.version)},'
-        f'"updated":{stamp.updated},"expires":{expires},"info":{_info(stamp.info)},"crc":"'
+        f'"scope":{_json(key.scope)},"id":{_json(key.id)},"version":{_json(revision.version)},'
+        f'"updated":{revision.updated},"expires":{expires},"info":{_info(revision.payload)},"crc":"'
     ).encode()
     return b'%b%08x"}\n' % (text, crc32(text))
 
@@ -135,8 +135,8 @@ def commit_line(head: Head, *, at: int, size: int) -> bytes:
 _json = json.JSONEncoder(ensure_ascii=False).encode
 
 
-def _info(info: str) -> str:
-    return info if _is_object(info) else _json(info)
+def _info(payload: str) -> str:
+    return payload if _is_object(payload) else _json(payload)
 
 
 def _is_object(text: str) -> bool:
@@ -193,11 +193,11 @@ def commit_in(line: bytes) -> Commit | None:
 def _commit_of(text: bytes) -> Commit | None:
     """Read a commit from its line, up to its checksum; None: its values are not those of this layout."""
     try:
-        info = text.index(_INFO)
-        fields = json.loads(text[:info] + b"}")
-        said = text[info + len(_INFO) : -len(_CRC)].decode()
-        stamp = Stamp(fields["version"], fields["updated"], fields["expires"], _info_in(said))
-        head = Head(Key(fields["scope"], fields["id"]), fields["start"], fields["end"], stamp)
+        payload = text.index(_INFO)
+        fields = json.loads(text[:payload] + b"}")
+        said = text[payload + len(_INFO) : -len(_CRC)].decode()
+        revision = Revision(fields["version"], fields["updated"], fields["expires"], _info_in(said))
+        head = Head(Key(fields["scope"], fields["id"]), fields["start"], fields["end"], revision)
         numbers = head.start, head.end, fields["at"], fields["size"]
         return Commit(head, *numbers[2:]) if all(0 <= number <= LARGEST_NUMBER for number in numbers) else None
     except (ValueError, KeyError, TypeError, RecursionError):

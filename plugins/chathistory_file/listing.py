@@ -37,7 +37,7 @@ _head: Callable[[State], Head] = attrgetter("head")
 
 def order(head: Head) -> Order:
     """Return the place of a head in the listing of its scope."""
-    return head.stamp.updated, head.key.id
+    return head.revision.updated, head.key.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +193,7 @@ class Folder:
                 head = self._see(seen, entry)
                 if head is None:
                     continue
-                if head.stamp.updated * 1000 != -entry[0] and self._date_of(entry[1]) == -entry[0]:
+                if head.revision.updated * 1000 != -entry[0] and self._date_of(entry[1]) == -entry[0]:
                     return None
                 if below is None or order(head) < below:
                     left -= 1
@@ -202,7 +202,7 @@ class Folder:
     def _placed(self, entry: _Dated) -> _Dated:
         """Return an entry whose date is not ours with the date that its head tells."""
         found = self.look_at(entry[1])
-        return (-1000 * found.stamp.updated, entry[1]) if isinstance(found, Head) else entry
+        return (-1000 * found.revision.updated, entry[1]) if isinstance(found, Head) else entry
 
     def _date_of(self, name: str) -> int | None:
         with suppress(FileNotFoundError):

@@ -20,7 +20,7 @@ from typing import TypeVar
 import portalocker
 
 from chathistory.errors import StoreUnavailable
-from chathistory.storage.open_guard import Lifeline
+from chathistory.storage.open_guard import OpenGuard
 from chathistory_file.layout import Files, create, make_folder, opened
 
 __all__ = ["Locks"]
@@ -102,9 +102,9 @@ def _locked(fd: int) -> bool:
 class Locks:
     """The locks of one store; at most one open file for each."""
 
-    def __init__(self, root: str, *, timeout: float, lifeline: Lifeline) -> None:
+    def __init__(self, root: str, *, timeout: float, open_guard: OpenGuard) -> None:
         self._timeout = timeout
-        self._lifeline = lifeline
+        self._open_guard = open_guard
         self._locks = [_Lock(f"{root}/.locks/{number:02x}") for number in range(COUNT)]
         _alive.add(self)
 
@@ -125,7 +125,7 @@ class Locks:
                 held[:] = map(lock.mutex.acquire, (True,), (self._timeout,))  # acquired and noted in a single step
                 if not held[0]:
                     raise self._late()
-                self._lifeline.check()  # it may have been closed while this thread waited
+                self._open_guard.check()  # it may have been closed while this thread waited
                 self._wait(lock, deadline)
                 return work()
             finally:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from chathistory.checks import class_name
 from chathistory.errors import ConfigError, Conflict, InvalidInput
 from chathistory.storage.cursors import decode_cursor, encode_cursor
-from chathistory.storage.open_guard import Lifeline
+from chathistory.storage.open_guard import OpenGuard
 from chathistory.storage.recovery import FoundRecords
 from chathistory.storage.store import (
     Cursor,
@@ -25,9 +25,9 @@ from chathistory.storage.store import (
     Key,
     Leftovers,
     Page,
+    ReadResult,
     Record,
-    Slice,
-    Stamp,
+    Revision,
     Traits,
     check_append,
     check_position,
@@ -81,8 +81,8 @@ class FileStore(HistoryStore):
         if not isinstance(root, str | os.PathLike):
             raise ConfigError(f"root: must be the path of a folder, not {class_name(root)}")
         self.root = _absolute(os.fsdecode(root))
-        self._lifeline = Lifeline()
-        self._locks = Locks(self.root, timeout=lock_timeout, lifeline=self._lifeline)
+        self._open_guard = OpenGuard()
+        self._locks = Locks(self.root, timeout=lock_timeout, open_guard=self._open_guard)
         self._recovery = Recovery()
 
     @classmethod
@@ -97,16 +97,20 @@ class FileStore(HistoryStore):
             return url
         return StoreURL(url.scheme, quote(Path(folder, url.path).as_posix(), safe="/:"), url.options)
 
-    def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
-        self._lifeline.check()
-        lines = [body.encode() for body in check_append(bodies, stamp, self.traits, first=first)]
+    def append(
+        self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
+    ) -> Head:
+        self._open_guard.check()
+        lines = [body.encode() for body in check_append(bodies, revision, self.traits, first=first)]
         files = Files.of(self.root, key)
         with faults("append", key):
             is_folder(files.folder)
-            return self._locks.run(files, lambda: _append(files, key, lines, after=after, stamp=stamp, first=first))
+            return self._locks.run(
+                files, lambda: _append(files, key, lines, after=after, revision=revision, first=first)
+            )
 
-    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
-        self._lifeline.check()
+    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> ReadResult | None:
+        self._open_guard.check()
         check_range(start, stop)
         files = Files.of(self.root, key)
         with faults("read", key):
@@ -115,15 +119,15 @@ class FileStore(HistoryStore):
             with unreadable_is_damage(files.main):
                 return look(files, lambda state: self._slice(state, start, stop), own=key.__eq__, step=TAIL)
 
-    def _slice(self, state: State, start: int, stop: int | None) -> Slice:
+    def _slice(self, state: State, start: int, stop: int | None) -> ReadResult:
         head = state.head
         low = max(start if start >= 0 else head.end + start, head.start)
         high = head.end if stop is None else min(stop, head.end)
         find = self._recovery.bodies if state.moved else bodies_from
-        return Slice(head, _records(find(state, low, high), low) if low < high else [])
+        return ReadResult(head, _records(find(state, low, high), low) if low < high else [])
 
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
-        self._lifeline.check()
+        self._open_guard.check()
         if limit < 1:
             raise InvalidInput("a page has at least one item")
         below = decode_cursor(after) if after is not None else None
@@ -135,7 +139,7 @@ class FileStore(HistoryStore):
         return Page(listed.heads, encode_cursor(listed.heads[-1]) if listed.more else None, listed.damaged)
 
     def keys(self, scope: str | None = None) -> Iterator[Key]:
-        self._lifeline.check()
+        self._open_guard.check()
         return self._keys(Key("default" if scope is None else scope, "-"), everywhere=scope is None)
 
     def _keys(self, key: Key, *, everywhere: bool) -> Iterator[Key]:
@@ -153,7 +157,7 @@ class FileStore(HistoryStore):
                         raise
 
     def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:
-        self._lifeline.check()
+        self._open_guard.check()
         return self._damaged_keys(Key("default" if scope is None else scope, "-"), everywhere=scope is None)
 
     def _damaged_keys(self, key: Key, *, everywhere: bool) -> Iterator[Damaged]:
@@ -169,7 +173,7 @@ class FileStore(HistoryStore):
                     yield Damaged(None, folder.name, error_of("listing", error))
 
     def forget(self, key: Key, *, before: int) -> Head | None:
-        self._lifeline.check()
+        self._open_guard.check()
         check_position("before", before)
         files = Files.of(self.root, key)
         with faults("forget", key):
@@ -178,7 +182,7 @@ class FileStore(HistoryStore):
             return self._locks.run(files, lambda: _forget(files, key, before))
 
     def delete(self, key: Key, *, version: str | None = None) -> bool:
-        self._lifeline.check()
+        self._open_guard.check()
         files = Files.of(self.root, key)
         with faults("delete", key):
             if not is_folder(files.folder):
@@ -191,7 +195,7 @@ class FileStore(HistoryStore):
         Then looks at all files below the root, one after the other, for what names the scope: a folder that was moved,
         a copy. Such a place is told as left, and not removed; and so is a folder that is a link.
         """
-        self._lifeline.check()
+        self._open_guard.check()
         with faults("removing leftovers", Key(scope, "-")):
             return remove_leftovers(self.root, scope, self._locks)
 
@@ -200,7 +204,7 @@ class FileStore(HistoryStore):
 
         Raises `CorruptRecord` where the file is that of another conversation, or cannot be read.
         """
-        self._lifeline.check()
+        self._open_guard.check()
         files = Files.of(self.root, key)
         with faults("read", key):
             if not is_folder(files.folder):
@@ -210,7 +214,7 @@ class FileStore(HistoryStore):
 
     def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
         """Return the sound records of a range; see `chathistory.storage.recovery`."""
-        self._lifeline.check()
+        self._open_guard.check()
         files = Files.of(self.root, found.key)
         with faults("read", found.key):
             if not is_folder(files.folder):
@@ -224,7 +228,7 @@ class FileStore(HistoryStore):
         The file is written anew, with the sound lines of the records in the order of their positions. What is left over
         is set aside, in the file that `notes` names.
         """
-        self._lifeline.check()
+        self._open_guard.check()
         files = Files.of(self.root, found.key)
         with faults("repair", found.key):
             if not is_folder(files.folder):
@@ -234,7 +238,7 @@ class FileStore(HistoryStore):
 
     def notes(self, key: Key) -> Sequence[str]:
         """Say what is stored beside the records of a conversation; see `chathistory.storage.recovery`."""
-        self._lifeline.check()
+        self._open_guard.check()
         files = Files.of(self.root, key)
         with faults("read", key):
             if not is_folder(files.folder):
@@ -246,7 +250,7 @@ class FileStore(HistoryStore):
         return Folder(path, is_held=self._locks.is_held)
 
     def close(self) -> None:
-        if self._lifeline.cut():
+        if self._open_guard.cut():
             self._locks.close()
 
 
@@ -259,31 +263,31 @@ def _absolute(root: str) -> str:
     return os.path.abspath(path)  # noqa: PTH100  # of now: the process may change its folder later
 
 
-def _append(files: Files, key: Key, bodies: list[bytes], *, after: Head | None, stamp: Stamp, first: int) -> Head:
+def _append(files: Files, key: Key, bodies: list[bytes], *, after: Head | None, revision: Revision, first: int) -> Head:
     with opened(files.main, os.O_RDWR | os.O_APPEND) as file:
         state = state_of(file, own=key.__eq__) if file is not None else None
-        _check_version(key, state, after.stamp.version if after else None)
+        _check_version(key, state, after.revision.version if after else None)
         if state is not None and state.moved:
             put_in_order(files, state)
-            return _append(files, key, bodies, after=after, stamp=stamp, first=first)
+            return _append(files, key, bodies, after=after, revision=revision, first=first)
         if file is not None and file.size > (state.after if state else 0):
             cut(files, file.fd, after=state.after if state else 0, size=file.size)
         if file is None or state is None:
-            head = Head(key, first, first + len(bodies), stamp)
-            begin(files, batch_of(bodies, head, first=first, at=0), updated=stamp.updated)
+            head = Head(key, first, first + len(bodies), revision)
+            begin(files, batch_of(bodies, head, first=first, at=0), updated=revision.updated)
             return head
         old = state.head
-        head = Head(key, old.start, old.end + len(bodies), stamp)
+        head = Head(key, old.start, old.end + len(bodies), revision)
         batch = batch_of(bodies, head, first=old.end, at=state.after + (not state.ended))
         if not state.ended:
             batch = Batch(LF + batch.records, batch.commit)
-        append(file.fd, batch, size=state.after, before=old.stamp.updated, updated=stamp.updated)
+        append(file.fd, batch, size=state.after, before=old.revision.updated, updated=revision.updated)
         return head
 
 
 def _check_version(key: Key, state: State | None, version: str | None) -> None:
     head = state.head if state else None
-    if version != (head.stamp.version if head else None):
+    if version != (head.revision.version if head else None):
         raise Conflict(key, head)
 
 
@@ -317,7 +321,7 @@ def _forget(files: Files, key: Key, before: int) -> Head | None:
             put_in_order(files, state)
             return _forget(files, key, before)
         start = min(max(before, old.start), old.end)
-        head = Head(key, start, old.end, old.stamp)
+        head = Head(key, start, old.end, old.revision)
         if start > old.start or (state.tail and before > old.end):
             replace(files, kept_lines(state, start) if start < old.end else (), head)
         elif before > 0:

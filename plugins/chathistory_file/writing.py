@@ -116,7 +116,7 @@ def replace(files: Files, lines: Iterable[bytes], head: Head, *, keep_aside: boo
                 size += len(part)
                 _write(fd, part)
             _write(fd, commit_line(head, at=0, size=size))
-            _date(fd, head.stamp.updated)
+            _date(fd, head.revision.updated)
             os.fsync(fd)
         if not keep_aside:
             _unlink(files.aside)

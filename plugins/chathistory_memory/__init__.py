@@ -16,11 +16,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
-from chathistory import Cursor, Head, HistoryStore, Key, Page, Record, Slice, Stamp, StoreURL, Traits, hookimpl
+from chathistory import Cursor, Head, HistoryStore, Key, Page, ReadResult, Record, Revision, StoreURL, Traits, hookimpl
 from chathistory.checks import class_name
 from chathistory.errors import ConfigError, Conflict, InvalidInput
 from chathistory.storage.cursors import decode_cursor, encode_cursor
-from chathistory.storage.open_guard import Lifeline
+from chathistory.storage.open_guard import OpenGuard
 from chathistory.storage.store import check_append, check_position, check_range
 
 __all__ = ["MemoryStore"]
@@ -51,27 +51,29 @@ class MemoryStore(HistoryStore):
         if not isinstance(name, str):
             raise ConfigError(f"name: must be text, not {class_name(name)}")
         self._room = self._named.setdefault(name, _Room()) if name else _Room()
-        self._lifeline = Lifeline()
+        self._open_guard = OpenGuard()
 
     @classmethod
     def from_url(cls, url: StoreURL) -> Self:
         return cls(url.path)
 
-    def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
-        self._lifeline.check()
-        batch = check_append(bodies, stamp, self.traits, first=first)
+    def append(
+        self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
+    ) -> Head:
+        self._open_guard.check()
+        batch = check_append(bodies, revision, self.traits, first=first)
         with self._room.lock:
             found = self._found(key)
-            if _version(found) != (after.stamp.version if after else None):
+            if _version(found) != (after.revision.version if after else None):
                 raise Conflict(key, found.head if found else None)
             if found is None:
-                found = self._room.scopes[key.scope][key.id] = _Conversation(Head(key, first, first, stamp), [])
+                found = self._room.scopes[key.scope][key.id] = _Conversation(Head(key, first, first, revision), [])
             found.bodies += batch
-            found.head = Head(key, found.head.start, found.head.end + len(batch), stamp)
+            found.head = Head(key, found.head.start, found.head.end + len(batch), revision)
             return found.head
 
-    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
-        self._lifeline.check()
+    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> ReadResult | None:
+        self._open_guard.check()
         check_range(start, stop)
         with self._room.lock:
             found = self._found(key)
@@ -81,10 +83,10 @@ class MemoryStore(HistoryStore):
             low = max(start if start >= 0 else head.end + start, head.start)
             high = head.end if stop is None else stop
             bodies = found.bodies[low - head.start : max(high - head.start, 0)]
-        return Slice(head, [Record(position, body) for position, body in enumerate(bodies, low)])
+        return ReadResult(head, [Record(position, body) for position, body in enumerate(bodies, low)])
 
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
-        self._lifeline.check()
+        self._open_guard.check()
         if limit < 1:
             raise InvalidInput("a page has at least one item")
         with self._room.lock:
@@ -96,14 +98,14 @@ class MemoryStore(HistoryStore):
         return Page(page[:limit], encode_cursor(page[limit - 1]) if len(page) > limit else None)
 
     def keys(self, scope: str | None = None) -> Iterator[Key]:
-        self._lifeline.check()
+        self._open_guard.check()
         with self._room.lock:
             names = [scope] if scope is not None else list(self._room.scopes)
             keys = [found.head.key for name in names for found in self._room.scopes.get(name, {}).values()]
         return iter(keys)
 
     def forget(self, key: Key, *, before: int) -> Head | None:
-        self._lifeline.check()
+        self._open_guard.check()
         check_position("before", before)
         with self._room.lock:
             found = self._found(key)
@@ -115,7 +117,7 @@ class MemoryStore(HistoryStore):
             return found.head
 
     def delete(self, key: Key, *, version: str | None = None) -> bool:
-        self._lifeline.check()
+        self._open_guard.check()
         with self._room.lock:
             found = self._found(key)
             if found is None:
@@ -128,18 +130,18 @@ class MemoryStore(HistoryStore):
             return True
 
     def close(self) -> None:
-        self._lifeline.cut()
+        self._open_guard.cut()
 
     def _found(self, key: Key) -> _Conversation | None:
         return self._room.scopes.get(key.scope, {}).get(key.id)
 
 
 def _version(found: _Conversation | None) -> str | None:
-    return found.head.stamp.version if found else None
+    return found.head.revision.version if found else None
 
 
 def _order(head: Head) -> tuple[int, str]:
-    return head.stamp.updated, head.key.id
+    return head.revision.updated, head.key.id
 
 
 def _renew_locks() -> None:

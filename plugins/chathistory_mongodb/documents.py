@@ -1,7 +1,7 @@
 """What the documents look like, and the way from them to heads and back.
 
-A conversation is one *head document*: the head, the stamp, and in `tail` the newest bodies, so that guard, append and
-index are one update. `from` is the position of the tail's first body. What no longer fits, or never did, stands in
+A conversation is one *head document*: the head, the revision, and in `tail` the newest bodies, so that guard, append
+and index are one update. `from` is the position of the tail's first body. What no longer fits, or never did, stands in
 *segment documents*: runs of bodies, or one piece of a body that is too large for one document.
 
     head     _id {s, i}, format, scope, id, start, end, version, updated, expires, info,
@@ -32,7 +32,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo.collection import Collection
 
 from chathistory.errors import InvalidInput
-from chathistory.storage.store import LARGEST_NUMBER, LONGEST_VERSION, Head, Key, Stamp
+from chathistory.storage.store import LARGEST_NUMBER, LONGEST_VERSION, Head, Key, Revision
 from chathistory_mongodb.faults import Damage
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ def storable(body: Any) -> Any:
 
 def guard(state: Head) -> Document:
     """Return the filter that only this very state of a conversation passes."""
-    names = {"_id": identity(state.key), "version": state.stamp.version}
+    names = {"_id": identity(state.key), "version": state.revision.version}
     return {**names, "start": Int64(state.start), "end": Int64(state.end)}
 
 
@@ -155,14 +155,14 @@ def exactly(stored: RawBSONDocument) -> Document:
     return {"_id": stored["_id"], "$expr": same}
 
 
-def lasting(stamp: Stamp, end: int) -> Document:
+def lasting(revision: Revision, end: int) -> Document:
     """Return the fields that every append replaces."""
     return {
         "end": Int64(end),
-        "version": stamp.version,
-        "updated": Int64(stamp.updated),
-        "expires": None if stamp.expires is None else Int64(stamp.expires),
-        "info": stamp.info,
+        "version": revision.version,
+        "updated": Int64(revision.updated),
+        "expires": None if revision.expires is None else Int64(revision.expires),
+        "info": revision.payload,
     }
 
 
@@ -174,7 +174,7 @@ def new_head(head: Head, born: ObjectId, tail: Sequence[Any], *, runs: Sequence[
         "scope": head.key.scope,
         "id": head.key.id,
         "start": Int64(head.start),
-        **lasting(head.stamp, head.end),
+        **lasting(head.revision, head.end),
         "born": born,
         "from": Int64(head.end - len(tail)),
         "bytes": weight(tail),
@@ -227,9 +227,9 @@ def state_of(document: Document) -> State | None:
         reason = "its positions contradict each other"
         raise Damage(None, reason, key)
     expires = None if document["expires"] is None else int(document["expires"])
-    stamp = Stamp(document["version"], int(document["updated"]), expires, document["info"])
+    revision = Revision(document["version"], int(document["updated"]), expires, document["info"])
     return State(
-        head=Head(key, int(document["start"]), int(document["end"]), stamp),
+        head=Head(key, int(document["start"]), int(document["end"]), revision),
         born=document["born"],
         tail_first=int(document["from"]),
         bytes=document["bytes"],

@@ -15,7 +15,7 @@ from pymongo.errors import OperationFailure
 from chathistory.errors import InvalidInput
 from chathistory.storage.cursors import decode_cursor, encode_cursor
 from chathistory.storage.recovery import LONGEST_GAP
-from chathistory.storage.store import LARGEST_NUMBER, Cursor, Damaged, Head, Key, Page, Record, Slice
+from chathistory.storage.store import LARGEST_NUMBER, Cursor, Damaged, Head, Key, Page, ReadResult, Record
 from chathistory_mongodb.connection import Place
 from chathistory_mongodb.documents import (
     ALIVE,
@@ -48,7 +48,7 @@ COUNTED: Document = {
 """The projection of a segment that says how many bodies it has, and leaves them out."""
 
 
-def read(place: Place, key: Key, start: int, stop: int | None) -> Slice | None:
+def read(place: Place, key: Key, start: int, stop: int | None) -> ReadResult | None:
     """Return the records of a range, with the head of the same moment. Raises `Damage` if the first is damaged."""
     before: State | None = None
     collections = place.seen_heads, place.seen_segments
@@ -60,10 +60,10 @@ def read(place: Place, key: Key, start: int, stop: int | None) -> Slice | None:
         low, high = _range(state.head, start, stop)
         if low >= high:
             state.check_tail()
-            return Slice(state.head, [])
+            return ReadResult(state.head, [])
         records = _records(collections[1], state, low, high)
         if records:
-            return Slice(state.head, records)
+            return ReadResult(state.head, records)
         if before is not None and (before.head, before.born, before.runs) == (state.head, state.born, state.runs):
             raise _loss(collections[1], state, low)
         before, collections = state, (place.heads, place.segments)  # a secondary may be behind; the primary is not

@@ -272,7 +272,7 @@ def restore(place: Place, found: FoundRecords, head: Head) -> Head:
         raise Conflict(key, _present(_stored(place, key)))
     if known.unused:
         place.segments.delete_many({"_id": {"$in": list(known.unused)}})
-    return Head(key, head.start, head.end, head.stamp)
+    return Head(key, head.start, head.end, head.revision)
 
 
 def _restored(found: _Found, head: Head, tail: Any) -> Document:

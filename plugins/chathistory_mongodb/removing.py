@@ -196,6 +196,6 @@ def sweep(place: Place, before: int) -> Swept:
 
 def _expired(place: Place, head: Head) -> bool:
     try:
-        return delete(place, head.key, head.stamp.version)
+        return delete(place, head.key, head.revision.version)
     except Conflict:
         return False

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from chathistory.errors import InvalidInput
-from chathistory.storage.open_guard import Lifeline
+from chathistory.storage.open_guard import OpenGuard
 from chathistory.storage.recovery import FoundRecords
 from chathistory.storage.store import (
     LARGEST_NUMBER,
@@ -18,9 +18,9 @@ from chathistory.storage.store import (
     Key,
     Leftovers,
     Page,
+    ReadResult,
     Record,
-    Slice,
-    Stamp,
+    Revision,
     Traits,
     check_append,
     check_position,
@@ -54,38 +54,40 @@ class MongoStore(HistoryStore):
 
     def __init__(self, client: Client | Target, *, database: str = DATABASE, prefix: str = PREFIX) -> None:
         self._link = Link(client, database=database, prefix=prefix)
-        self._lifeline = Lifeline()
+        self._open_guard = OpenGuard()
 
     @classmethod
     def from_url(cls, url: StoreURL) -> Self:
         target = target_of(url)
         return cls(target, database=target.database, prefix=target.prefix)
 
-    def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
-        self._lifeline.check()
-        batch = check_append(bodies, stamp, self.traits, first=first)
+    def append(
+        self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
+    ) -> Head:
+        self._open_guard.check()
+        batch = check_append(bodies, revision, self.traits, first=first)
         if (first if after is None else after.end) + len(batch) > LARGEST_NUMBER:
             raise InvalidInput("positions must be below 2**53")
-        return self._append(key, batch, after=after, stamp=stamp, first=first)
+        return self._append(key, batch, after=after, revision=revision, first=first)
 
     @translated("append")
-    def _append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int) -> Head:
+    def _append(self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int) -> Head:
         place = self._link.ready()
         if after is None:
-            return writing.create(place, key, bodies, stamp=stamp, first=first)
-        return writing.append(place, key, bodies, after=after, stamp=stamp)
+            return writing.create(place, key, bodies, revision=revision, first=first)
+        return writing.append(place, key, bodies, after=after, revision=revision)
 
-    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
-        self._lifeline.check()
+    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> ReadResult | None:
+        self._open_guard.check()
         check_range(start, stop)
         return self._read(key, start, stop)
 
     @translated("read")
-    def _read(self, key: Key, start: int, stop: int | None) -> Slice | None:
+    def _read(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
         return reading.read(self._link.place(), key, start, stop)
 
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
-        self._lifeline.check()
+        self._open_guard.check()
         if limit < 1:
             raise InvalidInput("a page has at least one item")
         return self._heads(Key(scope, "-"), after, limit)
@@ -95,20 +97,20 @@ class MongoStore(HistoryStore):
         return reading.heads(self._link.place(), key.scope, after, limit)
 
     def keys(self, scope: str | None = None) -> Iterator[Key]:
-        self._lifeline.check()
+        self._open_guard.check()
         return self._walk(_any_of(scope), everywhere=scope is None, now=False)
 
     def scan_keys(self, scope: str | None = None) -> Iterator[Key]:
         """Yield what `keys` yields, as it is now on the primary, and then those of which only segments are left."""
-        self._lifeline.check()
+        self._open_guard.check()
         return self._scan(_any_of(scope), everywhere=scope is None)
 
     def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:
-        self._lifeline.check()
+        self._open_guard.check()
         return self._damage(_any_of(scope), everywhere=scope is None)
 
     def remove_leftovers(self, scope: str) -> Leftovers:
-        self._lifeline.check()
+        self._open_guard.check()
         return self._remove_leftovers(Key(scope, "-"))
 
     @translated("erase")
@@ -117,7 +119,7 @@ class MongoStore(HistoryStore):
 
     def _scan(self, key: Key, *, everywhere: bool) -> Iterator[Key]:
         yield from self._walk(key, everywhere=everywhere, now=True)
-        self._lifeline.check()
+        self._open_guard.check()
         yield from self._lost(key, everywhere=everywhere)
 
     def _walk(self, key: Key, *, everywhere: bool, now: bool) -> Iterator[Key]:
@@ -126,7 +128,7 @@ class MongoStore(HistoryStore):
         while names:
             keys = (key_of(walking.known(name)) for name in names)
             yield from (each for each in keys if each is not None and each not in dead)
-            self._lifeline.check()
+            self._open_guard.check()
             names = self._names(key, names[-1], everywhere=everywhere, now=now)
 
     def _damage(self, key: Key, *, everywhere: bool) -> Iterator[Damaged]:
@@ -150,7 +152,7 @@ class MongoStore(HistoryStore):
         return walking.damaged(self._link.place(), None if everywhere else key.scope)
 
     def find_records(self, key: Key) -> FoundRecords | None:
-        self._lifeline.check()
+        self._open_guard.check()
         return self._find_records(key)
 
     @translated("recovery")
@@ -158,7 +160,7 @@ class MongoStore(HistoryStore):
         return recovery.find(self._link.place(), key)
 
     def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
-        self._lifeline.check()
+        self._open_guard.check()
         return self._read_found(found.key, found, start, stop)
 
     @translated("recovery")
@@ -166,7 +168,7 @@ class MongoStore(HistoryStore):
         return recovery.read(self._link.place(), found, start, stop)
 
     def restore_head(self, found: FoundRecords, head: Head) -> Head:
-        self._lifeline.check()
+        self._open_guard.check()
         return self._restore_head(found.key, found, head)
 
     @translated("recovery")
@@ -174,7 +176,7 @@ class MongoStore(HistoryStore):
         return recovery.restore(self._link.ready(), found, head)
 
     def forget(self, key: Key, *, before: int) -> Head | None:
-        self._lifeline.check()
+        self._open_guard.check()
         check_position("before", before)
         return self._forget(key, max(min(before, LARGEST_NUMBER), 0))
 
@@ -183,7 +185,7 @@ class MongoStore(HistoryStore):
         return removing.forget(self._link.place(), key, before)
 
     def delete(self, key: Key, *, version: str | None = None) -> bool:
-        self._lifeline.check()
+        self._open_guard.check()
         return self._delete(key, version)
 
     @translated("delete")
@@ -198,7 +200,7 @@ class MongoStore(HistoryStore):
         Each goes whole, and only if nobody wrote to it meanwhile. What a crash left of a delete goes with it. A damaged
         one stays, and is counted.
         """
-        self._lifeline.check()
+        self._open_guard.check()
         return self._sweep(Key("default", "-"), time.time_ns() // 1000 if before is None else before)
 
     @translated("sweep")
@@ -211,7 +213,7 @@ class MongoStore(HistoryStore):
         Tries it out on a document in the collection of segments, which is gone afterwards. Raises `StoreRejected` if
         the server differs, or if the user may not write.
         """
-        self._lifeline.check()
+        self._open_guard.check()
         self._check(Key("default", "-"))
 
     @translated("check")
@@ -219,7 +221,7 @@ class MongoStore(HistoryStore):
         probe(self._link.ready())
 
     def close(self) -> None:
-        if self._lifeline.cut():
+        if self._open_guard.cut():
             self._link.close()
 
 

@@ -15,7 +15,7 @@ from bson import Int64, ObjectId
 from pymongo.errors import DocumentTooLarge, DuplicateKeyError, OperationFailure, WriteError
 
 from chathistory.errors import Conflict, StoreUnavailable
-from chathistory.storage.store import Head, Key, Stamp
+from chathistory.storage.store import Head, Key, Revision
 from chathistory_mongodb.connection import Place
 from chathistory_mongodb.documents import (
     FIELDS,
@@ -44,29 +44,29 @@ RUNS = 8  # attempts that a head names before their segments are marked
 _TRIES = 100
 
 
-def append(place: Place, key: Key, bodies: Sequence[str], *, after: Head, stamp: Stamp) -> Head:
+def append(place: Place, key: Key, bodies: Sequence[str], *, after: Head, revision: Revision) -> Head:
     """Append to a conversation of which `after` was seen. Raises `Conflict`."""
     size, base = weight(bodies), after
     for _ in range(_TRIES):
-        if size < TAIL and _pushed(place, key, bodies, size, base=base, stamp=stamp):
-            return Head(key, base.start, base.end + len(bodies), stamp)
-        state = _present(place, key, after.stamp.version)
-        if state is None or state.head.stamp.version != after.stamp.version:
+        if size < TAIL and _pushed(place, key, bodies, size, base=base, revision=revision):
+            return Head(key, base.start, base.end + len(bodies), revision)
+        state = _present(place, key, after.revision.version)
+        if state is None or state.head.revision.version != after.revision.version:
             raise Conflict(key, state.head if state else None)
         base = state.head  # a forget has moved its start, which disturbs no writer
         full = state.bytes >= TAIL or size >= TAIL
-        if full and _rearranged(place, state, bodies, stamp):
-            return Head(key, base.start, base.end + len(bodies), stamp)
+        if full and _rearranged(place, state, bodies, revision):
+            return Head(key, base.start, base.end + len(bodies), revision)
     raise _restless()
 
 
-def _pushed(place: Place, key: Key, bodies: Sequence[str], size: int, *, base: Head, stamp: Stamp) -> bool:
+def _pushed(place: Place, key: Key, bodies: Sequence[str], size: int, *, base: Head, revision: Revision) -> bool:
     in_place = {"$eq": [Int64(base.end), {"$add": ["$from", {"$size": "$tail"}]}]}  # an error if that makes no sense
-    only = {**guard(Head(key, base.start, base.end, base.stamp)), "bytes": {"$lt": TAIL}, "$expr": in_place}
+    only = {**guard(Head(key, base.start, base.end, base.revision)), "bytes": {"$lt": TAIL}, "$expr": in_place}
     change = {
         "$push": {"tail": {"$each": bodies}},
         "$inc": {"bytes": size},
-        "$set": lasting(stamp, base.end + len(bodies)),
+        "$set": lasting(revision, base.end + len(bodies)),
     }
     try:
         return place.heads.update_one(only, change).matched_count == 1
@@ -86,7 +86,7 @@ def _present(place: Place, key: Key, version: str) -> State | None:
     return state
 
 
-def _rearranged(place: Place, state: State, bodies: Sequence[str], stamp: Stamp) -> bool:
+def _rearranged(place: Place, state: State, bodies: Sequence[str], revision: Revision) -> bool:
     """Append, and keep only the newest bodies in the tail; False: somebody was faster."""
     every = [*map(storable, state.tail), *bodies]
     moved = len(every) - _newest(every)
@@ -95,7 +95,7 @@ def _rearranged(place: Place, state: State, bodies: Sequence[str], stamp: Stamp)
     owner = Owner(state.head.key, state.born, attempt)
     segments = _segments(owner, state.tail_first, every[:moved])
     change = {
-        **lasting(stamp, state.head.end + len(bodies)),
+        **lasting(revision, state.head.end + len(bodies)),
         "from": Int64(state.tail_first + moved),
         "bytes": weight(every[moved:]),
         "tail": every[moved:],
@@ -181,9 +181,9 @@ def _discard(segments: Documents, born: ObjectId, by: ObjectId) -> None:
     segments.delete_many({"of": born, "by": by})
 
 
-def create(place: Place, key: Key, bodies: Sequence[str], *, stamp: Stamp, first: int) -> Head:
+def create(place: Place, key: Key, bodies: Sequence[str], *, revision: Revision, first: int) -> Head:
     """Make a conversation. Raises `Conflict` if there is one."""
-    head = Head(key, first, first + len(bodies), stamp)
+    head = Head(key, first, first + len(bodies), revision)
     make = _inserted if weight(bodies) < TAIL else _built
     for _ in range(_TRIES):
         if make(place, head, bodies):

@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from chathistory.errors import ChatHistoryError, CorruptRecord, UnsupportedRecord
-from chathistory.storage.store import Head, Key, Record, Stamp
+from chathistory.storage.store import Head, Key, Record, Revision
 
 __all__ = [
     "LARGEST",
@@ -47,22 +47,22 @@ def encoded_record(position: int, body: str) -> bytes:
     return b"%s\n%d" % (body.encode(), position)
 
 
-def encoded_stamp(stamp: Stamp) -> bytes:
+def encoded_stamp(revision: Revision) -> bytes:
     """Return the head from the version on; the script puts layout, start and stop before it."""
-    expires = "" if stamp.expires is None else stamp.expires
-    return f"{stamp.version}\n{stamp.updated}\n{expires}\n{stamp.info}".encode()
+    expires = "" if revision.expires is None else revision.expires
+    return f"{revision.version}\n{revision.updated}\n{expires}\n{revision.payload}".encode()
 
 
-def time_to_live(stamp: Stamp) -> bytes:
+def time_to_live(revision: Revision) -> bytes:
     """Return after how many milliseconds from now the server may remove the conversation; empty: never.
 
     Counted from now, not to a moment of the server's clock, which may be wrong; or from `updated`, if a clock was ahead
     then or is now. So it may stay too long, and never too short.
     """
-    if stamp.expires is None:
+    if revision.expires is None:
         return b""
-    begun = min(stamp.updated, time.time_ns() // 1000)
-    left = min(max(stamp.expires - begun, 0) // 1000 + BROOM, 10**14)  # which is 3,000 years
+    begun = min(revision.updated, time.time_ns() // 1000)
+    left = min(max(revision.expires - begun, 0) // 1000 + BROOM, 10**14)  # which is 3,000 years
     return str(left).encode()
 
 
@@ -70,11 +70,11 @@ def decoded_head(key: Key, line: bytes) -> Head:
     """Return the head. Raises `CorruptRecord`, or `UnsupportedRecord` if a later version wrote it."""
     found = _HEAD.fullmatch(line)
     numbers = [int(found[name] or 0) for name in ("start", "stop", "updated", "expires")] if found else []
-    info = _text(found["info"]) if found else None
-    if found is None or info is None or max(numbers) > LARGEST or numbers[0] > numbers[1]:
+    payload = _text(found["info"]) if found else None
+    if found is None or payload is None or max(numbers) > LARGEST or numbers[0] > numbers[1]:
         raise damage_of(key, line)
     expires = numbers[3] if found["expires"] else None
-    return Head(key, numbers[0], numbers[1], Stamp(found["version"].decode(), numbers[2], expires, info))
+    return Head(key, numbers[0], numbers[1], Revision(found["version"].decode(), numbers[2], expires, payload))
 
 
 def damage_of(key: Key, line: bytes) -> ChatHistoryError:

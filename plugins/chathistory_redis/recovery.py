@@ -84,12 +84,12 @@ class Recovery:
         known = found if isinstance(found, _Found) else self.find(key)
         if not isinstance(known, _Found) or known.token != found.token:
             raise Conflict(key, None)
-        stamp = encoded_stamp(head.stamp)
+        revision = encoded_stamp(head.revision)
         args = [
             found.token.encode(),
-            b"1\n%d\n%d\n%s" % (head.start, head.end, stamp),
-            b"%d" % head.stamp.updated,
-            time_to_live(head.stamp),
+            b"1\n%d\n%d\n%s" % (head.start, head.end, revision),
+            b"%d" % head.revision.updated,
+            time_to_live(head.revision),
             *_orders(known, head),
         ]
         names = self.layout.names(key)
@@ -100,7 +100,7 @@ class Recovery:
         if reply != 1:
             with reading("recovery"):
                 raise Conflict(key, _readable(key, reply[0]))
-        return Head(key, head.start, head.end, head.stamp)
+        return Head(key, head.start, head.end, head.revision)
 
     def _runs(self, name: bytes, token: bytes, size: int) -> list[Run] | None:
         """Return which positions the elements say that they have; None: the list has changed meanwhile."""

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any, ClassVar, Self, TypeVar
 
 from chathistory.errors import ConfigError, Conflict, CorruptRecord, InvalidInput, StoreRejected
-from chathistory.storage.open_guard import Lifeline
+from chathistory.storage.open_guard import OpenGuard
 from chathistory.storage.recovery import FoundRecords
 from chathistory.storage.store import (
     Cursor,
@@ -18,9 +18,9 @@ from chathistory.storage.store import (
     Key,
     Leftovers,
     Page,
+    ReadResult,
     Record,
-    Slice,
-    Stamp,
+    Revision,
     Traits,
     check_append,
     check_position,
@@ -90,7 +90,7 @@ class RedisStore(HistoryStore):
         self._listing = Listing(self._link, self._layout)
         self._walk = Walk(self._link, self._layout)
         self._recovery = Recovery(self._link, self._layout, self._wait)
-        self._lifeline = Lifeline()
+        self._open_guard = OpenGuard()
 
     @classmethod
     def from_url(cls, url: StoreURL) -> Self:
@@ -105,14 +105,16 @@ class RedisStore(HistoryStore):
             wait_timeout=options["wait_timeout"],
         )
 
-    def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
-        self._lifeline.check()
-        batch = check_append(bodies, stamp, self.traits, first=first)
+    def append(
+        self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
+    ) -> Head:
+        self._open_guard.check()
+        batch = check_append(bodies, revision, self.traits, first=first)
         position = first if after is None else after.end
-        if max(stamp.updated, stamp.expires or 0, position + len(batch)) > LARGEST:
+        if max(revision.updated, revision.expires or 0, position + len(batch)) > LARGEST:
             raise InvalidInput("times and positions must be below 2**53")
-        guard = b"=" if after is None else b"+%s" % after.stamp.version.encode()
-        args = [time_to_live(stamp) + guard, encoded_stamp(stamp)]
+        guard = b"=" if after is None else b"+%s" % after.revision.version.encode()
+        args = [time_to_live(revision) + guard, encoded_stamp(revision)]
         args += [encoded_record(at, body) for at, body in enumerate(batch, position)]
         names = self._layout.names(key)
         if self._wait is None:
@@ -122,11 +124,11 @@ class RedisStore(HistoryStore):
         with reading("append"):
             if isinstance(reply, list) and not is_damage(reply):
                 start, end = map(int, reply[0].split())
-                return Head(key, start, end, stamp)
+                return Head(key, start, end, revision)
             raise Conflict(key, _head(key, reply))
 
-    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
-        self._lifeline.check()
+    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> ReadResult | None:
+        self._open_guard.check()
         check_range(start, stop)
         if -_TAIL <= start < 0 and stop is None:
             return self._tail(key, -start)
@@ -138,9 +140,9 @@ class RedisStore(HistoryStore):
             if is_damage(reply):
                 raise reported(key, reply)
             line, low, *portions = reply
-            return Slice(decoded_head(key, line), decoded_records(key, int(low), chain.from_iterable(portions)))
+            return ReadResult(decoded_head(key, line), decoded_records(key, int(low), chain.from_iterable(portions)))
 
-    def _tail(self, key: Key, most: int) -> Slice | None:
+    def _tail(self, key: Key, most: int) -> ReadResult | None:
         """Read the newest records by a plain command, which is quicker than a script."""
         name = self._layout.names(key).conversation
         elements = self._link.newest("read", name, most + 1)
@@ -154,16 +156,16 @@ class RedisStore(HistoryStore):
             count = head.end - head.start
             if len(bodies) != min(most, count):
                 raise CorruptRecord(key, None, f"its list holds {len(bodies)} records instead of {count}")
-            return Slice(head, decoded_records(key, head.end - len(bodies), bodies))
+            return ReadResult(head, decoded_records(key, head.end - len(bodies), bodies))
 
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
-        self._lifeline.check()
+        self._open_guard.check()
         if limit < 1:
             raise InvalidInput("a page has at least one item")
         return self._listing.page(scope, after, limit)
 
     def keys(self, scope: str | None = None) -> Iterator[Key]:
-        self._lifeline.check()
+        self._open_guard.check()
         return self._checked(self._listing.all_keys() if scope is None else self._listing.keys(scope))
 
     def scan_keys(self, scope: str | None = None) -> Iterator[Key]:
@@ -171,44 +173,44 @@ class RedisStore(HistoryStore):
 
         Enters what it finds into the index, so that `keys` and `heads` have it again.
         """
-        self._lifeline.check()
+        self._open_guard.check()
         return self._checked(self._walk.keys(scope))
 
     def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:
         """Yield what is stored below the prefix and belongs to no conversation, found by SCAN where that is allowed."""
-        self._lifeline.check()
+        self._open_guard.check()
         return self._checked(self._walk.damaged(scope))
 
     def _checked(self, items: Iterator[T]) -> Iterator[T]:
         """Yield items as long as the store may be used."""
-        self._lifeline.check()
+        self._open_guard.check()
         for item in items:
             yield item
-            self._lifeline.check()
+            self._open_guard.check()
 
     def is_index_complete(self) -> bool:
         """Return whether no primary evicts: each says `maxmemory-policy noeviction`. One that does not say it may."""
-        self._lifeline.check()
+        self._open_guard.check()
         return all(policy == "noeviction" for policy in self._link.policies("check"))
 
     def remove_leftovers(self, scope: str) -> Leftovers:
-        self._lifeline.check()
+        self._open_guard.check()
         return self._walk.remove_leftovers(scope)
 
     def find_records(self, key: Key) -> FoundRecords | None:
-        self._lifeline.check()
+        self._open_guard.check()
         return self._recovery.find(key)
 
     def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
-        self._lifeline.check()
+        self._open_guard.check()
         return self._recovery.read(found, start, stop)
 
     def restore_head(self, found: FoundRecords, head: Head) -> Head:
-        self._lifeline.check()
+        self._open_guard.check()
         return self._recovery.restore(found, head)
 
     def forget(self, key: Key, *, before: int) -> Head | None:
-        self._lifeline.check()
+        self._open_guard.check()
         check_position("before", before)
         reply = self._link.run("forget", FORGET, self._layout.names(key)[:1], [b"%d" % before])
         with reading("forget"):
@@ -216,7 +218,7 @@ class RedisStore(HistoryStore):
 
     def delete(self, key: Key, *, version: str | None = None) -> bool:
         """Remove the conversation for good; without a version also what is damaged, whatever it is."""
-        self._lifeline.check()
+        self._open_guard.check()
         guard = b"" if version is None else b"+%s" % version.encode()
         reply = self._link.run("delete", DELETE, self._layout.names(key), [guard])
         with reading("delete"):
@@ -230,7 +232,7 @@ class RedisStore(HistoryStore):
         Tries, on a key that is gone again afterwards, whether the server does what Redis does; else `StoreRejected`.
         Warns (`UserWarning`) of a server that evicts: one that throws conversations away when its memory is full.
         """
-        self._lifeline.check()
+        self._open_guard.check()
         names = self._layout.names(Key("default", "-"))
         reply = self._link.run("check", CHECK, [*names, names.scopes + b"::"], [])
         with reading("check"):
@@ -246,7 +248,7 @@ class RedisStore(HistoryStore):
             warnings.warn(words, stacklevel=2)
 
     def close(self) -> None:
-        if self._lifeline.cut():
+        if self._open_guard.cut():
             self._link.close()
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from zlib import crc32
 
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
-from chathistory.storage.store import Head, Key, Stamp
+from chathistory.storage.store import Head, Key, Revision
 from chathistory_s3.lines import SHORTEST
 
 __all__ = [
@@ -103,17 +103,17 @@ def encoded(content: Content | Grave) -> bytes:
     """Return the bytes of the object."""
     if isinstance(content, Grave):
         return f"grave {content.incarnation} {content.marker} {content.deleter}\n".encode()
-    head, stamp = content.head, content.head.stamp
+    head, revision = content.head, content.head.revision
     fields = {
         "v": FORMAT,
         "scope": head.key.scope,
         "id": head.key.id,
         "start": head.start,
         "end": head.end,
-        "version": stamp.version,
-        "updated": stamp.updated,
-        "expires": stamp.expires,
-        "info": stamp.info,
+        "version": revision.version,
+        "updated": revision.updated,
+        "expires": revision.expires,
+        "info": revision.payload,
         "incarnation": content.incarnation,
         "writer": content.writer,
         "marker": content.marker,
@@ -192,8 +192,10 @@ def _checked(fields: dict[str, Any], tail: bytes) -> Content:
     version, expires, writer = fields["version"], fields["expires"], fields.get("writer", "")
     _check(isinstance(version, str) and 1 <= len(version) <= _LONGEST_VERSION)
     _check(version.isascii() and version.isprintable())
-    stamp = Stamp(version, _whole(fields["updated"]), expires if expires is None else _whole(expires), fields["info"])
-    _check(isinstance(stamp.info, str) and _encodable(stamp.info))
+    revision = Revision(
+        version, _whole(fields["updated"]), expires if expires is None else _whole(expires), fields["info"]
+    )
+    _check(isinstance(revision.payload, str) and _encodable(revision.payload))
     start, end = _whole(fields["start"]), _whole(fields["end"])
     incarnation, marker = fields["incarnation"], fields["marker"]
     _check(_TOKEN.fullmatch(incarnation) and _TIME.fullmatch(marker) and (writer == "" or _TOKEN.fullmatch(writer)))
@@ -201,7 +203,7 @@ def _checked(fields: dict[str, Any], tail: bytes) -> Content:
     _check(start <= edge <= end and size >= SHORTEST * (end - edge))
     segments = tuple(_segment(*parts) for parts in fields["segments"])
     _check_run(segments, start, edge)
-    head = Head(Key(fields["scope"], fields["id"]), start, end, stamp)
+    head = Head(Key(fields["scope"], fields["id"]), start, end, revision)
     fenced = fields.get("fenced") is True
     return Content(head, incarnation, marker, segments, edge, tail, writer, fenced)
 

@@ -212,7 +212,7 @@ def _named(found: Found | Damaged | None, marker: Marker, walk: _Walk) -> Head |
 
 def _place(marker: Marker, found: Head | Damaged, *, in_order: bool) -> _Place:
     if isinstance(found, Head) and in_order:
-        return _Place(marker.time, found.key.id, found.stamp.updated)
+        return _Place(marker.time, found.key.id, found.revision.updated)
     return _Place(marker.time, marker.place)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from chathistory.errors import StoreUnavailable
-from chathistory.storage.store import Key, Slice
+from chathistory.storage.store import Key, ReadResult
 from chathistory_s3.bucket import Bucket
 from chathistory_s3.content import Content, Grave
 from chathistory_s3.heads import Found, Heads
@@ -21,7 +21,7 @@ SLICE = 32 * 1024 * 1024
 _LOOKS = 10  # at a conversation whose segments are made into one, or forgotten, each time while they are fetched
 
 
-def read(bucket: Bucket, layout: Layout, heads: Heads, key: Key, *, start: int, stop: int | None) -> Slice | None:
+def read(bucket: Bucket, layout: Layout, heads: Heads, key: Key, *, start: int, stop: int | None) -> ReadResult | None:
     """Return the records of a range as `HistoryStore.read` says."""
     last: Found | None = None
     for _ in range(_LOOKS):
@@ -39,19 +39,19 @@ def read(bucket: Bucket, layout: Layout, heads: Heads, key: Key, *, start: int, 
     )
 
 
-def _slice(shelf: Shelf, content: Content, start: int, stop: int | None, *, settled: bool) -> Slice:
+def _slice(shelf: Shelf, content: Content, start: int, stop: int | None, *, settled: bool) -> ReadResult:
     head = content.head
     low = max(start if start >= 0 else head.end + start, head.start)
     high = head.end if stop is None else min(stop, head.end)
     if low >= high:
-        return Slice(head, [])
+        return ReadResult(head, [])
     parts, whole = _first_ones(list(parts_of(content.segments, low, min(high, content.edge))))
     found = zip(parts, fetched(shelf, parts, settled=settled), strict=True)
     run = [record for part, data in found for record in records_of(shelf, part, data, low, high)]
     if whole and high > content.edge:
         low = max(low, content.edge)
         run += read_records(content.tail, shelf.key, content.edge, head.end, low=low, high=high)
-    return Slice(head, run)
+    return ReadResult(head, run)
 
 
 def _first_ones(parts: Sequence[Part]) -> tuple[Sequence[Part], bool]:

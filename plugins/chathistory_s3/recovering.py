@@ -156,7 +156,7 @@ def _portions(remains: _Remains, head: Head) -> Iterator[tuple[int, int]]:
 def _put(writer: Writer, remains: _Remains, content: Content, left: list[str]) -> Head:
     """Put a head in the place of what was found there, and remove what it no longer names."""
     key, place = content.head.key, place_of(content.head.key)
-    time = writer.next_marker(content.marker, content.head.stamp)
+    time = writer.next_marker(content.marker, content.head.revision)
     content = replace(content, marker=time, writer=token())
     marker = writer.layout.marker_at(place, time, content.incarnation)
     writer.bucket.put(marker, b"")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Self, cast
 
 from chathistory.checks import class_name
 from chathistory.errors import ConfigError, InvalidInput
-from chathistory.storage.open_guard import Lifeline
+from chathistory.storage.open_guard import OpenGuard
 from chathistory.storage.recovery import FoundRecords
 from chathistory.storage.store import (
     Cursor,
@@ -19,9 +19,9 @@ from chathistory.storage.store import (
     Key,
     Leftovers,
     Page,
+    ReadResult,
     Record,
-    Slice,
-    Stamp,
+    Revision,
     Traits,
     check_append,
     check_position,
@@ -85,7 +85,7 @@ class S3Store(HistoryStore):
             raise ConfigError(f"bucket: must be the name of a bucket, not {class_name(bucket)}")
         connect = client.client if isinstance(client, Connection) else lambda: client
         extra = extra_of(sse, kms_key, storage_class)
-        self._lifeline = Lifeline()
+        self._open_guard = OpenGuard()
         self._bucket = Bucket(connect, bucket, extra=extra, patience=timeout, owned=own)
         self._layout = Layout(prefix_of(prefix))
         self._heads = Heads(self._bucket, self._layout)
@@ -103,35 +103,37 @@ class S3Store(HistoryStore):
         connection = Connection(**given, timeout=timeout)
         return cast("Self", kind(connection, bucket=bucket, prefix=prefix, timeout=timeout, **extra))
 
-    def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
-        self._lifeline.check()
-        batch = check_append(bodies, stamp, self.traits, first=first)
+    def append(
+        self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
+    ) -> Head:
+        self._open_guard.check()
+        batch = check_append(bodies, revision, self.traits, first=first)
         self._probe()
-        return self._writer.append(key, batch, after=after, stamp=stamp, first=first)
+        return self._writer.append(key, batch, after=after, revision=revision, first=first)
 
-    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
-        self._lifeline.check()
+    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> ReadResult | None:
+        self._open_guard.check()
         check_range(start, stop)
         return read(self._bucket, self._layout, self._heads, key, start=start, stop=stop)
 
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
-        self._lifeline.check()
+        self._open_guard.check()
         if limit < 1:
             raise InvalidInput("a page has at least one item")
         exact = self.traits.recency == "exact"
         return page(self._bucket, self._layout, self._heads, scope, after=after, limit=limit, exact=exact)
 
     def keys(self, scope: str | None = None) -> Iterator[Key]:
-        self._lifeline.check()
+        self._open_guard.check()
         return keys(self._bucket, self._layout, self._heads, scope)
 
     def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:
-        self._lifeline.check()
+        self._open_guard.check()
         return damaged_keys(self._bucket, self._layout, self._heads, scope)
 
     def scan_keys(self, scope: str | None = None) -> Iterator[Key]:
         """Yield what `keys` yields, and make the markers anew that were lost, so that `heads` is complete after it."""
-        self._lifeline.check()
+        self._open_guard.check()
         return scan_keys(self._bucket, self._layout, self._heads, scope)
 
     def remove_leftovers(self, scope: str) -> Leftovers:
@@ -139,34 +141,34 @@ class S3Store(HistoryStore):
 
         Objects that no conversation of this store can have are left where they are, and named.
         """
-        self._lifeline.check()
+        self._open_guard.check()
         self._probe()
         return remove_leftovers(self._writer, scope)
 
     def find_records(self, key: Key) -> FoundRecords | None:
         """Look at what is stored under a key, as `HeadRecovery` says."""
-        self._lifeline.check()
+        self._open_guard.check()
         return find_records(self._writer, key)
 
     def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
         """Return the sound records at positions [start, stop), as `HeadRecovery` says."""
-        self._lifeline.check()
+        self._open_guard.check()
         return read_found(self._writer, found, start=start, stop=stop)
 
     def restore_head(self, found: FoundRecords, head: Head) -> Head:
         """Store a head in the place of a damaged one, as `HeadRecovery` says; not over one of a later version."""
-        self._lifeline.check()
+        self._open_guard.check()
         self._probe()
         return restore_head(self._writer, found, head)
 
     def forget(self, key: Key, *, before: int) -> Head | None:
-        self._lifeline.check()
+        self._open_guard.check()
         check_position("before", before)
         self._probe()
         return self._writer.forget(key, before=before)
 
     def delete(self, key: Key, *, version: str | None = None) -> bool:
-        self._lifeline.check()
+        self._open_guard.check()
         self._probe()
         return self._writer.delete(key, version=version)
 
@@ -176,12 +178,12 @@ class S3Store(HistoryStore):
         Times in seconds, `now` since 1970 (None: the time of this machine). To be run now and then; readers and
         writers need not stop. Raises what the other methods raise; what was done until then stays done.
         """
-        self._lifeline.check()
+        self._open_guard.check()
         self._probe()
         return sweep(self._writer, now=time.time() if now is None else now, grace=grace)
 
     def close(self) -> None:
-        if self._lifeline.cut():
+        if self._open_guard.cut():
             self._bucket.close()
 
     def _probe(self) -> None:

@@ -78,10 +78,10 @@ def _is_left(marker: Marker, found: Found | Damaged | None) -> bool:
 
 
 def _expire(writer: Writer, done: Swept, content: Content, now: float) -> None:
-    stamp = content.head.stamp
-    if stamp.expires is not None and stamp.expires <= now * _MICROSECONDS:
+    revision = content.head.revision
+    if revision.expires is not None and revision.expires <= now * _MICROSECONDS:
         with suppress(Conflict, CorruptRecord, UnsupportedRecord):  # somebody wrote meanwhile
-            done.expired += writer.delete(content.head.key, version=stamp.version)
+            done.expired += writer.delete(content.head.key, version=revision.version)
 
 
 def _segments(writer: Writer, done: Swept, old: float) -> None:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from chathistory.errors import Conflict, CorruptRecord, StoreError, StoreUnavailable, UnsupportedRecord
-from chathistory.storage.store import Damaged, Head, Key, Stamp
+from chathistory.storage.store import Damaged, Head, Key, Revision
 from chathistory_s3.bucket import Bucket
 from chathistory_s3.content import Content, Grave, told_tokens
 from chathistory_s3.content import encoded as encoded_head
@@ -41,17 +41,17 @@ class Writer:
     heads: Heads
     width: int
 
-    def append(self, key: Key, batch: Sequence[str], *, after: Head | None, stamp: Stamp, first: int) -> Head:
+    def append(self, key: Key, batch: Sequence[str], *, after: Head | None, revision: Revision, first: int) -> Head:
         """Append as `HistoryStore.append` says."""
         found, writer = self._base(key, after), token()
         for _ in range(_ROUNDS):
             if after is None and found is not None and isinstance(found.content, Grave):
                 found = self.finish(place_of(key), found.content, found.etag, stays=True)
             base = _living(found)
-            _check_version(key, base, after.stamp.version if after else None)
+            _check_version(key, base, after.revision.version if after else None)
             try:
-                base = base or _begun(key, stamp, first, fenced=found is not None)
-                return self._commit(base, batch, stamp, over=found, writer=writer)
+                base = base or _begun(key, revision, first, fenced=found is not None)
+                return self._commit(base, batch, revision, over=found, writer=writer)
             except Overtaken as lost:
                 found = self._look_again(key, lost)
                 base = _living(found)
@@ -65,7 +65,7 @@ class Writer:
             return None
         seen = self.heads.seen(key)
         base = _living(seen)
-        if base is not None and base.head.stamp.version == after.stamp.version:
+        if base is not None and base.head.revision.version == after.revision.version:
             return seen
         return self.heads.look(key)
 
@@ -79,14 +79,16 @@ class Writer:
                 "the service did not tell what became of a write", outcome="unknown"
             ) from error.__cause__
 
-    def _commit(self, base: Content, batch: Sequence[str], stamp: Stamp, *, over: Found | None, writer: str) -> Head:
+    def _commit(
+        self, base: Content, batch: Sequence[str], revision: Revision, *, over: Found | None, writer: str
+    ) -> Head:
         key, end = base.head.key, base.head.end
         shelf = self._shelf(base)
         changed = grown(shelf, base, encoded(batch, end))
-        time = self.next_marker(base.marker, stamp)
+        time = self.next_marker(base.marker, revision)
         if time != base.marker:
             self.bucket.put(self.layout.marker(key, time, base.incarnation), b"")
-        head = Head(key, base.head.start, end + len(batch), stamp)
+        head = Head(key, base.head.start, end + len(batch), revision)
         content = _moved(replace(base, head=head, marker=time, writer=writer), changed)
         try:
             self.heads.put(key, content, over=over)
@@ -100,9 +102,9 @@ class Writer:
         self.tidy(left)
         return head
 
-    def next_marker(self, marker: str, stamp: Stamp) -> str:
+    def next_marker(self, marker: str, revision: Revision) -> str:
         """Return the time of the marker after an append; it never goes back. `marker` is the present one, or ""."""
-        time = marker_time(stamp.updated, self.width)
+        time = marker_time(revision.updated, self.width)
         return min(marker, time) if marker else time
 
     def forget(self, key: Key, *, before: int) -> Head | None:
@@ -247,8 +249,8 @@ def _living(found: Found | None) -> Content | None:
     return found.content if found is not None and isinstance(found.content, Content) else None
 
 
-def _begun(key: Key, stamp: Stamp, first: int, *, fenced: bool) -> Content:
-    return Content(Head(key, first, first, stamp), token(), "", (), first, fenced=fenced)
+def _begun(key: Key, revision: Revision, first: int, *, fenced: bool) -> Content:
+    return Content(Head(key, first, first, revision), token(), "", (), first, fenced=fenced)
 
 
 def _moved(content: Content, changed: Changed) -> Content:
@@ -257,7 +259,7 @@ def _moved(content: Content, changed: Changed) -> Content:
 
 def _check_version(key: Key, base: Content | None, version: str | None) -> None:
     head = base.head if base else None
-    if version != (head.stamp.version if head else None):
+    if version != (head.revision.version if head else None):
         raise Conflict(key, head)
 
 

@@ -17,16 +17,16 @@ from chathistory import (
     Key,
     Option,
     Page,
+    ReadResult,
     Record,
-    Slice,
-    Stamp,
+    Revision,
     StoreURL,
     Traits,
     hookimpl,
 )
 from chathistory.errors import ConfigError, Conflict, CorruptRecord, InvalidInput, StoreRejected, StoreUnavailable
 from chathistory.storage.cursors import decode_cursor, encode_cursor
-from chathistory.storage.open_guard import Lifeline
+from chathistory.storage.open_guard import OpenGuard
 from chathistory.storage.store import check_append, check_position, check_range
 from chathistory.storage.url import seconds
 
@@ -47,7 +47,7 @@ class TemplateStore(HistoryStore):
     options: ClassVar = {"timeout": Option(seconds, 60.0, "seconds to wait for another writer")}
 
     def __init__(self, path: Path, timeout: float) -> None:
-        self._path, self._timeout, self._lock, self._lifeline = path, timeout, Lock(), Lifeline()
+        self._path, self._timeout, self._lock, self._open_guard = path, timeout, Lock(), OpenGuard()
         self._db: sqlite3.Connection | None = None
 
     @classmethod
@@ -56,17 +56,19 @@ class TemplateStore(HistoryStore):
             raise ConfigError("template: needs the path of a file, such as template:./history.db")
         return cls(Path(url.path), url.options["timeout"])
 
-    def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
-        batch = check_append(bodies, stamp, self.traits, first=first)
+    def append(
+        self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
+    ) -> Head:
+        batch = check_append(bodies, revision, self.traits, first=first)
         with self._transaction(key) as (db, head):
-            if (head and head.stamp.version) != (after and after.stamp.version):
+            if (head and head.revision.version) != (after and after.revision.version):
                 raise Conflict(key, head)
             start, end = (head.start, head.end) if head else (first, first)
             rows = [_summed(*astuple(key), position, body) for position, body in enumerate(batch, end)]
             db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
-            return _put(db, Head(key, start, end + len(batch), stamp))
+            return _put(db, Head(key, start, end + len(batch), revision))
 
-    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
+    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> ReadResult | None:
         check_range(start, stop)
         with self._transaction(key, "BEGIN") as (db, head):
             if head is None:
@@ -79,7 +81,7 @@ class TemplateStore(HistoryStore):
         records = [Record(row[2], row[3]) for position, row in zip(due, sound, strict=False) if row[2] == position]
         if due and not records:
             raise CorruptRecord(key, due.start, "it is missing, or its checksum is wrong")
-        return Slice(head, records)
+        return ReadResult(head, records)
 
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
         if limit < 1:
@@ -106,13 +108,13 @@ class TemplateStore(HistoryStore):
 
     def delete(self, key: Key, *, version: str | None = None) -> bool:
         with self._transaction(key if version is not None else None) as (db, head):  # a damaged one can be deleted, too
-            if head and version != head.stamp.version:
+            if head and version != head.revision.version:
                 raise Conflict(key, head)
             db.execute(f"DELETE FROM records WHERE {OURS}", astuple(key))
             return bool(db.execute(f"DELETE FROM heads WHERE {OURS}", astuple(key)).rowcount)
 
     def close(self) -> None:
-        if self._lifeline.cut() and self._db:  # in a forked child nothing: the connection is its parent's
+        if self._open_guard.cut() and self._db:  # in a forked child nothing: the connection is its parent's
             with self._lock:
                 self._db.close()
 
@@ -132,11 +134,11 @@ class TemplateStore(HistoryStore):
     @contextmanager
     def _transaction(self, key: Key | None = None, begin: str = "BEGIN IMMEDIATE") -> Iterator[tuple[Any, Head | None]]:
         """Yield the connection and the present head; all that SQLite raises becomes ours here."""
-        self._lifeline.check()
+        self._open_guard.check()
         outcome: Any = "not stored"
         try:
             with self._lock:
-                self._lifeline.check()  # it may have been closed while this thread waited
+                self._open_guard.check()  # it may have been closed while this thread waited
                 db = self._db = self._db or self._connected()
                 db.execute(begin)
                 with db:  # commits, or rolls back
@@ -172,7 +174,7 @@ def _made(row: tuple[Any, ...]) -> Head:
     key = _key(row)
     if key is None or row[:9] != _summed(*row[:8]):
         raise CorruptRecord(key, None, "its checksum is wrong")
-    return Head(key, row[2], row[3], Stamp(*row[4:8]))
+    return Head(key, row[2], row[3], Revision(*row[4:8]))
 
 
 def _head(db: sqlite3.Connection, key: Key) -> Head | None:
@@ -180,7 +182,7 @@ def _head(db: sqlite3.Connection, key: Key) -> Head | None:
 
 
 def _put(db: sqlite3.Connection, head: Head) -> Head:
-    row = _summed(*astuple(head.key), head.start, head.end, *astuple(head.stamp))
+    row = _summed(*astuple(head.key), head.start, head.end, *astuple(head.revision))
     db.execute("REPLACE INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
     return head
 

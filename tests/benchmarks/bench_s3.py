@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "plugins" / "s3"))
 
 from s3_server import CREDENTIALS, Request, Server, serving
 
-from chathistory import Head, HistoryStore, Key, Stamp, open_store
+from chathistory import Head, HistoryStore, Key, Revision, open_store
 
 KEY = Key("scope", "conversation")
 SIZE = 1500  # bytes of a record
@@ -29,7 +29,9 @@ def grown(store: HistoryStore, key: Key, count: int, *, batch: int = 1, first: i
     head = None
     for at in range(0, count, batch):
         time = 1_760_000_000_000_000 + (first + at) * TURN
-        head = store.append(key, ["x" * SIZE] * batch, after=head, stamp=Stamp(f"{first}-{at}", time, None, "info"))
+        head = store.append(
+            key, ["x" * SIZE] * batch, after=head, revision=Revision(f"{first}-{at}", time, None, "info")
+        )
     assert head is not None
     return head
 
@@ -55,13 +57,13 @@ def told(name: str, server: Server, *, per: int = 1) -> Counter[str]:
 
 def money(server: Server, store: HistoryStore) -> None:
     """Print what a million turns cost: a load before each, two appends; and the same for two plain designs."""
-    key, head = Key("money", "c"), store.append(Key("money", "c"), ["{}"], after=None, stamp=Stamp("w", 1))
+    key, head = Key("money", "c"), store.append(Key("money", "c"), ["{}"], after=None, revision=Revision("w", 1))
     server.log.clear()
     for turn in range(TURNS):
         store.read(key)
         for at in (2 * turn, 2 * turn + 1):
-            stamp = Stamp(f"m{at}", 1_760_000_000_000_000 + at * TURN, None, "info")
-            head = store.append(key, ["x" * SIZE], after=head, stamp=stamp)
+            revision = Revision(f"m{at}", 1_760_000_000_000_000 + at * TURN, None, "info")
+            head = store.append(key, ["x" * SIZE], after=head, revision=revision)
     kinds = Counter(server.kinds())
     sizes = {kind: sum(request.size for request in server.log if request.kind == kind) for kind in kinds}
     records = sum(range(2 * TURNS))  # how many there are at each append, added up; at the loads it is half of that
@@ -90,11 +92,11 @@ def main() -> None:
         server.client().create_bucket(Bucket="benchmark")
         url = f"s3://benchmark/history?endpoint_url={server.url}"
         with open_store(url) as store:
-            store.append(Key("w", "w"), ["w"], after=None, stamp=Stamp("w", 1))  # the probe, once per store
+            store.append(Key("w", "w"), ["w"], after=None, revision=Revision("w", 1))  # the probe, once per store
             money(server, store)
             head = grown(store, KEY, 1)
             server.log.clear()
-            head = store.append(KEY, ["x" * SIZE], after=head, stamp=Stamp("a", head.stamp.updated + 1))
+            head = store.append(KEY, ["x" * SIZE], after=head, revision=Revision("a", head.revision.updated + 1))
             told("append, warm", server)
             grown(store, Key("scope", "thousand"), 1000)
             told("append, of 1,000, two a minute", server, per=1000)

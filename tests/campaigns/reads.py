@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chathistory import Head, HistoryStore, Key, Stamp, open_store
+from chathistory import Head, HistoryStore, Key, Revision, open_store
 from chathistory.errors import ChatHistoryError, Conflict, StoreUnavailable
 from chathistory.storage.recovery import HeadRecovery
 from chathistory.testing.contract.calls import silent
@@ -87,10 +87,10 @@ class Campaign:
             f"{len(self.bodies) + at} {MARKER} {uuid.uuid4().hex} {'.' * self.chance.choice((0, 500, 9000))}"
             for at in range(count)
         ]
-        stamp = Stamp(uuid.uuid4().hex, len(self.bodies) + 1, None, "info")
+        revision = Revision(uuid.uuid4().hex, len(self.bodies) + 1, None, "info")
         said = "it returned"
         try:
-            self.broken.append(KEY, batch, after=self.head, stamp=stamp)
+            self.broken.append(KEY, batch, after=self.head, revision=revision)
             allowed = [[*self.bodies, *batch]]
         except StoreUnavailable as error:
             said = f"{error} from {error.__cause__!r}"
@@ -166,8 +166,8 @@ def run(backend: str, url: str, *, count: int, seed: int) -> Counter[str]:
         sound.delete(KEY)
         if not list(sound.keys("many")):
             for number in range(200):
-                stamp = Stamp(uuid.uuid4().hex, number, None, "i" * 500)
-                sound.append(Key("many", f"c{number}"), ["x"], after=None, stamp=stamp)
+                revision = Revision(uuid.uuid4().hex, number, None, "i" * 500)
+                sound.append(Key("many", f"c{number}"), ["x"], after=None, revision=revision)
         campaign = Campaign(backend, broken, sound, faults, chance)
         for _ in range(count):
             campaign.round()

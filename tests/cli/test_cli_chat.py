@@ -10,14 +10,14 @@ from contextlib import contextmanager
 import pytest
 from cli_terminal import COMMAND
 
-from chathistory.testing import MessagesAPI
-from chathistory.testing.fake_api import Cut, Failure, Held
+from chathistory.testing import FakeMessagesAPI
+from chathistory.testing.fake_api import Cut, Failure, Paused
 
 KEY = "sk-not-a-key"
 
 
 @contextmanager
-def served(api: MessagesAPI):
+def served(api: FakeMessagesAPI):
     with api.serve() as url:
         yield {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": KEY}
 
@@ -42,7 +42,7 @@ def test_another_process_goes_on_from_a_pipe(process, run):
 
 
 def test_the_environment_says_where_and_which_model(run, store):
-    api = MessagesAPI("hi")
+    api = FakeMessagesAPI("hi")
     with served(api) as place:
         more = place | {"CHATHISTORY_STORE": store, "CHATHISTORY_MODEL": "claude-haiku-5-5"}
         assert run("chat", "-c", "a", "--system", "Be brief.", "hello", **more).stdout == "hi\n"
@@ -55,7 +55,7 @@ def test_the_environment_says_where_and_which_model(run, store):
 
 
 def test_a_conversation_keeps_its_model_and_system_prompt_until_others_are_given(run, store):
-    api = MessagesAPI("hi")
+    api = FakeMessagesAPI("hi")
     said = [("--system", "Be brief.", "--model", "claude-haiku-5-5"), (), ("--system", "")]
     with served(api) as place:
         done = [run("chat", "-c", "a", *words, "--store", store, "hello", **place) for words in said]
@@ -68,14 +68,14 @@ def test_a_conversation_keeps_its_model_and_system_prompt_until_others_are_given
 
 def test_after_the_stand_in_claude_is_not_asked_by_its_name(run, store):
     run("chat", "-c", "a", "--stand-in", "--store", store, "hello")
-    api = MessagesAPI("hi")
+    api = FakeMessagesAPI("hi")
     with served(api) as place:
         run("chat", "-c", "a", "--store", store, "hello", **place)
     assert [request.body["model"] for request in api.requests] == ["claude-sonnet-5-5"]
 
 
 def test_a_script_gets_the_text_as_it_is(run, store):
-    with served(MessagesAPI("a\x1b[1mb\n")) as place:
+    with served(FakeMessagesAPI("a\x1b[1mb\n")) as place:
         assert run("chat", "--store", store, "hello", **place).stdout == "a\x1b[1mb\n"
 
 
@@ -100,7 +100,7 @@ def test_without_a_key_one_sentence_names_both_ways_on(process, run):
     ids=["key", "rate", "model", "request", "cut"],
 )
 def test_an_error_tells_what_is_saved_and_how_to_go_on(run, store, answer, words):
-    with served(MessagesAPI([answer, "better"])) as place:
+    with served(FakeMessagesAPI([answer, "better"])) as place:
         done = run("chat", "-c", "a b", "--store", store, "hello", **place)
         lines = done.stderr.splitlines()
         assert done.returncode == 1
@@ -115,7 +115,7 @@ def test_an_error_tells_what_is_saved_and_how_to_go_on(run, store, answer, words
 
 
 def test_an_api_that_is_not_there_is_told_in_a_line(run, store):
-    with MessagesAPI().serve() as url:
+    with FakeMessagesAPI().serve() as url:
         pass
     place = {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": KEY}
     done = run("chat", "-c", "a", "--store", store, "hello", **place)
@@ -130,8 +130,8 @@ def begun(env, store):
 
 
 def test_a_reply_that_nobody_reads_is_not_lost(env, store, run):
-    slow = Held("one two three", after=5)
-    with served(MessagesAPI([slow])) as place:
+    slow = Paused("one two three", after=5)
+    with served(FakeMessagesAPI([slow])) as place:
         process = begun(env | place, store)
         assert slow.reached.wait(100)
         process.stdout.close()
@@ -145,8 +145,8 @@ def test_a_reply_that_nobody_reads_is_not_lost(env, store, run):
 
 
 def test_ctrl_c_keeps_what_came(env, store, run):
-    slow = Held("one two three", after=5)
-    with served(MessagesAPI([slow])) as place:
+    slow = Paused("one two three", after=5)
+    with served(FakeMessagesAPI([slow])) as place:
         process = begun(env | place, store)
         assert slow.reached.wait(100)
         assert process.stdout.read(8) == b"one two "

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 
 SECRET = "geheim"
 FILE = """
@@ -170,7 +170,7 @@ def test_what_is_asked_is_what_is_configured(run, tmp_path):
     (tmp_path / "chathistory.toml").write_text(
         'store = "file:./h"\nmodel = "claude-haiku-5-5"\nsystem = "Be brief."\nmax_tokens = 99'
     )
-    api = MessagesAPI("hi")
+    api = FakeMessagesAPI("hi")
     with api.serve() as url:
         place = {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "x"}
         run("chat", "-c", "a", "hello", **place)

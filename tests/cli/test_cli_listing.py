@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import pytest
 
 from chathistory import ChatEngine
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 
 EVIL = "x\x1b]0;owned\x07\x9b2J\u202e\r[bold]y[/bold] :smile:"
 TOOLS = [
@@ -34,7 +34,7 @@ def filled(shelf, store):
         tools = history.conversation("tools")
         tools.append(TOOLS)
         tools.annotate(title="The weather", tags=["a", "b"])
-        engine = ChatEngine(MessagesAPI("one two three").client(), history, model="claude-sonnet-5-5")
+        engine = ChatEngine(FakeMessagesAPI("one two three").client(), history, model="claude-sonnet-5-5")
         with engine.stream("broken", "count") as stream:
             next(iter(stream))
         evil = history.conversation("evil")

@@ -8,7 +8,7 @@ import anthropic
 import pytest
 
 from chathistory import ChatEngine
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure
 
 MODEL = "claude-sonnet-5-5"
@@ -18,7 +18,7 @@ TURN = "messages.2.content.0.text: this was refused"
 
 @pytest.fixture
 def api():
-    return MessagesAPI(lambda _: "fine")
+    return FakeMessagesAPI(lambda _: "fine")
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def test_doctor_online_needs_a_key_and_says_so(run, store, talked):
 
 
 def test_a_refused_turn_is_shown_as_such_and_not_retried(run, shelf, store, tmp_path):
-    api = MessagesAPI(["hi", Failure(400, message=TURN), "fine"])
+    api = FakeMessagesAPI(["hi", Failure(400, message=TURN), "fine"])
     with shelf() as history, api.client() as client:
         engine = ChatEngine(client, history, model=MODEL)
         engine.send("a", "hello")

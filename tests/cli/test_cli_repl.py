@@ -6,14 +6,14 @@ import signal
 from contextlib import contextmanager
 
 from chathistory import ChatEngine
-from chathistory.testing import MessagesAPI
-from chathistory.testing.fake_api import Failure, Held, Reply
+from chathistory.testing import FakeMessagesAPI
+from chathistory.testing.fake_api import Failure, Paused, Reply
 
 KEY = "sk-not-a-key"
 
 
 @contextmanager
-def served(api: MessagesAPI):
+def served(api: FakeMessagesAPI):
     with api.serve() as url:
         yield {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": KEY}
 
@@ -45,8 +45,8 @@ def test_a_talk_is_gone_on_with_in_another_process(terminal, run):
 
 
 def test_ctrl_c_in_a_reply_keeps_what_came_and_the_conversation_is_usable_at_once(terminal, shelf, store):
-    slow, silent = Held("one two three", after=5), Held("never seen", after=0)
-    api = MessagesAPI([slow, "four", silent, "second try"])
+    slow, silent = Paused("one two three", after=5), Paused("never seen", after=0)
+    api = FakeMessagesAPI([slow, "four", silent, "second try"])
     with served(api) as place:
         talk = terminal("chat", "-c", "a", "--store", store, **place)
         talk.say("count")
@@ -73,7 +73,7 @@ def test_ctrl_c_in_a_reply_keeps_what_came_and_the_conversation_is_usable_at_onc
 
 def test_a_broken_off_reply_is_redrawn_as_such(terminal, shelf, store):
     with shelf() as history:
-        engine = ChatEngine(MessagesAPI("one two three").client(), history, model="claude-sonnet-5-5")
+        engine = ChatEngine(FakeMessagesAPI("one two three").client(), history, model="claude-sonnet-5-5")
         with engine.stream("a", "count") as stream:
             next(iter(stream))
     talk = terminal("chat", "-c", "a", "--store", store, "--stand-in")
@@ -89,8 +89,8 @@ def test_ctrl_c_at_the_prompt_ends_it(terminal):
 
 
 def test_a_process_told_to_end_in_a_reply_leaves_the_turn_closed(terminal, shelf, store):
-    slow = Held("one two three", after=5)
-    with served(MessagesAPI([slow])) as place:
+    slow = Paused("one two three", after=5)
+    with served(FakeMessagesAPI([slow])) as place:
         talk = terminal("chat", "-c", "a", "--store", store, **place)
         talk.say("count")
         talk.expect("one two ")
@@ -102,7 +102,7 @@ def test_a_process_told_to_end_in_a_reply_leaves_the_turn_closed(terminal, shelf
 
 def test_an_error_of_the_api_leaves_the_prompt(terminal, store):
     limit = Failure(429, message=f"slow down, {KEY}", headers={"x-should-retry": "false"})
-    with served(MessagesAPI([limit, "fine now"])) as place:
+    with served(FakeMessagesAPI([limit, "fine now"])) as place:
         talk = terminal("chat", "-c", "a", "--store", store, **place)
         talk.say("hello")
         talk.expect("Error: too many requests for this key (429): slow down, ***", "the message is saved", "/retry")
@@ -118,8 +118,8 @@ def test_an_error_of_the_api_leaves_the_prompt(terminal, store):
 
 
 def test_a_turn_of_another_process_can_be_abandoned(terminal, shelf, store):
-    slow = Held("late", after=0)
-    with served(MessagesAPI([slow, "fresh"])) as place:
+    slow = Paused("late", after=0)
+    with served(FakeMessagesAPI([slow, "fresh"])) as place:
         first = terminal("chat", "-c", "a", "--store", store, **place)
         first.say("hello")
         assert slow.reached.wait(100)
@@ -138,7 +138,7 @@ def test_a_turn_of_another_process_can_be_abandoned(terminal, shelf, store):
 
 def test_what_is_said_and_replied_arrives_as_it_is_and_does_no_harm(terminal, store):
     ends = [Reply(content="well", stop_reason=stop) for stop in ("max_tokens", "refusal")]
-    api = MessagesAPI(["got it", "a\x1b]0;owned\x07b \u202e [red]c[/red]", *ends])
+    api = FakeMessagesAPI(["got it", "a\x1b]0;owned\x07b \u202e [red]c[/red]", *ends])
     with served(api) as place:
         talk = terminal("chat", "-c", "a", "--store", store, **place)
         talk.expect("\x1b[?2004h", "you> ")  # the terminal is asked to mark what is pasted
@@ -158,7 +158,7 @@ def test_what_is_said_and_replied_arrives_as_it_is_and_does_no_harm(terminal, st
 
 def test_a_refused_message_is_not_offered_to_be_sent_again(terminal):
     refused = Failure(400, message="messages.2.content.0.text: this was refused")
-    with served(MessagesAPI(["hi", refused, "fine"])) as place:
+    with served(FakeMessagesAPI(["hi", refused, "fine"])) as place:
         talk = terminal("chat", **place)
         talk.say("hello")
         talk.expect("claude", "hi")

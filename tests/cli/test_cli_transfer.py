@@ -292,9 +292,9 @@ def test_retain_in_a_terminal(terminal, filled, run):
 def hurt(filled, shelf):
     """The store with one conversation whose head cannot be read."""
     with shelf() as history:
-        head = history.conversation("c0").journal.refresh()
-        stamp = type(head.stamp)("v" * 8, now(), None, "nonsense")
-        history.store.append(head.key, ["{}"], after=head, stamp=stamp)
+        head = history.conversation("c0").log.refresh()
+        revision = type(head.revision)("v" * 8, now(), None, "nonsense")
+        history.store.append(head.key, ["{}"], after=head, revision=revision)
     return filled
 
 
@@ -314,7 +314,7 @@ def test_what_is_damaged_is_a_row_of_the_list(run, terminal, hurt):
     rows = [line.split("\t") for line in done.stdout.splitlines()]
     assert done.returncode == 0
     assert len(rows) == 5
-    reason = "the head of conversation 'c0' is damaged: its info is not a summary"
+    reason = "the head of conversation 'c0' is damaged: its payload is not a summary"
     assert rows[-1] == ["c0", "damaged", "", "", "", reason]
     assert "1 shown as damaged" in done.stderr
     [told] = [
@@ -380,7 +380,7 @@ def test_what_comes_back_while_a_scope_is_erased_is_told(run, filled, monkeypatc
     def deleted(self, key, *, version=None):
         gone = delete(self, key, version=version)
         if key.id == "a":
-            History(self).conversation("a", scope="ada").journal.append([Entry("annotation")])
+            History(self).conversation("a", scope="ada").log.append([Entry("annotation")])
         return gone
 
     monkeypatch.setattr(FileStore, "delete", deleted)

@@ -11,7 +11,7 @@ from chathistory import ChatEngine, Conversation, History, open_store
 from chathistory.errors import StoreUnavailable
 from chathistory.log.clock import now
 from chathistory.log.entry import Entry
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Reply
 
 MODEL = "claude-sonnet-5-5"
@@ -20,7 +20,7 @@ TOOLS = [{"name": "f", "input_schema": {"type": "object"}}]
 
 
 def held(history, name, turns, reply="fine", **more):
-    engine = ChatEngine(MessagesAPI(reply).client(), history, model=MODEL, **more)
+    engine = ChatEngine(FakeMessagesAPI(reply).client(), history, model=MODEL, **more)
     for number in range(turns):
         engine.send(name, f"turn {number} " + "word " * 100)
 
@@ -92,7 +92,7 @@ def test_trim_by_what_is_configured(run, filled):
 def test_trim_all_goes_on_where_one_cannot_be_cut(run, shelf, filled):
     with shelf() as history:
         held(history, "busy", 3)
-        history.conversation("busy").journal.append([Entry("opened", turn="t", data={"until": now() + 3_600_000_000})])
+        history.conversation("busy").log.append([Entry("opened", turn="t", data={"until": now() + 3_600_000_000})])
     done = run("trim", "--all", "--turns", "2:1", "--yes", "--json", "--store", filled)
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(each["id"], each["turns"], each["written"]) for each in told] == [("long", 9, True)]
@@ -237,7 +237,7 @@ def test_doctor_leads_around_a_damaged_record(run, filled, named):
 def test_doctor_leads_around_what_a_later_version_wrote(run, shelf, filled):
     with shelf() as history:
         later = history.conversation("short")
-        later.journal.append([Entry("hologram", version=2)])
+        later.log.append([Entry("hologram", version=2)])
         later.append({"role": "user", "content": "after it"})
     assert "update chathistory" in run("show", "short", "--store", filled).stderr
     found = rows(run("doctor", "short", "--store", filled))
@@ -327,7 +327,7 @@ def test_doctor_leaves_alone_who_waits_for_a_tool_unless_it_is_named(run, shelf,
 def test_doctor_does_not_mend_while_a_turn_is_under_way(run, shelf, filled):
     damage(filled, b"turn 4 ")
     with shelf() as history:
-        history.conversation("long").journal.append([Entry("opened", turn="t", data={"until": now() + 3_600_000_000})])
+        history.conversation("long").log.append([Entry("opened", turn="t", data={"until": now() + 3_600_000_000})])
     done = run("doctor", "--yes", "--store", filled)
     assert (done.returncode, [row[3] for row in rows(done)]) == (1, ["not mended", "not mended"])
     assert "has an open turn" in done.stdout

@@ -14,7 +14,7 @@ from mongodb_servers import replica_set
 from redis_servers import Server
 from s3_server import CREDENTIALS, serving
 
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 
 PROGRAM = Path(__file__).with_name("config_program.py")
 CONFIGURATION = """
@@ -68,7 +68,7 @@ PLACES = {"memory": _nothing, "file": _nothing, "redis": _redis, "mongodb": _mon
 @pytest.mark.parametrize(("backend", "place"), [(name, name) for name in LINES], indirect=["place"])
 def test_one_program_runs_unchanged_on_each_backend(backend, place, project):
     (project / "chathistory.toml").write_text(CONFIGURATION.format(line=LINES[backend]))
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     with api.serve() as url:
         environment = os.environ | place | {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "x"}
         runs = [told(environment, project) for _ in range(2)]

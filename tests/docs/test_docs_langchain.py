@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from chathistory import History, open_store
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 
 PAGE = (Path(__file__).parents[2] / "docs" / "coming-from.md").read_text()
 FUNCTION = next(
@@ -78,7 +78,7 @@ def test_the_api_takes_it(stored):
     exec(compile(FUNCTION.split("\nstored = ")[0], "docs/coming-from.md", "exec"), names)
     system, messages = names["from_langchain"](stored)
     tool = {"name": "sun", "input_schema": {"type": "object"}}
-    MessagesAPI().client().messages.create(
+    FakeMessagesAPI().client().messages.create(
         model="claude-sonnet-5-5",
         max_tokens=100,
         system=system,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -24,7 +24,7 @@ def named(page: Path) -> str:
 
 @pytest.fixture(scope="module")
 def stand_in():
-    with MessagesAPI().serve() as url:
+    with FakeMessagesAPI().serve() as url:
         yield url
 
 

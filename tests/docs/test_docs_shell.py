@@ -12,7 +12,7 @@ import pytest
 from docs_shell import CONSOLE, Command, Shell, commands_of, is_as_shown
 
 from chathistory import History, open_store
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 
 ROOT = Path(__file__).parents[2]
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]}
@@ -24,7 +24,7 @@ WITH_COMMANDS = [name for name, text in PAGES.items() if commands_of(text) and n
 
 @pytest.fixture(scope="module")
 def stand_in():
-    with MessagesAPI().serve() as url:
+    with FakeMessagesAPI().serve() as url:
         yield url
 
 

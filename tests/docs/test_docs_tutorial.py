@@ -20,8 +20,8 @@ from docs_shell import Shell, commands_of, is_as_shown
 from redis_servers import Server, free_port, until
 
 from chathistory import History, open_store
-from chathistory.testing import MessagesAPI
-from chathistory.testing.fake_api import Cut, Held
+from chathistory.testing import FakeMessagesAPI
+from chathistory.testing.fake_api import Cut, Paused
 from chathistory.testing.fake_api.reply_queue import echo
 
 PAGE = (Path(__file__).parents[2] / "docs" / "tutorial.md").read_text()
@@ -90,7 +90,7 @@ class Reader:
 
 
 @contextmanager
-def reading(folder: Path, api: MessagesAPI) -> Iterator[Reader]:
+def reading(folder: Path, api: FakeMessagesAPI) -> Iterator[Reader]:
     with Server() as redis, api.serve() as url:
         reader = Reader(folder, redis, url)
         try:
@@ -102,7 +102,7 @@ def reading(folder: Path, api: MessagesAPI) -> Iterator[Reader]:
 @pytest.mark.timeout(300)  # ten processes one after the other, which a busy machine takes its time for
 def test_the_page_does_what_it_says(tmp_path):
     assert set(FILES) == {"hello.py", "app.py", "page.html"}
-    commands, api = commands_of(PAGE), MessagesAPI()
+    commands, api = commands_of(PAGE), FakeMessagesAPI()
     assert len(commands) == 12
     with reading(tmp_path, api) as reader:
         for command in commands:
@@ -121,7 +121,7 @@ def script():
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory, script):
-    api = MessagesAPI(lambda body: script.pop(0) if script else echo(body))
+    api = FakeMessagesAPI(lambda body: script.pop(0) if script else echo(body))
     with reading(tmp_path_factory.mktemp("tutorial"), api) as reader:
         reader.api = api
         reader.type("uvicorn app:app --port 8000 --log-level warning &")
@@ -129,7 +129,7 @@ def running(tmp_path_factory, script):
 
 
 def test_a_second_tab_is_told_before_anything_is_paid_for(running, script):
-    held, ada = Held("slow"), {"x-person": "ada"}
+    held, ada = Paused("slow"), {"x-person": "ada"}
     script.append(held)
     before = len(running.api.requests)
     first = threading.Thread(target=running.ask, args=("/chats/tea", {"text": "One"}), kwargs=ada)

@@ -9,7 +9,7 @@ import pytest
 from engine_clock import Clock
 
 from chathistory import ChatEngine, History, HistoryStore, open_store
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 
 MODEL = "claude-sonnet-5-5"
 
@@ -33,7 +33,7 @@ def opened(request, tmp_path) -> Iterator[Callable[[], HistoryStore]]:
 def engine_on(opened) -> Callable[..., ChatEngine]:
     """Make an engine of another process, with a stand-in of its own."""
 
-    def made(api: MessagesAPI, **options) -> ChatEngine:
+    def made(api: FakeMessagesAPI, **options) -> ChatEngine:
         return ChatEngine(api.client(), opened(), model=MODEL, **options)
 
     return made

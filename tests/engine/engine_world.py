@@ -12,7 +12,7 @@ import pytest
 from chathistory_memory import MemoryStore
 
 from chathistory import ChatEngine, Conversation, History, errors
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure, Reply
 
 __all__ = ["World"]
@@ -57,7 +57,7 @@ class World:
     def __init__(self, seed: int, name: str, clock) -> None:
         self.dice, self.name, self.clock = Random(seed), name, clock
         clock.keeper.keep = lambda turn: None  # no thread beside: each case is the same each time
-        self.api = MessagesAPI(self._reply, check_thinking=False)
+        self.api = FakeMessagesAPI(self._reply, check_thinking=False)
         self.client = self.api.client()
         self.stores = [DyingStore(name), DyingStore(name)]
         self.engines = [self._engine(store) for store in self.stores]

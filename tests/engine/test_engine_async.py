@@ -10,8 +10,8 @@ import pytest
 from engine_looks import kinds
 
 from chathistory import AsyncChatEngine, AsyncHistory, errors
-from chathistory.testing import MessagesAPI
-from chathistory.testing.fake_api import Cut, Failure, Held, Reply
+from chathistory.testing import FakeMessagesAPI
+from chathistory.testing.fake_api import Cut, Failure, Paused, Reply
 
 MODEL = "claude-sonnet-5-5"
 TEXT = "one two three"
@@ -22,7 +22,7 @@ def run_on(opened):
     """Run a coroutine function with an asynchronous engine on a stand-in with the given replies."""
 
     def run(reply, work, **options):
-        api = MessagesAPI(reply)
+        api = FakeMessagesAPI(reply)
 
         async def main():
             async with AsyncChatEngine(api.async_client(), opened(), model=MODEL, **options) as engine:
@@ -108,7 +108,7 @@ def test_a_reply_that_comes_too_late_is_kept_beside_it(run_on, chat_of):
 
 
 def test_one_of_sixteen_sends_is_answered(run_on, chat_of):
-    held = Held("answer")
+    held = Paused("answer")
 
     async def work(engine):
         tasks = [asyncio.create_task(engine.send("a", f"message {n}")) for n in range(16)]
@@ -163,7 +163,7 @@ def test_a_cancel_at_any_moment_leaves_nothing_half_done(run_on, chat_of, stream
 
 
 def test_a_cancel_while_the_reply_is_on_its_way_closes_the_turn(run_on, chat_of):
-    held = Held(TEXT, after=5)
+    held = Paused(TEXT, after=5)
 
     async def work(engine):
         async def read():
@@ -185,7 +185,7 @@ def test_a_cancel_while_the_reply_is_on_its_way_closes_the_turn(run_on, chat_of)
 
 
 def test_two_hundred_conversations_do_not_block_the_loop(opened):
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
 
     async def main():
         async with AsyncHistory(opened()) as history:
@@ -208,7 +208,7 @@ def test_a_cancel_while_the_turn_is_opened_closes_it_as_soon_as_it_has_landed(op
         return append(*args, **kwargs)
 
     monkeypatch.setattr(store, "append", held)
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
 
     async def main():
         async with AsyncChatEngine(api.async_client(), store, model=MODEL) as engine:

@@ -13,7 +13,7 @@ import anthropic
 import pytest
 
 from chathistory import AsyncChatEngine, AsyncHistory, ChatEngine, History, errors, open_store
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.trimming import LastTurns, Summarize
 
 MODEL = "claude-sonnet-5-5"
@@ -100,31 +100,31 @@ def partially(function):
 
 
 SYNC = {
-    "sdk": lambda: MessagesAPI().client(),
-    "beta": lambda: MessagesAPI().client().beta,
-    "with_options": lambda: MessagesAPI().client().with_options(timeout=3),
+    "sdk": lambda: FakeMessagesAPI().client(),
+    "beta": lambda: FakeMessagesAPI().client().beta,
+    "with_options": lambda: FakeMessagesAPI().client().with_options(timeout=3),
     "subclass": lambda: subclassed(anthropic.Anthropic),
     "other platform": lambda: anthropic.AnthropicVertex(region="r", project_id="p", access_token="t"),
     "fake": Fake,
-    "proxy": lambda: Proxy(MessagesAPI().client()),
-    "object around it": lambda: proxied(MessagesAPI().client()),
-    "patched": lambda: patched(MessagesAPI().client()),
-    "wrapped": lambda: patched(MessagesAPI().client(), functools.wraps),
+    "proxy": lambda: Proxy(FakeMessagesAPI().client()),
+    "object around it": lambda: proxied(FakeMessagesAPI().client()),
+    "patched": lambda: patched(FakeMessagesAPI().client()),
+    "wrapped": lambda: patched(FakeMessagesAPI().client(), functools.wraps),
     "partial": lambda: partially(Fake().create),
 }
 ASYNC = {
-    "sdk": lambda: MessagesAPI().async_client(),
-    "beta": lambda: MessagesAPI().async_client().beta,
-    "with_options": lambda: MessagesAPI().async_client().with_options(timeout=3),
+    "sdk": lambda: FakeMessagesAPI().async_client(),
+    "beta": lambda: FakeMessagesAPI().async_client().beta,
+    "with_options": lambda: FakeMessagesAPI().async_client().with_options(timeout=3),
     "subclass": lambda: subclassed(anthropic.AsyncAnthropic),
     "other platform": lambda: anthropic.AsyncAnthropicVertex(region="r", project_id="p", access_token="t"),
     "fake": AsyncFake,
     "fake with a helper": HelpedAsyncFake,
     "mock": AsyncMock,
-    "proxy": lambda: Proxy(MessagesAPI().async_client()),
-    "object around it": lambda: proxied(MessagesAPI().async_client()),
-    "patched": lambda: patched(MessagesAPI().async_client()),
-    "wrapped": lambda: patched(MessagesAPI().async_client(), functools.wraps),
+    "proxy": lambda: Proxy(FakeMessagesAPI().async_client()),
+    "object around it": lambda: proxied(FakeMessagesAPI().async_client()),
+    "patched": lambda: patched(FakeMessagesAPI().async_client()),
+    "wrapped": lambda: patched(FakeMessagesAPI().async_client(), functools.wraps),
     "partial": lambda: partially(AsyncFake().create),
 }
 HIDDEN = {"proxy", "object around it", "fake with a helper"}
@@ -166,7 +166,7 @@ def test_a_hidden_asynchronous_client_is_refused_before_anything_is_sent(name):
 def test_what_a_synchronous_client_answered_in_disguise_is_paid_and_kept():
     engine = made(
         AsyncChatEngine,
-        MagicMock(messages=MagicMock(create=MagicMock(side_effect=MessagesAPI("hi").client().messages.create))),
+        MagicMock(messages=MagicMock(create=MagicMock(side_effect=FakeMessagesAPI("hi").client().messages.create))),
     )
 
     async def main():
@@ -181,10 +181,10 @@ def test_what_a_synchronous_client_answered_in_disguise_is_paid_and_kept():
     ("client", "words"),
     [
         (anthropic.Anthropic, "not the class anthropic.Anthropic itself"),
-        (MessagesAPI().client().messages, "not its `.messages`"),
-        (MessagesAPI().async_client().messages, "not its `.messages`"),
-        (MessagesAPI().client().with_raw_response, "raw HTTP responses"),
-        (MessagesAPI().async_client().with_streaming_response, "raw HTTP responses"),
+        (FakeMessagesAPI().client().messages, "not its `.messages`"),
+        (FakeMessagesAPI().async_client().messages, "not its `.messages`"),
+        (FakeMessagesAPI().client().with_raw_response, "raw HTTP responses"),
+        (FakeMessagesAPI().async_client().with_streaming_response, "raw HTTP responses"),
         (SimpleNamespace(chat=1), "types.SimpleNamespace does not"),
         (SimpleNamespace(invoke_model=print), "AnthropicBedrock"),
         (open_store("memory:"), "the store the second"),
@@ -280,7 +280,7 @@ def check_untouched(api, arguments):
 
 
 def test_a_wrapper_that_marks_in_place_changes_one_request_and_no_memory(opened):
-    api, arguments = MessagesAPI(lambda _: "hi"), given()
+    api, arguments = FakeMessagesAPI(lambda _: "hi"), given()
     engine = ChatEngine(InPlace(api.client()), opened(), model=MODEL, **arguments)
     for number in range(6):
         engine.send("a", f"question {number}")
@@ -295,7 +295,7 @@ def test_a_wrapper_that_marks_in_place_changes_one_request_and_no_memory(opened)
 
 
 def test_a_wrapper_that_marks_in_place_changes_nothing_of_the_asynchronous_engine(opened):
-    api, arguments = MessagesAPI(lambda _: "hi"), given()
+    api, arguments = FakeMessagesAPI(lambda _: "hi"), given()
 
     async def main():
         async with AsyncChatEngine(AsyncInPlace(api.async_client()), opened(), model=MODEL, **arguments) as engine:
@@ -312,7 +312,7 @@ def test_a_wrapper_that_marks_in_place_changes_nothing_of_the_asynchronous_engin
 
 
 def test_the_callers_own_lists_can_change_without_changing_what_is_sent(opened):
-    api, arguments = MessagesAPI(lambda _: "hi"), given()
+    api, arguments = FakeMessagesAPI(lambda _: "hi"), given()
     engine = ChatEngine(api.client(), opened(), model=MODEL, **arguments)
     engine.send("a", "one")
     arguments["system"][0]["text"] = "Be long."
@@ -333,7 +333,7 @@ def test_the_tool_runner_gets_a_copy_too(opened):
             arguments["tools"][1]["name"] = "other"
             return self._inner.beta.messages.tool_runner(**arguments)
 
-    api, tool = MessagesAPI(lambda _: "hi"), copy.deepcopy(TOOL) | {"name": "plain"}
+    api, tool = FakeMessagesAPI(lambda _: "hi"), copy.deepcopy(TOOL) | {"name": "plain"}
     engine = ChatEngine(Meddling(api.client()), opened(), model=MODEL)
     engine.run_tools("a", "hello", tools=[weather, tool])
     assert tool["name"] == "plain"
@@ -346,7 +346,7 @@ def test_a_writer_of_summaries_may_do_what_it_likes_with_its_messages(opened):
             message["content"] = "gone"
         return "in short"
 
-    api = MessagesAPI(lambda _: "hi")
+    api = FakeMessagesAPI(lambda _: "hi")
     engine = ChatEngine(api.client(), opened(), model=MODEL, trimming=Summarize(LastTurns(2, 1), by=by))
     for number in range(6):
         engine.send("a", str(number))
@@ -355,7 +355,7 @@ def test_a_writer_of_summaries_may_do_what_it_likes_with_its_messages(opened):
 
 @pytest.mark.parametrize("options", [{"metadata": {"user_id": "u"}}, MappingProxyType({"metadata": {"user_id": "u"}})])
 def test_options_may_be_any_mapping(opened, options):
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     ChatEngine(api.client(), opened(), model=MODEL, options=options).send("a", "hello")
     assert api.requests[0].body["metadata"] == {"user_id": "u"}
 
@@ -375,7 +375,7 @@ def test_what_is_no_store_is_refused_by_an_engine(kind, store):
 
 def test_the_asynchronous_history_is_not_for_the_synchronous_engine():
     with pytest.raises(errors.InvalidInput, match=r"chathistory\.aio\.AsyncHistory; use its `\.history`"):
-        ChatEngine(MessagesAPI().client(), AsyncHistory(open_store("memory:")), model=MODEL)
+        ChatEngine(FakeMessagesAPI().client(), AsyncHistory(open_store("memory:")), model=MODEL)
 
 
 @pytest.mark.parametrize("how", [pickle.dumps, copy.copy, copy.deepcopy])

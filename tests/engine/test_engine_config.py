@@ -9,7 +9,7 @@ import pytest
 
 from chathistory import AsyncChatEngine, AsyncHistory, ChatEngine, History, open_history, open_store
 from chathistory.errors import ConfigError, InvalidInput, StoreClosed
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 
 KIND = [ChatEngine, AsyncChatEngine]
 
@@ -48,7 +48,7 @@ def client_of(kind, api):
 
 @pytest.mark.parametrize("kind", KIND)
 def test_it_asks_with_what_is_configured_and_what_is_given_stands_above(kind):
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     held(kind, lambda engine: engine.send("a", "hi"), client=client_of(kind, api))
     given = {"model": "claude-opus-5-5", "system": None, "max_tokens": 7, "cache": False, "scope": "bob"}
     held(kind, lambda engine: engine.send("a", "hi"), client=client_of(kind, api), **given)
@@ -66,7 +66,7 @@ def test_it_asks_with_what_is_configured_and_what_is_given_stands_above(kind):
 @pytest.mark.parametrize("kind", KIND)
 def test_what_is_sent_is_cut_as_configured(kind, file):
     file.write_text('store = "memory:"\ntrimming = "turns=2:1"\ncontext_editing = "clear_thinking"\n')
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     held(kind, *[lambda engine: engine.send("a", "hi")] * 4, client=client_of(kind, api))
     assert [len(request.body["messages"]) for request in api.requests] == [1, 3, 1, 3]
     assert [request.status for request in api.requests] == [200] * 4
@@ -127,7 +127,7 @@ def test_the_asynchronous_history_has_the_scope_of_its_history():
 
 @pytest.mark.parametrize("kind", KIND)
 def test_a_client_that_is_given_replies_even_if_a_stand_in_is_configured(kind):
-    api = MessagesAPI("hello")
+    api = FakeMessagesAPI("hello")
     [reply] = held(kind, lambda engine: engine.send("a", "hi"), client=client_of(kind, api), profile="other")
     assert reply.text == "hello"
     assert api.requests[0].body["model"] == "claude-haiku-5-5"
@@ -142,7 +142,7 @@ def test_what_it_opened_is_closed_and_what_it_was_given_is_not():
     assert own.is_closed()
     with pytest.raises(StoreClosed):
         engine.history.recent()
-    given = MessagesAPI().client()
+    given = FakeMessagesAPI().client()
     with ChatEngine.from_config(given) as engine:
         pass
     assert not given.is_closed()
@@ -161,7 +161,7 @@ def test_the_asynchronous_one_closes_the_same():
         assert own.is_closed()
         with pytest.raises(StoreClosed):
             store.check()
-        given = MessagesAPI().async_client()
+        given = FakeMessagesAPI().async_client()
         async with AsyncChatEngine.from_config(given):
             pass
         assert not given.is_closed()
@@ -172,7 +172,7 @@ def test_the_asynchronous_one_closes_the_same():
 @pytest.mark.parametrize("kind", KIND)
 def test_what_is_wrong_is_told_before_anything_is_opened(kind, file):
     with pytest.raises(TypeError, match="modle"):
-        kind.from_config(MessagesAPI().client(), modle="x")
+        kind.from_config(FakeMessagesAPI().client(), modle="x")
     with pytest.raises(ConfigError, match="no profile 'x'"):
         kind.from_config(profile="x")
     with pytest.raises(ConfigError, match=r"other\.toml"):

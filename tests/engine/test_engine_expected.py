@@ -9,7 +9,7 @@ import pytest
 from engine_looks import kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, errors
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure
 
 MODEL = "claude-sonnet-5-5"
@@ -41,7 +41,7 @@ async def say(engine, way, reply, expected):
 @pytest.mark.parametrize("way", WAYS)
 def test_a_turn_begins_only_where_the_caller_has_seen_it(opened, chat_of, way, warm, awaited):
     """warm: the engine remembers the conversation."""
-    api = MessagesAPI([CALL if way.startswith("submit") else "first", "second reply"])
+    api = FakeMessagesAPI([CALL if way.startswith("submit") else "first", "second reply"])
     store = opened()
 
     async def main():
@@ -53,7 +53,7 @@ def test_a_turn_begins_only_where_the_caller_has_seen_it(opened, chat_of, way, w
             engine = first if warm else ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
         assert reply.version == chat_of("a").info().version
         before = list(chat_of("a").records())
-        for stale in ("no such version", "", chat_of("a").journal.load(0, 1)[1][0].id):
+        for stale in ("no such version", "", chat_of("a").log.load(0, 1)[1][0].id):
             with pytest.raises(errors.Conflict):
                 await say(engine, way, reply, stale)
         assert list(chat_of("a").records()) == before
@@ -75,7 +75,7 @@ def test_a_turn_begins_only_where_the_caller_has_seen_it(opened, chat_of, way, w
 
 @pytest.mark.parametrize("warm", [False, True])
 def test_what_somebody_said_meanwhile_is_not_answered_unseen(opened, chat_of, warm):
-    api = MessagesAPI("hi")
+    api = FakeMessagesAPI("hi")
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     page = engine.send("a", "hello").version
     if not warm:
@@ -93,14 +93,14 @@ def test_what_somebody_said_meanwhile_is_not_answered_unseen(opened, chat_of, wa
 def test_the_first_message_can_be_guarded_too(engine_on, chat_of):
     page = chat_of("a")
     assert page.messages() == []
-    first = engine_on(MessagesAPI("hi")).send("a", "hello", expected=page.version)
+    first = engine_on(FakeMessagesAPI("hi")).send("a", "hello", expected=page.version)
     with pytest.raises(errors.Conflict):
-        engine_on(MessagesAPI("hi")).send("a", "hello", expected=page.version)
+        engine_on(FakeMessagesAPI("hi")).send("a", "hello", expected=page.version)
     assert chat_of("a").info().version == first.version
 
 
 def test_a_turn_id_is_answered_whatever_its_own_turn_has_changed(engine_on):
-    api = MessagesAPI(["first", Failure(500), "second reply"])
+    api = FakeMessagesAPI(["first", Failure(500), "second reply"])
     page = engine_on(api).send("a", "hello").version
     with pytest.raises(anthropic.InternalServerError):
         engine_on(api).send("a", "second", turn_id="T", expected=page)
@@ -111,7 +111,7 @@ def test_a_turn_id_is_answered_whatever_its_own_turn_has_changed(engine_on):
 
 
 def test_the_same_words_again_are_guarded_as_well(engine_on, chat_of):
-    api = MessagesAPI(["first", Failure(500), "second reply"])
+    api = FakeMessagesAPI(["first", Failure(500), "second reply"])
     page = engine_on(api).send("a", "hello").version
     with pytest.raises(anthropic.InternalServerError):
         engine_on(api).send("a", "second", expected=page)
@@ -123,11 +123,11 @@ def test_the_same_words_again_are_guarded_as_well(engine_on, chat_of):
 
 def test_an_engine_that_remembers_less_than_the_caller_reads_again(opened, chat_of):
     """The version is newer than what the engine holds: what came in between is sent as well."""
-    api = MessagesAPI("hi")
+    api = FakeMessagesAPI("hi")
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     engine.send("a", "hello")
     others = chat_of("a")
     others.refresh()
-    version = others.append({"role": "user", "content": "from elsewhere"}).stamp.version
+    version = others.append({"role": "user", "content": "from elsewhere"}).revision.version
     engine.send("a", "second", expected=version)
     assert [message["content"] for message in api.requests[-1].body["messages"]][-2:] == ["from elsewhere", "second"]

@@ -13,7 +13,7 @@ from engine_looks import told
 
 from chathistory import ChatEngine, History, open_store
 from chathistory.log.process import this_process
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 
 MODEL = "claude-sonnet-5-5"
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "A"}}
@@ -67,7 +67,7 @@ def reply(body):
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize(("tools", "fatal"), [("none", 1), ("none", 2), *(("tools", n) for n in (1, 2, 3, 4))])
 def test_what_a_killed_process_leaves_another_goes_on_with(tmp_path, tools, fatal, when):
-    api, url = MessagesAPI(reply), f"file:{tmp_path}/store"
+    api, url = FakeMessagesAPI(reply), f"file:{tmp_path}/store"
     with api.serve() as address:
         run = [sys.executable, "-c", CHILD, url, address, str(fatal), when, tools]
         assert subprocess.run(run, timeout=60).returncode == -signal.SIGKILL

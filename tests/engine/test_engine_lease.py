@@ -24,8 +24,8 @@ from chathistory import AsyncChatEngine, ChatEngine, Entry, History, errors, ope
 from chathistory.engine import turn as turn_module
 from chathistory.log import process
 from chathistory.log.process import Process, is_gone, this_process
-from chathistory.testing import MessagesAPI
-from chathistory.testing.fake_api import Held, Reply
+from chathistory.testing import FakeMessagesAPI
+from chathistory.testing.fake_api import Paused, Reply
 
 MODEL = "claude-sonnet-5-5"
 CALL = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "A"}}
@@ -58,10 +58,10 @@ def tools_on(engine):
 def long_turn(way, engine_on, opened, **options):
     """Begin a turn that waits: return what tells that it waits, what lets it go on, and what runs it."""
     if way == "tool":
-        engine = engine_on(MessagesAPI(lambda body: [CALL] if len(body["messages"]) == 1 else "slow"), **options)
+        engine = engine_on(FakeMessagesAPI(lambda body: [CALL] if len(body["messages"]) == 1 else "slow"), **options)
         return tools_on(engine)
-    held = Held("slow", after=3 if way.endswith("stream") else 0)
-    api = MessagesAPI(held)
+    held = Paused("slow", after=3 if way.endswith("stream") else 0)
+    api = FakeMessagesAPI(held)
     if way == "create":
         run = lambda: engine_on(api, **options).send("a", "first")  # noqa: E731
     elif way == "stream":
@@ -85,7 +85,7 @@ async def asked(api, store, way, **options):
 @pytest.mark.parametrize("way", ["create", "stream", "tool", "async create", "async stream"])
 def test_a_turn_keeps_its_lease_however_long_it_takes(clock, engine_on, opened, chat_of, way):
     reached, go_on, run = long_turn(way, engine_on, opened, turn_timeout=60)
-    other = MessagesAPI("another")
+    other = FakeMessagesAPI("another")
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(run)
         assert reached.wait(60)
@@ -109,7 +109,7 @@ def test_a_short_turn_writes_nothing_more(clock, opened, monkeypatch):
     store, appends = opened(), []
     append = store.append
     monkeypatch.setattr(store, "append", lambda *a, **k: (appends.append(len(a[1])), append(*a, **k))[1])
-    engine = ChatEngine(MessagesAPI("hi").client(), store, model=MODEL, turn_timeout=60)
+    engine = ChatEngine(FakeMessagesAPI("hi").client(), store, model=MODEL, turn_timeout=60)
     engine.send("a", "one")
     appends.clear()
     for words in ("two", "three"):
@@ -124,9 +124,9 @@ def test_a_short_turn_writes_nothing_more(clock, opened, monkeypatch):
 
 
 def test_the_one_thread_ends_with_the_last_turn(clock, opened):
-    held = [Held("hi") for _ in range(3)]
+    held = [Paused("hi") for _ in range(3)]
     before = set(threading.enumerate())  # those of other tests may still wait
-    engine = ChatEngine(MessagesAPI(held).client(), opened(), model=MODEL, turn_timeout=60)
+    engine = ChatEngine(FakeMessagesAPI(held).client(), opened(), model=MODEL, turn_timeout=60)
     with ThreadPoolExecutor(3) as pool:
         turns = [pool.submit(engine.send, name, "hello") for name in "abc"]
         assert all(each.reached.wait(60) for each in held)
@@ -141,14 +141,14 @@ def test_the_one_thread_ends_with_the_last_turn(clock, opened):
 
 
 def test_a_turn_that_a_program_has_dropped_is_not_kept(clock, opened):
-    engine = ChatEngine(MessagesAPI("hi").client(), opened(), model=MODEL, turn_timeout=60)
+    engine = ChatEngine(FakeMessagesAPI("hi").client(), opened(), model=MODEL, turn_timeout=60)
     stream = engine.stream("a", "hello")
     stream.__enter__()
     del stream
     gc.collect()
     wait_until(lambda: (gc.collect(), not clock.keeper._turns)[1], "the turn is still held")
     clock.go(61)
-    other = ChatEngine(MessagesAPI("hi").client(), opened(), model=MODEL, turn_timeout=60)
+    other = ChatEngine(FakeMessagesAPI("hi").client(), opened(), model=MODEL, turn_timeout=60)
     assert other.resume("a").text == "hi"
 
 
@@ -168,8 +168,8 @@ class FailingStore(MemoryStore):
 @pytest.mark.parametrize("error", [errors.StoreUnavailable("gone", outcome="not stored"), RuntimeError("a bug")])
 def test_errors_of_the_store_do_not_end_the_renewing(clock, error):
     with FailingStore() as store:
-        chat, held = History(store).conversation("a"), Held("slow")
-        engine = ChatEngine(MessagesAPI(held).client(), store, model=MODEL, turn_timeout=60)
+        chat, held = History(store).conversation("a"), Paused("slow")
+        engine = ChatEngine(FakeMessagesAPI(held).client(), store, model=MODEL, turn_timeout=60)
         with ThreadPoolExecutor(1) as pool:
             under_way = pool.submit(engine.send, "a", "first")
             assert held.reached.wait(60)
@@ -194,10 +194,10 @@ def test_a_store_that_does_not_answer_delays_no_other(clock):
             return super().append(key, bodies, **more)
 
     with SlowStore() as slow, MemoryStore() as quick:
-        held = [Held("one"), Held("two")]
+        held = [Paused("one"), Paused("two")]
         with ThreadPoolExecutor(2) as pool:
             turns = [
-                pool.submit(ChatEngine(MessagesAPI(each).client(), store, model=MODEL).send, "a", "hello")
+                pool.submit(ChatEngine(FakeMessagesAPI(each).client(), store, model=MODEL).send, "a", "hello")
                 for each, store in zip(held, (slow, quick), strict=True)
             ]
             assert all(each.reached.wait(60) for each in held)
@@ -212,8 +212,8 @@ def test_a_store_that_does_not_answer_delays_no_other(clock):
 
 def test_a_title_and_a_message_beside_go_past_renewals(clock, opened, chat_of):
     """What others write does not conflict with a renewal that they have not seen."""
-    held = Held("slow")
-    engine = ChatEngine(MessagesAPI(held).client(), opened(), model=MODEL, turn_timeout=60)
+    held = Paused("slow")
+    engine = ChatEngine(FakeMessagesAPI(held).client(), opened(), model=MODEL, turn_timeout=60)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.send, "a", "first")
         assert held.reached.wait(60)
@@ -241,15 +241,15 @@ def cut_off(clock, monkeypatch):
 
 def test_a_turn_that_cannot_renew_can_be_taken_over_and_its_late_reply_is_kept(clock, engine_on, chat_of, monkeypatch):
     cut_off(clock, monkeypatch)
-    held = Held("too late")
+    held = Paused("too late")
     with ThreadPoolExecutor(1) as pool:
-        under_way = pool.submit(engine_on(MessagesAPI(held), turn_timeout=60).send, "a", "first")
+        under_way = pool.submit(engine_on(FakeMessagesAPI(held), turn_timeout=60).send, "a", "first")
         assert held.reached.wait(60)
         clock.go(59)
         with pytest.raises(errors.TurnInProgress):
-            engine_on(MessagesAPI()).send("a", "second")
+            engine_on(FakeMessagesAPI()).send("a", "second")
         clock.go(2)
-        assert engine_on(MessagesAPI("second reply")).send("a", "second").text == "second reply"
+        assert engine_on(FakeMessagesAPI("second reply")).send("a", "second").text == "second reply"
         held.gate.set()
         with pytest.raises(errors.OrphanedReply) as caught:
             under_way.result(60)
@@ -262,9 +262,9 @@ def test_a_turn_that_cannot_renew_can_be_taken_over_and_its_late_reply_is_kept(c
 
 def test_a_renewal_that_comes_at_the_last_moment_stops_who_would_take_over(clock, opened, engine_on, monkeypatch):
     """The other saw the lease run out, and it was renewed before the other wrote."""
-    held = Held("just in time")
+    held = Paused("just in time")
     cut_off(clock, monkeypatch)
-    engine = ChatEngine(MessagesAPI(held).client(), opened(), model=MODEL, turn_timeout=60)
+    engine = ChatEngine(FakeMessagesAPI(held).client(), opened(), model=MODEL, turn_timeout=60)
     turns, begun = [], turn_module.Turn.begun
     monkeypatch.setattr(turn_module.Turn, "begun", lambda self, *a, **k: (turns.append(self), begun(self, *a, **k)))
     with ThreadPoolExecutor(1) as pool:
@@ -282,7 +282,7 @@ def test_a_renewal_that_comes_at_the_last_moment_stops_who_would_take_over(clock
         monkeypatch.setattr(other, "append", late)
         for _ in range(2):
             with pytest.raises(errors.TurnInProgress):
-                ChatEngine(MessagesAPI().client(), other, model=MODEL, turn_timeout=60).send("a", "second")
+                ChatEngine(FakeMessagesAPI().client(), other, model=MODEL, turn_timeout=60).send("a", "second")
         held.gate.set()
         assert under_way.result(60).text == "just in time"
 
@@ -290,9 +290,9 @@ def test_a_renewal_that_comes_at_the_last_moment_stops_who_would_take_over(clock
 @pytest.mark.parametrize("same_process", [True, False])
 @pytest.mark.parametrize("way", ["resume", "stream_resumed", "run_tools", "async"])
 def test_who_knows_better_takes_over_at_once(clock, opened, chat_of, way, same_process):
-    store, held = opened(), Held("late")
-    first = ChatEngine(MessagesAPI(held).client(), store, model=MODEL)
-    api = MessagesAPI("taken over")
+    store, held = opened(), Paused("late")
+    first = ChatEngine(FakeMessagesAPI(held).client(), store, model=MODEL)
+    api = FakeMessagesAPI("taken over")
     second = ChatEngine(api.client(), store if same_process else opened(), model=MODEL)
 
     async def resumed():
@@ -326,9 +326,9 @@ def test_who_knows_better_takes_over_at_once(clock, opened, chat_of, way, same_p
 
 
 def test_a_turn_taken_over_is_not_renewed_by_who_lost_it(clock, opened, chat_of):
-    late, slow = Held("late"), Held("slow")
-    first = ChatEngine(MessagesAPI(late).client(), opened(), model=MODEL, turn_timeout=60)
-    second = ChatEngine(MessagesAPI(slow).client(), opened(), model=MODEL, turn_timeout=600)
+    late, slow = Paused("late"), Paused("slow")
+    first = ChatEngine(FakeMessagesAPI(late).client(), opened(), model=MODEL, turn_timeout=60)
+    second = ChatEngine(FakeMessagesAPI(slow).client(), opened(), model=MODEL, turn_timeout=600)
     with ThreadPoolExecutor(2) as pool:
         lost = pool.submit(first.send, "a", "hello")
         assert late.reached.wait(60)
@@ -347,14 +347,14 @@ def test_a_turn_taken_over_is_not_renewed_by_who_lost_it(clock, opened, chat_of)
 
 def test_a_paused_turn_that_was_taken_over_pays_for_no_other_request(clock, opened, engine_on):
     search = {"type": "server_tool_use", "id": "srvtoolu_01", "name": "web_search", "input": {"query": "x"}}
-    api = MessagesAPI(Reply(content=[search], stop_reason="pause_turn"))
+    api = FakeMessagesAPI(Reply(content=[search], stop_reason="pause_turn"))
     store = opened()
     append = store.append
 
     def taken_over(key, bodies, **more):
         head = append(key, bodies, **more)
         if "pause_turn" in bodies[-1]:
-            engine_on(MessagesAPI("taken over"), tools=SEARCH_TOOLS).resume("a", takeover=True)
+            engine_on(FakeMessagesAPI("taken over"), tools=SEARCH_TOOLS).resume("a", takeover=True)
         return head
 
     store.append = taken_over
@@ -367,12 +367,12 @@ def test_a_paused_turn_that_was_taken_over_pays_for_no_other_request(clock, open
 
 
 def test_who_must_wait_is_told_until_when_by_whom_and_both_ways_on(clock, engine_on):
-    held = Held("slow")
+    held = Paused("slow")
     with ThreadPoolExecutor(1) as pool:
-        under_way = pool.submit(engine_on(MessagesAPI(held), turn_timeout=60).send, "a", "hello")
+        under_way = pool.submit(engine_on(FakeMessagesAPI(held), turn_timeout=60).send, "a", "hello")
         assert held.reached.wait(60)
         with pytest.raises(errors.TurnInProgress) as caught:
-            engine_on(MessagesAPI()).send("a", "second")
+            engine_on(FakeMessagesAPI()).send("a", "second")
         held.gate.set()
         under_way.result(60)
     error = caught.value
@@ -387,14 +387,14 @@ def test_who_must_wait_is_told_until_when_by_whom_and_both_ways_on(clock, engine
 def opened_elsewhere(opened, until, by=ELSEWHERE):
     """Store a question whose turn another machine has opened."""
     data = {"until": until, "by": by.to_dict()} if by else {"until": until}
-    journal = History(opened()).conversation("a").journal
-    journal.append([Entry("message", {"role": "user", "content": "hello"}, data, "T")])
+    log = History(opened()).conversation("a").log
+    log.append([Entry("message", {"role": "user", "content": "hello"}, data, "T")])
 
 
 @pytest.mark.parametrize("years", [0.001, 1, 10, 290_000])
 def test_a_clock_that_is_ahead_blocks_nobody_for_longer_than_the_readers_own_time_out(clock, opened, years):
     opened_elsewhere(opened, clock.wall + int(years * 365 * 86_400 * SECOND))
-    engine = ChatEngine(MessagesAPI("at last").client(), opened(), model=MODEL, turn_timeout=60)
+    engine = ChatEngine(FakeMessagesAPI("at last").client(), opened(), model=MODEL, turn_timeout=60)
     with pytest.raises(errors.TurnInProgress) as caught:
         engine.send("a", "second")
     assert caught.value.until == clock.wall + 60 * SECOND
@@ -408,7 +408,7 @@ def test_a_clock_that_is_ahead_blocks_nobody_for_longer_than_the_readers_own_tim
 
 def test_a_clock_that_was_set_back_does_not_prolong_what_was_seen(clock, opened):
     opened_elsewhere(opened, clock.wall + 50 * SECOND)
-    engine = ChatEngine(MessagesAPI("at last").client(), opened(), model=MODEL, turn_timeout=60)
+    engine = ChatEngine(FakeMessagesAPI("at last").client(), opened(), model=MODEL, turn_timeout=60)
     clock.set_wall(-86_400)
     with pytest.raises(errors.TurnInProgress) as caught:
         engine.send("a", "second")
@@ -424,12 +424,12 @@ def test_a_clock_that_was_set_back_does_not_prolong_what_was_seen(clock, opened)
 def test_a_lease_that_is_renewed_counts_anew(clock, opened):
     ahead = clock.wall + 86_400 * SECOND
     opened_elsewhere(opened, ahead)
-    engine = ChatEngine(MessagesAPI("at last").client(), opened(), model=MODEL, turn_timeout=60)
+    engine = ChatEngine(FakeMessagesAPI("at last").client(), opened(), model=MODEL, turn_timeout=60)
     with pytest.raises(errors.TurnInProgress):
         engine.resume("a")
     clock.go(59)
     chat = History(opened()).conversation("a")
-    chat.journal.append([Entry("renewed", data={"until": ahead + 1, "lease": chat.summary.turn.lease}, turn="T")])
+    chat.log.append([Entry("renewed", data={"until": ahead + 1, "lease": chat.summary.turn.lease}, turn="T")])
     with pytest.raises(errors.TurnInProgress):
         engine.resume("a")
     clock.go(59)
@@ -474,14 +474,14 @@ linux = pytest.mark.skipif(this_process().boot is None, reason="this system does
 @linux
 @pytest.mark.parametrize("reaped", [True, False])
 def test_a_process_that_was_killed_need_not_be_waited_for(tmp_path, reaped):
-    held = Held("never seen")
+    held = Paused("never seen")
     url = f"file:{tmp_path}/store"
-    with MessagesAPI(held).serve() as address:
+    with FakeMessagesAPI(held).serve() as address:
         child = subprocess.Popen([sys.executable, "-c", CHILD, url, address])
         try:
             assert held.reached.wait(60)
             with open_store(url) as store:
-                api = MessagesAPI("after the restart")
+                api = FakeMessagesAPI("after the restart")
                 engine = ChatEngine(api.client(), store, model=MODEL)
                 with pytest.raises(errors.TurnInProgress) as caught:
                     engine.resume("a")
@@ -506,7 +506,7 @@ def test_a_new_message_says_why_the_old_turn_was_closed(opened, chat_of):
         pytest.skip("this system does not say when a process started")
     by = replace(this_process(), pid=child.pid, started=status.started)
     opened_elsewhere(opened, 2**60, by)
-    engine = ChatEngine(MessagesAPI("hi").client(), opened(), model=MODEL)
+    engine = ChatEngine(FakeMessagesAPI("hi").client(), opened(), model=MODEL)
     with pytest.raises(errors.TurnInProgress):
         engine.send("a", "second")
     child.communicate(b"\n", 60)
@@ -585,10 +585,10 @@ def test_an_open_turn_costs_little_in_the_head(opened):
     seen = []
 
     def reply(_body):
-        seen.append(len(store.read(History(store).key("a"), start=0, stop=0).head.stamp.info))
+        seen.append(len(store.read(History(store).key("a"), start=0, stop=0).head.revision.payload))
         return "hi"
 
     store = opened()
-    ChatEngine(MessagesAPI(reply).client(), store, model=MODEL).send("a", "hello")
+    ChatEngine(FakeMessagesAPI(reply).client(), store, model=MODEL).send("a", "hello")
     [size] = seen
     assert size < 700

@@ -13,8 +13,8 @@ from engine_looks import kinds, told
 from chathistory import AsyncChatEngine, ChatEngine, errors
 from chathistory.engine import request
 from chathistory.engine.turn import Turn
-from chathistory.testing import MessagesAPI
-from chathistory.testing.fake_api import Failure, Held, Reply
+from chathistory.testing import FakeMessagesAPI
+from chathistory.testing.fake_api import Failure, Paused, Reply
 from chathistory.trimming import LastTurns
 
 MODEL = "claude-sonnet-5-5"
@@ -62,7 +62,7 @@ def held(engine_on):
     """An engine and its stand-in, in a conversation with one finished turn."""
 
     def made(*replies, **options):
-        api = MessagesAPI(["first", *replies])
+        api = FakeMessagesAPI(["first", *replies])
         engine = engine_on(api, **options)
         engine.send("a", "hello")
         return engine, api
@@ -77,7 +77,7 @@ def held(engine_on):
 @pytest.mark.parametrize("begun", [False, True])
 @pytest.mark.parametrize("name", EMPTY)
 def test_a_message_of_which_nothing_can_be_sent_is_refused(engine_on, chat_of, name, begun, way):
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     engine = engine_on(api)
     if begun:
         engine.send("a", "hello")
@@ -91,7 +91,7 @@ def test_a_message_of_which_nothing_can_be_sent_is_refused(engine_on, chat_of, n
 
 @pytest.mark.parametrize("name", EMPTY)
 def test_the_asynchronous_engine_refuses_it_too(opened, chat_of, name):
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
 
     async def main():
         async with AsyncChatEngine(api.async_client(), opened(), model=MODEL) as engine:
@@ -109,7 +109,7 @@ def test_the_asynchronous_engine_refuses_it_too(opened, chat_of, name):
 
 
 def test_one_block_that_can_be_sent_is_enough(engine_on):
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     engine_on(api).send("a", [{"type": "text", "text": " "}, {"type": "text", "text": "hello"}])
     assert api.requests[0].body["messages"] == [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]
 
@@ -196,7 +196,7 @@ def test_results_for_a_reply_that_is_gone_make_nothing_anew(held, chat_of, gone,
 
 
 def test_results_to_a_deleted_conversation_are_refused_by_send_too(engine_on, chat_of):
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     with pytest.raises(errors.TurnError):
         engine_on(api).send("a", [result("toolu_1")])
     assert kinds(chat_of("a")) == []
@@ -208,7 +208,7 @@ def test_the_same_results_submitted_twice_are_sent_once(held, chat_of, engine_on
     engine, _ = held(CALLS, "sunny", tools=[TOOL])
     reply = engine.send("a", "the weather?")
     first = engine.submit("a", reply, results(reply))
-    other = MessagesAPI()
+    other = FakeMessagesAPI()
     elsewhere = engine_on(other, tools=[TOOL])
     if resubmit == "send":
         again = elsewhere.send("a", reply.results(results(reply)))
@@ -259,7 +259,7 @@ def test_ids_that_come_again_are_told_apart_by_the_reply(held):
 
 
 def test_results_that_were_cut_off_are_known_again(opened):
-    api = MessagesAPI([CALLS, "sunny", *["more"] * 6])
+    api = FakeMessagesAPI([CALLS, "sunny", *["more"] * 6])
     engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL], trimming=LastTurns(high=3, low=1))
     reply = engine.send("a", "the weather?")
     first = engine.submit("a", reply, results(reply))
@@ -292,8 +292,8 @@ def test_results_may_come_one_by_one(held, chat_of):
 
 
 def test_of_two_last_results_from_two_processes_one_sends(opened, chat_of):
-    gate = Held("sunny")
-    api = MessagesAPI([CALLS, gate])
+    gate = Paused("sunny")
+    api = FakeMessagesAPI([CALLS, gate])
     engines = [ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL]) for _ in range(2)]
     reply = engines[0].send("a", "the weather?")
     assert engines[1].submit("a", reply, {"toolu_1": "sun"}, partial=True) == ["toolu_2", "toolu_3"]
@@ -311,8 +311,8 @@ def test_of_two_last_results_from_two_processes_one_sends(opened, chat_of):
 
 
 def test_the_same_last_result_from_two_processes_is_sent_once(opened, chat_of):
-    gate = Held("sunny")
-    api = MessagesAPI([CALLS[:1], gate])
+    gate = Paused("sunny")
+    api = FakeMessagesAPI([CALLS[:1], gate])
     engines = [ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL]) for _ in range(2)]
     reply = engines[0].send("a", "the weather?")
     with ThreadPoolExecutor(1) as pool:
@@ -347,7 +347,7 @@ def test_no_results_are_no_submission(held):
 
 
 def test_the_asynchronous_engine_takes_results_one_by_one_too(opened):
-    api = MessagesAPI([CALLS[:2], "sunny"])
+    api = FakeMessagesAPI([CALLS[:2], "sunny"])
 
     async def main():
         async with AsyncChatEngine(api.async_client(), opened(), model=MODEL, tools=[TOOL]) as engine:
@@ -368,7 +368,7 @@ def test_the_asynchronous_engine_takes_results_one_by_one_too(opened):
 
 @pytest.mark.parametrize("turn_ids", [(None, None), ("T", None), (None, "T"), ("T", "U")])
 def test_a_question_without_a_reply_is_not_stored_twice(engine_on, chat_of, turn_ids):
-    api = MessagesAPI([Failure(500), "at last", "once more"])
+    api = FakeMessagesAPI([Failure(500), "at last", "once more"])
     with pytest.raises(anthropic.InternalServerError):
         engine_on(api).send("a", "hello", turn_id=turn_ids[0])
     reply = engine_on(api).send("a", "hello", turn_id=turn_ids[1])
@@ -382,7 +382,7 @@ def test_a_question_without_a_reply_is_not_stored_twice(engine_on, chat_of, turn
 
 
 def test_another_question_in_between_makes_it_another_one(engine_on, chat_of):
-    api = MessagesAPI([Failure(500), Failure(500), "ok"])
+    api = FakeMessagesAPI([Failure(500), Failure(500), "ok"])
     engine = engine_on(api)
     for words in ("one", "two"):
         with pytest.raises(anthropic.InternalServerError):
@@ -392,8 +392,8 @@ def test_another_question_in_between_makes_it_another_one(engine_on, chat_of):
 
 
 def test_a_question_that_others_are_asking_is_not_begun_again(engine_on):
-    gate = Held("slow")
-    api = MessagesAPI(gate)
+    gate = Paused("slow")
+    api = FakeMessagesAPI(gate)
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(engine_on(api).send, "a", "hello")
         assert gate.reached.wait(100)
@@ -423,7 +423,7 @@ def test_a_turn_that_only_pauses_is_closed(opened, chat_of, monkeypatch, way):
     for module in ("chat", "async_chat"):
         monkeypatch.setattr(f"chathistory.engine.{module}.PAUSES", 3)
     paused = Reply(content=[{"type": "text", "text": "Let me look."}, SEARCH], stop_reason="pause_turn")
-    api = MessagesAPI([*[paused] * 3, "something else"])
+    api = FakeMessagesAPI([*[paused] * 3, "something else"])
 
     async def asked():
         async with AsyncChatEngine(api.async_client(), opened(), model=MODEL, tools=[SEARCH_TOOL]) as engine:
@@ -450,7 +450,7 @@ def test_a_turn_that_only_pauses_is_closed(opened, chat_of, monkeypatch, way):
 @pytest.mark.parametrize("asked", ["first", "other words"])
 def test_a_turn_id_that_the_conversation_went_on_without_is_not_stored_again(engine_on, chat_of, asked):
     """Its words are in what Claude was sent since."""
-    api = MessagesAPI([Failure(500), "answer to both"])
+    api = FakeMessagesAPI([Failure(500), "answer to both"])
     with pytest.raises(anthropic.InternalServerError):
         engine_on(api).send("a", "first", turn_id="T")
     engine_on(api).send("a", "second")
@@ -462,7 +462,7 @@ def test_a_turn_id_that_the_conversation_went_on_without_is_not_stored_again(eng
 
 
 def test_a_turn_id_whose_reply_was_taken_back_is_not_sent_again(engine_on, chat_of):
-    api = MessagesAPI(["one", Failure(500), "two"])
+    api = FakeMessagesAPI(["one", Failure(500), "two"])
     first = engine_on(api).send("a", "hello", turn_id="T")
     with pytest.raises(anthropic.InternalServerError):
         engine_on(api).regenerate("a")

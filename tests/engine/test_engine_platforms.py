@@ -10,7 +10,7 @@ import httpx2
 import pytest
 
 from chathistory import AsyncChatEngine, ChatEngine, History
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 
 MODEL = "claude-sonnet-5-5"
 THOUGHT = {"type": "thinking", "thinking": "", "signature": ""}
@@ -27,7 +27,7 @@ CLIENTS = {
 }
 
 
-def understood(api: MessagesAPI, request: httpx2.Request, body: bytes) -> httpx2.Response:
+def understood(api: FakeMessagesAPI, request: httpx2.Request, body: bytes) -> httpx2.Response:
     """Answer a request of any platform: those that have the model in the address get it put where the API has it."""
     headers = dict(request.headers) | {"authorization": "Bearer k"}
     sent = json.loads(body)
@@ -41,13 +41,13 @@ def understood(api: MessagesAPI, request: httpx2.Request, body: bytes) -> httpx2
     return httpx2.Response(plan.status, headers=dict(plan.headers), content=b"".join(plan.chunks))
 
 
-def client_of(kind: str, api: MessagesAPI):
+def client_of(kind: str, api: FakeMessagesAPI):
     name, options = CLIENTS[kind]
     transport = httpx2.MockTransport(lambda request: understood(api, request, request.read()))
     return getattr(anthropic, name)(**options, max_retries=0, http_client=httpx2.Client(transport=transport))
 
 
-def async_client_of(kind: str, api: MessagesAPI):
+def async_client_of(kind: str, api: FakeMessagesAPI):
     name, options = CLIENTS[kind]
 
     async def answer(request: httpx2.Request) -> httpx2.Response:
@@ -72,7 +72,7 @@ def check(api, store):
 
 @pytest.mark.parametrize("kind", CLIENTS)
 def test_any_client_of_the_sdk_holds_a_conversation(opened, kind):
-    api, store = MessagesAPI(thoughtful), opened()
+    api, store = FakeMessagesAPI(thoughtful), opened()
     with client_of(kind, api) as client:
         engine = ChatEngine(client, store, model=MODEL)
         assert [engine.send("a", words).text for words in ("one", "two")] == ["answer 1", "answer 3"]
@@ -81,7 +81,7 @@ def test_any_client_of_the_sdk_holds_a_conversation(opened, kind):
 
 @pytest.mark.parametrize("kind", CLIENTS)
 def test_any_asynchronous_client_of_the_sdk_holds_a_conversation(opened, kind):
-    api, store = MessagesAPI(thoughtful), opened()
+    api, store = FakeMessagesAPI(thoughtful), opened()
 
     async def main():
         async with async_client_of(kind, api) as client, AsyncChatEngine(client, store, model=MODEL) as engine:
@@ -92,7 +92,7 @@ def test_any_asynchronous_client_of_the_sdk_holds_a_conversation(opened, kind):
 
 
 def test_the_namespace_of_the_betas_takes_their_options_and_streams(opened):
-    api, store = MessagesAPI(thoughtful), opened()
+    api, store = FakeMessagesAPI(thoughtful), opened()
     drop = {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
     options = {"betas": ["thinking-binding-controls-2026-08-01"], "thinking": drop}
     with api.client() as client:
@@ -105,7 +105,7 @@ def test_the_namespace_of_the_betas_takes_their_options_and_streams(opened):
 
 
 def test_the_asynchronous_namespace_of_the_betas_too(opened):
-    api, store = MessagesAPI(thoughtful), opened()
+    api, store = FakeMessagesAPI(thoughtful), opened()
 
     async def main():
         client = api.async_client()
@@ -122,7 +122,7 @@ def test_no_client_of_the_engines_own_is_built(opened, monkeypatch):
     def built(*_, **__):
         raise AssertionError
 
-    api, store = MessagesAPI("hi"), opened()
+    api, store = FakeMessagesAPI("hi"), opened()
     client = api.client()
     for name in ("Anthropic", "AsyncAnthropic"):
         monkeypatch.setattr(anthropic, name, built)

@@ -11,7 +11,7 @@ from engine_looks import kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
 from chathistory.log.state import Summary
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure, Reply
 
 MODEL = "claude-sonnet-5-5"
@@ -26,7 +26,7 @@ LARGE = Case(f"messages.2.content.1.{TOO_LARGE}", TURN)
 
 def refused(case):
     """Return a stand-in that answers two turns and refuses the third."""
-    return MessagesAPI([*REPLIES, case.failure, *["fine"] * 5])
+    return FakeMessagesAPI([*REPLIES, case.failure, *["fine"] * 5])
 
 
 def spoken(engine, name="a"):
@@ -89,7 +89,7 @@ def test_the_error_says_which_block_it_was_and_what_to_do(opened):
 
 
 def test_a_refused_turn_is_sent_again_by_force(opened):
-    api, store = MessagesAPI(["hello", LARGE.failure, "now", "then"]), opened()
+    api, store = FakeMessagesAPI(["hello", LARGE.failure, "now", "then"]), opened()
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "Hi")
     with pytest.raises(anthropic.BadRequestError):
@@ -102,7 +102,7 @@ def test_a_refused_turn_is_sent_again_by_force(opened):
 
 
 def test_what_is_refused_by_force_is_refused_again(opened):
-    api = MessagesAPI(["hello", LARGE.failure, LARGE.failure, "fine"])
+    api = FakeMessagesAPI(["hello", LARGE.failure, LARGE.failure, "fine"])
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     engine.send("a", "Hi")
     with pytest.raises(anthropic.BadRequestError):
@@ -116,7 +116,7 @@ def test_what_is_refused_by_force_is_refused_again(opened):
 
 
 def test_a_turn_id_that_was_refused_is_not_sent_again(opened):
-    api, store = MessagesAPI(["hello", LARGE.failure]), opened()
+    api, store = FakeMessagesAPI(["hello", LARGE.failure]), opened()
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "Hi")
     with pytest.raises(anthropic.BadRequestError):
@@ -129,7 +129,7 @@ def test_a_turn_id_that_was_refused_is_not_sent_again(opened):
 
 def test_the_first_turn_of_a_conversation_may_be_refused(opened):
     case = Case(f"messages.0.content.1.{TOO_LARGE}", TURN)
-    api = MessagesAPI([case.failure, "fine"])
+    api = FakeMessagesAPI([case.failure, "fine"])
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     with pytest.raises(anthropic.BadRequestError):
         engine.send("a", TURN_BLOCKS)
@@ -138,7 +138,7 @@ def test_the_first_turn_of_a_conversation_may_be_refused(opened):
 
 
 def test_a_refused_turn_is_kept_in_the_log_through_copies_forks_and_exports(opened, tmp_path):
-    api, store = MessagesAPI(["hello", LARGE.failure, "fine", "fine"]), opened()
+    api, store = FakeMessagesAPI(["hello", LARGE.failure, "fine", "fine"]), opened()
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "Hi")
     with pytest.raises(anthropic.BadRequestError):
@@ -158,7 +158,7 @@ def test_a_refused_turn_is_kept_in_the_log_through_copies_forks_and_exports(open
 
 
 def with_calls(opened, *replies, calls=(CALL, CALL_2)):
-    api = MessagesAPI([list(calls), *replies])
+    api = FakeMessagesAPI([list(calls), *replies])
     return api, ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
 
 
@@ -216,7 +216,7 @@ def test_the_tool_runner_goes_on_after_a_refused_result(opened):
 
     calls = []
     failure = Failure(400, message=f"messages.2.content.0.tool_result.content.0.{TOO_LARGE}")
-    api = MessagesAPI([[CALL], failure, "Without it, then."])
+    api = FakeMessagesAPI([[CALL], failure, "Without it, then."])
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     with pytest.raises(anthropic.BadRequestError) as caught:
         engine.run_tools("a", "Look", tools=[shot])
@@ -269,7 +269,7 @@ def test_an_image_that_was_accepted_once_is_named_and_left_out_by_one_call(opene
 
 def test_thinking_of_another_account_is_left_out_by_one_call(opened):
     store, thoughtful = opened(), lambda _: [{"type": "thinking", "thinking": "hm", "signature": ""}, text("hi")]
-    mine, theirs = MessagesAPI(thoughtful, account="mine"), MessagesAPI(thoughtful, account="theirs")
+    mine, theirs = FakeMessagesAPI(thoughtful, account="mine"), FakeMessagesAPI(thoughtful, account="theirs")
     for words in ("one", "two"):
         ChatEngine(mine.client(), store, model=MODEL).send("a", words)
     engine = ChatEngine(theirs.client(), store, model=MODEL)
@@ -287,7 +287,7 @@ def test_thinking_of_another_account_is_left_out_by_one_call(opened):
 def test_thinking_of_another_account_within_a_tool_call_is_left_out_too(opened):
     store = opened()
     thinks = [{"type": "thinking", "thinking": "hm", "signature": ""}, CALL]
-    mine, theirs = MessagesAPI([thinks], account="mine"), MessagesAPI(["done", "fine"], account="theirs")
+    mine, theirs = FakeMessagesAPI([thinks], account="mine"), FakeMessagesAPI(["done", "fine"], account="theirs")
     reply = ChatEngine(mine.client(), store, model=MODEL, tools=[TOOL]).send("a", "Look")
     engine = ChatEngine(theirs.client(), store, model=MODEL, tools=[TOOL])
     with pytest.raises(anthropic.BadRequestError):
@@ -306,7 +306,7 @@ def test_an_expired_file_is_found_and_left_out_by_one_call(opened, where):
         "tool result": "Look",
     }[where]
     store = opened()
-    api = MessagesAPI([[CALL] if where == "tool result" else "read", *["fine"] * 4])
+    api = FakeMessagesAPI([[CALL] if where == "tool result" else "read", *["fine"] * 4])
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[TOOL])
     reply = engine.send("a", said)
     if where == "tool result":
@@ -325,7 +325,7 @@ def test_an_old_image_is_left_out_while_a_tool_call_with_thinking_awaits_its_res
     store = opened()
     thinks = [{"type": "thinking", "thinking": "hm", "signature": ""}, CALL]
     failure = Failure(400, message=f"messages.0.content.0.{TOO_LARGE}")
-    api = MessagesAPI(["a cat", thinks, failure, "done", "fine"])
+    api = FakeMessagesAPI(["a cat", thinks, failure, "done", "fine"])
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[TOOL])
     engine.send("a", [IMAGE, text("What is this?")])
     reply = engine.send("a", "Look again")
@@ -366,7 +366,7 @@ def test_an_omission_survives_going_back_and_repair(opened):
     ],
 )
 def test_what_cannot_be_left_out_is_said(opened, arguments, words):
-    engine = ChatEngine(MessagesAPI().client(), opened(), model=MODEL)
+    engine = ChatEngine(FakeMessagesAPI().client(), opened(), model=MODEL)
     engine.send("a", "Hi")
     with pytest.raises(errors.InvalidInput, match=words):
         engine.history.conversation("a").leave_out(**arguments)
@@ -375,7 +375,7 @@ def test_what_cannot_be_left_out_is_said(opened, arguments, words):
 
 
 def test_a_message_that_is_too_large_can_be_left_out_by_hand(opened):
-    api = MessagesAPI(["hello", Failure(400, message="prompt is too long: 209582 tokens > 200000 maximum"), "fine"])
+    api = FakeMessagesAPI(["hello", Failure(400, message="prompt is too long: 209582 tokens > 200000 maximum"), "fine"])
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     engine.send("a", "Hi")
     with pytest.raises(anthropic.BadRequestError) as caught:
@@ -392,7 +392,7 @@ THOUGHT = {"type": "thinking", "thinking": "hm", "signature": ""}
 
 @pytest.mark.parametrize("what", [{"thinking": True}, {"position": 2, "block": 0}])
 def test_thinking_that_a_result_needs_cannot_be_left_out_by_hand(opened, what):
-    api = MessagesAPI([[THOUGHT, CALL], "fine", "well"])
+    api = FakeMessagesAPI([[THOUGHT, CALL], "fine", "well"])
     engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
     reply = engine.send("a", "Take a look")
     chat = engine.history.conversation("a")
@@ -406,7 +406,7 @@ def test_thinking_that_a_result_needs_cannot_be_left_out_by_hand(opened, what):
 
 
 def test_a_reply_that_awaits_results_can_be_left_out_as_a_whole(opened):
-    api = MessagesAPI([[THOUGHT, CALL], "fine"])
+    api = FakeMessagesAPI([[THOUGHT, CALL], "fine"])
     engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
     engine.send("a", "Take a look")
     engine.history.conversation("a").leave_out(2)
@@ -417,7 +417,7 @@ def test_a_reply_that_awaits_results_can_be_left_out_as_a_whole(opened):
 @pytest.mark.parametrize("block", [None, 0])
 def test_words_in_place_of_a_result_can_be_left_out(opened, block):
     thought = {"type": "thinking", "thinking": "hm", "signature": ""}
-    api = MessagesAPI([[thought, text("I look."), CALL, CALL_2], "as you like", "fine"])
+    api = FakeMessagesAPI([[thought, text("I look."), CALL, CALL_2], "as you like", "fine"])
     engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
     engine.send("a", "Take a look")
     engine.send("a", "No, wait")
@@ -438,7 +438,7 @@ def test_words_in_place_of_a_result_can_be_left_out(opened, block):
 
 
 def test_a_streamed_turn_is_refused_as_well(opened):
-    api = MessagesAPI(["hello", LARGE.failure, "fine", "forced"])
+    api = FakeMessagesAPI(["hello", LARGE.failure, "fine", "forced"])
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     engine.send("a", "Hi")
     with pytest.raises(anthropic.BadRequestError) as caught, engine.stream("a", TURN_BLOCKS) as stream:
@@ -453,7 +453,7 @@ def test_a_streamed_turn_is_refused_as_well(opened):
 
 def test_the_asynchronous_engine_sorts_alike(opened):
     earlier = Case(f"messages.0.content.0.{TOO_LARGE}", "earlier")
-    api, store = MessagesAPI(["hello", LARGE.failure, "fine", earlier.failure, "then"]), opened()
+    api, store = FakeMessagesAPI(["hello", LARGE.failure, "fine", earlier.failure, "then"]), opened()
 
     async def main():
         async with AsyncChatEngine(api.async_client(), store, model=MODEL) as engine:
@@ -480,7 +480,7 @@ def test_a_turn_that_somebody_abandoned_meanwhile_is_not_marked(opened):
         ChatEngine(api.client(), opened(), model=MODEL).abandon("a")
         return Case(f"messages.0.content.1.{TOO_LARGE}", TURN).failure
 
-    api = MessagesAPI(reply)
+    api = FakeMessagesAPI(reply)
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     with pytest.raises(anthropic.BadRequestError):
         engine.send("a", TURN_BLOCKS)
@@ -495,7 +495,7 @@ def code_run(id):
 
 
 def test_a_container_is_kept_for_thirty_days_from_when_it_was_made(opened):
-    api = MessagesAPI([code_run("container_1"), code_run("container_1"), "c", "d"])
+    api = FakeMessagesAPI([code_run("container_1"), code_run("container_1"), "c", "d"])
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     for words in ("one", "two", "three"):
         engine.send("a", words)
@@ -509,7 +509,7 @@ def test_a_container_is_kept_for_thirty_days_from_when_it_was_made(opened):
 
 @pytest.mark.parametrize("way", ["send", "stream", "run_tools"])
 def test_a_container_that_the_api_does_not_know_is_forgotten_and_the_turn_goes_on(opened, way):
-    api, store = MessagesAPI([code_run("container_1"), "on", "then"]), opened()
+    api, store = FakeMessagesAPI([code_run("container_1"), "on", "then"]), opened()
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[TOOL])
     engine.send("a", "one")
     api.gone.add("container_1")
@@ -526,7 +526,7 @@ def test_a_container_that_the_api_does_not_know_is_forgotten_and_the_turn_goes_o
 
 
 def test_a_container_is_forgotten_by_the_asynchronous_engine_too(opened):
-    api = MessagesAPI([code_run("container_1"), "on", "then", "last"])
+    api = FakeMessagesAPI([code_run("container_1"), "on", "then", "last"])
 
     async def main():
         async with AsyncChatEngine(api.async_client(), opened(), model=MODEL) as engine:
@@ -554,7 +554,7 @@ def of_container(id):
 
 @pytest.mark.parametrize("id", [5, None, True, "", " ", "\ud800", ["x"], {"a": 1}])
 def test_a_container_whose_id_cannot_be_sent_is_not_taken_up(opened, id):
-    store, api = opened(), MessagesAPI("fine")
+    store, api = opened(), FakeMessagesAPI("fine")
     chat = History(store).conversation("a")
     chat.append([{"role": "user", "content": "one"}, of_container(id)])
     assert chat.summary.container == {}
@@ -569,14 +569,14 @@ def test_a_container_that_an_earlier_version_took_up_is_not_sent(container):
 
 def test_a_container_that_the_api_finds_malformed_is_forgotten(opened):
     store = opened()
-    api = MessagesAPI([Failure(400, message="container: String should have at most 64 characters"), "fine"])
+    api = FakeMessagesAPI([Failure(400, message="container: String should have at most 64 characters"), "fine"])
     History(store).conversation("a").append([{"role": "user", "content": "one"}, of_container("x" * 999)])
     assert ChatEngine(api.client(), store, model=MODEL).send("a", "two").text == "fine"
     assert [request.body.get("container") for request in api.requests] == ["x" * 999, None]
 
 
 def test_a_container_of_the_callers_own_is_not_taken_away(opened):
-    api = MessagesAPI("hi", gone=["mine"])
+    api = FakeMessagesAPI("hi", gone=["mine"])
     engine = ChatEngine(api.client(), opened(), model=MODEL, options={"container": "mine"})
     with pytest.raises(anthropic.BadRequestError):
         engine.send("a", "one")
@@ -584,7 +584,7 @@ def test_a_container_of_the_callers_own_is_not_taken_away(opened):
 
 
 def test_a_fork_starts_without_the_container_of_the_first_one(opened):
-    api = MessagesAPI([code_run("container_1"), "b", "c"])
+    api = FakeMessagesAPI([code_run("container_1"), "b", "c"])
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     engine.send("a", "one")
     engine.history.conversation("a").fork("b", scope="other")
@@ -598,7 +598,7 @@ def test_a_fork_starts_without_the_container_of_the_first_one(opened):
 
 def long_talk(store, faulty, turns=12):
     """A conversation of many turns, of which one has a block that the API no longer takes, and no path is named."""
-    api = MessagesAPI(
+    api = FakeMessagesAPI(
         lambda _: "fine", refuse=lambda body: BROKEN if on[0] and "BROKEN" in str(body["messages"]) else None
     )
     on = [False]
@@ -631,7 +631,7 @@ def test_the_place_is_found_by_bisection_and_left_out(opened, faulty):
 
 
 def test_a_place_that_the_api_names_needs_one_question(opened):
-    api = MessagesAPI(lambda _: "fine")
+    api = FakeMessagesAPI(lambda _: "fine")
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     engine.send("a", [{"type": "document", "source": {"type": "file", "file_id": "file_1"}}, text("Read")])
     api.gone.add("file_1")
@@ -643,7 +643,7 @@ def test_a_place_that_the_api_names_needs_one_question(opened):
 
 
 def test_what_is_wrong_with_the_request_itself_is_raised_and_nothing_is_marked(opened):
-    api = MessagesAPI(lambda _: "fine")
+    api = FakeMessagesAPI(lambda _: "fine")
     store = opened()
     ChatEngine(api.client(), store, model=MODEL).send("a", "Hi")
     binding = {"thinking": {"type": "adaptive", "block_binding": {}}}
@@ -655,7 +655,7 @@ def test_what_is_wrong_with_the_request_itself_is_raised_and_nothing_is_marked(o
 
 
 def test_a_sound_conversation_costs_one_question(opened):
-    api = MessagesAPI(lambda _: "fine")
+    api = FakeMessagesAPI(lambda _: "fine")
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     assert engine.check("a") is None
     assert api.requests == []

@@ -17,7 +17,7 @@ from api_refusals import CASES, OTHER, SIZE
 
 from chathistory import ChatEngine, History, open_store
 from chathistory.errors import InvalidInput, TurnError
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure
 
 MODEL = "claude-sonnet-5-5"
@@ -38,7 +38,7 @@ class World:
         self.rng = random.Random(seed)
         self.url = f"memory:{uuid4().hex}"
         self.store = open_store(self.url)
-        self.api = MessagesAPI(self.reply, refuse=self.refuse)
+        self.api = FakeMessagesAPI(self.reply, refuse=self.refuse)
         self.numbers = itertools.count()
         self.poison = None
         self.names_path = True

@@ -15,8 +15,8 @@ from engine_clock import SECOND
 
 from chathistory import AsyncHistory, ChatEngine, Entry, History, errors
 from chathistory.log.process import Process, this_process
-from chathistory.testing import MessagesAPI
-from chathistory.testing.fake_api import Cut, Failure, Held
+from chathistory.testing import FakeMessagesAPI
+from chathistory.testing.fake_api import Cut, Failure, Paused
 
 MODEL = "claude-sonnet-5-5"
 
@@ -30,8 +30,8 @@ def mine(turn) -> bool:
 
 
 def test_a_turn_that_is_open(clock, opened):
-    held = Held("slow")
-    engine = ChatEngine(MessagesAPI(held).client(), opened(), model=MODEL, turn_timeout=60)
+    held = Paused("slow")
+    engine = ChatEngine(FakeMessagesAPI(held).client(), opened(), model=MODEL, turn_timeout=60)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.send, "a", "hello", turn_id="T")
         assert held.reached.wait(60)
@@ -53,7 +53,7 @@ def test_a_turn_that_is_open(clock, opened):
 def test_a_turn_that_was_interrupted(clock, opened, how):
     store = opened()
     engine = ChatEngine(
-        MessagesAPI([Failure(500) if how == "failed" else Cut("x" * 50, 5), "at last"]).client(), store, model=MODEL
+        FakeMessagesAPI([Failure(500) if how == "failed" else Cut("x" * 50, 5), "at last"]).client(), store, model=MODEL
     )
     if how == "failed":
         with pytest.raises(anthropic.InternalServerError):
@@ -64,7 +64,7 @@ def test_a_turn_that_was_interrupted(clock, opened, how):
     else:
         gone = Process("h", 7, "b", "n", 1) if how != "process gone" else this_process_but_gone()
         data = {"until": clock.wall + 60 * SECOND, "by": gone.to_dict()}
-        History(store).conversation("a").journal.append([Entry("message", {"role": "user", "content": "x"}, data, "T")])
+        History(store).conversation("a").log.append([Entry("message", {"role": "user", "content": "x"}, data, "T")])
         if how == "given up":
             engine.abandon("a")
         clock.go(61 if how == "timed out" else 0)
@@ -88,7 +88,7 @@ def this_process_but_gone() -> Process:
 
 @pytest.mark.parametrize("step", ["message", "rewind", "choose"])
 def test_what_is_said_or_done_since_ends_it(opened, step):
-    api = MessagesAPI(["one", Failure(500)])
+    api = FakeMessagesAPI(["one", Failure(500)])
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     reply = engine.send("a", "hello")
     with pytest.raises(anthropic.InternalServerError):
@@ -107,7 +107,7 @@ def test_what_is_said_or_done_since_ends_it(opened, step):
 def test_the_filter_goes_on_over_pages(opened):
     store = opened()
     for number in range(12):
-        api = MessagesAPI("hi" if number % 3 else Failure(500))
+        api = FakeMessagesAPI("hi" if number % 3 else Failure(500))
         engine = ChatEngine(api.client(), store, model=MODEL)
         with contextlib.suppress(anthropic.InternalServerError):
             engine.send(f"c{number:02}", "hello")
@@ -131,9 +131,9 @@ def test_the_filter_goes_on_over_pages(opened):
 
 @pytest.mark.parametrize("ends", ["replies", "fails"])
 def test_the_end_of_who_lost_a_turn_does_not_end_it(clock, opened, ends):
-    late, slow = Held("late" if ends == "replies" else Failure(500)), Held("taken over")
-    first = ChatEngine(MessagesAPI(late).client(), opened(), model=MODEL)
-    second = ChatEngine(MessagesAPI(slow).client(), opened(), model=MODEL)
+    late, slow = Paused("late" if ends == "replies" else Failure(500)), Paused("taken over")
+    first = ChatEngine(FakeMessagesAPI(late).client(), opened(), model=MODEL)
+    second = ChatEngine(FakeMessagesAPI(slow).client(), opened(), model=MODEL)
     with ThreadPoolExecutor(2) as pool:
         lost = pool.submit(first.send, "a", "hello", turn_id="T")
         assert late.reached.wait(60)

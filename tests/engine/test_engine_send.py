@@ -10,15 +10,15 @@ import pytest
 from engine_looks import kinds, told
 
 from chathistory import ChatEngine, errors, open_store
-from chathistory.testing import MessagesAPI
-from chathistory.testing.fake_api import Failure, Held, Raw, Reply
+from chathistory.testing import FakeMessagesAPI
+from chathistory.testing.fake_api import Failure, Paused, Raw, Reply
 
 MODEL = "claude-sonnet-5-5"
 TOOL = {"name": "weather", "input_schema": {"type": "object"}}
 
 
 def test_a_conversation_is_saved_and_resumed_by_another_process(engine_on, chat_of):
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     first = engine_on(api).send("a", "Hello Claude")
     second = engine_on(api).send("a", "And what did I just say?")
     assert first.text == "[stand-in, no model] You said: Hello Claude (message 1 of this conversation)"
@@ -39,14 +39,14 @@ def test_the_message_is_durable_before_the_request_and_the_reply_after_it(engine
         at_request.append((kinds(chat_of("a")), chat_of("a").messages()))
         return "done"
 
-    answered = engine_on(MessagesAPI(reply)).send("a", "first words")
+    answered = engine_on(FakeMessagesAPI(reply)).send("a", "first words")
     assert at_request == [(["message"], [{"role": "user", "content": "first words"}])]
     assert kinds(chat_of("a")) == ["message", "message"]
     assert answered.position == 2
 
 
 def test_what_the_response_told_is_stored_beside_the_message(engine_on, chat_of):
-    answered = engine_on(MessagesAPI("hi")).send("a", "hello")
+    answered = engine_on(FakeMessagesAPI("hi")).send("a", "hello")
     entry = told(chat_of("a"))[1]
     assert entry.message == {"role": "assistant", "content": [{"type": "text", "text": "hi"}]}
     assert entry.data["response"]["id"].startswith("msg_")
@@ -57,7 +57,7 @@ def test_what_the_response_told_is_stored_beside_the_message(engine_on, chat_of)
 
 
 def test_the_request_has_what_the_engine_was_given(opened):
-    api = MessagesAPI("ok")
+    api = FakeMessagesAPI("ok")
     given = {"system": "Be brief.", "tools": [TOOL], "max_tokens": 77, "options": {"stop_sequences": ["X"]}}
     ChatEngine(api.client(), opened(), model=MODEL, **given).send("a", "hello")
     ChatEngine(api.client(), opened(), model=MODEL, cache=False).send("b", "hello")
@@ -75,7 +75,7 @@ def test_the_request_has_what_the_engine_was_given(opened):
 
 
 def test_an_error_of_the_sdk_passes_through_and_the_turn_can_be_resumed(engine_on, chat_of):
-    engine = engine_on(MessagesAPI([Failure(529), "at last"]))
+    engine = engine_on(FakeMessagesAPI([Failure(529), "at last"]))
     with pytest.raises(anthropic.InternalServerError) as caught:
         engine.send("a", "precious words")
     assert "the message is saved" in caught.value.__notes__[0]
@@ -88,7 +88,7 @@ def test_an_error_of_the_sdk_passes_through_and_the_turn_can_be_resumed(engine_o
 
 
 def test_after_a_failure_one_can_also_say_something_else(engine_on, chat_of):
-    api = MessagesAPI([Failure(500), "fine"])
+    api = FakeMessagesAPI([Failure(500), "fine"])
     engine = engine_on(api)
     with pytest.raises(anthropic.InternalServerError):
         engine.send("a", "one")
@@ -98,13 +98,13 @@ def test_after_a_failure_one_can_also_say_something_else(engine_on, chat_of):
 
 def test_an_answer_that_is_no_message_is_an_error(engine_on, chat_of):
     with pytest.raises(errors.IncompleteReply):
-        engine_on(MessagesAPI(Raw())).send("a", "hello")
+        engine_on(FakeMessagesAPI(Raw())).send("a", "hello")
     assert kinds(chat_of("a")) == ["message", "abandoned"]
 
 
 def test_a_turn_in_progress_is_refused_before_tokens_are_paid_for(engine_on, chat_of):
-    held = Held("slow")
-    api, other = MessagesAPI(held), MessagesAPI()
+    held = Paused("slow")
+    api, other = FakeMessagesAPI(held), FakeMessagesAPI()
     with ThreadPoolExecutor() as pool:
         under_way = pool.submit(engine_on(api).send, "a", "first")
         assert held.reached.wait(100)
@@ -118,8 +118,8 @@ def test_a_turn_in_progress_is_refused_before_tokens_are_paid_for(engine_on, cha
 
 
 def test_of_sixteen_sends_at_once_one_is_answered(opened, chat_of):
-    held = Held("answer")
-    api = MessagesAPI(held)
+    held = Paused("answer")
+    api = FakeMessagesAPI(held)
     engine = ChatEngine(api.client(), opened(), model=MODEL)
 
     def send(number: int) -> str:
@@ -147,7 +147,7 @@ def test_a_reply_that_finds_another_message_is_kept_beside_the_conversation(engi
         return "paid for"
 
     with pytest.raises(errors.OrphanedReply) as caught:
-        engine_on(MessagesAPI(reply)).send("a", "hello")
+        engine_on(FakeMessagesAPI(reply)).send("a", "hello")
     assert caught.value.reply.text == "paid for"
     assert caught.value.head.end == 4
     assert kinds(chat_of("a")) == ["message", "message", "orphaned"]
@@ -160,7 +160,7 @@ def test_a_message_from_another_thread_of_this_process_counts_too(opened):
         engine.history.conversation("a").append({"role": "user", "content": "me too"})
         return "paid for"
 
-    engine = ChatEngine(MessagesAPI(reply).client(), store, model=MODEL)
+    engine = ChatEngine(FakeMessagesAPI(reply).client(), store, model=MODEL)
     with pytest.raises(errors.OrphanedReply):
         engine.send("a", "hello")
     assert kinds(engine.history.conversation("a")) == ["message", "message", "orphaned"]
@@ -171,7 +171,7 @@ def test_a_title_set_meanwhile_disturbs_nothing(engine_on, chat_of):
         chat_of("a").title = "A title"
         return "undisturbed"
 
-    assert engine_on(MessagesAPI(reply)).send("a", "hello").text == "undisturbed"
+    assert engine_on(FakeMessagesAPI(reply)).send("a", "hello").text == "undisturbed"
     assert kinds(chat_of("a")) == ["message", "annotation", "message"]
     assert chat_of("a").title == "A title"
 
@@ -185,15 +185,15 @@ def test_a_late_reply_does_not_bring_a_deleted_conversation_back(opened, same_pr
         assert ChatEngine(api.client(), elsewhere, model=MODEL).history.delete("a").messages == 1
         return "paid for"
 
-    api = MessagesAPI(reply)
+    api = FakeMessagesAPI(reply)
     with pytest.raises(errors.Conflict) as caught:
         ChatEngine(api.client(), store, model=MODEL).send("a", "hello")
     assert caught.value.reply.text == "paid for"
-    assert store.read(ChatEngine(api.client(), store, model=MODEL).history.conversation("a").journal.key) is None
+    assert store.read(ChatEngine(api.client(), store, model=MODEL).history.conversation("a").log.key) is None
 
 
 def test_a_turn_id_given_twice_sends_once(engine_on, chat_of):
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     first = engine_on(api).send("a", "hello", turn_id="T1")
     again = engine_on(api).send("a", "hello", turn_id="T1")
     assert (again.message, again.position, again.turn) == (first.message, first.position, "T1")
@@ -206,7 +206,7 @@ def test_a_turn_id_given_twice_sends_once(engine_on, chat_of):
 
 
 def test_a_turn_id_that_failed_is_sent_again_without_a_second_message(engine_on, chat_of):
-    api = MessagesAPI([Failure(500), "now"])
+    api = FakeMessagesAPI([Failure(500), "now"])
     with pytest.raises(anthropic.InternalServerError):
         engine_on(api).send("a", "hello", turn_id="T1")
     assert engine_on(api).send("a", "hello", turn_id="T1").text == "now"
@@ -215,11 +215,11 @@ def test_a_turn_id_that_failed_is_sent_again_without_a_second_message(engine_on,
 
 
 def test_a_turn_that_another_process_left_open_can_be_abandoned_and_resumed(engine_on, chat_of):
-    held = Held("never seen")
+    held = Paused("never seen")
     with ThreadPoolExecutor() as pool:
-        under_way = pool.submit(engine_on(MessagesAPI(held)).send, "a", "hello")
+        under_way = pool.submit(engine_on(FakeMessagesAPI(held)).send, "a", "hello")
         assert held.reached.wait(100)
-        engine = engine_on(MessagesAPI("resumed"))
+        engine = engine_on(FakeMessagesAPI("resumed"))
         with pytest.raises(errors.TurnInProgress):
             engine.resume("a")
         assert engine.abandon("a") is True
@@ -236,7 +236,7 @@ def test_a_paused_turn_goes_on_by_itself(engine_on, chat_of):
     found = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_01", "content": []}
     paused = Reply(content=[{"type": "text", "text": "Let me look."}, search], stop_reason="pause_turn")
     done = Reply(content=[found, {"type": "text", "text": "Here it is."}])
-    api = MessagesAPI([paused, done])
+    api = FakeMessagesAPI([paused, done])
     tools = [{"type": "web_search_20250305", "name": "web_search"}]
     answered = engine_on(api, tools=tools).send("a", "look it up")
     assert answered.text == "Here it is."
@@ -246,7 +246,7 @@ def test_a_paused_turn_goes_on_by_itself(engine_on, chat_of):
 
 
 def test_a_system_message_after_a_reply_is_nothing_to_resume(engine_on, chat_of):
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     engine = engine_on(api)
     engine.send("a", "hello")
     chat = chat_of("a")
@@ -257,7 +257,7 @@ def test_a_system_message_after_a_reply_is_nothing_to_resume(engine_on, chat_of)
 
 
 def test_a_refused_turn_is_not_sent_again(engine_on, chat_of):
-    api = MessagesAPI([Reply(content=[], stop_reason="refusal"), "gladly"])
+    api = FakeMessagesAPI([Reply(content=[], stop_reason="refusal"), "gladly"])
     engine = engine_on(api)
     assert engine.send("a", "something bad").stop_reason == "refusal"
     assert engine.send("a", "something good").text == "gladly"
@@ -267,7 +267,7 @@ def test_a_refused_turn_is_not_sent_again(engine_on, chat_of):
 
 def test_tools_are_handed_to_the_caller(engine_on, chat_of):
     calls = [{"type": "tool_use", "id": f"toolu_{n}", "name": "weather", "input": {"day": n}} for n in (1, 2)]
-    api = MessagesAPI([calls, "sunny"])
+    api = FakeMessagesAPI([calls, "sunny"])
     engine = engine_on(api, tools=[TOOL])
     answered = engine.send("a", "the weather?")
     assert answered.stop_reason == "tool_use"
@@ -281,7 +281,7 @@ def test_tools_are_handed_to_the_caller(engine_on, chat_of):
 
 
 def test_unanswered_tool_calls_do_not_block_the_conversation(engine_on, chat_of):
-    api = MessagesAPI([[{"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}], "never mind"])
+    api = FakeMessagesAPI([[{"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}], "never mind"])
     engine = engine_on(api, tools=[TOOL])
     engine.send("a", "the weather?")
     assert engine.send("a", "forget it").text == "never mind"
@@ -291,7 +291,7 @@ def test_unanswered_tool_calls_do_not_block_the_conversation(engine_on, chat_of)
 
 
 def test_bad_content_is_refused_before_anything_is_stored(engine_on, chat_of):
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     for content in (None, 3, [3], [{"text": "no type"}], {"type": "text", "text": "not in a list"}):
         with pytest.raises(errors.InvalidInput):
             engine_on(api).send("a", content)
@@ -300,6 +300,6 @@ def test_bad_content_is_refused_before_anything_is_stored(engine_on, chat_of):
 
 
 def test_no_client_is_built_and_any_with_messages_will_do():
-    api = MessagesAPI("hi")
+    api = FakeMessagesAPI("hi")
     engine = ChatEngine(api.client().beta, open_store("memory:"), model=MODEL)
     assert engine.send("a", "hello").text == "hi"

@@ -14,8 +14,8 @@ import pytest
 from engine_looks import kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
-from chathistory.testing import MessagesAPI
-from chathistory.testing.fake_api import Cut, Drop, ErrorEvent, Held, Raw, Reset
+from chathistory.testing import FakeMessagesAPI
+from chathistory.testing.fake_api import Cut, Drop, ErrorEvent, Paused, Raw, Reset
 
 MODEL = "claude-sonnet-5-5"
 TEXT = "one two three"
@@ -26,7 +26,7 @@ BREAKS = {
     "clean end within a tool call": (Cut(CALL, 8), errors.IncompleteReply, "interrupted"),
     "closed": (Drop(TEXT, 5), httpx2.TransportError, "interrupted"),
     "reset": (Reset(TEXT, 5), httpx2.TransportError, "interrupted"),
-    "time-out": (Held(TEXT, after=5), httpx2.ReadTimeout, "interrupted"),
+    "time-out": (Paused(TEXT, after=5), httpx2.ReadTimeout, "interrupted"),
     "error event": (ErrorEvent(TEXT, 5), anthropic.APIStatusError, "interrupted"),
     "a page of a proxy": (Raw(), errors.IncompleteReply, "abandoned"),
 }
@@ -45,7 +45,7 @@ def check(url, api, kind):
 
 @pytest.mark.parametrize(("answer", "expected", "kind"), BREAKS.values(), ids=BREAKS)
 def test_a_broken_stream_over_a_socket(tmp_path, answer, expected, kind):
-    api, url = MessagesAPI([answer, "whole"]), f"file:{tmp_path}/store"
+    api, url = FakeMessagesAPI([answer, "whole"]), f"file:{tmp_path}/store"
     with api.serve() as address, open_store(url) as store, anthropic.Anthropic(base_url=address, **OPTIONS) as client:
         engine = ChatEngine(client, store, model=MODEL)
         with pytest.raises(expected) as caught, engine.stream("a", "hello") as stream:
@@ -56,7 +56,7 @@ def test_a_broken_stream_over_a_socket(tmp_path, answer, expected, kind):
 
 @pytest.mark.parametrize(("answer", "expected", "kind"), BREAKS.values(), ids=BREAKS)
 def test_a_broken_stream_over_a_socket_for_asyncio(tmp_path, answer, expected, kind):
-    api, url = MessagesAPI([answer, "whole"]), f"file:{tmp_path}/store"
+    api, url = FakeMessagesAPI([answer, "whole"]), f"file:{tmp_path}/store"
 
     async def main(address, store):
         client = anthropic.AsyncAnthropic(base_url=address, **OPTIONS)
@@ -71,8 +71,8 @@ def test_a_broken_stream_over_a_socket_for_asyncio(tmp_path, answer, expected, k
 
 
 def test_a_cancel_over_a_socket(tmp_path):
-    held = Held(TEXT, after=5)
-    api, url = MessagesAPI([held, "whole"]), f"file:{tmp_path}/store"
+    held = Paused(TEXT, after=5)
+    api, url = FakeMessagesAPI([held, "whole"]), f"file:{tmp_path}/store"
 
     async def main(address, store):
         client = anthropic.AsyncAnthropic(base_url=address, **OPTIONS | {"timeout": 30})
@@ -110,8 +110,8 @@ with engine.stream("a", "hello") as stream:
 
 
 def test_ctrl_c_over_a_socket(tmp_path):
-    held = Held(TEXT, after=5)
-    api, url = MessagesAPI([held, "whole"]), f"file:{tmp_path}/store"
+    held = Paused(TEXT, after=5)
+    api, url = FakeMessagesAPI([held, "whole"]), f"file:{tmp_path}/store"
     with api.serve() as address:
         run = [sys.executable, "-c", CHILD, url, address]
         with subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:

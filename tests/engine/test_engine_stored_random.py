@@ -19,7 +19,7 @@ from faulty_stores import FaultyStore
 from chathistory import ChatEngine, History, open_store
 from chathistory.engine import turn
 from chathistory.errors import ChatHistoryError, InvalidInput, OrphanedReply, StoreRejected, StoreUnavailable
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Raw, Reply
 
 MODEL = "claude-sonnet-5-5"
@@ -41,7 +41,7 @@ class World:
         self.numbers = itertools.count()
         self.ran = []
         self.results = []
-        self.api = MessagesAPI(self.reply)
+        self.api = FakeMessagesAPI(self.reply)
         self.given = []
         self.way = SEND
         self.engine = self.opened()
@@ -164,7 +164,7 @@ def played(seed):
         else:
             check_kept(world, None, world.given[before:], world.results[ran:])
     world.store.healed()
-    world.api = MessagesAPI("fine")
+    world.api = FakeMessagesAPI("fine")
     engine = world.opened()
     engine.abandon("a")
     assert engine.send("a", "And now?").text == "fine"

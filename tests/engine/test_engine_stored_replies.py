@@ -16,7 +16,7 @@ from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
 from chathistory.engine import turn
 from chathistory.errors import InvalidInput
 from chathistory.messages.json_text import json_text, unpacked
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Raw, Reply
 
 MODEL = "claude-sonnet-5-5"
@@ -90,7 +90,7 @@ def results_sent(api):
 
 def test_results_that_cannot_be_stored_are_on_the_error_and_can_be_handed_in_later(store, paid):
     amounts, pay = paid
-    api = MessagesAPI([CALLS, "both paid"])
+    api = FakeMessagesAPI([CALLS, "both paid"])
     engine = ChatEngine(api.client(), store, model=MODEL)
     store.on_append = iter([None, None, *[down] * 10])  # the question, the reply; then the store is gone
     with pytest.raises(errors.StoreUnavailable) as caught:
@@ -106,7 +106,7 @@ def test_results_that_cannot_be_stored_are_on_the_error_and_can_be_handed_in_lat
 
 def test_results_can_be_handed_in_by_send_as_well(store, paid):
     amounts, pay = paid
-    api = MessagesAPI([CALLS, "both paid"])
+    api = FakeMessagesAPI([CALLS, "both paid"])
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[pay.to_dict()])
     store.on_append = iter([None, None, *[down] * 10])
     with pytest.raises(errors.StoreUnavailable) as caught:
@@ -118,7 +118,7 @@ def test_results_can_be_handed_in_by_send_as_well(store, paid):
 
 def test_storing_results_is_tried_again_and_stores_them_once(store, paid):
     amounts, pay = paid
-    api = MessagesAPI([CALLS, "both paid"])
+    api = FakeMessagesAPI([CALLS, "both paid"])
     engine = ChatEngine(api.client(), store, model=MODEL)
 
     def landed_and_lost(call):
@@ -132,7 +132,7 @@ def test_storing_results_is_tried_again_and_stores_them_once(store, paid):
 
 
 def test_a_reply_is_stored_once_though_the_store_was_gone_for_a_while(store):
-    engine = ChatEngine(MessagesAPI(["hi", "again"]).client(), store, model=MODEL)
+    engine = ChatEngine(FakeMessagesAPI(["hi", "again"]).client(), store, model=MODEL)
     store.on_append = iter([None, down, down, down, None])
     assert engine.send("a", "hello").text == "hi"
     assert kinds(chat()) == ["message", "message"]
@@ -140,7 +140,7 @@ def test_a_reply_is_stored_once_though_the_store_was_gone_for_a_while(store):
 
 
 def test_a_reply_that_cannot_be_stored_for_good_is_on_the_error(store):
-    engine = ChatEngine(MessagesAPI("hi").client(), store, model=MODEL)
+    engine = ChatEngine(FakeMessagesAPI("hi").client(), store, model=MODEL)
     store.on_append = iter([None, *[down] * 10])
     with pytest.raises(errors.StoreUnavailable) as caught:
         engine.send("a", "hello")
@@ -151,7 +151,7 @@ def test_a_reply_that_cannot_be_stored_for_good_is_on_the_error(store):
 
 def test_the_asynchronous_runner_keeps_results_alike(store, paid_later):
     amounts, pay = paid_later
-    api = MessagesAPI([CALLS, "both paid"])
+    api = FakeMessagesAPI([CALLS, "both paid"])
 
     async def main():
         async with AsyncChatEngine(api.async_client(), store, model=MODEL) as engine:
@@ -202,7 +202,7 @@ def test_a_result_that_cannot_be_stored_is_an_error_of_that_tool_alone(store, na
             tool = anthropic.beta_async_tool(paying, name="pay")
             return await engine.run_tools("a", "pay", tools=[tool])
 
-    api = MessagesAPI([CALLS, "both paid"])
+    api = FakeMessagesAPI([CALLS, "both paid"])
     if asynchronous:
         assert asyncio.run(main()).text == "both paid"
     else:
@@ -221,7 +221,7 @@ def test_an_error_of_a_tool_that_cannot_be_put_into_words_is_told_by_its_kind(op
         def __str__(self):
             raise RuntimeError
 
-    api = MessagesAPI([CALLS[:1], "noted"])
+    api = FakeMessagesAPI([CALLS[:1], "noted"])
     engine = ChatEngine(
         api.client(), opened(), model=MODEL, tools=[{"name": "pay", "input_schema": {"type": "object"}}]
     )
@@ -239,7 +239,7 @@ def test_results_for_a_conversation_that_others_changed_are_kept_and_on_the_erro
         return f"paid {amount}"
 
     spoiling = [CALLS[0] | {"name": "spoil"}]
-    engine = ChatEngine(MessagesAPI([spoiling]).client(), opened(), model=MODEL)
+    engine = ChatEngine(FakeMessagesAPI([spoiling]).client(), opened(), model=MODEL)
     with pytest.raises(errors.OrphanedReply) as caught:
         engine.run_tools("a", "pay", tools=[spoil, pay])
     assert caught.value.results[0]["content"] == "paid 1"
@@ -276,7 +276,7 @@ AWKWARD = {
 
 @pytest.mark.parametrize("name", AWKWARD)
 def test_a_reply_that_cannot_be_stored_comes_back_and_is_kept_as_text(opened, name):
-    api = MessagesAPI([AWKWARD[name], "later"])
+    api = FakeMessagesAPI([AWKWARD[name], "later"])
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     with pytest.raises(InvalidInput) as caught:
         engine.send("a", "hello")
@@ -298,7 +298,7 @@ def test_a_reply_that_cannot_be_stored_comes_back_and_is_kept_as_text(opened, na
 
 @pytest.mark.parametrize("name", ["nested over 200 levels", "nested over 700 levels"])
 def test_a_streamed_reply_that_cannot_be_stored_is_kept_too(opened, name):
-    engine = ChatEngine(MessagesAPI([AWKWARD[name], "later"]).client(), opened(), model=MODEL)
+    engine = ChatEngine(FakeMessagesAPI([AWKWARD[name], "later"]).client(), opened(), model=MODEL)
     with pytest.raises(InvalidInput) as caught, engine.stream("a", "hello") as stream:
         list(stream)
     assert caught.value.reply.text == "words"
@@ -308,13 +308,13 @@ def test_a_streamed_reply_that_cannot_be_stored_is_kept_too(opened, name):
 
 def test_the_tool_runner_and_the_asynchronous_engine_keep_them_too(opened, paid, paid_later):
     name = "nested over 700 levels"
-    engine = ChatEngine(MessagesAPI([AWKWARD[name]]).client(), opened(), model=MODEL)
+    engine = ChatEngine(FakeMessagesAPI([AWKWARD[name]]).client(), opened(), model=MODEL)
     with pytest.raises(InvalidInput) as caught:
         engine.run_tools("a", "hello", tools=[paid[1]])
     assert caught.value.reply.text == "words"
 
     async def main():
-        api = MessagesAPI([AWKWARD[name]] * 2)
+        api = FakeMessagesAPI([AWKWARD[name]] * 2)
         async with AsyncChatEngine(api.async_client(), opened(), model=MODEL) as engine:
             with pytest.raises(InvalidInput) as one:
                 await engine.send("b", "hello")
@@ -342,7 +342,7 @@ def test_json_text_of_anything_reads_back():
 
 def test_what_is_unpacked_is_what_the_sdk_gives():
     reply = Reply(content=[CALLS[0], {"type": "text", "text": "hi", "citations": None}, {"type": "new", "x": {"y": 1}}])
-    with MessagesAPI([reply]).client() as client:
+    with FakeMessagesAPI([reply]).client() as client:
         found = client.messages.create(model=MODEL, max_tokens=9, messages=[{"role": "user", "content": "x"}])
     assert unpacked(found) == found.to_dict(mode="json", warnings=False)
 
@@ -379,7 +379,7 @@ def test_half_a_reply_is_not_imported_as_a_whole_one(opened):
 
 def test_half_a_reply_that_the_api_gave_is_kept_beside_the_conversation(opened):
     raw = Raw(json.dumps(HALF), content_type="application/json")
-    engine = ChatEngine(MessagesAPI([raw, "whole"]).client(), opened(), model=MODEL)
+    engine = ChatEngine(FakeMessagesAPI([raw, "whole"]).client(), opened(), model=MODEL)
     with pytest.raises(errors.IncompleteReply) as caught:
         engine.send("a", "hello")
     assert caught.value.reply.text == "Half a"
@@ -419,7 +419,7 @@ class Plain:
 
 @pytest.mark.parametrize("wrapped", [lambda client: client, Plain])
 def test_beta_blocks_of_a_stream_are_stored_whole(opened, wrapped):
-    engine = ChatEngine(wrapped(MessagesAPI([Reply(content=BETA_BLOCKS)]).client()), opened(), model=MODEL)
+    engine = ChatEngine(wrapped(FakeMessagesAPI([Reply(content=BETA_BLOCKS)]).client()), opened(), model=MODEL)
     with engine.stream("a", "hello") as stream:
         reply = stream.reply
     stored = History(opened()).conversation("a").tail(1)[0]["content"]
@@ -434,6 +434,6 @@ def test_beta_blocks_of_an_asynchronous_stream_are_stored_whole(opened):
             return (await stream.reply()).message["content"]
 
     for wrapped in (lambda client: client, Plain):
-        content = asyncio.run(main(wrapped(MessagesAPI([Reply(content=BETA_BLOCKS)]).async_client())))
+        content = asyncio.run(main(wrapped(FakeMessagesAPI([Reply(content=BETA_BLOCKS)]).async_client())))
         assert content[0]["input"] == BETA_BLOCKS[0]["input"]
         assert content[2]["content"] == "in short"

@@ -10,8 +10,8 @@ import pytest
 from engine_looks import kinds, told
 
 from chathistory import ChatEngine, errors
-from chathistory.testing import MessagesAPI
-from chathistory.testing.fake_api import Cut, Drop, ErrorEvent, Failure, Held, Raw, Reply, Reset
+from chathistory.testing import FakeMessagesAPI
+from chathistory.testing.fake_api import Cut, Drop, ErrorEvent, Failure, Paused, Raw, Reply, Reset
 
 MODEL = "claude-sonnet-5-5"
 TEXT = "one two three"
@@ -19,7 +19,7 @@ CALL = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city"
 
 
 def test_text_comes_in_pieces_and_the_whole_is_saved(engine_on, chat_of):
-    api = MessagesAPI(TEXT)
+    api = FakeMessagesAPI(TEXT)
     with engine_on(api).stream("a", "hello") as stream:
         pieces = list(stream)
         assert stream.reply.text == TEXT
@@ -32,7 +32,7 @@ def test_text_comes_in_pieces_and_the_whole_is_saved(engine_on, chat_of):
 def test_a_streamed_turn_is_stored_as_one_that_was_not(engine_on, chat_of):
     content = [{"type": "thinking", "thinking": "", "signature": ""}, {"type": "text", "text": TEXT}, CALL]
     tools = [{"name": "weather", "input_schema": {"type": "object"}}]
-    engine = engine_on(MessagesAPI(content), tools=tools)
+    engine = engine_on(FakeMessagesAPI(content), tools=tools)
     whole = engine.send("a", "hello")
     with engine.stream("b", "hello") as stream:
         streamed = stream.reply
@@ -41,12 +41,12 @@ def test_a_streamed_turn_is_stored_as_one_that_was_not(engine_on, chat_of):
 
 
 def test_nothing_happens_before_the_block_is_entered(engine_on, chat_of):
-    engine_on(MessagesAPI(TEXT)).stream("a", "hello")
+    engine_on(FakeMessagesAPI(TEXT)).stream("a", "hello")
     assert kinds(chat_of("a")) == []
 
 
 def test_a_turn_id_given_twice_streams_the_stored_reply(engine_on):
-    api = MessagesAPI(TEXT)
+    api = FakeMessagesAPI(TEXT)
     for _ in range(2):
         with engine_on(api).stream("a", "hello", turn_id="T") as stream:
             assert "".join(stream) == TEXT
@@ -55,7 +55,7 @@ def test_a_turn_id_given_twice_streams_the_stored_reply(engine_on):
 
 
 def test_leaving_early_keeps_what_came_beside_the_conversation(engine_on, chat_of):
-    engine = engine_on(MessagesAPI(TEXT))
+    engine = engine_on(FakeMessagesAPI(TEXT))
     with engine.stream("a", "hello") as stream:
         next(iter(stream))
     assert kinds(chat_of("a")) == ["message", "interrupted"]
@@ -70,7 +70,7 @@ def test_leaving_early_keeps_what_came_beside_the_conversation(engine_on, chat_o
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError("the caller's own")])
 def test_an_error_of_the_caller_passes_through_and_the_turn_is_closed(engine_on, chat_of, error):
-    with pytest.raises(type(error)) as caught, engine_on(MessagesAPI(TEXT)).stream("a", "hello") as stream:
+    with pytest.raises(type(error)) as caught, engine_on(FakeMessagesAPI(TEXT)).stream("a", "hello") as stream:
         for _ in stream:
             raise error
     assert caught.value is error
@@ -92,7 +92,7 @@ BREAKS = {
 @pytest.mark.parametrize("how", BREAKS)
 def test_a_broken_stream_is_never_a_reply(engine_on, chat_of, how, after):
     breaking, expected = BREAKS[how]
-    api = MessagesAPI([breaking(TEXT, after), "whole"])
+    api = FakeMessagesAPI([breaking(TEXT, after), "whole"])
     engine = engine_on(api)
     with pytest.raises(expected), engine.stream("a", "hello") as stream:
         list(stream)
@@ -106,7 +106,7 @@ def test_a_broken_stream_is_never_a_reply(engine_on, chat_of, how, after):
 
 def test_half_a_tool_call_is_not_kept(engine_on, chat_of):
     tools = [{"name": "weather", "input_schema": {"type": "object"}}]
-    engine = engine_on(MessagesAPI(Cut([{"type": "text", "text": "Let me see."}, CALL], after=7)), tools=tools)
+    engine = engine_on(FakeMessagesAPI(Cut([{"type": "text", "text": "Let me see."}, CALL], after=7)), tools=tools)
     with pytest.raises(errors.IncompleteReply), engine.stream("a", "hello") as stream:
         list(stream)
     kept = told(chat_of("a"))[1]
@@ -114,7 +114,10 @@ def test_half_a_tool_call_is_not_kept(engine_on, chat_of):
 
 
 def test_an_error_before_the_stream_closes_the_turn(engine_on, chat_of):
-    with pytest.raises(anthropic.RateLimitError), engine_on(MessagesAPI(Failure(429))).stream("a", "hello") as stream:
+    with (
+        pytest.raises(anthropic.RateLimitError),
+        engine_on(FakeMessagesAPI(Failure(429))).stream("a", "hello") as stream,
+    ):
         list(stream)
     assert kinds(chat_of("a")) == ["message", "abandoned"]
 
@@ -123,7 +126,7 @@ def test_a_paused_stream_goes_on(engine_on, chat_of):
     use = {"type": "server_tool_use", "id": "srvtoolu_01", "name": "web_search", "input": {"query": "x"}}
     result = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_01", "content": []}
     paused = Reply(content=[{"type": "text", "text": "Let me look. "}, use], stop_reason="pause_turn")
-    api = MessagesAPI([paused, Reply(content=[result, {"type": "text", "text": "Found."}])])
+    api = FakeMessagesAPI([paused, Reply(content=[result, {"type": "text", "text": "Found."}])])
     tools = [{"type": "web_search_20250305", "name": "web_search"}]
     with engine_on(api, tools=tools).stream("a", "look") as stream:
         assert "".join(stream) == "Let me look. Found."
@@ -131,9 +134,9 @@ def test_a_paused_stream_goes_on(engine_on, chat_of):
 
 
 def test_breaks_over_a_real_socket(opened, chat_of):
-    answers = [Cut(TEXT, 5), Reset(TEXT, 5), ErrorEvent(TEXT, 5), Held(TEXT, after=5)]
+    answers = [Cut(TEXT, 5), Reset(TEXT, 5), ErrorEvent(TEXT, 5), Paused(TEXT, after=5)]
     expected = [errors.IncompleteReply, httpx2.TransportError, anthropic.APIStatusError, httpx2.ReadTimeout]
-    api = MessagesAPI(answers)
+    api = FakeMessagesAPI(answers)
     with api.serve() as url:
         client = anthropic.Anthropic(base_url=url, api_key="x", max_retries=0, timeout=0.5)
         engine = ChatEngine(client, opened(), model="claude-sonnet-5-5")
@@ -164,7 +167,7 @@ END = {"type": "message_stop"}
 
 
 def test_an_empty_stream_is_no_reply(engine_on, chat_of):
-    with pytest.raises(errors.IncompleteReply), engine_on(MessagesAPI([sse()])).stream("a", "hello") as stream:
+    with pytest.raises(errors.IncompleteReply), engine_on(FakeMessagesAPI([sse()])).stream("a", "hello") as stream:
         list(stream)
     assert kinds(chat_of("a")) == ["message", "abandoned"]
 
@@ -172,14 +175,14 @@ def test_an_empty_stream_is_no_reply(engine_on, chat_of):
 def test_events_and_deltas_of_the_future_pass_by(engine_on, chat_of):
     later = {"type": "content_block_delta", "index": 0, "delta": {"type": "later_delta", "x": 1}}
     events = (START, {"type": "later"}, BEGUN, SAID, later, STOPPED, REASON, END)
-    with engine_on(MessagesAPI([sse(*events)])).stream("a", "hello") as stream:
+    with engine_on(FakeMessagesAPI([sse(*events)])).stream("a", "hello") as stream:
         assert stream.reply.text == "one"
 
 
 def test_a_tool_call_whose_input_is_no_json_is_no_reply(engine_on, chat_of):
     call = {"type": "content_block_start", "index": 0, "content_block": CALL | {"input": {}}}
     half = {"type": "content_block_delta", "index": 0, "delta": {"type": "input_json_delta", "partial_json": '{"a": }'}}
-    api = MessagesAPI([sse(START, call, half, STOPPED, REASON, END), "whole"])
+    api = FakeMessagesAPI([sse(START, call, half, STOPPED, REASON, END), "whole"])
     engine = engine_on(api)
     with pytest.raises(ValueError), engine.stream("a", "hello") as stream:
         list(stream)
@@ -189,13 +192,16 @@ def test_a_tool_call_whose_input_is_no_json_is_no_reply(engine_on, chat_of):
 
 def test_an_end_without_a_stop_reason_is_no_reply(engine_on, chat_of):
     events = (START, BEGUN, SAID, STOPPED, END)
-    with pytest.raises(errors.IncompleteReply), engine_on(MessagesAPI([sse(*events)])).stream("a", "hello") as stream:
+    with (
+        pytest.raises(errors.IncompleteReply),
+        engine_on(FakeMessagesAPI([sse(*events)])).stream("a", "hello") as stream,
+    ):
         list(stream)
     assert kinds(chat_of("a")) == ["message", "interrupted"]
 
 
 def test_a_title_set_while_the_reply_streams_does_not_disturb_it(engine_on, chat_of):
-    with engine_on(MessagesAPI("one two three")).stream("a", "count") as stream:
+    with engine_on(FakeMessagesAPI("one two three")).stream("a", "count") as stream:
         pieces = iter(stream)
         assert next(pieces).startswith("one")
         chat_of("a").title = "A title"

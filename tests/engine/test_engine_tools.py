@@ -11,7 +11,7 @@ from engine_looks import kinds, told
 
 from chathistory import AsyncChatEngine, ChatEngine, errors
 from chathistory.engine.prompt_setup import SetupChangedWarning
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Cut, Failure, Reply
 
 MODEL = "claude-sonnet-5-5"
@@ -46,7 +46,7 @@ def test_the_runner_is_driven_and_each_message_stored_as_it_happens(opened, chat
         seen.append(kinds(chat_of("a")))
         return [THOUGHT, *CALLS] if len(body["messages"]) == 1 else "sunny"
 
-    api = MessagesAPI(reply)
+    api = FakeMessagesAPI(reply)
     assert run(opened, api).text == "sunny"
     assert seen == [["message"], ["message"] * 3]
     results = told(chat_of("a"))[2].message
@@ -60,7 +60,7 @@ def test_the_runner_is_driven_and_each_message_stored_as_it_happens(opened, chat
 
 
 def test_the_asynchronous_runner_too(opened, chat_of):
-    api = MessagesAPI([CALLS, "sunny"])
+    api = FakeMessagesAPI([CALLS, "sunny"])
 
     async def main():
         async with AsyncChatEngine(api.async_client(), opened(), model=MODEL) as engine:
@@ -75,14 +75,14 @@ def test_others_wait_while_tools_are_run(opened, chat_of, engine_on):
     def reply(body):
         if len(body["messages"]) > 1:
             with pytest.raises(errors.TurnInProgress):
-                engine_on(MessagesAPI()).send("a", "me first")
+                engine_on(FakeMessagesAPI()).send("a", "me first")
         return CALLS if len(body["messages"]) == 1 else "sunny"
 
-    assert run(opened, MessagesAPI(reply)).text == "sunny"
+    assert run(opened, FakeMessagesAPI(reply)).text == "sunny"
 
 
 def test_a_failure_between_tools_can_be_resumed(opened, chat_of):
-    api = MessagesAPI([CALLS, Failure(500), "sunny after all"])
+    api = FakeMessagesAPI([CALLS, Failure(500), "sunny after all"])
     with pytest.raises(anthropic.InternalServerError):
         run(opened, api)
     assert kinds(chat_of("a")) == ["message", "message", "message", "abandoned"]
@@ -99,7 +99,7 @@ def test_a_tool_that_kills_its_process_leaves_a_conversation_that_goes_on(opened
         raise KeyboardInterrupt
 
     deadly.name = "weather"
-    api = MessagesAPI([CALLS, "never mind"])
+    api = FakeMessagesAPI([CALLS, "never mind"])
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     with pytest.raises(KeyboardInterrupt):
         engine.run_tools("a", "the weather?", tools=[deadly])
@@ -111,7 +111,7 @@ def test_a_tool_that_kills_its_process_leaves_a_conversation_that_goes_on(opened
 
 
 def test_a_turn_id_given_twice_runs_no_tool_twice(opened, chat_of):
-    api = MessagesAPI([CALLS, "sunny"])
+    api = FakeMessagesAPI([CALLS, "sunny"])
     for _ in range(2):
         assert run(opened, api, turn_id="T").text == "sunny"
     assert len(api.requests) == 2
@@ -119,12 +119,12 @@ def test_a_turn_id_given_twice_runs_no_tool_twice(opened, chat_of):
 
 def test_a_call_that_was_cut_is_not_handed_out(engine_on):
     cut = Reply(content=CALLS, stop_reason="max_tokens")
-    reply = engine_on(MessagesAPI([cut]), tools=[weather.to_dict()]).send("a", "the weather?")
+    reply = engine_on(FakeMessagesAPI([cut]), tools=[weather.to_dict()]).send("a", "the weather?")
     assert [call["id"] for call in reply.tool_calls] == ["toolu_0"]
 
 
 def test_what_a_conversation_is_held_with_is_recorded_when_it_changes(opened, chat_of):
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
 
     def send(**held):
         ChatEngine(api.client(), opened(), **{"model": MODEL, **held}).send("a", "hello")
@@ -146,7 +146,9 @@ def test_what_a_conversation_is_held_with_is_recorded_when_it_changes(opened, ch
 
 
 def test_thinking_that_was_bound_to_another_system_prompt_is_not_sent(opened, chat_of):
-    api = MessagesAPI([[THOUGHT, {"type": "text", "text": "one"}], [THOUGHT, {"type": "text", "text": "two"}], "three"])
+    api = FakeMessagesAPI(
+        [[THOUGHT, {"type": "text", "text": "one"}], [THOUGHT, {"type": "text", "text": "two"}], "three"]
+    )
     ChatEngine(api.client(), opened(), model=MODEL, system="Be brief.").send("a", "hello")
     other = ChatEngine(api.client(), opened(), model=MODEL, system="Be long.")
     with pytest.warns(SetupChangedWarning):
@@ -159,7 +161,7 @@ def test_thinking_that_was_bound_to_another_system_prompt_is_not_sent(opened, ch
 def test_a_container_is_gone_on_with_whatever_expires_at_says(engine_on, chat_of):
     alive = Reply(content="a", extra={"container": {"id": "container_1", "expires_at": "2999-01-01T00:00:00Z"}})
     over = Reply(content="b", extra={"container": {"id": "container_2", "expires_at": "2020-01-01T00:00:00Z"}})
-    api = MessagesAPI([alive, over, "c"])
+    api = FakeMessagesAPI([alive, over, "c"])
     for _ in range(3):
         engine_on(api).send("a", "hello")
     assert [request.body.get("container") for request in api.requests] == [None, "container_1", "container_2"]
@@ -167,21 +169,21 @@ def test_a_container_is_gone_on_with_whatever_expires_at_says(engine_on, chat_of
 
 def test_a_container_of_the_callers_own_comes_first(engine_on):
     extra = {"container": {"id": "container_1", "expires_at": "2999-01-01T00:00:00Z"}}
-    api = MessagesAPI([Reply(content="a", extra=extra), "b"])
+    api = FakeMessagesAPI([Reply(content="a", extra=extra), "b"])
     for _ in range(2):
         engine_on(api, options={"container": "mine"}).send("a", "hello")
     assert [request.body["container"] for request in api.requests] == ["mine", "mine"]
 
 
 def test_a_context_window_that_is_full_is_a_reply_like_any_other(engine_on, chat_of):
-    api = MessagesAPI([Reply(content="cut", stop_reason="model_context_window_exceeded"), "on"])
+    api = FakeMessagesAPI([Reply(content="cut", stop_reason="model_context_window_exceeded"), "on"])
     engine = engine_on(api)
     assert engine.send("a", "hello").stop_reason == "model_context_window_exceeded"
     assert engine.send("a", "more").text == "on"
 
 
 def test_a_broken_stream_within_a_tool_turn_keeps_the_turn_whole(engine_on, chat_of):
-    engine = engine_on(MessagesAPI([CALLS, Cut("sunny", 5), "sunny"]), tools=[weather.to_dict()])
+    engine = engine_on(FakeMessagesAPI([CALLS, Cut("sunny", 5), "sunny"]), tools=[weather.to_dict()])
     calls = engine.send("a", "the weather?").tool_calls
     results = [{"type": "tool_result", "tool_use_id": call["id"], "content": "sun"} for call in calls]
     with pytest.raises(errors.IncompleteReply), engine.stream("a", results) as stream:
@@ -193,7 +195,7 @@ def test_a_broken_stream_within_a_tool_turn_keeps_the_turn_whole(engine_on, chat
 @pytest.mark.parametrize("awaited", [False, True])
 def test_results_are_submitted_by_the_ids_of_the_calls(opened, chat_of, awaited):
     toolset = CALLS[0] | {"id": "toolu_2", "toolset_name": "sky"}
-    api = MessagesAPI([[*CALLS, toolset], "sunny"], check_thinking=False)
+    api = FakeMessagesAPI([[*CALLS, toolset], "sunny"], check_thinking=False)
     results = {"toolu_2": [{"type": "text", "text": "rain"}], "toolu_0": "sun", "toolu_1": ValueError("no such city")}
 
     async def talk():
@@ -242,7 +244,7 @@ def test_each_round_sends_the_view_of_the_log(opened, chat_of, name, asynchronou
             return await engine.run_tools("a", "the weather?", tools=[forecast])
 
     del replies[: 0 if is_known else 1]
-    api = MessagesAPI(reply)
+    api = FakeMessagesAPI(reply)
     if asynchronous:
         assert asyncio.run(main()).text == "sunny"
     else:
@@ -261,7 +263,7 @@ def test_a_reference_to_a_tool_that_is_not_there_is_not_sent(opened):
         """Find a tool."""
         return [{"type": "tool_reference", "tool_name": "gone"}]
 
-    api = MessagesAPI([CALLS[:1], "nothing found"])
+    api = FakeMessagesAPI([CALLS[:1], "nothing found"])
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     assert engine.run_tools("a", "the weather?", tools=[weather]).text == "nothing found"
 
@@ -269,7 +271,9 @@ def test_a_reference_to_a_tool_that_is_not_there_is_not_sent(opened):
 def test_a_reply_that_paused_is_sent_back_and_goes_on(opened, chat_of):
     search = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}}
     found = {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []}
-    api = MessagesAPI([Reply(content=[search], stop_reason="pause_turn"), Reply(content=[found, CALLS[0]]), "sunny"])
+    api = FakeMessagesAPI(
+        [Reply(content=[search], stop_reason="pause_turn"), Reply(content=[found, CALLS[0]]), "sunny"]
+    )
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     web = {"type": "web_search_20250305", "name": "web_search"}
     assert engine.run_tools("a", "the weather?", tools=[weather, web]).text == "sunny"
@@ -279,7 +283,7 @@ def test_a_reply_that_paused_is_sent_back_and_goes_on(opened, chat_of):
 
 def test_a_round_of_tools_is_two_appends_and_no_read(opened, monkeypatch):
     store, steps = opened(), []
-    api = MessagesAPI(["hi", CALLS, [CALLS[0] | {"id": "toolu_2"}], "sunny"])
+    api = FakeMessagesAPI(["hi", CALLS, [CALLS[0] | {"id": "toolu_2"}], "sunny"])
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[weather])
     engine.send("a", "hello")
     for name in ("read", "append"):

@@ -10,8 +10,8 @@ import pytest
 from engine_looks import kinds
 
 from chathistory import AsyncChatEngine, AsyncHistory, ChatEngine, History, errors
-from chathistory.testing import MessagesAPI
-from chathistory.testing.fake_api import Failure, Held, Reply
+from chathistory.testing import FakeMessagesAPI
+from chathistory.testing.fake_api import Failure, Paused, Reply
 from chathistory.trimming import LastTurns
 
 MODEL = "claude-sonnet-5-5"
@@ -40,7 +40,7 @@ def talk(opened):
     """An engine with a stand-in, in a conversation of two turns: questions at 1 and 3, replies at 2 and 4."""
 
     def made(*more, **options):
-        api = MessagesAPI(["one", "two", *more])
+        api = FakeMessagesAPI(["one", "two", *more])
         engine = ChatEngine(api.client(), opened(), model=MODEL, **options)
         for words in ("first", "second"):
             engine.send("a", words)
@@ -131,7 +131,7 @@ def test_what_is_chosen_already_is_written_nowhere(talk, chat_of):
 
 
 def test_a_turn_with_tools_is_one_reply(opened, chat_of):
-    api = MessagesAPI([[CALL], "sunny", [CALL | {"id": "toolu_2"}], "rainy", "fine"])
+    api = FakeMessagesAPI([[CALL], "sunny", [CALL | {"id": "toolu_2"}], "rainy", "fine"])
     engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
     engine.submit("a", engine.send("a", "the weather?"), {"toolu_1": "sun"})
     again = engine.regenerate("a")
@@ -150,7 +150,7 @@ def test_a_turn_with_tools_is_one_reply(opened, chat_of):
 
 
 def test_a_reply_within_a_turn_can_be_made_anew_too(opened, chat_of):
-    api = MessagesAPI([[CALL], "sunny", "very sunny"])
+    api = FakeMessagesAPI([[CALL], "sunny", "very sunny"])
     engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
     engine.submit("a", engine.send("a", "the weather?"), {"toolu_1": "sun"})
     chat = chat_of("a")
@@ -161,7 +161,7 @@ def test_a_reply_within_a_turn_can_be_made_anew_too(opened, chat_of):
 
 def test_thinking_of_each_reply_stays_valid(opened, chat_of):
     thought = [[THOUGHT, {"type": "text", "text": text}] for text in ("one", "one b", "two")]
-    api = MessagesAPI([*thought, "three"])  # it verifies the signatures
+    api = FakeMessagesAPI([*thought, "three"])  # it verifies the signatures
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     engine.send("a", "first")
     engine.regenerate("a")
@@ -178,7 +178,7 @@ def test_thinking_of_each_reply_stays_valid(opened, chat_of):
 
 @pytest.mark.parametrize("cut", [True, False])
 def test_cuts_stay_in_force_where_they_can(opened, chat_of, cut):
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     trimming = LastTurns(high=3, low=2)
     engine = ChatEngine(api.client(), opened(), model=MODEL, trimming=trimming)
     for number in range(4 if cut else 3):
@@ -214,9 +214,9 @@ def test_what_is_remembered_of_sizes_follows_the_choice(talk, chat_of):
 
 
 def test_an_open_turn_is_left_alone(talk, opened, chat_of):
-    held = Held("slow")
+    held = Paused("slow")
     engine, _ = talk(held)
-    other = ChatEngine(MessagesAPI().client(), opened(), model=MODEL)
+    other = ChatEngine(FakeMessagesAPI().client(), opened(), model=MODEL)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.send, "a", "third")
         assert held.reached.wait(60)
@@ -235,7 +235,7 @@ def test_an_open_turn_is_left_alone(talk, opened, chat_of):
 
 
 def test_a_conversation_without_a_question_has_no_reply_to_make_anew(engine_on, chat_of):
-    engine = engine_on(MessagesAPI())
+    engine = engine_on(FakeMessagesAPI())
     with pytest.raises(errors.TurnError, match="no question"):
         engine.regenerate("a")
     chat_of("a").append({"role": "assistant", "content": "Welcome!"})
@@ -245,7 +245,7 @@ def test_a_conversation_without_a_question_has_no_reply_to_make_anew(engine_on, 
 
 
 def test_a_question_without_a_reply_is_sent_again(engine_on, chat_of):
-    api = MessagesAPI([Failure(500), "at last"])
+    api = FakeMessagesAPI([Failure(500), "at last"])
     with pytest.raises(anthropic.InternalServerError):
         engine_on(api).send("a", "hello")
     assert engine_on(api).regenerate("a").text == "at last"
@@ -314,7 +314,7 @@ def test_a_turn_id_is_regenerated_once(talk, opened, chat_of):
 
 
 def test_the_questions_own_turn_id_leads_to_the_reply_that_counts_now(opened):
-    api = MessagesAPI(["one", "one b"])
+    api = FakeMessagesAPI(["one", "one b"])
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     engine.send("a", "first", turn_id="T")
     again = engine.regenerate("a")
@@ -323,12 +323,12 @@ def test_the_questions_own_turn_id_leads_to_the_reply_that_counts_now(opened):
 
 
 def test_a_late_reply_to_a_turn_that_was_taken_over_is_no_variant(talk, opened, chat_of):
-    held = Held("late")
+    held = Paused("late")
     engine, _ = talk(held)
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.regenerate, "a")
         assert held.reached.wait(60)
-        other = ChatEngine(MessagesAPI("taken over").client(), opened(), model=MODEL)
+        other = ChatEngine(FakeMessagesAPI("taken over").client(), opened(), model=MODEL)
         other.resume("a", takeover=True)
         held.gate.set()
         with pytest.raises(errors.OrphanedReply):

@@ -9,7 +9,7 @@ import pytest
 
 from chathistory import ChatEngine, History
 from chathistory.engine import view_cache
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Reply
 
 MODEL = "claude-sonnet-5-5"
@@ -40,7 +40,7 @@ def sent(api) -> list[str]:
 
 def test_a_warm_turn_is_two_appends(counted):
     store, calls = counted
-    api = MessagesAPI(lambda _: [THOUGHT, {"type": "text", "text": "hi"}])
+    api = FakeMessagesAPI(lambda _: [THOUGHT, {"type": "text", "text": "hi"}])
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "one")
     calls.clear()
@@ -55,7 +55,7 @@ def test_a_warm_turn_is_two_appends(counted):
 
 def test_what_another_process_said_since_is_sent_too(counted, chat_of):
     store, _ = counted
-    api = MessagesAPI("hi")
+    api = FakeMessagesAPI("hi")
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "one")
     chat_of("a").append({"role": "user", "content": "from elsewhere"})
@@ -65,7 +65,7 @@ def test_what_another_process_said_since_is_sent_too(counted, chat_of):
 
 def test_what_another_thread_said_since_is_sent_too(counted):
     store, _ = counted
-    api = MessagesAPI("hi")
+    api = FakeMessagesAPI("hi")
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "one")
     History(store).conversation("a").append({"role": "user", "content": "from here"})
@@ -75,7 +75,7 @@ def test_what_another_thread_said_since_is_sent_too(counted):
 
 def test_a_conversation_that_was_made_again_or_rewound_is_not_remembered(counted, chat_of, opened):
     store, _ = counted
-    api = MessagesAPI("hi")
+    api = FakeMessagesAPI("hi")
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "one")
     History(opened()).delete("a")
@@ -89,7 +89,7 @@ def test_a_conversation_that_was_made_again_or_rewound_is_not_remembered(counted
 
 def test_a_title_set_elsewhere_costs_one_look(counted, chat_of):
     store, calls = counted
-    api = MessagesAPI("hi")
+    api = FakeMessagesAPI("hi")
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "one")
     chat_of("a").title = "A title"
@@ -103,7 +103,7 @@ def test_a_title_set_elsewhere_costs_one_look(counted, chat_of):
 def test_tool_turns_are_read_again(counted):
     store, _ = counted
     call = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "A"}}
-    api = MessagesAPI([[call], "sunny", "bye"])
+    api = FakeMessagesAPI([[call], "sunny", "bye"])
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.run_tools("a", "the weather?", tools=[weather])
     engine.run_tools("a", "thanks", tools=[weather])
@@ -113,7 +113,7 @@ def test_tool_turns_are_read_again(counted):
 
 def test_a_turn_id_is_known_again(counted):
     store, _ = counted
-    api = MessagesAPI("hi")
+    api = FakeMessagesAPI("hi")
     engine = ChatEngine(api.client(), store, model=MODEL)
     first = engine.send("a", "one", turn_id="T")
     engine.send("a", "two")
@@ -124,7 +124,7 @@ def test_a_turn_id_is_known_again(counted):
 def test_only_the_conversations_held_last_are_remembered(counted, monkeypatch):
     store, calls = counted
     monkeypatch.setattr(view_cache, "CONVERSATIONS", 2)
-    engine = ChatEngine(MessagesAPI("hi").client(), store, model=MODEL)
+    engine = ChatEngine(FakeMessagesAPI("hi").client(), store, model=MODEL)
     for name in "abc":
         engine.send(name, "one")
     for name, reads in (("b", 0), ("a", 1)):
@@ -137,7 +137,7 @@ def test_a_reply_that_paused_and_then_said_nothing_is_read_again(counted):
     """What the pause left open is in the request, and may have to be left out of the next one."""
     store, _ = counted
     search = {"type": "server_tool_use", "name": "web_search", "input": {"query": "x"}}
-    api = MessagesAPI([Reply(content=[search], stop_reason="pause_turn"), Reply(content=[]), "fine"])
+    api = FakeMessagesAPI([Reply(content=[search], stop_reason="pause_turn"), Reply(content=[]), "fine"])
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "one")
     assert engine.send("a", "two").text == "fine"
@@ -147,7 +147,7 @@ def test_a_reply_that_paused_and_then_said_nothing_is_read_again(counted):
 def test_an_empty_reply_keeps_a_system_message_in_its_place(counted):
     """The user's next message joins the one before, and the system message follows both."""
     store, _ = counted
-    api = MessagesAPI([Reply(content=[]), "fine", "well"])
+    api = FakeMessagesAPI([Reply(content=[]), "fine", "well"])
     engine = ChatEngine(api.client(), store, model=MODEL)
     chat = History(store).conversation("a")
     chat.append({"role": "system", "content": "be brief"})
@@ -182,7 +182,7 @@ def test_what_is_remembered_is_what_the_log_says(counted, seed):
         wrong.extend([body["messages"]] if body["messages"] != History(store).conversation("a").messages() else [])
         return _any_reply(dice)
 
-    engine = ChatEngine(MessagesAPI(answer).client(), store, model=MODEL)
+    engine = ChatEngine(FakeMessagesAPI(answer).client(), store, model=MODEL)
     for number in range(10):
         role = dice.choices(["engine", "system", "user"], [6, 2, 1])[0]
         if role == "engine":

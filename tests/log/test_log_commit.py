@@ -85,7 +85,7 @@ def test_surely_not_stored_is_said_at_once_and_not_repeated(store, other, chat):
 
 
 def test_landed_and_refused_by_a_client_library_that_repeats(store, other, chat):
-    store.on_append = iter([landed_but_refused(chat.journal.key, store)])
+    store.on_append = iter([landed_but_refused(chat.log.key, store)])
     assert chat.append(chat.batch).end == chat.start + len(chat.batch)
     assert stored(other) == expected(chat)
     chat.append(user("next"))
@@ -94,7 +94,7 @@ def test_landed_and_refused_by_a_client_library_that_repeats(store, other, chat)
 
 @pytest.mark.parametrize("refused", [False, True])
 def test_landed_and_others_have_appended_since(store, other, chat, refused):
-    fault = landed_but_refused(chat.journal.key, store, lambda: (other.refresh(), other.append(said("theirs"))))
+    fault = landed_but_refused(chat.log.key, store, lambda: (other.refresh(), other.append(said("theirs"))))
     lost_answer = landed_then(lambda: (other.refresh(), other.append(said("theirs"))))
     store.on_append = iter([fault if refused else lost_answer])
     head = chat.append(chat.batch)
@@ -132,7 +132,7 @@ def test_landed_and_forgotten_since(store, other, chat, refused):
         other.append(said("theirs"))
         other.forget(before=chat.start + len(chat.batch))
 
-    fault = landed_but_refused(chat.journal.key, store, after) if refused else landed_then(after)
+    fault = landed_but_refused(chat.log.key, store, after) if refused else landed_then(after)
     store.on_append = iter([fault])
     with pytest.raises(OutcomeUnknown):
         chat.append(chat.batch)
@@ -140,8 +140,8 @@ def test_landed_and_forgotten_since(store, other, chat, refused):
 
 
 def test_landed_and_only_its_records_removed_since(store, other, chat):
-    """The stamp that is there is ours, so it was stored, although its lines are gone."""
-    store.on_append = iter([landed_then(lambda: MemoryStore.forget(store, chat.journal.key, before=10))])
+    """The revision that is there is ours, so it was stored, although its lines are gone."""
+    store.on_append = iter([landed_then(lambda: MemoryStore.forget(store, chat.log.key, before=10))])
     end = chat.start + len(chat.batch)
     head = chat.append(chat.batch)
     assert (head.start, head.end) == (end, end)
@@ -162,7 +162,7 @@ def test_forgotten_between_the_refusal_and_the_look(store, other):
 
 
 def test_deleted_since(store, other, chat):
-    store.on_append = iter([landed_then(other.journal.delete)])
+    store.on_append = iter([landed_then(other.log.delete)])
     if chat.start:
         with pytest.raises(OutcomeUnknown) as unknown:
             chat.append(chat.batch)
@@ -175,7 +175,7 @@ def test_deleted_since(store, other, chat):
 
 def test_deleted_and_made_again_since(store, other, chat):
     def again():
-        other.journal.delete()
+        other.log.delete()
         other.append([user("another")] * 5)
 
     store.on_append = iter([landed_then(again)])
@@ -202,7 +202,7 @@ def test_dead_when_it_looks_what_became_of_it(store, other, chat, outcome, refus
     """A look that fails says nothing of the append, whatever the store says of the look."""
     store.on_append = iter(
         [
-            landed_but_refused(chat.journal.key, store, lambda: other.annotate(title="theirs"))
+            landed_but_refused(chat.log.key, store, lambda: other.annotate(title="theirs"))
             if refused
             else landed_then(lambda: other.annotate(title="theirs"))
         ]
@@ -212,7 +212,7 @@ def test_dead_when_it_looks_what_became_of_it(store, other, chat, outcome, refus
         chat.refresh()
     else:
         chat.refresh()
-        other.journal._lane.known = False  # it looks when it is its turn
+        other.log._local_state.known = False  # it looks when it is its turn
     store.on_read = dead(outcome)
     with pytest.raises(StoreUnavailable) as failed:
         chat.append(chat.batch)

@@ -133,7 +133,7 @@ def test_a_rewind_or_a_delete_in_between_is_a_conflict(pair):
     with pytest.raises(Conflict):
         one.append(user("blind"))
     one.refresh()
-    two.journal.delete()
+    two.log.delete()
     for step in (lambda: one.append(user("blind")), lambda: one.annotate(title="blind")):
         with pytest.raises(Conflict):
             step()
@@ -171,7 +171,7 @@ def test_a_tail_whose_records_are_forgotten_while_it_is_read_is_a_conflict():
     with named(NAME), FaultyStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         one, two = chat_on(store), chat_on(elsewhere)
         one.append([user(str(number)) for number in range(100)])
-        one.journal.append([Entry("annotation", data={"title": str(number)}) for number in range(20)])
+        one.log.append([Entry("annotation", data={"title": str(number)}) for number in range(20)])
 
         def forgotten(call):
             two.forget(before=95)
@@ -212,7 +212,7 @@ def test_a_conversation_made_again_while_it_is_read_is_not_mixed_into_it():
         one.append([user("old")] * 10)
 
         def again():
-            two.journal.delete()
+            two.log.delete()
             two.append([user("new")] * 10)
 
         store.arm(again)
@@ -247,7 +247,7 @@ def test_lanes_are_released():
     gc.collect()
     assert len(vars(store)["_lanes"]) == 0
     kept = chat_on(store, "kept")
-    assert kept.journal.lock is chat_on(store, "kept").journal.lock
+    assert kept.log.lock is chat_on(store, "kept").log.lock
     assert len(vars(store)["_lanes"]) == 1
     gone = weakref.ref(store)
     del kept, store
@@ -424,7 +424,7 @@ def test_updated_never_goes_back_though_the_clock_jumps_back(clock):
         times = []
         for jump in (0, -3600, 0, -3600, 7201):
             clock.jump(jump)
-            times.append(chat.append(user("x")).stamp.updated)
+            times.append(chat.append(user("x")).revision.updated)
         assert times == [times[0]] * 4 + [clock.time]
 
 
@@ -435,16 +435,16 @@ QUIET = {
     "rewind": lambda chat: chat.rewind(to=4),
     "choice": lambda chat: setattr(chat, "drop_block", True),
     "forget": lambda chat: chat.forget(before=1),
-    "setup": lambda chat: chat.journal.append([Entry("setup", data={"fingerprints": {"model": "m"}})]),
-    "repair": lambda chat: (chat._journal.store.spoil(chat, 2), chat.repair(write=True)),
+    "setup": lambda chat: chat.log.append([Entry("setup", data={"fingerprints": {"model": "m"}})]),
+    "repair": lambda chat: (chat._log.store.spoil(chat, 2), chat.repair(write=True)),
 }
 SAID = {
     "message": lambda chat: chat.append(user("x")),
-    "opened": lambda chat: chat.journal.append([Entry("opened", turn="t", data={"until": 1})]),
-    "abandoned": lambda chat: chat.journal.append([Entry("abandoned", turn="t")]),
-    "interrupted": lambda chat: chat.journal.append([Entry("interrupted", message=said("x"))]),
-    "orphaned": lambda chat: chat.journal.append([Entry("orphaned", message=said("x"))]),
-    "with a title": lambda chat: chat.journal.append([Entry("annotation"), Entry("message", message=user("x"))]),
+    "opened": lambda chat: chat.log.append([Entry("opened", turn="t", data={"until": 1})]),
+    "abandoned": lambda chat: chat.log.append([Entry("abandoned", turn="t")]),
+    "interrupted": lambda chat: chat.log.append([Entry("interrupted", message=said("x"))]),
+    "orphaned": lambda chat: chat.log.append([Entry("orphaned", message=said("x"))]),
+    "with a title": lambda chat: chat.log.append([Entry("annotation"), Entry("message", message=user("x"))]),
 }
 
 
@@ -464,14 +464,14 @@ def test_only_what_is_said_is_activity(clock, step, ttl):
         chat = chat_on(store)
         for number in range(3):
             chat.append([user(f"{number}"), said(f"{number}")])
-        before = chat.journal.refresh()
+        before = chat.log.refresh()
         clock.go(50)
         (QUIET | SAID)[step](chat)
-        after = chat.journal.refresh()
-        assert after.stamp.version != before.stamp.version
+        after = chat.log.refresh()
+        assert after.revision.version != before.revision.version
         moved = 50 * SECOND if step in SAID else 0
-        assert after.stamp.updated - before.stamp.updated == moved
-        assert (after.stamp.expires or 0) - (before.stamp.expires or 0) == (moved if ttl else 0)
+        assert after.revision.updated - before.revision.updated == moved
+        assert (after.revision.expires or 0) - (before.revision.expires or 0) == (moved if ttl else 0)
 
 
 def test_the_order_of_a_listing_is_that_of_what_was_said(clock):
@@ -521,8 +521,8 @@ def test_a_conversation_of_a_machine_that_is_years_ahead_is_listed_and_gone_on_w
         chat_on(store, "ahead").append(user("x"))
         clock.jump(-200 * 365 * 86_400)
         chat = chat_on(store, "ahead")
-        ahead = chat.refresh() and chat.journal.last.stamp.updated
-        assert chat.append(said("y")).stamp.updated == ahead
+        ahead = chat.refresh() and chat.log.last.revision.updated
+        assert chat.append(said("y")).revision.updated == ahead
         rows = History(store).recent().items
         assert [(row.id, row.updated.year) for row in rows] == [("ahead", 2226), ("now", 2027)]
 

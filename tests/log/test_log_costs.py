@@ -102,4 +102,4 @@ def test_title_tags_and_summary_cost_nothing_once_seen(store, chat):
 
 def test_a_head_stays_small_however_long_the_conversation(store, chat):
     head = chat.append(TURN)
-    assert len(head.stamp.info) < 250
+    assert len(head.revision.payload) < 250

@@ -41,10 +41,10 @@ def test_a_key_stores_once(two, what, who):
     if who != "the same":
         chat = again_by(who, one, other)
     again = chat.append(what, key="k")
-    assert (again.start, again.end, again.stamp.version) == (first.start, first.end, first.stamp.version)
+    assert (again.start, again.end, again.revision.version) == (first.start, first.end, first.revision.version)
     chat.append(user("later"))
     later = chat.append(what, key="k")
-    assert (later.end, later.stamp.version) == (first.end, first.stamp.version)
+    assert (later.end, later.revision.version) == (first.end, first.revision.version)
     assert texts(chat.messages())[0] == "before"
     assert len(chat.messages()) == 2 + (1 if isinstance(what, dict) else 3)
     chat.append(what, key="another")
@@ -78,7 +78,7 @@ def test_a_key_is_found_among_the_newest_thousand_entries(two):
     one, other = two
     chat = chat_on(one)
     chat.append(user("a"), key="k")
-    chat.journal.append([Entry("annotation", data={"title": str(number)}) for number in range(NEWEST - 1)])
+    chat.log.append([Entry("annotation", data={"title": str(number)}) for number in range(NEWEST - 1)])
     chat_on(other).append(user("a"), key="k")
     chat.append(user("a"), key="k")
     assert chat_on(one).refresh().messages == 1
@@ -174,7 +174,7 @@ def test_a_reply_that_comes_again_is_not_stored_twice(two, who):
     chat.append([user("b"), said("by hand"), user("c")])
     chat = again_by(who, one, other) if who != "the same" else chat
     again = chat.append(reply(1))
-    assert (again.end, again.stamp.version) == (first.end, first.stamp.version)
+    assert (again.end, again.revision.version) == (first.end, first.revision.version)
     assert len(chat.messages()) == 5
     chat.refresh()
     chat.append(reply(2))

@@ -18,16 +18,16 @@ def chat():
 
 
 def lose(chat: Conversation, count: int) -> HistoryStore:
-    """Take the newest records away from under it, with the stamp that was there before them."""
-    store, key = chat.journal.store, chat.journal.key
-    head, entries = chat.journal.load()
+    """Take the newest records away from under it, with the revision that was there before them."""
+    store, key = chat.log.store, chat.log.key
+    head, entries = chat.log.load()
     kept = entries[: head.end - count]
     older = History(open_store("memory:")).conversation("c")
     for entry in kept:
-        older.journal.append([entry])
-    state = older.journal.store.read(key)
+        older.log.append([entry])
+    state = older.log.store.read(key)
     store.delete(key)
-    store.append(key, [record.body for record in state.records], after=None, stamp=state.head.stamp)
+    store.append(key, [record.body for record in state.records], after=None, revision=state.head.revision)
     return store
 
 
@@ -49,7 +49,7 @@ def test_a_writer_who_saw_what_is_lost_is_told(chat, count):
 def test_also_when_others_wrote_notes_in_its_place(chat, others):
     store = lose(chat, 1)
     sharing = History(open_store("memory:")).conversation("c")
-    sharing.journal.store = store
+    sharing.log.store = store
     for number in range(others):
         sharing.title = f"title {number}"
     with pytest.raises(Conflict):

@@ -12,7 +12,7 @@ from faulty_stores import chat_on, numbered, user
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from chathistory import AsyncHistory, ConversationInfo, Damaged, Entry, Head, History, Key, Record, Stamp
+from chathistory import AsyncHistory, ConversationInfo, Damaged, Entry, Head, History, Key, Record, Revision
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
 from chathistory.log import state as state_module
 from chathistory.log.entry import KINDS, _checksum, decode, encode
@@ -60,7 +60,7 @@ def as_text(value: object) -> str:
 
 
 def head_with(info: str) -> Head:
-    return Head(KEY, 0, 1, Stamp("v", 5, None, info))
+    return Head(KEY, 0, 1, Revision("v", 5, None, info))
 
 
 VALID = {"v": 1, "born": "b", "created": 1}
@@ -115,7 +115,7 @@ def test_an_info_that_is_no_summary_is_a_row_of_its_own(info):
     with MemoryStore() as store:
         for number in range(49):
             chat_on(store, f"c{number}").append(user("x"))
-        store.append(KEY, ["{}"], after=None, stamp=Stamp("v" * 8, 5, None, info))
+        store.append(KEY, ["{}"], after=None, revision=Revision("v" * 8, 5, None, info))
         shelf = History(store)
         for page in (shelf.recent(limit=100), asyncio.run(_recent(store))):
             assert len(page.items) == 49
@@ -136,7 +136,7 @@ async def _recent(store):
 def test_a_head_of_a_later_version_is_a_row_of_its_own():
     with MemoryStore() as store:
         numbered(chat_on(store, "good"), 2)
-        store.append(KEY, ["{}"], after=None, stamp=Stamp("v", 5, None, '{"v":2,"anything":true}'))
+        store.append(KEY, ["{}"], after=None, revision=Revision("v", 5, None, '{"v":2,"anything":true}'))
         page = History(store).recent()
         assert [row.id for row in page.items] == ["good"]
         assert isinstance(page.damaged[0].error, UnsupportedRecord)
@@ -170,7 +170,7 @@ def test_damaged_ones_do_not_count_and_each_is_on_one_page(limit):
 def spoil(store: MemoryStore, key: Key) -> None:
     """Write nonsense in the place of what a head tells."""
     found = store._room.scopes[key.scope][key.id]
-    found.head = replace(found.head, stamp=replace(found.head.stamp, info="nonsense"))
+    found.head = replace(found.head, revision=replace(found.head.revision, payload="nonsense"))
 
 
 def test_each_field_of_a_summary_is_checked():
@@ -263,9 +263,9 @@ def test_a_line_that_cannot_be_written_again_is_damaged(text):
 
 @pytest.mark.parametrize("number", [-1, 2**53, HUGE, True, 1.0, "5", None])
 @pytest.mark.parametrize("place", ["updated", "expires", "first"])
-def test_a_stamp_that_not_every_store_can_keep_is_refused(place, number):
+def test_a_revision_that_not_every_store_can_keep_is_refused(place, number):
     if place == "expires" and number is None:
         return
-    stamp = Stamp("v", number if place == "updated" else 5, number if place == "expires" else None, "x")
+    revision = Revision("v", number if place == "updated" else 5, number if place == "expires" else None, "x")
     with MemoryStore() as store, pytest.raises(InvalidInput, match=place):
-        store.append(KEY, ["{}"], after=None, stamp=stamp, first=number if place == "first" else 0)
+        store.append(KEY, ["{}"], after=None, revision=revision, first=number if place == "first" else 0)

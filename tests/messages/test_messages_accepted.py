@@ -17,7 +17,7 @@ from chathistory import AsyncChatEngine, ChatEngine, Entry, History, open_store
 from chathistory.engine.prompt_setup import TextReplacedWarning
 from chathistory.errors import InvalidInput
 from chathistory.log.message_entries import message_entry
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Reply
 from chathistory.trimming import LastTurns
 from chathistory.view import view
@@ -302,7 +302,7 @@ def test_names_of_tools_that_the_api_refuses_are_cut_or_named(chat):
 
 @pytest.mark.parametrize("value", [None, "", [], "done"])
 def test_a_tool_that_returns_nothing_goes_on(store, value):
-    api = MessagesAPI([Reply(content=[call()]), "Fine.", "Fine."])
+    api = FakeMessagesAPI([Reply(content=[call()]), "Fine.", "Fine."])
     engine = ChatEngine(api.client(), store, model=MODEL, tools=TOOLS)
     asked = engine.send("c", "Look.")
     assert engine.submit("c", asked, {"toolu_1": value}).text == "Fine."
@@ -328,7 +328,7 @@ BAD_IDS = ["functions.look:0", "call_1|fc_2", "", "ü", "a b", "x" * 65, "toolu_
 
 @pytest.mark.parametrize("id", BAD_IDS)
 def test_an_id_that_the_api_refuses_is_sent_as_another_and_the_caller_goes_on_using_it(store, id):
-    api = MessagesAPI([Reply(content=[call(id)]), Reply(content=[call(id)]), "Done."])
+    api = FakeMessagesAPI([Reply(content=[call(id)]), Reply(content=[call(id)]), "Done."])
     engine = ChatEngine(api.client(), store, model=MODEL, tools=TOOLS)
     first = engine.send("c", "Look.")
     assert [block["id"] for block in first.tool_calls] == [id]
@@ -344,7 +344,7 @@ def test_an_id_that_the_api_refuses_is_sent_as_another_and_the_caller_goes_on_us
 
 
 def test_an_id_that_comes_again_in_every_reply_leaves_nothing_out(store):
-    api = MessagesAPI([*(Reply(content=[call("call_1", {"n": n}), call("call_2")]) for n in range(3)), "Done."])
+    api = FakeMessagesAPI([*(Reply(content=[call("call_1", {"n": n}), call("call_2")]) for n in range(3)), "Done."])
     engine = ChatEngine(api.client(), store, model=MODEL, tools=TOOLS)
     said_last = engine.send("c", "Look.")
     for n in range(3):
@@ -478,7 +478,7 @@ def test_the_tool_runner_of_the_sdk_goes_on_with_ids_that_come_again(store, asyn
         """Look."""
         return f"saw {n}"
 
-    api = MessagesAPI(
+    api = FakeMessagesAPI(
         [Reply(content=[call(id, {"n": n})]) for n, id in enumerate(["call_1", "call_1", "a.b", "call_1"])] + ["Done."]
     )
     if asynchronous:
@@ -565,7 +565,7 @@ def test_the_engine_asks_for_the_betas_of_a_system_messages_fields(store, chat, 
     chat.append(
         [user("Hi"), {"role": "system", "content": "x", "clear_at": "never", "output_config": {"effort": "low"}}]
     )
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     options = {"betas": betas} if betas else {}
     ChatEngine(api.client(), store, model=MODEL, options=options).send("c", "Well?")
     asked = api.requests[-1].headers["anthropic-beta"].split(",")
@@ -586,7 +586,7 @@ def marked(count):
 
 @pytest.mark.parametrize("count", range(5))
 def test_the_engines_marker_is_left_out_where_the_caller_has_set_four(store, count):
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     tools = [TOOLS[0] | {"cache_control": MARK}] if count else []
     engine = ChatEngine(
         api.client(), store, model=MODEL, system=marked(count - 1) if count > 1 else "x", tools=tools or None
@@ -608,14 +608,14 @@ def test_a_reference_to_a_tool_that_is_gone_is_left_out_and_told(store, chat):
     assert [repair.position for repair in made.report.repairs] == [2]
     assert chat.messages(tools=["other"])[2] == user([result()])
     assert chat.messages(tools=[{"type": "mcp_toolset", "mcp_server_name": "s"}]) == chat.messages()
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     ChatEngine(api.client(), store, model=MODEL, tools=TOOLS).resume("c")
     assert api.requests[-1].body["messages"][2] == references("look")
 
 
 def test_a_lone_surrogate_in_the_setup_is_replaced_with_a_warning(store):
     tool = {"name": "look", "description": "half \ud800", "input_schema": {"type": "object"}}
-    api = MessagesAPI([Reply(content=[call(given={"n": 1})]), "Done.", "Done."])
+    api = FakeMessagesAPI([Reply(content=[call(given={"n": 1})]), "Done.", "Done."])
     with pytest.warns(TextReplacedWarning) as warned:
         engine = ChatEngine(
             api.client(),
@@ -680,7 +680,7 @@ def test_a_file_that_cannot_be_read_is_refused_by_its_field(chat, tmp_path):
 def test_a_file_is_sent_by_an_engine(store, tmp_path):
     path = tmp_path / "pixel.png"
     path.write_bytes(base64.b64decode(PNG))
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     ChatEngine(api.client(), store, model=MODEL).send("c", attached(path)["content"])
     assert api.requests[-1].body["messages"] == [attached(PNG)]
 
@@ -690,7 +690,7 @@ def test_a_file_is_sent_by_an_engine(store, tmp_path):
 
 def test_a_fork_at_an_open_call_whose_thinking_is_gone_is_refused(store):
     thought = {"type": "thinking", "thinking": "", "signature": ""}
-    api = MessagesAPI(["Hello.", Reply(content=[thought, call()]), "Done."])
+    api = FakeMessagesAPI(["Hello.", Reply(content=[thought, call()]), "Done."])
     engine = ChatEngine(api.client(), store, model=MODEL, tools=TOOLS)
     engine.send("c", "Hi")
     asked = engine.send("c", "Look.")

@@ -314,7 +314,7 @@ def test_a_line_with_the_right_sum_and_the_wrong_form_is_damage(rest):
 def test_a_line_of_a_later_version_is_readable_raw_and_refused_by_the_view(store):
     chat = chat_on(store)
     chat.append({"role": "user", "content": "old"})
-    chat.journal.append([Entry("hologram", version=2, data={"x": 1})])
+    chat.log.append([Entry("hologram", version=2, data={"x": 1})])
     *_, entry = chat.records()
     assert (entry.kind, entry.version, entry.position) == ("unknown", 2, 1)
     assert entry.data["data"] == {"x": 1}

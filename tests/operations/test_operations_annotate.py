@@ -149,6 +149,6 @@ def test_repair_writes_what_stands_in_the_middle_as_it_is_sent(chat):
 
 def test_single_entries_of_other_kinds_are_not_sent(chat):
     chat.append([user("a"), said("b")])
-    chat.journal.append([Entry("interrupted", message=said("half"), turn="t"), Entry("abandoned", turn="t")])
+    chat.log.append([Entry("interrupted", message=said("half"), turn="t"), Entry("abandoned", turn="t")])
     assert texts(chat.messages()) == texts(chat.tail(9)) == ["a", "b"]
     assert chat.summary.messages == 2

@@ -100,7 +100,7 @@ def test_nothing_of_what_is_forgotten_remains(store, chat):
     chat.append([user("SECRET first words"), said("SECRET reply"), user("SECRET more"), said("SECRET end")])
     chat.forget(before=4)
     chat.append(user("new"))
-    kept = [*bodies(store, chat), store.read(chat.journal.key).head.stamp.info]
+    kept = [*bodies(store, chat), store.read(chat.log.key).head.revision.payload]
     assert "SECRET" not in json.dumps(kept)
     [row] = History(store).recent().items
     assert row.preview == "new"
@@ -110,7 +110,7 @@ def test_the_preview_goes_with_the_message_it_is_of(store, chat):
     chat.append([user("SECRET"), said("a"), user("b")])
     chat.forget(before=2)
     assert chat.summary.preview is None
-    assert "SECRET" not in "".join([*bodies(store, chat), store.read(chat.journal.key).head.stamp.info])
+    assert "SECRET" not in "".join([*bodies(store, chat), store.read(chat.log.key).head.revision.payload])
 
 
 def test_forgetting_what_is_below_the_start_does_nothing(chat):
@@ -185,18 +185,18 @@ def test_a_forget_within_a_tool_turn_leaves_what_can_be_sent(chat, before):
 
 def test_a_forget_that_stopped_half_way_is_a_forget_to_be_repeated(store, chat):
     numbered(chat, 6)
-    head = chat.journal.refresh()
-    chat.journal.append(snapshots(chat.journal, head, 4))
+    head = chat.log.refresh()
+    chat.log.append(snapshots(chat.log, head, 4))
     assert texts(chat.messages()) == ["4", "5"]
     chat.forget(before=4)
     assert (texts(chat.messages()), chat.summary.messages) == (["4", "5"], 2)
-    assert store.read(chat.journal.key).head.start == 4
+    assert store.read(chat.log.key).head.start == 4
 
 
 def test_what_it_is_held_with_outlives_what_is_forgotten(chat):
     assert chat.setup() is None
     held = {"model": "m", "system": "Be brief.", "tools": None}
-    chat.journal.append([Entry("setup", data=held | {"fingerprints": {"model": "1"}})])
+    chat.log.append([Entry("setup", data=held | {"fingerprints": {"model": "1"}})])
     numbered(chat, 4)
     chat.forget(before=3)
     assert chat.setup() == held

@@ -43,7 +43,7 @@ def beside(chat, kind):
     else:
         data = {"until": 1, "lease": "x"} if kind == "renewed" else {"reason": "x"}
         message = said("half") if kind in ("interrupted", "orphaned") else None
-        chat.journal.append([Entry(kind, message, data, "T")])
+        chat.log.append([Entry(kind, message, data, "T")])
 
 
 # Per handle.
@@ -63,7 +63,7 @@ def test_what_the_user_has_not_seen_is_not_taken_away(two, taking, what, where):
     elif what == "rewind":
         others.rewind(to=1)
     else:
-        others.journal.delete()
+        others.log.delete()
         others.append([user("c"), said("d"), user("e")])
     before = list(chat_on(other).records())
     for _ in range(2):
@@ -117,7 +117,7 @@ def test_an_object_that_has_returned_nothing_looks_first_and_once(two, taking):
     chat = chat_on(one)
     assert chat.version is None
     TAKING[taking](chat)
-    assert chat.version == chat_on(one).journal.last.stamp.version
+    assert chat.version == chat_on(one).log.last.revision.version
 
 
 @pytest.mark.parametrize("kind", ["annotation", "renewed", "abandoned", "interrupted", "orphaned"])
@@ -236,7 +236,7 @@ def ways(chat, history):
     assert chat.messages()
     return {
         "of the conversation": chat.version,
-        "of the head": head.stamp.version,
+        "of the head": head.revision.version,
         "of the row": next(row for row in history.recent().items if row.id == "c").version,
         "of its info": chat.info().version,
     }
@@ -291,7 +291,7 @@ def test_a_version_vouches_for_what_its_process_has_not_read(two):
     chat.append(user("a"))
     others = chat_on(other)
     others.refresh()
-    version = others.append(said("b")).stamp.version
+    version = others.append(said("b")).revision.version
     chat.title = "mine"  # went past it
     with pytest.raises(Conflict):
         chat.append(user("c"))
@@ -302,7 +302,7 @@ def test_a_version_vouches_for_what_its_process_has_not_read(two):
 def test_a_guarded_append_costs_nothing_more_where_it_was_seen_last():
     with ShortStore() as store:
         chat = chat_on(store)
-        version = chat.append(user("a")).stamp.version
+        version = chat.append(user("a")).revision.version
         store.reads = 0
         chat.append(said("b"), expected=version)
         assert store.reads == 0
@@ -349,10 +349,10 @@ def test_a_fork_conflicts_only_with_a_taken_name():
             store.arm(step)
             fork = chat.fork(f"fork {number}")
             assert store.between is None
-            assert fork.version == fork.journal.last.stamp.version
+            assert fork.version == fork.log.last.revision.version
             records = list(fork.records())
             assert (records[0].position, len(records) - 1) == (first, count)
-        store.arm(others.journal.delete)
+        store.arm(others.log.delete)
         with pytest.raises(InvalidInput):
             chat.fork("never")
         assert chat_on(store, "never").refresh() is None

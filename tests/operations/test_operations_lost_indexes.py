@@ -186,12 +186,12 @@ def test_only_what_was_seen_is_deleted():
     chat = chat_on(store)
     numbered(chat, 2)
     history = History(store)
-    seen = chat.journal.refresh().stamp.version
+    seen = chat.log.refresh().revision.version
     chat.annotate(title="changed")
     with pytest.raises(Conflict):
         history.delete("c", expected=seen)
     assert chat.title == "changed"
-    assert history.delete("c", expected=chat.journal.refresh().stamp.version).messages == 2
+    assert history.delete("c", expected=chat.log.refresh().revision.version).messages == 2
     assert history.delete("c", expected=seen) is None
     numbered(chat_on(store, "d"), 2)
     assert history.delete("d").records == 2

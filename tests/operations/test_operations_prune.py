@@ -8,7 +8,7 @@ import pytest
 from chathistory_memory import MemoryStore
 from faulty_stores import chat_on, numbered, texts, user
 
-from chathistory import Deletion, Entry, History, Key, Page, Stamp
+from chathistory import Deletion, Entry, History, Key, Page, Revision
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput
 from chathistory.log import clock
 from chathistory.operations import listing, prune
@@ -24,7 +24,7 @@ def aged(store, monkeypatch):
         for step in range(1 + (number % 2 == 0)):
             time = today - (10 - number) * 86_400_000_000 + step * 43_200_000_000
             monkeypatch.setattr("chathistory.log.conversation_log.now", lambda time=time: time)
-            chat_on(store, f"c{number}").journal.append([Entry("message", message=user(str(step)), at=time)])
+            chat_on(store, f"c{number}").log.append([Entry("message", message=user(str(step)), at=time)])
     monkeypatch.undo()
     return History(store)
 
@@ -129,7 +129,7 @@ def test_many_pages_and_what_comes_twice(store, monkeypatch):
 @pytest.mark.parametrize("full_scan", [False, True])
 def test_what_is_damaged_is_kept_and_named(store, full_scan):
     key = Key("default", "bad")
-    store.append(key, ["{}"], after=None, stamp=Stamp("v", 5, None, "nonsense"))
+    store.append(key, ["{}"], after=None, revision=Revision("v", 5, None, "nonsense"))
     chat_on(store, "good").append(user("x"))
     history = History(store)
     done = history.retain(age=DAY, ttl=DAY, count=0, dry_run=False, full_scan=full_scan)
@@ -151,7 +151,7 @@ def test_all_of_a_scope_goes_and_nothing_else(store):
     store.ttl = -1
     history.conversation("old", scope="ada").append(user("x"))
     store.ttl = None
-    store.append(Key("ada", "bad"), ["{}"], after=None, stamp=Stamp("v", 5, None, "nonsense"))
+    store.append(Key("ada", "bad"), ["{}"], after=None, revision=Revision("v", 5, None, "nonsense"))
     chat = history.conversation("a", scope="ada")
     assert len(chat.messages()) == 4
     told = []
@@ -201,7 +201,7 @@ def test_what_is_begun_anew_meanwhile_is_told(store, monkeypatch):
 
     def anew(self, key, *, version=None):
         gone = delete(self, key, version=version)
-        MemoryStore.append(self, key, ["{}"], after=None, stamp=Stamp("v", 5))
+        MemoryStore.append(self, key, ["{}"], after=None, revision=Revision("v", 5))
         return gone
 
     monkeypatch.setattr(MemoryStore, "delete", anew)

@@ -13,7 +13,7 @@ from api_rules import problems
 from chathistory_memory import MemoryStore
 from faulty_stores import CALL, RESULT, THOUGHT, bodies, chat_on, numbered, reply, said, texts, user
 
-from chathistory import Entry, History, Key, Record, Slice, Stamp
+from chathistory import Entry, History, Key, ReadResult, Record, Revision
 from chathistory.errors import CorruptRecord, TurnInProgress, UnsupportedRecord
 from chathistory.log.clock import now
 from chathistory.log.entry import encode
@@ -60,7 +60,7 @@ def test_what_replies_cost_can_be_asked_once_damage_is_mended(chat, hurt):
     costs = [{"response": {"model": "m", "usage": {"output_tokens": tokens}}} for tokens in (1, 10, 100)]
     for number, cost in enumerate(costs):
         chat.append(user(str(number)))
-        chat._journal.append([Entry("message", message=said("x"), data=cost)])
+        chat._log.append([Entry("message", message=said("x"), data=cost)])
     assert chat.usage().total.output == 111
     hurt(3)
     with pytest.raises(CorruptRecord) as caught:
@@ -146,7 +146,7 @@ def misnamed(store):
         lines = [encode(Entry("message", message=said(str(n)) if n % 2 else user(str(n)))) for n in range(messages)]
         lines.append(encode(Entry("annotation", data={"title": "t"}, version=version)))
         info = {"v": 1, "born": "b", "created": 1, "messages": messages, "turns": messages // 2} | fields
-        store.append(Key("default", name), lines, after=None, stamp=Stamp("v", 5, None, json.dumps(info)))
+        store.append(Key("default", name), lines, after=None, revision=Revision("v", 5, None, json.dumps(info)))
         return chat_on(store, name)
 
     return misnamed
@@ -171,17 +171,17 @@ def test_a_head_that_names_another_record_is_an_error_until_it_is_mended(misname
     given = {
         "view": lambda chat: chat.view(),
         "trim": lambda chat: chat.trim(LastTurns(1, 1)),
-        "rewind": lambda chat: chat.rewind(to=chat.journal.look().end),
+        "rewind": lambda chat: chat.rewind(to=chat.log.look().end),
         "forget": lambda chat: chat.forget(before=messages),
         "setup": lambda chat: chat.setup(),
     }
     chat = misnamed(**fields)
-    lines = bodies(chat.journal.store, chat)
+    lines = bodies(chat.log.store, chat)
     for name in calls:
         with pytest.raises(CorruptRecord, match=r"the head names it as|it does not tell which part"):
             given[name](chat)
-    assert bodies(chat.journal.store, chat) == lines
-    history = History(chat.journal.store)
+    assert bodies(chat.log.store, chat) == lines
+    history = History(chat.log.store)
     assert [each.state for each in history.check().found] == ["repairable"]
     assert chat.repair(write=True)
     assert [each.state for each in history.check().found] == []
@@ -204,7 +204,7 @@ def test_a_head_that_names_a_record_of_a_later_version_is_told(misnamed, field):
 @pytest.mark.parametrize("field", ["cut", "setup_at", "path"])
 def test_a_head_that_names_a_record_which_is_forgotten_is_mended(store, misnamed, field):
     chat = misnamed(**{field: 0})
-    store.forget(chat.journal.key, before=2)
+    store.forget(chat.log.key, before=2)
     with pytest.raises(CorruptRecord, match="not kept any more"):
         chat.setup() if field == "setup_at" else chat.rewind(to=4)
     assert chat.repair(write=True)
@@ -236,7 +236,7 @@ def test_damage_before_what_is_sent_is_led_around_for_those_who_read_it(chat, hu
     assert chat.messages() == sent, "no thinking is bound to what was not sent"
     assert texts(sent[:2]) == ["4", "5"]
     assert len(chat.tail(20)) == chat.summary.messages == 9
-    elsewhere = History(chat.journal.store).conversation(chat.id)
+    elsewhere = History(chat.log.store).conversation(chat.id)
     elsewhere.append(user("on"))
     assert elsewhere.messages()[-1] == user("on")
 
@@ -253,7 +253,7 @@ def test_what_was_paid_is_counted_once(chat, hurt):
 def test_nothing_is_mended_while_a_turn_is_open(chat, hurt):
     numbered(chat, 4)
     opened = Entry("message", message=user("?"), turn="t", data={"until": now() + 10**9})
-    chat.journal.append([opened])
+    chat.log.append([opened])
     hurt(1)
     with pytest.raises(TurnInProgress):
         chat.repair(write=True)
@@ -265,24 +265,24 @@ def test_nothing_is_mended_while_a_turn_is_open(chat, hurt):
 
 def long_conversation(chat):
     """Store one of 700 records with everything that a log can have; return the positions of what is special in it."""
-    chat.journal.append([Entry("setup", data=SETUP)])
+    chat.log.append([Entry("setup", data=SETUP)])
     special = {"setup": 0}
     for number in range(120):
         chat.append([user(f"q{number}"), reply(number, output_tokens=1)])
     chat.rewind(to=200)
-    special["rewind"] = chat.journal.last.end - 1
+    special["rewind"] = chat.log.last.end - 1
     chat.append(user("again"))
     chat.append([CALL, RESULT, said("called")])
     for number in range(60):
         chat.append([user(f"r{number}"), said(f"a{number}")])
     chat.forget(before=30)
-    special["snapshot"] = chat.journal.last.end - 2
-    special["setup"] = chat.journal.last.end - 1
+    special["snapshot"] = chat.log.last.end - 2
+    special["setup"] = chat.log.last.end - 1
     chat.title = "T"
     for number in range(90):
         chat.append([user(f"s{number}"), said(f"b{number}")])
     chat.trim(LastTurns(80, 80))
-    special["cut"] = chat.journal.last.end - 1
+    special["cut"] = chat.log.last.end - 1
     for number in range(10):
         chat.append([user(f"t{number}"), said(f"c{number}")])
     return special
@@ -340,7 +340,7 @@ def check_mended(store, chat, lost):
 )
 def test_damage_is_led_around_wherever_it_stands(store, chat, hurt, places):
     special = long_conversation(chat)
-    start, end = chat.journal.last.start, chat.journal.last.end
+    start, end = chat.log.last.start, chat.log.last.end
     lost = {special[place] if isinstance(place, str) else place % end for place in places}
     held = store._room.scopes[chat.scope][chat.id].bodies
     for position in lost:
@@ -360,7 +360,7 @@ def test_any_damage_is_led_around(store, chat, seed):
     special = long_conversation(chat)
     lost = set()
     for _ in range(2):
-        head = chat.journal.refresh()
+        head = chat.log.refresh()
         held = store._room.scopes[chat.scope][chat.id].bodies
         new = set(choose.sample(range(head.start, head.end), choose.choice([1, 2, 30])))
         new |= {position for position in special.values() if choose.random() < 0.3}
@@ -370,7 +370,7 @@ def test_any_damage_is_led_around(store, chat, seed):
         lost |= new
         reopened(store, chat).repair(write=True)
         check_mended(store, chat, lost)
-        chat.journal.refresh()
+        chat.log.refresh()
 
 
 @pytest.mark.parametrize("seed", range(150))
@@ -419,7 +419,7 @@ class Weighing(MemoryStore):
 
     def read(self, key, *, start=0, stop=None):
         part = super().read(key, start=start, stop=stop)
-        return part and Slice(part.head, [Record(each.position, each.body[:-1] + "}") for each in part.records])
+        return part and ReadResult(part.head, [Record(each.position, each.body[:-1] + "}") for each in part.records])
 
 
 @pytest.mark.parametrize(("count", "size"), [(60, 1_000_000), (6000, 10_000)])
@@ -481,13 +481,13 @@ class HoledStore(MemoryStore):
         low = max(start if start >= 0 else head.end + start, head.start)
         high = head.end if stop is None else min(stop, head.end)
         if low >= high:
-            return Slice(head, [])
+            return ReadResult(head, [])
         if low in self.hole:
             raise CorruptRecord(key, low, "it is missing", stop=self.hole.stop if self.tells else None)
         if low < self.hole.start:
-            return Slice(head, super().read(key, start=low, stop=min(high, self.hole.start)).records)
+            return ReadResult(head, super().read(key, start=low, stop=min(high, self.hole.start)).records)
         records = super().read(key, start=low - shift, stop=high - shift).records
-        return Slice(head, [Record(each.position + shift, each.body) for each in records])
+        return ReadResult(head, [Record(each.position + shift, each.body) for each in records])
 
 
 @pytest.mark.parametrize("length", [1, 100_000])

@@ -11,7 +11,7 @@ import pytest
 from chathistory_memory import MemoryStore
 from faulty_stores import HurtStore, chat_on, numbered, reply, said, texts, user
 
-from chathistory import AsyncHistory, Damaged, Entry, History, Key, Repair, Restoration, Stamp
+from chathistory import AsyncHistory, Damaged, Entry, History, Key, Restoration, Revision, ViewRepair
 from chathistory.errors import Conflict, CorruptRecord, TurnInProgress, UnsupportedRecord
 from chathistory.log.clock import now
 from chathistory.log.state import summary_of
@@ -35,7 +35,7 @@ def chat(store):
 def spoil_summary(store, key=KEY, info="nonsense"):
     """Leave a head that the store can read, and in which there is no summary."""
     held = store._room.scopes[key.scope][key.id]
-    held.head = replace(held.head, stamp=replace(held.head.stamp, info=info))
+    held.head = replace(held.head, revision=replace(held.head.revision, payload=info))
 
 
 def spoil_head(store, key=KEY):
@@ -48,7 +48,7 @@ both_ways = pytest.mark.parametrize("spoil", WAYS)
 
 def lively(chat):
     """Store a conversation with all that moves its state."""
-    chat.journal.append([Entry("setup", data={"model": "m", "fingerprints": {"model": "1"}})])
+    chat.log.append([Entry("setup", data={"model": "m", "fingerprints": {"model": "1"}})])
     for number in range(8):
         chat.append([user(f"q{number}"), reply(number, output_tokens=number)])
     chat.annotate(title="Title", tags=["a"], metadata={"k": [1]})
@@ -62,7 +62,7 @@ def lively(chat):
 @both_ways
 def test_the_head_is_what_it_was(store, chat, spoil):
     lively(chat)
-    before, messages = chat.journal.refresh(), chat.messages()
+    before, messages = chat.log.refresh(), chat.messages()
     spoil(store)
     fresh = chat_on(store)
     with pytest.raises(CorruptRecord):
@@ -74,11 +74,11 @@ def test_the_head_is_what_it_was(store, chat, spoil):
     assert fresh.restore(write=True) == replace(plan, written=True)
     assert fresh.restore() is None
     assert fresh.repair() == ()
-    after = chat_on(store).journal.refresh()
+    after = chat_on(store).log.refresh()
     summary = summary_of(after)
     assert summary == summary_of(before)
-    assert (after.stamp.updated, after.stamp.expires) == (before.stamp.updated, before.stamp.expires) or (
-        spoil is spoil_head and before.stamp.updated - 1_000_000 < after.stamp.updated <= before.stamp.updated
+    assert (after.revision.updated, after.revision.expires) == (before.revision.updated, before.revision.expires) or (
+        spoil is spoil_head and before.revision.updated - 1_000_000 < after.revision.updated <= before.revision.updated
     )
     assert chat_on(store).messages() == messages
     fresh.append(user("on"))
@@ -90,10 +90,10 @@ def test_what_was_forgotten_is_known_from_the_snapshot(store, chat, spoil):
     lively(chat)
     chat.forget(before=6)
     chat.append([user("more"), said("yes")])
-    before, messages = chat.journal.refresh(), chat.messages()
+    before, messages = chat.log.refresh(), chat.messages()
     spoil(store)
     chat_on(store).restore(write=True)
-    after = chat_on(store).journal.refresh()
+    after = chat_on(store).log.refresh()
     assert summary_of(after) == summary_of(before)
     assert after.start == 6
     assert chat_on(store).messages() == messages
@@ -104,10 +104,10 @@ def test_a_fork_stays_one(store, chat, spoil):
     lively(chat)
     fork = chat.fork("f", at=9)
     fork.append(user("x"))
-    before = summary_of(fork.journal.refresh())
+    before = summary_of(fork.log.refresh())
     spoil(store, Key("default", "f"))
     chat_on(store, "f").restore(write=True)
-    assert summary_of(chat_on(store, "f").journal.refresh()) == before
+    assert summary_of(chat_on(store, "f").log.refresh()) == before
     assert before.origin["id"] == "c"
 
 
@@ -128,7 +128,7 @@ def test_where_the_state_is_forgotten_no_thinking_is_sent(store, chat, spoil):
 def test_all_that_can_be_read_is_kept(store, chat, spoil, seed):
     choose = random.Random(seed)
     lively(chat)
-    end = chat.journal.last.end
+    end = chat.log.last.end
     hurt = set(choose.sample(range(end), choose.randint(1, end - 1)))
     store.hurt_records(KEY, *hurt)
     spoil(store)
@@ -137,7 +137,7 @@ def test_all_that_can_be_read_is_kept(store, chat, spoil, seed):
     assert {each.position for each in plan.lost} == hurt
     rescued = [each for each in fresh.salvage() if isinstance(each, Entry)]
     assert [each.position for each in rescued] == [position for position in range(end) if position not in hurt]
-    assert {each.position for each in fresh.salvage() if isinstance(each, Repair)} == hurt
+    assert {each.position for each in fresh.salvage() if isinstance(each, ViewRepair)} == hurt
     fresh.restore(write=True)
     other = chat_on(store)
     other.messages()
@@ -178,7 +178,7 @@ def test_a_store_that_cannot_read_without_a_head_says_so(store):
 def test_not_while_a_turn_is_open(store, chat, spoil):
     numbered(chat, 2)
     until = now() + 10**9
-    chat.journal.append([Entry("message", message=user("?"), turn="t", data={"until": until})])
+    chat.log.append([Entry("message", message=user("?"), turn="t", data={"until": until})])
     spoil(store)
     fresh = chat_on(store)
     assert fresh.restore().messages == 3
@@ -240,7 +240,7 @@ def test_a_new_head_lives_as_long_as_the_store_says(store, chat, ttl):
     store.hurt_head(KEY)
     time = now()
     chat_on(store).restore(write=True)
-    expires = store.restored[0].stamp.expires
+    expires = store.restored[0].revision.expires
     assert expires is None if ttl is None else time + 100_000_000 <= expires <= now() + 100_000_000
 
 
@@ -299,7 +299,7 @@ def test_a_check_names_what_can_be_done(store):
     store.hurt_head(key("restorable"))
     spoil_summary(store, key("restorable too"))
     store.hurt_head(key("lost"))
-    store.hurt_records(key("lost"), *range(chat_on(store, "sound").journal.refresh().end))
+    store.hurt_records(key("lost"), *range(chat_on(store, "sound").log.refresh().end))
     spoil_summary(store, key("unsupported"), '{"v":2}')
     store.hurt_records(key("left out"), 1)
     chat_on(store, "left out").repair(write=True)
@@ -327,12 +327,12 @@ def test_what_has_no_key_is_told(store):
     assert (report.checked, report.complete) == (2, True)
 
 
-def test_a_stamp_of_a_restored_head_can_be_appended_to(store, chat):
+def test_a_revision_of_a_restored_head_can_be_appended_to(store, chat):
     """The version is the id of the last record, so that other processes find it where they left it."""
     numbered(chat, 3)
-    before = chat.journal.refresh()
+    before = chat.log.refresh()
     store.hurt_head(KEY)
     chat_on(store).restore(write=True)
-    assert store.restored[0].stamp.version == before.stamp.version
-    assert isinstance(store.restored[0].stamp, Stamp)
+    assert store.restored[0].revision.version == before.revision.version
+    assert isinstance(store.restored[0].revision, Revision)
     chat.append(user("by a process that never noticed"))

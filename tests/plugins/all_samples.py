@@ -44,7 +44,7 @@ def filled(store: HistoryStore, count: int) -> None:
 
 
 def whole(store: HistoryStore) -> dict[Key, tuple]:
-    """Return all that a store holds: the head with its stamp, and every record, by key."""
+    """Return all that a store holds: the head with its revision, and every record, by key."""
     found = {}
     for key in list(store.keys()):
         part = store.read(key)

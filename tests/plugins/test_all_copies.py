@@ -60,7 +60,7 @@ def broken_off(url_of, backend, *, kills, small, large):
         seen, halves = 0, 0
         for _ in range(kills):
             _kill_a_copy(urls, after=rng.randrange(2, 40), late=rng.random() * 0.01)
-            there = {key: held for key, held in whole(target).items() if held[0].stamp.expires != 1}
+            there = {key: held for key, held in whole(target).items() if held[0].revision.expires != 1}
             halves += len(list(target.keys())) - len(there)
             assert {key: due[key] for key in there} == there
             listed = {(row.scope, row.id) for scope in (*SCOPES, "forks") for row in _rows(target, scope)}

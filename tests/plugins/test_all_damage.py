@@ -14,7 +14,7 @@ from all_samples import said, user, whole
 from chathistory_memory import MemoryStore
 from file_samples import flip, line_of, path_of
 
-from chathistory import Entry, History, Key, Repair, Stamp, open_store
+from chathistory import Entry, History, Key, Revision, ViewRepair, open_store
 from chathistory.errors import ChatHistoryError
 from chathistory.log.entry import encode
 
@@ -50,9 +50,11 @@ def foreign(store, key, way):
     """Write through the contract what no version of this library would: it is damage on every backend."""
     head = store.read(key, start=0, stop=0).head
     line = encode(Entry("annotation"))
-    info = {"nonsense": "nonsense", "later": '{"v":9}'}.get(way, head.stamp.info)
+    info = {"nonsense": "nonsense", "later": '{"v":9}'}.get(way, head.revision.payload)
     body = f"{line[:-1]}" if way == "record" else line
-    store.append(key, [body], after=head, stamp=Stamp(f"by-{way}", head.stamp.updated, head.stamp.expires, info))
+    store.append(
+        key, [body], after=head, revision=Revision(f"by-{way}", head.revision.updated, head.revision.expires, info)
+    )
 
 
 def hurt_through_the_contract(store, keys):
@@ -255,7 +257,7 @@ def test_what_is_damaged_is_mended_as_far_as_anything_sound_is_left(hurt):
     for key, each in damaged.items():
         chat = History(make()).conversation(key.id, scope=key.scope)
         left = [entry for entry in chat.salvage() if isinstance(entry, Entry)]
-        lost = [entry for entry in chat.salvage() if isinstance(entry, Repair)]
+        lost = [entry for entry in chat.salvage() if isinstance(entry, ViewRepair)]
         assert len(lost) == each.lost
         if each.beyond:
             with pytest.raises(ChatHistoryError):

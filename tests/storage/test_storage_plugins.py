@@ -44,12 +44,12 @@ def install(tmp_path, monkeypatch):
     before = set(sys.modules)
 
     def install(name, points, module=None, source="", group="chathistory.v1"):
-        info = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info"
-        info.mkdir()
+        payload = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info"
+        payload.mkdir()
         extras = "".join(f"Provides-Extra: {extra}\n" for extra in ("spare", "parts"))
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{extras}")
+        (payload / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{extras}")
         lines = "".join(f"{scheme} = {value}\n" for scheme, value in points.items())
-        (info / "entry_points.txt").write_text(f"[{group}]\n{lines}")
+        (payload / "entry_points.txt").write_text(f"[{group}]\n{lines}")
         if module:
             (tmp_path / f"{module}.py").write_text(textwrap.dedent(source))
         importlib.invalidate_caches()

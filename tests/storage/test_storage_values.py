@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chathistory import Head, Key, Stamp, errors
+from chathistory import Head, Key, Revision, errors
 from chathistory.errors import InvalidInput, StoreClosed
 from chathistory.storage.cursors import decode_cursor, encode_cursor
-from chathistory.storage.open_guard import Lifeline
+from chathistory.storage.open_guard import OpenGuard
 from chathistory.storage.safe_names import safe_name
 
 KEY = Key("s", "c")
-HEAD = Head(KEY, 0, 3, Stamp("v", 5, None, "SECRET"))
+HEAD = Head(KEY, 0, 3, Revision("v", 5, None, "SECRET"))
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=255)
 
 
@@ -49,7 +49,7 @@ def test_long_names_that_share_their_beginning_differ():
 
 @given(st.integers(0, 2**53 - 1), NAMES)
 def test_a_cursor_gives_back_its_place(updated, name):
-    cursor = encode_cursor(Head(Key("s", name), 0, 1, Stamp("v", updated)))
+    cursor = encode_cursor(Head(Key("s", name), 0, 1, Revision("v", updated)))
     assert re.fullmatch(r"[A-Za-z0-9_-]+", cursor)
     assert decode_cursor(cursor) == (updated, name)
 
@@ -77,7 +77,7 @@ def test_a_key_takes_names_and_nothing_else(text):
 
 
 def test_a_lifeline_is_cut_once():
-    line = Lifeline()
+    line = OpenGuard()
     line.check()
     assert (line.cut(), line.cut()) == (True, False)
     with pytest.raises(StoreClosed):

@@ -54,7 +54,7 @@ def followed(entries: list[Entry]) -> list[Entry]:
 
 def next_view(chat: Conversation, **more: object) -> list[dict]:
     """Return what is sent next: as it is if it ends with the user's turn, else with the user's next words."""
-    sent = on_path(chat.journal)
+    sent = on_path(chat.log)
     made = view_of(sent, **more)
     if sent is None:
         return [user("And now?")]

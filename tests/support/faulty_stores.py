@@ -9,7 +9,7 @@ from typing import Any
 
 from chathistory_memory import MemoryStore
 
-from chathistory import Conversation, Damaged, Head, History, HistoryStore, Key, Leftovers, Page, Record, Slice
+from chathistory import Conversation, Damaged, Head, History, HistoryStore, Key, Leftovers, Page, ReadResult, Record
 from chathistory.errors import Conflict, CorruptRecord, StoreUnavailable
 from chathistory.storage.recovery import FoundRecords
 
@@ -34,7 +34,7 @@ def texts(messages: list[dict[str, Any]]) -> list[str]:
 
 def bodies(store: MemoryStore, chat: Conversation) -> list[str]:
     """Return all lines that the store keeps of a conversation."""
-    part = MemoryStore.read(store, chat.journal.key)
+    part = MemoryStore.read(store, chat.log.key)
     return [record.body for record in part.records] if part else []
 
 
@@ -123,7 +123,7 @@ class ShortStore(MemoryStore):
             step, self.between = self.between, None
             step()
         part = super().read(key, start=start, stop=stop)
-        return part and Slice(part.head, part.records[:3])
+        return part and ReadResult(part.head, part.records[:3])
 
     def arm(self, step: Callable[[], Any]) -> None:
         self.reads, self.between = 0, step

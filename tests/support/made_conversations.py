@@ -27,9 +27,9 @@ from anthropic.types.beta import BetaMessage
 
 from chathistory import ChatEngine, History
 from chathistory.errors import InvalidInput
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure, Recorded, Reply
-from chathistory.trimming.context_editing import Sealed
+from chathistory.trimming.context_editing import CompactionBlocks
 
 MODEL = "claude-sonnet-5-5"
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -323,7 +323,7 @@ class Wire:
 
     def __init__(self, **options: object) -> None:
         self.answers: list[object] = []
-        self.api = MessagesAPI(lambda _: self.answers.pop(0), **options)
+        self.api = FakeMessagesAPI(lambda _: self.answers.pop(0), **options)
         self.break_after: int | None = None
         self.messages = self
         self.beta = self
@@ -361,7 +361,7 @@ class Wire:
 
 
 @dataclass
-class Held:
+class Paused:
     """A conversation that was held: the wire it went over, the conversation, and what has to be in its log.
 
     said: the messages of the user and of Claude, in their order. cut: the numbers of requests at which something was
@@ -401,9 +401,9 @@ class Held:
         self.chat.refresh()
         self.chat.append({"role": "user", "content": "And now?"})
         messages = self.chat.messages()
-        edits = Sealed.of(messages).edits(None)
+        edits = CompactionBlocks.of(messages).edits(None)
         more = {"context_management": {"edits": edits}} if edits else {}
-        self.wire.count(messages, betas=Sealed.of(messages).betas(edits), **more, **self.setup)
+        self.wire.count(messages, betas=CompactionBlocks.of(messages).betas(edits), **more, **self.setup)
 
     def _check_extends(self) -> None:
         """Each request extends the one before; but for what was taken back, and turns that were refused."""
@@ -449,13 +449,13 @@ Prepare = Callable[[object], None]
 
 def hold(
     made: Made, store: object, *, api: dict | None = None, prepare: Prepare | None = None, **options: object
-) -> Held:
+) -> Paused:
     """Hold a conversation on an engine with these options over a stand-in with those of `api`."""
     wire = Wire(**(api or {}))
     name = f"made/{made.seed}"
     engine = ChatEngine(wire, store, model=MODEL, system=made.system, tools=TOOLS, **options)
     setup = {"model": MODEL, "system": made.system or "", "tools": TOOLS}
-    held = Held(made, wire, History(store).conversation(name), {k: v for k, v in setup.items() if v})
+    held = Paused(made, wire, History(store).conversation(name), {k: v for k, v in setup.items() if v})
     if prepare:
         prepare(held.chat)
     for move in made.moves:
@@ -463,7 +463,7 @@ def hold(
     return held
 
 
-def hold_alone(made: Made, store: object, *, api: dict | None = None, prepare: Prepare | None = None) -> Held:
+def hold_alone(made: Made, store: object, *, api: dict | None = None, prepare: Prepare | None = None) -> Paused:
     """Hold a conversation without an engine, as a caller does who drives the API and appends what it gives.
 
     A turn that fails is one that was stored and not sent. Nothing is taken back here, and nothing named.
@@ -471,7 +471,7 @@ def hold_alone(made: Made, store: object, *, api: dict | None = None, prepare: P
     wire = Wire(**(api or {}))
     setup = {"model": MODEL, "system": made.system or "", "tools": TOOLS}
     chat = History(store).conversation(f"alone/{made.seed}")
-    held = Held(made, wire, chat, {name: value for name, value in setup.items() if value})
+    held = Paused(made, wire, chat, {name: value for name, value in setup.items() if value})
     if prepare:
         prepare(chat)
     for move in made.moves:
@@ -484,12 +484,12 @@ def hold_alone(made: Made, store: object, *, api: dict | None = None, prepare: P
     return held
 
 
-def _append(held: Held, message: dict) -> None:
+def _append(held: Paused, message: dict) -> None:
     held.chat.append(message)
     held.said.append(message)
 
 
-def _ask(held: Held, move: Say | Retry) -> None:
+def _ask(held: Paused, move: Say | Retry) -> None:
     if isinstance(move, Say) and move.broken is not None:
         return
     held.wire.answers = list(move.answers)
@@ -502,7 +502,7 @@ def _ask(held: Held, move: Say | Retry) -> None:
 @dataclass
 class _Play:
     engine: ChatEngine
-    held: Held
+    held: Paused
     name: str
 
     def play(self, move: Move) -> None:
@@ -531,7 +531,7 @@ class _Play:
         wire, count = self.held.wire, len(self.held.requests)
         wire.answers, wire.break_after = list(move.answers), move.broken
         summary = self.held.chat.refresh()
-        self.held.positions.append(self.held.chat.journal.seen().end if summary else 0)
+        self.held.positions.append(self.held.chat.log.seen().end if summary else 0)
         message = {"role": "user", "content": move.content}
         before = self._stored(message)
         try:

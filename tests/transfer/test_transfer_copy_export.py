@@ -13,7 +13,7 @@ import pytest
 from chathistory_memory import MemoryStore
 from faulty_stores import FaultyStore, chat_on, lost, numbered, reply, said, surely_not_landed, texts, user
 
-from chathistory import Entry, History, Key, Slice, Stamp, Traits
+from chathistory import Entry, History, Key, ReadResult, Revision, Traits
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreUnavailable
 from chathistory.log import bulk_create
 from chathistory.transfer import copy as copy_module
@@ -89,10 +89,10 @@ def test_what_was_added_is_added(source, target):
 def test_what_is_added_in_portions_is_a_state_that_was(source, target, monkeypatch):
     copy(source, target)
     chat = History(source).conversation("c1", scope="b")
-    states = {chat.journal.refresh().end: chat.messages()}
+    states = {chat.log.refresh().end: chat.messages()}
     for number in range(20):
         chat.append(user(f"{number}" * 200))
-        states[chat.journal.refresh().end] = chat.messages()
+        states[chat.log.refresh().end] = chat.messages()
     monkeypatch.setattr(bulk_create, "PORTION", 700)
     seen = []
     append = FaultyStore.append
@@ -120,9 +120,9 @@ def _other(store):
 def test_what_was_forgotten_is_forgotten_there_too(source, target):
     copy(source, target)
     chats = [History(store).conversation("c1", scope="b") for store in (source, target)]
-    source.forget(chats[0].journal.key, before=3)
+    source.forget(chats[0].log.key, before=3)
     assert copy(source, target).same == 5
-    assert chats[1].journal.refresh().start == 3
+    assert chats[1].log.refresh().start == 3
     chats[0].append([user("6"), said("7")])
     chats[0].forget(before=5)
     assert copy(source, target).continued == 1
@@ -157,7 +157,7 @@ def test_a_conversation_of_which_all_that_was_copied_is_forgotten_is_another_one
     chat = History(source).conversation("c1", scope="b")
     chat.append([user("6"), said("7")])
     chat.forget(before=8)
-    assert copy(source, target).different == [chat.journal.key]
+    assert copy(source, target).different == [chat.log.key]
 
 
 def test_a_copy_that_was_altered_on_the_way_is_told_and_removed(source, target):
@@ -165,7 +165,7 @@ def test_a_copy_that_was_altered_on_the_way_is_told_and_removed(source, target):
         def read(self, key, *, start=0, stop=None):
             part = super().read(key, start=start, stop=stop)
             if part and part.records and key.id == "c1":
-                part = Slice(part.head, [*part.records[:-1], replace(part.records[-1], body="{}")])
+                part = ReadResult(part.head, [*part.records[:-1], replace(part.records[-1], body="{}")])
             return part
 
     liar = Liar()
@@ -182,9 +182,12 @@ def test_a_copy_with_which_somebody_went_on_is_not_held_against_it(source, targe
     class Busy(MemoryStore):
         def append(self, *args, **kwargs):
             head = super().append(*args, **kwargs)
-            if head.key == key and head.stamp.version != "new":
+            if head.key == key and head.revision.version != "new":
                 super().append(
-                    key, ["{}"], after=head, stamp=Stamp("new", head.stamp.updated + 1, None, head.stamp.info)
+                    key,
+                    ["{}"],
+                    after=head,
+                    revision=Revision("new", head.revision.updated + 1, None, head.revision.payload),
                 )
             return head
 
@@ -195,17 +198,17 @@ def test_a_conversation_that_changes_while_it_is_copied_is_fetched_again(target)
     source = _Restless()
     chat = chat_on(source)
     numbered(chat, 10)
-    source.steps = [lambda: source.forget(chat.journal.key, before=6)]
+    source.steps = [lambda: source.forget(chat.log.key, before=6)]
     assert copy(source, target).copied == 1
     assert all_of(target) == all_of(source)
     source.steps = [lambda n=n: _made_again(source, n) for n in range(2)]
-    target.delete(chat.journal.key)
+    target.delete(chat.log.key)
     assert copy(source, target).copied == 1
     assert texts(chat_on(target).messages()) == ["1"] * 8
     source.steps = [lambda n=n: _made_again(source, n) for n in range(9)]
-    target.delete(chat.journal.key)
+    target.delete(chat.log.key)
     report = copy(source, target)
-    assert isinstance(report.failed[chat.journal.key], Conflict)
+    assert isinstance(report.failed[chat.log.key], Conflict)
     assert all_of(target) == {}
 
 
@@ -218,7 +221,7 @@ class _Restless(MemoryStore):
         if start >= 3 and stop is not None and self.steps:
             self.steps.pop(0)()
         part = super().read(key, start=start, stop=stop)
-        return part and Slice(part.head, part.records[:3])
+        return part and ReadResult(part.head, part.records[:3])
 
 
 def _made_again(store, number):
@@ -268,8 +271,8 @@ def test_what_is_too_large_for_the_other_store_is_told(source):
     chat.append(user("x" * 500))
     small = Small()
     report = copy(source, small)
-    assert (report.copied, str(report.failed[chat.journal.key])) == (4, "too large")
-    assert chat.journal.key not in all_of(small)
+    assert (report.copied, str(report.failed[chat.log.key])) == (4, "too large")
+    assert chat.log.key not in all_of(small)
 
 
 def test_what_is_damaged_is_told_and_the_rest_copied(source, target):
@@ -351,7 +354,7 @@ def test_the_lines_are_those_that_are_stored(source):
     part = source.read(Key("b", "c1"))
     assert lines == [record.body for record in part.records]
     assert (head["scope"], head["id"], head["start"], head["end"]) == ("b", "c1", 0, 7)
-    assert head["info"] == part.head.stamp.info
+    assert head["info"] == part.head.revision.payload
     assert json.loads(whole)["kind"] == "whole"
     assert json.loads(end) == {"chathistory": 1, "kind": "end", "conversations": 1, "records": 7}
 
@@ -373,8 +376,8 @@ def test_an_import_continues_and_replaces_as_a_copy_does(source, target):
     assert (report.continued, report.same, report.records) == (1, 4, 2)
     assert all_of(target) == all_of(source)
     History(target).conversation("c1", scope="b").append(user("mine"))
-    assert imported(target, late).different == [chat.journal.key]
-    assert imported(target, early).different == [chat.journal.key]
+    assert imported(target, late).different == [chat.log.key]
+    assert imported(target, early).different == [chat.log.key]
     assert imported(target, late, replace=True).complete
     assert all_of(target) == all_of(source)
 
@@ -432,7 +435,7 @@ def test_a_conversation_that_changed_while_it_was_written_is_void(target):
     chat = chat_on(source)
     numbered(chat, 10)
     chat_on(source, "d").append(user("x"))
-    source.steps = [lambda: source.forget(chat.journal.key, before=6)]
+    source.steps = [lambda: source.forget(chat.log.key, before=6)]
     report, data = exported(source)
     assert (report.conversations, report.records) == (2, 5 + 1 - 1)
     assert data.count(b'"kind":"void"') == 1
@@ -441,7 +444,7 @@ def test_a_conversation_that_changed_while_it_was_written_is_void(target):
     assert imported(target, data).same == 2
     source.steps = [lambda n=n: _made_again(source, n) for n in range(9)]
     report, data = exported(source)
-    assert isinstance(report.failed[chat.journal.key], Conflict)
+    assert isinstance(report.failed[chat.log.key], Conflict)
     assert imported(MemoryStore(), data).copied == 1
 
 
@@ -589,7 +592,7 @@ def test_markdown_reads_well(tmp_path):
         ]
     )
     chat.append({"role": "assistant", "content": [{"type": "text", "text": ""}]})
-    chat.journal.append([Entry("interrupted", message=said("cut"))])
+    chat.log.append([Entry("interrupted", message=said("cut"))])
     chat.annotate(title="A # [title]", tags=["a", "b"])
     chat_on(store, "d").append(user("x"))
     path = tmp_path / "all.md"

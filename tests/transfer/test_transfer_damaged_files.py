@@ -23,7 +23,7 @@ from chathistory.errors import ChatHistoryError, CorruptRecord, InvalidInput
 from chathistory.log.clock import Clock, use_clock
 from chathistory.log.entry import decode
 from chathistory.log.state import Summary, summary_of
-from chathistory.storage.store import LONGEST_INFO, Head, Stamp
+from chathistory.storage.store import LONGEST_PAYLOAD, Head, Revision
 
 
 def exported(store, **options):
@@ -51,7 +51,7 @@ def hurt(store, key, way, choose):
         store.hurt_head(key)
     elif way in ("summary", "later"):
         info = '{"v":9}' if way == "later" else choose.choice(["x", "{}", '{"v":1}', DEEP])
-        held.head = type(held.head)(key, held.head.start, end, type(held.head.stamp)("v", 5, None, info))
+        held.head = type(held.head)(key, held.head.start, end, type(held.head.revision)("v", 5, None, info))
     elif way == "whole line":
         held.bodies[choose.randrange(len(held.bodies))] = line_of({"v": 1, "id": "x", "kind": "cut", "at": 1})
     else:
@@ -68,7 +68,7 @@ def filled(choose, count):
         numbered(chat, choose.randint(1, 8))
         if choose.random() < 0.3:
             chat.annotate(title=f"T{number}", metadata={"n": [number, None]})
-        if choose.random() < 0.2 and chat.journal.last.end > 2:
+        if choose.random() < 0.2 and chat.log.last.end > 2:
             chat.forget(before=1)
     return store
 
@@ -169,7 +169,7 @@ def test_lines_of_a_later_format_are_carried_over_and_counted():
     with MemoryStore() as store, MemoryStore() as target, MemoryStore() as other:
         chat = chat_on(store)
         numbered(chat, 2)
-        chat.journal.append([Entry("hologram", version=7, data={"x": 1})])
+        chat.log.append([Entry("hologram", version=7, data={"x": 1})])
         numbered(chat, 2)
         assert History(store).copy_to(other).later == 1
         report, data = exported(store)
@@ -427,20 +427,20 @@ def test_empty_lines_between_the_lines_of_an_archive_are_passed_over(end):
 @pytest.mark.parametrize("more", [0, 1])
 def test_one_limit_holds_for_what_is_stored_listed_and_imported(more):
     usual = Summary(born="b", created=1, title="")
-    info = Summary(born="b", created=1, title="t" * (LONGEST_INFO - len(usual.encode()) + more)).encode()
+    info = Summary(born="b", created=1, title="t" * (LONGEST_PAYLOAD - len(usual.encode()) + more)).encode()
     source, target = MemoryStore(), MemoryStore()
-    key, stamp = Key("s", "long"), Stamp("v", 5, None, info)
+    key, revision = Key("s", "long"), Revision("v", 5, None, info)
     if not more:
-        source.append(key, [LINE], after=None, stamp=stamp)
+        source.append(key, [LINE], after=None, revision=revision)
         report, data = exported(source)
         assert report.complete
         assert imported(target, data).complete
         assert all_of(target) == all_of(source)
         return
-    with pytest.raises(InvalidInput, match="info must have at most"):
-        source.append(key, [LINE], after=None, stamp=stamp)
-    with pytest.raises(CorruptRecord, match="info must have at most"):
-        summary_of(Head(key, 0, 1, stamp))
+    with pytest.raises(InvalidInput, match="payload must have at most"):
+        source.append(key, [LINE], after=None, revision=revision)
+    with pytest.raises(CorruptRecord, match="payload must have at most"):
+        summary_of(Head(key, 0, 1, revision))
     report = imported(target, archive(header(info=info), LINE))
     assert (report.copied, len(report.skipped)) == (1, 1)
 
@@ -525,7 +525,7 @@ def test_a_time_that_is_to_come_is_now():
     moment = 1_800_000_000_000_000
     with use_clock(Clock(wall=lambda: moment, elapsed=lambda: 0)):
         imported(store, listed(user("a") | {"timestamp": "2200-01-01"}), id="x")
-    assert chat_on(store, "x").journal.refresh().stamp.updated == moment
+    assert chat_on(store, "x").log.refresh().revision.updated == moment
 
 
 def test_a_list_lives_as_long_as_the_store_says_from_now_on():

@@ -90,16 +90,16 @@ def test_what_was_taken_back_can_be_had_again_by_a_fork(chat):
 
 def test_a_fork_is_not_in_the_turn_of_its_origin(chat):
     entry = Entry("message", message=user("?"), data={"until": 2**60}, turn="t")
-    chat.journal.append([entry])
+    chat.log.append([entry])
     assert chat.refresh().turn is not None
     assert chat.fork("f").refresh().turn is None
 
 
 def test_the_setup_at_that_point_is_kept(chat):
     marks = [{"model": "m", "system": s, "tools": "t"} for s in "ab"]
-    chat.journal.append([Entry("setup", data={"fingerprints": marks[0]})])
+    chat.log.append([Entry("setup", data={"fingerprints": marks[0]})])
     chat.append([user("hi"), CALL, RESULT, said("x")])
-    chat.journal.append([Entry("setup", data={"fingerprints": marks[1]})])
+    chat.log.append([Entry("setup", data={"fingerprints": marks[1]})])
     early, late = chat.fork("early", at=5), chat.fork("late")
     assert (early.refresh().setup, early.refresh().thinking_from) == (marks[0], 0)
     assert (late.refresh().setup, late.refresh().thinking_from) == (marks[1], 5)
@@ -113,7 +113,7 @@ def test_after_a_forget_a_fork_begins_where_its_origin_does(store, chat):
     assert chat.refresh().thinking_from == 8
     before, behind = chat.fork("before", at=8), chat.fork("behind", at=9)
     for fork in (before, behind):
-        head = fork.journal.refresh()
+        head = fork.log.refresh()
         assert (head.start, summary_of(head).thinking_from) == (4, 8)
         assert fork.messages() == chat.messages()
         assert fork.refresh().messages == chat.refresh().messages == 4
@@ -127,7 +127,7 @@ def test_a_position_that_is_none_is_refused(store, chat, at):
     chat.forget(before=2)
     with pytest.raises(InvalidInput, match=f"position {at} is none to fork at; there are 3 to 5"):
         chat.fork("f", at=at)
-    assert list(store.keys()) == [chat.journal.key]
+    assert list(store.keys()) == [chat.log.key]
 
 
 def test_what_is_absent_cannot_be_forked(chat):
@@ -218,7 +218,7 @@ def test_a_fork_that_fails_leaves_nothing(small, step):
     store.on_append = iter([*ok, surely_not_landed])
     with pytest.raises(StoreUnavailable):
         chat.fork("f")
-    assert list(store.keys()) == [chat.journal.key]
+    assert list(store.keys()) == [chat.log.key]
     store.healed()
     assert chat.fork("f").messages() == chat.messages()
 
@@ -279,7 +279,7 @@ def test_a_fork_is_settled_where_it_begins_if_somebody_has_gone_on_with_it(small
 
 def test_a_conversation_without_a_record_cannot_be_begun(store, chat):
     with pytest.raises(InvalidInput, match="at least one record"):
-        bulk_create.plant(chat.journal, [], first=0, stamp=lambda: None)
+        bulk_create.plant(chat.log, [], first=0, revision=lambda: None)
 
 
 # Going backward.

@@ -8,7 +8,7 @@ import pytest
 from trimming_talks import MODEL, answer
 
 from chathistory import ChatEngine, History, HistoryStore, open_store
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def chat(store):
 
 
 @pytest.fixture
-def api() -> MessagesAPI:
-    return MessagesAPI(answer, smallest_trigger=1)
+def api() -> FakeMessagesAPI:
+    return FakeMessagesAPI(answer, smallest_trigger=1)
 
 
 @pytest.fixture

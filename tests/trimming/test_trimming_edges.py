@@ -448,7 +448,7 @@ def test_damage_that_is_at_no_record_is_not_mended():
         head = chat.append({"role": "user", "content": "hello"})
         with pytest.raises(errors.CorruptRecord, match="the head"):
             chat.repair(write=True)
-        assert chat.journal.refresh() == head
+        assert chat.log.refresh() == head
 
 
 def test_a_turn_whose_beginning_was_summed_up_comes_again():

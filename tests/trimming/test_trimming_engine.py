@@ -12,7 +12,7 @@ from trimming_talks import MODEL, THOUGHT, answer, extensions, refused, sent, ta
 from chathistory import AsyncChatEngine, ChatEngine, Entry, History
 from chathistory.engine.settings import CutFailedWarning
 from chathistory.errors import Conflict, InvalidInput, TurnInProgress, TurnTooLarge
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure, Reply
 from chathistory.trimming import AnyOf, Compaction, ContextEditing, KeepAll, LastTurns, MaxAge, Summarize, TokenBudget
 
@@ -117,7 +117,7 @@ def test_there_is_no_cut_while_a_turn_is_open(engine_with, store):
 def test_there_is_no_cut_while_a_call_awaits_its_result(store, chat):
     call = {"type": "tool_use", "name": "f", "input": {}}
     tools = [{"name": "f", "input_schema": {"type": "object"}}]
-    api = MessagesAPI(["one", "two", [THOUGHT, call], answer(), answer()])
+    api = FakeMessagesAPI(["one", "two", [THOUGHT, call], answer(), answer()])
     engine = ChatEngine(api.client(), store, model=MODEL, tools=tools, trimming=LastTurns(2, 1))
     engine.send("a", "1")
     engine.send("a", "2")
@@ -145,7 +145,7 @@ def tool_talk(rounds: int) -> list[object]:
 
 
 def test_a_giant_turn_is_cut_between_its_tool_rounds(store, chat):
-    api = MessagesAPI([*tool_talk(8), answer(), answer()])
+    api = FakeMessagesAPI([*tool_talk(8), answer(), answer()])
     engine = ChatEngine(api.client(), store, model=MODEL, tools=[look.to_dict()], trimming=TokenBudget(900, 600))
     engine.run_tools("a", "look around", tools=[look])
     engine.run_tools("a", "and?", tools=[look])
@@ -161,7 +161,7 @@ def test_a_giant_turn_is_cut_between_its_tool_rounds(store, chat):
 
 
 def test_a_giant_turn_is_an_error_where_the_caller_chose_so(store, chat):
-    api = MessagesAPI([*tool_talk(8), answer()])
+    api = FakeMessagesAPI([*tool_talk(8), answer()])
     policy = TokenBudget(900, 500, oversized="raise")
     engine = ChatEngine(api.client(), store, model=MODEL, trimming=policy)
     engine.run_tools("a", "look around", tools=[look])
@@ -202,7 +202,7 @@ def test_a_summary_that_fails_leaves_no_turn_unanswered(engine_with, api, chat, 
 
 def test_a_compaction_that_is_not_to_be_had_leaves_no_turn_unanswered(store, chat):
     busy = Failure(529, message="busy", headers={"x-should-retry": "false"})
-    api = MessagesAPI(answer, summary=[busy, "they talked"])
+    api = FakeMessagesAPI(answer, summary=[busy, "they talked"])
     engine = ChatEngine(api.client(), store, model=MODEL, trimming=Compaction(LastTurns(3, 1)))
     talk(engine, 3)
     with pytest.warns(CutFailedWarning, match="OverloadedError"):
@@ -250,7 +250,7 @@ def test_compaction_on_demand_leaves_thinking_valid(engine_with, api, chat):
 
 def test_a_compaction_whose_conversation_went_on_is_not_stored(engine_with, store, chat):
     talk(engine_with(), 2)
-    api = MessagesAPI(answer, summary=lambda _: chat.append({"role": "user", "content": "late"}) and "they talked")
+    api = FakeMessagesAPI(answer, summary=lambda _: chat.append({"role": "user", "content": "late"}) and "they talked")
     with pytest.raises(Conflict):
         ChatEngine(api.client(), store, model=MODEL).compact("a")
     assert kinds(chat) == ["setup"]
@@ -265,7 +265,7 @@ def test_by_hand_a_compaction_needs_an_engine(chat):
 
 
 def test_compaction_at_a_threshold_is_stored_and_what_it_stands_for_is_not_sent_again(store, chat):
-    api = MessagesAPI(answer, smallest_trigger=1)
+    api = FakeMessagesAPI(answer, smallest_trigger=1)
     editing = ContextEditing(
         compact=400, clear_thinking=True, clear_tool_uses={"keep": {"type": "tool_uses", "value": 1}}
     )
@@ -289,7 +289,7 @@ def test_compaction_at_a_threshold_is_stored_and_what_it_stands_for_is_not_sent_
 
 def test_a_refusal_in_the_turn_of_a_compaction_does_not_take_the_summary_away(store, chat):
     call = {"type": "tool_use", "name": "look", "input": {"place": "somewhere"}}
-    api = MessagesAPI(
+    api = FakeMessagesAPI(
         [answer(), answer(), [THOUGHT, call], Reply(content=[], stop_reason="refusal"), answer()], smallest_trigger=1
     )
     editing = ContextEditing(compact=200)
@@ -361,7 +361,7 @@ def test_going_back_behind_the_last_cut_sends_what_was_sent_there(engine_with, a
 
 
 def test_going_back_behind_a_compaction_of_the_apis_sends_what_that_stood_for(store, chat):
-    api = MessagesAPI(answer, smallest_trigger=1)
+    api = FakeMessagesAPI(answer, smallest_trigger=1)
     editing = ContextEditing(compact=400)
     engine = ChatEngine(api.client(), store, model=MODEL, context_editing=editing)
     talk(engine, 12)
@@ -390,7 +390,7 @@ def test_a_summary_by_hand_and_somebody_who_writes_meanwhile(engine_with, chat, 
 def test_half_a_reply_with_a_call_is_no_open_call(engine_with, chat):
     talk(engine_with(), 3)
     call = {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]}
-    chat.journal.append([Entry("interrupted", message=call, turn="x")])
+    chat.log.append([Entry("interrupted", message=call, turn="x")])
     assert chat.trim(LastTurns(1, 1)) is not None
 
 
@@ -409,7 +409,7 @@ def test_max_age_looks_at_the_clock(engine_with, api, chat, monkeypatch):
     engine = engine_with(MaxAge(high=3600, low=600))
     talk(engine, 3)
     later = 3700 * 1_000_000
-    for module in ("trimming.cutting", "log.entry", "log.journal", "log.lease", "engine.turn"):
+    for module in ("trimming.plan_cut", "log.entry", "log.conversation_log", "log.lease", "engine.turn"):
         real = __import__(f"chathistory.{module}", fromlist=["now"]).now
         monkeypatch.setattr(f"chathistory.{module}.now", lambda real=real: real() + later)
     talk(engine, 2, first=3)
@@ -469,7 +469,7 @@ def test_tokens_are_counted_by_the_api_when_asked(engine_with, api):
 @pytest.mark.parametrize("stop", ["refusal", "max_tokens"])
 def test_cuts_behind_replies_that_ended_otherwise(store, chat, stop):
     replies = [answer(), Reply(content=[] if stop == "refusal" else answer(), stop_reason=stop)]
-    api = MessagesAPI(replies * 6)
+    api = FakeMessagesAPI(replies * 6)
     engine = ChatEngine(api.client(), store, model=MODEL, trimming=LastTurns(4, 2))
     talk(engine, 12)
     assert refused(api) == []

@@ -16,7 +16,7 @@ import anthropic
 from chathistory_memory import MemoryStore
 
 from chathistory import ChatEngine, Conversation, History, open_store
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Recorded
 
 MODEL = "claude-sonnet-5-5"
@@ -57,9 +57,9 @@ def results(calls: Iterable[Message]) -> list[dict]:
     return [{"type": "tool_result", "tool_use_id": call["id"], "content": paper} for call in calls]
 
 
-def held(turns: int, policy=None, *, engine_on=None) -> MessagesAPI:
+def held(turns: int, policy=None, *, engine_on=None) -> FakeMessagesAPI:
     """Hold the chat through an engine; return the stand-in with all requests."""
-    api = MessagesAPI(reply)
+    api = FakeMessagesAPI(reply)
     store = engine_on or open_store(f"memory:{uuid4().hex}")
     engine = ChatEngine(api.client(), store, model=MODEL, system=SYSTEM, tools=TOOLS, trimming=policy)
     for number in range(turns):
@@ -109,7 +109,7 @@ class Bill:
 
 def replayed(requests: Sequence[Recorded], cut: Cut) -> Bill:
     """Send the messages of each request again, as `cut` leaves them; an empty list counts as refused."""
-    api = MessagesAPI("fine")
+    api = FakeMessagesAPI("fine")
     client = api.client()
     empty = 0
     for request in requests:

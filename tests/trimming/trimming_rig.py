@@ -6,7 +6,7 @@ import itertools
 from uuid import uuid4
 
 from chathistory import ChatEngine, Conversation, History, open_store
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 
 MODEL = "claude-sonnet-5-5"
 THOUGHT = {"type": "thinking", "thinking": "", "signature": ""}
@@ -54,7 +54,7 @@ class Talk:
     """A conversation, the engine that holds it, and the stand-in: that keeps to all rules of the API."""
 
     def __init__(self, reply=thoughtful, *, summary=None, url=None, **engine):
-        self.api = MessagesAPI(reply, summary=summary, smallest_trigger=100)
+        self.api = FakeMessagesAPI(reply, summary=summary, smallest_trigger=100)
         self.url = url or f"memory:{uuid4().hex}"
         self.store = open_store(self.url)
         self.engine = self.engine_with(**engine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from chathistory import ChatEngine
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 
 MODEL = "claude-sonnet-5-5"
 THOUGHT = {"type": "thinking", "thinking": "hm", "signature": ""}
@@ -20,7 +20,7 @@ def talk(engine: ChatEngine, turns: int, name: str = "a", *, first: int = 0) -> 
         engine.send(name, f"question {number} " + "word " * 20)
 
 
-def sent(api: MessagesAPI) -> list[list[dict]]:
+def sent(api: FakeMessagesAPI) -> list[list[dict]]:
     """Return the messages of each request that was answered, but for those that had something summed up."""
     return [
         request.body["messages"]
@@ -34,5 +34,5 @@ def extensions(requests: list[list[dict]]) -> int:
     return sum(later[: len(earlier)] != earlier for earlier, later in pairwise(requests))
 
 
-def refused(api: MessagesAPI) -> list[str]:
+def refused(api: FakeMessagesAPI) -> list[str]:
     return [f"{request.rule}: {request.status}" for request in api.requests if request.status != 200]

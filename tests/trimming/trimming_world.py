@@ -15,7 +15,7 @@ from uuid import uuid4
 import anthropic
 
 from chathistory import ChatEngine, History, errors, open_store
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure, Reply
 from chathistory.trimming import (
     AnyOf,
@@ -48,7 +48,7 @@ class World:
     def __init__(self, seed: int) -> None:
         self.dice = random.Random(seed)
         self.kind = self.dice.choice(["plain", "plain", "summarize", "compaction", "edit"])
-        self.api = MessagesAPI(self.reply, smallest_trigger=100)
+        self.api = FakeMessagesAPI(self.reply, smallest_trigger=100)
         self.store = open_store(f"memory:{uuid4().hex}")
         self.chat = History(self.store).conversation("a")
         self.system = "S1"
@@ -139,7 +139,7 @@ class World:
             self.named = {}
 
     def forget(self) -> None:
-        head = self.chat.journal.refresh()
+        head = self.chat.log.refresh()
         if head:
             self.chat.forget(before=self.dice.randint(head.start, head.start + (head.end - head.start) // 2))
             self.named = {}

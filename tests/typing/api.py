@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal, Self, assert_type
 from anthropic.types import Message
 
 from chathistory import (
-    Arrival,
     AsyncChatEngine,
     AsyncConversation,
     AsyncHistory,
@@ -18,6 +17,7 @@ from chathistory import (
     Conversation,
     ConversationInfo,
     CopyReport,
+    CopyResult,
     Cursor,
     Deletion,
     Entry,
@@ -27,20 +27,20 @@ from chathistory import (
     History,
     HistoryStore,
     Key,
+    MessageView,
     Option,
     Origin,
     Page,
+    ReadResult,
     Record,
     Removal,
-    Repair,
-    Report,
     Retention,
+    Revision,
     Settings,
-    Slice,
-    Stamp,
     StoreURL,
     Traits,
-    View,
+    ViewRepair,
+    ViewReport,
     errors,
     hookimpl,
     load_settings,
@@ -71,10 +71,10 @@ def use_a_conversation(history: History, reply: Message) -> list[dict[str, Any]]
         assert_type(entry, Entry)
         assert_type(entry.message, dict[str, Any] | None)
     made = chat.view()
-    assert_type(made, View)
-    assert_type(made.report, Report)
+    assert_type(made, MessageView)
+    assert_type(made.report, ViewReport)
     assert_type(made.report.kept, tuple[int, ...])
-    assert_type(chat.repair(write=True), tuple[Repair, ...])
+    assert_type(chat.repair(write=True), tuple[ViewRepair, ...])
     assert_type(chat.rewind(to=3), Head)
     assert_type(chat.forget(before=2), Head | None)
     assert_type(chat.usage().total.input, int)
@@ -125,7 +125,7 @@ def use_branches(chat: Conversation) -> list[Entry]:
 def move_the_shelf(history: History, other: HistoryStore) -> bool:
     """Copy, export and import."""
 
-    def tell(arrival: Arrival) -> None:
+    def tell(arrival: CopyResult) -> None:
         assert_type(arrival.key, Key)
 
     report = history.copy_to(other, scope="default", ids=["a"], replace=True, verify=True, threads=2, progress=tell)
@@ -230,14 +230,16 @@ class MyStore(HistoryStore):
     def from_url(cls, url: StoreURL) -> Self:
         return cls(url.path, url.options["size"])
 
-    def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
+    def append(
+        self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
+    ) -> Head:
         if after is not None:
             raise errors.Conflict(key, None)
-        return Head(key, first, first + len(bodies), stamp)
+        return Head(key, first, first + len(bodies), revision)
 
-    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
-        head = Head(key, 0, 1, Stamp("v", 0))
-        return Slice(head, [Record(0, "{}")]) if start == 0 and stop != 0 else None
+    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> ReadResult | None:
+        head = Head(key, 0, 1, Revision("v", 0))
+        return ReadResult(head, [Record(0, "{}")]) if start == 0 and stop != 0 else None
 
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
         return Page([], None)

@@ -22,7 +22,7 @@ from chathistory.errors import ChatHistoryError, InvalidInput
 from chathistory.messages.accept import _check_content
 from chathistory.testing.fake_api import Reply
 from chathistory.trimming import LastTurns
-from chathistory.trimming.context_editing import Sealed
+from chathistory.trimming.context_editing import CompactionBlocks
 from chathistory.view import view
 
 TOOLS = [{"name": name, "input_schema": {"type": "object"}} for name in ("look", "count")]
@@ -140,7 +140,7 @@ class Case:
 
     def change(self):
         chat = self.chat
-        head = chat.refresh() and chat.journal.seen()
+        head = chat.refresh() and chat.log.seen()
         if head is None:
             return False
         place = self.rng.randint(head.start, head.end)
@@ -170,13 +170,13 @@ class Case:
     def check(self, name):
         chat = self.chat
         chat.refresh()
-        lines = self.store.read(chat.journal.key)
+        lines = self.store.read(chat.log.key)
         made = chat.view(tools=TOOLS)
         assert chat.view(tools=TOOLS) == made
-        assert self.store.read(chat.journal.key) == lines
+        assert self.store.read(chat.log.key) == lines
         messages = next_view(chat, tools=TOOLS)
         try:
-            self.wire.count(messages, model=MODEL, tools=TOOLS, betas=Sealed.of(messages).betas([]))
+            self.wire.count(messages, model=MODEL, tools=TOOLS, betas=CompactionBlocks.of(messages).betas([]))
         except Refused as error:
             pytest.fail(f"seed {self.seed}: after {name}: {error}")
         self.check_ids(made.messages)

@@ -120,13 +120,13 @@ def test_whatever_is_stored_can_be_sent_and_each_request_extends_the_one_before(
             if done in ("rewind", "forget"):
                 event(done)
                 begun = []
-            lines = store.read(chat.journal.key)
+            lines = store.read(chat.log.key)
             made = chat.view()
             assert problems(made.messages) == []
             json.dumps(made.messages, ensure_ascii=False).encode()
             assert made.messages[: len(begun)] == begun
             assert chat.view() == made
-            assert store.read(chat.journal.key) == lines
+            assert store.read(chat.log.key) == lines
             last = list(chat.records())[-1:] if done == "said" else []
             whole = (
                 step[0] in ("reply", "assistant")

@@ -10,7 +10,7 @@ from api_rules import complete, problems, refused_by_standin
 from faulty_stores import chat_on, said, user
 from view_cases import DOCUMENT, HI, HO, RULES, THOUGHT, A, S, U, call, found, result, search, text
 
-from chathistory import Entry, View, open_store
+from chathistory import Entry, MessageView, open_store
 from chathistory.errors import InvalidInput
 from chathistory.log.state import Summary
 from chathistory.view import view
@@ -57,7 +57,7 @@ def test_reports_quote_nothing_and_the_entries_stay_as_they_are(name):
 
 
 def test_nothing_stored_is_nothing_sent():
-    assert view([]) == View()
+    assert view([]) == MessageView()
 
 
 def test_thinking_below_a_position_is_left_out():

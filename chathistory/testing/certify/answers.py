@@ -10,13 +10,13 @@ import pytest
 
 from chathistory.errors import Conflict, StoreUnavailable
 from chathistory.history import History
-from chathistory.storage.store import Head, HistoryStore, Key, Stamp
+from chathistory.storage.store import Head, HistoryStore, Key, Revision
 from chathistory.testing.certify.base import Certified, needs
 from chathistory.testing.certify.names import Names
 from chathistory.testing.certify.scoped_store import Room
 from chathistory.testing.contract.calls import error_of, silent
 from chathistory.testing.contract.queries import bodies_of, head_of
-from chathistory.testing.contract.samples import KEY, created, grown, lines, stamp
+from chathistory.testing.contract.samples import KEY, created, grown, lines, revision
 
 __all__ = ["LostAnswers"]
 
@@ -28,13 +28,15 @@ class _Lossy(Room):
     lost = 0
     _calls = 0
 
-    def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
+    def append(
+        self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
+    ) -> Head:
         self._calls += 1
         if self._calls % 2 == 0:
-            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+            return super().append(key, bodies, after=after, revision=revision, first=first)
         self.lost += 1
         if self.stored:
-            super().append(key, bodies, after=after, stamp=stamp, first=first)
+            super().append(key, bodies, after=after, revision=revision, first=first)
         raise StoreUnavailable("the answer was lost on purpose", outcome="unknown")
 
 
@@ -63,8 +65,8 @@ class LostAnswers(Certified, guarantee=3):
 
     def test_an_append_whose_answer_never_comes(self, store: HistoryStore) -> None:
         lose = self.target.hooks.lose_answer or needs("the hook `lose_answer`")
-        head, given = created(store, count=2), stamp()
-        append = partial(store.append, KEY, lines(3, first=2), after=head, stamp=given)
+        head, given = created(store, count=2), revision()
+        append = partial(store.append, KEY, lines(3, first=2), after=head, revision=given)
         with lose(self.room.within):
             error = error_of(append)
         assert isinstance(error, StoreUnavailable), (
@@ -74,16 +76,16 @@ class LostAnswers(Certified, guarantee=3):
         with self.reopen(store) as other:
             self._once(other, head, given, stored=None if error.outcome == "unknown" else False)
 
-    def _once(self, store: HistoryStore, head: Head, given: Stamp, *, stored: bool | None) -> None:
+    def _once(self, store: HistoryStore, head: Head, given: Revision, *, stored: bool | None) -> None:
         """Repeat the append: it is stored now, or is a Conflict that says that it was."""
         if head_of(store, KEY) == head:
-            now = store.append(KEY, lines(3, first=2), after=head, stamp=given)
+            now = store.append(KEY, lines(3, first=2), after=head, revision=given)
         else:
             assert stored is not False, 'the error said "not stored", and it was'
             with pytest.raises(Conflict) as caught:
-                store.append(KEY, lines(3, first=2), after=head, stamp=given)
+                store.append(KEY, lines(3, first=2), after=head, revision=given)
             now = cast("Head", caught.value.head)
-            assert now.stamp == given, "the Conflict does not tell that it was this append"
+            assert now.revision == given, "the Conflict does not tell that it was this append"
         assert head_of(store, KEY) == now
         assert bodies_of(store, KEY) == lines(5), "an append whose answer was lost is there twice, or by halves"
         assert grown(store, now).end == 6  # noqa: PLR2004

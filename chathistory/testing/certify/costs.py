@@ -9,7 +9,7 @@ from collections.abc import Callable
 from chathistory.storage.store import Head, HistoryStore, Key
 from chathistory.testing.certify.base import Certified
 from chathistory.testing.contract.queries import head_of
-from chathistory.testing.contract.samples import KEY, stamp
+from chathistory.testing.contract.samples import KEY, revision
 
 __all__ = ["Costs"]
 
@@ -25,7 +25,7 @@ _SMALL, _LARGE = (Key(KEY.scope, name) for name in ("small", "large"))
 def _filled(store: HistoryStore, key: Key, count: int) -> None:
     head: Head | None = None
     for at in range(0, count, _BATCH):
-        head = store.append(key, [_BODY] * min(_BATCH, count - at), after=head, stamp=stamp())
+        head = store.append(key, [_BODY] * min(_BATCH, count - at), after=head, revision=revision())
 
 
 def _append(store: HistoryStore, key: Key) -> Callable[[], object]:
@@ -33,7 +33,7 @@ def _append(store: HistoryStore, key: Key) -> Callable[[], object]:
 
     def append() -> None:
         nonlocal head
-        head = store.append(key, [_BODY], after=head, stamp=stamp())
+        head = store.append(key, [_BODY], after=head, revision=revision())
 
     return append
 

@@ -30,7 +30,7 @@ from chathistory.testing.contract.concurrency import (
     see_pairs_listed,
 )
 from chathistory.testing.contract.queries import bodies_of, head_of, listed
-from chathistory.testing.contract.samples import KEY, created, grown, lines, stamp
+from chathistory.testing.contract.samples import KEY, created, grown, lines, revision
 from chathistory.testing.contract.threads import HANGING
 from chathistory.testing.guarantees import belongs_to
 
@@ -184,7 +184,7 @@ class Processes(Certified, guarantee=10):
     @belongs_to(2)
     def test_nobody_makes_a_conversation_that_another_process_writes(self, store: HistoryStore) -> None:
         self._meanwhile(
-            store, "pairs", partial(is_refused, after=None), partial(is_refused, after=Head(KEY, 0, 2, stamp()))
+            store, "pairs", partial(is_refused, after=None), partial(is_refused, after=Head(KEY, 0, 2, revision()))
         )
 
     @belongs_to(9)

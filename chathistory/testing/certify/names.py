@@ -54,7 +54,7 @@ class Names:
 
     def real_head(self, head: Head) -> Head:
         """Return the head as it is in the store."""
-        return Head(self.real_key(head.key), head.start, head.end, head.stamp)
+        return Head(self.real_key(head.key), head.start, head.end, head.revision)
 
     def has(self, key: Key) -> bool:
         """Tell whether a key of the store is in a scope of this test."""
@@ -66,4 +66,4 @@ class Names:
 
     def given_head(self, head: Head | None) -> Head | None:
         """Return the head as the test knows it."""
-        return head and Head(self.given_key(head.key), head.start, head.end, head.stamp)
+        return head and Head(self.given_key(head.key), head.start, head.end, head.revision)

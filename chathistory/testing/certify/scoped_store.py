@@ -9,7 +9,18 @@ from typing import Any, Self, cast
 
 from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord
 from chathistory.storage.recovery import FoundRecords, HeadRecovery
-from chathistory.storage.store import Cursor, Damaged, Head, HistoryStore, Key, Leftovers, Page, Record, Slice, Stamp
+from chathistory.storage.store import (
+    Cursor,
+    Damaged,
+    Head,
+    HistoryStore,
+    Key,
+    Leftovers,
+    Page,
+    ReadResult,
+    Record,
+    Revision,
+)
 from chathistory.storage.url import StoreURL
 from chathistory.testing.certify.names import Names
 
@@ -38,16 +49,18 @@ class Room(HistoryStore):
     def from_url(cls, url: StoreURL) -> Self:
         raise TypeError(f"a room is not opened by a URL, such as {url}, but put around a store")
 
-    def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, stamp: Stamp, first: int = 0) -> Head:
+    def append(
+        self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
+    ) -> Head:
         seen = self.names.real_head(after) if after else None
         with self._our_names():
-            head = self.within.append(self.names.real_key(key), bodies, after=seen, stamp=stamp, first=first)
+            head = self.within.append(self.names.real_key(key), bodies, after=seen, revision=revision, first=first)
         return cast("Head", self._head(head))
 
-    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> Slice | None:
+    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> ReadResult | None:
         with self._our_names():
             run = self.within.read(self.names.real_key(key), start=start, stop=stop)
-        return Slice(self._head(run.head), run.records) if isinstance(run, Slice) else run
+        return ReadResult(self._head(run.head), run.records) if isinstance(run, ReadResult) else run
 
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
         page = self.within.heads(self.names.real(scope), after=after, limit=limit)

@@ -18,7 +18,7 @@ from chathistory.errors import Conflict
 from chathistory.storage.plugins import open_store
 from chathistory.storage.store import Head, HistoryStore, Key
 from chathistory.testing.contract.concurrency import Incarnations, Pairs
-from chathistory.testing.contract.samples import stamp
+from chathistory.testing.contract.samples import revision
 
 __all__ = ["BATCH", "batch", "forgotten"]
 
@@ -48,11 +48,11 @@ class _Works:
         return self._append
 
     def _append(self) -> None:
-        number, given, head = next(self._rounds), stamp(), self._head
+        number, given, head = next(self._rounds), revision(), self._head
         while True:
             try:
                 bodies = batch(self._name, number, head.end if head else 0)
-                self._head = self._store.append(self._key, bodies, after=head, stamp=given)
+                self._head = self._store.append(self._key, bodies, after=head, revision=given)
             except Conflict as conflict:
                 head = conflict.head
             else:
@@ -78,7 +78,7 @@ class _Works:
     def _forget(self) -> None:
         end = self._head.end if self._head else 0
         bodies = [forgotten(self._name, position) for position in range(end, end + BATCH)]
-        self._head = self._store.append(self._key, bodies, after=self._head, stamp=stamp())
+        self._head = self._store.append(self._key, bodies, after=self._head, revision=revision())
         self._store.forget(self._key, before=self._head.end - BATCH)
 
     def deletes(self) -> Callable[[], object]:
@@ -87,7 +87,7 @@ class _Works:
 
     def _delete(self) -> None:
         bodies = [forgotten(self._name, position) for position in range(BATCH)]
-        self._store.append(self._key, bodies, after=None, stamp=stamp())
+        self._store.append(self._key, bodies, after=None, revision=revision())
         self._store.delete(self._key)
 
 

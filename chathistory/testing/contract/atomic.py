@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from chathistory.errors import InvalidInput
-from chathistory.storage.store import Head, HistoryStore, Stamp
+from chathistory.storage.store import Head, HistoryStore, Revision
 from chathistory.testing.contract.base import Contract, applies
 from chathistory.testing.contract.queries import bodies_of, contents, head_of, records_of
-from chathistory.testing.contract.samples import KEY, created, grown, lines, stamp
+from chathistory.testing.contract.samples import KEY, created, grown, lines, revision
 
 __all__ = ["Atomic"]
 
@@ -35,17 +35,17 @@ _BAD_BATCHES: dict[str, Any] = {
     "a bad last body": ["a", "b", "c\0"],
 }
 
-_GOOD = Stamp("version", 1)
-_BAD_STAMPS: dict[str, Stamp] = {
+_GOOD = Revision("version", 1)
+_BAD_STAMPS: dict[str, Revision] = {
     "an empty version": replace(_GOOD, version=""),
     "a version of 33 characters": replace(_GOOD, version="v" * 33),
     "a version beyond ASCII": replace(_GOOD, version="é"),
     "a version with a line break": replace(_GOOD, version="a\nb"),
     "a version with a NUL": replace(_GOOD, version="a\0"),
     "a time before 1970": replace(_GOOD, updated=-1),
-    "an info of two lines": replace(_GOOD, info="a\nb"),
-    "an info with a NUL": replace(_GOOD, info="a\0"),
-    "an info with a lone surrogate": replace(_GOOD, info="\udfff"),
+    "a payload of two lines": replace(_GOOD, payload="a\nb"),
+    "a payload with a NUL": replace(_GOOD, payload="a\0"),
+    "a payload with a lone surrogate": replace(_GOOD, payload="\udfff"),
 }
 
 _TESTABLE = 64_000_000
@@ -60,8 +60,8 @@ class Atomic(Contract, guarantee=1):
 
     @pytest.mark.parametrize("count", [1, 2, 100])
     def test_a_batch_is_stored_at_consecutive_positions(self, store: HistoryStore, count: int) -> None:
-        given = stamp(info="info")
-        head = store.append(KEY, lines(count), after=None, stamp=given)
+        given = revision(payload="info")
+        head = store.append(KEY, lines(count), after=None, revision=given)
         assert head == Head(KEY, 0, count, given)
         records = records_of(store, KEY)
         assert [record.position for record in records] == list(range(count))
@@ -77,13 +77,13 @@ class Atomic(Contract, guarantee=1):
         assert bodies_of(store, KEY) == lines(8)
 
     def test_a_batch_may_be_a_tuple(self, store: HistoryStore) -> None:
-        store.append(KEY, tuple(lines(2)), after=None, stamp=stamp())
+        store.append(KEY, tuple(lines(2)), after=None, revision=revision())
         assert bodies_of(store, KEY) == lines(2)
 
     @pytest.mark.parametrize("bad", _BAD_BATCHES.values(), ids=_BAD_BATCHES)
     def test_a_refused_batch_makes_no_conversation(self, store: HistoryStore, bad: Any) -> None:
         with pytest.raises(InvalidInput):
-            store.append(KEY, bad, after=None, stamp=stamp())
+            store.append(KEY, bad, after=None, revision=revision())
         assert contents(store) == {}
         assert store.read(KEY) is None
 
@@ -92,24 +92,24 @@ class Atomic(Contract, guarantee=1):
         head = created(store, count=2)
         before = contents(store)
         with pytest.raises(InvalidInput):
-            store.append(KEY, bad, after=head, stamp=stamp())
+            store.append(KEY, bad, after=head, revision=revision())
         assert contents(store) == before
         assert grown(store, head).end == head.end + 1, "the head from before the refusal is still the present one"
 
     @pytest.mark.parametrize("bad", _BAD_STAMPS.values(), ids=_BAD_STAMPS)
-    def test_a_refused_stamp_changes_nothing(self, store: HistoryStore, bad: Stamp) -> None:
+    def test_a_refused_revision_changes_nothing(self, store: HistoryStore, bad: Revision) -> None:
         with pytest.raises(InvalidInput):
-            store.append(KEY, lines(1), after=None, stamp=bad)
+            store.append(KEY, lines(1), after=None, revision=bad)
         assert contents(store) == {}
         head = created(store)
         before = contents(store)
         with pytest.raises(InvalidInput):
-            store.append(KEY, lines(1), after=head, stamp=bad)
+            store.append(KEY, lines(1), after=head, revision=bad)
         assert contents(store) == before
 
     def test_a_negative_first_is_refused(self, store: HistoryStore) -> None:
         with pytest.raises(InvalidInput):
-            store.append(KEY, lines(1), after=None, stamp=stamp(), first=-1)
+            store.append(KEY, lines(1), after=None, revision=revision(), first=-1)
         assert contents(store) == {}
 
     def test_a_body_above_the_limit_is_refused(self, store: HistoryStore) -> None:
@@ -128,14 +128,14 @@ class Atomic(Contract, guarantee=1):
 
     def _limited(self, store: HistoryStore, fitting: list[str], exceeding: list[str]) -> None:
         with pytest.raises(InvalidInput):
-            store.append(KEY, exceeding, after=None, stamp=stamp())
+            store.append(KEY, exceeding, after=None, revision=revision())
         assert contents(store) == {}
-        store.append(KEY, fitting, after=None, stamp=stamp())
+        store.append(KEY, fitting, after=None, revision=revision())
         assert bodies_of(store, KEY) == fitting, "what just fits the limit was not kept"
 
     def test_the_list_of_the_caller_stays_the_callers(self, store: HistoryStore) -> None:
         batch = lines(2)
-        store.append(KEY, batch, after=None, stamp=stamp())
+        store.append(KEY, batch, after=None, revision=revision())
         assert batch == lines(2), "append changed the list that it was given"
         batch[0] = "changed"
         batch.append("added")

@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 
 from chathistory.storage.store import Head, HistoryStore
-from chathistory.testing.contract.samples import KEY, MARKER, stamp
+from chathistory.testing.contract.samples import KEY, MARKER, revision
 from chathistory.testing.contract.threads import HANGING
 
 __all__ = ["CALLS", "Call", "error_of", "silent"]
@@ -16,11 +16,11 @@ Call = Callable[[HistoryStore], object]
 
 
 def _create(store: HistoryStore) -> object:
-    return store.append(KEY, [MARKER], after=None, stamp=stamp(info=MARKER))
+    return store.append(KEY, [MARKER], after=None, revision=revision(payload=MARKER))
 
 
 def _append(store: HistoryStore) -> object:
-    return store.append(KEY, [MARKER], after=Head(KEY, 0, 1, stamp()), stamp=stamp(info=MARKER))
+    return store.append(KEY, [MARKER], after=Head(KEY, 0, 1, revision()), revision=revision(payload=MARKER))
 
 
 CALLS: Mapping[str, Call] = {

@@ -19,7 +19,7 @@ from chathistory.errors import Conflict
 from chathistory.storage.store import Head, HistoryStore, Key
 from chathistory.testing.contract.base import Contract, applies
 from chathistory.testing.contract.queries import bodies_of, check_run, contents, head_of, listed
-from chathistory.testing.contract.samples import KEY, created, grown, line, lines, stamp
+from chathistory.testing.contract.samples import KEY, created, grown, line, lines, revision
 from chathistory.testing.contract.threads import Meanwhile, together
 from chathistory.testing.guarantees import belongs_to
 
@@ -46,7 +46,9 @@ Instances: TypeAlias = Callable[[int], list[HistoryStore]]
 
 def race(stores: list[HistoryStore], after: Head | None) -> None:
     """Let every store append after one head at once: check that one wins, and that the others learn who."""
-    appends = [partial(s.append, KEY, [f"of {at}"] * 2, after=after, stamp=stamp()) for at, s in enumerate(stores)]
+    appends = [
+        partial(s.append, KEY, [f"of {at}"] * 2, after=after, revision=revision()) for at, s in enumerate(stores)
+    ]
     outcomes = together(*appends, expect=(Conflict,))
     winners = [at for at, outcome in enumerate(outcomes) if isinstance(outcome, Head)]
     assert len(winners) == 1, f"{len(winners)} of {len(stores)} appends after one head were taken"
@@ -63,10 +65,10 @@ def persistent(store: HistoryStore, name: str, batches: int) -> None:
     head = head_of(store, KEY)
     for batch in range(batches):
         bodies = [f"{name} {batch} {part}" for part in range(3)]
-        given = stamp()
+        given = revision()
         while True:
             try:
-                head = store.append(KEY, bodies, after=head, stamp=given)
+                head = store.append(KEY, bodies, after=head, revision=given)
                 break
             except Conflict as conflict:
                 head = conflict.head
@@ -106,7 +108,7 @@ class Concurrency(Contract, guarantee=10):
 
     def test_one_of_many_deletes_wins(self, store: HistoryStore, instances: Instances) -> None:
         for _ in range(_RACES):
-            version = created(store).stamp.version
+            version = created(store).revision.version
             outcomes = together(*[partial(each.delete, KEY, version=version) for each in instances(_THREADS)])
             assert sum(map(bool, outcomes)) == 1, "one delete is True, the others False"
             assert store.read(KEY) is None
@@ -117,8 +119,8 @@ class Concurrency(Contract, guarantee=10):
             head = created(store)
             works: list[Callable[[], object]] = []
             for at, each in enumerate(instances(4)):
-                append = partial(each.append, KEY, lines(1), after=head, stamp=stamp())
-                works.append(append if at % 2 else partial(each.delete, KEY, version=head.stamp.version))
+                append = partial(each.append, KEY, lines(1), after=head, revision=revision())
+                works.append(append if at % 2 else partial(each.delete, KEY, version=head.revision.version))
             won = [outcome for outcome in together(*works, expect=(Conflict,)) if isinstance(outcome, Head | bool)]
             taken = [outcome for outcome in won if outcome is not False]
             assert len(taken) == 1, f"{taken} were all taken, of one version"
@@ -171,7 +173,7 @@ class Concurrency(Contract, guarantee=10):
     def test_no_refused_append_is_seen(self, instances: Instances) -> None:
         writing, *others = instances(4)
         pairs, meanwhile = Pairs(writing), Meanwhile()
-        old = replace(pairs.head, stamp=stamp())
+        old = replace(pairs.head, revision=revision())
         meanwhile.work(pairs.step, rounds=_ROUNDS)
         meanwhile.look(partial(is_refused, others[0], old))
         for start in (-3, 0):
@@ -198,7 +200,7 @@ class Concurrency(Contract, guarantee=10):
         meanwhile.run()
         head = head_of(writing, KEY)
         assert head is not None
-        assert (head.end, head.stamp) == (pairs.head.end, pairs.head.stamp), "a forget took back an append"
+        assert (head.end, head.revision) == (pairs.head.end, pairs.head.revision), "a forget took back an append"
         assert bodies_of(writing, KEY) == lines(head.end - head.start, first=head.start)
 
     @belongs_to(9)
@@ -226,7 +228,7 @@ class Concurrency(Contract, guarantee=10):
 def _own(store: HistoryStore, key: Key) -> None:
     head = None
     for at in range(6):
-        head = store.append(key, [line(at)], after=head, stamp=stamp())
+        head = store.append(key, [line(at)], after=head, revision=revision())
         assert bodies_of(store, key) == lines(at + 1)
 
 
@@ -242,7 +244,7 @@ def _made_when_gone(store: HistoryStore, gone: Event) -> Head:
     while True:
         deleted = gone.is_set()
         try:
-            return store.append(KEY, ["new"] * 2, after=None, stamp=stamp())
+            return store.append(KEY, ["new"] * 2, after=None, revision=revision())
         except Conflict:
             assert not deleted, "a conversation that was deleted keeps others from making it anew"
 
@@ -257,7 +259,7 @@ class Pairs:
 
     def _appended(self, after: Head | None) -> Head:
         end = after.end if after else 0
-        return self.store.append(self.key, lines(2, first=end), after=after, stamp=stamp(info=str(end + 2)))
+        return self.store.append(self.key, lines(2, first=end), after=after, revision=revision(payload=str(end + 2)))
 
     def step(self, *, keep: int | None = 8) -> None:
         """Append a pair; where more than `keep` records are kept, forget all but four."""
@@ -285,13 +287,15 @@ def see_pairs_listed(store: HistoryStore) -> None:
 
 def _one_moment(head: Head) -> None:
     assert head.start % 2 == head.end % 2 == 0, f"half a batch was seen: {head}"
-    assert head.stamp.info == str(head.end), f"the stamp of end {head.stamp.info} was seen with the end {head.end}"
+    assert head.revision.payload == str(head.end), (
+        f"the revision of end {head.revision.payload} was seen with the end {head.end}"
+    )
 
 
 def is_refused(store: HistoryStore, after: Head | None) -> None:
     """Append after a head that is not the present one of a conversation that is there; check that it is a Conflict."""
     with pytest.raises(Conflict) as caught:
-        store.append(KEY, ["refused"] * 2, after=after, stamp=stamp())
+        store.append(KEY, ["refused"] * 2, after=after, revision=revision())
     assert caught.value.head is not None, "a conversation that is only written was absent for a moment"
 
 
@@ -314,9 +318,9 @@ class Incarnations:
         """Make the next one, append to it, and delete it."""
         self._count += 1
         name = f"incarnation {self._count}"
-        head = self.store.append(self.key, [name] * 3, after=None, stamp=stamp(info=name))
-        head = self.store.append(self.key, [name] * 3, after=head, stamp=stamp(info=name))
-        assert self.store.delete(self.key, version=head.stamp.version) is True
+        head = self.store.append(self.key, [name] * 3, after=None, revision=revision(payload=name))
+        head = self.store.append(self.key, [name] * 3, after=head, revision=revision(payload=name))
+        assert self.store.delete(self.key, version=head.revision.version) is True
 
 
 def see_incarnation(store: HistoryStore, start: int) -> None:
@@ -326,8 +330,8 @@ def see_incarnation(store: HistoryStore, start: int) -> None:
         return
     check_run(run, start)
     assert run.head.end - run.head.start in {3, 6}, f"half a batch was seen: {run.head}"
-    others = {record.body for record in run.records} - {run.head.stamp.info}
-    assert not others, f"records of {sorted(others)} were seen under the head of {run.head.stamp.info}"
+    others = {record.body for record in run.records} - {run.head.revision.payload}
+    assert not others, f"records of {sorted(others)} were seen under the head of {run.head.revision.payload}"
 
 
 def see_incarnation_listed(store: HistoryStore) -> None:

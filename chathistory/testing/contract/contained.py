@@ -7,7 +7,7 @@ import pytest
 from chathistory.storage.store import HistoryStore, Key
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.queries import bodies_of, contents, head_of, listed
-from chathistory.testing.contract.samples import KEY, created, grown, lines, stamp
+from chathistory.testing.contract.samples import KEY, created, grown, lines, revision
 from chathistory.testing.contract.tricky_names import LOOKALIKES, NAMES, NEIGHBOURS
 
 __all__ = ["Contained"]
@@ -24,7 +24,7 @@ def _said(key: Key) -> list[str]:
 
 def _told_apart(store: HistoryStore, keys: list[Key]) -> None:
     """Make all of them, delete every second one, and check that each is itself to the end."""
-    heads = {key: store.append(key, _said(key), after=None, stamp=stamp(info=key.id)) for key in keys}
+    heads = {key: store.append(key, _said(key), after=None, revision=revision(payload=key.id)) for key in keys}
     for key, head in heads.items():
         assert head_of(store, key) == head, f"{key} is not itself"
         assert bodies_of(store, key) == _said(key)
@@ -75,5 +75,5 @@ class Contained(Contract, guarantee=8):
         head = grown(store, created(store, one, 3))
         store.forget(one, before=2)
         assert bodies_of(store, other) == lines(3), "a forget reached the neighbour"
-        assert store.delete(one, version=head.stamp.version) is True
+        assert store.delete(one, version=head.revision.version) is True
         assert contents(store) == before, "a delete reached the neighbour"

@@ -19,7 +19,7 @@ from chathistory.storage.store import Damaged, Head, HistoryStore, Key
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.calls import silent
 from chathistory.testing.contract.queries import bodies_of, head_of, listed, pages, records_of
-from chathistory.testing.contract.samples import KEY, MARKER, created, grown, lines, stamp
+from chathistory.testing.contract.samples import KEY, MARKER, created, grown, lines, revision
 
 __all__ = ["DamagedHeads", "DamagedRecords", "check_around", "in_batches"]
 
@@ -157,7 +157,7 @@ class DamagedRecords(Contract, guarantee=12):
             assert listed(other, KEY.scope) == [head]
             assert list(other.heads(KEY.scope).damaged) == [], "its head can be read"
             assert list(other.keys()) == list(other.scan_keys()) == [KEY]
-            assert other.delete(KEY, version=head.stamp.version) is True
+            assert other.delete(KEY, version=head.revision.version) is True
             assert other.read(KEY) is None
             assert bodies_of(other, created(other, count=2).key) == lines(2)
 
@@ -171,7 +171,7 @@ class DamagedRecords(Contract, guarantee=12):
             assert grown(other, head).end == 4  # noqa: PLR2004
 
     def test_the_error_of_a_damaged_record_shows_no_message_text(self, store: HistoryStore) -> None:
-        store.append(KEY, [MARKER], after=None, stamp=stamp(info=MARKER))
+        store.append(KEY, [MARKER], after=None, revision=revision(payload=MARKER))
         self.damage_record(store, KEY, 0)
         with self._fresh(store) as other, pytest.raises(CorruptRecord) as caught:
             other.read(KEY)
@@ -237,7 +237,7 @@ class DamagedHeads(Contract, guarantee=12):
                 lambda: other.read(KEY),
                 lambda: other.read(KEY, start=-1),
                 lambda: other.read(KEY, stop=0),
-                lambda: other.append(KEY, ["late"], after=head, stamp=stamp()),
+                lambda: other.append(KEY, ["late"], after=head, revision=revision()),
                 lambda: other.forget(KEY, before=1),
             ):
                 with pytest.raises((CorruptRecord, UnsupportedRecord)) as caught:
@@ -248,9 +248,9 @@ class DamagedHeads(Contract, guarantee=12):
         head = created(store, count=2)
         self.damage_head(store, KEY)
         with self._fresh(store) as other:
-            for refused in (None, head, replace(head, stamp=stamp())):
+            for refused in (None, head, replace(head, revision=revision())):
                 with pytest.raises((CorruptRecord, UnsupportedRecord, Conflict)):
-                    other.append(KEY, ["late"], after=refused, stamp=stamp())
+                    other.append(KEY, ["late"], after=refused, revision=revision())
             with pytest.raises((CorruptRecord, UnsupportedRecord, Conflict)):
                 other.delete(KEY, version="x")
             with pytest.raises((CorruptRecord, UnsupportedRecord)):
@@ -291,7 +291,7 @@ class DamagedHeads(Contract, guarantee=12):
             assert all(each.key is None for each in page.damaged), "it is of another scope"
 
     def test_nothing_that_is_told_of_a_damaged_head_shows_message_text(self, store: HistoryStore) -> None:
-        store.append(KEY, [MARKER], after=None, stamp=stamp(info=MARKER))
+        store.append(KEY, [MARKER], after=None, revision=revision(payload=MARKER))
         self.damage_head(store, KEY)
         with self._fresh(store) as other:
             with pytest.raises((CorruptRecord, UnsupportedRecord)) as caught:

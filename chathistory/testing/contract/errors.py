@@ -14,7 +14,7 @@ from chathistory.errors import Conflict, InvalidInput, StoreRejected, StoreUnava
 from chathistory.storage.store import HistoryStore, Page
 from chathistory.testing.contract.base import Contract, applies
 from chathistory.testing.contract.calls import CALLS, error_of, silent
-from chathistory.testing.contract.samples import KEY, MARKER, stamp
+from chathistory.testing.contract.samples import KEY, MARKER, revision
 
 __all__ = ["Dead", "Discreet"]
 
@@ -35,7 +35,7 @@ class Dead(Contract, guarantee=11):
     def test_what_is_refused_is_refused_without_the_backend(self, store: HistoryStore) -> None:
         applies(store.traits.shared or store.traits.durable, "neither shared nor durable")
         with closing(self.dead_store()) as dead, pytest.raises(InvalidInput):
-            dead.append(KEY, ["a\nb"], after=None, stamp=stamp())
+            dead.append(KEY, ["a\nb"], after=None, revision=revision())
 
     def test_a_dead_store_can_be_closed(self, store: HistoryStore) -> None:
         applies(store.traits.shared or store.traits.durable, "neither shared nor durable")
@@ -59,25 +59,25 @@ _REFUSED: dict[str, tuple[list[Any], str]] = {
 class Discreet(Contract, guarantee=11):
     """Message text is nowhere but in the store: not in an error, not in a repr, not in a log line."""
 
-    @pytest.mark.parametrize(("bodies", "info"), _REFUSED.values(), ids=_REFUSED)
-    def test_a_refusal_shows_no_message_text(self, store: HistoryStore, bodies: list[Any], info: str) -> None:
+    @pytest.mark.parametrize(("bodies", "payload"), _REFUSED.values(), ids=_REFUSED)
+    def test_a_refusal_shows_no_message_text(self, store: HistoryStore, bodies: list[Any], payload: str) -> None:
         with pytest.raises(InvalidInput) as caught:
-            store.append(KEY, bodies, after=None, stamp=stamp(info=info))
+            store.append(KEY, bodies, after=None, revision=revision(payload=payload))
         silent(caught.value)
 
     def test_a_conflict_shows_no_message_text(self, store: HistoryStore) -> None:
-        head = store.append(KEY, [MARKER], after=None, stamp=stamp(info=MARKER))
-        store.append(KEY, [MARKER], after=head, stamp=stamp(info=MARKER))
+        head = store.append(KEY, [MARKER], after=None, revision=revision(payload=MARKER))
+        store.append(KEY, [MARKER], after=head, revision=revision(payload=MARKER))
         for after in (None, head):
             with pytest.raises(Conflict) as caught:
-                store.append(KEY, [MARKER], after=after, stamp=stamp(info=MARKER))
+                store.append(KEY, [MARKER], after=after, revision=revision(payload=MARKER))
             silent(caught.value)
         with pytest.raises(Conflict) as caught:
-            store.delete(KEY, version=head.stamp.version)
+            store.delete(KEY, version=head.revision.version)
         silent(caught.value)
 
     def test_no_repr_shows_message_text(self, store: HistoryStore) -> None:
-        head = store.append(KEY, [MARKER], after=None, stamp=stamp(info=MARKER))
+        head = store.append(KEY, [MARKER], after=None, revision=revision(payload=MARKER))
         run = store.read(KEY)
         page: Page[Any] = store.heads(KEY.scope)
         assert run is not None
@@ -87,10 +87,10 @@ class Discreet(Contract, guarantee=11):
 
     def test_no_log_line_shows_message_text(self, store: HistoryStore) -> None:
         with _logged() as logged:
-            head = store.append(KEY, [MARKER], after=None, stamp=stamp(info=MARKER))
+            head = store.append(KEY, [MARKER], after=None, revision=revision(payload=MARKER))
             for after in (head, head, None):
-                error_of(partial(store.append, KEY, [MARKER], after=after, stamp=stamp(info=MARKER)))
-            error_of(partial(store.append, KEY, [MARKER + "\n"], after=None, stamp=stamp()))
+                error_of(partial(store.append, KEY, [MARKER], after=after, revision=revision(payload=MARKER)))
+            error_of(partial(store.append, KEY, [MARKER + "\n"], after=None, revision=revision()))
             for call in CALLS.values():
                 error_of(partial(call, store))
         assert not [text for text in logged if MARKER in text], "a log line shows message text"

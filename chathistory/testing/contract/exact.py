@@ -1,4 +1,4 @@
-"""Guarantee 5, character-exact: what was given comes back, in bodies, in info and in stamps."""
+"""Guarantee 5, character-exact: what was given comes back, in bodies, in info and in revisions."""
 
 from __future__ import annotations
 
@@ -7,10 +7,20 @@ from dataclasses import replace
 
 import pytest
 
-from chathistory.storage.store import HistoryStore, Key, Stamp
+from chathistory.storage.store import HistoryStore, Key, Revision
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.queries import bodies_of, head_of, listed, records_of
-from chathistory.testing.contract.samples import CLOCK_CHANGES, EPOCH, EXACT, FAR, KEY, created, lines, same_text, stamp
+from chathistory.testing.contract.samples import (
+    CLOCK_CHANGES,
+    EPOCH,
+    EXACT,
+    FAR,
+    KEY,
+    created,
+    lines,
+    revision,
+    same_text,
+)
 
 __all__ = ["Exact"]
 
@@ -29,8 +39,8 @@ class Exact(Contract, guarantee=5):
 
     @pytest.mark.parametrize("body", EXACT.values(), ids=EXACT)
     def test_a_body_comes_back_to_the_character(self, store: HistoryStore, body: str) -> None:
-        head = store.append(KEY, [body], after=None, stamp=stamp())
-        store.append(KEY, ["between", body, body], after=head, stamp=stamp())
+        head = store.append(KEY, [body], after=None, revision=revision())
+        store.append(KEY, ["between", body, body], after=head, revision=revision())
         seen = bodies_of(store, KEY)
         assert len(seen) == 4, f"4 bodies became {len(seen)}"  # noqa: PLR2004
         for text, due in zip(seen, [body, "between", body, body], strict=True):
@@ -38,83 +48,88 @@ class Exact(Contract, guarantee=5):
         same_text(records_of(store, KEY, start=-1)[0].body, body, "the last body")
 
     def test_all_of_them_in_one_batch(self, store: HistoryStore) -> None:
-        store.append(KEY, list(EXACT.values()), after=None, stamp=stamp())
+        store.append(KEY, list(EXACT.values()), after=None, revision=revision())
         assert bodies_of(store, KEY) == list(EXACT.values())
 
-    @pytest.mark.parametrize("info", EXACT.values(), ids=EXACT)
-    def test_info_comes_back_to_the_character(self, store: HistoryStore, info: str) -> None:
-        head = store.append(KEY, lines(1), after=None, stamp=stamp(info=info))
-        same_text(head.stamp.info, info, "the info of append")
+    @pytest.mark.parametrize("payload", EXACT.values(), ids=EXACT)
+    def test_payload_comes_back_to_the_character(self, store: HistoryStore, payload: str) -> None:
+        head = store.append(KEY, lines(1), after=None, revision=revision(payload=payload))
+        same_text(head.revision.payload, payload, "the info of append")
         read = head_of(store, KEY)
         assert read is not None
-        same_text(read.stamp.info, info, "the info of read")
-        same_text(listed(store, KEY.scope)[0].stamp.info, info, "the info of heads")
+        same_text(read.revision.payload, payload, "the info of read")
+        same_text(listed(store, KEY.scope)[0].revision.payload, payload, "the info of heads")
         forgotten = store.forget(KEY, before=1)
         assert forgotten is not None
-        same_text(forgotten.stamp.info, info, "the info of forget")
+        same_text(forgotten.revision.payload, payload, "the info of forget")
 
-    def test_a_long_info(self, store: HistoryStore) -> None:
-        info = '{"title": "' + "é" * 40_000 + '"}'
-        store.append(KEY, lines(1), after=None, stamp=stamp(info=info))
+    def test_a_long_payload(self, store: HistoryStore) -> None:
+        payload = '{"title": "' + "é" * 40_000 + '"}'
+        store.append(KEY, lines(1), after=None, revision=revision(payload=payload))
         read = head_of(store, KEY)
         assert read is not None
-        same_text(read.stamp.info, info, "a long info")
+        same_text(read.revision.payload, payload, "a long info")
 
     def test_a_long_line(self, store: HistoryStore) -> None:
         body = ("0123456789 é 👋 " * (_size(store, _LONG) // 20))[: _size(store, _LONG)]
-        store.append(KEY, ["before", body], after=None, stamp=stamp())
+        store.append(KEY, ["before", body], after=None, revision=revision())
         assert [len(text) for text in bodies_of(store, KEY)] == [6, len(body)]
         same_text(bodies_of(store, KEY)[1], body, "a long line")
 
     def test_the_largest_line(self, store: HistoryStore) -> None:
         body = "QUJD" * (_size(store, _LARGEST) // 4)
-        head = store.append(KEY, [body], after=None, stamp=stamp())
-        store.append(KEY, ["after"], after=head, stamp=stamp())
+        head = store.append(KEY, [body], after=None, revision=revision())
+        store.append(KEY, ["after"], after=head, revision=revision())
         same_text(records_of(store, KEY, stop=1)[0].body, body, "the largest line")
         same_text(records_of(store, KEY, start=-1)[0].body, "after", "the line after the largest")
 
     @pytest.mark.parametrize(
         "given",
-        [Stamp("v", 1), Stamp("v", EPOCH, FAR, "info"), Stamp("v", EPOCH + 999_999), Stamp("v", EPOCH, FAR + 1)],
+        [
+            Revision("v", 1),
+            Revision("v", EPOCH, FAR, "info"),
+            Revision("v", EPOCH + 999_999),
+            Revision("v", EPOCH, FAR + 1),
+        ],
         ids=["small", "full", "microseconds", "expiring"],
     )
-    def test_a_stamp_comes_back_whole(self, store: HistoryStore, given: Stamp) -> None:
-        head = store.append(KEY, lines(1), after=None, stamp=given)
-        assert head.stamp == given
+    def test_a_revision_comes_back_whole(self, store: HistoryStore, given: Revision) -> None:
+        head = store.append(KEY, lines(1), after=None, revision=given)
+        assert head.revision == given
         assert head_of(store, KEY) == head
         assert listed(store, KEY.scope) == [head]
 
     def test_times_around_a_change_of_clocks_come_back(self, store: HistoryStore) -> None:
         for moment in CLOCK_CHANGES:
             key = Key(KEY.scope, str(moment))
-            given = stamp(updated=moment, expires=moment + _EXACTLY_100_YEARS)
-            head = store.append(key, lines(1), after=None, stamp=given)
-            assert head.stamp == given
+            given = revision(updated=moment, expires=moment + _EXACTLY_100_YEARS)
+            head = store.append(key, lines(1), after=None, revision=given)
+            assert head.revision == given
             assert head_of(store, key) == head
         for head in listed(store, KEY.scope):
-            assert (str(head.stamp.updated), head.stamp.expires) == (
+            assert (str(head.revision.updated), head.revision.expires) == (
                 head.key.id,
-                head.stamp.updated + _EXACTLY_100_YEARS,
+                head.revision.updated + _EXACTLY_100_YEARS,
             )
 
-    def test_a_stamp_is_replaced_whole(self, store: HistoryStore) -> None:
-        head = store.append(KEY, lines(1), after=None, stamp=stamp(expires=FAR, info="info"))
-        plain = stamp()
-        head = store.append(KEY, lines(1), after=head, stamp=plain)
+    def test_a_revision_is_replaced_whole(self, store: HistoryStore) -> None:
+        head = store.append(KEY, lines(1), after=None, revision=revision(expires=FAR, payload="info"))
+        plain = revision()
+        head = store.append(KEY, lines(1), after=head, revision=plain)
         read = head_of(store, KEY)
         assert read is not None
-        assert read.stamp == plain, "something of the stamp before was kept"
-        again = stamp(expires=FAR, info="more")
-        assert store.append(KEY, lines(1), after=head, stamp=again).stamp == again
-        assert head_of(store, KEY) == replace(head, end=3, stamp=again)
+        assert read.revision == plain, "something of the revision before was kept"
+        again = revision(expires=FAR, payload="more")
+        assert store.append(KEY, lines(1), after=head, revision=again).revision == again
+        assert head_of(store, KEY) == replace(head, end=3, revision=again)
 
     def test_an_expiry_counts_microseconds(self, store: HistoryStore) -> None:
         soon = time.time_ns() // 1000 + _AN_HOUR
-        head = store.append(KEY, lines(1), after=None, stamp=stamp(expires=soon))
+        head = store.append(KEY, lines(1), after=None, revision=revision(expires=soon))
         assert head_of(store, KEY) == head, "a conversation that expires in an hour is gone"
 
-    def test_stamps_of_two_conversations_do_not_mix(self, store: HistoryStore) -> None:
+    def test_revisions_of_two_conversations_do_not_mix(self, store: HistoryStore) -> None:
         other = Key(KEY.scope, "other")
-        head = store.append(KEY, lines(1), after=None, stamp=stamp(info="one"))
+        head = store.append(KEY, lines(1), after=None, revision=revision(payload="one"))
         created(store, other)
         assert head_of(store, KEY) == head

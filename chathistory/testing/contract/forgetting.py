@@ -11,7 +11,7 @@ from chathistory.errors import Conflict, InvalidInput
 from chathistory.storage.store import HistoryStore, Key
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.queries import bodies_of, contents, head_of, listed, records_of
-from chathistory.testing.contract.samples import KEY, created, grown, line, lines, stamp
+from chathistory.testing.contract.samples import KEY, created, grown, line, lines, revision
 
 __all__ = ["Deleting", "Forgetting"]
 
@@ -19,7 +19,7 @@ _BEYOND = 10**12
 
 
 class Forgetting(Contract, guarantee=9):
-    """The records below a position go for good; the end and the stamp stay."""
+    """The records below a position go for good; the end and the revision stay."""
 
     @pytest.mark.parametrize("before", [1, 2, 3, 4, 5, 6])
     def test_the_records_below_go_and_the_others_stay(self, store: HistoryStore, before: int) -> None:
@@ -31,12 +31,12 @@ class Forgetting(Contract, guarantee=9):
             records = records_of(store, KEY, start=start)
             assert [(record.position, record.body) for record in records] == [(at, line(at)) for at in range(before, 6)]
 
-    def test_the_stamp_stays(self, store: HistoryStore) -> None:
-        given = stamp(info="info")
-        store.append(KEY, lines(3), after=None, stamp=given)
+    def test_the_revision_stays(self, store: HistoryStore) -> None:
+        given = revision(payload="info")
+        store.append(KEY, lines(3), after=None, revision=given)
         after = store.forget(KEY, before=2)
         assert after is not None
-        assert after.stamp == given
+        assert after.revision == given
         assert listed(store, KEY.scope) == [after]
 
     def test_the_writer_of_the_present_version_goes_on(self, store: HistoryStore) -> None:
@@ -112,15 +112,15 @@ class Deleting(Contract, guarantee=9):
 
     def test_with_its_version(self, store: HistoryStore) -> None:
         head = grown(store, created(store))
-        assert store.delete(KEY, version=head.stamp.version) is True
+        assert store.delete(KEY, version=head.revision.version) is True
         assert store.read(KEY) is None
-        assert store.delete(KEY, version=head.stamp.version) is False
+        assert store.delete(KEY, version=head.revision.version) is False
 
     def test_with_another_version_nothing_changes(self, store: HistoryStore) -> None:
         old = created(store)
         head = grown(store, old)
         before = contents(store)
-        for version in (old.stamp.version, "other", ""):
+        for version in (old.revision.version, "other", ""):
             with pytest.raises(Conflict) as caught:
                 store.delete(KEY, version=version)
             assert caught.value.key == KEY
@@ -133,20 +133,20 @@ class Deleting(Contract, guarantee=9):
         created(store)
         before = contents(store)
         with pytest.raises(Conflict):
-            store.delete(KEY, version=old.stamp.version)
+            store.delete(KEY, version=old.revision.version)
         assert contents(store) == before
 
     def test_without_records_it_can_still_be_deleted(self, store: HistoryStore) -> None:
         head = created(store, count=2)
         store.forget(KEY, before=2)
-        assert store.delete(KEY, version=head.stamp.version) is True
+        assert store.delete(KEY, version=head.revision.version) is True
         assert store.read(KEY) is None
 
     @pytest.mark.parametrize("first", [0, 2, 5, 9])
     def test_a_new_conversation_has_nothing_of_the_old(self, store: HistoryStore, first: int) -> None:
-        old = store.append(KEY, ["old"] * 5, after=None, stamp=stamp(info="old"))
+        old = store.append(KEY, ["old"] * 5, after=None, revision=revision(payload="old"))
         store.forget(KEY, before=1)
-        store.delete(KEY, version=old.stamp.version)
+        store.delete(KEY, version=old.revision.version)
         head = created(store, count=2, first=first)
         assert (head.start, head.end) == (first, first + 2)
         assert head_of(store, KEY) == head

@@ -9,20 +9,20 @@ from dataclasses import replace
 import pytest
 
 from chathistory.errors import Conflict, InvalidInput
-from chathistory.storage.store import Head, HistoryStore, Key, Stamp
+from chathistory.storage.store import Head, HistoryStore, Key, Revision
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.queries import bodies_of, contents, head_of, records_of
-from chathistory.testing.contract.samples import EPOCH, KEY, created, grown, line, lines, stamp
+from chathistory.testing.contract.samples import EPOCH, KEY, created, grown, line, lines, revision
 
 __all__ = ["Guarded"]
 
 
-def _refused(store: HistoryStore, after: Head | None, *, given: Stamp | None = None) -> None:
+def _refused(store: HistoryStore, after: Head | None, *, given: Revision | None = None) -> None:
     """Append after a head that is not the present one; check the Conflict, and that nothing changed."""
     before = contents(store)
     present = head_of(store, KEY)
     with pytest.raises(Conflict) as caught:
-        store.append(KEY, ["late"], after=after, stamp=given or stamp())
+        store.append(KEY, ["late"], after=after, revision=given or revision())
     assert caught.value.key == KEY
     assert caught.value.head == present, "a Conflict carries the present head"
     assert contents(store) == before, "a refused append changed something"
@@ -40,8 +40,8 @@ class Guarded(Contract, guarantee=2):
         _refused(store, None)
 
     def test_appending_to_what_never_was(self, store: HistoryStore) -> None:
-        _refused(store, Head(KEY, 0, 0, stamp()))
-        _refused(store, Head(KEY, 0, 3, stamp()))
+        _refused(store, Head(KEY, 0, 0, revision()))
+        _refused(store, Head(KEY, 0, 3, revision()))
 
     def test_stale_after_an_append(self, store: HistoryStore) -> None:
         head = created(store)
@@ -79,14 +79,14 @@ class Guarded(Contract, guarantee=2):
         heads = []
         for _ in range(2):
             store.delete(KEY)
-            heads.append(store.append(KEY, lines(2), after=None, stamp=stamp(updated=EPOCH)))
+            heads.append(store.append(KEY, lines(2), after=None, revision=revision(updated=EPOCH)))
         _refused(store, heads[0])
 
     def test_the_version_decides_not_the_numbers(self, store: HistoryStore) -> None:
         old = created(store)
         present = grown(store, old)
-        _refused(store, replace(present, stamp=old.stamp))
-        _refused(store, replace(present, stamp=replace(present.stamp, version="other")))
+        _refused(store, replace(present, revision=old.revision))
+        _refused(store, replace(present, revision=replace(present.revision, version="other")))
 
     def test_the_head_of_another_conversation(self, store: HistoryStore) -> None:
         other = created(store, Key(KEY.scope, "other"))
@@ -106,24 +106,24 @@ class Guarded(Contract, guarantee=2):
     def test_a_head_made_by_hand_makes_no_gap(self, store: HistoryStore, end: int) -> None:
         head = created(store, count=4)
         with suppress(Conflict, InvalidInput):  # both are safe: to refuse, and to go by the end that is stored
-            store.append(KEY, [line(4)], after=replace(head, end=end), stamp=stamp())
+            store.append(KEY, [line(4)], after=replace(head, end=end), revision=revision())
         bodies = bodies_of(store, KEY)
         assert bodies == lines(len(bodies)), "the numbers of a head made by hand were believed"
         assert bodies[:4] == lines(4)
 
     @pytest.mark.parametrize("versions", [("1", "01"), ("1", "1.0"), ("a", "A"), ("x", "x "), ("a", "ab")])
     def test_versions_are_told_apart_to_the_character(self, store: HistoryStore, versions: tuple[str, str]) -> None:
-        head = store.append(KEY, lines(1), after=None, stamp=Stamp(versions[0], EPOCH))
-        _refused(store, replace(head, stamp=replace(head.stamp, version=versions[1])))
+        head = store.append(KEY, lines(1), after=None, revision=Revision(versions[0], EPOCH))
+        _refused(store, replace(head, revision=replace(head.revision, version=versions[1])))
         assert head_of(store, KEY) == head
 
     @pytest.mark.parametrize("version", ["!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}", "~", " ", "0", "null", "*", "x" * 32])
     def test_a_version_is_any_printable_text(self, store: HistoryStore, version: str) -> None:
-        head = store.append(KEY, lines(1), after=None, stamp=Stamp(version, EPOCH))
-        assert head.stamp.version == version
+        head = store.append(KEY, lines(1), after=None, revision=Revision(version, EPOCH))
+        assert head.revision.version == version
         read = head_of(store, KEY)
         assert read is not None
-        assert read.stamp.version == version
+        assert read.revision.version == version
         assert grown(store, read).end == read.end + 1
 
 
@@ -142,7 +142,7 @@ class Numbered(Contract, guarantee=2):
 
     def test_first_counts_only_for_a_new_conversation(self, store: HistoryStore) -> None:
         head = created(store, count=2)
-        new = store.append(KEY, [line(2)], after=head, stamp=stamp(), first=50)
+        new = store.append(KEY, [line(2)], after=head, revision=revision(), first=50)
         assert (new.start, new.end) == (0, 3)
         assert bodies_of(store, KEY) == lines(3)
 
@@ -166,18 +166,18 @@ class RetrySafe(Contract, guarantee=3):
         self, store: HistoryStore, begin: Callable[[HistoryStore], Head | None]
     ) -> None:
         head = begin(store)
-        given = stamp(info="once")
-        store.append(KEY, ["a", "b"], after=head, stamp=given)
+        given = revision(payload="once")
+        store.append(KEY, ["a", "b"], after=head, revision=given)
         for _ in range(2):
             _refused(store, head, given=given)
         with pytest.raises(Conflict) as caught:
-            store.append(KEY, ["a", "b"], after=head, stamp=given)
+            store.append(KEY, ["a", "b"], after=head, revision=given)
         assert caught.value.head is not None
-        assert caught.value.head.stamp == given, "the present version tells the writer that it was stored"
+        assert caught.value.head.revision == given, "the present version tells the writer that it was stored"
         assert bodies_of(store, KEY)[-3:].count("a") == 1, "a repeated append was stored twice"
 
     def test_equal_texts_are_two_records(self, store: HistoryStore) -> None:
-        head = store.append(KEY, ["yes", "yes"], after=None, stamp=stamp())
-        head = store.append(KEY, ["yes"], after=head, stamp=stamp())
-        store.append(KEY, ["yes"], after=head, stamp=stamp())
+        head = store.append(KEY, ["yes", "yes"], after=None, revision=revision())
+        head = store.append(KEY, ["yes"], after=head, revision=revision())
+        store.append(KEY, ["yes"], after=head, revision=revision())
         assert bodies_of(store, KEY) == ["yes"] * 4

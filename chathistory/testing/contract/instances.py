@@ -10,15 +10,15 @@ from chathistory.errors import Conflict
 from chathistory.storage.store import HistoryStore
 from chathistory.testing.contract.base import Contract, applies
 from chathistory.testing.contract.queries import bodies_of, contents, head_of, listed
-from chathistory.testing.contract.samples import EXACT, FAR, KEY, created, grown, lines, stamp
+from chathistory.testing.contract.samples import EXACT, FAR, KEY, created, grown, lines, revision
 from chathistory.testing.guarantees import LISTING, belongs_to
 
 __all__ = ["Durable", "Shared"]
 
 
 def _something(store: HistoryStore) -> None:
-    """Write what a second instance has to find: exact texts, a forgotten start, a full stamp."""
-    store.append(KEY, list(EXACT.values()), after=None, stamp=stamp(expires=FAR, info=EXACT["emoji"]), first=3)
+    """Write what a second instance has to find: exact texts, a forgotten start, a full revision."""
+    store.append(KEY, list(EXACT.values()), after=None, revision=revision(expires=FAR, payload=EXACT["emoji"]), first=3)
     store.forget(KEY, before=5)
     for name in ("one", "two"):
         grown(store, created(store, replace(KEY, id=name), 2))
@@ -74,7 +74,7 @@ class Shared(Contract, guarantee=10):
             assert contents(other) == contents(store)
             head = head_of(other, KEY)
             assert head is not None
-            head = other.append(KEY, ["of the other"], after=head, stamp=stamp())
+            head = other.append(KEY, ["of the other"], after=head, revision=revision())
             assert head_of(store, KEY) == head
             assert bodies_of(store, KEY)[-1] == "of the other"
             other.forget(KEY, before=head.end)
@@ -93,7 +93,7 @@ class Shared(Contract, guarantee=10):
                 grown(store, head)
             assert caught.value.head == present
             with pytest.raises(Conflict):
-                store.delete(KEY, version=head.stamp.version)
+                store.delete(KEY, version=head.revision.version)
             assert head_of(store, KEY) == head_of(other, KEY) == present
 
     @belongs_to(LISTING)

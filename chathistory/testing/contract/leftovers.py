@@ -16,7 +16,7 @@ from chathistory.errors import Conflict
 from chathistory.storage.store import Head, HistoryStore, Key
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.queries import bodies_of, contents, records_of
-from chathistory.testing.contract.samples import KEY, created, grown, stamp
+from chathistory.testing.contract.samples import KEY, created, grown, revision
 from chathistory.testing.contract.threads import together
 
 __all__ = ["Remains"]
@@ -55,8 +55,10 @@ class Remains(Contract, guarantee=9):
         """Store one word per batch: `word` and the number of the batch."""
         head = None
         for at, count in enumerate(sizes):
-            given = stamp(info=f"info of {word}batch{at}end")
-            head = store.append(key, _said(f"{word}batch{at}end", count, _size(store, size)), after=head, stamp=given)
+            given = revision(payload=f"info of {word}batch{at}end")
+            head = store.append(
+                key, _said(f"{word}batch{at}end", count, _size(store, size)), after=head, revision=given
+            )
         assert head is not None
         return head
 
@@ -66,7 +68,7 @@ class Remains(Contract, guarantee=9):
         word = _word()
         head = self._stored(store, KEY, word, sizes, size)
         self._found(word)
-        assert store.delete(KEY, version=head.stamp.version) is True
+        assert store.delete(KEY, version=head.revision.version) is True
         self._gone(word)
 
     @pytest.mark.parametrize("size", _SIZES.values(), ids=_SIZES)
@@ -75,7 +77,9 @@ class Remains(Contract, guarantee=9):
         word = _word()
         head = None
         for at in range(8):
-            head = store.append(KEY, _said(f"{word}line{at}end", 1, _size(store, size)), after=head, stamp=stamp())
+            head = store.append(
+                KEY, _said(f"{word}line{at}end", 1, _size(store, size)), after=head, revision=revision()
+            )
         self._found(*(f"{word}line{at}end" for at in range(8)))
         store.forget(KEY, before=before)
         self._gone(*(f"{word}line{at}end" for at in range(before)))
@@ -84,7 +88,7 @@ class Remains(Contract, guarantee=9):
 
     def test_nothing_of_a_batch_that_was_forgotten_in_part_remains(self, store: HistoryStore) -> None:
         word = _word()
-        store.append(KEY, [f"{word}line{at}end" for at in range(300)], after=None, stamp=stamp())
+        store.append(KEY, [f"{word}line{at}end" for at in range(300)], after=None, revision=revision())
         for before in (1, 2, 150, 299, 300):
             store.forget(KEY, before=before)
             self._gone(f"{word}line0end", f"{word}line{before - 1}end", f"{word}line{before // 2}end")
@@ -128,7 +132,7 @@ class Remains(Contract, guarantee=9):
         for at, size in enumerate(_SIZES.values()):
             key = Key(KEY.scope, f"sound {at}")
             head = self._stored(store, key, word, [2, 3], size)
-            for after in (None, head, Head(key, 0, 2, stamp())):
+            for after in (None, head, Head(key, 0, 2, revision())):
                 self._raced(store, key, after, _said(word, 3, _size(store, size)))
         self._stored(store, Key(KEY.scope, "forgotten"), word, [4], 0)
         store.forget(Key(KEY.scope, "forgotten"), before=9)
@@ -176,7 +180,7 @@ class Remains(Contract, guarantee=9):
 
     def _raced(self, store: HistoryStore, key: Key, after: Head | None, bodies: list[str]) -> None:
         """Append four times after one head: three at least are refused."""
-        appends = [partial(store.append, key, bodies, after=after, stamp=stamp()) for _ in range(4)]
+        appends = [partial(store.append, key, bodies, after=after, revision=revision()) for _ in range(4)]
         outcomes = together(*appends, expect=(Conflict,))
         assert sum(isinstance(outcome, Conflict) for outcome in outcomes) >= 3  # noqa: PLR2004
 

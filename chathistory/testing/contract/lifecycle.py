@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 from chathistory.errors import StoreClosed
-from chathistory.storage.store import HistoryStore, Stamp, Traits
+from chathistory.storage.store import HistoryStore, Revision, Traits
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.calls import CALLS, error_of
 from chathistory.testing.contract.forked_child import in_child
@@ -82,7 +82,7 @@ _OF_THE_CHILD = replace(KEY, id="of the child")
 
 
 def _begun(store: HistoryStore) -> dict[str, str]:  # pragma: no cover  # runs in the forked child
-    append = partial(store.append, _OF_THE_CHILD, ["line"], after=None, stamp=Stamp("v", 1))
+    append = partial(store.append, _OF_THE_CHILD, ["line"], after=None, revision=Revision("v", 1))
     calls: dict[str, Callable[[], object]] = {"append": append, "read": partial(store.read, _OF_THE_CHILD)}
     return {name: _name(error_of(call)) for name, call in calls.items()}
 

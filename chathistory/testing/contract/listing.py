@@ -13,7 +13,7 @@ from chathistory.errors import InvalidInput
 from chathistory.storage.store import Head, HistoryStore, Key
 from chathistory.testing.contract.base import Contract, applies
 from chathistory.testing.contract.queries import head_of, listed, pages, same_heads
-from chathistory.testing.contract.samples import CLOCK_CHANGES, EPOCH, KEY, created, grown, lines, stamp
+from chathistory.testing.contract.samples import CLOCK_CHANGES, EPOCH, KEY, created, grown, lines, revision
 from chathistory.testing.guarantees import LISTING
 
 __all__ = ["Listing"]
@@ -29,12 +29,14 @@ def _some(store: HistoryStore, count: int) -> list[Head]:
 
 
 def _at(store: HistoryStore, name: str, updated: int) -> Head:
-    return store.append(Key(SCOPE, name), lines(1), after=None, stamp=stamp(updated=updated))
+    return store.append(Key(SCOPE, name), lines(1), after=None, revision=revision(updated=updated))
 
 
 def _at_its_time(store: HistoryStore, head: Head) -> Head:
     """Append without moving the time."""
-    return store.append(head.key, lines(1, first=head.end), after=head, stamp=stamp(updated=head.stamp.updated))
+    return store.append(
+        head.key, lines(1, first=head.end), after=head, revision=revision(updated=head.revision.updated)
+    )
 
 
 class Listing(Contract, guarantee=LISTING):
@@ -94,13 +96,13 @@ class Listing(Contract, guarantee=LISTING):
 
     def test_times_around_a_change_of_clocks_are_in_order(self, store: HistoryStore) -> None:
         heads = [_at(store, f"c{at}", time) for at, time in enumerate(CLOCK_CHANGES)]
-        due = sorted(heads, key=lambda head: head.stamp.updated, reverse=True)
+        due = sorted(heads, key=lambda head: head.revision.updated, reverse=True)
         same_heads(store, listed(store, SCOPE), due)
 
     def test_times_are_ordered_as_numbers_to_the_microsecond(self, store: HistoryStore) -> None:
         times = (9, 10, 100, 99, EPOCH, EPOCH + 1, EPOCH + 10, EPOCH + 9, EPOCH - 1)
         heads = [_at(store, f"c{at}", time) for at, time in enumerate(times)]
-        due = sorted(heads, key=lambda head: head.stamp.updated, reverse=True)
+        due = sorted(heads, key=lambda head: head.revision.updated, reverse=True)
         same_heads(store, listed(store, SCOPE), due)
         same_heads(store, listed(store, SCOPE, limit=2), due)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from chathistory.storage.store import Head, HistoryStore, Key, Page, Record, Slice
+from chathistory.storage.store import Head, HistoryStore, Key, Page, ReadResult, Record
 
 __all__ = ["Contents", "bodies_of", "check_run", "contents", "head_of", "listed", "pages", "records_of", "same_heads"]
 
@@ -22,7 +22,7 @@ def due_range(head: Head, start: int, stop: int | None) -> range:
     return range(low, max(low, high))
 
 
-def check_run(run: Slice, start: int = 0, stop: int | None = None) -> None:
+def check_run(run: ReadResult, start: int = 0, stop: int | None = None) -> None:
     """Check that a run begins where it must, has no gap, stays in its range, and is not empty unless that is."""
     due = due_range(run.head, start, stop)
     seen = [record.position for record in run.records]
@@ -65,7 +65,7 @@ def contents(store: HistoryStore) -> Contents:
     for key in list(store.keys()):
         head = head_of(store, key)
         assert head is not None, f"keys() names {key}, read() finds it absent"
-        found[key] = head, head.stamp.info, {record.position: record.body for record in records_of(store, key)}
+        found[key] = head, head.revision.payload, {record.position: record.body for record in records_of(store, key)}
     for scope in {key.scope for key in found}:
         heads = sorted((head for key, (head, _, _) in found.items() if key.scope == scope), key=_by_id)
         assert sorted(listed(store, scope), key=_by_id) == heads, "heads() and read() disagree"

@@ -11,7 +11,7 @@ from chathistory.errors import InvalidInput
 from chathistory.storage.store import Head, HistoryStore, Key
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.queries import check_run, due_range, records_of
-from chathistory.testing.contract.samples import KEY, created, grown, line, same_text, stamp
+from chathistory.testing.contract.samples import KEY, created, grown, line, revision, same_text
 
 __all__ = ["Reading"]
 
@@ -62,7 +62,7 @@ class Reading(Contract, guarantee=7):
         heavy = [f"{at:02d}{'x' * size}" for at in range(24)]
         head = None
         for text in heavy:
-            head = store.append(KEY, [text], after=head, stamp=stamp())
+            head = store.append(KEY, [text], after=head, revision=revision())
         for start in (0, 5, -20, -1):
             for record in records_of(store, KEY, start=start):
                 same_text(record.body, heavy[record.position], f"record {record.position}")

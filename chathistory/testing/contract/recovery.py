@@ -14,7 +14,7 @@ from chathistory.storage.store import Head, HistoryStore, Key, Record
 from chathistory.testing.contract.base import Contract, applies
 from chathistory.testing.contract.damage import check_around, in_batches
 from chathistory.testing.contract.queries import bodies_of, contents, head_of, listed
-from chathistory.testing.contract.samples import FAR, KEY, MARKER, created, grown, line, lines, stamp
+from chathistory.testing.contract.samples import FAR, KEY, MARKER, created, grown, line, lines, revision
 
 __all__ = ["RecoveredHeads"]
 
@@ -98,7 +98,7 @@ class RecoveredHeads(Contract, guarantee=12):
         assert found.problem, "the head is damaged, and no problem was named"
         assert (found.start, found.end) == (due.start, due.end)
         _is_of(_all_found(recovery, found), [at for at in range(due.start, due.end) if at not in damaged])
-        head = Head(KEY, found.start, found.end, stamp(expires=FAR, info="folded anew"))
+        head = Head(KEY, found.start, found.end, revision(expires=FAR, payload="folded anew"))
         assert recovery.restore_head(found, head) == head
         return head
 
@@ -133,7 +133,7 @@ class RecoveredHeads(Contract, guarantee=12):
         with self._recovering(store) as (other, recovery):
             self.damage_head(store, KEY)
             found = _found(recovery)
-            first, second = (Head(KEY, 0, 6, stamp(info=info)) for info in ("first", "second"))
+            first, second = (Head(KEY, 0, 6, revision(payload=payload)) for payload in ("first", "second"))
             recovery.restore_head(found, first)
             with pytest.raises(Conflict):
                 recovery.restore_head(found, second)
@@ -147,7 +147,7 @@ class RecoveredHeads(Contract, guarantee=12):
             present = grown(other, head, 2)
             before = contents(other)
             with pytest.raises(Conflict) as caught:
-                recovery.restore_head(found, replace(head, stamp=stamp()))
+                recovery.restore_head(found, replace(head, revision=revision()))
             assert caught.value.key == KEY
             assert contents(other) == before
             assert head_of(other, KEY) == present
@@ -159,7 +159,7 @@ class RecoveredHeads(Contract, guarantee=12):
             found = _found(recovery)
             assert other.delete(KEY) is True
             with pytest.raises(Conflict):
-                recovery.restore_head(found, Head(KEY, 0, 2, stamp()))
+                recovery.restore_head(found, Head(KEY, 0, 2, revision()))
             assert other.read(KEY) is None
             assert contents(other) == {}
 
@@ -172,7 +172,7 @@ class RecoveredHeads(Contract, guarantee=12):
             created(other, count=3)
             before = contents(other)
             with pytest.raises(Conflict):
-                recovery.restore_head(found, Head(KEY, 0, 2, stamp()))
+                recovery.restore_head(found, Head(KEY, 0, 2, revision()))
             assert contents(other) == before
 
     def test_a_restored_conversation_can_be_deleted(self, store: HistoryStore) -> None:
@@ -180,13 +180,13 @@ class RecoveredHeads(Contract, guarantee=12):
         with self._recovering(store) as (other, recovery):
             self.damage_head(store, KEY)
             new = self._restored(recovery, head)
-            assert other.delete(KEY, version=new.stamp.version) is True
+            assert other.delete(KEY, version=new.revision.version) is True
             assert other.read(KEY) is None
             assert recovery.find_records(KEY) is None
             assert bodies_of(other, created(other, count=1).key) == lines(1)
 
     def test_what_is_found_shows_no_message_text(self, store: HistoryStore) -> None:
-        store.append(KEY, [MARKER] * 2, after=None, stamp=stamp(info=MARKER))
+        store.append(KEY, [MARKER] * 2, after=None, revision=revision(payload=MARKER))
         with self._recovering(store) as (_, recovery):
             self.damage_head(store, KEY)
             found = _found(recovery)

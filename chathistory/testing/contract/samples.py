@@ -1,4 +1,4 @@
-"""What the suite stores: stamps, lines, and the texts that stores are known to damage."""
+"""What the suite stores: revisions, lines, and the texts that stores are known to damage."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 import json
 import uuid
 
-from chathistory.storage.store import Head, HistoryStore, Key, Stamp
+from chathistory.storage.store import Head, HistoryStore, Key, Revision
 
 __all__ = [
     "CLOCK_CHANGES",
@@ -19,8 +19,8 @@ __all__ = [
     "grown",
     "line",
     "lines",
+    "revision",
     "same_text",
-    "stamp",
 ]
 
 KEY = Key("scope", "conversation")
@@ -41,9 +41,9 @@ CLOCK_CHANGES = [change * 1_000_000 + part * _HOUR // 2 for change in _CHANGES f
 _ticks = itertools.count()
 
 
-def stamp(*, updated: int | None = None, expires: int | None = None, info: str = "") -> Stamp:
-    """Return a stamp with a fresh version; `updated` grows from one to the next unless it is given."""
-    return Stamp(uuid.uuid4().hex, EPOCH + next(_ticks) if updated is None else updated, expires, info)
+def revision(*, updated: int | None = None, expires: int | None = None, payload: str = "") -> Revision:
+    """Return a revision with a fresh version; `updated` grows from one to the next unless it is given."""
+    return Revision(uuid.uuid4().hex, EPOCH + next(_ticks) if updated is None else updated, expires, payload)
 
 
 def line(position: object) -> str:
@@ -58,12 +58,12 @@ def lines(count: int, *, first: int = 0) -> list[str]:
 
 def created(store: HistoryStore, key: Key = KEY, count: int = 1, *, first: int = 0) -> Head:
     """Make a conversation of `count` lines."""
-    return store.append(key, lines(count, first=first), after=None, stamp=stamp(), first=first)
+    return store.append(key, lines(count, first=first), after=None, revision=revision(), first=first)
 
 
 def grown(store: HistoryStore, head: Head, count: int = 1) -> Head:
     """Append `count` lines after `head`."""
-    return store.append(head.key, lines(count, first=head.end), after=head, stamp=stamp())
+    return store.append(head.key, lines(count, first=head.end), after=head, revision=revision())
 
 
 def same_text(seen: str, due: str, what: str) -> None:
@@ -108,7 +108,7 @@ EXACT = {
     "like a list": '["a", "b"]',
     "like a commit": '{"commit": {"start": 0, "end": 9, "version": "x", "updated": 1, "bytes": 0, "sha256": ""}}',
     "like a head": '{"v": 1, "start": 0, "end": 1, "version": "x", "updated": 1, "expires": null, "info": ""}',
-    "like a stamp": '{"version": "x", "updated": 1, "expires": null, "info": "", "checksum": "0"}',
+    "like a revision": '{"version": "x", "updated": 1, "expires": null, "info": "", "checksum": "0"}',
     "like a document": '{"_id": "x", "$oid": "0", "tail": [], "segments": []}',
     "like a protocol": "*3 $3 SET +OK -ERR :1",
     "like a comment": "# // -- <!-- ",

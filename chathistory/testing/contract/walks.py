@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from chathistory.storage.store import HistoryStore, Key, Leftovers
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.queries import contents, head_of
-from chathistory.testing.contract.samples import FAR, KEY, created, grown, lines, stamp
+from chathistory.testing.contract.samples import FAR, KEY, created, grown, lines, revision
 from chathistory.testing.contract.tricky_names import NAMES
 
 __all__ = ["CompleteWalks"]
@@ -31,7 +31,7 @@ class CompleteWalks(Contract, guarantee=13):
                 grown(store, head, 2)
         store.forget(Key("one", "c1"), before=99)
         store.delete(Key("one", "c2"))
-        store.append(Key("one", "c3"), lines(1), after=head_of(store, Key("one", "c3")), stamp=stamp(expires=FAR))
+        store.append(Key("one", "c3"), lines(1), after=head_of(store, Key("one", "c3")), revision=revision(expires=FAR))
         keys -= {Key("one", "c2")}
         for walk in (store.keys, store.scan_keys):
             _each_once(walk(), keys)

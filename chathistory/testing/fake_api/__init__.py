@@ -16,9 +16,9 @@ Neither the SDK nor pytest is imported here; a client that is asked for brings t
 
 from __future__ import annotations
 
-from chathistory.testing.fake_api.api import MessagesAPI
+from chathistory.testing.fake_api.api import FakeMessagesAPI
 from chathistory.testing.fake_api.recording import Recorded
-from chathistory.testing.fake_api.replies import Cut, Drop, ErrorEvent, Failure, Held, Raw, Reply, Reset
+from chathistory.testing.fake_api.replies import Cut, Drop, ErrorEvent, Failure, Paused, Raw, Reply, Reset
 from chathistory.testing.fake_api.request import Limits
 from chathistory.testing.fake_api.rules import RULES, Rule
 
@@ -28,9 +28,9 @@ __all__ = [
     "Drop",
     "ErrorEvent",
     "Failure",
-    "Held",
+    "FakeMessagesAPI",
     "Limits",
-    "MessagesAPI",
+    "Paused",
     "Raw",
     "Recorded",
     "Reply",

@@ -6,14 +6,14 @@ import argparse
 import contextlib
 import threading
 
-from chathistory.testing.fake_api import MessagesAPI
+from chathistory.testing.fake_api import FakeMessagesAPI
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Print the URL, and serve until interrupted."""
     parser = argparse.ArgumentParser(prog="python -m chathistory.testing.fake_api", description=_ABOUT)
     parser.add_argument("--port", type=int, default=0, help="the port on the loopback interface; 0: any free one")
-    with MessagesAPI().serve(parser.parse_args(arguments).port) as url:
+    with FakeMessagesAPI().serve(parser.parse_args(arguments).port) as url:
         print(url, flush=True)  # noqa: T201 - it is what the command is for
         with contextlib.suppress(KeyboardInterrupt):
             threading.Event().wait()

@@ -14,7 +14,7 @@ from chathistory.testing.fake_api.models import Models
 from chathistory.testing.fake_api.plan import Plan
 from chathistory.testing.fake_api.recording import Recorded, assert_extends, without_keys
 from chathistory.testing.fake_api.replies import Failure
-from chathistory.testing.fake_api.reply_queue import Script
+from chathistory.testing.fake_api.reply_queue import ReplyQueue
 from chathistory.testing.fake_api.request import (
     COUNT_TOKENS,
     MESSAGES,
@@ -24,17 +24,17 @@ from chathistory.testing.fake_api.request import (
     Request,
     Setting,
 )
-from chathistory.testing.fake_api.responder import Speaker
+from chathistory.testing.fake_api.responder import Responder
 from chathistory.testing.fake_api.rules import Refusal, refusal
 from chathistory.testing.fake_api.thinking import Thinking
 
 if TYPE_CHECKING:
     import anthropic
 
-__all__ = ["MessagesAPI"]
+__all__ = ["FakeMessagesAPI"]
 
 
-class MessagesAPI:
+class FakeMessagesAPI:
     """A stand-in of Claude's Messages API, without a model. Safe in threads; nothing to close.
 
     reply: what it answers to requests that it does not refuse. None: an echo that says it is one. Text, a list of
@@ -82,7 +82,7 @@ class MessagesAPI:
             account,
             refuse,
         )
-        self._speaker = Speaker(Script(reply), Script(told_summary if summary is None else summary), thinking)
+        self._speaker = Responder(ReplyQueue(reply), ReplyQueue(told_summary if summary is None else summary), thinking)
         self._lock = threading.Lock()
         self._requests: list[Recorded] = []
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from chathistory.testing.fake_api.events import encoded, error_event, events_of
 from chathistory.testing.fake_api.message import fresh_id
-from chathistory.testing.fake_api.replies import Cut, Drop, ErrorEvent, Failure, Held, Raw, Reset
+from chathistory.testing.fake_api.replies import Cut, Drop, ErrorEvent, Failure, Paused, Raw, Reset
 
 __all__ = ["Ending", "Plan", "failed", "of_message", "plain"]
 
@@ -50,9 +50,9 @@ class Plan:
     chunks: tuple[bytes, ...]
     streamed: bool = False
     ending: Ending = Ending.PROPER
-    held: Held | None = None
+    held: Paused | None = None
 
-    def held_before(self, number: int) -> Held | None:
+    def held_before(self, number: int) -> Paused | None:
         """Return what to wait for before chunk `number`, None for nothing; the number after the last is the end."""
         if self.held is None:
             return None

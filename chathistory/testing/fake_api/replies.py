@@ -22,7 +22,7 @@ __all__ = [
     "Drop",
     "ErrorEvent",
     "Failure",
-    "Held",
+    "Paused",
     "Raw",
     "Reply",
     "Reset",
@@ -116,7 +116,7 @@ class ErrorEvent:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class Paused:
     """The answer stops after `after` events until `gate` is set; `reached` is set when it stops there.
 
     So a test can look at a reply that is under way without waiting by the clock. Not streamed: before the answer.
@@ -129,8 +129,8 @@ class Held:
 
 
 Message: TypeAlias = "str | Sequence[Block] | Reply"
-Answer: TypeAlias = "Reply | Failure | Raw | Cut | Drop | Reset | ErrorEvent | Held"
-_NAMES = "Reply, Failure, Raw, Held, Cut, Drop, Reset, ErrorEvent"
+Answer: TypeAlias = "Reply | Failure | Raw | Cut | Drop | Reset | ErrorEvent | Paused"
+_NAMES = "Reply, Failure, Raw, Paused, Cut, Drop, Reset, ErrorEvent"
 
 
 def as_answer(told: object) -> Answer:
@@ -139,7 +139,7 @@ def as_answer(told: object) -> Answer:
         return Reply(content=told)
     if is_content(told):
         return Reply(content=told)  # type: ignore[arg-type]
-    if isinstance(told, Held):
+    if isinstance(told, Paused):
         as_answer(told.reply)
     elif isinstance(told, Cut | Drop | Reset | ErrorEvent):
         as_reply(told.reply)
@@ -149,7 +149,7 @@ def as_answer(told: object) -> Answer:
 
 
 def as_reply(told: object) -> Reply:
-    """Return the message inside of a `Cut`, `Held` and so on; `TypeError` for what is no message."""
+    """Return the message inside of a `Cut`, `Paused` and so on; `TypeError` for what is no message."""
     answer = as_answer(told)
     if not isinstance(answer, Reply):
         raise TypeError(f"a message belongs here, not {type(answer).__name__}")

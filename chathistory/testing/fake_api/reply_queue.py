@@ -8,12 +8,12 @@ from typing import Any
 
 from chathistory.testing.fake_api.replies import Answer, Failure, Reply, as_answer, is_content
 
-__all__ = ["Script", "echo"]
+__all__ = ["ReplyQueue", "echo"]
 
 _END = object()
 
 
-class Script:
+class ReplyQueue:
     """The replies to come. Each request that is not refused takes one; safe in threads.
 
     None: the echo, for ever. A list or iterator of replies: one after the other, then a 500 that says so. Anything

@@ -12,24 +12,24 @@ from chathistory.testing.fake_api.check_thinking import transformations
 from chathistory.testing.fake_api.message import content_of, message_of
 from chathistory.testing.fake_api.plan import Plan
 from chathistory.testing.fake_api.prompt import Shown, shown
-from chathistory.testing.fake_api.replies import Answer, Failure, Held, Raw, Reply, as_answer, as_reply
-from chathistory.testing.fake_api.reply_queue import Script
+from chathistory.testing.fake_api.replies import Answer, Failure, Paused, Raw, Reply, as_answer, as_reply
+from chathistory.testing.fake_api.reply_queue import ReplyQueue
 from chathistory.testing.fake_api.request import Request
 from chathistory.testing.fake_api.thinking import Thinking
 from chathistory.testing.fake_api.usage import NO_INPUT, Prompt, PromptCache
 
-__all__ = ["Speaker"]
+__all__ = ["Responder"]
 
 Told: TypeAlias = "tuple[Plan, dict[str, Any]]"
 Making: TypeAlias = "Callable[[Reply], dict[str, Any]]"
 
 
 @dataclass(frozen=True, slots=True)
-class Speaker:
+class Responder:
     """What a stand-in says: its replies and summaries, the thinking it has signed, the prompts it has read."""
 
-    replies: Script
-    summaries: Script
+    replies: ReplyQueue
+    summaries: ReplyQueue
     thinking: Thinking
     cache: PromptCache = field(default_factory=PromptCache)
 
@@ -99,7 +99,7 @@ def _told(request: Request, answer: Answer, make: Making) -> Told:
         return plans.failed(answer), {}
     if isinstance(answer, Raw):
         return plans.raw(answer), {}
-    if isinstance(answer, Held):
+    if isinstance(answer, Paused):
         plan, more = _told(request, as_answer(answer.reply), make)
         return replace(plan, held=answer), more
     message = make(answer if isinstance(answer, Reply) else as_reply(answer.reply))

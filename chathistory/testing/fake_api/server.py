@@ -18,7 +18,7 @@ from chathistory.testing.fake_api.plan import Ending, Plan
 from chathistory.testing.fake_api.request import LARGEST
 
 if TYPE_CHECKING:
-    from chathistory.testing.fake_api.api import MessagesAPI
+    from chathistory.testing.fake_api.api import FakeMessagesAPI
 
 __all__ = ["serving"]
 
@@ -27,7 +27,7 @@ _PIECE = 1024 * 1024
 
 
 @contextmanager
-def serving(api: MessagesAPI, port: int) -> Iterator[str]:
+def serving(api: FakeMessagesAPI, port: int) -> Iterator[str]:
     """Serve while the `with` lasts, and give the URL. Answers that are held are given up at its end."""
     server = _Server(api, port)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": _POLL}, daemon=True)
@@ -46,7 +46,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = False  # `server_close` waits for them: nothing of one test runs on into the next
     block_on_close = True
 
-    def __init__(self, api: MessagesAPI, port: int) -> None:
+    def __init__(self, api: FakeMessagesAPI, port: int) -> None:
         super().__init__(("127.0.0.1", port), _Handler)
         self.api = api
         self.stopping = threading.Event()

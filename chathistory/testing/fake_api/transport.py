@@ -13,7 +13,7 @@ import httpx2
 from chathistory.testing.fake_api.plan import Ending, Plan
 
 if TYPE_CHECKING:
-    from chathistory.testing.fake_api.api import MessagesAPI
+    from chathistory.testing.fake_api.api import FakeMessagesAPI
 
 __all__ = ["async_client", "sync_client"]
 
@@ -22,13 +22,13 @@ _ADDRESS = "http://stand-in.invalid"
 _POLL = 0.002
 
 
-def sync_client(api: MessagesAPI, options: dict[str, Any]) -> anthropic.Anthropic:
+def sync_client(api: FakeMessagesAPI, options: dict[str, Any]) -> anthropic.Anthropic:
     """Return a client of the SDK on this stand-in."""
     http = httpx2.Client(transport=_Transport(api))
     return _alone(anthropic.Anthropic(**_defaults(options), http_client=http), options)
 
 
-def async_client(api: MessagesAPI, options: dict[str, Any]) -> anthropic.AsyncAnthropic:
+def async_client(api: FakeMessagesAPI, options: dict[str, Any]) -> anthropic.AsyncAnthropic:
     """Return an asynchronous client of the SDK on this stand-in."""
     http = httpx2.AsyncClient(transport=_AsyncTransport(api))
     return _alone(anthropic.AsyncAnthropic(**_defaults(options), http_client=http), options)
@@ -114,7 +114,7 @@ def _late(request: httpx2.Request) -> httpx2.ReadTimeout:
 
 
 class _Transport(httpx2.BaseTransport):
-    def __init__(self, api: MessagesAPI) -> None:
+    def __init__(self, api: FakeMessagesAPI) -> None:
         self._api = api
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -126,7 +126,7 @@ class _Transport(httpx2.BaseTransport):
 
 
 class _AsyncTransport(httpx2.AsyncBaseTransport):
-    def __init__(self, api: MessagesAPI) -> None:
+    def __init__(self, api: FakeMessagesAPI) -> None:
         self._api = api
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:

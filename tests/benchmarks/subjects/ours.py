@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from chathistory import Conversation, Head, History, HistoryStore, Key, Stamp, open_store
+from chathistory import Conversation, Head, History, HistoryStore, Key, Revision, open_store
 from chathistory.errors import Conflict
 from chathistory.log.clock import fresh_token
 
@@ -55,8 +55,8 @@ class _Ours(Subject):
             return
         with _without_syncing():
             for number in range(count):
-                stamp = Stamp(fresh_token(), _BEGIN + number * _STEP, None, INFO)
-                self.store.append(Key(self._shelf(count), f"chat-{number}"), _ONE, after=None, stamp=stamp)
+                revision = Revision(fresh_token(), _BEGIN + number * _STEP, None, INFO)
+                self.store.append(Key(self._shelf(count), f"chat-{number}"), _ONE, after=None, revision=revision)
 
     def _shelf(self, count: int) -> str:
         return f"shelf-{count}"
@@ -136,9 +136,9 @@ class Store(_Ours):
         return list(self.store.heads(self._shelf(count)).items)
 
     def _stored(self, name: str, bodies: list[str], head: Head | None) -> Head:
-        updated = head.stamp.updated + 1 if head else _BEGIN
-        stamp = Stamp(fresh_token(), updated, None, INFO)
-        return self.store.append(self._key(name), bodies, after=head, stamp=stamp)
+        updated = head.revision.updated + 1 if head else _BEGIN
+        revision = Revision(fresh_token(), updated, None, INFO)
+        return self.store.append(self._key(name), bodies, after=head, revision=revision)
 
     def _key(self, name: str) -> Key:
         return Key("alone", name)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from chathistory_file import FileStore
 
-from chathistory import Head, Key, Stamp
+from chathistory import Head, Key, Revision
 from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord
 from chathistory.storage.safe_names import safe_name
 
@@ -87,8 +87,8 @@ def build(store: FileStore, dice: random.Random) -> Built:
     for number in range(dice.randint(1, 5)):
         size = dice.choice(SIZES)
         batch = [_body(dice) for _ in range(size)]
-        stamp = Stamp(f"version-{number}-{dice.randrange(10**9)}", 10**15 + number, None, info)
-        head = store.append(key, batch, after=head, stamp=stamp, first=first)
+        revision = Revision(f"version-{number}-{dice.randrange(10**9)}", 10**15 + number, None, info)
+        head = store.append(key, batch, after=head, revision=revision, first=first)
         bodies.update(enumerate(batch, head.end - size))
     assert head is not None
     if dice.random() < 0.2:
@@ -330,7 +330,7 @@ def _check_repair(store: FileStore, built: Built, sound: set[int]) -> str:
     seen = {record.position: record.body for record in records}
     assert sound <= seen.keys(), f"sound records were not found: {sorted(sound - seen.keys())[:5]}"
     assert all(built.bodies[position] == body for position, body in seen.items()), "a body was altered"
-    head = Head(built.key, found.start, found.end, Stamp("restored", 10**15 + 99))
+    head = Head(built.key, found.start, found.end, Revision("restored", 10**15 + 99))
     assert store.restore_head(found, head) == head
     assert _walk(store, built.key, found.start, found.end) == seen
     return "repaired"
@@ -340,12 +340,14 @@ def _check_writing(store: FileStore, built: Built) -> None:
     """Check that an append, a forget and a delete work, or say why not."""
     with _only_ours():
         found = store.read(built.key, stop=0)
-        head = store.append(built.key, ["new"], after=found.head if found else None, stamp=Stamp("n", 10**15 + 100))
+        head = store.append(
+            built.key, ["new"], after=found.head if found else None, revision=Revision("n", 10**15 + 100)
+        )
         last = store.read(built.key, start=-1)
         assert last is not None
         assert (last.head, last.records[0].body) == (head, "new")
         left = store.forget(built.key, before=head.end - 1)
-        assert left == Head(head.key, head.end - 1, head.end, head.stamp)
+        assert left == Head(head.key, head.end - 1, head.end, head.revision)
         assert _body_at(store, built.key, head.end - 1) == "new"
     store.delete(built.key)
     assert list(path_of(store, built.key).parent.iterdir()) == []

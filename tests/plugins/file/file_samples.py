@@ -1,4 +1,4 @@
-"""Keys, stamps and stores for the tests of the file store."""
+"""Keys, revisions and stores for the tests of the file store."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from chathistory_file import FileStore
 from chathistory_file.layout import Files
 
-from chathistory import Head, Key, Stamp
+from chathistory import Head, Key, Revision
 from chathistory.storage.safe_names import safe_name
 
 KEY = Key("default", "support/42")
@@ -19,10 +19,10 @@ SECOND = 1_000_000
 _numbers = itertools.count(1)
 
 
-def stamp(updated: int | None = None, *, expires: int | None = None, info: str = '{"title":"T"}') -> Stamp:
-    """Return a stamp with a version of its own."""
+def revision(updated: int | None = None, *, expires: int | None = None, info: str = '{"title":"T"}') -> Revision:
+    """Return a revision with a version of its own."""
     number = next(_numbers)
-    return Stamp(f"version-{number:018d}", SECOND * number if updated is None else updated, expires, info)
+    return Revision(f"version-{number:018d}", SECOND * number if updated is None else updated, expires, info)
 
 
 def path_of(store: FileStore, key: Key = KEY, suffix: str = ".jsonl") -> Path:
@@ -64,7 +64,7 @@ def filled(store: FileStore, *batches: list[str], key: Key = KEY) -> Head:
     """Append these batches."""
     head = None
     for bodies in batches:
-        head = store.append(key, bodies, after=head, stamp=stamp())
+        head = store.append(key, bodies, after=head, revision=revision())
     assert head is not None
     return head
 

@@ -9,7 +9,7 @@ import uuid
 
 from chathistory_file import FileStore
 
-from chathistory import Key, Stamp
+from chathistory import Key, Revision
 from chathistory.errors import Conflict
 
 KEY = Key("default", "busy")
@@ -21,11 +21,11 @@ def main(folder: str, name: str, times: int) -> None:
     while not times or number < times:
         bodies = [f"{name}-{number}-{part}" + "." * (number * 37 % 3000) for part in range(3)]
         try:
-            head = store.append(KEY, bodies, after=head, stamp=Stamp(uuid.uuid4().hex, time.time_ns() // 1000))
+            head = store.append(KEY, bodies, after=head, revision=Revision(uuid.uuid4().hex, time.time_ns() // 1000))
         except Conflict as conflict:
             head = conflict.head
             continue
-        print(head.end - 3, head.stamp.version, bodies[0].rstrip("."), flush=True)  # noqa: T201
+        print(head.end - 3, head.revision.version, bodies[0].rstrip("."), flush=True)  # noqa: T201
         number += 1
         if not times and number % 7 == 0:
             store.forget(KEY, before=head.end - 9)

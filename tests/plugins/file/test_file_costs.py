@@ -5,7 +5,7 @@ import os
 from collections import Counter
 
 import pytest
-from file_samples import KEY, filled, fresh, open_files, path_of, stamp
+from file_samples import KEY, filled, fresh, open_files, path_of, revision
 
 from chathistory import Key
 
@@ -44,7 +44,7 @@ def calls(monkeypatch):
 
 
 def _appended(store, head):
-    return store.append(KEY, [json.dumps({"n": head.end})], after=head, stamp=stamp())
+    return store.append(KEY, [json.dumps({"n": head.end})], after=head, revision=revision())
 
 
 def test_a_warm_append_is_one_write_and_one_sync_however_long_the_conversation(store, calls):
@@ -105,7 +105,10 @@ def test_a_place_in_the_middle_is_found_by_halving(store, calls):
 def test_reading_all_in_slices_reads_the_file_about_once(store, calls):
     for number in range(6):
         head = store.append(
-            KEY, [f"{number}" * 1_000_000] * 5, after=store.read(KEY, start=-1).head if number else None, stamp=stamp()
+            KEY,
+            [f"{number}" * 1_000_000] * 5,
+            after=store.read(KEY, start=-1).head if number else None,
+            revision=revision(),
         )
     size = path_of(store).stat().st_size
     calls.clear()
@@ -131,11 +134,11 @@ def test_a_record_beyond_the_bound_of_a_slice_is_read_alone(store):
 @pytest.mark.parametrize(("bodies", "info"), [(1, 0), (2, 300), (6, 300)])
 def test_bytes_per_append(store, calls, bodies, info):
     text = json.dumps({"title": "x" * info, "n": [{"a": 1}] * 20}) if info else ""
-    long = stamp(updated=1_760_000_000_123_456, expires=1_860_000_000_123_456, info=text)
-    head = store.append(KEY, ["{}"] * 99_990, after=None, stamp=stamp())
+    long = revision(updated=1_760_000_000_123_456, expires=1_860_000_000_123_456, payload=text)
+    head = store.append(KEY, ["{}"] * 99_990, after=None, revision=revision())
     batch = ["{" + "x" * 100 + "}"] * bodies
     calls.clear()
-    store.append(KEY, batch, after=head, stamp=long)
+    store.append(KEY, batch, after=head, revision=long)
     assert calls.written <= sum(map(len, batch)) + bodies + len(text) + 215 + 20 * bodies
 
 

@@ -9,7 +9,7 @@ import file_campaign
 import pytest
 from chathistory_file.lines import record_line
 from chathistory_file.source import LONGEST_LINE
-from file_samples import KEY, bodies_of, filled, fresh, line_of, path_of, stamp
+from file_samples import KEY, bodies_of, filled, fresh, line_of, path_of, revision
 
 from chathistory import Head, Key
 from chathistory.errors import CorruptRecord
@@ -149,7 +149,7 @@ def test_lines_that_were_moved_are_found(store, change):
     path_of(store).write_bytes(b"".join(changed))
     assert _seen(store) == (BODIES, head)
     assert store.notes(KEY) != []
-    head = store.append(KEY, ["new"], after=head, stamp=stamp())
+    head = store.append(KEY, ["new"], after=head, revision=revision())
     assert _seen(store) == ([*BODIES, "new"], head)
     assert all(path_of(store).read_bytes().count(b"[%d," % position) == 1 for position in range(head.end))
 
@@ -161,7 +161,7 @@ def test_a_conversation_s_file_that_has_another_one_s_records_behind_it(store):
     whole = path_of(store).read_bytes()
     path_of(store).write_bytes(whole + path_of(store, other).read_bytes())
     assert _seen(store) == (BODIES, head)
-    head = store.append(KEY, ["new"], after=head, stamp=stamp())
+    head = store.append(KEY, ["new"], after=head, revision=revision())
     assert _seen(store) == ([*BODIES, "new"], head)
     assert path_of(store, suffix=".aside").read_bytes() == path_of(store, other).read_bytes()
 
@@ -197,9 +197,9 @@ def test_a_line_that_was_pasted_displaces_no_record(store, batch, position):
                 assert [each.body for each in other.read_found(found, start=0, stop=9)] == bodies
                 if head_is_sound:
                     assert bodies_of(other) == bodies
-                    other.append(KEY, ["new"], after=other.read(KEY).head, stamp=stamp())
+                    other.append(KEY, ["new"], after=other.read(KEY).head, revision=revision())
                 else:
-                    other.restore_head(found, Head(KEY, found.start, found.end, stamp()))
+                    other.restore_head(found, Head(KEY, found.start, found.end, revision()))
                 assert bodies_of(other) == [*bodies, "new"][: None if head_is_sound else 6]
             assert pasted in path_of(store, suffix=".aside").read_bytes()
 
@@ -209,7 +209,7 @@ def test_of_two_lines_that_cannot_be_told_apart_none_is_lost(store):
     lines = [*own[:4], record_line(2, b"OWN 2"), *own[4:]]
     path_of(store).write_bytes(b"".join(lines))
     seen = bodies_of(store)
-    store.append(KEY, ["new"], after=store.read(KEY).head, stamp=stamp())
+    store.append(KEY, ["new"], after=store.read(KEY).head, revision=revision())
     assert bodies_of(store) == [*seen, "new"]
     kept = path_of(store).read_bytes() + path_of(store, suffix=".aside").read_bytes()
     assert all(line in kept for line in (lines[4], lines[5]))
@@ -223,7 +223,7 @@ def test_another_conversation_s_lines_are_not_shown_as_one_s_own(store, behind):
     bodies = [f"own {number}" for number in range(6)]
     for start in range(6):
         assert [each.body for each in store.read(KEY, start=start).records] == bodies[start:]
-    store.append(KEY, ["new"], after=store.read(KEY).head, stamp=stamp())
+    store.append(KEY, ["new"], after=store.read(KEY).head, revision=revision())
     assert bodies_of(store) == [*bodies, "new"]
     assert path_of(store, suffix=".aside").read_bytes() == b"".join(foreign)
 
@@ -301,7 +301,7 @@ def test_what_is_sound_is_readable_beside_damage(store):
         store.read(KEY, start=995, stop=1005)
     assert (caught.value.position, caught.value.key) == (1000, KEY)
     assert "body" not in str(caught.value)
-    head = store.append(KEY, ["more"], after=head, stamp=stamp())
+    head = store.append(KEY, ["more"], after=head, revision=revision())
     assert store.forget(KEY, before=500).start == 500
     assert [record.body for record in store.read(KEY, start=500, stop=502).records] == ["body 500", "body 501"]
     with pytest.raises(CorruptRecord) as caught:
@@ -317,11 +317,11 @@ def test_a_warm_writer_notices_damage_at_the_end_and_not_further_up(store):
     head = filled(store, *BATCHES)
     whole = path_of(store).read_bytes()
     path_of(store).write_bytes(whole.replace(b'{"a":1}', b'{"a":2}'))
-    head = store.append(KEY, ["new"], after=head, stamp=stamp())
+    head = store.append(KEY, ["new"], after=head, revision=revision())
     end = path_of(store).read_bytes().rindex(b'"end"')
     path_of(store).write_bytes(path_of(store).read_bytes()[:end] + b'"enc"' + path_of(store).read_bytes()[end + 5 :])
     with pytest.raises(CorruptRecord):
-        store.append(KEY, ["newer"], after=head, stamp=stamp())
+        store.append(KEY, ["newer"], after=head, revision=revision())
 
 
 def test_a_damaged_file_does_not_hide_the_keys(store):

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import pytest
 from chathistory_file.lines import record_line
-from file_samples import KEY, bodies_of, filled, fresh, names, path_of, stamp
+from file_samples import KEY, bodies_of, filled, fresh, names, path_of, revision
 
 from chathistory import History, Key, open_store
 from chathistory.errors import CorruptRecord, StoreRejected, StoreUnavailable
@@ -60,11 +60,11 @@ def test_a_failed_append_changes_nothing(store, monkeypatch, name, code):
             Faulty(patch, "write", code, part=7)
         else:
             Faulty(patch, name, code, times=1)
-        _fails(store, code, lambda: store.append(KEY, [SECRET], after=head, stamp=stamp()))
+        _fails(store, code, lambda: store.append(KEY, [SECRET], after=head, revision=revision()))
     assert (path_of(store).read_bytes(), path_of(store).stat().st_mtime_ns) == (before, date)
     with fresh(store) as other:
         assert other.read(KEY).head == head
-        other.append(KEY, ["3"], after=head, stamp=stamp())
+        other.append(KEY, ["3"], after=head, revision=revision())
         assert bodies_of(other) == ["1", "2", "3"]
     assert not path_of(store, suffix=".aside").exists()
 
@@ -75,7 +75,7 @@ def test_a_failed_creation_leaves_no_conversation(store, monkeypatch, name, code
     filled(store, ["1"], key=Key("default", "neighbour"))
     with monkeypatch.context() as patch:
         Faulty(patch, name, code, times=1)
-        _fails(store, code, lambda: store.append(KEY, [SECRET], after=None, stamp=stamp()))
+        _fails(store, code, lambda: store.append(KEY, [SECRET], after=None, revision=revision()))
     assert store.read(KEY) is None
     assert names(path_of(store).parent) == ["neighbour.jsonl"]
     filled(store, ["again"])
@@ -88,11 +88,11 @@ def test_what_cannot_be_undone_has_an_unknown_outcome(store, monkeypatch, undoin
         Faulty(patch, "fdatasync", errno.ENOSPC)
         Faulty(patch, undoing, errno.EIO)
         with pytest.raises(StoreUnavailable) as caught:
-            store.append(KEY, [SECRET], after=head, stamp=stamp())
+            store.append(KEY, [SECRET], after=head, revision=revision())
     assert caught.value.outcome == "unknown"
     assert caught.value.__cause__.errno in (errno.ENOSPC, errno.EIO)
     seen = store.read(KEY)
-    store.append(KEY, ["next"], after=seen.head, stamp=stamp())
+    store.append(KEY, ["next"], after=seen.head, revision=revision())
     assert bodies_of(store) == [record.body for record in seen.records] + ["next"]
 
 
@@ -102,9 +102,9 @@ def test_a_half_written_batch_that_cannot_be_undone_is_torn(store, monkeypatch):
         Faulty(patch, "write", errno.ENOSPC, part=9)
         Faulty(patch, "ftruncate", errno.EIO)
         with pytest.raises(StoreUnavailable):
-            store.append(KEY, [SECRET], after=head, stamp=stamp())
+            store.append(KEY, [SECRET], after=head, revision=revision())
     assert store.read(KEY).head == head
-    store.append(KEY, ["2"], after=head, stamp=stamp())
+    store.append(KEY, ["2"], after=head, revision=revision())
     assert bodies_of(store) == ["1", "2"]
     assert path_of(store, suffix=".aside").read_bytes() == record_line(1, SECRET.encode())[:9]
 
@@ -113,7 +113,7 @@ def test_a_short_write_is_continued(store, monkeypatch):
     head = filled(store, ["1"])
     with monkeypatch.context() as patch:
         faulty = Faulty(patch, "write", errno.EIO, part=3, times=0)
-        store.append(KEY, [SECRET, "3"], after=head, stamp=stamp())
+        store.append(KEY, [SECRET, "3"], after=head, revision=revision())
     assert faulty.calls == 2
     assert bodies_of(store) == ["1", SECRET, "3"]
 
@@ -123,10 +123,10 @@ def test_a_short_write_is_continued(store, monkeypatch):
 def test_what_cannot_be_read_is_not_taken_for_absent(store, monkeypatch, name, code):
     head = filled(store, ["1"])
     for call in (
-        lambda: store.append(KEY, [SECRET], after=head, stamp=stamp()),
-        lambda: store.append(KEY, [SECRET], after=None, stamp=stamp()),
+        lambda: store.append(KEY, [SECRET], after=head, revision=revision()),
+        lambda: store.append(KEY, [SECRET], after=None, revision=revision()),
         lambda: store.forget(KEY, before=1),
-        lambda: store.delete(KEY, version=head.stamp.version),
+        lambda: store.delete(KEY, version=head.revision.version),
     ):
         with monkeypatch.context() as patch:
             Faulty(patch, name, code)
@@ -245,24 +245,24 @@ def test_torn_bytes_that_cannot_be_set_aside_stay(store, monkeypatch, name, code
     path_of(store).write_bytes(before)
     with monkeypatch.context() as patch:
         Faulty(patch, name, code, times=1)
-        _fails(store, code, lambda: store.append(KEY, [SECRET], after=head, stamp=stamp()))
+        _fails(store, code, lambda: store.append(KEY, [SECRET], after=head, revision=revision()))
     assert path_of(store).read_bytes() == before
     assert store.read(KEY).head == head
 
 
 FULL = """
 import resource, signal, sys
-from chathistory import Key, Stamp
+from chathistory import Key, Revision
 from chathistory.errors import StoreRejected
 from chathistory_file import FileStore
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store, key = FileStore(sys.argv[1]), Key("default", "support/42")
-head = store.append(key, ["x" * 100], after=None, stamp=Stamp("v", 1))
+head = store.append(key, ["x" * 100], after=None, revision=Revision("v", 1))
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     for number in range(20):
-        head = store.append(key, ["y" * 100], after=head, stamp=Stamp(f"v{number}", number + 2))
+        head = store.append(key, ["y" * 100], after=head, revision=Revision(f"v{number}", number + 2))
 except StoreRejected as error:
     assert store.read(key).head == head
     print("refused", error.__cause__.errno, head.end)
@@ -275,5 +275,5 @@ def test_a_full_disk_is_met_in_earnest(store):
     assert done.stdout.split()[:2] == ["refused", str(errno.EFBIG)], done.stderr
     head = store.read(KEY).head
     assert head.end == int(done.stdout.split()[2])
-    store.append(KEY, ["z" * 1000], after=head, stamp=stamp())
+    store.append(KEY, ["z" * 1000], after=head, revision=revision())
     assert [body[0] for body in bodies_of(store)] == ["x", *"y" * (head.end - 1), "z"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import chathistory_file
 import pytest
 from chathistory_file import FileStore
-from file_samples import KEY, bodies_of, filled, flip, open_files, path_of, stamp
+from file_samples import KEY, bodies_of, filled, flip, open_files, path_of, revision
 
 from chathistory import Head
 from chathistory.errors import StoreError
@@ -66,7 +66,7 @@ def interrupted_at(step, call, *, event, module=""):
 
 def _append(store):
     head = store.read(KEY, stop=0).head
-    return lambda: store.append(KEY, ["2"], after=head, stamp=stamp())
+    return lambda: store.append(KEY, ["2"], after=head, revision=revision())
 
 
 def _append_behind_what_is_torn(store):
@@ -77,13 +77,13 @@ def _append_behind_what_is_torn(store):
 
 def _first(store):
     store.delete(KEY)
-    return lambda: store.append(KEY, ["1"], after=None, stamp=stamp())
+    return lambda: store.append(KEY, ["1"], after=None, revision=revision())
 
 
 def _restore(store):
     flip(path_of(store), path_of(store).read_bytes().rindex(b'"end":') + 6)
     found = store.find_records(KEY)
-    return lambda: store.restore_head(found, Head(KEY, found.start, found.end, stamp()))
+    return lambda: store.restore_head(found, Head(KEY, found.start, found.end, revision()))
 
 
 CALLS = {
@@ -106,9 +106,9 @@ def check_free(store):
     for each in (store, FileStore(store.root, lock_timeout=0.3)):
         found = each.find_records(KEY)
         if found is not None and found.problem is not None:
-            each.restore_head(found, Head(KEY, found.start, found.end, stamp()))
+            each.restore_head(found, Head(KEY, found.start, found.end, revision()))
         seen = each.read(KEY, stop=0)
-        head = each.append(KEY, ["x"], after=seen.head if seen else None, stamp=stamp())
+        head = each.append(KEY, ["x"], after=seen.head if seen else None, revision=revision())
         assert bodies_of(each)[-1] == "x"
         assert set(bodies_of(each)) <= {"1", "2", "x"}
         assert each.heads("default").items == [head]
@@ -227,13 +227,13 @@ def test_a_call_from_within_a_handler_does_not_get_in(tmp_path):
             if not outcomes and threading.current_thread() is threading.main_thread():
                 outcomes.append("handler")
                 try:
-                    store.append(KEY, ["in between"], after=head, stamp=stamp())
+                    store.append(KEY, ["in between"], after=head, revision=revision())
                 except StoreError as error:
                     outcomes.append(type(error).__name__)
             return real(fd, data)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(os, "write", write)
-            store.append(KEY, ["2"], after=head, stamp=stamp())
+            store.append(KEY, ["2"], after=head, revision=revision())
         assert outcomes == ["handler", "StoreUnavailable"]
         assert bodies_of(store) == ["1", "2"]

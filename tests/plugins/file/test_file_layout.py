@@ -8,7 +8,7 @@ import zlib
 
 import pytest
 from chathistory_file import FileStore
-from file_samples import KEY, bodies_of, filled, fresh, names, path_of, stamp
+from file_samples import KEY, bodies_of, filled, fresh, names, path_of, revision
 
 from chathistory import Key
 from chathistory.errors import CorruptRecord, StoreRejected, StoreUnavailable
@@ -31,7 +31,7 @@ def test_every_line_is_json_and_the_last_is_the_head(store):
     commit = parsed[-1]
     assert (commit["commit"], commit["scope"], commit["id"]) == (2, "default", "support/42")
     assert (commit["start"], commit["end"]) == (0, 3)
-    assert (commit["version"], commit["info"]) == (head.stamp.version, {"title": "T"})
+    assert (commit["version"], commit["info"]) == (head.revision.version, {"title": "T"})
 
 
 @pytest.mark.parametrize(
@@ -39,10 +39,10 @@ def test_every_line_is_json_and_the_last_is_the_head(store):
     ["", "plain", '"quoted"', "{}", '{"a": 1}', '{"a":1,"a":2}', '{"x":NaN}', "{not json", '{"crc":1},"crc":2}', "{} ",
      '{"info":"},\\"crc\\":"}', '{"a":"\u2028é😀"}', "[1]", "null", "1", '{"deep":' + "[" * 5000 + "]" * 5000 + "}"],
 )  # fmt: skip
-def test_any_info_comes_back_to_the_character_and_leaves_a_line_of_json(store, info):
-    store.append(KEY, ["{}"], after=None, stamp=stamp(info=info))
+def test_any_payload_comes_back_to_the_character_and_leaves_a_line_of_json(store, info):
+    store.append(KEY, ["{}"], after=None, revision=revision(payload=info))
     with fresh(store) as other:
-        assert other.read(KEY).head.stamp.info == info
+        assert other.read(KEY).head.revision.payload == info
     if "deep" not in info:
         json.loads(path_of(store).read_text().split("\n")[-2], parse_constant=pytest.fail)
 
@@ -55,7 +55,7 @@ def test_files_are_private_whatever_the_umask(tmp_path, umask):
             head = filled(store, ["1", "2"])
             with path_of(store).open("ab") as file:
                 file.write(b"torn")
-            store.append(KEY, ["3"], after=head, stamp=stamp())
+            store.append(KEY, ["3"], after=head, revision=revision())
             modes = {path.name: path.stat().st_mode & 0o7777 for path in (tmp_path / "a").rglob("*")}
             store.forget(KEY, before=1)
             modes["forgotten"] = path_of(store).stat().st_mode & 0o7777
@@ -69,8 +69,8 @@ def test_files_are_private_whatever_the_umask(tmp_path, umask):
 
 def test_the_date_of_a_file_is_updated(store):
     head = filled(store, ["1", "2"])
-    assert path_of(store).stat().st_mtime_ns == head.stamp.updated * 1000
-    head = store.append(KEY, ["3"], after=head, stamp=stamp(updated=1_760_000_000_123_456))
+    assert path_of(store).stat().st_mtime_ns == head.revision.updated * 1000
+    head = store.append(KEY, ["3"], after=head, revision=revision(updated=1_760_000_000_123_456))
     assert path_of(store).stat().st_mtime_ns == 1_760_000_000_123_456_000
     store.forget(KEY, before=2)
     assert path_of(store).stat().st_mtime_ns == 1_760_000_000_123_456_000
@@ -109,7 +109,7 @@ def test_a_copy_under_another_name_is_not_taken_for_that_conversation(store):
         store.read(other)
     assert caught.value.position is None
     with pytest.raises(CorruptRecord):
-        store.append(other, ["2"], after=None, stamp=stamp())
+        store.append(other, ["2"], after=None, revision=revision())
     assert path_of(store, other).read_bytes() == path_of(store).read_bytes()
 
 
@@ -126,7 +126,7 @@ def test_what_is_planted_in_a_file_s_place_is_not_followed(store, tmp_path, kind
     with pytest.raises(CorruptRecord):
         store.read(KEY)
     with pytest.raises((StoreRejected, StoreUnavailable)):
-        store.append(KEY, ["2"], after=None, stamp=stamp())
+        store.append(KEY, ["2"], after=None, revision=revision())
     assert [head.key.id for head in store.heads("default").items] == ["real"]
     assert [key.id for key in list(store.keys())] == ["real"]
     assert outside.exists() == (kind == "link")

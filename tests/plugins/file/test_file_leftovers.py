@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from chathistory_file import writing
-from file_samples import KEY, bodies_of, filled, flip, fresh, holding, names, path_of, stamp
+from file_samples import KEY, bodies_of, filled, flip, fresh, holding, names, path_of, revision
 
 from chathistory import History, Key, open_store
 from chathistory.errors import ChatHistoryError, StoreRejected, StoreUnavailable
@@ -45,7 +45,7 @@ def _torn_at_the_end(store, key):
 
 def _set_aside(store, key):
     _torn_at_the_end(store, key)
-    store.append(key, ["1"], after=store.read(key).head, stamp=stamp())
+    store.append(key, ["1"], after=store.read(key).head, revision=revision())
 
 
 def _aside_alone(store, key):
@@ -181,7 +181,7 @@ def test_lines_in_the_file_of_another_scope_s_conversation_are_told(store, behin
     path_of(store, other).write_bytes(own + lines if behind else lines + own)
     assert _erase(store) == Leftovers(0, ("other/support=2f42.jsonl",), complete=False)
     assert bodies_of(store, other) == ["1", "2", "3"]
-    store.append(other, ["4"], after=store.read(other).head, stamp=stamp())
+    store.append(other, ["4"], after=store.read(other).head, revision=revision())
     assert _erase(store) == Leftovers(0, ("other/support=2f42.aside",), complete=False)
     assert _erase(store, "unrelated") == Leftovers(0, (), complete=True)
 
@@ -299,7 +299,7 @@ def _killed_at(step, patch):
 
 def _append_behind_what_is_torn(store, head):
     _torn_at_the_end(store, KEY)
-    store.append(KEY, [BODY], after=head, stamp=stamp())
+    store.append(KEY, [BODY], after=head, revision=revision())
 
 
 def _restore(store, head):
@@ -309,7 +309,7 @@ def _restore(store, head):
 
 def _append_to_what_an_editor_saved(store, head):
     path_of(store).write_bytes(path_of(store).read_bytes().replace(b"\n", b"\r\n"))
-    store.append(KEY, [BODY], after=head, stamp=stamp())
+    store.append(KEY, [BODY], after=head, revision=revision())
 
 
 def _remove_leftovers(store, head):
@@ -319,10 +319,12 @@ def _remove_leftovers(store, head):
 
 
 CALLS = {
-    "append": lambda store, head: store.append(KEY, [BODY], after=head, stamp=stamp()),
-    "a large append": lambda store, head: store.append(KEY, [BODY] * 4000, after=head, stamp=stamp()),
+    "append": lambda store, head: store.append(KEY, [BODY], after=head, revision=revision()),
+    "a large append": lambda store, head: store.append(KEY, [BODY] * 4000, after=head, revision=revision()),
     "append behind what is torn": _append_behind_what_is_torn,
-    "the first append": lambda store, head: store.append(Key("default", "new"), [BODY], after=None, stamp=stamp()),
+    "the first append": lambda store, head: store.append(
+        Key("default", "new"), [BODY], after=None, revision=revision()
+    ),
     "forget": lambda store, head: store.forget(KEY, before=2),
     "forget all": lambda store, head: store.forget(KEY, before=9),
     "delete": lambda store, head: store.delete(KEY),

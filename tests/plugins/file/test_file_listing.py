@@ -4,7 +4,7 @@ import os
 import random
 
 import pytest
-from file_samples import SECOND, filled, path_of, stamp
+from file_samples import SECOND, filled, path_of, revision
 
 from chathistory import Key
 from chathistory.errors import InvalidInput
@@ -24,8 +24,8 @@ def _walk(store, limit, scope="default"):
 def _made(store, dates):
     heads = []
     for number, updated in enumerate(dates):
-        heads.append(store.append(Key("default", f"c{number}"), ["{}"], after=None, stamp=stamp(updated)))
-    return sorted(heads, key=lambda head: (head.stamp.updated, head.key.id), reverse=True)
+        heads.append(store.append(Key("default", f"c{number}"), ["{}"], after=None, revision=revision(updated)))
+    return sorted(heads, key=lambda head: (head.revision.updated, head.key.id), reverse=True)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_after_a_crash_between_write_and_date(store, no_sync, limit):
 def test_dates_that_a_file_system_cut_to_seconds(store, no_sync, limit):
     heads = _made(store, [SECOND * 100 + number * 7001 for number in range(300)])
     for head in heads:
-        os.utime(path_of(store, head.key), ns=(head.stamp.updated // SECOND * 10**9,) * 2)
+        os.utime(path_of(store, head.key), ns=(head.revision.updated // SECOND * 10**9,) * 2)
     assert _walk(store, limit) == heads
 
 
@@ -91,7 +91,7 @@ def test_what_is_written_during_the_walk_does_not_disturb_the_others(store):
         if page.next is None:
             break
         moved = store.read(Key("default", "c5")).head
-        store.append(moved.key, ["{}"], after=moved, stamp=stamp(moved.stamp.updated + 10**9))
+        store.append(moved.key, ["{}"], after=moved, revision=revision(moved.revision.updated + 10**9))
         page = store.heads("default", after=page.next, limit=10)
     still = [head.key for head in heads if head.key.id != "c5"]
     assert [key for key in seen if key.id != "c5"] == still
@@ -107,7 +107,7 @@ def test_an_append_between_scan_and_look_is_no_wrong_date(store, monkeypatch, no
             for entry in self.entries:
                 entry.stat(follow_symlinks=False)
             scans.append(path)
-            store.append(newest.key, ["{}"], after=newest, stamp=stamp(newest.stamp.updated + 5))
+            store.append(newest.key, ["{}"], after=newest, revision=revision(newest.revision.updated + 5))
 
         def __enter__(self):
             return iter(self.entries)

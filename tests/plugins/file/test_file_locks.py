@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from chathistory_file import FileStore
-from file_samples import KEY, bodies_of, filled, fresh, holding, open_files, stamp
+from file_samples import KEY, bodies_of, filled, fresh, holding, open_files, revision
 
 from chathistory import Key
 from chathistory.errors import Conflict, StoreClosed, StoreUnavailable
@@ -41,7 +41,7 @@ def test_a_writer_waits_no_longer_than_the_timeout(store, holder):
         head = other.read(KEY).head  # readers do not wait
         begun = time.monotonic()
         for call in (
-            lambda: other.append(KEY, ["2"], after=head, stamp=stamp()),
+            lambda: other.append(KEY, ["2"], after=head, revision=revision()),
             lambda: other.forget(KEY, before=1),
             lambda: other.delete(KEY),
         ):
@@ -56,7 +56,7 @@ def test_a_dead_holder_holds_nothing(store, holder):
     holder.kill()
     holder.wait()
     with FileStore(store.root, lock_timeout=100) as other:
-        other.append(KEY, ["2"], after=other.read(KEY).head, stamp=stamp())
+        other.append(KEY, ["2"], after=other.read(KEY).head, revision=revision())
     assert bodies_of(store) == ["1", "2"]
 
 
@@ -68,7 +68,7 @@ def test_threads_wait_for_each_other_with_the_same_timeout(tmp_path):
 
             def write():
                 try:
-                    store.append(KEY, ["2"], after=head, stamp=stamp())
+                    store.append(KEY, ["2"], after=head, revision=revision())
                 except StoreUnavailable as error:
                     caught.append(error.outcome)
 
@@ -112,7 +112,7 @@ def test_close_waits_for_the_writer_and_stops_those_that_wait(store):
         waiting = threading.Thread(target=write)
         waiting.start()
         time.sleep(0.1)
-        store._lifeline.cut()
+        store._open_guard.cut()
     waiting.join(100)
     assert outcome == ["closed"]
 
@@ -123,12 +123,12 @@ def test_a_forked_child_neither_writes_nor_keeps_the_lock(store):
         child = os.fork()
         if child == 0:
             try:
-                store.append(KEY, ["2"], after=head, stamp=stamp())
+                store.append(KEY, ["2"], after=head, revision=revision())
             except StoreClosed:
                 os._exit(any(path.startswith(store.root) for path in open_files()))
             os._exit(9)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    store.append(KEY, ["2"], after=head, stamp=stamp())
+    store.append(KEY, ["2"], after=head, revision=revision())
 
 
 def test_many_threads_and_two_stores_lose_nothing(store):
@@ -140,7 +140,7 @@ def test_many_threads_and_two_stores_lose_nothing(store):
             bodies = [f"{name}-{number}-{part}" for part in range(2)]
             while True:
                 try:
-                    head = one.append(key, bodies, after=head, stamp=stamp())
+                    head = one.append(key, bodies, after=head, revision=revision())
                     break
                 except Conflict as conflict:
                     head = conflict.head

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from chathistory_file import FileStore
-from file_samples import KEY, bodies_of, fresh, path_of, stamp
+from file_samples import KEY, bodies_of, fresh, path_of, revision
 
 from chathistory import Head
 from chathistory.errors import CorruptRecord
@@ -71,7 +71,7 @@ def crashes_of(store, before, bodies, info):
     """Append to what is there, and return the head before, the new head, and the crashes that there may have been."""
     with pytest.MonkeyPatch.context() as patch:
         disk = Disk(patch, path_of(store))
-        new = store.append(KEY, bodies, after=before, stamp=stamp(info=info))
+        new = store.append(KEY, bodies, after=before, revision=revision(payload=info))
     return new, disk.crashes
 
 
@@ -81,7 +81,7 @@ def built(store, dice):
     for _ in range(dice.randint(1, 4)):
         bodies, info = SHAPES[dice.choice(list(SHAPES)[:5])]
         bodies = [*bodies[:20], "p" * dice.randrange(SECTOR)]
-        head = store.append(KEY, bodies, after=head, stamp=stamp(info=info))
+        head = store.append(KEY, bodies, after=head, revision=revision(payload=info))
     return head
 
 
@@ -99,7 +99,7 @@ def check(store, disk, acknowledged, head, new):
         if present == head and behind:
             named = other.notes(KEY) if present else [str(row.error) for row in other.damaged_keys()]
             assert named, "bytes that cannot be told from an append are there, and not named"
-        again = other.append(KEY, ["again"], after=present, stamp=stamp())
+        again = other.append(KEY, ["again"], after=present, revision=revision())
         with fresh(store) as another:
             assert another.read(KEY, start=-1).head == again
             assert [*bodies_of(another)] == [*(bodies_of(other))]
@@ -114,7 +114,7 @@ def check(store, disk, acknowledged, head, new):
 
 def _without_tail(disk, head):
     """Return a file up to the end of the commit of a head."""
-    at = disk.index(b'"version":"%b"' % head.stamp.version.encode())
+    at = disk.index(b'"version":"%b"' % head.revision.version.encode())
     return disk[: (disk + b"\n").index(b"\n", at) + 1]
 
 
@@ -161,7 +161,7 @@ def test_two_thousand_losses_of_power(tmp_path):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_each_single_sector_that_is_missing(store, shape):
     bodies, info = SHAPES[shape]
-    head = store.append(KEY, ["p" * 700], after=None, stamp=stamp())
+    head = store.append(KEY, ["p" * 700], after=None, revision=revision())
     acknowledged = bodies_of(store)
     new, crashes = crashes_of(store, head, bodies, info)
     for synced, written in crashes:
@@ -196,19 +196,19 @@ def test_an_append_of_more_than_a_little_is_synced_before_its_commit(store, monk
 
     monkeypatch.setattr(os, "write", write)
     monkeypatch.setattr("chathistory_file.writing._sync", lambda fd: events.append("sync"))
-    head = store.append(KEY, ["x" * 60_000], after=None, stamp=stamp())
-    store.append(KEY, ["x" * 70_000], after=head, stamp=stamp())
+    head = store.append(KEY, ["x" * 60_000], after=None, revision=revision())
+    store.append(KEY, ["x" * 70_000], after=head, revision=revision())
     assert events == ["both", "sync", "records", "sync", "commit", "sync"]
 
 
 def test_the_end_is_cut_off_durably_before_anything_is_written_there(store, monkeypatch):
     """Else a loss of power could leave lines of the old append among those of the new one."""
-    head = store.append(KEY, ["1"], after=None, stamp=stamp())
+    head = store.append(KEY, ["1"], after=None, revision=revision())
     with path_of(store).open("ab") as file:
         file.write(b'[1,"')
     events = noted(monkeypatch, "write", "ftruncate", "fsync")
     monkeypatch.setattr("chathistory_file.writing._sync", lambda fd: events.append("sync"))
-    store.append(KEY, ["2"], after=head, stamp=stamp())
+    store.append(KEY, ["2"], after=head, revision=revision())
     assert events == ["write", "fsync", "fsync", "ftruncate", "sync", "write", "sync"]
 
 
@@ -235,7 +235,7 @@ def test_a_disk_that_shows_what_was_there_before(tmp_path, seed):
                     present = other.read(KEY, stop=0).head
                 except CorruptRecord:
                     found = other.find_records(KEY)
-                    present = other.restore_head(found, Head(KEY, found.start, found.end, stamp()))
+                    present = other.restore_head(found, Head(KEY, found.start, found.end, revision()))
                 assert present.end in range(head.end, new.end + 1)
                 records = other.read(KEY, start=0, stop=head.end).records
                 assert [record.body for record in records] == acknowledged[: len(records)]
@@ -243,7 +243,7 @@ def test_a_disk_that_shows_what_was_there_before(tmp_path, seed):
 
 
 def test_a_rewrite_is_on_the_disk_before_it_takes_the_place_of_what_was(store, monkeypatch):
-    store.append(KEY, ["1", "2"], after=None, stamp=stamp())
+    store.append(KEY, ["1", "2"], after=None, revision=revision())
     events = noted(monkeypatch, "write", "fsync", "rename")
     store.forget(KEY, before=1)
     assert events == ["write", "write", "fsync", "rename", "fsync"]

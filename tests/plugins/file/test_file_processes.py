@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from file_samples import bodies_of, stamp
+from file_samples import bodies_of, revision
 from file_writer import KEY
 
 WRITER = Path(__file__).with_name("file_writer.py")
@@ -52,7 +52,7 @@ def _check_all_there(store, acknowledged):
         if int(position) >= found.head.start:
             assert [kept[int(position) + part] for part in range(3)] == [f"{first[:-2]}-{part}" for part in range(3)]
     assert store.heads("default").items == [found.head]
-    head = store.append(KEY, ["a", "b", "c"], after=found.head, stamp=stamp(found.head.stamp.updated + 1))
+    head = store.append(KEY, ["a", "b", "c"], after=found.head, revision=revision(found.head.revision.updated + 1))
     assert store.read(KEY, start=-3).head == head
 
 

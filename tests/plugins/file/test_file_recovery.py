@@ -8,9 +8,9 @@ import zlib
 import pytest
 from chathistory_file import recovering
 from chathistory_file.lines import record_line
-from file_samples import KEY, bodies_of, filled, flip, fresh, line_of, path_of, stamp
+from file_samples import KEY, bodies_of, filled, flip, fresh, line_of, path_of, revision
 
-from chathistory import Head, Key, Stamp
+from chathistory import Head, Key, Revision
 from chathistory.errors import Conflict, CorruptRecord, StoreUnavailable, UnsupportedRecord
 from chathistory.storage.recovery import HeadRecovery, StorageNotes
 
@@ -29,7 +29,7 @@ ODD = [
 
 def _restored(store, key=KEY):
     found = store.find_records(key)
-    head = Head(key, found.start, found.end, stamp())
+    head = Head(key, found.start, found.end, revision())
     assert store.restore_head(found, head) == head
     return head
 
@@ -65,7 +65,7 @@ def test_every_sound_line_is_kept_also_behind_the_damage(store, batch):
         with pytest.raises(CorruptRecord) as caught:
             store.read(KEY, start=gone)
         assert caught.value.position == gone
-    head = store.append(KEY, ["new"], after=head, stamp=stamp())
+    head = store.append(KEY, ["new"], after=head, revision=revision())
     assert store.forget(KEY, before=head.end - 1).start == head.end - 1
     assert bodies_of(store) == ["new"]
     assert store.notes(KEY) == []
@@ -98,7 +98,7 @@ def test_a_file_that_an_editor_saved_is_mended(store, editor, batches):
     path_of(store).write_bytes(EDITORS[editor](path_of(store).read_bytes()))
     with fresh(store) as other:
         if editor in AT_ONCE:
-            assert (bodies_of(other), other.read(KEY).head) == (bodies[1:], Head(KEY, 1, head.end, head.stamp))
+            assert (bodies_of(other), other.read(KEY).head) == (bodies[1:], Head(KEY, 1, head.end, head.revision))
         else:
             with pytest.raises(CorruptRecord):
                 other.read(KEY)
@@ -108,7 +108,7 @@ def test_a_file_that_an_editor_saved_is_mended(store, editor, batches):
         assert [record.body for record in other.read_found(found, start=0, stop=10**6)] == bodies[1:]
         new = _restored(other)
         assert bodies_of(other) == bodies[1:]
-        new = other.append(KEY, ["next"], after=new, stamp=stamp())
+        new = other.append(KEY, ["next"], after=new, revision=revision())
         assert (bodies_of(other), other.read(KEY).head) == ([*bodies[1:], "next"], new)
     assert b"\r" not in path_of(store).read_bytes()
 
@@ -117,7 +117,7 @@ def test_a_file_that_an_editor_saved_is_mended(store, editor, batches):
 def test_an_append_puts_a_file_in_order_that_an_editor_saved(store, editor):
     head = filled(store, ODD[:3], ODD[3:])
     path_of(store).write_bytes(EDITORS[editor](path_of(store).read_bytes()))
-    head = store.append(KEY, ["next"], after=head, stamp=stamp())
+    head = store.append(KEY, ["next"], after=head, revision=revision())
     assert bodies_of(store) == [*ODD, "next"]
     assert b"\r" not in path_of(store).read_bytes()
     with fresh(store) as other:
@@ -174,7 +174,7 @@ def test_what_a_later_layout_has_is_left_to_that_version(store):
     for call in (
         lambda: store.read(KEY),
         lambda: store.find_records(KEY),
-        lambda: store.append(KEY, ["2"], after=None, stamp=stamp()),
+        lambda: store.append(KEY, ["2"], after=None, revision=revision()),
     ):
         with pytest.raises(UnsupportedRecord) as caught:
             call()
@@ -202,12 +202,12 @@ def test_nothing_sound_is_nothing_found(store, what):
 
 def test_what_is_behind_a_sound_head_does_not_count(store):
     head = filled(store, ["1"], ["2"])
-    later = store.append(KEY, ["torn"], after=head, stamp=stamp())
+    later = store.append(KEY, ["torn"], after=head, revision=revision())
     path_of(store).write_bytes(path_of(store).read_bytes()[:-20])
     found = store.find_records(KEY)
     assert (found.start, found.end, found.problem) == (0, 2, None)
     assert [record.body for record in store.read_found(found, start=0, stop=later.end)] == ["1", "2"]
-    assert store.restore_head(found, Head(KEY, 0, 2, stamp()))
+    assert store.restore_head(found, Head(KEY, 0, 2, revision()))
     assert b"torn" in path_of(store, suffix=".aside").read_bytes()
 
 
@@ -220,9 +220,9 @@ def test_a_head_is_restored_under_the_writers_lock(store):
         with lock.mutex:
             assert lock.take()
             with pytest.raises(StoreUnavailable):
-                other.restore_head(found, Head(KEY, 0, 1, stamp()))
+                other.restore_head(found, Head(KEY, 0, 1, revision()))
             lock.release()
-        assert other.restore_head(found, Head(KEY, 0, 1, stamp())).end == 1
+        assert other.restore_head(found, Head(KEY, 0, 1, revision())).end == 1
 
 
 def test_what_changed_since_it_was_found_is_not_overwritten(store):
@@ -233,7 +233,7 @@ def test_what_changed_since_it_was_found_is_not_overwritten(store):
     flip(path_of(store), place)
     before = path_of(store).read_bytes()
     with pytest.raises(Conflict) as caught:
-        store.restore_head(found, Head(KEY, 0, 2, stamp()))
+        store.restore_head(found, Head(KEY, 0, 2, revision()))
     assert caught.value.head == store.read(KEY).head
     assert path_of(store).read_bytes() == before
     assert not path_of(store, suffix=".aside").exists()
@@ -257,7 +257,7 @@ def test_memory_is_bounded(store):
     """A conversation of 30 MB is looked through and given a new head in a few of them."""
     head = None
     for _ in range(15):
-        head = store.append(KEY, ["x" * 2000] * 1000, after=head, stamp=stamp())
+        head = store.append(KEY, ["x" * 2000] * 1000, after=head, revision=revision())
     flip(path_of(store), path_of(store).read_bytes().rindex(b'"end":') + 6)
     with fresh(store) as other:
         tracemalloc.start()
@@ -291,7 +291,7 @@ def test_a_repair_that_fails_leaves_the_file_as_it_was(store, monkeypatch, name)
         with monkeypatch.context() as patch:
             patch.setattr(os, name, failing)
             try:
-                store.restore_head(found, Head(KEY, 0, 2, Stamp("restored", 99)))
+                store.restore_head(found, Head(KEY, 0, 2, Revision("restored", 99)))
             except StoreUnavailable as error:
                 if error.outcome == "unknown":
                     break

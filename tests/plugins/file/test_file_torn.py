@@ -4,7 +4,7 @@ import os
 
 import pytest
 from chathistory_file.lines import COMMIT, batch_of
-from file_samples import KEY, bodies_of, filled, fresh, path_of, stamp
+from file_samples import KEY, bodies_of, filled, fresh, path_of, revision
 
 from chathistory import Head
 from chathistory.errors import CorruptRecord
@@ -17,7 +17,7 @@ def history(store):
     """A store with two batches, and the bytes of its file before and after the second."""
     first = filled(store, ['{"first":1}'])
     whole = path_of(store).read_bytes()
-    second = store.append(KEY, BODIES, after=first, stamp=stamp())
+    second = store.append(KEY, BODIES, after=first, revision=revision())
     return store, first, second, whole, path_of(store).read_bytes()
 
 
@@ -30,7 +30,7 @@ def test_at_every_cut_of_a_batch_the_state_before_it_stands(history):
             assert [record.body for record in other.read(KEY).records] == ['{"first":1}']
             assert other.heads("default").items == [first]
             assert path_of(store).read_bytes() == longer[:cut]
-            again = other.append(KEY, ["next"], after=first, stamp=stamp())
+            again = other.append(KEY, ["next"], after=first, revision=revision())
             assert bodies_of(other) == ['{"first":1}', "next"]
             assert other.read(KEY).head == again
             torn = path_of(store, suffix=".aside")
@@ -46,7 +46,7 @@ def test_an_append_that_lacks_only_the_last_line_feed_is_whole(history):
     with fresh(store) as other:
         assert other.read(KEY).head == second
         assert other.heads("default").items == [second]
-        other.append(KEY, ["next"], after=second, stamp=stamp())
+        other.append(KEY, ["next"], after=second, revision=revision())
         assert bodies_of(other) == ['{"first":1}', *BODIES, "next"]
         assert other.notes(KEY) == []
 
@@ -90,7 +90,7 @@ def test_any_tail_without_a_commit_is_set_aside(history, tail):
     store, _, second, _, longer = history
     path_of(store).write_bytes(longer + tail)
     assert store.read(KEY).head == second
-    store.append(KEY, ["next"], after=second, stamp=stamp())
+    store.append(KEY, ["next"], after=second, revision=revision())
     assert path_of(store, suffix=".aside").read_bytes() == tail
     assert bodies_of(store) == ['{"first":1}', *BODIES, "next"]
 
@@ -100,21 +100,21 @@ def test_torn_bytes_of_several_crashes_are_all_kept(history):
     for tail in (b"one", b"two"):
         with path_of(store).open("ab") as file:
             file.write(tail)
-        head = store.append(KEY, ["next"], after=head, stamp=stamp())
+        head = store.append(KEY, ["next"], after=head, revision=revision())
     assert path_of(store, suffix=".aside").read_bytes() == b"onetwo"
 
 
 def test_a_long_batch_that_was_cut_is_torn_as_a_whole(store):
     first = filled(store, ["first"])
     whole = path_of(store).read_bytes()
-    store.append(KEY, ["x" * 1000] * 1000, after=first, stamp=stamp())
+    store.append(KEY, ["x" * 1000] * 1000, after=first, revision=revision())
     longer = path_of(store).read_bytes()
     line = longer.index(b"[501,")
     for cut in (line - 1, line, line + 1, line + 500, longer.index(b"[1000,"), longer.rindex(COMMIT), len(longer) - 2):
         path_of(store).write_bytes(longer[:cut])
         assert store.read(KEY).head == first
         assert f"{cut - len(whole)} bytes behind the last append" in store.notes(KEY)[0]
-    head = store.append(KEY, ["next"], after=first, stamp=stamp())
+    head = store.append(KEY, ["next"], after=first, revision=revision())
     assert bodies_of(store) == ["first", "next"]
     assert store.read(KEY, start=-1).head == head
     assert f"{len(longer) - 2 - len(whole)} bytes that were set aside" in store.notes(KEY)[0]
@@ -123,7 +123,7 @@ def test_a_long_batch_that_was_cut_is_torn_as_a_whole(store):
 def _imitations(store, first):
     """Return bodies that hold the lines that would go on, as they are and as text of JSON."""
     size = path_of(store).stat().st_size
-    later = Head(KEY, 0, 3, stamp())
+    later = Head(KEY, 0, 3, revision())
     for at in range(size, size + 60):
         batch = batch_of([b"forged"], later, first=2, at=at)
         record, commit = (line.decode().rstrip("\n") for line in (batch.records, batch.commit))
@@ -133,7 +133,7 @@ def _imitations(store, first):
 def test_a_body_that_imitates_a_line_is_not_believed(store):
     first = filled(store, ["first"])
     for body in _imitations(store, first):
-        head = store.append(KEY, [body], after=first, stamp=stamp())
+        head = store.append(KEY, [body], after=first, revision=revision())
         whole = path_of(store).read_bytes()
         with fresh(store) as other:
             assert (bodies_of(other), other.read(KEY).head) == (["first", body], head)
@@ -160,7 +160,7 @@ def test_forget_removes_what_is_torn(history):
     path_of(store, suffix=".aside").write_bytes(b"older: secret")
     path_of(store, suffix=".tmp").write_bytes(b"a rewrite that a crash stopped: secret")
     head = store.forget(KEY, before=1)
-    assert (head.start, head.end, head.stamp) == (1, 3, second.stamp)
+    assert (head.start, head.end, head.revision) == (1, 3, second.revision)
     assert [path.name for path in path_of(store).parent.iterdir()] == [path_of(store).name]
     assert b"secret" not in path_of(store).read_bytes()
     assert b"first" not in path_of(store).read_bytes()
@@ -188,9 +188,9 @@ def test_a_line_that_claims_to_be_the_last_commit_but_is_unsound_is_damage(histo
     path_of(store).write_bytes(damaged)
     for call in (
         lambda: store.read(KEY),
-        lambda: store.append(KEY, ["x"], after=first, stamp=stamp()),
+        lambda: store.append(KEY, ["x"], after=first, revision=revision()),
         lambda: store.forget(KEY, before=1),
-        lambda: store.delete(KEY, version=first.stamp.version),
+        lambda: store.delete(KEY, version=first.revision.version),
         lambda: store.notes(KEY),
     ):
         with pytest.raises(CorruptRecord) as caught:

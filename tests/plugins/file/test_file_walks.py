@@ -7,7 +7,7 @@ import shutil
 import zlib
 
 import pytest
-from file_samples import KEY, bodies_of, filled, flip, fresh, path_of, stamp
+from file_samples import KEY, bodies_of, filled, flip, fresh, path_of, revision
 
 from chathistory import Key
 from chathistory.errors import ChatHistoryError, CorruptRecord, StoreRejected, StoreUnavailable, UnsupportedRecord
@@ -241,7 +241,7 @@ def test_what_was_set_aside_of_an_id_with_such_an_end_is_no_stray(store, name):
     head = filled(store, ["1"], key=key)
     with path_of(store, key).open("ab") as file:
         file.write(b"torn")
-    store.append(key, ["2"], after=head, stamp=stamp())
+    store.append(key, ["2"], after=head, revision=revision())
     assert path_of(store, key, ".aside").exists()
     assert (list(store.heads("default").damaged), list(store.damaged_keys())) == ([], [])
 
@@ -294,7 +294,7 @@ def test_the_folder_of_a_scope_that_is_a_link_is_not_followed(store, tmp_path):
     before = (tmp_path / "elsewhere" / "support=2f42.jsonl").read_bytes()
     for call in (
         lambda: store.read(KEY),
-        lambda: store.append(KEY, ["2"], after=None, stamp=stamp()),
+        lambda: store.append(KEY, ["2"], after=None, revision=revision()),
         lambda: store.forget(KEY, before=1),
         lambda: store.delete(KEY),
         lambda: store.heads("default"),
@@ -340,21 +340,21 @@ def test_no_text_of_a_message_is_in_a_row(store):
 
 
 def test_updated_may_stay_the_same(store):
-    """The stamp's time is that of the last message; an append that says nothing new leaves it."""
+    """The revision's time is that of the last message; an append that says nothing new leaves it."""
     heads = []
     for number in range(5):
         head = filled(store, ["1"], key=Key("default", f"c{number}"))
         for _ in range(3):
-            head = store.append(head.key, ["{}"], after=head, stamp=stamp(head.stamp.updated))
+            head = store.append(head.key, ["{}"], after=head, revision=revision(head.revision.updated))
         heads.append(head)
     assert _walk(store, "default", 2) == (heads[::-1], [])
-    head = store.append(heads[2].key, ["{}"], after=heads[2], stamp=stamp(heads[2].stamp.updated))
+    head = store.append(heads[2].key, ["{}"], after=heads[2], revision=revision(heads[2].revision.updated))
     assert _walk(store, "default", 1)[0] == [*heads[:2], head, *heads[3:]][::-1]
-    assert path_of(store, head.key).stat().st_mtime_ns == head.stamp.updated * 1000
+    assert path_of(store, head.key).stat().st_mtime_ns == head.revision.updated * 1000
 
 
 def test_the_latest_time_that_there_is(store):
     late = filled(store, ["1"], key=Key("default", "late"))
-    late = store.append(late.key, ["1"], after=late, stamp=stamp(2**53 - 1))
+    late = store.append(late.key, ["1"], after=late, revision=revision(2**53 - 1))
     other = filled(store, ["1"])
     assert _walk(store, "default", 1) == ([late, other], [])

@@ -1,4 +1,4 @@
-"""Keys, stamps and looks for the tests of the MongoDB store."""
+"""Keys, revisions and looks for the tests of the MongoDB store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from bson import encode
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 
-from chathistory import Head, HistoryStore, Key, Stamp
+from chathistory import Head, HistoryStore, Key, Revision
 
 KEY = Key("default", "support/42")
 BIG = 10_000  # characters of a body of which seven fill a tail
@@ -23,9 +23,9 @@ RAW = CodecOptions(
 _numbers = itertools.count(1)
 
 
-def stamp(updated: int | None = None, *, expires: int | None = None, info: str = '{"title":"T"}') -> Stamp:
-    """Return a stamp with a version of its own."""
-    return Stamp(uuid.uuid4().hex, next(_numbers) if updated is None else updated, expires, info)
+def revision(updated: int | None = None, *, expires: int | None = None, info: str = '{"title":"T"}') -> Revision:
+    """Return a revision with a version of its own."""
+    return Revision(uuid.uuid4().hex, next(_numbers) if updated is None else updated, expires, info)
 
 
 def body(position: int, size: int = BIG) -> str:
@@ -37,7 +37,7 @@ def body(position: int, size: int = BIG) -> str:
 def filled(store: HistoryStore, count: int, *, size: int = BIG, key: Key = KEY, head: Head | None = None) -> Head:
     """Append that many bodies, one by one."""
     for _ in range(count):
-        head = store.append(key, [body(head.end if head else 0, size)], after=head, stamp=stamp())
+        head = store.append(key, [body(head.end if head else 0, size)], after=head, revision=revision())
     assert head is not None
     return head
 

@@ -7,7 +7,7 @@ import sys
 import time
 import uuid
 
-from chathistory import Key, Stamp, open_store
+from chathistory import Key, Revision, open_store
 from chathistory.errors import Conflict, StoreUnavailable
 from chathistory.log.commit import commit
 
@@ -20,7 +20,7 @@ def main(url: str, name: str, times: int) -> None:
     while not times or number < times:
         bodies = [f"{name}-{number}-{part}" + "." * (number * 37 % 3000) for part in range(3)]
         try:
-            head = commit(store, KEY, bodies, after=head, stamp=Stamp(uuid.uuid4().hex, time.time_ns() // 1000))
+            head = commit(store, KEY, bodies, after=head, revision=Revision(uuid.uuid4().hex, time.time_ns() // 1000))
         except Conflict as conflict:
             head = conflict.head
             continue

@@ -4,7 +4,7 @@ import bson
 import pymongo
 import pytest
 from chathistory_mongodb import MongoStore
-from mongodb_samples import KEY, body, filled, read_all, stamp
+from mongodb_samples import KEY, body, filled, read_all, revision
 from pymongo.monitoring import CommandListener
 
 from chathistory import Key
@@ -51,7 +51,7 @@ def test_an_append_is_one_command(watched, listener):
     for _ in range(50):
         head = filled(watched, 1, size=500, head=head)
         assert listener.names() == ["update"]
-    watched.append(Key("default", "new"), ["a"], after=None, stamp=stamp())
+    watched.append(Key("default", "new"), ["a"], after=None, revision=revision())
     assert listener.names() == ["insert"]
 
 
@@ -61,7 +61,7 @@ def test_an_append_sends_little_beside_what_it_stores(watched, listener, databas
     listener.taken()
     filled(watched, 1, size=500, head=head)
     sent = [len(bson.encode(command)) for name, command in listener.taken() if name == "update"]
-    assert sent[0] <= 500 + len(stamp().info) + 2 * len(KEY.scope + KEY.id) + len(database.name) + 700
+    assert sent[0] <= 500 + len(revision().info) + 2 * len(KEY.scope + KEY.id) + len(database.name) + 700
 
 
 def test_a_full_tail_costs_three_commands_more_at_times_four_and_seldom(watched, listener):
@@ -103,7 +103,7 @@ def test_records_further_up_are_two_commands(watched, listener):
 
 def test_a_page_and_its_next_are_one_command_each(watched, listener):
     for number in range(45):
-        watched.append(Key("default", f"c{number}"), ["a"], after=None, stamp=stamp())
+        watched.append(Key("default", f"c{number}"), ["a"], after=None, revision=revision())
     listener.taken()
     page = watched.heads("default")
     assert listener.names() == ["find"]
@@ -129,7 +129,7 @@ def _explained(database, command):
 
 def _many(store, count):
     for number in range(count):
-        store.append(Key(f"s{number % 3}", f"c{number}"), ["a"], after=None, stamp=stamp())
+        store.append(Key(f"s{number % 3}", f"c{number}"), ["a"], after=None, revision=revision())
 
 
 ASKS = {

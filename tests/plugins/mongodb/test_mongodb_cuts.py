@@ -8,14 +8,14 @@ import functools
 
 import pytest
 from mongodb_proxy import Proxy
-from mongodb_samples import BIG, KEY, body, filled, read_all, stamp
+from mongodb_samples import BIG, KEY, body, filled, read_all, revision
 
 from chathistory import open_store
 from chathistory.errors import StoreUnavailable
 from chathistory.log.commit import commit
 
 LARGE = 3_000_000  # a body in two pieces
-SECOND = stamp()
+SECOND = revision()
 
 
 def _nothing(store):
@@ -26,7 +26,7 @@ def _append(count, size, store, head, *, through=None):
     first = head.end if head else 0
     bodies = [body(first + at, size) for at in range(count)]
     given = SECOND
-    return (through or _plain)(store, KEY, bodies, after=head, stamp=given)
+    return (through or _plain)(store, KEY, bodies, after=head, revision=given)
 
 
 def _plain(store, key, bodies, **words):

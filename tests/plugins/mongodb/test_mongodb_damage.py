@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 from mongodb_damage import HEADS, SEGMENTS, Damage, chosen, damages
-from mongodb_samples import RAW, damage_record, stamp
+from mongodb_samples import RAW, damage_record, revision
 from pymongo.errors import PyMongoError
 
 from chathistory import Key
@@ -67,10 +67,10 @@ def text(position: int) -> str:
 
 
 def filled(store) -> Head:
-    head = store.append(KEY, [text(0)], after=None, stamp=stamp())
+    head = store.append(KEY, [text(0)], after=None, revision=revision())
     while head.end < COUNT:
         count = min(1 + head.end % 3, COUNT - head.end)
-        head = store.append(KEY, [text(head.end + at) for at in range(count)], after=head, stamp=stamp())
+        head = store.append(KEY, [text(head.end + at) for at in range(count)], after=head, revision=revision())
     return head
 
 
@@ -161,7 +161,7 @@ def check_recovery(store, *, blind: bool) -> None:
         return
     if found.start == 0 and found.end == COUNT and not blind:
         assert all(body == text(position) for position, body in sound.items())
-    head = Head(KEY, found.start, found.end, stamp(info="new"))
+    head = Head(KEY, found.start, found.end, revision(payload="new"))
     assert store.restore_head(found, head) == head
     assert store.read(KEY, stop=0).head == head
     for position in range(found.start, stop):
@@ -177,7 +177,7 @@ def check_recovery(store, *, blind: bool) -> None:
     grown_head = grown(store, grown(store, head, 3), 30)
     last = store.read(KEY, start=-33).records
     assert [record.body for record in last] == lines(33, first=head.end)
-    assert store.delete(KEY, version=grown_head.stamp.version) is True
+    assert store.delete(KEY, version=grown_head.revision.version) is True
     filled(store)
 
 
@@ -268,17 +268,17 @@ def test_a_writer_who_came_meanwhile_is_not_overwritten(store, database):
     found = store.find_records(KEY)
     database[HEADS].replace_one({"_id": NAME}, good)
     head = grown(store, head)
-    error = outcome(partial(store.restore_head, found, Head(KEY, 0, COUNT, stamp())))
+    error = outcome(partial(store.restore_head, found, Head(KEY, 0, COUNT, revision())))
     assert error.head == head
     store.delete(KEY)
-    error = outcome(partial(store.restore_head, found, Head(KEY, 0, COUNT, stamp())))
+    error = outcome(partial(store.restore_head, found, Head(KEY, 0, COUNT, revision())))
     assert error.head is None
     assert store.find_records(KEY) is None
 
 
 def test_a_sweep_goes_on_past_what_is_damaged(store, database):
     for number in range(5):
-        store.append(Key("default", f"c{number}"), ["x"], after=None, stamp=stamp(expires=5))
+        store.append(Key("default", f"c{number}"), ["x"], after=None, revision=revision(expires=5))
     database[HEADS].update_one({"_id.i": "c1"}, {"$unset": {"version": 1}})
     database[HEADS].update_one({"_id.i": "c2"}, {"$set": {"scope": 7}})
     database[HEADS].insert_one({"_id": "odd", "expires": 3})

@@ -8,7 +8,7 @@ from pathlib import Path
 import pymongo
 import pytest
 from chathistory_mongodb import MongoStore
-from mongodb_samples import KEY, filled, read_all, stamp
+from mongodb_samples import KEY, filled, read_all, revision
 from mongodb_servers import replica_set, standalone
 
 from chathistory import open_store
@@ -34,7 +34,7 @@ def _quiet(error):
 
 
 def _write(store, head):
-    return store.append(KEY, [f"{SECRET} again"], after=head, stamp=stamp(info=SECRET))
+    return store.append(KEY, [f"{SECRET} again"], after=head, revision=revision(payload=SECRET))
 
 
 UNAVAILABLE = (10107, 11600, 11602, 189, 91, 11601, 262, 112)
@@ -89,14 +89,14 @@ def test_a_validator_is_not_quoted(store, database):
 
 def test_a_unique_index_of_somebody_else_is_not_a_conflict_and_not_quoted(store, database):
     database.chathistory_conversations.create_index("info", unique=True)
-    store.append(KEY, ["a"], after=None, stamp=stamp(info=SECRET))
+    store.append(KEY, ["a"], after=None, revision=revision(payload=SECRET))
     other = type(KEY)("default", "other")
     with pytest.raises(StoreRejected) as caught:
-        store.append(other, ["a"], after=None, stamp=stamp(info=SECRET))
+        store.append(other, ["a"], after=None, revision=revision(payload=SECRET))
     _quiet(caught.value)
-    head = store.append(other, ["a"], after=None, stamp=stamp(info="x"))
+    head = store.append(other, ["a"], after=None, revision=revision(payload="x"))
     with pytest.raises(StoreRejected) as caught:
-        store.append(other, ["a"], after=head, stamp=stamp(info=SECRET))
+        store.append(other, ["a"], after=head, revision=revision(payload=SECRET))
     _quiet(caught.value)
 
 
@@ -106,7 +106,7 @@ def test_a_head_that_no_document_can_hold_is_refused_and_leaves_nothing(store, d
     for size in (16_777_000, 17_000_000):
         for bodies in (["a"], ["a" * 3_000_000]):
             with pytest.raises(StoreRejected) as caught:
-                store.append(KEY, bodies, after=head, stamp=stamp(info=SECRET + "x" * size))
+                store.append(KEY, bodies, after=head, revision=revision(payload=SECRET + "x" * size))
             _quiet(caught.value)
     assert read_all(store)[0] == head
     assert database.chathistory_segments.count_documents({}) == 0

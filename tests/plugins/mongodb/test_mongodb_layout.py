@@ -7,7 +7,7 @@ import pymongo
 import pytest
 from bson import ObjectId
 from chathistory_mongodb import MongoStore
-from mongodb_samples import BIG, KEY, body, filled, read_all, stamp, stored_text
+from mongodb_samples import BIG, KEY, body, filled, read_all, revision, stored_text
 
 from chathistory import Key, open_store
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput, UnsupportedRecord
@@ -16,7 +16,7 @@ DOCUMENT = 16 * 1024 * 1024
 
 
 def test_the_fields_stand_beside_the_bodies(store, database):
-    store.append(KEY, ['{"a.b": 1, "$c": 2}'], after=None, stamp=stamp(5, expires=2**53 - 1, info="{}"))
+    store.append(KEY, ['{"a.b": 1, "$c": 2}'], after=None, revision=revision(5, expires=2**53 - 1, payload="{}"))
     (document,) = database.chathistory_conversations.find()
     fields = ("scope", "id", "start", "end", "updated", "expires", "info", "tail")
     due = ("default", "support/42", 0, 1, 5, 2**53 - 1, "{}", ['{"a.b": 1, "$c": 2}'])
@@ -41,7 +41,7 @@ def test_a_body_of_thirty_megabytes(store, database, make):
     batch = {"alone": [large], "in a batch": ["before", large, "behind"], "first": [large, large]}[make]
     head = None if make == "first" else filled(store, 3)
     earlier = [] if head is None else [body(at) for at in range(3)]
-    head = store.append(KEY, batch, after=head, stamp=stamp())
+    head = store.append(KEY, batch, after=head, revision=revision())
     head = filled(store, 2, head=head)
     assert read_all(store) == (head, [*earlier, *batch, body(head.end - 2), body(head.end - 1)])
     assert max(len(document["bodies"][0]) for document in database.chathistory_segments.find()) < DOCUMENT // 2
@@ -52,12 +52,12 @@ def test_a_body_of_thirty_megabytes(store, database, make):
 
 def test_a_batch_of_many_lines(store):
     lines = [f'{{"n": {number}}}' for number in range(50_000)]
-    head = store.append(KEY, lines, after=filled(store, 1), stamp=stamp())
+    head = store.append(KEY, lines, after=filled(store, 1), revision=revision())
     assert read_all(store) == (head, [body(0), *lines])
 
 
 def test_slices_bound_memory(store):
-    store.append(KEY, [body(at, 1_000_000) for at in range(24)], after=None, stamp=stamp())
+    store.append(KEY, [body(at, 1_000_000) for at in range(24)], after=None, revision=revision())
     found = store.read(KEY)
     assert 4 <= len(found.records) < 20
     assert read_all(store)[1] == [body(at, 1_000_000) for at in range(24)]
@@ -108,7 +108,7 @@ def test_two_who_find_a_full_tail_both_go_on(store, url):
         def write(each):
             barrier.wait()
             try:
-                outcomes.append(each.append(KEY, [body(7)], after=head, stamp=stamp()))
+                outcomes.append(each.append(KEY, [body(7)], after=head, revision=revision()))
             except Conflict as conflict:
                 outcomes.append(conflict.head)
 
@@ -150,9 +150,9 @@ def test_readers_never_meet_a_gap_while_others_spill_and_forget(store, url):
 
 def test_an_expired_conversation_is_swept_whole_and_others_stay(store, database):
     for number, expires in enumerate((10, 20, 30, None)):
-        head = store.append(Key("s", f"c{number}"), [body(0)], after=None, stamp=stamp(expires=expires))
+        head = store.append(Key("s", f"c{number}"), [body(0)], after=None, revision=revision(expires=expires))
         for _ in range(9):
-            head = store.append(head.key, [body(head.end)], after=head, stamp=stamp(expires=expires))
+            head = store.append(head.key, [body(head.end)], after=head, revision=revision(expires=expires))
     assert store.sweep(before=25).expired == 2
     assert [key.id for key in sorted(store.keys())] == ["c2", "c3"]
     alive = {document["born"] for document in database.chathistory_conversations.find()}
@@ -249,13 +249,13 @@ def test_the_write_concern_is_the_safe_one_unless_the_client_has_its_own(member,
 @pytest.mark.parametrize("words", [{"updated": 2**63}, {"expires": 2**63}])
 def test_a_time_that_does_not_fit_is_refused(store, words):
     with pytest.raises(InvalidInput):
-        store.append(KEY, ["a"], after=None, stamp=stamp(**words))
+        store.append(KEY, ["a"], after=None, revision=revision(**words))
 
 
 def test_the_queries_of_the_docs_find_what_they_say(store, database):
     for name, count in (("small", 1), ("large", 20)):
         filled(store, count, key=Key("alice", name))
-    store.append(Key("bob", "refunds"), ["no", "a Refund?"], after=None, stamp=stamp())
+    store.append(Key("bob", "refunds"), ["no", "a Refund?"], after=None, revision=revision())
     heads, segments = database.chathistory_conversations, database.chathistory_segments
     week = heads.find({"scope": "alice", "updated": {"$gt": 0}}, {"tail": 0}).sort({"updated": -1})
     assert [document["id"] for document in week] == ["large", "small"]

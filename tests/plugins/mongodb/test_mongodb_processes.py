@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from mongodb_samples import body, filled, read_all, stamp
+from mongodb_samples import body, filled, read_all, revision
 from mongodb_servers import primary_of, replica_set, standalone
 from mongodb_writer import KEY
 
@@ -28,7 +28,7 @@ def _in_thread(store, name, times):
     for number in range(times):
         while True:
             try:
-                head = store.append(KEY, [f"{name}-{number}-{at}" for at in range(3)], after=head, stamp=stamp())
+                head = store.append(KEY, [f"{name}-{number}-{at}" for at in range(3)], after=head, revision=revision())
                 break
             except Conflict as conflict:
                 head = conflict.head

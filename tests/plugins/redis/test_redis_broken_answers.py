@@ -10,7 +10,7 @@ from fault_proxy import FaultProxy
 from chathistory import open_store
 from chathistory.errors import ChatHistoryError, StoreUnavailable
 from chathistory.testing.contract.calls import CALLS, error_of, silent
-from chathistory.testing.contract.samples import KEY, MARKER, created, stamp
+from chathistory.testing.contract.samples import KEY, MARKER, created, revision
 from tests.campaigns.reads import run
 
 MORE = {
@@ -39,7 +39,7 @@ def test_an_answer_that_breaks_off(valkey, store, prefix, name):
     """After some bytes of it the connection ends."""
     for place in (1, 2, 7, 50, 5000, 200_000):
         store.delete(KEY)
-        store.append(KEY, [LARGE, LARGE], after=None, stamp=stamp(info=MARKER))
+        store.append(KEY, [LARGE, LARGE], after=None, revision=revision(payload=MARKER))
         with FaultProxy(valkey.port) as proxy, open_store(proxy.url, prefix=prefix, socket_timeout=5) as far:
             far.read(KEY, stop=0)
             proxy.shorten = lambda _, place=place: place

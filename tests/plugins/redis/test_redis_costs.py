@@ -8,7 +8,7 @@ import pytest
 from fault_proxy import FaultProxy
 
 from chathistory import History, Key, open_store
-from chathistory.testing.contract.samples import KEY, created, grown, stamp
+from chathistory.testing.contract.samples import KEY, created, grown, revision
 
 INFO = json.dumps({"title": "A question about foxes", "usage": {"input_tokens": 1234, "output_tokens": 567}})
 BODIES = [json.dumps({"v": 1, "text": "The quick brown fox. " * 20, "number": number}) for number in range(2)]
@@ -74,10 +74,10 @@ def test_a_turn_is_one_round_trip_and_two_in_a_fresh_process(far, proxy, valkey,
 def test_a_turn_sends_at_most_300_bytes_beside_what_it_stores(proxy, valkey, name):
     with open_store(proxy.url) as store:  # the prefix that is used unless another is given
         key = Key("default", name)
-        given = stamp(info=INFO, expires=4_102_444_800_123_457)
-        head = store.append(key, BODIES, after=None, stamp=given)
+        given = revision(payload=INFO, expires=4_102_444_800_123_457)
+        head = store.append(key, BODIES, after=None, revision=given)
         proxy.forget()
-        store.append(key, BODIES, after=head, stamp=stamp(info=INFO, expires=4_102_444_800_123_457))
+        store.append(key, BODIES, after=head, revision=revision(payload=INFO, expires=4_102_444_800_123_457))
         payload = sum(map(len, [*BODIES, INFO, key.scope, key.id]))
         assert proxy.sent - payload <= 300
         store.delete(key)
@@ -95,7 +95,7 @@ def test_a_long_conversation_costs_what_a_short_one_costs(far, proxy, valkey):
                 client.config_resetstat()
                 proxy.forget()
                 for _ in range(50):
-                    grown_head = far.append(key, ["x"], after=grown_head, stamp=stamp())
+                    grown_head = far.append(key, ["x"], after=grown_head, revision=revision())
                     far.read(key, start=-20)
                     far.heads(key.scope, limit=1)
                 seen.append(client.info("commandstats")["cmdstat_evalsha"]["usec_per_call"])
@@ -139,7 +139,7 @@ def _calls(server) -> int:
 
 def test_a_slice_ends_early_to_bound_memory(store):
     body = "x" * 1_000_000
-    store.append(KEY, [body] * 20, after=None, stamp=stamp())
+    store.append(KEY, [body] * 20, after=None, revision=revision())
     part = store.read(KEY)
     assert 4 <= len(part.records) <= 8
     assert [record.position for record in part.records] == list(range(len(part.records)))
@@ -150,7 +150,7 @@ def test_a_slice_ends_early_to_bound_memory(store):
 def test_memory_is_at_most_a_quarter_more_than_the_payload(store, valkey, prefix, size):
     head = None
     for _ in range(100):
-        head = store.append(KEY, ["x" * size] * 4, after=head, stamp=stamp())
+        head = store.append(KEY, ["x" * size] * 4, after=head, revision=revision())
     with valkey.client() as client:
         used = client.memory_usage(f"{prefix}{{0}}:{KEY.scope}:{KEY.id}", samples=0)
     assert used <= 400 * size * 1.25

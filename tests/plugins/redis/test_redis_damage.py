@@ -10,9 +10,9 @@ from redis_damage import Damage, chosen, damages
 from chathistory import Key, open_store
 from chathistory.errors import ChatHistoryError, CorruptRecord, UnsupportedRecord
 from chathistory.storage.recovery import HeadRecovery
-from chathistory.storage.store import Head, Stamp
+from chathistory.storage.store import Head, Revision
 from chathistory.testing.contract.calls import error_of, silent
-from chathistory.testing.contract.samples import KEY, created, grown, lines, stamp
+from chathistory.testing.contract.samples import KEY, created, grown, lines, revision
 
 COUNT = 9
 OTHERS = [Key(KEY.scope, f"other {number}") for number in range(5)]
@@ -168,7 +168,7 @@ def check_recovery(store) -> None:
     assert list(sound) == sorted(sound)
     if found.problem is None or not sound:
         return
-    head = Head(KEY, found.start, found.end, stamp(info="new"))
+    head = Head(KEY, found.start, found.end, revision(payload="new"))
     assert store.restore_head(found, head) == head
     assert store.read(KEY, stop=0).head == head
     for position in range(found.start, stop):
@@ -265,7 +265,7 @@ def test_the_worst_lists_are_put_in_order(store, valkey, prefix):
         client.rpush(name, *kept)
     found = store.find_records(KEY)
     assert (found.start, found.end) == (60, 2050)
-    store.restore_head(found, Head(KEY, found.start, found.end, Stamp("v", 5, None, "info")))
+    store.restore_head(found, Head(KEY, found.start, found.end, Revision("v", 5, None, "info")))
     wrong = []
     for position in range(60, 2050):
         try:
@@ -289,10 +289,10 @@ def test_a_writer_who_came_meanwhile_is_not_overwritten(store, valkey):
         found = store.find_records(KEY)
         client.lset(name, -1, good)
         head = grown(store, head)
-        error = outcome(partial(store.restore_head, found, Head(KEY, 0, 3, stamp())))
+        error = outcome(partial(store.restore_head, found, Head(KEY, 0, 3, revision())))
         assert error.head == head
         assert len(store.read(KEY).records) == 4
         client.delete(name)
-    error = outcome(partial(store.restore_head, found, Head(KEY, 0, 3, stamp())))
+    error = outcome(partial(store.restore_head, found, Head(KEY, 0, 3, revision())))
     assert error.head is None
     assert store.find_records(KEY) is None

@@ -14,7 +14,7 @@ from chathistory import Key, open_store
 from chathistory.errors import Conflict, StoreUnavailable
 from chathistory.log.commit import commit
 from chathistory.testing.contract.queries import bodies_of
-from chathistory.testing.contract.samples import stamp
+from chathistory.testing.contract.samples import revision
 
 WRITERS = 8
 PATIENCE = 20.0
@@ -45,7 +45,7 @@ class Load:
             text = f"{at} {number}"
             number += 1
             try:
-                head = commit(self.store, key, [text], after=head, stamp=stamp())
+                head = commit(self.store, key, [text], after=head, revision=revision())
                 self.acknowledged[at].append(text)
             except Conflict as conflict:
                 self.errors[type(conflict).__name__] += 1

@@ -16,7 +16,7 @@ from chathistory import Key, open_store
 from chathistory.errors import CorruptRecord, StoreError, StoreRejected, StoreUnavailable, UnsupportedRecord
 from chathistory.testing.contract.calls import CALLS, error_of, silent
 from chathistory.testing.contract.queries import bodies_of, head_of
-from chathistory.testing.contract.samples import FAR, KEY, MARKER, created, grown, lines, stamp
+from chathistory.testing.contract.samples import FAR, KEY, MARKER, created, grown, lines, revision
 
 OLDER = [pytest.param(version, marks=pytest.mark.stress) for version in (OLDEST, DEBIAN)]
 VERSIONS = [pytest.param(VALKEY, id="Valkey"), *OLDER]
@@ -104,7 +104,7 @@ def test_a_server_without_memory_refuses_and_still_reads_forgets_and_deletes(bin
     with Server(binary=binary) as server, open_store(server.url) as store, server.client() as client:
         head = created(store, count=50)
         client.config_set("maxmemory", "1")
-        append = partial(store.append, KEY, [MARKER * 1000], after=head, stamp=stamp(info=MARKER))
+        append = partial(store.append, KEY, [MARKER * 1000], after=head, revision=revision(payload=MARKER))
         assert "memory" in str(raised(append, StoreRejected))
         raised(lambda: created(store, Key("new", "new")), StoreRejected)
         assert head_of(store, KEY) == head
@@ -161,7 +161,7 @@ def test_a_user_without_rights(valkey, prefix):
         for lacking in ("lset", "rpush", "zadd", "pexpire"):
             client.execute_command("ACL", "SETUSER", lacking, "on", ">secret", "~*", "+@all", f"-{lacking}")
             with open_store(address.format(lacking), prefix=prefix) as lame, pytest.raises(StoreRejected):
-                lame.append(KEY, lines(2), after=head, stamp=stamp(expires=FAR))
+                lame.append(KEY, lines(2), after=head, revision=revision(expires=FAR))
         assert bodies_of(store, KEY) == lines(1), "half an append was done"
         assert list(store.keys()) == [KEY]
 

@@ -13,7 +13,7 @@ from redis.crc import key_slot
 from chathistory import Key, open_store
 from chathistory.errors import Conflict
 from chathistory.testing.contract.calls import CALLS, error_of
-from chathistory.testing.contract.samples import KEY, created, grown, stamp
+from chathistory.testing.contract.samples import KEY, created, grown, revision
 from chathistory.testing.contract.tricky_names import NAMES
 
 FOREIGN = 10_000
@@ -22,15 +22,15 @@ KEYS = st.builds(Key, NAME, NAME)
 
 
 def test_the_keys_of_a_conversation(store, valkey, prefix):
-    head = store.append(KEY, ["one"], after=None, stamp=stamp(info="info"), first=7)
+    head = store.append(KEY, ["one"], after=None, revision=revision(payload="info"), first=7)
     created(store, Key("a:b%", "c:d"))
     with valkey.client() as client:
         names = sorted(name.decode().removeprefix(prefix) for name in client.scan_iter(f"{prefix}*"))
         assert names == ["{0}", "{0}:a%3Ab%25", "{0}:a%3Ab%25:c:d", "{0}:scope", "{0}:scope:conversation"]
         assert client.smembers(f"{prefix}{{0}}") == {b"scope", b"a%3Ab%25"}
         index = client.zrange(f"{prefix}{{0}}:scope", 0, -1, withscores=True)
-        assert index == [(b"conversation", float(head.stamp.updated))]
-        text = f"1\n7\n8\n{head.stamp.version}\n{head.stamp.updated}\n\ninfo".encode()
+        assert index == [(b"conversation", float(head.revision.updated))]
+        text = f"1\n7\n8\n{head.revision.version}\n{head.revision.updated}\n\ninfo".encode()
         assert client.lrange(f"{prefix}{{0}}:scope:conversation", 0, -1) == [b"one\n7", text]
 
 

@@ -16,7 +16,7 @@ from redis_servers import Pair, Server, ended, until
 from chathistory import History, Key, open_store
 from chathistory.errors import Conflict, OutcomeUnknown
 from chathistory.testing.contract.queries import bodies_of, contents
-from chathistory.testing.contract.samples import EPOCH, KEY, created, grown, lines, stamp
+from chathistory.testing.contract.samples import EPOCH, KEY, created, grown, lines, revision
 
 HOUR = 3_600_000
 
@@ -28,28 +28,28 @@ def left(valkey, prefix) -> int:
 
 def test_the_server_removes_a_conversation_an_hour_after_it_expired(store, valkey, prefix):
     at = EPOCH + 10**12
-    head = store.append(KEY, lines(1), after=None, stamp=stamp(updated=at, expires=at + 60_000_000))
+    head = store.append(KEY, lines(1), after=None, revision=revision(updated=at, expires=at + 60_000_000))
     assert BROOM == HOUR
     assert HOUR + 55_000 < left(valkey, prefix) <= HOUR + 60_000
-    head = store.append(KEY, lines(1), after=head, stamp=stamp(updated=at + 1, expires=at + 600_000_001))
+    head = store.append(KEY, lines(1), after=head, revision=revision(updated=at + 1, expires=at + 600_000_001))
     assert HOUR + 590_000 < left(valkey, prefix) <= HOUR + 600_000
     store.forget(KEY, before=1)
     assert HOUR + 590_000 < left(valkey, prefix) <= HOUR + 600_000
-    store.append(KEY, lines(1), after=head, stamp=stamp(updated=at + 2))
+    store.append(KEY, lines(1), after=head, revision=revision(updated=at + 2))
     assert left(valkey, prefix) == -1, "without an expiry it stays for ever"
 
 
 def test_a_clock_that_was_ahead_does_not_shorten_a_life(store, valkey, prefix):
     """The time of an append only grows, so for a day it stays where the fast clock was; its expiry is not."""
     now, day = time.time_ns() // 1000, 86_400_000_000
-    head = store.append(KEY, lines(1), after=None, stamp=stamp(updated=now + day))
-    store.append(KEY, lines(1), after=head, stamp=stamp(updated=now + day + 1, expires=now + day // 2))
+    head = store.append(KEY, lines(1), after=None, revision=revision(updated=now + day))
+    store.append(KEY, lines(1), after=head, revision=revision(updated=now + day + 1, expires=now + day // 2))
     assert HOUR + 12 * HOUR - 60_000 < left(valkey, prefix) <= 13 * HOUR
 
 
 @pytest.mark.parametrize("expires", [0, 1, EPOCH, 2**53 - 1])
 def test_no_expiry_removes_at_once_or_fails(store, valkey, prefix, expires):
-    store.append(KEY, lines(1), after=None, stamp=stamp(expires=expires))
+    store.append(KEY, lines(1), after=None, revision=revision(expires=expires))
     assert left(valkey, prefix) > HOUR - 10_000
     assert bodies_of(store, KEY) == lines(1)
 
@@ -180,8 +180,8 @@ def test_a_flush_in_mid_conversation_is_a_conflict(server):
 
 def test_what_was_saved_is_there_after_a_crash():
     with Server("--appendonly", "yes", "--appendfsync", "always") as server, open_store(server.url) as store:
-        head = store.append(KEY, lines(5), after=None, stamp=stamp(info="info"))
-        head = store.append(KEY, lines(2, first=5), after=head, stamp=stamp())
+        head = store.append(KEY, lines(5), after=None, revision=revision(payload="info"))
+        head = store.append(KEY, lines(2, first=5), after=head, revision=revision())
         store.forget(KEY, before=3)
         server.stop(signal.SIGKILL)
         server.start()

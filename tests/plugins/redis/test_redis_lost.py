@@ -9,7 +9,7 @@ from chathistory import History, Key, open_store
 from chathistory.errors import Conflict, StoreUnavailable
 from chathistory.testing.contract.calls import CALLS
 from chathistory.testing.contract.queries import bodies_of
-from chathistory.testing.contract.samples import KEY, created, grown, lines, stamp
+from chathistory.testing.contract.samples import KEY, created, grown, lines, revision
 
 
 @pytest.fixture
@@ -49,14 +49,14 @@ def test_each_of_1000_appends_is_there_once_though_200_answers_were_lost(far, st
 def test_an_append_whose_answer_was_lost_is_a_conflict_with_itself(far, proxy):
     head = created(far)
     proxy.lose = is_script
-    given = stamp()
+    given = revision()
     with pytest.raises(StoreUnavailable) as caught:
-        far.append(KEY, ["once"], after=head, stamp=given)
+        far.append(KEY, ["once"], after=head, revision=given)
     assert caught.value.outcome == "unknown"
     proxy.lose = lambda _: False
     with pytest.raises(Conflict) as repeated:
-        far.append(KEY, ["once"], after=head, stamp=given)
-    assert repeated.value.head.stamp == given
+        far.append(KEY, ["once"], after=head, revision=given)
+    assert repeated.value.head.revision == given
     assert bodies_of(far, KEY) == [*lines(1), "once"]
 
 

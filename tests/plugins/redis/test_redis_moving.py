@@ -13,7 +13,7 @@ from chathistory import Key, open_store
 from chathistory.errors import StoreUnavailable
 from chathistory.log.commit import commit
 from chathistory.testing.contract.queries import bodies_of
-from chathistory.testing.contract.samples import created, grown, lines, stamp
+from chathistory.testing.contract.samples import created, grown, lines, revision
 
 SCOPE = "default"
 
@@ -126,9 +126,9 @@ def test_writers_go_on_while_slots_move(cluster, prefix):
 def _write(store, key, done, written):
     head, number = None, 0
     while not done.is_set():
-        given = stamp()
+        given = revision()
         try:
-            head = commit(store, key, [f"{key.id} {number}"], after=head, stamp=given)
+            head = commit(store, key, [f"{key.id} {number}"], after=head, revision=given)
         except StoreUnavailable as error:
             if error.outcome != "not stored":
                 raise

@@ -21,7 +21,7 @@ from redis_servers import Pair, Sentinels, Server, ended, until
 from chathistory import Key, StoreURL, open_store
 from chathistory.errors import ConfigError, Conflict, StoreUnavailable
 from chathistory.testing.contract.queries import bodies_of
-from chathistory.testing.contract.samples import KEY, created, grown, lines, stamp
+from chathistory.testing.contract.samples import KEY, created, grown, lines, revision
 
 HOSTS = {
     "redis://": (("localhost", 6379),),
@@ -165,7 +165,7 @@ def test_a_client_handed_in_is_used_and_not_closed(valkey, prefix, settings, pro
                 Key("ä", "日本"),
                 ["é 👋", "\udc00".encode("utf-16-le", "surrogatepass").hex()],
                 after=None,
-                stamp=stamp(),
+                revision=revision(),
             )
             assert bodies_of(store, head.key)[0] == "é 👋"
             assert list(store.heads("ä").items) == [head]
@@ -259,15 +259,15 @@ def test_waiting_for_a_replica_and_the_disks(prefix):
         with open_store(pair.master.url, prefix=prefix, wait=1, wait_timeout=0.2) as store:
             head = grown(store, head)
             pair.replica.stop(signal.SIGSTOP)
-            given = stamp()
+            given = revision()
             with pytest.raises(StoreUnavailable, match="0 of 1 replicas") as caught:
-                store.append(KEY, ["alone"], after=head, stamp=given)
+                store.append(KEY, ["alone"], after=head, revision=given)
             assert caught.value.outcome == "unknown"
             with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
-                store.append(KEY, ["alone"], after=head, stamp=given)
+                store.append(KEY, ["alone"], after=head, revision=given)
             again = open_store(pair.master.url, prefix=prefix, wait=1, wait_timeout=0.2)  # a connection without writes
             with again, pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
-                again.append(KEY, ["alone"], after=head, stamp=given)
+                again.append(KEY, ["alone"], after=head, revision=given)
             pair.replica.stop(signal.SIGCONT)
             until(lambda: _repeated(store, head, given), what="the replica again")
             with open_store(pair.replica.url, prefix=prefix) as copy:
@@ -277,11 +277,11 @@ def test_waiting_for_a_replica_and_the_disks(prefix):
 def _repeated(store, head, given) -> bool:
     """Repeat an append until it is a Conflict with itself: stored, and copied."""
     try:
-        store.append(KEY, ["alone"], after=head, stamp=given)
+        store.append(KEY, ["alone"], after=head, revision=given)
     except StoreUnavailable:
         return False
     except Conflict as conflict:
-        return conflict.head.stamp == given
+        return conflict.head.revision == given
     return False
 
 

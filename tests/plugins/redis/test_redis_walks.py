@@ -15,7 +15,7 @@ from chathistory import History, Key, open_store
 from chathistory.errors import StoreRejected, StoreUnavailable
 from chathistory.storage.store import Head
 from chathistory.testing.contract.calls import error_of
-from chathistory.testing.contract.samples import KEY, created, grown, lines, stamp
+from chathistory.testing.contract.samples import KEY, created, grown, lines, revision
 
 SCOPES = ("one", "two", "three")
 
@@ -73,7 +73,7 @@ def test_a_server_that_really_evicts(where, prefix):
                     client.config_set("maxmemory", client.info("memory")["used_memory"] + 400_000)
             written = [Key(SCOPES[number % 3], f"c{number:04d}") for number in range(900)]
             for key in written:
-                store.append(key, ["x" * 2000], after=None, stamp=stamp())
+                store.append(key, ["x" * 2000], after=None, revision=revision())
             assert sum(_evicted(server) for server in servers) > 100
             for server in servers:
                 with server.client() as client:
@@ -207,7 +207,7 @@ def test_a_walk_through_sentinels_goes_to_the_master_that_they_name(prefix):
         assert outcomes[-2] == keys
         assert {type(each) for each in outcomes[:-2]} <= {StoreUnavailable}
         found = store.find_records(min(keys))
-        store.restore_head(found, Head(found.key, found.start, found.end, stamp()))
+        store.restore_head(found, Head(found.key, found.start, found.end, revision()))
         assert len(store.read(min(keys)).records) == 2
 
 
@@ -330,7 +330,9 @@ def test_an_append_with_the_same_time_keeps_the_place_in_the_listing(store, valk
     with FaultProxy(valkey.port) as proxy, open_store(proxy.url, prefix=prefix) as far:
         far.read(KEY)
         proxy.forget()
-        titled = far.append(heads[1].key, lines(1), after=heads[1], stamp=stamp(updated=heads[1].stamp.updated))
+        titled = far.append(
+            heads[1].key, lines(1), after=heads[1], revision=revision(updated=heads[1].revision.updated)
+        )
         assert proxy.trips == 1
     assert [head.key for head in store.heads("default").items] == before
     cursor, walked = None, []
@@ -341,20 +343,21 @@ def test_an_append_with_the_same_time_keeps_the_place_in_the_listing(store, valk
     assert [head.key for head in walked] == before
     assert titled in walked
     same = [
-        store.append(head.key, ["x"], after=store.read(head.key, stop=0).head, stamp=stamp(updated=5)) for head in heads
+        store.append(head.key, ["x"], after=store.read(head.key, stop=0).head, revision=revision(updated=5))
+        for head in heads
     ]
     assert [head.key for head in store.heads("default").items] == [head.key for head in same[::-1]]
 
 
 def test_an_append_that_leaves_the_expiry_leaves_the_servers_time_running(store, valkey_client, prefix):
     name = f"{prefix}{{0}}:{KEY.scope}:{KEY.id}"
-    head = store.append(KEY, lines(1), after=None, stamp=stamp(expires=2**52))
+    head = store.append(KEY, lines(1), after=None, revision=revision(expires=2**52))
     assert valkey_client.pexpire(name, 5_000_000)
-    head = store.append(KEY, lines(1), after=head, stamp=stamp(expires=2**52))
+    head = store.append(KEY, lines(1), after=head, revision=revision(expires=2**52))
     assert valkey_client.pttl(name) <= 5_000_000
-    head = store.append(KEY, lines(1), after=head, stamp=stamp(expires=2**52 + 1))
+    head = store.append(KEY, lines(1), after=head, revision=revision(expires=2**52 + 1))
     assert valkey_client.pttl(name) > 5_000_000
-    store.append(KEY, lines(1), after=head, stamp=stamp())
+    store.append(KEY, lines(1), after=head, revision=revision())
     assert valkey_client.pttl(name) == -1
     valkey_client.pexpire(name, 5_000_000)
     grown(store, store.read(KEY, stop=0).head)

@@ -3,7 +3,7 @@
 import itertools
 import uuid
 
-from chathistory import Key, Stamp
+from chathistory import Key, Revision
 from chathistory.errors import Conflict, StoreError
 
 KEY = Key("scope", "conversation")
@@ -12,8 +12,8 @@ HOUR = 3_600_000_000
 _ticks = itertools.count()
 
 
-def stamp(*, updated=None, expires=None, version=None):
-    return Stamp(version or uuid.uuid4().hex, NOW + next(_ticks) if updated is None else updated, expires, "info")
+def revision(*, updated=None, expires=None, version=None):
+    return Revision(version or uuid.uuid4().hex, NOW + next(_ticks) if updated is None else updated, expires, "info")
 
 
 def text(position, size=60):
@@ -28,7 +28,7 @@ def made(store, count, *, key=KEY, size=60, batch=None):
     """Make a conversation of that many records, in batches."""
     head, batch = None, batch or count
     for at in range(0, count, batch):
-        head = store.append(key, texts(at, min(at + batch, count), size), after=head, stamp=stamp())
+        head = store.append(key, texts(at, min(at + batch, count), size), after=head, revision=revision())
     return head
 
 

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from chathistory_s3 import S3Store
-from s3_samples import KEY, bodies, head_of, made, objects, stamp
+from s3_samples import KEY, bodies, head_of, made, objects, revision
 
 from chathistory import Key
 from chathistory.errors import Conflict
@@ -18,10 +18,10 @@ HERE = Path(__file__).parent
 def persist(store, name, count):
     head = head_of(store)
     for at in range(count):
-        given = stamp()
+        given = revision()
         while True:
             try:
-                head = store.append(KEY, [f"{name} {at} {'x' * 4000}", f"{name} {at} b"], after=head, stamp=given)
+                head = store.append(KEY, [f"{name} {at} {'x' * 4000}", f"{name} {at} b"], after=head, revision=given)
                 break
             except Conflict as conflict:
                 head = conflict.head

@@ -8,7 +8,7 @@ import pytest
 from chathistory_s3 import ExactS3Store, S3Store
 from chathistory_s3.bucket import Service
 from s3_ceph import gateway
-from s3_samples import KEY, damage_head, damage_record, lose_markers, remains, stamp
+from s3_samples import KEY, damage_head, damage_record, lose_markers, remains, revision
 from s3_server import CREDENTIALS
 
 from chathistory import open_store
@@ -108,7 +108,7 @@ class TestCeph(Below, HistoryStoreContract):
         return open_store(f"s3://bucket/history?endpoint_url=http://127.0.0.1:{closed_port()}&timeout=1")
 
     def test_it_is_the_service_that_it_should_be(self, store):
-        store.append(KEY, ["x"], after=None, stamp=stamp())
+        store.append(KEY, ["x"], after=None, revision=revision())
         assert store._bucket.service == Service(quotes=False, deletes=False)
 
     def test_a_wrong_secret_is_refused(self, store, monkeypatch):

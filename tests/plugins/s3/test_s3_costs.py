@@ -4,7 +4,7 @@ import pytest
 from chathistory_s3 import ExactS3Store, S3Store
 from chathistory_s3.content import Segment
 from chathistory_s3.segments import absorbed
-from s3_samples import HOUR, KEY, NOW, bodies, made, stamp, text, texts
+from s3_samples import HOUR, KEY, NOW, bodies, made, revision, text, texts
 
 from chathistory import Key
 
@@ -23,7 +23,7 @@ def rounds(log):
 def test_a_warm_append_is_one_put(server, store):
     head = made(store, 2)
     server.log.clear()
-    store.append(KEY, [text(2)], after=head, stamp=stamp())
+    store.append(KEY, [text(2)], after=head, revision=revision())
     assert server.kinds() == ["PUT"]
 
 
@@ -32,7 +32,7 @@ def test_a_cold_append_is_one_get_more(server, client, bucket, store):
     with S3Store(client, bucket=bucket, prefix="history") as cold:
         cold._probe()
         server.log.clear()
-        cold.append(KEY, [text(2)], after=head, stamp=stamp())
+        cold.append(KEY, [text(2)], after=head, revision=revision())
         assert server.kinds() == ["GET", "PUT"]
 
 
@@ -50,7 +50,7 @@ def test_a_look_at_the_head_is_one_request_and_warms_the_append(server, client, 
         server.log.clear()
         head = other.read(KEY, stop=0).head
         assert server.kinds() == ["GET"]
-        other.append(KEY, [text(2)], after=head, stamp=stamp())
+        other.append(KEY, [text(2)], after=head, revision=revision())
         assert server.kinds() == ["GET", "PUT"]
 
 
@@ -60,7 +60,7 @@ def test_a_thousand_appends(server, store, size):
     head = made(store, 1)
     server.log.clear()
     for at in range(1, 1001):
-        head = store.append(KEY, [text(at, size)], after=head, stamp=stamp(updated=NOW + at * 30_000_000))
+        head = store.append(KEY, [text(at, size)], after=head, revision=revision(updated=NOW + at * 30_000_000))
     assert len(server.log) <= 1150
     assert max(request.size for request in server.log if request.path.endswith("/c/scope/conversation")) < 140_000
     assert bodies(store, start=980) == texts(980, 1001, size)
@@ -73,7 +73,7 @@ def test_a_thousand_appends(server, store, size):
 def test_a_load_of_five_thousand_messages(server, client, bucket, store):
     head = None
     for at in range(0, 5000, 10):
-        head = store.append(KEY, texts(at, at + 10, SIZE), after=head, stamp=stamp())
+        head = store.append(KEY, texts(at, at + 10, SIZE), after=head, revision=revision())
     server.log.clear()
     server.delay = 0.05
     part = store.read(KEY)
@@ -87,7 +87,7 @@ def test_an_exact_append_is_two_requests_more(server, client, bucket):
     with ExactS3Store(client, bucket=bucket) as store:
         head = made(store, 2)
         server.log.clear()
-        store.append(KEY, [text(2)], after=head, stamp=stamp())
+        store.append(KEY, [text(2)], after=head, revision=revision())
         assert server.kinds() == ["PUT", "PUT", "DELETE"]
 
 
@@ -114,13 +114,13 @@ def test_a_page_by_hours_reads_whole_hours(server, client, bucket, store):
 
 
 def made_at(store, name, updated):
-    return store.append(Key("s", name), ["x"], after=None, stamp=stamp(updated=updated))
+    return store.append(Key("s", name), ["x"], after=None, revision=revision(updated=updated))
 
 
 def test_a_message_of_30_mb_and_what_follows(server, store):
     large = "x" * 30_000_000
-    head = store.append(KEY, ["before", large], after=None, stamp=stamp())
-    head = store.append(KEY, ["after"], after=head, stamp=stamp())
+    head = store.append(KEY, ["before", large], after=None, revision=revision())
+    head = store.append(KEY, ["after"], after=head, revision=revision())
     server.log.clear()
     assert store.read(KEY, start=-1).records[0].body == "after"
     assert server.kinds() == ["GET"]
@@ -136,13 +136,15 @@ def test_an_append_that_says_nothing_new_moves_no_marker(server, client, bucket,
         server.log.clear()
         for at in (0, 3):
             heads[at] = store.append(
-                heads[at].key, ["a title"], after=heads[at], stamp=stamp(updated=NOW + at * HOUR // 2)
+                heads[at].key, ["a title"], after=heads[at], revision=revision(updated=NOW + at * HOUR // 2)
             )
         assert server.kinds() == ["PUT", "PUT"]
         assert list(store.heads("s").items) == heads[::-1]
         pages = [store.heads("s", limit=2)]
         while pages[-1].next:
-            heads[1] = store.append(heads[1].key, ["x"], after=heads[1], stamp=stamp(updated=heads[1].stamp.updated))
+            heads[1] = store.append(
+                heads[1].key, ["x"], after=heads[1], revision=revision(updated=heads[1].revision.updated)
+            )
             pages.append(store.heads("s", limit=2, after=pages[-1].next))
         assert [head.key.id for page in pages for head in page.items] == ["c4", "c3", "c2", "c1", "c0"]
 
@@ -153,7 +155,7 @@ def test_many_of_one_time_are_told_apart_by_their_ids(client, bucket, kind):
     with kind(client, bucket=bucket) as store:
         heads = [made_at(store, f"c{at}", NOW) for at in range(9)]
         for at in (2, 5):
-            heads[at] = store.append(heads[at].key, ["x"], after=heads[at], stamp=stamp(updated=NOW))
+            heads[at] = store.append(heads[at].key, ["x"], after=heads[at], revision=revision(updated=NOW))
         walked, cursor = [], None
         while True:
             page = store.heads("s", limit=4, after=cursor)

@@ -19,7 +19,7 @@ import urllib3.response
 from chathistory_s3 import S3Store
 from chathistory_s3.bucket import Service
 from s3_proxy import CuttingProxy
-from s3_samples import KEY, bodies, head_of, made, stamp, texts
+from s3_samples import KEY, bodies, head_of, made, revision, texts
 
 from chathistory import Key, open_store
 from chathistory.errors import CorruptRecord, StoreUnavailable
@@ -55,7 +55,7 @@ def _is(end):
 
 def _append(store, head, count):
     end = head.end if head else 0
-    return store.append(KEY, texts(end, end + count, SIZE), after=head, stamp=stamp())
+    return store.append(KEY, texts(end, end + count, SIZE), after=head, revision=revision())
 
 
 def _check_forgotten(store, head, result):
@@ -71,7 +71,7 @@ def _restored(store, head):
     found = store.find_records(KEY)
     records = store.read_found(found, start=0, stop=30)
     assert [record.body for record in records] == texts(0, 30, SIZE)
-    return store.restore_head(found, Head(KEY, 0, found.end, stamp()))
+    return store.restore_head(found, Head(KEY, 0, found.end, revision()))
 
 
 def _swept(store, head):
@@ -114,7 +114,7 @@ WORKS = {
     "append": Work(9, lambda store, head: _append(store, head, 2), _is(11)),
     "append that spills and absorbs": Work(26, lambda store, head: _append(store, head, 12), _is(38)),
     "forget": Work(30, lambda store, head: store.forget(KEY, before=7), _check_forgotten),
-    "delete": Work(30, lambda store, head: store.delete(KEY, version=head.stamp.version), _check_deleted),
+    "delete": Work(30, lambda store, head: store.delete(KEY, version=head.revision.version), _check_deleted),
     "restore": Work(30, _restored, _is(30)),
 }
 READS = {"probe", "read the tail", "read segments", "look at the head", "page", "keys", "scan", "damaged keys", "sweep",
@@ -317,7 +317,7 @@ def test_an_error_that_stays_is_ours_and_silent(client, bucket, server, monkeypa
             lambda: bodies(store),
             lambda: store.heads(KEY.scope),
             lambda: list(store.keys()),
-            lambda: S3Store(client, bucket=bucket, timeout=0.01).append(KEY, ["x"], after=None, stamp=stamp()),
+            lambda: S3Store(client, bucket=bucket, timeout=0.01).append(KEY, ["x"], after=None, revision=revision()),
             lambda: store.forget(KEY, before=3),
             lambda: store.find_records(KEY),
         ):
@@ -356,7 +356,7 @@ def test_an_error_of_a_write_carries_no_body(place, client, bucket, server):
         head = made(store, 1)
         server.fail("reset before", times=100)
         with pytest.raises(StoreUnavailable) as caught:
-            store.append(KEY, ["SECRET-TEXT"], after=head, stamp=stamp())
+            store.append(KEY, ["SECRET-TEXT"], after=head, revision=revision())
         assert not _texts(caught.value)
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from chathistory_s3 import ExactS3Store, S3Store
 from s3_damage import HEADS, SEGMENTS, STRAYS, with_fields
-from s3_samples import KEY, NOW, change, content_of, head_object, lose_markers, made, objects, stamp, text, texts
+from s3_samples import KEY, NOW, change, content_of, head_object, lose_markers, made, objects, revision, text, texts
 
 from chathistory import Key
 from chathistory.errors import Conflict, CorruptRecord, StoreRejected, UnsupportedRecord
 from chathistory.storage.recovery import HeadRecovery
-from chathistory.storage.store import Damaged, Head, Slice
+from chathistory.storage.store import Damaged, Head, ReadResult
 
 SCOPE = "scope"
 TYPED = (CorruptRecord, UnsupportedRecord, Conflict)
@@ -38,7 +38,7 @@ def filled(store, victim, *, large):
     for name in ("before", "behind"):
         if name == "behind":
             head = made(store, 14, key=victim, size=12_000) if large else made(store, 9, key=victim, batch=4)
-            head = store.append(victim, texts(head.end, head.end + 3), after=head, stamp=stamp())
+            head = store.append(victim, texts(head.end, head.end + 3), after=head, revision=revision())
         made(store, 2, key=Key(SCOPE, name))
     made(store, 2, key=Key("other", victim.id))
     return head
@@ -127,7 +127,7 @@ def check_calls(store, victim, head):
         lambda: store.read(victim),
         lambda: store.read(victim, start=-1),
         lambda: store.read(victim, start=2, stop=4),
-        lambda: store.append(victim, ["late"], after=replace(head, stamp=stamp()), stamp=stamp()),
+        lambda: store.append(victim, ["late"], after=replace(head, revision=revision()), revision=revision()),
         lambda: store.delete(victim, version="another"),
         lambda: store.find_records(victim),
     ):
@@ -146,9 +146,9 @@ def check_restored(store, victim, sound):
     assert seen == sorted(set(seen))
     bodies = [record.body for record in records]
     assert bodies == [text(at, len(body)) for at, body in zip(seen, bodies, strict=True)]
-    head = Head(victim, found.start, found.end, stamp())
+    head = Head(victim, found.start, found.end, revision())
     assert store.restore_head(found, head) == head
-    grown = store.append(victim, texts(head.end, head.end + 2), after=head, stamp=stamp())
+    grown = store.append(victim, texts(head.end, head.end + 2), after=head, revision=revision())
     assert positions(store, victim, head=grown) == [*seen, head.end, head.end + 1]
     return grown
 
@@ -202,7 +202,7 @@ def check_damaged_head(place, what, victim):
     with opened(place) as store:
         check_calls(store, victim, head)
         part = ends(lambda: store.read(victim, stop=0))
-        if isinstance(part, Slice):  # the damage is behind the head, among the records
+        if isinstance(part, ReadResult):  # the damage is behind the head, among the records
             assert set(sound_lines(left, lines)) <= set(positions(store, victim, head=head))
             check_walks(store, victim, head=part.head)
         elif what == "gone":
@@ -220,10 +220,12 @@ def check_damaged_head(place, what, victim):
 def check_refused(store, victim, head):
     """Check that nobody writes over a damaged head, or over that of a later version."""
     for call in (
-        lambda: store.append(victim, ["x"], after=head, stamp=stamp()),
-        lambda: store.append(victim, ["x"], after=None, stamp=stamp()),
+        lambda: store.append(victim, ["x"], after=head, revision=revision()),
+        lambda: store.append(victim, ["x"], after=None, revision=revision()),
         lambda: store.forget(victim, before=1),
-        lambda: store.restore_head(replace(store.find_records(victim), token="another"), Head(victim, 0, 1, stamp())),
+        lambda: store.restore_head(
+            replace(store.find_records(victim), token="another"), Head(victim, 0, 1, revision())
+        ),
     ):
         error = ends(call)
         assert isinstance(error, TYPED)
@@ -232,7 +234,7 @@ def check_refused(store, victim, head):
         found = store.find_records(victim)
         assert "later version" in found.problem
         with pytest.raises(UnsupportedRecord):
-            store.restore_head(found, Head(victim, found.start, found.end, stamp()))
+            store.restore_head(found, Head(victim, found.start, found.end, revision()))
 
 
 @pytest.mark.parametrize("what", some_of(SEGMENTS, 3))
@@ -250,7 +252,7 @@ def test_a_damaged_segment(place, what):
         found = store.find_records(victim)
         assert (found.start, found.end, found.problem) == (0, 17, None)
         assert [record.position for record in store.read_found(found, start=0, stop=17)] == seen
-        head = store.append(victim, texts(17, 30, 12_000), after=head, stamp=stamp())
+        head = store.append(victim, texts(17, 30, 12_000), after=head, revision=revision())
         head = store.forget(victim, before=5)
         kept = [at for at in [*seen, *range(17, 30)] if at >= 5]
         assert positions(store, victim, head=head) == kept
@@ -289,7 +291,7 @@ def test_damage_of_several_conversations_and_pages(place):
         where = (*place[:2], f"{place[2]}-{kind.__name__}")
         with opened(where, kind) as store:
             heads = [
-                store.append(Key(SCOPE, f"c{at:02d}"), ["x"], after=None, stamp=stamp(updated=NOW + at * 10**8))
+                store.append(Key(SCOPE, f"c{at:02d}"), ["x"], after=None, revision=revision(updated=NOW + at * 10**8))
                 for at in range(60)
             ]
             for at in range(0, 60, 7):
@@ -403,7 +405,7 @@ def test_what_may_come_back_is_never_taken_for_lost(place, server):
         damage(place, name, lambda data: data[:40] + data[41:])
         for call in (
             lambda: store.read_found(store.find_records(head.key), start=0, stop=17),
-            lambda: store.restore_head(store.find_records(head.key), Head(head.key, 0, 17, stamp())),
+            lambda: store.restore_head(store.find_records(head.key), Head(head.key, 0, 17, revision())),
         ):
             with pytest.raises(StoreRejected, match="bring it back"):
                 call()
@@ -419,7 +421,7 @@ def test_what_may_come_back_is_never_taken_for_lost(place, server):
 def test_no_text_of_a_damaged_head_is_told(place):
     secret = "s3cr3t words"
     with opened(place) as store:
-        store.append(KEY, [secret], after=None, stamp=replace(stamp(), info=secret))
+        store.append(KEY, [secret], after=None, revision=replace(revision(), payload=secret))
         for rule in (with_fields(lambda fields: fields.update(updated="x")), lambda data: data[:-20], bytes.upper):
             damage(place, head_object(store, KEY), rule)
             with pytest.raises(CorruptRecord) as caught:
@@ -439,7 +441,7 @@ def test_a_tail_that_lost_a_line_end_takes_further_appends(place):
     with opened(place) as store:
         for _ in range(4):
             end = head.end
-            head = store.append(KEY, texts(end, end + 3, 20_000), after=head, stamp=stamp())
+            head = store.append(KEY, texts(end, end + 3, 20_000), after=head, revision=revision())
         assert set(positions(store, KEY, head=head)) >= {*range(4), *range(5, 17)}
 
 

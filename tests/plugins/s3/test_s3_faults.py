@@ -7,7 +7,7 @@ import boto3
 import pytest
 from botocore.config import Config
 from chathistory_s3 import S3Store
-from s3_samples import HOUR, KEY, NOW, bodies, head_of, made, objects, stamp, text, texts, tried
+from s3_samples import HOUR, KEY, NOW, bodies, head_of, made, objects, revision, text, texts, tried
 from s3_server import CREDENTIALS
 
 from chathistory import open_store
@@ -31,7 +31,7 @@ class Case:
 
 def _append(store, head, *, count=1, updated=None, size=SIZE):
     end = head.end if head else 0
-    return commit(store, KEY, texts(end, end + count, size), after=head, stamp=stamp(updated=updated))
+    return commit(store, KEY, texts(end, end + count, size), after=head, revision=revision(updated=updated))
 
 
 CASES = {
@@ -45,7 +45,7 @@ CASES = {
     "forget in the tail": Case(12, lambda store, head: store.forget(KEY, before=4), (4, 12)),
     "forget in a segment": Case(30, lambda store, head: store.forget(KEY, before=4), (4, 30)),
     "forget all": Case(30, lambda store, head: store.forget(KEY, before=99), (30, 30)),
-    "delete": Case(30, lambda store, head: store.delete(KEY, version=head.stamp.version), None),
+    "delete": Case(30, lambda store, head: store.delete(KEY, version=head.revision.version), None),
 }
 BOUNDS = {name: ((0, case.records) if case.records else None, case.after) for name, case in CASES.items()}
 
@@ -103,7 +103,7 @@ def _goes_on(store):
     for _ in range(3):
         head = head_of(store)
         end = head.end if head else 0
-        store.append(KEY, texts(end, end + 6, SIZE), after=head, stamp=stamp(updated=NOW + 5 * HOUR))
+        store.append(KEY, texts(end, end + 6, SIZE), after=head, revision=revision(updated=NOW + 5 * HOUR))
     look(store)
 
 
@@ -137,11 +137,11 @@ def test_a_storm_ends_in_our_error_and_harms_nothing(server, client, bucket, wha
         head = made(store, 6, size=SIZE)
         server.fail(what, kind="PUT", times=10**6)
         with pytest.raises(StoreUnavailable) as caught:
-            store.append(KEY, [text(6, SIZE)], after=head, stamp=stamp())
+            store.append(KEY, [text(6, SIZE)], after=head, revision=revision())
         assert caught.value.outcome == ("not stored" if what in {"503", "409"} else "unknown")
         server.mend()
         assert look(store) == (0, 6)
-        store.append(KEY, [text(6, SIZE)], after=head, stamp=stamp())
+        store.append(KEY, [text(6, SIZE)], after=head, revision=revision())
         assert look(store) == (0, 7)
 
 
@@ -149,27 +149,27 @@ def test_a_short_storm_is_waited_out(server, store):
     head = made(store, 1)
     for what in ("503", "409", "500", "reset before", "reset after"):
         server.fail(what, kind="PUT")
-    assert store.append(KEY, [text(1)], after=head, stamp=stamp()).end == 2
+    assert store.append(KEY, [text(1)], after=head, revision=revision()).end == 2
     assert bodies(store) == texts(0, 2)
 
 
 def test_a_lost_reply_and_another_writer_behind_it(server, client, bucket, store):
     """The first try was stored, another writer went on from it, and the repetition is refused: the core tells."""
     head = made(store, 1)
-    given = stamp()
+    given = revision()
     server.fail("reset after", kind="PUT")
     with S3Store(client, bucket=bucket, prefix="history") as other:
         original = store._heads.look
 
         def look_late(key):
             found = other._heads.look(key)
-            other.append(KEY, ["of the other"], after=found.content.head, stamp=stamp())
+            other.append(KEY, ["of the other"], after=found.content.head, revision=revision())
             store._heads.__class__.look(store._heads, key)
             store._heads.look = original
             return original(key)
 
         store._heads.look = look_late
-        assert commit(store, KEY, ["ours"], after=head, stamp=given).end == 2
+        assert commit(store, KEY, ["ours"], after=head, revision=given).end == 2
     assert bodies(store) == [text(0), "ours", "of the other"]
 
 
@@ -177,16 +177,16 @@ def test_a_lost_reply_and_another_writer_behind_it(server, client, bucket, store
 def test_a_twin_of_an_append_does_not_take_it_for_its_own(server, client, bucket, store, what):
     """Two writers with the very same append: one has made it, whatever the other met on the way."""
     head = made(store, 1)
-    given = stamp()
+    given = revision()
     with S3Store(client, bucket=bucket, prefix="history") as other:
         other._probe()
         seen = other._heads.look(KEY)
-        store.append(KEY, ["ours"], after=head, stamp=given)
+        store.append(KEY, ["ours"], after=head, revision=given)
         server.fail(what, kind="PUT")
         assert seen == other._heads.seen(KEY)
         with pytest.raises(Conflict) as caught:
-            other.append(KEY, ["ours"], after=head, stamp=given)
-        assert caught.value.head.stamp == given
+            other.append(KEY, ["ours"], after=head, revision=given)
+        assert caught.value.head.revision == given
     assert bodies(store) == [text(0), "ours"]
 
 
@@ -196,13 +196,13 @@ def test_boto3s_own_retry_makes_a_false_refusal_that_the_core_settles(server, bu
     )
     with S3Store(retrying, bucket=bucket, prefix="history") as store:
         head = made(store, 1)
-        given = stamp()
+        given = revision()
         server.fail("reset after", kind="PUT")
         with pytest.raises(Conflict) as caught:
-            store.append(KEY, ["ours"], after=head, stamp=given)
-        assert caught.value.head.stamp == given
+            store.append(KEY, ["ours"], after=head, revision=given)
+        assert caught.value.head.revision == given
         server.fail("reset after", kind="PUT")
-        assert commit(store, KEY, ["more"], after=caught.value.head, stamp=stamp()).end == 3
+        assert commit(store, KEY, ["more"], after=caught.value.head, revision=revision()).end == 3
         assert bodies(store) == [text(0), "ours", "more"]
     retrying.close()
 

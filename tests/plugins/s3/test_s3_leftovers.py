@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 from chathistory_s3 import S3Store
-from s3_samples import KEY, bodies, content_of, head_of, made, objects, remains, stamp, text, texts, tried
+from s3_samples import KEY, bodies, content_of, head_of, made, objects, remains, revision, text, texts, tried
 from test_s3_faults import CASES, SIZE
 
 from chathistory import Key
@@ -166,7 +166,7 @@ def test_nothing_vanishes_below_a_writer_who_fills_segments(client, bucket, serv
             return put(*given, **named)
 
         store._heads.put = put_late
-        result = tried(lambda: store.append(KEY, texts(26, 46, SIZE), after=head, stamp=stamp()))
+        result = tried(lambda: store.append(KEY, texts(26, 46, SIZE), after=head, revision=revision()))
         assert begun
         if what == "sweep":
             assert bodies(other) == texts(0, 46, SIZE)

@@ -19,7 +19,7 @@ from s3_samples import (
     made,
     objects,
     remains,
-    stamp,
+    revision,
     text,
     texts,
     tried,
@@ -43,14 +43,14 @@ def found_of(store, key=KEY):
 
 def restored(store, key=KEY):
     found = store.find_records(key)
-    return store.restore_head(found, Head(key, found.start, found.end, stamp()))
+    return store.restore_head(found, Head(key, found.start, found.end, revision()))
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_any_byte_of_the_object_may_be_another(client, bucket, server, store, seed):
     """Whatever one byte becomes, in the head or in its records: all other records are found, at their positions."""
     head = made(store, 16, size=SIZE, batch=4)
-    head = store.append(KEY, texts(16, 23, 40), after=head, stamp=stamp())
+    head = store.append(KEY, texts(16, 23, 40), after=head, revision=revision())
     sizes = [SIZE] * 16 + [40] * 7
     data = content_of(client, bucket, HEAD)
     begin = data.index(b"\n") + 1
@@ -84,7 +84,7 @@ def test_records_in_segments_outlive_any_head(client, bucket, store, what, batch
     head = restored(store)
     assert bodies(store) == list(due.values())
     assert list(store.heads(KEY.scope).items) == [head]
-    assert store.append(KEY, ["more"], after=head, stamp=stamp()).end == len(due) + 1
+    assert store.append(KEY, ["more"], after=head, revision=revision()).end == len(due) + 1
 
 
 def test_records_behind_holes_are_kept(client, bucket, server, store):
@@ -101,13 +101,13 @@ def test_records_behind_holes_are_kept(client, bucket, server, store):
     found, seen = found_of(store)
     assert sorted(seen) == [at for at in range(90) if at not in lost]
     assert (found.start, found.end) == (0, 90), "the head still tells where it began"
-    new = store.restore_head(found, Head(KEY, 0, 90, stamp(expires=4_000_000_000_000_000)))
+    new = store.restore_head(found, Head(KEY, 0, 90, revision(expires=4_000_000_000_000_000)))
     assert head_of(store) == new
     for at in range(head.end):
         part = tried(partial(store.read, KEY, start=at, stop=at + 1))
         assert isinstance(part, CorruptRecord) is (at in lost)
         assert at in lost or part.records[0].body == text(at, 5000)
-    store.append(KEY, texts(90, 120, 5000), after=new, stamp=stamp())
+    store.append(KEY, texts(90, 120, 5000), after=new, revision=revision())
     store.forget(KEY, before=89)
     assert bodies(store) == texts(89, 120, 5000)
 
@@ -124,7 +124,7 @@ def test_a_head_that_was_removed_is_found_by_its_name_only(client, bucket, serve
     head = restored(store)
     assert bodies(store) == texts(0, 30, SIZE)
     with pytest.raises(Conflict) as caught:
-        store.restore_head(found, Head(KEY, 0, 30, stamp()))
+        store.restore_head(found, Head(KEY, 0, 30, revision()))
     assert caught.value.head == head
 
 
@@ -149,14 +149,14 @@ def test_leftovers_of_unfinished_appends_do_not_mix_in(client, bucket, server, s
     damage_head(client, bucket, store)
     _, seen = found_of(store)
     assert seen == dict(enumerate(texts(0, 30, SIZE))) | {at: body for at, body in seen.items() if at >= head.end}
-    new = store.restore_head(store.find_records(KEY), Head(KEY, 0, head.end, stamp()))
+    new = store.restore_head(store.find_records(KEY), Head(KEY, 0, head.end, revision()))
     assert bodies(store) == texts(0, new.end, SIZE)
     assert not remains(client, bucket, "never acknowledged")
 
 
 def test_a_copy_of_another_head_gives_nothing_of_it_away(client, bucket, server, store):
     secret = Key("another", "secret")
-    store.append(secret, ["s3cr3t"], after=None, stamp=stamp())
+    store.append(secret, ["s3cr3t"], after=None, revision=revision())
     made(store, 30, size=SIZE)
     client.put_object(Bucket=bucket, Key=HEAD, Body=content_of(client, bucket, head_object(store, secret)))
     _, seen = found_of(store)
@@ -168,7 +168,7 @@ def test_a_copy_of_another_head_gives_nothing_of_it_away(client, bucket, server,
 
 
 def _write(other, head):
-    other.append(KEY, ["meanwhile"], after=head, stamp=stamp())
+    other.append(KEY, ["meanwhile"], after=head, revision=revision())
 
 
 MEANWHILE = {
@@ -206,7 +206,7 @@ def test_whoever_came_meanwhile_is_not_written_over(client, bucket, store, what,
             do(other, head)
             seen.append(content_of(client, bucket, HEAD) if HEAD in objects(client, bucket) else None)
         with pytest.raises(Conflict) as caught:
-            store.restore_head(found, Head(KEY, 0, 29, stamp()))
+            store.restore_head(found, Head(KEY, 0, 29, revision()))
         assert [content_of(client, bucket, HEAD) if HEAD in objects(client, bucket) else None] == seen
         present = tried(lambda: head_of(other))
         assert caught.value.head == (present if isinstance(present, Head) else None)
@@ -260,12 +260,12 @@ def test_who_dies_while_restoring_loses_nothing(server, client, bucket, damaged)
             assert bodies(other) == list(due.values())
 
 
-def test_a_new_stamp_for_a_sound_head_moves_no_record(client, bucket, server, store):
+def test_a_new_revision_for_a_sound_head_moves_no_record(client, bucket, server, store):
     head = made(store, 30, size=SIZE)
     before = objects(client, bucket, "history/s/")
     found = store.find_records(KEY)
     server.log.clear()
-    new = Head(KEY, 0, 30, stamp(updated=head.stamp.updated))
+    new = Head(KEY, 0, 30, revision(updated=head.revision.updated))
     assert store.restore_head(found, new) == new
     assert [kind for kind in server.kinds() if kind == "PUT"] == ["PUT", "PUT"]
     assert objects(client, bucket, "history/s/") == before
@@ -277,7 +277,7 @@ def test_what_a_restoration_costs(client, bucket, server, store):
     """Each segment is read once and stored once, however many records it has."""
     head = None
     for at in range(0, 3000, 300):
-        head = store.append(KEY, texts(at, at + 300, 1500), after=head, stamp=stamp())
+        head = store.append(KEY, texts(at, at + 300, 1500), after=head, revision=revision())
     segments = len(objects(client, bucket, "history/s/"))
     damage_head(client, bucket, store)
     server.log.clear()

@@ -13,7 +13,7 @@ from urllib.parse import quote
 import boto3
 import pytest
 from chathistory_s3 import S3Store
-from s3_samples import KEY, bodies, head_of, made, objects, stamp, texts
+from s3_samples import KEY, bodies, head_of, made, objects, revision, texts
 from s3_server import CREDENTIALS
 
 from chathistory import Key, open_store
@@ -49,7 +49,7 @@ def test_a_service_that_ignores_conditions_is_refused(rclone):
     with open_store(f"s3://bucket/history?endpoint_url={rclone}&addressing=path") as store:
         for _ in range(2):
             with pytest.raises(StoreRejected, match="ignores the condition"):
-                store.append(KEY, ["x"], after=None, stamp=stamp())
+                store.append(KEY, ["x"], after=None, revision=revision())
         assert store.read(KEY) is None
 
 
@@ -57,7 +57,7 @@ def test_a_service_that_ignores_conditions_is_refused(rclone):
 def test_a_refusal_is_told_in_our_words(server, store, what, words):
     head = made(store, 1)
     server.fail(what, times=100)
-    for call in (lambda: store.read(KEY), lambda: store.append(KEY, ["SECRET-TEXT"], after=head, stamp=stamp())):
+    for call in (lambda: store.read(KEY), lambda: store.append(KEY, ["SECRET-TEXT"], after=head, revision=revision())):
         with pytest.raises(StoreRejected, match=words) as caught:
             call()
         cause = caught.value.__cause__
@@ -77,7 +77,7 @@ def test_a_broken_connection_carries_no_request(server, client, bucket):
         head = made(store, 1)
         server.fail("reset before", times=100)
         with pytest.raises(StoreUnavailable) as caught:
-            store.append(KEY, ["SECRET-TEXT"], after=head, stamp=stamp())
+            store.append(KEY, ["SECRET-TEXT"], after=head, revision=revision())
         error = caught.value.__cause__
         while error is not None:
             assert "request" not in getattr(error, "kwargs", {})
@@ -160,7 +160,7 @@ def test_damage_in_the_tail_is_told_and_carried_along_not_healed(client, bucket,
     with pytest.raises(CorruptRecord) as caught:
         store.read(KEY)
     assert caught.value.position == 1
-    store.append(KEY, ["more"], after=head, stamp=stamp())
+    store.append(KEY, ["more"], after=head, revision=revision())
     with pytest.raises(CorruptRecord):
         store.read(KEY)
 
@@ -174,8 +174,8 @@ def test_a_damaged_head_is_told_and_never_overwritten(client, bucket, store, cha
     before = client.get_object(Bucket=bucket, Key=name)["Body"].read()
     for call in (
         lambda: store.read(KEY),
-        lambda: store.append(KEY, ["x"], after=head, stamp=stamp()),
-        lambda: store.append(KEY, ["x"], after=None, stamp=stamp()),
+        lambda: store.append(KEY, ["x"], after=head, revision=revision()),
+        lambda: store.append(KEY, ["x"], after=None, revision=revision()),
         lambda: store.forget(KEY, before=1),
     ):
         with pytest.raises(CorruptRecord) as caught:
@@ -189,7 +189,7 @@ def test_a_damaged_head_is_named_by_the_listings_and_no_sweep_stops_at_it(client
     """The grave of a deleted conversation is as small, but it is no damage."""
     made(store, 3)
     other = Key("scope", "other")
-    store.append(other, ["x"], after=None, stamp=stamp(expires=1))
+    store.append(other, ["x"], after=None, revision=revision(expires=1))
     client.put_object(Bucket=bucket, Key="history/c/scope/conversation", Body=data)
     page = store.heads("scope")
     assert [head.key for head in page.items] == [other]
@@ -227,14 +227,14 @@ def test_a_versioned_bucket(client, bucket, server, recency):
             old = made(store, 40, size=10_000, batch=8)
             assert bodies(store) == texts(0, 40, 10_000)
             with pytest.raises(Conflict):
-                store.append(KEY, ["x"], after=None, stamp=stamp())
+                store.append(KEY, ["x"], after=None, revision=revision())
             store.forget(KEY, before=17)
             assert bodies(store) == texts(17, 40, 10_000)
             assert [head.key for head in store.heads("scope").items] == list(store.keys()) == [KEY]
             assert store.delete(KEY)
             assert (store.read(KEY), objects(client, bucket)) == (None, [])
             with pytest.raises(Conflict):
-                store.append(KEY, ["x"], after=old, stamp=stamp())
+                store.append(KEY, ["x"], after=old, revision=revision())
     versions = client.list_object_versions(Bucket=bucket, Prefix="h/s/")
     assert versions.get("Versions"), "what docs/s3.md says of old versions is so"
 
@@ -257,7 +257,7 @@ def test_forget_leaves_nothing_of_it_in_the_bucket(client, bucket, store):
 
 
 def test_a_sweep_removes_what_expired_and_nothing_else(client, bucket, store, server):
-    store.append(KEY, ["x"], after=None, stamp=stamp(expires=1_000_000))
+    store.append(KEY, ["x"], after=None, revision=revision(expires=1_000_000))
     made(store, 2, key=Key("scope", "living"))
     made(store, 20, key=Key("scope", "large"), size=20_000, batch=5)
     client.put_object(Bucket=bucket, Key=LEFT, Body=b"left")
@@ -272,7 +272,7 @@ def test_a_sweep_removes_what_expired_and_nothing_else(client, bucket, store, se
 def test_the_sweep_of_the_command_line(client, bucket, server, capsys):
     url = f"s3://{bucket}/h?endpoint_url={server.url}"
     with open_store(url) as store:
-        store.append(KEY, ["x"], after=None, stamp=stamp(expires=1))
+        store.append(KEY, ["x"], after=None, revision=revision(expires=1))
         assert run(["sweep", "--store", url]) == 0
         assert "expired: 1" in capsys.readouterr().out
         assert head_of(store) is None
@@ -284,7 +284,7 @@ def test_where_delete_knows_no_condition_a_grave_stays(client, bucket, store, se
     store._probe()
     store._bucket.service = type(store._bucket.service)(deletes=False)
     old = made(store, 40, size=10_000, batch=8)
-    assert store.delete(KEY, version=old.stamp.version) is True
+    assert store.delete(KEY, version=old.revision.version) is True
     assert objects(client, bucket) == ["history/c/scope/conversation"]
     assert (store.read(KEY), list(store.keys()), list(store.heads("scope").items)) == (None, [], [])
     assert store.delete(KEY) is False

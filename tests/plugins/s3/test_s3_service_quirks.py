@@ -4,7 +4,7 @@ import pytest
 from botocore.config import Config
 from chathistory_s3 import S3Store
 from chathistory_s3.bucket import Service
-from s3_samples import KEY, bodies, made, objects, stamp, texts
+from s3_samples import KEY, bodies, made, objects, revision, texts
 from s3_service_quirks import MANNERS, REVIVES
 
 from chathistory import Key, open_store
@@ -74,7 +74,7 @@ def test_what_the_guard_cannot_rest_on_is_refused(server, client, bucket, url, m
     with hasty(url) as store:
         for _ in range(2):
             with pytest.raises(StoreRejected, match=REFUSED[manner]):
-                store.append(KEY, ["x"], after=head, stamp=stamp())
+                store.append(KEY, ["x"], after=head, revision=revision())
         with pytest.raises(StoreRejected):
             store.delete(KEY)
     server.mend()
@@ -94,8 +94,8 @@ def test_what_can_be_done_without_is_done_without(server, client, bucket, url, m
         assert bodies(other) == texts(0, 40, 10_000)
         assert bodies(other, start=17) == texts(17, 40, 10_000)
         with pytest.raises(Conflict):
-            other.append(KEY, ["x"], after=None, stamp=stamp())
-        head = other.append(KEY, texts(40, 41, 10_000), after=head, stamp=stamp())
+            other.append(KEY, ["x"], after=None, revision=revision())
+        head = other.append(KEY, texts(40, 41, 10_000), after=head, revision=revision())
         keys = [Key(KEY.scope, f"c{at}") for at in range(9)]
         heads = [made(store, 1, key=key) for key in keys]
         walked, cursor = [], None
@@ -112,7 +112,7 @@ def test_what_can_be_done_without_is_done_without(server, client, bucket, url, m
         assert store.delete(KEY) is False
         assert (store.read(KEY), other.read(KEY)) == (None, None)
         with pytest.raises(Conflict):
-            other.append(KEY, ["late"], after=head, stamp=stamp())
+            other.append(KEY, ["late"], after=head, revision=revision())
         made(other, 3)
         assert bodies(store) == texts(0, 3)
         store.sweep(now=4e9, grace=0)
@@ -152,9 +152,11 @@ def test_a_put_without_an_etag_proves_nothing(server, url):
         head = made(store, 2)
         server.manners = ("PUT has no ETag",)
         with open_store(url) as other, pytest.raises(StoreUnavailable, match="no certain answer") as caught:
-            other.append(KEY, ["x"], after=head, stamp=stamp())
+            other.append(KEY, ["x"], after=head, revision=revision())
         assert caught.value.outcome == "not stored"
-        assert store.append(KEY, texts(2, 3), after=head, stamp=stamp()).end == 3, "this one knows its own work again"
+        assert store.append(KEY, texts(2, 3), after=head, revision=revision()).end == 3, (
+            "this one knows its own work again"
+        )
         server.mend()
         assert bodies(store) == texts(0, 3)
 

@@ -47,8 +47,8 @@ class Late(TemplateStore):
         with closing(super()._connected()) as disk:
             self._db.backup(disk)
 
-    def append(self, key, bodies, *, after, stamp, first=0):
-        head = super().append(key, bodies, after=after, stamp=stamp, first=first)
+    def append(self, key, bodies, *, after, revision, first=0):
+        head = super().append(key, bodies, after=after, revision=revision, first=first)
         self.appends += 1
         if self.appends % 5 == 0:
             self._save()
@@ -59,10 +59,10 @@ class Late(TemplateStore):
 class ByHalves(TemplateStore):
     """Stores each body of a batch by itself, so a killed writer leaves some of them."""
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         head = after
         for body in bodies:
-            head = super().append(key, [body], after=head, stamp=stamp, first=first)
+            head = super().append(key, [body], after=head, revision=revision, first=first)
             time.sleep(0.02)
         return head
 
@@ -71,14 +71,14 @@ class ByHalves(TemplateStore):
 class Rewriting(TemplateStore):
     """Reads all that is there with every append."""
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         start, seen = 0, ""
         while run := self.read(key, start=start):
             seen = "".join([seen, *(record.body for record in run.records)])
             start += len(run.records)
             if start >= run.head.end:
                 break
-        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+        return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
 LOCKS = defaultdict(threading.RLock)
@@ -119,7 +119,7 @@ class DeletesInSteps(TemplateStore):
     def delete(self, key, *, version=None):
         with LOCKS[self._path]:
             with self._transaction(key if version is not None else None) as (db, head):
-                if head and version != head.stamp.version:
+                if head and version != head.revision.version:
                     raise Conflict(key, head)
                 db.execute("DELETE FROM records WHERE (scope, id) = (?, ?)", (key.scope, key.id))
             time.sleep(0.01)
@@ -144,31 +144,31 @@ class ForgetsTheStartFirst(TemplateStore):
 class HeadLater(TemplateStore):
     """Writes the records in one transaction, and the head in the next: what is between keeps the next writer out."""
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         with self._transaction(key) as (db, head):
-            if (head and head.stamp.version) != (after and after.stamp.version):
+            if (head and head.revision.version) != (after and after.revision.version):
                 raise Conflict(key, head)
             start, end = (head.start, head.end) if head else (first, first)
             rows = [_summed(key.scope, key.id, position, body) for position, body in enumerate(bodies, end)]
             db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
         time.sleep(0.05)
         with self._transaction() as (db, _):
-            return _put(db, Head(key, start, end + len(bodies), stamp))
+            return _put(db, Head(key, start, end + len(bodies), revision))
 
 
 @caught_by(10, "test_four_processes_lose_nothing", "after a head that was not present")
 class Racing(TemplateStore):
     """Looks at the version in one transaction and appends in another: two processes both win."""
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         run = self.read(key, stop=0)
         present = run and run.head
-        if (present and present.stamp.version) != (after and after.stamp.version):
+        if (present and present.revision.version) != (after and after.revision.version):
             raise Conflict(key, present)
         time.sleep(0.05)
         while True:
             try:
-                return super().append(key, bodies, after=present, stamp=stamp, first=first)
+                return super().append(key, bodies, after=present, revision=revision, first=first)
             except Conflict as conflict:
                 present = conflict.head
 
@@ -177,14 +177,14 @@ class Racing(TemplateStore):
 class Eager(TemplateStore):
     """Takes an append whose head is not the present one if its end is: what the core repeats is stored twice."""
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         try:
-            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+            return super().append(key, bodies, after=after, revision=revision, first=first)
         except Conflict as conflict:
-            if conflict.head is None or conflict.head.stamp.version != stamp.version:
+            if conflict.head is None or conflict.head.revision.version != revision.version:
                 raise
-            again = replace(stamp, version=stamp.version[::-1])
-            return super().append(key, bodies, after=conflict.head, stamp=again)
+            again = replace(revision, version=revision.version[::-1])
+            return super().append(key, bodies, after=conflict.head, revision=again)
 
 
 @caught_by(8, "test_zz_what_was_there_before_is_untouched", "is absent")

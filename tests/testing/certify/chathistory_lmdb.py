@@ -17,10 +17,10 @@ from weakref import WeakValueDictionary
 
 import lmdb
 
-from chathistory import Damaged, Head, HistoryStore, Key, Option, Page, Record, Slice, Stamp, Traits, hookimpl
+from chathistory import Damaged, Head, HistoryStore, Key, Option, Page, ReadResult, Record, Revision, Traits, hookimpl
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreRejected, StoreUnavailable
 from chathistory.storage.cursors import decode_cursor, encode_cursor
-from chathistory.storage.open_guard import Lifeline
+from chathistory.storage.open_guard import OpenGuard
 from chathistory.storage.store import check_append, check_position, check_range
 
 
@@ -31,22 +31,22 @@ class LMDBStore(HistoryStore):
     _lock: ClassVar = Lock()
 
     def __init__(self, path, size=2**33):
-        self._path, self._size, self._env, self._lifeline = os.path.realpath(path), size, None, Lifeline()
+        self._path, self._size, self._env, self._open_guard = os.path.realpath(path), size, None, OpenGuard()
 
     @classmethod
     def from_url(cls, url):
         return cls(url.path, url.options["size"])
 
-    def append(self, key, bodies, *, after, stamp, first=0):
-        batch = check_append(bodies, stamp, self.traits, first=first)
+    def append(self, key, bodies, *, after, revision, first=0):
+        batch = check_append(bodies, revision, self.traits, first=first)
         with self._transaction(write=True) as txn:
             old = _head(txn, key)
-            if (old and old.stamp.version) != (after and after.stamp.version):
+            if (old and old.revision.version) != (after and after.revision.version):
                 raise Conflict(key, old)
-            new = old or Head(key, first, first, stamp)
+            new = old or Head(key, first, first, revision)
             for position, body in enumerate(batch, new.end):
                 txn.put(_record(key, position), _summed(body.encode()))
-            return _put(txn, replace(new, end=new.end + len(batch), stamp=stamp))
+            return _put(txn, replace(new, end=new.end + len(batch), revision=revision))
 
     def read(self, key, *, start=0, stop=None):
         check_range(start, stop)
@@ -58,7 +58,7 @@ class LMDBStore(HistoryStore):
             bodies = list(takewhile(lambda body: body is not None, (_sound(txn.get(_record(key, at))) for at in due)))
         if due and not bodies:
             raise CorruptRecord(key, low, "it is missing, or its checksum is wrong")
-        return Slice(head, [Record(position, body.decode()) for position, body in zip(due, bodies, strict=False)])
+        return ReadResult(head, [Record(position, body.decode()) for position, body in zip(due, bodies, strict=False)])
 
     def heads(self, scope, *, after=None, limit=20):
         if limit < 1:
@@ -95,7 +95,7 @@ class LMDBStore(HistoryStore):
 
     def delete(self, key, *, version=None):
         with self._transaction(write=True) as txn:
-            if version is not None and (head := _head(txn, key)) and version != head.stamp.version:
+            if version is not None and (head := _head(txn, key)) and version != head.revision.version:
                 raise Conflict(key, head)
             return _removed(txn, _hash(*astuple(key)))
 
@@ -107,12 +107,12 @@ class LMDBStore(HistoryStore):
         return replace(super().remove_leftovers(scope), removed=len(damaged))
 
     def close(self):
-        if self._lifeline.cut():
+        if self._open_guard.cut():
             self._env = None  # the last of its users closes it
 
     @contextmanager
     def _transaction(self, *, write=False):
-        self._lifeline.check()
+        self._open_guard.check()
         try:
             with self._opened().begin(write=write) as txn:
                 yield txn
@@ -160,13 +160,13 @@ def _head(txn, key):
 def _made(value, key=None):
     if (data := _sound(value)) is None:
         raise CorruptRecord(key, None, "its checksum is wrong")
-    key, start, end, stamp = json.loads(data)
-    return Head(Key(*key), start, end, Stamp(*stamp))
+    key, start, end, revision = json.loads(data)
+    return Head(Key(*key), start, end, Revision(*revision))
 
 
 def _put(txn, head):
     here = _hash(*astuple(head.key))
-    place = _listed(head.key.scope, head.stamp.updated, head.key.id)
+    place = _listed(head.key.scope, head.revision.updated, head.key.id)
     txn.delete(txn.get(b"p" + here) or b" ")
     txn.put(b"p" + here, place)
     txn.put(place, b"h" + here)

@@ -14,7 +14,7 @@ from chathistory_template import TemplateStore
 from chathistory import Key, StoreURL, open_store
 from chathistory.cli.certify import _progress
 from chathistory.errors import ChatHistoryError
-from chathistory.storage.store import LONGEST_NAME, Stamp
+from chathistory.storage.store import LONGEST_NAME, Revision
 from chathistory.testing.certify.names import Names
 from chathistory.testing.certify.report import Certificate, Outcome
 from chathistory.testing.certify.running import certify
@@ -165,7 +165,7 @@ def test_scopes_that_cannot_be_emptied_are_told():
     target = Target(url="file:/dev/null/history")
     with MemoryStore() as store:
         room = Room.around(store, Names())
-        room.append(Key("scope", "id"), ["a"], after=None, stamp=Stamp("v", 1))
+        room.append(Key("scope", "id"), ["a"], after=None, revision=Revision("v", 1))
         target.clear(room)
         assert target.left == list(room.names)
 
@@ -182,7 +182,7 @@ def test_what_is_there_is_left_alone_and_nothing_stays(command, place):
     url = f"file:{place}/history"
     with open_store(url) as store:
         for at, name in enumerate(("scope", "certify-", "bystander")):
-            store.append(Key(name, "conversation"), ["kept"], after=None, stamp=Stamp(f"v{at}", at))
+            store.append(Key(name, "conversation"), ["kept"], after=None, revision=Revision(f"v{at}", at))
         before = {key: store.read(key) for key in list(store.keys())}
     done = command("certify", url, "--only", "9", "--json")
     assert (done.code, done.data["left_behind"]) == (0, [])
@@ -206,7 +206,7 @@ def test_what_is_there_is_left_alone_whatever_the_store_says_is_in_a_scope(plugi
     plugin("mixing", "mixing_plugin", source)
     key = Key("scope", "conversation")
     with TemplateStore(place / "history.db", 9) as store:
-        store.append(key, ["kept"], after=None, stamp=Stamp("v", 1))
+        store.append(key, ["kept"], after=None, revision=Revision("v", 1))
         before = store.read(key)
     done = command("certify", "mixing:./history.db", "--only", "1")
     assert (done.code, done.output.splitlines()[-1]) == (1, "NOT certified: it does not remove what it should")
@@ -221,7 +221,7 @@ def test_an_exclusive_place_is_empty_and_is_used_by_plain_names(command, place):
     assert "plain names" not in done.output
     with open_store(url) as store:
         assert list(store.keys()) == []
-        store.append(Key("a", "b"), ["kept"], after=None, stamp=Stamp("v", 1))
+        store.append(Key("a", "b"), ["kept"], after=None, revision=Revision("v", 1))
     done = command("certify", url, "--only", "8", "--exclusive")
     assert (done.code, done.output) == (1, "")
     assert "has to be empty" in done.errors

@@ -14,7 +14,7 @@ from chathistory_memory import MemoryStore
 
 from chathistory.errors import InvalidInput, StoreUnavailable
 from chathistory.storage.cursors import decode_cursor, encode_cursor
-from chathistory.storage.store import HistoryStore, Page, Slice, Traits
+from chathistory.storage.store import HistoryStore, Page, ReadResult, Traits
 from chathistory.testing import HistoryStoreContract
 
 
@@ -64,7 +64,7 @@ class FrugalStore(NamedStore):
 
     def read(self, key, *, start=0, stop=None):
         run = super().read(key, start=start, stop=stop)
-        return run and Slice(run.head, tuple(run.records[:2]))
+        return run and ReadResult(run.head, tuple(run.records[:2]))
 
     def heads(self, scope, *, after=None, limit=20):
         below = "\U0010ffff" * 256 if after is None else decode_cursor(after)[1]
@@ -82,7 +82,7 @@ class FrugalStore(NamedStore):
 def found_in(room, text):
     """Return where a text is in the dicts of a memory store."""
     kept = [found for scope in room.scopes.values() for found in scope.values()]
-    return [str(found.head.key) for found in kept if text in "\n".join([found.head.stamp.info, *found.bodies])]
+    return [str(found.head.key) for found in kept if text in "\n".join([found.head.revision.payload, *found.bodies])]
 
 
 HOOKS = ("remains", "damage_record", "damage_head", "lose_index")

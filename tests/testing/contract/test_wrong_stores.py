@@ -18,7 +18,7 @@ pytest_plugins = ("pytester",)
 ORDINARY = [
     "test_a_batch_follows_the_one_before",
     "test_many_records_from_any_place",
-    "test_a_stamp_comes_back_whole[full]",
+    "test_a_revision_comes_back_whole[full]",
 ]
 """A store with one mistake still does these (unless they are what it does wrong): it is not red for being broken."""
 

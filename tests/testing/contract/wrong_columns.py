@@ -10,12 +10,12 @@ import chathistory_template
 from wrong_sql import SQL
 from wrong_stores import caught_by
 
-from chathistory.storage.store import Page, Slice, check_append
+from chathistory.storage.store import Page, ReadResult, check_append
 
 IDS = "test_every_id_is_itself"
 VERSIONS = "test_versions_are_told_apart_to_the_character"
 TIES = "test_equal_times_are_ordered_by_id"
-STAMPS = "test_a_stamp_comes_back_whole"
+STAMPS = "test_a_revision_comes_back_whole"
 CLOCKS = "test_times_around_a_change_of_clocks_come_back"
 
 
@@ -89,8 +89,8 @@ class NamesAreNumbers(SQL):
     def _named(self, key):
         return replace(key, id=str(int(key.id))) if key.id.isascii() and key.id.isdigit() else key
 
-    def append(self, key, bodies, *, after, stamp, first=0):
-        return super().append(self._named(key), bodies, after=after, stamp=stamp, first=first)
+    def append(self, key, bodies, *, after, revision, first=0):
+        return super().append(self._named(key), bodies, after=after, revision=revision, first=first)
 
     def read(self, key, *, start=0, stop=None):
         return super().read(self._named(key), start=start, stop=stop)
@@ -99,11 +99,11 @@ class NamesAreNumbers(SQL):
 class Versions(SQL):
     """Takes two versions for one."""
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         present = (run := self.read(key, stop=0)) and run.head
-        if after and present and self.folded(after.stamp.version) == self.folded(present.stamp.version):
+        if after and present and self.folded(after.revision.version) == self.folded(present.revision.version):
             after = present
-        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+        return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
 @caught_by(VERSIONS)
@@ -131,7 +131,7 @@ class Ordered(SQL):
     """Orders ids by a locale."""
 
     def order(self, head):
-        return head.stamp.updated, self.weight(head.key.id)
+        return head.revision.updated, self.weight(head.key.id)
 
     def heads(self, scope, *, after=None, limit=20):
         page = super().heads(scope, after=after, limit=limit)
@@ -162,7 +162,7 @@ class TiesByLastWrite(SQL):
         return Page(sorted(page.items, key=self.order, reverse=True), page.next)
 
     def order(self, head):
-        return head.stamp.updated, self.now("SELECT rowid FROM heads WHERE id = ?", head.key.id)
+        return head.revision.updated, self.now("SELECT rowid FROM heads WHERE id = ?", head.key.id)
 
 
 @caught_by("test_an_append_at_the_same_time_moves_nothing")
@@ -176,11 +176,11 @@ class OrderedByLastWrite(TiesByLastWrite):
 class Times(SQL):
     """Changes the times on their way in."""
 
-    def append(self, key, bodies, *, after, stamp, first=0):
-        batch = check_append(bodies, stamp, self.traits, first=first)
-        expires = stamp.expires if stamp.expires is None else self.stored(stamp.expires)
-        changed = replace(stamp, updated=self.stored(stamp.updated), expires=expires)
-        return super().append(key, batch, after=after, stamp=changed, first=first)
+    def append(self, key, bodies, *, after, revision, first=0):
+        batch = check_append(bodies, revision, self.traits, first=first)
+        expires = revision.expires if revision.expires is None else self.stored(revision.expires)
+        changed = replace(revision, updated=self.stored(revision.updated), expires=expires)
+        return super().append(key, batch, after=after, revision=changed, first=first)
 
 
 @caught_by(CLOCKS, "test_times_around_a_change_of_clocks_are_in_order")
@@ -209,32 +209,34 @@ class TimesOf32Bits(Times):
 
 @caught_by("test_a_conversation_begins_at_first")
 class PositionsOf32Bits(SQL):
-    def append(self, key, bodies, *, after, stamp, first=0):
-        return super().append(key, bodies, after=after, stamp=stamp, first=first & 0xFFFFFFFF)
+    def append(self, key, bodies, *, after, revision, first=0):
+        return super().append(key, bodies, after=after, revision=revision, first=first & 0xFFFFFFFF)
 
 
 class Bodies(SQL):
     """Changes the texts on their way in."""
 
-    def info(self, text):
+    def payload(self, text):
         return text
 
     def body(self, text):
         return text
 
-    def append(self, key, bodies, *, after, stamp, first=0):
-        batch = [self.body(body) for body in check_append(bodies, stamp, self.traits, first=first)]
-        return super().append(key, batch, after=after, stamp=replace(stamp, info=self.info(stamp.info)), first=first)
+    def append(self, key, bodies, *, after, revision, first=0):
+        batch = [self.body(body) for body in check_append(bodies, revision, self.traits, first=first)]
+        return super().append(
+            key, batch, after=after, revision=replace(revision, payload=self.payload(revision.payload)), first=first
+        )
 
 
-@caught_by("test_a_body_comes_back_to_the_character", "test_info_comes_back_to_the_character")
+@caught_by("test_a_body_comes_back_to_the_character", "test_payload_comes_back_to_the_character")
 class TextIsTrimmed(Bodies):
     """A column of fixed length: blanks at the end are lost."""
 
     def body(self, text):
         return text.rstrip(" ")
 
-    info = body
+    payload = body
 
 
 @caught_by("test_a_body_comes_back_to_the_character")
@@ -243,12 +245,12 @@ class EmptyIsNull(Bodies):
 
     def read(self, key, *, start=0, stop=None):
         run = super().read(key, start=start, stop=stop)
-        return run and Slice(run.head, [replace(record, body=record.body or "None") for record in run.records])
+        return run and ReadResult(run.head, [replace(record, body=record.body or "None") for record in run.records])
 
 
-@caught_by("test_a_long_info")
+@caught_by("test_a_long_payload")
 class InfoOf64Kilobytes(Bodies):
-    def info(self, text):
+    def payload(self, text):
         return text.encode()[:65_535].decode(errors="ignore")
 
 

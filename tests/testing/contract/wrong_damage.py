@@ -10,7 +10,7 @@ from wrong_sql import SQL
 from wrong_stores import caught_by
 
 from chathistory.errors import CorruptRecord
-from chathistory.storage.store import Page, Record, Slice
+from chathistory.storage.store import Page, ReadResult, Record
 
 READABLE = "test_a_range_without_a_damaged_record_is_readable"
 SEVERAL = "test_several_damaged_records"
@@ -75,7 +75,7 @@ class DamageIsGivenOut(SQL):
         high = min(run.head.end if stop is None else stop, run.head.end)
         rows = self.now(f"SELECT position, body FROM records WHERE {OURS} AND position >= ? AND position < ?",
                         *astuple(key), low, high)  # fmt: skip
-        return Slice(run.head, [Record(*row) for row in sorted(rows)])
+        return ReadResult(run.head, [Record(*row) for row in sorted(rows)])
 
 
 @caught_by(READABLE, SEVERAL)
@@ -93,10 +93,10 @@ class DamageWithoutAPosition(SQL):
 class NobodyWritesAfterDamage(SQL):
     """Checks the last record before it appends."""
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         if after:
             self.read(key, start=-1)
-        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+        return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
 @caught_by("test_a_forget_takes_the_damaged_record_and_leaves_the_others")
@@ -171,10 +171,10 @@ class DamagedIsAbsent(SQL):
                 raise
             return None
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         if after is None and self.read(key) is None:
             self.delete(key)
-        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+        return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
 @caught_by(

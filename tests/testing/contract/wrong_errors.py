@@ -134,41 +134,41 @@ class ListedBySafeName(Wrong):
 class Talkative(Wrong):
     """Says more than it may when an append is refused."""
 
-    def said(self, error, key, bodies, stamp):
+    def said(self, error, key, bodies, revision):
         raise AssertionError
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         try:
-            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+            return super().append(key, bodies, after=after, revision=revision, first=first)
         except (InvalidInput, Conflict, StoreUnavailable) as error:
-            self.said(error, key, bodies, stamp)
+            self.said(error, key, bodies, revision)
             raise
 
 
 @caught_by("test_a_refusal_shows_no_message_text")
 class TextInARefusal(Talkative):
-    def said(self, error, key, bodies, stamp):
+    def said(self, error, key, bodies, revision):
         if isinstance(error, InvalidInput):
             raise InvalidInput(f"cannot store {bodies!r}")
 
 
 @caught_by("test_a_conflict_shows_no_message_text")
 class TextInAConflict(Talkative):
-    def said(self, error, key, bodies, stamp):
+    def said(self, error, key, bodies, revision):
         if isinstance(error, Conflict):
-            error.add_note(f"info was {stamp.info}")
+            error.add_note(f"info was {revision.payload}")
 
 
 @caught_by("test_a_dead_store_raises_our_error")
 class TextInACause(Talkative):
-    def said(self, error, key, bodies, stamp):
+    def said(self, error, key, bodies, revision):
         if isinstance(error, StoreUnavailable):
             raise StoreUnavailable("no answer") from OSError(f"sent {bodies!r}")
 
 
 @caught_by("test_no_log_line_shows_message_text")
 class TextInALogLine(Talkative):
-    def said(self, error, key, bodies, stamp):
+    def said(self, error, key, bodies, revision):
         logging.getLogger("chathistory.wrong").debug("refused %r", bodies)
 
 
@@ -216,13 +216,13 @@ class DeadReadsAsAbsent(Cut):
 
 @caught_by(DEAD)
 class WriteErrorSwallowed(Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         with suppress(StoreUnavailable):
-            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+            return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
 @caught_by("test_what_is_refused_is_refused_without_the_backend")
 class AsksTheBackendFirst(Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         self.present(key)
-        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+        return super().append(key, bodies, after=after, revision=revision, first=first)

@@ -34,11 +34,11 @@ class ReadCommitted(SQL):
 class CommittedRecordByRecord(SQL):
     """Commits each record of a batch, with its head, by itself."""
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         head = after
         with self._one_at_a_time:
-            for body in check_append(bodies, stamp, self.traits, first=first):
-                head = super().append(key, [body], after=head, stamp=stamp, first=first)
+            for body in check_append(bodies, revision, self.traits, first=first):
+                head = super().append(key, [body], after=head, revision=revision, first=first)
                 time.sleep(PAUSE)
         return head
 
@@ -65,15 +65,15 @@ class DeleteHeadFirst(SQL):
 
     one_writer = False
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         if after is None:
             self.now(f"DELETE FROM records WHERE {OURS} AND NOT EXISTS (SELECT 1 FROM heads WHERE {OURS})",
                      *astuple(key), *astuple(key))  # fmt: skip
-        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+        return super().append(key, bodies, after=after, revision=revision, first=first)
 
     def delete(self, key, *, version=None):
         with self._transaction(key if version is not None else None) as (db, head):
-            if head and version != head.stamp.version:
+            if head and version != head.revision.version:
                 raise Conflict(key, head)
             gone = bool(db.execute(f"DELETE FROM heads WHERE {OURS}", astuple(key)).rowcount)
         time.sleep(PAUSE)
@@ -110,8 +110,8 @@ class HeadAfterItsRecords(SQL):
 
     one_writer = False
 
-    def append(self, key, bodies, *, after, stamp, first=0):
-        batch = check_append(bodies, stamp, self.traits, first=first)
+    def append(self, key, bodies, *, after, revision, first=0):
+        batch = check_append(bodies, revision, self.traits, first=first)
         with self._transaction(key) as (db, head):
             self._check(key, head, after)
             start, end = (head.start, head.end) if head else (first, first)
@@ -120,10 +120,10 @@ class HeadAfterItsRecords(SQL):
         time.sleep(PAUSE)
         with self._transaction(key) as (db, head):
             self._check(key, head, after)
-            return _put(db, Head(key, head.start if head else start, end + len(batch), stamp))
+            return _put(db, Head(key, head.start if head else start, end + len(batch), revision))
 
     def _check(self, key, head, after):
-        if (head and head.stamp.version) != (after and after.stamp.version):
+        if (head and head.revision.version) != (after and after.revision.version):
             raise Conflict(key, head)
 
 
@@ -142,15 +142,15 @@ class Unguarded(SQL):
 class GuardInATransactionOfItsOwn(Unguarded):
     """Looks at the version in one transaction, and writes in another one."""
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         with self._own:
             present = (run := self.read(key, stop=0)) and run.head
-            if (present and present.stamp.version) != (after and after.stamp.version):
+            if (present and present.revision.version) != (after and after.revision.version):
                 raise Conflict(key, present)
             time.sleep(PAUSE)
             while True:
                 try:
-                    return super().append(key, bodies, after=present, stamp=stamp, first=first)
+                    return super().append(key, bodies, after=present, revision=revision, first=first)
                 except Conflict as conflict:
                     present = conflict.head
 
@@ -159,14 +159,14 @@ class GuardInATransactionOfItsOwn(Unguarded):
 class DeleteLooksFirst(Unguarded):
     """Looks at the version in one transaction, and deletes in another one."""
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         with self._own:
-            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+            return super().append(key, bodies, after=after, revision=revision, first=first)
 
     def delete(self, key, *, version=None):
         with self._own:
             present = (run := self.read(key, stop=0)) and run.head
-            if present and version not in (None, present.stamp.version):
+            if present and version not in (None, present.revision.version):
                 raise Conflict(key, present)
             time.sleep(PAUSE)
             return super().delete(key)
@@ -176,9 +176,9 @@ class DeleteLooksFirst(Unguarded):
 class ForgetPutsAnOldHeadBack(Unguarded):
     """Reads the head in one transaction, and writes it, with another start, in the next."""
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         with self._own:
-            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+            return super().append(key, bodies, after=after, revision=revision, first=first)
 
     def forget(self, key, *, before):
         with self._own:
@@ -195,14 +195,14 @@ class ForgetPutsAnOldHeadBack(Unguarded):
 class MadeByWhoeverIsLast(Unguarded):
     """Looks whether there is a conversation, and then makes it, over whatever is there by then."""
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         with self._own:
             if after is not None or self.read(key, stop=0):
-                return super().append(key, bodies, after=after, stamp=stamp, first=first)
+                return super().append(key, bodies, after=after, revision=revision, first=first)
             time.sleep(PAUSE)
             super().delete(key)
             try:
-                return super().append(key, bodies, after=None, stamp=stamp, first=first)
+                return super().append(key, bodies, after=None, revision=revision, first=first)
             except Conflict as conflict:
                 return conflict.head
 
@@ -211,13 +211,13 @@ class MadeByWhoeverIsLast(Unguarded):
 class DirtyReads(SQL):
     """Shows what another transaction has written, and takes back."""
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         try:
-            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+            return super().append(key, bodies, after=after, revision=revision, first=first)
         except Conflict as conflict:
             with self._one_at_a_time, suppress(Conflict):
                 present = conflict.head
-                shown = present and super().append(key, bodies, after=present, stamp=stamp)
+                shown = present and super().append(key, bodies, after=present, revision=revision)
                 time.sleep(PAUSE)
                 self._take_back(present, shown)
             raise
@@ -245,14 +245,14 @@ class Replicated(SQL):
 
     @contextmanager
     def _on_the_replica(self, key):
-        self._lifeline.check()
+        self._open_guard.check()
         replica = self._copied()
         with self._lock:
             yield replica, _head(replica, key) if key else None
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         self._replica = None
-        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+        return super().append(key, bodies, after=after, revision=revision, first=first)
 
     def forget(self, key, *, before):
         self._replica = None
@@ -305,7 +305,7 @@ class SnapshotThatNeverEnds(SQL):
 
     @contextmanager
     def _in_the_snapshot(self, key):
-        self._lifeline.check()
+        self._open_guard.check()
         with self._lock:
             if self._reading is None:
                 self._reading = self._connected()
@@ -317,9 +317,9 @@ class SnapshotThatNeverEnds(SQL):
             self._reading.close()
             self._reading = None
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         self._ended()
-        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+        return super().append(key, bodies, after=after, revision=revision, first=first)
 
     def forget(self, key, *, before):
         self._ended()

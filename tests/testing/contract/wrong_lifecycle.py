@@ -8,7 +8,7 @@ from dataclasses import replace
 from wrong_stores import Wrong, caught_by
 
 from chathistory.errors import StoreClosed
-from chathistory.storage.store import Key, Stamp
+from chathistory.storage.store import Key, Revision
 
 
 @caught_by("test_a_closed_store_refuses", "test_a_with_block_closes")
@@ -29,7 +29,7 @@ class KeysAfterClose(Wrong):
 @caught_by("test_closing_twice_does_nothing", "test_closing_an_unused_store")
 class ClosesOnce(Wrong):
     def close(self):
-        self._lifeline.check()
+        self._open_guard.check()
         super().close()
 
 
@@ -37,7 +37,7 @@ class ClosesOnce(Wrong):
 class OpenAfterFork(Wrong):
     def __init__(self, name):
         super().__init__(name)
-        self._lifeline.check = lambda: None if self._lifeline._open else super().check()
+        self._open_guard.check = lambda: None if self._open_guard._open else super().check()
 
 
 @caught_by("test_a_forked_child_is_refused_and_the_parent_goes_on")
@@ -58,7 +58,7 @@ class ClosesAll(Wrong):
 
     def __init__(self, name):
         super().__init__(name)
-        self._lifeline = self.lines.setdefault(name, self._lifeline)
+        self._open_guard = self.lines.setdefault(name, self._open_guard)
 
 
 @caught_by(
@@ -90,11 +90,11 @@ class ForgetsForItselfOnly(Wrong):
 class CheckLeavesSomething(Wrong):
     def check(self):
         super().check()
-        self.append(Key("default", "probe"), ["probe"], after=None, stamp=Stamp("probe", 0))
+        self.append(Key("default", "probe"), ["probe"], after=None, revision=Revision("probe", 0))
 
 
 @caught_by("test_a_store_that_was_not_used_survives_a_fork")
 class OfTheProcessThatMadeIt(Wrong):
     def __init__(self, name):
         super().__init__(name)
-        self._lifeline.check()
+        self._open_guard.check()

@@ -9,7 +9,7 @@ from wrong_stores import Wrong, caught_by
 
 from chathistory.errors import InvalidInput
 from chathistory.storage.cursors import decode_cursor, encode_cursor
-from chathistory.storage.store import Head, Page, Slice, Stamp
+from chathistory.storage.store import Head, Page, ReadResult, Revision
 
 
 @caught_by("test_a_reader_sees_head_and_records_of_one_moment")
@@ -17,7 +17,7 @@ class TwoMoments(Wrong):
     def read(self, key, *, start=0, stop=None):
         run = super().read(key, start=start, stop=stop)
         time.sleep(0.0005)
-        return run and Slice(self.present(key) or run.head, run.records)
+        return run and ReadResult(self.present(key) or run.head, run.records)
 
 
 class Reading(Wrong):
@@ -28,7 +28,7 @@ class Reading(Wrong):
 
     def read(self, key, *, start=0, stop=None):
         run = super().read(key, start=start, stop=stop)
-        return run and Slice(run.head, self.change(run.records))
+        return run and ReadResult(run.head, self.change(run.records))
 
 
 RANGES = "test_every_range_is_what_its_words_say"
@@ -91,7 +91,7 @@ class TailOfTheRange(Wrong):
 @caught_by("test_an_unknown_conversation_is_none")
 class UnknownIsEmpty(Wrong):
     def read(self, key, *, start=0, stop=None):
-        return super().read(key, start=start, stop=stop) or Slice(Head(key, 0, 0, Stamp("x", 0)), [])
+        return super().read(key, start=start, stop=stop) or ReadResult(Head(key, 0, 0, Revision("x", 0)), [])
 
 
 @caught_by("test_a_conversation_without_records_is_not_absent")
@@ -105,11 +105,11 @@ class Listed(Wrong):
     """Lists by an order, and with cursors, of its own."""
 
     def order(self, head):
-        return head.stamp.updated, head.key.id
+        return head.revision.updated, head.key.id
 
     def rest(self, heads, after):
         last = decode_cursor(after)
-        return [head for head in heads if (head.stamp.updated, head.key.id) < last]
+        return [head for head in heads if (head.revision.updated, head.key.id) < last]
 
     def heads(self, scope, *, after=None, limit=20):
         super().heads(scope, after=after, limit=limit)  # refuses what is to be refused
@@ -121,31 +121,31 @@ class Listed(Wrong):
 @caught_by("test_times_are_ordered_as_numbers_to_the_microsecond")
 class TimesAsText(Listed):
     def order(self, head):
-        return str(head.stamp.updated), head.key.id
+        return str(head.revision.updated), head.key.id
 
 
 @caught_by("test_times_are_ordered_as_numbers_to_the_microsecond", "test_what_was_written_last_comes_first")
 class TimesToTheSecond(Listed):
     def order(self, head):
-        return head.stamp.updated // 1_000_000, head.key.id
+        return head.revision.updated // 1_000_000, head.key.id
 
 
 @caught_by("test_what_was_written_last_comes_first")
 class OldestFirst(Listed):
     def order(self, head):
-        return -head.stamp.updated, head.key.id
+        return -head.revision.updated, head.key.id
 
 
 @caught_by("test_equal_times_are_ordered_by_id")
 class TiesInUTF16(Listed):
     def order(self, head):
-        return head.stamp.updated, head.key.id.encode("utf-16-be")
+        return head.revision.updated, head.key.id.encode("utf-16-be")
 
 
 @caught_by("test_equal_times_are_ordered_by_id")
 class TiesDropped(Listed):
     def rest(self, heads, after):
-        return [head for head in heads if head.stamp.updated < decode_cursor(after)[0]]
+        return [head for head in heads if head.revision.updated < decode_cursor(after)[0]]
 
 
 class Paged(Wrong):
@@ -212,7 +212,11 @@ class CursorByOffset(Wrong):
         offset = decode_cursor(after)[0] if after else 0
         heads = super().heads(scope, limit=10_000).items
         page = heads[offset : offset + limit]
-        more = encode_cursor(replace(page[0], stamp=Stamp("", offset + limit))) if len(heads) > offset + limit else None
+        more = (
+            encode_cursor(replace(page[0], revision=Revision("", offset + limit)))
+            if len(heads) > offset + limit
+            else None
+        )
         return Page(page or super().heads(scope, limit=limit).items, more)
 
 

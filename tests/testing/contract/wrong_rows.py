@@ -64,8 +64,8 @@ class AuditTrail(Tables):
 
     tables = """CREATE TABLE IF NOT EXISTS audit (scope, id, body);"""
 
-    def append(self, key, bodies, *, after, stamp, first=0):
-        head = super().append(key, bodies, after=after, stamp=stamp, first=first)
+    def append(self, key, bodies, *, after, revision, first=0):
+        head = super().append(key, bodies, after=after, revision=revision, first=first)
         for body in bodies:
             self.now("INSERT INTO audit VALUES (?, ?, ?)", *astuple(key), body)
         return head
@@ -97,11 +97,11 @@ class StagedRowsStay(Tables):
 
     tables = """CREATE TABLE IF NOT EXISTS staged (scope, id, version, body);"""
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         for body in bodies:
-            self.now("INSERT INTO staged VALUES (?, ?, ?, ?)", *astuple(key), stamp.version, body)
-        head = super().append(key, bodies, after=after, stamp=stamp, first=first)
-        self.now("DELETE FROM staged WHERE version = ?", stamp.version)
+            self.now("INSERT INTO staged VALUES (?, ?, ?, ?)", *astuple(key), revision.version, body)
+        head = super().append(key, bodies, after=after, revision=revision, first=first)
+        self.now("DELETE FROM staged WHERE version = ?", revision.version)
         return head
 
 
@@ -110,8 +110,8 @@ class Indexed(Tables):
 
     tables = """CREATE TABLE IF NOT EXISTS places (scope, id, PRIMARY KEY (scope, id));"""
 
-    def append(self, key, bodies, *, after, stamp, first=0):
-        head = super().append(key, bodies, after=after, stamp=stamp, first=first)
+    def append(self, key, bodies, *, after, revision, first=0):
+        head = super().append(key, bodies, after=after, revision=revision, first=first)
         self.now("REPLACE INTO places VALUES (?, ?)", *astuple(key))
         return head
 

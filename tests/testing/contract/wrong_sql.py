@@ -30,9 +30,9 @@ class SQL(RecoveringStore):
         self._stepping = threading.local()
         self._one_at_a_time = self._writers.setdefault(place, threading.RLock()) if self.one_writer else nullcontext()
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         with self._one_at_a_time:
-            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+            return super().append(key, bodies, after=after, revision=revision, first=first)
 
     def forget(self, key, *, before):
         with self._one_at_a_time:
@@ -49,7 +49,7 @@ class SQL(RecoveringStore):
     @contextmanager
     def _statements(self, key):
         """Commit each statement by itself; the lock of the instance is held all the time."""
-        self._lifeline.check()
+        self._open_guard.check()
         with self._lock:
             db = self._db = self._db or self._connected()
             yield Paused(db), _head(db, key) if key else None

@@ -1,4 +1,4 @@
-"""Wrong in what comes back: bodies, info, stamps."""
+"""Wrong in what comes back: bodies, info, revisions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from right_stores import LimitedStore
 from wrong_stores import Wrong, caught_by
 
-from chathistory.storage.store import Stamp, check_append
+from chathistory.storage.store import Revision, check_append
 
 EXACT = ("test_a_body_comes_back_to_the_character", "test_all_of_them_in_one_batch")
 
@@ -20,9 +20,9 @@ class Damaging(Wrong):
     def damage(self, body):
         raise AssertionError
 
-    def append(self, key, bodies, *, after, stamp, first=0):
-        batch = [self.damage(body) for body in check_append(bodies, stamp, self.traits, first=first)]
-        return super().append(key, batch, after=after, stamp=stamp, first=first)
+    def append(self, key, bodies, *, after, revision, first=0):
+        batch = [self.damage(body) for body in check_append(bodies, revision, self.traits, first=first)]
+        return super().append(key, batch, after=after, revision=revision, first=first)
 
 
 class Recoding(Damaging):
@@ -107,91 +107,93 @@ class LongCut(Damaging):
 
 @caught_by("test_the_largest_line")
 class LargeSwallowed(Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
-        kept = ["" if len(body) > 16_000_000 else body for body in check_append(bodies, stamp, self.traits)]
-        return super().append(key, kept, after=after, stamp=stamp, first=first)
+    def append(self, key, bodies, *, after, revision, first=0):
+        kept = ["" if len(body) > 16_000_000 else body for body in check_append(bodies, revision, self.traits)]
+        return super().append(key, kept, after=after, revision=revision, first=first)
 
 
 class Stamping(Wrong):
-    """Changes each stamp on its way in."""
+    """Changes each revision on its way in."""
 
-    def change(self, stamp, present):
+    def change(self, revision, present):
         raise AssertionError
 
-    def append(self, key, bodies, *, after, stamp, first=0):
-        check_append(bodies, stamp, self.traits, first=first)
+    def append(self, key, bodies, *, after, revision, first=0):
+        check_append(bodies, revision, self.traits, first=first)
         present = self.present(key)
-        changed = self.change(stamp, present.stamp if present else Stamp("", 0))
-        return super().append(key, bodies, after=after, stamp=changed, first=first)
+        changed = self.change(revision, present.revision if present else Revision("", 0))
+        return super().append(key, bodies, after=after, revision=changed, first=first)
 
 
-@caught_by("test_a_stamp_comes_back_whole")
+@caught_by("test_a_revision_comes_back_whole")
 class ExpiryDropped(Stamping):
-    def change(self, stamp, present):
-        return replace(stamp, expires=None)
+    def change(self, revision, present):
+        return replace(revision, expires=None)
 
 
-@caught_by("test_a_stamp_is_replaced_whole")
+@caught_by("test_a_revision_is_replaced_whole")
 class ExpiryKept(Stamping):
-    def change(self, stamp, present):
-        return replace(stamp, expires=stamp.expires or present.expires)
+    def change(self, revision, present):
+        return replace(revision, expires=revision.expires or present.expires)
 
 
-@caught_by("test_a_stamp_is_replaced_whole")
+@caught_by("test_a_revision_is_replaced_whole")
 class InfoKept(Stamping):
-    def change(self, stamp, present):
-        return replace(stamp, info=stamp.info or present.info)
+    def change(self, revision, present):
+        return replace(revision, payload=revision.payload or present.payload)
 
 
-@caught_by("test_a_long_info")
+@caught_by("test_a_long_payload")
 class InfoCut(Stamping):
-    def change(self, stamp, present):
-        return replace(stamp, info=stamp.info[:1000])
+    def change(self, revision, present):
+        return replace(revision, payload=revision.payload[:1000])
 
 
-@caught_by("test_info_comes_back_to_the_character")
+@caught_by("test_payload_comes_back_to_the_character")
 class InfoStripped(Stamping):
-    def change(self, stamp, present):
-        return replace(stamp, info=stamp.info.strip())
+    def change(self, revision, present):
+        return replace(revision, payload=revision.payload.strip())
 
 
-@caught_by("test_a_stamp_comes_back_whole")
+@caught_by("test_a_revision_comes_back_whole")
 class TimesInMilliseconds(Stamping):
-    def change(self, stamp, present):
-        return replace(stamp, updated=stamp.updated // 1000 * 1000)
+    def change(self, revision, present):
+        return replace(revision, updated=revision.updated // 1000 * 1000)
 
 
 @caught_by("test_an_expiry_counts_microseconds")
 class ExpiryTakenForNanoseconds(Wrong):
     def read(self, key, *, start=0, stop=None):
         run = super().read(key, start=start, stop=stop)
-        return None if run and run.head.stamp.expires and run.head.stamp.expires < 2_000_000_000_000_000 else run
+        return None if run and run.head.revision.expires and run.head.revision.expires < 2_000_000_000_000_000 else run
 
 
 @caught_by("test_a_refused_batch_makes_no_conversation", "test_a_refused_batch_changes_nothing")
 class EmptyBatchAccepted(Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         if len(bodies) == 0:
             return self.present(key)
-        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+        return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
 @caught_by("test_a_refused_batch_makes_no_conversation")
 class LoneStringAccepted(Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
-        return super().append(key, [bodies] if bodies == "abc" else bodies, after=after, stamp=stamp, first=first)
+    def append(self, key, bodies, *, after, revision, first=0):
+        return super().append(key, [bodies] if bodies == "abc" else bodies, after=after, revision=revision, first=first)
 
 
-@caught_by("test_a_refused_stamp_changes_nothing")
+@caught_by("test_a_refused_revision_changes_nothing")
 class AnyVersionAccepted(Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
-        return super().append(key, bodies, after=after, stamp=replace(stamp, version=stamp.version[:32]), first=first)
+    def append(self, key, bodies, *, after, revision, first=0):
+        return super().append(
+            key, bodies, after=after, revision=replace(revision, version=revision.version[:32]), first=first
+        )
 
 
 @caught_by("test_the_list_of_the_caller_stays_the_callers")
 class CallersListKept(Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
-        head = super().append(key, bodies, after=after, stamp=stamp, first=first)
+    def append(self, key, bodies, *, after, revision, first=0):
+        head = super().append(key, bodies, after=after, revision=revision, first=first)
         if after is None:
             self._found(key).bodies = bodies
         return head
@@ -207,10 +209,12 @@ class OwnListGivenAway(Wrong):
 
 @caught_by("test_a_body_above_the_limit_is_refused", "test_a_batch_above_the_limit_is_refused")
 class LimitsInCharacters(LimitedStore, Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         # the limits are kept, but for text beyond ASCII, which is taken for half its size
         short = [body.replace("é", "e") if isinstance(body, str) else body for body in bodies]
-        head = super().append(key, bodies if isinstance(bodies, str) else short, after=after, stamp=stamp, first=first)
+        head = super().append(
+            key, bodies if isinstance(bodies, str) else short, after=after, revision=revision, first=first
+        )
         found = self._found(key)
         found.bodies[len(found.bodies) - len(bodies) :] = bodies
         return head

@@ -9,25 +9,25 @@ from dataclasses import replace
 from wrong_stores import Wrong, caught_by
 
 from chathistory.errors import Conflict, InvalidInput
-from chathistory.storage.store import Head, Slice, check_append
+from chathistory.storage.store import Head, ReadResult, check_append
 
 
 @caught_by("test_a_refused_batch_changes_nothing", "test_a_refused_batch_makes_no_conversation")
 class HalfABatch(Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         try:
-            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+            return super().append(key, bodies, after=after, revision=revision, first=first)
         except InvalidInput:
             with suppress(InvalidInput):
-                super().append(key, list(bodies)[:1], after=after, stamp=stamp, first=first)
+                super().append(key, list(bodies)[:1], after=after, revision=revision, first=first)
             raise
 
 
 @caught_by("test_every_batch_of_many_writers_is_there_once_and_in_one_piece")
 class OthersInsideABatch(Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
-        one, *others = check_append(bodies, stamp, self.traits, first=first)
-        head = super().append(key, [one], after=after, stamp=stamp, first=first)
+    def append(self, key, bodies, *, after, revision, first=0):
+        one, *others = check_append(bodies, revision, self.traits, first=first)
+        head = super().append(key, [one], after=after, revision=revision, first=first)
         for body in others:
             time.sleep(0)
             with self._room.lock:
@@ -45,8 +45,8 @@ class OthersInsideABatch(Wrong):
     "test_a_repeated_append_is_a_conflict_that_tells",
 )
 class NoGuard(Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
-        return super().append(key, bodies, after=self.present(key), stamp=stamp, first=first)
+    def append(self, key, bodies, *, after, revision, first=0):
+        return super().append(key, bodies, after=self.present(key), revision=revision, first=first)
 
 
 class Believing(Wrong):
@@ -55,11 +55,11 @@ class Believing(Wrong):
     def believes(self, after, present):
         raise AssertionError
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         present = self.present(key)
         if after and present and self.believes(after, present):
             after = present
-        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+        return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
 @caught_by("test_stale_after_an_append_and_a_forget")
@@ -83,58 +83,58 @@ class GuardedByNumber(Believing):
 @caught_by("test_stale_after_a_delete_and_the_same_again")
 class GuardedByTime(Believing):
     def believes(self, after, present):
-        return after.stamp.updated == present.stamp.updated
+        return after.revision.updated == present.revision.updated
 
 
 @caught_by("test_versions_are_told_apart_to_the_character")
 class GuardedByFoldedVersion(Believing):
     def believes(self, after, present):
-        return after.stamp.version.strip().casefold() == present.stamp.version.strip().casefold()
+        return after.revision.version.strip().casefold() == present.revision.version.strip().casefold()
 
 
 @caught_by("test_stale_after_a_delete", "test_appending_to_what_never_was")
 class Resurrecting(Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         if after and self.present(key) is None:
-            return super().append(key, bodies, after=None, stamp=stamp, first=after.end)
-        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+            return super().append(key, bodies, after=None, revision=revision, first=after.end)
+        return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
 @caught_by("test_a_forget_between_disturbs_no_writer")
 class StartOfTheWriter(Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
-        head = super().append(key, bodies, after=after, stamp=stamp, first=first)
+    def append(self, key, bodies, *, after, revision, first=0):
+        head = super().append(key, bodies, after=after, revision=revision, first=first)
         return self.put_head(replace(head, start=after.start)) if after else head
 
 
 @caught_by("test_a_head_made_by_hand_makes_no_gap")
 class EndOfTheWriter(Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
-        head = super().append(key, bodies, after=after, stamp=stamp, first=first)
+    def append(self, key, bodies, *, after, revision, first=0):
+        head = super().append(key, bodies, after=after, revision=revision, first=first)
         return self.put_head(replace(head, end=after.end + len(bodies))) if after else head
 
 
 @caught_by("test_a_repeated_append_is_a_conflict_that_tells")
 class RepeatedInSilence(Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         present = self.present(key)
-        if present and present.stamp == stamp:
+        if present and present.revision == revision:
             return present
-        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+        return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
 @caught_by("test_equal_texts_are_two_records")
 class EqualTextsOnce(Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         unique = list(dict.fromkeys(bodies)) if isinstance(bodies, list) and len(bodies) == 2 else bodies
-        return super().append(key, unique, after=after, stamp=stamp, first=first)
+        return super().append(key, unique, after=after, revision=revision, first=first)
 
 
 @caught_by("test_stale_after_an_append", "test_one_of_many_appends_wins", "test_with_another_version_nothing_changes")
 class ConflictWithoutHead(Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         try:
-            return super().append(key, bodies, after=after, stamp=stamp, first=first)
+            return super().append(key, bodies, after=after, revision=revision, first=first)
         except Conflict:
             raise Conflict(key, None) from None
 
@@ -147,12 +147,12 @@ class ConflictWithoutHead(Wrong):
 
 @caught_by("test_one_of_many_appends_wins", "test_one_of_many_makes_the_conversation")
 class NotThreadSafe(Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         present = self.present(key)
-        if (present and present.stamp.version) == (after and after.stamp.version):
+        if (present and present.revision.version) == (after and after.revision.version):
             time.sleep(0.001)  # between the look and the leap
             after = self.present(key)
-        return super().append(key, bodies, after=after, stamp=stamp, first=first)
+        return super().append(key, bodies, after=after, revision=revision, first=first)
 
 
 @caught_by("test_one_of_many_deletes_wins")
@@ -179,14 +179,14 @@ class ForgetLosesAppends(Wrong):
 
 @caught_by("test_a_conversation_begins_at_first", "test_a_new_conversation_has_nothing_of_the_old")
 class FirstIgnored(Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
-        return super().append(key, bodies, after=after, stamp=stamp)
+    def append(self, key, bodies, *, after, revision, first=0):
+        return super().append(key, bodies, after=after, revision=revision)
 
 
 @caught_by("test_first_counts_only_for_a_new_conversation")
 class FirstAlways(Wrong):
-    def append(self, key, bodies, *, after, stamp, first=0):
-        head = super().append(key, bodies, after=after, stamp=stamp, first=first)
+    def append(self, key, bodies, *, after, revision, first=0):
+        head = super().append(key, bodies, after=after, revision=revision, first=first)
         return self.put_head(replace(head, start=first, end=first + head.end)) if after and first else head
 
 
@@ -204,11 +204,11 @@ class ForgetBeyondTheEnd(Wrong):
         return self.put_head(replace(head, start=before, end=before)) if head and before > head.end else head
 
 
-@caught_by("test_the_stamp_stays", "test_a_forget_between_disturbs_no_writer")
+@caught_by("test_the_revision_stays", "test_a_forget_between_disturbs_no_writer")
 class ForgetChangesVersion(Wrong):
     def forget(self, key, *, before):
         old, head = self.present(key), super().forget(key, before=before)
-        return self.put_head(replace(head, stamp=replace(head.stamp, version="new"))) if head != old else head
+        return self.put_head(replace(head, revision=replace(head.revision, version="new"))) if head != old else head
 
 
 @caught_by("test_the_records_below_go_and_the_others_stay")
@@ -221,7 +221,7 @@ class ForgetKeepsBodies(Wrong):
     def read(self, key, *, start=0, stop=None):
         run = super().read(key, start=start, stop=stop)
         low = [record for record in getattr(self, "kept", []) if run and start <= record.position < run.head.start]
-        return Slice(run.head, low + run.records) if run else None
+        return ReadResult(run.head, low + run.records) if run else None
 
 
 @caught_by("test_nothing_below_leaves_all_unchanged")
@@ -235,7 +235,7 @@ class ForgetGoesBack(Wrong):
 class ForgetMakes(Wrong):
     def forget(self, key, *, before):
         head = super().forget(key, before=before)
-        return head or Head(key, before, before, next(iter(self.all_heads(key.scope))).stamp)
+        return head or Head(key, before, before, next(iter(self.all_heads(key.scope))).revision)
 
 
 @caught_by("test_with_another_version_nothing_changes", "test_a_version_of_before_a_new_conversation")
@@ -264,6 +264,6 @@ class OldRecordsComeBack(Wrong):
         self.old = [record.body for record in run.records] if run else []
         return super().delete(key, version=version)
 
-    def append(self, key, bodies, *, after, stamp, first=0):
+    def append(self, key, bodies, *, after, revision, first=0):
         old = [] if after else self.__dict__.pop("old", [])
-        return super().append(key, [*old, *bodies] if old else bodies, after=after, stamp=stamp, first=first)
+        return super().append(key, [*old, *bodies] if old else bodies, after=after, revision=revision, first=first)

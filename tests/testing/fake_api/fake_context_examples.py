@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fake_examples import EXTRA, Req, body, call, example, reply, result, search, spoken, text, user
 
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 
 ON_DEMAND = "compact-2026-09-04"
 AT_THRESHOLD = "compact-2026-01-12"
@@ -34,9 +34,9 @@ def amount(kind, value):
     return {"type": kind, "value": value}
 
 
-(BLOCK,) = spoken(MessagesAPI(summary="So far: hello."), wanted(user(), reply()))
+(BLOCK,) = spoken(FakeMessagesAPI(summary="So far: hello."), wanted(user(), reply()))
 CHANGES = [{"type": "compaction", "content": "So far", "tool_changes": []}]
-(CHANGED,) = spoken(MessagesAPI(summary=[CHANGES]), wanted(user(), reply()))
+(CHANGED,) = spoken(FakeMessagesAPI(summary=[CHANGES]), wanted(user(), reply()))
 LOOSE = {"type": "compaction", "content": "So far: hello."}
 COMPACT = {"type": "compact_20260112"}
 TOOLS = {"type": "clear_tool_uses_20250919"}

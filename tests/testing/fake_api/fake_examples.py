@@ -6,7 +6,7 @@ import base64
 import json
 from dataclasses import dataclass, field
 
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Limits
 
 MODEL = "claude-sonnet-5-5"
@@ -38,7 +38,7 @@ class Example:
     def api(self, req):
         """A stand-in that this request can be sent to next."""
         told = [self.reply, "then"] if self.before else None
-        api = MessagesAPI(told, strict_first_role=req.strict, **self.options)
+        api = FakeMessagesAPI(told, strict_first_role=req.strict, **self.options)
         if self.before:
             spoken(api, self.before)
         return api
@@ -694,7 +694,7 @@ example(
 
 # --- thinking
 THINKING = {"type": "thinking", "thinking": "", "signature": ""}
-THOUGHT = spoken(MessagesAPI([[THINKING | {"thinking": "Hm"}, text("Hello")]]), Req(FINE))
+THOUGHT = spoken(FakeMessagesAPI([[THINKING | {"thinking": "Hm"}, text("Hello")]]), Req(FINE))
 TAMPERED = [THOUGHT[0] | {"thinking": "Ah"}, THOUGHT[1]]
 example(
     "signature invalid",
@@ -730,7 +730,7 @@ example(
     'to "drop_block". That setting requires the `thinking-binding-controls-2026-08-01` value',
 )
 OPEN = {"rule": "thinking missing in an open turn", "before": Req(FINE), "reply": [THINKING, call()]}
-SIGNED = spoken(MessagesAPI([OPEN["reply"]]), OPEN["before"])
+SIGNED = spoken(FakeMessagesAPI([OPEN["reply"]]), OPEN["before"])
 example(
     bad=body(user(), reply(SIGNED[1:]), user([result()])),
     good=body(user(), reply(SIGNED), user([result(), text()])),

@@ -8,8 +8,8 @@ import anthropic
 import pytest
 from fake_examples import MODEL, call, reply, result, text, user
 
-from chathistory.testing import MessagesAPI
-from chathistory.testing.fake_api import Failure, Held, Raw, Reply
+from chathistory.testing import FakeMessagesAPI
+from chathistory.testing.fake_api import Failure, Paused, Raw, Reply
 
 THINKING = {"type": "thinking", "thinking": "", "signature": ""}
 TOOL = {"name": "f", "description": "F", "input_schema": {"type": "object"}}
@@ -31,7 +31,7 @@ class Talk:
     def __init__(self, replies=thoughtful, *, turns=4, betas=(ON_DEMAND, CONTROLS), **options):
         self.messages = []
         self.setup = {"system": "S", "tools": [TOOL], "model": MODEL, "max_tokens": 99, "betas": list(betas)}
-        self.api = MessagesAPI(replies, **options)
+        self.api = FakeMessagesAPI(replies, **options)
         self.client = self.api.client()
         for number in range(turns):
             self.say(f"Turn {number}")
@@ -296,7 +296,7 @@ def test_a_streamed_summary_comes_whole():
 
 
 def test_the_asynchronous_client_and_a_socket_compact_too():
-    api = MessagesAPI(thoughtful)
+    api = FakeMessagesAPI(thoughtful)
 
     async def run(client):
         history = [user()]
@@ -318,7 +318,7 @@ def test_the_runner_of_the_sdk_compacts_between_two_turns():
         """Do it."""
         return "done"
 
-    api = MessagesAPI([[call()], "Fine"], summary="So far")
+    api = FakeMessagesAPI([[call()], "Fine"], summary="So far")
     runner = api.client().beta.messages.tool_runner(
         model=MODEL, max_tokens=99, messages=[user("Do it")], tools=[f], betas=[ON_DEMAND], thread=False
     )
@@ -436,7 +436,7 @@ def test_a_summary_that_fails_changes_nothing():
 
 
 def test_a_failure_in_place_of_the_summary_is_the_answer():
-    talk = Talk(turns=1, betas=[AT_THRESHOLD], smallest_trigger=1, summary=[Failure(529), Held("Held", after=0)])
+    talk = Talk(turns=1, betas=[AT_THRESHOLD], smallest_trigger=1, summary=[Failure(529), Paused("Held", after=0)])
     talk.setup["context_management"] = edit(1)
     with pytest.raises(anthropic.APIStatusError) as caught:
         talk.say("More")

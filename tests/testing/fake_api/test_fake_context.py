@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from fake_examples import MODEL, call, reply, result, search, text, user
 
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 
 BETAS = ["context-management-2025-06-27", "thinking-binding-controls-2026-08-01"]
 THINKING = {"type": "thinking", "thinking": "Hm", "signature": ""}
@@ -47,7 +47,7 @@ def working(asked):
 
 @pytest.fixture
 def api():
-    return MessagesAPI(working)
+    return FakeMessagesAPI(working)
 
 
 def ask(api, messages, *edits, model=MODEL, **more):
@@ -149,13 +149,13 @@ KEPT = [
 
 @pytest.mark.parametrize(("edit", "model", "cleared"), KEPT)
 def test_how_much_thinking_is_kept_depends_on_the_model_where_nothing_is_said(edit, model, cleared):
-    api = MessagesAPI(working)
+    api = FakeMessagesAPI(working)
     reports = applied(ask(api, worked(3, api, model), edit, model=model))
     assert sum(report["cleared_thinking_turns"] for report in reports) == cleared
 
 
 def test_edits_go_one_after_the_other_and_a_summary_sees_what_they_left(api):
-    api = MessagesAPI(working, smallest_trigger=1)
+    api = FakeMessagesAPI(working, smallest_trigger=1)
     messages = worked(5, api)
     left = count(api, messages, thoughts(**turns(1)), tools()).input_tokens
     full = count(api, messages).input_tokens
@@ -211,7 +211,7 @@ def test_nothing_is_told_of_edits_that_nobody_asked_for(api):
 
 
 def test_thinking_that_is_not_checked_is_not_dropped():
-    api = MessagesAPI("x", check_thinking=False)
+    api = FakeMessagesAPI("x", check_thinking=False)
     foreign = reply([{"type": "thinking", "thinking": "Hm", "signature": "of Claude itself"}, text()])
     short = ask(api, [user(), reply([text()]), user()]).usage.input_tokens
     assert ask(api, [user(), foreign, user()]).usage.input_tokens > short

@@ -16,8 +16,8 @@ import httpx2
 import pytest
 from fake_examples import MODEL, call, text, user
 
-from chathistory.testing import MessagesAPI
-from chathistory.testing.fake_api import Cut, Drop, ErrorEvent, Failure, Held, Reset
+from chathistory.testing import FakeMessagesAPI
+from chathistory.testing.fake_api import Cut, Drop, ErrorEvent, Failure, Paused, Reset
 
 ASK = {"model": MODEL, "max_tokens": 100, "messages": [user("Hello")]}
 WORDS = "one two three four"
@@ -50,7 +50,7 @@ def broken(client):
 
 
 def test_a_cut_stream_ends_without_an_error_and_without_a_stop_reason(connect):
-    message, error = broken(connect(MessagesAPI(Cut(WORDS, after=AFTER_TWO_WORDS))))
+    message, error = broken(connect(FakeMessagesAPI(Cut(WORDS, after=AFTER_TWO_WORDS))))
     assert error is None
     assert (message.content[0].text, message.stop_reason) == ("one two ", None)
 
@@ -58,32 +58,32 @@ def test_a_cut_stream_ends_without_an_error_and_without_a_stop_reason(connect):
 def test_a_cut_in_a_tool_call_leaves_half_an_input(connect):
     after_half = 5
     reply = [call(input={"path": "/tmp/x", "mode": "a much longer value than fits"})]
-    message, error = broken(connect(MessagesAPI(Cut(reply, after=after_half))))
+    message, error = broken(connect(FakeMessagesAPI(Cut(reply, after=after_half))))
     assert error is None
     assert message.stop_reason is None
     assert set(message.content[0].input) < {"path", "mode"}
 
 
 def test_a_cut_before_the_first_event_is_an_assertion_of_the_sdk(connect):
-    client = connect(MessagesAPI(Cut(WORDS, after=0)))
+    client = connect(FakeMessagesAPI(Cut(WORDS, after=0)))
     with client.messages.stream(**ASK) as stream, pytest.raises(AssertionError):
         stream.get_final_message()
 
 
 def test_a_dropped_stream_is_a_raw_protocol_error(connect):
-    message, error = broken(connect(MessagesAPI(Drop(WORDS, after=AFTER_TWO_WORDS))))
+    message, error = broken(connect(FakeMessagesAPI(Drop(WORDS, after=AFTER_TWO_WORDS))))
     assert type(error) is httpx2.RemoteProtocolError
     assert message.content[0].text == "one two "
 
 
 def test_a_reset_stream_is_a_raw_read_error(connect):
-    message, error = broken(connect(MessagesAPI(Reset(WORDS, after=AFTER_TWO_WORDS))))
+    message, error = broken(connect(FakeMessagesAPI(Reset(WORDS, after=AFTER_TWO_WORDS))))
     assert type(error) is httpx2.ReadError
     assert message.content[0].text == "one two "
 
 
 def test_an_error_event_is_a_status_error_of_200(connect):
-    message, error = broken(connect(MessagesAPI(ErrorEvent(WORDS, after=AFTER_TWO_WORDS))))
+    message, error = broken(connect(FakeMessagesAPI(ErrorEvent(WORDS, after=AFTER_TWO_WORDS))))
     assert type(error) is anthropic.APIStatusError
     assert (error.status_code, error.type, error.api_message) == (200, "overloaded_error", "Overloaded")
     assert message.content[0].text == "one two "
@@ -93,31 +93,31 @@ def test_an_error_event_is_a_status_error_of_200(connect):
                                               (Reset, httpx2.ReadError)])  # fmt: skip
 def test_a_request_that_does_not_stream_loses_its_connection(connect, fault, cause):
     with pytest.raises(anthropic.APIConnectionError) as caught:
-        connect(MessagesAPI(fault(WORDS, after=3))).messages.create(**ASK)
+        connect(FakeMessagesAPI(fault(WORDS, after=3))).messages.create(**ASK)
     assert type(caught.value.__cause__) is cause
 
 
 def test_a_request_that_does_not_stream_gets_the_error_as_its_answer(connect):
     with pytest.raises(anthropic.OverloadedError):
-        connect(MessagesAPI(ErrorEvent(WORDS, after=3))).messages.create(**ASK)
+        connect(FakeMessagesAPI(ErrorEvent(WORDS, after=3))).messages.create(**ASK)
 
 
 def test_a_lost_answer_is_asked_for_again_by_the_sdk(connect):
-    api = MessagesAPI([Reset(WORDS, after=0), "again"])
+    api = FakeMessagesAPI([Reset(WORDS, after=0), "again"])
     client = connect(api).with_options(max_retries=1)
     assert client.messages.create(**ASK).content[0].text == "again"
     assert [request.reply["content"][0]["text"] for request in api.requests] == [WORDS, "again"]
 
 
 def test_the_server_goes_on_after_a_broken_connection(connect):
-    client = connect(MessagesAPI([Reset(WORDS, after=1), Drop(WORDS, after=1), WORDS]))
+    client = connect(FakeMessagesAPI([Reset(WORDS, after=1), Drop(WORDS, after=1), WORDS]))
     assert broken(client)[1] is not None
     assert broken(client)[1] is not None
     assert broken(client)[0].stop_reason == "end_turn"
 
 
 def test_a_held_stream_waits_for_the_test(connect):
-    held = Held(WORDS, after=AFTER_TWO_WORDS)
+    held = Paused(WORDS, after=AFTER_TWO_WORDS)
     seen = []
 
     def read():
@@ -127,7 +127,7 @@ def test_a_held_stream_waits_for_the_test(connect):
                 if len(seen) == 2:
                     two.set()
 
-    client = connect(MessagesAPI(held))
+    client = connect(FakeMessagesAPI(held))
     two = threading.Event()
     reader = threading.Thread(target=read)
     reader.start()
@@ -141,9 +141,9 @@ def test_a_held_stream_waits_for_the_test(connect):
 
 @pytest.mark.parametrize("after", [0, 10_000])
 def test_a_reply_may_be_held_at_its_beginning_and_before_its_end(connect, after):
-    held = Held(Reset(WORDS, after=4), after=after)
+    held = Paused(Reset(WORDS, after=4), after=after)
     outcome = []
-    client = connect(MessagesAPI(held))
+    client = connect(FakeMessagesAPI(held))
     reader = threading.Thread(target=lambda: outcome.append(broken(client)))
     reader.start()
     assert held.reached.wait(100)
@@ -154,9 +154,9 @@ def test_a_reply_may_be_held_at_its_beginning_and_before_its_end(connect, after)
 
 
 def test_a_message_that_does_not_stream_is_held_too(connect):
-    held = Held(WORDS, after=3)
+    held = Paused(WORDS, after=3)
     outcome = []
-    client = connect(MessagesAPI(held))
+    client = connect(FakeMessagesAPI(held))
     asker = threading.Thread(target=lambda: outcome.append(client.messages.create(**ASK)))
     asker.start()
     assert held.reached.wait(100)
@@ -167,17 +167,17 @@ def test_a_message_that_does_not_stream_is_held_too(connect):
 
 
 def test_a_held_stream_runs_into_the_client_s_read_timeout(connect):
-    client = connect(MessagesAPI(Held(WORDS, after=AFTER_TWO_WORDS)), timeout=httpx2.Timeout(5, read=0.05))
+    client = connect(FakeMessagesAPI(Paused(WORDS, after=AFTER_TWO_WORDS)), timeout=httpx2.Timeout(5, read=0.05))
     message, error = broken(client)
     assert type(error) is httpx2.ReadTimeout
     assert message.content[0].text == "one two "
 
 
 def test_a_server_that_stops_gives_up_what_it_holds():
-    held = Held(WORDS, after=AFTER_TWO_WORDS)
+    held = Paused(WORDS, after=AFTER_TWO_WORDS)
     outcome = []
     with anthropic.Anthropic(api_key="x", base_url="http://127.0.0.1:1", max_retries=0) as client:
-        with MessagesAPI(held).serve() as url:
+        with FakeMessagesAPI(held).serve() as url:
             here = client.with_options(base_url=url)
             reader = threading.Thread(target=lambda: outcome.append(broken(here)))
             reader.start()
@@ -187,7 +187,7 @@ def test_a_server_that_stops_gives_up_what_it_holds():
 
 
 def test_a_reader_may_leave_early(connect):
-    api = MessagesAPI(text_of_many_words())
+    api = FakeMessagesAPI(text_of_many_words())
     client = connect(api)
     with client.messages.stream(**ASK) as stream:
         next(iter(stream))
@@ -214,12 +214,12 @@ async def broken_async(client):
         (Drop(WORDS, after=AFTER_TWO_WORDS), httpx2.RemoteProtocolError),
         (Reset(WORDS, after=AFTER_TWO_WORDS), httpx2.ReadError),
         (ErrorEvent(WORDS, after=AFTER_TWO_WORDS), anthropic.APIStatusError),
-        (Held(WORDS, after=AFTER_TWO_WORDS), httpx2.ReadTimeout),
+        (Paused(WORDS, after=AFTER_TWO_WORDS), httpx2.ReadTimeout),
     ],
 )
 def test_faults_are_the_same_for_asynchronous_clients(reply, error):
     async def run():
-        async with MessagesAPI(reply).async_client(timeout=httpx2.Timeout(5, read=0.05)) as client:
+        async with FakeMessagesAPI(reply).async_client(timeout=httpx2.Timeout(5, read=0.05)) as client:
             return await broken_async(client)
 
     message, raised = asyncio.run(run())
@@ -229,7 +229,7 @@ def test_faults_are_the_same_for_asynchronous_clients(reply, error):
 
 def test_an_asynchronous_request_that_does_not_stream_loses_its_connection():
     async def run():
-        async with MessagesAPI(Reset(WORDS, after=3)).async_client() as client:
+        async with FakeMessagesAPI(Reset(WORDS, after=3)).async_client() as client:
             await client.messages.create(**ASK)
 
     with pytest.raises(anthropic.APIConnectionError):
@@ -237,10 +237,10 @@ def test_an_asynchronous_request_that_does_not_stream_loses_its_connection():
 
 
 def test_a_held_stream_can_be_cancelled_and_lets_other_tasks_run():
-    held = Held(WORDS, after=AFTER_TWO_WORDS)
+    held = Paused(WORDS, after=AFTER_TWO_WORDS)
 
     async def run():
-        async with MessagesAPI([held, "other"]).async_client() as client:
+        async with FakeMessagesAPI([held, "other"]).async_client() as client:
             task = asyncio.create_task(broken_async(client))
             assert await asyncio.to_thread(held.reached.wait, 10)
             assert (await client.messages.create(**ASK)).content[0].text == "other"
@@ -253,11 +253,11 @@ def test_a_held_stream_can_be_cancelled_and_lets_other_tasks_run():
 
 def test_a_wrong_reply_inside_of_a_fault_is_named(connect):
     with pytest.raises(anthropic.InternalServerError, match="a message belongs here, not Failure"):
-        connect(MessagesAPI(Cut(Failure(500), after=1))).messages.create(**ASK)
+        connect(FakeMessagesAPI(Cut(Failure(500), after=1))).messages.create(**ASK)
 
 
 def test_answers_over_the_socket_do_not_wait_for_delayed_acknowledgements():
-    with MessagesAPI().serve() as url, anthropic.Anthropic(base_url=url, api_key="x", max_retries=0) as client:
+    with FakeMessagesAPI().serve() as url, anthropic.Anthropic(base_url=url, api_key="x", max_retries=0) as client:
         client.messages.create(**ASK)
         spans = []
         for _ in range(9):
@@ -268,7 +268,7 @@ def test_answers_over_the_socket_do_not_wait_for_delayed_acknowledgements():
 
 
 def test_the_server_is_on_the_loopback_interface_and_ends_with_its_block():
-    with MessagesAPI().serve() as url:
+    with FakeMessagesAPI().serve() as url:
         assert url.startswith("http://127.0.0.1:")
     with (
         anthropic.Anthropic(base_url=url, api_key="x", max_retries=0) as client,
@@ -290,5 +290,5 @@ def test_the_command_prints_the_url_and_serves_until_interrupted():
 
 
 def test_text_is_content_too():
-    with MessagesAPI(Cut([text(WORDS)], after=AFTER_TWO_WORDS)).client() as client:
+    with FakeMessagesAPI(Cut([text(WORDS)], after=AFTER_TWO_WORDS)).client() as client:
         assert broken(client)[0].content[0].text == "one two "

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from fake_examples import HIT, MODEL, body, call, found, reply, result, search, text, user
 
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure, Raw, Reply
 
 ASK = {"model": MODEL, "max_tokens": 100, "messages": [user("Hello there")]}
@@ -45,7 +45,7 @@ def streamed(client, **ask):
 
 
 def test_the_echo_says_what_it_is_and_shows_that_it_has_the_history():
-    with MessagesAPI().client() as client:
+    with FakeMessagesAPI().client() as client:
         first = client.messages.create(**ASK)
         assert first.content[0].text == "[stand-in, no model] You said: Hello there (message 1 of this conversation)"
         more = [user("Hello there"), {"role": "assistant", "content": first.content}, user([text("And"), text("now?")])]
@@ -56,7 +56,7 @@ def test_the_echo_says_what_it_is_and_shows_that_it_has_the_history():
 
 
 def test_a_message_has_the_model_asked_for_and_ids_of_its_own():
-    api = MessagesAPI(reply=[{"type": "tool_use", "name": "f", "input": {}}])
+    api = FakeMessagesAPI(reply=[{"type": "tool_use", "name": "f", "input": {}}])
     with api.client() as client:
         one, two = client.messages.create(**ASK), client.messages.create(**ASK)
     assert (one.model, one.stop_reason, one.role, one.type) == (MODEL, "tool_use", "assistant", "message")
@@ -71,7 +71,7 @@ def test_a_message_has_the_model_asked_for_and_ids_of_its_own():
 @pytest.mark.parametrize("content", [[block] for block in RICH] + [RICH, []], ids=lambda content: str(content)[:40])
 def test_a_stream_adds_up_to_the_message_that_is_sent_whole(content):
     container = {"id": "container_1", "expires_at": "2026-12-01T00:00:00Z"}
-    api = MessagesAPI(reply=Reply(content=content, stop_reason="max_tokens", extra={"container": container}))
+    api = FakeMessagesAPI(reply=Reply(content=content, stop_reason="max_tokens", extra={"container": container}))
     with api.client() as client:
         whole = comparable(client.messages.create(**ASK))
         assert whole["content"] == content
@@ -91,7 +91,7 @@ def test_a_stream_adds_up_to_the_message_that_is_sent_whole(content):
 
 
 def test_the_events_come_in_the_order_of_the_api_and_text_comes_in_words():
-    api = MessagesAPI(reply=[text("one two three"), call(input={"a": 1})])
+    api = FakeMessagesAPI(reply=[text("one two three"), call(input={"a": 1})])
     with api.client() as client, client.messages.create(**ASK, stream=True) as stream:
         events = list(stream)
     kinds = [event.type for event in events]
@@ -104,7 +104,7 @@ def test_the_events_come_in_the_order_of_the_api_and_text_comes_in_words():
 
 
 def test_a_ping_follows_the_start_and_the_last_delta_carries_reason_and_usage():
-    api = MessagesAPI("Hi")
+    api = FakeMessagesAPI("Hi")
     with api.client() as client:
         raw = client.messages.with_raw_response.create(**ASK, stream=True)
         lines = raw.http_response.read().decode().split("\n\n")
@@ -115,7 +115,7 @@ def test_a_ping_follows_the_start_and_the_last_delta_carries_reason_and_usage():
 
 
 def test_replies_of_a_list_come_in_order_and_then_a_500_that_says_so():
-    api = MessagesAPI(
+    api = FakeMessagesAPI(
         reply=["one", Failure(429, headers={"retry-after": "7"}), [text("two")], lambda asked: asked["model"]]
     )
     with api.client() as client:
@@ -132,7 +132,7 @@ def test_replies_of_a_list_come_in_order_and_then_a_500_that_says_so():
 
 
 def test_a_refused_request_and_a_count_take_no_reply_from_the_list():
-    api = MessagesAPI(reply=iter(["only"]))
+    api = FakeMessagesAPI(reply=iter(["only"]))
     with api.client() as client:
         with pytest.raises(anthropic.BadRequestError):
             client.messages.create(**ASK | {"messages": []})
@@ -142,7 +142,7 @@ def test_a_refused_request_and_a_count_take_no_reply_from_the_list():
 
 def test_overload_is_retried_by_the_sdk_until_an_answer_comes():
     busy = Failure(529, headers={"retry-after-ms": "1"})
-    api = MessagesAPI(reply=[busy, busy, "at last"])
+    api = FakeMessagesAPI(reply=[busy, busy, "at last"])
     with api.client(max_retries=2) as client:
         assert client.messages.create(**ASK).content[0].text == "at last"
     assert [request.status for request in api.requests] == [529, 529, 200]
@@ -163,14 +163,14 @@ def test_overload_is_retried_by_the_sdk_until_an_answer_comes():
     ],
 )
 def test_a_failure_is_the_error_of_the_sdk(failure, error, kind):
-    with MessagesAPI(failure).client() as client, pytest.raises(error) as caught:
+    with FakeMessagesAPI(failure).client() as client, pytest.raises(error) as caught:
         streamed(client, **ASK)
     assert (caught.value.type, caught.value.api_message) == (kind, failure.message)
     assert caught.value.error_code == failure.code
 
 
 def test_a_proxy_s_page_is_a_str_for_the_sdk():
-    with MessagesAPI(Raw()).client() as client:
+    with FakeMessagesAPI(Raw()).client() as client:
         assert client.messages.create(**ASK) == "<html>stand-in for a proxy's page</html>"
 
 
@@ -179,12 +179,12 @@ def test_what_a_reply_function_raises_reaches_the_client():
         raise AssertionError("expected two messages")
 
     with (
-        MessagesAPI(wrong).client() as client,
+        FakeMessagesAPI(wrong).client() as client,
         pytest.raises(anthropic.InternalServerError, match="AssertionError: expected two"),
     ):
         client.messages.create(**ASK)
     with (
-        MessagesAPI(lambda asked: 5).client() as client,
+        FakeMessagesAPI(lambda asked: 5).client() as client,
         pytest.raises(anthropic.InternalServerError, match="a reply is text"),
     ):
         client.messages.create(**ASK)
@@ -193,14 +193,14 @@ def test_what_a_reply_function_raises_reaches_the_client():
 def test_a_reply_says_more_of_its_message():
     refused = Reply(content=[], stop_reason="refusal", model="claude-opus-5-5", usage={"output_tokens": 3},
                     extra={"stop_details": {"type": "refusal", "category": "cyber", "explanation": None}})  # fmt: skip
-    with MessagesAPI(refused).client() as client:
+    with FakeMessagesAPI(refused).client() as client:
         for message in (client.messages.create(**ASK), streamed(client, **ASK)):
             assert (message.content, message.stop_reason, message.model) == ([], "refusal", "claude-opus-5-5")
             assert (message.usage.output_tokens, message.stop_details.category) == (3, "cyber")
 
 
 def test_tokens_are_counted_alike_and_more_words_are_more_tokens():
-    with MessagesAPI().client() as client:
+    with FakeMessagesAPI().client() as client:
         counts = [
             client.messages.count_tokens(model=MODEL, messages=[user("word " * words)]).input_tokens
             for words in (1, 40, 400)
@@ -221,7 +221,7 @@ def test_the_cache_is_read_by_what_begins_alike_and_not_by_what_was_changed():
     auto = {"cache_control": {"type": "ephemeral"}}
     one = [user("First question")]
     two = [*one, reply("First answer"), user([text("Second question")])]
-    with MessagesAPI().client() as client:
+    with FakeMessagesAPI().client() as client:
         plain = cached(client, *one)
         assert plain[:2] == (0, 0)
         read, written, rest = cached(client, *one, **auto)
@@ -246,14 +246,14 @@ def test_the_cache_is_read_by_what_begins_alike_and_not_by_what_was_changed():
 def test_the_cache_is_looked_for_twenty_blocks_back_and_no_further():
     auto = {"cache_control": {"type": "ephemeral"}}
     for more, hit in ((19, True), (20, False)):
-        with MessagesAPI().client() as client:
+        with FakeMessagesAPI().client() as client:
             written = cached(client, user([text("one")]), **auto)[1]
             read = cached(client, user([text("one"), *[text("more")] * more]), **auto)[0]
         assert read == (written if hit else 0)
 
 
 def test_requests_are_recorded_without_the_key():
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     with api.client(api_key="sk-secret") as client:
         client.messages.create(**ASK)
         client.messages.count_tokens(model=MODEL, messages=ASK["messages"])
@@ -270,7 +270,7 @@ HISTORY = [user("One"), reply("Two"), user([text("Three")])]
 
 
 def asked_twice(first, second, **more):
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     with api.client() as client:
         client.messages.create(**ASK | {"messages": first, "system": "S", "tools": []})
         client.messages.create(**ASK | {"messages": second, "system": "S", "tools": []} | more)
@@ -324,7 +324,7 @@ def test_a_tool_s_input_that_is_called_like_a_marker_counts():
 
 
 def test_failures_and_counts_do_not_count_as_answered():
-    api = MessagesAPI(reply=["one", Failure(500), "two"])
+    api = FakeMessagesAPI(reply=["one", Failure(500), "two"])
     with api.client() as client:
         client.messages.create(**ASK)
         with pytest.raises(anthropic.InternalServerError):
@@ -339,7 +339,7 @@ def test_clients_see_nothing_of_the_environment(monkeypatch):
     monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "sk-secret")
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "x-leak: yes\nanthropic-version: 1")
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     with api.client() as client:
         assert (client.api_key, client.auth_token, client.max_retries) == ("stand-in", None, 0)
         client.messages.create(**ASK)
@@ -361,7 +361,7 @@ def test_many_threads_get_the_replies_of_a_list_once_each():
             time.sleep(0.0005)
             yield str(number)
 
-    api = MessagesAPI(reply=replies())
+    api = FakeMessagesAPI(reply=replies())
     heard = []
 
     def ask():
@@ -387,7 +387,7 @@ def test_importing_brings_neither_the_sdk_nor_pytest():
 
 
 def test_the_request_may_come_from_any_client():
-    with MessagesAPI().serve() as url, httpx2.Client(trust_env=False) as client:
+    with FakeMessagesAPI().serve() as url, httpx2.Client(trust_env=False) as client:
         answer = client.post(
             f"{url}/v1/messages", headers={"x-api-key": "k", "anthropic-version": "2023-06-01"}, json=body()
         )

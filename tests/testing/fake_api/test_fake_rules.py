@@ -13,7 +13,7 @@ import pytest
 from anthropic import Omit
 from fake_examples import EXAMPLES, LOCATION, MODEL, Req, body, call, result, text, user
 
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import RULES
 
 CONTROLS = "thinking-binding-controls-2026-08-01"
@@ -87,7 +87,7 @@ def test_the_asynchronous_client_sees_the_same():
 
 
 def test_a_socket_shows_the_same():
-    apis = {strict: MessagesAPI(strict_first_role=strict) for strict in (False, True)}
+    apis = {strict: FakeMessagesAPI(strict_first_role=strict) for strict in (False, True)}
     with contextlib.ExitStack() as stack:
         urls = {strict: stack.enter_context(api.serve()) for strict, api in apis.items()}
         clients = {
@@ -104,7 +104,7 @@ def test_a_socket_shows_the_same():
 
 def test_a_body_that_is_too_large_is_read_to_its_end_before_it_is_refused():
     (example,) = (each for each in EXAMPLES if each.rule == "body too large")
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     with api.serve() as url, anthropic.Anthropic(base_url=url, api_key="x", max_retries=0) as client:
         with pytest.raises(anthropic.RequestTooLargeError):
             asked(client, example.bad)
@@ -142,7 +142,7 @@ def test_no_body_whatever_makes_the_stand_in_fall_over():
     """Values of all kinds, put in all places of a rich request, are answered or refused, never a 500."""
     rng = random.Random(7)
     values = [None, True, 0, -1, 1.5, "", "x", [], {}, [None], [[]], {"type": "text"}, {"type": []}, "a.b"]
-    api = MessagesAPI(smallest_trigger=1)
+    api = FakeMessagesAPI(smallest_trigger=1)
     betas = {"anthropic-beta": f"{CONTROLS},context-management-2025-06-27,compact-2026-01-12,{SUMMARIES}"}
     with api.client() as client:
         for number in range(2000):
@@ -190,7 +190,7 @@ def _holders(value):
 
 
 def test_a_model_that_is_named_is_served_and_taken_for_a_new_one():
-    api = MessagesAPI(models=["claude-next"])
+    api = FakeMessagesAPI(models=["claude-next"])
     with api.client() as client:
         assert client.messages.create(model="claude-next", max_tokens=9, messages=[user()]).model == "claude-next"
         with pytest.raises(anthropic.BadRequestError, match="prefill"):
@@ -198,7 +198,7 @@ def test_a_model_that_is_named_is_served_and_taken_for_a_new_one():
 
 
 def test_other_addresses_are_not_found():
-    api = MessagesAPI()
+    api = FakeMessagesAPI()
     with api.client() as client:
         with pytest.raises(anthropic.NotFoundError) as caught:
             client.models.retrieve(MODEL)

@@ -6,7 +6,7 @@ import anthropic
 import pytest
 from fake_examples import MODEL, call, found, reply, result, search, text, user
 
-from chathistory.testing import MessagesAPI
+from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Reply
 
 THINKING = {"type": "thinking", "thinking": "", "signature": ""}
@@ -22,7 +22,7 @@ class Talk:
     def __init__(self, **setup):
         self.messages = []
         self.setup = {"system": "S", "tools": [TOOL], "model": MODEL, "max_tokens": 99} | setup
-        self.api = MessagesAPI(lambda asked: [THINKING, text(f"Reply {len(asked['messages'])}")])
+        self.api = FakeMessagesAPI(lambda asked: [THINKING, text(f"Reply {len(asked['messages'])}")])
         self.client = self.api.client()
 
     def say(self, words, **more):
@@ -111,7 +111,7 @@ def test_thinking_that_directly_follows_what_is_dropped_is_dropped_with_it():
     replies = [[THINKING, text("One")], [THINKING, THINKING, text("Two"), THINKING, text("Three")], "then"]
     ask = {"model": MODEL, "max_tokens": 9, "betas": BETA, **DROP}
     messages = []
-    with MessagesAPI(replies).client() as client:
+    with FakeMessagesAPI(replies).client() as client:
         for words in ("A", "B"):
             messages.append(user(words))
             content = client.beta.messages.create(**ask, messages=messages).to_dict(mode="json")["content"]
@@ -153,16 +153,19 @@ def test_text_alone_and_a_turn_in_two_messages_are_the_same_conversation(talk):
 def test_checks_can_be_left_out_for_histories_of_claude_itself():
     history = [user(), reply([THINKING | {"signature": "EqQBCgIYAhIM"}, text("Hello")]), user()]
     ask = {"model": MODEL, "max_tokens": 9, "messages": history}
-    with MessagesAPI().client() as client, pytest.raises(anthropic.BadRequestError, match=r"Invalid `signature` in"):
+    with (
+        FakeMessagesAPI().client() as client,
+        pytest.raises(anthropic.BadRequestError, match=r"Invalid `signature` in"),
+    ):
         client.messages.create(**ask)
-    with MessagesAPI(check_thinking=False).client() as client:
+    with FakeMessagesAPI(check_thinking=False).client() as client:
         assert client.messages.create(**ask).content
 
 
 def test_signatures_are_made_where_there_is_none_and_streamed_alike():
     reply_ = [{"type": "thinking", "thinking": "Hm"}, {"type": "redacted_thinking"}, text("Hello")]
     ask = {"model": MODEL, "max_tokens": 9, "messages": [user()]}
-    with MessagesAPI(reply_).client() as client:
+    with FakeMessagesAPI(reply_).client() as client:
         whole = client.messages.create(**ask).content
         with client.messages.stream(**ask) as stream:
             assert [block.to_dict() for block in stream.get_final_message().content] == [
@@ -185,7 +188,7 @@ def test_a_tool_round_keeps_its_thinking_and_a_finished_one_need_not():
         [THINKING, text("Done")],
         "then",
     ]
-    api = MessagesAPI(script)
+    api = FakeMessagesAPI(script)
     ask = {"model": MODEL, "max_tokens": 9, "tools": [TOOL]}
     messages = [user()]
     with api.client() as client:
@@ -203,7 +206,7 @@ def test_a_tool_round_keeps_its_thinking_and_a_finished_one_need_not():
 
 def test_a_paused_turn_goes_on_and_its_parts_are_one_turn():
     paused = Reply(content=[THINKING, search()], stop_reason="pause_turn")
-    api = MessagesAPI([paused, [found(), THINKING, text("Found")], "then"])
+    api = FakeMessagesAPI([paused, [found(), THINKING, text("Found")], "then"])
     ask = {"model": MODEL, "max_tokens": 9}
     with api.client() as client:
         first = client.messages.create(**ask, messages=[user()])
@@ -212,7 +215,7 @@ def test_a_paused_turn_goes_on_and_its_parts_are_one_turn():
         parts = [user(), reply(first.content), reply(second.content), user("Thanks")]
         joined = [user(), reply([*first.content, *second.content]), user("Thanks")]
         assert client.messages.create(**ask, messages=parts).content[0].text == "then"
-        api_two = MessagesAPI("joined")
+        api_two = FakeMessagesAPI("joined")
         with api_two.client() as other:
             assert other.messages.create(**ask, messages=joined).content[0].text == "joined"
     api.assert_extends()
