@@ -1,0 +1,143 @@
+"""Figures of the code's shape: lines, lengths of functions, helpers called once, and what one call runs through."""
+
+from __future__ import annotations
+
+import ast
+import io
+import sys
+import tokenize
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What is counted over some files."""
+
+    code_lines: int
+    functions: int
+    median: int
+    p90: int
+    longest: int
+    private_called_once: int
+    wide_tuples: tuple[str, ...]
+
+    @property
+    def share_called_once(self) -> float:
+        return self.private_called_once / self.functions
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What one call runs through, of the product's own functions."""
+
+    calls: int
+    functions: int
+    files: int
+
+
+def measure_shape(paths: list[Path]) -> Shape:
+    """Return the figures of the files in `paths`."""
+    trees = {path: ast.parse(path.read_text()) for path in paths}
+    functions = [(path, node) for path, tree in trees.items() for node in ast.walk(tree) if isinstance(node, Function)]
+    lengths = sorted(_length(node) for _, node in functions)
+    return Shape(
+        code_lines=sum(count_code_lines(path) for path in paths),
+        functions=len(functions),
+        median=lengths[len(lengths) // 2],
+        p90=lengths[len(lengths) * 9 // 10],
+        longest=lengths[-1],
+        private_called_once=sum(_private_called_once(tree) for tree in trees.values()),
+        wide_tuples=tuple(f"{path.name}:{node.lineno} {node.name}" for path, node in functions if _returns_wide(node)),
+    )
+
+
+def count_code_lines(path: Path) -> int:
+    """Return the lines of a file that are neither blank nor comment nor docstring."""
+    text = path.read_text()
+    tree = ast.parse(text)
+    docs: set[int] = set()
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        for child in body if isinstance(body, list) else []:
+            if (
+                isinstance(child, ast.Expr)
+                and isinstance(child.value, ast.Constant)
+                and isinstance(child.value.value, str)
+            ):
+                docs.update(range(child.lineno, (child.end_lineno or child.lineno) + 1))
+    skip = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER)
+    lines: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in skip:
+            lines.update(range(token.start[0], token.end[0] + 1))
+    return len(lines - docs)
+
+
+def _length(node: Function) -> int:
+    """Return the lines of a function from its `def` on, without its docstring."""
+    first = node.body[0]
+    is_doc = (
+        isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+    )
+    docstring = (first.end_lineno or 0) - first.lineno + 1 if is_doc else 0
+    return (node.end_lineno or node.lineno) - node.lineno + 1 - docstring
+
+
+def _private_called_once(tree: ast.Module) -> int:
+    """Return how many private functions of a module are named in exactly one place of it, beside their `def`."""
+    private = {node.name for node in ast.walk(tree) if isinstance(node, Function) and _is_private(node.name)}
+    uses: Counter[str] = Counter()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name):
+            uses[node.id] += 1
+        elif isinstance(node, ast.Attribute):
+            uses[node.attr] += 1
+    return sum(uses[name] == 1 for name in private)
+
+
+def _is_private(name: str) -> bool:
+    return name.startswith("_") and not name.startswith("__")
+
+
+def _returns_wide(node: Function) -> bool:
+    """Whether a function says that it returns a tuple of more than two things that have no names."""
+    returns = node.returns
+    if not (isinstance(returns, ast.Subscript) and isinstance(returns.value, ast.Name) and returns.value.id == "tuple"):
+        return False
+    parts = returns.slice
+    if not isinstance(parts, ast.Tuple):
+        return False
+    return len(parts.elts) > 2 and not any(isinstance(part, ast.Constant) and part.value is ... for part in parts.elts)
+
+
+def trace_walk(call: Callable[[], Any], roots: list[Path]) -> Walk:
+    """Run `call` and return what it ran through below `roots`, `testing/` left out, which plays the API."""
+    prefixes = tuple(f"{root}/" for root in roots)
+    seen: Counter[tuple[str, int]] = Counter()
+
+    def note(frame: Any, event: str, _: Any) -> None:
+        file = frame.f_code.co_filename
+        if event == "call" and file.startswith(prefixes) and "/testing/" not in file:
+            seen[file, frame.f_code.co_firstlineno] += 1
+
+    sys.setprofile(note)
+    try:
+        call()
+    finally:
+        sys.setprofile(None)
+    return Walk(seen.total(), len(seen), len({file for file, _ in seen}))
+
+
+def product_files(root: Path) -> Iterator[Path]:
+    """Yield the files that a wheel ships, without `testing/`."""
+    for path in sorted((root / "chathistory").rglob("*.py")):
+        if "testing" not in path.parts:
+            yield path
+    for path in sorted((root / "plugins").glob("chathistory_*/*.py")):
+        yield path

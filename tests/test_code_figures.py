@@ -1,0 +1,78 @@
+"""The figures that keep the code readable without jumping: printed with `pytest -s`, and held to their bars."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from code_figures import Shape, Walk, count_code_lines, measure_shape, product_files, trace_walk
+
+from chathistory import ChatEngine, History, open_store
+from chathistory.testing import FakeMessagesAPI
+
+ROOT = Path(__file__).parents[1]
+PRODUCT = list(product_files(ROOT))
+ROOTS = [ROOT / "chathistory", ROOT / "plugins"]
+HELLO = {"role": "user", "content": "Hello"}
+
+
+@pytest.fixture(scope="module")
+def shape() -> Shape:
+    return measure_shape(PRODUCT)
+
+
+def test_functions_are_short_enough_to_read(shape, capsys):
+    with capsys.disabled():
+        print(f"\n{shape.functions} functions: median {shape.median} lines, p90 {shape.p90}, longest {shape.longest}")
+    assert shape.p90 <= 25
+
+
+def test_few_helpers_are_called_from_one_place(shape, capsys):
+    with capsys.disabled():
+        print(f"\nprivate and called from one place: {shape.share_called_once:.1%} of all functions")
+    assert shape.share_called_once <= 0.12
+
+
+def test_no_function_returns_a_tuple_of_more_than_two_unnamed_things(shape):
+    assert shape.wide_tuples == ()
+
+
+def test_one_send_runs_through_few_functions(tmp_path, capsys):
+    with open_store(f"file:{tmp_path}/store") as store:
+        engine = ChatEngine(FakeMessagesAPI().client(), store, model="claude-sonnet-5-5")
+        engine.send("warm", "Hello")  # modules are loaded, and the folder is made
+        walk = trace_walk(lambda: engine.send("a", "Hello"), ROOTS)
+    show("send", walk, capsys)
+    assert walk.functions <= 120
+    assert walk.files <= 22
+
+
+def test_loading_runs_through_few_functions(tmp_path, capsys):
+    with open_store(f"file:{tmp_path}/store") as store:
+        chat = History(store).conversation("a")
+        chat.append([HELLO, {"role": "assistant", "content": "Hi"}])
+        chat.messages()  # modules are loaded
+        walk = trace_walk(chat.messages, ROOTS)
+    show("messages", walk, capsys)
+    assert walk.functions <= 50
+    assert walk.files <= 14
+
+
+def show(name: str, walk: Walk, capsys: pytest.CaptureFixture[str]) -> None:
+    with capsys.disabled():
+        print(f"\n{name}(): {walk.calls} calls of {walk.functions} functions in {walk.files} files")
+
+
+def test_the_figures_count_what_they_say(tmp_path):
+    source = tmp_path / "sample.py"
+    source.write_text(
+        '"""What it is."""\n\nimport os  # a comment\n\n# another\n\n\n'
+        'def public():\n    """Say."""\n    return _once() + _twice() + _twice()\n\n\n'
+        "def _once():\n    return 1\n\n\n"
+        "def _twice() -> tuple[int, int, int]:\n    return (\n        1,\n        2,\n        3,\n    )\n\n\n"
+        "def pair() -> tuple[int, ...]:\n    return (1,)\n"
+    )
+    shape = measure_shape([source])
+    assert count_code_lines(source) == 13
+    assert (shape.functions, shape.longest, shape.private_called_once) == (4, 6, 1)
+    assert shape.wide_tuples == ("sample.py:17 _twice",)
