@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import pytest
 from chathistory_memory import MemoryStore
 from faulty_stores import chat_on, numbered, user
+from hostile_values import DEEP, HUGE, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_log_hostile import DEEP, HUGE, values
 
 from chathistory import AsyncChatEngine, ChatEngine, Entry, History, StoreURL, open_store
 from chathistory.config.load import load_settings

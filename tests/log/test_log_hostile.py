@@ -9,6 +9,7 @@ from dataclasses import fields, replace
 import pytest
 from chathistory_memory import MemoryStore
 from faulty_stores import chat_on, numbered, user
+from hostile_values import DATA, DEEP, HUGE, as_text, line_of, lines, values
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -23,40 +24,14 @@ from chathistory.messages.json_values import DEEPEST
 from chathistory.operations.listing import read_row
 
 KEY = Key("default", "c")
-HUGE = 10**400
-DEEP = "[" * 5000 + "]" * 5000
 
 
 def deep(levels: int) -> str:
     return '{"a":' * levels + "1" + "}" * levels
 
 
-# Values that JSON can give: any type, any size, any depth.
-scalars = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.integers(min_value=-(10**30), max_value=10**30),
-    st.sampled_from([0, -1, 2**53, 2**63, HUGE, -HUGE]),
-    st.floats(allow_nan=True, allow_infinity=True),
-    st.text(max_size=20),
-    st.sampled_from(["many", "y", "\ud800", "2026-01-31", "x" * 5000]),
-)
-values = st.recursive(
-    scalars,
-    lambda inner: st.one_of(
-        st.lists(inner, max_size=3),
-        st.dictionaries(st.sampled_from(["id", "position", "until", "scope", "a", "type", "text"]), inner, max_size=3),
-    ),
-    max_leaves=8,
-)
 FIELDS = [each.name for each in fields(Summary)]
 summaries = st.dictionaries(st.sampled_from([*FIELDS, "v", "unknown"]), values, max_size=6)
-
-
-def as_text(value: object) -> str:
-    """Return JSON, with what only a lax writer lets through: NaN, infinities, integers of any size."""
-    return json.dumps(value, ensure_ascii=True)
 
 
 def head_with(info: str) -> Head:
@@ -187,35 +162,6 @@ def test_numbers_that_are_out_of_range_are_written_so_that_they_can_be_read():
 
 
 # Lines.
-
-
-def line_of(values: dict) -> str:
-    """Return a line with the right checksum, whatever is in it."""
-    rest = f",{as_text(values)[1:]}"
-    return f'{{"sum":"{_checksum(rest)}"{rest}'
-
-
-DATA = (
-    *("path", "messages", "turns", "tokens", "hidden", "since", "from", "before", "cut", "lost", "sent", "summary"),
-    *("view", "fingerprints", "drop_block", "until", "response", "title", "tags", "metadata", "again"),
-)
-lines = st.fixed_dictionaries(
-    {
-        "v": st.sampled_from([1, 1, 1, 2]) | values,
-        "id": st.just("e") | values,
-        "kind": st.sampled_from(sorted({*KINDS, "hologram"})) | values,
-    },
-    optional={
-        "at": st.just(1) | values,
-        "turn": values,
-        "data": st.dictionaries(st.sampled_from(DATA), values, max_size=4) | values,
-        "message": st.fixed_dictionaries(
-            {"role": st.sampled_from(["user", "assistant"]) | values},
-            optional={"content": st.text() | st.lists(st.dictionaries(st.just("type"), values)) | values},
-        )
-        | values,
-    },
-)
 
 
 def decoded(line: str) -> Entry | CorruptRecord:

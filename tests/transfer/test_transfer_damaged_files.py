@@ -13,9 +13,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from chathistory_memory import MemoryStore
 from faulty_stores import HurtStore, chat_on, numbered, reply, said, texts, user
+from hostile_values import DEEP, HUGE, as_text, line_of, lines, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_log_hostile import DEEP, HUGE, as_text, line_of, lines, values
 
 from chathistory import Entry, History, Key, Record
 from chathistory.control_characters import neutralize

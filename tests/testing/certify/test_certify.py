@@ -25,7 +25,7 @@ from chathistory.testing.guarantees import GUARANTEES
 
 pytestmark = pytest.mark.timeout(300)  # a run of the kit is hundreds of tests, and a machine may be busy
 
-HOOKS = ("--hooks", "kit_wrong:hooks")
+HOOKS = ("--hooks", "certify_wrong:hooks")
 
 
 @pytest.fixture(autouse=True)
@@ -259,8 +259,8 @@ def test_it_can_be_reached_by_a_url_with_a_secret_that_nobody_sees(command):
         (("nothing:here",), "no installed backend serves nothing:"),
         (("template:/dev/null/x",), "SQLite failed"),
         (("template:x", "--hooks", "no_such_module:hooks"), "cannot be had"),
-        (("template:x", "--hooks", "kit_wrong:nothing"), "cannot be had"),
-        (("template:x", "--hooks", "kit_wrong:WRONG"), "not a CertifyHooks"),
+        (("template:x", "--hooks", "certify_wrong:nothing"), "cannot be had"),
+        (("template:x", "--hooks", "certify_wrong:WRONG"), "not a CertifyHooks"),
         (("template:x", "--hooks", ""), "cannot be had"),
     ],
 )
