@@ -14,8 +14,8 @@ BIN := $(VENV)/bin
 .PHONY: chat test all format check hooks stress docs reference release bench clean
 
 chat: $(VENV)/chat-ready
-	@test -n "$$ANTHROPIC_API_KEY" || echo "ANTHROPIC_API_KEY is not set, so this is a chat with a stand-in that is no model; it is really saved."
-	@$(BIN)/chathistory chat --conversation hello $$(test -n "$$ANTHROPIC_API_KEY" || echo --stand-in)
+	@test -n "$$ANTHROPIC_API_KEY" || echo "ANTHROPIC_API_KEY is not set, so the replies are a fake without a model; the conversation is really saved."
+	@$(BIN)/chathistory chat --conversation hello $$(test -n "$$ANTHROPIC_API_KEY" || echo --fake)
 
 test: check
 	$(BIN)/coverage erase

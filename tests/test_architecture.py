@@ -29,7 +29,7 @@ LAYERS = (
     ("chathistory.log",),
     ("chathistory.testing",),
     ("chathistory.messages", "chathistory.storage", "chathistory.control_characters"),
-    ("chathistory.checks",),
+    ("chathistory.checks", "chathistory.durations"),
     ("chathistory.errors",),
 )
 CLIENT_LIBRARIES = {"redis", "pymongo", "bson", "boto3", "botocore"}

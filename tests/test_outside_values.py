@@ -387,7 +387,7 @@ documents = st.lists(
         lambda name, value: f"{name} = {value}",
         st.sampled_from(
             [
-                *("store", "scope", "model", "system", "max_tokens", "trimming", "context_editing", "stand_in"),
+                *("store", "scope", "model", "system", "max_tokens", "trimming", "context_editing"),
                 *("profile", "profiles", "store_options", "store_options.ttl", "profiles.a.store", "profiles.a", "x"),
             ]
         ),

@@ -45,7 +45,7 @@ def group() -> None:
     \b
     Examples:
       chathistory chat                  talk with Claude (needs ANTHROPIC_API_KEY)
-      chathistory chat --stand-in       try it without a key
+      chathistory chat --fake           try it without a key
       chathistory chat --continue       go on where you were
       chathistory list                  what there is
 

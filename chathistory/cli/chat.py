@@ -12,10 +12,9 @@ import click
 
 from chathistory.cli.damaged_rows import tell_damaged
 from chathistory.cli.escape import safe
-from chathistory.cli.render import STAND_IN
-from chathistory.cli.responder import MODEL, Voice, voice_of
+from chathistory.cli.responder import Responder, make_responder
 from chathistory.cli.target import Place, Run, debug_option, place_options
-from chathistory.config.settings import Settings
+from chathistory.config.settings import MODEL, Settings
 from chathistory.conversation import Conversation
 from chathistory.engine.chat import ChatEngine, ReplyStream
 from chathistory.history import History
@@ -35,11 +34,7 @@ _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without those that look alike
     f"with, or {MODEL}]",
 )
 @click.option("--system", metavar="TEXT", help='The system prompt; a conversation keeps its own, "" takes it away.')
-@click.option(
-    "--stand-in",
-    is_flag=True,
-    help="Talk to a stand-in without a model: needs no key. [env var: CHATHISTORY_STAND_IN]",
-)
+@click.option("--fake", is_flag=True, help="Replies without a model, to try it: needs no key.")
 @click.option("--retry", is_flag=True, help="Send the last message again, if it has no reply.")
 @click.option("--abandon", is_flag=True, help="First give up a reply that another process still waits for.")
 @place_options
@@ -52,7 +47,7 @@ def chat(
     model: str | None,
     system: str | None,
     latest: bool,
-    stand_in: bool,
+    fake: bool,
     retry: bool,
     abandon: bool,
 ) -> None:
@@ -70,21 +65,20 @@ def chat(
     """
     _check(message, name, latest=latest, retry=retry, abandon=abandon)
     settings = place.settings
-    stand_in = stand_in or settings.stand_in
-    voice = voice_of(settings.given("model") if model is None else model, stand_in=stand_in)
-    system = settings.given("system") if system is None else system
+    responder = make_responder(settings, model, fake=fake)
+    system = settings.system if system is None else system
     talks = message is None and not retry and sys.stdin.isatty() and sys.stdout.isatty()
     words = None if talks or retry else _words(message)
     _say_where(place)
-    with voice.client, place.opened() as history:
-        conversation = _chosen(history, place, name, latest=latest, stand_in=stand_in)
-        engine = _engine(voice, history, conversation, system, settings)
+    with responder.client, place.opened() as history:
+        conversation = _chosen(history, place, name, latest=latest, fake=fake)
+        engine = _engine(responder, history, conversation, system, settings)
         if abandon:
             engine.abandon(conversation.id, scope=place.scope)
         if talks:
-            _talk(engine, conversation, voice, debug=click.get_current_context().ensure_object(Run).debug)
+            _talk(engine, conversation, responder, debug=click.get_current_context().ensure_object(Run).debug)
         else:
-            _once(engine, conversation, voice, words, ways=_ways_on(place, conversation.id, stand_in=stand_in))
+            _once(engine, conversation, responder, words, ways=_ways_on(place, conversation.id, fake=fake))
 
 
 def _check(message: str | None, name: str | None, *, latest: bool, retry: bool, abandon: bool) -> None:
@@ -113,7 +107,7 @@ def _read() -> str:
         raise click.UsageError("standard input is not text in UTF-8.") from None
 
 
-def _chosen(history: History, place: Place, name: str | None, *, latest: bool, stand_in: bool) -> Conversation:
+def _chosen(history: History, place: Place, name: str | None, *, latest: bool, fake: bool) -> Conversation:
     """Return the conversation to go on with, and say on standard error which one it is if that is not plain."""
     if latest:
         page = history.recent(scope=place.scope, limit=1)
@@ -127,7 +121,7 @@ def _chosen(history: History, place: Place, name: str | None, *, latest: bool, s
     conversation = history.conversation(_fresh_name() if name is None else name, scope=place.scope)
     is_new = conversation.refresh() is None
     if is_new or latest:
-        again = _resume(place, conversation.id, stand_in=stand_in)
+        again = _resume(place, conversation.id, fake=fake)
         what = "new conversation" if is_new else "conversation"
         click.echo(safe(f"{what} {conversation.id} in {place}; go on with: {again}"), err=True)
     return conversation
@@ -141,17 +135,15 @@ def _say_where(place: Place) -> None:
 
 
 def _engine(
-    voice: Voice, history: History, conversation: Conversation, system: str | None, settings: Settings
+    responder: Responder, history: History, conversation: Conversation, system: str | None, settings: Settings
 ) -> ChatEngine:
     """Return the engine; what was not given is what the conversation was held with so far."""
-    held = conversation.setup() or {}
-    before = None if held.get("model") == STAND_IN else held.get("model")
-    system = held.get("system") if system is None else system or None
-    model = voice.model or before or MODEL
+    setup = conversation.setup() or {}
+    system = setup.get("system") if system is None else system or None
     return ChatEngine(
-        voice.client,
+        responder.client,
         history,
-        model=model,
+        model=responder.choose_model(setup),
         system=system,
         max_tokens=settings.max_tokens,
         trimming=settings.trimming,
@@ -163,22 +155,22 @@ def _fresh_name() -> str:
     return f"{datetime.now(UTC).astimezone():%Y%m%d-%H%M%S}-{''.join(secrets.choice(_LETTERS) for _ in range(4))}"
 
 
-def _resume(place: Place, name: str, *, stand_in: bool) -> str:
-    return place.command("chat", "--conversation", name, *(["--stand-in"] if stand_in else []))
+def _resume(place: Place, name: str, *, fake: bool) -> str:
+    return place.command("chat", "--conversation", name, *(["--fake"] if fake else []))
 
 
-def _talk(engine: ChatEngine, conversation: Conversation, voice: Voice, *, debug: bool) -> None:
+def _talk(engine: ChatEngine, conversation: Conversation, responder: Responder, *, debug: bool) -> None:
     from chathistory.cli.repl import Talk  # noqa: PLC0415 - brings rich, which a single message does not need
 
-    if voice.is_stand_in:
-        click.echo("The replies are those of a stand-in without a model, not Claude's.", err=True)
+    if responder.is_fake:
+        click.echo("The replies are those of a fake without a model, not Claude's.", err=True)
     click.echo("/help shows what you can type, Ctrl-D ends.", err=True)
-    Talk(engine, conversation, name=voice.name, debug=debug).run()
+    Talk(engine, conversation, name=responder.name, debug=debug).run()
 
 
-def _ways_on(place: Place, name: str, *, stand_in: bool) -> Mapping[str, str]:
+def _ways_on(place: Place, name: str, *, fake: bool) -> Mapping[str, str]:
     """Return how to go on after an error, by the sort of what the API refused; "": it refused nothing."""
-    again = _resume(place, name, stand_in=stand_in)
+    again = _resume(place, name, fake=fake)
     return {
         "": f"send it again with: {again} --retry",
         "turn": f"say something else with: {again}",
@@ -188,13 +180,13 @@ def _ways_on(place: Place, name: str, *, stand_in: bool) -> Mapping[str, str]:
 
 
 def _once(
-    engine: ChatEngine, conversation: Conversation, voice: Voice, words: str | None, *, ways: Mapping[str, str]
+    engine: ChatEngine, conversation: Conversation, responder: Responder, words: str | None, *, ways: Mapping[str, str]
 ) -> None:
     """Print one reply, and nothing else, to standard output; words None: to the message that is stored."""
     from chathistory.cli.turn import ENDINGS, played, writer  # noqa: PLC0415 - not needed for a talk
 
-    if voice.is_stand_in:
-        click.echo("The reply is that of a stand-in without a model, not Claude's.", err=True)
+    if responder.is_fake:
+        click.echo("The reply is that of a fake without a model, not Claude's.", err=True)
     write = writer()
     on_screen = sys.stdout.isatty()
     with _told_how_to_go_on(ways):

@@ -13,9 +13,9 @@ from chathistory.cli.escape import json_line, one_line
 from chathistory.cli.render import console
 from chathistory.cli.target import configuration_options, debug_option, settings_for
 from chathistory.config.files import NAME, users_file
-from chathistory.config.layers import OPTION, Source, near
+from chathistory.config.layers import OPTION, Source, near_name
 from chathistory.config.load import VARIABLES
-from chathistory.config.settings import DEFAULT, Settings
+from chathistory.config.settings import DEFAULT, SETTINGS, Settings
 
 __all__ = ["config"]
 
@@ -41,13 +41,13 @@ def config(*, url: str | None, scope: str | None, profile: str | None, config: s
       chathistory config --profile prod
       chathistory config --json | jq -r 'select(.name == "store").source'
     """
-    from chathistory.config.open import checked_url, store_url  # noqa: PLC0415 - brings pluggy
+    from chathistory.config.open import check_url, find_store  # noqa: PLC0415 - brings pluggy
 
     settings = settings_for(url, scope, profile=profile, config=config)
     store, options = settings.store, dict[str, Any]()
     try:
-        store = store_url(settings)
-        options.update(checked_url(settings).options)
+        store = find_store(settings)
+        options.update(check_url(settings).options)
     finally:  # what is wrong is easier found in the light of the rest
         _print(list(_rows(settings, str(store), options)), as_json=as_json)
         _say_files(settings)
@@ -63,10 +63,11 @@ def _rows(settings: Settings, store: str, options: Mapping[str, Any]) -> Iterato
             value = options.get(name)
             shown = value if isinstance(value, bool | int | float) else HIDDEN  # a text may be a password
             yield OPTION + name, shown, sources.get(OPTION + name, sources["store"])
-    for name in ("scope", "model", "system", "max_tokens", "trimming", "context_editing", "stand_in"):
-        value = getattr(settings, name)
-        value = repr(value) if name in ("trimming", "context_editing") and value is not None else value
-        yield name, HIDDEN if name == "system" and sources[name].references else value, sources[name]
+    for name in ("scope", "model", "system", "max_tokens"):
+        hidden = name == "system" and sources[name].references
+        yield name, HIDDEN if hidden else getattr(settings, name), sources[name]
+    for name in (name for name in SETTINGS if "." in name and settings.is_set(name)):
+        yield name, sources[name].written, sources[name]
 
 
 def _print(rows: Sequence[Row], *, as_json: bool) -> None:
@@ -105,4 +106,4 @@ def _say_files(settings: Settings) -> None:
     click.echo(one_line(f"configuration files: {files or none}"), err=True)
     for name in sorted(os.environ):
         if name.startswith("CHATHISTORY_") and name not in VARIABLES and not name.startswith(_TESTS):
-            click.echo(one_line(f"note: {name} in the environment says nothing{near(name, VARIABLES)}"), err=True)
+            click.echo(one_line(f"note: {name} in the environment says nothing{near_name(name, VARIABLES)}"), err=True)

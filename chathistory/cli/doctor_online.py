@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from chathistory.cli.responder import voice_of
+from chathistory.cli.responder import make_responder
 from chathistory.cli.target import Place
 from chathistory.conversation import Conversation
 from chathistory.engine.chat import ChatEngine
-from chathistory.engine.from_config import STAND_IN
 from chathistory.engine.refusals import Refusal
 from chathistory.history import History
 from chathistory.view import ViewRepair
@@ -27,22 +26,21 @@ _MOST = 50  # places that are left out of one conversation at most
 def checking(place: Place, history: History) -> Iterator[Check]:
     """Give a function that asks about conversations of this history. Raises `NoKey`."""
     settings = place.settings
-    voice = voice_of(settings.given("model"), stand_in=settings.stand_in)
+    responder = make_responder(settings)
 
     def check(conversation: Conversation, write: bool) -> tuple[ViewRepair, ...]:  # noqa: FBT001 - a callback of ours
-        held = conversation.setup() or {}
-        before = None if held.get("model") == STAND_IN else held.get("model")
+        setup = conversation.setup() or {}
         engine = ChatEngine(
-            voice.client,
+            responder.client,
             history,
-            model=voice.model or before or settings.model,
-            system=held.get("system"),
-            tools=held.get("tools"),
+            model=responder.choose_model(setup),
+            system=setup.get("system"),
+            tools=setup.get("tools"),
             max_tokens=settings.max_tokens,
         )
         return tuple(_found(engine, conversation, write=write))
 
-    with voice.client:
+    with responder.client:
         yield check
 
 

@@ -16,6 +16,7 @@ from chathistory.cli.render import console
 __all__ = [
     "INCOMPLETE",
     "PARTLY",
+    "dry_run_option",
     "full_scan_option",
     "json_option",
     "lines",
@@ -35,6 +36,7 @@ _WIDE = 100  # columns of a terminal
 _LONGEST_ID, _LONGEST_FIELD, _SHORTEST_TITLE = 28, 20, 10
 _GAP = 2
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON on standard output, with everything.")
+dry_run_option = click.option("--dry-run", is_flag=True, help="Only show what would be done.")
 full_scan_option = click.option(
     "--full-scan", is_flag=True, help="Find conversations by a walk over the whole storage; may be slow."
 )

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-__all__ = ["filter_options", "filter_words", "filters", "span"]
+from chathistory.durations import parse_duration
+from chathistory.errors import ConfigError
 
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-_SPAN = re.compile(r"(\d{1,6})([smhdw])")
-
-
-def _span(text: str) -> timedelta | None:
-    found = _SPAN.fullmatch(text)
-    return timedelta(**{_UNITS[found[2]]: int(found[1])}) if found else None
+__all__ = ["ParsedBy", "filter_options", "filter_words", "filters"]
 
 
-def span(text: str) -> timedelta:
-    """Return a span of time such as 90d, or 12h; the type of an option. Raises `click.BadParameter`."""
-    found = _span(text)
-    if found is None:
-        raise click.BadParameter("a span of time is a number and s, m, h, d or w, such as 90d")
-    return found
+class ParsedBy(click.ParamType[Any]):
+    """The type of an option that a function of the library reads; what it refuses is a usage error."""
+
+    name = "text"
+
+    def __init__(self, parse: Callable[[object], Any]) -> None:
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return self._parse(value)
+        except ConfigError as error:
+            self.fail(str(error), param, ctx)
 
 
 def filter_options(command: Any) -> Any:
@@ -72,10 +74,8 @@ def _time(name: str, text: str | None) -> datetime | None:
     """Return a time that was given as such (without a zone: of this machine's) or as a span before now."""
     if text is None:
         return None
-    if (back := _span(text)) is not None:
-        return datetime.now(UTC) - back
-    try:
+    with suppress(ConfigError, OverflowError):
+        return datetime.now(UTC) - parse_duration(text)
+    with suppress(ValueError, OverflowError):
         return datetime.fromisoformat(text).astimezone()
-    except (ValueError, OverflowError):
-        pass
     raise click.BadParameter(f"--{name} takes a time such as 2026-01-31, 2026-01-31T12:00 or 7d (seven days ago)")

@@ -11,22 +11,34 @@ import click
 from chathistory.cli.damaged_rows import damaged_json, damaged_name, tell_damaged
 from chathistory.cli.escape import one_line, safe
 from chathistory.cli.output import INCOMPLETE, PARTLY, full_scan_option, json_option, lines, print_json, progress, table
-from chathistory.cli.parsers import span
+from chathistory.cli.parsers import ParsedBy
 from chathistory.cli.render import ago
 from chathistory.cli.target import Place, debug_option, place_options
+from chathistory.durations import parse_duration
 from chathistory.history import History
 from chathistory.operations.prune import Removal, Retention
 from chathistory.storage.sweep import Sweeping
 
 __all__ = ["erase", "retain", "sweep"]
 
+_DURATION = ParsedBy(parse_duration)
 _SHOWN = 20
 _WHY = {"age": "too old", "ttl": "not active", "count": "too many", "expired": "expired"}
 
 
 @click.command()
-@click.option("--age", type=span, metavar="SPAN", help="Remove what was begun longer ago than that, such as 365d.")
-@click.option("--ttl", type=span, metavar="SPAN", help="Remove what was not active for that long, such as 90d or 12h.")
+@click.option(
+    "--age",
+    type=ParsedBy(parse_duration),
+    metavar="SPAN",
+    help="Remove what was begun longer ago than that, such as 365d.",
+)
+@click.option(
+    "--ttl",
+    type=ParsedBy(parse_duration),
+    metavar="SPAN",
+    help="Remove what was not active for that long, such as 90d or 12h.",
+)
 @click.option("--count", type=click.IntRange(min=0), metavar="N", help="Keep only the N with the newest activity.")
 @click.option("--yes", is_flag=True, help="Do it. Without this option it is only shown.")
 @full_scan_option

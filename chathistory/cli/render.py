@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from chathistory.cli.escape import one_line, safe
 from chathistory.conversation import Conversation
-from chathistory.engine.from_config import STAND_IN
 from chathistory.log.active_path import newest_first
 from chathistory.log.entry import Entry
 from chathistory.log.omissions import is_whole, places_of
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = [
-    "STAND_IN",
+    "FAKE_MODEL",
     "ago",
     "body_of",
     "console",
@@ -31,6 +30,9 @@ __all__ = [
     "readable",
     "speaker_of",
 ]
+
+FAKE_MODEL = "fake"
+"""The model that replies of the fake are stored under, so that they are never taken for Claude's."""
 
 _READABLE = {
     "message": "",
@@ -83,11 +85,11 @@ def mark_of(entry: Entry) -> str:
 
 
 def speaker_of(entry: Entry) -> str:
-    """Return who speaks: "you", "claude", "stand-in" or "system"."""
+    """Return who speaks: "you", "claude", "fake" or "system"."""
     role = entry.message["role"] if entry.message else "assistant"
     if role != "assistant":
         return "you" if role == "user" else str(role)
-    return STAND_IN if entry.data.get("response", {}).get("model") == STAND_IN else "claude"
+    return FAKE_MODEL if entry.data.get("response", {}).get("model") == FAKE_MODEL else "claude"
 
 
 def body_of(entry: Entry) -> str:

@@ -9,7 +9,7 @@ from functools import partial
 
 from chathistory.cli.errors import is_known, report
 from chathistory.cli.escape import safe
-from chathistory.cli.render import STAND_IN, body_of, console, local_time, mark_of, readable, speaker_of
+from chathistory.cli.render import FAKE_MODEL, body_of, console, local_time, mark_of, readable, speaker_of
 from chathistory.cli.turn import ENDINGS, played, writer
 from chathistory.conversation import Conversation
 from chathistory.engine.chat import ChatEngine, ReplyStream
@@ -138,7 +138,7 @@ class Talk:
         return not said or said[-1] == "message"
 
     def _speaker(self, name: str) -> None:
-        style = {"you": "bold", STAND_IN: "bold yellow"}.get(name, "bold cyan")
+        style = {"you": "bold", FAKE_MODEL: "bold yellow"}.get(name, "bold cyan")
         self._console.out(f"{name}> ", style=style, end="")
         sys.stdout.flush()
 

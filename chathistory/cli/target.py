@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import click
 
-from chathistory.config.load import loaded
+from chathistory.config.load import load_layers
 from chathistory.config.settings import Settings
 from chathistory.history import History
 from chathistory.storage.url import StoreURL
@@ -41,17 +41,17 @@ class Place:
     @classmethod
     def of(cls, url: str | None, scope: str | None, *, profile: str | None = None, config: str | None = None) -> Place:
         """Return the place that the options and the configuration name. Raises `ConfigError`."""
-        from chathistory.config.open import store_url  # noqa: PLC0415 - brings pluggy
+        from chathistory.config.open import find_store  # noqa: PLC0415 - brings pluggy
 
         settings = settings_for(url, scope, profile=profile, config=config)
         flags = {"--store": _shown(url), "--scope": scope, "--profile": profile, "--config": config}
         typed = tuple(word for flag, value in flags.items() if value is not None for word in (flag, value))
-        return cls(store_url(settings), settings.scope, settings, typed)
+        return cls(find_store(settings), settings.scope, settings, typed)
 
     @property
     def chosen(self) -> bool:
         """Whether somebody named a scope: else what works on all of them may."""
-        return self.settings.given("scope") is not None
+        return self.settings.is_set("scope")
 
     def __str__(self) -> str:
         """Return the URL without what is secret in it."""
@@ -73,7 +73,7 @@ class Place:
 def settings_for(url: str | None, scope: str | None, *, profile: str | None, config: str | None) -> Settings:
     """Return the settings in force for a command with these flags; where no place names a store, it is the user's."""
     given, defaults = {"store": url, "scope": scope}, {"store": default_url()}
-    return loaded(given, profile=profile, config=config, called="--{}".format, defaults=defaults)
+    return load_layers(given, profile=profile, config=config, name_place="--{}".format, defaults=defaults)
 
 
 def _shown(url: str | None) -> str | None:

@@ -5,73 +5,82 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, astuple
+from typing import Any
 
 import click
 
 from chathistory.cli.escape import one_line, safe
 from chathistory.cli.lookup import found
-from chathistory.cli.output import json_option, lines, print_json, table
+from chathistory.cli.output import PARTLY, dry_run_option, json_option, lines, print_json, table
+from chathistory.cli.parsers import ParsedBy
 from chathistory.cli.render import iso_time, local_time
 from chathistory.cli.target import Place, debug_option, place_options
 from chathistory.conversation import Conversation
 from chathistory.errors import ChatHistoryError, ConfigError, CorruptRecord, StoreUnavailable
 from chathistory.history import History
 from chathistory.operations.usage import Tokens, TurnUsage, Usage
-from chathistory.trimming.parse import policy_of
+from chathistory.trimming.parse import TRIMMING_OPTIONS, build_policy
 from chathistory.trimming.plan_cut import TrimResult
 from chathistory.trimming.policies import Policy
 
 __all__ = ["trim", "usage"]
 
-_NOT_ALL = 3
+
+def trimming_options(command: Any) -> Any:
+    """Add the options that say when to trim, and how far; they reach the command by the names of the settings."""
+    for key, option in reversed([*TRIMMING_OPTIONS.items()]):
+        if key.startswith(("trigger_", "keep_")):
+            help_ = f"{option.help[0].upper()}{option.help[1:]}."
+            metavar = "DURATION" if key.endswith("age") else "N"
+            flag = f"--{key.replace('_', '-')}"
+            command = click.option(flag, key, type=ParsedBy(option.parse), metavar=metavar, help=help_)(command)
+    return command
 
 
 @click.command()
 @click.argument("id", required=False)
 @click.option("--all", "every", is_flag=True, help="Every conversation of the scope.")
-@click.option("--turns", metavar="HIGH:LOW", help="Over HIGH turns: send the newest LOW from now on.")
-@click.option("--tokens", metavar="HIGH:LOW", help="Over HIGH tokens: as many turns as fit into LOW.")
-@click.option("--age", metavar="HIGH:LOW", help="Once the oldest is older than HIGH, such as 7d: the last LOW (12h).")
-@click.option("--yes", "--write", "yes", is_flag=True, help="Do it. Without this option it is only shown.")
+@trimming_options
+@dry_run_option
 @json_option
 @place_options
 @debug_option
-def trim(id: str | None, *, every: bool, yes: bool, place: Place, as_json: bool, **marks: str | None) -> int:
+def trim(id: str | None, *, every: bool, dry_run: bool, place: Place, as_json: bool, **given: Any) -> int:
     r"""Leave the beginning of a conversation out of what Claude is sent from now on; nothing is removed.
 
-    What is to be cut is said by one or more of the options, or else by the setting `trimming`. When it does not go to a
-    terminal, one line each: id, turns and messages left out, tokens sent before and after, the position from which on
-    messages are sent, separated by tabs.
+    When to trim, and how far, is said by pairs of options (--trigger-... with --keep-...), or else by the setting
+    `trimming`. When it does not go to a terminal, one line each: id, turns and messages left out, tokens sent before
+    and after, the position from which on messages are sent, separated by tabs.
 
     \b
     Examples:
-      chathistory trim thesis --tokens 100000:50000
-      chathistory trim thesis --turns 40:20 --yes
-      chathistory trim --all --age 30d:7d --scope ada
+      chathistory trim thesis --trigger-tokens 100000 --keep-tokens 50000 --dry-run
+      chathistory trim thesis --trigger-turns 40 --keep-turns 20
+      chathistory trim --all --trigger-age 30d --keep-age 7d --scope ada
     """
     if (id is None) != every:
-        raise click.UsageError("which one? an ID is due, or --all")
-    policy = _policy(place, marks)
+        raise click.UsageError("give the ID of a conversation, or --all")
+    policy = _choose_policy(place, given)
     with place.opened() as history:
         chosen = [found(history, place, id)] if id is not None else _all(history, place.scope)
-        cuts, failed = _cut(chosen, policy, write=yes, stop=not every)
-    _print_cuts(cuts, as_json=as_json, write=yes)
+        cuts, failed = _cut(chosen, policy, write=not dry_run, stop=not every)
+    _print_cuts(cuts, as_json=as_json, write=not dry_run)
     for conversation, error in failed:
         click.echo(safe(f"not {conversation.id}: {error}"), err=True)
-    _tell(cuts, id, write=yes)
-    return _NOT_ALL if failed else 0
+    _tell(cuts, id, write=not dry_run)
+    return PARTLY if failed else 0
 
 
-def _policy(place: Place, marks: Mapping[str, str | None]) -> Policy:
-    words = [f"{name}={value}" for name, value in marks.items() if value is not None]
-    if not words and place.settings.trimming is not None:
-        return place.settings.trimming
-    if not words:
-        raise click.UsageError("cut what? --turns, --tokens or --age is due, such as --tokens 100000:50000")
+def _choose_policy(place: Place, given: Mapping[str, Any]) -> Policy:
+    """Return the policy of the options, or else the configured one."""
     try:
-        return policy_of(" ".join(words))
+        policy = build_policy({key: value for key, value in given.items() if value is not None})
     except ConfigError as error:
         raise click.UsageError(str(error)) from None
+    policy = policy or place.settings.trimming
+    if policy is None:
+        raise click.UsageError("say when to trim, for example with --trigger-tokens 100000 --keep-tokens 50000")
+    return policy
 
 
 def _all(history: History, scope: str) -> Iterator[Conversation]:
@@ -125,8 +134,7 @@ def _tell(cuts: list[Cut], id: str | None, *, write: bool) -> None:
     )
     what = f"{turns} turns ({messages} messages)" if turns else f"{messages} messages"
     verb = "left out of what is sent" if write else "would be left out of what is sent"
-    more = "" if write else "; --yes does it"
-    click.echo(f"{what} {verb}: {before:,} tokens before, {after:,} after{more}", err=True)
+    click.echo(f"{what} {verb}: {before:,} tokens before, {after:,} after", err=True)
 
 
 @click.command()

@@ -5,7 +5,7 @@
     settings    what can be set, and the values in force
     layers      which place wins, and what a profile adds
     files       which files are read, and whether they may be
-    expand      `${VARIABLE}` in a file
+    variables   `${VARIABLE}` in a file
 
 Each uses only those below it. `docs/configuration.md` is this for users. Nothing here is loaded before it is used.
 """

@@ -1,30 +1,34 @@
-"""Which place wins. Places are stacked, and of each setting the uppermost value counts.
+"""Which place wins. Places are layers, and of each setting the uppermost value counts.
 
     call            flags of the command line, or arguments in code
     environment     CHATHISTORY_...
     files           the nearest chathistory.toml, pyproject.toml, the user's own
     defaults
 
-A *profile* is a table of settings, chosen by name. It ranks where its name was given: one that a flag names stands
-above the environment, one that a file names above that file's other values. So whoever asks for `--profile prod` gets
-it, whatever a forgotten variable says.
+A *profile* is a table of settings, chosen by name. It has the priority of the place that selected it: one that a flag
+names is above the environment, one that a file names is above that file's other values. So whoever asks for
+`--profile prod` gets it, whatever a forgotten variable says.
 
-Options belong to the store that they stand beside: a place that names another store leaves the options of all places
-below it behind.
+Options belong to the store that they are set with: if a higher layer sets `store`, the `store_options` of all lower
+layers are ignored.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias, TypeVar
 
+from chathistory.config.variables import expand, find_references
 from chathistory.errors import ConfigError
 from chathistory.storage.url import near_match
 
-__all__ = ["OPTION", "Layer", "Source", "Value", "Values", "error_at", "layered", "merged", "near", "shown_name"]
+__all__ = ["OPTION", "Layer", "Source", "Values", "merge_layers", "near_name", "show_name"]
+
+T = TypeVar("T")
 
 OPTION = "store_options."
 _PLAIN = re.compile(r"[\w.+-]{1,100}")
@@ -32,100 +36,105 @@ _PLAIN = re.compile(r"[\w.+-]{1,100}")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a value came from.
+    """Where a value came from. `str` and `repr` say where, never what.
 
-    place: "--store", "CHATHISTORY_STORE", the path of a file, "default". key: within a file, such as
-    "profiles.prod.store". file: its absolute path. found: the file was found by looking for it, and not named.
-    references: the variables that the value takes its text from.
+    Attributes:
+        place: "--store", "CHATHISTORY_STORE", the path of a file, or "default".
+        key: The name within the place, such as "profiles.prod.store"; "": the place has only this value.
+        file: The absolute path of the file; None: it is from no file.
+        found: Whether the file was found by looking for it, and not named.
+        written: The value as it was written there. It may be secret.
     """
 
     place: str
     key: str = ""
     file: Path | None = None
     found: bool = False
-    references: tuple[str, ...] = ()
+    written: Any = field(default=None, repr=False)
+
+    def at(self, key: str, written: Any) -> Source:
+        """Return the source of a value within this table."""
+        return replace(self, key=f"{self.key}.{key}" if self.key else key, written=written)
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The environment variables that a value in a file refers to."""
+        return find_references(self.written) if self.file else ()
 
     @property
     def within(self) -> str:
-        """What it is called in its file, and the variables it comes from; "" if it is from no file."""
+        """The name within the place, and the variables that the value refers to."""
         return " ".join((self.key, *(f"(${{{name}}})" for name in self.references)))
 
     def __str__(self) -> str:
         return f"{self.place}: {self.within}" if self.key else self.place
 
+    def error(self, *words: str) -> ConfigError:
+        """Return an error that says where the wrong value is."""
+        return ConfigError(f"{self.place}: {f'{self.key}: ' if self.key else ''}{''.join(words)}")
 
-@dataclass(frozen=True, slots=True)
-class Value:
-    """A setting as it was written, which may be secret, and where."""
+    def table(self) -> dict[str, Any]:
+        """Return the value, which must be a table."""
+        if not isinstance(self.written, dict):
+            raise self.error("must be a table")
+        return self.written
 
-    written: Any = field(repr=False)
-    source: Source
+    def read(self, parse: Callable[[Any], T]) -> T:
+        """Return the value as `parse` reads it, `${VARIABLE}` resolved if it is from a file.
+
+        Raises:
+            ConfigError: It says where; it has no cause and no context, for they may hold a secret.
+        """
+        try:
+            return parse(expand(self.written, os.environ) if self.file else self.written)
+        except ConfigError as error:
+            words = str(error)
+        raise self.error(words)
 
 
-Values = Mapping[str, Value]
+Values: TypeAlias = Mapping[str, Source]
+"""Values by the full names of their settings, such as "store" or "trimming.keep_tokens"."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """What one place says: values by name (options of the store as "store_options.NAME"), profiles by theirs.
-
-    profile: the name of the one that is to be used. Named in a file, it stands above the other values of the file;
-    elsewhere below them.
-    """
+    """What one place sets: values (and "profile", the one to use), and profiles by their names."""
 
     values: Values = field(default_factory=dict)
-    profile: Value | None = None
     profiles: Mapping[str, Values] = field(default_factory=dict)
     file: Path | None = None
 
 
-def layered(layers: Sequence[Layer]) -> tuple[Value | None, list[Values]]:
-    """Return the profile in force (None: none), and what is to be stacked, uppermost first.
+def merge_layers(layers: Sequence[Layer]) -> dict[str, Source]:
+    """Return the uppermost value of each setting; layers: uppermost first.
 
-    Raises `ConfigError` for a profile that is nowhere, with the near match and all that there are.
+    Raises:
+        ConfigError: The chosen profile does not exist; with the near match and all that there are.
     """
-    at = next((number for number, layer in enumerate(layers) if layer.profile), None)
-    if at is None:
-        return None, [layer.values for layer in layers]
-    chosen = layers[at].profile
-    assert chosen is not None  # noqa: S101  # that is how `at` was found
-    profile = _tables(chosen, layers)
-    place = at if layers[at].file else at + 1
     stack = [layer.values for layer in layers]
-    return chosen, [*stack[:place], *profile, *stack[place:]]
-
-
-def _tables(chosen: Value, layers: Sequence[Layer]) -> list[Values]:
-    found = [layer.profiles[chosen.written] for layer in layers if chosen.written in layer.profiles]
-    if not found:
+    at = next((number for number, values in enumerate(stack) if "profile" in values), None)
+    if at is not None:
+        chosen = stack[at]["profile"]
         known = {name for layer in layers for name in layer.profiles}
-        raise error_at(chosen.source, f"there is no profile {shown_name(chosen.written)}", near(chosen.written, known))
-    return found
-
-
-def merged(stack: Iterable[Values]) -> dict[str, Value]:
-    """Return the uppermost value of each setting; options only of places that do not stand below the store's."""
-    result: dict[str, Value] = {}
+        if chosen.written not in known:
+            raise chosen.error(
+                f"there is no profile {show_name(chosen.written)}", near_name(str(chosen.written), known)
+            )
+        place = at if chosen.file else at + 1
+        stack[place:place] = [layer.profiles[chosen.written] for layer in layers if chosen.written in layer.profiles]
+    merged: dict[str, Source] = {}
     for values in stack:
-        below = "store" in result
-        result = dict(_kept(values, below=below)) | result
-    return result
+        ignored = OPTION if "store" in merged else None
+        kept = {name: value for name, value in values.items() if not (ignored and name.startswith(ignored))}
+        merged = kept | merged
+    return merged
 
 
-def _kept(values: Values, *, below: bool) -> Iterator[tuple[str, Value]]:
-    return ((name, value) for name, value in values.items() if not (below and name.startswith(OPTION)))
-
-
-def near(name: str, known: Iterable[str]) -> str:
+def near_name(name: str, known: Iterable[str]) -> str:
     """Return words that help after an unknown name."""
     return near_match(name, filter(_PLAIN.fullmatch, known))
 
 
-def shown_name(name: object) -> str:
-    """Return a name for an error; not if it is none, for then it may be anything, and a secret too."""
+def show_name(name: object) -> str:
+    """Return a name for an error, unless it does not look like one: then it may be anything, and a secret too."""
     return repr(name) if isinstance(name, str) and _PLAIN.fullmatch(name) else "of that name"
-
-
-def error_at(source: Source, *words: str) -> ConfigError:
-    """Return the error that says where."""
-    return ConfigError(f"{source}: {''.join(words)}")

@@ -15,7 +15,7 @@ from typing import Any
 
 from chathistory.errors import ConfigError
 
-__all__ = ["FORBIDDEN", "expanded", "references"]
+__all__ = ["FORBIDDEN", "expand", "find_references"]
 
 FORBIDDEN = frozenset({"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"})
 """No setting needs these, and a file of somebody else's could send them to a store of theirs."""
@@ -23,27 +23,27 @@ FORBIDDEN = frozenset({"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"})
 _REFERENCE = re.compile(r"\$\$\{|\$\{(?:(?P<name>[A-Za-z_]\w*)(?P<or>:-(?P<default>[^}]*))?\})?", re.ASCII)
 
 
-def expanded(value: Any, environment: Mapping[str, str]) -> Any:
+def expand(value: Any, environment: Mapping[str, str]) -> Any:
     """Return a value of a file with its references resolved, in texts at any depth.
 
     Raises `ConfigError` for a variable that is not set, in words that quote no value.
     """
     if isinstance(value, str):
-        return _REFERENCE.sub(lambda found: _resolved(found, environment), value)
+        return _REFERENCE.sub(lambda found: _resolve(found, environment), value)
     if isinstance(value, dict):
-        return {name: expanded(part, environment) for name, part in value.items()}
+        return {name: expand(part, environment) for name, part in value.items()}
     if isinstance(value, list):
-        return [expanded(part, environment) for part in value]
+        return [expand(part, environment) for part in value]
     return value
 
 
-def references(value: Any) -> tuple[str, ...]:
+def find_references(value: Any) -> tuple[str, ...]:
     """Return the names of the variables that a text refers to, in order; () for what is no text."""
     found = _REFERENCE.finditer(value) if isinstance(value, str) else ()
     return tuple(reference["name"] for reference in found if reference["name"])
 
 
-def _resolved(found: re.Match[str], environment: Mapping[str, str]) -> str:
+def _resolve(found: re.Match[str], environment: Mapping[str, str]) -> str:
     name, default = found["name"], found["default"]
     if found[0] == "$${":
         return "${"

@@ -8,7 +8,6 @@ is cut off in silence. What the location means is the backend's business.
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import unquote
 
+from chathistory.durations import parse_duration
 from chathistory.errors import ConfigError
 
 __all__ = ["Option", "StoreURL", "boolean", "lifetime", "near_match", "seconds"]
@@ -137,22 +137,24 @@ def boolean(value: object) -> bool:
     words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
     word = str(value).lower()
     if word not in words:
-        raise ConfigError("true or false is due")
+        raise ConfigError("must be true or false")
     return words[word]
 
 
-def seconds(value: str | float) -> float:
-    """Read a positive, finite number of seconds."""
-    return _number(value, float("inf"), "a positive number of seconds is due")
+def seconds(value: object) -> float:
+    """Read a duration above 0, as seconds: a number of them, or text such as "90s" or "12h". Raises `ConfigError`."""
+    number = parse_duration(value).total_seconds()
+    if not number:
+        raise ConfigError("must be a duration above 0")
+    return number
 
 
-def lifetime(value: str | float) -> float:
-    """Read a positive number of seconds, up to a hundred years."""
-    return _number(value, 100 * 365.25 * 86_400, "a positive number of seconds is due, of a hundred years at most")
+def lifetime(value: object) -> float:
+    """Read a duration above 0 and below 100 years, as seconds. Raises `ConfigError`."""
+    number = seconds(value)
+    if number >= _CENTURY:
+        raise ConfigError("must be a duration below 100 years")
+    return number
 
 
-def _number(value: str | float, limit: float, due: str) -> float:
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
-        if 0 < (number := float(value)) < limit:
-            return number
-    raise ConfigError(due)
+_CENTURY = 100 * 365.25 * 86_400

@@ -1,97 +1,117 @@
-"""Policies as a line of text: for a configuration file, the environment, and the command line.
+"""Policies and context editing from named values: the tables of a configuration file, variables, and flags.
 
-    tokens=100000:50000                 TokenBudget(high=100_000, low=50_000)
-    turns=40:20                         LastTurns(high=40, low=20)
-    age=7d:12h                          MaxAge(high=604_800, low=43_200)
-    tokens=100000:50000 turns=40:20     AnyOf(TokenBudget(...), LastTurns(...))
-    tokens=100000:50000 compaction      Compaction(TokenBudget(...))
-    none                                KeepAll()
+    [trimming]                  AnyOf(TokenBudget(high=100_000, low=50_000), LastTurns(high=40, low=20))
+    trigger_tokens = 100000
+    keep_tokens = 50000
+    trigger_turns = 40
+    keep_turns = 20
 
-And what the API does with its own copy: any of clear_thinking, clear_tool_uses, compact, compact=200000.
-
-Errors say what is due and do not quote what was given: it may come from a variable that holds something else.
+Errors name the key and what is expected, and do not quote the value: it may come from a variable that holds something
+else.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Any
 
+from chathistory.durations import parse_duration
 from chathistory.errors import ConfigError, InvalidInput
-from chathistory.storage.url import near_match
+from chathistory.storage.url import Option, boolean
 from chathistory.trimming.context_editing import ContextEditing
-from chathistory.trimming.policies import AnyOf, Compaction, KeepAll, LastTurns, MaxAge, Policy, TokenBudget
+from chathistory.trimming.policies import AnyOf, Compaction, LastTurns, MaxAge, Policy, TokenBudget
 
-__all__ = ["editing_of", "policy_of"]
-
-_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhdw]?)")
-_COMPACTION, _NONE = "compaction", "none"
+__all__ = ["EDITING_OPTIONS", "TRIMMING_OPTIONS", "build_editing", "build_policy", "parse_count"]
 
 
-def policy_of(text: object) -> Policy:
-    """Return the policy that a line names. Raises `ConfigError` that says what is due."""
-    if not isinstance(text, str) or not text.split():
-        raise ConfigError("a policy is due, such as tokens=100000:50000, turns=40:20, age=7d:12h or none")
-    words = text.replace(",", " ").split()
-    found = [_one(word) for word in words if word not in (_COMPACTION, _NONE)]
-    if not found:
-        if words == [_NONE]:
-            return KeepAll()
-        raise ConfigError(f"{_COMPACTION} needs a policy that says when, such as tokens=100000:50000")
-    policy = found[0] if len(found) == 1 else AnyOf(*found)
-    return Compaction(policy) if _COMPACTION in words else policy
-
-
-def _one(word: str) -> Policy:
-    name, _, marks = word.partition("=")
-    if name not in _POLICIES:
-        raise ConfigError(f"there is no such policy{near_match(name, [*_POLICIES, _COMPACTION, _NONE])}")
-    high, colon, low = marks.partition(":")
-    if not colon:
-        raise ConfigError(f"{name}: HIGH:LOW is due, over which to cut, and down to which")
-    make, read = _POLICIES[name]
-    try:
-        return make(read(high), read(low))
-    except InvalidInput as error:
-        raise ConfigError(str(error)) from None
-
-
-def _count(text: str) -> float:
-    if text.replace("_", "").isdecimal():
+def parse_count(value: object) -> int:
+    """Return a whole number above 0, given as a number or as text. Raises `ConfigError`."""
+    text = str(value).replace("_", "")
+    if isinstance(value, str | int) and text.isdecimal() and len(text) <= _DIGITS and int(text) > 0:
         return int(text)
-    raise ConfigError("a whole number is due")
+    raise ConfigError("must be a whole number above 0")
 
 
-def _duration(text: str) -> float:
-    found = _DURATION.fullmatch(text)
-    if found is None:
-        raise ConfigError("a duration is due, such as 90s, 30m, 12h, 7d or 2w")
-    return float(found[1]) * _UNITS[found[2]]
+_DIGITS = 15
 
 
-_POLICIES: Mapping[str, tuple[Callable[[float, float], Policy], Callable[[str], float]]] = {
-    "tokens": (lambda high, low: TokenBudget(int(high), int(low)), _count),
-    "turns": (lambda high, low: LastTurns(int(high), int(low)), _count),
-    "age": (MaxAge, _duration),
+def _parse_seconds(value: object) -> float:
+    return parse_duration(value).total_seconds()
+
+
+def _parse_edit(value: object) -> bool | Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else boolean(value)
+
+
+def _parse_compact(value: object) -> bool | int | Mapping[str, Any]:
+    if not isinstance(value, bool) and str(value).replace("_", "").isdecimal():
+        return parse_count(value)
+    return _parse_edit(value)
+
+
+TRIMMING_OPTIONS: Mapping[str, Option] = {
+    "enabled": Option(boolean, default=True, help="false: no trimming, whatever else is set"),
+    "trigger_tokens": Option(parse_count, None, "trim when more than this many tokens would be sent"),
+    "keep_tokens": Option(parse_count, None, "then keep the newest turns that fit into this many tokens"),
+    "trigger_turns": Option(parse_count, None, "trim when more than this many turns would be sent"),
+    "keep_turns": Option(parse_count, None, "then keep this many of the newest turns"),
+    "trigger_age": Option(_parse_seconds, None, "trim when the oldest message sent is older than this, such as 7d"),
+    "keep_age": Option(_parse_seconds, None, "then keep the turns of this last period, such as 12h"),
+    "compaction": Option(boolean, default=False, help="have the API summarize what is trimmed"),
+}
+"""The keys of the table `trimming`. `trigger_...` and `keep_...` of one unit are given together."""
+
+EDITING_OPTIONS: Mapping[str, Option] = {
+    "clear_thinking": Option(_parse_edit, default=False, help="have the API leave out thinking of older turns"),
+    "clear_tool_uses": Option(_parse_edit, default=False, help="have the API leave out results of older tool calls"),
+    "compact": Option(_parse_compact, default=False, help="have the API summarize; true, or above how many tokens"),
+}
+"""The keys of the table `context_editing`. Each takes a table of the API's own settings of that edit as well."""
+
+_POLICIES: Mapping[str, type[TokenBudget | LastTurns | MaxAge]] = {
+    "tokens": TokenBudget,
+    "turns": LastTurns,
+    "age": MaxAge,
 }
 
 
-def editing_of(text: object) -> ContextEditing:
-    """Return what the API is to do with its own copy, from a line. Raises `ConfigError` that says what is due."""
-    given: dict[str, bool | int] = {}
-    for word in text.replace(",", " ").split() if isinstance(text, str) else ():
-        name, _, number = word.partition("=")
-        if name not in _EDITS or (number and name != "compact"):
-            raise ConfigError(f"there is no such edit{near_match(name, _EDITS)}")
-        given[name] = int(_count(number)) if number else True
-    if not given:
-        raise ConfigError(f"one or more of {', '.join(_EDITS)} are due, or compact=TOKENS")
-    return ContextEditing(
-        clear_thinking=bool(given.get("clear_thinking")),
-        clear_tool_uses=bool(given.get("clear_tool_uses")),
-        compact=given.get("compact", False),
-    )
+def build_policy(values: Mapping[str, Any]) -> Policy | None:
+    """Return the policy that the values of `TRIMMING_OPTIONS` describe.
+
+    Args:
+        values: The keys that are set, as their options parse them.
+
+    Returns:
+        The policy; None: nothing is set, or trimming is not enabled.
+
+    Raises:
+        ConfigError: One of two that belong together is missing, or more is kept than triggers a cut.
+    """
+    if not values or not values.get("enabled", True):
+        return None
+    policies: list[TokenBudget | LastTurns | MaxAge] = []
+    for unit, make_policy in _POLICIES.items():
+        trigger, keep = values.get(f"trigger_{unit}"), values.get(f"keep_{unit}")
+        if trigger is None and keep is None:
+            continue
+        if trigger is None or keep is None:
+            raise ConfigError(f"trigger_{unit} and keep_{unit} must be set together")
+        if keep > trigger:
+            raise ConfigError(f"keep_{unit} must not be more than trigger_{unit}")
+        policies.append(make_policy(trigger, keep))
+    if not policies:
+        if values.get("compaction"):
+            raise ConfigError("compaction needs trigger_tokens and keep_tokens, or those of turns or age")
+        return None
+    policy: Policy = policies[0] if len(policies) == 1 else AnyOf(*policies)
+    return Compaction(policy) if values.get("compaction") else policy
 
 
-_EDITS = ("clear_thinking", "clear_tool_uses", "compact")
+def build_editing(values: Mapping[str, Any]) -> ContextEditing | None:
+    """Return what the values of `EDITING_OPTIONS` ask the API to do; None: nothing. Raises `ConfigError`."""
+    if not any(values.values()):
+        return None
+    try:
+        return ContextEditing(**values)
+    except InvalidInput as error:
+        raise ConfigError(str(error)) from None

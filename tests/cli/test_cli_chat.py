@@ -23,20 +23,21 @@ def served(api: FakeMessagesAPI):
 
 
 def test_only_the_reply_goes_to_standard_output(process, run, home):
-    done = process("chat", "--stand-in", "hello there")
+    done = process("chat", "--fake", "hello there")
     assert done.stdout == "[stand-in, no model] You said: hello there (message 1 of this conversation)\n"
     assert done.returncode == 0
     assert "new conversation " in done.stderr
-    assert "stand-in without a model" in done.stderr
+    assert "those of a fake" not in done.stderr
+    assert "that of a fake without a model" in done.stderr
     [row] = map(json.loads, run("list", "--json").stdout.splitlines())
-    assert f"chathistory chat --conversation {row['id']} --stand-in" in done.stderr
-    assert row["model"] == "stand-in"
+    assert f"chathistory chat --conversation {row['id']} --fake" in done.stderr
+    assert row["model"] == "fake"
     assert list((home / "da ta?a=b%20#@ü" / "chathistory" / "history").rglob(f"{row['id']}.jsonl"))
 
 
 def test_another_process_goes_on_from_a_pipe(process, run):
-    run("chat", "--stand-in", "one")
-    done = process("chat", "--continue", stdin="two\nlines\n", CHATHISTORY_STAND_IN="1")
+    run("chat", "--fake", "one")
+    done = process("chat", "--continue", "--fake", stdin="two\nlines\n")
     assert done.stdout.startswith("[stand-in, no model] You said: two\nlines (message 3")
     assert run("list").stdout.split("\t")[1] == "4"
 
@@ -66,8 +67,8 @@ def test_a_conversation_keeps_its_model_and_system_prompt_until_others_are_given
     assert done[2].stderr.count("the system that it had; its thinking so far is not sent any more") == 1
 
 
-def test_after_the_stand_in_claude_is_not_asked_by_its_name(run, store):
-    run("chat", "-c", "a", "--stand-in", "--store", store, "hello")
+def test_after_the_fake_claude_is_not_asked_by_its_name(run, store):
+    run("chat", "-c", "a", "--fake", "--store", store, "hello")
     api = FakeMessagesAPI("hi")
     with served(api) as place:
         run("chat", "-c", "a", "--store", store, "hello", **place)
@@ -84,7 +85,7 @@ def test_without_a_key_one_sentence_names_both_ways_on(process, run):
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "set ANTHROPIC_API_KEY=" in done.stderr
-    assert "--stand-in" in done.stderr
+    assert "--fake" in done.stderr
     assert run("list").stdout == ""
 
 

@@ -13,9 +13,14 @@ FILE = """
 profile = "dev"
 scope = "ada"
 
+[trimming]
+trigger_turns = 40
+keep_turns = 5
+compaction = true
+
 [profiles.dev]
 store = "file:./dev"
-stand_in = true
+model = "claude-haiku-5-5"
 
 [profiles.prod]
 store = "${REDIS_URL}"
@@ -41,17 +46,17 @@ def rows(text):
 
 
 def test_it_shows_what_is_in_force_and_where_it_came_from(run, file, tmp_path):
-    done = run("config", CHATHISTORY_MAX_TOKENS="7", CHATHISTORY_TRIMMING="turns=40:20")
+    done = run("config", CHATHISTORY_MAX_TOKENS="7", CHATHISTORY_TRIMMING_KEEP_TURNS="20")
     assert rows(done.stdout) == {
         "profile": ("dev", f"{file}: profile"),
         "store": (f"file:{tmp_path}/dev", f"{file}: profiles.dev.store"),
         "scope": ("ada", f"{file}: scope"),
-        "model": ("claude-sonnet-5-5", "default"),
+        "model": ("claude-haiku-5-5", f"{file}: profiles.dev.model"),
         "system": ("", "default"),
         "max_tokens": ("7", "CHATHISTORY_MAX_TOKENS"),
-        "trimming": ("LastTurns(high=40, low=20)", "CHATHISTORY_TRIMMING"),
-        "context_editing": ("", "default"),
-        "stand_in": ("true", f"{file}: profiles.dev.stand_in"),
+        "trimming.trigger_turns": ("40", f"{file}: trimming.trigger_turns"),
+        "trimming.keep_turns": ("20", "CHATHISTORY_TRIMMING_KEEP_TURNS"),
+        "trimming.compaction": ("true", f"{file}: trimming.compaction"),
     }
     assert done.stderr == f"configuration files: {file}\n"
     assert done.returncode == 0
@@ -74,7 +79,8 @@ def test_as_json(run, file):
     done = run("config", "--profile", "prod", "--json", **PROD)
     found = {row["name"]: row for row in map(json.loads, done.stdout.splitlines())}
     assert found["store_options.ttl"]["value"] == 86400.0
-    assert found["stand_in"] == {"name": "stand_in", "value": False, "source": "default"}
+    source = f"{file}: trimming.compaction"
+    assert found["trimming.compaction"] == {"name": "trimming.compaction", "value": True, "source": source}
     assert found["store_options.password"]["value"] == "***"
     assert SECRET not in done.stdout + done.stderr
 
@@ -125,14 +131,16 @@ def test_without_a_backend_the_rest_is_shown(run):
     assert done.returncode == 1
 
 
-@pytest.mark.parametrize("command", [["list"], ["show", "a"], ["delete", "a", "--yes"], ["chat", "hi"], ["config"]])
+@pytest.mark.parametrize(
+    "command", [["list"], ["show", "a"], ["delete", "a", "--yes"], ["chat", "--fake", "hi"], ["config"]]
+)
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["--profile", "prdo"], "--profile: there is no profile 'prdo'; did you mean 'prod'? (known: dev, prod)"),
         (["--profile", "prod"], "profiles.prod.store: the environment variable REDIS_URL is not set"),
         (["--config", "nowhere.toml"], "nowhere.toml: No such file or directory"),
-        (["--store", ""], "--store: text is due"),
+        (["--store", ""], "--store: a store URL begins with its scheme"),
         (["--store", "mongo:"], "did you mean 'mongodb'"),
     ],
 )
@@ -145,7 +153,7 @@ def test_each_command_tells_what_is_wrong_in_a_line(run, file, command, words, t
 
 
 def test_commands_work_at_the_place_of_the_profile(run, file, tmp_path):
-    done = run("chat", "-c", "a", "hello")
+    done = run("chat", "--fake", "-c", "a", "hello")
     assert done.stdout.startswith("[stand-in, no model] You said: hello")
     assert f"conversations are kept in file:{tmp_path}/dev, as {file}: profiles.dev.store says" in done.stderr
     assert run("list").stdout.startswith("a\t2\t")
@@ -156,13 +164,13 @@ def test_commands_work_at_the_place_of_the_profile(run, file, tmp_path):
 
 def test_the_command_to_go_on_with_has_the_flags_that_led_there(run, file, tmp_path):
     other = tmp_path / "o.toml"
-    other.write_text('[profiles.p]\nstore = "file:./dev"\nstand_in = true')
-    done = run("chat", "--config", "o.toml", "--profile", "p", "--scope", "x", "hi", "-c", "b")
+    other.write_text('[profiles.p]\nstore = "file:./dev"')
+    done = run("chat", "--fake", "--config", "o.toml", "--profile", "p", "--scope", "x", "hi", "-c", "b")
     [again] = [line.partition("go on with: ")[2] for line in done.stderr.splitlines() if "go on with: " in line]
-    assert again == "chathistory chat --conversation b --stand-in --scope x --profile p --config o.toml"
+    assert again == "chathistory chat --conversation b --fake --scope x --profile p --config o.toml"
     assert "conversations are kept" not in done.stderr  # the file was named
     assert run(*again.split()[1:], "more").stdout.startswith("[stand-in, no model] You said: more (message 3")
-    secret = run("chat", "--store", "memory:x?ttl=5", "--stand-in", "hi")
+    secret = run("chat", "--store", "memory:x?ttl=5", "--fake", "hi")
     assert "--store URL" in secret.stderr
 
 
@@ -188,7 +196,7 @@ def test_what_is_asked_is_what_is_configured(run, tmp_path):
 def test_a_config_file_in_the_users_folder(run, home):
     folder = home / ".config" / "chathistory"
     folder.mkdir(parents=True)
-    (folder / "config.toml").write_text('store = "file:./mine"\nstand_in = true')
-    done = run("chat", "-c", "a", "hi")
+    (folder / "config.toml").write_text('store = "file:./mine"')
+    done = run("chat", "--fake", "-c", "a", "hi")
     assert f"new conversation a in file:{folder}/mine" in done.stderr
     assert "conversations are kept" not in done.stderr

@@ -31,7 +31,7 @@ LONG = "x" * 256
         (["list", "--store", "nowhere"], 1, "a store URL begins with its scheme"),
         (["list", "--store", "fle:./x"], 1, "did you mean 'file'"),
         (["list", "--store", "file:./x?tll=5"], 1, "did you mean 'ttl'"),
-        (["list", "--store", "file:./x?ttl=soon"], 1, "positive number"),
+        (["list", "--store", "file:./x?ttl=soon"], 1, "must be a duration"),
         (["list", "--store", "file:"], 1, "needs the path"),
         (["list", "--store", "file:/dev/null/x"], 1, "Not a directory"),
         (["show"], 2, "Missing argument"),
@@ -42,15 +42,15 @@ LONG = "x" * 256
         (["show", "a", "--last", "-1"], 2, "--last"),
         (["show", "a", "--last", "9" * 26], 2, "--last"),
         (["delete", "nobody", "--yes"], 1, "there is no conversation nobody"),
-        (["chat", "--stand-in", "--continue", "hi"], 1, "there is no conversation in"),
-        (["chat", "--stand-in"], 2, "there is no message"),
-        (["chat", "--stand-in", "  "], 2, "there is no message"),
-        (["chat", "--stand-in", "-c", "", "hi"], 1, "1 to 255 characters"),
-        (["chat", "--stand-in", "-c", "a", "--continue", "hi"], 2, "exclude each other"),
-        (["chat", "--stand-in", "--retry"], 2, "--conversation ID or --continue"),
-        (["chat", "--stand-in", "-c", "a", "--retry", "hi"], 2, "leave MESSAGE out"),
-        (["chat", "--stand-in", "-c", "a", "--retry"], 1, "no turn without a reply"),
-        (["chat", "--stand-in", "--store", "file:/dev/null/x", "hi"], 1, "Not a directory"),
+        (["chat", "--fake", "--continue", "hi"], 1, "there is no conversation in"),
+        (["chat", "--fake"], 2, "there is no message"),
+        (["chat", "--fake", "  "], 2, "there is no message"),
+        (["chat", "--fake", "-c", "", "hi"], 1, "1 to 255 characters"),
+        (["chat", "--fake", "-c", "a", "--continue", "hi"], 2, "exclude each other"),
+        (["chat", "--fake", "--retry"], 2, "--conversation ID or --continue"),
+        (["chat", "--fake", "-c", "a", "--retry", "hi"], 2, "leave MESSAGE out"),
+        (["chat", "--fake", "-c", "a", "--retry"], 1, "no turn without a reply"),
+        (["chat", "--fake", "--store", "file:/dev/null/x", "hi"], 1, "Not a directory"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
@@ -64,7 +64,7 @@ def test_a_mistake_is_told_in_a_sentence(run, words, code, told):
 
 
 def test_input_that_is_no_text_is_refused(run):
-    done = run("chat", "--stand-in", stdin=b"\xff\xfe\x00")
+    done = run("chat", "--fake", stdin=b"\xff\xfe\x00")
     assert done.returncode == 2
     assert "UTF-8" in done.stderr
 
@@ -74,7 +74,7 @@ def test_debug_shows_where(run):
 
 
 def test_a_damaged_conversation_is_told_in_a_line(run, home, tmp_path):
-    run("chat", "--stand-in", "-c", "a", "hello", "--store", "file:./h")
+    run("chat", "--fake", "-c", "a", "hello", "--store", "file:./h")
     [file] = tmp_path.glob("h/default/*.jsonl")
     file.write_text(file.read_text().replace("hello", "hellO"))
     done = run("show", "a", "--store", "file:./h")
@@ -115,7 +115,7 @@ def test_a_command_loads_no_more_than_it_needs(env, words, absent):
 
 
 def test_output_that_nobody_reads_is_no_error(env, run):
-    run("chat", "--stand-in", "hello")
+    run("chat", "--fake", "hello")
     process = subprocess.Popen([COMMAND, "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
     process.stdout.close()
     errors = process.stderr.read().decode()
@@ -187,9 +187,7 @@ def test_what_a_terminal_would_obey_is_made_visible():
     assert one_line("abcdef", 4) == "abc…"
 
 
-@pytest.mark.parametrize(
-    "words", [["list"], ["show", "a"], ["chat", "--stand-in", "hi"], ["chat", "--stand-in", "--continue"]]
-)
+@pytest.mark.parametrize("words", [["list"], ["show", "a"], ["chat", "--fake", "hi"], ["chat", "--fake", "--continue"]])
 @pytest.mark.parametrize(
     "url", ["memory://user:geheim@host", "redis://user:geheim@host/0?x=geheim", "memory:x?ttl=geheim"]
 )

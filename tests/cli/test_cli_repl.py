@@ -1,4 +1,4 @@
-"""Talking in a real terminal, with the stand-in behind a real socket where timing matters."""
+"""Talking in a real terminal, with a fake behind a real socket where timing matters."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ def kinds(shelf, name: str) -> list[str]:
 
 
 def test_a_talk_is_gone_on_with_in_another_process(terminal, run):
-    first = terminal("chat", "--stand-in")
+    first = terminal("chat", "--fake")
     first.expect("new conversation ", "/help")
     first.say("hello there")
-    first.expect("stand-in", "You said: hello there (message 1 of this conversation)")
+    first.expect("fake", "You said: hello there (message 1 of this conversation)")
     first.say("and again")
     first.expect("You said: and again (message 3 of this conversation)")
     first.say("/quit")
     assert first.end() == 0
 
-    second = terminal("chat", "--continue", "--stand-in")
+    second = terminal("chat", "--continue", "--fake")
     second.expect("hello there", "message 1", "and again", "message 3 of this conversation)")
     assert "no reply" not in second.seen
     second.say("third")
@@ -76,12 +76,12 @@ def test_a_broken_off_reply_is_redrawn_as_such(terminal, shelf, store):
         engine = ChatEngine(FakeMessagesAPI("one two three").client(), history, model="claude-sonnet-5-5")
         with engine.stream("a", "count") as stream:
             next(iter(stream))
-    talk = terminal("chat", "-c", "a", "--store", store, "--stand-in")
+    talk = terminal("chat", "-c", "a", "--store", store, "--fake")
     talk.expect("count", "claude", "one", "broken off, not sent", "no reply to the last message yet: /retry", "you> ")
 
 
 def test_ctrl_c_at_the_prompt_ends_it(terminal):
-    talk = terminal("chat", "--stand-in")
+    talk = terminal("chat", "--fake")
     talk.expect("you> ")
     talk.press_ctrl_c(until="\x1b[?2004l")  # readline gives the terminal back
     assert talk.end() == 0

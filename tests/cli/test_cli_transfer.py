@@ -120,7 +120,7 @@ def test_fork_and_rewind_as_json(run, filled):
         (["import", "no-such-file"], 1, "No such file"),
         (["copy"], 2, "--to"),
         (["copy", "--to", "nowhere"], 1, "a store URL begins with its scheme"),
-        (["retain", "--ttl", "soon"], 2, "such as 90d"),
+        (["retain", "--ttl", "soon"], 2, "must be a duration, such as 90s"),
         (["retain", "--count", "-1"], 2, "--count"),
         (["erase", "ada"], 2, "--yes"),
         (["erase"], 2, "Missing argument"),
@@ -330,7 +330,7 @@ def test_what_is_damaged_is_a_row_of_the_list(run, terminal, hurt):
 
 
 def test_a_talk_goes_on_with_what_can_be_read(run, hurt):
-    done = run("chat", "--continue", "--stand-in", "hello", "--store", hurt)
+    done = run("chat", "--continue", "--fake", "hello", "--store", hurt)
     assert done.returncode == 0
     assert "1 passed over: damaged" in done.stderr
     assert "conversation c4 in" in done.stderr

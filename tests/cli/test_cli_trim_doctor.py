@@ -35,6 +35,9 @@ def filled(shelf, store):
     return store
 
 
+TWO = ["--trigger-turns", "2", "--keep-turns", "1"]
+
+
 def rows(done):
     return [line.split("\t") for line in done.stdout.splitlines()]
 
@@ -48,22 +51,22 @@ def kinds(shelf, name):
 
 
 def test_trim_shows_what_would_go_and_does_it_when_told(run, shelf, filled):
-    words = ["trim", "long", "--turns", "5:3", "--store", filled]
-    shown = run(*words)
+    words = ["trim", "long", "--trigger-turns", "5", "--keep-turns", "3", "--store", filled]
+    shown = run(*words, "--dry-run")
     [(id, turns, messages, before, after, position)] = rows(shown)
     assert (id, turns, messages, position) == ("long", "7", "14", "15")
     assert 2000 > int(before) > 2 * int(after) > 500
     assert shown.returncode == 0
     assert "7 turns (14 messages) would be left out" in shown.stderr
-    assert f"{int(before):,} tokens before, {int(after):,} after; --yes does it" in shown.stderr
+    assert f"{int(before):,} tokens before, {int(after):,} after\n" in shown.stderr
     assert "cut" not in kinds(shelf, "long")
-    done = run(*words, "--yes")
+    done = run(*words)
     assert rows(done) == rows(shown)
     assert "7 turns (14 messages) left out of what is sent" in done.stderr
     with shelf() as history:
         assert len(history.conversation("long").messages()) == 6
         assert history.conversation("long").summary.messages == 20
-    again = run(*words, "--write")
+    again = run(*words)
     assert (again.returncode, again.stdout) == (0, "")
     assert "nothing to cut in long" in again.stderr
 
@@ -71,34 +74,37 @@ def test_trim_shows_what_would_go_and_does_it_when_told(run, shelf, filled):
 @pytest.mark.parametrize(
     ("marks", "left"),
     [
-        (["--tokens", "1000:500"], 3),
-        (["--age", "0s:0s"], 1),
-        (["--turns", "8:8", "--tokens", "1000:500"], 3),
-        (["--age", "7d:12h"], 10),
+        (["--trigger-tokens", "1000", "--keep-tokens", "500"], 3),
+        (["--trigger-age", "0s", "--keep-age", "0s"], 1),
+        (["--trigger-turns", "8", "--keep-turns", "8", "--trigger-tokens", "1_000", "--keep-tokens", "500"], 3),
+        (["--trigger-age", "7d", "--keep-age", "12h"], 10),
     ],
 )
 def test_trim_by_each_measure(run, shelf, filled, marks, left):
-    assert run("trim", "long", *marks, "--yes", "--store", filled).returncode == 0
+    assert run("trim", "long", *marks, "--store", filled).returncode == 0
     with shelf() as history:
         assert len(history.conversation("long").messages()) == 2 * left
 
 
 def test_trim_by_what_is_configured(run, filled):
-    done = run("trim", "long", "--store", filled, CHATHISTORY_TRIMMING="turns=5:3")
-    assert rows(done)[0][1] == "7"
-    assert rows(run("trim", "long", "--turns", "5:4", "--store", filled, CHATHISTORY_TRIMMING="turns=5:3"))[0][1] == "6"
+    words = ["trim", "long", "--dry-run", "--store", filled]
+    configured = {"CHATHISTORY_TRIMMING_TRIGGER_TURNS": "5", "CHATHISTORY_TRIMMING_KEEP_TURNS": "3"}
+    assert rows(run(*words, **configured))[0][1] == "7"
+    flags = ["--trigger-turns", "5", "--keep-turns", "4"]
+    assert rows(run(*words, *flags, **configured))[0][1] == "6"
+    assert "must be set together" in run(*words, *flags[2:], **configured).stderr  # flags replace what is configured
 
 
 def test_trim_all_goes_on_where_one_cannot_be_cut(run, shelf, filled):
     with shelf() as history:
         held(history, "busy", 3)
         history.conversation("busy").log.append([Entry("opened", turn="t", data={"until": now() + 3_600_000_000})])
-    done = run("trim", "--all", "--turns", "2:1", "--yes", "--json", "--store", filled)
+    done = run("trim", "--all", "--trigger-turns", "2", "--keep-turns", "1", "--json", "--store", filled)
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(each["id"], each["turns"], each["written"]) for each in told] == [("long", 9, True)]
     assert done.returncode == 3
     assert "not busy: conversation 'busy' has an open turn" in done.stderr
-    alone = run("trim", "busy", "--turns", "2:1", "--yes", "--store", filled)
+    alone = run("trim", "busy", "--trigger-turns", "2", "--keep-turns", "1", "--store", filled)
     assert (alone.returncode, alone.stdout) == (1, "")
     assert "still waits for a reply" in alone.stderr
 
@@ -106,13 +112,13 @@ def test_trim_all_goes_on_where_one_cannot_be_cut(run, shelf, filled):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["long"], "--turns, --tokens or --age is due"),
-        (["--turns", "2:1"], "an ID is due, or --all"),
-        (["long", "--all", "--turns", "2:1"], "an ID is due, or --all"),
-        (["long", "--turns", "2"], "HIGH:LOW is due"),
-        (["long", "--turns", "1:2"], "low <= high is due"),
-        (["long", "--age", "soon:later"], "a duration is due"),
-        (["lung", "--turns", "2:1"], "did you mean long?"),
+        (["long"], "say when to trim, for example with --trigger-tokens"),
+        (TWO, "give the ID of a conversation, or --all"),
+        (["long", "--all", *TWO], "give the ID of a conversation, or --all"),
+        (["long", "--trigger-turns", "2"], "trigger_turns and keep_turns must be set together"),
+        (["long", "--trigger-turns", "1", "--keep-turns", "2"], "keep_turns must not be more than trigger_turns"),
+        (["long", "--trigger-age", "soon", "--keep-age", "later"], "'--trigger-age': must be a duration"),
+        (["lung", *TWO], "did you mean long?"),
     ],
 )
 def test_trim_says_what_is_due(run, filled, words, told):
@@ -122,13 +128,13 @@ def test_trim_says_what_is_due(run, filled, words, told):
 
 
 def test_trim_in_a_terminal_is_a_table(terminal, filled):
-    screen = terminal("trim", "long", "--turns", "5:3", "--store", filled)
+    screen = terminal("trim", "long", *TWO, "--dry-run", "--store", filled)
     assert screen.end() == 0
-    for words in ("MESSAGES", "TOKENS BEFORE", "AFTER", "FROM", "--yes does it"):
+    for words in ("MESSAGES", "TOKENS BEFORE", "AFTER", "FROM", "would be left out"):
         assert words in screen.seen
 
 
-@pytest.mark.parametrize("words", [["trim", "--all", "--turns", "2:1"], ["doctor"], ["usage", "long"]], ids=" ".join)
+@pytest.mark.parametrize("words", [["trim", "--all", *TWO], ["doctor"], ["usage", "long"]], ids=" ".join)
 def test_a_store_that_is_gone_ends_it(run, filled, monkeypatch, words):
     def gone(*_, **__):
         raise StoreUnavailable("nobody answers")
@@ -227,7 +233,7 @@ def test_doctor_leads_around_a_damaged_record(run, filled, named):
     readable = run("show", "long", "--store", filled)
     assert readable.returncode == 0
     assert [f"turn {number}" in readable.stdout for number in (3, 4, 5)] == [True, False, True]
-    assert run("chat", "--stand-in", "-c", "long", "and on", "--store", filled).returncode == 0
+    assert run("chat", "--fake", "-c", "long", "and on", "--store", filled).returncode == 0
     spent = run("usage", "long", "--store", filled)
     assert {row[0] for row in rows(spent)} == {"turn", "model", "total"}
     assert int(rows(spent)[-1][5]) > 0
@@ -245,7 +251,7 @@ def test_doctor_leads_around_what_a_later_version_wrote(run, shelf, filled):
     assert [row[2:] for row in found] == [["5", "to mend", what, "add --yes to mend it"]]
     assert run("doctor", "short", "--yes", "--store", filled).returncode == 4
     assert "after it" in run("show", "short", "--store", filled).stdout
-    assert run("chat", "--stand-in", "-c", "short", "and on", "--store", filled).returncode == 0
+    assert run("chat", "--fake", "-c", "short", "and on", "--store", filled).returncode == 0
 
 
 def test_doctor_makes_a_damaged_head_anew(run, filled):
@@ -274,7 +280,7 @@ def test_doctor_makes_a_damaged_head_anew(run, filled):
     assert run("doctor", "--store", filled).returncode == 0
     after = run("show", "long", "--store", filled).stdout
     assert [f"turn {number} " in after for number in range(10)] == [True] * 10
-    assert run("chat", "--stand-in", "-c", "long", "and on", "--store", filled).returncode == 0
+    assert run("chat", "--fake", "-c", "long", "and on", "--store", filled).returncode == 0
 
 
 def test_what_is_stored_beside_the_records_is_named(run, filled):
@@ -365,6 +371,6 @@ def test_what_is_stored_beside_a_conversation_is_named(run, filled):
         done = run(command, "--store", filled)
         assert done.returncode == 0
         assert f"note: default/{path.name}: 9 bytes behind the last append" in done.stderr
-    assert run("chat", "--stand-in", "-c", "long", "and on", "--store", filled).returncode == 0
+    assert run("chat", "--fake", "-c", "long", "and on", "--store", filled).returncode == 0
     for command in ("list", "doctor"):
         assert "long.aside: 9 bytes that were set aside" in run(command, "--store", filled).stderr

@@ -149,37 +149,58 @@ def test_a_byte_order_mark_is_no_harm(project):
         (f"max-tokens = '{SECRET}'", ": there is no setting 'max-tokens'; did you mean 'max_tokens'?"),
         (f"'redis://u:{SECRET}@h' = 1", ": there is no setting of that name (known: "),
         (f"[trimmings]\nx = '{SECRET}'", ": there is no setting 'trimmings'"),
-        (f"store = ['{SECRET}']", ": store: text is due"),
-        ("store = ''", ": store: text is due"),
+        (f"store = ['{SECRET}']", ": store: a store URL begins with its scheme"),
+        ("store = ''", ": store: a store URL begins with its scheme"),
         (f"store = '{SECRET}'", ": store: a store URL begins with its scheme"),
-        (f"system = ['{SECRET}']", ": system: text is due"),
-        ("scope = ''", ": scope: text is due"),
-        (f"max_tokens = '{SECRET}'", ": max_tokens: a whole number above 0 is due"),
-        (f"trimming = '{SECRET}'", ": trimming: there is no such policy"),
-        (f"trimming = 'tokens={SECRET}:5'", ": trimming: a whole number is due"),
-        (f"context_editing = '{SECRET}'", ": context_editing: there is no such edit"),
-        ("max_tokens = 0", ": max_tokens: a whole number above 0 is due"),
-        ("max_tokens = true", ": max_tokens: a whole number above 0 is due"),
-        ("max_tokens = 1.5", ": max_tokens: a whole number above 0 is due"),
-        (f"stand_in = '{SECRET}'", ": stand_in: true or false is due"),
-        (f"store_options = '{SECRET}'", ": store_options: a table is due"),
+        (f"system = ['{SECRET}']", ": system: must be text"),
+        ("scope = ''", ": scope: must be text, and not empty"),
+        (f"max_tokens = '{SECRET}'", ": max_tokens: must be a whole number above 0"),
+        (f"trimming = '{SECRET}'", ": trimming: must be a table"),
+        (f"trimming.trigger_tokens = '{SECRET}'", ": trimming.trigger_tokens: must be a whole number above 0"),
+        (f"trimming.keep_age = '{SECRET}'", ": trimming.keep_age: must be a duration, such as 90s"),
+        (
+            f"trimming.keep_tokns = '{SECRET}'",
+            ": trimming: there is no setting 'keep_tokns'; did you mean 'keep_tokens'",
+        ),
+        ("trimming.keep_turns = 5", ": trimming.keep_turns: trigger_turns and keep_turns must be set together"),
+        (
+            "trimming = {keep_turns = 5, trigger_turns = 4}",
+            ": trimming.keep_turns: keep_turns must not be more than trigger_turns",
+        ),
+        ("trimming.compaction = true", ": trimming.compaction: compaction needs trigger_tokens and keep_tokens"),
+        (f"trimming.compaction = '{SECRET}'", ": trimming.compaction: must be true or false"),
+        (f"context_editing = '{SECRET}'", ": context_editing: must be a table"),
+        (f"context_editing.clear = '{SECRET}'", ": context_editing: there is no setting 'clear'"),
+        (f"context_editing.compact = '{SECRET}'", ": context_editing.compact: must be true or false"),
+        (
+            f"[context_editing.compact]\npause_after_compaction = '{SECRET}'",
+            ": context_editing.compact: ContextEditing: compact: no pause",
+        ),
+        ("max_tokens = 0", ": max_tokens: must be a whole number above 0"),
+        ("max_tokens = true", ": max_tokens: must be a whole number above 0"),
+        ("max_tokens = 1.5", ": max_tokens: must be a whole number above 0"),
+        ("stand_in = true", ": there is no setting 'stand_in'"),
+        (f"store_options = '{SECRET}'", ": store_options: must be a table"),
         (f"[store_options]\nttl = '{SECRET}'", ": store_options.ttl: there is no store that this is an option of"),
-        (f"store = 'file:x'\n[store_options]\nttl = ['{SECRET}']", ": store_options.ttl: a text, a number, true or"),
+        (
+            f"store = 'file:x'\n[store_options]\nttl = ['{SECRET}']",
+            ": store_options.ttl: must be text, a number",
+        ),
         (
             f"store = 'file:x?ttl={SECRET}'\n[store_options]\nttl = 3",
             ": store_options.ttl: the option 'ttl' is given",
         ),
-        (f"profile = ['{SECRET}']", ": profile: the name of a profile is due"),
+        (f"profile = ['{SECRET}']", ": profile: must be the name of a profile"),
         (
             "profile = 'prdo'\n[profiles.prod]",
             ": profile: there is no profile 'prdo'; did you mean 'prod'? (known",
         ),
         ("profile = 'prod'", ": profile: there is no profile 'prod' (known: none)"),
-        (f"profiles = '{SECRET}'", ": profiles: a table is due"),
-        (f"profiles.prod = '{SECRET}'", ": profiles.prod: a table is due"),
+        (f"profiles = '{SECRET}'", ": profiles: must be a table"),
+        (f"profiles.prod = '{SECRET}'", ": profiles.prod: must be a table"),
         (f"[profiles.prod]\nmodle = '{SECRET}'", ": profiles.prod: there is no setting 'modle'; did you mean 'model'?"),
         ("[profiles.prod]\nprofile = 'x'", ": profiles.prod: there is no setting 'profile'"),
-        (f"profiles.prod.store_options = '{SECRET}'", ": profiles.prod.store_options: a table is due"),
+        (f"profiles.prod.store_options = '{SECRET}'", ": profiles.prod.store_options: must be a table"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_told_with_its_place_and_without_its_value(project, text, told):
@@ -191,7 +212,7 @@ def test_what_is_wrong_in_a_file_is_told_with_its_place_and_without_its_value(pr
 def test_pyproject_without_a_table_where_one_is_due(project, table):
     write(project, table, "pyproject.toml")
     if "[tool]" in table:
-        assert wrong() == f"{project}/pyproject.toml: tool.chathistory: a table is due"
+        assert wrong() == f"{project}/pyproject.toml: tool.chathistory: must be a table"
     else:
         assert load_settings().files == ()
 

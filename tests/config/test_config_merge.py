@@ -9,12 +9,13 @@ import pytest
 
 from chathistory import ChatEngine, load_settings, open_history
 from chathistory.config.settings import SETTINGS, variable_of
-from chathistory.config.variables import expanded, references
+from chathistory.config.variables import expand, find_references
 from chathistory.engine.request import MAX_TOKENS
 from chathistory.errors import ConfigError, PluginError
-from chathistory.trimming import ContextEditing, LastTurns
+from chathistory.trimming import AnyOf, Compaction, ContextEditing, LastTurns, MaxAge, TokenBudget
 
 SECRET = "geheim"
+FROM_TABLES = ("trimming", "context_editing")
 PLACES = ("call", "environment", "chathistory.toml", "pyproject.toml", "own")
 
 
@@ -43,7 +44,7 @@ def put(project, users, monkeypatch):
 def test_of_two_places_the_upper_one_counts(put, upper, lower):
     given = put(lower) | put(upper)
     assert load_settings(**given).scope == upper
-    assert load_settings(**given).given("scope") == upper
+    assert load_settings(**given).is_set("scope")
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -65,7 +66,9 @@ def test_each_place_counts_and_says_that_it_was_it(put, project, users, place):
 
 def test_nothing_set_are_the_defaults(project):
     settings = load_settings()
-    assert {name: getattr(settings, name) for name in SETTINGS} == {
+    assert {
+        name: getattr(settings, name) for name in (*(name for name in SETTINGS if "." not in name), *FROM_TABLES)
+    } == {
         "store": None,
         "scope": "default",
         "model": "claude-sonnet-5-5",
@@ -73,11 +76,10 @@ def test_nothing_set_are_the_defaults(project):
         "max_tokens": MAX_TOKENS,
         "trimming": None,
         "context_editing": None,
-        "stand_in": False,
     }
     assert (settings.profile, settings.files) == (None, ())
     assert {str(source) for source in settings.sources.values()} == {"default"}
-    assert {settings.given(name) for name in SETTINGS} == {None}
+    assert not any(settings.is_set(name) for name in SETTINGS)
 
 
 @pytest.mark.parametrize(
@@ -88,10 +90,6 @@ def test_nothing_set_are_the_defaults(project):
         ("model", "m", "m"),
         ("system", "Be ${brief}.", "Be ${brief}."),
         ("max_tokens", "5", 5),
-        ("trimming", "turns=40:20", LastTurns(40, 20)),
-        ("context_editing", "compact", ContextEditing(compact=True)),
-        ("stand_in", "yes", True),
-        ("stand_in", "0", False),
         ("profile", "p", "p"),
     ],
 )
@@ -105,9 +103,73 @@ def test_each_variable_of_the_environment(project, monkeypatch, name, text, valu
     assert load_settings() == load_settings(config=project / "chathistory.toml")  # empty is not set
 
 
+@pytest.mark.parametrize(
+    ("variables", "trimming", "context_editing"),
+    [
+        ({"TRIMMING_TRIGGER_TURNS": "40", "TRIMMING_KEEP_TURNS": "20"}, LastTurns(40, 20), None),
+        ({"TRIMMING_TRIGGER_AGE": "7d", "TRIMMING_KEEP_AGE": "12h"}, MaxAge(604_800, 43_200), None),
+        ({"CONTEXT_EDITING_COMPACT": "yes"}, None, ContextEditing(compact=True)),
+        ({"CONTEXT_EDITING_COMPACT": "200_000"}, None, ContextEditing(compact=200_000)),
+        ({"CONTEXT_EDITING_CLEAR_THINKING": "1"}, None, ContextEditing(clear_thinking=True)),
+        ({"CONTEXT_EDITING_CLEAR_TOOL_USES": "false"}, None, None),
+    ],
+    ids=str,
+)
+def test_each_key_of_a_table_has_a_variable(project, monkeypatch, variables, trimming, context_editing):
+    for name, text in variables.items():
+        monkeypatch.setenv(f"CHATHISTORY_{name}", text)
+    settings = load_settings()
+    assert (settings.trimming, settings.context_editing) == (trimming, context_editing)
+    key = next(iter(variables)).lower().replace("trimming_", "trimming.").replace("editing_", "editing.")
+    assert str(settings.sources[key]) == f"CHATHISTORY_{next(iter(variables))}"
+
+
+TABLES = """
+[trimming]
+trigger_tokens = 100_000
+keep_tokens = "50_000"
+trigger_turns = 40
+keep_turns = 20
+compaction = true
+
+[context_editing]
+clear_thinking = true
+clear_tool_uses = { keep = { type = "tool_uses", value = 3 } }
+compact = 200_000
+"""
+
+
+def test_trimming_and_context_editing_are_tables(project):
+    (project / "chathistory.toml").write_text(TABLES)
+    settings = load_settings()
+    assert settings.trimming == Compaction(AnyOf(TokenBudget(100_000, 50_000), LastTurns(40, 20)))
+    keep = {"keep": {"type": "tool_uses", "value": 3}}
+    assert settings.context_editing == ContextEditing(clear_thinking=True, clear_tool_uses=keep, compact=200_000)
+    assert str(settings.sources["trimming.keep_turns"]) == f"{project}/chathistory.toml: trimming.keep_turns"
+
+
+def test_each_key_of_a_table_counts_by_itself(project, users, monkeypatch):
+    (project / "chathistory.toml").write_text("[trimming]\ntrigger_turns = 40\nkeep_turns = 20")
+    users.write_text("[trimming]\nkeep_turns = 5\n[profiles.off.trimming]\nenabled = false")
+    assert load_settings().trimming == LastTurns(40, 20)
+    monkeypatch.setenv("CHATHISTORY_TRIMMING_KEEP_TURNS", "10")
+    assert load_settings().trimming == LastTurns(40, 10)
+    assert load_settings(trimming={"keep_turns": 3}).trimming == LastTurns(40, 3)
+    assert load_settings(profile="off").trimming is None
+
+
+def test_what_is_wrong_with_two_keys_together_is_told_where_they_are_set(project, monkeypatch):
+    (project / "chathistory.toml").write_text("[trimming]\ncompaction = true\ntrigger_turns = 40\nkeep_turns = 20")
+    monkeypatch.setenv("CHATHISTORY_TRIMMING_KEEP_TURNS", "50")
+    with pytest.raises(ConfigError) as wrong:
+        load_settings()
+    assert str(wrong.value) == "CHATHISTORY_TRIMMING_KEEP_TURNS: keep_turns must not be more than trigger_turns"
+    assert wrong.value.__cause__ is wrong.value.__context__ is None
+
+
 def test_what_is_wrong_in_the_environment_is_told_by_its_variable(project, monkeypatch):
     monkeypatch.setenv("CHATHISTORY_MAX_TOKENS", SECRET)
-    with pytest.raises(ConfigError, match="CHATHISTORY_MAX_TOKENS: a whole number above 0 is due") as wrong:
+    with pytest.raises(ConfigError, match="CHATHISTORY_MAX_TOKENS: must be a whole number above 0") as wrong:
         load_settings()
     assert SECRET not in str(wrong.value)
     assert wrong.value.__cause__ is wrong.value.__context__ is None
@@ -266,7 +328,7 @@ ENVIRONMENT = {"NAME": "value", "EMPTY": "", "TRICK": "${NAME}", "_1": "one", "A
     ],
 )
 def test_references_are_resolved(text, value):
-    assert expanded(text, ENVIRONMENT) == value
+    assert expand(text, ENVIRONMENT) == value
 
 
 @pytest.mark.parametrize(
@@ -286,14 +348,14 @@ def test_references_are_resolved(text, value):
 )
 def test_references_that_lead_nowhere(text, told):
     with pytest.raises(ConfigError, match=told) as wrong:
-        expanded(text, ENVIRONMENT)
+        expand(text, ENVIRONMENT)
     assert "value" not in str(wrong.value)
     assert SECRET not in str(wrong.value)
 
 
 def test_which_variables_a_text_names():
-    assert references("${A}$${B}${C:-d}${") == ("A", "C")
-    assert references(5) == ()
+    assert find_references("${A}$${B}${C:-d}${") == ("A", "C")
+    assert find_references(5) == ()
 
 
 def test_a_secret_comes_from_the_environment_by_reference(project, monkeypatch):

@@ -23,7 +23,7 @@ def file(tmp_path, monkeypatch):
     path = tmp_path / "chathistory.toml"
     path.write_text(
         'store = "file:./history"\nscope = "ada"\nmodel = "claude-haiku-5-5"\nsystem = "Be brief."\nmax_tokens = 99\n'
-        '[profiles.other]\nscope = "eve"\nstand_in = true\n'
+        '[profiles.other]\nscope = "eve"\n'
     )
     return path
 
@@ -65,7 +65,9 @@ def test_it_asks_with_what_is_configured_and_what_is_given_stands_above(kind):
 
 @pytest.mark.parametrize("kind", KIND)
 def test_what_is_sent_is_cut_as_configured(kind, file):
-    file.write_text('store = "memory:"\ntrimming = "turns=2:1"\ncontext_editing = "clear_thinking"\n')
+    file.write_text(
+        "store = 'memory:'\n[trimming]\ntrigger_turns = 2\nkeep_turns = 1\n[context_editing]\nclear_thinking = true\n"
+    )
     api = FakeMessagesAPI()
     held(kind, *[lambda engine: engine.send("a", "hi")] * 4, client=client_of(kind, api))
     assert [len(request.body["messages"]) for request in api.requests] == [1, 3, 1, 3]
@@ -82,7 +84,7 @@ def test_calls_that_name_no_scope_mean_the_configured_one(kind):
         lambda engine: engine.abandon("a"),
         lambda engine: engine.run_tools("b", "hi", tools=[]),
     ]
-    replies = held(kind, *calls, profile="other")
+    replies = held(kind, *calls, client=client_of(kind, FakeMessagesAPI()), profile="other")
     assert [getattr(reply, "text", reply) for reply in replies] == [
         "[stand-in, no model] You said: hi (message 1 of this conversation)",
         "[stand-in, no model] You said: hi (message 1 of this conversation)",
@@ -100,7 +102,7 @@ def test_calls_that_name_no_scope_mean_the_configured_one(kind):
 
 
 def test_streams_mean_the_configured_scope_too():
-    with ChatEngine.from_config(profile="other") as engine:
+    with ChatEngine.from_config(FakeMessagesAPI().client(), profile="other") as engine:
         with engine.stream("a", "hi") as stream:
             assert stream.reply.text.endswith("(message 1 of this conversation)")
         assert engine.history.conversation("a").messages()
@@ -111,7 +113,10 @@ def test_no_scope_at_all_is_still_a_mistake():
         for call in (history.conversation, history.delete):
             with pytest.raises(InvalidInput, match="scope"):
                 call("a", scope=None)
-    with ChatEngine.from_config(profile="other") as engine, pytest.raises(InvalidInput, match="scope"):
+    with (
+        ChatEngine.from_config(FakeMessagesAPI().client(), profile="other") as engine,
+        pytest.raises(InvalidInput, match="scope"),
+    ):
         engine.send("a", "hi", scope=None)
 
 
@@ -126,7 +131,9 @@ def test_the_asynchronous_history_has_the_scope_of_its_history():
 
 
 @pytest.mark.parametrize("kind", KIND)
-def test_a_client_that_is_given_replies_even_if_a_stand_in_is_configured(kind):
+def test_a_client_that_is_given_replies_and_no_variable_makes_a_fake_reply(kind, monkeypatch):
+    for name in ("CHATHISTORY_STAND_IN", "CHATHISTORY_FAKE"):
+        monkeypatch.setenv(name, "1")
     api = FakeMessagesAPI("hello")
     [reply] = held(kind, lambda engine: engine.send("a", "hi"), client=client_of(kind, api), profile="other")
     assert reply.text == "hello"
