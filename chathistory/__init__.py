@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from chathistory.engine.refusals import Refusal
     from chathistory.engine.reply import Reply
     from chathistory.operations.check import CheckReport, Diagnosis
-    from chathistory.operations.prune import Deletion, Erasure, Removal, Retention
+    from chathistory.operations.prune import DeletedConversation, EraseReport, PruneReport
     from chathistory.operations.restore import Restoration
     from chathistory.operations.usage import Tokens, TurnUsage, Usage
     from chathistory.operations.variants import Variant
@@ -69,10 +69,10 @@ __all__ = [
     "CopyResult",
     "Cursor",
     "Damaged",
-    "Deletion",
+    "DeletedConversation",
     "Diagnosis",
     "Entry",
-    "Erasure",
+    "EraseReport",
     "ExportReport",
     "Head",
     "History",
@@ -83,14 +83,13 @@ __all__ = [
     "Option",
     "Origin",
     "Page",
+    "PruneReport",
     "ReadResult",
     "Record",
     "Refusal",
-    "Removal",
     "Reply",
     "ReplyStream",
     "Restoration",
-    "Retention",
     "Revision",
     "Settings",
     "StoreURL",
@@ -112,7 +111,6 @@ __all__ = [
 __version__ = "0.1.0"
 
 _LATER = {  # imported when first used: they load asyncio, pluggy and the like
-    "CopyResult": "chathistory.transfer.copy",
     "AsyncChatEngine": "chathistory.engine.async_chat",
     "AsyncConversation": "chathistory.aio",
     "AsyncHistory": "chathistory.aio",
@@ -120,17 +118,17 @@ _LATER = {  # imported when first used: they load asyncio, pluggy and the like
     "ChatEngine": "chathistory.engine.chat",
     "CheckReport": "chathistory.operations.check",
     "CopyReport": "chathistory.transfer.copy",
-    "Deletion": "chathistory.operations.prune",
+    "CopyResult": "chathistory.transfer.copy",
+    "DeletedConversation": "chathistory.operations.prune",
     "Diagnosis": "chathistory.operations.check",
-    "Erasure": "chathistory.operations.prune",
+    "EraseReport": "chathistory.operations.prune",
     "ExportReport": "chathistory.transfer.export",
     "Option": "chathistory.storage.url",
-    "Removal": "chathistory.operations.prune",
+    "PruneReport": "chathistory.operations.prune",
     "Refusal": "chathistory.engine.refusals",
     "Reply": "chathistory.engine.reply",
     "ReplyStream": "chathistory.engine.chat",
     "Restoration": "chathistory.operations.restore",
-    "Retention": "chathistory.operations.prune",
     "Settings": "chathistory.config.settings",
     "StoreURL": "chathistory.storage.url",
     "Tokens": "chathistory.operations.usage",

@@ -20,7 +20,7 @@ from chathistory.log.entry import Entry
 from chathistory.log.state import Summary
 from chathistory.messages.content import Message
 from chathistory.operations.check import CheckReport, Diagnosis
-from chathistory.operations.prune import Deletion, Erasure, Removal, Retention
+from chathistory.operations.prune import DeletedConversation, EraseReport, PruneReport
 from chathistory.operations.restore import Restoration
 from chathistory.operations.usage import Usage
 from chathistory.operations.variants import Variant
@@ -64,7 +64,7 @@ class AsyncHistory:
         """Return the conversation of that name, whether it exists yet or not; does no input or output."""
         return AsyncConversation(self, self.history.conversation(id, scope=scope))
 
-    async def recent(
+    async def list(
         self,
         *,
         scope: str = OWN_SCOPE,
@@ -78,9 +78,9 @@ class AsyncHistory:
         until: datetime | None = None,
         unanswered: bool = False,
     ) -> Page[ConversationInfo]:
-        """See `History.recent`."""
+        """See `History.list`."""
         return await self.run(
-            self.history.recent,
+            self.history.list,
             scope=scope,
             limit=limit,
             after=after,
@@ -93,9 +93,11 @@ class AsyncHistory:
             unanswered=unanswered,
         )
 
-    async def delete(self, id: str, *, scope: str = OWN_SCOPE, expected: str | None = None) -> Deletion | None:
+    async def delete(
+        self, id: str, *, scope: str = OWN_SCOPE, expected: str | None = None, dry_run: bool = False
+    ) -> DeletedConversation | None:
         """See `History.delete`."""
-        return await self.run(self.history.delete, id, scope=scope, expected=expected)
+        return await self.run(self.history.delete, id, scope=scope, expected=expected, dry_run=dry_run)
 
     async def copy_to(
         self,
@@ -158,7 +160,7 @@ class AsyncHistory:
         """See `History.import_from`; `progress` is called from a thread of the pool."""
         return await self.run(self.history.import_from, file, id=id, scope=scope, replace=replace, progress=progress)
 
-    async def retain(
+    async def prune(
         self,
         *,
         scope: str = OWN_SCOPE,
@@ -167,11 +169,11 @@ class AsyncHistory:
         count: int | None = None,
         dry_run: bool = True,
         full_scan: bool = False,
-        progress: Callable[[Removal], object] | None = None,
-    ) -> Retention:
-        """See `History.retain`; `progress` is called from a thread of the pool."""
+        progress: Callable[[DeletedConversation], object] | None = None,
+    ) -> PruneReport:
+        """See `History.prune`; `progress` is called from a thread of the pool."""
         return await self.run(
-            self.history.retain,
+            self.history.prune,
             scope=scope,
             age=age,
             ttl=ttl,
@@ -191,9 +193,15 @@ class AsyncHistory:
         """See `History.check`; `progress` is called from a thread of the pool."""
         return await self.run(self.history.check, scope=scope, ids=ids, progress=progress)
 
-    async def erase(self, scope: str, *, progress: Callable[[Deletion], object] | None = None) -> Erasure:
+    async def erase(
+        self,
+        scope: str,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[DeletedConversation], object] | None = None,
+    ) -> EraseReport:
         """See `History.erase`; `progress` is called from a thread of the pool."""
-        return await self.run(self.history.erase, scope, progress=progress)
+        return await self.run(self.history.erase, scope, dry_run=dry_run, progress=progress)
 
     async def close(self) -> None:
         """Wait for what is under way and end the threads; the store stays open, for it is the caller's."""
@@ -250,28 +258,28 @@ class AsyncConversation:
         """See `Conversation.view`."""
         return await self._run(self._sync.view, tools=tools)
 
-    async def tail(self, count: int) -> list[Message]:
-        """See `Conversation.tail`."""
-        return await self._run(self._sync.tail, count)
+    async def last_messages(self, count: int) -> list[Message]:
+        """See `Conversation.last_messages`."""
+        return await self._run(self._sync.last_messages, count)
 
-    async def newest(self, count: int, *, before: int | None = None) -> list[Entry]:
-        """See `Conversation.newest`."""
-        return await self._run(self._sync.newest, count, before=before)
+    async def last_entries(self, count: int, *, before: int | None = None) -> list[Entry]:
+        """See `Conversation.last_entries`."""
+        return await self._run(self._sync.last_entries, count, before=before)
 
-    async def records(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Entry]:
-        """See `Conversation.records`."""
-        entries = self._sync.records(start, stop)
+    async def entries(self, start: int = 0, stop: int | None = None) -> AsyncIterator[Entry]:
+        """See `Conversation.entries`."""
+        entries = self._sync.entries(start, stop)
         while portion := await self._run(_next_of, entries):
             for entry in portion:
                 yield entry
 
-    async def repair(self, *, write: bool = False, force: bool = False) -> tuple[ViewRepair, ...]:
+    async def repair(self, *, dry_run: bool = True, force: bool = False) -> tuple[ViewRepair, ...]:
         """See `Conversation.repair`."""
-        return await self._run(self._sync.repair, write=write, force=force)
+        return await self._run(self._sync.repair, dry_run=dry_run, force=force)
 
-    async def restore(self, *, write: bool = False, force: bool = False) -> Restoration | None:
+    async def restore(self, *, dry_run: bool = True, force: bool = False) -> Restoration | None:
         """See `Conversation.restore`."""
-        return await self._run(self._sync.restore, write=write, force=force)
+        return await self._run(self._sync.restore, dry_run=dry_run, force=force)
 
     async def salvage(self) -> AsyncIterator[Entry | ViewRepair]:
         """See `Conversation.salvage`."""
@@ -304,9 +312,9 @@ class AsyncConversation:
         """See `Conversation.annotate`; the way to set title, tags and metadata here."""
         return await self._run(self._sync.annotate, **changes)
 
-    async def trim(self, policy: Policy, *, write: bool = True) -> TrimResult | None:
+    async def trim(self, policy: Policy, *, dry_run: bool = False) -> TrimResult | None:
         """See `Conversation.trim`."""
-        return await self._run(self._sync.trim, policy, write=write)
+        return await self._run(self._sync.trim, policy, dry_run=dry_run)
 
     async def set_drop_block(self, *, drop_block: bool) -> None:
         """See `Conversation.set_drop_block`."""

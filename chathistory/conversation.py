@@ -78,7 +78,7 @@ class Conversation:
         """The version of the state that this object returned last; "": there was no conversation; None: it was none.
 
         Give it to a later call as `expected`, here or in another process, and that call raises `Conflict` if somebody
-        else has changed the conversation since. `info()` and the rows of `History.recent` have it as well, and so has
+        else has changed the conversation since. `info()` and the rows of `History.list` have it as well, and so has
         each reply of an engine.
         """
         return self._log.version
@@ -130,18 +130,25 @@ class Conversation:
             check_kind("tools", tools, Iterable, "a list of tools or of their names")
         return view_of(on_path(self._log), tools=tools)
 
-    def tail(self, count: int) -> list[Message]:
+    def last_messages(self, count: int) -> list[Message]:
         """Return the newest `count` messages as stored, oldest first; fewer if there are no more.
 
         The cost does not depend on how long the conversation is. To show, not to send: it may begin anywhere.
         """
-        return [entry.message for entry in self.newest(count) if entry.message is not None]
+        return [entry.message for entry in self.last_entries(count) if entry.message is not None]
 
-    def newest(self, count: int, *, before: int | None = None) -> list[Entry]:
+    def last_entries(self, count: int, *, before: int | None = None) -> list[Entry]:
         """Return the entries of the newest `count` messages, oldest first, with what their responses told.
 
-        `before`: of those below this position. So `newest(50)`, then `newest(50, before=page[0].position)` and so on
-        go backward page by page, until an empty one. A page costs the same anywhere in a conversation of any length.
+        A page costs the same anywhere in a conversation of any length: `last_entries(50)`, then
+        `last_entries(50, before=page[0].position)` and so on go backward page by page, until an empty one.
+
+        Args:
+            count: How many messages at most.
+            before: Only those below this position; None: from the end.
+
+        Raises:
+            InvalidInput: A number is negative.
         """
         check_count("count", count)
         if before is not None:
@@ -150,7 +157,7 @@ class Conversation:
         messages = (entry for entry in entries if entry.kind == "message")
         return list(itertools.islice(messages, count))[::-1]
 
-    def records(self, start: int = 0, stop: int | None = None) -> Iterator[Entry]:
+    def entries(self, start: int = 0, stop: int | None = None) -> Iterator[Entry]:
         """Yield the log's entries of all kinds at positions [start, stop), in order, without loading all at once.
 
         A negative `start` counts from the end. Nothing if the conversation is absent. Raises `CorruptRecord` at a
@@ -159,8 +166,8 @@ class Conversation:
         check_range(start, stop)
         return (entry for part in self._log.slices(start, stop) for entry in self._log.entries(part))
 
-    def repair(self, *, write: bool = False, force: bool = False) -> tuple[ViewRepair, ...]:
-        """Return what has to be mended for the conversation to be sent; with `write`, mend it in the log for good.
+    def repair(self, *, dry_run: bool = True, force: bool = False) -> tuple[ViewRepair, ...]:
+        """Return what has to be changed so that all of it can be sent; without `dry_run`, change it in the log.
 
         Unlike `view`, this finds its way around records that are damaged, or that a later version wrote, wherever they
         stand. Written are a record that leads the view around what cannot be read or sent, and the messages behind the
@@ -168,22 +175,22 @@ class Conversation:
         what is written is held in memory.
 
         Args:
-            write: Mend it; else it is only told.
-            force: Mend it even while a turn is open.
+            dry_run: Only report what would be changed.
+            force: Repair it even while a turn is open.
 
         Returns:
             What is left out or changed, in the order of the log.
 
         Raises:
             CorruptRecord: The head itself is damaged: see `restore`.
-            TurnInProgress: A turn is open, and `force` was not given (`write`).
+            TurnInProgress: A turn is open, and `force` was not given (without `dry_run`).
             Conflict: Somebody else wrote meanwhile.
         """
         from chathistory.operations.repair import repaired  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        return repaired(self._log, write=write, force=force)
+        return repaired(self._log, write=not dry_run, force=force)
 
-    def restore(self, *, write: bool = False, force: bool = False) -> Restoration | None:
+    def restore(self, *, dry_run: bool = True, force: bool = False) -> Restoration | None:
         """Give the conversation a new head if its own is damaged, folded from the records that can be read.
 
         Works for a head in which there is no summary on every store, and for one that the store itself cannot read on
@@ -191,7 +198,7 @@ class Conversation:
         cannot be read are led around, as `repair` does.
 
         Args:
-            write: Do it; else it is only told what would become of the conversation.
+            dry_run: Only report what the conversation would become.
             force: Do it even while a turn is open.
 
         Returns:
@@ -200,12 +207,12 @@ class Conversation:
         Raises:
             CorruptRecord: No record can be read.
             UnsupportedRecord: A later version of chathistory wrote the head.
-            TurnInProgress: A turn is open, and `force` was not given (`write`).
+            TurnInProgress: A turn is open, and `force` was not given (without `dry_run`).
             Conflict: Somebody else wrote meanwhile; nothing was changed.
         """
         from chathistory.operations.restore import restore  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        return restore(self._log, write=write, force=force)
+        return restore(self._log, write=not dry_run, force=force)
 
     def salvage(self) -> Iterator[Entry | ViewRepair]:
         """Yield all that can be read, of all kinds and in order, and a `ViewRepair` for each position that cannot.
@@ -307,17 +314,25 @@ class Conversation:
 
     # What is sent, going back, branching off, and forgetting.
 
-    def trim(self, policy: Policy, *, write: bool = True) -> TrimResult | None:
+    def trim(self, policy: Policy, *, dry_run: bool = False) -> TrimResult | None:
         """Cut what is sent, if the policy asks for it; the log stays whole. Return what that leaves out; None: no cut.
 
-        The cut is a record of the log, so that every process sends the same from now on; without `write` it is only
-        told what would go. There is no cut while a tool call awaits its result. Raises `TurnInProgress` while a turn is
-        open, `Conflict` if somebody wrote meanwhile, `InvalidInput` for a `Compaction` (see `ChatEngine.compact`), and
-        what the policy raises.
+        The cut is a record of the log, so that every process sends the same from now on. There is no cut while a tool
+        call awaits its result.
+
+        Args:
+            policy: Decides whether to cut, and where.
+            dry_run: Store nothing, and only return what would be left out.
+
+        Raises:
+            TurnInProgress: A turn is open.
+            Conflict: Somebody wrote meanwhile; nothing was stored.
+            InvalidInput: The policy is a `Compaction` (see `ChatEngine.compact`).
+            Exception: What the policy raises.
         """
         from chathistory.trimming.apply import trimmed  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        return trimmed(self._log, policy, write=write)
+        return trimmed(self._log, policy, write=not dry_run)
 
     @property
     def drop_block(self) -> bool:
@@ -443,7 +458,7 @@ class Conversation:
         """Begin a new conversation with all that this one held below position `at` (None: with all it holds).
 
         `scope=None` is this one's scope. What Claude is sent of the fork is what it was sent here at that point, so
-        thinking in it stays valid. Title, tags and metadata come along as they are now; `History.recent` shows where
+        thinking in it stays valid. Title, tags and metadata come along as they are now; `History.list` shows where
         it came from (`origin`). This conversation is not changed, and others may write to it meanwhile: the fork has
         what was there at one moment. Raises `Conflict`, and stores nothing, if there is a conversation of that name,
         and `InvalidInput` if there is nothing below `at`, or no such position, or if it is within a tool call's turn
@@ -457,13 +472,24 @@ class Conversation:
         forked.log.note(fork(self._log, forked.log, at=at))
         return forked
 
-    def forget(self, *, before: int, expected: str | None = None) -> Head | None:
-        """Remove the records below position `before` for good; return the head; None: absent.
+    def forget(self, *, before: int, expected: str | None = None, dry_run: bool = False) -> Head | None:
+        """Remove the records below a position for good.
 
-        What is left stays sendable; if any of what is gone was sent so far, thinking in the rest is not sent any more,
-        for it is bound to that. Raises `InvalidInput` while a tool call awaits its result, which must see its thinking,
-        `TurnInProgress` while a turn is open, and `Conflict` if somebody else has changed the conversation since this
-        object returned it, or since `expected` (see `version`).
+        What is left stays sendable; if any of what is gone was sent so far, thinking in the rest is not sent from then
+        on, for it is bound to that.
+
+        Args:
+            before: The position; a record at it stays.
+            expected: A version in place of that which this object returned last; see `version`.
+            dry_run: Only check whether it can be done; nothing is removed.
+
+        Returns:
+            The head; None: there is no such conversation.
+
+        Raises:
+            Conflict: Somebody else has changed the conversation since.
+            TurnInProgress: A turn is open.
+            InvalidInput: A tool call waits for its result, and the API wants the thinking before it.
         """
         from chathistory.operations.rewind import snapshots, within_a_turn  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
@@ -475,6 +501,8 @@ class Conversation:
             check_free(self._log.key, summary_of(head))
             if within_a_turn(self._log, head):
                 raise InvalidInput("a turn is under way; forget when its reply is complete")
+            if dry_run:
+                return self._log.note(head)
             before = min(before, head.end)
             self._log.append(snapshots(self._log, head, before))
             return self._log.forget(before)

@@ -228,8 +228,8 @@ class CorruptRecord(StoreError):
     """What is stored is damaged. `position` says where; None: not at one record but at the head itself.
 
     Only a call that names the conversation raises it; a walk over many reports it and goes on. At a record,
-    `Conversation.repair(write=True)` leads around it; at the head, `Conversation.restore(write=True)` makes a new one;
-    `Conversation.salvage()` gives out what can be read. `chathistory doctor` does the same.
+    `Conversation.repair(dry_run=False)` leads around it; at the head, `Conversation.restore(dry_run=False)` makes a new
+    one; `Conversation.salvage()` gives out what can be read. `chathistory doctor` does the same.
 
     `key` is None where a walk found something damaged whose key cannot be told. `stop` is one above the last position
     that is missing together with `position`, where a store knows of more than one; else None.

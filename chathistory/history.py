@@ -15,7 +15,7 @@ from chathistory.storage.store import Cursor, HistoryStore, Key, Page
 
 if TYPE_CHECKING:
     from chathistory.operations.check import CheckReport, Diagnosis
-    from chathistory.operations.prune import Deletion, Erasure, Removal, Retention
+    from chathistory.operations.prune import DeletedConversation, EraseReport, PruneReport
     from chathistory.transfer.copy import CopyReport, Progress, Selection
     from chathistory.transfer.export import ExportReport
     from chathistory.transfer.files import File
@@ -56,7 +56,7 @@ class History:
         """Return the conversation of that name, whether it exists yet or not. Raises `InvalidInput` for a bad name."""
         return Conversation(self.store, self.key(id, scope))
 
-    def recent(
+    def list(
         self,
         *,
         scope: str = OWN_SCOPE,
@@ -92,13 +92,16 @@ class History:
         )
         return recent(self.store, self._named(scope), limit=limit, after=after, wanted=wanted)
 
-    def delete(self, id: str, *, scope: str = OWN_SCOPE, expected: str | None = None) -> Deletion | None:
+    def delete(
+        self, id: str, *, scope: str = OWN_SCOPE, expected: str | None = None, dry_run: bool = False
+    ) -> DeletedConversation | None:
         """Remove a conversation for good. A damaged one goes as well.
 
         Args:
             id: The conversation.
             scope: Whose it is.
             expected: Its version as the caller has seen it; None: it goes whatever was written to it since.
+            dry_run: Only return what would go.
 
         Returns:
             What went; None: there was none.
@@ -106,9 +109,10 @@ class History:
         Raises:
             Conflict: The conversation has another version than `expected`; nothing was removed.
         """
-        from chathistory.operations.prune import deleted  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.prune import delete_conversation  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        return deleted(ConversationLog(self.store, self.key(id, scope)), expected)
+        log = ConversationLog(self.store, self.key(id, scope))
+        return delete_conversation(log, expected, dry_run=dry_run)
 
     # Moving.
 
@@ -233,7 +237,7 @@ class History:
 
     # Keeping, and forgetting.
 
-    def retain(
+    def prune(
         self,
         *,
         scope: str = OWN_SCOPE,
@@ -242,9 +246,9 @@ class History:
         count: int | None = None,
         dry_run: bool = True,
         full_scan: bool = False,
-        progress: Callable[[Removal], object] | None = None,
-    ) -> Retention:
-        """Remove conversations of a scope for good, and what has expired; `dry_run=False`, or it is only told.
+        progress: Callable[[DeletedConversation], object] | None = None,
+    ) -> PruneReport:
+        """Remove conversations of a scope for good, and what has expired; `dry_run=False`, or it is only reported.
 
         What is written meanwhile is kept, and so is what is damaged: the report names it.
 
@@ -253,7 +257,7 @@ class History:
             age: Remove those that were begun longer ago.
             ttl: Remove those without activity (messages and turns) for longer.
             count: Remove all but so many with the newest activity, as exactly as the store's `traits.recency`.
-            dry_run: Only tell what would go.
+            dry_run: Only return what would go.
             full_scan: Find the conversations by a walk over the whole storage, where the listing may lack some.
             progress: Called with each that goes.
 
@@ -261,11 +265,11 @@ class History:
             InvalidInput: Something is negative.
             StoreRejected: The account may not walk over the storage (`full_scan`).
         """
-        from chathistory.operations.prune import Policy, retained  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.prune import Policy, prune_scope  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         policy = Policy(age=age, ttl=ttl, count=count)
         scope = self._named(scope)
-        return retained(self.store, scope, policy, dry_run=dry_run, full_scan=full_scan, tell=progress)
+        return prune_scope(self.store, scope, policy, dry_run=dry_run, full_scan=full_scan, tell=progress)
 
     def check(
         self,
@@ -290,7 +294,13 @@ class History:
 
         return check(self.store, scope or self.scope if ids is not None else scope, ids, progress)
 
-    def erase(self, scope: str, *, progress: Callable[[Deletion], object] | None = None) -> Erasure:
+    def erase(
+        self,
+        scope: str,
+        *,
+        dry_run: bool = False,
+        progress: Callable[[DeletedConversation], object] | None = None,
+    ) -> EraseReport:
         """Remove all that is stored in a scope for good, damaged or expired as well, and return what went.
 
         For the request of somebody to be forgotten. What is there is found by a walk over the storage itself, never
@@ -300,16 +310,17 @@ class History:
 
         Args:
             scope: The scope to erase.
+            dry_run: Only return what would go.
             progress: Called with each conversation that went.
 
         Raises:
             InvalidInput: No scope was named.
         """
-        from chathistory.operations.prune import erased  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.prune import erase_scope  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         if not isinstance(scope, str):
             raise InvalidInput(f"the scope to erase must be text, not {type(scope).__name__}")
-        return erased(self.store, scope, progress)
+        return erase_scope(self.store, scope, progress, dry_run=dry_run)
 
     def close(self) -> None:
         """Close the store."""

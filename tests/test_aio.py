@@ -42,7 +42,7 @@ def test_each_method_gives_what_the_synchronous_one_gives():
         assert (chat.id, chat.scope, repr(chat)) == ("c", "default", f"Async{plain!r}")
         assert await chat.summary() is None
         assert await chat.messages() == []
-        assert await collected(chat.records()) == []
+        assert await collected(chat.entries()) == []
         head = await chat.append([user("a"), said("b"), user("c"), said("d")])
         assert head == store.read(plain.log.key).head
         head = await chat.annotate(title="t", tags=["x"], metadata={"k": 1})
@@ -50,28 +50,28 @@ def test_each_method_gives_what_the_synchronous_one_gives():
         assert (plain.title, plain.tags, plain.metadata) == ("t", ("x",), {"k": 1})
         assert await chat.messages() == plain.messages() != []
         assert await chat.view() == plain.view()
-        assert await chat.tail(2) == plain.tail(2) == [user("c"), said("d")]
-        assert await chat.newest(2) == plain.newest(2)
-        assert await collected(chat.records(1, -1)) == list(plain.records(1, -1))
-        assert await collected(chat.records(1, 3)) == list(plain.records(1, 3)) != []
+        assert await chat.last_messages(2) == plain.last_messages(2) == [user("c"), said("d")]
+        assert await chat.last_entries(2) == plain.last_entries(2)
+        assert await collected(chat.entries(1, -1)) == list(plain.entries(1, -1))
+        assert await collected(chat.entries(1, 3)) == list(plain.entries(1, 3)) != []
         assert await chat.usage() == plain.usage()
         assert await chat.refresh() == plain.refresh() == await chat.summary()
         await chat.rewind(to=2)
         assert texts(plain.messages()) == ["a", "b"]
         assert (await chat.forget(before=1)).start == 1
         await chat.append([user("e"), CALL])
-        *_, repair = await chat.repair(write=True)
+        *_, repair = await chat.repair(dry_run=False)
         assert repair.position == -1
         assert await chat.repair() == plain.repair()
-        page = await shelf.recent(limit=1)
-        assert page == History(store).recent(limit=1)
+        page = await shelf.list(limit=1)
+        assert page == History(store).list(limit=1)
         assert [row.id for row in page.items] == ["c"]
         assert (await shelf.delete("c")).messages == 3
         assert await shelf.delete("c") is None
         with pytest.raises(InvalidInput):
             await chat.append([])
         with pytest.raises(InvalidInput):
-            await shelf.recent(limit=0)
+            await shelf.list(limit=0)
         with pytest.raises(InvalidInput):
             shelf.conversation("")
         await shelf.close()
@@ -116,15 +116,15 @@ def test_the_shelf_is_moved_and_cleared():
             fork = await shelf.conversation("c1").fork("f", at=1, scope="forks")
             assert (fork.id, fork.scope, await fork.messages()) == ("f", "forks", [user("1")])
             assert (await (await fork.fork("g")).summary()).origin["id"] == "f"
-            assert [entry.position for entry in await shelf.conversation("c1").newest(1, before=1)] == [0]
+            assert [entry.position for entry in await shelf.conversation("c1").last_entries(1, before=1)] == [0]
             for target in (other, other.history, other.history.store):
                 report = await shelf.copy_to(target, threads=2)
                 assert report.complete
             out, told = io.BytesIO(), []
             assert (await shelf.export_to(out, scope="default", progress=told.append)).conversations == len(told) == 9
-            assert (await shelf.retain(count=4)).dry_run
-            assert len((await shelf.retain(count=4, dry_run=False)).removed) == 5
-            assert [row.id for row in (await shelf.recent(title="7")).items] == ["c7"]
+            assert (await shelf.prune(count=4)).dry_run
+            assert len((await shelf.prune(count=4, dry_run=False)).removed) == 5
+            assert [row.id for row in (await shelf.list(title="7")).items] == ["c7"]
             assert (await shelf.erase("forks")).messages == 2
             out.seek(0)
             assert (await shelf.import_from(out)).copied == 5
@@ -141,7 +141,7 @@ def test_many_conversations_at_once():
             await asyncio.gather(*(shelf.conversation(str(n)).append([user(str(n)), said("x")]) for n in range(200)))
             rows, after = [], None
             while True:
-                page = await shelf.recent(limit=60, after=after)
+                page = await shelf.list(limit=60, after=after)
                 rows += page.items
                 if (after := page.next) is None:
                     return rows
@@ -156,7 +156,7 @@ def test_many_appends_to_one_conversation_at_once():
     async def main():
         async with AsyncHistory(store) as shelf:
             await asyncio.gather(*(shelf.conversation("c").append([user(str(n)), said(str(n))]) for n in range(100)))
-            return await shelf.conversation("c").tail(1000)
+            return await shelf.conversation("c").last_messages(1000)
 
     with open_store("memory:") as store:
         found = texts(asyncio.run(main()))
@@ -168,7 +168,7 @@ def test_many_appends_to_one_conversation_at_once():
 def test_records_come_portion_by_portion(count):
     async def main():
         async with AsyncHistory(store) as shelf:
-            return [entry.position async for entry in shelf.conversation("c").records()]
+            return [entry.position async for entry in shelf.conversation("c").entries()]
 
     with open_store("memory:") as store:
         if count:

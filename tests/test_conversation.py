@@ -26,9 +26,9 @@ class CountingStore(MemoryStore):
 
 
 def test_an_absent_conversation_is_empty_and_nothing_is_made_by_looking(store, chat):
-    assert (chat.messages(), chat.tail(3), chat.newest(3), list(chat.records())) == ([], [], [], [])
+    assert (chat.messages(), chat.last_messages(3), chat.last_entries(3), list(chat.entries())) == ([], [], [], [])
     assert (chat.summary, chat.title, chat.tags, chat.metadata, chat.usage()) == (None, None, (), {}, Usage())
-    assert (chat.refresh(), chat.repair(write=True), chat.forget(before=3)) == (None, (), None)
+    assert (chat.refresh(), chat.repair(dry_run=False), chat.forget(before=3)) == (None, (), None)
     with pytest.raises(InvalidInput):
         chat.rewind(to=0)
     assert list(store.keys()) == []
@@ -40,8 +40,8 @@ def test_an_absent_conversation_is_empty_and_nothing_is_made_by_looking(store, c
 def test_tail_gives_the_newest_messages_in_order(chat, count):
     numbered(chat, 60)
     expected = [str(number) for number in range(60)][max(0, 60 - count) :]
-    assert texts(chat.tail(count)) == expected
-    assert [entry.position for entry in chat.newest(count)] == [int(text) for text in expected]
+    assert texts(chat.last_messages(count)) == expected
+    assert [entry.position for entry in chat.last_entries(count)] == [int(text) for text in expected]
 
 
 def test_tail_counts_messages_and_not_what_stands_between(chat):
@@ -49,7 +49,7 @@ def test_tail_counts_messages_and_not_what_stands_between(chat):
     for number in range(30):
         chat.annotate(title=str(number))
     chat.append(user("10"))
-    assert texts(chat.tail(3)) == ["8", "9", "10"]
+    assert texts(chat.last_messages(3)) == ["8", "9", "10"]
 
 
 def test_the_cost_of_a_tail_does_not_grow_with_what_stands_before():
@@ -59,7 +59,7 @@ def test_the_cost_of_a_tail_does_not_grow_with_what_stands_before():
             chat = chat_on(store)
             chat.append([user(str(number)) for number in range(length)])
             store.reads = store.records = 0
-            chat.tail(5)
+            chat.last_messages(5)
             counts.append((store.reads, store.records))
     assert counts[0] == counts[1]
     assert counts[0][0] == 1
@@ -72,14 +72,14 @@ def test_looking_for_messages_far_back_takes_ever_larger_steps():
         chat.append([user("a"), said("b")])
         chat.log.append([Entry("annotation", data={"title": str(number)}) for number in range(2000)])
         store.reads = 0
-        assert texts(chat.tail(2)) == ["a", "b"]
+        assert texts(chat.last_messages(2)) == ["a", "b"]
         assert store.reads <= 12
 
 
 def test_a_negative_count_is_refused_or_nothing(chat):
     numbered(chat, 3)
     with contextlib.suppress(InvalidInput):
-        assert chat.tail(-1) == []
+        assert chat.last_messages(-1) == []
 
 
 def test_tail_goes_through_many_rewinds(chat):
@@ -92,7 +92,7 @@ def test_tail_goes_through_many_rewinds(chat):
     assert whole[:20] == [str(number) for number in range(20)]
     assert chat.summary.messages == len(whole)
     for count in (1, 5, 19, 20, 21, 50):
-        assert texts(chat.tail(count)) == whole[-count:]
+        assert texts(chat.last_messages(count)) == whole[-count:]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_tail_goes_through_many_rewinds(chat):
 )
 def test_records_are_those_of_the_range(chat, start, stop):
     numbered(chat, 10)
-    found = [entry.position for entry in chat.records(start, stop)]
+    found = [entry.position for entry in chat.entries(start, stop)]
     low = max(start if start >= 0 else 10 + start, 0)
     if stop is None or stop >= 0:
         assert found == list(range(10))[low:stop]
@@ -111,19 +111,19 @@ def test_records_are_those_of_the_range(chat, start, stop):
 def test_records_after_a_forget_begin_where_it_ended(chat):
     numbered(chat, 10)
     chat.forget(before=7)
-    assert [entry.position for entry in chat.records()] == [7, 8, 9, 10]
-    assert [entry.position for entry in chat.records(2, 9)] == [7, 8]
+    assert [entry.position for entry in chat.entries()] == [7, 8, 9, 10]
+    assert [entry.position for entry in chat.entries(2, 9)] == [7, 8]
 
 
 def test_a_damaged_record_is_named_and_never_skipped(store):
     chat = chat_on(store)
     numbered(chat, 5)
     store._room.scopes["default"]["c"].bodies[3] = bodies(store, chat)[3].replace('"3"', '"4"')
-    for look in (chat.messages, lambda: chat.tail(2), lambda: list(chat.records())):
+    for look in (chat.messages, lambda: chat.last_messages(2), lambda: list(chat.entries())):
         with pytest.raises(CorruptRecord) as corrupt:
             look()
         assert corrupt.value.position == 3
-    assert [entry.position for entry in chat.records(0, 3)] == [0, 1, 2]
+    assert [entry.position for entry in chat.entries(0, 3)] == [0, 1, 2]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ def test_the_shelf_lists_by_newest_activity(store):
         shelf.conversation(name).append(user(f"hello {name}"))
     shelf.conversation("b").append(reply(1, input_tokens=3))
     shelf.conversation("b").annotate(title="B", tags=["x"], metadata={"k": 1})
-    page = shelf.recent(limit=2)
+    page = shelf.list(limit=2)
     row = page.items[0]
     assert [item.id for item in page.items] == ["b", "e"]
     assert (row.title, row.preview, row.tags, row.metadata) == ("B", "hello b", ("x",), {"k": 1})
@@ -29,11 +29,11 @@ def test_the_shelf_lists_by_newest_activity(store):
     assert "hello" not in repr(row)
     walked = [item.id for item in page.items]
     while page.next:
-        page = shelf.recent(limit=2, after=page.next)
+        page = shelf.list(limit=2, after=page.next)
         walked += [item.id for item in page.items]
     assert walked == ["b", "e", "d", "c", "a"]
-    assert shelf.recent(scope="other").items == []
-    assert shelf.recent(scope="other").next is None
+    assert shelf.list(scope="other").items == []
+    assert shelf.list(scope="other").next is None
 
 
 @pytest.mark.parametrize(
@@ -42,13 +42,13 @@ def test_the_shelf_lists_by_newest_activity(store):
 def test_a_page_that_cannot_be_is_refused(store, arguments):
     chat_on(store).append(user("x"))
     with pytest.raises(InvalidInput):
-        History(store).recent(**arguments)
+        History(store).list(**arguments)
 
 
 def test_a_cursor_that_is_nested_without_end_is_refused(store):
     cursor = base64.urlsafe_b64encode(b"[" * 100_000).decode()
     with pytest.raises(InvalidInput):
-        History(store).recent(after=cursor)
+        History(store).list(after=cursor)
 
 
 def test_delete_tells_what_went(store, chat):
@@ -94,7 +94,7 @@ def test_scopes_and_names_are_told_apart(store):
         shelf.conversation(id, scope=scope).append(user(f"{id}/{scope}"))
     for id, scope in places:
         assert texts(shelf.conversation(id, scope=scope).messages()) == [f"{id}/{scope}"]
-    assert sorted(row.id for row in shelf.recent(scope="b").items) == sorted(id for id, scope in places if scope == "b")
+    assert sorted(row.id for row in shelf.list(scope="b").items) == sorted(id for id, scope in places if scope == "b")
 
 
 def test_options_given_beside_a_parsed_url_are_not_lost():
@@ -110,7 +110,7 @@ def test_closing_the_shelf_closes_the_store():
     chat = shelf.conversation("c")
     shelf.close()
     shelf.close()
-    for step in (chat.messages, chat.refresh, lambda: chat.append(user("x")), shelf.recent, lambda: shelf.delete("c")):
+    for step in (chat.messages, chat.refresh, lambda: chat.append(user("x")), shelf.list, lambda: shelf.delete("c")):
         with pytest.raises(StoreClosed):
             step()
 

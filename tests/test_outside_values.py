@@ -113,16 +113,16 @@ NUMBERS = [
     ("to", lambda chat, value: chat.rewind(to=value)),
     ("before", lambda chat, value: chat.forget(before=value)),
     ("at", lambda chat, value: chat.fork("other", at=value)),
-    ("start", lambda chat, value: chat.records(value)),
-    ("stop", lambda chat, value: chat.records(0, value)),
-    ("count", lambda chat, value: chat.newest(value)),
-    ("count", lambda chat, value: chat.tail(value)),
-    ("before", lambda chat, value: chat.newest(1, before=value)),
+    ("start", lambda chat, value: chat.entries(value)),
+    ("stop", lambda chat, value: chat.entries(0, value)),
+    ("count", lambda chat, value: chat.last_entries(value)),
+    ("count", lambda chat, value: chat.last_messages(value)),
+    ("before", lambda chat, value: chat.last_entries(1, before=value)),
     ("position", lambda chat, value: chat.variants(value)),
     ("position", lambda chat, value: chat.choose(value)),
     ("position", lambda chat, value: chat.leave_out(value)),
     ("block", lambda chat, value: chat.leave_out(1, block=value)),
-    ("limit", lambda chat, value: History(chat.log.store).recent(limit=value)),
+    ("limit", lambda chat, value: History(chat.log.store).list(limit=value)),
 ]
 
 
@@ -153,11 +153,11 @@ def test_none_is_no_number_where_one_is_due(stored):
     for call in (
         lambda: stored.rewind(to=None),
         lambda: stored.forget(before=None),
-        lambda: stored.records(None),
-        lambda: stored.newest(None),
+        lambda: stored.entries(None),
+        lambda: stored.last_entries(None),
         lambda: stored.variants(None),
         lambda: stored.choose(None),
-        lambda: History(stored.log.store).recent(limit=None),
+        lambda: History(stored.log.store).list(limit=None),
     ):
         with pytest.raises(InvalidInput, match=r": must be a whole number"):
             call()
@@ -210,12 +210,12 @@ OTHERS = {
     "tools": lambda chat: chat.view(tools=1),
     "policy": lambda chat: chat.trim(None),
     "policy: must be a policy": lambda chat: chat.trim(LastTurns),
-    "title": lambda chat: History(chat.log.store).recent(title=5),
-    "model": lambda chat: History(chat.log.store).recent(model=5),
-    "metadata": lambda chat: History(chat.log.store).recent(metadata=5),
-    "since": lambda chat: History(chat.log.store).recent(since=5),
-    "tag": lambda chat: History(chat.log.store).recent(tag=5),
-    "tag: must be text": lambda chat: History(chat.log.store).recent(tag=[["a"]]),
+    "title": lambda chat: History(chat.log.store).list(title=5),
+    "model": lambda chat: History(chat.log.store).list(model=5),
+    "metadata": lambda chat: History(chat.log.store).list(metadata=5),
+    "since": lambda chat: History(chat.log.store).list(since=5),
+    "tag": lambda chat: History(chat.log.store).list(tag=5),
+    "tag: must be text": lambda chat: History(chat.log.store).list(tag=[["a"]]),
     "file": lambda chat: History(chat.log.store).import_from(None),
     "file: must be a path": lambda chat: History(chat.log.store).export_to(None),
     "LastTurns": lambda _: LastTurns("5", 2),
@@ -316,7 +316,7 @@ def test_a_cursor_of_somebody_elses_is_refused(cursor):
     with MemoryStore() as store:
         numbered(chat_on(store), 1)
         with pytest.raises(InvalidInput, match="cursor"):
-            History(store).recent(after=cursor)
+            History(store).list(after=cursor)
 
 
 @settings(max_examples=300, deadline=None)

@@ -269,11 +269,11 @@ def test_two_children_of_one_master_share_a_store_that_was_not_used(tmp_path):
 
 def test_an_asynchronous_history_used_before_a_fork_says_so_and_does_not_hang(tmp_path):
     history = AsyncHistory(open_store(f"file:{tmp_path}/store"))
-    asyncio.run(history.recent())
+    asyncio.run(history.list())
 
     def work():
         try:
-            asyncio.run(history.recent())
+            asyncio.run(history.list())
         except errors.StoreClosed as error:
             return {"told": str(error)}
         return {"told": "nothing"}

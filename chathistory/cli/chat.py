@@ -110,7 +110,7 @@ def _read() -> str:
 def _chosen(history: History, place: Place, name: str | None, *, latest: bool, fake: bool) -> Conversation:
     """Return the conversation to go on with, and say on standard error which one it is if that is not plain."""
     if latest:
-        page = history.recent(scope=place.scope, limit=1)
+        page = history.list(scope=place.scope, limit=1)
         rows = page.items
         tell_damaged(place, page.damaged, "passed over: damaged")
         if not rows:

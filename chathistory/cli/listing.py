@@ -78,10 +78,10 @@ def list_(limit: int, after: str | None, *, place: Place, unanswered: bool, as_j
 
 def _page(history: History, limit: int, after: str | None, wanted: dict[str, Any]) -> Page[ConversationInfo]:
     """Return a full page, however many conversations have to be looked at for it."""
-    page = history.recent(limit=limit, after=after, **wanted)
+    page = history.list(limit=limit, after=after, **wanted)
     rows, damaged = list(page.items), list(page.damaged)
     while page.next and len(rows) < limit:
-        page = history.recent(limit=limit - len(rows), after=page.next, **wanted)
+        page = history.list(limit=limit - len(rows), after=page.next, **wanted)
         rows += page.items
         damaged += page.damaged
     return Page(rows, page.next, damaged)
@@ -148,7 +148,7 @@ def show(id: str, last: int | None, *, place: Place, as_json: bool, as_sent: boo
             return
         conversation = found(history, place, id)
         if as_json:
-            lines(json_line(asdict(entry)) for entry in conversation.records(-last if last else 0))
+            lines(json_line(asdict(entry)) for entry in conversation.entries(-last if last else 0))
         elif as_sent:
             lines(map(json_line, conversation.messages()[-(last or 0) :]))
         else:

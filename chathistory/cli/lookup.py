@@ -21,7 +21,7 @@ def found(history: History, place: Place, id: str) -> Conversation:
     conversation = history.conversation(id, scope=place.scope)
     if conversation.refresh() is not None:
         return conversation
-    names = [row.id for row in history.recent(scope=place.scope, limit=_NEAR).items]
+    names = [row.id for row in history.list(scope=place.scope, limit=_NEAR).items]
     near = difflib.get_close_matches(id, names, n=3) or [name for name in names if name.startswith(id)][:3]
     hint = f"; did you mean {' or '.join(near)}?" if near else f"; {place.command('list')} shows those that are there"
     raise click.ClickException(safe(f"{absent(place, id)}{hint}"))

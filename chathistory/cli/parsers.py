@@ -46,7 +46,7 @@ def filter_options(command: Any) -> Any:
 
 
 def filters(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments for `History.recent`. Raises `click.BadParameter`."""
+    """Return the arguments for `History.list`. Raises `click.BadParameter`."""
     times = {name: _time(name, given[name]) for name in ("since", "until")}
     pairs = [_pair(text) for text in given["metadata"]]
     return {**given, **times, "metadata": dict(pairs)}

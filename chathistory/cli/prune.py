@@ -16,7 +16,7 @@ from chathistory.cli.render import ago
 from chathistory.cli.target import Place, debug_option, place_options
 from chathistory.durations import parse_duration
 from chathistory.history import History
-from chathistory.operations.prune import Removal, Retention
+from chathistory.operations.prune import DeletedConversation, PruneReport
 from chathistory.storage.sweep import Sweeping
 
 __all__ = ["erase", "retain", "sweep"]
@@ -66,7 +66,7 @@ def retain(
       chathistory retain --ttl 90d --count 1000 --yes
     """
     with place.opened() as history, progress("removing", None) as step:
-        done = history.retain(
+        done = history.prune(
             scope=place.scope, age=age, ttl=ttl, count=count, dry_run=not yes, full_scan=full_scan, progress=step
         )
     if as_json:
@@ -74,7 +74,8 @@ def retain(
     elif sys.stdout.isatty():
         _print_table(done)
     else:
-        lines("\t".join((*_fields(row), row.updated.isoformat(timespec="seconds"))) for row in done.removed)
+        times = (row.updated.isoformat(timespec="seconds") if row.updated else "" for row in done.removed)
+        lines("\t".join((*_fields(row), time)) for row, time in zip(done.removed, times, strict=True))
     if not as_json:
         verb = "would remove" if done.dry_run else "removed"
         more = "; --yes does it" if done.dry_run and done.removed else ""
@@ -85,13 +86,16 @@ def retain(
     return PARTLY if done.damaged or not done.complete else 0
 
 
-def _print_table(done: Retention) -> None:
+def _print_table(done: PruneReport) -> None:
     if done.removed:
-        table(("ID", "WHY", "MESSAGES", "UPDATED"), [(*_fields(row), ago(row.updated)) for row in done.removed])
+        table(
+            ("ID", "WHY", "MESSAGES", "UPDATED"),
+            [(*_fields(row), ago(row.updated) if row.updated else "") for row in done.removed],
+        )
 
 
-def _fields(row: Removal) -> tuple[str, str, str]:
-    return one_line(row.id), _WHY[row.why], str(row.messages)
+def _fields(row: DeletedConversation) -> tuple[str, str, str]:
+    return one_line(row.id), _WHY[row.reason or "expired"], str(row.messages)
 
 
 @click.command()

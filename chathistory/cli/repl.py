@@ -94,7 +94,7 @@ class Talk:
                 self._note(ENDINGS[reply.stop_reason])
 
     def _stopped(self) -> str:
-        last = next(self._conversation.records(-1), None)
+        last = next(self._conversation.entries(-1), None)
         kept = "what came is kept, but not sent" if last and last.kind == "interrupted" else "nothing had come"
         return f"stopped; {kept}. /retry sends your message again, or say something new"
 
@@ -130,7 +130,7 @@ class Talk:
 
     def _is_unanswered(self) -> bool:
         """Whether the last message can be sent again: it has no reply, and the API did not refuse it."""
-        last = self._conversation.tail(1)
+        last = self._conversation.last_messages(1)
         if not last or last[-1]["role"] != "user":
             return False
         kinds = [entry.kind for entry in readable(self._conversation, _LATELY)]

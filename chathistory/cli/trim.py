@@ -98,7 +98,7 @@ def _cut(
     cuts, failed = [], []
     for conversation in chosen:
         try:
-            if cut := conversation.trim(policy, write=write):
+            if cut := conversation.trim(policy, dry_run=not write):
                 cuts.append((conversation, cut))
         except StoreUnavailable:
             raise

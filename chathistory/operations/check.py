@@ -29,9 +29,9 @@ State: TypeAlias = Literal["sound", "repairable", "waiting", "restorable", "unsu
 """What can be done about a conversation.
 
 sound: nothing has to be done.
-repairable: `Conversation.repair(write=True)` leads around what cannot be read or sent.
+repairable: `Conversation.repair(dry_run=False)` leads around what cannot be read or sent.
 waiting: the last reply called tools and their results are not stored; `repair` stores errors in their place.
-restorable: the head is damaged; `Conversation.restore(write=True)` makes a new one from the records.
+restorable: the head is damaged; `Conversation.restore(dry_run=False)` makes a new one from the records.
 unsupported: a later version of chathistory wrote it.
 lost: nothing of it can be read, or its key cannot be told; a copy, or `delete`, is all that is left.
 changing: others wrote to it all the time while it was looked at.

@@ -231,7 +231,7 @@ def _microseconds(name: str, time: datetime | None) -> int | None:
 def recent(
     store: HistoryStore, scope: str, *, limit: int, after: Cursor | None, wanted: Filter | None
 ) -> Page[ConversationInfo]:
-    """Return a page as `History.recent` says."""
+    """Return a page as `History.list` says."""
     check_count("limit", limit, least=1)
     rows: list[ConversationInfo] = []
     damaged: list[Damaged] = []

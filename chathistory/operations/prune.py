@@ -1,6 +1,6 @@
 """What is kept, and what goes: single conversations, whole scopes, and those that are too old or too many.
 
-What a walk cannot read never ends it. `retain` keeps a damaged conversation and names it; `erase` removes it.
+What a walk cannot read never ends it. `prune` keeps a damaged conversation and names it; `erase` removes it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,19 @@ from chathistory.checks import check_text
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreRejected, UnsupportedRecord
 from chathistory.log.clock import earliest_now, now
 from chathistory.log.conversation_log import ConversationLog, alive
-from chathistory.log.state import Summary, summary_of
+from chathistory.log.state import summary_of
 from chathistory.operations.listing import time_of
 from chathistory.storage.store import Damaged, Head, HistoryStore, Key, Leftovers
 
-__all__ = ["Deletion", "Erasure", "Policy", "Removal", "Retention", "deleted", "erased", "retained"]
+__all__ = [
+    "DeletedConversation",
+    "EraseReport",
+    "Policy",
+    "PruneReport",
+    "delete_conversation",
+    "erase_scope",
+    "prune_scope",
+]
 
 Reason: TypeAlias = Literal["age", "count", "ttl", "expired"]
 _PAGE = 500
@@ -26,39 +34,36 @@ _MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Deletion:
-    """What a delete removed: a conversation of so many messages, in so many records of all kinds.
+class DeletedConversation:
+    """A conversation that was deleted or, in a dry run, would be.
 
-    None for both: it was damaged, or of a later version, and cannot be told.
+    Attributes:
+        id: Its id.
+        scope: Its scope.
+        messages: How many messages it had; None: it was damaged, or a later version wrote it, so nobody can tell.
+        records: How many records of all kinds it had; None: as above.
+        updated: Its newest activity (UTC); None: as above.
+        reason: Why `History.prune` removed it; "expired" are also copies that were broken off. None: it was named, by
+            its id or its scope.
     """
 
     id: str
     scope: str
     messages: int | None = None
     records: int | None = None
+    updated: datetime | None = None
+    reason: Reason | None = None
 
 
-def _deletion(key: Key, head: Head) -> Deletion:
-    summary = _summary(head)
-    return Deletion(
-        key.id, key.scope, summary.messages if summary else None, head.end - head.start if summary else None
-    )
-
-
-def _summary(head: Head) -> Summary | None:
-    """Return the summary of a head; None: it is damaged, or of a later version."""
-    try:
-        return summary_of(head)
-    except (CorruptRecord, UnsupportedRecord):
-        return None
-
-
-def deleted(log: ConversationLog, expected: str | None = None) -> Deletion | None:
+def delete_conversation(
+    log: ConversationLog, expected: str | None = None, *, dry_run: bool = False
+) -> DeletedConversation | None:
     """Remove a conversation, damaged or not, and return what went; None: it was absent, or expired, and is gone too.
 
     Args:
         log: Of the conversation.
         expected: The version that the caller has seen; None: whatever is there goes.
+        dry_run: Only return what would go.
 
     Raises:
         Conflict: The conversation has another version than `expected`; nothing was removed.
@@ -66,27 +71,53 @@ def deleted(log: ConversationLog, expected: str | None = None) -> Deletion | Non
     if expected is not None:
         check_text("expected", expected)
     with log.lock:
-        head, gone = _looked(log)
-        return gone if log.delete(version=expected) and (head is None or alive(head)) else None
-
-
-def _looked(log: ConversationLog) -> tuple[Head | None, Deletion | None]:
-    """Return the head (None: absent, or damaged) and what a delete will remove (None: nothing is there)."""
-    key = log.key
-    try:
-        part = log.store.read(key, start=0, stop=0)
-    except (CorruptRecord, UnsupportedRecord):
-        return None, Deletion(key.id, key.scope)
-    return (part.head, _deletion(key, part.head)) if part else (None, None)
+        found = _look(log)
+        if dry_run:
+            head = found.head if found else None
+            if expected is not None and (head is None or head.revision.version != expected):
+                raise Conflict(log.key, head)
+        elif not log.delete(version=expected):
+            return None
+        return found.described() if found and (found.head is None or alive(found.head)) else None
 
 
 @dataclass(frozen=True, slots=True)
-class Erasure:
-    """What the erasure of a scope did.
+class _Found:
+    """What a delete will remove; head None: it is damaged."""
+
+    key: Key
+    head: Head | None
+
+    def described(self) -> DeletedConversation:
+        try:
+            summary = summary_of(self.head) if self.head else None
+        except (CorruptRecord, UnsupportedRecord):
+            summary = None
+        if self.head is None or summary is None:
+            return DeletedConversation(self.key.id, self.key.scope)
+        updated = time_of(self.head.revision.updated)
+        return DeletedConversation(
+            self.key.id, self.key.scope, summary.messages, self.head.end - self.head.start, updated
+        )
+
+
+def _look(log: ConversationLog) -> _Found | None:
+    """Return what is stored under a key; None: nothing."""
+    try:
+        part = log.store.read(log.key, start=0, stop=0)
+    except (CorruptRecord, UnsupportedRecord):
+        return _Found(log.key, None)
+    return _Found(log.key, part.head) if part else None
+
+
+@dataclass(frozen=True, slots=True)
+class EraseReport:
+    """What the erasure of a scope did or, in a dry run, would do.
 
     Attributes:
         scope: The scope that was erased.
         at: When it ended (UTC).
+        dry_run: Whether nothing was removed, and `removed` is what would be.
         removed: One line for each conversation that was removed, expired and damaged ones included.
         left: What is still there: ids of conversations that others have begun meanwhile or that could not be removed,
             and places in the storage of what belongs to no conversation.
@@ -97,7 +128,8 @@ class Erasure:
 
     scope: str
     at: datetime
-    removed: tuple[Deletion, ...]
+    dry_run: bool
+    removed: tuple[DeletedConversation, ...]
     left: tuple[str, ...] = ()
     leftovers: int = 0
     complete: bool = True
@@ -114,9 +146,11 @@ class Erasure:
         return sum(gone.records or 0 for gone in self.removed)
 
 
-def erased(store: HistoryStore, scope: str, tell: Callable[[Deletion], object] | None) -> Erasure:
+def erase_scope(
+    store: HistoryStore, scope: str, tell: Callable[[DeletedConversation], object] | None, *, dry_run: bool = False
+) -> EraseReport:
     """Remove all that is stored in a scope, and look again until nothing is there or somebody brings it back."""
-    removed: list[Deletion] = []
+    removed: list[DeletedConversation] = []
     failed: set[str] = set()
     seen: set[str] = set()
     is_scanned = True
@@ -132,27 +166,30 @@ def erased(store: HistoryStore, scope: str, tell: Callable[[Deletion], object] |
             break
         for key in new:
             seen.add(key.id)
+            log = ConversationLog(store, key)
             try:
-                gone = _remove(ConversationLog(store, key))
+                with log.lock:
+                    found = _look(log)
+                    is_gone = found is not None if dry_run else log.delete()
             except (CorruptRecord, UnsupportedRecord, StoreRejected):
                 failed.add(key.id)
                 continue
-            if gone:
-                removed.append(gone)
+            if found and is_gone:
+                removed.append(gone := found.described())
                 if tell:
                     tell(gone)
-    leftovers = _remove_leftovers(store, scope)
+    leftovers = Leftovers() if dry_run else _remove_leftovers(store, scope)
     left = tuple(sorted({*leftovers.left, *failed}))
-    complete = is_scanned and leftovers.complete and not left
-    traits = store.traits
-    return Erasure(scope, time_of(now()), tuple(removed), left, leftovers.removed, complete, traits.not_reached)
-
-
-def _remove(log: ConversationLog) -> Deletion | None:
-    """Remove a conversation whatever its state, and return what went; None: others were faster."""
-    with log.lock:
-        _, gone = _looked(log)
-        return gone if log.delete() else None
+    return EraseReport(
+        scope,
+        time_of(now()),
+        dry_run,
+        tuple(removed),
+        left,
+        leftovers.removed,
+        complete=is_scanned and leftovers.complete and not left,
+        not_reached=store.traits.not_reached,
+    )
 
 
 def _remove_leftovers(store: HistoryStore, scope: str) -> Leftovers:
@@ -193,27 +230,12 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
-class Removal:
-    """A conversation that went, or would go, and why; `expired` are also copies that were broken off.
-
-    updated: its newest activity (UTC).
-    """
-
-    id: str
-    scope: str
-    why: Reason
-    messages: int
-    records: int
-    updated: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Retention:
-    """What a retention did, or would do.
+class PruneReport:
+    """What `History.prune` did or, in a dry run, would do.
 
     Attributes:
         scope: The scope that was looked through.
-        dry_run: Whether it is only told what would go.
+        dry_run: Whether nothing was removed, and `removed` is what would be.
         kept: How many conversations are kept, not counting damaged ones.
         removed: Those that went, or would go, the newest first.
         spared: Ids of those that were written meanwhile, and so are kept.
@@ -226,7 +248,7 @@ class Retention:
     scope: str
     dry_run: bool
     kept: int
-    removed: tuple[Removal, ...]
+    removed: tuple[DeletedConversation, ...]
     spared: tuple[str, ...] = ()
     damaged: tuple[Damaged, ...] = ()
     complete: bool = True
@@ -245,29 +267,29 @@ class _Candidate:
     is_expired: bool
 
 
-def retained(
+def prune_scope(
     store: HistoryStore,
     scope: str,
     policy: Policy,
     *,
     dry_run: bool,
     full_scan: bool,
-    tell: Callable[[Removal], object] | None,
-) -> Retention:
+    tell: Callable[[DeletedConversation], object] | None,
+) -> PruneReport:
     """Remove what the policy does not keep; what is written meanwhile is kept."""
     damaged: list[Damaged] = []
-    removed: list[Removal] = []
+    removed: list[DeletedConversation] = []
     spared: list[str] = []
     kept, candidates = _select(_scan(store, scope, damaged) if full_scan else _list(store, scope, damaged), policy)
     for found, why in candidates:
         if not dry_run and not _is_gone(ConversationLog(store, Key(scope, found.id)), found.version, damaged):
             spared.append(found.id)
             continue
-        removal = Removal(found.id, scope, why, found.messages, found.records, time_of(found.updated))
-        removed.append(removal)
+        updated = time_of(found.updated)
+        removed.append(gone := DeletedConversation(found.id, scope, found.messages, found.records, updated, why))
         if tell:
-            tell(removal)
-    return Retention(
+            tell(gone)
+    return PruneReport(
         scope,
         dry_run,
         kept + len(spared),

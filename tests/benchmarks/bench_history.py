@@ -90,11 +90,11 @@ def bench(backend: str, folder: Path) -> None:
         measure("fill", lambda: fill(history), of=COUNT)
         after = None
         for _ in range(COUNT // 1000):
-            after = history.recent(limit=500, after=after).next
-        measure("page of 20", lambda: history.recent(limit=20), turns=11)
-        measure("page of 20 from the midst", lambda: history.recent(limit=20, after=after), turns=11)
-        measure("asked, one in ten", lambda: history.recent(limit=20, tag="tenth"), turns=5)
-        measure("asked, none", lambda: history.recent(limit=20, tag="none"), turns=3)
+            after = history.list(limit=500, after=after).next
+        measure("page of 20", lambda: history.list(limit=20), turns=11)
+        measure("page of 20 from the midst", lambda: history.list(limit=20, after=after), turns=11)
+        measure("asked, one in ten", lambda: history.list(limit=20, tag="tenth"), turns=5)
+        measure("asked, none", lambda: history.list(limit=20, tag="none"), turns=3)
         measure("walk", lambda: walk(history), of=COUNT)
         packed = folder / f"{backend}.jsonl.gz"
         measure("export", lambda: history.export_to(packed), of=COUNT)
@@ -108,7 +108,7 @@ def walk(history: History) -> None:
     """Go through all pages."""
     found, after = 0, None
     while True:
-        page = history.recent(limit=500, after=after)
+        page = history.list(limit=500, after=after)
         found += len(page.items)
         after = page.next
         if after is None:

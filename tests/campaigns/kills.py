@@ -48,13 +48,13 @@ def write(url: str, id: str, number: int, seed: int, reports: Connection) -> Non
             number += 1
             if number % 7 == 0:
                 chat.annotate(title=f"after batch {number - 1}")
-            if number % 29 == 0 and (entries := chat.newest(20)):
+            if number % 29 == 0 and (entries := chat.last_entries(20)):
                 chat.forget(before=entries[0].position)
 
 
 def parts_of(chat: Conversation) -> Iterator[tuple[int, int, int]]:
     """Yield (batch, part, parts) of each message that is kept, oldest first."""
-    for entry in chat.records():
+    for entry in chat.entries():
         if entry.kind == "message" and entry.message is not None:
             found = _TEXT.match(entry.message["content"])
             assert found is not None, f"position {entry.position} holds a text that no writer wrote"

@@ -102,7 +102,7 @@ def test_show_marks_what_is_not_sent(run, filled):
 def test_show_as_json_is_exact(run, shelf, filled):
     rows = [json.loads(line) for line in run("show", "evil", "--store", filled, "--json").stdout.splitlines()]
     with shelf() as history:
-        stored = list(history.conversation("evil").records())
+        stored = list(history.conversation("evil").entries())
     assert [row["message"] for row in rows] == [entry.message for entry in stored]
     assert [row["kind"] for row in rows] == ["message", "message", "annotation"]
     last = run("show", "evil", "--store", filled, "--json", "--last", "1").stdout

@@ -20,7 +20,7 @@ def served(api: FakeMessagesAPI):
 
 def kinds(shelf, name: str) -> list[str]:
     with shelf() as history:
-        return [entry.kind for entry in history.conversation(name).records()]
+        return [entry.kind for entry in history.conversation(name).entries()]
 
 
 def test_a_talk_is_gone_on_with_in_another_process(terminal, run):

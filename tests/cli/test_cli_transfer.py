@@ -273,7 +273,7 @@ def test_retain_shows_first(run, filled):
     assert len(ids(run("list", "--store", filled))) == 5
     done = run(*words, "--yes", "--json")
     told = json.loads(done.stdout)
-    assert (told["kept"], told["dry_run"], [row["why"] for row in told["removed"]]) == (2, False, ["count"] * 3)
+    assert (told["kept"], told["dry_run"], [row["reason"] for row in told["removed"]]) == (2, False, ["count"] * 3)
     assert ids(run("list", "--store", filled)) == ["c4", "c3"]
     assert run(*words).stderr == "would remove 0 conversations, kept 2\n"
 

@@ -44,7 +44,7 @@ def rows(done):
 
 def kinds(shelf, name):
     with shelf() as history:
-        return [entry.kind for entry in history.conversation(name).records()]
+        return [entry.kind for entry in history.conversation(name).entries()]
 
 
 # trim
@@ -346,7 +346,7 @@ def test_doctor_does_not_mend_while_a_turn_is_under_way(run, shelf, filled):
 
 def kinds_from(shelf, name, start):
     with shelf() as history:
-        return [entry.kind for entry in history.conversation(name).records(start)]
+        return [entry.kind for entry in history.conversation(name).entries(start)]
 
 
 def test_doctor_in_a_terminal_is_a_table(terminal, filled):

@@ -16,7 +16,7 @@ with ChatEngine.from_config() as engine:
     first = engine.send("support/42", "Hello Claude").text
     second = asyncio.run(more())
     with open_history() as history:
-        [row] = history.recent().items
+        [row] = history.list().items
         chat = history.conversation("support/42")
-        told = {"replies": [first, second], "scope": row.scope, "messages": row.messages, "last": chat.tail(1)}
+        told = {"replies": [first, second], "scope": row.scope, "messages": row.messages, "last": chat.last_messages(1)}
 sys.stdout.write(json.dumps(told))

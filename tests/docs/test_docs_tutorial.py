@@ -156,7 +156,7 @@ def test_a_reply_that_breaks_off_is_told_and_the_conversation_goes_on(running, s
     texts = [each["text"] for each in json.loads(running.ask("/chats/tea", **bob)[1])]
     assert texts == ["One", "Two", "Whole."]
     with open_store(running.here("redis://localhost:6379/0")) as store:
-        kinds = [entry.kind for entry in History(store).conversation("tea", scope="bob").records()]
+        kinds = [entry.kind for entry in History(store).conversation("tea", scope="bob").entries()]
     assert "interrupted" in kinds
 
 

@@ -7,7 +7,7 @@ from chathistory import Conversation, Entry
 
 def told(chat: Conversation) -> list[Entry]:
     """Return the records of a conversation, without those that say what it is held with."""
-    return [entry for entry in chat.records() if entry.kind != "setup"]
+    return [entry for entry in chat.entries() if entry.kind != "setup"]
 
 
 def kinds(chat: Conversation) -> list[str]:

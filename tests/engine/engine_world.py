@@ -166,7 +166,7 @@ class World:
         """What was said in a named turn, once more, as a client does that got no answer."""
         if self.turns:
             self.current, words = self.dice.choice(list(self.turns.items()))
-            path = [entry.turn for entry in self._chat(engine).newest(1000) if entry.turn]
+            path = [entry.turn for entry in self._chat(engine).last_entries(1000) if entry.turn]
             if self.current in self.answered and self.current not in path:
                 self.current = None  # it was taken back: it is another turn now
                 return
@@ -174,14 +174,14 @@ class World:
 
     def _repeat(self, engine) -> None:
         """The last words once more, without a name, as somebody does who sees no reply."""
-        said = [entry for entry in self._chat(engine).newest(3) if entry.message["role"] == "user"]
+        said = [entry for entry in self._chat(engine).last_entries(3) if entry.message["role"] == "user"]
         content = said[-1].message["content"] if said else None
         if isinstance(content, str) and content in self.said and not self._has_reply(engine, said[-1]):
             self._keep(engine.send("a", content))
 
     def _has_reply(self, engine, question) -> bool:
         chat = self._chat(engine)
-        behind = [entry for entry in chat.newest(30) if entry.position > question.position]
+        behind = [entry for entry in chat.last_entries(30) if entry.position > question.position]
         return any(entry.data.get("response", {}).get("stop_reason") != "pause_turn" for entry in behind)
 
     def _stream(self, engine) -> None:
@@ -231,7 +231,7 @@ class World:
 
     def _rewind(self, engine) -> None:
         chat = self._chat(engine)
-        if newest := chat.newest(6):
+        if newest := chat.last_entries(6):
             chat.rewind(to=self.dice.choice(newest).position)
 
     def _append(self, engine) -> None:
@@ -265,7 +265,7 @@ class World:
         """Assert that no message is there twice, that no request was refused, and that the conversation goes on."""
         self.current, self.nested = None, True
         assert self.violations == []
-        entries = list(History(MemoryStore(self.name)).conversation("a").records())
+        entries = list(History(MemoryStore(self.name)).conversation("a").entries())
         stored = Counter(
             entry.message["content"]
             for entry in entries
@@ -273,7 +273,7 @@ class World:
         )
         on_path = Counter(
             message["content"]
-            for message in History(MemoryStore(self.name)).conversation("a").tail(10_000)
+            for message in History(MemoryStore(self.name)).conversation("a").last_messages(10_000)
             if isinstance(message["content"], str)
         )
         for words in self.said:
@@ -282,7 +282,7 @@ class World:
             assert stored[words] <= 1, f"{words!r} was stored {stored[words]} times"
         results = Counter(
             block["tool_use_id"]
-            for message in History(MemoryStore(self.name)).conversation("a").tail(10_000)
+            for message in History(MemoryStore(self.name)).conversation("a").last_messages(10_000)
             if isinstance(message["content"], list)
             for block in message["content"]
             if block["type"] == "tool_result"

@@ -149,7 +149,7 @@ def test_a_cancel_at_any_moment_leaves_nothing_half_done(run_on, chat_of, stream
             await asyncio.sleep(0.01)  # what was under way in a thread lands
             chat = engine.history.conversation(name)
             summary = await chat.summary()
-            log = [entry.kind async for entry in chat.records() if entry.kind != "setup"]
+            log = [entry.kind async for entry in chat.entries() if entry.kind != "setup"]
             assert summary is None or summary.turn is None, (count, log)
             assert log in ([], ["message", "abandoned"], ["message", "interrupted"], ["message", "message"]), count
             seen.add(tuple(log))
@@ -191,7 +191,7 @@ def test_two_hundred_conversations_do_not_block_the_loop(opened):
         async with AsyncHistory(opened()) as history:
             engine = AsyncChatEngine(api.async_client(), history, model=MODEL)
             replies = await asyncio.gather(*(engine.send(f"chat {n}", f"hello {n}") for n in range(200)))
-            return replies, (await history.recent(limit=200)).items
+            return replies, (await history.list(limit=200)).items
 
     replies, rows = asyncio.run(main())
     assert all(f"hello {n} " in reply.text for n, reply in enumerate(replies))

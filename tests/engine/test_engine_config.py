@@ -58,9 +58,9 @@ def test_it_asks_with_what_is_configured_and_what_is_given_stands_above(kind):
     assert "cache_control" in one
     assert "cache_control" not in other
     with open_history() as history:
-        assert [row.id for row in history.recent().items] == ["a"]
-        assert [row.id for row in history.recent(scope="bob").items] == ["a"]
-        assert history.recent(scope="default").items == []
+        assert [row.id for row in history.list().items] == ["a"]
+        assert [row.id for row in history.list(scope="bob").items] == ["a"]
+        assert history.list(scope="default").items == []
 
 
 @pytest.mark.parametrize("kind", KIND)
@@ -93,8 +93,8 @@ def test_calls_that_name_no_scope_mean_the_configured_one(kind):
         "[stand-in, no model] You said: hi (message 1 of this conversation)",
     ]
     with open_history(profile="other") as history:
-        assert {row.id for row in history.recent().items} == {"a", "b"}
-        assert [row.id for row in history.recent(scope="default").items] == ["a"]
+        assert {row.id for row in history.list().items} == {"a", "b"}
+        assert [row.id for row in history.list(scope="default").items] == ["a"]
         assert history.conversation("a").scope == "eve"
         assert history.delete("a").scope == "eve"
         assert history.delete("a") is None
@@ -124,7 +124,7 @@ def test_the_asynchronous_history_has_the_scope_of_its_history():
     async def main():
         async with AsyncHistory(History(open_store("memory:"), scope="ada")) as history:
             await history.conversation("a").append({"role": "user", "content": "hi"})
-            page = await history.recent()
+            page = await history.list()
             return page.items[0].scope, (await history.delete("a")).scope
 
     assert asyncio.run(main()) == ("ada", "ada")
@@ -148,7 +148,7 @@ def test_what_it_opened_is_closed_and_what_it_was_given_is_not():
     engine.close()
     assert own.is_closed()
     with pytest.raises(StoreClosed):
-        engine.history.recent()
+        engine.history.list()
     given = FakeMessagesAPI().client()
     with ChatEngine.from_config(given) as engine:
         pass

@@ -52,11 +52,11 @@ def test_a_turn_begins_only_where_the_caller_has_seen_it(opened, chat_of, way, w
         else:
             engine = first if warm else ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
         assert reply.version == chat_of("a").info().version
-        before = list(chat_of("a").records())
+        before = list(chat_of("a").entries())
         for stale in ("no such version", "", chat_of("a").log.load(0, 1)[1][0].id):
             with pytest.raises(errors.Conflict):
                 await say(engine, way, reply, stale)
-        assert list(chat_of("a").records()) == before
+        assert list(chat_of("a").entries()) == before
         assert len(api.requests) == 1
         chat_of("a").title = "Only a title"
         done = await say(engine, way, reply, reply.version)

@@ -449,10 +449,10 @@ def test_what_would_take_the_question_away_waits_as_well(clock, opened, change):
         "forget": lambda: chat.forget(before=1),
         "drop_block": lambda: setattr(chat, "drop_block", True),
     }[change]
-    before = list(chat.records())
+    before = list(chat.entries())
     with pytest.raises(errors.TurnInProgress):
         step()
-    assert list(chat.records()) == before
+    assert list(chat.entries()) == before
     clock.go(600)
     step()
 

@@ -81,10 +81,10 @@ def test_a_message_of_which_nothing_can_be_sent_is_refused(engine_on, chat_of, n
     engine = engine_on(api)
     if begun:
         engine.send("a", "hello")
-    before, paid = list(chat_of("a").records()), len(api.requests)
+    before, paid = list(chat_of("a").entries()), len(api.requests)
     with pytest.raises(errors.InvalidInput, match=r"message\.content: must hold"):
         ways(engine)[way](EMPTY[name])
-    assert list(chat_of("a").records()) == before
+    assert list(chat_of("a").entries()) == before
     assert len(api.requests) == paid
     assert engine.send("a", "and now?").text
 
@@ -165,12 +165,12 @@ def test_results_that_answer_no_open_call_are_refused(held, chat_of, case, also)
         question = chat.messages()
         engine.send("a", "the weather?")
         chat = chat_of("a")
-        chat.rewind(to=chat.newest(2)[0].position)
+        chat.rewind(to=chat.last_entries(2)[0].position)
         assert chat.messages() == question
-    before, paid = list(chat_of("a").records()), len(api.requests)
+    before, paid = list(chat_of("a").entries()), len(api.requests)
     with pytest.raises((errors.InvalidInput, errors.TurnError)):
         engine.send("a", [*content, *also])
-    assert list(chat_of("a").records()) == before
+    assert list(chat_of("a").entries()) == before
     assert len(api.requests) == paid
 
 
@@ -188,10 +188,10 @@ def test_results_for_a_reply_that_is_gone_make_nothing_anew(held, chat_of, gone,
         engine.history.delete("a")
     if gone == "made again":
         chat_of("a").append({"role": "user", "content": "another"})
-    before, paid = list(chat_of(name).records()), len(api.requests)
+    before, paid = list(chat_of(name).entries()), len(api.requests)
     with pytest.raises(errors.TurnError, match="no reply that these results belong to"):
         engine.submit(name, reply, {"toolu_1": "sun"}, partial=partial)
-    assert list(chat_of(name).records()) == before
+    assert list(chat_of(name).entries()) == before
     assert len(api.requests) == paid
 
 
@@ -454,10 +454,10 @@ def test_a_turn_id_that_the_conversation_went_on_without_is_not_stored_again(eng
     with pytest.raises(anthropic.InternalServerError):
         engine_on(api).send("a", "first", turn_id="T")
     engine_on(api).send("a", "second")
-    before = list(chat_of("a").records())
+    before = list(chat_of("a").entries())
     with pytest.raises(errors.TurnError, match=r"went on without|another message"):
         engine_on(api).send("a", asked, turn_id="T")
-    assert list(chat_of("a").records()) == before
+    assert list(chat_of("a").entries()) == before
     assert len(api.requests) == 2
 
 

@@ -51,7 +51,9 @@ def test_an_error_is_sorted_by_what_it_names(opened, case):
         assert tuple((place.position, place.block) for place in refusal.places) == case.places
     chat = History(store).conversation("a")
     assert chat.summary.turn is None
-    assert [m["content"] for m in chat.tail(5) if m["role"] == "user"] == [*SAID, TURN_BLOCKS], "kept as it was said"
+    assert [m["content"] for m in chat.last_messages(5) if m["role"] == "user"] == [*SAID, TURN_BLOCKS], (
+        "kept as it was said"
+    )
     check(case, engine, api, chat)
 
 
@@ -151,7 +153,7 @@ def test_a_refused_turn_is_kept_in_the_log_through_copies_forks_and_exports(open
     for each, name in ((engine, "b"), (other, "a")):
         assert each.send(name, "Go on").text == "fine"
         assert [message["content"] for message in sent(api)[::2]] == ["Hi", "Go on"]
-        assert TURN_BLOCKS in [message["content"] for message in each.history.conversation(name).tail(9)]
+        assert TURN_BLOCKS in [message["content"] for message in each.history.conversation(name).last_messages(9)]
 
 
 # Results of tools.
@@ -262,7 +264,7 @@ def test_an_image_that_was_accepted_once_is_named_and_left_out_by_one_call(opene
     chat.leave_out()
     assert engine.resume("a").text == "fine"
     assert sent(api)[2]["content"] == SAID[1][1:]
-    assert chat.tail(4)[0]["content"] == SAID[1], "the log keeps it"
+    assert chat.last_messages(4)[0]["content"] == SAID[1], "the log keeps it"
     engine.send("a", "Go on")
     api.assert_extends(api.requests[-2:])
 
@@ -350,7 +352,7 @@ def test_an_omission_survives_going_back_and_repair(opened):
     chat.rewind(to=5)
     engine.send("a", "Something else")
     assert sent(api)[2]["content"] == SAID[1][1:]
-    chat.repair(write=True)
+    chat.repair(dry_run=False)
     chat.fork("b")
     engine.send("b", "Go on")
     assert sent(api)[2]["content"] == SAID[1][1:]
@@ -621,7 +623,7 @@ def test_the_place_is_found_by_bisection_and_left_out(opened, faulty):
     for _ in faulty:
         refusal = engine.check("a")
         assert [place.block for place in refusal.places] == [1]
-        assert chat.tail(50)[2 * min(faulty)]["content"][1]["text"] == "BROKEN"
+        assert chat.last_messages(50)[2 * min(faulty)]["content"][1]["text"] == "BROKEN"
         chat.leave_out(refusal.places[0].position, block=1)
     asked = [request.path for request in api.requests[before:]]
     assert engine.check("a") is None
@@ -690,7 +692,7 @@ def test_repair_tells_of_what_was_refused_and_leaves_it_out(opened):
     [found] = chat.repair()
     assert found.position == 3
     assert "block 0" in found.what
-    assert chat.repair(write=True) == (found,)
+    assert chat.repair(dry_run=False) == (found,)
     assert chat.repair() == ()
     assert engine.resume("a").text == "fine"
     assert sent(api)[2]["content"] == SAID[1][1:]

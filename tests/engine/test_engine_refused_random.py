@@ -126,7 +126,7 @@ class World:
         return self.engine.send("a", content)
 
     def open_calls(self):
-        last = self.chat().tail(1)
+        last = self.chat().last_messages(1)
         content = last[0]["content"] if last and last[0]["role"] == "assistant" else []
         return [block for block in content if block["type"] == "tool_use"]
 
@@ -210,10 +210,10 @@ def resumed(world):
 def check_log(world):
     """Nothing is lost, and nothing is left out but what has the block that is refused."""
     chat = world.chat()
-    stored = [entry.message["content"] for entry in chat.records() if entry.kind == "message"]
+    stored = [entry.message["content"] for entry in chat.entries() if entry.kind == "message"]
     for content in world.said:
         assert content in stored, "what was said is kept as it was said"
-    by_position = {entry.position: entry for entry in chat.records() if entry.kind == "message"}
+    by_position = {entry.position: entry for entry in chat.entries() if entry.kind == "message"}
     for each in chat.view().report.omitted:
         message = by_position[each.position].message
         assert world.poison in str(message) or each.what.endswith(OPEN), "something else was left out"

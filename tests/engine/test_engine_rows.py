@@ -22,7 +22,7 @@ MODEL = "claude-sonnet-5-5"
 
 
 def row(opened, name="a"):
-    return next(row for row in History(opened()).recent().items if row.id == name)
+    return next(row for row in History(opened()).list().items if row.id == name)
 
 
 def mine(turn) -> bool:
@@ -41,12 +41,12 @@ def test_a_turn_that_is_open(clock, opened):
         assert turn.until == datetime.fromtimestamp(clock.wall // SECOND + 60, UTC).replace(
             microsecond=turn.until.microsecond
         )
-        assert [each.id for each in History(opened()).recent(unanswered=True).items] == ["a"]
+        assert [each.id for each in History(opened()).list(unanswered=True).items] == ["a"]
         assert History(opened()).conversation("a").info().turn == turn
         held.gate.set()
         under_way.result(60)
     assert row(opened).turn is None
-    assert History(opened()).recent(unanswered=True).items == []
+    assert History(opened()).list(unanswered=True).items == []
 
 
 @pytest.mark.parametrize("how", ["failed", "broken off", "given up", "timed out", "process gone"])
@@ -71,7 +71,7 @@ def test_a_turn_that_was_interrupted(clock, opened, how):
     turn = row(opened).turn
     assert (turn.state, turn.until) == ("interrupted", None)
     assert mine(turn) == (how in ("failed", "broken off", "process gone"))
-    assert [each.id for each in History(opened()).recent(unanswered=True).items] == ["a"]
+    assert [each.id for each in History(opened()).list(unanswered=True).items] == ["a"]
     History(opened()).conversation("a").title = "A title changes nothing of that"
     assert row(opened).turn == turn
     if how in ("failed", "broken off"):
@@ -113,7 +113,7 @@ def test_the_filter_goes_on_over_pages(opened):
             engine.send(f"c{number:02}", "hello")
     found, after = [], None
     while True:
-        page = History(store).recent(unanswered=True, limit=2, after=after)
+        page = History(store).list(unanswered=True, limit=2, after=after)
         found += [each.id for each in page.items]
         if (after := page.next) is None:
             break
@@ -121,7 +121,7 @@ def test_the_filter_goes_on_over_pages(opened):
 
     async def same():
         async with AsyncHistory(store) as history:
-            return [each.id for each in (await history.recent(unanswered=True)).items]
+            return [each.id for each in (await history.list(unanswered=True)).items]
 
     assert asyncio.run(same()) == found
 

@@ -146,7 +146,7 @@ class World:
 
     def stored(self):
         chat = History(open_store(f"memory:{self.name}")).conversation("a")
-        return "\n".join(json.dumps([entry.kind, entry.message, entry.data]) for entry in chat.records())
+        return "\n".join(json.dumps([entry.kind, entry.message, entry.data]) for entry in chat.entries())
 
 
 def played(seed):

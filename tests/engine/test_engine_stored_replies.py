@@ -422,7 +422,7 @@ def test_beta_blocks_of_a_stream_are_stored_whole(opened, wrapped):
     engine = ChatEngine(wrapped(FakeMessagesAPI([Reply(content=BETA_BLOCKS)]).client()), opened(), model=MODEL)
     with engine.stream("a", "hello") as stream:
         reply = stream.reply
-    stored = History(opened()).conversation("a").tail(1)[0]["content"]
+    stored = History(opened()).conversation("a").last_messages(1)[0]["content"]
     assert stored == reply.message["content"]
     for block, given in zip(stored, BETA_BLOCKS, strict=True):
         assert {name: block.get(name) for name in given} == given

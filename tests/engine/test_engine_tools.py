@@ -139,7 +139,7 @@ def test_what_a_conversation_is_held_with_is_recorded_when_it_changes(opened, ch
         send(system="Be long.", model="claude-opus-5-5")
     with pytest.warns(SetupChangedWarning, match="not with the system and tools that it had"):
         send(model="claude-opus-5-5", tools=[weather.to_dict()])
-    setups = [entry for entry in chat_of("a").records() if entry.kind == "setup"]
+    setups = [entry for entry in chat_of("a").entries() if entry.kind == "setup"]
     assert [entry.data["system"] for entry in setups] == ["Be brief.", "Be long.", "Be long.", None]
     assert [entry.data["model"] for entry in setups] == [MODEL, MODEL, "claude-opus-5-5", "claude-opus-5-5"]
     assert setups[-1].data["tools"] == [weather.to_dict()]

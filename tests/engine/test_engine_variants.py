@@ -123,9 +123,9 @@ def test_choosing_goes_back_and_forth_with_what_followed(talk, chat_of):
 def test_what_is_chosen_already_is_written_nowhere(talk, chat_of):
     talk()
     chat = chat_of("a")
-    before = list(chat.records())
+    before = list(chat.entries())
     assert chat.choose(4).end == len(before)
-    assert list(chat.records()) == before
+    assert list(chat.entries()) == before
     assert chat.choose(2).end == len(before) + 1  # what was said after it is taken back
     assert texts(chat.messages()) == ["first", "one"]
 
@@ -154,7 +154,7 @@ def test_a_reply_within_a_turn_can_be_made_anew_too(opened, chat_of):
     engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
     engine.submit("a", engine.send("a", "the weather?"), {"toolu_1": "sun"})
     chat = chat_of("a")
-    chat.rewind(to=chat.newest(1)[0].position)
+    chat.rewind(to=chat.last_entries(1)[0].position)
     engine.resume("a")
     assert replies(chat_of("a"), 1) == [("sunny", False), ("very sunny", True)]
 
@@ -190,7 +190,7 @@ def test_cuts_stay_in_force_where_they_can(opened, chat_of, cut):
     engine.regenerate("a")
     chat = chat_of("a")
     assert (chat.summary.begin, len(chat.messages())) == (begin, kept)
-    last = chat.newest(2)[0].position
+    last = chat.last_entries(2)[0].position
     chat.choose(chat.variants(last)[0].position)
     assert (chat.summary.begin, len(chat.messages())) == (begin, kept)
     chat.choose(2)  # before the cut
@@ -220,7 +220,7 @@ def test_an_open_turn_is_left_alone(talk, opened, chat_of):
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.send, "a", "third")
         assert held.reached.wait(60)
-        before = list(chat_of("a").records())
+        before = list(chat_of("a").entries())
         for step in (
             lambda: other.regenerate("a"),
             lambda: other.stream_regenerated("a").__enter__(),
@@ -229,7 +229,7 @@ def test_an_open_turn_is_left_alone(talk, opened, chat_of):
         ):
             with pytest.raises(errors.TurnInProgress):
                 step()
-        assert list(chat_of("a").records()) == before
+        assert list(chat_of("a").entries()) == before
         held.gate.set()
         assert under_way.result(60).text == "slow"
 
@@ -341,7 +341,7 @@ def test_variants_after_a_repair_and_after_forgetting(talk, opened, chat_of):
     engine.regenerate("a")
     chat = chat_of("a")
     chat.append([{"role": "user", "content": " "}])
-    assert chat.repair(write=True)
+    assert chat.repair(dry_run=False)
     assert [text for text, _ in replies(chat, 3)] == ["two", "two b"]
     chat.forget(before=3)
     assert replies(chat, 3) == [("two", False), ("two b", True)]

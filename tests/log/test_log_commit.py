@@ -51,7 +51,7 @@ def chat(request, store):
 
 def stored(other):
     other.refresh()
-    return texts([entry.message for entry in other.records() if entry.kind == "message"])
+    return texts([entry.message for entry in other.entries() if entry.kind == "message"])
 
 
 def expected(chat, *, times=1):
@@ -278,5 +278,5 @@ def test_annotation_lost_and_rebased_is_stored_once(store, other):
     store.on_append = iter([landed_then(lambda: (other.refresh(), other.append(said("theirs"))))])
     chat.title = "mine"
     other.refresh()
-    assert [entry.kind for entry in other.records()] == ["message", "annotation", "message"]
+    assert [entry.kind for entry in other.entries()] == ["message", "annotation", "message"]
     assert other.title == "mine"

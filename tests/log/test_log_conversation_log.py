@@ -43,7 +43,7 @@ def test_threads_of_one_process_queue(histories):
 
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(work, range(16)))
-        found = texts(chat_on(store).tail(10_000))
+        found = texts(chat_on(store).last_messages(10_000))
         assert found[::2] == found[1::2]
         assert sorted(found[::2]) == sorted(f"{number}/{round_}" for number in range(16) for round_ in range(20))
         for number in range(16):
@@ -62,18 +62,18 @@ def test_a_message_in_between_is_a_conflict_until_it_was_seen(pair):
         assert conflict.value.head.end == 2
     assert one.refresh().messages == 2
     one.append(user("knowing"))
-    assert texts(two.tail(9)) == ["first", "theirs", "knowing"]
+    assert texts(two.last_messages(9)) == ["first", "theirs", "knowing"]
 
 
-@pytest.mark.parametrize("look", ["messages", "view", "refresh", "tail", "newest", "records"])
+@pytest.mark.parametrize("look", ["messages", "view", "refresh", "last_messages", "last_entries", "entries"])
 def test_every_look_counts_as_seeing(pair, look):
     one, two = pair
     one.append(user("first"))
     two.refresh()
     two.append(said("theirs"))
-    arguments = (5,) if look in ("tail", "newest") else ()
+    arguments = (5,) if look in ("last_messages", "last_entries") else ()
     found = getattr(one, look)(*arguments)
-    if look == "records":
+    if look == "entries":
         assert len(list(found)) == 2
     one.append(user("knowing"))
 
@@ -84,7 +84,7 @@ def test_both_begin_the_conversation(pair):
     two.append(user("theirs"))
     with pytest.raises(Conflict):
         one.append(user("mine"))
-    assert texts(two.tail(9)) == ["theirs"]
+    assert texts(two.last_messages(9)) == ["theirs"]
 
 
 def test_an_annotation_in_between_is_rebased_in_silence(pair):
@@ -121,7 +121,7 @@ def test_an_annotation_never_conflicts_with_a_conversation_that_others_began(pai
     two.append(user("theirs"))
     one.title = "mine"
     two.refresh()
-    assert (two.title, texts(two.tail(9))) == ("mine", ["theirs"])
+    assert (two.title, texts(two.last_messages(9))) == ("mine", ["theirs"])
     with pytest.raises(Conflict):
         one.append(user("blind"))
 
@@ -141,7 +141,7 @@ def test_a_rewind_or_a_delete_in_between_is_a_conflict(pair):
     for step in (lambda: one.append(user("blind")), lambda: one.annotate(title="blind")):
         with pytest.raises(Conflict):
             step()
-    assert texts(two.tail(9)) == ["another", "b", "c"]
+    assert texts(two.last_messages(9)) == ["another", "b", "c"]
 
 
 @pytest.mark.parametrize(("times", "stored"), [(5, True), (25, False)])
@@ -179,15 +179,15 @@ def test_a_tail_whose_records_are_forgotten_while_it_is_read_is_a_conflict():
 
         store.on_read = iter([None, forgotten])
         with pytest.raises(Conflict):
-            one.tail(50)
+            one.last_messages(50)
 
 
 def test_identical_texts_are_two_messages(pair):
     one, two = pair
     one.append([user("yes"), user("yes")])
     one.append(user("yes"))
-    assert texts(two.tail(9)) == ["yes"] * 3
-    assert len({entry.id for entry in two.records()}) == 3
+    assert texts(two.last_messages(9)) == ["yes"] * 3
+    assert len({entry.id for entry in two.entries()}) == 3
 
 
 def test_what_came_after_a_tail_began_is_not_seen():
@@ -200,7 +200,7 @@ def test_what_came_after_a_tail_began_is_not_seen():
         two.refresh()
         held = []
         store.arm(lambda: held.append(two.append(said("theirs"))))
-        assert "theirs" not in texts(one.tail(30))
+        assert "theirs" not in texts(one.last_messages(30))
         assert held
         with pytest.raises(Conflict):
             one.append(user("blind"))
@@ -226,7 +226,7 @@ def test_a_range_forgotten_while_it_is_read_is_a_conflict():
         one.append([user(str(number)) for number in range(10)])
         store.arm(lambda: two.forget(before=8))
         with pytest.raises(Conflict):
-            list(one.records())
+            list(one.entries())
 
 
 def test_what_is_appended_while_it_is_read_is_left_out():
@@ -268,8 +268,8 @@ class ValueStore(MemoryStore):
 def test_a_store_need_not_be_hashable():
     with ValueStore("") as store, ValueStore("") as equal:
         chat_on(store).append(user("x"))
-        assert texts(chat_on(store).tail(1)) == ["x"]
-        assert chat_on(equal).tail(1) == []
+        assert texts(chat_on(store).last_messages(1)) == ["x"]
+        assert chat_on(equal).last_messages(1) == []
 
 
 class Hands:
@@ -314,20 +314,20 @@ def test_expired_is_absent_everywhere(brief, clock):
     chat.title = "old"
     clock.go(9.999)
     assert texts(chat.messages()) == ["old", "old"]
-    assert len(History(store).recent().items) == 1
+    assert len(History(store).list().items) == 1
     clock.go(0.001)
     for fresh in (chat, chat_on(store)):
         assert fresh.messages() == []
         assert fresh.view().report.kept == ()
-        assert fresh.tail(5) == []
-        assert fresh.newest(5) == []
-        assert list(fresh.records()) == []
+        assert fresh.last_messages(5) == []
+        assert fresh.last_entries(5) == []
+        assert list(fresh.entries()) == []
         assert fresh.summary is None
         assert fresh.refresh() is None
         assert (fresh.title, fresh.tags, fresh.metadata, fresh.usage()) == (None, (), {}, Usage())
         assert fresh.forget(before=1) is None
-        assert fresh.repair(write=True) == ()
-    assert History(store).recent().items == []
+        assert fresh.repair(dry_run=False) == ()
+    assert History(store).list().items == []
     assert History(store).delete("c") is None
 
 
@@ -346,7 +346,7 @@ def test_appending_over_an_expired_one_begins_another(brief, clock, looked, step
     assert (chat.summary.messages, chat.title) == ((1, None) if step == "append" else (0, "new"))
     with pytest.raises(Conflict):
         stale.append(user("blind"))
-    assert len(list(chat.records())) == 1
+    assert len(list(chat.entries())) == 1
 
 
 def test_the_time_to_live_begins_again_with_every_message(brief, clock):
@@ -359,7 +359,7 @@ def test_the_time_to_live_begins_again_with_every_message(brief, clock):
     assert texts(chat.messages()) == ["a"] * 5
     clock.go(0.5)
     chat.append(user("a"))
-    [row] = History(store).recent().items
+    [row] = History(store).list().items
     assert (row.expires - row.updated).total_seconds() == 10
     clock.go(10)
     assert chat.messages() == []
@@ -376,7 +376,7 @@ def test_expired_and_begun_again_by_another(brief, clock):
         one.append(user("blind"))
     one.refresh()
     one.append(said("knowing"))
-    assert texts(two.tail(9)) == ["new", "knowing"]
+    assert texts(two.last_messages(9)) == ["new", "knowing"]
 
 
 def test_a_page_is_filled_past_expired_conversations(brief, clock):
@@ -387,10 +387,10 @@ def test_a_page_is_filled_past_expired_conversations(brief, clock):
             chat_on(store if number % 3 else for_ever, f"{number:02}").append(user("x"))
         clock.go(10)
         shelf = History(store)
-        assert [row.id for row in shelf.recent(limit=4).items] == ["27", "24", "21", "18"]
+        assert [row.id for row in shelf.list(limit=4).items] == ["27", "24", "21", "18"]
         walked, after = [], None
         while True:
-            page = shelf.recent(limit=3, after=after)
+            page = shelf.list(limit=3, after=after)
             walked += [row.id for row in page.items]
             if page.next is None:
                 break
@@ -410,7 +410,7 @@ def test_no_page_has_more_than_was_asked_for(brief, clock, limit):
         clock.go(10)
         walked, after = [], None
         while True:
-            page = History(store).recent(limit=limit, after=after)
+            page = History(store).list(limit=limit, after=after)
             assert len(page.items) == limit or (len(page.items) < limit and page.next is None)
             walked += [int(row.id) for row in page.items]
             if (after := page.next) is None:
@@ -436,7 +436,7 @@ QUIET = {
     "choice": lambda chat: setattr(chat, "drop_block", True),
     "forget": lambda chat: chat.forget(before=1),
     "setup": lambda chat: chat.log.append([Entry("setup", data={"fingerprints": {"model": "m"}})]),
-    "repair": lambda chat: (chat._log.store.spoil(chat, 2), chat.repair(write=True)),
+    "repair": lambda chat: (chat._log.store.spoil(chat, 2), chat.repair(dry_run=False)),
 }
 SAID = {
     "message": lambda chat: chat.append(user("x")),
@@ -482,7 +482,7 @@ def test_the_order_of_a_listing_is_that_of_what_was_said(clock):
         clock.go(1)
         chat_on(store, "a").annotate(title="by a job at night")
         chat_on(store, "b").forget(before=0)
-        assert [row.id for row in History(store).recent().items] == ["c", "b", "a"]
+        assert [row.id for row in History(store).list().items] == ["c", "b", "a"]
 
 
 @pytest.mark.parametrize("steps", [(365 * 86_400,), (-365 * 86_400, 2 * 365 * 86_400), (20, 20, 20)])
@@ -494,7 +494,7 @@ def test_a_clock_that_jumps_ahead_lets_nothing_expire(brief, clock, steps):
     for jump in steps:
         clock.jump(jump)
     assert texts(chat_on(store).messages()) == ["mine"]
-    done = History(store).retain(ttl=timedelta(days=30), age=timedelta(days=30), dry_run=False)
+    done = History(store).prune(ttl=timedelta(days=30), age=timedelta(days=30), dry_run=False)
     assert (done.kept, done.removed) == (1, ())
     chat_on(store).append(said("more"))
     assert texts(chat.messages()) == ["mine", "more"]
@@ -523,7 +523,7 @@ def test_a_conversation_of_a_machine_that_is_years_ahead_is_listed_and_gone_on_w
         chat = chat_on(store, "ahead")
         ahead = chat.refresh() and chat.log.last.revision.updated
         assert chat.append(said("y")).revision.updated == ahead
-        rows = History(store).recent().items
+        rows = History(store).list().items
         assert [(row.id, row.updated.year) for row in rows] == [("ahead", 2226), ("now", 2027)]
 
 
@@ -532,7 +532,7 @@ def test_a_clock_beyond_all_calendars_does_not_refuse_a_message(clock, time):
     clock.time = time
     with open_store("memory:", ttl=3e9) as store:
         chat_on(store).append(user("x"))
-        assert [row.messages for row in History(store).recent().items] == [1]
+        assert [row.messages for row in History(store).list().items] == [1]
 
 
 @pytest.mark.parametrize("ttl", [1e12, 1e300, "1e18"])
@@ -544,4 +544,4 @@ def test_a_time_to_live_beyond_all_calendars_is_refused(ttl):
 def test_a_time_to_live_of_a_lifetime_does_not_break_the_shelf():
     with open_store("memory:", ttl=3e9) as store:
         chat_on(store).append(user("x"))
-        assert [row.id for row in History(store).recent().items] == ["c"]
+        assert [row.id for row in History(store).list().items] == ["c"]

@@ -67,14 +67,14 @@ def test_the_first_append_of_a_process_looks_at_the_head(store, chat):
 
 def test_a_process_that_has_read_need_not_look(store, chat):
     again = as_another_process(store)
-    again.tail(2)
+    again.last_messages(2)
     store.taken()
     again.append(TURN)
     assert store.taken() == [("append", 2)]
 
 
 def test_a_tail_is_one_read_of_few_records(store, chat):
-    assert len(chat.tail(5)) == 5
+    assert len(chat.last_messages(5)) == 5
     ((kind, records),) = store.taken()
     assert kind == "read"
     assert records <= 5 + 8
@@ -89,7 +89,7 @@ def test_a_page_is_one_listing_and_reads_no_conversation(store, chat):
     for number in range(30):
         History(store).conversation(f"c{number}").append(TURN)
     store.taken()
-    assert len(History(store).recent(limit=20).items) == 20
+    assert len(History(store).list(limit=20).items) == 20
     assert store.taken() == [("heads", 20)]
 
 

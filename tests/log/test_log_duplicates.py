@@ -225,7 +225,7 @@ def test_what_is_no_id_says_nothing(two, id):
             chat.append(reply(1) | {"id": id})
         except InvalidInput:
             return  # refused for what it is
-    assert len(list(chat.records())) == 2
+    assert len(list(chat.entries())) == 2
 
 
 # What it costs.
@@ -288,7 +288,7 @@ def test_a_damaged_entry_does_not_stand_in_the_way(two):
     room = one._room.scopes["default"]["c"]
     room.bodies[0] = room.bodies[0].replace("a", "b", 1)
     with pytest.raises(CorruptRecord):
-        list(chat_on(other).records())
+        list(chat_on(other).entries())
     chat_on(other).append(reply(1))
     chat_on(other).append(reply(1))
     chat_on(other).append(user("k"), key="k")

@@ -92,27 +92,27 @@ def test_an_info_that_is_no_summary_is_a_row_of_its_own(info):
             chat_on(store, f"c{number}").append(user("x"))
         store.append(KEY, ["{}"], after=None, revision=Revision("v" * 8, 5, None, info))
         shelf = History(store)
-        for page in (shelf.recent(limit=100), asyncio.run(_recent(store))):
+        for page in (shelf.list(limit=100), asyncio.run(_recent(store))):
             assert len(page.items) == 49
             assert [(each.key, each.where) for each in page.damaged] == [(KEY, "c")]
             assert isinstance(page.damaged[0].error, CorruptRecord)
         for wanted in ({"title": "x"}, {"tag": "t"}, {"metadata": {"a": 1}}, {"model": "m"}):
-            assert len(shelf.recent(limit=100, **wanted).damaged) == 1
-        done = shelf.retain(count=0, dry_run=False)
+            assert len(shelf.list(limit=100, **wanted).damaged) == 1
+        done = shelf.prune(count=0, dry_run=False)
         assert (len(done.removed), len(done.damaged)) == (49, 1)
         assert shelf.erase("default").complete
 
 
 async def _recent(store):
     async with AsyncHistory(store) as history:
-        return await history.recent(limit=100)
+        return await history.list(limit=100)
 
 
 def test_a_head_of_a_later_version_is_a_row_of_its_own():
     with MemoryStore() as store:
         numbered(chat_on(store, "good"), 2)
         store.append(KEY, ["{}"], after=None, revision=Revision("v", 5, None, '{"v":2,"anything":true}'))
-        page = History(store).recent()
+        page = History(store).list()
         assert [row.id for row in page.items] == ["good"]
         assert isinstance(page.damaged[0].error, UnsupportedRecord)
         with pytest.raises(UnsupportedRecord):
@@ -131,7 +131,7 @@ def test_damaged_ones_do_not_count_and_each_is_on_one_page(limit):
             spoil(store, key)
         rows, damaged, after = [], [], None
         while True:
-            page = History(store).recent(limit=limit, after=after)
+            page = History(store).list(limit=limit, after=after)
             rows += page.items
             damaged += page.damaged
             after = page.next

@@ -56,7 +56,7 @@ def adjusted(chat):
 def test_keys_beside_role_and_content_are_kept_beside_the_message_and_never_sent(chat):
     more = {"id": "msg_1", "timestamp": 1.5, "name": "ada", "meta": {"a": [None]}}
     chat.append([{"role": "user", "content": "Hi"} | more, {"content": "Ho", "role": "assistant", "id": None}])
-    first, second = chat.records()
+    first, second = chat.entries()
     assert first.message == user("Hi")
     assert (first.data["beside"], second.data["beside"]) == (more, {"id": None})
     assert chat.messages() == [user("Hi"), {"content": "Ho", "role": "assistant"}]
@@ -122,7 +122,7 @@ MENDED = {
 def test_what_can_be_mended_is_stored_as_given_mended_in_what_is_sent_and_told(chat, name):
     given, sent = MENDED[name]
     chat.append([user("Hi"), given] if given["role"] == "assistant" else [given])
-    stored = [entry.message for entry in chat.records()]
+    stored = [entry.message for entry in chat.entries()]
     assert stored[-1] == given
     assert sent in chat.messages()
     assert adjusted(chat)
@@ -152,7 +152,7 @@ def test_markers_within_results_of_servers_are_left_out(chat):
     got = {"type": "mcp_tool_result", "tool_use_id": "mcptoolu_1", "content": [text], "is_error": False}
     chat.append([user("Hi"), said(fetch, fetched, listed, got)])
     assert "cache_control" not in json.dumps(chat.messages())
-    assert "cache_control" in json.dumps([entry.message for entry in chat.records()])
+    assert "cache_control" in json.dumps([entry.message for entry in chat.entries()])
 
 
 REFUSED = {
@@ -420,7 +420,7 @@ def test_a_call_keeps_its_other_id_through_cuts_forks_copies_rewinds_forgetting_
     fork.append([user("x"), said(call("call_1", {"n": 9})), user("typed on")])
     before[9] = ids_by_input(fork)[9]
     assert before[9] not in {*before.values()} - {before[9]}
-    assert fork.repair(write=True)
+    assert fork.repair(dry_run=False)
     assert still(fork) == {1, 2, 9}
     assert fork.repair() == ()
 
@@ -436,11 +436,11 @@ def test_a_repair_keeps_the_ids_of_the_caller(chat):
     )
     chat.append([user("on"), said(call("a.b"))])
     sent = chat.messages()[:-1]
-    assert chat.repair(write=True)
+    assert chat.repair(dry_run=False)
     assert chat.messages()[:-1] == sent
     chat.append(user([result("a.b", content="3")]))
     assert [block["content"] for block in results(chat.messages())][:2] == ["1", "2"]
-    anew = [block for entry in chat.records() if entry.data.get("sent_ids") for block in entry.message["content"]]
+    anew = [block for entry in chat.entries() if entry.data.get("sent_ids") for block in entry.message["content"]]
     assert {block.get("id") or block.get("tool_use_id") for block in anew if block["type"] != "text"} == {"a.b"}
     assert judge(chat) == []
 
@@ -502,7 +502,7 @@ def test_the_tool_runner_of_the_sdk_goes_on_with_ids_that_come_again(store, asyn
     chat = History(store).conversation("c")
     stored = [
         block
-        for entry in chat.records()
+        for entry in chat.entries()
         if entry.kind == "message"
         for block in entry.message["content"]
         if isinstance(block, dict)

@@ -38,23 +38,23 @@ def test_every_kind_of_message_comes_back_equal(store, kind):
     before = copy.deepcopy(given_in)
     chat_on(store).append(given_in)
     assert given_in == before
-    [entry] = History(store).conversation("c").records()
+    [entry] = History(store).conversation("c").entries()
     assert same(entry.message, kind.stored())
     assert (entry.kind, entry.position) == ("message", 0)
 
 
 def test_all_kinds_in_one_batch_come_back_in_order(store):
     chat_on(store).append([kind.given() for kind in KINDS])
-    found = [entry.message for entry in chat_on(store).records()]
+    found = [entry.message for entry in chat_on(store).entries()]
     assert all(same(one, kind.stored()) for one, kind in zip(found, KINDS, strict=True))
-    assert [entry.position for entry in chat_on(store).records()] == list(range(len(KINDS)))
+    assert [entry.position for entry in chat_on(store).entries()] == list(range(len(KINDS)))
 
 
 def test_what_a_response_tells_is_kept_beside_the_message(store):
     reply = sdk_message()
     reply._request_id = "req_1"
     chat_on(store).append(reply)
-    [entry] = chat_on(store).records()
+    [entry] = chat_on(store).entries()
     dumped = reply.to_dict(mode="json", warnings=False)
     rebuilt = {"type": "message"} | entry.data["response"] | entry.message
     assert rebuilt == dumped
@@ -66,7 +66,7 @@ def test_what_a_response_tells_is_kept_beside_the_message(store):
 def test_a_validated_sdk_message_is_stored_as_the_wire_had_it(store):
     wire = {**RESPONSE, "content": RESPONSE["content"][:3], "container": None}
     chat_on(store).append(Message.model_validate(wire))
-    [entry] = chat_on(store).records()
+    [entry] = chat_on(store).entries()
     assert entry.message == {"role": "assistant", "content": wire["content"]}
     assert entry.data["response"]["usage"] == wire["usage"]
 
@@ -74,7 +74,7 @@ def test_a_validated_sdk_message_is_stored_as_the_wire_had_it(store):
 def test_a_lone_surrogate_in_an_sdk_object_is_kept(store):
     block = TextBlock.construct(type="text", text="half \ud83d")
     chat_on(store).append({"role": "assistant", "content": [block]})
-    [entry] = chat_on(store).records()
+    [entry] = chat_on(store).entries()
     assert entry.message["content"] == [{"type": "text", "text": "half \ud83d"}]
 
 
@@ -84,7 +84,7 @@ def test_what_is_stored_is_the_stores_own(store):
     chat.append(message)
     message["content"][0]["text"] = "after"
     chat.messages()[0]["content"][0]["text"] = "mine"
-    chat.tail(1)[0]["content"].clear()
+    chat.last_messages(1)[0]["content"].clear()
     assert chat.messages() == [{"role": "user", "content": [{"type": "text", "text": "before"}]}]
 
 
@@ -315,11 +315,11 @@ def test_a_line_of_a_later_version_is_readable_raw_and_refused_by_the_view(store
     chat = chat_on(store)
     chat.append({"role": "user", "content": "old"})
     chat.log.append([Entry("hologram", version=2, data={"x": 1})])
-    *_, entry = chat.records()
+    *_, entry = chat.entries()
     assert (entry.kind, entry.version, entry.position) == ("unknown", 2, 1)
     assert entry.data["data"] == {"x": 1}
     with pytest.raises(UnsupportedRecord) as refused:
         chat.messages()
     assert (refused.value.version, refused.value.position) == (2, 1)
     with pytest.raises(UnsupportedRecord):
-        chat.tail(1)
+        chat.last_messages(1)

@@ -69,7 +69,7 @@ def test_what_is_no_annotation_is_refused(store, chat, changes, field):
     chat.append(user("x"))
     with pytest.raises(InvalidInput, match=field):
         chat.annotate(**changes)
-    assert len(list(chat.records())) == 1
+    assert len(list(chat.entries())) == 1
 
 
 def test_metadata_that_was_taken_never_stands_in_the_way_of_a_message(chat):
@@ -108,7 +108,7 @@ def test_an_odd_response_is_refused_or_stored(chat, broken):
     except InvalidInput:
         return
     assert chat.refresh().model in ("claude-1", None)
-    assert len(list(chat.records())) == 1
+    assert len(list(chat.entries())) == 1
 
 
 def test_the_preview_is_the_beginning_of_the_first_user_text(chat):
@@ -124,23 +124,23 @@ def test_the_preview_is_the_beginning_of_the_first_user_text(chat):
 
 def test_repair_tells_what_the_view_mends_and_writes_only_when_asked(chat):
     chat.append([user("a"), CALL])
-    before = len(list(chat.records()))
+    before = len(list(chat.entries()))
     [told] = chat.repair()
     assert told.position == -1
-    assert len(list(chat.records())) == before
+    assert len(list(chat.entries())) == before
     sent = chat.messages()
-    assert chat.repair(write=True) == (told,)
+    assert chat.repair(dry_run=False) == (told,)
     assert chat.messages() == sent
-    assert chat.tail(1) == [sent[-1]]
-    assert chat.repair(write=True) == ()
-    assert len(list(chat.records())) == before + 1
+    assert chat.last_messages(1) == [sent[-1]]
+    assert chat.repair(dry_run=False) == ()
+    assert len(list(chat.entries())) == before + 1
 
 
 def test_repair_writes_what_stands_in_the_middle_as_it_is_sent(chat):
     chat.append([user("a"), CALL, user("b"), said("c")])
-    before, sent = list(chat.records()), chat.messages()
-    assert len(chat.repair(write=True)) == 1
-    assert list(chat.records())[: len(before)] == before
+    before, sent = list(chat.entries()), chat.messages()
+    assert len(chat.repair(dry_run=False)) == 1
+    assert list(chat.entries())[: len(before)] == before
     assert chat.messages() == sent
     assert chat.repair() == ()
     assert problems(sent) == []
@@ -150,5 +150,5 @@ def test_repair_writes_what_stands_in_the_middle_as_it_is_sent(chat):
 def test_single_entries_of_other_kinds_are_not_sent(chat):
     chat.append([user("a"), said("b")])
     chat.log.append([Entry("interrupted", message=said("half"), turn="t"), Entry("abandoned", turn="t")])
-    assert texts(chat.messages()) == texts(chat.tail(9)) == ["a", "b"]
+    assert texts(chat.messages()) == texts(chat.last_messages(9)) == ["a", "b"]
     assert chat.summary.messages == 2

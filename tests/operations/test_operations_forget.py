@@ -22,9 +22,9 @@ def test_rewind_goes_on_from_there_and_keeps_all(chat):
     assert texts(chat.messages()) == ["0", "1", "2", "3"]
     assert chat.summary.messages == 4
     chat.append(user("4'"))
-    assert texts(chat.messages()) == texts(chat.tail(9)) == ["0", "1", "2", "3", "4'"]
-    assert texts(chat.tail(2)) == ["3", "4'"]
-    assert len(list(chat.records())) == 8
+    assert texts(chat.messages()) == texts(chat.last_messages(9)) == ["0", "1", "2", "3", "4'"]
+    assert texts(chat.last_messages(2)) == ["3", "4'"]
+    assert len(list(chat.entries())) == 8
     assert chat.summary.messages == 5
 
 
@@ -32,12 +32,12 @@ def test_rewind_goes_on_from_there_and_keeps_all(chat):
 def test_rewind_to_a_place_that_is_none_is_refused(chat, to):
     numbered(chat, 6)
     chat.rewind(to=2)  # stands at 6; 3, 4 and 5 are left out, 2 is where the path breaks off
-    before = len(list(chat.records()))
+    before = len(list(chat.entries()))
     if to == 7:
         to = 8
     with pytest.raises(InvalidInput, match=str(to)):
         chat.rewind(to=to)
-    assert len(list(chat.records())) == before
+    assert len(list(chat.entries())) == before
 
 
 @pytest.mark.parametrize("to", [0, 1, 6])
@@ -60,7 +60,7 @@ def test_several_rewinds_in_a_row(chat):
     assert texts(chat.messages()) == ["0", "1", "2", "x"]
     chat.rewind(to=1)
     chat.append(said("z"))
-    assert texts(chat.messages()) == texts(chat.tail(9)) == ["0", "z"]
+    assert texts(chat.messages()) == texts(chat.last_messages(9)) == ["0", "z"]
     assert chat.summary.messages == 2
 
 
@@ -79,10 +79,10 @@ def test_forget_in_part(chat):
     numbered(chat, 10)
     head = chat.forget(before=4)
     assert (head.start, head.end) == (4, 11)
-    assert texts(chat.messages()) == texts(chat.tail(20)) == ["4", "5", "6", "7", "8", "9"]
+    assert texts(chat.messages()) == texts(chat.last_messages(20)) == ["4", "5", "6", "7", "8", "9"]
     assert chat.summary.messages == 6
     chat.append(user("10"))
-    assert texts(chat.tail(2)) == ["9", "10"]
+    assert texts(chat.last_messages(2)) == ["9", "10"]
 
 
 @pytest.mark.parametrize("before", [10, 11, 1000])
@@ -90,7 +90,7 @@ def test_forget_whole(chat, before):
     numbered(chat, 10)
     chat.annotate(title="kept", tags=["a"])
     chat.forget(before=before + 1)
-    assert chat.messages() == chat.tail(5) == []
+    assert chat.messages() == chat.last_messages(5) == []
     assert (chat.title, chat.tags, chat.summary.messages) == ("kept", ("a",), 0)
     chat.append(user("on"))
     assert texts(chat.messages()) == ["on"]
@@ -102,7 +102,7 @@ def test_nothing_of_what_is_forgotten_remains(store, chat):
     chat.append(user("new"))
     kept = [*bodies(store, chat), store.read(chat.log.key).head.revision.payload]
     assert "SECRET" not in json.dumps(kept)
-    [row] = History(store).recent().items
+    [row] = History(store).list().items
     assert row.preview == "new"
 
 
@@ -118,7 +118,7 @@ def test_forgetting_what_is_below_the_start_does_nothing(chat):
     chat.forget(before=4)
     for before in (-5, 0, 3, 4):
         assert chat.forget(before=before).end == 7
-    assert len(list(chat.records())) == 3
+    assert len(list(chat.entries())) == 3
 
 
 def test_forgetting_again_and_again(chat):
@@ -131,7 +131,7 @@ def test_forgetting_again_and_again(chat):
     assert texts(chat.messages()) == ["6", "7"]
     chat.append(user("x"))
     chat.forget(before=7)
-    assert texts(chat.tail(9)) == ["7", "x"]
+    assert texts(chat.last_messages(9)) == ["7", "x"]
     assert chat.summary.messages == 2
 
 
@@ -151,7 +151,7 @@ def test_thinking_before_a_forget_is_not_sent_and_later_thinking_is(chat):
     assert chat.messages() == [user("c"), said("t")]
     chat.append([user("d"), thoughtful])
     assert chat.messages() == [user("c"), said("t"), user("d"), thoughtful]
-    assert next(entry for entry in chat.records() if entry.position == 3).message == thoughtful
+    assert next(entry for entry in chat.entries() if entry.position == 3).message == thoughtful
 
 
 OPEN_TURNS = {
@@ -173,7 +173,7 @@ def test_forgetting_is_refused_within_an_open_turn(chat, name):
     with pytest.raises(InvalidInput):
         chat.forget(before=2)
     assert chat.messages() == before
-    assert len(list(chat.records())) == 2 + len(OPEN_TURNS[name])
+    assert len(list(chat.entries())) == 2 + len(OPEN_TURNS[name])
 
 
 @pytest.mark.parametrize("before", range(8))

@@ -14,7 +14,7 @@ from chathistory import AsyncHistory, ConversationInfo, Entry, History, open_sto
 from chathistory.errors import Conflict, InvalidInput
 
 NAME = "test-core-guards"
-LOOKS = ["messages", "view", "refresh", "info", "summary", "tail", "newest", "records"]
+LOOKS = ["messages", "view", "refresh", "info", "summary", "last_messages", "last_entries", "entries"]
 TAKING = {
     "rewind": lambda chat, **more: chat.rewind(to=1, **more),
     "forget": lambda chat, **more: chat.forget(before=1, **more),
@@ -29,10 +29,10 @@ def two():
 
 
 def look(chat, how):
-    if how in ("tail", "newest"):
+    if how in ("last_messages", "last_entries"):
         return getattr(chat, how)(5)
-    if how == "records":
-        return list(chat.records())
+    if how == "entries":
+        return list(chat.entries())
     found = getattr(chat, how)
     return found() if inspect.ismethod(found) else found
 
@@ -65,11 +65,11 @@ def test_what_the_user_has_not_seen_is_not_taken_away(two, taking, what, where):
     else:
         others.log.delete()
         others.append([user("c"), said("d"), user("e")])
-    before = list(chat_on(other).records())
+    before = list(chat_on(other).entries())
     for _ in range(2):
         with pytest.raises(Conflict):
             TAKING[taking](chat)
-    assert list(chat_on(other).records()) == before
+    assert list(chat_on(other).entries()) == before
     assert chat.messages()
     TAKING[taking](chat)
 
@@ -99,8 +99,8 @@ def test_a_part_further_up_is_no_look_at_the_end(two, taking):
     others.refresh()
     others.append(user("c"))
     version = chat.version
-    assert chat.newest(1, before=1)
-    assert list(chat.records(0, 1))
+    assert chat.last_entries(1, before=1)
+    assert list(chat.entries(0, 1))
     assert (chat.title, chat.tags, chat.metadata, chat.setup()) == (None, (), {}, None)
     assert chat.version == version
     with pytest.raises(Conflict):
@@ -169,7 +169,7 @@ def test_own_changes_count_as_returned(two):
     chat.rewind(to=4)
     chat.forget(before=2)
     chat.append([user("e"), said("f")])
-    chat.rewind(to=chat.newest(1)[0].position)
+    chat.rewind(to=chat.last_entries(1)[0].position)
     assert texts(chat.messages())[-1] == "e"
 
 
@@ -193,7 +193,7 @@ def test_a_message_that_lands_while_it_is_being_taken_away_is_a_conflict(taking)
                     others.append([user("acknowledged"), said("too")])
                     landed.append(True)
 
-            before = list(others.records())
+            before = list(others.entries())
             store.arm(step)
             try:
                 TAKING[taking](chat)
@@ -204,7 +204,7 @@ def test_a_message_that_lands_while_it_is_being_taken_away_is_a_conflict(taking)
                 if landed:
                     assert texts(chat_on(elsewhere).messages())[-1] == "too"
                 break
-            assert list(others.records())[: len(before)] == before
+            assert list(others.entries())[: len(before)] == before
             assert "too" in texts(others.messages())
             chat.refresh()
 
@@ -237,7 +237,7 @@ def ways(chat, history):
     return {
         "of the conversation": chat.version,
         "of the head": head.revision.version,
-        "of the row": next(row for row in history.recent().items if row.id == "c").version,
+        "of the row": next(row for row in history.list().items if row.id == "c").version,
         "of its info": chat.info().version,
     }
 
@@ -252,13 +252,13 @@ def test_a_version_given_back_in_another_process_guards(two, change, way):
     beside(chat_on(one), "annotation")
     page = chat_on(other)
     act(page, expected=version)  # only a title came since
-    before = list(chat_on(one).records())
+    before = list(chat_on(one).entries())
     for process in (one, other):
         fresh = chat_on(process)
         fresh.refresh()  # whatever this process or this object has seen
         with pytest.raises(Conflict):
             act(fresh, expected=version)
-    assert list(chat_on(one).records()) == before
+    assert list(chat_on(one).entries()) == before
 
 
 @pytest.mark.parametrize("change", ["append", *TAKING])
@@ -350,7 +350,7 @@ def test_a_fork_conflicts_only_with_a_taken_name():
             fork = chat.fork(f"fork {number}")
             assert store.between is None
             assert fork.version == fork.log.last.revision.version
-            records = list(fork.records())
+            records = list(fork.entries())
             assert (records[0].position, len(records) - 1) == (first, count)
         store.arm(others.log.delete)
         with pytest.raises(InvalidInput):

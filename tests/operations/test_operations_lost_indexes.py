@@ -58,7 +58,7 @@ def test_what_relies_on_an_index_says_so(kind):
     _, history = filled(kind)
     for report in (history.export_to(io.BytesIO()), history.copy_to(MemoryStore())):
         assert (report.all_found, report.complete, report.failed) == (False, False, {})
-    plan = history.retain(count=0)
+    plan = history.prune(count=0)
     assert (len(plan.removed), plan.complete) == (2, False)
     named = history.export_to(io.BytesIO(), ids=["a", "lost"])
     assert (named.conversations, named.complete) == (2, True)
@@ -70,7 +70,7 @@ def test_a_full_scan_finds_all():
     assert history.export_to(io.BytesIO(), full_scan=True).conversations == 3
     copied = history.copy_to(target, full_scan=True)
     assert (copied.copied, copied.complete, LOST in set(target.keys())) == (3, True, True)
-    plan = history.retain(count=1, full_scan=True)
+    plan = history.prune(count=1, full_scan=True)
     assert ({row.id for row in plan.removed}, plan.complete) == ({"a", "b"}, True)
 
 
@@ -79,7 +79,7 @@ def test_a_scan_that_is_not_allowed_is_an_error_where_it_was_asked_for():
     for call in (
         lambda: history.export_to(io.BytesIO(), full_scan=True),
         lambda: history.copy_to(MemoryStore(), full_scan=True),
-        lambda: history.retain(full_scan=True),
+        lambda: history.prune(full_scan=True),
     ):
         with pytest.raises(StoreRejected):
             call()
@@ -123,11 +123,11 @@ def test_what_relies_on_a_damaged_listing_says_so():
     _, history = filled(WrongIndex)
     for report in (history.export_to(io.BytesIO()), history.copy_to(MemoryStore())):
         assert (report.all_found, report.complete, report.damaged) == (False, False, [WrongIndex.wrong])
-    plan = history.retain(count=0)
+    plan = history.prune(count=0)
     assert (plan.kept, plan.complete, plan.damaged) == (0, False, (WrongIndex.wrong,))
     assert history.export_to(io.BytesIO(), full_scan=True).all_found
     assert history.copy_to(MemoryStore(), full_scan=True).all_found
-    assert history.retain(count=3, full_scan=True).complete
+    assert history.prune(count=3, full_scan=True).complete
     assert history.export_to(io.BytesIO(), ids=["a"]).complete
 
 

@@ -8,7 +8,7 @@ import pytest
 from chathistory_memory import MemoryStore
 from faulty_stores import chat_on, numbered, texts, user
 
-from chathistory import Deletion, Entry, History, Key, Page, Revision
+from chathistory import DeletedConversation, Entry, History, Key, Page, Revision
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput
 from chathistory.log import clock
 from chathistory.operations import listing, prune
@@ -30,7 +30,7 @@ def aged(store, monkeypatch):
 
 
 def left(history):
-    return sorted(row.id for row in history.recent(limit=50).items)
+    return sorted(row.id for row in history.list(limit=50).items)
 
 
 @pytest.mark.parametrize(
@@ -49,11 +49,11 @@ def left(history):
 )
 def test_what_goes(aged, policy, gone):
     before = left(aged)
-    plan = aged.retain(**policy)
+    plan = aged.prune(**policy)
     assert plan.dry_run
     assert left(aged) == before
     told = []
-    done = aged.retain(**policy, dry_run=False, progress=told.append)
+    done = aged.prune(**policy, dry_run=False, progress=told.append)
     assert done.removed == plan.removed == tuple(told)
     assert (done.kept, done.dry_run, done.spared) == (10 - len(done.removed), False, ())
     assert {row.id for row in done.removed} | set(left(aged)) == set(before)
@@ -62,14 +62,14 @@ def test_what_goes(aged, policy, gone):
 
 
 def test_why_it_goes(aged):
-    done = aged.retain(age=8 * DAY, ttl=4 * DAY, count=3)
-    assert {row.id: row.why for row in done.removed if row.id in ("c0", "c5", "c6")} == {
+    done = aged.prune(age=8 * DAY, ttl=4 * DAY, count=3)
+    assert {row.id: row.reason for row in done.removed if row.id in ("c0", "c5", "c6")} == {
         "c0": "ttl",
         "c5": "ttl",
         "c6": "count",
     }
-    assert {row.id: row.why for row in aged.retain(age=8 * DAY + DAY / 2).removed} == {"c0": "age", "c1": "age"}
-    row = aged.retain(count=9).removed[0]
+    assert {row.id: row.reason for row in aged.prune(age=8 * DAY + DAY / 2).removed} == {"c0": "age", "c1": "age"}
+    row = aged.prune(count=9).removed[0]
     assert (row.scope, row.messages, row.records) == ("default", 2, 2)
 
 
@@ -80,14 +80,14 @@ def test_what_expired_goes_in_any_case_and_does_not_count(store):
     store.ttl = None
     chat_on(store, "new").append(user("x"))
     chat_on(store, "newer").append(user("x"))
-    assert [(row.id, row.why) for row in history.retain(count=2, dry_run=False).removed] == [("old", "expired")]
+    assert [(row.id, row.reason) for row in history.prune(count=2, dry_run=False).removed] == [("old", "expired")]
     assert sorted(key.id for key in list(store.keys())) == ["new", "newer"]
 
 
 @pytest.mark.parametrize("policy", [{"age": -DAY}, {"ttl": -DAY}, {"count": -1}])
 def test_what_cannot_be_kept_is_refused(store, policy):
     with pytest.raises(InvalidInput, match="not negative"):
-        History(store).retain(**policy)
+        History(store).prune(**policy)
 
 
 def test_what_is_written_meanwhile_is_kept(store, monkeypatch):
@@ -100,7 +100,7 @@ def test_what_is_written_meanwhile_is_kept(store, monkeypatch):
         if row.id == "c":
             chat.append(user("more"))
 
-    done = history.retain(count=0, dry_run=False, progress=written)
+    done = history.prune(count=0, dry_run=False, progress=written)
     assert ([row.id for row in done.removed], done.spared, done.kept) == (["c", "a"], ("b",), 1)
     assert texts(chat.messages()) == ["x", "more"]
     chat_on(store, "c").append(user("anew"))
@@ -121,7 +121,7 @@ def test_many_pages_and_what_comes_twice(store, monkeypatch):
         return page
 
     monkeypatch.setattr(MemoryStore, "heads", moving)
-    done = History(store).retain(count=4)
+    done = History(store).prune(count=4)
     assert (done.kept, len(done.removed)) == (4, 6)
     assert chat.summary.messages == 1
 
@@ -132,11 +132,11 @@ def test_what_is_damaged_is_kept_and_named(store, full_scan):
     store.append(key, ["{}"], after=None, revision=Revision("v", 5, None, "nonsense"))
     chat_on(store, "good").append(user("x"))
     history = History(store)
-    done = history.retain(age=DAY, ttl=DAY, count=0, dry_run=False, full_scan=full_scan)
+    done = history.prune(age=DAY, ttl=DAY, count=0, dry_run=False, full_scan=full_scan)
     assert [row.id for row in done.removed] == ["good"]
     assert [(each.key, each.where) for each in done.damaged] == [(key, "bad")]
     assert (done.kept, done.complete) == (0, True)
-    assert history.delete("bad") == Deletion("bad", "default")
+    assert history.delete("bad") == DeletedConversation("bad", "default")
 
 
 # Erasing.
@@ -178,7 +178,7 @@ def test_what_cannot_be_read_goes_too(store, monkeypatch):
         return read(self, key, **more)
 
     monkeypatch.setattr(type(store), "read", damaged)
-    assert History(store).erase("default").removed == (Deletion("bad", "default"),)
+    assert History(store).erase("default").removed == (DeletedConversation("bad", "default"),)
     assert list(store.keys()) == []
 
 
@@ -239,7 +239,7 @@ def test_a_page_looks_at_so_many_and_goes_on(store, monkeypatch):
     pages, after, sizes = [], None, []
     while True:
         looked.clear()
-        page = History(store).recent(tag="t", limit=5, after=after)
+        page = History(store).list(tag="t", limit=5, after=after)
         pages.append([row.id for row in page.items])
         sizes.append(sum(looked))
         after = page.next
@@ -248,7 +248,7 @@ def test_a_page_looks_at_so_many_and_goes_on(store, monkeypatch):
     assert pages == [[], [], ["c3"]]
     assert sizes == [50, 50, 30]
     looked.clear()
-    assert len(History(store).recent(limit=60).items) == 60
+    assert len(History(store).list(limit=60).items) == 60
     assert looked == [60]
 
 
@@ -261,7 +261,7 @@ def test_a_page_that_fits_too_much_is_asked_for_once_more(store, monkeypatch, li
     monkeypatch.setattr(MemoryStore, "heads", lambda self, *args, **more: calls.append(1) or heads(self, *args, **more))
     pages, after = [], None
     while not pages or after:
-        page = History(store).recent(tag="t", limit=limit, after=after)
+        page = History(store).list(tag="t", limit=limit, after=after)
         pages.append([row.id for row in page.items])
         after = page.next
     assert [name for page in pages for name in page] == [f"c{number}" for number in reversed(range(40))]
@@ -270,18 +270,18 @@ def test_a_page_that_fits_too_much_is_asked_for_once_more(store, monkeypatch, li
     chat_on(store, "c38").tags = []
     chat_on(store, "c39").tags = ["u"]
     calls.clear()
-    assert len(History(store).recent(tag="t", limit=limit).items) == limit
+    assert len(History(store).list(tag="t", limit=limit).items) == limit
     assert len(calls) == 3
 
 
 def test_a_time_ends_the_walk_where_the_order_is_exact(store, monkeypatch):
     for number in range(100):
         chat_on(store, f"c{number}").append(user("x"))
-    since = History(store).recent(limit=1).items[0].updated
+    since = History(store).list(limit=1).items[0].updated
     calls = []
     heads = MemoryStore.heads
     monkeypatch.setattr(MemoryStore, "heads", lambda self, *args, **more: calls.append(1) or heads(self, *args, **more))
-    page = History(store).recent(since=since, limit=20)
+    page = History(store).list(since=since, limit=20)
     assert ([row.id for row in page.items], page.next, len(calls)) == (["c99"], None, 1)
 
 
@@ -290,9 +290,9 @@ def test_what_expired_is_passed_over_and_a_page_is_full(store):
         store.ttl = -1 if number % 2 else None
         chat_on(store, f"c{number}").append(user("x"))
     store.ttl = None
-    page = History(store).recent(limit=3)
+    page = History(store).list(limit=3)
     assert ([row.id for row in page.items], page.next is None) == (["c8", "c6", "c4"], False)
-    page = History(store).recent(limit=3, after=page.next)
+    page = History(store).list(limit=3, after=page.next)
     assert ([row.id for row in page.items], page.next) == (["c2", "c0"], None)
 
 
@@ -301,15 +301,15 @@ def test_metadata_is_compared_as_json(store):
     chat.metadata = {"a": 1, "b": True, "c": None, "d": {"y": [1.0], "x": 2}}
     shelf = History(store)
     for metadata in ({"a": 1}, {"b": True}, {"c": None}, {"d": {"x": 2, "y": [1.0]}}, {"a": 1, "c": None}):
-        assert len(shelf.recent(metadata=metadata).items) == 1
+        assert len(shelf.list(metadata=metadata).items) == 1
     for metadata in ({"a": 1.0}, {"a": True}, {"b": 1}, {"e": None}, {"d": {"x": 2}}, {"a": 1, "b": None}):
-        assert shelf.recent(metadata=metadata).items == []
+        assert shelf.list(metadata=metadata).items == []
     with pytest.raises(InvalidInput, match="metadata"):
-        shelf.recent(metadata={"a": object()})
+        shelf.list(metadata={"a": object()})
 
 
 def test_a_conflict_of_a_fork_leaves_the_listing_alone(store):
     numbered(chat_on(store), 2)
     with pytest.raises(Conflict):
         chat_on(store).fork("c")
-    assert [row.id for row in History(store).recent().items] == ["c"]
+    assert [row.id for row in History(store).list().items] == ["c"]

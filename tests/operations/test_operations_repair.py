@@ -37,7 +37,7 @@ def hurt(store, chat):
 def test_damage_is_an_error_until_it_is_mended(chat, hurt):
     numbered(chat, 6)
     hurt(2)
-    for look in (chat.messages, lambda: chat.tail(9), lambda: list(chat.records())):
+    for look in (chat.messages, lambda: chat.last_messages(9), lambda: list(chat.entries())):
         with pytest.raises(CorruptRecord) as caught:
             look()
         assert caught.value.position == 2
@@ -45,15 +45,15 @@ def test_damage_is_an_error_until_it_is_mended(chat, hurt):
     assert (found.position, found.what) == (2, "left out: the record is damaged, its checksum does not fit")
     with pytest.raises(CorruptRecord):
         chat.messages()
-    chat.repair(write=True)
-    assert texts(chat.messages()) == texts(chat.tail(9)) == ["0", "1", "3", "4", "5"]
-    assert texts(chat.tail(2)) == ["4", "5"]
+    chat.repair(dry_run=False)
+    assert texts(chat.messages()) == texts(chat.last_messages(9)) == ["0", "1", "3", "4", "5"]
+    assert texts(chat.last_messages(2)) == ["4", "5"]
     assert chat.summary.messages == 5
     assert chat.repair() == ()
     chat.append(user("on"))
     assert texts(chat.messages())[-1] == "on"
     with pytest.raises(CorruptRecord):
-        list(chat.records())  # the log still says what was lost
+        list(chat.entries())  # the log still says what was lost
 
 
 def test_what_replies_cost_can_be_asked_once_damage_is_mended(chat, hurt):
@@ -66,7 +66,7 @@ def test_what_replies_cost_can_be_asked_once_damage_is_mended(chat, hurt):
     with pytest.raises(CorruptRecord) as caught:
         chat.usage()
     assert caught.value.position == 3
-    chat.repair(write=True)
+    chat.repair(dry_run=False)
     spent = chat.usage()
     assert spent.left_out == (3,)
     assert spent.total.output == 111, "the head has the sums"
@@ -81,7 +81,7 @@ def test_what_replies_cost_can_be_asked_once_damage_is_mended(chat, hurt):
 def test_any_records_may_be_damaged(chat, hurt, positions):
     numbered(chat, 6)
     hurt(*positions)
-    chat.repair(write=True)
+    chat.repair(dry_run=False)
     left = [str(number) for number in range(6) if number not in positions]
     while left and int(left[0]) % 2:
         left.pop(0)  # a conversation begins with the user
@@ -93,7 +93,7 @@ def test_any_records_may_be_damaged(chat, hurt, positions):
 def test_half_of_a_tool_round_is_completed(chat, hurt):
     chat.append([user("a"), CALL, RESULT, said("b")])
     hurt(2)
-    assert len(chat.repair(write=True)) == 2
+    assert len(chat.repair(dry_run=False)) == 2
     assert [block["type"] for block in chat.messages()[-1]["content"]] == ["tool_result"]
     assert problems(chat.messages()) == []
 
@@ -102,7 +102,7 @@ def test_thinking_behind_damage_is_not_sent(chat, hurt):
     thought = {"role": "assistant", "content": [THOUGHT, {"type": "text", "text": "so"}]}
     chat.append([user("a"), said("b"), user("c"), thought])
     hurt(1)
-    chat.repair(write=True)
+    chat.repair(dry_run=False)
     assert chat.messages()[-1] == said("so")
     assert chat.view().report.thinking_stripped == 1
 
@@ -114,16 +114,16 @@ def test_a_record_of_a_later_version_is_led_around_only_when_asked(chat, hurt):
         chat.messages()
     [found] = chat.repair()
     assert (found.position, found.what) == (1, "left out: a later version of chathistory wrote it")
-    chat.repair(write=True)
+    chat.repair(dry_run=False)
     assert texts(chat.messages()) == ["0", "2", "3"]
-    assert len(list(chat.records())) == 5
+    assert len(list(chat.entries())) == 5
 
 
 def test_a_lost_rewind_brings_back_what_it_left_out(chat, hurt):
     numbered(chat, 4)
     chat.rewind(to=2)
     hurt(4)
-    [found] = chat.repair(write=True)
+    [found] = chat.repair(dry_run=False)
     assert found.position == 4
     assert texts(chat.messages()) == ["0", "1", "2", "3"]
 
@@ -133,7 +133,7 @@ def test_a_lost_cut_is_a_cut_all_the_same(chat, hurt):
     chat.trim(LastTurns(2, 2))
     chat.append([user("on"), said("so")])
     hurt(8)
-    assert [repair.position for repair in chat.repair(write=True)] == [8]
+    assert [repair.position for repair in chat.repair(dry_run=False)] == [8]
     assert texts(chat.messages()) == ["4", "5", "6", "7", "on", "so"]
     assert chat.summary.messages == 10
 
@@ -183,10 +183,10 @@ def test_a_head_that_names_another_record_is_an_error_until_it_is_mended(misname
     assert bodies(chat.log.store, chat) == lines
     history = History(chat.log.store)
     assert [each.state for each in history.check().found] == ["repairable"]
-    assert chat.repair(write=True)
+    assert chat.repair(dry_run=False)
     assert [each.state for each in history.check().found] == []
     unsendable = fields.get("begin")  # a reply without its question
-    assert texts(chat.tail(9)) == [str(n) for n in range(messages) if n != unsendable]
+    assert texts(chat.last_messages(9)) == [str(n) for n in range(messages) if n != unsendable]
     for name in ("view", "setup", "trim", "rewind", "forget"):
         given[name](chat)
 
@@ -196,7 +196,7 @@ def test_a_head_that_names_a_record_of_a_later_version_is_told(misnamed, field):
     chat = misnamed(version=9, **{field: 6})
     with pytest.raises(UnsupportedRecord):
         chat.setup() if field == "setup_at" else chat.view()
-    assert chat.repair(write=True)
+    assert chat.repair(dry_run=False)
     assert chat.setup() is None
     assert len(chat.messages()) == 6
 
@@ -207,7 +207,7 @@ def test_a_head_that_names_a_record_which_is_forgotten_is_mended(store, misnamed
     store.forget(chat.log.key, before=2)
     with pytest.raises(CorruptRecord, match="not kept any more"):
         chat.setup() if field == "setup_at" else chat.rewind(to=4)
-    assert chat.repair(write=True)
+    assert chat.repair(dry_run=False)
     assert texts(chat.messages()) == ["2", "3", "4", "5"]
     assert chat.repair() == ()
 
@@ -218,8 +218,8 @@ def test_a_walk_goes_on_behind_a_head_that_names_another_record(store, misnamed)
     numbered(chat_on(store, "c"), 6)
     history = History(store)
     assert [each.key.id for each in history.check().found] == ["b"]
-    assert len(history.recent().items) == 3
-    assert history.retain(ttl=timedelta(days=1)).kept == 2
+    assert len(history.list().items) == 3
+    assert history.prune(ttl=timedelta(days=1)).kept == 2
 
 
 def test_damage_before_what_is_sent_is_led_around_for_those_who_read_it(chat, hurt):
@@ -230,12 +230,12 @@ def test_damage_before_what_is_sent_is_led_around_for_those_who_read_it(chat, hu
     hurt(1)
     sent = chat.messages()
     with pytest.raises(CorruptRecord):
-        chat.tail(20)
-    assert [repair.position for repair in chat.repair(write=True)] == [1]
+        chat.last_messages(20)
+    assert [repair.position for repair in chat.repair(dry_run=False)] == [1]
     assert chat.repair() == ()
     assert chat.messages() == sent, "no thinking is bound to what was not sent"
     assert texts(sent[:2]) == ["4", "5"]
-    assert len(chat.tail(20)) == chat.summary.messages == 9
+    assert len(chat.last_messages(20)) == chat.summary.messages == 9
     elsewhere = History(chat.log.store).conversation(chat.id)
     elsewhere.append(user("on"))
     assert elsewhere.messages()[-1] == user("on")
@@ -245,7 +245,7 @@ def test_what_was_paid_is_counted_once(chat, hurt):
     chat.append([user("a"), reply(1, output_tokens=3), user("c"), reply(2, output_tokens=4)])
     before = chat.usage()
     hurt(0)
-    chat.repair(write=True)
+    chat.repair(dry_run=False)
     spent = chat.summary.usage
     assert sum(turn.tokens.output for turn in before.turns) == before.total.output == spent["output_tokens"]
 
@@ -256,7 +256,7 @@ def test_nothing_is_mended_while_a_turn_is_open(chat, hurt):
     chat.log.append([opened])
     hurt(1)
     with pytest.raises(TurnInProgress):
-        chat.repair(write=True)
+        chat.repair(dry_run=False)
     assert len(chat.repair()) == 1
 
 
@@ -304,17 +304,17 @@ def check_mended(store, chat, lost):
     assert fresh.repair() == ()
     messages = fresh.messages()
     assert problems(messages) == []
-    newest = fresh.newest(10_000)
+    newest = fresh.last_entries(10_000)
     assert len(newest) == fresh.summary.messages
     assert not lost.intersection(entry.position for entry in newest)
     assert fresh.setup() is None or fresh.setup()["model"] == "m"
     fresh.append(user("on"))
     assert texts(reopened(store, chat).messages())[-1] == "on"
-    page, walked = fresh.newest(50), []
+    page, walked = fresh.last_entries(50), []
     while page:
         walked = [*page, *walked]
-        page = fresh.newest(50, before=page[0].position)
-    assert [entry.position for entry in walked] == [entry.position for entry in fresh.newest(10_000)]
+        page = fresh.last_entries(50, before=page[0].position)
+    assert [entry.position for entry in walked] == [entry.position for entry in fresh.last_entries(10_000)]
 
 
 @pytest.mark.parametrize(
@@ -346,7 +346,7 @@ def test_damage_is_led_around_wherever_it_stands(store, chat, hurt, places):
     for position in lost:
         held[position - start] += " "
     fresh = reopened(store, chat)
-    found = fresh.repair(write=True)
+    found = fresh.repair(dry_run=False)
     damaged = {each.position for each in found if "the record is damaged" in each.what}
     assert damaged <= lost, "what is on no path is nobody's trouble"
     check_mended(store, chat, lost)
@@ -368,7 +368,7 @@ def test_any_damage_is_led_around(store, chat, seed):
         for position in new:
             held[position - head.start] += " "
         lost |= new
-        reopened(store, chat).repair(write=True)
+        reopened(store, chat).repair(dry_run=False)
         check_mended(store, chat, lost)
         chat.log.refresh()
 
@@ -382,7 +382,7 @@ def test_stretches_tell_the_same_as_the_whole(seed, monkeypatch):
         with MemoryStore() as store:
             chat = chat_on(store)
             messy(chat, random.Random(seed))
-            found = chat.repair(write=True)
+            found = chat.repair(dry_run=False)
             outcomes.append((found, chat.messages(), chat.summary.messages, chat.summary.turns, chat.summary.context))
             assert chat.repair() == ()
             assert problems(chat.messages()) == []
@@ -434,7 +434,7 @@ def test_a_conversation_of_sixty_megabytes_is_not_held(count, size):
         held[count // 2] += " "
         tracemalloc.start()
         try:
-            found = reopened(store, chat).repair(write=True)
+            found = reopened(store, chat).repair(dry_run=False)
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
@@ -451,17 +451,17 @@ def test_a_repaired_conversation_is_forked_and_forgotten(store, chat, hurt, plac
         with pytest.raises(CorruptRecord) as caught:
             step()
         assert caught.value.position == place
-    fresh.repair(write=True)
+    fresh.repair(dry_run=False)
     messages = fresh.messages()
     fork = fresh.fork("f")
     assert fork.messages() == messages
-    assert [entry.kind for entry in fork.records()].count("lost") == 1
+    assert [entry.kind for entry in fork.entries()].count("lost") == 1
     fork.append(user("on"))
     if place == 3:
         assert texts(fresh.fork("at", at=6).messages()) == ["0", "1", "2", "4", "5"]
     fresh.forget(before=10)
     assert reopened(store, chat).repair() == ()
-    assert next(iter(reopened(store, chat).records())).position == 10
+    assert next(iter(reopened(store, chat).entries())).position == 10
 
 
 class HoledStore(MemoryStore):

@@ -71,7 +71,7 @@ def test_the_head_is_what_it_was(store, chat, spoil):
     assert (plan.start, plan.end, plan.messages, plan.lost, plan.written) == (0, before.end, 12, (), False)
     with pytest.raises(CorruptRecord):
         fresh.messages()
-    assert fresh.restore(write=True) == replace(plan, written=True)
+    assert fresh.restore(dry_run=False) == replace(plan, written=True)
     assert fresh.restore() is None
     assert fresh.repair() == ()
     after = chat_on(store).log.refresh()
@@ -92,7 +92,7 @@ def test_what_was_forgotten_is_known_from_the_snapshot(store, chat, spoil):
     chat.append([user("more"), said("yes")])
     before, messages = chat.log.refresh(), chat.messages()
     spoil(store)
-    chat_on(store).restore(write=True)
+    chat_on(store).restore(dry_run=False)
     after = chat_on(store).log.refresh()
     assert summary_of(after) == summary_of(before)
     assert after.start == 6
@@ -106,7 +106,7 @@ def test_a_fork_stays_one(store, chat, spoil):
     fork.append(user("x"))
     before = summary_of(fork.log.refresh())
     spoil(store, Key("default", "f"))
-    chat_on(store, "f").restore(write=True)
+    chat_on(store, "f").restore(dry_run=False)
     assert summary_of(chat_on(store, "f").log.refresh()) == before
     assert before.origin["id"] == "c"
 
@@ -116,11 +116,11 @@ def test_where_the_state_is_forgotten_no_thinking_is_sent(store, chat, spoil):
     numbered(chat, 8)
     store.forget(KEY, before=3)  # without a snapshot: as if that were lost
     spoil(store)
-    made = chat_on(store).restore(write=True)
+    made = chat_on(store).restore(dry_run=False)
     assert (made.start, made.messages) == (3, 5)
     summary = chat_on(store).refresh()
     assert (summary.messages, summary.thinking_from) == (5, 8)
-    assert texts(chat_on(store).tail(9)) == ["3", "4", "5", "6", "7"]
+    assert texts(chat_on(store).last_messages(9)) == ["3", "4", "5", "6", "7"]
 
 
 @both_ways
@@ -138,13 +138,13 @@ def test_all_that_can_be_read_is_kept(store, chat, spoil, seed):
     rescued = [each for each in fresh.salvage() if isinstance(each, Entry)]
     assert [each.position for each in rescued] == [position for position in range(end) if position not in hurt]
     assert {each.position for each in fresh.salvage() if isinstance(each, ViewRepair)} == hurt
-    fresh.restore(write=True)
+    fresh.restore(dry_run=False)
     other = chat_on(store)
     other.messages()
     assert other.repair() == ()
     sound = {each.position for each in rescued if each.kind == "message"}
-    assert {entry.data.get("again", entry.position) for entry in other.newest(100)} <= sound
-    assert len(other.newest(100)) == other.summary.messages
+    assert {entry.data.get("again", entry.position) for entry in other.last_entries(100)} <= sound
+    assert len(other.last_entries(100)) == other.summary.messages
     other.append(user("on"))
     assert texts(chat_on(store).messages())[-1] == "on"
 
@@ -156,7 +156,7 @@ def test_of_nothing_sound_nothing_is_made(store, chat, spoil):
     spoil(store)
     for write in (False, True):
         with pytest.raises(CorruptRecord, match="no record of it can be read"):
-            chat_on(store).restore(write=write)
+            chat_on(store).restore(dry_run=not write)
 
 
 class BlindStore(MemoryStore):
@@ -183,8 +183,8 @@ def test_not_while_a_turn_is_open(store, chat, spoil):
     fresh = chat_on(store)
     assert fresh.restore().messages == 3
     with pytest.raises(TurnInProgress):
-        fresh.restore(write=True)
-    assert fresh.restore(write=True, force=True).written
+        fresh.restore(dry_run=False)
+    assert fresh.restore(dry_run=False, force=True).written
     assert chat_on(store).summary.turn.id == "t"
 
 
@@ -201,7 +201,7 @@ def test_a_writer_who_came_meanwhile_is_not_overwritten(store, chat):
     HurtStore.find_records = raced
     try:
         with pytest.raises(Conflict):
-            chat_on(store).restore(write=True)
+            chat_on(store).restore(dry_run=False)
     finally:
         HurtStore.find_records = found
     assert store.restored == []
@@ -220,7 +220,7 @@ def test_a_head_that_is_mended_meanwhile_is_left_alone(store, chat):
 
     HurtStore.read = mended
     try:
-        assert chat_on(store).restore(write=True) is None
+        assert chat_on(store).restore(dry_run=False) is None
     finally:
         HurtStore.read = read
 
@@ -229,7 +229,7 @@ def test_a_later_version_is_never_overwritten(store, chat):
     numbered(chat, 3)
     spoil_summary(store, info='{"v":2}')
     with pytest.raises(UnsupportedRecord):
-        chat_on(store).restore(write=True)
+        chat_on(store).restore(dry_run=False)
     assert [each.position for each in chat_on(store).salvage()] == [0, 1, 2]
 
 
@@ -239,7 +239,7 @@ def test_a_new_head_lives_as_long_as_the_store_says(store, chat, ttl):
     store.ttl = ttl
     store.hurt_head(KEY)
     time = now()
-    chat_on(store).restore(write=True)
+    chat_on(store).restore(dry_run=False)
     expires = store.restored[0].revision.expires
     assert expires is None if ttl is None else time + 100_000_000 <= expires <= now() + 100_000_000
 
@@ -248,7 +248,7 @@ def test_nothing_to_restore(store, chat):
     assert chat.restore() is None
     assert list(chat.salvage()) == []
     numbered(chat, 2)
-    assert chat.restore(write=True) is None
+    assert chat.restore(dry_run=False) is None
     assert len(list(chat.salvage())) == 2
 
 
@@ -263,7 +263,7 @@ def test_the_same_for_asyncio(store, chat, spoil):
             there = history.conversation("c")
             rescued = [each.position async for each in there.salvage()]
             report = await history.check()
-            return rescued, [each.state for each in report.found], await there.restore(write=True)
+            return rescued, [each.state for each in report.found], await there.restore(dry_run=False)
 
     rescued, states, made = asyncio.run(restored())
     assert (rescued, states) == ([0, 1, 2], ["restorable"])
@@ -279,7 +279,7 @@ def test_a_conversation_of_sixty_megabytes_is_not_held(store, chat):
     store.hurt_head(KEY)
     tracemalloc.start()
     try:
-        made = chat_on(store).restore(write=True)
+        made = chat_on(store).restore(dry_run=False)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -302,7 +302,7 @@ def test_a_check_names_what_can_be_done(store):
     store.hurt_records(key("lost"), *range(chat_on(store, "sound").log.refresh().end))
     spoil_summary(store, key("unsupported"), '{"v":2}')
     store.hurt_records(key("left out"), 1)
-    chat_on(store, "left out").repair(write=True)
+    chat_on(store, "left out").repair(dry_run=False)
     told = []
     report = History(store).check(progress=told.append)
     found = {each.key.id: each.state for each in report.found}
@@ -332,7 +332,7 @@ def test_a_revision_of_a_restored_head_can_be_appended_to(store, chat):
     numbered(chat, 3)
     before = chat.log.refresh()
     store.hurt_head(KEY)
-    chat_on(store).restore(write=True)
+    chat_on(store).restore(dry_run=False)
     assert store.restored[0].revision.version == before.revision.version
     assert isinstance(store.restored[0].revision, Revision)
     chat.append(user("by a process that never noticed"))

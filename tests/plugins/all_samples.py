@@ -59,7 +59,7 @@ def order(store: HistoryStore, scope: str, limit: int = 20) -> list[str]:
     """Return the ids of a scope in the order of its listing."""
     ids, after = [], None
     while True:
-        page = History(store).recent(scope=scope, limit=limit, after=after)
+        page = History(store).list(scope=scope, limit=limit, after=after)
         ids += [row.id for row in page.items]
         after = page.next
         if after is None:

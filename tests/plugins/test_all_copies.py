@@ -87,7 +87,7 @@ def _kill_a_copy(urls, *, after, late):
 
 
 def _rows(store, scope):
-    return History(store).recent(scope=scope, limit=10_000).items
+    return History(store).list(scope=scope, limit=10_000).items
 
 
 @pytest.mark.parametrize("backend", ["file", "redis"])

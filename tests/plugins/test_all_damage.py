@@ -175,7 +175,7 @@ def exported(store, **options):
 def rows_of(store):
     rows, damaged, after = [], [], None
     while True:
-        page = History(store).recent(scope=SCOPE, limit=4, after=after)
+        page = History(store).list(scope=SCOPE, limit=4, after=after)
         rows += page.items
         damaged += page.damaged
         after = page.next
@@ -201,11 +201,11 @@ def test_one_damaged_thing_stays_one(hurt):
     assert {row.id for row in rows} == {key.id for key in KEYS if key not in heads}
     assert {each.key for each in told} == heads
     assert all(isinstance(each.error, ChatHistoryError) for each in told)
-    assert {each.key for each in history.recent(scope=SCOPE, limit=50, title="0-0").damaged} == heads
+    assert {each.key for each in history.list(scope=SCOPE, limit=50, title="0-0").damaged} == heads
     # Keys, retention, the check.
     assert set(store.keys(SCOPE)) >= set(KEYS) - heads
     assert set(store.scan_keys(SCOPE)) == set(KEYS)
-    plan = history.retain(scope=SCOPE, count=0, ttl=timedelta(0), full_scan=True)
+    plan = history.prune(scope=SCOPE, count=0, ttl=timedelta(0), full_scan=True)
     assert {row.id for row in plan.removed} == {key.id for key in KEYS if key not in heads}
     assert {each.key for each in plan.damaged} == heads
     report = history.check(scope=SCOPE)
@@ -261,15 +261,15 @@ def test_what_is_damaged_is_mended_as_far_as_anything_sound_is_left(hurt):
         assert len(lost) == each.lost
         if each.beyond:
             with pytest.raises(ChatHistoryError):
-                chat.restore(write=True)
+                chat.restore(dry_run=False)
             continue
-        assert bool(chat.restore(write=True)) is each.restorable
-        chat.repair(write=True)
+        assert bool(chat.restore(dry_run=False)) is each.restorable
+        chat.repair(dry_run=False)
         fresh = History(make()).conversation(key.id, scope=key.scope)
         assert fresh.repair() == ()
         there = [entry for entry in left if entry.kind == "message"]
         first = next((entry.position for entry in there if entry.message["role"] == "user"), 10**6)
-        shown = {entry.data.get("again", entry.position) for entry in fresh.newest(1000)}
+        shown = {entry.data.get("again", entry.position) for entry in fresh.last_entries(1000)}
         assert {position for position in shown if position >= first} == {
             entry.position for entry in there if entry.position >= first
         }, "a conversation begins with a user's message; all else is there"
@@ -287,6 +287,6 @@ def test_the_samples_are_damage_at_all(hurt):
     assert len(damaged) >= 3
     for key in damaged:
         with pytest.raises(ChatHistoryError):
-            list(History(make()).conversation(key.id, scope=key.scope).records())
+            list(History(make()).conversation(key.id, scope=key.scope).entries())
             History(make()).conversation(key.id, scope=key.scope).messages()
     assert replace(next(iter(damaged.values())), lost=7).lost == 7

@@ -42,7 +42,7 @@ def shelf(store):
 def walked(shelf, limit, between=None, **wanted):
     rows, after, sizes = [], None, []
     while True:
-        page = shelf.recent(limit=limit, after=after, **wanted)
+        page = shelf.list(limit=limit, after=after, **wanted)
         sizes.append(len(page.items))
         rows += page.items
         after = page.next
@@ -111,4 +111,4 @@ def test_rows_tell_all_without_reading_messages(shelf, monkeypatch):
 def test_a_time_without_a_zone_is_refused(store):
     for name in ("since", "until"):
         with pytest.raises(InvalidInput, match=f"{name}: a time with a zone"):
-            History(store).recent(**{name: datetime(2026, 1, 1)})  # noqa: DTZ001
+            History(store).list(**{name: datetime(2026, 1, 1)})  # noqa: DTZ001

@@ -30,9 +30,9 @@ def scenario(store) -> list[str]:
         chat.append([user(f"question {number}"), said(f"answer {number}")])
     chat.annotate(title="Tea & Co", tags=["tea", "ü"], metadata={"customer": 7})
     tell("messages", chat.messages())
-    page = chat.newest(7)
+    page = chat.last_entries(7)
     tell("newest", [entry.message for entry in page])
-    tell("before", [entry.message for entry in chat.newest(7, before=page[0].position)])
+    tell("before", [entry.message for entry in chat.last_entries(7, before=page[0].position)])
     fork = chat.fork("support/42 again", at=21)
     tell("same prefix", fork.messages() == chat.messages()[:21])
     tell("fork", fork.messages())
@@ -55,20 +55,20 @@ def scenario(store) -> list[str]:
         if number % 2:
             history.conversation(f"n{number}").annotate(tags=["odd"])
     for wanted in ({}, {"tag": "odd"}, {"title": "TEA"}, {"metadata": {"customer": 7}}, {"model": "claude-sonnet-5-5"}):
-        rows = history.recent(limit=50, **wanted).items
+        rows = history.list(limit=50, **wanted).items
         tell(f"listing {wanted}", [(r.id, r.title, r.messages, r.records, r.tokens, r.origin) for r in rows])
     out = io.BytesIO()
     tell("export", history.export_to(out))
     tell("texts", _lines(out.getvalue()))
-    tell("dry", _kept(history.retain(count=5, age=timedelta(days=1), ttl=timedelta(hours=1))))
-    tell("wet", _kept(history.retain(count=5, dry_run=False)))
-    tell("left", [row.id for row in history.recent().items])
+    tell("dry", _kept(history.prune(count=5, age=timedelta(days=1), ttl=timedelta(hours=1))))
+    tell("wet", _kept(history.prune(count=5, dry_run=False)))
+    tell("left", [row.id for row in history.list().items])
     gone = history.erase("default")
     tell("erased", sorted((each.id, each.messages, each.records) for each in gone.removed))
-    tell("nothing", [gone.left, history.recent().items, [key.scope for key in list(store.keys())]])
+    tell("nothing", [gone.left, history.list().items, [key.scope for key in list(store.keys())]])
     tell("import", history.import_from(io.BytesIO(out.getvalue())))
     tell("again", history.import_from(io.BytesIO(out.getvalue())))
-    tell("back", [row.id for row in history.recent(limit=50).items])
+    tell("back", [row.id for row in history.list(limit=50).items])
     tell("back", chat.messages() + fork.messages())
     tell("asyncio", asyncio.run(_awaited(store)))
     return told
@@ -91,8 +91,8 @@ async def _awaited(store) -> list:
     async with AsyncHistory(store) as history:
         chat = history.conversation("support/42")
         fork = await chat.fork("async", at=4)
-        rows = (await history.recent(limit=3, tag="tea")).items
-        newest = [entry.message for entry in await chat.newest(2, before=3)]
+        rows = (await history.list(limit=3, tag="tea")).items
+        newest = [entry.message for entry in await chat.last_entries(2, before=3)]
         with open_store("memory:") as other:
             report = await history.copy_to(other)
             same = await AsyncHistory(other).conversation("async").messages() == await fork.messages()
@@ -101,7 +101,7 @@ async def _awaited(store) -> list:
         gone = await history.erase("default")
         out.seek(0)
         back = await history.import_from(out, scope="elsewhere")
-        kept = await history.retain(scope="elsewhere", count=1)
+        kept = await history.prune(scope="elsewhere", count=1)
         return [len(rows), newest, report.copied, same, written.records, gone.records, back.copied, kept.kept]
 
 

@@ -140,7 +140,7 @@ def named(*names: str) -> Iterator[None]:
 
 
 def kinds_of(chat: Conversation) -> list[str]:
-    return [entry.kind for entry in chat.records()]
+    return [entry.kind for entry in chat.entries()]
 
 
 def chat_on(store: HistoryStore, id: str = "c") -> Conversation:

@@ -392,7 +392,7 @@ class Paused:
             self._check_extends()
 
     def _check_log(self) -> None:
-        stored = iter(entry.message for entry in self.chat.records() if entry.kind == "message")
+        stored = iter(entry.message for entry in self.chat.entries() if entry.kind == "message")
         for message in self.said:
             assert any(message == found for found in stored), f"seed {self.made.seed}: not in the log, or out of order"
 
@@ -552,7 +552,7 @@ class _Play:
             self.held.said.append(message)
 
     def _stored(self, message: dict) -> int:
-        return sum(entry.message == message for entry in self.held.chat.records() if entry.kind == "message")
+        return sum(entry.message == message for entry in self.held.chat.entries() if entry.kind == "message")
 
     def _retry(self, answers: tuple[object, ...], system: str | None) -> None:
         wire, count = self.held.wire, len(self.held.requests)

@@ -1,7 +1,7 @@
 """One message of each kind that Claude or a caller can hand in, and what has to come back: for all stores alike.
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_exact(kind): ...  chat.append(kind.given()); same([e.message for e in chat.records()], [kind.stored()])
+def test_exact(kind): ...  chat.append(kind.given()); same([e.message for e in chat.entries()], [kind.stored()])
 """
 
 from __future__ import annotations

@@ -143,10 +143,10 @@ def test_what_can_be_read_of_damaged_ones_is_salvaged(seed):
     assert (again.copied, again.complete, again.records) == (6, True, report.records)
     for key in keys:
         there = History(target).conversation(key.id, scope=key.scope)
-        kinds = [entry.kind for entry in there.records()]
+        kinds = [entry.kind for entry in there.entries()]
         assert kinds.count("lost") == lost.get(key, 0)
         there.messages()
-        there.newest(100)
+        there.last_entries(100)
         there.append(user("on"))
         assert texts(there.messages())[-1] == "on"
     assert exported(target)[0].complete
@@ -176,7 +176,7 @@ def test_lines_of_a_later_format_are_carried_over_and_counted():
         assert (report.complete, report.later) == (True, 1)
         assert imported(target, data).later == 1
         assert all_of(target) == all_of(store) == all_of(other)
-        assert [entry.version for entry in chat_on(target).records()] == [1, 1, 7, 1, 1]
+        assert [entry.version for entry in chat_on(target).entries()] == [1, 1, 7, 1, 1]
 
 
 # Files behind each other.
@@ -292,17 +292,17 @@ def check_contained(target):
     history = History(target)
     assert len(chat_on(target, "good").messages()) == 3
     for scope in {key.scope for key in all_of(target)}:
-        page = history.recent(scope=scope, limit=100)
+        page = history.list(scope=scope, limit=100)
         assert page.damaged == []
-        history.recent(scope=scope, limit=100, title="x")
-        history.retain(scope=scope, count=0, ttl=timedelta(1), age=timedelta(1))
+        history.list(scope=scope, limit=100, title="x")
+        history.prune(scope=scope, count=0, ttl=timedelta(1), age=timedelta(1))
     assert history.check().complete
     assert exported(target)[0].complete
     for key in all_of(target):
         chat = history.conversation(key.id, scope=key.scope)
         calls = (
             chat.messages,
-            lambda chat=chat: chat.newest(10),
+            lambda chat=chat: chat.last_entries(10),
             chat.usage,
             lambda chat=chat: chat.annotate(title="t"),
         )
@@ -477,7 +477,7 @@ def test_the_same_list_is_skipped_and_one_that_has_grown_continues(replace):
 def test_two_alike_messages_are_two():
     store = MemoryStore()
     imported(store, listed(user("x"), said("y"), user("x"), said("y")), id="x")
-    entries = list(chat_on(store, "x").records())
+    entries = list(chat_on(store, "x").entries())
     assert len({entry.id for entry in entries}) == 4
     assert imported(store, listed(user("x"), said("y")), id="x").same == 1
 
@@ -499,10 +499,10 @@ def test_times_of_messages_are_kept(name, value):
     store = MemoryStore()
     given = [user("a") | {name: value, "id": "msg-1"}, said("b"), user("c") | {"timestamp": 1714979300}]
     imported(store, listed(*given), id="x")
-    entries = list(chat_on(store, "x").records())
+    entries = list(chat_on(store, "x").entries())
     assert [entry.at // 1_000_000 for entry in entries] == [1714979289, 1714979289, 1714979300]
     assert "msg-1" in str(entries[0]) + str(entries[0].data) + str(entries[0].message)
-    [row] = History(store).recent().items
+    [row] = History(store).list().items
     assert row.created == datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
     assert row.updated == datetime(2024, 5, 6, 7, 8, 20, tzinfo=UTC)
     assert imported(store, listed(*given), id="x").same == 1
@@ -517,7 +517,7 @@ def test_what_is_no_time_is_not_taken_for_one(value):
     moment = 1_800_000_000_000_000
     with use_clock(Clock(wall=lambda: moment, elapsed=lambda: 0)):
         imported(store, listed(user("a") | {"timestamp": value}), id="x")
-    assert [entry.at for entry in chat_on(store, "x").records()] == [moment]
+    assert [entry.at for entry in chat_on(store, "x").entries()] == [moment]
 
 
 def test_a_time_that_is_to_come_is_now():
@@ -542,7 +542,7 @@ def test_the_title_is_kept():
     assert chat_on(store, "x").title == "Tea"
     assert imported(store, data, id="x").same == 1
     assert imported(store, listed(*TALK, reply(1), title="Tea"), id="x").continued == 1
-    assert texts(chat_on(store, "x").tail(9)) == ["a", "b", "c", "d", "1"]
+    assert texts(chat_on(store, "x").last_messages(9)) == ["a", "b", "c", "d", "1"]
     for wrong in (5, ["x"], {}, "x" * 1001):
         with pytest.raises(InvalidInput, match="title"):
             imported(store, listed(*TALK, title=wrong), id="y")

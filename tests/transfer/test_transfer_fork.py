@@ -28,7 +28,7 @@ from chathistory.view import view
 
 def as_it_was(chat, at):
     """Return what was sent of a conversation that held what stands below a position, and was never rewound."""
-    return view(list(chat.records(0, at))).messages
+    return view(list(chat.entries(0, at))).messages
 
 
 def test_a_fork_at_any_position_has_what_was_there(store, chat):
@@ -58,13 +58,13 @@ def test_a_fork_goes_into_another_scope_and_says_where_it_came_from(store, chat)
     chat.annotate(title="Tea", tags=["a"], metadata={"k": 1})
     chat.append(reply(3, input_tokens=5))
     fork = chat.fork("f", at=2, scope="other")
-    row = History(store).recent(scope="other").items[0]
+    row = History(store).list(scope="other").items[0]
     assert (fork.id, fork.scope, row.id) == ("f", "other", "f")
     assert row.origin == Origin("default", "c", 2)
     assert (row.title, row.tags, row.metadata) == ("Tea", ("a",), {"k": 1})
     assert (row.messages, row.usage, row.preview) == (2, {}, "0")
-    assert row.created >= History(store).recent().items[0].updated
-    assert History(store).recent().items[0].origin is None
+    assert row.created >= History(store).list().items[0].updated
+    assert History(store).list().items[0].origin is None
     assert fork.fork("g").refresh().origin == {"scope": "other", "id": "f", "position": 3}
 
 
@@ -158,7 +158,7 @@ def test_a_fork_lives_as_long_as_the_store_says(store, chat):
     numbered(chat, 2)
     store.ttl = 3600
     chat.fork("f")
-    rows = {row.id: row for row in History(store).recent().items}
+    rows = {row.id: row for row in History(store).list().items}
     assert rows["c"].expires is None
     assert 3500 < (rows["f"].expires - rows["f"].updated).total_seconds() <= 3600
 
@@ -192,7 +192,7 @@ class Watched(FaultyStore):
     def append(self, *args, **kwargs):
         head = super().append(*args, **kwargs)
         other = History(_same_room(self))
-        self.seen.append([row.id for row in other.recent().items])
+        self.seen.append([row.id for row in other.list().items])
         assert other.conversation("f").messages() in ([], self.whole)
         return head
 
@@ -234,7 +234,7 @@ def test_a_fork_that_was_killed_is_absent_and_in_nobodys_way(small):
     store.healed()
     assert len(list(store.keys())) == 2
     again = History(_same_room(store))
-    assert [row.id for row in again.recent().items] == ["c"]
+    assert [row.id for row in again.list().items] == ["c"]
     assert again.conversation("f").messages() == []
     assert again.delete("f") is None
     chat.fork("f")
@@ -294,23 +294,23 @@ def test_messages_page_backward(chat, rewound):
         chat.append([user("20b"), said("21b")])
     whole = texts(chat.messages())
     pages, before = [], None
-    while page := chat.newest(4, before=before):
+    while page := chat.last_entries(4, before=before):
         pages.append([entry.message for entry in page])
         before = page[0].position
     assert texts([message for page in reversed(pages) for message in page]) == whole
     assert [len(page) for page in pages[:-1]] == [4] * (len(pages) - 1)
-    assert chat.newest(3, before=0) == []
-    assert chat.newest(3, before=10**6) == chat.newest(3)
+    assert chat.last_entries(3, before=0) == []
+    assert chat.last_entries(3, before=10**6) == chat.last_entries(3)
 
 
 def test_a_page_of_the_past_is_not_all_there_is(store, chat):
     numbered(chat, 6)
     chat_on(_same_room(store)).append(user("theirs"))
-    assert len(chat.newest(2, before=4)) == 2
+    assert len(chat.last_entries(2, before=4)) == 2
     with pytest.raises(Conflict):
         chat.append(user("mine"))
 
 
 def test_a_position_below_zero_is_refused(chat):
     with pytest.raises(InvalidInput):
-        chat.newest(2, before=-1)
+        chat.last_entries(2, before=-1)

@@ -427,7 +427,7 @@ def test_a_refused_turn_is_mended_as_a_whole():
     talk = Talk(in_turn(*steps), tools=[TOOL])
     talk.say("one", "two", [result("toolu_1")], "three")
     shown = talk.chat.messages()
-    assert [repair.position for repair in talk.chat.repair(write=True)] == [6]
+    assert [repair.position for repair in talk.chat.repair(dry_run=False)] == [6]
     assert talk.chat.repair() == ()
     assert talk.chat.messages() == shown
     talk.say("four")
@@ -447,7 +447,7 @@ def test_damage_that_is_at_no_record_is_not_mended():
         chat = History(store).conversation("a")
         head = chat.append({"role": "user", "content": "hello"})
         with pytest.raises(errors.CorruptRecord, match="the head"):
-            chat.repair(write=True)
+            chat.repair(dry_run=False)
         assert chat.log.refresh() == head
 
 
@@ -470,7 +470,7 @@ def test_a_summary_stays_first_when_what_follows_is_mended():
     talk.say("fourth", "fifth")
     shown = talk.chat.messages()
     assert shown[0]["content"][0]["type"] == "compaction"
-    assert talk.chat.repair(write=True)
+    assert talk.chat.repair(dry_run=False)
     assert talk.chat.messages() == shown
     talk.say("on")
     assert thoughts_in(talk.sent) == 2
@@ -484,7 +484,7 @@ def test_what_stands_before_and_behind_a_damaged_record_is_still_sent(tmp_path):
     [path] = tmp_path.rglob("a.jsonl")
     path.write_bytes(path.read_bytes().replace(b"turn 2 ", b"turn X ").replace(b"turn 6 ", b"turn Y "))
     other = Talk(url=talk.url)
-    found = other.chat.repair(write=True)
+    found = other.chat.repair(dry_run=False)
     assert [each.position for each in found] == [5, 13]
     assert other.chat.repair() == ()
     said = words_of(other.chat.messages())

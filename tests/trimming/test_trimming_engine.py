@@ -20,12 +20,12 @@ INPUT = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens
 
 
 def kinds(chat) -> list[str]:
-    return [entry.kind for entry in chat.records() if entry.kind != "message"]
+    return [entry.kind for entry in chat.entries() if entry.kind != "message"]
 
 
 def with_compaction(chat) -> list[int]:
     """Return where replies begin with a compaction."""
-    replies = [entry for entry in chat.records() if entry.kind == "message" and entry.message["role"] == "assistant"]
+    replies = [entry for entry in chat.entries() if entry.kind == "message" and entry.message["role"] == "assistant"]
     return [entry.position for entry in replies if entry.message["content"][0]["type"] == "compaction"]
 
 
@@ -48,8 +48,8 @@ def test_cuts_are_rare_and_between_them_each_request_extends_the_one_before(engi
     assert len(made) == cuts
     assert extensions(sent(api)) == cuts
     assert chat.summary.messages == 40
-    assert [entry.kind for entry in chat.records()].count("message") == 40
-    texts = [entry.message["content"] for entry in chat.records() if entry.kind == "message"]
+    assert [entry.kind for entry in chat.entries()].count("message") == 40
+    texts = [entry.message["content"] for entry in chat.entries() if entry.kind == "message"]
     assert [f"question {number} " + "word " * 20 for number in range(20)] == texts[::2]
 
 
@@ -92,18 +92,18 @@ def test_the_report_tells_what_is_sent(engine_with, api, chat):
 
 def test_a_cut_by_hand_is_told_first_and_made_only_when_asked(engine_with, chat):
     talk(engine_with(), 8)
-    before, messages = len(list(chat.records())), chat.messages()
-    told = chat.trim(LastTurns(5, 2), write=False)
+    before, messages = len(list(chat.entries())), chat.messages()
+    told = chat.trim(LastTurns(5, 2), dry_run=True)
     assert (told.turns, told.messages, told.position) == (6, 12, 13)
     assert told.tokens_before > told.tokens_after > 0
-    assert (len(list(chat.records())), chat.messages()) == (before, messages)
+    assert (len(list(chat.entries())), chat.messages()) == (before, messages)
     assert chat.trim(LastTurns(5, 2)) == told
     view = chat.view()
     assert len(view.messages) == 4
     assert (view.report.prefix_changed, view.report.exact, view.report.tokens) == (True, False, told.tokens_after)
     assert chat.trim(LastTurns(5, 2)) is None
-    assert len(list(chat.records())) == before + 1
-    assert chat.tail(100) == [entry.message for entry in chat.records() if entry.kind == "message"]
+    assert len(list(chat.entries())) == before + 1
+    assert chat.last_messages(100) == [entry.message for entry in chat.entries() if entry.kind == "message"]
 
 
 def test_there_is_no_cut_while_a_turn_is_open(engine_with, store):
@@ -165,11 +165,11 @@ def test_a_giant_turn_is_an_error_where_the_caller_chose_so(store, chat):
     policy = TokenBudget(900, 500, oversized="raise")
     engine = ChatEngine(api.client(), store, model=MODEL, trimming=policy)
     engine.run_tools("a", "look around", tools=[look])
-    before = len(list(chat.records()))
+    before = len(list(chat.entries()))
     with pytest.raises(TurnTooLarge) as caught:
         engine.run_tools("a", "and?", tools=[look])
     assert caught.value.budget == 900
-    assert len(list(chat.records())) == before
+    assert len(list(chat.entries())) == before
     assert len(api.requests) == 9
 
 
@@ -350,7 +350,7 @@ def test_going_back_before_a_cut_takes_it_back(engine_with, api, chat):
 
 def test_going_back_behind_the_last_cut_sends_what_was_sent_there(engine_with, api, chat):
     talk(engine_with(LastTurns(3, 1)), 7)  # cut before the fourth and the seventh turn
-    begins = [entry.data["from"] for entry in chat.records() if entry.kind == "cut"]
+    begins = [entry.data["from"] for entry in chat.entries() if entry.kind == "cut"]
     assert len(begins) == 2
     chat.rewind(to=begins[1])
     assert chat.view().report.begin == begins[0]

@@ -85,7 +85,7 @@ class Talk:
         return [request.rule for request in self.api.requests if request.rule]
 
     def records(self):
-        return list(self.chat.records())
+        return list(self.chat.entries())
 
 
 def words_of(messages):

@@ -75,7 +75,7 @@ class World:
 
     def check(self, requests) -> None:
         assert [request.rule for request in requests if request.rule] == []
-        records = list(self.chat.records())
+        records = list(self.chat.entries())
         kept = [entry for entry in self.seen if not records or entry.position >= records[0].position]
         assert records[: len(kept)] == kept
         new, self.seen = records[len(kept) :], records
@@ -107,7 +107,7 @@ class World:
             self.named[name] = (content, reply)
 
     def content(self):
-        newest = self.chat.newest(1)
+        newest = self.chat.last_entries(1)
         blocks = newest[0].message["content"] if newest else ""
         calls = [block["id"] for block in blocks if isinstance(block, dict) and block["type"] == "tool_use"]
         if not calls or self.dice.random() < 0.15:
@@ -184,7 +184,7 @@ class World:
 
     def repair(self) -> None:
         shown = self.chat.messages()
-        if self.chat.repair(write=True):
+        if self.chat.repair(dry_run=False):
             self.named = {}
         assert self.chat.repair() == ()
         assert self.chat.messages() == shown

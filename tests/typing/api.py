@@ -19,9 +19,9 @@ from chathistory import (
     CopyReport,
     CopyResult,
     Cursor,
-    Deletion,
+    DeletedConversation,
     Entry,
-    Erasure,
+    EraseReport,
     ExportReport,
     Head,
     History,
@@ -31,10 +31,9 @@ from chathistory import (
     Option,
     Origin,
     Page,
+    PruneReport,
     ReadResult,
     Record,
-    Removal,
-    Retention,
     Revision,
     Settings,
     StoreURL,
@@ -66,15 +65,15 @@ def use_a_conversation(history: History, reply: Message) -> list[dict[str, Any]]
     assert_type(chat.append({"role": "user", "content": "Hello"}), Head)
     chat.append([{"role": "user", "content": [{"type": "text", "text": "Hello"}]}, reply])
     assert_type(chat.messages(), list[dict[str, Any]])
-    assert_type(chat.tail(3), list[dict[str, Any]])
-    for entry in chat.newest(3) + list(chat.records(-10)):
+    assert_type(chat.last_messages(3), list[dict[str, Any]])
+    for entry in chat.last_entries(3) + list(chat.entries(-10)):
         assert_type(entry, Entry)
         assert_type(entry.message, dict[str, Any] | None)
     made = chat.view()
     assert_type(made, MessageView)
     assert_type(made.report, ViewReport)
     assert_type(made.report.kept, tuple[int, ...])
-    assert_type(chat.repair(write=True), tuple[ViewRepair, ...])
+    assert_type(chat.repair(dry_run=False), tuple[ViewRepair, ...])
     assert_type(chat.rewind(to=3), Head)
     assert_type(chat.forget(before=2), Head | None)
     assert_type(chat.usage().total.input, int)
@@ -101,7 +100,7 @@ def use_the_shelf(history: History) -> list[ConversationInfo]:
     rows: list[ConversationInfo] = []
     after: Cursor | None = None
     while True:
-        page = history.recent(scope="default", limit=10, after=after)
+        page = history.list(scope="default", limit=10, after=after)
         assert_type(page, Page[ConversationInfo])
         rows += page.items
         after = page.next
@@ -110,7 +109,7 @@ def use_the_shelf(history: History) -> list[ConversationInfo]:
     for row in rows:
         assert_type(row.updated, datetime)
         assert_type(row.expires, datetime | None)
-    assert_type(history.delete("x"), Deletion | None)
+    assert_type(history.delete("x"), DeletedConversation | None)
     return rows
 
 
@@ -118,8 +117,8 @@ def use_branches(chat: Conversation) -> list[Entry]:
     """Fork, and page backward."""
     forked = chat.fork("x", at=3, scope="other")
     assert_type(forked, Conversation)
-    page = forked.newest(50)
-    return forked.newest(50, before=page[0].position) if page else []
+    page = forked.last_entries(50)
+    return forked.last_entries(50, before=page[0].position) if page else []
 
 
 def move_the_shelf(history: History, other: HistoryStore) -> bool:
@@ -139,23 +138,23 @@ def move_the_shelf(history: History, other: HistoryStore) -> bool:
     return history.import_from("messages.json", id="x").complete and written.complete
 
 
-def clear_the_shelf(history: History) -> tuple[Removal, ...]:
+def clear_the_shelf(history: History) -> tuple[DeletedConversation, ...]:
     """Keep and forget."""
-    done = history.retain(scope="a", age=timedelta(days=9), ttl=timedelta(hours=1), count=5, dry_run=False)
-    assert_type(done, Retention)
-    assert_type(done.removed[0].why, Literal["age", "count", "ttl", "expired"])
+    done = history.prune(scope="a", age=timedelta(days=9), ttl=timedelta(hours=1), count=5, dry_run=False)
+    assert_type(done, PruneReport)
+    assert_type(done.removed[0].reason, Literal["age", "count", "ttl", "expired"] | None)
     gone = history.erase("ada", progress=lambda each: each.messages)
-    assert_type(gone, Erasure)
-    assert_type(gone.removed, tuple[Deletion, ...])
+    assert_type(gone, EraseReport)
+    assert_type(gone.removed, tuple[DeletedConversation, ...])
     return done.removed
 
 
 def ask_the_shelf(history: History) -> Sequence[ConversationInfo]:
     """Ask for some rows."""
-    page = history.recent(
+    page = history.list(
         title="tea", tag=["a", "b"], metadata={"k": 1}, model="m", since=datetime.now(UTC), until=datetime.now(UTC)
     )
-    for row in history.recent(tag="a").items:
+    for row in history.list(tag="a").items:
         assert_type(row.tokens, int)
         assert_type(row.origin, Origin | None)
     return page.items
@@ -167,16 +166,16 @@ async def use_asyncio(store: HistoryStore) -> None:
         chat = history.conversation("x")
         assert_type(await chat.append({"role": "user", "content": "Hello"}), Head)
         assert_type(await chat.messages(), list[dict[str, Any]])
-        async for entry in chat.records():
+        async for entry in chat.entries():
             assert_type(entry, Entry)
-        assert_type(await history.recent(limit=3), Page[ConversationInfo])
+        assert_type(await history.list(limit=3), Page[ConversationInfo])
         await chat.annotate(title="x", tags=["a"], metadata={"k": 1})
         assert_type(await chat.fork("y", at=1), AsyncConversation)
         assert_type(await history.copy_to(history), CopyReport)
         assert_type(await history.export_to("x.md"), ExportReport)
         assert_type(await history.import_from("x.jsonl"), CopyReport)
-        assert_type(await history.retain(count=1), Retention)
-        assert_type(await history.erase("ada"), Erasure)
+        assert_type(await history.prune(count=1), PruneReport)
+        assert_type(await history.erase("ada"), EraseReport)
 
 
 def use_configuration() -> None:

@@ -161,7 +161,7 @@ class Case:
         self.chat.refresh()
         before = self.chat.messages()
         found = self.chat.repair()
-        assert self.chat.repair(write=True) == found
+        assert self.chat.repair(dry_run=False) == found
         assert self.chat.messages() == before
         assert self.chat.repair() == ()
 
@@ -198,7 +198,7 @@ class Case:
     def doubled(self):
         """The numbers of calls whose id another call of the same message has: whose result is whose cannot be told."""
         found = set()
-        for entry in self.chat.records():
+        for entry in self.chat.entries():
             content = entry.message["content"] if entry.kind == "message" else ""
             calls = [block for block in content if isinstance(block, dict) and block["type"] == "tool_use"]
             ids = Counter(call["id"] for call in calls)

@@ -127,7 +127,7 @@ def test_whatever_is_stored_can_be_sent_and_each_request_extends_the_one_before(
             assert made.messages[: len(begun)] == begun
             assert chat.view() == made
             assert store.read(chat.log.key) == lines
-            last = list(chat.records())[-1:] if done == "said" else []
+            last = list(chat.entries())[-1:] if done == "said" else []
             whole = (
                 step[0] in ("reply", "assistant")
                 and _stop(step) in (None, "end_turn")
@@ -162,14 +162,14 @@ def test_once_it_is_mended_the_log_is_sent_as_before_and_needs_no_mending(steps)
         chat = script.chat
         for step in steps:
             script.play(step)
-        before, sent = list(chat.records()), chat.messages()
+        before, sent = list(chat.entries()), chat.messages()
         counted = chat.summary.usage if chat.summary else {}
         found = chat.repair()
         event("mended" if found else "nothing to mend")
-        assert chat.repair(write=True) == found
+        assert chat.repair(dry_run=False) == found
         assert chat.messages() == sent
         assert chat.repair() == ()
-        assert list(chat.records())[: len(before)] == before
+        assert list(chat.entries())[: len(before)] == before
         assert (chat.summary.usage if chat.summary else {}) == counted
         if found:
             assert chat.summary.messages == len(sent)

@@ -101,7 +101,7 @@ def test_an_odd_block_is_refused_at_once_or_does_not_spoil_the_conversation(name
         try:
             chat.append([{"role": role, "content": [copy.deepcopy(ODD_BLOCKS[name])]}, said("ho"), user("on")])
         except InvalidInput:
-            assert len(list(chat.records())) == 1
+            assert len(list(chat.entries())) == 1
             return
         assert chat.messages()[-1] == user("on")
         assert chat.summary.messages == 4

@@ -43,7 +43,7 @@ def held_under(policy: str, seeds: range, *, extends: bool = True) -> int:
         warnings.simplefilter("ignore", CutFailedWarning)
         for seed in seeds:
             held = hold(conversation(seed), store, **POLICIES[policy])
-            kinds = [entry.kind for entry in held.chat.records()]
+            kinds = [entry.kind for entry in held.chat.entries()]
             cuts += kinds.count("cut") + kinds.count("compaction") + (held.chat.view().report.begin > 0)
             held.check(extends=extends)
     return cuts

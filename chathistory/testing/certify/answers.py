@@ -61,7 +61,7 @@ class LostAnswers(Certified, guarantee=3):
         assert isinstance(losing, _Lossy)
         assert losing.lost > 0, "no answer was lost"
         again = History(store).conversation("chat", scope=KEY.scope)
-        assert [entry.message for entry in again.records()] == said, "a message is missing, or is there twice"
+        assert [entry.message for entry in again.entries()] == said, "a message is missing, or is there twice"
 
     def test_an_append_whose_answer_never_comes(self, store: HistoryStore) -> None:
         lose = self.target.hooks.lose_answer or needs("the hook `lose_answer`")

@@ -255,5 +255,5 @@ class Damage(Certified, guarantee=7):
             chat.append({"role": ("user", "assistant")[at % 2], "content": f"line {at}"})
         damage(self.room.within, self.room.names.real_key(KEY), position)
         with self.reopen(store) as other, pytest.raises(CorruptRecord) as caught:
-            list(History(other).conversation(KEY.id, scope=KEY.scope).records())
+            list(History(other).conversation(KEY.id, scope=KEY.scope).entries())
         assert caught.value.position in {position, None}

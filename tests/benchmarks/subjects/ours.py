@@ -79,18 +79,18 @@ class Chathistory(_Ours):
         return self._chat(name).append(turn)
 
     def tail(self, name: str) -> list[Any]:
-        return self._chat(name).tail(20)
+        return self._chat(name).last_messages(20)
 
     def load(self, name: str) -> list[Any]:
         return self._chat(name).messages()
 
     def recent(self, count: int) -> list[Any]:
-        return list(self.history.recent(scope=self._shelf(count)).items)
+        return list(self.history.list(scope=self._shelf(count)).items)
 
     def kept(self, given: Any) -> Any:
         name = fresh_name()
         self.history.conversation(name).append(given)
-        (entry,) = self.history.conversation(name).records()
+        (entry,) = self.history.conversation(name).entries()
         return entry.message
 
     def _chat(self, name: str) -> Conversation:

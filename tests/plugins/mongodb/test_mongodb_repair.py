@@ -46,13 +46,13 @@ def test_a_conversation_is_mended_and_keeps_what_was_forgotten_and_gone_back_fro
     before = said(chat)
     assert database[SEGMENTS].count_documents({}) > 0
     damage(database)
-    listed = history.recent()
+    listed = history.list()
     assert [row.id for row in listed.items] == ["other"]
     assert [each.key for each in listed.damaged] == [KEY]
     damaged = history.conversation(KEY.id)
     with pytest.raises(CorruptRecord):
         damaged.append({"role": "user", "content": "more"})
-    made = damaged.restore(write=True)
+    made = damaged.restore(dry_run=False)
     assert (made.start, len(made.lost)) == (100, lost)
     after = said(history.conversation(KEY.id))
     assert [text for text in before if text in after] == after
@@ -84,11 +84,11 @@ def test_a_head_with_positions_far_from_its_records_ends_no_walk(store, database
         with pytest.raises(CorruptRecord, match="far from those of its records"):
             damaged.messages()
         assert salvaged.salvaged == {}
-        assert damaged.restore(write=True).end == count
+        assert damaged.restore(dry_run=False).end == count
         assert said(history.conversation(KEY.id)) == before
     else:
         assert (found.state, len(found.findings)) == ("repairable", far)
         assert salvaged.salvaged == {KEY: far}
-        damaged.repair(write=True)
+        damaged.repair(dry_run=False)
         assert said(history.conversation(KEY.id)) == before
     assert history.check().found == () or far <= LONGEST_GAP

@@ -61,9 +61,9 @@ def test_a_time_to_live_through_the_core(valkey, prefix):
         assert len(chat.messages()) == 1
         time.sleep(0.25)
         assert chat.messages() == []
-        assert list(History(store).recent().items) == []
+        assert list(History(store).list().items) == []
         chat.append({"role": "user", "content": "anew"})
-        assert [entry.message["content"] for entry in chat.records()] == ["anew"]
+        assert [entry.message["content"] for entry in chat.entries()] == ["anew"]
 
 
 @pytest.mark.parametrize("where", ["valkey", "cluster"])
@@ -164,7 +164,7 @@ def test_a_writer_does_not_go_on_in_a_server_that_came_back_empty(server):
         assert list(store.keys()) == []
         chat.refresh()
         chat.append({"role": "user", "content": "anew"})
-        assert [entry.message["content"] for entry in chat.records()] == ["anew"]
+        assert [entry.message["content"] for entry in chat.entries()] == ["anew"]
 
 
 def test_a_flush_in_mid_conversation_is_a_conflict(server):

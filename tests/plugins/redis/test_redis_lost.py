@@ -42,7 +42,7 @@ def test_each_of_1000_appends_is_there_once_though_200_answers_were_lost(far, st
         chat.append({"role": "user", "content": f"message {number}"})
     proxy.lose = lambda _: False
     assert proxy.lost == 200
-    entries = list(History(store).conversation("lossy").records())
+    entries = list(History(store).conversation("lossy").entries())
     assert [entry.message["content"] for entry in entries[1:]] == [f"message {number}" for number in range(1000)]
 
 
@@ -103,5 +103,5 @@ def test_lost_answers_in_a_cluster(cluster, prefix):
             for chat in chats:
                 chat.append({"role": "user", "content": f"turn {turn}"})
         for chat in chats:
-            assert [entry.message["content"] for entry in chat.records()] == [f"turn {turn}" for turn in range(10)]
+            assert [entry.message["content"] for entry in chat.entries()] == [f"turn {turn}" for turn in range(10)]
         assert sorted(store.keys()) == [Key("default", f"chat {number}") for number in range(9)]

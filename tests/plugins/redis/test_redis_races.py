@@ -49,7 +49,7 @@ class _Message:
 
 def _messages(store) -> list[_Message]:
     found = []
-    for record in History(store).conversation("together").records():
+    for record in History(store).conversation("together").entries():
         message = getattr(record, "message", None)
         if message is not None:
             found.append(_Message(message))

@@ -37,13 +37,13 @@ def test_a_conversation_is_mended_and_keeps_what_was_forgotten_and_gone_back_fro
     history.conversation("other").append({"role": "user", "content": "sound"})
     before = said(chat)
     damage(valkey_client, store._layout.names(KEY).conversation)
-    listed = history.recent()
+    listed = history.list()
     assert [row.id for row in listed.items] == ["other"]
     assert [each.key for each in listed.damaged if isinstance(each, Damaged)] == [KEY]
     damaged = history.conversation(KEY.id)
     with pytest.raises(CorruptRecord):
         damaged.append({"role": "user", "content": "more"})
-    made = damaged.restore(write=True)
+    made = damaged.restore(dry_run=False)
     assert (made.start, len(made.lost)) == (100, lost)
     after = said(history.conversation(KEY.id))
     assert [text for text in before if text in after] == after

@@ -120,7 +120,7 @@ def test_what_relies_on_a_damaged_listing_says_so(store, valkey_client, which):
     valkey_client.hset(wrong, "x", "y")
     for report in (history.export_to(io.BytesIO()), history.copy_to(open_store("memory:"))):
         assert (report.all_found, report.complete) == (False, False)
-    plan = history.retain(count=10)
+    plan = history.prune(count=10)
     assert (plan.kept, plan.complete) == ((4, True) if which == "scopes" else (0, False))
     scanned = history.export_to(io.BytesIO(), full_scan=True)
     assert (scanned.conversations, scanned.all_found) == (4, True)
