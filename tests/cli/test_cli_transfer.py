@@ -391,7 +391,9 @@ def test_what_comes_back_while_a_scope_is_erased_is_told(run, filled, monkeypatc
 
 def test_delete_and_backends_as_json(run, filled):
     done = run("delete", "c0", "--yes", "--json", "--store", filled)
-    assert json.loads(done.stdout) == {"id": "c0", "scope": "default", "messages": 4, "records": 5}
+    told = json.loads(done.stdout)
+    assert told.pop("updated").endswith("+00:00")
+    assert told == {"id": "c0", "scope": "default", "messages": 4, "records": 5, "reason": None}
     rows = [json.loads(line) for line in run("backends", "--json").stdout.splitlines()]
     assert {"scheme": "file", "distribution": "chathistory", "problem": None} in rows
 
