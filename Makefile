@@ -19,7 +19,8 @@ chat: $(VENV)/chat-ready
 
 test: check
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not stress" -n 2 --dist loadfile
+	$(BIN)/coverage run -m pytest -m "not stress and not repeated" -n 2 --dist loadfile
+	$(BIN)/pytest -m "repeated and not stress" -n 2 --dist loadfile
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 

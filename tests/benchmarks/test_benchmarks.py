@@ -15,6 +15,8 @@ from benchmarks.report import comparison, markdown
 from benchmarks.subjects import BACKENDS, named
 from benchmarks.works import _harm
 
+pytestmark = pytest.mark.repeated
+
 ROOT = Path(__file__).parents[2]
 OURS = [(backend, name) for backend, names in BACKENDS.items() for name in names[:3]]
 

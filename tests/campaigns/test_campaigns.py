@@ -6,6 +6,8 @@ import pytest
 
 from tests.campaigns import kills
 
+pytestmark = pytest.mark.repeated
+
 WHOLE = [(0, 0, 1), (1, 0, 2), (1, 1, 2), (2, 0, 1)]
 
 

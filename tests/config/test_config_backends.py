@@ -16,6 +16,8 @@ from s3_server import CREDENTIALS, serving
 
 from chathistory.testing import FakeMessagesAPI
 
+pytestmark = pytest.mark.repeated
+
 PROGRAM = Path(__file__).with_name("config_program.py")
 CONFIGURATION = """
 {line}

@@ -12,6 +12,8 @@ import pytest
 
 from chathistory.testing import FakeMessagesAPI
 
+pytestmark = pytest.mark.repeated
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -14,6 +14,8 @@ from docs_shell import CONSOLE, Command, Shell, commands_of, is_as_shown
 from chathistory import History, open_store
 from chathistory.testing import FakeMessagesAPI
 
+pytestmark = pytest.mark.repeated
+
 ROOT = Path(__file__).parents[2]
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]}
 ELSEWHERE = {"docs/tutorial.md"}  # tests/docs/test_docs_tutorial.py follows it from its first line to its last

@@ -8,6 +8,8 @@ import pytest
 from chathistory_memory import MemoryStore
 from engine_world import World
 
+pytestmark = pytest.mark.repeated
+
 CASES = int(os.environ.get("CHATHISTORY_ENGINE_CASES", "60"))
 PARTS = 20
 

@@ -20,6 +20,8 @@ from chathistory.errors import InvalidInput, TurnError
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure
 
+pytestmark = pytest.mark.repeated
+
 MODEL = "claude-sonnet-5-5"
 TOOLS = [{"name": name, "input_schema": {"type": "object"}} for name in ("shot", "weather")]
 ANYTHING = [case for case in CASES if case.sort in (SIZE, OTHER)]

@@ -22,6 +22,8 @@ from chathistory.errors import ChatHistoryError, InvalidInput, OrphanedReply, St
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Raw, Reply
 
+pytestmark = pytest.mark.repeated
+
 MODEL = "claude-sonnet-5-5"
 SEND, STREAM, TOOLS = range(3)
 

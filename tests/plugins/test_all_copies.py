@@ -14,6 +14,8 @@ from all_samples import SCOPES, filled, order, user, whole
 
 from chathistory import History, Key, open_store
 
+pytestmark = pytest.mark.repeated
+
 RING = ("memory", "file", "redis", "mongodb", "s3", "file")
 COPIER = Path(__file__).with_name("copying_process.py")
 

@@ -18,6 +18,8 @@ from chathistory import Entry, History, Key, Revision, ViewRepair, open_store
 from chathistory.errors import ChatHistoryError
 from chathistory.log.entry import encode
 
+pytestmark = pytest.mark.repeated
+
 SCOPE = "ada"
 COUNT = 12
 

@@ -10,6 +10,8 @@ from all_samples import said, user
 from chathistory import History
 from chathistory.errors import InvalidInput
 
+pytestmark = pytest.mark.repeated
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COUNT = 130  # more than a bucket of the s3 store puts in order
 FILTERS = {

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import release
 
+pytestmark = pytest.mark.repeated
+
 PYTHONS = ("3.11", "3.12", "3.13")
 
 

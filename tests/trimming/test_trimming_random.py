@@ -7,6 +7,8 @@ from collections import Counter
 import pytest
 from trimming_world import LIKELY, World, lived
 
+pytestmark = pytest.mark.repeated
+
 
 @pytest.mark.parametrize("part", range(4))
 def test_whatever_happens_each_request_is_taken_and_the_log_stays_as_it_was(part):

@@ -25,6 +25,8 @@ from chathistory.trimming import LastTurns
 from chathistory.trimming.context_editing import CompactionBlocks
 from chathistory.view import view
 
+pytestmark = pytest.mark.repeated
+
 TOOLS = [{"name": name, "input_schema": {"type": "object"}} for name in ("look", "count")]
 TOOLS.append({"type": "web_search_20250305", "name": "web_search"})
 THOUGHT = {"type": "thinking", "thinking": "", "signature": ""}

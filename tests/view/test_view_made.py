@@ -10,6 +10,8 @@ from made_conversations import Name, Retry, Rewind, Say, conversation, hold, hol
 
 from chathistory import open_store
 
+pytestmark = pytest.mark.repeated
+
 PART = 50
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from api_rules import complete, problems, refused_by_standin
 from faulty_stores import chat_on, said, user
 from hypothesis import HealthCheck, event, given, settings
@@ -12,6 +13,8 @@ from view_cases import DOCUMENT, MARK, THOUGHT, S, U, call, found, result, searc
 
 from chathistory import open_store
 from chathistory.errors import InvalidInput
+
+pytestmark = pytest.mark.repeated
 
 WORDS = st.sampled_from(["a", "b", "", "  ", "\ud800"])
 PAST = st.integers(0, 3)  # which of the ids given out last

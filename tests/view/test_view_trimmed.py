@@ -20,6 +20,8 @@ from chathistory.trimming import (
     TokenBudget,
 )
 
+pytestmark = pytest.mark.repeated
+
 POLICIES = {
     "keep all": {"trimming": KeepAll()},
     "last turns": {"trimming": LastTurns(4, 2)},

@@ -9,6 +9,8 @@ from file_samples import KEY, filled, fresh, open_files, path_of, revision
 
 from chathistory import Key
 
+pytestmark = pytest.mark.repeated
+
 COUNTED = ("open", "write", "pread", "read", "fdatasync", "fsync", "rename", "unlink", "ftruncate", "utime", "scandir")
 
 

@@ -17,6 +17,8 @@ from chathistory.testing.contract.calls import CALLS, error_of, silent
 from chathistory.testing.contract.samples import MARKER
 from tests.campaigns.reads import run
 
+pytestmark = pytest.mark.repeated
+
 MORE = {
     "scan_keys": lambda store: list(store.scan_keys()),
     "damaged_keys": lambda store: list(store.damaged_keys()),

@@ -15,6 +15,8 @@ from chathistory.storage.store import Head
 from chathistory.testing.contract.calls import silent
 from chathistory.testing.contract.samples import created, grown, lines
 
+pytestmark = pytest.mark.repeated
+
 KEY = Key("default", "conversation")
 NAME = {"s": KEY.scope, "i": KEY.id}
 COUNT = 40

@@ -13,6 +13,8 @@ from chathistory.testing.contract.calls import CALLS, error_of, silent
 from chathistory.testing.contract.samples import KEY, MARKER, created, revision
 from tests.campaigns.reads import run
 
+pytestmark = pytest.mark.repeated
+
 MORE = {
     "scan_keys": lambda store: list(store.scan_keys()),
     "damaged_keys": lambda store: list(store.damaged_keys()),

@@ -14,6 +14,8 @@ from chathistory.storage.store import Head, Revision
 from chathistory.testing.contract.calls import error_of, silent
 from chathistory.testing.contract.samples import KEY, created, grown, lines, revision
 
+pytestmark = pytest.mark.repeated
+
 COUNT = 9
 OTHERS = [Key(KEY.scope, f"other {number}") for number in range(5)]
 FAR_AWAY = Key("another scope", "other")

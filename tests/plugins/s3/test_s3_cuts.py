@@ -25,6 +25,8 @@ from chathistory import Key, open_store
 from chathistory.errors import CorruptRecord, StoreUnavailable
 from chathistory.storage.store import Head
 
+pytestmark = pytest.mark.repeated
+
 SIZE = 10_000
 _numbers = itertools.count()
 

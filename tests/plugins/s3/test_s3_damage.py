@@ -14,6 +14,8 @@ from chathistory.errors import Conflict, CorruptRecord, StoreRejected, Unsupport
 from chathistory.storage.recovery import HeadRecovery
 from chathistory.storage.store import Damaged, Head, ReadResult
 
+pytestmark = pytest.mark.repeated
+
 SCOPE = "scope"
 TYPED = (CorruptRecord, UnsupportedRecord, Conflict)
 LONG = "ü" * 52

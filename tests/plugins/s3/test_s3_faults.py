@@ -14,6 +14,8 @@ from chathistory import open_store
 from chathistory.errors import Conflict, StoreUnavailable
 from chathistory.log.commit import commit
 
+pytestmark = pytest.mark.repeated
+
 SIZE = 10_000  # 13 of them fill the head's object
 
 

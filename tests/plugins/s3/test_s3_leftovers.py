@@ -10,6 +10,8 @@ from test_s3_faults import CASES, SIZE
 from chathistory import Key
 from chathistory.errors import Conflict, CorruptRecord, StoreRejected
 
+pytestmark = pytest.mark.repeated
+
 SECRET = '"text": "line'
 """Stands in every record that these tests store."""
 

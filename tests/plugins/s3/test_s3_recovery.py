@@ -30,6 +30,8 @@ from chathistory.cli.app import run
 from chathistory.errors import Conflict, CorruptRecord
 from chathistory.storage.store import Head
 
+pytestmark = pytest.mark.repeated
+
 SIZE = 10_000
 HEAD = "history/c/scope/conversation"
 LEFT = "{:019d}-0123456789abcdef"

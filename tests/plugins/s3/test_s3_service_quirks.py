@@ -10,6 +10,8 @@ from s3_service_quirks import MANNERS, REVIVES
 from chathistory import Key, open_store
 from chathistory.errors import Conflict, StoreRejected, StoreUnavailable
 
+pytestmark = pytest.mark.repeated
+
 REFUSED = {
     "PUT ignores If-None-Match": "ignores the condition of a PUT with If-None-Match",
     "PUT ignores If-Match": "ignores the condition of a PUT with If-Match",

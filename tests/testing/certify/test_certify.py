@@ -23,7 +23,10 @@ from chathistory.testing.certify.target import Target
 from chathistory.testing.contract.tricky_names import NAMES, NEIGHBOURS
 from chathistory.testing.guarantees import GUARANTEES
 
-pytestmark = pytest.mark.timeout(300)  # a run of the kit is hundreds of tests, and a machine may be busy
+pytestmark = [
+    pytest.mark.repeated,
+    pytest.mark.timeout(300),
+]  # a run is hundreds of tests, on a machine that may be busy
 
 HOOKS = ("--hooks", "certify_wrong:hooks")
 

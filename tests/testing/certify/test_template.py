@@ -14,7 +14,7 @@ import pytest
 from certify_lines import lines_of_code
 from conftest import ROOT, TEMPLATE
 
-pytestmark = pytest.mark.timeout(600)  # it builds, and installs from an index
+pytestmark = [pytest.mark.repeated, pytest.mark.timeout(600)]  # it builds, and installs from an index
 
 
 def run(*words, cwd, code=0):

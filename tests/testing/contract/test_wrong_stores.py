@@ -13,6 +13,8 @@ from chathistory.testing import HistoryStoreContract
 from chathistory.testing.contract.calls import error_of
 from chathistory.testing.guarantees import GUARANTEES, guarantee_of
 
+pytestmark = pytest.mark.repeated
+
 pytest_plugins = ("pytester",)
 
 ORDINARY = [
