@@ -10,6 +10,7 @@ tests/api.txt                names and calls alone: a change of it is a change f
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import sys
@@ -200,6 +201,37 @@ def choosing_page() -> str:
     return re.sub(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n\n{traits_table()}\n\n{END}", text, flags=re.DOTALL)
 
 
+# The tree of modules.
+
+
+def module_tree() -> str:
+    """Return every module below its package, each with the first line of its docstring."""
+    lines = []
+    for path in sorted((ROOT / "chathistory").rglob("*.py"), key=_packages_last):
+        name = path.relative_to(ROOT / "chathistory")
+        if name.parts[0] == "testing" and len(name.parts) > MODULES_DEEP:
+            continue  # the parts of a package for tests, which its own line sums up
+        words = (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+        if path.name == "__init__.py":
+            lines += [f"\n**`{'/'.join(('chathistory', *name.parts[:-1]))}/`** {words}\n"]
+        else:
+            lines += [f"- `{path.name}`: {words}"]
+    return "\n".join(lines).strip()
+
+
+MODULES_DEEP = 2
+
+
+def _packages_last(path: Path) -> tuple[str, bool, str]:
+    return str(path.parent), path.name != "__init__.py", path.name
+
+
+def design_page() -> str:
+    text = (ROOT / "docs" / "design.md").read_text()
+    begin, end = "<!-- modules -->", "<!-- end of the modules -->"
+    return re.sub(f"{begin}.*?{end}", lambda _: f"{begin}\n\n{module_tree()}\n\n{end}", text, flags=re.DOTALL)
+
+
 # Errors.
 
 
@@ -230,6 +262,7 @@ WRITTEN: dict[str, Callable[[], str]] = {
     "docs/reference/commands.md": commands_page,
     "docs/errors.md": errors_page,
     "docs/choosing.md": choosing_page,
+    "docs/design.md": design_page,
     "tests/api.txt": snapshot,
 }
 
