@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chathistory.checks import check_count, check_kind, check_position, check_range, check_store, refuse_pickling
-from chathistory.errors import InvalidInput
+from chathistory.errors import ConversationNotFound, InvalidInput
 from chathistory.log.active_path import newest_first, on_path, record_named
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry
@@ -374,6 +374,7 @@ class Conversation:
         Raises:
             Conflict: Somebody else has changed the conversation since.
             TurnInProgress: A turn is open; its reply would be paid for and find another conversation.
+            ConversationNotFound: There is no such conversation.
             InvalidInput: `to` is no such position, or within a turn that waits for the results of tools and whose
                 thinking can no longer be sent, for a cut came since.
         """
@@ -382,7 +383,9 @@ class Conversation:
         check_position("to", to)
         with self._log.lock:
             head = self._log.confirm(expected)
-            check_free(self._log.key, summary_of(head) if head else None)
+            if head is None:
+                raise ConversationNotFound(self._log.key)
+            check_free(self._log.key, summary_of(head))
             return self._log.append([rewound(self._log, head, to)])
 
     def variants(self, position: int) -> list[Variant]:
@@ -415,6 +418,7 @@ class Conversation:
         Raises:
             Conflict: Somebody else has changed the conversation since.
             TurnInProgress: A turn is open.
+            ConversationNotFound: There is no such conversation.
             InvalidInput: No reply is at this position, or its thinking must be sent and no longer can.
         """
         from chathistory.operations.variants import chosen  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
@@ -422,11 +426,12 @@ class Conversation:
         check_position("position", position)
         with self._log.lock:
             head = self._log.confirm(expected)
-            check_free(self._log.key, summary_of(head) if head else None)
+            if head is None:
+                raise ConversationNotFound(self._log.key)
+            check_free(self._log.key, summary_of(head))
             entry = chosen(self._log, head, position)
             if entry:
                 return self._log.append([entry])
-            assert head is not None  # noqa: S101  # else there would be no reply to choose
             self._log.note(head)
             return head
 
@@ -460,9 +465,13 @@ class Conversation:
         `scope=None` is this one's scope. What Claude is sent of the fork is what it was sent here at that point, so
         thinking in it stays valid. Title, tags and metadata come along as they are now; `History.list` shows where
         it came from (`origin`). This conversation is not changed, and others may write to it meanwhile: the fork has
-        what was there at one moment. Raises `Conflict`, and stores nothing, if there is a conversation of that name,
-        and `InvalidInput` if there is nothing below `at`, or no such position, or if it is within a tool call's turn
-        whose thinking is no longer sent (what was before it is forgotten or cut).
+        what was there at one moment.
+
+        Raises:
+            ConversationExists: There is a conversation of that name; nothing was stored.
+            ConversationNotFound: This one does not exist.
+            InvalidInput: There is nothing below `at`, or no such position, or it is within a tool call's turn whose
+                thinking is no longer sent (what was before it is forgotten or cut).
         """
         from chathistory.transfer.fork import fork  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 

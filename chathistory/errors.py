@@ -4,10 +4,12 @@
     ├── ConfigError (ValueError)    what was asked for cannot be built: a URL, an option, a setting
     │   └── PluginError             a backend is missing, broken, doubled or made for another version
     ├── InvalidInput (ValueError)   what was handed in cannot be used or stored; names the field
-    ├── Conflict                    somebody else wrote first; nothing of this append was stored
-    │   ├── OrphanedReply           the same, but a paid reply was kept beside the conversation
-    │   └── OutcomeUnknown          the same, but it may have been stored, and what could tell is gone
-    ├── UnsupportedRecord           a record was written by a later version of this library
+    ├── ConversationChanged         somebody else has changed the conversation, so an append was refused or is in doubt
+    │   ├── Conflict                nothing of the append was stored
+    │   ├── OrphanedReply           a paid reply was stored beside the conversation
+    │   └── OutcomeUnknown          it may have been stored, and what could tell is gone
+    ├── ConversationExists          the name is taken by another conversation
+    ├── ConversationNotFound (LookupError)  there is no conversation of this name
     ├── TurnError                   the engine will not start this turn
     │   ├── TurnInProgress          another turn of this conversation is still open
     │   ├── TurnMismatch            a turn id came again with other content
@@ -18,7 +20,8 @@
         ├── StoreUnavailable        no usable answer; `.outcome` says what became of a write
         ├── StoreRejected           the backend refused: no space, no permission; nothing was stored
         ├── StoreClosed             the store was closed, or was used before a fork()
-        └── CorruptRecord           what is stored is damaged; `.position` says where
+        ├── CorruptRecord           what is stored is damaged; `.position` says where
+        └── UnsupportedRecord       a later version of this library wrote a record
 
 No error carries message text or a credential: conversations end up in stores, not in logs.
 A client library's own error is the `__cause__`. Errors of the Anthropic SDK pass through unwrapped.
@@ -26,17 +29,21 @@ A client library's own error is the `__cause__`. Errors of the Anthropic SDK pas
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from chathistory.storage.store import Head, Key
 
 __all__ = [
     "ChatHistoryError",
     "ConfigError",
     "Conflict",
+    "ConversationChanged",
+    "ConversationExists",
+    "ConversationNotFound",
     "CorruptRecord",
     "IncompleteReply",
     "InvalidInput",
@@ -78,51 +85,78 @@ class InvalidInput(ChatHistoryError, ValueError):
     """What was handed in cannot be used or stored; the text names the field, never its content."""
 
 
-class Conflict(ChatHistoryError):
-    """Somebody else wrote first; nothing was stored. `head` is the present one, None: there is none."""
+class ConversationChanged(ChatHistoryError):
+    """Somebody else has changed the conversation, so that it is not what the writer of an append has seen.
 
-    _stored = "nothing was stored"
+    What became of the append differs: see its three kinds.
+
+    Attributes:
+        key: The conversation.
+        head: Its present head; None: it does not exist.
+    """
+
+    _outcome = "look at it again"
 
     def __init__(self, key: Key, head: Head | None) -> None:
         self.key = key
         self.head = head
-        seen = f"it now ends at position {head.end}" if head else "it does not exist (any more)"
-        super().__init__(f"conversation {key.id!r} was changed by another writer: {seen}; {self._stored}")
+        seen = f"it now ends at position {head.end}" if head else "it does not exist"
+        super().__init__(f"conversation {key.id!r} was changed by another writer: {seen}; {self._outcome}")
 
-    def __reduce__(self) -> tuple[type[Conflict], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[type[ConversationChanged], tuple[Any, ...]]:
         return type(self), (self.key, self.head)
 
 
-class OrphanedReply(Conflict):
+class Conflict(ConversationChanged):
+    """Somebody else wrote first; nothing was stored. Look at what came, and append again."""
+
+    _outcome = "nothing was stored"
+
+
+class OrphanedReply(ConversationChanged):
     """A reply arrived after another writer had changed the conversation.
 
     It was paid for, so it is not thrown away: it is stored as an `orphaned` record at `head.end - 1`,
     outside of what is replayed.
     """
 
-    _stored = "the reply is kept beside it"
+    _outcome = "the reply is stored beside it"
 
 
-class OutcomeUnknown(Conflict):
-    """No certain answer came to an append, and what could tell whether it was stored has been removed since."""
+class OutcomeUnknown(ConversationChanged):
+    """The store gave no definite answer to an append, and the records that would show the outcome are gone."""
 
-    _stored = "whether anything was stored cannot be told"
+    _outcome = "whether anything was stored cannot be determined"
 
 
-class UnsupportedRecord(ChatHistoryError):
-    """A record was written by a later version of this library; `version` is the format it needs."""
+class ConversationExists(ChatHistoryError):
+    """The name is taken: a fork, a renamed or an imported conversation needs one that is free. Nothing was stored.
 
-    def __init__(self, key: Key, position: int, version: object) -> None:
+    Attributes:
+        key: The conversation that exists.
+    """
+
+    def __init__(self, key: Key) -> None:
         self.key = key
-        self.position = position
-        self.version = version
-        super().__init__(
-            f"record {position} of conversation {key.id!r} has format {version!r}, which this version of "
-            "chathistory cannot interpret; update chathistory (the raw record is still readable)"
-        )
+        super().__init__(f"there is a conversation {key.id!r} in scope {key.scope!r} already; choose another id")
 
-    def __reduce__(self) -> tuple[type[UnsupportedRecord], tuple[Any, ...]]:
-        return type(self), (self.key, self.position, self.version)
+    def __reduce__(self) -> tuple[type[ConversationExists], tuple[Any, ...]]:
+        return type(self), (self.key,)
+
+
+class ConversationNotFound(ChatHistoryError, LookupError):
+    """There is no conversation of this name, and the call needs one.
+
+    Attributes:
+        key: The name.
+    """
+
+    def __init__(self, key: Key) -> None:
+        self.key = key
+        super().__init__(f"there is no conversation {key.id!r} in scope {key.scope!r}")
+
+    def __reduce__(self) -> tuple[type[ConversationNotFound], tuple[Any, ...]]:
+        return type(self), (self.key,)
 
 
 class TurnError(ChatHistoryError):
@@ -132,12 +166,20 @@ class TurnError(ChatHistoryError):
 class TurnInProgress(TurnError):
     """Another turn of this conversation is still open.
 
-    `until` is when it counts as abandoned (µs since 1970, UTC), unless its process renews that. `host` and `pid` name
-    the process that opened it; None: unknown. Wait until then; or, if you know that nobody is at it any longer, send
-    its message again with `resume(id, takeover=True)`, or close it with `abandon(id)`.
+    Wait until it ends; or, if you know that no process works on it, send its message again with
+    `resume(id, takeover=True)`, or close it with `abandon(id)`.
+
+    Attributes:
+        key: The conversation.
+        turn: The id of the turn.
+        until: When the turn counts as abandoned (UTC), unless its process renews that.
+        host: The machine of the process that opened it; None: unknown.
+        pid: The number of that process; None: unknown.
     """
 
-    def __init__(self, key: Key, turn: str, until: int, *, host: str | None = None, pid: int | None = None) -> None:
+    def __init__(
+        self, key: Key, turn: str, until: datetime, *, host: str | None = None, pid: int | None = None
+    ) -> None:
         self.key = key
         self.turn = turn
         self.until = until
@@ -145,25 +187,17 @@ class TurnInProgress(TurnError):
         self.pid = pid
         by = f", opened by process {pid} on {host!r}" if pid is not None else ""
         super().__init__(
-            f"conversation {key.id!r} has an open turn ({turn}){by}; it counts as open until {_utc(until)}, or longer "
-            "if its process renews it. Wait for it; or, if you know that its process is gone, call "
-            "resume(id, takeover=True) to send its message again, or abandon(id) to close it"
+            f"conversation {key.id!r} has an open turn ({turn}){by}; it counts as open until "
+            f"{until:%Y-%m-%d %H:%M:%S} UTC, or longer if its process renews it. Wait for it; or, if you know that its "
+            "process is gone, call resume(id, takeover=True) to send its message again, or abandon(id) to close it"
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _in_progress, (self.key, self.turn, self.until, self.host, self.pid)
 
 
-def _in_progress(key: Key, turn: str, until: int, host: str | None, pid: int | None) -> TurnInProgress:
+def _in_progress(key: Key, turn: str, until: datetime, host: str | None, pid: int | None) -> TurnInProgress:
     return TurnInProgress(key, turn, until, host=host, pid=pid)
-
-
-def _utc(microseconds: int) -> str:
-    """Return a time in words; the last that there is for what lies behind it."""
-    try:
-        return f"{datetime.fromtimestamp(microseconds // 1_000_000, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    except (OverflowError, ValueError, OSError):
-        return "the end of the calendar"
 
 
 class TurnMismatch(TurnError):
@@ -246,3 +280,25 @@ class CorruptRecord(StoreError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), stop=self.stop), (self.key, self.position, self.reason)
+
+
+class UnsupportedRecord(StoreError):
+    """A later version of this library wrote a record. It is still readable as it is, and copied as it is.
+
+    Attributes:
+        key: The conversation.
+        position: Where the record is.
+        version: The format that it needs.
+    """
+
+    def __init__(self, key: Key, position: int, version: object) -> None:
+        self.key = key
+        self.position = position
+        self.version = version
+        super().__init__(
+            f"record {position} of conversation {key.id!r} has format {version!r}, which this version of "
+            "chathistory cannot interpret; update chathistory (the raw record is still readable)"
+        )
+
+    def __reduce__(self) -> tuple[type[UnsupportedRecord], tuple[Any, ...]]:
+        return type(self), (self.key, self.position, self.version)

@@ -10,7 +10,7 @@ from chathistory_memory import MemoryStore
 from faulty_stores import bodies, chat_on, numbered, said, texts, user
 
 from chathistory import Entry, Usage
-from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
+from chathistory.errors import ConversationNotFound, CorruptRecord, InvalidInput, UnsupportedRecord
 
 
 class CountingStore(MemoryStore):
@@ -29,8 +29,10 @@ def test_an_absent_conversation_is_empty_and_nothing_is_made_by_looking(store, c
     assert (chat.messages(), chat.last_messages(3), chat.last_entries(3), list(chat.entries())) == ([], [], [], [])
     assert (chat.summary, chat.title, chat.tags, chat.metadata, chat.usage()) == (None, None, (), {}, Usage())
     assert (chat.refresh(), chat.repair(dry_run=False), chat.forget(before=3)) == (None, (), None)
-    with pytest.raises(InvalidInput):
+    with pytest.raises(ConversationNotFound):
         chat.rewind(to=0)
+    with pytest.raises(LookupError):
+        chat.choose(0)
     assert list(store.keys()) == []
     assert repr(chat) == "Conversation('c', scope='default')"
     assert (chat.id, chat.scope) == ("c", "default")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from datetime import UTC, datetime
 from typing import Any
 
 from chathistory.cli.escape import one_line, safe
@@ -79,7 +78,7 @@ _STATUS = {
 
 
 def _in_progress(error: TurnInProgress) -> str:
-    until = datetime.fromtimestamp(error.until / 1e6, UTC).astimezone()
+    until = error.until.astimezone()
     by = f", by process {error.pid} on {error.host!r}" if error.pid is not None else ""
     return (
         f"conversation {error.key.id!r} still waits for a reply that was asked for elsewhere{by}; without one it is "

@@ -13,7 +13,6 @@ from chathistory.cli.escape import one_line, safe
 from chathistory.cli.lookup import found
 from chathistory.cli.output import PARTLY, dry_run_option, json_option, lines, print_json, table
 from chathistory.cli.parsers import ParsedBy
-from chathistory.cli.render import iso_time, local_time
 from chathistory.cli.target import Place, debug_option, place_options
 from chathistory.conversation import Conversation
 from chathistory.errors import ChatHistoryError, ConfigError, CorruptRecord, StoreUnavailable
@@ -159,9 +158,9 @@ def usage(id: str, *, place: Place, as_json: bool) -> None:
         print_json({"id": id, **asdict(spent)})
     elif sys.stdout.isatty():
         columns = ("TURN", "TIME", "MODEL", "INPUT", "OUTPUT", "CACHE READ", "CACHE WRITTEN")
-        table(columns, [*(_row(turn, local_time(turn.at)) for turn in spent.turns), *_sums(spent)])
+        table(columns, [*(_row(turn, f"{turn.at.astimezone():%Y-%m-%d %H:%M}") for turn in spent.turns), *_sums(spent)])
     else:
-        turns = (("turn", *_row(turn, iso_time(turn.at))) for turn in spent.turns)
+        turns = (("turn", *_row(turn, turn.at.isoformat(timespec="seconds"))) for turn in spent.turns)
         sums = ((name, *row) for name, row in zip(_kinds(spent), _sums(spent, named=False), strict=True))
         lines("\t".join(row) for row in (*turns, *sums))
 

@@ -18,7 +18,7 @@ from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, Progress
 from chathistory.engine.settings import EngineSettings
 from chathistory.engine.start_turn import abandon
 from chathistory.engine.turn import Turn
-from chathistory.errors import Conflict, IncompleteReply
+from chathistory.errors import ConversationChanged, IncompleteReply
 from chathistory.history import OWN_SCOPE, History
 from chathistory.log.lease import TURN_TIMEOUT
 from chathistory.messages.content import Message
@@ -252,7 +252,7 @@ class AsyncChatEngine(AsyncFromConfig):
                         await _landed(run(turn.add_results, results))
                         goes_on = True
                     await runner.close()
-        except Conflict:
+        except ConversationChanged:
             raise  # the turn is not ours any more, and the reply is kept
         except BaseException as error:
             if turn.forget_container(error):
@@ -276,7 +276,7 @@ class AsyncChatEngine(AsyncFromConfig):
             by, messages = await run(self._settings.writer, turn)
             made = await self._summary(by, messages) if by else await self._compaction(turn, messages)
             await _landed(run(turn.cut, made))
-        except Conflict:
+        except ConversationChanged:
             raise  # the turn is not ours any more
         except Exception as error:  # noqa: BLE001 - whatever the caller's function raises
             await _landed(run(self._settings.uncut, turn, error))
@@ -308,7 +308,7 @@ class AsyncChatEngine(AsyncFromConfig):
             reply = await _landed(self.history.run(turn.finish, await self._created(turn)))
             if reply.stop_reason == "pause_turn":
                 await self.history.run(turn.go_on)
-        except Conflict:
+        except ConversationChanged:
             raise  # the turn is not ours any more, and the reply is kept
         except BaseException as error:
             await _landed(self.history.run(turn.broke_off, error))
@@ -397,7 +397,7 @@ class AsyncReplyStream:
         try:
             response = self._progress.whole(await stream.get_final_message())
             await self._end(await _landed(self._history.run(self._turn.finish, response, request_id=stream.request_id)))
-        except Conflict:
+        except ConversationChanged:
             self._open = False  # the turn is not ours any more, and the reply is kept
             raise
 

@@ -16,7 +16,7 @@ from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, Progress
 from chathistory.engine.settings import EngineSettings
 from chathistory.engine.start_turn import abandon
 from chathistory.engine.turn import Turn
-from chathistory.errors import Conflict, IncompleteReply
+from chathistory.errors import ConversationChanged, IncompleteReply
 from chathistory.history import OWN_SCOPE, History
 from chathistory.log.lease import TURN_TIMEOUT
 from chathistory.messages.content import Message
@@ -328,7 +328,7 @@ class ChatEngine(FromConfig):
                         turn.add_results(results)
                         goes_on = True
                     runner.close()
-        except Conflict:
+        except ConversationChanged:
             raise  # the turn is not ours any more, and the reply is kept
         except BaseException as error:
             if turn.forget_container(error):
@@ -344,7 +344,7 @@ class ChatEngine(FromConfig):
         by, messages = self._settings.writer(turn)
         try:
             turn.cut(text_from(by(messages)) if by else self._compaction(turn, messages))
-        except Conflict:
+        except ConversationChanged:
             raise  # the turn is not ours any more
         except Exception as error:  # noqa: BLE001 - whatever the caller's function raises
             self._settings.uncut(turn, error)
@@ -369,7 +369,7 @@ class ChatEngine(FromConfig):
             reply = turn.finish(self._created(turn))
             if reply.stop_reason == "pause_turn":
                 turn.go_on()
-        except Conflict:
+        except ConversationChanged:
             raise  # the turn is not ours any more, and the reply is kept
         except BaseException as error:
             turn.broke_off(error)
@@ -447,7 +447,7 @@ class ReplyStream:
             self._progress.check_ended()
         try:
             self._end(self._turn.finish(self._progress.whole(stream.get_final_message()), request_id=stream.request_id))
-        except Conflict:
+        except ConversationChanged:
             self._open = False  # the turn is not ours any more, and the reply is kept
             raise
 

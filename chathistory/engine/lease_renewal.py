@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Protocol
 from weakref import WeakSet
 
-from chathistory.errors import Conflict, StoreClosed
+from chathistory.errors import ConversationChanged, StoreClosed
 from chathistory.log.conversation_log import ConversationLog
 
 __all__ = ["KEEPER", "TICKER", "LeaseKeeper", "LeasedTurn", "Ticker"]
@@ -118,7 +118,7 @@ class LeaseKeeper:
             try:
                 holds = turn.renew()
                 turn.renew_at = now + turn.timeout / _PARTS
-            except (Conflict, StoreClosed):
+            except (ConversationChanged, StoreClosed):
                 holds = False
             except Exception:  # noqa: BLE001 - whatever a store raises: the next attempt is as good
                 holds = True

@@ -14,7 +14,7 @@ from chathistory.engine.reply import Reply
 from chathistory.engine.tool_calls import CalledReply, check_not_empty, has_results
 from chathistory.engine.turn import Turn, can_be_sent, ends_paused
 from chathistory.engine.view_cache import CachedView, ViewCache
-from chathistory.errors import Conflict, InvalidInput, TurnError, TurnMismatch, TurnRefused
+from chathistory.errors import ConversationChanged, InvalidInput, TurnError, TurnMismatch, TurnRefused
 from chathistory.log.active_path import ActiveEntries, newest_first, on_path
 from chathistory.log.clock import fresh_token
 from chathistory.log.conversation_log import ConversationLog
@@ -115,7 +115,7 @@ class TurnStarter:
 
     def _retried(self, step: Callable[[], T]) -> T:
         for _ in range(_ATTEMPTS):
-            with contextlib.suppress(Conflict):  # somebody wrote between our look and our append: look again
+            with contextlib.suppress(ConversationChanged):  # somebody wrote between our look and our append: look again
                 return step()
             if self.expected is not None:
                 self.log.confirm(self.expected)
@@ -239,7 +239,7 @@ class TurnStarter:
     def _begun(self, entry: Entry, *, named: bool) -> Turn:
         with self.log.lock:
             if memory := self._remembered(entry):
-                with contextlib.suppress(Conflict):  # somebody wrote since: look
+                with contextlib.suppress(ConversationChanged):  # somebody wrote since: look
                     return self._opened(None, entry, memory)
             sent = self._look()
             if sent and (turn := self._again(sent, entry) or self._asked_again(sent, entry, named=named)):

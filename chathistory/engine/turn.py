@@ -25,6 +25,7 @@ from chathistory.engine.view_cache import CachedView, ViewCache
 from chathistory.errors import (
     ChatHistoryError,
     Conflict,
+    ConversationChanged,
     IncompleteReply,
     InvalidInput,
     OrphanedReply,
@@ -302,7 +303,9 @@ class Turn:
                 if not self._holds(head, self._count):
                     break  # the reply answers a conversation that is not this one any more
                 self.log.see(head)
-                with contextlib.suppress(Conflict):  # perhaps by what stands beside: who lost this turn may write such
+                with contextlib.suppress(
+                    ConversationChanged
+                ):  # perhaps by what stands beside: who lost this turn may write such
                     head = self.log.append([entry])
                     self._count += 1
                     return head
@@ -410,7 +413,7 @@ class Turn:
                 closed = Entry("refused", data=data, turn=self.id)
                 try:
                     self.log.append([self._marked(closed)])
-                except Conflict:
+                except ConversationChanged:
                     return []
             else:
                 self._close(Entry("abandoned", data=data))

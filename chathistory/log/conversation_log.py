@@ -434,7 +434,7 @@ class ConversationLog:
     def _rebased(self, base: Head | None, conflict: Conflict, batch: Sequence[Entry]) -> tuple[Head | None, bool]:
         """Return the head to try next, and whether what others wrote commutes; raise the conflict if it is final."""
         present = conflict.head
-        if type(conflict) is not Conflict or present is None:
+        if present is None:
             raise conflict
         if base is None and alive(present) is None:
             self._local_state.see(present)  # it had expired before we looked: `_commit` buries it

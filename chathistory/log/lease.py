@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 
 from chathistory.errors import TurnInProgress
-from chathistory.log.clock import MICROSECONDS, now
+from chathistory.log.clock import MICROSECONDS, now, to_datetime
 from chathistory.log.process import is_gone, this_process
 from chathistory.log.state import OpenTurn, Summary
 from chathistory.storage.store import Key
@@ -56,7 +56,11 @@ def check_free(key: Key, summary: Summary | None, *, timeout: float = TURN_TIMEO
     if turn and (until := lease_end(turn, timeout)):
         process = turn.process
         raise TurnInProgress(
-            key, turn.id, until, host=process.host if process else None, pid=process.pid if process else None
+            key,
+            turn.id,
+            to_datetime(until),
+            host=process.host if process else None,
+            pid=process.pid if process else None,
         )
 
 

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from chathistory.errors import (
     ChatHistoryError,
-    Conflict,
+    ConversationChanged,
     CorruptRecord,
     StoreClosed,
     StoreRejected,
@@ -150,7 +150,7 @@ def diagnose(log: ConversationLog) -> Diagnosis | None:
             return diagnosis and replace(diagnosis, notes=notes_of(log.store, key))
         except (StoreUnavailable, StoreClosed):
             raise
-        except Conflict as error:
+        except ConversationChanged as error:
             left -= 1
             if not left:
                 return Diagnosis(key, key.id, "changing", problem=error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from chathistory.errors import InvalidInput
+from chathistory.errors import ConversationNotFound, InvalidInput
 from chathistory.log.active_path import ActiveEntries, on_path
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry
@@ -29,7 +29,7 @@ def left_out(log: ConversationLog, position: int | None, *, block: int | None, t
     with log.lock:
         sent = on_path(log)
         if sent is None:
-            raise InvalidInput(f"there is no conversation {log.key.id!r}")
+            raise ConversationNotFound(log.key)
         check_free(log.key, sent.summary)
         if position is None and not thinking:
             return log.append(refusal_entries(sent))

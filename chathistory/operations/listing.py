@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from chathistory.checks import check_count, check_kind, check_text
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
+from chathistory.log.clock import EPOCH, to_datetime
 from chathistory.log.conversation_log import alive
 from chathistory.log.entry import to_json
 from chathistory.log.lease import lease_end
@@ -16,15 +17,13 @@ from chathistory.log.state import OpenTurn, Summary, summary_of
 from chathistory.messages.json_values import plain
 from chathistory.storage.store import Cursor, Damaged, Head, HistoryStore, Page
 
-__all__ = ["ConversationInfo", "Filter", "Origin", "TurnInfo", "read_row", "recent", "row_of", "time_of"]
+__all__ = ["ConversationInfo", "Filter", "Origin", "TurnInfo", "read_row", "recent", "row_of"]
 
 SCANNED = 1000
 """Conversations that one call looks at, at most, for those that are asked for."""
 
 _CHUNK = 320
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MICROSECOND
 _TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
 
 
@@ -104,9 +103,9 @@ def row_of(head: Head) -> ConversationInfo:
         messages=summary.messages,
         usage=summary.usage,
         model=summary.model,
-        created=time_of(summary.created),
-        updated=time_of(head.revision.updated),
-        expires=None if head.revision.expires is None else time_of(head.revision.expires),
+        created=to_datetime(summary.created),
+        updated=to_datetime(head.revision.updated),
+        expires=None if head.revision.expires is None else to_datetime(head.revision.expires),
         records=head.end - head.start,
         origin=Origin(**summary.origin) if summary.origin else None,
         version=head.revision.version,
@@ -123,16 +122,11 @@ def _turn_of(summary: Summary) -> TurnInfo | None:
     return TurnInfo(
         turn.id,
         ("open" if until else "interrupted") if isinstance(turn, OpenTurn) else turn.state,
-        time_of(turn.since),
+        to_datetime(turn.since),
         host=turn.process.host if turn.process else None,
         pid=turn.process.pid if turn.process else None,
-        until=time_of(until) if until else None,
+        until=to_datetime(until) if until else None,
     )
-
-
-def time_of(microseconds: int) -> datetime:
-    """Return microseconds since 1970 as a time in UTC; the last that there is for what lies behind it."""
-    return _EPOCH + timedelta(microseconds=min(microseconds, _LAST))
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +219,7 @@ def _microseconds(name: str, time: datetime | None) -> int | None:
     check_kind(name, time, datetime, "a time with a zone, such as datetime.now(UTC)")
     if time.utcoffset() is None:
         raise InvalidInput(f"{name}: a time with a zone is due, such as datetime.now(UTC)")
-    return (time - _EPOCH) // _MICROSECOND
+    return (time - EPOCH) // _MICROSECOND
 
 
 def recent(

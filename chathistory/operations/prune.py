@@ -12,10 +12,9 @@ from typing import Literal, TypeAlias
 
 from chathistory.checks import check_text
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreRejected, UnsupportedRecord
-from chathistory.log.clock import earliest_now, now
+from chathistory.log.clock import earliest_now, now, to_datetime
 from chathistory.log.conversation_log import ConversationLog, alive
 from chathistory.log.state import summary_of
-from chathistory.operations.listing import time_of
 from chathistory.storage.store import Damaged, Head, HistoryStore, Key, Leftovers
 
 __all__ = [
@@ -95,7 +94,7 @@ class _Found:
             summary = None
         if self.head is None or summary is None:
             return DeletedConversation(self.key.id, self.key.scope)
-        updated = time_of(self.head.revision.updated)
+        updated = to_datetime(self.head.revision.updated)
         return DeletedConversation(
             self.key.id, self.key.scope, summary.messages, self.head.end - self.head.start, updated
         )
@@ -182,7 +181,7 @@ def erase_scope(
     left = tuple(sorted({*leftovers.left, *failed}))
     return EraseReport(
         scope,
-        time_of(now()),
+        to_datetime(now()),
         dry_run,
         tuple(removed),
         left,
@@ -285,7 +284,7 @@ def prune_scope(
         if not dry_run and not _is_gone(ConversationLog(store, Key(scope, found.id)), found.version, damaged):
             spared.append(found.id)
             continue
-        updated = time_of(found.updated)
+        updated = to_datetime(found.updated)
         removed.append(gone := DeletedConversation(found.id, scope, found.messages, found.records, updated, why))
         if tell:
             tell(gone)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, field
+from datetime import datetime
 from typing import Any
 
+from chathistory.log.clock import to_datetime
 from chathistory.log.read_damaged import Lost, Sound
 
 __all__ = ["Tokens", "TurnUsage", "Usage", "usage_of"]
@@ -32,11 +34,11 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class TurnUsage:
-    """What a turn cost: its id, the position of its first reply, when that came (microseconds, UTC), and the model."""
+    """What a turn cost: its id, the position of its first reply, when that came (UTC), and the model."""
 
     turn: str
     position: int
-    at: int
+    at: datetime
     model: str | None
     tokens: Tokens
 
@@ -83,6 +85,6 @@ def usage_of(found: Iterable[Sound | Lost], stored: Mapping[str, Any]) -> Usage:
         total += tokens
         models[model or ""] = models.get(model or "", Tokens()) + tokens
         turn = entry.turn or entry.id
-        before = turns.get(turn, TurnUsage(turn, entry.position, entry.at, model, Tokens()))
+        before = turns.get(turn, TurnUsage(turn, entry.position, to_datetime(entry.at), model, Tokens()))
         turns[turn] = TurnUsage(turn, before.position, before.at, model, before.tokens + tokens)
     return Usage(Tokens.of(stored) if left_out else total, models, tuple(turns.values()), tuple(left_out))

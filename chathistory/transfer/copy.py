@@ -20,7 +20,16 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias
 
-from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord, InvalidInput, UnsupportedRecord
+from chathistory.errors import (
+    ChatHistoryError,
+    Conflict,
+    ConversationChanged,
+    ConversationExists,
+    ConversationNotFound,
+    CorruptRecord,
+    InvalidInput,
+    UnsupportedRecord,
+)
 from chathistory.log.bulk_create import plant, portions
 from chathistory.log.clock import fresh_token
 from chathistory.log.commit import commit, slices
@@ -58,7 +67,7 @@ class CopyResult:
         outcome: "copied" as a whole; "continued", what was added since; the "same" was there already; something
             "different" was there and stayed; "failed", and `error` says why.
         records: How many were stored or written.
-        error: Why it failed.
+        error: Why it failed; `ConversationExists` if something different stayed.
         later: How many of the records have a later format than this version knows; they are carried over as they are.
         lost: How many positions could not be read, and are marked as such in what was written (`salvage`).
     """
@@ -202,8 +211,7 @@ class Selection:
 
 def absent(key: Key) -> CopyResult:
     """Return what is told of a conversation that was named and is not there."""
-    msg = f"there is no conversation {key.id!r} in scope {key.scope!r}"
-    return CopyResult(key, "failed", error=InvalidInput(msg))
+    return CopyResult(key, "failed", error=ConversationNotFound(key))
 
 
 def arrive(parcel: CopySource, target: ConversationLog, *, replace: bool = False, verify: bool = True) -> CopyResult:
@@ -230,7 +238,7 @@ def arrive(parcel: CopySource, target: ConversationLog, *, replace: bool = False
         if (added := _continued(parcel, target, present, tally)) is not None:
             return CopyResult(target.key, "continued", added, later=tally.later)
         if not replace:
-            return CopyResult(target.key, "different")
+            return CopyResult(target.key, "different", error=ConversationExists(target.key))
         target.store.delete(target.key, version=present.revision.version)
         return _planted(parcel, target, verify=verify)
 
@@ -379,7 +387,7 @@ def delivered(
         try:
             found = parcel()
             return arrive(found, target, replace=replace, verify=verify) if found else None
-        except Conflict as conflict:
+        except ConversationChanged as conflict:
             left -= 1
             if not left:
                 return CopyResult(target.key, "failed", error=conflict)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
-from chathistory.errors import Conflict, CorruptRecord, InvalidInput
+from chathistory.errors import Conflict, ConversationExists, ConversationNotFound, CorruptRecord, InvalidInput
 from chathistory.log.active_path import Span, covers
 from chathistory.log.bulk_create import plant
 from chathistory.log.clock import fresh_token, now
@@ -37,8 +37,9 @@ def fork(source: ConversationLog, target: ConversationLog, *, at: int | None) ->
     Whole or not at all, of one moment of the source, and without holding more than a portion in memory.
 
     Raises:
-        Conflict: `target` is there already.
-        InvalidInput: There is no `source`, or `at` is no position of it with something before it, or it is within a
+        ConversationExists: `target` is there already.
+        ConversationNotFound: There is no `source`.
+        InvalidInput: `at` is no position of it with something before it, or it is within a
             turn whose thinking is no longer sent.
     """
     for _ in range(_ATTEMPTS):
@@ -46,7 +47,7 @@ def fork(source: ConversationLog, target: ConversationLog, *, at: int | None) ->
             return _forked(source, target, at=at)
         except Conflict as conflict:
             if conflict.key == target.key:
-                raise
+                raise (ConversationExists(target.key) if conflict.head else conflict) from None
             # what was being read of the source has been forgotten, or it was deleted: begin again with what is there
     return _forked(source, target, at=at)
 
@@ -73,7 +74,7 @@ def _grow(
     read: Callable[[int], Iterator[ReadResult]],
 ) -> Head:
     if head is None:
-        raise InvalidInput(f"there is no conversation {source.key.id!r} to fork")
+        raise ConversationNotFound(source.key)
     stop = head.end if at is None else at
     if not head.start < stop <= head.end:
         raise InvalidInput(f"position {stop} is none to fork at; there are {head.start + 1} to {head.end}")

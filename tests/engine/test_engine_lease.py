@@ -23,6 +23,7 @@ from engine_looks import kinds, told
 from chathistory import AsyncChatEngine, ChatEngine, Entry, History, errors, open_store
 from chathistory.engine import turn as turn_module
 from chathistory.log import process
+from chathistory.log.clock import to_datetime
 from chathistory.log.process import Process, is_gone, this_process
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Paused, Reply
@@ -376,7 +377,7 @@ def test_who_must_wait_is_told_until_when_by_whom_and_both_ways_on(clock, engine
         held.gate.set()
         under_way.result(60)
     error = caught.value
-    assert error.until == clock.wall + 60 * SECOND
+    assert error.until == to_datetime(clock.wall + 60 * SECOND)
     assert (error.host, error.pid) == (this_process().host, os.getpid())
     for words in (" UTC", f"process {os.getpid()} on", "resume(id, takeover=True)", "abandon(id)"):
         assert words in str(error)
@@ -397,11 +398,11 @@ def test_a_clock_that_is_ahead_blocks_nobody_for_longer_than_the_readers_own_tim
     engine = ChatEngine(FakeMessagesAPI("at last").client(), opened(), model=MODEL, turn_timeout=60)
     with pytest.raises(errors.TurnInProgress) as caught:
         engine.send("a", "second")
-    assert caught.value.until == clock.wall + 60 * SECOND
+    assert caught.value.until == to_datetime(clock.wall + 60 * SECOND)
     clock.go(40)
     with pytest.raises(errors.TurnInProgress) as caught:
         engine.resume("a")
-    assert caught.value.until == clock.wall + 20 * SECOND
+    assert caught.value.until == to_datetime(clock.wall + 20 * SECOND)
     clock.go(20)
     assert engine.resume("a").text == "at last"
 
@@ -412,11 +413,11 @@ def test_a_clock_that_was_set_back_does_not_prolong_what_was_seen(clock, opened)
     clock.set_wall(-86_400)
     with pytest.raises(errors.TurnInProgress) as caught:
         engine.send("a", "second")
-    assert caught.value.until == clock.wall + 60 * SECOND
+    assert caught.value.until == to_datetime(clock.wall + 60 * SECOND)
     clock.set_wall(-86_400)
     with pytest.raises(errors.TurnInProgress) as caught:
         engine.send("a", "second")
-    assert caught.value.until == clock.wall + 60 * SECOND
+    assert caught.value.until == to_datetime(clock.wall + 60 * SECOND)
     clock.go(60)
     assert engine.send("a", "second").text == "at last"
 

@@ -372,7 +372,7 @@ def test_what_cannot_be_left_out_is_said(opened, arguments, words):
     engine.send("a", "Hi")
     with pytest.raises(errors.InvalidInput, match=words):
         engine.history.conversation("a").leave_out(**arguments)
-    with pytest.raises(errors.InvalidInput, match="no conversation"):
+    with pytest.raises(errors.ConversationNotFound, match="no conversation"):
         engine.history.conversation("nothing").leave_out(1)
 
 

@@ -6,6 +6,7 @@ import copy
 import pickle
 import re
 import unicodedata
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -90,11 +91,14 @@ MADE = [
     errors.InvalidInput("x"),
     errors.Conflict(KEY, HEAD),
     errors.Conflict(KEY, None),
+    errors.ConversationChanged(KEY, HEAD),
+    errors.ConversationExists(KEY),
+    errors.ConversationNotFound(KEY),
     errors.OrphanedReply(KEY, HEAD),
     errors.OutcomeUnknown(KEY, None),
     errors.UnsupportedRecord(KEY, 3, 2),
     errors.TurnError("x"),
-    errors.TurnInProgress(KEY, "turn", 5),
+    errors.TurnInProgress(KEY, "turn", datetime(2026, 1, 1, tzinfo=UTC)),
     errors.TurnMismatch("x"),
     errors.TurnRefused("x"),
     errors.TurnTooLarge(9, 5),

@@ -20,7 +20,14 @@ from faulty_stores import (
 )
 
 from chathistory import Entry, History, Origin
-from chathistory.errors import Conflict, InvalidInput, StoreUnavailable
+from chathistory.errors import (
+    Conflict,
+    ConversationChanged,
+    ConversationExists,
+    ConversationNotFound,
+    InvalidInput,
+    StoreUnavailable,
+)
 from chathistory.log import bulk_create
 from chathistory.log.state import summary_of
 from chathistory.view import view
@@ -132,17 +139,18 @@ def test_a_position_that_is_none_is_refused(store, chat, at):
 
 def test_what_is_absent_cannot_be_forked(chat):
     for at in (None, 3):
-        with pytest.raises(InvalidInput, match="there is no conversation 'c' to fork"):
+        with pytest.raises(ConversationNotFound, match="there is no conversation 'c' in scope 'default'"):
             chat.fork("f", at=at)
 
 
-def test_what_is_there_already_is_a_conflict(store, chat):
+def test_a_fork_needs_a_name_that_is_free(store, chat):
     numbered(chat, 2)
     chat_on(store, "f").append(user("mine"))
     for name in ("f", "c"):
-        with pytest.raises(Conflict) as caught:
+        with pytest.raises(ConversationExists, match="choose another id") as caught:
             chat.fork(name)
-        assert caught.value.head.key.id == name
+        assert caught.value.key.id == name
+        assert not isinstance(caught.value, ConversationChanged)
     assert texts(chat_on(store, "f").messages()) == ["mine"]
 
 
