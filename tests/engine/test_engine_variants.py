@@ -278,7 +278,7 @@ def test_a_position_without_a_question_or_a_reply_is_refused(talk, chat_of, posi
 def test_an_absent_conversation_has_none(chat_of):
     with pytest.raises(errors.InvalidInput):
         chat_of("a").variants(0)
-    with pytest.raises(errors.InvalidInput):
+    with pytest.raises(errors.ConversationNotFound):
         chat_of("a").choose(0)
 
 

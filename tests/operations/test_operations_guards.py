@@ -11,7 +11,7 @@ from chathistory_memory import MemoryStore
 from faulty_stores import ShortStore, chat_on, kinds_of, named, said, texts, user
 
 from chathistory import AsyncHistory, ConversationInfo, Entry, History, open_store
-from chathistory.errors import Conflict, InvalidInput
+from chathistory.errors import Conflict, ConversationExists, ConversationNotFound
 
 NAME = "test-core-guards"
 LOOKS = ["messages", "view", "refresh", "info", "summary", "last_messages", "last_entries", "entries"]
@@ -353,11 +353,11 @@ def test_a_fork_conflicts_only_with_a_taken_name():
             records = list(fork.entries())
             assert (records[0].position, len(records) - 1) == (first, count)
         store.arm(others.log.delete)
-        with pytest.raises(InvalidInput):
+        with pytest.raises(ConversationNotFound):
             chat.fork("never")
         assert chat_on(store, "never").refresh() is None
         chat.append(user("anew"), expected="")
-        with pytest.raises(Conflict):
+        with pytest.raises(ConversationExists):
             chat.fork("fork 0")
-        with pytest.raises(Conflict):
+        with pytest.raises(ConversationExists):
             chat.fork("c")

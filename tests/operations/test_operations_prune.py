@@ -9,7 +9,7 @@ from chathistory_memory import MemoryStore
 from faulty_stores import chat_on, numbered, texts, user
 
 from chathistory import DeletedConversation, Entry, History, Key, Page, Revision
-from chathistory.errors import Conflict, CorruptRecord, InvalidInput
+from chathistory.errors import ConversationExists, CorruptRecord, InvalidInput
 from chathistory.log import clock
 from chathistory.operations import listing, prune
 
@@ -310,6 +310,6 @@ def test_metadata_is_compared_as_json(store):
 
 def test_a_conflict_of_a_fork_leaves_the_listing_alone(store):
     numbered(chat_on(store), 2)
-    with pytest.raises(Conflict):
+    with pytest.raises(ConversationExists):
         chat_on(store).fork("c")
     assert [row.id for row in History(store).list().items] == ["c"]
