@@ -6,8 +6,9 @@
     chat.messages()                                     # ready for `client.messages.create`
 
 This page is the whole public surface, with `chathistory.errors`, `chathistory.trimming`, `chathistory.testing` and
-`chathistory.storage.hookspecs`; for authors of backends also `chathistory.storage.store`, `chathistory.storage.url`,
-`chathistory.storage.cursors` and `chathistory.storage.open_guard`.
+`chathistory.storage.hookspecs`; for authors of backends also `chathistory.storage.values`,
+`chathistory.storage.checks`, `chathistory.storage.abilities`, `chathistory.storage.url` and
+`chathistory.storage.cursors`.
 Importing it loads neither the Anthropic SDK nor a client library, nor pluggy: they come when they are used.
 """
 
@@ -21,11 +22,12 @@ from chathistory.conversation import Conversation
 from chathistory.history import ConversationInfo, History
 from chathistory.log.entry import Entry
 from chathistory.operations.listing import Origin, TurnInfo
-from chathistory.storage.store import (
+from chathistory.storage.base_store import BaseStore
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import (
     Cursor,
     Damaged,
     Head,
-    HistoryStore,
     Key,
     Leftovers,
     Page,
@@ -34,6 +36,7 @@ from chathistory.storage.store import (
     Revision,
     Traits,
 )
+from chathistory.storage.wrapped_store import WrappedStore
 from chathistory.view import MessageView, ViewRepair, ViewReport
 
 if TYPE_CHECKING:
@@ -61,6 +64,7 @@ __all__ = [
     "AsyncConversation",
     "AsyncHistory",
     "AsyncReplyStream",
+    "BaseStore",
     "ChatEngine",
     "CheckReport",
     "Conversation",
@@ -101,6 +105,7 @@ __all__ = [
     "Variant",
     "ViewRepair",
     "ViewReport",
+    "WrappedStore",
     "errors",
     "hookimpl",
     "load_settings",

@@ -94,8 +94,6 @@ def check_store(store: Any, name: str = "store") -> None:
         _refuse(name, store, _HINTS.get(class_name(store).partition(".")[0], _HINT))
     if any(map(is_coroutine_function, methods)):
         _refuse(name, store, "its methods are coroutine functions; use a synchronous store, also with asyncio")
-    if not hasattr(store, "__dict__"):
-        _refuse(name, store, "it must accept new attributes (no __slots__ alone)")
 
 
 _HINT = "chathistory.open_store(...) makes one"

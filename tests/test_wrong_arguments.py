@@ -80,7 +80,6 @@ NO_STORES = {
     "a history": lambda: History(MemoryStore()),
     "an asynchronous history": lambda: AsyncHistory(MemoryStore()),
     "an asynchronous store": AsyncStore,
-    "an object with slots alone": SlotsOnly,
     "a redis client": redis.Redis,
     "a mongo client": lambda: mongo,
     "a mongo database": lambda: mongo["x"],

@@ -11,7 +11,6 @@ import click
 from chathistory.cli.escape import one_line
 from chathistory.cli.target import Place
 from chathistory.errors import ChatHistoryError
-from chathistory.storage.recovery import StorageNotes
 from chathistory.storage.store import Damaged, HistoryStore, Key
 
 __all__ = ["damaged_fields", "damaged_json", "damaged_name", "notes_of", "tell_damaged"]
@@ -47,8 +46,9 @@ def tell_damaged(place: Place, damaged: Sequence[Damaged], done: str = "shown as
 def notes_of(store: HistoryStore, keys: Iterable[Key]) -> list[str]:
     """Return what is stored beside the records of conversations, as far as the store can tell."""
     notes: list[str] = []
-    if isinstance(store, StorageNotes):
+    storage_notes = store.get_storage_notes()
+    if storage_notes is not None:
         for key in keys:
             with suppress(ChatHistoryError):  # it is damaged, or gone, which is told elsewhere
-                notes += store.notes(key)
+                notes += storage_notes.notes(key)
     return [f"note: {one_line(note)}" for note in notes]

@@ -17,7 +17,6 @@ from chathistory.cli.target import Place, debug_option, place_options
 from chathistory.durations import parse_duration
 from chathistory.history import History
 from chathistory.operations.prune import DeletedConversation, PruneReport
-from chathistory.storage.sweep import Sweeping
 
 __all__ = ["erase", "retain", "sweep"]
 
@@ -162,9 +161,10 @@ def sweep(*, place: Place, as_json: bool) -> None:
       chathistory sweep --store s3://bucket/prefix
     """
     with place.opened() as history:
-        if not isinstance(history.store, Sweeping):
+        sweeping = history.store.get_sweeping()
+        if sweeping is None:
             raise click.ClickException(safe(f"there is nothing to sweep in {place}: see `retain` for what has expired"))
-        done = asdict(history.store.sweep())
+        done = asdict(sweeping.sweep())
     if as_json:
         print_json(done)
     else:

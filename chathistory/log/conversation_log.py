@@ -44,7 +44,8 @@ class LocalState:
     hold; looked up when it is asked for, and kept up to date by what is stored from here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, store: HistoryStore) -> None:
+        self.store = store  # kept alive: its `id` in the table below stays its own
         self.lock = threading.RLock()
         self.known = False
         self.behind = False
@@ -57,6 +58,8 @@ class LocalState:
         return head
 
 
+_local_states: WeakValueDictionary[tuple[int, Key], LocalState] = WeakValueDictionary()
+"""By `id` of a store, which need not be hashable, and by key; a state goes with the last log that uses it."""
 _local_states_lock = threading.Lock()
 
 
@@ -72,11 +75,9 @@ if hasattr(os, "register_at_fork"):
 
 def _local_state(store: HistoryStore, key: Key) -> LocalState:
     with _local_states_lock:
-        # kept in the store itself: it need not be hashable, and they go when it goes
-        local_states: WeakValueDictionary[Key, LocalState] = vars(store).setdefault("_lanes", WeakValueDictionary())
-        local_state = local_states.get(key)
+        local_state = _local_states.get((id(store), key))
         if local_state is None:
-            local_state = local_states[key] = LocalState()
+            local_state = _local_states[id(store), key] = LocalState(store)
         return local_state
 
 

@@ -14,7 +14,7 @@ from chathistory.errors import Conflict, CorruptRecord
 from chathistory.log.active_path import Span, covers, spans_of
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, decode
-from chathistory.storage.recovery import LONGEST_GAP, FoundRecords, HeadRecovery
+from chathistory.storage.abilities import LONGEST_GAP, FoundRecords, HeadRecovery
 from chathistory.storage.store import Head, HistoryStore, Key, Record
 
 __all__ = ["Lost", "Sound", "read_found_around", "read_log_around", "read_repaired"]

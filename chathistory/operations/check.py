@@ -18,7 +18,6 @@ from chathistory.errors import (
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.operations.repair import find_left_out, repaired
 from chathistory.operations.restore import restore
-from chathistory.storage.recovery import StorageNotes
 from chathistory.storage.store import HistoryStore, Key
 from chathistory.view import ViewRepair
 from chathistory.view.item import ADDED
@@ -162,8 +161,9 @@ def diagnose(log: ConversationLog) -> Diagnosis | None:
 
 def notes_of(store: HistoryStore, key: Key) -> tuple[str, ...]:
     """Return what is stored beside the records of a conversation, where the store can tell; else ()."""
+    storage_notes = store.get_storage_notes()
     try:
-        return tuple(store.notes(key)) if isinstance(store, StorageNotes) else ()
+        return tuple(storage_notes.notes(key)) if storage_notes else ()
     except CorruptRecord:  # the head is damaged, and that is told by itself
         return ()
 

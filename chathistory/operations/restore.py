@@ -20,7 +20,7 @@ from chathistory.log.read_damaged import Lost, Sound, read_found_around, read_lo
 from chathistory.log.reducers import folded
 from chathistory.log.state import Summary, summary_in, summary_of
 from chathistory.operations.repair import repaired
-from chathistory.storage.recovery import FoundRecords, HeadRecovery
+from chathistory.storage.abilities import FoundRecords, HeadRecovery
 from chathistory.storage.store import LARGEST_NUMBER, LONGEST_VERSION, Head, Revision
 from chathistory.view import ViewRepair
 
@@ -129,7 +129,7 @@ def _repair(lost: Lost) -> ViewRepair:
 class _BadHead:
     """A head that the store cannot read, or that names wrong positions, and what was found without it."""
 
-    store: HeadRecovery
+    recovery: HeadRecovery
     found: FoundRecords
     problem: str
 
@@ -142,13 +142,13 @@ class _BadHead:
         return self.found.end
 
     def read(self, _log: ConversationLog) -> Iterator[Sound | Lost]:
-        return read_found_around(self.store, self.found, self.start, self.end)
+        return read_found_around(self.recovery, self.found, self.start, self.end)
 
     def store_head(self, log: ConversationLog, rebuilt: Rebuilt) -> Head:
         ttl = log.store.ttl
         expires = None if ttl is None else max(0, min(latest_now() + int(ttl * MICROSECONDS), LARGEST_NUMBER))
         revision = Revision(rebuilt.version, rebuilt.updated, expires, rebuilt.summary.encode())
-        return self.store.restore_head(self.found, Head(log.key, self.start, self.end, revision))
+        return self.recovery.restore_head(self.found, Head(log.key, self.start, self.end, revision))
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,23 +190,23 @@ def _find_damage(log: ConversationLog) -> _BadHead | _BadSummary | None:
 
 def _find_head(log: ConversationLog) -> Head | _BadHead | None:
     """Return the head, or what is wrong with it; None: there is no such conversation, or it was mended meanwhile."""
-    store, key = log.store, log.key
+    recovery = log.store.get_recovery()
     try:
-        part = store.read(key, start=0, stop=0)
+        part = log.store.read(log.key, start=0, stop=0)
     except CorruptRecord as error:
-        found = store.find_records(key) if isinstance(store, HeadRecovery) else None
-        if found is None or not isinstance(store, HeadRecovery):
+        found = recovery.find_records(log.key) if recovery else None
+        if found is None or recovery is None:
             raise
         if found.problem is None:  # somebody has mended it meanwhile
             return None
-        return _BadHead(store, found, error.reason)
+        return _BadHead(recovery, found, error.reason)
     head = alive(part.head if part else None)
     if head is None:
         return None
-    if isinstance(store, HeadRecovery):
-        found = store.find_records(key)
+    if recovery is not None:
+        found = recovery.find_records(log.key)
         if found is not None and found.problem is not None:
-            return _BadHead(store, found, found.problem)  # it can be read, and its records are not where it says
+            return _BadHead(recovery, found, found.problem)  # it can be read, and its records are not where it says
     return head
 
 

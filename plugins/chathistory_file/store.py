@@ -67,7 +67,7 @@ class FileStore(HistoryStore):
     root: the folder; `~` is the user's own. lock_timeout: seconds that a writer waits for another one.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         durable=True,
         shared=True,
         largest_record=LARGEST_RECORD,

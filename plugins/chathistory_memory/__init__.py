@@ -12,16 +12,15 @@ import heapq
 import os
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
-from chathistory import Cursor, Head, HistoryStore, Key, Page, ReadResult, Record, Revision, StoreURL, Traits, hookimpl
+from chathistory import BaseStore, Head, HistoryStore, Key, ReadResult, Record, Revision, StoreURL, Traits, hookimpl
 from chathistory.checks import class_name
-from chathistory.errors import ConfigError, Conflict, InvalidInput
-from chathistory.storage.cursors import decode_cursor, encode_cursor
-from chathistory.storage.open_guard import OpenGuard
-from chathistory.storage.store import check_append, check_position, check_range
+from chathistory.errors import ConfigError, Conflict
+from chathistory.storage.checks import check_version
+from chathistory.storage.values import SortKey
 
 __all__ = ["MemoryStore"]
 
@@ -40,108 +39,79 @@ class _Room:
     scopes: defaultdict[str, dict[str, _Conversation]] = field(default_factory=lambda: defaultdict(dict))
 
 
-class MemoryStore(HistoryStore):
+class MemoryStore(BaseStore):
     """A store that lives and dies with this process."""
 
-    traits: ClassVar[Traits] = Traits(durable=False, shared=False)
+    traits = Traits(durable=False, shared=False)
     _named: ClassVar[dict[str, _Room]] = {}
 
     def __init__(self, name: str = "") -> None:
         """Open the store of that name, or with no name a new and private one."""
+        super().__init__()
         if not isinstance(name, str):
             raise ConfigError(f"name: must be text, not {class_name(name)}")
         self._room = self._named.setdefault(name, _Room()) if name else _Room()
-        self._open_guard = OpenGuard()
 
     @classmethod
     def from_url(cls, url: StoreURL) -> Self:
         return cls(url.path)
 
-    def append(
-        self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
+    def _append_records(
+        self, key: Key, bodies: list[str], *, after: Head | None, revision: Revision, first: int
     ) -> Head:
-        self._open_guard.check()
-        batch = check_append(bodies, revision, self.traits, first=first)
         with self._room.lock:
             found = self._found(key)
-            if _version(found) != (after.revision.version if after else None):
-                raise Conflict(key, found.head if found else None)
+            check_version(key, found.head if found else None, after)
             if found is None:
                 found = self._room.scopes[key.scope][key.id] = _Conversation(Head(key, first, first, revision), [])
-            found.bodies += batch
-            found.head = Head(key, found.head.start, found.head.end + len(batch), revision)
+            found.bodies += bodies
+            found.head = Head(key, found.head.start, found.head.end + len(bodies), revision)
             return found.head
 
-    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> ReadResult | None:
-        self._open_guard.check()
-        check_range(start, stop)
+    def _read_range(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
         with self._room.lock:
             found = self._found(key)
             if found is None:
                 return None
-            head = found.head
-            low = max(start if start >= 0 else head.end + start, head.start)
-            high = head.end if stop is None else stop
-            bodies = found.bodies[low - head.start : max(high - head.start, 0)]
-        return ReadResult(head, [Record(position, body) for position, body in enumerate(bodies, low)])
+            head, wanted = found.head, found.head.narrow(start, stop)
+            bodies = found.bodies[wanted.start - head.start : wanted.stop - head.start]
+        return ReadResult(head, list(map(Record, wanted, bodies)))
 
-    def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
-        self._open_guard.check()
-        if limit < 1:
-            raise InvalidInput("a page has at least one item")
+    def _list_heads(self, scope: str, *, below: SortKey | None, count: int) -> Sequence[Head]:
         with self._room.lock:
             heads = [found.head for found in self._room.scopes.get(scope, {}).values()]
-        if after is not None:
-            last = decode_cursor(after)
-            heads = [head for head in heads if _order(head) < last]
-        page = heapq.nlargest(limit + 1, heads, key=_order)
-        return Page(page[:limit], encode_cursor(page[limit - 1]) if len(page) > limit else None)
+        if below is not None:
+            heads = [head for head in heads if head.sort_key < below]
+        return heapq.nlargest(count, heads, key=lambda head: head.sort_key)
 
-    def keys(self, scope: str | None = None) -> Iterator[Key]:
-        self._open_guard.check()
+    def _list_keys(self, scope: str | None) -> Sequence[Key]:
         with self._room.lock:
             names = [scope] if scope is not None else list(self._room.scopes)
-            keys = [found.head.key for name in names for found in self._room.scopes.get(name, {}).values()]
-        return iter(keys)
+            return [found.head.key for name in names for found in self._room.scopes.get(name, {}).values()]
 
-    def forget(self, key: Key, *, before: int) -> Head | None:
-        self._open_guard.check()
-        check_position("before", before)
+    def _forget_records(self, key: Key, before: int) -> Head | None:
         with self._room.lock:
             found = self._found(key)
             if found is None:
                 return None
-            start = min(max(before, found.head.start), found.head.end)
-            del found.bodies[: start - found.head.start]
-            found.head = replace(found.head, start=start)
+            old, found.head = found.head, found.head.drop_below(before)
+            del found.bodies[: found.head.start - old.start]
             return found.head
 
-    def delete(self, key: Key, *, version: str | None = None) -> bool:
-        self._open_guard.check()
+    def _delete(self, key: Key, version: str | None) -> bool:
         with self._room.lock:
             found = self._found(key)
             if found is None:
                 return False
-            if version is not None and version != _version(found):
+            if version not in (None, found.head.revision.version):
                 raise Conflict(key, found.head)
             del self._room.scopes[key.scope][key.id]
             if not self._room.scopes[key.scope]:
                 del self._room.scopes[key.scope]
             return True
 
-    def close(self) -> None:
-        self._open_guard.cut()
-
     def _found(self, key: Key) -> _Conversation | None:
         return self._room.scopes.get(key.scope, {}).get(key.id)
-
-
-def _version(found: _Conversation | None) -> str | None:
-    return found.head.revision.version if found else None
-
-
-def _order(head: Head) -> tuple[int, str]:
-    return head.revision.updated, head.key.id
 
 
 def _renew_locks() -> None:

@@ -45,7 +45,7 @@ class MongoStore(HistoryStore):
     Raises `ConfigError` for a name that no database or collection can have, and for unacknowledged writes.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         durable=True,
         shared=True,
         not_reached=("oplog", "journal", "snapshots", "secondaries that are behind", "backups"),

@@ -64,7 +64,7 @@ class RedisStore(HistoryStore):
     wait_timeout: seconds that it may take, else `StoreUnavailable`.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         durable=True,
         shared=True,
         largest_record=_LARGEST,

@@ -56,7 +56,7 @@ class S3Store(HistoryStore):
     client: boto3's, of your own making; it is not closed. The other arguments are the options of a URL.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         durable=True,
         shared=True,
         recency="bucket",
@@ -202,7 +202,7 @@ class ExactS3Store(S3Store):
     All who write into one prefix should be of one kind: a conversation is in its exact place once this kind wrote it.
     """
 
-    traits: ClassVar[Traits] = Traits(
+    traits = Traits(
         durable=True,
         shared=True,
         recency="exact",

@@ -2,21 +2,20 @@
 
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from pathlib import Path
 from threading import Lock
 from typing import Any, ClassVar, Self
 
 from chathistory import (
-    Cursor,
+    BaseStore,
     Damaged,
     Head,
     HistoryStore,
     Key,
     Option,
-    Page,
     ReadResult,
     Record,
     Revision,
@@ -25,10 +24,9 @@ from chathistory import (
     hookimpl,
 )
 from chathistory.errors import ConfigError, Conflict, CorruptRecord, InvalidInput, StoreRejected, StoreUnavailable
-from chathistory.storage.cursors import decode_cursor, encode_cursor
-from chathistory.storage.open_guard import OpenGuard
-from chathistory.storage.store import check_append, check_position, check_range
+from chathistory.storage.checks import check_version
 from chathistory.storage.url import seconds
+from chathistory.storage.values import SortKey
 
 SCHEMA = """
     PRAGMA synchronous = FULL;  -- what is committed is on the disk
@@ -40,14 +38,15 @@ SCHEMA = """
 OURS = "(scope, id) = (?, ?)"
 
 
-class TemplateStore(HistoryStore):
+class TemplateStore(BaseStore):
     """One file, one connection, one lock; instances are kept apart by SQLite's own locks."""
 
-    traits: ClassVar = Traits(durable=True, shared=True)
+    traits = Traits(durable=True, shared=True)
     options: ClassVar = {"timeout": Option(seconds, 60.0, "seconds to wait for another writer")}
 
     def __init__(self, path: Path, timeout: float) -> None:
-        self._path, self._timeout, self._lock, self._open_guard = path, timeout, Lock(), OpenGuard()
+        super().__init__()
+        self._path, self._timeout, self._lock = path, timeout, Lock()
         self._db: sqlite3.Connection | None = None
 
     @classmethod
@@ -56,89 +55,80 @@ class TemplateStore(HistoryStore):
             raise ConfigError("template: needs the path of a file, such as template:./history.db")
         return cls(Path(url.path), url.options["timeout"])
 
-    def append(
-        self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
+    def _append_records(
+        self, key: Key, bodies: list[str], *, after: Head | None, revision: Revision, first: int
     ) -> Head:
-        batch = check_append(bodies, revision, self.traits, first=first)
         with self._transaction(key) as (db, head):
-            if (head and head.revision.version) != (after and after.revision.version):
-                raise Conflict(key, head)
+            check_version(key, head, after)
             start, end = (head.start, head.end) if head else (first, first)
-            rows = [_summed(*astuple(key), position, body) for position, body in enumerate(batch, end)]
+            rows = [_summed(*astuple(key), position, body) for position, body in enumerate(bodies, end)]
             db.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
-            return _put(db, Head(key, start, end + len(batch), revision))
+            return _put(db, Head(key, start, end + len(bodies), revision))
 
-    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> ReadResult | None:
-        check_range(start, stop)
+    def _read_range(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
         with self._transaction(key, "BEGIN") as (db, head):
             if head is None:
                 return None
-            low = max(start if start >= 0 else head.end + start, head.start)
-            due = range(low, min(head.end if stop is None else stop, head.end, low + 1000))  # not all at once
+            wanted = head.narrow(start, stop)[:1000]  # not all at once
             sql = f"SELECT * FROM records WHERE {OURS} AND position >= ? AND position < ? ORDER BY position"
-            rows = db.execute(sql, (*astuple(key), due.start, due.stop)).fetchall()
+            rows = db.execute(sql, (*astuple(key), wanted.start, wanted.stop)).fetchall()
         sound = [row for row in rows if row == _summed(*row[:-1])]
-        records = [Record(row[2], row[3]) for position, row in zip(due, sound, strict=False) if row[2] == position]
-        if due and not records:
-            raise CorruptRecord(key, due.start, "it is missing, or its checksum is wrong")
+        records = [Record(row[2], row[3]) for position, row in zip(wanted, sound, strict=False) if row[2] == position]
+        if wanted and not records:
+            raise CorruptRecord(key, wanted.start, "it is missing, or its checksum is wrong")
         return ReadResult(head, records)
 
-    def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
-        if limit < 1:
-            raise InvalidInput("a page has at least one item")
-        last = () if after is None else decode_cursor(after)
-        where = "scope = ? AND (updated, id) < (?, ?)" if last else "scope = ?"
-        heads, damaged = self._walked(where, scope, *last, most=limit + 1)
-        return Page(heads[:limit], encode_cursor(heads[limit - 1]) if len(heads) > limit else None, damaged)
+    def _list_heads(self, scope: str, *, below: SortKey | None, count: int) -> list[Head | Damaged]:
+        where = "scope = ? AND (updated, id) < (?, ?)" if below else "scope = ?"
+        return self._read_heads(where, scope, *(below or ()), count=count)
 
-    def keys(self, scope: str | None = None) -> Iterator[Key]:
-        heads, damaged = self._walked("scope = ifnull(?, scope)", scope)
-        return iter([*(head.key for head in heads), *(each.key for each in damaged if each.key)])
+    def _list_keys(self, scope: str | None) -> list[Key]:
+        return [row.key for row in self._read_heads("scope = ifnull(?, scope)", scope) if row.key]
 
-    def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:
-        _, damaged = self._walked("scope = ifnull(?, scope)", scope)
-        return (each for each in damaged if each.key is None)
+    def _list_damaged_keys(self, scope: str | None) -> list[Damaged]:
+        rows = self._read_heads("scope = ifnull(?, scope)", scope)
+        return [row for row in rows if isinstance(row, Damaged) and row.key is None]
 
-    def forget(self, key: Key, *, before: int) -> Head | None:
-        check_position("before", before)
+    def _forget_records(self, key: Key, before: int) -> Head | None:
         with self._transaction(key) as (db, head):
-            start = min(max(before, head.start), head.end) if head else 0
-            db.execute(f"DELETE FROM records WHERE {OURS} AND position < ?", (*astuple(key), start))
-            return head and _put(db, replace(head, start=start))
+            if head is None:
+                return None
+            new = head.drop_below(before)
+            db.execute(f"DELETE FROM records WHERE {OURS} AND position < ?", (*astuple(key), new.start))
+            return _put(db, new)
 
-    def delete(self, key: Key, *, version: str | None = None) -> bool:
+    def _delete(self, key: Key, version: str | None) -> bool:
         with self._transaction(key if version is not None else None) as (db, head):  # a damaged one can be deleted, too
             if head and version != head.revision.version:
                 raise Conflict(key, head)
             db.execute(f"DELETE FROM records WHERE {OURS}", astuple(key))
             return bool(db.execute(f"DELETE FROM heads WHERE {OURS}", astuple(key)).rowcount)
 
-    def close(self) -> None:
-        if self._open_guard.cut() and self._db:  # in a forked child nothing: the connection is its parent's
+    def _close(self) -> None:
+        if self._db:
             with self._lock:
                 self._db.close()
 
-    def _walked(self, where: str, *values: object, most: int = -1) -> tuple[list[Head], list[Damaged]]:
-        """Return the newest heads, so many at most, and the damaged ones among them."""
-        heads: list[Head] = []
-        damaged: list[Damaged] = []
+    def _read_heads(self, where: str, *values: object, count: int = -1) -> list[Head | Damaged]:
+        """Return the newest heads, `count` at most (-1: all), with the damaged ones among them."""
+        found: list[Head | Damaged] = []
         with self._transaction(begin="BEGIN") as (db, _):
             rows = db.execute(f"SELECT *, rowid FROM heads WHERE {where} ORDER BY updated DESC, id DESC", values)
-            while len(heads) != most and (row := rows.fetchone()):
+            while count != 0 and (row := rows.fetchone()):
                 try:
-                    heads.append(_made(row))
+                    found.append(_made(row))
+                    count -= 1
                 except CorruptRecord as error:
-                    damaged.append(Damaged(_key(row), f"row {row[-1]} of heads", error))
-        return heads, damaged
+                    found.append(Damaged(_key(row), f"row {row[-1]} of heads", error))
+        return found
 
     @contextmanager
     def _transaction(self, key: Key | None = None, begin: str = "BEGIN IMMEDIATE") -> Iterator[tuple[Any, Head | None]]:
         """Yield the connection and the present head; all that SQLite raises becomes ours here."""
-        self._open_guard.check()
         outcome: Any = "not stored"
         try:
             with self._lock:
-                self._open_guard.check()  # it may have been closed while this thread waited
+                self._check_open()  # it may have been closed while this thread waited
                 db = self._db = self._db or self._connected()
                 db.execute(begin)
                 with db:  # commits, or rolls back

@@ -15,6 +15,7 @@ from faulty_stores import FaultyStore, ShortStore, chat_on, kinds_of, named, sai
 
 from chathistory import Entry, History, Usage, open_store
 from chathistory.errors import ConfigError, Conflict
+from chathistory.log import conversation_log
 from chathistory.log.clock import Clock, use_clock
 from chathistory.trimming import LastTurns
 
@@ -240,15 +241,19 @@ def test_what_is_appended_while_it_is_read_is_left_out():
             one.append(user("blind"))
 
 
-def test_lanes_are_released():
+def states_of(store):
+    return [key for place, key in conversation_log._local_states if place == id(store)]
+
+
+def test_local_states_are_released():
     store = open_store("memory:")
     for number in range(200):
         chat_on(store, str(number)).append(user("x"))
     gc.collect()
-    assert len(vars(store)["_lanes"]) == 0
+    assert states_of(store) == []
     kept = chat_on(store, "kept")
     assert kept.log.lock is chat_on(store, "kept").log.lock
-    assert len(vars(store)["_lanes"]) == 1
+    assert states_of(store) == [kept.log.key]
     gone = weakref.ref(store)
     del kept, store
     gc.collect()

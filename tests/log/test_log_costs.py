@@ -6,6 +6,7 @@ import pytest
 from chathistory_memory import MemoryStore
 
 from chathistory import Conversation, History
+from chathistory.log import conversation_log
 
 TURN = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Good day"}]
 
@@ -51,7 +52,7 @@ def chat(request, store) -> Conversation:
 
 
 def as_another_process(store) -> Conversation:
-    vars(store).pop("_lanes")
+    conversation_log._local_states.clear()
     return History(store).conversation("chat")
 
 

@@ -15,7 +15,7 @@ from chathistory import AsyncHistory, Damaged, Entry, History, Key, Restoration,
 from chathistory.errors import Conflict, CorruptRecord, TurnInProgress, UnsupportedRecord
 from chathistory.log.clock import now
 from chathistory.log.state import summary_of
-from chathistory.storage.recovery import HeadRecovery
+from chathistory.storage.abilities import HeadRecovery
 from chathistory.trimming import LastTurns
 
 KEY = Key("default", "c")

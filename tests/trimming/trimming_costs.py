@@ -16,6 +16,7 @@ import anthropic
 from chathistory_memory import MemoryStore
 
 from chathistory import ChatEngine, Conversation, History, open_store
+from chathistory.log import conversation_log
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Recorded
 
@@ -174,5 +175,5 @@ def long_chat(store, messages: int, *, kept: int, name: str = "long") -> Convers
 
 def seen_anew(store, name: str = "long") -> Conversation:
     """Return a conversation as a process sees it that knows nothing of it."""
-    vars(store).pop("_lanes", None)
+    conversation_log._local_states.clear()
     return History(store).conversation(name)

@@ -218,7 +218,7 @@ def use_errors(chat: Conversation) -> str:
 class MyStore(HistoryStore):
     """A plugin's store."""
 
-    traits: ClassVar[Traits] = Traits(durable=True, shared=True, largest_record=1_000_000)
+    traits = Traits(durable=True, shared=True, largest_record=1_000_000)
     options: ClassVar[Mapping[str, Option]] = {"size": Option(int, 3, "how large it may grow")}
 
     def __init__(self, place: str, size: int) -> None:

@@ -53,7 +53,7 @@ class LostAnswers(Certified, guarantee=3):
 
     @pytest.mark.parametrize("lossy", [_Stored, _Unsent], ids=["after it was stored", "before it was stored"])
     def test_a_conversation_loses_and_doubles_nothing(self, store: HistoryStore, lossy: type[_Lossy]) -> None:
-        losing = lossy.around(store, Names(plain=True))
+        losing = lossy(store, Names(plain=True))
         chat = History(losing).conversation("chat", scope=KEY.scope)
         said = [{"role": ("user", "assistant")[at % 2], "content": "yes"} for at in range(10)]
         for message in said:
@@ -67,7 +67,7 @@ class LostAnswers(Certified, guarantee=3):
         lose = self.target.hooks.lose_answer or needs("the hook `lose_answer`")
         head, given = created(store, count=2), revision()
         append = partial(store.append, KEY, lines(3, first=2), after=head, revision=given)
-        with lose(self.room.within):
+        with lose(self.room.inner):
             error = error_of(append)
         assert isinstance(error, StoreUnavailable), (
             f"an append without an answer gave {error!r}; StoreUnavailable is due"

@@ -145,7 +145,7 @@ class KilledRemovals(Certified, guarantee=9):
 
     def _killed(self, work: str, acknowledged: int, part: float) -> str:
         """Kill a process at its work; returns the word that all its lines have."""
-        applies(type(self.room).traits.durable, "not durable")
+        applies(self.room.traits.durable, "not durable")
         if self.target.hooks.remains is None:
             needs("the hook `remains`")
         word = f"killed{uuid.uuid4().hex}"
@@ -253,7 +253,7 @@ class Damage(Certified, guarantee=7):
         chat = History(store).conversation(KEY.id, scope=KEY.scope)
         for at in range(5):
             chat.append({"role": ("user", "assistant")[at % 2], "content": f"line {at}"})
-        damage(self.room.within, self.room.names.real_key(KEY), position)
+        damage(self.room.inner, self.room.names.real_key(KEY), position)
         with self.reopen(store) as other, pytest.raises(CorruptRecord) as caught:
             list(History(other).conversation(KEY.id, scope=KEY.scope).entries())
         assert caught.value.position in {position, None}

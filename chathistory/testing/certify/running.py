@@ -46,7 +46,7 @@ def certify(
     """
     pytest = _pytest()
     target = Target(url=url, unreachable=unreachable, hooks=hooks or CertifyHooks(), exclusive=exclusive)
-    target.ready()
+    traits = target.check_ready()
     recorder = _Recorder(target, only, progress)
     begun = time.monotonic()
     with _undisturbed():
@@ -58,7 +58,7 @@ def certify(
     return Certificate(
         store=str(StoreURL.parse(url)),
         backend=_backend(scheme),
-        traits=store_class(scheme).traits,
+        traits=traits,
         outcomes=tuple(recorder.outcomes),
         exclusive=exclusive,
         only=frozenset(only),

@@ -62,17 +62,17 @@ class TestStore(HistoryStoreContract, LostAnswers, Crashes, KilledRemovals, Proc
     def damage_record(self, store: HistoryStore, key: Key, position: int) -> None:
         damage = self.target.hooks.damage or needs("the hook `damage`")
         assert isinstance(store, Room)
-        damage(store.within, store.names.real_key(key), position)
+        damage(store.inner, store.names.real_key(key), position)
 
     def damage_head(self, store: HistoryStore, key: Key) -> None:
         damage = self.target.hooks.damage_head or needs("the hook `damage_head`")
         assert isinstance(store, Room)
-        damage(store.within, store.names.real_key(key))
+        damage(store.inner, store.names.real_key(key))
 
     def lose_index(self, store: HistoryStore, key: Key) -> None:
         lose = self.target.hooks.lose_index or needs("the hook `lose_index`")
         assert isinstance(store, Room)
-        lose(store.within, store.names.real_key(key))
+        lose(store.inner, store.names.real_key(key))
 
     @belongs_to(8)
     def test_zz_what_was_there_before_is_untouched(self, bystander: Room) -> None:

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 
 from chathistory.errors import ConfigError
 from chathistory.storage.plugins import open_store
-from chathistory.storage.store import HistoryStore, Key
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Key, Traits
 from chathistory.testing.certify.hooks import CertifyHooks
 from chathistory.testing.certify.names import Names
 from chathistory.testing.certify.scoped_store import Room
@@ -30,12 +31,21 @@ class Target:
     exclusive: bool = False
     left: list[str] = field(default_factory=list)
 
-    def ready(self) -> None:
-        """See that the store answers, and that an exclusive place is empty. Raises what is in the way."""
+    def check_ready(self) -> Traits:
+        """See that the store answers, and that an exclusive place is empty.
+
+        Returns:
+            The traits of the store.
+
+        Raises:
+            ConfigError: The place is meant to be empty, and is not.
+            StoreError: The store does not answer.
+        """
         with self.opened() as store:
             store.check()
             if self.exclusive and next(iter(store.keys()), None) is not None:
                 raise ConfigError("there are conversations at this URL: an exclusive place has to be empty")
+            return store.traits
 
     def opened(self) -> HistoryStore:
         """Open the store under test, by its own names."""
@@ -43,12 +53,12 @@ class Target:
 
     def room(self) -> Room:
         """Open the store under test, with fresh names."""
-        return Room.around(self.opened(), Names(plain=self.exclusive))
+        return Room(self.opened(), Names(plain=self.exclusive))
 
     def reopened(self, room: Room) -> Room:
         """Return a second instance onto the data of a room."""
-        again = self.hooks.reopen(room.within) if self.hooks.reopen else self.opened()
-        return Room.around(again, room.names)
+        again = self.hooks.reopen(room.inner) if self.hooks.reopen else self.opened()
+        return Room(again, room.names)
 
     def dead(self) -> HistoryStore | None:
         """Return a store that cannot be reached; None: nobody said how to come by one."""
@@ -70,7 +80,7 @@ class Target:
     def clear(self, room: Room) -> None:
         """Close a room and remove what is in its scopes, and nothing else, whatever the store says is there."""
         with suppress(Exception):  # that it closes is for the suite to say
-            room.within.close()
+            room.inner.close()
         scopes = list(room.names)
         try:
             with self.opened() as store:

@@ -24,9 +24,10 @@ class Lifecycle(Contract, guarantee=10):
     """Open, closed, forked."""
 
     def test_the_traits_can_be_read(self, store: HistoryStore) -> None:
-        traits = type(store).traits
+        traits = store.traits
         assert isinstance(traits, Traits)
-        assert store.traits == traits, "traits belong to the class"
+        created(store)
+        assert store.traits == traits, "the traits of an open store changed"
         assert traits.recency in {"exact", "bucket"}
         assert all(limit is None or limit > 0 for limit in (traits.largest_record, traits.largest_batch))
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from chathistory.errors import Conflict
-from chathistory.storage.recovery import FoundRecords, HeadRecovery
+from chathistory.storage.abilities import FoundRecords, HeadRecovery
 from chathistory.storage.store import Head, HistoryStore, Key, Record
 from chathistory.testing.contract.base import Contract, applies
 from chathistory.testing.contract.damage import check_around, in_batches
@@ -49,10 +49,11 @@ class RecoveredHeads(Contract, guarantee=12):
     @contextmanager
     def _recovering(self, store: HistoryStore) -> Iterator[tuple[HistoryStore, HeadRecovery]]:
         """Give another instance, as the store that it is and as one that recovers heads."""
-        applies(isinstance(store, HeadRecovery), "no HeadRecovery")
+        applies(store.get_recovery(), "no HeadRecovery")
         with self._fresh(store) as other:
-            assert isinstance(other, HeadRecovery)
-            yield other, other
+            recovery = other.get_recovery()
+            assert recovery is not None, "another instance of the store cannot recover heads"
+            yield other, recovery
 
     def test_nothing_is_found_where_nothing_is(self, store: HistoryStore) -> None:
         with self._recovering(store) as (other, recovery):

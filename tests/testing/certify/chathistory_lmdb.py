@@ -17,102 +17,96 @@ from weakref import WeakValueDictionary
 
 import lmdb
 
-from chathistory import Damaged, Head, HistoryStore, Key, Option, Page, ReadResult, Record, Revision, Traits, hookimpl
-from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreRejected, StoreUnavailable
-from chathistory.storage.cursors import decode_cursor, encode_cursor
-from chathistory.storage.open_guard import OpenGuard
-from chathistory.storage.store import check_append, check_position, check_range
+from chathistory import BaseStore, Damaged, Head, Key, Option, ReadResult, Record, Revision, Traits, hookimpl
+from chathistory.errors import Conflict, CorruptRecord, StoreRejected, StoreUnavailable
+from chathistory.storage.checks import check_version
 
 
-class LMDBStore(HistoryStore):
-    traits: ClassVar = Traits(durable=True, shared=True)
+class LMDBStore(BaseStore):
+    traits = Traits(durable=True, shared=True)
     options: ClassVar = {"size": Option(int, 2**33, "bytes that the file may grow to")}
     _open: ClassVar = WeakValueDictionary()  # LMDB must not open a file twice in one process
     _lock: ClassVar = Lock()
 
     def __init__(self, path, size=2**33):
-        self._path, self._size, self._env, self._open_guard = os.path.realpath(path), size, None, OpenGuard()
+        super().__init__()
+        self._path, self._size, self._env = os.path.realpath(path), size, None
 
     @classmethod
     def from_url(cls, url):
         return cls(url.path, url.options["size"])
 
-    def append(self, key, bodies, *, after, revision, first=0):
-        batch = check_append(bodies, revision, self.traits, first=first)
+    def _append_records(self, key, bodies, *, after, revision, first):
         with self._transaction(write=True) as txn:
             old = _head(txn, key)
-            if (old and old.revision.version) != (after and after.revision.version):
-                raise Conflict(key, old)
+            check_version(key, old, after)
             new = old or Head(key, first, first, revision)
-            for position, body in enumerate(batch, new.end):
+            for position, body in enumerate(bodies, new.end):
                 txn.put(_record(key, position), _summed(body.encode()))
-            return _put(txn, replace(new, end=new.end + len(batch), revision=revision))
+            return _put(txn, replace(new, end=new.end + len(bodies), revision=revision))
 
-    def read(self, key, *, start=0, stop=None):
-        check_range(start, stop)
+    def _read_range(self, key, start, stop):
         with self._transaction() as txn:
             if (head := _head(txn, key)) is None:
                 return None
-            low = max(start if start >= 0 else head.end + start, head.start)
-            due = range(low, min(head.end if stop is None else stop, head.end, low + 100))
-            bodies = list(takewhile(lambda body: body is not None, (_sound(txn.get(_record(key, at))) for at in due)))
-        if due and not bodies:
-            raise CorruptRecord(key, low, "it is missing, or its checksum is wrong")
-        return ReadResult(head, [Record(position, body.decode()) for position, body in zip(due, bodies, strict=False)])
+            wanted = head.narrow(start, stop)[:100]
+            bodies = list(
+                takewhile(lambda body: body is not None, (_sound(txn.get(_record(key, at))) for at in wanted))
+            )
+        if wanted and not bodies:
+            raise CorruptRecord(key, wanted.start, "it is missing, or its checksum is wrong")
+        return ReadResult(head, list(map(Record, wanted, map(bytes.decode, bodies))))
 
-    def heads(self, scope, *, after=None, limit=20):
-        if limit < 1:
-            raise InvalidInput("a page has at least one item")
-        place = _listed(scope, *decode_cursor(after)) + b"\0" if after is not None else b""
-        heads, damaged = self._walked(b"l" + _hash(scope), place, limit + 1)
-        return Page(heads[:limit], encode_cursor(heads[limit - 1]) if len(heads) > limit else None, damaged)
+    def _list_heads(self, scope, *, below, count):
+        start = _listed(scope, *below) + b"\0" if below else b""
+        return self._read_heads(b"l" + _hash(scope), start, count)
 
-    def keys(self, scope=None):
-        return (head.key for head in self._walked(b"h" + (_hash(scope) if scope else b""))[0])
+    def _list_keys(self, scope):
+        rows = self._read_heads(b"h" + (_hash(scope) if scope else b""))
+        return [row.key for row in rows if isinstance(row, Head)]
 
-    def damaged_keys(self, scope=None):
-        return iter(self._walked(b"h" + (_hash(scope) if scope else b""))[1])
+    def _list_damaged_keys(self, scope):
+        rows = self._read_heads(b"h" + (_hash(scope) if scope else b""))
+        return [row for row in rows if isinstance(row, Damaged)]
 
-    def _walked(self, prefix, start=b"", most=-1):
-        """Return heads, so many at most, and the damaged ones among them."""
-        heads, damaged = [], []
+    def _read_heads(self, prefix, start=b"", count=-1):
+        """Return heads, `count` at most (-1: all), and the damaged ones among them."""
+        rows = []
         with self._transaction() as txn:
             cursor = txn.cursor()
             cursor.set_range(start or prefix)
             for at, value in takewhile(lambda pair: pair[0].startswith(prefix), cursor):
                 try:
-                    heads.append(_made(txn.get(value) if prefix[:1] == b"l" else value))
+                    rows.append(_made(txn.get(value) if prefix[:1] == b"l" else value))
+                    count -= 1
                 except CorruptRecord as error:
-                    damaged.append(Damaged(None, at.hex(), error))
-                if len(heads) == most:
+                    rows.append(Damaged(None, at.hex(), error))
+                if count == 0:
                     break
-        return heads, damaged
+        return rows
 
-    def forget(self, key, *, before):
-        check_position("before", before)
+    def _forget_records(self, key, before):
         with self._transaction(write=True) as txn:
-            return (head := _head(txn, key)) and _cut(txn, head, min(max(before, head.start), head.end))
+            return (head := _head(txn, key)) and _cut(txn, head, head.drop_below(before))
 
-    def delete(self, key, *, version=None):
+    def _delete(self, key, version):
         with self._transaction(write=True) as txn:
             if version is not None and (head := _head(txn, key)) and version != head.revision.version:
                 raise Conflict(key, head)
             return _removed(txn, _hash(*astuple(key)))
 
-    def remove_leftovers(self, scope):
-        damaged = list(self.damaged_keys(scope))
+    def _remove_leftovers(self, scope):
+        damaged = self._list_damaged_keys(scope)
         with self._transaction(write=True) as txn:
             for each in damaged:
                 _removed(txn, bytes.fromhex(each.where)[1:])
-        return replace(super().remove_leftovers(scope), removed=len(damaged))
+        return replace(super()._remove_leftovers(scope), removed=len(damaged))
 
-    def close(self):
-        if self._open_guard.cut():
-            self._env = None  # the last of its users closes it
+    def _close(self):
+        self._env = None  # the last of its users closes it
 
     @contextmanager
     def _transaction(self, *, write=False):
-        self._open_guard.check()
         try:
             with self._opened().begin(write=write) as txn:
                 yield txn
@@ -182,10 +176,10 @@ def _removed(txn, here):
     return txn.delete(b"h" + here)
 
 
-def _cut(txn, head, start):
-    for position in range(head.start, start):
-        txn.delete(_record(head.key, position))
-    return _put(txn, replace(head, start=start))
+def _cut(txn, old, new):
+    for position in range(old.start, new.start):
+        txn.delete(_record(old.key, position))
+    return _put(txn, new)
 
 
 @hookimpl

@@ -13,7 +13,7 @@ from chathistory_template import TemplateStore
 
 from chathistory import Key, StoreURL, open_store
 from chathistory.cli.certify import _progress
-from chathistory.errors import ChatHistoryError
+from chathistory.errors import ChatHistoryError, ConfigError
 from chathistory.storage.store import LONGEST_NAME, Revision
 from chathistory.testing.certify.names import Names
 from chathistory.testing.certify.report import Certificate, Outcome
@@ -158,16 +158,16 @@ def test_whoever_waits_is_told_how_far_it_is(capsys):
 
 
 def test_a_room_is_not_opened_by_a_url_and_passes_on_what_is_no_head():
-    with pytest.raises(TypeError, match="put around a store"):
+    with pytest.raises(ConfigError, match="put around a store"):
         Room.from_url(StoreURL.parse("memory:"))
     with MemoryStore() as store:
-        assert Room.around(store, Names())._head("no head") == "no head"
+        assert Room(store, Names())._head("no head") == "no head"
 
 
 def test_scopes_that_cannot_be_emptied_are_told():
     target = Target(url="file:/dev/null/history")
     with MemoryStore() as store:
-        room = Room.around(store, Names())
+        room = Room(store, Names())
         room.append(Key("scope", "id"), ["a"], after=None, revision=Revision("v", 1))
         target.clear(room)
         assert target.left == list(room.names)

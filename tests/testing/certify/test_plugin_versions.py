@@ -14,16 +14,21 @@ HEAD = "from chathistory import hookimpl\nfrom chathistory_template import Templ
 
 OLDER = """
     from pathlib import Path
+    from threading import Lock
 
-    from chathistory import HistoryStore, Traits, hookimpl
+    from chathistory import BaseStore, Traits, hookimpl
     from chathistory_template import TemplateStore
 
-    class Older(HistoryStore):  # made before there was `check`, `options`, `ttl` or a trait but these
+    class Older(BaseStore):  # made before there was `_check`, `_close`, `options`, `ttl` or a trait but these
         traits = Traits(durable=True, shared=True)
 
-    for name in HistoryStore.__abstractmethods__:
+        def __init__(self, path, timeout):
+            super().__init__()
+            self._path, self._timeout, self._lock, self._db = path, timeout, Lock(), None
+
+    for name in BaseStore.__abstractmethods__:
         setattr(Older, name, vars(TemplateStore)[name])
-    for name in ("__init__", "_transaction", "_connected", "_walked"):
+    for name in ("_list_heads", "_transaction", "_connected", "_read_heads"):
         setattr(Older, name, vars(TemplateStore)[name])
     Older.from_url = classmethod(lambda cls, url: cls(Path(url.path), 5))
     Older.__abstractmethods__ = frozenset()

@@ -8,7 +8,7 @@ from chathistory_template import OURS, _put
 from wrong_sql import SQL
 from wrong_stores import caught_by
 
-from chathistory.storage.store import Leftovers
+from chathistory.storage.values import Head, Leftovers
 
 FORGOTTEN = "test_nothing_that_was_forgotten_remains"
 DELETED = "test_nothing_that_was_deleted_remains"
@@ -115,8 +115,8 @@ class Indexed(Tables):
         self.now("REPLACE INTO places VALUES (?, ?)", *astuple(key))
         return head
 
-    def _walked(self, where, *values, most=-1):
-        return super()._walked(f"{where} AND (scope, id) IN places", *values, most=most)
+    def _read_heads(self, where, *values, count=-1):
+        return super()._read_heads(f"{where} AND (scope, id) IN places", *values, count=count)
 
     @classmethod
     def lose_index(cls, place, key):
@@ -136,8 +136,8 @@ class IndexIsTrusted(Indexed):
     """Scans the storage, but says that its index is complete."""
 
     def scan_keys(self, scope=None):
-        heads, _ = super(Indexed, self)._walked("scope = ifnull(?, scope)", scope)
-        return iter([head.key for head in heads])
+        rows = super(Indexed, self)._read_heads("scope = ifnull(?, scope)", scope)
+        return iter([row.key for row in rows if isinstance(row, Head)])
 
 
 @caught_by("test_a_scan_finds_what_the_keys_name")

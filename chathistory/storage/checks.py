@@ -1,0 +1,85 @@
+"""What every store refuses, whatever it keeps its conversations in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chathistory.checks import check_position, check_range
+from chathistory.errors import Conflict, InvalidInput
+from chathistory.storage.values import LARGEST_NUMBER, LONGEST_PAYLOAD, LONGEST_VERSION, Head, Key, Revision, Traits
+
+__all__ = ["check_append", "check_position", "check_range", "check_version"]
+
+
+def check_append(bodies: Sequence[str], revision: Revision, traits: Traits, *, first: int = 0) -> list[str]:
+    """Return `bodies` as a list of the store's own, or raise `InvalidInput`: every store calls this first in `append`.
+
+    Refused are an empty batch, a lone string, bodies or a payload that are not one line of encodable text (no control
+    characters), a payload that is too long, a malformed revision, and what exceeds the store's limits.
+    """
+    if isinstance(bodies, str) or not bodies:
+        raise InvalidInput("an append needs a list of at least one body")
+    batch = list(bodies)
+    sizes = [_line_size(f"body {index}", body) for index, body in enumerate(batch)]
+    _line_size("the revision's payload", revision.payload)
+    if len(revision.payload) > LONGEST_PAYLOAD:
+        raise InvalidInput(
+            f"the revision's payload must have at most {LONGEST_PAYLOAD} characters, not {len(revision.payload)}"
+        )
+    _check_stamp(revision, first)
+    if traits.largest_record is not None and max(sizes) > traits.largest_record:
+        raise InvalidInput(
+            f"body {sizes.index(max(sizes))} has {max(sizes)} bytes; this store keeps at most {traits.largest_record}"
+        )
+    if traits.largest_batch is not None and sum(sizes) > traits.largest_batch:
+        raise InvalidInput(f"the batch has {sum(sizes)} bytes; this store keeps at most {traits.largest_batch} at once")
+    return batch
+
+
+def check_version(key: Key, stored: Head | None, seen: Head | None) -> None:
+    """Raise `Conflict` if the stored head is not of the version that a writer has seen.
+
+    Args:
+        key: The conversation.
+        stored: The present head; None: there is no such conversation.
+        seen: The head that the writer has seen; None: it expects that there is no such conversation.
+    """
+    if (stored and stored.revision.version) != (seen and seen.revision.version):
+        raise Conflict(key, stored)
+
+
+def _line_size(name: str, line: object) -> int:
+    if not isinstance(line, str):
+        raise InvalidInput(f"{name} must be text, not {type(line).__name__}")
+    encoded = _encoded(line)
+    if encoded is None:
+        raise InvalidInput(f"{name} holds a lone surrogate")
+    if len(encoded.translate(None, _CONTROLS)) != len(encoded):
+        raise InvalidInput(f"{name} must be one line without control characters")
+    return len(encoded)
+
+
+def _encoded(line: str) -> bytes | None:
+    """Return the UTF-8 of a line, or None: an error raised in the handler would carry the text in its context."""
+    try:
+        return line.encode()
+    except UnicodeEncodeError:
+        return None
+
+
+_CONTROLS = bytes(range(0x20))  # C-speed over 30 MB, which a set or a loop is not
+
+
+def _check_stamp(revision: Revision, first: int) -> None:
+    version: object = revision.version
+    if not (
+        isinstance(version, str)
+        and 1 <= len(version) <= LONGEST_VERSION
+        and version.isascii()
+        and version.isprintable()
+    ):
+        raise InvalidInput(f"a version must be 1 to {LONGEST_VERSION} printable ASCII characters")
+    expires = 0 if revision.expires is None else revision.expires
+    for name, number in (("updated", revision.updated), ("expires", expires), ("first", first)):
+        if type(number) is not int or not 0 <= number <= LARGEST_NUMBER:
+            raise InvalidInput(f"{name} must be a whole number from 0 to 2**53 - 1")

@@ -1,0 +1,98 @@
+"""A store around another one, which hands everything on: the base class of stores that add something.
+
+A subclass overrides the methods that it changes, under the names of `HistoryStore`, and calls `self.inner` or `super()`
+in them. A method that it does not override reaches the inner store with the arguments as they were given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Self
+
+from chathistory.errors import ConfigError
+from chathistory.storage.abilities import HeadRecovery, StorageNotes, Sweeping
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.url import StoreURL
+from chathistory.storage.values import Cursor, Damaged, Head, Key, Leftovers, Page, ReadResult, Revision
+
+__all__ = ["WrappedStore"]
+
+
+class WrappedStore(HistoryStore):
+    """A store that does what another store does.
+
+    Attributes:
+        inner: The other store. It is closed with this one.
+    """
+
+    def __init__(self, inner: HistoryStore) -> None:
+        """Put a store around another one.
+
+        Args:
+            inner: The other store, open.
+        """
+        self.inner = inner
+        self.traits = inner.traits
+
+    @classmethod
+    def from_url(cls, url: StoreURL) -> Self:
+        raise ConfigError(f"{cls.__name__} is put around a store; it cannot be opened by a URL ({url.scheme}:)")
+
+    @property
+    def ttl(self) -> float | None:
+        """Seconds that a conversation lives after its last append; None: for ever."""
+        return self.inner.ttl
+
+    @ttl.setter
+    def ttl(self, ttl: float | None) -> None:
+        self.inner.ttl = ttl
+
+    def append(
+        self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
+    ) -> Head:
+        return self.inner.append(key, bodies, after=after, revision=revision, first=first)
+
+    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> ReadResult | None:
+        return self.inner.read(key, start=start, stop=stop)
+
+    def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
+        return self.inner.heads(scope, after=after, limit=limit)
+
+    def keys(self, scope: str | None = None) -> Iterator[Key]:
+        return self.inner.keys(scope)
+
+    def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:
+        return self.inner.damaged_keys(scope)
+
+    def scan_keys(self, scope: str | None = None) -> Iterator[Key]:
+        return self.inner.scan_keys(scope)
+
+    def is_index_complete(self) -> bool:
+        return self.inner.is_index_complete()
+
+    def forget(self, key: Key, *, before: int) -> Head | None:
+        return self.inner.forget(key, before=before)
+
+    def delete(self, key: Key, *, version: str | None = None) -> bool:
+        return self.inner.delete(key, version=version)
+
+    def remove_leftovers(self, scope: str) -> Leftovers:
+        return self.inner.remove_leftovers(scope)
+
+    def check(self) -> None:
+        self.inner.check()
+
+    def close(self) -> None:
+        self.inner.close()
+
+    def get_recovery(self) -> HeadRecovery | None:
+        return self.inner.get_recovery()
+
+    def get_storage_notes(self) -> StorageNotes | None:
+        return self.inner.get_storage_notes()
+
+    def get_sweeping(self) -> Sweeping | None:
+        return self.inner.get_sweeping()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.inner!r})"
