@@ -1,8 +1,4 @@
-"""The commands together, and what becomes of what they raise: an exit code, and a line or two on standard error.
-
-0: done. 1: it could not be done, or nobody reads the output any more. 2: it was not asked for rightly. 3: done, but not
-for all conversations, and which was told. 130: Ctrl-C.
-"""
+"""The commands together, and what becomes of what they raise: an exit code, and a line or two on standard error."""
 
 from __future__ import annotations
 
@@ -21,12 +17,12 @@ from chathistory import __version__
 from chathistory.cli.certify import certify
 from chathistory.cli.chat import chat
 from chathistory.cli.config import config
+from chathistory.cli.delete import delete, prune, sweep
 from chathistory.cli.doctor import doctor
-from chathistory.cli.errors import explained, report
+from chathistory.cli.edit import annotate, fork, leave_out, rewind
+from chathistory.cli.errors import ExitCode, explain, report
 from chathistory.cli.escape import safe
-from chathistory.cli.fork import fork, leave_out, rewind
-from chathistory.cli.listing import backends, delete, list_, show
-from chathistory.cli.prune import erase, retain, sweep
+from chathistory.cli.listing import backends, list_, show
 from chathistory.cli.target import Run
 from chathistory.cli.transfer import copy, export, import_
 from chathistory.cli.trim import trim, usage
@@ -34,20 +30,18 @@ from chathistory.engine.prompt_setup import SetupChangedWarning
 
 __all__ = ["group", "run"]
 
-_INTERRUPTED = 130
-
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="chathistory", message="%(prog)s %(version)s")
 def group() -> None:
-    r"""Conversations with Claude: saved, listed, shown, and gone on with at any time.
+    r"""Conversations with Claude: saved, listed, shown, and continued at any time.
 
     \b
     Examples:
       chathistory chat                  talk with Claude (needs ANTHROPIC_API_KEY)
       chathistory chat --fake           try it without a key
-      chathistory chat --continue       go on where you were
-      chathistory list                  what there is
+      chathistory chat --continue       continue the latest one
+      chathistory list                  list conversations
 
     Conversations are kept in a folder of your own, or wherever --store, CHATHISTORY_STORE or a
     chathistory.toml says; `chathistory config` shows it.
@@ -55,7 +49,7 @@ def group() -> None:
 
 
 for command in (
-    *(chat, list_, show, usage, trim, fork, rewind, leave_out, export, import_, copy, delete, retain, erase, sweep),
+    *(chat, list_, show, annotate, usage, trim, fork, rewind, leave_out, export, import_, copy, delete, prune, sweep),
     *(doctor, backends, config, certify),
 ):
     group.add_command(command)
@@ -64,31 +58,32 @@ for command in (group, *group.commands.values()):  # click's mark for "do not wr
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command line and return its exit code."""
-    told = Run()
-    _mend_streams()
+    """Run one command line and return its exit code: one of `ExitCode`."""
+    state = Run()
+    _repair_streams()
     try:
-        with _warnings_as_notes():
-            code = group.main(list(arguments), prog_name="chathistory", standalone_mode=False, obj=told)
+        with _print_warnings():
+            code = group.main(list(arguments), prog_name="chathistory", standalone_mode=False, obj=state)
         sys.stdout.flush()
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
-        _say_interrupted(error)
-        return _INTERRUPTED
+        notes = explain(error.__cause__ or error)[1:]  # what is saved; click puts an error of its own around a Ctrl-C
+        click.echo("\n".join(["stopped", *notes]), err=True)
+        return ExitCode.INTERRUPTED
     except BrokenPipeError:
-        _leave_output_unread()
-        return 1
+        _discard_output()
+        return ExitCode.FAILED
     except Exception as error:  # noqa: BLE001 - whatever it is, people get a sentence and not a traceback
-        report(error, debug=told.debug)
-        return 1
-    return int(code or 0)
+        report(error, debug=state.debug)
+        return ExitCode.FAILED
+    return int(code or ExitCode.OK)
 
 
 @contextmanager
-def _warnings_as_notes() -> Iterator[None]:
-    """Tell what the engine warns of in a line, whatever the interpreter does with warnings."""
+def _print_warnings() -> Iterator[None]:
+    """Print warnings of the engine in a line, whatever the interpreter does with warnings."""
 
     def note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, SetupChangedWarning):
@@ -103,7 +98,7 @@ def _warnings_as_notes() -> Iterator[None]:
         yield
 
 
-def _mend_streams() -> None:
+def _repair_streams() -> None:
     """Have streams in any case (they may be closed), and an output that takes all text: "?" for what it cannot show."""
     sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - for the life of the process
     sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
@@ -112,12 +107,6 @@ def _mend_streams() -> None:
         sys.stdout.reconfigure(errors="replace")
 
 
-def _say_interrupted(error: BaseException) -> None:
-    """Say what is saved; click puts an error of its own around a Ctrl-C."""
-    told = explained(error.__cause__ or error)[1:]
-    click.echo("\n".join(["stopped", *told]), err=True)
-
-
-def _leave_output_unread() -> None:
+def _discard_output() -> None:
     """Keep the interpreter from flushing what nobody reads, and failing once more at its exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from chathistory.cli.errors import ExitCode
 from chathistory.cli.escape import json_line, safe
-from chathistory.cli.target import debug_option
+from chathistory.cli.target import OPTIONS
 from chathistory.errors import ConfigError
 
 __all__ = ["certify"]
@@ -29,8 +30,8 @@ __all__ = ["certify"]
     help="Only this guarantee (14: the listing); repeatable. The report is no certificate then.",
 )
 @click.option("--complete", is_flag=True, help="What a hook or an option could have tested, and was not, is a failure.")
-@click.option("--json", "as_json", is_flag=True, help="The report as one JSON object.")
-@debug_option
+@OPTIONS["json"]
+@OPTIONS["debug"]
 def certify(url: str, *, hooks_name: str | None, complete: bool, as_json: bool, **options: Any) -> int:
     r"""See whether the store at URL keeps the contract of a backend, and report on each guarantee.
 
@@ -45,18 +46,18 @@ def certify(url: str, *, hooks_name: str | None, complete: bool, as_json: bool, 
     """
     from chathistory.testing.certify.running import certify as run  # noqa: PLC0415 - only this command needs it
 
-    hooks = _hooks(hooks_name) if hooks_name is not None else None
-    progress = _progress if sys.stderr.isatty() else None
+    hooks = _load_hooks(hooks_name) if hooks_name is not None else None
+    progress = _print_progress if sys.stderr.isatty() else None
     certificate = run(url, hooks=hooks, progress=progress, **options)
     lines = [json_line(certificate.as_data())] if as_json else list(map(safe, certificate.lines()))
     if complete and not certificate.complete and not as_json:
         lines.append("NOT complete: something could have been tested, and was not")
     click.echo("\n".join(lines))
-    return 0 if certificate.passed and (certificate.complete or not complete) else 1
+    return ExitCode.OK if certificate.passed and (certificate.complete or not complete) else ExitCode.FAILED
 
 
-def _hooks(name: str) -> Any:
-    """Return the `CertifyHooks` of this name."""
+def _load_hooks(name: str) -> Any:
+    """Return the `CertifyHooks` of this name. Raises `ConfigError`."""
     from chathistory.testing.certify.hooks import CertifyHooks  # noqa: PLC0415 - as above
 
     module, _, attribute = name.partition(":")
@@ -64,12 +65,12 @@ def _hooks(name: str) -> Any:
     try:
         hooks = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"--hooks: {json.dumps(name)} cannot be had: {error}") from error
+        raise ConfigError(f"--hooks: {json.dumps(name)} cannot be imported: {error}") from error
     if not isinstance(hooks, CertifyHooks):
         raise ConfigError(f"--hooks: {json.dumps(name)} is not a CertifyHooks (from chathistory.testing)")
     return hooks
 
 
-def _progress(done: int, total: int) -> None:
+def _print_progress(done: int, total: int) -> None:
     end = "" if done < total else "\n"
     click.echo(f"\r{done} of {total} tests{end}", nl=False, err=True)

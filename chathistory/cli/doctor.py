@@ -1,21 +1,20 @@
-"""`chathistory doctor`: what cannot be read or sent as it is stored, and the way around it."""
+"""`chathistory doctor`: what cannot be read or sent as it is stored, and its repair."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from chathistory.cli.escape import one_line, safe
-from chathistory.cli.lookup import absent
-from chathistory.cli.output import json_option, lines, print_json, progress, table
-from chathistory.cli.target import Place, debug_option, place_options
-from chathistory.conversation import Conversation
+from chathistory.cli.errors import ExitCode
+from chathistory.cli.escape import one_line
+from chathistory.cli.output import print_json, print_rows, show_progress
+from chathistory.cli.target import Target, optional_id_argument, shared_options
 from chathistory.errors import ChatHistoryError, StoreUnavailable
 from chathistory.history import History
 from chathistory.log.conversation_log import ConversationLog
@@ -28,30 +27,27 @@ if TYPE_CHECKING:
 
 __all__ = ["doctor"]
 
-_MENDED = 4
-"""The exit code where something was found, and all of it is mended now."""
-
-_WORDS = {
+_COUNTS = {
     "sound": "sound",
-    "mended": "mended",
-    "to mend": "to mend (--yes does it)",
-    "waits": "waiting for results of tools, and left alone",
-    "not mended": "that could not be mended",
+    "repaired": "repaired",
+    "repairable": "repairable (with --repair)",
+    "waiting": "waiting for tool results, and left alone",
+    "not repaired": "not repaired",
 }
-_NEXT = {
-    "lost": "nothing of it can be read here: restore a copy of it, or remove it with `chathistory delete` or `erase`",
+_NEXT_STEPS = {
+    "lost": "nothing of it can be read here: restore a copy of it, or remove it with `chathistory delete`",
     "unsupported": "update chathistory on this machine",
     "changing": "run this again when nobody writes to it",
     "repairable": "the rest stays readable",
-    "waiting": "hand the results in, or name it to have errors stored in their place",
-    "restorable": "its records are folded into a new head",
+    "waiting": "add the results, or name it to have errors stored in their place",
+    "restorable": "a new head is made of its records",
     "sound": "nothing to do; export it with --salvage",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class _Case:
-    """What was found in a conversation, what became of it, and what kept it from being mended."""
+    """What was found in a conversation, what became of it, and what prevented its repair."""
 
     diagnosis: Diagnosis
     state: str
@@ -59,155 +55,145 @@ class _Case:
     error: str | None = None
 
     @property
-    def is_told(self) -> bool:
-        return self.state != "sound" or bool(self.findings)
-
-    @property
     def next_step(self) -> str:
-        if self.state == "to mend":
-            return "add --yes to mend it"
-        if self.state == "mended":
+        if self.state == "repairable":
+            return "add --repair to repair it"
+        if self.state == "repaired":
             return "nothing more to do"
-        if self.state == "not mended" and self.diagnosis.state in ("repairable", "waiting", "restorable"):
-            return "try again later; --force mends it even while a turn is open"
-        return _NEXT[self.diagnosis.state]
+        if self.state == "not repaired" and self.diagnosis.state in ("repairable", "waiting", "restorable"):
+            return "try again later; --force repairs it even while a turn is open"
+        return _NEXT_STEPS[self.diagnosis.state]
 
 
 @click.command()
-@click.argument("id", required=False)
-@click.option("--yes", "--write", "yes", is_flag=True, help="Mend it. Without this option it is only shown.")
-@click.option("--force", is_flag=True, help="Mend a conversation even while a turn of it is open.")
-@click.option(
-    "--online", is_flag=True, help="Ask the API as well, by counting tokens: it costs nothing, but needs a key."
-)
-@json_option
-@place_options
-@debug_option
-def doctor(id: str | None, *, yes: bool, force: bool, online: bool, place: Place, as_json: bool) -> int:
-    r"""Find what is damaged, or cannot be sent as it is stored, and lead around it; of all conversations, or of one.
+@optional_id_argument
+@click.option("--repair", is_flag=True, help="Repair what can be repaired. Without this option nothing is changed.")
+@click.option("--force", is_flag=True, help="Repair a conversation even while a turn of it is open.")
+@click.option("--online", is_flag=True, help="Ask the API as well, by counting tokens: it is free, but needs a key.")
+@shared_options("json", "all_scopes")
+def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: Target, as_json: bool) -> int:
+    r"""Find damaged or unsendable records, of all conversations of the scope, or of one; with --repair, skip them.
 
-    Of all scopes, unless --scope (or a setting) names one. What is there is found in the storage itself. Mending
-    removes no record that can be read: what cannot be read or sent is left out from then on, and a damaged head is made
-    anew from the records. With --yes, standard error names what is left out before it is done. A conversation that
-    waits for the results of tools is left alone, unless it is named.
+    Conversations are found by a walk over the storage itself. A repair removes no record that can be read: what cannot
+    be read or sent is left out from then on, and a damaged head is made anew from the records. With --repair, standard
+    error names what will be left out before it is done. A conversation that waits for tool results is left alone,
+    unless it is named.
 
     With --online the API is asked whether it takes the conversation; what it refuses (an image, an expired file,
     thinking of another account) is left out as well.
 
     When it does not go to a terminal, one line each: id, scope, position, state, what was found, the next step,
-    separated by tabs. The exit code is 0 if there was nothing to do, 4 if all that was found is mended, and 1 as long
-    as something is not.
+    separated by tabs. The exit code is 0 if all is sound or repaired, and 1 if something is not.
 
     \b
     Examples:
-      chathistory doctor
-      chathistory doctor thesis --yes
+      chathistory doctor --all-scopes
+      chathistory doctor thesis --repair
       chathistory doctor thesis --online
     """
+    if id is not None and target.all_scopes:
+        raise click.UsageError("an ID is of one scope; leave out --all-scopes, or the ID.")
     counts: Counter[str] = Counter()
-    cases, scopes = [], set()
+    cases: list[_Case] = []
     notes: list[str] = []
-    scope = place.scope if id is not None or place.chosen else None
-    with place.opened() as history, _asking(place, history, online=online) as ask, progress("looking", None) as step:
+    scope = None if target.all_scopes else target.scope
+    asking = _start_asking(target, online=online)
+    with target.opened() as history, asking as ask, show_progress("examining", None) as step:
         walk = Walk(history.store, scope, None if id is None else [id])
         for diagnosis in walk.diagnoses():
-            case = _treat(history, diagnosis, write=yes, force=force, named=id is not None)
-            if ask and diagnosis.key:
-                case = _ask(case, history.conversation(diagnosis.key.id, scope=diagnosis.key.scope), ask, write=yes)
+            case = _treat(history, diagnosis, repair=repair, force=force, is_named=id is not None)
+            if ask and case.state in ("sound", "repaired"):  # else something else must be repaired first
+                case = _ask(history, case, ask, repair=repair)
             counts[case.state] += 1
-            scopes.add(diagnosis.key.scope if diagnosis.key else None)
-            notes += (f"note: {one_line(note)}" for note in diagnosis.notes)
-            if case.is_told:
+            notes += diagnosis.notes
+            if case.state != "sound" or case.findings:
                 cases.append(case)
             step(case)
     if id is not None and not counts:
-        raise click.ClickException(safe(absent(place, id)))
-    _print(cases, as_json=as_json, scoped=len(scopes) > 1)
+        raise target.absent(id)
+    _print_cases(cases, with_scope=target.all_scopes, as_json=as_json)
     for note in notes:
-        click.echo(note, err=True)
-    _tell(counts)
+        click.echo(f"note: {one_line(note)}", err=True)
+    words = ", ".join(f"{counts[state]} {what}" for state, what in _COUNTS.items() if counts[state])
+    click.echo(f"{sum(counts.values())} conversations examined" + (f": {words}" if words else ""), err=True)
     if not walk.is_complete:
-        click.echo("some conversations may have been missed: this account may not look through the storage", err=True)
-    if counts["to mend"] or counts["not mended"] or not walk.is_complete:
-        return 1
-    return _MENDED if counts["mended"] else 0
+        click.echo("some conversations may have been missed: this account may not search the whole storage", err=True)
+    if counts["repairable"] or counts["not repaired"]:
+        return ExitCode.FAILED
+    return ExitCode.OK if walk.is_complete else ExitCode.PARTLY
 
 
-def _asking(place: Place, history: History, *, online: bool) -> AbstractContextManager[Check | None]:
+def _start_asking(target: Target, *, online: bool) -> AbstractContextManager[Check | None]:
     if not online:
         return nullcontext()
-    from chathistory.cli.doctor_online import checking  # noqa: PLC0415 - brings the SDK
+    from chathistory.cli.doctor_online import start_asking  # noqa: PLC0415 - brings the SDK
 
-    return checking(place, history)
+    return start_asking(target.settings)
 
 
-def _ask(case: _Case, conversation: Conversation, ask: Check, *, write: bool) -> _Case:
-    """Return the case with what the API refuses, unless something else has to be mended first."""
-    if case.state not in ("sound", "mended"):
+def _ask(history: History, case: _Case, ask: Check, *, repair: bool) -> _Case:
+    """Return the case with what the API refuses."""
+    key = case.diagnosis.key
+    if key is None:
         return case
     try:
-        refused = ask(conversation, write)
+        refused = ask(history, key, repair)
     except StoreUnavailable:
         raise
     except ChatHistoryError as error:
-        return _Case(case.diagnosis, "not mended", case.findings, str(error))
+        return replace(case, state="not repaired", error=str(error))
     if not refused:
         return case
-    beyond = any(each.position == ADDED for each in refused)  # it is too large: what to leave out is not ours to say
-    state = "not mended" if beyond else "mended" if write else "to mend"
-    return _Case(case.diagnosis, state, (*(case.findings if case.state == "mended" else ()), *refused))
+    too_large = any(each.position == ADDED for each in refused)  # the user must decide what to leave out
+    state = "not repaired" if too_large else "repaired" if repair else "repairable"
+    return _Case(case.diagnosis, state, (*(case.findings if case.state == "repaired" else ()), *refused))
 
 
-def _treat(history: History, diagnosis: Diagnosis, *, write: bool, force: bool, named: bool) -> _Case:
-    """Mend what can be mended, if that is asked for."""
+def _treat(history: History, diagnosis: Diagnosis, *, repair: bool, force: bool, is_named: bool) -> _Case:
+    """Return what was found, and repair what can be repaired if that is asked for."""
     findings = diagnosis.findings
     problem = None if diagnosis.problem is None else str(diagnosis.problem)
     if diagnosis.state == "sound":
         return _Case(diagnosis, "sound", diagnosis.left_out)
-    if diagnosis.state == "waiting" and not named:
-        return _Case(diagnosis, "waits", findings)
+    if diagnosis.state == "waiting" and not is_named:
+        return _Case(diagnosis, "waiting", findings)
     if diagnosis.key is None or diagnosis.state in ("lost", "unsupported", "changing"):
-        return _Case(diagnosis, "not mended", findings, problem)
-    if not write:
-        return _Case(diagnosis, "to mend", findings, problem)
-    _announce(diagnosis)
+        return _Case(diagnosis, "not repaired", findings, problem)
+    if not repair:
+        return _Case(diagnosis, "repairable", findings, problem)
+    name = one_line(diagnosis.where)
+    for words in (*([problem] if problem else []), *(f"{_name_place(each)}: {each.what}" for each in findings)):
+        click.echo(f"{name}: {one_line(words)}", err=True)  # what will be left out, before it is done
+    sys.stderr.flush()
     try:
         done = mend(ConversationLog(history.store, diagnosis.key), diagnosis, force=force)
     except StoreUnavailable:
         raise
     except ChatHistoryError as error:
-        return _Case(diagnosis, "not mended", findings, str(error))
-    return _Case(diagnosis, "mended", done, problem)
+        return _Case(diagnosis, "not repaired", findings, str(error))
+    return _Case(diagnosis, "repaired", done, problem)
 
 
-def _announce(diagnosis: Diagnosis) -> None:
-    """Say what is about to be left out, before anything is done."""
-    name = one_line(diagnosis.where)
-    if diagnosis.problem is not None:
-        click.echo(f"{name}: {one_line(str(diagnosis.problem))}", err=True)
-    for each in diagnosis.findings:
-        click.echo(f"{name}: {_place(each)}: {one_line(each.what)}", err=True)
-    sys.stderr.flush()
-
-
-def _place(finding: ViewRepair) -> str:
+def _name_place(finding: ViewRepair) -> str:
     return "end" if finding.position == ADDED else f"record {finding.position}"
 
 
-def _print(cases: Sequence[_Case], *, as_json: bool, scoped: bool) -> None:
+def _print_cases(cases: Iterable[_Case], *, with_scope: bool, as_json: bool) -> None:
     if as_json:
         for case in cases:
-            print_json(_plain(case))
-    elif not sys.stdout.isatty():
-        lines("\t".join(row) for row in _rows(cases))
-    elif cases:
-        rows = [(row[0], row[1] if scoped else "", *row[2:5]) for row in _rows(cases)]
-        table(("ID", "SCOPE", "RECORD", "STATE", "FOUND"), rows)
-        for case in cases:
-            click.echo(f"{one_line(case.diagnosis.where)}: {case.next_step}", err=True)
+            print_json(_as_json(case))
+        return
+    rows = [row for case in cases for row in _list_rows(case)]
+    if not sys.stdout.isatty():
+        print_rows((), rows)
+        return
+    columns = ("ID", "SCOPE", "RECORD", "STATE", "FOUND")
+    print_rows(columns, [(row[0], row[1] if with_scope else "", *row[2:5]) for row in rows])
+    for case in cases:
+        click.echo(f"{one_line(case.diagnosis.where)}: {case.next_step}", err=True)
 
 
-def _plain(case: _Case) -> dict[str, Any]:
+def _as_json(case: _Case) -> dict[str, Any]:
     key = case.diagnosis.key
     return {
         "id": key.id if key else None,
@@ -221,19 +207,12 @@ def _plain(case: _Case) -> dict[str, Any]:
     }
 
 
-def _rows(cases: Iterable[_Case]) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each finding, and one for the error; a position that is none is the end."""
-    for case in cases:
-        key = case.diagnosis.key
-        named = (one_line(key.id), one_line(key.scope)) if key else (one_line(case.diagnosis.where), "")
-        state = "left out" if case.state == "sound" else case.state
-        for each in case.findings:
-            place = "end" if each.position == ADDED else str(each.position)
-            yield (*named, place, state, one_line(each.what), case.next_step)
-        if case.error:
-            yield (*named, "", state, one_line(case.error), case.next_step)
-
-
-def _tell(counts: Counter[str]) -> None:
-    told = ", ".join(f"{counts[state]} {words}" for state, words in _WORDS.items() if counts[state])
-    click.echo(f"{sum(counts.values())} conversations looked at" + (f": {told}" if told else ""), err=True)
+def _list_rows(case: _Case) -> Iterator[tuple[str, ...]]:
+    """Yield a row for each finding, and one for the error."""
+    key = case.diagnosis.key
+    name = (key.id, key.scope) if key else (case.diagnosis.where, "")
+    state = "left out" if case.state == "sound" else case.state
+    for each in case.findings:
+        yield (*name, _name_place(each).removeprefix("record "), state, each.what, case.next_step)
+    if case.error:
+        yield (*name, "", state, case.error, case.next_step)

@@ -1,7 +1,11 @@
-"""Errors in a line or two: what went wrong, what is saved, what to do about it. Tracebacks only for `--debug`."""
+"""Exit codes, and errors in a line or two: what went wrong, what is saved, what to do about it.
+
+Tracebacks only for `--debug`.
+"""
 
 from __future__ import annotations
 
+import enum
 import os
 import sys
 import traceback
@@ -10,7 +14,22 @@ from typing import Any
 from chathistory.cli.escape import one_line, safe
 from chathistory.errors import ChatHistoryError, CorruptRecord, OrphanedReply, TurnInProgress
 
-__all__ = ["explained", "is_known", "report"]
+__all__ = ["ExitCode", "explain", "is_known", "report"]
+
+
+class ExitCode(enum.IntEnum):
+    """How a command ended. `docs/using.md` has the same table."""
+
+    OK = 0
+    FAILED = 1
+    """It could not be done; or `doctor` found something that is not repaired."""
+    USAGE = 2
+    """The command line is wrong: an unknown option, a missing argument, no API key."""
+    PARTLY = 3
+    """Done, but not with all conversations; standard error names the others."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
+
 
 KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 _LONGEST = 600
@@ -20,44 +39,44 @@ _FROM_THE_SDK = frozenset({"anthropic", "httpx2", "httpx", "httpcore"})  # asked
 def report(error: BaseException, *, debug: bool = False) -> None:
     """Print an error to standard error; with `debug`, its traceback before it."""
     if debug:
-        sys.stderr.write(safe(_masked("".join(traceback.format_exception(error)))))
-    for line in explained(error):
+        sys.stderr.write(safe(_mask_keys("".join(traceback.format_exception(error)))))
+    for line in explain(error):
         sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
 
-def explained(error: BaseException) -> list[str]:
-    """Return the lines that tell of an error; the first begins with "Error: "."""
+def explain(error: BaseException) -> list[str]:
+    """Return the lines that explain an error; the first begins with "Error: "."""
     known = is_known(error)
-    words = _words(error) if known else f"{type(error).__name__}: {error} (unexpected; --debug shows where)"
+    words = _describe(error) if known else f"{type(error).__name__}: {error} (unexpected; --debug shows where)"
     notes = [note.removeprefix("chathistory: ") for note in getattr(error, "__notes__", ()) if "`" not in note]
-    return [one_line(_masked(line), _LONGEST) for line in (f"Error: {words}", *notes)]
+    return [one_line(_mask_keys(line), _LONGEST) for line in (f"Error: {words}", *notes)]
 
 
 def is_known(error: BaseException) -> bool:
-    """Tell whether this can happen to anybody: an error of ours, of the SDK or of the operating system."""
-    return isinstance(error, ChatHistoryError | OSError) or _of_the_sdk(error)
+    """Return whether this is an expected kind of error: of ours, of the SDK or of the operating system."""
+    return isinstance(error, ChatHistoryError | OSError) or _is_of_the_sdk(error)
 
 
-def _of_the_sdk(error: BaseException) -> bool:
+def _is_of_the_sdk(error: BaseException) -> bool:
     return type(error).__module__.partition(".")[0] in _FROM_THE_SDK
 
 
-def _words(error: Any) -> str:
+def _describe(error: Any) -> str:
     if isinstance(error, TurnInProgress):
-        return _in_progress(error)
+        return _describe_turn(error)
     if isinstance(error, CorruptRecord) and error.position is not None:
-        return f"{error}; chathistory doctor looks for a way around it"
+        return f"{error}; `chathistory doctor` shows what can be repaired"
     if isinstance(error, OrphanedReply):
-        return f"somebody else went on with conversation {error.key.id!r} meanwhile; the reply is kept, but beside it"
+        return f"the reply came too late: somebody else continued {error.key.id!r}; it is saved, but not sent again"
     status = getattr(error, "status_code", None)
-    if not _of_the_sdk(error):
+    if not _is_of_the_sdk(error):
         return str(error) or type(error).__name__
     if status is None:
         return _UNREACHABLE.get(type(error).__name__, "the connection to the API failed: {}").format(error)
-    told = getattr(error, "api_message", None) or "no reason given"
+    reason = getattr(error, "api_message", None) or "no reason given"
     words = _REFUSED if hasattr(error, "refusal") else _STATUS.get(status, _REFUSED)
-    return words.format(status, told)
+    return words.format(status, reason)
 
 
 _UNREACHABLE = {
@@ -71,23 +90,23 @@ _UNREACHABLE = {
 _REFUSED = "the API refused the request ({}): {}"
 _STATUS = {
     401: "the API does not accept the key ({}): {}; look at ANTHROPIC_API_KEY",
-    404: "the API does not know what was asked for ({}): {}; is --model right?",
+    404: "not found by the API ({}): {}; is --model right?",
     429: "too many requests for this key ({}): {}; wait a little and try again",
     529: "the API is overloaded ({}): {}; wait a little and try again",
 }
 
 
-def _in_progress(error: TurnInProgress) -> str:
+def _describe_turn(error: TurnInProgress) -> str:
     until = error.until.astimezone()
-    by = f", by process {error.pid} on {error.host!r}" if error.pid is not None else ""
+    by = f" that process {error.pid} on {error.host!r} asked for" if error.pid is not None else ""
     return (
-        f"conversation {error.key.id!r} still waits for a reply that was asked for elsewhere{by}; without one it is "
-        f"free at {until:%H:%M:%S}, or now with --abandon (in a talk: /abandon)"
+        f"conversation {error.key.id!r} still waits for a reply{by}; it is free at {until:%H:%M:%S} at the latest, "
+        "or now with --abandon (at the prompt: /abandon)"
     )
 
 
-def _masked(text: str) -> str:
-    """Return the text without the keys of the environment, should anybody have quoted them."""
+def _mask_keys(text: str) -> str:
+    """Return the text without API keys of the environment, in case an error quotes one."""
     for name in KEYS:
         if key := os.environ.get(name):
             text = text.replace(key, "***")

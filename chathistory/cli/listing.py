@@ -1,44 +1,45 @@
-"""`chathistory list`, `show`, `delete` and `backends`: what there is, as a table, as text, as JSON."""
+"""`chathistory list`, `show` and `backends`: what there is, as a table, as text, as JSON."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import click
 
-from chathistory.cli.damaged_rows import damaged_fields, damaged_json, notes_of, tell_damaged
 from chathistory.cli.escape import json_line, one_line, safe
-from chathistory.cli.lookup import absent, found
-from chathistory.cli.output import json_option, lines, print_json, table
-from chathistory.cli.parsers import filter_options, filter_words, filters
+from chathistory.cli.output import (
+    damaged_as_json,
+    damaged_as_row,
+    print_json,
+    print_lines,
+    print_notes,
+    print_rows,
+)
+from chathistory.cli.parsers import filter_options, format_filters, select_filters
 from chathistory.cli.render import ago, body_of, console, is_readable, local_time, mark_of, readable, speaker_of
-from chathistory.cli.target import Place, debug_option, place_options
-from chathistory.errors import CorruptRecord, UnsupportedRecord
+from chathistory.cli.target import OPTIONS, Target, id_argument, shared_options
 from chathistory.history import ConversationInfo, History
 from chathistory.log.entry import Entry
 from chathistory.storage.store import Key, Page
 from chathistory.view import ViewRepair
 
-__all__ = ["backends", "delete", "list_", "show"]
+__all__ = ["backends", "list_", "show"]
 
 
 @click.command("list")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
-@click.option("--after", metavar="CURSOR", help="Go on where a list ended; it said with which cursor.")
+@click.option("--after", metavar="CURSOR", help="Continue where a list ended; it said with which cursor.")
 @filter_options
-@click.option("--open", "unanswered", is_flag=True, help="Only those whose last turn has no reply, and why.")
-@json_option
-@place_options
-@debug_option
-def list_(limit: int, after: str | None, *, place: Place, unanswered: bool, as_json: bool, **wanted: Any) -> None:
+@shared_options("json")
+def list_(limit: int, after: str | None, *, target: Target, as_json: bool, **given: Any) -> None:
     r"""List conversations, those with the newest activity first.
 
-    All of them, or those that fit all that is asked for. When it does not go to a terminal, one line each: id,
-    messages, time, model, tags, title, separated by tabs. One that is damaged has "damaged" in the place of the
-    messages, and the reason in that of the title.
+    All of the scope, or those that match all filters. When it does not go to a terminal, one line each: id, messages,
+    time, model, tags, title, separated by tabs. A damaged one has "damaged" in place of the messages, and the reason
+    in place of the title.
 
     A last turn without a reply is open (a process waits for it), interrupted or refused: a terminal shows that, and
     with --open three more columns stand before the title: which of these, since when, and the process that opened it.
@@ -51,32 +52,28 @@ def list_(limit: int, after: str | None, *, place: Place, unanswered: bool, as_j
       chathistory list --open
       chathistory list --json | jq -r .id
     """
-    with place.opened() as history:
-        page = _page(history, limit, after, {"scope": place.scope, "unanswered": unanswered, **filters(wanted)})
-        notes = notes_of(history.store, (Key(row.scope, row.id) for row in page.items))
-    if as_json:
-        for row in page.items:
-            print_json(asdict(row) | {"tokens": row.tokens})
-        for each in page.damaged:
-            print_json(damaged_json(each))
-    elif not sys.stdout.isatty():
-        for row in page.items:
-            fields = _fields(row, row.updated.isoformat(timespec="seconds"))
-            lines(["\t".join((*fields[:5], *_turn(row), *fields[5:]) if unanswered else fields)])
-        lines("\t".join(damaged_fields(each, 6 if unanswered else 3)) for each in page.damaged)
-    elif page.items or page.damaged:
-        turn = ("TURN", "SINCE", "BY") if unanswered else ("TURN",)
-        columns = ("ID", "MESSAGES", "UPDATED", "TOKENS", "MODEL", "TAGS", *turn, "TITLE")
-        rows = [_row(row, len(turn)) for row in page.items]
-        rows += [damaged_fields(each, 4 + len(turn)) for each in page.damaged]
-        table(columns, rows, cut=True)
-    tell_damaged(place, page.damaged)
-    for note in notes:
-        click.echo(note, err=True)
-    _tell_more(place, limit, after, page, [*filter_words(wanted), *(["--open"] if unanswered else [])])
+    filters = select_filters(given)
+    with target.opened() as history:
+        page = _read_page(history, limit, after, {"scope": target.scope, **filters})
+        if as_json:
+            for row in page.items:
+                print_json(asdict(row) | {"tokens": row.tokens})
+            for each in page.damaged:
+                print_json(damaged_as_json(each))
+        else:
+            _print_page(page, with_turn=given["unanswered"])
+        if page.damaged:
+            click.echo(f"{len(page.damaged)} damaged; examine them with: {target.command('doctor')}", err=True)
+        print_notes(history.store, (Key(row.scope, row.id) for row in page.items))
+    if page.next:
+        words = ("list", "--limit", str(limit), *format_filters(filters), "--after", page.next)
+        click.echo(f"more: {target.command(*words)}", err=True)
+    elif not page.items and not page.damaged and after is None:
+        hint = "match the filters" if filters else f"exist yet; create one with: {target.command('chat')}"
+        click.echo(f"no conversations in {target}, scope {safe(target.scope)}, {hint}", err=True)
 
 
-def _page(history: History, limit: int, after: str | None, wanted: dict[str, Any]) -> Page[ConversationInfo]:
+def _read_page(history: History, limit: int, after: str | None, wanted: Mapping[str, Any]) -> Page[ConversationInfo]:
     """Return a full page, however many conversations have to be looked at for it."""
     page = history.list(limit=limit, after=after, **wanted)
     rows, damaged = list(page.items), list(page.damaged)
@@ -87,46 +84,48 @@ def _page(history: History, limit: int, after: str | None, wanted: dict[str, Any
     return Page(rows, page.next, damaged)
 
 
-def _tell_more(place: Place, limit: int, after: str | None, page: Page[ConversationInfo], asked: list[str]) -> None:
-    if page.next:
-        words = ("list", "--limit", str(limit), *asked, "--after", page.next)
-        click.echo(f"more: {place.command(*words)}", err=True)
-    elif not page.items and not page.damaged and after is None:
-        hint = "that are asked for" if asked else f"yet; begin one with: {place.command('chat')}"
-        click.echo(f"no conversations in {place}, scope {safe(place.scope)}, {hint}", err=True)
+def _print_page(page: Page[ConversationInfo], *, with_turn: bool) -> None:
+    """Print rows for people or for programs; with_turn: with all that is known of a last turn without a reply."""
+    if sys.stdout.isatty():
+        turn = ("TURN", "SINCE", "BY")[: 3 if with_turn else 1]
+        columns = ("ID", "MESSAGES", "UPDATED", "TOKENS", "MODEL", "TAGS", *turn, "TITLE")
+        rows = [_format_row(row, len(turn)) for row in page.items]
+    else:
+        columns = ("ID", "MESSAGES", "UPDATED", "MODEL", "TAGS", *("TURN", "SINCE", "BY")[: 3 * with_turn], "TITLE")
+        rows = [_format_fields(row, with_turn=with_turn) for row in page.items]
+    damaged = [damaged_as_row(each, len(columns) - 3) for each in page.damaged]
+    print_rows(columns, [*rows, *damaged], cut=True)
 
 
-def _fields(row: ConversationInfo, updated: str) -> tuple[str, ...]:
-    title = row.title or row.preview or ""
-    fields = (row.id, str(row.messages), updated, row.model or "", ",".join(row.tags), title)
-    return tuple(map(one_line, fields))
-
-
-def _row(row: ConversationInfo, turn_fields: int) -> tuple[str, ...]:
-    fields = _fields(row, ago(row.updated))
+def _format_row(row: ConversationInfo, turn_fields: int) -> tuple[str, ...]:
+    """Return a row for people."""
+    turn = row.turn
     tokens = f"{row.tokens:,}" if row.tokens else ""
-    state, since, by = _turn(row)
-    since = ago(row.turn.since) if row.turn else since
-    return (*fields[:3], tokens, *fields[3:5], *(state, since, by)[:turn_fields], *fields[5:])
+    fields = (turn.state, ago(turn.since), _format_process(row)) if turn else ("", "", "")
+    head = (row.id, str(row.messages), ago(row.updated), tokens, row.model or "", ",".join(row.tags))
+    return (*head, *fields[:turn_fields], row.title or row.preview or "")
 
 
-def _turn(row: ConversationInfo) -> tuple[str, ...]:
-    """Return what a last turn without a reply is, since when, and which process opened it; "" for what is not known."""
-    if row.turn is None:
-        return "", "", ""
-    by = "" if row.turn.pid is None else f"{row.turn.host}/{row.turn.pid}"
-    return tuple(map(one_line, (row.turn.state, row.turn.since.isoformat(timespec="seconds"), by)))
+def _format_fields(row: ConversationInfo, *, with_turn: bool) -> tuple[str, ...]:
+    """Return a row for programs."""
+    turn = row.turn
+    fields = (turn.state, turn.since.isoformat(timespec="seconds"), _format_process(row)) if turn else ("", "", "")
+    head = (row.id, str(row.messages), row.updated.isoformat(timespec="seconds"), row.model or "", ",".join(row.tags))
+    return (*head, *fields[: 3 * with_turn], row.title or row.preview or "")
+
+
+def _format_process(row: ConversationInfo) -> str:
+    """Return which process opened the last turn; "": nobody knows."""
+    return "" if row.turn is None or row.turn.pid is None else f"{row.turn.host}/{row.turn.pid}"
 
 
 @click.command()
-@click.argument("id")
+@id_argument
 @click.option("--last", type=click.IntRange(min=1, max=10**9), metavar="N", help="Only the newest N.")
-@json_option
 @click.option("--messages", "as_sent", is_flag=True, help="The messages as Claude would be sent them, one JSON each.")
 @click.option("--damaged", is_flag=True, help="All that can be read of a damaged conversation, and where it cannot.")
-@place_options
-@debug_option
-def show(id: str, last: int | None, *, place: Place, as_json: bool, as_sent: bool, damaged: bool) -> None:
+@shared_options("json")
+def show(id: str, last: int | None, *, target: Target, as_json: bool, as_sent: bool, damaged: bool) -> None:
     r"""Show a conversation: who said what, when, and at which position (for fork and rewind).
 
     With --json, every record of its log, exactly as it is stored. With --damaged, each record that cannot be read is
@@ -142,15 +141,15 @@ def show(id: str, last: int | None, *, place: Place, as_json: bool, as_sent: boo
         raise click.UsageError("--json and --messages exclude each other.")
     if damaged and (as_sent or last):
         raise click.UsageError("--damaged shows the whole log; leave out --messages and --last.")
-    with place.opened() as history:
+    with target.opened() as history:
         if damaged:
-            _show_damaged(history, place, id, as_json=as_json)
+            _show_damaged(history, target, id, as_json=as_json)
             return
-        conversation = found(history, place, id)
+        conversation = target.find(history, id)
         if as_json:
-            lines(json_line(asdict(entry)) for entry in conversation.entries(-last if last else 0))
+            print_lines(json_line(asdict(entry)) for entry in conversation.entries(-last if last else 0))
         elif as_sent:
-            lines(map(json_line, conversation.messages()[-(last or 0) :]))
+            print_lines(map(json_line, conversation.messages()[-(last or 0) :]))
         else:
             _print_entries(readable(conversation, last))
 
@@ -165,72 +164,25 @@ def _print_entries(entries: Sequence[Entry]) -> None:
         screen.out(f"{body_of(entry).rstrip()}\n", highlight=False)
 
 
-def _show_damaged(history: History, place: Place, id: str, *, as_json: bool) -> None:
+def _show_damaged(history: History, target: Target, id: str, *, as_json: bool) -> None:
     """Show all that can be read, whatever is damaged, a portion at a time."""
-    count = 0
-    for each in history.conversation(id, scope=place.scope).salvage():
-        count += 1
+    is_empty = True
+    for each in history.conversation(id, scope=target.scope).salvage():
+        is_empty = False
         if isinstance(each, ViewRepair):
-            told = {"position": each.position, "damaged": each.what}
-            lines([json_line(told) if as_json else f"#{each.position}  {one_line(each.what)}\n"])
+            found = {"position": each.position, "damaged": each.what}
+            print_lines([json_line(found) if as_json else f"#{each.position}  {one_line(each.what)}\n"])
         elif as_json:
-            lines([json_line(asdict(each))])
+            print_lines([json_line(asdict(each))])
         elif is_readable(each):
             _print_entries([each])
-    if not count:
-        raise click.ClickException(safe(absent(place, id)))
+    if is_empty:
+        raise target.absent(id)
 
 
 @click.command()
-@click.argument("id")
-@click.option("--yes", is_flag=True, help="Do not ask.")
-@json_option
-@place_options
-@debug_option
-def delete(id: str, *, place: Place, yes: bool, as_json: bool) -> None:
-    r"""Delete a conversation for good.
-
-    \b
-    Examples:
-      chathistory delete thesis
-      chathistory delete thesis --yes
-    """
-    if not (yes or sys.stdin.isatty()):
-        raise click.UsageError("there is no terminal to ask on; add --yes to delete without asking.")
-    with place.opened() as history:
-        seen = _look(history, place, id)
-        if not yes:
-            click.confirm(f"Delete {safe(id)} ({seen.size}) for good?", abort=True)
-        expected = None if yes else seen.version  # what was agreed to is what was shown
-        gone = history.delete(id, scope=place.scope, expected=expected)
-    if gone is None:
-        raise click.ClickException(absent(place, id))
-    if as_json:
-        print_json(asdict(gone))
-        return
-    click.echo(f"deleted {safe(id)}: {seen.size}" + (f", in {gone.records} records" if gone.records else ""))
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What was there when it was asked whether to delete it: its size in words, and its version if it can be told."""
-
-    size: str
-    version: str | None = None
-
-
-def _look(history: History, place: Place, id: str) -> _Seen:
-    try:
-        conversation = found(history, place, id)
-        summary, head = conversation.summary, conversation.log.last
-    except (CorruptRecord, UnsupportedRecord):
-        return _Seen("damaged")
-    return _Seen(f"{summary.messages if summary else 0} messages", head.revision.version if head else None)
-
-
-@click.command()
-@json_option
-@debug_option
+@OPTIONS["json"]
+@OPTIONS["debug"]
 def backends(*, as_json: bool) -> None:
     r"""Show which kinds of store there are, and what those that do not work need.
 
@@ -238,16 +190,12 @@ def backends(*, as_json: bool) -> None:
     Example:
       chathistory backends
     """
-    from chathistory.storage.plugins import backends as known  # noqa: PLC0415 - brings pluggy
+    from chathistory.storage.plugins import backends as list_backends  # noqa: PLC0415 - brings pluggy
 
-    there = list(known())
+    found = list(list_backends())
     if as_json:
-        for each in there:
+        for each in found:
             print_json({"scheme": each.scheme, "distribution": each.distribution, "problem": each.problem})
-        return
-    rows = [(f"{each.scheme}:", each.distribution, each.problem or "works") for each in there]
-    told = [tuple(map(one_line, row)) for row in rows]
-    if sys.stdout.isatty():
-        table(("URL", "DISTRIBUTION", "STATE"), told)
     else:
-        lines("\t".join(line) for line in told)
+        rows = [(f"{each.scheme}:", each.distribution, each.problem or "works") for each in found]
+        print_rows(("URL", "DISTRIBUTION", "STATE"), rows)

@@ -1,55 +1,57 @@
-"""What commands print: lines, tables, JSON, and a bar while something takes its time."""
+"""What commands print: lines, tables, JSON, damaged conversations, and a bar while something takes its time."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import Any
 
 import click
 
-from chathistory.cli.escape import json_line
+from chathistory.cli.escape import json_line, one_line
 from chathistory.cli.render import console
+from chathistory.errors import ChatHistoryError
+from chathistory.storage.store import Damaged, HistoryStore, Key
 
 __all__ = [
-    "INCOMPLETE",
-    "PARTLY",
-    "dry_run_option",
-    "full_scan_option",
-    "json_option",
-    "lines",
-    "plain",
+    "MAY_HAVE_MISSED",
+    "damaged_as_json",
+    "damaged_as_row",
     "print_json",
-    "progress",
-    "table",
+    "print_lines",
+    "print_notes",
+    "print_rows",
+    "print_table",
+    "show_progress",
 ]
 
-PARTLY = 3
-"""The exit code for what could not be done with all conversations."""
-
-INCOMPLETE = "some conversations may have been missed: this server's index can lose entries; --full-scan looks at all"
+MAY_HAVE_MISSED = "some conversations may have been missed: this server's index can lose entries; try --full-scan"
 """What to say of a walk that relied on an index."""
 
 _WIDE = 100  # columns of a terminal
 _LONGEST_ID, _LONGEST_FIELD, _SHORTEST_TITLE = 28, 20, 10
 _GAP = 2
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON on standard output, with everything.")
-dry_run_option = click.option("--dry-run", is_flag=True, help="Only show what would be done.")
-full_scan_option = click.option(
-    "--full-scan", is_flag=True, help="Find conversations by a walk over the whole storage; may be slow."
-)
 
 
-def lines(texts: Iterable[str]) -> None:
+def print_lines(texts: Iterable[str]) -> None:
     """Print each text on a line of its own."""
     for line in texts:
         sys.stdout.write(f"{line}\n")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bool = False) -> None:
-    """Print a table; the last column takes what is left of the width, and is cut there or goes on in the next line.
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bool = False) -> None:
+    """Print rows for whoever reads them: a table on a terminal, else lines with tabs."""
+    rows = [tuple(map(one_line, row)) for row in rows]
+    if not sys.stdout.isatty():
+        print_lines("\t".join(row) for row in rows)
+    elif rows:
+        print_table(columns, rows, cut=cut)
+
+
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bool = False) -> None:
+    """Print a table; the last column gets what is left of the width, and is cut there or continued in the next line.
 
     The first is never cut, for it is what people copy. Columns with nothing in them are left out, and the model where
     there is no room for it.
@@ -62,39 +64,71 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bool = 
     dropped = {"MODEL"} if screen.width < _WIDE else set()
     kept = [index for index, name in enumerate(columns) if name not in dropped and any(row[index] for row in rows)]
     room = screen.width
-    made = Table(box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
     for index in kept:
         longest = _LONGEST_FIELD if index else _LONGEST_ID
         if index == len(columns) - 1:
             longest = max(room, _SHORTEST_TITLE)
         width = min(max(cell_len(row[index]) for row in (columns, *rows)), longest)
         wraps = index == 0 or (index == len(columns) - 1 and not cut)
-        made.add_column(columns[index], width=width, no_wrap=not wraps, overflow="fold" if wraps else "ellipsis")
+        table.add_column(columns[index], width=width, no_wrap=not wraps, overflow="fold" if wraps else "ellipsis")
         room -= width + _GAP
     for row in rows:
-        made.add_row(*(Text(row[index]) for index in kept))
-    screen.print(made)
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON takes it: times as text, names of fields as keys."""
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, dict):
-        return {name: plain(part) for name, part in value.items()}
-    return [plain(part) for part in value] if isinstance(value, list | tuple) else value
+        table.add_row(*(Text(row[index]) for index in kept))
+    screen.print(table)
 
 
 def print_json(value: Any) -> None:
-    """Print one value as one line."""
-    lines([json_line(plain(value))])
+    """Print one value as one line of JSON: times as text, tuples as lists."""
+    print_lines([json_line(_to_plain(value))])
+
+
+def _to_plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, dict):
+        return {name: _to_plain(part) for name, part in value.items()}
+    return [_to_plain(part) for part in value] if isinstance(value, list | tuple) else value
+
+
+def damaged_as_row(damaged: Damaged, empty: int) -> tuple[str, ...]:
+    """Return the fields of a row: the id (else the place in the storage), "damaged", empty fields, and the reason."""
+    return (
+        damaged.key.id if damaged.key else damaged.where,
+        "damaged",
+        *("" for _ in range(empty)),
+        str(damaged.error),
+    )
+
+
+def damaged_as_json(damaged: Damaged) -> dict[str, Any]:
+    """Return what is known of something that is damaged, for JSON; `id` and `scope` are null if they are not known."""
+    key = damaged.key
+    return {
+        "id": key.id if key else None,
+        "scope": key.scope if key else None,
+        "damaged": str(damaged.error),
+        "where": damaged.where,
+    }
+
+
+def print_notes(store: HistoryStore, keys: Iterable[Key]) -> None:
+    """Say on standard error what else is stored with conversations, as far as the store can tell."""
+    storage_notes = store.get_storage_notes()
+    if storage_notes is not None:
+        for key in keys:
+            with suppress(ChatHistoryError):  # it is damaged, or gone, which is said elsewhere
+                for note in storage_notes.notes(key):
+                    click.echo(f"note: {one_line(note)}", err=True)
 
 
 @contextmanager
-def progress(doing: str, total: Callable[[], int] | None) -> Iterator[Callable[[object], None]]:
-    """Give a function that is to be called after each step; draws a bar if there is a terminal to draw it on.
+def show_progress(doing: str, total: Callable[[], int] | None) -> Iterator[Callable[[object], None]]:
+    """Give a function that is to be called after each step; it draws a bar if there is a terminal to draw it on.
 
-    total: counts the steps, which is not done without a terminal; None: nobody knows.
+    Args:
+        doing: What is being done.
+        total: Counts the steps; it is only called if there is a terminal. None: nobody knows how many.
     """
     if not sys.stderr.isatty():
         yield lambda _: None

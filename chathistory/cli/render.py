@@ -24,7 +24,6 @@ __all__ = [
     "body_of",
     "console",
     "is_readable",
-    "iso_time",
     "local_time",
     "mark_of",
     "readable",
@@ -123,11 +122,6 @@ def _brief(value: Any) -> str:
 def local_time(microseconds: int) -> str:
     """Return a time of the log as a clock on the wall shows it."""
     return f"{_time(microseconds).astimezone():%Y-%m-%d %H:%M}"
-
-
-def iso_time(microseconds: int) -> str:
-    """Return a time of the log as programs read it."""
-    return _time(microseconds).isoformat(timespec="seconds")
 
 
 def _time(microseconds: int) -> datetime:

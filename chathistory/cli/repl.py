@@ -1,4 +1,4 @@
-"""A talk: a prompt in the terminal, replies as they come, and what else can be typed there."""
+"""The prompt of `chathistory chat`: replies as they come, and what else can be typed there."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from functools import partial
 from chathistory.cli.errors import is_known, report
 from chathistory.cli.escape import safe
 from chathistory.cli.render import FAKE_MODEL, body_of, console, local_time, mark_of, readable, speaker_of
-from chathistory.cli.turn import ENDINGS, played, writer
+from chathistory.cli.turn import NOTES, make_writer, play_turn
 from chathistory.conversation import Conversation
 from chathistory.engine.chat import ChatEngine, ReplyStream
 from chathistory.log.entry import Entry
 from chathistory.log.lease import lease_end
 
-__all__ = ["Talk"]
+__all__ = ["Prompt"]
 
 REDRAWN = 6
 _LATELY = 4  # entries among which the last message is: a reply that broke off may stand behind it
 _COMMAND = re.compile(r"/[a-z]+")
 _HELP = """\
 /retry     send the last message again, if it has no reply
-/abandon   free the conversation of a reply that another process still waits for
+/abandon   give up a reply that another process still waits for
 /quit      end (so do Ctrl-D, and Ctrl-C here); Ctrl-C during a reply stops that reply only
 Anything else is sent. What you paste is one message, however many lines it has."""
 _PAUSED = "no reply to the last message yet: /retry sends it again, or say something new"
 
 
-class Talk:
-    """One sitting with one conversation. name: who replies; debug: show tracebacks."""
+class Prompt:
+    """A prompt on the terminal for one conversation. name: who replies; debug: show tracebacks."""
 
     def __init__(self, engine: ChatEngine, conversation: Conversation, *, name: str, debug: bool) -> None:
         self._engine = engine
@@ -46,21 +46,21 @@ class Talk:
 
     def run(self) -> None:
         """Redraw the last turns, then prompt and reply until the user ends it."""
-        self._redraw()
+        self._print_last()
         _prepare_prompt()
-        while (words := self._prompted()) is not None:
+        while (words := self._read_line()) is not None:
             if words in self._commands:
-                self._safely(self._commands[words])
+                self._try(self._commands[words])
             elif _COMMAND.fullmatch(words):
-                self._note(f"there is no {words}; /help shows what there is")
+                self._note(f"unknown command {words}; /help lists the commands")
             elif words:
-                self._safely(partial(self._say, words))
+                self._try(partial(self._say, words))
 
     def _say(self, words: str) -> None:
         self._play(self._engine.stream(self._conversation.id, words, scope=self._conversation.scope))
 
-    def _prompted(self) -> str | None:
-        """Return what the user types, without blanks around it; None: nothing more, or the end is asked for."""
+    def _read_line(self) -> str | None:
+        """Return what the user types, without blanks around it; None: the user wants to end."""
         try:
             words = input("you> ").strip()
         except (EOFError, KeyboardInterrupt):
@@ -68,7 +68,7 @@ class Talk:
             return None
         return None if words in ("/quit", "/exit") else words
 
-    def _safely(self, act: Callable[[], None]) -> None:
+    def _try(self, act: Callable[[], None]) -> None:
         try:
             act()
         except Exception as error:
@@ -79,23 +79,25 @@ class Talk:
                 self._note(_PAUSED)
 
     def _play(self, stream: ReplyStream) -> None:
-        self._speaker(self._name)
-        write = writer()
+        self._print_name(self._name)
+        write = make_writer()
         try:
-            reply = played(stream, lambda piece: write(safe(piece)))
+            reply = play_turn(stream, lambda piece: write(safe(piece)))
         except BaseException as error:
             self._console.print()
             if not isinstance(error, KeyboardInterrupt):
                 raise
-            self._note(self._stopped())
+            self._note(self._describe_stop())
         else:
             self._console.print()
-            if reply.stop_reason in ENDINGS:
-                self._note(ENDINGS[reply.stop_reason])
+            if reply.stop_reason in NOTES:
+                self._note(NOTES[reply.stop_reason])
 
-    def _stopped(self) -> str:
+    def _describe_stop(self) -> str:
         last = next(self._conversation.entries(-1), None)
-        kept = "what came is kept, but not sent" if last and last.kind == "interrupted" else "nothing had come"
+        kept = (
+            "what came is saved, but not sent again" if last and last.kind == "interrupted" else "nothing had come yet"
+        )
         return f"stopped; {kept}. /retry sends your message again, or say something new"
 
     def _retry(self) -> None:
@@ -103,29 +105,27 @@ class Talk:
 
     def _abandon(self) -> None:
         there = self._engine.abandon(self._conversation.id, scope=self._conversation.scope)
-        self._note(_PAUSED if there else "nobody waits for a reply here")
+        self._note(_PAUSED if there else "no other process waits for a reply here")
 
-    # What is drawn.
-
-    def _redraw(self) -> None:
+    def _print_last(self) -> None:
         entries = readable(self._conversation, REDRAWN)
         for entry in entries:
-            self._draw(entry)
-        if waiting := self._waiting(entries):
+            self._print_entry(entry)
+        if waiting := self._describe_wait(entries):
             self._note(waiting)
 
-    def _draw(self, entry: Entry) -> None:
+    def _print_entry(self, entry: Entry) -> None:
         speaker = speaker_of(entry)
-        self._speaker(speaker)
+        self._print_name(speaker)
         self._console.out(body_of(entry), highlight=False)
         if mark := mark_of(entry):
             self._note(f"[{mark}]")
 
-    def _waiting(self, entries: list[Entry]) -> str | None:
+    def _describe_wait(self, entries: list[Entry]) -> str | None:
         summary = self._conversation.summary
         if summary and summary.turn and lease_end(summary.turn):
             asked = next((local_time(entry.at) for entry in reversed(entries) if entry.kind == "message"), "before")
-            return f"a reply asked for at {asked} is still awaited elsewhere; /abandon frees the conversation of it"
+            return f"another process waits for a reply since {asked}; /abandon gives that reply up"
         return _PAUSED if self._is_unanswered() else None
 
     def _is_unanswered(self) -> bool:
@@ -137,7 +137,7 @@ class Talk:
         said = [kind for kind in kinds if kind in ("message", "refused")]
         return not said or said[-1] == "message"
 
-    def _speaker(self, name: str) -> None:
+    def _print_name(self, name: str) -> None:
         style = {"you": "bold", FAKE_MODEL: "bold yellow"}.get(name, "bold cyan")
         self._console.out(f"{name}> ", style=style, end="")
         sys.stdout.flush()

@@ -1,10 +1,12 @@
-"""Which store and which scope a command works on, and the options for them."""
+"""Which store and scope a command works on, and the options that commands share: each is defined once, here."""
 
 from __future__ import annotations
 
+import difflib
 import functools
+import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,50 +14,85 @@ from urllib.parse import quote
 
 import click
 
+from chathistory.cli.escape import safe
 from chathistory.config.load import load_layers
 from chathistory.config.settings import Settings
+from chathistory.conversation import Conversation
 from chathistory.history import History
 from chathistory.storage.url import StoreURL
 
-__all__ = ["Place", "Run", "configuration_options", "debug_option", "default_url", "place_options", "settings_for"]
+__all__ = [
+    "OPTIONS",
+    "Run",
+    "Target",
+    "default_url",
+    "id_argument",
+    "ids_argument",
+    "optional_id_argument",
+    "shared_options",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
+_SEARCHED = 200  # so many of the newest conversations are searched for an id like one that does not exist
+_PLACE = ("store", "scope", "profile", "config")
+_COMPLETABLE = re.compile(r"[\w./@+-]+")  # what no shell would take apart
 
 
 @dataclass(slots=True)
 class Run:
-    """What the commands tell the one who runs them."""
+    """What the commands report to the function that runs them."""
 
     debug: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A store's URL, and a scope in it. settings: all that is in force; typed: the flags that led here."""
+class Target:
+    """The store and the scope that a command works on.
 
-    url: StoreURL
-    scope: str
+    Attributes:
+        settings: All that is in force.
+        flags: The flags that led here.
+        all_scopes: Whether the command works on all scopes.
+    """
+
     settings: Settings
-    typed: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    all_scopes: bool = False
 
     @classmethod
-    def of(cls, url: str | None, scope: str | None, *, profile: str | None = None, config: str | None = None) -> Place:
-        """Return the place that the options and the configuration name. Raises `ConfigError`."""
-        from chathistory.config.open import find_store  # noqa: PLC0415 - brings pluggy
+    def choose(cls, given: Mapping[str, str | None], *, all_scopes: bool = False) -> Target:
+        """Return the target that the flags and the configuration name; else the store in the user's data folder.
 
-        settings = settings_for(url, scope, profile=profile, config=config)
-        flags = {"--store": _shown(url), "--scope": scope, "--profile": profile, "--config": config}
-        typed = tuple(word for flag, value in flags.items() if value is not None for word in (flag, value))
-        return cls(find_store(settings), settings.scope, settings, typed)
+        Raises:
+            ConfigError: Something is wrong in any place.
+            click.UsageError: The flags exclude each other.
+        """
+        if all_scopes and given["scope"] is not None:
+            raise click.UsageError("--scope and --all-scopes exclude each other.")
+        place = {"store": given["store"], "scope": given["scope"]}
+        profile, config = given["profile"], given["config"]
+        defaults = {"store": default_url()}
+        settings = load_layers(place, profile=profile, config=config, name_place="--{}".format, defaults=defaults)
+        url = given["store"]
+        shown = {**given, "store": url if url is None or str(StoreURL.parse(url)) == url else "URL"}
+        flags = tuple(word for name in _PLACE if (value := shown[name]) is not None for word in (f"--{name}", value))
+        return cls(settings, flags, all_scopes)
 
     @property
-    def chosen(self) -> bool:
-        """Whether somebody named a scope: else what works on all of them may."""
-        return self.settings.is_set("scope")
+    def names_scope(self) -> bool:
+        """Whether `--scope` is one of the flags."""
+        return "--scope" in self.flags[::2]
+
+    @property
+    def scope(self) -> str:
+        """The scope, unless the command works on all of them."""
+        return self.settings.scope
 
     def __str__(self) -> str:
         """Return the URL without what is secret in it."""
-        return str(self.url)
+        from chathistory.config.open import find_store  # noqa: PLC0415 - brings pluggy
+
+        return str(find_store(self.settings))
 
     @contextmanager
     def opened(self) -> Iterator[History]:
@@ -66,18 +103,22 @@ class Place:
             yield history
 
     def command(self, *words: str) -> str:
-        """Return the command line that does something at this place, for people to copy."""
-        return shlex.join(["chathistory", *words, *self.typed])
+        """Return the command line that does something with this target, for people to copy."""
+        return shlex.join(["chathistory", *words, *self.flags])
 
+    def find(self, history: History, id: str) -> Conversation:
+        """Return a conversation that exists. Raises `click.ClickException` that names ids like this one otherwise."""
+        conversation = history.conversation(id, scope=self.scope)
+        if conversation.refresh() is not None:
+            return conversation
+        ids = [row.id for row in history.list(scope=self.scope, limit=_SEARCHED).items]
+        near = difflib.get_close_matches(id, ids, n=3) or [name for name in ids if name.startswith(id)][:3]
+        hint = f"did you mean {' or '.join(near)}?" if near else f"{self.command('list')} lists those that exist"
+        raise self.absent(id, f"; {hint}")
 
-def settings_for(url: str | None, scope: str | None, *, profile: str | None, config: str | None) -> Settings:
-    """Return the settings in force for a command with these flags; where no place names a store, it is the user's."""
-    given, defaults = {"store": url, "scope": scope}, {"store": default_url()}
-    return load_layers(given, profile=profile, config=config, name_place="--{}".format, defaults=defaults)
-
-
-def _shown(url: str | None) -> str | None:
-    return url if url is None or str(StoreURL.parse(url)) == url else "URL"
+    def absent(self, id: str, hint: str = "") -> click.ClickException:
+        """Return the error for a conversation that does not exist."""
+        return click.ClickException(safe(f"there is no conversation {id} in {self}, scope {self.scope}{hint}"))
 
 
 def default_url() -> str:
@@ -87,47 +128,75 @@ def default_url() -> str:
     return f"file:{quote((user_data_path('chathistory', appauthor=False) / 'history').as_posix(), safe='/:')}"
 
 
-def place_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--store`, `--scope`, `--profile` and `--config`, which reach the command as its parameter `place`."""
-
-    @functools.wraps(command)
-    def placed(
-        *args: Any, url: str | None, scope: str | None, profile: str | None, config: str | None, **kwargs: Any
-    ) -> Any:
-        return command(*args, place=Place.of(url, scope, profile=profile, config=config), **kwargs)
-
-    return configuration_options(placed)
-
-
-def configuration_options(command: F) -> F:
-    """Add the options that name a place, one by one: `url`, `scope`, `profile`, `config`."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
+def _complete_ids(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the ids that begin like this, newest first; none if the store cannot be read."""
+    try:
+        target = Target.choose({name: context.params.get(name) for name in _PLACE})
+        with target.opened() as history:
+            rows = history.list(scope=target.scope, limit=_SEARCHED).items
+    except Exception:  # noqa: BLE001 - a shell that completes shows no errors
+        return []
+    return [row.id for row in rows if row.id.startswith(incomplete) and _COMPLETABLE.fullmatch(row.id)]
 
 
-_OPTIONS = (
-    click.option(
+def _remember_debug(context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click
+    context.ensure_object(Run).debug |= value
+
+
+OPTIONS: Mapping[str, Callable[[F], F]] = {
+    "store": click.option(
         "--store",
-        "url",
         metavar="URL",
         help="Where conversations are kept, such as file:./history. [env var: CHATHISTORY_STORE; default: as "
         "configured, or a folder of your own]",
     ),
-    click.option(
+    "scope": click.option(
         "--scope", help='Whose conversations. [env var: CHATHISTORY_SCOPE; default: as configured, or "default"]'
     ),
-    click.option("--profile", metavar="NAME", help="Settings of that name. [env var: CHATHISTORY_PROFILE]"),
-    click.option("--config", metavar="FILE", help="Read this file, and no other. [env var: CHATHISTORY_CONFIG]"),
-)
+    "all_scopes": click.option("--all-scopes", is_flag=True, help="The conversations of all scopes."),
+    "profile": click.option("--profile", metavar="NAME", help="Settings of that name. [env var: CHATHISTORY_PROFILE]"),
+    "config": click.option(
+        "--config", metavar="FILE", help="Read this file, and no other. [env var: CHATHISTORY_CONFIG]"
+    ),
+    "debug": click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=_remember_debug,
+        help="Show where in the program an error was raised.",
+    ),
+    "dry_run": click.option("--dry-run", is_flag=True, help="Only show what would be done."),
+    "yes": click.option("--yes", is_flag=True, help="Do not ask."),
+    "json": click.option("--json", "as_json", is_flag=True, help="JSON on standard output, with everything."),
+    "full_scan": click.option(
+        "--full-scan", is_flag=True, help="Find conversations by a walk over the whole storage; may be slow."
+    ),
+    "replace": click.option("--replace", is_flag=True, help="Replace a different conversation that has the same name."),
+}
+"""The options that several commands have."""
 
 
-def debug_option(command: F) -> F:
-    """Add `--debug`, which the one who runs the command hears of."""
+def shared_options(*names: str) -> Callable[[F], F]:
+    """Add those of `OPTIONS` that say which store and scope, which reach the command as `target`; `--debug`; and more.
 
-    def told(context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click's way
-        context.ensure_object(Run).debug |= value
+    Args:
+        names: Further options, which reach the command by their own names, but "all_scopes": it is part of the target.
+    """
 
-    return click.option(
-        "--debug", is_flag=True, expose_value=False, callback=told, help="Show where in the program an error arose."
-    )(command)
+    def add_options(command: Any) -> Any:
+        @functools.wraps(command)
+        def run_on_target(*args: Any, all_scopes: bool = False, **kwargs: Any) -> Any:
+            given = {name: kwargs.pop(name) for name in _PLACE}
+            return command(*args, target=Target.choose(given, all_scopes=all_scopes), **kwargs)
+
+        with_options: Any = run_on_target
+        for name in reversed((*names, *_PLACE, "debug")):
+            with_options = OPTIONS[name](with_options)
+        return with_options
+
+    return add_options
+
+
+id_argument = click.argument("id", shell_complete=_complete_ids)
+optional_id_argument = click.argument("id", required=False, shell_complete=_complete_ids)
+ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=_complete_ids)

@@ -1,7 +1,7 @@
 """One turn: the reply as it comes, and Ctrl-C only where it does no harm.
 
-A message that is stored, and a turn that nobody closes any more, would block the conversation for minutes. So signals
-wait while a turn is opened and closed, and are let in while the reply comes, where they end it in good order.
+A stored message whose turn nobody closes would block the conversation for minutes. So signals wait while a turn is
+opened and closed, and are let in while the reply comes, where they end it in good order.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Self
 from chathistory.engine.chat import ReplyStream
 from chathistory.engine.reply import Reply
 
-__all__ = ["ENDINGS", "played", "writer"]
+__all__ = ["NOTES", "make_writer", "play_turn"]
 
-ENDINGS = {
-    "max_tokens": "the reply was cut at its greatest length",
-    "refusal": "Claude declined; this turn is not sent again",
+NOTES = {
+    "max_tokens": "the reply was cut at the limit of max_tokens",
+    "refusal": "Claude declined to answer; this turn is not sent again",
     "model_context_window_exceeded": "the conversation is too long for the model",
 }
 """What is worth saying of a reply that is complete, by its stop reason."""
@@ -28,7 +28,7 @@ ENDINGS = {
 _SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
 
 
-def played(stream: ReplyStream, write: Callable[[str], None]) -> Reply:
+def play_turn(stream: ReplyStream, write: Callable[[str], None]) -> Reply:
     """Send a turn, hand the reply's text to `write` piece by piece, and return the reply, which is saved by then.
 
     Ctrl-C raises `KeyboardInterrupt`, an end of the process asked for by others `SystemExit`; what had come is kept.
@@ -40,7 +40,7 @@ def played(stream: ReplyStream, write: Callable[[str], None]) -> Reply:
         return stream.reply
 
 
-def writer() -> Callable[[str], None]:
+def make_writer() -> Callable[[str], None]:
     """Return a function that writes to standard output at once, and is silent when nobody reads it any more.
 
     A reply that is under way is paid for: it is received and saved all the same.
@@ -67,8 +67,8 @@ class _Signals:
         self._let_in = False
 
     def __enter__(self) -> Self:
-        heeded = [number for number in _SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
-        self._before = [(number, signal.signal(number, self._came)) for number in heeded]
+        handled = [number for number in _SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+        self._before = [(number, signal.signal(number, self._receive)) for number in handled]
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -88,10 +88,10 @@ class _Signals:
         finally:
             self._let_in = False
 
-    def _came(self, number: int, _frame: FrameType | None) -> None:
+    def _receive(self, number: int, _frame: FrameType | None) -> None:
         error = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
-        insisted = self._waiting is not None
-        if self._let_in or insisted:
+        again = self._waiting is not None
+        if self._let_in or again:
             self._let_in = False
             raise error
         self._waiting = error

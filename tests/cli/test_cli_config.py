@@ -102,7 +102,9 @@ def test_without_any_file_it_says_where_it_looked(run, home):
 
 def test_a_variable_that_says_nothing_is_noted(run):
     done = run("config", CHATHISTORY_STROE="x", CHATHISTORY_TEST_X="x")
-    assert "note: CHATHISTORY_STROE in the environment says nothing; did you mean 'CHATHISTORY_STORE'?" in done.stderr
+    assert (
+        "note: unknown variable CHATHISTORY_STROE in the environment; did you mean 'CHATHISTORY_STORE'?" in done.stderr
+    )
     assert "CHATHISTORY_TEST_X" not in done.stderr
 
 
@@ -166,7 +168,7 @@ def test_the_command_to_go_on_with_has_the_flags_that_led_there(run, file, tmp_p
     other = tmp_path / "o.toml"
     other.write_text('[profiles.p]\nstore = "file:./dev"')
     done = run("chat", "--fake", "--config", "o.toml", "--profile", "p", "--scope", "x", "hi", "-c", "b")
-    [again] = [line.partition("go on with: ")[2] for line in done.stderr.splitlines() if "go on with: " in line]
+    [again] = [line.partition("continue with: ")[2] for line in done.stderr.splitlines() if "continue with: " in line]
     assert again == "chathistory chat --conversation b --fake --scope x --profile p --config o.toml"
     assert "conversations are kept" not in done.stderr  # the file was named
     assert run(*again.split()[1:], "more").stdout.startswith("[stand-in, no model] You said: more (message 3")

@@ -123,7 +123,7 @@ def test_delete_asks_in_a_terminal(terminal, run, filled):
     screen = terminal("delete", "tools", "--store", filled)
     screen.expect("[y/N]")
     screen.type("y\r")
-    screen.expect("deleted tools: 4 messages, in 5 records")
+    screen.expect("deleted 1 conversations: 4 messages, 5 records")
     assert screen.end() == 0
     assert run("show", "tools", "--store", filled).returncode == 1
 
@@ -132,7 +132,9 @@ def test_delete_elsewhere_needs_yes(run, filled):
     refused = run("delete", "tools", "--store", filled)
     assert refused.returncode == 2
     assert "--yes" in refused.stderr
-    assert run("delete", "tools", "--yes", "--store", filled).stdout == "deleted tools: 4 messages, in 5 records\n"
+    done = run("delete", "tools", "--yes", "--store", filled)
+    assert done.stderr == "deleted 1 conversations: 4 messages, 5 records\n"
+    assert [line.split("\t")[:3] for line in done.stdout.splitlines()] == [["tools", "4", "5"]]
     again = run("delete", "tools", "--yes", "--store", filled)
     assert again.returncode == 1
     assert "there is no conversation tools" in again.stderr
@@ -147,7 +149,7 @@ def test_an_unknown_id_brings_the_near_ones(run, filled):
 def test_an_empty_list_says_how_to_begin(run):
     done = run("list")
     assert (done.returncode, done.stdout) == (0, "")
-    assert "begin one with: chathistory chat" in done.stderr
+    assert "create one with: chathistory chat" in done.stderr
 
 
 def test_backends_tells_what_works(run):
@@ -167,4 +169,4 @@ def test_a_last_turn_without_a_reply_is_listed_with_its_process(run, filled):
     turns = {row["id"]: row["turn"] for row in rows}
     assert (turns["broken"]["state"], turns["broken"]["pid"], turns["tools"]) == ("interrupted", os.getpid(), None)
     with_open = run("list", "--open", "--limit", "1", "--tag", "a", "--store", filled)
-    assert (with_open.stdout, "that are asked for" in with_open.stderr) == ("", True)
+    assert (with_open.stdout, "match the filters" in with_open.stderr) == ("", True)

@@ -52,7 +52,7 @@ def test_ctrl_c_in_a_reply_keeps_what_came_and_the_conversation_is_usable_at_onc
         talk.say("count")
         talk.expect("claude", "one two ")
         assert slow.reached.wait(100)
-        talk.press_ctrl_c(until="what came is kept, but not sent")
+        talk.press_ctrl_c(until="what came is saved, but not sent again")
         assert kinds(shelf, "a") == ["setup", "message", "interrupted"]
         talk.say("go on")
         talk.expect("four")
@@ -109,7 +109,7 @@ def test_an_error_of_the_api_leaves_the_prompt(terminal, store):
         talk.say("/retry")
         talk.expect("fine now")
         talk.say("/nonsense")
-        talk.expect("there is no /nonsense; /help")
+        talk.expect("unknown command /nonsense; /help")
         talk.say("/help")
         talk.expect("/abandon")
         talk.say("/quit")
@@ -124,7 +124,7 @@ def test_a_turn_of_another_process_can_be_abandoned(terminal, shelf, store):
         first.say("hello")
         assert slow.reached.wait(100)
         second = terminal("chat", "-c", "a", "--store", store, **place)
-        second.expect("hello", "is still awaited elsewhere")
+        second.expect("hello", "another process waits for a reply since")
         second.say("me too")
         second.expect("Error: conversation 'a' still waits for a reply", "--abandon")
         second.say("/abandon")
@@ -132,7 +132,7 @@ def test_a_turn_of_another_process_can_be_abandoned(terminal, shelf, store):
         second.say("/retry")
         second.expect("fresh")
         slow.gate.set()
-        first.expect("late", "Error: somebody else went on with conversation 'a' meanwhile; the reply is kept")
+        first.expect("late", "Error: the reply came too late: somebody else continued 'a'; it is saved")
     assert kinds(shelf, "a") == ["setup", "message", "abandoned", "opened", "message", "orphaned"]
 
 
@@ -147,7 +147,7 @@ def test_what_is_said_and_replied_arrives_as_it_is_and_does_no_harm(terminal, st
         talk.say("be evil")
         talk.expect("a␛]0;owned␇b <U+202E> [red]c[/red]")
         talk.say("be long")
-        talk.expect("greatest length")
+        talk.expect("the limit of max_tokens")
         talk.say("be bad")
         talk.expect("declined")
         talk.say("/quit")

@@ -1,4 +1,4 @@
-"""`fork`, `rewind`, `export`, `import`, `copy`, `retain`, `erase`, and the filters of `list`."""
+"""`fork`, `rewind`, `annotate`, `export`, `import`, `copy`, `delete`, `prune`, and the filters of `list`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from chathistory_file import FileStore
 
 from chathistory import Entry, History, open_store
-from chathistory.cli import transfer
+from chathistory.cli.errors import ExitCode
 from chathistory.log.clock import now
 from chathistory.storage.sweep import Swept
 
@@ -57,7 +57,7 @@ def ids(done):
 def test_a_list_of_what_is_asked_for(run, filled, words, due):
     done = run("list", "--store", filled, *words)
     assert (done.returncode, ids(done)) == (0, due)
-    assert ("that are asked for" in done.stderr) == (due == [])
+    assert ("match the filters" in done.stderr) == (due == [])
 
 
 def test_pages_go_on_with_what_was_asked_for(run, filled, monkeypatch):
@@ -111,35 +111,46 @@ def test_fork_and_rewind_as_json(run, filled):
     ("words", "code", "told"),
     [
         (["fork", "c9", "f"], 1, "there is no conversation c9"),
-        (["fork", "c1", "c2"], 1, "was changed by another writer"),
+        (["fork", "c1", "c2"], 1, "there is a conversation 'c2' in scope 'default' already"),
         (["fork", "c1", "f", "--at", "99"], 1, "position 99 is none to fork at; there are 1 to 4"),
         (["rewind", "c1"], 2, "--to"),
         (["rewind", "c1", "--to", "99"], 1, "position 99 is none"),
-        (["list", "--since", "tomorrow"], 2, "--since takes a time"),
+        (["list", "--since", "tomorrow"], 2, "'--since': must be a time such as"),
         (["list", "--meta", "x"], 2, "NAME=VALUE"),
         (["import", "no-such-file"], 1, "No such file"),
         (["copy"], 2, "--to"),
         (["copy", "--to", "nowhere"], 1, "a store URL begins with its scheme"),
-        (["retain", "--ttl", "soon"], 2, "must be a duration, such as 90s"),
-        (["retain", "--count", "-1"], 2, "--count"),
-        (["erase", "ada"], 2, "--yes"),
-        (["erase"], 2, "Missing argument"),
+        (["prune", "--ttl", "soon"], 2, "must be a duration, such as 90s"),
+        (["prune", "--count", "-1"], 2, "--count"),
+        (["prune", "--count", "0"], 2, "--yes"),
+        (["delete", "c0"], 2, "--yes"),
+        (["delete", "--scope", "ada", "--all"], 2, "--yes"),
+        (["delete", "--all", "--yes"], 2, "name it with --scope"),
+        (["delete", "--yes"], 2, "say what to delete"),
+        (["delete", "c0", "--tag", "x", "--yes"], 2, "say what to delete"),
+        (["delete", "--scope", "ada", "--all", "--tag", "x", "--yes"], 2, "say what to delete"),
+        (["delete", "c0", "c9", "--yes"], 1, "there is no conversation c9"),
+        (["export", "c0", "--all-scopes"], 2, "IDs are of one scope"),
+        (["copy", "--scope", "ada", "--all-scopes", "--to", "memory:"], 2, "exclude each other"),
+        (["doctor", "c0", "--all-scopes"], 2, "an ID is of one scope"),
+        (["annotate", "c9", "--title", "x"], 1, "there is no conversation c9"),
+        (["annotate", "c0", "--meta", "x"], 2, "NAME=VALUE"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, list) else "",
 )
 def test_a_mistake_is_told_in_a_sentence(run, filled, words, code, told):
-    done = run(*words, *([] if words[0] == "erase" and len(words) < 2 else ["--store", filled]))
+    done = run(*words, "--store", filled)
     assert told in done.stderr
     assert (done.returncode, done.stdout) == (code, "")
 
 
 def test_out_and_in_again(run, filled, tmp_path):
-    done = run("export", "-o", "all.jsonl.gz", "--store", filled)
+    done = run("export", "--all-scopes", "-o", "all.jsonl.gz", "--store", filled)
     assert (done.returncode, done.stdout) == (0, "exported: 7 conversations, 27 records\n")
     assert gzip.decompress((tmp_path / "all.jsonl.gz").read_bytes()).endswith(b'"conversations":7,"records":27}\n')
-    done = run("import", "all.jsonl.gz", "--store", "file:./new")
+    done = run("import", "all.jsonl.gz", "--all-scopes", "--store", "file:./new")
     assert (done.returncode, done.stdout) == (0, "imported: 7 whole, 27 records\n")
-    done = run("import", "all.jsonl.gz", "--json", "--store", "file:./new")
+    done = run("import", "all.jsonl.gz", "--all-scopes", "--json", "--store", "file:./new")
     assert json.loads(done.stdout) == {
         "copied": 0,
         "continued": 0,
@@ -194,7 +205,7 @@ def test_an_export_does_not_go_to_a_terminal(terminal, filled):
 
 def test_what_is_named_and_not_there_is_told(run, filled, tmp_path):
     done = run("export", "c1", "c9", "-o", "x", "--store", filled)
-    assert done.returncode == transfer.PARTLY == 3
+    assert done.returncode == ExitCode.PARTLY == 3
     assert done.stdout == "exported: 1 conversations, 4 records\n"
     assert "not exported: c9 in scope default: there is no conversation 'c9'" in done.stderr
     assert run("export", "c9", "-o", "x.md", "--store", filled).returncode == 3
@@ -211,20 +222,20 @@ def test_a_list_of_messages_comes_in(run, tmp_path, store):
     assert [json.loads(line) for line in shown.splitlines()] == SAID
     for more in ([], ["--replace"]):
         done = run("import", "messages.json", "--id", "mine", *more, "--store", store)
-        assert (done.returncode, done.stdout) == (0, "imported: 1 there already\n")
+        assert (done.returncode, done.stdout) == (0, "imported: 1 existing\n")
     (tmp_path / "others.json").write_text(json.dumps(SAID[:1] * 3))
     done = run("import", "others.json", "--id", "mine", "--store", store)
     assert done.returncode == 3
-    assert "something else is there under this name" in done.stderr
+    assert "a different conversation has this name" in done.stderr
 
 
 def test_copy_and_bring_up_to_date(run, filled, shelf):
-    done = run("copy", "--to", "file:./new", "--store", filled)
+    done = run("copy", "--all-scopes", "--to", "file:./new", "--store", filled)
     assert (done.returncode, done.stdout) == (0, "copied: 7 whole, 27 records\n")
     with shelf() as history:
         history.conversation("c1").append(SAID)
-    done = run("copy", "--to", "file:./new", "--store", filled)
-    assert done.stdout == "copied: 1 continued, 6 there already, 2 records\n"
+    done = run("copy", "--all-scopes", "--to", "file:./new", "--store", filled)
+    assert done.stdout == "copied: 1 continued, 6 existing, 2 records\n"
     done = run("copy", "c1", "c2", "--to", "file:./two", "--no-verify", "--threads", "1", "--store", filled)
     assert done.stdout.startswith("copied: 2 whole")
     assert ids(run("list", "--store", "file:./two")) == ["c1", "c2"]
@@ -240,7 +251,7 @@ def test_what_is_different_stays_unless_it_is_to_be_replaced(run, filled, tmp_pa
     done = run("copy", "--to", f"{filled}", "--store", "file:./new")
     assert done.returncode == 3
     done = run("copy", "--replace", "--to", "file:./new", "--store", filled)
-    assert (done.returncode, done.stdout) == (0, "copied: 5 whole, 27 there already, 23 records\n")
+    assert (done.returncode, done.stdout) == (0, "copied: 5 whole, 25 existing, 23 records\n")
 
 
 def test_many_troubles_are_cut_short(run, filled, tmp_path):
@@ -249,13 +260,13 @@ def test_many_troubles_are_cut_short(run, filled, tmp_path):
             for number in range(25):
                 History(store).conversation(f"c{number}").append(SAID)
     done = run("copy", "--to", "file:./one", "--store", "file:./two")
-    assert "5 more; --json tells all" in done.stderr
+    assert "5 more; --json names all" in done.stderr
     done = run("copy", "--to", "file:./one", "--store", "file:./two", "--json")
     assert len(json.loads(done.stdout)["not_done"]) == 25
 
 
 def test_a_bar_is_drawn_where_there_is_a_terminal(terminal, filled):
-    screen = terminal("copy", "--to", "file:./new", "--store", filled)
+    screen = terminal("copy", "--all-scopes", "--to", "file:./new", "--store", filled)
     assert screen.end() == 0
     assert "copying" in screen.seen
     assert "/7" in screen.seen
@@ -263,27 +274,34 @@ def test_a_bar_is_drawn_where_there_is_a_terminal(terminal, filled):
     assert "\x1b[" not in screen.seen.partition("copied: 7 whole")[2]
 
 
-def test_retain_shows_first(run, filled):
-    words = ("retain", "--count", "2", "--store", filled)
-    done = run(*words)
-    assert [line.split("\t")[:3] for line in done.stdout.splitlines()] == [
-        [f"c{n}", "too many", "4"] for n in (2, 1, 0)
-    ]
-    assert done.stderr == "would remove 3 conversations, kept 2; --yes does it\n"
+def test_prune_shows_in_a_dry_run_what_would_go(run, filled):
+    words = ("prune", "--count", "2", "--store", filled)
+    done = run(*words, "--dry-run")
+    rows = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [[row[0], row[1], row[4]] for row in rows] == [[f"c{n}", "4", "too many"] for n in (2, 1, 0)]
+    assert done.stderr == "would delete 3 conversations: 12 messages, 14 records; kept 2\n"
     assert len(ids(run("list", "--store", filled))) == 5
     done = run(*words, "--yes", "--json")
     told = json.loads(done.stdout)
     assert (told["kept"], told["dry_run"], [row["reason"] for row in told["removed"]]) == (2, False, ["count"] * 3)
     assert ids(run("list", "--store", filled)) == ["c4", "c3"]
-    assert run(*words).stderr == "would remove 0 conversations, kept 2\n"
+    assert run(*words, "--yes").stderr == "deleted 0 conversations: 0 messages, 0 records; kept 2\n"
 
 
-def test_retain_in_a_terminal(terminal, filled, run):
-    screen = terminal("retain", "--count", "4", "--ttl", "1d", "--age", "2w", "--store", filled)
+def test_prune_in_a_terminal_asks_when_it_has_shown_what_will_go(terminal, filled, run):
+    words = ("prune", "--count", "4", "--ttl", "1d", "--age", "2w", "--store", filled)
+    screen = terminal(*words)
+    screen.expect("WHY", "c0", "just now", "too many", "Remove 1 conversations for good? [y/N]")
+    screen.type("n\r")
+    assert screen.end() == ExitCode.INTERRUPTED
+    assert len(ids(run("list", "--store", filled))) == 5
+    screen = terminal(*words)
+    screen.expect("[y/N]")
+    screen.type("y\r")
+    screen.expect("deleted 1 conversations: 4 messages, 5 records; kept 4")
     assert screen.end() == 0
-    for words in ("WHY", "c0", "too many", "just now", "would remove 1 conversations, kept 4; --yes does it"):
-        assert words in screen.seen
-    screen = terminal("retain", "--ttl", "1d", "--store", filled)
+    assert "c0" not in ids(run("list", "--store", filled))
+    screen = terminal("prune", "--ttl", "1d", "--store", filled)
     assert screen.end() == 0
     assert "WHY" not in screen.seen
 
@@ -299,12 +317,12 @@ def hurt(filled, shelf):
 
 
 @pytest.mark.parametrize("more", [[], ["--full-scan"]])
-def test_what_is_damaged_is_kept_and_told_by_retain(run, hurt, more):
-    done = run("retain", "--count", "0", "--yes", *more, "--store", hurt)
+def test_what_is_damaged_is_kept_and_told_by_prune(run, hurt, more):
+    done = run("prune", "--count", "0", "--yes", *more, "--store", hurt)
     assert done.returncode == 3
-    assert "removed 4 conversations, kept 0" in done.stderr
-    assert "1 kept: damaged (c0); look at them with: chathistory doctor" in done.stderr
-    told = json.loads(run("retain", "--count", "0", "--json", *more, "--store", hurt).stdout)
+    assert "deleted 4 conversations: 16 messages, 18 records; kept 0" in done.stderr
+    assert "kept: c0 is damaged; examine it with: chathistory doctor" in done.stderr
+    told = json.loads(run("prune", "--count", "0", "--dry-run", "--json", *more, "--store", hurt).stdout)
     assert [(each["id"], each["scope"], each["where"]) for each in told["damaged"]] == [("c0", "default", "c0")]
     assert told["complete"]
 
@@ -316,7 +334,7 @@ def test_what_is_damaged_is_a_row_of_the_list(run, terminal, hurt):
     assert len(rows) == 5
     reason = "the head of conversation 'c0' is damaged: its payload is not a summary"
     assert rows[-1] == ["c0", "damaged", "", "", "", reason]
-    assert "1 shown as damaged" in done.stderr
+    assert "1 damaged; examine them with: chathistory doctor" in done.stderr
     [told] = [
         row
         for line in run("list", "--json", "--store", hurt).stdout.splitlines()
@@ -336,45 +354,51 @@ def test_a_talk_goes_on_with_what_can_be_read(run, hurt):
     assert "conversation c4 in" in done.stderr
 
 
-def test_what_is_damaged_is_deleted_and_erased(run, hurt):
-    assert run("delete", "c0", "--yes", "--store", hurt).stdout == "deleted c0: damaged\n"
+def test_what_is_damaged_is_deleted(run, hurt):
+    done = run("delete", "c0", "--yes", "--store", hurt)
+    assert (done.returncode, done.stdout) == (0, "c0\tdamaged\t\t\t\n")
+    assert "deleted 1 conversations: 0 messages, 1 damaged" in done.stderr
     assert run("list", "--store", hurt).stdout.count("\n") == 4
 
 
-def test_what_is_damaged_is_erased(run, hurt):
-    told = json.loads(run("erase", "default", "--yes", "--json", "--store", hurt).stdout)
+def test_what_is_damaged_is_deleted_with_its_scope(run, hurt):
+    words = ("delete", "--scope", "default", "--all", "--store", hurt)
+    seen = json.loads(run(*words, "--dry-run", "--json").stdout)
+    assert (len(seen["removed"]), seen["dry_run"]) == (5, True)
+    assert run("list", "--store", hurt).stdout.count("\n") == 5
+    told = json.loads(run(*words, "--yes", "--json").stdout)
     assert (len(told["removed"]), told["complete"], told["left"]) == (5, True, [])
     assert run("list", "--store", hurt).stdout == ""
 
 
-def test_erase_asks_and_reports(terminal, run, filled):
-    screen = terminal("erase", "ada", "--store", filled)
-    screen.expect("Erase all 2 conversations of scope ada for good? [y/N]")
+def test_delete_of_a_scope_asks_and_reports(terminal, run, filled):
+    words = ("delete", "--scope", "ada", "--all", "--store", filled)
+    screen = terminal(*words)
+    screen.expect("Delete all 2 conversations of scope ada for good? [y/N]")
     screen.type("n\r")
     assert screen.end() != 0
     assert len(ids(run("list", "--scope", "ada", "--store", filled))) == 2
-    screen = terminal("erase", "ada", "--store", filled)
+    screen = terminal(*words)
     screen.expect("[y/N]")
     screen.type("y\r")
-    screen.expect("erased scope ada: 2 conversations, 4 messages, 4 records")
+    screen.expect("deleted 2 conversations: 4 messages, 4 records")
     assert screen.end() == 0
     assert ids(run("list", "--scope", "ada", "--store", filled)) == []
     assert len(ids(run("list", "--store", filled))) == 5
 
 
-def test_erase_for_programs(run, filled):
-    done = run("erase", "ada", "--yes", "--store", filled)
-    assert sorted(line.split("\t")[1:] for line in done.stdout.splitlines()) == [["2", "2"], ["2", "2"]]
-    told = json.loads(run("erase", "default", "--yes", "--json", "--store", filled).stdout)
+def test_delete_of_a_scope_for_programs(run, filled):
+    done = run("delete", "--scope", "ada", "--all", "--yes", "--store", filled)
+    assert sorted(line.split("\t")[1:3] for line in done.stdout.splitlines()) == [["2", "2"], ["2", "2"]]
+    words = ("delete", "--scope", "default", "--all", "--yes", "--json", "--store", filled)
+    told = json.loads(run(*words).stdout)
     assert (told["scope"], told["messages"], told["records"], len(told["removed"]), told["left"]) == (
         "default", 20, 23, 5, []
     )  # fmt: skip
-    assert json.loads(run("erase", "default", "--yes", "--json", "--store", filled).stdout)["removed"] == []
+    assert json.loads(run(*words).stdout)["removed"] == []
 
 
-def test_what_comes_back_while_a_scope_is_erased_is_told(run, filled, monkeypatch):
-    from chathistory_file import FileStore  # noqa: PLC0415
-
+def test_what_comes_back_while_a_scope_is_deleted_is_told(run, filled, monkeypatch):
     delete = FileStore.delete
 
     def deleted(self, key, *, version=None):
@@ -384,18 +408,88 @@ def test_what_comes_back_while_a_scope_is_erased_is_told(run, filled, monkeypatc
         return gone
 
     monkeypatch.setattr(FileStore, "delete", deleted)
-    done = run("erase", "ada", "--yes", "--store", filled)
+    done = run("delete", "--scope", "ada", "--all", "--yes", "--store", filled)
     assert done.returncode == 3
-    assert "still there: ada/a.jsonl\n1 pieces are still there, or were begun meanwhile; erase again" in done.stderr
+    assert "still there: ada/a.jsonl\n1 pieces are still there, or are new; delete again" in done.stderr
+
+
+def test_delete_by_filters(run, filled):
+    words = ("delete", "--tag", "even", "--tag", "x", "--store", filled)
+    done = run(*words, "--dry-run")
+    assert (ids(done), len(ids(run("list", "--store", filled)))) == (["c4", "c2"], 5)
+    assert done.stderr == "would delete 2 conversations: 8 messages, 10 records\n"
+    done = run(*words, "--yes")
+    assert (done.returncode, ids(done)) == (0, ["c4", "c2"])
+    assert ids(run("list", "--store", filled)) == ["c3", "c1", "c0"]
+    nothing = run(*words, "--yes")
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+
+
+def test_delete_by_filters_in_a_terminal_shows_what_will_go(terminal, run, filled):
+    screen = terminal("delete", "--model", "m1", "--store", filled)
+    screen.expect("ID", "c3", "c1", "Delete 2 conversations (8 messages) for good? [y/N]")
+    screen.type("y\r")
+    screen.expect("deleted 2 conversations: 8 messages, 8 records")
+    assert screen.end() == 0
+    assert ids(run("list", "--store", filled)) == ["c4", "c2", "c0"]
+
+
+@pytest.mark.parametrize("then", ["changed", "deleted"])
+def test_what_is_changed_after_a_filter_found_it_is_kept(run, filled, monkeypatch, then):
+    find = History.list
+
+    def found(self, **wanted):
+        page = find(self, **wanted)
+        if then == "changed":
+            self.conversation("c1").append(SAID)
+        else:
+            self.delete("c1")
+        return page
+
+    monkeypatch.setattr(History, "list", found)
+    done = run("delete", "--model", "m1", "--yes", "--json", "--store", filled)
+    why = "it was changed meanwhile" if then == "changed" else "somebody else deleted it meanwhile"
+    told = json.loads(done.stdout)
+    assert (done.returncode, [row["id"] for row in told["removed"]]) == (ExitCode.PARTLY, ["c3"])
+    assert told["left"] == [{"id": "c1", "scope": "default", "why": why}]
+    done = run("delete", "--model", "m1", "--yes", "--store", filled)
+    assert (done.returncode, done.stdout) == ((ExitCode.FAILED if then == "changed" else 0), "")
+    assert (f"not deleted: c1: {why}" in done.stderr) == (then == "changed")
 
 
 def test_delete_and_backends_as_json(run, filled):
-    done = run("delete", "c0", "--yes", "--json", "--store", filled)
-    told = json.loads(done.stdout)
-    assert told.pop("updated").endswith("+00:00")
-    assert told == {"id": "c0", "scope": "default", "messages": 4, "records": 5, "reason": None}
+    told = json.loads(run("delete", "c0", "c1", "--yes", "--json", "--store", filled).stdout)
+    counts = [(row["id"], row["scope"], row["messages"], row["records"]) for row in told["removed"]]
+    assert counts == [("c0", "default", 4, 5), ("c1", "default", 4, 4)]
+    assert (told["left"], told["dry_run"]) == ([], False)
     rows = [json.loads(line) for line in run("backends", "--json").stdout.splitlines()]
     assert {"scheme": "file", "distribution": "chathistory", "problem": None} in rows
+
+
+def test_one_scope_is_meant_unless_all_are_asked_for(run, filled, tmp_path):
+    (tmp_path / "chathistory.toml").write_text(f'store = "{filled}"\nscope = "ada"')
+    assert run("export").stdout.count('"conversation"') == 2
+    assert run("copy", "--to", "file:./new").stdout.startswith("copied: 2 whole")
+    assert run("copy", "--to", "file:./new", "--all-scopes").stdout.startswith("copied: 5 whole, 2 existing")
+    assert run("doctor").stderr.startswith("2 conversations examined")
+    assert run("doctor", "--all-scopes").stderr.startswith("7 conversations examined")
+    whole = run("export", "--all-scopes").stdout
+    run("import", "-", "--store", "file:./one", stdin=whole)
+    assert len(ids(run("list", "--store", "file:./one"))) == 7
+    run("import", "-", "--all-scopes", "--store", "file:./two", stdin=whole)
+    assert len(ids(run("list", "--store", "file:./two"))) == 2
+
+
+def test_annotate_sets_title_tags_and_metadata(run, filled):
+    words = ("annotate", "c2", "--store", filled)
+    assert run(*words).stdout == "title: Title 2\ntags: even, x\nmetadata: n=2\n"
+    done = run(*words, "--title", "New\x1b[2J", "--tag", "z", "--tag", "x", "--untag", "even", "--meta", "who=me")
+    assert done.stdout == "title: New␛[2J\ntags: x, z\nmetadata: n=2, who=me\n"
+    assert ids(run("list", "--tag", "z", "--meta", "who=me", "--store", filled)) == ["c2"]
+    done = run(*words, "--title", "", "--unmeta", "n", "--untag", "x", "--untag", "z", "--json")
+    told = {"id": "c2", "scope": "default", "title": None, "tags": [], "metadata": {"who": "me"}}
+    assert json.loads(done.stdout) == told
+    assert json.loads(run(*words, "--json").stdout) == told
 
 
 def test_a_fork_that_lives_no_longer_than_the_command_is_told(run, filled):
@@ -413,7 +507,9 @@ def test_a_sweep_is_for_backends_that_need_one(run, filled, monkeypatch):
     assert json.loads(run("sweep", "--json", "--store", filled).stdout) == {"expired": 3, "damaged": 0}
 
 
-@pytest.mark.parametrize("command", ["fork", "rewind", "export", "import", "copy", "retain", "erase", "sweep"])
+@pytest.mark.parametrize(
+    "command", ["annotate", "fork", "rewind", "export", "import", "copy", "delete", "prune", "sweep"]
+)
 def test_help_has_an_example(run, command):
     done = run(command, "--help")
-    assert f"  chathistory {command}" in done.stdout.partition("Example")[2] or command == "rewind"
+    assert f"  chathistory {command}" in done.stdout.partition("Example")[2]

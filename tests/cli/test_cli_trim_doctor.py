@@ -68,7 +68,7 @@ def test_trim_shows_what_would_go_and_does_it_when_told(run, shelf, filled):
         assert history.conversation("long").summary.messages == 20
     again = run(*words)
     assert (again.returncode, again.stdout) == (0, "")
-    assert "nothing to cut in long" in again.stderr
+    assert "nothing to trim in long" in again.stderr
 
 
 @pytest.mark.parametrize(
@@ -101,9 +101,9 @@ def test_trim_all_goes_on_where_one_cannot_be_cut(run, shelf, filled):
         history.conversation("busy").log.append([Entry("opened", turn="t", data={"until": now() + 3_600_000_000})])
     done = run("trim", "--all", "--trigger-turns", "2", "--keep-turns", "1", "--json", "--store", filled)
     told = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [(each["id"], each["turns"], each["written"]) for each in told] == [("long", 9, True)]
+    assert [(each["id"], each["turns"], each["dry_run"]) for each in told] == [("long", 9, False)]
     assert done.returncode == 3
-    assert "not busy: conversation 'busy' has an open turn" in done.stderr
+    assert "not trimmed: busy: conversation 'busy' has an open turn" in done.stderr
     alone = run("trim", "busy", "--trigger-turns", "2", "--keep-turns", "1", "--store", filled)
     assert (alone.returncode, alone.stdout) == (1, "")
     assert "still waits for a reply" in alone.stderr
@@ -202,8 +202,9 @@ def damage(store, words):
 
 def test_doctor_has_nothing_to_say_of_what_is_sound(run, filled):
     done = run("doctor", "--store", filled)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "3 conversations looked at: 3 sound\n")
-    assert run("doctor", "--scope", "ada", "--store", filled).stderr == "1 conversations looked at: 1 sound\n"
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "2 conversations examined: 2 sound\n")
+    assert run("doctor", "--scope", "ada", "--store", filled).stderr == "1 conversations examined: 1 sound\n"
+    assert run("doctor", "--all-scopes", "--store", filled).stderr == "3 conversations examined: 3 sound\n"
     absent = run("doctor", "lung", "--store", filled)
     assert (absent.returncode, absent.stdout) == (1, "")
     assert "there is no conversation lung" in absent.stderr
@@ -216,17 +217,17 @@ def test_doctor_leads_around_a_damaged_record(run, filled, named):
     refused = run("show", "long", "--store", filled)
     assert refused.returncode == 1
     assert "record 9 of conversation 'long' is damaged" in refused.stderr
-    assert "chathistory doctor looks for a way around it" in refused.stderr
+    assert "`chathistory doctor` shows what can be repaired" in refused.stderr
     shown = run(*words)
-    assert (shown.returncode, [row[:4] for row in rows(shown)]) == (1, [["long", "default", "9", "to mend"]])
+    assert (shown.returncode, [row[:4] for row in rows(shown)]) == (1, [["long", "default", "9", "repairable"]])
     assert "left out: the record is damaged" in shown.stdout
-    assert "1 to mend (--yes does it)" in shown.stderr
+    assert "1 repairable (with --repair)" in shown.stderr
     assert run("show", "long", "--store", filled).returncode == 1, "nothing is written without being told"
     before = run("usage", "long", "--store", filled)
     assert [row[0] for row in rows(before)] == ["total"]
     assert "record 9 of conversation 'long' is damaged" in before.stderr
-    mended = run(*words, "--write")
-    assert (mended.returncode, [row[2:4] for row in rows(mended)]) == (4, [["9", "mended"]])
+    mended = run(*words, "--repair")
+    assert (mended.returncode, [row[2:4] for row in rows(mended)]) == (0, [["9", "repaired"]])
     assert mended.stderr.startswith("long: record 9: left out: the record is damaged")
     again = run(*words)
     assert (again.returncode, [row[2:4] for row in rows(again)]) == (0, [["9", "left out"]])
@@ -237,7 +238,7 @@ def test_doctor_leads_around_a_damaged_record(run, filled, named):
     spent = run("usage", "long", "--store", filled)
     assert {row[0] for row in rows(spent)} == {"turn", "model", "total"}
     assert int(rows(spent)[-1][5]) > 0
-    assert spent.stderr == "record 9 is damaged: what it cost is in the total alone\n"
+    assert spent.stderr == "record 9 is damaged: what it cost is only in the total\n"
 
 
 def test_doctor_leads_around_what_a_later_version_wrote(run, shelf, filled):
@@ -248,8 +249,8 @@ def test_doctor_leads_around_what_a_later_version_wrote(run, shelf, filled):
     assert "update chathistory" in run("show", "short", "--store", filled).stderr
     found = rows(run("doctor", "short", "--store", filled))
     what = "left out: a later version of chathistory wrote it"
-    assert [row[2:] for row in found] == [["5", "to mend", what, "add --yes to mend it"]]
-    assert run("doctor", "short", "--yes", "--store", filled).returncode == 4
+    assert [row[2:] for row in found] == [["5", "repairable", what, "add --repair to repair it"]]
+    assert run("doctor", "short", "--repair", "--store", filled).returncode == 0
     assert "after it" in run("show", "short", "--store", filled).stdout
     assert run("chat", "--fake", "-c", "short", "and on", "--store", filled).returncode == 0
 
@@ -267,15 +268,15 @@ def test_doctor_makes_a_damaged_head_anew(run, filled):
         assert done.returncode == 1
         found = rows(done)
         assert {tuple(row[:2]) for row in found} == {("long", "default")}
-        assert {row[3] for row in found} == {"to mend"}
+        assert {row[3] for row in found} == {"repairable"}
         assert "the head of conversation 'long' is damaged" in found[-1][4]
-        assert found[-1][5] == "add --yes to mend it"
+        assert found[-1][5] == "add --repair to repair it"
         assert path.read_bytes() == broken
     shown = run("show", "long", "--damaged", "--store", filled)
     assert shown.returncode == 0
     assert [f"turn {number} " in shown.stdout for number in range(10)] == [True] * 10
-    mended = run("doctor", "--yes", "--store", filled)
-    assert mended.returncode == 4
+    mended = run("doctor", "--repair", "--store", filled)
+    assert mended.returncode == 0
     assert mended.stderr.startswith("long: the head of conversation 'long' is damaged")
     assert run("doctor", "--store", filled).returncode == 0
     after = run("show", "long", "--store", filled).stdout
@@ -299,17 +300,17 @@ def test_what_is_stored_beside_the_records_is_named(run, filled):
 def test_what_nothing_can_be_read_of_is_told_with_the_next_step(run, filled):
     path = file_of(filled, b"turn 9 ")
     path.write_bytes(b"nothing of it is left\n" * 40)
-    done = run("doctor", "--yes", "--store", filled)
+    done = run("doctor", "--repair", "--store", filled)
     assert done.returncode == 1
-    assert [row[3] for row in rows(done)] == ["not mended"]
+    assert [row[3] for row in rows(done)] == ["not repaired"]
     assert "restore a copy of it, or remove it" in done.stdout
 
 
 def test_doctor_leaves_alone_who_waits_for_a_tool_unless_it_is_named(run, shelf, store):
     with shelf() as history:
         held(history, "waits", 1, CALL, tools=TOOLS)
-    every = run("doctor", "--write", "--store", store)
-    assert (every.returncode, [row[2:4] for row in rows(every)]) == (0, [["end", "waits"]])
+    every = run("doctor", "--repair", "--store", store)
+    assert (every.returncode, [row[2:4] for row in rows(every)]) == (0, [["end", "waiting"]])
     assert kinds(shelf, "waits") == ["setup", "message", "message"]
     named = run("doctor", "waits", "--store", store, "--json")
     told = json.loads(named.stdout)
@@ -319,13 +320,13 @@ def test_doctor_leaves_alone_who_waits_for_a_tool_unless_it_is_named(run, shelf,
         "id": "waits",
         "scope": "default",
         "where": "waits",
-        "state": "to mend",
+        "state": "repairable",
         "error": None,
         "findings": [finding],
         "notes": [],
-        "next": "add --yes to mend it",
+        "next": "add --repair to repair it",
     }
-    assert run("doctor", "waits", "--write", "--store", store).returncode == 4
+    assert run("doctor", "waits", "--repair", "--store", store).returncode == 0
     assert kinds(shelf, "waits")[-1] == "message"
     assert run("doctor", "--store", store).stdout == ""
 
@@ -334,13 +335,13 @@ def test_doctor_does_not_mend_while_a_turn_is_under_way(run, shelf, filled):
     damage(filled, b"turn 4 ")
     with shelf() as history:
         history.conversation("long").log.append([Entry("opened", turn="t", data={"until": now() + 3_600_000_000})])
-    done = run("doctor", "--yes", "--store", filled)
-    assert (done.returncode, [row[3] for row in rows(done)]) == (1, ["not mended", "not mended"])
+    done = run("doctor", "--repair", "--store", filled)
+    assert (done.returncode, [row[3] for row in rows(done)]) == (1, ["not repaired", "not repaired"])
     assert "has an open turn" in done.stdout
-    assert "--force mends it even while a turn is open" in done.stdout
+    assert "--force repairs it even while a turn is open" in done.stdout
     assert kinds_from(shelf, "long", 10)[-1] == "opened"
-    forced = run("doctor", "--yes", "--force", "--store", filled)
-    assert (forced.returncode, [row[3] for row in rows(forced)]) == (4, ["mended"])
+    forced = run("doctor", "--repair", "--force", "--store", filled)
+    assert (forced.returncode, [row[3] for row in rows(forced)]) == (0, ["repaired"])
     assert kinds_from(shelf, "long", 10)[-1] == "mend"
 
 
@@ -351,9 +352,9 @@ def kinds_from(shelf, name, start):
 
 def test_doctor_in_a_terminal_is_a_table(terminal, filled):
     damage(filled, b"turn 4 ")
-    screen = terminal("doctor", "--store", filled)
+    screen = terminal("doctor", "--all-scopes", "--store", filled)
     assert screen.end() == 1
-    for words in ("RECORD", "STATE", "SCOPE", "to mend", "3 conversations looked at: 2 sound, 1 to mend"):
+    for words in ("RECORD", "STATE", "SCOPE", "repairable", "3 conversations examined: 2 sound, 1 repairable"):
         assert words in screen.seen
 
 

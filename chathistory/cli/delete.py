@@ -1,0 +1,280 @@
+"""`chathistory delete`, `prune` and `sweep`: what is removed for good.
+
+`delete` removes what is named: ids, what matches all filters, or a whole scope. `prune` enforces limits, any of which
+is reason enough, and always keeps what is damaged: it is made to be run daily. One verb could not say both.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+
+from chathistory.cli.errors import ExitCode
+from chathistory.cli.escape import one_line, safe
+from chathistory.cli.output import (
+    MAY_HAVE_MISSED,
+    damaged_as_json,
+    print_json,
+    print_lines,
+    print_rows,
+    show_progress,
+)
+from chathistory.cli.parsers import DURATION, filter_options, select_filters
+from chathistory.cli.render import ago
+from chathistory.cli.target import Target, ids_argument, shared_options
+from chathistory.errors import Conflict, CorruptRecord, UnsupportedRecord
+from chathistory.history import History
+from chathistory.operations.prune import DeletedConversation
+
+__all__ = ["delete", "prune", "sweep"]
+
+_SHOWN = 20
+_PAGE = 500
+_REASONS = {"age": "too old", "ttl": "not active", "count": "too many", "expired": "expired", None: ""}
+_COLUMNS = ("ID", "MESSAGES", "RECORDS", "UPDATED", "WHY")
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """A conversation that is to be deleted: what is known of it, and its version, which must not change meanwhile."""
+
+    row: DeletedConversation
+    version: str | None
+
+
+@click.command()
+@ids_argument
+@filter_options
+@click.option("--all", "everything", is_flag=True, help="All of the scope that --scope names; expired and damaged too.")
+@shared_options("dry_run", "yes", "json")
+def delete(
+    ids: tuple[str, ...],
+    *,
+    everything: bool,
+    dry_run: bool,
+    yes: bool,
+    target: Target,
+    as_json: bool,
+    **given: Any,
+) -> int:
+    r"""Delete conversations for good: those with the given IDs, those that match all filters, or a whole scope.
+
+    What was changed after it was shown, or found by a filter, is kept. With --all, which is for somebody who asks to be
+    forgotten, the whole storage is searched once more in the end. If anything is left, or this account may not search
+    it, standard error says so, and the exit code is 3. When it does not go to a terminal, one line each: id, messages,
+    records, time, separated by tabs.
+
+    \b
+    Examples:
+      chathistory delete thesis notes
+      chathistory delete --tag draft --until 90d --dry-run
+      chathistory delete --scope ada --all --yes --json > deleted.json
+    """
+    filters = select_filters(given)
+    if (bool(ids), bool(filters), everything).count(True) != 1:
+        raise click.UsageError("say what to delete: IDs, filters such as --tag, or --scope NAME --all.")
+    if everything and not target.names_scope:
+        raise click.UsageError("--all deletes a whole scope: name it with --scope.")
+    _check_can_ask(yes=yes or dry_run)
+    with target.opened() as history:
+        if everything:
+            return _delete_scope(history, target.scope, dry_run=dry_run, yes=yes, as_json=as_json)
+        chosen = [_look_up(history, target, id) for id in ids] if ids else _select(history, target, filters)
+        rows = [each.row for each in chosen]
+        if not (yes or dry_run) and chosen:
+            if not ids:
+                _print_removed(rows)
+            name = safe(ids[0]) if len(ids) == 1 else f"{len(rows)} conversations"
+            click.confirm(f"Delete {name} ({_count_messages(rows)}) for good?", abort=True)
+        kept = {} if dry_run else _delete_each(history, chosen, check_version=not (ids and yes))
+    removed = [row for row in rows if row.id not in kept]
+    if as_json:
+        left = [{"id": id, "scope": target.scope, "why": why} for id, why in kept.items()]
+        print_json({"removed": [asdict(row) for row in removed], "left": left, "dry_run": dry_run})
+    else:
+        if not sys.stdout.isatty() or dry_run:
+            _print_removed(removed)
+        _summarize(removed, dry_run=dry_run)
+        for id, why in kept.items():
+            click.echo(f"not deleted: {one_line(id)}: {why}", err=True)
+    return (ExitCode.PARTLY if removed else ExitCode.FAILED) if kept else ExitCode.OK
+
+
+def _check_can_ask(*, yes: bool) -> None:
+    """Raise `click.UsageError` if somebody is to be asked, and there is no terminal to ask on."""
+    if not (yes or sys.stdin.isatty()):
+        raise click.UsageError("there is no terminal to ask on; add --yes to delete without asking, or --dry-run.")
+
+
+def _look_up(history: History, target: Target, id: str) -> _Chosen:
+    try:
+        version = target.find(history, id).version
+    except (CorruptRecord, UnsupportedRecord):
+        version = None
+    row = history.delete(id, scope=target.scope, dry_run=True)
+    if row is None:
+        raise target.absent(id)
+    return _Chosen(row, version)
+
+
+def _select(history: History, target: Target, filters: Mapping[str, Any]) -> list[_Chosen]:
+    """Return what matches all filters."""
+    chosen, after = [], None
+    while True:
+        page = history.list(scope=target.scope, limit=_PAGE, after=after, **filters)
+        for row in page.items:
+            gone = DeletedConversation(row.id, row.scope, row.messages, row.records, row.updated)
+            chosen.append(_Chosen(gone, row.version))
+        after = page.next
+        if after is None:
+            return chosen
+
+
+def _delete_each(history: History, chosen: Iterable[_Chosen], *, check_version: bool) -> dict[str, str]:
+    """Delete conversations, and return why some of them were not deleted, by their ids."""
+    kept = {}
+    for each in chosen:
+        row, version = each.row, each.version if check_version else None
+        try:
+            if history.delete(row.id, scope=row.scope, expected=version) is None:
+                kept[row.id] = "somebody else deleted it meanwhile"
+        except Conflict:
+            kept[row.id] = "it was changed meanwhile"
+    return kept
+
+
+def _delete_scope(history: History, scope: str, *, dry_run: bool, yes: bool, as_json: bool) -> int:
+    def count() -> int:
+        return sum(1 for _ in history.store.keys(scope))
+
+    if not (yes or dry_run):
+        click.confirm(f"Delete all {count()} conversations of scope {safe(scope)} for good?", abort=True)
+    with show_progress("deleting", count) as step:
+        report = history.erase(scope, dry_run=dry_run, progress=step)
+    code = ExitCode.OK if report.complete else ExitCode.PARTLY
+    if as_json:
+        totals = {"messages": report.messages, "records": report.records, "dry_run": dry_run}
+        print_json(asdict(report) | totals)
+        return code
+    if not sys.stdout.isatty() or dry_run:
+        _print_removed(report.removed)
+    _summarize(report.removed, dry_run=dry_run)
+    if report.leftovers:
+        click.echo(f"{report.leftovers} pieces that belonged to no conversation were deleted as well", err=True)
+    if report.not_reached:
+        click.echo(f"not reached, for the server keeps it itself: {', '.join(report.not_reached)}", err=True)
+    for each in report.left[:_SHOWN]:
+        click.echo(f"still there: {one_line(each)}", err=True)
+    if report.left:
+        click.echo(f"{len(report.left)} pieces are still there, or are new; delete again", err=True)
+    elif not report.complete and not dry_run:
+        click.echo("whether anything is left is unknown: this account may not search the whole storage", err=True)
+    return code
+
+
+@click.command()
+@click.option("--age", type=DURATION, metavar="DURATION", help="Remove what was created longer ago, such as 365d.")
+@click.option("--ttl", type=DURATION, metavar="DURATION", help="Remove what was not active for so long, such as 90d.")
+@click.option("--count", type=click.IntRange(min=0), metavar="N", help="Keep only the N with the newest activity.")
+@shared_options("dry_run", "yes", "full_scan", "json")
+def prune(
+    *,
+    age: timedelta | None,
+    ttl: timedelta | None,
+    count: int | None,
+    dry_run: bool,
+    yes: bool,
+    full_scan: bool,
+    target: Target,
+    as_json: bool,
+) -> int:
+    r"""Remove conversations of a scope that are too old or too many, and what has expired.
+
+    What exceeds any of the limits is removed. What is damaged is kept, and named on standard error. When it does not
+    go to a terminal, one line each: id, messages, records, time, reason, separated by tabs. The exit code is 3 if some
+    may have been missed, or are damaged.
+
+    \b
+    Examples:
+      chathistory prune --ttl 90d --dry-run
+      chathistory prune --ttl 90d --count 1000 --yes
+    """
+    _check_can_ask(yes=yes or dry_run)
+    limits: dict[str, Any] = {"age": age, "ttl": ttl, "count": count, "full_scan": full_scan}
+    with target.opened() as history:
+        if not (yes or dry_run):
+            found = history.prune(scope=target.scope, dry_run=True, **limits)
+            _print_removed(found.removed)
+            if found.removed:
+                click.confirm(f"Remove {len(found.removed)} conversations for good?", abort=True)
+        with show_progress("removing", None) as step:
+            report = history.prune(scope=target.scope, dry_run=dry_run, progress=step, **limits)
+    if as_json:
+        print_json(asdict(report) | {"damaged": [damaged_as_json(each) for each in report.damaged]})
+    else:
+        if yes or dry_run:
+            _print_removed(report.removed)
+        _summarize(report.removed, dry_run=dry_run, more=f"; kept {report.kept}")
+        for each in report.damaged:
+            name = each.key.id if each.key else each.where
+            click.echo(f"kept: {one_line(name)} is damaged; examine it with: {target.command('doctor')}", err=True)
+    if not report.complete:
+        click.echo(MAY_HAVE_MISSED, err=True)
+    return ExitCode.PARTLY if report.damaged or not report.complete else ExitCode.OK
+
+
+def _print_removed(rows: Sequence[DeletedConversation]) -> None:
+    time = ago if sys.stdout.isatty() else datetime.isoformat
+    print_rows(
+        _COLUMNS,
+        [
+            (
+                row.id,
+                "damaged" if row.messages is None else str(row.messages),
+                "" if row.records is None else str(row.records),
+                time(row.updated) if row.updated else "",
+                _REASONS[row.reason],
+            )
+            for row in rows
+        ],
+    )
+
+
+def _count_messages(rows: Iterable[DeletedConversation]) -> str:
+    rows = list(rows)
+    damaged = sum(row.messages is None for row in rows)
+    words = f"{sum(row.messages or 0 for row in rows)} messages"
+    return f"{words}, {damaged} damaged" if damaged else words
+
+
+def _summarize(rows: Sequence[DeletedConversation], *, dry_run: bool, more: str = "") -> None:
+    verb = "would delete" if dry_run else "deleted"
+    records = sum(row.records or 0 for row in rows)
+    click.echo(f"{verb} {len(rows)} conversations: {_count_messages(rows)}, {records} records{more}", err=True)
+
+
+@click.command()
+@shared_options("json")
+def sweep(*, target: Target, as_json: bool) -> None:
+    r"""Free the space of what has expired, and of what crashes left over; of all scopes.
+
+    What has expired is absent without it, too. To be run daily where the backend needs it: MongoDB and S3.
+
+    \b
+    Example:
+      chathistory sweep --store s3://bucket/prefix
+    """
+    with target.opened() as history:
+        sweeping = history.store.get_sweeping()
+        if sweeping is None:
+            raise click.ClickException(f"there is nothing to sweep in {target}: `prune` removes what has expired")
+        swept = asdict(sweeping.sweep())
+    if as_json:
+        print_json(swept)
+    else:
+        print_lines([", ".join(f"{name}: {count}" for name, count in swept.items())])

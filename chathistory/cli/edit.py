@@ -1,0 +1,141 @@
+"""`chathistory annotate`, `fork`, `rewind` and `leave-out`: changes to one conversation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from chathistory.cli.escape import one_line, safe
+from chathistory.cli.output import print_json
+from chathistory.cli.parsers import PAIR
+from chathistory.cli.target import Target, id_argument, shared_options
+from chathistory.log.state import summary_of
+from chathistory.storage.store import Head
+
+__all__ = ["annotate", "fork", "leave_out", "rewind"]
+
+
+@click.command()
+@id_argument
+@click.option("--title", metavar="TEXT", help='The title; "" removes it.')
+@click.option("--tag", "tags", metavar="TAG", multiple=True, help="Add this tag.")
+@click.option("--untag", "untags", metavar="TAG", multiple=True, help="Remove this tag.")
+@click.option("--meta", "pairs", type=PAIR, metavar="NAME=VALUE", multiple=True, help="Set this metadata.")
+@click.option("--unmeta", "names", metavar="NAME", multiple=True, help="Remove this metadata.")
+@shared_options("json")
+def annotate(
+    id: str,
+    *,
+    title: str | None,
+    tags: tuple[str, ...],
+    untags: tuple[str, ...],
+    pairs: tuple[tuple[str, Any], ...],
+    names: tuple[str, ...],
+    target: Target,
+    as_json: bool,
+) -> None:
+    r"""Set title, tags and metadata of a conversation, and show them; without options only show them.
+
+    VALUE is JSON, or else text.
+
+    \b
+    Examples:
+      chathistory annotate thesis --title "My thesis" --tag work --untag draft
+      chathistory annotate thesis --meta customer=4711
+      chathistory list --tag work --meta customer=4711
+    """
+    with target.opened() as history:
+        conversation = target.find(history, id)
+        info = conversation.info()
+        if info is None:
+            raise target.absent(id)
+        changes: dict[str, Any] = {} if title is None else {"title": title or None}
+        if tags or untags:
+            kept = [tag for tag in info.tags if tag not in untags]
+            changes["tags"] = [*kept, *(tag for tag in dict.fromkeys(tags) if tag not in kept)]
+        if pairs or names:
+            left = {name: value for name, value in info.metadata.items() if name not in names}
+            changes["metadata"] = left | dict(pairs)
+        if changes:
+            conversation.annotate(**changes)
+    shown = {"title": info.title, "tags": info.tags, "metadata": dict(info.metadata)} | changes
+    if as_json:
+        print_json({"id": id, "scope": target.scope, **shown})
+        return
+    metadata = ", ".join(f"{name}={value}" for name, value in shown["metadata"].items())
+    for name, text in (("title", shown["title"] or ""), ("tags", ", ".join(shown["tags"])), ("metadata", metadata)):
+        click.echo(one_line(f"{name}: {text}"))
+
+
+@click.command()
+@id_argument
+@click.argument("new_id")
+@click.option("--at", type=int, metavar="POSITION", help="Only what comes before this position. [default: all]")
+@click.option("--into", metavar="SCOPE", help="The new conversation's scope. [default: the same]")
+@shared_options("json")
+def fork(id: str, new_id: str, *, at: int | None, into: str | None, target: Target, as_json: bool) -> None:
+    r"""Create the conversation NEW_ID from the first part of another, which stays as it is.
+
+    `show` has the positions, each after a #. To say something else than #12, fork with --at 12.
+
+    \b
+    Examples:
+      chathistory fork thesis thesis-2
+      chathistory fork thesis thesis-2 --at 12
+    """
+    with target.opened() as history:
+        head = target.find(history, id).fork(new_id, at=at, scope=into).log.seen()
+    if head is None:  # the store's time-to-live is that short
+        raise target.absent(new_id)
+    _report(head, f"forked {safe(id)} into {safe(new_id)}", as_json=as_json)
+
+
+@click.command()
+@id_argument
+@click.option("--to", type=int, metavar="POSITION", required=True, help="Messages from here on are taken back.")
+@shared_options("json")
+def rewind(id: str, *, to: int, target: Target, as_json: bool) -> None:
+    r"""Take back the messages from a position on: they stay in the log, and are not sent again.
+
+    \b
+    Example:
+      chathistory rewind thesis --to 12
+    """
+    with target.opened() as history:
+        head = target.find(history, id).rewind(to=to)
+    _report(head, f"rewound {safe(id)} to position {to}", as_json=as_json)
+
+
+@click.command("leave-out")
+@id_argument
+@click.option("--record", type=int, metavar="POSITION", help="The message of which something is not sent again.")
+@click.option("--block", type=int, metavar="N", help="Its content block, counted from 0. [default: the whole message]")
+@click.option("--thinking", is_flag=True, help="All thinking so far.")
+@shared_options("json")
+def leave_out(id: str, *, record: int | None, block: int | None, thinking: bool, target: Target, as_json: bool) -> None:
+    r"""Continue without something that the API refuses: it stays in the log, and is not sent again.
+
+    Without options, what the API refused when a message was sent last: send that message again with `chat --retry`.
+    `doctor --online` finds what it would refuse.
+
+    \b
+    Examples:
+      chathistory leave-out thesis
+      chathistory leave-out thesis --record 12 --block 1
+      chathistory leave-out thesis --thinking
+    """
+    if block is not None and record is None:
+        raise click.UsageError("--block needs --record POSITION.")
+    with target.opened() as history:
+        head = target.find(history, id).leave_out(record, block=block, thinking=thinking)
+    _report(head, f"left out of {safe(id)}", as_json=as_json)
+
+
+def _report(head: Head, done: str, *, as_json: bool) -> None:
+    summary = summary_of(head)
+    if as_json:
+        names = {"id": head.key.id, "scope": head.key.scope, "start": head.start, "end": head.end}
+        print_json(names | {"messages": summary.messages, "origin": summary.origin or None})
+    else:
+        click.echo(f"{done}: {summary.messages} messages")
