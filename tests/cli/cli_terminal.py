@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import shutil
 import struct
 import subprocess
 import sys
@@ -22,10 +23,10 @@ _LAUNCH = "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);
 class Terminal:
     """seen: all that the command has written, escape sequences and all."""
 
-    def __init__(self, words, env, folder, *, columns: int = 100) -> None:
+    def __init__(self, words, env, folder, *, columns: int = 100, command=(COMMAND,)) -> None:
         self.fd, other = pty.openpty()
         fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
-        launch = [sys.executable, "-c", _LAUNCH, COMMAND, *words]
+        launch = [sys.executable, "-c", _LAUNCH, shutil.which(command[0]), *command[1:], *words]
         self.process = subprocess.Popen(
             launch, stdin=other, stdout=other, stderr=other, env=env, cwd=folder, start_new_session=True
         )
