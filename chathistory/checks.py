@@ -28,7 +28,23 @@ __all__ = [
     "refuse_pickling",
 ]
 
-_STORE_METHODS = ("append", "read", "heads", "keys", "forget", "delete", "close")
+_STORE_METHODS = (
+    "append",
+    "read",
+    "heads",
+    "keys",
+    "damaged_keys",
+    "scan_keys",
+    "is_index_complete",
+    "forget",
+    "delete",
+    "remove_leftovers",
+    "check",
+    "close",
+    "get_recovery",
+    "get_storage_notes",
+    "get_sweeping",
+)
 _LARGEST = 2**53 - 1  # as `store.LARGEST_NUMBER`
 _NAME = re.compile("[A-Za-z0-9_]{1,40}")  # of a field, as an API has them; other keys are somebody's text
 _WRAPPERS = 20  # functions around a function, at most
@@ -88,11 +104,14 @@ def check_store(store: Any, name: str = "store") -> None:
         _refuse(name, store, "chathistory.open_store(...) makes a store of a URL")
     if isinstance(store, type):
         _refuse(name, store, "make an instance, or use chathistory.open_store(...)")
-    methods = [getattr(store, method, None) for method in _STORE_METHODS]
+    methods = {method: getattr(store, method, None) for method in _STORE_METHODS}
+    missing = [method for method, function in methods.items() if not callable(function)]
     recency = getattr(getattr(store, "traits", None), "recency", None)  # some clients have an attribute of every name
-    if not all(map(callable, methods)) or recency not in ("exact", "bucket"):
+    if recency not in ("exact", "bucket") or len(missing) == len(methods):
         _refuse(name, store, _HINTS.get(class_name(store).partition(".")[0], _HINT))
-    if any(map(is_coroutine_function, methods)):
+    if missing:
+        _refuse(name, store, f"it has no {', '.join(missing)}; chathistory.BaseStore has all methods that are needed")
+    if any(map(is_coroutine_function, methods.values())):
         _refuse(name, store, "its methods are coroutine functions; use a synchronous store, also with asyncio")
 
 

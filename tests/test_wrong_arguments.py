@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import inspect
 import os
 import pickle
 from pathlib import Path
@@ -20,7 +21,7 @@ from chathistory_mongodb import MongoStore
 from chathistory_redis import RedisStore
 from chathistory_s3 import S3Store
 
-from chathistory import AsyncHistory, Conversation, History, HistoryStore, Key, errors, open_store
+from chathistory import AsyncHistory, Conversation, History, HistoryStore, Key, checks, errors, open_store
 from chathistory.testing.contract.forked_child import in_child
 
 AWS = {"region_name": "us-east-1", "aws_access_key_id": "a", "aws_secret_access_key": "secret-b"}
@@ -41,7 +42,7 @@ class AsyncStore(MemoryStore):
         raise NotImplementedError
 
 
-class SlotsOnly:
+class Incomplete:
     __slots__ = ("append", "close", "delete", "forget", "heads", "keys", "read", "traits")
 
     def __init__(self):
@@ -80,6 +81,7 @@ NO_STORES = {
     "a history": lambda: History(MemoryStore()),
     "an asynchronous history": lambda: AsyncHistory(MemoryStore()),
     "an asynchronous store": AsyncStore,
+    "a store without some methods": Incomplete,
     "a redis client": redis.Redis,
     "a mongo client": lambda: mongo,
     "a mongo database": lambda: mongo["x"],
@@ -104,6 +106,16 @@ def test_what_is_no_store_is_refused_with_its_class(name):
         kind = store if isinstance(store, type) else type(store)
         assert kind.__qualname__ in str(caught.value)
         assert "secret" not in str(caught.value)
+
+
+def test_a_store_that_lacks_methods_is_told_which():
+    with pytest.raises(errors.InvalidInput, match=r"it has no damaged_keys, scan_keys, is_index_complete, .*BaseStore"):
+        History(Incomplete())
+
+
+def test_a_store_needs_all_methods_of_the_contract():
+    methods = {name for name in dir(HistoryStore) if inspect.isfunction(getattr(HistoryStore, name))}
+    assert {name for name in methods if not name.startswith("_")} == set(checks._STORE_METHODS)
 
 
 def test_a_proxy_of_a_store_is_a_store():

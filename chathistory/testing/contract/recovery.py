@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
-from chathistory.errors import Conflict
+from chathistory.errors import Conflict, StoreClosed
 from chathistory.storage.abilities import FoundRecords, HeadRecovery
 from chathistory.storage.store import Head, HistoryStore, Key, Record
 from chathistory.testing.contract.base import Contract, applies
+from chathistory.testing.contract.calls import error_of
 from chathistory.testing.contract.damage import check_around, in_batches
 from chathistory.testing.contract.queries import bodies_of, contents, head_of, listed
 from chathistory.testing.contract.samples import FAR, KEY, MARKER, created, grown, line, lines, revision
@@ -62,6 +64,20 @@ class RecoveredHeads(Contract, guarantee=12):
             assert recovery.find_records(replace(KEY, id="other")) is None
             other.delete(KEY)
             assert recovery.find_records(KEY) is None, "something of a deleted conversation was found"
+
+    def test_a_closed_store_recovers_nothing(self, store: HistoryStore) -> None:
+        head = created(store)
+        with self._recovering(store) as (other, recovery):
+            found = _found(recovery)
+            other.close()
+            calls: dict[str, Callable[[], object]] = {
+                "find_records": partial(recovery.find_records, KEY),
+                "read_found": partial(recovery.read_found, found, start=0, stop=1),
+                "restore_head": partial(recovery.restore_head, found, head),
+            }
+            for name, call in calls.items():
+                error = error_of(call)
+                assert isinstance(error, StoreClosed), f"{name} of a closed store: {error!r}"
 
     @pytest.mark.parametrize("sizes", _SHAPES.values(), ids=_SHAPES)
     def test_a_sound_conversation_is_found_whole(self, store: HistoryStore, sizes: list[int]) -> None:

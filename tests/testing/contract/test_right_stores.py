@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 from chathistory_memory import MemoryStore
+from right_duck import DuckStore
 from right_sql import SQLStore
 from right_stores import FrugalStore, LimitedStore, NamedStore, contract_of, found_in
 from wrong_sql import SQL
 
-from chathistory.storage.store import Key
-from chathistory.testing import HistoryStoreContract
+from chathistory import ChatEngine, History, WrappedStore
+from chathistory.storage.values import Key
+from chathistory.testing import FakeMessagesAPI, HistoryStoreContract
 from chathistory.testing.contract.queries import pages
 from chathistory.testing.contract.samples import created
 
@@ -24,6 +26,44 @@ class TestPrivate(HistoryStoreContract):
 
     def remains(self, text):
         return found_in(self.opened._room, text)
+
+
+class TestDuck(HistoryStoreContract):
+    """A store without the base class."""
+
+    @pytest.fixture
+    def store(self):
+        with DuckStore() as self.opened:
+            yield self.opened
+
+    def remains(self, text):
+        return self.opened.find_text(text)
+
+
+class TestWrapped(HistoryStoreContract):
+    """A store around another one, which is around one that is no subclass of anything."""
+
+    @pytest.fixture
+    def store(self):
+        self.opened = DuckStore()
+        with WrappedStore(WrappedStore(self.opened)) as store:
+            yield store
+
+    def remains(self, text):
+        return self.opened.find_text(text)
+
+
+@pytest.mark.parametrize("wrap", [lambda store: store, WrappedStore])
+def test_a_store_without_the_base_class_is_taken_wherever_a_store_is(wrap):
+    store = wrap(DuckStore())
+    chat = History(store).conversation("c", scope="s")
+    chat.append({"role": "user", "content": "hello"})
+    ChatEngine(FakeMessagesAPI().client(), store, model="claude-opus-4-8").send("d", "hello", scope="s")
+    assert [found.id for found in History(store, scope="s").list().items] == ["d", "c"]
+    assert History(store).conversation("c", scope="s").log.lock is chat.log.lock
+    assert History(store).check(scope="s").found == ()
+    assert History(store).erase("s").complete
+    assert list(store.keys()) == []
 
 
 class TestNamed(contract_of(NamedStore)):

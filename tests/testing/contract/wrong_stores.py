@@ -39,6 +39,7 @@ class Wrong(NamedStore):
 import wrong_columns  # noqa: E402, F401
 import wrong_damage  # noqa: E402, F401
 import wrong_errors  # noqa: E402, F401
+import wrong_hooks  # noqa: E402, F401
 import wrong_isolation  # noqa: E402, F401
 import wrong_lifecycle  # noqa: E402, F401  # registers its stores
 import wrong_reads  # noqa: E402, F401

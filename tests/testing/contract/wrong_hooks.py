@@ -1,0 +1,113 @@
+"""Wrong in a hook that `BaseStore` calls: the mistakes that are left to the author of a backend."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from wrong_sql import SQL
+from wrong_stores import Wrong, caught_by
+
+from chathistory.storage.values import Damaged, Head, ReadResult
+
+PAGES = "test_the_pages_give_each_once_and_end"
+
+
+@caught_by(PAGES, "test_many_conversations", "test_what_is_not_written_appears_exactly_once")
+class BelowIsIgnored(Wrong):
+    """Lists from the newest on with each page."""
+
+    def _list_heads(self, scope, *, below, count):
+        return super()._list_heads(scope, below=None, count=count)
+
+
+@caught_by(PAGES)
+class BelowIsIncluded(Wrong):
+    """Lists the last head of a page on the next one, too."""
+
+    def _list_heads(self, scope, *, below, count):
+        return super()._list_heads(scope, below=below and below._replace(id=below.id + "\0"), count=count)
+
+
+@caught_by(PAGES, "test_many_conversations", "test_a_page_has_20_heads_unless_told")
+class OneHeadTooFew(Wrong):
+    """Lists as many as a page has, so that nobody knows that there are more."""
+
+    def _list_heads(self, scope, *, below, count):
+        return super()._list_heads(scope, below=below, count=count - 1)
+
+
+@caught_by("test_a_listing_goes_on_past_damaged_heads")
+class DamagedOnesCount(SQL):
+    """Counts a damaged head, so that a page with one in it may be the last."""
+
+    def _list_heads(self, scope, *, below, count):
+        return super()._list_heads(scope, below=below, count=count)[:count]
+
+
+@caught_by("test_a_listing_goes_on_past_damaged_heads")
+class DamagedOnesAtTheEnd(SQL):
+    """Lists damaged heads behind the others: those of a page that is not the last are never there."""
+
+    def _list_heads(self, scope, *, below, count):
+        rows = super()._list_heads(scope, below=below, count=count)
+        heads = [row for row in rows if isinstance(row, Head)]
+        return heads if len(heads) == count else heads + [row for row in rows if isinstance(row, Damaged)]
+
+
+@caught_by("test_every_range_is_what_its_words_say", "test_many_records_from_any_place")
+class RangeIsNotNarrowed(Wrong):
+    """Takes what it is given for positions: a negative start begins at the first record."""
+
+    def _read_range(self, key, start, stop):
+        return super()._read_range(key, max(start, 0), stop)
+
+
+@caught_by("test_every_range_is_what_its_words_say")
+class PositionsFromZero(Wrong):
+    """Numbers the records of a range from the first that was ever stored in it."""
+
+    def _read_range(self, key, start, stop):
+        found = super()._read_range(key, start, stop)
+        first = found and found.head.start
+        return found and ReadResult(
+            found.head, [replace(each, position=each.position - first) for each in found.records]
+        )
+
+
+@caught_by("test_a_conversation_begins_at_first")
+class FirstIsIgnored(Wrong):
+    """Numbers every new conversation from 0."""
+
+    def _append_records(self, key, bodies, *, after, revision, first):
+        return super()._append_records(key, bodies, after=after, revision=revision, first=0)
+
+
+@caught_by("test_the_records_below_go_and_the_others_stay", "test_from_the_end_on_all_records_go")
+class ForgetReturnsWhatWas(Wrong):
+    """Returns the head as it was before the forget."""
+
+    def _forget_records(self, key, before):
+        head = self.present(key)
+        super()._forget_records(key, before)
+        return head
+
+
+@caught_by("test_with_another_version_nothing_changes")
+class VersionIsIgnored(Wrong):
+    """Deletes whatever version is there."""
+
+    def _delete(self, key, version):
+        return super()._delete(key, None)
+
+
+@caught_by("test_a_closed_store_recovers_nothing")
+class RecoversWhenClosed(SQL):
+    """Does not ask whether it is open, for no base class does it in the methods of an ability."""
+
+    def __init__(self, place):
+        super().__init__(place)
+        self._place = place
+
+    def find_records(self, key):
+        with SQL(self._place) as other:
+            return other.find_records(key)
