@@ -11,7 +11,7 @@ from chathistory_memory import MemoryStore
 
 from chathistory import Conversation, Damaged, Head, History, HistoryStore, Key, Leftovers, Page, ReadResult, Record
 from chathistory.errors import Conflict, CorruptRecord, StoreUnavailable
-from chathistory.storage.recovery import FoundRecords
+from chathistory.storage.abilities import FoundRecords
 
 THOUGHT = {"type": "thinking", "thinking": "so", "signature": "EqQ="}
 CALL = {"role": "assistant", "content": [THOUGHT, {"type": "tool_use", "id": "a", "name": "f", "input": {}}]}
