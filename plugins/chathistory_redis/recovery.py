@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
 from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord, InvalidInput, StoreUnavailable
-from chathistory.storage.recovery import FoundRecords
+from chathistory.storage.abilities import FoundRecords
 from chathistory.storage.store import Head, Key, Record
 from chathistory_redis.faults import reading
 from chathistory_redis.heads import decoded_head, decoded_record, encoded_stamp, time_to_live
@@ -49,9 +49,11 @@ class Recovery:
     link: Link
     layout: Layout
     wait: Wait | None
+    check_open: Callable[[], None]
 
-    def find(self, key: Key) -> FoundRecords | None:
+    def find_records(self, key: Key) -> FoundRecords | None:
         """Return what is stored under a key; None: nothing."""
+        self.check_open()
         name = self.layout.names(key).conversation
         for _ in range(_TRIES):
             reply = self.link.run("recovery", FIND, [name], [])
@@ -63,9 +65,10 @@ class Recovery:
                     return _found(key, reply, runs)
         raise StoreUnavailable("recovery failed: the conversation changed too often meanwhile", outcome="not stored")
 
-    def read(self, found: FoundRecords, start: int, stop: int) -> list[Record]:
+    def read_found(self, found: FoundRecords, *, start: int, stop: int) -> list[Record]:
         """Return the sound records of [start, stop)."""
-        known = found if isinstance(found, _Found) else self.find(found.key)
+        self.check_open()
+        known = found if isinstance(found, _Found) else self.find_records(found.key)
         name = self.layout.names(found.key).conversation
         records: list[Record] = []
         for run in known.runs if isinstance(known, _Found) else ():
@@ -78,10 +81,11 @@ class Recovery:
                 records += [record for record in read if isinstance(record, Record)]
         return records
 
-    def restore(self, found: FoundRecords, head: Head) -> Head:
+    def restore_head(self, found: FoundRecords, head: Head) -> Head:
         """Store a head and order the records. Raises `Conflict` if something else is there than what was found."""
+        self.check_open()
         key = found.key
-        known = found if isinstance(found, _Found) else self.find(key)
+        known = found if isinstance(found, _Found) else self.find_records(key)
         if not isinstance(known, _Found) or known.token != found.token:
             raise Conflict(key, None)
         revision = encoded_stamp(head.revision)

@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import chain
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
-from chathistory.errors import ConfigError, Conflict, CorruptRecord, InvalidInput, StoreRejected
-from chathistory.storage.open_guard import OpenGuard
-from chathistory.storage.recovery import FoundRecords
-from chathistory.storage.store import (
-    Cursor,
-    Damaged,
-    Head,
-    HistoryStore,
-    Key,
-    Leftovers,
-    Page,
-    ReadResult,
-    Record,
-    Revision,
-    Traits,
-    check_append,
-    check_position,
-    check_range,
-)
+from chathistory.errors import ConfigError, Conflict, CorruptRecord, StoreRejected
+from chathistory.storage.abilities import HeadRecovery
+from chathistory.storage.base_store import BaseStore
+from chathistory.storage.store import Cursor, Damaged, Head, Key, Leftovers, Page, ReadResult, Revision, Traits
 from chathistory.storage.url import Option, StoreURL
 from chathistory_redis.address import OPTIONS, Address, checked_prefix
 from chathistory_redis.clients import Client, check_client
 from chathistory_redis.damage import is_damage, reported
 from chathistory_redis.faults import reading
 from chathistory_redis.heads import (
-    LARGEST,
     decoded_head,
     decoded_records,
     encoded_record,
@@ -48,14 +32,12 @@ from chathistory_redis.walking import Walk
 
 __all__ = ["RedisStore"]
 
-T = TypeVar("T")
-
 SLICE = b"8388608"  # bytes of bodies after which a slice ends early
 _TAIL = 64  # records that are few enough to be read whatever their size
 _LARGEST = 2**29 - 32  # what Redis takes as one string, and room for the position
 
 
-class RedisStore(HistoryStore):
+class RedisStore(BaseStore):
     """Conversations in a Redis or Valkey server, reached through a client that stays the caller's.
 
     client: a `redis.Redis` or `redis.RedisCluster`; its time-outs and retries are used as they are, its
@@ -82,6 +64,7 @@ class RedisStore(HistoryStore):
         wait_fsync: bool = False,
         wait_timeout: float = 2.0,
     ) -> None:
+        super().__init__()
         if not isinstance(client, Link):
             check_client(client)
         self._link = client if isinstance(client, Link) else Link.through(client)
@@ -89,8 +72,7 @@ class RedisStore(HistoryStore):
         self._wait = Wait(wait or 0, wait_fsync, wait_timeout) if wait or wait_fsync else None
         self._listing = Listing(self._link, self._layout)
         self._walk = Walk(self._link, self._layout)
-        self._recovery = Recovery(self._link, self._layout, self._wait)
-        self._open_guard = OpenGuard()
+        self._recovery = Recovery(self._link, self._layout, self._wait, self._check_open)
 
     @classmethod
     def from_url(cls, url: StoreURL) -> Self:
@@ -105,17 +87,13 @@ class RedisStore(HistoryStore):
             wait_timeout=options["wait_timeout"],
         )
 
-    def append(
-        self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
+    def _append_records(
+        self, key: Key, bodies: list[str], *, after: Head | None, revision: Revision, first: int
     ) -> Head:
-        self._open_guard.check()
-        batch = check_append(bodies, revision, self.traits, first=first)
         position = first if after is None else after.end
-        if max(revision.updated, revision.expires or 0, position + len(batch)) > LARGEST:
-            raise InvalidInput("times and positions must be below 2**53")
         guard = b"=" if after is None else b"+%s" % after.revision.version.encode()
         args = [time_to_live(revision) + guard, encoded_stamp(revision)]
-        args += [encoded_record(at, body) for at, body in enumerate(batch, position)]
+        args += [encoded_record(at, body) for at, body in enumerate(bodies, position)]
         names = self._layout.names(key)
         if self._wait is None:
             reply = self._link.run("append", APPEND, names, args)
@@ -127,9 +105,7 @@ class RedisStore(HistoryStore):
                 return Head(key, start, end, revision)
             raise Conflict(key, _head(key, reply))
 
-    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> ReadResult | None:
-        self._open_guard.check()
-        check_range(start, stop)
+    def _read_range(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
         if -_TAIL <= start < 0 and stop is None:
             return self._tail(key, -start)
         end = b"" if stop is None else b"%d" % stop
@@ -158,67 +134,40 @@ class RedisStore(HistoryStore):
                 raise CorruptRecord(key, None, f"its list holds {len(bodies)} records instead of {count}")
             return ReadResult(head, decoded_records(key, head.end - len(bodies), bodies))
 
-    def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
-        self._open_guard.check()
-        if limit < 1:
-            raise InvalidInput("a page has at least one item")
+    def _list_page(self, scope: str, *, after: Cursor | None, limit: int) -> Page[Head]:
         return self._listing.page(scope, after, limit)
 
-    def keys(self, scope: str | None = None) -> Iterator[Key]:
-        self._open_guard.check()
-        return self._checked(self._listing.all_keys() if scope is None else self._listing.keys(scope))
+    def _list_keys(self, scope: str | None) -> Iterator[Key]:
+        return self._listing.all_keys() if scope is None else self._listing.keys(scope)
 
-    def scan_keys(self, scope: str | None = None) -> Iterator[Key]:
+    def _scan_keys(self, scope: str | None) -> Iterator[Key]:
         """Yield the key of every conversation, found by SCAN on every primary; see `docs/redis.md` for what it costs.
 
         Enters what it finds into the index, so that `keys` and `heads` have it again.
         """
-        self._open_guard.check()
-        return self._checked(self._walk.keys(scope))
+        return self._walk.keys(scope)
 
-    def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:
+    def _list_damaged_keys(self, scope: str | None) -> Iterator[Damaged]:
         """Yield what is stored below the prefix and belongs to no conversation, found by SCAN where that is allowed."""
-        self._open_guard.check()
-        return self._checked(self._walk.damaged(scope))
+        return self._walk.damaged(scope)
 
-    def _checked(self, items: Iterator[T]) -> Iterator[T]:
-        """Yield items as long as the store may be used."""
-        self._open_guard.check()
-        for item in items:
-            yield item
-            self._open_guard.check()
-
-    def is_index_complete(self) -> bool:
+    def _is_index_complete(self) -> bool:
         """Return whether no primary evicts: each says `maxmemory-policy noeviction`. One that does not say it may."""
-        self._open_guard.check()
         return all(policy == "noeviction" for policy in self._link.policies("check"))
 
-    def remove_leftovers(self, scope: str) -> Leftovers:
-        self._open_guard.check()
+    def _remove_leftovers(self, scope: str) -> Leftovers:
         return self._walk.remove_leftovers(scope)
 
-    def find_records(self, key: Key) -> FoundRecords | None:
-        self._open_guard.check()
-        return self._recovery.find(key)
+    def get_recovery(self) -> HeadRecovery:
+        return self._recovery
 
-    def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
-        self._open_guard.check()
-        return self._recovery.read(found, start, stop)
-
-    def restore_head(self, found: FoundRecords, head: Head) -> Head:
-        self._open_guard.check()
-        return self._recovery.restore(found, head)
-
-    def forget(self, key: Key, *, before: int) -> Head | None:
-        self._open_guard.check()
-        check_position("before", before)
+    def _forget_records(self, key: Key, before: int) -> Head | None:
         reply = self._link.run("forget", FORGET, self._layout.names(key)[:1], [b"%d" % before])
         with reading("forget"):
             return _head(key, reply)
 
-    def delete(self, key: Key, *, version: str | None = None) -> bool:
+    def _delete(self, key: Key, version: str | None) -> bool:
         """Remove the conversation for good; without a version also what is damaged, whatever it is."""
-        self._open_guard.check()
         guard = b"" if version is None else b"+%s" % version.encode()
         reply = self._link.run("delete", DELETE, self._layout.names(key), [guard])
         with reading("delete"):
@@ -226,13 +175,12 @@ class RedisStore(HistoryStore):
                 return reply is not None
             raise Conflict(key, _head(key, reply))
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Make one round trip: whether the store can be reached, and its user may do all that it needs.
 
         Tries, on a key that is gone again afterwards, whether the server does what Redis does; else `StoreRejected`.
         Warns (`UserWarning`) of a server that evicts: one that throws conversations away when its memory is full.
         """
-        self._open_guard.check()
         names = self._layout.names(Key("default", "-"))
         reply = self._link.run("check", CHECK, [*names, names.scopes + b"::"], [])
         with reading("check"):
@@ -245,11 +193,10 @@ class RedisStore(HistoryStore):
             )
         if evicts:
             words = f"this server evicts ({evicts}): when its memory is full, it throws conversations away"
-            warnings.warn(words, stacklevel=2)
+            warnings.warn(words, stacklevel=3)
 
-    def close(self) -> None:
-        if self._open_guard.cut():
-            self._link.close()
+    def _close(self) -> None:
+        self._link.close()
 
 
 def _prefix(prefix: str) -> str:

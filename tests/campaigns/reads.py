@@ -24,7 +24,6 @@ from typing import Any
 
 from chathistory import Head, HistoryStore, Key, Revision, open_store
 from chathistory.errors import ChatHistoryError, Conflict, StoreUnavailable
-from chathistory.storage.recovery import HeadRecovery
 from chathistory.testing.contract.calls import silent
 from chathistory.testing.contract.samples import MARKER
 from tests.campaigns.places import store_url
@@ -128,10 +127,11 @@ class Campaign:
 
 
 def _found(store: HistoryStore) -> None:
-    assert isinstance(store, HeadRecovery)
-    found = store.find_records(KEY)
+    recovery = store.get_recovery()
+    assert recovery is not None
+    found = recovery.find_records(KEY)
     if found is not None:
-        store.read_found(found, start=found.start, stop=found.end)
+        recovery.read_found(found, start=found.start, stop=found.end)
 
 
 CALLS: dict[str, Callable[[HistoryStore], object]] = {

@@ -20,7 +20,7 @@ MORE = {
     "damaged_keys": lambda store: list(store.damaged_keys()),
     "remove_leftovers": lambda store: store.remove_leftovers("nobody"),
     "is_index_complete": lambda store: store.is_index_complete(),
-    "find_records": lambda store: store.find_records(KEY),
+    "find_records": lambda store: store.get_recovery().find_records(KEY),
 }
 EVERY = CALLS | MORE
 LARGE = MARKER * 20_000

@@ -25,6 +25,7 @@ def far(proxy, prefix):
     with open_store(proxy.url, prefix=prefix) as store:
         store.check()  # the connection is made
         store.read(KEY)
+        assert not store.heads(KEY.scope).items
         assert not list(store.keys())  # the server knows the scripts, whichever test is the first
         yield store
 

@@ -9,7 +9,6 @@ from redis_damage import Damage, chosen, damages
 
 from chathistory import Key, open_store
 from chathistory.errors import ChatHistoryError, CorruptRecord, UnsupportedRecord
-from chathistory.storage.recovery import HeadRecovery
 from chathistory.storage.store import Head, Revision
 from chathistory.testing.contract.calls import error_of, silent
 from chathistory.testing.contract.samples import KEY, created, grown, lines, revision
@@ -157,8 +156,8 @@ def check_reads(store, client, names) -> None:
 
 def check_recovery(store) -> None:
     """Whatever is sound is found again at its place, and a new head makes it readable."""
-    assert isinstance(store, HeadRecovery)
-    found = outcome(partial(store.find_records, KEY))
+    recovery = store.get_recovery()
+    found = outcome(partial(recovery.find_records, KEY))
     if found is None:
         return
     assert not isinstance(found, ChatHistoryError)
@@ -166,12 +165,12 @@ def check_recovery(store) -> None:
     assert found.token.isascii()
     assert found.token.isprintable()
     stop = min(found.end, found.start + 1000)
-    sound = {record.position: record.body for record in store.read_found(found, start=found.start, stop=stop)}
+    sound = {record.position: record.body for record in recovery.read_found(found, start=found.start, stop=stop)}
     assert list(sound) == sorted(sound)
     if found.problem is None or not sound:
         return
     head = Head(KEY, found.start, found.end, revision(payload="new"))
-    assert store.restore_head(found, head) == head
+    assert recovery.restore_head(found, head) == head
     assert store.read(KEY, stop=0).head == head
     for position in range(found.start, stop):
         run = outcome(partial(store.read, KEY, start=position, stop=position + 1))
@@ -180,9 +179,9 @@ def check_recovery(store) -> None:
         else:
             assert isinstance(run, CorruptRecord)
             assert run.position == position
-    again = store.find_records(KEY)
+    again = recovery.find_records(KEY)
     assert (again.start, again.problem) == (found.start, None)
-    assert outcome(partial(store.restore_head, found, head)).head == head, "the head is not the one that was found"
+    assert outcome(partial(recovery.restore_head, found, head)).head == head, "the head is not the one that was found"
 
 
 def check_named(store, head: Head) -> None:
@@ -220,7 +219,8 @@ def test_no_call_hangs_on_damage(place, damage):
     store, client = place
     head = created(store, count=3)
     damage.do(client, store._layout.names(KEY))
-    for call in (partial(pages, store, KEY.scope, 1), partial(grown, store, head), partial(store.find_records, KEY)):
+    find_records = store.get_recovery().find_records
+    for call in (partial(pages, store, KEY.scope, 1), partial(grown, store, head), partial(find_records, KEY)):
         error = error_of(call, seconds=10)
         assert error is None or isinstance(error, ChatHistoryError)
 
@@ -265,9 +265,9 @@ def test_the_worst_lists_are_put_in_order(store, valkey, prefix):
         kept[20] = b"damaged\n"
         client.delete(name)
         client.rpush(name, *kept)
-    found = store.find_records(KEY)
+    found = store.get_recovery().find_records(KEY)
     assert (found.start, found.end) == (60, 2050)
-    store.restore_head(found, Head(KEY, found.start, found.end, Revision("v", 5, None, "info")))
+    store.get_recovery().restore_head(found, Head(KEY, found.start, found.end, Revision("v", 5, None, "info")))
     wrong = []
     for position in range(60, 2050):
         try:
@@ -288,13 +288,13 @@ def test_a_writer_who_came_meanwhile_is_not_overwritten(store, valkey):
     with valkey.client() as client:
         good = client.lindex(name, -1)
         client.lset(name, -1, b"damaged")
-        found = store.find_records(KEY)
+        found = store.get_recovery().find_records(KEY)
         client.lset(name, -1, good)
         head = grown(store, head)
-        error = outcome(partial(store.restore_head, found, Head(KEY, 0, 3, revision())))
+        error = outcome(partial(store.get_recovery().restore_head, found, Head(KEY, 0, 3, revision())))
         assert error.head == head
         assert len(store.read(KEY).records) == 4
         client.delete(name)
-    error = outcome(partial(store.restore_head, found, Head(KEY, 0, 3, revision())))
+    error = outcome(partial(store.get_recovery().restore_head, found, Head(KEY, 0, 3, revision())))
     assert error.head is None
-    assert store.find_records(KEY) is None
+    assert store.get_recovery().find_records(KEY) is None

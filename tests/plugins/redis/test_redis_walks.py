@@ -206,8 +206,8 @@ def test_a_walk_through_sentinels_goes_to_the_master_that_they_name(prefix):
         until(walked, patience=60, what="a walk over the new master")
         assert outcomes[-2] == keys
         assert {type(each) for each in outcomes[:-2]} <= {StoreUnavailable}
-        found = store.find_records(min(keys))
-        store.restore_head(found, Head(found.key, found.start, found.end, revision()))
+        found = store.get_recovery().find_records(min(keys))
+        store.get_recovery().restore_head(found, Head(found.key, found.start, found.end, revision()))
         assert len(store.read(min(keys)).records) == 2
 
 
