@@ -76,8 +76,14 @@ def chat(
         engine = _make_engine(responder, history, conversation, system, target)
         if abandon:
             engine.abandon(conversation.id, scope=target.scope)
+        if fake:
+            click.echo("The replies are those of a fake without a model, not Claude's.", err=True)
         if interactive:
-            _start_prompt(engine, conversation, responder)
+            from chathistory.cli.repl import Prompt  # noqa: PLC0415 - brings rich, which a single message does not need
+
+            click.echo("/help shows what you can type, Ctrl-D ends.", err=True)
+            debug = click.get_current_context().ensure_object(Run).debug
+            Prompt(engine, conversation, name=responder.name, debug=debug).run()
         else:
             _print_reply(engine, conversation, responder, words, target)
 
@@ -143,24 +149,12 @@ def _make_engine(
     )
 
 
-def _start_prompt(engine: ChatEngine, conversation: Conversation, responder: Responder) -> None:
-    from chathistory.cli.repl import Prompt  # noqa: PLC0415 - brings rich, which a single message does not need
-
-    if responder.is_fake:
-        click.echo("The replies are those of a fake without a model, not Claude's.", err=True)
-    click.echo("/help shows what you can type, Ctrl-D ends.", err=True)
-    debug = click.get_current_context().ensure_object(Run).debug
-    Prompt(engine, conversation, name=responder.name, debug=debug).run()
-
-
 def _print_reply(
     engine: ChatEngine, conversation: Conversation, responder: Responder, words: str | None, target: Target
 ) -> None:
     """Print one reply, and nothing else, to standard output; words None: to the message that is stored."""
     from chathistory.cli.turn import NOTES, make_writer, play_turn  # noqa: PLC0415 - not needed for the prompt
 
-    if responder.is_fake:
-        click.echo("The reply is that of a fake without a model, not Claude's.", err=True)
     write = make_writer()
     on_screen = sys.stdout.isatty()
     try:

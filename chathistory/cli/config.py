@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from chathistory.cli.escape import one_line
-from chathistory.cli.output import print_json, print_lines
-from chathistory.cli.render import console
+from chathistory.cli.output import print_json, print_rows
 from chathistory.cli.target import Target, shared_options
 from chathistory.config.files import NAME, users_file
 from chathistory.config.layers import OPTION, Source, near_name
@@ -71,10 +69,8 @@ def config(*, target: Target, as_json: bool) -> None:
         if as_json:
             for row in rows:
                 print_json({"name": row.name, "value": row.value, "source": str(row.source)})
-        elif sys.stdout.isatty():
-            _print_table(rows)
         else:
-            print_lines("\t".join(row.fields()) for row in rows)
+            print_rows(("SETTING", "VALUE", "FROM"), [row.fields() for row in rows], fold=True)
         _print_files(settings)
 
 
@@ -94,18 +90,6 @@ def _list_rows(settings: Settings, store: str, options: Mapping[str, Any]) -> It
     for name in SETTINGS:
         if "." in name and settings.is_set(name):
             yield _Row(name, sources[name].written, sources[name])
-
-
-def _print_table(rows: Sequence[_Row]) -> None:
-    from rich.table import Table  # noqa: PLC0415 - only a terminal needs it
-    from rich.text import Text  # noqa: PLC0415 - as above
-
-    table = Table("SETTING", "VALUE", "FROM", box=None, pad_edge=False, header_style="bold")
-    for column in table.columns:
-        column.overflow = "fold"
-    for row in rows:
-        table.add_row(*map(Text, row.fields()))
-    console().print(table)
 
 
 def _print_files(settings: Settings) -> None:

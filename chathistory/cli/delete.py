@@ -7,9 +7,9 @@ is reason enough, and always keeps what is damaged: it is made to be run daily. 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime, timedelta
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import datetime
 from typing import Any
 
 import click
@@ -27,7 +27,7 @@ from chathistory.cli.output import (
 from chathistory.cli.parsers import DURATION, filter_options, select_filters
 from chathistory.cli.render import ago
 from chathistory.cli.target import Target, ids_argument, shared_options
-from chathistory.errors import Conflict, CorruptRecord, UnsupportedRecord
+from chathistory.errors import Conflict
 from chathistory.history import History
 from chathistory.operations.prune import DeletedConversation
 
@@ -37,14 +37,6 @@ _SHOWN = 20
 _PAGE = 500
 _REASONS = {"age": "too old", "ttl": "not active", "count": "too many", "expired": "expired", None: ""}
 _COLUMNS = ("ID", "MESSAGES", "RECORDS", "UPDATED", "WHY")
-
-
-@dataclass(frozen=True, slots=True)
-class _Chosen:
-    """A conversation that is to be deleted: what is known of it, and its version, which must not change meanwhile."""
-
-    row: DeletedConversation
-    version: str | None
 
 
 @click.command()
@@ -84,22 +76,23 @@ def delete(
     with target.opened() as history:
         if everything:
             return _delete_scope(history, target.scope, dry_run=dry_run, yes=yes, as_json=as_json)
-        chosen = [_look_up(history, target, id) for id in ids] if ids else _select(history, target, filters)
-        rows = [each.row for each in chosen]
-        if not (yes or dry_run) and chosen:
-            if not ids:
-                _print_removed(rows)
+        if ids:
+            versions = {id: target.find_version(history, id) for id in ids}
+        else:
+            versions = _find_versions(history, target.scope, filters)
+        if versions and not (yes or dry_run):
+            rows = [row for id in versions if (row := history.delete(id, scope=target.scope, dry_run=True))]
+            _print_removed([] if ids else rows)
             name = safe(ids[0]) if len(ids) == 1 else f"{len(rows)} conversations"
             click.confirm(f"Delete {name} ({_count_messages(rows)}) for good?", abort=True)
-        kept = {} if dry_run else _delete_each(history, chosen, check_version=not (ids and yes))
-    removed = [row for row in rows if row.id not in kept]
+        kept: dict[str, str] = {}
+        versions = dict.fromkeys(versions) if ids and yes else versions
+        removed = _delete_each(history, target.scope, versions, kept, dry_run=dry_run)
     if as_json:
         left = [{"id": id, "scope": target.scope, "why": why} for id, why in kept.items()]
         print_json({"removed": [asdict(row) for row in removed], "left": left, "dry_run": dry_run})
     else:
-        if not sys.stdout.isatty() or dry_run:
-            _print_removed(removed)
-        _summarize(removed, dry_run=dry_run)
+        _report(removed, is_shown=not (yes or dry_run), dry_run=dry_run)
         for id, why in kept.items():
             click.echo(f"not deleted: {one_line(id)}: {why}", err=True)
     return (ExitCode.PARTLY if removed else ExitCode.FAILED) if kept else ExitCode.OK
@@ -111,41 +104,32 @@ def _check_can_ask(*, yes: bool) -> None:
         raise click.UsageError("there is no terminal to ask on; add --yes to delete without asking, or --dry-run.")
 
 
-def _look_up(history: History, target: Target, id: str) -> _Chosen:
-    try:
-        version = target.find(history, id).version
-    except (CorruptRecord, UnsupportedRecord):
-        version = None
-    row = history.delete(id, scope=target.scope, dry_run=True)
-    if row is None:
-        raise target.absent(id)
-    return _Chosen(row, version)
+def _find_versions(history: History, scope: str, filters: Mapping[str, Any]) -> dict[str, str | None]:
+    """Return the versions of all that match the filters, by their ids."""
+    page = history.list(scope=scope, limit=_PAGE, **filters)
+    versions: dict[str, str | None] = {row.id: row.version for row in page.items}
+    while page.next is not None:
+        page = history.list(scope=scope, limit=_PAGE, after=page.next, **filters)
+        versions |= {row.id: row.version for row in page.items}
+    return versions
 
 
-def _select(history: History, target: Target, filters: Mapping[str, Any]) -> list[_Chosen]:
-    """Return what matches all filters."""
-    chosen, after = [], None
-    while True:
-        page = history.list(scope=target.scope, limit=_PAGE, after=after, **filters)
-        for row in page.items:
-            gone = DeletedConversation(row.id, row.scope, row.messages, row.records, row.updated)
-            chosen.append(_Chosen(gone, row.version))
-        after = page.next
-        if after is None:
-            return chosen
-
-
-def _delete_each(history: History, chosen: Iterable[_Chosen], *, check_version: bool) -> dict[str, str]:
-    """Delete conversations, and return why some of them were not deleted, by their ids."""
-    kept = {}
-    for each in chosen:
-        row, version = each.row, each.version if check_version else None
+def _delete_each(
+    history: History, scope: str, versions: Mapping[str, str | None], kept: dict[str, str], *, dry_run: bool
+) -> list[DeletedConversation]:
+    """Delete conversations that still have these versions (None: any), and add to `kept` why others were not."""
+    removed = []
+    for id, version in versions.items():
         try:
-            if history.delete(row.id, scope=row.scope, expected=version) is None:
-                kept[row.id] = "somebody else deleted it meanwhile"
+            row = history.delete(id, scope=scope, expected=version, dry_run=dry_run)
         except Conflict:
-            kept[row.id] = "it was changed meanwhile"
-    return kept
+            kept[id] = "it was changed meanwhile"
+            continue
+        if row:
+            removed.append(row)
+        else:
+            kept[id] = "somebody else deleted it meanwhile"
+    return removed
 
 
 def _delete_scope(history: History, scope: str, *, dry_run: bool, yes: bool, as_json: bool) -> int:
@@ -156,25 +140,22 @@ def _delete_scope(history: History, scope: str, *, dry_run: bool, yes: bool, as_
         click.confirm(f"Delete all {count()} conversations of scope {safe(scope)} for good?", abort=True)
     with show_progress("deleting", count) as step:
         report = history.erase(scope, dry_run=dry_run, progress=step)
-    code = ExitCode.OK if report.complete else ExitCode.PARTLY
     if as_json:
         totals = {"messages": report.messages, "records": report.records, "dry_run": dry_run}
         print_json(asdict(report) | totals)
-        return code
-    if not sys.stdout.isatty() or dry_run:
-        _print_removed(report.removed)
-    _summarize(report.removed, dry_run=dry_run)
-    if report.leftovers:
-        click.echo(f"{report.leftovers} pieces that belonged to no conversation were deleted as well", err=True)
-    if report.not_reached:
-        click.echo(f"not reached, for the server keeps it itself: {', '.join(report.not_reached)}", err=True)
-    for each in report.left[:_SHOWN]:
-        click.echo(f"still there: {one_line(each)}", err=True)
-    if report.left:
-        click.echo(f"{len(report.left)} pieces are still there, or are new; delete again", err=True)
-    elif not report.complete and not dry_run:
-        click.echo("whether anything is left is unknown: this account may not search the whole storage", err=True)
-    return code
+    else:
+        _report(report.removed, is_shown=False, dry_run=dry_run)
+        if report.leftovers:
+            click.echo(f"{report.leftovers} pieces that belonged to no conversation were deleted as well", err=True)
+        if report.not_reached:
+            click.echo(f"not reached, for the server keeps it itself: {', '.join(report.not_reached)}", err=True)
+        for each in report.left[:_SHOWN]:
+            click.echo(f"still there: {one_line(each)}", err=True)
+        if report.left:
+            click.echo(f"{len(report.left)} pieces are still there, or are new; delete again", err=True)
+        elif not report.complete and not dry_run:
+            click.echo("whether anything is left is unknown: this account may not search the whole storage", err=True)
+    return ExitCode.OK if report.complete else ExitCode.PARTLY
 
 
 @click.command()
@@ -182,17 +163,7 @@ def _delete_scope(history: History, scope: str, *, dry_run: bool, yes: bool, as_
 @click.option("--ttl", type=DURATION, metavar="DURATION", help="Remove what was not active for so long, such as 90d.")
 @click.option("--count", type=click.IntRange(min=0), metavar="N", help="Keep only the N with the newest activity.")
 @shared_options("dry_run", "yes", "full_scan", "json")
-def prune(
-    *,
-    age: timedelta | None,
-    ttl: timedelta | None,
-    count: int | None,
-    dry_run: bool,
-    yes: bool,
-    full_scan: bool,
-    target: Target,
-    as_json: bool,
-) -> int:
+def prune(*, dry_run: bool, yes: bool, target: Target, as_json: bool, **limits: Any) -> int:
     r"""Remove conversations of a scope that are too old or too many, and what has expired.
 
     What exceeds any of the limits is removed. What is damaged is kept, and named on standard error. When it does not
@@ -205,7 +176,6 @@ def prune(
       chathistory prune --ttl 90d --count 1000 --yes
     """
     _check_can_ask(yes=yes or dry_run)
-    limits: dict[str, Any] = {"age": age, "ttl": ttl, "count": count, "full_scan": full_scan}
     with target.opened() as history:
         if not (yes or dry_run):
             found = history.prune(scope=target.scope, dry_run=True, **limits)
@@ -217,9 +187,7 @@ def prune(
     if as_json:
         print_json(asdict(report) | {"damaged": [damaged_as_json(each) for each in report.damaged]})
     else:
-        if yes or dry_run:
-            _print_removed(report.removed)
-        _summarize(report.removed, dry_run=dry_run, more=f"; kept {report.kept}")
+        _report(report.removed, is_shown=not (yes or dry_run), dry_run=dry_run, more=f"; kept {report.kept}")
         for each in report.damaged:
             name = each.key.id if each.key else each.where
             click.echo(f"kept: {one_line(name)} is damaged; examine it with: {target.command('doctor')}", err=True)
@@ -245,14 +213,16 @@ def _print_removed(rows: Sequence[DeletedConversation]) -> None:
     )
 
 
-def _count_messages(rows: Iterable[DeletedConversation]) -> str:
-    rows = list(rows)
+def _count_messages(rows: Sequence[DeletedConversation]) -> str:
     damaged = sum(row.messages is None for row in rows)
     words = f"{sum(row.messages or 0 for row in rows)} messages"
     return f"{words}, {damaged} damaged" if damaged else words
 
 
-def _summarize(rows: Sequence[DeletedConversation], *, dry_run: bool, more: str = "") -> None:
+def _report(rows: Sequence[DeletedConversation], *, is_shown: bool, dry_run: bool, more: str = "") -> None:
+    """Print what was removed, unless it has been shown, and how much it was."""
+    if not is_shown:
+        _print_removed(rows)
     verb = "would delete" if dry_run else "deleted"
     records = sum(row.records or 0 for row in rows)
     click.echo(f"{verb} {len(rows)} conversations: {_count_messages(rows)}, {records} records{more}", err=True)

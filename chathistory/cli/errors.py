@@ -64,7 +64,11 @@ def _is_of_the_sdk(error: BaseException) -> bool:
 
 def _describe(error: Any) -> str:
     if isinstance(error, TurnInProgress):
-        return _describe_turn(error)
+        by = f" that process {error.pid} on {error.host!r} asked for" if error.pid is not None else ""
+        return (
+            f"conversation {error.key.id!r} still waits for a reply{by}; it is free at "
+            f"{error.until.astimezone():%H:%M:%S} at the latest, or now with --abandon (at the prompt: /abandon)"
+        )
     if isinstance(error, CorruptRecord) and error.position is not None:
         return f"{error}; `chathistory doctor` shows what can be repaired"
     if isinstance(error, OrphanedReply):
@@ -94,15 +98,6 @@ _STATUS = {
     429: "too many requests for this key ({}): {}; wait a little and try again",
     529: "the API is overloaded ({}): {}; wait a little and try again",
 }
-
-
-def _describe_turn(error: TurnInProgress) -> str:
-    until = error.until.astimezone()
-    by = f" that process {error.pid} on {error.host!r} asked for" if error.pid is not None else ""
-    return (
-        f"conversation {error.key.id!r} still waits for a reply{by}; it is free at {until:%H:%M:%S} at the latest, "
-        "or now with --abandon (at the prompt: /abandon)"
-    )
 
 
 def _mask_keys(text: str) -> str:

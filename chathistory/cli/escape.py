@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from datetime import datetime
 from typing import Any
 
 __all__ = ["json_line", "one_line", "safe"]
@@ -38,7 +39,7 @@ def one_line(text: str, longest: int | None = None) -> str:
 
 
 def json_line(value: Any) -> str:
-    """Return one line of JSON that is exact, and safe too: what a terminal would obey is escaped in it."""
+    """Return one line of JSON that is exact, with times as text; what a terminal would obey is escaped."""
     unicode = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-    text = json.dumps(value, ensure_ascii=not unicode, separators=(",", ":"))
+    text = json.dumps(value, ensure_ascii=not unicode, separators=(",", ":"), default=datetime.isoformat)
     return _UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 import click
@@ -86,37 +88,24 @@ def _read_page(history: History, limit: int, after: str | None, wanted: Mapping[
 
 def _print_page(page: Page[ConversationInfo], *, with_turn: bool) -> None:
     """Print rows for people or for programs; with_turn: with all that is known of a last turn without a reply."""
-    if sys.stdout.isatty():
-        turn = ("TURN", "SINCE", "BY")[: 3 if with_turn else 1]
-        columns = ("ID", "MESSAGES", "UPDATED", "TOKENS", "MODEL", "TAGS", *turn, "TITLE")
-        rows = [_format_row(row, len(turn)) for row in page.items]
-    else:
-        columns = ("ID", "MESSAGES", "UPDATED", "MODEL", "TAGS", *("TURN", "SINCE", "BY")[: 3 * with_turn], "TITLE")
-        rows = [_format_fields(row, with_turn=with_turn) for row in page.items]
+    on_screen = sys.stdout.isatty()
+    turn = ("TURN", "SINCE", "BY") if with_turn else ("TURN",) if on_screen else ()
+    tokens = ("TOKENS",) if on_screen else ()
+    columns = ("ID", "MESSAGES", "UPDATED", *tokens, "MODEL", "TAGS", *turn, "TITLE")
+    rows = [_format_row(row, turn_fields=len(turn), on_screen=on_screen) for row in page.items]
     damaged = [damaged_as_row(each, len(columns) - 3) for each in page.damaged]
     print_rows(columns, [*rows, *damaged], cut=True)
 
 
-def _format_row(row: ConversationInfo, turn_fields: int) -> tuple[str, ...]:
-    """Return a row for people."""
-    turn = row.turn
-    tokens = f"{row.tokens:,}" if row.tokens else ""
-    fields = (turn.state, ago(turn.since), _format_process(row)) if turn else ("", "", "")
-    head = (row.id, str(row.messages), ago(row.updated), tokens, row.model or "", ",".join(row.tags))
-    return (*head, *fields[:turn_fields], row.title or row.preview or "")
-
-
-def _format_fields(row: ConversationInfo, *, with_turn: bool) -> tuple[str, ...]:
-    """Return a row for programs."""
-    turn = row.turn
-    fields = (turn.state, turn.since.isoformat(timespec="seconds"), _format_process(row)) if turn else ("", "", "")
-    head = (row.id, str(row.messages), row.updated.isoformat(timespec="seconds"), row.model or "", ",".join(row.tags))
-    return (*head, *fields[: 3 * with_turn], row.title or row.preview or "")
-
-
-def _format_process(row: ConversationInfo) -> str:
-    """Return which process opened the last turn; "": nobody knows."""
-    return "" if row.turn is None or row.turn.pid is None else f"{row.turn.host}/{row.turn.pid}"
+def _format_row(row: ConversationInfo, *, turn_fields: int, on_screen: bool) -> tuple[str, ...]:
+    format_time = ago if on_screen else partial(datetime.isoformat, timespec="seconds")
+    turn: tuple[str, ...] = ("", "", "")
+    if row.turn:
+        process = "" if row.turn.pid is None else f"{row.turn.host}/{row.turn.pid}"
+        turn = (row.turn.state, format_time(row.turn.since), process)
+    tokens = (f"{row.tokens:,}" if row.tokens else "",) if on_screen else ()
+    head = (row.id, str(row.messages), format_time(row.updated), *tokens, row.model or "", ",".join(row.tags))
+    return (*head, *turn[:turn_fields], row.title or row.preview or "")
 
 
 @click.command()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import datetime
 from typing import Any
 
 import click
@@ -23,7 +22,6 @@ __all__ = [
     "print_lines",
     "print_notes",
     "print_rows",
-    "print_table",
     "show_progress",
 ]
 
@@ -41,17 +39,24 @@ def print_lines(texts: Iterable[str]) -> None:
         sys.stdout.write(f"{line}\n")
 
 
-def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bool = False) -> None:
-    """Print rows for whoever reads them: a table on a terminal, else lines with tabs."""
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bool = False, fold: bool = False) -> None:
+    """Print rows for whoever reads them: a table on a terminal, else lines with tabs.
+
+    Args:
+        columns: The heads of the table.
+        rows: Their fields.
+        cut: Cut the last field to the width of the terminal, in place of continuing it in the next line.
+        fold: Cut nothing: continue every field in the next line.
+    """
     rows = [tuple(map(one_line, row)) for row in rows]
     if not sys.stdout.isatty():
         print_lines("\t".join(row) for row in rows)
     elif rows:
-        print_table(columns, rows, cut=cut)
+        _print_table(columns, rows, cut=cut, fold=fold)
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bool = False) -> None:
-    """Print a table; the last column gets what is left of the width, and is cut there or continued in the next line.
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bool, fold: bool) -> None:
+    """Print a table; the last column gets what is left of the width.
 
     The first is never cut, for it is what people copy. Columns with nothing in them are left out, and the model where
     there is no room for it.
@@ -69,26 +74,18 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, cut: b
         longest = _LONGEST_FIELD if index else _LONGEST_ID
         if index == len(columns) - 1:
             longest = max(room, _SHORTEST_TITLE)
-        width = min(max(cell_len(row[index]) for row in (columns, *rows)), longest)
-        wraps = index == 0 or (index == len(columns) - 1 and not cut)
+        width = None if fold else min(max(cell_len(row[index]) for row in (columns, *rows)), longest)
+        wraps = fold or index == 0 or (index == len(columns) - 1 and not cut)
         table.add_column(columns[index], width=width, no_wrap=not wraps, overflow="fold" if wraps else "ellipsis")
-        room -= width + _GAP
+        room -= (width or 0) + _GAP
     for row in rows:
         table.add_row(*(Text(row[index]) for index in kept))
     screen.print(table)
 
 
 def print_json(value: Any) -> None:
-    """Print one value as one line of JSON: times as text, tuples as lists."""
-    print_lines([json_line(_to_plain(value))])
-
-
-def _to_plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, dict):
-        return {name: _to_plain(part) for name, part in value.items()}
-    return [_to_plain(part) for part in value] if isinstance(value, list | tuple) else value
+    """Print one value as one line of JSON."""
+    print_lines([json_line(value)])
 
 
 def damaged_as_row(damaged: Damaged, empty: int) -> tuple[str, ...]:

@@ -120,22 +120,16 @@ def _brief(value: Any) -> str:
 
 
 def local_time(microseconds: int) -> str:
-    """Return a time of the log as a clock on the wall shows it."""
-    return f"{_time(microseconds).astimezone():%Y-%m-%d %H:%M}"
-
-
-def _time(microseconds: int) -> datetime:
-    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+    """Return a time of the log as the local clock shows it, to the minute."""
+    time = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=microseconds)
+    return f"{time.astimezone():%Y-%m-%d %H:%M}"
 
 
 def ago(time: datetime, now: datetime | None = None) -> str:
     """Return how long ago a time was, such as "2 hours ago"; "just now" within a minute, and for what is to come."""
     seconds = ((now or datetime.now(UTC)) - time).total_seconds()
-    return next(_counted(seconds), "just now")
-
-
-def _counted(seconds: float) -> Iterator[str]:
     for unit, size in _UNITS:
         if seconds >= size:
             count = int(seconds // size)
-            yield f"{count} {unit}{'' if count == 1 else 's'} ago"
+            return f"{count} {unit}{'' if count == 1 else 's'} ago"
+    return "just now"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
-from functools import partial
 
 from chathistory.cli.errors import is_known, report
 from chathistory.cli.escape import safe
@@ -13,7 +11,6 @@ from chathistory.cli.render import FAKE_MODEL, body_of, console, local_time, mar
 from chathistory.cli.turn import NOTES, make_writer, play_turn
 from chathistory.conversation import Conversation
 from chathistory.engine.chat import ChatEngine, ReplyStream
-from chathistory.log.entry import Entry
 from chathistory.log.lease import lease_end
 
 __all__ = ["Prompt"]
@@ -38,45 +35,43 @@ class Prompt:
         self._name = name
         self._debug = debug
         self._console = console()
-        self._commands: dict[str, Callable[[], None]] = {
-            "/retry": self._retry,
-            "/abandon": self._abandon,
-            "/help": lambda: self._note(_HELP),
-        }
 
     def run(self) -> None:
-        """Redraw the last turns, then prompt and reply until the user ends it."""
+        """Print the last turns, then prompt and reply until the user ends it."""
         self._print_last()
         _prepare_prompt()
-        while (words := self._read_line()) is not None:
-            if words in self._commands:
-                self._try(self._commands[words])
-            elif _COMMAND.fullmatch(words):
-                self._note(f"unknown command {words}; /help lists the commands")
-            elif words:
-                self._try(partial(self._say, words))
-
-    def _say(self, words: str) -> None:
-        self._play(self._engine.stream(self._conversation.id, words, scope=self._conversation.scope))
+        while (words := self._read_line()) not in (None, "/quit", "/exit"):
+            try:
+                self._answer(words or "")
+            except Exception as error:
+                if not is_known(error):
+                    raise
+                report(error, debug=self._debug)
+                if self._is_unanswered():
+                    self._note(_PAUSED)
 
     def _read_line(self) -> str | None:
         """Return what the user types, without blanks around it; None: the user wants to end."""
         try:
-            words = input("you> ").strip()
+            return input("you> ").strip()
         except (EOFError, KeyboardInterrupt):
             self._console.print()
             return None
-        return None if words in ("/quit", "/exit") else words
 
-    def _try(self, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except Exception as error:
-            if not is_known(error):
-                raise
-            report(error, debug=self._debug)
-            if self._is_unanswered():
-                self._note(_PAUSED)
+    def _answer(self, words: str) -> None:
+        """Do what is typed: a command, or a message to send."""
+        id, scope = self._conversation.id, self._conversation.scope
+        if words == "/help":
+            self._note(_HELP)
+        elif words == "/retry":
+            self._play(self._engine.stream_resumed(id, scope=scope))
+        elif words == "/abandon":
+            was_open = self._engine.abandon(id, scope=scope)
+            self._note(_PAUSED if was_open else "no other process waits for a reply here")
+        elif _COMMAND.fullmatch(words):
+            self._note(f"unknown command {words}; /help lists the commands")
+        elif words:
+            self._play(self._engine.stream(id, words, scope=scope))
 
     def _play(self, stream: ReplyStream) -> None:
         self._print_name(self._name)
@@ -87,46 +82,28 @@ class Prompt:
             self._console.print()
             if not isinstance(error, KeyboardInterrupt):
                 raise
-            self._note(self._describe_stop())
+            last = next(self._conversation.entries(-1), None)
+            is_saved = last is not None and last.kind == "interrupted"
+            what = "what came is saved, but not sent again" if is_saved else "nothing had come yet"
+            self._note(f"stopped; {what}. /retry sends your message again, or say something new")
         else:
             self._console.print()
             if reply.stop_reason in NOTES:
                 self._note(NOTES[reply.stop_reason])
 
-    def _describe_stop(self) -> str:
-        last = next(self._conversation.entries(-1), None)
-        kept = (
-            "what came is saved, but not sent again" if last and last.kind == "interrupted" else "nothing had come yet"
-        )
-        return f"stopped; {kept}. /retry sends your message again, or say something new"
-
-    def _retry(self) -> None:
-        self._play(self._engine.stream_resumed(self._conversation.id, scope=self._conversation.scope))
-
-    def _abandon(self) -> None:
-        there = self._engine.abandon(self._conversation.id, scope=self._conversation.scope)
-        self._note(_PAUSED if there else "no other process waits for a reply here")
-
     def _print_last(self) -> None:
         entries = readable(self._conversation, REDRAWN)
         for entry in entries:
-            self._print_entry(entry)
-        if waiting := self._describe_wait(entries):
-            self._note(waiting)
-
-    def _print_entry(self, entry: Entry) -> None:
-        speaker = speaker_of(entry)
-        self._print_name(speaker)
-        self._console.out(body_of(entry), highlight=False)
-        if mark := mark_of(entry):
-            self._note(f"[{mark}]")
-
-    def _describe_wait(self, entries: list[Entry]) -> str | None:
+            self._print_name(speaker_of(entry))
+            self._console.out(body_of(entry), highlight=False)
+            if mark := mark_of(entry):
+                self._note(f"[{mark}]")
         summary = self._conversation.summary
         if summary and summary.turn and lease_end(summary.turn):
             asked = next((local_time(entry.at) for entry in reversed(entries) if entry.kind == "message"), "before")
-            return f"another process waits for a reply since {asked}; /abandon gives that reply up"
-        return _PAUSED if self._is_unanswered() else None
+            self._note(f"another process waits for a reply since {asked}; /abandon gives that reply up")
+        elif self._is_unanswered():
+            self._note(_PAUSED)
 
     def _is_unanswered(self) -> bool:
         """Whether the last message can be sent again: it has no reply, and the API did not refuse it."""

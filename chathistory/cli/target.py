@@ -18,6 +18,7 @@ from chathistory.cli.escape import safe
 from chathistory.config.load import load_layers
 from chathistory.config.settings import Settings
 from chathistory.conversation import Conversation
+from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.history import History
 from chathistory.storage.url import StoreURL
 
@@ -115,6 +116,13 @@ class Target:
         near = difflib.get_close_matches(id, ids, n=3) or [name for name in ids if name.startswith(id)][:3]
         hint = f"did you mean {' or '.join(near)}?" if near else f"{self.command('list')} lists those that exist"
         raise self.absent(id, f"; {hint}")
+
+    def find_version(self, history: History, id: str) -> str | None:
+        """Return the version of a conversation that exists; None: it is damaged. Raises `click.ClickException`."""
+        try:
+            return self.find(history, id).version
+        except (CorruptRecord, UnsupportedRecord):
+            return None
 
     def absent(self, id: str, hint: str = "") -> click.ClickException:
         """Return the error for a conversation that does not exist."""

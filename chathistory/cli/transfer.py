@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -56,10 +57,9 @@ def export(
     output: str,
     markdown: bool,
     force: bool,
-    salvage: bool,
-    full_scan: bool,
     target: Target,
     as_json: bool,
+    **options: Any,
 ) -> int:
     r"""Write conversations into a file: those with the given IDs, all of the scope, or with --all-scopes all there are.
 
@@ -83,9 +83,8 @@ def export(
             scope=_choose_scope(target),
             ids=list(ids) or None,
             format="markdown" if markdown else None,
-            salvage=salvage,
-            full_scan=full_scan,
             progress=step,
+            **options,
         )
     counts = {"conversations": report.conversations, "records": report.records, "later": report.later}
     not_done = [_NotDone(key.scope, key.id, str(why)) for key, why in report.failed.items()]
@@ -122,17 +121,7 @@ def import_(file: str, *, id: str | None, replace: bool, target: Target, as_json
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Read each copy back and compare.")
 @click.option("--threads", type=click.IntRange(1, 64), default=4, show_default=True, help="So many at once.")
 @shared_options("replace", "full_scan", "json", "all_scopes")
-def copy(
-    ids: tuple[str, ...],
-    *,
-    other: str,
-    replace: bool,
-    verify: bool,
-    threads: int,
-    full_scan: bool,
-    target: Target,
-    as_json: bool,
-) -> int:
+def copy(ids: tuple[str, ...], *, other: str, target: Target, as_json: bool, **options: Any) -> int:
     r"""Copy conversations to another store: those with the given IDs, all of the scope, or with --all-scopes all.
 
     Positions, times and order stay as they are. To continue a copy that broke off, or to bring it up to date, just
@@ -150,16 +139,8 @@ def copy(
         history = opened.enter_context(target.opened())
         store = opened.enter_context(open_store(other))
         step = opened.enter_context(show_progress("copying", lambda: _count(history, target, ids)))
-        report = history.copy_to(
-            store,
-            scope=_choose_scope(target),
-            ids=list(ids) or None,
-            replace=replace,
-            verify=verify,
-            threads=threads,
-            full_scan=full_scan,
-            progress=step,
-        )
+        scope, chosen = _choose_scope(target), list(ids) or None
+        report = history.copy_to(store, scope=scope, ids=chosen, progress=step, **options)
     return _report_copies("copied", report, as_json=as_json)
 
 

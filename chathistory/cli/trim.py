@@ -69,7 +69,9 @@ def trim(id: str | None, *, everything: bool, dry_run: bool, target: Target, as_
             print_json({"id": name, **asdict(cut), "dry_run": dry_run})
     else:
         columns = ("ID", "TURNS", "MESSAGES", "TOKENS BEFORE", "AFTER", "FROM")
-        print_rows(columns, [_format_cut(name, cut) for name, cut in cuts.items()])
+        names = ("turns", "messages", "tokens_before", "tokens_after", "position")
+        rows = [(name, *(str(getattr(cut, field)) for field in names)) for name, cut in cuts.items()]
+        print_rows(columns, rows)
     for name, error in failed.items():
         click.echo(safe(f"not trimmed: {name}: {error}"), err=True)
     _summarize(cuts, id, dry_run=dry_run)
@@ -102,10 +104,6 @@ def _trim_all(
         except ChatHistoryError as error:
             failed[key.id] = error
     return cuts
-
-
-def _format_cut(id: str, cut: TrimResult) -> tuple[str, ...]:
-    return (id, *map(str, (cut.turns, cut.messages, cut.tokens_before, cut.tokens_after, cut.position)))
 
 
 def _summarize(cuts: Mapping[str, TrimResult], id: str | None, *, dry_run: bool) -> None:

@@ -14,7 +14,7 @@ from cli_terminal import COMMAND
 from chathistory import __version__
 from chathistory.cli.escape import one_line, safe
 from chathistory.cli.render import ago
-from chathistory.cli.turn import played
+from chathistory.cli.turn import play_turn
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 LONG = "x" * 256
@@ -158,7 +158,7 @@ def test_ctrl_c_never_leaves_a_turn_half_opened_or_half_closed(when):
     stream, written = Interrupted(*when), []
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        played(stream, written.append)
+        play_turn(stream, written.append)
     assert stream.went == ["opened", "closed"]
     assert written == []
     assert signal.getsignal(signal.SIGINT) is before
