@@ -18,35 +18,18 @@ from operator import attrgetter
 from typing import TypeAlias
 
 from chathistory.errors import ChatHistoryError, CorruptRecord, UnsupportedRecord
-from chathistory.storage.store import Damaged, Head, Key
+from chathistory.storage.values import Damaged, Head, Key, SortKey
 from chathistory_file.faults import Damage, LaterLayout, OtherConversation, error_of, is_of_the_process
 from chathistory_file.layout import ASIDE, SUFFIX, TEMPORARY, Files, is_folder, is_ours, opened, size_of
 from chathistory_file.lines import Commit
 from chathistory_file.source import Source
 from chathistory_file.states import State, contents_of, look
 
-__all__ = ["Folder", "Listed", "Order", "folder_at", "scopes_below"]
-
-Order: TypeAlias = tuple[int, str]
-"""What listings are ordered by: (updated, id)."""
+__all__ = ["Folder", "folder_at", "scopes_below"]
 
 _Dated: TypeAlias = tuple[int, str]  # the date in nanoseconds, negative so that a heap gives the newest, and the name
 
 _head: Callable[[State], Head] = attrgetter("head")
-
-
-def order(head: Head) -> Order:
-    """Return the place of a head in the listing of its scope."""
-    return head.revision.updated, head.key.id
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """Some heads of a folder, newest first, what is damaged down to the last of them, and whether more heads follow."""
-
-    heads: list[Head]
-    damaged: list[Damaged]
-    more: bool
 
 
 @dataclass(slots=True)
@@ -54,7 +37,7 @@ class _Seen:
     """What was looked at: heads, and what is damaged with its place in the order."""
 
     heads: list[Head] = field(default_factory=list)
-    damaged: list[tuple[Order, Damaged]] = field(default_factory=list)
+    damaged: list[tuple[SortKey, Damaged]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,19 +60,21 @@ class Folder:
         """What it is called below the root."""
         return self.path.rpartition("/")[2]
 
-    def newest(self, *, below: Order | None, limit: int) -> Listed:
-        """Return up to `limit` heads, those below `below`, newest first."""
+    def newest(self, *, below: SortKey | None, count: int) -> list[Head | Damaged]:
+        """Return up to `count` heads, those below `below`, newest first, and what is damaged among them.
+
+        The last head only tells that there is a next page, so what is damaged below the one before it is left to that.
+        """
         scan = self._scan()
-        seen = self._seen_by_date(scan.dated, below, limit + 1) or self._seen_all(scan.dated)
-        heads = [head for head in seen.heads if below is None or order(head) < below]
-        heads = heapq.nlargest(limit + 1, heads, key=order)
-        more = len(heads) > limit
-        last = order(heads[limit - 1]) if more else None
+        seen = self._seen_by_date(scan.dated, below, count) or self._seen_all(scan.dated)
+        heads = [head for head in seen.heads if below is None or head.sort_key < below]
+        heads = heapq.nlargest(count, heads, key=attrgetter("sort_key"))
+        last = heads[-2].sort_key if 1 < count == len(heads) else None
         damaged = [
             each for place, each in seen.damaged if (last is None or place >= last) and (below is None or place < below)
         ]
         strays = self._strays(scan) if below is None else ()
-        return Listed(heads[:limit], [*strays, *damaged], more)
+        return [*strays, *damaged, *heads]
 
     def keys(self) -> Iterator[Key]:
         """Yield the keys of the conversations, those that are damaged too, if their key can be told."""
@@ -173,18 +158,18 @@ class Folder:
         date, name = entry
         found = self.look_at(name)
         if isinstance(found, Damaged):
-            seen.damaged.append(((-date // 1000, name), found))
+            seen.damaged.append((SortKey(-date // 1000, name), found))
             return None
         if found is not None:
             seen.heads.append(found)
         return found
 
-    def _seen_by_date(self, found: list[_Dated], below: Order | None, count: int) -> _Seen | None:
+    def _seen_by_date(self, found: list[_Dated], below: SortKey | None, count: int) -> _Seen | None:
         """Look at the newest files until `count` heads below `below` are seen; None: the dates are not ours."""
         dated = [entry for entry in found if entry[0] % 1000 == 0]
         dated += [self._placed(entry) for entry in found if entry[0] % 1000]
         if below is not None:
-            dated = [entry for entry in dated if -entry[0] <= below[0] * 1000 + 999]
+            dated = [entry for entry in dated if -entry[0] <= below.updated * 1000 + 999]
         heapq.heapify(dated)
         seen = _Seen()
         left = count
@@ -195,7 +180,7 @@ class Folder:
                     continue
                 if head.revision.updated * 1000 != -entry[0] and self._date_of(entry[1]) == -entry[0]:
                     return None
-                if below is None or order(head) < below:
+                if below is None or head.sort_key < below:
                     left -= 1
         return seen
 

@@ -8,32 +8,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar, Self
 from urllib.parse import quote
 
 from chathistory.checks import class_name
-from chathistory.errors import ConfigError, Conflict, InvalidInput
-from chathistory.storage.cursors import decode_cursor, encode_cursor
-from chathistory.storage.open_guard import OpenGuard
-from chathistory.storage.recovery import FoundRecords
-from chathistory.storage.store import (
-    Cursor,
-    Damaged,
-    Head,
-    HistoryStore,
-    Key,
-    Leftovers,
-    Page,
-    ReadResult,
-    Record,
-    Revision,
-    Traits,
-    check_append,
-    check_position,
-    check_range,
-)
+from chathistory.errors import ConfigError, Conflict
+from chathistory.storage.abilities import FoundRecords
+from chathistory.storage.base_store import BaseStore
+from chathistory.storage.checks import check_version
 from chathistory.storage.url import Option, StoreURL, seconds
+from chathistory.storage.values import Damaged, Head, Key, Leftovers, ReadResult, Record, Revision, SortKey, Traits
 from chathistory_file.faults import (
     Damage,
     LaterLayout,
@@ -61,7 +47,7 @@ TAIL = 32 * 1024  # bytes read at first, so that a usual tail comes with the hea
 _LOCK_TIMEOUT = 10.0
 
 
-class FileStore(HistoryStore):
+class FileStore(BaseStore):
     """Conversations in files below one folder, which the first append makes.
 
     root: the folder; `~` is the user's own. lock_timeout: seconds that a writer waits for another one.
@@ -80,8 +66,8 @@ class FileStore(HistoryStore):
     def __init__(self, root: str | os.PathLike[str], *, lock_timeout: float = _LOCK_TIMEOUT) -> None:
         if not isinstance(root, str | os.PathLike):
             raise ConfigError(f"root: must be the path of a folder, not {class_name(root)}")
+        super().__init__()
         self.root = _absolute(os.fsdecode(root))
-        self._open_guard = OpenGuard()
         self._locks = Locks(self.root, timeout=lock_timeout, open_guard=self._open_guard)
         self._recovery = Recovery()
 
@@ -97,55 +83,48 @@ class FileStore(HistoryStore):
             return url
         return StoreURL(url.scheme, quote(Path(folder, url.path).as_posix(), safe="/:"), url.options)
 
-    def append(
-        self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
+    def _append_records(
+        self, key: Key, bodies: list[str], *, after: Head | None, revision: Revision, first: int
     ) -> Head:
-        self._open_guard.check()
-        lines = [body.encode() for body in check_append(bodies, revision, self.traits, first=first)]
         files = Files.of(self.root, key)
         with faults("append", key):
             is_folder(files.folder)
+            lines = [body.encode() for body in bodies]
             return self._locks.run(
                 files, lambda: _append(files, key, lines, after=after, revision=revision, first=first)
             )
 
-    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> ReadResult | None:
-        self._open_guard.check()
-        check_range(start, stop)
+    def _read_range(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
+        with self._reading(key) as files:
+            if files is None:
+                return None
+            return look(files, lambda state: self._read_state(state, start, stop), own=key.__eq__, step=TAIL)
+
+    def _read_state(self, state: State, start: int, stop: int | None) -> ReadResult:
+        wanted = state.head.narrow(start, stop)
+        find = self._recovery.bodies if state.moved else bodies_from
+        return ReadResult(state.head, _records(find(state, wanted.start, wanted.stop), wanted.start) if wanted else [])
+
+    @contextmanager
+    def _reading(self, key: Key) -> Iterator[Files | None]:
+        """Translate the errors of reading a conversation; None: its scope has no folder."""
         files = Files.of(self.root, key)
         with faults("read", key):
             if not is_folder(files.folder):
-                return None
+                yield None
+                return
             with unreadable_is_damage(files.main):
-                return look(files, lambda state: self._slice(state, start, stop), own=key.__eq__, step=TAIL)
+                yield files
 
-    def _slice(self, state: State, start: int, stop: int | None) -> ReadResult:
-        head = state.head
-        low = max(start if start >= 0 else head.end + start, head.start)
-        high = head.end if stop is None else min(stop, head.end)
-        find = self._recovery.bodies if state.moved else bodies_from
-        return ReadResult(head, _records(find(state, low, high), low) if low < high else [])
-
-    def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
-        self._open_guard.check()
-        if limit < 1:
-            raise InvalidInput("a page has at least one item")
-        below = decode_cursor(after) if after is not None else None
+    def _list_heads(self, scope: str, *, below: SortKey | None, count: int) -> Iterable[Head | Damaged]:
         with faults("listing", Key(scope, "-")):
             path = scope_folder(self.root, scope)
-            if not is_folder(path):
-                return Page([])
-            listed = self._folder(path).newest(below=below, limit=limit)
-        return Page(listed.heads, encode_cursor(listed.heads[-1]) if listed.more else None, listed.damaged)
+            return self._folder(path).newest(below=below, count=count) if is_folder(path) else []
 
-    def keys(self, scope: str | None = None) -> Iterator[Key]:
-        self._open_guard.check()
-        return self._keys(Key("default" if scope is None else scope, "-"), everywhere=scope is None)
-
-    def _keys(self, key: Key, *, everywhere: bool) -> Iterator[Key]:
-        with faults("listing", key):
-            if not everywhere:
-                path = scope_folder(self.root, key.scope)
+    def _list_keys(self, scope: str | None) -> Iterator[Key]:
+        with faults("listing", Key("default" if scope is None else scope, "-")):
+            if scope is not None:
+                path = scope_folder(self.root, scope)
                 if is_folder(path):
                     yield from self._folder(path).keys()
                 return
@@ -156,13 +135,10 @@ class FileStore(HistoryStore):
                     if is_of_the_process(error):
                         raise
 
-    def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:
-        self._open_guard.check()
-        return self._damaged_keys(Key("default" if scope is None else scope, "-"), everywhere=scope is None)
-
-    def _damaged_keys(self, key: Key, *, everywhere: bool) -> Iterator[Damaged]:
-        with faults("listing", key):
-            paths, linked = scopes_below(self.root) if everywhere else folder_at(scope_folder(self.root, key.scope))
+    def _list_damaged_keys(self, scope: str | None) -> Iterator[Damaged]:
+        everywhere = scope is None
+        with faults("listing", Key("default" if scope is None else scope, "-")):
+            paths, linked = scopes_below(self.root) if scope is None else folder_at(scope_folder(self.root, scope))
             yield from linked
             for folder in map(self._folder, paths):
                 try:
@@ -172,63 +148,51 @@ class FileStore(HistoryStore):
                         raise
                     yield Damaged(None, folder.name, error_of("listing", error))
 
-    def forget(self, key: Key, *, before: int) -> Head | None:
-        self._open_guard.check()
-        check_position("before", before)
+    def _forget_records(self, key: Key, before: int) -> Head | None:
         files = Files.of(self.root, key)
         with faults("forget", key):
             if not is_folder(files.folder):
                 return None
             return self._locks.run(files, lambda: _forget(files, key, before))
 
-    def delete(self, key: Key, *, version: str | None = None) -> bool:
-        self._open_guard.check()
+    def _delete(self, key: Key, version: str | None) -> bool:
         files = Files.of(self.root, key)
         with faults("delete", key):
             if not is_folder(files.folder):
                 return False
             return self._locks.run(files, lambda: _delete(files, key, version))
 
-    def remove_leftovers(self, scope: str) -> Leftovers:
+    def _remove_leftovers(self, scope: str) -> Leftovers:
         """Remove what is in the folder of a scope beside conversations that can be read.
 
         Then looks at all files below the root, one after the other, for what names the scope: a folder that was moved,
         a copy. Such a place is told as left, and not removed; and so is a folder that is a link.
         """
-        self._open_guard.check()
         with faults("removing leftovers", Key(scope, "-")):
             return remove_leftovers(self.root, scope, self._locks)
 
     def find_records(self, key: Key) -> FoundRecords | None:
-        """Look at what is stored under a key, whatever the state of its head; see `chathistory.storage.recovery`.
+        """Look at what is stored under a key, whatever the state of its head; see `chathistory.storage.abilities`.
 
         Raises `CorruptRecord` where the file is that of another conversation, or cannot be read.
         """
-        self._open_guard.check()
-        files = Files.of(self.root, key)
-        with faults("read", key):
-            if not is_folder(files.folder):
-                return None
-            with unreadable_is_damage(files.main):
-                return self._recovery.find(files, key)
+        self._check_open()
+        with self._reading(key) as files:
+            return None if files is None else self._recovery.find(files, key)
 
     def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
-        """Return the sound records of a range; see `chathistory.storage.recovery`."""
-        self._open_guard.check()
-        files = Files.of(self.root, found.key)
-        with faults("read", found.key):
-            if not is_folder(files.folder):
-                return []
-            with unreadable_is_damage(files.main):
-                return self._recovery.read(files, found.key, start, stop)
+        """Return the sound records of a range; see `chathistory.storage.abilities`."""
+        self._check_open()
+        with self._reading(found.key) as files:
+            return [] if files is None else self._recovery.read(files, found.key, start, stop)
 
     def restore_head(self, found: FoundRecords, head: Head) -> Head:
-        """Store a new head in the place of the damaged one; see `chathistory.storage.recovery`.
+        """Store a new head in the place of the damaged one; see `chathistory.storage.abilities`.
 
         The file is written anew, with the sound lines of the records in the order of their positions. What is left over
         is set aside, in the file that `notes` names.
         """
-        self._open_guard.check()
+        self._check_open()
         files = Files.of(self.root, found.key)
         with faults("repair", found.key):
             if not is_folder(files.folder):
@@ -237,21 +201,16 @@ class FileStore(HistoryStore):
         return head
 
     def notes(self, key: Key) -> Sequence[str]:
-        """Say what is stored beside the records of a conversation; see `chathistory.storage.recovery`."""
-        self._open_guard.check()
-        files = Files.of(self.root, key)
-        with faults("read", key):
-            if not is_folder(files.folder):
-                return []
-            with unreadable_is_damage(files.main):
-                return notes(files, key)
+        """Say what is stored beside the records of a conversation; see `chathistory.storage.abilities`."""
+        self._check_open()
+        with self._reading(key) as files:
+            return [] if files is None else notes(files, key)
+
+    def _close(self) -> None:
+        self._locks.close()
 
     def _folder(self, path: str) -> Folder:
         return Folder(path, is_held=self._locks.is_held)
-
-    def close(self) -> None:
-        if self._open_guard.cut():
-            self._locks.close()
 
 
 def _absolute(root: str) -> str:
@@ -266,7 +225,7 @@ def _absolute(root: str) -> str:
 def _append(files: Files, key: Key, bodies: list[bytes], *, after: Head | None, revision: Revision, first: int) -> Head:
     with opened(files.main, os.O_RDWR | os.O_APPEND) as file:
         state = state_of(file, own=key.__eq__) if file is not None else None
-        _check_version(key, state, after.revision.version if after else None)
+        check_version(key, state.head if state else None, after)
         if state is not None and state.moved:
             put_in_order(files, state)
             return _append(files, key, bodies, after=after, revision=revision, first=first)
@@ -283,12 +242,6 @@ def _append(files: Files, key: Key, bodies: list[bytes], *, after: Head | None, 
             batch = Batch(LF + batch.records, batch.commit)
         append(file.fd, batch, size=state.after, before=old.revision.updated, updated=revision.updated)
         return head
-
-
-def _check_version(key: Key, state: State | None, version: str | None) -> None:
-    head = state.head if state else None
-    if version != (head.revision.version if head else None):
-        raise Conflict(key, head)
 
 
 def _records(bodies: Iterable[bytes], low: int) -> list[Record]:
@@ -320,10 +273,9 @@ def _forget(files: Files, key: Key, before: int) -> Head | None:
         if state.moved and before > old.start:
             put_in_order(files, state)
             return _forget(files, key, before)
-        start = min(max(before, old.start), old.end)
-        head = Head(key, start, old.end, old.revision)
-        if start > old.start or (state.tail and before > old.end):
-            replace(files, kept_lines(state, start) if start < old.end else (), head)
+        head = old.drop_below(before)
+        if head.start > old.start or (state.tail and before > old.end):
+            replace(files, kept_lines(state, head.start) if head.start < head.end else (), head)
         elif before > 0:
             remove_beside(files)
         return head
@@ -342,7 +294,7 @@ def _delete(files: Files, key: Key, version: str | None) -> bool:
         if version is not None or size_of(files.main) is None or not is_of_the_file(error, files.main):
             raise
         found, state = True, None
-    if version is not None and state is not None:
-        _check_version(key, state, version)
+    if version is not None and state is not None and state.head.revision.version != version:
+        raise Conflict(key, state.head)
     remove(files)
     return found

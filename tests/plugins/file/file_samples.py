@@ -19,10 +19,10 @@ SECOND = 1_000_000
 _numbers = itertools.count(1)
 
 
-def revision(updated: int | None = None, *, expires: int | None = None, info: str = '{"title":"T"}') -> Revision:
+def revision(updated: int | None = None, *, expires: int | None = None, payload: str = '{"title":"T"}') -> Revision:
     """Return a revision with a version of its own."""
     number = next(_numbers)
-    return Revision(f"version-{number:018d}", SECOND * number if updated is None else updated, expires, info)
+    return Revision(f"version-{number:018d}", SECOND * number if updated is None else updated, expires, payload)
 
 
 def path_of(store: FileStore, key: Key = KEY, suffix: str = ".jsonl") -> Path:
