@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from chathistory import errors
 from chathistory.conversation import Conversation
+from chathistory.defaults import OWN_SCOPE, UNCHANGED
 from chathistory.history import ConversationInfo, History
 from chathistory.log.entry import Entry
 from chathistory.operations.listing import Origin, TurnInfo
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
     from chathistory.transfer.export import ExportReport
 
 __all__ = [
+    "OWN_SCOPE",
+    "UNCHANGED",
     "AsyncChatEngine",
     "AsyncConversation",
     "AsyncHistory",

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chathistory.checks import check_count, check_kind, check_position, check_range, check_store, refuse_pickling
+from chathistory.defaults import OWN_SCOPE, UNCHANGED, resolve_scope
 from chathistory.errors import ConversationNotFound, InvalidInput
 from chathistory.log.active_path import newest_first, on_path, record_named
 from chathistory.log.conversation_log import ConversationLog
@@ -70,7 +71,7 @@ class Conversation:
 
     @property
     def log(self) -> ConversationLog:
-        """The log beneath, for what the engine and tools do with single entries."""
+        """Internal: the log beneath, for what the engine and the commands do with single entries."""
         return self._log
 
     @property
@@ -86,7 +87,7 @@ class Conversation:
     # What was said.
 
     def append(self, messages: Any, *, key: str | None = None, expected: str | None = None) -> Head:
-        """Store a message, or a list of them as one atomic batch; durable on return. Return the head.
+        """Store a message, or a list or tuple of them as one atomic batch; durable on return. Return the head.
 
         A message is a dict with role and content, or an object of the Anthropic SDK such as the `Message` that
         `messages.create` returns: of that, the exact content is stored, and id, usage, stop reason and request id
@@ -98,7 +99,7 @@ class Conversation:
         before, by the id that the API gave it. The head is then that of the first time. `InvalidInput` if the key
         stands for other messages, or if such a reply comes again together with other messages.
         """
-        given = messages if isinstance(messages, list) else [messages]
+        given = list(messages) if isinstance(messages, list | tuple) else [messages]
         if not given:
             raise InvalidInput("there is nothing to append: an empty list")
         entries = [message_entry(message) for message in given]
@@ -247,37 +248,17 @@ class Conversation:
         head = self._log.note(self._log.seen())
         return summary_of(head) if head else None
 
-    def _known(self) -> Summary | None:
-        """Return the summary as this process has seen it last, without vouching for messages that it counts."""
-        head = self._log.seen()
-        return summary_of(head) if head else None
+    def set_title(self, title: str | None) -> Head:
+        """Set the title, in one round trip; None removes it. See `annotate`."""
+        return self.annotate(title=title)
 
-    @property
-    def title(self) -> str | None:
-        """Its title; None: it has none. Setting it stores an annotation, in one round trip."""
-        return summary.title if (summary := self._known()) else None
+    def set_tags(self, tags: Iterable[str]) -> Head:
+        """Set the tags in place of those that it has, in one round trip. See `annotate`."""
+        return self.annotate(tags=tags)
 
-    @title.setter
-    def title(self, title: str | None) -> None:
-        self.annotate(title=title)
-
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """Its tags, in the order given. Setting them replaces all."""
-        return summary.tags if (summary := self._known()) else ()
-
-    @tags.setter
-    def tags(self, tags: Iterable[str]) -> None:
-        self.annotate(tags=tags)
-
-    @property
-    def metadata(self) -> dict[str, Any]:
-        """The caller's own JSON values, as a copy. Setting them replaces all."""
-        return summary.metadata if (summary := self._known()) else {}
-
-    @metadata.setter
-    def metadata(self, metadata: Mapping[str, Any]) -> None:
-        self.annotate(metadata=metadata)
+    def set_metadata(self, metadata: Mapping[str, Any]) -> Head:
+        """Set the caller's own JSON values in place of those that it has, in one round trip. See `annotate`."""
+        return self.annotate(metadata=metadata)
 
     def setup(self) -> dict[str, Any] | None:
         """Return what an engine held it with last: its model, system and tools; None: no engine did.
@@ -302,12 +283,28 @@ class Conversation:
         head = self._log.refresh()
         return usage_of(read_repaired(self._log, head, head.end), summary_of(head).usage) if head else Usage()
 
-    def annotate(self, **changes: Any) -> Head:
-        """Store title (text or None), tags (texts) or metadata (a JSON object); what is not given stays.
+    def annotate(
+        self,
+        *,
+        title: str | None = UNCHANGED,
+        tags: Iterable[str] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Head:
+        """Set several of title, tags and metadata at once; `info` returns them.
 
         Never in conflict with messages that others append meanwhile. Begins the conversation if it was absent.
+
+        Args:
+            title: The title, of at most 1,000 characters; None removes it. Not given: it stays.
+            tags: The tags in place of those that it has; None: they stay.
+            metadata: A JSON object in place of the present one; None: it stays.
+
+        Raises:
+            InvalidInput: Nothing was given, or something is of a wrong type or too large.
         """
-        data = annotation(changes)
+        given = {"tags": tags, "metadata": metadata}
+        changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        data = annotation(changes if title is UNCHANGED else {"title": title, **changes})
         if self._log.version is None:  # what others write from here on was not returned
             self._log.note(self._log.seen())
         return self._log.append([Entry("annotation", data=data)])
@@ -334,33 +331,32 @@ class Conversation:
 
         return trimmed(self._log, policy, write=not dry_run)
 
-    @property
-    def drop_block(self) -> bool:
-        """Whether the API is asked to drop thinking that is bound to what is not sent any more; else the view does.
+    def set_drop_stale_thinking(self, *, drop: bool) -> None:
+        """Say who leaves out thinking that is bound to what is no longer sent: the API, or the view.
 
-        Setting it stores that choice: from then on every engine asks so (`prefix_mismatch_behavior` of the API, a
-        beta), and cuts leave thinking to it. Once it is taken back, thinking from before is not sent any more; while a
-        tool call awaits its result that raises `InvalidInput`, and while a turn is open `TurnInProgress`.
+        The choice is stored: with `drop` every engine asks the API to drop such thinking from then on (its
+        `prefix_mismatch_behavior`, a beta), and cuts leave thinking to it. Once the choice is taken back, thinking from
+        before is not sent.
+
+        Args:
+            drop: Whether the API drops it; False, as in a new conversation: the view leaves it out.
+
+        Raises:
+            InvalidInput: The choice cannot be taken back while a tool call waits for its result.
+            TurnInProgress: A turn is open.
         """
-        summary = self._known()
-        return summary is not None and summary.drop_block
-
-    @drop_block.setter
-    def drop_block(self, drop_block: bool) -> None:
-        self.set_drop_block(drop_block=drop_block)
-
-    def set_drop_block(self, *, drop_block: bool) -> None:
-        """Set `drop_block`."""
         from chathistory.operations.rewind import within_a_turn  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         with self._log.lock:
             head = self._log.seen()
-            check_free(self._log.key, summary_of(head) if head else None)
-            if head and self.drop_block and not drop_block and within_a_turn(self._log, head):
+            summary = summary_of(head) if head else None
+            check_free(self._log.key, summary)
+            if head and summary and summary.drop_block and not drop and within_a_turn(self._log, head):
                 raise InvalidInput(
-                    "a turn is under way, and its thinking is due; take the choice back when its reply is complete"
+                    "drop: cannot be turned off while a tool call waits for its result, which needs the thinking "
+                    "before it; turn it off when the reply is complete"
                 )
-            self._log.append([Entry("choice", data={"drop_block": bool(drop_block)})])
+            self._log.append([Entry("choice", data={"drop_block": bool(drop)})])
 
     def rewind(self, *, to: int, expected: str | None = None) -> Head:
         """Go on from position `to`: what stands from there on is not sent any more; the log keeps it.
@@ -459,13 +455,18 @@ class Conversation:
                 check_position(name, number)
         return left_out(self._log, position, block=block, thinking=bool(thinking))
 
-    def fork(self, new_id: str, *, at: int | None = None, scope: str | None = None) -> Conversation:
-        """Begin a new conversation with all that this one held below position `at` (None: with all it holds).
+    def fork(self, new_id: str, *, at: int | None = None, scope: str = OWN_SCOPE) -> Conversation:
+        """Begin a new conversation with what this one holds.
 
-        `scope=None` is this one's scope. What Claude is sent of the fork is what it was sent here at that point, so
+        What Claude is sent of the fork is what it was sent here at that point, so
         thinking in it stays valid. Title, tags and metadata come along as they are now; `History.list` shows where
         it came from (`origin`). This conversation is not changed, and others may write to it meanwhile: the fork has
         what was there at one moment.
+
+        Args:
+            new_id: The id of the new conversation.
+            at: Take only what is below this position; None: all.
+            scope: The scope of the new conversation; without it that of this one.
 
         Raises:
             ConversationExists: There is a conversation of that name; nothing was stored.
@@ -477,7 +478,7 @@ class Conversation:
 
         if at is not None:
             check_position("at", at)
-        forked = Conversation(self._log.store, Key(scope or self.scope, new_id))
+        forked = Conversation(self._log.store, Key(resolve_scope(scope, self.scope), new_id))
         forked.log.note(fork(self._log, forked.log, at=at))
         return forked
 

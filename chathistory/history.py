@@ -1,56 +1,68 @@
-"""The shelf: all conversations of a store."""
+"""A history: all conversations of a store."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from chathistory.checks import check_store, refuse_pickling
 from chathistory.conversation import Conversation
-from chathistory.errors import InvalidInput
+from chathistory.defaults import OWN_SCOPE, resolve_scope
+from chathistory.errors import CorruptRecord, InvalidInput
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.operations.listing import ConversationInfo, Filter, recent
 from chathistory.storage.store import Cursor, HistoryStore, Key, Page
+from chathistory.storage.url import StoreURL
 
 if TYPE_CHECKING:
+    from chathistory.aio import AsyncHistory
     from chathistory.operations.check import CheckReport, Diagnosis
     from chathistory.operations.prune import DeletedConversation, EraseReport, PruneReport
     from chathistory.transfer.copy import CopyReport, Progress, Selection
     from chathistory.transfer.export import ExportReport
     from chathistory.transfer.files import File
 
-__all__ = ["OWN_SCOPE", "ConversationInfo", "History"]
-
-
-class _NotNamed(str):
-    """Text that stands for itself: `is` tells it from the same text given by a caller."""
-
-    __slots__ = ()
-
-
-OWN_SCOPE: Final = _NotNamed("default")
-"""The scope of a call that names none: the history's own. Not None, which is more likely a bug of the caller's."""
+__all__ = ["ConversationInfo", "History"]
 
 
 class History:
-    """The conversations of one store. Opening it, or a conversation of it, does no input or output."""
+    """The conversations of one store. Opening it, or a conversation of it, does no input or output.
 
-    def __init__(self, store: HistoryStore, *, scope: str = "default") -> None:
-        """Use `store`, which stays the caller's to close; scope: the one that calls mean which name none.
+    A call that names no scope means the history's own. `"support/42" in history` is `history.exists("support/42")`.
+    """
 
-        Raises `InvalidInput` for what is no store, such as a URL or a database client.
+    def __init__(
+        self, store: HistoryStore | History | AsyncHistory | StoreURL | str, *, scope: str = OWN_SCOPE
+    ) -> None:
+        """Use a store.
+
+        Args:
+            store: A store, or a history whose store to use: they stay the caller's to close. Or the URL of a store,
+                such as "file:./history", which `close` closes.
+            scope: The scope that calls mean which name none; without it that of the history given, else "default".
+
+        Raises:
+            InvalidInput: `store` is none of these, such as a database client.
+            ConfigError: The URL is wrong, or its backend cannot be used.
         """
-        check_store(store)
-        self.store = store
-        self.scope = scope
+        self._closes_store = isinstance(store, str | StoreURL)
+        own = "default"
+        if isinstance(store, str | StoreURL):
+            from chathistory.storage.plugins import open_store  # noqa: PLC0415 - brings pluggy
+
+            self.store: HistoryStore = open_store(store)
+        else:
+            history = store if isinstance(store, History) else getattr(store, "sync", None)
+            found: Any = history.store if isinstance(history, History) else store
+            check_store(found)
+            self.store = found
+            own = history.scope if isinstance(history, History) else own
+        self.scope: str = resolve_scope(scope, own)
 
     def key(self, id: str, scope: str = OWN_SCOPE) -> Key:
         """Return the key of a conversation, in the history's own scope unless one is named."""
-        return Key(self._named(scope), id)
-
-    def _named(self, scope: str) -> str:
-        return self.scope if scope is OWN_SCOPE else scope
+        return Key(resolve_scope(scope, self.scope), id)
 
     def conversation(self, id: str, *, scope: str = OWN_SCOPE) -> Conversation:
         """Return the conversation of that name, whether it exists yet or not. Raises `InvalidInput` for a bad name."""
@@ -90,7 +102,7 @@ class History:
         wanted = Filter.of(
             title=title, tag=tag, metadata=metadata, model=model, since=since, until=until, unanswered=unanswered
         )
-        return recent(self.store, self._named(scope), limit=limit, after=after, wanted=wanted)
+        return recent(self.store, resolve_scope(scope, self.scope), limit=limit, after=after, wanted=wanted)
 
     def delete(
         self, id: str, *, scope: str = OWN_SCOPE, expected: str | None = None, dry_run: bool = False
@@ -114,13 +126,49 @@ class History:
         log = ConversationLog(self.store, self.key(id, scope))
         return delete_conversation(log, expected, dry_run=dry_run)
 
+    def exists(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
+        """Return whether there is a conversation of that name, in one round trip; also if it is damaged."""
+        try:
+            return ConversationLog(self.store, self.key(id, scope)).look() is not None
+        except CorruptRecord:
+            return True
+
+    def __contains__(self, id: object) -> bool:
+        return isinstance(id, str) and self.exists(id)
+
+    def scopes(self) -> tuple[str, ...]:
+        """Return the scopes that have conversations, in order; it walks over the names of all conversations."""
+        return tuple(sorted({key.scope for key in self.store.keys(None)}))
+
+    def rename(self, id: str, new_id: str, *, scope: str = OWN_SCOPE) -> None:
+        """Give a conversation another id; all else stays: its messages, positions, times and version.
+
+        It is copied, and the old one is deleted when the copy is whole. A process that ends in between leaves the same
+        conversation under both ids, and the same call made again completes it.
+
+        Args:
+            id: The conversation.
+            new_id: Its new id.
+            scope: The scope of both.
+
+        Raises:
+            ConversationNotFound: There is no such conversation.
+            ConversationExists: There is another conversation under the new id; nothing was changed.
+            TurnInProgress: A turn is open.
+            Conflict: Others wrote to it all the time; it keeps its id.
+        """
+        from chathistory.transfer.rename import rename  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+
+        rename(self.store, self.key(id, scope), self.key(new_id, scope))
+
     # Moving.
 
     def copy_to(
         self,
-        other: History | HistoryStore,
+        other: HistoryStore | History | AsyncHistory | StoreURL | str,
         *,
-        scope: str | None = None,
+        scope: str = OWN_SCOPE,
+        all_scopes: bool = False,
         ids: Iterable[str] | None = None,
         replace: bool = False,
         verify: bool = True,
@@ -130,63 +178,94 @@ class History:
     ) -> CopyReport:
         """Copy conversations into another store, to the character: positions, times, versions, and so their order.
 
-        All of them, or those of `scope`, or those `ids` of it. A conversation is seen there when it is whole. What is
-        there already is skipped, and what is an earlier state is continued, so a copy that broke off (or one that is
-        to be brought up to date) is just made again. If something else is there under the same name it stays, and
-        the report says so; `replace`: it is deleted first. `verify`: each copy is read back and compared.
+        They have the same id and scope there, and are seen when they are whole. What is there already is skipped, and
+        what is an earlier state is continued, so a copy that broke off (or one that is to be brought up to date) is
+        just made again.
 
-        At most `threads` are under way at once; `progress` is called after each. What is wrong with one conversation
-        (damaged, too large for the other store, or not there) is in the report; raises what is wrong with a store.
-        `full_scan`: the conversations are found by a walk over the whole storage, where its index may lack some.
+        Args:
+            other: A store, a history, or the URL of a store.
+            scope: The scope to copy.
+            all_scopes: Copy all scopes.
+            ids: Only these conversations of the scope; None: all.
+            replace: Delete what stands under the same name and is something else; without it that stays, and the report
+                says so.
+            verify: Read each copy back and compare it.
+            threads: How many conversations are copied at once, at most.
+            full_scan: Find the conversations by a walk over the whole storage, where its index may lack some.
+            progress: Called after each conversation.
+
+        Returns:
+            What was done; what is wrong with one conversation (damaged, too large for the other store, or not there).
+
+        Raises:
+            InvalidInput: `other` is no store, or `all_scopes` was given together with a scope or ids.
+            StoreError: Something is wrong with one of the stores.
         """
         from chathistory.transfer.copy import CopyReport, copied  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        store = other.store if isinstance(other, History) else other
-        check_store(store, "other")
-        chosen = self._select(scope, ids, full_scan=full_scan)
+        chosen = self._select(scope, all_scopes=all_scopes, ids=ids, full_scan=full_scan)
         report = CopyReport()
-        for arrival in copied(chosen, store, replace=replace, verify=verify, threads=threads):
-            report.add(arrival)
-            if progress:
-                progress(arrival)
+        with History(other) as target:
+            for arrival in copied(chosen, target.store, replace=replace, verify=verify, threads=threads):
+                report.add(arrival)
+                if progress:
+                    progress(arrival)
         report.damaged += chosen.damaged()
         report.all_found = chosen.all_found(report.damaged)
         return report
 
-    def _select(self, scope: str | None, ids: Iterable[str] | None, *, full_scan: bool) -> Selection:
+    def _select(self, scope: str, *, all_scopes: bool, ids: Iterable[str] | None, full_scan: bool) -> Selection:
+        """Return the conversations that a call means. Raises `InvalidInput` for what contradicts itself."""
         from chathistory.transfer.copy import Selection  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        if ids is None:
-            return Selection(self.store, scope, None, full_scan)
-        return Selection(self.store, scope or self.scope, tuple(ids), full_scan)
+        if isinstance(ids, str):
+            raise InvalidInput("ids: must be a list of ids, not text")
+        if all_scopes and (ids is not None or scope is not OWN_SCOPE):
+            raise InvalidInput("all_scopes: cannot be given together with a scope or ids")
+        meant = None if all_scopes else resolve_scope(scope, self.scope)
+        return Selection(self.store, meant, None if ids is None else tuple(ids), full_scan)
 
     def export_to(
         self,
         file: File,
         *,
-        scope: str | None = None,
+        scope: str = OWN_SCOPE,
+        all_scopes: bool = False,
         ids: Iterable[str] | None = None,
         format: Literal["jsonl", "markdown"] | None = None,  # noqa: A002 - the word that people look for
         salvage: bool = False,
         full_scan: bool = False,
         progress: Progress | None = None,
     ) -> ExportReport:
-        """Write conversations into a file: all, or those of `scope`, or those `ids` of it ("default" if no scope).
+        """Write conversations into a file.
 
-        `file`: a path, which is there or replaced only when all is written and which only its owner may read, or a
-        file open for bytes. JSON lines, which `import_from` reads back to the character; Markdown, for people, if the
-        name ends in `.md` or `format` says so. A name that ends in `.gz` compresses.
+        No more than a part of one conversation (Markdown: one) is in memory.
 
-        No more than a part of one conversation (Markdown: one) is in memory. Damaged ones, and `ids` that are not
-        there, are in the report. `salvage`: of damaged ones what can be read is written, with a record of the kind
-        `lost` in the place of each that cannot. `full_scan`: the conversations are found by a walk over the whole
-        storage, where its index may lack some.
+        Args:
+            file: A path, which is there or replaced only when all is written and which only its owner may read, or a
+                file open for bytes. A name that ends in `.gz` compresses.
+            scope: The scope to export.
+            all_scopes: Export all scopes.
+            ids: Only these conversations of the scope; None: all.
+            format: "jsonl", JSON lines that `import_from` reads back to the character, or "markdown", for people. None:
+                Markdown if the name ends in `.md`, else JSON lines.
+            salvage: Of damaged conversations write what can be read, with a record of the kind `lost` in the place of
+                each that cannot.
+            full_scan: Find the conversations by a walk over the whole storage, where its index may lack some.
+            progress: Called after each conversation.
+
+        Returns:
+            What was written; damaged conversations, and `ids` that are not there.
+
+        Raises:
+            InvalidInput: `all_scopes` was given together with a scope or ids, or `file` is no file.
+            OSError: The file cannot be written.
         """
         from chathistory.transfer.export import ExportReport, as_markdown, exported  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
         from chathistory.transfer.files import suffix_of, writing  # noqa: PLC0415 - as above
 
         as_text = format == "markdown" or (format is None and suffix_of(file) == ".md")
-        chosen = self._select(scope, ids, full_scan=full_scan)
+        chosen = self._select(scope, all_scopes=all_scopes, ids=ids, full_scan=full_scan)
         report = ExportReport()
         with writing(file) as out:
             for arrival in (as_markdown if as_text else exported)(chosen, out, salvage=salvage):
@@ -202,31 +281,43 @@ class History:
         file: File,
         *,
         id: str | None = None,
-        scope: str | None = None,
+        scope: str = OWN_SCOPE,
+        all_scopes: bool = False,
         replace: bool = False,
         progress: Progress | None = None,
     ) -> CopyReport:
         """Store what a file holds: an export (JSON lines), or a plain list of messages, under the name `id`.
 
-        `file`: a path, or a file open for bytes; compressed or not. `scope`: into this one; None: into those in which
-        they were ("default" for a list of messages). What is there already is handled as `copy_to` does.
-
         A list of messages is JSON: a list, an object with `messages`, or one message on each line. Times and ids that
         stand beside messages are kept, and the title of the object. The same list is known again: it is skipped, and
-        one that has grown is continued.
+        one that has grown is continued. What is there already is handled as `copy_to` does.
 
-        What belongs to no conversation is passed over, and in the report (`skipped`); files may be put behind each
-        other. Raises `InvalidInput` if the file was broken off; what came before is stored, whole, and skipped the
-        next time.
+        Args:
+            file: A path, or a file open for bytes; compressed or not.
+            id: The name for a list of messages.
+            scope: Store all conversations in this scope, whatever scope they were exported from.
+            all_scopes: Store each conversation of an export in the scope that it was exported from.
+            replace: See `copy_to`.
+            progress: Called after each conversation.
+
+        Returns:
+            What was done. What belongs to no conversation is in `skipped`; files may be put behind each other.
+
+        Raises:
+            InvalidInput: The file was broken off; what came before is stored, whole, and skipped the next time. Or
+                `all_scopes` was given together with a scope.
         """
         from chathistory.transfer.copy import CopyReport  # noqa: PLC0415 - as above
         from chathistory.transfer.export import imported  # noqa: PLC0415 - as above
         from chathistory.transfer.files import reading  # noqa: PLC0415 - as above
         from chathistory.transfer.jsonl import Skipped  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
+        if all_scopes and scope is not OWN_SCOPE:
+            raise InvalidInput("all_scopes: cannot be given together with a scope")
         report = CopyReport()
+        meant = resolve_scope(scope, self.scope)
         with reading(file) as source:
-            for arrival in imported(self.store, source, scope=scope, id=id, replace=replace):
+            for arrival in imported(self.store, source, scope=meant, all_scopes=all_scopes, id=id, replace=replace):
                 if isinstance(arrival, Skipped):
                     report.skipped.append(str(arrival))
                     continue
@@ -268,13 +359,14 @@ class History:
         from chathistory.operations.prune import Policy, prune_scope  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         policy = Policy(age=age, ttl=ttl, count=count)
-        scope = self._named(scope)
+        scope = resolve_scope(scope, self.scope)
         return prune_scope(self.store, scope, policy, dry_run=dry_run, full_scan=full_scan, tell=progress)
 
     def check(
         self,
         *,
-        scope: str | None = None,
+        scope: str = OWN_SCOPE,
+        all_scopes: bool = False,
         ids: Iterable[str] | None = None,
         progress: Callable[[Diagnosis], object] | None = None,
     ) -> CheckReport:
@@ -283,20 +375,25 @@ class History:
         What is there is found by a walk over the storage itself, and each conversation is read in portions.
 
         Args:
-            scope: The scope to look through; None: all scopes.
-            ids: Only these conversations, of `scope` (None: of the history's own).
+            scope: The scope to look through.
+            all_scopes: Look through all scopes.
+            ids: Only these conversations of the scope; None: all.
             progress: Called with what was found of each, sound ones included.
 
         Returns:
             What is not sound, and what can be done about it: see `Conversation.repair` and `Conversation.restore`.
+
+        Raises:
+            InvalidInput: `all_scopes` was given together with a scope or ids.
         """
         from chathistory.operations.check import check  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        return check(self.store, scope or self.scope if ids is not None else scope, ids, progress)
+        chosen = self._select(scope, all_scopes=all_scopes, ids=ids, full_scan=True)
+        return check(self.store, chosen.scope, chosen.ids, progress)
 
     def erase(
         self,
-        scope: str,
+        scope: str = OWN_SCOPE,
         *,
         dry_run: bool = False,
         progress: Callable[[DeletedConversation], object] | None = None,
@@ -314,17 +411,16 @@ class History:
             progress: Called with each conversation that went.
 
         Raises:
-            InvalidInput: No scope was named.
+            InvalidInput: The scope is not text.
         """
         from chathistory.operations.prune import erase_scope  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        if not isinstance(scope, str):
-            raise InvalidInput(f"the scope to erase must be text, not {type(scope).__name__}")
-        return erase_scope(self.store, scope, progress, dry_run=dry_run)
+        return erase_scope(self.store, resolve_scope(scope, self.scope), progress, dry_run=dry_run)
 
     def close(self) -> None:
-        """Close the store."""
-        self.store.close()
+        """Close the store if it was opened from a URL here; one that was handed in stays open."""
+        if self._closes_store:
+            self.store.close()
 
     def __enter__(self) -> Self:
         return self

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import io
 import threading
 import time
 
 import pytest
 from chathistory_memory import MemoryStore
-from faulty_stores import chat_on, said, texts, user
+from faulty_stores import chat_on, names_of, said, texts, user
 
-from chathistory import AsyncConversation, AsyncHistory, Conversation, History, open_store
+from chathistory import AsyncHistory, History, open_store
 from chathistory.errors import InvalidInput, StoreClosed
 
 CALL = {"role": "assistant", "content": [{"type": "tool_use", "id": "a", "name": "f", "input": {}}]}
@@ -40,14 +39,19 @@ def test_each_method_gives_what_the_synchronous_one_gives():
     async def main(store):
         chat, plain = shelf.conversation("c"), History(store).conversation("c")
         assert (chat.id, chat.scope, repr(chat)) == ("c", "default", f"Async{plain!r}")
-        assert await chat.summary() is None
+        assert await chat.refresh() is await chat.info() is None
         assert await chat.messages() == []
         assert await collected(chat.entries()) == []
         head = await chat.append([user("a"), said("b"), user("c"), said("d")])
         assert head == store.read(plain.log.key).head
         head = await chat.annotate(title="t", tags=["x"], metadata={"k": 1})
         assert head.end == 5
-        assert (plain.title, plain.tags, plain.metadata) == ("t", ("x",), {"k": 1})
+        row = await chat.info()
+        assert (row.title, row.tags, row.metadata) == ("t", ("x",), {"k": 1})
+        assert (await chat.set_tags(["y"])).end == 6
+        await chat.set_title(None)
+        await chat.set_metadata({})
+        assert names_of(plain) == (None, ("y",), {})
         assert await chat.messages() == plain.messages() != []
         assert await chat.view() == plain.view()
         assert await chat.last_messages(2) == plain.last_messages(2) == [user("c"), said("d")]
@@ -55,7 +59,7 @@ def test_each_method_gives_what_the_synchronous_one_gives():
         assert await collected(chat.entries(1, -1)) == list(plain.entries(1, -1))
         assert await collected(chat.entries(1, 3)) == list(plain.entries(1, 3)) != []
         assert await chat.usage() == plain.usage()
-        assert await chat.refresh() == plain.refresh() == await chat.summary()
+        assert await chat.refresh() == plain.refresh()
         await chat.rewind(to=2)
         assert texts(plain.messages()) == ["a", "b"]
         assert (await chat.forget(before=1)).start == 1
@@ -82,42 +86,15 @@ def test_each_method_gives_what_the_synchronous_one_gives():
         store.check()  # it is the caller's, and open
 
 
-def test_no_method_is_missing_or_called_otherwise():
-    there = {name for name, _ in inspect.getmembers(AsyncConversation) if not name.startswith("_")}
-    due = {name for name, _ in inspect.getmembers(Conversation) if not name.startswith("_")}
-    assert due - there == {
-        "log",
-        *("title", "tags", "metadata"),  # set by `annotate`, read by `summary`
-        "drop_block",  # set by `set_drop_block`
-    }
-    for name in there & due - {"annotate", "id", "scope", "summary", "version"}:
-        asked, given = (inspect.signature(getattr(cls, name)) for cls in (Conversation, AsyncConversation))
-        assert asked.parameters == given.parameters
-
-
-def test_no_method_of_the_shelf_is_missing_or_called_otherwise():
-    there, due = (
-        {name for name, value in inspect.getmembers(cls, inspect.isfunction) if not name.startswith("_")}
-        for cls in (AsyncHistory, History)
-    )
-    assert there - due == {"run"}
-    assert due - there == {"key"}  # which does nothing that could block
-    for name in due - {"conversation", "copy_to", "key"}:
-        asked, given = (inspect.signature(getattr(cls, name)) for cls in (History, AsyncHistory))
-        assert asked.parameters == given.parameters
-    asked, given = (inspect.signature(cls.copy_to).parameters for cls in (History, AsyncHistory))
-    assert [name for name in asked if asked[name] != given[name]] == ["other"]
-
-
 def test_the_shelf_is_moved_and_cleared():
     async def main(store):
         async with AsyncHistory(store) as shelf, AsyncHistory(open_store("memory:")) as other:
             await asyncio.gather(*(shelf.conversation(f"c{n}").append([user(str(n)), said("x")]) for n in range(9)))
             fork = await shelf.conversation("c1").fork("f", at=1, scope="forks")
             assert (fork.id, fork.scope, await fork.messages()) == ("f", "forks", [user("1")])
-            assert (await (await fork.fork("g")).summary()).origin["id"] == "f"
+            assert (await (await fork.fork("g")).info()).origin.id == "f"
             assert [entry.position for entry in await shelf.conversation("c1").last_entries(1, before=1)] == [0]
-            for target in (other, other.history, other.history.store):
+            for target in (other, other.sync, other.store):
                 report = await shelf.copy_to(target, threads=2)
                 assert report.complete
             out, told = io.BytesIO(), []
@@ -129,7 +106,7 @@ def test_the_shelf_is_moved_and_cleared():
             out.seek(0)
             assert (await shelf.import_from(out)).copied == 5
             assert await shelf.conversation("c0").messages() == await other.conversation("c0").messages()
-            other.history.close()
+            other.store.close()
 
     with open_store("memory:") as store:
         asyncio.run(main(store))

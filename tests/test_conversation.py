@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from chathistory_memory import MemoryStore
-from faulty_stores import bodies, chat_on, numbered, said, texts, user
+from faulty_stores import bodies, chat_on, names_of, numbered, said, texts, user
 
 from chathistory import Entry, Usage
 from chathistory.errors import ConversationNotFound, CorruptRecord, InvalidInput, UnsupportedRecord
@@ -27,7 +27,7 @@ class CountingStore(MemoryStore):
 
 def test_an_absent_conversation_is_empty_and_nothing_is_made_by_looking(store, chat):
     assert (chat.messages(), chat.last_messages(3), chat.last_entries(3), list(chat.entries())) == ([], [], [], [])
-    assert (chat.summary, chat.title, chat.tags, chat.metadata, chat.usage()) == (None, None, (), {}, Usage())
+    assert (chat.summary, chat.info(), names_of(chat), chat.usage()) == (None, None, (None, (), {}), Usage())
     assert (chat.refresh(), chat.repair(dry_run=False), chat.forget(before=3)) == (None, (), None)
     with pytest.raises(ConversationNotFound):
         chat.rewind(to=0)

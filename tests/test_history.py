@@ -54,7 +54,7 @@ def test_a_cursor_that_is_nested_without_end_is_refused(store):
 def test_delete_tells_what_went(store, chat):
     numbered(chat, 5)
     chat.rewind(to=3)
-    chat.title = "x"
+    chat.set_title("x")
     shelf = History(store)
     gone = shelf.delete("c")
     assert (gone.id, gone.scope, gone.messages, gone.records) == ("c", "default", 3, 7)
@@ -65,10 +65,10 @@ def test_delete_tells_what_went(store, chat):
 
 def test_a_deleted_conversation_is_begun_anew_by_those_who_know(store, chat):
     numbered(chat, 5)
-    chat.title = "old"
+    chat.set_title("old")
     History(store).delete("c")
     head = chat.append(user("new"))
-    assert (head.start, head.end, chat.title) == (0, 1, None)
+    assert (head.start, head.end, chat.info().title) == (0, 1, None)
 
 
 @pytest.mark.parametrize("name", ["", "a" * 256, "a\nb", "a\x00", "\ud800", 5, None])
@@ -105,8 +105,8 @@ def test_options_given_beside_a_parsed_url_are_not_lost():
     assert store.ttl == 5
 
 
-def test_closing_the_shelf_closes_the_store():
-    shelf = History(open_store("memory:"))
+def test_closing_the_shelf_closes_the_store_that_it_opened():
+    shelf = History("memory:")
     chat = shelf.conversation("c")
     shelf.close()
     shelf.close()

@@ -418,7 +418,7 @@ def test_any_configuration_is_read_or_refused(tmp_path_factory, text):
         "profiles = 5",
         "profiles.a = 5",
         "store_options = 5",
-        "trimming = {}",
+        "trimming = {x = 1}",
         "context_editing = [[]]",
         "\x00",
     ],

@@ -10,6 +10,7 @@ from chathistory.cli.escape import one_line, safe
 from chathistory.cli.output import print_json
 from chathistory.cli.parsers import PAIR
 from chathistory.cli.target import Target, id_argument, shared_options
+from chathistory.defaults import OWN_SCOPE
 from chathistory.log.state import summary_of
 from chathistory.storage.store import Head
 
@@ -85,7 +86,7 @@ def fork(id: str, new_id: str, *, at: int | None, into: str | None, target: Targ
       chathistory fork thesis thesis-2 --at 12
     """
     with target.opened() as history:
-        head = target.find(history, id).fork(new_id, at=at, scope=into).log.seen()
+        head = target.find(history, id).fork(new_id, at=at, scope=into or OWN_SCOPE).log.seen()
     if head is None:  # the store's time-to-live is that short
         raise target.absent(new_id)
     _report(head, f"forked {safe(id)} into {safe(new_id)}", as_json=as_json)

@@ -24,12 +24,8 @@ __all__ = ["copy", "export", "import_"]
 _SHOWN = 20
 
 
-def _choose_scope(target: Target) -> str | None:
-    return None if target.all_scopes else target.scope
-
-
 def _count(history: History, target: Target, ids: Sequence[str]) -> int:
-    return len(ids) or sum(1 for _ in history.store.keys(_choose_scope(target)))
+    return len(ids) or sum(1 for _ in history.store.keys(None if target.all_scopes else target.scope))
 
 
 def _check_ids(target: Target, ids: Sequence[str]) -> None:
@@ -80,7 +76,7 @@ def export(
     with target.opened() as history, show_progress("exporting", lambda: _count(history, target, ids)) as step:
         report = history.export_to(
             sys.stdout.buffer if output == "-" else output,
-            scope=_choose_scope(target),
+            all_scopes=target.all_scopes,
             ids=list(ids) or None,
             format="markdown" if markdown else None,
             progress=step,
@@ -111,7 +107,7 @@ def import_(file: str, *, id: str | None, replace: bool, target: Target, as_json
     """
     with target.opened() as history, show_progress("importing", None) as step:
         source = sys.stdin.buffer if file == "-" else file
-        report = history.import_from(source, id=id, scope=_choose_scope(target), replace=replace, progress=step)
+        report = history.import_from(source, id=id, all_scopes=target.all_scopes, replace=replace, progress=step)
     return _report_copies("imported", report, as_json=as_json)
 
 
@@ -139,8 +135,8 @@ def copy(ids: tuple[str, ...], *, other: str, target: Target, as_json: bool, **o
         history = opened.enter_context(target.opened())
         store = opened.enter_context(open_store(other))
         step = opened.enter_context(show_progress("copying", lambda: _count(history, target, ids)))
-        scope, chosen = _choose_scope(target), list(ids) or None
-        report = history.copy_to(store, scope=scope, ids=chosen, progress=step, **options)
+        chosen = list(ids) or None
+        report = history.copy_to(store, all_scopes=target.all_scopes, ids=chosen, progress=step, **options)
     return _report_copies("copied", report, as_json=as_json)
 
 

@@ -11,17 +11,17 @@ from chathistory.config.load import load_settings
 from chathistory.config.settings import Settings
 from chathistory.errors import ConfigError
 from chathistory.history import History
-from chathistory.storage.plugins import declared_options, open_store, store_class
+from chathistory.storage.plugins import declared_options, store_class
 from chathistory.storage.url import StoreURL
 
 __all__ = ["check_url", "find_store", "open_configured", "open_history"]
 
 
 def open_history(
+    store: str | None = None,
     *,
     profile: str | None = None,
     config: str | os.PathLike[str] | None = None,
-    store: str | None = None,
     scope: str | None = None,
 ) -> History:
     """Return the history that the configuration names; use it with `with`, or close it.
@@ -29,9 +29,9 @@ def open_history(
     Like `open_store`, it makes no round trip to the store.
 
     Args:
+        store: The URL of a store, in place of the configured one.
         profile: The name of the profile to use.
         config: A file to read in place of all that would be found.
-        store: The URL of a store, in place of the configured one.
         scope: A scope, in place of the configured one.
 
     Raises:
@@ -44,7 +44,7 @@ def open_configured(settings: Settings) -> History:
     """Return the history of these settings; an error tells where its store is set."""
     url = find_store(settings)
     with _say_where(settings):
-        return History(open_store(url), scope=settings.scope)
+        return History(url, scope=settings.scope)
 
 
 def check_url(settings: Settings) -> StoreURL:

@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from typing import Any, Literal, Self, TypeVar, cast, overload
 
 from chathistory.aio import AsyncHistory
+from chathistory.defaults import OWN_SCOPE
 from chathistory.engine.clients import answered_later
 from chathistory.engine.from_config import AsyncFromConfig
 from chathistory.engine.online_check import is_refusal
@@ -19,10 +20,11 @@ from chathistory.engine.settings import EngineSettings
 from chathistory.engine.start_turn import abandon
 from chathistory.engine.turn import Turn
 from chathistory.errors import ConversationChanged, IncompleteReply
-from chathistory.history import OWN_SCOPE, History
+from chathistory.history import History
 from chathistory.log.lease import TURN_TIMEOUT
 from chathistory.messages.content import Message
 from chathistory.storage.store import HistoryStore
+from chathistory.storage.url import StoreURL
 from chathistory.trimming.apply import text_from
 from chathistory.trimming.context_editing import ContextEditing
 from chathistory.trimming.plan_cut import TrimResult
@@ -43,7 +45,7 @@ class AsyncChatEngine(AsyncFromConfig):
     def __init__(
         self,
         client: Any,
-        store: HistoryStore | History | AsyncHistory,
+        store: HistoryStore | History | AsyncHistory | StoreURL | str,
         *,
         model: str,
         system: str | Sequence[Mapping[str, Any]] | None = None,
@@ -60,7 +62,7 @@ class AsyncChatEngine(AsyncFromConfig):
         self.history = store if isinstance(store, AsyncHistory) else AsyncHistory(store)
         self._settings = EngineSettings.of(
             client,
-            self.history.history,
+            self.history.sync,
             asynchronous=True,
             model=model,
             system=system,

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Literal, Self, cast, overload
 
+from chathistory.defaults import OWN_SCOPE
 from chathistory.engine.clients import answered
 from chathistory.engine.from_config import FromConfig
 from chathistory.engine.online_check import is_refusal
@@ -17,10 +18,11 @@ from chathistory.engine.settings import EngineSettings
 from chathistory.engine.start_turn import abandon
 from chathistory.engine.turn import Turn
 from chathistory.errors import ConversationChanged, IncompleteReply
-from chathistory.history import OWN_SCOPE, History
+from chathistory.history import History
 from chathistory.log.lease import TURN_TIMEOUT
 from chathistory.messages.content import Message
 from chathistory.storage.store import HistoryStore
+from chathistory.storage.url import StoreURL
 from chathistory.trimming.apply import text_from
 from chathistory.trimming.context_editing import ContextEditing
 from chathistory.trimming.plan_cut import TrimResult
@@ -39,7 +41,7 @@ class ChatEngine(FromConfig):
     def __init__(
         self,
         client: Any,
-        store: HistoryStore | History,
+        store: HistoryStore | History | StoreURL | str,
         *,
         model: str,
         system: str | Sequence[Mapping[str, Any]] | None = None,
@@ -60,6 +62,7 @@ class ChatEngine(FromConfig):
         {"thinking": {"type": "adaptive"}}.
         """
         self.history = store if isinstance(store, History) else History(store)
+        self._closing = () if isinstance(store, History) else (self.history,)
         self._settings = EngineSettings.of(
             client,
             self.history,

@@ -50,6 +50,7 @@ __all__ = [
     "arrive",
     "copied",
     "delivered",
+    "have_one_birth",
     "parcel_of",
 ]
 
@@ -308,7 +309,7 @@ def _forget(parcel: CopySource, target: ConversationLog, present: Head) -> None:
 def _continued(parcel: CopySource, target: ConversationLog, present: Head, tally: Tally) -> int | None:
     """Add what was added to an earlier state; return how many records; None: this is not an earlier state."""
     head = parcel.head
-    if not (max(head.start, present.start) < present.end < head.end) or not _have_one_birth(present, head):
+    if not (max(head.start, present.start) < present.end < head.end) or not have_one_birth(present, head):
         return None
     if present.revision.updated > head.revision.updated:  # a time that goes back is not what a conversation has
         return None
@@ -328,7 +329,7 @@ def _born(head: Head) -> str:
     return summary_of(head).born
 
 
-def _have_one_birth(one: Head, other: Head) -> bool:
+def have_one_birth(one: Head, other: Head) -> bool:
     """Whether two heads are of one conversation, as far as can be told."""
     try:
         return _born(one) == _born(other)

@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
-from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord, InvalidInput, UnsupportedRecord
+from chathistory.errors import (
+    ChatHistoryError,
+    Conflict,
+    ConversationExists,
+    CorruptRecord,
+    InvalidInput,
+    UnsupportedRecord,
+)
 from chathistory.log.active_path import newest_first
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.state import summary_of
@@ -170,22 +177,38 @@ def _salvaged_text(store: HistoryStore, key: Key) -> _Text | None:
 
 
 def imported(
-    store: HistoryStore, file: IO[bytes], *, scope: str | None, id: str | None, replace: bool
+    store: HistoryStore, file: IO[bytes], *, scope: str, all_scopes: bool, id: str | None, replace: bool
 ) -> Iterator[CopyResult | Skipped]:
     """Store what a file holds, and yield what became of each conversation, and what was passed over.
 
-    Raises `InvalidInput` where the file cannot be read on; what came before is stored.
+    Args:
+        store: Where to.
+        file: The file.
+        scope: The scope to store it in.
+        all_scopes: Store each conversation of an export in the scope that it came from instead.
+        id: The name for a list of messages.
+        replace: Delete what stands under the same name and is something else.
+
+    Raises:
+        InvalidInput: The file cannot be read on; what came before is stored.
     """
     if not _is_export(file):
         yield _import_messages(store, read_messages(file.read()), scope=scope, id=id, replace=replace)
         return
     if id is not None:
         raise InvalidInput("the file knows the names of its conversations; an id is for a list of messages")
+    sources: dict[str, str] = {}
     for part in Reader(file).parts():
         if isinstance(part, Skipped):
             yield part
             continue
-        arrival = delivered(_once(part), _target(store, part.head.key, scope), replace=replace, verify=True)
+        came_from = part.head.key
+        key = came_from if all_scopes else Key(scope, came_from.id)
+        if not all_scopes and sources.setdefault(key.id, came_from.scope) != came_from.scope:
+            # two conversations of one name, from different scopes: the second must not take the place of the first
+            arrival: CopyResult | None = CopyResult(key, "different", error=ConversationExists(key))
+        else:
+            arrival = delivered(_once(part), ConversationLog(store, key), replace=replace, verify=True)
         part.skip()
         if arrival is not None and not part.void:
             yield arrival
@@ -214,10 +237,6 @@ def _is_export(file: IO[bytes]) -> bool:
     return False
 
 
-def _target(store: HistoryStore, key: Key, scope: str | None) -> ConversationLog:
-    return ConversationLog(store, key if scope is None else Key(scope, key.id))
-
-
 def _once(part: FilePart) -> Callable[[], CopySource | None]:
     def fetch() -> CopySource | None:
         if part.void:
@@ -229,12 +248,12 @@ def _once(part: FilePart) -> Callable[[], CopySource | None]:
 
 
 def _import_messages(
-    store: HistoryStore, messages: MessageList, *, scope: str | None, id: str | None, replace: bool
+    store: HistoryStore, messages: MessageList, *, scope: str, id: str | None, replace: bool
 ) -> CopyResult:
     """Store a list of messages as a conversation; what is there already of it is not stored again."""
     if id is None:
         raise InvalidInput("the file is a list of messages; give the id to store it under")
-    target = _target(store, Key("default", id), scope)
+    target = ConversationLog(store, Key(scope, id))
     parcel = messages.parcel(target)
     if parcel.is_contained(target):
         return CopyResult(target.key, "same")

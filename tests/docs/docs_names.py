@@ -83,7 +83,9 @@ def members(cls: type) -> Iterator[tuple[str, str]]:
     for each in cls.__mro__:
         if each.__module__.startswith("chathistory"):
             for name, value in vars(each).items():
-                if not name.startswith(("_", "test_")) and (shape := _shape(cls, name, value)):
+                if name.startswith(("_", "test_")) or (inspect.getdoc(value) or "").startswith("Internal:"):
+                    continue
+                if shape := _shape(cls, name, value):
                     seen.setdefault(name, shape)
     yield from sorted(seen.items())
 

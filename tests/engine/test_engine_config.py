@@ -162,7 +162,7 @@ def test_what_it_opened_is_closed_and_what_it_was_given_is_not():
 def test_the_asynchronous_one_closes_the_same():
     async def main():
         engine = AsyncChatEngine.from_config()
-        own, store = engine._closing[1], engine.history.history.store
+        own, store = engine._closing[1], engine.history.sync.store
         assert isinstance(own, anthropic.AsyncAnthropic)
         await engine.close()
         assert own.is_closed()

@@ -58,7 +58,7 @@ def test_a_turn_begins_only_where_the_caller_has_seen_it(opened, chat_of, way, w
                 await say(engine, way, reply, stale)
         assert list(chat_of("a").entries()) == before
         assert len(api.requests) == 1
-        chat_of("a").title = "Only a title"
+        chat_of("a").set_title("Only a title")
         done = await say(engine, way, reply, reply.version)
         assert done.text == "second reply"
         assert done.version == chat_of("a").info().version

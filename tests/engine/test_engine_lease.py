@@ -222,7 +222,7 @@ def test_a_title_and_a_message_beside_go_past_renewals(clock, opened, chat_of):
         assert chat.refresh()
         clock.go(21)
         wait_until(lambda: renewals(chat_of("a")) == 1, "no renewal came")
-        chat.title = "A title"
+        chat.set_title("A title")
         clock.go(21)
         wait_until(lambda: renewals(chat_of("a")) == 2, "no renewal came")
         chat.append({"role": "system", "content": "Be brief."})
@@ -448,7 +448,7 @@ def test_what_would_take_the_question_away_waits_as_well(clock, opened, change):
     step = {
         "rewind": lambda: chat.rewind(to=0),
         "forget": lambda: chat.forget(before=1),
-        "drop_block": lambda: setattr(chat, "drop_block", True),
+        "drop_block": lambda: chat.set_drop_stale_thinking(drop=True),
     }[change]
     before = list(chat.entries())
     with pytest.raises(errors.TurnInProgress):

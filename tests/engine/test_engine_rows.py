@@ -72,7 +72,7 @@ def test_a_turn_that_was_interrupted(clock, opened, how):
     assert (turn.state, turn.until) == ("interrupted", None)
     assert mine(turn) == (how in ("failed", "broken off", "process gone"))
     assert [each.id for each in History(opened()).list(unanswered=True).items] == ["a"]
-    History(opened()).conversation("a").title = "A title changes nothing of that"
+    History(opened()).conversation("a").set_title("A title changes nothing of that")
     assert row(opened).turn == turn
     if how in ("failed", "broken off"):
         engine.resume("a") if how == "failed" else engine.send("a", "never mind")

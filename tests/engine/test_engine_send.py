@@ -169,12 +169,12 @@ def test_a_message_from_another_thread_of_this_process_counts_too(opened):
 
 def test_a_title_set_meanwhile_disturbs_nothing(engine_on, chat_of):
     def reply(_body):
-        chat_of("a").title = "A title"
+        chat_of("a").set_title("A title")
         return "undisturbed"
 
     assert engine_on(FakeMessagesAPI(reply)).send("a", "hello").text == "undisturbed"
     assert kinds(chat_of("a")) == ["message", "annotation", "message"]
-    assert chat_of("a").title == "A title"
+    assert chat_of("a").info().title == "A title"
 
 
 @pytest.mark.parametrize("same_process", [True, False])

@@ -204,7 +204,7 @@ def test_a_title_set_while_the_reply_streams_does_not_disturb_it(engine_on, chat
     with engine_on(FakeMessagesAPI("one two three")).stream("a", "count") as stream:
         pieces = iter(stream)
         assert next(pieces).startswith("one")
-        chat_of("a").title = "A title"
+        chat_of("a").set_title("A title")
         assert stream.reply.text == "one two three"
     assert kinds(chat_of("a")) == ["message", "annotation", "message"]
-    assert chat_of("a").title == "A title"
+    assert chat_of("a").info().title == "A title"

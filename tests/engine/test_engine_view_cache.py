@@ -92,12 +92,12 @@ def test_a_title_set_elsewhere_costs_one_look(counted, chat_of):
     api = FakeMessagesAPI("hi")
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.send("a", "one")
-    chat_of("a").title = "A title"
+    chat_of("a").set_title("A title")
     calls.clear()
     engine.send("a", "two")
     assert sent(api)[::2] == ["one", "two"]
     assert calls.count("append") == 3  # one that met the title, and was repeated behind it
-    assert chat_of("a").title == "A title"
+    assert chat_of("a").info().title == "A title"
 
 
 def test_tool_turns_are_read_again(counted):

@@ -14,6 +14,7 @@ from faulty_stores import (
     landed_then,
     lost,
     named,
+    names_of,
     not_landed,
     said,
     surely_not_landed,
@@ -276,7 +277,7 @@ def test_annotation_lost_and_rebased_is_stored_once(store, other):
     chat = chat_on(store)
     chat.append(user("before"))
     store.on_append = iter([landed_then(lambda: (other.refresh(), other.append(said("theirs"))))])
-    chat.title = "mine"
+    chat.set_title("mine")
     other.refresh()
     assert [entry.kind for entry in other.entries()] == ["message", "annotation", "message"]
-    assert other.title == "mine"
+    assert names_of(other)[0] == "mine"

@@ -94,10 +94,10 @@ def test_a_page_is_one_listing_and_reads_no_conversation(store, chat):
     assert store.taken() == [("heads", 20)]
 
 
-def test_title_tags_and_summary_cost_nothing_once_seen(store, chat):
-    assert (chat.title, chat.tags, chat.summary.usage) == (None, (), {})
+def test_a_title_costs_one_append_once_the_conversation_was_seen(store, chat):
+    assert chat.summary.usage == {}
     assert store.taken() == []
-    chat.title = "Greetings"
+    chat.set_title("Greetings")
     assert store.taken() == [("append", 1)]
 
 

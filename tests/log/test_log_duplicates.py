@@ -82,7 +82,7 @@ def test_a_key_is_found_among_the_newest_thousand_entries(two):
     chat_on(other).append(user("a"), key="k")
     chat.append(user("a"), key="k")
     assert chat_on(one).refresh().messages == 1
-    chat.title = "one more"
+    chat.set_title("one more")
     chat_on(other).append(user("a"), key="k")  # stands too far back
     assert chat_on(one).refresh().messages == 2
     chat.refresh()

@@ -51,7 +51,7 @@ def test_also_when_others_wrote_notes_in_its_place(chat, others):
     sharing = History(open_store("memory:")).conversation("c")
     sharing.log.store = store
     for number in range(others):
-        sharing.title = f"title {number}"
+        sharing.set_title(f"title {number}")
     with pytest.raises(Conflict):
         chat.append({"role": "user", "content": "four"})
     assert texts(sharing) == ["one", "two"]

@@ -68,7 +68,7 @@ def test_a_rewind_keeps_title_and_usage(chat):
     chat.append([user("a"), reply(1, input_tokens=5)])
     chat.annotate(title="t", metadata={"k": [1]})
     chat.rewind(to=0)
-    assert (chat.title, chat.metadata, chat.summary.usage) == ("t", {"k": [1]}, {"input_tokens": 5})
+    assert (chat.info().title, chat.info().metadata, chat.summary.usage) == ("t", {"k": [1]}, {"input_tokens": 5})
     assert chat.messages() == []
 
 
@@ -91,7 +91,7 @@ def test_forget_whole(chat, before):
     chat.annotate(title="kept", tags=["a"])
     chat.forget(before=before + 1)
     assert chat.messages() == chat.last_messages(5) == []
-    assert (chat.title, chat.tags, chat.summary.messages) == ("kept", ("a",), 0)
+    assert (chat.info().title, chat.info().tags, chat.summary.messages) == ("kept", ("a",), 0)
     chat.append(user("on"))
     assert texts(chat.messages()) == ["on"]
 

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 from chathistory_memory import MemoryStore
-from faulty_stores import ShortStore, chat_on, kinds_of, named, said, texts, user
+from faulty_stores import ShortStore, chat_on, kinds_of, named, names_of, said, texts, user
 
 from chathistory import AsyncHistory, ConversationInfo, Entry, History, open_store
 from chathistory.errors import Conflict, ConversationExists, ConversationNotFound
@@ -101,7 +101,7 @@ def test_a_part_further_up_is_no_look_at_the_end(two, taking):
     version = chat.version
     assert chat.last_entries(1, before=1)
     assert list(chat.entries(0, 1))
-    assert (chat.title, chat.tags, chat.metadata, chat.setup()) == (None, (), {}, None)
+    assert (names_of(chat), chat.setup()) == ((None, (), {}), None)
     assert chat.version == version
     with pytest.raises(Conflict):
         TAKING[taking](chat)
@@ -141,7 +141,7 @@ def test_a_message_before_what_stands_beside_is_one(two, taking):
     others = chat_on(other)
     others.refresh()
     others.append(user("c"))
-    others.title = "another"
+    others.set_title("another")
     with pytest.raises(Conflict):
         TAKING[taking](chat)
 
@@ -150,11 +150,11 @@ def test_an_own_title_does_not_vouch_for_what_it_went_past(two):
     one, other = two
     fresh, chat = chat_on(one), chat_on(one)
     chat.append([user("a"), said("b")])
-    fresh.title = "mine"
+    fresh.set_title("mine")
     others = chat_on(other)
     others.refresh()
     others.append(user("c"))
-    chat.title = "mine as well"
+    chat.set_title("mine as well")
     for each in (chat, fresh):
         with pytest.raises(Conflict):
             each.rewind(to=1)
@@ -163,9 +163,9 @@ def test_an_own_title_does_not_vouch_for_what_it_went_past(two):
 def test_own_changes_count_as_returned(two):
     one, _ = two
     chat = chat_on(one)
-    chat.title = "A title"
+    chat.set_title("A title")
     chat.append([user("a"), said("b"), user("c"), said("d")])
-    chat.set_drop_block(drop_block=True)
+    chat.set_drop_stale_thinking(drop=True)
     chat.rewind(to=4)
     chat.forget(before=2)
     chat.append([user("e"), said("f")])
@@ -292,7 +292,7 @@ def test_a_version_vouches_for_what_its_process_has_not_read(two):
     others = chat_on(other)
     others.refresh()
     version = others.append(said("b")).revision.version
-    chat.title = "mine"  # went past it
+    chat.set_title("mine")  # went past it
     with pytest.raises(Conflict):
         chat.append(user("c"))
     chat.append(user("c"), expected=version)

@@ -190,7 +190,7 @@ def test_only_what_was_seen_is_deleted():
     chat.annotate(title="changed")
     with pytest.raises(Conflict):
         history.delete("c", expected=seen)
-    assert chat.title == "changed"
+    assert chat.info().title == "changed"
     assert history.delete("c", expected=chat.log.refresh().revision.version).messages == 2
     assert history.delete("c", expected=seen) is None
     numbered(chat_on(store, "d"), 2)

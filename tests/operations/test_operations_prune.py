@@ -147,7 +147,7 @@ def test_all_of_a_scope_goes_and_nothing_else(store):
     for name in ("a", "b"):
         numbered(history.conversation(name, scope="ada"), 4)
         numbered(history.conversation(name, scope="adam"), 4)
-    history.conversation("b", scope="ada").title = "x"
+    history.conversation("b", scope="ada").set_title("x")
     store.ttl = -1
     history.conversation("old", scope="ada").append(user("x"))
     store.ttl = None
@@ -223,7 +223,7 @@ def test_a_page_looks_at_so_many_and_goes_on(store, monkeypatch):
     monkeypatch.setattr(listing, "SCANNED", 50)
     for number in range(130):
         chat_on(store, f"c{number}").append(user("x"))
-    chat_on(store, "c3").tags = ["t"]
+    chat_on(store, "c3").set_tags(["t"])
     for number in range(130):
         if number != 3:
             chat_on(store, f"c{number}").append(user("x"))
@@ -255,7 +255,7 @@ def test_a_page_looks_at_so_many_and_goes_on(store, monkeypatch):
 @pytest.mark.parametrize("limit", [1, 2, 3, 5])
 def test_a_page_that_fits_too_much_is_asked_for_once_more(store, monkeypatch, limit):
     for number in range(40):
-        chat_on(store, f"c{number}").tags = ["t"]
+        chat_on(store, f"c{number}").set_tags(["t"])
     calls = []
     heads = MemoryStore.heads
     monkeypatch.setattr(MemoryStore, "heads", lambda self, *args, **more: calls.append(1) or heads(self, *args, **more))
@@ -267,8 +267,8 @@ def test_a_page_that_fits_too_much_is_asked_for_once_more(store, monkeypatch, li
     assert [name for page in pages for name in page] == [f"c{number}" for number in reversed(range(40))]
     assert all(len(page) == limit for page in pages[:-1])
     assert len(calls) <= len(pages) + 1
-    chat_on(store, "c38").tags = []
-    chat_on(store, "c39").tags = ["u"]
+    chat_on(store, "c38").set_tags([])
+    chat_on(store, "c39").set_tags(["u"])
     calls.clear()
     assert len(History(store).list(tag="t", limit=limit).items) == limit
     assert len(calls) == 3
@@ -298,7 +298,7 @@ def test_what_expired_is_passed_over_and_a_page_is_full(store):
 
 def test_metadata_is_compared_as_json(store):
     chat = chat_on(store)
-    chat.metadata = {"a": 1, "b": True, "c": None, "d": {"y": [1.0], "x": 2}}
+    chat.set_metadata({"a": 1, "b": True, "c": None, "d": {"y": [1.0], "x": 2}})
     shelf = History(store)
     for metadata in ({"a": 1}, {"b": True}, {"c": None}, {"d": {"x": 2, "y": [1.0]}}, {"a": 1, "c": None}):
         assert len(shelf.list(metadata=metadata).items) == 1

@@ -278,7 +278,7 @@ def long_conversation(chat):
     chat.forget(before=30)
     special["snapshot"] = chat.log.last.end - 2
     special["setup"] = chat.log.last.end - 1
-    chat.title = "T"
+    chat.set_title("T")
     for number in range(90):
         chat.append([user(f"s{number}"), said(f"b{number}")])
     chat.trim(LastTurns(80, 80))
@@ -350,7 +350,7 @@ def test_damage_is_led_around_wherever_it_stands(store, chat, hurt, places):
     damaged = {each.position for each in found if "the record is damaged" in each.what}
     assert damaged <= lost, "what is on no path is nobody's trouble"
     check_mended(store, chat, lost)
-    assert reopened(store, chat).title == "T"
+    assert reopened(store, chat).info().title == "T"
 
 
 @pytest.mark.parametrize("seed", range(12))

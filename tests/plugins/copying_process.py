@@ -18,4 +18,4 @@ with open_store(sys.argv[1]) as source, open_store(sys.argv[2]) as target:
         return head
 
     target.append = told
-    History(source).copy_to(target, threads=1)
+    History(source).copy_to(target, threads=1, all_scopes=True)

@@ -25,14 +25,14 @@ def around(new, count):
     filled(stores[0], count)
     due = whole(stores[0])
     for here, there in itertools.pairwise(stores):
-        report = History(here).copy_to(there)
+        report = History(here).copy_to(there, all_scopes=True)
         assert (report.copied, report.complete) == (len(due), True)
         assert report.records == sum(len(records) for _, records in due.values())
     assert whole(stores[-1]) == due
     for scope in (*SCOPES, "forks"):
         assert len({tuple(order(store, scope)) for store in stores if store.traits.recency == "exact"}) == 1
         assert sorted(order(stores[4], scope)) == sorted(order(stores[0], scope))
-    again = History(stores[0]).copy_to(stores[-1])
+    again = History(stores[0]).copy_to(stores[-1], all_scopes=True)
     assert (again.copied, again.same, again.records) == (0, len(due), 0)
     key = Key(SCOPES[0], "chat 0 \U0001f600")
     chats = [History(store).conversation(key.id, scope=key.scope) for store in (stores[0], stores[-1])]
@@ -70,7 +70,7 @@ def broken_off(url_of, backend, *, kills, small, large):
             assert len(there) >= seen
             seen = len(there)
         assert halves > 0, "no kill came in the midst of a conversation"
-        report = History(source).copy_to(target)
+        report = History(source).copy_to(target, all_scopes=True)
         assert report.complete
         assert report.same == seen
         assert report.copied == len(due) - seen > 0

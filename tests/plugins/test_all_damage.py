@@ -224,7 +224,7 @@ def test_one_damaged_thing_stays_one(hurt):
     old = b"".join(line for line in data.splitlines(keepends=True) if b'"kind":"void"' not in line)
     for file in (data, old):
         with MemoryStore() as target:
-            again = History(target).import_from(io.BytesIO(file))
+            again = History(target).import_from(io.BytesIO(file), all_scopes=True)
             assert (again.copied, again.skipped) == (COUNT - len(damaged), [])
             assert sound_of(target, damaged) == sound
             assert {key: whole(target)[key] for key in sound} == {key: whole_of(store, key) for key in sound}
@@ -236,7 +236,7 @@ def test_one_damaged_thing_stays_one(hurt):
     assert set(done.failed) == {key for key, each in damaged.items() if each.beyond}
     assert done.salvaged == {key: each.lost for key, each in damaged.items() if each.lost}
     with MemoryStore() as target:
-        assert History(target).import_from(io.BytesIO(data)).complete
+        assert History(target).import_from(io.BytesIO(data), all_scopes=True).complete
         assert exported(target)[0].complete
     # Erasing.
     assert history.erase(SCOPE).complete

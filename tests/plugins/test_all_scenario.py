@@ -58,7 +58,7 @@ def scenario(store) -> list[str]:
         rows = history.list(limit=50, **wanted).items
         tell(f"listing {wanted}", [(r.id, r.title, r.messages, r.records, r.tokens, r.origin) for r in rows])
     out = io.BytesIO()
-    tell("export", history.export_to(out))
+    tell("export", history.export_to(out, all_scopes=True))
     tell("texts", _lines(out.getvalue()))
     tell("dry", _kept(history.prune(count=5, age=timedelta(days=1), ttl=timedelta(hours=1))))
     tell("wet", _kept(history.prune(count=5, dry_run=False)))
@@ -66,8 +66,8 @@ def scenario(store) -> list[str]:
     gone = history.erase("default")
     tell("erased", sorted((each.id, each.messages, each.records) for each in gone.removed))
     tell("nothing", [gone.left, history.list().items, [key.scope for key in list(store.keys())]])
-    tell("import", history.import_from(io.BytesIO(out.getvalue())))
-    tell("again", history.import_from(io.BytesIO(out.getvalue())))
+    tell("import", history.import_from(io.BytesIO(out.getvalue()), all_scopes=True))
+    tell("again", history.import_from(io.BytesIO(out.getvalue()), all_scopes=True))
     tell("back", [row.id for row in history.list(limit=50).items])
     tell("back", chat.messages() + fork.messages())
     tell("asyncio", asyncio.run(_awaited(store)))
@@ -94,10 +94,10 @@ async def _awaited(store) -> list:
         rows = (await history.list(limit=3, tag="tea")).items
         newest = [entry.message for entry in await chat.last_entries(2, before=3)]
         with open_store("memory:") as other:
-            report = await history.copy_to(other)
+            report = await history.copy_to(other, all_scopes=True)
             same = await AsyncHistory(other).conversation("async").messages() == await fork.messages()
         out = io.BytesIO()
-        written = await history.export_to(out)
+        written = await history.export_to(out, all_scopes=True)
         gone = await history.erase("default")
         out.seek(0)
         back = await history.import_from(out, scope="elsewhere")

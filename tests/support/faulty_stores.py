@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from chathistory_memory import MemoryStore
 
 from chathistory import Conversation, Damaged, Head, History, HistoryStore, Key, Leftovers, Page, ReadResult, Record
 from chathistory.errors import Conflict, CorruptRecord, StoreUnavailable
+from chathistory.operations.listing import row_of
 from chathistory.storage.abilities import FoundRecords
 
 THOUGHT = {"type": "thinking", "thinking": "so", "signature": "EqQ="}
@@ -24,6 +25,18 @@ def user(text: str) -> dict[str, Any]:
 
 def said(text: str) -> dict[str, Any]:
     return {"role": "assistant", "content": [{"type": "text", "text": text}]}
+
+
+def names_of(chat: Conversation) -> tuple[str | None, tuple[str, ...], Mapping[str, Any]]:
+    """Return title, tags and metadata as they are stored now, without counting that as a look of this process."""
+    head = chat.log.look()
+    row = row_of(head) if head else None
+    return (row.title, row.tags, row.metadata) if row else (None, (), {})
+
+
+def all_unless_named(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a transfer, of all scopes unless they name some conversations."""
+    return dict(options) if {"scope", "ids", "id"} & options.keys() else {**options, "all_scopes": True}
 
 
 def texts(messages: list[dict[str, Any]]) -> list[str]:

@@ -519,7 +519,7 @@ class _Play:
         match move:
             case Name(title):
                 self.held.chat.refresh()
-                self.held.chat.title = title
+                self.held.chat.set_title(title)
             case Rewind(turns):
                 self._rewind(turns)
             case Retry(answers, system):

@@ -11,7 +11,18 @@ from pathlib import Path
 
 import pytest
 from chathistory_memory import MemoryStore
-from faulty_stores import FaultyStore, chat_on, lost, numbered, reply, said, surely_not_landed, texts, user
+from faulty_stores import (
+    FaultyStore,
+    all_unless_named,
+    chat_on,
+    lost,
+    numbered,
+    reply,
+    said,
+    surely_not_landed,
+    texts,
+    user,
+)
 
 from chathistory import Entry, History, Key, ReadResult, Revision, Traits
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreUnavailable
@@ -44,7 +55,7 @@ def all_of(store):
 
 
 def copy(source, target, **options):
-    return History(source).copy_to(target, threads=1, **options)
+    return History(source).copy_to(target, threads=1, **all_unless_named(options))
 
 
 # Copies.
@@ -288,7 +299,7 @@ def test_what_is_damaged_is_told_and_the_rest_copied(source, target):
     assert (report.copied, list(report.failed)) == (4, [Key("b", "c1")])
     out = io.BytesIO()
     for kind in ("jsonl", "markdown"):
-        report = History(damaged).export_to(out, format=kind)
+        report = History(damaged).export_to(out, format=kind, all_scopes=True)
         assert (report.conversations, list(report.failed), report.complete) == (4, [Key("b", "c1")], False)
 
 
@@ -304,7 +315,7 @@ def test_several_are_under_way_at_once(source):
 
     waited = []
     slow = Slow()
-    assert History(source).copy_to(slow, threads=3).copied == 5
+    assert History(source).copy_to(slow, threads=3, all_scopes=True).copied == 5
     assert len(set(waited)) == 3
     assert all_of(slow) == all_of(source)
 
@@ -315,7 +326,7 @@ def test_many_more_than_are_under_way(target):
         chat_on(source, f"c{number}").append(user("x"))
     source.ttl = -1
     chat_on(source, "expired").append(user("x"))
-    assert History(source).copy_to(target, threads=2).copied == 50
+    assert History(source).copy_to(target, threads=2, all_scopes=True).copied == 50
 
 
 # Files.
@@ -323,12 +334,12 @@ def test_many_more_than_are_under_way(target):
 
 def exported(store, name=None, **options):
     out = io.BytesIO() if name is None else name
-    report = History(store).export_to(out, **options)
+    report = History(store).export_to(out, **all_unless_named(options))
     return (report, out.getvalue()) if name is None else report
 
 
 def imported(store, data, **options):
-    return History(store).import_from(io.BytesIO(data), **options)
+    return History(store).import_from(io.BytesIO(data), **all_unless_named(options))
 
 
 @pytest.mark.parametrize("name", ["all.jsonl", "all.jsonl.gz", "all"])
@@ -341,10 +352,10 @@ def test_out_and_in_again(source, target, tmp_path, name):
     assert path.stat().st_mode & 0o777 == 0o600
     assert (path.read_bytes()[:2] == b"\x1f\x8b") == name.endswith(".gz")
     told.clear()
-    report = History(target).import_from(Path(path), progress=told.append)
+    report = History(target).import_from(Path(path), progress=told.append, all_scopes=True)
     assert (report.copied, report.records, len(told)) == (5, 34, 5)
     assert all_of(target) == all_of(source)
-    assert History(target).import_from(path).same == 5
+    assert History(target).import_from(path, all_scopes=True).same == 5
 
 
 def test_the_lines_are_those_that_are_stored(source):
@@ -500,7 +511,7 @@ class Pipe(io.RawIOBase):
 @pytest.mark.parametrize("pack", [bytes, gzip.compress])
 def test_from_a_pipe(source, target, pack):
     _, data = exported(source)
-    assert History(target).import_from(io.BufferedReader(Pipe(pack(data)))).copied == 5
+    assert History(target).import_from(io.BufferedReader(Pipe(pack(data))), all_scopes=True).copied == 5
     assert all_of(target) == all_of(source)
 
 
@@ -508,7 +519,7 @@ def test_from_the_midst_of_a_file(source, target):
     _, data = exported(source)
     file = io.BytesIO(b"before" + data)
     file.seek(6)
-    assert History(target).import_from(file).copied == 5
+    assert History(target).import_from(file, all_scopes=True).copied == 5
 
 
 def test_a_file_that_cannot_be_written_is_not_there(source, tmp_path, monkeypatch):
@@ -634,7 +645,7 @@ def test_a_bundle_of_many_is_written_piece_by_piece(monkeypatch):
         return read(self, *args, **more)
 
     monkeypatch.setattr(_Restless, "read", watched)
-    History(store).export_to(out)
+    History(store).export_to(out, all_scopes=True)
     assert len(sizes) > 10
     assert sizes[3:] == sorted(set(sizes[3:]))
 

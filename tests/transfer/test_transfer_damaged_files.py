@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from chathistory_memory import MemoryStore
-from faulty_stores import HurtStore, chat_on, numbered, reply, said, texts, user
+from faulty_stores import HurtStore, all_unless_named, chat_on, numbered, reply, said, texts, user
 from hostile_values import DEEP, HUGE, as_text, line_of, lines, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,11 +28,11 @@ from chathistory.storage.store import LONGEST_PAYLOAD, Head, Revision
 
 def exported(store, **options):
     out = io.BytesIO()
-    return History(store).export_to(out, **options), out.getvalue()
+    return History(store).export_to(out, **all_unless_named(options)), out.getvalue()
 
 
 def imported(store, data, **options):
-    return History(store).import_from(io.BytesIO(data), **options)
+    return History(store).import_from(io.BytesIO(data), **all_unless_named(options))
 
 
 def all_of(store):
@@ -101,7 +101,7 @@ def test_what_comes_back_is_what_is_not_damaged(seed):
         assert again.skipped == []
         assert imported(target, file).same == len(sound)
     other = MemoryStore()
-    copy = History(store).copy_to(other, threads=2)
+    copy = History(store).copy_to(other, threads=2, all_scopes=True)
     assert (all_of(other), set(copy.failed)) == (sound, bad)
 
 
@@ -171,7 +171,7 @@ def test_lines_of_a_later_format_are_carried_over_and_counted():
         numbered(chat, 2)
         chat.log.append([Entry("hologram", version=7, data={"x": 1})])
         numbered(chat, 2)
-        assert History(store).copy_to(other).later == 1
+        assert History(store).copy_to(other, all_scopes=True).later == 1
         report, data = exported(store)
         assert (report.complete, report.later) == (True, 1)
         assert imported(target, data).later == 1
@@ -539,7 +539,7 @@ def test_the_title_is_kept():
     store = MemoryStore()
     data = listed(*TALK, title="Tea", model="m")
     imported(store, data, id="x")
-    assert chat_on(store, "x").title == "Tea"
+    assert chat_on(store, "x").info().title == "Tea"
     assert imported(store, data, id="x").same == 1
     assert imported(store, listed(*TALK, reply(1), title="Tea"), id="x").continued == 1
     assert texts(chat_on(store, "x").last_messages(9)) == ["a", "b", "c", "d", "1"]

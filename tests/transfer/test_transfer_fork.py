@@ -296,7 +296,7 @@ def test_a_conversation_without_a_record_cannot_be_begun(store, chat):
 @pytest.mark.parametrize("rewound", [False, True])
 def test_messages_page_backward(chat, rewound):
     numbered(chat, 25)
-    chat.title = "x"
+    chat.set_title("x")
     if rewound:
         chat.rewind(to=20)
         chat.append([user("20b"), said("21b")])

@@ -95,7 +95,7 @@ def test_edits_that_are_none_are_not_asked_for(editing):
 
 def test_tokens_are_counted_with_thinking_that_is_to_be_dropped():
     talk = Talk()
-    talk.chat.drop_block = True
+    talk.chat.set_drop_stale_thinking(drop=True)
     talk.say_many(4)
     talk.chat.rewind(to=3)
     assert talk.engine.count_tokens("a", "next") > talk.engine.count_tokens("a", "n")
@@ -318,7 +318,7 @@ def test_another_system_prompt_while_a_call_awaits_its_result():
     assert other.count_tokens("a", [result("toolu_1")]) > 0
     with pytest.warns(SetupChangedWarning):
         other.send("a", [result("toolu_1")])
-    assert talk.chat.drop_block
+    assert talk.chat.summary.drop_block
     for number in range(3):
         other.send("a", f"then {number}")
     assert talk.refused == []
@@ -331,19 +331,19 @@ def test_another_system_prompt_between_turns_asks_for_nothing():
     talk.say_many(2)
     with pytest.warns(SetupChangedWarning):
         talk.engine_with(system="two").send("a", "hello")
-    assert not talk.chat.drop_block
+    assert not talk.chat.summary.drop_block
     assert thoughts_in(talk.sent) == 0
     assert talk.refused == []
 
 
 def test_the_choice_is_not_taken_back_while_a_call_awaits_its_result():
     talk = Talk(in_turn(None, [THOUGHT, call(id="toolu_1")]), tools=[TOOL])
-    talk.chat.drop_block = True
+    talk.chat.set_drop_stale_thinking(drop=True)
     talk.say_many(2)
-    with pytest.raises(errors.InvalidInput, match="under way"):
-        talk.chat.drop_block = False
+    with pytest.raises(errors.InvalidInput, match="waits for its result"):
+        talk.chat.set_drop_stale_thinking(drop=False)
     talk.say([result("toolu_1")])
-    talk.chat.drop_block = False
+    talk.chat.set_drop_stale_thinking(drop=False)
     talk.say("on")
     assert thoughts_in(talk.sent) == 0
     assert talk.refused == []

@@ -308,15 +308,15 @@ def test_a_refusal_in_the_turn_of_a_compaction_does_not_take_the_summary_away(st
 
 def test_the_choice_to_have_it_dropped_is_the_conversations(engine_with, api, chat, store):
     talk(engine_with(), 4)
-    chat.drop_block = True
+    chat.set_drop_stale_thinking(drop=True)
     chat.trim(LastTurns(2, 2))
     talk(engine_with(), 2, first=4)  # another engine, which knows nothing of the choice
     assert refused(api) == []
     body = api.requests[-1].body
     assert body["thinking"] == {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
     assert chat.view().report.thinking_stripped == 0
-    assert History(store).conversation("a").drop_block
-    chat.drop_block = False
+    assert History(store).conversation("a").summary.drop_block
+    chat.set_drop_stale_thinking(drop=False)
     talk(engine_with(), 1, first=6)
     assert "thinking" not in api.requests[-1].body
     assert chat.view().report.thinking_stripped == 4

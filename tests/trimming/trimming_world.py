@@ -145,7 +145,7 @@ class World:
             self.named = {}
 
     def choose(self) -> None:
-        self.chat.drop_block = self.dice.random() < 0.5
+        self.chat.set_drop_stale_thinking(drop=self.dice.random() < 0.5)
 
     def resume(self) -> None:
         self.engine.resume("a")

@@ -82,13 +82,10 @@ def use_a_conversation(history: History, reply: Message) -> list[dict[str, Any]]
 
 def use_names(chat: Conversation) -> None:
     """Name a conversation."""
-    assert_type(chat.title, str | None)
-    assert_type(chat.tags, tuple[str, ...])
-    chat.title = "Tea"
-    chat.title = None
-    chat.tags = ["a", "b"]
-    chat.metadata = {"k": [1, None]}
-    assert_type(chat.metadata, dict[str, Any])
+    chat.set_title("Tea")
+    chat.set_title(None)
+    chat.set_tags(["a", "b"])
+    chat.set_metadata({"k": [1, None]})
     chat.annotate(title="x", tags=["a"], metadata={})
     summary = chat.refresh()
     if summary is not None:

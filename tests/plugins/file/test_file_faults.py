@@ -168,8 +168,8 @@ def test_walks_of_the_library_go_on_past_a_file_that_cannot_be_read(store, monke
         return real(fd, *args)
 
     monkeypatch.setattr(os, "pread", pread)
-    assert list(history.export_to(tmp_path / "all.jsonl").failed) == [Key("ada", "b")]
-    assert list(history.copy_to(open_store("memory:")).failed) == [Key("ada", "b")]
+    assert list(history.export_to(tmp_path / "all.jsonl", all_scopes=True).failed) == [Key("ada", "b")]
+    assert list(history.copy_to(open_store("memory:"), all_scopes=True).failed) == [Key("ada", "b")]
     assert history.prune(ttl=timedelta(days=1), full_scan=True).kept == 2
     assert [each.state for each in history.check().found] == ["lost"]
     erasure = history.erase("ada")

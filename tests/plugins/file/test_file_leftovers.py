@@ -236,7 +236,7 @@ def test_a_folder_that_was_moved_is_told(store):
     path_of(store).parent.rename(Path(store.root, "archive"))
     assert list(store.keys()) == [Key("other", "c")]
     assert [(row.key, row.where) for row in store.damaged_keys()] == [(None, "archive/support=2f42.jsonl")]
-    report = History(store).copy_to(open_store("memory:"))
+    report = History(store).copy_to(open_store("memory:"), all_scopes=True)
     assert (report.all_found, report.complete) == (False, False)
     assert _erase(store) == Leftovers(0, ("archive/support=2f42.jsonl",), complete=False)
     assert store.remove_leftovers("archive").complete

@@ -118,11 +118,14 @@ def test_what_relies_on_a_damaged_listing_says_so(store, valkey_client, which):
     wrong = names.scopes if which == "scopes" else names.listing
     valkey_client.delete(wrong)
     valkey_client.hset(wrong, "x", "y")
-    for report in (history.export_to(io.BytesIO()), history.copy_to(open_store("memory:"))):
+    for report in (
+        history.export_to(io.BytesIO(), all_scopes=True),
+        history.copy_to(open_store("memory:"), all_scopes=True),
+    ):
         assert (report.all_found, report.complete) == (False, False)
     plan = history.prune(count=10)
     assert (plan.kept, plan.complete) == ((4, True) if which == "scopes" else (0, False))
-    scanned = history.export_to(io.BytesIO(), full_scan=True)
+    scanned = history.export_to(io.BytesIO(), full_scan=True, all_scopes=True)
     assert (scanned.conversations, scanned.all_found) == (4, True)
 
 
