@@ -87,7 +87,7 @@ def test_no_scope_named_is_the_own_one(shared):
     assert sorted(exported(out.getvalue())) == TEAM
     with open_store("memory:") as empty:
         assert history.copy_to(empty).copied == 2
-        assert sorted((key.scope, key.id) for key in empty.keys()) == TEAM
+        assert sorted((key.scope, key.id) for key in empty.keys(None)) == TEAM
     assert history.check().checked == 2
     assert history.key("a").scope == history.conversation("a").scope == "team"
     assert {row.scope for row in history.list().items} == {"team"}
@@ -165,7 +165,7 @@ def test_none_is_no_scope(shared):
     for call in calls:
         with pytest.raises(InvalidInput, match="scope: must be text, not NoneType"):
             call()
-    assert len(list(shared.keys())) == 6
+    assert len(list(shared.keys(None))) == 6
 
 
 def test_a_fork_stays_in_the_scope_of_its_conversation(shared):
