@@ -12,10 +12,20 @@ __all__ = ["check_append", "check_position", "check_range", "check_version"]
 
 
 def check_append(bodies: Sequence[str], revision: Revision, traits: Traits, *, first: int = 0) -> list[str]:
-    """Return `bodies` as a list of the store's own, or raise `InvalidInput`: every store calls this first in `append`.
+    """Check what is about to be appended.
 
-    Refused are an empty batch, a lone string, bodies or a payload that are not one line of encodable text (no control
-    characters), a payload that is too long, a malformed revision, and what exceeds the store's limits.
+    Args:
+        bodies: At least one line of text.
+        revision: What takes the place of the stored revision.
+        traits: Those of the store, with its limits.
+        first: The position of the first body in a new conversation.
+
+    Returns:
+        The bodies, in a list of the store's own.
+
+    Raises:
+        InvalidInput: No bodies, or a lone string; a body or payload that is not one line of encodable text (no control
+            characters); a payload that is too long; a malformed revision; more than the limits of the store.
     """
     if isinstance(bodies, str) or not bodies:
         raise InvalidInput("an append needs a list of at least one body")
@@ -26,7 +36,7 @@ def check_append(bodies: Sequence[str], revision: Revision, traits: Traits, *, f
         raise InvalidInput(
             f"the revision's payload must have at most {LONGEST_PAYLOAD} characters, not {len(revision.payload)}"
         )
-    _check_stamp(revision, first)
+    _check_revision(revision, first)
     if traits.largest_record is not None and max(sizes) > traits.largest_record:
         raise InvalidInput(
             f"body {sizes.index(max(sizes))} has {max(sizes)} bytes; this store keeps at most {traits.largest_record}"
@@ -70,7 +80,7 @@ def _encoded(line: str) -> bytes | None:
 _CONTROLS = bytes(range(0x20))  # C-speed over 30 MB, which a set or a loop is not
 
 
-def _check_stamp(revision: Revision, first: int) -> None:
+def _check_revision(revision: Revision, first: int) -> None:
     version: object = revision.version
     if not (
         isinstance(version, str)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
-from typing import TypeGuard
 
 from chathistory.errors import InvalidInput
 from chathistory.storage.values import LARGEST_NUMBER, Cursor, Head, Key, SortKey
@@ -20,19 +18,15 @@ def encode_cursor(head: Head) -> Cursor:
 
 
 def decode_cursor(cursor: Cursor) -> SortKey:
-    """Return the sort key below which the next page begins; `InvalidInput` for what is no cursor."""
-    try:
-        updated, name = json.loads(base64.b64decode(cursor + "==", altchars=b"-_", validate=False))
-    except (ValueError, TypeError, RecursionError, binascii.Error):
-        updated, name = None, None
-    if type(updated) is not int or not 0 <= updated <= LARGEST_NUMBER or not _is_id(name):
-        raise InvalidInput("this is not a cursor that a page of this listing gave")
-    return SortKey(updated, str(name))
+    """Return the sort key below which the next page begins.
 
-
-def _is_id(name: object) -> TypeGuard[str]:
+    Raises:
+        InvalidInput: `cursor` was not made by `encode_cursor`.
+    """
     try:
-        Key("default", name)  # type: ignore[arg-type]  # it is what finds out
-    except InvalidInput:
-        return False
-    return True
+        updated, id = json.loads(base64.b64decode(cursor + "==", altchars=b"-_", validate=False))
+        if type(updated) is int and 0 <= updated <= LARGEST_NUMBER:
+            return SortKey(updated, Key("default", id).id)
+    except (ValueError, TypeError, RecursionError):  # binascii.Error and InvalidInput are among them
+        pass
+    raise InvalidInput("this is not a cursor that a page of this listing gave")

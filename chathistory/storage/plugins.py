@@ -31,10 +31,15 @@ COMMON_OPTIONS = {
 
 
 def open_store(url: str | StoreURL, **options: Any) -> HistoryStore:
-    """Return the store that `url` names, such as "file:./history"; `options` join those of the URL.
+    """Open the store that a URL names, without input or output: `store.check()` makes the first round trip.
 
-    Checks scheme, options and the backend's client library, without input or output: `store.check()` makes the first
-    round trip. Raises `ConfigError` for a wrong URL or option, and `PluginError` if the backend cannot be used.
+    Args:
+        url: Such as "file:./history".
+        **options: Options of the store that are not in the URL.
+
+    Raises:
+        ConfigError: The URL or an option is wrong.
+        PluginError: The backend cannot be used.
     """
     parsed = url.joined(options) if isinstance(url, StoreURL) else StoreURL.parse(url, **options)
     cls = store_class(parsed.scheme)
@@ -47,19 +52,42 @@ def open_store(url: str | StoreURL, **options: Any) -> HistoryStore:
 
 
 def declared_options(scheme: str) -> Mapping[str, Option]:
-    """Return the options that a store of this scheme has, by name. Raises `PluginError` as `store_class` does."""
+    """Return the options that a store of a scheme has, by name.
+
+    Raises:
+        PluginError: As `store_class` does.
+    """
     return {**COMMON_OPTIONS, **store_class(scheme).options}
 
 
 def store_class(scheme: str) -> type[HistoryStore]:
-    """Return the class that serves `scheme`. Raises `PluginError` that names the plugin and what would mend it."""
-    point = _find(scheme)
-    return _served(_load(point), point)
+    """Import the plugin that serves a scheme, and return its class.
+
+    Raises:
+        PluginError: There is none, or it cannot be used; the message names the plugin and what to do.
+    """
+    point = _find_entry_point(scheme)
+    cls = _call_hook(_import_plugin(point), point)
+    if cls is None:
+        raise PluginError(f"{scheme}: the plugin registered under this scheme has no hook that serves it")
+    if not (inspect.isclass(cls) and issubclass(cls, HistoryStore)):
+        raise PluginError(f"{scheme}: the plugin returned something that is not a HistoryStore class")
+    if inspect.isabstract(cls):
+        raise PluginError(f"{scheme}: the plugin's class lacks {', '.join(sorted(cls.__abstractmethods__))}")
+    if not hasattr(cls, "traits"):
+        raise PluginError(f"{scheme}: the plugin's class has no traits")
+    return cls
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What is known of a scheme: its distribution, and what stands in the way of its use (None: nothing)."""
+    """What is known of a scheme.
+
+    Attributes:
+        scheme: The scheme of its URLs.
+        distribution: The distribution that serves it.
+        problem: Why it cannot be used; None if it can.
+    """
 
     scheme: str
     distribution: str
@@ -68,107 +96,83 @@ class Backend:
 
 def backends() -> list[Backend]:
     """Return every scheme that an installed distribution offers, in order; each is loaded to see whether it works."""
+    names = {point.name: _distribution_name(point) for point in entry_points(group=GROUP)}
+    found: list[Backend] = []
+    for scheme in sorted(names):
+        problem = None
+        try:
+            store_class(scheme)
+        except ConfigError as error:
+            problem = str(error)
+        found.append(Backend(scheme, names[scheme], problem))
+    return found
+
+
+def _find_entry_point(scheme: str) -> EntryPoint:
     points = entry_points(group=GROUP)
-    names = {point.name: _distribution(point) for point in points}
-    return [Backend(scheme, names[scheme], _problem(scheme)) for scheme in sorted(names)]
-
-
-def _problem(scheme: str) -> str | None:
-    try:
-        store_class(scheme)
-    except ConfigError as error:
-        return str(error)
-    return None
-
-
-def _find(scheme: str) -> EntryPoint:
-    points = [point for point in entry_points(group=GROUP) if point.name == scheme]
-    if len(points) > 1:
-        names = " and ".join(sorted(_distribution(point) for point in points))
+    serving = [point for point in points if point.name == scheme]
+    if len(serving) == 1:
+        return serving[0]
+    if serving:
+        names = " and ".join(sorted(map(_distribution_name, serving)))
         raise PluginError(f"{scheme}: is served by more than one distribution, {names}; uninstall all but one")
-    if not points:
-        raise PluginError(_absent(scheme))
-    return points[0]
-
-
-def _absent(scheme: str) -> str:
     for point in entry_points(name=scheme):
         if point.group.startswith(PREFIX):
-            return (
-                f"{scheme}: the plugin of {_distribution(point)} is made for {point.group}, this chathistory speaks "
-                f"{GROUP}; install versions of both that agree"
+            raise PluginError(
+                f"{scheme}: the plugin of {_distribution_name(point)} is made for {point.group}, this chathistory "
+                f"speaks {GROUP}; install versions of both that agree"
             )
-    known = [point.name for point in entry_points(group=GROUP)]
-    return f"no installed backend serves {scheme}:{near_match(scheme, known)}"
+    raise PluginError(f"no installed backend serves {scheme}:{near_match(scheme, [point.name for point in points])}")
 
 
-def _distribution(point: EntryPoint) -> str:
-    return point.dist.name if point.dist is not None else point.value
-
-
-def _load(point: EntryPoint) -> object:
+def _import_plugin(point: EntryPoint) -> object:
     try:
         return point.load()
     except ImportError as error:
         if (error.name or "").partition(".")[0] == OURS:
-            msg = f"{point.name}: {_made_for_newer(point)}: {error}; mend it with: pip install --upgrade {OURS}"
+            problem, fix = f"{_describe_newer(point)}: {error}", f"pip install --upgrade {OURS}"
         else:
-            msg = f"{point.name}: cannot be loaded, {error}; mend it with: {_remedy(point)}"
-        raise PluginError(msg) from error
+            extras = f"[{','.join(point.extras)}]" if point.extras else ""
+            problem = f"cannot be loaded, {error}"
+            fix = f'pip install --upgrade "{_distribution_name(point)}{extras}"'
+        raise PluginError(f"{point.name}: {problem}; mend it with: {fix}") from error
     except Exception as error:
-        says = f"{type(error).__name__}: {error}{_requirement(point)}"
-        raise PluginError(f"{point.name}: the plugin of {_distribution(point)} fails on import: {says}") from error
+        says = f"{type(error).__name__}: {error}{_describe_requirement(point)}"
+        raise PluginError(f"{point.name}: the plugin of {_distribution_name(point)} fails on import: {says}") from error
 
 
-def _remedy(point: EntryPoint) -> str:
-    extras = f"[{','.join(point.extras)}]" if point.extras else ""
-    return f'pip install --upgrade "{_distribution(point)}{extras}"'
-
-
-def _made_for_newer(point: EntryPoint) -> str:
-    return (
-        f"the plugin of {_distribution(point)} asks for what {OURS} {version(OURS)} does not have{_requirement(point)}"
-    )
-
-
-def _requirement(point: EntryPoint) -> str:
-    """Return what its distribution says of the version of ours that it needs, for whoever reads that it does not work.
-
-    Not compared: whether an installer heeded it is not for us to judge, only that it does not work.
-    """
-    requirements = (point.dist.requires if point.dist is not None else None) or []
-    ours = [text for text in requirements if re.match(rf"{OURS}\s*[<>=!~(]", text)]
-    return f" (it requires {ours[0].partition(';')[0].strip()}; this is {version(OURS)})" if ours else ""
-
-
-def _served(plugin: object, point: EntryPoint) -> type[HistoryStore]:
-    scheme = point.name
+def _call_hook(plugin: object, point: EntryPoint) -> Any:
+    """Return what the hook of a plugin returns for its scheme."""
     manager = pluggy.PluginManager("chathistory")
     manager.add_hookspecs(hookspecs)
     try:
         manager.register(plugin)
         manager.check_pending()
-        cls = manager.hook.chathistory_store(scheme=scheme)
+        return manager.hook.chathistory_store(scheme=point.name)
     except pluggy.PluginValidationError as error:
-        raise PluginError(
-            f"{scheme}: {_made_for_newer(point)}, or misspells it: {' '.join(str(error).split())}"
-        ) from error
+        reason = " ".join(str(error).split())
+        raise PluginError(f"{point.name}: {_describe_newer(point)}, or misspells it: {reason}") from error
     except Exception as error:
-        says = f"{type(error).__name__}: {error}{_requirement(point)}"
-        raise PluginError(f"{scheme}: the hook of {_distribution(point)} fails: {says}") from error
-    _check_class(cls, scheme)
-    return cls  # type: ignore[no-any-return]  # checked above; pluggy's hooks are untyped
+        says = f"{type(error).__name__}: {error}{_describe_requirement(point)}"
+        raise PluginError(f"{point.name}: the hook of {_distribution_name(point)} fails: {says}") from error
 
 
-def _check_class(cls: object, scheme: str) -> None:
-    if cls is None:
-        msg = f"{scheme}: the plugin registered under this scheme has no hook that serves it"
-    elif not (inspect.isclass(cls) and issubclass(cls, HistoryStore)):
-        msg = f"{scheme}: the plugin returned something that is not a HistoryStore class"
-    elif inspect.isabstract(cls):
-        msg = f"{scheme}: the plugin's class lacks {', '.join(sorted(cls.__abstractmethods__))}"
-    elif not hasattr(cls, "traits"):
-        msg = f"{scheme}: the plugin's class has no traits"
-    else:
-        return
-    raise PluginError(msg)
+def _distribution_name(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value
+
+
+def _describe_newer(point: EntryPoint) -> str:
+    return (
+        f"the plugin of {_distribution_name(point)} asks for what {OURS} {version(OURS)} does not have"
+        f"{_describe_requirement(point)}"
+    )
+
+
+def _describe_requirement(point: EntryPoint) -> str:
+    """Return which version of ours a distribution requires, for the reader of an error; "" if it does not say.
+
+    The version is not compared: whether an installer heeded it does not matter here, only that the plugin fails.
+    """
+    requirements = (point.dist.requires if point.dist is not None else None) or []
+    ours = [text for text in requirements if re.match(rf"{OURS}\s*[<>=!~(]", text)]
+    return f" (it requires {ours[0].partition(';')[0].strip()}; this is {version(OURS)})" if ours else ""

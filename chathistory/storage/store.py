@@ -1,11 +1,11 @@
-"""The waist: what the core asks of a backend, and nothing more.
+"""The storage contract: what the core asks of a store, and nothing more.
 
-A backend keeps *conversations*. A conversation is a run of *records*, each one line of text that the backend never
+A store keeps *conversations*. A conversation is a run of *records*, each one line of text that the store never
 looks into, numbered by *position*; a *head* that says which positions are there; and a *revision*, a few words of the
 core's that are replaced as a whole with every append. All meaning (roles, tools, tokens, trimming, expiry, retries)
 lives in the core, once.
 
-    Key(scope, id) ── Head(key, start, end, Revision(version, updated, expires, info))
+    Key(scope, id) ── Head(key, start, end, Revision(version, updated, expires, payload))
                           └── Record(position, body) for start <= position < end
 
 The *version* is the guard: an append names the head that its writer has seen, and is refused as a `Conflict` if that
@@ -71,7 +71,7 @@ class HistoryStore(ABC):
 
     Safe to use from many threads at once. A store knows no clock, no expiry, no retry and no JSON. Every method
     raises `StoreUnavailable`, `StoreRejected`, `CorruptRecord` or `StoreClosed` (see `chathistory.errors`), with
-    the client library's error as `__cause__`, and never text of a body or of `info`, nor a credential.
+    the client library's error as `__cause__`, and never text of a body or of a payload, nor a credential.
     """
 
     traits: Traits

@@ -56,11 +56,13 @@ class StoreURL:
                 'a store URL begins with its scheme and a colon, such as "file:./history" or "redis://localhost"'
             )
         location, _, query = rest.partition("?")
-        return cls(scheme.lower(), location, _joined(_pairs(query), options.items()))
+        parts = (part.partition("=") for part in query.split("&") if part)
+        pairs = [(unquote(name), unquote(value)) for name, _, value in parts]
+        return cls(scheme.lower(), location, _join_options(pairs, options.items()))
 
     def joined(self, options: Mapping[str, Any]) -> Self:
         """Return this URL with further options. Raises `ConfigError` for one that it has already."""
-        return type(self)(self.scheme, self.location, _joined(self.options.items(), options.items()))
+        return type(self)(self.scheme, self.location, _join_options(self.options.items(), options.items()))
 
     @property
     def path(self) -> str:
@@ -74,21 +76,19 @@ class StoreURL:
         """
         for name in self.options:
             if name not in declared:
-                raise ConfigError(f"{self.scheme}: has no option {_shown(name)}{near_match(name, declared)}")
-        values = {name: self._value(name, option) for name, option in declared.items()}
+                raise ConfigError(f"{self.scheme}: has no option {_quote_option(name)}{near_match(name, declared)}")
+        values = {name: option.default for name, option in declared.items()}
+        for name, value in self.options.items():
+            try:
+                values[name] = declared[name].parse(value)
+                continue
+            except ConfigError as error:
+                expected = str(error)
+            except (ValueError, TypeError, OverflowError):
+                expected = f"it cannot be read as what it is: {declared[name].help}"
+            # not raised in the handler: the words and the context of other errors may hold a secret
+            raise ConfigError(f"{self.scheme}: option {name!r} is wrong: {expected}")
         return type(self)(self.scheme, self.location, values)
-
-    def _value(self, name: str, option: Option) -> Any:
-        if name not in self.options:
-            return option.default
-        try:
-            return option.parse(self.options[name])
-        except ConfigError as error:
-            due = str(error)
-        except (ValueError, TypeError, OverflowError):
-            due = f"it cannot be read as what it is: {option.help}"
-        # not raised in the handler: the words and the context of other errors may hold a secret
-        raise ConfigError(f"{self.scheme}: option {name!r} is wrong: {due}")
 
     def __str__(self) -> str:
         hidden = any("@" in str(part) for option in self.options.items() for part in option)  # a "?" in a password
@@ -103,24 +103,18 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 _USERINFO = re.compile(r"^(/*).*@", re.DOTALL)  # greedy: a password may itself hold an @
 
 
-def _pairs(query: str) -> Iterable[tuple[str, str]]:
-    for part in filter(None, query.split("&")):
-        name, _, value = part.partition("=")
-        yield unquote(name), unquote(value)
-
-
-def _joined(*sources: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+def _join_options(*sources: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     options: dict[str, Any] = {}
     for source in sources:
         for name, value in source:
             if name in options:
-                raise ConfigError(f"the option {_shown(name)} is given twice")
+                raise ConfigError(f"the option {_quote_option(name)} is given twice")
             options[name] = value
     return options
 
 
-def _shown(name: str) -> str:
-    """Return the name of an option for an error, unless it is none: it may be half of a password with a "?" in it."""
+def _quote_option(name: str) -> str:
+    """Return the name of an option for an error, if it looks like one: it may be half of a password with "?" in it."""
     return repr(name) if name.isidentifier() else "of that name"
 
 

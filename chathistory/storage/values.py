@@ -35,17 +35,24 @@ Cursor: TypeAlias = str
 LONGEST_NAME = 255
 LONGEST_VERSION = 32
 LONGEST_PAYLOAD = 1024 * 1024
-"""Characters that `Revision.info` may have; the core writes no more than 100,000."""
+"""Characters that `Revision.payload` may have; the core writes no more than 100,000."""
 LARGEST_NUMBER = 2**53 - 1
 """The largest position or time (microseconds since 1970: in the year 2255) that every backend keeps exactly."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
-    """Whose conversation, and the caller's name for it.
+    """The name of a conversation.
 
-    Both are any text of 1 to 255 characters without control characters or lone surrogates; they are told apart to
-    the character (no folding of case, no normalising). Raises `InvalidInput` otherwise.
+    Both parts are text of 1 to 255 characters without control characters or lone surrogates. They are compared
+    character by character: nothing is normalised, and upper and lower case differ.
+
+    Attributes:
+        scope: Whose conversation it is, such as a tenant or a user.
+        id: The caller's name for it within the scope.
+
+    Raises:
+        InvalidInput: A part is not such a text.
     """
 
     scope: str
@@ -53,33 +60,32 @@ class Key:
 
     def __post_init__(self) -> None:
         for name, text in (("scope", self.scope), ("id", self.id)):
-            _check_name(name, text)
+            if not isinstance(text, str):
+                raise InvalidInput(f"the {name} of a conversation must be text, not {type(text).__name__}")
+            if not 1 <= len(text) <= LONGEST_NAME:
+                raise InvalidInput(
+                    f"the {name} of a conversation must have 1 to {LONGEST_NAME} characters, not {len(text)}"
+                )
+            if _FORBIDDEN.search(text):
+                raise InvalidInput(f"the {name} of a conversation must not hold control characters or lone surrogates")
 
 
-def _check_name(name: str, text: object) -> None:
-    if not isinstance(text, str):
-        raise InvalidInput(f"the {name} of a conversation must be text, not {type(text).__name__}")
-    if not 1 <= len(text) <= LONGEST_NAME:
-        raise InvalidInput(f"the {name} of a conversation must have 1 to {LONGEST_NAME} characters, not {len(text)}")
-    if _UNFIT.search(text):
-        raise InvalidInput(f"the {name} of a conversation must not hold control characters or lone surrogates")
-
-
-_UNFIT = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
-"""Unicode's categories Cc (controls) and Cs (surrogates): whole, and for ever."""
+_FORBIDDEN = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff]")
+"""Unicode categories Cc and Cs. Never change this set: it would make stored ids invalid."""
 
 
 @dataclass(frozen=True, slots=True)
 class Revision:
     """What the core says about a conversation with each append; stored as a whole, opaque but for `updated`.
 
-    version: a fresh unique token of this append; printable ASCII, 1 to 32 characters. It alone is the guard.
-    updated: microseconds since 1970 UTC, the time of the last message or turn; orders the listing. It never goes back,
-        and stays the same in an append that says nothing new (a title, a cut, a repair).
-    expires: microseconds since 1970 UTC from which the core treats the conversation as absent; None: never.
-        A store returns it and does nothing else with it, but may remove the conversation some time after it.
-    info:    one line of text (title, totals, ...) of at most 1,048,576 characters. Kept out of `repr`, for it may
-        quote the user.
+    Attributes:
+        version: A fresh unique token of this append; printable ASCII, 1 to 32 characters. It alone is the guard.
+        updated: Microseconds since 1970 UTC, the time of the last message or turn; orders the listing. It never goes
+            back, and stays the same in an append that says nothing new (a title, a cut, a repair).
+        expires: Microseconds since 1970 UTC from which the core treats the conversation as absent; None: never. A store
+            returns it and does nothing else with it, but may remove the conversation some time after it.
+        payload: One line of text (title, totals, ...) of at most 1,048,576 characters. Kept out of `repr`, because it
+            may quote the user.
     """
 
     version: str
@@ -198,15 +204,17 @@ class Leftovers:
 
 @dataclass(frozen=True, slots=True)
 class Traits:
-    """What differs between backends, as data; the contract suite reads it, and so may callers.
+    """What differs between stores, as data; the contract suite reads it, and so may callers.
 
-    durable: what was acknowledged outlives the process.
-    shared: another process that opens the same URL sees the same conversations.
-    recency: "exact": listings are ordered by (updated, id) to the microsecond; "bucket": only as exactly as the
-        store's documentation says, within a time bucket in any order.
-    largest_record, largest_batch: bytes of UTF-8 that one body, or one append, may have; None: no limit of its own.
-    not_reached: where removed text may stay on the server's own account, for reports to name, such as "append-only
-        file", "replicas", "backups", "old object versions".
+    Attributes:
+        durable: What was acknowledged outlives the process.
+        shared: Another process that opens the same URL sees the same conversations.
+        recency: "exact": listings are ordered by (updated, id) to the microsecond; "bucket": only as exactly as the
+            store's documentation says, within a time bucket in any order.
+        largest_record: Bytes of UTF-8 that one body may have; None: the store has no limit of its own.
+        largest_batch: Bytes of UTF-8 that all bodies of one append may have together; None: as above.
+        not_reached: Where removed text may stay on the server's own account, for reports to name, such as "append-only
+            file", "replicas", "backups", "old object versions".
     """
 
     durable: bool
