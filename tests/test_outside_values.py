@@ -389,6 +389,9 @@ documents = st.lists(
             [
                 *("store", "scope", "model", "system", "max_tokens", "trimming", "context_editing"),
                 *("profile", "profiles", "store_options", "store_options.ttl", "profiles.a.store", "profiles.a", "x"),
+                *("trimming.enabled", "trimming.trigger_tokens", "trimming.keep_tokens", "trimming.trigger_age"),
+                *("trimming.keep_age", "trimming.compaction", "context_editing.compact"),
+                *("context_editing.clear_thinking", "profiles.a.trimming.keep_turns"),
             ]
         ),
         toml_scalars,
@@ -419,6 +422,10 @@ def test_any_configuration_is_read_or_refused(tmp_path_factory, text):
         "profiles.a = 5",
         "store_options = 5",
         "trimming = {x = 1}",
+        "trimming = []",
+        "trimming.keep_tokens = {}",
+        "trimming = {compaction = 2026-01-31}",
+        "context_editing.compact = [{}]",
         "context_editing = [[]]",
         "\x00",
     ],

@@ -6,7 +6,7 @@
 1. the sdist from the tree, and the wheel from the sdist;
 2. what is in them: every module, script and licence, and nothing else;
 3. their metadata, as an index reads them;
-4. in an empty environment of each Python: the wheel alone, a chat with the stand-in in two processes, and the contract
+4. in an empty environment of each Python: the wheel alone, a chat with the fake in two processes, and the contract
    on `memory:` and `file:`.
 """
 
@@ -157,10 +157,10 @@ def check_installed(wheel: Path, python: Path, folder: Path) -> str:
 
 
 def check_chat(own: Path, folder: Path) -> None:
-    """Talk with the stand-in in two processes, and look at what is stored."""
+    """Talk with the fake in two processes, and look at what is stored."""
     command, store = own / "chathistory", ("--store", f"file:{folder}/history")
     for number in (1, 3):
-        seen = run(command, "chat", "--stand-in", "-c", "hello", "Good morning", *store, cwd=folder)
+        seen = run(command, "chat", "--fake", "-c", "hello", "Good morning", *store, cwd=folder)
         if f"You said: Good morning (message {number} of" not in seen:
             sys.exit(f"the chat does not go on: {seen}")
     if run(command, "list", *store, cwd=folder).split("\t")[:2] != ["hello", "4"]:

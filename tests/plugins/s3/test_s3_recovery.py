@@ -303,7 +303,7 @@ def test_what_the_commands_make_of_damage(client, bucket, server, capsys):
     told = capsys.readouterr()
     assert all(name in told.out + told.err for name in ("one", "two", "three"))
     assert run(["doctor", "--store", url]) == 1
-    assert run(["doctor", "--yes", "--store", url]) == 4
+    assert run(["doctor", "--repair", "--store", url]) == 0
     capsys.readouterr()
     assert run(["doctor", "--store", url]) == 0
     with History(open_store(url)) as history:
