@@ -6,7 +6,7 @@
     turn           one turn: the reply as it comes, and Ctrl-C only where it does no harm
     responder      who replies: Claude, or a fake without a model
     listing        `list`, `show`, `backends`
-    edit           `annotate`, `fork`, `rewind`, `leave-out`: changes to one conversation
+    edit           `annotate`, `rename`, `fork`, `rewind`, `leave-out`: changes to one conversation
     trim           `trim`, `usage`
     delete         `delete`, `prune`, `sweep`
     transfer       `export`, `import`, `copy`

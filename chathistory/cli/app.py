@@ -19,7 +19,7 @@ from chathistory.cli.chat import chat
 from chathistory.cli.config import config
 from chathistory.cli.delete import delete, prune, sweep
 from chathistory.cli.doctor import doctor
-from chathistory.cli.edit import annotate, fork, leave_out, rewind
+from chathistory.cli.edit import annotate, fork, leave_out, rename, rewind
 from chathistory.cli.errors import ExitCode, explain, report
 from chathistory.cli.escape import safe
 from chathistory.cli.listing import backends, list_, show
@@ -49,7 +49,24 @@ def group() -> None:
 
 
 for command in (
-    *(chat, list_, show, annotate, usage, trim, fork, rewind, leave_out, export, import_, copy, delete, prune, sweep),
+    *(
+        chat,
+        list_,
+        show,
+        annotate,
+        rename,
+        usage,
+        trim,
+        fork,
+        rewind,
+        leave_out,
+        export,
+        import_,
+        copy,
+        delete,
+        prune,
+        sweep,
+    ),
     *(doctor, backends, config, certify),
 ):
     group.add_command(command)

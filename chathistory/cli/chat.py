@@ -75,7 +75,7 @@ def chat(
         conversation = _choose_conversation(history, target, name, latest=latest, fake=fake)
         engine = _make_engine(responder, history, conversation, system, target)
         if abandon:
-            engine.abandon(conversation.id, scope=target.scope)
+            engine.abandon(conversation.id)
         if fake:
             click.echo("The replies are those of a fake without a model, not Claude's.", err=True)
         if interactive:
@@ -107,7 +107,7 @@ def _choose_conversation(
 ) -> Conversation:
     """Return the conversation to continue, and say on standard error which one it is if that is not obvious."""
     if latest:
-        page = history.list(scope=target.scope, limit=1)
+        page = history.list(limit=1)
         if page.damaged:
             words = f"{len(page.damaged)} passed over: damaged; examine them with: {target.command('doctor')}"
             click.echo(words, err=True)
@@ -118,7 +118,7 @@ def _choose_conversation(
     if name is None:
         letters = "".join(secrets.choice(_LETTERS) for _ in range(4))
         name = f"{datetime.now(UTC).astimezone():%Y%m%d-%H%M%S}-{letters}"
-    conversation = history.conversation(name, scope=target.scope)
+    conversation = history.conversation(name)
     is_new = conversation.refresh() is None
     if is_new or latest:
         what = "new conversation" if is_new else "conversation"
@@ -158,10 +158,8 @@ def _print_reply(
     write = make_writer()
     on_screen = sys.stdout.isatty()
     try:
-        if words is None:
-            stream = engine.stream_resumed(conversation.id, scope=conversation.scope)
-        else:
-            stream = engine.stream(conversation.id, words, scope=conversation.scope)
+        id = conversation.id
+        stream = engine.stream_resumed(id) if words is None else engine.stream(id, words)
         reply = play_turn(stream, lambda text: write(safe(text) if on_screen else text))
     except BaseException as error:
         if any("saved" in note for note in getattr(error, "__notes__", ())):  # the message is, and has no reply

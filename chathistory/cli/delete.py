@@ -75,19 +75,17 @@ def delete(
     _check_can_ask(yes=yes or dry_run)
     with target.opened() as history:
         if everything:
-            return _delete_scope(history, target.scope, dry_run=dry_run, yes=yes, as_json=as_json)
-        if ids:
-            versions = {id: target.find_version(history, id) for id in ids}
-        else:
-            versions = _find_versions(history, target.scope, filters)
+            return _delete_scope(history, dry_run=dry_run, yes=yes, as_json=as_json)
+        named = {id: target.find_version(history, id) for id in ids}
+        versions = named or _find_versions(history, filters)
         if versions and not (yes or dry_run):
-            rows = [row for id in versions if (row := history.delete(id, scope=target.scope, dry_run=True))]
+            rows = [row for id in versions if (row := history.delete(id, dry_run=True))]
             _print_removed([] if ids else rows)
             name = safe(ids[0]) if len(ids) == 1 else f"{len(rows)} conversations"
             click.confirm(f"Delete {name} ({_count_messages(rows)}) for good?", abort=True)
         kept: dict[str, str] = {}
         versions = dict.fromkeys(versions) if ids and yes else versions
-        removed = _delete_each(history, target.scope, versions, kept, dry_run=dry_run)
+        removed = _delete_each(history, versions, kept, dry_run=dry_run)
     if as_json:
         left = [{"id": id, "scope": target.scope, "why": why} for id, why in kept.items()]
         print_json({"removed": [asdict(row) for row in removed], "left": left, "dry_run": dry_run})
@@ -104,24 +102,24 @@ def _check_can_ask(*, yes: bool) -> None:
         raise click.UsageError("there is no terminal to ask on; add --yes to delete without asking, or --dry-run.")
 
 
-def _find_versions(history: History, scope: str, filters: Mapping[str, Any]) -> dict[str, str | None]:
+def _find_versions(history: History, filters: Mapping[str, Any]) -> dict[str, str | None]:
     """Return the versions of all that match the filters, by their ids."""
-    page = history.list(scope=scope, limit=_PAGE, **filters)
+    page = history.list(limit=_PAGE, **filters)
     versions: dict[str, str | None] = {row.id: row.version for row in page.items}
     while page.next is not None:
-        page = history.list(scope=scope, limit=_PAGE, after=page.next, **filters)
+        page = history.list(limit=_PAGE, after=page.next, **filters)
         versions |= {row.id: row.version for row in page.items}
     return versions
 
 
 def _delete_each(
-    history: History, scope: str, versions: Mapping[str, str | None], kept: dict[str, str], *, dry_run: bool
+    history: History, versions: Mapping[str, str | None], kept: dict[str, str], *, dry_run: bool
 ) -> list[DeletedConversation]:
     """Delete conversations that still have these versions (None: any), and add to `kept` why others were not."""
     removed = []
     for id, version in versions.items():
         try:
-            row = history.delete(id, scope=scope, expected=version, dry_run=dry_run)
+            row = history.delete(id, expected=version, dry_run=dry_run)
         except Conflict:
             kept[id] = "it was changed meanwhile"
             continue
@@ -132,14 +130,14 @@ def _delete_each(
     return removed
 
 
-def _delete_scope(history: History, scope: str, *, dry_run: bool, yes: bool, as_json: bool) -> int:
+def _delete_scope(history: History, *, dry_run: bool, yes: bool, as_json: bool) -> int:
     def count() -> int:
-        return sum(1 for _ in history.store.keys(scope))
+        return sum(1 for _ in history.store.keys(history.scope))
 
     if not (yes or dry_run):
-        click.confirm(f"Delete all {count()} conversations of scope {safe(scope)} for good?", abort=True)
+        click.confirm(f"Delete all {count()} conversations of scope {safe(history.scope)} for good?", abort=True)
     with show_progress("deleting", count) as step:
-        report = history.erase(scope, dry_run=dry_run, progress=step)
+        report = history.erase(dry_run=dry_run, progress=step)
     if as_json:
         totals = {"messages": report.messages, "records": report.records, "dry_run": dry_run}
         print_json(asdict(report) | totals)
@@ -178,12 +176,12 @@ def prune(*, dry_run: bool, yes: bool, target: Target, as_json: bool, **limits: 
     _check_can_ask(yes=yes or dry_run)
     with target.opened() as history:
         if not (yes or dry_run):
-            found = history.prune(scope=target.scope, dry_run=True, **limits)
+            found = history.prune(dry_run=True, **limits)
             _print_removed(found.removed)
             if found.removed:
                 click.confirm(f"Remove {len(found.removed)} conversations for good?", abort=True)
         with show_progress("removing", None) as step:
-            report = history.prune(scope=target.scope, dry_run=dry_run, progress=step, **limits)
+            report = history.prune(dry_run=dry_run, progress=step, **limits)
     if as_json:
         print_json(asdict(report) | {"damaged": [damaged_as_json(each) for each in report.damaged]})
     else:

@@ -1,4 +1,4 @@
-"""`chathistory annotate`, `fork`, `rewind` and `leave-out`: changes to one conversation."""
+"""`chathistory annotate`, `rename`, `fork`, `rewind` and `leave-out`: changes to one conversation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from chathistory.defaults import OWN_SCOPE
 from chathistory.log.state import summary_of
 from chathistory.storage.store import Head
 
-__all__ = ["annotate", "fork", "leave_out", "rewind"]
+__all__ = ["annotate", "fork", "leave_out", "rename", "rewind"]
 
 
 @click.command()
@@ -67,6 +67,28 @@ def annotate(
     metadata = ", ".join(f"{name}={value}" for name, value in shown["metadata"].items())
     for name, text in (("title", shown["title"] or ""), ("tags", ", ".join(shown["tags"])), ("metadata", metadata)):
         click.echo(one_line(f"{name}: {text}"))
+
+
+@click.command()
+@id_argument
+@click.argument("new_id")
+@shared_options("json")
+def rename(id: str, new_id: str, *, target: Target, as_json: bool) -> None:
+    r"""Give a conversation the name NEW_ID; all else stays as it is.
+
+    If it breaks off, the same conversation may exist under both names: repeat it.
+
+    \b
+    Example:
+      chathistory rename thesis thesis-2026
+    """
+    with target.opened() as history:
+        target.find(history, id)
+        history.rename(id, new_id)
+    if as_json:
+        print_json({"id": new_id, "scope": target.scope, "before": id})
+    else:
+        click.echo(f"renamed {safe(id)} to {safe(new_id)}")
 
 
 @click.command()

@@ -56,7 +56,7 @@ def list_(limit: int, after: str | None, *, target: Target, as_json: bool, **giv
     """
     filters = select_filters(given)
     with target.opened() as history:
-        page = _read_page(history, limit, after, {"scope": target.scope, **filters})
+        page = _read_page(history, limit, after, filters)
         if as_json:
             for row in page.items:
                 print_json(asdict(row) | {"tokens": row.tokens})
@@ -156,7 +156,7 @@ def _print_entries(entries: Sequence[Entry]) -> None:
 def _show_damaged(history: History, target: Target, id: str, *, as_json: bool) -> None:
     """Show all that can be read, whatever is damaged, a portion at a time."""
     is_empty = True
-    for each in history.conversation(id, scope=target.scope).salvage():
+    for each in history.conversation(id).salvage():
         is_empty = False
         if isinstance(each, ViewRepair):
             found = {"position": each.position, "damaged": each.what}

@@ -60,18 +60,18 @@ class Prompt:
 
     def _answer(self, words: str) -> None:
         """Do what is typed: a command, or a message to send."""
-        id, scope = self._conversation.id, self._conversation.scope
+        id = self._conversation.id
         if words == "/help":
             self._note(_HELP)
         elif words == "/retry":
-            self._play(self._engine.stream_resumed(id, scope=scope))
+            self._play(self._engine.stream_resumed(id))
         elif words == "/abandon":
-            was_open = self._engine.abandon(id, scope=scope)
+            was_open = self._engine.abandon(id)
             self._note(_PAUSED if was_open else "no other process waits for a reply here")
         elif _COMMAND.fullmatch(words):
             self._note(f"unknown command {words}; /help lists the commands")
         elif words:
-            self._play(self._engine.stream(id, words, scope=scope))
+            self._play(self._engine.stream(id, words))
 
     def _play(self, stream: ReplyStream) -> None:
         self._print_name(self._name)

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -35,6 +36,7 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 _SEARCHED = 200  # so many of the newest conversations are searched for an id like one that does not exist
+_WALKED = 2_000  # so many conversations are looked at for scopes to complete
 _PLACE = ("store", "scope", "profile", "config")
 _COMPLETABLE = re.compile(r"[\w./@+-]+")  # what no shell would take apart
 
@@ -97,7 +99,7 @@ class Target:
 
     @contextmanager
     def opened(self) -> Iterator[History]:
-        """Open the store for the time of the body."""
+        """Open the history, whose scope is that of the target, for the time of the body."""
         from chathistory.config.open import open_configured  # noqa: PLC0415 - brings pluggy
 
         with open_configured(self.settings) as history:
@@ -109,10 +111,10 @@ class Target:
 
     def find(self, history: History, id: str) -> Conversation:
         """Return a conversation that exists. Raises `click.ClickException` that names ids like this one otherwise."""
-        conversation = history.conversation(id, scope=self.scope)
+        conversation = history.conversation(id)
         if conversation.refresh() is not None:
             return conversation
-        ids = [row.id for row in history.list(scope=self.scope, limit=_SEARCHED).items]
+        ids = [row.id for row in history.list(limit=_SEARCHED).items]
         near = difflib.get_close_matches(id, ids, n=3) or [name for name in ids if name.startswith(id)][:3]
         hint = f"did you mean {' or '.join(near)}?" if near else f"{self.command('list')} lists those that exist"
         raise self.absent(id, f"; {hint}")
@@ -139,12 +141,22 @@ def default_url() -> str:
 def _complete_ids(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return the ids that begin like this, newest first; none if the store cannot be read."""
     try:
-        target = Target.choose({name: context.params.get(name) for name in _PLACE})
-        with target.opened() as history:
-            rows = history.list(scope=target.scope, limit=_SEARCHED).items
+        with Target.choose({name: context.params.get(name) for name in _PLACE}).opened() as history:
+            rows = history.list(limit=_SEARCHED).items
     except Exception:  # noqa: BLE001 - a shell that completes shows no errors
         return []
     return [row.id for row in rows if row.id.startswith(incomplete) and _COMPLETABLE.fullmatch(row.id)]
+
+
+def _complete_scopes(context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    """Return the scopes that begin like this, of as many conversations as are quick to look at."""
+    try:
+        given = {name: context.params.get(name) for name in _PLACE} | {"scope": None}
+        with Target.choose(given).opened() as history:
+            scopes = {key.scope for key in islice(history.store.keys(None), _WALKED)}
+    except Exception:  # noqa: BLE001 - as above
+        return []
+    return sorted(name for name in scopes if name.startswith(incomplete) and _COMPLETABLE.fullmatch(name))
 
 
 def _remember_debug(context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click
@@ -159,7 +171,9 @@ OPTIONS: Mapping[str, Callable[[F], F]] = {
         "configured, or a folder of your own]",
     ),
     "scope": click.option(
-        "--scope", help='Whose conversations. [env var: CHATHISTORY_SCOPE; default: as configured, or "default"]'
+        "--scope",
+        shell_complete=_complete_scopes,
+        help='Whose conversations. [env var: CHATHISTORY_SCOPE; default: as configured, or "default"]',
     ),
     "all_scopes": click.option("--all-scopes", is_flag=True, help="The conversations of all scopes."),
     "profile": click.option("--profile", metavar="NAME", help="Settings of that name. [env var: CHATHISTORY_PROFILE]"),

@@ -63,7 +63,7 @@ def trim(id: str | None, *, everything: bool, dry_run: bool, target: Target, as_
             cut = target.find(history, id).trim(policy, dry_run=dry_run)
             cuts = {id: cut} if cut else {}
         else:
-            cuts = _trim_all(history, target.scope, policy, failed, dry_run=dry_run)
+            cuts = _trim_all(history, policy, failed, dry_run=dry_run)
     if as_json:
         for name, cut in cuts.items():
             print_json({"id": name, **asdict(cut), "dry_run": dry_run})
@@ -91,13 +91,13 @@ def _choose_policy(target: Target, given: Mapping[str, Any]) -> Policy:
 
 
 def _trim_all(
-    history: History, scope: str, policy: Policy, failed: dict[str, ChatHistoryError], *, dry_run: bool
+    history: History, policy: Policy, failed: dict[str, ChatHistoryError], *, dry_run: bool
 ) -> dict[str, TrimResult]:
     """Return the cuts that were made, or would be, by ids; what could not be trimmed is added to `failed`."""
     cuts = {}
-    for key in history.store.keys(scope):
+    for key in history.store.keys(history.scope):
         try:
-            if cut := history.conversation(key.id, scope=scope).trim(policy, dry_run=dry_run):
+            if cut := history.conversation(key.id).trim(policy, dry_run=dry_run):
                 cuts[key.id] = cut
         except StoreUnavailable:
             raise

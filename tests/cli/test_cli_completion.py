@@ -45,6 +45,7 @@ WORDS = [
     (["show", "the"], ["theory", "thesis"]),
     (["show", "--scope", "ada", ""], ["other"]),
     (["delete", "thesis", "theo"], ["theory"]),
+    (["list", "--scope", "a"], ["ada"]),
     (["show", "--store", "nowhere:", "the"], []),
 ]
 

@@ -480,6 +480,17 @@ def test_one_scope_is_meant_unless_all_are_asked_for(run, filled, tmp_path):
     assert len(ids(run("list", "--store", "file:./two"))) == 2
 
 
+def test_rename_gives_another_id(run, filled):
+    done = run("rename", "c1", "new", "--store", filled)
+    assert (done.returncode, done.stdout) == (0, "renamed c1 to new\n")
+    assert sorted(ids(run("list", "--store", filled))) == ["c0", "c2", "c3", "c4", "new"]
+    taken = run("rename", "new", "c0", "--store", filled)
+    assert (taken.returncode, "there is a conversation 'c0'" in taken.stderr) == (1, True)
+    told = json.loads(run("rename", "a", "b", "--scope", "ada", "--json", "--store", filled).stdout)
+    assert told == {"id": "b", "scope": "ada", "before": "a"}
+    assert "did you mean c0" in run("rename", "c00", "c0", "--store", filled).stderr
+
+
 def test_annotate_sets_title_tags_and_metadata(run, filled):
     words = ("annotate", "c2", "--store", filled)
     assert run(*words).stdout == "title: Title 2\ntags: even, x\nmetadata: n=2\n"
@@ -508,7 +519,7 @@ def test_a_sweep_is_for_backends_that_need_one(run, filled, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "command", ["annotate", "fork", "rewind", "export", "import", "copy", "delete", "prune", "sweep"]
+    "command", ["annotate", "rename", "fork", "rewind", "export", "import", "copy", "delete", "prune", "sweep"]
 )
 def test_help_has_an_example(run, command):
     done = run(command, "--help")
