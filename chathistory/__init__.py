@@ -47,8 +47,10 @@ if TYPE_CHECKING:
     from chathistory.config.settings import Settings
     from chathistory.engine.async_chat import AsyncChatEngine, AsyncReplyStream
     from chathistory.engine.chat import ChatEngine, ReplyStream
+    from chathistory.engine.prompt_setup import SetupChangedWarning, TextReplacedWarning
     from chathistory.engine.refusals import Refusal
-    from chathistory.engine.reply import Reply
+    from chathistory.engine.reply import Reply, ReplyEvent
+    from chathistory.engine.settings import CutFailedWarning
     from chathistory.operations.check import CheckReport, Diagnosis
     from chathistory.operations.prune import DeletedConversation, EraseReport, PruneReport
     from chathistory.operations.restore import Restoration
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
     from chathistory.storage.url import Option, StoreURL
     from chathistory.transfer.copy import CopyReport, CopyResult
     from chathistory.transfer.export import ExportReport
+    from chathistory.trimming.plan_cut import TrimResult
 
 __all__ = [
     "OWN_SCOPE",
@@ -75,6 +78,7 @@ __all__ = [
     "CopyReport",
     "CopyResult",
     "Cursor",
+    "CutFailedWarning",
     "Damaged",
     "DeletedConversation",
     "Diagnosis",
@@ -95,13 +99,17 @@ __all__ = [
     "Record",
     "Refusal",
     "Reply",
+    "ReplyEvent",
     "ReplyStream",
     "Restoration",
     "Revision",
     "Settings",
+    "SetupChangedWarning",
     "StoreURL",
+    "TextReplacedWarning",
     "Tokens",
     "Traits",
+    "TrimResult",
     "TurnInfo",
     "TurnUsage",
     "Usage",
@@ -119,6 +127,11 @@ __all__ = [
 __version__ = "0.1.0"
 
 _LATER = {  # imported when first used: they load asyncio, pluggy and the like
+    "ReplyEvent": "chathistory.engine.reply",
+    "SetupChangedWarning": "chathistory.engine.prompt_setup",
+    "TextReplacedWarning": "chathistory.engine.prompt_setup",
+    "CutFailedWarning": "chathistory.engine.settings",
+    "TrimResult": "chathistory.trimming.plan_cut",
     "AsyncChatEngine": "chathistory.engine.async_chat",
     "AsyncConversation": "chathistory.aio",
     "AsyncHistory": "chathistory.aio",

@@ -29,6 +29,7 @@ PAIRS = [
     (chathistory.History, chathistory.AsyncHistory),
     (chathistory.Conversation, chathistory.AsyncConversation),
     (chathistory.ChatEngine, chathistory.AsyncChatEngine),
+    (chathistory.ReplyStream, chathistory.AsyncReplyStream),
 ]
 ONLY_ASYNC = {"run", "sync", "store", "scope"}  # its threads and what it stands before; attributes of a History
 ONLY_SYNC = {"log", "summary"}  # internal: the engine for asyncio uses it in its threads

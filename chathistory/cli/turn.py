@@ -37,7 +37,7 @@ def play_turn(stream: ReplyStream, write: Callable[[str], None]) -> Reply:
         with signals.let_in():
             for piece in stream:
                 write(piece)
-        return stream.reply
+        return stream.get_final_reply()
 
 
 def make_writer() -> Callable[[str], None]:

@@ -14,7 +14,7 @@ from chathistory.engine.clients import answered_later
 from chathistory.engine.from_config import AsyncFromConfig
 from chathistory.engine.online_check import is_refusal
 from chathistory.engine.refusals import Refusal
-from chathistory.engine.reply import Reply
+from chathistory.engine.reply import Reply, ReplyEvent, events_of, require_entered
 from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, Progress
 from chathistory.engine.settings import EngineSettings
 from chathistory.engine.start_turn import abandon
@@ -83,11 +83,14 @@ class AsyncChatEngine(AsyncFromConfig):
         scope: str = OWN_SCOPE,
         turn_id: str | None = None,
         expected: str | None = None,
+        model: str | None = None,
+        max_tokens: int | None = None,
     ) -> Reply:
         """See `ChatEngine.send`."""
-        opening = self._settings.opening(scope, id, expected=expected)
+        settings = self._settings.for_call(model=model, max_tokens=max_tokens)
+        opening = settings.opening(scope, id, expected=expected)
         turn = await _opened(self.history, lambda: opening.begin(content, turn_id=turn_id))
-        return await self._answered(turn)
+        return await self._answered(settings, turn)
 
     @overload
     async def submit(
@@ -126,7 +129,7 @@ class AsyncChatEngine(AsyncFromConfig):
         """See `ChatEngine.submit`."""
         opening = self._settings.opening(scope, id, expected=expected)
         turn = await _opened(self.history, lambda: opening.submit(reply, results, partial=partial))
-        return turn if isinstance(turn, list) else await self._answered(turn)
+        return turn if isinstance(turn, list) else await self._answered(self._settings, turn)
 
     async def resume(
         self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False
@@ -134,7 +137,7 @@ class AsyncChatEngine(AsyncFromConfig):
         """See `ChatEngine.resume`."""
         opening = self._settings.opening(scope, id)
         turn = await _opened(self.history, lambda: opening.resume(takeover=takeover, force=force))
-        return await self._answered(turn) if turn else None
+        return await self._answered(self._settings, turn) if turn else None
 
     async def regenerate(
         self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
@@ -142,7 +145,7 @@ class AsyncChatEngine(AsyncFromConfig):
         """See `ChatEngine.regenerate`."""
         opening = self._settings.opening(scope, id, expected=expected)
         turn = await _opened(self.history, lambda: opening.regenerate(turn_id=turn_id))
-        return await self._answered(turn)
+        return await self._answered(self._settings, turn)
 
     async def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
         """See `ChatEngine.abandon`."""
@@ -156,27 +159,30 @@ class AsyncChatEngine(AsyncFromConfig):
         scope: str = OWN_SCOPE,
         turn_id: str | None = None,
         expected: str | None = None,
+        model: str | None = None,
+        max_tokens: int | None = None,
     ) -> AsyncReplyStream:
         """See `ChatEngine.stream`; use it with `async with`."""
-        opening = self._settings.opening(scope, id, expected=expected)
-        return self._stream(lambda: opening.begin(content, turn_id=turn_id))
+        settings = self._settings.for_call(model=model, max_tokens=max_tokens)
+        opening = settings.opening(scope, id, expected=expected)
+        return self._stream(settings, lambda: opening.begin(content, turn_id=turn_id))
 
     def stream_resumed(
         self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False
     ) -> AsyncReplyStream:
         """See `ChatEngine.stream_resumed`."""
         opening = self._settings.opening(scope, id)
-        return self._stream(lambda: opening.resumable(takeover=takeover, force=force))
+        return self._stream(self._settings, lambda: opening.resumable(takeover=takeover, force=force))
 
     def stream_regenerated(
         self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
     ) -> AsyncReplyStream:
         """See `ChatEngine.stream_regenerated`."""
         opening = self._settings.opening(scope, id, expected=expected)
-        return self._stream(lambda: opening.regenerate(turn_id=turn_id))
+        return self._stream(self._settings, lambda: opening.regenerate(turn_id=turn_id))
 
-    def _stream(self, opening: Callable[[], Turn]) -> AsyncReplyStream:
-        return AsyncReplyStream(self.history, self._settings, opening, self._prepared)
+    def _stream(self, settings: EngineSettings, opening: Callable[[], Turn]) -> AsyncReplyStream:
+        return AsyncReplyStream(self.history, settings, opening, self._prepared)
 
     async def run_tools(
         self,
@@ -295,19 +301,19 @@ class AsyncChatEngine(AsyncFromConfig):
     async def _compaction(self, turn: Turn, messages: list[Message]) -> Any:
         return await answered_later(self._settings.beta.create(**self._settings.request.compaction(turn, messages)))
 
-    async def _answered(self, turn: Turn) -> Reply:
+    async def _answered(self, settings: EngineSettings, turn: Turn) -> Reply:
         reply = (await self._prepared(turn)).answered
         for _ in range(PAUSES):
             if reply and reply.stop_reason != "pause_turn":
                 break
-            reply = await self._asked(turn)
+            reply = await self._asked(settings, turn)
         if reply is None or reply.stop_reason == "pause_turn":
             return await _landed(self.history.run(turn.left_at, reply))
         return reply
 
-    async def _asked(self, turn: Turn) -> Reply:
+    async def _asked(self, settings: EngineSettings, turn: Turn) -> Reply:
         try:
-            reply = await _landed(self.history.run(turn.finish, await self._created(turn)))
+            reply = await _landed(self.history.run(turn.finish, await _create(settings, turn)))
             if reply.stop_reason == "pause_turn":
                 await self.history.run(turn.go_on)
         except ConversationChanged:
@@ -317,20 +323,21 @@ class AsyncChatEngine(AsyncFromConfig):
             raise
         return reply
 
-    async def _created(self, turn: Turn) -> Any:
-        """Send a turn; once more without its container if the API does not know that any longer."""
-        api, arguments = self._settings.asked(turn)
-        try:
-            return await answered_later(api.create(**arguments))
-        except Exception as error:
-            if not turn.forget_container(error):
-                raise
-        api, arguments = self._settings.asked(turn)
+
+async def _create(settings: EngineSettings, turn: Turn) -> Any:
+    """Send a turn; once more without its container if the API does not know that any longer."""
+    api, arguments = settings.asked(turn)
+    try:
         return await answered_later(api.create(**arguments))
+    except Exception as error:
+        if not turn.forget_container(error):
+            raise
+    api, arguments = settings.asked(turn)
+    return await answered_later(api.create(**arguments))
 
 
 class AsyncReplyStream:
-    """A reply as it comes, for asyncio: see `ReplyStream`. `await stream.reply()` is the whole."""
+    """A reply as it comes, for asyncio; use it with `async with`: see `ReplyStream`."""
 
     def __init__(
         self,
@@ -339,12 +346,14 @@ class AsyncReplyStream:
         opening: Callable[[], Turn],
         prepared: Callable[[Turn], Awaitable[Turn]],
     ) -> None:
+        """Internal: `AsyncChatEngine.stream` makes it."""
         self._history = history
         self._settings = settings
         self._opening = opening
         self._prepared = prepared
         self._progress = Progress()
         self._reply: Reply | None = None
+        self._pieces: AsyncGenerator[ReplyEvent] | None = None
         self._open = False
 
     async def __aenter__(self) -> Self:
@@ -353,12 +362,23 @@ class AsyncReplyStream:
         self._open = True
         return self
 
-    def __aiter__(self) -> AsyncIterator[str]:
-        return self._pieces
+    @property
+    def events(self) -> AsyncIterator[ReplyEvent]:
+        """See `ReplyStream.events`."""
+        return require_entered(self._pieces)
 
-    async def reply(self) -> Reply:
-        """Return the whole reply; what has not been iterated over is received first."""
-        async for _ in self._pieces:
+    @property
+    def text_stream(self) -> AsyncIterator[str]:
+        """See `ReplyStream.text_stream`."""
+        events = self.events
+        return (event.text async for event in events if event.type == "text")
+
+    def __aiter__(self) -> AsyncIterator[str]:
+        return self.text_stream
+
+    async def get_final_reply(self) -> Reply:
+        """See `ReplyStream.get_final_reply`."""
+        async for _ in self.events:
             pass
         if self._reply is None:
             raise IncompleteReply("the reply broke off")
@@ -366,30 +386,32 @@ class AsyncReplyStream:
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
-            await self._pieces.aclose()
+            if self._pieces is not None:
+                await self._pieces.aclose()
         finally:
             if self._open:
                 partial = self._progress.partial()
                 await _landed(self._history.run(self._turn.broke_off, error or GeneratorExit(), partial))
 
-    async def _all(self) -> AsyncGenerator[str]:
+    async def _all(self) -> AsyncGenerator[ReplyEvent]:
         if self._turn.answered:
             await self._end(self._turn.answered)
-            yield self._turn.answered.text
+            for event in events_of(self._turn.answered):
+                yield event
         for _ in range(PAUSES):
             if not self._open:
                 return
             async for piece in self._asked():
                 yield piece
 
-    async def _asked(self) -> AsyncGenerator[str]:
+    async def _asked(self) -> AsyncGenerator[ReplyEvent]:
         self._progress = Progress()
         async with contextlib.AsyncExitStack() as stack:
             stream = self._progress.begin(await self._entered(stack))
             try:
                 async for event in stream:
-                    if text := self._progress.see(event):
-                        yield text
+                    if piece := self._progress.see(event):
+                        yield piece
             except ValueError as error:  # the SDK cannot parse the input of a tool, which it tells with all its text
                 async for _ in self._progress.rest:
                     pass

@@ -5,14 +5,14 @@ from __future__ import annotations
 import collections
 import contextlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from typing import Any, Literal, Self, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 from chathistory.defaults import OWN_SCOPE
 from chathistory.engine.clients import answered
 from chathistory.engine.from_config import FromConfig
 from chathistory.engine.online_check import is_refusal
 from chathistory.engine.refusals import Refusal
-from chathistory.engine.reply import Reply
+from chathistory.engine.reply import Reply, ReplyEvent, events_of, require_entered
 from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, Progress
 from chathistory.engine.settings import EngineSettings
 from chathistory.engine.start_turn import abandon
@@ -28,6 +28,9 @@ from chathistory.trimming.context_editing import ContextEditing
 from chathistory.trimming.plan_cut import TrimResult
 from chathistory.trimming.policies import Policy
 
+if TYPE_CHECKING:
+    from chathistory.aio import AsyncHistory
+
 __all__ = ["ChatEngine", "ReplyStream"]
 
 
@@ -41,7 +44,7 @@ class ChatEngine(FromConfig):
     def __init__(
         self,
         client: Any,
-        store: HistoryStore | History | StoreURL | str,
+        store: HistoryStore | History | AsyncHistory | StoreURL | str,
         *,
         model: str,
         system: str | Sequence[Mapping[str, Any]] | None = None,
@@ -86,19 +89,31 @@ class ChatEngine(FromConfig):
         scope: str = OWN_SCOPE,
         turn_id: str | None = None,
         expected: str | None = None,
+        model: str | None = None,
+        max_tokens: int | None = None,
     ) -> Reply:
         """Say something in a conversation (which begins with it, if it is new) and return Claude's reply.
 
-        content: text, or content blocks such as tool results. turn_id: a name of the caller's for this turn; given
-        again, after a crash or a lost answer, it is not sent twice: the stored reply is returned. expected: the version
-        of the conversation that the caller has seen, such as `Reply.version` or `Conversation.version`; if somebody
-        changed it since, that raises `Conflict`, and nothing is stored or sent.
+        Args:
+            id: The conversation.
+            content: Text, or content blocks such as tool results.
+            scope: The conversation's scope.
+            turn_id: A name of the caller's for this turn; given again, after a crash or a lost answer, it is not sent
+                twice: the stored reply is returned.
+            expected: The version of the conversation that the caller has seen, such as `Reply.version` or
+                `Conversation.version`; if somebody changed it since, nothing is stored or sent.
+            model: The model for this turn; None: the engine's. Thinking of another model may not be sent on.
+            max_tokens: The longest reply, in tokens; None: the engine's.
 
-        Raises `TurnInProgress` if another turn of the conversation is open, before any token is paid for,
-        `TurnMismatch` if the `turn_id` was used for other content, `OrphanedReply` if somebody else changed the
-        conversation while Claude answered, the SDK's errors, and those of the store.
+        Raises:
+            TurnInProgress: Another turn of the conversation is open; no token was paid for.
+            TurnMismatch: The `turn_id` was used for other content.
+            Conflict: Somebody changed the conversation since `expected`.
+            OrphanedReply: Somebody else changed the conversation while Claude answered.
+            Exception: Errors of the SDK, as they are, and those of the store.
         """
-        return self._answered(self._settings.opening(scope, id, expected=expected).begin(content, turn_id=turn_id))
+        settings = self._settings.for_call(model=model, max_tokens=max_tokens)
+        return self._answered(settings, settings.opening(scope, id, expected=expected).begin(content, turn_id=turn_id))
 
     @overload
     def submit(
@@ -159,7 +174,7 @@ class ChatEngine(FromConfig):
             ChatHistoryError: What `send` raises.
         """
         turn = self._settings.opening(scope, id, expected=expected).submit(reply, results, partial=partial)
-        return turn if isinstance(turn, list) else self._answered(turn)
+        return turn if isinstance(turn, list) else self._answered(self._settings, turn)
 
     def resume(self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False) -> Reply | None:
         """Send the last turn again if it has no reply: its process died, or its request failed.
@@ -179,7 +194,7 @@ class ChatEngine(FromConfig):
             TurnInProgress: Another process holds the turn. One of this machine that has ended need not be waited for.
         """
         turn = self._settings.opening(scope, id).resume(takeover=takeover, force=force)
-        return self._answered(turn) if turn else None
+        return self._answered(self._settings, turn) if turn else None
 
     def regenerate(
         self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
@@ -200,7 +215,9 @@ class ChatEngine(FromConfig):
             TurnError: There is no question.
             ChatHistoryError: What `send` raises.
         """
-        return self._answered(self._settings.opening(scope, id, expected=expected).regenerate(turn_id=turn_id))
+        return self._answered(
+            self._settings, self._settings.opening(scope, id, expected=expected).regenerate(turn_id=turn_id)
+        )
 
     def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
         """Close the open turn of a conversation, whoever holds it; False: there was none."""
@@ -214,10 +231,13 @@ class ChatEngine(FromConfig):
         scope: str = OWN_SCOPE,
         turn_id: str | None = None,
         expected: str | None = None,
+        model: str | None = None,
+        max_tokens: int | None = None,
     ) -> ReplyStream:
         """Like `send`, with the text as it comes; use it with `with`. Nothing happens before that."""
-        opening = self._settings.opening(scope, id, expected=expected)
-        return ReplyStream(self._settings, lambda: self._prepared(opening.begin(content, turn_id=turn_id)))
+        settings = self._settings.for_call(model=model, max_tokens=max_tokens)
+        opening = settings.opening(scope, id, expected=expected)
+        return ReplyStream(settings, lambda: self._prepared(opening.begin(content, turn_id=turn_id)))
 
     def stream_resumed(
         self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False
@@ -359,17 +379,17 @@ class ChatEngine(FromConfig):
     def _compaction(self, turn: Turn, messages: list[Message]) -> Any:
         return answered(self._settings.beta.create(**self._settings.request.compaction(turn, messages)))
 
-    def _answered(self, turn: Turn) -> Reply:
+    def _answered(self, settings: EngineSettings, turn: Turn) -> Reply:
         reply = self._prepared(turn).answered
         for _ in range(PAUSES):
             if reply and reply.stop_reason != "pause_turn":
                 break
-            reply = self._asked(turn)
+            reply = self._asked(settings, turn)
         return turn.left_at(reply) if reply is None or reply.stop_reason == "pause_turn" else reply
 
-    def _asked(self, turn: Turn) -> Reply:
+    def _asked(self, settings: EngineSettings, turn: Turn) -> Reply:
         try:
-            reply = turn.finish(self._created(turn))
+            reply = turn.finish(_create(settings, turn))
             if reply.stop_reason == "pause_turn":
                 turn.go_on()
         except ConversationChanged:
@@ -379,30 +399,33 @@ class ChatEngine(FromConfig):
             raise
         return reply
 
-    def _created(self, turn: Turn) -> Any:
-        """Send a turn; once more without its container if the API does not know that any longer."""
-        api, arguments = self._settings.asked(turn)
-        try:
-            return answered(api.create(**arguments))
-        except Exception as error:
-            if not turn.forget_container(error):
-                raise
-        api, arguments = self._settings.asked(turn)
+
+def _create(settings: EngineSettings, turn: Turn) -> Any:
+    """Send a turn; once more without its container if the API does not know that any longer."""
+    api, arguments = settings.asked(turn)
+    try:
         return answered(api.create(**arguments))
+    except Exception as error:
+        if not turn.forget_container(error):
+            raise
+    api, arguments = settings.asked(turn)
+    return answered(api.create(**arguments))
 
 
 class ReplyStream:
-    """A reply as it comes: iterate over pieces of text; `reply` is the whole, once it is complete and saved.
+    """A reply as it comes; use it with `with`. Iterate over it for the pieces of text.
 
     Leaving the `with` block before the end (an error, Ctrl-C, a break) closes the turn and keeps what had come as an
     `interrupted` record, which is shown to people and not sent to Claude.
     """
 
     def __init__(self, settings: EngineSettings, opening: Callable[[], Turn]) -> None:
+        """Internal: `ChatEngine.stream` makes it."""
         self._settings = settings
         self._opening = opening
         self._progress = Progress()
         self._reply: Reply | None = None
+        self._pieces: Generator[ReplyEvent] | None = None
 
     def __enter__(self) -> Self:
         self._turn = self._opening()
@@ -410,40 +433,53 @@ class ReplyStream:
         self._open = True
         return self
 
-    def __iter__(self) -> Iterator[str]:
-        return self._pieces
+    @property
+    def events(self) -> Iterator[ReplyEvent]:
+        """The pieces of text, thinking and the input of tools, as they come; a stored reply comes block by block."""
+        return require_entered(self._pieces)
 
     @property
-    def reply(self) -> Reply:
-        """The whole reply; what has not been iterated over is received first."""
-        for _ in self._pieces:
-            pass
+    def text_stream(self) -> Iterator[str]:
+        """The pieces of text, as they come."""
+        return (event.text for event in self.events if event.type == "text")
+
+    def __iter__(self) -> Iterator[str]:
+        return self.text_stream
+
+    def get_final_reply(self) -> Reply:
+        """Return the whole reply; what has not been iterated over is received first.
+
+        Raises:
+            IncompleteReply: The reply broke off.
+        """
+        collections.deque(self.events, maxlen=0)
         if self._reply is None:
             raise IncompleteReply("the reply broke off")
         return self._reply
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._pieces.close()
+        if self._pieces is not None:
+            self._pieces.close()
         if self._open:
             self._turn.broke_off(error or GeneratorExit(), self._progress.partial())
 
-    def _run(self) -> Generator[str]:
+    def _run(self) -> Generator[ReplyEvent]:
         if self._turn.answered:
             self._end(self._turn.answered)
-            yield self._turn.answered.text
+            yield from events_of(self._turn.answered)
         for _ in range(PAUSES):
             if not self._open:
                 return
             yield from self._asked()
 
-    def _asked(self) -> Generator[str]:
+    def _asked(self) -> Generator[ReplyEvent]:
         self._progress = Progress()
         with contextlib.ExitStack() as stack:
             stream = self._progress.begin(self._entered(stack))
             try:
                 for event in stream:
-                    if text := self._progress.see(event):
-                        yield text
+                    if piece := self._progress.see(event):
+                        yield piece
             except ValueError as error:  # the SDK cannot parse the input of a tool, which it tells with all its text
                 collections.deque(self._progress.rest, maxlen=0)
                 raise self._turn.kept_as_text(self._progress.unread(), error) from None

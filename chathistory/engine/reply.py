@@ -2,25 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Literal, Self, TypeVar
 
 from chathistory.checks import check_kind
 from chathistory.errors import InvalidInput
-from chathistory.log.entry import Entry
-from chathistory.messages.content import Message, text_of
+from chathistory.log.entry import Entry, to_json
+from chathistory.messages.content import Message, blocks_of, text_of
 
-__all__ = ["Reply"]
+__all__ = ["Reply", "ReplyEvent", "events_of", "require_entered"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ReplyEvent:
+    """A piece of a reply that is streamed.
+
+    Attributes:
+        type: "text", "thinking", or "tool_input", which is a piece of the JSON of a tool's input.
+        text: The piece.
+        index: The content block that it is a part of.
+        tool: The name of the tool, for its input; else None.
+    """
+
+    type: Literal["text", "thinking", "tool_input"]
+    text: str = field(repr=False)
+    index: int
+    tool: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Claude's reply to a turn, stored at `position` of the conversation.
+    """Claude's reply to a turn. `str(reply)` is its text.
 
-    message: role and content, as they will be sent again. response: what came beside it (id, model, stop_reason,
-    usage, ...; keys as in the API). turn: the id of its turn. version: of the conversation with this reply as its
-    newest message: see `Conversation.version`.
+    Attributes:
+        message: Role and content, as they will be sent again.
+        response: What came beside them (id, model, stop_reason, usage, ...; keys as in the API).
+        turn: The id of its turn.
+        position: Where it is stored in the conversation; -1: it is not.
+        version: The version of the conversation with this reply as its newest message: see `Conversation.version`.
     """
 
     message: Message = field(repr=False)
@@ -31,9 +53,27 @@ class Reply:
 
     @classmethod
     def of(cls, entry: Entry) -> Self:
-        """Return the reply in a stored entry."""
+        """Internal: return the reply in a stored entry."""
         response = entry.data.get("response", {})
         return cls(entry.message or {}, response, entry.turn or entry.id, entry.position, entry.id)
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def content(self) -> list[dict[str, Any]]:
+        """The content blocks."""
+        return blocks_of(self.message)
+
+    @property
+    def id(self) -> str | None:
+        """The id that the API gave it; None: the response had none."""
+        return self.response.get("id")
+
+    @property
+    def model(self) -> str | None:
+        """The model that replied; None: the response named none."""
+        return self.response.get("model")
 
     @property
     def text(self) -> str:
@@ -92,3 +132,26 @@ def _told(error: BaseException) -> str:
         return f"{type(error).__name__}: {error}"
     except Exception:  # noqa: BLE001 - the error of a caller can raise anything
         return type(error).__name__
+
+
+_PIECES: Mapping[str, tuple[Literal["text", "thinking"], str]] = {
+    "text": ("text", "text"),
+    "thinking": ("thinking", "thinking"),
+}
+
+
+def events_of(reply: Reply) -> Iterator[ReplyEvent]:
+    """Yield a reply that is stored already as if it was streamed: each block is one piece."""
+    for index, block in enumerate(reply.content):
+        if block["type"] in _PIECES:
+            kind, name = _PIECES[block["type"]]
+            yield ReplyEvent(kind, block.get(name) or "", index)
+        elif block["type"] == "tool_use":
+            yield ReplyEvent("tool_input", to_json(block.get("input", {})), index, block.get("name"))
+
+
+def require_entered(pieces: T | None) -> T:
+    """Return the pieces of a stream. Raises `InvalidInput` for a stream that is used without `with`."""
+    if pieces is None:
+        raise InvalidInput("a stream must be entered first: `with engine.stream(...) as stream:` (or `async with`)")
+    return pieces

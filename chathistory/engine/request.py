@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from chathistory.engine.prompt_setup import PromptSetup
+from chathistory.engine.reply import ReplyEvent
 from chathistory.engine.stream_message import Accumulation, observe
 from chathistory.engine.turn import Turn
 from chathistory.errors import IncompleteReply
@@ -145,6 +146,14 @@ class Request:
         return PromptSetup.of(model=self.model, system=self.system, tools=tools)
 
 
+_PIECES: Mapping[str, tuple[Literal["text", "thinking", "tool_input"], str]] = {
+    "text_delta": ("text", "text"),
+    "thinking_delta": ("thinking", "thinking"),
+    "input_json_delta": ("tool_input", "partial_json"),
+}
+"""The type of a `ReplyEvent` for each type of delta, and the field of the delta that has the piece."""
+
+
 @dataclass(slots=True)
 class Progress:
     """What has arrived of a stream of the SDK: its own accumulation does not tell a whole block from half of one.
@@ -163,13 +172,18 @@ class Progress:
         self.stream, self.gathered = stream, observe(stream)
         return stream
 
-    def see(self, event: Any) -> str:
-        """Take note of an event; return the text that it adds."""
+    def see(self, event: Any) -> ReplyEvent | None:
+        """Take note of an event of the SDK; return the piece of the reply that it adds, if any."""
         if event.type == "content_block_stop":
             self.stopped.add(event.index)
         self.started = self.started or event.type == "message_start"
         self.ended = self.ended or event.type == "message_stop"
-        return str(event.text) if event.type == "text" else ""
+        if event.type != "content_block_delta" or event.delta.type not in _PIECES:
+            return None
+        kind, name = _PIECES[event.delta.type]
+        text = getattr(event.delta, name, "")
+        tool = self.gathered.blocks.get(event.index, {}).get("name") if kind == "tool_input" else None
+        return ReplyEvent(kind, text, event.index, tool) if text else None
 
     def whole(self, response: Any) -> Any:
         """Return the response with what its deltas had and the SDK left out."""

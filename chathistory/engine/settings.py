@@ -75,6 +75,18 @@ class EngineSettings:
         made = Request(**{**request, **held}, editing=context_editing, options=_options(options))
         return cls(history, client.messages, beta_of(client), made, setup, turn_timeout, ViewCache(), trimming)
 
+    def for_call(self, *, model: str | None, max_tokens: int | None) -> EngineSettings:
+        """Return the settings of a call that names a model or a number of tokens of its own; None: the engine's."""
+        if model is None and max_tokens is None:
+            return self
+        if model is not None:
+            check_text("model", model)
+        if max_tokens is not None:
+            check_count("max_tokens", max_tokens, least=1)
+        most = self.request.max_tokens if max_tokens is None else max_tokens
+        request = replace(self.request, model=model or self.request.model, max_tokens=most)
+        return replace(self, request=request, setup=request.setup(request.tools))
+
     def opening(
         self, scope: str, id: str, tools: Sequence[Any] | None = None, *, expected: str | None = None
     ) -> TurnStarter:

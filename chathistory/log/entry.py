@@ -93,7 +93,7 @@ class Entry:
     surrogates: bool = False
 
     def known(self, key: Key) -> Entry:
-        """Return the entry if this version of the library understands it, else raise `UnsupportedRecord`."""
+        """Internal: return the entry if this version understands it, else raise `UnsupportedRecord`."""
         if self.version == FORMAT and self.kind in KINDS:
             return self
         raise UnsupportedRecord(key, self.position, self.version)

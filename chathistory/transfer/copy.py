@@ -121,7 +121,7 @@ class CopyReport:
         return self.all_found and not (self.different or self.failed or self.damaged or self.skipped)
 
     def add(self, arrival: CopyResult) -> None:
-        """Count one more."""
+        """Internal: count one more."""
         self.records += arrival.records
         self.later += arrival.later
         if arrival.outcome == "different":

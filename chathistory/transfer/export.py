@@ -59,7 +59,7 @@ class ExportReport:
         return self.all_found and not (self.failed or self.salvaged or self.damaged)
 
     def add(self, arrival: CopyResult) -> None:
-        """Count one more."""
+        """Internal: count one more."""
         if arrival.error is not None:
             self.failed[arrival.key] = arrival.error
             return

@@ -42,6 +42,8 @@ def signature(value: Any) -> str:
     """Return how a function or class is called, with its types as they are written; "" for what is not."""
     if value is str or not (inspect.isclass(value) or inspect.isroutine(value)) or _is_plain_error(value):
         return ""
+    if inspect.isclass(value) and (inspect.getdoc(value.__init__) or "").startswith("Internal:"):
+        return ""
     found = inspect.signature(value)
     given = [_typed(str(each.replace(annotation=each.empty, default=each.empty)), each) for each in _marked(found)]
     back = "" if found.return_annotation is found.empty or inspect.isclass(value) else f" -> {found.return_annotation}"

@@ -187,7 +187,7 @@ class World:
     def _stream(self, engine) -> None:
         words, self.current = self._new_words()
         with engine.stream("a", words, turn_id=self.current) as stream:
-            self._keep(stream.reply)
+            self._keep(stream.get_final_reply())
 
     def _leave(self, engine) -> None:
         words, self.current = self._new_words()

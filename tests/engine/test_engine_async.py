@@ -38,7 +38,7 @@ def test_send_and_stream_and_resume(run_on, chat_of):
         first = await engine.send("a", "hello")
         async with engine.stream("a", "more") as stream:
             pieces = [piece async for piece in stream]
-            second = await stream.reply()
+            second = await stream.get_final_reply()
         return first, pieces, second, await engine.resume("a"), await engine.abandon("a")
 
     (first, pieces, second, nothing, none_open), api = run_on(None, work)
@@ -56,7 +56,7 @@ def test_errors_close_the_turn_and_it_can_be_resumed(run_on, chat_of):
         assert "saved" in caught.value.__notes__[0]
         with pytest.raises(errors.IncompleteReply):
             async with engine.stream_resumed("a") as stream:
-                await stream.reply()
+                await stream.get_final_reply()
         return await engine.resume("a")
 
     reply, _ = run_on([Failure(500), Cut(TEXT, 5), "whole"], work)
@@ -83,7 +83,7 @@ def test_a_paused_turn_goes_on(run_on, chat_of):
     async def work(engine):
         sent = await engine.send("a", "look")
         async with engine.stream("b", "look") as stream:
-            return sent, await stream.reply()
+            return sent, await stream.get_final_reply()
 
     tools = [{"type": "web_search_20250305", "name": "web_search"}]
     (sent, streamed), _ = run_on([paused, done] * 2, work, tools=tools)
@@ -101,7 +101,7 @@ def test_a_reply_that_comes_too_late_is_kept_beside_it(run_on, chat_of):
             await engine.send("a", "hello")
         with pytest.raises(errors.OrphanedReply):
             async with engine.stream("a", "again") as stream:
-                await stream.reply()
+                await stream.get_final_reply()
 
     run_on(late, work)
     assert kinds(chat_of("a")) == ["message", "message", "orphaned"] * 2
@@ -131,7 +131,7 @@ def test_a_cancel_at_any_moment_leaves_nothing_half_done(run_on, chat_of, stream
         if not streaming:
             return await engine.send(name, "hello")
         async with engine.stream(name, "hello") as stream:
-            return await stream.reply()
+            return await stream.get_final_reply()
 
     async def steps(count):
         for _ in range(count):

@@ -286,7 +286,7 @@ def test_a_wrapper_that_marks_in_place_changes_one_request_and_no_memory(opened)
         engine.send("a", f"question {number}")
         engine.count_tokens("a", "and?")
         with engine.stream("a", "streamed") as stream:
-            assert stream.reply.text == "hi"
+            assert stream.get_final_reply().text == "hi"
     assert engine.compact("a") is not None
     engine.send("a", "last")
     check_untouched(api, arguments)
@@ -303,7 +303,7 @@ def test_a_wrapper_that_marks_in_place_changes_nothing_of_the_asynchronous_engin
                 await engine.send("a", f"question {number}")
                 await engine.count_tokens("a", "and?")
                 async with engine.stream("a", "streamed") as stream:
-                    assert (await stream.reply()).text == "hi"
+                    assert (await stream.get_final_reply()).text == "hi"
             assert await engine.compact("a") is not None
             await engine.send("a", "last")
 
@@ -364,7 +364,7 @@ def test_options_may_be_any_mapping(opened, options):
 
 
 @pytest.mark.parametrize(
-    "store", ["memory:", None, 3, {}, History, MagicMock()], ids=lambda store: type(store).__name__
+    "store", [b"memory:", None, 3, {}, History, MagicMock()], ids=lambda store: type(store).__name__
 )
 @pytest.mark.parametrize("kind", [ChatEngine, AsyncChatEngine])
 def test_what_is_no_store_is_refused_by_an_engine(kind, store):
@@ -373,9 +373,17 @@ def test_what_is_no_store_is_refused_by_an_engine(kind, store):
         kind(client, store, model=MODEL)
 
 
-def test_the_asynchronous_history_is_not_for_the_synchronous_engine():
-    with pytest.raises(errors.InvalidInput, match=r"chathistory\.aio\.AsyncHistory; use its `\.history`"):
-        ChatEngine(FakeMessagesAPI().client(), AsyncHistory(open_store("memory:")), model=MODEL)
+def test_an_engine_takes_a_history_of_either_kind_or_a_url():
+    history = AsyncHistory("memory:", scope="team")
+    for store in (history, history.sync):
+        engine = ChatEngine(FakeMessagesAPI().client(), store, model=MODEL)
+        assert (engine.history.store, engine.history.scope) == (history.store, "team")
+        engine.close()
+    history.store.check()  # it is not the engine's
+    with ChatEngine(FakeMessagesAPI().client(), "memory:", model=MODEL) as engine:
+        engine.send("a", "hello")
+    with pytest.raises(errors.StoreClosed):
+        engine.history.store.check()
 
 
 @pytest.mark.parametrize("how", [pickle.dumps, copy.copy, copy.deepcopy])

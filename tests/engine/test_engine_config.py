@@ -104,7 +104,7 @@ def test_calls_that_name_no_scope_mean_the_configured_one(kind):
 def test_streams_mean_the_configured_scope_too():
     with ChatEngine.from_config(FakeMessagesAPI().client(), profile="other") as engine:
         with engine.stream("a", "hi") as stream:
-            assert stream.reply.text.endswith("(message 1 of this conversation)")
+            assert stream.get_final_reply().text.endswith("(message 1 of this conversation)")
         assert engine.history.conversation("a").messages()
 
 

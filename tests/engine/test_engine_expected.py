@@ -23,10 +23,10 @@ async def say(engine, way, reply, expected):
     results = {"toolu_1": "sun"}
     if way == "stream" and isinstance(engine, AsyncChatEngine):
         async with engine.stream("a", "second", expected=expected) as stream:
-            return await stream.reply()
+            return await stream.get_final_reply()
     if way == "stream":
         with engine.stream("a", "second", expected=expected) as stream:
-            return stream.reply
+            return stream.get_final_reply()
     made = {
         "send": lambda: engine.send("a", "second", expected=expected),
         "run_tools": lambda: engine.run_tools("a", "second", tools=[], expected=expected),

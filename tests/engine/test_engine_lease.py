@@ -40,7 +40,7 @@ def renewals(chat) -> int:
 
 def stream_on(engine):
     with engine.stream("a", "first") as stream:
-        return stream.reply
+        return stream.get_final_reply()
 
 
 def tools_on(engine):
@@ -77,7 +77,7 @@ async def asked(api, store, way, **options):
         if way == "async create":
             return await engine.send("a", "first")
         async with engine.stream("a", "first") as stream:
-            return await stream.reply()
+            return await stream.get_final_reply()
 
 
 # Renewing.
@@ -118,7 +118,7 @@ def test_a_short_turn_writes_nothing_more(clock, opened, monkeypatch):
         clock.go(19.9)
         with engine.stream("a", words) as stream:
             clock.go(19.9)
-            assert stream.reply.text == "hi"
+            assert stream.get_final_reply().text == "hi"
         clock.go(59)
     assert appends == [1] * 8
     assert renewals(History(store).conversation("a")) == 0
@@ -311,7 +311,7 @@ def test_who_knows_better_takes_over_at_once(clock, opened, chat_of, way, same_p
             with pytest.raises(errors.TurnInProgress), second.stream_resumed("a"):
                 pass
             with second.stream_resumed("a", takeover=True) as stream:
-                reply = stream.reply
+                reply = stream.get_final_reply()
         else:
             again = second.resume if way == "resume" else lambda id, **k: second.run_tools(id, None, tools=[], **k)
             with pytest.raises(errors.TurnInProgress):

@@ -42,7 +42,7 @@ def ways(engine):
 
     def streamed(content):
         with engine.stream("a", content) as stream:
-            return stream.reply
+            return stream.get_final_reply()
 
     return {
         "send": lambda content: engine.send("a", content),
@@ -214,7 +214,7 @@ def test_the_same_results_submitted_twice_are_sent_once(held, chat_of, engine_on
         again = elsewhere.send("a", reply.results(results(reply)))
     elif resubmit == "stream":
         with elsewhere.stream("a", reply.results(results(reply))) as stream:
-            again = stream.reply
+            again = stream.get_final_reply()
     else:
         again = elsewhere.submit("a", reply, results(reply), partial=resubmit == "partial")
     assert (again.message, again.position) == (first.message, first.position)
@@ -430,14 +430,14 @@ def test_a_turn_that_only_pauses_is_closed(opened, chat_of, monkeypatch, way):
             if way == "async send":
                 return await engine.send("a", "look")
             async with engine.stream("a", "look") as stream:
-                return await stream.reply()
+                return await stream.get_final_reply()
 
     engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[SEARCH_TOOL])
     if way == "send":
         reply = engine.send("a", "look")
     elif way == "stream":
         with engine.stream("a", "look") as stream:
-            reply = stream.reply
+            reply = stream.get_final_reply()
     else:
         reply = asyncio.run(asked())
     assert reply.stop_reason == "pause_turn"

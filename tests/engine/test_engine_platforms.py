@@ -112,7 +112,7 @@ def test_the_asynchronous_namespace_of_the_betas_too(opened):
         async with client, AsyncChatEngine(client.beta, store, model=MODEL) as engine:
             await engine.send("a", "one")
             async with engine.stream("a", "two") as stream:
-                return (await stream.reply()).text
+                return (await stream.get_final_reply()).text
 
     assert asyncio.run(main()) == "answer 3"
     check(api, store)

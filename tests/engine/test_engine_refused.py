@@ -449,7 +449,7 @@ def test_a_streamed_turn_is_refused_as_well(opened):
     with pytest.raises(errors.TurnRefused), engine.stream_resumed("a"):
         pass
     with engine.stream_resumed("a", force=True) as stream:
-        assert stream.reply.text == "fine"
+        assert stream.get_final_reply().text == "fine"
     assert sent(api)[-1]["content"] == TURN_BLOCKS
 
 
@@ -468,7 +468,7 @@ def test_the_asynchronous_engine_sorts_alike(opened):
             assert (await engine.send("a", "Never mind.")).text == "fine"
             with pytest.raises(anthropic.BadRequestError) as caught:
                 async with engine.stream("a", "And?") as stream:
-                    await stream.reply()
+                    await stream.get_final_reply()
             assert caught.value.refusal.sort == "earlier"
             await engine.history.conversation("a").leave_out()
             assert (await engine.resume("a")).text == "then"
@@ -519,7 +519,7 @@ def test_a_container_that_the_api_does_not_know_is_forgotten_and_the_turn_goes_o
         assert engine.send("a", "two").text == "on"
     elif way == "stream":
         with engine.stream("a", "two") as stream:
-            assert stream.reply.text == "on"
+            assert stream.get_final_reply().text == "on"
     else:
         assert engine.run_tools("a", "two", tools=[TOOL]).text == "on"
     engine.send("a", "three")
@@ -536,7 +536,7 @@ def test_a_container_is_forgotten_by_the_asynchronous_engine_too(opened):
             api.gone.add("container_1")
             assert (await engine.send("a", "two")).text == "on"
             async with engine.stream("a", "three") as stream:
-                assert (await stream.reply()).text == "then"
+                assert (await stream.get_final_reply()).text == "then"
 
     asyncio.run(main())
     assert [request.body.get("container") for request in api.requests] == [None, "container_1", None, None]

@@ -124,7 +124,7 @@ class World:
             self.engine = self.opened()
         if way == 1:
             with self.engine.stream("a", content) as stream:
-                return stream.reply
+                return stream.get_final_reply()
         return self.engine.send("a", content)
 
     def open_calls(self):

@@ -143,7 +143,7 @@ class World:
             return self.engine.send("a", content).text
         if self.way == STREAM:
             with self.engine.stream("a", content) as stream:
-                return stream.reply.text
+                return stream.get_final_reply().text
         return self.engine.run_tools("a", content, tools=[self.pay()]).text
 
     def stored(self):

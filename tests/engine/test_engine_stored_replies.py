@@ -320,7 +320,7 @@ def test_the_tool_runner_and_the_asynchronous_engine_keep_them_too(opened, paid,
                 await engine.send("b", "hello")
             with pytest.raises(InvalidInput) as two:
                 async with engine.stream("c", "hello") as stream:
-                    await stream.reply()
+                    await stream.get_final_reply()
             return one.value.reply.text, two.value.reply.text
 
     assert asyncio.run(main()) == ("words", "words")
@@ -421,7 +421,7 @@ class Plain:
 def test_beta_blocks_of_a_stream_are_stored_whole(opened, wrapped):
     engine = ChatEngine(wrapped(FakeMessagesAPI([Reply(content=BETA_BLOCKS)]).client()), opened(), model=MODEL)
     with engine.stream("a", "hello") as stream:
-        reply = stream.reply
+        reply = stream.get_final_reply()
     stored = History(opened()).conversation("a").last_messages(1)[0]["content"]
     assert stored == reply.message["content"]
     for block, given in zip(stored, BETA_BLOCKS, strict=True):
@@ -431,7 +431,7 @@ def test_beta_blocks_of_a_stream_are_stored_whole(opened, wrapped):
 def test_beta_blocks_of_an_asynchronous_stream_are_stored_whole(opened):
     async def main(client):
         async with AsyncChatEngine(client, opened(), model=MODEL) as engine, engine.stream("a", "hello") as stream:
-            return (await stream.reply()).message["content"]
+            return (await stream.get_final_reply()).message["content"]
 
     for wrapped in (lambda client: client, Plain):
         content = asyncio.run(main(wrapped(FakeMessagesAPI([Reply(content=BETA_BLOCKS)]).async_client())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import anthropic
@@ -9,7 +10,7 @@ import httpx2
 import pytest
 from engine_looks import kinds, told
 
-from chathistory import ChatEngine, errors
+from chathistory import AsyncChatEngine, ChatEngine, SetupChangedWarning, errors
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Cut, Drop, ErrorEvent, Failure, Paused, Raw, Reply, Reset
 
@@ -22,7 +23,7 @@ def test_text_comes_in_pieces_and_the_whole_is_saved(engine_on, chat_of):
     api = FakeMessagesAPI(TEXT)
     with engine_on(api).stream("a", "hello") as stream:
         pieces = list(stream)
-        assert stream.reply.text == TEXT
+        assert stream.get_final_reply().text == TEXT
     assert "".join(pieces) == TEXT
     assert len(pieces) > 1
     assert kinds(chat_of("a")) == ["message", "message"]
@@ -35,7 +36,7 @@ def test_a_streamed_turn_is_stored_as_one_that_was_not(engine_on, chat_of):
     engine = engine_on(FakeMessagesAPI(content), tools=tools)
     whole = engine.send("a", "hello")
     with engine.stream("b", "hello") as stream:
-        streamed = stream.reply
+        streamed = stream.get_final_reply()
     assert streamed.message == whole.message
     assert streamed.response.keys() == whole.response.keys()
 
@@ -50,7 +51,7 @@ def test_a_turn_id_given_twice_streams_the_stored_reply(engine_on):
     for _ in range(2):
         with engine_on(api).stream("a", "hello", turn_id="T") as stream:
             assert "".join(stream) == TEXT
-            assert stream.reply.text == TEXT
+            assert stream.get_final_reply().text == TEXT
     assert len(api.requests) == 1
 
 
@@ -63,7 +64,7 @@ def test_leaving_early_keeps_what_came_beside_the_conversation(engine_on, chat_o
     assert kept.message["content"][0]["text"] == "one "
     assert chat_of("a").messages() == [{"role": "user", "content": "hello"}]
     with engine.stream_resumed("a") as stream:
-        assert stream.reply.text == TEXT
+        assert stream.get_final_reply().text == TEXT
     with pytest.raises(errors.TurnError), engine.stream_resumed("a"):
         pass
 
@@ -176,7 +177,7 @@ def test_events_and_deltas_of_the_future_pass_by(engine_on, chat_of):
     later = {"type": "content_block_delta", "index": 0, "delta": {"type": "later_delta", "x": 1}}
     events = (START, {"type": "later"}, BEGUN, SAID, later, STOPPED, REASON, END)
     with engine_on(FakeMessagesAPI([sse(*events)])).stream("a", "hello") as stream:
-        assert stream.reply.text == "one"
+        assert stream.get_final_reply().text == "one"
 
 
 def test_a_tool_call_whose_input_is_no_json_is_no_reply(engine_on, chat_of):
@@ -205,6 +206,91 @@ def test_a_title_set_while_the_reply_streams_does_not_disturb_it(engine_on, chat
         pieces = iter(stream)
         assert next(pieces).startswith("one")
         chat_of("a").set_title("A title")
-        assert stream.reply.text == "one two three"
+        assert stream.get_final_reply().text == "one two three"
     assert kinds(chat_of("a")) == ["message", "annotation", "message"]
     assert chat_of("a").info().title == "A title"
+
+
+THOUGHT = {"type": "thinking", "thinking": "Basel, then.", "signature": ""}
+TOOLS = [{"name": "weather", "input_schema": {"type": "object"}}]
+
+
+def pieces_of(events):
+    """Return the text of the pieces of each block, by what kind of block it is."""
+    found = {}
+    for event in events:
+        key = (event.index, event.type, event.tool)
+        found[key] = found.get(key, "") + event.text
+    return found
+
+
+PIECES = {(0, "thinking", None): "Basel, then.", (1, "text", None): TEXT}
+
+
+def test_thinking_and_the_input_of_tools_come_as_events(engine_on):
+    engine = engine_on(FakeMessagesAPI([THOUGHT, {"type": "text", "text": TEXT}, CALL]), tools=TOOLS)
+    for _ in range(2):  # as it comes, and once more as it is stored
+        with engine.stream("a", "hello", turn_id="T") as stream:
+            pieces = pieces_of(stream.events)
+            assert json.loads(pieces.pop((2, "tool_input", "weather"))) == CALL["input"]
+            assert pieces == PIECES
+            assert stream.get_final_reply().tool_calls[0]["name"] == "weather"
+
+
+def test_the_same_events_come_with_asyncio(opened):
+    async def main():
+        api = FakeMessagesAPI([THOUGHT, {"type": "text", "text": TEXT}])
+        async with AsyncChatEngine(api.async_client(), opened(), model=MODEL) as engine:
+            with pytest.raises(errors.InvalidInput, match="must be entered first"):
+                await engine.stream("a", "hello").get_final_reply()
+            async with engine.stream("a", "hello") as stream:
+                first = await anext(stream.text_stream)
+                assert TEXT.startswith(first)
+                rest = pieces_of([event async for event in stream.events])
+                reply = await stream.get_final_reply()
+            async with engine.stream("b", "hello", model="claude-opus-5-5", max_tokens=77) as stream:
+                assert pieces_of([event async for event in stream.events]) == PIECES
+            assert [api.requests[-1].body[name] for name in ("model", "max_tokens")] == ["claude-opus-5-5", 77]
+            return first + rest[1, "text", None], reply
+
+    whole, reply = asyncio.run(main())
+    assert whole == str(reply) == TEXT
+
+
+@pytest.mark.parametrize(
+    "use", [iter, lambda it: it.events, lambda it: it.text_stream, lambda it: it.get_final_reply()], ids=range(4)
+)
+def test_a_stream_without_with_says_so(engine_on, chat_of, use):
+    with pytest.raises(errors.InvalidInput, match=r"with engine\.stream"):
+        use(engine_on(FakeMessagesAPI(TEXT)).stream("a", "hello"))
+    assert kinds(chat_of("a")) == []
+
+
+def test_the_text_stream_is_what_iterating_gives(engine_on):
+    with engine_on(FakeMessagesAPI([THOUGHT, {"type": "text", "text": TEXT}])).stream("a", "hello") as stream:
+        assert "".join(stream.text_stream) == TEXT
+        assert list(stream) == []
+
+
+def test_what_people_look_for_in_a_reply_is_there(engine_on):
+    api = FakeMessagesAPI([THOUGHT, {"type": "text", "text": TEXT}])
+    reply = engine_on(api).send("a", "hello")
+    assert [block["type"] for block in reply.content] == ["thinking", "text"]
+    assert str(reply) == reply.text == TEXT
+    assert (reply.model, reply.stop_reason) == (MODEL, "end_turn")
+    assert reply.id.startswith("msg_")
+    assert TEXT not in repr(reply)
+
+
+def test_a_call_can_name_a_model_and_a_length_of_its_own(engine_on):
+    api = FakeMessagesAPI()
+    engine = engine_on(api)
+    engine.send("a", "hello", max_tokens=5)
+    with pytest.warns(SetupChangedWarning):
+        assert engine.send("a", "hello again", model="claude-opus-5-5").model == "claude-opus-5-5"
+    with pytest.warns(SetupChangedWarning), engine.stream("a", "and again", max_tokens=6) as stream:
+        assert stream.get_final_reply().model == MODEL
+    assert [each.body["max_tokens"] for each in api.requests] == [5, 16_000, 6]
+    for wrong in ({"model": 5}, {"max_tokens": 0}, {"max_tokens": "9"}):
+        with pytest.raises(errors.InvalidInput, match=next(iter(wrong))):
+            engine.send("a", "x", **wrong)

@@ -69,12 +69,12 @@ def test_the_other_forms(talk, opened, chat_of, way):
             if way == "async":
                 return await other.regenerate("a")
             async with other.stream_regenerated("a") as stream:
-                return await stream.reply()
+                return await stream.get_final_reply()
 
     if way == "stream":
         with engine.stream_regenerated("a") as stream:
             assert "".join(stream) == "two again"
-            reply = stream.reply
+            reply = stream.get_final_reply()
     else:
         reply = asyncio.run(main())
     assert reply.text == "two again"

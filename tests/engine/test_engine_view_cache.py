@@ -47,7 +47,7 @@ def test_a_warm_turn_is_two_appends(counted):
     for words in ("two", "three"):
         engine.send("a", words)
         with engine.stream("a", words) as stream:
-            assert stream.reply.text == "hi"
+            assert stream.get_final_reply().text == "hi"
     assert calls == ["append"] * 8
     assert api.requests[-1].body["messages"] == History(store).conversation("a").messages()[:-1]
     api.assert_extends()

@@ -537,7 +537,7 @@ class _Play:
         try:
             if move.streamed or move.broken is not None:
                 with self.engine.stream(self.name, move.content) as stream:
-                    stream.reply  # noqa: B018 - receives the whole
+                    stream.get_final_reply()
             else:
                 self.engine.send(self.name, move.content)
         except (Refused, Broken):

@@ -189,7 +189,7 @@ def test_asyncio_waits_for_a_summary(by, streamed):
             for number in range(8):
                 if streamed:
                     async with engine.stream("a", f"turn {number}") as stream:
-                        await stream.reply()
+                        await stream.get_final_reply()
                 else:
                     await engine.send("a", f"turn {number}")
 
@@ -568,7 +568,7 @@ def test_a_stream_that_breaks_off_behind_a_cut_is_resumed_with_the_same(tmp_path
     talk = Talk(in_turn(None, None, None, Cut([THOUGHT, text("half of it")], 4)), trimming=LastTurns(3, 1))
     talk.say_many(3)
     with pytest.raises(errors.IncompleteReply), talk.engine.stream("a", "fourth") as stream:
-        _ = stream.reply
+        _ = stream.get_final_reply()
     assert words_of(talk.sent) == ["fourth"]
     assert talk.engine.resume("a")
     assert words_of(talk.sent) == ["fourth"]

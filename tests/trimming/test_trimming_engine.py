@@ -501,7 +501,7 @@ def test_the_asynchronous_engine_sums_up_too(api, store, chat, way):
                     await engine.send("a", "q3")
             else:
                 async with engine.stream("a", "q3") as stream:
-                    await stream.reply()
+                    await stream.get_final_reply()
             assert await engine.count_tokens("a", "more") > 0
             return await engine.compact("a")
 

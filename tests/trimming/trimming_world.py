@@ -100,7 +100,7 @@ class World:
         content = self.content() if name is None else f"named {name} " + "x " * self.dice.choice([1, 30, 300])
         if self.dice.random() < 0.25:
             with self.engine.stream("a", content, turn_id=name) as stream:
-                reply = stream.reply
+                reply = stream.get_final_reply()
         else:
             reply = self.engine.send("a", content, turn_id=name)
         if name:
