@@ -55,7 +55,7 @@ def _is_plain_error(value: Any) -> bool:
     return inspect.isclass(value) and issubclass(value, Exception) and value.__init__ in _BUILT_IN
 
 
-_BUILT_IN = (Exception.__init__, ValueError.__init__)
+_BUILT_IN = (Exception.__init__, ValueError.__init__, UserWarning.__init__)
 
 
 def _marked(found: inspect.Signature) -> Iterator[Any]:

@@ -362,6 +362,6 @@ def test_the_same_for_asyncio(talk, opened):
             assert two_b.is_current
             await chat.choose(two.position, expected=(await chat.info()).version)
             assert texts(await chat.messages())[-1] == "two"
-            assert chat.version == History(history.history.store).conversation("a").info().version
+            assert chat.version == History(history.store).conversation("a").info().version
 
     asyncio.run(main())
