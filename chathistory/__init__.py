@@ -5,8 +5,8 @@
     chat.append({"role": "user", "content": "Hello"})
     chat.messages()                                     # ready for `client.messages.create`
 
-This page is the whole public surface, with `chathistory.errors`, `chathistory.trimming`, `chathistory.testing` and
-`chathistory.storage.hookspecs`; for authors of backends also `chathistory.storage.values`,
+This page is the whole public surface, with `chathistory.errors`, `chathistory.types`, `chathistory.trimming`,
+`chathistory.testing` and `chathistory.storage.hookspecs`; for authors of backends also `chathistory.storage.values`,
 `chathistory.storage.checks`, `chathistory.storage.abilities`, `chathistory.storage.url` and
 `chathistory.storage.cursors`.
 Importing it loads neither the Anthropic SDK nor a client library, nor pluggy: they come when they are used.

@@ -19,7 +19,7 @@ MODULES = sorted(path for path in ROOT.rglob("*.py"))
 
 # From top to bottom; a module imports from its own layer or from one below it.
 LAYERS = (
-    ("chathistory.cli", "chathistory.testing.certify"),
+    ("chathistory.cli", "chathistory.types", "chathistory.testing.certify"),
     ("chathistory.engine",),
     ("chathistory", "chathistory.aio", "chathistory.config"),
     ("chathistory.conversation", "chathistory.history"),

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import builtins
+import collections.abc
 import inspect
 import io
 import itertools
 import json
+import re
+import sys
+import typing
+from pathlib import Path
 
 import pytest
 from chathistory_memory import MemoryStore
@@ -24,6 +30,10 @@ from chathistory.errors import (
     TurnInProgress,
 )
 from chathistory.testing import FakeMessagesAPI
+
+sys.path.insert(0, str(Path(__file__).parent / "docs"))
+import docs_names
+from docs_names import modules, snapshot
 
 PAIRS = [
     (chathistory.History, chathistory.AsyncHistory),
@@ -61,6 +71,35 @@ def test_sync_and_async_have_the_same_names_and_parameters(sync, aio):
 def test_no_property_of_them_can_be_set(sync, aio):
     for cls in (sync, aio):
         assert not [name for name, value in public(cls).items() if isinstance(value, property) and value.fset]
+
+
+def words_of(line):
+    """Return the names of types in a line of the snapshot of the public interface."""
+    parts = re.findall(r"(?::|->|\[|\||,)\s*([^=()]*)", re.sub(r"'[^']*'", "''", line))
+    return {word for part in parts for word in re.findall(r"(?<![\w.])([A-Z]\w+)", part)}
+
+
+def test_every_type_of_a_public_signature_can_be_imported_from_a_public_module():
+    names = {name for module in modules() for name, _ in docs_names.public(module)}
+    known = names | {*dir(typing), *dir(collections.abc), *dir(builtins), "Path", "AbstractContextManager"}
+    section, found = "", set()
+    for line in snapshot().splitlines():
+        section = line if line.startswith("[") else section
+        if not section.startswith("[chathistory.testing"):  # whose classes are used through it
+            found |= {(word, line) for word in words_of(line) if word not in known}
+    assert found == set()
+    assert words_of("f(a: History, b: Callable[[Secret], None]) -> Other | None") == {
+        "History",
+        "Callable",
+        "Secret",
+        "None",
+        "Other",
+    }
+
+
+@pytest.mark.parametrize("name", ["CutFailedWarning", "SetupChangedWarning", "TextReplacedWarning"])
+def test_warnings_can_be_imported(name):
+    assert issubclass(getattr(chathistory, name), UserWarning)
 
 
 # Scopes.

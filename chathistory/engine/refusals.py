@@ -34,6 +34,7 @@ from chathistory.view.item import ADDED
 __all__ = ["Place", "Refusal", "Sort", "closing", "notes", "refusal_in"]
 
 Sort: TypeAlias = Literal["turn", "earlier", "size", "container"]
+"""What the API refused: something of this turn, of an earlier one, the size of all, or the container."""
 
 
 @dataclass(frozen=True, slots=True)

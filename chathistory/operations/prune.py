@@ -28,6 +28,8 @@ __all__ = [
 ]
 
 Reason: TypeAlias = Literal["age", "count", "ttl", "expired"]
+"""Why a conversation was removed by `History.prune`: too old, too many, not active, or expired."""
+
 _PAGE = 500
 _MICROSECOND = timedelta(microseconds=1)
 

@@ -55,6 +55,8 @@ __all__ = [
 ]
 
 Outcome: TypeAlias = Literal["copied", "continued", "same", "different", "failed"]
+"""What became of one conversation in a copy, an export or an import: see `CopyResult`."""
+
 _ATTEMPTS = 3
 _AHEAD = 4  # conversations that each thread may have waiting
 

@@ -102,7 +102,21 @@ def _of_protocol(cls: type, name: str) -> str:
 
 def words_beside(name: str) -> str:
     """Return the string that follows a value in the source, which is how values are explained."""
-    for place in ("defaults", "storage.values", "storage.abilities", "storage.hookspecs", "testing.fake_api.rules"):
+    for place in (
+        "defaults",
+        "config.layers",
+        "engine.refusals",
+        "messages.content",
+        "operations.check",
+        "operations.prune",
+        "transfer.copy",
+        "transfer.files",
+        "trimming.policies",
+        "storage.values",
+        "storage.abilities",
+        "storage.hookspecs",
+        "testing.fake_api.rules",
+    ):
         source = inspect.getsource(import_module(f"chathistory.{place}"))
         if found := re.search(rf'^{name}\b.*?\n"""(.*?)"""', source, re.MULTILINE | re.DOTALL):
             return found[1]

@@ -1,0 +1,20 @@
+"""The smaller types in the signatures and reports of the library, for annotations of one's own.
+
+    from chathistory.types import File, Outcome
+
+What a program makes or calls is in `chathistory` itself.
+"""
+
+from __future__ import annotations
+
+from chathistory.config.layers import Source
+from chathistory.engine.refusals import Place, Sort
+from chathistory.log.state import Summary
+from chathistory.messages.content import Message
+from chathistory.operations.check import State
+from chathistory.operations.prune import Reason
+from chathistory.transfer.copy import Outcome, Progress
+from chathistory.transfer.files import File
+from chathistory.trimming.policies import Writer
+
+__all__ = ["File", "Message", "Outcome", "Place", "Progress", "Reason", "Sort", "Source", "State", "Summary", "Writer"]
