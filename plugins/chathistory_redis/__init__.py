@@ -3,20 +3,15 @@
     redis://user:secret@host:6379/0     rediss://...     unix:///run/redis.sock?db=0
     redis+sentinel://host:26379,host:26379/mymaster/0    redis+cluster://host:7000,host:7001
 
-    store       what the store does, in terms of the rest
-    listing     pages and names, as the index has them
-    walking     everything that is stored, found in the keys themselves
-    recovery    a new head for a conversation whose head is damaged
-    link        how a script reaches the server that has its keys; waiting for replicas
-    scanning    SCAN on every primary, begun again until nothing can have been missed
-    address     what a URL says: where the servers are, and the options of redis-py
-    clients     the redis-py client for it, without retries and with time-outs
-    cluster     commands for several nodes at once
-    scripts     the scripts of this package (`*.lua`)
-    damage      what is damaged, in words
-    layout      which keys a conversation has
-    heads       what stands in its list
-    faults      what redis-py's errors are called here
+    store         reads, writes and checks, each of which is one script
+    listing       pages and keys, as the indexes have them
+    scan          complete walks: everything that is stored, found by SCAN on every primary
+    recovery      a new head for a conversation whose head is damaged
+    connection    how a script reaches the server that has its keys; waiting for replicas
+    urls          what a URL says, and the redis-py client for it, without retries and with time-outs
+    schema        which keys a conversation has, and what stands in them
+    scripts       the scripts of this package (`*.lua`)
+    errors        what redis-py's errors are called here
 
 Each uses only those below it. `docs/redis.md` describes the keys, and what is lost when.
 """

@@ -1,4 +1,4 @@
-"""Pages of a listing, and names, as the index has them."""
+"""Pages of a listing, and keys, as the indexes have them."""
 
 from __future__ import annotations
 
@@ -11,131 +11,132 @@ from dataclasses import dataclass
 from typing import Any
 
 from chathistory.errors import ChatHistoryError, InvalidInput
-from chathistory.storage.store import Cursor, Damaged, Head, Key, Page
-from chathistory_redis.damage import damaged_conversation, is_damage, is_wrong_listing, reported, unnamed
-from chathistory_redis.faults import reading
-from chathistory_redis.heads import decoded_head
-from chathistory_redis.layout import Layout
-from chathistory_redis.link import Link
+from chathistory.storage.values import Cursor, Damaged, Head, Key, Page
+from chathistory_redis.connection import Connection
+from chathistory_redis.errors import translate_errors
+from chathistory_redis.schema import (
+    Layout,
+    check_bytes,
+    decode_head,
+    describe_damage,
+    is_damage,
+    is_damaged_index,
+    printable_name,
+    report_stray,
+)
 from chathistory_redis.scripts import IDS, PAGE, SCOPES
 
 __all__ = ["Listing"]
 
-_AT_ONCE = b"500"  # entries of an index that one step of `keys` looks at
+_STEP = b"500"  # entries of an index that one script looks at
 _TIME = re.compile(r"-?(\d{1,400}(\.\d{1,40})?(e[+-]?\d{1,3})?|inf)")
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """An entry of an index: its place in the order, and what is there."""
+    """An entry of an index: its time and id there, and what stands under that id."""
 
     time: bytes
-    name: bytes
-    what: Head | Damaged
-
-    @property
-    def order(self) -> tuple[float, bytes]:
-        return float(self.time), self.name
+    id: bytes
+    item: Head | Damaged
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The index of each scope, which is where it is in a Cluster as well."""
+    """The indexes: one for each scope; in a Cluster, sixteen that are asked together."""
 
-    link: Link
+    connection: Connection
     layout: Layout
 
-    def page(self, scope: str, after: Cursor | None, limit: int) -> Page[Head]:
+    def list_page(self, scope: str, after: Cursor | None, limit: int) -> Page[Head]:
         """Return a page. The order is that of the index, so that a wrong time in it hides no other conversation."""
-        place = [] if after is None else _decoded(after)
-        parts = [(names, place) for names in self.layout.indexes(scope)]
+        place = [] if after is None else _decode_cursor(after)
+        parts = [(list(names), [b"%d" % (limit + 1), *place]) for names in self.layout.indexes(scope)]
         rows: list[_Row] = []
         damaged: list[Damaged] = []
         while parts:
-            args = [(names, [b"%d" % (limit + 1), *at]) for names, at in parts]
-            replies = zip(parts, self.link.gather("listing", PAGE, args), strict=True)
-            parts = []
-            for (names, _), reply in replies:
-                with reading("listing"):
-                    if is_wrong_listing(reply):
-                        damaged += [_wrong_index(names[0], reply)] if after is None else []
+            replies = self.connection.run_many("listing", PAGE, parts)
+            asked, parts = parts, []
+            with translate_errors("listing"):
+                for (names, _), reply in zip(asked, replies, strict=True):
+                    if is_damaged_index(reply):
+                        reason = f"the index of the scope is a {reply[2].decode()} instead of a sorted set"
+                        if after is None:
+                            damaged.append(report_stray(names[0], f"{reason}; remove this key, and run doctor"))
                         continue
-                    found = [self._row(scope, names[0], entry) for entry in reply[2:]]
+                    found = [self._decode_row(scope, names[0], entry) for entry in reply[2:]]
                     rows += found
-                    if reply[0] and sum(isinstance(row.what, Head) for row in found) <= limit:
-                        parts.append((names, reply[:2]))
-        with reading("listing"):
-            rows.sort(key=lambda row: row.order, reverse=True)
-        heads = [at for at, row in enumerate(rows) if isinstance(row.what, Head)]
-        if len(heads) <= limit:
-            return _page(rows, damaged, None)
-        last = heads[limit - 1]
-        return _page(rows[: last + 1], damaged, _encoded(rows[last]))
+                    if reply[0] and sum(isinstance(row.item, Head) for row in found) <= limit:
+                        parts.append((names, [b"%d" % (limit + 1), *reply[:2]]))
+        with translate_errors("listing"):
+            rows.sort(key=lambda row: (float(row.time), row.id), reverse=True)
+        heads = [at for at, row in enumerate(rows) if isinstance(row.item, Head)]
+        cursor = None
+        if len(heads) > limit:
+            rows = rows[: heads[limit - 1] + 1]
+            text = json.dumps([rows[-1].time.decode(), rows[-1].id.decode()])  # exactly as Redis writes them
+            cursor = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        items = [row.item for row in rows if isinstance(row.item, Head)]
+        return Page(items, cursor, (*damaged, *(row.item for row in rows if isinstance(row.item, Damaged))))
 
-    def all_keys(self) -> Iterator[Key]:
-        """Yield the keys of all scopes."""
-        tags = list(self.layout.scopes())
-        replies = self.link.gather("listing", SCOPES, [([tag], []) for tag in tags])
-        found: dict[str, list[bytes]] = {}
-        with reading("listing"):
-            for tag, names in zip(tags, replies, strict=True):
-                for scope in () if is_wrong_listing(names) else map(self.layout.scope, names):
-                    if scope is not None:
-                        found.setdefault(scope, []).append(tag)
-        for scope, homes in found.items():
-            yield from self._keys(scope, [self.layout.index(tag, scope) for tag in homes])
-
-    def keys(self, scope: str) -> Iterator[Key]:
-        """Yield the keys of a scope."""
-        return self._keys(scope, [index for index, _ in self.layout.indexes(scope)])
-
-    def _keys(self, scope: str, indexes: Sequence[bytes]) -> Iterator[Key]:
-        parts = [([index], [_AT_ONCE]) for index in indexes]
-        seen: set[bytes] = set()
-        while parts:
-            replies = self.link.gather("listing", IDS, parts)
-            with reading("listing"):
-                walked = [
-                    (part, reply) for part, reply in zip(parts, replies, strict=True) if not is_wrong_listing(reply)
-                ]
-                new = {name for _, reply in walked for name in reply[2:]} - seen
-                keys = [self.layout.key(scope, name) for name in new]
-                parts = [(names, [_AT_ONCE, *reply[:2]]) for (names, _), reply in walked if reply[0]]
-            seen |= new
-            yield from (key for key in keys if key is not None)
-
-    def _row(self, scope: str, index: bytes, entry: list[Any]) -> _Row:
+    def _decode_row(self, scope: str, index: bytes, entry: list[Any]) -> _Row:
         """Return what an entry of an index stands for."""
         name, time, line = entry
         place = b"%s:%s" % (index, name)
-        key = self.layout.key(scope, name)
+        key = self.layout.parse_key(scope, name)
         if key is None or self.layout.names(key).conversation != place:
-            return _Row(time, name, unnamed(place, "no conversation of this store has a key of this name"))
+            return _Row(time, name, report_stray(place, "no conversation of this store has a key of this name"))
         try:
             if is_damage(line):
-                raise reported(key, line)
-            return _Row(time, name, decoded_head(key, line))
+                raise describe_damage(key, line)
+            return _Row(time, name, decode_head(key, line))
         except ChatHistoryError as error:
-            return _Row(time, name, damaged_conversation(key, place, error.with_traceback(None)))
+            return _Row(time, name, Damaged(key, printable_name(place), error.with_traceback(None)))
+
+    def list_keys(self, scope: str | None) -> Iterator[Key]:
+        """Yield the keys of a scope; None: of all scopes."""
+        indexes: dict[str, list[bytes]] = {}
+        if scope is not None:
+            indexes[scope] = [index for index, _ in self.layout.indexes(scope)]
+        else:
+            for tag, each in self.read_scopes():
+                name = self.layout.parse_scope(each)
+                if name is not None:
+                    indexes.setdefault(name, []).append(self.layout.index(tag, name))
+        for name, some in indexes.items():
+            seen: set[bytes] = set()
+            for _, ids in self.walk_indexes(some):
+                new = [each for each in ids or () if each not in seen]
+                seen.update(new)
+                yield from (key for each in new if (key := self.layout.parse_key(name, each)) is not None)
+
+    def read_scopes(self) -> list[tuple[bytes, bytes]]:
+        """Return the tags, each with a member of its set of scopes; a damaged set has none."""
+        tags = list(self.layout.scopes())
+        replies = self.connection.run_many("listing", SCOPES, [([tag], []) for tag in tags])
+        with translate_errors("listing"):
+            sets = [() if is_damaged_index(reply) else reply for reply in replies]
+            return [(tag, check_bytes(member)) for tag, members in zip(tags, sets, strict=True) for member in members]
+
+    def walk_indexes(self, indexes: Sequence[bytes]) -> Iterator[tuple[bytes, list[bytes] | None]]:
+        """Yield each index with some of its ids, until all have come; None in their place: it is not an index."""
+        parts = [([index], [_STEP]) for index in indexes]
+        while parts:
+            replies = self.connection.run_many("listing", IDS, parts)
+            found: list[tuple[bytes, list[bytes] | None]] = []
+            asked, parts = parts, []
+            with translate_errors("listing"):
+                for (names, _), reply in zip(asked, replies, strict=True):
+                    if is_damaged_index(reply):
+                        found.append((names[0], None))
+                        continue
+                    found.append((names[0], [check_bytes(each) for each in reply[2:]]))
+                    if reply[0]:
+                        parts.append((names, [_STEP, *reply[:2]]))
+            yield from found
 
 
-def _page(rows: Sequence[_Row], damaged: Sequence[Damaged], following: Cursor | None) -> Page[Head]:
-    heads = [row.what for row in rows if isinstance(row.what, Head)]
-    return Page(heads, following, (*damaged, *(row.what for row in rows if isinstance(row.what, Damaged))))
-
-
-def _wrong_index(index: bytes, reply: list[bytes]) -> Damaged:
-    reason = f"the index of the scope is a {reply[2].decode()} instead of a sorted set; remove this key, and run doctor"
-    return unnamed(index, reason)
-
-
-def _encoded(row: _Row) -> Cursor:
-    """Return the cursor of the page that ends with a row: its place in the index, exactly as Redis writes it."""
-    text = json.dumps([row.time.decode(), row.name.decode()])
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
-
-
-def _decoded(cursor: Cursor) -> list[bytes]:
+def _decode_cursor(cursor: Cursor) -> list[bytes]:
     """Return the time and the id below which the next page begins. Raises `InvalidInput` for what is no cursor."""
     try:
         time, name = json.loads(base64.b64decode(cursor + "==", altchars=b"-_", validate=False))

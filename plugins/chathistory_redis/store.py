@@ -1,4 +1,4 @@
-"""What the store does, in terms of the rest of the package. Nearly every call is a script, which says what it does."""
+"""The store: reads, writes and checks. Nearly every call is one script, which says what it does."""
 
 from __future__ import annotations
 
@@ -8,43 +8,36 @@ from itertools import chain
 from typing import Any, ClassVar, Self
 
 from chathistory.errors import ConfigError, Conflict, CorruptRecord, StoreRejected
-from chathistory.storage.abilities import HeadRecovery
 from chathistory.storage.base_store import BaseStore
-from chathistory.storage.store import Cursor, Damaged, Head, Key, Leftovers, Page, ReadResult, Revision, Traits
 from chathistory.storage.url import Option, StoreURL
-from chathistory_redis.address import OPTIONS, Address, checked_prefix
-from chathistory_redis.clients import Client, check_client
-from chathistory_redis.damage import is_damage, reported
-from chathistory_redis.faults import reading
-from chathistory_redis.heads import (
-    decoded_head,
-    decoded_records,
-    encoded_record,
-    encoded_stamp,
-    time_to_live,
-)
-from chathistory_redis.layout import CLUSTER, PLAIN, Layout
-from chathistory_redis.link import Link, Wait
+from chathistory.storage.values import Cursor, Damaged, Head, Key, Leftovers, Page, ReadResult, Revision, Traits
+from chathistory_redis.connection import Connection, ReplicaWait, check_client, read_eviction_policies
+from chathistory_redis.errors import translate_errors
 from chathistory_redis.listing import Listing
 from chathistory_redis.recovery import Recovery
+from chathistory_redis.scan import FullScan
+from chathistory_redis.schema import (
+    Layout,
+    decode_head,
+    decode_records,
+    describe_damage,
+    encode_record,
+    encode_revision,
+    is_damage,
+    time_to_live,
+)
 from chathistory_redis.scripts import APPEND, CHECK, DELETE, FORGET, READ
-from chathistory_redis.walking import Walk
+from chathistory_redis.urls import OPTIONS, Client, ServerAddress, check_prefix
 
 __all__ = ["RedisStore"]
 
-SLICE = b"8388608"  # bytes of bodies after which a slice ends early
+_READ_LIMIT = b"8388608"  # bytes of bodies after which a read ends early
 _TAIL = 64  # records that are few enough to be read whatever their size
 _LARGEST = 2**29 - 32  # what Redis takes as one string, and room for the position
 
 
 class RedisStore(BaseStore):
-    """Conversations in a Redis or Valkey server, reached through a client that stays the caller's.
-
-    client: a `redis.Redis` or `redis.RedisCluster`; its time-outs and retries are used as they are, its
-    `decode_responses` does not matter. prefix: what all keys begin with, 1 to 100 characters without blanks and braces.
-    wait: replicas that must have an append before it returns; wait_fsync: it must be on disk there, and on the master;
-    wait_timeout: seconds that it may take, else `StoreUnavailable`.
-    """
+    """Conversations in a Redis or Valkey server."""
 
     traits = Traits(
         durable=True,
@@ -57,22 +50,35 @@ class RedisStore(BaseStore):
 
     def __init__(
         self,
-        client: Client | Link,
+        client: Client | Connection,
         *,
         prefix: str = "chathistory:",
         wait: int | None = None,
         wait_fsync: bool = False,
         wait_timeout: float = 2.0,
     ) -> None:
+        """Open a store through a client that stays the caller's.
+
+        Args:
+            client: A `redis.Redis` or `redis.RedisCluster`; its time-outs and retries are used as they are, its
+                `decode_responses` does not matter.
+            prefix: What all keys begin with, 1 to 100 characters without blanks and braces.
+            wait: Replicas that must have an append before it returns.
+            wait_fsync: It must be on disk there, and on the master.
+            wait_timeout: Seconds that this may take, else `StoreUnavailable`.
+
+        Raises:
+            ConfigError: The client or the prefix cannot be used.
+        """
         super().__init__()
-        if not isinstance(client, Link):
+        if not isinstance(client, Connection):
             check_client(client)
-        self._link = client if isinstance(client, Link) else Link.through(client)
-        self._layout = Layout(_prefix(prefix), CLUSTER if self._link.cluster else PLAIN)
-        self._wait = Wait(wait or 0, wait_fsync, wait_timeout) if wait or wait_fsync else None
-        self._listing = Listing(self._link, self._layout)
-        self._walk = Walk(self._link, self._layout)
-        self._recovery = Recovery(self._link, self._layout, self._wait, self._check_open)
+            client = Connection.through_client(client)
+        self._connection = client
+        self._layout = (Layout.for_cluster if client.is_cluster else Layout)(check_prefix(prefix))
+        self._wait = ReplicaWait(wait or 0, wait_fsync, wait_timeout) if wait or wait_fsync else None
+        self._listing = Listing(client, self._layout)
+        self._full_scan = FullScan(client, self._layout, self._listing)
 
     @classmethod
     def from_url(cls, url: StoreURL) -> Self:
@@ -80,7 +86,7 @@ class RedisStore(BaseStore):
         if (options["wait"] or options["wait_fsync"]) and options["wait_timeout"] >= options["socket_timeout"]:
             raise ConfigError(f"{url.scheme}: wait_timeout must be below socket_timeout")
         return cls(
-            Link.to(Address.of(url)),
+            Connection.to_address(ServerAddress.from_url(url)),
             prefix=options["prefix"],
             wait=options["wait"],
             wait_fsync=bool(options["wait_fsync"]),
@@ -90,90 +96,75 @@ class RedisStore(BaseStore):
     def _append_records(
         self, key: Key, bodies: list[str], *, after: Head | None, revision: Revision, first: int
     ) -> Head:
-        position = first if after is None else after.end
         guard = b"=" if after is None else b"+%s" % after.revision.version.encode()
-        args = [time_to_live(revision) + guard, encoded_stamp(revision)]
-        args += [encoded_record(at, body) for at, body in enumerate(bodies, position)]
-        names = self._layout.names(key)
-        if self._wait is None:
-            reply = self._link.run("append", APPEND, names, args)
-        else:
-            reply = self._link.run_and_wait("append", APPEND, (names, args), self._wait)
-        with reading("append"):
+        args = [time_to_live(revision) + guard, encode_revision(revision)]
+        args += [encode_record(at, body) for at, body in enumerate(bodies, first if after is None else after.end)]
+        reply = self._connection.run("append", APPEND, self._layout.names(key), args, wait=self._wait)
+        with translate_errors("append"):
             if isinstance(reply, list) and not is_damage(reply):
                 start, end = map(int, reply[0].split())
                 return Head(key, start, end, revision)
-            raise Conflict(key, _head(key, reply))
+            raise Conflict(key, _decode_reply(key, reply))
 
     def _read_range(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
+        name = self._layout.names(key).conversation
         if -_TAIL <= start < 0 and stop is None:
-            return self._tail(key, -start)
+            elements = self._connection.read_elements("read", name, start - 1, -1)  # quicker than a script
+            if elements == []:
+                return None
+            if elements is not None:  # else something that is not a list, which the script describes
+                with translate_errors("read"):
+                    *bodies, line = elements
+                    head = decode_head(key, line)
+                    count = head.end - head.start
+                    if len(bodies) != min(-start, count):
+                        raise CorruptRecord(key, None, f"its list holds {len(bodies)} records instead of {count}")
+                    return ReadResult(head, decode_records(key, head.end - len(bodies), bodies))
         end = b"" if stop is None else b"%d" % stop
-        reply = self._link.run("read", READ, self._layout.names(key)[:1], [b"%d" % start, end, SLICE])
+        reply = self._connection.run("read", READ, [name], [b"%d" % start, end, _READ_LIMIT])
         if reply is None:
             return None
-        with reading("read"):
+        with translate_errors("read"):
             if is_damage(reply):
-                raise reported(key, reply)
+                raise describe_damage(key, reply)
             line, low, *portions = reply
-            return ReadResult(decoded_head(key, line), decoded_records(key, int(low), chain.from_iterable(portions)))
+            return ReadResult(decode_head(key, line), decode_records(key, int(low), chain.from_iterable(portions)))
 
-    def _tail(self, key: Key, most: int) -> ReadResult | None:
-        """Read the newest records by a plain command, which is quicker than a script."""
-        name = self._layout.names(key).conversation
-        elements = self._link.newest("read", name, most + 1)
-        if not elements:
-            if elements is None:
-                raise reported(key, self._link.run("read", READ, [name], [b"0", b"0", SLICE]))
-            return None
-        with reading("read"):
-            *bodies, line = elements
-            head = decoded_head(key, line)
-            count = head.end - head.start
-            if len(bodies) != min(most, count):
-                raise CorruptRecord(key, None, f"its list holds {len(bodies)} records instead of {count}")
-            return ReadResult(head, decoded_records(key, head.end - len(bodies), bodies))
+    def _forget_records(self, key: Key, before: int) -> Head | None:
+        reply = self._connection.run("forget", FORGET, self._layout.names(key)[:1], [b"%d" % before])
+        with translate_errors("forget"):
+            return _decode_reply(key, reply)
+
+    def _delete(self, key: Key, version: str | None) -> bool:
+        guard = b"" if version is None else b"+%s" % version.encode()
+        reply = self._connection.run("delete", DELETE, self._layout.names(key), [guard])
+        with translate_errors("delete"):
+            if reply is None or reply == 1:
+                return reply is not None
+            raise Conflict(key, _decode_reply(key, reply))
 
     def _list_page(self, scope: str, *, after: Cursor | None, limit: int) -> Page[Head]:
-        return self._listing.page(scope, after, limit)
+        return self._listing.list_page(scope, after, limit)
 
     def _list_keys(self, scope: str | None) -> Iterator[Key]:
-        return self._listing.all_keys() if scope is None else self._listing.keys(scope)
+        return self._listing.list_keys(scope)
 
     def _scan_keys(self, scope: str | None) -> Iterator[Key]:
-        """Yield the key of every conversation, found by SCAN on every primary; see `docs/redis.md` for what it costs.
-
-        Enters what it finds into the index, so that `keys` and `heads` have it again.
-        """
-        return self._walk.keys(scope)
+        return self._full_scan.list_keys(scope)
 
     def _list_damaged_keys(self, scope: str | None) -> Iterator[Damaged]:
-        """Yield what is stored below the prefix and belongs to no conversation, found by SCAN where that is allowed."""
-        return self._walk.damaged(scope)
+        return self._full_scan.list_damaged(scope)
+
+    def _remove_leftovers(self, scope: str) -> Leftovers:
+        return self._full_scan.remove_leftovers(scope)
 
     def _is_index_complete(self) -> bool:
         """Return whether no primary evicts: each says `maxmemory-policy noeviction`. One that does not say it may."""
-        return all(policy == "noeviction" for policy in self._link.policies("check"))
+        policies = self._connection.call("check", read_eviction_policies)
+        return all(policy == "noeviction" for policy in policies)
 
-    def _remove_leftovers(self, scope: str) -> Leftovers:
-        return self._walk.remove_leftovers(scope)
-
-    def get_recovery(self) -> HeadRecovery:
-        return self._recovery
-
-    def _forget_records(self, key: Key, before: int) -> Head | None:
-        reply = self._link.run("forget", FORGET, self._layout.names(key)[:1], [b"%d" % before])
-        with reading("forget"):
-            return _head(key, reply)
-
-    def _delete(self, key: Key, version: str | None) -> bool:
-        """Remove the conversation for good; without a version also what is damaged, whatever it is."""
-        guard = b"" if version is None else b"+%s" % version.encode()
-        reply = self._link.run("delete", DELETE, self._layout.names(key), [guard])
-        with reading("delete"):
-            if reply is None or reply == 1:
-                return reply is not None
-            raise Conflict(key, _head(key, reply))
+    def get_recovery(self) -> Recovery:
+        return Recovery(self._connection, self._layout, self._wait, self._check_open)
 
     def _check(self) -> None:
         """Make one round trip: whether the store can be reached, and its user may do all that it needs.
@@ -182,32 +173,23 @@ class RedisStore(BaseStore):
         Warns (`UserWarning`) of a server that evicts: one that throws conversations away when its memory is full.
         """
         names = self._layout.names(Key("default", "-"))
-        reply = self._link.run("check", CHECK, [*names, names.scopes + b"::"], [])
-        with reading("check"):
+        reply = self._connection.run("check", CHECK, [*names, names.scopes + b"::"], [])
+        with translate_errors("check"):
             denied, evicts, differs = (word.decode() for word in reply)
         if denied:
             raise StoreRejected(f"the user may not use {denied} on the keys of this store")
         if differs:
-            raise StoreRejected(
-                f"the server does something else than Redis for {differs}, so that nothing is safe there"
-            )
+            raise StoreRejected(f"the server does not do what Redis does for {differs}: nothing is safe there")
         if evicts:
             words = f"this server evicts ({evicts}): when its memory is full, it throws conversations away"
             warnings.warn(words, stacklevel=3)
 
     def _close(self) -> None:
-        self._link.close()
+        self._connection.close()
 
 
-def _prefix(prefix: str) -> str:
-    try:
-        return checked_prefix(prefix)
-    except ValueError as error:
-        raise ConfigError(f"the prefix is wrong: {error}") from None
-
-
-def _head(key: Key, reply: Any) -> Head | None:
+def _decode_reply(key: Key, reply: Any) -> Head | None:
     """Return the head that a script replied with; None: there is no conversation. Raises what is damaged."""
     if is_damage(reply):
-        raise reported(key, reply)
-    return None if reply is None else decoded_head(key, reply)
+        raise describe_damage(key, reply)
+    return None if reply is None else decode_head(key, reply)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from chathistory_redis.layout import CLUSTER, PLAIN, Layout
+from chathistory_redis.schema import Layout
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.crc import key_slot
@@ -80,9 +80,8 @@ def test_prefixes_do_not_reach_each_other(valkey, prefix):
         store.close()
 
 
-@given(KEYS, KEYS, st.sampled_from([PLAIN, CLUSTER]))
-def test_no_two_conversations_share_a_key(one, other, spread):
-    layout = Layout("p:", spread)
+@given(KEYS, KEYS, st.sampled_from([Layout("p:"), Layout.for_cluster("p:")]))
+def test_no_two_conversations_share_a_key(one, other, layout):
     mine, others = layout.names(one), layout.names(other)
     assert (mine.conversation == others.conversation) is (one == other)
     assert (mine.listing == others.listing) <= (one.scope == other.scope)
@@ -92,12 +91,12 @@ def test_no_two_conversations_share_a_key(one, other, spread):
 
 @given(KEYS)
 def test_all_keys_of_a_conversation_are_in_one_slot_and_can_be_found(key):
-    layout = Layout("chathistory:", CLUSTER)
+    layout = Layout.for_cluster("chathistory:")
     names = layout.names(key)
     assert len({key_slot(name) for name in names}) == 1
     assert (names.listing, names.scopes) in layout.indexes(key.scope)
     assert names.scopes in set(layout.scopes())
-    assert layout.scope(names.listing.removeprefix(names.scopes + b":")) == key.scope
+    assert layout.parse_scope(names.listing.removeprefix(names.scopes + b":")) == key.scope
 
 
 def test_a_large_scope_is_on_all_masters(cluster, prefix):
@@ -111,4 +110,4 @@ def test_a_large_scope_is_on_all_masters(cluster, prefix):
         assert sum(counts) == 150
         assert min(counts) >= 15, counts
         for name in NAMES:
-            assert Layout("p:", CLUSTER).names(Key("default", name)).scopes != b"p:"
+            assert Layout.for_cluster("p:").names(Key("default", name)).scopes != b"p:"

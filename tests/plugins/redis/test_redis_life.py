@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 import redis
-from chathistory_redis.heads import BROOM
+from chathistory_redis.schema import EXPIRY_MARGIN
 from fault_proxy import FaultProxy
 from redis_servers import Pair, Server, ended, until
 
@@ -29,7 +29,7 @@ def left(valkey, prefix) -> int:
 def test_the_server_removes_a_conversation_an_hour_after_it_expired(store, valkey, prefix):
     at = EPOCH + 10**12
     head = store.append(KEY, lines(1), after=None, revision=revision(updated=at, expires=at + 60_000_000))
-    assert BROOM == HOUR
+    assert EXPIRY_MARGIN == HOUR
     assert HOUR + 55_000 < left(valkey, prefix) <= HOUR + 60_000
     head = store.append(KEY, lines(1), after=head, revision=revision(updated=at + 1, expires=at + 600_000_001))
     assert HOUR + 590_000 < left(valkey, prefix) <= HOUR + 600_000
@@ -132,7 +132,7 @@ def test_a_walk_through_all_names_goes_on_after_a_failover():
         walk = store.keys("default")
         first = [next(walk) for _ in range(10)]
         proxy.upstream = pair.replica.port
-        store._link._client.connection_pool.disconnect()
+        store._connection._client.connection_pool.disconnect()
         assert sorted([*first, *walk]) == due
 
 

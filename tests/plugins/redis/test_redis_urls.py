@@ -13,8 +13,7 @@ import redis
 import redis.asyncio
 import trustme
 from chathistory_redis import RedisStore
-from chathistory_redis.address import Address
-from chathistory_redis.clients import connected
+from chathistory_redis.urls import ServerAddress, connect
 from fault_proxy import FaultProxy
 from redis_servers import Pair, Sentinels, Server, ended, until
 
@@ -68,13 +67,13 @@ WRONG = [
 
 @pytest.mark.parametrize(("url", "hosts"), HOSTS.items())
 def test_where_the_servers_are(url, hosts):
-    assert Address.of(StoreURL.parse(url)).hosts == hosts
+    assert ServerAddress.from_url(StoreURL.parse(url)).location.hosts == hosts
 
 
 def test_what_a_url_says():
-    address = Address.of(StoreURL.parse("redis+sentinel://u%40:p/@a%3Ass@host/my%2Fmaster/2"))
+    address = ServerAddress.from_url(StoreURL.parse("redis+sentinel://u%40:p/@a%3Ass@host/my%2Fmaster/2"))
     assert (address.settings["username"], address.settings["password"]) == ("u@", "p/@a:ss")
-    assert (address.service, address.settings["db"]) == ("my/master", 2)
+    assert (address.location.service, address.settings["db"]) == ("my/master", 2)
     assert address.settings["socket_timeout"] == address.sentinel_settings["socket_timeout"] == 5
     assert "password" not in address.sentinel_settings
     assert "a:ss" not in repr(address)
@@ -105,7 +104,7 @@ def test_opening_does_no_input_or_output_and_shows_no_secret(url):
 
 def test_a_client_has_time_outs_and_no_retries():
     for url in ("redis://h", "rediss://h", "unix:///x", "redis+sentinel://h/m"):
-        client = connected(Address.of(StoreURL.parse(url)))
+        client = connect(ServerAddress.from_url(StoreURL.parse(url)))
         settings = client.connection_pool.connection_kwargs
         assert (settings["socket_timeout"], settings["socket_connect_timeout"]) == (5, 5)
         assert client.get_retry().get_retries() == 0
@@ -260,13 +259,13 @@ def test_waiting_for_a_replica_and_the_disks(prefix):
             head = grown(store, head)
             pair.replica.stop(signal.SIGSTOP)
             given = revision()
-            with pytest.raises(StoreUnavailable, match="0 of 1 replicas") as caught:
+            with pytest.raises(StoreUnavailable, match="0 of 1") as caught:
                 store.append(KEY, ["alone"], after=head, revision=given)
             assert caught.value.outcome == "unknown"
-            with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+            with pytest.raises(StoreUnavailable, match="0 of 1"):
                 store.append(KEY, ["alone"], after=head, revision=given)
             again = open_store(pair.master.url, prefix=prefix, wait=1, wait_timeout=0.2)  # a connection without writes
-            with again, pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+            with again, pytest.raises(StoreUnavailable, match="0 of 1"):
                 again.append(KEY, ["alone"], after=head, revision=given)
             pair.replica.stop(signal.SIGCONT)
             until(lambda: _repeated(store, head, given), what="the replica again")
@@ -295,6 +294,6 @@ def test_waiting_for_a_disk_where_nothing_is_saved(valkey, prefix):
 
 def test_waiting_in_a_cluster_without_replicas(cluster, prefix):
     with open_store(cluster.url, prefix=prefix, wait=1, wait_timeout=0.1) as store:
-        with pytest.raises(StoreUnavailable, match="0 of 1 replicas"):
+        with pytest.raises(StoreUnavailable, match="0 of 1"):
             created(store)
         assert bodies_of(store, KEY) == lines(1)

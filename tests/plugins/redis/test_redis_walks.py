@@ -6,7 +6,7 @@ import io
 import random
 
 import pytest
-from chathistory_redis import scanning
+from chathistory_redis import scan
 from fault_proxy import FaultProxy
 from redis.crc import key_slot
 from redis_servers import Cluster, Move, Pair, Sentinels, Server, ended, until
@@ -140,7 +140,7 @@ def test_one_server_of_a_cluster_that_evicts_is_enough(cluster, prefix):
 
 @pytest.fixture
 def small_steps(monkeypatch):
-    monkeypatch.setattr(scanning, "_COUNT", 10)
+    monkeypatch.setattr(scan, "_COUNT", 10)
 
 
 def test_a_walk_begins_again_after_a_failover(small_steps, prefix):
@@ -185,7 +185,7 @@ def test_a_master_that_becomes_a_replica_on_the_way_does_not_count(small_steps, 
             client.replicaof("NO", "ONE")
         proxy.instead = lambda _: None
         proxy.upstream = pair.replica.port
-        store._link._client.connection_pool.disconnect()
+        store._connection._client.connection_pool.disconnect()
         assert set(store.scan_keys()) <= keys
 
 
@@ -229,10 +229,10 @@ def test_a_walk_misses_nothing_that_moves_to_where_it_has_been(cluster, prefix, 
                 begun.extend(_moved_whole(store, cluster, keys, found))
             return iter(found)
 
-        real_names = scanning._names
-        monkeypatch.setattr(scanning, "_names", names)
+        real_names = scan._scan_server
+        monkeypatch.setattr(scan, "_scan_server", names)
         if told == "not told":
-            monkeypatch.setattr(scanning, "_moves", lambda _ask: "unknown")
+            monkeypatch.setattr(scan, "_moves_no_slot", lambda _ask: False)
         try:
             assert set(store.scan_keys()) == keys
             assert len(looked) > 3, "it was not begun again"

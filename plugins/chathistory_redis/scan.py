@@ -1,0 +1,257 @@
+"""Complete walks: everything that stands below the prefix, found in the keys themselves and not in an index.
+
+A SCAN gives each key that is there from its beginning to its end. That holds for one server: a failover in between, or
+a key that moves to a server which was looked through before, would let it miss some. So one pass counts only if the
+same servers answered from its beginning to its end, over the same connections. Where it cannot be told whether a slot
+of a Cluster was being moved, a pass counts that has found nothing new: a key moves once, so what one pass misses the
+next one finds.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import redis
+from redis.cluster import RedisCluster
+from redis.exceptions import NoPermissionError, ReadOnlyError, ResponseError
+
+from chathistory.errors import ChatHistoryError, StoreRejected
+from chathistory.storage.values import Damaged, Key, Leftovers
+from chathistory_redis.connection import Connection, list_primaries
+from chathistory_redis.errors import translate_errors
+from chathistory_redis.listing import Listing
+from chathistory_redis.schema import Layout, ParsedName, decode_head, is_damaged_index, printable_name, report_stray
+from chathistory_redis.scripts import CLEAR, KINDS, PAGE, REINDEX
+from chathistory_redis.urls import Client
+
+__all__ = ["FullScan", "scan_names"]
+
+_STEP = 500  # conversations that one script looks at
+_SCRIPTS = 32  # on the way at the same time, in a Cluster
+_TYPES = {"scopes": "set", "index": "zset"}
+_COUNT = 1000  # names that the server looks at in one step
+_PASSES = 20
+_BROKEN = 3  # passes in which a connection broke
+
+T = TypeVar("T")
+_Ask: TypeAlias = Callable[..., Any]
+
+
+@dataclass(frozen=True, slots=True)
+class FullScan:
+    """The walks over everything that a store keeps."""
+
+    connection: Connection
+    layout: Layout
+    listing: Listing
+
+    def list_keys(self, scope: str | None) -> Iterator[Key]:
+        """Yield the key of every conversation of a scope (None: of all), having entered each into its index."""
+        found = [each for each in self._scan() if each.key is not None and scope in (None, each.scope)]
+        for steps in _split(list(_split_by_tag(found)), _SCRIPTS):
+            parts = [
+                ([some[0].scopes], [arg for each in some for arg in (each.index, each.name[len(each.index) + 1 :])])
+                for some in steps
+            ]
+            self.connection.run_many("listing", REINDEX, parts)
+            yield from (each.key for some in steps for each in some if each.key is not None)
+
+    def list_damaged(self, scope: str | None) -> Iterator[Damaged]:
+        """Yield what belongs to no conversation. Where SCAN is not allowed: only what the index leads to."""
+        try:
+            found = self._scan()
+        except StoreRejected:
+            found = [self.layout.parse(name) for name in self._list_listing_names(scope)]
+        for each in found:
+            if each.kind == "stray" and (scope is None or each.scope in (None, scope)):
+                yield report_stray(each.name, "no conversation of this store has a key of this name")
+        listing = [
+            each for each in found if each.kind == "scopes" or (each.kind == "index" and scope in (None, each.scope))
+        ]
+        for some in _split_by_tag(listing):
+            replies = self.connection.run("listing", KINDS, [some[0].scopes], [each.name for each in some])
+            with translate_errors("listing"):
+                types = [reply.decode() for _, reply in zip(some, replies, strict=True)]
+            for each, type_name in zip(some, types, strict=True):
+                if type_name not in (_TYPES[each.kind], "none"):
+                    what = "set of the scopes" if each.kind == "scopes" else "index of the scope"
+                    reason = f"the key of the {what} holds a {type_name}; remove it, and doctor makes it anew"
+                    yield report_stray(each.name, reason)
+        for tag, member in self.listing.read_scopes() if scope is None else ():
+            if self.layout.parse_scope(member) is None:
+                yield report_stray(b"%s %s" % (tag, member), "this member of the set is not the name of a scope")
+
+    def remove_leftovers(self, scope: str) -> Leftovers:
+        """Remove what a scope has beside conversations that can be read, and look again."""
+        can_scan = True
+        try:
+            found = self._find(scope, can_scan=True)
+        except StoreRejected:
+            found, can_scan = self._find(scope, can_scan=False), False
+        removed = sum(map(self._remove, found))
+        for index, scopes in self.layout.indexes(scope):
+            place: list[bytes] | None = []
+            while place is not None:  # a page has the entries removed that lead nowhere
+                reply = self.connection.run("erase", PAGE, [index, scopes], [b"%d" % _STEP, *place])
+                with translate_errors("erase"):
+                    place = None if is_damaged_index(reply) or not reply[0] else reply[:2]
+            self.connection.run(
+                "erase", CLEAR, [index + b":", index, scopes], [b"other"]
+            )  # the scope's name in `scopes`
+        left = tuple(printable_name(each.name) for each in self._find(scope, can_scan=can_scan))
+        return Leftovers(removed, left, can_scan and not left)
+
+    def _scan(self) -> list[ParsedName]:
+        probe = next(self.layout.scopes())
+        names = self.connection.call("listing", lambda client: sorted(scan_names(client, self.layout.pattern, probe)))
+        return [self.layout.parse(name) for name in names]
+
+    def _find(self, scope: str, *, can_scan: bool) -> list[ParsedName]:
+        """Return what stands in a scope, and what does not tell in which one it stands; else what its indexes name."""
+        if can_scan:
+            return [each for each in self._scan() if each.scope in (None, scope) and each.kind != "scopes"]
+        walked = self.listing.walk_indexes([index for index, _ in self.layout.indexes(scope)])
+        names = ([index] if ids is None else [b"%s:%s" % (index, each) for each in ids] for index, ids in walked)
+        return [self.layout.parse(name) for name in chain.from_iterable(names)]
+
+    def _remove(self, found: ParsedName) -> bool:
+        """Remove a key unless it is a conversation that can be read, or does not tell its scope."""
+        if found.scope is None:
+            return False
+        is_stray = found.kind == "stray"  # what would be beside it may be in another slot
+        keys = [found.name] * 3 if is_stray else [found.name, found.index, found.scopes]
+        kind = b"other" if is_stray else found.kind.encode()
+        reply = self.connection.run("erase", CLEAR, keys, [kind])
+        if isinstance(reply, bytes) and found.key is not None:
+            try:
+                decode_head(found.key, reply)
+            except ChatHistoryError:  # the script did not look at all of it
+                reply = self.connection.run("erase", CLEAR, keys, [kind, reply])
+        return bool(reply == 1)
+
+    def _list_listing_names(self, scope: str | None) -> list[bytes]:
+        """Return the keys of the listing of a scope; None: of those scopes that are known."""
+        if scope is not None:
+            return [name for pair in self.layout.indexes(scope) for name in pair]
+        members = [(tag, self.layout.parse_scope(member)) for tag, member in self.listing.read_scopes()]
+        return [*self.layout.scopes(), *(self.layout.index(tag, each) for tag, each in members if each is not None)]
+
+
+def _split_by_tag(found: Iterable[ParsedName]) -> Iterator[Sequence[ParsedName]]:
+    """Yield keys that one script may touch, as many as it should."""
+    tags: dict[bytes, list[ParsedName]] = defaultdict(list)
+    for each in found:
+        tags[each.scopes].append(each)
+    return chain.from_iterable(_split(every, _STEP) for every in tags.values())
+
+
+def _split(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+    return (items[at : at + size] for at in range(0, len(items), size))
+
+
+def scan_names(client: Client, pattern: bytes, probe: bytes) -> set[bytes]:
+    """Return the names of all keys of a pattern.
+
+    Args:
+        client: Through which every primary is asked.
+        pattern: Of SCAN.
+        probe: A key of the store; a server that may not remove its time to live is a replica.
+
+    Raises:
+        redis.RedisError: A server refuses, or cannot be reached.
+    """
+    found: set[bytes] = set()
+    broken = 0
+    for number in range(_PASSES):
+        before = len(found)
+        try:
+            outcome = _scan_once(client, pattern, probe, found)
+        except (redis.ConnectionError, ReadOnlyError):
+            broken += 1
+            if broken == _BROKEN or len(found) == before:
+                raise
+            if isinstance(client, redis.Redis):  # a master that has become a replica: look for the new one
+                client.connection_pool.disconnect(inuse_connections=False)
+            continue
+        if outcome == "steady" or (outcome == "unknown" and number and len(found) == before):
+            return found
+    raise redis.ConnectionError(f"servers changed during each of {_PASSES} walks over all keys")
+
+
+def _scan_once(
+    client: Client, pattern: bytes, probe: bytes, found: set[bytes]
+) -> Literal["steady", "changed", "unknown"]:
+    """Add the names of one pass to `found`; return whether the servers stayed what they were."""
+    servers = list_primaries(client)
+    owners = _slot_owners(client)
+    is_steady = True
+    for server in servers:
+        with _open_connection(server) as ask:
+            if isinstance(client, RedisCluster):
+                is_steady &= _moves_no_slot(ask)
+            found.update(_scan_server(ask, pattern))
+            is_steady &= _moves_no_slot(ask) if isinstance(client, RedisCluster) else _is_primary(ask, probe)
+    list_primaries(client)
+    if owners != _slot_owners(client):
+        return "changed"
+    return "steady" if is_steady else "unknown"
+
+
+def _slot_owners(client: Client) -> dict[int, str]:
+    if not isinstance(client, RedisCluster):
+        return {}
+    return {slot: nodes[0].name for slot, nodes in client.nodes_manager.slots_cache.items()}
+
+
+@contextmanager
+def _open_connection(server: redis.Redis) -> Iterator[_Ask]:
+    """Yield a function that sends a command over one connection, the same one each time, and returns the reply."""
+    pool = server.connection_pool
+    connection = pool.get_connection()
+
+    def ask(*command: Any) -> Any:
+        connection.send_command(*command)
+        return connection.read_response(disable_decoding=True)
+
+    try:
+        yield ask
+    except ResponseError:  # a whole answer
+        raise
+    except BaseException:
+        connection.disconnect()
+        raise
+    finally:
+        pool.release(connection)
+
+
+def _scan_server(ask: _Ask, pattern: bytes) -> Iterator[bytes]:
+    cursor = b"0"
+    while True:
+        cursor, names = ask("SCAN", cursor, "MATCH", pattern, "COUNT", _COUNT)
+        yield from names
+        if cursor == b"0":
+            return
+
+
+def _is_primary(ask: _Ask, probe: bytes) -> bool:
+    """Return whether a server is known to be a primary; a replica takes no writes, and raises `ReadOnlyError`."""
+    try:
+        ask("PERSIST", probe)
+    except NoPermissionError:
+        return False
+    return True
+
+
+def _moves_no_slot(ask: _Ask) -> bool:
+    """Return whether a server of a Cluster is known to move no slot; it says so only of itself, in brackets."""
+    try:
+        nodes: bytes = ask("CLUSTER", "NODES")
+    except ResponseError:
+        return False
+    own = [line for line in nodes.splitlines() if b"myself" in line]
+    return bool(own) and b" [" not in own[0]
