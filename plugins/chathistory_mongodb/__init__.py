@@ -2,17 +2,16 @@
 
     mongodb://host/database      mongodb+srv://user:password@cluster.example/database?prefix=app_
 
-    store        what the store does, in terms of the rest
-    connection   from a URL to a client, and to the two collections
-    writing      appends, and what is moved out of a full head
-    recovery     a new head for a conversation whose head is damaged
-    walking      all names, and what is stored beside conversations
-    removing     forget, delete, and the broom
-    reading      ranges of records, and pages of heads
-    probing      whether the server does what all this rests on
-    indexes      made once, named, checked
-    documents    what the documents look like
-    faults       what an error of pymongo is called here
+    store       what the core calls, in terms of the rest
+    recovery    a new head for a conversation whose head is damaged
+    listing     heads by time, all names, and what is stored beside conversations
+    write       appends, and what is moved out of a full head
+    delete      forget, delete, and the sweep of what expired
+    read        a range of records
+    server      the client, the indexes, and whether the server does what all this rests on
+    urls        URLs and their options
+    schema      what the documents look like
+    errors      what an error of pymongo is called here
 
 Each uses only those below it. `docs/mongodb.md` describes the documents for other programs.
 """

@@ -1,49 +1,28 @@
-"""What the store does, in terms of the rest of the package."""
+"""The store: what the base class of backends calls, in terms of the rest of the package."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import ClassVar, Self, TypeVar
 
-from chathistory.errors import InvalidInput
-from chathistory.storage.open_guard import OpenGuard
-from chathistory.storage.recovery import FoundRecords
-from chathistory.storage.store import (
-    LARGEST_NUMBER,
-    Cursor,
-    Damaged,
-    Head,
-    HistoryStore,
-    Key,
-    Leftovers,
-    Page,
-    ReadResult,
-    Record,
-    Revision,
-    Traits,
-    check_append,
-    check_position,
-    check_range,
-)
-from chathistory.storage.sweep import Swept
+from chathistory import BaseStore
+from chathistory.errors import StoreRejected
+from chathistory.storage.abilities import FoundRecords, Swept
 from chathistory.storage.url import Option, StoreURL
-from chathistory_mongodb import reading, recovery, removing, walking, writing
-from chathistory_mongodb.connection import DATABASE, OPTIONS, PREFIX, Client, Link, Target, target_of
-from chathistory_mongodb.documents import key_of
-from chathistory_mongodb.faults import translated
-from chathistory_mongodb.probing import probe
+from chathistory.storage.values import Damaged, Head, Key, Leftovers, ReadResult, Record, Revision, SortKey, Traits
+from chathistory_mongodb import delete, listing, read, recovery, write
+from chathistory_mongodb.errors import translate_errors
+from chathistory_mongodb.server import Client, Collections, Server, find_difference
+from chathistory_mongodb.urls import DATABASE, OPTIONS, PREFIX, Target, parse_url
 
 __all__ = ["MongoStore"]
 
+T = TypeVar("T")
 
-class MongoStore(HistoryStore):
-    """Conversations in two collections of one database.
 
-    client: used as it is and never closed; where it sets no write concern the store's own holds (majority, journalled).
-    database, prefix: where the two collections are, and what their names begin with.
-    Raises `ConfigError` for a name that no database or collection can have, and for unacknowledged writes.
-    """
+class MongoStore(BaseStore):
+    """Conversations in two collections of one database."""
 
     traits = Traits(
         durable=True,
@@ -53,178 +32,116 @@ class MongoStore(HistoryStore):
     options: ClassVar[Mapping[str, Option]] = OPTIONS
 
     def __init__(self, client: Client | Target, *, database: str = DATABASE, prefix: str = PREFIX) -> None:
-        self._link = Link(client, database=database, prefix=prefix)
-        self._open_guard = OpenGuard()
+        """Use a client; it is never closed.
+
+        Args:
+            client: Where it sets no write concern, the store's own holds (majority, journalled).
+            database: The name of the database that has the two collections.
+            prefix: What the names of the two collections begin with.
+
+        Raises:
+            ConfigError: A name that no database or collection can have, or a client with unacknowledged writes.
+        """
+        super().__init__()
+        if isinstance(client, Target):
+            self._server = Server(None, client)
+        else:
+            self._server = Server(client, Target("", database, prefix))
 
     @classmethod
     def from_url(cls, url: StoreURL) -> Self:
-        target = target_of(url)
-        return cls(target, database=target.database, prefix=target.prefix)
+        return cls(parse_url(url))
 
-    def append(
-        self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
+    @translate_errors("append")
+    def _append_records(
+        self, key: Key, bodies: list[str], *, after: Head | None, revision: Revision, first: int
     ) -> Head:
-        self._open_guard.check()
-        batch = check_append(bodies, revision, self.traits, first=first)
-        if (first if after is None else after.end) + len(batch) > LARGEST_NUMBER:
-            raise InvalidInput("positions must be below 2**53")
-        return self._append(key, batch, after=after, revision=revision, first=first)
-
-    @translated("append")
-    def _append(self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int) -> Head:
-        place = self._link.ready()
+        collections = self._server.prepare_collections()
         if after is None:
-            return writing.create(place, key, bodies, revision=revision, first=first)
-        return writing.append(place, key, bodies, after=after, revision=revision)
+            return write.create_conversation(collections, key, bodies, revision=revision, first=first)
+        return write.append_records(collections, key, bodies, after=after, revision=revision)
 
-    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> ReadResult | None:
-        self._open_guard.check()
-        check_range(start, stop)
-        return self._read(key, start, stop)
+    @translate_errors("read")
+    def _read_range(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
+        return read.read_range(self._server.open_collections(), key, start, stop)
 
-    @translated("read")
-    def _read(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
-        return reading.read(self._link.place(), key, start, stop)
+    @translate_errors("listing")
+    def _list_heads(self, scope: str, *, below: SortKey | None, count: int) -> Sequence[Head | Damaged]:
+        return listing.list_heads(self._server.open_collections(), scope, below, count)
 
-    def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
-        self._open_guard.check()
-        if limit < 1:
-            raise InvalidInput("a page has at least one item")
-        return self._heads(Key(scope, "-"), after, limit)
+    def _list_keys(self, scope: str | None) -> Iterator[Key]:
+        return self._walk(lambda collections: listing.list_keys(collections, collections.preferred_heads, scope))
 
-    @translated("listing")
-    def _heads(self, key: Key, after: Cursor | None, limit: int) -> Page[Head]:
-        return reading.heads(self._link.place(), key.scope, after, limit)
+    def _scan_keys(self, scope: str | None) -> Iterator[Key]:
+        """Yield the conversations as they are now on the primary, and then those of which only segments are left."""
+        yield from self._walk(lambda collections: listing.list_keys(collections, collections.heads, scope))
+        yield from self._walk(lambda collections: listing.list_lost_keys(collections, scope))
 
-    def keys(self, scope: str | None = None) -> Iterator[Key]:
-        self._open_guard.check()
-        return self._walk(_any_of(scope), everywhere=scope is None, now=False)
+    def _list_damaged_keys(self, scope: str | None) -> Iterator[Damaged]:
+        return self._walk(lambda collections: listing.list_damaged_keys(collections, scope))
 
-    def scan_keys(self, scope: str | None = None) -> Iterator[Key]:
-        """Yield what `keys` yields, as it is now on the primary, and then those of which only segments are left."""
-        self._open_guard.check()
-        return self._scan(_any_of(scope), everywhere=scope is None)
+    def _walk(self, walk: Callable[[Collections], Iterator[T]]) -> Iterator[T]:
+        """Yield what a walk over the collections finds."""
+        rows = translate_errors("listing")(lambda: walk(self._server.open_collections()))()
+        step = translate_errors("listing")(lambda: next(rows, None))
+        while (row := step()) is not None:
+            yield row
 
-    def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:
-        self._open_guard.check()
-        return self._damage(_any_of(scope), everywhere=scope is None)
+    @translate_errors("erase")
+    def _remove_leftovers(self, scope: str) -> Leftovers:
+        return listing.remove_leftovers(self._server.open_collections(), scope)
 
-    def remove_leftovers(self, scope: str) -> Leftovers:
-        self._open_guard.check()
-        return self._remove_leftovers(Key(scope, "-"))
+    @translate_errors("forget")
+    def _forget_records(self, key: Key, before: int) -> Head | None:
+        return delete.forget_records(self._server.open_collections(), key, before)
 
-    @translated("erase")
-    def _remove_leftovers(self, key: Key) -> Leftovers:
-        return walking.remove_leftovers(self._link.place(), key.scope)
-
-    def _scan(self, key: Key, *, everywhere: bool) -> Iterator[Key]:
-        yield from self._walk(key, everywhere=everywhere, now=True)
-        self._open_guard.check()
-        yield from self._lost(key, everywhere=everywhere)
-
-    def _walk(self, key: Key, *, everywhere: bool, now: bool) -> Iterator[Key]:
-        dead = self._dead(key)
-        names = self._names(key, None, everywhere=everywhere, now=now)
-        while names:
-            keys = (key_of(walking.known(name)) for name in names)
-            yield from (each for each in keys if each is not None and each not in dead)
-            self._open_guard.check()
-            names = self._names(key, names[-1], everywhere=everywhere, now=now)
-
-    def _damage(self, key: Key, *, everywhere: bool) -> Iterator[Damaged]:
-        yield from self._damaged(key, everywhere=everywhere)
-
-    @translated("listing")
-    def _dead(self, _key: Key) -> set[Key]:
-        return walking.dead_keys(self._link.place().heads)
-
-    @translated("listing")
-    def _names(self, key: Key, last: Any, *, everywhere: bool, now: bool) -> list[Any]:
-        place = self._link.place()
-        return walking.names(place.heads if now else place.seen_heads, None if everywhere else key.scope, last)
-
-    @translated("listing")
-    def _lost(self, key: Key, *, everywhere: bool) -> list[Key]:
-        return walking.lost_keys(self._link.place(), None if everywhere else key.scope)
-
-    @translated("listing")
-    def _damaged(self, key: Key, *, everywhere: bool) -> list[Damaged]:
-        return walking.damaged(self._link.place(), None if everywhere else key.scope)
-
-    def find_records(self, key: Key) -> FoundRecords | None:
-        self._open_guard.check()
-        return self._find_records(key)
-
-    @translated("recovery")
-    def _find_records(self, key: Key) -> FoundRecords | None:
-        return recovery.find(self._link.place(), key)
-
-    def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
-        self._open_guard.check()
-        return self._read_found(found.key, found, start, stop)
-
-    @translated("recovery")
-    def _read_found(self, _key: Key, found: FoundRecords, start: int, stop: int) -> Sequence[Record]:
-        return recovery.read(self._link.place(), found, start, stop)
-
-    def restore_head(self, found: FoundRecords, head: Head) -> Head:
-        self._open_guard.check()
-        return self._restore_head(found.key, found, head)
-
-    @translated("recovery")
-    def _restore_head(self, _key: Key, found: FoundRecords, head: Head) -> Head:
-        return recovery.restore(self._link.ready(), found, head)
-
-    def forget(self, key: Key, *, before: int) -> Head | None:
-        self._open_guard.check()
-        check_position("before", before)
-        return self._forget(key, max(min(before, LARGEST_NUMBER), 0))
-
-    @translated("forget")
-    def _forget(self, key: Key, before: int) -> Head | None:
-        return removing.forget(self._link.place(), key, before)
-
-    def delete(self, key: Key, *, version: str | None = None) -> bool:
-        self._open_guard.check()
-        return self._delete(key, version)
-
-    @translated("delete")
+    @translate_errors("delete")
     def _delete(self, key: Key, version: str | None) -> bool:
-        return removing.delete(self._link.place(), key, version)
+        return delete.delete(self._server.open_collections(), key, version)
 
-    def sweep(self, *, before: int | None = None) -> Swept:
-        """Remove the conversations that expired before that time; return how many those were.
-
-        Microseconds since 1970 UTC; None: before now, by the clock of this machine.
-        Expired is absent, to everyone who reads through this library, with or without it: this frees the space.
-        Each goes whole, and only if nobody wrote to it meanwhile. What a crash left of a delete goes with it. A damaged
-        one stays, and is counted.
-        """
-        self._open_guard.check()
-        return self._sweep(Key("default", "-"), time.time_ns() // 1000 if before is None else before)
-
-    @translated("sweep")
-    def _sweep(self, _key: Key, before: int) -> Swept:
-        return removing.sweep(self._link.ready(), before)
-
-    def check(self) -> None:
-        """See whether the server can be reached, and whether it does what this store rests on, in some ten round trips.
+    @translate_errors("check")
+    def _check(self) -> None:
+        """See whether the server can be reached, and does what this store rests on, in some ten round trips.
 
         Tries it out on a document in the collection of segments, which is gone afterwards. Raises `StoreRejected` if
         the server differs, or if the user may not write.
         """
-        self._open_guard.check()
-        self._check(Key("default", "-"))
+        difference = find_difference(self._server.prepare_collections().segments)
+        if difference:
+            raise StoreRejected(
+                f"the server does something else than MongoDB, so that nothing is safe there: {difference}"
+            )
 
-    @translated("check")
-    def _check(self, _key: Key) -> None:
-        probe(self._link.ready())
+    def _close(self) -> None:
+        self._server.close()
 
-    def close(self) -> None:
-        if self._open_guard.cut():
-            self._link.close()
+    @translate_errors("recovery")
+    def find_records(self, key: Key) -> FoundRecords | None:
+        self._check_open()
+        return recovery.find_records(self._server.open_collections(), key)
 
+    @translate_errors("recovery")
+    def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
+        self._check_open()
+        return recovery.read_found(self._server.open_collections(), found, start, stop)
 
-def _any_of(scope: str | None) -> Key:
-    """Return a key of a scope: `translated` wants one."""
-    return Key("default" if scope is None else scope, "-")
+    @translate_errors("recovery")
+    def restore_head(self, found: FoundRecords, head: Head) -> Head:
+        self._check_open()
+        return recovery.restore_head(self._server.prepare_collections(), found, head)
+
+    @translate_errors("sweep")
+    def sweep(self, *, before: int | None = None) -> Swept:
+        """Remove the conversations that expired before a time.
+
+        Readers treat what expired as absent, with or without this: it frees the space. Each goes whole, and only if
+        nobody wrote to it meanwhile. What a crash left of a delete goes with it. A damaged one stays, and is counted.
+
+        Args:
+            before: Microseconds since 1970 UTC; None: now, by the clock of this machine.
+
+        Returns:
+            How many were removed.
+        """
+        self._check_open()
+        return delete.sweep(self._server.prepare_collections(), time.time_ns() // 1000 if before is None else before)

@@ -23,9 +23,9 @@ RAW = CodecOptions(
 _numbers = itertools.count(1)
 
 
-def revision(updated: int | None = None, *, expires: int | None = None, info: str = '{"title":"T"}') -> Revision:
+def revision(updated: int | None = None, *, expires: int | None = None, payload: str = '{"title":"T"}') -> Revision:
     """Return a revision with a version of its own."""
-    return Revision(uuid.uuid4().hex, next(_numbers) if updated is None else updated, expires, info)
+    return Revision(uuid.uuid4().hex, next(_numbers) if updated is None else updated, expires, payload)
 
 
 def body(position: int, size: int = BIG) -> str:

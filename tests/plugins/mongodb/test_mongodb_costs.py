@@ -61,7 +61,7 @@ def test_an_append_sends_little_beside_what_it_stores(watched, listener, databas
     listener.taken()
     filled(watched, 1, size=500, head=head)
     sent = [len(bson.encode(command)) for name, command in listener.taken() if name == "update"]
-    assert sent[0] <= 500 + len(revision().info) + 2 * len(KEY.scope + KEY.id) + len(database.name) + 700
+    assert sent[0] <= 500 + len(revision().payload) + 2 * len(KEY.scope + KEY.id) + len(database.name) + 700
 
 
 def test_a_full_tail_costs_three_commands_more_at_times_four_and_seldom(watched, listener):
@@ -144,7 +144,7 @@ ASKS = {
 
 @pytest.mark.parametrize("name", ASKS)
 def test_no_query_scans_or_sorts(watched, listener, database, name, monkeypatch):
-    monkeypatch.setattr("chathistory_mongodb.walking._NAMES", 40)
+    monkeypatch.setattr("chathistory_mongodb.listing._NAMES_AT_ONCE", 40)
     _many(watched, 150)
     listener.taken()
     ASKS[name](watched)

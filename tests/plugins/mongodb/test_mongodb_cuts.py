@@ -82,7 +82,7 @@ def _commands(proxy, url, prepare, act):
         head = prepare(store)
         before = read_all(store)
     with through(proxy, url) as store:
-        store._link.ready()
+        store._server.prepare_collections()
         proxy.pass_all()
         act(store, head)
         count = len(proxy.commands)
@@ -101,7 +101,7 @@ def _died(proxy, url, prepare, act, *, cut, after):
     with open_store(url) as store:
         head = prepare(store)
     with through(proxy, url, retryWrites=False, retryReads=False) as store:
-        store._link.ready()
+        store._server.prepare_collections()
         proxy.arm(cut, after=after, stay_dead=True)
         with pytest.raises(StoreUnavailable):  # which anyone who cut a command must get to see
             act(store, head)
@@ -158,7 +158,7 @@ def test_a_cut_connection_stores_nothing_twice_and_loses_nothing(name, retry, pr
             with open_store(url) as store:
                 head = prepare(store)
             with through(proxy, url, retryWrites=retry, retryReads=retry) as store:
-                store._link.ready()
+                store._server.prepare_collections()
                 proxy.arm(cut, after=after, stay_dead=False)
                 stored = act(store, head, through=_certainly)
                 assert stored.end == new[1]

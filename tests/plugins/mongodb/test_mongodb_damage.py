@@ -9,9 +9,8 @@ from mongodb_damage import HEADS, SEGMENTS, Damage, chosen, damages
 from mongodb_samples import RAW, damage_record, revision
 from pymongo.errors import PyMongoError
 
-from chathistory import Key
+from chathistory import Head, Key
 from chathistory.errors import ChatHistoryError, CorruptRecord, StoreRejected, UnsupportedRecord
-from chathistory.storage.store import Head
 from chathistory.testing.contract.calls import silent
 from chathistory.testing.contract.samples import created, grown, lines
 
@@ -29,7 +28,7 @@ EVERY = list(damages())
 def small(monkeypatch):
     """Have tails and segments that fill up soon, and bodies in pieces."""
     for name, size in {"TAIL": 600, "KEPT": 250, "SEGMENT": 200, "PIECE": 150}.items():
-        monkeypatch.setattr(f"chathistory_mongodb.writing.{name}", size)
+        monkeypatch.setattr(f"chathistory_mongodb.write.{name}", size)
 
 
 def spread(every, step):

@@ -101,7 +101,7 @@ def test_a_unique_index_of_somebody_else_is_not_a_conflict_and_not_quoted(store,
 
 
 def test_a_head_that_no_document_can_hold_is_refused_and_leaves_nothing(store, database, monkeypatch):
-    monkeypatch.setattr("chathistory.storage.store.LONGEST_INFO", 2**30)
+    monkeypatch.setattr("chathistory.storage.checks.LONGEST_PAYLOAD", 2**30)
     head = filled(store, 7)
     for size in (16_777_000, 17_000_000):
         for bodies in (["a"], ["a" * 3_000_000]):

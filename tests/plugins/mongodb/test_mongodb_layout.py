@@ -240,10 +240,10 @@ def test_a_client_that_is_handed_in_is_used_and_never_closed(client, database):
 
 
 def test_the_write_concern_is_the_safe_one_unless_the_client_has_its_own(member, client, database):
-    place = MongoStore(client)._link.place()
+    place = MongoStore(client)._server.open_collections()
     assert place.heads.write_concern.document == {"w": "majority", "j": True, "wtimeout": 5000}
     with closing(pymongo.MongoClient(member.address, w=1)) as own:
-        assert MongoStore(own)._link.place().segments.write_concern.document == {"w": 1}
+        assert MongoStore(own)._server.open_collections().segments.write_concern.document == {"w": 1}
 
 
 @pytest.mark.parametrize("words", [{"updated": 2**63}, {"expires": 2**63}])

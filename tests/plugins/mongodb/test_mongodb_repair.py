@@ -10,7 +10,7 @@ from mongodb_damage import HEADS, SEGMENTS
 
 from chathistory import History, Key
 from chathistory.errors import CorruptRecord
-from chathistory.storage.recovery import LONGEST_GAP
+from chathistory.storage.abilities import LONGEST_GAP
 
 KEY = Key("default", "long")
 ONLY = {"_id": {"s": KEY.scope, "i": KEY.id}}

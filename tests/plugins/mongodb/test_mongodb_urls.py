@@ -12,7 +12,7 @@ from chathistory.errors import ConfigError, StoreUnavailable
 
 
 def _options(store):
-    return store._link.place().heads.database.client.options
+    return store._server.open_collections().heads.database.client.options
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def _options(store):
 )
 def test_the_path_names_the_database(url, database):
     with open_store(url) as store:
-        place = store._link.place()
+        place = store._server.open_collections()
         assert place.heads.full_name == f"{database}.chathistory_conversations"
         assert place.segments.full_name == f"{database}.chathistory_segments"
 
@@ -46,12 +46,12 @@ def test_defaults_are_safe_and_never_without_a_time_out():
 def test_all_of_them_can_be_set():
     url = "mongodb://localhost/app?w=1&journal=false&socketTimeoutMS=700&readConcernLevel=majority&prefix=x."
     with open_store(url, readPreference="secondaryPreferred", retryWrites=False) as store:
-        options, place = _options(store), store._link.place()
+        options, place = _options(store), store._server.open_collections()
         assert options.write_concern.document == {"w": 1, "j": False, "wtimeout": 5000}
         assert options.pool_options.socket_timeout == 0.7
         assert options.retry_writes is False
-        assert place.seen_heads.read_preference.mongos_mode == "secondaryPreferred"
-        assert place.seen_heads.read_concern.level == "majority"
+        assert place.preferred_heads.read_preference.mongos_mode == "secondaryPreferred"
+        assert place.preferred_heads.read_concern.level == "majority"
         assert place.heads.read_preference.mongos_mode == "primary", "what a write depends on is not read elsewhere"
         assert place.heads.name == "x.conversations"
 
@@ -95,7 +95,7 @@ def test_nobody_is_asked_before_the_first_call(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refused)
     monkeypatch.setattr("dns.resolver.resolve", refused)
     with open_store("mongodb+srv://user:s3cr3t@cluster.example/app?srvMaxHosts=2") as store:
-        assert "s3cr3t" not in repr(store) + repr(vars(store)) + repr(vars(store._link))
+        assert "s3cr3t" not in repr(store) + repr(vars(store)) + repr(vars(store._server))
     open_store("mongodb://nowhere.example").close()
 
 

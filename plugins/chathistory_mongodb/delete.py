@@ -1,0 +1,164 @@
+"""Forget, delete, and the sweep of what expired: what a conversation loses is gone for good, whole or not at all.
+
+The head goes first. From then on nobody sees what it no longer names, and the head says that something is left to be
+removed (`cleared` below `start`, or `dead`), so that the next caller can finish what a crash left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from bson import Int64, ObjectId
+from pymongo import ReturnDocument
+
+from chathistory.errors import Conflict, CorruptRecord, UnsupportedRecord
+from chathistory.storage.abilities import Swept
+from chathistory.storage.values import Head, Key
+from chathistory_mongodb.read import load_head
+from chathistory_mongodb.schema import (
+    BODY_OVERHEAD,
+    CREATING,
+    HEAD_FIELDS,
+    NOT_DEAD,
+    REMOVING,
+    Document,
+    StoredHead,
+    decode_raw,
+    has_whole_array,
+    head_id,
+    is_integer,
+    is_tombstone,
+    parse_head,
+    parse_key,
+    same_document,
+    with_raw_documents,
+)
+from chathistory_mongodb.server import EXPIRING, Collections
+
+__all__ = ["delete", "delete_tombstone", "delete_unreadable", "forget_records", "sweep"]
+
+
+def forget_records(collections: Collections, key: Key, before: int) -> Head | None:
+    """Remove the records below `before`; None: no such conversation. Raises `CorruptRecord`."""
+    rest = {"$slice": ["$tail", {"$max": [0, {"$subtract": ["$start", "$from"]}]}, {"$max": [1, {"$size": "$tail"}]}]}
+    size = {"$cond": [{"$eq": [{"$type": "$$this"}, "string"]}, {"$strLenBytes": "$$this"}, 0]}
+    sizes = {"$map": {"input": "$tail", "in": {"$add": [BODY_OVERHEAD, size]}}}
+    document = collections.heads.find_one_and_update(
+        {
+            "_id": head_id(key),
+            "version": {"$exists": True},  # no tombstone
+            "start": {"$lt": Int64(before)},
+            "$expr": has_whole_array("$tail", "$from", "$end"),
+        },
+        [
+            {"$set": {"start": {"$min": [{"$max": ["$start", Int64(before)]}, "$end"]}}},
+            {"$set": {"tail": rest, "from": {"$max": ["$from", "$start"]}}},
+            {"$set": {"bytes": {"$sum": sizes}}},
+        ],
+        projection=HEAD_FIELDS,
+        return_document=ReturnDocument.AFTER,
+    )
+    stored = load_head(collections.heads, key) if document is None else parse_head(document)
+    if stored is None:
+        return None
+    if stored.cleared < stored.head.start:
+        _clear_segments(collections, stored)
+    return stored.head
+
+
+def _clear_segments(collections: Collections, stored: StoredHead) -> None:
+    """Remove what segments hold below the start: whole ones, and the beginning of the one in which it lies.
+
+    A damaged one goes as a whole if it may hold something of that: nothing in it can be read anyway.
+    """
+    segments, start = collections.segments, Int64(stored.head.start)
+    segments.delete_many({"of": stored.born, "end": {"$lte": start}})
+    rest = {"of": stored.born, "end": {"$not": {"$lte": start}}}
+    is_sound = has_whole_array("$bodies", "$first", "$end")
+    begins_later = {"$and": [is_integer("$first"), {"$gte": ["$first", start]}]}
+    segments.delete_many({**rest, "$expr": {"$not": [{"$or": [is_sound, begins_later]}]}})
+    kept: Any = {"$slice": ["$bodies", {"$subtract": [start, "$first"]}, {"$size": "$bodies"}]}
+    across = {**rest, "first": {"$lt": start}, "$expr": is_sound}
+    segments.update_many(across, [{"$set": {"bodies": kept, "first": start}}])
+    collections.heads.update_one({"_id": head_id(stored.head.key), "born": stored.born}, {"$max": {"cleared": start}})
+
+
+def delete(collections: Collections, key: Key, version: str | None) -> bool:
+    """Remove a conversation, without a version whatever is stored. False: there was none. Raises `Conflict`."""
+    name = head_id(key)
+    # Before the head goes: later ones may be of the next conversation of this name.
+    owners = collections.segments.distinct("of", {"key": name, "of": {"$type": "objectId"}})
+    document = collections.heads.find_one_and_update(
+        {"_id": name, **(NOT_DEAD if version is None else {"version": version})},
+        [{"$replaceWith": {"_id": "$_id", "born": "$born", "dead": REMOVING, "expires": Int64(0)}}],
+        return_document=ReturnDocument.AFTER,
+    )
+    if document is not None:
+        _finish_delete(collections, document, owners)
+        return True
+    document = collections.heads.find_one({"_id": name}, HEAD_FIELDS)
+    if document is None:
+        return collections.segments.delete_many(_segments_of(name, owners)).deleted_count > 0
+    stored = parse_head(document)
+    if stored is not None:
+        raise Conflict(key, stored.head)
+    delete_tombstone(collections, document)
+    return False
+
+
+def delete_tombstone(collections: Collections, document: Document) -> None:
+    """Remove what a tombstone stands for; one that is being made is claimed first, so that it cannot come alive."""
+    if document["dead"] == CREATING:
+        unfinished = {"_id": document["_id"], "born": document.get("born"), "dead": CREATING}
+        if not collections.heads.update_one(unfinished, {"$set": {"dead": REMOVING}}).matched_count:
+            return
+    _finish_delete(collections, document, [])
+
+
+def _finish_delete(collections: Collections, document: Document, owners: Iterable[ObjectId]) -> None:
+    """Remove the segments of a tombstone, and of `owners`, which have no head; then the tombstone."""
+    name, born = document["_id"], document.get("born")
+    owners = [*owners, *([born] if isinstance(born, ObjectId) else [])]
+    collections.segments.delete_many(_segments_of(name, owners))
+    collections.heads.delete_one({"_id": name, "born": born, "dead": REMOVING})
+
+
+def _segments_of(name: Document, owners: Iterable[ObjectId]) -> Document:
+    """Return the filter for the segments of some owners, and those of the name that have no owner."""
+    return {"$or": [{"of": {"$in": list(owners)}}, {"key": name, "of": {"$not": {"$type": "objectId"}}}]}
+
+
+def delete_unreadable(collections: Collections, name: Any) -> bool:
+    """Remove a head document unless it is a conversation that can be read; its segments then have no head."""
+    stored = with_raw_documents(collections.heads).find_one({"_id": name})
+    if stored is None:
+        return False
+    document = decode_raw(stored)
+    if is_tombstone(document):
+        delete_tombstone(collections, document)
+        return True
+    try:
+        parse_head(document)
+    except (CorruptRecord, UnsupportedRecord):
+        return collections.heads.delete_one(same_document(stored)).deleted_count == 1
+    return False
+
+
+def sweep(collections: Collections, before: int) -> Swept:
+    """Remove what expired before a time, each whole and only if nobody wrote to it meanwhile."""
+    swept = Swept()
+    expired = {"expires": {"$gte": 0, "$lt": Int64(before)}}
+    with collections.heads.find(expired, HEAD_FIELDS).hint(EXPIRING) as documents:
+        for document in documents:
+            try:
+                stored = parse_head(document)
+                if stored is not None:
+                    swept.expired += delete(collections, stored.head.key, stored.head.revision.version)
+                elif parse_key(document["_id"]) is not None:
+                    delete_tombstone(collections, document)
+            except (CorruptRecord, UnsupportedRecord):
+                swept.damaged += 1
+            except Conflict:
+                pass
+    return swept

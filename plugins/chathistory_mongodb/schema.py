@@ -1,0 +1,329 @@
+"""The documents: what their fields are, and the way from a document to a value and back.
+
+A conversation is one *head document*: the head, the revision, and in `tail` the newest bodies, so that guard, append
+and index are one update. `from` is the position of the tail's first body. What no longer fits, or never did, stands in
+*segment documents*: several bodies, or one piece of a body that is too large for one document.
+
+    head     _id {s, i}, format, scope, id, start, end, version, updated, expires, info,
+             born, from, bytes, tail [text, ...], runs [{by, first}, ...], cleared
+    segment  _id, key {s, i}, of, by, first, end, part, parts, bodies [text, ...]
+
+`born` is made anew with each conversation, and `of` repeats it: what a deleted conversation left can never be taken for
+a part of the next one of that name. `by` is the attempt at an append that wrote a segment. The head lists in `runs` the
+attempts that succeeded; later their segments get `by: null` and the list is emptied. So a segment counts only if its
+head says so, and a writer who loses a race harms nobody. `key` tells whose a segment is when its head is lost.
+
+A head with `dead` and without `version` is a *tombstone*, and no conversation: its segments are being written
+(CREATING) or removed (REMOVING).
+
+Every document may be damaged, so each field is checked for its type and its range.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from bson import Binary, Int64, ObjectId, decode
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.raw_bson import RawBSONDocument
+from pymongo.collection import Collection
+
+from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
+from chathistory.storage.values import LARGEST_NUMBER, LONGEST_VERSION, Head, Key, Revision
+
+__all__ = [
+    "BODY_OVERHEAD",
+    "CREATING",
+    "HEAD_FIELDS",
+    "INTEGER",
+    "NOT_DEAD",
+    "REMOVING",
+    "SEGMENT_FIELDS",
+    "Document",
+    "Documents",
+    "Segment",
+    "StoredHead",
+    "counting_segments",
+    "decode_raw",
+    "has_whole_array",
+    "head_id",
+    "is_integer",
+    "is_tombstone",
+    "make_head_document",
+    "measure_bodies",
+    "parse_head",
+    "parse_key",
+    "parse_segment",
+    "read_number",
+    "read_text",
+    "revision_fields",
+    "same_document",
+    "same_head",
+    "to_storable",
+    "with_raw_documents",
+]
+
+Document: TypeAlias = dict[str, Any]
+Documents: TypeAlias = Collection[Document]
+
+FORMAT = 1
+CREATING, REMOVING = 1, 2
+BODY_OVERHEAD = 16  # bytes that a body of a tail takes beside its text: type, key, length
+
+CODEC: CodecOptions[Document] = CodecOptions(
+    unicode_decode_error_handler="surrogateescape", datetime_conversion=DatetimeConversion.DATETIME_MS
+)
+"""Decodes whatever a document holds, so that a damaged one hides no other of the same answer."""
+
+HEAD_FIELDS: Document = {
+    **dict.fromkeys(("format", "scope", "id", "start", "end", "version", "updated", "expires", "info"), True),
+    **dict.fromkeys(("dead", "born", "from", "bytes", "runs", "cleared"), True),
+    "size": {"$cond": [{"$isArray": "$tail"}, {"$size": "$tail"}, -1]},
+}
+"""The projection of a head document with the length of its tail (-1: it is no array) in place of the tail."""
+
+SEGMENT_FIELDS: Document = {
+    **dict.fromkeys(("by", "first", "end", "part", "parts"), True),
+    "size": {"$cond": [{"$isArray": "$bodies"}, {"$size": "$bodies"}, -1]},
+}
+"""The projection of a segment with the number of its bodies (-1: they are no array) in place of the bodies."""
+
+NOT_DEAD: Document = {"$nor": [{"dead": {"$in": [CREATING, REMOVING]}, "version": {"$exists": False}}]}
+"""The filter that every head document passes, except tombstones."""
+
+INTEGER: Document = {"$type": ["int", "long"], "$not": {"$type": "array"}}
+"""The filter for a whole number: an array is of the types of its elements as well."""
+
+_LARGE_DOCUMENT = 8 * 1024 * 1024  # bytes; a command has room for 16 MB
+_ESCAPED = re.compile("[\ud800-\udfff]")  # stands for bytes that are no UTF-8
+_CONTROL = re.compile("[\x00-\x1f\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHead:
+    """A sound head document.
+
+    Attributes:
+        head: Positions and revision.
+        born: What its segments repeat in `of`.
+        tail_start: The position of the tail's first body.
+        tail_bytes: What the tail weighs, see `measure_bodies`.
+        runs: The attempts whose segments count, as stored.
+        cleared: Below this position no segment holds anything.
+        tail: All bodies of the tail, the last of them, or none, as the projection was; a damaged one is not a text.
+    """
+
+    head: Head
+    born: ObjectId
+    tail_start: int
+    tail_bytes: int
+    runs: Sequence[Document]
+    cleared: int
+    tail: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The place of a sound segment, and its bodies if the projection had them.
+
+    Attributes:
+        first: The position of its first body.
+        end: One above the position of its last body.
+        part: Which piece of a body it is, from 0.
+        parts: How many pieces that body has; 1: the segment holds whole bodies.
+        bodies: The bodies; a damaged one is not a text.
+    """
+
+    first: int
+    end: int
+    part: int
+    parts: int
+    bodies: Sequence[Any]
+
+
+def head_id(key: Key) -> Document:
+    """Return the `_id` of a conversation: an embedded document, so that scope and id cannot run together."""
+    return {"s": key.scope, "i": key.id}
+
+
+def measure_bodies(bodies: Iterable[Any]) -> int:
+    """Return the bytes that bodies take in a tail."""
+    return sum((len(body.encode()) if isinstance(body, str) else 0) + BODY_OVERHEAD for body in bodies)
+
+
+def read_text(body: Any) -> str | None:
+    """Return the text of a body; None: it is damaged."""
+    return body if isinstance(body, str) and (body.isascii() or not _ESCAPED.search(body)) else None
+
+
+def read_number(value: Any) -> int | None:
+    """Return a position or a time; None: the value cannot be one."""
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return int(value) if is_number and 0 <= value <= LARGEST_NUMBER else None
+
+
+def to_storable(body: Any) -> Any:
+    """Return a body in a form that can be stored again; a damaged one stays damaged."""
+    if isinstance(body, str) and read_text(body) is None:
+        return Binary(body.encode(errors="surrogateescape"))
+    return body
+
+
+def revision_fields(revision: Revision, end: int) -> Document:
+    """Return the fields that every append replaces."""
+    return {
+        "end": Int64(end),
+        "version": revision.version,
+        "updated": Int64(revision.updated),
+        "expires": None if revision.expires is None else Int64(revision.expires),
+        "info": revision.payload,
+    }
+
+
+def make_head_document(head: Head, born: ObjectId, tail: Sequence[Any], runs: Sequence[Document] = ()) -> Document:
+    """Return the document of a conversation whose last bodies are `tail`."""
+    return {
+        "_id": head_id(head.key),
+        "format": FORMAT,
+        "scope": head.key.scope,
+        "id": head.key.id,
+        "start": Int64(head.start),
+        **revision_fields(head.revision, head.end),
+        "born": born,
+        "from": Int64(head.end - len(tail)),
+        "bytes": measure_bodies(tail),
+        "runs": list(runs),
+        "cleared": Int64(head.start),
+        "tail": list(tail),
+    }
+
+
+def parse_key(name: Any) -> Key | None:
+    """Return the key that the `_id` of a head document stands for; None: it cannot be the `_id` of a conversation."""
+    if not isinstance(name, Mapping) or list(name) != ["s", "i"]:
+        return None
+    try:
+        return Key(name["s"], name["i"])
+    except InvalidInput:
+        return None
+
+
+def is_tombstone(document: Document) -> bool:
+    """Return whether a head document is no conversation, but one that is being made or removed."""
+    return read_number(document.get("dead")) in {CREATING, REMOVING} and "version" not in document
+
+
+def parse_head(document: Document) -> StoredHead | None:
+    """Return what a head document says; None: it is a tombstone.
+
+    Raises:
+        CorruptRecord: A field is missing or wrong, or the tail has another length than the positions say.
+        UnsupportedRecord: A later version wrote it.
+    """
+    if is_tombstone(document):
+        return None
+    key, version = parse_key(document["_id"]), document.get("format")
+    if key is None:
+        raise CorruptRecord(None, None, "its _id is not {s: scope, i: id}")
+    if isinstance(version, int) and version > FORMAT:
+        raise UnsupportedRecord(key, read_number(document.get("start")) or 0, version)
+    wrong = next((name for name, is_right in _RIGHT.items() if not is_right(document.get(name, _MISSING))), None)
+    if wrong is not None:
+        raise CorruptRecord(key, None, f"its field {wrong!r} is missing or wrong")
+    if (document["scope"], document["id"]) != (key.scope, key.id):
+        raise CorruptRecord(key, None, "its fields name another conversation than its _id")
+    start, tail_start, end = (int(document[name]) for name in ("start", "from", "end"))
+    if not start <= tail_start <= end:
+        raise CorruptRecord(key, None, "its positions contradict each other")
+    if document["size"] != end - tail_start:
+        raise CorruptRecord(key, None, f"its tail holds {document['size']} records instead of {end - tail_start}")
+    expires = None if document["expires"] is None else int(document["expires"])
+    revision = Revision(document["version"], int(document["updated"]), expires, document["info"])
+    rest = (document["born"], tail_start, document["bytes"], document["runs"], int(document["cleared"]))
+    return StoredHead(Head(key, start, end, revision), *rest, document.get("tail", []))
+
+
+def decode_raw(stored: RawBSONDocument | None) -> Document:
+    """Return a head document that was read whole and undecoded, with `size`, so that `parse_head` can read it."""
+    document = {} if stored is None else decode(stored.raw, CODEC)
+    tail = document.get("tail")
+    return {**document, "size": len(tail) if isinstance(tail, list) else -1}
+
+
+def parse_segment(document: Document) -> Segment | None:
+    """Return the place of a segment; None: it is damaged."""
+    first, end, part, parts = (read_number(document.get(name)) for name in ("first", "end", "part", "parts"))
+    bodies = document.get("bodies")
+    if first is None or end is None or part is None or parts is None or not part < parts:
+        return None
+    size = document.get("size", len(bodies) if isinstance(bodies, list) else -1)
+    if not size == end - first > 0 or (parts > 1 and size != 1):
+        return None
+    return Segment(first, end, part, parts, bodies or ())
+
+
+def same_head(head: Head) -> Document:
+    """Return the filter that only this very state of a conversation passes."""
+    names = {"_id": head_id(head.key), "version": head.revision.version}
+    return {**names, "start": Int64(head.start), "end": Int64(head.end)}
+
+
+def same_document(stored: RawBSONDocument) -> Document:
+    """Return the filter that a document passes only as long as nothing of it has changed."""
+    size = len(stored.raw)
+    is_same = {"$eq": ["$$ROOT", {"$literal": stored}]}
+    is_as_long = {"$eq": [{"$bsonSize": "$$ROOT"}, size]}
+    return {"_id": stored["_id"], "$expr": is_same if size < _LARGE_DOCUMENT else is_as_long}
+
+
+def counting_segments(born: ObjectId, runs: Iterable[Document]) -> Document:
+    """Return the filter for the segments of a conversation that count."""
+    return {"of": born, "by": {"$in": [None, *(run["by"] for run in runs)]}}
+
+
+def is_integer(field: str) -> Document:
+    """Return the expression for: the field is a whole number."""
+    return {"$in": [{"$type": field}, ["int", "long"]]}
+
+
+def has_whole_array(array: str, first: str, end: str) -> Document:
+    """Return the expression for: a document has as many bodies as it has positions. It never fails."""
+    size = {"$size": {"$cond": [{"$isArray": array}, array, []]}}
+    is_sound = {"$and": [{"$isArray": array}, is_integer(first), is_integer(end)]}
+    return {"$cond": [is_sound, {"$eq": [end, {"$add": [first, size]}]}, False]}
+
+
+def with_raw_documents(documents: Documents) -> Collection[RawBSONDocument]:
+    """Return a collection that gives out documents undecoded, so that they can be sent back as they are."""
+    return documents.with_options(codec_options=CODEC.with_options(document_class=RawBSONDocument))
+
+
+def _is_number(value: Any) -> bool:
+    return read_number(value) is not None
+
+
+_MISSING = object()
+_RIGHT: Mapping[str, Callable[[Any], bool]] = {
+    "format": lambda value: type(value) is not bool and value == FORMAT,
+    **dict.fromkeys(("scope", "id"), lambda value: isinstance(value, str)),
+    **dict.fromkeys(("start", "end", "updated", "from", "bytes", "cleared"), _is_number),
+    "version": lambda value: (
+        isinstance(value, str) and 1 <= len(value) <= LONGEST_VERSION and value.isascii() and value.isprintable()
+    ),
+    "expires": lambda value: value is None or _is_number(value),
+    "info": lambda value: isinstance(value, str) and not _CONTROL.search(value),
+    "born": lambda value: isinstance(value, ObjectId),
+    "runs": lambda value: (
+        isinstance(value, list)
+        and all(
+            isinstance(run, Mapping) and isinstance(run.get("by"), ObjectId) and _is_number(run.get("first"))
+            for run in value
+        )
+    ),
+    "dead": lambda value: value is _MISSING,
+    "size": lambda value: isinstance(value, int) and value >= 0,
+}
+"""What each field of a head document must be; `size` is that of its tail."""

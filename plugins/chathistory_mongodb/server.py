@@ -1,0 +1,201 @@
+"""The way to the two collections: the client, the indexes, and a look at whether the server does what all rests on.
+
+The indexes are made once, by name, and checked, for what would happen without them is slow or wrong.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from bson import Int64, ObjectId
+from pymongo import IndexModel, MongoClient, ReadPreference, ReturnDocument, WriteConcern
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.collection import Collection
+from pymongo.errors import DuplicateKeyError
+from pymongo.read_concern import ReadConcern
+
+from chathistory.checks import class_name, is_coroutine_function
+from chathistory.errors import ConfigError, StoreRejected
+from chathistory_mongodb.errors import translate_errors
+from chathistory_mongodb.schema import (
+    CODEC,
+    Document,
+    Documents,
+    has_whole_array,
+    same_document,
+    with_raw_documents,
+)
+from chathistory_mongodb.urls import Target, is_database_name, is_prefix
+
+__all__ = ["BY_ACTIVITY", "EXPIRING", "Client", "Collections", "Server", "find_difference"]
+
+Client: TypeAlias = MongoClient[Document]
+
+BY_ACTIVITY, EXPIRING = "by_activity", "expiring"
+_HEAD_INDEXES = (
+    IndexModel({"_id.s": 1, "updated": 1, "_id.i": 1}, name=BY_ACTIVITY),  # of the _id, which nobody can change
+    IndexModel({"expires": 1}, name=EXPIRING, partialFilterExpression={"expires": {"$gte": 0}}),
+)
+_SEGMENT_INDEXES = (
+    IndexModel({"of": 1, "end": 1, "part": 1}, name="in_order"),
+    IndexModel({"key": 1, "of": 1}, name="by_key"),
+)
+_SAFE = WriteConcern(w="majority", j=True, wtimeout=5000)
+
+
+@dataclass(frozen=True, slots=True)
+class Collections:
+    """The two collections, twice.
+
+    Attributes:
+        heads: As it is now on the primary: for every write, and every look that a write depends on.
+        segments: The same.
+        preferred_heads: With the read preference and read concern of the client: for readers.
+        preferred_segments: The same.
+    """
+
+    heads: Documents
+    segments: Documents
+    preferred_heads: Documents
+    preferred_segments: Documents
+
+
+class Server:
+    """The client, which was handed in, or is made when it is first needed and then owned.
+
+    Making a client for `mongodb+srv` asks the name server, so it is not done when a URL is read.
+    """
+
+    def __init__(self, client: Client | None, target: Target) -> None:
+        self._lock = threading.Lock()
+        self._target = target
+        self._client: Client | None = None
+        self._collections = None if client is None else _open_collections(client, target)
+        self._has_indexes = False
+
+    def open_collections(self) -> Collections:
+        """Return the collections, for reading."""
+        if self._collections is None:
+            with self._lock:
+                if self._collections is None:
+                    self._client = MongoClient(self._target.uri, connect=False)
+                    self._collections = _open_collections(self._client, self._target)
+        return self._collections
+
+    def prepare_collections(self) -> Collections:
+        """Return the collections with their indexes, for writing. Raises `StoreRejected` if an index is wrong."""
+        collections = self.open_collections()
+        if not self._has_indexes:
+            with self._lock:
+                if not self._has_indexes:
+                    _ensure_indexes(collections.heads, _HEAD_INDEXES)
+                    _ensure_indexes(collections.segments, _SEGMENT_INDEXES)
+                    self._has_indexes = True
+        return collections
+
+    def close(self) -> None:
+        """Close the client, if it is owned."""
+        with self._lock:
+            if self._client is not None:
+                self._client.close()
+
+
+def _open_collections(client: Client, target: Target) -> Collections:
+    """Return the collections. A write concern that the client sets itself is kept. Raises `ConfigError`."""
+    _check_client(client)
+    for name, value in (("database", target.database), ("prefix", target.prefix)):
+        if not isinstance(value, str):
+            raise ConfigError(f"{name}: must be text, not {class_name(value)}")
+    if not is_database_name(target.database) or not is_prefix(target.prefix):
+        raise ConfigError("mongodb: invalid database name or collection prefix")
+    concern = _SAFE if client.write_concern.is_server_default else client.write_concern
+    if not concern.acknowledged:
+        raise ConfigError("mongodb: a client with w=0 never learns what became of a write; it must have at least w=1")
+    base = client.get_database(target.database, codec_options=CODEC, write_concern=concern)
+    now: dict[str, Any] = {"read_preference": ReadPreference.PRIMARY, "read_concern": ReadConcern("local")}
+    heads, segments = f"{target.prefix}conversations", f"{target.prefix}segments"
+    return Collections(
+        base.get_collection(heads, **now), base.get_collection(segments, **now), base[heads], base[segments]
+    )
+
+
+def _check_client(client: Any) -> None:
+    """Raise `ConfigError`, naming module and class, for an object that this store cannot use as its client.
+
+    Known wrong objects are named; any other object that has the methods (a proxy, a fake) is accepted. A `Database`
+    has an attribute of every name, which is a `Collection`.
+    """
+    hint = ""
+    if isinstance(client, str):
+        hint = "; open_store(...) makes a store of a URL"
+    elif not isinstance(client, type) and callable(getattr(client, "get_database", None)):
+        if isinstance(client.get_database, Collection | AsyncCollection):
+            hint = "; hand in the client, and the database's name as `database`"
+        elif type(client).__module__.startswith("motor") or is_coroutine_function(getattr(client, "close", None)):
+            hint = ", which is for asyncio; AsyncHistory and AsyncChatEngine use a synchronous store, too"
+        elif isinstance(getattr(client, "write_concern", None), WriteConcern):
+            return
+    raise ConfigError(f"client: must be a pymongo.MongoClient, not {class_name(client)}{hint}")
+
+
+@translate_errors("making the indexes")
+def _ensure_indexes(collection: Documents, indexes: Sequence[IndexModel]) -> None:
+    """Make the indexes that are not there. Raises `StoreRejected` if one is another than it must be."""
+    present: dict[str, Mapping[str, Any]] = {index["name"]: index for index in collection.list_indexes()}
+    if "collation" in present.get("_id_", {}):
+        raise StoreRejected(
+            f"the collection {collection.name} has a collation of its own, under which different names or versions are "
+            "equal; use a collection without one"
+        )
+    for index in indexes:
+        name, keys = index.document["name"], dict(index.document["key"])
+        if name in present and dict(present[name]["key"]) != keys:
+            raise StoreRejected(f"the index {name!r} of {collection.name} has other keys than {keys}; drop it")
+    missing = [index for index in indexes if index.document["name"] not in present]
+    if missing:
+        collection.create_indexes(missing)
+
+
+def find_difference(documents: Documents) -> str | None:
+    """Return what the server does otherwise than MongoDB; None: nothing. A server that is only like it may differ.
+
+    Tries out what guard, forget and repair rest on, with a document that is gone afterwards.
+    """
+    name = ObjectId()
+    try:
+        trials = _try_out(documents, name)
+    finally:
+        documents.delete_one({"_id": name})
+    return next((difference for difference, is_right in trials.items() if not is_right), None)
+
+
+def _try_out(documents: Documents, name: ObjectId) -> dict[str, bool]:
+    """Return whether each trial had the right outcome, by what is wrong if not."""
+    document = {"_id": name, "key": {"s": "", "i": ""}, "version": "a", "tail": ["x", "é"], "end": Int64(2)}
+    documents.insert_one({**document, "from": Int64(0), "time": Int64(2**53 - 1)})
+    trials: dict[str, bool] = {}
+    try:
+        documents.insert_one({"_id": name})
+        trials["it takes two documents with one _id"] = False
+    except DuplicateKeyError:
+        pass
+    change: Any = {"$push": {"tail": {"$each": ["y", "z"]}}, "$set": {"version": "b"}, "$inc": {"end": Int64(2)}}
+    count = documents.update_one({"_id": name, "version": "c"}, change).matched_count
+    trials["an update changes a document that its filter does not match"] = count == 0
+    seen = {"_id": name, "version": "a", "$expr": has_whole_array("$tail", "$from", "$end")}
+    counts = [documents.update_one(seen, change).matched_count for _ in range(2)]
+    trials["a guarded update is not done once"] = counts == [1, 0]
+    rest: Any = {"$slice": ["$tail", {"$subtract": [Int64(2), "$from"]}, {"$size": "$tail"}]}
+    size = {"$sum": {"$map": {"input": "$tail", "in": {"$strLenBytes": "$$this"}}}}
+    steps = [{"$set": {"size": size}}, {"$set": {"tail": rest, "from": Int64(2)}}]
+    cut: Any = documents.find_one_and_update({"_id": name}, steps, return_document=ReturnDocument.AFTER) or {}
+    outcome = [cut.get(field) for field in ("tail", "from", "size", "time")]
+    trials["an update by an expression has another outcome"] = outcome == [["y", "z"], 2, 5, 2**53 - 1]
+    stored = with_raw_documents(documents).find_one({"_id": name})
+    same = same_document(stored) if stored else {"_id": name}
+    counts = [documents.replace_one(same, {"version": "d"}).matched_count for _ in range(2)]
+    trials["a whole document is not compared"] = counts == [1, 0]
+    return trials

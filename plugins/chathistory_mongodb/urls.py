@@ -1,0 +1,125 @@
+"""URLs, which are pymongo's, with pymongo's options; only `prefix` is ours.
+
+What matters for safety has a default of ours: acknowledged by a majority, journalled, and never without a time-out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import quote_plus
+
+from pymongo.uri_parser import parse_uri
+
+from chathistory.errors import ConfigError
+from chathistory.storage.url import Option, StoreURL
+
+__all__ = ["DATABASE", "OPTIONS", "PREFIX", "Target", "is_database_name", "is_prefix", "parse_url"]
+
+DATABASE = "chathistory"
+PREFIX = "chathistory_"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Target:
+    """Where a URL leads: `uri` is for pymongo, and holds the credentials."""
+
+    uri: str
+    database: str
+    prefix: str
+
+
+def is_database_name(text: str) -> bool:
+    """Return whether a database may have this name."""
+    return re.fullmatch(r'[^/\\. "$*<>:|?\0]{1,63}', text) is not None
+
+
+def is_prefix(text: str) -> bool:
+    """Return whether the names of collections may begin with this."""
+    return re.fullmatch(r"(?!system\.)([A-Za-z0-9_-][A-Za-z0-9_.-]{0,99})?", text) is not None
+
+
+def parse_url(url: StoreURL) -> Target:
+    """Check a URL without asking anybody, not even a name server.
+
+    Raises:
+        ConfigError: It cannot be right; nothing of it is quoted.
+    """
+    path, is_service = url.location.removeprefix("//"), url.scheme == "mongodb+srv"
+    hosts, _, database = path.partition("/")
+    options = {name: value for name, value in url.options.items() if value is not None}
+    prefix = options.pop("prefix", PREFIX)
+    query = "&".join(f"{name}={quote_plus(value)}" for name, value in options.items())
+    problem = None
+    if not url.location.startswith("//") or not _is_accepted(f"{hosts}/"):
+        problem = (
+            f"the address must be {url.scheme}://user:password@host/database, with the special characters of user and "
+            "password percent-encoded"
+        )
+    elif is_service and re.search(r"[,:]", hosts.rpartition("@")[2]):
+        problem = "the address must name one host, without a port: the name server knows the rest"
+    elif is_service and options.get("directConnection") == "true":
+        problem = "directConnection is for one server, and a name server may name many"
+    elif database and not is_database_name(database):
+        problem = "the path must be the name of a database, and nothing else"
+    elif not is_service and not _is_accepted(f"{hosts}/{database}?{query}"):
+        problem = "these options contradict each other"
+    if problem:
+        raise ConfigError(f"{url.scheme}: {problem}")
+    return Target(f"{url.scheme}://{hosts}/{database}?{query}", database or DATABASE, prefix)
+
+
+def _is_accepted(rest: str) -> bool:
+    """Return whether pymongo takes a URL; its own words may quote a password."""
+    try:
+        parse_uri(f"mongodb://{rest}", validate=True, warn=False)
+    except Exception:  # noqa: BLE001  # whatever pymongo makes of a wrong URL
+        return False
+    return True
+
+
+def _parse_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _parse_option(name: str, value: object) -> str:
+    text = _parse_text(value)
+    if name == "prefix" and not is_prefix(text):
+        raise ConfigError("must be up to 100 letters, digits, '_', '-' and '.'")
+    if name == "w" and text == "0":
+        raise ConfigError("must be at least 1, or nobody learns what became of a write")
+    if name != "prefix" and not _is_accepted(f"localhost/?{name}={quote_plus(text)}"):
+        raise ConfigError("must be a value that pymongo takes for it")
+    return text
+
+
+_DEFAULTS: Mapping[str, tuple[str, str]] = {
+    "prefix": (PREFIX, "what the names of the two collections begin with"),
+    "w": ("majority", "how many members acknowledge a write"),
+    "journal": ("true", "whether a write is acknowledged only when it is in the journal"),
+    "wTimeoutMS": ("5000", "milliseconds that members may take to acknowledge a write"),
+    "connectTimeoutMS": ("5000", "milliseconds for a connection to be made"),
+    "socketTimeoutMS": ("10000", "milliseconds that an answer may take"),
+    "serverSelectionTimeoutMS": ("5000", "milliseconds to find a server that can do it"),
+    "waitQueueTimeoutMS": ("5000", "milliseconds to wait for a free connection"),
+    "appName": ("chathistory", "what the server's log calls this client"),
+}
+# pymongo knows its options in lower case only; this is how its documentation spells them. A test compares.
+_OTHERS = """
+    authMechanism authMechanismProperties authSource compressors directConnection heartbeatFrequencyMS loadBalanced
+    localThresholdMS maxConnecting maxIdleTimeMS maxPoolSize maxStalenessSeconds minPoolSize readConcernLevel
+    readPreference readPreferenceTags replicaSet retryReads retryWrites serverMonitoringMode ssl timeoutMS tls
+    tlsAllowInvalidCertificates tlsAllowInvalidHostnames tlsCAFile tlsCRLFile tlsCertificateKeyFile
+    tlsCertificateKeyFilePassword tlsDisableOCSPEndpointCheck tlsInsecure zlibCompressionLevel
+"""
+
+OPTIONS: Mapping[str, Option] = {
+    **{name: Option(partial(_parse_option, name), *default) for name, default in _DEFAULTS.items()},
+    **{name: Option(partial(_parse_option, name), None, "as pymongo documents it") for name in _OTHERS.split()},
+    # pymongo looks at these only when it asks the name server
+    **dict.fromkeys(
+        ("srvMaxHosts", "srvServiceName"), Option(_parse_text, None, "as pymongo documents it, for mongodb+srv")
+    ),
+}

@@ -1,0 +1,203 @@
+"""Appends, and what is moved out of the head's tail when it is full or a batch is too large for it.
+
+An append is one command: an update that only the version that its writer has seen passes, or the insertion of the
+head. Only if the tail is full, or the batch is large, are segments written first; the same guarded update then makes
+them count. Until then, and if it never comes, nobody sees them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from bson import Int64, ObjectId
+from pymongo.errors import DocumentTooLarge, DuplicateKeyError, OperationFailure, WriteError
+
+from chathistory.errors import Conflict, StoreUnavailable
+from chathistory.storage.values import Head, Key, Revision
+from chathistory_mongodb.delete import delete_tombstone
+from chathistory_mongodb.read import load_head
+from chathistory_mongodb.schema import (
+    CREATING,
+    HEAD_FIELDS,
+    Document,
+    StoredHead,
+    head_id,
+    make_head_document,
+    measure_bodies,
+    parse_head,
+    revision_fields,
+    same_head,
+    to_storable,
+)
+from chathistory_mongodb.server import Collections
+
+__all__ = ["append_records", "create_conversation", "insert_head"]
+
+TAIL = 64 * 1024  # bytes of a tail from which on it is full
+KEPT = 24 * 1024  # bytes of the newest bodies that stay in the tail
+SEGMENT = 256 * 1024  # bytes of bodies in one segment
+PIECE = 2 * 1024 * 1024  # characters of a piece of a body: at most 8 MB of the 16 that a document may have
+RUNS = 8  # attempts that a head names before their segments are marked
+_ATTEMPTS = 100
+
+
+def append_records(
+    collections: Collections, key: Key, bodies: Sequence[str], *, after: Head, revision: Revision
+) -> Head:
+    """Append to a conversation of which `after` was seen. Raises `Conflict`."""
+    size, version = measure_bodies(bodies), after.revision.version
+    seen = Head(key, after.start, after.end, after.revision)  # `after` may be of another conversation
+    tail = {"tail": {"$cond": [{"$eq": ["$version", {"$literal": version}]}, "$tail", []]}}
+    for _ in range(_ATTEMPTS):
+        failure: OperationFailure | None = None
+        if size < TAIL:
+            try:
+                if _push(collections, bodies, size, seen=seen, revision=revision):
+                    return Head(key, seen.start, seen.end + len(bodies), revision)
+            except OperationFailure as error:  # the server cannot calculate with what is damaged, or a tombstone
+                failure = error
+        stored = load_head(collections.heads, key, tail)
+        if failure is not None and stored is not None:
+            raise failure
+        if stored is None or stored.head.revision.version != version:
+            raise Conflict(key, stored.head if stored else None)
+        seen = stored.head  # a forget may have moved its start, which disturbs no writer
+        if max(size, stored.tail_bytes) >= TAIL and _append_with_segments(collections, stored, bodies, revision):
+            return Head(key, seen.start, seen.end + len(bodies), revision)
+    raise _too_many_conflicts()
+
+
+def _push(collections: Collections, bodies: Sequence[str], size: int, *, seen: Head, revision: Revision) -> bool:
+    in_place = {"$eq": [Int64(seen.end), {"$add": ["$from", {"$size": "$tail"}]}]}
+    change = {
+        "$push": {"tail": {"$each": bodies}},
+        "$inc": {"bytes": size},
+        "$set": revision_fields(revision, seen.end + len(bodies)),
+    }
+    only = {**same_head(seen), "bytes": {"$lt": TAIL}, "$expr": in_place}
+    return collections.heads.update_one(only, change).matched_count == 1
+
+
+def _append_with_segments(
+    collections: Collections, stored: StoredHead, bodies: Sequence[str], revision: Revision
+) -> bool:
+    """Append, and keep only the newest bodies in the tail; False: another writer was faster."""
+    head, first = stored.head, stored.tail_start
+    bodies = [*map(to_storable, stored.tail), *bodies]
+    moved = len(bodies) - _count_newest(bodies)
+    runs = list(stored.runs)
+    if len(runs) >= RUNS:  # mark their segments, so that the list stays short
+        named = {"of": stored.born, "by": {"$in": [run["by"] for run in runs]}}
+        lowest = min(run["first"] for run in runs)
+        collections.segments.update_many({**named, "end": {"$gt": lowest}}, {"$set": {"by": None}})
+        runs = []
+    attempt = ObjectId()
+    owner = {"key": head_id(head.key), "of": stored.born, "by": attempt}
+    collections.segments.insert_many(_make_segments(owner, first, bodies[:moved]))
+    change = {
+        **revision_fields(revision, first + len(bodies)),
+        "from": Int64(first + moved),
+        "bytes": measure_bodies(bodies[moved:]),
+        "tail": bodies[moved:],
+        "runs": [*runs, {"by": attempt, "first": Int64(first)}],
+    }
+    return _make_count(collections, owner, {**same_head(head), "from": Int64(first)}, {"$set": change})
+
+
+def _count_newest(bodies: Sequence[Any]) -> int:
+    """Return how many bodies, counted from the end, may stay in a tail."""
+    size = 0
+    for count, body in enumerate(reversed(bodies)):
+        size += measure_bodies([body])
+        if size > KEPT:
+            return count
+    return len(bodies)
+
+
+def _make_segments(owner: Document, first: int, bodies: Sequence[Any]) -> Iterator[Document]:
+    """Yield segments of consecutive bodies: several bodies in one, or one body in several."""
+
+    def make_segment(first: int, bodies: list[Any], part: int = 0, parts: int = 1) -> Document:
+        place = {"first": Int64(first), "end": Int64(first + len(bodies)), "part": part, "parts": parts}
+        return {"_id": ObjectId(), **owner, **place, "bodies": bodies}
+
+    batch: list[Any] = []
+    size = 0
+    for position, body in enumerate(bodies, first):
+        length = measure_bodies([body])
+        if batch and size + length > SEGMENT:
+            yield make_segment(position - len(batch), batch)
+            batch, size = [], 0
+        if isinstance(body, str) and len(body) > PIECE:
+            parts = -(-len(body) // PIECE)
+            for part in range(parts):
+                yield make_segment(position, [body[part * PIECE : (part + 1) * PIECE]], part, parts)
+        else:
+            batch.append(body)
+            size += length
+    if batch:
+        yield make_segment(first + len(bodies) - len(batch), batch)
+
+
+def _make_count(collections: Collections, owner: Document, only: Document, change: Document) -> bool:
+    """Make the guarded update by which segments count; if it has certainly failed, remove them."""
+    mine = {"of": owner["of"], "by": owner["by"]}
+    try:
+        is_done = collections.heads.update_one(only, change).matched_count == 1
+    except (WriteError, DocumentTooLarge):
+        collections.segments.delete_many(mine)
+        raise
+    if not is_done:
+        collections.segments.delete_many(mine)
+    return is_done
+
+
+def create_conversation(
+    collections: Collections, key: Key, bodies: Sequence[str], *, revision: Revision, first: int
+) -> Head:
+    """Make a conversation. Raises `Conflict` if there is one."""
+    head = Head(key, first, first + len(bodies), revision)
+    is_small = measure_bodies(bodies) < TAIL
+    for _ in range(_ATTEMPTS):
+        if is_small:
+            is_done = insert_head(collections, make_head_document(head, ObjectId(), bodies))
+        else:
+            is_done = _create_with_segments(collections, head, bodies)
+        if is_done:
+            return head
+        document = collections.heads.find_one({"_id": head_id(key)}, HEAD_FIELDS)
+        if document and (stored := parse_head(document)):
+            raise Conflict(key, stored.head)
+        if document:
+            delete_tombstone(collections, document)
+    raise _too_many_conflicts()
+
+
+def insert_head(collections: Collections, document: Document) -> bool:
+    """Insert a head document; False: there is one of that name."""
+    try:
+        collections.heads.insert_one(document)
+    except DuplicateKeyError as error:
+        if (error.details or {}).get("keyPattern") != {"_id": 1}:
+            raise
+        return False
+    return True
+
+
+def _create_with_segments(collections: Collections, head: Head, bodies: Sequence[str]) -> bool:
+    """Make a conversation that begins with segments; what a crash leaves of it is found by its tombstone."""
+    born, name = ObjectId(), head_id(head.key)
+    unfinished = {"_id": name, "born": born, "dead": CREATING}
+    if not insert_head(collections, {**unfinished, "expires": Int64(0)}):
+        return False
+    moved = len(bodies) - _count_newest(bodies)
+    owner = {"key": name, "of": born, "by": born}
+    collections.segments.insert_many(_make_segments(owner, head.start, bodies[:moved]))
+    document = make_head_document(head, born, bodies[moved:], [{"by": born, "first": Int64(head.start)}])
+    del document["_id"]
+    return _make_count(collections, owner, unfinished, {"$set": document, "$unset": {"dead": True}})
+
+
+def _too_many_conflicts() -> StoreUnavailable:
+    return StoreUnavailable("append failed: the conversation changed too often meanwhile", outcome="not stored")
