@@ -30,7 +30,7 @@ from chathistory_mongodb.schema import (
 )
 from chathistory_mongodb.urls import Target, is_database_name, is_prefix
 
-__all__ = ["BY_ACTIVITY", "EXPIRING", "Client", "Collections", "Server", "find_difference"]
+__all__ = ["BY_ACTIVITY", "EXPIRING", "Client", "Collections", "Server", "find_difference", "get_collections"]
 
 Client: TypeAlias = MongoClient[Document]
 
@@ -69,11 +69,11 @@ class Server:
     Making a client for `mongodb+srv` asks the name server, so it is not done when a URL is read.
     """
 
-    def __init__(self, client: Client | None, target: Target) -> None:
+    def __init__(self, target: Target, collections: Collections | None = None) -> None:
         self._lock = threading.Lock()
         self._target = target
         self._client: Client | None = None
-        self._collections = None if client is None else _open_collections(client, target)
+        self._collections = collections
         self._has_indexes = False
 
     def open_collections(self) -> Collections:
@@ -82,7 +82,7 @@ class Server:
             with self._lock:
                 if self._collections is None:
                     self._client = MongoClient(self._target.uri, connect=False)
-                    self._collections = _open_collections(self._client, self._target)
+                    self._collections = get_collections(self._client, self._target)
         return self._collections
 
     def prepare_collections(self) -> Collections:
@@ -103,7 +103,7 @@ class Server:
                 self._client.close()
 
 
-def _open_collections(client: Client, target: Target) -> Collections:
+def get_collections(client: Client, target: Target) -> Collections:
     """Return the collections. A write concern that the client sets itself is kept. Raises `ConfigError`."""
     _check_client(client)
     for name, value in (("database", target.database), ("prefix", target.prefix)):

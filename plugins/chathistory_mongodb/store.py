@@ -13,7 +13,7 @@ from chathistory.storage.url import Option, StoreURL
 from chathistory.storage.values import Damaged, Head, Key, Leftovers, ReadResult, Record, Revision, SortKey, Traits
 from chathistory_mongodb import delete, listing, read, recovery, write
 from chathistory_mongodb.errors import translate_errors
-from chathistory_mongodb.server import Client, Collections, Server, find_difference
+from chathistory_mongodb.server import Client, Collections, Server, find_difference, get_collections
 from chathistory_mongodb.urls import DATABASE, OPTIONS, PREFIX, Target, parse_url
 
 __all__ = ["MongoStore"]
@@ -44,9 +44,10 @@ class MongoStore(BaseStore):
         """
         super().__init__()
         if isinstance(client, Target):
-            self._server = Server(None, client)
+            self._server = Server(client)
         else:
-            self._server = Server(client, Target("", database, prefix))
+            target = Target("", database, prefix)
+            self._server = Server(target, get_collections(client, target))
 
     @classmethod
     def from_url(cls, url: StoreURL) -> Self:
