@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from chathistory.config.layers import Source
 from chathistory.engine.refusals import Place, Sort
-from chathistory.log.state import Summary
+from chathistory.log.process import Process
+from chathistory.log.state import ClosedTurn, OpenTurn, Summary
 from chathistory.messages.content import Message
 from chathistory.operations.check import State
 from chathistory.operations.prune import Reason
@@ -17,4 +18,19 @@ from chathistory.transfer.copy import Outcome, Progress
 from chathistory.transfer.files import File
 from chathistory.trimming.policies import Writer
 
-__all__ = ["File", "Message", "Outcome", "Place", "Progress", "Reason", "Sort", "Source", "State", "Summary", "Writer"]
+__all__ = [
+    "ClosedTurn",
+    "File",
+    "Message",
+    "OpenTurn",
+    "Outcome",
+    "Place",
+    "Process",
+    "Progress",
+    "Reason",
+    "Sort",
+    "Source",
+    "State",
+    "Summary",
+    "Writer",
+]
