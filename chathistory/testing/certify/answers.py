@@ -13,7 +13,7 @@ from chathistory.history import History
 from chathistory.storage.store import Head, HistoryStore, Key, Revision
 from chathistory.testing.certify.base import Certified, needs
 from chathistory.testing.certify.names import Names
-from chathistory.testing.certify.scoped_store import Room
+from chathistory.testing.certify.scoped_store import ScopedStore
 from chathistory.testing.contract.calls import error_of, silent
 from chathistory.testing.contract.queries import bodies_of, head_of
 from chathistory.testing.contract.samples import KEY, created, grown, lines, revision
@@ -21,7 +21,7 @@ from chathistory.testing.contract.samples import KEY, created, grown, lines, rev
 __all__ = ["LostAnswers"]
 
 
-class _Lossy(Room):
+class _Lossy(ScopedStore):
     """Loses the answer of every second append: after it was stored, or with the request."""
 
     stored: ClassVar[bool]
@@ -67,7 +67,7 @@ class LostAnswers(Certified, guarantee=3):
         lose = self.target.hooks.lose_answer or needs("the hook `lose_answer`")
         head, given = created(store, count=2), revision()
         append = partial(store.append, KEY, lines(3, first=2), after=head, revision=given)
-        with lose(self.room.inner):
+        with lose(self.scoped.inner):
             error = error_of(append)
         assert isinstance(error, StoreUnavailable), (
             f"an append without an answer gave {error!r}; StoreUnavailable is due"

@@ -6,7 +6,7 @@ from typing import NoReturn
 
 import pytest
 
-from chathistory.testing.certify.scoped_store import Room
+from chathistory.testing.certify.scoped_store import ScopedStore
 from chathistory.testing.certify.target import Target
 from chathistory.testing.contract.base import Contract
 
@@ -21,7 +21,7 @@ class Certified(Contract):
     """A test that is run on the store that a URL names."""
 
     target: Target
-    room: Room
+    scoped: ScopedStore
 
 
 def needs(what: str) -> NoReturn:

@@ -76,7 +76,7 @@ class Crashes(Certified, guarantee=4):
         self, store: HistoryStore, acknowledged: int, part: float
     ) -> None:
         applies(store.traits.durable, "not durable")
-        with _writer(self.target.order(self.room, KEY, "appends", rounds=_MANY, name="killed")) as process:
+        with _writer(self.target.order(self.scoped, KEY, "appends", rounds=_MANY, name="killed")) as process:
             told = _killed_within_an_append(process, acknowledged, part)
         assert told >= acknowledged, f"the writer ended by itself after {told} appends"
         with self.reopen(store) as other:
@@ -145,11 +145,11 @@ class KilledRemovals(Certified, guarantee=9):
 
     def _killed(self, work: str, acknowledged: int, part: float) -> str:
         """Kill a process at its work; returns the word that all its lines have."""
-        applies(self.room.traits.durable, "not durable")
+        applies(self.scoped.traits.durable, "not durable")
         if self.target.hooks.remains is None:
             needs("the hook `remains`")
         word = f"killed{uuid.uuid4().hex}"
-        with _writer(self.target.order(self.room, KEY, work, rounds=_MANY, name=word)) as process:
+        with _writer(self.target.order(self.scoped, KEY, work, rounds=_MANY, name=word)) as process:
             told = _killed_within_an_append(process, acknowledged, part)
         assert told >= acknowledged, f"the process ended by itself after {told} rounds"
         return word
@@ -173,7 +173,7 @@ class Processes(Certified, guarantee=10):
     def _write_all(self, names: list[str], batches: int) -> None:
         if not names:
             return
-        with _writer(self.target.order(self.room, KEY, "appends", rounds=batches, name=names[0])) as process:
+        with _writer(self.target.order(self.scoped, KEY, "appends", rounds=batches, name=names[0])) as process:
             self._write_all(names[1:], batches)
             assert _Told(process).ended() == batches
 
@@ -203,7 +203,7 @@ class Processes(Certified, guarantee=10):
     def _meanwhile(self, store: HistoryStore, work: str, *looks: Callable[[HistoryStore], object]) -> int:
         """Look again and again while a process does its work; returns how many rounds it did."""
         applies(store.traits.shared, "not shared")
-        with _writer(self.target.order(self.room, KEY, work, rounds=_ROUNDS, until_told=True)) as process:
+        with _writer(self.target.order(self.scoped, KEY, work, rounds=_ROUNDS, until_told=True)) as process:
             told = _Told(process)
             told.begun.wait(HANGING)
             while told.rounds < _ROUNDS and told.is_alive():
@@ -253,7 +253,7 @@ class Damage(Certified, guarantee=7):
         chat = History(store).conversation(KEY.id, scope=KEY.scope)
         for at in range(5):
             chat.append({"role": ("user", "assistant")[at % 2], "content": f"line {at}"})
-        damage(self.room.inner, self.room.names.real_key(KEY), position)
+        damage(self.scoped.inner, self.scoped.names.real_key(KEY), position)
         with self.reopen(store) as other, pytest.raises(CorruptRecord) as caught:
             list(History(other).conversation(KEY.id, scope=KEY.scope).entries())
         assert caught.value.position in {position, None}

@@ -14,10 +14,10 @@ from chathistory.storage.values import Cursor, Damaged, Head, Key, Leftovers, Pa
 from chathistory.storage.wrapped_store import WrappedStore
 from chathistory.testing.certify.names import Names
 
-__all__ = ["Room"]
+__all__ = ["ScopedStore"]
 
 
-class Room(WrappedStore):
+class ScopedStore(WrappedStore):
     """Hands everything on to the store within, and changes nothing but the names of scopes on the way.
 
     Errors pass as they are, with their causes and notes, for the suite looks at those.
@@ -115,20 +115,20 @@ class _ScopedRecovery:
     """What recovers heads in the store within, under the names of a test."""
 
     recovery: HeadRecovery
-    room: Room
+    scoped: ScopedStore
 
     def find_records(self, key: Key) -> FoundRecords | None:
-        with self.room.our_names():
-            found = self.recovery.find_records(self.room.names.real_key(key))
-        return found and replace(found, key=self.room.names.given_key(found.key))
+        with self.scoped.our_names():
+            found = self.recovery.find_records(self.scoped.names.real_key(key))
+        return found and replace(found, key=self.scoped.names.given_key(found.key))
 
     def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
         return self.recovery.read_found(self._real(found), start=start, stop=stop)
 
     def restore_head(self, found: FoundRecords, head: Head) -> Head:
-        with self.room.our_names():
-            new = self.recovery.restore_head(self._real(found), self.room.names.real_head(head))
-        return cast("Head", self.room.names.given_head(new))
+        with self.scoped.our_names():
+            new = self.recovery.restore_head(self._real(found), self.scoped.names.real_head(head))
+        return cast("Head", self.scoped.names.given_head(new))
 
     def _real(self, found: FoundRecords) -> FoundRecords:
-        return replace(found, key=self.room.names.real_key(found.key))
+        return replace(found, key=self.scoped.names.real_key(found.key))

@@ -15,7 +15,7 @@ from chathistory.testing.certify.answers import LostAnswers
 from chathistory.testing.certify.base import TARGET, Certified, needs
 from chathistory.testing.certify.costs import Costs
 from chathistory.testing.certify.crashes import Crashes, Damage, KilledRemovals, Processes
-from chathistory.testing.certify.scoped_store import Room
+from chathistory.testing.certify.scoped_store import ScopedStore
 from chathistory.testing.certify.target import Target
 from chathistory.testing.contract import HistoryStoreContract
 from chathistory.testing.contract.queries import bodies_of
@@ -28,13 +28,13 @@ _KEY = Key("bystander", "conversation")
 
 
 @pytest.fixture(scope="session")
-def bystander(request: pytest.FixtureRequest) -> Iterator[Room]:
+def bystander(request: pytest.FixtureRequest) -> Iterator[ScopedStore]:
     """Have a conversation in the store from the first test to the last, that no test has to do with."""
     target: Target = request.config.stash[TARGET]
-    room = target.room()
-    created(room, _KEY, 5)
-    yield room
-    target.clear(room)
+    scoped = target.open_scoped()
+    created(scoped, _KEY, 5)
+    yield scoped
+    target.clear(scoped)
 
 
 class TestStore(HistoryStoreContract, LostAnswers, Crashes, KilledRemovals, Processes, Damage, Costs, Certified):
@@ -44,13 +44,13 @@ class TestStore(HistoryStoreContract, LostAnswers, Crashes, KilledRemovals, Proc
     def store(self, request: pytest.FixtureRequest) -> Iterator[HistoryStore]:
         self.target = request.config.stash[TARGET]
         request.getfixturevalue("bystander")
-        self.room = self.target.room()
-        yield self.room
-        self.target.clear(self.room)
+        self.scoped = self.target.open_scoped()
+        yield self.scoped
+        self.target.clear(self.scoped)
 
     def reopen(self, store: HistoryStore) -> HistoryStore:
-        assert isinstance(store, Room)
-        return self.target.reopened(store)
+        assert isinstance(store, ScopedStore)
+        return self.target.reopen(store)
 
     def dead_store(self) -> HistoryStore:
         dead = self.target.dead()
@@ -61,20 +61,20 @@ class TestStore(HistoryStoreContract, LostAnswers, Crashes, KilledRemovals, Proc
 
     def damage_record(self, store: HistoryStore, key: Key, position: int) -> None:
         damage = self.target.hooks.damage or needs("the hook `damage`")
-        assert isinstance(store, Room)
+        assert isinstance(store, ScopedStore)
         damage(store.inner, store.names.real_key(key), position)
 
     def damage_head(self, store: HistoryStore, key: Key) -> None:
         damage = self.target.hooks.damage_head or needs("the hook `damage_head`")
-        assert isinstance(store, Room)
+        assert isinstance(store, ScopedStore)
         damage(store.inner, store.names.real_key(key))
 
     def lose_index(self, store: HistoryStore, key: Key) -> None:
         lose = self.target.hooks.lose_index or needs("the hook `lose_index`")
-        assert isinstance(store, Room)
+        assert isinstance(store, ScopedStore)
         lose(store.inner, store.names.real_key(key))
 
     @belongs_to(8)
-    def test_zz_what_was_there_before_is_untouched(self, bystander: Room) -> None:
+    def test_zz_what_was_there_before_is_untouched(self, bystander: ScopedStore) -> None:
         """Stand last, so that all others had their chance."""
         assert bodies_of(bystander, _KEY) == lines(5), "a test reached a conversation that it has nothing to do with"

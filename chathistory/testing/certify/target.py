@@ -12,7 +12,7 @@ from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Key, Traits
 from chathistory.testing.certify.hooks import CertifyHooks
 from chathistory.testing.certify.names import Names
-from chathistory.testing.certify.scoped_store import Room
+from chathistory.testing.certify.scoped_store import ScopedStore
 
 __all__ = ["Target"]
 
@@ -51,14 +51,14 @@ class Target:
         """Open the store under test, by its own names."""
         return open_store(self.url)
 
-    def room(self) -> Room:
+    def open_scoped(self) -> ScopedStore:
         """Open the store under test, with fresh names."""
-        return Room(self.opened(), Names(plain=self.exclusive))
+        return ScopedStore(self.opened(), Names(plain=self.exclusive))
 
-    def reopened(self, room: Room) -> Room:
-        """Return a second instance onto the data of a room."""
-        again = self.hooks.reopen(room.inner) if self.hooks.reopen else self.opened()
-        return Room(again, room.names)
+    def reopen(self, scoped: ScopedStore) -> ScopedStore:
+        """Return a second instance onto the data of a scoped store."""
+        again = self.hooks.reopen(scoped.inner) if self.hooks.reopen else self.opened()
+        return ScopedStore(again, scoped.names)
 
     def dead(self) -> HistoryStore | None:
         """Return a store that cannot be reached; None: nobody said how to come by one."""
@@ -67,29 +67,30 @@ class Target:
         return open_store(self.unreachable) if self.unreachable else None
 
     def order(
-        self, room: Room, key: Key, work: str, *, rounds: int, name: str = "writer", until_told: bool = False
+        self, scoped: ScopedStore, key: Key, work: str, *, rounds: int, name: str = "writer", until_told: bool = False
     ) -> str:
         """Return what a process of its own has to know to work on a conversation, for its standard input.
 
         Not its arguments, which everybody can see: a URL may hold a password.
         """
-        real = room.names.real_key(key)
+        real = scoped.names.real_key(key)
         whose = {"url": self.url, "scope": real.scope, "id": real.id, "name": name}
         return json.dumps(whose | {"work": work, "rounds": rounds, "until_told": until_told})
 
-    def clear(self, room: Room) -> None:
-        """Close a room and remove what is in its scopes, and nothing else, whatever the store says is there."""
+    def clear(self, scoped: ScopedStore) -> None:
+        """Close a scoped store and remove what is in its scopes, and nothing else, whatever the store says is there."""
         with suppress(Exception):  # that it closes is for the suite to say
-            room.inner.close()
-        scopes = list(room.names)
+            scoped.inner.close()
+        scopes = list(scoped.names)
         try:
             with self.opened() as store:
-                self.left += [scope for scope in scopes if not _emptied(store, scope)]
+                self.left += [scope for scope in scopes if not _empty_scope(store, scope)]
         except Exception:  # noqa: BLE001  # a store that fails may fail here too; what is left is reported
             self.left += scopes
 
 
-def _emptied(store: HistoryStore, scope: str) -> bool:
+def _empty_scope(store: HistoryStore, scope: str) -> bool:
+    """Remove what is in a scope, and return whether nothing is left."""
     for key in [*store.keys(scope), *store.scan_keys(scope)]:
         if key.scope == scope:  # whatever the store says
             store.delete(key)

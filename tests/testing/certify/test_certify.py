@@ -18,7 +18,7 @@ from chathistory.storage.store import LONGEST_NAME, Revision
 from chathistory.testing.certify.names import Names
 from chathistory.testing.certify.report import Certificate, Outcome
 from chathistory.testing.certify.running import certify
-from chathistory.testing.certify.scoped_store import Room
+from chathistory.testing.certify.scoped_store import ScopedStore
 from chathistory.testing.certify.target import Target
 from chathistory.testing.contract.tricky_names import NAMES, NEIGHBOURS
 from chathistory.testing.guarantees import GUARANTEES
@@ -157,20 +157,20 @@ def test_whoever_waits_is_told_how_far_it_is(capsys):
     assert capsys.readouterr().err == "\r3 of 4 tests\r4 of 4 tests\n"
 
 
-def test_a_room_is_not_opened_by_a_url_and_passes_on_what_is_no_head():
+def test_a_scoped_store_is_not_opened_by_a_url_and_passes_on_what_is_no_head():
     with pytest.raises(ConfigError, match="put around a store"):
-        Room.from_url(StoreURL.parse("memory:"))
+        ScopedStore.from_url(StoreURL.parse("memory:"))
     with MemoryStore() as store:
-        assert Room(store, Names())._head("no head") == "no head"
+        assert ScopedStore(store, Names())._head("no head") == "no head"
 
 
 def test_scopes_that_cannot_be_emptied_are_told():
     target = Target(url="file:/dev/null/history")
     with MemoryStore() as store:
-        room = Room(store, Names())
-        room.append(Key("scope", "id"), ["a"], after=None, revision=Revision("v", 1))
-        target.clear(room)
-        assert target.left == list(room.names)
+        scoped = ScopedStore(store, Names())
+        scoped.append(Key("scope", "id"), ["a"], after=None, revision=Revision("v", 1))
+        target.clear(scoped)
+        assert target.left == list(scoped.names)
 
 
 def test_what_the_traits_leave_out_is_listed(command):
