@@ -12,7 +12,7 @@ from chathistory_memory import MemoryStore
 from chathistory_template import TemplateStore
 
 from chathistory import Key, StoreURL, open_store
-from chathistory.cli.certify import _progress
+from chathistory.cli.certify import _print_progress
 from chathistory.errors import ChatHistoryError, ConfigError
 from chathistory.storage.store import LONGEST_NAME, Revision
 from chathistory.testing.certify.names import Names
@@ -153,7 +153,7 @@ def test_a_kit_that_does_not_come_to_its_end_certifies_nothing(monkeypatch):
 
 def test_whoever_waits_is_told_how_far_it_is(capsys):
     for done in (3, 4):
-        _progress(done, 4)
+        _print_progress(done, 4)
     assert capsys.readouterr().err == "\r3 of 4 tests\r4 of 4 tests\n"
 
 
