@@ -67,14 +67,19 @@ __all__ = [
 
 
 class HistoryStore(ABC):
-    """A place for conversations. Subclass it, serve it through the `chathistory_store` hook, prove it by the contract.
+    """A place for conversations, as the core uses it.
 
-    Safe to use from many threads at once. A store knows no clock, no expiry, no retry and no JSON. Every method
-    raises `StoreUnavailable`, `StoreRejected`, `CorruptRecord` or `StoreClosed` (see `chathistory.errors`), with
-    the client library's error as `__cause__`, and never text of a body or of a payload, nor a credential.
+    The author of a backend subclasses `BaseStore`, which implements these methods and calls hooks; a store around
+    another one subclasses `WrappedStore`. `chathistory.testing.HistoryStoreContract` proves that a store is right.
+
+    Safe to use from many threads at once. A store knows no clock, no expiry, no retry and no JSON. Every method may
+    raise `StoreUnavailable`, `StoreRejected`, `CorruptRecord` or `StoreClosed` (see `chathistory.errors`), with the
+    client library's error as `__cause__`, and never text of a body or of a payload, nor a credential.
     """
 
     traits: Traits
+    """What this store can do and what it cannot. A class has those of a store with default options."""
+
     options: ClassVar[Mapping[str, Option]] = {}
     """The options that `from_url` understands, by name; anything else in a URL is refused before it is called."""
 
@@ -86,14 +91,15 @@ class HistoryStore(ABC):
     def from_url(cls, url: StoreURL) -> Self:
         """Build the store that a URL names, without any input or output.
 
-        Raises `ConfigError` for a location that cannot be right.
+        Raises:
+            ConfigError: The location cannot be right.
         """
 
     @classmethod
     def anchored(cls, url: StoreURL, folder: str) -> StoreURL:  # noqa: ARG003 - for those that have paths
-        """Return `url` with a relative path in it taken from `folder`: that of the configuration file it stands in.
+        """Return `url` with a relative path in it taken from the folder of the configuration file it stands in.
 
-        As it is here, for stores whose locations are no paths, it returns `url`.
+        Default: return `url` unchanged. Override it if your location is a file path.
         """
         return url
 
@@ -101,83 +107,118 @@ class HistoryStore(ABC):
     def append(
         self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
     ) -> Head:
-        """Store all `bodies` from `after.end` on, and the revision, if the stored version is `after.revision.version`.
+        """Store bodies and a revision, wholly or not at all; durable on return, to the extent of `traits`.
 
-        With `after=None`: if no such conversation is stored; numbering then starts at `first`. Returns the new head.
-        Wholly or not at all; durable on return, to the extent of `traits`.
+        Args:
+            key: The conversation.
+            bodies: At least one line of text; they are stored from `after.end` on.
+            after: The head that the writer has seen: its version has to be the stored one. None: there has to be no
+                such conversation.
+            revision: What takes the place of the stored revision.
+            first: The position of the first body in a new conversation.
 
-        Raises `Conflict` with the present head (None: there is none) if the version is another one, and
-        `InvalidInput` for what `check_append` refuses; nothing changes then.
+        Returns:
+            The new head.
+
+        Raises:
+            Conflict: The stored version is another one; with the stored head (None: there is none). Nothing changed.
+            InvalidInput: What `check_append` refuses. Nothing changed.
         """
 
     @abstractmethod
     def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> ReadResult | None:
         """Return the records of [start, stop) that are kept, and the head of the same moment.
 
-        A negative `start` counts from the end; a range beyond what is kept is narrowed to it; `stop=None` is the end.
-        The run begins where the narrowed range begins and has no gap. It may end early, to bound memory, but is never
-        empty unless the range is. None: there is no such conversation.
+        A range without a damaged record is readable, whatever is damaged elsewhere in the conversation.
 
-        Raises `InvalidInput` for what `check_range` refuses.
+        Args:
+            key: The conversation.
+            start: The first position; a negative one counts from the end.
+            stop: One above the last position; None: the end.
 
-        A range without a damaged record is readable, whatever is damaged elsewhere in the conversation. Where a record
-        of the range is damaged, the run ends before it, or `CorruptRecord` is raised with the position of the first
-        damaged record of the range; it is always raised where the range begins with one. Where more than one is missing
-        in a row, the error may say so (`CorruptRecord.stop`): the run is then asked for once, not at each position.
+        Returns:
+            A run of records without a gap, which begins where the range begins (see `Head.narrow`). It may end early,
+            to bound memory, or before a damaged record, but is never empty unless the range is. None: there is no such
+            conversation.
+
+        Raises:
+            CorruptRecord: A record of the range is damaged; with the position of the first one. Always raised if the
+                range begins with one. Where several are missing in a row, `CorruptRecord.stop` may say where that ends.
+            InvalidInput: What `check_range` refuses.
         """
 
     @abstractmethod
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
-        """Return up to `limit` heads (at least 1) of a scope by (updated, id) descending, as exact as `traits.recency`.
+        """Return heads of a scope by (updated, id) descending, as exact as `traits.recency`.
 
-        `after` is the `next` of the page before. A conversation that is not written while pages are walked appears
-        exactly once; one that is written may appear again, or not on the pages that are left. An unknown scope is an
-        empty page. Raises `InvalidInput` for a cursor that this store did not make.
+        A conversation that is not written while pages are walked appears exactly once; one that is written may appear
+        again, or not on the pages that are left.
 
-        A conversation whose head cannot be read is in `Page.damaged`, and never an error of the walk.
+        Args:
+            scope: The scope; an unknown one has an empty page.
+            after: `next` of the page before; None: the first page.
+            limit: How many heads the page has at most; 1 or more.
+
+        Returns:
+            A page. A conversation whose head cannot be read is in `Page.damaged`, and never an error of the walk.
+
+        Raises:
+            InvalidInput: The cursor was not made by such a store, or the limit is below 1.
         """
 
     @abstractmethod
     def keys(self, scope: str | None = None) -> Iterator[Key]:
-        """Yield the key of every conversation of the scope (None: of all scopes) once, in any order.
+        """Yield the key of every conversation of a scope (None: of all scopes) once, in any order.
 
-        Those that are made or deleted meanwhile may or may not appear. A damaged one is among them if its key can be
-        told; what has no key that can be told is in `damaged_keys`, and never an error of the walk.
+        Those that are made or deleted meanwhile may or may not appear. A damaged one is among them if its key is
+        known; what has no known key is in `damaged_keys`, and never an error of the walk.
         """
 
     @abstractmethod
     def forget(self, key: Key, *, before: int) -> Head | None:
-        """Remove the records below position `before` for good; `end` and the revision stay.
+        """Remove the records below a position for good; `end` and the revision stay.
 
-        Returns the head after it; nothing below `before` was there: unchanged; `before` beyond the end: all records
-        go. None: there is no such conversation. Raises `InvalidInput` for what `check_position` refuses.
+        Args:
+            key: The conversation.
+            before: The position; at or below the first one nothing changes, beyond the end all records go.
+
+        Returns:
+            The head after it; None: there is no such conversation.
+
+        Raises:
+            InvalidInput: What `check_position` refuses.
         """
 
     @abstractmethod
     def delete(self, key: Key, *, version: str | None = None) -> bool:
-        """Remove the conversation for good; with `version`, only if that is still its version, else `Conflict`.
+        """Remove a conversation for good, also a damaged one.
 
-        False: there was none.
+        Args:
+            key: The conversation.
+            version: Remove it only if this is its version; None: in any case.
+
+        Returns:
+            False if there is no such conversation.
+
+        Raises:
+            Conflict: Its version is another one; with the stored head.
         """
 
     @abstractmethod
     def close(self) -> None:
         """Release what `from_url` opened, never a client that was handed in; a second call does nothing."""
 
-    # Derived; a store may override these, but need not.
-
     def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:  # noqa: ARG002 - for those that can have some
-        """Yield what is stored in a scope (None: in all scopes) and whose key cannot be told.
+        """Yield what is stored in a scope (None: in all scopes) and whose key is not known.
 
-        Each `Damaged` has `key=None`. What does not even tell its scope is yielded for every scope. The default yields
-        nothing: right for stores in which a conversation cannot be without its key.
+        Each `Damaged` has `key=None`. What does not even name its scope is yielded for every scope.
         """
         return iter(())
 
     def scan_keys(self, scope: str | None = None) -> Iterator[Key]:
         """Yield what `keys` yields, found in the conversations themselves and not in an index that can be lost.
 
-        The default is `keys`: right for stores whose listing is the storage itself. May be slow.
+        May be slow.
 
         Raises:
             StoreRejected: The account may not walk over the storage.
@@ -194,15 +235,18 @@ class HistoryStore(ABC):
     def remove_leftovers(self, scope: str) -> Leftovers:
         """Remove what is stored in a scope beside conversations that can be read; then look whether anything is left.
 
-        Called by `History.erase` when every conversation that it found is deleted. The default removes nothing and
-        reports what `scan_keys` and `damaged_keys` still find: right for stores that keep nothing else.
+        Called by `History.erase` when every conversation that it found is deleted.
         """
         left = [key.id for key in self.scan_keys(scope)]
         left += [damaged.where for damaged in self.damaged_keys(scope)]
         return Leftovers(0, tuple(left), not left)
 
     def check(self) -> None:
-        """Make one round trip to see whether the store can be reached; raises what is wrong, returns nothing."""
+        """Make one round trip to see whether the store can be reached.
+
+        Raises:
+            StoreError: It cannot be reached, or cannot be used.
+        """
         self.heads("default", limit=1)
 
     # Abilities that some stores have: None, or what serves them.

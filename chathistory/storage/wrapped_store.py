@@ -39,7 +39,7 @@ class WrappedStore(HistoryStore):
         raise ConfigError(f"{cls.__name__} is put around a store; it cannot be opened by a URL ({url.scheme}:)")
 
     @property
-    def ttl(self) -> float | None:
+    def ttl(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]  # read and set as there
         """Seconds that a conversation lives after its last append; None: for ever."""
         return self.inner.ttl
 

@@ -13,6 +13,7 @@ from chathistory import (
     AsyncChatEngine,
     AsyncConversation,
     AsyncHistory,
+    BaseStore,
     ChatEngine,
     Conversation,
     ConversationInfo,
@@ -40,12 +41,15 @@ from chathistory import (
     Traits,
     ViewRepair,
     ViewReport,
+    WrappedStore,
     errors,
     hookimpl,
     load_settings,
     open_history,
     open_store,
 )
+from chathistory.storage.abilities import HeadRecovery
+from chathistory.storage.values import SortKey
 
 
 def use_a_store() -> None:
@@ -212,13 +216,14 @@ def use_errors(chat: Conversation) -> str:
     return ""
 
 
-class MyStore(HistoryStore):
+class MyStore(BaseStore):
     """A plugin's store."""
 
     traits = Traits(durable=True, shared=True, largest_record=1_000_000)
     options: ClassVar[Mapping[str, Option]] = {"size": Option(int, 3, "how large it may grow")}
 
     def __init__(self, place: str, size: int) -> None:
+        super().__init__()
         self._place = place
         self._size = size
 
@@ -226,31 +231,46 @@ class MyStore(HistoryStore):
     def from_url(cls, url: StoreURL) -> Self:
         return cls(url.path, url.options["size"])
 
-    def append(
-        self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
+    def _append_records(
+        self, key: Key, bodies: list[str], *, after: Head | None, revision: Revision, first: int
     ) -> Head:
         if after is not None:
             raise errors.Conflict(key, None)
         return Head(key, first, first + len(bodies), revision)
 
-    def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> ReadResult | None:
+    def _read_range(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
         head = Head(key, 0, 1, Revision("v", 0))
-        return ReadResult(head, [Record(0, "{}")]) if start == 0 and stop != 0 else None
+        return ReadResult(head, [Record(position, "{}") for position in head.narrow(start, stop)])
 
-    def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
-        return Page([], None)
+    def _list_heads(self, scope: str, *, below: SortKey | None, count: int) -> Sequence[Head]:
+        return [Head(Key(scope, "x"), 0, 1, Revision("v", below.updated if below else 0))][:count]
 
-    def keys(self, scope: str | None = None) -> Iterator[Key]:
+    def _list_keys(self, scope: str | None) -> Iterator[Key]:
         yield Key(scope or "default", "x")
 
-    def forget(self, key: Key, *, before: int) -> Head | None:
+    def _forget_records(self, key: Key, before: int) -> Head | None:
         return None
 
-    def delete(self, key: Key, *, version: str | None = None) -> bool:
+    def _delete(self, key: Key, version: str | None) -> bool:
         return version is None
 
-    def close(self) -> None:
+    def _close(self) -> None:
         self._place = ""
+
+
+class MyWrapper(WrappedStore):
+    """A store around another one."""
+
+    def forget(self, key: Key, *, before: int) -> Head | None:
+        assert_type(self.inner, HistoryStore)
+        return super().forget(key, before=before)
+
+
+def wrap(store: HistoryStore) -> HistoryStore:
+    wrapped = MyWrapper(store)
+    assert_type(wrapped.get_recovery(), HeadRecovery | None)
+    assert_type(wrapped.ttl, float | None)
+    return wrapped
 
 
 @hookimpl
