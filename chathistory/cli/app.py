@@ -21,7 +21,7 @@ from chathistory.cli.delete import delete, prune, sweep
 from chathistory.cli.doctor import doctor
 from chathistory.cli.edit import annotate, fork, leave_out, rename, rewind
 from chathistory.cli.errors import ExitCode, explain, report
-from chathistory.cli.escape import safe
+from chathistory.cli.escape import show_controls
 from chathistory.cli.listing import backends, list_, show
 from chathistory.cli.target import Run
 from chathistory.cli.transfer import copy, export, import_
@@ -49,25 +49,8 @@ def group() -> None:
 
 
 for command in (
-    *(
-        chat,
-        list_,
-        show,
-        annotate,
-        rename,
-        usage,
-        trim,
-        fork,
-        rewind,
-        leave_out,
-        export,
-        import_,
-        copy,
-        delete,
-        prune,
-        sweep,
-    ),
-    *(doctor, backends, config, certify),
+    *(chat, list_, show, annotate, rename, usage, trim, fork, rewind, leave_out, export, import_, copy),
+    *(delete, prune, sweep, doctor, backends, config, certify),
 ):
     group.add_command(command)
 for command in (group, *group.commands.values()):  # click's mark for "do not wrap" is a character, not its escape
@@ -104,7 +87,7 @@ def _print_warnings() -> Iterator[None]:
 
     def note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, SetupChangedWarning):
-            click.echo(safe(f"Note: {message}."), err=True)
+            click.echo(show_controls(f"Note: {message}."), err=True)
         else:
             shown(message, category, *where, **more)
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from chathistory.cli.errors import ExitCode
-from chathistory.cli.escape import json_line, safe
+from chathistory.cli.escape import show_controls, to_json_line
 from chathistory.cli.target import OPTIONS
 from chathistory.errors import ConfigError
 
@@ -49,7 +49,7 @@ def certify(url: str, *, hooks_name: str | None, complete: bool, as_json: bool, 
     hooks = _load_hooks(hooks_name) if hooks_name is not None else None
     progress = _print_progress if sys.stderr.isatty() else None
     certificate = run(url, hooks=hooks, progress=progress, **options)
-    lines = [json_line(certificate.as_data())] if as_json else list(map(safe, certificate.lines()))
+    lines = [to_json_line(certificate.as_data())] if as_json else list(map(show_controls, certificate.lines()))
     if complete and not certificate.complete and not as_json:
         lines.append("NOT complete: something could have been tested, and was not")
     click.echo("\n".join(lines))

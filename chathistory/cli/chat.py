@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import click
 
-from chathistory.cli.escape import safe
+from chathistory.cli.escape import show_controls
 from chathistory.cli.responder import Responder, make_responder
 from chathistory.cli.target import Run, Target, shared_options
 from chathistory.config.settings import MODEL
@@ -70,7 +70,7 @@ def chat(
     words = None if interactive or retry else _read_message(message)
     source = target.settings.sources["store"]
     if source.found:  # a file says so that nobody named: it may not be the user's own
-        click.echo(safe(f"conversations are kept in {target}, as {source} says"), err=True)
+        click.echo(show_controls(f"conversations are kept in {target}, as {source} says"), err=True)
     with responder.client, target.opened() as history:
         conversation = _choose_conversation(history, target, name, latest=latest, fake=fake)
         engine = _make_engine(responder, history, conversation, system, target)
@@ -123,7 +123,7 @@ def _choose_conversation(
     if is_new or latest:
         what = "new conversation" if is_new else "conversation"
         again = _continue_command(target, name, fake=fake)
-        click.echo(safe(f"{what} {name} in {target}; continue with: {again}"), err=True)
+        click.echo(show_controls(f"{what} {name} in {target}; continue with: {again}"), err=True)
     return conversation
 
 
@@ -160,7 +160,7 @@ def _print_reply(
     try:
         id = conversation.id
         stream = engine.stream_resumed(id) if words is None else engine.stream(id, words)
-        reply = play_turn(stream, lambda text: write(safe(text) if on_screen else text))
+        reply = play_turn(stream, lambda text: write(show_controls(text) if on_screen else text))
     except BaseException as error:
         if any("saved" in note for note in getattr(error, "__notes__", ())):  # the message is, and has no reply
             again = _continue_command(target, conversation.id, fake=responder.is_fake)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from chathistory.cli.escape import one_line
+from chathistory.cli.escape import to_one_line
 from chathistory.cli.output import print_json, print_rows
 from chathistory.cli.target import Target, shared_options
 from chathistory.config.files import NAME, users_file
@@ -37,9 +37,9 @@ class _Row:
         text = "" if self.value is None else str(self.value)
         text = text.lower() if isinstance(self.value, bool) else text
         return (
-            one_line(self.name),
-            one_line(text, _LONGEST if self.name == "system" else None),
-            one_line(str(self.source)),
+            to_one_line(self.name),
+            to_one_line(text, _LONGEST if self.name == "system" else None),
+            to_one_line(str(self.source)),
         )
 
 
@@ -96,9 +96,9 @@ def _print_files(settings: Settings) -> None:
     """Say which files were read, and which variables look as if they were meant to be read."""
     files = ", ".join(map(str, settings.files))
     none = f"none; looked for {NAME} here and above, and for {users_file()}"
-    click.echo(one_line(f"configuration files: {files or none}"), err=True)
+    click.echo(to_one_line(f"configuration files: {files or none}"), err=True)
     for name in sorted(os.environ):
         if name.startswith("CHATHISTORY_") and name not in VARIABLES and not name.startswith(_TESTS):
             click.echo(
-                one_line(f"note: unknown variable {name} in the environment{near_name(name, VARIABLES)}"), err=True
+                to_one_line(f"note: unknown variable {name} in the environment{near_name(name, VARIABLES)}"), err=True
             )

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from chathistory.cli.errors import ExitCode
-from chathistory.cli.escape import one_line, safe
+from chathistory.cli.escape import show_controls, to_one_line
 from chathistory.cli.output import (
     MAY_HAVE_MISSED,
     damaged_as_json,
@@ -25,7 +25,7 @@ from chathistory.cli.output import (
     show_progress,
 )
 from chathistory.cli.parsers import DURATION, filter_options, select_filters
-from chathistory.cli.render import ago
+from chathistory.cli.render import format_age
 from chathistory.cli.target import Target, ids_argument, shared_options
 from chathistory.errors import Conflict
 from chathistory.history import History
@@ -81,7 +81,7 @@ def delete(
         if versions and not (yes or dry_run):
             rows = [row for id in versions if (row := history.delete(id, dry_run=True))]
             _print_removed([] if ids else rows)
-            name = safe(ids[0]) if len(ids) == 1 else f"{len(rows)} conversations"
+            name = show_controls(ids[0]) if len(ids) == 1 else f"{len(rows)} conversations"
             click.confirm(f"Delete {name} ({_count_messages(rows)}) for good?", abort=True)
         kept: dict[str, str] = {}
         versions = dict.fromkeys(versions) if ids and yes else versions
@@ -92,7 +92,7 @@ def delete(
     else:
         _report(removed, is_shown=not (yes or dry_run), dry_run=dry_run)
         for id, why in kept.items():
-            click.echo(f"not deleted: {one_line(id)}: {why}", err=True)
+            click.echo(f"not deleted: {to_one_line(id)}: {why}", err=True)
     return (ExitCode.PARTLY if removed else ExitCode.FAILED) if kept else ExitCode.OK
 
 
@@ -135,7 +135,9 @@ def _delete_scope(history: History, *, dry_run: bool, yes: bool, as_json: bool) 
         return sum(1 for _ in history.store.keys(history.scope))
 
     if not (yes or dry_run):
-        click.confirm(f"Delete all {count()} conversations of scope {safe(history.scope)} for good?", abort=True)
+        click.confirm(
+            f"Delete all {count()} conversations of scope {show_controls(history.scope)} for good?", abort=True
+        )
     with show_progress("deleting", count) as step:
         report = history.erase(dry_run=dry_run, progress=step)
     if as_json:
@@ -148,7 +150,7 @@ def _delete_scope(history: History, *, dry_run: bool, yes: bool, as_json: bool) 
         if report.not_reached:
             click.echo(f"not reached, for the server keeps it itself: {', '.join(report.not_reached)}", err=True)
         for each in report.left[:_SHOWN]:
-            click.echo(f"still there: {one_line(each)}", err=True)
+            click.echo(f"still there: {to_one_line(each)}", err=True)
         if report.left:
             click.echo(f"{len(report.left)} pieces are still there, or are new; delete again", err=True)
         elif not report.complete and not dry_run:
@@ -188,14 +190,14 @@ def prune(*, dry_run: bool, yes: bool, target: Target, as_json: bool, **limits: 
         _report(report.removed, is_shown=not (yes or dry_run), dry_run=dry_run, more=f"; kept {report.kept}")
         for each in report.damaged:
             name = each.key.id if each.key else each.where
-            click.echo(f"kept: {one_line(name)} is damaged; examine it with: {target.command('doctor')}", err=True)
+            click.echo(f"kept: {to_one_line(name)} is damaged; examine it with: {target.command('doctor')}", err=True)
     if not report.complete:
         click.echo(MAY_HAVE_MISSED, err=True)
     return ExitCode.PARTLY if report.damaged or not report.complete else ExitCode.OK
 
 
 def _print_removed(rows: Sequence[DeletedConversation]) -> None:
-    time = ago if sys.stdout.isatty() else datetime.isoformat
+    time = format_age if sys.stdout.isatty() else datetime.isoformat
     print_rows(
         _COLUMNS,
         [

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from chathistory.cli.errors import ExitCode
-from chathistory.cli.escape import one_line
+from chathistory.cli.escape import to_one_line
 from chathistory.cli.output import print_json, print_rows, show_progress
 from chathistory.cli.target import Target, optional_id_argument, shared_options
 from chathistory.errors import ChatHistoryError, StoreUnavailable
@@ -113,7 +113,7 @@ def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: T
         raise target.absent(id)
     _print_cases(cases, with_scope=target.all_scopes, as_json=as_json)
     for note in notes:
-        click.echo(f"note: {one_line(note)}", err=True)
+        click.echo(f"note: {to_one_line(note)}", err=True)
     words = ", ".join(f"{counts[state]} {what}" for state, what in _COUNTS.items() if counts[state])
     click.echo(f"{sum(counts.values())} conversations examined" + (f": {words}" if words else ""), err=True)
     if not walk.is_complete:
@@ -161,9 +161,9 @@ def _treat(history: History, diagnosis: Diagnosis, *, repair: bool, force: bool,
         return _Case(diagnosis, "not repaired", findings, problem)
     if not repair:
         return _Case(diagnosis, "repairable", findings, problem)
-    name = one_line(diagnosis.where)
+    name = to_one_line(diagnosis.where)
     for words in (*([problem] if problem else []), *(f"{_name_place(each)}: {each.what}" for each in findings)):
-        click.echo(f"{name}: {one_line(words)}", err=True)  # what will be left out, before it is done
+        click.echo(f"{name}: {to_one_line(words)}", err=True)  # what will be left out, before it is done
     sys.stderr.flush()
     try:
         done = mend(ConversationLog(history.store, diagnosis.key), diagnosis, force=force)
@@ -190,7 +190,7 @@ def _print_cases(cases: Iterable[_Case], *, with_scope: bool, as_json: bool) -> 
     columns = ("ID", "SCOPE", "RECORD", "STATE", "FOUND")
     print_rows(columns, [(row[0], row[1] if with_scope else "", *row[2:5]) for row in rows])
     for case in cases:
-        click.echo(f"{one_line(case.diagnosis.where)}: {case.next_step}", err=True)
+        click.echo(f"{to_one_line(case.diagnosis.where)}: {case.next_step}", err=True)
 
 
 def _as_json(case: _Case) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from chathistory.cli.escape import one_line, safe
+from chathistory.cli.escape import show_controls, to_one_line
 from chathistory.cli.output import print_json
 from chathistory.cli.parsers import PAIR
 from chathistory.cli.target import Target, id_argument, shared_options
@@ -66,7 +66,7 @@ def annotate(
         return
     metadata = ", ".join(f"{name}={value}" for name, value in shown["metadata"].items())
     for name, text in (("title", shown["title"] or ""), ("tags", ", ".join(shown["tags"])), ("metadata", metadata)):
-        click.echo(one_line(f"{name}: {text}"))
+        click.echo(to_one_line(f"{name}: {text}"))
 
 
 @click.command()
@@ -88,7 +88,7 @@ def rename(id: str, new_id: str, *, target: Target, as_json: bool) -> None:
     if as_json:
         print_json({"id": new_id, "scope": target.scope, "before": id})
     else:
-        click.echo(f"renamed {safe(id)} to {safe(new_id)}")
+        click.echo(f"renamed {show_controls(id)} to {show_controls(new_id)}")
 
 
 @click.command()
@@ -111,7 +111,7 @@ def fork(id: str, new_id: str, *, at: int | None, into: str | None, target: Targ
         head = target.find(history, id).fork(new_id, at=at, scope=into or OWN_SCOPE).log.seen()
     if head is None:  # the store's time-to-live is that short
         raise target.absent(new_id)
-    _report(head, f"forked {safe(id)} into {safe(new_id)}", as_json=as_json)
+    _report(head, f"forked {show_controls(id)} into {show_controls(new_id)}", as_json=as_json)
 
 
 @click.command()
@@ -127,7 +127,7 @@ def rewind(id: str, *, to: int, target: Target, as_json: bool) -> None:
     """
     with target.opened() as history:
         head = target.find(history, id).rewind(to=to)
-    _report(head, f"rewound {safe(id)} to position {to}", as_json=as_json)
+    _report(head, f"rewound {show_controls(id)} to position {to}", as_json=as_json)
 
 
 @click.command("leave-out")
@@ -152,7 +152,7 @@ def leave_out(id: str, *, record: int | None, block: int | None, thinking: bool,
         raise click.UsageError("--block needs --record POSITION.")
     with target.opened() as history:
         head = target.find(history, id).leave_out(record, block=block, thinking=thinking)
-    _report(head, f"left out of {safe(id)}", as_json=as_json)
+    _report(head, f"left out of {show_controls(id)}", as_json=as_json)
 
 
 def _report(head: Head, done: str, *, as_json: bool) -> None:

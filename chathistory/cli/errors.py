@@ -11,7 +11,7 @@ import sys
 import traceback
 from typing import Any
 
-from chathistory.cli.escape import one_line, safe
+from chathistory.cli.escape import show_controls, to_one_line
 from chathistory.errors import ChatHistoryError, CorruptRecord, OrphanedReply, TurnInProgress
 
 __all__ = ["ExitCode", "explain", "is_known", "report"]
@@ -39,7 +39,7 @@ _FROM_THE_SDK = frozenset({"anthropic", "httpx2", "httpx", "httpcore"})  # asked
 def report(error: BaseException, *, debug: bool = False) -> None:
     """Print an error to standard error; with `debug`, its traceback before it."""
     if debug:
-        sys.stderr.write(safe(_mask_keys("".join(traceback.format_exception(error)))))
+        sys.stderr.write(show_controls(_mask_keys("".join(traceback.format_exception(error)))))
     for line in explain(error):
         sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
@@ -50,7 +50,7 @@ def explain(error: BaseException) -> list[str]:
     known = is_known(error)
     words = _describe(error) if known else f"{type(error).__name__}: {error} (unexpected; --debug shows where)"
     notes = [note.removeprefix("chathistory: ") for note in getattr(error, "__notes__", ()) if "`" not in note]
-    return [one_line(_mask_keys(line), _LONGEST) for line in (f"Error: {words}", *notes)]
+    return [to_one_line(_mask_keys(line), _LONGEST) for line in (f"Error: {words}", *notes)]
 
 
 def is_known(error: BaseException) -> bool:

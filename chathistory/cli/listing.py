@@ -1,4 +1,4 @@
-"""`chathistory list`, `show` and `backends`: what there is, as a table, as text, as JSON."""
+"""`chathistory list`, `show` and `backends`: as a table, as text, as JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from chathistory.cli.escape import json_line, one_line, safe
+from chathistory.cli.escape import show_controls, to_json_line, to_one_line
 from chathistory.cli.output import (
     damaged_as_json,
     damaged_as_row,
@@ -21,7 +21,16 @@ from chathistory.cli.output import (
     print_rows,
 )
 from chathistory.cli.parsers import filter_options, format_filters, select_filters
-from chathistory.cli.render import ago, body_of, console, is_readable, local_time, mark_of, readable, speaker_of
+from chathistory.cli.render import (
+    describe_mark,
+    format_age,
+    format_body,
+    is_readable,
+    load_readable,
+    local_time,
+    make_console,
+    name_speaker,
+)
 from chathistory.cli.target import OPTIONS, Target, id_argument, shared_options
 from chathistory.history import ConversationInfo, History
 from chathistory.log.entry import Entry
@@ -72,7 +81,7 @@ def list_(limit: int, after: str | None, *, target: Target, as_json: bool, **giv
         click.echo(f"more: {target.command(*words)}", err=True)
     elif not page.items and not page.damaged and after is None:
         hint = "match the filters" if filters else f"exist yet; create one with: {target.command('chat')}"
-        click.echo(f"no conversations in {target}, scope {safe(target.scope)}, {hint}", err=True)
+        click.echo(f"no conversations in {target}, scope {show_controls(target.scope)}, {hint}", err=True)
 
 
 def _read_page(history: History, limit: int, after: str | None, wanted: Mapping[str, Any]) -> Page[ConversationInfo]:
@@ -98,7 +107,7 @@ def _print_page(page: Page[ConversationInfo], *, with_turn: bool) -> None:
 
 
 def _format_row(row: ConversationInfo, *, turn_fields: int, on_screen: bool) -> tuple[str, ...]:
-    format_time = ago if on_screen else partial(datetime.isoformat, timespec="seconds")
+    format_time = format_age if on_screen else partial(datetime.isoformat, timespec="seconds")
     turn: tuple[str, ...] = ("", "", "")
     if row.turn:
         process = "" if row.turn.pid is None else f"{row.turn.host}/{row.turn.pid}"
@@ -136,21 +145,21 @@ def show(id: str, last: int | None, *, target: Target, as_json: bool, as_sent: b
             return
         conversation = target.find(history, id)
         if as_json:
-            print_lines(json_line(asdict(entry)) for entry in conversation.entries(-last if last else 0))
+            print_lines(to_json_line(asdict(entry)) for entry in conversation.entries(-last if last else 0))
         elif as_sent:
-            print_lines(map(json_line, conversation.messages()[-(last or 0) :]))
+            print_lines(map(to_json_line, conversation.messages()[-(last or 0) :]))
         else:
-            _print_entries(readable(conversation, last))
+            _print_entries(load_readable(conversation, last))
 
 
 def _print_entries(entries: Sequence[Entry]) -> None:
-    screen = console()
+    screen = make_console()
     for entry in entries:
-        mark = f" ({mark_of(entry)})" if mark_of(entry) else ""
+        mark = f" ({describe_mark(entry)})" if describe_mark(entry) else ""
         screen.out(
-            f"{speaker_of(entry)}  {local_time(entry.at)}  #{entry.position}{mark}", style="bold", highlight=False
+            f"{name_speaker(entry)}  {local_time(entry.at)}  #{entry.position}{mark}", style="bold", highlight=False
         )
-        screen.out(f"{body_of(entry).rstrip()}\n", highlight=False)
+        screen.out(f"{format_body(entry).rstrip()}\n", highlight=False)
 
 
 def _show_damaged(history: History, target: Target, id: str, *, as_json: bool) -> None:
@@ -160,9 +169,9 @@ def _show_damaged(history: History, target: Target, id: str, *, as_json: bool) -
         is_empty = False
         if isinstance(each, ViewRepair):
             found = {"position": each.position, "damaged": each.what}
-            print_lines([json_line(found) if as_json else f"#{each.position}  {one_line(each.what)}\n"])
+            print_lines([to_json_line(found) if as_json else f"#{each.position}  {to_one_line(each.what)}\n"])
         elif as_json:
-            print_lines([json_line(asdict(each))])
+            print_lines([to_json_line(asdict(each))])
         elif is_readable(each):
             _print_entries([each])
     if is_empty:

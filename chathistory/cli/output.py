@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from chathistory.cli.escape import json_line, one_line
-from chathistory.cli.render import console
+from chathistory.cli.escape import to_json_line, to_one_line
+from chathistory.cli.render import make_console
 from chathistory.errors import ChatHistoryError
 from chathistory.storage.store import Damaged, HistoryStore, Key
 
@@ -48,7 +48,7 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bo
         cut: Cut the last field to the width of the terminal, in place of continuing it in the next line.
         fold: Cut nothing: continue every field in the next line.
     """
-    rows = [tuple(map(one_line, row)) for row in rows]
+    rows = [tuple(map(to_one_line, row)) for row in rows]
     if not sys.stdout.isatty():
         print_lines("\t".join(row) for row in rows)
     elif rows:
@@ -65,7 +65,7 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, cut: 
     from rich.table import Table  # noqa: PLC0415 - as above
     from rich.text import Text  # noqa: PLC0415 - as above
 
-    screen = console()
+    screen = make_console()
     dropped = {"MODEL"} if screen.width < _WIDE else set()
     kept = [index for index, name in enumerate(columns) if name not in dropped and any(row[index] for row in rows)]
     room = screen.width
@@ -85,7 +85,7 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, cut: 
 
 def print_json(value: Any) -> None:
     """Print one value as one line of JSON."""
-    print_lines([json_line(value)])
+    print_lines([to_json_line(value)])
 
 
 def damaged_as_row(damaged: Damaged, empty: int) -> tuple[str, ...]:
@@ -116,7 +116,7 @@ def print_notes(store: HistoryStore, keys: Iterable[Key]) -> None:
         for key in keys:
             with suppress(ChatHistoryError):  # it is damaged, or gone, which is said elsewhere
                 for note in storage_notes.notes(key):
-                    click.echo(f"note: {one_line(note)}", err=True)
+                    click.echo(f"note: {to_one_line(note)}", err=True)
 
 
 @contextmanager
@@ -133,6 +133,6 @@ def show_progress(doing: str, total: Callable[[], int] | None) -> Iterator[Calla
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
 
     columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=make_console(stderr=True), transient=True) as bar:
         task = bar.add_task(doing, total=total() if total else None)
         yield lambda _: bar.advance(task)

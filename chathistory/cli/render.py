@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from chathistory.cli.escape import one_line, safe
+from chathistory.cli.escape import show_controls, to_one_line
 from chathistory.conversation import Conversation
 from chathistory.log.active_path import newest_first
 from chathistory.log.entry import Entry
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FAKE_MODEL",
-    "ago",
-    "body_of",
-    "console",
+    "describe_mark",
+    "format_age",
+    "format_body",
     "is_readable",
+    "load_readable",
     "local_time",
-    "mark_of",
-    "readable",
-    "speaker_of",
+    "make_console",
+    "name_speaker",
 ]
 
 FAKE_MODEL = "fake"
@@ -45,24 +45,24 @@ _LONGEST = 200
 _UNITS = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 3600), ("minute", 60))
 
 
-def console(*, stderr: bool = False) -> Console:
+def make_console(*, stderr: bool = False) -> Console:
     """Return a console that takes text as it is: no markup, no emoji codes, no colours by guessing."""
     from rich.console import Console  # noqa: PLC0415 - 50 ms that `--help` can do without
 
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
-def readable(conversation: Conversation, last: int | None = None) -> list[Entry]:
+def load_readable(conversation: Conversation, last: int | None = None) -> list[Entry]:
     """Return what was said, oldest first, with replies that broke off or came too late; the newest `last` of it.
 
     What was taken back (`rewind`) is left out. The cost depends on `last`, not on the conversation's length.
     """
     portion = _PORTION if last is None else last + _PORTION
-    said = _said(newest_first(conversation.log, portion))
+    said = _list_said(newest_first(conversation.log, portion))
     return list(itertools.islice(said, last))[::-1]
 
 
-def _said(newest: Iterable[Entry]) -> Iterator[Entry]:
+def _list_said(newest: Iterable[Entry]) -> Iterator[Entry]:
     """Yield what was said, newest first; a message that is not sent again has the kind of the entry that says so."""
     omitted: dict[int, str] = {}
     for entry in newest:
@@ -78,12 +78,12 @@ def is_readable(entry: Entry) -> bool:
     return entry.kind in _READABLE and entry.message is not None
 
 
-def mark_of(entry: Entry) -> str:
-    """Return what is to be known of an entry beside its words; "": nothing."""
+def describe_mark(entry: Entry) -> str:
+    """Return what to say of an entry in addition to its words; "": nothing."""
     return _READABLE[entry.kind]
 
 
-def speaker_of(entry: Entry) -> str:
+def name_speaker(entry: Entry) -> str:
     """Return who speaks: "you", "claude", "fake" or "system"."""
     role = entry.message["role"] if entry.message else "assistant"
     if role != "assistant":
@@ -91,32 +91,32 @@ def speaker_of(entry: Entry) -> str:
     return FAKE_MODEL if entry.data.get("response", {}).get("model") == FAKE_MODEL else "claude"
 
 
-def body_of(entry: Entry) -> str:
-    """Return the words of an entry; what is not words is told in one line for each block."""
+def format_body(entry: Entry) -> str:
+    """Return the words of an entry; other blocks are described in one line each."""
     content = (entry.message or {}).get("content") or ""
     if isinstance(content, str):
-        return safe(content)
-    return "\n".join(line for block in content if (line := _block(block)))
+        return show_controls(content)
+    return "\n".join(line for block in content if (line := _format_block(block)))
 
 
-def _block(block: Mapping[str, Any]) -> str:
+def _format_block(block: Mapping[str, Any]) -> str:
     kind = str(block["type"])
     if kind == "text":
-        return safe(block.get("text") or "")
+        return show_controls(block.get("text") or "")
     if kind in ("thinking", "redacted_thinking"):
         return "[thinking, hidden]"
     if kind.endswith("tool_use"):
-        return f"[calls {one_line(str(block.get('name')))}: {_brief(block.get('input'))}]"
+        return f"[calls {to_one_line(str(block.get('name')))}: {_shorten(block.get('input'))}]"
     if kind.endswith("tool_result"):
-        return f"[{'failed' if block.get('is_error') else 'result'}: {_brief(block.get('content'))}]"
-    return f"[{one_line(kind)}]"
+        return f"[{'failed' if block.get('is_error') else 'result'}: {_shorten(block.get('content'))}]"
+    return f"[{to_one_line(kind)}]"
 
 
-def _brief(value: Any) -> str:
+def _shorten(value: Any) -> str:
     if isinstance(value, list):
         value = " ".join(str(part.get("text") or f"[{part.get('type')}]") for part in value if isinstance(part, dict))
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return one_line(text, _LONGEST)
+    return to_one_line(text, _LONGEST)
 
 
 def local_time(microseconds: int) -> str:
@@ -125,7 +125,7 @@ def local_time(microseconds: int) -> str:
     return f"{time.astimezone():%Y-%m-%d %H:%M}"
 
 
-def ago(time: datetime, now: datetime | None = None) -> str:
+def format_age(time: datetime, now: datetime | None = None) -> str:
     """Return how long ago a time was, such as "2 hours ago"; "just now" within a minute, and for what is to come."""
     seconds = ((now or datetime.now(UTC)) - time).total_seconds()
     for unit, size in _UNITS:

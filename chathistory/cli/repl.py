@@ -6,8 +6,16 @@ import re
 import sys
 
 from chathistory.cli.errors import is_known, report
-from chathistory.cli.escape import safe
-from chathistory.cli.render import FAKE_MODEL, body_of, console, local_time, mark_of, readable, speaker_of
+from chathistory.cli.escape import show_controls
+from chathistory.cli.render import (
+    FAKE_MODEL,
+    describe_mark,
+    format_body,
+    load_readable,
+    local_time,
+    make_console,
+    name_speaker,
+)
 from chathistory.cli.turn import NOTES, make_writer, play_turn
 from chathistory.conversation import Conversation
 from chathistory.engine.chat import ChatEngine, ReplyStream
@@ -16,7 +24,7 @@ from chathistory.log.lease import lease_end
 __all__ = ["Prompt"]
 
 REDRAWN = 6
-_LATELY = 4  # entries among which the last message is: a reply that broke off may stand behind it
+_LATELY = 4  # entries among which the last message is: a reply that broke off may follow it
 _COMMAND = re.compile(r"/[a-z]+")
 _HELP = """\
 /retry     send the last message again, if it has no reply
@@ -34,7 +42,7 @@ class Prompt:
         self._conversation = conversation
         self._name = name
         self._debug = debug
-        self._console = console()
+        self._console = make_console()
 
     def run(self) -> None:
         """Print the last turns, then prompt and reply until the user ends it."""
@@ -77,7 +85,7 @@ class Prompt:
         self._print_name(self._name)
         write = make_writer()
         try:
-            reply = play_turn(stream, lambda piece: write(safe(piece)))
+            reply = play_turn(stream, lambda piece: write(show_controls(piece)))
         except BaseException as error:
             self._console.print()
             if not isinstance(error, KeyboardInterrupt):
@@ -92,11 +100,11 @@ class Prompt:
                 self._note(NOTES[reply.stop_reason])
 
     def _print_last(self) -> None:
-        entries = readable(self._conversation, REDRAWN)
+        entries = load_readable(self._conversation, REDRAWN)
         for entry in entries:
-            self._print_name(speaker_of(entry))
-            self._console.out(body_of(entry), highlight=False)
-            if mark := mark_of(entry):
+            self._print_name(name_speaker(entry))
+            self._console.out(format_body(entry), highlight=False)
+            if mark := describe_mark(entry):
                 self._note(f"[{mark}]")
         summary = self._conversation.summary
         if summary and summary.turn and lease_end(summary.turn):
@@ -110,7 +118,7 @@ class Prompt:
         last = self._conversation.last_messages(1)
         if not last or last[-1]["role"] != "user":
             return False
-        kinds = [entry.kind for entry in readable(self._conversation, _LATELY)]
+        kinds = [entry.kind for entry in load_readable(self._conversation, _LATELY)]
         said = [kind for kind in kinds if kind in ("message", "refused")]
         return not said or said[-1] == "message"
 

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import click
 
-from chathistory.cli.escape import safe
+from chathistory.cli.escape import show_controls
 from chathistory.config.load import load_layers
 from chathistory.config.settings import Settings
 from chathistory.conversation import Conversation
@@ -128,7 +128,7 @@ class Target:
 
     def absent(self, id: str, hint: str = "") -> click.ClickException:
         """Return the error for a conversation that does not exist."""
-        return click.ClickException(safe(f"there is no conversation {id} in {self}, scope {self.scope}{hint}"))
+        return click.ClickException(show_controls(f"there is no conversation {id} in {self}, scope {self.scope}{hint}"))
 
 
 def default_url() -> str:

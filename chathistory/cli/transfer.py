@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from chathistory.cli.errors import ExitCode
-from chathistory.cli.escape import json_line, one_line
+from chathistory.cli.escape import to_json_line, to_one_line
 from chathistory.cli.output import MAY_HAVE_MISSED, show_progress
 from chathistory.cli.target import Target, ids_argument, shared_options
 from chathistory.history import History
@@ -162,8 +162,8 @@ class _NotDone:
     @property
     def name(self) -> str:
         if self.id is not None and self.scope is not None:
-            return f"{one_line(self.id)} in scope {one_line(self.scope)}: "
-        return f"{one_line(self.where)}: " if self.where else ""
+            return f"{to_one_line(self.id)} in scope {to_one_line(self.scope)}: "
+        return f"{to_one_line(self.where)}: " if self.where else ""
 
 
 def _describe_damage(damaged: Damaged) -> _NotDone:
@@ -193,13 +193,13 @@ def _report(
     code = ExitCode.PARTLY if not_done or not all_found else ExitCode.OK
     if as_json:
         rest = [asdict(each) for each in not_done]
-        click.echo(json_line({**counts, "not_done": rest, "all_found": all_found}), err=err)
+        click.echo(to_json_line({**counts, "not_done": rest, "all_found": all_found}), err=err)
         return code
     words = [f"{counts['conversations']} conversations"] if "conversations" in counts else []
     words += [f"{counts[name]} {what}" for name, what in _WORDS.items() if counts.get(name)]
     click.echo(f"{done}: {', '.join(words) or 'nothing, there are no conversations'}", err=err)
     for each in not_done[:_SHOWN]:
-        click.echo(f"not {done}: {each.name}{one_line(each.why)}", err=True)
+        click.echo(f"not {done}: {each.name}{to_one_line(each.why)}", err=True)
     if len(not_done) > _SHOWN:
         click.echo(f"not {done}: {len(not_done) - _SHOWN} more; --json names all", err=True)
     if not all_found:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from chathistory.cli.errors import ExitCode
-from chathistory.cli.escape import safe
+from chathistory.cli.escape import show_controls
 from chathistory.cli.output import print_json, print_rows
 from chathistory.cli.parsers import ParsedBy
 from chathistory.cli.target import Target, id_argument, optional_id_argument, shared_options
@@ -73,7 +73,7 @@ def trim(id: str | None, *, everything: bool, dry_run: bool, target: Target, as_
         rows = [(name, *(str(getattr(cut, field)) for field in names)) for name, cut in cuts.items()]
         print_rows(columns, rows)
     for name, error in failed.items():
-        click.echo(safe(f"not trimmed: {name}: {error}"), err=True)
+        click.echo(show_controls(f"not trimmed: {name}: {error}"), err=True)
     _summarize(cuts, id, dry_run=dry_run)
     return ExitCode.PARTLY if failed else ExitCode.OK
 
@@ -108,7 +108,7 @@ def _trim_all(
 
 def _summarize(cuts: Mapping[str, TrimResult], id: str | None, *, dry_run: bool) -> None:
     if not cuts:
-        click.echo(safe(f"nothing to trim{f' in {id}' if id else ''}"), err=True)
+        click.echo(show_controls(f"nothing to trim{f' in {id}' if id else ''}"), err=True)
         return
     turns, messages = (sum(getattr(cut, name) for cut in cuts.values()) for name in ("turns", "messages"))
     before, after = (sum(getattr(cut, name) for cut in cuts.values()) for name in ("tokens_before", "tokens_after"))
@@ -159,7 +159,7 @@ def _read_usage(conversation: Conversation) -> Usage:
         used = conversation.usage()
     except CorruptRecord as error:
         summary = conversation.refresh()
-        click.echo(safe(f"{error}: only the sum is known"), err=True)
+        click.echo(show_controls(f"{error}: only the sum is known"), err=True)
         return Usage(Tokens.of(summary.usage if summary else {}))
     for position in used.left_out:
         click.echo(f"record {position} is damaged: what it cost is only in the total", err=True)

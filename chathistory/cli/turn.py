@@ -41,7 +41,7 @@ def play_turn(stream: ReplyStream, write: Callable[[str], None]) -> Reply:
 
 
 def make_writer() -> Callable[[str], None]:
-    """Return a function that writes to standard output at once, and is silent when nobody reads it any more.
+    """Return a function that writes to standard output at once, and is silent once nobody reads it.
 
     A reply that is under way is paid for: it is received and saved all the same.
     """

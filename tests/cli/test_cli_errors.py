@@ -12,8 +12,8 @@ import pytest
 from cli_terminal import COMMAND
 
 from chathistory import __version__
-from chathistory.cli.escape import one_line, safe
-from chathistory.cli.render import ago
+from chathistory.cli.escape import show_controls, to_one_line
+from chathistory.cli.render import format_age
 from chathistory.cli.turn import play_turn
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -177,14 +177,14 @@ def test_ctrl_c_never_leaves_a_turn_half_opened_or_half_closed(when):
     ],
 )
 def test_times_are_told_as_people_do(seconds, words):
-    assert ago(NOW - timedelta(seconds=seconds), NOW) == words
+    assert format_age(NOW - timedelta(seconds=seconds), NOW) == words
 
 
 def test_what_a_terminal_would_obey_is_made_visible():
-    assert safe("a\x1b[0m\tb\r\nc\x7f\x85\u2066\ud800") == "a␛[0m\tb\nc␡<U+0085><U+2066><U+D800>"
-    assert safe("naïve 中文 👩‍💻") == "naïve 中文 👩‍💻"
-    assert one_line("a\n\tb  c") == "a b c"
-    assert one_line("abcdef", 4) == "abc…"
+    assert show_controls("a\x1b[0m\tb\r\nc\x7f\x85\u2066\ud800") == "a␛[0m\tb\nc␡<U+0085><U+2066><U+D800>"
+    assert show_controls("naïve 中文 👩‍💻") == "naïve 中文 👩‍💻"
+    assert to_one_line("a\n\tb  c") == "a b c"
+    assert to_one_line("abcdef", 4) == "abc…"
 
 
 @pytest.mark.parametrize("words", [["list"], ["show", "a"], ["chat", "--fake", "hi"], ["chat", "--fake", "--continue"]])
