@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 
-from chathistory.errors import ConfigError
+from chathistory.errors import ConfigError, InvalidInput
 
-__all__ = ["parse_duration"]
+__all__ = ["check_duration", "parse_duration"]
 
 _UNITS = {"": "seconds", "s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", re.ASCII)
@@ -33,3 +33,19 @@ def parse_duration(value: object) -> timedelta:
     if duration is None or duration < timedelta():
         raise ConfigError("must be a duration, such as 90s, 30m, 12h, 7d or 2w (a number alone: seconds)")
     return duration
+
+
+def check_duration(name: str, value: object) -> timedelta:
+    """Return the duration that an argument stands for, as `parse_duration` does.
+
+    Args:
+        name: The name of the argument, for the error.
+        value: What the caller handed in.
+
+    Raises:
+        InvalidInput: It is no duration.
+    """
+    try:
+        return parse_duration(value)
+    except ConfigError as error:
+        raise InvalidInput(f"{name}: {error}") from None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 from chathistory.checks import check_store, refuse_pickling
 from chathistory.conversation import Conversation
 from chathistory.defaults import OWN_SCOPE, resolve_scope
+from chathistory.durations import check_duration
 from chathistory.errors import CorruptRecord, InvalidInput
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.operations.listing import ConversationInfo, Filter, recent
@@ -332,8 +333,8 @@ class History:
         self,
         *,
         scope: str = OWN_SCOPE,
-        age: timedelta | None = None,
-        ttl: timedelta | None = None,
+        age: timedelta | float | str | None = None,
+        ttl: timedelta | float | str | None = None,
         count: int | None = None,
         dry_run: bool = True,
         full_scan: bool = False,
@@ -345,20 +346,23 @@ class History:
 
         Args:
             scope: The scope to look through.
-            age: Remove those that were begun longer ago.
-            ttl: Remove those without activity (messages and turns) for longer.
+            age: Remove those that were begun longer ago: a `timedelta`, text such as "90d", or seconds.
+            ttl: Remove those without activity (messages and turns) for longer; as `age`.
             count: Remove all but so many with the newest activity, as exactly as the store's `traits.recency`.
             dry_run: Only return what would go.
             full_scan: Find the conversations by a walk over the whole storage, where the listing may lack some.
             progress: Called with each that goes.
 
         Raises:
-            InvalidInput: Something is negative.
+            InvalidInput: Something is negative, or no duration.
             StoreRejected: The account may not walk over the storage (`full_scan`).
         """
         from chathistory.operations.prune import Policy, prune_scope  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        policy = Policy(age=age, ttl=ttl, count=count)
+        spans = {
+            name: None if span is None else check_duration(name, span) for name, span in (("age", age), ("ttl", ttl))
+        }
+        policy = Policy(**spans, count=count)
         scope = resolve_scope(scope, self.scope)
         return prune_scope(self.store, scope, policy, dry_run=dry_run, full_scan=full_scan, tell=progress)
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Literal, Self, TypeVar, cast, overload
 
 from chathistory.aio import AsyncHistory
@@ -51,7 +52,7 @@ class AsyncChatEngine(AsyncFromConfig):
         system: str | Sequence[Mapping[str, Any]] | None = None,
         tools: Sequence[Any] | None = None,
         max_tokens: int = MAX_TOKENS,
-        turn_timeout: float = TURN_TIMEOUT,
+        turn_timeout: float | timedelta = TURN_TIMEOUT,
         cache: bool = True,
         trimming: Policy | None = None,
         context_editing: ContextEditing | None = None,

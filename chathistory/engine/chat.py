@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 from chathistory.defaults import OWN_SCOPE
@@ -50,19 +51,32 @@ class ChatEngine(FromConfig):
         system: str | Sequence[Mapping[str, Any]] | None = None,
         tools: Sequence[Any] | None = None,
         max_tokens: int = MAX_TOKENS,
-        turn_timeout: float = TURN_TIMEOUT,
+        turn_timeout: float | timedelta = TURN_TIMEOUT,
         cache: bool = True,
         trimming: Policy | None = None,
         context_editing: ContextEditing | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Use a client of the Anthropic SDK (any object with its `.messages`), and a store; both stay the caller's.
+        """Use a client of the Anthropic SDK, and a store.
 
-        turn_timeout: seconds for which a turn without a reply counts as open, to this engine; the process that holds
-        one renews that in time, so it should be the same for all who share conversations. cache: let the API cache the
-        prompt. trimming: what decides, before each turn, whether a part of the conversation is not sent any more.
-        context_editing: what the API does with its own copy. options: further arguments of `messages.create`, such as
-        {"thinking": {"type": "adaptive"}}.
+        Args:
+            client: A client, such as `anthropic.Anthropic()`, or any object with its `.messages`; it stays the
+                caller's to close.
+            store: A store or a history, which stay the caller's to close, or the URL of a store, which `close` closes.
+            model: The model to ask.
+            system: The system prompt: text or content blocks.
+            tools: The tools that Claude may call, as the API takes them.
+            max_tokens: The longest reply, in tokens.
+            turn_timeout: How long a turn without a reply counts as open, in seconds or as a `timedelta`; the process
+                that holds one renews that in time, so it should be the same for all who share conversations.
+            cache: Whether the API caches the prompt.
+            trimming: What decides, before each turn, whether a part of the conversation is no longer sent.
+            context_editing: What the API does with its own copy.
+            options: Further arguments of `messages.create`, such as {"thinking": {"type": "adaptive"}}.
+
+        Raises:
+            InvalidInput: Something of it cannot work.
+            ConfigError: The URL is wrong, or its backend cannot be used.
         """
         self.history = store if isinstance(store, History) else History(store)
         self._closing = () if isinstance(store, History) else (self.history,)

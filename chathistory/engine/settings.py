@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Any, Self
 
 from chathistory.checks import check_count, check_kind, check_text, class_name
@@ -55,7 +56,7 @@ class EngineSettings:
         *,
         asynchronous: bool,
         tools: Sequence[Any] | None,
-        turn_timeout: float,
+        turn_timeout: float | timedelta,
         trimming: Policy | None,
         context_editing: ContextEditing | None,
         options: Mapping[str, Any] | None,
@@ -63,7 +64,7 @@ class EngineSettings:
     ) -> Self:
         """Take what an engine is made with. Raises `InvalidInput` for a client, policy or option that cannot work."""
         check_client(client, asynchronous=asynchronous)
-        _check_timeout(turn_timeout)
+        timeout = _timeout_of(turn_timeout)
         check_text("model", request["model"])
         check_count("max_tokens", request["max_tokens"], least=1)
         if tools is not None:
@@ -73,7 +74,7 @@ class EngineSettings:
         setup = PromptSetup.of(model=request["model"], system=request["system"], tools=tools)
         held: dict[str, Any] = {name: setup.data.get(name) for name in ("system", "tools")}  # sent is what is stored
         made = Request(**{**request, **held}, editing=context_editing, options=_options(options))
-        return cls(history, client.messages, beta_of(client), made, setup, turn_timeout, ViewCache(), trimming)
+        return cls(history, client.messages, beta_of(client), made, setup, timeout, ViewCache(), trimming)
 
     def for_call(self, *, model: str | None, max_tokens: int | None) -> EngineSettings:
         """Return the settings of a call that names a model or a number of tokens of its own; None: the engine's."""
@@ -205,12 +206,14 @@ class EngineSettings:
         return turn.plan.trimmed
 
 
-def _check_timeout(seconds: object) -> None:
-    """Raise `InvalidInput` for what is no time for which a turn can count as open."""
+def _timeout_of(given: object) -> float:
+    """Return the seconds for which a turn counts as open. Raises `InvalidInput` for what is no such time."""
+    seconds = given.total_seconds() if isinstance(given, timedelta) else given
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise InvalidInput(f"turn_timeout: must be a number of seconds, not {class_name(seconds)}")
+        raise InvalidInput(f"turn_timeout: must be a number of seconds or a timedelta, not {class_name(given)}")
     if not 0 < seconds <= _LONGEST_TURN:  # neither does NaN pass
         raise InvalidInput(f"turn_timeout: must be more than 0 and at most {_LONGEST_TURN:,} seconds")
+    return seconds
 
 
 _LONGEST_TURN = 10**9

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
-from chathistory.checks import check_text
-from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreRejected, UnsupportedRecord
+from chathistory.checks import check_count, check_text
+from chathistory.errors import Conflict, CorruptRecord, StoreRejected, UnsupportedRecord
 from chathistory.log.clock import earliest_now, now, to_datetime
 from chathistory.log.conversation_log import ConversationLog, alive
 from chathistory.log.state import summary_of
@@ -213,9 +213,8 @@ class Policy:
     count: int | None = None
 
     def __post_init__(self) -> None:
-        spans = [span for span in (self.age, self.ttl) if span is not None]
-        if any(span < timedelta() for span in spans) or (self.count or 0) < 0:
-            raise InvalidInput("age, ttl and count of what is to be kept are not negative")
+        if self.count is not None:
+            check_count("count", self.count)
 
     def find_reason(self, found: _Candidate, place: int, time: int) -> Reason | None:
         """Return why a conversation goes, the `place`th of those that are there, at that time; None: it is kept."""

@@ -40,6 +40,8 @@ def left(history):
         ({"ttl": 5 * DAY - DAY / 4}, [0, 1, 2, 3, 4, 5]),
         ({"age": 5 * DAY}, [0, 1, 2, 3, 4, 5]),
         ({"age": 20 * DAY, "ttl": 20 * DAY, "count": 20}, []),
+        ({"age": "20d", "ttl": 20 * 86_400, "count": 20}, []),
+        ({"age": "120h"}, [0, 1, 2, 3, 4, 5]),
         ({"count": 3}, [0, 1, 2, 3, 4, 5, 6]),
         ({"count": 0}, list(range(10))),
         ({"ttl": 3 * DAY + DAY / 4, "count": 5}, [0, 1, 2, 3, 4, 5, 6]),
@@ -84,9 +86,9 @@ def test_what_expired_goes_in_any_case_and_does_not_count(store):
     assert sorted(key.id for key in list(store.keys())) == ["new", "newer"]
 
 
-@pytest.mark.parametrize("policy", [{"age": -DAY}, {"ttl": -DAY}, {"count": -1}])
+@pytest.mark.parametrize("policy", [{"age": -DAY}, {"ttl": -DAY}, {"count": -1}, {"ttl": "soon"}, {"count": "3"}])
 def test_what_cannot_be_kept_is_refused(store, policy):
-    with pytest.raises(InvalidInput, match="not negative"):
+    with pytest.raises(InvalidInput, match=f"{next(iter(policy))}: must be"):
         History(store).prune(**policy)
 
 
