@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chathistory.checks import check_count, check_kind, check_position, check_range, check_store, refuse_pickling
 from chathistory.defaults import OWN_SCOPE, UNCHANGED, resolve_scope
 from chathistory.errors import ConversationNotFound, InvalidInput
-from chathistory.log.active_path import newest_first, on_path, record_named
+from chathistory.log.active_path import iter_newest_first, load_active, load_setup
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry
+from chathistory.log.entry import Entry, is_message_entry
+from chathistory.log.events import ThinkingPolicy
 from chathistory.log.lease import check_free
 from chathistory.log.message_entries import message_entry
-from chathistory.log.recent_entries import check_key, response_id
-from chathistory.log.state import Summary, summary_of
+from chathistory.log.recent_entries import check_key
+from chathistory.log.state import ConversationState, read_state
 from chathistory.messages.content import Message
-from chathistory.operations.annotate import annotation
+from chathistory.operations.annotate import make_annotation
 from chathistory.storage.store import LARGEST_NUMBER, Head, HistoryStore, Key
 from chathistory.view import MessageView, ViewRepair, view_of
 
@@ -102,12 +102,11 @@ class Conversation:
         given = list(messages) if isinstance(messages, list | tuple) else [messages]
         if not given:
             raise InvalidInput("there is nothing to append: an empty list")
-        entries = [message_entry(message) for message in given]
         if key is not None:
             check_key(key)
-            entries = [replace(entry, data=entry.data | {"key": key}) for entry in entries]
-        if key is None and not any(map(response_id, entries)):
-            return self._log.append(entries, expected=expected)
+        entries = [message_entry(message, key=key) for message in given]
+        if key is None and not any(entry.event.response.id for entry in entries):
+            return self._log.append(entries, expected=expected).stored
         return self._log.append_once(entries, key=key, expected=expected)
 
     def messages(self, *, tools: Iterable[Any] | None = None) -> list[Message]:
@@ -129,7 +128,7 @@ class Conversation:
         """
         if tools is not None:
             check_kind("tools", tools, Iterable, "a list of tools or of their names")
-        return view_of(on_path(self._log), tools=tools)
+        return view_of(load_active(self._log), tools=tools)
 
     def last_messages(self, count: int) -> list[Message]:
         """Return the newest `count` messages as stored, oldest first; fewer if there are no more.
@@ -154,9 +153,10 @@ class Conversation:
         check_count("count", count)
         if before is not None:
             check_count("before", before)
-        entries = newest_first(self._log, min(count + _SLACK, LARGEST_NUMBER), before=before)
-        messages = (entry for entry in entries if entry.kind == "message")
-        return list(itertools.islice(messages, count))[::-1]
+        entries = iter_newest_first(self._log, min(count + _SLACK, LARGEST_NUMBER), before=before)
+        messages = (entry for entry in entries if is_message_entry(entry))
+        found: list[Entry] = list(itertools.islice(messages, count))
+        return found[::-1]
 
     def entries(self, start: int = 0, stop: int | None = None) -> Iterator[Entry]:
         """Yield the log's entries of all kinds at positions [start, stop), in order, without loading all at once.
@@ -230,23 +230,24 @@ class Conversation:
 
     # What is known of it.
 
-    def refresh(self) -> Summary | None:
+    def refresh(self) -> ConversationState | None:
         """Look up the present state in one round trip; what others wrote counts as seen. None: absent."""
         head = self._log.refresh()
-        return summary_of(head) if head else None
+        return read_state(head.stored) if head else None
 
     def info(self) -> ConversationInfo | None:
         """Look up the row that the listing has for it, in one round trip; None: absent."""
         from chathistory.operations.listing import row_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         head = self._log.refresh()
-        return row_of(head) if head else None
+        return row_of(head.stored) if head else None
 
     @property
-    def summary(self) -> Summary | None:
+    def summary(self) -> ConversationState | None:
         """What is known of it without reading messages, as this process has seen it last; None: absent."""
-        head = self._log.note(self._log.seen())
-        return summary_of(head) if head else None
+        head = self._log.seen()
+        self._log.note(head.stored if head else None)
+        return read_state(head.stored) if head else None
 
     def set_title(self, title: str | None) -> Head:
         """Set the title, in one round trip; None removes it. See `annotate`."""
@@ -266,22 +267,22 @@ class Conversation:
         One round trip. `system` and `tools` are as they were sent, None if there were none.
         """
         head = self._log.seen()
-        entry = record_named(self._log, head, "setup_at") if head else None
-        if entry is None:
-            return None
-        return {name: entry.data.get(name) for name in ("model", "system", "tools")}
+        setup = load_setup(self._log, head) if head else None
+        return {"model": setup.model, "system": setup.system, "tools": setup.tools} if setup else None
 
     def usage(self) -> Usage:
         """Return what its replies cost in tokens: in all, by model, by turn; from what is stored, reading all of it.
 
-        The sums alone are in `summary.usage`, without reading. What a damaged reply cost is in the total alone once the
-        conversation is repaired; until then it is a `CorruptRecord`.
+        The sums alone are in `summary.totals.usage`, without reading. What a damaged reply cost is in the total alone
+        once the conversation is repaired; until then it is a `CorruptRecord`.
         """
         from chathistory.log.read_damaged import read_repaired  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
         from chathistory.operations.usage import Usage, usage_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         head = self._log.refresh()
-        return usage_of(read_repaired(self._log, head, head.end), summary_of(head).usage) if head else Usage()
+        if head is None:
+            return Usage()
+        return usage_of(read_repaired(self._log, head.stored, head.end), head.state.totals.usage)
 
     def annotate(
         self,
@@ -304,10 +305,11 @@ class Conversation:
         """
         given = {"tags": tags, "metadata": metadata}
         changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-        data = annotation(changes if title is UNCHANGED else {"title": title, **changes})
+        event = make_annotation(changes if title is UNCHANGED else {"title": title, **changes})
         if self._log.version is None:  # what others write from here on was not returned
-            self._log.note(self._log.seen())
-        return self._log.append([Entry("annotation", data=data)])
+            head = self._log.seen()
+            self._log.note(head.stored if head else None)
+        return self._log.append([Entry(event)]).stored
 
     # What is sent, going back, branching off, and forgetting.
 
@@ -345,18 +347,17 @@ class Conversation:
             InvalidInput: The choice cannot be taken back while a tool call waits for its result.
             TurnInProgress: A turn is open.
         """
-        from chathistory.operations.rewind import within_a_turn  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.rewind import waits_for_result  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         with self._log.lock:
             head = self._log.seen()
-            summary = summary_of(head) if head else None
-            check_free(self._log.key, summary)
-            if head and summary and summary.drop_block and not drop and within_a_turn(self._log, head):
+            check_free(self._log.key, head.state if head else None)
+            if head and head.state.view.drop_block and not drop and waits_for_result(self._log, head):
                 raise InvalidInput(
                     "drop: cannot be turned off while a tool call waits for its result, which needs the thinking "
                     "before it; turn it off when the reply is complete"
                 )
-            self._log.append([Entry("choice", data={"drop_block": bool(drop)})])
+            self._log.append([Entry(ThinkingPolicy(drop_block=bool(drop)))])
 
     def rewind(self, *, to: int, expected: str | None = None) -> Head:
         """Go on from position `to`: what stands from there on is not sent any more; the log keeps it.
@@ -374,15 +375,15 @@ class Conversation:
             InvalidInput: `to` is no such position, or within a turn that waits for the results of tools and whose
                 thinking can no longer be sent, for a cut came since.
         """
-        from chathistory.operations.rewind import rewound  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.rewind import rewind_to  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         check_position("to", to)
         with self._log.lock:
             head = self._log.confirm(expected)
             if head is None:
                 raise ConversationNotFound(self._log.key)
-            check_free(self._log.key, summary_of(head))
-            return self._log.append([rewound(self._log, head, to)])
+            check_free(self._log.key, head.state)
+            return self._log.append([Entry(rewind_to(self._log, head, to))]).stored
 
     def variants(self, position: int) -> list[Variant]:
         """Return the replies to one question, in the order in which they came; [] if there is none yet.
@@ -417,19 +418,19 @@ class Conversation:
             ConversationNotFound: There is no such conversation.
             InvalidInput: No reply is at this position, or its thinking must be sent and no longer can.
         """
-        from chathistory.operations.variants import chosen  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.variants import rewind_to_variant  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         check_position("position", position)
         with self._log.lock:
             head = self._log.confirm(expected)
             if head is None:
                 raise ConversationNotFound(self._log.key)
-            check_free(self._log.key, summary_of(head))
-            entry = chosen(self._log, head, position)
-            if entry:
-                return self._log.append([entry])
-            self._log.note(head)
-            return head
+            check_free(self._log.key, head.state)
+            event = rewind_to_variant(self._log, head, position)
+            if event:
+                return self._log.append([Entry(event)]).stored
+            self._log.note(head.stored)
+            return head.stored
 
     def leave_out(self, position: int | None = None, *, block: int | None = None, thinking: bool = False) -> Head:
         """Go on without something that the API refuses; it stays in the log. Return the head.
@@ -448,12 +449,12 @@ class Conversation:
             TurnInProgress: A turn is open.
             Conflict: Somebody wrote meanwhile.
         """
-        from chathistory.operations.leave_out import left_out  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.leave_out import leave_out  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         for name, number in (("position", position), ("block", block)):
             if number is not None:
                 check_position(name, number)
-        return left_out(self._log, position, block=block, thinking=bool(thinking))
+        return leave_out(self._log, position, block=block, thinking=bool(thinking)).stored
 
     def fork(self, new_id: str, *, at: int | None = None, scope: str = OWN_SCOPE) -> Conversation:
         """Begin a new conversation with what this one holds.
@@ -501,18 +502,19 @@ class Conversation:
             TurnInProgress: A turn is open.
             InvalidInput: A tool call waits for its result, and the API wants the thinking before it.
         """
-        from chathistory.operations.rewind import snapshots, within_a_turn  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.forget import snapshot_entries  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.rewind import waits_for_result  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
         check_position("before", before)
         with self._log.lock:
             head = self._log.confirm(expected)
             if head is None or before <= head.start:
-                return self._log.note(head)
-            check_free(self._log.key, summary_of(head))
-            if within_a_turn(self._log, head):
+                return self._log.note(head.stored if head else None)
+            check_free(self._log.key, head.state)
+            if waits_for_result(self._log, head):
                 raise InvalidInput("a turn is under way; forget when its reply is complete")
             if dry_run:
-                return self._log.note(head)
+                return self._log.note(head.stored)
             before = min(before, head.end)
-            self._log.append(snapshots(self._log, head, before))
+            self._log.append(snapshot_entries(self._log, head, before))
             return self._log.forget(before)

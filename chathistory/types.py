@@ -8,9 +8,43 @@ What a program makes or calls is in `chathistory` itself.
 from __future__ import annotations
 
 from chathistory.config.layers import Source
-from chathistory.engine.refusals import Place, Sort
+from chathistory.engine.refusals import Place, RefusalSort
+from chathistory.log.events import (
+    Annotation,
+    Compaction,
+    ContentOmitted,
+    Cut,
+    Event,
+    Forked,
+    LeaseRenewed,
+    MessageAdded,
+    RecordLost,
+    Repair,
+    ReplyInterrupted,
+    ReplyOrphaned,
+    Rewind,
+    Setup,
+    Snapshot,
+    ThinkingPolicy,
+    TurnAbandoned,
+    TurnOpened,
+    TurnRefused,
+    UnknownEvent,
+)
+from chathistory.log.field_types import Keep, Response, ViewStart
+from chathistory.log.places import Omission
 from chathistory.log.process import Process
-from chathistory.log.state import ClosedTurn, OpenTurn, Summary
+from chathistory.log.state import (
+    Annotations,
+    ClosedTurn,
+    Container,
+    ConversationState,
+    EngineState,
+    Identity,
+    OpenTurn,
+    Totals,
+    ViewState,
+)
 from chathistory.messages.content import Message
 from chathistory.operations.check import State
 from chathistory.operations.prune import Reason
@@ -19,18 +53,48 @@ from chathistory.transfer.files import File
 from chathistory.trimming.policies import Writer
 
 __all__ = [
+    "Annotation",
+    "Annotations",
     "ClosedTurn",
+    "Compaction",
+    "Container",
+    "ContentOmitted",
+    "ConversationState",
+    "Cut",
+    "EngineState",
+    "Event",
     "File",
+    "Forked",
+    "Identity",
+    "Keep",
+    "LeaseRenewed",
     "Message",
+    "MessageAdded",
+    "Omission",
     "OpenTurn",
     "Outcome",
     "Place",
     "Process",
     "Progress",
     "Reason",
-    "Sort",
+    "RecordLost",
+    "RefusalSort",
+    "Repair",
+    "ReplyInterrupted",
+    "ReplyOrphaned",
+    "Response",
+    "Rewind",
+    "Setup",
+    "Snapshot",
     "Source",
     "State",
-    "Summary",
+    "ThinkingPolicy",
+    "Totals",
+    "TurnAbandoned",
+    "TurnOpened",
+    "TurnRefused",
+    "UnknownEvent",
+    "ViewStart",
+    "ViewState",
     "Writer",
 ]

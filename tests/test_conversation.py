@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 from chathistory_memory import MemoryStore
 from faulty_stores import bodies, chat_on, names_of, numbered, said, texts, user
+from made_entries import make_entry
 
-from chathistory import Entry, Usage
+from chathistory import Usage
 from chathistory.errors import ConversationNotFound, CorruptRecord, InvalidInput, UnsupportedRecord
 
 
@@ -72,7 +73,7 @@ def test_looking_for_messages_far_back_takes_ever_larger_steps():
     with CountingStore() as store:
         chat = chat_on(store)
         chat.append([user("a"), said("b")])
-        chat.log.append([Entry("annotation", data={"title": str(number)}) for number in range(2000)])
+        chat.log.append([make_entry("annotation", data={"title": str(number)}) for number in range(2000)])
         store.reads = 0
         assert texts(chat.last_messages(2)) == ["a", "b"]
         assert store.reads <= 12
@@ -88,11 +89,11 @@ def test_tail_goes_through_many_rewinds(chat):
     numbered(chat, 20)
     for number in range(15):
         chat.append([user(f"u{number}"), said(f"a{number}")])
-        chat.rewind(to=chat.summary.path + 1 if number % 2 and chat.summary.path else 20)
+        chat.rewind(to=chat.summary.view.path + 1 if number % 2 and chat.summary.view.path else 20)
         chat.annotate(tags=[str(number)])
     whole = texts(chat.messages())
     assert whole[:20] == [str(number) for number in range(20)]
-    assert chat.summary.messages == len(whole)
+    assert chat.summary.totals.messages == len(whole)
     for count in (1, 5, 19, 20, 21, 50):
         assert texts(chat.last_messages(count)) == whole[-count:]
 

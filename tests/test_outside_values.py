@@ -14,11 +14,13 @@ from faulty_stores import chat_on, numbered, user
 from hostile_values import DEEP, HUGE, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_entries import make_entry
 
 from chathistory import AsyncChatEngine, ChatEngine, Entry, History, StoreURL, open_store
 from chathistory.config.load import load_settings
 from chathistory.errors import ChatHistoryError, ConfigError, InvalidInput
 from chathistory.log.entry import encode
+from chathistory.log.events import Cut, MessageAdded, Rewind, TurnOpened
 from chathistory.storage.cursors import decode_cursor, encode_cursor
 from chathistory.testing import FakeMessagesAPI
 from chathistory.trimming import LastTurns, MaxAge, TokenBudget
@@ -277,11 +279,13 @@ def test_terms_that_cannot_work_are_refused_when_an_engine_is_made(engine, name,
 @pytest.mark.parametrize(
     "entry",
     [
-        Entry("message", message=user("x"), turn=5),
-        Entry("message", message={"role": "user", "content": 5}),
-        Entry("rewind", data={"to": 1, "path": [[0, 1.0]], "tokens": 0, "messages": 1, "turns": 1}),
-        Entry("opened", data={"until": -1}),
-        Entry("cut", data={"from": 0, "hidden": 0, "since": 0, "tokens": 0, "before": 0, "turns": 3}),
+        make_entry("message", message=user("x"), turn=5),
+        Entry(MessageAdded({"role": "user", "content": 5})),
+        Entry(Rewind(to=1, path=((0, 1.0),), tokens=0, messages=1, turns=1)),
+        Entry(TurnOpened(lease_until=-1)),
+        Entry(
+            Cut(view_start=0, hidden_turns=0, view_since=0, tokens=0, preamble_tokens=0, trimmed_turn_ids=3),
+        ),
     ],
     ids=lambda entry: entry.kind,
 )

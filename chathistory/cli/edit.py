@@ -11,7 +11,7 @@ from chathistory.cli.output import print_json
 from chathistory.cli.parsers import PAIR
 from chathistory.cli.target import Target, id_argument, shared_options
 from chathistory.defaults import OWN_SCOPE
-from chathistory.log.state import summary_of
+from chathistory.log.state import read_state
 from chathistory.storage.store import Head
 
 __all__ = ["annotate", "fork", "leave_out", "rename", "rewind"]
@@ -108,7 +108,7 @@ def fork(id: str, new_id: str, *, at: int | None, into: str | None, target: Targ
       chathistory fork thesis thesis-2 --at 12
     """
     with target.opened() as history:
-        head = target.find(history, id).fork(new_id, at=at, scope=into or OWN_SCOPE).log.seen()
+        head = target.find(history, id).fork(new_id, at=at, scope=into or OWN_SCOPE).log.last
     if head is None:  # the store's time-to-live is that short
         raise target.absent(new_id)
     _report(head, f"forked {show_controls(id)} into {show_controls(new_id)}", as_json=as_json)
@@ -156,9 +156,10 @@ def leave_out(id: str, *, record: int | None, block: int | None, thinking: bool,
 
 
 def _report(head: Head, done: str, *, as_json: bool) -> None:
-    summary = summary_of(head)
+    state = read_state(head)
+    origin = state.identity.origin
     if as_json:
         names = {"id": head.key.id, "scope": head.key.scope, "start": head.start, "end": head.end}
-        print_json(names | {"messages": summary.messages, "origin": summary.origin or None})
+        print_json(names | {"messages": state.totals.messages, "origin": origin.to_dict() if origin else None})
     else:
-        click.echo(f"{done}: {summary.messages} messages")
+        click.echo(f"{done}: {state.totals.messages} messages")

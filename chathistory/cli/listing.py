@@ -22,18 +22,18 @@ from chathistory.cli.output import (
 )
 from chathistory.cli.parsers import filter_options, format_filters, select_filters
 from chathistory.cli.render import (
+    ShownEntry,
     describe_mark,
     format_age,
     format_body,
-    is_readable,
     load_readable,
     local_time,
     make_console,
     name_speaker,
+    shown_entry,
 )
 from chathistory.cli.target import OPTIONS, Target, id_argument, shared_options
 from chathistory.history import ConversationInfo, History
-from chathistory.log.entry import Entry
 from chathistory.storage.store import Key, Page
 from chathistory.view import ViewRepair
 
@@ -145,14 +145,14 @@ def show(id: str, last: int | None, *, target: Target, as_json: bool, as_sent: b
             return
         conversation = target.find(history, id)
         if as_json:
-            print_lines(to_json_line(asdict(entry)) for entry in conversation.entries(-last if last else 0))
+            print_lines(to_json_line(entry.to_dict()) for entry in conversation.entries(-last if last else 0))
         elif as_sent:
             print_lines(map(to_json_line, conversation.messages()[-(last or 0) :]))
         else:
             _print_entries(load_readable(conversation, last))
 
 
-def _print_entries(entries: Sequence[Entry]) -> None:
+def _print_entries(entries: Sequence[ShownEntry]) -> None:
     screen = make_console()
     for entry in entries:
         mark = f" ({describe_mark(entry)})" if describe_mark(entry) else ""
@@ -171,9 +171,9 @@ def _show_damaged(history: History, target: Target, id: str, *, as_json: bool) -
             found = {"position": each.position, "damaged": each.what}
             print_lines([to_json_line(found) if as_json else f"#{each.position}  {to_one_line(each.what)}\n"])
         elif as_json:
-            print_lines([to_json_line(asdict(each))])
-        elif is_readable(each):
-            _print_entries([each])
+            print_lines([to_json_line(each.to_dict())])
+        elif shown := shown_entry(each):
+            _print_entries([shown])
     if is_empty:
         raise target.absent(id)
 

@@ -5,29 +5,31 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from chathistory.cli.escape import show_controls, to_one_line
 from chathistory.conversation import Conversation
-from chathistory.log.active_path import newest_first
+from chathistory.log.active_path import iter_newest_first
 from chathistory.log.entry import Entry
-from chathistory.log.omissions import is_whole, places_of
+from chathistory.log.events import MessageAdded, ReplyInterrupted, ReplyOrphaned
+from chathistory.log.omissions import is_whole, list_omissions
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = [
     "FAKE_MODEL",
+    "ShownEntry",
     "describe_mark",
     "format_age",
     "format_body",
-    "is_readable",
     "load_readable",
     "local_time",
     "make_console",
     "name_speaker",
+    "shown_entry",
 ]
 
 FAKE_MODEL = "fake"
@@ -52,48 +54,63 @@ def make_console(*, stderr: bool = False) -> Console:
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
-def load_readable(conversation: Conversation, last: int | None = None) -> list[Entry]:
+@dataclass(frozen=True, slots=True)
+class ShownEntry:
+    """Something that was said, as it is shown; kind: that of the entry that says it is not sent, else its own."""
+
+    event: MessageAdded | ReplyInterrupted | ReplyOrphaned
+    kind: str
+    at: int
+    position: int
+
+
+def shown_entry(entry: Entry) -> ShownEntry | None:
+    """Return an entry as it is shown; None: it is an event of the log, and not something that was said."""
+    event = entry.event
+    if not isinstance(event, MessageAdded | ReplyInterrupted | ReplyOrphaned):
+        return None
+    return ShownEntry(event, entry.kind, entry.at, entry.position)
+
+
+def load_readable(conversation: Conversation, last: int | None = None) -> list[ShownEntry]:
     """Return what was said, oldest first, with replies that broke off or came too late; the newest `last` of it.
 
     What was taken back (`rewind`) is left out. The cost depends on `last`, not on the conversation's length.
     """
     portion = _PORTION if last is None else last + _PORTION
-    said = _list_said(newest_first(conversation.log, portion))
+    said = _list_said(iter_newest_first(conversation.log, portion))
     return list(itertools.islice(said, last))[::-1]
 
 
-def _list_said(newest: Iterable[Entry]) -> Iterator[Entry]:
+def _list_said(newest: Iterable[Entry]) -> Iterator[ShownEntry]:
     """Yield what was said, newest first; a message that is not sent again has the kind of the entry that says so."""
     omitted: dict[int, str] = {}
     for entry in newest:
-        if is_readable(entry):
-            yield replace(entry, kind=omitted.get(entry.position, entry.kind))
+        if shown := shown_entry(entry):
+            yield replace(shown, kind=omitted.get(entry.position, entry.kind))
         omitted |= {
-            each.position: "refused" if each.turn else "omitted" for each in places_of(entry) if is_whole([each])
+            each.place.position: "refused" if each.turn else "omitted"
+            for each in list_omissions(entry)
+            if is_whole([each])
         }
 
 
-def is_readable(entry: Entry) -> bool:
-    """Return whether an entry is something that was said, and not an event of the log."""
-    return entry.kind in _READABLE and entry.message is not None
-
-
-def describe_mark(entry: Entry) -> str:
+def describe_mark(entry: ShownEntry) -> str:
     """Return what to say of an entry in addition to its words; "": nothing."""
     return _READABLE[entry.kind]
 
 
-def name_speaker(entry: Entry) -> str:
+def name_speaker(entry: ShownEntry) -> str:
     """Return who speaks: "you", "claude", "fake" or "system"."""
-    role = entry.message["role"] if entry.message else "assistant"
+    role = entry.event.message["role"]
     if role != "assistant":
         return "you" if role == "user" else str(role)
-    return FAKE_MODEL if entry.data.get("response", {}).get("model") == FAKE_MODEL else "claude"
+    return FAKE_MODEL if entry.event.response.model == FAKE_MODEL else "claude"
 
 
-def format_body(entry: Entry) -> str:
+def format_body(entry: ShownEntry) -> str:
     """Return the words of an entry; other blocks are described in one line each."""
-    content = (entry.message or {}).get("content") or ""
+    content = entry.event.message.get("content") or ""
     if isinstance(content, str):
         return show_controls(content)
     return "\n".join(line for block in content if (line := _format_block(block)))

@@ -160,7 +160,7 @@ def _read_usage(conversation: Conversation) -> Usage:
     except CorruptRecord as error:
         summary = conversation.refresh()
         click.echo(show_controls(f"{error}: only the sum is known"), err=True)
-        return Usage(Tokens.of(summary.usage if summary else {}))
+        return Usage(Tokens.of(summary.totals.usage if summary else {}))
     for position in used.left_out:
         click.echo(f"record {position} is damaged: what it cost is only in the total", err=True)
     return used

@@ -15,9 +15,10 @@ from dataclasses import replace
 from typing import TypeAlias
 
 from chathistory.engine.api_errors import named, why_of
-from chathistory.engine.refusals import Place, Refusal, refusal_in
+from chathistory.engine.refusals import Place, Refusal, find_refusal
 from chathistory.log.active_path import ActiveEntries
-from chathistory.log.entry import Entry
+from chathistory.log.entry import Entry, is_message_entry, messages_among
+from chathistory.log.events import ContentOmitted, MessageAdded
 from chathistory.messages.content import Message, blocks_of
 from chathistory.view import view_of
 
@@ -41,7 +42,7 @@ def questions(sent: ActiveEntries) -> Questions:
     error = yield view_of(whole).messages
     if error is None:
         return None
-    refusal = refusal_in(error, whole, "")
+    refusal = find_refusal(error, whole, "")
     if refusal is not None and (refusal.sort == "size" or (refusal.places and refusal.certain)):
         return _earlier(refusal)
     alone = yield [_SPOKEN]
@@ -59,7 +60,7 @@ def _earlier(refusal: Refusal) -> Refusal:
 
 def _spoken(sent: ActiveEntries) -> ActiveEntries:
     """Return what would be sent with the next message: a request must not end with a reply."""
-    return replace(sent, entries=[*sent.entries, Entry("message", message=_SPOKEN, position=sent.head.end)])
+    return replace(sent, entries=[*sent.entries, Entry(MessageAdded(_SPOKEN), position=sent.head.end)])
 
 
 def _shortest_refused(sent: ActiveEntries) -> Generator[list[Message], Answer, list[ActiveEntries]]:
@@ -76,36 +77,37 @@ def _shortest_refused(sent: ActiveEntries) -> Generator[list[Message], Answer, l
 
 def _beginnings(sent: ActiveEntries) -> list[ActiveEntries]:
     """Return the beginnings of a conversation that end with a user's message before a reply, shortest first."""
-    entries = [entry for entry in sent.entries if entry.kind == "message"]
+    entries = messages_among(sent.entries)
     ends = [
         entry.position
         for entry, behind in zip(entries, [*entries[1:], None], strict=True)
-        if _role(entry) != "assistant" and (behind is None or _role(behind) == "assistant")
+        if not _is_reply(entry) and (behind is None or _is_reply(behind))
     ]
     return [replace(sent, entries=[each for each in sent.entries if _belongs(each, end)]) for end in ends]
 
 
 def _belongs(entry: Entry, end: int) -> bool:
     """Whether an entry belongs to a beginning: what is said up to there, and all that changes what is sent of it."""
-    return entry.kind != "message" or entry.position <= end
+    return not is_message_entry(entry) or entry.position <= end
 
 
-def _role(entry: Entry) -> str:
-    return str((entry.message or {}).get("role"))
+def _is_reply(entry: Entry[MessageAdded]) -> bool:
+    return bool(entry.event.message["role"] == "assistant")
 
 
 def _place_in(pair: Sequence[ActiveEntries], error: Exception) -> Generator[list[Message], Answer, Refusal | None]:
     """Return the refusal of the block that the second of two beginnings adds, by leaving out halves of them."""
     accepted, refused = pair
-    known = {entry.position for entry in accepted.entries if entry.kind == "message"}
+    known = {entry.position for entry in messages_among(accepted.entries)}
     places = [
         Place(entry.position, index)
-        for entry in refused.entries
-        if entry.kind == "message" and entry.position not in known and entry.position < refused.head.end
-        for index in range(len(blocks_of(entry.message or {"content": ""})))
+        for entry in messages_among(refused.entries)
+        if entry.position not in known and entry.position < refused.head.end
+        for index in range(len(blocks_of(entry.event.message)))
     ]
-    if refused.cut and refused.cut.message and not known:
-        places = [Place(refused.cut.position, index) for index in range(len(blocks_of(refused.cut.message)))] + places
+    lead = refused.cut.event.message if refused.cut else None
+    if refused.cut and lead and not known:
+        places = [Place(refused.cut.position, index) for index in range(len(blocks_of(lead)))] + places
     gone: list[Place] = []
     while len(places) > 1:
         half = places[: len(places) // 2]
@@ -123,7 +125,8 @@ def _place_in(pair: Sequence[ActiveEntries], error: Exception) -> Generator[list
 
 def _without(sent: ActiveEntries, places: Sequence[Place]) -> list[Message]:
     """Return the messages as they would be sent if something were left out."""
-    data = {"places": [[place.position, place.block, None] for place in places]}
-    left_out = Entry("omitted", data=data, position=sent.head.end + 1)
+    omitted = tuple(Place(place.position, place.block) for place in places)
+    event = ContentOmitted(places=omitted, tokens=0, invalidates_thinking=False, all_thinking=False)
+    left_out: Entry = Entry(event, position=sent.head.end + 1)
     messages = view_of(replace(sent, entries=[*sent.entries, left_out])).messages
     return messages if messages and messages[-1]["role"] != "assistant" else [*messages, _SPOKEN]

@@ -10,11 +10,12 @@ import copy
 import hashlib
 import json
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Self
 
 from chathistory.log.entry import Entry
-from chathistory.log.state import Summary
+from chathistory.log.events import Setup
+from chathistory.log.state import ConversationState
 from chathistory.messages.json_values import definition_of, plain
 from chathistory.view.clean_message import without_surrogates
 
@@ -34,10 +35,9 @@ class TextReplacedWarning(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class PromptSetup:
-    """Model, system prompt and tools as plain JSON; fingerprints: a short hash of each."""
+    """Model, system prompt and tools of an engine, as the event that is stored when they change."""
 
-    data: dict[str, Any] = field(repr=False)
-    fingerprints: dict[str, str]
+    event: Setup
 
     @classmethod
     def of(cls, *, model: str, system: Any, tools: Any) -> Self:
@@ -45,25 +45,26 @@ class PromptSetup:
         definitions = [_definition(tool) for tool in tools or ()]
         given = {"model": model, "system": plain(system, "system"), "tools": plain(definitions, "tools") or None}
         data = {name: _sendable(name, value) for name, value in given.items()}
-        return cls(data, {name: _fingerprint(value) for name, value in data.items()})
+        fingerprints = {name: _fingerprint(value) for name, value in data.items()}
+        return cls(Setup(model=data["model"], system=data["system"], tools=data["tools"], fingerprints=fingerprints))
 
-    def entries(self, summary: Summary | None) -> list[Entry]:
-        """Return the record that has to be stored before the next message: none if nothing changed."""
-        if summary is not None and summary.setup == self.fingerprints:
-            return []
-        return [Entry("setup", data=self.data | {"fingerprints": self.fingerprints})]
+    def entries(self, state: ConversationState | None) -> list[Entry]:
+        """Return the entry that has to be stored before the next message: none if nothing changed."""
+        is_known = state is not None and state.engine.setup == self.event.fingerprints
+        return [] if is_known else [Entry(self.event)]
 
-    def unbinds(self, summary: Summary) -> bool:
+    def invalidates_thinking(self, state: ConversationState) -> bool:
         """Whether thinking so far is bound to something else than this."""
-        return any(summary.setup and summary.setup.get(name) != self.fingerprints[name] for name in ("system", "tools"))
+        before, now = state.engine.setup, self.event.fingerprints
+        return bool(before) and any(before.get(name) != now[name] for name in ("system", "tools"))
 
-    def warn(self, summary: Summary | None, name: str) -> None:
+    def warn(self, state: ConversationState | None, name: str) -> None:
         """Warn if the conversation `name` was held with something else so far."""
-        before = summary.setup if summary else None
-        changed = [part for part, mark in self.fingerprints.items() if before and before.get(part) != mark]
+        before = state.engine.setup if state else {}
+        changed = [part for part, mark in self.event.fingerprints.items() if before and before.get(part) != mark]
         if changed:
             words = f"conversation {name!r} goes on, but not with the {' and '.join(changed)} that it had"
-            if changed != ["model"] and not (summary and summary.drop_block):
+            if changed != ["model"] and not (state and state.view.drop_block):
                 words += "; its thinking so far is not sent any more, and the prompt cache begins anew"
             warnings.warn(words, SetupChangedWarning, stacklevel=2)
 

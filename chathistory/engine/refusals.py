@@ -10,7 +10,7 @@ Only errors that name a cause within the conversation change what is sent. Four 
 Everything else (model, tools, system prompt, parameters, betas, credit, permissions, load, network) is none of these:
 nothing is marked then, and the turn can be resumed. So is what cannot be told apart.
 
-What an error says is told in `refusal_texts`; here it is found where that is stored, and what becomes of the turn.
+What an error says is told in `api_errors`; here it is found where that is stored, and what becomes of the turn.
 """
 
 from __future__ import annotations
@@ -19,114 +19,58 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from chathistory.engine.api_errors import Named
 from chathistory.engine.api_errors import named as named_by
 from chathistory.log.active_path import ActiveEntries
-from chathistory.log.entry import Entry
+from chathistory.log.entry import Entry, messages_among
+from chathistory.log.events import MessageAdded, TurnOpened, TurnRefused
 from chathistory.log.message_sizes import estimated
-from chathistory.log.omissions import Omission
+from chathistory.log.places import Place, Refusal, RefusalSort
 from chathistory.messages.content import Message, blocks_of
 from chathistory.view import view_of
 from chathistory.view.item import ADDED
 
-__all__ = ["Place", "Refusal", "Sort", "closing", "notes", "refusal_in"]
-
-Sort: TypeAlias = Literal["turn", "earlier", "size", "container"]
-"""What the API refused: something of this turn, of an earlier one, the size of all, or the container."""
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where something is stored: the message's position, the index of its block, and of a block inside of that one.
-
-    block None: the whole message. inner None: the whole block.
-    """
-
-    position: int
-    block: int | None = None
-    inner: int | None = None
-
-    def __str__(self) -> str:
-        parts = [f"record {self.position}", "" if self.block is None else f"block {self.block}"]
-        return ", ".join(filter(None, [*parts, "" if self.inner is None else f"block {self.inner} within it"]))
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """What the API refused of a request; `error.refusal` of the SDK's error that an engine passes on.
-
-    Attributes:
-        sort: "turn", "earlier", "size" or "container"; see the module.
-        why: What is wrong, in words that quote nothing of the conversation.
-        path: The place as the API named it, such as "messages.4.content.1"; None: it named none.
-        places: Where that is stored; for "size" the largest things that are sent, the largest first.
-        certain: Whether it is known that it is these places; else it is one of them.
-        status: The HTTP status.
-    """
-
-    sort: Sort
-    why: str
-    path: str | None = None
-    places: tuple[Place, ...] = ()
-    certain: bool = True
-    status: int | None = None
-
-    def to_data(self) -> dict[str, Any]:
-        """Return it for the log."""
-        places = [[each.position, each.block, each.inner] for each in self.places]
-        values = {"sort": self.sort, "why": self.why, "path": self.path, "places": places, "certain": self.certain}
-        return values | {"status": self.status}
-
-    @classmethod
-    def from_data(cls, values: Mapping[str, Any]) -> Refusal:
-        """Return what `to_data` gave."""
-        places = tuple(Place(*place) for place in values["places"])
-        return cls(values["sort"], values["why"], values["path"], places, values["certain"], values["status"])
-
+__all__ = ["Place", "Refusal", "RefusalSort", "describe_refusal", "find_refusal", "refuse_turn"]
 
 # What becomes of the turn.
 
 
-def closing(refusal: Refusal, sent: ActiveEntries, turn: str) -> dict[str, Any]:
-    """Return the data of the entry that closes a refused turn: which places are not sent again, and what they took."""
+def refuse_turn(refusal: Refusal, sent: ActiveEntries, turn: str) -> TurnRefused:
+    """Return the event that closes a refused turn: which places are not sent again, and what they took."""
     request = Request.of(sent, turn)
-    omissions = list(dict.fromkeys(_omitted(request, refusal)))
-    tokens = sum(_tokens(request, each) for each in omissions)
-    return {"places": [each.place for each in omissions], "why": refusal.why, "tokens": tokens}
+    places = tuple(dict.fromkeys(_list_omitted(request, refusal)))
+    return TurnRefused(
+        places=places, tokens=sum(_tokens(request, each) for each in places), why=refusal.why, refusal=refusal
+    )
 
 
-def _omitted(request: Request, refusal: Refusal) -> Iterator[Omission]:
+def _list_omitted(request: Request, refusal: Refusal) -> Iterator[Place]:
     """Yield what is not sent again: of a message with results what was refused, else all that this turn said."""
     for place in refusal.places:
         blocks = request.blocks(place.position)
         if not any(block["type"] == "tool_result" for block in blocks):
-            yield from (Omission(each) for each in _own_words(request))
+            for position, entry in request.entries.items():  # this turn's own words behind the last reply
+                is_own = position >= request.first and entry.event.message["role"] == "user"
+                if is_own and not _has_results(request, position):
+                    yield Place(position)
         elif place.block is not None:
-            yield Omission(place.position, place.block)
+            yield Place(place.position, place.block)
         else:
-            yield from (Omission(place.position, index) for index in range(len(blocks)))
-
-
-def _own_words(request: Request) -> Iterator[int]:
-    """Yield the positions of this turn's messages behind the last reply that hold no results of tools."""
-    for position, entry in request.entries.items():
-        own = position >= request.first and _role(entry) == "user"
-        if own and not _has_results(request, position):
-            yield position
+            yield from (Place(place.position, index) for index in range(len(blocks)))
 
 
 def _has_results(request: Request, position: int) -> bool:
     return any(block["type"] == "tool_result" for block in request.blocks(position))
 
 
-def _tokens(request: Request, omission: Omission) -> int:
-    blocks = request.blocks(omission.position)
-    return estimated({"content": blocks if omission.block is None else [blocks[omission.block]]})
+def _tokens(request: Request, place: Place) -> int:
+    blocks = request.blocks(place.position)
+    return estimated({"content": blocks if place.block is None else [blocks[place.block]]})
 
 
-def notes(refusal: Refusal, id: str, *, goes_on: bool) -> list[str]:
+def describe_refusal(refusal: Refusal, id: str, *, goes_on: bool) -> list[str]:
     """Return what to say of a refusal: what is saved, and what to do. goes_on: an error stands for what was refused."""
     where = " or ".join(map(str, refusal.places)) if not refusal.certain else "; ".join(map(str, refusal.places))
     saved = f"the message is saved in {id!r}"
@@ -166,7 +110,7 @@ class Request:
 
     messages: Sequence[Message]
     kept: Sequence[int]
-    entries: Mapping[int, Entry]
+    entries: Mapping[int, Entry[MessageAdded]]
     behind: int
     first: int
 
@@ -176,24 +120,28 @@ class Request:
         view = view_of(sent)
         roles = [message["role"] for message in view.messages]
         behind = len(roles) - next((n for n, role in enumerate(reversed(roles)) if role == "assistant"), len(roles))
-        entries = {entry.position: entry for entry in sent.entries if entry.kind == "message"}
+        entries = {entry.position: entry for entry in messages_among(sent.entries)}
         reply = max((each.position for each in entries.values() if _role(each) == "assistant"), default=-1)
         own = [each.position for each in entries.values() if each.turn == turn]
-        own += [each.data["question"] for each in sent.entries if each.turn == turn and "question" in each.data]
+        own += [
+            each.event.question
+            for each in sent.entries
+            if each.turn == turn and isinstance(each.event, TurnOpened) and each.event.question is not None
+        ]
         first = min((position for position in own if position > reply), default=sent.head.end)
         return cls(view.messages, view.report.kept, entries, behind, first)
 
     def blocks(self, position: int) -> list[dict[str, Any]]:
         """Return the stored content blocks of a message; [] if there is none."""
         entry = self.entries.get(position)
-        return blocks_of(entry.message) if entry and entry.message else []
+        return blocks_of(entry.event.message) if entry else []
 
 
-def _role(entry: Entry) -> str:
-    return str((entry.message or {}).get("role"))
+def _role(entry: Entry[MessageAdded]) -> str:
+    return str(entry.event.message["role"])
 
 
-def refusal_in(error: BaseException, sent: ActiveEntries | None, turn: str) -> Refusal | None:
+def find_refusal(error: BaseException, sent: ActiveEntries | None, turn: str) -> Refusal | None:
     """Return what an error refuses of what the conversation sends; None: it is not of the sorts that are told apart."""
     told = named_by(error)
     if told is None or sent is None:
@@ -216,7 +164,7 @@ def _at_paths(request: Request, told: Named) -> Refusal | None:
     if not places:
         return None
     of_turn = all(_is_of_turn(request, spot, place) for spot, place in zip(spots, places, strict=False))
-    sort: Sort = "turn" if of_turn and len(places) == len(spots) else "earlier"
+    sort: RefusalSort = "turn" if of_turn and len(places) == len(spots) else "earlier"
     return Refusal(sort, told.why, told.paths[0], tuple(places), status=told.status)
 
 
@@ -276,7 +224,7 @@ def _stored(request: Request, spot: _Spot) -> Place | None:
     return Place(position)
 
 
-def _neighbours(request: Request, entry: Entry) -> Iterator[Entry]:
+def _neighbours(request: Request, entry: Entry[MessageAdded]) -> Iterator[Entry[MessageAdded]]:
     """Yield the other messages between the same two replies: results of tools may have been moved among them."""
     entries = [request.entries[position] for position in sorted(request.entries)]
     here = entries.index(entry)
@@ -290,9 +238,9 @@ def _neighbours(request: Request, entry: Entry) -> Iterator[Entry]:
 _KEYS = ("tool_use_id", "id", "signature", "data", "source", "text", "file_id", "content", "input", "thinking")
 
 
-def _index_of(wanted: Mapping[str, Any], entry: Entry, hint: int) -> int | None:
+def _index_of(wanted: Mapping[str, Any], entry: Entry[MessageAdded], hint: int) -> int | None:
     """Return the index of the stored block that was sent as `wanted`: it may have been changed on the way."""
-    blocks = blocks_of(entry.message or {})
+    blocks = blocks_of(entry.event.message)
     same = [index for index, block in enumerate(blocks) if block["type"] == wanted["type"]]
     for name in _KEYS:
         if name in wanted:
@@ -322,7 +270,7 @@ def _of_type(request: Request, told: Named) -> Refusal | None:
     if not places:
         return None
     own = all(place.position >= request.first or _is_result(request, place) for place in places)
-    sort: Sort = "turn" if own and all(place in new for place in places) else "earlier"
+    sort: RefusalSort = "turn" if own and all(place in new for place in places) else "earlier"
     return Refusal(
         sort, told.why, None, tuple(places), certain=len(places) == 1 or bool(told.files), status=told.status
     )

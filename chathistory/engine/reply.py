@@ -9,6 +9,7 @@ from typing import Any, Literal, Self, TypeVar
 from chathistory.checks import check_kind
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry, to_json
+from chathistory.log.events import MessageAdded
 from chathistory.messages.content import Message, blocks_of, text_of
 
 __all__ = ["Reply", "ReplyEvent", "events_of", "require_entered"]
@@ -52,10 +53,10 @@ class Reply:
     version: str = ""
 
     @classmethod
-    def of(cls, entry: Entry) -> Self:
+    def of(cls, entry: Entry[MessageAdded]) -> Self:
         """Internal: return the reply in a stored entry."""
-        response = entry.data.get("response", {})
-        return cls(entry.message or {}, response, entry.turn or entry.id, entry.position, entry.id)
+        event = entry.event
+        return cls(event.message, event.response.values, entry.turn or entry.id, entry.position, entry.id)
 
     def __str__(self) -> str:
         return self.text

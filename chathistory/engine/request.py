@@ -11,7 +11,7 @@ from chathistory.engine.reply import ReplyEvent
 from chathistory.engine.stream_message import Accumulation, observe
 from chathistory.engine.turn import Turn
 from chathistory.errors import IncompleteReply
-from chathistory.log.state import Summary
+from chathistory.log.state import ConversationState
 from chathistory.messages.content import Message
 from chathistory.messages.json_text import unpacked
 from chathistory.messages.json_values import definition_of, is_storable
@@ -118,9 +118,9 @@ class Request:
             messages = with_defined_tools(messages, names)
         return {name: copied(value) for name, value in whole.items()} | {**binding, "messages": copied(messages)}
 
-    def _binding(self, state: Summary | None) -> dict[str, Any]:
+    def _binding(self, state: ConversationState | None) -> dict[str, Any]:
         """Return what has the API drop thinking that is bound to something else, if the conversation chose that."""
-        if not (state and state.drop_block):
+        if not (state and state.view.drop_block):
             return {}
         thinking = self.options.get("thinking") or {"type": "adaptive"}
         return {"thinking": {**thinking, "block_binding": {"prefix_mismatch_behavior": "drop_block"}}}
@@ -137,9 +137,9 @@ class Request:
             given.pop(name, None)
         return given | {"compaction": {"type": "summarize"}, "betas": list(dict.fromkeys(betas))}
 
-    def counting(self, turn: Turn) -> dict[str, Any]:
-        """Return the arguments of `count_tokens` for a turn."""
-        return {name: value for name, value in self.arguments(turn).items() if name in _COUNTED}
+    def counting(self, turn: Turn, messages: list[Message]) -> dict[str, Any]:
+        """Return the arguments of `count_tokens` for messages, sent as those of a turn."""
+        return {name: value for name, value in self.arguments(turn, messages).items() if name in _COUNTED}
 
     def setup(self, tools: Sequence[Any] | None) -> PromptSetup:
         """Return what a conversation is held with, when it is held with these tools."""

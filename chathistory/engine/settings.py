@@ -13,18 +13,20 @@ from chathistory.engine.clients import beta_of, check_client, check_options
 from chathistory.engine.online_check import Questions, questions
 from chathistory.engine.prompt_setup import PromptSetup, encodable_tool, sendable_options
 from chathistory.engine.request import Request
-from chathistory.engine.start_turn import TurnStarter, is_thinking
+from chathistory.engine.start_turn import TurnStarter
+from chathistory.engine.stored_turns import is_thinking_wanted
 from chathistory.engine.turn import Turn
 from chathistory.engine.view_cache import ViewCache
 from chathistory.errors import Conflict, InvalidInput
 from chathistory.history import History
-from chathistory.log.active_path import ActiveEntries, on_path
+from chathistory.log.active_path import ActiveEntries, load_active
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry
+from chathistory.log.lease import check_free
 from chathistory.log.message_entries import message_entry
 from chathistory.messages.content import Message
 from chathistory.trimming.context_editing import ContextEditing
-from chathistory.trimming.plan_cut import TrimResult, planned_whole
+from chathistory.trimming.plan_cut import TrimResult, plan_cut_of_all
 from chathistory.trimming.policies import Policy, Summarize, check_policy
 from chathistory.view import view, view_of
 
@@ -72,7 +74,9 @@ class EngineSettings:
         if trimming is not None:
             check_policy("trimming", trimming)
         setup = PromptSetup.of(model=request["model"], system=request["system"], tools=tools)
-        held: dict[str, Any] = {name: setup.data.get(name) for name in ("system", "tools")}  # sent is what is stored
+        held: dict[str, Any] = {
+            name: getattr(setup.event, name) for name in ("system", "tools")
+        }  # sent is what is stored
         made = Request(**{**request, **held}, editing=context_editing, options=_options(options))
         return cls(history, client.messages, beta_of(client), made, setup, timeout, ViewCache(), trimming)
 
@@ -126,13 +130,13 @@ class EngineSettings:
     def counting(self, scope: str, id: str, content: Any) -> tuple[Any, dict[str, Any]]:
         """Return where to have counted what would be sent with one more message, and the arguments."""
         log = self.log(scope, id)
-        sent = self._held(on_path(log))
+        sent = self._held(load_active(log))
         new = [] if content is None else [message_entry({"role": "user", "content": content})]
         messages = _with(sent, new)
         if not messages or messages[-1]["role"] == "assistant":
             raise InvalidInput("say what is to be sent next: the API counts no request that ends with a reply")
-        turn = Turn(log, "", self.timeout, messages=messages, state=sent.summary if sent else None)
-        return self._placed(self.request.counting(turn))
+        turn = Turn(log, "", self.timeout, state=sent.state if sent else None)
+        return self._placed(self.request.counting(turn, messages))
 
     def checking(self, scope: str, id: str) -> tuple[Questions, Callable[[list[Message]], dict[str, Any]]] | None:
         """Return the questions that find what the API refuses of a conversation, and what makes a request of one.
@@ -140,17 +144,11 @@ class EngineSettings:
         None: there is no such conversation.
         """
         log = self.log(scope, id)
-        sent = self._held(on_path(log))
+        sent = self._held(load_active(log))
         if sent is None:
             return None
-        turn = Turn(log, "", self.timeout, state=sent.summary)
-        asked = self.request.counting
-
-        def request(messages: list[Message]) -> dict[str, Any]:
-            turn.messages = messages
-            return asked(turn)
-
-        return questions(sent), request
+        turn = Turn(log, "", self.timeout, state=sent.state)
+        return questions(sent), lambda messages: self.request.counting(turn, messages)
 
     def counter(self, arguments: dict[str, Any]) -> Any:
         """Return what counts the tokens of a request with these arguments."""
@@ -161,10 +159,14 @@ class EngineSettings:
 
         If the API wants some of that back, it is asked to drop it itself, as when a turn is opened.
         """
-        if sent is None or sent.summary.drop_block or not self.setup.unbinds(sent.summary):
+        if sent is None or sent.state.view.drop_block or not self.setup.invalidates_thinking(sent.state):
             return sent
-        change = {"drop_block": True} if is_thinking(sent) else {"thinking_from": sent.head.end}
-        return replace(sent, summary=replace(sent.summary, **change))
+        view = sent.state.view
+        if is_thinking_wanted(sent):
+            view = replace(view, drop_block=True)
+        else:
+            view = replace(view, thinking_valid_from=sent.head.end)
+        return replace(sent, head=replace(sent.head, state=replace(sent.state, view=view)))
 
     # Cuts for which something has to be made first.
 
@@ -187,12 +189,12 @@ class EngineSettings:
         """Return a compaction of all that was said so far, as a turn that is not opened, and those messages."""
         log = self.log(scope, id)
         with log.lock:
-            sent = self._held(on_path(log))
-            plan = planned_whole(sent) if sent else None
+            sent = self._held(load_active(log))
+            plan = plan_cut_of_all(sent) if sent else None
             if sent is None or plan is None:
                 return None
-            self.opening(scope, id).free(sent.head)
-            turn = Turn(log, sent.head.revision.version, self.timeout, plan=plan, state=sent.summary)
+            check_free(log.key, sent.state, timeout=self.timeout)
+            turn = Turn(log, sent.head.revision.version, self.timeout, plan=plan, state=sent.state)
             return turn, view_of(sent).messages
 
     def compacted(self, turn: Turn, response: Any) -> TrimResult:
@@ -200,8 +202,8 @@ class EngineSettings:
         assert turn.plan is not None  # noqa: S101  # `whole` made it
         with turn.log.lock:
             head = turn.log.seen()
-            if head is None or head.revision.version != turn.id:
-                raise Conflict(turn.log.key, head)
+            if head is None or head.version != turn.id:
+                raise Conflict(turn.log.key, head.stored if head else None)
             turn.log.append([*self.setup.entries(turn.state), turn.plan.compaction(response)])
         return turn.plan.trimmed
 
@@ -229,9 +231,9 @@ def _options(given: Mapping[str, Any] | None) -> dict[str, Any]:
     raise InvalidInput("options: must not hold themselves, nor be nested too deep")
 
 
-def _with(sent: ActiveEntries | None, new: list[Entry]) -> list[Message]:
+def _with(sent: ActiveEntries | None, new: Sequence[Entry]) -> list[Message]:
     """Return the messages that are sent when something is said next: results of tools may be among it."""
-    behind = [replace(entry, position=sent.head.end if sent else 0, surrogates=True) for entry in new]
+    behind: list[Entry] = [replace(entry, position=sent.head.end if sent else 0, surrogates=True) for entry in new]
     if sent is None:
         return view(behind).messages
     return view_of(replace(sent, entries=[*sent.entries, *behind])).messages

@@ -1,9 +1,12 @@
-"""How a turn begins, or begins again: one look at the conversation, one guarded append."""
+"""How a turn begins, or begins again: one look at the conversation, one guarded append.
+
+A look may be at what the engine remembers (`engine.view_cache`). That is good enough to open a turn, for the append is
+guarded by it; every other answer, such as a stored reply or an error, is given from what the store has.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -11,31 +14,37 @@ from typing import Any, TypeVar
 from chathistory.checks import check_kind, check_text
 from chathistory.engine.prompt_setup import PromptSetup
 from chathistory.engine.reply import Reply
+from chathistory.engine.stored_turns import (
+    MessageEntry,
+    StoredMessages,
+    find_question,
+    find_refused_turn,
+    is_final_reply,
+    is_thinking_wanted,
+    take_turn,
+)
 from chathistory.engine.tool_calls import CalledReply, check_not_empty, has_results
-from chathistory.engine.turn import Turn, can_be_sent, ends_paused
-from chathistory.engine.view_cache import CachedView, ViewCache
+from chathistory.engine.turn import Turn, can_be_sent
+from chathistory.engine.view_cache import SentView, ViewCache
 from chathistory.errors import ConversationChanged, InvalidInput, TurnError, TurnMismatch, TurnRefused
-from chathistory.log.active_path import ActiveEntries, newest_first, on_path
+from chathistory.log.active_path import ActiveEntries, iter_newest_first, load_active
 from chathistory.log.clock import fresh_token
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, decode, encode
+from chathistory.log.entry import Entry, is_message_entry, reread
+from chathistory.log.events import ThinkingPolicy, TurnAbandoned, TurnOpened
 from chathistory.log.lease import check_free
 from chathistory.log.message_entries import message_entry
-from chathistory.log.omissions import Omission, is_whole, omissions_in
 from chathistory.log.process import is_gone
-from chathistory.log.reducers import last_said, open_reply, opens_turn
-from chathistory.log.state import Summary, summary_of
-from chathistory.messages.content import blocks_of
-from chathistory.operations.rewind import rewound
-from chathistory.storage.store import Head, Record
-from chathistory.trimming.plan_cut import is_callers, is_due, may_be_hidden, planned
+from chathistory.log.state import ConversationState
+from chathistory.log.turn_boundaries import opens_turn
+from chathistory.operations.rewind import rewind_to
+from chathistory.trimming.plan_cut import may_be_hidden, plan_cut
 from chathistory.trimming.policies import Compaction, Policy, Summarize
 from chathistory.view import view_of
-from chathistory.view.clean_message import thoughts
 from chathistory.view.item import ADDED
 from chathistory.view.tool_call_ids import given_ids, with_given_ids
 
-__all__ = ["TurnStarter", "abandon", "is_thinking"]
+__all__ = ["TurnStarter", "abandon"]
 
 T = TypeVar("T")
 
@@ -47,26 +56,34 @@ def abandon(log: ConversationLog) -> bool:
     """Close the open turn, whoever holds it; False: there was none."""
     with log.lock:
         head = log.refresh()
-        turn = summary_of(head).turn if head else None
+        turn = head.state.engine.open_turn if head else None
         if turn:
-            log.append([Entry("abandoned", data={"reason": "abandoned by hand"}, turn=turn.id)])
+            log.append([Entry(TurnAbandoned(reason="abandoned by hand"), turn.id)])
         return turn is not None
 
 
 @dataclass(frozen=True, slots=True)
 class TurnStarter:
-    """Opens turns of one conversation, held with `setup`; each counts as open for `timeout` seconds.
+    """Opens turns of one conversation.
 
-    trimming: what decides on cuts, which are stored with the message that opens a turn; None: nothing does. expected:
-    the version behind which new messages are stored, as `ConversationLog.confirm` says; None: whatever is there.
+    Attributes:
+        log: Of the conversation.
+        setup: What it is held with from now on.
+        timeout: Seconds for which each turn counts as open.
+        views: What the engine remembers.
+        trimming: What decides on cuts, which are stored with the message that opens a turn; None: nothing does.
+        expected: The version behind which new messages are stored, as `ConversationLog.confirm` says; None: whatever is
+            there.
     """
 
     log: ConversationLog
     setup: PromptSetup
     timeout: float
-    recall: ViewCache
+    views: ViewCache
     trimming: Policy | None = None
     expected: str | None = None
+
+    # A message of the user.
 
     def begin(self, content: Any, *, turn_id: str | None = None) -> Turn:
         """Store the user's message and open a turn.
@@ -85,7 +102,37 @@ class TurnStarter:
             check_text("turn_id", turn_id)
         entry = message_entry({"role": "user", "content": content}, turn=turn_id or fresh_token())
         check_not_empty(entry)
-        return self._retried(lambda: self._begun(entry, named=turn_id is not None))
+        return self._retry(lambda: self._begin_once(entry, is_named=turn_id is not None))
+
+    def _begin_once(self, entry: MessageEntry, *, is_named: bool) -> Turn:
+        with self.log.lock:
+            if cached := self.views.find(self.log):
+                with contextlib.suppress(ConversationChanged, TurnError, InvalidInput):
+                    turn = self._begin_behind(cached.active, entry, cached, is_named=is_named)
+                    if turn.answered is None:
+                        return turn
+            return self._begin_behind(load_active(self.log), entry, is_named=is_named)
+
+    def _begin_behind(
+        self, sent: ActiveEntries | None, entry: MessageEntry, cached: SentView | None = None, *, is_named: bool
+    ) -> Turn:
+        if sent and (
+            turn := self._find_same_turn(sent, entry) or self._find_same_message(sent, entry, is_named=is_named)
+        ):
+            return turn
+        if has_results(entry.event.message):
+            return self._send_results(sent, self._find_called_for(sent, entry), entry)
+        return self._open(sent, entry, cached)
+
+    def _retry(self, step: Callable[[], T]) -> T:
+        for _ in range(_ATTEMPTS):
+            with contextlib.suppress(ConversationChanged):  # somebody wrote between our look and our append: look again
+                return step()
+            if self.expected is not None:
+                self.log.confirm(self.expected)
+        return step()
+
+    # Results of tools.
 
     def submit(self, reply: Reply, results: Mapping[str, Any], *, partial: bool) -> Turn | list[str]:
         """Store results of the tools that a stored reply calls, and open the turn that sends them.
@@ -111,37 +158,89 @@ class TurnStarter:
         if not blocks:
             raise InvalidInput("results: must hold the result of at least one call")
         entry = message_entry({"role": "user", "content": blocks}, turn=fresh_token())
-        return self._retried(lambda: self._submitted(entry, reply, partial=partial))
+        return self._retry(lambda: self._submit_once(entry, reply, partial=partial))
 
-    def _retried(self, step: Callable[[], T]) -> T:
-        for _ in range(_ATTEMPTS):
-            with contextlib.suppress(ConversationChanged):  # somebody wrote between our look and our append: look again
-                return step()
-            if self.expected is not None:
-                self.log.confirm(self.expected)
-        return step()
+    def _submit_once(self, entry: MessageEntry, reply: Reply, *, partial: bool) -> Turn | list[str]:
+        with self.log.lock:
+            sent = load_active(self.log)
+            called = self._find_called(sent, reply)
+            fresh = called.without_stored(entry) if called else None
+            if sent is None or called is None or not partial:
+                return self._send_results(sent, called, entry)
+            ids = {block["tool_use_id"] for block in fresh.event.message["content"]} if fresh else set()
+            left = [id for id in called.open_calls if id not in ids]
+            if not left:
+                return self._send_results(sent, called, entry)
+            if fresh:
+                check_free(self.log.key, sent.state, timeout=self.timeout)
+                self.log.append([fresh], expected=self.expected)
+            return left
+
+    def _find_called(self, sent: ActiveEntries | None, reply: Reply) -> CalledReply | None:
+        """Return what is stored of a reply's assistant turn; None: it is not part of the conversation."""
+        called = CalledReply.at(StoredMessages.among(sent.entries if sent else ()), reply.position)
+        if called is None and sent and sent.state.view.view_start > reply.position:
+            called = CalledReply.at(StoredMessages.among(self._load_everything()), reply.position)
+        ids = {call["id"] for call in reply.tool_calls}
+        return called if called and ids.issubset(called.calls) else None
+
+    def _find_called_for(self, sent: ActiveEntries | None, entry: MessageEntry) -> CalledReply | None:
+        """Return the assistant turn that called for the results in a message; the last one if none did."""
+        stored, results = StoredMessages.among(sent.entries if sent else ()), entry.event.message
+        called = CalledReply.of_results(stored, results)
+        if called is None and sent and sent.state.view.view_start:
+            called = CalledReply.of_results(StoredMessages.among(self._load_everything()), results)
+        return called or CalledReply.last_in(stored)
+
+    def _send_results(self, sent: ActiveEntries | None, called: CalledReply | None, entry: MessageEntry) -> Turn:
+        """Open the turn that sends results; if all of them are stored already, return the turn that sent them."""
+        if sent is None or called is None:
+            raise TurnError(
+                f"conversation {self.log.key.id!r} has no reply that these results belong to: it was taken back, "
+                "forgotten, or the conversation was deleted; nothing was stored"
+            )
+        fresh = called.without_stored(entry)
+        if fresh:
+            return self._open(sent, fresh)
+        turn = self._continue(sent, called.asked(entry), [*called.answers, *called.following])
+        if turn is None:
+            raise TurnError(f"conversation {self.log.key.id!r} went on without a reply to these results")
+        return turn
+
+    # The last turn again.
 
     def resume(self, *, takeover: bool = False, force: bool = False) -> Turn | None:
-        """Open the last turn again, to send its messages once more; None: it has its reply, nothing is left to do.
+        """Open the last turn again, to send its messages once more.
 
-        takeover: also while another process holds the turn; what comes of that is kept beside the conversation. force:
-        also if the API refused it, which raises `TurnRefused` otherwise.
+        Args:
+            takeover: Also while another process holds the turn; what comes of that is kept beside the conversation.
+            force: Also if the API refused it.
+
+        Returns:
+            None if it has its reply, so that nothing is left to do.
+
+        Raises:
+            TurnRefused: The API refused it, and `force` was not given.
+            TurnInProgress: Another process holds it, and `takeover` was not given.
         """
         with self.log.lock:
-            sent = self._look()
-            if sent and force and (refused := _refused_last(sent)):
-                self.free(sent.head)
-                return self._reopened(sent, refused, Entry("opened", data={"restored": True}))
-            last = last_said(_sendable(sent)) if sent else None
-            if sent and (last is None or _is_reply(last)) and _refused_last(sent):
-                raise TurnRefused(self._refused_words(_refused_last(sent)))
-            if sent is None or last is None or _is_reply(last):
+            sent = load_active(self.log)
+            if sent is None:
+                return None
+            refused = find_refused_turn(sent)
+            if force and refused:
+                check_free(self.log.key, sent.state, timeout=self.timeout)
+                return self._reopen(sent, refused, TurnOpened(lease_until=0, restored=True))
+            said = [m for m in StoredMessages.among(sent.entries).sendable if m.event.message["role"] != "system"]
+            if not said or is_final_reply(said[-1]):
+                if refused:
+                    raise TurnRefused(self._refused_words(refused))
                 return None
             if not takeover:
-                self.free(sent.head)
-            if not can_be_sent(view_of(sent).messages, paused=ends_paused(sent)):
+                check_free(self.log.key, sent.state, timeout=self.timeout)
+            if not can_be_sent(view_of(sent).messages, paused=SentView(sent, []).is_paused):
                 return None
-            return self._reopened(sent, last.turn or fresh_token())
+            return self._reopen(sent, said[-1].turn or fresh_token(), TurnOpened(lease_until=0))
 
     def resumable(self, *, takeover: bool = False, force: bool = False) -> Turn:
         """Like `resume`, but raises `TurnError` if there is nothing left to do."""
@@ -149,6 +248,8 @@ class TurnStarter:
         if turn is None:
             raise TurnError("the conversation has no turn without a reply")
         return turn
+
+    # Another reply to the last question.
 
     def regenerate(self, *, turn_id: str | None = None) -> Turn:
         """Take back the reply to the last question, and open a turn that asks it again.
@@ -163,53 +264,55 @@ class TurnStarter:
         """
         if turn_id is not None:
             check_text("turn_id", turn_id)
-        return self._retried(lambda: self._regenerated(turn_id))
+        return self._retry(lambda: self._regenerate_once(turn_id))
 
-    def _regenerated(self, turn_id: str | None) -> Turn:
+    def _regenerate_once(self, turn_id: str | None) -> Turn:
         with self.log.lock:
-            sent = self._look()
-            messages = self._since_question(sent.head) if sent else []
+            sent = load_active(self.log)
+            messages = self._load_since_question(sent)
             if sent is None or not messages:
                 raise TurnError(f"conversation {self.log.key.id!r} has no question to answer again")
-            if turn_id and (turn := self._regenerated_before(sent, messages[0], turn_id)):
+            if turn_id and (turn := self._find_regenerated(sent, messages[0], turn_id)):
                 return turn
-            if _is_refused(sent, messages[0]):
+            if StoredMessages.among(sent.entries).is_refused(messages[0]):
                 raise TurnRefused(self._refused_words(messages[0].turn))
-            self.free(sent.head)
-            reply = next((each for each in messages if _role(each) == "assistant"), None)
-            opened = Entry("opened", data={"question": messages[0].position})
+            check_free(self.log.key, sent.state, timeout=self.timeout)
+            reply = next((each for each in messages if each.event.message["role"] == "assistant"), None)
+            opened = TurnOpened(lease_until=0, question=messages[0].position)
             turn_id = turn_id or fresh_token()
             if reply is None:
-                return self._reopened(sent, turn_id, opened, expected=self.expected)
-            return self._asked_anew(sent, reply, turn_id, opened)
+                return self._reopen(sent, turn_id, opened, expected=self.expected)
+            return self._ask_anew(sent, reply, turn_id, opened)
 
-    def _regenerated_before(self, sent: ActiveEntries, question: Entry, turn_id: str) -> Turn | None:
+    def _load_since_question(self, sent: ActiveEntries | None) -> list[MessageEntry]:
+        """Return the last question and the messages behind it; none if there is no question."""
+        found: list[MessageEntry] = []
+        for entry in iter_newest_first(self.log, _PORTION, before=sent.head.end) if sent else ():
+            if is_message_entry(entry):
+                found.insert(0, entry)
+                if opens_turn(entry.event.message):
+                    return found
+        return []
+
+    def _find_regenerated(self, sent: ActiveEntries, question: MessageEntry, turn_id: str) -> Turn | None:
         """Return the turn of this id if it was opened before; None: it is new.
 
         Raises `TurnError` if the conversation went on without a reply to it.
         """
-        messages, asked = self._turn_of(sent, turn_id)
-        turn = self._replied_before(sent, asked or question, turn_id)
+        messages, asked = self._find_turn(sent, turn_id)
+        turn = self._find_reply_before(sent, asked or question, turn_id)
         if turn or asked is None:
             return turn
-        return self._same_turn(sent, asked, messages, turn_id)
+        return self._continue_same(sent, asked, messages, turn_id)
 
-    def _replied_before(self, sent: ActiveEntries, question: Entry, turn_id: str) -> Turn | None:
-        """Return a turn with the reply that it had, whether or not the conversation goes through it now."""
-        for part in self.log.slices(question.position, sent.head.end):
-            for entry in self.log.entries(part):  # another reply may have been chosen, or asked for, since
-                if entry.kind == "message" and entry.turn == turn_id and _is_reply(entry):
-                    return Turn(self.log, turn_id, self.timeout, answered=Reply.of(entry))
-        return None
-
-    def _asked_anew(self, sent: ActiveEntries, reply: Entry, turn_id: str, opened: Entry) -> Turn:
+    def _ask_anew(self, sent: ActiveEntries, reply: MessageEntry, turn_id: str, opened: TurnOpened) -> Turn:
         """Take back a reply and what follows it, and open a turn, in one append."""
-        turn = Turn(self.log, turn_id, self.timeout)
-        back = rewound(self.log, sent.head, reply.position)
-        self.setup.warn(sent.summary, self.log.key.id)  # before anything is stored: warnings may be errors
-        batch = [*_abandoned(sent.summary), back, *self.setup.entries(sent.summary), turn.opening(opened)]
+        turn = Turn(self.log, turn_id, self.timeout, cache=self.views)
+        back: Entry = Entry(rewind_to(self.log, sent.head, reply.position))
+        self.setup.warn(sent.state, self.log.key.id)  # before anything is stored: warnings may be errors
+        batch = [*_close_abandoned(sent.state), back, *self.setup.entries(sent.state), turn.opening(Entry(opened))]
         head = self.log.append(batch, expected=self.expected)
-        turn.begun(ActiveEntries(head, summary_of(head), []))
+        turn.begin(head)
         try:
             turn.go_on()
         except BaseException as error:
@@ -217,190 +320,60 @@ class TurnStarter:
             raise
         return turn
 
-    def _since_question(self, head: Head) -> list[Entry]:
-        """Return the last question and the messages behind it; none if there is no question."""
-        found: list[Entry] = []
-        for entry in newest_first(self.log, _PORTION, before=head.end):
-            if entry.kind == "message":
-                found.insert(0, entry)
-                if opens_turn(entry.message or {}):
-                    return found
-        return []
+    # Turns that are stored already.
 
-    def _refused_words(self, turn: str | None) -> str:
-        return (
-            f"the API refused turn {turn!r} of conversation {self.log.key.id!r}, and would refuse it again: say "
-            "something else, or resume(id, force=True) to send it again all the same"
-        )
-
-    def _look(self) -> ActiveEntries | None:
-        return on_path(self.log)
-
-    def _begun(self, entry: Entry, *, named: bool) -> Turn:
-        with self.log.lock:
-            if memory := self._remembered(entry):
-                with contextlib.suppress(ConversationChanged):  # somebody wrote since: look
-                    return self._opened(None, entry, memory)
-            sent = self._look()
-            if sent and (turn := self._again(sent, entry) or self._asked_again(sent, entry, named=named)):
-                return turn
-            if has_results(entry.message or {}):
-                return self._answering(sent, self._called_for(sent, entry), entry)
-            return self._opened(sent, entry)
-
-    def _submitted(self, entry: Entry, reply: Reply, *, partial: bool) -> Turn | list[str]:
-        with self.log.lock:
-            sent = self._look()
-            called = self._called(sent, reply)
-            fresh = called.without_stored(entry) if called else None
-            if sent is None or called is None or not partial:
-                return self._answering(sent, called, entry)
-            ids = {block["tool_use_id"] for block in fresh.message["content"]} if fresh and fresh.message else set()
-            left = [id for id in called.open_calls if id not in ids]
-            if not left:
-                return self._answering(sent, called, entry)
-            if fresh:
-                self.free(sent.head)
-                self.log.append([fresh], expected=self.expected)
-            return left
-
-    def _called(self, sent: ActiveEntries | None, reply: Reply) -> CalledReply | None:
-        """Return what is stored of a reply's assistant turn; None: it is not part of the conversation."""
-        called = CalledReply.at(_messages(sent), reply.position)
-        if called is None and sent and sent.summary.begin > reply.position:
-            called = CalledReply.at(_messages(self._everything()), reply.position)
-        ids = {call["id"] for call in reply.tool_calls}
-        return called if called and ids.issubset(called.calls) else None
-
-    def _called_for(self, sent: ActiveEntries | None, entry: Entry) -> CalledReply | None:
-        """Return the assistant turn that called for the results in a message; the last one if none did."""
-        messages, results = _messages(sent), entry.message or {}
-        called = CalledReply.of_results(messages, results)
-        if called is None and sent and sent.summary.begin:
-            called = CalledReply.of_results(_messages(self._everything()), results)
-        return called or CalledReply.last_in(messages)
-
-    def _answering(self, sent: ActiveEntries | None, called: CalledReply | None, entry: Entry) -> Turn:
-        """Open the turn that sends results; if all of them are stored already, return the turn that sent them."""
-        if sent is None or called is None:
-            raise TurnError(
-                f"conversation {self.log.key.id!r} has no reply that these results belong to: it was taken back, "
-                "forgotten, or the conversation was deleted; nothing was stored"
-            )
-        fresh = called.without_stored(entry)
-        if fresh:
-            return self._opened(sent, fresh)
-        turn = self._continued(sent, called.asked(entry), [*called.answers, *called.following])
-        if turn is None:
-            raise TurnError(f"conversation {self.log.key.id!r} went on without a reply to these results")
-        return turn
-
-    def _remembered(self, entry: Entry) -> CachedView | None:
-        """Return what is remembered of the conversation, if that is all that is needed to open a turn."""
-        memory, head = self.recall.of(self.log), self.log.seen()
-        if memory is None or head is None or entry.turn in memory.turns or has_results(entry.message or {}):
-            return None
-        if self.expected not in (None, memory.version):
-            return None
-        summary = summary_of(head)
-        repeated = summary.begin and is_callers(entry.turn or "")  # perhaps one that is not sent any more
-        cut = self.trimming and is_due(self.trimming, summary, entry.message)
-        return None if repeated or cut or self.setup.entries(summary) else memory
-
-    def free(self, head: Head | None) -> Summary | None:
-        """Return the summary of a conversation in which no turn is open. Raises `TurnInProgress`."""
-        summary = summary_of(head) if head else None
-        check_free(self.log.key, summary, timeout=self.timeout)
-        return summary
-
-    def _opened(self, sent: ActiveEntries | None, entry: Entry, memory: CachedView | None = None) -> Turn:
-        """Open a turn behind what was sent so far, or behind what is remembered of that."""
-        summary = self.free(sent.head if sent else self.log.seen())
-        plan = planned(self.trimming, sent, entry.message) if self.trimming and sent else None
-        memory = memory or CachedView(self.log, "", [], _turns(sent))
-        turn = Turn(self.log, entry.turn or entry.id, self.timeout, memory=memory, recall=self.recall)
-        if plan and isinstance(plan.policy, Compaction | Summarize):
-            turn.plan, plan = plan, None  # the message is stored first: what stands for the rest takes a while to make
-        cut = [plan.entry()] if plan else []
-        batch = [*cut, *self._held(sent, summary), *_abandoned(summary), turn.opening(entry)]
-        self._start(turn, sent, summary, batch, expected=self.expected)
-        return turn
-
-    def _reopened(
-        self, sent: ActiveEntries, turn_id: str, opened: Entry | None = None, *, expected: str | None = None
-    ) -> Turn:
-        turn = Turn(self.log, turn_id, self.timeout)
-        opening = [*self._held(sent, sent.summary), turn.opening(opened or Entry("opened"))]
-        self._start(turn, sent, sent.summary, [*opening, *self._missing(turn, sent)], expected=expected)
-        return turn
-
-    def _held(self, sent: ActiveEntries | None, summary: Summary | None) -> list[Entry]:
-        """Return the records that have to be stored before the next message, for it is held with something else.
-
-        Thinking is bound to what it was held with. If the API wants it back nevertheless, for a tool's result is due,
-        it is asked to drop it itself from now on.
-        """
-        changed = self.setup.entries(summary)
-        if sent and changed and self.setup.unbinds(sent.summary) and not sent.summary.drop_block and is_thinking(sent):
-            return [Entry("choice", data={"drop_block": True}), *changed]
-        return changed
-
-    def _start(
-        self,
-        turn: Turn,
-        sent: ActiveEntries | None,
-        summary: Summary | None,
-        batch: Sequence[Entry],
-        *,
-        expected: str | None,
-    ) -> None:
-        """Store what opens a turn, and give the turn its messages."""
-        self.setup.warn(summary, self.log.key.id)  # before anything is stored: warnings may be errors
-        head = self.log.append(batch, expected=expected)
-        stored = [
-            decode(Record(position, encode(new)), self.log.key)  # what is sent is what is stored
-            for position, new in enumerate(batch, head.end - len(batch))
-        ]
-        seen = sent.extended(head, stored) if sent else ActiveEntries(head, summary_of(head), stored)
-        turn.begun(seen, turn.memory.messages if turn.memory else ())
-
-    def _missing(self, turn: Turn, sent: ActiveEntries) -> list[Entry]:
-        """Return the results of calls that a crash left without: what is sent to Claude has to be in the log."""
-        found = view_of(sent)
-        if found.report.kept[-1:] != (ADDED,):
-            return []
-        ids = given_ids(sent.entries, sent.summary.renamed)  # the log has the ids of the replies
-        message, beside = with_given_ids(found.messages[-1], ids)
-        entry = message_entry(message)
-        return [turn.stepping(replace(entry, data=entry.data | beside))]
-
-    def _again(self, sent: ActiveEntries, entry: Entry) -> Turn | None:
+    def _find_same_turn(self, sent: ActiveEntries, entry: MessageEntry) -> Turn | None:
         """Return the turn of this id if it was opened before; None: it is new.
 
         Raises `TurnError` if the conversation went on without a reply to it: its words are part of what Claude was sent
         since, and would be there twice.
         """
-        messages, question = self._turn_of(sent, entry.turn or "")
+        turn_id = entry.turn or ""
+        messages, question = self._find_turn(sent, turn_id)
         if question is None:
             return None
-        if question.message != entry.message:
-            raise TurnMismatch(f"turn {entry.turn!r} of conversation {self.log.key.id!r} has another message already")
-        if _is_refused(sent, question):
+        if question.event.message != entry.event.message:
+            raise TurnMismatch(f"turn {turn_id!r} of conversation {self.log.key.id!r} has another message already")
+        if StoredMessages.among(sent.entries).is_refused(question):
             raise TurnRefused(self._refused_words(question.turn))
-        return self._same_turn(sent, question, messages, entry.turn or "")
+        return self._continue_same(sent, question, messages, turn_id)
 
-    def _same_turn(self, sent: ActiveEntries, question: Entry, messages: Sequence[Entry], turn_id: str) -> Turn:
+    def _find_turn(self, sent: ActiveEntries, turn_id: str) -> tuple[Sequence[MessageEntry], MessageEntry | None]:
+        """Return the messages among which a turn stands, if it was opened, and what it asked; None: it is not there."""
+        question = find_question(sent.entries, turn_id)
+        if question is None and may_be_hidden(sent, turn_id):
+            everything = self._load_everything()
+            return StoredMessages.among(everything).messages, find_question(everything, turn_id)
+        return (StoredMessages.among(sent.entries).sendable if question else []), question
+
+    def _find_same_message(self, sent: ActiveEntries, entry: MessageEntry, *, is_named: bool) -> Turn | None:
+        """Return the last turn, begun again, if it has no reply and the same message as this; else None.
+
+        is_named: The caller gave the turn an id, which it has from now on.
+        """
+        messages = StoredMessages.among(sent.entries).sendable
+        first = next((n for n in reversed(range(len(messages))) if opens_turn(messages[n].event.message)), None)
+        if first is None or messages[first].event.message != entry.event.message:
+            return None
+        if any(map(is_final_reply, messages[first:])):
+            return None
+        turn_id = entry.turn if is_named else None
+        return self._continue(sent, messages[first], messages, turn_id=turn_id, expected=self.expected)
+
+    def _continue_same(
+        self, sent: ActiveEntries, question: MessageEntry, messages: Sequence[MessageEntry], turn_id: str
+    ) -> Turn:
         """Return the turn that a stored question belongs to. Raises `TurnError` if the conversation went on without.
 
         A reply that it had before counts even if it was taken back since: one turn id is sent once.
         """
-        behind = [each for each in messages if each.position > question.position]
-        path = sent.summary.path
-        if path is not None and path > question.position and not any(map(_is_reply, behind)):
-            turn = self._replied_before(sent, question, turn_id)
+        path = sent.state.view.path
+        is_rerouted = path is not None and path > question.position
+        if is_rerouted and not any(is_final_reply(m) for m in messages if m.position > question.position):
+            turn = self._find_reply_before(sent, question, turn_id)
             if turn:
                 return turn
-        turn = self._continued(sent, question, messages, turn_id=turn_id)
+        turn = self._continue(sent, question, messages, turn_id=turn_id)
         if turn is None:
             raise TurnError(
                 f"conversation {self.log.key.id!r} went on without a reply to turn {turn_id!r}, whose message is "
@@ -408,31 +381,19 @@ class TurnStarter:
             )
         return turn
 
-    def _turn_of(self, sent: ActiveEntries, turn_id: str) -> tuple[list[Entry], Entry | None]:
-        """Return the messages among which a turn stands, if it was opened, and what it asked; None: it is not there."""
-        question = _question(sent.entries, turn_id)
-        if question is None and may_be_hidden(sent, turn_id):
-            everything = self._everything()
-            return _messages(everything), _question(everything, turn_id)
-        return [each for each in _messages(sent) if not _is_refused(sent, each)], question
+    def _find_reply_before(self, sent: ActiveEntries, question: MessageEntry, turn_id: str) -> Turn | None:
+        """Return a turn with the reply that it had, whether or not the conversation goes through it now."""
+        for part in self.log.slices(question.position, sent.head.end):
+            for entry in self.log.entries(part):  # another reply may have been chosen, or asked for, since
+                if entry.turn == turn_id and is_message_entry(entry) and is_final_reply(entry):
+                    return Turn(self.log, turn_id, self.timeout, answered=Reply.of(entry))
+        return None
 
-    def _asked_again(self, sent: ActiveEntries, entry: Entry, *, named: bool) -> Turn | None:
-        """Return the last turn, begun again, if it has no reply and the same message as this; else None.
-
-        named: the caller gave the turn an id, which it has from now on.
-        """
-        messages = [entry for entry in _sendable(sent) if entry.kind == "message"]
-        first = next((index for index in range(len(messages))[::-1] if opens_turn(messages[index].message or {})), None)
-        if first is None or messages[first].message != entry.message or any(map(_is_reply, messages[first:])):
-            return None
-        turn_id = entry.turn if named else None
-        return self._continued(sent, messages[first], messages, turn_id=turn_id, expected=self.expected)
-
-    def _continued(
+    def _continue(
         self,
         sent: ActiveEntries,
-        asked: Entry,
-        messages: Sequence[Entry],
+        asked: MessageEntry,
+        messages: Sequence[MessageEntry],
         *,
         turn_id: str | None = None,
         expected: str | None = None,
@@ -449,95 +410,100 @@ class TurnStarter:
         Returns:
             None if the conversation went on without a reply to it.
         """
-        behind = [each for each in messages if each.position > asked.position and _role(each) != "system"]
-        chain = [asked, *itertools.takewhile(lambda each: not opens_turn(each.message or {}), behind)]
-        reply = next(filter(_is_reply, chain), None)
+        chain = take_turn(asked, messages)
+        reply = next(filter(is_final_reply, chain), None)
         if reply:
             return Turn(self.log, reply.turn or "", self.timeout, answered=Reply.of(reply))
-        self.free(sent.head)
-        if len(chain) <= len(behind):
+        check_free(self.log.key, sent.state, timeout=self.timeout)
+        last = max((m.position for m in messages if m.event.message["role"] != "system"), default=-1)
+        if last > chain[-1].position:
             return None
-        same = turn_id in (None, chain[-1].turn)
-        opened = Entry("opened") if same else Entry("opened", data={"question": asked.position})
-        return self._reopened(sent, turn_id or chain[-1].turn or fresh_token(), opened, expected=expected)
+        is_same = turn_id in (None, chain[-1].turn)
+        opened = TurnOpened(lease_until=0, question=None if is_same else asked.position)
+        return self._reopen(sent, turn_id or chain[-1].turn or fresh_token(), opened, expected=expected)
 
-    def _everything(self) -> list[Entry]:
+    def _load_everything(self) -> list[Entry]:
         """Return all entries of the conversation in order, those that stand before what is sent as well."""
-        return list(newest_first(self.log, _PORTION))[::-1]
+        return list(iter_newest_first(self.log, _PORTION))[::-1]
+
+    def _refused_words(self, turn: str | None) -> str:
+        return (
+            f"the API refused turn {turn!r} of conversation {self.log.key.id!r}, and would refuse it again: say "
+            "something else, or resume(id, force=True) to send it again all the same"
+        )
+
+    # The append that opens a turn.
+
+    def _open(self, sent: ActiveEntries | None, entry: MessageEntry, cached: SentView | None = None) -> Turn:
+        """Open a turn with a message, behind what was sent so far."""
+        head = sent.head if sent else self.log.seen()
+        state = head.state if head else None
+        check_free(self.log.key, state, timeout=self.timeout)
+        plan = plan_cut(self.trimming, sent, entry.event.message) if self.trimming and sent else None
+        turn = Turn(self.log, entry.turn or entry.id, self.timeout, cache=self.views)
+        if plan and isinstance(plan.policy, Compaction | Summarize):
+            turn.plan, plan = plan, None  # the message is stored first: what stands for the rest takes a while to make
+        cut = [plan.entry()] if plan else []
+        batch = [*cut, *self._list_setup(sent, state), *_close_abandoned(state), turn.opening(entry)]
+        self._store_opening(turn, sent, state, batch, cached=cached, expected=self.expected)
+        return turn
+
+    def _reopen(self, sent: ActiveEntries, turn_id: str, opened: TurnOpened, *, expected: str | None = None) -> Turn:
+        """Open a turn again whose message is stored."""
+        turn = Turn(self.log, turn_id, self.timeout, cache=self.views)
+        batch = [
+            *self._list_setup(sent, sent.state),
+            turn.opening(Entry(opened)),
+            *self._list_missing_results(turn, sent),
+        ]
+        self._store_opening(turn, sent, sent.state, batch, expected=expected)
+        return turn
+
+    def _list_setup(self, sent: ActiveEntries | None, state: ConversationState | None) -> list[Entry]:
+        """Return the entries that have to be stored before the next message, if it is held with something else.
+
+        Thinking is bound to what it was held with. If the API wants it back nevertheless, for a tool waits for its
+        result, it is asked to drop it itself from now on.
+        """
+        changed = self.setup.entries(state)
+        if not (sent and changed) or sent.state.view.drop_block or not self.setup.invalidates_thinking(sent.state):
+            return changed
+        return [Entry(ThinkingPolicy(drop_block=True)), *changed] if is_thinking_wanted(sent) else changed
+
+    def _list_missing_results(self, turn: Turn, sent: ActiveEntries) -> list[Entry]:
+        """Return the results of calls that a crash left without: what is sent to Claude has to be in the log."""
+        found = view_of(sent)
+        if found.report.kept[-1:] != (ADDED,):
+            return []
+        ids = given_ids(sent.entries, sent.state.view.renamed)  # the log has the ids of the replies
+        message, sent_ids = with_given_ids(found.messages[-1], ids)
+        entry = message_entry(message)
+        return [turn.with_lease(replace(entry, event=replace(entry.event, sent_ids=sent_ids)))]
+
+    def _store_opening(
+        self,
+        turn: Turn,
+        sent: ActiveEntries | None,
+        state: ConversationState | None,
+        batch: Sequence[Entry],
+        *,
+        cached: SentView | None = None,
+        expected: str | None,
+    ) -> None:
+        """Store what opens a turn, and give the turn its messages."""
+        self.setup.warn(state, self.log.key.id)  # before anything is stored: warnings may be errors
+        head = self.log.append(batch, expected=expected)
+        stored = reread(batch, self.log.key, head.end - len(batch))  # what is sent is what is stored
+        if cached:
+            turn.begin(head, cached.extended(head, stored))
+        else:
+            turn.begin(head, SentView.of(sent.extended(head, stored) if sent else ActiveEntries(head, stored)))
 
 
-def is_thinking(sent: ActiveEntries) -> bool:
-    """Whether the API wants thinking of the last reply back, for that is left open."""
-    reply = open_reply(reversed(sent.entries))
-    return reply is not None and thoughts(reply) > 0
-
-
-def _turns(sent: ActiveEntries | None) -> frozenset[str]:
-    """Return the ids of the turns that are known to be there."""
-    return frozenset(found.turn for found in sent.entries if found.turn) if sent else frozenset()
-
-
-def _abandoned(summary: Summary | None) -> list[Entry]:
-    """Return the record that closes a turn whose time is over, if there is one."""
-    if summary is None or summary.turn is None:
+def _close_abandoned(state: ConversationState | None) -> list[Entry]:
+    """Return the entry that closes a turn whose time is over, if there is one."""
+    turn = state.engine.open_turn if state else None
+    if turn is None:
         return []
-    process = summary.turn.process
-    reason = "its process ended" if process and is_gone(process) else "timed out"
-    return [Entry("abandoned", data={"reason": reason}, turn=summary.turn.id)]
-
-
-def _sendable(sent: ActiveEntries) -> list[Entry]:
-    """Return the entries of what is sent, without the messages of which nothing is sent."""
-    omissions = omissions_in(sent.entries)
-    return [each for each in sent.entries if each.kind != "message" or not is_whole(omissions.get(each.position, ()))]
-
-
-def _is_refused(sent: ActiveEntries, question: Entry) -> bool:
-    """Whether the API refused a message of the user, so that it is not sent any more."""
-    return is_whole(omissions_in(sent.entries).get(question.position, ()))
-
-
-def _refused_last(sent: ActiveEntries) -> str | None:
-    """Return the id of the last turn, if the API refused what it sent and nothing was said since; else None."""
-    for entry in reversed(sent.entries):
-        if entry.kind == "refused":
-            gone = omissions_in(sent.entries)
-            return entry.turn if any(place[0] in gone for place in entry.data["places"]) else None
-        if entry.kind == "message":
-            return None
-    return None
-
-
-def _messages(sent: ActiveEntries | Sequence[Entry] | None) -> list[Entry]:
-    """Return the messages among entries, or among those that are sent."""
-    entries = (sent.entries if isinstance(sent, ActiveEntries) else sent) or ()
-    omissions = omissions_in(entries)
-    return [_marked(entry, omissions.get(entry.position, ())) for entry in entries if entry.kind == "message"]
-
-
-def _marked(entry: Entry, omissions: Sequence[Omission]) -> Entry:
-    """Return a message with the ids of the tool results that the API refused, for which others may come."""
-    blocks = blocks_of(entry.message or {"content": ""})
-    gone = {each.block for each in omissions}
-    ids = [
-        block["tool_use_id"] for index, block in enumerate(blocks) if index in gone and block["type"] == "tool_result"
-    ]
-    return replace(entry, data=entry.data | {"refused_results": ids}) if ids else entry
-
-
-def _question(entries: Sequence[Entry], turn: str | None) -> Entry | None:
-    """Return the user's message that a turn sent first: its own, or the stored one that it was opened for."""
-    places = [entry.data["question"] for entry in entries if entry.turn == turn and "question" in entry.data]
-    messages = [entry for entry in entries if entry.kind == "message" and _role(entry) == "user"]
-    own = [entry for entry in messages if entry.turn == turn or entry.position in places]
-    return own[0] if own else None
-
-
-def _is_reply(entry: Entry) -> bool:
-    """Whether an entry holds a reply that ends its turn: it is not paused, and no tool is being run for it."""
-    paused = entry.data.get("response", {}).get("stop_reason") == "pause_turn"
-    return _role(entry) == "assistant" and not paused and "until" not in entry.data
-
-
-def _role(entry: Entry) -> str | None:
-    return entry.message["role"] if entry.message else None
+    reason = "its process ended" if turn.process and is_gone(turn.process) else "timed out"
+    return [Entry(TurnAbandoned(reason=reason), turn.id)]

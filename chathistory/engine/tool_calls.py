@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from chathistory.engine.reply import Reply
+from chathistory.engine.stored_turns import MessageEntry, StoredMessages
 from chathistory.errors import InvalidInput, TurnError, TurnMismatch
-from chathistory.log.entry import Entry
 from chathistory.messages.content import Message, blocks_of
 from chathistory.view.clean_message import cleaned
 from chathistory.view.item import Notes, item_of
@@ -22,7 +22,7 @@ def has_results(message: Message) -> bool:
     return any(block["type"] == "tool_result" for block in blocks_of(message))
 
 
-def check_not_empty(entry: Entry) -> None:
+def check_not_empty(entry: MessageEntry) -> None:
     """Refuse a user's message of which nothing could be sent: without content, or with blank text only.
 
     Raises:
@@ -41,61 +41,66 @@ class CalledReply:
     replies: The entries of the assistant turn; usually one, several if it paused.
     answers: The user's messages behind it, up to the next reply.
     following: All other messages behind it.
+    refused_results: The ids of calls whose stored result the API refused, so that another one may be handed in.
     """
 
-    replies: Sequence[Entry]
-    answers: Sequence[Entry]
-    following: Sequence[Entry]
+    replies: Sequence[MessageEntry]
+    answers: Sequence[MessageEntry]
+    following: Sequence[MessageEntry]
+    refused_results: frozenset[str]
 
     @classmethod
-    def last_in(cls, messages: Sequence[Entry]) -> CalledReply | None:
+    def last_in(cls, stored: StoredMessages) -> CalledReply | None:
         """Return the last assistant turn of a conversation's messages; None: there is no reply."""
-        last = max((index for index, entry in enumerate(messages) if _is_from_claude(entry)), default=None)
-        return None if last is None else cls._around(messages, last)
+        last = max((index for index, entry in enumerate(stored.messages) if _is_from_claude(entry)), default=None)
+        return None if last is None else cls._around(stored, last)
 
     @classmethod
-    def at(cls, messages: Sequence[Entry], position: int) -> CalledReply | None:
+    def at(cls, stored: StoredMessages, position: int) -> CalledReply | None:
         """Return the assistant turn whose reply stands at `position`; None: no reply stands there."""
-        for index, entry in enumerate(messages):
-            if position in (entry.position, entry.data.get("again")) and _is_from_claude(entry):
-                return cls._around(messages, index)
+        for index, entry in enumerate(stored.messages):
+            if position in (entry.position, entry.event.copy_of) and _is_from_claude(entry):
+                return cls._around(stored, index)
         return None
 
     @classmethod
-    def of_results(cls, messages: Sequence[Entry], results: Message) -> CalledReply | None:
+    def of_results(cls, stored: StoredMessages, results: Message) -> CalledReply | None:
         """Return the newest assistant turn with a call that one of the results names; None: there is none."""
         ids = {block["tool_use_id"] for block in blocks_of(results) if block["type"] == "tool_result"}
-        for entry in reversed(messages):
-            blocks = blocks_of(entry.message or {}) if _is_from_claude(entry) else []
+        for index, entry in reversed(list(enumerate(stored.messages))):
+            blocks = blocks_of(entry.event.message) if _is_from_claude(entry) else []
             if any(block["type"] == "tool_use" and block["id"] in ids for block in blocks):
-                return cls.at(messages, entry.position)
+                return cls._around(stored, index)
         return None
 
     @classmethod
-    def _around(cls, messages: Sequence[Entry], index: int) -> CalledReply:
+    def _around(cls, stored: StoredMessages, index: int) -> CalledReply:
+        messages = stored.messages
         before = list(itertools.takewhile(_is_from_claude, reversed(messages[:index])))[::-1]
         behind = list(itertools.takewhile(_is_from_claude, messages[index:]))
-        rest = [entry for entry in messages[index + len(behind) :] if _role(entry) != "system"]
+        rest = [entry for entry in messages[index + len(behind) :] if entry.event.message["role"] != "system"]
         answers = list(itertools.takewhile(lambda entry: not _is_from_claude(entry), rest))
-        return cls([*before, *behind], answers, rest[len(answers) :])
+        refused = (
+            block["tool_use_id"]
+            for entry in answers
+            for number, block in enumerate(blocks_of(entry.event.message))
+            if block["type"] == "tool_result"
+            and any(each.place.block == number for each in stored.omissions.get(entry.position, ()))
+        )
+        return cls([*before, *behind], answers, rest[len(answers) :], frozenset(refused))
 
     @property
     def calls(self) -> list[str]:
         """The ids of its tool calls, in order; none if the reply was refused, for it is not sent again."""
-        last = self.replies[-1].data.get("response", {}).get("stop_reason")
-        blocks = (block for entry in self.replies for block in blocks_of(entry.message or {}))
+        last = self.replies[-1].event.response.stop_reason
+        blocks = (block for entry in self.replies for block in blocks_of(entry.event.message))
         return [block["id"] for block in blocks if block["type"] == "tool_use" and last != "refusal"]
 
     @property
     def results(self) -> dict[str, Mapping[str, Any]]:
         """The stored results of its calls, by the ids of the calls."""
-        blocks = (block for entry in self.answers for block in blocks_of(entry.message or {}))
+        blocks = (block for entry in self.answers for block in blocks_of(entry.event.message))
         return {block["tool_use_id"]: block for block in blocks if block["type"] == "tool_result"}
-
-    @property
-    def _replaceable(self) -> set[str]:
-        """The ids of calls whose stored result the API refused, so that another one may be handed in."""
-        return {id for entry in self.answers for id in entry.data.get("refused_results", ())}
 
     @property
     def open_calls(self) -> list[str]:
@@ -106,11 +111,12 @@ class CalledReply:
         whole = [call["id"] for entry in self.replies for call in Reply.of(entry).tool_calls]
         return [id for id in whole if id not in stored]
 
-    def asked(self, entry: Entry) -> Entry:
+    def asked(self, entry: MessageEntry) -> MessageEntry:
         """Return the stored message that is the same as this one; if none is, the last that holds results."""
-        return next((each for each in self.answers if each.message == entry.message), self.answers[-1])
+        same = (each for each in self.answers if each.event.message == entry.event.message)
+        return next(same, self.answers[-1])
 
-    def without_stored(self, entry: Entry) -> Entry | None:
+    def without_stored(self, entry: MessageEntry) -> MessageEntry | None:
         """Return a message without the results that are stored already; None: all of it is.
 
         Raises:
@@ -118,11 +124,12 @@ class CalledReply:
             TurnMismatch: A call is answered already, with another result.
             TurnError: A result came too late: the conversation went on without it.
         """
-        if any(each.message == entry.message for each in self.answers):
+        message = entry.event.message
+        if any(each.event.message == message for each in self.answers):
             return None
-        message = entry.message or {}
-        stored, calls = self.results, set(self.calls)
-        fresh = []
+        stored, calls, fresh = self.results, set(self.calls), list[dict[str, Any]]()
+        said = (block for each in self.answers for block in blocks_of(each.event.message))
+        went_on = bool(self.following) or any(block["type"] != "tool_result" for block in said)
         for index, block in enumerate(blocks_of(message)):
             if block["type"] != "tool_result":
                 fresh.append(block)
@@ -130,27 +137,18 @@ class CalledReply:
             id, path = block["tool_use_id"], f"message.content[{index}].tool_use_id"
             if id not in calls or id in (each.get("tool_use_id") for each in fresh):
                 raise InvalidInput(f"{path}: must name a tool call of the reply that it answers, each at most once")
-            if id not in stored and (self.following or _went_on(self.answers)):
-                raise TurnError(f"{path}: the conversation went on without this result; it can no longer be sent")
-            if id in stored and stored[id] != block and id in self._replaceable:
+            if id not in stored:
+                if went_on:
+                    raise TurnError(f"{path}: the conversation went on without this result; it can no longer be sent")
                 fresh.append(block)
-                continue
-            if id in stored and stored[id] != block:
-                raise TurnMismatch(f"{path}: this tool call has another result already")
-            fresh += [] if id in stored else [block]
+            elif stored[id] != block:
+                if id not in self.refused_results:
+                    raise TurnMismatch(f"{path}: this tool call has another result already")
+                fresh.append(block)
         if len(fresh) == len(blocks_of(message)):
             return entry
-        return replace(entry, message=message | {"content": fresh}) if fresh else None
+        return replace(entry, event=replace(entry.event, message=message | {"content": fresh})) if fresh else None
 
 
-def _went_on(answers: Iterable[Entry]) -> bool:
-    """Return whether something else than results was said behind a reply that called tools."""
-    return any(block["type"] != "tool_result" for entry in answers for block in blocks_of(entry.message or {}))
-
-
-def _is_from_claude(entry: Entry) -> bool:
-    return _role(entry) == "assistant"
-
-
-def _role(entry: Entry) -> str | None:
-    return entry.message["role"] if entry.message else None
+def _is_from_claude(entry: MessageEntry) -> bool:
+    return bool(entry.event.message["role"] == "assistant")

@@ -1,10 +1,10 @@
 """A turn, as the store sees it: opened before the request goes out, closed by what becomes of it.
 
-The user's message is durable first, so nothing typed is ever lost. Its record opens the turn and says until when it
+The user's message is durable first, so nothing typed is ever lost. Its entry opens the turn and says until when it
 counts as open: another engine that meets it raises `TurnInProgress` before it pays for tokens; past that time the turn
-counts as abandoned. While a reply takes long, that time is put off (`engine.renewal`). The reply is stored only when it
-is complete, and only if nobody wrote in between; what broke off, or came too late, is kept beside the conversation, for
-people to read.
+counts as abandoned. While a reply takes long, that time is put off (`engine.lease_renewal`). The reply is stored only
+when it is complete, and only if nobody wrote in between; what broke off, or came too late, is kept beside the
+conversation, for people to read.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any
 
 from chathistory.engine.api_errors import named
 from chathistory.engine.lease_renewal import KEEPER
-from chathistory.engine.refusals import closing, notes, refusal_in
+from chathistory.engine.refusals import describe_refusal, find_refusal, refuse_turn
 from chathistory.engine.reply import Reply
 from chathistory.engine.unstorable_reply import entry_of_text, refusal_of, reply_as_it_came, stop_reason_of
-from chathistory.engine.view_cache import CachedView, ViewCache
+from chathistory.engine.view_cache import SentView, ViewCache
 from chathistory.errors import (
     ChatHistoryError,
     Conflict,
@@ -32,23 +32,33 @@ from chathistory.errors import (
     StoreUnavailable,
     TurnError,
 )
-from chathistory.log.active_path import ActiveEntries, newest_first, on_path
+from chathistory.log.active_path import iter_newest_first, load_active
 from chathistory.log.clock import MICROSECONDS, now
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, decode, encode
+from chathistory.log.entry import Entry, reread
+from chathistory.log.events import (
+    LeaseRenewed,
+    MessageAdded,
+    ReplyInterrupted,
+    ReplyOrphaned,
+    TurnAbandoned,
+    TurnOpened,
+    TurnRefused,
+)
 from chathistory.log.lease import give_up
 from chathistory.log.message_entries import message_entry
 from chathistory.log.process import this_process
-from chathistory.log.reducers import last_said
-from chathistory.log.state import Summary, summary_of
-from chathistory.messages.content import Message, blocks_of
-from chathistory.storage.store import Head, Record
+from chathistory.log.state import ConversationHead, ConversationState
+from chathistory.messages.content import Message
 from chathistory.trimming.plan_cut import Plan
 from chathistory.view import view_of
 
-__all__ = ["Turn", "can_be_sent", "ends_paused"]
+__all__ = ["Turn", "can_be_sent"]
 
 _ATTEMPTS = 20
+_LATELY = 8  # entries among which one is looked for that was stored just now
+RETRIES = (0.05, 0.2, 0.8)
+"""Seconds before each further try to store what was paid for or done, where the store cannot be reached."""
 
 
 def can_be_sent(messages: list[Message], *, paused: bool) -> bool:
@@ -65,18 +75,7 @@ def can_be_sent(messages: list[Message], *, paused: bool) -> bool:
     return bool(messages) and (paused or messages[-1]["role"] != "assistant")
 
 
-def ends_paused(sent: ActiveEntries) -> bool:
-    """Return whether the last message of a conversation is a reply that paused."""
-    last = last_said(sent.entries)
-    return last is not None and last.data.get("response", {}).get("stop_reason") == "pause_turn"
-
-
-_LATELY = 8  # entries among which one is looked for that was stored just now
-RETRIES = (0.05, 0.2, 0.8)
-"""Seconds before each further try to store what was paid for or done, where the store cannot be reached."""
-
-
-def _insisted(step: Callable[[], Head]) -> Head:
+def _insist(step: Callable[[], ConversationHead]) -> ConversationHead:
     """Store something, several times if the store cannot be reached: the same entry is never stored twice."""
     for pause in RETRIES:
         with contextlib.suppress(StoreUnavailable):
@@ -91,8 +90,7 @@ def _storable_result(block: Mapping[str, Any]) -> Mapping[str, Any]:
         message_entry({"role": "user", "content": [block]})
     except Exception as error:  # noqa: BLE001 - also what the interpreter raises at great depth
         reason = str(refusal_of(error)).replace("message.content[0].content", "result")
-        told = f"The tool ran, but its result could not be stored: {reason}"
-        return {**block, "content": told, "is_error": True}
+        return {**block, "content": f"The tool ran, but its result could not be stored: {reason}", "is_error": True}
     return block
 
 
@@ -109,38 +107,39 @@ def _partial_of(error: BaseException) -> Message | None:
 class Turn:
     """An open turn, for `timeout` seconds after each of its steps and renewals.
 
-    messages: what to send next. state: what is known of the conversation. plan: a cut whose summary is to be made.
-    answered: the reply, if this turn had been completed before; there is nothing to send then. memory: what is
-    remembered once it is complete; recall: where. paused: whether `messages` end with a reply that paused. lease: the
-    id of the entry that opened it; who takes the turn over writes another one. renew_at: see `engine.renewal`.
+    Attributes:
+        log: Of the conversation.
+        id: Of the turn.
+        timeout: In seconds.
+        state: What is known of the conversation.
+        plan: A cut whose summary has to be made.
+        answered: The reply, if this turn had been completed before; there is nothing to send then.
+        cache: Where the view is remembered once the turn is complete.
+        view: What the conversation sends; None: it has to be read.
+        lease: The id of the entry that opened it; who takes the turn over writes another one.
+        renew_at: See `engine.lease_renewal`.
+        forgotten: The id of a container that the API does not know any longer.
     """
 
     log: ConversationLog
     id: str
     timeout: float
-    messages: list[Message] = field(default_factory=list, repr=False)
-    state: Summary | None = field(default=None, repr=False)
+    state: ConversationState | None = field(default=None, repr=False)
     plan: Plan | None = None
     answered: Reply | None = None
-    memory: CachedView | None = None
-    recall: ViewCache | None = None
-    paused: bool = False
+    cache: ViewCache | None = None
+    view: SentView | None = field(default=None, repr=False)
     lease: str = ""
     renew_at: float = 0.0
     forgotten: str | None = None
     _count: int = 0
-    _before: list[Message] = field(default_factory=list, repr=False)
-    _seen: ActiveEntries | None = field(default=None, repr=False)
 
-    def begun(self, seen: ActiveEntries, before: Sequence[Message] = ()) -> None:
-        """Take down the state after the append that opened it, and keep its lease from now on.
+    # What it sends.
 
-        seen: what the conversation sends, without what is known to be sent `before` it.
-        """
-        self._before = [*before]
-        self._see(seen)
-        self._count = seen.summary.messages
-        KEEPER.keep(self)
+    @property
+    def messages(self) -> list[Message]:
+        """What to send next."""
+        return self.view.messages if self.view else []
 
     def outgoing(self) -> list[Message]:
         """Return the messages of the next request; every request of a turn gets them here.
@@ -148,7 +147,7 @@ class Turn:
         Raises:
             TurnError: They must not be sent: there are none, or they end with a finished reply.
         """
-        if not can_be_sent(self.messages, paused=self.paused):
+        if not can_be_sent(self.messages, paused=self.view is not None and self.view.is_paused):
             raise TurnError(
                 f"conversation {self.log.key.id!r} has nothing to send: a request must end with a user's message "
                 "or with a reply that paused; send a new message"
@@ -158,40 +157,38 @@ class Turn:
     @property
     def container(self) -> str | None:
         """The container of the code execution tool to go on with, if there is one."""
-        id = self.state.usable_container(now()) if self.state else None
-        return None if id == self.forgotten else id
+        container = self.state.engine.container if self.state else None
+        if container is None or container.id == self.forgotten or not container.is_usable(now()):
+            return None
+        return container.id
 
     def to_sum_up(self) -> list[Message]:
         """Return the messages that the planned cut leaves out, ready to be sent."""
-        sent = on_path(self.log)
-        return view_of(self.plan.left_out(sent)).messages if sent and self.plan else []
+        return view_of(self.plan.left_out(self.view.active)).messages if self.view and self.plan else []
 
-    def cut(self, made: Any) -> None:
-        """Store the planned cut, with a text or the API's response that stands for what it leaves out.
+    # Its steps.
 
-        Raises `Conflict` if somebody else wrote meanwhile.
+    def begin(self, head: ConversationHead, view: SentView | None = None) -> None:
+        """Take down the state after the append that opened it, and keep its lease from now on.
+
+        view: What is sent; None: it has to be read.
         """
-        assert self.plan is not None  # noqa: S101  # else nothing was made
-        entry = self.plan.entry(made) if isinstance(made, str) else self.plan.compaction(made)
-        entry.data["tokens"] += self.plan.new  # that message is stored already
-        with self.log.lock:
-            if not self._is_open(self._count):
-                raise Conflict(self.log.key, self.log.seen())
-            self.log.append([replace(entry, turn=self.id)])
-        self.plan = None
-        self.go_on()
+        self.view, self.state, self._count = view, head.state, head.state.totals.messages
+        KEEPER.keep(self)
 
-    def opening(self, entry: Entry) -> Entry:
+    def opening(self, entry: Entry[MessageAdded] | Entry[TurnOpened]) -> Entry:
         """Return an entry as the one that opens this turn, or begins it again, with the process that does so."""
-        self.lease = entry.id
-        return self.stepping(replace(entry, data=entry.data | {"by": this_process().to_dict()}))
-
-    def stepping(self, entry: Entry) -> Entry:
-        """Return an entry as one of this turn's, after which it stays open."""
         KEEPER.postpone(self)
-        return replace(entry, turn=self.id, data=entry.data | {"until": self._until()})
+        self.lease = entry.id
+        event = replace(entry.event, lease_until=self._lease_end(), opened_by=this_process())
+        return Entry(event, self.id, entry.id, entry.at)
 
-    def _until(self) -> int:
+    def with_lease(self, entry: Entry[MessageAdded]) -> Entry[MessageAdded]:
+        """Return a message as a step of this turn, after which it stays open."""
+        KEEPER.postpone(self)
+        return replace(entry, turn=self.id, event=replace(entry.event, lease_until=self._lease_end()))
+
+    def _lease_end(self) -> int:
         return now() + int(self.timeout * MICROSECONDS)
 
     def renew(self) -> bool:
@@ -202,45 +199,64 @@ class Turn:
         with self.log.lock:
             if not self._is_open():
                 return False
-            self._beside(Entry("renewed", data={"until": self._until()}, turn=self.id))
+            self._append_side_entry(Entry(LeaseRenewed(self._lease_end(), self.lease), self.id))
             return self._is_open()
 
     def release(self) -> None:
         """Do not keep the lease any longer: the turn is closed, or not this one's."""
         KEEPER.release(self)
 
+    def cut(self, made: Any) -> None:
+        """Store the planned cut, with a text or the API's response that stands for what it leaves out.
+
+        Raises `Conflict` if somebody else wrote meanwhile.
+        """
+        if self.plan is None:
+            return
+        event = (self.plan.entry(made) if isinstance(made, str) else self.plan.compaction(made)).event
+        tokens = event.tokens + self.plan.new_tokens  # the message that opens the turn is stored already
+        entry: Entry = Entry(replace(event, tokens=tokens), self.id)
+        with self.log.lock:
+            head = self.log.seen()
+            if not self._holds(head, self._count):
+                raise Conflict(self.log.key, head.stored if head else None)
+            self._follow(self.log.append([entry]), [entry])
+        self.plan = None
+        self.go_on()
+
     def finish(self, response: Any, *, request_id: str | None = None, more: bool = False) -> Reply:
-        """Store a complete response of the API and return it as the reply; a streamed one has no request id on it.
+        """Store a complete response of the API and return it as the reply.
 
-        more: the turn stays open, for results of tools that follow.
+        Args:
+            response: What the API answered.
+            request_id: Of a reply that was streamed, which has none itself.
+            more: The turn stays open, for results of tools that follow.
 
-        Raises `IncompleteReply` if it is none, `OrphanedReply` if somebody else changed the conversation meanwhile (it
-        is kept beside it then), `InvalidInput` if it cannot be stored as it is (it is kept beside as JSON text), and
-        what an append raises; the error's `reply` has what was paid for.
+        Raises:
+            IncompleteReply: It is no complete message.
+            OrphanedReply: Somebody else changed the conversation meanwhile; the reply is kept beside it.
+            InvalidInput: It cannot be stored as it is; it is kept beside the conversation as JSON text.
+            ChatHistoryError: What an append raises; the error's `reply` has what was paid for.
         """
         if stop_reason_of(response) is None:
-            msg = "the API answered with something that is not a complete message"
-            incomplete = IncompleteReply(msg)
+            incomplete = IncompleteReply("the API answered with something that is not a complete message")
             incomplete.reply = None if isinstance(response, str) else reply_as_it_came(response, self.id)
             raise incomplete
         try:
             entry = message_entry(response, turn=self.id)
         except Exception as error:  # noqa: BLE001 - also what the SDK and the interpreter raise at great depth
             raise self.kept_as_text(response, error) from None
-        if request_id:
-            entry.data.setdefault("request_id", request_id)
-        entry = self._marked(entry)
+        told = entry.event.request_id or request_id
+        entry = replace(entry, event=replace(entry.event, request_id=told, forgotten_container=self.forgotten))
         if more:
-            entry, self.memory = self.stepping(entry), None  # a turn with tools is read again
+            entry = self.with_lease(entry)
         try:
-            head = self._taken_step(entry) if more else self._stored(entry)
+            head = self._store_step(entry) if more else _insist(lambda: self._store_once(entry))
         except ChatHistoryError as error:
             error.reply = Reply.of(entry)
             raise
         if not (more or stop_reason_of(response) == "pause_turn"):
             self.release()
-        if self.recall and self.memory:
-            self.recall.keep(self.log.key, self.memory.after(head, self.messages, entry))
         return Reply.of(replace(entry, position=head.end - 1))
 
     def kept_as_text(self, response: Any, error: Exception) -> InvalidInput:
@@ -250,7 +266,7 @@ class Turn:
         kept = entry_of_text(response, self.id, error)
         self.release()
         try:
-            head = _insisted(lambda: self._beside(self._marked(kept)))
+            head = _insist(lambda: self._append_side_entry(kept))
         except ChatHistoryError as trouble:
             refused.add_note(
                 f"chathistory: the reply is in this error's `reply` alone; it could not be kept: {trouble}"
@@ -268,94 +284,98 @@ class Turn:
         """
         blocks = [_storable_result(block) for block in message["content"]]
         try:
-            self._taken_step(self.stepping(message_entry({"role": "user", "content": blocks})))
+            self._store_step(self.with_lease(message_entry({"role": "user", "content": blocks})))
         except ChatHistoryError as error:
             error.results = blocks
             raise
 
-    def _taken_step(self, entry: Entry) -> Head:
-        """Store a step after which this turn goes on, and bring `messages` up to date; that reads nothing if it can."""
-        head = self._stored(entry)
-        seen = self._seen
-        used = {block["id"] for message in self._before for block in blocks_of(message) if "id" in block}
-        if seen is None or any(block.get("id") in used for block in blocks_of(entry.message or {"content": ""})):
+    def _store_step(self, entry: Entry[MessageAdded]) -> ConversationHead:
+        """Store a step after which this turn goes on; that reads nothing, unless others wrote meanwhile."""
+        head = _insist(lambda: self._store_once(entry))
+        if self.view is None:
             self.go_on()
-            return head
-        stored = decode(Record(head.end - 1, encode(entry)), self.log.key)  # what is sent is what is stored
-        self._see(seen.extended(head, [stored]))
         return head
 
-    def _see(self, sent: ActiveEntries | None) -> None:
-        """Take down what the conversation sends now."""
-        if self._seen and sent and sent.summary.begin > self._seen.summary.begin:
-            self._before = []  # a reply stands for it, or it was cut
-        self._seen, self.state = sent, sent.summary if sent else None
-        self.messages = [*self._before, *view_of(sent).messages]
-        self.paused = sent is not None and ends_paused(sent)
-
-    def _stored(self, entry: Entry) -> Head:
-        return _insisted(lambda: self._stored_once(entry))
-
-    def _stored_once(self, entry: Entry) -> Head:
+    def _store_once(self, entry: Entry[MessageAdded]) -> ConversationHead:
         with self.log.lock:
             head = self.log.seen()
             for _ in range(_ATTEMPTS):
-                if not self._holds(head, self._count):
-                    break  # the reply answers a conversation that is not this one any more
-                self.log.see(head)
-                with contextlib.suppress(
-                    ConversationChanged
-                ):  # perhaps by what stands beside: who lost this turn may write such
+                if head is None or not self._holds(head, self._count):
+                    break  # the reply answers a conversation that is not this one any longer
+                self.log.see(head.stored)
+                with contextlib.suppress(ConversationChanged):  # perhaps by a side entry of one who lost this turn
                     head = self.log.append([entry])
                     self._count += 1
+                    self._follow(head, [entry])
                     return head
-                if landed := self._landed(entry):
-                    return landed
+                newest = itertools.islice(iter_newest_first(self.log, _LATELY), _LATELY)
+                is_stored = any(each.id == entry.id for each in newest)
                 head = self.log.seen()  # which that has looked up
+                if is_stored and head:  # an earlier try got no answer, and a renewal came behind it
+                    self._count += 1
+                    self.view = None
+                    return head
             self.release()
-            raise OrphanedReply(self.log.key, self._beside(replace(entry, kind="orphaned")))
+            event = entry.event
+            orphaned = ReplyOrphaned(
+                event.message, event.response, event.request_id, forgotten_container=event.forgotten_container
+            )
+            kept = self._append_side_entry(Entry(orphaned, entry.turn, entry.id, entry.at))
+            raise OrphanedReply(self.log.key, kept.stored)
 
-    def _landed(self, entry: Entry) -> Head | None:
-        """Return the head if an entry is stored: an earlier try got no answer, and a renewal came behind it."""
-        newest = newest_first(self.log, _LATELY)
-        if not any(each.id == entry.id for each in itertools.islice(newest, _LATELY)):
-            return None
-        self._count += 1
-        self._seen = None  # where it stands is read again
-        return self.log.seen()
+    def _follow(self, head: ConversationHead, entries: Sequence[Entry]) -> None:
+        """Bring the view up to date with what was stored; it has to be read again if others wrote in between."""
+        start = head.end - len(entries)
+        self.state = head.state
+        if self.view and self.view.head.end == start:
+            self.view = self.view.extended(head, reread(entries, self.log.key, start))  # what is sent is what is stored
+        else:
+            self.view = None
+        if self.cache:
+            self.cache.keep(self.log, self.view)
 
-    def _beside(self, entry: Entry) -> Head:
+    def _append_side_entry(self, entry: Entry) -> ConversationHead:
         """Store what is not part of the conversation, but never bring a deleted one back to life.
 
         The entry names the lease, so that it does not close the turn of those who have taken it over.
         """
+        event = entry.event
+        if isinstance(event, TurnAbandoned | ReplyInterrupted | ReplyOrphaned):
+            event = replace(event, lease=self.lease, forgotten_container=self.forgotten)
+            entry = replace(entry, event=event)
         with self.log.lock:
             if self.log.seen() is None:
                 raise Conflict(self.log.key, None)
-            return self.log.append([replace(entry, data=entry.data | {"lease": self.lease})])
+            head = self.log.append([entry])
+            self._follow(head, [entry])
+            return head
 
     def _is_open(self, count: int | None = None) -> bool:
         """Whether this process sees the turn as open, and the conversation with `count` messages."""
         return self._holds(self.log.seen(), count)
 
-    def _holds(self, head: Head | None, count: int | None = None) -> bool:
+    def _holds(self, head: ConversationHead | None, count: int | None = None) -> bool:
         """Whether in this state the turn is open and this one's, and the conversation has `count` messages."""
-        summary = summary_of(head) if head else None
-        if summary is None or summary.turn is None or summary.turn.lease != self.lease:
+        turn = head.state.engine.open_turn if head else None
+        if head is None or turn is None or turn.lease != self.lease:
             return False
-        return count is None or summary.messages == count
+        return count is None or head.state.totals.messages == count
 
     def go_on(self) -> None:
-        """Bring `messages` up to date after a reply that paused: it is sent back as it is, to be continued.
+        """Bring the view up to date after a reply that paused: it is sent back as it is, to be continued.
 
         Raises `Conflict` if the turn is not this one's any longer: another request would be paid for in vain.
         """
-        sent = on_path(self.log)
-        if not self._is_open(self._count):
+        head = self.log.refresh() if self.view else None
+        if head is None or self.view is None or self.view.head.version != head.version:
+            active = load_active(self.log)
+            self.view, head = (SentView.of(active), active.head) if active else (None, None)
+        if head is None or not self._holds(head, self._count):
             self.release()
-            raise Conflict(self.log.key, sent.head if sent else None)
-        self._before = []
-        self._see(sent)
+            raise Conflict(self.log.key, head.stored if head else None)
+        self.state = head.state
+
+    # Its end without a reply.
 
     def left_at(self, reply: Reply | None) -> Reply:
         """Close the turn if it is still open after its last reply, and return that."""
@@ -377,23 +397,21 @@ class Turn:
             told[1] = "the tools have run: give `error.results` to `run_tools`, or to `send`, to go on with them"
         elif partial is None:
             partial = _partial_of(error)
+        reason = type(error).__name__
         try:
-            refused = None if partial else self._refused(error)
+            refused = None if partial else self._close_refused(error)
             if refused:
                 told = refused
             else:
-                kind = "interrupted" if partial else "abandoned"
-                self._close(Entry(kind, data={"reason": type(error).__name__}, message=partial))
+                event = ReplyInterrupted(partial, reason=reason) if partial else TurnAbandoned(reason=reason)
+                self._append_side_entry(Entry(event, self.id))
         except ChatHistoryError as trouble:
             give_up(self.lease)
             told = [f"the message is saved, but the turn could not be closed: {trouble}", *told[1:]]
         for note in told:
             error.add_note(f"chathistory: {note}")
 
-    def _close(self, entry: Entry) -> None:
-        self._beside(self._marked(replace(entry, turn=self.id)))
-
-    def _refused(self, error: BaseException) -> list[str]:
+    def _close_refused(self, error: BaseException) -> list[str]:
         """Close a turn that the API refused, and return what to say; [] if that is not what happened.
 
         The error gets the `refusal`. If others wrote meanwhile, that may be an answer, and nothing is marked.
@@ -401,26 +419,27 @@ class Turn:
         if named(error) is None:
             return []
         with self.log.lock:
-            sent = on_path(self.log)
-            refusal = refusal_in(error, sent, self.id)
+            sent = load_active(self.log)
+            refusal = find_refusal(error, sent, self.id)
             if refusal is None or sent is None or refusal.sort == "container" or not self._is_open(self._count):
                 return []
             if view_of(sent).messages != self.messages:  # the error counts in other messages than are found here
                 return []
-            data: dict[str, Any] = {"reason": type(error).__name__, "refusal": refusal.to_data()}
+            reason, goes_on = type(error).__name__, False
             if refusal.sort == "turn":
-                data |= closing(refusal, sent, self.id)
-                closed = Entry("refused", data=data, turn=self.id)
+                event: TurnRefused = refuse_turn(refusal, sent, self.id)
+                event = replace(event, reason=reason, forgotten_container=self.forgotten)
+                goes_on = any(place.block is not None for place in event.places)
                 try:
-                    self.log.append([self._marked(closed)])
+                    closed: Entry = Entry(event, self.id)
+                    self._follow(self.log.append([closed]), [closed])
                 except ConversationChanged:
                     return []
             else:
-                self._close(Entry("abandoned", data=data))
+                self._append_side_entry(Entry(TurnAbandoned(reason=reason, refusal=refusal), self.id))
         with contextlib.suppress(AttributeError):  # an error of the caller's client that takes no attributes
             error.refusal = refusal  # type: ignore[attr-defined]
-        goes_on = any(block is not None for _, block, _ in data.get("places", ()))
-        return notes(refusal, self.log.key.id, goes_on=goes_on)
+        return describe_refusal(refusal, self.log.key.id, goes_on=goes_on)
 
     def forget_container(self, error: BaseException) -> bool:
         """Whether the API does not know the container any longer that this turn was sent with: go on without."""
@@ -429,7 +448,3 @@ class Turn:
             return False
         self.forgotten = self.container
         return True
-
-    def _marked(self, entry: Entry) -> Entry:
-        """Return an entry that says which container is forgotten, if one is."""
-        return replace(entry, data=entry.data | {"forgot_container": self.forgotten}) if self.forgotten else entry

@@ -8,6 +8,8 @@ from typing import Any
 from chathistory.engine.reply import Reply
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry
+from chathistory.log.events import ReplyOrphaned
+from chathistory.log.field_types import Response
 from chathistory.messages.json_text import json_text, unpacked
 from chathistory.messages.json_values import plain
 
@@ -36,7 +38,7 @@ def reply_as_it_came(response: Any, turn: str) -> Reply:
     return Reply(message, beside, turn, -1)
 
 
-def entry_of_text(response: Any, turn: str, error: Exception) -> Entry:
+def entry_of_text(response: Any, turn: str, error: Exception) -> Entry[ReplyOrphaned]:
     """Return an entry that keeps a response: its words for people, and all of it as JSON text in `raw`."""
     values = _values(response)
     content = values.get("content")
@@ -44,8 +46,8 @@ def entry_of_text(response: Any, turn: str, error: Exception) -> Entry:
     words = [block for block in blocks if isinstance(block, dict) and isinstance(block.get("text"), str)]
     message = {"role": "assistant", "content": [{"type": "text", "text": block["text"]} for block in words]}
     told = {name: kept for name in _TOLD if (kept := _storable(values.get(name))) is not None}
-    data = {"reason": type(error).__name__, "response": told, "raw": json_text(values)}
-    return Entry("orphaned", message=message, data=data, turn=turn)
+    event = ReplyOrphaned(message, Response(told), reason=type(error).__name__, raw=json_text(values))
+    return Entry(event, turn)
 
 
 _TOLD = ("id", "model", "stop_reason", "usage")

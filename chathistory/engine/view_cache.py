@@ -1,79 +1,139 @@
 """What an engine remembers of the conversations that it held last, so that a turn need not read them again.
 
-A memory counts only as long as nobody has written since: the head that this process has seen has the same version, and
-the append that opens the turn is guarded by it. So it saves reading, and can never be wrong about what is stored.
+What is remembered counts only as long as nobody has written since: the head that this process has seen has the same
+version, and the append that opens the turn is guarded by it. So it saves reading, and can never be wrong about what is
+stored.
+
+Remembered are the active entries, of every kind, and the messages that they are sent as. Behind a reply that leaves
+nothing open the messages are *settled*: nothing that is said later changes them, so only what follows is made anew.
 """
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
+from chathistory.log.active_path import ActiveEntries
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, decode, encode
-from chathistory.messages.content import Message
-from chathistory.storage.store import Head, Key, Record
-from chathistory.view.clean_message import cleaned
-from chathistory.view.item import Notes, item_of
+from chathistory.log.entry import Entry, is_message_entry
+from chathistory.log.omissions import has_omissions
+from chathistory.log.state import ConversationHead, ViewState
+from chathistory.log.turn_boundaries import ends_turn, find_last_said
+from chathistory.messages.content import Message, blocks_of
+from chathistory.storage.store import Key
+from chathistory.view import view_of
 
-__all__ = ["CachedView", "ViewCache"]
+__all__ = ["SentView", "ViewCache"]
 
 CONVERSATIONS = 32
-_SIMPLE = frozenset({"text", "thinking", "redacted_thinking"})
-_ENDS = frozenset({"end_turn", "stop_sequence", "max_tokens"})
 
 
 @dataclass(frozen=True, slots=True)
-class CachedView:
-    """A conversation after a reply that leaves nothing open: the version of its head, its view, its turns.
+class SentView:
+    """What a conversation sends: its active entries, and their messages.
 
-    journal: keeps this process's state of the conversation, and with it the head seen last.
+    Attributes:
+        active: The entries.
+        messages: What is sent of them.
+        settled_entries: How many of the first entries no later one changes.
+        settled_messages: How many of the messages these are.
     """
 
-    log: ConversationLog = field(repr=False)
-    version: str
+    active: ActiveEntries
     messages: list[Message] = field(repr=False)
-    turns: frozenset[str] = field(repr=False)
+    settled_entries: int = 0
+    settled_messages: int = 0
 
-    def after(self, head: Head, sent: list[Message], reply: Entry) -> CachedView | None:
-        """Return the memory after `reply` to the messages that were sent; None: it leaves something open."""
-        blocks = reply.message["content"] if reply.message else ""
-        if isinstance(blocks, str) or not all(block["type"] in _SIMPLE for block in blocks):
-            return None
-        if sent[-1]["role"] == "assistant":  # it paused; what it left open may stay so, after an empty reply
-            return None
-        if reply.data.get("response", {}).get("stop_reason") not in _ENDS:
-            return None
-        stored = decode(Record(head.end - 1, encode(reply)), head.key)
-        said = [item.message for item in cleaned([item_of(stored)], Notes())]
-        if not said:  # nothing stands between this turn and the next: the view orders the two as one
-            return None
-        turns = self.turns | ({reply.turn} if reply.turn else set())
-        return replace(self, version=head.revision.version, messages=[*sent, *said], turns=turns)
+    @property
+    def head(self) -> ConversationHead:
+        """The head of that state."""
+        return self.active.head
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the last message is a reply that paused."""
+        last = find_last_said(self.active.entries)
+        return last is not None and last.event.response.stop_reason == "pause_turn"
+
+    @classmethod
+    def of(cls, active: ActiveEntries) -> SentView:
+        """Return the view of active entries."""
+        return _settle(cls(active, view_of(active).messages))
+
+    def extended(self, head: ConversationHead, stored: Sequence[Entry]) -> SentView:
+        """Return it with what was stored since, up to `head`."""
+        active = self.active.extended(head, stored)
+        if not self._holds_with(active):
+            return SentView.of(active)
+        rest = replace(active, entries=active.entries[self.settled_entries :], cut=None)
+        messages = [*self.messages[: self.settled_messages], *view_of(rest).messages]
+        return _settle(replace(self, active=active, messages=messages))
+
+    def _holds_with(self, active: ActiveEntries) -> bool:
+        """Whether what is settled is sent in the same way with what was stored since."""
+        if not self.settled_messages or _way_of_sending(active.state.view) != _way_of_sending(self.active.state.view):
+            return False
+        rest = active.entries[self.settled_entries :]
+        if any(has_omissions(entry) for entry in rest):
+            return False
+        added = (block for entry in rest if is_message_entry(entry) for block in blocks_of(entry.event.message))
+        ids = {block["id"] for block in added if "id" in block}
+        return not ids or ids.isdisjoint(_list_ids(self.messages[: self.settled_messages]))
+
+
+def _settle(view: SentView) -> SentView:
+    """Return a view with all of it settled, if it ends with a reply that leaves nothing open."""
+    entries, messages = view.active.entries, view.messages
+    last = entries[-1] if entries else None
+    if last is None or not is_message_entry(last) or last.event.response.stop_reason in (None, "refusal"):
+        return view
+    fresh = messages[view.settled_messages :]
+    replies = list(itertools.takewhile(lambda message: message["role"] == "assistant", reversed(fresh)))
+    # a reply of which nothing is sent, or that goes on with one that paused, may leave something open
+    if len(replies) != 1 or not ends_turn(last.event.message, last.event.response.stop_reason):
+        return view
+    blocks = [block for message in fresh for block in blocks_of(message)]
+    called = {block["id"] for block in blocks if block["type"] in ("server_tool_use", "mcp_tool_use")}
+    if not called.issubset(block.get("tool_use_id") for block in blocks):
+        return view
+    return replace(view, settled_entries=len(entries), settled_messages=len(messages))
+
+
+def _way_of_sending(view: ViewState) -> tuple[Any, ...]:
+    """Return what decides how entries are sent, beside themselves."""
+    return (view.path, view.view_start, view.cut_position, view.thinking_valid_from, view.renamed)
+
+
+def _list_ids(messages: Sequence[Message]) -> Iterator[Any]:
+    return (block["id"] for message in messages for block in blocks_of(message) if "id" in block)
 
 
 class ViewCache:
-    """The memories of one engine: of the conversations held last, and no more of them than `CONVERSATIONS`."""
+    """The views of one engine: of the conversations held last, and no more of them than `CONVERSATIONS`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._memories: OrderedDict[Key, CachedView] = OrderedDict()
+        self._views: OrderedDict[Key, tuple[ConversationLog, SentView]] = OrderedDict()
 
-    def of(self, log: ConversationLog) -> CachedView | None:
-        """Return the memory of a conversation if this process knows of nothing newer."""
+    def find(self, log: ConversationLog) -> SentView | None:
+        """Return the view of a conversation if this process knows of nothing newer."""
         with self._lock:
-            memory = self._memories.get(log.key)
-        if memory is None:
+            found = self._views.get(log.key)
+        if found is None:
             return None
-        head = log.seen()
-        return memory if head and head.revision.version == memory.version else None
+        head = log.last
+        view = found[1]
+        return view if head and head.revision.version == view.head.version else None
 
-    def keep(self, key: Key, memory: CachedView | None) -> None:
-        """Remember a conversation as the latest one, or forget it."""
+    def keep(self, log: ConversationLog, view: SentView | None) -> None:
+        """Remember a conversation as the latest one, or forget it; the log keeps what this process has seen of it."""
         with self._lock:
-            self._memories.pop(key, None)
-            if memory is not None:
-                self._memories[key] = memory
-            if len(self._memories) > CONVERSATIONS:
-                self._memories.popitem(last=False)
+            self._views.pop(log.key, None)
+            if view is not None:
+                self._views[log.key] = log, view
+            if len(self._views) > CONVERSATIONS:
+                self._views.popitem(last=False)

@@ -1,111 +1,103 @@
 """Which part of a log the view goes through: spans of positions, and how to read it without reading all.
 
-Without a rewind that is one span, the whole log. `rewind(to=p)` leaves out what stands between p and the rewind record;
-that record itself tells the spans before it, so the head needs no more than its position (`Summary.path`), however
-often a conversation was rewound. A cut says from which position on messages are sent (`Summary.begin`): what stands
-before it is not read at all.
+Without a rewind that is one span, the whole log. `rewind(to=p)` leaves out what stands between p and its own entry;
+that entry has the spans before it, so the state needs no more than its position (`ViewState.path`), however
+often a conversation was rewound. A cut says from which position on messages are sent (`ViewState.view_start`): what
+stands before it is not read at all.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from chathistory.errors import CorruptRecord
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, decode
-from chathistory.log.state import Summary, summary_of
-from chathistory.storage.store import Head
+from chathistory.log.entry import Entry, decode, is_cut_entry, keep_known
+from chathistory.log.events import Compaction, Cut, Repair, Rewind, Setup, Snapshot
+from chathistory.log.field_types import Span
+from chathistory.log.state import ConversationHead, ConversationState
 
 __all__ = [
-    "KINDS_NAMED",
     "ActiveEntries",
-    "Span",
-    "clipped",
+    "clip_spans",
     "covers",
-    "newest_first",
-    "on_path",
-    "path_in",
-    "record_named",
-    "spans_of",
-    "walked",
-    "without",
-    "wrong_words",
+    "cut_spans_at",
+    "find_spans",
+    "iter_newest_first",
+    "iter_spans_newest_first",
+    "load_active",
+    "load_cut",
+    "load_setup",
+    "load_spans",
 ]
 
-Span = tuple[int, int]
 _TAIL = 256  # records read at first where it is not known yet from which on messages are sent
+_NOT_KEPT = "the head names it as {}, which is not kept any longer"
+_OTHER_KIND = "the head names it as {}, which it is not"
 
 
-def spans_of(log: ConversationLog, head: Head, entries: Sequence[Entry]) -> list[Span]:
-    """Return the spans of a log, oldest first; one round trip if it was rewound and that record is not in `entries`."""
-    path = summary_of(head).path
+def load_spans(log: ConversationLog, head: ConversationHead, entries: Sequence[Entry]) -> list[Span]:
+    """Return the spans of a log, oldest first; one round trip if it was rewound and that entry is not in `entries`."""
+    path = head.state.view.path
     if path is None:
         return [(head.start, head.end)]
-    if path < head.start:
-        raise CorruptRecord(log.key, path, f"{wrong_words('path')}, which is not kept any more")
-    held = [entry for entry in entries if entry.position == path] or log.read(path, path + 1)
-    spans = path_in(held[0].known(log.key), head)
+    entry = _load_named(log, head, path, "the one that says which part of the log is active", entries)
+    spans = find_spans(entry, head)
     if spans is None:
-        reason = "it does not tell which part of the log is gone through"
-        raise CorruptRecord(log.key, path, reason)
+        raise CorruptRecord(log.key, path, "it does not say which part of the log is active")
     return spans
 
 
-def record_named(
-    log: ConversationLog, head: Head, name: Literal["cut", "setup_at"], held: Iterable[Entry] = ()
-) -> Entry | None:
-    """Return the record that the summary in a head names; None: it names none.
+def find_spans(entry: Entry, head: ConversationHead) -> list[Span] | None:
+    """Return the spans of a log that a rewind, a snapshot or a repair says; None: it is another kind of entry."""
+    if not isinstance(entry.event, Rewind | Snapshot | Repair):
+        return None
+    return clip_spans([*entry.event.path, (entry.position, head.end)], low=head.start, high=head.end)
 
-    One round trip if it is not among those that are `held`.
+
+def load_cut(
+    log: ConversationLog, head: ConversationHead, entries: Iterable[Entry] = ()
+) -> Entry[Cut | Compaction] | None:
+    """Return the newest cut; None: there is none. One round trip if it is not among `entries`.
 
     Raises:
-        CorruptRecord: There is none at that position, or one of another kind.
+        CorruptRecord: The head names another entry as the newest cut, or one that is not kept.
         UnsupportedRecord: A later version wrote it.
     """
-    position = getattr(summary_of(head), name)
+    position = head.state.view.cut_position
     if position is None:
         return None
+    found = _load_named(log, head, position, "the newest cut", entries)
+    if is_cut_entry(found):
+        return found
+    raise CorruptRecord(log.key, position, _OTHER_KIND.format("the newest cut"))
+
+
+def load_setup(log: ConversationLog, head: ConversationHead, entries: Iterable[Entry] = ()) -> Setup | None:
+    """Return the newest setup, as `load_cut` does the newest cut."""
+    position = head.state.engine.setup_position
+    if position is None:
+        return None
+    found = _load_named(log, head, position, "the newest setup", entries)
+    if not isinstance(found.event, Setup):
+        raise CorruptRecord(log.key, position, _OTHER_KIND.format("the newest setup"))
+    return found.event
+
+
+def _load_named(
+    log: ConversationLog, head: ConversationHead, position: int, name: str, entries: Iterable[Entry]
+) -> Entry:
+    """Return the entry at a position that the head names; one round trip if it is not among `entries`."""
     if position < head.start:
-        raise CorruptRecord(log.key, position, f"{wrong_words(name)}, which is not kept any more")
-    found = next((entry for entry in held if entry.position == position), None)
-    found = (found or log.read(position, position + 1)[0]).known(log.key)
-    if found.kind not in KINDS_NAMED[name]:
-        raise CorruptRecord(log.key, position, f"{wrong_words(name)}, which it is not")
+        raise CorruptRecord(log.key, position, _NOT_KEPT.format(name))
+    found = next((entry for entry in entries if entry.position == position), None)
+    keep_known([found := found or log.read(position, position + 1)[0]], log.key)
     return found
 
 
-def wrong_words(name: str) -> str:
-    """Return what the head says of a record that a field of its summary names wrongly."""
-    return f"the head names it as {_NAMED_AS[name]}"
-
-
-KINDS_NAMED: Mapping[str, frozenset[str]] = {"cut": frozenset({"cut", "compaction"}), "setup_at": frozenset({"setup"})}
-"""Of which kinds the record must be that a field of the summary names."""
-
-_NAMED_AS = {
-    "cut": "the newest cut",
-    "setup_at": "the newest setup",
-    "path": "the one that tells which part of the log is gone through",
-}
-
-
-def path_in(entry: Entry, head: Head) -> list[Span] | None:
-    """Return the spans of a log that a rewind, a snapshot or a repair tells; None: this entry tells none."""
-    told = entry.data.get("path")
-    if entry.kind not in _TELLING or told is None:
-        return None
-    return clipped(
-        [*((start, stop) for start, stop in told), (entry.position, head.end)], low=head.start, high=head.end
-    )
-
-
-_TELLING = frozenset({"rewind", "snapshot", "mend"})
-
-
-def without(spans: Sequence[Span], positions: Iterable[int]) -> list[Span]:
+def cut_spans_at(spans: Sequence[Span], positions: Iterable[int]) -> list[Span]:
     """Return the spans without some positions."""
     left: list[Span] = []
     gone = sorted(positions)
@@ -118,7 +110,7 @@ def without(spans: Sequence[Span], positions: Iterable[int]) -> list[Span]:
     return [(start, stop) for start, stop in left if start < stop]
 
 
-def clipped(spans: Sequence[Span], *, low: int = 0, high: int) -> list[Span]:
+def clip_spans(spans: Sequence[Span], *, low: int = 0, high: int) -> list[Span]:
     """Return the parts of spans within [low, high)."""
     parts = ((max(start, low), min(stop, high)) for start, stop in spans)
     return [(start, stop) for start, stop in parts if start < stop]
@@ -131,104 +123,114 @@ def covers(spans: Sequence[Span], position: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ActiveEntries:
-    """What the view goes through, of one moment: the entries, in order, and the cut before them, if there was one."""
+    """A consistent read of what the view goes through: the entries, in order, and the cut before them, if any."""
 
-    head: Head
-    summary: Summary
-    entries: list[Entry]
-    cut: Entry | None = None
+    head: ConversationHead
+    entries: Sequence[Entry]
+    cut: Entry[Cut | Compaction] | None = None
 
-    def extended(self, head: Head, stored: Sequence[Entry]) -> ActiveEntries:
+    @property
+    def state(self) -> ConversationState:
+        """The state of the conversation at that moment."""
+        return self.head.state
+
+    def extended(self, head: ConversationHead, stored: Sequence[Entry]) -> ActiveEntries:
         """Return it with what was stored since, up to `head`."""
-        summary = summary_of(head)
-        cuts = [entry for entry in (self.cut, *stored) if entry and entry.position == summary.cut]
-        entries = [entry for entry in (*self.entries, *stored) if entry.position >= summary.begin]
-        return ActiveEntries(head, summary, entries, cuts[0] if cuts else None)
+        view, cut = head.state.view, self.cut
+        for entry in stored:
+            if is_cut_entry(entry):
+                cut = entry
+        entries = [entry for entry in (*self.entries, *stored) if entry.position >= view.view_start]
+        is_cut = cut is not None and cut.position == view.cut_position
+        return ActiveEntries(head, entries, cut if is_cut else None)
 
 
-def on_path(log: ConversationLog) -> ActiveEntries | None:
+def load_active(log: ConversationLog) -> ActiveEntries | None:
     """Return what the view goes through; None if the conversation is absent.
 
     One round trip if this process knows where that begins, or if it is among the newest 256 records, else two; a few
     more where something is damaged, wherever that stands. Raises `UnsupportedRecord` if one of the entries is of a
-    later version.
+    later version, and may not be passed by.
     """
     try:
-        return _all_at_once(log)
+        return _load_at_once(log)
     except CorruptRecord:
-        return _span_by_span(log)
+        return _load_span_by_span(log)
 
 
-def _all_at_once(log: ConversationLog) -> ActiveEntries | None:
-    seen = log.last
-    loaded = log.load(summary_of(seen).begin if seen else -_TAIL)
+def _load_at_once(log: ConversationLog) -> ActiveEntries | None:
+    last = log.last
+    loaded = log.load(log.with_state(last).state.view.view_start if last else -_TAIL)
     if loaded is None:
         return None
-    head, held = loaded
-    summary = summary_of(head)
-    low, first = max(summary.begin, head.start), head.end - len(held)
+    head, entries = loaded
+    view = head.state.view
+    low, first = max(view.view_start, head.start), head.end - len(entries)
     if low < first:
-        held = [*log.read(low, first), *held]
-    entries = held if first == low else [entry for entry in held if entry.position >= low]
-    if summary.path is not None and summary.path >= low:  # a rewind before that left out what is not sent anyway
-        spans = spans_of(log, head, held)
-        entries = [entry for entry in entries if covers(spans, entry.position)]
-    entries = [entry.known(log.key) for entry in entries]
-    cut = None if summary.cut is None else record_named(log, head, "cut", held)
-    return ActiveEntries(head, summary, entries, cut)
+        entries = [*log.read(low, first), *entries]
+    active = entries if first == low else [entry for entry in entries if entry.position >= low]
+    if view.path is not None and view.path >= low:  # a rewind before that left out what is not sent anyway
+        spans = load_spans(log, head, entries)
+        active = [entry for entry in active if covers(spans, entry.position)]
+    return ActiveEntries(head, keep_known(active, log.key), load_cut(log, head, entries))
 
 
-def _span_by_span(log: ConversationLog) -> ActiveEntries | None:
-    """Read no more than the spans: a mend may have led them around what is damaged. Raises `CorruptRecord` if not."""
+def _load_span_by_span(log: ConversationLog) -> ActiveEntries | None:
+    """Read no more than the spans: a repair may lead around what is damaged. Raises `CorruptRecord` if not."""
     head = log.refresh()
     if head is None:
         return None
-    summary = summary_of(head)
-    spans = clipped(spans_of(log, head, []), low=summary.begin, high=head.end)
-    entries = [entry.known(log.key) for start, stop in spans for entry in log.read(start, stop)]
-    return ActiveEntries(head, summary, entries, record_named(log, head, "cut"))
+    spans = clip_spans(load_spans(log, head, []), low=head.state.view.view_start, high=head.end)
+    entries = [entry for start, stop in spans for entry in log.read(start, stop)]
+    return ActiveEntries(head, keep_known(entries, log.key), load_cut(log, head))
 
 
-def newest_first(log: ConversationLog, portion: int, *, before: int | None = None) -> Iterator[Entry]:
+def iter_newest_first(log: ConversationLog, portion: int, *, before: int | None = None) -> Iterator[Entry]:
     """Yield the entries that the view goes through, newest first; nothing if the conversation is absent.
 
-    `before`: only those below this position, and without counting what was not read as seen. Reads `portion` records
-    at once, twice as many each time after; one round trip for the first portion. Each is decoded only when it is its
-    turn. Raises `UnsupportedRecord` at one of a later version.
+    Each is decoded only when it is its turn.
+
+    Args:
+        log: Of the conversation.
+        portion: How many records are read at first; twice as many each time after. One round trip for the first.
+        before: Only those below this position, and without counting what was not read as seen.
+
+    Raises:
+        UnsupportedRecord: At an entry of a later version that may not be passed by.
     """
     try:
         fetched = log.fetch(-portion) if before is None else log.fetch(max(before - portion, 0), before)
-    except CorruptRecord:  # a mend may have led around what is damaged: read span by span
-        head = log.refresh()
-        fetched = (head, []) if head else None
-    if fetched is None:
+        head, records = (log.with_state(fetched[0]), fetched[1]) if fetched else (None, [])
+    except CorruptRecord:  # a repair may lead around what is damaged: read span by span
+        head, records = log.refresh(), []
+    if head is None:
         return
-    head, held = fetched
-    begin = (head.end if before is None else min(before, head.end)) - len(held)
-    path = summary_of(head).path
-    turning = [] if path is None else [decode(record, log.key) for record in held if record.position == path]
-    for low, stop in reversed(spans_of(log, head, turning)):
+    begin = (head.end if before is None else min(before, head.end)) - len(records)
+    path = head.state.view.path
+    turning = [] if path is None else [decode(record, log.key) for record in records if record.position == path]
+    for low, stop in reversed(load_spans(log, head, turning)):
         high = stop
         while high > low:
             if high <= begin:
                 portion *= 2
                 begin = max(low, high - portion)
-                held = log.fetch_all(begin, high)
-            cut = max(low, begin)
-            found = (record for record in reversed(held) if cut <= record.position < high)
-            yield from (decode(record, log.key).known(log.key) for record in found)
-            high = cut
+                records = log.fetch_all(begin, high)
+            start = max(low, begin)
+            found = (record for record in reversed(records) if start <= record.position < high)
+            for record in found:
+                yield from keep_known([decode(record, log.key)], log.key)
+            high = start
 
 
-def walked(log: ConversationLog, spans: Sequence[Span], portion: int) -> Iterator[Entry]:
+def iter_spans_newest_first(log: ConversationLog, spans: Sequence[Span], portion: int) -> Iterator[Entry]:
     """Yield the entries of spans, newest first; what is read does not count as seen.
 
-    Reads `portion` records at once, twice as many each time after. Raises as `newest_first` does.
+    Reads `portion` records at once, twice as many each time after. Raises as `iter_newest_first` does.
     """
     for low, stop in reversed(spans):
         high = stop
         while high > low:
             start = max(low, high - portion)
             for record in reversed(log.fetch_all(start, high)):
-                yield decode(record, log.key).known(log.key)
+                yield from keep_known([decode(record, log.key)], log.key)
             high, portion = start, portion * 2

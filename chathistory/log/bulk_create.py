@@ -14,7 +14,7 @@ from chathistory.errors import Conflict, InvalidInput, StoreError
 from chathistory.log.clock import fresh_token
 from chathistory.log.commit import commit
 from chathistory.log.conversation_log import ConversationLog, alive
-from chathistory.log.state import Summary
+from chathistory.log.state import ConversationState, Identity
 from chathistory.storage.store import Head, HistoryStore, Revision
 
 __all__ = ["PORTION", "UNFINISHED", "plant", "portions"]
@@ -70,7 +70,7 @@ def _stored(log: ConversationLog, batches: Iterator[list[str]], first: int, revi
 def _unfinished() -> Revision:
     """Return the revision of a portion that is not the last; its time is not after that of the last one."""
     version = fresh_token()
-    return Revision(version, updated=0, expires=UNFINISHED, payload=Summary(born=version, created=0).encode())
+    return Revision(version, updated=0, expires=UNFINISHED, payload=ConversationState(Identity(version, 0)).encode())
 
 
 def portions(lines: Iterable[str], store: HistoryStore) -> Iterator[list[str]]:

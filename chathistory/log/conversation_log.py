@@ -18,12 +18,23 @@ from weakref import WeakValueDictionary
 
 from chathistory.checks import check_text
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput
+from chathistory.log.apply import apply_all
 from chathistory.log.clock import MICROSECONDS, earliest_now, latest_now, now
 from chathistory.log.commit import commit, slices
 from chathistory.log.entry import Entry, decode, encode, is_activity
-from chathistory.log.recent_entries import NEWEST, RecentEntries, response_id
-from chathistory.log.reducers import folded
-from chathistory.log.state import Summary, summary_of
+from chathistory.log.events import (
+    Annotation,
+    LeaseRenewed,
+    MessageAdded,
+    Repair,
+    ReplyInterrupted,
+    ReplyOrphaned,
+    Rewind,
+    Snapshot,
+    TurnAbandoned,
+)
+from chathistory.log.recent_entries import NEWEST, RecentEntries
+from chathistory.log.state import ConversationHead, ConversationState, read_state
 from chathistory.storage.store import LARGEST_NUMBER, Head, HistoryStore, Key, ReadResult, Record, Revision
 
 __all__ = ["ABSENT", "ConversationLog", "alive"]
@@ -39,9 +50,8 @@ class LocalState:
     """The queue of one conversation within this process.
 
     known: `head` was looked up; None: absent. behind: others wrote messages below `head` that were not read here, and
-    an annotation of ours went past them. folded: the summary of the newest append from here, so that the next one need
-    not read it out of the head, and the version that it belongs to. recent: what keys and responses the newest entries
-    hold; looked up when it is asked for, and kept up to date by what is stored from here.
+    an annotation of ours went past them. recent: what keys and responses the newest entries hold; looked up when it is
+    asked for, and kept up to date by what is stored from here.
     """
 
     def __init__(self, store: HistoryStore) -> None:
@@ -50,12 +60,23 @@ class LocalState:
         self.known = False
         self.behind = False
         self.head: Head | None = None
-        self.folded: tuple[str, Summary] | None = None
         self.recent: RecentEntries | None = None
+        self._last_read: ConversationHead | None = None
 
     def see(self, head: Head | None, *, behind: bool = False) -> Head | None:
         self.head, self.known, self.behind = head, True, behind
         return head
+
+    def with_state(self, head: Head, state: ConversationState | None = None) -> ConversationHead:
+        """Return a head with its state: the one that was read last, if it has the same payload; else it is read.
+
+        state: What it is known to be, for it was made here.
+        """
+        last = self._last_read
+        if state is None and last and (last.end, last.revision.payload) == (head.end, head.revision.payload):
+            state = last.state
+        self._last_read = ConversationHead(head, read_state(head) if state is None else state)
+        return self._last_read
 
 
 _local_states: WeakValueDictionary[tuple[int, Key], LocalState] = WeakValueDictionary()
@@ -108,27 +129,38 @@ class ConversationLog:
         """Held during an append; hold it to make several steps one for the other threads of this process."""
         return self._local_state.lock
 
-    def seen(self) -> Head | None:
+    def with_state(self, head: Head) -> ConversationHead:
+        """Return a head of this conversation with its state. Raises `CorruptRecord` or `UnsupportedRecord`."""
+        return self._local_state.with_state(head)
+
+    def seen(self) -> ConversationHead | None:
         """Return the head that this process has seen last, looking it up the first time; None: absent."""
+        head = self._find_seen()
+        return self.with_state(head) if head else None
+
+    def _find_seen(self) -> Head | None:
         with self._local_state.lock:
-            return alive(self._local_state.head) if self._local_state.known else self.refresh()
+            if self._local_state.known:
+                return alive(self._local_state.head)
+            return self.note(self._local_state.see(self.look()))
 
     @property
     def last(self) -> Head | None:
         """The head that this process has seen last, without looking; None: absent then, or never looked for."""
         return alive(self._local_state.head)
 
-    def refresh(self) -> Head | None:
+    def refresh(self) -> ConversationHead | None:
         """Look up the present head in one round trip: what others wrote counts as seen from now on."""
         with self._local_state.lock:
-            return self.note(self._local_state.see(self.look()))
+            head = self.note(self._local_state.see(self.look()))
+            return self.with_state(head) if head else None
 
     def note(self, head: Head | None) -> Head | None:
         """Take down that the state of `head` was returned to the user of this object."""
         self.version = _version(head)
         return head
 
-    def confirm(self, version: str | None) -> Head | None:
+    def confirm(self, version: str | None) -> ConversationHead | None:
         """Return the present head, if the conversation is still what it was in an earlier state; None: it is absent.
 
         One round trip, and another one if anything was written since. Entries that stand beside the conversation may
@@ -149,7 +181,8 @@ class ConversationLog:
             head = self.look()
             if expected is not None and _version(head) != expected and not self._is_beside_since(expected, head):
                 raise Conflict(self.key, head)
-            return self._local_state.see(head)
+            self._local_state.see(head)
+            return self.with_state(head) if head else None
 
     def look(self) -> Head | None:
         """Return the present head in one round trip, without counting it as seen; None: absent."""
@@ -186,11 +219,11 @@ class ConversationLog:
             return
         yield first
         for part in parts:
-            if part.head.revision.version != head.revision.version and _born(part.head) != _born(head):
+            if not _have_one_birth(part.head, head):
                 raise Conflict(self.key, part.head)  # it was deleted and made again
             yield part
 
-    def load(self, start: int = 0, stop: int | None = None) -> tuple[Head, list[Entry]] | None:
+    def load(self, start: int = 0, stop: int | None = None) -> tuple[ConversationHead, list[Entry]] | None:
         """Return the head and the entries of a range, of one moment; None if the conversation is absent."""
         found = self.fetch(start, stop)
         if found is None:
@@ -199,10 +232,10 @@ class ConversationLog:
         if stop is None and len(entries) >= min(NEWEST, head.end - head.start):
             self._local_state.recent = RecentEntries(ABSENT)
             self._local_state.recent.extend(_version(head), entries[-NEWEST:], head.end - min(len(entries), NEWEST))
-        return head, entries
+        return self.with_state(head), entries
 
     def fetch(self, start: int = 0, stop: int | None = None) -> tuple[Head, list[Record]] | None:
-        """Return what `load` returns, with the records as they are stored, for who may not need all of them."""
+        """Return what `load` returns as it is stored, for callers that may not need all of it."""
         parts = list(self.slices(start, stop))
         return (parts[0].head, [record for part in parts for record in part.records]) if parts else None
 
@@ -217,7 +250,7 @@ class ConversationLog:
         """Return the records of [start, stop), as `read` returns their entries. Raises `Conflict`."""
         seen = self.last
         head, found = self.fetch(start, stop) or (None, [])
-        if len(found) != stop - start or (head and seen and _born(head) != _born(seen)):
+        if len(found) != stop - start or (head and seen and not _have_one_birth(head, seen)):
             raise Conflict(self.key, head)
         return found
 
@@ -225,7 +258,7 @@ class ConversationLog:
         """Return the entries of a slice. Raises `CorruptRecord`."""
         return [decode(record, self.key) for record in part.records]
 
-    def append(self, entries: Sequence[Entry], *, expected: str | None = None) -> Head:
+    def append(self, entries: Sequence[Entry], *, expected: str | None = None) -> ConversationHead:
         """Store the entries as one batch behind what this process has seen; return the new head.
 
         expected: the version behind which they are stored, in place of what this process has seen; see `confirm`.
@@ -234,7 +267,7 @@ class ConversationLog:
         """
         bodies = [encode(entry) for entry in entries]
         with self._local_state.lock:
-            base = self.seen() if expected is None else self._expected(expected)
+            base = self._find_seen() if expected is None else self._expected(expected)
             behind = self._local_state.behind
             for _ in range(REBASES):
                 if behind and not _beside(entries):
@@ -247,13 +280,15 @@ class ConversationLog:
                         raise
                     behind = behind or not quiet
                 else:
-                    self._local_state.see(head, behind=behind)
+                    self._local_state.see(head.stored, behind=behind)
                     if not _beside(entries):  # they may have gone past what was not returned
-                        self.note(head)
+                        self.note(head.stored)
                     return head
             raise Conflict(self.key, base)
 
-    def append_once(self, entries: Sequence[Entry], *, key: str | None, expected: str | None = None) -> Head:
+    def append_once(
+        self, entries: Sequence[Entry[MessageAdded]], *, key: str | None, expected: str | None = None
+    ) -> Head:
         """Store messages as `append` does, unless they are among the newest entries already.
 
         Args:
@@ -275,11 +310,11 @@ class ConversationLog:
             except CorruptRecord:
                 if key is not None:
                     raise
-                return self.append(entries, expected=expected)  # as well as nothing could be told of others
+                return self.append(entries, expected=expected).stored  # as well as nothing could be told of others
             if (found := self._stored(entries, key, recent, self.last)) is not None:
                 return found
             try:
-                return self.append(entries, expected=expected)
+                return self.append(entries, expected=expected).stored
             except Conflict as conflict:  # another process may have stored the same meanwhile
                 head, newest = self._read_recent(-NEWEST, None, counts=False)
                 found = self._stored(entries, key, newest, head)
@@ -310,7 +345,7 @@ class ConversationLog:
         return head, made
 
     def _stored(
-        self, entries: Sequence[Entry], key: str | None, recent: RecentEntries, head: Head | None
+        self, entries: Sequence[Entry[MessageAdded]], key: str | None, recent: RecentEntries, head: Head | None
     ) -> Head | None:
         """Return the head of the append that stored the same messages; None: they are not among the newest entries."""
         if head is None:
@@ -322,7 +357,7 @@ class ConversationLog:
                 raise InvalidInput("key: was given with other messages before; one key stands for one append")
             return found
         for index, entry in enumerate(entries):
-            id = response_id(entry)
+            id = entry.event.response.id
             place = recent.by_response(id, head.end) if id else None
             if place is None or not self._is_on_path(head, place) or not self._same(head, place, place + 1, [entry]):
                 continue
@@ -345,20 +380,21 @@ class ConversationLog:
 
     def _is_on_path(self, head: Head, position: int) -> bool:
         """Whether the view goes through a position: what was taken back may be stored once more."""
-        path = summary_of(head).path
+        path = self.with_state(head).state.view.path
         if path is None or position > path:
             return True
-        told = self.read(path, path + 1)[0].data.get("path")
-        if told is None:
-            raise CorruptRecord(self.key, path, "it does not tell which part of the log is gone through")
-        return any(start <= position < stop for start, stop in told)
+        event = self.read(path, path + 1)[0].event
+        if not isinstance(event, Rewind | Snapshot | Repair):
+            raise CorruptRecord(self.key, path, "it does not say which part of the log is active")
+        return any(start <= position < stop for start, stop in event.path)
 
     def _expected(self, version: str) -> Head | None:
         """Return the head to append behind, if this version is still current; no round trip if it was seen last."""
         if self._local_state.known and _version(self.last) == version:
             self._local_state.behind = False
             return self.last
-        return self.confirm(version)
+        head = self.confirm(version)
+        return head.stored if head else None
 
     def forget(self, before: int) -> Head | None:
         """Remove the records below `before` for good; return the head; None: absent."""
@@ -368,7 +404,6 @@ class ConversationLog:
     def see(self, head: Head | None) -> Head | None:
         """Count `head` as seen: it was stored, or looked up, by other means than this log's."""
         with self._local_state.lock:
-            self._local_state.folded = None  # the same version may come with another state: a head that was restored
             return self._local_state.see(head)
 
     def delete(self, *, version: str | None = None) -> bool:
@@ -385,52 +420,41 @@ class ConversationLog:
             self._local_state.see(None)
             return there
 
-    def _commit(self, entries: Sequence[Entry], bodies: Sequence[str], base: Head | None) -> Head:
-        if base is None and self._local_state.head is not None:
-            self._bury(self._local_state.head)
-        summary = folded(self._summary(base) if base else None, entries, base.end if base else 0)
-        revision = self.revision(summary, base, version=entries[-1].id, is_active=any(map(is_activity, entries)))
+    def _commit(self, entries: Sequence[Entry], bodies: Sequence[str], base: Head | None) -> ConversationHead:
+        local = self._local_state
+        if base is None and local.head is not None:  # it has expired: a new conversation can begin in its place
+            self.store.delete(self.key, version=local.head.revision.version)
+            local.see(None)
+        start = base.end if base else 0
+        state = apply_all(self.with_state(base).state if base else None, entries, start)
+        revision = self.revision(state, base, version=entries[-1].id, is_active=any(map(is_activity, entries)))
         head = commit(self.store, self.key, bodies, after=base, revision=revision)
-        self._local_state.folded = revision.version, summary
-        recent = RecentEntries(ABSENT) if base is None else self._local_state.recent
+        recent = RecentEntries(ABSENT) if base is None else local.recent
         if recent and recent.version == _version(base):
             recent.extend(revision.version, entries, head.end - len(entries))
-            self._local_state.recent = recent
-        return head
+            local.recent = recent
+        return local.with_state(head, state)
 
-    def _summary(self, base: Head) -> Summary:
-        """Return the summary of a head, to be folded on: what is remembered is given away, for it will change."""
-        kept, self._local_state.folded = self._local_state.folded, None
-        return kept[1] if kept and kept[0] == base.revision.version else summary_of(base)
-
-    def _bury(self, expired: Head) -> None:
-        """Delete the version that has expired, so that a new conversation can begin in its place."""
-        self.store.delete(self.key, version=expired.revision.version)
-        self._local_state.see(None)
-
-    def revision(self, summary: Summary, base: Head | None, *, version: str, is_active: bool = True) -> Revision:
+    def revision(
+        self, state: ConversationState, base: Head | None, *, version: str, is_active: bool = True
+    ) -> Revision:
         """Return the revision of an append; its version is the id of its last entry, so that the two can be compared.
 
         Args:
-            summary: The state after the append.
+            state: After the append.
             base: The head before it; None: of a new conversation.
             version: The id of the last entry.
             is_active: Whether somebody said something. Else the order of the listing and the time to live stay as they
                 are. Neither ever goes back, whatever this machine's clock says.
         """
         if base is not None and not is_active:
-            return Revision(version, base.revision.updated, base.revision.expires, summary.encode())
-        expires = self._expires(base)
+            return Revision(version, base.revision.updated, base.revision.expires, state.encode())
+        ttl, expires = self.store.ttl, None
+        if ttl is not None:  # not shorter than the time to live that was promised
+            promised = (base.revision.expires if base else None) or 0
+            expires = max(0, promised, min(latest_now() + int(ttl * MICROSECONDS), LARGEST_NUMBER))
         updated = max(base.revision.updated, now()) if base else now()
-        return Revision(version, updated, expires, summary.encode())
-
-    def _expires(self, base: Head | None) -> int | None:
-        """Return when the time to live ends that begins now; it is not shorter than the one that was promised."""
-        ttl = self.store.ttl
-        if ttl is None:
-            return None
-        promised = base.revision.expires if base else None
-        return max(0, promised or 0, min(latest_now() + int(ttl * MICROSECONDS), LARGEST_NUMBER))
+        return Revision(version, updated, expires, state.encode())
 
     def _rebased(self, base: Head | None, conflict: Conflict, batch: Sequence[Entry]) -> tuple[Head | None, bool]:
         """Return the head to try next, and whether what others wrote commutes; raise the conflict if it is final."""
@@ -443,7 +467,7 @@ class ConversationLog:
         if base is None:
             return present, False
         last = base.end - 1
-        if _born(base) != _born(present) or present.end <= base.end or not present.start <= last:
+        if not _have_one_birth(base, present) or present.end <= base.end or not present.start <= last:
             raise conflict  # made again, or records were lost or removed: what was seen is not what is there
         parts = slices(self.store, self.key, last, present.end)
         seen, *since = [entry for part in parts for entry in self.entries(part)]
@@ -456,16 +480,19 @@ def _version(head: Head | None) -> str:
     return head.revision.version if head else ABSENT
 
 
-def _born(head: Head) -> str:
-    return summary_of(head).born
+def _have_one_birth(one: Head, other: Head) -> bool:
+    """Whether two heads are of one conversation, and not of one that was deleted and another made in its place."""
+    if one.revision.version == other.revision.version:
+        return True
+    return read_state(one).identity.born == read_state(other).identity.born
 
 
 def _beside(entries: Sequence[Entry]) -> bool:
     """Whether entries stand beside the conversation, so that they may follow what their writer has not read."""
-    return all(entry.kind in _BESIDE for entry in entries)
+    return all(isinstance(entry.event, _BESIDE) for entry in entries)
 
 
-_BESIDE = frozenset({"annotation", "renewed", "abandoned", "interrupted", "orphaned"})
+_BESIDE = (Annotation, LeaseRenewed, TurnAbandoned, ReplyInterrupted, ReplyOrphaned)
 
 
 def _commutes(batch: Sequence[Entry], since: Sequence[Entry]) -> bool:
@@ -475,18 +502,16 @@ def _commutes(batch: Sequence[Entry], since: Sequence[Entry]) -> bool:
     again; messages beside it, and the next step of the turn itself, need not.
     """
     for other in since:
-        if other.kind == "annotation":
+        if isinstance(other.event, Annotation):
             continue
-        if other.kind != "renewed" or not all(_bears_renewal(entry, other) for entry in batch):
+        if not (isinstance(other.event, LeaseRenewed) and all(_bears_renewal(entry, other) for entry in batch)):
             return False
     return True
 
 
 def _bears_renewal(entry: Entry, renewed: Entry) -> bool:
-    is_step = "until" in entry.data and entry.kind != "renewed"
-    return entry.kind in ("message", *_BESIDE) and (not is_step or _continues(entry, renewed))
-
-
-def _continues(entry: Entry, renewed: Entry) -> bool:
-    """Whether an entry is a step of the turn that was renewed, and not one that takes it over."""
-    return entry.turn == renewed.turn and "by" not in entry.data
+    """Whether an entry may follow a renewal: it is no step of a turn, or one of the turn that was renewed."""
+    event = entry.event
+    if isinstance(event, MessageAdded) and event.lease_until is not None:
+        return entry.turn == renewed.turn and event.opened_by is None
+    return isinstance(event, (MessageAdded, *_BESIDE))

@@ -2,30 +2,13 @@
 
     {"sum":"5f0c11d2","v":1,"id":"...","kind":"message","at":1790000000000000,"turn":"...","data":{...},"message":{...}}
 
-Everything that happens to a conversation is an entry, so the log is the truth and all else is its fold:
-
-    message      a message as it was sent or received; `data` holds what the response told beside it
-    annotation   title, tags or metadata were set; commutes with what others write
-    rewind       the view goes on from an earlier position; the log keeps all
-    snapshot     the state at this point, from which the fold can start again when what was before is forgotten
-    setup        model, system prompt and tools that the messages behind it are held with
-    cut          the view begins at a later position from now on; its own message, if any, stands before that
-    compaction   a cut whose message is a block of the API's that stands for all before, and keeps thinking valid
-    choice       what the API is to do with thinking that is bound to what is not sent any more
-    mend         the view goes around records that cannot be read any more
-    opened       a turn whose message is stored already was begun again
-    renewed      the process that holds the open turn is still at it: the turn counts as open for longer
-    abandoned    a turn was closed without a reply
-    refused      a turn was closed because the API refused what it sent, which is not sent again
-    omitted      what the API refuses, or what somebody wants to leave out, is not sent from now on
-    interrupted  what had arrived of a reply that broke off: for people to read, never replayed
-    orphaned     a paid reply that arrived after somebody else had changed the conversation: never replayed
-    forked       what stands before it was copied from another conversation; the state in which this one begins
-    lost         a record stood here that could not be read when what was left was salvaged
+Everything that happens to a conversation is an entry, so the log is the truth and all else is its fold. `event` is what
+happened (see `log.events`); `data` and `message` on disk are its fields.
 
 Two surrogates that belong together come back as the character they make: JSON has no other way to write them.
 
-`sum` is the CRC-32 of all behind it. `v` grows when a reader of today could misread what is written.
+`sum` is the CRC-32 of all behind it. `v` grows when a reader of today could misread what is written. A line with
+`"optional":true` may be passed by where its kind is not known; every other one must be understood.
 """
 
 from __future__ import annotations
@@ -33,73 +16,133 @@ from __future__ import annotations
 import json
 import math
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeGuard, cast
 
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
 from chathistory.log.clock import fresh_token, now
-from chathistory.log.entry_checks import find_wrong_field
+from chathistory.log.event_codec import dump_event, find_wrong_part, load_event
+from chathistory.log.events import (
+    Compaction,
+    Cut,
+    Event,
+    LeaseRenewed,
+    MessageAdded,
+    ReplyInterrupted,
+    ReplyOrphaned,
+    TurnAbandoned,
+    TurnOpened,
+    TurnRefused,
+    UnknownEvent,
+)
+from chathistory.log.stored_fields import WrongField, is_number, stored_keys
+from chathistory.messages.content import Message
 from chathistory.messages.json_values import DEEPEST, is_storable
 from chathistory.storage.store import Key, Record
 
-__all__ = ["Entry", "decode", "encode", "is_activity"]
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    E_co = TypeVar("E_co", bound=Event, default=Event, covariant=True)
+else:
+    from typing import TypeVar
+
+    E_co = TypeVar("E_co", covariant=True)
+
+__all__ = [
+    "Entry",
+    "decode",
+    "encode",
+    "is_activity",
+    "is_cut_entry",
+    "is_message_entry",
+    "keep_known",
+    "messages_among",
+    "reread",
+]
 
 FORMAT = 1
-KINDS = frozenset(
-    (
-        "message",
-        "annotation",
-        "rewind",
-        "snapshot",
-        "setup",
-        "cut",
-        "compaction",
-        "choice",
-        "mend",
-        "opened",
-        "renewed",
-        "abandoned",
-        "refused",
-        "omitted",
-        "interrupted",
-        "orphaned",
-        "forked",
-        "lost",
-    )
-)
+_LONGEST_ID = 255
 _HEAD = '{"sum":"'
 _BEHIND = len(_HEAD) + 8 + 1  # where the text that `sum` covers begins
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One event of a conversation.
+class Entry(Generic[E_co]):
+    """One event of a conversation, and where it stands.
 
-    kind: one of those above. message: the Claude message, for kinds that carry one. data: what belongs to the kind;
-    for a reply `response` (id, model, stop_reason, usage, ...) and `request_id`. at: microseconds since 1970 UTC.
-    turn: the turn it belongs to, if any. position: where it is stored; -1: not yet. version: the format of its line;
-    a later one than this library knows is of the kind "unknown" and has the whole line as its `data`.
-    surrogates: its text may hold lone surrogates, which can be stored but not sent.
+    Attributes:
+        event: What happened.
+        turn: The turn it belongs to, if any.
+        id: Of this entry alone.
+        at: When it happened (microseconds since 1970 UTC).
+        position: Where it is stored; -1: not yet.
+        version: The format of its line. One that is later than this library knows has an `UnknownEvent`.
+        surrogates: Whether its text may hold lone surrogates, which can be stored but not sent.
+        extra: Fields of the event that this version does not know.
     """
 
-    kind: str
-    message: dict[str, Any] | None = field(default=None, repr=False)
-    data: dict[str, Any] = field(default_factory=dict, repr=False)
+    event: E_co = field(repr=False)
     turn: str | None = None
     id: str = field(default_factory=fresh_token)
     at: int = field(default_factory=now)
     position: int = -1
     version: int = FORMAT
     surrogates: bool = False
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
-    def known(self, key: Key) -> Entry:
-        """Internal: return the entry if this version understands it, else raise `UnsupportedRecord`."""
-        if self.version == FORMAT and self.kind in KINDS:
-            return self
-        raise UnsupportedRecord(key, self.position, self.version)
+    @property
+    def kind(self) -> str:
+        """The name of the event's kind, as it is stored: "message", "annotation", "rewind", "cut" and so on."""
+        return self.event.kind
+
+    @property
+    def message(self) -> Message | None:
+        """The Claude message, for events that carry one."""
+        return None if isinstance(self.event, UnknownEvent) else getattr(self.event, "message", None)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The fields of the event without its message, as JSON values under their stored names."""
+        return dump_event(self.event) | self.extra
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON: kind, message, data, turn, id, at, position, version and surrogates."""
+        values = {"kind": self.kind, "message": self.message, "data": self.data, "turn": self.turn, "id": self.id}
+        place = {"at": self.at, "position": self.position, "version": self.version}
+        return values | place | {"surrogates": self.surrogates}
 
 
-_ACTIVITY = frozenset({"message", "opened", "renewed", "abandoned", "refused", "interrupted", "orphaned"})
+def is_message_entry(entry: Entry) -> TypeGuard[Entry[MessageAdded]]:
+    """Whether an entry is a message of the conversation."""
+    return isinstance(entry.event, MessageAdded)
+
+
+def is_cut_entry(entry: Entry) -> TypeGuard[Entry[Cut | Compaction]]:
+    """Whether an entry is a cut, or a compaction by the API."""
+    return isinstance(entry.event, Cut | Compaction)
+
+
+def messages_among(entries: Iterable[Entry]) -> list[Entry[MessageAdded]]:
+    """Return the messages of the conversation among some entries."""
+    found = (entry for entry in entries if isinstance(entry.event, MessageAdded))
+    return cast("list[Entry[MessageAdded]]", list(found))
+
+
+def keep_known(entries: Iterable[Entry], key: Key) -> list[Entry]:
+    """Return the entries whose kind this version knows, without those that may be passed by.
+
+    Raises:
+        UnsupportedRecord: One of another kind must be understood, or has a later format.
+    """
+    known = []
+    for entry in entries:
+        if not isinstance(entry.event, UnknownEvent):
+            known.append(entry)
+        elif not entry.event.may_be_passed_by:
+            raise UnsupportedRecord(key, entry.position, entry.version)
+    return known
 
 
 def is_activity(entry: Entry) -> bool:
@@ -107,7 +150,12 @@ def is_activity(entry: Entry) -> bool:
 
     A title, a cut or a repair is no activity, and neither is a message that a repair stored once more.
     """
-    return entry.kind in _ACTIVITY and "again" not in entry.data
+    if is_message_entry(entry):
+        return entry.event.copy_of is None
+    return isinstance(entry.event, _ACTIVITY)
+
+
+_ACTIVITY = (TurnOpened, LeaseRenewed, TurnAbandoned, TurnRefused, ReplyInterrupted, ReplyOrphaned)
 
 
 def encode(entry: Entry) -> str:
@@ -115,20 +163,28 @@ def encode(entry: Entry) -> str:
 
     Raises `InvalidInput` for what `decode` would call damaged; nothing of the kind may get into a log.
     """
-    values: dict[str, Any] = {"v": entry.version, "id": entry.id, "kind": entry.kind, "at": entry.at}
+    event = entry.event
+    values: dict[str, Any] = {"v": entry.version, "id": entry.id, "kind": event.kind, "at": entry.at}
+    if event.may_be_passed_by:
+        values["optional"] = True
     if entry.turn is not None:
         values["turn"] = entry.turn
-    if entry.data:
-        values["data"] = entry.data
-    if entry.message is not None:
-        values["message"] = entry.message
-    wrong = find_wrong_field(values) if entry.version == FORMAT else None
-    if wrong is not None:
+    if data := entry.data:
+        values["data"] = data
+    if (message := getattr(event, "message", None)) is not None:
+        values["message"] = message
+    wrong = _find_wrong(values) or find_wrong_part(event, data)
+    if wrong is not None and entry.version == FORMAT:
         raise InvalidInput(
-            f"{wrong}: has a wrong type or value for an entry of the kind {entry.kind!r}; nothing was stored"
+            f"{wrong.name}: has a wrong type or value for an entry of the kind {event.kind!r}; nothing was stored"
         )
     rest = f",{to_json(values)[1:]}"
     return f'{_HEAD}{_checksum(rest)}"{rest}'
+
+
+def reread(entries: Iterable[Entry], key: Key, start: int) -> list[Entry]:
+    """Return entries as they are read once they are stored from position `start` on: what is sent is what is stored."""
+    return [decode(Record(position, encode(entry)), key) for position, entry in enumerate(entries, start)]
 
 
 def decode(record: Record, key: Key) -> Entry:
@@ -160,7 +216,7 @@ DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
 _scan = DECODER.raw_decode  # what `json.loads` comes down to, without looking for blanks around it
 
 
-def _read(text: str, position: int) -> Entry | str:
+def _read(text: str, position: int) -> Entry | str:  # noqa: PLR0911 - each is another thing that can be wrong
     """Return the entry of a line, or why it has none: an error raised here would carry its text in its context."""
     try:
         values, end = _scan(text)
@@ -172,21 +228,32 @@ def _read(text: str, position: int) -> Entry | str:
         return "it is nested too deep"
     if version > FORMAT:
         del values["sum"]
-        return Entry("unknown", data=values, id="", at=0, position=position, version=version)
-    wrong = find_wrong_field(values)
-    if wrong is not None:
-        return f"its field {wrong} has a wrong type or value"
-    return Entry(
-        values["kind"],
-        values.get("message"),
-        values.get("data") or {},
-        values.get("turn"),
-        values["id"],
-        values["at"],
-        position,
-        FORMAT,
-        "\\ud" in text,
-    )
+        return Entry(UnknownEvent("unknown", data=values), id="", at=0, position=position, version=version)
+    if (wrong := _find_wrong(values)) is not None:
+        return f"its field {wrong.name} has a wrong type or value"
+    data, optional = values.get("data") or {}, values.get("optional") is True
+    loaded = load_event(values["kind"], data, values.get("message"), may_be_passed_by=optional)
+    if isinstance(loaded, WrongField):
+        return f"its field {loaded.name} has a wrong type or value"
+    extra: dict[str, Any] = {}
+    if data and not isinstance(loaded, UnknownEvent):
+        known = stored_keys(type(loaded))
+        extra = {name: value for name, value in data.items() if name not in known}
+    return Entry(loaded, values.get("turn"), values["id"], values["at"], position, FORMAT, "\\ud" in text, extra)
+
+
+def _find_wrong(values: dict[str, Any]) -> WrongField | None:
+    """Return the first field of a line itself that has a wrong type or value; None: all are right."""
+    id, turn, data = values.get("id"), values.get("turn"), values.get("data")
+    if not isinstance(values.get("kind"), str):
+        return WrongField("kind")
+    if not (isinstance(id, str) and 1 <= len(id) <= _LONGEST_ID):
+        return WrongField("id")
+    if not is_number(values.get("at")):
+        return WrongField("at")
+    if not isinstance(turn, str | None):
+        return WrongField("turn")
+    return None if data is None or isinstance(data, dict) else WrongField("data")
 
 
 _NO_ENTRY = "it is not the line of an entry"

@@ -12,7 +12,7 @@ from collections import OrderedDict
 from chathistory.errors import TurnInProgress
 from chathistory.log.clock import MICROSECONDS, now, to_datetime
 from chathistory.log.process import is_gone, this_process
-from chathistory.log.state import OpenTurn, Summary
+from chathistory.log.state import ConversationState, OpenTurn
 from chathistory.storage.store import Key
 
 __all__ = ["TURN_TIMEOUT", "check_free", "give_up", "lease_end"]
@@ -34,7 +34,7 @@ def lease_end(turn: OpenTurn, timeout: float = TURN_TIMEOUT) -> int | None:
         Microseconds since 1970 UTC; None: the turn does not count as open. Its lease is over, or its process is gone.
     """
     time = now()
-    until = turn.until
+    until = turn.lease_until
     if turn.process != this_process():  # else it is our own clock
         until = min(until, _seen_since(turn, time) + int(timeout * MICROSECONDS))
     if until <= time or turn.lease in _given_up or (turn.process and is_gone(turn.process)):
@@ -50,9 +50,9 @@ def give_up(lease: str) -> None:
             _given_up.popitem(last=False)
 
 
-def check_free(key: Key, summary: Summary | None, *, timeout: float = TURN_TIMEOUT) -> None:
+def check_free(key: Key, state: ConversationState | None, *, timeout: float = TURN_TIMEOUT) -> None:
     """Raise `TurnInProgress` if a turn of the conversation is open."""
-    turn = summary.turn if summary else None
+    turn = state.engine.open_turn if state else None
     if turn and (until := lease_end(turn, timeout)):
         process = turn.process
         raise TurnInProgress(
@@ -66,7 +66,7 @@ def check_free(key: Key, summary: Summary | None, *, timeout: float = TURN_TIMEO
 
 def _seen_since(turn: OpenTurn, time: int) -> int:
     """Return when this process saw this state of a lease first: now, or earlier."""
-    state = (turn.lease, turn.until)
+    state = (turn.lease, turn.lease_until)
     with _lock:
         since = min(_first_seen.pop(state, time), time)  # our own clock may have been set back
         _first_seen[state] = since

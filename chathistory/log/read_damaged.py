@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from chathistory.errors import Conflict, CorruptRecord
-from chathistory.log.active_path import Span, covers, spans_of
+from chathistory.log.active_path import covers, load_spans
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, decode
+from chathistory.log.field_types import Span
 from chathistory.storage.abilities import LONGEST_GAP, FoundRecords, HeadRecovery
 from chathistory.storage.store import Head, HistoryStore, Key, Record
 
@@ -87,7 +88,7 @@ def read_repaired(log: ConversationLog, head: Head, stop: int) -> Iterator[Sound
     for each in read_log_around(log.store, head, head.start, stop):
         if isinstance(each, Lost):
             if spans is None:
-                spans = spans_of(log, head, [])
+                spans = load_spans(log, log.with_state(head), [])
             if covers(spans, each.position):
                 raise CorruptRecord(log.key, each.position, each.reason)
         yield each

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from chathistory.errors import InvalidInput
-from chathistory.log.entry import Entry
+from chathistory.log.entry import Entry, is_message_entry
 
-__all__ = ["NEWEST", "RecentEntries", "StoredBatch", "check_key", "response_id"]
+__all__ = ["NEWEST", "RecentEntries", "StoredBatch", "check_key"]
 
 NEWEST = 1000
 """How many entries back a key, or the id of a response, is found."""
@@ -52,13 +52,13 @@ class RecentEntries:
 
     def add(self, entry: Entry, position: int) -> None:
         """Add an entry that is stored at a position."""
-        if entry.kind != "message":
+        if not is_message_entry(entry):
             return
-        if isinstance(key := entry.data.get("key"), str):
+        if (key := entry.event.key) is not None:
             before = self._keys.get(key)
             first = before.first if before and before.last == position - 1 else position
             self._keys[key] = StoredBatch(first, position)
-        if (id := response_id(entry)) is not None:
+        if (id := entry.event.response.id) is not None:
             self._responses[id] = position
 
     def by_key(self, key: str, end: int) -> StoredBatch | None:
@@ -70,10 +70,3 @@ class RecentEntries:
         """Return the position of the reply with this id of the API's; `end`: of the log."""
         position = self._responses.get(id)
         return position if position is not None and position >= end - NEWEST else None
-
-
-def response_id(entry: Entry) -> str | None:
-    """Return the id that the API gave a reply; None: it is no reply, or has none."""
-    response = entry.data.get("response")
-    id = response.get("id") if isinstance(response, dict) else None
-    return id if isinstance(id, str) else None

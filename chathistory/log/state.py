@@ -1,67 +1,113 @@
-"""The fold of a log: what is to be known of a conversation without reading its messages.
+"""The state of a conversation: what is to be known of it without reading its messages, folded from its events.
 
-It travels in `Revision.info` with every append, so that a listing, a title or the next append needs no record at all.
-What an entry changes of it is in `log.fold`.
+It travels in `Revision.payload` with every append, so that a listing, a title or the next append needs no record at
+all. What an event changes of it is in `log.apply`. It has five parts, each stored by its own names in one JSON object.
+
+The annotations are evaluated here (there is no `from __future__ import annotations`): `stored_fields` reads them.
 """
 
-from __future__ import annotations
-
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, TypeGuard, cast
+from typing import Annotated, Any, TypeAlias, TypeGuard
 
 from chathistory.errors import CorruptRecord, UnsupportedRecord
-from chathistory.log.entry import DECODER, FORMAT, Entry, to_json
+from chathistory.log.entry import DECODER, FORMAT, to_json
+from chathistory.log.field_types import Bool, PositionOrNone, Text, TextMap, TextOrNone, ViewStart, is_call_marks
 from chathistory.log.process import Process
+from chathistory.log.stored_fields import (
+    Form,
+    WrongField,
+    dump_fields,
+    is_list_of_text,
+    is_number,
+    is_text,
+    load_fields,
+    stored_keys,
+    under_key,
+)
 from chathistory.messages.json_values import is_storable
-from chathistory.storage.store import LARGEST_NUMBER, LONGEST_PAYLOAD, Head
+from chathistory.storage.store import LARGEST_NUMBER, LONGEST_PAYLOAD, Head, Key, Revision
 
-__all__ = ["ClosedTurn", "OpenTurn", "Summary", "is_list_of_marks", "is_sendable_id", "summary_in", "summary_of"]
+__all__ = [
+    "Annotations",
+    "ClosedTurn",
+    "Container",
+    "ConversationHead",
+    "ConversationState",
+    "EngineState",
+    "Identity",
+    "OpenTurn",
+    "Origin",
+    "Totals",
+    "ViewState",
+    "is_sendable_id",
+    "read_state",
+    "state_in",
+]
 
-_CONTAINER_LIVES = 30 * 24 * 3600 * 1_000_000
+_CONTAINER_LIVES = 30 * 24 * 3600 * 1_000_000  # microseconds
+
+
+def _clamp(number: int) -> int:
+    """Return the nearest number that every store keeps exactly."""
+    return max(0, min(number, LARGEST_NUMBER))
 
 
 @dataclass(frozen=True, slots=True)
 class OpenTurn:
     """A turn whose reply is not stored yet.
 
-    id: Its id; a turn that is begun again keeps it.
-    until: When its lease ends: it counts as abandoned then (microseconds since 1970 UTC).
-    since: When it was opened, or begun again.
-    lease: The id of the entry that opened it or began it again; whoever wrote that holds the turn.
-    process: The process that did so; None: unknown.
+    Attributes:
+        id: Its id; a turn that is begun again keeps it.
+        lease_until: When its lease ends: it counts as abandoned then (microseconds since 1970 UTC).
+        since: When it was opened, or begun again.
+        lease: The id of the entry that opened it or began it again; whoever wrote that holds the turn.
+        process: The process that did so; None: unknown.
     """
 
     id: str
-    until: int
+    lease_until: int
     since: int = 0
     lease: str = ""
     process: Process | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
-        held = {"by": self.process.to_dict()} if self.process else {}
-        until = max(0, min(self.until, LARGEST_NUMBER))
-        return {"id": self.id, "until": until, "since": self.since, "lease": self.lease} | held
+        by = {"by": self.process.to_dict()} if self.process else {}
+        return {"id": self.id, "until": _clamp(self.lease_until), "since": self.since, "lease": self.lease} | by
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> OpenTurn:
-        """Return the turn that was stored."""
+    def from_dict(cls, values: Mapping[str, Any] | None) -> "OpenTurn | None":
+        """Return what `to_dict` gave; None: no turn is open."""
+        if values is None:
+            return None
         process = Process.from_dict(values.get("by"))
         return cls(values["id"], values["until"], values.get("since", 0), values.get("lease", ""), process)
+
+    @staticmethod
+    def is_valid(value: Any) -> bool:
+        """Whether a JSON value is what `to_dict` gives, or null."""
+        return value is None or (
+            isinstance(value, dict)
+            and is_text(value.get("id"))
+            and is_number(value.get("until"))
+            and is_number(value.get("since", 0))
+            and is_text(value.get("lease", ""))
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class ClosedTurn:
     """The last turn, if it was closed without a reply and nothing was said since.
 
-    id: Its id.
-    state: "interrupted": it broke off, timed out or was given up. "refused": the API did not accept it.
-    since: When it was closed (microseconds since 1970 UTC).
-    process: The process that had opened it; None: unknown.
+    Attributes:
+        id: Its id.
+        state: "interrupted": it broke off, timed out or was given up. "refused": the API did not accept it.
+        since: When it was closed (microseconds since 1970 UTC).
+        process: The process that had opened it; None: unknown.
     """
 
     id: str
@@ -71,200 +117,54 @@ class ClosedTurn:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
-        held = {"by": self.process.to_dict()} if self.process else {}
-        return {"id": self.id, "state": self.state, "since": self.since} | held
+        by = {"by": self.process.to_dict()} if self.process else {}
+        return {"id": self.id, "state": self.state, "since": self.since} | by
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ClosedTurn:
-        """Return the turn that was stored."""
+    def from_dict(cls, values: Mapping[str, Any] | None) -> "ClosedTurn | None":
+        """Return what `to_dict` gave; None: there is none."""
+        if values is None:
+            return None
         return cls(values["id"], values["state"], values["since"], Process.from_dict(values.get("by")))
 
-
-@dataclass(slots=True)
-class Summary:
-    """The state of a conversation; a copy of the caller's own.
-
-    born: a token that tells this conversation from another one made later under the same key.
-    created: microseconds since 1970 UTC. messages: how many were said, but for those that a rewind left out.
-    turns: how many of them open a turn: a user's message that is no tool result.
-    usage: sums of the token counts of all replies, by the API's names. model: of the last reply.
-    preview: the beginning of the first user text. turn: the open turn, if any. unanswered: the last turn, if it was
-    closed without a reply.
-    path: the position of the newest rewind or snapshot, which tells the spans that the view goes through before it.
-    begin: the position from which on messages are sent. cut: the position of the record that said so; its message, if
-    any, is sent first. hidden: how many turns stand before `begin`. since: the time of the first message sent.
-    context: about how many tokens are sent, the last reply included; exact if that is the last message.
-    prefix: the position of the record that changed last what stands before others; what was cached is void then.
-    thinking_from: the position from which on thinking may be sent; before it, it is bound to what is not sent any more.
-    drop_block: the API is asked to drop such thinking itself.
-    setup: fingerprints of the model, system prompt and tools of the last turn of an engine; setup_at: the position of
-    the record that has them whole.
-    container: id, expires_at (as the API wrote it) and since (microseconds; when it was first told of) of the last
-    container of the code execution tool.
-    origin: of a fork: scope and id of the conversation that it came from, and the position at which it left it.
-    renamed: marks ("position.index") of tool calls that are sent under another id, for one that had theirs was sent
-    before them and is not sent any more.
-    """
-
-    born: str
-    created: int
-    title: str | None = None
-    tags: tuple[str, ...] = ()
-    metadata: dict[str, Any] = field(default_factory=dict)
-    messages: int = 0
-    turns: int = 0
-    usage: dict[str, int] = field(default_factory=dict)
-    model: str | None = None
-    preview: str | None = field(default=None, repr=False)
-    turn: OpenTurn | None = None
-    unanswered: ClosedTurn | None = None
-    path: int | None = None
-    begin: int = 0
-    cut: int | None = None
-    hidden: int = 0
-    since: int = 0
-    context: int = 0
-    prefix: int = 0
-    thinking_from: int = 0
-    drop_block: bool = False
-    setup: dict[str, str] = field(default_factory=dict)
-    setup_at: int | None = None
-    container: dict[str, Any] = field(default_factory=dict)
-    origin: dict[str, Any] = field(default_factory=dict)
-    renamed: list[str] = field(default_factory=list)
-
-    def usable_container(self, time: int) -> str | None:
-        """Return the id of the container if there is one that the API keeps at `time` (microseconds, UTC).
-
-        It keeps one for 30 days from its creation; `expires_at` is a shorter value, which moves with each use (page on
-        the code execution tool).
-        """
-        id, since = self.container.get("id"), self.container.get("since")
-        if not is_sendable_id(id):  # stored by an earlier version, as is one without `since`
-            return None
-        if type(since) is not int:
-            since = None
-            with suppress(ValueError, TypeError, OverflowError):
-                since = int(datetime.fromisoformat(self.container.get("expires_at", "")).timestamp() * 1e6)
-        return None if since is not None and since + _CONTAINER_LIVES <= time else id
-
-    def encode(self) -> str:
-        """Return the line for `Revision.info`; a number that is out of range is written as the nearest that is not."""
-        values = {name: value for name, usual in _USUAL.items() if (value := getattr(self, name)) != usual}
-        for name, value in values.items():
-            if type(value) is int and not 0 <= value <= LARGEST_NUMBER:
-                values[name] = max(0, min(value, LARGEST_NUMBER))
-        if self.turn:
-            values["turn"] = self.turn.to_dict()
-        if self.unanswered:
-            values["unanswered"] = self.unanswered.to_dict()
-        return to_json({"v": FORMAT} | values)
+    @staticmethod
+    def is_valid(value: Any) -> bool:
+        """Whether a JSON value is what `to_dict` gives, or null."""
+        return value is None or (
+            isinstance(value, dict)
+            and is_text(value.get("id"))
+            and is_text(value.get("state"))
+            and is_number(value.get("since"))
+        )
 
 
-_USUAL = {  # what is not written: that is how a summary is read again without it
-    each.name: each.default_factory() if each.default_factory is not MISSING else each.default
-    for each in fields(Summary)
-}
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Of a fork: the conversation that it came from, and the position at which it left it."""
+
+    scope: str
+    id: str
+    position: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {"scope": self.scope, "id": self.id, "position": self.position}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Origin | None":
+        """Return what `to_dict` gave; None for {}."""
+        return cls(**values) if values else None
+
+    @staticmethod
+    def is_valid(value: Any) -> bool:
+        """Whether a JSON value is what `to_dict` gives, or {}."""
+        if value == {}:
+            return True
+        is_whole = isinstance(value, dict) and value.keys() == {"scope", "id", "position"}
+        return is_whole and is_text(value["scope"]) and is_text(value["id"]) and is_number(value["position"])
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_MARK = re.compile(r"[0-9]{1,18}\.[0-9]{1,18}")
-
-
-def summary_of(head: Head) -> Summary:
-    """Return the summary in a head. Raises `CorruptRecord` or `UnsupportedRecord` if it is not one of this version."""
-    if len(head.revision.payload) > LONGEST_PAYLOAD:  # no file or other store would take it
-        raise CorruptRecord(head.key, None, f"its payload must have at most {LONGEST_PAYLOAD} characters")
-    values = _object(head.revision.payload)
-    version = values.pop("v", None) if values is not None else None
-    if values is None or type(version) is not int or version < FORMAT:
-        raise CorruptRecord(head.key, None, "its payload is not a summary")
-    if version > FORMAT:
-        raise UnsupportedRecord(head.key, head.end, version)
-    wrong = _wrong_field(values) or _wrong_position(values, head.end)
-    if wrong is not None:
-        raise CorruptRecord(head.key, None, f"the summary in it is not valid: {wrong}")
-    return _built(values)
-
-
-def _wrong_position(values: dict[str, Any], end: int) -> str | None:
-    """Return which position is none of the conversation; None: all are, or tell where it ends."""
-    for name in ("path", "cut", "setup_at"):
-        if (position := values.get(name)) is not None and position >= end:
-            return f"{name} is beyond the end"
-    for name in ("begin", "prefix", "thinking_from"):
-        if values.get(name, 0) > end:
-            return f"{name} is beyond the end"
-    return None
-
-
-def summary_in(entry: Entry) -> Summary | None:
-    """Return the summary that a snapshot or the beginning of a fork holds; None: it is not one of this version."""
-    given = entry.data.get("summary")
-    if not isinstance(given, dict):
-        return None
-    values = {name: value for name, value in given.items() if name != "v"}
-    return _built(values) if _wrong_field(values) is None else None
-
-
-def _built(values: dict[str, Any]) -> Summary:
-    turn, closed = values.pop("turn", None), values.pop("unanswered", None)
-    tags = tuple(values.pop("tags", ()))
-    return Summary(
-        **values,
-        tags=tags,
-        turn=OpenTurn.from_dict(turn) if turn else None,
-        unanswered=ClosedTurn.from_dict(closed) if closed else None,
-    )
-
-
-def _object(payload: str) -> dict[str, Any] | None:
-    """Return the JSON object of an info, or None: an error raised here would carry the text in its context."""
-    try:
-        values = DECODER.decode(payload)
-    except (ValueError, RecursionError):
-        return None
-    return values if isinstance(values, dict) else None
-
-
-def _wrong_field(values: dict[str, Any]) -> str | None:
-    """Return what is wrong with the first field of a summary that has a wrong type or is out of range; None: nothing.
-
-    A summary comes from outside: from a store, a file, another program. Each of its fields is checked here, once.
-    """
-    for name, value in values.items():
-        is_valid = _VALID.get(name)
-        if is_valid is None:
-            return "it has an unknown field"
-        if not is_valid(value):
-            return f"{name} has a wrong type or value"
-    missing = next((name for name in ("born", "created") if name not in values), None)
-    return None if missing is None else f"{missing} is missing"
-
-
-def _is_number(value: object) -> bool:
-    return type(value) is int and 0 <= value <= LARGEST_NUMBER
-
-
-def _is_number_or_none(value: object) -> bool:
-    return value is None or _is_number(value)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_text_or_none(value: object) -> bool:
-    return value is None or isinstance(value, str)
-
-
-def _is_list_of_text(value: object) -> bool:
-    return isinstance(value, list) and all(isinstance(part, str) for part in value)
-
-
-def is_list_of_marks(value: object) -> bool:
-    """Whether a value is what `Summary.renamed` must be."""
-    return _is_list_of_text(value) and all(_MARK.fullmatch(mark) for mark in cast("list[str]", value))
 
 
 def is_sendable_id(value: object) -> TypeGuard[str]:
@@ -272,79 +172,265 @@ def is_sendable_id(value: object) -> TypeGuard[str]:
     return isinstance(value, str) and bool(value.strip()) and _SURROGATE.search(value) is None
 
 
-def _is_map_of_numbers(value: object) -> bool:
-    return isinstance(value, dict) and all(map(_is_number, value.values()))
+@dataclass(frozen=True, slots=True)
+class Container:
+    """The last container of the code execution tool.
+
+    Attributes:
+        id: Its id.
+        expires_at: As the API wrote it: a shorter value than its life, which moves with each use.
+        since: When it was first told of (microseconds since 1970 UTC); None: an earlier version did not store it.
+    """
+
+    id: str
+    expires_at: str | None = None
+    since: int | None = None
+
+    def is_usable(self, time: int) -> bool:
+        """Whether the API keeps it at `time` (microseconds, UTC): it does so for 30 days from its creation.
+
+        Source: the page on the code execution tool.
+        """
+        since = self.since
+        if since is None and self.expires_at is not None:
+            with suppress(ValueError, OverflowError):
+                since = int(datetime.fromisoformat(self.expires_at).timestamp() * 1e6)
+        return since is None or since + _CONTAINER_LIVES > time
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {"id": self.id, "expires_at": self.expires_at, "since": self.since}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Container | None":
+        """Return what `to_dict` gave; None for what names no container that can be sent."""
+        id, expires_at, since = values.get("id"), values.get("expires_at"), values.get("since")
+        if not is_sendable_id(id):
+            return None
+        return cls(id, expires_at if isinstance(expires_at, str) else None, since if is_number(since) else None)
 
 
-def _is_map_of_text(value: object) -> bool:
-    return isinstance(value, dict) and all(isinstance(part, str) for part in value.values())
-
-
-def _is_object(value: object) -> bool:
+def _is_storable_object(value: Any) -> bool:
     return isinstance(value, dict) and is_storable(value)
 
 
-def _is_turn(value: object) -> bool:
-    if value is None:
-        return True
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("id"), str)
-        and _is_number(value.get("until"))
-        and _is_number(value.get("since", 0))
-        and isinstance(value.get("lease", ""), str)
+def _is_map_of_numbers(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(is_number, value.values()))
+
+
+Number: TypeAlias = Annotated[int, Form(is_number, dump=_clamp)]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which conversation this is.
+
+    Attributes:
+        born: A token that tells it from another one made later under the same key.
+        created: When (microseconds since 1970 UTC).
+        origin: Of a fork: where it came from.
+    """
+
+    born: Text
+    created: Number
+    origin: Annotated[Origin | None, Form(Origin.is_valid, Origin.from_dict, Origin.to_dict)] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Annotations:
+    """What somebody set beside the conversation."""
+
+    title: TextOrNone = field(default=None, repr=False)
+    tags: Annotated[tuple[str, ...], Form(is_list_of_text, tuple, list)] = field(default=(), repr=False)
+    metadata: Annotated[dict[str, Any], Form(_is_storable_object)] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What a listing shows of the conversation.
+
+    Attributes:
+        messages: How many were said, but for those that a rewind left out.
+        turns: How many of them open a turn: a user's message that is no tool result.
+        usage: Sums of the token counts of all replies, by the API's names.
+        model: Of the last reply.
+        preview: The beginning of the first user text.
+    """
+
+    messages: Number = 0
+    turns: Number = 0
+    usage: Annotated[dict[str, int], Form(_is_map_of_numbers)] = field(default_factory=dict)
+    model: TextOrNone = None
+    preview: TextOrNone = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewState:
+    """From where on, and how, messages are sent.
+
+    Attributes:
+        path: The position of the newest rewind, snapshot or repair, which tells the spans before it; None: there is
+            none.
+        view_start: The position from which on messages are sent.
+        cut_position: The position of the event that said so; its message, if any, is sent first.
+        hidden_turns: How many turns stand before `view_start`.
+        view_since: The time of the first message that is sent.
+        tokens: About how many are sent, the last reply included; exact if that is the last message.
+        cache_valid_from: The position of the event that changed last what stands before others: what was cached then
+            is void.
+        thinking_valid_from: The position from which on thinking may be sent; before it, it is bound to what is not
+            sent any longer.
+        drop_block: The API is asked to drop such thinking itself.
+        renamed: Marks ("position.index") of tool calls that are sent under another id, for one that had theirs was
+            sent before them and is not sent any longer.
+    """
+
+    path: PositionOrNone = None
+    view_start: Number = field(default=0, metadata=under_key("begin"))
+    cut_position: PositionOrNone = field(default=None, metadata=under_key("cut"))
+    hidden_turns: Number = field(default=0, metadata=under_key("hidden"))
+    view_since: Number = field(default=0, metadata=under_key("since"))
+    tokens: Number = field(default=0, metadata=under_key("context"))
+    cache_valid_from: Number = field(default=0, metadata=under_key("prefix"))
+    thinking_valid_from: Number = field(default=0, metadata=under_key("thinking_from"))
+    drop_block: Bool = False
+    renamed: Annotated[tuple[str, ...], Form(is_call_marks, tuple, list)] = ()
+
+    @property
+    def start(self) -> ViewStart:
+        """From where on messages are sent."""
+        return ViewStart(self.view_start, self.cut_position, self.hidden_turns, self.view_since)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineState:
+    """What engines have to know of each other.
+
+    Attributes:
+        open_turn: The turn whose reply is awaited; None: none is.
+        unanswered: The last turn, if it was closed without a reply and nothing was said since.
+        setup: Fingerprints of the model, system prompt and tools of the last turn.
+        setup_position: The position of the `Setup` event that has them whole.
+        container: The last container of the code execution tool.
+    """
+
+    open_turn: Annotated[OpenTurn | None, Form(OpenTurn.is_valid, OpenTurn.from_dict, lambda turn: turn.to_dict())] = (
+        field(default=None, metadata=under_key("turn"))
     )
+    unanswered: Annotated[
+        ClosedTurn | None, Form(ClosedTurn.is_valid, ClosedTurn.from_dict, lambda turn: turn.to_dict())
+    ] = None
+    setup: TextMap = field(default_factory=dict)
+    setup_position: PositionOrNone = field(default=None, metadata=under_key("setup_at"))
+    container: Annotated[Container | None, Form(_is_storable_object, Container.from_dict, Container.to_dict)] = None
 
 
-def _is_closed_turn(value: object) -> bool:
-    if value is None:
-        return True
-    return (
-        isinstance(value, dict)
-        and isinstance(value.get("id"), str)
-        and isinstance(value.get("state"), str)
-        and _is_number(value.get("since"))
-    )
+@dataclass(frozen=True, slots=True)
+class ConversationState:
+    """The state of a conversation; each append makes a new one."""
+
+    identity: Identity
+    annotations: Annotations = Annotations()
+    totals: Totals = Totals()
+    view: ViewState = ViewState()
+    engine: EngineState = EngineState()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        values: dict[str, Any] = {"v": FORMAT}
+        for each in fields(self):
+            part = getattr(self, each.name)
+            if part is not each.default:  # the usual one, of which nothing is stored
+                values |= dump_fields(part)
+        return values
+
+    def encode(self) -> str:
+        """Return the line for `Revision.payload`; a number that is out of range is written as the nearest in range."""
+        return to_json(self.to_dict())
 
 
-def _is_origin(value: object) -> bool:
-    if value == {}:
-        return True
-    return (
-        isinstance(value, dict)
-        and value.keys() == {"scope", "id", "position"}
-        and isinstance(value["scope"], str)
-        and isinstance(value["id"], str)
-        and _is_number(value["position"])
-    )
+_PARTS = {"identity": Identity, "annotations": Annotations, "totals": Totals, "view": ViewState, "engine": EngineState}
 
 
-_VALID: dict[str, Callable[[object], bool]] = {
-    "born": _is_text,
-    "created": _is_number,
-    "title": _is_text_or_none,
-    "tags": _is_list_of_text,
-    "metadata": _is_object,
-    "messages": _is_number,
-    "turns": _is_number,
-    "usage": _is_map_of_numbers,
-    "model": _is_text_or_none,
-    "preview": _is_text_or_none,
-    "turn": _is_turn,
-    "unanswered": _is_closed_turn,
-    "path": _is_number_or_none,
-    "begin": _is_number,
-    "cut": _is_number_or_none,
-    "hidden": _is_number,
-    "since": _is_number,
-    "context": _is_number,
-    "prefix": _is_number,
-    "thinking_from": _is_number,
-    "drop_block": lambda value: isinstance(value, bool),
-    "setup": _is_map_of_text,
-    "setup_at": _is_number_or_none,
-    "container": _is_object,
-    "origin": _is_origin,
-    "renamed": is_list_of_marks,
-}
-"""What the value of each field must be; a field that is not here is not one of a summary."""
+def _load_state(values: dict[str, Any]) -> ConversationState | WrongField:
+    """Return the state in a JSON object without its version. A name that is not one of a state's is wrong."""
+    unknown = values.keys() - set().union(*(stored_keys(part) for part in _PARTS.values()))
+    if unknown:
+        return WrongField("an unknown field")
+    parts: dict[str, Any] = {}
+    for name, cls in _PARTS.items():
+        part = load_fields(cls, values)
+        if isinstance(part, WrongField):
+            return part
+        parts[name] = part
+    return ConversationState(**parts)
+
+
+def state_in(state_values: dict[str, Any]) -> ConversationState | None:
+    """Return the state that a snapshot or the beginning of a fork holds; None: it is not one of this version."""
+    state = _load_state({name: value for name, value in state_values.items() if name != "v"})
+    return None if isinstance(state, WrongField) else state
+
+
+def read_state(head: Head) -> ConversationState:
+    """Return the state in a head. Raises `CorruptRecord` or `UnsupportedRecord` if it is not one of this version."""
+    payload = head.revision.payload
+    if len(payload) > LONGEST_PAYLOAD:  # no file or other store would take it
+        raise CorruptRecord(head.key, None, f"its payload must have at most {LONGEST_PAYLOAD} characters")
+    values = _read_object(payload)
+    version = values.pop("v", None) if values is not None else None
+    if values is None or type(version) is not int or version < FORMAT:
+        raise CorruptRecord(head.key, None, "its payload is not a summary")
+    if version > FORMAT:
+        raise UnsupportedRecord(head.key, head.end, version)
+    state = _load_state(values)
+    if isinstance(state, WrongField):
+        raise CorruptRecord(head.key, None, f"the summary in it is not valid: {state.name} is wrong or missing")
+    view, engine = state.view, state.engine
+    named = (view.path, view.cut_position, engine.setup_position)
+    bounds = (view.view_start, view.cache_valid_from, view.thinking_valid_from)
+    if any(position is not None and position >= head.end for position in named) or max(bounds) > head.end:
+        raise CorruptRecord(head.key, None, "the summary in it is not valid: a position is beyond the end")
+    return state
+
+
+def _read_object(payload: str) -> dict[str, Any] | None:
+    """Return the JSON object of a payload, or None: an error raised here would carry the text in its context."""
+    try:
+        values = DECODER.decode(payload)
+    except (ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationHead:
+    """The head of a conversation with the state that its payload holds, so that this is read once."""
+
+    stored: Head
+    state: ConversationState
+
+    @property
+    def key(self) -> Key:
+        """The conversation."""
+        return self.stored.key
+
+    @property
+    def start(self) -> int:
+        """The position of the first record that is kept."""
+        return self.stored.start
+
+    @property
+    def end(self) -> int:
+        """One above the position of the last record."""
+        return self.stored.end
+
+    @property
+    def revision(self) -> Revision:
+        """Version, times and payload."""
+        return self.stored.revision
+
+    @property
+    def version(self) -> str:
+        """The version of the state."""
+        return self.stored.revision.version

@@ -32,10 +32,21 @@ _WITH_CONTENT = ("tool_calls", "function_call")
 
 @dataclass(frozen=True, slots=True)
 class AcceptedMessage:
-    """A message that can be stored and sent, and what was handed in beside its role and content."""
+    """A message that can be stored and sent, and what was handed in beside its role and content.
+
+    Attributes:
+        message: Its role and content, and what else the API takes beside these.
+        response: The other fields of a response of the API; None: it is none.
+        request_id: Of a response.
+        beside: Other fields that were handed in, and are not sent.
+        received: Whether objects of the SDK came from the API, though they are no whole response.
+    """
 
     message: Message
-    data: dict[str, Any]
+    response: dict[str, Any] | None = None
+    request_id: str | None = None
+    beside: dict[str, Any] | None = None
+    received: bool = False
 
 
 def accept_message(given: Any) -> AcceptedMessage:
@@ -51,18 +62,17 @@ def accept_message(given: Any) -> AcceptedMessage:
     if not isinstance(values, dict):
         raise InvalidInput("a message is a dict with role and content, or an object of the SDK")
     if _is_response(values):
-        message, data = _split(values)
-        request = getattr(given, "_request_id", None)
-        data |= {"request_id": request} if isinstance(request, str) else {}
+        message, response = _split(values)
+        request_id = getattr(given, "_request_id", None)
         _check_content(message)
-        return AcceptedMessage(message, data)
-    message, data = _parted(values)
+        return AcceptedMessage(message, response, request_id if isinstance(request_id, str) else None)
+    message, beside = _parted(values)
     _check_content(message)
     if message["role"] == "system":
         _check_fields_of_system(message)
-    if isinstance(message["content"], list):
-        _check_sendable(message, _given_blocks(given), data)
-    return AcceptedMessage(message, data)
+    is_list = isinstance(message["content"], list)
+    received = is_list and _is_received(message, _given_blocks(given))
+    return AcceptedMessage(message, beside=beside or None, received=received)
 
 
 def _is_response(values: Message) -> bool:
@@ -85,7 +95,7 @@ def _split(response: Message) -> tuple[Message, dict[str, Any]]:
         raise InvalidInput(
             "message.stop_reason: must be text; null means that the reply is not complete: its stream broke off"
         )
-    return message, {"response": beside}
+    return message, beside
 
 
 def _parted(values: Message) -> tuple[Message, dict[str, Any]]:
@@ -98,7 +108,7 @@ def _parted(values: Message) -> tuple[Message, dict[str, Any]]:
             raise InvalidInput(
                 f"message.{name}: is not a field of the Messages API; a tool call must be a tool_use block in content"
             )
-    return message, {"beside": beside} if beside else {}
+    return message, beside
 
 
 def _check_content(message: Message) -> None:
@@ -149,17 +159,16 @@ def _given_blocks(given: Any) -> list[Any]:
     return list(content) if isinstance(content, list | tuple) else []
 
 
-def _check_sendable(message: Message, given: list[Any], data: dict[str, Any]) -> None:
-    """Raise `InvalidInput` for a block that cannot be made to fit what the API takes.
+def _is_received(message: Message, given: list[Any]) -> bool:
+    """Return whether what is unknown in a message came from the API: its blocks are objects of the SDK.
 
-    Blocks that are objects of the SDK came from the API; if nothing else here is unknown, `data` says so.
+    Raises `InvalidInput` for a block that cannot be made to fit what the API takes.
     """
     unknown = [False, False]  # whether something is, among what was made by hand, and among what came from the API
     for index, block in enumerate(message["content"]):
         from_api = message["role"] == "assistant" and index < len(given) and is_sdk_object(given[index])
         unknown[from_api] |= _is_unknown(block, message["role"], f"message.content[{index}]", from_api=from_api)
-    if unknown == [False, True]:
-        data["received"] = True
+    return unknown == [False, True]
 
 
 def _is_unknown(block: dict[str, Any], role: str, path: str, *, from_api: bool) -> bool:

@@ -3,57 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import to_json
+from chathistory.log.events import Annotation
+from chathistory.log.field_types import KEEP
 from chathistory.messages.json_values import plain
 
-__all__ = ["annotation"]
+__all__ = ["make_annotation"]
 
-T = TypeVar("T")
-
+_FIELDS = ("title", "tags", "metadata")
 LONGEST_TITLE = 1000
 LARGEST_TAGS = 4 * 1024
 LARGEST_METADATA = 32 * 1024
 
 
-def annotation(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the data of an annotation entry. Raises `InvalidInput` that names the field."""
+def make_annotation(changes: Mapping[str, Any]) -> Annotation:
+    """Return the event that sets some of title, tags and metadata. Raises `InvalidInput` that names the field."""
     if not changes:
         raise InvalidInput("there is nothing to annotate; give title, tags or metadata")
     for name in changes:
-        if name not in _CHECKS:
-            raise InvalidInput(f"a conversation has no {name!r}; it has {', '.join(_CHECKS)}")
-    return {name: _CHECKS[name](value) for name, value in changes.items()}
+        if name not in _FIELDS:
+            raise InvalidInput(f"a conversation has no {name!r}; it has {', '.join(_FIELDS)}")
+    title, tags, metadata = (changes.get(name, KEEP) for name in _FIELDS)
+    if title is not KEEP and not (title is None or (isinstance(title, str) and len(title) <= LONGEST_TITLE)):
+        raise InvalidInput(f"title: must be text of at most {LONGEST_TITLE} characters, or None")
+    if tags is not KEEP:
+        given = list(tags) if isinstance(tags, Iterable) and not isinstance(tags, (str, Mapping)) else [None]
+        if not all(isinstance(tag, str) and tag for tag in given):
+            raise InvalidInput("tags: must be a list of texts that are not empty")
+        tags = tuple(dict.fromkeys(given))
+        _check_size("tags", list(tags), LARGEST_TAGS)
+    if metadata is not KEEP:
+        if not isinstance(metadata, Mapping):
+            raise InvalidInput("metadata: must be a dict")
+        metadata = plain(metadata, "metadata")
+        _check_size("metadata", metadata, LARGEST_METADATA)
+    return Annotation(title, tags, metadata)
 
 
-def _title(value: Any) -> str | None:
-    if value is None or (isinstance(value, str) and len(value) <= LONGEST_TITLE):
-        return value
-    raise InvalidInput(f"title: text of at most {LONGEST_TITLE} characters, or None, is due")
-
-
-def _tags(value: Any) -> list[str]:
-    tags: list[Any] = list(value) if isinstance(value, Iterable) and not isinstance(value, (str, Mapping)) else [None]
-    if not all(isinstance(tag, str) and tag for tag in tags):
-        raise InvalidInput("tags: a list of texts that are not empty is due")
-    return _small("tags", list(dict.fromkeys(tags)), LARGEST_TAGS)
-
-
-def _metadata(value: Any) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise InvalidInput("metadata: a dict is due")
-    return _small("metadata", plain(value, "metadata"), LARGEST_METADATA)
-
-
-def _small(name: str, value: T, largest: int) -> T:
+def _check_size(name: str, value: Any, largest: int) -> None:
     size = len(to_json(value).encode())
     if size > largest:
         raise InvalidInput(
             f"{name}: {size} bytes of JSON are too much, at most {largest} are kept: they travel with every append"
         )
-    return value
-
-
-_CHECKS = {"title": _title, "tags": _tags, "metadata": _metadata}

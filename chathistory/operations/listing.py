@@ -13,7 +13,7 @@ from chathistory.log.clock import EPOCH, to_datetime
 from chathistory.log.conversation_log import alive
 from chathistory.log.entry import to_json
 from chathistory.log.lease import lease_end
-from chathistory.log.state import OpenTurn, Summary, summary_of
+from chathistory.log.state import ConversationState, OpenTurn, Origin, read_state
 from chathistory.messages.json_values import plain
 from chathistory.storage.store import Cursor, Damaged, Head, HistoryStore, Page
 
@@ -25,15 +25,6 @@ SCANNED = 1000
 _CHUNK = 320
 _MICROSECOND = timedelta(microseconds=1)
 _TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """Where a fork came from: the conversation, and the position at which it left it. It may be gone by now."""
-
-    scope: str
-    id: str
-    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,30 +83,30 @@ class ConversationInfo:
 
 def row_of(head: Head) -> ConversationInfo:
     """Return the row of a head. Raises `CorruptRecord` or `UnsupportedRecord`."""
-    summary = summary_of(head)
+    state = read_state(head)
     return ConversationInfo(
         id=head.key.id,
         scope=head.key.scope,
-        title=summary.title,
-        preview=summary.preview,
-        tags=summary.tags,
-        metadata=summary.metadata,
-        messages=summary.messages,
-        usage=summary.usage,
-        model=summary.model,
-        created=to_datetime(summary.created),
+        title=state.annotations.title,
+        preview=state.totals.preview,
+        tags=state.annotations.tags,
+        metadata=state.annotations.metadata,
+        messages=state.totals.messages,
+        usage=state.totals.usage,
+        model=state.totals.model,
+        created=to_datetime(state.identity.created),
         updated=to_datetime(head.revision.updated),
         expires=None if head.revision.expires is None else to_datetime(head.revision.expires),
         records=head.end - head.start,
-        origin=Origin(**summary.origin) if summary.origin else None,
+        origin=state.identity.origin,
         version=head.revision.version,
-        turn=_turn_of(summary),
+        turn=_turn_of(state),
     )
 
 
-def _turn_of(summary: Summary) -> TurnInfo | None:
+def _turn_of(state: ConversationState) -> TurnInfo | None:
     """Return the last turn of a conversation, if it has no reply."""
-    turn = summary.turn or summary.unanswered
+    turn = state.engine.open_turn or state.engine.unanswered
     if turn is None:
         return None
     until = lease_end(turn) if isinstance(turn, OpenTurn) else None
@@ -186,19 +177,19 @@ class Filter:
 
     def __call__(self, head: Head) -> bool:
         """Whether a conversation is one of those."""
-        summary = summary_of(head)
-        shown = summary.title or summary.preview or ""
+        state = read_state(head)
+        shown = state.annotations.title or state.totals.preview or ""
         return (
             (self.title is None or self.title in shown.casefold())
-            and self.tags.issubset(summary.tags)
+            and self.tags.issubset(state.annotations.tags)
             and all(
-                name in summary.metadata and _canonical(summary.metadata[name]) == value
+                name in state.annotations.metadata and _canonical(state.annotations.metadata[name]) == value
                 for name, value in self.metadata.items()
             )
-            and self.model in {None, summary.model}
+            and self.model in {None, state.totals.model}
             and (self.since is None or head.revision.updated >= self.since)
             and (self.until is None or head.revision.updated < self.until)
-            and not (self.unanswered and summary.turn is None and summary.unanswered is None)
+            and not (self.unanswered and state.engine.open_turn is None and state.engine.unanswered is None)
         )
 
 

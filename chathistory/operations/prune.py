@@ -14,7 +14,7 @@ from chathistory.checks import check_count, check_text
 from chathistory.errors import Conflict, CorruptRecord, StoreRejected, UnsupportedRecord
 from chathistory.log.clock import earliest_now, now, to_datetime
 from chathistory.log.conversation_log import ConversationLog, alive
-from chathistory.log.state import summary_of
+from chathistory.log.state import read_state
 from chathistory.storage.store import Damaged, Head, HistoryStore, Key, Leftovers
 
 __all__ = [
@@ -91,14 +91,14 @@ class _Found:
 
     def described(self) -> DeletedConversation:
         try:
-            summary = summary_of(self.head) if self.head else None
+            summary = read_state(self.head) if self.head else None
         except (CorruptRecord, UnsupportedRecord):
             summary = None
         if self.head is None or summary is None:
             return DeletedConversation(self.key.id, self.key.scope)
         updated = to_datetime(self.head.revision.updated)
         return DeletedConversation(
-            self.key.id, self.key.scope, summary.messages, self.head.end - self.head.start, updated
+            self.key.id, self.key.scope, summary.totals.messages, self.head.end - self.head.start, updated
         )
 
 
@@ -344,7 +344,7 @@ def _scan(store: HistoryStore, scope: str, damaged: list[Damaged]) -> Iterator[_
 def _candidates(head: Head, damaged: list[Damaged]) -> Iterator[_Candidate]:
     """Yield the candidate of a head, or add it to `damaged`."""
     try:
-        summary = summary_of(head)
+        summary = read_state(head)
     except (CorruptRecord, UnsupportedRecord) as error:
         damaged.append(Damaged(head.key, head.key.id, error))
         return
@@ -352,7 +352,13 @@ def _candidates(head: Head, damaged: list[Damaged]) -> Iterator[_Candidate]:
     records = head.end - head.start
     is_expired = alive(head) is None
     yield _Candidate(
-        revision.updated, head.key.id, revision.version, summary.created, summary.messages, records, is_expired
+        revision.updated,
+        head.key.id,
+        revision.version,
+        summary.identity.created,
+        summary.totals.messages,
+        records,
+        is_expired,
     )
 
 

@@ -8,31 +8,23 @@ tool calls; where one comes again, all is looked at as one stretch.
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chathistory.log.active_path import (
-    KINDS_NAMED,
-    ActiveEntries,
-    Span,
-    clipped,
-    path_in,
-    spans_of,
-    without,
-    wrong_words,
-)
+from chathistory.log.active_path import ActiveEntries, clip_spans, cut_spans_at, find_spans, load_spans
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import KINDS, Entry
+from chathistory.log.entry import Entry, is_cut_entry, is_message_entry, messages_among
+from chathistory.log.events import Compaction, Cut, MessageAdded, Repair, Setup, UnknownEvent
+from chathistory.log.field_types import Span
 from chathistory.log.lease import check_free
 from chathistory.log.message_sizes import estimated
-from chathistory.log.omissions import omissions_in, places_of, to_data
+from chathistory.log.omissions import find_omissions, has_omissions
 from chathistory.log.read_damaged import Lost, Sound, read_log_around
-from chathistory.log.reducers import opens_turn
-from chathistory.log.state import Summary, summary_of
-from chathistory.messages.content import blocks_of
-from chathistory.operations.leave_out import next_refusal, refusal_entries, refused_places
-from chathistory.storage.store import Head
+from chathistory.log.state import ConversationHead, ConversationState
+from chathistory.log.turn_boundaries import opens_turn
+from chathistory.messages.content import Message, blocks_of
+from chathistory.operations.leave_out import follow_refusal, list_refused, refusal_entries
 from chathistory.view import MessageView, ViewRepair, view_of
 from chathistory.view.item import ADDED
 from chathistory.view.tool_call_ids import given_ids, with_given_ids
@@ -61,11 +53,11 @@ def repaired(log: ConversationLog, *, write: bool, force: bool = False) -> tuple
         if head is None:
             return ()
         route, found = _look_through(log, head)
-        refused = refused_places(ActiveEntries(head, route.state, [found.refusal] if found.refusal else []))
+        refused = list_refused([found.refusal] if found.refusal else [])
         if write and refused:
             if not force:
                 check_free(log.key, route.state)
-            sent = _sent(log, route, found, route.state.begin)
+            sent = _sent(log, route, found, route.state.view.view_start)
             route, found = _look_through(log, log.append(refusal_entries(sent)))
         repairs = (*found.losses, *refused, *found.mends)
         if write and (found.losses or found.mends):
@@ -76,11 +68,12 @@ def repaired(log: ConversationLog, *, write: bool, force: bool = False) -> tuple
         return repairs
 
 
-def _look_through(log: ConversationLog, head: Head) -> tuple[_Route, _Found]:
-    route = _find_route(log, head, summary_of(head))
+def _look_through(log: ConversationLog, head: ConversationHead) -> tuple[_Route, _Found]:
+    route = _find_route(log, head)
     found = _examine(log, route)
     if any(found.is_sent(each.position) for each in found.losses):  # thinking is bound to what is lost now
-        route = replace(route, state=replace(route.state, thinking_from=head.end))
+        view = replace(route.state.view, thinking_valid_from=head.end)
+        route = replace(route, head=replace(route.head, state=replace(route.state, view=view)))
         found = _examine(log, route)
     return route, found
 
@@ -91,11 +84,11 @@ def find_left_out(log: ConversationLog) -> tuple[ViewRepair, ...]:
     if head is None:
         return ()
     position, gaps = head.start, []
-    for start, stop in sorted(spans_of(log, head, [])):
+    for start, stop in sorted(load_spans(log, head, [])):
         gaps.append((position, start))
         position = max(position, stop)
     gaps.append((position, head.end))
-    each_of_all = (each for start, stop in gaps for each in read_log_around(log.store, head, start, stop))
+    each_of_all = (each for start, stop in gaps for each in read_log_around(log.store, head.stored, start, stop))
     return tuple(ViewRepair(each.position, f"damaged: {each.reason}") for each in each_of_all if isinstance(each, Lost))
 
 
@@ -103,62 +96,73 @@ def find_left_out(log: ConversationLog) -> tuple[ViewRepair, ...]:
 class _Route:
     """What a conversation goes through.
 
-    spans: Of positions, in order; all of the log if the record that tells them is lost.
-    state: As the view is to take it. cut: The record of the newest cut, if it can be read.
+    head: As it was read, with the state as the view is to take it: without what it says of entries that are others.
+    spans: Of positions, in order; all of the log if the entry that says them is lost.
+    cut: The newest cut, if it can be read.
     lost: Records beside the spans that are needed and cannot be read, by position, with the reason.
-    misnamed: By the name of the field, what the head says of a record that is another one.
+    misnamed: By what the head takes them for, entries that are other ones.
     """
 
-    head: Head
+    head: ConversationHead
     spans: list[Span]
-    state: Summary
-    cut: Entry | None
+    cut: Entry[Cut | Compaction] | None
     lost: dict[int, str]
     misnamed: dict[str, ViewRepair]
 
     @property
+    def state(self) -> ConversationState:
+        return self.head.state
+
+    @property
     def special(self) -> set[int | None]:
-        return {self.state.cut, self.state.path, self.state.setup_at}
+        view = self.state.view
+        return {view.cut_position, view.path, self.state.engine.setup_position}
 
 
-def _find_route(log: ConversationLog, head: Head, summary: Summary) -> _Route:
+def _find_route(log: ConversationLog, head: ConversationHead) -> _Route:
+    view, engine = head.state.view, head.state.engine
+    named = {_CUT: view.cut_position, _SETUP: engine.setup_position, _PATH: view.path}
     lost: dict[int, str] = {}
-    found: dict[int, Entry] = {}
-    for position in sorted({at for at in (summary.cut, summary.setup_at, summary.path) if at is not None}):
-        for each in read_log_around(log.store, head, max(position, head.start), position + 1):
-            reason = _find_reason(each)
-            if reason is None and isinstance(each, Sound):
-                found[position] = each.entry
-            elif reason is not None:
-                lost[position] = reason
-    misnamed = _find_misnamed(head, summary, found)
-    spans = [(head.start, head.end)]
-    if summary.path in found and "path" not in misnamed:
-        spans = path_in(found[summary.path], head) or spans
-    without_misnamed: dict[str, Any] = dict.fromkeys(misnamed)
-    state = replace(summary, **without_misnamed)
-    return _Route(head, spans, state, found.get(state.cut) if state.cut is not None else None, lost, misnamed)
-
-
-def _find_misnamed(head: Head, summary: Summary, found: Mapping[int, Entry]) -> dict[str, ViewRepair]:
-    """Return what the head says of records that are other ones, or are not kept any more; by the field that says it."""
-    misnamed = {}
-    for name in ("cut", "setup_at", "path"):
-        position = getattr(summary, name)
+    found: dict[str, Entry] = {}
+    misnamed: dict[str, ViewRepair] = {}
+    for name, position in named.items():
         if position is None:
             continue
-        entry = found.get(position)
-        is_right = entry and (path_in(entry, head) is not None if name == "path" else entry.kind in KINDS_NAMED[name])
-        if position < head.start or (entry and not is_right):
-            misnamed[name] = ViewRepair(position, f"{wrong_words(name)}, which it is not")
-    return misnamed
+        if position < head.start:
+            misnamed[name] = ViewRepair(position, f"the head names it as {name}, which it is not")
+        for each in read_log_around(log.store, head.stored, max(position, head.start), position + 1):
+            if (reason := _find_reason(each)) is not None:
+                lost[position] = reason
+            elif isinstance(each, Sound) and _is_named_rightly(name, each.entry, head):
+                found[name] = each.entry
+            else:
+                misnamed[name] = ViewRepair(position, f"the head names it as {name}, which it is not")
+    cut_position = None if _CUT in misnamed else view.cut_position
+    view = replace(view, cut_position=cut_position, path=None if _PATH in misnamed else view.path)
+    engine = replace(engine, setup_position=None if _SETUP in misnamed else engine.setup_position)
+    path, cut = found.get(_PATH), found.get(_CUT)
+    spans = (find_spans(path, head) if path else None) or [(head.start, head.end)]
+    known = replace(head, state=replace(head.state, view=view, engine=engine))
+    return _Route(known, spans, cut if cut and is_cut_entry(cut) else None, lost, misnamed)
+
+
+_CUT, _SETUP, _PATH = "the newest cut", "the newest setup", "the one that says which part of the log is active"
+
+
+def _is_named_rightly(name: str, entry: Entry, head: ConversationHead) -> bool:
+    """Whether an entry is what the head takes it for."""
+    if name == _PATH:
+        return find_spans(entry, head) is not None
+    return isinstance(entry.event, Cut | Compaction if name == _CUT else Setup)
 
 
 def _find_reason(each: Sound | Lost) -> str | None:
-    """Return why a position is left out; None: it can be read."""
+    """Return why a position is left out; None: it can be read, or passed by."""
     if isinstance(each, Lost):
         return f"left out: the record is damaged, {each.reason}"
-    return None if each.entry.kind in KINDS else "left out: a later version of chathistory wrote it"
+    event = each.entry.event
+    is_unsupported = isinstance(event, UnknownEvent) and not event.may_be_passed_by
+    return "left out: a later version of chathistory wrote it" if is_unsupported else None
 
 
 @dataclass(slots=True)
@@ -170,14 +174,12 @@ class _Counts:
     hidden: int = 0
     tokens: int = 0
 
-    def add(self, entry: Entry, *, is_sent: bool) -> None:
-        if entry.message is None:
-            return
-        is_turn = opens_turn(entry.message)
+    def add(self, entry: Entry[MessageAdded], *, is_sent: bool) -> None:
+        is_turn = opens_turn(entry.event.message)
         self.messages += 1
         self.turns += is_turn
         self.hidden += is_turn and not is_sent
-        self.tokens += estimated(entry.message) if is_sent else 0
+        self.tokens += estimated(entry.event.message) if is_sent else 0
 
 
 @dataclass(slots=True)
@@ -224,9 +226,9 @@ class _Found:
 
 def _examine(log: ConversationLog, route: _Route) -> _Found:
     """Read what a conversation goes through, and look at what is sent of it."""
-    found = _Found(route.state.begin, route.special, dict(route.lost), route.misnamed)
+    found = _Found(route.state.view.view_start, route.special, dict(route.lost), route.misnamed)
     ids: set[str] = set()
-    for stretch in _split(_messages(log, route, found), route.state.begin):
+    for stretch in _split(_messages(log, route, found), found.begin):
         new = _call_ids(stretch)
         if found.notes or ids.intersection(new):  # what is sent of a message is told by what stands far from it
             return _examine_whole(log, route)
@@ -241,52 +243,53 @@ def _examine(log: ConversationLog, route: _Route) -> _Found:
 
 def _examine_whole(log: ConversationLog, route: _Route) -> _Found:
     """Do the same in one stretch, of which only as much text is held as the view looks at."""
-    found = _Found(route.state.begin, route.special, dict(route.lost), route.misnamed, is_whole=True)
-    stretch = []
+    found = _Found(route.state.view.view_start, route.special, dict(route.lost), route.misnamed, is_whole=True)
+    stretch: list[Entry[MessageAdded]] = []
     for entry in _messages(log, route, found):
         if entry.position < found.begin:
             found.counts.add(entry, is_sent=False)
         else:
-            stretch.append(replace(entry, message=_shortened(entry.message)) if not entry.surrogates else entry)
+            short = replace(entry.event, message=_shortened(entry.event.message))
+            stretch.append(entry if entry.surrogates else replace(entry, event=short))
     _look(route, stretch, found)
     return found
 
 
-def _messages(log: ConversationLog, route: _Route, found: _Found) -> Iterator[Entry]:
+def _messages(log: ConversationLog, route: _Route, found: _Found) -> Iterator[Entry[MessageAdded]]:
     """Yield the messages that a conversation goes through.
 
     What cannot be read, and the entries that say what is not sent, are added to `found`.
     """
     found.notes.clear()
     for start, stop in route.spans:
-        for each in read_log_around(log.store, route.head, start, stop):
+        for each in read_log_around(log.store, route.head.stored, start, stop):
             reason = _find_reason(each)
             if reason is not None:
                 found.lost[each.position] = reason
             if reason is not None or not isinstance(each, Sound):
                 continue
             entry = each.entry
-            found.refusal = next_refusal(found.refusal, entry)
-            if entry.position >= found.begin and (places_of(entry) or entry.data.get("restored")):
+            found.refusal = follow_refusal(found.refusal, entry)
+            if entry.position >= found.begin and has_omissions(entry):
                 found.notes.append(entry)
-            if entry.kind == "message":
+            if is_message_entry(entry):
                 yield entry
 
 
-def _split(messages: Iterable[Entry], begin: int) -> Iterator[list[Entry]]:
+def _split(messages: Iterable[Entry[MessageAdded]], begin: int) -> Iterator[list[Entry[MessageAdded]]]:
     """Yield stretches of whole turns; what is not sent and what is are never in one."""
-    stretch: list[Entry] = []
-    replies: list[Entry] = []  # that were given since somebody else spoke
+    stretch: list[Entry[MessageAdded]] = []
+    replies: list[Entry[MessageAdded]] = []  # that were given since somebody else spoke
     size = 0
     for entry in messages:
-        is_reply = entry.message is not None and entry.message["role"] == "assistant"
+        is_reply = entry.event.message["role"] == "assistant"
         starts = bool(stretch) and stretch[-1].position < begin <= entry.position
         is_long = size >= _STRETCH and (entry.position < begin or (not is_reply and _close_turn(entry, replies)))
         if starts or is_long:
             yield stretch
             stretch, size = [], 0
         stretch.append(entry)
-        size += _length(entry.message)
+        size += _length(entry.event.message)
         replies = [*replies, entry] if is_reply else []
     if stretch:
         yield stretch
@@ -301,23 +304,22 @@ def _length(value: Any) -> int:
     return sum(map(_length, value)) + len(value) if isinstance(value, list) else 1
 
 
-def _close_turn(entry: Entry, replies: list[Entry]) -> bool:
+def _close_turn(entry: Entry[MessageAdded], replies: list[Entry[MessageAdded]]) -> bool:
     """Whether a message opens a turn, and the replies before it said something and left nothing open."""
-    reasons = {reply.data.get("response", {}).get("stop_reason") for reply in replies}
-    blocks = [block for reply in replies if reply.message for block in blocks_of(reply.message)]
+    reasons = {reply.event.response.stop_reason for reply in replies}
+    blocks = [block for reply in replies for block in blocks_of(reply.event.message)]
     is_said = any(block["type"] == "text" and (block.get("text") or "").strip() for block in blocks)
     is_open = any(block["type"].endswith("tool_use") for block in blocks)
-    is_turn = entry.message is not None and opens_turn(entry.message)
-    return is_turn and is_said and not is_open and reasons.isdisjoint({"pause_turn", "refusal"})
+    return opens_turn(entry.event.message) and is_said and not is_open and reasons.isdisjoint({"pause_turn", "refusal"})
 
 
-def _call_ids(stretch: Iterable[Entry]) -> set[str]:
-    blocks = (block for entry in stretch if entry.message for block in blocks_of(entry.message))
+def _call_ids(stretch: Iterable[Entry[MessageAdded]]) -> set[str]:
+    blocks = (block for entry in stretch for block in blocks_of(entry.event.message))
     given = {block["id"] for block in blocks if block["type"].endswith("tool_use")}
-    return given.union(*(entry.data.get("sent_ids", {}).values() for entry in stretch))
+    return given.union(*(entry.event.sent_ids.values() for entry in stretch))
 
 
-def _look(route: _Route, stretch: list[Entry], found: _Found) -> None:
+def _look(route: _Route, stretch: list[Entry[MessageAdded]], found: _Found) -> None:
     """Take down what the view does about a stretch."""
     if stretch and stretch[-1].position < found.begin:
         for entry in stretch:
@@ -327,7 +329,7 @@ def _look(route: _Route, stretch: list[Entry], found: _Found) -> None:
         found.start = stretch[0].position
     report = _show(route, found, stretch).report
     found.changes += report.repairs
-    changed = {each.position for each in report.repairs}.union(report.dropped) - {ADDED, route.state.cut}
+    changed = {each.position for each in report.repairs}.union(report.dropped) - {ADDED, route.state.view.cut_position}
     is_added = any(each.position == ADDED for each in report.repairs)
     if found.stretch is None and (changed or is_added):
         found.stretch = stretch[0].position if stretch else route.head.end
@@ -339,22 +341,22 @@ def _look(route: _Route, stretch: list[Entry], found: _Found) -> None:
         found.first = first
 
 
-def _show(route: _Route, found: _Found, stretch: list[Entry]) -> MessageView:
+def _show(route: _Route, found: _Found, stretch: list[Entry[MessageAdded]]) -> MessageView:
     """Return the view of a stretch: the first with what a cut put before all, others behind a turn that is closed."""
     if not stretch or stretch[0].position == found.start:
-        return view_of(ActiveEntries(route.head, route.state, _in_order(stretch, found.notes), route.cut))
-    shown = view_of(ActiveEntries(route.head, route.state, [*_TURN_BEFORE, *stretch]))
+        return view_of(ActiveEntries(route.head, _in_order(stretch, found.notes), route.cut))
+    shown = view_of(ActiveEntries(route.head, [*_TURN_BEFORE, *stretch]))
     count = len(_TURN_BEFORE)
     return MessageView(shown.messages[count:], replace(shown.report, kept=shown.report.kept[count:]))
 
 
-def _in_order(stretch: list[Entry], notes: list[Entry]) -> list[Entry]:
+def _in_order(stretch: Sequence[Entry], notes: Sequence[Entry]) -> Sequence[Entry]:
     return sorted([*stretch, *notes], key=operator.attrgetter("position")) if notes else stretch
 
 
 _TURN_BEFORE = (
-    Entry("message", message={"role": "user", "content": "."}, position=-3),
-    Entry("message", message={"role": "assistant", "content": "."}, position=-2),
+    Entry(MessageAdded({"role": "user", "content": "."}), position=-3),
+    Entry(MessageAdded({"role": "assistant", "content": "."}), position=-2),
 )
 """Stands for all that was said before a stretch."""
 
@@ -372,7 +374,7 @@ def _sent(log: ConversationLog, route: _Route, found: _Found, begin: int) -> Act
     """Return what is sent from a position on, with all of its text."""
     stretch = [entry for entry in _messages(log, route, found) if entry.position >= begin]
     told = [found.refusal] if found.refusal and found.refusal not in found.notes else []
-    return ActiveEntries(route.head, route.state, _in_order(stretch, [*found.notes, *told]), route.cut)
+    return ActiveEntries(route.head, _in_order(stretch, [*found.notes, *told]), route.cut)
 
 
 _TEXTS = frozenset({"text", "thinking", "data", "content"})
@@ -383,49 +385,45 @@ def _mending(log: ConversationLog, route: _Route, found: _Found) -> list[Entry]:
     """Return what has to be written for the log to be sent without any repair."""
     end = route.head.end
     first = end if found.first is None else found.first
-    detour = [_detour(route, found, first)] if found.losses or first < end else []
+    detour: list[Entry] = [Entry(_lead_around(route, found, first))] if found.losses or first < end else []
     if found.stretch is None:
         return detour
-    sent = _sent(log, route, found, max(found.begin, found.stretch))
-    stretch = [entry for entry in sent.entries if entry.kind == "message"]
+    stretch = messages_among(_sent(log, route, found, max(found.begin, found.stretch)).entries)
     shown = _show(route, found, stretch)
-    ids = given_ids(stretch, route.state.renamed)
-    stored = {entry.position: entry for entry in (*stretch, *([route.cut] if route.cut else []))}
+    ids = given_ids(stretch, route.state.view.renamed)
+    stored = {entry.position: entry for entry in stretch}
+    cut_position = route.state.view.cut_position
     again = [
-        _copied(stored.get(position), message, ids)
+        _copy_message(stored.get(position), message, ids)
         for position, message in zip(shown.report.kept, shown.messages, strict=True)
-        if (position >= first and position != route.state.cut) or position == ADDED
+        if (position >= first and position != cut_position) or position == ADDED
     ]
     return [*detour, *again]
 
 
-def _detour(route: _Route, found: _Found, first: int) -> Entry:
-    counts, state = found.counts, route.state
-    data: dict[str, Any] = {
-        "path": without(clipped(route.spans, high=first), found.lost),
-        "messages": counts.messages,
-        "turns": counts.turns,
-        "hidden": counts.hidden,
-        "tokens": counts.tokens,
-        "cut": state.cut if state.cut not in found.lost else None,
-        "lost": [each.position for each in found.losses if found.is_sent(each.position)],
-    }
-    if state.setup_at in found.lost or "setup_at" in found.misnamed:
-        data["setup"] = None
-    omissions = omissions_in(found.notes)
-    if omitted := to_data(each for place, there in omissions.items() if place < first for each in there):
-        data["omitted"] = omitted
-    return Entry("mend", data=data)
+def _lead_around(route: _Route, found: _Found, first: int) -> Repair:
+    counts, view = found.counts, route.state.view
+    omissions = find_omissions(found.notes)
+    return Repair(
+        path=tuple(cut_spans_at(clip_spans(route.spans, high=first), found.lost)),
+        messages=counts.messages,
+        turns=counts.turns,
+        hidden_turns=counts.hidden,
+        tokens=counts.tokens,
+        cut_position=view.cut_position if view.cut_position not in found.lost else None,
+        lost=tuple(each.position for each in found.losses if found.is_sent(each.position)),
+        setup_lost=route.state.engine.setup_position in found.lost or _SETUP in found.misnamed,
+        omitted=tuple(each for place, there in omissions.items() if place < first for each in there),
+    )
 
 
-def _copied(entry: Entry | None, message: dict[str, Any], ids: Mapping[str, str]) -> Entry:
+def _copy_message(entry: Entry[MessageAdded] | None, message: Message, ids: Mapping[str, str]) -> Entry[MessageAdded]:
     """Return a message anew, as it is sent, with what was told beside it; entry None: the view has added it.
 
     ids: those that tool calls have in the log, for their callers answer to these, by those under which they are sent.
     """
-    given, beside = with_given_ids(message, ids)
+    given, sent_ids = with_given_ids(message, ids)
     if entry is None:
-        return Entry("message", message=given, data=beside)
-    data = {name: value for name, value in entry.data.items() if name not in ("until", "sent_ids")}
-    data |= {"again": entry.position} | beside
-    return Entry("message", message=given, data=data, turn=entry.turn, at=entry.at)
+        return Entry(MessageAdded(given, sent_ids=sent_ids))
+    event = replace(entry.event, message=given, sent_ids=sent_ids, copy_of=entry.position)
+    return Entry(replace(event, lease_until=None, opened_by=None), entry.turn, at=entry.at, extra=entry.extra)

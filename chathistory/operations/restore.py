@@ -11,14 +11,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from chathistory.errors import CorruptRecord
+from chathistory.log.apply import apply, begin_state
 from chathistory.log.clock import MICROSECONDS, fresh_token, latest_now
 from chathistory.log.commit import commit
 from chathistory.log.conversation_log import ConversationLog, alive
 from chathistory.log.entry import Entry, encode, is_activity
+from chathistory.log.events import Annotation, Forked, Snapshot
 from chathistory.log.lease import check_free
 from chathistory.log.read_damaged import Lost, Sound, read_found_around, read_log_around
-from chathistory.log.reducers import folded
-from chathistory.log.state import Summary, summary_in, summary_of
+from chathistory.log.state import ConversationState, read_state, state_in
 from chathistory.operations.repair import repaired
 from chathistory.storage.abilities import FoundRecords, HeadRecovery
 from chathistory.storage.store import LARGEST_NUMBER, LONGEST_VERSION, Head, Revision
@@ -72,11 +73,11 @@ def restore(log: ConversationLog, *, write: bool, force: bool = False) -> Restor
         rebuilt = rebuild(damage.read(log))
         if rebuilt is None:
             raise CorruptRecord(log.key, None, f"{damage.problem}, and no record of it can be read")
-        made = Restoration(damage.problem, damage.start, damage.end, rebuilt.summary.messages, rebuilt.lost)
+        made = Restoration(damage.problem, damage.start, damage.end, rebuilt.state.totals.messages, rebuilt.lost)
         if not write:
             return made
         if not force:
-            check_free(log.key, rebuilt.summary)
+            check_free(log.key, rebuilt.state)
         log.see(damage.store_head(log, rebuilt))
         if rebuilt.lost:
             repaired(log, write=True, force=force)
@@ -147,7 +148,7 @@ class _BadHead:
     def store_head(self, log: ConversationLog, rebuilt: Rebuilt) -> Head:
         ttl = log.store.ttl
         expires = None if ttl is None else max(0, min(latest_now() + int(ttl * MICROSECONDS), LARGEST_NUMBER))
-        revision = Revision(rebuilt.version, rebuilt.updated, expires, rebuilt.summary.encode())
+        revision = Revision(rebuilt.version, rebuilt.updated, expires, rebuilt.state.encode())
         return self.recovery.restore_head(self.found, Head(log.key, self.start, self.end, revision))
 
 
@@ -170,9 +171,8 @@ class _BadSummary:
         return read_log_around(log.store, self.head, self.start, self.end)
 
     def store_head(self, log: ConversationLog, rebuilt: Rebuilt) -> Head:
-        entry = Entry("annotation")  # a head is only replaced with an append; this one says nothing
-        summary = folded(rebuilt.summary, [entry], self.end)
-        revision = replace(self.head.revision, version=entry.id, payload=summary.encode())
+        entry = Entry(Annotation())  # a head is only replaced with an append; this one says nothing
+        revision = replace(self.head.revision, version=entry.id, payload=rebuilt.state.encode())
         return commit(log.store, log.key, [encode(entry)], after=self.head, revision=revision)
 
 
@@ -182,7 +182,7 @@ def _find_damage(log: ConversationLog) -> _BadHead | _BadSummary | None:
     if head is None or isinstance(head, _BadHead):
         return head
     try:
-        summary_of(head)
+        read_state(head)
     except CorruptRecord as error:
         return _BadSummary(head, error.reason)
     return None
@@ -218,7 +218,7 @@ class Rebuilt:
     lost: Each position that is left out, with the reason.
     """
 
-    summary: Summary
+    state: ConversationState
     version: str
     updated: int
     lost: tuple[ViewRepair, ...]
@@ -226,7 +226,7 @@ class Rebuilt:
 
 def rebuild(entries: Iterable[Sound | Lost]) -> Rebuilt | None:
     """Fold a conversation anew from its first record that is kept on; None: none can be read."""
-    summary: Summary | None = None
+    state: ConversationState | None = None
     last: Entry | None = None
     is_whole = False  # whether the state is known that the first record was stored in
     updated, end = 0, 0
@@ -237,20 +237,21 @@ def rebuild(entries: Iterable[Sound | Lost]) -> Rebuilt | None:
             lost.append(_repair(each))
             continue
         entry = each.entry
-        if entry.kind in ("snapshot", "forked") and (state := summary_in(entry)) is not None:
-            summary, is_whole = state, True
+        stored = state_in(entry.event.state_values) if isinstance(entry.event, Snapshot | Forked) else None
+        if stored is not None:
+            state, is_whole = stored, True
         elif last is None:
             is_whole = each.position == 0
-        summary = folded(summary, [entry], each.position)
+        state = apply(state or begin_state(entry), entry, each.position)
         if is_activity(entry):
             updated = max(updated, entry.at)
         last = entry
-    if summary is None or last is None:
+    if state is None or last is None:
         return None
     if not is_whole:  # thinking is bound to what came first, and that is gone
-        summary.thinking_from = end
+        state = replace(state, view=replace(state.view, thinking_valid_from=end))
     is_last = last.position == end - 1 and _is_version(last.id)
-    return Rebuilt(summary, last.id if is_last else fresh_token(), updated or summary.created, tuple(lost))
+    return Rebuilt(state, last.id if is_last else fresh_token(), updated or state.identity.created, tuple(lost))
 
 
 def _is_version(text: str) -> bool:

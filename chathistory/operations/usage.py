@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from chathistory.log.clock import to_datetime
+from chathistory.log.events import Compaction, MessageAdded, ReplyInterrupted, ReplyOrphaned
 from chathistory.log.read_damaged import Lost, Sound
 
 __all__ = ["Tokens", "TurnUsage", "Usage", "usage_of"]
@@ -63,6 +64,9 @@ class Usage:
     left_out: tuple[int, ...] = ()
 
 
+_PAID = (MessageAdded, Compaction, ReplyInterrupted, ReplyOrphaned)
+
+
 def usage_of(found: Iterable[Sound | Lost], stored: Mapping[str, Any]) -> Usage:
     """Return what the replies among the records of a conversation cost.
 
@@ -77,11 +81,12 @@ def usage_of(found: Iterable[Sound | Lost], stored: Mapping[str, Any]) -> Usage:
             left_out.append(each.position)
             continue
         entry = each.entry
-        response = entry.data.get("response") or {}
-        usage = response.get("usage")
-        if not isinstance(usage, Mapping) or "again" in entry.data:  # it stands twice: as it was, and as it was mended
+        event = entry.event
+        if not isinstance(event, _PAID) or not event.response.usage:
             continue
-        tokens, model = Tokens.of(usage), response.get("model")
+        if isinstance(event, MessageAdded) and event.copy_of is not None:  # it was counted as it was before its repair
+            continue
+        tokens, model = Tokens.of(event.response.usage), event.response.model
         total += tokens
         models[model or ""] = models.get(model or "", Tokens()) + tokens
         turn = entry.turn or entry.id

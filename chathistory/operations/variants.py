@@ -7,20 +7,21 @@ with it. A rewind and its like write the path down, so the path to any message i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from chathistory.errors import InvalidInput
-from chathistory.log.active_path import Span, clipped, covers, spans_of, walked
+from chathistory.log.active_path import clip_spans, covers, iter_spans_newest_first, load_spans
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry
-from chathistory.log.reducers import begins_view, opens_turn
-from chathistory.log.state import summary_of
+from chathistory.log.entry import Entry, is_cut_entry, is_message_entry, messages_among
+from chathistory.log.events import MessageAdded, Repair, Rewind, Snapshot
+from chathistory.log.field_types import Span
+from chathistory.log.state import ConversationHead
+from chathistory.log.turn_boundaries import begins_view, opens_turn
 from chathistory.messages.content import Message
-from chathistory.operations.rewind import route
-from chathistory.storage.store import Head
+from chathistory.operations.rewind import NewPath, count_turns, rewind_along
 
-__all__ = ["Variant", "chosen", "variants_of"]
+__all__ = ["Variant", "rewind_to_variant", "variants_of"]
 
 _PORTION = 64
 
@@ -55,14 +56,14 @@ def variants_of(log: ConversationLog, position: int) -> list[Variant]:
     for part in log.slices(question + 1, head.end if head else 0):
         for entry in log.entries(part):
             found.add(entry)
-    spans = spans_of(log, head, []) if head else []
+    spans = load_spans(log, head, []) if head else []
     return [_variant(chain, spans) for chain in found.chains()]
 
 
-def _variant(chain: Sequence[Entry], spans: Sequence[Span]) -> Variant:
-    last = next(entry for entry in reversed(chain) if _role(entry) == "assistant")
+def _variant(chain: Sequence[Entry[MessageAdded]], spans: Sequence[Span]) -> Variant:
+    last = next(entry for entry in reversed(chain) if entry.event.message["role"] == "assistant")
     is_current = all(covers(spans, entry.position) for entry in chain)
-    return Variant(last.position, last.message or {}, tuple(chain), is_current)
+    return Variant(last.position, last.event.message, tuple(chain), is_current)
 
 
 class _Replies:
@@ -70,52 +71,52 @@ class _Replies:
 
     def __init__(self, question: int) -> None:
         self._questions = {question}
-        self._entries: dict[int, Entry] = {}
+        self._entries: dict[int, Entry[MessageAdded]] = {}
         self._parents: dict[int, int] = {}
         self._others: set[int] = set()  # messages that belong to later questions
         self._current: int | None = question
 
     def add(self, entry: Entry) -> None:
         """Take the next entry of the log."""
-        if entry.kind == "message":
+        if is_message_entry(entry):
             self._add_message(entry)
-        elif "path" in entry.data:
+        elif isinstance(entry.event, Rewind | Snapshot | Repair):
             seen = (*self._questions, *self._entries, *self._others)
-            last = max((place for place in seen if covers(entry.data["path"], place)), default=None)
+            last = max((place for place in seen if covers(entry.event.path, place)), default=None)
             self._current = None if last in self._others else last
 
-    def _add_message(self, entry: Entry) -> None:
-        place, again = entry.position, entry.data.get("again")  # a repair stores messages anew
+    def _add_message(self, entry: Entry[MessageAdded]) -> None:
+        place, again = entry.position, entry.event.copy_of  # a repair stores messages anew
         if again in self._questions:
             self._questions.add(place)
             self._current = place
-        elif again in self._entries:
+        elif again is not None and again in self._entries:
             del self._entries[again]
             self._entries[place], self._parents[place] = entry, self._parents.pop(again)
             self._parents = {each: place if old == again else old for each, old in self._parents.items()}
             self._current = place
-        elif self._current is None or opens_turn(entry.message or {}):
+        elif self._current is None or opens_turn(entry.event.message):
             self._others.add(place)
             self._current = None
         else:
             self._entries[place], self._parents[place] = entry, self._current
             self._current = place
 
-    def chains(self) -> Iterator[list[Entry]]:
+    def chains(self) -> Iterator[list[Entry[MessageAdded]]]:
         """Yield each way from the question to a last message, if Claude said something on it."""
         parents = set(self._parents.values())
         for leaf in sorted(place for place in self._entries if place not in parents):
-            chain: list[Entry] = []
+            chain: list[Entry[MessageAdded]] = []
             place: int | None = leaf
             while place in self._entries:
                 chain.insert(0, self._entries[place])
                 place = self._parents[place]
-            if any(_role(entry) == "assistant" for entry in chain):
+            if any(entry.event.message["role"] == "assistant" for entry in chain):
                 yield chain
 
 
-def chosen(log: ConversationLog, head: Head | None, position: int) -> Entry | None:
-    """Return the entry after which the view goes through the reply at a position, and ends with its turn.
+def rewind_to_variant(log: ConversationLog, head: ConversationHead, position: int) -> Rewind | None:
+    """Return the event after which the view goes through the reply at a position, and ends with its turn.
 
     Returns:
         None if that is what the view does already.
@@ -123,61 +124,63 @@ def chosen(log: ConversationLog, head: Head | None, position: int) -> Entry | No
     Raises:
         InvalidInput: No reply is at this position, or its thinking can no longer be sent, and has to be.
     """
-    if head is None or _role(_at(log, head, position)) != "assistant":
+    if _role(_at(log, head, position)) != "assistant":
         raise InvalidInput(f"position {position} holds no reply of this conversation")
     end = _end_of_turn(log, head, position)
-    present, spans = spans_of(log, head, []), _path_to(log, head, position, end)
+    present, spans = load_spans(log, head, []), _path_to(log, head, position, end)
     first = _first_difference(present, spans)
-    gone = _entries(log, clipped(present, low=first, high=head.end))
-    added = _entries(log, clipped(spans, low=first, high=end))
-    summary, before, after = summary_of(head), _messages(gone), _messages(added)
+    added = _entries(log, clip_spans(spans, low=first, high=end))
+    before = messages_among(_entries(log, clip_spans(present, low=first, high=head.end)))
+    after = messages_among(added)
     if not before and not after:
         return None
-    counts = {
-        "messages": summary.messages - len(before) + len(after),
-        "turns": summary.turns - _turns(before) + _turns(after),
-    }
-    is_cut_anew = any(entry.kind in ("cut", "compaction") or begins_view(entry) for entry in added)
-    return route(log, head, spans, counts, to=end, keeps_view=summary.begin <= first and not is_cut_anew)
+    is_cut_anew = any(is_cut_entry(entry) for entry in added) or any(begins_view(entry.event) for entry in after)
+    totals = head.state.totals
+    path = NewPath(
+        spans,
+        end,
+        messages=totals.messages - len(before) + len(after),
+        turns=totals.turns - count_turns(before) + count_turns(after),
+        keeps_view=head.state.view.view_start <= first and not is_cut_anew,
+    )
+    return rewind_along(log, head, path)
 
 
-def _question_of(log: ConversationLog, head: Head | None, position: int) -> int:
+def _question_of(log: ConversationLog, head: ConversationHead | None, position: int) -> int:
     """Return the position of the question at a position, or of that which is answered there. Raises `InvalidInput`."""
     entry = _at(log, head, position) if head else None
-    if entry and _role(entry) == "user" and opens_turn(entry.message or {}):
-        return position
-    if head and entry and entry.message and entry.kind == "message":
-        for before in walked(log, _path_to(log, head, position, position), _PORTION):
-            if before.kind == "message" and opens_turn(before.message or {}):
+    if head and entry and is_message_entry(entry):
+        if opens_turn(entry.event.message):
+            return position
+        for before in iter_spans_newest_first(log, _path_to(log, head, position, position), _PORTION):
+            if is_message_entry(before) and opens_turn(before.event.message):
                 return before.position
     raise InvalidInput(f"position {position} holds neither a question of this conversation nor a reply to one")
 
 
-def _path_to(log: ConversationLog, head: Head, position: int, end: int) -> list[Span]:
+def _path_to(log: ConversationLog, head: ConversationHead, position: int, end: int) -> list[Span]:
     """Return the spans that the view went through when the entry at a position was stored, up to `end`."""
-    newest = summary_of(head).path
-    if newest is None:
+    if head.state.view.path is None:
         return [(head.start, end)]
     for stop in range(position + 1, head.start, -_PORTION):
         start = max(head.start, stop - _PORTION)
         for entry in reversed(log.read(start, stop)):
-            if "path" in entry.data and entry.kind != "message":
-                spans = [(low, high) for low, high in entry.data["path"]]
-                return clipped([*spans, (entry.position, end)], low=head.start, high=end)
+            if isinstance(entry.event, Rewind | Snapshot | Repair):
+                return clip_spans([*entry.event.path, (entry.position, end)], low=head.start, high=end)
     return [(head.start, end)]
 
 
-def _end_of_turn(log: ConversationLog, head: Head, position: int) -> int:
+def _end_of_turn(log: ConversationLog, head: ConversationHead, position: int) -> int:
     """Return the position behind the last message of the turn of a reply, as it went on after that."""
     end = position + 1
     for start in range(end, head.end, _PORTION):
         for entry in log.read(start, min(start + _PORTION, head.end)):
-            if entry.kind == "message" and opens_turn(entry.message or {}):
+            if isinstance(entry.event, Rewind | Snapshot | Repair):
                 return end
-            if entry.kind == "message":
+            if is_message_entry(entry):
+                if opens_turn(entry.event.message):
+                    return end
                 end = entry.position + 1
-            elif "path" in entry.data:
-                return end
     return end
 
 
@@ -188,18 +191,10 @@ def _first_difference(one: Sequence[Span], other: Sequence[Span]) -> int:
 
 
 def _entries(log: ConversationLog, spans: Sequence[Span]) -> list[Entry]:
-    return list(walked(log, spans, _PORTION))[::-1]
+    return list(iter_spans_newest_first(log, spans, _PORTION))[::-1]
 
 
-def _messages(entries: Iterable[Entry]) -> list[Entry]:
-    return [entry for entry in entries if entry.kind == "message"]
-
-
-def _turns(messages: Iterable[Entry]) -> int:
-    return sum(opens_turn(entry.message or {}) for entry in messages)
-
-
-def _at(log: ConversationLog, head: Head, position: int) -> Entry | None:
+def _at(log: ConversationLog, head: ConversationHead, position: int) -> Entry | None:
     """Return the entry at a position; None: none is kept there."""
     if not head.start <= position < head.end:
         return None
@@ -208,4 +203,4 @@ def _at(log: ConversationLog, head: Head, position: int) -> Entry | None:
 
 def _role(entry: Entry | None) -> str | None:
     """Return who speaks in an entry; None: it is no message."""
-    return entry.message["role"] if entry and entry.kind == "message" and entry.message else None
+    return entry.event.message["role"] if entry and is_message_entry(entry) else None

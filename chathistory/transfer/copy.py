@@ -30,13 +30,14 @@ from chathistory.errors import (
     InvalidInput,
     UnsupportedRecord,
 )
+from chathistory.log.apply import apply_all
 from chathistory.log.bulk_create import plant, portions
 from chathistory.log.clock import fresh_token
 from chathistory.log.commit import commit, slices
 from chathistory.log.conversation_log import ConversationLog, alive
 from chathistory.log.entry import FORMAT, Entry, decode, encode
-from chathistory.log.reducers import folded
-from chathistory.log.state import summary_of
+from chathistory.log.events import Annotation
+from chathistory.log.state import read_state
 from chathistory.storage.store import Damaged, Head, HistoryStore, Key, Record, Revision
 
 __all__ = [
@@ -172,7 +173,7 @@ def parcel_of(store: HistoryStore, key: Key) -> CopySource | None:
     head = alive(part.head if part else None)
     if head is None:
         return None
-    summary_of(head)  # what is no summary would be none in its new place either
+    read_state(head)  # what is no summary would be none in its new place either
     return _Stored(store, head)
 
 
@@ -251,7 +252,7 @@ def _planted(parcel: CopySource, target: ConversationLog, *, verify: bool) -> Co
     tally = Tally()
     if head.start == head.end:  # a store takes no conversation without a record: one that is forgotten at once
         stored = plant(
-            target, [encode(Entry("annotation"))], first=max(head.end - 1, 0), revision=lambda: head.revision
+            target, [encode(Entry(Annotation()))], first=max(head.end - 1, 0), revision=lambda: head.revision
         )
         _forget(parcel, target, stored)
         return CopyResult(target.key, "copied")
@@ -328,7 +329,7 @@ def _continued(parcel: CopySource, target: ConversationLog, present: Head, tally
 
 
 def _born(head: Head) -> str:
-    return summary_of(head).born
+    return read_state(head).identity.born
 
 
 def have_one_birth(one: Head, other: Head) -> bool:
@@ -347,7 +348,7 @@ def _grown(base: Head, batch: list[str], head: Head) -> Revision:
     return dataclasses.replace(
         base.revision,
         version=entries[-1].id or fresh_token(),
-        payload=folded(summary_of(base), entries, base.end).encode(),
+        payload=apply_all(read_state(base), entries, base.end).encode(),
     )
 
 

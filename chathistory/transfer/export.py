@@ -14,9 +14,9 @@ from chathistory.errors import (
     InvalidInput,
     UnsupportedRecord,
 )
-from chathistory.log.active_path import newest_first
+from chathistory.log.active_path import iter_newest_first
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.state import summary_of
+from chathistory.log.state import read_state
 from chathistory.operations.listing import row_of
 from chathistory.storage.store import Damaged, HistoryStore, Key
 from chathistory.transfer.copy import CopyResult, CopySource, Selection, absent, delivered, parcel_of
@@ -159,8 +159,8 @@ def _text(store: HistoryStore, key: Key) -> _Text | None:
     head = log.refresh()
     if head is None:
         return None
-    entries = list(newest_first(log, _PORTION))[::-1]  # what was cut off is part of it, for people
-    return _Text("".join(markdown(row_of(head), entries)), head.end - head.start)
+    entries = list(iter_newest_first(log, _PORTION))[::-1]  # what was cut off is part of it, for people
+    return _Text("".join(markdown(row_of(head.stored), entries)), head.end - head.start)
 
 
 def _salvaged_text(store: HistoryStore, key: Key) -> _Text | None:
@@ -241,7 +241,7 @@ def _once(part: FilePart) -> Callable[[], CopySource | None]:
     def fetch() -> CopySource | None:
         if part.void:
             return None
-        summary_of(part.head)  # what is no summary would break the listing that it comes into
+        read_state(part.head)  # what is no summary would break the listing that it comes into
         return part
 
     return fetch

@@ -8,23 +8,25 @@ record follows, with the state at that point and where it came from.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Self
 
 from chathistory.errors import Conflict, ConversationExists, ConversationNotFound, CorruptRecord, InvalidInput
-from chathistory.log.active_path import Span, covers
+from chathistory.log.active_path import covers
+from chathistory.log.apply import apply, apply_all, begin_state
 from chathistory.log.bulk_create import plant
 from chathistory.log.clock import fresh_token, now
 from chathistory.log.conversation_log import ConversationLog, alive
-from chathistory.log.entry import Entry, encode
+from chathistory.log.entry import Entry, encode, is_message_entry
+from chathistory.log.events import Forked, MessageAdded, Repair, Rewind, Snapshot
+from chathistory.log.field_types import Span
 from chathistory.log.read_damaged import Lost, read_repaired
-from chathistory.log.reducers import folded, is_said_by_user, open_reply, reply_in
-from chathistory.log.state import Summary, summary_in, summary_of
+from chathistory.log.state import ConversationState, Identity, Origin, read_state, state_in
+from chathistory.log.turn_boundaries import find_open_reply, is_said_by_user, reply_blocks
 from chathistory.storage.store import Head, ReadResult, Revision
 from chathistory.transfer.salvage import mark_lost
-from chathistory.view.clean_message import thoughts
+from chathistory.view.clean_message import count_thoughts
 
 __all__ = ["fork"]
 
@@ -100,8 +102,9 @@ class _Said:
     waits: bool
 
     @classmethod
-    def of(cls, entry: Entry) -> Self:
-        return cls(entry.position, is_said_by_user(entry), open_reply([entry]) is not None and thoughts(entry) > 0)
+    def of(cls, entry: Entry[MessageAdded]) -> Self:
+        waits = find_open_reply([entry]) is not None and count_thoughts(entry.event.message) > 0
+        return cls(entry.position, is_said_by_user(entry.event.message), waits)
 
 
 class _Fork:
@@ -111,7 +114,7 @@ class _Fork:
         self._source, self._target = source, target
         self._head, self._at = head, at
         self._whole = head.start == 0  # whether the state is known from what passes
-        self._summary: Summary | None = None
+        self._state: ConversationState | None = None
         self._token = fresh_token()
         self._said: list[_Said] = []
         self._spans: list[Span] = []  # that the view goes through before the newest entry that said so
@@ -120,58 +123,60 @@ class _Fork:
         """Yield the lines of the fork."""
         for part in parts:
             yield from self._taken(part)
-        entry = self._entry()
-        self._summary = folded(self._summary, [entry], self._at)
+        entry = self._fork_entry()
+        self._state = apply_all(self._state, [entry], self._at)
         yield encode(entry)
 
     def revision(self) -> Revision:
         """Return the revision of the fork, once all lines have passed."""
-        return self._target.revision(self._state(), None, version=self._token)
+        return self._target.revision(self._known_state(), None, version=self._token)
 
     def _taken(self, part: ReadResult) -> Iterator[str]:
         for entry in self._source.entries(part):
-            if entry.kind == "snapshot":  # it knows what was forgotten, too
-                self._summary, self._whole = summary_in(entry), True
-            self._summary = folded(self._summary, [entry], entry.position)
-            if self._summary.path == entry.position:
-                self._spans = [(start, stop) for start, stop in entry.data["path"]]
-            if entry.kind == "message" and (is_said_by_user(entry) or reply_in(entry)):
-                self._said.append(_Said.of(entry))
+            if isinstance(entry.event, Snapshot):  # it knows what was forgotten, too
+                self._state, self._whole = state_in(entry.event.state_values), True
+            self._state = apply(self._state or begin_state(entry), entry, entry.position)
+            if isinstance(entry.event, Rewind | Snapshot | Repair):
+                self._spans = list(entry.event.path)
+            if is_message_entry(entry):
+                message = entry.event.message
+                if is_said_by_user(message) or reply_blocks(message):
+                    self._said.append(_Said.of(entry))
         return (record.body for record in part.records)
 
-    def _state(self) -> Summary:
-        assert self._summary is not None  # noqa: S101  # at least one line has passed
-        return self._summary
+    def _known_state(self) -> ConversationState:
+        if self._state is None:
+            raise CorruptRecord(self._source.key, None, "it has no records")
+        return self._state
 
-    def _check_thinking(self, summary: Summary) -> None:
-        """Raise `InvalidInput` within a turn whose thinking the API wants back, and which is not sent any more."""
-        spans = [*self._spans, (summary.path or 0, self._at)]
+    def _check_thinking(self, state: ConversationState) -> None:
+        """Raise `InvalidInput` within a turn whose thinking the API wants back, and which is not sent any longer."""
+        spans = [*self._spans, (state.view.path or 0, self._at)]
         said = [each for each in reversed(self._said) if covers(spans, each.position)]
         replies = itertools.dropwhile(lambda each: each.by_user, said)
         turn = itertools.takewhile(lambda each: not each.by_user, replies)
-        if any(each.waits and each.position < summary.thinking_from for each in turn):
+        if any(each.waits and each.position < state.view.thinking_valid_from for each in turn):
             raise InvalidInput(
                 f"position {self._at} is within a turn whose thinking is no longer sent; "
                 "fork where the turn begins, or behind its last reply"
             )
 
-    def _entry(self) -> Entry:
-        """Return the record of the fork: what was set by hand is as it is now, all else as it was at that point."""
-        key, present = self._source.key, summary_of(self._head)
-        summary = replace(
-            self._state(),
-            born=self._token,
-            created=now(),
-            title=present.title,
-            tags=present.tags,
-            metadata=present.metadata,
-            turn=None,
-            container={},  # it belongs to the first one, and may hold files of another scope
-            origin={"scope": key.scope, "id": key.id, "position": self._at},
-        )
+    def _fork_entry(self) -> Entry:
+        """Return the entry of the fork: what was set by hand is as it is now, all else as it was at that point."""
+        key, present, before = self._source.key, read_state(self._head), self._known_state()
+        origin = Origin(key.scope, key.id, self._at)
+        view = before.view
         if not self._whole:  # what came first is forgotten, and all thinking up to here is bound to it
-            summary.thinking_from = self._at
-            summary.renamed = [mark for mark in present.renamed if int(mark.partition(".")[0]) < self._at]
-        self._check_thinking(summary)
-        data = {"from": summary.origin, "summary": json.loads(summary.encode())}
-        return Entry("forked", data=data, id=self._token, at=summary.created)
+            marks = (mark for mark in present.view.renamed if int(mark.partition(".")[0]) < self._at)
+            view = replace(view, thinking_valid_from=self._at, renamed=tuple(marks))
+        state = replace(
+            before,
+            identity=Identity(self._token, now(), origin),
+            annotations=present.annotations,
+            view=view,
+            # the container belongs to the first one, and may hold files of another scope
+            engine=replace(before.engine, open_turn=None, container=None),
+        )
+        self._check_thinking(state)
+        event = Forked(origin=origin.to_dict(), state_values=state.to_dict())
+        return Entry(event, id=self._token, at=state.identity.created)

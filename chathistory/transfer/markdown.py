@@ -10,6 +10,7 @@ from typing import Any
 
 from chathistory.control_characters import neutralize
 from chathistory.log.entry import Entry
+from chathistory.messages.content import Message
 from chathistory.operations.listing import ConversationInfo
 
 __all__ = ["markdown"]
@@ -35,7 +36,7 @@ def markdown(row: ConversationInfo, entries: Iterable[Entry]) -> Iterator[str]:
     yield f"{_line('; '.join(facts))}\n"
     for entry in entries:
         if entry.message is not None:
-            yield _said(entry)
+            yield _said(entry, entry.message)
         elif entry.kind in _NOT_SENT:
             yield f"\n*({_NOT_SENT[entry.kind]})*\n"
 
@@ -44,8 +45,7 @@ def _line(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>#])", r"\\\1", " ".join(_plain(text).split()))
 
 
-def _said(entry: Entry) -> str:
-    message = entry.message or {}
+def _said(entry: Entry, message: Message) -> str:
     time = _EPOCH + timedelta(microseconds=entry.at)
     speaker = _SPEAKERS.get(str(message["role"]), "?")
     content = message["content"]

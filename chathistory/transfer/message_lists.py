@@ -15,12 +15,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from chathistory.errors import CorruptRecord, InvalidInput
+from chathistory.log.apply import apply_all
 from chathistory.log.clock import MICROSECONDS, now
 from chathistory.log.conversation_log import ConversationLog, alive
 from chathistory.log.entry import Entry, decode, encode
 from chathistory.log.message_entries import message_entry
-from chathistory.log.reducers import folded
-from chathistory.operations.annotate import annotation
+from chathistory.operations.annotate import make_annotation
 from chathistory.storage.store import LARGEST_NUMBER, Head, ReadResult
 
 __all__ = ["MessageList", "MessageListSource", "read_messages"]
@@ -42,7 +42,8 @@ class MessageList:
         if not self.messages:
             raise InvalidInput("the file holds no messages")
         time = now()
-        entries, before, at = [], "", None
+        entries: list[Entry] = []
+        before, at = "", None
         for index, given in enumerate(self.messages):
             entry = _entry(index, given)
             told = _time_in(given)
@@ -50,9 +51,9 @@ class MessageList:
             before = _next_id(before, encode(dataclasses.replace(entry, id="-", at=told or 0)))
             entries.append(dataclasses.replace(entry, id=before, at=time if at is None else at))
         if self.title is not None:
-            data = annotation({"title": self.title})
-            entries.insert(0, Entry("annotation", data=data, id=_next_id("title", self.title), at=entries[0].at))
-        revision = target.revision(folded(None, entries, 0), None, version=before)
+            event = make_annotation({"title": self.title})
+            entries.insert(0, Entry(event, id=_next_id("title", self.title), at=entries[0].at))
+        revision = target.revision(apply_all(None, entries, 0), None, version=before)
         updated = max(entry.at for entry in entries)
         head = Head(target.key, 0, len(entries), dataclasses.replace(revision, updated=updated))
         return MessageListSource(head, entries)

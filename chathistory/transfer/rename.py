@@ -7,7 +7,7 @@ from contextlib import suppress
 from chathistory.errors import Conflict, ConversationExists, ConversationNotFound, TurnInProgress
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.lease import check_free
-from chathistory.log.state import summary_of
+from chathistory.log.state import read_state
 from chathistory.storage.store import Head, HistoryStore, Key
 from chathistory.transfer.copy import arrive, have_one_birth, parcel_of
 
@@ -32,7 +32,7 @@ def rename(store: HistoryStore, old: Key, new: Key) -> None:
         if old == new:
             return
         try:
-            check_free(old, summary_of(parcel.head))
+            check_free(old, read_state(parcel.head))
             if arrive(parcel, target).outcome != "different":
                 copied = parcel.head.revision.version
             elif not _continues(store, new, parcel.head):

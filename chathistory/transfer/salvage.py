@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, encode
+from chathistory.log.events import RecordLost
 from chathistory.log.read_damaged import Lost, Sound
 from chathistory.operations.restore import Remains, find_remains, rebuild
 from chathistory.storage.store import Head, Record, Revision
@@ -48,7 +49,7 @@ def salvaged(log: ConversationLog) -> Salvaged | None:
     def counted() -> Iterator[Sound]:
         nonlocal lost
         for each in _marked(remains):
-            lost += each.entry.kind == "lost"
+            lost += isinstance(each.entry.event, RecordLost)
             yield each
 
     rebuilt = rebuild(counted())
@@ -56,13 +57,13 @@ def salvaged(log: ConversationLog) -> Salvaged | None:
         return None
     revision = remains.revision
     updated, expires = (revision.updated, revision.expires) if revision else (rebuilt.updated, None)
-    made = Revision(rebuilt.version, updated, expires, rebuilt.summary.encode())
+    made = Revision(rebuilt.version, updated, expires, rebuilt.state.encode())
     return Salvaged(Head(log.key, remains.start, remains.end, made), lost, remains)
 
 
 def mark_lost(lost: Lost, at: int) -> Sound:
     """Return the record that says that one stood here which cannot be read; at: the time of the one before it."""
-    entry = Entry("lost", data={"reason": lost.reason}, id=f"lost{lost.position}", at=at, position=lost.position)
+    entry: Entry = Entry(RecordLost(lost.reason), id=f"lost{lost.position}", at=at, position=lost.position)
     return Sound(Record(lost.position, encode(entry)), entry)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Coroutine
 
 from chathistory.errors import Conflict, InvalidInput
-from chathistory.log.active_path import ActiveEntries, on_path
+from chathistory.log.active_path import ActiveEntries, load_active
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.lease import check_free
-from chathistory.trimming.plan_cut import Plan, TrimResult, planned
+from chathistory.trimming.plan_cut import Plan, TrimResult, plan_cut
 from chathistory.trimming.policies import Compaction, Policy, Summarize, check_policy
 from chathistory.view import view_of
 
@@ -20,12 +20,12 @@ def trimmed(log: ConversationLog, policy: Policy, *, write: bool) -> TrimResult 
     check_policy("policy", policy)
     if isinstance(policy, Compaction):
         raise InvalidInput("a Compaction is made by the API: use ChatEngine.compact, or ChatEngine(..., trimming=...)")
-    sent = on_path(log)
-    plan = planned(policy, sent) if sent else None
+    sent = load_active(log)
+    plan = plan_cut(policy, sent) if sent else None
     if sent is None or plan is None:
         return None
     if write:
-        check_free(log.key, sent.summary)
+        check_free(log.key, sent.state)
         _store(log, sent, plan)
     return plan.trimmed
 
@@ -36,8 +36,8 @@ def _store(log: ConversationLog, sent: ActiveEntries, plan: Plan) -> None:
         summary = text_from(policy.by(view_of(plan.left_out(sent)).messages))
     with log.lock:
         head = log.seen()
-        if head is None or head.revision.version != sent.head.revision.version:
-            raise Conflict(log.key, head)
+        if head is None or head.version != sent.head.version:
+            raise Conflict(log.key, head.stored if head else None)
         log.append([plan.entry(summary)])
 
 

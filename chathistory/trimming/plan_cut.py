@@ -1,4 +1,4 @@
-"""From a policy to a cut: when there may be one, where, and the record that says so.
+"""From a policy to a cut: when there may be one, where, and the event that says so.
 
 There is no cut while something is open: a tool call that awaits its result, a reply that paused. The API wants the
 thinking of the last turn back then, unchanged, and a cut changes what that thinking is bound to.
@@ -15,21 +15,24 @@ from typing import Any
 from chathistory.errors import IncompleteReply, InvalidInput
 from chathistory.log.active_path import ActiveEntries
 from chathistory.log.clock import now
-from chathistory.log.entry import Entry
+from chathistory.log.entry import Entry, messages_among
+from chathistory.log.events import Compaction as CompactionEvent
+from chathistory.log.events import Cut, MessageAdded
+from chathistory.log.field_types import NO_RESPONSE
 from chathistory.log.message_entries import message_entry
 from chathistory.log.message_sizes import estimated
-from chathistory.log.reducers import open_reply, opens_turn
-from chathistory.log.state import Summary
+from chathistory.log.state import ConversationState
+from chathistory.log.turn_boundaries import find_open_reply, opens_turn
 from chathistory.messages.content import Message, blocks_of
 from chathistory.trimming.policies import Compaction, Load, Policy
-from chathistory.trimming.turns import SentTurn, outlined
+from chathistory.trimming.turns import SentTurn, split_into_turns
 from chathistory.view import view_of
 from chathistory.view.tool_call_ids import doubled_calls
 
-__all__ = ["Plan", "TrimResult", "is_callers", "is_due", "may_be_hidden", "planned", "planned_whole"]
+__all__ = ["Plan", "TrimResult", "is_callers_turn_id", "is_cut_wanted", "may_be_hidden", "plan_cut", "plan_cut_of_all"]
 
 _FRESH = re.compile("[0-9a-f]{28}")  # a turn id that was not the caller's
-_MARK = 8  # characters that are kept of a turn id
+_CRC = 8  # characters that are kept of a turn id
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,73 +51,98 @@ class TrimResult:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A cut that a policy asks for. opening: what opens the turn within which it falls, None: it falls between turns.
+    """A cut that a policy asks for.
 
-    data: what its record says.
+    Attributes:
+        policy: Which one.
+        trimmed: What it leaves out.
+        cut: The event. Its message is what opens the turn within which it falls; None: it falls between turns.
     """
 
     policy: Policy
     trimmed: TrimResult
-    opening: Message | None
-    data: dict[str, Any]
+    cut: Cut
 
     @property
-    def new(self) -> int:
+    def new_tokens(self) -> int:
         """The tokens of the message that opens the turn for which it was planned; 0: it was planned for none."""
-        return self.trimmed.tokens_after - int(self.data["tokens"])
+        return self.trimmed.tokens_after - self.cut.tokens
 
-    def entry(self, summary: str | None = None) -> Entry:
-        """Return the record of the cut; summary: a text that stands for what it leaves out."""
-        lead = self.opening
-        if summary is not None:
-            words = [{"type": "text", "text": f"What was said before, in summary:\n\n{summary}"}]
-            lead = {"role": "user", "content": [*words, *(blocks_of(self.opening) if self.opening else ())]}
-        tokens = self.data["tokens"] + (estimated(lead) if summary is not None and lead else 0)
-        return Entry("cut", message=lead, data=self.data | {"tokens": tokens})
+    def entry(self, summary: str | None = None) -> Entry[Cut]:
+        """Return the entry of the cut; summary: a text that stands for what it leaves out."""
+        if summary is None:
+            return Entry(self.cut)
+        words = [{"type": "text", "text": f"What was said before, in summary:\n\n{summary}"}]
+        lead = {"role": "user", "content": [*words, *(blocks_of(self.cut.message) if self.cut.message else ())]}
+        return Entry(replace(self.cut, message=lead, tokens=self.cut.tokens + estimated(lead)))
 
-    def compaction(self, response: Any) -> Entry:
-        """Return the record of the cut whose message is the API's own, which stands for what it leaves out.
+    def compaction(self, response: Any) -> Entry[CompactionEvent]:
+        """Return the entry of the cut whose message is the API's own, which stands for what it leaves out.
 
         Raises `IncompleteReply` if the API answered without a summary, as it does where it cannot make one.
         """
-        found = message_entry(response, kind="compaction")
-        if not any(block["type"] == "compaction" and block.get("content") for block in blocks_of(found.message or {})):
+        made, cut = message_entry(response).event, self.cut
+        if not any(block["type"] == "compaction" and block.get("content") for block in blocks_of(made.message)):
             raise IncompleteReply("the API answered without a summary")
-        tokens = self.data["tokens"] + estimated(found.message or {})
-        return replace(found, data=found.data | self.data | {"tokens": tokens})
+        event = CompactionEvent(
+            message=made.message,
+            view_start=cut.view_start,
+            hidden_turns=cut.hidden_turns,
+            view_since=cut.view_since,
+            tokens=cut.tokens + estimated(made.message),
+            preamble_tokens=cut.preamble_tokens,
+            trimmed_turn_ids=cut.trimmed_turn_ids,
+            renamed=cut.renamed,
+            response=made.response,
+            request_id=made.request_id,
+        )
+        return Entry(event)
 
     def left_out(self, sent: ActiveEntries) -> ActiveEntries:
         """Return the part of what is sent that the cut leaves out."""
         return _before(sent, self.trimmed.position)
 
 
-def is_due(policy: Policy, summary: Summary, new: Message | None = None) -> bool:
+def is_cut_wanted(policy: Policy, state: ConversationState, new: Message | None = None) -> bool:
     """Whether the policy wants a cut, by what is known without reading; new: the message that is about to be sent."""
-    return policy.is_due(_load(summary, new))
+    return policy.is_due(_load_of(state, new))
 
 
-def _load(summary: Summary, new: Message | None) -> Load:
-    tokens = summary.context + (estimated(new) if new else 0)
-    return Load(tokens, summary.turns - summary.hidden + (new is not None), summary.since, now())
+def _load_of(state: ConversationState, new: Message | None) -> Load:
+    view, turns = state.view, state.totals.turns
+    tokens = view.tokens + (estimated(new) if new else 0)
+    return Load(tokens, turns - view.hidden_turns + (new is not None), view.view_since, now())
 
 
-def planned(policy: Policy, sent: ActiveEntries, new: Message | None = None) -> Plan | None:
-    """Return the cut that the policy asks for; None: none is due, or none is possible.
+def plan_cut(policy: Policy, sent: ActiveEntries, new: Message | None = None) -> Plan | None:
+    """Return the cut that the policy asks for.
 
-    new: the message that is about to be sent, which opens a turn. Raises `InvalidInput` if the policy names a position
-    at which there can be no cut, and what the policy raises.
+    Args:
+        policy: Decides whether to cut, and where.
+        sent: What is sent now.
+        new: The message that is about to be sent, which opens a turn; None: there is none.
+
+    Returns:
+        None if no cut is wanted, or none is possible.
+
+    Raises:
+        InvalidInput: The policy names a position at which neither a turn nor a round begins.
+        Exception: What the policy raises.
     """
-    load = _load(sent.summary, new)
-    if not policy.is_due(load) or open_reply(reversed(sent.entries)) or (new and not opens_turn(new)):
+    load = _load_of(sent.state, new)
+    if not policy.is_due(load) or find_open_reply(reversed(sent.entries)) or (new and not opens_turn(new)):
         return None
-    scene = _scene(sent, load, new)
-    place = policy.start(scene.turns, scene.load) if scene.turns else None
-    place = scene.moved(place)
-    if place is not None and isinstance(policy, Compaction):
-        place = _behind_a_reply(scene, place)
-    if place is None or place <= max(scene.turns[0].position, sent.summary.begin):
+    candidates = _list_candidates(sent, load, new)
+    turns = candidates.turns
+    position = policy.start(turns, candidates.load) if turns else None
+    # nothing is left out between a turn's beginning and its first reply
+    firsts = {turn.rounds[0].position: turn.position for turn in turns if turn.rounds}
+    position = firsts.get(position, position) if position is not None else None
+    if position is not None and isinstance(policy, Compaction):
+        position = _next_closed_boundary(candidates, position)
+    if position is None or position <= max(turns[0].position, sent.state.view.view_start):
         return None
-    return Plan(policy, *scene.cut(place))
+    return _plan_at(policy, candidates, position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,59 +150,65 @@ class _CutCandidates:
     """What a policy decides on: what is sent, its turns (the last is that of `new`, if given), and how much it is."""
 
     sent: ActiveEntries
-    messages: list[Entry]
     turns: list[SentTurn]
     load: Load
     new: Message | None
 
-    def moved(self, place: int | None) -> int | None:
-        """Return the place, or that of its turn if it is before the first reply: nothing is left out between them."""
-        firsts = {turn.rounds[0].position: turn.position for turn in self.turns if turn.rounds}
-        return place if place is None else firsts.get(place, place)
 
-    def cut(self, place: int) -> tuple[TrimResult, Message | None, dict[str, Any]]:
-        """Return what a cut at a place leaves out, what opens the turn that it falls into, and its record's data.
-
-        Raises `InvalidInput` if neither a turn nor a round begins there.
-        """
-        split = next((turn for turn in self.turns if any(each.position == place for each in turn.rounds)), None)
-        if split is None and not any(turn.position == place for turn in self.turns):
-            raise InvalidInput(f"the policy names position {place}, at which neither a turn nor a round begins")
-        left = [turn for turn in self.turns if turn.position >= place]
-        size = self.load.before + sum(turn.tokens for turn in left)
-        if split:
-            size += split.opening + sum(each.tokens for each in split.rounds if each.position >= place)
-            left.insert(0, split)
-        gone = [entry for entry in self.messages if entry.position < place]
-        new = estimated(self.new) if self.new else 0
-        data = {
-            "from": place,
-            "hidden": self.sent.summary.turns - len(left) + (self.new is not None),
-            "since": left[0].at,
-            "tokens": size - new,
-            "before": self.load.before,
-        }
-        marks, renamed = _marks(self.sent, gone), _renamed(self.sent, place)
-        trimmed = TrimResult(place, data["hidden"] - self.sent.summary.hidden, len(gone), self.load.tokens, size)
-        more = ({} if marks == "" else {"turns": marks}) | ({"renamed": renamed} if renamed else {})
-        return trimmed, self._opening(split) if split else None, data | more
-
-    def _opening(self, turn: SentTurn) -> Message | None:
-        return next(entry.message for entry in _with_lead(self.sent) if entry.position == turn.position)
-
-
-def _scene(sent: ActiveEntries, load: Load, new: Message | None) -> _CutCandidates:
-    turns, before = outlined(_with_lead(sent), prefix=sent.summary.prefix)
+def _list_candidates(sent: ActiveEntries, load: Load, new: Message | None) -> _CutCandidates:
+    view = sent.state.view
+    outline = split_into_turns(_messages_with_lead(sent), cache_valid_from=view.cache_valid_from)
+    before = outline.preamble_tokens
     if before is None:
-        before = sent.cut.data["before"] if sent.cut else 0
+        before = sent.cut.event.preamble_tokens if sent.cut else 0
+    turns = outline.turns
     if new:
         turns.append(SentTurn(sent.head.end, load.now, estimated(new), estimated(new)))
-    messages = [entry for entry in sent.entries if entry.kind == "message"]
-    return _CutCandidates(sent, messages, turns, replace(load, before=before), new)
+    return _CutCandidates(sent, turns, replace(load, before=before), new)
+
+
+def _messages_with_lead(sent: ActiveEntries) -> list[Entry[MessageAdded]]:
+    """Return the messages behind what a cut put before them, which opens their first turn."""
+    messages = messages_among(sent.entries)
+    if sent.cut is None or sent.cut.event.message is None:
+        return messages
+    response = sent.cut.event.response if isinstance(sent.cut.event, CompactionEvent) else NO_RESPONSE
+    lead = MessageAdded(sent.cut.event.message, response)
+    return [Entry(lead, at=sent.cut.at, position=sent.state.view.view_start - 1), *messages]
+
+
+def _plan_at(policy: Policy, candidates: _CutCandidates, position: int) -> Plan:
+    """Return the cut at a position. Raises `InvalidInput` if neither a turn nor a round begins there."""
+    turns, sent, load = candidates.turns, candidates.sent, candidates.load
+    split = next((turn for turn in turns if any(each.position == position for each in turn.rounds)), None)
+    if split is None and not any(turn.position == position for turn in turns):
+        raise InvalidInput(f"the policy names position {position}, at which neither a turn nor a round begins")
+    left = [turn for turn in turns if turn.position >= position]
+    size = load.before + sum(turn.tokens for turn in left)
+    opening: Message | None = None
+    if split:
+        size += split.opening + sum(each.tokens for each in split.rounds if each.position >= position)
+        left.insert(0, split)
+        messages = _messages_with_lead(sent)
+        opening = next(entry.event.message for entry in messages if entry.position == split.position)
+    gone = [entry for entry in messages_among(sent.entries) if entry.position < position]
+    hidden_turns = sent.state.totals.turns - len(left) + (candidates.new is not None)
+    cut = Cut(
+        message=opening,
+        view_start=position,
+        hidden_turns=hidden_turns,
+        view_since=left[0].at,
+        tokens=size - (estimated(candidates.new) if candidates.new else 0),
+        preamble_tokens=load.before,
+        trimmed_turn_ids=_list_trimmed_ids(sent, gone),
+        renamed=_list_renamed(sent, position),
+    )
+    hidden_now = hidden_turns - sent.state.view.hidden_turns
+    return Plan(policy, TrimResult(position, hidden_now, len(gone), load.tokens, size), cut)
 
 
 @dataclass(frozen=True, slots=True)
-class _Whole:
+class _CutAll:
     """All that was said so far is cut off."""
 
     def is_due(self, load: Load) -> bool:
@@ -184,28 +218,21 @@ class _Whole:
         return turns[-1].position
 
 
-def planned_whole(sent: ActiveEntries) -> Plan | None:
+def plan_cut_of_all(sent: ActiveEntries) -> Plan | None:
     """Return the cut before which everything is left to a compaction by the API; None: there is nothing to compact."""
-    return planned(Compaction(_Whole()), sent, {"role": "user", "content": ""})
+    return plan_cut(Compaction(_CutAll()), sent, {"role": "user", "content": ""})
 
 
-def _with_lead(sent: ActiveEntries) -> list[Entry]:
-    """Return the entries behind what a cut put before them, which opens their first turn."""
-    if not (sent.cut and sent.cut.message):
-        return sent.entries
-    return [replace(sent.cut, kind="message", position=sent.summary.begin - 1), *sent.entries]
-
-
-def _behind_a_reply(scene: _CutCandidates, place: int) -> int | None:
-    """Return the place, moved to the next turn before which nothing is left open: the API sums up to there.
+def _next_closed_boundary(candidates: _CutCandidates, position: int) -> int | None:
+    """Return the first turn from a position on before which nothing is left open: the API sums up to there.
 
     What it is shown has to be what was sent, message for message: it signs for that, and binds thinking to it.
     """
-    sent = scene.sent
-    spoken = Entry("message", message={"role": "user", "content": "."}, position=sent.head.end)
+    sent = candidates.sent
+    spoken = Entry(MessageAdded({"role": "user", "content": "."}), position=sent.head.end)
     whole = view_of(replace(sent, entries=[*sent.entries, spoken])).messages
-    for turn in scene.turns:
-        if turn.position >= place:
+    for turn in candidates.turns:
+        if turn.position >= position:
             shown = view_of(_before(sent, turn.position)).messages
             if shown and shown[-1]["role"] == "assistant" and whole[: len(shown)] == shown:
                 return turn.position
@@ -217,39 +244,39 @@ def _before(sent: ActiveEntries, position: int) -> ActiveEntries:
     return replace(sent, entries=[entry for entry in sent.entries if entry.position < position])
 
 
-def _renamed(sent: ActiveEntries, place: int) -> list[str]:
-    """Return the calls from `place` on whose id came before: they stay renamed when what came before is not sent."""
-    marks = doubled_calls(sent.entries, sent.summary.renamed)
-    return [mark for mark in marks if int(mark.partition(".")[0]) >= place]
+def _list_renamed(sent: ActiveEntries, position: int) -> tuple[str, ...]:
+    """Return the calls from a position on whose id came before: they stay renamed when what came before is not sent."""
+    marks = doubled_calls(sent.entries, sent.state.view.renamed)
+    return tuple(mark for mark in marks if int(mark.partition(".")[0]) >= position)
 
 
-def _marks(sent: ActiveEntries, messages: Sequence[Entry]) -> str | None:
-    """Return marks of all turn ids of callers that are not sent any more: one that comes again is to be found.
+def _list_trimmed_ids(sent: ActiveEntries, gone: Sequence[Entry]) -> str | None:
+    """Return CRCs of all turn ids of callers that are not sent any longer, so that one that comes again is recognised.
 
     None: it is not known which those are.
     """
-    ids = dict.fromkeys(entry.turn for entry in messages if entry.turn and is_callers(entry.turn))
-    before = _known_marks(sent) if sent.summary.begin else ""
-    return None if before is None else before + "".join(map(_mark, ids))
+    before = _known_trimmed_ids(sent) if sent.state.view.view_start else ""
+    ids = dict.fromkeys(entry.turn for entry in gone if entry.turn and is_callers_turn_id(entry.turn))
+    return None if before is None else before + "".join(map(_crc_of, ids))
 
 
-def _known_marks(sent: ActiveEntries) -> str | None:
-    """Return the marks that the cut has; None: the API itself summed up, or the cut is damaged or forgotten."""
-    return sent.cut.data.get("turns", "") if sent.cut else None
+def _known_trimmed_ids(sent: ActiveEntries) -> str | None:
+    """Return the CRCs that the cut has; None: the API itself summed up, or the cut is damaged or forgotten."""
+    return sent.cut.event.trimmed_turn_ids if sent.cut else None
 
 
-def _mark(turn: str) -> str:
+def _crc_of(turn: str) -> str:
     return f"{zlib.crc32(turn.encode('utf-8', 'surrogatepass')):08x}"
 
 
-def is_callers(turn: str) -> bool:
+def is_callers_turn_id(turn: str) -> bool:
     """Whether a turn id is one that a caller gave, so that it may come again."""
     return not _FRESH.fullmatch(turn)
 
 
 def may_be_hidden(sent: ActiveEntries, turn: str) -> bool:
     """Whether a turn of this id may stand before what is sent; False is certain."""
-    if not sent.summary.begin or not is_callers(turn):
+    if not sent.state.view.view_start or not is_callers_turn_id(turn):
         return False
-    marks = _known_marks(sent)
-    return marks is None or _mark(turn) in {marks[at : at + _MARK] for at in range(0, len(marks), _MARK)}
+    known = _known_trimmed_ids(sent)
+    return known is None or _crc_of(turn) in {known[at : at + _CRC] for at in range(0, len(known), _CRC)}

@@ -6,14 +6,15 @@ answer it. Both are places where a cut leaves whole pairs on either side.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from chathistory.log.entry import Entry
+from chathistory.log.events import MessageAdded
 from chathistory.log.message_sizes import context_of, estimated
-from chathistory.log.reducers import opens_turn
+from chathistory.log.turn_boundaries import opens_turn
 
-__all__ = ["Round", "SentTurn", "outlined"]
+__all__ = ["Round", "SentTurn", "TurnOutline", "split_into_turns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,33 +40,38 @@ class SentTurn:
     rounds: tuple[Round, ...] = ()
 
 
-def outlined(entries: Iterable[Entry], *, prefix: int = 0) -> tuple[list[SentTurn], int | None]:
-    """Return the turns in the messages of `entries`, and the tokens that stand before all: system prompt and tools.
+@dataclass(frozen=True, slots=True)
+class TurnOutline:
+    """The turns that are sent, and the tokens that stand before all of them: system prompt and tools; None: unknown."""
 
-    prefix: the position at which what stood before others was changed last; what replies before it tell includes what
-    is not sent any more, so of the tokens before all nothing is known (None) until the first reply behind it.
+    turns: list[SentTurn]
+    preamble_tokens: int | None
+
+
+def split_into_turns(messages: Sequence[Entry[MessageAdded]], *, cache_valid_from: int = 0) -> TurnOutline:
+    """Return the turns in some messages.
+
+    Args:
+        messages: In order.
+        cache_valid_from: The position at which what stands before others was changed last. What replies before it tell
+            includes what is not sent any longer: the tokens before all are unknown until the first reply behind it.
     """
-    messages = [entry for entry in entries if entry.kind == "message"]
-    sizes, before = _weighed(messages, prefix)
+    sizes, before = _token_sizes(messages, cache_valid_from)
     turns: list[SentTurn] = []
     for entry, size, fits in zip(messages, sizes, _boundaries(messages), strict=True):
-        if entry.message and opens_turn(entry.message):
+        if opens_turn(entry.event.message):
             turns.append(SentTurn(entry.position, entry.at, size, size))
         elif turns:
-            turns[-1] = _grown(turns[-1], entry, size, fits=fits)
-    return turns, before
+            turn, rounds = turns[-1], turns[-1].rounds
+            if fits:
+                rounds = (*rounds, Round(entry.position, size))
+            elif rounds:
+                rounds = (*rounds[:-1], replace(rounds[-1], tokens=rounds[-1].tokens + size))
+            turns[-1] = replace(turn, tokens=turn.tokens + size, rounds=rounds)
+    return TurnOutline(turns, before)
 
 
-def _grown(turn: SentTurn, entry: Entry, size: int, *, fits: bool) -> SentTurn:
-    rounds = turn.rounds
-    if fits:
-        rounds = (*rounds, Round(entry.position, size))
-    elif rounds:
-        rounds = (*rounds[:-1], replace(rounds[-1], tokens=rounds[-1].tokens + size))
-    return replace(turn, tokens=turn.tokens + size, rounds=rounds)
-
-
-def _boundaries(messages: Sequence[Entry]) -> Iterator[bool]:
+def _boundaries(messages: Sequence[Entry[MessageAdded]]) -> Iterator[bool]:
     """Yield of each message whether it is a reply before which a turn may be cut: nothing is open at that point.
 
     A reply that paused is gone on with by the next one, and a server's tool may answer there.
@@ -73,7 +79,7 @@ def _boundaries(messages: Sequence[Entry]) -> Iterator[bool]:
     uses: set[str] = set()
     previous = ""
     for entry in messages:
-        message = entry.message or {}
+        message = entry.event.message
         yield message["role"] == "assistant" and previous == "user" and not uses
         previous = message["role"]
         for block in message["content"] if isinstance(message["content"], list) else ():
@@ -83,21 +89,21 @@ def _boundaries(messages: Sequence[Entry]) -> Iterator[bool]:
                 uses.discard(block.get("tool_use_id", ""))
 
 
-def _weighed(messages: Sequence[Entry], prefix: int) -> tuple[list[int], int | None]:
+def _token_sizes(messages: Sequence[Entry[MessageAdded]], cache_valid_from: int) -> tuple[list[int], int | None]:
     """Return the tokens of each message, and those of what stands before the first.
 
     The usage of a reply tells the size of all up to it, so what lies between two replies is known, too.
     """
-    sizes = [estimated(entry.message or {}) for entry in messages]
+    sizes = [estimated(entry.event.message) for entry in messages]
     before: int | None = None
     last, told = -1, None  # the last message whose context was told, and how much that was
     for index, entry in enumerate(messages):
-        usage = entry.data.get("response", {}).get("usage")
+        usage = entry.event.response.usage
         total = context_of(usage)
         if total is None:
             continue
         sizes[index] = usage.get("output_tokens", 0)
-        is_new = entry.position > prefix
+        is_new = entry.position > cache_valid_from
         if is_new and before is None:
             before = max(0, total - sum(sizes[: index + 1]))
         elif told is not None and total - sizes[index] >= told:

@@ -16,14 +16,16 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chathistory.log.active_path import ActiveEntries
-from chathistory.log.entry import Entry
+from chathistory.log.entry import Entry, messages_among
+from chathistory.log.events import Compaction, Cut
 from chathistory.log.message_sizes import context_of
-from chathistory.log.omissions import Omission, omissions_in
-from chathistory.log.reducers import ends_turn, opens_turn, stands_for_all_before
-from chathistory.log.state import Summary
+from chathistory.log.omissions import find_omissions
+from chathistory.log.places import Omission
+from chathistory.log.state import ViewState
+from chathistory.log.turn_boundaries import ends_turn, opens_turn, stands_for_all_before
 from chathistory.messages.content import Message
 from chathistory.view.clean_message import bound_thoughts, cleaned, without_thinking
-from chathistory.view.item import Item, Notes, ViewRepair, item_of
+from chathistory.view.item import Item, Notes, ViewRepair, item_of, item_of_cut
 from chathistory.view.leave_out import without_omitted
 from chathistory.view.pairing import paired
 from chathistory.view.tool_call_ids import named
@@ -68,15 +70,15 @@ class MessageView:
 
 
 def view_of(sent: ActiveEntries | None, *, tools: Iterable[Any] | None = None) -> MessageView:
-    """Return the view of what `on_path` found; None: of a conversation that is absent. tools: see `view`."""
-    return view(sent.entries, state=sent.summary, cut=sent.cut, tools=tools) if sent else MessageView()
+    """Return the view of what `load_active` found; None: of a conversation that is absent. tools: see `view`."""
+    return view(sent.entries, state=sent.state.view, cut=sent.cut, tools=tools) if sent else MessageView()
 
 
 def view(
     entries: Iterable[Entry],
     *,
-    state: Summary | None = None,
-    cut: Entry | None = None,
+    state: ViewState | None = None,
+    cut: Entry[Cut | Compaction] | None = None,
     tools: Iterable[Any] | None = None,
 ) -> MessageView:
     """Return what is sent of the entries that the view goes through, in order; no entries: no messages.
@@ -85,19 +87,20 @@ def view(
     position on messages are sent; its own message is the first. tools: of the request, or their names; references to
     others are left out. None: they are not known, and references stay.
     """
-    state = state or Summary(born="", created=0)
+    state = state or ViewState()
     notes = Notes()
     entries = list(entries)
-    omissions = omissions_in(entries)
-    items = [item_of(entry) for entry in entries if entry.kind == "message"]
-    lead = [item_of(cut)] if cut and cut.message else []
-    there = named([*lead, *items], state.renamed, notes)
+    omissions = find_omissions(entries)
+    items = [item_of(entry) for entry in messages_among(entries)]
+    lead = item_of_cut(cut) if cut else None
+    there = named([lead, *items] if lead else items, state.renamed, notes)
     omitted = tuple(_told(each) for item in there for each in omissions.get(item.position, ()))
     whole = _without_refused(without_omitted(there, omissions) if omissions else there, notes)
-    sent = paired(cleaned(without_thinking(whole, state.thinking_from), notes), notes)
+    sent = paired(cleaned(without_thinking(whole, state.thinking_valid_from), notes), notes)
     messages = _with_tools(sent, tools, notes)
     report = _report(items, sent, state)
-    stripped = sum(bound_thoughts(item, state.thinking_from) for item in whole) if state.thinking_from else 0
+    bound = state.thinking_valid_from
+    stripped = sum(bound_thoughts(item, bound) for item in whole) if bound else 0
     report = replace(report, repairs=notes.repairs, adjusted=notes.adjusted, omitted=omitted)
     return MessageView(messages, replace(report, thinking_stripped=stripped))
 
@@ -115,12 +118,13 @@ def _with_tools(sent: Sequence[Item], tools: Iterable[Any] | None, notes: Notes)
 
 
 def _told(omission: Omission) -> ViewRepair:
-    what = "the message" if omission.block is None else f"block {omission.block}"
-    inner = "" if omission.inner is None else f", block {omission.inner} within it"
-    return ViewRepair(omission.position, f"left out: {what}{inner}; {omission.why or 'as somebody asked'}")
+    place = omission.place
+    what = "the message" if place.block is None else f"block {place.block}"
+    inner = "" if place.inner is None else f", block {place.inner} within it"
+    return ViewRepair(place.position, f"left out: {what}{inner}; {omission.why or 'as somebody asked'}")
 
 
-def _report(items: Sequence[Item], sent: Sequence[Item], state: Summary) -> ViewReport:
+def _report(items: Sequence[Item], sent: Sequence[Item], state: ViewState) -> ViewReport:
     kept = tuple(item.position for item in sent)
     left = {item.position for item in items}.difference(kept)
     last = max((item.position for item in sent if item.role == "assistant"), default=-1)
@@ -128,10 +132,10 @@ def _report(items: Sequence[Item], sent: Sequence[Item], state: Summary) -> View
     return ViewReport(
         kept,
         tuple(sorted(left)),
-        begin=state.begin,
-        tokens=state.context,
-        exact=not sent or (told and items[-1].position == last > state.prefix),
-        prefix_changed=-1 < last < state.prefix,
+        begin=state.view_start,
+        tokens=state.tokens,
+        exact=not sent or (told and items[-1].position == last > state.cache_valid_from),
+        prefix_changed=-1 < last < state.cache_valid_from,
     )
 
 

@@ -13,13 +13,13 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from chathistory.log.entry import Entry
 from chathistory.messages.block_fields import BLOCK_ROLES, FIELDS_OF_SYSTEM, type_of_block
+from chathistory.messages.content import Message
 from chathistory.messages.fit_blocks import Misfit, fit, fit_system, is_plain
 from chathistory.messages.foreign_names import FOREIGN_TYPES
 from chathistory.view.item import Block, Item, Notes
 
-__all__ = ["bound_thoughts", "cleaned", "thoughts", "without_surrogates", "without_thinking"]
+__all__ = ["bound_thoughts", "cleaned", "count_thoughts", "without_surrogates", "without_thinking"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _THINKING = frozenset({"thinking", "redacted_thinking"})
@@ -72,9 +72,9 @@ def bound_thoughts(item: Item, below: int) -> int:
     return _count(item.blocks) if item.position < below else 0
 
 
-def thoughts(entry: Entry) -> int:
-    """Return how many blocks of thinking an entry has."""
-    content = entry.message["content"] if entry.message else ""
+def count_thoughts(message: Message) -> int:
+    """Return how many blocks of thinking a message has."""
+    content = message["content"]
     return _count(content) if isinstance(content, list) else 0
 
 

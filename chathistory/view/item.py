@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from chathistory.log.entry import Entry
-from chathistory.messages.content import Message, blocks_of, is_received
+from chathistory.log.events import Compaction, Cut, MessageAdded
+from chathistory.log.field_types import NO_RESPONSE
+from chathistory.messages.content import Message, blocks_of
 
-__all__ = ["ADDED", "Block", "Item", "Notes", "ViewRepair", "item_of"]
+__all__ = ["ADDED", "Block", "Item", "Notes", "ViewRepair", "item_of", "item_of_cut"]
 
 Block: TypeAlias = dict[str, Any]
 
@@ -84,18 +86,28 @@ class Item(NamedTuple):
         return self._replace(message=self.message | {"content": content})
 
 
-def item_of(entry: Entry) -> Item:
-    """Return the item of an entry that carries a message."""
-    data = entry.data
-    if not data:
-        return Item(entry.position, entry.message or {}, surrogates=entry.surrogates)
-    response = data.get("response") or {}
+def item_of(entry: Entry[MessageAdded]) -> Item:
+    """Return the item of a message."""
+    event, response = entry.event, entry.event.response
+    if response is NO_RESPONSE:
+        sent_ids = event.sent_ids or None
+        return Item(entry.position, event.message, None, None, entry.surrogates, event.received, sent_ids)
     return Item(
         entry.position,
-        entry.message or {},
-        response.get("stop_reason"),
-        response.get("usage"),
+        event.message,
+        response.stop_reason,
+        response.usage,
         entry.surrogates,
-        is_received(data),
-        data.get("sent_ids"),
+        response.is_whole,
+        event.sent_ids or None,
     )
+
+
+def item_of_cut(entry: Entry[Cut | Compaction]) -> Item | None:
+    """Return the item of the message that a cut puts before what is sent; None: it puts none there."""
+    event = entry.event
+    if event.message is None:
+        return None
+    response = event.response if isinstance(event, Compaction) else NO_RESPONSE
+    told = response.stop_reason, response.usage
+    return Item(entry.position, event.message, *told, entry.surrogates, response.is_whole)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
-from chathistory.log.omissions import Omission, is_whole
+from chathistory.log.omissions import is_whole
+from chathistory.log.places import Omission
 from chathistory.view.item import ADDED, Block, Item
 from chathistory.view.pairing import missing_results
 
@@ -48,19 +49,20 @@ def _answered(items: Sequence[Item], omissions: Mapping[int, Sequence[Omission]]
         block["tool_use_id"]
         for item in behind
         for index, block in enumerate(item.blocks)
-        if block["type"] == "tool_result" and index not in {each.block for each in omissions.get(item.position, ())}
+        if block["type"] == "tool_result"
+        and index not in {each.place.block for each in omissions.get(item.position, ())}
     }
 
 
 def _blocks(item: Item, omissions: Sequence[Omission], answered: set[str]) -> list[Block]:
     blocks = []
     for index, block in enumerate(item.blocks):
-        here = [each for each in omissions if each.block == index]
+        here = [each for each in omissions if each.place.block == index]
         if not here:
             blocks.append(block)
         elif block.get("tool_use_id") in answered:
             continue
-        elif block["type"] == "tool_result" and all(each.inner is not None for each in here):
+        elif block["type"] == "tool_result" and all(each.place.inner is not None for each in here):
             blocks.append(_without_inner(block, here))
         elif block["type"] == "tool_result":
             blocks.append(_refused_result(block, here[0].why))
@@ -68,7 +70,7 @@ def _blocks(item: Item, omissions: Sequence[Omission], answered: set[str]) -> li
 
 
 def _without_inner(result: Block, omissions: Sequence[Omission]) -> Block:
-    gone = {each.inner for each in omissions}
+    gone = {each.place.inner for each in omissions}
     content = result.get("content")
     left = [part for index, part in enumerate(content) if index not in gone] if isinstance(content, list) else []
     return result | {"content": left} if left else _refused_result(result, omissions[0].why)

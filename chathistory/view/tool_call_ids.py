@@ -7,7 +7,7 @@ the caller goes on using it.
 
 - An id that the API refuses, or that looks like one of ours, is replaced wherever it stands.
 - Of an id that comes again, the first keeps it. As long as nothing is cut off, what follows changes nothing of this; a
-  cut that hides the first writes down which of the others are to stay replaced (`Summary.renamed`).
+  cut that hides the first writes down which of the others are to stay replaced (`ViewState.renamed`).
 - A result belongs to the last message before it with a call of its id.
 """
 
@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from chathistory.log.entry import Entry
+from chathistory.log.entry import Entry, messages_among
 from chathistory.messages.content import Message
 from chathistory.messages.fit_blocks import CALLS
 from chathistory.view.item import Block, Item, Notes, item_of
@@ -54,25 +54,28 @@ def named(items: Sequence[Item], renamed: Iterable[str], notes: Notes) -> list[I
 def doubled_calls(entries: Iterable[Entry], renamed: Iterable[str]) -> list[str]:
     """Return the marks of the calls whose id came before among the entries, or that are in `renamed` already."""
     naming = _Naming(renamed)
-    for entry in entries:
-        if entry.kind == "message":
-            naming.passed(item_of(entry))
+    for entry in messages_among(entries):
+        naming.passed(item_of(entry))
     return naming.doubled
 
 
 def given_ids(entries: Iterable[Entry], renamed: Iterable[str]) -> dict[str, str]:
     """Return what the ids of calls are in the log, by those under which they are sent, where these differ."""
     naming = _Naming(renamed)
-    for entry in entries:
-        if entry.kind == "message":
-            naming.passed(item_of(entry))
+    for entry in messages_among(entries):
+        naming.passed(item_of(entry))
     return naming.given
 
 
-def with_given_ids(message: Message, given: Mapping[str, str]) -> tuple[Message, dict[str, Any]]:
-    """Return a message as it is sent with the ids that the calls have in the log, and what is to be stored beside it.
+def with_given_ids(message: Message, given: Mapping[str, str]) -> tuple[Message, dict[str, str]]:
+    """Return a message as it is sent with the ids that the calls have in the log, and those that are sent.
 
-    given: what `given_ids` returned. Beside it are, by the index of the block, the ids that are sent (`sent_ids`).
+    Args:
+        message: The message.
+        given: What `given_ids` returned.
+
+    Returns:
+        The message to be stored, and its `sent_ids`: by the index of the block.
     """
     if isinstance(message["content"], str):
         return message, {}
@@ -86,7 +89,7 @@ def with_given_ids(message: Message, given: Mapping[str, str]) -> tuple[Message,
             sent_ids[str(index)] = sent
             block = block | {field: given.get(sent, sent)}  # noqa: PLW2901
         blocks.append(block)
-    return message | {"content": blocks}, {"sent_ids": sent_ids} if sent_ids else {}
+    return message | {"content": blocks}, sent_ids
 
 
 class _Names:

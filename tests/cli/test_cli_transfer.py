@@ -7,8 +7,9 @@ import json
 
 import pytest
 from chathistory_file import FileStore
+from made_entries import make_entry
 
-from chathistory import Entry, History, open_store
+from chathistory import History, open_store
 from chathistory.cli.errors import ExitCode
 from chathistory.log.clock import now
 from chathistory.storage.sweep import Swept
@@ -114,7 +115,7 @@ def test_fork_and_rewind_as_json(run, filled):
         (["fork", "c1", "c2"], 1, "there is a conversation 'c2' in scope 'default' already"),
         (["fork", "c1", "f", "--at", "99"], 1, "position 99 is none to fork at; there are 1 to 4"),
         (["rewind", "c1"], 2, "--to"),
-        (["rewind", "c1", "--to", "99"], 1, "position 99 is none"),
+        (["rewind", "c1", "--to", "99"], 1, "cannot rewind to 99"),
         (["list", "--since", "tomorrow"], 2, "'--since': must be a time such as"),
         (["list", "--meta", "x"], 2, "NAME=VALUE"),
         (["import", "no-such-file"], 1, "No such file"),
@@ -404,7 +405,7 @@ def test_what_comes_back_while_a_scope_is_deleted_is_told(run, filled, monkeypat
     def deleted(self, key, *, version=None):
         gone = delete(self, key, version=version)
         if key.id == "a":
-            History(self).conversation("a", scope="ada").log.append([Entry("annotation")])
+            History(self).conversation("a", scope="ada").log.append([make_entry("annotation")])
         return gone
 
     monkeypatch.setattr(FileStore, "delete", deleted)

@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from made_entries import make_entry
 
 from chathistory import ChatEngine, Conversation, History, open_store
 from chathistory.errors import StoreUnavailable
 from chathistory.log.clock import now
-from chathistory.log.entry import Entry
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Reply
 
@@ -65,7 +65,7 @@ def test_trim_shows_what_would_go_and_does_it_when_told(run, shelf, filled):
     assert "7 turns (14 messages) left out of what is sent" in done.stderr
     with shelf() as history:
         assert len(history.conversation("long").messages()) == 6
-        assert history.conversation("long").summary.messages == 20
+        assert history.conversation("long").summary.totals.messages == 20
     again = run(*words)
     assert (again.returncode, again.stdout) == (0, "")
     assert "nothing to trim in long" in again.stderr
@@ -98,7 +98,7 @@ def test_trim_by_what_is_configured(run, filled):
 def test_trim_all_goes_on_where_one_cannot_be_cut(run, shelf, filled):
     with shelf() as history:
         held(history, "busy", 3)
-        history.conversation("busy").log.append([Entry("opened", turn="t", data={"until": now() + 3_600_000_000})])
+        history.conversation("busy").log.append([make_entry("opened", turn="t", data={"until": now() + 3_600_000_000})])
     done = run("trim", "--all", "--trigger-turns", "2", "--keep-turns", "1", "--json", "--store", filled)
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(each["id"], each["turns"], each["dry_run"]) for each in told] == [("long", 9, False)]
@@ -244,7 +244,7 @@ def test_doctor_leads_around_a_damaged_record(run, filled, named):
 def test_doctor_leads_around_what_a_later_version_wrote(run, shelf, filled):
     with shelf() as history:
         later = history.conversation("short")
-        later.log.append([Entry("hologram", version=2)])
+        later.log.append([make_entry("hologram", version=2)])
         later.append({"role": "user", "content": "after it"})
     assert "update chathistory" in run("show", "short", "--store", filled).stderr
     found = rows(run("doctor", "short", "--store", filled))
@@ -334,7 +334,7 @@ def test_doctor_leaves_alone_who_waits_for_a_tool_unless_it_is_named(run, shelf,
 def test_doctor_does_not_mend_while_a_turn_is_under_way(run, shelf, filled):
     damage(filled, b"turn 4 ")
     with shelf() as history:
-        history.conversation("long").log.append([Entry("opened", turn="t", data={"until": now() + 3_600_000_000})])
+        history.conversation("long").log.append([make_entry("opened", turn="t", data={"until": now() + 3_600_000_000})])
     done = run("doctor", "--repair", "--store", filled)
     assert (done.returncode, [row[3] for row in rows(done)]) == (1, ["not repaired", "not repaired"])
     assert "has an open turn" in done.stdout

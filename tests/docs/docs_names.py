@@ -45,9 +45,19 @@ def signature(value: Any) -> str:
     if inspect.isclass(value) and (inspect.getdoc(value.__init__) or "").startswith("Internal:"):
         return ""
     found = inspect.signature(value)
+    found = found.replace(
+        parameters=[each.replace(annotation=_bare(each.annotation)) for each in found.parameters.values()]
+    )
     given = [_typed(str(each.replace(annotation=each.empty, default=each.empty)), each) for each in _marked(found)]
     back = "" if found.return_annotation is found.empty or inspect.isclass(value) else f" -> {found.return_annotation}"
     return f"({', '.join(given)}){back}"
+
+
+def _bare(annotation: Any) -> Any:
+    """Return a type as it is written, without what it says of its stored form."""
+    if annotation is inspect.Parameter.empty or isinstance(annotation, str):
+        return "Event" if annotation == "E_co" else annotation
+    return re.sub(r"[a-z_.]+\.(?=[A-Z])", "", inspect.formatannotation(getattr(annotation, "__origin__", annotation)))
 
 
 def _is_plain_error(value: Any) -> bool:

@@ -106,6 +106,8 @@ def words_beside(name: str) -> str:
         "defaults",
         "config.layers",
         "engine.refusals",
+        "log.events",
+        "log.places",
         "messages.content",
         "operations.check",
         "operations.prune",

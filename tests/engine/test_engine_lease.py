@@ -19,8 +19,9 @@ import pytest
 from chathistory_memory import MemoryStore
 from engine_clock import SECOND, wait_until
 from engine_looks import kinds, told
+from made_entries import make_entry
 
-from chathistory import AsyncChatEngine, ChatEngine, Entry, History, errors, open_store
+from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
 from chathistory.engine import turn as turn_module
 from chathistory.log import process
 from chathistory.log.clock import to_datetime
@@ -94,14 +95,14 @@ def test_a_turn_keeps_its_lease_however_long_it_takes(clock, engine_on, opened, 
         for _ in range(5):  # 105 seconds, with a time-out of 60
             clock.go(21)
             until = clock.wall + 60 * SECOND
-            wait_until(lambda until=until: chat.refresh().turn.until == until, "no renewal came")
+            wait_until(lambda until=until: chat.refresh().engine.open_turn.lease_until == until, "no renewal came")
             with pytest.raises(errors.TurnInProgress):
                 second.send("a", "second")
         go_on.set()
         assert under_way.result(60).text == "slow"
     assert other.requests == []
     assert [kind for kind in kinds(chat_of("a")) if kind not in ("message", "renewed")] == []
-    assert chat_of("a").summary.turn is None
+    assert chat_of("a").summary.engine.open_turn is None
     clock.go(21)
     assert clock.keeper._next_due() == []  # nothing is kept any longer
 
@@ -266,8 +267,8 @@ def test_a_renewal_that_comes_at_the_last_moment_stops_who_would_take_over(clock
     held = Paused("just in time")
     cut_off(clock, monkeypatch)
     engine = ChatEngine(FakeMessagesAPI(held).client(), opened(), model=MODEL, turn_timeout=60)
-    turns, begun = [], turn_module.Turn.begun
-    monkeypatch.setattr(turn_module.Turn, "begun", lambda self, *a, **k: (turns.append(self), begun(self, *a, **k)))
+    turns, begun = [], turn_module.Turn.begin
+    monkeypatch.setattr(turn_module.Turn, "begin", lambda self, *a, **k: (turns.append(self), begun(self, *a, **k)))
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.send, "a", "first")
         assert held.reached.wait(60)
@@ -335,10 +336,10 @@ def test_a_turn_taken_over_is_not_renewed_by_who_lost_it(clock, opened, chat_of)
         assert late.reached.wait(60)
         taken = pool.submit(second.resume, "a", takeover=True)
         assert slow.reached.wait(60)
-        until = chat_of("a").refresh().turn.until
+        until = chat_of("a").refresh().engine.open_turn.lease_until
         clock.go(21)
         wait_until(lambda: len(clock.keeper._turns) == 1, "the lost turn is still kept")
-        assert chat_of("a").refresh().turn.until == until
+        assert chat_of("a").refresh().engine.open_turn.lease_until == until
         slow.gate.set()
         assert taken.result(60).text == "slow"
         late.gate.set()
@@ -389,7 +390,7 @@ def opened_elsewhere(opened, until, by=ELSEWHERE):
     """Store a question whose turn another machine has opened."""
     data = {"until": until, "by": by.to_dict()} if by else {"until": until}
     log = History(opened()).conversation("a").log
-    log.append([Entry("message", {"role": "user", "content": "hello"}, data, "T")])
+    log.append([make_entry("message", {"role": "user", "content": "hello"}, data, "T")])
 
 
 @pytest.mark.parametrize("years", [0.001, 1, 10, 290_000])
@@ -430,7 +431,9 @@ def test_a_lease_that_is_renewed_counts_anew(clock, opened):
         engine.resume("a")
     clock.go(59)
     chat = History(opened()).conversation("a")
-    chat.log.append([Entry("renewed", data={"until": ahead + 1, "lease": chat.summary.turn.lease}, turn="T")])
+    chat.log.append(
+        [make_entry("renewed", data={"until": ahead + 1, "lease": chat.summary.engine.open_turn.lease}, turn="T")]
+    )
     with pytest.raises(errors.TurnInProgress):
         engine.resume("a")
     clock.go(59)

@@ -130,12 +130,12 @@ def test_nothing_is_resumed_behind_a_message_of_which_nothing_can_be_sent(held, 
 def test_no_request_leaves_without_a_message_to_answer(opened, messages):
     """The one place where requests leave says no by itself, whatever led there."""
     turn = Turn(SimpleNamespace(key=SimpleNamespace(id="a")), "T", 600.0)
-    turn.messages = messages
+    turn.view = SimpleNamespace(messages=messages, is_paused=False)
     asked = request.Request(MODEL)
     with pytest.raises(errors.TurnError, match="nothing to send"):
         asked.arguments(turn)
     if messages:
-        turn.paused = True
+        turn.view.is_paused = True
         assert asked.arguments(turn)["messages"] == messages
         assert asked.arguments(turn, [])["messages"] == []  # not a turn: what is summed up
 
@@ -265,7 +265,7 @@ def test_results_that_were_cut_off_are_known_again(opened):
     first = engine.submit("a", reply, results(reply))
     for number in range(6):
         engine.send("a", f"turn {number}")
-    assert engine.history.conversation("a").summary.begin > first.position
+    assert engine.history.conversation("a").summary.view.view_start > first.position
     assert engine.submit("a", reply, results(reply)).position == first.position
     assert engine.send("a", reply.results(results(reply))).position == first.position
     assert len(api.requests) == 8
@@ -441,7 +441,7 @@ def test_a_turn_that_only_pauses_is_closed(opened, chat_of, monkeypatch, way):
     else:
         reply = asyncio.run(asked())
     assert reply.stop_reason == "pause_turn"
-    assert chat_of("a").summary.turn is None
+    assert chat_of("a").summary.engine.open_turn is None
     assert kinds(chat_of("a")) == ["message"] * 4 + ["abandoned"]
     assert chat_of("a").messages()[-1] == reply.message
     assert engine.send("a", "never mind").text == "something else"

@@ -10,7 +10,7 @@ from api_refusals import CASES, IMAGE, OTHER, REPLIES, SAID, TURN, TURN_BLOCKS, 
 from engine_looks import kinds
 
 from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
-from chathistory.log.state import Summary
+from chathistory.log.state import Container
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure, Reply
 
@@ -50,7 +50,7 @@ def test_an_error_is_sorted_by_what_it_names(opened, case):
     if case.places:
         assert tuple((place.position, place.block) for place in refusal.places) == case.places
     chat = History(store).conversation("a")
-    assert chat.summary.turn is None
+    assert chat.summary.engine.open_turn is None
     assert [m["content"] for m in chat.last_messages(5) if m["role"] == "user"] == [*SAID, TURN_BLOCKS], (
         "kept as it was said"
     )
@@ -502,11 +502,12 @@ def test_a_container_is_kept_for_thirty_days_from_when_it_was_made(opened):
     for words in ("one", "two", "three"):
         engine.send("a", words)
     assert [request.body.get("container") for request in api.requests] == [None, "container_1", "container_1"]
-    found = engine.history.conversation("a").summary
+    found = engine.history.conversation("a").summary.engine.container
     day = 24 * 3600 * 1_000_000
-    since = found.container["since"]
-    assert found.usable_container(since + 30 * day - 1) == "container_1"
-    assert found.usable_container(since + 30 * day) is None
+    since = found.since
+    assert found.id == "container_1"
+    assert found.is_usable(since + 30 * day - 1)
+    assert not found.is_usable(since + 30 * day)
 
 
 @pytest.mark.parametrize("way", ["send", "stream", "run_tools"])
@@ -524,7 +525,7 @@ def test_a_container_that_the_api_does_not_know_is_forgotten_and_the_turn_goes_o
         assert engine.run_tools("a", "two", tools=[TOOL]).text == "on"
     engine.send("a", "three")
     assert [request.body.get("container") for request in api.requests] == [None, "container_1", None, None]
-    assert History(store).conversation("a").summary.container == {}
+    assert History(store).conversation("a").summary.engine.container is None
 
 
 def test_a_container_is_forgotten_by_the_asynchronous_engine_too(opened):
@@ -559,14 +560,15 @@ def test_a_container_whose_id_cannot_be_sent_is_not_taken_up(opened, id):
     store, api = opened(), FakeMessagesAPI("fine")
     chat = History(store).conversation("a")
     chat.append([{"role": "user", "content": "one"}, of_container(id)])
-    assert chat.summary.container == {}
+    assert chat.summary.engine.container is None
     assert ChatEngine(api.client(), store, model=MODEL).send("a", "two").text == "fine"
     assert "container" not in api.requests[-1].body
 
 
 @pytest.mark.parametrize("container", [{"id": 5}, {"id": "\ud800", "since": 1}, {"expires_at": 5}, {"since": "x"}])
 def test_a_container_that_an_earlier_version_took_up_is_not_sent(container):
-    assert Summary(born="b", created=0, container=container).usable_container(1) is None
+    made = Container.from_dict(container)
+    assert made is None or not made.is_usable(1)
 
 
 def test_a_container_that_the_api_finds_malformed_is_forgotten(opened):

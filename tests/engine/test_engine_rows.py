@@ -12,8 +12,9 @@ from datetime import UTC, datetime, timedelta
 import anthropic
 import pytest
 from engine_clock import SECOND
+from made_entries import make_entry
 
-from chathistory import AsyncHistory, ChatEngine, Entry, History, errors
+from chathistory import AsyncHistory, ChatEngine, History, errors
 from chathistory.log.process import Process, this_process
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Cut, Failure, Paused
@@ -64,7 +65,9 @@ def test_a_turn_that_was_interrupted(clock, opened, how):
     else:
         gone = Process("h", 7, "b", "n", 1) if how != "process gone" else this_process_but_gone()
         data = {"until": clock.wall + 60 * SECOND, "by": gone.to_dict()}
-        History(store).conversation("a").log.append([Entry("message", {"role": "user", "content": "x"}, data, "T")])
+        History(store).conversation("a").log.append(
+            [make_entry("message", {"role": "user", "content": "x"}, data, "T")]
+        )
         if how == "given up":
             engine.abandon("a")
         clock.go(61 if how == "timed out" else 0)

@@ -12,8 +12,9 @@ from datetime import timedelta
 import pytest
 from chathistory_memory import MemoryStore
 from faulty_stores import FaultyStore, ShortStore, chat_on, kinds_of, named, names_of, said, texts, user
+from made_entries import make_entry
 
-from chathistory import Entry, History, Usage, open_store
+from chathistory import History, Usage, open_store
 from chathistory.errors import ConfigError, Conflict, ConversationChanged
 from chathistory.log import conversation_log
 from chathistory.log.clock import Clock, use_clock
@@ -61,7 +62,7 @@ def test_a_message_in_between_is_a_conflict_until_it_was_seen(pair):
         with pytest.raises(Conflict) as conflict:
             one.append(user("blind"))
         assert conflict.value.head.end == 2
-    assert one.refresh().messages == 2
+    assert one.refresh().totals.messages == 2
     one.append(user("knowing"))
     assert texts(two.last_messages(9)) == ["first", "theirs", "knowing"]
 
@@ -96,7 +97,7 @@ def test_an_annotation_in_between_is_rebased_in_silence(pair):
     head = one.append(said("mine"))
     assert head.end == 4
     assert names_of(one) == ("theirs", ("a",), {"n": 1})
-    assert one.summary.messages == 2
+    assert one.summary.totals.messages == 2
 
 
 def test_an_own_annotation_goes_past_messages_but_the_next_message_does_not(pair):
@@ -113,7 +114,7 @@ def test_an_own_annotation_goes_past_messages_but_the_next_message_does_not(pair
     one.refresh()
     one.append(user("knowing"))
     assert kinds_of(two) == ["message", "message", "annotation", "annotation", "message"]
-    assert two.summary.title == "mine"
+    assert two.summary.annotations.title == "mine"
 
 
 def test_an_annotation_never_conflicts_with_a_conversation_that_others_began(pair):
@@ -163,7 +164,7 @@ def test_rebasing_ends_some_time(times, stored):
             return
         with pytest.raises(Conflict):
             one.append(said("mine"))
-        assert two.refresh().messages == 1
+        assert two.refresh().totals.messages == 1
         store.healed()
         one.append(said("mine"))
 
@@ -172,7 +173,7 @@ def test_a_tail_whose_records_are_forgotten_while_it_is_read_is_a_conflict():
     with named(NAME), FaultyStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         one, two = chat_on(store), chat_on(elsewhere)
         one.append([user(str(number)) for number in range(100)])
-        one.log.append([Entry("annotation", data={"title": str(number)}) for number in range(20)])
+        one.log.append([make_entry("annotation", data={"title": str(number)}) for number in range(20)])
 
         def forgotten(call):
             two.forget(before=95)
@@ -348,7 +349,7 @@ def test_appending_over_an_expired_one_begins_another(brief, clock, looked, step
         assert chat.refresh() is None
     head = chat.append(user("new")) if step == "append" else chat.annotate(title="new")
     assert (head.start, head.end) == (0, 1)
-    assert (chat.summary.messages, names_of(chat)[0]) == ((1, None) if step == "append" else (0, "new"))
+    assert (chat.summary.totals.messages, names_of(chat)[0]) == ((1, None) if step == "append" else (0, "new"))
     with pytest.raises(Conflict):
         stale.append(user("blind"))
     assert len(list(chat.entries())) == 1
@@ -440,16 +441,16 @@ QUIET = {
     "rewind": lambda chat: chat.rewind(to=4),
     "choice": lambda chat: chat.set_drop_stale_thinking(drop=True),
     "forget": lambda chat: chat.forget(before=1),
-    "setup": lambda chat: chat.log.append([Entry("setup", data={"fingerprints": {"model": "m"}})]),
+    "setup": lambda chat: chat.log.append([make_entry("setup", data={"fingerprints": {"model": "m"}})]),
     "repair": lambda chat: (chat._log.store.spoil(chat, 2), chat.repair(dry_run=False)),
 }
 SAID = {
     "message": lambda chat: chat.append(user("x")),
-    "opened": lambda chat: chat.log.append([Entry("opened", turn="t", data={"until": 1})]),
-    "abandoned": lambda chat: chat.log.append([Entry("abandoned", turn="t")]),
-    "interrupted": lambda chat: chat.log.append([Entry("interrupted", message=said("x"))]),
-    "orphaned": lambda chat: chat.log.append([Entry("orphaned", message=said("x"))]),
-    "with a title": lambda chat: chat.log.append([Entry("annotation"), Entry("message", message=user("x"))]),
+    "opened": lambda chat: chat.log.append([make_entry("opened", turn="t", data={"until": 1})]),
+    "abandoned": lambda chat: chat.log.append([make_entry("abandoned", turn="t")]),
+    "interrupted": lambda chat: chat.log.append([make_entry("interrupted", message=said("x"))]),
+    "orphaned": lambda chat: chat.log.append([make_entry("orphaned", message=said("x"))]),
+    "with a title": lambda chat: chat.log.append([make_entry("annotation"), make_entry("message", message=user("x"))]),
 }
 
 

@@ -11,8 +11,9 @@ import pytest
 from anthropic.types import Message
 from chathistory_memory import MemoryStore
 from faulty_stores import FaultyStore, chat_on, kinds_of, landed_then, named, reply, said, texts, user
+from made_entries import make_entry
 
-from chathistory import AsyncHistory, Entry, open_store
+from chathistory import AsyncHistory, open_store
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreUnavailable
 from chathistory.log.recent_entries import NEWEST
 
@@ -78,16 +79,16 @@ def test_a_key_is_found_among_the_newest_thousand_entries(two):
     one, other = two
     chat = chat_on(one)
     chat.append(user("a"), key="k")
-    chat.log.append([Entry("annotation", data={"title": str(number)}) for number in range(NEWEST - 1)])
+    chat.log.append([make_entry("annotation", data={"title": str(number)}) for number in range(NEWEST - 1)])
     chat_on(other).append(user("a"), key="k")
     chat.append(user("a"), key="k")
-    assert chat_on(one).refresh().messages == 1
+    assert chat_on(one).refresh().totals.messages == 1
     chat.set_title("one more")
     chat_on(other).append(user("a"), key="k")  # stands too far back
-    assert chat_on(one).refresh().messages == 2
+    assert chat_on(one).refresh().totals.messages == 2
     chat.refresh()
     chat.append(user("a"), key="k")
-    assert chat_on(one).refresh().messages == 2
+    assert chat_on(one).refresh().totals.messages == 2
 
 
 def test_a_batch_that_begins_before_the_newest_thousand_is_known_too(two):
@@ -98,7 +99,7 @@ def test_a_batch_that_begins_before_the_newest_thousand_is_known_too(two):
     for wrong in (batch[:-1], [*batch, user("more")], batch[1:3]):
         with pytest.raises(InvalidInput):
             chat_on(other).append(wrong, key="k")
-    assert chat_on(one).refresh().messages == NEWEST + 20
+    assert chat_on(one).refresh().totals.messages == NEWEST + 20
 
 
 def test_of_many_who_store_the_same_at_once_one_does(two):
@@ -292,7 +293,7 @@ def test_a_damaged_entry_does_not_stand_in_the_way(two):
     chat_on(other).append(reply(1))
     chat_on(other).append(reply(1))
     chat_on(other).append(user("k"), key="k")
-    assert chat_on(other).refresh().messages == 4
+    assert chat_on(other).refresh().totals.messages == 4
 
 
 def test_the_same_for_asyncio(two):

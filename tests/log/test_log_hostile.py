@@ -12,14 +12,25 @@ from faulty_stores import chat_on, numbered, user
 from hostile_values import DATA, DEEP, HUGE, as_text, line_of, lines, values
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from made_entries import make_entry
 
 from chathistory import AsyncHistory, ConversationInfo, Damaged, Entry, Head, History, Key, Record, Revision
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
-from chathistory.log import state as state_module
-from chathistory.log.entry import KINDS, _checksum, decode, encode
+from chathistory.log.apply import apply_all
+from chathistory.log.entry import _checksum, decode, encode
+from chathistory.log.events import EVENT_CLASSES
 from chathistory.log.process import Process
-from chathistory.log.reducers import folded
-from chathistory.log.state import OpenTurn, Summary, summary_of
+from chathistory.log.state import (
+    Annotations,
+    ConversationState,
+    EngineState,
+    Identity,
+    OpenTurn,
+    Totals,
+    ViewState,
+    read_state,
+)
+from chathistory.log.stored_fields import stored_keys
 from chathistory.messages.json_values import DEEPEST
 from chathistory.operations.listing import read_row
 
@@ -30,7 +41,7 @@ def deep(levels: int) -> str:
     return '{"a":' * levels + "1" + "}" * levels
 
 
-FIELDS = [each.name for each in fields(Summary)]
+FIELDS = sorted({key for part in (Identity, Annotations, Totals, ViewState, EngineState) for key in stored_keys(part)})
 summaries = st.dictionaries(st.sampled_from([*FIELDS, "v", "unknown"]), values, max_size=6)
 
 
@@ -48,10 +59,10 @@ def test_any_info_is_a_row_or_damaged(values, valid_base):
     row = read_row(head_with(info))
     assert isinstance(row, ConversationInfo | Damaged)
     if isinstance(row, ConversationInfo):
-        again = summary_of(head_with(summary_of(head_with(info)).encode()))  # what is taken can be written again
+        again = read_state(head_with(read_state(head_with(info)).encode()))  # what is taken can be written again
         assert isinstance(read_row(head_with(again.encode())), ConversationInfo)
-        messages = again.messages
-        assert folded(again, [Entry("message", message=user("x"))], 1).messages == messages + 1
+        messages = again.totals.messages
+        assert apply_all(again, [make_entry("message", message=user("x"))], 1).totals.messages == messages + 1
         assert row.tokens >= 0
     else:
         assert isinstance(row.error, CorruptRecord | UnsupportedRecord)
@@ -148,17 +159,19 @@ def spoil(store: MemoryStore, key: Key) -> None:
     found.head = replace(found.head, revision=replace(found.head.revision, payload="nonsense"))
 
 
-def test_each_field_of_a_summary_is_checked():
-    assert sorted(state_module._VALID) == sorted(FIELDS)
+def test_each_field_of_a_state_is_stored_and_checked():
+    for part in (Identity, Annotations, Totals, ViewState, EngineState):
+        assert len(stored_keys(part)) == len(fields(part)), "each field has a form"
     turn = OpenTurn("t", 1, 2, "lease", Process("host", 3))
-    full = Summary("b", 1, turn=turn, metadata={"a": json.loads(deep(DEEPEST - 1))})
-    assert summary_of(head_with(full.encode())) == full
+    annotations = Annotations(metadata={"a": json.loads(deep(DEEPEST - 1))})
+    full = ConversationState(Identity("b", 1), annotations, engine=EngineState(turn))
+    assert read_state(head_with(full.encode())) == full
 
 
 def test_numbers_that_are_out_of_range_are_written_so_that_they_can_be_read():
-    wrong = Summary("b", 1, messages=-5, turns=HUGE, context=-1)
-    read = summary_of(head_with(wrong.encode()))
-    assert (read.messages, read.turns, read.context) == (0, 2**53 - 1, 0)
+    wrong = ConversationState(Identity("b", 1), totals=Totals(messages=-5, turns=HUGE), view=ViewState(tokens=-1))
+    read = read_state(head_with(wrong.encode()))
+    assert (read.totals.messages, read.totals.turns, read.view.tokens) == (0, 2**53 - 1, 0)
 
 
 # Lines.
@@ -178,8 +191,8 @@ def test_any_line_is_an_entry_or_damaged(values):
     if isinstance(entry, CorruptRecord):
         assert (entry.position, entry.__context__) == (0, None)
         return
-    summary = folded(None, [entry], 0)  # whatever is taken can be folded, and the result be read
-    assert summary_of(head_with(summary.encode())).created >= 0
+    summary = apply_all(None, [entry], 0)  # whatever is taken can be folded, and the result be read
+    assert read_state(head_with(summary.encode())).identity.created >= 0
     if entry.kind != "unknown":
         assert decode(Record(0, encode(entry)), KEY).kind == entry.kind
 
@@ -187,17 +200,18 @@ def test_any_line_is_an_entry_or_damaged(values):
 small = st.integers(-1, 5) | st.booleans() | st.none() | st.just([[0, 1]]) | st.just([[0, None, None]]) | st.just("x")
 
 
-@pytest.mark.parametrize("kind", sorted(KINDS))
+@pytest.mark.parametrize("kind", sorted(EVENT_CLASSES))
 @settings(max_examples=60, deadline=None)
 @given(st.dictionaries(st.sampled_from([*DATA, "places", "unbinds", "thinking", "lease", "omitted"]), small | values))
 @example({})
 def test_the_data_of_each_kind_is_checked(kind, data):
-    message = {"message": user("x")} if kind == "message" else {}
+    has_message = kind in ("message", "compaction", "interrupted", "orphaned")
+    message = {"message": user("x")} if has_message else {}
     entry = decoded(line_of({"v": 1, "id": "e", "kind": kind, "at": 1, "data": data, **message}))
     if isinstance(entry, Entry):
-        base = Summary("b", 1, messages=3, turn=OpenTurn("t", 1))
-        summary = folded(base, [entry], 0)
-        assert summary_of(replace(head_with(summary.encode()), end=2**53 - 1)).created >= 0
+        base = ConversationState(Identity("b", 1), totals=Totals(messages=3), engine=EngineState(OpenTurn("t", 1)))
+        summary = apply_all(base, [entry], 0)
+        assert read_state(replace(head_with(summary.encode()), end=2**53 - 1)).identity.created >= 0
 
 
 @pytest.mark.parametrize("text", [DEEP, deep(5000), deep(DEEPEST + 1), "NaN", "1e999", "-Infinity", "9" * 5000])

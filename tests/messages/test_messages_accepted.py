@@ -12,8 +12,9 @@ import pytest
 from anthropic import beta_tool
 from anthropic.types import Message, TextBlock, ToolUseBlock
 from fake_verdict import CALL_1, PNG, judge, refused, results, said, user
+from made_entries import make_entry
 
-from chathistory import AsyncChatEngine, ChatEngine, Entry, History, open_store
+from chathistory import AsyncChatEngine, ChatEngine, History, open_store
 from chathistory.engine.prompt_setup import TextReplacedWarning
 from chathistory.errors import InvalidInput
 from chathistory.log.message_entries import message_entry
@@ -68,7 +69,7 @@ def test_a_response_without_its_type_is_a_response(chat):
     usage = {"input_tokens": 3, "output_tokens": 4}
     saved = {"role": "assistant", "content": [{"type": "text", "text": "Ho"}], "model": MODEL, "usage": usage}
     chat.append([user("Hi"), saved | {"stop_reason": "end_turn"}])
-    assert chat.refresh().usage == usage
+    assert chat.refresh().totals.usage == usage
     assert chat.messages()[1] == {"role": "assistant", "content": saved["content"]}
 
 
@@ -550,7 +551,7 @@ def test_wrong_fields_of_a_system_message_that_an_earlier_version_stored_are_not
     fields = {"clear_at": 5, "output_config": {"effort": "huge"}}
     entries = [
         replace(message_entry(user("Hi")), position=0),
-        Entry("message", message={"role": "system", "content": "x", **fields}, position=1),
+        make_entry("message", message={"role": "system", "content": "x", **fields}, position=1),
     ]
     found = view(entries)
     assert found.messages[1] == {"role": "system", "content": "x", "output_config": {}}
@@ -710,7 +711,6 @@ def test_a_fork_at_an_open_call_whose_thinking_is_gone_is_refused(store):
 
 
 def test_whatever_an_old_log_holds_can_be_sent():
-    from chathistory import Entry  # noqa: PLC0415
 
     odd = [
         user(
@@ -731,7 +731,7 @@ def test_whatever_an_old_log_holds_can_be_sent():
             {"type": "text", "text": "x", "citations": 5},
         ),
     ]
-    made = view([Entry("message", message=message, position=place) for place, message in enumerate(odd)])
+    made = view([make_entry("message", message=message, position=place) for place, message in enumerate(odd)])
     assert refused([*made.messages, user("And now?")]) == []
     assert len(made.messages) == 4  # the last call is left out with its empty name
 

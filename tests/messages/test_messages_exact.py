@@ -15,9 +15,10 @@ from anthropic.types import Message, TextBlock, ToolUseBlock
 from faulty_stores import chat_on
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_entries import make_entry
 from message_kinds import KINDS, RESPONSE, same, sdk_message
 
-from chathistory import Entry, History, Key, Record, open_store
+from chathistory import History, Key, Record, open_store
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
 from chathistory.log.entry import _checksum, decode, encode
 from chathistory.messages.json_values import plain
@@ -201,7 +202,7 @@ def test_an_error_stays_readable_whatever_a_key_is():
 
 @pytest.mark.parametrize("value", [True, False, None, 1, 1.0, 10**3800, "", [], {}])
 def test_what_json_holds_is_not_refused(value):
-    assert same(decode(Record(0, encode(Entry("annotation", data={"v": value}))), KEY).data["v"], value)
+    assert same(decode(Record(0, encode(make_entry("annotation", data={"v": value}))), KEY).data["v"], value)
 
 
 SPECIAL = st.sampled_from(["\ud800", "\udfff", "😀", "\u2028", "\x00", "\\ud800", '"', "\\", "\x7f", "\x85", "\ufeff"])
@@ -220,7 +221,7 @@ VALUES = st.recursive(
 def test_any_json_comes_back_from_its_line_or_is_refused(values):
     message = {"role": "user", "content": [{"type": "any", "value": values}]}
     try:
-        line = encode(Entry("message", message=plain(message), turn="t"))
+        line = encode(make_entry("message", message=plain(message), turn="t"))
     except InvalidInput:
         return
     line.encode()
@@ -234,13 +235,13 @@ def test_any_json_comes_back_from_its_line_or_is_refused(values):
 @pytest.mark.parametrize(("text", "stored"), [("😀", "😀"), ("\ud83d", "\ud83d"), ("\ud83d\ude00", "😀")])
 def test_halves_of_a_character_are_kept_and_two_that_belong_together_are_it(text, stored):
     """Two surrogates in a row are two characters for Python, and one for JSON, which cannot write them otherwise."""
-    line = encode(Entry("message", message=plain({"role": "user", "content": text})))
+    line = encode(make_entry("message", message=plain({"role": "user", "content": text})))
     assert decode(Record(0, line), KEY).message["content"] == stored
 
 
 def _line(text="Grüße, 😀!"):
     message = {"role": "user", "content": text}
-    return encode(Entry("message", message=message, data={"a": [1, 2.5]}, turn="turn-1", id="0" * 28, at=1))
+    return encode(make_entry("message", message=message, data={"a": [1, 2.5]}, turn="turn-1", id="0" * 28, at=1))
 
 
 def _changed(body):
@@ -314,7 +315,7 @@ def test_a_line_with_the_right_sum_and_the_wrong_form_is_damage(rest):
 def test_a_line_of_a_later_version_is_readable_raw_and_refused_by_the_view(store):
     chat = chat_on(store)
     chat.append({"role": "user", "content": "old"})
-    chat.log.append([Entry("hologram", version=2, data={"x": 1})])
+    chat.log.append([make_entry("hologram", version=2, data={"x": 1})])
     *_, entry = chat.entries()
     assert (entry.kind, entry.version, entry.position) == ("unknown", 2, 1)
     assert entry.data["data"] == {"x": 1}

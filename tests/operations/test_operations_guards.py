@@ -9,8 +9,9 @@ import threading
 import pytest
 from chathistory_memory import MemoryStore
 from faulty_stores import ShortStore, chat_on, kinds_of, named, names_of, said, texts, user
+from made_entries import make_entry
 
-from chathistory import AsyncHistory, ConversationInfo, Entry, History, open_store
+from chathistory import AsyncHistory, ConversationInfo, History, open_store
 from chathistory.errors import Conflict, ConversationExists, ConversationNotFound
 
 NAME = "test-core-guards"
@@ -43,7 +44,7 @@ def beside(chat, kind):
     else:
         data = {"until": 1, "lease": "x"} if kind == "renewed" else {"reason": "x"}
         message = said("half") if kind in ("interrupted", "orphaned") else None
-        chat.log.append([Entry(kind, message, data, "T")])
+        chat.log.append([make_entry(kind, message, data, "T")])
 
 
 # Per handle.
@@ -224,7 +225,7 @@ def test_threads_of_one_object_queue(two):
         thread.start()
     for thread in threads:
         thread.join()
-    assert chat.summary.messages == 160
+    assert chat.summary.totals.messages == 160
 
 
 # A version that was carried.

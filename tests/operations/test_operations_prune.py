@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from chathistory_memory import MemoryStore
 from faulty_stores import chat_on, numbered, texts, user
+from made_entries import make_entry
 
-from chathistory import DeletedConversation, Entry, History, Key, Page, Revision
+from chathistory import DeletedConversation, History, Key, Page, Revision
 from chathistory.errors import ConversationExists, CorruptRecord, InvalidInput
 from chathistory.log import clock
 from chathistory.operations import listing, prune
@@ -24,7 +25,7 @@ def aged(store, monkeypatch):
         for step in range(1 + (number % 2 == 0)):
             time = today - (10 - number) * 86_400_000_000 + step * 43_200_000_000
             monkeypatch.setattr("chathistory.log.conversation_log.now", lambda time=time: time)
-            chat_on(store, f"c{number}").log.append([Entry("message", message=user(str(step)), at=time)])
+            chat_on(store, f"c{number}").log.append([make_entry("message", message=user(str(step)), at=time)])
     monkeypatch.undo()
     return History(store)
 
@@ -125,7 +126,7 @@ def test_many_pages_and_what_comes_twice(store, monkeypatch):
     monkeypatch.setattr(MemoryStore, "heads", moving)
     done = History(store).prune(count=4)
     assert (done.kept, len(done.removed)) == (4, 6)
-    assert chat.summary.messages == 1
+    assert chat.summary.totals.messages == 1
 
 
 @pytest.mark.parametrize("full_scan", [False, True])

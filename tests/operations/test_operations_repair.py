@@ -12,8 +12,9 @@ import pytest
 from api_rules import problems
 from chathistory_memory import MemoryStore
 from faulty_stores import CALL, RESULT, THOUGHT, bodies, chat_on, numbered, reply, said, texts, user
+from made_entries import make_entry
 
-from chathistory import Entry, History, Key, ReadResult, Record, Revision
+from chathistory import History, Key, ReadResult, Record, Revision
 from chathistory.errors import CorruptRecord, TurnInProgress, UnsupportedRecord
 from chathistory.log.clock import now
 from chathistory.log.entry import encode
@@ -29,7 +30,9 @@ def hurt(store, chat):
         held = store._room.scopes[chat.scope][chat.id].bodies
         for position in positions:
             line = held[position]
-            held[position] = encode(Entry("message", message=user("x"), version=version)) if version else f"{line} "
+            held[position] = (
+                encode(make_entry("message", message=user("x"), version=version)) if version else f"{line} "
+            )
 
     return hurt
 
@@ -48,7 +51,7 @@ def test_damage_is_an_error_until_it_is_mended(chat, hurt):
     chat.repair(dry_run=False)
     assert texts(chat.messages()) == texts(chat.last_messages(9)) == ["0", "1", "3", "4", "5"]
     assert texts(chat.last_messages(2)) == ["4", "5"]
-    assert chat.summary.messages == 5
+    assert chat.summary.totals.messages == 5
     assert chat.repair() == ()
     chat.append(user("on"))
     assert texts(chat.messages())[-1] == "on"
@@ -60,7 +63,7 @@ def test_what_replies_cost_can_be_asked_once_damage_is_mended(chat, hurt):
     costs = [{"response": {"model": "m", "usage": {"output_tokens": tokens}}} for tokens in (1, 10, 100)]
     for number, cost in enumerate(costs):
         chat.append(user(str(number)))
-        chat._log.append([Entry("message", message=said("x"), data=cost)])
+        chat._log.append([make_entry("message", message=said("x"), data=cost)])
     assert chat.usage().total.output == 111
     hurt(3)
     with pytest.raises(CorruptRecord) as caught:
@@ -135,7 +138,7 @@ def test_a_lost_cut_is_a_cut_all_the_same(chat, hurt):
     hurt(8)
     assert [repair.position for repair in chat.repair(dry_run=False)] == [8]
     assert texts(chat.messages()) == ["4", "5", "6", "7", "on", "so"]
-    assert chat.summary.messages == 10
+    assert chat.summary.totals.messages == 10
 
 
 @pytest.fixture
@@ -143,8 +146,10 @@ def misnamed(store):
     """A function that stores a conversation whose head names a record as what it is not."""
 
     def misnamed(name="bad", version=1, messages=6, **fields):
-        lines = [encode(Entry("message", message=said(str(n)) if n % 2 else user(str(n)))) for n in range(messages)]
-        lines.append(encode(Entry("annotation", data={"title": "t"}, version=version)))
+        lines = [
+            encode(make_entry("message", message=said(str(n)) if n % 2 else user(str(n)))) for n in range(messages)
+        ]
+        lines.append(encode(make_entry("annotation", data={"title": "t"}, version=version)))
         info = {"v": 1, "born": "b", "created": 1, "messages": messages, "turns": messages // 2} | fields
         store.append(Key("default", name), lines, after=None, revision=Revision("v", 5, None, json.dumps(info)))
         return chat_on(store, name)
@@ -178,7 +183,7 @@ def test_a_head_that_names_another_record_is_an_error_until_it_is_mended(misname
     chat = misnamed(**fields)
     lines = bodies(chat.log.store, chat)
     for name in calls:
-        with pytest.raises(CorruptRecord, match=r"the head names it as|it does not tell which part"):
+        with pytest.raises(CorruptRecord, match=r"the head names it as|it does not say which part"):
             given[name](chat)
     assert bodies(chat.log.store, chat) == lines
     history = History(chat.log.store)
@@ -205,7 +210,7 @@ def test_a_head_that_names_a_record_of_a_later_version_is_told(misnamed, field):
 def test_a_head_that_names_a_record_which_is_forgotten_is_mended(store, misnamed, field):
     chat = misnamed(**{field: 0})
     store.forget(chat.log.key, before=2)
-    with pytest.raises(CorruptRecord, match="not kept any more"):
+    with pytest.raises(CorruptRecord, match="not kept any longer"):
         chat.setup() if field == "setup_at" else chat.rewind(to=4)
     assert chat.repair(dry_run=False)
     assert texts(chat.messages()) == ["2", "3", "4", "5"]
@@ -235,7 +240,7 @@ def test_damage_before_what_is_sent_is_led_around_for_those_who_read_it(chat, hu
     assert chat.repair() == ()
     assert chat.messages() == sent, "no thinking is bound to what was not sent"
     assert texts(sent[:2]) == ["4", "5"]
-    assert len(chat.last_messages(20)) == chat.summary.messages == 9
+    assert len(chat.last_messages(20)) == chat.summary.totals.messages == 9
     elsewhere = History(chat.log.store).conversation(chat.id)
     elsewhere.append(user("on"))
     assert elsewhere.messages()[-1] == user("on")
@@ -246,13 +251,13 @@ def test_what_was_paid_is_counted_once(chat, hurt):
     before = chat.usage()
     hurt(0)
     chat.repair(dry_run=False)
-    spent = chat.summary.usage
+    spent = chat.summary.totals.usage
     assert sum(turn.tokens.output for turn in before.turns) == before.total.output == spent["output_tokens"]
 
 
 def test_nothing_is_mended_while_a_turn_is_open(chat, hurt):
     numbered(chat, 4)
-    opened = Entry("message", message=user("?"), turn="t", data={"until": now() + 10**9})
+    opened = make_entry("message", message=user("?"), turn="t", data={"until": now() + 10**9})
     chat.log.append([opened])
     hurt(1)
     with pytest.raises(TurnInProgress):
@@ -265,7 +270,7 @@ def test_nothing_is_mended_while_a_turn_is_open(chat, hurt):
 
 def long_conversation(chat):
     """Store one of 700 records with everything that a log can have; return the positions of what is special in it."""
-    chat.log.append([Entry("setup", data=SETUP)])
+    chat.log.append([make_entry("setup", data=SETUP)])
     special = {"setup": 0}
     for number in range(120):
         chat.append([user(f"q{number}"), reply(number, output_tokens=1)])
@@ -305,7 +310,7 @@ def check_mended(store, chat, lost):
     messages = fresh.messages()
     assert problems(messages) == []
     newest = fresh.last_entries(10_000)
-    assert len(newest) == fresh.summary.messages
+    assert len(newest) == fresh.summary.totals.messages
     assert not lost.intersection(entry.position for entry in newest)
     assert fresh.setup() is None or fresh.setup()["model"] == "m"
     fresh.append(user("on"))
@@ -383,7 +388,15 @@ def test_stretches_tell_the_same_as_the_whole(seed, monkeypatch):
             chat = chat_on(store)
             messy(chat, random.Random(seed))
             found = chat.repair(dry_run=False)
-            outcomes.append((found, chat.messages(), chat.summary.messages, chat.summary.turns, chat.summary.context))
+            outcomes.append(
+                (
+                    found,
+                    chat.messages(),
+                    chat.summary.totals.messages,
+                    chat.summary.totals.turns,
+                    chat.summary.view.tokens,
+                )
+            )
             assert chat.repair() == ()
             assert problems(chat.messages()) == []
     assert outcomes[0] == outcomes[1] == outcomes[2]

@@ -10,11 +10,11 @@ from dataclasses import replace
 import pytest
 from chathistory_memory import MemoryStore
 from faulty_stores import HurtStore, chat_on, numbered, reply, said, texts, user
+from made_entries import make_entry
 
 from chathistory import AsyncHistory, Damaged, Entry, History, Key, Restoration, Revision, ViewRepair
 from chathistory.errors import Conflict, CorruptRecord, TurnInProgress, UnsupportedRecord
 from chathistory.log.clock import now
-from chathistory.log.state import summary_of
 from chathistory.storage.abilities import HeadRecovery
 from chathistory.trimming import LastTurns
 
@@ -48,7 +48,7 @@ both_ways = pytest.mark.parametrize("spoil", WAYS)
 
 def lively(chat):
     """Store a conversation with all that moves its state."""
-    chat.log.append([Entry("setup", data={"model": "m", "fingerprints": {"model": "1"}})])
+    chat.log.append([make_entry("setup", data={"model": "m", "fingerprints": {"model": "1"}})])
     for number in range(8):
         chat.append([user(f"q{number}"), reply(number, output_tokens=number)])
     chat.annotate(title="Title", tags=["a"], metadata={"k": [1]})
@@ -75,8 +75,8 @@ def test_the_head_is_what_it_was(store, chat, spoil):
     assert fresh.restore() is None
     assert fresh.repair() == ()
     after = chat_on(store).log.refresh()
-    summary = summary_of(after)
-    assert summary == summary_of(before)
+    summary = after.state
+    assert summary == before.state
     assert (after.revision.updated, after.revision.expires) == (before.revision.updated, before.revision.expires) or (
         spoil is spoil_head and before.revision.updated - 1_000_000 < after.revision.updated <= before.revision.updated
     )
@@ -94,7 +94,7 @@ def test_what_was_forgotten_is_known_from_the_snapshot(store, chat, spoil):
     spoil(store)
     chat_on(store).restore(dry_run=False)
     after = chat_on(store).log.refresh()
-    assert summary_of(after) == summary_of(before)
+    assert after.state == before.state
     assert after.start == 6
     assert chat_on(store).messages() == messages
 
@@ -104,11 +104,11 @@ def test_a_fork_stays_one(store, chat, spoil):
     lively(chat)
     fork = chat.fork("f", at=9)
     fork.append(user("x"))
-    before = summary_of(fork.log.refresh())
+    before = fork.log.refresh().state
     spoil(store, Key("default", "f"))
     chat_on(store, "f").restore(dry_run=False)
-    assert summary_of(chat_on(store, "f").log.refresh()) == before
-    assert before.origin["id"] == "c"
+    assert chat_on(store, "f").log.refresh().state == before
+    assert before.identity.origin.id == "c"
 
 
 @both_ways
@@ -119,7 +119,7 @@ def test_where_the_state_is_forgotten_no_thinking_is_sent(store, chat, spoil):
     made = chat_on(store).restore(dry_run=False)
     assert (made.start, made.messages) == (3, 5)
     summary = chat_on(store).refresh()
-    assert (summary.messages, summary.thinking_from) == (5, 8)
+    assert (summary.totals.messages, summary.view.thinking_valid_from) == (5, 8)
     assert texts(chat_on(store).last_messages(9)) == ["3", "4", "5", "6", "7"]
 
 
@@ -144,7 +144,7 @@ def test_all_that_can_be_read_is_kept(store, chat, spoil, seed):
     assert other.repair() == ()
     sound = {each.position for each in rescued if each.kind == "message"}
     assert {entry.data.get("again", entry.position) for entry in other.last_entries(100)} <= sound
-    assert len(other.last_entries(100)) == other.summary.messages
+    assert len(other.last_entries(100)) == other.summary.totals.messages
     other.append(user("on"))
     assert texts(chat_on(store).messages())[-1] == "on"
 
@@ -178,14 +178,14 @@ def test_a_store_that_cannot_read_without_a_head_says_so(store):
 def test_not_while_a_turn_is_open(store, chat, spoil):
     numbered(chat, 2)
     until = now() + 10**9
-    chat.log.append([Entry("message", message=user("?"), turn="t", data={"until": until})])
+    chat.log.append([make_entry("message", message=user("?"), turn="t", data={"until": until})])
     spoil(store)
     fresh = chat_on(store)
     assert fresh.restore().messages == 3
     with pytest.raises(TurnInProgress):
         fresh.restore(dry_run=False)
     assert fresh.restore(dry_run=False, force=True).written
-    assert chat_on(store).summary.turn.id == "t"
+    assert chat_on(store).summary.engine.open_turn.id == "t"
 
 
 def test_a_writer_who_came_meanwhile_is_not_overwritten(store, chat):

@@ -13,6 +13,7 @@ import s3_samples
 from all_samples import said, user, whole
 from chathistory_memory import MemoryStore
 from file_samples import flip, line_of, path_of
+from made_entries import make_entry
 
 from chathistory import Entry, History, Key, Revision, ViewRepair, open_store
 from chathistory.errors import ChatHistoryError
@@ -51,7 +52,7 @@ def filled(store, batch):
 def foreign(store, key, way):
     """Write through the contract what no version of this library would: it is damage on every backend."""
     head = store.read(key, start=0, stop=0).head
-    line = encode(Entry("annotation"))
+    line = encode(make_entry("annotation"))
     info = {"nonsense": "nonsense", "later": '{"v":9}'}.get(way, head.revision.payload)
     body = f"{line[:-1]}" if way == "record" else line
     store.append(

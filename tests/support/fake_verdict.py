@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from made_entries import make_entry
+
 from chathistory import Conversation, Entry
-from chathistory.log.active_path import on_path
+from chathistory.log.active_path import load_active
 from chathistory.testing.fake_api.models import Models
 from chathistory.testing.fake_api.request import MESSAGES, Request, Setting
 from chathistory.testing.fake_api.rules_of_context import COMPACTION_RULES
@@ -49,12 +51,15 @@ def results(messages: list[dict]) -> list[dict]:
 
 def followed(entries: list[Entry]) -> list[Entry]:
     """Return the entries and what comes next: the user's words, unless results that are pending are sent as it is."""
-    return [*entries, Entry("message", message=user("And now?"), position=entries[-1].position + 1 if entries else 0)]
+    return [
+        *entries,
+        make_entry("message", message=user("And now?"), position=entries[-1].position + 1 if entries else 0),
+    ]
 
 
 def next_view(chat: Conversation, **more: object) -> list[dict]:
     """Return what is sent next: as it is if it ends with the user's turn, else with the user's next words."""
-    sent = on_path(chat.log)
+    sent = load_active(chat.log)
     made = view_of(sent, **more)
     if sent is None:
         return [user("And now?")]

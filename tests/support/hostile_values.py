@@ -6,7 +6,8 @@ import json
 
 from hypothesis import strategies as st
 
-from chathistory.log.entry import KINDS, _checksum
+from chathistory.log.entry import _checksum
+from chathistory.log.events import EVENT_CLASSES
 
 HUGE = 10**400
 DEEP = "[" * 5000 + "]" * 5000
@@ -52,7 +53,7 @@ lines = st.fixed_dictionaries(
     {
         "v": st.sampled_from([1, 1, 1, 2]) | values,
         "id": st.just("e") | values,
-        "kind": st.sampled_from(sorted({*KINDS, "hologram"})) | values,
+        "kind": st.sampled_from(sorted({*EVENT_CLASSES, "hologram"})) | values,
     },
     optional={
         "at": st.just(1) | values,

@@ -513,7 +513,7 @@ class _Play:
 
     def _prefix(self) -> int:
         summary = self.held.chat.refresh()
-        return summary.prefix if summary else 0
+        return summary.view.cache_valid_from if summary else 0
 
     def _play(self, move: Move) -> None:
         match move:

@@ -23,8 +23,9 @@ from faulty_stores import (
     texts,
     user,
 )
+from made_entries import make_entry
 
-from chathistory import Entry, History, Key, ReadResult, Revision, Traits
+from chathistory import History, Key, ReadResult, Revision, Traits
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreUnavailable
 from chathistory.log import bulk_create
 from chathistory.transfer import copy as copy_module
@@ -113,7 +114,7 @@ def test_what_is_added_in_portions_is_a_state_that_was(source, target, monkeypat
         looked = History(_other(self)).conversation("c1", scope="b")
         seen.append(head.end)
         assert looked.messages() == states[head.end]
-        assert looked.summary.messages == len(states[head.end])
+        assert looked.summary.totals.messages == len(states[head.end])
         return head
 
     monkeypatch.setattr(FaultyStore, "append", watched)
@@ -554,7 +555,7 @@ def test_a_list_of_messages_as_people_have_it(target, data, portion, monkeypatch
     assert (report.copied, report.records) == (1, 3)
     chat = History(target).conversation("mine", scope="s")
     assert chat.messages() == MESSAGES
-    assert (chat.summary.messages, chat.summary.preview) == (3, "hi")
+    assert (chat.summary.totals.messages, chat.summary.totals.preview) == (3, "hi")
     for replace_it in (False, True):
         again = imported(target, data.encode(), id="mine", scope="s", replace=replace_it)
         assert (again.same, again.different, again.complete) == (1, [], True)
@@ -603,7 +604,7 @@ def test_markdown_reads_well(tmp_path):
         ]
     )
     chat.append({"role": "assistant", "content": [{"type": "text", "text": ""}]})
-    chat.log.append([Entry("interrupted", message=said("cut"))])
+    chat.log.append([make_entry("interrupted", message=said("cut"))])
     chat.annotate(title="A # [title]", tags=["a", "b"])
     chat_on(store, "d").append(user("x"))
     path = tmp_path / "all.md"

@@ -16,13 +16,14 @@ from faulty_stores import HurtStore, all_unless_named, chat_on, numbered, reply,
 from hostile_values import DEEP, HUGE, as_text, line_of, lines, values
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made_entries import make_entry
 
-from chathistory import Entry, History, Key, Record
+from chathistory import History, Key, Record
 from chathistory.control_characters import neutralize
 from chathistory.errors import ChatHistoryError, CorruptRecord, InvalidInput
 from chathistory.log.clock import Clock, use_clock
 from chathistory.log.entry import decode
-from chathistory.log.state import Summary, summary_of
+from chathistory.log.state import Annotations, ConversationState, Identity, read_state
 from chathistory.storage.store import LONGEST_PAYLOAD, Head, Revision
 
 
@@ -169,7 +170,7 @@ def test_lines_of_a_later_format_are_carried_over_and_counted():
     with MemoryStore() as store, MemoryStore() as target, MemoryStore() as other:
         chat = chat_on(store)
         numbered(chat, 2)
-        chat.log.append([Entry("hologram", version=7, data={"x": 1})])
+        chat.log.append([make_entry("hologram", version=7, data={"x": 1})])
         numbered(chat, 2)
         assert History(store).copy_to(other, all_scopes=True).later == 1
         report, data = exported(store)
@@ -256,7 +257,7 @@ def test_a_file_that_an_editor_saved_is_read():
 
 
 def header(**wrong):
-    info = Summary(born="b", created=1).encode()
+    info = ConversationState(Identity("b", 1)).encode()
     usual = {"scope": "s", "id": "hostile", "start": 0, "end": 1, "version": "v", "updated": 5, "expires": None}
     return {"chathistory": 1, "kind": "conversation", **usual, "info": info, **wrong}
 
@@ -280,7 +281,7 @@ WRONG = [
     *({"scope": wrong} for wrong in ("", "x" * 256, "a\nb", 5, None, [], "\ud800")),
     *({"id": wrong} for wrong in ("", "x" * 256, "a\x00b", 5, None, {}, "\udfff")),
     *({"info": wrong} for wrong in (5, None, "", "{}", "x\ny", "\ud800", DEEP, "x" * 300_000, [], {"v": 1})),
-    *({"info": Summary(born="b", created=1).encode()[:-1] + f",{more}}}"} for more in (
+    *({"info": ConversationState(Identity("b", 1)).encode()[:-1] + f",{more}}}"} for more in (
         '"messages":"many"', '"created":"y"', f'"created":{HUGE}', '"title":5', '"turn":7', '"metadata":[]', '"x":1',
         f'"metadata":{{"a":{"[" * 300}{"]" * 300}}}', '"metadata":{"a":NaN}', '"path":5', '"cut":1', '"begin":9',
     )),
@@ -426,8 +427,10 @@ def test_empty_lines_between_the_lines_of_an_archive_are_passed_over(end):
 
 @pytest.mark.parametrize("more", [0, 1])
 def test_one_limit_holds_for_what_is_stored_listed_and_imported(more):
-    usual = Summary(born="b", created=1, title="")
-    info = Summary(born="b", created=1, title="t" * (LONGEST_PAYLOAD - len(usual.encode()) + more)).encode()
+    usual = ConversationState(Identity("b", 1), Annotations(title=""))
+    info = ConversationState(
+        Identity("b", 1), Annotations(title="t" * (LONGEST_PAYLOAD - len(usual.encode()) + more))
+    ).encode()
     source, target = MemoryStore(), MemoryStore()
     key, revision = Key("s", "long"), Revision("v", 5, None, info)
     if not more:
@@ -440,7 +443,7 @@ def test_one_limit_holds_for_what_is_stored_listed_and_imported(more):
     with pytest.raises(InvalidInput, match="payload must have at most"):
         source.append(key, [LINE], after=None, revision=revision)
     with pytest.raises(CorruptRecord, match="payload must have at most"):
-        summary_of(Head(key, 0, 1, revision))
+        read_state(Head(key, 0, 1, revision))
     report = imported(target, archive(header(info=info), LINE))
     assert (report.copied, len(report.skipped)) == (1, 1)
 

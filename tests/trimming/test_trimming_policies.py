@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from made_entries import make_entry
 
 from chathistory import Entry
 from chathistory.errors import InvalidInput, TurnTooLarge
 from chathistory.trimming import AnyOf, Compaction, KeepAll, LastTurns, Load, MaxAge, Round, SentTurn, Summarize
 from chathistory.trimming import TokenBudget as Budget
-from chathistory.trimming.turns import outlined
+from chathistory.trimming.turns import TurnOutline, split_into_turns
 
 SECOND = 1_000_000
 
@@ -120,7 +121,12 @@ def test_marks_that_cannot_be_are_refused(made):
 def entry(position: int, role: str, *blocks: dict, usage: dict | None = None) -> Entry:
     content = list(blocks) or "x" * 31  # 9 tokens by its length, and 4 for the message
     data = {"response": {"usage": usage}} if usage else {}
-    return Entry("message", {"role": role, "content": content}, data, position=position, at=position)
+    return make_entry("message", {"role": role, "content": content}, data, position=position, at=position)
+
+
+def outlined(entries: list[Entry], **options: int) -> tuple:
+    outline = split_into_turns(entries, **options)
+    return outline.turns, outline.preamble_tokens
 
 
 def used(context: int, output: int) -> dict:
@@ -145,7 +151,7 @@ def test_turns_and_rounds_and_what_usage_tells_of_them():
             entry(6, "assistant", usage=used(1000, 100)),
             entry(7, "user"),
         ],
-        prefix=-1,
+        cache_valid_from=-1,
     )
     assert before == 187  # all but the first message, estimated, and the reply
     assert [each.position for each in turns] == [0, 5, 7]
@@ -178,14 +184,14 @@ def test_what_was_told_before_a_change_of_what_stands_before_says_nothing_of_tha
         entry(5, "assistant", usage=used(500, 20)),
         entry(6, "user"),
     ]
-    assert outlined(entries, prefix=6)[1] is None
-    turns, before = outlined(entries, prefix=3)
+    assert outlined(entries, cache_valid_from=6)[1] is None
+    turns, before = outlined(entries, cache_valid_from=3)
     assert before == 500 - 20 - 13 - 50 - 13
     assert turns[0].tokens == 13 + 50
 
 
 def test_nothing_is_nothing():
-    assert outlined([]) == ([], None)
+    assert split_into_turns([]) == TurnOutline([], None)
 
 
 def test_a_system_message_before_the_first_reply_counts_and_opens_no_round():

@@ -134,7 +134,7 @@ class World:
 
     def rewind(self) -> None:
         if summary := self.chat.refresh():
-            low = summary.begin if self.dice.random() < 0.7 else 0
+            low = summary.view.view_start if self.dice.random() < 0.7 else 0
             self.chat.rewind(to=self.dice.randint(low, self.seen[-1].position + 1))
             self.named = {}
 

@@ -93,7 +93,7 @@ def use_names(chat: Conversation) -> None:
     chat.annotate(title="x", tags=["a"], metadata={})
     summary = chat.refresh()
     if summary is not None:
-        assert_type(summary.messages, int)
+        assert_type(summary.totals.messages, int)
 
 
 def use_the_shelf(history: History) -> list[ConversationInfo]:

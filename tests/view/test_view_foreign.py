@@ -15,9 +15,10 @@ from collections import Counter
 import pytest
 from fake_verdict import followed, next_view, refused, user
 from made_conversations import MODEL, Refused, Wire
+from made_entries import make_entry
 from made_foreign import Foreign, number_of
 
-from chathistory import ChatEngine, Entry, History, open_store
+from chathistory import ChatEngine, History, open_store
 from chathistory.errors import ChatHistoryError, InvalidInput
 from chathistory.messages.accept import _check_content
 from chathistory.testing.fake_api import Reply
@@ -267,7 +268,8 @@ def test_whatever_an_earlier_version_has_stored_can_be_sent():
             if stored_by_an_earlier_version(message)
         ]
         entries = [
-            Entry("message", message=message, position=place, surrogates=True) for place, message in enumerate(messages)
+            make_entry("message", message=message, position=place, surrogates=True)
+            for place, message in enumerate(messages)
         ]
         before = copy.deepcopy(messages)
         made = view(entries)

@@ -8,17 +8,18 @@ import json
 import pytest
 from api_rules import complete, problems, refused_by_standin
 from faulty_stores import chat_on, said, user
+from made_entries import make_entry
 from view_cases import DOCUMENT, HI, HO, RULES, THOUGHT, A, S, U, call, found, result, search, text
 
-from chathistory import Entry, MessageView, open_store
+from chathistory import MessageView, open_store
 from chathistory.errors import InvalidInput
-from chathistory.log.state import Summary
+from chathistory.log.state import ViewState
 from chathistory.view import view
 
 
 def entries_of(messages):
     return [
-        Entry(
+        make_entry(
             "message",
             message={name: message[name] for name in ("role", "content")},
             data={"response": {"stop_reason": message["stop"]}} if "stop" in message else {},
@@ -70,7 +71,7 @@ def test_thinking_below_a_position_is_left_out():
         HI,
         A(THOUGHT, text("z")),
     ]
-    made = view(entries_of(stored), state=Summary(born="", created=0, thinking_from=6))
+    made = view(entries_of(stored), state=ViewState(thinking_valid_from=6))
     assert made.messages == [HI, A(text()), HI, A(text("y")), HI, A(THOUGHT, text("z"))]
     assert made.report.dropped == (3,)
     assert {repair.position for repair in made.report.repairs} == {3}  # of which nothing was left
@@ -104,7 +105,7 @@ def test_an_odd_block_is_refused_at_once_or_does_not_spoil_the_conversation(name
             assert len(list(chat.entries())) == 1
             return
         assert chat.messages()[-1] == user("on")
-        assert chat.summary.messages == 4
+        assert chat.summary.totals.messages == 4
 
 
 def test_the_two_judges_see_what_is_wrong():

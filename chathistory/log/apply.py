@@ -1,0 +1,268 @@
+"""The fold of a log: what each kind of event changes of a conversation's state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any, assert_never
+
+from chathistory.log.entry import Entry
+from chathistory.log.events import (
+    Annotation,
+    Compaction,
+    ContentOmitted,
+    Cut,
+    Forked,
+    LeaseRenewed,
+    MessageAdded,
+    RecordLost,
+    Repair,
+    ReplyInterrupted,
+    ReplyOrphaned,
+    Rewind,
+    Setup,
+    Snapshot,
+    ThinkingPolicy,
+    TurnAbandoned,
+    TurnOpened,
+    TurnRefused,
+    UnknownEvent,
+)
+from chathistory.log.field_types import KEEP, Response, ViewStart
+from chathistory.log.message_sizes import context_of, estimated
+from chathistory.log.process import Process
+from chathistory.log.state import (
+    Annotations,
+    ClosedTurn,
+    Container,
+    ConversationState,
+    EngineState,
+    Identity,
+    OpenTurn,
+    Totals,
+    ViewState,
+    is_sendable_id,
+    state_in,
+)
+from chathistory.log.turn_boundaries import begins_view, opens_turn
+from chathistory.messages.content import text_of
+from chathistory.storage.store import LARGEST_NUMBER
+
+__all__ = ["apply", "apply_all", "begin_state"]
+
+_PREVIEW = 80  # characters
+
+
+def begin_state(entry: Entry) -> ConversationState:
+    """Return the state before the first entry of a conversation."""
+    return ConversationState(Identity(entry.id, entry.at), view=ViewState(view_since=entry.at))
+
+
+def apply_all(state: ConversationState | None, entries: Iterable[Entry], start: int) -> ConversationState:
+    """Return the state after entries that are stored from position `start` on.
+
+    Args:
+        state: Before them; None: they begin the conversation, and there is at least one.
+        entries: The entries, in order.
+        start: The position of the first.
+    """
+    for position, entry in enumerate(entries, start):
+        state = apply(state or begin_state(entry), entry, position)
+    if state is None:
+        raise ValueError("a conversation begins with an entry")
+    return state
+
+
+def apply(state: ConversationState, entry: Entry, position: int) -> ConversationState:  # noqa: C901, PLR0911, PLR0912, PLR0915 - one case for each kind
+    """Return the state after an entry that is stored at a position."""
+    event, view, engine = entry.event, state.view, state.engine
+    match event:
+        case MessageAdded():
+            return _add_message(state, entry, event, position)
+        case Annotation():
+            return replace(state, annotations=_annotate(state.annotations, event))
+        case Rewind():
+            view = _set_start(view, event.view, position) if event.view else view
+            view = replace(view, path=position, tokens=event.tokens)
+            engine = replace(engine, open_turn=None, unanswered=None)
+            return replace(_set_counts(state, event), view=view, engine=engine)
+        case Snapshot():
+            view = _invalidate_thinking(view, position) if event.was_sent else view
+            view = replace(view, path=position, tokens=event.tokens, hidden_turns=event.hidden_turns)
+            cut_position = None if event.cut_position is None else view.cut_position
+            view = replace(view, cut_position=cut_position, renamed=event.renamed)
+            counted = _set_counts(state, event)
+            return replace(counted, totals=replace(counted.totals, preview=None), view=view)
+        case Repair():
+            view = _invalidate_thinking(view, position) if event.lost else view
+            view = replace(view, path=position, tokens=event.tokens)
+            view = replace(view, hidden_turns=event.hidden_turns, cut_position=event.cut_position)
+            if event.setup_lost:  # the next turn of an engine stores it again
+                engine = replace(engine, setup={}, setup_position=None)
+            return replace(_set_counts(state, event), view=view, engine=engine)
+        case Setup():
+            changed = (engine.setup.get(name) != event.fingerprints.get(name) for name in ("system", "tools"))
+            view = _invalidate_prefix(view, position) if engine.setup and any(changed) else view
+            engine = replace(engine, setup=event.fingerprints, setup_position=position)
+            return replace(state, view=view, engine=engine)
+        case Cut():
+            return replace(state, view=_invalidate_prefix(_cut(view, event, position), position))
+        case Compaction():
+            paid = _pay(state, event.response, entry.at)
+            return replace(paid, view=replace(_cut(view, event, position), cache_valid_from=position))
+        case ThinkingPolicy():
+            bound = position if view.drop_block and not event.drop_block else view.thinking_valid_from
+            return replace(state, view=replace(view, drop_block=event.drop_block, thinking_valid_from=bound))
+        case TurnOpened():
+            engine = _open_turn(engine, entry, event.lease_until, event.opened_by)
+            return replace(state, engine=engine)
+        case LeaseRenewed():
+            turn = engine.open_turn
+            if turn is None or turn.lease != event.lease:  # somebody has taken the turn over
+                return state
+            turn = replace(turn, lease_until=min(event.lease_until, LARGEST_NUMBER))
+            return replace(state, engine=replace(engine, open_turn=turn))
+        case TurnAbandoned():
+            engine = _close_turn(_forget_container(engine, event), entry, "interrupted", event.lease)
+            return replace(state, engine=engine)
+        case TurnRefused():
+            engine = _close_turn(_forget_container(engine, event), entry, "refused")
+            return replace(state, view=_subtract_tokens(view, event.tokens), engine=engine)
+        case ReplyInterrupted() | ReplyOrphaned():
+            state = replace(state, engine=_forget_container(engine, event))
+            paid = _pay(state, event.response, entry.at)
+            return replace(paid, engine=_close_turn(paid.engine, entry, "interrupted", event.lease))
+        case ContentOmitted():
+            view = _subtract_tokens(view, event.tokens)
+            view = _invalidate_prefix(view, position) if event.invalidates_thinking else view
+            view = replace(view, thinking_valid_from=position) if event.all_thinking else view
+            return replace(state, view=view)
+        case Forked():
+            return state_in(event.state_values) or state
+        case RecordLost():  # what follows was bound to what stood here
+            return replace(state, view=_invalidate_thinking(view, position))
+        case UnknownEvent():
+            return state
+        case _:
+            assert_never(event)
+
+
+def _add_message(state: ConversationState, entry: Entry, event: MessageAdded, position: int) -> ConversationState:
+    message, response = event.message, event.response
+    is_reply, totals, view, engine = message["role"] == "assistant", state.totals, state.view, state.engine
+    if event.forgotten_container is not None:
+        engine = _forget_container(engine, event)
+    usage, model, preview = totals.usage, totals.model, totals.preview
+    tokens = (context_of(response.usage) if is_reply else None) or view.tokens + estimated(message)
+    if is_reply and event.copy_of is None:  # a copy was counted where it stood before it was repaired
+        usage, model = _add_usage(usage, response.usage), response.model or model
+        engine = _use_container(engine, response, entry.at)
+    if preview is None and message["role"] == "user":
+        preview = " ".join(text_of(message)[: 4 * _PREVIEW].split())[:_PREVIEW] or None
+    totals = Totals(totals.messages + 1, totals.turns + opens_turn(message), usage, model, preview)
+    if is_reply and begins_view(event):
+        view = replace(view, view_start=position, cut_position=None, hidden_turns=totals.turns, view_since=entry.at)
+        view = replace(view, cache_valid_from=position)
+    if event.lease_until is not None:
+        engine = _open_turn(engine, entry, event.lease_until, event.opened_by)
+    elif engine.unanswered is not None:
+        engine = replace(engine, unanswered=None)
+    if is_reply and event.lease_until is None and response.stop_reason != "pause_turn":
+        engine = _close_turn(engine, entry, None)
+    return ConversationState(state.identity, state.annotations, totals, replace(view, tokens=tokens), engine)
+
+
+def _pay(state: ConversationState, response: Response, at: int) -> ConversationState:
+    """Count what a reply cost, whatever became of it, and take note of its model and container."""
+    totals = state.totals
+    totals = replace(totals, usage=_add_usage(totals.usage, response.usage), model=response.model or totals.model)
+    return replace(state, totals=totals, engine=_use_container(state.engine, response, at))
+
+
+def _add_usage(sums: dict[str, int], usage: dict[str, Any]) -> dict[str, int]:
+    """Return the sums of token counts with those of one more reply."""
+    counts = {name: count for name, count in usage.items() if type(count) is int and count >= 0}
+    return sums | {name: min(sums.get(name, 0) + count, LARGEST_NUMBER) for name, count in counts.items()}
+
+
+def _use_container(engine: EngineState, response: Response, at: int) -> EngineState:
+    told, before = response.container, engine.container
+    id, expires_at = told.get("id"), told.get("expires_at")
+    if not is_sendable_id(id):
+        return engine
+    since = before.since if before and before.id == id else at
+    container = Container(id, expires_at if isinstance(expires_at, str) else None, since)
+    return replace(engine, container=container)
+
+
+def _annotate(annotations: Annotations, event: Annotation) -> Annotations:
+    return Annotations(
+        annotations.title if event.title is KEEP else event.title,
+        annotations.tags if event.tags is KEEP else event.tags,
+        annotations.metadata if event.metadata is KEEP else event.metadata,
+    )
+
+
+def _set_counts(state: ConversationState, event: Rewind | Snapshot | Repair) -> ConversationState:
+    return replace(state, totals=replace(state.totals, messages=event.messages, turns=event.turns))
+
+
+def _set_start(view: ViewState, start: ViewStart, position: int) -> ViewState:
+    """Let messages be sent from where a rewind says, which went back before what was sent so far."""
+    view = replace(view, view_start=start.view_start, cut_position=start.cut_position)
+    view = replace(view, hidden_turns=start.hidden_turns, view_since=start.view_since)
+    return _invalidate_prefix(view, position)
+
+
+def _cut(view: ViewState, event: Cut | Compaction, position: int) -> ViewState:
+    view = replace(view, view_start=event.view_start, cut_position=position, hidden_turns=event.hidden_turns)
+    return replace(view, view_since=event.view_since, tokens=event.tokens, renamed=event.renamed)
+
+
+def _invalidate_prefix(view: ViewState, position: int) -> ViewState:
+    """Take note that what stands before others has changed: neither the cache nor thinking holds any longer."""
+    bound = view.thinking_valid_from if view.drop_block else position
+    return replace(view, cache_valid_from=position, thinking_valid_from=bound)
+
+
+def _invalidate_thinking(view: ViewState, position: int) -> ViewState:
+    """Take note that thinking is bound to what is gone: not even the API could tell what that was."""
+    return replace(view, cache_valid_from=position, thinking_valid_from=position)
+
+
+def _subtract_tokens(view: ViewState, tokens: int) -> ViewState:
+    return replace(view, tokens=max(0, view.tokens - tokens))
+
+
+def _open_turn(engine: EngineState, entry: Entry, lease_until: int, opened_by: Process | None) -> EngineState:
+    """Open a turn, or note that the one who holds it took another step."""
+    lease_until, turn = min(lease_until, LARGEST_NUMBER), engine.open_turn
+    if opened_by is None and turn and turn.id == entry.turn:
+        turn = replace(turn, lease_until=lease_until)
+    else:
+        turn = OpenTurn(entry.turn or entry.id, lease_until, entry.at, entry.id, opened_by)
+    return replace(engine, open_turn=turn, unanswered=None)
+
+
+def _close_turn(engine: EngineState, entry: Entry, state: str | None, lease: str | None = None) -> EngineState:
+    """Close the open turn, if an entry is about it.
+
+    Args:
+        engine: Before it.
+        entry: What closes it.
+        state: What the turn is without a reply; None: this is its reply.
+        lease: The lease of the turn that is meant, for others may have taken it over; None: whoever holds it.
+    """
+    turn = engine.open_turn
+    if turn is None or lease not in (None, turn.lease) or entry.turn not in (None, turn.id):
+        return engine
+    closed = ClosedTurn(turn.id, state, entry.at, turn.process) if state else None
+    return replace(engine, open_turn=None, unanswered=closed)
+
+
+def _forget_container(
+    engine: EngineState, event: MessageAdded | TurnAbandoned | TurnRefused | ReplyInterrupted | ReplyOrphaned
+) -> EngineState:
+    if engine.container is None or event.forgotten_container != engine.container.id:
+        return engine
+    return replace(engine, container=None)

@@ -1,0 +1,277 @@
+"""Events and states: each kind has a type, is folded, and comes back from its line; unknown kinds stay raw."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import io
+import json
+from pathlib import Path
+
+import pytest
+from chathistory_memory import MemoryStore
+from faulty_stores import chat_on, said, user
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made_entries import make_entry
+
+from chathistory import ChatEngine, Head, History, Key, Record, Revision
+from chathistory.errors import UnsupportedRecord
+from chathistory.log import apply as apply_module
+from chathistory.log import conversation_log, events, field_types, state
+from chathistory.log.apply import apply, begin_state
+from chathistory.log.entry import Entry, decode, encode
+from chathistory.log.events import EVENT_CLASSES, Annotation, MessageAdded, UnknownEvent
+from chathistory.log.field_types import KEEP, Response
+from chathistory.log.places import Omission, Place, Refusal
+from chathistory.log.process import Process
+from chathistory.log.state import ConversationState, Identity, read_state
+from chathistory.storage.store import LARGEST_NUMBER
+from chathistory.testing import FakeMessagesAPI
+
+KEY = Key("default", "c")
+HERE = Path(__file__).parent
+LINES = (HERE / "golden_lines.txt").read_text(encoding="utf-8").splitlines()
+HEADS = (HERE / "golden_heads.txt").read_text(encoding="utf-8").splitlines()
+
+
+def head_with(payload: str, end: int = 1000) -> Head:
+    return Head(KEY, 0, end, Revision("v", 5, None, payload))
+
+
+# What earlier versions wrote.
+
+
+@pytest.mark.parametrize("line", LINES, ids=lambda line: json.loads(line)["kind"])
+def test_lines_of_the_first_format_are_read(line):
+    entry = decode(Record(3, line), KEY)
+    stored = json.loads(line)
+    assert (entry.kind, entry.message, entry.id, entry.at) == (
+        stored["kind"],
+        stored.get("message"),
+        stored["id"],
+        stored["at"],
+    )
+    assert not isinstance(entry.event, UnknownEvent)
+    given = {name: value for name, value in stored.get("data", {}).items() if value not in (None, "")}
+    assert {name: entry.data[name] for name in given} == given
+    assert decode(Record(3, encode(entry)), KEY) == entry
+
+
+def test_there_is_a_line_of_each_kind():
+    assert {json.loads(line)["kind"] for line in LINES} == set(EVENT_CLASSES)
+
+
+@pytest.mark.parametrize("payload", HEADS)
+def test_heads_of_the_first_format_are_read(payload):
+    read = read_state(head_with(payload))
+    assert json.loads(read.encode()) == json.loads(payload)
+
+
+# Round trip.
+
+text = st.text(st.characters(codec="utf-8"), max_size=8)
+number = st.integers(0, LARGEST_NUMBER)
+count = st.integers(-LARGEST_NUMBER, LARGEST_NUMBER)
+json_values = st.none() | st.booleans() | count | text | st.lists(text) | st.dictionaries(text, text)
+objects = st.dictionaries(text, json_values, max_size=3)
+place = st.builds(Place, number, st.none() | number, st.none() | number)
+response = st.builds(
+    Response, st.fixed_dictionaries({}, optional={"id": text, "model": text, "stop_reason": text, "usage": objects})
+)
+process = st.builds(Process, text, number, st.none() | text, st.none() | text, st.none() | number)
+view_start = st.builds(field_types.ViewStart, number, st.none() | number, count, number)
+OF_TYPE = {
+    "Json": json_values,
+    "Object": objects,
+    "ObjectOrNone": st.none() | objects,
+    "Bool": st.booleans(),
+    "Text": text,
+    "TextOrNone": st.none() | text,
+    "TextMap": st.dictionaries(text, text, max_size=3),
+    "Position": number,
+    "PositionOrNone": st.none() | number,
+    "Count": count,
+    "LeaseEnd": st.integers(0, 2**70),
+    "LeaseEndOrNone": st.integers(0, 2**70),
+    "ProcessOrNone": process,
+    "StoredResponse": response,
+    "Path": st.lists(st.tuples(number, number), max_size=3).map(tuple),
+    "Positions": st.lists(number, max_size=3).map(tuple),
+    "Places": st.lists(place, max_size=3).map(tuple),
+    "Omissions": st.lists(st.builds(Omission, place, text, st.none() | text), max_size=3).map(tuple),
+    "CallMarks": st.lists(st.tuples(number, number).map("{0[0]}.{0[1]}".format), max_size=3).map(tuple),
+    "RefusalOrNone": st.builds(
+        Refusal, text, text, st.none() | text, st.lists(place).map(tuple), st.booleans(), st.none() | number
+    ),
+    "ViewStartOrNone": view_start,
+    "KeyIsThere": st.booleans(),
+}
+FORMS = {getattr(field_types, name).__metadata__[0]: values for name, values in OF_TYPE.items()}
+ANNOTATED = {"title": st.none() | text, "tags": st.lists(text).map(tuple), "metadata": objects}
+MESSAGE = st.builds(lambda words: {"role": "user", "content": words}, text)
+
+
+def event_of(cls: type) -> st.SearchStrategy:
+    """Return a strategy for the events of a class, with and without the fields that have defaults."""
+    required, optional = {}, {}
+    for field in dataclasses.fields(cls):
+        form = next(iter(getattr(field.type, "__metadata__", ())), None)
+        values = MESSAGE if field.name == "message" else ANNOTATED[field.name] if cls is Annotation else FORMS[form]
+        has_default = field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+        (optional if has_default else required)[field.name] = values
+    return st.fixed_dictionaries(required, optional=optional).map(lambda given: cls(**given))
+
+
+@pytest.mark.parametrize("kind", sorted(EVENT_CLASSES))
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_an_event_of_each_kind_comes_back_from_its_line(kind, data):
+    entry = Entry(data.draw(event_of(EVENT_CLASSES[kind])), data.draw(st.none() | text), at=1, position=4)
+    read = decode(Record(4, encode(entry)), KEY)
+    assert read == entry
+    assert encode(read) == encode(entry)
+
+
+@pytest.mark.parametrize("kind", sorted(EVENT_CLASSES))
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_no_event_shows_what_was_said(kind, data):
+    event = data.draw(event_of(EVENT_CLASSES[kind]))
+    message = getattr(event, "message", None)
+    assert message is None or "message" not in repr(event)
+
+
+def test_what_a_kind_does_not_know_is_kept():
+    line = encode(make_entry("annotation", data={"title": "t", "colour": "red"}))
+    entry = decode(Record(0, line), KEY)
+    assert (entry.event, entry.extra) == (Annotation(title="t"), {"colour": "red"})
+    assert (entry.data, encode(entry)) == ({"title": "t", "colour": "red"}, line)
+
+
+def test_an_annotation_tells_none_from_what_it_leaves_alone():
+    event = decode(Record(0, encode(make_entry("annotation", data={"title": None}))), KEY).event
+    assert event == Annotation(title=None)
+    assert (event.tags, event.metadata) == (KEEP, KEEP)
+
+
+# The fold.
+
+
+def test_each_kind_of_event_has_a_case_in_the_fold():
+    """A kind that nobody folds is seen by mypy (`assert_never`), and here."""
+    made = {cls for _, cls in inspect.getmembers(events, dataclasses.is_dataclass) if cls.__module__ == events.__name__}
+    assert made == {*EVENT_CLASSES.values(), UnknownEvent}
+    tree = ast.parse(inspect.getsource(apply_module))
+    patterns = [node.cls for node in ast.walk(tree) if isinstance(node, ast.MatchClass)]
+    assert {pattern.id for pattern in patterns if isinstance(pattern, ast.Name)} == {cls.__name__ for cls in made}
+
+
+def test_an_event_without_a_case_is_an_error():
+    @dataclasses.dataclass(frozen=True)
+    class Hologram:
+        kind = "hologram"
+
+    entry = Entry(Hologram())
+    with pytest.raises(AssertionError):
+        apply(begin_state(entry), entry, 0)
+
+
+@pytest.mark.parametrize("kind", sorted(EVENT_CLASSES))
+@settings(max_examples=20, deadline=None)
+@given(st.data())
+def test_a_fold_changes_no_state_that_somebody_holds(kind, data):
+    before = ConversationState(Identity("b", 1))
+    before = apply(before, Entry(MessageAdded(said("x"), Response({"usage": {"input_tokens": 1}}))), 0)
+    held = before.encode()
+    after = apply(before, Entry(data.draw(event_of(EVENT_CLASSES[kind])), at=1), 1)
+    assert before.encode() == held
+    assert isinstance(after, ConversationState)
+
+
+def test_a_state_is_frozen():
+    made = ConversationState(Identity("b", 1))
+    for part in (made, *(getattr(made, each.name) for each in dataclasses.fields(made))):
+        for each in dataclasses.fields(part):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(part, each.name, None)
+
+
+# Kinds that this version does not know.
+
+
+def with_unknown(store: MemoryStore, *, optional: bool):
+    chat = chat_on(store)
+    chat.append([user("a"), said("b")])
+    chat.log.append([make_entry("hologram", user("?"), {"depth": 3}, optional=optional)])
+    chat.append(user("c"))
+    return chat_on(store)
+
+
+@pytest.mark.parametrize("optional", [True, False])
+def test_an_unknown_kind_stays_raw(optional):
+    with MemoryStore() as store:
+        entry = list(with_unknown(store, optional=optional).entries())[2]
+        assert (entry.kind, entry.data, entry.message) == ("hologram", {"depth": 3}, None)
+        line = store.read(KEY, start=2, stop=3).records[0].body
+        assert encode(entry) == line
+
+
+def test_an_unknown_kind_that_may_be_passed_by_is_passed_by():
+    with MemoryStore() as store:
+        chat = with_unknown(store, optional=True)
+        assert [message["content"] for message in chat.messages()] == ["a", [{"type": "text", "text": "b"}], "c"]
+        assert len(chat.last_messages(5)) == 3
+        assert chat.repair() == ()
+        chat.rewind(to=2)
+        assert len(chat.messages()) == 2
+
+
+def test_an_unknown_kind_that_must_be_understood_is_unsupported_for_the_view_alone():
+    with MemoryStore() as store, MemoryStore() as target:
+        chat = with_unknown(store, optional=False)
+        for look in (chat.messages, chat.view, lambda: chat.last_messages(5), lambda: chat.rewind(to=2)):
+            with pytest.raises(UnsupportedRecord):
+                look()
+        history = History(store)
+        assert [row.messages for row in history.list().items] == [3]
+        assert len(list(chat.entries())) == 4
+        assert history.copy_to(target).copied == 1
+        assert [record.body for record in target.read(KEY).records] == [
+            record.body for record in store.read(KEY).records
+        ]
+        file = io.BytesIO()
+        history.export_to(file)
+        assert b"hologram" in file.getvalue()
+        assert [repair.position for repair in chat.repair()] == [2]
+        assert history.erase("default").complete
+
+
+def test_kinds_that_change_what_is_sent_must_be_understood():
+    beside = {kind for kind, cls in EVENT_CLASSES.items() if cls.may_be_passed_by}
+    assert beside == {"annotation", "interrupted", "orphaned"}
+    assert json.loads(encode(Entry(Annotation())))["optional"] is True
+    assert "optional" not in json.loads(encode(Entry(MessageAdded(user("x")))))
+
+
+# How often a state is read.
+
+
+def test_one_turn_reads_the_state_at_most_twice(monkeypatch):
+    reads = []
+
+    def read(head):
+        reads.append(head)
+        return state.read_state(head)
+
+    monkeypatch.setattr(conversation_log, "read_state", read)
+    with MemoryStore() as store:
+        chat_on(store).append([user("a"), said("b")])
+        conversation_log._local_states.clear()
+        engine = ChatEngine(FakeMessagesAPI().client(), store, model="claude-sonnet-5-5")
+        engine.send("c", "cold")
+        assert len(reads) == 1, "what is looked up is read once"
+        reads.clear()
+        engine.send("c", "warm")
+        assert reads == [], "what was stored from here is known"

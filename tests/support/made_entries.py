@@ -1,0 +1,41 @@
+"""Entries as tests write them down: by the names that they have on disk, through the codec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from chathistory import Entry
+from chathistory.errors import InvalidInput
+from chathistory.log.event_codec import load_event
+from chathistory.log.events import UnknownEvent
+from chathistory.log.stored_fields import WrongField, stored_keys
+
+
+def make_entry(
+    kind: str,
+    message: Any = None,
+    data: dict[str, Any] | None = None,
+    turn: str | None = None,
+    *,
+    optional: bool = False,
+    **envelope: Any,
+) -> Entry:
+    """Return an entry.
+
+    Args:
+        kind: The kind of its event.
+        message: The message of the event, if it has one.
+        data: The event's fields under their stored names; what the kind does not know becomes `extra`.
+        turn: The turn it belongs to.
+        optional: Whether a reader that does not know the kind may pass it by.
+        envelope: Other fields of `Entry`.
+    """
+    data = data or {}
+    event = load_event(kind, data, message, may_be_passed_by=optional)
+    if isinstance(event, WrongField):
+        raise InvalidInput(f"{event.name}: is wrong")
+    if envelope.get("version", 1) != 1:
+        event = UnknownEvent(kind, optional, data, message)
+    known = data if isinstance(event, UnknownEvent) else stored_keys(type(event))
+    extra = {name: value for name, value in data.items() if name not in known}
+    return Entry(event, turn, extra=extra, **envelope)
