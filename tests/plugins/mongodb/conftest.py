@@ -12,6 +12,12 @@ from chathistory import open_store
 _numbers = itertools.count()
 
 
+@pytest.fixture(autouse=True)
+def look_again_at_once(monkeypatch):
+    """A driver that has lost a server looks for it again without a pause."""
+    monkeypatch.setattr("pymongo.common.MIN_HEARTBEAT_INTERVAL", 0.01)
+
+
 @pytest.fixture(scope="session")
 def member():
     with replica_set() as servers:

@@ -88,6 +88,23 @@ def test_a_url_that_cannot_be_right_is_refused_without_quoting_it(url):
     assert "s3cr3t" not in f"{error!r}{error.__cause__!r}{error.__context__!r}"
 
 
+NOT_FOR_A_STORE = {
+    *("connect", "datetime_conversion", "tz_aware", "unicode_decode_error_handler", "uuidrepresentation"),  # ours
+    *("driver", "server_api"),  # objects
+    *("fsync", "waitqueuemultiple"),  # of earlier versions
+    *("enableoverloadretargeting", "maxadaptiveretries", "srvallowedhostssuffix"),  # not looked at yet
+}
+"""Options of pymongo that a store does not take."""
+
+
+def test_every_option_of_pymongo_is_taken_or_left_out_on_purpose():
+    """A new version of pymongo may have new ones: add them to the options, or above."""
+    known = set(pymongo.common.URI_OPTIONS_VALIDATOR_MAP)
+    taken = {name.lower() for name in MongoStore.options} - {"prefix"}
+    assert taken <= known
+    assert known - taken <= NOT_FOR_A_STORE
+
+
 def test_nobody_is_asked_before_the_first_call(monkeypatch):
     def refused(*_args, **_words):
         pytest.fail("a URL was opened, and somebody was asked")
