@@ -39,12 +39,12 @@ class WrappedStore(HistoryStore):
         raise ConfigError(f"{cls.__name__} is put around a store; it cannot be opened by a URL ({url.scheme}:)")
 
     @property
-    def ttl(self) -> float | None:  # pyright: ignore[reportIncompatibleVariableOverride]  # read and set as there
+    def ttl(self) -> float | None:
         """Seconds that a conversation lives after its last append; None: for ever."""
         return self.inner.ttl
 
     @ttl.setter
-    def ttl(self, ttl: float | None) -> None:
+    def ttl(self, ttl: float | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # set as there
         self.inner.ttl = ttl
 
     def append(
