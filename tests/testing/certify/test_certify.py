@@ -261,10 +261,10 @@ def test_it_can_be_reached_by_a_url_with_a_secret_that_nobody_sees(command):
     [
         (("nothing:here",), "no installed backend serves nothing:"),
         (("template:/dev/null/x",), "SQLite failed"),
-        (("template:x", "--hooks", "no_such_module:hooks"), "cannot be had"),
-        (("template:x", "--hooks", "certify_wrong:nothing"), "cannot be had"),
+        (("template:x", "--hooks", "no_such_module:hooks"), "cannot be imported"),
+        (("template:x", "--hooks", "certify_wrong:nothing"), "cannot be imported"),
         (("template:x", "--hooks", "certify_wrong:WRONG"), "not a CertifyHooks"),
-        (("template:x", "--hooks", ""), "cannot be had"),
+        (("template:x", "--hooks", ""), "cannot be imported"),
     ],
 )
 def test_what_cannot_be_certified_says_why(command, words, told):
