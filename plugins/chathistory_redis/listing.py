@@ -95,20 +95,23 @@ class Listing:
 
     def list_keys(self, scope: str | None) -> Iterator[Key]:
         """Yield the keys of a scope; None: of all scopes."""
-        indexes: dict[str, list[bytes]] = {}
-        if scope is not None:
-            indexes[scope] = [index for index, _ in self.layout.indexes(scope)]
-        else:
-            for tag, each in self.read_scopes():
-                name = self.layout.parse_scope(each)
-                if name is not None:
-                    indexes.setdefault(name, []).append(self.layout.index(tag, name))
-        for name, some in indexes.items():
+        for name, pairs in self.find_indexes(scope).items():
             seen: set[bytes] = set()
-            for _, ids in self.walk_indexes(some):
+            for _, ids in self.walk_indexes([index for index, _ in pairs]):
                 new = [each for each in ids or () if each not in seen]
                 seen.update(new)
                 yield from (key for each in new if (key := self.layout.parse_key(name, each)) is not None)
+
+    def find_indexes(self, scope: str | None) -> dict[str, list[tuple[bytes, bytes]]]:
+        """Return the keys of the indexes of a scope, each with the scopes of its tag; None: of all known scopes."""
+        if scope is not None:
+            return {scope: self.layout.indexes(scope)}
+        found: dict[str, list[tuple[bytes, bytes]]] = {}
+        for tag, member in self.read_scopes():
+            name = self.layout.parse_scope(member)
+            if name is not None:
+                found.setdefault(name, []).append((self.layout.index(tag, name), tag))
+        return found
 
     def read_scopes(self) -> list[tuple[bytes, bytes]]:
         """Return the tags, each with a member of its set of scopes; a damaged set has none."""

@@ -66,7 +66,10 @@ class FullScan:
         try:
             found = self._scan()
         except StoreRejected:
-            found = [self.layout.parse(name) for name in self._list_listing_names(scope)]
+            indexes = self.listing.find_indexes(scope)
+            names = {name for pairs in indexes.values() for pair in pairs for name in pair}
+            names.update(self.layout.scopes() if scope is None else ())
+            found = [self.layout.parse(name) for name in sorted(names)]
         for each in found:
             if each.kind == "stray" and (scope is None or each.scope in (None, scope)):
                 yield report_stray(each.name, "no conversation of this store has a key of this name")
@@ -133,13 +136,6 @@ class FullScan:
             except ChatHistoryError:  # the script did not look at all of it
                 reply = self.connection.run("erase", CLEAR, keys, [kind, reply])
         return bool(reply == 1)
-
-    def _list_listing_names(self, scope: str | None) -> list[bytes]:
-        """Return the keys of the listing of a scope; None: of those scopes that are known."""
-        if scope is not None:
-            return [name for pair in self.layout.indexes(scope) for name in pair]
-        members = [(tag, self.layout.parse_scope(member)) for tag, member in self.listing.read_scopes()]
-        return [*self.layout.scopes(), *(self.layout.index(tag, each) for tag, each in members if each is not None)]
 
 
 def _split_by_tag(found: Iterable[ParsedName]) -> Iterator[Sequence[ParsedName]]:

@@ -33,22 +33,22 @@ class Script:
     sha: str
 
 
-def _script(name: str, *before: str) -> Script:
+def _load_script(name: str, *before: str) -> Script:
     source = b"".join(files("chathistory_redis").joinpath(f"{part}.lua").read_bytes() for part in (*before, name))
     return Script(source, hashlib.sha1(source, usedforsecurity=False).hexdigest())
 
 
-APPEND = _script("append", "walk", "head", "listed")
-CHECK = _script("check")
-CLEAR = _script("clear", "head")
-DELETE = _script("delete", "head")
-FIND = _script("find", "token")
-FORGET = _script("forget", "head")
-IDS = _script("ids", "walk")
-KINDS = _script("kinds")
-PAGE = _script("page", "walk", "head")
-READ = _script("read", "head")
-REINDEX = _script("reindex", "head")
-RESTORE = _script("restore", "head", "listed", "token")
-RUNS = _script("runs", "token")
-SCOPES = _script("scopes")
+APPEND = _load_script("append", "walk", "head", "listed")
+CHECK = _load_script("check")
+CLEAR = _load_script("clear", "head")
+DELETE = _load_script("delete", "head")
+FIND = _load_script("find", "token")
+FORGET = _load_script("forget", "head")
+IDS = _load_script("ids", "walk")
+KINDS = _load_script("kinds")
+PAGE = _load_script("page", "walk", "head")
+READ = _load_script("read", "head")
+REINDEX = _load_script("reindex", "head")
+RESTORE = _load_script("restore", "head", "listed", "token")
+RUNS = _load_script("runs", "token")
+SCOPES = _load_script("scopes")

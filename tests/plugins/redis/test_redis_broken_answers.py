@@ -26,7 +26,15 @@ EVERY = CALLS | MORE
 LARGE = MARKER * 20_000
 
 
-@pytest.mark.parametrize(("where", "count"), [("valkey", 400), ("cluster", 100)])
+@pytest.mark.parametrize(
+    ("where", "count"),
+    [
+        ("valkey", 150),
+        ("cluster", 50),
+        pytest.param("valkey", 400, marks=pytest.mark.stress),
+        pytest.param("cluster", 200, marks=pytest.mark.stress),
+    ],
+)
 def test_a_read_or_write_that_fails(request, where, count, prefix):
     place = request.getfixturevalue(where)
     outcomes = run("redis", f"{place.url}?prefix={prefix}", count=count, seed=count)

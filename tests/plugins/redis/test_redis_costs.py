@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections import Counter
 
 import pytest
 from fault_proxy import FaultProxy
 
 from chathistory import History, Key, open_store
+from chathistory.errors import StoreUnavailable
 from chathistory.testing.contract.samples import KEY, created, grown, revision
 
 INFO = json.dumps({"title": "A question about foxes", "usage": {"input_tokens": 1234, "output_tokens": 567}})
@@ -131,6 +134,53 @@ def test_a_page_in_a_cluster_is_one_round_trip_to_each_master(cluster, prefix):
         asked = [_calls(server) - calls for server, calls in zip(cluster.masters, before, strict=True)]
     assert [head.key.id for head in page.items] == [f"c{number:04d}" for number in range(59, 39, -1)]
     assert sum(asked) == 16, "one script for each of the 16 indexes, which are sent together"
+
+
+SENT = ("evalsha", "eval", "lrange", "cluster", "command", "client", "hello", "ping", "asking")
+"""Commands that no script of ours runs, but for LRANGE."""
+
+
+def test_each_call_in_a_cluster_is_one_command(cluster, prefix):
+    calls = {
+        "append": (lambda store, head: grown(store, head, 3), {"evalsha": 1}),
+        "tail": (lambda store, _: store.read(KEY, start=-20), {"lrange": 1}),
+        "read": (lambda store, _: store.read(KEY, stop=2), {"evalsha": 1, "lrange": 1}),
+        "forget": (lambda store, _: store.forget(KEY, before=1), {"evalsha": 1}),
+        "delete": (lambda store, _: store.delete(KEY), {"evalsha": 1}),
+    }
+    with contextlib.ExitStack() as opened:
+        store = opened.enter_context(open_store(cluster.url, prefix=prefix))
+        clients = [opened.enter_context(server.client()) for server in cluster.masters]
+        for is_warm in (False, True):  # the second time the servers know the scripts
+            head = created(store, count=3)
+            for name, (call, due) in calls.items():
+                before = sent_commands(clients)
+                call(store, head)
+                assert sent_commands(clients) - before == due or not is_warm, name
+
+
+def sent_commands(clients) -> Counter[str]:
+    """Return how often each command came to servers."""
+    counts: Counter[str] = Counter()
+    for client in clients:
+        for name, facts in client.info("commandstats").items():
+            command = name.removeprefix("cmdstat_").partition("|")[0]
+            counts[command] += facts["calls"] if command in SENT else 0
+    return counts
+
+
+@pytest.mark.parametrize("option", [{"wait": 1}, {"wait_fsync": True}])
+def test_an_append_waits_in_the_same_round_trip(proxy, prefix, option):
+    with open_store(proxy.url, prefix=prefix, wait_timeout=0.01, **option) as store:
+        for _ in range(2):  # the server knows the script the second time
+            proxy.forget()
+            with pytest.raises(StoreUnavailable):
+                created(store)
+            store.delete(KEY)
+        proxy.forget()
+        with pytest.raises(StoreUnavailable):
+            created(store)
+        assert proxy.trips == 1
 
 
 def _calls(server) -> int:

@@ -167,8 +167,10 @@ def test_a_user_without_rights(valkey, prefix):
 
 
 def test_a_server_that_hangs_is_noticed_in_time(server):
-    with open_store(server.url, socket_timeout=0.3) as store:
-        created(store)
+    with open_store(server.url) as patient:
+        created(patient)
+    with open_store(server.url, socket_timeout=0.15) as store:
+        until(lambda: error_of(partial(store.read, KEY), seconds=10) is None, what="an answer in time")
         server.stop(signal.SIGSTOP)
         try:
             for call in CALLS.values():
@@ -178,12 +180,13 @@ def test_a_server_that_hangs_is_noticed_in_time(server):
                 assert error.outcome == "unknown"
         finally:
             server.stop(signal.SIGCONT)
+    with open_store(server.url) as store:
         assert bodies_of(store, KEY)[0] == lines(1)[0]
 
 
 def test_a_cluster_node_that_hangs_is_noticed_in_time(cluster, prefix):
-    with open_store(cluster.url, prefix=prefix, socket_timeout=1, socket_connect_timeout=1) as store:
-        keys = [Key("default", f"c{number}") for number in range(12)]
+    with open_store(cluster.url, prefix=prefix, socket_timeout=0.5, socket_connect_timeout=0.5) as store:
+        keys = [Key("default", f"c{number}") for number in range(6)]
         for key in keys:
             created(store, key)
         stopped = cluster.masters[1]

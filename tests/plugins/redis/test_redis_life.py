@@ -124,7 +124,7 @@ def test_an_index_that_the_server_evicted_comes_back_with_the_next_append(store,
 def test_a_walk_through_all_names_goes_on_after_a_failover():
     """The order of a set's members in memory is another one on each server; a walk may not depend on it."""
     with ended(Pair()) as pair, FaultProxy(pair.master.port) as proxy, open_store(proxy.url) as store:
-        due = [Key("default", f"c{number:04d}") for number in range(1500)]
+        due = [Key("default", f"c{number:04d}") for number in range(700)]
         for key in due:
             created(store, key)
         with pair.master.client() as client:
@@ -137,7 +137,7 @@ def test_a_walk_through_all_names_goes_on_after_a_failover():
 
 
 def test_a_walk_misses_nothing_that_is_written_meanwhile(store):
-    heads = [created(store, Key("default", f"c{number:04d}")) for number in range(1200)]
+    heads = [created(store, Key("default", f"c{number:04d}")) for number in range(700)]
     walk = store.keys("default")
     seen = [next(walk)]
     for head in heads[::7]:

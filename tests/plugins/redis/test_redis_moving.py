@@ -29,11 +29,12 @@ def cluster():
 def moving(cluster, prefix):
     """Yield a store, the keys of what is in one of its slots, all its keys, and the move of that slot, just begun."""
     with open_store(cluster.url, prefix=prefix) as store:
-        every = [Key(SCOPE, f"c{number:03d}") for number in range(200)]
+        every = [Key(SCOPE, f"c{number:03d}") for number in range(80)]
         for key in every:
             created(store, key)
         slot = key_slot(store._layout.names(every[0]).conversation)
         mine = [key for key in every if key_slot(store._layout.names(key).conversation) == slot]
+        assert 4 <= len(mine) < 20
         source = cluster.owner(slot)
         move = Move(slot, source, next(server for server in cluster.masters if server is not source))
         yield store, mine, every, move
@@ -99,7 +100,7 @@ def test_an_append_that_waits_for_a_replica_follows_a_slot_on_its_way(moving, cl
 def test_writers_go_on_while_slots_move(cluster, prefix):
     """Each message is there once, whatever moves: what is said to be not stored is not, and is said again."""
     with open_store(cluster.url, prefix=prefix) as store:
-        keys = [Key(SCOPE, f"w{number}") for number in range(8)]
+        keys = [Key(SCOPE, f"w{number}") for number in range(5)]
         slots = {key_slot(store._layout.names(key).conversation) for key in keys}
         done = threading.Event()
         threads = [threading.Thread(target=_write, args=(store, key, done, written := [])) for key in keys]

@@ -13,30 +13,31 @@ import redis_writer
 from chathistory import History, open_store
 
 WRITER = Path(__file__).with_name("redis_writer.py")
-THREADS, PROCESSES = 16, 8
 
 
-def race(url: str, *, by_thread: int, by_process: int) -> list[int]:
+def race(url: str, *, threads: int, by_thread: int, processes: int, by_process: int) -> list[int]:
     """Let all write together, check what is there, and return the most tries of each."""
     command = [sys.executable, str(WRITER), url]
     running = [
         subprocess.Popen([*command, f"process{at}", str(by_process)], stdout=subprocess.PIPE, text=True)
-        for at in range(PROCESSES)
+        for at in range(processes)
     ]
     worst: list[int] = []
     with open_store(url) as store:
-        works = [(History(store), f"thread{at}", by_thread) for at in range(THREADS)]
-        threads = [threading.Thread(target=lambda work=work: worst.append(redis_writer.write(*work))) for work in works]
-        for thread in threads:
+        works = [(History(store), f"thread{at}", by_thread) for at in range(threads)]
+        running_threads = [
+            threading.Thread(target=lambda work=work: worst.append(redis_writer.write(*work))) for work in works
+        ]
+        for thread in running_threads:
             thread.start()
-        for thread in threads:
+        for thread in running_threads:
             thread.join()
         tries = [int(process.communicate(timeout=100)[0]) for process in running]
         assert all(process.returncode == 0 for process in running)
-        assert len(worst) == THREADS, "a thread failed"
+        assert len(worst) == threads, "a thread failed"
         texts = [record.content for record in _messages(store)]
-    due = [(f"thread{at}", number) for at in range(THREADS) for number in range(by_thread)]
-    due += [(f"process{at}", number) for at in range(PROCESSES) for number in range(by_process)]
+    due = [(f"thread{at}", number) for at in range(threads) for number in range(by_thread)]
+    due += [(f"process{at}", number) for at in range(processes) for number in range(by_process)]
     batches = [tuple(texts[at : at + 2]) for at in range(0, len(texts), 2)]
     assert sorted(batches) == sorted((f"{name} {number} 0", f"{name} {number} 1") for name, number in due)
     return worst + tries
@@ -59,12 +60,12 @@ def _messages(store) -> list[_Message]:
 @pytest.mark.parametrize("where", ["valkey", "cluster"])
 def test_threads_and_processes(request, where, prefix):
     url = f"{request.getfixturevalue(where).url}?prefix={prefix}"
-    tries = race(url, by_thread=5, by_process=12)
+    tries = race(url, threads=8, by_thread=8, processes=3, by_process=20)
     assert max(tries) <= redis_writer.MOST
 
 
 @pytest.mark.stress
 def test_threads_and_processes_for_long(valkey, prefix):
-    tries = race(f"{valkey.url}?prefix={prefix}", by_thread=100, by_process=300)
+    tries = race(f"{valkey.url}?prefix={prefix}", threads=16, by_thread=100, processes=8, by_process=300)
     print(f"most tries: {sorted(tries)}")  # noqa: T201
     assert max(tries) <= redis_writer.MOST

@@ -125,14 +125,17 @@ def test_sentinels(prefix):
     with ended(Sentinels()) as group:
         first, *_ = group.sentinels
         first.stop()
+        with open_store(group.url.replace("/mymaster", "/other")) as store, pytest.raises(StoreUnavailable) as caught:
+            store.read(KEY)
+        assert caught.value.outcome == "not stored"
         with open_store(group.url, prefix=prefix, socket_connect_timeout=1) as store:
             head = grown(store, created(store))
             assert bodies_of(store, KEY) == lines(2)
             assert list(store.heads(KEY.scope).items) == [head]
             store.check()
-        with open_store(group.url.replace("/mymaster", "/other")) as store, pytest.raises(StoreUnavailable) as caught:
-            store.read(KEY)
-        assert caught.value.outcome == "not stored"
+            for sentinel in group.sentinels:
+                sentinel.stop()
+            assert grown(store, head).end == 3, "a call asked a sentinel"
 
 
 def test_tls(valkey, tmp_path, prefix):

@@ -70,8 +70,8 @@ def test_a_server_that_really_evicts(where, prefix):
             assert store.is_index_complete() is False
             for server in servers:
                 with server.client() as client:
-                    client.config_set("maxmemory", client.info("memory")["used_memory"] + 400_000)
-            written = [Key(SCOPES[number % 3], f"c{number:04d}") for number in range(900)]
+                    client.config_set("maxmemory", client.info("memory")["used_memory"] + 300_000)
+            written = [Key(SCOPES[number % 3], f"c{number:04d}") for number in range(650)]
             for key in written:
                 store.append(key, ["x" * 2000], after=None, revision=revision())
             assert sum(_evicted(server) for server in servers) > 100
@@ -146,7 +146,7 @@ def small_steps(monkeypatch):
 def test_a_walk_begins_again_after_a_failover(small_steps, prefix):
     """The new master has the same keys at other places of its memory, and some that the old one had not."""
     with ended(Pair()) as pair, FaultProxy(pair.master.port) as proxy, open_store(proxy.url, prefix=prefix) as store:
-        keys = filled(store, 400)
+        keys = filled(store, 200)
         with pair.master.client() as master, pair.replica.client() as replica:
             until(lambda: master.execute_command("WAIT", 1, 1000), what="the copy")
             replica.replicaof("NO", "ONE")
