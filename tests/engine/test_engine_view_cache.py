@@ -10,7 +10,7 @@ import pytest
 from chathistory import ChatEngine, History
 from chathistory.engine import view_cache
 from chathistory.testing import FakeMessagesAPI
-from chathistory.testing.fake_api import Reply
+from chathistory.testing.fake_api import Failure, Reply
 
 MODEL = "claude-sonnet-5-5"
 THOUGHT = {"type": "thinking", "thinking": "hm", "signature": ""}
@@ -100,15 +100,44 @@ def test_a_title_set_elsewhere_costs_one_look(counted, chat_of):
     assert chat_of("a").info().title == "A title"
 
 
-def test_tool_turns_are_read_again(counted):
-    store, _ = counted
+def test_tool_turns_are_remembered(counted):
+    store, calls = counted
     call = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "A"}}
     api = FakeMessagesAPI([[call], "sunny", "bye"])
     engine = ChatEngine(api.client(), store, model=MODEL)
     engine.run_tools("a", "the weather?", tools=[weather])
+    calls.clear()
     engine.run_tools("a", "thanks", tools=[weather])
+    assert "read" not in calls
     assert [message["role"] for message in api.requests[-1].body["messages"]] == ["user", "assistant"] * 2 + ["user"]
     api.assert_extends()
+
+
+def test_a_call_that_waits_for_its_result_is_remembered(counted):
+    store, calls = counted
+    call = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {}}
+    api = FakeMessagesAPI([[THOUGHT, call], "sunny", [THOUGHT, call], "rain"])
+    engine = ChatEngine(api.client(), store, model=MODEL, tools=[weather.to_dict()])
+    for words in ("one", "two"):
+        engine.send("a", words)
+        calls.clear()
+        engine.send("a", [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "ok"}])
+        assert calls == ["append", "append"]
+    assert api.requests[-1].body["messages"] == History(store).conversation("a").messages()[:-1]
+
+
+def test_a_refusal_is_remembered(counted):
+    store, calls = counted
+    api = FakeMessagesAPI(["hi", Failure(400, message="messages.2.content: no"), "fine"])
+    engine = ChatEngine(api.client(), store, model=MODEL)
+    engine.send("a", "one")
+    with pytest.raises(anthropic.BadRequestError):
+        engine.send("a", "two")
+    calls.clear()
+    engine.send("a", "three")
+    assert calls == ["append", "append"]
+    assert sent(api)[::2] == ["one", "three"]
+    assert api.requests[-1].body["messages"] == History(store).conversation("a").messages()[:-1]
 
 
 def test_a_turn_id_is_known_again(counted):
@@ -168,6 +197,10 @@ def _any_reply(dice: random.Random) -> Reply:
             Reply(content=[]),
             Reply(content=[], stop_reason="refusal"),
             Reply(content=[{"type": "text", "text": " "}]),
+            Reply(
+                content=[THOUGHT, {"type": "tool_use", "id": f"toolu_{dice.randrange(3)}", "name": "f", "input": {}}]
+            ),
+            Reply(content=[{"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {}}, text]),
         ]
     )
 
