@@ -106,7 +106,8 @@ class TurnStarter:
 
     def _begin_once(self, entry: MessageEntry, *, is_named: bool) -> Turn:
         with self.log.lock:
-            if cached := self.views.find(self.log):
+            cached = self.views.find(self.log)
+            if cached and self.expected in (None, cached.head.version):
                 with contextlib.suppress(ConversationChanged, TurnError, InvalidInput):
                     turn = self._begin_behind(cached.active, entry, cached, is_named=is_named)
                     if turn.answered is None:
