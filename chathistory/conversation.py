@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from chathistory.checks import check_count, check_kind, check_position, check_range, check_store, refuse_pickling
@@ -17,7 +17,7 @@ from chathistory.log.lease import check_free
 from chathistory.log.message_entries import message_entry
 from chathistory.log.recent_entries import check_key
 from chathistory.log.state import ConversationState, read_state
-from chathistory.messages.content import Message
+from chathistory.messages.content import Message, MessageInput
 from chathistory.operations.annotate import make_annotation
 from chathistory.storage.store import LARGEST_NUMBER, Head, HistoryStore, Key
 from chathistory.view import MessageView, ViewRepair, view_of
@@ -86,7 +86,9 @@ class Conversation:
 
     # What was said.
 
-    def append(self, messages: Any, *, key: str | None = None, expected: str | None = None) -> Head:
+    def append(
+        self, messages: MessageInput | Sequence[MessageInput], *, key: str | None = None, expected: str | None = None
+    ) -> Head:
         """Store a message, or a list or tuple of them as one atomic batch; durable on return. Return the head.
 
         A message is a dict with role and content, or an object of the Anthropic SDK such as the `Message` that

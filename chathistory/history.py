@@ -359,10 +359,11 @@ class History:
         """
         from chathistory.operations.prune import Policy, prune_scope  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
 
-        spans = {
-            name: None if span is None else check_duration(name, span) for name, span in (("age", age), ("ttl", ttl))
-        }
-        policy = Policy(**spans, count=count)
+        policy = Policy(
+            age=None if age is None else check_duration("age", age),
+            ttl=None if ttl is None else check_duration("ttl", ttl),
+            count=count,
+        )
         scope = resolve_scope(scope, self.scope)
         return prune_scope(self.store, scope, policy, dry_run=dry_run, full_scan=full_scan, tell=progress)
 

@@ -8,6 +8,7 @@ What a program makes or calls is in `chathistory` itself.
 from __future__ import annotations
 
 from chathistory.config.layers import Source
+from chathistory.engine.clients import MessagesClient
 from chathistory.engine.refusals import Place, RefusalSort
 from chathistory.log.events import (
     Annotation,
@@ -45,7 +46,7 @@ from chathistory.log.state import (
     Totals,
     ViewState,
 )
-from chathistory.messages.content import Message
+from chathistory.messages.content import Content, Message, MessageInput
 from chathistory.operations.check import State
 from chathistory.operations.prune import Reason
 from chathistory.transfer.copy import Outcome, Progress
@@ -58,6 +59,7 @@ __all__ = [
     "ClosedTurn",
     "Compaction",
     "Container",
+    "Content",
     "ContentOmitted",
     "ConversationState",
     "Cut",
@@ -70,6 +72,8 @@ __all__ = [
     "LeaseRenewed",
     "Message",
     "MessageAdded",
+    "MessageInput",
+    "MessagesClient",
     "Omission",
     "OpenTurn",
     "Outcome",

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self, TypeVar, cast, overload
 
 from chathistory.aio import AsyncHistory
 from chathistory.defaults import OWN_SCOPE
-from chathistory.engine.clients import answered_later
+from chathistory.engine.clients import MessagesClient, answered_later
 from chathistory.engine.from_config import AsyncFromConfig
 from chathistory.engine.online_check import is_refusal
 from chathistory.engine.refusals import Refusal
@@ -23,7 +23,7 @@ from chathistory.engine.turn import Turn
 from chathistory.errors import ConversationChanged, IncompleteReply
 from chathistory.history import History
 from chathistory.log.lease import TURN_TIMEOUT
-from chathistory.messages.content import Message
+from chathistory.messages.content import Content, Message
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.url import StoreURL
 from chathistory.trimming.apply import text_from
@@ -45,7 +45,7 @@ class AsyncChatEngine(AsyncFromConfig):
 
     def __init__(
         self,
-        client: Any,
+        client: MessagesClient,
         store: HistoryStore | History | AsyncHistory | StoreURL | str,
         *,
         model: str,
@@ -79,7 +79,7 @@ class AsyncChatEngine(AsyncFromConfig):
     async def send(
         self,
         id: str,
-        content: Any,
+        content: Content,
         *,
         scope: str = OWN_SCOPE,
         turn_id: str | None = None,
@@ -155,7 +155,7 @@ class AsyncChatEngine(AsyncFromConfig):
     def stream(
         self,
         id: str,
-        content: Any,
+        content: Content,
         *,
         scope: str = OWN_SCOPE,
         turn_id: str | None = None,
@@ -188,7 +188,7 @@ class AsyncChatEngine(AsyncFromConfig):
     async def run_tools(
         self,
         id: str,
-        content: Any,
+        content: Content | None,
         *,
         tools: Sequence[Any],
         scope: str = OWN_SCOPE,
@@ -216,7 +216,7 @@ class AsyncChatEngine(AsyncFromConfig):
         response = await self._compaction(*found)
         return await _landed(self.history.run(self._settings.compacted, found[0], response))
 
-    async def count_tokens(self, id: str, content: Any = None, *, scope: str = OWN_SCOPE) -> int:
+    async def count_tokens(self, id: str, content: Content | None = None, *, scope: str = OWN_SCOPE) -> int:
         """See `ChatEngine.count_tokens`."""
         api, arguments = await self.history.run(self._settings.counting, scope, id, content)
         return int((await answered_later(api.count_tokens(**arguments))).input_tokens)

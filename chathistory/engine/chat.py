@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
 
 from chathistory.defaults import OWN_SCOPE
-from chathistory.engine.clients import answered
+from chathistory.engine.clients import MessagesClient, answered
 from chathistory.engine.from_config import FromConfig
 from chathistory.engine.online_check import is_refusal
 from chathistory.engine.refusals import Refusal
@@ -21,7 +21,7 @@ from chathistory.engine.turn import Turn
 from chathistory.errors import ConversationChanged, IncompleteReply
 from chathistory.history import History
 from chathistory.log.lease import TURN_TIMEOUT
-from chathistory.messages.content import Message
+from chathistory.messages.content import Content, Message
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.url import StoreURL
 from chathistory.trimming.apply import text_from
@@ -44,7 +44,7 @@ class ChatEngine(FromConfig):
 
     def __init__(
         self,
-        client: Any,
+        client: MessagesClient,
         store: HistoryStore | History | AsyncHistory | StoreURL | str,
         *,
         model: str,
@@ -98,7 +98,7 @@ class ChatEngine(FromConfig):
     def send(
         self,
         id: str,
-        content: Any,
+        content: Content,
         *,
         scope: str = OWN_SCOPE,
         turn_id: str | None = None,
@@ -240,7 +240,7 @@ class ChatEngine(FromConfig):
     def stream(
         self,
         id: str,
-        content: Any,
+        content: Content,
         *,
         scope: str = OWN_SCOPE,
         turn_id: str | None = None,
@@ -270,7 +270,7 @@ class ChatEngine(FromConfig):
     def run_tools(
         self,
         id: str,
-        content: Any,
+        content: Content | None,
         *,
         tools: Sequence[Any],
         scope: str = OWN_SCOPE,
@@ -302,7 +302,7 @@ class ChatEngine(FromConfig):
         turn, messages = found
         return self._settings.compacted(turn, self._compaction(turn, messages))
 
-    def count_tokens(self, id: str, content: Any = None, *, scope: str = OWN_SCOPE) -> int:
+    def count_tokens(self, id: str, content: Content | None = None, *, scope: str = OWN_SCOPE) -> int:
         """Have the API count what `send(id, content)` would send, with system prompt and tools; nothing is stored.
 
         Without `content`, what `resume` would send. Raises `InvalidInput` if that would end with a reply.

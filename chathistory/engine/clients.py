@@ -11,13 +11,23 @@ import functools
 import inspect
 import types
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from chathistory.checks import class_name, is_coroutine_function, layers
 from chathistory.engine.request import copied
 from chathistory.errors import InvalidInput
 
-__all__ = ["answered", "answered_later", "beta_of", "check_client", "check_options"]
+__all__ = ["MessagesClient", "answered", "answered_later", "beta_of", "check_client", "check_options"]
+
+
+class MessagesClient(Protocol):
+    """A client of the Anthropic SDK, or an object that stands for one: its `messages` have `create`."""
+
+    @property
+    def messages(self) -> Any:
+        """What has `create`, `stream` and `count_tokens`."""
+        ...
+
 
 _OWN_ARGUMENTS = ("model", "system", "tools", "max_tokens")
 """Arguments of `messages.create` that an engine takes by themselves, for it stores what it sends of them."""

@@ -6,6 +6,7 @@ import os
 from typing import Any, ClassVar, NoReturn, Self
 
 from chathistory.checks import refuse_pickling
+from chathistory.engine.clients import MessagesClient
 
 __all__ = ["AsyncFromConfig", "FromConfig"]
 
@@ -19,7 +20,7 @@ class _FromConfig:
     @classmethod
     def from_config(
         cls,
-        client: Any = None,
+        client: MessagesClient | None = None,
         *,
         profile: str | None = None,
         config: str | os.PathLike[str] | None = None,

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-__all__ = ["ROLES", "Message", "blocks_of", "text_of"]
+if TYPE_CHECKING:
+    from anthropic.types import Message as SDKMessage
+    from anthropic.types.beta import BetaMessage
+    from pydantic import BaseModel
+
+__all__ = ["ROLES", "Content", "Message", "MessageInput", "blocks_of", "text_of"]
 
 Message: TypeAlias = dict[str, Any]
 """A message as the Messages API takes it: {"role": "user" | "assistant" | "system", "content": str | [block, ...]}."""
+
+MessageInput: TypeAlias = "Mapping[str, Any] | SDKMessage | BetaMessage"
+"""A message as callers have it: a dict with role and content, or what `messages.create` of the SDK returned."""
+
+Content: TypeAlias = "str | Sequence[Mapping[str, Any] | BaseModel]"
+"""What is said: text, or content blocks as dicts or objects of the SDK."""
 
 ROLES = ("user", "assistant", "system")
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, assert_type
 
+from anthropic import Anthropic
 from anthropic.types import Message
 
 from chathistory import (
@@ -15,6 +16,7 @@ from chathistory import (
     AsyncHistory,
     BaseStore,
     ChatEngine,
+    CheckReport,
     Conversation,
     ConversationInfo,
     CopyReport,
@@ -35,6 +37,8 @@ from chathistory import (
     PruneReport,
     ReadResult,
     Record,
+    Reply,
+    ReplyEvent,
     Revision,
     Settings,
     StoreURL,
@@ -161,6 +165,20 @@ def ask_the_shelf(history: History) -> Sequence[ConversationInfo]:
     return page.items
 
 
+def use_the_engine(client: Anthropic) -> None:
+    """Say something, wait for it or stream it."""
+    with ChatEngine(client, "file:./history", model="m", turn_timeout=timedelta(minutes=5)) as engine:
+        reply = engine.send("a", "hello", max_tokens=100)
+        assert_type(reply.content, list[dict[str, Any]])
+        engine.send("a", [{"type": "text", "text": "hello"}], model="n")
+        with engine.stream("a", "hello") as stream:
+            for event in stream.events:
+                assert_type(event, ReplyEvent)
+            assert_type(list(stream.text_stream), list[str])
+            assert_type(stream.get_final_reply(), Reply)
+        engine.send("a", "hello", max_token=1)  # type: ignore[call-arg]  # a misspelt keyword  # pyright: ignore[reportCallIssue]
+
+
 async def use_asyncio(store: HistoryStore) -> None:
     """The same, awaited."""
     async with AsyncHistory(store, threads=4) as history:
@@ -177,6 +195,10 @@ async def use_asyncio(store: HistoryStore) -> None:
         assert_type(await history.import_from("x.jsonl"), CopyReport)
         assert_type(await history.prune(count=1), PruneReport)
         assert_type(await history.erase("ada"), EraseReport)
+        assert_type(await history.exists("ada"), bool)
+        assert_type(await history.check(all_scopes=True), CheckReport)
+        await history.list(limt=3)  # type: ignore[call-arg]  # a misspelt keyword  # pyright: ignore[reportCallIssue]
+        await chat.annotate(titel="x")  # type: ignore[call-arg]  # likewise  # pyright: ignore[reportCallIssue]
 
 
 def use_configuration() -> None:
