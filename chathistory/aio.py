@@ -202,7 +202,7 @@ class AsyncConversation(_Threaded[Conversation]):
     repair = _in_thread(Conversation.repair)
     restore = _in_thread(Conversation.restore)
     salvage = _iterated_in_thread(Conversation.salvage)
-    refresh = _in_thread(Conversation.refresh)
+    state = _in_thread(Conversation.state)
     info = _in_thread(Conversation.info)
     set_title = _in_thread(Conversation.set_title)
     set_tags = _in_thread(Conversation.set_tags)

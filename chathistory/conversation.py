@@ -41,7 +41,7 @@ class Conversation:
     It exists from its first append on. Until then there is nothing to read: no messages, no title, position 0.
 
     Appends are guarded by what this process has seen of the conversation. If another process has written a message
-    since, they raise `Conflict` and store nothing: look at what came (`messages()`, or just `refresh()`) and append
+    since, they raise `Conflict` and store nothing: look at what came (`messages()`, or just `state()`) and append
     again. Threads of one process queue. `rewind` and `forget`, which take messages away, are guarded by what *this
     object* returned last (`version`), so that they never take away what its user has not seen; in a new object, which
     has returned nothing yet, by the present state. A version that was carried elsewhere, such as through a web page, is
@@ -232,8 +232,11 @@ class Conversation:
 
     # What is known of it.
 
-    def refresh(self) -> ConversationState | None:
-        """Look up the present state in one round trip; what others wrote counts as seen. None: absent."""
+    def state(self) -> ConversationState | None:
+        """Look up the present state in one round trip; what others wrote counts as seen. None: absent.
+
+        `info` has what people are shown of it.
+        """
         head = self._log.refresh()
         return read_state(head.stored) if head else None
 
@@ -243,13 +246,6 @@ class Conversation:
 
         head = self._log.refresh()
         return row_of(head.stored) if head else None
-
-    @property
-    def summary(self) -> ConversationState | None:
-        """What is known of it without reading messages, as this process has seen it last; None: absent."""
-        head = self._log.seen()
-        self._log.note(head.stored if head else None)
-        return read_state(head.stored) if head else None
 
     def set_title(self, title: str | None) -> Head:
         """Set the title, in one round trip; None removes it. See `annotate`."""
@@ -275,7 +271,7 @@ class Conversation:
     def usage(self) -> Usage:
         """Return what its replies cost in tokens: in all, by model, by turn; from what is stored, reading all of it.
 
-        The sums alone are in `summary.totals.usage`, without reading. What a damaged reply cost is in the total alone
+        The sums alone are in `state().totals.usage`, without reading. What a damaged reply cost is in the total alone
         once the conversation is repaired; until then it is a `CorruptRecord`.
         """
         from chathistory.log.read_damaged import read_repaired  # noqa: PLC0415 - only for who asks for it: each module costs who imports us

@@ -39,7 +39,7 @@ def test_each_method_gives_what_the_synchronous_one_gives():
     async def main(store):
         chat, plain = shelf.conversation("c"), History(store).conversation("c")
         assert (chat.id, chat.scope, repr(chat)) == ("c", "default", f"Async{plain!r}")
-        assert await chat.refresh() is await chat.info() is None
+        assert await chat.state() is await chat.info() is None
         assert await chat.messages() == []
         assert await collected(chat.entries()) == []
         head = await chat.append([user("a"), said("b"), user("c"), said("d")])
@@ -59,7 +59,7 @@ def test_each_method_gives_what_the_synchronous_one_gives():
         assert await collected(chat.entries(1, -1)) == list(plain.entries(1, -1))
         assert await collected(chat.entries(1, 3)) == list(plain.entries(1, 3)) != []
         assert await chat.usage() == plain.usage()
-        assert await chat.refresh() == plain.refresh()
+        assert await chat.state() == plain.state()
         await chat.rewind(to=2)
         assert texts(plain.messages()) == ["a", "b"]
         assert (await chat.forget(before=1)).start == 1

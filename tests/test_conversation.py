@@ -28,8 +28,8 @@ class CountingStore(MemoryStore):
 
 def test_an_absent_conversation_is_empty_and_nothing_is_made_by_looking(store, chat):
     assert (chat.messages(), chat.last_messages(3), chat.last_entries(3), list(chat.entries())) == ([], [], [], [])
-    assert (chat.summary, chat.info(), names_of(chat), chat.usage()) == (None, None, (None, (), {}), Usage())
-    assert (chat.refresh(), chat.repair(dry_run=False), chat.forget(before=3)) == (None, (), None)
+    assert (chat.state(), chat.info(), names_of(chat), chat.usage()) == (None, None, (None, (), {}), Usage())
+    assert (chat.state(), chat.repair(dry_run=False), chat.forget(before=3)) == (None, (), None)
     with pytest.raises(ConversationNotFound):
         chat.rewind(to=0)
     with pytest.raises(LookupError):
@@ -89,11 +89,11 @@ def test_tail_goes_through_many_rewinds(chat):
     numbered(chat, 20)
     for number in range(15):
         chat.append([user(f"u{number}"), said(f"a{number}")])
-        chat.rewind(to=chat.summary.view.path + 1 if number % 2 and chat.summary.view.path else 20)
+        chat.rewind(to=chat.state().view.path + 1 if number % 2 and chat.state().view.path else 20)
         chat.annotate(tags=[str(number)])
     whole = texts(chat.messages())
     assert whole[:20] == [str(number) for number in range(20)]
-    assert chat.summary.totals.messages == len(whole)
+    assert chat.state().totals.messages == len(whole)
     for count in (1, 5, 19, 20, 21, 50):
         assert texts(chat.last_messages(count)) == whole[-count:]
 
@@ -137,7 +137,7 @@ def test_a_damaged_head_is_damage(store, chat, info):
     found = store._room.scopes["default"]["c"]
     found.head = replace(found.head, revision=replace(found.head.revision, payload=info))
     with pytest.raises(CorruptRecord) as corrupt:
-        chat.refresh()
+        chat.state()
     assert corrupt.value.position is None
 
 
@@ -146,4 +146,4 @@ def test_a_head_of_a_later_version_is_refused(store, chat):
     found = store._room.scopes["default"]["c"]
     found.head = replace(found.head, revision=replace(found.head.revision, payload='{"v":2}'))
     with pytest.raises(UnsupportedRecord):
-        chat.refresh()
+        chat.state()

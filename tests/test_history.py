@@ -110,7 +110,7 @@ def test_closing_the_shelf_closes_the_store_that_it_opened():
     chat = shelf.conversation("c")
     shelf.close()
     shelf.close()
-    for step in (chat.messages, chat.refresh, lambda: chat.append(user("x")), shelf.list, lambda: shelf.delete("c")):
+    for step in (chat.messages, chat.state, lambda: chat.append(user("x")), shelf.list, lambda: shelf.delete("c")):
         with pytest.raises(StoreClosed):
             step()
 

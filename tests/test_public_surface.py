@@ -42,7 +42,7 @@ PAIRS = [
     (chathistory.ReplyStream, chathistory.AsyncReplyStream),
 ]
 ONLY_ASYNC = {"run", "sync", "store", "scope"}  # its threads and what it stands before; attributes of a History
-ONLY_SYNC = {"log", "summary"}  # internal: the engine for asyncio uses it in its threads
+ONLY_SYNC = {"log"}  # internal: the engine for asyncio uses it in its threads
 
 
 def public(cls):

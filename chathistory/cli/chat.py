@@ -119,7 +119,7 @@ def _choose_conversation(
         letters = "".join(secrets.choice(_LETTERS) for _ in range(4))
         name = f"{datetime.now(UTC).astimezone():%Y%m%d-%H%M%S}-{letters}"
     conversation = history.conversation(name)
-    is_new = conversation.refresh() is None
+    is_new = conversation.state() is None
     if is_new or latest:
         what = "new conversation" if is_new else "conversation"
         again = _continue_command(target, name, fake=fake)

@@ -106,7 +106,7 @@ class Prompt:
             self._console.out(format_body(entry), highlight=False)
             if mark := describe_mark(entry):
                 self._note(f"[{mark}]")
-        summary = self._conversation.summary
+        summary = self._conversation.state()
         if summary and summary.engine.open_turn and lease_end(summary.engine.open_turn):
             asked = next((local_time(entry.at) for entry in reversed(entries) if entry.kind == "message"), "before")
             self._note(f"another process waits for a reply since {asked}; /abandon gives that reply up")

@@ -112,7 +112,7 @@ class Target:
     def find(self, history: History, id: str) -> Conversation:
         """Return a conversation that exists. Raises `click.ClickException` that names ids like this one otherwise."""
         conversation = history.conversation(id)
-        if conversation.refresh() is not None:
+        if conversation.state() is not None:
             return conversation
         ids = [row.id for row in history.list(limit=_SEARCHED).items]
         near = difflib.get_close_matches(id, ids, n=3) or [name for name in ids if name.startswith(id)][:3]

@@ -158,7 +158,7 @@ def _read_usage(conversation: Conversation) -> Usage:
     try:
         used = conversation.usage()
     except CorruptRecord as error:
-        summary = conversation.refresh()
+        summary = conversation.state()
         click.echo(show_controls(f"{error}: only the sum is known"), err=True)
         return Usage(Tokens.of(summary.totals.usage if summary else {}))
     for position in used.left_out:

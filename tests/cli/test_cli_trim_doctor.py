@@ -65,7 +65,7 @@ def test_trim_shows_what_would_go_and_does_it_when_told(run, shelf, filled):
     assert "7 turns (14 messages) left out of what is sent" in done.stderr
     with shelf() as history:
         assert len(history.conversation("long").messages()) == 6
-        assert history.conversation("long").summary.totals.messages == 20
+        assert history.conversation("long").state().totals.messages == 20
     again = run(*words)
     assert (again.returncode, again.stdout) == (0, "")
     assert "nothing to trim in long" in again.stderr

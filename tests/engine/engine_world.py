@@ -236,7 +236,7 @@ class World:
 
     def _append(self, engine) -> None:
         chat = self._chat(engine)
-        chat.refresh()
+        chat.state()
         chat.append({"role": self.dice.choice(["user", "assistant"]), "content": self.dice.choice(["by hand", " "])})
 
     def _keyed(self, engine) -> None:
@@ -244,16 +244,16 @@ class World:
             self.keyed.append(f"keyed {next(self.numbers)}")
         words = self.dice.choice(self.keyed[-3:])
         chat = self._chat(engine)
-        chat.refresh()
+        chat.state()
         chat.append({"role": "user", "content": words}, key=words)
 
     def _empty(self, engine) -> None:
-        before = self._chat(engine).refresh()
+        before = self._chat(engine).state()
         content = self.dice.choice(["", " \n", [], [{"type": "text", "text": " "}]])
         with contextlib.suppress(errors.InvalidInput):
             engine.send("a", content)
             self.violations.append("a message of which nothing can be sent was taken")
-        after = self._chat(engine).refresh()
+        after = self._chat(engine).state()
         assert (before and before.messages) == (after and after.messages)
 
     def _abandon(self, engine) -> None:

@@ -148,7 +148,7 @@ def test_a_cancel_at_any_moment_leaves_nothing_half_done(run_on, chat_of, stream
             await asyncio.gather(task, return_exceptions=True)
             await asyncio.sleep(0.01)  # what was under way in a thread lands
             chat = engine.history.conversation(name)
-            summary = await chat.refresh()
+            summary = await chat.state()
             log = [entry.kind async for entry in chat.entries() if entry.kind != "setup"]
             assert summary is None or summary.engine.open_turn is None, (count, log)
             assert log in ([], ["message", "abandoned"], ["message", "interrupted"], ["message", "message"]), count

@@ -160,7 +160,7 @@ def test_a_hidden_asynchronous_client_is_refused_before_anything_is_sent(name):
     engine = made(ChatEngine, ASYNC[name]())
     with pytest.raises(errors.InvalidInput, match="use AsyncChatEngine"):
         engine.send("a", "hello")
-    assert engine.history.conversation("a").summary.engine.open_turn is None
+    assert engine.history.conversation("a").state().engine.open_turn is None
 
 
 def test_what_a_synchronous_client_answered_in_disguise_is_paid_and_kept():

@@ -81,7 +81,7 @@ def test_what_somebody_said_meanwhile_is_not_answered_unseen(opened, chat_of, wa
     if not warm:
         engine = ChatEngine(api.client(), opened(), model=MODEL)
     others = chat_of("a")
-    others.refresh()
+    others.state()
     others.append({"role": "user", "content": "from elsewhere"})
     with pytest.raises(errors.Conflict):
         engine.send("a", "second", expected=page)
@@ -127,7 +127,7 @@ def test_an_engine_that_remembers_less_than_the_caller_reads_again(opened, chat_
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     engine.send("a", "hello")
     others = chat_of("a")
-    others.refresh()
+    others.state()
     version = others.append({"role": "user", "content": "from elsewhere"}).revision.version
     engine.send("a", "second", expected=version)
     assert [message["content"] for message in api.requests[-1].body["messages"]][-2:] == ["from elsewhere", "second"]

@@ -95,14 +95,14 @@ def test_a_turn_keeps_its_lease_however_long_it_takes(clock, engine_on, opened, 
         for _ in range(5):  # 105 seconds, with a time-out of 60
             clock.go(21)
             until = clock.wall + 60 * SECOND
-            wait_until(lambda until=until: chat.refresh().engine.open_turn.lease_until == until, "no renewal came")
+            wait_until(lambda until=until: chat.state().engine.open_turn.lease_until == until, "no renewal came")
             with pytest.raises(errors.TurnInProgress):
                 second.send("a", "second")
         go_on.set()
         assert under_way.result(60).text == "slow"
     assert other.requests == []
     assert [kind for kind in kinds(chat_of("a")) if kind not in ("message", "renewed")] == []
-    assert chat_of("a").summary.engine.open_turn is None
+    assert chat_of("a").state().engine.open_turn is None
     clock.go(21)
     assert clock.keeper._next_due() == []  # nothing is kept any longer
 
@@ -220,7 +220,7 @@ def test_a_title_and_a_message_beside_go_past_renewals(clock, opened, chat_of):
         under_way = pool.submit(engine.send, "a", "first")
         assert held.reached.wait(60)
         chat = chat_of("a")
-        assert chat.refresh()
+        assert chat.state()
         clock.go(21)
         wait_until(lambda: renewals(chat_of("a")) == 1, "no renewal came")
         chat.set_title("A title")
@@ -336,10 +336,10 @@ def test_a_turn_taken_over_is_not_renewed_by_who_lost_it(clock, opened, chat_of)
         assert late.reached.wait(60)
         taken = pool.submit(second.resume, "a", takeover=True)
         assert slow.reached.wait(60)
-        until = chat_of("a").refresh().engine.open_turn.lease_until
+        until = chat_of("a").state().engine.open_turn.lease_until
         clock.go(21)
         wait_until(lambda: len(clock.keeper._turns) == 1, "the lost turn is still kept")
-        assert chat_of("a").refresh().engine.open_turn.lease_until == until
+        assert chat_of("a").state().engine.open_turn.lease_until == until
         slow.gate.set()
         assert taken.result(60).text == "slow"
         late.gate.set()
@@ -432,7 +432,7 @@ def test_a_lease_that_is_renewed_counts_anew(clock, opened):
     clock.go(59)
     chat = History(opened()).conversation("a")
     chat.log.append(
-        [make_entry("renewed", data={"until": ahead + 1, "lease": chat.summary.engine.open_turn.lease}, turn="T")]
+        [make_entry("renewed", data={"until": ahead + 1, "lease": chat.state().engine.open_turn.lease}, turn="T")]
     )
     with pytest.raises(errors.TurnInProgress):
         engine.resume("a")

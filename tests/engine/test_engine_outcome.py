@@ -265,7 +265,7 @@ def test_results_that_were_cut_off_are_known_again(opened):
     first = engine.submit("a", reply, results(reply))
     for number in range(6):
         engine.send("a", f"turn {number}")
-    assert engine.history.conversation("a").summary.view.view_start > first.position
+    assert engine.history.conversation("a").state().view.view_start > first.position
     assert engine.submit("a", reply, results(reply)).position == first.position
     assert engine.send("a", reply.results(results(reply))).position == first.position
     assert len(api.requests) == 8
@@ -441,7 +441,7 @@ def test_a_turn_that_only_pauses_is_closed(opened, chat_of, monkeypatch, way):
     else:
         reply = asyncio.run(asked())
     assert reply.stop_reason == "pause_turn"
-    assert chat_of("a").summary.engine.open_turn is None
+    assert chat_of("a").state().engine.open_turn is None
     assert kinds(chat_of("a")) == ["message"] * 4 + ["abandoned"]
     assert chat_of("a").messages()[-1] == reply.message
     assert engine.send("a", "never mind").text == "something else"

@@ -50,7 +50,7 @@ def test_an_error_is_sorted_by_what_it_names(opened, case):
     if case.places:
         assert tuple((place.position, place.block) for place in refusal.places) == case.places
     chat = History(store).conversation("a")
-    assert chat.summary.engine.open_turn is None
+    assert chat.state().engine.open_turn is None
     assert [m["content"] for m in chat.last_messages(5) if m["role"] == "user"] == [*SAID, TURN_BLOCKS], (
         "kept as it was said"
     )
@@ -348,7 +348,7 @@ def test_an_omission_survives_going_back_and_repair(opened):
     chat = engine.history.conversation("a")
     chat.leave_out()
     engine.resume("a")
-    chat.refresh()
+    chat.state()
     chat.rewind(to=5)
     engine.send("a", "Something else")
     assert sent(api)[2]["content"] == SAID[1][1:]
@@ -401,7 +401,7 @@ def test_thinking_that_a_result_needs_cannot_be_left_out_by_hand(opened, what):
     with pytest.raises(errors.InvalidInput, match=r"position 2 back until its turn is complete; leave it out when"):
         chat.leave_out(**what)
     assert engine.submit("a", reply, {"toolu_1": "seen"}).text == "fine"
-    chat.refresh()
+    chat.state()
     chat.leave_out(**what)
     assert engine.send("a", "And now?").text == "well"
     assert "thinking" not in str(sent(api)[1:])
@@ -502,7 +502,7 @@ def test_a_container_is_kept_for_thirty_days_from_when_it_was_made(opened):
     for words in ("one", "two", "three"):
         engine.send("a", words)
     assert [request.body.get("container") for request in api.requests] == [None, "container_1", "container_1"]
-    found = engine.history.conversation("a").summary.engine.container
+    found = engine.history.conversation("a").state().engine.container
     day = 24 * 3600 * 1_000_000
     since = found.since
     assert found.id == "container_1"
@@ -525,7 +525,7 @@ def test_a_container_that_the_api_does_not_know_is_forgotten_and_the_turn_goes_o
         assert engine.run_tools("a", "two", tools=[TOOL]).text == "on"
     engine.send("a", "three")
     assert [request.body.get("container") for request in api.requests] == [None, "container_1", None, None]
-    assert History(store).conversation("a").summary.engine.container is None
+    assert History(store).conversation("a").state().engine.container is None
 
 
 def test_a_container_is_forgotten_by_the_asynchronous_engine_too(opened):
@@ -560,7 +560,7 @@ def test_a_container_whose_id_cannot_be_sent_is_not_taken_up(opened, id):
     store, api = opened(), FakeMessagesAPI("fine")
     chat = History(store).conversation("a")
     chat.append([{"role": "user", "content": "one"}, of_container(id)])
-    assert chat.summary.engine.container is None
+    assert chat.state().engine.container is None
     assert ChatEngine(api.client(), store, model=MODEL).send("a", "two").text == "fine"
     assert "container" not in api.requests[-1].body
 

@@ -179,7 +179,7 @@ def choose_poison(world):
 def after(world, error, *, transient):
     refusal = getattr(error, "refusal", None)
     chat = world.chat()
-    assert chat.summary.engine.open_turn is None, "the turn is closed"
+    assert chat.state().engine.open_turn is None, "the turn is closed"
     if transient:
         assert refusal is None or refusal.sort == "size"
         assert chat.view().report.omitted == ()

@@ -98,7 +98,7 @@ def test_what_is_said_or_done_since_ends_it(opened, step):
         engine.send("a", "second")
     chat = History(opened()).conversation("a")
     if step == "message":
-        chat.refresh()
+        chat.state()
         chat.append({"role": "assistant", "content": "by hand"})
     elif step == "rewind":
         chat.rewind(to=reply.position + 1)

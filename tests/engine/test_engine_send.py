@@ -243,7 +243,7 @@ def test_a_paused_turn_goes_on_by_itself(engine_on, chat_of):
     assert answered.text == "Here it is."
     assert [message["role"] for message in api.requests[1].body["messages"]] == ["user", "assistant"]
     assert [message["role"] for message in chat_of("a").messages()] == ["user", "assistant", "assistant"]
-    assert chat_of("a").summary.engine.open_turn is None
+    assert chat_of("a").state().engine.open_turn is None
 
 
 def test_a_system_message_after_a_reply_is_nothing_to_resume(engine_on, chat_of):
@@ -251,7 +251,7 @@ def test_a_system_message_after_a_reply_is_nothing_to_resume(engine_on, chat_of)
     engine = engine_on(api)
     engine.send("a", "hello")
     chat = chat_of("a")
-    chat.refresh()
+    chat.state()
     chat.append({"role": "system", "content": "Be brief."})
     assert engine.resume("a") is None
     assert len(api.requests) == 1

@@ -38,7 +38,7 @@ def check(url, api, kind):
         chat = History(store).conversation("a")
         assert kinds(chat) == ["message", kind]
         assert chat.messages() == [{"role": "user", "content": "hello"}]
-        assert chat.refresh().engine.open_turn is None
+        assert chat.state().engine.open_turn is None
         assert ChatEngine(api.client(), store, model=MODEL).resume("a").text == "whole"
     api.assert_extends()
 

@@ -290,8 +290,8 @@ def test_a_reply_that_cannot_be_stored_comes_back_and_is_kept_as_text(opened, na
     assert entries[1].message["content"] == [{"type": "text", "text": "words"}]
     assert f"record {entries[1].position}" in "\n".join(caught.value.__notes__)
     found = History(opened()).conversation("a")
-    assert found.summary.engine.open_turn is None
-    assert found.summary.totals.usage["output_tokens"] > 0, "it was paid for"
+    assert found.state().engine.open_turn is None
+    assert found.state().totals.usage["output_tokens"] > 0, "it was paid for"
     assert engine.resume("a").text == "later"
     assert "words" not in str(api.requests[-1].body["messages"])
 

@@ -77,7 +77,7 @@ def test_an_error_of_the_caller_passes_through_and_the_turn_is_closed(engine_on,
     assert caught.value is error
     assert "saved" in error.__notes__[0]
     assert kinds(chat_of("a")) == ["message", "interrupted"]
-    assert chat_of("a").summary.engine.open_turn is None
+    assert chat_of("a").state().engine.open_turn is None
 
 
 EVENTS = 9  # message_start, ping, content_block_start, 3 deltas, content_block_stop, message_delta, message_stop
@@ -100,7 +100,7 @@ def test_a_broken_stream_is_never_a_reply(engine_on, chat_of, how, after):
     came = after > 3  # a piece of text
     assert kinds(chat_of("a")) == ["message", "interrupted" if came else "abandoned"]
     assert chat_of("a").messages() == [{"role": "user", "content": "hello"}]
-    assert chat_of("a").summary.engine.open_turn is None
+    assert chat_of("a").state().engine.open_turn is None
     assert engine.resume("a").text == "whole"
     api.assert_extends()
 

@@ -54,7 +54,7 @@ def test_the_runner_is_driven_and_each_message_stored_as_it_happens(opened, chat
         ("toolu_0", "sun in A"),
         ("toolu_1", "sun in B"),
     ]
-    assert chat_of("a").summary.engine.open_turn is None
+    assert chat_of("a").state().engine.open_turn is None
     assert chat_of("a").messages() == [*api.requests[-1].body["messages"], told(chat_of("a"))[-1].message]
     api.assert_extends()
 
@@ -68,7 +68,7 @@ def test_the_asynchronous_runner_too(opened, chat_of):
 
     assert asyncio.run(main()).text == "sunny"
     assert kinds(chat_of("a")) == ["message"] * 4
-    assert chat_of("a").summary.engine.open_turn is None
+    assert chat_of("a").state().engine.open_turn is None
 
 
 def test_others_wait_while_tools_are_run(opened, chat_of, engine_on):

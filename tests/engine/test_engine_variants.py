@@ -55,7 +55,7 @@ def test_another_reply_to_the_same_question_keeps_the_first_one(talk, chat_of):
     assert asked(api) == ["first", "one", "second"]
     assert texts(chat_of("a").messages()) == ["first", "one", "second", "two again"]
     assert kinds(chat_of("a")) == ["message"] * 4 + ["rewind", "opened", "message"]
-    assert chat_of("a").summary.totals.messages == 4
+    assert chat_of("a").state().totals.messages == 4
     assert engine.send("a", "third").text == "three"
     assert asked(api) == ["first", "one", "second", "two again", "third"]
 
@@ -94,7 +94,7 @@ def test_all_replies_to_a_question_are_listed_and_one_can_be_chosen(talk, chat_o
     assert head.end == chat.info().records
     assert texts(chat.messages()) == ["first", "one", "second", "two"]
     assert replies(chat, 3) == [("two", True), ("two b", False), ("two c", False)]
-    assert chat.summary.totals.messages == 4
+    assert chat.state().totals.messages == 4
     assert engine.send("a", "third").text == "three"
     assert asked(api) == ["first", "one", "second", "two", "third"]
 
@@ -111,11 +111,11 @@ def test_choosing_goes_back_and_forth_with_what_followed(talk, chat_of):
     assert texts(chat.messages()) == ["first", "one b", "second b", "two b"]
     chat.choose(three.position)
     assert texts(chat.messages()) == ["first", "one", "second", "two", "third", "three"]
-    assert (chat.summary.totals.messages, chat.summary.totals.turns) == (6, 3)
+    assert (chat.state().totals.messages, chat.state().totals.turns) == (6, 3)
     [one, one_b] = chat.variants(1)
     chat.choose(one_b.position)
     assert texts(chat.messages()) == ["first", "one b"]
-    assert (chat.summary.totals.messages, chat.summary.totals.turns) == (2, 1)
+    assert (chat.state().totals.messages, chat.state().totals.turns) == (2, 1)
     chat.choose(one.position)
     assert texts(chat.messages()) == ["first", "one"]
 
@@ -184,17 +184,17 @@ def test_cuts_stay_in_force_where_they_can(opened, chat_of, cut):
     for number in range(4 if cut else 3):
         engine.send("a", f"question {number}")
     chat = chat_of("a")
-    begin = chat.summary.view.view_start
+    begin = chat.state().view.view_start
     assert bool(begin) == cut
     kept = len(chat.messages())
     engine.regenerate("a")
     chat = chat_of("a")
-    assert (chat.summary.view.view_start, len(chat.messages())) == (begin, kept)
+    assert (chat.state().view.view_start, len(chat.messages())) == (begin, kept)
     last = chat.last_entries(2)[0].position
     chat.choose(chat.variants(last)[0].position)
-    assert (chat.summary.view.view_start, len(chat.messages())) == (begin, kept)
+    assert (chat.state().view.view_start, len(chat.messages())) == (begin, kept)
     chat.choose(2)  # before the cut
-    assert (chat.summary.view.view_start, len(chat.messages())) == (0, 2)
+    assert (chat.state().view.view_start, len(chat.messages())) == (0, 2)
     assert engine.send("a", "other way").text
     assert all(request.status == 200 for request in api.requests)
 
@@ -202,12 +202,12 @@ def test_cuts_stay_in_force_where_they_can(opened, chat_of, cut):
 def test_what_is_remembered_of_sizes_follows_the_choice(talk, chat_of):
     engine, _ = talk(Reply(content="long " * 500))
     chat = chat_of("a")
-    before = chat.summary.view.tokens
+    before = chat.state().view.tokens
     engine.regenerate("a")
     chat = chat_of("a")
-    assert chat.summary.view.tokens > before
+    assert chat.state().view.tokens > before
     chat.choose(4)
-    assert chat.summary.view.tokens == before
+    assert chat.state().view.tokens == before
 
 
 # When it cannot be done.
@@ -286,7 +286,7 @@ def test_both_are_guarded(talk, opened, chat_of):
     engine, api = talk("two b")
     page, others = chat_of("a"), chat_of("a")
     assert page.messages()
-    others.refresh()
+    others.state()
     others.append({"role": "user", "content": "from elsewhere"})
     with pytest.raises(errors.Conflict):
         engine.regenerate("a", expected=page.version)
@@ -349,7 +349,7 @@ def test_variants_after_a_repair_and_after_forgetting(talk, opened, chat_of):
         chat.variants(1)
     chat.choose(4)
     assert texts(chat.messages()) == ["second", "two"]
-    assert chat.summary.totals.messages == 2
+    assert chat.state().totals.messages == 2
 
 
 def test_the_same_for_asyncio(talk, opened):

@@ -221,6 +221,6 @@ def test_what_is_remembered_is_what_the_log_says(counted, seed):
         if role == "engine":
             engine.send("a", f"question {number}")
         else:
-            chat.refresh()
+            chat.state()
             chat.append({"role": role, "content": f"words {number}"})
     assert wrong == []

@@ -51,7 +51,7 @@ def chat(request, store):
 
 
 def stored(other):
-    other.refresh()
+    other.state()
     return texts([entry.message for entry in other.entries() if entry.kind == "message"])
 
 
@@ -95,8 +95,8 @@ def test_landed_and_refused_by_a_client_library_that_repeats(store, other, chat)
 
 @pytest.mark.parametrize("refused", [False, True])
 def test_landed_and_others_have_appended_since(store, other, chat, refused):
-    fault = landed_but_refused(chat.log.key, store, lambda: (other.refresh(), other.append(said("theirs"))))
-    lost_answer = landed_then(lambda: (other.refresh(), other.append(said("theirs"))))
+    fault = landed_but_refused(chat.log.key, store, lambda: (other.state(), other.append(said("theirs"))))
+    lost_answer = landed_then(lambda: (other.state(), other.append(said("theirs"))))
     store.on_append = iter([fault if refused else lost_answer])
     head = chat.append(chat.batch)
     assert head.end == chat.start + len(chat.batch)
@@ -105,14 +105,14 @@ def test_landed_and_others_have_appended_since(store, other, chat, refused):
         chat.append(user("blind"))
     assert type(conflict.value) is Conflict
     assert stored(other) == [*expected(chat), "theirs"]
-    chat.refresh()
+    chat.state()
     chat.append(user("knowing"))
     assert stored(other) == [*expected(chat), "theirs", "knowing"]
 
 
 def test_identical_text_of_others_is_not_ours(store, other, chat):
     def theirs(_call):
-        other.refresh()
+        other.state()
         other.append(chat.batch)
         raise lost()
 
@@ -129,7 +129,7 @@ def test_landed_and_forgotten_since(store, other, chat, refused):
     """Others append and forget: what could tell whether ours was stored is gone."""
 
     def after():
-        other.refresh()
+        other.state()
         other.append(said("theirs"))
         other.forget(before=chat.start + len(chat.batch))
 
@@ -156,7 +156,7 @@ def test_forgotten_between_the_refusal_and_the_look(store, other):
         other.forget(before=2)
         return call()
 
-    store.on_append = iter([landed_then(lambda: (other.refresh(), other.append(said("theirs"))))])
+    store.on_append = iter([landed_then(lambda: (other.state(), other.append(said("theirs"))))])
     store.on_read = iter([forgotten])
     with pytest.raises(OutcomeUnknown):
         chat.append(user("new"))
@@ -208,11 +208,11 @@ def test_dead_when_it_looks_what_became_of_it(store, other, chat, outcome, refus
             else landed_then(lambda: other.annotate(title="theirs"))
         ]
     )
-    other.refresh()
+    other.state()
     if chat.start:
-        chat.refresh()
+        chat.state()
     else:
-        chat.refresh()
+        chat.state()
         other.log._local_state.known = False  # it looks when it is its turn
     store.on_read = dead(outcome)
     with pytest.raises(StoreUnavailable) as failed:
@@ -276,8 +276,8 @@ def test_it_lands_late_between_the_two_tries(store, other, chat):
 def test_annotation_lost_and_rebased_is_stored_once(store, other):
     chat = chat_on(store)
     chat.append(user("before"))
-    store.on_append = iter([landed_then(lambda: (other.refresh(), other.append(said("theirs"))))])
+    store.on_append = iter([landed_then(lambda: (other.state(), other.append(said("theirs"))))])
     chat.set_title("mine")
-    other.refresh()
+    other.state()
     assert [entry.kind for entry in other.entries()] == ["message", "annotation", "message"]
     assert names_of(other)[0] == "mine"

@@ -56,22 +56,22 @@ def test_threads_of_one_process_queue(histories):
 def test_a_message_in_between_is_a_conflict_until_it_was_seen(pair):
     one, two = pair
     one.append(user("first"))
-    two.refresh()
+    two.state()
     two.append(said("theirs"))
     for _ in range(2):
         with pytest.raises(Conflict) as conflict:
             one.append(user("blind"))
         assert conflict.value.head.end == 2
-    assert one.refresh().totals.messages == 2
+    assert one.state().totals.messages == 2
     one.append(user("knowing"))
     assert texts(two.last_messages(9)) == ["first", "theirs", "knowing"]
 
 
-@pytest.mark.parametrize("look", ["messages", "view", "refresh", "last_messages", "last_entries", "entries"])
+@pytest.mark.parametrize("look", ["messages", "view", "state", "last_messages", "last_entries", "entries"])
 def test_every_look_counts_as_seeing(pair, look):
     one, two = pair
     one.append(user("first"))
-    two.refresh()
+    two.state()
     two.append(said("theirs"))
     arguments = (5,) if look in ("last_messages", "last_entries") else ()
     found = getattr(one, look)(*arguments)
@@ -82,7 +82,7 @@ def test_every_look_counts_as_seeing(pair, look):
 
 def test_both_begin_the_conversation(pair):
     one, two = pair
-    assert one.refresh() is None
+    assert one.state() is None
     two.append(user("theirs"))
     with pytest.raises(Conflict):
         one.append(user("mine"))
@@ -97,13 +97,13 @@ def test_an_annotation_in_between_is_rebased_in_silence(pair):
     head = one.append(said("mine"))
     assert head.end == 4
     assert names_of(one) == ("theirs", ("a",), {"n": 1})
-    assert one.summary.totals.messages == 2
+    assert one.state().totals.messages == 2
 
 
 def test_an_own_annotation_goes_past_messages_but_the_next_message_does_not(pair):
     one, two = pair
     one.append(user("first"))
-    two.refresh()
+    two.state()
     two.append(said("theirs"))
     one.set_title("mine")
     one.set_tags(["mine"])
@@ -111,10 +111,10 @@ def test_an_own_annotation_goes_past_messages_but_the_next_message_does_not(pair
     for _ in range(2):
         with pytest.raises(Conflict):
             one.append(user("blind"))
-    one.refresh()
+    one.state()
     one.append(user("knowing"))
     assert kinds_of(two) == ["message", "message", "annotation", "annotation", "message"]
-    assert two.summary.annotations.title == "mine"
+    assert two.state().annotations.title == "mine"
 
 
 def test_an_annotation_never_conflicts_with_a_conversation_that_others_began(pair):
@@ -122,7 +122,7 @@ def test_an_annotation_never_conflicts_with_a_conversation_that_others_began(pai
     assert one.log.seen() is None
     two.append(user("theirs"))
     one.set_title("mine")
-    two.refresh()
+    two.state()
     assert (names_of(two)[0], texts(two.last_messages(9))) == ("mine", ["theirs"])
     with pytest.raises(Conflict):
         one.append(user("blind"))
@@ -134,7 +134,7 @@ def test_a_rewind_or_a_delete_in_between_is_a_conflict(pair):
     two.rewind(to=1)
     with pytest.raises(Conflict):
         one.append(user("blind"))
-    one.refresh()
+    one.state()
     two.log.delete()
     for step in (lambda: one.append(user("blind")), lambda: one.annotate(title="blind")):
         with pytest.raises(ConversationChanged):  # the records that would tell whether it was stored are gone
@@ -152,7 +152,7 @@ def test_rebasing_ends_some_time(times, stored):
     with named(NAME), FaultyStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         one, two = chat_on(store), chat_on(elsewhere)
         one.append(user("first"))
-        two.refresh()
+        two.state()
 
         def annotated(call):
             two.annotate(title="again")
@@ -164,7 +164,7 @@ def test_rebasing_ends_some_time(times, stored):
             return
         with pytest.raises(Conflict):
             one.append(said("mine"))
-        assert two.refresh().totals.messages == 1
+        assert two.state().totals.messages == 1
         store.healed()
         one.append(said("mine"))
 
@@ -197,9 +197,9 @@ def test_what_came_after_a_tail_began_is_not_seen():
     with named(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         one, two = chat_on(store), chat_on(elsewhere)
         one.append([user(str(number)) for number in range(60)])
-        two.refresh()
+        two.state()
         one.rewind(to=50)
-        two.refresh()
+        two.state()
         held = []
         store.arm(lambda: held.append(two.append(said("theirs"))))
         assert "theirs" not in texts(one.last_messages(30))
@@ -235,7 +235,7 @@ def test_what_is_appended_while_it_is_read_is_left_out():
     with named(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         one, two = chat_on(store), chat_on(elsewhere)
         one.append([user(str(number)) for number in range(10)])
-        two.refresh()
+        two.state()
         store.arm(lambda: two.append(said("later")))
         assert texts(one.messages()) == [str(number) for number in range(10)]
         with pytest.raises(Conflict):
@@ -328,8 +328,8 @@ def test_expired_is_absent_everywhere(brief, clock):
         assert fresh.last_messages(5) == []
         assert fresh.last_entries(5) == []
         assert list(fresh.entries()) == []
-        assert fresh.summary is None
-        assert fresh.refresh() is None
+        assert fresh.state() is None
+        assert fresh.state() is None
         assert (names_of(fresh), fresh.usage()) == ((None, (), {}), Usage())
         assert fresh.forget(before=1) is None
         assert fresh.repair(dry_run=False) == ()
@@ -343,13 +343,13 @@ def test_appending_over_an_expired_one_begins_another(brief, clock, looked, step
     store, elsewhere = brief
     chat, stale = chat_on(store), chat_on(elsewhere)
     chat.append([user("old"), said("old")])
-    stale.refresh()
+    stale.state()
     clock.go(10)
     if looked:
-        assert chat.refresh() is None
+        assert chat.state() is None
     head = chat.append(user("new")) if step == "append" else chat.annotate(title="new")
     assert (head.start, head.end) == (0, 1)
-    assert (chat.summary.totals.messages, names_of(chat)[0]) == ((1, None) if step == "append" else (0, "new"))
+    assert (chat.state().totals.messages, names_of(chat)[0]) == ((1, None) if step == "append" else (0, "new"))
     with pytest.raises(Conflict):
         stale.append(user("blind"))
     assert len(list(chat.entries())) == 1
@@ -375,12 +375,12 @@ def test_expired_and_begun_again_by_another(brief, clock):
     store, elsewhere = brief
     one, two = chat_on(store), chat_on(elsewhere)
     one.append(user("old"))
-    two.refresh()
+    two.state()
     clock.go(10)
     two.append(user("new"))
     with pytest.raises(Conflict):
         one.append(user("blind"))
-    one.refresh()
+    one.state()
     one.append(said("knowing"))
     assert texts(two.last_messages(9)) == ["new", "knowing"]
 
@@ -527,7 +527,7 @@ def test_a_conversation_of_a_machine_that_is_years_ahead_is_listed_and_gone_on_w
         chat_on(store, "ahead").append(user("x"))
         clock.jump(-200 * 365 * 86_400)
         chat = chat_on(store, "ahead")
-        ahead = chat.refresh() and chat.log.last.revision.updated
+        ahead = chat.state() and chat.log.last.revision.updated
         assert chat.append(said("y")).revision.updated == ahead
         rows = History(store).list().items
         assert [(row.id, row.updated.year) for row in rows] == [("ahead", 2226), ("now", 2027)]

@@ -82,13 +82,13 @@ def test_a_key_is_found_among_the_newest_thousand_entries(two):
     chat.log.append([make_entry("annotation", data={"title": str(number)}) for number in range(NEWEST - 1)])
     chat_on(other).append(user("a"), key="k")
     chat.append(user("a"), key="k")
-    assert chat_on(one).refresh().totals.messages == 1
+    assert chat_on(one).state().totals.messages == 1
     chat.set_title("one more")
     chat_on(other).append(user("a"), key="k")  # stands too far back
-    assert chat_on(one).refresh().totals.messages == 2
-    chat.refresh()
+    assert chat_on(one).state().totals.messages == 2
+    chat.state()
     chat.append(user("a"), key="k")
-    assert chat_on(one).refresh().totals.messages == 2
+    assert chat_on(one).state().totals.messages == 2
 
 
 def test_a_batch_that_begins_before_the_newest_thousand_is_known_too(two):
@@ -99,7 +99,7 @@ def test_a_batch_that_begins_before_the_newest_thousand_is_known_too(two):
     for wrong in (batch[:-1], [*batch, user("more")], batch[1:3]):
         with pytest.raises(InvalidInput):
             chat_on(other).append(wrong, key="k")
-    assert chat_on(one).refresh().totals.messages == NEWEST + 20
+    assert chat_on(one).state().totals.messages == NEWEST + 20
 
 
 def test_of_many_who_store_the_same_at_once_one_does(two):
@@ -108,7 +108,7 @@ def test_of_many_who_store_the_same_at_once_one_does(two):
 
     def work(store):
         chat = chat_on(store)
-        chat.refresh()
+        chat.state()
         gate.wait()
         try:
             return chat.append(user("a"), key="k").end
@@ -125,13 +125,13 @@ def test_a_key_is_still_a_guarded_append(two):
     chat = chat_on(one)
     chat.append(user("a"))
     others = chat_on(other)
-    others.refresh()
+    others.state()
     others.append(said("theirs"))
     with pytest.raises(Conflict):
         chat.append(user("blind"), key="k")
     with pytest.raises(Conflict):
         others.append(user("blind"), key="k", expected="no such version")
-    chat.refresh()
+    chat.state()
     version = chat.version
     first = chat.append(user("knowing"), key="k", expected=version)
     assert others.append(user("knowing"), key="k", expected=version).end == first.end  # whatever its own append changed
@@ -177,7 +177,7 @@ def test_a_reply_that_comes_again_is_not_stored_twice(two, who):
     again = chat.append(reply(1))
     assert (again.end, again.revision.version) == (first.end, first.revision.version)
     assert len(chat.messages()) == 5
-    chat.refresh()
+    chat.state()
     chat.append(reply(2))
     assert len(chat.messages()) == 6
 
@@ -293,7 +293,7 @@ def test_a_damaged_entry_does_not_stand_in_the_way(two):
     chat_on(other).append(reply(1))
     chat_on(other).append(reply(1))
     chat_on(other).append(user("k"), key="k")
-    assert chat_on(other).refresh().totals.messages == 4
+    assert chat_on(other).state().totals.messages == 4
 
 
 def test_the_same_for_asyncio(two):

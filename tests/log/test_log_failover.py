@@ -40,7 +40,7 @@ def test_a_writer_who_saw_what_is_lost_is_told(chat, count):
     lose(chat, count)
     with pytest.raises(Conflict):
         chat.append({"role": "user", "content": "four"})
-    chat.refresh()
+    chat.state()
     chat.append({"role": "user", "content": "four"})
     assert texts(chat) == [*["one", "two", "three"][: 3 - count], "four"]
 

@@ -69,7 +69,7 @@ def test_a_response_without_its_type_is_a_response(chat):
     usage = {"input_tokens": 3, "output_tokens": 4}
     saved = {"role": "assistant", "content": [{"type": "text", "text": "Ho"}], "model": MODEL, "usage": usage}
     chat.append([user("Hi"), saved | {"stop_reason": "end_turn"}])
-    assert chat.refresh().totals.usage == usage
+    assert chat.state().totals.usage == usage
     assert chat.messages()[1] == {"role": "assistant", "content": saved["content"]}
 
 
@@ -200,7 +200,7 @@ def test_what_cannot_be_mended_is_refused_by_its_field(chat, name):
     with pytest.raises(InvalidInput) as caught:
         chat.append([user("Hi"), message])
     assert str(caught.value).startswith(field)
-    assert chat.refresh() is None
+    assert chat.state() is None
 
 
 # Replies: what was paid for is taken as it came.
@@ -697,11 +697,11 @@ def test_a_fork_at_an_open_call_whose_thinking_is_gone_is_refused(store):
     asked = engine.send("c", "Look.")
     engine.submit("c", asked, {"toolu_1": "x"})
     chat = History(store).conversation("c")
-    chat.refresh()
+    chat.state()
     chat.forget(before=3)
     with pytest.raises(InvalidInput, match="within a turn"):
         chat.fork("open", at=asked.position + 1)
-    assert History(store).conversation("open").refresh() is None
+    assert History(store).conversation("open").state() is None
     for at in (asked.position, None):
         fork = chat.fork(f"at {at}", at=at)
         assert judge(fork) == []

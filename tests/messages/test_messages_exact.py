@@ -182,7 +182,7 @@ def test_what_cannot_be_stored_is_refused_by_its_field(store, name):
         assert SECRET not in str(refused.value)
     assert store.read(KEY) is None
     assert list(store.keys()) == []
-    assert chat.refresh() is None
+    assert chat.state() is None
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

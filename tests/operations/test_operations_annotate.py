@@ -92,13 +92,13 @@ def test_usage_is_summed_over_all_replies(chat):
     chat.append([user("a"), reply(1, input_tokens=10, output_tokens=2, cache_read_input_tokens=None)])
     chat.append([user("b"), reply(2, input_tokens=20, output_tokens=3, cache_read_input_tokens=7, speed="fast")])
     chat.append([user("c"), said("d")])
-    assert chat.summary.totals.usage == {"input_tokens": 30, "output_tokens": 5, "cache_read_input_tokens": 7}
-    assert chat.summary.totals.model == "claude-2"
-    assert chat.summary.totals.messages == 6
+    assert chat.state().totals.usage == {"input_tokens": 30, "output_tokens": 5, "cache_read_input_tokens": 7}
+    assert chat.state().totals.model == "claude-2"
+    assert chat.state().totals.messages == 6
     nested = reply(3, cache_creation={"ephemeral_1h_input_tokens": 5}, input_tokens=True)
     chat.append(nested)
-    assert chat.summary.totals.usage["input_tokens"] == 30
-    assert "cache_creation" not in chat.summary.totals.usage
+    assert chat.state().totals.usage["input_tokens"] == 30
+    assert "cache_creation" not in chat.state().totals.usage
 
 
 @pytest.mark.parametrize("broken", [{"usage": 5}, {"usage": [1]}, {"model": 5}, {"stop_reason": ["x"]}])
@@ -107,16 +107,16 @@ def test_an_odd_response_is_refused_or_stored(chat, broken):
         chat.append(reply(1) | broken)
     except InvalidInput:
         return
-    assert chat.refresh().totals.model in ("claude-1", None)
+    assert chat.state().totals.model in ("claude-1", None)
     assert len(list(chat.entries())) == 1
 
 
 def test_the_preview_is_the_beginning_of_the_first_user_text(chat):
     chat.append([said("x"), {"role": "system", "content": "s"}, RESULT])
-    assert chat.summary.totals.preview is None
+    assert chat.state().totals.preview is None
     chat.append([user("  a\n\n b\t" + "c" * 500), user("later")])
-    assert chat.summary.totals.preview == "a b " + "c" * 76
-    assert "cccc" not in repr(chat.summary)
+    assert chat.state().totals.preview == "a b " + "c" * 76
+    assert "cccc" not in repr(chat.state())
 
 
 # Mending.
@@ -144,11 +144,11 @@ def test_repair_writes_what_stands_in_the_middle_as_it_is_sent(chat):
     assert chat.messages() == sent
     assert chat.repair() == ()
     assert problems(sent) == []
-    assert chat.summary.totals.messages == len(sent)
+    assert chat.state().totals.messages == len(sent)
 
 
 def test_single_entries_of_other_kinds_are_not_sent(chat):
     chat.append([user("a"), said("b")])
     chat.log.append([make_entry("interrupted", message=said("half"), turn="t"), make_entry("abandoned", turn="t")])
     assert texts(chat.messages()) == texts(chat.last_messages(9)) == ["a", "b"]
-    assert chat.summary.totals.messages == 2
+    assert chat.state().totals.messages == 2

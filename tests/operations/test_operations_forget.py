@@ -20,12 +20,12 @@ def test_rewind_goes_on_from_there_and_keeps_all(chat):
     numbered(chat, 6)
     chat.rewind(to=4)
     assert texts(chat.messages()) == ["0", "1", "2", "3"]
-    assert chat.summary.totals.messages == 4
+    assert chat.state().totals.messages == 4
     chat.append(user("4'"))
     assert texts(chat.messages()) == texts(chat.last_messages(9)) == ["0", "1", "2", "3", "4'"]
     assert texts(chat.last_messages(2)) == ["3", "4'"]
     assert len(list(chat.entries())) == 8
-    assert chat.summary.totals.messages == 5
+    assert chat.state().totals.messages == 5
 
 
 @pytest.mark.parametrize("to", [-1, 7, 100, 5, 4])
@@ -44,7 +44,7 @@ def test_rewind_to_a_place_that_is_none_is_refused(chat, to):
 def test_rewind_to_the_ends(chat, to):
     numbered(chat, 6)
     chat.rewind(to=to)
-    assert chat.summary.totals.messages == to == len(chat.messages())
+    assert chat.state().totals.messages == to == len(chat.messages())
     chat.append(user("on"))
     assert texts(chat.messages())[-1] == "on"
 
@@ -54,21 +54,21 @@ def test_several_rewinds_in_a_row(chat):
     chat.rewind(to=5)
     chat.rewind(to=3)
     chat.append(user("x"))
-    at = chat.summary.view.path
+    at = chat.state().view.path
     chat.append(user("y"))
     chat.rewind(to=at + 2)
     assert texts(chat.messages()) == ["0", "1", "2", "x"]
     chat.rewind(to=1)
     chat.append(said("z"))
     assert texts(chat.messages()) == texts(chat.last_messages(9)) == ["0", "z"]
-    assert chat.summary.totals.messages == 2
+    assert chat.state().totals.messages == 2
 
 
 def test_a_rewind_keeps_title_and_usage(chat):
     chat.append([user("a"), reply(1, input_tokens=5)])
     chat.annotate(title="t", metadata={"k": [1]})
     chat.rewind(to=0)
-    assert (chat.info().title, chat.info().metadata, chat.summary.totals.usage) == (
+    assert (chat.info().title, chat.info().metadata, chat.state().totals.usage) == (
         "t",
         {"k": [1]},
         {"input_tokens": 5},
@@ -84,7 +84,7 @@ def test_forget_in_part(chat):
     head = chat.forget(before=4)
     assert (head.start, head.end) == (4, 11)
     assert texts(chat.messages()) == texts(chat.last_messages(20)) == ["4", "5", "6", "7", "8", "9"]
-    assert chat.summary.totals.messages == 6
+    assert chat.state().totals.messages == 6
     chat.append(user("10"))
     assert texts(chat.last_messages(2)) == ["9", "10"]
 
@@ -95,7 +95,7 @@ def test_forget_whole(chat, before):
     chat.annotate(title="kept", tags=["a"])
     chat.forget(before=before + 1)
     assert chat.messages() == chat.last_messages(5) == []
-    assert (chat.info().title, chat.info().tags, chat.summary.totals.messages) == ("kept", ("a",), 0)
+    assert (chat.info().title, chat.info().tags, chat.state().totals.messages) == ("kept", ("a",), 0)
     chat.append(user("on"))
     assert texts(chat.messages()) == ["on"]
 
@@ -113,7 +113,7 @@ def test_nothing_of_what_is_forgotten_remains(store, chat):
 def test_the_preview_goes_with_the_message_it_is_of(store, chat):
     chat.append([user("SECRET"), said("a"), user("b")])
     chat.forget(before=2)
-    assert chat.summary.totals.preview is None
+    assert chat.state().totals.preview is None
     assert "SECRET" not in "".join([*bodies(store, chat), store.read(chat.log.key).head.revision.payload])
 
 
@@ -130,13 +130,13 @@ def test_forgetting_again_and_again(chat):
     for before in (2, 5, 6):
         chat.forget(before=before)
     assert texts(chat.messages()) == ["6", "7", "8", "9"]
-    assert chat.summary.totals.messages == 4
+    assert chat.state().totals.messages == 4
     chat.rewind(to=8)
     assert texts(chat.messages()) == ["6", "7"]
     chat.append(user("x"))
     chat.forget(before=7)
     assert texts(chat.last_messages(9)) == ["7", "x"]
-    assert chat.summary.totals.messages == 2
+    assert chat.state().totals.messages == 2
 
 
 def test_forgetting_what_was_left_out_anyway_counts_nothing(chat):
@@ -145,7 +145,7 @@ def test_forgetting_what_was_left_out_anyway_counts_nothing(chat):
     chat.append([user("x"), said("y")])
     chat.forget(before=6)
     assert texts(chat.messages()) == ["x", "y"]
-    assert chat.summary.totals.messages == 2
+    assert chat.state().totals.messages == 2
 
 
 def test_thinking_before_a_forget_is_not_sent_and_later_thinking_is(chat):
@@ -193,7 +193,7 @@ def test_a_forget_that_stopped_half_way_is_a_forget_to_be_repeated(store, chat):
     chat.log.append(snapshot_entries(chat.log, head, 4))
     assert texts(chat.messages()) == ["4", "5"]
     chat.forget(before=4)
-    assert (texts(chat.messages()), chat.summary.totals.messages) == (["4", "5"], 2)
+    assert (texts(chat.messages()), chat.state().totals.messages) == (["4", "5"], 2)
     assert store.read(chat.log.key).head.start == 4
 
 

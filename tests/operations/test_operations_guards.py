@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import threading
 
 import pytest
@@ -15,7 +14,7 @@ from chathistory import AsyncHistory, ConversationInfo, History, open_store
 from chathistory.errors import Conflict, ConversationExists, ConversationNotFound
 
 NAME = "test-core-guards"
-LOOKS = ["messages", "view", "refresh", "info", "summary", "last_messages", "last_entries", "entries"]
+LOOKS = ["messages", "view", "state", "info", "last_messages", "last_entries", "entries"]
 TAKING = {
     "rewind": lambda chat, **more: chat.rewind(to=1, **more),
     "forget": lambda chat, **more: chat.forget(before=1, **more),
@@ -34,8 +33,7 @@ def look(chat, how):
         return getattr(chat, how)(5)
     if how == "entries":
         return list(chat.entries())
-    found = getattr(chat, how)
-    return found() if inspect.ismethod(found) else found
+    return getattr(chat, how)()
 
 
 def beside(chat, kind):
@@ -59,7 +57,7 @@ def test_what_the_user_has_not_seen_is_not_taken_away(two, taking, what, where):
     chat.append([user("a"), said("b")])
     others = chat_on(other if where == "another process" else one)
     if what == "message":
-        others.refresh()
+        others.state()
         others.append(user("acknowledged"))
     elif what == "rewind":
         others.rewind(to=1)
@@ -82,10 +80,8 @@ def test_every_look_of_the_same_object_counts(two, taking, how):
     chat = chat_on(one)
     chat.append([user("a"), said("b")])
     others = chat_on(other)
-    others.refresh()
+    others.state()
     others.append(user("c"))
-    if how == "summary":
-        chat_on(one).refresh()  # of what this process has seen
     assert look(chat, how)
     assert chat.version == others.version
     TAKING[taking](chat)
@@ -97,7 +93,7 @@ def test_a_part_further_up_is_no_look_at_the_end(two, taking):
     chat = chat_on(one)
     chat.append([user("a"), said("b")])
     others = chat_on(other)
-    others.refresh()
+    others.state()
     others.append(user("c"))
     version = chat.version
     assert chat.last_entries(1, before=1)
@@ -113,7 +109,7 @@ def test_an_object_that_has_returned_nothing_looks_first_and_once(two, taking):
     one, other = two
     chat_on(one).append([user("a"), said("b")])
     others = chat_on(other)
-    others.refresh()
+    others.state()
     others.append(user("c"))
     chat = chat_on(one)
     assert chat.version is None
@@ -140,7 +136,7 @@ def test_a_message_before_what_stands_beside_is_one(two, taking):
     chat = chat_on(one)
     chat.append([user("a"), said("b")])
     others = chat_on(other)
-    others.refresh()
+    others.state()
     others.append(user("c"))
     others.set_title("another")
     with pytest.raises(Conflict):
@@ -153,7 +149,7 @@ def test_an_own_title_does_not_vouch_for_what_it_went_past(two):
     chat.append([user("a"), said("b")])
     fresh.set_title("mine")
     others = chat_on(other)
-    others.refresh()
+    others.state()
     others.append(user("c"))
     chat.set_title("mine as well")
     for each in (chat, fresh):
@@ -180,7 +176,7 @@ def test_a_message_that_lands_while_it_is_being_taken_away_is_a_conflict(taking)
     with named(NAME), ShortStore(NAME) as store, MemoryStore(NAME) as elsewhere:
         chat, others = chat_on(store), chat_on(elsewhere)
         chat.append([user(str(number)) if number % 2 == 0 else said(str(number)) for number in range(40)])
-        others.refresh()
+        others.state()
         for reads in range(1, 12):
             left = reads
             landed = []
@@ -207,7 +203,7 @@ def test_a_message_that_lands_while_it_is_being_taken_away_is_a_conflict(taking)
                 break
             assert list(others.entries())[: len(before)] == before
             assert "too" in texts(others.messages())
-            chat.refresh()
+            chat.state()
 
 
 def test_threads_of_one_object_queue(two):
@@ -225,7 +221,7 @@ def test_threads_of_one_object_queue(two):
         thread.start()
     for thread in threads:
         thread.join()
-    assert chat.summary.totals.messages == 160
+    assert chat.state().totals.messages == 160
 
 
 # A version that was carried.
@@ -256,7 +252,7 @@ def test_a_version_given_back_in_another_process_guards(two, change, way):
     before = list(chat_on(one).entries())
     for process in (one, other):
         fresh = chat_on(process)
-        fresh.refresh()  # whatever this process or this object has seen
+        fresh.state()  # whatever this process or this object has seen
         with pytest.raises(Conflict):
             act(fresh, expected=version)
     assert list(chat_on(one).entries()) == before
@@ -291,7 +287,7 @@ def test_a_version_vouches_for_what_its_process_has_not_read(two):
     chat = chat_on(one)
     chat.append(user("a"))
     others = chat_on(other)
-    others.refresh()
+    others.state()
     version = others.append(said("b")).revision.version
     chat.set_title("mine")  # went past it
     with pytest.raises(Conflict):
@@ -317,7 +313,7 @@ def test_the_same_for_asyncio(two):
             chat, others = here.conversation("c"), there.conversation("c")
             assert chat.version is None
             await chat.append([user("a"), said("b")])
-            await others.refresh()
+            await others.state()
             await others.append(user("c"), expected=chat.version)
             for step in (chat.rewind(to=1), chat.forget(before=1), chat.append(user("d"), expected=chat.version)):
                 with pytest.raises(Conflict):
@@ -346,7 +342,7 @@ def test_a_fork_conflicts_only_with_a_taken_name():
                 (lambda: others.annotate(title="x"), 10, 4),
             ]
         ):
-            others.refresh()
+            others.state()
             store.arm(step)
             fork = chat.fork(f"fork {number}")
             assert store.between is None
@@ -356,7 +352,7 @@ def test_a_fork_conflicts_only_with_a_taken_name():
         store.arm(others.log.delete)
         with pytest.raises(ConversationNotFound):
             chat.fork("never")
-        assert chat_on(store, "never").refresh() is None
+        assert chat_on(store, "never").state() is None
         chat.append(user("anew"), expected="")
         with pytest.raises(ConversationExists):
             chat.fork("fork 0")

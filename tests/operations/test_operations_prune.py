@@ -126,7 +126,7 @@ def test_many_pages_and_what_comes_twice(store, monkeypatch):
     monkeypatch.setattr(MemoryStore, "heads", moving)
     done = History(store).prune(count=4)
     assert (done.kept, len(done.removed)) == (4, 6)
-    assert chat.summary.totals.messages == 1
+    assert chat.state().totals.messages == 1
 
 
 @pytest.mark.parametrize("full_scan", [False, True])

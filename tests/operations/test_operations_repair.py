@@ -51,7 +51,7 @@ def test_damage_is_an_error_until_it_is_mended(chat, hurt):
     chat.repair(dry_run=False)
     assert texts(chat.messages()) == texts(chat.last_messages(9)) == ["0", "1", "3", "4", "5"]
     assert texts(chat.last_messages(2)) == ["4", "5"]
-    assert chat.summary.totals.messages == 5
+    assert chat.state().totals.messages == 5
     assert chat.repair() == ()
     chat.append(user("on"))
     assert texts(chat.messages())[-1] == "on"
@@ -138,7 +138,7 @@ def test_a_lost_cut_is_a_cut_all_the_same(chat, hurt):
     hurt(8)
     assert [repair.position for repair in chat.repair(dry_run=False)] == [8]
     assert texts(chat.messages()) == ["4", "5", "6", "7", "on", "so"]
-    assert chat.summary.totals.messages == 10
+    assert chat.state().totals.messages == 10
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def test_damage_before_what_is_sent_is_led_around_for_those_who_read_it(chat, hu
     assert chat.repair() == ()
     assert chat.messages() == sent, "no thinking is bound to what was not sent"
     assert texts(sent[:2]) == ["4", "5"]
-    assert len(chat.last_messages(20)) == chat.summary.totals.messages == 9
+    assert len(chat.last_messages(20)) == chat.state().totals.messages == 9
     elsewhere = History(chat.log.store).conversation(chat.id)
     elsewhere.append(user("on"))
     assert elsewhere.messages()[-1] == user("on")
@@ -251,7 +251,7 @@ def test_what_was_paid_is_counted_once(chat, hurt):
     before = chat.usage()
     hurt(0)
     chat.repair(dry_run=False)
-    spent = chat.summary.totals.usage
+    spent = chat.state().totals.usage
     assert sum(turn.tokens.output for turn in before.turns) == before.total.output == spent["output_tokens"]
 
 
@@ -310,7 +310,7 @@ def check_mended(store, chat, lost):
     messages = fresh.messages()
     assert problems(messages) == []
     newest = fresh.last_entries(10_000)
-    assert len(newest) == fresh.summary.totals.messages
+    assert len(newest) == fresh.state().totals.messages
     assert not lost.intersection(entry.position for entry in newest)
     assert fresh.setup() is None or fresh.setup()["model"] == "m"
     fresh.append(user("on"))
@@ -392,9 +392,9 @@ def test_stretches_tell_the_same_as_the_whole(seed, monkeypatch):
                 (
                     found,
                     chat.messages(),
-                    chat.summary.totals.messages,
-                    chat.summary.totals.turns,
-                    chat.summary.view.tokens,
+                    chat.state().totals.messages,
+                    chat.state().totals.turns,
+                    chat.state().view.tokens,
                 )
             )
             assert chat.repair() == ()

@@ -118,7 +118,7 @@ def test_where_the_state_is_forgotten_no_thinking_is_sent(store, chat, spoil):
     spoil(store)
     made = chat_on(store).restore(dry_run=False)
     assert (made.start, made.messages) == (3, 5)
-    summary = chat_on(store).refresh()
+    summary = chat_on(store).state()
     assert (summary.totals.messages, summary.view.thinking_valid_from) == (5, 8)
     assert texts(chat_on(store).last_messages(9)) == ["3", "4", "5", "6", "7"]
 
@@ -144,7 +144,7 @@ def test_all_that_can_be_read_is_kept(store, chat, spoil, seed):
     assert other.repair() == ()
     sound = {each.position for each in rescued if each.kind == "message"}
     assert {entry.data.get("again", entry.position) for entry in other.last_entries(100)} <= sound
-    assert len(other.last_entries(100)) == other.summary.totals.messages
+    assert len(other.last_entries(100)) == other.state().totals.messages
     other.append(user("on"))
     assert texts(chat_on(store).messages())[-1] == "on"
 
@@ -185,7 +185,7 @@ def test_not_while_a_turn_is_open(store, chat, spoil):
     with pytest.raises(TurnInProgress):
         fresh.restore(dry_run=False)
     assert fresh.restore(dry_run=False, force=True).written
-    assert chat_on(store).summary.engine.open_turn.id == "t"
+    assert chat_on(store).state().engine.open_turn.id == "t"
 
 
 def test_a_writer_who_came_meanwhile_is_not_overwritten(store, chat):

@@ -40,7 +40,7 @@ def scenario(store) -> list[str]:
     chat.rewind(to=59)
     chat.append(said("regenerated"))
     tell("regenerated", chat.messages()[-2:])
-    tell("other scope", chat.fork("copy", scope="other").refresh().identity.origin)
+    tell("other scope", chat.fork("copy", scope="other").state().identity.origin)
     for target in ("support/42", "support/42 again"):
         try:
             chat.fork(target)

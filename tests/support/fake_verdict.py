@@ -70,5 +70,5 @@ def next_view(chat: Conversation, **more: object) -> list[dict]:
 
 def judge(chat: Conversation) -> list[str]:
     """Return what the fake says against what is sent next."""
-    chat.refresh()
+    chat.state()
     return refused(next_view(chat))

@@ -398,7 +398,7 @@ class Paused:
 
     def _check_next(self) -> None:
         """Whatever comes next, the API takes it: the view, and the user's next words."""
-        self.chat.refresh()
+        self.chat.state()
         self.chat.append({"role": "user", "content": "And now?"})
         messages = self.chat.messages()
         edits = CompactionBlocks.of(messages).edits(None)
@@ -512,13 +512,13 @@ class _Play:
             self.held.cuts.append(count)  # a cut came before the turn
 
     def _prefix(self) -> int:
-        summary = self.held.chat.refresh()
+        summary = self.held.chat.state()
         return summary.view.cache_valid_from if summary else 0
 
     def _play(self, move: Move) -> None:
         match move:
             case Name(title):
-                self.held.chat.refresh()
+                self.held.chat.state()
                 self.held.chat.set_title(title)
             case Rewind(turns):
                 self._rewind(turns)
@@ -530,7 +530,7 @@ class _Play:
     def _say(self, move: Say) -> None:
         wire, count = self.held.wire, len(self.held.requests)
         wire.answers, wire.break_after = list(move.answers), move.broken
-        summary = self.held.chat.refresh()
+        summary = self.held.chat.state()
         self.held.positions.append(self.held.chat.log.seen().end if summary else 0)
         message = {"role": "user", "content": move.content}
         before = self._stored(message)
@@ -556,7 +556,7 @@ class _Play:
 
     def _retry(self, answers: tuple[object, ...], system: str | None) -> None:
         wire, count = self.held.wire, len(self.held.requests)
-        self.held.chat.refresh()
+        self.held.chat.state()
         if system:
             message = {"role": "system", "content": system}
             self.held.chat.append(message)
@@ -569,7 +569,7 @@ class _Play:
     def _rewind(self, turns: int) -> None:
         back = self.held.positions[-turns:]
         if back:
-            self.held.chat.refresh()
+            self.held.chat.state()
             with suppress(InvalidInput):  # into a turn whose thinking was cut off: told, and nothing changes
                 self.held.chat.rewind(to=back[0])
                 del self.held.positions[-turns:]

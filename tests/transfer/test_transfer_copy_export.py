@@ -114,7 +114,7 @@ def test_what_is_added_in_portions_is_a_state_that_was(source, target, monkeypat
         looked = History(_other(self)).conversation("c1", scope="b")
         seen.append(head.end)
         assert looked.messages() == states[head.end]
-        assert looked.summary.totals.messages == len(states[head.end])
+        assert looked.state().totals.messages == len(states[head.end])
         return head
 
     monkeypatch.setattr(FaultyStore, "append", watched)
@@ -555,7 +555,7 @@ def test_a_list_of_messages_as_people_have_it(target, data, portion, monkeypatch
     assert (report.copied, report.records) == (1, 3)
     chat = History(target).conversation("mine", scope="s")
     assert chat.messages() == MESSAGES
-    assert (chat.summary.totals.messages, chat.summary.totals.preview) == (3, "hi")
+    assert (chat.state().totals.messages, chat.state().totals.preview) == (3, "hi")
     for replace_it in (False, True):
         again = imported(target, data.encode(), id="mine", scope="s", replace=replace_it)
         assert (again.same, again.different, again.complete) == (1, [], True)

@@ -45,7 +45,7 @@ def test_a_fork_at_any_position_has_what_was_there(store, chat):
         fork = chat.fork(f"at {at}", at=at)
         assert fork.messages() == as_it_was(chat, at)
         assert bodies(store, fork)[:at] == bodies(store, chat)[:at]
-        assert fork.refresh().totals.messages == at
+        assert fork.state().totals.messages == at
 
 
 def test_each_lives_its_own_life(store, chat):
@@ -73,7 +73,7 @@ def test_a_fork_goes_into_another_scope_and_says_where_it_came_from(store, chat)
     assert (row.messages, row.usage, row.preview) == (2, {}, "0")
     assert row.created >= History(store).list().items[0].updated
     assert History(store).list().items[0].origin is None
-    assert fork.fork("g").refresh().identity.origin == Origin("other", "f", 3)
+    assert fork.fork("g").state().identity.origin == Origin("other", "f", 3)
 
 
 def test_without_a_position_all_of_it_is_forked(store, chat):
@@ -93,14 +93,14 @@ def test_what_was_taken_back_can_be_had_again_by_a_fork(chat):
     assert texts(fork.messages()) == ["0", "better"]
     fork.append(user("and"))
     assert texts(fork.messages()) == ["0", "better", "and"]
-    assert fork.refresh().totals.messages == 3
+    assert fork.state().totals.messages == 3
 
 
 def test_a_fork_is_not_in_the_turn_of_its_origin(chat):
     entry = make_entry("message", message=user("?"), data={"until": 2**60}, turn="t")
     chat.log.append([entry])
-    assert chat.refresh().engine.open_turn is not None
-    assert chat.fork("f").refresh().engine.open_turn is None
+    assert chat.state().engine.open_turn is not None
+    assert chat.fork("f").state().engine.open_turn is None
 
 
 def test_the_setup_at_that_point_is_kept(chat):
@@ -109,8 +109,8 @@ def test_the_setup_at_that_point_is_kept(chat):
     chat.append([user("hi"), CALL, RESULT, said("x")])
     chat.log.append([make_entry("setup", data={"fingerprints": marks[1]})])
     early, late = chat.fork("early", at=5), chat.fork("late")
-    assert (early.refresh().engine.setup, early.refresh().view.thinking_valid_from) == (marks[0], 0)
-    assert (late.refresh().engine.setup, late.refresh().view.thinking_valid_from) == (marks[1], 5)
+    assert (early.state().engine.setup, early.state().view.thinking_valid_from) == (marks[0], 0)
+    assert (late.state().engine.setup, late.state().view.thinking_valid_from) == (marks[1], 5)
     assert any("thinking" in str(message["content"]) for message in early.messages())
     assert late.messages() == chat.messages()
 
@@ -118,15 +118,15 @@ def test_the_setup_at_that_point_is_kept(chat):
 def test_after_a_forget_a_fork_begins_where_its_origin_does(store, chat):
     chat.append([user("hi"), CALL, RESULT, said("done"), user("more"), CALL, RESULT, said("ok")])
     chat.forget(before=4)
-    assert chat.refresh().view.thinking_valid_from == 8
+    assert chat.state().view.thinking_valid_from == 8
     before, behind = chat.fork("before", at=8), chat.fork("behind", at=9)
     for fork in (before, behind):
         head = fork.log.refresh()
         assert (head.start, read_state(head).view.thinking_valid_from) == (4, 8)
         assert fork.messages() == chat.messages()
-        assert fork.refresh().totals.messages == chat.refresh().totals.messages == 4
-    assert before.refresh().totals.preview == "more"
-    assert behind.refresh().totals.preview is None
+        assert fork.state().totals.messages == chat.state().totals.messages == 4
+    assert before.state().totals.preview == "more"
+    assert behind.state().totals.preview is None
 
 
 @pytest.mark.parametrize("at", [-1, 0, 2, 6, 10**6])
@@ -282,7 +282,7 @@ def test_a_fork_is_settled_where_it_begins_if_somebody_has_gone_on_with_it(small
 
     store.on_append = iter([landed_and_gone_on_with])
     fork = chat.fork("f", at=4)
-    assert fork.refresh().totals.messages == 3
+    assert fork.state().totals.messages == 3
     assert texts(fork.messages())[-1] == "on"
 
 

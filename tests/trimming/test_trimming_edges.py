@@ -227,7 +227,7 @@ def test_a_summary_that_fails_leaves_no_turn_open_where_warnings_are_errors(asyn
     with pytest.raises(CutFailedWarning, match="ZeroDivisionError") as caught:
         asyncio.run(main()) if asynchronous else talk.say("third")
     assert "saved" in caught.value.__notes__[0]
-    assert talk.chat.refresh().engine.open_turn is None
+    assert talk.chat.state().engine.open_turn is None
     assert talk.engine.resume("a")
 
 
@@ -237,7 +237,7 @@ def test_a_summary_that_cannot_be_had_now_leaves_the_turn_alone():
     with pytest.warns(CutFailedWarning, match="Error while"):
         assert talk.say_many(5)
     assert len(talk.sent) == 9
-    assert talk.chat.refresh().engine.open_turn is None
+    assert talk.chat.state().engine.open_turn is None
     talk.api.assert_extends()
 
 
@@ -260,7 +260,7 @@ def test_until_a_reply_tells_the_message_behind_a_summary_counts():
 def test_a_turn_that_comes_again_after_it_was_summed_up_and_cut_off_is_not_sent_again():
     talk = Talk(context_editing=AT_THRESHOLD)
     replies = [talk.say(f"turn {number} " + "x " * 200, turn_id=f"t{number}") for number in range(8)]
-    assert talk.chat.refresh().view.view_start > 0
+    assert talk.chat.state().view.view_start > 0
     assert talk.chat.trim(LastTurns(1, 1))
     for number, reply in enumerate(replies):
         before = len(talk.api.requests)
@@ -318,7 +318,7 @@ def test_another_system_prompt_while_a_call_awaits_its_result():
     assert other.count_tokens("a", [result("toolu_1")]) > 0
     with pytest.warns(SetupChangedWarning):
         other.send("a", [result("toolu_1")])
-    assert talk.chat.summary.view.drop_block
+    assert talk.chat.state().view.drop_block
     for number in range(3):
         other.send("a", f"then {number}")
     assert talk.refused == []
@@ -331,7 +331,7 @@ def test_another_system_prompt_between_turns_asks_for_nothing():
     talk.say_many(2)
     with pytest.warns(SetupChangedWarning):
         talk.engine_with(system="two").send("a", "hello")
-    assert not talk.chat.summary.view.drop_block
+    assert not talk.chat.state().view.drop_block
     assert thoughts_in(talk.sent) == 0
     assert talk.refused == []
 
@@ -361,7 +361,7 @@ def test_going_back_before_a_cut_sends_all_again():
     talk.say("fourth, once more")
     assert words_of(talk.sent)[::2] == ["turn 0", "turn 1", "turn 2", "fourth, once"]
     assert thoughts_in(talk.sent) == 0
-    assert talk.chat.refresh().view.hidden_turns == 0
+    assert talk.chat.state().view.hidden_turns == 0
     assert talk.refused == []
     talk.say("fifth")
     talk.api.assert_extends(talk.api.requests[-2:])
@@ -402,7 +402,7 @@ def test_forgetting_across_a_cut():
     for before, left in ((5, 3), (9, 2), (14, 0)):  # before what is sent, within it, behind the cut
         talk.chat.forget(before=before)
         assert len(talk.chat.messages()) == 2 * left
-        summary = talk.chat.refresh()
+        summary = talk.chat.state()
         assert summary.totals.turns - summary.view.hidden_turns == left
     talk.say("on", "and on")
     assert words_of(talk.sent) == ["on", "reply to", "and on"]
@@ -456,7 +456,7 @@ def test_a_turn_whose_beginning_was_summed_up_comes_again():
     talk.say_many(2)
     question = "the weather? " + "x " * 3000
     reply = talk.say(question, turn_id="w")
-    assert talk.chat.refresh().view.view_start == reply.position, "the API summed up within the turn"
+    assert talk.chat.state().view.view_start == reply.position, "the API summed up within the turn"
     before = len(talk.api.requests)
     assert talk.say(question, turn_id="w").message == reply.message
     assert len(talk.api.requests) == before
@@ -589,7 +589,7 @@ def test_a_giant_turn_is_cut_between_rounds_of_parallel_calls():
     talk.say("and now?")
     assert words_of(talk.sent)[0] == "turn 1", "what the turn began with is sent all the same"
     assert 4 <= len(talk.sent) <= 8
-    assert talk.chat.refresh().view.hidden_turns == 1
+    assert talk.chat.state().view.hidden_turns == 1
     talk.say("and then?")
     talk.api.assert_extends(talk.api.requests[-2:])
     assert talk.refused == []

@@ -48,7 +48,7 @@ def test_cuts_are_rare_and_between_them_each_request_extends_the_one_before(engi
     made = [kind for kind in kinds(chat) if kind in ("cut", "compaction")]
     assert len(made) == cuts
     assert extensions(sent(api)) == cuts
-    assert chat.summary.totals.messages == 40
+    assert chat.state().totals.messages == 40
     assert [entry.kind for entry in chat.entries()].count("message") == 40
     texts = [entry.message["content"] for entry in chat.entries() if entry.kind == "message"]
     assert [f"question {number} " + "word " * 20 for number in range(20)] == texts[::2]
@@ -158,7 +158,7 @@ def test_a_giant_turn_is_cut_between_its_tool_rounds(store, chat):
     assert 3 < len(first) < 19
     assert second[: len(first)] == first
     assert kinds(chat).count("cut") == 1
-    assert chat.summary.totals.messages == 22
+    assert chat.state().totals.messages == 22
 
 
 def test_a_giant_turn_is_an_error_where_the_caller_chose_so(store, chat):
@@ -222,7 +222,7 @@ def test_ctrl_c_while_something_is_summed_up_closes_the_turn(engine_with, chat):
     with pytest.raises(KeyboardInterrupt):
         engine.send("a", "more")
     assert kinds(chat) == ["setup", "abandoned"]
-    assert chat.summary.engine.open_turn is None
+    assert chat.state().engine.open_turn is None
 
 
 def test_who_lost_the_turn_while_it_was_summed_up_is_told(engine_with, chat, store):
@@ -316,7 +316,7 @@ def test_the_choice_to_have_it_dropped_is_the_conversations(engine_with, api, ch
     body = api.requests[-1].body
     assert body["thinking"] == {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
     assert chat.view().report.thinking_stripped == 0
-    assert History(store).conversation("a").summary.view.drop_block
+    assert History(store).conversation("a").state().view.drop_block
     chat.set_drop_stale_thinking(drop=False)
     talk(engine_with(), 1, first=6)
     assert "thinking" not in api.requests[-1].body
@@ -344,7 +344,7 @@ def test_going_back_before_a_cut_takes_it_back(engine_with, api, chat):
     assert chat.view().report.begin == 0
     assert len(chat.messages()) == 6
     talk(engine_with(), 1, first=4)
-    chat.rewind(to=chat.summary.view.path + 1)
+    chat.rewind(to=chat.state().view.path + 1)
     talk(engine_with(), 1, first=5)
     assert refused(api) == []
 
@@ -355,7 +355,7 @@ def test_going_back_behind_the_last_cut_sends_what_was_sent_there(engine_with, a
     assert len(begins) == 2
     chat.rewind(to=begins[1])
     assert chat.view().report.begin == begins[0]
-    assert chat.summary.totals.turns - chat.summary.view.hidden_turns == 3
+    assert chat.state().totals.turns - chat.state().view.hidden_turns == 3
     talk(engine_with(LastTurns(9, 9)), 1, first=7)
     assert len(sent(api)[-1]) == 7
     assert refused(api) == []
@@ -369,7 +369,7 @@ def test_going_back_behind_a_compaction_of_the_apis_sends_what_that_stood_for(st
     starts = with_compaction(chat)
     chat.rewind(to=starts[-1])
     assert chat.view().report.begin == starts[-2]
-    assert chat.summary.totals.turns - chat.summary.view.hidden_turns == len(
+    assert chat.state().totals.turns - chat.state().view.hidden_turns == len(
         [message for message in chat.messages() if message["role"] == "user"]
     )
     engine.send("a", "again")

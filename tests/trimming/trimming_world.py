@@ -133,7 +133,7 @@ class World:
         self.chat.trim(Summarize(policy, by=lambda _: "by hand") if self.dice.random() < 0.3 else policy)
 
     def rewind(self) -> None:
-        if summary := self.chat.refresh():
+        if summary := self.chat.state():
             low = summary.view.view_start if self.dice.random() < 0.7 else 0
             self.chat.rewind(to=self.dice.randint(low, self.seen[-1].position + 1))
             self.named = {}

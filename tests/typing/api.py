@@ -95,7 +95,7 @@ def use_names(chat: Conversation) -> None:
     chat.set_tags(["a", "b"])
     chat.set_metadata({"k": [1, None]})
     chat.annotate(title="x", tags=["a"], metadata={})
-    summary = chat.refresh()
+    summary = chat.state()
     if summary is not None:
         assert_type(summary.totals.messages, int)
 

@@ -93,7 +93,7 @@ class Case:
     # What is done.
 
     def append(self):
-        self.chat.refresh()
+        self.chat.state()
         messages = [self.maker.strange(message) for message in self.maker.exchange()]
         if self.rng.random() < 0.4:
             self.chat.append(messages)
@@ -124,7 +124,7 @@ class Case:
 
     def drive(self):
         """A caller who drives the API, and saves what came in a form of its own."""
-        self.chat.refresh()
+        self.chat.state()
         self.chat.append(user(self.maker.words()))
         self.wire.answers = [self.answer()]
         messages = self.chat.messages(tools=TOOLS)
@@ -143,7 +143,7 @@ class Case:
 
     def change(self):
         chat = self.chat
-        head = chat.refresh() and chat.log.seen()
+        head = chat.state() and chat.log.seen()
         if head is None:
             return False
         place = self.rng.randint(head.start, head.end)
@@ -161,7 +161,7 @@ class Case:
         return True
 
     def mend(self):
-        self.chat.refresh()
+        self.chat.state()
         before = self.chat.messages()
         found = self.chat.repair()
         assert self.chat.repair(dry_run=False) == found
@@ -172,7 +172,7 @@ class Case:
 
     def check(self, name):
         chat = self.chat
-        chat.refresh()
+        chat.state()
         lines = self.store.read(chat.log.key)
         made = chat.view(tools=TOOLS)
         assert chat.view(tools=TOOLS) == made

@@ -166,13 +166,13 @@ def test_once_it_is_mended_the_log_is_sent_as_before_and_needs_no_mending(steps)
         for step in steps:
             script.play(step)
         before, sent = list(chat.entries()), chat.messages()
-        counted = chat.summary.totals.usage if chat.summary else {}
+        counted = chat.state().totals.usage if chat.state() else {}
         found = chat.repair()
         event("mended" if found else "nothing to mend")
         assert chat.repair(dry_run=False) == found
         assert chat.messages() == sent
         assert chat.repair() == ()
         assert list(chat.entries())[: len(before)] == before
-        assert (chat.summary.totals.usage if chat.summary else {}) == counted
+        assert (chat.state().totals.usage if chat.state() else {}) == counted
         if found:
-            assert chat.summary.totals.messages == len(sent)
+            assert chat.state().totals.messages == len(sent)

@@ -105,7 +105,7 @@ def test_an_odd_block_is_refused_at_once_or_does_not_spoil_the_conversation(name
             assert len(list(chat.entries())) == 1
             return
         assert chat.messages()[-1] == user("on")
-        assert chat.summary.totals.messages == 4
+        assert chat.state().totals.messages == 4
 
 
 def test_the_two_judges_see_what_is_wrong():

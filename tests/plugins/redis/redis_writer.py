@@ -32,7 +32,7 @@ def _append(chat, batch) -> int:
             chat.append(batch)
         except Conflict:
             time.sleep(random.uniform(0, 0.002 * min(tries, 20)))
-            chat.refresh()
+            chat.state()
         else:
             return tries
     raise AssertionError(f"starved after {MOST} tries")

@@ -162,7 +162,7 @@ def test_a_writer_does_not_go_on_in_a_server_that_came_back_empty(server):
         with pytest.raises(OutcomeUnknown):
             chat.append({"role": "user", "content": "after"})
         assert list(store.keys()) == []
-        chat.refresh()
+        chat.state()
         chat.append({"role": "user", "content": "anew"})
         assert [entry.message["content"] for entry in chat.entries()] == ["anew"]
 
