@@ -96,7 +96,7 @@ def test_a_page_is_one_listing_and_reads_no_conversation(store, chat):
 
 def test_a_title_costs_one_append_once_the_conversation_was_seen(store, chat):
     assert chat.state().totals.usage == {}
-    assert store.taken() == []
+    assert store.taken() == [("read", 0)]
     chat.set_title("Greetings")
     assert store.taken() == [("append", 1)]
 
