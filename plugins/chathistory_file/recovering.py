@@ -19,7 +19,7 @@ from operator import attrgetter
 from typing import NamedTuple
 
 from chathistory.errors import Conflict
-from chathistory.storage.recovery import FoundRecords
+from chathistory.storage.abilities import FoundRecords
 from chathistory.storage.store import Head, Key, Record
 from chathistory_file.faults import Damage, LaterLayout, OtherConversation
 from chathistory_file.layout import File, Files, opened

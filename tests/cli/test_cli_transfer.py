@@ -12,7 +12,7 @@ from made_entries import make_entry
 from chathistory import History, open_store
 from chathistory.cli.errors import ExitCode
 from chathistory.log.clock import now
-from chathistory.storage.sweep import Swept
+from chathistory.storage.abilities import Swept
 
 SAID = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
 

@@ -10,7 +10,8 @@ import pytest
 
 from chathistory.errors import Conflict, StoreUnavailable
 from chathistory.history import History
-from chathistory.storage.store import Head, HistoryStore, Key, Revision
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Head, Key, Revision
 from chathistory.testing.certify.base import Certified, needs
 from chathistory.testing.certify.names import Names
 from chathistory.testing.certify.scoped_store import ScopedStore

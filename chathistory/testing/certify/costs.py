@@ -6,7 +6,8 @@ import statistics
 import time
 from collections.abc import Callable
 
-from chathistory.storage.store import Head, HistoryStore, Key
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Head, Key
 from chathistory.testing.certify.base import Certified
 from chathistory.testing.contract.queries import head_of
 from chathistory.testing.contract.samples import KEY, revision

@@ -17,7 +17,8 @@ import pytest
 
 from chathistory.errors import CorruptRecord
 from chathistory.history import History
-from chathistory.storage.store import Head, HistoryStore
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Head
 from chathistory.testing.certify.base import Certified, needs
 from chathistory.testing.certify.writer import BATCH, batch, forgotten
 from chathistory.testing.contract.base import applies

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-from chathistory.storage.store import HistoryStore, Key
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Key
 
 __all__ = ["CertifyHooks"]
 

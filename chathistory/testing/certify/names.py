@@ -6,7 +6,7 @@ import secrets
 import threading
 from collections.abc import Iterator
 
-from chathistory.storage.store import LONGEST_NAME, Head, Key
+from chathistory.storage.values import LONGEST_NAME, Head, Key
 
 __all__ = ["Names"]
 

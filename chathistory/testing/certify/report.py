@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from chathistory.storage.store import Traits
+from chathistory.storage.values import Traits
 from chathistory.testing.guarantees import GUARANTEES, LISTING, Guarantee
 
 __all__ = ["Certificate", "Finding", "LeftOut", "Outcome"]

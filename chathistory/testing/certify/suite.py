@@ -10,7 +10,8 @@ import pytest
 
 pytest.register_assert_rewrite(*(f"chathistory.testing.certify.{name}" for name in ("answers", "costs", "crashes")))
 
-from chathistory.storage.store import HistoryStore, Key
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Key
 from chathistory.testing.certify.answers import LostAnswers
 from chathistory.testing.certify.base import TARGET, Certified, needs
 from chathistory.testing.certify.costs import Costs

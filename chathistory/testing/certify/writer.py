@@ -16,7 +16,8 @@ from typing import Any
 
 from chathistory.errors import Conflict
 from chathistory.storage.plugins import open_store
-from chathistory.storage.store import Head, HistoryStore, Key
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Head, Key
 from chathistory.testing.contract.concurrency import Incarnations, Pairs
 from chathistory.testing.contract.samples import revision
 

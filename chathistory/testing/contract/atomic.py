@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from chathistory.errors import InvalidInput
-from chathistory.storage.store import Head, HistoryStore, Revision
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Head, Revision
 from chathistory.testing.contract.base import Contract, applies
 from chathistory.testing.contract.queries import bodies_of, contents, head_of, records_of
 from chathistory.testing.contract.samples import KEY, created, grown, lines, revision

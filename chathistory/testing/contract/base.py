@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from chathistory.storage.store import HistoryStore, Key
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Key
 from chathistory.testing.contract.failure_notes import name_guarantees
 
 __all__ = ["Contract", "applies"]

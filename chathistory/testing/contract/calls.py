@@ -6,7 +6,8 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 
-from chathistory.storage.store import Head, HistoryStore
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Head
 from chathistory.testing.contract.samples import KEY, MARKER, revision
 from chathistory.testing.contract.threads import HANGING
 

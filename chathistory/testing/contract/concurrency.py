@@ -16,7 +16,8 @@ from typing import TypeAlias, cast
 import pytest
 
 from chathistory.errors import Conflict
-from chathistory.storage.store import Head, HistoryStore, Key
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Head, Key
 from chathistory.testing.contract.base import Contract, applies
 from chathistory.testing.contract.queries import bodies_of, check_run, contents, head_of, listed
 from chathistory.testing.contract.samples import KEY, created, grown, line, lines, revision

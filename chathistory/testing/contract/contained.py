@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from chathistory.storage.store import HistoryStore, Key
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Key
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.queries import bodies_of, contents, head_of, listed
 from chathistory.testing.contract.samples import KEY, created, grown, lines, revision

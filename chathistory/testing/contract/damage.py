@@ -15,7 +15,8 @@ from itertools import pairwise
 import pytest
 
 from chathistory.errors import Conflict, CorruptRecord, UnsupportedRecord
-from chathistory.storage.store import Damaged, Head, HistoryStore, Key
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Damaged, Head, Key
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.calls import silent
 from chathistory.testing.contract.queries import bodies_of, head_of, listed, pages, records_of

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from chathistory.errors import Conflict, InvalidInput, StoreRejected, StoreUnavailable
-from chathistory.storage.store import HistoryStore, Page
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Page
 from chathistory.testing.contract.base import Contract, applies
 from chathistory.testing.contract.calls import CALLS, error_of, silent
 from chathistory.testing.contract.samples import KEY, MARKER, revision

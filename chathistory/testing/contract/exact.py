@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from chathistory.storage.store import HistoryStore, Key, Revision
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Key, Revision
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.queries import bodies_of, head_of, listed, records_of
 from chathistory.testing.contract.samples import (

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from chathistory.errors import Conflict, InvalidInput
-from chathistory.storage.store import HistoryStore, Key
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Key
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.queries import bodies_of, contents, head_of, listed, records_of
 from chathistory.testing.contract.samples import KEY, created, grown, line, lines, revision

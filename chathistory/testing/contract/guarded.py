@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from chathistory.errors import Conflict, InvalidInput
-from chathistory.storage.store import Head, HistoryStore, Key, Revision
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Head, Key, Revision
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.queries import bodies_of, contents, head_of, records_of
 from chathistory.testing.contract.samples import EPOCH, KEY, created, grown, line, lines, revision

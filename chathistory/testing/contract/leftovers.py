@@ -13,7 +13,8 @@ from functools import partial
 import pytest
 
 from chathistory.errors import Conflict
-from chathistory.storage.store import Head, HistoryStore, Key
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Head, Key
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.queries import bodies_of, contents, records_of
 from chathistory.testing.contract.samples import KEY, created, grown, revision

@@ -10,7 +10,8 @@ from functools import partial
 import pytest
 
 from chathistory.errors import StoreClosed
-from chathistory.storage.store import HistoryStore, Revision, Traits
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Revision, Traits
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.calls import CALLS, error_of
 from chathistory.testing.contract.forked_child import in_child

@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 
 from chathistory.errors import InvalidInput
-from chathistory.storage.store import Head, HistoryStore, Key
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Head, Key
 from chathistory.testing.contract.base import Contract, applies
 from chathistory.testing.contract.queries import head_of, listed, pages, same_heads
 from chathistory.testing.contract.samples import CLOCK_CHANGES, EPOCH, KEY, created, grown, lines, revision

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
-from chathistory.storage.store import Head, HistoryStore, Key, Page, ReadResult, Record
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Head, Key, Page, ReadResult, Record
 
 __all__ = ["Contents", "bodies_of", "check_run", "contents", "head_of", "listed", "pages", "records_of", "same_heads"]
 

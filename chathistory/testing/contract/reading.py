@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from chathistory.errors import InvalidInput
-from chathistory.storage.store import Head, HistoryStore, Key
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Head, Key
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.queries import check_run, due_range, records_of
 from chathistory.testing.contract.samples import KEY, created, grown, line, revision, same_text

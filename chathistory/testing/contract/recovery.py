@@ -11,7 +11,8 @@ import pytest
 
 from chathistory.errors import Conflict, StoreClosed
 from chathistory.storage.abilities import FoundRecords, HeadRecovery
-from chathistory.storage.store import Head, HistoryStore, Key, Record
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Head, Key, Record
 from chathistory.testing.contract.base import Contract, applies
 from chathistory.testing.contract.calls import error_of
 from chathistory.testing.contract.damage import check_around, in_batches

@@ -6,7 +6,8 @@ import itertools
 import json
 import uuid
 
-from chathistory.storage.store import Head, HistoryStore, Key, Revision
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Head, Key, Revision
 
 __all__ = [
     "CLOCK_CHANGES",

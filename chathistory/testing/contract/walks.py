@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from chathistory.storage.store import HistoryStore, Key, Leftovers
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Key, Leftovers
 from chathistory.testing.contract.base import Contract
 from chathistory.testing.contract.queries import contents, head_of
 from chathistory.testing.contract.samples import FAR, KEY, created, grown, lines, revision

@@ -12,7 +12,7 @@ from file_samples import KEY, bodies_of, filled, flip, fresh, line_of, path_of, 
 
 from chathistory import Head, Key, Revision
 from chathistory.errors import Conflict, CorruptRecord, StoreUnavailable, UnsupportedRecord
-from chathistory.storage.recovery import HeadRecovery, StorageNotes
+from chathistory.storage.abilities import HeadRecovery, StorageNotes
 
 ODD = [
     '{"a":"é"}',

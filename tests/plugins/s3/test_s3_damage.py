@@ -11,7 +11,7 @@ from s3_samples import KEY, NOW, change, content_of, head_object, lose_markers, 
 
 from chathistory import Key
 from chathistory.errors import Conflict, CorruptRecord, StoreRejected, UnsupportedRecord
-from chathistory.storage.recovery import HeadRecovery
+from chathistory.storage.abilities import HeadRecovery
 from chathistory.storage.store import Damaged, Head, ReadResult
 
 pytestmark = pytest.mark.repeated

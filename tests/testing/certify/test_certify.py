@@ -14,7 +14,7 @@ from chathistory_template import TemplateStore
 from chathistory import Key, StoreURL, open_store
 from chathistory.cli.certify import _print_progress
 from chathistory.errors import ChatHistoryError, ConfigError
-from chathistory.storage.store import LONGEST_NAME, Revision
+from chathistory.storage.values import LONGEST_NAME, Revision
 from chathistory.testing.certify.names import Names
 from chathistory.testing.certify.report import Certificate, Outcome
 from chathistory.testing.certify.running import certify

@@ -9,8 +9,8 @@ from dataclasses import astuple
 from chathistory_template import OURS, TemplateStore, _made, _put, _summed
 
 from chathistory.errors import Conflict, CorruptRecord
-from chathistory.storage.recovery import FoundRecords
-from chathistory.storage.store import Record
+from chathistory.storage.abilities import FoundRecords
+from chathistory.storage.values import Record
 
 
 class SQLStore(TemplateStore):

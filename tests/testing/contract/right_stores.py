@@ -14,7 +14,8 @@ from chathistory_memory import MemoryStore
 
 from chathistory.errors import InvalidInput, StoreUnavailable
 from chathistory.storage.cursors import decode_cursor, encode_cursor
-from chathistory.storage.store import HistoryStore, Page, ReadResult, Traits
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Page, ReadResult, Traits
 from chathistory.testing import HistoryStoreContract
 
 

@@ -10,7 +10,8 @@ import chathistory_template
 from wrong_sql import SQL
 from wrong_stores import caught_by
 
-from chathistory.storage.store import Page, ReadResult, check_append
+from chathistory.storage.checks import check_append
+from chathistory.storage.values import Page, ReadResult
 
 IDS = "test_every_id_is_itself"
 VERSIONS = "test_versions_are_told_apart_to_the_character"

@@ -11,7 +11,7 @@ from dataclasses import replace
 from wrong_stores import Wrong, caught_by
 
 from chathistory.errors import ChatHistoryError, Conflict, InvalidInput, StoreUnavailable
-from chathistory.storage.store import Page
+from chathistory.storage.values import Page
 
 NEIGHBOUR = "test_it_never_reaches_its_neighbour"
 

@@ -14,7 +14,8 @@ from wrong_sql import PAUSE, SQL, Paused, in_steps
 from wrong_stores import caught_by
 
 from chathistory.errors import Conflict
-from chathistory.storage.store import Head, check_append
+from chathistory.storage.checks import check_append
+from chathistory.storage.values import Head
 
 ONE_MOMENT = "test_a_reader_sees_head_and_records_of_one_moment"
 DELETED_AT_ONCE = "test_a_delete_happens_at_one_moment"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from wrong_stores import Wrong, caught_by
 
 from chathistory.errors import StoreClosed
-from chathistory.storage.store import Key, Revision
+from chathistory.storage.values import Key, Revision
 
 
 @caught_by("test_a_closed_store_refuses", "test_a_with_block_closes")

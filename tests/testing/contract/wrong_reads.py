@@ -9,7 +9,7 @@ from wrong_stores import Wrong, caught_by
 
 from chathistory.errors import InvalidInput
 from chathistory.storage.cursors import decode_cursor, encode_cursor
-from chathistory.storage.store import Head, Page, ReadResult, Revision
+from chathistory.storage.values import Head, Page, ReadResult, Revision
 
 
 @caught_by("test_a_reader_sees_head_and_records_of_one_moment")

@@ -9,7 +9,8 @@ from dataclasses import replace
 from right_stores import LimitedStore
 from wrong_stores import Wrong, caught_by
 
-from chathistory.storage.store import Revision, check_append
+from chathistory.storage.checks import check_append
+from chathistory.storage.values import Revision
 
 EXACT = ("test_a_body_comes_back_to_the_character", "test_all_of_them_in_one_batch")
 

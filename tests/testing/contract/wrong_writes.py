@@ -9,7 +9,8 @@ from dataclasses import replace
 from wrong_stores import Wrong, caught_by
 
 from chathistory.errors import Conflict, InvalidInput
-from chathistory.storage.store import Head, ReadResult, check_append
+from chathistory.storage.checks import check_append
+from chathistory.storage.values import Head, ReadResult
 
 
 @caught_by("test_a_refused_batch_changes_nothing", "test_a_refused_batch_makes_no_conversation")
