@@ -268,7 +268,7 @@ class BaseStore(HistoryStore):
 
     @final
     def close(self) -> None:
-        if self._open_guard.cut():
+        if self._open_guard.close():
             self._close()
 
     def _check_open(self) -> None:

@@ -10,7 +10,7 @@ __all__ = ["OpenGuard"]
 
 
 class OpenGuard:
-    """Held by a store; `check` at the start of every method, `cut` in `close`.
+    """Refuses calls of what is closed, or of another process; `BaseStore` asks it at the start of every method.
 
     A forked child shares its parent's sockets and file locks: two processes writing into one of them mix up their
     bytes. So a store belongs to the process that used it first, and a child of that opens its own. A store that was not
@@ -18,13 +18,21 @@ class OpenGuard:
     """
 
     def __init__(self, what: str = "this store") -> None:
-        """Begin an open one; what: what an error calls it."""
+        """Begin with something that is open.
+
+        Args:
+            what: What an error calls it.
+        """
         self._what = what
         self._process: int | None = None  # that of the first call
         self._open = True
 
     def check(self) -> None:
-        """Raise `StoreClosed` if the store was closed, or used before a fork."""
+        """Note the process of the first call.
+
+        Raises:
+            StoreClosed: It was closed, or used before a fork.
+        """
         if self._process is None:
             self._process = os.getpid()
         elif os.getpid() != self._process:
@@ -32,8 +40,12 @@ class OpenGuard:
         if not self._open:
             raise StoreClosed(f"{self._what} is closed")
 
-    def cut(self) -> bool:
-        """Mark the store as closed; True the first time, and only in the process that used it."""
+    def close(self) -> bool:
+        """Refuse every call from now on.
+
+        Returns:
+            Whether there is something to release: True the first time, and only in the process that used it.
+        """
         was_open = self._open and self._process in (None, os.getpid())
         self._open = False
         return was_open

@@ -183,7 +183,7 @@ class S3Store(HistoryStore):
         return sweep(self._writer, now=time.time() if now is None else now, grace=grace)
 
     def close(self) -> None:
-        if self._open_guard.cut():
+        if self._open_guard.close():
             self._bucket.close()
 
     def _probe(self) -> None:

@@ -77,12 +77,12 @@ def test_a_key_takes_names_and_nothing_else(text):
             assert len(str(refused.value)) < 200
 
 
-def test_a_lifeline_is_cut_once():
-    line = OpenGuard()
-    line.check()
-    assert (line.cut(), line.cut()) == (True, False)
+def test_an_open_guard_closes_once():
+    guard = OpenGuard()
+    guard.check()
+    assert (guard.close(), guard.close()) == (True, False)
     with pytest.raises(StoreClosed):
-        line.check()
+        guard.check()
 
 
 MADE = [

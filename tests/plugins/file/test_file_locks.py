@@ -112,7 +112,7 @@ def test_close_waits_for_the_writer_and_stops_those_that_wait(store):
         waiting = threading.Thread(target=write)
         waiting.start()
         time.sleep(0.1)
-        store._open_guard.cut()
+        store._open_guard.close()
     waiting.join(100)
     assert outcome == ["closed"]
 
