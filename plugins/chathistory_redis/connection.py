@@ -325,7 +325,7 @@ def check_client(client: Any) -> None:
     elif is_coroutine_function(execute) or is_coroutine_function(getattr(client, "execute", None)):
         hint = ", which is for asyncio; AsyncHistory and AsyncChatEngine use a synchronous store, too"
     elif callable(getattr(client, "execute", None)):
-        hint = ", a pipeline, which sends nothing until it is told to"
+        hint = ", a pipeline, which sends nothing before execute()"
     elif type(client).__module__.partition(".")[0] == "valkey":
         hint = "; redis.Redis speaks to Valkey servers as well"
     else:

@@ -99,13 +99,12 @@ class FullScan:
         removed = sum(map(self._remove, found))
         for index, scopes in self.layout.indexes(scope):
             place: list[bytes] | None = []
-            while place is not None:  # a page has the entries removed that lead nowhere
+            while place is not None:  # each page removes the entries that lead nowhere
                 reply = self.connection.run("erase", PAGE, [index, scopes], [b"%d" % _STEP, *place])
                 with translate_errors("erase"):
                     place = None if is_damaged_index(reply) or not reply[0] else reply[:2]
-            self.connection.run(
-                "erase", CLEAR, [index + b":", index, scopes], [b"other"]
-            )  # the scope's name in `scopes`
+            # no conversation has an empty id: this only removes the scope's name from `scopes` where nothing is left
+            self.connection.run("erase", CLEAR, [index + b":", index, scopes], [b"other"])
         left = tuple(printable_name(each.name) for each in self._find(scope, can_scan=can_scan))
         return Leftovers(removed, left, can_scan and not left)
 

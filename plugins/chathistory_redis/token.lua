@@ -1,4 +1,4 @@
--- Comes before the scripts that mend a head: what stands for the bytes that were found.
+-- Comes before the scripts that repair a head: what stands for the bytes that were found.
 
 local function token_of(key)
   local kind = redis.call('TYPE', key).ok
