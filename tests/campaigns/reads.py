@@ -36,6 +36,7 @@ SHORT: dict[str, dict[str, Any]] = {
         "socketTimeoutMS": 1000,
         "serverSelectionTimeoutMS": 2000,
         "heartbeatFrequencyMS": 500,
+        "serverMonitoringMode": "poll",  # a stream of the server is given up only after half a second
         "retryWrites": False,  # or the driver repeats nearly everything, and hides what it would have raised
         "retryReads": False,
     },

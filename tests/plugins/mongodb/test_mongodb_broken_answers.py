@@ -29,11 +29,10 @@ MORE = {
 EVERY = CALLS | MORE
 
 
-@pytest.mark.parametrize("count", [80, pytest.param(400, marks=pytest.mark.stress)])
-def test_a_read_or_write_that_fails(url, count):
-    outcomes = run("mongodb", url, count=count, seed=7)
+def test_a_read_or_write_that_fails(url):
+    outcomes = run("mongodb", url, count=200, seed=7)
     struck = {name: number for name, number in outcomes.items() if name != "nothing failed"}
-    assert sum(struck.values()) > 0.4 * count
+    assert sum(struck.values()) > 80
     kinds = {name.split(": ")[1] for name in struck}
     assert kinds <= {"returned", "StoreUnavailable", "StoreRejected", "CorruptRecord", "Conflict"}
 
@@ -47,10 +46,16 @@ def proxy(member):
 
 def through(proxy, url):
     database = url.rpartition("/")[2]
-    options = (
-        "directConnection=true&retryReads=false&retryWrites=false&serverSelectionTimeoutMS=2000&socketTimeoutMS=2000"
-    )
-    return open_store(f"mongodb://127.0.0.1:{proxy.port}/{database}?{options}", heartbeatFrequencyMS=60_000)
+    options = {
+        "directConnection": True,
+        "retryReads": False,
+        "retryWrites": False,
+        "serverSelectionTimeoutMS": 2000,
+        "socketTimeoutMS": 2000,
+        "serverMonitoringMode": "poll",  # a stream of the server is given up only after half a second
+        "heartbeatFrequencyMS": 60_000,
+    }
+    return open_store(f"mongodb://127.0.0.1:{proxy.port}/{database}", **options)
 
 
 def message(document: bytes) -> bytes:

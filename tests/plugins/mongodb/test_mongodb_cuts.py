@@ -72,7 +72,7 @@ def proxy(member):
 
 def through(proxy, url, **options):
     database = url.rpartition("/")[2]
-    address = f"mongodb://127.0.0.1:{proxy.port}/{database}?directConnection=true&serverSelectionTimeoutMS=300"
+    address = f"mongodb://127.0.0.1:{proxy.port}/{database}?directConnection=true&serverSelectionTimeoutMS=300&serverMonitoringMode=poll"
     return open_store(address, heartbeatFrequencyMS=60_000, **options)
 
 
