@@ -101,6 +101,22 @@ def test_records_further_up_are_two_commands(watched, listener):
     assert listener.names() == ["find", "find"]
 
 
+def test_a_long_range_is_one_command_for_thirty_two_segments(watched, listener, database):
+    filled(watched, 450)
+    segments = database.chathistory_segments.count_documents({})
+    assert segments > 64
+    listener.taken()
+    assert len(watched.read(KEY).records) == 450
+    assert len(listener.names()) == 1 + -(-segments // 32)
+
+
+def test_a_body_in_pieces_is_two_commands_after_the_head(watched, listener):
+    watched.append(KEY, ["x" * 12_000_000, "y"], after=None, revision=revision())
+    listener.taken()
+    assert len(watched.read(KEY, stop=1).records) == 1
+    assert listener.names() == ["find", "find", "find"]
+
+
 def test_a_page_and_its_next_are_one_command_each(watched, listener):
     for number in range(45):
         watched.append(Key("default", f"c{number}"), ["a"], after=None, revision=revision())
