@@ -10,119 +10,121 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 from chathistory.errors import CorruptRecord, UnsupportedRecord
-from chathistory.storage.store import Damaged, Key
+from chathistory.storage.values import Damaged, Key
 from chathistory_s3.bucket import Bucket
-from chathistory_s3.content import Content, Grave, decoded, encoded, is_whole, told_key
-from chathistory_s3.faults import Missing, Overtaken, Withheld
-from chathistory_s3.layout import Layout
+from chathistory_s3.errors import ObjectMissing, ObjectUnavailable, PreconditionFailed
+from chathistory_s3.names import ObjectNames
+from chathistory_s3.schema import HeadContent, Tombstone, decode_head, encode_head, find_key
 
-__all__ = ["ANOTHER", "Found", "Heads"]
+__all__ = ["OTHER_CONVERSATION", "Heads", "StoredHead"]
 
-ANOTHER = "the object holds another conversation"
-KEPT = 64
+OTHER_CONVERSATION = "the object holds another conversation"
+CACHED = 64
 """Conversations whose last seen head (up to about 150 kB) is kept."""
 
-_GLANCE = 8192  # bytes that nearly always have the head, without the records
+H = TypeVar("H", bound="StoredHead | None")
+
+_PEEK = 8192  # bytes that nearly always have the head, without the records
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """An object, and the ETag that guards it."""
+class StoredHead:
+    """The object of a conversation, and the ETag that guards it."""
 
-    content: Content | Grave
+    content: HeadContent | Tombstone
     etag: str
+
+    @property
+    def living(self) -> HeadContent | None:
+        """The conversation; None if it was deleted."""
+        return self.content if isinstance(self.content, HeadContent) else None
 
 
 class Heads:
     """The objects of the conversations."""
 
-    def __init__(self, bucket: Bucket, layout: Layout) -> None:
-        self._bucket = bucket
-        self._layout = layout
+    def __init__(self, bucket: Bucket, names: ObjectNames) -> None:
+        self.bucket = bucket
+        self.names = names
         self._lock = threading.Lock()
-        self._seen: OrderedDict[Key, Found] = OrderedDict()
+        self._cache: OrderedDict[Key, StoredHead] = OrderedDict()
 
-    def seen(self, key: Key) -> Found | None:
+    def get_cached(self, key: Key) -> StoredHead | None:
         """Return what was seen last, which may be out of date; None: it is not kept."""
         with self._lock:
-            return self._seen.get(key)
+            return self._cache.get(key)
 
-    def look(self, key: Key) -> Found | None:
+    def load(self, key: Key) -> StoredHead | None:
         """Return what is there now; None: nothing is. Raises `CorruptRecord` or `UnsupportedRecord`."""
-        name = self._layout.head(key)
         try:
-            data, etag = self._bucket.get(name)
-        except Missing:
-            return self._keep(key, None)
-        except Withheld as withheld:
-            raise _withheld(key, withheld) from withheld.__cause__
-        return self._keep(key, Found(self.checked(data, key), etag))
+            data, etag = self.bucket.get(self.names.head(key))
+        except ObjectMissing:
+            return self._remember(key, None)
+        except ObjectUnavailable as unavailable:
+            raise _unavailable(key) from unavailable.__cause__
+        return self._remember(key, StoredHead(self.decode(data, self.names.head(key), key), etag))
 
-    def checked(self, data: bytes, key: Key) -> Content | Grave:
-        """Return what the bytes of the object of a conversation say. Raises `CorruptRecord` or `UnsupportedRecord`."""
-        return self._checked(decoded(data, key), self._layout.head(key), key)
+    def decode(self, data: bytes, name: str, key: Key | None, *, with_tail: bool = True) -> HeadContent | Tombstone:
+        """Return what the bytes of the object of that name say. Raises `CorruptRecord` or `UnsupportedRecord`."""
+        content = decode_head(data, key, with_tail=with_tail)
+        if isinstance(content, HeadContent) and self.names.head(content.head.key) != name:
+            raise CorruptRecord(key, None, OTHER_CONVERSATION)
+        return content
 
-    def glance(self, name: str, scope: str | None = None) -> Found | Damaged | None:
-        """Return the object of that name without its records; None: there is none. `scope` as in `Layout.key_of`."""
+    def peek(self, name: str, scope: str | None = None) -> StoredHead | Damaged | None:
+        """Return the object of that name without its records; None: there is none.
+
+        `scope` as in `ObjectNames.key_of`.
+        """
         try:
-            data, etag = self._bucket.get(name, size=_GLANCE)
-            if len(data) == _GLANCE and not is_whole(data):
-                data, etag = self._bucket.get(name)
-        except Missing:
+            data, etag = self.bucket.get(name, size=_PEEK)
+            if len(data) == _PEEK and b"\n" not in data:
+                data, etag = self.bucket.get(name)
+        except ObjectMissing:
             return None
-        except Withheld as withheld:
-            key = self._layout.key_of(name, scope)
-            return Damaged(key, name, _withheld(key, withheld))
-        return self.parsed(name, data, etag, scope)
+        except ObjectUnavailable as unavailable:
+            error = _unavailable(self.names.key_of(name, scope))
+            error.__cause__ = unavailable.__cause__
+            return Damaged(error.key, name, error)
+        return self.parse(name, data, etag, scope)
 
-    def parsed(self, name: str, data: bytes, etag: str, scope: str | None = None) -> Found | Damaged:
+    def peek_all(self, names: Iterable[str], scope: str | None = None) -> list[StoredHead | Damaged | None]:
+        """Return what `peek` returns for each of these names, read side by side."""
+        return self.bucket.run_parallel([partial(self.peek, name, scope) for name in names])
+
+    def parse(self, name: str, data: bytes, etag: str, scope: str | None = None) -> StoredHead | Damaged:
         """Return what the beginning of the object of that name says, without its records."""
-        key = self._layout.key_of(name, scope) or told_key(data, lambda told: self._layout.head(told) == name)
+        key = self.names.key_of(name, scope) or find_key(data, lambda told: self.names.head(told) == name)
         try:
-            return Found(self._checked(decoded(data, key, with_tail=False), name, key), etag)
+            return StoredHead(self.decode(data, name, key, with_tail=False), etag)
         except (CorruptRecord, UnsupportedRecord) as error:
             return Damaged(key, name, error)
 
-    def raw(self, name: str) -> tuple[bytes, str] | None:
-        """Return the bytes of the object of that name and its ETag; b"" if it is not given out; None: there is none."""
+    def put(self, key: Key, content: HeadContent | Tombstone, *, over: StoredHead | None) -> StoredHead:
+        """Put `content` in the place of what was found there. Raises `PreconditionFailed` if that has changed."""
+        name, data = self.names.head(key), encode_head(content)
+        self._remember(key, None)
         try:
-            return self._bucket.get(name)
-        except Missing:
-            return None
-        except Withheld:
-            return next(((b"", entry.etag) for entry in self._bucket.listed(name) if entry.object == name), None)
+            etag = self.bucket.create(name, data) if over is None else self.bucket.replace(name, data, etag=over.etag)
+        except ObjectMissing as missing:
+            raise PreconditionFailed(uncertain=False) from missing.__cause__
+        return self._remember(key, StoredHead(content, etag))
 
-    def _checked(self, content: Content | Grave, name: str, key: Key | None) -> Content | Grave:
-        if isinstance(content, Content) and self._layout.head(content.head.key) != name:
-            raise CorruptRecord(key, None, ANOTHER)
-        return content
-
-    def put(self, key: Key, content: Content | Grave, *, over: Found | None) -> Found:
-        """Put `content` in the place of what was found there. Raises `Overtaken` if that has changed."""
-        name, data = self._layout.head(key), encoded(content)
-        self._keep(key, None)
-        try:
-            etag = self._bucket.create(name, data) if over is None else self._bucket.replace(name, data, etag=over.etag)
-        except Missing as missing:
-            raise Overtaken(uncertain=False) from missing.__cause__
-        found = Found(content, etag)
-        self._keep(key, found)
-        return found
-
-    def _keep(self, key: Key, found: Found | None) -> Found | None:
+    def _remember(self, key: Key, stored: H) -> H:
         with self._lock:
-            self._seen.pop(key, None)
-            if found is not None:
-                self._seen[key] = found
-                if len(self._seen) > KEPT:
-                    self._seen.popitem(last=False)
-        return found
+            self._cache.pop(key, None)
+            if stored is not None:
+                self._cache[key] = stored
+                if len(self._cache) > CACHED:
+                    self._cache.popitem(last=False)
+        return stored
 
 
-def _withheld(key: Key | None, withheld: Withheld) -> CorruptRecord:
-    error = CorruptRecord(key, None, "the service does not give the object out")
-    error.__cause__ = withheld.__cause__
-    return error
+def _unavailable(key: Key | None) -> CorruptRecord:
+    return CorruptRecord(key, None, "the service does not return the object")

@@ -14,23 +14,23 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from zlib import crc32
 
 from chathistory.errors import CorruptRecord
-from chathistory.storage.store import Key, Record
+from chathistory.storage.values import Key, Record
 
 __all__ = [
     "DAMAGED",
     "LF",
     "SHORTEST",
     "Tail",
-    "encoded",
+    "encode_line",
+    "encode_lines",
     "find_sound",
     "find_tail",
-    "line_of",
-    "one_per_position",
     "read_records",
+    "split_lines",
 ]
 
 LF = b"\n"
@@ -47,15 +47,15 @@ _TRIES = 64  # places within one line at which a lost line end is looked for
 _BUDGET = 64 * 1024 * 1024  # bytes whose checksums are computed for that
 
 
-def encoded(bodies: Iterable[str], first: int) -> list[bytes]:
+def encode_lines(bodies: Iterable[str], first: int) -> list[bytes]:
     """Return the lines of `bodies`, which have the positions from `first` on."""
-    return [line_of(body, position) for position, body in enumerate(bodies, first)]
+    return [encode_line(body, position) for position, body in enumerate(bodies, first)]
 
 
-def line_of(text: str, position: int) -> bytes:
+def encode_line(body: str, position: int) -> bytes:
     """Return the line of a body at a position."""
-    body = text.encode()
-    return b"%08x %b\n" % (crc32(body, position & 0xFFFFFFFF), body)
+    data = body.encode()
+    return b"%08x %b\n" % (crc32(data, position & 0xFFFFFFFF), data)
 
 
 def read_records(data: bytes, key: Key, first: int, end: int, *, low: int, high: int) -> list[Record]:
@@ -72,7 +72,7 @@ def read_records(data: bytes, key: Key, first: int, end: int, *, low: int, high:
     found = [Record(position, sound[position]) if position in sound else None for position in range(low, high)]
     for position, record in enumerate(found, low):
         if record is None:
-            raise CorruptRecord(key, position, "the line is not the one that was stored")
+            raise CorruptRecord(key, position, "the line has another checksum than it was stored with")
     return [record for record in found if record is not None]
 
 
@@ -84,15 +84,6 @@ def _record(line: bytes, position: int) -> Record | None:
         return Record(position, line[_SUM:].decode())
     except UnicodeDecodeError:
         return None
-
-
-def _is_text(body: bytes) -> bool:
-    """Tell whether a body is UTF-8; if it is not, this library has not written it, whatever its checksum says."""
-    try:
-        body.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def find_sound(data: bytes, first: int, end: int) -> dict[int, str]:
@@ -117,7 +108,7 @@ def find_tail(data: bytes, guesses: Iterable[int]) -> Tail | None:
     """
     given = set(guesses)
     most = len(data) // SHORTEST + 1
-    bodies = max((find_sound(data, first, first + most) for first in sorted(given | _told_firsts(data))), key=len)
+    bodies = max((find_sound(data, first, first + most) for first in sorted(given | _guess_firsts(data))), key=len)
     if not bodies:
         return None
     lowest = min(bodies)
@@ -126,20 +117,20 @@ def find_tail(data: bytes, guesses: Iterable[int]) -> Tail | None:
     return Tail(min((first for first in given if low <= first <= lowest), default=low), bodies)
 
 
-def _told_firsts(data: bytes) -> set[int]:
+def _guess_firsts(data: bytes) -> set[int]:
     """Return what may be the first position by what the lines say, at least 0."""
-    told: list[int] = []
+    firsts: list[int] = []
     for line, behind in pairwise(data.split(LF)):
         position = _position(line, 0)
         if position is None:
             continue
-        told.append(position)
+        firsts.append(position)
         if _record(behind, position + 1) is not None:
-            return {0, *(before for before in told if 0 <= position - before <= len(data) // SHORTEST)}
+            return {0, *(before for before in firsts if 0 <= position - before <= len(data) // SHORTEST)}
     return {0}
 
 
-def one_per_position(data: bytes, first: int, end: int) -> list[bytes]:
+def split_lines(data: bytes, first: int, end: int) -> list[bytes]:
     """Return one line for each position from `first` to `end`, so that they can be moved, and others put behind them.
 
     Lines are returned as they are, sound or not, if there are as many as there must be. Otherwise the sound ones have
@@ -163,59 +154,41 @@ def one_per_position(data: bytes, first: int, end: int) -> list[bytes]:
     return found
 
 
-@dataclass(slots=True)
-class _Walk:
-    """Where a walk over damaged lines is: the next position, and the bytes since the last sound line."""
-
-    expected: int
-    end: int
-    passed: int = 0
-
-    def is_likely(self, position: int, behind: bytes | None) -> bool:
-        """Tell whether a line that says `position` may have it; `behind` is the next line, None for the last."""
-        if not self.expected <= position < self.end:
-            return False
-        if position - self.expected <= 1 + self.passed // SHORTEST:  # as many lines can have stood there
-            return True
-        return position == self.end - 1 if behind is None else _record(behind, position + 1) is not None
-
-    def go_behind(self, position: int) -> None:
-        self.expected, self.passed = position + 1, 0
-
-
 def _pieces(data: bytes, first: int, end: int) -> Iterator[tuple[int, bytes]]:
-    """Yield all of `data` in pieces: sound lines with their positions, which grow; what is between them with -1."""
-    walk = _Walk(first, end)
+    """Yield all of `data` in pieces: sound lines with their positions, which grow; what is between them with -1.
+
+    A line counts as sound if as many lines can have stood before it as its position says, or if the next line confirms
+    its position. It may stand within another one, whose line end was lost.
+    """
+    expected, skipped = first, 0  # the next position, and the bytes since the last sound line
     lines = data.removesuffix(LF).split(LF)
-    for line, behind in zip(lines, [*lines[1:], None], strict=True):
+    for line, following in zip(lines, [*lines[1:], None], strict=True):
         line = line.removesuffix(b"\r")  # of an editor; no body has a control character  # noqa: PLW2901
-        position = _position(line, walk.expected)
-        if position is not None and walk.is_likely(position, behind):
-            yield position, line
-            walk.go_behind(position)
-            continue
-        walk.passed += len(line) + 1
-        yield from _look_within(walk, line, behind)
+        for start in _possible_starts(line):
+            position = _position(line[start:], expected)
+            if position is None or not expected <= position < end:
+                continue
+            slots = 1 + (skipped + (len(line) + 1 if start else 0)) // SHORTEST
+            is_last = following is None and position == end - 1
+            is_confirmed = following is not None and _record(following, position + 1) is not None
+            if position - expected <= slots or is_last or is_confirmed:
+                if start:
+                    yield -1, line[:start]
+                yield position, line[start:]
+                expected, skipped = position + 1, 0
+                break
+        else:
+            skipped += len(line) + 1
+            yield -1, line
 
 
-def _look_within(walk: _Walk, line: bytes, behind: bytes | None) -> Iterator[tuple[int, bytes]]:
-    """Yield a damaged line, or what is before a sound line within it, whose line end before it was lost, and that."""
-    for start in _inner_starts(line):
-        position = _position(line[start:], walk.expected)
-        if position is not None and walk.is_likely(position, behind):
-            yield -1, line[:start]
-            yield position, line[start:]
-            walk.go_behind(position)
-            return
-    yield -1, line
-
-
-def _inner_starts(line: bytes) -> Iterator[int]:
-    """Yield where a line may begin within another one, whose end was lost; not all of them in a long line."""
+def _possible_starts(line: bytes) -> Iterator[int]:
+    """Yield where a line may begin: at 0, and within, where another line's end was lost; not all of a long line."""
+    yield 0
     budget = _BUDGET
-    for tries, match in enumerate(_CHECKED.finditer(line, 1)):
+    for match in islice(_CHECKED.finditer(line, 1), _TRIES):
         budget -= len(line) - match.start()
-        if tries >= _TRIES or budget < 0:
+        if budget < 0:
             return
         yield match.start()
 
@@ -225,7 +198,9 @@ def _position(line: bytes, expected: int) -> int | None:
     if not _CHECKED.match(line):
         return None
     body = line[_SUM:]
-    if not _is_text(body):
+    try:
+        body.decode()
+    except UnicodeDecodeError:  # this library has not written it, whatever its checksum says
         return None
     difference = int(line[: _SUM - 1], 16) ^ crc32(body, expected & 0xFFFFFFFF)
     if not difference:

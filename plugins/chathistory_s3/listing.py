@@ -1,13 +1,16 @@
-"""A scope's conversations, newest first, from the names of the markers.
+"""A scope's conversations, newest first, from the names of the markers; and all conversations, from their own names.
 
 A marker says in which hour a conversation was written last, or to the microsecond if markers move with each append.
 Which conversations there are, and when each was written, the heads say: a marker that its head does not name is
-passed over. So each conversation is listed once, whatever crashed. A damaged head names no marker: it is told where a
-marker leads to it. A marker may move between the look at the names and the look at the head; then its conversation
+passed over. So each conversation is listed once, whatever crashed. A damaged head names no marker: it is reported where
+a marker leads to it. A marker may move between the look at the names and the look at the head; then its conversation
 stands nearer to the beginning, where a walk that began there has not seen it, and so it is listed where it was.
 
-The markers of one time are a *group*. Of a group of up to 100 all heads are read and put in order. A larger one is
-walked by the names of its markers.
+The markers of one time are a *group*. Of a group of up to 100 all heads are read and sorted. A larger one is walked by
+the names of its markers.
+
+No walk fails because of one object. A marker is only an index: `scan_keys` makes those anew that were lost, for without
+one a conversation is not in the listing of its scope.
 """
 
 from __future__ import annotations
@@ -17,218 +20,252 @@ import binascii
 import json
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from itertools import count as count_up
 
-from chathistory.errors import InvalidInput
-from chathistory.storage.store import LARGEST_NUMBER, Cursor, Damaged, Head, Page
-from chathistory_s3.bucket import Bucket
-from chathistory_s3.content import Content
-from chathistory_s3.heads import Found, Heads
-from chathistory_s3.layout import Layout, Marker
+from chathistory.errors import CorruptRecord, InvalidInput, StoreError
+from chathistory.storage.values import LARGEST_NUMBER, Cursor, Damaged, Head, Key, Page
+from chathistory_s3.heads import Heads, StoredHead
+from chathistory_s3.names import Marker, is_name, place_of
+from chathistory_s3.schema import TOMBSTONE_SIZE
 
-__all__ = ["page"]
+__all__ = ["list_damaged_keys", "list_keys", "list_page", "scan_keys"]
 
 GROUP = 100
-"""Markers of one time that are put in order."""
+"""Markers of one time that are sorted."""
 
 _MANY = 100  # markers behind a page that cannot all be leftovers
+_TIME, _SUFFIX = re.compile("[0-9]{19}"), re.compile("([a-z0-9_.=~-]{1,120}/[0-9a-f]{16})?")
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a page ended. In a group that is in order: behind (updated, id); else behind the marker at `place`."""
+class _Position:
+    """A place in a listing. In a sorted group it is that of (updated, name = id); else that of the marker `name`."""
 
     time: str
-    place: str = ""
+    name: str = ""
     updated: int | None = None
 
+    @property
+    def order(self) -> tuple[int, str]:
+        return self.updated or 0, self.name
+
     def encode(self) -> Cursor:
-        text = json.dumps([self.time, self.place, self.updated])
+        text = json.dumps([self.time, self.name, self.updated])
         return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
     @classmethod
-    def decode(cls, cursor: Cursor) -> _Place:
+    def decode(cls, cursor: Cursor) -> _Position:
         try:
-            time, place, updated = json.loads(base64.b64decode(cursor + "==", altchars=b"-_"))
+            time, name, updated = json.loads(base64.b64decode(cursor + "==", altchars=b"-_"))
         except (ValueError, TypeError, RecursionError, binascii.Error):
-            time, place, updated = None, None, None
-        by_name = updated is None and isinstance(place, str) and _BY_NAME.fullmatch(place)
-        in_order = type(updated) is int and 0 <= updated <= LARGEST_NUMBER and isinstance(place, str)
-        if not (isinstance(time, str) and _TIME.fullmatch(time) and (by_name or in_order)):
+            time, name, updated = None, None, None
+        by_name = updated is None and isinstance(name, str) and _SUFFIX.fullmatch(name)
+        is_sorted = type(updated) is int and 0 <= updated <= LARGEST_NUMBER and isinstance(name, str)
+        if not (isinstance(time, str) and _TIME.fullmatch(time) and (by_name or is_sorted)):
             raise InvalidInput("this is not a cursor that a page of this listing gave")
-        return cls(time, str(place), updated)
-
-
-_TIME, _BY_NAME = re.compile("[0-9]{19}"), re.compile("([a-z0-9_.=~-]{1,120}/[0-9a-f]{16})?")
+        return cls(time, str(name), updated)
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
-    """What a listing has at a place."""
+    """What a listing has at a position."""
 
-    place: _Place
+    position: _Position
     found: Head | Damaged
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
     markers: Sequence[Marker]
-    in_order: bool
+    is_sorted: bool
 
 
-def page(
-    bucket: Bucket, layout: Layout, heads: Heads, scope: str, *, after: Cursor | None, limit: int, exact: bool
-) -> Page[Head]:
-    """Return a page as `HistoryStore.heads` says; `exact`: groups of any size are put in order."""
-    behind = _Place.decode(after) if after is not None else None
-    walk = _Walk(bucket, layout, scope, behind, exact=exact)
+def list_page(heads: Heads, scope: str, *, after: Cursor | None, limit: int, exact: bool) -> Page[Head]:
+    """Return a page as `BaseStore._list_page` says; `exact`: groups of any size are sorted."""
+    walk = _Walk(heads, scope, _Position.decode(after) if after is not None else None, exact=exact)
     rows: list[_Row] = []
+    listed: set[Key] = set()  # one that moves twice is met at two markers
     more = False
-    while (count := sum(isinstance(row.found, Head) for row in rows)) <= limit and not more:
-        groups = walk.take(max(limit - count, 1))
+    while len(listed) <= limit and not more:
+        groups = walk.take(max(limit - len(listed), 1))
         if not groups:
             break
-        markers = [marker for group in groups for marker in group.markers]
-        works = [partial(heads.glance, layout.of(marker), scope) for marker in markers]
-        rows += _once(_rows(groups, bucket.together(works), behind, walk), rows)
-        more = sum(isinstance(row.found, Head) for row in rows) == limit and walk.has_many()
-    return _cut(rows, limit, more=more)
-
-
-def _once(rows: Sequence[_Row], before: Sequence[_Row]) -> list[_Row]:
-    """Return the rows of conversations that do not stand before: one that moves twice is met at two markers."""
-    seen = {row.found.key for row in before if isinstance(row.found, Head)}
-    kept: list[_Row] = []
-    for row in rows:
-        if isinstance(row.found, Head):
-            if row.found.key in seen:
-                continue
-            seen.add(row.found.key)
-        kept.append(row)
-    return kept
-
-
-def _cut(rows: Sequence[_Row], limit: int, *, more: bool) -> Page[Head]:
-    """Return the page of the first `limit` heads, and of the damaged ones that stand before the next head."""
-    places = [at for at, row in enumerate(rows) if isinstance(row.found, Head)]
-    more = more or len(places) > limit
-    shown = rows[: places[limit - 1] + 1] if more else rows
-    damaged = {row.found.where: row.found for row in shown if isinstance(row.found, Damaged)}
+        names = [heads.names.head_at(marker.place) for group in groups for marker in group.markers]
+        found = iter(heads.peek_all(names, scope))
+        for group in groups:
+            for row in walk.make_rows(group, found):
+                if isinstance(row.found, Damaged):
+                    rows.append(row)
+                elif row.found.key not in listed:
+                    listed.add(row.found.key)
+                    rows.append(row)
+        more = len(listed) == limit and walk.fill(_MANY + 1) > _MANY
+    ends = [at for at, row in enumerate(rows) if isinstance(row.found, Head)]
+    more = more or len(ends) > limit
+    shown = rows[: ends[limit - 1] + 1] if more else rows
     items = [row.found for row in shown if isinstance(row.found, Head)]
-    return Page(items, shown[-1].place.encode() if more else None, tuple(damaged.values()))
+    damaged = {row.found.where: row.found for row in shown if isinstance(row.found, Damaged)}
+    return Page(items, shown[-1].position.encode() if more else None, tuple(damaged.values()))
 
 
 class _Walk:
-    """The groups of a scope behind a place, as they are needed."""
+    """The groups of a scope behind a position, as they are needed."""
 
-    def __init__(self, bucket: Bucket, layout: Layout, scope: str, behind: _Place | None, *, exact: bool) -> None:
-        self.layout = layout
-        prefix = layout.markers(scope)
-        after = f"{prefix}{behind.time}/{behind.place if behind.updated is None else ''}" if behind else ""
-        parsed = (layout.parsed_marker(entry.object) for entry in bucket.listed(prefix, after=after))
+    def __init__(self, heads: Heads, scope: str, behind: _Position | None, *, exact: bool) -> None:
+        self._names = heads.names
+        prefix = self._names.markers(scope)
+        after = f"{prefix}{behind.time}/{behind.name if behind.updated is None else ''}" if behind else ""
+        parsed = (self._names.parse_marker(entry.name) for entry in heads.bucket.list_objects(prefix, after=after))
         self._rest = (marker for marker in parsed if marker is not None)
         self._next: deque[Marker] = deque()
         self._passed: set[str] | None = set() if behind is None else None  # markers from the beginning on
         self._behind = behind
+        self._by_name = behind.time if behind is not None and behind.updated is None else None  # the time walked so
         self._exact = exact
 
-    def has_many(self) -> bool:
-        """Tell whether so many markers are left that a conversation must be among them."""
-        return self._fill(_MANY + 1) > _MANY
+    def fill(self, count: int) -> int:
+        """Read on until so many markers are known behind those that were taken, and return how many are."""
+        while len(self._next) < count and (marker := next(self._rest, None)) is not None:
+            self._next.append(marker)
+            if self._passed is not None:
+                self._passed.add(marker.name)
+        return len(self._next)
 
     def take(self, count: int) -> list[_Group]:
         """Return the next groups, of at least `count` markers if there are so many."""
         groups: list[_Group] = []
-        while count > 0 and (group := self._group(count)) is not None:
-            groups.append(group)
-            count -= len(group.markers)
+        while count > 0 and self.fill(1):
+            time = self._next[0].time
+            begun_sorted = self._behind is not None and self._behind.updated is not None and time == self._behind.time
+            size = self._count_of_time(time, GROUP + 1)
+            is_sorted = begun_sorted or (time != self._by_name and (size <= GROUP or self._exact))
+            if is_sorted:
+                size = self._count_of_time(time, None)
+            else:
+                self._by_name, size = time, min(size, count)  # a walk goes on as it began
+            groups.append(_Group([self._next.popleft() for _ in range(size)], is_sorted))
+            count -= size
         return groups
 
-    def _group(self, count: int) -> _Group | None:
-        if not self._fill(1):
-            return None
-        time = self._next[0].time
-        size = self._size(time, GROUP + 1)
-        in_order = size <= GROUP or self._exact
-        if self._behind is not None and time == self._behind.time:  # a walk goes on as it began
-            in_order = self._behind.updated is not None
-        elif in_order is False:
-            self._behind = _Place(time)
-        size = self._size(time, None) if in_order else min(size, count)
-        return _Group([self._next.popleft() for _ in range(size)], in_order)
-
-    def _size(self, time: str, most: int | None) -> int:
+    def _count_of_time(self, time: str, most: int | None) -> int:
         """Return how many of the next markers have this time, counting to `most`."""
         for size in count_up() if most is None else range(most):
-            if self._fill(size + 1) <= size or self._next[size].time != time:
+            if self.fill(size + 1) <= size or self._next[size].time != time:
                 return size
         return most or 0
 
-    def _fill(self, count: int) -> int:
-        while len(self._next) < count and (marker := next(self._rest, None)) is not None:
-            self._next.append(marker)
-            if self._passed is not None:
-                self._passed.add(marker.object)
-        return len(self._next)
+    def make_rows(self, group: _Group, found: Iterator[StoredHead | Damaged | None]) -> list[_Row]:
+        """Return what the markers of a group lead to, which comes next in `found`, in the order of the listing.
 
-    def has_missed(self, marker: str) -> bool:
-        """Tell whether this marker came in front of the walk after it had passed there."""
-        return self._passed is not None and marker not in self._passed
+        In a sorted group damaged ones come first, for nothing tells when they were written: they are on the page where
+        their time begins.
+        """
+        rows: list[_Row] = []
+        for marker in group.markers:
+            row = self._resolve(marker, next(found))
+            if isinstance(row, Head) and group.is_sorted:
+                rows.append(_Row(_Position(marker.time, row.key.id, row.revision.updated), row))
+            elif row is not None:
+                rows.append(_Row(_Position(marker.time, marker.suffix), row))
+        if not group.is_sorted:
+            return rows
+        rows.sort(key=lambda row: (isinstance(row.found, Damaged), row.position.order), reverse=True)
+        begun = self._behind
+        if begun is None or begun.updated is None or begun.time != group.markers[0].time:
+            return rows
+        return [row for row in rows if isinstance(row.found, Head) and row.position.order < begun.order]
 
-
-def _rows(
-    groups: Sequence[_Group], found: Sequence[Found | Damaged | None], behind: _Place | None, walk: _Walk
-) -> list[_Row]:
-    """Return what the groups' markers lead to, which is `found`, in the order of the listing."""
-    rows: list[_Row] = []
-    at = 0
-    for group in groups:
-        led = zip(group.markers, found[at : at + len(group.markers)], strict=True)
-        named = [
-            _Row(_place(marker, one, in_order=group.in_order), one)
-            for marker, each in led
-            if (one := _named(each, marker, walk)) is not None
-        ]
-        rows += _in_order(named, behind) if group.in_order else named
-        at += len(group.markers)
-    return rows
-
-
-def _named(found: Found | Damaged | None, marker: Marker, walk: _Walk) -> Head | Damaged | None:
-    """Return the head that a marker is of, or the damaged one that it leads to; None: it is left over."""
-    if isinstance(found, Damaged):
-        return found
-    content = found.content if found is not None else None
-    if not isinstance(content, Content) or content.incarnation != marker.incarnation:
-        return None
-    if content.marker == marker.time:
-        return content.head
-    present = walk.layout.marker(content.head.key, content.marker, content.incarnation)
-    return content.head if content.marker < marker.time and walk.has_missed(present) else None
+    def _resolve(self, marker: Marker, found: StoredHead | Damaged | None) -> Head | Damaged | None:
+        """Return the head that a marker is of, or the damaged one that it leads to; None: it is left over."""
+        if isinstance(found, Damaged):
+            return found
+        content = found.living if found is not None else None
+        if content is None or content.incarnation != marker.incarnation:
+            return None
+        if content.marker == marker.time:
+            return content.head
+        present = self._names.marker(place_of(content.head.key), content.marker, content.incarnation)
+        moved_in_front = content.marker < marker.time and self._passed is not None and present not in self._passed
+        return content.head if moved_in_front else None
 
 
-def _place(marker: Marker, found: Head | Damaged, *, in_order: bool) -> _Place:
-    if isinstance(found, Head) and in_order:
-        return _Place(marker.time, found.key.id, found.revision.updated)
-    return _Place(marker.time, marker.place)
+@dataclass(frozen=True, slots=True)
+class _FoundObject:
+    """An object of a conversation. `key` is None if nothing tells it; `found` what was read, if it had to be."""
+
+    name: str
+    key: Key | None
+    found: StoredHead | Damaged | None = None
 
 
-def _in_order(rows: Sequence[_Row], behind: _Place | None) -> list[_Row]:
-    """Return the rows of one time by (updated, id), those behind the place where the page before ended.
+def _find_objects(heads: Heads, scope: str | None) -> Iterator[_FoundObject]:
+    """Yield the objects of conversations, damaged ones too, but no tombstones.
 
-    Damaged ones come first, for nothing tells when they were written: they are on the page where their time begins.
+    Read are only those whose names were cut, and those that have the size of a tombstone.
     """
-    first = [row for row in rows if isinstance(row.found, Damaged)]
-    rest = [row for row in rows if isinstance(row.found, Head)]
-    rest.sort(key=lambda row: _order(row.place), reverse=True)
-    if behind is None or behind.updated is None:
-        return [*first, *rest]
-    begun = [row for row in first if row.place.time != behind.time]
-    return [*begun, *(row for row in rest if row.place.time != behind.time or _order(row.place) < _order(behind))]
+    names = heads.names
+    for batch in heads.bucket.list_batches(names.heads(scope)):
+        entries = [entry for entry in batch if names.parse_head(entry.name) is not None]
+        keys = {entry.name: names.key_of(entry.name, scope) for entry in entries}
+        unclear = [entry.name for entry in entries if keys[entry.name] is None or entry.size == TOMBSTONE_SIZE]
+        read = dict(zip(unclear, heads.peek_all(unclear, scope), strict=True))
+        for name, key in keys.items():
+            found = read.get(name)
+            if name not in read:
+                yield _FoundObject(name, key)
+            elif isinstance(found, Damaged):
+                yield _FoundObject(name, found.key, found)
+            elif found is not None and found.living is not None:
+                yield _FoundObject(name, found.living.head.key, found)
 
 
-def _order(place: _Place) -> tuple[int, str]:
-    return place.updated or 0, place.place
+def list_keys(heads: Heads, scope: str | None) -> Iterator[Key]:
+    """Yield keys as `BaseStore._list_keys` says: those whose heads are damaged too."""
+    return (each.key for each in _find_objects(heads, scope) if each.key is not None)
+
+
+def scan_keys(heads: Heads, scope: str | None) -> Iterator[Key]:
+    """Yield what `list_keys` yields, having made the markers anew that were lost.
+
+    Where the right to write is missing, the markers stay lost; the keys are the same.
+    """
+    listed = (heads.names.parse_marker(entry.name) for entry in heads.bucket.list_objects(heads.names.markers(scope)))
+    marked = {hash(marker.place) for marker in listed if marker is not None}
+    for each in _find_objects(heads, scope):
+        if each.key is None:
+            continue
+        if hash(heads.names.parse_head(each.name)) not in marked:
+            with suppress(StoreError):
+                found = each.found or heads.peek(each.name)
+                if isinstance(found, StoredHead) and (content := found.living) is not None:
+                    place = place_of(content.head.key)
+                    heads.bucket.put(heads.names.marker(place, content.marker, content.incarnation), b"")
+        yield each.key
+
+
+def list_damaged_keys(heads: Heads, scope: str | None) -> Iterator[Damaged]:
+    """Yield what is stored where conversations are, and whose key cannot be told.
+
+    That is a damaged head whose name was cut and which no longer tells its id, and any object whose name this layout
+    does not make. What is not in the folder of a scope is reported for every scope.
+    """
+    for each in _find_objects(heads, scope):
+        if isinstance(each.found, Damaged) and each.key is None:
+            yield each.found
+    names, bucket = heads.names, heads.bucket
+    for folder, parse in (
+        (names.heads, names.parse_head),
+        (names.segments, names.parse_segment),
+        (names.markers, names.parse_marker),
+    ):
+        strays = [entry.name for entry in bucket.list_objects(folder(scope)) if parse(entry.name) is None]
+        if scope is not None:
+            strays += [
+                child for child in bucket.list_children(folder())
+                if not (child.endswith("/") and is_name(child.removeprefix(folder()).removesuffix("/")))
+            ]  # fmt: skip
+        for name in strays:
+            yield Damaged(None, name, CorruptRecord(None, None, "no object of this store has such a name"))

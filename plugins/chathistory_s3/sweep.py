@@ -1,9 +1,13 @@
-"""Removes what has expired, and what crashes left over: objects that no head names.
+"""Removes what has expired and what crashes left over; and all that is in a scope beside its conversations.
 
-Nothing is removed that a writer at work may still name: leftovers have to be older than `grace`, and a segment's name
-is used once. The names are listed before the heads are read: what was old then, and is not named after it, never will
-be. One small GET per marker and per conversation with segments, one LIST per 1,000 objects. Any number of sweeps may
-run at once, beside any writers.
+A *sweep* removes nothing that a writer at work may still name: leftovers have to be older than `grace`, and a segment's
+name is used once. The names are listed before the heads are read: what was old then, and is not named after it, never
+will be. One small GET per marker and per conversation with segments, one LIST per 1,000 objects. Any number of sweeps
+may run at once, beside any writers.
+
+`remove_leftovers` does not wait. What a writer has stored for a conversation that it is about to make must not vanish:
+so where there is no conversation, a tombstone is made first. It needs no more room than a name, and as long as it is
+there, that writer is refused and begins anew. The sweep removes it a day later.
 """
 
 from __future__ import annotations
@@ -11,125 +15,186 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from itertools import groupby, islice
+from itertools import groupby
 
 from chathistory.errors import Conflict, CorruptRecord, UnsupportedRecord
-from chathistory.storage import sweep as sweep_ability
-from chathistory.storage.store import Damaged
-from chathistory_s3.bucket import Listed
-from chathistory_s3.content import GRAVE, Content, Grave
-from chathistory_s3.heads import Found
-from chathistory_s3.layout import Marker
-from chathistory_s3.writing import Writer
+from chathistory.storage import abilities
+from chathistory.storage.values import Damaged, Leftovers
+from chathistory_s3.errors import PreconditionFailed
+from chathistory_s3.heads import StoredHead
+from chathistory_s3.listing import list_damaged_keys
+from chathistory_s3.names import UNKNOWN_TIME, SegmentName, new_token
+from chathistory_s3.schema import SMALLEST_HEAD, TOMBSTONE_SIZE, HeadContent, Tombstone, encode_head
+from chathistory_s3.segments import SegmentStore
+from chathistory_s3.write import Writer
 
-__all__ = ["GRACE", "Swept", "sweep"]
+__all__ = ["GRACE", "Swept", "remove_leftovers", "sweep"]
 
 GRACE = 24 * 3600.0
 """Seconds that a writer may take between storing a segment and naming it: a day, where seconds are usual."""
 
 _MICROSECONDS = 1_000_000
-_TOGETHER = 256
 
 
 @dataclass(slots=True)
-class Swept(sweep_ability.Swept):
-    """What a sweep removed: expired conversations, and segments, markers and graves that were left over."""
+class Swept(abilities.Swept):
+    """What a sweep removed: expired conversations, and segments, markers and tombstones that were left over."""
 
     segments: int = 0
     markers: int = 0
-    graves: int = 0
+    tombstones: int = 0
 
 
 def sweep(writer: Writer, *, now: float, grace: float) -> Swept:
     """Remove what has expired by `now`, and what was left over more than `grace` seconds before it."""
-    done = Swept()
-    _markers(writer, done, now, now - grace)
-    _segments(writer, done, now - grace)
-    _graves(writer, done, now - grace)
-    _probes(writer, now - grace)
+    done, old = Swept(), now - grace
+    _sweep_markers(writer, done, now, old)
+    for segments in _group_segments(writer, None, old):
+        found = writer.heads.peek(writer.names.head_at(segments[0].place))
+        if isinstance(found, Damaged):
+            done.damaged += 1
+            continue
+        content = found.living if found is not None else None
+        named = _named_segments(writer, content) if content is not None else set()
+        left = [segment.name for segment in segments if segment.name not in named]
+        writer.bucket.delete_all(left)
+        done.segments += len(left)
+    _sweep_tombstones(writer, done, old)
+    _remove_probes(writer, old)
     return done
 
 
-def _markers(writer: Writer, done: Swept, now: float, old: float) -> None:
+def _sweep_markers(writer: Writer, done: Swept, now: float, old: float) -> None:
     """Remove markers that lead nowhere, and, as each conversation has one, those conversations that have expired."""
-    for chunk in _chunks(writer.bucket.listed(writer.layout.markers(None))):
-        pairs = [(entry, marker) for entry in chunk if (marker := writer.layout.parsed_marker(entry.object))]
-        found = _glances(writer, done, [writer.layout.of(marker) for _, marker in pairs])
-        left = [
-            marker.object
-            for (entry, marker), each in zip(pairs, found, strict=True)
-            if entry.modified < old and _is_left(marker, each)
-        ]
-        writer.bucket.remove_all(left)
+    for batch in writer.bucket.list_batches(writer.names.markers()):
+        parsed = [(entry, marker) for entry in batch if (marker := writer.names.parse_marker(entry.name))]
+        heads = writer.heads.peek_all([writer.names.head_at(marker.place) for _, marker in parsed])
+        left: list[str] = []
+        present: list[HeadContent] = []
+        for (entry, marker), found in zip(parsed, heads, strict=True):
+            if isinstance(found, Damaged):
+                done.damaged += 1
+                continue
+            content = found.living if found is not None else None
+            if content is not None and content.marker == marker.time:
+                present.append(content)
+            # It never will be named: time goes forward, and incarnations do not come back.
+            is_stale = found is None or found.content.incarnation != marker.incarnation
+            if entry.modified < old and (is_stale or (content is not None and marker.time > content.marker)):
+                left.append(marker.name)
+        writer.bucket.delete_all(left)
         done.markers += len(left)
-        for (_, marker), each in zip(pairs, found, strict=True):
-            if isinstance(each, Found) and isinstance(each.content, Content) and each.content.marker == marker.time:
-                _expire(writer, done, each.content, now)
+        for content in present:
+            revision = content.head.revision
+            if revision.expires is not None and revision.expires <= now * _MICROSECONDS:
+                with suppress(Conflict, CorruptRecord, UnsupportedRecord):  # somebody wrote meanwhile
+                    done.expired += writer.delete(content.head.key, revision.version)
 
 
-def _is_left(marker: Marker, found: Found | Damaged | None) -> bool:
-    """Tell whether a marker never will be named: time goes forward, and incarnations do not come back."""
-    if isinstance(found, Damaged):
-        return False
-    if found is None or found.content.incarnation != marker.incarnation:
-        return True
-    return isinstance(found.content, Content) and marker.time > found.content.marker
+def _group_segments(writer: Writer, scope: str | None, old: float) -> Iterator[list[SegmentName]]:
+    """Yield the segments of each place that are older than that time."""
+    entries = writer.bucket.list_objects(writer.names.segments(scope))
+    parsed = ((entry, segment) for entry in entries if (segment := writer.names.parse_segment(entry.name)))
+    for _, group in groupby(parsed, lambda pair: pair[1].place):
+        if segments := [segment for entry, segment in group if entry.modified <= old]:
+            yield segments
 
 
-def _expire(writer: Writer, done: Swept, content: Content, now: float) -> None:
-    revision = content.head.revision
-    if revision.expires is not None and revision.expires <= now * _MICROSECONDS:
-        with suppress(Conflict, CorruptRecord, UnsupportedRecord):  # somebody wrote meanwhile
-            done.expired += writer.delete(content.head.key, version=revision.version)
+def _named_segments(writer: Writer, content: HeadContent) -> set[str]:
+    segments = SegmentStore(writer.heads, content.head.key, content.incarnation)
+    return set(segments.names_of(content.segments))
 
 
-def _segments(writer: Writer, done: Swept, old: float) -> None:
-    entries = writer.bucket.listed(writer.layout.segments_of(None))
-    for place, group in groupby(entries, lambda entry: writer.layout.place_of_segment(entry.object)):
-        aged = [entry.object for entry in group if entry.modified < old]
-        if place is None or not aged:
-            continue
-        (found,) = _glances(writer, done, [writer.layout.heads(None) + place])
-        if isinstance(found, Damaged):
-            continue
-        named = _named(found.content, writer) if found is not None and isinstance(found.content, Content) else set()
-        left = [name for name in aged if name not in named]
-        writer.bucket.remove_all(left)
-        done.segments += len(left)
-
-
-def _named(content: Content, writer: Writer) -> set[str]:
-    below = writer.layout.segments(content.head.key, content.incarnation)
-    return {below + segment.name for segment in content.segments}
-
-
-def _graves(writer: Writer, done: Swept, old: float) -> None:
+def _sweep_tombstones(writer: Writer, done: Swept, old: float) -> None:
     """Finish what was deleted by somebody who died over it."""
-    for chunk in _chunks(writer.bucket.listed(writer.layout.heads(None))):
-        names = [entry.object for entry in chunk
-                 if writer.layout.place(entry.object) and entry.size < GRAVE and entry.modified < old]  # fmt: skip
-        for name, found in zip(names, _glances(writer, done, names), strict=True):
-            if isinstance(found, Found) and isinstance(found.content, Grave):
-                place = name.removeprefix(writer.layout.heads(None))
-                done.graves += writer.finish(place, found.content, found.etag, stays=False) is None
+    for batch in writer.bucket.list_batches(writer.names.heads()):
+        places = [
+            place for entry in batch
+            if (place := writer.names.parse_head(entry.name)) and entry.size < SMALLEST_HEAD and entry.modified < old
+        ]  # fmt: skip
+        heads = writer.heads.peek_all(map(writer.names.head_at, places))
+        for place, found in zip(places, heads, strict=True):
+            if isinstance(found, Damaged):
+                done.damaged += 1
+            elif found is not None and isinstance(found.content, Tombstone):
+                done.tombstones += writer.finish_delete(place, found.content, found.etag, stays=False) is None
 
 
-def _probes(writer: Writer, old: float) -> None:
-    """Remove probes of stores that ended over them."""
-    entries = writer.bucket.listed(writer.layout.probes())
-    writer.bucket.remove_all(
-        [entry.object for entry in entries if entry.modified < old and writer.layout.is_probe(entry.object)]
-    )
+def _remove_probes(writer: Writer, old: float) -> int:
+    """Remove probes of stores that ended over them; a store whose probe vanishes makes another one."""
+    entries = writer.bucket.list_objects(writer.names.probes())
+    probes = [entry.name for entry in entries if entry.modified <= old and writer.names.is_probe(entry.name)]
+    writer.bucket.delete_all(probes)
+    return len(probes)
 
 
-def _glances(writer: Writer, done: Swept, names: list[str]) -> list[Found | Damaged | None]:
-    works = [partial(writer.heads.glance, name) for name in names]
-    found = writer.bucket.together(works) if works else []
-    done.damaged += sum(isinstance(each, Damaged) for each in found)
-    return found
+def remove_leftovers(writer: Writer, scope: str) -> Leftovers:
+    """Remove leftovers as `BaseStore._remove_leftovers` says. Raises `StoreRejected` without the right to list."""
+    names, forever = writer.names, float("inf")
+    removed = _remove_damaged(writer, scope)
+    for segments in _group_segments(writer, scope, forever):
+        if _remove_absent(writer, segments[0].place, segments[0].incarnation):
+            removed += len(segments)
+    removed += _remove_markers(writer, scope)
+    removed += _remove_probes(writer, forever)
+    left = {damaged.where for damaged in list_damaged_keys(writer.heads, scope)}
+    for prefix in (names.segments(scope), names.markers(scope)):
+        left |= {entry.name for entry in writer.bucket.list_objects(prefix)}
+    for batch in writer.bucket.list_batches(names.heads(scope)):
+        small = [entry.name for entry in batch if entry.size == TOMBSTONE_SIZE]
+        heads = zip(small, writer.heads.peek_all(small), strict=True)
+        tombstones = {
+            name for name, found in heads if isinstance(found, StoredHead) and isinstance(found.content, Tombstone)
+        }
+        left |= {entry.name for entry in batch if entry.name not in tombstones}  # they have no text
+    return Leftovers(removed, tuple(sorted(left)), complete=not left)
 
 
-def _chunks(entries: Iterator[Listed]) -> Iterator[list[Listed]]:
-    while chunk := list(islice(entries, _TOGETHER)):
-        yield chunk
+def _remove_damaged(writer: Writer, scope: str) -> int:
+    """Remove heads that cannot be read, with all that belongs to them; and finish deletes that broke off."""
+    removed = 0
+    for batch in writer.bucket.list_batches(writer.names.heads(scope)):
+        places = [place for entry in batch if (place := writer.names.parse_head(entry.name))]
+        for place, found in zip(places, writer.heads.peek_all(map(writer.names.head_at, places)), strict=True):
+            if isinstance(found, Damaged):
+                removed += writer.delete_damaged(found.where)
+            elif found is not None and isinstance(found.content, Tombstone):
+                writer.finish_delete(place, found.content, found.etag, stays=True)
+    return removed
+
+
+def _remove_markers(writer: Writer, scope: str) -> int:
+    """Remove markers that no head names, and that nobody is about to name."""
+    removed = 0
+    for batch in writer.bucket.list_batches(writer.names.markers(scope)):
+        markers = [marker for entry in batch if (marker := writer.names.parse_marker(entry.name))]
+        heads = writer.heads.peek_all([writer.names.head_at(marker.place) for marker in markers])
+        left: list[str] = []
+        for marker, found in zip(markers, heads, strict=True):
+            content = found.living if isinstance(found, StoredHead) else None
+            if content is None:
+                is_stale = _remove_absent(writer, marker.place, marker.incarnation)
+            else:
+                is_stale = content.incarnation != marker.incarnation or marker.time > content.marker
+            if is_stale:
+                left.append(marker.name)
+        writer.bucket.delete_all(left)
+        removed += len(left)
+    return removed
+
+
+def _remove_absent(writer: Writer, place: str, incarnation: str) -> bool:
+    """Remove all segments at a place, under a tombstone that stays; False: there is a conversation by now."""
+    name = writer.names.head_at(place)
+    found = writer.heads.peek(name)
+    if isinstance(found, Damaged):
+        return writer.delete_damaged(name)
+    if found is None:
+        tombstone = Tombstone(incarnation, UNKNOWN_TIME, new_token())
+        try:
+            found = StoredHead(tombstone, writer.bucket.create(name, encode_head(tombstone)))
+        except PreconditionFailed:
+            return False
+    if not isinstance(found.content, Tombstone):
+        return False
+    return writer.finish_delete(place, found.content, found.etag, stays=True) is not None

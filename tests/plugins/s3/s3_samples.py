@@ -3,6 +3,8 @@
 import itertools
 import uuid
 
+from chathistory_s3.segments import SegmentStore
+
 from chathistory import Key, Revision
 from chathistory.errors import Conflict, StoreError
 
@@ -63,19 +65,20 @@ def change(client, bucket, name, do):
 
 
 def head_object(store, key=KEY):
-    return store._layout.head(key)
+    return store._names.head(key)
 
 
 def line_place(store, key, position):
     """Return where the line of a record is: the name of its object, and its first and last byte there."""
-    content = store._heads.look(key).content
+    content = store._heads.load(key).content
+    names = SegmentStore(store._heads, key, content.incarnation)
     for segment in content.segments:
         if segment.first <= position < segment.end:
-            name, first = store._layout.segment(key, content.incarnation, segment.name), segment.first
+            name, first = names.name_of(segment), segment.first
             data, before = store._bucket.get(name)[0], 0
             break
     else:
-        name, first = head_object(store, key), content.edge
+        name, first = head_object(store, key), content.tail_start
         data = store._bucket.get(name)[0]
         before = data.index(b"\n") + 1
     for _ in range(position - first):
@@ -104,8 +107,8 @@ def remains(client, bucket, text, prefix=""):
 
 
 def lose_markers(client, bucket, store, key):
-    for name in objects(client, bucket, store._layout.markers(key.scope)):
-        if store._layout.parsed_marker(name).id == store._layout.head(key).rpartition("/")[2]:
+    for name in objects(client, bucket, store._names.markers(key.scope)):
+        if store._names.parse_marker(name).id == store._names.head(key).rpartition("/")[2]:
             client.delete_object(Bucket=bucket, Key=name)
 
 

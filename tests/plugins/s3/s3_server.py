@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote
 
 import boto3
 from botocore.config import Config
-from moto.server import DomainDispatcherApplication, create_backend_app
+from moto.server import create_backend_app
 from s3_service_quirks import MANNERS, REVIVES, Asked
 from werkzeug.serving import WSGIRequestHandler, make_server
 
@@ -121,7 +121,7 @@ class App:
 
     def __init__(self, server):
         self.server = server
-        self.moto = DomainDispatcherApplication(create_backend_app)
+        self.moto = create_backend_app("s3")
 
     def __call__(self, environ, start_response):
         server = self.server
@@ -202,16 +202,36 @@ def _reset(environ):
 
 
 class Handler(WSGIRequestHandler):
+    """Reads a request whole, answers it, and keeps the connection, as services do; werkzeug's own closes each."""
+
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
 
     def log(self, *_):
         pass
 
     def run_wsgi(self):
         try:
-            super().run_wsgi()
+            self._answer()
         except (ConnectionError, OSError, ValueError):
             self.close_connection = True
+
+    def _answer(self):
+        if self.headers.get("Expect", "").lower() == "100-continue":
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        if hasattr(socket, "TCP_QUICKACK"):  # botocore sends a body only when its headers are acknowledged
+            self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
+        environ, told = self.make_environ(), []
+        environ["wsgi.input"] = BytesIO(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        body = b"".join(self.server.app(environ, lambda status, headers: told.append((status, headers))))
+        status, headers = told[0]
+        self.send_response(int(status[:3]), status[4:])
+        for name, value in headers:
+            self.send_header(name, value)
+        if not any(name.lower() == "content-length" for name, _ in headers) and not status.startswith("204"):
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
 
 @contextmanager

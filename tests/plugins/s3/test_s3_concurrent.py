@@ -45,7 +45,7 @@ def test_sixteen_threads_and_eight_processes(server, client, bucket, store):
     assert sorted(body.rsplit(" ", 1)[0] for body in found[::2]) == sorted(due)
     assert [body.rsplit(" ", 1)[0] for body in found[1::2]] == [body.rsplit(" ", 1)[0] for body in found[::2]]
     segments = [name for name in objects(client, bucket) if "/s/" in name]
-    assert len(segments) == len(store._heads.look(KEY).content.segments), "overtaken writers left segments behind"
+    assert len(segments) == len(store._heads.load(KEY).content.segments), "overtaken writers left segments behind"
 
 
 def test_what_is_not_ours_is_not_touched(client, bucket, server):

@@ -1,9 +1,9 @@
 """What it costs, counted at the server: requests, and rounds of requests that have to wait for one another."""
 
 import pytest
-from chathistory_s3 import ExactS3Store, S3Store
-from chathistory_s3.content import Segment
-from chathistory_s3.segments import absorbed
+from chathistory_s3 import S3Store
+from chathistory_s3.schema import Segment
+from chathistory_s3.segments import count_merged
 from s3_samples import HOUR, KEY, NOW, bodies, made, revision, text, texts
 
 from chathistory import Key
@@ -84,7 +84,7 @@ def test_a_load_of_five_thousand_messages(server, client, bucket, store):
 
 
 def test_an_exact_append_is_two_requests_more(server, client, bucket):
-    with ExactS3Store(client, bucket=bucket) as store:
+    with S3Store(client, bucket=bucket, recency="exact") as store:
         head = made(store, 2)
         server.log.clear()
         store.append(KEY, [text(2)], after=head, revision=revision())
@@ -92,7 +92,7 @@ def test_an_exact_append_is_two_requests_more(server, client, bucket):
 
 
 def test_a_page_of_an_exact_listing(server, client, bucket):
-    with ExactS3Store(client, bucket=bucket) as store:
+    with S3Store(client, bucket=bucket, recency="exact") as store:
         heads = [made(store, 1, key=Key("s", f"c{at:04d}")) for at in range(300)]
         server.log.clear()
         server.delay = 0.3
@@ -128,10 +128,10 @@ def test_a_message_of_30_mb_and_what_follows(server, store):
     assert store.read(KEY, start=1).records[0].body == large
 
 
-@pytest.mark.parametrize("kind", [S3Store, ExactS3Store])
-def test_an_append_that_says_nothing_new_moves_no_marker(server, client, bucket, kind):
+@pytest.mark.parametrize("recency", ["bucket", "exact"])
+def test_an_append_that_says_nothing_new_moves_no_marker(server, client, bucket, recency):
     """A title, a cut or a repair keeps the time of the last message: one PUT, and the place in the listing stays."""
-    with kind(client, bucket=bucket) as store:
+    with S3Store(client, bucket=bucket, recency=recency) as store:
         heads = [made_at(store, f"c{at}", NOW + at * HOUR // 2) for at in range(5)]
         server.log.clear()
         for at in (0, 3):
@@ -149,10 +149,10 @@ def test_an_append_that_says_nothing_new_moves_no_marker(server, client, bucket,
         assert [head.key.id for page in pages for head in page.items] == ["c4", "c3", "c2", "c1", "c0"]
 
 
-@pytest.mark.parametrize("kind", [S3Store, ExactS3Store])
-def test_many_of_one_time_are_told_apart_by_their_ids(client, bucket, kind):
+@pytest.mark.parametrize("recency", ["bucket", "exact"])
+def test_many_of_one_time_are_told_apart_by_their_ids(client, bucket, recency):
     """Stamps with the very same time, in the same append or in later ones."""
-    with kind(client, bucket=bucket) as store:
+    with S3Store(client, bucket=bucket, recency=recency) as store:
         heads = [made_at(store, f"c{at}", NOW) for at in range(9)]
         for at in (2, 5):
             heads[at] = store.append(heads[at].key, ["x"], after=heads[at], revision=revision(updated=NOW))
@@ -170,7 +170,7 @@ def test_segments_stay_few(size):
     """A conversation of 100,000 spills names few segments, in few bytes, and moves each record few times."""
     segments, moved, position = [], 0, 0
     for _ in range(100_000):
-        count = absorbed(segments, size=size)
+        count = count_merged(segments, size=size)
         taken = segments[len(segments) - count :]
         del segments[len(segments) - count :]
         total = size + sum(segment.size for segment in taken)

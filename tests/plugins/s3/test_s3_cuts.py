@@ -82,7 +82,7 @@ def _swept(store, head):
 
 
 def _probed(store, head):
-    store._probed = False
+    store._is_probed = False
     store._probe()
     return store._bucket.service
 

@@ -110,8 +110,8 @@ def _goes_on(store):
 
 
 def _only_named_ones(store, client, place):
-    content = store._heads.look(KEY).content
-    layout = store._layout
+    content = store._heads.load(KEY).content
+    layout = store._names
     due = {layout.head(KEY), layout.marker(KEY, content.marker, content.incarnation)}
     due |= {layout.segment(KEY, content.incarnation, segment.name) for segment in content.segments}
     assert set(objects(client, place["bucket"], f"{place['prefix']}/")) == due, "the sweep left something, or took it"
@@ -161,16 +161,16 @@ def test_a_lost_reply_and_another_writer_behind_it(server, client, bucket, store
     given = revision()
     server.fail("reset after", kind="PUT")
     with S3Store(client, bucket=bucket, prefix="history") as other:
-        original = store._heads.look
+        original = store._heads.load
 
         def look_late(key):
-            found = other._heads.look(key)
+            found = other._heads.load(key)
             other.append(KEY, ["of the other"], after=found.content.head, revision=revision())
-            store._heads.__class__.look(store._heads, key)
-            store._heads.look = original
+            store._heads.__class__.load(store._heads, key)
+            store._heads.load = original
             return original(key)
 
-        store._heads.look = look_late
+        store._heads.load = look_late
         assert commit(store, KEY, ["ours"], after=head, revision=given).end == 2
     assert bodies(store) == [text(0), "ours", "of the other"]
 
@@ -182,10 +182,10 @@ def test_a_twin_of_an_append_does_not_take_it_for_its_own(server, client, bucket
     given = revision()
     with S3Store(client, bucket=bucket, prefix="history") as other:
         other._probe()
-        seen = other._heads.look(KEY)
+        seen = other._heads.load(KEY)
         store.append(KEY, ["ours"], after=head, revision=given)
         server.fail(what, kind="PUT")
-        assert seen == other._heads.seen(KEY)
+        assert seen == other._heads.get_cached(KEY)
         with pytest.raises(Conflict) as caught:
             other.append(KEY, ["ours"], after=head, revision=given)
         assert caught.value.head.revision == given

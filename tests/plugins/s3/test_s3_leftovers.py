@@ -95,7 +95,7 @@ def _make_and_forget(other):
 
 def _make_damage_and_delete(other):
     made(other, 40, size=SIZE)
-    other._bucket.put(other._layout.head(KEY), b"noise")
+    other._bucket.put(other._names.head(KEY), b"noise")
     other.delete(KEY)
 
 
@@ -128,7 +128,7 @@ def test_nothing_vanishes_below_a_writer_who_makes_a_conversation(client, bucket
     with S3Store(client, bucket=bucket, prefix="h") as store, S3Store(client, bucket=bucket, prefix="h") as other:
         for each in (store, other):
             each._probe()
-            each._bucket.service = type(each._bucket.service)(deletes=deletes)
+            each._bucket.service = type(each._bucket.service)(conditional_delete=deletes)
         put, begun = store._heads.put, []
 
         def put_late(*given, **named):
@@ -188,7 +188,7 @@ def test_leftovers_of_every_kind_are_removed_and_counted(client, bucket, server,
     client.put_object(Bucket=bucket, Key="history/c/scope/c0", Body=b"noise")
     client.put_object(Bucket=bucket, Key="history/c/scope/c1", Body=b"")
     client.delete_object(Bucket=bucket, Key="history/c/scope/c2")
-    client.put_object(Bucket=bucket, Key=store._layout.head(Key("scope", "ä" * 200)), Body=b"noise")
+    client.put_object(Bucket=bucket, Key=store._names.head(Key("scope", "ä" * 200)), Body=b"noise")
     client.put_object(Bucket=bucket, Key="history/m/scope/0000000000000000001/nobody/0123456789abcdef", Body=b"")
     client.put_object(Bucket=bucket, Key="history/s/scope/x/0123456789abcdef/0000000000000000000-0123456789abcdef",
                       Body=SECRET.encode())  # fmt: skip
@@ -218,7 +218,7 @@ def test_what_is_there_is_named_and_left(client, bucket, server, store):
 def test_another_scope_whose_name_begins_alike_is_left_alone(client, bucket, server, store):
     for scope in ("scope", "scope2", "scop", "Scope", "scope/x"):
         made(store, 2, key=Key(scope, "c"))
-        client.put_object(Bucket=bucket, Key=store._layout.head(Key(scope, "damaged")), Body=b"noise")
+        client.put_object(Bucket=bucket, Key=store._names.head(Key(scope, "damaged")), Body=b"noise")
     assert erased(store).complete
     for scope in ("scope2", "scop", "Scope", "scope/x"):
         assert bodies(store, Key(scope, "c")) == texts(0, 2)

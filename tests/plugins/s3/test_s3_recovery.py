@@ -5,7 +5,9 @@ from functools import partial
 
 import pytest
 from chathistory_s3 import S3Store
-from chathistory_s3.lines import encoded
+from chathistory_s3.lines import encode_lines
+from chathistory_s3.names import place_of
+from chathistory_s3.segments import SegmentStore
 from s3_damage import HEADS
 from s3_samples import (
     KEY,
@@ -92,13 +94,13 @@ def test_records_in_segments_outlive_any_head(client, bucket, store, what, batch
 def test_records_behind_holes_are_kept(client, bucket, server, store):
     """A segment is gone, another has a damaged record, and so have the tail and the head."""
     head = made(store, 90, size=5000, batch=3)
-    content = store._heads.look(KEY).content
+    content = store._heads.load(KEY).content
     gone, hurt = content.segments[0], content.segments[-1]
     assert len(content.segments) >= 3
     lost = {*range(gone.first, gone.end), hurt.end - 1, 88}
     for at in (hurt.end - 1, 88):
         damage_record(client, bucket, store, KEY, at)
-    client.delete_object(Bucket=bucket, Key=store._layout.segment(KEY, content.incarnation, gone.name))
+    client.delete_object(Bucket=bucket, Key=SegmentStore(store._heads, KEY, content.incarnation).name_of(gone))
     damage_head(client, bucket, store)
     found, seen = found_of(store)
     assert sorted(seen) == [at for at in range(90) if at not in lost]
@@ -132,7 +134,7 @@ def test_a_head_that_was_removed_is_found_by_its_name_only(client, bucket, serve
 
 def test_nothing_of_a_deleted_conversation_is_found(client, bucket, server, store):
     made(store, 30, size=SIZE)
-    store._bucket.service = type(store._bucket.service)(deletes=False)
+    store._bucket.service = type(store._bucket.service)(conditional_delete=False)
     store.delete(KEY)
     assert objects(client, bucket) == [HEAD], "a grave"
     assert store.find_records(KEY) is None
@@ -142,10 +144,10 @@ def test_nothing_of_a_deleted_conversation_is_found(client, bucket, server, stor
 def test_leftovers_of_unfinished_appends_do_not_mix_in(client, bucket, server, store, named):
     """A segment that the head does not name has other records at the same positions."""
     head = made(store, 30, size=SIZE, batch=6)
-    content = store._heads.look(KEY).content
-    place = store._layout.segments(KEY, content.incarnation)
-    for first in (0, content.edge):
-        lines = encoded([f"never acknowledged {at}" for at in range(first, first + 9)], first)
+    content = store._heads.load(KEY).content
+    place = store._names.segments_at(place_of(KEY), content.incarnation)
+    for first in (0, content.tail_start):
+        lines = encode_lines([f"never acknowledged {at}" for at in range(first, first + 9)], first)
         if named or first:
             client.put_object(Bucket=bucket, Key=place + LEFT.format(first), Body=b"".join(lines))
     damage_head(client, bucket, store)

@@ -215,7 +215,7 @@ def test_a_store_that_another_thread_closes_is_told_so(store):
     bodies(store)
     store._bucket.close()
     with pytest.raises(StoreClosed):
-        store._bucket.together([int, int])
+        store._bucket.run_parallel([int, int])
 
 
 @pytest.mark.parametrize("recency", ["bucket", "exact"])
@@ -282,7 +282,7 @@ def test_the_sweep_of_the_command_line(client, bucket, server, capsys):
 
 def test_where_delete_knows_no_condition_a_grave_stays(client, bucket, store, server):
     store._probe()
-    store._bucket.service = type(store._bucket.service)(deletes=False)
+    store._bucket.service = type(store._bucket.service)(conditional_delete=False)
     old = made(store, 40, size=10_000, batch=8)
     assert store.delete(KEY, version=old.revision.version) is True
     assert objects(client, bucket) == ["history/c/scope/conversation"]

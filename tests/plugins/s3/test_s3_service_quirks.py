@@ -28,10 +28,10 @@ REFUSED = {
 """The guard cannot rest on these: the first write says why, and nothing is written."""
 
 USED = {
-    "If-Match without quotes": Service(quotes=False, deletes=True),
-    "DELETE ignores If-Match": Service(quotes=True, deletes=False),
-    "DELETE with If-Match is not implemented": Service(quotes=True, deletes=False),
-    "DELETE with If-Match always fails": Service(quotes=True, deletes=False),
+    "If-Match without quotes": Service(quotes_etags=False, conditional_delete=True),
+    "DELETE ignores If-Match": Service(quotes_etags=True, conditional_delete=False),
+    "DELETE with If-Match is not implemented": Service(quotes_etags=True, conditional_delete=False),
+    "DELETE with If-Match always fails": Service(quotes_etags=True, conditional_delete=False),
     "DeleteObjects is not implemented": Service(),
     "DeleteObjects wants Content-MD5": Service(),
     "DeleteObjects does nothing and says nothing": Service(),
@@ -60,7 +60,7 @@ def url(server, bucket):
 def hasty(url):
     """Open a store that tries nothing again: what is the same each time need not be waited for."""
     store = open_store(url)
-    store._bucket._patience = 0
+    store._bucket._timeout = 0
     return store
 
 
@@ -183,7 +183,7 @@ def test_a_client_with_checksums_of_its_own_is_told_what_to_change(server, runni
 
 def test_no_checksums_are_sent_that_nobody_asked_for(server, url):
     with open_store(url) as store:
-        config = store._bucket._client().meta.config
+        config = store._bucket.get_client().meta.config
         assert isinstance(config, Config)
         assert config.request_checksum_calculation == config.response_checksum_validation == "when_required"
 

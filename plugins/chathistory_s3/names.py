@@ -1,0 +1,188 @@
+"""What the objects are called. All are below the prefix, and names never end where another one goes on.
+
+    <prefix>c/<scope>/<id>                                           a conversation: its head and newest records
+    <prefix>s/<scope>/<id>/<incarnation>/<first position>-<token>    a segment
+    <prefix>m/<scope>/<time>/<id>/<incarnation>                      a marker, of no content
+    <prefix>probe/<token>                                            a look at the service, for a moment
+
+The *place* of a conversation is `<scope>/<id>`, in safe names. An *incarnation* is a token made with a conversation:
+what was left of a deleted one never mixes with the next. A segment's name is used once. A marker's time is the time
+that is left until the year 318857: the newest comes first.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import unquote_to_bytes
+
+from chathistory.errors import InvalidInput
+from chathistory.storage.safe_names import safe_name
+from chathistory.storage.values import Key
+
+__all__ = [
+    "HOUR",
+    "UNKNOWN_TIME",
+    "Marker",
+    "ObjectNames",
+    "SegmentName",
+    "is_name",
+    "marker_time",
+    "new_token",
+    "place_of",
+]
+
+HOUR = 3_600_000_000
+"""Microseconds within which a marker stays where it is, unless recency is exact."""
+UNKNOWN_TIME = "0" * 19
+"""The time of a marker that nobody knows."""
+
+_END_OF_TIME = 10**19 - 1
+_SAFE = r"[a-z0-9_=][a-z0-9_.=~-]{0,119}"
+_CUT = re.compile("[a-z0-9_.=-]{80}~[0-9a-f]{39}")
+_PLACE = re.compile(rf"{_SAFE}/{_SAFE}")
+_SEGMENT = re.compile(rf"({_SAFE}/{_SAFE})/([0-9a-f]{{16}})/([0-9]{{19}})-[0-9a-f]{{16}}")
+_TOKEN = re.compile("[0-9a-f]{16}")
+_MARKER = re.compile(rf"({_SAFE})/([0-9]{{19}})/({_SAFE})/([0-9a-f]{{16}})")
+
+
+def new_token() -> str:
+    """Return 16 characters that nobody else has."""
+    return secrets.token_hex(8)
+
+
+def marker_time(updated: int, width: int) -> str:
+    """Return the time of a marker: the same within `width` microseconds, the smaller the later."""
+    return f"{_END_OF_TIME - min(updated - updated % width, _END_OF_TIME):019d}"
+
+
+def place_of(key: Key) -> str:
+    """Return where a conversation is below all of its kinds of object: `<scope>/<id>` in safe names."""
+    return f"{safe_name(key.scope)}/{safe_name(key.id)}"
+
+
+def _decode_name(part: str) -> str | None:
+    """Return the text whose safe name `part` is; None: it is cut (its head knows it), or it is no such name."""
+    try:
+        text = unquote_to_bytes(part.replace("=", "%")).decode()
+        Key(text, text)
+    except (UnicodeDecodeError, InvalidInput):
+        return None
+    return text if safe_name(text) == part else None
+
+
+@lru_cache(maxsize=4096)
+def is_name(part: str) -> bool:
+    """Tell whether a part of an object name is a safe name, whole or cut."""
+    return _decode_name(part) is not None or _CUT.fullmatch(part) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentName:
+    """What the name of a segment says."""
+
+    name: str
+    place: str
+    incarnation: str
+    first: int
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """What the name of a marker says; `scope` and `id` are safe names."""
+
+    name: str
+    scope: str
+    time: str
+    id: str
+    incarnation: str
+
+    @property
+    def place(self) -> str:
+        """The place of its conversation."""
+        return f"{self.scope}/{self.id}"
+
+    @property
+    def suffix(self) -> str:
+        """Where it stands within its time: unique, and the order of its names."""
+        return f"{self.id}/{self.incarnation}"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectNames:
+    """The names below a prefix, which is empty or ends with a slash."""
+
+    prefix: str
+
+    def heads(self, scope: str | None = None) -> str:
+        """Return what the names of all conversations (of a scope) begin with."""
+        return f"{self.prefix}c/" if scope is None else f"{self.prefix}c/{safe_name(scope)}/"
+
+    def segments(self, scope: str | None = None) -> str:
+        """Return what the names of all segments (of a scope) begin with."""
+        return f"{self.prefix}s/" if scope is None else f"{self.prefix}s/{safe_name(scope)}/"
+
+    def markers(self, scope: str | None = None) -> str:
+        """Return what the names of all markers (of a scope) begin with."""
+        return f"{self.prefix}m/" if scope is None else f"{self.prefix}m/{safe_name(scope)}/"
+
+    def probes(self) -> str:
+        """Return what the names of all probes begin with."""
+        return f"{self.prefix}probe/"
+
+    def head(self, key: Key) -> str:
+        """Return the name of a conversation's object."""
+        return self.head_at(place_of(key))
+
+    def head_at(self, place: str) -> str:
+        """Return the name of the object of the conversation at a place."""
+        return f"{self.heads()}{place}"
+
+    def segments_at(self, place: str, incarnation: str | None = None) -> str:
+        """Return what the names of the segments of a place begin with; None: of all incarnations."""
+        return f"{self.segments()}{place}/" if incarnation is None else f"{self.segments()}{place}/{incarnation}/"
+
+    def marker(self, place: str, time: str, incarnation: str) -> str:
+        """Return the name of a marker."""
+        scope, _, id_ = place.partition("/")
+        return f"{self.markers()}{scope}/{time}/{id_}/{incarnation}"
+
+    def parse_head(self, name: str) -> str | None:
+        """Return the place of a conversation's object; None: it is no conversation's."""
+        place = name.removeprefix(self.heads())
+        return place if _PLACE.fullmatch(place) and all(map(is_name, place.split("/"))) else None
+
+    def parse_segment(self, name: str) -> SegmentName | None:
+        """Read a segment's name; None: it is no segment's."""
+        found = _SEGMENT.fullmatch(name.removeprefix(self.segments()))
+        if found is None or not all(map(is_name, found[1].split("/"))):
+            return None
+        return SegmentName(name, found[1], found[2], int(found[3]))
+
+    def parse_marker(self, name: str) -> Marker | None:
+        """Read a marker's name; None: it is no marker's."""
+        found = _MARKER.fullmatch(name.removeprefix(self.markers()))
+        return Marker(name, *found.groups()) if found and is_name(found[1]) and is_name(found[3]) else None
+
+    def is_probe(self, name: str) -> bool:
+        """Tell whether an object is a probe."""
+        return _TOKEN.fullmatch(name.removeprefix(self.probes())) is not None
+
+    def key_of(self, name: str, scope: str | None = None) -> Key | None:
+        """Return the key of a conversation as far as the name of its object tells it.
+
+        Args:
+            name: The name of the object.
+            scope: The scope in whose folder the object was found, if there was one: the name need not tell it then.
+
+        Returns:
+            None if it is no conversation's, or the name is cut.
+        """
+        folder, _, part = (self.parse_head(name) or "").partition("/")
+        if not part:
+            return None
+        known_scope = scope if scope is not None and safe_name(scope) == folder else _decode_name(folder)
+        id_ = _decode_name(part)
+        return Key(known_scope, id_) if known_scope is not None and id_ is not None else None
