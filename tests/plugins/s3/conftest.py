@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from chathistory_s3 import S3Store
+from s3_samples import opened
 from s3_server import CREDENTIALS, serving
 
 _numbers = itertools.count()
@@ -54,6 +54,6 @@ def server(running, bucket):
 
 @pytest.fixture
 def store(server, client, bucket):
-    with S3Store(client, bucket=bucket, prefix="history") as store:
+    with opened(client, bucket, "history") as store:
         yield store
         server.mend()

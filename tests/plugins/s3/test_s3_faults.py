@@ -6,8 +6,9 @@ from functools import partial
 import boto3
 import pytest
 from botocore.config import Config
-from chathistory_s3 import S3Store
-from s3_samples import HOUR, KEY, NOW, bodies, head_of, made, objects, revision, text, texts, tried
+from chathistory_s3.names import place_of
+from chathistory_s3.segments import SegmentStore
+from s3_samples import HOUR, KEY, NOW, bodies, head_of, made, objects, opened, revision, text, texts, tried
 from s3_server import CREDENTIALS
 
 from chathistory import open_store
@@ -54,7 +55,6 @@ BOUNDS = {name: ((0, case.records) if case.records else None, case.after) for na
 
 def counted(server, store, case):
     """Return how many requests the write makes when nothing happens."""
-    store._probe()
     head = case.prepared(store)
     server.log.clear()
     case.do(store, head)
@@ -77,18 +77,17 @@ def look(store):
 @pytest.mark.parametrize("name", CASES)
 def test_a_writer_that_dies_after_any_request(server, client, bucket, name):
     case = CASES[name]
-    with S3Store(client, bucket=bucket, prefix="dry") as store:
+    with opened(client, bucket, "dry") as store:
         total = counted(server, store, case)
     assert total >= 1
     for at in range(total):
         place = {"bucket": bucket, "prefix": f"killed-{at}"}
-        with S3Store(client, timeout=0.01, **place) as store:
+        with opened(client, timeout=0.01, **place) as store:
             head = case.prepared(store)
-            store._probe()
             server.kill_after(at)
             outcome = tried(partial(case.do, store, head))
             server.mend()
-        with S3Store(client, **place) as other:
+        with opened(client, **place) as other:
             due = BOUNDS[name] if isinstance(outcome, Exception) else (case.after,)
             assert look(other) in due, f"after request {at} of {total}: {outcome!r}"
             assert list(other.keys()) == ([KEY] if look(other) else [])
@@ -111,22 +110,26 @@ def _goes_on(store):
 
 def _only_named_ones(store, client, place):
     content = store._heads.load(KEY).content
-    layout = store._names
-    due = {layout.head(KEY), layout.marker(KEY, content.marker, content.incarnation)}
-    due |= {layout.segment(KEY, content.incarnation, segment.name) for segment in content.segments}
+    marker = store._names.marker(place_of(KEY), content.marker, content.incarnation)
+    segments = SegmentStore(store._heads, KEY, content.incarnation)
+    due = {store._names.head(KEY), marker, *segments.names_of(content.segments)}
     assert set(objects(client, place["bucket"], f"{place['prefix']}/")) == due, "the sweep left something, or took it"
 
 
-@pytest.mark.parametrize("what", ["reset after", "reset before", "503", "500", "409"])
+FAILURES = ("reset after", "reset before", "503", "500", "409")
+
+
+@pytest.mark.parametrize("turn", [0, *(pytest.param(turn, marks=pytest.mark.stress) for turn in range(1, 5))])
 @pytest.mark.parametrize("name", CASES)
-def test_any_request_of_a_write_may_fail_once(server, client, bucket, name, what):
+def test_any_request_of_a_write_may_fail_once(server, client, bucket, name, turn):
+    """Each request in one way, which goes round; the long tests have each in every way."""
     case = CASES[name]
-    with S3Store(client, bucket=bucket, prefix="dry") as store:
+    with opened(client, bucket, "dry") as store:
         total = counted(server, store, case)
     for at in range(total):
-        with S3Store(client, bucket=bucket, prefix=f"failed-{at}") as store:
+        what = FAILURES[(at + turn + list(CASES).index(name)) % len(FAILURES)]
+        with opened(client, bucket, f"failed-{at}") as store:
             head = case.prepared(store)
-            store._probe()
             server.fail(what, skip=at)
             case.do(store, head)
             server.mend()
@@ -135,7 +138,7 @@ def test_any_request_of_a_write_may_fail_once(server, client, bucket, name, what
 
 @pytest.mark.parametrize("what", ["503", "500", "409", "reset before"])
 def test_a_storm_ends_in_our_error_and_harms_nothing(server, client, bucket, what):
-    with S3Store(client, bucket=bucket, prefix="storm", timeout=0.3) as store:
+    with opened(client, bucket, "storm", timeout=0.3) as store:
         head = made(store, 6, size=SIZE)
         server.fail(what, kind="PUT", times=10**6)
         with pytest.raises(StoreUnavailable) as caught:
@@ -160,7 +163,7 @@ def test_a_lost_reply_and_another_writer_behind_it(server, client, bucket, store
     head = made(store, 1)
     given = revision()
     server.fail("reset after", kind="PUT")
-    with S3Store(client, bucket=bucket, prefix="history") as other:
+    with opened(client, bucket, "history") as other:
         original = store._heads.load
 
         def look_late(key):
@@ -180,8 +183,7 @@ def test_a_twin_of_an_append_does_not_take_it_for_its_own(server, client, bucket
     """Two writers with the very same append: one has made it, whatever the other met on the way."""
     head = made(store, 1)
     given = revision()
-    with S3Store(client, bucket=bucket, prefix="history") as other:
-        other._probe()
+    with opened(client, bucket, "history") as other:
         seen = other._heads.load(KEY)
         store.append(KEY, ["ours"], after=head, revision=given)
         server.fail(what, kind="PUT")
@@ -196,7 +198,7 @@ def test_boto3s_own_retry_makes_a_false_refusal_that_the_core_settles(server, bu
     retrying = boto3.session.Session(**CREDENTIALS).client(
         "s3", endpoint_url=running.url, config=Config(retries={"total_max_attempts": 3})
     )
-    with S3Store(retrying, bucket=bucket, prefix="history") as store:
+    with opened(retrying, bucket, "history") as store:
         head = made(store, 1)
         given = revision()
         server.fail("reset after", kind="PUT")

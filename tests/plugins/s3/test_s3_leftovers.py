@@ -1,10 +1,10 @@
 """What is removed below the interface: nothing of the text remains, and nothing vanishes below a writer at work."""
 
+import itertools
 from functools import partial
 
 import pytest
-from chathistory_s3 import S3Store
-from s3_samples import KEY, bodies, content_of, head_of, made, objects, remains, revision, text, texts, tried
+from s3_samples import KEY, bodies, content_of, head_of, made, objects, opened, remains, revision, text, texts, tried
 from test_s3_faults import CASES, SIZE
 
 from chathistory import Key
@@ -42,19 +42,17 @@ def counted(server, store, case):
                                   "delete"])  # fmt: skip
 def test_after_a_writer_that_died_an_erasure_is_complete_at_once(server, client, bucket, name):
     case = CASES[name]
-    with S3Store(client, bucket=bucket, prefix="dry") as store:
-        store._probe()
+    with opened(client, bucket, "dry") as store:
         total = counted(server, store, case)
     for at in range(total):
         place = {"bucket": bucket, "prefix": f"killed-{at}"}
-        with S3Store(client, timeout=0.01, **place) as store:
-            store._probe()
+        with opened(client, timeout=0.01, **place) as store:
             made(store, 1, key=Key("bystander", "c"))
             head = case.prepared(store)
             server.kill_after(at)
             tried(partial(case.do, store, head))
             server.mend()
-        with S3Store(client, **place) as other:
+        with opened(client, **place) as other:
             report = erased(other)
             assert (report.left, report.complete) == ((), True), f"after request {at} of {total}"
             left = remains(client, bucket, SECRET, f"killed-{at}/")
@@ -67,12 +65,11 @@ def test_after_a_writer_that_died_an_erasure_is_complete_at_once(server, client,
 @pytest.mark.parametrize("do", [lambda store: store.forget(KEY, before=99), lambda store: store.delete(KEY)])
 def test_what_a_first_append_left_that_broke_off_goes_with_the_text(server, client, bucket, do):
     """The same messages were stored in a second try: the first one's segments have them too."""
-    with S3Store(client, bucket=bucket, prefix="history", timeout=0.01) as store:
-        store._probe()
+    with opened(client, bucket, "history", timeout=0.01) as store:
         server.kill_after(2)
         assert isinstance(tried(lambda: made(store, 40, size=SIZE)), Exception)
         server.mend()
-    with S3Store(client, bucket=bucket, prefix="history") as store:
+    with opened(client, bucket, "history") as store:
         assert remains(client, bucket, SECRET)
         made(store, 40, size=SIZE)
         do(store)
@@ -120,14 +117,21 @@ MEANWHILE = {
 }
 
 
-@pytest.mark.parametrize("deletes", [True, False], ids=["", "without conditional DELETE"])
-@pytest.mark.parametrize("count", [1, 40], ids=["small", "large"])
-@pytest.mark.parametrize("what", MEANWHILE)
+def meanwhile():
+    """Combine what is done meanwhile with sizes and, in turn, kinds of DELETE; in the long tests each with each."""
+    for (at, what), (size, count), deletes in itertools.product(
+        enumerate(MEANWHILE), enumerate((1, 40)), (True, False)
+    ):
+        marks = [] if (at + size) % 2 == deletes else [pytest.mark.stress]
+        name = f"{what}-{('small', 'large')[size]}" + ("" if deletes else "-without conditional DELETE")
+        yield pytest.param(what, count, deletes, id=name, marks=marks)
+
+
+@pytest.mark.parametrize(("what", "count", "deletes"), list(meanwhile()))
 def test_nothing_vanishes_below_a_writer_who_makes_a_conversation(client, bucket, what, count, deletes):
     """All but the commit is done when somebody else comes: either it is whole after it, or it was refused."""
-    with S3Store(client, bucket=bucket, prefix="h") as store, S3Store(client, bucket=bucket, prefix="h") as other:
+    with opened(client, bucket, "h") as store, opened(client, bucket, "h") as other:
         for each in (store, other):
-            each._probe()
             each._bucket.service = type(each._bucket.service)(conditional_delete=deletes)
         put, begun = store._heads.put, []
 
@@ -157,7 +161,7 @@ def test_nothing_vanishes_below_a_writer_who_makes_a_conversation(client, bucket
 @pytest.mark.parametrize("what", ["erase", "delete", "sweep"])
 def test_nothing_vanishes_below_a_writer_who_fills_segments(client, bucket, server, what):
     """He is refused, or all of his conversation is there."""
-    with S3Store(client, bucket=bucket, prefix="h") as store, S3Store(client, bucket=bucket, prefix="h") as other:
+    with opened(client, bucket, "h") as store, opened(client, bucket, "h") as other:
         head = made(store, 26, size=SIZE, batch=6)
         put, begun = store._heads.put, []
 

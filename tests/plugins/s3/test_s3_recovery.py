@@ -4,7 +4,6 @@ import random
 from functools import partial
 
 import pytest
-from chathistory_s3 import S3Store
 from chathistory_s3.lines import encode_lines
 from chathistory_s3.names import place_of
 from chathistory_s3.segments import SegmentStore
@@ -20,6 +19,7 @@ from s3_samples import (
     head_of,
     made,
     objects,
+    opened,
     remains,
     revision,
     text,
@@ -60,7 +60,7 @@ def test_any_byte_of_the_object_may_be_another(client, bucket, server, store, se
     begin = data.index(b"\n") + 1
     in_head = data[begin:].count(b"\n")
     chance = random.Random(seed)
-    for _ in range(40):
+    for _ in range(20):
         at = chance.choice((chance.randrange(begin + 20), chance.randrange(len(data)), begin - 1))
         other = chance.choice([byte for byte in range(256) if byte != data[at]])
         client.put_object(Bucket=bucket, Key=HEAD, Body=data[:at] + bytes([other]) + data[at + 1 :])
@@ -194,8 +194,7 @@ def test_whoever_came_meanwhile_is_not_written_over(client, bucket, store, what,
     head = made(store, 30, size=SIZE)
     if is_damaged:
         damage_head(client, bucket, store)
-    with S3Store(client, bucket=bucket, prefix="history") as other:
-        other._probe()
+    with opened(client, bucket, "history") as other:
         found = store.find_records(KEY)
         put, seen = store._heads.put, []
 
@@ -228,8 +227,7 @@ def test_whoever_came_meanwhile_is_not_written_over(client, bucket, store, what,
 @pytest.mark.parametrize("damaged", [True, False], ids=["damaged", "gone"])
 def test_who_dies_while_restoring_loses_nothing(server, client, bucket, damaged):
     def prepared(prefix):
-        store = S3Store(client, bucket=bucket, prefix=prefix, timeout=0.01)
-        store._probe()
+        store = opened(client, bucket, prefix, timeout=0.01)
         made(store, 30, size=SIZE, batch=6)
         name = head_object(store)
         if damaged:
@@ -249,7 +247,7 @@ def test_who_dies_while_restoring_loses_nothing(server, client, bucket, damaged)
         server.kill_after(at)
         tried(lambda store=store: restored(store))
         server.mend()
-        with S3Store(client, bucket=bucket, prefix=f"killed-{at}") as other:
+        with opened(client, bucket, f"killed-{at}") as other:
             if isinstance(tried(lambda other=other: head_of(other)), CorruptRecord) or (
                 head_of(other) is None and other.find_records(KEY) is not None
             ):

@@ -98,7 +98,7 @@ def test_what_can_be_done_without_is_done_without(server, client, bucket, url, m
         with pytest.raises(Conflict):
             other.append(KEY, ["x"], after=None, revision=revision())
         head = other.append(KEY, texts(40, 41, 10_000), after=head, revision=revision())
-        keys = [Key(KEY.scope, f"c{at}") for at in range(9)]
+        keys = [Key(KEY.scope, f"c{at}") for at in range(5)]
         heads = [made(store, 1, key=key) for key in keys]
         walked, cursor = [], None
         while True:
