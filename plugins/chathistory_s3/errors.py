@@ -168,6 +168,8 @@ def _remove_secrets(error: BaseException) -> None:
                 kwargs.pop(name, None)
         if isinstance(each, HTTPClientError):
             vars(each).update(request=None, response=None)
+            # the words of the base class are those of the error within it, whatever it quotes
+            each.args = ("the HTTP client failed",) if type(each) is HTTPClientError else each.args
         elif isinstance(each, IncompleteRead) and isinstance(each.partial, bytes):  # urllib3's has a number there
             each.partial, each.args = b"", ()
         elif isinstance(each, UnicodeDecodeError):

@@ -268,7 +268,7 @@ def test_old_versions_are_what_is_not_reached(client, bucket, server, store):
 
 def test_no_uploads_in_parts_are_made(client, bucket, server, store):
     """So none can be left over: each object is one PUT."""
-    made(store, 2, size=30_000_000)
+    made(store, 2, size=10_000_000)
     assert set(server.kinds()) <= {"PUT", "GET", "DELETE"}
     assert not client.list_multipart_uploads(Bucket=bucket).get("Uploads")
-    assert bodies(store)[1] == text(1, 30_000_000)
+    assert bodies(store)[1] == text(1, 10_000_000)
