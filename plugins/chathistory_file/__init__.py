@@ -2,20 +2,19 @@
 
     file:./history      file:/abs/dir      file:///abs/dir      file:~/dir
 
-    store       what the store does, in terms of the rest
-    listing     a scope's conversations, newest first, from one scan of its folder
+    store       the store: its hooks, and what an append, a forget and a delete do
+    listing     the conversations of a scope, newest first, from one scan of its folder
     leftovers   what is stored beside conversations that can be read: naming it, removing it
-    recovering  what is left of a conversation whose head is damaged, and a new head for it
-    writing     appends, rewrites, and how a failed one is undone
-    reading     where a record is, and the records from there
-    states      where the last append of a file ends: what is behind it was torn by a crash, or is damaged
-    source      the bytes of an open file
-    lines       what a file's lines are: records and commits, each with its checksum
-    locks       who may write
-    layout      which folder and file a conversation has
-    faults      what an operating system's error is called here
+    recovery    the records of a conversation whose head is damaged, and a new head for it
+    write       appends and rewrites, and how a failed one is undone
+    read        the last commit of a file, and its records
+    chunks      the bytes of an open file, read in chunks
+    schema      the lines of a file: records and commits, each with its checksum
+    locks       one writer at a time for each conversation
+    paths       the folder and the files of a conversation
+    errors      the errors of the operating system, translated
 
-Each uses only those below it. `docs/file-format.md` is the format's description for other programs.
+Each uses only those below it. `docs/file-format.md` describes the format for other programs.
 """
 
 from __future__ import annotations

@@ -1,115 +1,54 @@
-"""Who may write: one lock per conversation at a time, between threads and between processes.
+"""One writer at a time for each conversation, between threads and between processes.
 
 The locks are a fixed set of empty files, shared out by a hash of the conversation's name, so that they need no tidying
-and survive the conversation's own file being replaced or deleted. The kernel drops the lock of a process that dies.
+and survive the conversation's own file being replaced or deleted. Each writer has a lock file open for itself, so the
+kernel keeps threads apart as well as processes, and drops the lock of a process that dies. One open file of each stays
+open for the next writer.
 """
 
 from __future__ import annotations
 
 import errno
-import operator
 import os
 import stat
-import threading
 import time
 import weakref
 import zlib
+from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 import portalocker
 
 from chathistory.errors import StoreUnavailable
-from chathistory.storage.open_guard import OpenGuard
-from chathistory_file.layout import Files, create, make_folder, opened
+from chathistory_file.paths import Paths, close_fd, create_folder, open_existing, open_fd
 
 __all__ = ["Locks"]
 
 T = TypeVar("T")
 
 COUNT = 64
-_FLAGS = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
+_CREATE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.005
-_RELEASED = operator.methodcaller("release")
-
-
-class _Lock:
-    """One lock file, opened when first needed; `mutex` is for the threads of this process."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self.mutex = threading.Lock()
-        self._fd = -1
-        self._close: weakref.finalize[[int], _Lock] | None = None  # for a store that nobody closes; not alive: closed
-        self._taken = False  # or about to be
-
-    def take(self) -> bool:
-        """Try once to take the lock between processes."""
-        fd = self._opened()
-        self._taken = True
-        if not _locked(fd):
-            return False
-        if self._is_the_one(fd):
-            return True
-        self.drop()  # the folder was removed or replaced while we held the old file open
-        return False
-
-    def release(self) -> None:
-        """Give the lock between processes back, if it was taken; a second call does nothing."""
-        if self._taken and self._is_open():
-            try:
-                portalocker.unlock(self._fd)
-            except (OSError, portalocker.LockException):
-                self.drop()  # which releases it as well
-        self._taken = False
-
-    def drop(self) -> None:
-        if self._close is not None:
-            self._close()
-
-    def _is_open(self) -> bool:
-        return self._close is not None and self._close.alive
-
-    def _opened(self) -> int:
-        if not self._is_open():
-            folder = os.path.dirname(self.path)  # noqa: PTH120
-            make_folder(folder)
-            if not stat.S_ISDIR(os.lstat(folder).st_mode):
-                raise OSError(errno.EPERM, "it holds the locks and must be a folder, not a file or a link", folder)
-            self._fd = _open(self.path)
-            self._close = weakref.finalize(self, os.close, self._fd)
-            self._close.atexit = False
-        return self._fd
-
-    def _is_the_one(self, fd: int) -> bool:
-        try:
-            return os.path.samestat(os.stat(self.path), os.fstat(fd))  # noqa: PTH116
-        except FileNotFoundError:
-            return False
-
-
-def _locked(fd: int) -> bool:
-    """Try to lock an open file; False: another one has it."""
-    try:
-        portalocker.lock(fd, _FLAGS)
-    except portalocker.AlreadyLocked:
-        return False
-    except portalocker.LockException as error:
-        raise error.__cause__ if isinstance(error.__cause__, OSError) else OSError(str(error)) from error
-    return True
 
 
 class Locks:
-    """The locks of one store; at most one open file for each."""
+    """The locks of one store."""
 
-    def __init__(self, root: str, *, timeout: float, open_guard: OpenGuard) -> None:
+    def __init__(self, root: str, *, timeout: float, check_open: Callable[[], None]) -> None:
+        self._folder = f"{root}/.locks"
         self._timeout = timeout
-        self._open_guard = open_guard
-        self._locks = [_Lock(f"{root}/.locks/{number:02x}") for number in range(COUNT)]
+        self._check_open = check_open
+        self._open_fds: set[int] = set()
+        self._idle: defaultdict[str, list[int]] = defaultdict(list)  # by path: open files that nobody uses
+        self._is_closed = False
+        self._finalizer = weakref.finalize(self, _close_all, self._open_fds)  # for a store that nobody closes
+        self._finalizer.atexit = False
         _alive.add(self)
 
-    def run(self, files: Files, work: Callable[[], T]) -> T:
-        """Return what `work` returns; the conversation's lock is held while it runs.
+    def run(self, paths: Paths, operation: Callable[[], T]) -> T:
+        """Return what `operation` returns; the conversation's lock is held while it runs.
 
         An exception may strike between any two steps (the handler of a signal raises it): the lock is given back in any
         case. So it is given back twice, for the exception may strike at the first step of the first time.
@@ -117,67 +56,112 @@ class Locks:
         Raises:
             StoreUnavailable: Others hold the lock for longer than the timeout; nothing was done.
         """
-        lock = self._of(files)
-        held: list[object] = []
+        path = self._path_of(paths)
+        fds: list[int] = []
         try:
             try:
-                deadline = time.monotonic() + self._timeout
-                held[:] = map(lock.mutex.acquire, (True,), (self._timeout,))  # acquired and noted in a single step
-                if not held[0]:
-                    raise self._late()
-                self._open_guard.check()  # it may have been closed while this thread waited
-                self._wait(lock, deadline)
-                return work()
+                self._acquire(path, fds)
+                self._check_open()  # the store may have been closed while this thread waited
+                return operation()
             finally:
-                _give_back(lock, held)
+                self._release(path, fds)
         finally:
-            _give_back(lock, held)
+            self._release(path, fds)
 
-    def is_held(self, files: Files) -> bool:
-        """Tell whether somebody writes under the lock of this conversation just now; makes no file."""
+    def is_held(self, paths: Paths) -> bool:
+        """Return whether somebody writes under the lock of this conversation just now; makes no file."""
         try:
-            with opened(self._of(files).path) as file:  # opened anew: so a lock of this very process counts, too
-                return file is not None and not _locked(file.fd)
-        except OSError:  # it cannot be told, and so nothing is found out by waiting
+            with open_existing(self._path_of(paths)) as file:
+                return file is not None and not _lock(file.fd)
+        except OSError:  # it cannot be told, and waiting would not help
             return False
 
-    def _of(self, files: Files) -> _Lock:
-        return self._locks[zlib.crc32(files.name.encode()) % COUNT]
+    def close(self) -> None:
+        """Close the lock files; those under which threads write are closed when they have finished."""
+        self._is_closed = True
+        self._finalizer.detach()
+        for idle in list(self._idle.values()):
+            while idle:
+                with suppress(IndexError):  # a thread has just taken it
+                    self._close([idle.pop()])
 
-    def _wait(self, lock: _Lock, deadline: float) -> None:
+    def abandon(self) -> None:
+        """Close the lock files in a forked child: it would keep a lock that its parent held, even a dead one."""
+        self._idle.clear()
+        _close_all(self._open_fds)
+
+    def _path_of(self, paths: Paths) -> str:
+        return f"{self._folder}/{zlib.crc32(paths.name.encode()) % COUNT:02x}"
+
+    def _acquire(self, path: str, fds: list[int]) -> None:
+        """Wait for a lock; the open lock file is noted in `fds`, also if an exception ends the wait."""
+        deadline = time.monotonic() + self._timeout
         pause = _FIRST_PAUSE
-        while not lock.take():
+        while not self._try_lock(path, fds):
             if time.monotonic() >= deadline:
-                raise self._late()
+                raise StoreUnavailable(
+                    f"another writer held the conversation's lock for {self._timeout:g} seconds", outcome="not stored"
+                )
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 
-    def _late(self) -> StoreUnavailable:
-        msg = f"another writer held the conversation's lock for {self._timeout:g} seconds"
-        return StoreUnavailable(msg, outcome="not stored")
+    def _try_lock(self, path: str, fds: list[int]) -> bool:
+        if not fds:
+            with suppress(IndexError):
+                fds[:] = map(list.pop, (self._idle[path],))  # taken and noted in a single step
+        if not fds:
+            create_folder(self._folder)
+            if not stat.S_ISDIR(os.lstat(self._folder).st_mode):
+                raise OSError(
+                    errno.EPERM, "it holds the locks and must be a folder, not a file or a link", self._folder
+                )
+            open_fd(fds, path, _CREATE)
+            self._open_fds.add(fds[0])
+            os.fchmod(fds[0], 0o600)
+        if not _lock(fds[0]):
+            return False
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.stat(path), os.fstat(fds[0])):  # noqa: PTH116
+                return True
+        self._close(fds)  # the folder was removed or replaced while the old file was open
+        return False
 
-    def close(self) -> None:
-        """Close the lock files, each as soon as no thread writes under it."""
-        for lock in self._locks:
-            with lock.mutex:
-                lock.drop()
+    def _release(self, path: str, fds: list[int]) -> None:
+        """Give a lock back; a second call does nothing."""
+        if not fds or fds[0] not in self._open_fds:  # abandoned in a forked child
+            return
+        try:
+            portalocker.unlock(fds[0])
+        except (OSError, portalocker.LockException):
+            self._close(fds)  # which releases it as well
+            return
+        if self._idle[path] or self._is_closed:
+            self._close(fds)
+            return
+        self._idle[path].append(fds.pop())
+        if self._is_closed:  # just now
+            self.close()
 
-    def abandon(self) -> None:
-        """Close the lock files in a forked child, where no other thread lives and a mutex may be held for ever."""
-        for lock in self._locks:
-            lock.drop()
+    def _close(self, fds: list[int]) -> None:
+        self._open_fds.difference_update(fds)
+        close_fd(fds)
 
 
-def _give_back(lock: _Lock, held: list[object]) -> None:
-    """Release a lock whose mutex this thread has acquired, if `held` says so; a second call does nothing."""
-    if held and held[0]:
-        lock.release()
-        held[:] = map(_RELEASED, (lock.mutex,))  # released and noted in a single step
+def _lock(fd: int) -> bool:
+    """Try to lock an open file; False: another one has the lock."""
+    try:
+        portalocker.lock(fd, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+    except portalocker.AlreadyLocked:
+        return False
+    except portalocker.LockException as error:
+        raise error.__cause__ if isinstance(error.__cause__, OSError) else OSError(str(error)) from error
+    return True
 
 
-def _open(path: str) -> int:
-    with create(path, os.O_RDWR) as fd:
-        return os.dup(fd)
+def _close_all(fds: set[int]) -> None:
+    while fds:
+        with suppress(OSError):
+            os.close(fds.pop())
 
 
 def _abandon_all() -> None:
@@ -185,6 +169,5 @@ def _abandon_all() -> None:
         locks.abandon()
 
 
-# A child that kept the files open would keep a lock that its parent held, even when the parent is dead.
 _alive: weakref.WeakSet[Locks] = weakref.WeakSet()
 os.register_at_fork(after_in_child=_abandon_all)

@@ -1,4 +1,4 @@
-"""What the store does, in terms of the rest of the package.
+"""The store: its hooks, and what an append, a forget and a delete do.
 
 Readers take no lock: they open a file once and see it as it was then. Writers hold the conversation's lock from the
 look at its head to the end of the write.
@@ -7,10 +7,9 @@ look at its head to the end of the write.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 from urllib.parse import quote
 
 from chathistory.checks import class_name
@@ -20,38 +19,35 @@ from chathistory.storage.base_store import BaseStore
 from chathistory.storage.checks import check_version
 from chathistory.storage.url import Option, StoreURL, seconds
 from chathistory.storage.values import Damaged, Head, Key, Leftovers, ReadResult, Record, Revision, SortKey, Traits
-from chathistory_file.faults import (
+from chathistory_file.errors import (
     Damage,
-    LaterLayout,
-    error_of,
-    faults,
+    NewerLayout,
     is_of_the_file,
     is_of_the_process,
+    translate_error,
+    translate_errors,
     unreadable_is_damage,
 )
-from chathistory_file.layout import Files, is_folder, opened, scope_folder, size_of
-from chathistory_file.leftovers import notes, remove_leftovers
-from chathistory_file.lines import LF, Batch, batch_of
-from chathistory_file.listing import Folder, folder_at, scopes_below
+from chathistory_file.leftovers import describe_leftovers, remove_leftovers
+from chathistory_file.listing import ScopeFolder, ScopeFolders
 from chathistory_file.locks import Locks
-from chathistory_file.reading import bodies_from, kept_lines
-from chathistory_file.recovering import Recovery, put_in_order, restore
-from chathistory_file.source import LARGEST_RECORD
-from chathistory_file.states import State, look, state_of
-from chathistory_file.writing import append, begin, cut, remove, remove_beside, replace
+from chathistory_file.paths import Paths, folder_exists, open_existing, regular_file_size
+from chathistory_file.read import FileState, iter_bodies, iter_kept_lines, load_state, use_state
+from chathistory_file.recovery import Recovery, restore_order
+from chathistory_file.schema import LARGEST_RECORD, LF, Batch, encode_batch
+from chathistory_file.write import append_batch, begin_file, quarantine_tail, remove_all, remove_beside, replace_file
 
 __all__ = ["FileStore"]
 
-SLICE = 8 * 1024 * 1024  # bytes of bodies after which a slice ends early
-TAIL = 32 * 1024  # bytes read at first, so that a usual tail comes with the head
+T = TypeVar("T")
+
+_LARGEST_RUN = 8 * 1024 * 1024  # bytes of bodies after which a run of records ends early
+_TAIL = 32 * 1024  # bytes read at first, so that a usual tail comes with the head
 _LOCK_TIMEOUT = 10.0
 
 
 class FileStore(BaseStore):
-    """Conversations in files below one folder, which the first append makes.
-
-    root: the folder; `~` is the user's own. lock_timeout: seconds that a writer waits for another one.
-    """
+    """Conversations in files below one folder, which the first append makes."""
 
     traits = Traits(
         durable=True,
@@ -64,17 +60,31 @@ class FileStore(BaseStore):
     }
 
     def __init__(self, root: str | os.PathLike[str], *, lock_timeout: float = _LOCK_TIMEOUT) -> None:
+        """Open the store in a folder, which need not exist.
+
+        Args:
+            root: The folder; `~` is the user's own.
+            lock_timeout: Seconds that a writer waits for another one.
+
+        Raises:
+            ConfigError: `root` is not the path of a folder.
+        """
+        super().__init__()
         if not isinstance(root, str | os.PathLike):
             raise ConfigError(f"root: must be the path of a folder, not {class_name(root)}")
-        super().__init__()
-        self.root = _absolute(os.fsdecode(root))
-        self._locks = Locks(self.root, timeout=lock_timeout, open_guard=self._open_guard)
+        path = os.path.expanduser(os.fsdecode(root))  # noqa: PTH111  # without the Path, an unknown user is no error
+        if path.startswith("file:"):
+            raise ConfigError("root: must be the path of a folder, not a URL; open_store(...) makes a store of a URL")
+        if not path or "\0" in path or path.startswith("~"):
+            raise ConfigError("file: needs the path of a folder, such as file:./history")
+        self.root = os.path.abspath(path)  # noqa: PTH100  # of now: the process may change its folder later
+        self._locks = Locks(self.root, timeout=lock_timeout, check_open=self._check_open)
         self._recovery = Recovery()
 
     @classmethod
     def from_url(cls, url: StoreURL) -> Self:
         if url.location.startswith("//") and not url.location.startswith("///"):
-            raise ConfigError("file: knows no hosts; write file:./folder, file:/folder or file:///folder")
+            raise ConfigError("file: must not name a host; write file:./folder, file:/folder or file:///folder")
         return cls(url.path, lock_timeout=url.options.get("lock_timeout", _LOCK_TIMEOUT))
 
     @classmethod
@@ -86,90 +96,69 @@ class FileStore(BaseStore):
     def _append_records(
         self, key: Key, bodies: list[str], *, after: Head | None, revision: Revision, first: int
     ) -> Head:
-        files = Files.of(self.root, key)
-        with faults("append", key):
-            is_folder(files.folder)
-            lines = [body.encode() for body in bodies]
+        lines = [body.encode() for body in bodies]
+        paths = Paths.of(self.root, key)
+        with translate_errors("append", key):
+            folder_exists(paths.folder)  # refuses a link
             return self._locks.run(
-                files, lambda: _append(files, key, lines, after=after, revision=revision, first=first)
+                paths, lambda: _append(paths, key, lines, after=after, revision=revision, first=first)
             )
 
     def _read_range(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
-        with self._reading(key) as files:
-            if files is None:
-                return None
-            return look(files, lambda state: self._read_state(state, start, stop), own=key.__eq__, step=TAIL)
+        def read(state: FileState) -> ReadResult:
+            wanted = state.head.narrow(start, stop)
+            bodies = self._recovery.iter_bodies if state.commit.has_moved else iter_bodies
+            return ReadResult(state.head, _decode_records(bodies(state, wanted), wanted.start) if wanted else [])
 
-    def _read_state(self, state: State, start: int, stop: int | None) -> ReadResult:
-        wanted = state.head.narrow(start, stop)
-        find = self._recovery.bodies if state.moved else bodies_from
-        return ReadResult(state.head, _records(find(state, wanted.start, wanted.stop), wanted.start) if wanted else [])
+        return self._look(key, lambda paths: use_state(paths, read, is_own=key.__eq__, step=_TAIL))
 
-    @contextmanager
-    def _reading(self, key: Key) -> Iterator[Files | None]:
-        """Translate the errors of reading a conversation; None: its scope has no folder."""
-        files = Files.of(self.root, key)
-        with faults("read", key):
-            if not is_folder(files.folder):
-                yield None
-                return
-            with unreadable_is_damage(files.main):
-                yield files
+    def _forget_records(self, key: Key, before: int) -> Head | None:
+        return self._change("forget", key, lambda paths: _forget(paths, key, before))
+
+    def _delete(self, key: Key, version: str | None) -> bool:
+        return bool(self._change("delete", key, lambda paths: _delete(paths, key, version)))
 
     def _list_heads(self, scope: str, *, below: SortKey | None, count: int) -> Iterable[Head | Damaged]:
-        with faults("listing", Key(scope, "-")):
-            path = scope_folder(self.root, scope)
-            return self._folder(path).newest(below=below, count=count) if is_folder(path) else []
+        with translate_errors("listing", Key(scope, "-")):
+            path = self._folder_of(scope)
+            return self._scope_folder(path).list_heads(below=below, count=count) if folder_exists(path) else []
 
     def _list_keys(self, scope: str | None) -> Iterator[Key]:
-        with faults("listing", Key("default" if scope is None else scope, "-")):
-            if scope is not None:
-                path = scope_folder(self.root, scope)
-                if is_folder(path):
-                    yield from self._folder(path).keys()
-                return
-            for folder in map(self._folder, scopes_below(self.root)[0]):
+        with translate_errors("listing", Key(scope or "default", "-")):
+            if scope is None:
+                paths = ScopeFolders.below(self.root).paths
+            else:
+                paths = [path for path in (self._folder_of(scope),) if folder_exists(path)]
+            for path in paths:
                 try:
-                    yield from folder.keys()
-                except OSError as error:  # `damaged_keys` tells of the folder
-                    if is_of_the_process(error):
+                    yield from self._scope_folder(path).iter_keys()
+                except OSError as error:  # of many folders: `_list_damaged_keys` names it
+                    if scope is not None or is_of_the_process(error):
                         raise
 
     def _list_damaged_keys(self, scope: str | None) -> Iterator[Damaged]:
-        everywhere = scope is None
-        with faults("listing", Key("default" if scope is None else scope, "-")):
-            paths, linked = scopes_below(self.root) if scope is None else folder_at(scope_folder(self.root, scope))
-            yield from linked
-            for folder in map(self._folder, paths):
+        with translate_errors("listing", Key(scope or "default", "-")):
+            found = ScopeFolders.below(self.root) if scope is None else ScopeFolders.at(self._folder_of(scope))
+            yield from found.damaged
+            for folder in map(self._scope_folder, found.paths):
                 try:
-                    yield from folder.damaged()
+                    yield from folder.iter_damaged()
                 except OSError as error:
-                    if not everywhere or is_of_the_process(error):
+                    if scope is not None or is_of_the_process(error):
                         raise
-                    yield Damaged(None, folder.name, error_of("listing", error))
-
-    def _forget_records(self, key: Key, before: int) -> Head | None:
-        files = Files.of(self.root, key)
-        with faults("forget", key):
-            if not is_folder(files.folder):
-                return None
-            return self._locks.run(files, lambda: _forget(files, key, before))
-
-    def _delete(self, key: Key, version: str | None) -> bool:
-        files = Files.of(self.root, key)
-        with faults("delete", key):
-            if not is_folder(files.folder):
-                return False
-            return self._locks.run(files, lambda: _delete(files, key, version))
+                    yield Damaged(None, folder.name, translate_error("listing", error))
 
     def _remove_leftovers(self, scope: str) -> Leftovers:
         """Remove what is in the folder of a scope beside conversations that can be read.
 
         Then looks at all files below the root, one after the other, for what names the scope: a folder that was moved,
-        a copy. Such a place is told as left, and not removed; and so is a folder that is a link.
+        a copy. Such a place is reported as left, and not removed; and so is a folder that is a link.
         """
-        with faults("removing leftovers", Key(scope, "-")):
-            return remove_leftovers(self.root, scope, self._locks)
+        with translate_errors("removing leftovers", Key(scope, "-")):
+            return remove_leftovers(self.root, self._folder_of(scope), scope, self._locks)
+
+    def _close(self) -> None:
+        self._locks.close()
 
     def find_records(self, key: Key) -> FoundRecords | None:
         """Look at what is stored under a key, whatever the state of its head; see `chathistory.storage.abilities`.
@@ -177,14 +166,12 @@ class FileStore(BaseStore):
         Raises `CorruptRecord` where the file is that of another conversation, or cannot be read.
         """
         self._check_open()
-        with self._reading(key) as files:
-            return None if files is None else self._recovery.find(files, key)
+        return self._look(key, lambda paths: self._recovery.find(paths, key))
 
     def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
         """Return the sound records of a range; see `chathistory.storage.abilities`."""
         self._check_open()
-        with self._reading(found.key) as files:
-            return [] if files is None else self._recovery.read(files, found.key, start, stop)
+        return self._look(found.key, lambda paths: self._recovery.read(paths, found.key, start, stop)) or []
 
     def restore_head(self, found: FoundRecords, head: Head) -> Head:
         """Store a new head in the place of the damaged one; see `chathistory.storage.abilities`.
@@ -193,108 +180,108 @@ class FileStore(BaseStore):
         is set aside, in the file that `notes` names.
         """
         self._check_open()
-        files = Files.of(self.root, found.key)
-        with faults("repair", found.key):
-            if not is_folder(files.folder):
-                raise Conflict(found.key, None)
-            self._locks.run(files, lambda: restore(files, found, head))
-        return head
+        restored = self._change("repair", found.key, lambda paths: self._recovery.restore(paths, found, head))
+        if restored is None:
+            raise Conflict(found.key, None)
+        return restored
 
     def notes(self, key: Key) -> Sequence[str]:
         """Say what is stored beside the records of a conversation; see `chathistory.storage.abilities`."""
         self._check_open()
-        with self._reading(key) as files:
-            return [] if files is None else notes(files, key)
+        return self._look(key, lambda paths: describe_leftovers(paths, key)) or []
 
-    def _close(self) -> None:
-        self._locks.close()
+    def _look(self, key: Key, look: Callable[[Paths], T | None]) -> T | None:
+        """Return what `look` finds of a conversation; None: its scope has no folder."""
+        paths = Paths.of(self.root, key)
+        with translate_errors("read", key):
+            if not folder_exists(paths.folder):
+                return None
+            with unreadable_is_damage(paths.main):
+                return look(paths)
 
-    def _folder(self, path: str) -> Folder:
-        return Folder(path, is_held=self._locks.is_held)
+    def _change(self, operation: str, key: Key, change: Callable[[Paths], T | None]) -> T | None:
+        """Run a change under the conversation's lock; None: its scope has no folder."""
+        paths = Paths.of(self.root, key)
+        with translate_errors(operation, key):
+            return self._locks.run(paths, lambda: change(paths)) if folder_exists(paths.folder) else None
+
+    def _folder_of(self, scope: str) -> str:
+        return Paths.of(self.root, Key(scope, "-")).folder
+
+    def _scope_folder(self, path: str) -> ScopeFolder:
+        return ScopeFolder(path, is_held=self._locks.is_held)
 
 
-def _absolute(root: str) -> str:
-    if root.startswith("file:"):
-        raise ConfigError("root: must be the path of a folder, not a URL; open_store(...) makes a store of a URL")
-    path = os.path.expanduser(root)  # noqa: PTH111  # without the Path, an unknown user is no RuntimeError
-    if not path or "\0" in path or path.startswith("~"):
-        raise ConfigError("file: needs the path of a folder, such as file:./history")
-    return os.path.abspath(path)  # noqa: PTH100  # of now: the process may change its folder later
-
-
-def _append(files: Files, key: Key, bodies: list[bytes], *, after: Head | None, revision: Revision, first: int) -> Head:
-    with opened(files.main, os.O_RDWR | os.O_APPEND) as file:
-        state = state_of(file, own=key.__eq__) if file is not None else None
+def _append(paths: Paths, key: Key, bodies: list[bytes], *, after: Head | None, revision: Revision, first: int) -> Head:
+    with open_existing(paths.main, os.O_RDWR | os.O_APPEND) as file:
+        state = load_state(file, is_own=key.__eq__)
         check_version(key, state.head if state else None, after)
-        if state is not None and state.moved:
-            put_in_order(files, state)
-            return _append(files, key, bodies, after=after, revision=revision, first=first)
-        if file is not None and file.size > (state.after if state else 0):
-            cut(files, file.fd, after=state.after if state else 0, size=file.size)
-        if file is None or state is None:
+        if state is not None and state.commit.has_moved:
+            restore_order(paths, state)
+            return _append(paths, key, bodies, after=after, revision=revision, first=first)
+        committed = state.after if state else 0
+        if file is not None and file.size > committed:
+            quarantine_tail(paths, file.fd, after=committed, size=file.size)
+        if state is None:
             head = Head(key, first, first + len(bodies), revision)
-            begin(files, batch_of(bodies, head, first=first, at=0), updated=revision.updated)
+            begin_file(paths, encode_batch(bodies, head, first=first, at=0), updated=revision.updated)
             return head
-        old = state.head
-        head = Head(key, old.start, old.end + len(bodies), revision)
-        batch = batch_of(bodies, head, first=old.end, at=state.after + (not state.ended))
-        if not state.ended:
+        head = Head(key, state.head.start, state.head.end + len(bodies), revision)
+        batch = encode_batch(bodies, head, first=state.head.end, at=state.after + (not state.is_ended))
+        if not state.is_ended:
             batch = Batch(LF + batch.records, batch.commit)
-        append(file.fd, batch, size=state.after, before=old.revision.updated, updated=revision.updated)
+        append_batch(state, batch, updated=revision.updated)
         return head
 
 
-def _records(bodies: Iterable[bytes], low: int) -> list[Record]:
-    """Return the records of a range that begins at `low`; fewer if they are large, but at least one."""
+def _decode_records(bodies: Iterable[bytes], start: int) -> list[Record]:
+    """Return the records of a range that begins at `start`; fewer if they are large, but at least one."""
     records: list[Record] = []
-    room = SLICE
-    for position, body in enumerate(bodies, low):
+    room = _LARGEST_RUN
+    for position, body in enumerate(bodies, start):
         room -= len(body)
         if records and room < 0:
             break
-        records.append(Record(position, _text(body, position)))
+        try:
+            text = body.decode()
+        except UnicodeDecodeError:
+            text = None
+        if text is None:  # not raised above: the context would quote the text
+            raise Damage(position, "the line is not UTF-8")
+        records.append(Record(position, text))
     return records
 
 
-def _text(body: bytes, position: int) -> str:
-    try:
-        return body.decode()
-    except UnicodeDecodeError:
-        reason = "the line is not UTF-8"
-    raise Damage(position, reason)  # not raised above: the context would quote the text
-
-
-def _forget(files: Files, key: Key, before: int) -> Head | None:
-    with opened(files.main) as file:
-        state = state_of(file, own=key.__eq__) if file is not None else None
+def _forget(paths: Paths, key: Key, before: int) -> Head | None:
+    with open_existing(paths.main) as file:
+        state = load_state(file, is_own=key.__eq__)
         if state is None:
             return None
-        old = state.head
-        if state.moved and before > old.start:
-            put_in_order(files, state)
-            return _forget(files, key, before)
-        head = old.drop_below(before)
-        if head.start > old.start or (state.tail and before > old.end):
-            replace(files, kept_lines(state, head.start) if head.start < head.end else (), head)
+        old, head = state.head, state.head.drop_below(before)
+        if state.commit.has_moved and before > old.start:
+            restore_order(paths, state)
+            return _forget(paths, key, before)
+        if head.start > old.start or (state.tail_size and before > old.end):
+            replace_file(paths, iter_kept_lines(state, head.start) if head.start < head.end else (), head)
         elif before > 0:
-            remove_beside(files)
+            remove_beside(paths)
         return head
 
 
-def _delete(files: Files, key: Key, version: str | None) -> bool:
+def _delete(paths: Paths, key: Key, version: str | None) -> bool:
     try:
-        with opened(files.main) as file:
-            state = state_of(file, own=key.__eq__) if file is not None else None
-        found = state is not None
-    except (Damage, LaterLayout):  # which does not stop who deletes whatever is there
+        with open_existing(paths.main) as file:
+            state = load_state(file, is_own=key.__eq__)
+        is_found = state is not None
+    except (Damage, NewerLayout):  # which does not stop who deletes whatever is there
         if version is not None:
             raise
-        found, state = True, None
+        is_found, state = True, None
     except OSError as error:
-        if version is not None or size_of(files.main) is None or not is_of_the_file(error, files.main):
+        if version is not None or regular_file_size(paths.main) is None or not is_of_the_file(error, paths.main):
             raise
-        found, state = True, None
-    if version is not None and state is not None and state.head.revision.version != version:
+        is_found, state = True, None
+    if state is not None and version not in (None, state.head.revision.version):
         raise Conflict(key, state.head)
-    remove(files)
-    return found
+    remove_all(paths)
+    return is_found

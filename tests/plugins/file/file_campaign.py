@@ -395,7 +395,7 @@ def main() -> None:
     notes = json.loads(given.notes.read_text()) if given.notes.exists() else {"seed": 0, "counts": {}}
     counts = Counter(notes["counts"])
     os.fsync = os.fdatasync = lambda _: None  # type: ignore[assignment]
-    sys.modules["chathistory_file.writing"]._sync = lambda _: None  # type: ignore[attr-defined]
+    sys.modules["chathistory_file.write"]._sync = lambda _: None  # type: ignore[attr-defined]
     late = time.monotonic() + given.seconds
     while time.monotonic() < late:
         run(notes["seed"], counts)

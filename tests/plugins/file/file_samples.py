@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from chathistory_file import FileStore
-from chathistory_file.layout import Files
+from chathistory_file.paths import Paths
 
 from chathistory import Head, Key, Revision
 from chathistory.storage.safe_names import safe_name
@@ -83,14 +83,13 @@ def bodies_of(store: FileStore, key: Key = KEY) -> list[str] | None:
 @contextlib.contextmanager
 def holding(store: FileStore, key: Key = KEY):
     """Hold the lock of a conversation, as a writer does."""
-    lock = store._locks._of(Files.of(store.root, key))
-    with lock.mutex:
-        while not lock.take():
-            pass
-        try:
-            yield
-        finally:
-            lock.release()
+    locks, fds = store._locks, []
+    path = locks._path_of(Paths.of(store.root, key))
+    locks._acquire(path, fds)
+    try:
+        yield
+    finally:
+        locks._release(path, fds)
 
 
 @contextlib.contextmanager

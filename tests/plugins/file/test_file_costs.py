@@ -41,7 +41,7 @@ def calls(monkeypatch):
 
     for name in COUNTED:
         monkeypatch.setattr(os, name, counted(name, getattr(os, name)))
-    monkeypatch.setattr("chathistory_file.writing._sync", os.fdatasync)
+    monkeypatch.setattr("chathistory_file.write._sync", os.fdatasync)
     return calls
 
 

@@ -7,8 +7,7 @@ from collections import Counter
 
 import file_campaign
 import pytest
-from chathistory_file.lines import record_line
-from chathistory_file.source import LONGEST_LINE
+from chathistory_file.schema import LONGEST_LINE, encode_record
 from file_samples import KEY, bodies_of, filled, fresh, line_of, path_of, revision
 
 from chathistory import Head, Key
@@ -206,7 +205,7 @@ def test_a_line_that_was_pasted_displaces_no_record(store, batch, position):
 
 def test_of_two_lines_that_cannot_be_told_apart_none_is_lost(store):
     own = _of_two(store, batch=1)[0]
-    lines = [*own[:4], record_line(2, b"OWN 2"), *own[4:]]
+    lines = [*own[:4], encode_record(2, b"OWN 2"), *own[4:]]
     path_of(store).write_bytes(b"".join(lines))
     seen = bodies_of(store)
     store.append(KEY, ["new"], after=store.read(KEY).head, revision=revision())
@@ -243,9 +242,9 @@ def test_forgetting_keeps_records_that_changed_places(store):
 @pytest.mark.parametrize("where", ["behind", "before the last append"])
 def test_what_is_too_long_for_a_line_is_not_held_in_memory(store, monkeypatch, where):
     """A hole of 64 MB, and lines of 4 MB at most for this test; one of 3 MB is read as any other."""
-    monkeypatch.setattr("chathistory_file.source.LONGEST_LINE", 4 * 1024 * 1024)
-    monkeypatch.setattr("chathistory_file.source._KEPT", 1024 * 1024)
-    monkeypatch.setattr("chathistory_file.states._LONGEST_COMMIT", 1024 * 1024)
+    monkeypatch.setattr("chathistory_file.chunks.LONGEST_LINE", 4 * 1024 * 1024)
+    monkeypatch.setattr("chathistory_file.chunks._KEPT", 1024 * 1024)
+    monkeypatch.setattr("chathistory_file.read._LONGEST_COMMIT", 1024 * 1024)
     filled(store, ["1", "x" * 3_000_000], ["2"])
     whole = path_of(store).read_bytes()
     place = len(whole) if where == "behind" else line_of(path_of(store), 2).start
@@ -269,7 +268,7 @@ def test_what_is_too_long_for_a_line_is_not_held_in_memory(store, monkeypatch, w
 
 
 def test_no_record_is_stored_that_is_too_long_for_a_line(store):
-    assert store.traits.largest_record + len(record_line(2**53, b"")) <= LONGEST_LINE
+    assert store.traits.largest_record + len(encode_record(2**53, b"")) <= LONGEST_LINE
 
 
 @pytest.mark.parametrize("line", [b"[" + b"9" * 5000, b"[" + b"9" * 5000 + b',"00000000",{}]', "[²,1]".encode()])

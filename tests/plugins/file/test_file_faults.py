@@ -8,7 +8,7 @@ import sys
 from datetime import timedelta
 
 import pytest
-from chathistory_file.lines import record_line
+from chathistory_file.schema import encode_record
 from file_samples import KEY, bodies_of, filled, fresh, names, path_of, revision
 
 from chathistory import History, Key, open_store
@@ -26,7 +26,7 @@ class Faulty:
     def __init__(self, monkeypatch, name, code, *, first=1, times=1_000, part=None):
         self.real, self.code, self.first, self.times, self.part = getattr(os, name), code, first, times, part
         self.calls = 0
-        target = "chathistory_file.writing._sync" if name == "fdatasync" else f"os.{name}"
+        target = "chathistory_file.write._sync" if name == "fdatasync" else f"os.{name}"
         monkeypatch.setattr(target, self)
 
     def __call__(self, *args, **kwargs):
@@ -106,7 +106,7 @@ def test_a_half_written_batch_that_cannot_be_undone_is_torn(store, monkeypatch):
     assert store.read(KEY).head == head
     store.append(KEY, ["2"], after=head, revision=revision())
     assert bodies_of(store) == ["1", "2"]
-    assert path_of(store, suffix=".aside").read_bytes() == record_line(1, SECRET.encode())[:9]
+    assert path_of(store, suffix=".aside").read_bytes() == encode_record(1, SECRET.encode())[:9]
 
 
 def test_a_short_write_is_continued(store, monkeypatch):

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from chathistory_file import writing
+from chathistory_file import write
 from file_samples import KEY, bodies_of, filled, flip, fresh, holding, names, path_of, revision
 
 from chathistory import History, Key, open_store
@@ -293,7 +293,7 @@ def _killed_at(step, patch):
         return call
 
     for name in STEPS:
-        place = writing if name == "_sync" else os
+        place = write if name == "_sync" else os
         patch.setattr(place, name, dying(getattr(place, name)))
 
 

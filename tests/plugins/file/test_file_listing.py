@@ -30,7 +30,7 @@ def _made(store, dates):
 
 @pytest.fixture
 def no_sync(monkeypatch):
-    monkeypatch.setattr("chathistory_file.writing._sync", lambda fd: None)
+    monkeypatch.setattr("chathistory_file.write._sync", lambda fd: None)
     monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 

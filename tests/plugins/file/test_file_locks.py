@@ -18,12 +18,12 @@ HOLDER = """
 import sys, time
 from chathistory import Key
 from chathistory_file import FileStore
-from chathistory_file.layout import Files
+from chathistory_file.paths import Paths
 store = FileStore(sys.argv[1])
 def hold():
     print("held", flush=True)
     time.sleep(60)
-store._locks.run(Files.of(store.root, Key("default", "support/42")), hold)
+store._locks.run(Paths.of(store.root, Key("default", "support/42")), hold)
 """
 
 

@@ -37,7 +37,7 @@ class Disk:
         self.path = path
         self.crashes = []  # (what the disk has for certain, what was written) at each moment before a sync
         self.synced = path.read_bytes() if path.exists() else b""
-        monkeypatch.setattr("chathistory_file.writing._sync", self._sync)
+        monkeypatch.setattr("chathistory_file.write._sync", self._sync)
 
     def _sync(self, fd):
         if Path(f"/proc/self/fd/{fd}").readlink() == self.path:
@@ -138,7 +138,7 @@ def simulate(seed, folder):
 @pytest.fixture
 def quick(monkeypatch):
     """What is synced by the file system's own means takes time, and is no part of the simulation."""
-    monkeypatch.setattr("chathistory_file.writing._sync", lambda fd: None)
+    monkeypatch.setattr("chathistory_file.write._sync", lambda fd: None)
     monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
@@ -195,7 +195,7 @@ def test_an_append_of_more_than_a_little_is_synced_before_its_commit(store, monk
         return real(fd, data)
 
     monkeypatch.setattr(os, "write", write)
-    monkeypatch.setattr("chathistory_file.writing._sync", lambda fd: events.append("sync"))
+    monkeypatch.setattr("chathistory_file.write._sync", lambda fd: events.append("sync"))
     head = store.append(KEY, ["x" * 60_000], after=None, revision=revision())
     store.append(KEY, ["x" * 70_000], after=head, revision=revision())
     assert events == ["both", "sync", "records", "sync", "commit", "sync"]
@@ -207,7 +207,7 @@ def test_the_end_is_cut_off_durably_before_anything_is_written_there(store, monk
     with path_of(store).open("ab") as file:
         file.write(b'[1,"')
     events = noted(monkeypatch, "write", "ftruncate", "fsync")
-    monkeypatch.setattr("chathistory_file.writing._sync", lambda fd: events.append("sync"))
+    monkeypatch.setattr("chathistory_file.write._sync", lambda fd: events.append("sync"))
     store.append(KEY, ["2"], after=head, revision=revision())
     assert events == ["write", "fsync", "fsync", "ftruncate", "sync", "write", "sync"]
 
@@ -246,4 +246,4 @@ def test_a_rewrite_is_on_the_disk_before_it_takes_the_place_of_what_was(store, m
     store.append(KEY, ["1", "2"], after=None, revision=revision())
     events = noted(monkeypatch, "write", "fsync", "rename")
     store.forget(KEY, before=1)
-    assert events == ["write", "write", "fsync", "rename", "fsync"]
+    assert events == ["write", "fsync", "rename", "fsync"]

@@ -6,9 +6,8 @@ import tracemalloc
 import zlib
 
 import pytest
-from chathistory_file import recovering
-from chathistory_file.lines import record_line
-from file_samples import KEY, bodies_of, filled, flip, fresh, line_of, path_of, revision
+from chathistory_file.schema import encode_record
+from file_samples import KEY, bodies_of, filled, flip, fresh, holding, line_of, path_of, revision
 
 from chathistory import Head, Key, Revision
 from chathistory.errors import Conflict, CorruptRecord, StoreUnavailable, UnsupportedRecord
@@ -156,7 +155,7 @@ def test_records_of_another_conversation_in_the_file_are_left_over(store):
 def test_a_position_for_which_the_file_has_no_room_is_left_over(store, at, commits):
     filled(store, ["1"], ["2"], ["3"])
     lines = (path_of(store).read_bytes()[:-3] + b"xx\n").splitlines(keepends=True)
-    far = record_line(10**15, b"far")
+    far = encode_record(10**15, b"far")
     lines = [line for line in lines if commits or line.startswith(b"[")]
     path_of(store).write_bytes(b"".join([*lines[:at], far, *lines[at:]]))
     found = store.find_records(KEY)
@@ -216,12 +215,8 @@ def test_a_head_is_restored_under_the_writers_lock(store):
     flip(path_of(store), path_of(store).read_bytes().rindex(b'"end":') + 6)
     found = store.find_records(KEY)
     with type(store)(store.root, lock_timeout=0.1) as other:
-        lock = store._locks._of(recovering.Files.of(store.root, KEY))
-        with lock.mutex:
-            assert lock.take()
-            with pytest.raises(StoreUnavailable):
-                other.restore_head(found, Head(KEY, 0, 1, revision()))
-            lock.release()
+        with holding(store), pytest.raises(StoreUnavailable):
+            other.restore_head(found, Head(KEY, 0, 1, revision()))
         assert other.restore_head(found, Head(KEY, 0, 1, revision())).end == 1
 
 

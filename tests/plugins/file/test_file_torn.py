@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from chathistory_file.lines import COMMIT, batch_of
+from chathistory_file.schema import COMMIT, encode_batch
 from file_samples import KEY, bodies_of, filled, fresh, path_of, revision
 
 from chathistory import Head
@@ -125,7 +125,7 @@ def _imitations(store, first):
     size = path_of(store).stat().st_size
     later = Head(KEY, 0, 3, revision())
     for at in range(size, size + 60):
-        batch = batch_of([b"forged"], later, first=2, at=at)
+        batch = encode_batch([b"forged"], later, first=2, at=at)
         record, commit = (line.decode().rstrip("\n") for line in (batch.records, batch.commit))
         yield from (commit, record, f'{{"a":{commit}}}', f'{{"a":[{record}]}}', f"[{record}]", f"{record} {commit}")
 

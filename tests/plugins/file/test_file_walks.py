@@ -21,7 +21,7 @@ NAMES = ("support/42", CUT)
 
 @pytest.fixture
 def no_sync(monkeypatch):
-    monkeypatch.setattr("chathistory_file.writing._sync", lambda fd: None)
+    monkeypatch.setattr("chathistory_file.write._sync", lambda fd: None)
     monkeypatch.setattr(os, "fsync", lambda fd: None)
 
 
@@ -117,9 +117,15 @@ def _walk(store, scope, limit):
         after = page.next
 
 
-@pytest.mark.parametrize("scope", SCOPES, ids=["plain scope", "cut scope"])
-@pytest.mark.parametrize("name", NAMES, ids=["plain id", "cut id"])
-@pytest.mark.parametrize("damage", DAMAGES)
+PLACES = [
+    (damage, name, SCOPES[(row + column) % 2])
+    for row, damage in enumerate(DAMAGES)
+    for column, name in enumerate(NAMES)
+]
+"""Each damage under a plain and a cut id, in a plain and a cut scope; which of them go together takes turns."""
+
+
+@pytest.mark.parametrize(("damage", "name", "scope"), PLACES)
 def test_one_damaged_of_fifty_is_one_row(store, no_sync, damage, name, scope):
     change, expected, told = DAMAGES[damage]
     heads = [filled(store, ["{}"], key=Key(scope, f"c{number:02d}")) for number in range(24)]

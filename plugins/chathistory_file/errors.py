@@ -1,4 +1,4 @@
-"""What went wrong, translated at this one spot: the operating system's errors and damaged files into ours."""
+"""The errors of the operating system, and damaged files, translated into the errors of chathistory."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from chathistory.errors import CorruptRecord, StoreError, StoreRejected, StoreUnavailable, UnsupportedRecord
-from chathistory.storage.store import Key
+from chathistory.storage.values import Key
 
 __all__ = [
     "Damage",
-    "LaterLayout",
+    "NewerLayout",
     "OtherConversation",
-    "Unsettled",
-    "error_of",
-    "faults",
+    "UndoFailed",
     "is_of_the_file",
     "is_of_the_process",
+    "translate_error",
+    "translate_errors",
     "unreadable_is_damage",
 ]
 
@@ -45,7 +45,7 @@ _OF_THE_FILE = {
 }
 
 
-class Damage(Exception):  # named like the errors it becomes
+class Damage(Exception):
     """What is stored is not what was written; `position` says where, None: at the head itself."""
 
     def __init__(self, position: int | None, reason: str) -> None:
@@ -61,42 +61,42 @@ class OtherConversation(Damage):
         super().__init__(None, "the file holds another conversation")
 
 
-class LaterLayout(Exception):
-    """A sound commit is of another layout than ours; a later version wrote it."""
+class NewerLayout(Exception):
+    """A sound commit has another layout than ours; a later version wrote it."""
 
     def __init__(self, layout: int) -> None:
         self.layout = layout
         super().__init__(layout)
 
 
-class Unsettled(Exception):
+class UndoFailed(Exception):
     """A write failed, and so did undoing it: nobody can say what is stored. The cause is the first error."""
 
 
 @contextmanager
-def faults(doing: str, key: Key) -> Iterator[None]:
-    """Translate what the body raises; `doing` is the word for it, e.g. "append".
+def translate_errors(operation: str, key: Key) -> Iterator[None]:
+    """Translate what the body raises; `operation` is the word for it, such as "append".
 
-    Apart from `Unsettled`, whoever raises an `OSError` has left the store unchanged.
+    Apart from `UndoFailed`, whoever raises an `OSError` has left the store unchanged.
     """
     try:
         yield
     except Damage as damage:
         raise CorruptRecord(key, damage.position, damage.reason) from damage.__cause__
-    except LaterLayout as later:
-        raise UnsupportedRecord(key, 0, later.layout) from None
-    except Unsettled as unsettled:
-        error = unsettled.__cause__
-        raise StoreUnavailable(f"{doing} failed, and could not be undone: {error}", outcome="unknown") from error
+    except NewerLayout as newer:
+        raise UnsupportedRecord(key, 0, newer.layout) from None
+    except UndoFailed as failed:
+        error = failed.__cause__
+        raise StoreUnavailable(f"{operation} failed, and could not be undone: {error}", outcome="unknown") from error
     except OSError as error:
-        raise error_of(doing, error) from error
+        raise translate_error(operation, error) from error
 
 
-def error_of(doing: str, error: OSError) -> StoreError:
+def translate_error(operation: str, error: OSError) -> StoreError:
     """Return our error for one of the operating system."""
     if error.errno in _REFUSALS:
-        return StoreRejected(f"{doing} was refused: {error}")
-    return StoreUnavailable(f"{doing} failed: {error}", outcome="not stored")
+        return StoreRejected(f"{operation} was refused: {error}")
+    return StoreUnavailable(f"{operation} failed: {error}", outcome="not stored")
 
 
 @contextmanager
@@ -107,12 +107,11 @@ def unreadable_is_damage(path: str) -> Iterator[None]:
     except OSError as error:
         if not is_of_the_file(error, path):
             raise
-        reason = f"the file cannot be read: {error.strerror}"
-        raise Damage(None, reason) from error
+        raise Damage(None, f"the file cannot be read: {error.strerror}") from error
 
 
 def is_of_the_file(error: OSError, path: str) -> bool:
-    """Tell whether an error would meet this one file only: what is above it can be looked at."""
+    """Return whether an error would meet this one file only: what is above it can be looked at."""
     if error.errno not in _OF_THE_FILE:
         return False
     try:
@@ -123,5 +122,5 @@ def is_of_the_file(error: OSError, path: str) -> bool:
 
 
 def is_of_the_process(error: OSError) -> bool:
-    """Tell whether an error would meet any file: this process, or the system, has no means left."""
+    """Return whether an error would meet any file: this process, or the system, has no means left."""
     return error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}

@@ -1,8 +1,8 @@
-"""Which folder and file a conversation has, and how they are opened and made.
+"""The folder and the files of a conversation, and how they are opened and made.
 
     <root>/.locks/00 ... 3f                 see `locks`
     <root>/<scope>/<conversation>.jsonl     the conversation
-    <root>/<scope>/<conversation>.aside     what belongs to no record: torn by a crash, or left over from a repair
+    <root>/<scope>/<conversation>.aside     what belongs to no record: an uncommitted tail, or left over from a repair
     <root>/<scope>/<conversation>.tmp       a rewrite that has not taken the conversation's place (yet)
 
 Files have mode 0600, folders 0700, whatever the umask. Anything else in the folders is somebody else's. Nothing outside
@@ -23,21 +23,22 @@ from urllib.parse import unquote
 
 from chathistory.errors import InvalidInput
 from chathistory.storage.safe_names import safe_name
-from chathistory.storage.store import Key
+from chathistory.storage.values import Key
 
 __all__ = [
     "ASIDE",
     "SUFFIX",
     "TEMPORARY",
-    "File",
-    "Files",
-    "create",
-    "is_folder",
-    "is_ours",
-    "make_folder",
-    "opened",
-    "scope_folder",
-    "size_of",
+    "OpenFile",
+    "Paths",
+    "close_fd",
+    "create_folder",
+    "folder_exists",
+    "is_safe_name",
+    "open_existing",
+    "open_fd",
+    "open_or_create",
+    "regular_file_size",
     "sync_folder",
 ]
 
@@ -46,17 +47,18 @@ ASIDE = ".aside"
 TEMPORARY = ".tmp"
 
 _SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # neither led astray by a link nor kept waiting by a pipe
+_SAFE_NAME = re.compile(r"[a-z0-9_=][a-z0-9_.=~-]{0,119}")
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class Paths:
     """The paths of one conversation."""
 
     folder: str
     stem: str
 
     @classmethod
-    def of(cls, root: str, key: Key) -> Files:
+    def of(cls, root: str, key: Key) -> Paths:
         """Return the paths of `key` below `root`."""
         return cls(f"{root}/{safe_name(key.scope)}", safe_name(key.id))
 
@@ -80,35 +82,27 @@ class Files:
         """A rewrite on its way."""
         return f"{self.folder}/{self.stem}{TEMPORARY}"
 
-    def are_of(self, key: Key) -> bool:
-        """Tell whether this is the place of `key`."""
+    def belong_to(self, key: Key) -> bool:
+        """Return whether this is the place of `key`."""
         return f"{safe_name(key.scope)}/{safe_name(key.id)}" == self.name
 
-    def named(self) -> Key | None:
-        """Return the key that the names tell; None: a name was cut, or is nobody's."""
+    def decode_key(self) -> Key | None:
+        """Return the key that the names tell; None: a name was cut, or is not one of this store."""
         names = (self.folder.rpartition("/")[2], self.stem)
         try:
             key = Key(*(unquote(name.replace("=", "%"), errors="strict") for name in names))
         except (InvalidInput, UnicodeDecodeError):
             return None
-        return key if self.are_of(key) else None
+        return key if self.belong_to(key) else None
 
 
-def is_ours(name: str) -> bool:
-    """Tell whether a name, without suffix, may be one that `safe_name` gave."""
-    return _OURS.fullmatch(name) is not None
+def is_safe_name(name: str) -> bool:
+    """Return whether a name, without suffix, may be one that `safe_name` gave."""
+    return _SAFE_NAME.fullmatch(name) is not None
 
 
-_OURS = re.compile(r"[a-z0-9_=][a-z0-9_.=~-]{0,119}")
-
-
-def scope_folder(root: str, scope: str) -> str:
-    """Return the folder of a scope, which need not exist."""
-    return f"{root}/{safe_name(scope)}"
-
-
-def is_folder(folder: str) -> bool:
-    """Tell whether the folder of a scope exists; raises `OSError` if it is a link, or cannot be looked at."""
+def folder_exists(folder: str) -> bool:
+    """Return whether the folder of a scope exists; raises `OSError` if it is a link, or cannot be looked at."""
     try:
         mode = os.lstat(folder).st_mode
     except FileNotFoundError:
@@ -119,7 +113,7 @@ def is_folder(folder: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class File:
+class OpenFile:
     """A conversation's file, opened; `status` is of that moment."""
 
     fd: int
@@ -131,13 +125,42 @@ class File:
         return self.status.st_size
 
     def has_changed(self) -> bool:
-        """Tell whether somebody wrote to it since."""
+        """Return whether somebody wrote to it since."""
         now, then = os.fstat(self.fd), self.status
         return (now.st_size, now.st_mtime_ns, now.st_ctime_ns) != (then.st_size, then.st_mtime_ns, then.st_ctime_ns)
 
 
+def open_fd(fds: list[int], path: str, flags: int) -> None:
+    """Open a file and note its number in `fds`.
+
+    The handler of a signal may raise an exception between any two steps. So both is one assignment to a slice, which
+    is a single step of the interpreter; and whoever closes the file tries it twice.
+    """
+    fds[:] = map(os.open, (path,), (flags | os.O_CLOEXEC,), (0o600,))
+
+
+def close_fd(fds: list[int]) -> None:
+    """Close the file in `fds`, and empty that, in a single step; a second call does nothing."""
+    fds[:] = filter(None, map(os.close, fds))
+
+
 @contextmanager
-def opened(path: str, flags: int = os.O_RDONLY) -> Iterator[File | None]:
+def _open(path: str, flags: int) -> Iterator[int | None]:
+    """Open a file for the time of the body; None: it does not exist."""
+    fds: list[int] = []
+    try:
+        try:
+            with suppress(FileNotFoundError):
+                open_fd(fds, path, flags)
+            yield fds[0] if fds else None
+        finally:
+            close_fd(fds)
+    finally:
+        close_fd(fds)
+
+
+@contextmanager
+def open_existing(path: str, flags: int = os.O_RDONLY) -> Iterator[OpenFile | None]:
     """Open a conversation's file that exists, for the time of the body; None: it does not exist."""
     with _open(path, flags | _SAFE) as fd:
         if fd is None:
@@ -146,11 +169,11 @@ def opened(path: str, flags: int = os.O_RDONLY) -> Iterator[File | None]:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "not a regular file", path)
-        yield File(fd, status)
+        yield OpenFile(fd, status)
 
 
 @contextmanager
-def create(path: str, flags: int) -> Iterator[int]:
+def open_or_create(path: str, flags: int) -> Iterator[int]:
     """Open a file for the time of the body, made if need be, with mode 0600 in any case."""
     with _open(path, flags | os.O_CREAT | _SAFE) as fd:
         if fd is None:
@@ -159,32 +182,7 @@ def create(path: str, flags: int) -> Iterator[int]:
         yield fd
 
 
-@contextmanager
-def _open(path: str, flags: int) -> Iterator[int | None]:
-    """Open a file for the time of the body; None: it does not exist.
-
-    The handler of a signal may raise an exception between any two steps. So the file is opened and its number noted by
-    one assignment to a slice, which is a single step of the interpreter; and closing it is tried twice.
-    """
-    fds: list[int | None] = []
-    try:
-        try:
-            with suppress(FileNotFoundError):
-                fds[:] = map(os.open, (path,), (flags,), (0o600,))
-            yield fds[0] if fds else None
-        finally:
-            _close(fds)
-    finally:
-        _close(fds)
-
-
-def _close(fds: list[int | None]) -> None:
-    """Close a file, if it is open; a second call does nothing."""
-    if fds and fds[0] is not None:
-        fds[:] = map(os.close, (fds[0],))
-
-
-def size_of(path: str) -> int | None:
+def regular_file_size(path: str) -> int | None:
     """Return the bytes of a regular file; None: there is no such file."""
     try:
         status = os.lstat(path)
@@ -193,13 +191,13 @@ def size_of(path: str) -> int | None:
     return status.st_size if stat.S_ISREG(status.st_mode) else None
 
 
-def make_folder(path: str) -> None:
+def create_folder(path: str) -> None:
     """Make a folder and those above it that are missing, durably."""
     if Path(path).is_dir():
         return
     above = str(Path(path).parent)
-    make_folder(above)
-    with suppress(FileExistsError):  # another writer made it just now, or it is no folder: what comes next will tell
+    create_folder(above)
+    with suppress(FileExistsError):  # another writer made it just now, or it is not a folder: the next step tells
         Path(path).mkdir(0o700)
         Path(path).chmod(0o700)
     sync_folder(above)
@@ -207,7 +205,7 @@ def make_folder(path: str) -> None:
 
 def sync_folder(path: str) -> None:
     """Make durable which files a folder holds."""
-    with _open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC) as fd:
+    with _open(path, os.O_RDONLY | os.O_DIRECTORY) as fd:
         if fd is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         os.fsync(fd)

@@ -5,22 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
-from chathistory_file.faults import Damage
-from chathistory_file.lines import LF
+from chathistory_file.errors import Damage
+from chathistory_file.schema import LF, LONGEST_LINE
 
-__all__ = ["LARGEST_CHUNK", "LARGEST_RECORD", "LONGEST_LINE", "Source"]
+__all__ = ["LARGEST_CHUNK", "ChunkReader"]
 
 LARGEST_CHUNK = 1024 * 1024
-LARGEST_RECORD = 256 * 1024 * 1024
-"""Bytes of the body of a record that is stored at most."""
-
-LONGEST_LINE = LARGEST_RECORD + 64
-"""Bytes of the line of a record at most: what is longer is no line of this store."""
 
 _KEPT = 32 * 1024 * 1024  # bytes that are kept at hand while the end of a line is looked for
 
 
-class Source:
+class ChunkReader:
     """The first `size` bytes of an open file, read in chunks: `step` bytes, then twice that, up to 1 MiB."""
 
     def __init__(self, fd: int, size: int, *, step: int) -> None:
@@ -31,15 +26,15 @@ class Source:
         self._chunk = b""
 
     @classmethod
-    def of(cls, data: bytes) -> Source:
+    def of(cls, data: bytes) -> ChunkReader:
         """Return a source of bytes that are in no file."""
         source = cls(-1, len(data), step=1)
         source._chunk = data
         return source
 
-    def twin(self, step: int) -> Source:
+    def twin(self, step: int) -> ChunkReader:
         """Return another source of the same bytes, with a chunk of its own."""
-        twin = Source(self.fd, self.size, step=step)
+        twin = ChunkReader(self.fd, self.size, step=step)
         twin._base, twin._chunk = self._base, self._chunk
         return twin
 
@@ -48,19 +43,19 @@ class Source:
         self._cover(start, stop)
         return self._chunk[start - self._base : stop - self._base]
 
-    def find(self, byte: bytes, start: int, stop: int) -> int:
-        """Return the offset of the first `byte` in that range, -1: there is none; holds a part at a time."""
+    def find(self, text: bytes, start: int, stop: int) -> int:
+        """Return the offset of the first `text` in that range, -1: there is none; holds a part at a time."""
         seen = start
-        while seen < stop:
-            self._cover(start if seen - start < _KEPT else seen, seen + 1)
-            found = self._chunk.find(byte, seen - self._base, stop - self._base)
+        while seen + len(text) <= stop:
+            self._cover(start if seen - start < _KEPT else seen, seen + len(text))
+            found = self._chunk.find(text, seen - self._base, stop - self._base)
             if found >= 0:
                 return found + self._base
-            seen = self._base + len(self._chunk)
+            seen = self._base + len(self._chunk) - len(text) + 1
         return -1
 
-    def lines(self, offset: int, stop: int) -> Iterator[tuple[int, bytes]]:
-        """Yield each line from `offset` on with its offset, without its line feed; the last one may have none.
+    def iter_lines(self, offset: int, stop: int) -> Iterator[tuple[int, bytes]]:
+        """Yield the offset of each line from `offset` on, and the line without its line feed; the last may have none.
 
         What is too long for a line of the store is yielded in parts.
         """
@@ -101,8 +96,7 @@ def _pread(fd: int, count: int, offset: int) -> bytes:
     while count > 0:
         part = os.pread(fd, count, offset)
         if not part:
-            reason = "the file became shorter while it was read"
-            raise Damage(None, reason)
+            raise Damage(None, "the file became shorter while it was read")
         parts.append(part)
         count, offset = count - len(part), offset + len(part)
     return parts[0] if len(parts) == 1 else b"".join(parts)
