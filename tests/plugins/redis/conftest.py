@@ -20,6 +20,7 @@ def valkey():
 @pytest.fixture(scope="session")
 def cluster():
     with ended(Cluster()) as cluster:
+        cluster.tolerate_pauses()
         yield cluster
 
 

@@ -22,6 +22,7 @@ SCOPE = "default"
 def cluster():
     """One with replicas, for those who wait for them; each test moves back what it has moved."""
     with ended(Cluster(replicas=1)) as cluster:
+        cluster.tolerate_pauses()
         yield cluster
 
 
