@@ -91,7 +91,7 @@ def find_records(collections: Collections, key: Key) -> FoundRecords | None:
         if born is None and stored is None:
             return None
     segments = [] if born is None else list(collections.segments.find({"of": born}, SEGMENT_FIELDS))
-    problem = "its head is gone" if stored is None else _parse(document)[1]
+    problem = "its head is gone" if stored is None else _try_parse(document)[1]
     return _locate_records(_Found(key, _hash(stored), 0, 0, problem, born=born or ObjectId()), document, segments)
 
 
@@ -103,7 +103,7 @@ def _hash(stored: RawBSONDocument | None) -> str:
     return hashlib.sha256(stored.raw).hexdigest() if stored else ""
 
 
-def _parse(document: Document) -> tuple[StoredHead | None, str | None]:
+def _try_parse(document: Document) -> tuple[StoredHead | None, str | None]:
     """Return what a head document says, or what is wrong with it."""
     try:
         return parse_head(document), None
@@ -128,12 +128,15 @@ def _locate_records(found: _Found, document: Document, segments: Sequence[Docume
     """Return `found` with the positions: what the head says, unless that cannot be."""
     first, end, start, cleared = (read_number(document.get(name)) for name in ("from", "end", "start", "cleared"))
     tail = document["tail"] if document["size"] > 0 else []
+    # The tail begins where most of these say: `from`, `end`, and the last segment.
     ends = [number for each in segments if (number := read_number(each.get("end"))) is not None]
     guesses = [first, None if end is None else end - len(tail), max(ends, default=start)]
     known = [guess for guess in guesses if guess is not None and guess >= 0]
     tail_start = max(known, key=lambda guess: (known.count(guess), -known.index(guess)), default=0)
+    # Of groups of segments that are too far apart, the one before the tail counts; without a tail, the largest.
     groups = _chain_runs(document, segments, tail_start)
     runs = groups[-1] if tail else max(groups, key=lambda runs: sum(run.end - run.first for run in runs))
+    # A tail that is too far from them has wrong positions: it follows them. So it is with the start.
     said = [number for number in (start, cleared) if number is not None]
     before = runs[-1].end if runs else max(said, default=tail_start)
     is_far = len(groups) > 1 or tail_start - before > LONGEST_GAP
@@ -252,5 +255,5 @@ def _make_restored_head(found: _Found, head: Head, document: Document) -> Docume
 
 def _parse_present(stored: RawBSONDocument | None) -> Head | None:
     """Return the head that is stored, if it can be read."""
-    present = None if stored is None else _parse(decode_raw(stored))[0]
+    present = None if stored is None else _try_parse(decode_raw(stored))[0]
     return present.head if present else None

@@ -102,7 +102,7 @@ def _append_with_segments(
         "tail": bodies[moved:],
         "runs": [*runs, {"by": attempt, "first": Int64(first)}],
     }
-    return _make_count(collections, owner, {**same_head(head), "from": Int64(first)}, {"$set": change})
+    return _commit_segments(collections, owner, {**same_head(head), "from": Int64(first)}, {"$set": change})
 
 
 def _count_newest(bodies: Sequence[Any]) -> int:
@@ -140,7 +140,7 @@ def _make_segments(owner: Document, first: int, bodies: Sequence[Any]) -> Iterat
         yield make_segment(first + len(bodies) - len(batch), batch)
 
 
-def _make_count(collections: Collections, owner: Document, only: Document, change: Document) -> bool:
+def _commit_segments(collections: Collections, owner: Document, only: Document, change: Document) -> bool:
     """Make the guarded update by which segments count; if it has certainly failed, remove them."""
     mine = {"of": owner["of"], "by": owner["by"]}
     try:
@@ -196,7 +196,7 @@ def _create_with_segments(collections: Collections, head: Head, bodies: Sequence
     collections.segments.insert_many(_make_segments(owner, head.start, bodies[:moved]))
     document = make_head_document(head, born, bodies[moved:], [{"by": born, "first": Int64(head.start)}])
     del document["_id"]
-    return _make_count(collections, owner, unfinished, {"$set": document, "$unset": {"dead": True}})
+    return _commit_segments(collections, owner, unfinished, {"$set": document, "$unset": {"dead": True}})
 
 
 def _too_many_conflicts() -> StoreUnavailable:
