@@ -13,13 +13,13 @@ from __future__ import annotations
 import itertools
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chathistory.log.active_path import ActiveEntries
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, is_message_entry
+from chathistory.log.entry import Entry, is_message_entry, messages_among
 from chathistory.log.omissions import has_omissions
 from chathistory.log.state import ConversationHead, ViewState
 from chathistory.log.turn_boundaries import ends_turn, find_last_said
@@ -80,8 +80,7 @@ class SentView:
         rest = active.entries[self.settled_entries :]
         if any(has_omissions(entry) for entry in rest):
             return False
-        added = (block for entry in rest if is_message_entry(entry) for block in blocks_of(entry.event.message))
-        ids = {block["id"] for block in added if "id" in block}
+        ids = _list_ids(entry.event.message for entry in messages_among(rest))
         return not ids or ids.isdisjoint(_list_ids(self.messages[: self.settled_messages]))
 
 
@@ -98,7 +97,7 @@ def _settle(view: SentView) -> SentView:
         return view
     blocks = [block for message in fresh for block in blocks_of(message)]
     called = {block["id"] for block in blocks if block["type"] in ("server_tool_use", "mcp_tool_use")}
-    if not called.issubset(block.get("tool_use_id") for block in blocks):
+    if not called.issubset(answered for block in blocks if isinstance(answered := block.get("tool_use_id"), str)):
         return view
     return replace(view, settled_entries=len(entries), settled_messages=len(messages))
 
@@ -108,8 +107,9 @@ def _way_of_sending(view: ViewState) -> tuple[Any, ...]:
     return (view.path, view.view_start, view.cut_position, view.thinking_valid_from, view.renamed)
 
 
-def _list_ids(messages: Sequence[Message]) -> Iterator[Any]:
-    return (block["id"] for message in messages for block in blocks_of(message) if "id" in block)
+def _list_ids(messages: Iterable[Message]) -> set[str]:
+    blocks = (block for message in messages for block in blocks_of(message))
+    return {id for block in blocks if isinstance(id := block.get("id"), str)}
 
 
 class ViewCache:
