@@ -22,6 +22,7 @@ from typing import TypeVar, final
 
 from chathistory.checks import check_count, class_name
 from chathistory.errors import InvalidInput
+from chathistory.storage.abilities import HeadRecovery, StorageNotes, Sweeping
 from chathistory.storage.checks import check_append, check_position, check_range, check_version
 from chathistory.storage.cursors import decode_cursor, encode_cursor
 from chathistory.storage.open_guard import OpenGuard
@@ -270,6 +271,15 @@ class BaseStore(HistoryStore):
     def close(self) -> None:
         if self._open_guard.close():
             self._close()
+
+    def get_recovery(self) -> HeadRecovery | None:
+        return self if isinstance(self, HeadRecovery) else None
+
+    def get_storage_notes(self) -> StorageNotes | None:
+        return self if isinstance(self, StorageNotes) else None
+
+    def get_sweeping(self) -> Sweeping | None:
+        return self if isinstance(self, Sweeping) else None
 
     def _check_open(self) -> None:
         """Raise `StoreClosed` if the store is closed, or was used before a fork; abilities call this first."""

@@ -22,7 +22,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, NoReturn, Self
 
 from chathistory.checks import refuse_pickling
-from chathistory.storage.abilities import HeadRecovery, StorageNotes, Sweeping
 from chathistory.storage.checks import check_append, check_position, check_range
 from chathistory.storage.values import (
     LARGEST_NUMBER,
@@ -42,6 +41,7 @@ from chathistory.storage.values import (
 )
 
 if TYPE_CHECKING:
+    from chathistory.storage.abilities import HeadRecovery, StorageNotes, Sweeping
     from chathistory.storage.url import Option, StoreURL
 
 __all__ = [
@@ -205,16 +205,13 @@ class HistoryStore(ABC):
         """
 
     @abstractmethod
-    def close(self) -> None:
-        """Release what `from_url` opened, never a client that was handed in; a second call does nothing."""
-
-    def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:  # noqa: ARG002 - for those that can have some
+    def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:
         """Yield what is stored in a scope (None: in all scopes) and whose key is not known.
 
         Each `Damaged` has `key=None`. What does not even name its scope is yielded for every scope.
         """
-        return iter(())
 
+    @abstractmethod
     def scan_keys(self, scope: str | None = None) -> Iterator[Key]:
         """Yield what `keys` yields, found in the conversations themselves and not in an index that can be lost.
 
@@ -223,45 +220,46 @@ class HistoryStore(ABC):
         Raises:
             StoreRejected: The account may not walk over the storage.
         """
-        return self.keys(scope)
 
+    @abstractmethod
     def is_index_complete(self) -> bool:
         """Return whether `keys` and `heads` name every conversation for certain.
 
         False where an index can lose entries on this server, for example by eviction; `scan_keys` is complete then.
         """
-        return True
 
+    @abstractmethod
     def remove_leftovers(self, scope: str) -> Leftovers:
         """Remove what is stored in a scope beside conversations that can be read; then look whether anything is left.
 
         Called by `History.erase` when every conversation that it found is deleted.
         """
-        left = [key.id for key in self.scan_keys(scope)]
-        left += [damaged.where for damaged in self.damaged_keys(scope)]
-        return Leftovers(0, tuple(left), not left)
 
+    @abstractmethod
     def check(self) -> None:
         """Make one round trip to see whether the store can be reached.
 
         Raises:
             StoreError: It cannot be reached, or cannot be used.
         """
-        self.heads("default", limit=1)
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what `from_url` opened, never a client that was handed in; a second call does nothing."""
 
     # Abilities that some stores have: None, or what serves them.
 
+    @abstractmethod
     def get_recovery(self) -> HeadRecovery | None:
         """Return what gives a conversation a new head where the old one is damaged; None: this store cannot."""
-        return self if isinstance(self, HeadRecovery) else None
 
+    @abstractmethod
     def get_storage_notes(self) -> StorageNotes | None:
         """Return what names things that are stored beside the records; None: this store stores nothing else."""
-        return self if isinstance(self, StorageNotes) else None
 
+    @abstractmethod
     def get_sweeping(self) -> Sweeping | None:
         """Return what frees the space of expired conversations; None: the server does that, or nothing does."""
-        return self if isinstance(self, Sweeping) else None
 
     def __enter__(self) -> Self:
         return self
