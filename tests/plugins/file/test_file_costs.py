@@ -45,6 +45,14 @@ def calls(monkeypatch):
     return calls
 
 
+def _filled_fast(store, count, *, batch, body='{{"n":{}}}'):
+    """Append records in batches, without syncs: what is counted comes afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("chathistory_file.write._sync", lambda _: None)
+        patch.setattr(os, "fsync", lambda _: None)
+        return filled(store, *([body.format(at + n) for n in range(batch)] for at in range(0, count, batch)))
+
+
 def _appended(store, head):
     return store.append(KEY, [json.dumps({"n": head.end})], after=head, revision=revision())
 
@@ -52,7 +60,7 @@ def _appended(store, head):
 def test_a_warm_append_is_one_write_and_one_sync_however_long_the_conversation(store, calls):
     seen = []
     for count in (10, 10_000):
-        head = filled(store, *([f'{{"n":{number}}}', "{}"] for number in range(count // 2)))
+        head = _filled_fast(store, count, batch=10)
         calls.clear()
         _appended(store, head)
         assert (calls.counts["write"], calls.counts["fdatasync"], calls.counts["fsync"]) == (1, 1, 0)
@@ -66,7 +74,7 @@ def test_a_warm_append_is_one_write_and_one_sync_however_long_the_conversation(s
 
 @pytest.mark.parametrize("count", [10, 10_000])
 def test_a_cold_append_reads_nothing_that_grows(store, calls, count):
-    head = filled(store, *([f'{{"n":{number}}}'] for number in range(count)))
+    head = _filled_fast(store, count, batch=10)
     with fresh(store) as other:
         calls.clear()
         _appended(other, head)
@@ -77,7 +85,7 @@ def test_a_cold_append_reads_nothing_that_grows(store, calls, count):
 def test_the_tail_costs_the_same_however_long_the_conversation(store, calls):
     seen = []
     for count in (100, 10_000):
-        filled(store, *([f'{{"n":{number:09d}}}'] for number in range(count)))
+        _filled_fast(store, count, batch=5, body='{{"n":{:09d}}}')
         calls.clear()
         assert len(store.read(KEY, start=-20).records) == 20
         assert calls.counts["pread"] <= 2
@@ -95,7 +103,7 @@ def test_the_tail_of_one_long_batch_is_no_dearer_than_others(store, calls):
 
 
 def test_a_place_in_the_middle_is_found_by_halving(store, calls):
-    filled(store, *([f'{{"n":{number:0400d}}}'] for number in range(10_000)))
+    _filled_fast(store, 10_000, batch=10, body='{{"n":{:0400d}}}')
     size = path_of(store).stat().st_size
     for start in (1, 17, 3_000, 5_000, 9_000, 9_900):
         calls.clear()
