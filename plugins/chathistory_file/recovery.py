@@ -75,7 +75,12 @@ class LineIndex:
                     del index.records[settled:]
             index._add_gaps(scanned)
         index._drop_doubles()
-        index._drop_impossible(stop)
+        if index.records:  # leave out what the file has no room for: all that is between would have to be in it, too
+            near = index.records[len(index.records) // 2].position
+            ends = [commit.head.end for commit in index.commits]
+            low, high = (0, max(ends) + stop) if ends else (max(near - stop, 0), near + stop)
+            index.rest += [record[1:] for record in index.records if not low <= record.position < high]
+            index.records = index.select(low, high)
         return index
 
     def select(self, start: int, stop: int) -> list[RecordSpan]:
@@ -115,15 +120,6 @@ class LineIndex:
             best = max(same, key=rank) if len(same) > 1 else same[0]  # of equals the first
             self.records.append(records[best])
             self.rest += [records[at][1:] for at in same if at != best]
-
-    def _drop_impossible(self, size: int) -> None:
-        """Leave out what cannot be the conversation's, for a file of this size has no room for all that is between."""
-        if self.records:
-            near = self.records[len(self.records) // 2].position
-            ends = [commit.head.end for commit in self.commits]
-            low, high = (0, max(ends) + size) if ends else (max(near - size, 0), near + size)
-            self.rest += [record[1:] for record in self.records if not low <= record.position < high]
-            self.records = self.select(low, high)
 
 
 class _Appends:

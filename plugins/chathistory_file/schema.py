@@ -151,11 +151,7 @@ def _is_json_object(text: str) -> bool:
     return True
 
 
-def _refuse_constant(_: str) -> None:
-    raise ValueError
-
-
-_strict = json.JSONDecoder(parse_constant=_refuse_constant)
+_strict = json.JSONDecoder(parse_constant=int)  # which raises ValueError for NaN and Infinity
 
 
 def decode_body(line: bytes, position: int) -> bytes | None:
