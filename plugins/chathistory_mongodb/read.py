@@ -88,8 +88,7 @@ def _project_tail(start: int, stop: int | None) -> Document:
     if start <= 0:
         return {"tail": {"$slice": max(start, -_LARGEST_INT)} if start else True}
     skipped = {"$subtract": [Int64(min(start, LARGEST_NUMBER)), "$from"]}
-    size = {"$size": "$tail"}
-    rest = {"$slice": ["$tail", {"$max": [0, {"$min": [size, skipped]}]}, {"$max": [1, size]}]}
+    rest = {"$slice": ["$tail", {"$max": [0, {"$min": [_LARGEST_INT, skipped]}]}, _LARGEST_INT]}
     return {"tail": {"$cond": [{"$and": [{"$isArray": "$tail"}, is_integer("$from")]}, rest, []]}}
 
 
