@@ -94,7 +94,7 @@ def _read_message(message: str | None) -> str:
         if sys.stdin.isatty():
             click.echo("Type your message and end it with Ctrl-D.", err=True)
         try:
-            message = sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\r\n")
+            message = str(sys.stdin.buffer.read(), "utf-8-sig").rstrip("\r\n")
         except UnicodeDecodeError:
             raise click.UsageError("standard input is not text in UTF-8.") from None
     if not message.strip():

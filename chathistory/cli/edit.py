@@ -60,7 +60,7 @@ def annotate(
             changes["metadata"] = left | dict(pairs)
         if changes:
             conversation.annotate(**changes)
-    shown = {"title": info.title, "tags": info.tags, "metadata": dict(info.metadata)} | changes
+    shown: dict[str, Any] = {"title": info.title, "tags": info.tags, "metadata": dict(info.metadata)} | changes
     if as_json:
         print_json({"id": id, "scope": target.scope, **shown})
         return

@@ -163,7 +163,7 @@ def _remember_debug(context: click.Context, _parameter: click.Parameter, value: 
     context.ensure_object(Run).debug |= value
 
 
-OPTIONS: Mapping[str, Callable[[F], F]] = {
+OPTIONS: Mapping[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
     "store": click.option(
         "--store",
         metavar="URL",

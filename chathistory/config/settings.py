@@ -95,9 +95,12 @@ def variable_of(name: str) -> str:
 def build_settings(values: Values, files: tuple[Path, ...] = ()) -> Settings:
     """Return the settings in force from the uppermost values. Raises `ConfigError` that says where a wrong one is."""
     found = {name: values[name].read(option.parse) for name, option in SETTINGS.items() if name in values}
-    plain = {name: found.get(name, option.default) for name, option in SETTINGS.items() if "." not in name}
+    plain: dict[str, Any] = {
+        name: found.get(name, option.default) for name, option in SETTINGS.items() if "." not in name
+    }
+    plain["store"] = _add_options(plain["store"], values)
     return Settings(
-        **plain | {"store": _add_options(plain["store"], values)},
+        **plain,
         trimming=_build_table("trimming", build_policy, found, values),
         context_editing=_build_table("context_editing", build_editing, found, values),
         profile=values["profile"].written if "profile" in values else None,

@@ -30,7 +30,7 @@ def make_annotation(changes: Mapping[str, Any]) -> Annotation:
     if title is not KEEP and not (title is None or (isinstance(title, str) and len(title) <= LONGEST_TITLE)):
         raise InvalidInput(f"title: must be text of at most {LONGEST_TITLE} characters, or None")
     if tags is not KEEP:
-        given = list(tags) if isinstance(tags, Iterable) and not isinstance(tags, (str, Mapping)) else [None]
+        given: list[Any] = list(tags) if isinstance(tags, Iterable) and not isinstance(tags, (str, Mapping)) else [None]
         if not all(isinstance(tag, str) and tag for tag in given):
             raise InvalidInput("tags: must be a list of texts that are not empty")
         tags = tuple(dict.fromkeys(given))

@@ -119,7 +119,7 @@ def _translate(operation: str, key: Key | None, error: Exception) -> ChatHistory
         return CorruptRecord(key, None, "the document cannot be decoded")
     if isinstance(error, InvalidOperation):
         return StoreClosed("the client of this store is closed")
-    reason, outcome = next((reason, outcome) for kind, reason, outcome in _UNANSWERED if isinstance(error, kind))
+    _, reason, outcome = next(row for row in _UNANSWERED if isinstance(error, row[0]))
     return StoreUnavailable(f"{operation} failed: {reason}", outcome=outcome)
 
 

@@ -320,7 +320,10 @@ def check_client(client: Any) -> None:
     """
     execute, pipeline = getattr(client, "execute_command", None), getattr(client, "pipeline", None)
     if isinstance(client, type) or not (callable(execute) and callable(pipeline)):
-        hints = {str: "; open_store(...) makes a store of a URL", Sentinel: "; use its master_for(...)"}
+        hints: dict[type, str] = {
+            str: "; open_store(...) makes a store of a URL",
+            Sentinel: "; use its master_for(...)",
+        }
         hint = hints.get(type(client), "")
     elif is_coroutine_function(execute) or is_coroutine_function(getattr(client, "execute", None)):
         hint = ", which is for asyncio; AsyncHistory and AsyncChatEngine use a synchronous store, too"

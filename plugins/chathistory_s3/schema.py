@@ -157,7 +157,7 @@ def decode_head(data: bytes, key: Key | None, *, with_tail: bool = True) -> Head
     except (ValueError, RecursionError):
         fields = None
     version = fields.get("v") if isinstance(fields, dict) else None
-    if type(version) is int and version > FORMAT:
+    if isinstance(fields, dict) and type(version) is int and version > FORMAT:
         if key is None:
             raise CorruptRecord(None, None, f"a later version of this library wrote it, with format {version}")
         end = fields.get("end")
