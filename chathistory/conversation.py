@@ -189,7 +189,7 @@ class Conversation:
             TurnInProgress: A turn is open, and `force` was not given (without `dry_run`).
             Conflict: Somebody else wrote meanwhile.
         """
-        from chathistory.operations.repair import repaired  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.repair import repaired
 
         return repaired(self._log, write=not dry_run, force=force)
 
@@ -213,7 +213,7 @@ class Conversation:
             TurnInProgress: A turn is open, and `force` was not given (without `dry_run`).
             Conflict: Somebody else wrote meanwhile; nothing was changed.
         """
-        from chathistory.operations.restore import restore  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.restore import restore
 
         return restore(self._log, write=not dry_run, force=force)
 
@@ -226,7 +226,7 @@ class Conversation:
             CorruptRecord: The head is damaged, and the store cannot read records without it.
             Conflict: The conversation was deleted or forgotten while it was read.
         """
-        from chathistory.operations.restore import salvage  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.restore import salvage
 
         return salvage(self._log)
 
@@ -242,7 +242,7 @@ class Conversation:
 
     def info(self) -> ConversationInfo | None:
         """Look up the row that the listing has for it, in one round trip; None: absent."""
-        from chathistory.operations.listing import row_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.listing import row_of
 
         head = self._log.refresh()
         return row_of(head.stored) if head else None
@@ -274,8 +274,8 @@ class Conversation:
         The sums alone are in `state().totals.usage`, without reading. What a damaged reply cost is in the total alone
         once the conversation is repaired; until then it is a `CorruptRecord`.
         """
-        from chathistory.log.read_damaged import read_repaired  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
-        from chathistory.operations.usage import Usage, usage_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.log.read_damaged import read_repaired
+        from chathistory.operations.usage import Usage, usage_of
 
         head = self._log.refresh()
         if head is None:
@@ -327,7 +327,7 @@ class Conversation:
             InvalidInput: The policy is a `Compaction` (see `ChatEngine.compact`).
             Exception: What the policy raises.
         """
-        from chathistory.trimming.apply import trimmed  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.trimming.apply import trimmed
 
         return trimmed(self._log, policy, write=not dry_run)
 
@@ -345,7 +345,7 @@ class Conversation:
             InvalidInput: The choice cannot be taken back while a tool call waits for its result.
             TurnInProgress: A turn is open.
         """
-        from chathistory.operations.rewind import waits_for_result  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.rewind import waits_for_result
 
         with self._log.lock:
             head = self._log.seen()
@@ -373,7 +373,7 @@ class Conversation:
             InvalidInput: `to` is no such position, or within a turn that waits for the results of tools and whose
                 thinking can no longer be sent, for a cut came since.
         """
-        from chathistory.operations.rewind import rewind_to  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.rewind import rewind_to
 
         check_position("to", to)
         with self._log.lock:
@@ -395,7 +395,7 @@ class Conversation:
         Raises:
             InvalidInput: Neither is at this position.
         """
-        from chathistory.operations.variants import variants_of  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.variants import variants_of
 
         check_position("position", position)
         return variants_of(self._log, position)
@@ -416,7 +416,7 @@ class Conversation:
             ConversationNotFound: There is no such conversation.
             InvalidInput: No reply is at this position, or its thinking must be sent and no longer can.
         """
-        from chathistory.operations.variants import rewind_to_variant  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.variants import rewind_to_variant
 
         check_position("position", position)
         with self._log.lock:
@@ -447,7 +447,7 @@ class Conversation:
             TurnInProgress: A turn is open.
             Conflict: Somebody wrote meanwhile.
         """
-        from chathistory.operations.leave_out import leave_out  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.leave_out import leave_out
 
         for name, number in (("position", position), ("block", block)):
             if number is not None:
@@ -473,7 +473,7 @@ class Conversation:
             InvalidInput: There is nothing below `at`, or no such position, or it is within a tool call's turn whose
                 thinking is no longer sent (what was before it is forgotten or cut).
         """
-        from chathistory.transfer.fork import fork  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.transfer.fork import fork
 
         if at is not None:
             check_position("at", at)
@@ -500,8 +500,8 @@ class Conversation:
             TurnInProgress: A turn is open.
             InvalidInput: A tool call waits for its result, and the API wants the thinking before it.
         """
-        from chathistory.operations.forget import snapshot_entries  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
-        from chathistory.operations.rewind import waits_for_result  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.forget import snapshot_entries
+        from chathistory.operations.rewind import waits_for_result
 
         check_position("before", before)
         with self._log.lock:

@@ -50,7 +50,7 @@ class History:
         self._closes_store = isinstance(store, str | StoreURL)
         own = "default"
         if isinstance(store, str | StoreURL):
-            from chathistory.storage.plugins import open_store  # noqa: PLC0415 - brings pluggy
+            from chathistory.storage.plugins import open_store  # brings pluggy
 
             self.store: HistoryStore = open_store(store)
         else:
@@ -122,7 +122,7 @@ class History:
         Raises:
             Conflict: The conversation has another version than `expected`; nothing was removed.
         """
-        from chathistory.operations.prune import delete_conversation  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.prune import delete_conversation
 
         log = ConversationLog(self.store, self.key(id, scope))
         return delete_conversation(log, expected, dry_run=dry_run)
@@ -158,7 +158,7 @@ class History:
             TurnInProgress: A turn is open.
             Conflict: Others wrote to it all the time; it keeps its id.
         """
-        from chathistory.transfer.rename import rename  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.transfer.rename import rename
 
         rename(self.store, self.key(id, scope), self.key(new_id, scope))
 
@@ -202,7 +202,7 @@ class History:
             InvalidInput: `other` is no store, or `all_scopes` was given together with a scope or ids.
             StoreError: Something is wrong with one of the stores.
         """
-        from chathistory.transfer.copy import CopyReport, copied  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.transfer.copy import CopyReport, copied
 
         chosen = self._select(scope, all_scopes=all_scopes, ids=ids, full_scan=full_scan)
         report = CopyReport()
@@ -217,7 +217,7 @@ class History:
 
     def _select(self, scope: str, *, all_scopes: bool, ids: Iterable[str] | None, full_scan: bool) -> Selection:
         """Return the conversations that a call means. Raises `InvalidInput` for what contradicts itself."""
-        from chathistory.transfer.copy import Selection  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.transfer.copy import Selection
 
         if isinstance(ids, str):
             raise InvalidInput("ids: must be a list of ids, not text")
@@ -262,8 +262,8 @@ class History:
             InvalidInput: `all_scopes` was given together with a scope or ids, or `file` is no file.
             OSError: The file cannot be written.
         """
-        from chathistory.transfer.export import ExportReport, as_markdown, exported  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
-        from chathistory.transfer.files import suffix_of, writing  # noqa: PLC0415 - as above
+        from chathistory.transfer.export import ExportReport, as_markdown, exported
+        from chathistory.transfer.files import suffix_of, writing
 
         as_text = format == "markdown" or (format is None and suffix_of(file) == ".md")
         chosen = self._select(scope, all_scopes=all_scopes, ids=ids, full_scan=full_scan)
@@ -308,10 +308,10 @@ class History:
             InvalidInput: The file was broken off; what came before is stored, whole, and skipped the next time. Or
                 `all_scopes` was given together with a scope.
         """
-        from chathistory.transfer.copy import CopyReport  # noqa: PLC0415 - as above
-        from chathistory.transfer.export import imported  # noqa: PLC0415 - as above
-        from chathistory.transfer.files import reading  # noqa: PLC0415 - as above
-        from chathistory.transfer.jsonl import Skipped  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.transfer.copy import CopyReport
+        from chathistory.transfer.export import imported
+        from chathistory.transfer.files import reading
+        from chathistory.transfer.jsonl import Skipped
 
         if all_scopes and scope is not OWN_SCOPE:
             raise InvalidInput("all_scopes: cannot be given together with a scope")
@@ -357,7 +357,7 @@ class History:
             InvalidInput: Something is negative, or no duration.
             StoreRejected: The account may not walk over the storage (`full_scan`).
         """
-        from chathistory.operations.prune import Policy, prune_scope  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.prune import Policy, prune_scope
 
         policy = Policy(
             age=None if age is None else check_duration("age", age),
@@ -391,7 +391,7 @@ class History:
         Raises:
             InvalidInput: `all_scopes` was given together with a scope or ids.
         """
-        from chathistory.operations.check import check  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.check import check
 
         chosen = self._select(scope, all_scopes=all_scopes, ids=ids, full_scan=True)
         return check(self.store, chosen.scope, chosen.ids, progress)
@@ -418,7 +418,7 @@ class History:
         Raises:
             InvalidInput: The scope is not text.
         """
-        from chathistory.operations.prune import erase_scope  # noqa: PLC0415 - only for who asks for it: each module costs who imports us
+        from chathistory.operations.prune import erase_scope
 
         return erase_scope(self.store, resolve_scope(scope, self.scope), progress, dry_run=dry_run)
 

@@ -290,7 +290,7 @@ def test_an_asynchronous_history_used_before_a_fork_says_so_and_does_not_hang(tm
 
 
 def test_a_fork_while_another_thread_holds_the_lock_of_all_lanes_blocks_no_child(tmp_path):
-    from chathistory.log import conversation_log  # noqa: PLC0415
+    from chathistory.log import conversation_log
 
     store = open_store(f"file:{tmp_path}/store")
     with conversation_log._local_states_lock:

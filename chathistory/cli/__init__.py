@@ -34,7 +34,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command with the arguments of this process, and exit."""
-    from chathistory.cli.app import run  # noqa: PLC0415 - click costs 30 ms, which `import chathistory.cli` need not
+    from chathistory.cli.app import run  # click costs 30 ms, which `import chathistory.cli` need not
 
     try:
         code = run(sys.argv[1:])

@@ -44,7 +44,7 @@ def certify(url: str, *, hooks_name: str | None, complete: bool, as_json: bool, 
       chathistory certify template:./trial.db --unreachable template:/nowhere/trial.db
       chathistory certify myscheme://localhost --hooks my_package.certify:hooks --complete
     """
-    from chathistory.testing.certify.running import certify as run  # noqa: PLC0415 - only this command needs it
+    from chathistory.testing.certify.running import certify as run  # only this command needs it
 
     hooks = _load_hooks(hooks_name) if hooks_name is not None else None
     progress = _print_progress if sys.stderr.isatty() else None
@@ -58,7 +58,7 @@ def certify(url: str, *, hooks_name: str | None, complete: bool, as_json: bool, 
 
 def _load_hooks(name: str) -> Any:
     """Return the `CertifyHooks` of this name. Raises `ConfigError`."""
-    from chathistory.testing.certify.hooks import CertifyHooks  # noqa: PLC0415 - as above
+    from chathistory.testing.certify.hooks import CertifyHooks
 
     module, _, attribute = name.partition(":")
     sys.path.insert(0, "")  # a module in the folder where one stands, as for `python -m`

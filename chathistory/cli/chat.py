@@ -79,7 +79,7 @@ def chat(
         if fake:
             click.echo("The replies are those of a fake without a model, not Claude's.", err=True)
         if interactive:
-            from chathistory.cli.repl import Prompt  # noqa: PLC0415 - brings rich, which a single message does not need
+            from chathistory.cli.repl import Prompt  # brings rich, which a single message does not need
 
             click.echo("/help shows what you can type, Ctrl-D ends.", err=True)
             debug = click.get_current_context().ensure_object(Run).debug
@@ -153,7 +153,7 @@ def _print_reply(
     engine: ChatEngine, conversation: Conversation, responder: Responder, words: str | None, target: Target
 ) -> None:
     """Print one reply, and nothing else, to standard output; words None: to the message that is stored."""
-    from chathistory.cli.turn import NOTES, make_writer, play_turn  # noqa: PLC0415 - not needed for the prompt
+    from chathistory.cli.turn import NOTES, make_writer, play_turn  # not needed for the prompt
 
     write = make_writer()
     on_screen = sys.stdout.isatty()

@@ -57,7 +57,7 @@ def config(*, target: Target, as_json: bool) -> None:
       chathistory config --profile prod
       chathistory config --json | jq -r 'select(.name == "store").source'
     """
-    from chathistory.config.open import check_url, find_store  # noqa: PLC0415 - brings pluggy
+    from chathistory.config.open import check_url, find_store  # brings pluggy
 
     settings = target.settings
     store, options = settings.store, dict[str, Any]()

@@ -126,7 +126,7 @@ def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: T
 def _start_asking(target: Target, *, online: bool) -> AbstractContextManager[Check | None]:
     if not online:
         return nullcontext()
-    from chathistory.cli.doctor_online import start_asking  # noqa: PLC0415 - brings the SDK
+    from chathistory.cli.doctor_online import start_asking  # brings the SDK
 
     return start_asking(target.settings)
 

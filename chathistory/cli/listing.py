@@ -188,7 +188,7 @@ def backends(*, as_json: bool) -> None:
     Example:
       chathistory backends
     """
-    from chathistory.storage.plugins import backends as list_backends  # noqa: PLC0415 - brings pluggy
+    from chathistory.storage.plugins import backends as list_backends  # brings pluggy
 
     found = list(list_backends())
     if as_json:

@@ -61,9 +61,9 @@ def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, cut: 
     The first is never cut, for it is what people copy. Columns with nothing in them are left out, and the model where
     there is no room for it.
     """
-    from rich.cells import cell_len  # noqa: PLC0415 - only a terminal needs it
-    from rich.table import Table  # noqa: PLC0415 - as above
-    from rich.text import Text  # noqa: PLC0415 - as above
+    from rich.cells import cell_len  # only a terminal needs it
+    from rich.table import Table
+    from rich.text import Text
 
     screen = make_console()
     dropped = {"MODEL"} if screen.width < _WIDE else set()
@@ -130,7 +130,7 @@ def show_progress(doing: str, total: Callable[[], int] | None) -> Iterator[Calla
     if not sys.stderr.isatty():
         yield lambda _: None
         return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=make_console(stderr=True), transient=True) as bar:

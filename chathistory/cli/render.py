@@ -49,7 +49,7 @@ _UNITS = (("year", 31_536_000), ("month", 2_592_000), ("day", 86_400), ("hour", 
 
 def make_console(*, stderr: bool = False) -> Console:
     """Return a console that takes text as it is: no markup, no emoji codes, no colours by guessing."""
-    from rich.console import Console  # noqa: PLC0415 - 50 ms that `--help` can do without
+    from rich.console import Console  # 50 ms that `--help` can do without
 
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 

@@ -134,7 +134,7 @@ class Prompt:
 def _prepare_prompt() -> None:
     """Let the prompt edit lines, remember them, and take what is pasted as one message."""
     try:
-        import readline  # noqa: PLC0415 - not on every system
+        import readline  # not on every system
     except ImportError:
         return
     readline.parse_and_bind("set enable-bracketed-paste on")

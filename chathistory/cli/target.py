@@ -93,14 +93,14 @@ class Target:
 
     def __str__(self) -> str:
         """Return the URL without what is secret in it."""
-        from chathistory.config.open import find_store  # noqa: PLC0415 - brings pluggy
+        from chathistory.config.open import find_store  # brings pluggy
 
         return str(find_store(self.settings))
 
     @contextmanager
     def opened(self) -> Iterator[History]:
         """Open the history, whose scope is that of the target, for the time of the body."""
-        from chathistory.config.open import open_configured  # noqa: PLC0415 - brings pluggy
+        from chathistory.config.open import open_configured  # brings pluggy
 
         with open_configured(self.settings) as history:
             yield history
@@ -133,7 +133,7 @@ class Target:
 
 def default_url() -> str:
     """Return the URL of the store in the user's data folder, whatever characters the folder's path has."""
-    from platformdirs import user_data_path  # noqa: PLC0415 - not needed when a store is given
+    from platformdirs import user_data_path  # not needed when a store is given
 
     return f"file:{quote((user_data_path('chathistory', appauthor=False) / 'history').as_posix(), safe='/:')}"
 

@@ -128,7 +128,7 @@ def copy(ids: tuple[str, ...], *, other: str, target: Target, as_json: bool, **o
       chathistory copy --all-scopes --to redis://localhost
       chathistory copy --store file:./history --scope ada --to s3://bucket/history
     """
-    from chathistory.storage.plugins import open_store  # noqa: PLC0415 - brings pluggy
+    from chathistory.storage.plugins import open_store  # brings pluggy
 
     _check_ids(target, ids)
     with ExitStack() as opened:

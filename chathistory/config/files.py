@@ -31,7 +31,7 @@ _POSITION = re.compile(r"at line \d+, column \d+|at end of document")
 
 def users_file() -> Path:
     """Return the path of the user's own file, which need not exist."""
-    from platformdirs import user_config_path  # noqa: PLC0415 - not needed by `import chathistory`
+    from platformdirs import user_config_path  # not needed by `import chathistory`
 
     return user_config_path("chathistory", appauthor=False) / "config.toml"
 

@@ -43,8 +43,8 @@ class _FromConfig:
         Raises:
             ConfigError: Something is wrong in any place, or no place names a store.
         """
-        from chathistory.config.load import load_settings  # noqa: PLC0415 - not needed for an engine that is built in code
-        from chathistory.config.open import open_configured  # noqa: PLC0415 - brings pluggy
+        from chathistory.config.load import load_settings  # not needed for an engine that is built in code
+        from chathistory.config.open import open_configured  # brings pluggy
 
         settings = load_settings(profile=profile, config=config, store=store, scope=scope)
         configured = {"system": settings.system or None} | {
@@ -62,7 +62,7 @@ class _FromConfig:
 
     @classmethod
     def _make_client(cls) -> Any:
-        import anthropic  # noqa: PLC0415 - costs 0.8 s and 65 MB
+        import anthropic  # costs 0.8 s and 65 MB
 
         return getattr(anthropic, cls._sdk_client)()
 

@@ -356,7 +356,7 @@ def copied(
     chosen: Selection, target: HistoryStore, *, replace: bool, verify: bool, threads: int
 ) -> Iterator[CopyResult]:
     """Copy conversations into another store, several at once, and yield what became of each."""
-    from concurrent.futures import Future, ThreadPoolExecutor  # noqa: PLC0415  # not for who copies nothing
+    from concurrent.futures import Future, ThreadPoolExecutor  # not for who copies nothing
 
     def copy(key: Key) -> CopyResult | None:
         done = delivered(

@@ -64,7 +64,7 @@ def _check_file(file: object, method: str) -> None:
 
 
 def _gzip(raw: IO[bytes], mode: str) -> GzipFile:
-    from gzip import GzipFile  # noqa: PLC0415  # only for who has such a file
+    from gzip import GzipFile  # only for who has such a file
 
     return GzipFile(fileobj=raw, mode=mode, filename="", mtime=0)
 
@@ -93,7 +93,7 @@ def _seekable(opened: ExitStack, file: File) -> IO[bytes]:
     _check_file(file, "read")
     if file.seekable():
         return file
-    from tempfile import TemporaryFile  # noqa: PLC0415  # only for who reads from a pipe
+    from tempfile import TemporaryFile  # only for who reads from a pipe
 
     copy = opened.enter_context(TemporaryFile())  # noqa: SIM115  # as the stack does
     while piece := file.read(_PIECE):
@@ -104,8 +104,8 @@ def _seekable(opened: ExitStack, file: File) -> IO[bytes]:
 
 @contextmanager
 def _unpacking() -> Iterator[None]:
-    from gzip import BadGzipFile  # noqa: PLC0415  # only for who has such a file
-    from zlib import error as damaged  # noqa: PLC0415
+    from gzip import BadGzipFile  # only for who has such a file
+    from zlib import error as damaged
 
     try:
         yield

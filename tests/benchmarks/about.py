@@ -67,7 +67,7 @@ def fidelity(place: Place) -> Iterator[Figure]:
 
     Ours is handed what a program has, the SDK's objects included; others are handed the plain dict.
     """
-    from message_kinds import KINDS, same  # noqa: PLC0415  # beside the tests
+    from message_kinds import KINDS, same  # beside the tests
 
     with opened(place) as subjects:
         for number, (name, subject) in enumerate(subjects.items()):

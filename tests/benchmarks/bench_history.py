@@ -36,17 +36,17 @@ def url_of(backend: str, folder: Path) -> Iterator[str]:
     """Start what a backend needs, and give the URL of an empty store."""
     sys.path.append(str(TESTS / "plugins" / backend))
     if backend == "redis":
-        from redis_servers import Server  # noqa: PLC0415
+        from redis_servers import Server
 
         with Server() as server:
             yield server.url
     elif backend == "mongodb":
-        from mongodb_servers import replica_set  # noqa: PLC0415
+        from mongodb_servers import replica_set
 
         with replica_set() as servers:
             yield f"mongodb://{servers[0].address}/bench"
     elif backend == "s3":
-        from s3_server import CREDENTIALS, serving  # noqa: PLC0415
+        from s3_server import CREDENTIALS, serving
 
         names = {"aws_access_key_id": "AWS_ACCESS_KEY_ID", "aws_secret_access_key": "AWS_SECRET_ACCESS_KEY"}
         os.environ |= {names[name]: CREDENTIALS[name] for name in names}

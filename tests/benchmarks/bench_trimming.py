@@ -52,7 +52,7 @@ def others() -> dict[str, Callable[[list[Message]], list[Message]]]:
     """Return how others cut a list of messages."""
     found = {f"messages[-{SLICE}:]": lambda messages: messages[-SLICE:]}
     try:
-        from langchain_core.messages import trim_messages  # noqa: PLC0415 - only here, and only if it is there
+        from langchain_core.messages import trim_messages  # only here, and only if it is there
     except ImportError:
         print("(langchain-core is not installed: trim_messages is left out; see requirements-peers.txt)")
         return found
@@ -76,7 +76,7 @@ def others() -> dict[str, Callable[[list[Message]], list[Message]]]:
 
 def as_theirs(messages: list[Message]) -> list:
     """Return messages as langchain-core has them: each result of a tool is a message of its own."""
-    from langchain_core.messages import AIMessage, HumanMessage, ToolMessage  # noqa: PLC0415
+    from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
     theirs: list = []
     for message in messages:

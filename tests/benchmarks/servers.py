@@ -57,7 +57,7 @@ def _file(stack: ExitStack) -> Place:
 
 
 def _redis(stack: ExitStack) -> Place:
-    from redis_servers import Server  # noqa: PLC0415
+    from redis_servers import Server
 
     server = stack.enter_context(Server())
     meter = _Wire(server.port)
@@ -66,7 +66,7 @@ def _redis(stack: ExitStack) -> Place:
 
 
 def _mongodb(stack: ExitStack) -> Place:
-    from mongodb_servers import replica_set  # noqa: PLC0415
+    from mongodb_servers import replica_set
 
     member = stack.enter_context(replica_set(1, "--setParameter", "ttlMonitorEnabled=false"))[0]
     meter = _Wire(member.port)
@@ -76,7 +76,7 @@ def _mongodb(stack: ExitStack) -> Place:
 
 
 def _s3(stack: ExitStack) -> Place:
-    from s3_server import CREDENTIALS, serving  # noqa: PLC0415
+    from s3_server import CREDENTIALS, serving
 
     names = {"AWS_ACCESS_KEY_ID": "aws_access_key_id", "AWS_SECRET_ACCESS_KEY": "aws_secret_access_key"}
     os.environ |= {name: CREDENTIALS[key] for name, key in names.items()}
@@ -94,7 +94,7 @@ class _Wire(Meter):
     """Round trips and bytes, by a proxy in between."""
 
     def __init__(self, port: int) -> None:
-        from fault_proxy import FaultProxy  # noqa: PLC0415
+        from fault_proxy import FaultProxy
 
         self.proxy = FaultProxy(port)
 

@@ -34,7 +34,7 @@ def _file(folder: Path | None) -> Iterator[str]:
 
 @contextmanager
 def _redis(_folder: Path | None) -> Iterator[str]:
-    from redis_servers import Server  # noqa: PLC0415 - loads the client library
+    from redis_servers import Server  # loads the client library
 
     with Server("--appendonly", "yes") as server:
         yield f"{server.url}?prefix=campaign"
@@ -42,7 +42,7 @@ def _redis(_folder: Path | None) -> Iterator[str]:
 
 @contextmanager
 def _mongodb(_folder: Path | None) -> Iterator[str]:
-    from mongodb_servers import replica_set  # noqa: PLC0415 - loads the client library
+    from mongodb_servers import replica_set  # loads the client library
 
     with replica_set() as servers:
         yield f"mongodb://{servers[0].address}/campaign"
@@ -50,7 +50,7 @@ def _mongodb(_folder: Path | None) -> Iterator[str]:
 
 @contextmanager
 def _s3(_folder: Path | None) -> Iterator[str]:
-    from s3_server import CREDENTIALS, serving  # noqa: PLC0415 - loads the client library
+    from s3_server import CREDENTIALS, serving  # loads the client library
 
     os.environ |= {
         "AWS_ACCESS_KEY_ID": CREDENTIALS["aws_access_key_id"],

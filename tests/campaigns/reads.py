@@ -160,7 +160,7 @@ def run(backend: str, url: str, *, count: int, seed: int) -> Counter[str]:
     """Make `count` rounds, and return what came of them."""
     chance = random.Random(seed)
     if backend == "mongodb":
-        from pymongo import common  # noqa: PLC0415 - loads the client library
+        from pymongo import common  # loads the client library
 
         common.MIN_HEARTBEAT_INTERVAL = 0.01  # a driver that lost a server looks again at once
     with open_store(url) as sound, failing_sockets(seed) as faults, open_store(url, **SHORT[backend]) as broken:

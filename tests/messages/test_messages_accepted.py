@@ -483,9 +483,9 @@ def test_the_tool_runner_of_the_sdk_goes_on_with_ids_that_come_again(store, asyn
         [Reply(content=[call(id, {"n": n})]) for n, id in enumerate(["call_1", "call_1", "a.b", "call_1"])] + ["Done."]
     )
     if asynchronous:
-        import asyncio  # noqa: PLC0415
+        import asyncio
 
-        from anthropic import beta_async_tool  # noqa: PLC0415
+        from anthropic import beta_async_tool
 
         async def run():
             async def looking(n: int) -> str:

@@ -79,7 +79,7 @@ def flip_file(store, key, position):
 
 
 def flip_redis(store, key, position):
-    import redis  # noqa: PLC0415 - only where there is a server
+    import redis  # only where there is a server
 
     with redis.Redis.from_url(store_url(store)) as raw:
         name = store._layout.names(key).conversation
@@ -107,7 +107,7 @@ def flip_s3(store, key, position):
 
 
 def flip_mongodb(store, key, position):
-    import pymongo  # noqa: PLC0415 - only where there is a server
+    import pymongo  # only where there is a server
 
     with pymongo.MongoClient(store_url(store).rpartition("/")[0]) as client:
         database = client[store_url(store).rpartition("/")[2]]

@@ -159,7 +159,7 @@ class Counted(MemoryStore):
 
 def long_chat(store, messages: int, *, kept: int, name: str = "long") -> Conversation:
     """Make a conversation of which a cut leaves the last `kept` messages to be sent."""
-    from chathistory.trimming import LastTurns  # noqa: PLC0415
+    from chathistory.trimming import LastTurns
 
     chat = History(store).conversation(name)
     words = "The quick brown fox jumps over the lazy dog. " * 8

@@ -69,7 +69,7 @@ def certify(
 
 def _pytest() -> Any:
     try:
-        import pytest  # noqa: PLC0415  # needed for nothing else
+        import pytest  # needed for nothing else
     except ImportError:
         raise ConfigError(
             'certifying needs pytest, which is not installed; mend it with: pip install "chathistory[certify]"'
@@ -113,7 +113,7 @@ class _Recorder:
         self._guarantees: dict[str, Guarantee] = {}
 
     def pytest_configure(self, config: Any) -> None:
-        from chathistory.testing.certify.base import TARGET  # noqa: PLC0415  # once pytest can rewrite its asserts
+        from chathistory.testing.certify.base import TARGET  # once pytest can rewrite its asserts
 
         config.stash[TARGET] = self._target
 

@@ -105,20 +105,20 @@ class FakeMessagesAPI:
         options: those of `anthropic.Anthropic`. Neither a key nor an address is taken from the environment, and
         nothing is retried unless `max_retries` is given.
         """
-        from chathistory.testing.fake_api.transport import sync_client  # noqa: PLC0415 - brings the SDK
+        from chathistory.testing.fake_api.transport import sync_client  # brings the SDK
 
         return sync_client(self, options)
 
     def async_client(self, **options: Any) -> anthropic.AsyncAnthropic:
         """Return an `anthropic.AsyncAnthropic` in the same way as `client`."""
-        from chathistory.testing.fake_api.transport import async_client  # noqa: PLC0415 - brings the SDK
+        from chathistory.testing.fake_api.transport import async_client  # brings the SDK
 
         return async_client(self, options)
 
     @contextmanager
     def serve(self, port: int = 0) -> Iterator[str]:
         """Serve over HTTP on the loopback interface while the `with` lasts; gives the URL. Port 0: any free one."""
-        from chathistory.testing.fake_api.server import serving  # noqa: PLC0415 - http.server costs 20 ms
+        from chathistory.testing.fake_api.server import serving  # http.server costs 20 ms
 
         with serving(self, port) as url:
             yield url

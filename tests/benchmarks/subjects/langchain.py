@@ -62,10 +62,10 @@ class LangchainFile(_Langchain):
     imports: ClassVar[str] = "from langchain_community.chat_message_histories import FileChatMessageHistory"
 
     def fill(self, name: str, turns: list[Turn]) -> None:
-        import json  # noqa: PLC0415
-        from pathlib import Path  # noqa: PLC0415
+        import json
+        from pathlib import Path
 
-        from langchain_core.messages import messages_to_dict  # noqa: PLC0415
+        from langchain_core.messages import messages_to_dict
 
         messages = [_CLASSES[message["role"]](message["content"]) for turn in turns for message in turn]
         Path(self._path(name)).write_text(json.dumps(messages_to_dict(messages)))  # its own way would be quadratic
@@ -74,7 +74,7 @@ class LangchainFile(_Langchain):
         return f"{self.place.removeprefix('file:')}/langchain-{name}.json"
 
     def _opened(self, name: str) -> BaseChatMessageHistory:
-        from langchain_community.chat_message_histories import FileChatMessageHistory  # noqa: PLC0415
+        from langchain_community.chat_message_histories import FileChatMessageHistory
 
         return FileChatMessageHistory(self._path(name))
 
@@ -86,7 +86,7 @@ class LangchainSQLite(_Langchain):
     imports: ClassVar[str] = "from langchain_community.chat_message_histories import SQLChatMessageHistory"
 
     def _opened(self, name: str) -> BaseChatMessageHistory:
-        from langchain_community.chat_message_histories import SQLChatMessageHistory  # noqa: PLC0415
+        from langchain_community.chat_message_histories import SQLChatMessageHistory
 
         path = f"sqlite:///{self.place.removeprefix('file:')}/langchain.sqlite"
         return SQLChatMessageHistory(name, connection=path)
@@ -99,7 +99,7 @@ class LangchainRedis(_Langchain):
     imports: ClassVar[str] = "from langchain_community.chat_message_histories import RedisChatMessageHistory"
 
     def _opened(self, name: str) -> BaseChatMessageHistory:
-        from langchain_community.chat_message_histories import RedisChatMessageHistory  # noqa: PLC0415
+        from langchain_community.chat_message_histories import RedisChatMessageHistory
 
         return RedisChatMessageHistory(name, url=self.place)
 
@@ -111,7 +111,7 @@ class LangchainMongo(_Langchain):
     imports: ClassVar[str] = "from langchain_mongodb import MongoDBChatMessageHistory"
 
     def _opened(self, name: str) -> BaseChatMessageHistory:
-        from langchain_mongodb import MongoDBChatMessageHistory  # noqa: PLC0415
+        from langchain_mongodb import MongoDBChatMessageHistory
 
         separator = "&" if "?" in self.place else "?"
         address = f"{self.place}{separator}w=majority&journal=true"

