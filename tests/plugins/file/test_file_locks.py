@@ -98,7 +98,7 @@ def test_locks_do_not_depend_on_how_the_folder_is_spelled(store, tmp_path):
         other.delete(KEY)
 
 
-def test_close_waits_for_the_writer_and_stops_those_that_wait(store):
+def test_close_stops_the_writers_that_wait(store):
     filled(store, ["1"])
     outcome = []
 
@@ -115,6 +115,30 @@ def test_close_waits_for_the_writer_and_stops_those_that_wait(store):
         store._open_guard.close()
     waiting.join(100)
     assert outcome == ["closed"]
+
+
+def test_a_writer_that_is_under_way_when_the_store_closes_leaves_no_lock_behind(store):
+    filled(store, ["1"])
+    with holding(store):
+        store.close()
+        with FileStore(store.root, lock_timeout=0.1) as other, pytest.raises(StoreUnavailable):
+            other.delete(KEY)
+    assert not [path for path in open_files() if path.startswith(store.root)]
+    with fresh(store) as other:
+        assert other.delete(KEY)
+
+
+def test_two_writers_of_one_store_have_a_lock_file_each_and_leave_one_open(store):
+    head = filled(store, ["1"])
+    with holding(store):
+        writer = threading.Thread(
+            target=store.append, args=(KEY, ["2"]), kwargs={"after": head, "revision": revision()}
+        )
+        writer.start()
+        time.sleep(0.05)  # so that it usually waits; if not, it has no less to do
+    writer.join(100)
+    assert bodies_of(store) == ["1", "2"]
+    assert len([path for path in open_files() if path.startswith(store.root)]) == 1
 
 
 def test_a_forked_child_neither_writes_nor_keeps_the_lock(store):
