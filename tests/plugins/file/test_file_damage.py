@@ -13,6 +13,8 @@ from file_samples import KEY, bodies_of, filled, fresh, line_of, path_of, revisi
 from chathistory import Head, Key
 from chathistory.errors import CorruptRecord
 
+pytestmark = pytest.mark.usefixtures("no_sync")
+
 BATCHES = (['{"a":1}'], ['{"b":"é"}', '{"c":[]}', '{"d":"\\u0009"}'], ['{"e":5}'], ['{"f":6}', '{"g":7}'])
 BODIES = [body for batch in BATCHES for body in batch]
 

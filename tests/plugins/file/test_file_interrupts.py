@@ -24,12 +24,6 @@ class Interrupted(BaseException):
     """What the handler of a signal raises."""
 
 
-@pytest.fixture
-def quick(monkeypatch):
-    monkeypatch.setattr("chathistory_file.write._sync", lambda fd: None)
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
-
-
 def interrupted_at(step, call, *, event, module=""):
     """Call with an exception raised at that line or instruction of the plugin; False: there are not so many."""
     seen = 0
@@ -127,14 +121,14 @@ def interrupt_everywhere(store, call, *, event, module="", steps=None):
         check_free(store)
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_sync")
 @pytest.mark.parametrize("call", CALLS)
 def test_at_every_line(tmp_path, call):
     with FileStore(tmp_path / "h", lock_timeout=0.3) as store:
         assert interrupt_everywhere(store, call, event="line") > 20
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_sync")
 def test_at_every_instruction_of_the_locks(tmp_path):
     with FileStore(tmp_path / "h", lock_timeout=0.3) as store:
         assert interrupt_everywhere(store, "append", event="opcode", module="locks") > 200
@@ -143,14 +137,14 @@ def test_at_every_instruction_of_the_locks(tmp_path):
 @pytest.mark.filterwarnings("ignore:unclosed scandir iterator:ResourceWarning")  # struck before `with` had it
 @pytest.mark.stress
 @pytest.mark.timeout(3600)
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_sync")
 @pytest.mark.parametrize("call", CALLS)
 def test_at_every_instruction(tmp_path, call):
     with FileStore(tmp_path / "h", lock_timeout=0.3) as store:
         assert interrupt_everywhere(store, call, event="opcode") > 200
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_sync")
 def test_signals_that_come_when_they_come(tmp_path):
     """Real ones, by a timer: most strike within an append, wherever the interpreter looks for them."""
 
@@ -193,7 +187,7 @@ FAULTS = [
 """Each function of the system within each call; the errors take turns, so that each function fails with each."""
 
 
-@pytest.mark.usefixtures("quick")
+@pytest.mark.usefixtures("no_sync")
 @pytest.mark.parametrize(("call", "name", "code"), FAULTS)
 def test_no_error_of_the_system_keeps_the_lock(tmp_path, monkeypatch, call, name, code):
     for nth in range(1, 8):

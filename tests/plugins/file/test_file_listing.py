@@ -28,12 +28,6 @@ def _made(store, dates):
     return sorted(heads, key=lambda head: (head.revision.updated, head.key.id), reverse=True)
 
 
-@pytest.fixture
-def no_sync(monkeypatch):
-    monkeypatch.setattr("chathistory_file.write._sync", lambda fd: None)
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
-
-
 def test_two_thousand_with_ties(store, no_sync):
     dice = random.Random(1)
     heads = _made(store, [SECOND + dice.randrange(300) for _ in range(2_000)])

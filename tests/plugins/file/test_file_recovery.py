@@ -13,6 +13,8 @@ from chathistory import Head, Key, Revision
 from chathistory.errors import Conflict, CorruptRecord, StoreUnavailable, UnsupportedRecord
 from chathistory.storage.abilities import HeadRecovery, StorageNotes
 
+pytestmark = pytest.mark.usefixtures("no_sync")
+
 ODD = [
     '{"a":"é"}',
     '{"t":"\u2028\u0085"}',

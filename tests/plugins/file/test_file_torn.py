@@ -9,6 +9,8 @@ from file_samples import KEY, bodies_of, filled, fresh, path_of, revision
 from chathistory import Head
 from chathistory.errors import CorruptRecord
 
+pytestmark = pytest.mark.usefixtures("no_sync")
+
 BODIES = ['{"a":"é"}', '{"b":2}']
 
 

@@ -19,12 +19,6 @@ SCOPES = ("default", CUT)
 NAMES = ("support/42", CUT)
 
 
-@pytest.fixture
-def no_sync(monkeypatch):
-    monkeypatch.setattr("chathistory_file.write._sync", lambda fd: None)
-    monkeypatch.setattr(os, "fsync", lambda fd: None)
-
-
 def _flip_in_last_line(path):
     flip(path, path.read_bytes().rindex(b'"end":') + 6)
 
