@@ -254,7 +254,7 @@ class World:
             engine.send("a", content)
             self.violations.append("a message of which nothing can be sent was taken")
         after = self._chat(engine).state()
-        assert (before and before.messages) == (after and after.messages)
+        assert (before and before.totals.messages) == (after and after.totals.messages)
 
     def _abandon(self, engine) -> None:
         engine.abandon("a")

@@ -14,9 +14,10 @@ from anthropic.types import Message, TextBlock, ToolUseBlock
 from fake_verdict import CALL_1, PNG, judge, refused, results, said, user
 from made_entries import make_entry
 
-from chathistory import AsyncChatEngine, ChatEngine, History, open_store
+from chathistory import AsyncChatEngine, ChatEngine, Entry, History, open_store
 from chathistory.engine.prompt_setup import TextReplacedWarning
 from chathistory.errors import InvalidInput
+from chathistory.log.events import MessageAdded
 from chathistory.log.message_entries import message_entry
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Reply
@@ -731,7 +732,7 @@ def test_whatever_an_old_log_holds_can_be_sent():
             {"type": "text", "text": "x", "citations": 5},
         ),
     ]
-    made = view([make_entry("message", message=message, position=place) for place, message in enumerate(odd)])
+    made = view([Entry(MessageAdded(message), position=place) for place, message in enumerate(odd)])
     assert refused([*made.messages, user("And now?")]) == []
     assert len(made.messages) == 4  # the last call is left out with its empty name
 

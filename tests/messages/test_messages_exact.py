@@ -165,7 +165,7 @@ REFUSED = {
     "block of type 5": ({"role": "user", "content": [TEXT, {"type": 5}]}, "message.content[1]"),
     "text": (SECRET, "message"),
     "None": (None, "message"),
-    "tuple": (({"role": "user", "content": SECRET},), "message"),
+    "tuple of text": ((SECRET,), "message"),
     "empty list": ([], "empty list"),
 }
 

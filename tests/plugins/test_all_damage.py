@@ -99,7 +99,7 @@ URLS: dict[int, str] = {}
 
 
 def flip_s3(store, key, position):
-    client, bucket = store._bucket._client(), store._bucket.name
+    client, bucket = store._bucket._client, store._bucket.name
     if position is None:
         s3_samples.damage_head(client, bucket, store, key)
     else:

@@ -12,7 +12,7 @@ import pytest
 from all_samples import said, user
 
 from chathistory import AsyncHistory, History, open_store
-from chathistory.errors import Conflict, InvalidInput
+from chathistory.errors import ConversationExists, InvalidInput
 
 
 def scenario(store) -> list[str]:
@@ -44,7 +44,7 @@ def scenario(store) -> list[str]:
     for target in ("support/42", "support/42 again"):
         try:
             chat.fork(target)
-        except Conflict as error:
+        except ConversationExists as error:
             tell("conflict", str(error))
     try:
         chat.fork("x", at=1000)
@@ -84,7 +84,7 @@ def _lines(data: bytes) -> list[str]:
 
 
 def _kept(found) -> list:
-    return [found.dry_run, found.kept, [(gone.id, gone.why, gone.messages, gone.records) for gone in found.removed]]
+    return [found.dry_run, found.kept, [(gone.id, gone.reason, gone.messages, gone.records) for gone in found.removed]]
 
 
 async def _awaited(store) -> list:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from view_cases import DOCUMENT, MARK, THOUGHT, S, U, call, found, result, search, text
 
 from chathistory import open_store
-from chathistory.errors import InvalidInput
+from chathistory.errors import ConversationNotFound, InvalidInput
 
 pytestmark = pytest.mark.repeated
 
@@ -66,7 +66,7 @@ class Script:
                 self.chat.forget(before=place)
             else:
                 self.chat.annotate(title="t")
-        except InvalidInput:
+        except (InvalidInput, ConversationNotFound):
             return "refused"
         return kind
 

@@ -56,8 +56,11 @@ def names(folder: str | Path) -> list[str]:
 
 def open_files() -> list[str]:
     """Return the paths of the files that this process holds open."""
-    links = Path("/proc/self/fd").iterdir()
-    return [str(link.readlink()) for link in links if link.is_symlink()]  # the folder's own is gone by now
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile: the folder's own, and those of other threads
+            found.append(str(link.readlink()))
+    return found
 
 
 def filled(store: FileStore, *batches: list[str], key: Key = KEY) -> Head:

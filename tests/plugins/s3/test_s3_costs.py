@@ -20,6 +20,21 @@ def rounds(log):
     return count
 
 
+def call_in_rounds(server, call, *, most):
+    """Make a call and return its result; fail if its requests take more rounds than `most` in each of five tries.
+
+    On a busy machine a thread may begin only when another one's request has ended, which looks like a further round.
+    """
+    for delay in (0.05, 0.1, 0.2, 0.5, 1):
+        server.log.clear()
+        server.delay = delay
+        found = call()
+        server.delay = 0
+        if rounds(server.log) <= most:
+            return found
+    raise AssertionError(f"more than {most} rounds, also with a delay of a second")
+
+
 def test_a_warm_append_is_one_put(server, store):
     head = made(store, 2)
     server.log.clear()
@@ -74,13 +89,9 @@ def test_a_load_of_five_thousand_messages(server, client, bucket, store):
     head = None
     for at in range(0, 5000, 10):
         head = store.append(KEY, texts(at, at + 10, SIZE), after=head, revision=revision())
-    server.log.clear()
-    server.delay = 0.05
-    part = store.read(KEY)
-    server.delay = 0
+    part = call_in_rounds(server, lambda: store.read(KEY), most=2)
     assert [record.body for record in part.records] == texts(0, 5000, SIZE)
     assert len(server.log) <= 60
-    assert rounds(server.log) <= 2
 
 
 def test_an_exact_append_is_two_requests_more(server, client, bucket):
@@ -94,13 +105,9 @@ def test_an_exact_append_is_two_requests_more(server, client, bucket):
 def test_a_page_of_an_exact_listing(server, client, bucket):
     with S3Store(client, bucket=bucket, recency="exact") as store:
         heads = [made(store, 1, key=Key("s", f"c{at:04d}")) for at in range(150)]
-        server.log.clear()
-        server.delay = 0.3
-        page = store.heads("s")
-        server.delay = 0
+        page = call_in_rounds(server, lambda: store.heads("s"), most=2)
         assert list(page.items) == heads[:-21:-1]
         assert sorted(server.kinds()) == ["GET"] * 20 + ["LIST"]
-        assert rounds(server.log) == 2
 
 
 def test_a_page_by_hours_reads_whole_hours(server, client, bucket, store):

@@ -77,8 +77,8 @@ def test_a_summary_comes_alone_signed_and_counted_apart():
     (block,) = summary.content
     assert (block.type, block.content, summary.stop_reason) == ("compaction", "So far: four turns.", "compaction")
     assert block.signature
-    assert NOTHING.items() <= summary.totals.usage.to_dict().items()
-    (made,) = summary.totals.usage.iterations
+    assert NOTHING.items() <= summary.usage.to_dict().items()
+    (made,) = summary.usage.iterations
     assert made.type == "compaction"
     assert made.input_tokens > counted.input_tokens
     assert made.output_tokens > 0
@@ -269,7 +269,7 @@ def test_what_comes_in_place_of_a_summary_can_be_told(told, stop_reason, texts):
     talk = Talk(summary=told)
     summary = talk.ask(talk.messages, compaction={"type": "summarize"})
     assert (summary.stop_reason, [block.content for block in summary.content]) == (stop_reason, texts)
-    assert summary.totals.usage.iterations[0].input_tokens > 0
+    assert summary.usage.iterations[0].input_tokens > 0
 
 
 def test_a_list_of_summaries_is_used_one_by_one_and_failures_are_those_of_the_sdk():
