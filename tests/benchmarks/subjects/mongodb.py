@@ -25,7 +25,7 @@ class RawMongo(Subject):
 
     def __init__(self, place: str) -> None:
         super().__init__(place)
-        self._client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(place, w="majority", log=True)
+        self._client: pymongo.MongoClient[dict[str, Any]] = pymongo.MongoClient(place, w="majority", journal=True)
         self._turns = self._client["raw"]["turns"]
         self._turns.create_index([("chat", 1), ("n", 1)])
         self._numbers = itertools.count(10**6)

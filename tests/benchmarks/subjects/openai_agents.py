@@ -107,6 +107,6 @@ class AgentsMongo(_Agents):
         from pymongo import AsyncMongoClient
 
         if not hasattr(self._own, "client"):
-            self._own.client = AsyncMongoClient(self.place, w="majority", log=True)
+            self._own.client = AsyncMongoClient(self.place, w="majority", journal=True)
             self._ends.insert(0, (self._own.loop, self._own.client.close()))
         return MongoDBSession(name, client=self._own.client, database="agents")
