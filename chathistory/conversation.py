@@ -19,7 +19,8 @@ from chathistory.log.recent_entries import check_key
 from chathistory.log.state import ConversationState, read_state
 from chathistory.messages.content import Message, MessageInput
 from chathistory.operations.annotate import make_annotation
-from chathistory.storage.store import LARGEST_NUMBER, Head, HistoryStore, Key
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import LARGEST_NUMBER, Head, Key
 from chathistory.view import MessageView, ViewRepair, view_of
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from chathistory.storage.store import Head, Key
+    from chathistory.storage.values import Head, Key
 
 __all__ = [
     "ChatHistoryError",

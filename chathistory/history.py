@@ -13,8 +13,9 @@ from chathistory.durations import check_duration
 from chathistory.errors import CorruptRecord, InvalidInput
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.operations.listing import ConversationInfo, Filter, recent
-from chathistory.storage.store import Cursor, HistoryStore, Key, Page
+from chathistory.storage.store import HistoryStore
 from chathistory.storage.url import StoreURL
+from chathistory.storage.values import Cursor, Key, Page
 
 if TYPE_CHECKING:
     from chathistory.aio import AsyncHistory

@@ -9,7 +9,7 @@ from chathistory.cli.responder import make_responder
 from chathistory.config.settings import Settings
 from chathistory.engine.chat import ChatEngine
 from chathistory.history import History
-from chathistory.storage.store import Key
+from chathistory.storage.values import Key
 from chathistory.view import ViewRepair
 from chathistory.view.item import ADDED
 

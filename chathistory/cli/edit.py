@@ -12,7 +12,7 @@ from chathistory.cli.parsers import PAIR
 from chathistory.cli.target import Target, id_argument, shared_options
 from chathistory.defaults import OWN_SCOPE
 from chathistory.log.state import read_state
-from chathistory.storage.store import Head
+from chathistory.storage.values import Head
 
 __all__ = ["annotate", "fork", "leave_out", "rename", "rewind"]
 

@@ -34,7 +34,7 @@ from chathistory.cli.render import (
 )
 from chathistory.cli.target import OPTIONS, Target, id_argument, shared_options
 from chathistory.history import ConversationInfo, History
-from chathistory.storage.store import Key, Page
+from chathistory.storage.values import Key, Page
 from chathistory.view import ViewRepair
 
 __all__ = ["backends", "list_", "show"]

@@ -12,7 +12,8 @@ import click
 from chathistory.cli.escape import to_json_line, to_one_line
 from chathistory.cli.render import make_console
 from chathistory.errors import ChatHistoryError
-from chathistory.storage.store import Damaged, HistoryStore, Key
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Damaged, Key
 
 __all__ = [
     "MAY_HAVE_MISSED",

@@ -16,7 +16,7 @@ from chathistory.cli.escape import to_json_line, to_one_line
 from chathistory.cli.output import MAY_HAVE_MISSED, show_progress
 from chathistory.cli.target import Target, ids_argument, shared_options
 from chathistory.history import History
-from chathistory.storage.store import Damaged
+from chathistory.storage.values import Damaged
 from chathistory.transfer.copy import CopyReport
 
 __all__ = ["copy", "export", "import_"]

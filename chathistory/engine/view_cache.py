@@ -24,7 +24,7 @@ from chathistory.log.omissions import has_omissions
 from chathistory.log.state import ConversationHead, ViewState
 from chathistory.log.turn_boundaries import ends_turn, find_last_said
 from chathistory.messages.content import Message, blocks_of
-from chathistory.storage.store import Key
+from chathistory.storage.values import Key
 from chathistory.view import view_of
 
 __all__ = ["SentView", "ViewCache"]

@@ -46,7 +46,7 @@ from chathistory.log.state import (
 )
 from chathistory.log.turn_boundaries import begins_view, opens_turn
 from chathistory.messages.content import text_of
-from chathistory.storage.store import LARGEST_NUMBER
+from chathistory.storage.values import LARGEST_NUMBER
 
 __all__ = ["apply", "apply_all", "begin_state"]
 

@@ -15,7 +15,8 @@ from chathistory.log.clock import fresh_token
 from chathistory.log.commit import commit
 from chathistory.log.conversation_log import ConversationLog, alive
 from chathistory.log.state import ConversationState, Identity
-from chathistory.storage.store import Head, HistoryStore, Revision
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Head, Revision
 
 __all__ = ["PORTION", "UNFINISHED", "plant", "portions"]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
-from chathistory.storage.store import LARGEST_NUMBER
+from chathistory.storage.values import LARGEST_NUMBER
 
 __all__ = ["MICROSECONDS", "Clock", "earliest_now", "fresh_token", "latest_now", "now", "to_datetime", "use_clock"]
 

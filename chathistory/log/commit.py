@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from chathistory.errors import Conflict, OutcomeUnknown, StoreError, StoreUnavailable
-from chathistory.storage.store import Head, HistoryStore, Key, ReadResult, Revision
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Head, Key, ReadResult, Revision
 
 __all__ = ["commit", "slices"]
 

@@ -35,7 +35,8 @@ from chathistory.log.events import (
 )
 from chathistory.log.recent_entries import NEWEST, RecentEntries
 from chathistory.log.state import ConversationHead, ConversationState, read_state
-from chathistory.storage.store import LARGEST_NUMBER, Head, HistoryStore, Key, ReadResult, Record, Revision
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import LARGEST_NUMBER, Head, Key, ReadResult, Record, Revision
 
 __all__ = ["ABSENT", "ConversationLog", "alive"]
 

@@ -39,7 +39,7 @@ from chathistory.log.events import (
 from chathistory.log.stored_fields import WrongField, is_number, stored_keys
 from chathistory.messages.content import Message
 from chathistory.messages.json_values import DEEPEST, is_storable
-from chathistory.storage.store import Key, Record
+from chathistory.storage.values import Key, Record
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar

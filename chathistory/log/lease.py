@@ -13,7 +13,7 @@ from chathistory.errors import TurnInProgress
 from chathistory.log.clock import MICROSECONDS, now, to_datetime
 from chathistory.log.process import is_gone, this_process
 from chathistory.log.state import ConversationState, OpenTurn
-from chathistory.storage.store import Key
+from chathistory.storage.values import Key
 
 __all__ = ["TURN_TIMEOUT", "check_free", "give_up", "lease_end"]
 

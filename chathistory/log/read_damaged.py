@@ -16,7 +16,8 @@ from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, decode
 from chathistory.log.field_types import Span
 from chathistory.storage.abilities import LONGEST_GAP, FoundRecords, HeadRecovery
-from chathistory.storage.store import Head, HistoryStore, Key, Record
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Head, Key, Record
 
 __all__ = ["Lost", "Sound", "read_found_around", "read_log_around", "read_repaired"]
 

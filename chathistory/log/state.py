@@ -29,7 +29,7 @@ from chathistory.log.stored_fields import (
     under_key,
 )
 from chathistory.messages.json_values import is_storable
-from chathistory.storage.store import LARGEST_NUMBER, LONGEST_PAYLOAD, Head, Key, Revision
+from chathistory.storage.values import LARGEST_NUMBER, LONGEST_PAYLOAD, Head, Key, Revision
 
 __all__ = [
     "Annotations",

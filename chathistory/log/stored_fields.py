@@ -17,7 +17,7 @@ from collections.abc import Callable, KeysView, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from chathistory.storage.store import LARGEST_NUMBER
+from chathistory.storage.values import LARGEST_NUMBER
 
 __all__ = [
     "Form",

@@ -18,7 +18,8 @@ from chathistory.errors import (
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.operations.repair import find_left_out, repaired
 from chathistory.operations.restore import restore
-from chathistory.storage.store import HistoryStore, Key
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Key
 from chathistory.view import ViewRepair
 from chathistory.view.item import ADDED
 

@@ -15,7 +15,8 @@ from chathistory.log.entry import to_json
 from chathistory.log.lease import lease_end
 from chathistory.log.state import ConversationState, OpenTurn, Origin, read_state
 from chathistory.messages.json_values import plain
-from chathistory.storage.store import Cursor, Damaged, Head, HistoryStore, Page
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Cursor, Damaged, Head, Page
 
 __all__ = ["ConversationInfo", "Filter", "Origin", "TurnInfo", "read_row", "recent", "row_of"]
 

@@ -15,7 +15,8 @@ from chathistory.errors import Conflict, CorruptRecord, StoreRejected, Unsupport
 from chathistory.log.clock import earliest_now, now, to_datetime
 from chathistory.log.conversation_log import ConversationLog, alive
 from chathistory.log.state import read_state
-from chathistory.storage.store import Damaged, Head, HistoryStore, Key, Leftovers
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Damaged, Head, Key, Leftovers
 
 __all__ = [
     "DeletedConversation",

@@ -22,7 +22,7 @@ from chathistory.log.read_damaged import Lost, Sound, read_found_around, read_lo
 from chathistory.log.state import ConversationState, read_state, state_in
 from chathistory.operations.repair import repaired
 from chathistory.storage.abilities import FoundRecords, HeadRecovery
-from chathistory.storage.store import LARGEST_NUMBER, LONGEST_VERSION, Head, Revision
+from chathistory.storage.values import LARGEST_NUMBER, LONGEST_VERSION, Head, Revision
 from chathistory.view import ViewRepair
 
 __all__ = ["Rebuilt", "Remains", "Restoration", "find_remains", "rebuild", "restore", "salvage"]

@@ -22,12 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, ClassVar, NoReturn, Self
 
 from chathistory.checks import refuse_pickling
-from chathistory.storage.checks import check_append, check_position, check_range
 from chathistory.storage.values import (
-    LARGEST_NUMBER,
-    LONGEST_NAME,
-    LONGEST_PAYLOAD,
-    LONGEST_VERSION,
     Cursor,
     Damaged,
     Head,
@@ -35,7 +30,6 @@ from chathistory.storage.values import (
     Leftovers,
     Page,
     ReadResult,
-    Record,
     Revision,
     Traits,
 )
@@ -43,27 +37,6 @@ from chathistory.storage.values import (
 if TYPE_CHECKING:
     from chathistory.storage.abilities import HeadRecovery, StorageNotes, Sweeping
     from chathistory.storage.url import Option, StoreURL
-
-__all__ = [
-    "LARGEST_NUMBER",
-    "LONGEST_NAME",
-    "LONGEST_PAYLOAD",
-    "LONGEST_VERSION",
-    "Cursor",
-    "Damaged",
-    "Head",
-    "HistoryStore",
-    "Key",
-    "Leftovers",
-    "Page",
-    "ReadResult",
-    "Record",
-    "Revision",
-    "Traits",
-    "check_append",
-    "check_position",
-    "check_range",
-]
 
 
 class HistoryStore(ABC):

@@ -38,7 +38,8 @@ from chathistory.log.conversation_log import ConversationLog, alive
 from chathistory.log.entry import FORMAT, Entry, decode, encode
 from chathistory.log.events import Annotation
 from chathistory.log.state import read_state
-from chathistory.storage.store import Damaged, Head, HistoryStore, Key, Record, Revision
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Damaged, Head, Key, Record, Revision
 
 __all__ = [
     "CopyReport",

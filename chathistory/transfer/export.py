@@ -18,7 +18,8 @@ from chathistory.log.active_path import iter_newest_first
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.state import read_state
 from chathistory.operations.listing import row_of
-from chathistory.storage.store import Damaged, HistoryStore, Key
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Damaged, Key
 from chathistory.transfer.copy import CopyResult, CopySource, Selection, absent, delivered, parcel_of
 from chathistory.transfer.jsonl import FilePart, Reader, Skipped, Writer, Written, holds_conversation, mark_in
 from chathistory.transfer.markdown import markdown

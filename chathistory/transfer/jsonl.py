@@ -24,7 +24,7 @@ from typing import IO, Any, NoReturn, TypeAlias
 
 from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord, InvalidInput
 from chathistory.log.entry import DECODER, to_json
-from chathistory.storage.store import LARGEST_NUMBER, LONGEST_PAYLOAD, LONGEST_VERSION, Head, Key, Revision
+from chathistory.storage.values import LARGEST_NUMBER, LONGEST_PAYLOAD, LONGEST_VERSION, Head, Key, Revision
 from chathistory.transfer.copy import CopySource, Tally
 
 __all__ = ["FilePart", "Reader", "Skipped", "Writer", "Written", "holds_conversation", "is_mark", "mark_in"]

@@ -21,7 +21,7 @@ from chathistory.log.conversation_log import ConversationLog, alive
 from chathistory.log.entry import Entry, decode, encode
 from chathistory.log.message_entries import message_entry
 from chathistory.operations.annotate import make_annotation
-from chathistory.storage.store import LARGEST_NUMBER, Head, ReadResult
+from chathistory.storage.values import LARGEST_NUMBER, Head, ReadResult
 
 __all__ = ["MessageList", "MessageListSource", "read_messages"]
 

@@ -8,7 +8,8 @@ from chathistory.errors import Conflict, ConversationExists, ConversationNotFoun
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.lease import check_free
 from chathistory.log.state import read_state
-from chathistory.storage.store import Head, HistoryStore, Key
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Head, Key
 from chathistory.transfer.copy import arrive, have_one_birth, parcel_of
 
 __all__ = ["rename"]

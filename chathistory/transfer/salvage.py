@@ -14,7 +14,7 @@ from chathistory.log.entry import Entry, encode
 from chathistory.log.events import RecordLost
 from chathistory.log.read_damaged import Lost, Sound
 from chathistory.operations.restore import Remains, find_remains, rebuild
-from chathistory.storage.store import Head, Record, Revision
+from chathistory.storage.values import Head, Record, Revision
 
 __all__ = ["Salvaged", "mark_lost", "salvaged"]
 

@@ -27,7 +27,7 @@ from chathistory.log.field_types import KEEP, Response
 from chathistory.log.places import Omission, Place, Refusal
 from chathistory.log.process import Process
 from chathistory.log.state import ConversationState, Identity, read_state
-from chathistory.storage.store import LARGEST_NUMBER
+from chathistory.storage.values import LARGEST_NUMBER
 from chathistory.testing import FakeMessagesAPI
 
 KEY = Key("default", "c")

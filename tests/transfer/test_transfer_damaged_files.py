@@ -24,7 +24,7 @@ from chathistory.errors import ChatHistoryError, CorruptRecord, InvalidInput
 from chathistory.log.clock import Clock, use_clock
 from chathistory.log.entry import decode
 from chathistory.log.state import Annotations, ConversationState, Identity, read_state
-from chathistory.storage.store import LONGEST_PAYLOAD, Head, Revision
+from chathistory.storage.values import LONGEST_PAYLOAD, Head, Revision
 
 
 def exported(store, **options):

@@ -13,7 +13,7 @@ from file_samples import KEY, bodies_of, filled, flip, fresh, holding, names, pa
 
 from chathistory import History, Key, open_store
 from chathistory.errors import ChatHistoryError, StoreRejected, StoreUnavailable
-from chathistory.storage.store import Leftovers
+from chathistory.storage.values import Leftovers
 
 WORD = "s3cr3t"
 BODY = f'{{"text":"{WORD}"}}'

@@ -9,7 +9,7 @@ from redis_damage import Damage, chosen, damages
 
 from chathistory import Key, open_store
 from chathistory.errors import ChatHistoryError, CorruptRecord, UnsupportedRecord
-from chathistory.storage.store import Head, Revision
+from chathistory.storage.values import Head, Revision
 from chathistory.testing.contract.calls import error_of, silent
 from chathistory.testing.contract.samples import KEY, created, grown, lines, revision
 

@@ -6,7 +6,7 @@ import pytest
 
 from chathistory import History, Key
 from chathistory.errors import CorruptRecord
-from chathistory.storage.store import Damaged
+from chathistory.storage.values import Damaged
 
 KEY = Key("default", "long")
 

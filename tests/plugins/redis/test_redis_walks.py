@@ -13,7 +13,7 @@ from redis_servers import Cluster, Move, Pair, Sentinels, Server, ended, until
 
 from chathistory import History, Key, open_store
 from chathistory.errors import StoreRejected, StoreUnavailable
-from chathistory.storage.store import Head
+from chathistory.storage.values import Head
 from chathistory.testing.contract.calls import error_of
 from chathistory.testing.contract.samples import KEY, created, grown, lines, revision
 

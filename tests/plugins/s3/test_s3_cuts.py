@@ -23,7 +23,7 @@ from s3_samples import KEY, bodies, head_of, made, opened, revision, texts
 
 from chathistory import Key, open_store
 from chathistory.errors import CorruptRecord, StoreUnavailable
-from chathistory.storage.store import Head
+from chathistory.storage.values import Head
 
 pytestmark = pytest.mark.repeated
 

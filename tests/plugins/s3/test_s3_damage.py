@@ -24,7 +24,7 @@ from s3_samples import (
 from chathistory import Key
 from chathistory.errors import Conflict, CorruptRecord, StoreRejected, UnsupportedRecord
 from chathistory.storage.abilities import HeadRecovery
-from chathistory.storage.store import Damaged, Head, ReadResult
+from chathistory.storage.values import Damaged, Head, ReadResult
 
 pytestmark = pytest.mark.repeated
 

@@ -30,7 +30,7 @@ from s3_samples import (
 from chathistory import History, Key, open_store
 from chathistory.cli.app import run
 from chathistory.errors import Conflict, CorruptRecord
-from chathistory.storage.store import Head
+from chathistory.storage.values import Head
 
 pytestmark = pytest.mark.repeated
 
