@@ -90,15 +90,20 @@ def _length(node: Function) -> int:
 
 
 def _private_called_once(tree: ast.Module) -> int:
-    """Return how many private functions of a module are named in exactly one place of it, beside their `def`."""
+    """Return how many private functions of a module are called in exactly one place of it.
+
+    A function that is passed on as a value, such as a predicate in a table, is no helper of one caller.
+    """
     private = {node.name for node in ast.walk(tree) if isinstance(node, Function) and _is_private(node.name)}
-    uses: Counter[str] = Counter()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            uses[node.id] += 1
-        elif isinstance(node, ast.Attribute):
-            uses[node.attr] += 1
-    return sum(uses[name] == 1 for name in private)
+    uses = Counter(_name_of(node) for node in ast.walk(tree))
+    calls = Counter(_name_of(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return sum(uses[name] == calls[name] == 1 for name in private)
+
+
+def _name_of(node: ast.AST) -> str | None:
+    if isinstance(node, ast.Name):
+        return node.id
+    return node.attr if isinstance(node, ast.Attribute) else None
 
 
 def _is_private(name: str) -> bool:
@@ -117,13 +122,17 @@ def _returns_wide(node: Function) -> bool:
 
 
 def trace_walk(call: Callable[[], Any], roots: list[Path]) -> Walk:
-    """Run `call` and return what it ran through below `roots`, `testing/` left out, which plays the API."""
+    """Run `call` and return what it ran through below `roots`, `testing/` left out, which plays the API.
+
+    What has a `def` is counted; comprehensions and lambdas are read where they stand.
+    """
     prefixes = tuple(f"{root}/" for root in roots)
     seen: Counter[tuple[str, int]] = Counter()
 
     def note(frame: Any, event: str, _: Any) -> None:
         file = frame.f_code.co_filename
-        if event == "call" and file.startswith(prefixes) and "/testing/" not in file:
+        has_def = not frame.f_code.co_name.startswith("<")
+        if event == "call" and has_def and file.startswith(prefixes) and "/testing/" not in file:
             seen[file, frame.f_code.co_firstlineno] += 1
 
     sys.setprofile(note)
