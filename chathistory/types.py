@@ -7,7 +7,7 @@ What a program makes or calls is in `chathistory` itself.
 
 from __future__ import annotations
 
-from chathistory.config.layers import Source
+from chathistory.config.source import Source
 from chathistory.engine.clients import MessagesClient
 from chathistory.engine.refusals import Place, RefusalSort
 from chathistory.log.events import (

@@ -12,10 +12,11 @@ import click
 from chathistory.cli.escape import to_one_line
 from chathistory.cli.output import print_json, print_rows
 from chathistory.cli.target import Target, shared_options
-from chathistory.config.files import NAME, users_file
-from chathistory.config.layers import OPTION, Source, near_name
+from chathistory.config.files import NAME, find_user_file
 from chathistory.config.load import VARIABLES
-from chathistory.config.settings import DEFAULT, SETTINGS, Settings
+from chathistory.config.settings import DEFAULT, OPTION, SETTINGS, Settings
+from chathistory.config.source import Source
+from chathistory.storage.url import near_match
 
 __all__ = ["config"]
 
@@ -95,10 +96,10 @@ def _list_rows(settings: Settings, store: str, options: Mapping[str, Any]) -> It
 def _print_files(settings: Settings) -> None:
     """Say which files were read, and which variables look as if they were meant to be read."""
     files = ", ".join(map(str, settings.files))
-    none = f"none; looked for {NAME} here and above, and for {users_file()}"
+    none = f"none; looked for {NAME} here and above, and for {find_user_file()}"
     click.echo(to_one_line(f"configuration files: {files or none}"), err=True)
     for name in sorted(os.environ):
         if name.startswith("CHATHISTORY_") and name not in VARIABLES and not name.startswith(_TESTS):
             click.echo(
-                to_one_line(f"note: unknown variable {name} in the environment{near_name(name, VARIABLES)}"), err=True
+                to_one_line(f"note: unknown variable {name} in the environment{near_match(name, VARIABLES)}"), err=True
             )

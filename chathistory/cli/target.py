@@ -16,7 +16,7 @@ from urllib.parse import quote
 import click
 
 from chathistory.cli.escape import show_controls
-from chathistory.config.load import load_layers
+from chathistory.config.load import merge_sources
 from chathistory.config.settings import Settings
 from chathistory.conversation import Conversation
 from chathistory.errors import CorruptRecord, UnsupportedRecord
@@ -72,10 +72,8 @@ class Target:
         """
         if all_scopes and given["scope"] is not None:
             raise click.UsageError("--scope and --all-scopes exclude each other.")
-        place = {"store": given["store"], "scope": given["scope"]}
-        profile, config = given["profile"], given["config"]
-        defaults = {"store": default_url()}
-        settings = load_layers(place, profile=profile, config=config, name_place="--{}".format, defaults=defaults)
+        named = {name: given[name] for name in ("store", "scope", "profile")}
+        settings = merge_sources(named, given["config"], "--{}".format, {"store": default_url()})
         url = given["store"]
         shown = {**given, "store": url if url is None or str(StoreURL.parse(url)) == url else "URL"}
         flags = tuple(word for name in _PLACE if (value := shown[name]) is not None for word in (f"--{name}", value))

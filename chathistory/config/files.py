@@ -13,14 +13,16 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chathistory.config.layers import Layer, Source, near_name, show_name
 from chathistory.config.settings import SETTINGS, TABLES
+from chathistory.config.source import Source
 
-__all__ = ["AT_TOP", "NAME", "check_owner", "find_layers", "read_file", "read_table", "users_file"]
+__all__ = ["AT_TOP", "NAME", "ConfigFile", "check_owner", "find_files", "find_user_file", "read_file"]
 
 NAME = "chathistory.toml"
 _PROJECT = "pyproject.toml"
@@ -29,52 +31,62 @@ AT_TOP = _IN_PROFILE | {"profile", "profiles"}
 _POSITION = re.compile(r"at line \d+, column \d+|at end of document")
 
 
-def users_file() -> Path:
+@dataclass(frozen=True, slots=True)
+class ConfigFile:
+    """What a configuration file sets.
+
+    Attributes:
+        path: Where it is.
+        values: By the full names of settings, such as "trimming.keep_tokens"; and "profile", the one to use.
+        profiles: The values of each profile, by its name.
+    """
+
+    path: Path
+    values: dict[str, Source]
+    profiles: Mapping[str, dict[str, Source]]
+
+
+def find_user_file() -> Path:
     """Return the path of the user's own file, which need not exist."""
     from platformdirs import user_config_path  # not needed by `import chathistory`
 
     return user_config_path("chathistory", appauthor=False) / "config.toml"
 
 
-def find_layers() -> list[Layer]:
-    """Return what the files say that are found from the working directory, and the user's own, uppermost first."""
-    layers = []
-    for name in (NAME, _PROJECT):
-        found = (layer for folder in _list_folders() if (layer := _read_layer(folder / name, found=True)))
-        layers += [layer] if (layer := next(found, None)) else []
-    own = _read_layer(users_file())
-    return [*layers, own] if own else layers
-
-
-def read_file(path: str | os.PathLike[str]) -> Layer:
-    """Return what the file says that the caller names. Raises `ConfigError` if it, or our table in it, is missing."""
-    file = Path(path).expanduser().absolute()
-    layer = _read_layer(file, named=True)
-    if layer is None:
-        raise Source(str(file)).error("has no table tool.chathistory")
-    return layer
-
-
-def _list_folders() -> Iterator[Path]:
-    try:
-        here = Path.cwd()
-    except FileNotFoundError:  # it was removed: nothing can be found there
-        return
+def find_files() -> list[ConfigFile]:
+    """Return the files that are found from the working directory, and the user's own, uppermost first."""
     home = Path(os.path.expanduser("~"))  # noqa: PTH111  # without a home, this is no error
-    for folder in (here, *here.parents):
-        yield folder
-        if folder in {home, home.resolve()} or (folder / ".git").exists():
-            return
+    folders: list[Path] = []
+    with suppress(FileNotFoundError):  # the working directory was removed: nothing can be found there
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            folders.append(folder)
+            if folder in {home, home.resolve()} or (folder / ".git").exists():
+                break
+    nearest = [
+        next(filter(None, (_read_file(folder / name, found=True) for folder in folders)), None)
+        for name in (NAME, _PROJECT)
+    ]
+    return [file for file in (*nearest, _read_file(find_user_file())) if file]
 
 
-def _read_layer(path: Path, *, found: bool = False, named: bool = False) -> Layer | None:
-    """Return what a file says; None if it does not exist or has nothing for us. Raises `ConfigError`."""
+def read_file(path: str | os.PathLike[str]) -> ConfigFile:
+    """Return the file that the caller names. Raises `ConfigError` if it, or our table in it, is missing."""
+    named = Path(path).expanduser().absolute()
+    file = _read_file(named, must_exist=True)
+    if file is None:
+        raise Source(str(named)).error("has no table tool.chathistory")
+    return file
+
+
+def _read_file(path: Path, *, found: bool = False, must_exist: bool = False) -> ConfigFile | None:
+    """Return what a file sets; None if it does not exist or has nothing for us. Raises `ConfigError`."""
     source = Source(str(path), file=path, found=found)
     try:
         with path.open("rb") as file:
             data, owner = file.read(), os.fstat(file.fileno()).st_uid
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
-        if named:
+        if must_exist:
             raise source.error(str(error.strerror)) from error
         return None
     except OSError as error:
@@ -90,10 +102,10 @@ def _read_layer(path: Path, *, found: bool = False, named: bool = False) -> Laye
     if found:
         check_owner(path, owner)
     profiles = source.at("profiles", table.get("profiles", {})).table()
-    return Layer(
-        read_table(source, AT_TOP),
-        {name: read_table(source.at(f"profiles.{name}", part), _IN_PROFILE) for name, part in profiles.items()},
-        file=path,
+    return ConfigFile(
+        path,
+        _read_table(source, AT_TOP),
+        {name: _read_table(source.at(f"profiles.{name}", part), _IN_PROFILE) for name, part in profiles.items()},
     )
 
 
@@ -119,20 +131,20 @@ def check_owner(path: Path, owner: int) -> None:
         )
 
 
-def read_table(source: Source, known: frozenset[str]) -> dict[str, Source]:
+def _read_table(source: Source, known: frozenset[str]) -> dict[str, Source]:
     """Return the values of a table by the full names of their settings. Raises `ConfigError` for unknown names."""
-    values = {}
-    for name, value in source.table().items():
-        place = source.at(name, value)
+    values: dict[str, Source] = {}
+    for name, written in source.table().items():
+        value = source.at(name, written)
         if name not in known:
-            raise source.error(f"there is no setting {show_name(name)}", near_name(name, known))
-        if name == "profile" and not isinstance(value, str):
-            raise place.error("must be the name of a profile")
+            raise source.unknown("setting", name, known)
+        if name == "profile" and not isinstance(written, str):
+            raise value.error("must be the name of a profile")
         if name in TABLES:
-            for key, part in place.table().items():
+            for key, part in value.table().items():
                 if TABLES[name] and key not in TABLES[name]:
-                    raise place.error(f"there is no setting {show_name(key)}", near_name(key, TABLES[name]))
-                values[f"{name}.{key}"] = place.at(key, part)
+                    raise value.unknown("setting", key, TABLES[name])
+                values[f"{name}.{key}"] = value.at(key, part)
         elif name != "profiles":
-            values[name] = place
+            values[name] = value
     return values

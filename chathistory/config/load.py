@@ -1,16 +1,29 @@
-"""All places together: what the caller gives, the environment, files, and defaults."""
+"""All sources together, and which of them counts: of each setting the uppermost value.
+
+    call            flags of the command line, or arguments in code
+    environment     CHATHISTORY_...
+    files           the nearest chathistory.toml, pyproject.toml, the user's own
+    defaults
+
+A *profile* is a table of settings, chosen by name. It has the priority of the source that selected it: one that a flag
+names is above the environment, one that a file names is above that file's other values. So whoever asks for
+`--profile prod` gets it, whatever a forgotten variable says.
+
+Options belong to the store that they are set with: if a higher source sets `store`, the `store_options` of all lower
+ones are ignored.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from chathistory.config.files import find_layers, read_file
-from chathistory.config.layers import Layer, Source, merge_layers, near_name
-from chathistory.config.settings import SETTINGS, TABLES, Settings, build_settings, variable_of
+from chathistory.config.files import ConfigFile, find_files, read_file
+from chathistory.config.settings import OPTION, SETTINGS, TABLES, Settings, build_settings, variable_of
+from chathistory.config.source import Source
 
-__all__ = ["VARIABLES", "load_layers", "load_settings"]
+__all__ = ["VARIABLES", "load_settings", "merge_sources"]
 
 _CONFIG = variable_of("config")
 VARIABLES = frozenset({_CONFIG, *map(variable_of, (*SETTINGS, "profile"))})
@@ -29,53 +42,65 @@ def load_settings(
             `trimming={"trigger_turns": 40, "keep_turns": 20}`.
 
     Raises:
-        ConfigError: Something is wrong in any place; it says where.
+        ConfigError: Something is wrong in any source; it says where.
     """
-    return load_layers(given, profile=profile, config=config, name_place="argument {}".format)
+    return merge_sources({**given, "profile": profile}, config, "argument {}".format)
 
 
-def load_layers(
+def merge_sources(
     given: Mapping[str, Any],
-    *,
-    profile: str | None,
     config: str | os.PathLike[str] | None,
-    name_place: Callable[[str], str],
+    name_source: Callable[[str], str],
     defaults: Mapping[str, Any] | None = None,
 ) -> Settings:
     """Return the settings in force, as `load_settings` does.
 
     Args:
-        given: The caller's own values.
-        profile: See `load_settings`.
+        given: The caller's own values, "profile" among them.
         config: See `load_settings`.
-        name_place: Returns what to call one of the caller's own values in errors.
+        name_source: Returns what to call the source of one of the caller's own values.
         defaults: The caller's own defaults.
     """
-    environment = os.environ
-    config = config or environment.get(_CONFIG) or None
-    files = find_layers() if config is None else [read_file(config)]
-    variables = {name: environment.get(variable_of(name)) or None for name in (*SETTINGS, "profile")}
+    config = config or os.environ.get(_CONFIG) or None
+    files = find_files() if config is None else [read_file(config)]
     layers = [
-        _make_layer({**_flatten(given), "profile": profile}, name_place),
-        _make_layer(variables, variable_of),
-        *files,
-        _make_layer(defaults or {}, lambda _: "default"),
+        _list_sources(given, name_source),
+        _list_sources(
+            {name: os.environ.get(variable_of(name)) or None for name in (*SETTINGS, "profile")}, variable_of
+        ),
+        *(file.values for file in files),
+        _list_sources(defaults or {}, lambda _: "default"),
     ]
-    return build_settings(merge_layers(layers), tuple(layer.file for layer in files if layer.file))
+    _insert_profile(layers, files)
+    merged: dict[str, Source] = {}
+    for layer in layers:
+        is_other_store = "store" in merged  # then options of a lower layer belong to a store that is not in force
+        kept = {name: source for name, source in layer.items() if not (is_other_store and name.startswith(OPTION))}
+        merged = kept | merged
+    return build_settings(merged, tuple(file.path for file in files))
 
 
-def _flatten(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values with those of tables by their full names."""
+def _list_sources(given: Mapping[str, Any], name_source: Callable[[str], str]) -> dict[str, Source]:
+    """Return the values that are not None, those of tables by their full names. Raises `ConfigError`."""
     flat: dict[str, Any] = {}
     for name, value in given.items():
         is_table = name in TABLES and isinstance(value, Mapping)
         flat |= {f"{name}.{key}": part for key, part in value.items()} if is_table else {name: value}
-    return flat
+    sources = {name: Source(name_source(name), written=value) for name, value in flat.items() if value is not None}
+    for name, source in sources.items():
+        if name not in SETTINGS and name != "profile" and not name.startswith(OPTION):
+            raise source.unknown("setting", name, SETTINGS)
+    return sources
 
 
-def _make_layer(given: Mapping[str, Any], name_place: Callable[[str], str]) -> Layer:
-    values = {name: Source(name_place(name), written=value) for name, value in given.items() if value is not None}
-    for name, source in values.items():
-        if name not in SETTINGS and name != "profile" and not name.startswith("store_options."):
-            raise source.error("there is no such setting", near_name(name, SETTINGS))
-    return Layer(values)
+def _insert_profile(layers: list[dict[str, Source]], files: Sequence[ConfigFile]) -> None:
+    """Insert the values of the chosen profile where they count; of several files that have it, each by its rank."""
+    rank = next((number for number, layer in enumerate(layers) if "profile" in layer), None)
+    if rank is None:
+        return
+    chosen = layers[rank]["profile"]
+    values = [file.profiles[chosen.written] for file in files if chosen.written in file.profiles]
+    if not values:
+        raise chosen.unknown("profile", chosen.written, {name for file in files for name in file.profiles})
+    rank += 0 if chosen.file else 1
+    layers[rank:rank] = values

@@ -6,9 +6,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from chathistory.config.layers import OPTION
 from chathistory.config.load import load_settings
-from chathistory.config.settings import Settings
+from chathistory.config.settings import OPTION, Settings
 from chathistory.errors import ConfigError
 from chathistory.history import History
 from chathistory.storage.plugins import declared_options, store_class
@@ -35,7 +34,7 @@ def open_history(
         scope: A scope, in place of the configured one.
 
     Raises:
-        ConfigError: Something is wrong in any place, or no place names a store.
+        ConfigError: Something is wrong in any source, or no source names a store.
     """
     return open_configured(load_settings(profile=profile, config=config, store=store, scope=scope))
 
@@ -69,14 +68,14 @@ def find_store(settings: Settings) -> StoreURL:
 
 @contextmanager
 def _say_where(settings: Settings) -> Iterator[None]:
-    """Add to errors where the store and its options are set, each place once."""
+    """Add to errors where the store and its options are set, each source once."""
     try:
         yield
     except ConfigError as error:
-        places: dict[str, list[str]] = {}
+        keys: dict[str, list[str]] = {}
         for name, source in settings.sources.items():
             if name == "store" or name.startswith(OPTION):
-                places.setdefault(source.place, []).append(source.within)
-        words = [": ".join((place, *([", ".join(keys)] if all(keys) else []))) for place, keys in places.items()]
+                keys.setdefault(source.name, []).append(source.within)
+        words = [f"{name}: {', '.join(within)}" if all(within) else name for name, within in keys.items()]
         error.add_note(f"chathistory: the store is set here: {'; '.join(words)}")
         raise

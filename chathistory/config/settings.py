@@ -8,31 +8,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from chathistory.config.layers import OPTION, Source, Values
+from chathistory.config.source import Source
 from chathistory.errors import ConfigError
 from chathistory.storage.url import Option, StoreURL
 from chathistory.trimming.context_editing import ContextEditing
 from chathistory.trimming.parse import EDITING_OPTIONS, TRIMMING_OPTIONS, build_editing, build_policy, parse_count
 from chathistory.trimming.policies import Policy
 
-__all__ = ["DEFAULT", "MODEL", "SETTINGS", "TABLES", "Settings", "build_settings", "variable_of"]
+__all__ = ["DEFAULT", "MODEL", "OPTION", "SETTINGS", "TABLES", "Settings", "build_settings", "variable_of"]
 
 T = TypeVar("T")
 
 DEFAULT = Source("default")
+OPTION = "store_options."
 MODEL = "claude-sonnet-5-5"
 _MAX_TOKENS = 16_000
 
 
-def _parse_text(value: object) -> str:
-    if not (isinstance(value, str) and value):
-        raise ConfigError("must be text, and not empty")
-    return value
-
-
-def _parse_prompt(value: object) -> str:
-    if not isinstance(value, str):
-        raise ConfigError("must be text")
+def _parse_text(value: object, *, may_be_empty: bool = False) -> str:
+    if not (isinstance(value, str) and (value or may_be_empty)):
+        raise ConfigError("must be text" if may_be_empty else "must be text, and not empty")
     return value
 
 
@@ -47,7 +42,7 @@ SETTINGS: Mapping[str, Option] = {
     "store": Option(StoreURL.parse, None, "the URL of the store that keeps the conversations"),
     "scope": Option(_parse_text, "default", "whose conversations, within the store"),
     "model": Option(_parse_text, MODEL, "the model to ask"),
-    "system": Option(_parse_prompt, None, 'the system prompt; "" for none'),
+    "system": Option(partial(_parse_text, may_be_empty=True), None, 'the system prompt; "" for none'),
     "max_tokens": Option(parse_count, _MAX_TOKENS, "the longest reply, in tokens"),
     **{f"{table}.{key}": option for table, options in TABLES.items() for key, option in options.items()},
 }
@@ -92,40 +87,36 @@ def variable_of(name: str) -> str:
     return f"CHATHISTORY_{name.replace('.', '_').upper()}"
 
 
-def build_settings(values: Values, files: tuple[Path, ...] = ()) -> Settings:
+def build_settings(sources: Mapping[str, Source], files: tuple[Path, ...] = ()) -> Settings:
     """Return the settings in force from the uppermost values. Raises `ConfigError` that says where a wrong one is."""
-    found = {name: values[name].read(option.parse) for name, option in SETTINGS.items() if name in values}
+    found = {name: sources[name].read(option.parse) for name, option in SETTINGS.items() if name in sources}
     plain: dict[str, Any] = {
         name: found.get(name, option.default) for name, option in SETTINGS.items() if "." not in name
     }
-    plain["store"] = _add_options(plain["store"], values)
+    for name, source in sources.items():
+        if name.startswith(OPTION):
+            if plain["store"] is None:
+                raise source.error("there is no store that this is an option of")
+            plain["store"] = source.read(partial(_join_option, plain["store"], name.removeprefix(OPTION)))
     return Settings(
         **plain,
-        trimming=_build_table("trimming", build_policy, found, values),
-        context_editing=_build_table("context_editing", build_editing, found, values),
-        profile=values["profile"].written if "profile" in values else None,
-        sources=dict.fromkeys(SETTINGS, DEFAULT) | dict(values),
+        trimming=_build_table("trimming", build_policy, found, sources),
+        context_editing=_build_table("context_editing", build_editing, found, sources),
+        profile=sources["profile"].written if "profile" in sources else None,
+        sources=dict.fromkeys(SETTINGS, DEFAULT) | dict(sources),
         files=files,
     )
 
 
-def _add_options(store: StoreURL | None, values: Values) -> StoreURL | None:
-    """Return the URL with the options of the table `store_options`."""
-    for name, source in values.items():
-        if name.startswith(OPTION):
-            if store is None:
-                raise source.error("there is no store that this is an option of")
-            store = source.read(partial(_add_option, store, name.removeprefix(OPTION)))
-    return store
-
-
-def _add_option(store: StoreURL, name: str, value: object) -> StoreURL:
+def _join_option(store: StoreURL, name: str, value: object) -> StoreURL:
     if not isinstance(value, str | int | float):
         raise ConfigError("must be text, a number, true or false")
     return store.joined({name: value})
 
 
-def _build_table(name: str, build: Callable[[Mapping[str, Any]], T], found: Mapping[str, Any], values: Values) -> T:
+def _build_table(
+    name: str, build: Callable[[Mapping[str, Any]], T], found: Mapping[str, Any], sources: Mapping[str, Source]
+) -> T:
     """Return what `build` makes of the keys of a table. Raises `ConfigError` that says where they are set."""
     keys = {full.removeprefix(f"{name}."): full for full in found if full.startswith(f"{name}.")}
     try:
@@ -133,4 +124,4 @@ def _build_table(name: str, build: Callable[[Mapping[str, Any]], T], found: Mapp
     except ConfigError as error:
         words = str(error)
     wrong = min(keys, key=lambda key: words.find(key) if key in words else len(words))  # the key that is named first
-    raise values[keys[wrong]].error(words)
+    raise sources[keys[wrong]].error(words)

@@ -9,7 +9,7 @@ import pytest
 
 from chathistory import ChatEngine, load_settings, open_history
 from chathistory.config.settings import SETTINGS, variable_of
-from chathistory.config.variables import expand, find_references
+from chathistory.config.source import expand, find_references
 from chathistory.engine.request import MAX_TOKENS
 from chathistory.errors import ConfigError, PluginError
 from chathistory.trimming import AnyOf, Compaction, ContextEditing, LastTurns, MaxAge, TokenBudget
@@ -176,7 +176,7 @@ def test_what_is_wrong_in_the_environment_is_told_by_its_variable(project, monke
 
 
 def test_what_is_wrong_in_a_call(project):
-    with pytest.raises(ConfigError, match="argument modle: there is no such setting; did you mean 'model'"):
+    with pytest.raises(ConfigError, match="argument modle: there is no setting 'modle'; did you mean 'model'"):
         load_settings(modle="x")
     with pytest.raises(ConfigError, match="argument profile: there is no profile 'x'"):
         load_settings(profile="x")

@@ -104,7 +104,7 @@ def words_beside(name: str) -> str:
     """Return the string that follows a value in the source, which is how values are explained."""
     for place in (
         "defaults",
-        "config.layers",
+        "config.source",
         "engine.refusals",
         "log.events",
         "log.places",
