@@ -20,7 +20,7 @@ from chathistory.history import History
 from chathistory.operations.usage import Tokens, Usage
 from chathistory.trimming.parse import TRIMMING_OPTIONS, build_policy
 from chathistory.trimming.plan_cut import TrimResult
-from chathistory.trimming.policies import Policy
+from chathistory.trimming.policies import Compaction, Policy
 
 __all__ = ["trim", "usage"]
 
@@ -45,7 +45,8 @@ def trim(id: str | None, *, everything: bool, dry_run: bool, target: Target, as_
     r"""Leave the beginning of a conversation out of what Claude is sent from now on; nothing is removed.
 
     When to trim, and how far, is said by pairs of options (--trigger-... with --keep-...), or else by the setting
-    `trimming`. When it does not go to a terminal, one line each: id, turns and messages left out, tokens sent before
+    `trimming`. With its `compaction` there is nothing to trim here: the API summarizes when the next message is sent.
+    When it does not go to a terminal, one line each: id, turns and messages left out, tokens sent before
     and after, the position from which on messages are sent, separated by tabs.
 
     \b
@@ -59,9 +60,17 @@ def trim(id: str | None, *, everything: bool, dry_run: bool, target: Target, as_
     policy = _choose_policy(target, given)
     failed: dict[str, ChatHistoryError] = {}
     with target.opened() as history:
-        if id is not None:
-            cut = target.find(history, id).trim(policy, dry_run=dry_run)
-            cuts = {id: cut} if cut else {}
+        conversation = None if id is None else target.find(history, id)
+        if isinstance(policy, Compaction):
+            click.echo(
+                "nothing to trim now: with the setting `compaction` the API summarizes when the next message is sent. "
+                "Give --trigger-... and --keep-... to trim without a summary.",
+                err=True,
+            )
+            return ExitCode.OK
+        if conversation:
+            cut = conversation.trim(policy, dry_run=dry_run)
+            cuts = {conversation.id: cut} if cut else {}
         else:
             cuts = _trim_all(history, policy, failed, dry_run=dry_run)
     if as_json:

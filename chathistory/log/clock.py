@@ -14,7 +14,17 @@ from datetime import UTC, datetime, timedelta
 
 from chathistory.storage.values import LARGEST_NUMBER
 
-__all__ = ["MICROSECONDS", "Clock", "earliest_now", "fresh_token", "latest_now", "now", "to_datetime", "use_clock"]
+__all__ = [
+    "MICROSECONDS",
+    "Clock",
+    "earliest_now",
+    "fresh_token",
+    "latest_now",
+    "now",
+    "to_datetime",
+    "to_microseconds",
+    "use_clock",
+]
 
 MICROSECONDS = 1_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -24,6 +34,11 @@ _LAST = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(microseconds=1)
 def to_datetime(microseconds: int) -> datetime:
     """Return microseconds since 1970 as a time in UTC; the last time that there is for what lies after it."""
     return EPOCH + timedelta(microseconds=min(microseconds, _LAST))
+
+
+def to_microseconds(time: datetime) -> int:
+    """Return an aware time as microseconds since 1970."""
+    return (time - EPOCH) // timedelta(microseconds=1)
 
 
 def _read_wall_clock() -> int:

@@ -2,7 +2,7 @@
 
     LastTurns(high=40, low=20)                 over 40 turns: the newest 20 go on being sent
     TokenBudget(high=100_000, low=50_000)      over 100,000 tokens: as many turns as fit into 50,000
-    MaxAge(high=7 * 86400, low=86400)          once the oldest message is a week old: what was said in the last day
+    MaxAge(high="7d", low="24h")               once the oldest message is a week old: what was said in the last day
     AnyOf(LastTurns(...), TokenBudget(...))    whichever asks for more
     Summarize(policy, by=function)             what the policy cuts off is sent as a summary instead
     Compaction(policy)                         the same, made and signed by the API, so that thinking stays valid

@@ -35,10 +35,6 @@ def parse_count(value: object) -> int:
 _DIGITS = 15
 
 
-def _parse_seconds(value: object) -> float:
-    return parse_duration(value).total_seconds()
-
-
 def _parse_edit(value: object) -> bool | Mapping[str, Any]:
     return value if isinstance(value, Mapping) else boolean(value)
 
@@ -55,8 +51,8 @@ TRIMMING_OPTIONS: Mapping[str, Option] = {
     "keep_tokens": Option(parse_count, None, "then keep the newest turns that fit into this many tokens"),
     "trigger_turns": Option(parse_count, None, "trim when more than this many turns would be sent"),
     "keep_turns": Option(parse_count, None, "then keep this many of the newest turns"),
-    "trigger_age": Option(_parse_seconds, None, "trim when the oldest message sent is older than this, such as 7d"),
-    "keep_age": Option(_parse_seconds, None, "then keep the turns of this last period, such as 12h"),
+    "trigger_age": Option(parse_duration, None, "trim when the oldest message sent is older than this, such as 7d"),
+    "keep_age": Option(parse_duration, None, "then keep the turns of this last period, such as 12h"),
     "compaction": Option(boolean, default=False, help="have the API summarize what is trimmed"),
 }
 """The keys of the table `trimming`. `trigger_...` and `keep_...` of one unit are given together."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from chathistory.errors import IncompleteReply, InvalidInput
 from chathistory.log.active_path import ActiveEntries
-from chathistory.log.clock import now
+from chathistory.log.clock import now, to_datetime, to_microseconds
 from chathistory.log.entry import Entry, messages_among
 from chathistory.log.events import Compaction as CompactionEvent
 from chathistory.log.events import Cut, MessageAdded
@@ -105,13 +105,14 @@ class Plan:
 
 def is_cut_wanted(policy: Policy, state: ConversationState, new: Message | None = None) -> bool:
     """Whether the policy wants a cut, by what is known without reading; new: the message that is about to be sent."""
-    return policy.is_due(_load_of(state, new))
+    return policy.should_cut(_load_of(state, new))
 
 
 def _load_of(state: ConversationState, new: Message | None) -> Load:
     view, turns = state.view, state.totals.turns
     tokens = view.tokens + (estimated(new) if new else 0)
-    return Load(tokens, turns - view.hidden_turns + (new is not None), view.view_since, now())
+    turns += (new is not None) - view.hidden_turns
+    return Load(tokens, turns, to_datetime(view.view_since), to_datetime(now()))
 
 
 def plan_cut(policy: Policy, sent: ActiveEntries, new: Message | None = None) -> Plan | None:
@@ -130,11 +131,11 @@ def plan_cut(policy: Policy, sent: ActiveEntries, new: Message | None = None) ->
         Exception: What the policy raises.
     """
     load = _load_of(sent.state, new)
-    if not policy.is_due(load) or find_open_reply(reversed(sent.entries)) or (new and not opens_turn(new)):
+    if not policy.should_cut(load) or find_open_reply(reversed(sent.entries)) or (new and not opens_turn(new)):
         return None
     candidates = _list_candidates(sent, load, new)
     turns = candidates.turns
-    position = policy.start(turns, candidates.load) if turns else None
+    position = policy.find_start(turns, candidates.load) if turns else None
     # nothing is left out between a turn's beginning and its first reply
     firsts = {turn.rounds[0].position: turn.position for turn in turns if turn.rounds}
     position = firsts.get(position, position) if position is not None else None
@@ -197,7 +198,7 @@ def _plan_at(policy: Policy, candidates: _CutCandidates, position: int) -> Plan:
         message=opening,
         view_start=position,
         hidden_turns=hidden_turns,
-        view_since=left[0].at,
+        view_since=to_microseconds(left[0].at),
         tokens=size - (estimated(candidates.new) if candidates.new else 0),
         preamble_tokens=load.before,
         trimmed_turn_ids=_list_trimmed_ids(sent, gone),
@@ -211,10 +212,10 @@ def _plan_at(policy: Policy, candidates: _CutCandidates, position: int) -> Plan:
 class _CutAll:
     """All that was said so far is cut off."""
 
-    def is_due(self, load: Load) -> bool:
+    def should_cut(self, load: Load) -> bool:
         return load.turns > 1
 
-    def start(self, turns: Sequence[SentTurn], load: Load) -> int | None:  # noqa: ARG002
+    def find_start(self, turns: Sequence[SentTurn], load: Load) -> int | None:  # noqa: ARG002
         return turns[-1].position
 
 

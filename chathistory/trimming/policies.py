@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol, TypeAlias
 
 from chathistory.checks import check_count, class_name
+from chathistory.durations import check_duration
 from chathistory.errors import InvalidInput, TurnTooLarge
-from chathistory.log.clock import MICROSECONDS
 from chathistory.trimming.turns import SentTurn
 
 __all__ = [
@@ -30,25 +31,29 @@ __all__ = [
 class Load:
     """How much would be sent, with the message that is about to be sent: known without reading any message.
 
-    tokens: about how many. turns: how many. since: the time of the first message sent; now: the present time; both in
-    microseconds since 1970 UTC. before: tokens of system prompt and tools, as far as known (0 while `is_due` asks).
+    Attributes:
+        tokens: About how many.
+        turns: How many.
+        since: The time of the first message that is sent, in UTC.
+        now: The present time, in UTC.
+        before: Tokens of system prompt and tools, as far as they are known; 0 while `should_cut` asks.
     """
 
     tokens: int
     turns: int
-    since: int
-    now: int
+    since: datetime
+    now: datetime
     before: int = 0
 
 
 class Policy(Protocol):
     """What decides on a cut. Two methods, so that a turn which needs none reads nothing."""
 
-    def is_due(self, load: Load) -> bool:
+    def should_cut(self, load: Load) -> bool:
         """Whether there is to be a cut."""
         ...
 
-    def start(self, turns: Sequence[SentTurn], load: Load) -> int | None:
+    def find_start(self, turns: Sequence[SentTurn], load: Load) -> int | None:
         """Return the position from which on messages are sent: that of a turn or of a round of `turns`; None: no cut.
 
         The last of the turns is the one that is about to begin, if there is one: without rounds, and never cut off.
@@ -63,29 +68,29 @@ def check_policy(name: str, policy: object) -> None:
         name: The name of the argument, for the error.
         policy: What the caller handed in.
     """
-    if isinstance(policy, type) or not (hasattr(policy, "is_due") and hasattr(policy, "start")):
+    if isinstance(policy, type) or not (hasattr(policy, "should_cut") and hasattr(policy, "find_start")):
         raise InvalidInput(
             f"{name}: must be a policy, such as chathistory.trimming.TokenBudget(high=..., low=...), "
             f"not {class_name(policy)}"
         )
 
 
-def _check(name: str, high: float, low: float, least: float = 0) -> None:
+def _check_marks(name: str, high: float, low: float) -> None:
     for mark, value in (("high", high), ("low", low)):
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InvalidInput(f"{name}: {mark} must be a number, not {class_name(value)}")
-    if not least <= low <= high:
-        raise InvalidInput(f"{name}: {least} <= low <= high is due, not low={low}, high={high}")
+    if not 1 <= low <= high:
+        raise InvalidInput(f"{name}: low must be at least 1 and at most high, not low={low}, high={high}")
 
 
 @dataclass(frozen=True, slots=True)
 class KeepAll:
     """Never cut."""
 
-    def is_due(self, load: Load) -> bool:  # noqa: ARG002
+    def should_cut(self, load: Load) -> bool:  # noqa: ARG002
         return False
 
-    def start(self, turns: Sequence[SentTurn], load: Load) -> int | None:  # noqa: ARG002
+    def find_start(self, turns: Sequence[SentTurn], load: Load) -> int | None:  # noqa: ARG002
         return None
 
 
@@ -97,35 +102,38 @@ class LastTurns:
     low: int
 
     def __post_init__(self) -> None:
-        _check("LastTurns", self.high, self.low, 1)
+        _check_marks("LastTurns", self.high, self.low)
         check_count("LastTurns: low", self.low, least=1)
 
-    def is_due(self, load: Load) -> bool:
+    def should_cut(self, load: Load) -> bool:
         return load.turns > self.high
 
-    def start(self, turns: Sequence[SentTurn], load: Load) -> int | None:  # noqa: ARG002
+    def find_start(self, turns: Sequence[SentTurn], load: Load) -> int | None:  # noqa: ARG002
         return turns[-self.low].position if len(turns) > self.low else None
 
 
 @dataclass(frozen=True, slots=True)
 class MaxAge:
-    """Once the oldest message sent is over `high` seconds old, cut down to the turns of the last `low` seconds.
+    """Once the oldest message sent is older than `high`, cut down to the turns of the last `low`.
 
-    The last turn stays, however old: the one that is about to begin, if there is one.
+    The last turn stays, however old: the one that is about to begin, if there is one. Both are durations: a
+    `timedelta`, text such as "7d", or a number of seconds.
     """
 
-    high: float
-    low: float
+    high: timedelta
+    low: timedelta
 
-    def __post_init__(self) -> None:
-        _check("MaxAge", self.high, self.low)
+    def __init__(self, high: timedelta | float | str, low: timedelta | float | str) -> None:
+        object.__setattr__(self, "high", check_duration("MaxAge: high", high))
+        object.__setattr__(self, "low", check_duration("MaxAge: low", low))
+        if self.low > self.high:
+            raise InvalidInput(f"MaxAge: low must be at most high, not low={self.low}, high={self.high}")
 
-    def is_due(self, load: Load) -> bool:
-        return load.now - load.since > self.high * MICROSECONDS
+    def should_cut(self, load: Load) -> bool:
+        return load.now - load.since > self.high
 
-    def start(self, turns: Sequence[SentTurn], load: Load) -> int | None:
-        oldest = load.now - self.low * MICROSECONDS
-        return next((turn.position for turn in turns if turn.at >= oldest), turns[-1].position)
+    def find_start(self, turns: Sequence[SentTurn], load: Load) -> int | None:
+        return next((turn.position for turn in turns if load.now - turn.at <= self.low), turns[-1].position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +149,14 @@ class TokenBudget:
     oversized: Literal["rounds", "raise"] = "rounds"
 
     def __post_init__(self) -> None:
-        _check("TokenBudget", self.high, self.low, 1)
+        _check_marks("TokenBudget", self.high, self.low)
         if self.oversized not in ("rounds", "raise"):
-            raise InvalidInput("TokenBudget: oversized is 'rounds' or 'raise'")
+            raise InvalidInput("TokenBudget: oversized must be 'rounds' or 'raise'")
 
-    def is_due(self, load: Load) -> bool:
+    def should_cut(self, load: Load) -> bool:
         return load.tokens > self.high
 
-    def start(self, turns: Sequence[SentTurn], load: Load) -> int | None:
+    def find_start(self, turns: Sequence[SentTurn], load: Load) -> int | None:
         used, place = load.before, turns[-1].position
         for index in range(len(turns) - 1, -1, -1):
             turn = turns[index]
@@ -185,11 +193,11 @@ class AnyOf:
             _check_plain("AnyOf", policy)
         object.__setattr__(self, "policies", policies)
 
-    def is_due(self, load: Load) -> bool:
-        return any(policy.is_due(load) for policy in self.policies)
+    def should_cut(self, load: Load) -> bool:
+        return any(policy.should_cut(load) for policy in self.policies)
 
-    def start(self, turns: Sequence[SentTurn], load: Load) -> int | None:
-        places = [policy.start(turns, load) for policy in self.policies if policy.is_due(load)]
+    def find_start(self, turns: Sequence[SentTurn], load: Load) -> int | None:
+        places = [policy.find_start(turns, load) for policy in self.policies if policy.should_cut(load)]
         return max((place for place in places if place is not None), default=None)
 
 
@@ -220,11 +228,11 @@ class Summarize:
     def __post_init__(self) -> None:
         _check_plain("Summarize", self.policy)
 
-    def is_due(self, load: Load) -> bool:
-        return self.policy.is_due(load)
+    def should_cut(self, load: Load) -> bool:
+        return self.policy.should_cut(load)
 
-    def start(self, turns: Sequence[SentTurn], load: Load) -> int | None:
-        return self.policy.start(turns, load)
+    def find_start(self, turns: Sequence[SentTurn], load: Load) -> int | None:
+        return self.policy.find_start(turns, load)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,8 +248,8 @@ class Compaction:
     def __post_init__(self) -> None:
         _check_plain("Compaction", self.policy)
 
-    def is_due(self, load: Load) -> bool:
-        return self.policy.is_due(load)
+    def should_cut(self, load: Load) -> bool:
+        return self.policy.should_cut(load)
 
-    def start(self, turns: Sequence[SentTurn], load: Load) -> int | None:
-        return self.policy.start(turns, load)
+    def find_start(self, turns: Sequence[SentTurn], load: Load) -> int | None:
+        return self.policy.find_start(turns, load)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 
+from chathistory.log.clock import to_datetime
 from chathistory.log.entry import Entry
 from chathistory.log.events import MessageAdded
 from chathistory.log.message_sizes import context_of, estimated
@@ -27,14 +29,19 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class SentTurn:
-    """A turn that is sent so far: the position and time (microseconds, UTC) of the message that opens it.
+    """A turn that is sent so far.
 
-    tokens: of all its messages, as far as usage tells, else estimated. opening: those of the message that opens it.
-    rounds: at which a cut may fall within it, the first reply included; what opens the turn is then sent all the same.
+    Attributes:
+        position: Of the message that opens it.
+        at: When that message was stored, in UTC.
+        tokens: Of all its messages, as far as usage tells, else estimated.
+        opening: Tokens of the message that opens it.
+        rounds: At which a cut may fall within it, the first reply included; what opens the turn is then sent all the
+            same.
     """
 
     position: int
-    at: int
+    at: datetime
     tokens: int
     opening: int
     rounds: tuple[Round, ...] = ()
@@ -60,7 +67,7 @@ def split_into_turns(messages: Sequence[Entry[MessageAdded]], *, cache_valid_fro
     turns: list[SentTurn] = []
     for entry, size, fits in zip(messages, sizes, _boundaries(messages), strict=True):
         if opens_turn(entry.event.message):
-            turns.append(SentTurn(entry.position, entry.at, size, size))
+            turns.append(SentTurn(entry.position, to_datetime(entry.at), size, size))
         elif turns:
             turn, rounds = turns[-1], turns[-1].rounds
             if fits:

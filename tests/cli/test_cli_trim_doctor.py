@@ -95,6 +95,18 @@ def test_trim_by_what_is_configured(run, filled):
     assert "must be set together" in run(*words, *flags[2:], **configured).stderr  # flags replace what is configured
 
 
+@pytest.mark.parametrize("which", ["long", "--all"])
+def test_trim_leaves_a_configured_compaction_to_the_api(run, shelf, filled, which):
+    marks = {"CHATHISTORY_TRIMMING_TRIGGER_TURNS": "5", "CHATHISTORY_TRIMMING_KEEP_TURNS": "3"}
+    configured = marks | {"CHATHISTORY_TRIMMING_COMPACTION": "true"}
+    done = run("trim", which, "--store", filled, **configured)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "the API summarizes when the next message is sent" in done.stderr
+    assert "cut" not in kinds(shelf, "long")
+    done = run("trim", which, "--store", filled, "--trigger-turns", "5", "--keep-turns", "3", **configured)
+    assert rows(done)[0][:2] == ["long", "7"]
+
+
 def test_trim_all_goes_on_where_one_cannot_be_cut(run, shelf, filled):
     with shelf() as history:
         held(history, "busy", 3)

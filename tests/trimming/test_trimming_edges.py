@@ -445,10 +445,10 @@ def test_damage_that_is_at_no_record_is_not_mended():
 
     with Broken() as store:
         chat = History(store).conversation("a")
-        head = chat.append({"role": "user", "content": "hello"})
+        appended = chat.append({"role": "user", "content": "hello"})
         with pytest.raises(errors.CorruptRecord, match="the head"):
             chat.repair(dry_run=False)
-        assert chat.log.refresh().stored == head
+        assert chat.info() == appended
 
 
 def test_a_turn_whose_beginning_was_summed_up_comes_again():
@@ -507,10 +507,10 @@ def test_of_eight_processes_that_cut_at_once_one_does(tmp_path):
     class Together:
         """All have looked before anybody writes."""
 
-        def is_due(self, load):
+        def should_cut(self, load):
             return load.turns > 3
 
-        def start(self, turns, load):
+        def find_start(self, turns, load):
             together.wait(20)
             return turns[-2].position
 

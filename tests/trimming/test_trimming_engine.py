@@ -421,10 +421,10 @@ def test_max_age_looks_at_the_clock(engine_with, api, chat, monkeypatch):
 class EveryThird:
     """A policy of somebody's own."""
 
-    def is_due(self, load) -> bool:
+    def should_cut(self, load) -> bool:
         return load.turns > 3
 
-    def start(self, turns, load) -> int | None:
+    def find_start(self, turns, load) -> int | None:
         return turns[-1].position
 
 
@@ -436,7 +436,7 @@ def test_a_policy_of_the_callers_own(engine_with, api, chat):
 
 @pytest.mark.parametrize("place", [-5, 2, 10**9])
 def test_a_policy_that_names_no_place_to_cut_is_told(engine_with, chat, place):
-    engine = engine_with(type("Odd", (EveryThird,), {"start": lambda *_: place})())
+    engine = engine_with(type("Odd", (EveryThird,), {"find_start": lambda *_: place})())
     talk(engine, 3)
     if place < 3:
         talk(engine, 1, first=3)  # before all, or before the first reply: there is nothing to cut

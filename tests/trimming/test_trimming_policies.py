@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from made_entries import make_entry
 
@@ -11,91 +13,99 @@ from chathistory.trimming import AnyOf, Compaction, KeepAll, LastTurns, Load, Ma
 from chathistory.trimming import TokenBudget as Budget
 from chathistory.trimming.turns import TurnOutline, split_into_turns
 
-SECOND = 1_000_000
+
+def moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def turn(position: int, tokens: int = 100, *, at: int = 0, rounds: tuple[int, ...] = ()) -> SentTurn:
     """A turn; rounds: the tokens of each, at positions behind the one that opens it."""
     made = tuple(Round(position + 1 + 2 * index, size) for index, size in enumerate(rounds))
-    return SentTurn(position, at, tokens + sum(rounds), tokens, made)
+    return SentTurn(position, moment(at), tokens + sum(rounds), tokens, made)
 
 
 def load(*, tokens: int = 0, turns: int = 0, since: int = 0, now: int = 0, before: int = 0) -> Load:
-    return Load(tokens, turns, since, now, before)
+    return Load(tokens, turns, moment(since), moment(now), before)
 
 
 TURNS = [turn(position) for position in range(0, 10, 2)]
 
 
 def test_keep_all_never_cuts():
-    assert not KeepAll().is_due(load(tokens=10**9, turns=10**9))
-    assert KeepAll().start(TURNS, load()) is None
+    assert not KeepAll().should_cut(load(tokens=10**9, turns=10**9))
+    assert KeepAll().find_start(TURNS, load()) is None
 
 
 @pytest.mark.parametrize(("turns", "due"), [(5, False), (6, True)])
 def test_last_turns_is_due_over_its_high_mark(turns, due):
-    assert LastTurns(5, 2).is_due(load(turns=turns)) is due
+    assert LastTurns(5, 2).should_cut(load(turns=turns)) is due
 
 
 @pytest.mark.parametrize(("low", "place"), [(1, 8), (3, 4), (5, None)])
 def test_last_turns_cuts_to_its_low_mark(low, place):
-    assert LastTurns(9, low).start(TURNS, load(turns=10)) == place
+    assert LastTurns(9, low).find_start(TURNS, load(turns=10)) == place
 
 
 def test_max_age_looks_at_the_oldest_message():
     policy = MaxAge(high=10, low=3)
-    assert not policy.is_due(load(since=5 * SECOND, now=15 * SECOND))
-    assert policy.is_due(load(since=5 * SECOND, now=16 * SECOND))
-    turns = [turn(number, at=number * SECOND) for number in range(10)]
-    assert policy.start(turns, load(now=10 * SECOND)) == 7
-    assert policy.start(turns, load(now=100 * SECOND)) == 9
+    assert not policy.should_cut(load(since=5, now=15))
+    assert policy.should_cut(load(since=5, now=16))
+    turns = [turn(number, at=number) for number in range(10)]
+    assert policy.find_start(turns, load(now=10)) == 7
+    assert policy.find_start(turns, load(now=100)) == 9
+
+
+def test_the_marks_of_an_age_are_durations():
+    weeks = MaxAge(high="2w", low=timedelta(hours=12))
+    assert weeks == MaxAge(1_209_600, 43_200.0)
+    assert (weeks.high, weeks.low) == (timedelta(weeks=2), timedelta(hours=12))
 
 
 @pytest.mark.parametrize(("tokens", "due"), [(1000, False), (1001, True)])
 def test_a_token_budget_is_due_over_its_high_mark(tokens, due):
-    assert Budget(1000, 500).is_due(load(tokens=tokens)) is due
+    assert Budget(1000, 500).should_cut(load(tokens=tokens)) is due
 
 
 @pytest.mark.parametrize(("low", "before", "place"), [(500, 0, 0), (499, 0, 2), (300, 0, 4), (300, 1, 6), (250, 50, 6)])
 def test_a_token_budget_keeps_what_fits_beside_system_prompt_and_tools(low, before, place):
     turns = [turn(position, 50, rounds=(50,)) for position in range(0, 10, 2)]
-    assert Budget(1000, low).start(turns, load(before=before)) == place
+    assert Budget(1000, low).find_start(turns, load(before=before)) == place
 
 
 def test_the_last_finished_turn_stays_whole_while_it_fits_under_the_high_mark():
     turns = [turn(0, 50, rounds=(50,)), turn(2, 50, rounds=(700,)), turn(4, 10)]
-    assert Budget(1000, 100).start(turns, load()) == 2
+    assert Budget(1000, 100).find_start(turns, load()) == 2
 
 
 def test_a_turn_over_the_budget_is_cut_between_its_rounds():
     giant = turn(2, 50, rounds=(400, 300, 200, 100))  # at 3, 5, 7 and 9
     turns = [turn(0), giant, turn(11, 10)]
-    assert Budget(1000, 400).start(turns, load()) == 7
-    assert Budget(1000, 60).start(turns, load()) == 9  # the last round stays, whatever it takes
+    assert Budget(1000, 400).find_start(turns, load()) == 7
+    assert Budget(1000, 60).find_start(turns, load()) == 9  # the last round stays, whatever it takes
     with pytest.raises(TurnTooLarge, match="about 1050 tokens, which is over the budget of 1000"):
-        Budget(1000, 400, oversized="raise").start(turns, load())
+        Budget(1000, 400, oversized="raise").find_start(turns, load())
 
 
 def test_a_message_that_alone_is_over_the_budget_goes_alone():
     turns = [turn(0, 50, rounds=(50,)), turn(2, 5000)]
-    assert Budget(1000, 500).start(turns, load()) == 2
+    assert Budget(1000, 500).find_start(turns, load()) == 2
     with pytest.raises(TurnTooLarge):
-        Budget(1000, 500, oversized="raise").start(turns, load())
+        Budget(1000, 500, oversized="raise").find_start(turns, load())
 
 
 def test_any_of_cuts_as_far_as_the_one_that_cuts_furthest():
     policy = AnyOf(LastTurns(4, 3), Budget(100, 50), KeepAll())
-    assert not policy.is_due(load(turns=4, tokens=100))
-    assert policy.start(TURNS, load(turns=5, tokens=100)) == 4  # the budget is not due, and not asked
-    assert policy.start(TURNS, load(turns=5, tokens=101)) == 8
-    assert AnyOf().start(TURNS, load()) is None
+    assert not policy.should_cut(load(turns=4, tokens=100))
+    assert policy.find_start(TURNS, load(turns=5, tokens=100)) == 4  # the budget is not due, and not asked
+    assert policy.find_start(TURNS, load(turns=5, tokens=101)) == 8
+    assert AnyOf().find_start(TURNS, load()) is None
 
 
 @pytest.mark.parametrize("wrapped", [Compaction(LastTurns(4, 3)), Summarize(LastTurns(4, 3), by=str)])
 def test_what_sums_up_cuts_where_its_policy_does(wrapped):
-    assert not wrapped.is_due(load(turns=4))
-    assert wrapped.is_due(load(turns=5))
-    assert wrapped.start(TURNS, load(turns=5)) == 4
+    assert not wrapped.should_cut(load(turns=4))
+    assert wrapped.should_cut(load(turns=5))
+    assert wrapped.find_start(TURNS, load(turns=5)) == 4
 
 
 @pytest.mark.parametrize(
@@ -105,6 +115,8 @@ def test_what_sums_up_cuts_where_its_policy_does(wrapped):
         lambda: LastTurns(high=3, low=0),
         lambda: MaxAge(high=1, low=2),
         lambda: MaxAge(high=1, low=-1),
+        lambda: MaxAge(high="soon", low=1),
+        lambda: MaxAge(high=True, low=0),
         lambda: Budget(high=5, low=6),
         lambda: Budget(high=5, low=0),
         lambda: Budget(high=5, low=1, oversized="maybe"),
@@ -158,7 +170,7 @@ def test_turns_and_rounds_and_what_usage_tells_of_them():
     assert [each.opening for each in turns[::2]] == [13, 13]
     assert turns[0].rounds == (Round(1, 50 + 120), Round(3, 30 + 250))  # and half of what lies between
     assert sum(each.tokens for each in turns) == 1000 - 187 + 13
-    assert [each.at for each in turns] == [0, 5, 7]
+    assert [each.at for each in turns] == [moment(number / 1_000_000) for number in (0, 5, 7)]
 
 
 def test_a_round_begins_only_where_nothing_is_open():
