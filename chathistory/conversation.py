@@ -19,12 +19,12 @@ from chathistory.log.recent_entries import check_key
 from chathistory.log.state import ConversationState, read_state
 from chathistory.messages.content import Message, MessageInput
 from chathistory.operations.annotate import make_annotation
+from chathistory.operations.listing import ConversationInfo, describe
 from chathistory.storage.store import HistoryStore
-from chathistory.storage.values import LARGEST_NUMBER, Head, Key
+from chathistory.storage.values import LARGEST_NUMBER, Key
 from chathistory.view import MessageView, ViewRepair, view_of
 
 if TYPE_CHECKING:
-    from chathistory.operations.listing import ConversationInfo
     from chathistory.operations.restore import Restoration
     from chathistory.operations.usage import Usage
     from chathistory.operations.variants import Variant
@@ -89,8 +89,10 @@ class Conversation:
 
     def append(
         self, messages: MessageInput | Sequence[MessageInput], *, key: str | None = None, expected: str | None = None
-    ) -> Head:
-        """Store a message, or a list or tuple of them as one atomic batch; durable on return. Return the head.
+    ) -> ConversationInfo:
+        """Store a message, or a list or tuple of them as one atomic batch; durable on return.
+
+        Returns what `info` returns then, without another round trip.
 
         A message is a dict with role and content, or an object of the Anthropic SDK such as the `Message` that
         `messages.create` returns: of that, the exact content is stored, and id, usage, stop reason and request id
@@ -99,8 +101,8 @@ class Conversation:
 
         What comes again is not stored again: with a `key`, a name of the caller's for these messages, they are found
         among the newest 1,000 entries, also by another process and after a restart; so is a reply that was stored
-        before, by the id that the API gave it. The head is then that of the first time. `InvalidInput` if the key
-        stands for other messages, or if such a reply comes again together with other messages.
+        before, by the id that the API gave it. `end` and `version` are then those of the first time. `InvalidInput` if
+        the key stands for other messages, or if such a reply comes again together with other messages.
         """
         given = list(messages) if isinstance(messages, list | tuple) else [messages]
         if not given:
@@ -109,8 +111,8 @@ class Conversation:
             check_key(key)
         entries = [message_entry(message, key=key) for message in given]
         if key is None and not any(entry.event.response.id for entry in entries):
-            return self._log.append(entries, expected=expected).stored
-        return self._log.append_once(entries, key=key, expected=expected)
+            return describe(self._log.append(entries, expected=expected))
+        return describe(self._log.append_once(entries, key=key, expected=expected))
 
     def messages(self, *, tools: Iterable[Any] | None = None) -> list[Message]:
         """Return the messages to send to Claude: plain dicts, the caller's own; [] if there are none.
@@ -243,20 +245,18 @@ class Conversation:
 
     def info(self) -> ConversationInfo | None:
         """Look up the row that the listing has for it, in one round trip; None: absent."""
-        from chathistory.operations.listing import row_of
-
         head = self._log.refresh()
-        return row_of(head.stored) if head else None
+        return describe(head) if head else None
 
-    def set_title(self, title: str | None) -> Head:
+    def set_title(self, title: str | None) -> ConversationInfo:
         """Set the title, in one round trip; None removes it. See `annotate`."""
         return self.annotate(title=title)
 
-    def set_tags(self, tags: Iterable[str]) -> Head:
+    def set_tags(self, tags: Iterable[str]) -> ConversationInfo:
         """Set the tags in place of those that it has, in one round trip. See `annotate`."""
         return self.annotate(tags=tags)
 
-    def set_metadata(self, metadata: Mapping[str, Any]) -> Head:
+    def set_metadata(self, metadata: Mapping[str, Any]) -> ConversationInfo:
         """Set the caller's own JSON values in place of those that it has, in one round trip. See `annotate`."""
         return self.annotate(metadata=metadata)
 
@@ -289,8 +289,8 @@ class Conversation:
         title: str | None = UNCHANGED,
         tags: Iterable[str] | None = None,
         metadata: Mapping[str, Any] | None = None,
-    ) -> Head:
-        """Set several of title, tags and metadata at once; `info` returns them.
+    ) -> ConversationInfo:
+        """Set several of title, tags and metadata at once; return what `info` returns then.
 
         Never in conflict with messages that others append meanwhile. Begins the conversation if it was absent.
 
@@ -308,7 +308,7 @@ class Conversation:
         if self._log.version is None:  # what others write from here on was not returned
             head = self._log.seen()
             self._log.note(head.stored if head else None)
-        return self._log.append([Entry(event)]).stored
+        return describe(self._log.append([Entry(event)]))
 
     # What is sent, going back, branching off, and forgetting.
 
@@ -358,10 +358,10 @@ class Conversation:
                 )
             self._log.append([Entry(ThinkingPolicy(drop_block=bool(drop)))])
 
-    def rewind(self, *, to: int, expected: str | None = None) -> Head:
-        """Go on from position `to`: what stands from there on is not sent any more; the log keeps it.
+    def rewind(self, *, to: int, expected: str | None = None) -> ConversationInfo:
+        """Go on from position `to`: what stands from there on is not sent again; the log keeps it.
 
-        For undo, or for an edit.
+        For undo, or for an edit. Returns what `info` returns then.
 
         Args:
             to: A position that the conversation goes through, or its end.
@@ -382,7 +382,7 @@ class Conversation:
             if head is None:
                 raise ConversationNotFound(self._log.key)
             check_free(self._log.key, head.state)
-            return self._log.append([Entry(rewind_to(self._log, head, to))]).stored
+            return describe(self._log.append([Entry(rewind_to(self._log, head, to))]))
 
     def variants(self, position: int) -> list[Variant]:
         """Return the replies to one question, in the order in which they came; [] if there is none yet.
@@ -401,11 +401,11 @@ class Conversation:
         check_position("position", position)
         return variants_of(self._log, position)
 
-    def choose(self, position: int, *, expected: str | None = None) -> Head:
+    def choose(self, position: int, *, expected: str | None = None) -> ConversationInfo:
         """Go back to one of the replies to a question; what was said after another one of them is taken back.
 
         The conversation ends with that reply then, and goes on from there. The log keeps everything, so any of them can
-        be chosen later.
+        be chosen later. Returns what `info` returns then.
 
         Args:
             position: Of the reply: `Variant.position`.
@@ -427,15 +427,18 @@ class Conversation:
             check_free(self._log.key, head.state)
             event = rewind_to_variant(self._log, head, position)
             if event:
-                return self._log.append([Entry(event)]).stored
+                return describe(self._log.append([Entry(event)]))
             self._log.note(head.stored)
-            return head.stored
+            return describe(head)
 
-    def leave_out(self, position: int | None = None, *, block: int | None = None, thinking: bool = False) -> Head:
-        """Go on without something that the API refuses; it stays in the log. Return the head.
+    def leave_out(
+        self, position: int | None = None, *, block: int | None = None, thinking: bool = False
+    ) -> ConversationInfo:
+        """Go on without something that the API refuses; it stays in the log.
 
         Without arguments: what the API refused when a turn was sent last (`error.refusal` of that error); `resume` of
         an engine sends that turn then. What stands behind it keeps its thinking only where the API allows that.
+        Returns what `info` returns then.
 
         Args:
             position: The position of the message of which something, or all, is not sent any longer.
@@ -453,7 +456,7 @@ class Conversation:
         for name, number in (("position", position), ("block", block)):
             if number is not None:
                 check_position(name, number)
-        return leave_out(self._log, position, block=block, thinking=bool(thinking)).stored
+        return describe(leave_out(self._log, position, block=block, thinking=bool(thinking)))
 
     def fork(self, new_id: str, *, at: int | None = None, scope: str = OWN_SCOPE) -> Conversation:
         """Begin a new conversation with what this one holds.
@@ -482,7 +485,7 @@ class Conversation:
         forked.log.note(fork(self._log, forked.log, at=at))
         return forked
 
-    def forget(self, *, before: int, expected: str | None = None, dry_run: bool = False) -> Head | None:
+    def forget(self, *, before: int, expected: str | None = None, dry_run: bool = False) -> ConversationInfo | None:
         """Remove the records below a position for good.
 
         What is left stays sendable; if any of what is gone was sent so far, thinking in the rest is not sent from then
@@ -494,7 +497,7 @@ class Conversation:
             dry_run: Only check whether it can be done; nothing is removed.
 
         Returns:
-            The head; None: there is no such conversation.
+            What `info` returns then; None: there is no such conversation.
 
         Raises:
             Conflict: Somebody else has changed the conversation since.
@@ -507,13 +510,17 @@ class Conversation:
         check_position("before", before)
         with self._log.lock:
             head = self._log.confirm(expected)
-            if head is None or before <= head.start:
-                return self._log.note(head.stored if head else None)
-            check_free(self._log.key, head.state)
-            if waits_for_result(self._log, head):
-                raise InvalidInput("a turn is under way; forget when its reply is complete")
-            if dry_run:
-                return self._log.note(head.stored)
-            before = min(before, head.end)
-            self._log.append(snapshot_entries(self._log, head, before))
-            return self._log.forget(before)
+            if head is None:
+                self._log.note(None)
+                return None
+            if before > head.start:
+                check_free(self._log.key, head.state)
+                if waits_for_result(self._log, head):
+                    raise InvalidInput("before: a turn is under way; forget when its reply is complete")
+                if not dry_run:
+                    before = min(before, head.end)
+                    self._log.append(snapshot_entries(self._log, head, before))
+                    stored = self._log.forget(before)
+                    return describe(self._log.with_state(stored)) if stored else None
+            self._log.note(head.stored)
+            return describe(head)

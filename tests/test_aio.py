@@ -42,11 +42,10 @@ def test_each_method_gives_what_the_synchronous_one_gives():
         assert await chat.state() is await chat.info() is None
         assert await chat.messages() == []
         assert await collected(chat.entries()) == []
-        head = await chat.append([user("a"), said("b"), user("c"), said("d")])
-        assert head == store.read(plain.log.key).head
-        head = await chat.annotate(title="t", tags=["x"], metadata={"k": 1})
-        assert head.end == 5
-        row = await chat.info()
+        row = await chat.append([user("a"), said("b"), user("c"), said("d")])
+        assert row == plain.info()
+        row = await chat.annotate(title="t", tags=["x"], metadata={"k": 1})
+        assert (row.end, row) == (5, await chat.info())
         assert (row.title, row.tags, row.metadata) == ("t", ("x",), {"k": 1})
         assert (await chat.set_tags(["y"])).end == 6
         await chat.set_title(None)

@@ -11,8 +11,7 @@ from chathistory.cli.output import print_json
 from chathistory.cli.parsers import PAIR
 from chathistory.cli.target import Target, id_argument, shared_options
 from chathistory.defaults import OWN_SCOPE
-from chathistory.log.state import read_state
-from chathistory.storage.values import Head
+from chathistory.history import ConversationInfo
 
 __all__ = ["annotate", "fork", "leave_out", "rename", "rewind"]
 
@@ -108,10 +107,10 @@ def fork(id: str, new_id: str, *, at: int | None, into: str | None, target: Targ
       chathistory fork thesis thesis-2 --at 12
     """
     with target.opened() as history:
-        head = target.find(history, id).fork(new_id, at=at, scope=into or OWN_SCOPE).log.last
-    if head is None:  # the store's time-to-live is that short
+        info = target.find(history, id).fork(new_id, at=at, scope=into or OWN_SCOPE).info()
+    if info is None:  # the store's time-to-live is that short
         raise target.absent(new_id)
-    _report(head, f"forked {show_controls(id)} into {show_controls(new_id)}", as_json=as_json)
+    _report(info, f"forked {show_controls(id)} into {show_controls(new_id)}", as_json=as_json)
 
 
 @click.command()
@@ -126,8 +125,8 @@ def rewind(id: str, *, to: int, target: Target, as_json: bool) -> None:
       chathistory rewind thesis --to 12
     """
     with target.opened() as history:
-        head = target.find(history, id).rewind(to=to)
-    _report(head, f"rewound {show_controls(id)} to position {to}", as_json=as_json)
+        info = target.find(history, id).rewind(to=to)
+    _report(info, f"rewound {show_controls(id)} to position {to}", as_json=as_json)
 
 
 @click.command("leave-out")
@@ -151,15 +150,13 @@ def leave_out(id: str, *, record: int | None, block: int | None, thinking: bool,
     if block is not None and record is None:
         raise click.UsageError("--block needs --record POSITION.")
     with target.opened() as history:
-        head = target.find(history, id).leave_out(record, block=block, thinking=thinking)
-    _report(head, f"left out of {show_controls(id)}", as_json=as_json)
+        info = target.find(history, id).leave_out(record, block=block, thinking=thinking)
+    _report(info, f"left out of {show_controls(id)}", as_json=as_json)
 
 
-def _report(head: Head, done: str, *, as_json: bool) -> None:
-    state = read_state(head)
-    origin = state.identity.origin
+def _report(info: ConversationInfo, done: str, *, as_json: bool) -> None:
     if as_json:
-        names = {"id": head.key.id, "scope": head.key.scope, "start": head.start, "end": head.end}
-        print_json(names | {"messages": state.totals.messages, "origin": origin.to_dict() if origin else None})
+        names = {"id": info.id, "scope": info.scope, "start": info.start, "end": info.end}
+        print_json(names | {"messages": info.messages, "origin": info.origin.to_dict() if info.origin else None})
     else:
-        click.echo(f"{done}: {state.totals.messages} messages")
+        click.echo(f"{done}: {info.messages} messages")

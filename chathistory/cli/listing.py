@@ -68,7 +68,7 @@ def list_(limit: int, after: str | None, *, target: Target, as_json: bool, **giv
         page = _read_page(history, limit, after, filters)
         if as_json:
             for row in page.items:
-                print_json(asdict(row) | {"tokens": row.tokens})
+                print_json(asdict(row) | {"records": row.records, "tokens": row.tokens})
             for each in page.damaged:
                 print_json(damaged_as_json(each))
         else:

@@ -289,7 +289,7 @@ class ConversationLog:
 
     def append_once(
         self, entries: Sequence[Entry[MessageAdded]], *, key: str | None, expected: str | None = None
-    ) -> Head:
+    ) -> ConversationHead:
         """Store messages as `append` does, unless they are among the newest entries already.
 
         Args:
@@ -299,7 +299,7 @@ class ConversationLog:
             expected: As in `append`, if they have to be stored.
 
         Returns:
-            The head of the append that stored them, now or before.
+            The head of the append that stored them, now or before; the state is the present one.
 
         Raises:
             InvalidInput: The key stands for other messages, or a stored reply is among messages that are not.
@@ -311,11 +311,11 @@ class ConversationLog:
             except CorruptRecord:
                 if key is not None:
                     raise
-                return self.append(entries, expected=expected).stored  # as well as nothing could be told of others
+                return self.append(entries, expected=expected)  # as well as nothing could be told of others
             if (found := self._stored(entries, key, recent, self.last)) is not None:
                 return found
             try:
-                return self.append(entries, expected=expected).stored
+                return self.append(entries, expected=expected)
             except Conflict as conflict:  # another process may have stored the same meanwhile
                 head, newest = self._read_recent(-NEWEST, None, counts=False)
                 found = self._stored(entries, key, newest, head)
@@ -347,7 +347,7 @@ class ConversationLog:
 
     def _stored(
         self, entries: Sequence[Entry[MessageAdded]], key: str | None, recent: RecentEntries, head: Head | None
-    ) -> Head | None:
+    ) -> ConversationHead | None:
         """Return the head of the append that stored the same messages; None: they are not among the newest entries."""
         if head is None:
             return None
@@ -368,7 +368,7 @@ class ConversationLog:
             return found
         return None
 
-    def _same(self, head: Head, start: int, stop: int, entries: Sequence[Entry]) -> Head | None:
+    def _same(self, head: Head, start: int, stop: int, entries: Sequence[Entry]) -> ConversationHead | None:
         """Return the head of the append that stored [start, stop), if these are the messages there; else None."""
         fetched = self.fetch(max(start, 0), stop)
         stored = [decode(record, self.key) for record in fetched[1]] if fetched else []
@@ -377,7 +377,7 @@ class ConversationLog:
         found = Head(self.key, head.start, stop, replace(head.revision, version=stored[-1].id))
         if self.version is None:  # else the user has seen as much, or more
             self.note(found)
-        return found
+        return ConversationHead(found, self.with_state(head).state)
 
     def _is_on_path(self, head: Head, position: int) -> bool:
         """Whether the view goes through a position: what was taken back may be stored once more."""

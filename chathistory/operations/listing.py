@@ -4,27 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from chathistory.checks import check_count, check_kind, check_text
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
-from chathistory.log.clock import EPOCH, to_datetime
+from chathistory.log.clock import to_datetime, to_microseconds
 from chathistory.log.conversation_log import alive
 from chathistory.log.entry import to_json
 from chathistory.log.lease import lease_end
-from chathistory.log.state import ConversationState, OpenTurn, Origin, read_state
+from chathistory.log.state import ConversationHead, ConversationState, OpenTurn, Origin, read_state
 from chathistory.messages.json_values import plain
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Cursor, Damaged, Head, Page
 
-__all__ = ["ConversationInfo", "Filter", "Origin", "TurnInfo", "read_row", "recent", "row_of"]
+__all__ = ["ConversationInfo", "Filter", "Origin", "TurnInfo", "describe", "read_head", "recent"]
 
 SCANNED = 1000
 """Conversations that one call looks at, at most, for those that are asked for."""
 
 _CHUNK = 320
-_MICROSECOND = timedelta(microseconds=1)
 _TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
 
 
@@ -32,12 +31,14 @@ _TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_toke
 class TurnInfo:
     """The last turn of a conversation, if it has no reply.
 
-    id: Its id.
-    state: "open": a process waits for its reply. "interrupted": it broke off, was given up, or its lease is over; an
-        engine's `resume` sends it again. "refused": the API did not accept it.
-    since: When it was opened or, if it was closed, when that was.
-    host, pid: The process that opened it; None: unknown.
-    until: When its lease ends, unless its process renews it; None: it is not open.
+    Attributes:
+        id: Its id.
+        state: "open": a process waits for its reply. "interrupted": it broke off, was given up, or its lease is over;
+            an engine's `resume` sends it again. "refused": the API did not accept it.
+        since: When it was opened or, if it was closed, when that was; in UTC.
+        host: The machine of the process that opened it; None: unknown.
+        pid: The number of that process; None: unknown.
+        until: When its lease ends, unless its process renews it, in UTC; None: it is not open.
     """
 
     id: str
@@ -50,13 +51,26 @@ class TurnInfo:
 
 @dataclass(frozen=True, slots=True)
 class ConversationInfo:
-    """A row of the listing; all of it is known without reading messages.
+    """What is known of a conversation without reading messages: a row of the listing, and what each change returns.
 
-    title: as set; None: never. preview: the beginning of the first user text; None: there was none, or it is forgotten.
-    messages: how many. usage: token counts of all replies, summed, by the API's names. model: of the last reply.
-    created, updated, expires (None: never): aware datetimes in UTC. records: how many of all kinds are kept.
-    origin: of a fork, where it came from; else None. version: of this state: see `Conversation.version`. turn: the last
-    turn, if it has no reply; else None.
+    Attributes:
+        id: The caller's name for it.
+        scope: Whose it is.
+        title: As it was set; None: it has none.
+        preview: The beginning of the first user text; None: there was none, or it is forgotten.
+        tags: As they were set.
+        metadata: The caller's own JSON values.
+        messages: How many it has, without those that were taken back.
+        usage: Token counts of all replies, summed, by the API's names.
+        model: Of the last reply; None: there was none.
+        created: When it was begun, in UTC.
+        updated: When somebody said something last, in UTC.
+        expires: When its time to live ends, in UTC; None: never.
+        start: The position of the first record that is kept; above 0 once something was forgotten.
+        end: The position behind its last record: where the next one will stand.
+        origin: Of a fork: where it came from; else None.
+        version: Of this state; see `Conversation.version`.
+        turn: The last turn, if it has no reply; else None.
     """
 
     id: str
@@ -71,10 +85,16 @@ class ConversationInfo:
     created: datetime
     updated: datetime
     expires: datetime | None
-    records: int = 0
+    start: int = 0
+    end: int = 0
     origin: Origin | None = None
     version: str = ""
     turn: TurnInfo | None = None
+
+    @property
+    def records(self) -> int:
+        """How many records of all kinds are kept."""
+        return self.end - self.start
 
     @property
     def tokens(self) -> int:
@@ -82,30 +102,32 @@ class ConversationInfo:
         return sum(self.usage.get(name, 0) for name in _TOKENS)
 
 
-def row_of(head: Head) -> ConversationInfo:
-    """Return the row of a head. Raises `CorruptRecord` or `UnsupportedRecord`."""
-    state = read_state(head)
+def describe(head: ConversationHead) -> ConversationInfo:
+    """Return what users are shown of a conversation that has this head; nothing is read or parsed."""
+    state, revision = head.state, head.stored.revision
+    annotations, totals = state.annotations, state.totals
     return ConversationInfo(
         id=head.key.id,
         scope=head.key.scope,
-        title=state.annotations.title,
-        preview=state.totals.preview,
-        tags=state.annotations.tags,
-        metadata=state.annotations.metadata,
-        messages=state.totals.messages,
-        usage=state.totals.usage,
-        model=state.totals.model,
+        title=annotations.title,
+        preview=totals.preview,
+        tags=annotations.tags,
+        metadata=plain(annotations.metadata) if annotations.metadata else {},  # the caller may change it
+        messages=totals.messages,
+        usage=dict(totals.usage),
+        model=totals.model,
         created=to_datetime(state.identity.created),
-        updated=to_datetime(head.revision.updated),
-        expires=None if head.revision.expires is None else to_datetime(head.revision.expires),
-        records=head.end - head.start,
+        updated=to_datetime(revision.updated),
+        expires=None if revision.expires is None else to_datetime(revision.expires),
+        start=head.start,
+        end=head.end,
         origin=state.identity.origin,
-        version=head.revision.version,
-        turn=_turn_of(state),
+        version=revision.version,
+        turn=_describe_turn(state),
     )
 
 
-def _turn_of(state: ConversationState) -> TurnInfo | None:
+def _describe_turn(state: ConversationState) -> TurnInfo | None:
     """Return the last turn of a conversation, if it has no reply."""
     turn = state.engine.open_turn or state.engine.unanswered
     if turn is None:
@@ -176,9 +198,9 @@ class Filter:
         )
         return made if made != cls() else None
 
-    def __call__(self, head: Head) -> bool:
+    def __call__(self, head: ConversationHead) -> bool:
         """Whether a conversation is one of those."""
-        state = read_state(head)
+        state = head.state
         shown = state.annotations.title or state.totals.preview or ""
         return (
             (self.title is None or self.title in shown.casefold())
@@ -188,8 +210,8 @@ class Filter:
                 for name, value in self.metadata.items()
             )
             and self.model in {None, state.totals.model}
-            and (self.since is None or head.revision.updated >= self.since)
-            and (self.until is None or head.revision.updated < self.until)
+            and (self.since is None or head.stored.revision.updated >= self.since)
+            and (self.until is None or head.stored.revision.updated < self.until)
             and not (self.unanswered and state.engine.open_turn is None and state.engine.unanswered is None)
         )
 
@@ -210,8 +232,8 @@ def _microseconds(name: str, time: datetime | None) -> int | None:
         return None
     check_kind(name, time, datetime, "a time with a zone, such as datetime.now(UTC)")
     if time.utcoffset() is None:
-        raise InvalidInput(f"{name}: a time with a zone is due, such as datetime.now(UTC)")
-    return (time - EPOCH) // _MICROSECOND
+        raise InvalidInput(f"{name}: must be a time with a zone, such as datetime.now(UTC)")
+    return to_microseconds(time)
 
 
 def recent(
@@ -254,24 +276,24 @@ def _read_part(
         damaged = list(page.damaged)
         rows = []
         places = []
-        for place, head in enumerate(page.items):
-            row = read_row(head)
-            if isinstance(row, Damaged):
-                damaged.append(row)
-            elif row is not None and (wanted is None or wanted(head)):
-                rows.append(row)
+        for place, stored in enumerate(page.items):
+            head = read_head(stored)
+            if isinstance(head, Damaged):
+                damaged.append(head)
+            elif head is not None and (wanted is None or wanted(head)):
+                rows.append(describe(head))
                 places.append(place)
         if len(rows) <= most:
             return _Part(page, rows, damaged)
         size = places[most - 1] + 1
 
 
-def read_row(head: Head) -> ConversationInfo | Damaged | None:
-    """Return the row of a head; None: it has expired. One that cannot be read is a row of its own, never an error."""
+def read_head(head: Head) -> ConversationHead | Damaged | None:
+    """Return a head with its state; None: it has expired. One that cannot be read is a value, never an error."""
     if alive(head) is None:
         return None
     try:
-        return row_of(head)
+        return ConversationHead(head, read_state(head))
     except (CorruptRecord, UnsupportedRecord) as error:
         return Damaged(head.key, head.key.id, error)
 

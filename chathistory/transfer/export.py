@@ -16,8 +16,8 @@ from chathistory.errors import (
 )
 from chathistory.log.active_path import iter_newest_first
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.state import read_state
-from chathistory.operations.listing import row_of
+from chathistory.log.state import ConversationHead, read_state
+from chathistory.operations.listing import describe
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Damaged, Key
 from chathistory.transfer.copy import CopyResult, CopySource, Selection, absent, delivered, parcel_of
@@ -161,7 +161,7 @@ def _text(store: HistoryStore, key: Key) -> _Text | None:
     if head is None:
         return None
     entries = list(iter_newest_first(log, _PORTION))[::-1]  # what was cut off is part of it, for people
-    return _Text("".join(markdown(row_of(head.stored), entries)), head.end - head.start)
+    return _Text("".join(markdown(describe(head), entries)), head.end - head.start)
 
 
 def _salvaged_text(store: HistoryStore, key: Key) -> _Text | None:
@@ -172,9 +172,9 @@ def _salvaged_text(store: HistoryStore, key: Key) -> _Text | None:
         return None
     if parcel is None:
         return None
-    head = parcel.head
+    head = ConversationHead(parcel.head, read_state(parcel.head))
     entries = (entry for entry in parcel.entries() if entry.kind in ("message", "interrupted", "orphaned", "lost"))
-    return _Text("".join(markdown(row_of(head), entries)), head.end - head.start, parcel.lost)
+    return _Text("".join(markdown(describe(head), entries)), head.end - head.start, parcel.lost)
 
 
 def imported(

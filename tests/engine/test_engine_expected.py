@@ -128,6 +128,6 @@ def test_an_engine_that_remembers_less_than_the_caller_reads_again(opened, chat_
     engine.send("a", "hello")
     others = chat_of("a")
     others.state()
-    version = others.append({"role": "user", "content": "from elsewhere"}).revision.version
+    version = others.append({"role": "user", "content": "from elsewhere"}).version
     engine.send("a", "second", expected=version)
     assert [message["content"] for message in api.requests[-1].body["messages"]][-2:] == ["from elsewhere", "second"]

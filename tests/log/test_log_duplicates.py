@@ -42,10 +42,10 @@ def test_a_key_stores_once(two, what, who):
     if who != "the same":
         chat = again_by(who, one, other)
     again = chat.append(what, key="k")
-    assert (again.start, again.end, again.revision.version) == (first.start, first.end, first.revision.version)
+    assert (again.start, again.end, again.version) == (first.start, first.end, first.version)
     chat.append(user("later"))
     later = chat.append(what, key="k")
-    assert (later.end, later.revision.version) == (first.end, first.revision.version)
+    assert (later.end, later.version) == (first.end, first.version)
     assert texts(chat.messages())[0] == "before"
     assert len(chat.messages()) == 2 + (1 if isinstance(what, dict) else 3)
     chat.append(what, key="another")
@@ -175,7 +175,7 @@ def test_a_reply_that_comes_again_is_not_stored_twice(two, who):
     chat.append([user("b"), said("by hand"), user("c")])
     chat = again_by(who, one, other) if who != "the same" else chat
     again = chat.append(reply(1))
-    assert (again.end, again.revision.version) == (first.end, first.revision.version)
+    assert (again.end, again.version) == (first.end, first.version)
     assert len(chat.messages()) == 5
     chat.state()
     chat.append(reply(2))

@@ -22,6 +22,7 @@ from chathistory.log.events import EVENT_CLASSES
 from chathistory.log.process import Process
 from chathistory.log.state import (
     Annotations,
+    ConversationHead,
     ConversationState,
     EngineState,
     Identity,
@@ -32,7 +33,7 @@ from chathistory.log.state import (
 )
 from chathistory.log.stored_fields import stored_keys
 from chathistory.messages.json_values import DEEPEST
-from chathistory.operations.listing import read_row
+from chathistory.operations.listing import describe, read_head
 
 KEY = Key("default", "c")
 
@@ -49,6 +50,11 @@ def head_with(info: str) -> Head:
     return Head(KEY, 0, 1, Revision("v", 5, None, info))
 
 
+def row_with(info: str) -> ConversationInfo | Damaged | None:
+    head = read_head(head_with(info))
+    return describe(head) if isinstance(head, ConversationHead) else head
+
+
 VALID = {"v": 1, "born": "b", "created": 1}
 
 
@@ -56,11 +62,11 @@ VALID = {"v": 1, "born": "b", "created": 1}
 @given(summaries, st.booleans())
 def test_any_info_is_a_row_or_damaged(values, valid_base):
     info = as_text((VALID if valid_base else {}) | values)
-    row = read_row(head_with(info))
+    row = row_with(info)
     assert isinstance(row, ConversationInfo | Damaged)
     if isinstance(row, ConversationInfo):
         again = read_state(head_with(read_state(head_with(info)).encode()))  # what is taken can be written again
-        assert isinstance(read_row(head_with(again.encode())), ConversationInfo)
+        assert isinstance(row_with(again.encode()), ConversationInfo)
         messages = again.totals.messages
         assert apply_all(again, [make_entry("message", message=user("x"))], 1).totals.messages == messages + 1
         assert row.tokens >= 0

@@ -229,17 +229,17 @@ def test_threads_of_one_object_queue(two):
 
 def ways(chat, history):
     """Each public way to a version of what is there now."""
-    head = chat.append([user("x"), said("y")])
+    appended = chat.append([user("x"), said("y")])
     assert chat.messages()
     return {
         "of the conversation": chat.version,
-        "of the head": head.revision.version,
+        "of the append": appended.version,
         "of the row": next(row for row in history.list().items if row.id == "c").version,
         "of its info": chat.info().version,
     }
 
 
-@pytest.mark.parametrize("way", ["of the conversation", "of the head", "of the row", "of its info"])
+@pytest.mark.parametrize("way", ["of the conversation", "of the append", "of the row", "of its info"])
 @pytest.mark.parametrize("change", ["append", *TAKING])
 def test_a_version_given_back_in_another_process_guards(two, change, way):
     one, other = two
@@ -288,7 +288,7 @@ def test_a_version_vouches_for_what_its_process_has_not_read(two):
     chat.append(user("a"))
     others = chat_on(other)
     others.state()
-    version = others.append(said("b")).revision.version
+    version = others.append(said("b")).version
     chat.set_title("mine")  # went past it
     with pytest.raises(Conflict):
         chat.append(user("c"))
@@ -299,7 +299,7 @@ def test_a_version_vouches_for_what_its_process_has_not_read(two):
 def test_a_guarded_append_costs_nothing_more_where_it_was_seen_last():
     with ShortStore() as store:
         chat = chat_on(store)
-        version = chat.append(user("a")).revision.version
+        version = chat.append(user("a")).version
         store.reads = 0
         chat.append(said("b"), expected=version)
         assert store.reads == 0

@@ -11,7 +11,8 @@ from chathistory_memory import MemoryStore
 
 from chathistory import Conversation, Damaged, Head, History, HistoryStore, Key, Leftovers, Page, ReadResult, Record
 from chathistory.errors import Conflict, CorruptRecord, StoreUnavailable
-from chathistory.operations.listing import row_of
+from chathistory.log.state import ConversationHead, read_state
+from chathistory.operations.listing import describe
 from chathistory.storage.abilities import FoundRecords
 
 THOUGHT = {"type": "thinking", "thinking": "so", "signature": "EqQ="}
@@ -30,7 +31,7 @@ def said(text: str) -> dict[str, Any]:
 def names_of(chat: Conversation) -> tuple[str | None, tuple[str, ...], Mapping[str, Any]]:
     """Return title, tags and metadata as they are stored now, without counting that as a look of this process."""
     head = chat.log.look()
-    row = row_of(head) if head else None
+    row = describe(ConversationHead(head, read_state(head))) if head else None
     return (row.title, row.tags, row.metadata) if row else (None, (), {})
 
 

@@ -70,7 +70,7 @@ def use_a_conversation(history: History, reply: Message) -> list[dict[str, Any]]
     """Append what one has, and read it in every way."""
     chat = history.conversation("support/42", scope="tenant")
     assert_type(chat, Conversation)
-    assert_type(chat.append({"role": "user", "content": "Hello"}), Head)
+    assert_type(chat.append({"role": "user", "content": "Hello"}), ConversationInfo)
     chat.append([{"role": "user", "content": [{"type": "text", "text": "Hello"}]}, reply])
     assert_type(chat.messages(), list[dict[str, Any]])
     assert_type(chat.last_messages(3), list[dict[str, Any]])
@@ -82,8 +82,8 @@ def use_a_conversation(history: History, reply: Message) -> list[dict[str, Any]]
     assert_type(made.report, ViewReport)
     assert_type(made.report.kept, tuple[int, ...])
     assert_type(chat.repair(dry_run=False), tuple[ViewRepair, ...])
-    assert_type(chat.rewind(to=3), Head)
-    assert_type(chat.forget(before=2), Head | None)
+    assert_type(chat.rewind(to=3), ConversationInfo)
+    assert_type(chat.forget(before=2), ConversationInfo | None)
     assert_type(chat.usage().total.input, int)
     return made.messages
 
@@ -183,7 +183,7 @@ async def use_asyncio(store: HistoryStore) -> None:
     """The same, awaited."""
     async with AsyncHistory(store, threads=4) as history:
         chat = history.conversation("x")
-        assert_type(await chat.append({"role": "user", "content": "Hello"}), Head)
+        assert_type(await chat.append({"role": "user", "content": "Hello"}), ConversationInfo)
         assert_type(await chat.messages(), list[dict[str, Any]])
         async for entry in chat.entries():
             assert_type(entry, Entry)
