@@ -192,9 +192,9 @@ class Conversation:
             TurnInProgress: A turn is open, and `force` was not given (without `dry_run`).
             Conflict: Somebody else wrote meanwhile.
         """
-        from chathistory.operations.repair import repaired
+        from chathistory.operations.repair import repair
 
-        return repaired(self._log, write=not dry_run, force=force)
+        return repair(self._log, dry_run=dry_run, force=force)
 
     def restore(self, *, dry_run: bool = True, force: bool = False) -> Restoration | None:
         """Give the conversation a new head if its own is damaged, folded from the records that can be read.
@@ -218,7 +218,7 @@ class Conversation:
         """
         from chathistory.operations.restore import restore
 
-        return restore(self._log, write=not dry_run, force=force)
+        return restore(self._log, dry_run=dry_run, force=force)
 
     def salvage(self) -> Iterator[Entry | ViewRepair]:
         """Yield all that can be read, of all kinds and in order, and a `ViewRepair` for each position that cannot.
@@ -276,12 +276,12 @@ class Conversation:
         once the conversation is repaired; until then it is a `CorruptRecord`.
         """
         from chathistory.log.read_damaged import read_repaired
-        from chathistory.operations.usage import Usage, usage_of
+        from chathistory.operations.usage import Usage, sum_usage
 
         head = self._log.refresh()
         if head is None:
             return Usage()
-        return usage_of(read_repaired(self._log, head.stored, head.end), head.state.totals.usage)
+        return sum_usage(read_repaired(self._log, head.stored, head.end), head.state.totals.usage)
 
     def annotate(
         self,
@@ -396,10 +396,10 @@ class Conversation:
         Raises:
             InvalidInput: Neither is at this position.
         """
-        from chathistory.operations.variants import variants_of
+        from chathistory.operations.variants import list_variants
 
         check_position("position", position)
-        return variants_of(self._log, position)
+        return list_variants(self._log, position)
 
     def choose(self, position: int, *, expected: str | None = None) -> ConversationInfo:
         """Go back to one of the replies to a question; what was said after another one of them is taken back.
@@ -504,8 +504,7 @@ class Conversation:
             TurnInProgress: A turn is open.
             InvalidInput: A tool call waits for its result, and the API wants the thinking before it.
         """
-        from chathistory.operations.forget import snapshot_entries
-        from chathistory.operations.rewind import waits_for_result
+        from chathistory.operations.rewind import snapshot_entries, waits_for_result
 
         check_position("before", before)
         with self._log.lock:

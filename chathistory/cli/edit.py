@@ -6,8 +6,10 @@ from typing import Any
 
 import click
 
-from chathistory.cli.options import PAIR, Target, id_argument, shared_options
-from chathistory.cli.output import print_json, show_controls, to_one_line
+from chathistory.cli.escape import show_controls, to_one_line
+from chathistory.cli.output import print_json
+from chathistory.cli.parsers import PAIR
+from chathistory.cli.target import Target, id_argument, shared_options
 from chathistory.defaults import OWN_SCOPE
 from chathistory.history import ConversationInfo
 
@@ -43,7 +45,8 @@ def annotate(
       chathistory annotate thesis --meta customer=4711
       chathistory list --tag work --meta customer=4711
     """
-    with target.open_conversation(id) as conversation:
+    with target.opened() as history:
+        conversation = target.find(history, id)
         info = conversation.info()
         if info is None:
             raise target.absent(id)
@@ -78,7 +81,7 @@ def rename(id: str, new_id: str, *, target: Target, as_json: bool) -> None:
     Example:
       chathistory rename thesis thesis-2026
     """
-    with target.open() as history:
+    with target.opened() as history:
         target.find(history, id)
         history.rename(id, new_id)
     if as_json:
@@ -103,8 +106,8 @@ def fork(id: str, new_id: str, *, at: int | None, into: str | None, target: Targ
       chathistory fork thesis thesis-2
       chathistory fork thesis thesis-2 --at 12
     """
-    with target.open_conversation(id) as conversation:
-        info = conversation.fork(new_id, at=at, scope=into or OWN_SCOPE).info()
+    with target.opened() as history:
+        info = target.find(history, id).fork(new_id, at=at, scope=into or OWN_SCOPE).info()
     if info is None:  # the store's time-to-live is that short
         raise target.absent(new_id)
     _report(info, f"forked {show_controls(id)} into {show_controls(new_id)}", as_json=as_json)
@@ -121,8 +124,8 @@ def rewind(id: str, *, to: int, target: Target, as_json: bool) -> None:
     Example:
       chathistory rewind thesis --to 12
     """
-    with target.open_conversation(id) as conversation:
-        info = conversation.rewind(to=to)
+    with target.opened() as history:
+        info = target.find(history, id).rewind(to=to)
     _report(info, f"rewound {show_controls(id)} to position {to}", as_json=as_json)
 
 
@@ -146,8 +149,8 @@ def leave_out(id: str, *, record: int | None, block: int | None, thinking: bool,
     """
     if block is not None and record is None:
         raise click.UsageError("--block needs --record POSITION.")
-    with target.open_conversation(id) as conversation:
-        info = conversation.leave_out(record, block=block, thinking=thinking)
+    with target.opened() as history:
+        info = target.find(history, id).leave_out(record, block=block, thinking=thinking)
     _report(info, f"left out of {show_controls(id)}", as_json=as_json)
 
 

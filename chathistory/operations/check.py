@@ -16,14 +16,14 @@ from chathistory.errors import (
     UnsupportedRecord,
 )
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.operations.repair import find_left_out, repaired
+from chathistory.operations.repair import find_left_out, repair
 from chathistory.operations.restore import restore
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Key
 from chathistory.view import ViewRepair
 from chathistory.view.item import ADDED
 
-__all__ = ["CheckReport", "Diagnosis", "State", "check", "diagnose", "mend", "notes_of"]
+__all__ = ["CheckReport", "Diagnosis", "State", "check", "diagnose", "list_notes", "repair_diagnosed"]
 
 State: TypeAlias = Literal["sound", "repairable", "waiting", "restorable", "unsupported", "lost", "changing"]
 """What can be done about a conversation.
@@ -48,10 +48,10 @@ class Diagnosis:
         key: The conversation; None if not even that can be told.
         where: Its place in the storage, if it has no key that can be told; else its id.
         state: What can be done about it.
-        findings: Each position that is left out or changed by mending it, with the reason; -1: at the end.
+        findings: Each position that is left out or changed by repairing it, with the reason; -1: at the end.
         problem: What is wrong with the conversation as a whole; None: nothing.
-        left_out: Positions that cannot be read and that nothing goes through any more, for it was repaired before or
-            went back; exports and copies still meet them.
+        left_out: Positions that cannot be read and that the conversation no longer goes through: it was repaired before
+            or went back; exports and copies still meet them.
         notes: What is stored beside the records, such as bytes of an append that was broken off; the next append or
             repair deals with it, and nothing that was acknowledged is in it.
     """
@@ -102,7 +102,8 @@ def check(
 class Walk:
     """A walk over all that is stored in a scope (None: in all), or over the conversations that are named.
 
-    is_complete: Whether it comes past all that is stored; known when it has ended.
+    Attributes:
+        is_complete: Whether it comes past all that is stored; known when it has ended.
     """
 
     def __init__(self, store: HistoryStore, scope: str | None, ids: Iterable[str] | None) -> None:
@@ -113,7 +114,7 @@ class Walk:
 
     def diagnoses(self) -> Iterator[Diagnosis]:
         """Yield what was found of each; those that are named and not there are left out."""
-        for key in self._keys():
+        for key in self.keys():
             diagnosis = diagnose(ConversationLog(self._store, key))
             if diagnosis is not None:
                 yield diagnosis
@@ -121,7 +122,8 @@ class Walk:
             for damaged in self._store.damaged_keys(self._scope):
                 yield Diagnosis(damaged.key, damaged.where, "lost", problem=damaged.error)
 
-    def _keys(self) -> Iterator[Key]:
+    def keys(self) -> Iterator[Key]:
+        """Yield the keys of what can be named."""
         if self._ids is not None:
             yield from (Key("default" if self._scope is None else self._scope, id) for id in self._ids)
             return
@@ -147,7 +149,7 @@ def diagnose(log: ConversationLog) -> Diagnosis | None:
     while True:
         try:
             diagnosis = _diagnose(log)
-            return diagnosis and replace(diagnosis, notes=notes_of(log.store, key))
+            return diagnosis and replace(diagnosis, notes=list_notes(log.store, key))
         except (StoreUnavailable, StoreClosed):
             raise
         except ConversationChanged as error:
@@ -160,7 +162,7 @@ def diagnose(log: ConversationLog) -> Diagnosis | None:
             return Diagnosis(key, key.id, "lost", problem=error)
 
 
-def notes_of(store: HistoryStore, key: Key) -> tuple[str, ...]:
+def list_notes(store: HistoryStore, key: Key) -> tuple[str, ...]:
     """Return what is stored beside the records of a conversation, where the store can tell; else ()."""
     storage_notes = store.get_storage_notes()
     try:
@@ -172,10 +174,10 @@ def notes_of(store: HistoryStore, key: Key) -> tuple[str, ...]:
 def _diagnose(log: ConversationLog) -> Diagnosis | None:
     key = log.key
     try:
-        findings = repaired(log, write=False)
+        findings = repair(log)
         left_out = () if findings or log.last is None else find_left_out(log)
     except CorruptRecord as error:
-        made = restore(log, write=False)
+        made = restore(log)
         return None if made is None else Diagnosis(key, key.id, "restorable", made.lost, error)
     if not findings and log.last is None:
         return None
@@ -184,12 +186,12 @@ def _diagnose(log: ConversationLog) -> Diagnosis | None:
     return Diagnosis(key, key.id, state, findings, left_out=left_out)
 
 
-def mend(log: ConversationLog, diagnosis: Diagnosis, *, force: bool = False) -> tuple[ViewRepair, ...]:
-    """Mend a conversation that is repairable, waiting or restorable, and return what was left out or changed.
+def repair_diagnosed(log: ConversationLog, diagnosis: Diagnosis, *, force: bool = False) -> tuple[ViewRepair, ...]:
+    """Repair a conversation that is repairable, waiting or restorable, and return what was left out or changed.
 
-    Raises what `repaired` and `restore` raise.
+    Raises what `repair` and `restore` raise.
     """
     if diagnosis.state == "restorable":
-        made = restore(log, write=True, force=force)
+        made = restore(log, dry_run=False, force=force)
         return made.lost if made else ()
-    return repaired(log, write=True, force=force)
+    return repair(log, dry_run=False, force=force)

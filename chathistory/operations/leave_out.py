@@ -36,21 +36,17 @@ def leave_out(log: ConversationLog, position: int | None, *, block: int | None, 
         check_free(log.key, sent.state)
         if position is None and not thinking:
             return log.append(refusal_entries(sent))
-        places = [] if position is None else [_check_place(sent, position, block)]
+        places = []
+        if position is not None:
+            message = _sent_messages(sent).get(position)
+            if message is None:
+                raise InvalidInput(f"position: must be that of a message that is sent, not {position}")
+            last = len(blocks_of(message)) - 1
+            if block is not None and not 0 <= block <= last:
+                raise InvalidInput(f"block: must be between 0 and {last} for the message at position {position}")
+            places = [Place(position, block)]
         _check_open_thinking(sent, places, thinking=thinking)
         return log.append(omission_entries(sent, places, thinking=thinking))
-
-
-def _check_place(sent: ActiveEntries, position: int, block: int | None) -> Place:
-    """Return the place if there is a message, and in it such a block. Raises `InvalidInput`."""
-    message = _sent_messages(sent).get(position)
-    if message is None:
-        raise InvalidInput(f"position: must be that of a message that is sent, not {position}")
-    if block is not None and not 0 <= block < len(blocks_of(message)):
-        raise InvalidInput(
-            f"block: must be between 0 and {len(blocks_of(message)) - 1} for the message at position {position}"
-        )
-    return Place(position, block)
 
 
 def _check_open_thinking(sent: ActiveEntries, places: Sequence[Place], *, thinking: bool) -> None:
@@ -158,17 +154,17 @@ def _list_open_round(sent: ActiveEntries) -> list[Place]:
     omissions = find_omissions(sent.entries)
     messages = [(at, m) for at, m in _sent_messages(sent).items() if not is_whole(omissions.get(at, ()))]
     last = max((number for number, (_, message) in enumerate(messages) if opens_turn(message)), default=-1)
-    places = [Place(at) for at, m in messages[last + 1 :] if m["role"] == "assistant" or _has_only_results(m)]
+    places = [
+        Place(at)
+        for at, message in messages[last + 1 :]
+        if message["role"] == "assistant" or all(block["type"] == "tool_result" for block in blocks_of(message))
+    ]
     earlier = next(((at, m) for at, m in reversed(messages[: last + 1]) if m["role"] == "assistant"), None)
     if earlier:
         position, message = earlier
         calls = enumerate(blocks_of(message))
         places += [Place(position, index) for index, block in calls if block["type"] == "tool_use"]
     return places
-
-
-def _has_only_results(message: Message) -> bool:
-    return all(block["type"] == "tool_result" for block in blocks_of(message))
 
 
 def omission_entries(sent: ActiveEntries, places: Sequence[Place], *, thinking: bool, why: str = "") -> list[Entry]:

@@ -245,47 +245,25 @@ def recent(
     damaged: list[Damaged] = []
     left, size = SCANNED, limit if wanted is None else min(limit, _CHUNK)
     while True:
-        part = _read_part(store, scope, after, size=size, most=limit - len(rows), wanted=wanted)
-        rows += part.rows
-        damaged += part.damaged
-        after = None if wanted and _is_past(store, part.page, wanted) else part.page.next
-        left -= len(part.page.items)
+        page = store.heads(scope, after=after, limit=size)
+        found = [read_head(head) for head in page.items]
+        fitting = [
+            (place, head)
+            for place, head in enumerate(found)
+            if isinstance(head, ConversationHead) and (wanted is None or wanted(head))
+        ]
+        if len(fitting) > limit - len(rows):  # where a page ends only the store can say: once more, and shorter
+            size = fitting[limit - len(rows) - 1][0] + 1
+            continue
+        rows += [describe(head) for _, head in fitting]
+        damaged += [*page.damaged, *(head for head in found if isinstance(head, Damaged))]
+        after, left = page.next, left - len(page.items)
+        if wanted and wanted.since is not None and store.traits.recency == "exact" and page.items:
+            # all that follows is older
+            after = None if page.items[-1].revision.updated < wanted.since else after
         if after is None or len(rows) == limit or (wanted and left <= 0):
             return Page(rows, after, damaged)
         size = min(2 * max(size, 10), _CHUNK, left) if wanted else limit - len(rows)
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """A page of a store, the rows that are wanted of it, and what of it is damaged."""
-
-    page: Page[Head]
-    rows: list[ConversationInfo]
-    damaged: list[Damaged]
-
-
-def _read_part(
-    store: HistoryStore, scope: str, after: Cursor | None, *, size: int, most: int, wanted: Filter | None
-) -> _Part:
-    """Return the next part of a listing: of up to `size` heads, and so many that no more than `most` are wanted.
-
-    Where a page ends only the store can say, so what holds too many is asked for once more, and shorter.
-    """
-    while True:
-        page = store.heads(scope, after=after, limit=size)
-        damaged = list(page.damaged)
-        rows = []
-        places = []
-        for place, stored in enumerate(page.items):
-            head = read_head(stored)
-            if isinstance(head, Damaged):
-                damaged.append(head)
-            elif head is not None and (wanted is None or wanted(head)):
-                rows.append(describe(head))
-                places.append(place)
-        if len(rows) <= most:
-            return _Part(page, rows, damaged)
-        size = places[most - 1] + 1
 
 
 def read_head(head: Head) -> ConversationHead | Damaged | None:
@@ -296,10 +274,3 @@ def read_head(head: Head) -> ConversationHead | Damaged | None:
         return ConversationHead(head, read_state(head))
     except (CorruptRecord, UnsupportedRecord) as error:
         return Damaged(head.key, head.key.id, error)
-
-
-def _is_past(store: HistoryStore, page: Page[Head], wanted: Filter) -> bool:
-    """Whether all that follows is older than what is wanted; only an exact order can tell."""
-    if wanted.since is None or store.traits.recency != "exact" or not page.items:
-        return False
-    return page.items[-1].revision.updated < wanted.since

@@ -5,7 +5,8 @@ What a walk cannot read never ends it. `prune` keeps a damaged conversation and 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
@@ -80,36 +81,30 @@ def delete_conversation(
                 raise Conflict(log.key, head)
         elif not log.delete(version=expected):
             return None
-        return found.described() if found and (found.head is None or alive(found.head)) else None
+        return found.report if found and (found.head is None or alive(found.head)) else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What a delete will remove; head None: it is damaged."""
+    """What a delete removes, and how it is reported; head None: it is damaged."""
 
-    key: Key
     head: Head | None
-
-    def described(self) -> DeletedConversation:
-        try:
-            summary = read_state(self.head) if self.head else None
-        except (CorruptRecord, UnsupportedRecord):
-            summary = None
-        if self.head is None or summary is None:
-            return DeletedConversation(self.key.id, self.key.scope)
-        updated = to_datetime(self.head.revision.updated)
-        return DeletedConversation(
-            self.key.id, self.key.scope, summary.totals.messages, self.head.end - self.head.start, updated
-        )
+    report: DeletedConversation
 
 
 def _look(log: ConversationLog) -> _Found | None:
     """Return what is stored under a key; None: nothing."""
+    key, head = log.key, None
     try:
-        part = log.store.read(log.key, start=0, stop=0)
+        part = log.store.read(key, start=0, stop=0)
+        if part is None:
+            return None
+        head = part.head
+        messages, records = read_state(head).totals.messages, head.end - head.start
     except (CorruptRecord, UnsupportedRecord):
-        return _Found(log.key, None)
-    return _Found(log.key, part.head) if part else None
+        return _Found(head, DeletedConversation(key.id, key.scope))
+    updated = to_datetime(head.revision.updated)
+    return _Found(head, DeletedConversation(key.id, key.scope, messages, records, updated))
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,21 +161,15 @@ def erase_scope(
             continue
         if not new:
             break
-        for key in new:
-            seen.add(key.id)
-            log = ConversationLog(store, key)
-            try:
-                with log.lock:
-                    found = _look(log)
-                    is_gone = found is not None if dry_run else log.delete()
-            except (CorruptRecord, UnsupportedRecord, StoreRejected):
-                failed.add(key.id)
-                continue
-            if found and is_gone:
-                removed.append(gone := found.described())
-                if tell:
-                    tell(gone)
-    leftovers = Leftovers() if dry_run else _remove_leftovers(store, scope)
+        seen.update(key.id for key in new)
+        for gone in _erase_each(store, new, failed, dry_run=dry_run):
+            removed.append(gone)
+            if tell:
+                tell(gone)
+    leftovers = Leftovers(complete=dry_run)
+    if not dry_run:
+        with suppress(StoreRejected):
+            leftovers = store.remove_leftovers(scope)
     left = tuple(sorted({*leftovers.left, *failed}))
     return EraseReport(
         scope,
@@ -194,11 +183,21 @@ def erase_scope(
     )
 
 
-def _remove_leftovers(store: HistoryStore, scope: str) -> Leftovers:
-    try:
-        return store.remove_leftovers(scope)
-    except StoreRejected:
-        return Leftovers(complete=False)
+def _erase_each(
+    store: HistoryStore, keys: Iterable[Key], failed: set[str], *, dry_run: bool
+) -> Iterator[DeletedConversation]:
+    """Remove conversations, and yield what went; the ids of those that cannot be removed are added to `failed`."""
+    for key in keys:
+        log = ConversationLog(store, key)
+        try:
+            with log.lock:
+                found = _look(log)
+                is_gone = dry_run or log.delete()
+        except (CorruptRecord, UnsupportedRecord, StoreRejected):
+            failed.add(key.id)
+            continue
+        if found and is_gone:
+            yield found.report
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,9 +280,15 @@ def prune_scope(
     damaged: list[Damaged] = []
     removed: list[DeletedConversation] = []
     spared: list[str] = []
-    kept, candidates = _select(_scan(store, scope, damaged) if full_scan else _list(store, scope, damaged), policy)
-    for found, why in candidates:
-        if not dry_run and not _is_gone(ConversationLog(store, Key(scope, found.id)), found.version, damaged):
+    going: list[tuple[_Candidate, Reason]] = []
+    time, kept = earliest_now(), 0
+    for found in _list_candidates(store, scope, damaged, full_scan=full_scan):
+        if why := policy.find_reason(found, kept, time):
+            going.append((found, why))
+        else:
+            kept += 1
+    for found, why in going:
+        if not dry_run and not _delete_unchanged(ConversationLog(store, Key(scope, found.id)), found.version, damaged):
             spared.append(found.id)
             continue
         updated = to_datetime(found.updated)
@@ -301,20 +306,22 @@ def prune_scope(
     )
 
 
-def _select(walk: Iterator[_Candidate], policy: Policy) -> tuple[int, list[tuple[_Candidate, Reason]]]:
-    """Return how many are kept, and what goes and why."""
-    time, kept, going = earliest_now(), 0, []
-    for found in walk:
-        why = policy.find_reason(found, kept, time)
-        if why is None:
-            kept += 1
-        else:
-            going.append((found, why))
-    return kept, going
-
-
-def _list(store: HistoryStore, scope: str, damaged: list[Damaged]) -> Iterator[_Candidate]:
-    """Yield each conversation of the listing once, the newest first; what cannot be read is added to `damaged`."""
+def _list_candidates(
+    store: HistoryStore, scope: str, damaged: list[Damaged], *, full_scan: bool
+) -> Iterator[_Candidate]:
+    """Yield each conversation once, the newest first; what cannot be read is added to `damaged`."""
+    if full_scan:
+        found: list[_Candidate] = []
+        for key in store.scan_keys(scope):
+            try:
+                part = store.read(key, start=0, stop=0)
+            except (CorruptRecord, UnsupportedRecord) as error:
+                damaged.append(Damaged(key, key.id, error))
+                continue
+            found += _candidates(part.head, damaged) if part else ()
+        damaged += store.damaged_keys(scope)
+        yield from sorted(found, reverse=True)
+        return
     after, seen = None, set[str]()
     while True:
         page = store.heads(scope, after=after, limit=_PAGE)
@@ -326,20 +333,6 @@ def _list(store: HistoryStore, scope: str, damaged: list[Damaged]) -> Iterator[_
         after = page.next
         if after is None:
             return
-
-
-def _scan(store: HistoryStore, scope: str, damaged: list[Damaged]) -> Iterator[_Candidate]:
-    """Return what `_list` yields, found in the conversations themselves."""
-    found: list[_Candidate] = []
-    for key in store.scan_keys(scope):
-        try:
-            part = store.read(key, start=0, stop=0)
-        except (CorruptRecord, UnsupportedRecord) as error:
-            damaged.append(Damaged(key, key.id, error))
-            continue
-        found += _candidates(part.head, damaged) if part else ()
-    damaged += store.damaged_keys(scope)
-    return iter(sorted(found, reverse=True))
 
 
 def _candidates(head: Head, damaged: list[Damaged]) -> Iterator[_Candidate]:
@@ -363,7 +356,7 @@ def _candidates(head: Head, damaged: list[Damaged]) -> Iterator[_Candidate]:
     )
 
 
-def _is_gone(log: ConversationLog, version: str, damaged: list[Damaged]) -> bool:
+def _delete_unchanged(log: ConversationLog, version: str, damaged: list[Damaged]) -> bool:
     """Remove a conversation if it still has this version; else, or if it cannot be read now, return False."""
     with log.lock:
         try:

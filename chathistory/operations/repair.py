@@ -23,24 +23,24 @@ from chathistory.log.omissions import find_omissions, has_omissions
 from chathistory.log.read_damaged import Lost, Sound, read_log_around
 from chathistory.log.state import ConversationHead, ConversationState
 from chathistory.log.turn_boundaries import opens_turn
-from chathistory.messages.content import Message, blocks_of
+from chathistory.messages.content import blocks_of
 from chathistory.operations.leave_out import follow_refusal, list_refused, refusal_entries
 from chathistory.view import MessageView, ViewRepair, view_of
 from chathistory.view.item import ADDED
 from chathistory.view.tool_call_ids import given_ids, with_given_ids
 
-__all__ = ["find_left_out", "repaired"]
+__all__ = ["find_left_out", "repair"]
 
 _STRETCH = 512 * 1024
 """About how many bytes of messages are looked at as one stretch; a single turn may be larger."""
 
 
-def repaired(log: ConversationLog, *, write: bool, force: bool = False) -> tuple[ViewRepair, ...]:
-    """Return what has to be mended, in the order of the log; with `write`, mend it.
+def repair(log: ConversationLog, *, dry_run: bool = True, force: bool = False) -> tuple[ViewRepair, ...]:
+    """Return what has to be repaired, in the order of the log; without `dry_run`, repair it in the log.
 
     Args:
         log: Of the conversation.
-        write: Mend it in the log.
+        dry_run: Change nothing.
         force: Also while a turn is open.
 
     Raises:
@@ -54,16 +54,16 @@ def repaired(log: ConversationLog, *, write: bool, force: bool = False) -> tuple
             return ()
         route, found = _look_through(log, head)
         refused = list_refused([found.refusal] if found.refusal else [])
-        if write and refused:
+        if refused and not dry_run:
             if not force:
                 check_free(log.key, route.state)
             sent = _sent(log, route, found, route.state.view.view_start)
             route, found = _look_through(log, log.append(refusal_entries(sent)))
         repairs = (*found.losses, *refused, *found.mends)
-        if write and (found.losses or found.mends):
+        if not dry_run and (found.losses or found.mends):
             if not force:
                 check_free(log.key, route.state)
-            if entries := _mending(log, route, found):
+            if entries := _make_entries(log, route, found):
                 log.append(entries)
         return repairs
 
@@ -79,7 +79,7 @@ def _look_through(log: ConversationLog, head: ConversationHead) -> tuple[_Route,
 
 
 def find_left_out(log: ConversationLog) -> tuple[ViewRepair, ...]:
-    """Return what cannot be read of records that nothing goes through any more: exports and copies still meet them."""
+    """Return what cannot be read of what the conversation no longer goes through: exports and copies still meet it."""
     head = log.refresh()
     if head is None:
         return ()
@@ -133,7 +133,11 @@ def _find_route(log: ConversationLog, head: ConversationHead) -> _Route:
         for each in read_log_around(log.store, head.stored, max(position, head.start), position + 1):
             if (reason := _find_reason(each)) is not None:
                 lost[position] = reason
-            elif isinstance(each, Sound) and _is_named_rightly(name, each.entry, head):
+            elif isinstance(each, Sound) and (
+                find_spans(each.entry, head) is not None
+                if name == _PATH
+                else isinstance(each.entry.event, Setup if name == _SETUP else Cut | Compaction)
+            ):
                 found[name] = each.entry
             else:
                 misnamed[name] = ViewRepair(position, f"the head names it as {name}, which it is not")
@@ -147,13 +151,6 @@ def _find_route(log: ConversationLog, head: ConversationHead) -> _Route:
 
 
 _CUT, _SETUP, _PATH = "the newest cut", "the newest setup", "the one that says which part of the log is active"
-
-
-def _is_named_rightly(name: str, entry: Entry, head: ConversationHead) -> bool:
-    """Whether an entry is what the head takes it for."""
-    if name == _PATH:
-        return find_spans(entry, head) is not None
-    return isinstance(entry.event, Cut | Compaction if name == _CUT else Setup)
 
 
 def _find_reason(each: Sound | Lost) -> str | None:
@@ -229,7 +226,9 @@ def _examine(log: ConversationLog, route: _Route) -> _Found:
     found = _Found(route.state.view.view_start, route.special, dict(route.lost), route.misnamed)
     ids: set[str] = set()
     for stretch in _split(_messages(log, route, found), found.begin):
-        new = _call_ids(stretch)
+        blocks = [block for entry in stretch for block in blocks_of(entry.event.message)]
+        new = {block["id"] for block in blocks if block["type"].endswith("tool_use")}
+        new.update(*(entry.event.sent_ids.values() for entry in stretch))
         if found.notes or ids.intersection(new):  # what is sent of a message is told by what stands far from it
             return _examine_whole(log, route)
         ids.update(new)
@@ -283,9 +282,16 @@ def _split(messages: Iterable[Entry[MessageAdded]], begin: int) -> Iterator[list
     size = 0
     for entry in messages:
         is_reply = entry.event.message["role"] == "assistant"
-        starts = bool(stretch) and stretch[-1].position < begin <= entry.position
-        is_long = size >= _STRETCH and (entry.position < begin or (not is_reply and _close_turn(entry, replies)))
-        if starts or is_long:
+        is_first_sent = bool(stretch) and stretch[-1].position < begin <= entry.position
+        is_long = size >= _STRETCH and entry.position < begin
+        if size >= _STRETCH and not is_reply and opens_turn(entry.event.message):
+            # a turn begins here; the one before is closed if its replies said something and left nothing open
+            reasons = {reply.event.response.stop_reason for reply in replies}
+            blocks = [block for reply in replies for block in blocks_of(reply.event.message)]
+            is_said = any(block["type"] == "text" and (block.get("text") or "").strip() for block in blocks)
+            is_open = any(block["type"].endswith("tool_use") for block in blocks)
+            is_long = is_long or (is_said and not is_open and reasons.isdisjoint({"pause_turn", "refusal"}))
+        if is_first_sent or is_long:
             yield stretch
             stretch, size = [], 0
         stretch.append(entry)
@@ -302,21 +308,6 @@ def _length(value: Any) -> int:
     if isinstance(value, dict):
         return sum(map(_length, value.values())) + len(value)
     return sum(map(_length, value)) + len(value) if isinstance(value, list) else 1
-
-
-def _close_turn(entry: Entry[MessageAdded], replies: list[Entry[MessageAdded]]) -> bool:
-    """Whether a message opens a turn, and the replies before it said something and left nothing open."""
-    reasons = {reply.event.response.stop_reason for reply in replies}
-    blocks = [block for reply in replies for block in blocks_of(reply.event.message)]
-    is_said = any(block["type"] == "text" and (block.get("text") or "").strip() for block in blocks)
-    is_open = any(block["type"].endswith("tool_use") for block in blocks)
-    return opens_turn(entry.event.message) and is_said and not is_open and reasons.isdisjoint({"pause_turn", "refusal"})
-
-
-def _call_ids(stretch: Iterable[Entry[MessageAdded]]) -> set[str]:
-    blocks = (block for entry in stretch for block in blocks_of(entry.event.message))
-    given = {block["id"] for block in blocks if block["type"].endswith("tool_use")}
-    return given.union(*(entry.event.sent_ids.values() for entry in stretch))
 
 
 def _look(route: _Route, stretch: list[Entry[MessageAdded]], found: _Found) -> None:
@@ -381,27 +372,34 @@ _TEXTS = frozenset({"text", "thinking", "data", "content"})
 _SHOWN = 64
 
 
-def _mending(log: ConversationLog, route: _Route, found: _Found) -> list[Entry]:
+def _make_entries(log: ConversationLog, route: _Route, found: _Found) -> list[Entry]:
     """Return what has to be written for the log to be sent without any repair."""
     end = route.head.end
     first = end if found.first is None else found.first
-    detour: list[Entry] = [Entry(_lead_around(route, found, first))] if found.losses or first < end else []
+    written: list[Entry] = [Entry(_make_repair(route, found, first))] if found.losses or first < end else []
     if found.stretch is None:
-        return detour
+        return written
     stretch = messages_among(_sent(log, route, found, max(found.begin, found.stretch)).entries)
     shown = _show(route, found, stretch)
     ids = given_ids(stretch, route.state.view.renamed)
     stored = {entry.position: entry for entry in stretch}
     cut_position = route.state.view.cut_position
-    again = [
-        _copy_message(stored.get(position), message, ids)
-        for position, message in zip(shown.report.kept, shown.messages, strict=True)
-        if (position >= first and position != cut_position) or position == ADDED
-    ]
-    return [*detour, *again]
+    for position, message in zip(shown.report.kept, shown.messages, strict=True):
+        if position != ADDED and (position < first or position == cut_position):
+            continue
+        # callers answer tool calls by the ids that these have in the log, not by those under which they are sent
+        given, sent_ids = with_given_ids(message, ids)
+        entry = stored.get(position)
+        if entry is None:  # the view has added it
+            written.append(Entry(MessageAdded(given, sent_ids=sent_ids)))
+            continue
+        event = replace(entry.event, message=given, sent_ids=sent_ids, copy_of=position)
+        event = replace(event, lease_until=None, opened_by=None)
+        written.append(Entry(event, entry.turn, at=entry.at, extra=entry.extra))
+    return written
 
 
-def _lead_around(route: _Route, found: _Found, first: int) -> Repair:
+def _make_repair(route: _Route, found: _Found, first: int) -> Repair:
     counts, view = found.counts, route.state.view
     omissions = find_omissions(found.notes)
     return Repair(
@@ -415,15 +413,3 @@ def _lead_around(route: _Route, found: _Found, first: int) -> Repair:
         setup_lost=route.state.engine.setup_position in found.lost or _SETUP in found.misnamed,
         omitted=tuple(each for place, there in omissions.items() if place < first for each in there),
     )
-
-
-def _copy_message(entry: Entry[MessageAdded] | None, message: Message, ids: Mapping[str, str]) -> Entry[MessageAdded]:
-    """Return a message anew, as it is sent, with what was told beside it; entry None: the view has added it.
-
-    ids: those that tool calls have in the log, for their callers answer to these, by those under which they are sent.
-    """
-    given, sent_ids = with_given_ids(message, ids)
-    if entry is None:
-        return Entry(MessageAdded(given, sent_ids=sent_ids))
-    event = replace(entry.event, message=given, sent_ids=sent_ids, copy_of=entry.position)
-    return Entry(replace(event, lease_until=None, opened_by=None), entry.turn, at=entry.at, extra=entry.extra)

@@ -20,7 +20,7 @@ from chathistory.log.events import Annotation, Forked, Snapshot
 from chathistory.log.lease import check_free
 from chathistory.log.read_damaged import Lost, Sound, read_found_around, read_log_around
 from chathistory.log.state import ConversationState, read_state, state_in
-from chathistory.operations.repair import repaired
+from chathistory.operations.repair import repair
 from chathistory.storage.abilities import FoundRecords, HeadRecovery
 from chathistory.storage.values import LARGEST_NUMBER, LONGEST_VERSION, Head, Revision
 from chathistory.view import ViewRepair
@@ -49,12 +49,12 @@ class Restoration:
     written: bool = False
 
 
-def restore(log: ConversationLog, *, write: bool, force: bool = False) -> Restoration | None:
+def restore(log: ConversationLog, *, dry_run: bool = True, force: bool = False) -> Restoration | None:
     """Give a conversation a new head, folded from the records that can be read, and lead around the others.
 
     Args:
         log: Of the conversation.
-        write: Store the head; False: only tell what would become of it.
+        dry_run: Store nothing; only return what would become of it.
         force: Also while a turn is open.
 
     Returns:
@@ -67,20 +67,30 @@ def restore(log: ConversationLog, *, write: bool, force: bool = False) -> Restor
         Conflict: Somebody else wrote meanwhile; nothing was changed.
     """
     with log.lock:
-        damage = _find_damage(log)
-        if damage is None:
+        head = _find_head(log)
+        if head is None:
             return None
+        damage: _BadHead | _BadSummary
+        if isinstance(head, _BadHead):
+            damage = head
+        else:
+            try:
+                read_state(head)
+            except CorruptRecord as error:
+                damage = _BadSummary(head, error.reason)
+            else:
+                return None
         rebuilt = rebuild(damage.read(log))
         if rebuilt is None:
             raise CorruptRecord(log.key, None, f"{damage.problem}, and no record of it can be read")
         made = Restoration(damage.problem, damage.start, damage.end, rebuilt.state.totals.messages, rebuilt.lost)
-        if not write:
+        if dry_run:
             return made
         if not force:
             check_free(log.key, rebuilt.state)
         log.see(damage.store_head(log, rebuilt))
         if rebuilt.lost:
-            repaired(log, write=True, force=force)
+            repair(log, dry_run=False, force=force)
         return replace(made, written=True)
 
 
@@ -176,20 +186,8 @@ class _BadSummary:
         return commit(log.store, log.key, [encode(entry)], after=self.head, revision=revision)
 
 
-def _find_damage(log: ConversationLog) -> _BadHead | _BadSummary | None:
-    """Return what is wrong with a head; None: nothing, or there is no such conversation."""
-    head = _find_head(log)
-    if head is None or isinstance(head, _BadHead):
-        return head
-    try:
-        read_state(head)
-    except CorruptRecord as error:
-        return _BadSummary(head, error.reason)
-    return None
-
-
 def _find_head(log: ConversationLog) -> Head | _BadHead | None:
-    """Return the head, or what is wrong with it; None: there is no such conversation, or it was mended meanwhile."""
+    """Return the head, or what is wrong with it; None: there is no such conversation, or it was repaired meanwhile."""
     recovery = log.store.get_recovery()
     try:
         part = log.store.read(log.key, start=0, stop=0)
@@ -197,7 +195,7 @@ def _find_head(log: ConversationLog) -> Head | _BadHead | None:
         found = recovery.find_records(log.key) if recovery else None
         if found is None or recovery is None:
             raise
-        if found.problem is None:  # somebody has mended it meanwhile
+        if found.problem is None:  # somebody has repaired it meanwhile
             return None
         return _BadHead(recovery, found, error.reason)
     head = alive(part.head if part else None)
@@ -250,9 +248,6 @@ def rebuild(entries: Iterable[Sound | Lost]) -> Rebuilt | None:
         return None
     if not is_whole:  # thinking is bound to what came first, and that is gone
         state = replace(state, view=replace(state.view, thinking_valid_from=end))
-    is_last = last.position == end - 1 and _is_version(last.id)
-    return Rebuilt(state, last.id if is_last else fresh_token(), updated or state.identity.created, tuple(lost))
-
-
-def _is_version(text: str) -> bool:
-    return 1 <= len(text) <= LONGEST_VERSION and text.isascii() and text.isprintable()
+    is_version = 1 <= len(last.id) <= LONGEST_VERSION and last.id.isascii() and last.id.isprintable()
+    version = last.id if is_version and last.position == end - 1 else fresh_token()
+    return Rebuilt(state, version, updated or state.identity.created, tuple(lost))

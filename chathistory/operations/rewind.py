@@ -1,32 +1,36 @@
-"""Going back: the event after which the view goes on from an earlier position, or along another path."""
+"""Going back, and forgetting: the events after which the view goes along another path, or without its beginning."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from chathistory.errors import InvalidInput
+from chathistory.errors import CorruptRecord, InvalidInput
 from chathistory.log.active_path import (
     clip_spans,
     covers,
     iter_newest_first,
     iter_spans_newest_first,
     load_cut,
+    load_setup,
     load_spans,
 )
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, is_cut_entry, is_message_entry, messages_among
-from chathistory.log.events import Compaction, Cut, MessageAdded, Rewind
+from chathistory.log.events import Compaction, Cut, MessageAdded, Rewind, Snapshot
 from chathistory.log.field_types import Span, ViewStart
 from chathistory.log.message_sizes import context_of, estimated
 from chathistory.log.omissions import find_omissions
-from chathistory.log.places import Omission
-from chathistory.log.state import ConversationHead, ViewState
+from chathistory.log.read_damaged import Sound, read_repaired
+from chathistory.log.state import ConversationHead
 from chathistory.log.turn_boundaries import begins_view, find_open_reply, opens_turn
+from chathistory.messages.content import blocks_of
+from chathistory.messages.fit_blocks import CALLS
 from chathistory.view.clean_message import count_thoughts
+from chathistory.view.tool_call_ids import doubled_calls
 
-__all__ = ["NewPath", "count_turns", "rewind_along", "rewind_to", "waits_for_result"]
+__all__ = ["NewPath", "count_turns", "rewind_along", "rewind_to", "snapshot_entries", "waits_for_result"]
 
 _PORTION = 32
 
@@ -76,12 +80,18 @@ def rewind_along(log: ConversationLog, head: ConversationHead, path: NewPath) ->
     """
     view = head.state.view
     start = None if path.keeps_view else _find_view_start(log, head, path)
-    _check_thinking(iter_spans_newest_first(log, path.spans, _PORTION), view, path.end, is_cut_undone=start is not None)
+    # what was cut off is sent again then, so that thinking so far is not, unless the API drops it itself
+    bound = path.end if start is not None and not view.drop_block else view.thinking_valid_from
+    reply = find_open_reply(iter_spans_newest_first(log, path.spans, _PORTION)) if bound else None
+    if reply and reply.position < bound and count_thoughts(reply.event.message):
+        raise InvalidInput(f"cannot rewind to {path.end}, within a trimmed tool turn; rewind to the start of that turn")
     cut = load_cut(log, head) if path.keeps_view else None
     if start and start.cut_position is not None:
         entry = log.read(start.cut_position, start.cut_position + 1)[0]
         cut = entry if is_cut_entry(entry) else None
     earlier = iter_spans_newest_first(log, path.spans, _PORTION)
+    # what entries behind the path say is not sent of messages on it stays so
+    omissions = find_omissions(reversed(_list_from(log, head, path.end)))
     return Rewind(
         to=path.end,
         path=tuple(path.spans),
@@ -89,7 +99,7 @@ def rewind_along(log: ConversationLog, head: ConversationHead, path: NewPath) ->
         turns=path.turns,
         tokens=_estimate_tokens(earlier, (start or view).view_start, cut),
         view=start,
-        omitted=_carry_omissions(log, head, path.end),
+        omitted=tuple(each for place, there in omissions.items() if place < path.end for each in there),
     )
 
 
@@ -112,12 +122,6 @@ def _list_from(log: ConversationLog, head: ConversationHead, position: int) -> l
     return list(itertools.takewhile(lambda entry: entry.position >= position, newest))
 
 
-def _carry_omissions(log: ConversationLog, head: ConversationHead, position: int) -> tuple[Omission, ...]:
-    """Return what entries from a position on say is not sent of messages before it: it stays so."""
-    omissions = find_omissions(reversed(_list_from(log, head, position)))
-    return tuple(each for place, there in omissions.items() if place < position for each in there)
-
-
 def _find_view_start(log: ConversationLog, head: ConversationHead, path: NewPath) -> ViewStart:
     """Return from where on messages were sent at the end of a path: what the last cut on it said."""
     turns = path.turns
@@ -130,19 +134,6 @@ def _find_view_start(log: ConversationLog, head: ConversationHead, path: NewPath
                 return ViewStart(entry.position, None, turns, entry.at)
             turns -= opens_turn(entry.event.message)
     return ViewStart(view_since=head.state.identity.created)
-
-
-def _check_thinking(earlier: Iterable[Entry], view: ViewState, end: int, *, is_cut_undone: bool) -> None:
-    """Refuse to go back into a turn whose thinking has to be sent and no longer can be.
-
-    is_cut_undone: What was cut off is sent again, so that thinking so far is not, unless the API drops it itself.
-    """
-    bound = end if is_cut_undone and not view.drop_block else view.thinking_valid_from
-    if not bound:
-        return
-    reply = find_open_reply(earlier)
-    if reply and reply.position < bound and count_thoughts(reply.event.message):
-        raise InvalidInput(f"cannot rewind to {end}, within a trimmed tool turn; rewind to the start of that turn")
 
 
 def _estimate_tokens(earlier: Iterable[Entry], view_start: int, cut: Entry[Cut | Compaction] | None) -> int:
@@ -161,3 +152,56 @@ def _estimate_tokens(earlier: Iterable[Entry], view_start: int, cut: Entry[Cut |
             return tokens + told
         tokens += estimated(entry.event.message)
     return tokens
+
+
+# Forgetting.
+
+
+def snapshot_entries(log: ConversationLog, head: ConversationHead, before: int) -> list[Entry]:
+    """Return the entries from which the state can be folded again once all below `before` is gone."""
+    try:
+        entries = [entry for part in log.slices(head.start, before) for entry in log.entries(part)]
+    except CorruptRecord:
+        entries = [each.entry for each in read_repaired(log, head.stored, before) if isinstance(each, Sound)]
+    load_cut(log, head, entries)  # raises if what the head names is not what it says
+    setup = load_setup(log, head, entries)
+    is_setup_gone = any(entry.position == head.state.engine.setup_position for entry in entries)
+    snapshot = Entry(_take_snapshot(log, head, before, entries))
+    return [snapshot, Entry(setup)] if setup and is_setup_gone else [snapshot]
+
+
+def _take_snapshot(log: ConversationLog, head: ConversationHead, before: int, entries: Sequence[Entry]) -> Snapshot:
+    """Return the state at the end of the log, as it is when `entries`, all below `before`, are gone."""
+    state, spans = head.state, load_spans(log, head, [])
+    view, totals = state.view, state.totals
+    said = messages_among(entry for entry in entries if covers(spans, entry.position))
+    sent = [entry for entry in said if entry.position >= view.view_start]
+    hidden = [entry for entry in said if entry.position < view.view_start]
+    cut = next((entry for entry in entries if entry.position == view.cut_position), None)
+    lead = cut.message if cut else None
+    gone = sum(estimated(entry.event.message) for entry in sent) + (estimated(lead) if lead else 0)
+    without_preview = replace(state, totals=replace(totals, preview=None))  # it quotes what is to be forgotten
+    return Snapshot(
+        path=tuple(clip_spans(spans, low=before, high=head.end)),
+        messages=totals.messages - len(said),
+        turns=totals.turns - count_turns(said),
+        tokens=max(0, view.tokens - gone),
+        hidden_turns=max(0, view.hidden_turns - count_turns(hidden)),
+        was_sent=bool(sent or lead),
+        cut_position=None if cut else view.cut_position,
+        state_values=without_preview.to_dict(),
+        renamed=_find_renamed(log, head, before, sent),
+    )
+
+
+def _find_renamed(
+    log: ConversationLog, head: ConversationHead, before: int, gone: Sequence[Entry[MessageAdded]]
+) -> tuple[str, ...]:
+    """Return the calls that stay renamed although the one that had their id first is to be forgotten."""
+    renamed = head.state.view.renamed
+    if not any(block["type"] in CALLS for entry in gone for block in blocks_of(entry.event.message)):
+        return renamed
+    spans = clip_spans(load_spans(log, head, []), low=before, high=head.end)
+    kept = [entry for start, stop in spans for entry in log.read(start, stop)]
+    marks = doubled_calls([*gone, *kept], renamed)
+    return tuple(mark for mark in marks if int(mark.partition(".")[0]) >= before)

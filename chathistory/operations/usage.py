@@ -11,7 +11,7 @@ from chathistory.log.clock import to_datetime
 from chathistory.log.events import Compaction, MessageAdded, ReplyInterrupted, ReplyOrphaned
 from chathistory.log.read_damaged import Lost, Sound
 
-__all__ = ["Tokens", "TurnUsage", "Usage", "usage_of"]
+__all__ = ["Tokens", "TurnUsage", "Usage", "sum_usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Usage:
 _PAID = (MessageAdded, Compaction, ReplyInterrupted, ReplyOrphaned)
 
 
-def usage_of(found: Iterable[Sound | Lost], stored: Mapping[str, Any]) -> Usage:
+def sum_usage(found: Iterable[Sound | Lost], stored: Mapping[str, Any]) -> Usage:
     """Return what the replies among the records of a conversation cost.
 
     Args:

@@ -7,6 +7,7 @@ with it. A rewind and its like write the path down, so the path to any message i
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -21,7 +22,7 @@ from chathistory.log.turn_boundaries import begins_view, opens_turn
 from chathistory.messages.content import Message
 from chathistory.operations.rewind import NewPath, count_turns, rewind_along
 
-__all__ = ["Variant", "rewind_to_variant", "variants_of"]
+__all__ = ["Variant", "list_variants", "rewind_to_variant"]
 
 _PORTION = 64
 
@@ -42,28 +43,38 @@ class Variant:
     is_current: bool
 
 
-def variants_of(log: ConversationLog, position: int) -> list[Variant]:
+def list_variants(log: ConversationLog, position: int) -> list[Variant]:
     """Return the replies to the question at a position, or to the question that the reply at a position answers.
 
-    They come in the order of the log; none if there is no reply yet.
+    They come in the order of the log; [] if there is no reply yet.
 
     Raises:
         InvalidInput: No such message is at this position.
     """
     head = log.refresh()
-    question = _question_of(log, head, position)
-    found = _Replies(question)
-    for part in log.slices(question + 1, head.end if head else 0):
-        for entry in log.entries(part):
-            found.add(entry)
-    spans = load_spans(log, head, []) if head else []
-    return [_variant(chain, spans) for chain in found.chains()]
+    entry = _at(log, head, position) if head else None
+    if head is None or entry is None or (question := _find_question(log, head, entry)) is None:
+        raise InvalidInput(f"position {position} holds neither a question of this conversation nor a reply to one")
+    replies = _Replies(question)
+    for part in log.slices(question + 1, head.end):
+        for each in log.entries(part):
+            replies.add(each)
+    spans, variants = load_spans(log, head, []), []
+    for chain in replies.chains():
+        last = next(each for each in reversed(chain) if each.event.message["role"] == "assistant")
+        is_current = all(covers(spans, each.position) for each in chain)
+        variants.append(Variant(last.position, last.event.message, tuple(chain), is_current))
+    return variants
 
 
-def _variant(chain: Sequence[Entry[MessageAdded]], spans: Sequence[Span]) -> Variant:
-    last = next(entry for entry in reversed(chain) if entry.event.message["role"] == "assistant")
-    is_current = all(covers(spans, entry.position) for entry in chain)
-    return Variant(last.position, last.event.message, tuple(chain), is_current)
+def _find_question(log: ConversationLog, head: ConversationHead, entry: Entry) -> int | None:
+    """Return the position of a question, or of that which a reply answers; None: the entry is neither."""
+    if not is_message_entry(entry):
+        return None
+    position = entry.position
+    earlier = iter_spans_newest_first(log, _path_to(log, head, position, position), _PORTION)
+    asked = (each for each in itertools.chain([entry], earlier) if is_message_entry(each))
+    return next((each.position for each in asked if opens_turn(each.event.message)), None)
 
 
 class _Replies:
@@ -78,14 +89,12 @@ class _Replies:
 
     def add(self, entry: Entry) -> None:
         """Take the next entry of the log."""
-        if is_message_entry(entry):
-            self._add_message(entry)
-        elif isinstance(entry.event, Rewind | Snapshot | Repair):
+        if isinstance(entry.event, Rewind | Snapshot | Repair):
             seen = (*self._questions, *self._entries, *self._others)
             last = max((place for place in seen if covers(entry.event.path, place)), default=None)
             self._current = None if last in self._others else last
-
-    def _add_message(self, entry: Entry[MessageAdded]) -> None:
+        if not is_message_entry(entry):
+            return
         place, again = entry.position, entry.event.copy_of  # a repair stores messages anew
         if again in self._questions:
             self._questions.add(place)
@@ -124,11 +133,14 @@ def rewind_to_variant(log: ConversationLog, head: ConversationHead, position: in
     Raises:
         InvalidInput: No reply is at this position, or its thinking can no longer be sent, and has to be.
     """
-    if _role(_at(log, head, position)) != "assistant":
+    entry = _at(log, head, position)
+    if entry is None or not is_message_entry(entry) or entry.event.message["role"] != "assistant":
         raise InvalidInput(f"position {position} holds no reply of this conversation")
     end = _end_of_turn(log, head, position)
     present, spans = load_spans(log, head, []), _path_to(log, head, position, end)
-    first = _first_difference(present, spans)
+    edges = sorted({edge for span in (*present, *spans) for edge in span})
+    # the first position that only one of the two paths goes through
+    first = next((edge for edge in edges if covers(present, edge) != covers(spans, edge)), edges[-1])
     added = _entries(log, clip_spans(spans, low=first, high=end))
     before = messages_among(_entries(log, clip_spans(present, low=first, high=head.end)))
     after = messages_among(added)
@@ -144,18 +156,6 @@ def rewind_to_variant(log: ConversationLog, head: ConversationHead, position: in
         keeps_view=head.state.view.view_start <= first and not is_cut_anew,
     )
     return rewind_along(log, head, path)
-
-
-def _question_of(log: ConversationLog, head: ConversationHead | None, position: int) -> int:
-    """Return the position of the question at a position, or of that which is answered there. Raises `InvalidInput`."""
-    entry = _at(log, head, position) if head else None
-    if head and entry and is_message_entry(entry):
-        if opens_turn(entry.event.message):
-            return position
-        for before in iter_spans_newest_first(log, _path_to(log, head, position, position), _PORTION):
-            if is_message_entry(before) and opens_turn(before.event.message):
-                return before.position
-    raise InvalidInput(f"position {position} holds neither a question of this conversation nor a reply to one")
 
 
 def _path_to(log: ConversationLog, head: ConversationHead, position: int, end: int) -> list[Span]:
@@ -184,12 +184,6 @@ def _end_of_turn(log: ConversationLog, head: ConversationHead, position: int) ->
     return end
 
 
-def _first_difference(one: Sequence[Span], other: Sequence[Span]) -> int:
-    """Return the first position that only one of two paths goes through; the end of both if there is none."""
-    edges = sorted({edge for span in (*one, *other) for edge in span})
-    return next((edge for edge in edges if covers(one, edge) != covers(other, edge)), edges[-1])
-
-
 def _entries(log: ConversationLog, spans: Sequence[Span]) -> list[Entry]:
     return list(iter_spans_newest_first(log, spans, _PORTION))[::-1]
 
@@ -199,8 +193,3 @@ def _at(log: ConversationLog, head: ConversationHead, position: int) -> Entry | 
     if not head.start <= position < head.end:
         return None
     return log.read(position, position + 1)[0]
-
-
-def _role(entry: Entry | None) -> str | None:
-    """Return who speaks in an entry; None: it is no message."""
-    return entry.event.message["role"] if entry and is_message_entry(entry) else None

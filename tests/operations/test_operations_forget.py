@@ -11,7 +11,7 @@ from made_entries import make_entry
 
 from chathistory import History
 from chathistory.errors import InvalidInput
-from chathistory.operations.forget import snapshot_entries
+from chathistory.operations.rewind import snapshot_entries
 
 # Going back.
 
