@@ -1,25 +1,20 @@
 """The command `chathistory`: conversations with Claude in the terminal, on any backend.
 
-    app            the commands together, and what becomes of what they raise
-    chat           `chat`: which conversation, and one message or many
-    repl           the prompt of `chat`: what can be typed there
-    turn           one turn: the reply as it comes, and Ctrl-C only where it does no harm
-    responder      who replies: Claude, or a fake without a model
-    listing        `list`, `show`, `backends`
-    edit           `annotate`, `rename`, `fork`, `rewind`, `leave-out`: changes to one conversation
-    trim           `trim`, `usage`
-    delete         `delete`, `prune`, `sweep`
-    transfer       `export`, `import`, `copy`
-    doctor         `doctor`: what is damaged, and its repair
-    doctor_online  `doctor --online`: what the API refuses
-    config         `config`: what is in force, and where it came from
-    certify        `certify`: whether a backend keeps the contract
-    target         which store and which scope, and the options that commands share
-    parsers        durations, times and filters as people write them
-    output         lines, tables, JSON, a bar while something takes its time
-    render         entries and times as people read them
-    errors         exit codes, and errors in a line or two
-    escape         stored text on its way to a terminal
+    app         the commands together, and what becomes of what they raise
+    chat        `chat`: which conversation, one message, or a prompt for many
+    doctor      `doctor`: what is damaged or refused by the API, and its repair
+    show        `show`, and what was said as people read it
+    responder   who replies (Claude or a fake), and one turn with the reply as it comes
+    delete      `delete`, `prune`, `sweep`
+    listing     `list`, `backends`
+    edit        `annotate`, `rename`, `fork`, `rewind`, `leave-out`: changes to one conversation
+    trim        `trim`, `usage`
+    transfer    `export`, `import`, `copy`
+    config      `config`: what is in force, and where it came from
+    certify     `certify`: whether a backend keeps the contract
+    options     the options that commands share; the store and the scope that they name
+    errors      exit codes, and errors in a line or two
+    output      what commands print: safe text, tables, JSON, times, progress
 
 Each uses only those below it. rich and the Anthropic SDK are imported by the commands that need them, not before.
 """

@@ -6,8 +6,8 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,10 @@ from chathistory.cli.delete import delete, prune, sweep
 from chathistory.cli.doctor import doctor
 from chathistory.cli.edit import annotate, fork, leave_out, rename, rewind
 from chathistory.cli.errors import ExitCode, explain, report
-from chathistory.cli.escape import show_controls
-from chathistory.cli.listing import backends, list_, show
-from chathistory.cli.target import Run
+from chathistory.cli.listing import backends, list_
+from chathistory.cli.options import Run
+from chathistory.cli.output import show_controls
+from chathistory.cli.show import show
 from chathistory.cli.transfer import copy, export, import_
 from chathistory.cli.trim import trim, usage
 from chathistory.engine.prompt_setup import SetupChangedWarning
@@ -60,9 +61,16 @@ for command in (group, *group.commands.values()):  # click's mark for "do not wr
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code: one of `ExitCode`."""
     state = Run()
-    _repair_streams()
+    # streams may be closed; and the output takes all text: "?" for what it cannot show
+    sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - for the life of the process
+    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
+    sys.stderr = sys.stderr or sys.stdout
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
     try:
-        with _print_warnings():
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", SetupChangedWarning)
+            warnings.showwarning = partial(_print_warning, warnings.showwarning)
             code = group.main(list(arguments), prog_name="chathistory", standalone_mode=False, obj=state)
         sys.stdout.flush()
     except click.ClickException as error:
@@ -72,8 +80,8 @@ def run(arguments: Sequence[str]) -> int:
         notes = explain(error.__cause__ or error)[1:]  # what is saved; click puts an error of its own around a Ctrl-C
         click.echo("\n".join(["stopped", *notes]), err=True)
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        _discard_output()
+    except BrokenPipeError:  # keep the interpreter from flushing what nobody reads, and failing once more at its exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
     except Exception as error:  # noqa: BLE001 - whatever it is, people get a sentence and not a traceback
         report(error, debug=state.debug)
@@ -81,32 +89,9 @@ def run(arguments: Sequence[str]) -> int:
     return int(code or ExitCode.OK)
 
 
-@contextmanager
-def _print_warnings() -> Iterator[None]:
-    """Print warnings of the engine in a line, whatever the interpreter does with warnings."""
-
-    def note(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
-        if issubclass(category, SetupChangedWarning):
-            click.echo(show_controls(f"Note: {message}."), err=True)
-        else:
-            shown(message, category, *where, **more)
-
-    shown = warnings.showwarning
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", SetupChangedWarning)
-        warnings.showwarning = note
-        yield
-
-
-def _repair_streams() -> None:
-    """Have streams in any case (they may be closed), and an output that takes all text: "?" for what it cannot show."""
-    sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - for the life of the process
-    sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
-    sys.stderr = sys.stderr or sys.stdout
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")
-
-
-def _discard_output() -> None:
-    """Keep the interpreter from flushing what nobody reads, and failing once more at its exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _print_warning(print_other: Any, message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+    """Print a warning of the engine in a line, whatever the interpreter does with warnings."""
+    if issubclass(category, SetupChangedWarning):
+        click.echo(show_controls(f"Note: {message}."), err=True)
+    else:
+        print_other(message, category, *where, **more)

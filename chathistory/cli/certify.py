@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from chathistory.cli.errors import ExitCode
-from chathistory.cli.escape import show_controls, to_json_line
-from chathistory.cli.target import OPTIONS
+from chathistory.cli.options import OPTIONS
+from chathistory.cli.output import show_controls, to_json_line
 from chathistory.errors import ConfigError
 
 __all__ = ["certify"]

@@ -1,24 +1,46 @@
-"""`chathistory chat`: which conversation, and one message or many."""
+"""`chathistory chat`: which conversation, one message, or a prompt for many."""
 
 from __future__ import annotations
 
+import re
 import secrets
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import click
 
-from chathistory.cli.escape import show_controls
-from chathistory.cli.responder import Responder, make_responder
-from chathistory.cli.target import Run, Target, shared_options
+from chathistory.cli.errors import is_known, report
+from chathistory.cli.options import Run, Target, shared_options
+from chathistory.cli.output import make_console, show_controls
+from chathistory.cli.responder import FAKE_MODEL, STOP_REASONS, Responder, make_responder, make_writer, play_turn
+from chathistory.cli.show import load_spoken
 from chathistory.config.settings import MODEL
 from chathistory.conversation import Conversation
-from chathistory.engine.chat import ChatEngine
+from chathistory.engine.chat import ChatEngine, ReplyStream
 from chathistory.history import History
+from chathistory.log.lease import lease_end
 
 __all__ = ["chat"]
 
 _LETTERS = "abcdefghjkmnpqrstuvwxyz23456789"  # without those that look alike
+_NEXT_STEPS = {
+    "turn": "say something else with: {chat}",
+    "earlier": "leave that out with: {leave_out}; then send it again with: {chat} --retry",
+    "size": "make it shorter with: {trim}; then send it again with: {chat} --retry",
+    None: "send it again with: {chat} --retry",
+}
+"""What to do after an error, by the sort of what the API refused, if it refused something."""
+
+REDRAWN = 6
+_LATELY = 4  # entries among which the last message is: a reply that broke off may follow it
+_COMMAND = re.compile(r"/[a-z]+")
+_HELP = """\
+/retry     send the last message again, if it has no reply
+/abandon   give up a reply that another process still waits for
+/quit      end (so do Ctrl-D, and Ctrl-C here); Ctrl-C during a reply stops that reply only
+Anything else is sent. What you paste is one message, however many lines it has."""
+_UNANSWERED = "no reply to the last message yet: /retry sends it again, or say something new"
 
 
 @click.command()
@@ -67,25 +89,24 @@ def chat(
         raise click.UsageError("--retry sends the message that is stored; leave MESSAGE out.")
     responder = make_responder(target.settings, model, fake=fake)
     interactive = message is None and not retry and sys.stdin.isatty() and sys.stdout.isatty()
-    words = None if interactive or retry else _read_message(message)
+    text = None if interactive or retry else _read_message(message)
     source = target.settings.sources["store"]
     if source.found:  # a file says so that nobody named: it may not be the user's own
         click.echo(show_controls(f"conversations are kept in {target}, as {source} says"), err=True)
-    with responder.client, target.opened() as history:
+    with responder.client, target.open() as history:
         conversation = _choose_conversation(history, target, name, latest=latest, fake=fake)
-        engine = _make_engine(responder, history, conversation, system, target)
+        system = target.settings.system if system is None else system
+        engine = responder.make_engine(history, conversation, system=system)
         if abandon:
             engine.abandon(conversation.id)
         if fake:
             click.echo("The replies are those of a fake without a model, not Claude's.", err=True)
         if interactive:
-            from chathistory.cli.repl import Prompt  # brings rich, which a single message does not need
-
             click.echo("/help shows what you can type, Ctrl-D ends.", err=True)
             debug = click.get_current_context().ensure_object(Run).debug
             Prompt(engine, conversation, name=responder.name, debug=debug).run()
         else:
-            _print_reply(engine, conversation, responder, words, target)
+            _print_reply(engine, conversation, responder, text, target)
 
 
 def _read_message(message: str | None) -> str:
@@ -122,62 +143,128 @@ def _choose_conversation(
     is_new = conversation.state() is None
     if is_new or latest:
         what = "new conversation" if is_new else "conversation"
-        again = _continue_command(target, name, fake=fake)
+        again = target.command("chat", "--conversation", name, *(["--fake"] if fake else []))
         click.echo(show_controls(f"{what} {name} in {target}; continue with: {again}"), err=True)
     return conversation
 
 
-def _continue_command(target: Target, name: str, *, fake: bool) -> str:
-    return target.command("chat", "--conversation", name, *(["--fake"] if fake else []))
-
-
-def _make_engine(
-    responder: Responder, history: History, conversation: Conversation, system: str | None, target: Target
-) -> ChatEngine:
-    """Return the engine; what is neither given nor configured stays as it was in the conversation."""
-    setup = conversation.setup() or {}
-    settings = target.settings
-    system = settings.system if system is None else system
-    return ChatEngine(
-        responder.client,
-        history,
-        model=responder.choose_model(setup),
-        system=setup.get("system") if system is None else system or None,
-        max_tokens=settings.max_tokens,
-        trimming=settings.trimming,
-        context_editing=settings.context_editing,
-    )
-
-
 def _print_reply(
-    engine: ChatEngine, conversation: Conversation, responder: Responder, words: str | None, target: Target
+    engine: ChatEngine, conversation: Conversation, responder: Responder, text: str | None, target: Target
 ) -> None:
-    """Print one reply, and nothing else, to standard output; words None: to the message that is stored."""
-    from chathistory.cli.turn import NOTES, make_writer, play_turn  # not needed for the prompt
-
+    """Print one reply, and nothing else, to standard output; text None: to the message that is stored."""
     write = make_writer()
     on_screen = sys.stdout.isatty()
+    id = conversation.id
     try:
-        id = conversation.id
-        stream = engine.stream_resumed(id) if words is None else engine.stream(id, words)
-        reply = play_turn(stream, lambda text: write(show_controls(text) if on_screen else text))
+        stream = engine.stream_resumed(id) if text is None else engine.stream(id, text)
+        reply = play_turn(stream, lambda piece: write(show_controls(piece) if on_screen else piece))
     except BaseException as error:
         if any("saved" in note for note in getattr(error, "__notes__", ())):  # the message is, and has no reply
-            again = _continue_command(target, conversation.id, fake=responder.is_fake)
-            error.add_note(f"chathistory: {_suggest(error, target, conversation.id, again)}")
+            words = _NEXT_STEPS.get(getattr(getattr(error, "refusal", None), "sort", None), _NEXT_STEPS[None])
+            chat = target.command("chat", "--conversation", id, *(["--fake"] if responder.name == FAKE_MODEL else []))
+            leave_out, trim = (target.command(command, id) for command in ("leave-out", "trim"))
+            error.add_note(f"chathistory: {words.format(chat=chat, leave_out=leave_out, trim=trim)}")
         raise
     write("" if reply.text.endswith("\n") else "\n")
-    if reply.stop_reason in NOTES:
-        click.echo(f"Note: {NOTES[reply.stop_reason]}.", err=True)
+    if reply.stop_reason in STOP_REASONS:
+        click.echo(f"Note: {STOP_REASONS[reply.stop_reason]}.", err=True)
 
 
-def _suggest(error: BaseException, target: Target, name: str, again: str) -> str:
-    """Return what to do next, by the sort of what the API refused, if it refused something."""
-    sort = getattr(getattr(error, "refusal", None), "sort", None)
-    if sort == "turn":
-        return f"say something else with: {again}"
-    if sort == "earlier":
-        return f"leave that out with: {target.command('leave-out', name)}; then send it again with: {again} --retry"
-    if sort == "size":
-        return f"make it shorter with: {target.command('trim', name)}; then send it again with: {again} --retry"
-    return f"send it again with: {again} --retry"
+class Prompt:
+    """A prompt on the terminal for one conversation. name: who replies; debug: show tracebacks."""
+
+    def __init__(self, engine: ChatEngine, conversation: Conversation, *, name: str, debug: bool) -> None:
+        self._engine = engine
+        self._conversation = conversation
+        self._name = name
+        self._debug = debug
+        self._console = make_console()
+
+    def run(self) -> None:
+        """Print the last turns, then prompt and reply until the user ends it."""
+        self._print_last_entries()
+        with suppress(ImportError):  # not on every system
+            import readline  # lets `input` edit lines, remember them, and take what is pasted as one message
+
+            readline.parse_and_bind("set enable-bracketed-paste on")
+        while True:
+            try:
+                typed = input("you> ").strip()
+            except (EOFError, KeyboardInterrupt):
+                self._console.print()
+                return
+            if typed in ("/quit", "/exit"):
+                return
+            try:
+                self._answer(typed)
+            except Exception as error:
+                if not is_known(error):
+                    raise
+                report(error, debug=self._debug)
+                if self._can_retry():
+                    self._note(_UNANSWERED)
+
+    def _answer(self, typed: str) -> None:
+        """Do what is typed: a command, or a message to send."""
+        id = self._conversation.id
+        if typed == "/help":
+            self._note(_HELP)
+        elif typed == "/retry":
+            self._print_reply(self._engine.stream_resumed(id))
+        elif typed == "/abandon":
+            was_open = self._engine.abandon(id)
+            self._note(_UNANSWERED if was_open else "no other process waits for a reply here")
+        elif _COMMAND.fullmatch(typed):
+            self._note(f"unknown command {typed}; /help lists the commands")
+        elif typed:
+            self._print_reply(self._engine.stream(id, typed))
+
+    def _print_reply(self, stream: ReplyStream) -> None:
+        self._print_name(self._name)
+        write = make_writer()
+        try:
+            reply = play_turn(stream, lambda piece: write(show_controls(piece)))
+        except KeyboardInterrupt:
+            self._console.print()
+            last = next(self._conversation.entries(-1), None)
+            is_saved = last is not None and last.kind == "interrupted"
+            what = "what came is saved, but not sent again" if is_saved else "nothing had come yet"
+            self._note(f"stopped; {what}. /retry sends your message again, or say something new")
+        except BaseException:
+            self._console.print()
+            raise
+        else:
+            self._console.print()
+            if reply.stop_reason in STOP_REASONS:
+                self._note(STOP_REASONS[reply.stop_reason])
+
+    def _print_last_entries(self) -> None:
+        entries = load_spoken(self._conversation, REDRAWN)
+        for entry in entries:
+            self._print_name(entry.speaker)
+            self._console.out(entry.text, highlight=False)
+            if entry.mark:
+                self._note(f"[{entry.mark}]")
+        state = self._conversation.state()
+        if state and state.engine.open_turn and lease_end(state.engine.open_turn):
+            asked = next((entry.time for entry in reversed(entries) if entry.kind == "message"), "before")
+            self._note(f"another process waits for a reply since {asked}; /abandon gives that reply up")
+        elif self._can_retry():
+            self._note(_UNANSWERED)
+
+    def _can_retry(self) -> bool:
+        """Whether the last message can be sent again: it has no reply, and the API did not refuse it."""
+        last = self._conversation.last_messages(1)
+        if not last or last[-1]["role"] != "user":
+            return False
+        kinds = [entry.kind for entry in load_spoken(self._conversation, _LATELY)]
+        said = [kind for kind in kinds if kind in ("message", "refused")]
+        return not said or said[-1] == "message"
+
+    def _print_name(self, name: str) -> None:
+        style = {"you": "bold", FAKE_MODEL: "bold yellow"}.get(name, "bold cyan")
+        self._console.out(f"{name}> ", style=style, end="")
+        sys.stdout.flush()
+
+    def _note(self, text: str) -> None:
+        self._console.out(text, style="dim", highlight=False)

@@ -15,18 +15,18 @@ from typing import Any
 import click
 
 from chathistory.cli.errors import ExitCode
-from chathistory.cli.escape import show_controls, to_one_line
+from chathistory.cli.listing import read_listing
+from chathistory.cli.options import DURATION, FILTERS, Target, ids_argument, select_filters, shared_options
 from chathistory.cli.output import (
     MAY_HAVE_MISSED,
-    damaged_as_json,
+    damaged_to_json,
+    format_age,
     print_json,
-    print_lines,
     print_rows,
+    show_controls,
     show_progress,
+    to_one_line,
 )
-from chathistory.cli.parsers import DURATION, filter_options, select_filters
-from chathistory.cli.render import format_age
-from chathistory.cli.target import Target, ids_argument, shared_options
 from chathistory.errors import Conflict
 from chathistory.history import History
 from chathistory.operations.prune import DeletedConversation
@@ -34,25 +34,15 @@ from chathistory.operations.prune import DeletedConversation
 __all__ = ["delete", "prune", "sweep"]
 
 _SHOWN = 20
-_PAGE = 500
 _REASONS = {"age": "too old", "ttl": "not active", "count": "too many", "expired": "expired", None: ""}
-_COLUMNS = ("ID", "MESSAGES", "RECORDS", "UPDATED", "WHY")
 
 
 @click.command()
 @ids_argument
-@filter_options
 @click.option("--all", "everything", is_flag=True, help="All of the scope that --scope names; expired and damaged too.")
-@shared_options("dry_run", "yes", "json")
+@shared_options(*FILTERS, "dry_run", "yes", "json")
 def delete(
-    ids: tuple[str, ...],
-    *,
-    everything: bool,
-    dry_run: bool,
-    yes: bool,
-    target: Target,
-    as_json: bool,
-    **given: Any,
+    ids: tuple[str, ...], *, everything: bool, dry_run: bool, yes: bool, target: Target, as_json: bool, **given: Any
 ) -> int:
     r"""Delete conversations for good: those with the given IDs, those that match all filters, or a whole scope.
 
@@ -70,22 +60,23 @@ def delete(
     filters = select_filters(given)
     if (bool(ids), bool(filters), everything).count(True) != 1:
         raise click.UsageError("say what to delete: IDs, filters such as --tag, or --scope NAME --all.")
-    if everything and not target.names_scope:
+    if everything and "--scope" not in target.flags[::2]:
         raise click.UsageError("--all deletes a whole scope: name it with --scope.")
     _check_can_ask(yes=yes or dry_run)
-    with target.opened() as history:
+    with target.open() as history:
         if everything:
             return _delete_scope(history, dry_run=dry_run, yes=yes, as_json=as_json)
-        named = {id: target.find_version(history, id) for id in ids}
-        versions = named or _find_versions(history, filters)
+        versions = {id: target.find_version(history, id) for id in ids}
+        if not ids:
+            versions = {row.id: row.version for row in read_listing(history, filters).items}
         if versions and not (yes or dry_run):
             rows = [row for id in versions if (row := history.delete(id, dry_run=True))]
             _print_removed([] if ids else rows)
             name = show_controls(ids[0]) if len(ids) == 1 else f"{len(rows)} conversations"
             click.confirm(f"Delete {name} ({_count_messages(rows)}) for good?", abort=True)
-        kept: dict[str, str] = {}
-        versions = dict.fromkeys(versions) if ids and yes else versions
-        removed = _delete_each(history, versions, kept, dry_run=dry_run)
+        if ids and yes:  # who names it and is not asked means it, whatever was written to it since
+            versions = dict.fromkeys(versions)
+        removed, kept = _delete_versions(history, versions, dry_run=dry_run)
     if as_json:
         left = [{"id": id, "scope": target.scope, "why": why} for id, why in kept.items()]
         print_json({"removed": [asdict(row) for row in removed], "left": left, "dry_run": dry_run})
@@ -96,27 +87,12 @@ def delete(
     return (ExitCode.PARTLY if removed else ExitCode.FAILED) if kept else ExitCode.OK
 
 
-def _check_can_ask(*, yes: bool) -> None:
-    """Raise `click.UsageError` if somebody is to be asked, and there is no terminal to ask on."""
-    if not (yes or sys.stdin.isatty()):
-        raise click.UsageError("there is no terminal to ask on; add --yes to delete without asking, or --dry-run.")
-
-
-def _find_versions(history: History, filters: Mapping[str, Any]) -> dict[str, str | None]:
-    """Return the versions of all that match the filters, by their ids."""
-    page = history.list(limit=_PAGE, **filters)
-    versions: dict[str, str | None] = {row.id: row.version for row in page.items}
-    while page.next is not None:
-        page = history.list(limit=_PAGE, after=page.next, **filters)
-        versions |= {row.id: row.version for row in page.items}
-    return versions
-
-
-def _delete_each(
-    history: History, versions: Mapping[str, str | None], kept: dict[str, str], *, dry_run: bool
-) -> list[DeletedConversation]:
-    """Delete conversations that still have these versions (None: any), and add to `kept` why others were not."""
-    removed = []
+def _delete_versions(
+    history: History, versions: Mapping[str, str | None], *, dry_run: bool
+) -> tuple[list[DeletedConversation], dict[str, str]]:
+    """Delete conversations that still have these versions (None: any); return those, and why others were kept."""
+    removed: list[DeletedConversation] = []
+    kept: dict[str, str] = {}
     for id, version in versions.items():
         try:
             row = history.delete(id, expected=version, dry_run=dry_run)
@@ -127,7 +103,13 @@ def _delete_each(
             removed.append(row)
         else:
             kept[id] = "somebody else deleted it meanwhile"
-    return removed
+    return removed, kept
+
+
+def _check_can_ask(*, yes: bool) -> None:
+    """Raise `click.UsageError` if somebody is to be asked, and there is no terminal to ask on."""
+    if not (yes or sys.stdin.isatty()):
+        raise click.UsageError("there is no terminal to ask on; add --yes to delete without asking, or --dry-run.")
 
 
 def _delete_scope(history: History, *, dry_run: bool, yes: bool, as_json: bool) -> int:
@@ -176,7 +158,7 @@ def prune(*, dry_run: bool, yes: bool, target: Target, as_json: bool, **limits: 
       chathistory prune --ttl 90d --count 1000 --yes
     """
     _check_can_ask(yes=yes or dry_run)
-    with target.opened() as history:
+    with target.open() as history:
         if not (yes or dry_run):
             found = history.prune(dry_run=True, **limits)
             _print_removed(found.removed)
@@ -185,7 +167,7 @@ def prune(*, dry_run: bool, yes: bool, target: Target, as_json: bool, **limits: 
         with show_progress("removing", None) as step:
             report = history.prune(dry_run=dry_run, progress=step, **limits)
     if as_json:
-        print_json(asdict(report) | {"damaged": [damaged_as_json(each) for each in report.damaged]})
+        print_json(asdict(report) | {"damaged": [damaged_to_json(each) for each in report.damaged]})
     else:
         _report(report.removed, is_shown=not (yes or dry_run), dry_run=dry_run, more=f"; kept {report.kept}")
         for each in report.damaged:
@@ -196,21 +178,19 @@ def prune(*, dry_run: bool, yes: bool, target: Target, as_json: bool, **limits: 
     return ExitCode.PARTLY if report.damaged or not report.complete else ExitCode.OK
 
 
-def _print_removed(rows: Sequence[DeletedConversation]) -> None:
-    time = format_age if sys.stdout.isatty() else datetime.isoformat
-    print_rows(
-        _COLUMNS,
-        [
-            (
-                row.id,
-                "damaged" if row.messages is None else str(row.messages),
-                "" if row.records is None else str(row.records),
-                time(row.updated) if row.updated else "",
-                _REASONS[row.reason],
-            )
-            for row in rows
-        ],
-    )
+def _print_removed(removed: Sequence[DeletedConversation]) -> None:
+    format_time = format_age if sys.stdout.isatty() else datetime.isoformat
+    rows = [
+        (
+            row.id,
+            "damaged" if row.messages is None else str(row.messages),
+            "" if row.records is None else str(row.records),
+            format_time(row.updated) if row.updated else "",
+            _REASONS[row.reason],
+        )
+        for row in removed
+    ]
+    print_rows(("ID", "MESSAGES", "RECORDS", "UPDATED", "WHY"), rows)
 
 
 def _count_messages(rows: Sequence[DeletedConversation]) -> str:
@@ -239,7 +219,7 @@ def sweep(*, target: Target, as_json: bool) -> None:
     Example:
       chathistory sweep --store s3://bucket/prefix
     """
-    with target.opened() as history:
+    with target.open() as history:
         sweeping = history.store.get_sweeping()
         if sweeping is None:
             raise click.ClickException(f"there is nothing to sweep in {target}: `prune` removes what has expired")
@@ -247,4 +227,4 @@ def sweep(*, target: Target, as_json: bool) -> None:
     if as_json:
         print_json(swept)
     else:
-        print_lines([", ".join(f"{name}: {count}" for name, count in swept.items())])
+        click.echo(", ".join(f"{name}: {count}" for name, count in swept.items()))

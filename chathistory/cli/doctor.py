@@ -1,32 +1,31 @@
-"""`chathistory doctor`: what cannot be read or sent as it is stored, and its repair."""
+"""`chathistory doctor`: what cannot be read or sent as it is stored, or is refused by the API; and its repair."""
 
 from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from chathistory.cli.errors import ExitCode
-from chathistory.cli.escape import to_one_line
-from chathistory.cli.output import print_json, print_rows, show_progress
-from chathistory.cli.target import Target, optional_id_argument, shared_options
+from chathistory.cli.options import Target, optional_id_argument, shared_options
+from chathistory.cli.output import print_json, print_rows, show_progress, to_one_line
+from chathistory.cli.responder import Responder, make_responder
 from chathistory.errors import ChatHistoryError, StoreUnavailable
 from chathistory.history import History
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.operations.check import Diagnosis, Walk, repair_diagnosed
+from chathistory.storage.values import Key
 from chathistory.view import ViewRepair
 from chathistory.view.item import ADDED
 
-if TYPE_CHECKING:
-    from chathistory.cli.doctor_online import Check
-
 __all__ = ["doctor"]
 
+_MOST = 50  # places that the API refuses and that are left out of one conversation at most
 _COUNTS = {
     "sound": "sound",
     "repaired": "repaired",
@@ -64,6 +63,30 @@ class _Case:
             return "try again later; --force repairs it even while a turn is open"
         return _NEXT_STEPS[self.diagnosis.state]
 
+    def list_rows(self) -> Iterator[tuple[str, ...]]:
+        """Yield the fields of a row for each finding, and of one for the error."""
+        key = self.diagnosis.key
+        name = (key.id, key.scope) if key else (self.diagnosis.where, "")
+        state = "left out" if self.state == "sound" else self.state
+        for each in self.findings:
+            yield (*name, _name_place(each).removeprefix("record "), state, each.what, self.next_step)
+        if self.error:
+            yield (*name, "", state, self.error, self.next_step)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it, for JSON."""
+        key = self.diagnosis.key
+        return {
+            "id": key.id if key else None,
+            "scope": key.scope if key else None,
+            "where": self.diagnosis.where,
+            "state": self.state,
+            "error": self.error,
+            "findings": [asdict(each) for each in self.findings],
+            "notes": list(self.diagnosis.notes),
+            "next": self.next_step,
+        }
+
 
 @click.command()
 @optional_id_argument
@@ -93,17 +116,18 @@ def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: T
     """
     if id is not None and target.all_scopes:
         raise click.UsageError("an ID is of one scope; leave out --all-scopes, or the ID.")
+    scope = None if target.all_scopes else target.scope
+    responder = make_responder(target.settings) if online else None
     counts: Counter[str] = Counter()
     cases: list[_Case] = []
     notes: list[str] = []
-    scope = None if target.all_scopes else target.scope
-    asking = _start_asking(target, online=online)
-    with target.opened() as history, asking as ask, show_progress("examining", None) as step:
+    asking = responder.client if responder else nullcontext()
+    with target.open() as history, asking, show_progress("examining", None) as step:
         walk = Walk(history.store, scope, None if id is None else [id])
         for diagnosis in walk.diagnoses():
-            case = _treat(history, diagnosis, repair=repair, force=force, is_named=id is not None)
-            if ask and case.state in ("sound", "repaired"):  # else something else must be repaired first
-                case = _ask(history, case, ask, repair=repair)
+            case = _examine(history, diagnosis, repair=repair, force=force, is_named=id is not None)
+            if responder and diagnosis.key and case.state in ("sound", "repaired"):  # else repair something else first
+                case = _ask_api(history, diagnosis.key, case, responder, repair=repair)
             counts[case.state] += 1
             notes += diagnosis.notes
             if case.state != "sound" or case.findings:
@@ -111,7 +135,7 @@ def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: T
             step(case)
     if id is not None and not counts:
         raise target.absent(id)
-    _print_cases(cases, with_scope=target.all_scopes, as_json=as_json)
+    _print_cases(cases, target, as_json=as_json)
     for note in notes:
         click.echo(f"note: {to_one_line(note)}", err=True)
     words = ", ".join(f"{counts[state]} {what}" for state, what in _COUNTS.items() if counts[state])
@@ -123,33 +147,7 @@ def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: T
     return ExitCode.OK if walk.is_complete else ExitCode.PARTLY
 
 
-def _start_asking(target: Target, *, online: bool) -> AbstractContextManager[Check | None]:
-    if not online:
-        return nullcontext()
-    from chathistory.cli.doctor_online import start_asking  # brings the SDK
-
-    return start_asking(target.settings)
-
-
-def _ask(history: History, case: _Case, ask: Check, *, repair: bool) -> _Case:
-    """Return the case with what the API refuses."""
-    key = case.diagnosis.key
-    if key is None:
-        return case
-    try:
-        refused = ask(history, key, repair)
-    except StoreUnavailable:
-        raise
-    except ChatHistoryError as error:
-        return replace(case, state="not repaired", error=str(error))
-    if not refused:
-        return case
-    too_large = any(each.position == ADDED for each in refused)  # the user must decide what to leave out
-    state = "not repaired" if too_large else "repaired" if repair else "repairable"
-    return _Case(case.diagnosis, state, (*(case.findings if case.state == "repaired" else ()), *refused))
-
-
-def _treat(history: History, diagnosis: Diagnosis, *, repair: bool, force: bool, is_named: bool) -> _Case:
+def _examine(history: History, diagnosis: Diagnosis, *, repair: bool, force: bool, is_named: bool) -> _Case:
     """Return what was found, and repair what can be repaired if that is asked for."""
     findings = diagnosis.findings
     problem = None if diagnosis.problem is None else str(diagnosis.problem)
@@ -161,9 +159,8 @@ def _treat(history: History, diagnosis: Diagnosis, *, repair: bool, force: bool,
         return _Case(diagnosis, "not repaired", findings, problem)
     if not repair:
         return _Case(diagnosis, "repairable", findings, problem)
-    name = to_one_line(diagnosis.where)
     for words in (*([problem] if problem else []), *(f"{_name_place(each)}: {each.what}" for each in findings)):
-        click.echo(f"{name}: {to_one_line(words)}", err=True)  # what will be left out, before it is done
+        click.echo(to_one_line(f"{diagnosis.where}: {words}"), err=True)  # what will be left out, before it is done
     sys.stderr.flush()
     try:
         done = repair_diagnosed(ConversationLog(history.store, diagnosis.key), diagnosis, force=force)
@@ -174,45 +171,52 @@ def _treat(history: History, diagnosis: Diagnosis, *, repair: bool, force: bool,
     return _Case(diagnosis, "repaired", done, problem)
 
 
+def _ask_api(history: History, key: Key, case: _Case, responder: Responder, *, repair: bool) -> _Case:
+    """Return the case with what the API refuses; with `repair`, that is left out from then on."""
+    conversation = history.conversation(key.id, scope=key.scope)
+    refused: list[ViewRepair] = []
+    is_too_large = False
+    try:
+        engine = responder.make_engine(history, conversation, only_check=True)
+        for _ in range(_MOST):
+            refusal = engine.check(key.id, scope=key.scope)
+            if refusal is None:
+                break
+            is_too_large = refusal.sort == "size" or not refusal.places  # the user must decide what to leave out
+            if is_too_large:
+                words = f"the API refuses it: {refusal.why}; `chathistory trim` makes it shorter"
+                refused.append(ViewRepair(ADDED, words))
+                break
+            for place in refusal.places:
+                block = "it" if place.block is None else f"block {place.block}"
+                refused.append(ViewRepair(place.position, f"left out: the API refuses {block}: {refusal.why}"))
+                if repair:
+                    conversation.leave_out(place.position, block=place.block)
+            if not repair:
+                break
+    except StoreUnavailable:
+        raise
+    except ChatHistoryError as error:
+        return replace(case, state="not repaired", error=str(error))
+    if not refused:
+        return case
+    state = "not repaired" if is_too_large else "repaired" if repair else "repairable"
+    return _Case(case.diagnosis, state, (*(case.findings if case.state == "repaired" else ()), *refused))
+
+
 def _name_place(finding: ViewRepair) -> str:
     return "end" if finding.position == ADDED else f"record {finding.position}"
 
 
-def _print_cases(cases: Iterable[_Case], *, with_scope: bool, as_json: bool) -> None:
+def _print_cases(cases: Sequence[_Case], target: Target, *, as_json: bool) -> None:
+    rows = [row for case in cases for row in case.list_rows()]
     if as_json:
         for case in cases:
-            print_json(_as_json(case))
-        return
-    rows = [row for case in cases for row in _list_rows(case)]
-    if not sys.stdout.isatty():
+            print_json(case.to_dict())
+    elif not sys.stdout.isatty():
         print_rows((), rows)
-        return
-    columns = ("ID", "SCOPE", "RECORD", "STATE", "FOUND")
-    print_rows(columns, [(row[0], row[1] if with_scope else "", *row[2:5]) for row in rows])
-    for case in cases:
-        click.echo(f"{to_one_line(case.diagnosis.where)}: {case.next_step}", err=True)
-
-
-def _as_json(case: _Case) -> dict[str, Any]:
-    key = case.diagnosis.key
-    return {
-        "id": key.id if key else None,
-        "scope": key.scope if key else None,
-        "where": case.diagnosis.where,
-        "state": case.state,
-        "error": case.error,
-        "findings": [asdict(each) for each in case.findings],
-        "notes": list(case.diagnosis.notes),
-        "next": case.next_step,
-    }
-
-
-def _list_rows(case: _Case) -> Iterator[tuple[str, ...]]:
-    """Yield a row for each finding, and one for the error."""
-    key = case.diagnosis.key
-    name = (key.id, key.scope) if key else (case.diagnosis.where, "")
-    state = "left out" if case.state == "sound" else case.state
-    for each in case.findings:
-        yield (*name, _name_place(each).removeprefix("record "), state, each.what, case.next_step)
-    if case.error:
-        yield (*name, "", state, case.error, case.next_step)
+    else:
+        columns = ("ID", "SCOPE", "RECORD", "STATE", "FOUND")
+        print_rows(columns, [(row[0], row[1] if target.all_scopes else "", *row[2:5]) for row in rows])
+        for case in cases:
+            click.echo(f"{to_one_line(case.diagnosis.where)}: {case.next_step}", err=True)

@@ -6,10 +6,8 @@ from typing import Any
 
 import click
 
-from chathistory.cli.escape import show_controls, to_one_line
-from chathistory.cli.output import print_json
-from chathistory.cli.parsers import PAIR
-from chathistory.cli.target import Target, id_argument, shared_options
+from chathistory.cli.options import PAIR, Target, id_argument, shared_options
+from chathistory.cli.output import print_json, show_controls, to_one_line
 from chathistory.defaults import OWN_SCOPE
 from chathistory.history import ConversationInfo
 
@@ -45,8 +43,7 @@ def annotate(
       chathistory annotate thesis --meta customer=4711
       chathistory list --tag work --meta customer=4711
     """
-    with target.opened() as history:
-        conversation = target.find(history, id)
+    with target.open_conversation(id) as conversation:
         info = conversation.info()
         if info is None:
             raise target.absent(id)
@@ -81,7 +78,7 @@ def rename(id: str, new_id: str, *, target: Target, as_json: bool) -> None:
     Example:
       chathistory rename thesis thesis-2026
     """
-    with target.opened() as history:
+    with target.open() as history:
         target.find(history, id)
         history.rename(id, new_id)
     if as_json:
@@ -106,8 +103,8 @@ def fork(id: str, new_id: str, *, at: int | None, into: str | None, target: Targ
       chathistory fork thesis thesis-2
       chathistory fork thesis thesis-2 --at 12
     """
-    with target.opened() as history:
-        info = target.find(history, id).fork(new_id, at=at, scope=into or OWN_SCOPE).info()
+    with target.open_conversation(id) as conversation:
+        info = conversation.fork(new_id, at=at, scope=into or OWN_SCOPE).info()
     if info is None:  # the store's time-to-live is that short
         raise target.absent(new_id)
     _report(info, f"forked {show_controls(id)} into {show_controls(new_id)}", as_json=as_json)
@@ -124,8 +121,8 @@ def rewind(id: str, *, to: int, target: Target, as_json: bool) -> None:
     Example:
       chathistory rewind thesis --to 12
     """
-    with target.opened() as history:
-        info = target.find(history, id).rewind(to=to)
+    with target.open_conversation(id) as conversation:
+        info = conversation.rewind(to=to)
     _report(info, f"rewound {show_controls(id)} to position {to}", as_json=as_json)
 
 
@@ -149,8 +146,8 @@ def leave_out(id: str, *, record: int | None, block: int | None, thinking: bool,
     """
     if block is not None and record is None:
         raise click.UsageError("--block needs --record POSITION.")
-    with target.opened() as history:
-        info = target.find(history, id).leave_out(record, block=block, thinking=thinking)
+    with target.open_conversation(id) as conversation:
+        info = conversation.leave_out(record, block=block, thinking=thinking)
     _report(info, f"left out of {show_controls(id)}", as_json=as_json)
 
 

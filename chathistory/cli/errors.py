@@ -11,7 +11,7 @@ import sys
 import traceback
 from typing import Any
 
-from chathistory.cli.escape import show_controls, to_one_line
+from chathistory.cli.output import show_controls, to_one_line
 from chathistory.errors import ChatHistoryError, CorruptRecord, OrphanedReply, TurnInProgress
 
 __all__ = ["ExitCode", "explain", "is_known", "report"]

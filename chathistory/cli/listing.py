@@ -1,9 +1,10 @@
-"""`chathistory list`, `show` and `backends`: as a table, as text, as JSON."""
+"""`chathistory list` and `backends`: what there is, as a table, as lines with tabs, or as JSON."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from functools import partial
@@ -11,40 +12,21 @@ from typing import Any
 
 import click
 
-from chathistory.cli.escape import show_controls, to_json_line, to_one_line
-from chathistory.cli.output import (
-    damaged_as_json,
-    damaged_as_row,
-    print_json,
-    print_lines,
-    print_notes,
-    print_rows,
-)
-from chathistory.cli.parsers import filter_options, format_filters, select_filters
-from chathistory.cli.render import (
-    ShownEntry,
-    describe_mark,
-    format_age,
-    format_body,
-    load_readable,
-    local_time,
-    make_console,
-    name_speaker,
-    shown_entry,
-)
-from chathistory.cli.target import OPTIONS, Target, id_argument, shared_options
+from chathistory.cli.options import FILTERS, OPTIONS, Target, format_filters, select_filters, shared_options
+from chathistory.cli.output import damaged_to_json, format_age, print_json, print_rows, show_controls, to_one_line
+from chathistory.errors import ChatHistoryError
 from chathistory.history import ConversationInfo, History
-from chathistory.storage.values import Key, Page
-from chathistory.view import ViewRepair
+from chathistory.storage.values import Damaged, Key, Page
 
-__all__ = ["backends", "list_", "show"]
+__all__ = ["backends", "list_", "read_listing"]
+
+_PAGE = 500  # conversations at once, when all are read
 
 
 @click.command("list")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
 @click.option("--after", metavar="CURSOR", help="Continue where a list ended; it said with which cursor.")
-@filter_options
-@shared_options("json")
+@shared_options(*FILTERS, "json")
 def list_(limit: int, after: str | None, *, target: Target, as_json: bool, **given: Any) -> None:
     r"""List conversations, those with the newest activity first.
 
@@ -64,18 +46,22 @@ def list_(limit: int, after: str | None, *, target: Target, as_json: bool, **giv
       chathistory list --json | jq -r .id
     """
     filters = select_filters(given)
-    with target.opened() as history:
-        page = _read_page(history, limit, after, filters)
+    with target.open() as history:
+        page = read_listing(history, filters, limit=limit, after=after)
         if as_json:
             for row in page.items:
                 print_json(asdict(row) | {"records": row.records, "tokens": row.tokens})
             for each in page.damaged:
-                print_json(damaged_as_json(each))
+                print_json(damaged_to_json(each))
         else:
-            _print_page(page, with_turn=given["unanswered"])
+            _print_listing(page, with_turn=given["unanswered"])
         if page.damaged:
             click.echo(f"{len(page.damaged)} damaged; examine them with: {target.command('doctor')}", err=True)
-        print_notes(history.store, (Key(row.scope, row.id) for row in page.items))
+        if storage_notes := history.store.get_storage_notes():  # what else is stored, as far as the store can tell
+            for row in page.items:
+                with suppress(ChatHistoryError):  # it is damaged, or gone, which is said elsewhere
+                    for note in storage_notes.notes(Key(row.scope, row.id)):
+                        click.echo(f"note: {to_one_line(note)}", err=True)
     if page.next:
         words = ("list", "--limit", str(limit), *format_filters(filters), "--after", page.next)
         click.echo(f"more: {target.command(*words)}", err=True)
@@ -84,98 +70,40 @@ def list_(limit: int, after: str | None, *, target: Target, as_json: bool, **giv
         click.echo(f"no conversations in {target}, scope {show_controls(target.scope)}, {hint}", err=True)
 
 
-def _read_page(history: History, limit: int, after: str | None, wanted: Mapping[str, Any]) -> Page[ConversationInfo]:
-    """Return a full page, however many conversations have to be looked at for it."""
-    page = history.list(limit=limit, after=after, **wanted)
-    rows, damaged = list(page.items), list(page.damaged)
-    while page.next and len(rows) < limit:
-        page = history.list(limit=limit - len(rows), after=page.next, **wanted)
+def read_listing(
+    history: History, filters: Mapping[str, Any], *, limit: int | None = None, after: str | None = None
+) -> Page[ConversationInfo]:
+    """Return so many conversations that match (None: all), however many have to be looked at for it."""
+    rows: list[ConversationInfo] = []
+    damaged: list[Damaged] = []
+    while True:
+        page = history.list(limit=limit - len(rows) if limit else _PAGE, after=after, **filters)
         rows += page.items
         damaged += page.damaged
-    return Page(rows, page.next, damaged)
+        after = page.next
+        if after is None or len(rows) == limit:
+            return Page(rows, after, damaged)
 
 
-def _print_page(page: Page[ConversationInfo], *, with_turn: bool) -> None:
+def _print_listing(page: Page[ConversationInfo], *, with_turn: bool) -> None:
     """Print rows for people or for programs; with_turn: with all that is known of a last turn without a reply."""
     on_screen = sys.stdout.isatty()
-    turn = ("TURN", "SINCE", "BY") if with_turn else ("TURN",) if on_screen else ()
-    tokens = ("TOKENS",) if on_screen else ()
-    columns = ("ID", "MESSAGES", "UPDATED", *tokens, "MODEL", "TAGS", *turn, "TITLE")
-    rows = [_format_row(row, turn_fields=len(turn), on_screen=on_screen) for row in page.items]
-    damaged = [damaged_as_row(each, len(columns) - 3) for each in page.damaged]
-    print_rows(columns, [*rows, *damaged], cut=True)
-
-
-def _format_row(row: ConversationInfo, *, turn_fields: int, on_screen: bool) -> tuple[str, ...]:
     format_time = format_age if on_screen else partial(datetime.isoformat, timespec="seconds")
-    turn: tuple[str, ...] = ("", "", "")
-    if row.turn:
-        process = "" if row.turn.pid is None else f"{row.turn.host}/{row.turn.pid}"
-        turn = (row.turn.state, format_time(row.turn.since), process)
-    tokens = (f"{row.tokens:,}" if row.tokens else "",) if on_screen else ()
-    head = (row.id, str(row.messages), format_time(row.updated), *tokens, row.model or "", ",".join(row.tags))
-    return (*head, *turn[:turn_fields], row.title or row.preview or "")
-
-
-@click.command()
-@id_argument
-@click.option("--last", type=click.IntRange(min=1, max=10**9), metavar="N", help="Only the newest N.")
-@click.option("--messages", "as_sent", is_flag=True, help="The messages as Claude would be sent them, one JSON each.")
-@click.option("--damaged", is_flag=True, help="All that can be read of a damaged conversation, and where it cannot.")
-@shared_options("json")
-def show(id: str, last: int | None, *, target: Target, as_json: bool, as_sent: bool, damaged: bool) -> None:
-    r"""Show a conversation: who said what, when, and at which position (for fork and rewind).
-
-    With --json, every record of its log, exactly as it is stored. With --damaged, each record that cannot be read is
-    named in its place.
-
-    \b
-    Examples:
-      chathistory show thesis --last 10
-      chathistory show thesis --json | jq .message
-      chathistory show thesis --messages > messages.jsonl
-    """
-    if as_json and as_sent:
-        raise click.UsageError("--json and --messages exclude each other.")
-    if damaged and (as_sent or last):
-        raise click.UsageError("--damaged shows the whole log; leave out --messages and --last.")
-    with target.opened() as history:
-        if damaged:
-            _show_damaged(history, target, id, as_json=as_json)
-            return
-        conversation = target.find(history, id)
-        if as_json:
-            print_lines(to_json_line(entry.to_dict()) for entry in conversation.entries(-last if last else 0))
-        elif as_sent:
-            print_lines(map(to_json_line, conversation.messages()[-(last or 0) :]))
-        else:
-            _print_entries(load_readable(conversation, last))
-
-
-def _print_entries(entries: Sequence[ShownEntry]) -> None:
-    screen = make_console()
-    for entry in entries:
-        mark = f" ({describe_mark(entry)})" if describe_mark(entry) else ""
-        screen.out(
-            f"{name_speaker(entry)}  {local_time(entry.at)}  #{entry.position}{mark}", style="bold", highlight=False
-        )
-        screen.out(f"{format_body(entry).rstrip()}\n", highlight=False)
-
-
-def _show_damaged(history: History, target: Target, id: str, *, as_json: bool) -> None:
-    """Show all that can be read, whatever is damaged, a portion at a time."""
-    is_empty = True
-    for each in history.conversation(id).salvage():
-        is_empty = False
-        if isinstance(each, ViewRepair):
-            found = {"position": each.position, "damaged": each.what}
-            print_lines([to_json_line(found) if as_json else f"#{each.position}  {to_one_line(each.what)}\n"])
-        elif as_json:
-            print_lines([to_json_line(each.to_dict())])
-        elif shown := shown_entry(each):
-            _print_entries([shown])
-    if is_empty:
-        raise target.absent(id)
+    turn_columns = ("TURN", "SINCE", "BY")[: 3 if with_turn else 1 if on_screen else 0]
+    columns = ("ID", "MESSAGES", "UPDATED", *(["TOKENS"] if on_screen else []), "MODEL", "TAGS", *turn_columns, "TITLE")
+    rows: list[tuple[str, ...]] = []
+    for row in page.items:
+        turn = ("", "", "")
+        if row.turn:
+            process = "" if row.turn.pid is None else f"{row.turn.host}/{row.turn.pid}"
+            turn = (row.turn.state, format_time(row.turn.since), process)
+        tokens = [f"{row.tokens:,}" if row.tokens else ""] if on_screen else []
+        head = (row.id, str(row.messages), format_time(row.updated), *tokens, row.model or "", ",".join(row.tags))
+        rows.append((*head, *turn[: len(turn_columns)], row.title or row.preview or ""))
+    for each in page.damaged:
+        name = each.key.id if each.key else each.where
+        rows.append((name, "damaged", *[""] * (len(columns) - 3), str(each.error)))
+    print_rows(columns, rows, cut=True)
 
 
 @click.command()

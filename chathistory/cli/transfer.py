@@ -5,32 +5,28 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 
 from chathistory.cli.errors import ExitCode
-from chathistory.cli.escape import to_json_line, to_one_line
-from chathistory.cli.output import MAY_HAVE_MISSED, show_progress
-from chathistory.cli.target import Target, ids_argument, shared_options
+from chathistory.cli.options import Target, ids_argument, shared_options
+from chathistory.cli.output import MAY_HAVE_MISSED, show_progress, to_json_line, to_one_line
 from chathistory.history import History
-from chathistory.storage.values import Damaged
+from chathistory.storage.values import Key
 from chathistory.transfer.copy import CopyReport
 
 __all__ = ["copy", "export", "import_"]
 
 _SHOWN = 20
-
-
-def _count(history: History, target: Target, ids: Sequence[str]) -> int:
-    return len(ids) or sum(1 for _ in history.store.keys(None if target.all_scopes else target.scope))
-
-
-def _check_ids(target: Target, ids: Sequence[str]) -> None:
-    if ids and target.all_scopes:
-        raise click.UsageError("IDs are of one scope; leave out --all-scopes, or the IDs.")
+_WORDS = {
+    "copied": "whole",
+    "continued": "continued",
+    "same": "existing",
+    "records": "records",
+    "later": "of a later format, kept as they are",
+}
 
 
 @click.command()
@@ -48,14 +44,7 @@ def _check_ids(target: Target, ids: Sequence[str]) -> None:
 @click.option("--salvage", is_flag=True, help="Of damaged conversations write what can be read.")
 @shared_options("full_scan", "json", "all_scopes")
 def export(
-    ids: tuple[str, ...],
-    *,
-    output: str,
-    markdown: bool,
-    force: bool,
-    target: Target,
-    as_json: bool,
-    **options: Any,
+    ids: tuple[str, ...], *, output: str, markdown: bool, force: bool, target: Target, as_json: bool, **options: Any
 ) -> int:
     r"""Write conversations into a file: those with the given IDs, all of the scope, or with --all-scopes all there are.
 
@@ -73,7 +62,7 @@ def export(
         raise click.UsageError("standard output is a terminal; add --output FILE, or send it into a pipe.")
     if output != "-" and Path(output).exists() and not force:
         raise click.UsageError(f"{output} exists; add --force to replace it.")
-    with target.opened() as history, show_progress("exporting", lambda: _count(history, target, ids)) as step:
+    with target.open() as history, show_progress("exporting", lambda: _count(history, target, ids)) as step:
         report = history.export_to(
             sys.stdout.buffer if output == "-" else output,
             all_scopes=target.all_scopes,
@@ -83,9 +72,9 @@ def export(
             **options,
         )
     counts = {"conversations": report.conversations, "records": report.records, "later": report.later}
-    not_done = [_NotDone(key.scope, key.id, str(why)) for key, why in report.failed.items()]
-    not_done += [_NotDone(key.scope, key.id, f"{lost} records are lost") for key, lost in report.salvaged.items()]
-    not_done += map(_describe_damage, report.damaged)
+    not_done = [_explain(key, str(why)) for key, why in report.failed.items()]
+    not_done += [_explain(key, f"{lost} records are lost") for key, lost in report.salvaged.items()]
+    not_done += [_explain(each.key, str(each.error), each.where) for each in report.damaged]
     return _report("exported", counts, not_done, as_json=as_json, all_found=report.all_found, err=output == "-")
 
 
@@ -105,7 +94,7 @@ def import_(file: str, *, id: str | None, replace: bool, target: Target, as_json
       chathistory import everything.jsonl.gz --all-scopes
       chathistory import messages.json --id thesis
     """
-    with target.opened() as history, show_progress("importing", None) as step:
+    with target.open() as history, show_progress("importing", None) as step:
         source = sys.stdin.buffer if file == "-" else file
         report = history.import_from(source, id=id, all_scopes=target.all_scopes, replace=replace, progress=step)
     return _report_copies("imported", report, as_json=as_json)
@@ -132,7 +121,7 @@ def copy(ids: tuple[str, ...], *, other: str, target: Target, as_json: bool, **o
 
     _check_ids(target, ids)
     with ExitStack() as opened:
-        history = opened.enter_context(target.opened())
+        history = opened.enter_context(target.open())
         store = opened.enter_context(open_store(other))
         step = opened.enter_context(show_progress("copying", lambda: _count(history, target, ids)))
         chosen = list(ids) or None
@@ -140,50 +129,34 @@ def copy(ids: tuple[str, ...], *, other: str, target: Target, as_json: bool, **o
     return _report_copies("copied", report, as_json=as_json)
 
 
+def _check_ids(target: Target, ids: Sequence[str]) -> None:
+    if ids and target.all_scopes:
+        raise click.UsageError("IDs are of one scope; leave out --all-scopes, or the IDs.")
+
+
+def _count(history: History, target: Target, ids: Sequence[str]) -> int:
+    return len(ids) or sum(1 for _ in history.store.keys(None if target.all_scopes else target.scope))
+
+
 def _report_copies(done: str, report: CopyReport, *, as_json: bool) -> int:
     counts = {name: getattr(report, name) for name in ("copied", "continued", "same", "records", "later")}
     different = "a different conversation has this name, and was kept; --replace replaces it"
-    not_done = [_NotDone(key.scope, key.id, different) for key in report.different]
-    not_done += [_NotDone(key.scope, key.id, str(why)) for key, why in report.failed.items()]
-    not_done += map(_describe_damage, report.damaged)
-    not_done += [_NotDone(None, None, f"passed over: {what}") for what in report.skipped]
+    not_done = [_explain(key, different) for key in report.different]
+    not_done += [_explain(key, str(why)) for key, why in report.failed.items()]
+    not_done += [_explain(each.key, str(each.error), each.where) for each in report.damaged]
+    not_done += [_explain(None, f"passed over: {what}") for what in report.skipped]
     return _report(done, counts, not_done, as_json=as_json, all_found=report.all_found)
 
 
-@dataclass(frozen=True, slots=True)
-class _NotDone:
-    """Something that could not be done; what has no id is named by its place in the storage, or not at all."""
-
-    scope: str | None
-    id: str | None
-    why: str
-    where: str | None = None
-
-    @property
-    def name(self) -> str:
-        if self.id is not None and self.scope is not None:
-            return f"{to_one_line(self.id)} in scope {to_one_line(self.scope)}: "
-        return f"{to_one_line(self.where)}: " if self.where else ""
-
-
-def _describe_damage(damaged: Damaged) -> _NotDone:
-    key = damaged.key
-    return _NotDone(key.scope if key else None, key.id if key else None, str(damaged.error), damaged.where)
-
-
-_WORDS = {
-    "copied": "whole",
-    "continued": "continued",
-    "same": "existing",
-    "records": "records",
-    "later": "of a later format, kept as they are",
-}
+def _explain(key: Key | None, why: str, where: str | None = None) -> dict[str, Any]:
+    """Return why something could not be done; what has no key is named by its place in the storage, or not at all."""
+    return {"scope": key.scope if key else None, "id": key.id if key else None, "why": why, "where": where}
 
 
 def _report(
     done: str,
     counts: Mapping[str, int],
-    not_done: Sequence[_NotDone],
+    not_done: Sequence[Mapping[str, Any]],
     *,
     as_json: bool,
     all_found: bool,
@@ -192,14 +165,14 @@ def _report(
     """Say what was done, and what was not; return the exit code."""
     code = ExitCode.PARTLY if not_done or not all_found else ExitCode.OK
     if as_json:
-        rest = [asdict(each) for each in not_done]
-        click.echo(to_json_line({**counts, "not_done": rest, "all_found": all_found}), err=err)
+        click.echo(to_json_line({**counts, "not_done": not_done, "all_found": all_found}), err=err)
         return code
     words = [f"{counts['conversations']} conversations"] if "conversations" in counts else []
     words += [f"{counts[name]} {what}" for name, what in _WORDS.items() if counts.get(name)]
     click.echo(f"{done}: {', '.join(words) or 'nothing, there are no conversations'}", err=err)
     for each in not_done[:_SHOWN]:
-        click.echo(f"not {done}: {each.name}{to_one_line(each.why)}", err=True)
+        name = f"{each['id']} in scope {each['scope']}" if each["id"] is not None else each["where"]
+        click.echo(to_one_line(f"not {done}: {f'{name}: ' if name else ''}{each['why']}"), err=True)
     if len(not_done) > _SHOWN:
         click.echo(f"not {done}: {len(not_done) - _SHOWN} more; --json names all", err=True)
     if not all_found:

@@ -30,7 +30,7 @@ from chathistory.errors import ConversationChanged, InvalidInput, TurnError, Tur
 from chathistory.log.active_path import ActiveEntries, iter_newest_first, load_active
 from chathistory.log.clock import fresh_token
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, is_message_entry, reread
+from chathistory.log.entry import Entry, is_message_entry
 from chathistory.log.events import ThinkingPolicy, TurnAbandoned, TurnOpened
 from chathistory.log.lease import check_free
 from chathistory.log.message_entries import message_entry
@@ -493,12 +493,12 @@ class TurnStarter:
     ) -> None:
         """Store what opens a turn, and give the turn its messages."""
         self.setup.warn(state, self.log.key.id)  # before anything is stored: warnings may be errors
-        head = self.log.append(batch, expected=expected)
-        stored = reread(batch, self.log.key, head.end - len(batch))  # what is sent is what is stored
+        stored = self.log.append(batch, expected=expected)
+        head, entries = stored.head, stored.read_entries()  # what is sent is what is stored
         if cached:
-            turn.begin(head, cached.extended(head, stored))
+            turn.begin(head, cached.extended(head, entries))
         else:
-            turn.begin(head, SentView.of(sent.extended(head, stored) if sent else ActiveEntries(head, stored)))
+            turn.begin(head, SentView.of(sent.extended(head, entries) if sent else ActiveEntries(head, entries)))
 
 
 def _close_abandoned(state: ConversationState | None) -> list[Entry]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -35,7 +35,7 @@ from chathistory.errors import (
 from chathistory.log.active_path import iter_newest_first, load_active
 from chathistory.log.clock import MICROSECONDS, now
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, reread
+from chathistory.log.entry import Entry
 from chathistory.log.events import (
     LeaseRenewed,
     MessageAdded,
@@ -48,7 +48,7 @@ from chathistory.log.events import (
 from chathistory.log.lease import give_up
 from chathistory.log.message_entries import message_entry
 from chathistory.log.process import this_process
-from chathistory.log.state import ConversationHead, ConversationState
+from chathistory.log.state import AppendResult, ConversationHead, ConversationState
 from chathistory.messages.content import Message
 from chathistory.trimming.plan_cut import Plan
 from chathistory.view import view_of
@@ -220,7 +220,7 @@ class Turn:
             head = self.log.seen()
             if not self._holds(head, self._count):
                 raise Conflict(self.log.key, head.stored if head else None)
-            self._follow(self.log.append([entry]), [entry])
+            self._follow(self.log.append([entry]))
         self.plan = None
         self.go_on()
 
@@ -306,7 +306,7 @@ class Turn:
                 with contextlib.suppress(ConversationChanged):  # perhaps by a side entry of one who lost this turn
                     head = self.log.append([entry])
                     self._count += 1
-                    self._follow(head, [entry])
+                    self._follow(head)
                     return head
                 newest = itertools.islice(iter_newest_first(self.log, _LATELY), _LATELY)
                 is_stored = any(each.id == entry.id for each in newest)
@@ -323,12 +323,11 @@ class Turn:
             kept = self._append_side_entry(Entry(orphaned, entry.turn, entry.id, entry.at))
             raise OrphanedReply(self.log.key, kept.stored)
 
-    def _follow(self, head: ConversationHead, entries: Sequence[Entry]) -> None:
+    def _follow(self, stored: AppendResult) -> None:
         """Bring the view up to date with what was stored; it has to be read again if others wrote in between."""
-        start = head.end - len(entries)
-        self.state = head.state
-        if self.view and self.view.head.end == start:
-            self.view = self.view.extended(head, reread(entries, self.log.key, start))  # what is sent is what is stored
+        self.state = stored.state
+        if self.view and self.view.head.end == stored.end - len(stored.lines):
+            self.view = self.view.extended(stored.head, stored.read_entries())  # what is sent is what is stored
         else:
             self.view = None
         if self.cache:
@@ -347,7 +346,7 @@ class Turn:
             if self.log.seen() is None:
                 raise Conflict(self.log.key, None)
             head = self.log.append([entry])
-            self._follow(head, [entry])
+            self._follow(head)
             return head
 
     def _is_open(self, count: int | None = None) -> bool:
@@ -432,7 +431,7 @@ class Turn:
                 goes_on = any(place.block is not None for place in event.places)
                 try:
                     closed: Entry = Entry(event, self.id)
-                    self._follow(self.log.append([closed]), [closed])
+                    self._follow(self.log.append([closed]))
                 except ConversationChanged:
                     return []
             else:

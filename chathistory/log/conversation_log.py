@@ -34,7 +34,7 @@ from chathistory.log.events import (
     TurnAbandoned,
 )
 from chathistory.log.recent_entries import NEWEST, RecentEntries
-from chathistory.log.state import ConversationHead, ConversationState, read_state
+from chathistory.log.state import AppendResult, ConversationHead, ConversationState, read_state
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import LARGEST_NUMBER, Head, Key, ReadResult, Record, Revision
 
@@ -259,8 +259,8 @@ class ConversationLog:
         """Return the entries of a slice. Raises `CorruptRecord`."""
         return [decode(record, self.key) for record in part.records]
 
-    def append(self, entries: Sequence[Entry], *, expected: str | None = None) -> ConversationHead:
-        """Store the entries as one batch behind what this process has seen; return the new head.
+    def append(self, entries: Sequence[Entry], *, expected: str | None = None) -> AppendResult:
+        """Store the entries as one batch behind what this process has seen; return the new head, with what was stored.
 
         expected: the version behind which they are stored, in place of what this process has seen; see `confirm`.
 
@@ -284,7 +284,7 @@ class ConversationLog:
                     self._local_state.see(head.stored, behind=behind)
                     if not _beside(entries):  # they may have gone past what was not returned
                         self.note(head.stored)
-                    return head
+                    return AppendResult(head.stored, head.state, bodies)
             raise Conflict(self.key, base)
 
     def append_once(

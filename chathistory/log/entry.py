@@ -59,7 +59,6 @@ __all__ = [
     "is_message_entry",
     "keep_known",
     "messages_among",
-    "reread",
 ]
 
 FORMAT = 1
@@ -180,11 +179,6 @@ def encode(entry: Entry) -> str:
         )
     rest = f",{to_json(values)[1:]}"
     return f'{_HEAD}{_checksum(rest)}"{rest}'
-
-
-def reread(entries: Iterable[Entry], key: Key, start: int) -> list[Entry]:
-    """Return entries as they are read once they are stored from position `start` on: what is sent is what is stored."""
-    return [decode(Record(position, encode(entry)), key) for position, entry in enumerate(entries, start)]
 
 
 def decode(record: Record, key: Key) -> Entry:

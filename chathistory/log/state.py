@@ -7,14 +7,14 @@ The annotations are evaluated here (there is no `from __future__ import annotati
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias, TypeGuard
 
 from chathistory.errors import CorruptRecord, UnsupportedRecord
-from chathistory.log.entry import DECODER, FORMAT, to_json
+from chathistory.log.entry import DECODER, FORMAT, Entry, decode, to_json
 from chathistory.log.field_types import Bool, PositionOrNone, Text, TextMap, TextOrNone, ViewStart, is_call_marks
 from chathistory.log.process import Process
 from chathistory.log.stored_fields import (
@@ -29,10 +29,11 @@ from chathistory.log.stored_fields import (
     under_key,
 )
 from chathistory.messages.json_values import is_storable
-from chathistory.storage.values import LARGEST_NUMBER, LONGEST_PAYLOAD, Head, Key, Revision
+from chathistory.storage.values import LARGEST_NUMBER, LONGEST_PAYLOAD, Head, Key, Record, Revision
 
 __all__ = [
     "Annotations",
+    "AppendResult",
     "ClosedTurn",
     "Container",
     "ConversationHead",
@@ -434,3 +435,20 @@ class ConversationHead:
     def version(self) -> str:
         """The version of the state."""
         return self.stored.revision.version
+
+
+@dataclass(frozen=True, slots=True)
+class AppendResult(ConversationHead):
+    """The head after an append, and the lines that it stored."""
+
+    lines: Sequence[str] = field(repr=False)
+
+    @property
+    def head(self) -> ConversationHead:
+        """The head alone, for those who keep it."""
+        return ConversationHead(self.stored, self.state)
+
+    def read_entries(self) -> list[Entry]:
+        """Return the stored entries as everybody reads them from now on, with values of their own."""
+        start = self.stored.end - len(self.lines)
+        return [decode(Record(position, line), self.stored.key) for position, line in enumerate(self.lines, start)]

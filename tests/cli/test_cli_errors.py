@@ -12,9 +12,8 @@ import pytest
 from cli_terminal import COMMAND
 
 from chathistory import __version__
-from chathistory.cli.escape import show_controls, to_one_line
-from chathistory.cli.render import format_age
-from chathistory.cli.turn import play_turn
+from chathistory.cli.output import format_age, show_controls, to_one_line
+from chathistory.cli.responder import play_turn
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 LONG = "x" * 256

@@ -1,0 +1,179 @@
+"""`chathistory show`, and what was said as people read it; the prompt of `chat` shows it in the same words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import click
+
+from chathistory.cli.options import Target, id_argument, shared_options
+from chathistory.cli.output import make_console, print_json, show_controls, to_one_line
+from chathistory.cli.responder import FAKE_MODEL
+from chathistory.conversation import Conversation
+from chathistory.log.active_path import iter_newest_first
+from chathistory.log.clock import to_datetime
+from chathistory.log.entry import Entry
+from chathistory.log.events import MessageAdded, ReplyInterrupted, ReplyOrphaned
+from chathistory.log.omissions import is_whole, list_omissions
+from chathistory.view import ViewRepair
+
+__all__ = ["SpokenEntry", "load_spoken", "show"]
+
+_MARKS = {
+    "message": "",
+    "interrupted": "broken off, not sent",
+    "orphaned": "came too late, not sent",
+    "refused": "refused by the API, not sent",
+    "omitted": "left out, not sent",
+}
+_PORTION = 16
+_LONGEST = 200
+
+
+@click.command()
+@id_argument
+@click.option("--last", type=click.IntRange(min=1, max=10**9), metavar="N", help="Only the newest N.")
+@click.option("--messages", "as_sent", is_flag=True, help="The messages as Claude would be sent them, one JSON each.")
+@click.option("--damaged", is_flag=True, help="All that can be read of a damaged conversation, and where it cannot.")
+@shared_options("json")
+def show(id: str, last: int | None, *, target: Target, as_json: bool, as_sent: bool, damaged: bool) -> None:
+    r"""Show a conversation: who said what, when, and at which position (for fork and rewind).
+
+    With --json, every record of its log, exactly as it is stored. With --damaged, each record that cannot be read is
+    named in its place.
+
+    \b
+    Examples:
+      chathistory show thesis --last 10
+      chathistory show thesis --json | jq .message
+      chathistory show thesis --messages > messages.jsonl
+    """
+    if as_json and as_sent:
+        raise click.UsageError("--json and --messages exclude each other.")
+    if damaged and (as_sent or last):
+        raise click.UsageError("--damaged shows the whole log; leave out --messages and --last.")
+    if damaged:
+        _show_damaged(target, id, as_json=as_json)
+        return
+    with target.open_conversation(id) as conversation:
+        if as_json:
+            for entry in conversation.entries(-last if last else 0):
+                print_json(entry.to_dict())
+        elif as_sent:
+            for message in conversation.messages()[-(last or 0) :]:
+                print_json(message)
+        else:
+            _print_entries(load_spoken(conversation, last))
+
+
+def _show_damaged(target: Target, id: str, *, as_json: bool) -> None:
+    """Show all that can be read, whatever is damaged, a portion at a time."""
+    is_empty = True
+    with target.open() as history:
+        for each in history.conversation(id).salvage():
+            is_empty = False
+            if isinstance(each, ViewRepair):
+                if as_json:
+                    print_json({"position": each.position, "damaged": each.what})
+                else:
+                    click.echo(f"#{each.position}  {to_one_line(each.what)}\n")
+            elif as_json:
+                print_json(each.to_dict())
+            elif spoken := SpokenEntry.of(each):
+                _print_entries([spoken])
+    if is_empty:
+        raise target.absent(id)
+
+
+@dataclass(frozen=True, slots=True)
+class SpokenEntry:
+    """Something that was said, as it is shown; kind: that of the entry that says it is not sent, else its own."""
+
+    event: MessageAdded | ReplyInterrupted | ReplyOrphaned
+    kind: str
+    at: int
+    position: int
+
+    @classmethod
+    def of(cls, entry: Entry) -> SpokenEntry | None:
+        """Return an entry as it is shown; None: it is an event of the log, and not something that was said."""
+        event = entry.event
+        if not isinstance(event, MessageAdded | ReplyInterrupted | ReplyOrphaned):
+            return None
+        return cls(event, entry.kind, entry.at, entry.position)
+
+    @property
+    def speaker(self) -> str:
+        """Who speaks: "you", "claude", "fake" or "system"."""
+        role = self.event.message["role"]
+        if role != "assistant":
+            return "you" if role == "user" else str(role)
+        return FAKE_MODEL if self.event.response.model == FAKE_MODEL else "claude"
+
+    @property
+    def time(self) -> str:
+        """When it was said, by the local clock, to the minute."""
+        return f"{to_datetime(self.at).astimezone():%Y-%m-%d %H:%M}"
+
+    @property
+    def mark(self) -> str:
+        """What to say of it in addition to its words; "": nothing."""
+        return _MARKS[self.kind]
+
+    @property
+    def text(self) -> str:
+        """Its words, safe for a terminal; other blocks are described in one line each."""
+        content = self.event.message.get("content") or ""
+        if isinstance(content, str):
+            return show_controls(content)
+        return "\n".join(line for block in content if (line := _describe_block(block)))
+
+
+def _describe_block(block: Mapping[str, Any]) -> str:
+    kind = str(block["type"])
+    if kind == "text":
+        return show_controls(block.get("text") or "")
+    if kind in ("thinking", "redacted_thinking"):
+        return "[thinking, hidden]"
+    if kind.endswith("tool_use"):
+        return f"[calls {to_one_line(str(block.get('name')))}: {_shorten(block.get('input'))}]"
+    if kind.endswith("tool_result"):
+        return f"[{'failed' if block.get('is_error') else 'result'}: {_shorten(block.get('content'))}]"
+    return f"[{to_one_line(kind)}]"
+
+
+def _shorten(value: Any) -> str:
+    if isinstance(value, list):
+        value = " ".join(str(part.get("text") or f"[{part.get('type')}]") for part in value if isinstance(part, dict))
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return to_one_line(text, _LONGEST)
+
+
+def load_spoken(conversation: Conversation, last: int | None = None) -> list[SpokenEntry]:
+    """Return what was said, oldest first, with replies that broke off or came too late; the newest `last` of it.
+
+    What was taken back (`rewind`) is left out. A message that is not sent again has the kind of the entry that says so.
+    The cost depends on `last`, not on the conversation's length.
+    """
+    spoken: list[SpokenEntry] = []
+    omitted: dict[int, str] = {}
+    for entry in iter_newest_first(conversation.log, _PORTION if last is None else last + _PORTION):
+        if found := SpokenEntry.of(entry):
+            spoken.append(replace(found, kind=omitted.get(entry.position, entry.kind)))
+            if len(spoken) == last:
+                break
+        for each in list_omissions(entry):
+            if is_whole([each]):
+                omitted[each.place.position] = "refused" if each.turn else "omitted"
+    return spoken[::-1]
+
+
+def _print_entries(entries: Sequence[SpokenEntry]) -> None:
+    screen = make_console()
+    for entry in entries:
+        mark = f" ({entry.mark})" if entry.mark else ""
+        screen.out(f"{entry.speaker}  {entry.time}  #{entry.position}{mark}", style="bold", highlight=False)
+        screen.out(f"{entry.text.rstrip()}\n", highlight=False)
