@@ -33,10 +33,10 @@ __all__ = ["certify"]
 @OPTIONS["json"]
 @OPTIONS["debug"]
 def certify(url: str, *, hooks_name: str | None, complete: bool, as_json: bool, **options: Any) -> int:
-    r"""See whether the store at URL keeps the contract of a backend, and report on each guarantee.
+    r"""See whether a store keeps the contract of a backend.
 
-    Works on conversations of its own, under fresh names, and removes them again. Needs pytest. Exits with 1 if a
-    guarantee is not kept.
+    The report says it of each guarantee. Works on conversations of its own, under fresh names, and removes them again.
+    Needs pytest. Exits with 1 if a guarantee is not kept.
 
     \b
     Examples:

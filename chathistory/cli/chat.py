@@ -49,6 +49,7 @@ _UNANSWERED = "no reply to the last message yet: /retry sends it again, or say s
 @click.option("--continue", "latest", is_flag=True, help="Continue the latest conversation.")
 @click.option(
     "--model",
+    metavar="MODEL",
     help="Which model. [env var: CHATHISTORY_MODEL; default: as configured, or that of the conversation so far, or "
     f"{MODEL}]",
 )

@@ -25,7 +25,7 @@ _TESTS = "CHATHISTORY_TEST_"
 @click.command()
 @shared_options("json")
 def config(*, target: Target, as_json: bool) -> None:
-    r"""Show which settings are in force here, and where each came from.
+    r"""Show which settings are in force, and where each came from.
 
     When it does not go to a terminal, one line each: name, value, source, separated by tabs. Passwords, texts of store
     options and what else may be secret are shown as ***.

@@ -44,12 +44,13 @@ _REASONS = {"age": "too old", "ttl": "not active", "count": "too many", "expired
 def delete(
     ids: tuple[str, ...], *, everything: bool, dry_run: bool, yes: bool, target: Target, as_json: bool, **given: Any
 ) -> int:
-    r"""Delete conversations for good: those with the given IDs, those that match all filters, or a whole scope.
+    r"""Delete conversations for good.
 
-    What was changed after it was shown, or found by a filter, is kept. With --all, which is for somebody who asks to be
-    forgotten, the whole storage is searched once more in the end. If anything is left, or this account may not search
-    it, standard error says so, and the exit code is 3. When it does not go to a terminal, one line each: id, messages,
-    records, time, separated by tabs.
+    Those with the given IDs, those that match all filters, or a whole scope. What was changed after it was shown, or
+    found by a filter, is kept. With --all, which is for somebody who asks to be forgotten, the whole storage is
+    searched once more in the end. If anything is left, or this account may not search it, standard error says so, and
+    the exit code is 3. When it does not go to a terminal, one line each: id, messages, records, time, separated by
+    tabs.
 
     \b
     Examples:
@@ -146,11 +147,11 @@ def _delete_scope(history: History, *, dry_run: bool, yes: bool, as_json: bool) 
 @click.option("--count", type=click.IntRange(min=0), metavar="N", help="Keep only the N with the newest activity.")
 @shared_options("dry_run", "yes", "full_scan", "json")
 def prune(*, dry_run: bool, yes: bool, target: Target, as_json: bool, **limits: Any) -> int:
-    r"""Remove conversations of a scope that are too old or too many, and what has expired.
+    r"""Remove conversations of a scope that are too old or too many.
 
-    What exceeds any of the limits is removed. What is damaged is kept, and named on standard error. When it does not
-    go to a terminal, one line each: id, messages, records, time, reason, separated by tabs. The exit code is 3 if some
-    may have been missed, or are damaged.
+    What exceeds any of the limits is removed, and what has expired. What is damaged is kept, and named on standard
+    error. When it does not go to a terminal, one line each: id, messages, records, time, reason, separated by tabs. The
+    exit code is 3 if some may have been missed, or are damaged.
 
     \b
     Examples:
@@ -211,9 +212,10 @@ def _report(rows: Sequence[DeletedConversation], *, is_shown: bool, dry_run: boo
 @click.command()
 @shared_options("json")
 def sweep(*, target: Target, as_json: bool) -> None:
-    r"""Free the space of what has expired, and of what crashes left over; of all scopes.
+    r"""Free the space of what has expired, of all scopes.
 
-    What has expired is absent without it, too. To be run daily where the backend needs it: MongoDB and S3.
+    What crashes left over goes as well. What has expired is absent without it, too. To be run daily where the backend
+    needs it: MongoDB and S3.
 
     \b
     Example:
@@ -222,7 +224,9 @@ def sweep(*, target: Target, as_json: bool) -> None:
     with target.open() as history:
         sweeping = history.store.get_sweeping()
         if sweeping is None:
-            raise click.ClickException(f"there is nothing to sweep in {target}: `prune` removes what has expired")
+            raise click.ClickException(
+                f"this kind of store needs no sweep ({target}); `prune` removes what has expired"
+            )
         swept = asdict(sweeping.sweep())
     if as_json:
         print_json(swept)

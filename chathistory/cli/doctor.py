@@ -95,12 +95,12 @@ class _Case:
 @click.option("--online", is_flag=True, help="Ask the API as well, by counting tokens: it is free, but needs a key.")
 @shared_options("json", "all_scopes")
 def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: Target, as_json: bool) -> int:
-    r"""Find damaged or unsendable records, of all conversations of the scope, or of one; with --repair, skip them.
+    r"""Find what is damaged or cannot be sent; with --repair, mend it.
 
-    Conversations are found by a walk over the storage itself. A repair removes no record that can be read: what cannot
-    be read or sent is left out from then on, and a damaged head is made anew from the records. With --repair, standard
-    error names what will be left out before it is done. A conversation that waits for tool results is left alone,
-    unless it is named.
+    All conversations of the scope are examined, or one. They are found by a walk over the storage itself. A repair
+    removes no record that can be read: what cannot be read or sent is left out from then on, and a damaged head is made
+    anew from the records. With --repair, standard error names what will be left out before it is done. A conversation
+    that waits for tool results is left alone, unless it is named.
 
     With --online the API is asked whether it takes the conversation; what it refuses (an image, an expired file,
     thinking of another account) is left out as well.

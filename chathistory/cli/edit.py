@@ -33,9 +33,9 @@ def annotate(
     target: Target,
     as_json: bool,
 ) -> None:
-    r"""Set title, tags and metadata of a conversation, and show them; without options only show them.
+    r"""Set title, tags and metadata of a conversation.
 
-    VALUE is JSON, or else text.
+    Without options, only show them. VALUE is JSON, or else text.
 
     \b
     Examples:
@@ -94,9 +94,10 @@ def rename(id: str, new_id: str, *, target: Target, as_json: bool) -> None:
 @click.option("--into", metavar="SCOPE", help="The new conversation's scope. [default: the same]")
 @shared_options("json")
 def fork(id: str, new_id: str, *, at: int | None, into: str | None, target: Target, as_json: bool) -> None:
-    r"""Create the conversation NEW_ID from the first part of another, which stays as it is.
+    r"""Create a conversation from the first part of another.
 
-    `show` has the positions, each after a #. To say something else than #12, fork with --at 12.
+    The other stays as it is. `show` has the positions, each after a #. To say something else than #12, fork with --at
+    12.
 
     \b
     Examples:
@@ -115,7 +116,9 @@ def fork(id: str, new_id: str, *, at: int | None, into: str | None, target: Targ
 @click.option("--to", type=int, metavar="POSITION", required=True, help="Messages from here on are taken back.")
 @shared_options("json")
 def rewind(id: str, *, to: int, target: Target, as_json: bool) -> None:
-    r"""Take back the messages from a position on: they stay in the log, and are not sent again.
+    r"""Take back the messages from a position on.
+
+    They stay in the log, and are not sent again.
 
     \b
     Example:
@@ -133,10 +136,10 @@ def rewind(id: str, *, to: int, target: Target, as_json: bool) -> None:
 @click.option("--thinking", is_flag=True, help="All thinking so far.")
 @shared_options("json")
 def leave_out(id: str, *, record: int | None, block: int | None, thinking: bool, target: Target, as_json: bool) -> None:
-    r"""Continue without something that the API refuses: it stays in the log, and is not sent again.
+    r"""Continue without something that the API refuses.
 
-    Without options, what the API refused when a message was sent last: send that message again with `chat --retry`.
-    `doctor --online` finds what it would refuse.
+    It stays in the log, and is not sent again. Without options, it is what the API refused when a message was sent
+    last: send that message again with `chat --retry`. `doctor --online` finds what it would refuse.
 
     \b
     Examples:

@@ -31,9 +31,9 @@ class ExitCode(enum.IntEnum):
     """Ctrl-C."""
 
 
-KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
+_KEYS = ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN")
 _LONGEST = 600
-_FROM_THE_SDK = frozenset({"anthropic", "httpx2", "httpx", "httpcore"})  # asked by name: importing it costs 0.8 s
+_SDK_MODULES = frozenset({"anthropic", "httpx2", "httpx", "httpcore"})  # asked by name: importing it costs 0.8 s
 
 
 def report(error: BaseException, *, debug: bool = False) -> None:
@@ -55,32 +55,38 @@ def explain(error: BaseException) -> list[str]:
 
 def is_known(error: BaseException) -> bool:
     """Return whether this is an expected kind of error: of ours, of the SDK or of the operating system."""
-    return isinstance(error, ChatHistoryError | OSError) or _is_of_the_sdk(error)
+    return isinstance(error, ChatHistoryError | OSError) or _is_from_sdk(error)
 
 
-def _is_of_the_sdk(error: BaseException) -> bool:
-    return type(error).__module__.partition(".")[0] in _FROM_THE_SDK
+def _is_from_sdk(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in _SDK_MODULES
 
 
 def _describe(error: Any) -> str:
-    if isinstance(error, TurnInProgress):
-        by = f" that process {error.pid} on {error.host!r} asked for" if error.pid is not None else ""
-        return (
-            f"conversation {error.key.id!r} still waits for a reply{by}; it is free at "
-            f"{error.until.astimezone():%H:%M:%S} at the latest, or now with --abandon (at the prompt: /abandon)"
-        )
-    if isinstance(error, CorruptRecord) and error.position is not None:
-        return f"{error}; `chathistory doctor` shows what can be repaired"
-    if isinstance(error, OrphanedReply):
-        return f"the reply came too late: somebody else continued {error.key.id!r}; it is saved, but not sent again"
-    status = getattr(error, "status_code", None)
-    if not _is_of_the_sdk(error):
-        return str(error) or type(error).__name__
-    if status is None:
-        return _UNREACHABLE.get(type(error).__name__, "the connection to the API failed: {}").format(error)
-    reason = getattr(error, "api_message", None) or "no reason given"
-    words = _REFUSED if hasattr(error, "refusal") else _STATUS.get(status, _REFUSED)
-    return words.format(status, reason)
+    """Return what went wrong, and where the error itself does not say it, what to do about it."""
+    words = str(error) or type(error).__name__
+    match error:
+        case TurnInProgress():
+            by = f" that process {error.pid} on {error.host!r} asked for" if error.pid is not None else ""
+            until = f"{error.until.astimezone():%H:%M:%S}"
+            words = (
+                f"conversation {error.key.id!r} still waits for a reply{by}; it is free at {until} at the latest, or "
+                "now with --abandon (at the prompt: /abandon)"
+            )
+        case CorruptRecord() if error.position is not None:
+            words = f"{error}; `chathistory doctor` shows what can be repaired"
+        case OrphanedReply():
+            words = (
+                f"the reply came too late: somebody else continued {error.key.id!r}; it is saved, but not sent again"
+            )
+        case OSError() if error.filename and error.strerror:
+            words = f"{error.filename!r}: {error.strerror}"
+        case _ if _is_from_sdk(error) and getattr(error, "status_code", None) is None:
+            words = _UNREACHABLE.get(type(error).__name__, "the connection to the API failed: {}").format(error)
+        case _ if _is_from_sdk(error):
+            template = _REFUSED if hasattr(error, "refusal") else _STATUS.get(error.status_code, _REFUSED)
+            words = template.format(error.status_code, getattr(error, "api_message", None) or "no reason given")
+    return words
 
 
 _UNREACHABLE = {
@@ -102,7 +108,7 @@ _STATUS = {
 
 def _mask_keys(text: str) -> str:
     """Return the text without API keys of the environment, in case an error quotes one."""
-    for name in KEYS:
+    for name in _KEYS:
         if key := os.environ.get(name):
             text = text.replace(key, "***")
     return text

@@ -24,7 +24,7 @@ _PAGE = 500  # conversations at once, when all are read
 
 
 @click.command("list")
-@click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="How many.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", default=20, show_default=True, help="How many.")
 @click.option("--after", metavar="CURSOR", help="Continue where a list ended; it said with which cursor.")
 @shared_options(*FILTERS, "json")
 def list_(limit: int, after: str | None, *, target: Target, as_json: bool, **given: Any) -> None:
@@ -66,8 +66,8 @@ def list_(limit: int, after: str | None, *, target: Target, as_json: bool, **giv
         words = ("list", "--limit", str(limit), *format_filters(filters), "--after", page.next)
         click.echo(f"more: {target.command(*words)}", err=True)
     elif not page.items and not page.damaged and after is None:
-        hint = "match the filters" if filters else f"exist yet; create one with: {target.command('chat')}"
-        click.echo(f"no conversations in {target}, scope {show_controls(target.scope)}, {hint}", err=True)
+        rest = "matches the filters" if filters else f"exists yet; create one with: {target.command('chat')}"
+        click.echo(f"no conversation in {target}, scope {show_controls(target.scope)}, {rest}", err=True)
 
 
 def read_listing(
@@ -110,7 +110,9 @@ def _print_listing(page: Page[ConversationInfo], *, with_turn: bool) -> None:
 @OPTIONS["json"]
 @OPTIONS["debug"]
 def backends(*, as_json: bool) -> None:
-    r"""Show which kinds of store there are, and what those that do not work need.
+    r"""Show which kinds of store there are.
+
+    Of those that do not work, it says what they need.
 
     \b
     Example:

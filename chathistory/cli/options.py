@@ -208,6 +208,7 @@ OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     ),
     "scope": click.option(
         "--scope",
+        metavar="NAME",
         shell_complete=_complete,
         help='Whose conversations. [env var: CHATHISTORY_SCOPE; default: as configured, or "default"]',
     ),

@@ -40,10 +40,10 @@ _LONGEST = 200
 @click.option("--damaged", is_flag=True, help="All that can be read of a damaged conversation, and where it cannot.")
 @shared_options("json")
 def show(id: str, last: int | None, *, target: Target, as_json: bool, as_sent: bool, damaged: bool) -> None:
-    r"""Show a conversation: who said what, when, and at which position (for fork and rewind).
+    r"""Show who said what in a conversation, and when.
 
-    With --json, every record of its log, exactly as it is stored. With --damaged, each record that cannot be read is
-    named in its place.
+    The number after each # is the position that fork and rewind take. With --json, every record of its log, exactly as
+    it is stored. With --damaged, each record that cannot be read is named in its place.
 
     \b
     Examples:

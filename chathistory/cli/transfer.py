@@ -46,10 +46,11 @@ _WORDS = {
 def export(
     ids: tuple[str, ...], *, output: str, markdown: bool, force: bool, target: Target, as_json: bool, **options: Any
 ) -> int:
-    r"""Write conversations into a file: those with the given IDs, all of the scope, or with --all-scopes all there are.
+    r"""Write conversations into a file.
 
-    JSON lines that `import` reads back to the character. FILE exists only when all is written. What is damaged is named
-    on standard error and left out, and the exit code is 3; the file can be imported all the same.
+    Those with the given IDs, all of the scope, or with --all-scopes all there are. They become JSON lines that `import`
+    reads back to the character. FILE exists only when all is written. What is damaged is named on standard error and
+    left out, and the exit code is 3; the file can be imported all the same.
 
     \b
     Examples:
@@ -83,11 +84,11 @@ def export(
 @click.option("--id", metavar="ID", help="The name for a plain list of messages.")
 @shared_options("replace", "json", "all_scopes")
 def import_(file: str, *, id: str | None, replace: bool, target: Target, as_json: bool) -> int:
-    r"""Store what a file (- is standard input) holds: an export, or a list of messages in JSON.
+    r"""Store the conversations that a file holds.
 
-    It goes into the scope; with --all-scopes, into the scopes that the export names. What exists already is skipped, so
-    an import that broke off is just repeated. Parts of the file that cannot be read are passed over and named, and the
-    exit code is 3.
+    FILE (- is standard input) is an export, or a list of messages in JSON. What it holds goes into the scope; with
+    --all-scopes, into the scopes that the export names. What exists already is skipped, so an import that broke off is
+    just repeated. Parts of the file that cannot be read are passed over and named, and the exit code is 3.
 
     \b
     Examples:
@@ -104,13 +105,16 @@ def import_(file: str, *, id: str | None, replace: bool, target: Target, as_json
 @ids_argument
 @click.option("--to", "other", metavar="URL", required=True, help="The store to copy into.")
 @click.option("--verify/--no-verify", default=True, show_default=True, help="Read each copy back and compare.")
-@click.option("--threads", type=click.IntRange(1, 64), default=4, show_default=True, help="So many at once.")
+@click.option(
+    "--threads", type=click.IntRange(1, 64), metavar="N", default=4, show_default=True, help="So many at once."
+)
 @shared_options("replace", "full_scan", "json", "all_scopes")
 def copy(ids: tuple[str, ...], *, other: str, target: Target, as_json: bool, **options: Any) -> int:
-    r"""Copy conversations to another store: those with the given IDs, all of the scope, or with --all-scopes all.
+    r"""Copy conversations to another store.
 
-    Positions, times and order stay as they are. To continue a copy that broke off, or to bring it up to date, just
-    repeat it: what exists already is skipped.
+    Those with the given IDs, all of the scope, or with --all-scopes all there are. Positions, times and order stay as
+    they are. To continue a copy that broke off, or to bring it up to date, just repeat it: what exists already is
+    skipped.
 
     \b
     Examples:
@@ -169,7 +173,8 @@ def _report(
         return code
     words = [f"{counts['conversations']} conversations"] if "conversations" in counts else []
     words += [f"{counts[name]} {what}" for name, what in _WORDS.items() if counts.get(name)]
-    click.echo(f"{done}: {', '.join(words) or 'nothing, there are no conversations'}", err=err)
+    nothing = "nothing" if not_done else "nothing, there are no conversations"
+    click.echo(f"{done}: {', '.join(words) or nothing}", err=err)
     for each in not_done[:_SHOWN]:
         name = f"{each['id']} in scope {each['scope']}" if each["id"] is not None else each["where"]
         click.echo(to_one_line(f"not {done}: {f'{name}: ' if name else ''}{each['why']}"), err=True)

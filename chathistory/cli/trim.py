@@ -26,12 +26,12 @@ __all__ = ["trim", "usage"]
 @click.option("--all", "everything", is_flag=True, help="Every conversation of the scope.")
 @shared_options(*TRIMMING, "dry_run", "json")
 def trim(id: str | None, *, everything: bool, dry_run: bool, target: Target, as_json: bool, **given: Any) -> int:
-    r"""Leave the beginning of a conversation out of what Claude is sent from now on; nothing is removed.
+    r"""Leave the beginning of a conversation out of what is sent.
 
-    When to trim, and how far, is said by pairs of options (--trigger-... with --keep-...), or else by the setting
-    `trimming`. With its `compaction` there is nothing to trim here: the API summarizes when the next message is sent.
-    When it does not go to a terminal, one line each: id, turns and messages left out, tokens sent before and after, the
-    position from which on messages are sent, separated by tabs.
+    It holds from now on, and nothing is removed. When to trim, and how far, is said by pairs of options (--trigger-...
+    with --keep-...), or else by the setting `trimming`. With its `compaction` there is nothing to trim here: the API
+    summarizes when the next message is sent. When it does not go to a terminal, one line each: id, turns and messages
+    left out, tokens sent before and after, the position from which on messages are sent, separated by tabs.
 
     \b
     Examples:
@@ -101,10 +101,11 @@ def _print_cuts(
 @id_argument
 @shared_options("json")
 def usage(id: str, *, target: Target, as_json: bool) -> None:
-    r"""Show what the replies of a conversation cost in tokens: turn by turn, by model, and in all.
+    r"""Show what the replies of a conversation cost in tokens.
 
-    When it does not go to a terminal, one line each: "turn", "model" or "total"; position and time of the turn's first
-    reply; the model; tokens of input, of output, read from the cache, written to it; separated by tabs.
+    Turn by turn, by model, and in all. When it does not go to a terminal, one line each: "turn", "model" or "total";
+    position and time of the turn's first reply; the model; tokens of input, of output, read from the cache, written to
+    it; separated by tabs.
 
     \b
     Examples:

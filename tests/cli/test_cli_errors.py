@@ -89,6 +89,16 @@ def test_help_has_an_example(run, command):
     assert f"  chathistory {command[0] if command else 'chat'}" in done.stdout.partition("Example")[2]
 
 
+def test_no_summary_of_a_command_is_cut_off_in_a_narrow_terminal(run):
+    _, _, commands = run("--help", COLUMNS="80").stdout.partition("Commands:\n")
+    assert len(commands.splitlines()) == 20
+    assert "..." not in commands
+
+
+def test_a_file_that_is_not_there_is_named(run):
+    assert run("import", "absent.jsonl").stderr == "Error: 'absent.jsonl': No such file or directory\n"
+
+
 def test_the_version(process):
     assert process("--version").stdout == f"chathistory {__version__}\n"
 
