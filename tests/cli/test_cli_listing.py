@@ -169,4 +169,4 @@ def test_a_last_turn_without_a_reply_is_listed_with_its_process(run, filled):
     turns = {row["id"]: row["turn"] for row in rows}
     assert (turns["broken"]["state"], turns["broken"]["pid"], turns["tools"]) == ("interrupted", os.getpid(), None)
     with_open = run("list", "--open", "--limit", "1", "--tag", "a", "--store", filled)
-    assert (with_open.stdout, "match the filters" in with_open.stderr) == ("", True)
+    assert (with_open.stdout, "matches the filters" in with_open.stderr) == ("", True)
