@@ -21,9 +21,10 @@ if TYPE_CHECKING:
     from chathistory.aio import AsyncHistory
     from chathistory.operations.check import CheckReport, Diagnosis
     from chathistory.operations.prune import DeletedConversation, EraseReport, PruneReport
-    from chathistory.transfer.copy import CopyReport, Progress, Selection
+    from chathistory.transfer.copy import CopyReport, Progress
     from chathistory.transfer.export import ExportReport
     from chathistory.transfer.files import File
+    from chathistory.transfer.sources import Selection
 
 __all__ = ["ConversationInfo", "History"]
 
@@ -159,7 +160,7 @@ class History:
             TurnInProgress: A turn is open.
             Conflict: Others wrote to it all the time; it keeps its id.
         """
-        from chathistory.transfer.rename import rename
+        from chathistory.transfer.copy import rename
 
         rename(self.store, self.key(id, scope), self.key(new_id, scope))
 
@@ -203,22 +204,22 @@ class History:
             InvalidInput: `other` is no store, or `all_scopes` was given together with a scope or ids.
             StoreError: Something is wrong with one of the stores.
         """
-        from chathistory.transfer.copy import CopyReport, copied
+        from chathistory.transfer.copy import CopyReport, copy_all
 
         chosen = self._select(scope, all_scopes=all_scopes, ids=ids, full_scan=full_scan)
         report = CopyReport()
         with History(other) as target:
-            for arrival in copied(chosen, target.store, replace=replace, verify=verify, threads=threads):
-                report.add(arrival)
+            for result in copy_all(chosen, target.store, replace=replace, verify=verify, threads=threads):
+                report.add(result)
                 if progress:
-                    progress(arrival)
+                    progress(result)
         report.damaged += chosen.damaged()
         report.all_found = chosen.all_found(report.damaged)
         return report
 
     def _select(self, scope: str, *, all_scopes: bool, ids: Iterable[str] | None, full_scan: bool) -> Selection:
         """Return the conversations that a call means. Raises `InvalidInput` for what contradicts itself."""
-        from chathistory.transfer.copy import Selection
+        from chathistory.transfer.sources import Selection
 
         if isinstance(ids, str):
             raise InvalidInput("ids: must be a list of ids, not text")
@@ -263,17 +264,18 @@ class History:
             InvalidInput: `all_scopes` was given together with a scope or ids, or `file` is no file.
             OSError: The file cannot be written.
         """
-        from chathistory.transfer.export import ExportReport, as_markdown, exported
-        from chathistory.transfer.files import suffix_of, writing
+        from chathistory.transfer.export import ExportReport, write_jsonl
+        from chathistory.transfer.files import open_to_write, suffix_of
+        from chathistory.transfer.markdown import write_markdown
 
-        as_text = format == "markdown" or (format is None and suffix_of(file) == ".md")
+        is_markdown = format == "markdown" or (format is None and suffix_of(file) == ".md")
         chosen = self._select(scope, all_scopes=all_scopes, ids=ids, full_scan=full_scan)
         report = ExportReport()
-        with writing(file) as out:
-            for arrival in (as_markdown if as_text else exported)(chosen, out, salvage=salvage):
-                report.add(arrival)
+        with open_to_write(file) as out:
+            for result in (write_markdown if is_markdown else write_jsonl)(chosen, out, salvage=salvage):
+                report.add(result)
                 if progress:
-                    progress(arrival)
+                    progress(result)
         report.damaged += chosen.damaged()
         report.all_found = chosen.all_found(report.damaged)
         return report
@@ -310,22 +312,22 @@ class History:
                 `all_scopes` was given together with a scope.
         """
         from chathistory.transfer.copy import CopyReport
-        from chathistory.transfer.export import imported
-        from chathistory.transfer.files import reading
+        from chathistory.transfer.export import import_file
+        from chathistory.transfer.files import open_to_read
         from chathistory.transfer.jsonl import Skipped
 
         if all_scopes and scope is not OWN_SCOPE:
             raise InvalidInput("all_scopes: cannot be given together with a scope")
         report = CopyReport()
         meant = resolve_scope(scope, self.scope)
-        with reading(file) as source:
-            for arrival in imported(self.store, source, scope=meant, all_scopes=all_scopes, id=id, replace=replace):
-                if isinstance(arrival, Skipped):
-                    report.skipped.append(str(arrival))
+        with open_to_read(file) as source:
+            for result in import_file(self.store, source, scope=meant, all_scopes=all_scopes, id=id, replace=replace):
+                if isinstance(result, Skipped):
+                    report.skipped.append(str(result))
                     continue
-                report.add(arrival)
+                report.add(result)
                 if progress:
-                    progress(arrival)
+                    progress(result)
         return report
 
     # Keeping, and forgetting.

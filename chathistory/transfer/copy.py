@@ -1,6 +1,6 @@
 """Conversations on their way into a store: whole, at the same positions, with the same times, and checked.
 
-A *parcel* is a conversation as it was at one moment, in another store or in a file. What becomes of it depends on what
+A source is a conversation as it was at one moment, in another store or in a file. What becomes of it depends on what
 is in its place already:
 
     nothing, or what expired       it is stored; nobody sees it before its last line is there
@@ -16,9 +16,10 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, TypeAlias
 
 from chathistory.errors import (
     ChatHistoryError,
@@ -28,6 +29,7 @@ from chathistory.errors import (
     ConversationNotFound,
     CorruptRecord,
     InvalidInput,
+    TurnInProgress,
     UnsupportedRecord,
 )
 from chathistory.log.apply import apply_all
@@ -35,31 +37,31 @@ from chathistory.log.bulk_create import plant, portions
 from chathistory.log.clock import fresh_token
 from chathistory.log.commit import commit, slices
 from chathistory.log.conversation_log import ConversationLog, alive
-from chathistory.log.entry import FORMAT, Entry, decode, encode
+from chathistory.log.entry import Entry, decode, encode
 from chathistory.log.events import Annotation
+from chathistory.log.lease import check_free
 from chathistory.log.state import read_state
 from chathistory.storage.store import HistoryStore
-from chathistory.storage.values import Damaged, Head, Key, Record, Revision
+from chathistory.storage.values import Damaged, Head, Key, Record
+from chathistory.transfer.sources import CopySource, Selection, Tally, find_source, have_one_birth
 
 __all__ = [
     "CopyReport",
     "CopyResult",
-    "CopySource",
+    "Outcome",
     "Progress",
-    "Selection",
-    "Tally",
-    "absent",
-    "arrive",
-    "copied",
-    "delivered",
-    "have_one_birth",
-    "parcel_of",
+    "copy_all",
+    "copy_one",
+    "copy_with_retry",
+    "rename",
+    "report_absent",
 ]
 
 Outcome: TypeAlias = Literal["copied", "continued", "same", "different", "failed"]
 """What became of one conversation in a copy, an export or an import: see `CopyResult`."""
 
 _ATTEMPTS = 3
+_RENAME_ATTEMPTS = 20
 _AHEAD = 4  # conversations that each thread may have waiting
 
 
@@ -124,106 +126,35 @@ class CopyReport:
         """Whether all that was to be copied is there now."""
         return self.all_found and not (self.different or self.failed or self.damaged or self.skipped)
 
-    def add(self, arrival: CopyResult) -> None:
+    def add(self, result: CopyResult) -> None:
         """Internal: count one more."""
-        self.records += arrival.records
-        self.later += arrival.later
-        if arrival.outcome == "different":
-            self.different.append(arrival.key)
-        elif arrival.error is not None:
-            self.failed[arrival.key] = arrival.error
+        self.records += result.records
+        self.later += result.later
+        if result.outcome == "different":
+            self.different.append(result.key)
+        elif result.error is not None:
+            self.failed[result.key] = result.error
         else:
-            setattr(self, arrival.outcome, getattr(self, arrival.outcome) + 1)
+            setattr(self, result.outcome, getattr(self, result.outcome) + 1)
 
 
-class CopySource(Protocol):
-    """A conversation as it was at one moment; `lines` gives those from a position on, and may be called again."""
-
-    @property
-    def head(self) -> Head:
-        """Positions and revision."""
-        ...
-
-    def lines(self, start: int) -> Iterator[str]:
-        """Yield the lines of [start, head.end). Raises what shows that they cannot be had, also behind the last."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Stored:
-    """A parcel that is fetched from a store. It raises `Conflict` if its lines go while they are fetched."""
-
-    store: HistoryStore
-    head: Head
-
-    def lines(self, start: int) -> Iterator[str]:
-        position = start
-        for part in slices(self.store, self.head.key, start, self.head.end):
-            changed = part.head.revision.version != self.head.revision.version
-            if changed and _born(part.head) != _born(self.head):
-                break  # it was deleted and made again
-            yield from (record.body for record in part.records)
-            position += len(part.records)
-        if position != self.head.end:
-            raise Conflict(self.head.key, None)
-
-
-def parcel_of(store: HistoryStore, key: Key) -> CopySource | None:
-    """Return the parcel of a conversation as it is now; None: it is absent, or has expired."""
-    part = store.read(key, start=0, stop=0)
-    head = alive(part.head if part else None)
-    if head is None:
-        return None
-    read_state(head)  # what is no summary would be none in its new place either
-    return _Stored(store, head)
-
-
-@dataclass(frozen=True, slots=True)
-class Selection:
-    """The conversations of a store that are meant.
-
-    Attributes:
-        store: Where they are.
-        scope: All of this scope, or those `ids` of it ("default" if it is None); None: all of the store.
-        ids: Only these.
-        full_scan: Find them by a walk over the whole storage.
-    """
-
-    store: HistoryStore
-    scope: str | None
-    ids: tuple[str, ...] | None
-    full_scan: bool
-
-    @property
-    def is_named(self) -> bool:
-        """Whether they were asked for by name, so that each that is absent is told."""
-        return self.ids is not None
-
-    def keys(self) -> Iterator[Key]:
-        """Yield their keys."""
-        if self.ids is not None:
-            return iter([Key("default" if self.scope is None else self.scope, id) for id in self.ids])
-        return self.store.scan_keys(self.scope) if self.full_scan else self.store.keys(self.scope)
-
-    def damaged(self) -> list[Damaged]:
-        """Return what is stored among them and has no key that can be told."""
-        return [] if self.is_named else list(self.store.damaged_keys(self.scope))
-
-    def all_found(self, damaged: Sequence[Damaged]) -> bool:
-        """Return whether `keys` names all of them for certain; what is `damaged` may be the index itself."""
-        return self.is_named or self.full_scan or (not damaged and self.store.is_index_complete())
-
-
-def absent(key: Key) -> CopyResult:
+def report_absent(key: Key) -> CopyResult:
     """Return what is told of a conversation that was named and is not there."""
     return CopyResult(key, "failed", error=ConversationNotFound(key))
 
 
-def arrive(parcel: CopySource, target: ConversationLog, *, replace: bool = False, verify: bool = True) -> CopyResult:
-    """Store a parcel under the key of `target`; see the top of this page.
+def copy_one(source: CopySource, target: ConversationLog, *, replace: bool = False, verify: bool = True) -> CopyResult:
+    """Store a conversation under the key of `target`; see the top of this page.
 
-    verify: read back what was stored and compare it with what was to be stored; if they differ, remove it again and
-    raise `CorruptRecord`. Raises what the stores and the parcel raise.
+    Args:
+        source: The conversation.
+        target: Where to.
+        replace: Delete what stands there and is something else.
+        verify: Read back what was stored and compare it with what was to be stored.
+
+    Raises:
+        CorruptRecord: What was stored is not what was to be stored, and is removed again; or the source is damaged.
+        ChatHistoryError: What the stores and the source raise.
     """
     with target.lock:
         try:
@@ -235,61 +166,42 @@ def arrive(parcel: CopySource, target: ConversationLog, *, replace: bool = False
             part = None
         present = alive(part.head if part else None)
         if present is None:
-            return _planted(parcel, target, verify=verify)
-        if present.revision.version == parcel.head.revision.version:
-            _forget(parcel, target, present)
+            return _create_copy(source, target, verify=verify)
+        if present.revision.version == source.head.revision.version:
+            _forget(source, target, present)
             return CopyResult(target.key, "same")
         tally = Tally()
-        if (added := _continued(parcel, target, present, tally)) is not None:
+        if (added := _continue_copy(source, target, present, tally)) is not None:
             return CopyResult(target.key, "continued", added, later=tally.later)
         if not replace:
             return CopyResult(target.key, "different", error=ConversationExists(target.key))
         target.store.delete(target.key, version=present.revision.version)
-        return _planted(parcel, target, verify=verify)
+        return _create_copy(source, target, verify=verify)
 
 
-def _planted(parcel: CopySource, target: ConversationLog, *, verify: bool) -> CopyResult:
-    head = parcel.head
+def _create_copy(source: CopySource, target: ConversationLog, *, verify: bool) -> CopyResult:
+    head = source.head
     tally = Tally()
     if head.start == head.end:  # a store takes no conversation without a record: one that is forgotten at once
         stored = plant(
             target, [encode(Entry(Annotation()))], first=max(head.end - 1, 0), revision=lambda: head.revision
         )
-        _forget(parcel, target, stored)
+        _forget(source, target, stored)
         return CopyResult(target.key, "copied")
     digest = hashlib.sha256()
-    stored = plant(
-        target,
-        _digested(tally.check(parcel, head.start), digest.update),
-        first=head.start,
-        revision=lambda: head.revision,
-    )
+
+    def read_lines() -> Iterator[str]:
+        for line in tally.check(source, head.start):
+            digest.update(f"{line}\n".encode())
+            yield line
+
+    stored = plant(target, read_lines(), first=head.start, revision=lambda: head.revision)
     if verify:
         _verify(target, head, stored, digest.digest())
     return CopyResult(target.key, "copied", head.end - head.start, later=tally.later)
 
 
-@dataclass(slots=True)
-class Tally:
-    """Checks the lines of a parcel as they pass, and counts those of a later format."""
-
-    later: int = 0
-
-    def check(self, parcel: CopySource, start: int) -> Iterator[str]:
-        """Yield the lines from `start` on. Raises `CorruptRecord` at one that is not the line of an entry."""
-        for position, line in enumerate(parcel.lines(start), start):
-            if decode(Record(position, line), parcel.head.key).version > FORMAT:
-                self.later += 1
-            yield line
-
-
-def _digested(lines: Iterable[str], update: Callable[[bytes], None]) -> Iterator[str]:
-    for line in lines:
-        update(f"{line}\n".encode())
-        yield line
-
-
-def _verify(target: ConversationLog, head: Head, stored: Head, due: bytes) -> None:
+def _verify(target: ConversationLog, head: Head, stored: Head, expected: bytes) -> None:
     """Raise `CorruptRecord`, and remove the copy, if what is stored now is not what was to be."""
     digest, found = hashlib.sha256(), None
     for part in slices(target.store, target.key):
@@ -298,103 +210,137 @@ def _verify(target: ConversationLog, head: Head, stored: Head, due: bytes) -> No
             digest.update(f"{record.body}\n".encode())
     if found is None or found.revision.version != stored.revision.version:
         return  # somebody has gone on with it already, or deleted it
-    if (found.start, found.end, found.revision, digest.digest()) != (head.start, head.end, head.revision, due):
+    if (found.start, found.end, found.revision, digest.digest()) != (head.start, head.end, head.revision, expected):
         target.store.delete(target.key, version=stored.revision.version)
         target.see(None)
         raise CorruptRecord(target.key, None, "the copy was not what had been copied, and is removed")
 
 
-def _forget(parcel: CopySource, target: ConversationLog, present: Head) -> None:
+def _forget(source: CopySource, target: ConversationLog, present: Head) -> None:
     """Forget here what was forgotten there."""
-    if present.start < parcel.head.start:
-        target.forget(parcel.head.start)
+    if present.start < source.head.start:
+        target.forget(source.head.start)
 
 
-def _continued(parcel: CopySource, target: ConversationLog, present: Head, tally: Tally) -> int | None:
+def _continue_copy(source: CopySource, target: ConversationLog, present: Head, tally: Tally) -> int | None:
     """Add what was added to an earlier state; return how many records; None: this is not an earlier state."""
-    head = parcel.head
+    head = source.head
     if not (max(head.start, present.start) < present.end < head.end) or not have_one_birth(present, head):
         return None
     if present.revision.updated > head.revision.updated:  # a time that goes back is not what a conversation has
         return None
-    lines = tally.check(parcel, present.end - 1)
+    lines = tally.check(source, present.end - 1)
     part = target.store.read(target.key, start=present.end - 1, stop=present.end)
     if part is None or [record.body for record in part.records] != [next(lines)]:
         return None
     end = present
     for batch in portions(lines, target.store):
-        end = commit(target.store, target.key, batch, after=end, revision=_grown(end, batch, head))
+        revision = head.revision
+        if end.end + len(batch) < head.end:  # that of a state in between which the source had
+            entries = [decode(Record(position, line), target.key) for position, line in enumerate(batch, end.end)]
+            payload = apply_all(read_state(end), entries, end.end).encode()
+            version = entries[-1].id or fresh_token()
+            revision = dataclasses.replace(end.revision, version=version, payload=payload)
+        end = commit(target.store, target.key, batch, after=end, revision=revision)
         target.see(end)
-    _forget(parcel, target, end)
+    _forget(source, target, end)
     return head.end - present.end
 
 
-def _born(head: Head) -> str:
-    return read_state(head).identity.born
-
-
-def have_one_birth(one: Head, other: Head) -> bool:
-    """Whether two heads are of one conversation, as far as can be told."""
-    try:
-        return _born(one) == _born(other)
-    except (CorruptRecord, UnsupportedRecord):
-        return False
-
-
-def _grown(base: Head, batch: list[str], head: Head) -> Revision:
-    """Return the revision after a batch: that of the source, or of a state in between that it had."""
-    if base.end + len(batch) == head.end:
-        return head.revision
-    entries = [decode(Record(position, line), base.key) for position, line in enumerate(batch, base.end)]
-    return dataclasses.replace(
-        base.revision,
-        version=entries[-1].id or fresh_token(),
-        payload=apply_all(read_state(base), entries, base.end).encode(),
-    )
-
-
-def copied(
+def copy_all(
     chosen: Selection, target: HistoryStore, *, replace: bool, verify: bool, threads: int
 ) -> Iterator[CopyResult]:
     """Copy conversations into another store, several at once, and yield what became of each."""
-    from concurrent.futures import Future, ThreadPoolExecutor  # not for who copies nothing
+    from concurrent.futures import Future, ThreadPoolExecutor  # only where something is copied
 
     def copy(key: Key) -> CopyResult | None:
-        done = delivered(
-            lambda: parcel_of(chosen.store, key), ConversationLog(target, key), replace=replace, verify=verify
-        )
-        return absent(key) if done is None and chosen.is_named else done
+        log = ConversationLog(target, key)
+        done = copy_with_retry(lambda: find_source(chosen.store, key), log, replace=replace, verify=verify)
+        return report_absent(key) if done is None and chosen.is_named else done
 
     pending: deque[Future[CopyResult | None]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="chathistory-copy") as pool:
         try:
             for key in chosen.keys():  # noqa: SIM118 - it is no mapping
                 pending.append(pool.submit(copy, key))
-                if len(pending) >= _AHEAD * threads and (arrival := pending.popleft().result()):
-                    yield arrival
+                if len(pending) >= _AHEAD * threads and (result := pending.popleft().result()):
+                    yield result
             while pending:
-                if arrival := pending.popleft().result():
-                    yield arrival
+                if result := pending.popleft().result():
+                    yield result
         finally:
             for future in pending:
                 future.cancel()
 
 
-def delivered(
-    parcel: Callable[[], CopySource | None], target: ConversationLog, *, replace: bool, verify: bool
+def copy_with_retry(
+    find: Callable[[], CopySource | None], target: ConversationLog, *, replace: bool, verify: bool
 ) -> CopyResult | None:
-    """Let a parcel arrive, again if it changes meanwhile; None: it is gone.
+    """Copy a conversation, again if it changes meanwhile; None: it is gone.
 
     What is wrong with one conversation is its outcome; what is wrong with a store is raised.
     """
     left = _ATTEMPTS
     while True:
         try:
-            found = parcel()
-            return arrive(found, target, replace=replace, verify=verify) if found else None
+            source = find()
+            return copy_one(source, target, replace=replace, verify=verify) if source else None
         except ConversationChanged as conflict:
             left -= 1
             if not left:
                 return CopyResult(target.key, "failed", error=conflict)
         except (CorruptRecord, UnsupportedRecord, InvalidInput) as error:
             return CopyResult(target.key, "failed", error=error)
+
+
+# Renaming.
+
+
+def rename(store: HistoryStore, old: Key, new: Key) -> None:
+    """Move a conversation to another key, as `History.rename` says.
+
+    The copy has the same version, and is seen when it is whole; only then the old one goes, guarded by the version that
+    was copied. So a process may end between any two steps: what is left is the old one alone, or the same conversation
+    under both keys, which the next call recognizes by its birth and its lines.
+    """
+    source, target = ConversationLog(store, old), ConversationLog(store, new)
+    copied: str | None = None
+    for attempt in range(_RENAME_ATTEMPTS):
+        found = find_source(store, old)
+        if found is None:
+            raise ConversationNotFound(old)
+        if old == new:
+            return
+        try:
+            check_free(old, read_state(found.head))
+            if copy_one(found, target).outcome != "different":
+                copied = found.head.revision.version
+            elif not _continues(store, new, found.head):
+                raise ConversationExists(new)
+            source.delete(version=found.head.revision.version)
+        except Conflict:  # somebody wrote to the old one: bring the copy up to date
+            if attempt + 1 < _RENAME_ATTEMPTS:
+                continue
+            _remove_copy(target, copied)
+            raise
+        except TurnInProgress:
+            _remove_copy(target, copied)
+            raise
+        else:
+            return
+
+
+def _continues(store: HistoryStore, new: Key, head: Head) -> bool:
+    """Whether the conversation under `new` is a later state of another one: somebody went on with a renamed copy."""
+    last = {"start": head.end - 1, "stop": head.end}
+    found, expected = store.read(new, **last), store.read(head.key, **last)
+    if found is None or expected is None or not have_one_birth(found.head, head):
+        return False
+    return [record.body for record in found.records] == [record.body for record in expected.records] != []
+
+
+def _remove_copy(target: ConversationLog, version: str | None) -> None:
+    """Remove the copy again unless somebody has gone on with it: the old conversation is certainly there."""
+    if version is not None:
+        with suppress(Conflict):
+            target.delete(version=version)

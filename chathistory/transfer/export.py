@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import IO
 
@@ -14,19 +14,15 @@ from chathistory.errors import (
     InvalidInput,
     UnsupportedRecord,
 )
-from chathistory.log.active_path import iter_newest_first
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.state import ConversationHead, read_state
-from chathistory.operations.listing import describe
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Damaged, Key
-from chathistory.transfer.copy import CopyResult, CopySource, Selection, absent, delivered, parcel_of
-from chathistory.transfer.jsonl import FilePart, Reader, Skipped, Writer, Written, holds_conversation, mark_in
-from chathistory.transfer.markdown import markdown
+from chathistory.transfer.copy import CopyResult, copy_with_retry, report_absent
+from chathistory.transfer.jsonl import Reader, Skipped, Writer, holds_conversation, mark_in
 from chathistory.transfer.message_lists import MessageList, read_messages
-from chathistory.transfer.salvage import salvaged
+from chathistory.transfer.sources import Selection, find_source, salvage_source
 
-__all__ = ["ExportReport", "as_markdown", "exported", "imported"]
+__all__ = ["ExportReport", "import_file", "write_jsonl"]
 
 _ATTEMPTS = 3
 
@@ -59,19 +55,19 @@ class ExportReport:
         """Whether all that was to be exported is in the file, whole."""
         return self.all_found and not (self.failed or self.salvaged or self.damaged)
 
-    def add(self, arrival: CopyResult) -> None:
+    def add(self, result: CopyResult) -> None:
         """Internal: count one more."""
-        if arrival.error is not None:
-            self.failed[arrival.key] = arrival.error
+        if result.error is not None:
+            self.failed[result.key] = result.error
             return
         self.conversations += 1
-        self.records += arrival.records
-        self.later += arrival.later
-        if arrival.lost:
-            self.salvaged[arrival.key] = arrival.lost
+        self.records += result.records
+        self.later += result.later
+        if result.lost:
+            self.salvaged[result.key] = result.lost
 
 
-def exported(chosen: Selection, out: IO[bytes], *, salvage: bool) -> Iterator[CopyResult]:
+def write_jsonl(chosen: Selection, out: IO[bytes], *, salvage: bool) -> Iterator[CopyResult]:
     """Write conversations as JSON lines, and yield what became of each.
 
     Args:
@@ -81,103 +77,39 @@ def exported(chosen: Selection, out: IO[bytes], *, salvage: bool) -> Iterator[Co
     """
     writer = Writer(out)
     for key in chosen.keys():  # noqa: SIM118 - it is no mapping
-        try:
-            written = _written(chosen.store, writer, key, follows=salvage)
-        except (CorruptRecord, UnsupportedRecord, Conflict) as error:
-            yield _salvaged(chosen.store, writer, key, error) if salvage else CopyResult(key, "failed", error=error)
-        else:
-            if written is not None:
-                yield CopyResult(key, "copied", written.records, later=written.later)
-            elif chosen.is_named:
-                yield absent(key)
+        result = _write_one(chosen.store, writer, key, salvage=salvage)
+        if result is not None:
+            yield result
+        elif chosen.is_named:
+            yield report_absent(key)
     writer.end()
 
 
-def _written(store: HistoryStore, writer: Writer, key: Key, *, follows: bool) -> Written | None:
-    """Write one; None: it is absent. Raises `Conflict` if it changes all the time."""
-    left = _ATTEMPTS
-    while True:
-        parcel = parcel_of(store, key)
-        if parcel is None:
-            return None
+def _write_one(store: HistoryStore, writer: Writer, key: Key, *, salvage: bool) -> CopyResult | None:
+    """Write a conversation, again if it changes meanwhile, and return what became of it; None: it is absent."""
+    problem: ChatHistoryError = Conflict(key, None)
+    for _ in range(_ATTEMPTS):
         try:
-            return writer.write(parcel, follows=follows)
-        except Conflict:
-            left -= 1
-            if not left:
-                raise
-
-
-def _salvaged(store: HistoryStore, writer: Writer, key: Key, error: ChatHistoryError) -> CopyResult:
-    """Write what can be read of a conversation that is damaged; `error` says how."""
-    if not isinstance(error, CorruptRecord):
-        return CopyResult(key, "failed", error=error)
-    try:
-        parcel = salvaged(ConversationLog(store, key))
-        if parcel is None:
-            return CopyResult(key, "failed", error=error)
-        written = writer.write(parcel)
-    except (CorruptRecord, UnsupportedRecord, Conflict) as failed:
-        return CopyResult(key, "failed", error=failed)
-    return CopyResult(key, "copied", written.records, later=written.later, lost=parcel.lost)
-
-
-def as_markdown(chosen: Selection, out: IO[bytes], *, salvage: bool) -> Iterator[CopyResult]:
-    """Write conversations as Markdown, and yield what became of each. Takes what `exported` takes."""
-    begun = False
-    for key in chosen.keys():  # noqa: SIM118 - it is no mapping
+            if (source := find_source(store, key)) is None:
+                return None
+            written = writer.write(source, follows=salvage)
+            return CopyResult(key, "copied", written.records, later=written.later)
+        except Conflict as error:
+            problem = error
+        except (CorruptRecord, UnsupportedRecord) as error:
+            problem = error
+            break
+    if salvage and isinstance(problem, CorruptRecord):
         try:
-            found = _text(chosen.store, key)
+            if salvaged := salvage_source(ConversationLog(store, key)):
+                written = writer.write(salvaged)
+                return CopyResult(key, "copied", written.records, later=written.later, lost=salvaged.lost)
         except (CorruptRecord, UnsupportedRecord, Conflict) as error:
-            found = _salvaged_text(chosen.store, key) if salvage else None
-            if found is None:
-                yield CopyResult(key, "failed", error=error)
-                continue
-        if found is not None:
-            out.write(b"\n---\n\n" if begun else b"")
-            out.write(found.text.encode())
-            begun = True
-            yield CopyResult(key, "copied", found.records, lost=found.lost)
-        elif chosen.is_named:
-            yield absent(key)
+            problem = error
+    return CopyResult(key, "failed", error=problem)
 
 
-_PORTION = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class _Text:
-    """A conversation as Markdown, how many records it has, and how many of them cannot be read."""
-
-    text: str
-    records: int
-    lost: int = 0
-
-
-def _text(store: HistoryStore, key: Key) -> _Text | None:
-    """Return a conversation as Markdown; None: it is absent."""
-    log = ConversationLog(store, key)
-    head = log.refresh()
-    if head is None:
-        return None
-    entries = list(iter_newest_first(log, _PORTION))[::-1]  # what was cut off is part of it, for people
-    return _Text("".join(markdown(describe(head), entries)), head.end - head.start)
-
-
-def _salvaged_text(store: HistoryStore, key: Key) -> _Text | None:
-    """Return what can be read of a damaged conversation as Markdown; None: nothing can."""
-    try:
-        parcel = salvaged(ConversationLog(store, key))
-    except (CorruptRecord, UnsupportedRecord, Conflict):
-        return None
-    if parcel is None:
-        return None
-    head = ConversationHead(parcel.head, read_state(parcel.head))
-    entries = (entry for entry in parcel.entries() if entry.kind in ("message", "interrupted", "orphaned", "lost"))
-    return _Text("".join(markdown(describe(head), entries)), head.end - head.start, parcel.lost)
-
-
-def imported(
+def import_file(
     store: HistoryStore, file: IO[bytes], *, scope: str, all_scopes: bool, id: str | None, replace: bool
 ) -> Iterator[CopyResult | Skipped]:
     """Store what a file holds, and yield what became of each conversation, and what was passed over.
@@ -207,12 +139,12 @@ def imported(
         key = came_from if all_scopes else Key(scope, came_from.id)
         if not all_scopes and sources.setdefault(key.id, came_from.scope) != came_from.scope:
             # two conversations of one name, from different scopes: the second must not take the place of the first
-            arrival: CopyResult | None = CopyResult(key, "different", error=ConversationExists(key))
+            result: CopyResult | None = CopyResult(key, "different", error=ConversationExists(key))
         else:
-            arrival = delivered(_once(part), ConversationLog(store, key), replace=replace, verify=True)
+            result = copy_with_retry(part.find_source, ConversationLog(store, key), replace=replace, verify=True)
         part.skip()
-        if arrival is not None and not part.void:
-            yield arrival
+        if result is not None and not part.void:
+            yield result
 
 
 def _is_export(file: IO[bytes]) -> bool:
@@ -238,16 +170,6 @@ def _is_export(file: IO[bytes]) -> bool:
     return False
 
 
-def _once(part: FilePart) -> Callable[[], CopySource | None]:
-    def fetch() -> CopySource | None:
-        if part.void:
-            return None
-        read_state(part.head)  # what is no summary would break the listing that it comes into
-        return part
-
-    return fetch
-
-
 def _import_messages(
     store: HistoryStore, messages: MessageList, *, scope: str, id: str | None, replace: bool
 ) -> CopyResult:
@@ -255,8 +177,7 @@ def _import_messages(
     if id is None:
         raise InvalidInput("the file is a list of messages; give the id to store it under")
     target = ConversationLog(store, Key(scope, id))
-    parcel = messages.parcel(target)
-    if parcel.is_contained(target):
+    source = messages.to_source(target)
+    if source.is_contained(target):
         return CopyResult(target.key, "same")
-    done = delivered(lambda: parcel, target, replace=replace, verify=True)
-    return done or absent(target.key)
+    return copy_with_retry(lambda: source, target, replace=replace, verify=True) or report_absent(target.key)

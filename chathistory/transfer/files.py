@@ -15,7 +15,7 @@ from chathistory.log.clock import fresh_token
 if TYPE_CHECKING:
     from gzip import GzipFile
 
-__all__ = ["File", "reading", "suffix_of", "writing"]
+__all__ = ["File", "open_to_read", "open_to_write", "suffix_of"]
 
 File = str | os.PathLike[str] | IO[bytes]
 """A path, or a file that is open for bytes and stays the caller's to close."""
@@ -33,7 +33,7 @@ def suffix_of(file: File) -> str:
 
 
 @contextmanager
-def writing(file: File) -> Iterator[IO[bytes]]:
+def open_to_write(file: File) -> Iterator[IO[bytes]]:
     """Give a file to write to. A path is there, or replaced, only when the body has ended without an error."""
     if not isinstance(file, str | os.PathLike):
         _check_file(file, "write")
@@ -64,13 +64,13 @@ def _check_file(file: object, method: str) -> None:
 
 
 def _gzip(raw: IO[bytes], mode: str) -> GzipFile:
-    from gzip import GzipFile  # only for who has such a file
+    from gzip import GzipFile  # only where there is such a file
 
     return GzipFile(fileobj=raw, mode=mode, filename="", mtime=0)
 
 
 @contextmanager
-def reading(file: File) -> Iterator[IO[bytes]]:
+def open_to_read(file: File) -> Iterator[IO[bytes]]:
     """Give a file to read from that can seek, unpacked. What cannot seek is taken down in a temporary file first.
 
     Raises `InvalidInput` if what is packed is damaged or broken off.
@@ -83,8 +83,13 @@ def reading(file: File) -> Iterator[IO[bytes]]:
         if not packed:
             yield raw
             return
-        with _unpacking():
+        from gzip import BadGzipFile
+        from zlib import error as damaged
+
+        try:
             yield cast("IO[bytes]", opened.enter_context(_gzip(raw, "rb")))
+        except (EOFError, BadGzipFile, damaged) as error:
+            raise InvalidInput("the file cannot be unpacked to its end: it is damaged, or was broken off") from error
 
 
 def _seekable(opened: ExitStack, file: File) -> IO[bytes]:
@@ -93,21 +98,10 @@ def _seekable(opened: ExitStack, file: File) -> IO[bytes]:
     _check_file(file, "read")
     if file.seekable():
         return file
-    from tempfile import TemporaryFile  # only for who reads from a pipe
+    from tempfile import TemporaryFile  # only where a pipe is read
 
     copy = opened.enter_context(TemporaryFile())  # noqa: SIM115  # as the stack does
     while piece := file.read(_PIECE):
         copy.write(piece)
     copy.seek(0)
     return copy
-
-
-@contextmanager
-def _unpacking() -> Iterator[None]:
-    from gzip import BadGzipFile  # only for who has such a file
-    from zlib import error as damaged
-
-    try:
-        yield
-    except (EOFError, BadGzipFile, damaged) as error:
-        raise InvalidInput("the file cannot be unpacked to its end: it is damaged, or was broken off") from error

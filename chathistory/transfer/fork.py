@@ -25,7 +25,7 @@ from chathistory.log.read_damaged import Lost, read_repaired
 from chathistory.log.state import ConversationState, Identity, Origin, read_state, state_in
 from chathistory.log.turn_boundaries import find_open_reply, is_said_by_user, reply_blocks
 from chathistory.storage.values import Head, ReadResult, Revision
-from chathistory.transfer.salvage import mark_lost
+from chathistory.transfer.sources import mark_lost
 from chathistory.view.clean_message import count_thoughts
 
 __all__ = ["fork"]
@@ -46,29 +46,40 @@ def fork(source: ConversationLog, target: ConversationLog, *, at: int | None) ->
     """
     for _ in range(_ATTEMPTS):
         try:
-            return _forked(source, target, at=at)
+            return _fork_once(source, target, at=at)
         except Conflict as conflict:
             if conflict.key == target.key:
                 raise (ConversationExists(target.key) if conflict.head else conflict) from None
             # what was being read of the source has been forgotten, or it was deleted: begin again with what is there
-    return _forked(source, target, at=at)
+    return _fork_once(source, target, at=at)
 
 
-def _forked(source: ConversationLog, target: ConversationLog, *, at: int | None) -> Head:
+def _fork_once(source: ConversationLog, target: ConversationLog, *, at: int | None) -> Head:
     parts = source.slices(0, None if at is None else max(at, 0), counts=False)  # nobody has read what is copied
     try:
         first = next(parts, None)  # locks the source for a moment: not while the target is locked
         whole = itertools.chain([first], parts) if first else parts
-        return _grow(source, target, first.head if first else None, at, lambda _: whole)
+        return _store_fork(source, target, first.head if first else None, at, lambda _: whole)
     except CorruptRecord as error:
         if error.key != source.key or error.position is None:
             raise
     part = source.store.read(source.key, start=0, stop=0)
     head = alive(part.head if part else None)
-    return _grow(source, target, head, at, lambda stop: _mark_repaired(source, head, stop) if head else iter(()))
+
+    def read_marked(stop: int) -> Iterator[ReadResult]:
+        """Yield the records below a position, with a mark in the place of each that a repair has left out."""
+        if head is None:
+            return
+        time = 0
+        for each in read_repaired(source, head, stop):
+            sound = mark_lost(each, time) if isinstance(each, Lost) else each
+            time = sound.entry.at
+            yield ReadResult(head, [sound.record])
+
+    return _store_fork(source, target, head, at, read_marked)
 
 
-def _grow(
+def _store_fork(
     source: ConversationLog,
     target: ConversationLog,
     head: Head | None,
@@ -79,18 +90,9 @@ def _grow(
         raise ConversationNotFound(source.key)
     stop = head.end if at is None else at
     if not head.start < stop <= head.end:
-        raise InvalidInput(f"position {stop} is none to fork at; there are {head.start + 1} to {head.end}")
+        raise InvalidInput(f"cannot fork at position {stop}: choose one from {head.start + 1} to {head.end}")
     growing = _Fork(source, target, head, stop)
     return plant(target, growing.lines(read(stop)), first=head.start, revision=growing.revision)
-
-
-def _mark_repaired(source: ConversationLog, head: Head, stop: int) -> Iterator[ReadResult]:
-    """Yield the records below a position, with a mark in the place of each that a repair has left out."""
-    at = 0
-    for each in read_repaired(source, head, stop):
-        sound = mark_lost(each, at) if isinstance(each, Lost) else each
-        at = sound.entry.at
-        yield ReadResult(head, [sound.record])
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,17 @@ class _Fork:
     def lines(self, parts: Iterator[ReadResult]) -> Iterator[str]:
         """Yield the lines of the fork."""
         for part in parts:
-            yield from self._taken(part)
+            for entry in self._source.entries(part):
+                if isinstance(entry.event, Snapshot):  # it knows what was forgotten, too
+                    self._state, self._whole = state_in(entry.event.state_values), True
+                self._state = apply(self._state or begin_state(entry), entry, entry.position)
+                if isinstance(entry.event, Rewind | Snapshot | Repair):
+                    self._spans = list(entry.event.path)
+                if is_message_entry(entry):
+                    message = entry.event.message
+                    if is_said_by_user(message) or reply_blocks(message):
+                        self._said.append(_Said.of(entry))
+            yield from (record.body for record in part.records)
         entry = self._fork_entry()
         self._state = apply_all(self._state, [entry], self._at)
         yield encode(entry)
@@ -130,19 +142,6 @@ class _Fork:
     def revision(self) -> Revision:
         """Return the revision of the fork, once all lines have passed."""
         return self._target.revision(self._known_state(), None, version=self._token)
-
-    def _taken(self, part: ReadResult) -> Iterator[str]:
-        for entry in self._source.entries(part):
-            if isinstance(entry.event, Snapshot):  # it knows what was forgotten, too
-                self._state, self._whole = state_in(entry.event.state_values), True
-            self._state = apply(self._state or begin_state(entry), entry, entry.position)
-            if isinstance(entry.event, Rewind | Snapshot | Repair):
-                self._spans = list(entry.event.path)
-            if is_message_entry(entry):
-                message = entry.event.message
-                if is_said_by_user(message) or reply_blocks(message):
-                    self._said.append(_Said.of(entry))
-        return (record.body for record in part.records)
 
     def _known_state(self) -> ConversationState:
         if self._state is None:

@@ -17,15 +17,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn, TypeAlias
 
 from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord, InvalidInput
 from chathistory.log.entry import DECODER, to_json
+from chathistory.log.state import read_state
 from chathistory.storage.values import LARGEST_NUMBER, LONGEST_PAYLOAD, LONGEST_VERSION, Head, Key, Revision
-from chathistory.transfer.copy import CopySource, Tally
+from chathistory.transfer.sources import CopySource, Tally
 
 __all__ = ["FilePart", "Reader", "Skipped", "Writer", "Written", "holds_conversation", "is_mark", "mark_in"]
 
@@ -56,22 +57,22 @@ class Writer:
         self.conversations = 0
         self.records = 0
 
-    def write(self, parcel: CopySource, *, follows: bool = False) -> Written:
+    def write(self, source: CopySource, *, follows: bool = False) -> Written:
         """Write one conversation.
 
         Args:
-            parcel: The conversation.
+            source: The conversation.
             follows: What can be read of it is to follow if it is damaged.
 
         Raises:
             Conflict: It changed meanwhile, and is to be written again; what was written of it is marked as void.
             CorruptRecord: A record is damaged; what was written is marked as void, with the reason.
         """
-        head = parcel.head
-        self._mark("conversation", **_values(head))
+        head = source.head
+        self._mark("conversation", **dump_head(head))
         digest, tally = hashlib.sha256(), Tally()
         try:
-            for line in tally.check(parcel, head.start):
+            for line in tally.check(source, head.start):
                 data = f"{line}\n".encode()
                 digest.update(data)
                 self._out.write(data)
@@ -94,7 +95,8 @@ class Writer:
         self._out.write(to_json({"chathistory": FORMAT, "kind": kind, **values}).encode() + b"\n")
 
 
-def _values(head: Head) -> dict[str, Any]:
+def dump_head(head: Head) -> dict[str, Any]:
+    """Return the values of the first line of a conversation, which `head_in` reads."""
     revision = head.revision
     return {
         "scope": head.key.scope,
@@ -242,33 +244,32 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _is_version(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= LONGEST_VERSION and value.isascii() and value.isprintable()
-
-
-def _is_info(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= LONGEST_PAYLOAD and not _UNFIT.search(value)
-
-
 _UNFIT = re.compile("[\x00-\x1f\ud800-\udfff]")
-_FIELDS = {
+_FIELDS: dict[str, Callable[[Any], bool]] = {
     "scope": _is_text,
     "id": _is_text,
     "start": _is_number,
     "end": _is_number,
-    "version": _is_version,
+    "version": lambda value: (
+        _is_text(value) and 0 < len(value) <= LONGEST_VERSION and value.isascii() and value.isprintable()
+    ),
     "updated": _is_number,
     "expires": lambda value: value is None or _is_number(value),
-    "info": _is_info,
+    "info": lambda value: _is_text(value) and len(value) <= LONGEST_PAYLOAD and not _UNFIT.search(value),
 }
 """What the fields of a conversation's first line must be; scope and id are checked further by `Key`."""
 
 
 @dataclass(slots=True)
 class FilePart:
-    """A parcel in a file.
+    """A conversation in a file; a `CopySource`.
 
-    void: It changed while it was written, and follows once more; nothing of it is of use.
+    Attributes:
+        file: The file, which can seek.
+        head: What its first line says.
+        offset: The byte at which its lines begin.
+        behind: The byte behind it; -1: it is not known yet.
+        void: It changed while it was written, and follows once more; nothing of it is of use.
     """
 
     file: IO[bytes]
@@ -287,29 +288,29 @@ class FilePart:
         """
         digest = hashlib.sha256()
         self.file.seek(self.offset)
-        for position in range(self.head.start, self.head.end):
-            data = self._next_line()
+        position = self.head.start
+        while position < self.head.end:
+            begin = self.file.tell()
+            data = self.file.readline()
+            data = data[:-2] + b"\n" if data.endswith(b"\r\n") else data
+            if data and not data.strip():
+                continue  # an editor or a transfer may have put it there
+            place = _find_mark(data)
+            if place is not None:
+                self._stop(begin + place, data[place:])
+            if not data.endswith(b"\n"):
+                raise self._cut()
             digest.update(data)
             if position >= start:
-                yield _text(data)
+                text = None
+                with suppress(UnicodeDecodeError):  # an error raised in a handler would carry the text in its context
+                    text = data[:-1].decode()
+                if text is None:
+                    reason = "a line is not text in UTF-8"
+                    raise _broken(reason)
+                yield text
+            position += 1
         self._check_end(digest.hexdigest())
-
-    def _next_line(self) -> bytes:
-        """Return the next line of the conversation. Raises as `lines` does if something else stands there.
-
-        An empty line is no record; an editor or a transfer may have put it there.
-        """
-        while True:
-            begin = self.file.tell()
-            data = _unified(self.file.readline())
-            if data.strip() or not data:
-                break
-        place = _find_mark(data)
-        if place is not None:
-            self._stop(begin + place, data[place:])
-        if not data.endswith(b"\n"):
-            raise self._cut()
-        return data
 
     def _check_end(self, digest: str) -> None:
         """Read on to the next line of this format's own, and raise as `lines` does unless it fits the lines before."""
@@ -344,6 +345,13 @@ class FilePart:
         self.void = True
         raise Conflict(key, None)
 
+    def find_source(self) -> FilePart | None:
+        """Return it if it is of use, else None. Raises `CorruptRecord` if its head would break a listing."""
+        if self.void:
+            return None
+        read_state(self.head)
+        return self
+
     def skip(self) -> None:
         """Go behind it. Raises `InvalidInput` if the file ends before."""
         if self.behind < 0:
@@ -356,11 +364,6 @@ class FilePart:
 
     def _cut(self) -> InvalidInput:
         return _broken(f"it was broken off in the midst of conversation {self.head.key.id!r}")
-
-
-def _unified(data: bytes) -> bytes:
-    """Return a line as it was written, if an editor has put a carriage return before its end."""
-    return data[:-2] + b"\n" if data.endswith(b"\r\n") else data
 
 
 def _find_mark(data: bytes) -> int | None:
@@ -383,19 +386,3 @@ def _values_of(line: bytes) -> dict[str, Any]:
         return mark_in(line) or {}
     except InvalidInput:
         return {}
-
-
-def _text(data: bytes) -> str:
-    text = _decoded(data)
-    if text is None:
-        reason = "a line is not text in UTF-8"
-        raise _broken(reason)
-    return text
-
-
-def _decoded(data: bytes) -> str | None:
-    """Return the text of a line, or None: an error raised in the handler would carry the text in its context."""
-    try:
-        return data[:-1].decode()
-    except UnicodeDecodeError:
-        return None

@@ -1,19 +1,25 @@
-"""A conversation as Markdown: for people to read, print and mail; it cannot be read back."""
+"""Conversations as Markdown: for people to read, print and mail; they cannot be read back."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import IO, Any
 
 from chathistory.control_characters import neutralize
+from chathistory.errors import Conflict, CorruptRecord, UnsupportedRecord
+from chathistory.log.active_path import iter_newest_first
+from chathistory.log.clock import to_datetime
+from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry
-from chathistory.messages.content import Message
-from chathistory.operations.listing import ConversationInfo
+from chathistory.log.state import ConversationHead, read_state
+from chathistory.messages.content import blocks_of
+from chathistory.operations.listing import ConversationInfo, describe
+from chathistory.transfer.copy import CopyResult, report_absent
+from chathistory.transfer.sources import Salvaged, Selection, salvage_source
 
-__all__ = ["markdown"]
+__all__ = ["render", "write_markdown"]
 
 _SPEAKERS = {"user": "User", "assistant": "Claude", "system": "System"}
 _MARKS = {"interrupted": ", broken off", "orphaned": ", came too late"}
@@ -22,42 +28,75 @@ _NOT_SENT = {
     "omitted": "From here on, something that was said above is not sent any longer.",
     "lost": "A record that stood here could not be read.",
 }
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SALVAGED = ("message", "interrupted", "orphaned", "lost")
+_PORTION = 1000
 
 
-def markdown(row: ConversationInfo, entries: Iterable[Entry]) -> Iterator[str]:
+def write_markdown(chosen: Selection, out: IO[bytes], *, salvage: bool) -> Iterator[CopyResult]:
+    """Write conversations as Markdown, and yield what became of each.
+
+    Args:
+        chosen: Which.
+        out: Where to.
+        salvage: Write what can be read of those that are damaged.
+    """
+    begun = False
+    for key in chosen.keys():  # noqa: SIM118 - it is no mapping
+        log, lost = ConversationLog(chosen.store, key), 0
+        try:
+            head = log.refresh()
+            # what was cut off is part of it, for people
+            entries = list(iter_newest_first(log, _PORTION))[::-1] if head else []
+        except (CorruptRecord, UnsupportedRecord, Conflict) as error:
+            source = _salvage(log) if salvage else None
+            if source is None:
+                yield CopyResult(key, "failed", error=error)
+                continue
+            head, lost = ConversationHead(source.head, read_state(source.head)), source.lost
+            entries = [entry for entry in source.entries() if entry.kind in _SALVAGED]
+        if head is not None:
+            out.write(b"\n---\n\n" if begun else b"")
+            out.write("".join(render(describe(head), entries)).encode())
+            begun = True
+            yield CopyResult(key, "copied", head.end - head.start, lost=lost)
+        elif chosen.is_named:
+            yield report_absent(key)
+
+
+def _salvage(log: ConversationLog) -> Salvaged | None:
+    """Return what can be read of a damaged conversation; None: nothing can."""
+    try:
+        return salvage_source(log)
+    except (CorruptRecord, UnsupportedRecord, Conflict):
+        return None
+
+
+def render(info: ConversationInfo, entries: Iterable[Entry]) -> Iterator[str]:
     """Yield the text of a conversation in pieces: a heading, what is known of it, and what was said.
 
     Thinking is left out; tool calls and their results are blocks of code.
     """
-    yield f"# {_line(row.title or row.id)}\n\n"
-    facts = [f"Conversation {row.id}, scope {row.scope}", f"{row.messages} messages", f"begun {row.created:%Y-%m-%d}"]
-    facts += [f"tags: {', '.join(row.tags)}"] if row.tags else []
+    yield f"# {_line(info.title or info.id)}\n\n"
+    facts = [f"Conversation {info.id}, scope {info.scope}", f"{info.messages} messages"]
+    facts += [f"begun {info.created:%Y-%m-%d}", *([f"tags: {', '.join(info.tags)}"] if info.tags else [])]
     yield f"{_line('; '.join(facts))}\n"
     for entry in entries:
-        if entry.message is not None:
-            yield _said(entry, entry.message)
-        elif entry.kind in _NOT_SENT:
-            yield f"\n*({_NOT_SENT[entry.kind]})*\n"
+        if entry.message is None:
+            yield f"\n*({_NOT_SENT[entry.kind]})*\n" if entry.kind in _NOT_SENT else ""
+            continue
+        speaker, time = _SPEAKERS.get(str(entry.message["role"]), "?"), to_datetime(entry.at)
+        heading = f"\n## {speaker}, {time:%Y-%m-%d %H:%M} UTC{_MARKS.get(entry.kind, '')}"
+        yield "\n\n".join([heading, *filter(None, map(_block, blocks_of(entry.message)))]) + "\n"
 
 
 def _line(text: str) -> str:
-    return re.sub(r"([\\`*_\[\]<>#])", r"\\\1", " ".join(_plain(text).split()))
-
-
-def _said(entry: Entry, message: Message) -> str:
-    time = _EPOCH + timedelta(microseconds=entry.at)
-    speaker = _SPEAKERS.get(str(message["role"]), "?")
-    content = message["content"]
-    blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    parts = [part for block in blocks if (part := _block(block))]
-    return "\n\n".join([f"\n## {speaker}, {time:%Y-%m-%d %H:%M} UTC{_MARKS.get(entry.kind, '')}", *parts]) + "\n"
+    return re.sub(r"([\\`*_\[\]<>#])", r"\\\1", " ".join(neutralize(text).split()))
 
 
 def _block(block: Mapping[str, Any]) -> str:
     kind = str(block["type"])
     if kind == "text":
-        return _plain(str(block.get("text") or "")).strip()
+        return neutralize(str(block.get("text") or "")).strip()
     if kind in ("thinking", "redacted_thinking"):
         return ""
     if kind.endswith("tool_use"):
@@ -73,9 +112,4 @@ def _code(value: Any) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
-    return f"{fence}\n{_plain(text)}\n{fence}"
-
-
-def _plain(text: str) -> str:
-    """Return the text without what a terminal would obey, or no file of text can hold."""
-    return neutralize(text)
+    return f"{fence}\n{neutralize(text)}\n{fence}"

@@ -21,7 +21,7 @@ from chathistory.log.conversation_log import ConversationLog, alive
 from chathistory.log.entry import Entry, decode, encode
 from chathistory.log.message_entries import message_entry
 from chathistory.operations.annotate import make_annotation
-from chathistory.storage.values import LARGEST_NUMBER, Head, ReadResult
+from chathistory.storage.values import LARGEST_NUMBER, Head
 
 __all__ = ["MessageList", "MessageListSource", "read_messages"]
 
@@ -37,7 +37,7 @@ class MessageList:
     messages: list[Any]
     title: str | None = None
 
-    def parcel(self, target: ConversationLog) -> MessageListSource:
+    def to_source(self, target: ConversationLog) -> MessageListSource:
         """Return them as a conversation under the key of `target`. Raises `InvalidInput` that names the field."""
         if not self.messages:
             raise InvalidInput("the file holds no messages")
@@ -46,7 +46,7 @@ class MessageList:
         before, at = "", None
         for index, given in enumerate(self.messages):
             entry = _entry(index, given)
-            told = _time_in(given)
+            told = _find_time(given)
             at = min(told, time) if told is not None else at
             before = _next_id(before, encode(dataclasses.replace(entry, id="-", at=told or 0)))
             entries.append(dataclasses.replace(entry, id=before, at=time if at is None else at))
@@ -71,28 +71,25 @@ def _next_id(before: str, text: str) -> str:
     return hashlib.sha256(f"{before}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()[:_ID]
 
 
-def _time_in(given: Any) -> int | None:
+def _find_time(given: Any) -> int | None:
     """Return when a message was sent (microseconds since 1970 UTC), if something beside it tells; else None."""
-    if not isinstance(given, Mapping):
-        return None
-    found = (_time_of(given[name]) for name in _TIMES if name in given)
-    return next((time for time in found if time is not None), None)
-
-
-def _time_of(value: Any) -> int | None:
-    try:
-        if isinstance(value, str):
-            time = datetime.fromisoformat(value)
-            time = time if time.tzinfo else time.replace(tzinfo=UTC)
-            microseconds = int(time.timestamp() * MICROSECONDS)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            size = next((size for least, size in _UNITS if value >= least), MICROSECONDS)
-            microseconds = int(value * size)
-        else:
-            return None
-    except (ValueError, OverflowError):
-        return None
-    return microseconds if 0 < microseconds <= LARGEST_NUMBER else None
+    for name in _TIMES if isinstance(given, Mapping) else ():
+        value = given.get(name)
+        try:
+            if isinstance(value, str):
+                time = datetime.fromisoformat(value)
+                time = time if time.tzinfo else time.replace(tzinfo=UTC)
+                microseconds = int(time.timestamp() * MICROSECONDS)
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                size = next((size for least, size in _UNITS if value >= least), MICROSECONDS)
+                microseconds = int(value * size)
+            else:
+                continue
+        except (ValueError, OverflowError):
+            continue
+        if 0 < microseconds <= LARGEST_NUMBER:
+            return microseconds
+    return None
 
 
 _UNITS = ((10**14, 1), (10**11, 1000))
@@ -101,7 +98,7 @@ _UNITS = ((10**14, 1), (10**11, 1000))
 
 @dataclass(slots=True)
 class MessageListSource:
-    """A list of messages as a conversation; see `transfer.CopySource`."""
+    """A list of messages as a conversation; see `sources.CopySource`."""
 
     head: Head
     entries: list[Entry]
@@ -122,20 +119,15 @@ class MessageListSource:
                 return False
             if head.end > len(self.entries):
                 part = target.store.read(target.key, start=len(self.entries) - 1, stop=len(self.entries))
-            stored = self._stored(target, part)
+            stored = decode(part.records[0], target.key) if part and part.records else None
         except CorruptRecord:
             return False
-        if stored is None or stored.id != self.entries[stored.position].id:
+        if stored is None or stored.position >= len(self.entries) or stored.id != self.entries[stored.position].id:
             return False
         if stored.position == len(self.entries) - 1:
             return True
         self.entries[stored.position] = dataclasses.replace(self.entries[stored.position], at=stored.at)
         return False
-
-    def _stored(self, target: ConversationLog, part: ReadResult | None) -> Entry | None:
-        if part is None or not part.records or part.records[0].position >= len(self.entries):
-            return None
-        return decode(part.records[0], target.key)
 
 
 def read_messages(data: bytes) -> MessageList:
@@ -149,17 +141,13 @@ def read_messages(data: bytes) -> MessageList:
     if isinstance(found, dict) and "role" not in found:
         title, found = found.get("title"), found.get("messages")
     if isinstance(found, list):
-        return MessageList(found, _checked_title(title))
+        if title is not None and not isinstance(title, str):
+            raise InvalidInput(f"title: must be text, not {type(title).__name__}")
+        return MessageList(found, title)
     lines = [_json(line) for line in data.split(b"\n") if line.strip()]
     if not all(isinstance(line, dict) and "role" in line for line in lines):
         raise InvalidInput("the file is neither what an export wrote nor a list of messages in JSON")
     return MessageList(lines)
-
-
-def _checked_title(title: Any) -> str | None:
-    if title is not None and not isinstance(title, str):
-        raise InvalidInput(f"title: must be text, not {type(title).__name__}")
-    return title
 
 
 def _json(data: bytes) -> Any:

@@ -113,7 +113,7 @@ def test_fork_and_rewind_as_json(run, filled):
     [
         (["fork", "c9", "f"], 1, "there is no conversation c9"),
         (["fork", "c1", "c2"], 1, "there is a conversation 'c2' in scope 'default' already"),
-        (["fork", "c1", "f", "--at", "99"], 1, "position 99 is none to fork at; there are 1 to 4"),
+        (["fork", "c1", "f", "--at", "99"], 1, "cannot fork at position 99: choose one from 1 to 4"),
         (["rewind", "c1"], 2, "--to"),
         (["rewind", "c1", "--to", "99"], 1, "cannot rewind to 99"),
         (["list", "--since", "tomorrow"], 2, "'--since': must be a time such as"),

@@ -30,7 +30,6 @@ from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreUnava
 from chathistory.log import bulk_create
 from chathistory.transfer import copy as copy_module
 from chathistory.transfer import export
-from chathistory.transfer.markdown import markdown
 
 
 @pytest.fixture
@@ -653,4 +652,3 @@ def test_a_bundle_of_many_is_written_piece_by_piece(monkeypatch):
 
 def test_modules_have_one_meaning_for_a_try():
     assert copy_module._ATTEMPTS == export._ATTEMPTS
-    assert callable(markdown)

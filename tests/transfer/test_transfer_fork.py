@@ -133,7 +133,7 @@ def test_after_a_forget_a_fork_begins_where_its_origin_does(store, chat):
 def test_a_position_that_is_none_is_refused(store, chat, at):
     numbered(chat, 4)
     chat.forget(before=2)
-    with pytest.raises(InvalidInput, match=f"position {at} is none to fork at; there are 3 to 5"):
+    with pytest.raises(InvalidInput, match=f"cannot fork at position {at}: choose one from 3 to 5"):
         chat.fork("f", at=at)
     assert list(store.keys()) == [chat.log.key]
 

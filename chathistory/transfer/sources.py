@@ -1,0 +1,206 @@
+"""Conversations to copy or export: which, and each as it was at one moment, with its lines checked as they pass.
+
+A source is a conversation of a store, of a file, or what can be read of a damaged one. In that, each position that
+cannot be read is a record of its own, of the kind `lost`: so all others keep their positions, and whoever reads the
+conversation later sees that something was there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from chathistory.errors import Conflict, CorruptRecord, UnsupportedRecord
+from chathistory.log.commit import slices
+from chathistory.log.conversation_log import ConversationLog, alive
+from chathistory.log.entry import FORMAT, Entry, decode, encode
+from chathistory.log.events import RecordLost
+from chathistory.log.read_damaged import Lost, Sound
+from chathistory.log.state import read_state
+from chathistory.operations.restore import Remains, find_remains, rebuild
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Damaged, Head, Key, Record, Revision
+
+__all__ = [
+    "CopySource",
+    "Salvaged",
+    "Selection",
+    "Tally",
+    "find_source",
+    "have_one_birth",
+    "mark_lost",
+    "salvage_source",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """The conversations of a store that are meant.
+
+    Attributes:
+        store: Where they are.
+        scope: All of this scope, or those `ids` of it ("default" if it is None); None: all of the store.
+        ids: Only these.
+        full_scan: Find them by a walk over the whole storage.
+    """
+
+    store: HistoryStore
+    scope: str | None
+    ids: tuple[str, ...] | None
+    full_scan: bool
+
+    @property
+    def is_named(self) -> bool:
+        """Whether they were asked for by name, so that each that is absent is told."""
+        return self.ids is not None
+
+    def keys(self) -> Iterator[Key]:
+        """Yield their keys."""
+        if self.ids is not None:
+            return iter([Key("default" if self.scope is None else self.scope, id) for id in self.ids])
+        return self.store.scan_keys(self.scope) if self.full_scan else self.store.keys(self.scope)
+
+    def damaged(self) -> list[Damaged]:
+        """Return what is stored among them and has no key that can be told."""
+        return [] if self.is_named else list(self.store.damaged_keys(self.scope))
+
+    def all_found(self, damaged: Sequence[Damaged]) -> bool:
+        """Return whether `keys` names all of them for certain; what is `damaged` may be the index itself."""
+        return self.is_named or self.full_scan or (not damaged and self.store.is_index_complete())
+
+
+class CopySource(Protocol):
+    """A conversation as it was at one moment; `lines` gives those from a position on, and may be called again."""
+
+    @property
+    def head(self) -> Head:
+        """Positions and revision."""
+        ...
+
+    def lines(self, start: int) -> Iterator[str]:
+        """Yield the lines of [start, head.end). Raises what shows that they cannot be had, also behind the last."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Stored:
+    """A source in a store. It raises `Conflict` if its lines go while they are fetched."""
+
+    store: HistoryStore
+    head: Head
+
+    def lines(self, start: int) -> Iterator[str]:
+        position = start
+        for part in slices(self.store, self.head.key, start, self.head.end):
+            changed = part.head.revision.version != self.head.revision.version
+            if changed and _born(part.head) != _born(self.head):
+                break  # it was deleted and made again
+            yield from (record.body for record in part.records)
+            position += len(part.records)
+        if position != self.head.end:
+            raise Conflict(self.head.key, None)
+
+
+def find_source(store: HistoryStore, key: Key) -> CopySource | None:
+    """Return a conversation of a store as it is now; None: it is absent, or has expired."""
+    part = store.read(key, start=0, stop=0)
+    head = alive(part.head if part else None)
+    if head is None:
+        return None
+    read_state(head)  # what is no summary would be none in its new place either
+    return _Stored(store, head)
+
+
+@dataclass(slots=True)
+class Tally:
+    """Checks the lines of a source as they pass, and counts those of a later format."""
+
+    later: int = 0
+
+    def check(self, source: CopySource, start: int) -> Iterator[str]:
+        """Yield the lines from `start` on. Raises `CorruptRecord` at one that is not the line of an entry."""
+        for position, line in enumerate(source.lines(start), start):
+            if decode(Record(position, line), source.head.key).version > FORMAT:
+                self.later += 1
+            yield line
+
+
+def _born(head: Head) -> str:
+    return read_state(head).identity.born
+
+
+def have_one_birth(one: Head, other: Head) -> bool:
+    """Whether two heads are of one conversation, as far as can be told."""
+    try:
+        return _born(one) == _born(other)
+    except (CorruptRecord, UnsupportedRecord):
+        return False
+
+
+# What can be read of a damaged one.
+
+
+@dataclass(frozen=True, slots=True)
+class Salvaged:
+    """What can be read of a conversation.
+
+    Attributes:
+        head: Folded from what can be read.
+        lost: How many positions cannot be read.
+        remains: What is stored.
+    """
+
+    head: Head
+    lost: int
+    remains: Remains
+
+    def lines(self, start: int) -> Iterator[str]:
+        """Yield the lines from `start` on."""
+        return (each.record.body for each in _marked(self.remains) if each.position >= start)
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the entries."""
+        return (each.entry for each in _marked(self.remains))
+
+
+def salvage_source(log: ConversationLog) -> Salvaged | None:
+    """Return what can be read of a conversation; None: it is not there, or nothing of it can be read.
+
+    Raises what `operations.restore.salvage` raises.
+    """
+    remains = find_remains(log)
+    if remains is None:
+        return None
+    count, lost = remains.end - remains.start, 0
+
+    def counted() -> Iterator[Sound]:
+        nonlocal lost
+        for each in _marked(remains):
+            lost += isinstance(each.entry.event, RecordLost)
+            yield each
+
+    rebuilt = rebuild(counted())
+    if rebuilt is None or lost == count:
+        return None
+    revision = remains.revision
+    updated, expires = (revision.updated, revision.expires) if revision else (rebuilt.updated, None)
+    made = Revision(rebuilt.version, updated, expires, rebuilt.state.encode())
+    return Salvaged(Head(log.key, remains.start, remains.end, made), lost, remains)
+
+
+def mark_lost(lost: Lost, at: int) -> Sound:
+    """Return the record that says that one stood here which cannot be read; at: the time of the one before it."""
+    entry: Entry = Entry(RecordLost(lost.reason), id=f"lost{lost.position}", at=at, position=lost.position)
+    return Sound(Record(lost.position, encode(entry)), entry)
+
+
+def _marked(remains: Remains) -> Iterator[Sound]:
+    """Yield each position, with a record that says so in the place of each that cannot be read."""
+    at = 0
+    for each in remains.read():
+        if isinstance(each, Lost):
+            yield mark_lost(each, at)
+        else:
+            at = each.entry.at or at
+            yield each
