@@ -44,9 +44,19 @@ def certify(url: str, *, hooks_name: str | None, complete: bool, as_json: bool, 
       chathistory certify template:./trial.db --unreachable template:/nowhere/trial.db
       chathistory certify myscheme://localhost --hooks my_package.certify:hooks --complete
     """
-    from chathistory.testing.certify.running import certify as run  # only this command needs it
+    from chathistory.testing.certify.hooks import CertifyHooks  # only this command needs them
+    from chathistory.testing.certify.running import certify as run
 
-    hooks = _load_hooks(hooks_name) if hooks_name is not None else None
+    hooks = None
+    if hooks_name is not None:
+        module, _, attribute = hooks_name.partition(":")
+        sys.path.insert(0, "")  # a module in the folder where one stands, as for `python -m`
+        try:
+            hooks = getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigError(f"--hooks: {json.dumps(hooks_name)} cannot be imported: {error}") from error
+        if not isinstance(hooks, CertifyHooks):
+            raise ConfigError(f"--hooks: {json.dumps(hooks_name)} is not a CertifyHooks (from chathistory.testing)")
     progress = _print_progress if sys.stderr.isatty() else None
     certificate = run(url, hooks=hooks, progress=progress, **options)
     lines = [to_json_line(certificate.as_data())] if as_json else list(map(show_controls, certificate.lines()))
@@ -54,21 +64,6 @@ def certify(url: str, *, hooks_name: str | None, complete: bool, as_json: bool, 
         lines.append("NOT complete: something could have been tested, and was not")
     click.echo("\n".join(lines))
     return ExitCode.OK if certificate.passed and (certificate.complete or not complete) else ExitCode.FAILED
-
-
-def _load_hooks(name: str) -> Any:
-    """Return the `CertifyHooks` of this name. Raises `ConfigError`."""
-    from chathistory.testing.certify.hooks import CertifyHooks
-
-    module, _, attribute = name.partition(":")
-    sys.path.insert(0, "")  # a module in the folder where one stands, as for `python -m`
-    try:
-        hooks = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"--hooks: {json.dumps(name)} cannot be imported: {error}") from error
-    if not isinstance(hooks, CertifyHooks):
-        raise ConfigError(f"--hooks: {json.dumps(name)} is not a CertifyHooks (from chathistory.testing)")
-    return hooks
 
 
 def _print_progress(done: int, total: int) -> None:

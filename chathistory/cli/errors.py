@@ -47,23 +47,6 @@ def report(error: BaseException, *, debug: bool = False) -> None:
 
 def explain(error: BaseException) -> list[str]:
     """Return the lines that explain an error; the first begins with "Error: "."""
-    known = is_known(error)
-    words = _describe(error) if known else f"{type(error).__name__}: {error} (unexpected; --debug shows where)"
-    notes = [note.removeprefix("chathistory: ") for note in getattr(error, "__notes__", ()) if "`" not in note]
-    return [to_one_line(_mask_keys(line), _LONGEST) for line in (f"Error: {words}", *notes)]
-
-
-def is_known(error: BaseException) -> bool:
-    """Return whether this is an expected kind of error: of ours, of the SDK or of the operating system."""
-    return isinstance(error, ChatHistoryError | OSError) or _is_from_sdk(error)
-
-
-def _is_from_sdk(error: BaseException) -> bool:
-    return type(error).__module__.partition(".")[0] in _SDK_MODULES
-
-
-def _describe(error: Any) -> str:
-    """Return what went wrong, and where the error itself does not say it, what to do about it."""
     words = str(error) or type(error).__name__
     match error:
         case TurnInProgress():
@@ -81,12 +64,29 @@ def _describe(error: Any) -> str:
             )
         case OSError() if error.filename and error.strerror:
             words = f"{error.filename!r}: {error.strerror}"
-        case _ if _is_from_sdk(error) and getattr(error, "status_code", None) is None:
-            words = _UNREACHABLE.get(type(error).__name__, "the connection to the API failed: {}").format(error)
         case _ if _is_from_sdk(error):
-            template = _REFUSED if hasattr(error, "refusal") else _STATUS.get(error.status_code, _REFUSED)
-            words = template.format(error.status_code, getattr(error, "api_message", None) or "no reason given")
-    return words
+            words = _explain_api_error(error)
+        case _ if not is_known(error):
+            words = f"{type(error).__name__}: {error} (unexpected; --debug shows where)"
+    notes = [note.removeprefix("chathistory: ") for note in getattr(error, "__notes__", ()) if "`" not in note]
+    return [to_one_line(_mask_keys(line), _LONGEST) for line in (f"Error: {words}", *notes)]
+
+
+def _explain_api_error(error: Any) -> str:
+    status = getattr(error, "status_code", None)
+    if status is None:
+        return _UNREACHABLE.get(type(error).__name__, "the connection to the API failed: {}").format(error)
+    template = _REFUSED if hasattr(error, "refusal") else _STATUS.get(status, _REFUSED)
+    return template.format(status, getattr(error, "api_message", None) or "no reason given")
+
+
+def is_known(error: BaseException) -> bool:
+    """Return whether this is an expected kind of error: of ours, of the SDK or of the operating system."""
+    return isinstance(error, ChatHistoryError | OSError) or _is_from_sdk(error)
+
+
+def _is_from_sdk(error: BaseException) -> bool:
+    return type(error).__module__.partition(".")[0] in _SDK_MODULES
 
 
 _UNREACHABLE = {

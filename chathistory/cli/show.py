@@ -129,7 +129,7 @@ class SpokenEntry:
         content = self.event.message.get("content") or ""
         if isinstance(content, str):
             return show_controls(content)
-        return "\n".join(line for block in content if (line := _describe_block(block)))
+        return "\n".join(filter(None, map(_describe_block, content)))
 
 
 def _describe_block(block: Mapping[str, Any]) -> str:
