@@ -8,10 +8,9 @@
     recovery    the records of a conversation whose head is damaged, and a new head for it
     write       appends and rewrites, and how a failed one is undone
     read        the last commit of a file, and its records
-    chunks      the bytes of an open file, read in chunks
-    schema      the lines of a file: records and commits, each with its checksum
     locks       one writer at a time for each conversation
-    paths       the folder and the files of a conversation
+    files       the folder and the files of a conversation: names, opening, bytes in chunks
+    schema      the lines of a file: records and commits, each with its checksum
     errors      the errors of the operating system, translated
 
 Each uses only those below it. `docs/file-format.md` describes the format for other programs.

@@ -19,7 +19,6 @@ __all__ = [
     "is_of_the_process",
     "translate_error",
     "translate_errors",
-    "unreadable_is_damage",
 ]
 
 _REFUSALS = {
@@ -74,10 +73,15 @@ class UndoFailed(Exception):
 
 
 @contextmanager
-def translate_errors(operation: str, key: Key) -> Iterator[None]:
-    """Translate what the body raises; `operation` is the word for it, such as "append".
+def translate_errors(operation: str, key: Key, *, reads: str | None = None) -> Iterator[None]:
+    """Translate what the body raises.
 
     Apart from `UndoFailed`, whoever raises an `OSError` has left the store unchanged.
+
+    Args:
+        operation: The word for it, such as "append".
+        key: The conversation.
+        reads: The conversation's own file: that it cannot be read is damage, so that walks over many go on past it.
     """
     try:
         yield
@@ -89,6 +93,8 @@ def translate_errors(operation: str, key: Key) -> Iterator[None]:
         error = failed.__cause__
         raise StoreUnavailable(f"{operation} failed, and could not be undone: {error}", outcome="unknown") from error
     except OSError as error:
+        if reads is not None and is_of_the_file(error, reads):
+            raise CorruptRecord(key, None, f"the file cannot be read: {error.strerror}") from error
         raise translate_error(operation, error) from error
 
 
@@ -99,20 +105,9 @@ def translate_error(operation: str, error: OSError) -> StoreError:
     return StoreUnavailable(f"{operation} failed: {error}", outcome="not stored")
 
 
-@contextmanager
-def unreadable_is_damage(path: str) -> Iterator[None]:
-    """Take it for damage of a conversation that its own file cannot be read, so that walks over many go on past it."""
-    try:
-        yield
-    except OSError as error:
-        if not is_of_the_file(error, path):
-            raise
-        raise Damage(None, f"the file cannot be read: {error.strerror}") from error
-
-
 def is_of_the_file(error: OSError, path: str) -> bool:
     """Return whether an error would meet this one file only: what is above it can be looked at."""
-    if error.errno not in _OF_THE_FILE:
+    if error.errno not in _OF_THE_FILE or error.filename not in (None, path):
         return False
     try:
         os.lstat(path)

@@ -10,20 +10,21 @@ from contextlib import suppress
 from operator import attrgetter
 
 from chathistory.storage.values import Key, Leftovers
-from chathistory_file.chunks import LARGEST_CHUNK, ChunkReader
 from chathistory_file.errors import Damage, NewerLayout, is_of_the_process
-from chathistory_file.locks import Locks
-from chathistory_file.paths import (
+from chathistory_file.files import (
     ASIDE,
+    LARGEST_CHUNK,
     SUFFIX,
     TEMPORARY,
+    ChunkReader,
     Paths,
     folder_exists,
     is_safe_name,
     open_existing,
     regular_file_size,
 )
-from chathistory_file.read import use_state
+from chathistory_file.locks import Locks
+from chathistory_file.read import find_state
 from chathistory_file.write import remove_all, remove_beside
 
 __all__ = ["describe_leftovers", "remove_leftovers"]
@@ -33,7 +34,7 @@ _SUFFIXES = (SUFFIX, ASIDE, TEMPORARY)
 
 def describe_leftovers(paths: Paths, key: Key) -> list[str]:
     """Return a sentence for each thing that is stored beside the records of a conversation that can be read."""
-    state = use_state(paths, lambda state: state, is_own=key.__eq__)
+    state = find_state(paths, is_own=key.__eq__)
     main, aside, temporary = (f"{paths.name}{suffix}" for suffix in _SUFFIXES)
     found = []
     if state is not None and state.commit.has_moved:
@@ -67,9 +68,9 @@ def remove_leftovers(root: str, folder: str, scope: str, locks: Locks) -> Leftov
     stems = {name.removesuffix(suffix) for name in names for suffix in _SUFFIXES if name.endswith(suffix)}
     removed = 0
     for stem in sorted(filter(is_safe_name, stems)):
-        paths = Paths(folder, stem)
+        paths = Paths.within(folder, stem)
         try:
-            removed += locks.run(paths, lambda paths=paths: _remove_beside_readable(paths))  # type: ignore[misc]
+            removed += locks.run(paths, _remove_beside_readable, paths)
         except OSError as error:  # what is still there is reported as left
             if is_of_the_process(error):
                 raise
@@ -86,7 +87,7 @@ def remove_leftovers(root: str, folder: str, scope: str, locks: Locks) -> Leftov
 def _remove_beside_readable(paths: Paths) -> int:
     """Remove what is beside a conversation, and what stands in its place if that cannot be read; under its lock."""
     try:
-        is_readable = use_state(paths, attrgetter("head"), is_own=paths.belong_to) is not None
+        is_readable = find_state(paths, is_own=paths.belong_to) is not None
     except (Damage, NewerLayout):
         is_readable = False
     except OSError as error:
@@ -127,16 +128,14 @@ def _iter_files(root: str) -> Iterator[str]:
 def _is_sound_conversation(path: str) -> bool:
     """Return whether a file is a conversation in its own place, with nothing put in or behind it."""
     folder, _, name = path.rpartition("/")
-    paths = Paths(folder, name.removesuffix(SUFFIX))
+    paths = Paths.within(folder, name.removesuffix(SUFFIX))
     if not (name.endswith(SUFFIX) and is_safe_name(paths.stem)):
         return False
     try:
-        is_sound = use_state(
-            paths, lambda state: not (state.commit.has_moved or state.tail_size), is_own=paths.belong_to
-        )
+        state = find_state(paths, is_own=paths.belong_to)
     except (Damage, NewerLayout, OSError):
         return False
-    return is_sound is True
+    return state is not None and not (state.commit.has_moved or state.tail_size)
 
 
 def _holds(path: str, text: bytes) -> bool:

@@ -20,25 +20,24 @@ from typing import TypeAlias
 
 from chathistory.errors import ChatHistoryError, CorruptRecord, UnsupportedRecord
 from chathistory.storage.values import Damaged, Head, Key, SortKey
-from chathistory_file.chunks import ChunkReader
 from chathistory_file.errors import Damage, NewerLayout, OtherConversation, is_of_the_process, translate_error
-from chathistory_file.paths import (
+from chathistory_file.files import (
     ASIDE,
     SUFFIX,
     TEMPORARY,
+    ChunkReader,
     Paths,
     folder_exists,
     is_safe_name,
     open_existing,
     regular_file_size,
 )
-from chathistory_file.read import FileState, scan_lines, use_state
+from chathistory_file.read import find_state, scan_lines
 from chathistory_file.schema import CommitLine
 
 __all__ = ["ScopeFolder", "ScopeFolders"]
 
 _Row: TypeAlias = Head | Damaged | None
-_get_head: Callable[[FileState], Head] = attrgetter("head")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,22 +97,21 @@ class ScopeFolder:
 
     def _load_row(self, name: str) -> _Row:
         """Return the head in the file of that name, or what is wrong with it; None: it is gone, or just being made."""
-        paths = Paths(self.path, name.removesuffix(SUFFIX))
+        paths = Paths.within(self.path, name.removesuffix(SUFFIX))
         try:
-            head = use_state(paths, _get_head, is_own=paths.belong_to)
+            state = find_state(paths, is_own=paths.belong_to)
         except (Damage, NewerLayout) as reason:
             return _describe_damage(paths, reason)
         except OSError as error:
             if is_of_the_process(error):
                 raise
             return Damaged(_find_key(paths), paths.name + SUFFIX, translate_error("listing", error))
-        if head is not None or regular_file_size(paths.main) is None or self._is_held(paths):
-            return head
+        if state is not None:
+            return state.head
+        if regular_file_size(paths.main) is None or self._is_held(paths):
+            return None
         with suppress(Damage, NewerLayout, OSError):  # somebody may have written a commit meanwhile
-            if (
-                use_state(paths, _get_head, is_own=paths.belong_to) is None
-                and regular_file_size(paths.main) is not None
-            ):
+            if find_state(paths, is_own=paths.belong_to) is None and regular_file_size(paths.main) is not None:
                 words = "no append to it was completed; the next one sets aside what is in the file"
                 return Damaged(None, paths.name + SUFFIX, CorruptRecord(None, None, words))
         return None

@@ -17,19 +17,21 @@ import zlib
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
 import portalocker
 
 from chathistory.errors import StoreUnavailable
-from chathistory_file.paths import Paths, close_fd, create_folder, open_existing, open_fd
+from chathistory_file.files import Paths, close_fd, create_folder, open_existing, open_fd
 
 __all__ = ["Locks"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 COUNT = 64
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
+_EXCLUSIVE = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.005
 
 
@@ -47,22 +49,31 @@ class Locks:
         self._finalizer.atexit = False
         _alive.add(self)
 
-    def run(self, paths: Paths, operation: Callable[[], T]) -> T:
+    def run(self, paths: Paths, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what `operation` returns; the conversation's lock is held while it runs.
 
         An exception may strike between any two steps (the handler of a signal raises it): the lock is given back in any
-        case. So it is given back twice, for the exception may strike at the first step of the first time.
+        case. So the open lock file is noted in `fds` at once, and given back twice, for the exception may strike at the
+        first step of the first time.
 
         Raises:
             StoreUnavailable: Others hold the lock for longer than the timeout; nothing was done.
         """
         path = self._path_of(paths)
         fds: list[int] = []
+        deadline, pause = time.monotonic() + self._timeout, _FIRST_PAUSE
         try:
             try:
-                self._acquire(path, fds)
+                while not self._try_lock(path, fds):
+                    if time.monotonic() >= deadline:
+                        seconds = f"{self._timeout:g} seconds"
+                        raise StoreUnavailable(
+                            f"another writer held the conversation's lock for {seconds}", outcome="not stored"
+                        )
+                    time.sleep(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE)
                 self._check_open()  # the store may have been closed while this thread waited
-                return operation()
+                return operation(*args, **kwargs)
             finally:
                 self._release(path, fds)
         finally:
@@ -92,18 +103,6 @@ class Locks:
 
     def _path_of(self, paths: Paths) -> str:
         return f"{self._folder}/{zlib.crc32(paths.name.encode()) % COUNT:02x}"
-
-    def _acquire(self, path: str, fds: list[int]) -> None:
-        """Wait for a lock; the open lock file is noted in `fds`, also if an exception ends the wait."""
-        deadline = time.monotonic() + self._timeout
-        pause = _FIRST_PAUSE
-        while not self._try_lock(path, fds):
-            if time.monotonic() >= deadline:
-                raise StoreUnavailable(
-                    f"another writer held the conversation's lock for {self._timeout:g} seconds", outcome="not stored"
-                )
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _try_lock(self, path: str, fds: list[int]) -> bool:
         if not fds:
@@ -150,7 +149,7 @@ class Locks:
 def _lock(fd: int) -> bool:
     """Try to lock an open file; False: another one has the lock."""
     try:
-        portalocker.lock(fd, portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING)
+        portalocker.lock(fd, _EXCLUSIVE)
     except portalocker.AlreadyLocked:
         return False
     except portalocker.LockException as error:

@@ -16,9 +16,8 @@ from itertools import pairwise
 from typing import TypeVar
 
 from chathistory.storage.values import Head, Key
-from chathistory_file.chunks import ChunkReader
 from chathistory_file.errors import Damage, OtherConversation
-from chathistory_file.paths import OpenFile, Paths, open_existing
+from chathistory_file.files import ChunkReader, OpenFile, Paths, open_existing
 from chathistory_file.schema import (
     COMMIT,
     LF,
@@ -37,6 +36,7 @@ __all__ = [
     "NO_LINE",
     "UNSYNCED",
     "FileState",
+    "find_state",
     "is_utf16",
     "iter_bodies",
     "iter_kept_lines",
@@ -62,7 +62,7 @@ _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _NUMBER = re.compile(rb"\[([0-9]{1,19})(?![0-9])")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class FileState:
     """What a file holds: its last commit.
 
@@ -71,27 +71,28 @@ class FileState:
         commit: The last sound commit.
         after: Where its line ends, with the line feed if there is one.
         is_ended: Whether a line feed ends it.
+        head: The head of the conversation.
+        stop: Where the lines of the records end: before the commit, or anywhere if lines were moved.
+        tail_size: How many bytes are behind the last commit.
     """
 
     reader: ChunkReader
     commit: CommitLine
     after: int
     is_ended: bool
+    head: Head = field(init=False)
+    stop: int = field(init=False)
+    tail_size: int = field(init=False)
 
-    @property
-    def head(self) -> Head:
-        """The head of the conversation."""
-        return self.commit.head
+    def __post_init__(self) -> None:
+        self.head = self.commit.head
+        self.stop = self.reader.size if self.commit.has_moved else self.commit.start
+        self.tail_size = self.reader.size - self.after
 
-    @property
-    def stop(self) -> int:
-        """Where the lines of the records end: before the commit, or anywhere if lines were moved."""
-        return self.reader.size if self.commit.has_moved else self.commit.start
 
-    @property
-    def tail_size(self) -> int:
-        """How many bytes are behind the last commit."""
-        return self.reader.size - self.after
+def find_state(paths: Paths, *, is_own: Callable[[Key], bool]) -> FileState | None:
+    """Return the state of the conversation in a file, of which nothing is read further; see `use_state`."""
+    return use_state(paths, lambda state: state, is_own=is_own)
 
 
 def use_state(
@@ -159,20 +160,16 @@ def _find_commit_in_place(reader: ChunkReader, span: int, is_own: Callable[[Key]
         end = data.find(LF, at)
         line = data[at:end] if end >= 0 else data[at:]
         commit = decode_commit(line, base + at)
-        if commit and not commit.has_moved and is_own(commit.head.key) and not _has_holes(reader, commit):
-            return FileState(reader, commit, commit.stop + (end >= 0), is_ended=end >= 0)
+        if commit and not commit.has_moved and is_own(commit.head.key):
+            is_whole = commit.size > UNSYNCED or not _has_zeroed_sector(reader, commit.start - commit.size, commit.stop)
+            if is_whole:  # all of the append has reached the disk
+                return FileState(reader, commit, commit.stop + (end >= 0), is_ended=end >= 0)
     return None
-
-
-def _has_holes(reader: ChunkReader, commit: CommitLine) -> bool:
-    """Return whether not all of the append of a sound commit reached the disk."""
-    if commit.size > UNSYNCED:
-        return False
-    return _has_zeroed_sector(reader, max(commit.start - commit.size, 0), commit.stop)
 
 
 def _has_zeroed_sector(reader: ChunkReader, start: int, stop: int) -> bool:
     """Return whether there is a sector of which all that is in [start, stop) is zeros."""
+    start = max(start, 0)
     while start < stop:
         end = stop if stop - start <= _PART else start - start % _PART + _PART
         data = reader.take(start, end)
@@ -223,7 +220,9 @@ def _search_commit(reader: ChunkReader, state: FileState | None, is_own: Callabl
                 tail.add_record(line.position, scanned.after)
             elif not is_own(line.head.key):
                 tail, has_others = _Tail.behind(state), True
-            elif (state is None or line.head.end >= state.head.end) and not _has_holes(reader.twin(_STEP), line):
+            elif (state is None or line.head.end >= state.head.end) and (
+                line.size > UNSYNCED or not _has_zeroed_sector(reader.twin(_STEP), line.start - line.size, line.stop)
+            ):
                 is_last = scanned.start + len(scanned.data) - line.stop <= 1
                 after = scanned.after if is_last else line.stop
                 state = FileState(reader, line, after, is_ended=is_last and scanned.is_ended)

@@ -20,10 +20,9 @@ from typing import NamedTuple, TypeAlias
 from chathistory.errors import Conflict
 from chathistory.storage.abilities import FoundRecords
 from chathistory.storage.values import Head, Key, Record
-from chathistory_file.chunks import ChunkReader
 from chathistory_file.errors import Damage, NewerLayout, OtherConversation
-from chathistory_file.paths import OpenFile, Paths, open_existing
-from chathistory_file.read import NO_LINE, FileState, ScannedLine, is_utf16, load_state, scan_lines, use_state
+from chathistory_file.files import ChunkReader, OpenFile, Paths, open_existing
+from chathistory_file.read import NO_LINE, FileState, ScannedLine, find_state, is_utf16, load_state, scan_lines
 from chathistory_file.schema import LF, CommitLine, RecordLine, decode_body
 from chathistory_file.write import quarantine, replace_file
 
@@ -200,7 +199,7 @@ class Recovery:
             if file is None or not file.size:
                 return None
             found = Inspection.of_file(file, key)
-            self._last = (_identify(file, key), found.index)
+            self._last = (_identify(file.status, key), found.index)
             token = _hash_file(file)
         if found.state is not None:
             head = found.state.head
@@ -215,8 +214,8 @@ class Recovery:
         with open_existing(paths.main) as file:
             if file is None:
                 return records
-            if self._last is None or self._last[0] != _identify(file, key):
-                self._last = (_identify(file, key), Inspection.of_file(file, key).index)
+            if self._last is None or self._last[0] != _identify(file.status, key):
+                self._last = (_identify(file.status, key), Inspection.of_file(file, key).index)
             reader = _turn_back(ChunkReader(file.fd, file.size, step=_STEP))
             for record in self._last[1].select(start, stop):
                 body = decode_body(reader.take(record.start, record.stop), record.position)
@@ -228,7 +227,7 @@ class Recovery:
     def iter_bodies(self, state: FileState, wanted: range) -> Iterator[bytes]:
         """Yield what `read.iter_bodies` does, of a file in which lines were moved."""
         reader, key = state.reader, state.head.key
-        identity = _identify(OpenFile(reader.fd, os.fstat(reader.fd)), key)
+        identity = _identify(os.fstat(reader.fd), key)
         if self._last is None or self._last[0] != identity:
             self._last = (identity, index_state(state))
         records = iter(self._last[1].select(wanted.start, wanted.stop))
@@ -239,25 +238,24 @@ class Recovery:
                 raise Damage(position, NO_LINE)
             yield body
 
-    def restore(self, paths: Paths, found: FoundRecords, head: Head) -> Head:
+    def restore(self, paths: Paths, key: Key, token: str, head: Head) -> Head:
         """Put a file of the sound lines and a new head in a conversation's place; set the rest aside. Under its lock.
 
         Raises:
-            Conflict: The file is not the one that was found.
+            Conflict: The file is not the one that was found, whose hash is `token`.
         """
         with open_existing(paths.main) as file:
-            if file is None or _hash_file(file) != found.token:
+            if file is None or _hash_file(file) != token:
                 present = None
                 with suppress(Damage, NewerLayout):
-                    present = use_state(paths, attrgetter("head"), is_own=found.key.__eq__)
-                raise Conflict(found.key, present)
-            inspection = Inspection.of_file(file, found.key)
+                    present = find_state(paths, is_own=key.__eq__)
+                raise Conflict(key, present.head if present else None)
+            inspection = Inspection.of_file(file, key)
             _rewrite(paths, inspection.reader, inspection.index, head)
         return head
 
 
-def _identify(file: OpenFile, key: Key) -> object:
-    status = file.status
+def _identify(status: os.stat_result, key: Key) -> object:
     return key, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 

@@ -88,6 +88,7 @@ class CommitLine:
         head: The head from this append on.
         at: Where the lines of its append were written.
         size: The bytes of these lines.
+        has_moved: It stands elsewhere than it was written, so that lines were put in or taken out before it.
     """
 
     start: int
@@ -95,11 +96,7 @@ class CommitLine:
     head: Head
     at: int
     size: int
-
-    @property
-    def has_moved(self) -> bool:
-        """Whether it stands elsewhere than it was written, so that lines were put in or taken out before it."""
-        return self.start != self.at + self.size
+    has_moved: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,18 +115,18 @@ def encode_batch(bodies: Iterable[bytes], head: Head, *, first: int, at: int) ->
 
 def encode_record(position: int, body: bytes) -> bytes:
     """Return the line of a record."""
-    return b'[%d,"%08x",%b]\n' % (position, _checksum(body, position), body)
-
-
-def _checksum(body: bytes, position: int) -> int:
-    return crc32(body, position & 0xFFFFFFFF)
+    return b'[%d,"%08x",%b]\n' % (position, crc32(body, position & 0xFFFFFFFF), body)
 
 
 def encode_commit(head: Head, *, at: int, size: int) -> bytes:
     """Return the line of a commit."""
     key, revision = head.key, head.revision
     expires = "null" if revision.expires is None else revision.expires
-    payload = revision.payload if _is_json_object(revision.payload) else _to_json(revision.payload)
+    payload = revision.payload
+    try:
+        _strict.decode(payload if payload.startswith("{") else "")
+    except (ValueError, RecursionError):  # it is no JSON object
+        payload = _to_json(payload)
     text = (
         f'{{"commit":{LAYOUT},"at":{at},"size":{size},"start":{head.start},"end":{head.end},'
         f'"scope":{_to_json(key.scope)},"id":{_to_json(key.id)},"version":{_to_json(revision.version)},'
@@ -139,16 +136,6 @@ def encode_commit(head: Head, *, at: int, size: int) -> bytes:
 
 
 _to_json = json.JSONEncoder(ensure_ascii=False).encode
-
-
-def _is_json_object(text: str) -> bool:
-    if not text.startswith("{"):
-        return False
-    try:
-        _strict.decode(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 _strict = json.JSONDecoder(parse_constant=int)  # which raises ValueError for NaN and Infinity
@@ -161,7 +148,7 @@ def decode_body(line: bytes, position: int) -> bytes | None:
         return None
     at = len(beginning)
     body = line[at + 10 : -1]
-    return body if line[at : at + 10] == b'%08x",' % _checksum(body, position) else None
+    return body if line[at : at + 10] == b'%08x",' % crc32(body, position & 0xFFFFFFFF) else None
 
 
 def decode_commit(line: bytes, start: int) -> CommitLine | None:
@@ -184,8 +171,9 @@ def decode_commit(line: bytes, start: int) -> CommitLine | None:
         revision = Revision(fields["version"], fields["updated"], fields["expires"], payload)
         head = Head(Key(fields["scope"], fields["id"]), fields["start"], fields["end"], revision)
         at, size = fields["at"], fields["size"]
-        if all(0 <= number <= LARGEST_NUMBER for number in (head.start, head.end, at, size)):
-            return CommitLine(start, start + len(line), head, at, size)
+        numbers = head.start, head.end, at, size
+        if min(numbers) >= 0 and max(numbers) <= LARGEST_NUMBER:
+            return CommitLine(start, start + len(line), head, at, size, has_moved=start != at + size)
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
     return None
@@ -199,7 +187,7 @@ def _decode_line(line: bytes, start: int) -> RecordLine | CommitLine | None:
     if found is None or not line.endswith(b"]"):
         return None
     position, body = int(found[1]), line[found.end() : -1]
-    sound = found[2] == b"%08x" % _checksum(body, position)
+    sound = found[2] == b"%08x" % crc32(body, position & 0xFFFFFFFF)
     return RecordLine(start, start + len(line), position, body) if sound else None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, Concatenate, ParamSpec, Self, TypeVar
 from urllib.parse import quote
 
 from chathistory.checks import class_name
@@ -26,12 +26,11 @@ from chathistory_file.errors import (
     is_of_the_process,
     translate_error,
     translate_errors,
-    unreadable_is_damage,
 )
+from chathistory_file.files import Paths, folder_exists, open_existing, regular_file_size
 from chathistory_file.leftovers import describe_leftovers, remove_leftovers
 from chathistory_file.listing import ScopeFolder, ScopeFolders
 from chathistory_file.locks import Locks
-from chathistory_file.paths import Paths, folder_exists, open_existing, regular_file_size
 from chathistory_file.read import FileState, iter_bodies, iter_kept_lines, load_state, use_state
 from chathistory_file.recovery import Recovery, restore_order
 from chathistory_file.schema import LARGEST_RECORD, LF, Batch, encode_batch
@@ -39,6 +38,7 @@ from chathistory_file.write import append_batch, begin_file, quarantine_tail, re
 
 __all__ = ["FileStore"]
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 _LARGEST_RUN = 8 * 1024 * 1024  # bytes of bodies after which a run of records ends early
@@ -100,9 +100,7 @@ class FileStore(BaseStore):
         paths = Paths.of(self.root, key)
         with translate_errors("append", key):
             folder_exists(paths.folder)  # refuses a link
-            return self._locks.run(
-                paths, lambda: _append(paths, key, lines, after=after, revision=revision, first=first)
-            )
+            return self._locks.run(paths, _append, paths, key, lines, after=after, revision=revision, first=first)
 
     def _read_range(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
         def read(state: FileState) -> ReadResult:
@@ -110,13 +108,15 @@ class FileStore(BaseStore):
             bodies = self._recovery.iter_bodies if state.commit.has_moved else iter_bodies
             return ReadResult(state.head, _decode_records(bodies(state, wanted), wanted.start) if wanted else [])
 
-        return self._look(key, lambda paths: use_state(paths, read, is_own=key.__eq__, step=_TAIL))
+        paths = Paths.of(self.root, key)
+        with translate_errors("read", key, reads=paths.main):
+            return use_state(paths, read, is_own=key.__eq__, step=_TAIL) if folder_exists(paths.folder) else None
 
     def _forget_records(self, key: Key, before: int) -> Head | None:
-        return self._change("forget", key, lambda paths: _forget(paths, key, before))
+        return self._change("forget", key, _forget, before)
 
     def _delete(self, key: Key, version: str | None) -> bool:
-        return bool(self._change("delete", key, lambda paths: _delete(paths, key, version)))
+        return bool(self._change("delete", key, _delete, version))
 
     def _list_heads(self, scope: str, *, below: SortKey | None, count: int) -> Iterable[Head | Damaged]:
         with translate_errors("listing", Key(scope, "-")):
@@ -166,12 +166,12 @@ class FileStore(BaseStore):
         Raises `CorruptRecord` where the file is that of another conversation, or cannot be read.
         """
         self._check_open()
-        return self._look(key, lambda paths: self._recovery.find(paths, key))
+        return self._look(key, self._recovery.find)
 
     def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
         """Return the sound records of a range; see `chathistory.storage.abilities`."""
         self._check_open()
-        return self._look(found.key, lambda paths: self._recovery.read(paths, found.key, start, stop)) or []
+        return self._look(found.key, self._recovery.read, start, stop) or []
 
     def restore_head(self, found: FoundRecords, head: Head) -> Head:
         """Store a new head in the place of the damaged one; see `chathistory.storage.abilities`.
@@ -180,7 +180,7 @@ class FileStore(BaseStore):
         is set aside, in the file that `notes` names.
         """
         self._check_open()
-        restored = self._change("repair", found.key, lambda paths: self._recovery.restore(paths, found, head))
+        restored = self._change("repair", found.key, self._recovery.restore, found.token, head)
         if restored is None:
             raise Conflict(found.key, None)
         return restored
@@ -188,22 +188,30 @@ class FileStore(BaseStore):
     def notes(self, key: Key) -> Sequence[str]:
         """Say what is stored beside the records of a conversation; see `chathistory.storage.abilities`."""
         self._check_open()
-        return self._look(key, lambda paths: describe_leftovers(paths, key)) or []
+        return self._look(key, describe_leftovers) or []
 
-    def _look(self, key: Key, look: Callable[[Paths], T | None]) -> T | None:
+    def _look(
+        self, key: Key, look: Callable[Concatenate[Paths, Key, P], T], *args: P.args, **kwargs: P.kwargs
+    ) -> T | None:
         """Return what `look` finds of a conversation; None: its scope has no folder."""
         paths = Paths.of(self.root, key)
-        with translate_errors("read", key):
-            if not folder_exists(paths.folder):
-                return None
-            with unreadable_is_damage(paths.main):
-                return look(paths)
+        with translate_errors("read", key, reads=paths.main):
+            return look(paths, key, *args, **kwargs) if folder_exists(paths.folder) else None
 
-    def _change(self, operation: str, key: Key, change: Callable[[Paths], T | None]) -> T | None:
+    def _change(
+        self,
+        operation: str,
+        key: Key,
+        change: Callable[Concatenate[Paths, Key, P], T],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T | None:
         """Run a change under the conversation's lock; None: its scope has no folder."""
         paths = Paths.of(self.root, key)
         with translate_errors(operation, key):
-            return self._locks.run(paths, lambda: change(paths)) if folder_exists(paths.folder) else None
+            if not folder_exists(paths.folder):
+                return None
+            return self._locks.run(paths, change, paths, key, *args, **kwargs)
 
     def _folder_of(self, scope: str) -> str:
         return Paths.of(self.root, Key(scope, "-")).folder

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from chathistory.storage.values import Head
 from chathistory_file.errors import UndoFailed
-from chathistory_file.paths import Paths, create_folder, open_or_create, sync_folder
+from chathistory_file.files import SAFE, Paths, create_folder, open_file, sync_folder
 from chathistory_file.read import UNSYNCED, FileState
 from chathistory_file.schema import Batch, encode_commit
 
@@ -26,7 +26,7 @@ __all__ = [
     "replace_file",
 ]
 
-_APPEND = os.O_WRONLY | os.O_APPEND
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | SAFE
 _PART = 1024 * 1024
 _sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
@@ -55,7 +55,7 @@ def begin_file(paths: Paths, batch: Batch, *, updated: int) -> None:
     """Store a batch durably as a new conversation. Raises as `append_batch` does."""
     create_folder(paths.folder)
     try:
-        with open_or_create(paths.main, _APPEND) as fd:
+        with open_file(paths.main, _APPEND) as fd:
             _store(fd, batch, updated)
         sync_folder(paths.folder)
     except OSError as error:
@@ -89,7 +89,7 @@ def _set_date(fd: int, updated: int) -> None:
 
 def quarantine(paths: Paths, chunks: Iterable[bytes]) -> None:
     """Add bytes that belong to no record durably to the file for such bytes."""
-    with open_or_create(paths.aside, _APPEND) as aside:
+    with open_file(paths.aside, _APPEND) as aside:
         for chunk in chunks:
             _write(aside, chunk)
         os.fsync(aside)
@@ -116,7 +116,7 @@ def replace_file(paths: Paths, lines: Iterable[bytes], head: Head, *, keep_aside
         UndoFailed: The new one is in place, but a stop of the machine may bring the old one back.
     """
     try:
-        with open_or_create(paths.temporary, _APPEND | os.O_TRUNC) as fd:
+        with open_file(paths.temporary, _APPEND | os.O_TRUNC) as fd:
             size, part = 0, bytearray()
             for line in lines:
                 part += line

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 
 from chathistory_file import FileStore
-from chathistory_file.paths import Paths
+from chathistory_file.files import Paths
 
 from chathistory import Head, Key, Revision
 from chathistory.storage.safe_names import safe_name
@@ -88,7 +88,8 @@ def holding(store: FileStore, key: Key = KEY):
     """Hold the lock of a conversation, as a writer does."""
     locks, fds = store._locks, []
     path = locks._path_of(Paths.of(store.root, key))
-    locks._acquire(path, fds)
+    while not locks._try_lock(path, fds):
+        pass
     try:
         yield
     finally:

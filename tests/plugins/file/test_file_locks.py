@@ -18,7 +18,7 @@ HOLDER = """
 import sys, time
 from chathistory import Key
 from chathistory_file import FileStore
-from chathistory_file.paths import Paths
+from chathistory_file.files import Paths
 store = FileStore(sys.argv[1])
 def hold():
     print("held", flush=True)
