@@ -76,21 +76,20 @@ def list_heads(collections: Collections, scope: str, below: SortKey | None, coun
             only, HEAD_FIELDS, skip=len(rows), limit=limit, batch_size=limit, allow_disk_use=True
         )
         with found.sort([("updated", -1), ("_id.i", -1)]).hint(BY_ACTIVITY) as documents:
-            new = [_parse_row(document) for document in documents]
-        rows += new
-        if len(new) < limit or sum(isinstance(row, Head) for row in rows) >= count:
+            known = len(rows)
+            for document in documents:
+                try:
+                    stored = parse_head(document)
+                except (CorruptRecord, UnsupportedRecord) as error:
+                    name = document["_id"]
+                    rows.append(Damaged(parse_key(name), f"_id {_show(name)}", error.with_traceback(None)))
+                    continue
+                if stored is None:
+                    raise ValueError("the server did not leave out a tombstone")
+                rows.append(stored.head)
+        if len(rows) - known < limit or sum(isinstance(row, Head) for row in rows) >= count:
             return rows
         limit = max(limit, _HEADS_AT_ONCE)
-
-
-def _parse_row(document: Document) -> Head | Damaged:
-    try:
-        stored = parse_head(document)
-    except (CorruptRecord, UnsupportedRecord) as error:
-        return Damaged(parse_key(document["_id"]), f"_id {_show(document['_id'])}", error.with_traceback(None))
-    if stored is None:
-        raise ValueError("the server did not leave out a tombstone")
-    return stored.head
 
 
 def list_keys(collections: Collections, heads: Documents, scope: str | None) -> Iterator[Key]:

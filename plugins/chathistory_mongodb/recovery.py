@@ -86,8 +86,14 @@ def find_records(collections: Collections, key: Key) -> FoundRecords | None:
     if stored is not None and is_tombstone(document):
         return None
     born = document.get("born")
-    if not isinstance(born, ObjectId):
-        born = _find_likeliest_owner(collections, key)
+    if not isinstance(born, ObjectId):  # that of most records
+        counts: Counter[ObjectId] = Counter()
+        with collections.segments.find({"key": head_id(key)}, {"of": True, "first": True, "end": True}) as found:
+            for each in found:
+                first, end = read_number(each.get("first")), read_number(each.get("end"))
+                if isinstance(each.get("of"), ObjectId) and first is not None and end is not None:
+                    counts[each["of"]] += end - first
+        born = max(counts, key=lambda of: (counts[of], of)) if counts else None
         if born is None and stored is None:
             return None
     segments = [] if born is None else list(collections.segments.find({"of": born}, SEGMENT_FIELDS))
@@ -111,17 +117,6 @@ def _try_parse(document: Document) -> tuple[StoredHead | None, str | None]:
         return None, error.reason
     except UnsupportedRecord:
         return None, "a later version wrote it"
-
-
-def _find_likeliest_owner(collections: Collections, key: Key) -> ObjectId | None:
-    """Return the `born` of the segments of a conversation whose head does not say it: that of most records."""
-    counts: Counter[ObjectId] = Counter()
-    with collections.segments.find({"key": head_id(key)}, {"of": True, "first": True, "end": True}) as segments:
-        for each in segments:
-            first, end = read_number(each.get("first")), read_number(each.get("end"))
-            if isinstance(each.get("of"), ObjectId) and first is not None and end is not None:
-                counts[each["of"]] += end - first
-    return max(counts, key=lambda of: (counts[of], of)) if counts else None
 
 
 def _locate_records(found: _Found, document: Document, segments: Sequence[Document]) -> _Found:
@@ -227,7 +222,18 @@ def restore_head(collections: Collections, found: FoundRecords, head: Head) -> H
     stored = _load_stored(collections, key)
     if not isinstance(known, _Found) or _hash(stored) != found.token:
         raise Conflict(key, _parse_present(stored))
-    document = _make_restored_head(known, head, decode_raw(stored))
+    old = decode_raw(stored)
+    first = min(max(known.tail_start, head.start), head.end)
+    if any(run.end > head.end for run in known.runs) or head.end - first > known.tail_count + LONGEST_GAP:
+        raise InvalidInput("the head to be restored does not end where the records do")
+    # Each body of the tail stays at its position; what is missing is damaged there.
+    bodies = list(map(to_storable, old["tail"])) if old["size"] > 0 else []
+    tail = bodies[first - known.tail_start : head.end - known.tail_start] if bodies else []
+    tail += [None] * (head.end - first - len(tail))
+    attempts = {run.by: run.first for run in reversed(known.runs) if run.by is not None}
+    runs = [{"by": by, "first": Int64(at)} for by, at in attempts.items()]
+    lowest = min([head.start, *(run.first for run in known.runs)])
+    document = {**make_head_document(head, known.born, tail, runs), "cleared": Int64(lowest)}
     if stored is not None:
         is_done = collections.heads.replace_one(same_document(stored), document).matched_count == 1
     else:
@@ -237,20 +243,6 @@ def restore_head(collections: Collections, found: FoundRecords, head: Head) -> H
     if known.unused:
         collections.segments.delete_many({"_id": {"$in": list(known.unused)}})
     return Head(key, head.start, head.end, head.revision)
-
-
-def _make_restored_head(found: _Found, head: Head, document: Document) -> Document:
-    """Return the new head document. Each body of the tail stays at its position; what is missing is damaged there."""
-    first = min(max(found.tail_start, head.start), head.end)
-    if any(run.end > head.end for run in found.runs) or head.end - first > found.tail_count + LONGEST_GAP:
-        raise InvalidInput("the head to be restored does not end where the records do")
-    bodies = list(map(to_storable, document["tail"])) if document["size"] > 0 else []
-    tail = bodies[first - found.tail_start : head.end - found.tail_start] if bodies else []
-    tail += [None] * (head.end - first - len(tail))
-    attempts = {run.by: run.first for run in reversed(found.runs) if run.by is not None}
-    runs = [{"by": by, "first": Int64(at)} for by, at in attempts.items()]
-    lowest = min((run.first for run in found.runs), default=head.start)
-    return {**make_head_document(head, found.born, tail, runs), "cleared": Int64(min(lowest, head.start))}
 
 
 def _parse_present(stored: RawBSONDocument | None) -> Head | None:

@@ -12,12 +12,10 @@ from typing import Any, TypeAlias
 
 from bson import Int64, ObjectId
 from pymongo import IndexModel, MongoClient, ReadPreference, ReturnDocument, WriteConcern
-from pymongo.asynchronous.collection import AsyncCollection
-from pymongo.collection import Collection
 from pymongo.errors import DuplicateKeyError
 from pymongo.read_concern import ReadConcern
 
-from chathistory.checks import class_name, is_coroutine_function
+from chathistory.checks import class_name
 from chathistory.errors import ConfigError, StoreRejected
 from chathistory_mongodb.errors import translate_errors
 from chathistory_mongodb.schema import (
@@ -28,7 +26,7 @@ from chathistory_mongodb.schema import (
     same_document,
     with_raw_documents,
 )
-from chathistory_mongodb.urls import Target, is_database_name, is_prefix
+from chathistory_mongodb.urls import Target, check_client, is_database_name, is_prefix
 
 __all__ = ["BY_ACTIVITY", "EXPIRING", "Client", "Collections", "Server", "find_difference", "get_collections"]
 
@@ -105,7 +103,7 @@ class Server:
 
 def get_collections(client: Client, target: Target) -> Collections:
     """Return the collections. A write concern that the client sets itself is kept. Raises `ConfigError`."""
-    _check_client(client)
+    check_client(client)
     for name, value in (("database", target.database), ("prefix", target.prefix)):
         if not isinstance(value, str):
             raise ConfigError(f"{name}: must be text, not {class_name(value)}")
@@ -120,25 +118,6 @@ def get_collections(client: Client, target: Target) -> Collections:
     return Collections(
         base.get_collection(heads, **now), base.get_collection(segments, **now), base[heads], base[segments]
     )
-
-
-def _check_client(client: Any) -> None:
-    """Raise `ConfigError`, naming module and class, for an object that this store cannot use as its client.
-
-    Known wrong objects are named; any other object that has the methods (a proxy, a fake) is accepted. A `Database`
-    has an attribute of every name, which is a `Collection`.
-    """
-    hint = ""
-    if isinstance(client, str):
-        hint = "; open_store(...) makes a store of a URL"
-    elif not isinstance(client, type) and callable(getattr(client, "get_database", None)):
-        if isinstance(client.get_database, Collection | AsyncCollection):
-            hint = "; hand in the client, and the database's name as `database`"
-        elif type(client).__module__.startswith("motor") or is_coroutine_function(getattr(client, "close", None)):
-            hint = ", which is for asyncio; AsyncHistory and AsyncChatEngine use a synchronous store, too"
-        elif isinstance(getattr(client, "write_concern", None), WriteConcern):
-            return
-    raise ConfigError(f"client: must be a pymongo.MongoClient, not {class_name(client)}{hint}")
 
 
 @translate_errors("making the indexes")

@@ -9,14 +9,19 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 from urllib.parse import quote_plus
 
+from pymongo import WriteConcern
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.collection import Collection
 from pymongo.uri_parser import parse_uri
 
+from chathistory.checks import class_name, is_coroutine_function
 from chathistory.errors import ConfigError
 from chathistory.storage.url import Option, StoreURL
 
-__all__ = ["DATABASE", "OPTIONS", "PREFIX", "Target", "is_database_name", "is_prefix", "parse_url"]
+__all__ = ["DATABASE", "OPTIONS", "PREFIX", "Target", "check_client", "is_database_name", "is_prefix", "parse_url"]
 
 DATABASE = "chathistory"
 PREFIX = "chathistory_"
@@ -39,6 +44,25 @@ def is_database_name(text: str) -> bool:
 def is_prefix(text: str) -> bool:
     """Return whether the names of collections may begin with this."""
     return re.fullmatch(r"(?!system\.)([A-Za-z0-9_-][A-Za-z0-9_.-]{0,99})?", text) is not None
+
+
+def check_client(client: Any) -> None:
+    """Raise `ConfigError`, naming module and class, for an object that this store cannot use as its client.
+
+    Known wrong objects are named; any other object that has the methods (a proxy, a fake) is accepted. A `Database`
+    has an attribute of every name, which is a `Collection`.
+    """
+    hint = ""
+    if isinstance(client, str):
+        hint = "; open_store(...) makes a store of a URL"
+    elif not isinstance(client, type) and callable(getattr(client, "get_database", None)):
+        if isinstance(client.get_database, Collection | AsyncCollection):
+            hint = "; hand in the client, and the database's name as `database`"
+        elif type(client).__module__.startswith("motor") or is_coroutine_function(getattr(client, "close", None)):
+            hint = ", which is for asyncio; AsyncHistory and AsyncChatEngine use a synchronous store, too"
+        elif isinstance(getattr(client, "write_concern", None), WriteConcern):
+            return
+    raise ConfigError(f"client: must be a pymongo.MongoClient, not {class_name(client)}{hint}")
 
 
 def parse_url(url: StoreURL) -> Target:

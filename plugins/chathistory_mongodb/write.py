@@ -157,16 +157,23 @@ def create_conversation(
     collections: Collections, key: Key, bodies: Sequence[str], *, revision: Revision, first: int
 ) -> Head:
     """Make a conversation. Raises `Conflict` if there is one."""
-    head = Head(key, first, first + len(bodies), revision)
-    is_small = measure_bodies(bodies) < TAIL
+    head, name = Head(key, first, first + len(bodies), revision), head_id(key)
+    moved = len(bodies) - _count_newest(bodies) if measure_bodies(bodies) >= TAIL else 0
     for _ in range(_ATTEMPTS):
-        if is_small:
-            is_done = insert_head(collections, make_head_document(head, ObjectId(), bodies))
-        else:
-            is_done = _create_with_segments(collections, head, bodies)
-        if is_done:
+        born = ObjectId()
+        runs = [{"by": born, "first": Int64(first)}] if moved else []
+        new = make_head_document(head, born, bodies[moved:], runs)
+        if not moved and insert_head(collections, new):
             return head
-        document = collections.heads.find_one({"_id": head_id(key)}, HEAD_FIELDS)
+        # What a crash leaves of segments that come before their head is found by a tombstone.
+        unfinished = {"_id": name, "born": born, "dead": CREATING}
+        if moved and insert_head(collections, {**unfinished, "expires": Int64(0)}):
+            owner = {"key": name, "of": born, "by": born}
+            collections.segments.insert_many(_make_segments(owner, first, bodies[:moved]))
+            del new["_id"]
+            if _commit_segments(collections, owner, unfinished, {"$set": new, "$unset": {"dead": True}}):
+                return head
+        document = collections.heads.find_one({"_id": name}, HEAD_FIELDS)
         if document and (stored := parse_head(document)):
             raise Conflict(key, stored.head)
         if document:
@@ -183,20 +190,6 @@ def insert_head(collections: Collections, document: Document) -> bool:
             raise
         return False
     return True
-
-
-def _create_with_segments(collections: Collections, head: Head, bodies: Sequence[str]) -> bool:
-    """Make a conversation that begins with segments; what a crash leaves of it is found by its tombstone."""
-    born, name = ObjectId(), head_id(head.key)
-    unfinished = {"_id": name, "born": born, "dead": CREATING}
-    if not insert_head(collections, {**unfinished, "expires": Int64(0)}):
-        return False
-    moved = len(bodies) - _count_newest(bodies)
-    owner = {"key": name, "of": born, "by": born}
-    collections.segments.insert_many(_make_segments(owner, head.start, bodies[:moved]))
-    document = make_head_document(head, born, bodies[moved:], [{"by": born, "first": Int64(head.start)}])
-    del document["_id"]
-    return _commit_segments(collections, owner, unfinished, {"$set": document, "$unset": {"dead": True}})
 
 
 def _too_many_conflicts() -> StoreUnavailable:
