@@ -173,7 +173,7 @@ def _counted(place: Place, do: Work) -> dict[str, float]:
     assert place.meter is not None
     do()
     seen = []
-    for _ in range(9):
+    for _ in range(place.meter.calls):
         place.meter.begin()
         do()
         seen.append(place.meter.end())
