@@ -6,6 +6,7 @@ import io
 
 import pytest
 from bson import Int64
+from damage_checks import check_mended, said
 from mongodb_damage import HEADS, SEGMENTS
 
 from chathistory import History, Key
@@ -27,39 +28,15 @@ DAMAGES = {
 }
 
 
-def said(conversation) -> list[str]:
-    return [message["content"] for message in conversation.messages()]
-
-
 @pytest.mark.parametrize("name", DAMAGES)
 def test_a_conversation_is_mended_and_keeps_what_was_forgotten_and_gone_back_from(store, database, name):
     damage, lost = DAMAGES[name]
-    history = History(store)
-    chat = history.conversation(KEY.id)
-    for number in range(300):
-        chat.append({"role": ("user", "assistant")[number % 2], "content": f"message {number} {'.' * 300}"})
-    chat.rewind(to=200)
-    chat.forget(before=100)
-    for number in range(10):
-        chat.append({"role": ("user", "assistant")[number % 2], "content": f"behind {number}"})
-    history.conversation("other").append({"role": "user", "content": "sound"})
-    before = said(chat)
-    assert database[SEGMENTS].count_documents({}) > 0
-    damage(database)
-    listed = history.list()
-    assert [row.id for row in listed.items] == ["other"]
-    assert [each.key for each in listed.damaged] == [KEY]
-    damaged = history.conversation(KEY.id)
-    with pytest.raises(CorruptRecord):
-        damaged.append({"role": "user", "content": "more"})
-    made = damaged.restore(dry_run=False)
-    assert (made.start, len(made.lost)) == (100, lost)
-    after = said(history.conversation(KEY.id))
-    assert [text for text in before if text in after] == after
-    assert len(before) - lost <= len(after) <= len(before)
-    report = history.erase(scope=KEY.scope)
-    assert (report.complete, report.left) == (True, ())
-    assert "oplog" in report.not_reached
+
+    def do():
+        assert database[SEGMENTS].count_documents({}) > 0
+        damage(database)
+
+    check_mended(store, KEY, do, lost=lost, not_reached="oplog", more=f" {'.' * 300}")
 
 
 @pytest.mark.parametrize("count", [2, 300])

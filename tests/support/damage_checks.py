@@ -1,0 +1,278 @@
+"""What must hold of a store when one of its conversations is damaged, for every backend whose damage is put raw.
+
+Each check looks at one conversation, `key`, which may be damaged in any way; beside it there are sound ones of three
+records: `others` in its scope, and `far` in another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import pytest
+
+from chathistory import Conversation, Head, History, HistoryStore, Key
+from chathistory.errors import ChatHistoryError, CorruptRecord, UnsupportedRecord
+from chathistory.storage.abilities import FoundRecords
+from chathistory.storage.values import Damaged, Record
+from chathistory.testing.contract.calls import silent
+from chathistory.testing.contract.samples import created, grown, lines, revision
+
+
+def spread(every: Sequence[Any], step: int) -> list[Any]:
+    """Return all damages as parameters: every so-manieth is of each day, the others are for `make stress`."""
+    return [pytest.param(each, marks=[pytest.mark.stress] if at % step else []) for at, each in enumerate(every)]
+
+
+def outcome(call: Callable[[], Any]) -> Any:
+    """Return what a call gives; an error must be one of ours and quote nothing."""
+    try:
+        return call()
+    except ChatHistoryError as error:
+        silent(error)
+        return error
+
+
+def list_all_pages(store: HistoryStore, scope: str, limit: int) -> tuple[list[Head], dict[str, Damaged]]:
+    """Walk a listing to its end; return the heads, and what is damaged, by its place."""
+    heads: list[Head] = []
+    damaged: dict[str, Damaged] = {}
+    cursor = None
+    for _ in range(100):
+        page = store.heads(scope, after=cursor, limit=limit)
+        assert len(page.items) <= limit
+        heads += page.items
+        damaged |= {each.where: each for each in page.damaged}
+        cursor = page.next
+        if cursor is None:
+            return heads, damaged
+    pytest.fail("the listing does not end")
+
+
+class Walks(NamedTuple):
+    """What the walks over a store found: the listing, once for each size of its pages, and `scan_keys`."""
+
+    listings: list[tuple[set[Key], dict[str, Damaged]]]
+    found: set[Key]
+
+
+def check_walks(
+    store: HistoryStore, key: Key, *, others: Collection[Key], listed: Collection[Key], far: Key, is_there: bool
+) -> Walks:
+    """Nothing that is damaged hides anything else; `listed`: those of the others that the index still names."""
+    listings = []
+    for limit in (1, 2, 100):
+        heads, damaged = list_all_pages(store, key.scope, limit)
+        keys = [head.key for head in heads]
+        assert len(keys) == len(set(keys))
+        assert set(listed) <= set(keys)
+        assert all(isinstance(each.error, CorruptRecord | UnsupportedRecord) for each in damaged.values())
+        assert all(each.where.isprintable() for each in damaged.values())
+        listings.append((set(keys), damaged))
+    assert set(listed) <= set(store.keys(key.scope))
+    assert set(listed) <= set(store.keys())
+    assert [head.key for head in store.heads(far.scope).items] == [far]
+    found = list(store.scan_keys())
+    assert len(found) == len(set(found))
+    assert {*others, far} | ({key} if is_there else set()) <= set(found)
+    assert {each for each in found if each.scope != key.scope} == {far}
+    assert sorted(store.scan_keys(key.scope)) == sorted(each for each in found if each != far)
+    for each in (*store.damaged_keys(), *store.damaged_keys(key.scope)):
+        assert each.key is None
+        assert each.where.isprintable()
+        silent(each.error)
+    for each in (*others, far):
+        assert read_bodies(store, each) == lines(3)
+    return Walks(listings, set(found))
+
+
+def read_bodies(store: HistoryStore, key: Key, start: int = 0, stop: int | None = None) -> list[str]:
+    """Return the bodies of a range, all of it."""
+    records: list[Record] = []
+    while (run := store.read(key, start=start + len(records), stop=stop)) and run.records:
+        records += run.records
+    return [record.body for record in records]
+
+
+def check_recovery(store: HistoryStore, key: Key, *, most: int) -> tuple[FoundRecords, dict[int, str]] | None:
+    """Whatever is sound is found again at its place, and a new head makes it readable.
+
+    Args:
+        store: The store.
+        key: The conversation.
+        most: No position that is found may be larger.
+
+    Returns:
+        What was found, and the sound records by their positions, if there was something to restore; it is restored.
+    """
+    recovery = store.get_recovery()
+    assert recovery is not None
+    found = outcome(partial(recovery.find_records, key))
+    if found is None:
+        return None
+    assert not isinstance(found, ChatHistoryError), repr(found)
+    assert 0 <= found.start <= found.end <= most
+    assert found.token.isascii()
+    assert found.token.isprintable()
+    stop = min(found.end, found.start + 1000)
+    sound = {record.position: record.body for record in recovery.read_found(found, start=found.start, stop=stop)}
+    assert list(sound) == sorted(sound)
+    if found.problem is None or not sound:
+        return None
+    head = Head(key, found.start, found.end, revision(payload="new"))
+    assert recovery.restore_head(found, head) == head
+    run = store.read(key, stop=0)
+    assert run is not None
+    assert run.head == head
+    for position in range(found.start, stop):
+        run = outcome(partial(store.read, key, start=position, stop=position + 1))
+        if position in sound:
+            assert [record.body for record in run.records] == [sound[position]]
+        else:
+            assert isinstance(run, CorruptRecord)
+            assert run.position == position
+    again = recovery.find_records(key)
+    assert again is not None
+    assert (again.start, again.problem) == (found.start, None)
+    assert outcome(partial(recovery.restore_head, found, head)).head == head, "the head is not the one that was found"
+    return found, sound
+
+
+def call_by_name(store: HistoryStore, key: Key, head: Head) -> list[Any]:
+    """Return what calls give that name the conversation: each works, or says what is wrong."""
+    calls: tuple[Callable[[], Any], ...] = (
+        partial(store.read, key),
+        partial(store.read, key, start=-2),
+        partial(store.read, key, start=-200),
+        partial(store.read, key, start=3),
+        partial(store.read, key, stop=0),
+        partial(grown, store, head),
+        partial(grown, store, head, 50),
+        partial(created, store, key),
+        partial(store.forget, key, before=2),
+        partial(store.forget, key, before=17),
+        partial(store.delete, key, version="other"),
+    )
+    return [outcome(call) for call in calls]
+
+
+def check_erase(
+    store: HistoryStore, scope: str, far: Key, *, may_be_gone: Callable[[Key], bool] = lambda _: False
+) -> None:
+    """What erase does: each conversation that a walk finds, and then what is left."""
+    for key in list(store.scan_keys(scope)):
+        is_excused = may_be_gone(key)
+        assert store.delete(key) is True or is_excused
+    report = store.remove_leftovers(scope)
+    strays = {each.where for each in store.damaged_keys(scope)}
+    assert set(report.left) <= strays, "only what does not tell its scope may be left"
+    assert report.complete is (not report.left)
+    assert read_bodies(store, far) == lines(3)
+
+
+def check_others_readable(
+    store: HistoryStore, key: Key, size: int, damage: Callable[[int], Callable[[], object]], *, grows: bool
+) -> None:
+    """Damage of a record leaves all others readable, in a conversation that came in batches of `size`.
+
+    Args:
+        store: The store.
+        key: The conversation, which is made here.
+        size: Records of a batch.
+        damage: Damages the record at a position; what it returns takes that back.
+        grows: Whether an append comes in between.
+    """
+    head = created(store, key, count=size)
+    while head.end < 600:
+        head = grown(store, head, size)
+    for at in (0, 1, 299, 300, head.end - 1):
+        undo = damage(at)
+        for start, stop in ((at, None), (at, at + 1)):
+            with pytest.raises(CorruptRecord) as caught:
+                store.read(key, start=start, stop=stop)
+            assert caught.value.position == at
+        for start, stop in ((0, at), (at + 1, head.end)):
+            assert read_bodies(store, key, start, stop) == lines(stop - start, first=start)
+        head = grown(store, head) if grows else head
+        undo()
+
+
+def check_not_overwritten(
+    store: HistoryStore,
+    head: Head,
+    *,
+    damage: Callable[[], Callable[[], object]],
+    remove: Callable[[], object],
+) -> None:
+    """A head that was found is not restored over that of a writer who came meanwhile, nor where nothing is left.
+
+    Args:
+        store: The store.
+        head: That of a sound conversation.
+        damage: Damages the stored head; what it returns takes that back.
+        remove: Removes the conversation.
+    """
+    recovery = store.get_recovery()
+    assert recovery is not None
+    undo = damage()
+    found = recovery.find_records(head.key)
+    assert found is not None
+    undo()
+    old, head = head, grown(store, head)
+    new = Head(head.key, 0, old.end, revision())
+    assert outcome(partial(recovery.restore_head, found, new)).head == head
+    assert len(read_bodies(store, head.key)) == head.end
+    remove()
+    assert outcome(partial(recovery.restore_head, found, new)).head is None
+    assert recovery.find_records(head.key) is None
+
+
+def said(conversation: Conversation) -> list[Any]:
+    """Return the contents of the messages."""
+    return [message["content"] for message in conversation.messages()]
+
+
+def check_mended(
+    store: HistoryStore, key: Key, damage: Callable[[], object], *, lost: int, not_reached: str, more: str = ""
+) -> None:
+    """A damaged conversation is mended and keeps what was forgotten and gone back from, and is erased completely.
+
+    Positions count: a rewind, and the state that a forget leaves, name them.
+
+    Args:
+        store: The store, empty.
+        key: The conversation, of 300 messages and more, which is made here.
+        damage: Damages its head, and perhaps some records.
+        lost: How many records that are.
+        not_reached: A place that the report of the erasure names.
+        more: What each of the 300 messages ends with.
+    """
+    history = History(store, scope=key.scope)
+    chat = history.conversation(key.id)
+    for number in range(300):
+        chat.append({"role": ("user", "assistant")[number % 2], "content": f"message {number}{more}"})
+    chat.rewind(to=200)
+    chat.forget(before=100)
+    for number in range(10):
+        chat.append({"role": ("user", "assistant")[number % 2], "content": f"behind {number}"})
+    history.conversation("other").append({"role": "user", "content": "sound"})
+    before = said(chat)
+    damage()
+    listed = history.list()
+    assert [row.id for row in listed.items] == ["other"]
+    assert [each.key for each in listed.damaged if isinstance(each, Damaged)] == [key]
+    damaged = history.conversation(key.id)
+    with pytest.raises(CorruptRecord):
+        damaged.append({"role": "user", "content": "more"})
+    made = damaged.restore(dry_run=False)
+    assert made is not None
+    assert (made.start, len(made.lost)) == (100, lost)
+    after = said(history.conversation(key.id))
+    assert [text for text in before if text in after] == after
+    assert len(after) == len(before) - lost
+    damaged.append({"role": "user", "content": "more"})
+    assert said(history.conversation(key.id)) == [*after, "more"]
+    report = history.erase(scope=key.scope)
+    assert (report.complete, report.left) == (True, ())
+    assert not_reached in report.not_reached
