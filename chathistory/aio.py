@@ -19,7 +19,7 @@ from chathistory.conversation import Conversation
 from chathistory.defaults import OWN_SCOPE
 from chathistory.errors import StoreClosed
 from chathistory.history import History
-from chathistory.storage.open_guard import OpenGuard
+from chathistory.storage.base_store import OpenGuard
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.url import StoreURL
 from chathistory.storage.values import Key

@@ -121,7 +121,7 @@ def test_records_after_a_forget_begin_where_it_ended(chat):
 def test_a_damaged_record_is_named_and_never_skipped(store):
     chat = chat_on(store)
     numbered(chat, 5)
-    store._room.scopes["default"]["c"].bodies[3] = bodies(store, chat)[3].replace('"3"', '"4"')
+    store._data.scopes["default"]["c"].bodies[3] = bodies(store, chat)[3].replace('"3"', '"4"')
     for look in (chat.messages, lambda: chat.last_messages(2), lambda: list(chat.entries())):
         with pytest.raises(CorruptRecord) as corrupt:
             look()
@@ -134,7 +134,7 @@ def test_a_damaged_record_is_named_and_never_skipped(store):
 )
 def test_a_damaged_head_is_damage(store, chat, info):
     chat.append(user("x"))
-    found = store._room.scopes["default"]["c"]
+    found = store._data.scopes["default"]["c"]
     found.head = replace(found.head, revision=replace(found.head.revision, payload=info))
     with pytest.raises(CorruptRecord) as corrupt:
         chat.state()
@@ -143,7 +143,7 @@ def test_a_damaged_head_is_damage(store, chat, info):
 
 def test_a_head_of_a_later_version_is_refused(store, chat):
     chat.append(user("x"))
-    found = store._room.scopes["default"]["c"]
+    found = store._data.scopes["default"]["c"]
     found.head = replace(found.head, revision=replace(found.head.revision, payload='{"v":2}'))
     with pytest.raises(UnsupportedRecord):
         chat.state()

@@ -16,16 +16,17 @@ begins with an underscore, with values that are known to be right. A call of a p
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from types import NoneType
 from typing import TypeVar, final
 
-from chathistory.checks import check_count, class_name
-from chathistory.errors import InvalidInput
+from chathistory.checks import check_count, check_kind, check_text, class_name
+from chathistory.errors import InvalidInput, StoreClosed
 from chathistory.storage.abilities import HeadRecovery, StorageNotes, Sweeping
 from chathistory.storage.checks import check_append, check_position, check_range, check_version
 from chathistory.storage.cursors import decode_cursor, encode_cursor
-from chathistory.storage.open_guard import OpenGuard
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import (
     LARGEST_NUMBER,
@@ -40,9 +41,57 @@ from chathistory.storage.values import (
     SortKey,
 )
 
-__all__ = ["BaseStore", "check_version"]
+__all__ = ["BaseStore", "OpenGuard", "check_version"]
 
 T = TypeVar("T")
+
+
+class OpenGuard:
+    """Refuses calls of what is closed, or of another process; `BaseStore` asks it at the start of every method.
+
+    A forked child shares its parent's sockets and file locks: two processes writing into one of them mix up their
+    bytes. So a store belongs to the process that used it first, and a child of that opens its own. A store that was not
+    used before the fork has opened nothing yet (a backend connects at the first call): each child can use its copy.
+    """
+
+    def __init__(self, what: str = "this store") -> None:
+        """Begin with something that is open.
+
+        Args:
+            what: What an error calls it.
+        """
+        self._what = what
+        self._process: int | None = None  # that of the first call
+        self._open = True
+
+    def check(self) -> None:
+        """Note the process of the first call.
+
+        Raises:
+            StoreClosed: It was closed, or used before a fork.
+        """
+        if self._process is None:
+            self._process = os.getpid()
+        elif os.getpid() != self._process:
+            raise StoreClosed(f"{self._what} {_AFTER_FORK}")
+        if not self._open:
+            raise StoreClosed(f"{self._what} is closed")
+
+    def close(self) -> bool:
+        """Refuse every call from now on.
+
+        Returns:
+            Whether there is something to release: True the first time, and only in the process that used it.
+        """
+        was_open = self._open and self._process in (None, os.getpid())
+        self._open = False
+        return was_open
+
+
+_AFTER_FORK = (
+    "was used before a fork(); in the child, open another one, for example in gunicorn's post_fork, uWSGI's @postfork "
+    "or Celery's worker_process_init; or do not use it before the fork"
+)
 
 
 class BaseStore(HistoryStore):
@@ -208,7 +257,8 @@ class BaseStore(HistoryStore):
     def append(
         self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
     ) -> Head:
-        self._check_open()
+        self._open_guard.check()
+        check_kind("key", key, Key, "a Key")
         batch = check_append(bodies, revision, self.traits, first=first)
         if (first if after is None else after.end) + len(batch) > LARGEST_NUMBER:
             raise InvalidInput("positions must be below 2**53")
@@ -216,55 +266,63 @@ class BaseStore(HistoryStore):
 
     @final
     def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> ReadResult | None:
-        self._check_open()
+        self._open_guard.check()
+        check_kind("key", key, Key, "a Key")
         check_range(start, stop)
         return self._read_range(key, start, stop)
 
     @final
     def heads(self, scope: str, *, after: Cursor | None = None, limit: int = 20) -> Page[Head]:
-        self._check_open()
+        self._open_guard.check()
+        check_text("scope", scope)
         check_count("limit", limit, least=1)
         return self._list_page(scope, after=after, limit=limit)
 
     @final
     def keys(self, scope: str | None = None) -> Iterator[Key]:
-        self._check_open()
+        self._open_guard.check()
+        check_kind("scope", scope, (str, NoneType), "text or None")
         return self._while_open(self._list_keys(scope))
 
     @final
     def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:
-        self._check_open()
+        self._open_guard.check()
+        check_kind("scope", scope, (str, NoneType), "text or None")
         return self._while_open(self._list_damaged_keys(scope))
 
     @final
     def scan_keys(self, scope: str | None = None) -> Iterator[Key]:
-        self._check_open()
+        self._open_guard.check()
+        check_kind("scope", scope, (str, NoneType), "text or None")
         return self._while_open(self._scan_keys(scope))
 
     @final
     def is_index_complete(self) -> bool:
-        self._check_open()
+        self._open_guard.check()
         return self._is_index_complete()
 
     @final
     def forget(self, key: Key, *, before: int) -> Head | None:
-        self._check_open()
+        self._open_guard.check()
+        check_kind("key", key, Key, "a Key")
         check_position("before", before)
         return self._forget_records(key, max(before, 0))
 
     @final
     def delete(self, key: Key, *, version: str | None = None) -> bool:
-        self._check_open()
+        self._open_guard.check()
+        check_kind("key", key, Key, "a Key")
         return self._delete(key, version)
 
     @final
     def remove_leftovers(self, scope: str) -> Leftovers:
-        self._check_open()
+        self._open_guard.check()
+        check_text("scope", scope)
         return self._remove_leftovers(scope)
 
     @final
     def check(self) -> None:
-        self._check_open()
+        self._open_guard.check()
         self._check()
 
     @final

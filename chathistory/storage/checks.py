@@ -8,7 +8,7 @@ from chathistory.checks import check_position, check_range
 from chathistory.errors import Conflict, InvalidInput
 from chathistory.storage.values import LARGEST_NUMBER, LONGEST_PAYLOAD, LONGEST_VERSION, Head, Key, Revision, Traits
 
-__all__ = ["check_append", "check_position", "check_range", "check_version"]
+__all__ = ["check_append", "check_position", "check_range", "check_version", "is_version"]
 
 
 def check_append(bodies: Sequence[str], revision: Revision, traits: Traits, *, first: int = 0) -> list[str]:
@@ -36,7 +36,12 @@ def check_append(bodies: Sequence[str], revision: Revision, traits: Traits, *, f
         raise InvalidInput(
             f"the revision's payload must have at most {LONGEST_PAYLOAD} characters, not {len(revision.payload)}"
         )
-    _check_revision(revision, first)
+    if not is_version(revision.version):
+        raise InvalidInput(f"a version must be 1 to {LONGEST_VERSION} printable ASCII characters")
+    expires = 0 if revision.expires is None else revision.expires
+    for name, number in (("updated", revision.updated), ("expires", expires), ("first", first)):
+        if type(number) is not int or not 0 <= number <= LARGEST_NUMBER:
+            raise InvalidInput(f"{name} must be a whole number from 0 to 2**53 - 1")
     if traits.largest_record is not None and max(sizes) > traits.largest_record:
         raise InvalidInput(
             f"body {sizes.index(max(sizes))} has {max(sizes)} bytes; this store keeps at most {traits.largest_record}"
@@ -44,6 +49,11 @@ def check_append(bodies: Sequence[str], revision: Revision, traits: Traits, *, f
     if traits.largest_batch is not None and sum(sizes) > traits.largest_batch:
         raise InvalidInput(f"the batch has {sum(sizes)} bytes; this store keeps at most {traits.largest_batch} at once")
     return batch
+
+
+def is_version(value: object) -> bool:
+    """Return whether a value can be the version of a revision."""
+    return isinstance(value, str) and 1 <= len(value) <= LONGEST_VERSION and value.isascii() and value.isprintable()
 
 
 def check_version(key: Key, stored: Head | None, seen: Head | None) -> None:
@@ -61,35 +71,15 @@ def check_version(key: Key, stored: Head | None, seen: Head | None) -> None:
 def _line_size(name: str, line: object) -> int:
     if not isinstance(line, str):
         raise InvalidInput(f"{name} must be text, not {type(line).__name__}")
-    encoded = _encoded(line)
-    if encoded is None:
+    try:
+        encoded = line.encode()
+    except UnicodeEncodeError:
+        encoded = None
+    if encoded is None:  # not raised in the handler: the context would carry the text
         raise InvalidInput(f"{name} holds a lone surrogate")
     if len(encoded.translate(None, _CONTROLS)) != len(encoded):
         raise InvalidInput(f"{name} must be one line without control characters")
     return len(encoded)
 
 
-def _encoded(line: str) -> bytes | None:
-    """Return the UTF-8 of a line, or None: an error raised in the handler would carry the text in its context."""
-    try:
-        return line.encode()
-    except UnicodeEncodeError:
-        return None
-
-
 _CONTROLS = bytes(range(0x20))  # C-speed over 30 MB, which a set or a loop is not
-
-
-def _check_revision(revision: Revision, first: int) -> None:
-    version: object = revision.version
-    if not (
-        isinstance(version, str)
-        and 1 <= len(version) <= LONGEST_VERSION
-        and version.isascii()
-        and version.isprintable()
-    ):
-        raise InvalidInput(f"a version must be 1 to {LONGEST_VERSION} printable ASCII characters")
-    expires = 0 if revision.expires is None else revision.expires
-    for name, number in (("updated", revision.updated), ("expires", expires), ("first", first)):
-        if type(number) is not int or not 0 <= number <= LARGEST_NUMBER:
-            raise InvalidInput(f"{name} must be a whole number from 0 to 2**53 - 1")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Concatenate, ParamSpec, Self, TypeVar
 from urllib.parse import quote
@@ -103,14 +104,12 @@ class FileStore(BaseStore):
             return self._locks.run(paths, _append, paths, key, lines, after=after, revision=revision, first=first)
 
     def _read_range(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
-        def read(state: FileState) -> ReadResult:
-            wanted = state.head.narrow(start, stop)
-            bodies = self._recovery.iter_bodies if state.commit.has_moved else iter_bodies
-            return ReadResult(state.head, _decode_records(bodies(state, wanted), wanted.start) if wanted else [])
-
         paths = Paths.of(self.root, key)
         with translate_errors("read", key, reads=paths.main):
-            return use_state(paths, read, is_own=key.__eq__, step=_TAIL) if folder_exists(paths.folder) else None
+            if not folder_exists(paths.folder):
+                return None
+            read = partial(_read_run, start=start, stop=stop, recovery=self._recovery)
+            return use_state(paths, read, is_own=key.__eq__, step=_TAIL)
 
     def _forget_records(self, key: Key, before: int) -> Head | None:
         return self._change("forget", key, _forget, before)
@@ -242,13 +241,15 @@ def _append(paths: Paths, key: Key, bodies: list[bytes], *, after: Head | None, 
         return head
 
 
-def _decode_records(bodies: Iterable[bytes], start: int) -> list[Record]:
-    """Return the records of a range that begins at `start`; fewer if they are large, but at least one."""
-    records: list[Record] = []
-    room = _LARGEST_RUN
-    for position, body in enumerate(bodies, start):
-        room -= len(body)
-        if records and room < 0:
+def _read_run(state: FileState, *, start: int, stop: int | None, recovery: Recovery) -> ReadResult:
+    """Return the head and the records of a range; fewer if they are large, but at least one."""
+    wanted, records, left = state.head.narrow(start, stop), list[Record](), _LARGEST_RUN
+    if not wanted:
+        return ReadResult(state.head, records)
+    bodies = recovery.iter_bodies(state, wanted) if state.commit.has_moved else iter_bodies(state, wanted)
+    for position, body in enumerate(bodies, wanted.start):
+        left -= len(body)
+        if records and left < 0:
             break
         try:
             text = body.decode()
@@ -257,7 +258,7 @@ def _decode_records(bodies: Iterable[bytes], start: int) -> list[Record]:
         if text is None:  # not raised above: the context would quote the text
             raise Damage(position, "the line is not UTF-8")
         records.append(Record(position, text))
-    return records
+    return ReadResult(state.head, records)
 
 
 def _forget(paths: Paths, key: Key, before: int) -> Head | None:

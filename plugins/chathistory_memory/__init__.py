@@ -32,7 +32,7 @@ class _Conversation:
 
 
 @dataclass(slots=True)
-class _Room:
+class _Data:
     """What the stores of one name share."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -43,14 +43,14 @@ class MemoryStore(BaseStore):
     """A store that lives and dies with this process."""
 
     traits = Traits(durable=False, shared=False)
-    _named: ClassVar[dict[str, _Room]] = {}
+    _named: ClassVar[dict[str, _Data]] = {}
 
     def __init__(self, name: str = "") -> None:
         """Open the store of that name, or with no name a new and private one."""
         super().__init__()
         if not isinstance(name, str):
             raise ConfigError(f"name: must be text, not {class_name(name)}")
-        self._room = self._named.setdefault(name, _Room()) if name else _Room()
+        self._data = self._named.setdefault(name, _Data()) if name else _Data()
 
     @classmethod
     def from_url(cls, url: StoreURL) -> Self:
@@ -59,17 +59,17 @@ class MemoryStore(BaseStore):
     def _append_records(
         self, key: Key, bodies: list[str], *, after: Head | None, revision: Revision, first: int
     ) -> Head:
-        with self._room.lock:
+        with self._data.lock:
             found = self._found(key)
             check_version(key, found.head if found else None, after)
             if found is None:
-                found = self._room.scopes[key.scope][key.id] = _Conversation(Head(key, first, first, revision), [])
+                found = self._data.scopes[key.scope][key.id] = _Conversation(Head(key, first, first, revision), [])
             found.bodies += bodies
             found.head = Head(key, found.head.start, found.head.end + len(bodies), revision)
             return found.head
 
     def _read_range(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
-        with self._room.lock:
+        with self._data.lock:
             found = self._found(key)
             if found is None:
                 return None
@@ -78,19 +78,19 @@ class MemoryStore(BaseStore):
         return ReadResult(head, list(map(Record, wanted, bodies)))
 
     def _list_heads(self, scope: str, *, below: SortKey | None, count: int) -> Sequence[Head]:
-        with self._room.lock:
-            heads = [found.head for found in self._room.scopes.get(scope, {}).values()]
+        with self._data.lock:
+            heads = [found.head for found in self._data.scopes.get(scope, {}).values()]
         if below is not None:
             heads = [head for head in heads if head.sort_key < below]
         return heapq.nlargest(count, heads, key=lambda head: head.sort_key)
 
     def _list_keys(self, scope: str | None) -> Sequence[Key]:
-        with self._room.lock:
-            names = [scope] if scope is not None else list(self._room.scopes)
-            return [found.head.key for name in names for found in self._room.scopes.get(name, {}).values()]
+        with self._data.lock:
+            names = [scope] if scope is not None else list(self._data.scopes)
+            return [found.head.key for name in names for found in self._data.scopes.get(name, {}).values()]
 
     def _forget_records(self, key: Key, before: int) -> Head | None:
-        with self._room.lock:
+        with self._data.lock:
             found = self._found(key)
             if found is None:
                 return None
@@ -99,25 +99,25 @@ class MemoryStore(BaseStore):
             return found.head
 
     def _delete(self, key: Key, version: str | None) -> bool:
-        with self._room.lock:
+        with self._data.lock:
             found = self._found(key)
             if found is None:
                 return False
             if version not in (None, found.head.revision.version):
                 raise Conflict(key, found.head)
-            del self._room.scopes[key.scope][key.id]
-            if not self._room.scopes[key.scope]:
-                del self._room.scopes[key.scope]
+            del self._data.scopes[key.scope][key.id]
+            if not self._data.scopes[key.scope]:
+                del self._data.scopes[key.scope]
             return True
 
     def _found(self, key: Key) -> _Conversation | None:
-        return self._room.scopes.get(key.scope, {}).get(key.id)
+        return self._data.scopes.get(key.scope, {}).get(key.id)
 
 
 def _renew_locks() -> None:
     """Replace the locks in a forked child: a thread that may have held one does not live there."""
-    for room in MemoryStore._named.values():  # noqa: SLF001 - of this module
-        room.lock = threading.Lock()
+    for data in MemoryStore._named.values():  # noqa: SLF001 - of this module
+        data.lock = threading.Lock()
 
 
 if hasattr(os, "register_at_fork"):

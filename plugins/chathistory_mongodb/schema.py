@@ -32,7 +32,8 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.collection import Collection
 
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
-from chathistory.storage.values import LARGEST_NUMBER, LONGEST_VERSION, Head, Key, Revision
+from chathistory.storage.checks import is_version
+from chathistory.storage.values import LARGEST_NUMBER, Head, Key, Revision
 
 __all__ = [
     "BODY_OVERHEAD",
@@ -310,9 +311,7 @@ _RIGHT: Mapping[str, Callable[[Any], bool]] = {
     "format": lambda value: type(value) is not bool and value == FORMAT,
     **dict.fromkeys(("scope", "id"), lambda value: isinstance(value, str)),
     **dict.fromkeys(("start", "end", "updated", "from", "bytes", "cleared"), _is_number),
-    "version": lambda value: (
-        isinstance(value, str) and 1 <= len(value) <= LONGEST_VERSION and value.isascii() and value.isprintable()
-    ),
+    "version": is_version,
     "expires": lambda value: value is None or _is_number(value),
     "info": lambda value: isinstance(value, str) and not _CONTROL.search(value),
     "born": lambda value: isinstance(value, ObjectId),

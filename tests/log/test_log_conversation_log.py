@@ -458,7 +458,7 @@ class Spoilt(MemoryStore):
     """A store in which a record can be damaged."""
 
     def spoil(self, chat, position):
-        held = self._room.scopes[chat.scope][chat.id].bodies
+        held = self._data.scopes[chat.scope][chat.id].bodies
         held[position] += " "
 
 

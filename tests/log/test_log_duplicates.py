@@ -286,8 +286,8 @@ def test_a_damaged_entry_does_not_stand_in_the_way(two):
     chat = chat_on(one)
     chat.append(user("a"))
     chat.append(said("b"))
-    room = one._room.scopes["default"]["c"]
-    room.bodies[0] = room.bodies[0].replace("a", "b", 1)
+    found = one._data.scopes["default"]["c"]
+    found.bodies[0] = found.bodies[0].replace("a", "b", 1)
     with pytest.raises(CorruptRecord):
         list(chat_on(other).entries())
     chat_on(other).append(reply(1))

@@ -161,7 +161,7 @@ def test_damaged_ones_do_not_count_and_each_is_on_one_page(limit):
 
 def spoil(store: MemoryStore, key: Key) -> None:
     """Write nonsense in the place of what a head tells."""
-    found = store._room.scopes[key.scope][key.id]
+    found = store._data.scopes[key.scope][key.id]
     found.head = replace(found.head, revision=replace(found.head.revision, payload="nonsense"))
 
 

@@ -27,7 +27,7 @@ def hurt(store, chat):
     """A function that damages records of the conversation, or makes a later version of them."""
 
     def hurt(*positions: int, version: int | None = None) -> None:
-        held = store._room.scopes[chat.scope][chat.id].bodies
+        held = store._data.scopes[chat.scope][chat.id].bodies
         for position in positions:
             line = held[position]
             held[position] = (
@@ -299,7 +299,7 @@ SETUP = {"model": "m", "system": "s", "tools": None, "fingerprints": {"model": "
 def reopened(store, chat):
     """Return the conversation as another process finds it."""
     other = type(store)()
-    other._room = store._room
+    other._data = store._data
     return History(other).conversation(chat.id)
 
 
@@ -347,7 +347,7 @@ def test_damage_is_led_around_wherever_it_stands(store, chat, hurt, places):
     special = long_conversation(chat)
     start, end = chat.log.last.start, chat.log.last.end
     lost = {special[place] if isinstance(place, str) else place % end for place in places}
-    held = store._room.scopes[chat.scope][chat.id].bodies
+    held = store._data.scopes[chat.scope][chat.id].bodies
     for position in lost:
         held[position - start] += " "
     fresh = reopened(store, chat)
@@ -366,7 +366,7 @@ def test_any_damage_is_led_around(store, chat, seed):
     lost = set()
     for _ in range(2):
         head = chat.log.refresh()
-        held = store._room.scopes[chat.scope][chat.id].bodies
+        held = store._data.scopes[chat.scope][chat.id].bodies
         new = set(choose.sample(range(head.start, head.end), choose.choice([1, 2, 30])))
         new |= {position for position in special.values() if choose.random() < 0.3}
         new |= {position for position in range(head.end - 3, head.end) if choose.random() < 0.3}
@@ -442,7 +442,7 @@ def test_a_conversation_of_sixty_megabytes_is_not_held(count, size):
         for start in range(0, count, 1000):
             words = "x" * size
             chat.append([(said if n % 2 else user)(f"{n} {words}") for n in range(start, min(start + 1000, count))])
-        held = store._room.scopes[chat.scope][chat.id].bodies
+        held = store._data.scopes[chat.scope][chat.id].bodies
         held[1] += " "
         held[count // 2] += " "
         tracemalloc.start()

@@ -34,7 +34,7 @@ def chat(store):
 
 def spoil_summary(store, key=KEY, info="nonsense"):
     """Leave a head that the store can read, and in which there is no summary."""
-    held = store._room.scopes[key.scope][key.id]
+    held = store._data.scopes[key.scope][key.id]
     held.head = replace(held.head, revision=replace(held.head.revision, payload=info))
 
 

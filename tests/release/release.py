@@ -54,7 +54,7 @@ class TestFile(HistoryStoreContract):
     def reopen(self, store):
         return open_store(f"file:{self.folder}/history")
 
-    def dead_store(self):
+    def unreachable_store(self):
         (self.folder / "a-file").write_text("where a folder should be")
         return open_store(f"file:{self.folder}/a-file/history")
 """

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from chathistory import Head, Key, Revision, errors
 from chathistory.errors import InvalidInput, StoreClosed
+from chathistory.storage.base_store import OpenGuard
 from chathistory.storage.cursors import decode_cursor, encode_cursor
-from chathistory.storage.open_guard import OpenGuard
 from chathistory.storage.safe_names import safe_name
 
 KEY = Key("s", "c")

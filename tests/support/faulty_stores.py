@@ -145,7 +145,7 @@ class ShortStore(MemoryStore):
 
 @contextlib.contextmanager
 def named(*names: str) -> Iterator[None]:
-    """Forget the shared rooms of these names at the end."""
+    """Forget the shared data of these names at the end."""
     try:
         yield
     finally:
@@ -194,7 +194,7 @@ class HurtStore(MemoryStore):
         self.hurt[key] = token
 
     def hurt_records(self, key: Key, *positions: int) -> None:
-        held = self._room.scopes[key.scope][key.id]
+        held = self._data.scopes[key.scope][key.id]
         for position in positions:
             held.bodies[position - held.head.start] += " "
 
@@ -237,14 +237,14 @@ class HurtStore(MemoryStore):
         return Leftovers(count, left.left, left.complete)
 
     def find_records(self, key):
-        held = self._room.scopes.get(key.scope, {}).get(key.id)
+        held = self._data.scopes.get(key.scope, {}).get(key.id)
         if held is None:
             return None
         problem = "it is hurt" if key in self.hurt else None
         return FoundRecords(key, self.hurt.get(key, "sound"), held.head.start, held.head.end, problem)
 
     def read_found(self, found, *, start, stop):
-        held = self._room.scopes[found.key.scope][found.key.id]
+        held = self._data.scopes[found.key.scope][found.key.id]
         return [
             Record(position, body)
             for position, body in enumerate(held.bodies, held.head.start)
@@ -256,5 +256,5 @@ class HurtStore(MemoryStore):
             raise Conflict(found.key, None)
         del self.hurt[found.key]
         self.restored.append(head)
-        self._room.scopes[head.key.scope][head.key.id].head = head
+        self._data.scopes[head.key.scope][head.key.id].head = head
         return head

@@ -124,7 +124,7 @@ def test_what_is_added_in_portions_is_a_state_that_was(source, target, monkeypat
 
 def _other(store):
     other = MemoryStore()
-    other._room = store._room
+    other._data = store._data
     return other
 
 
@@ -294,7 +294,7 @@ def test_what_is_damaged_is_told_and_the_rest_copied(source, target):
             return super().read(key, **more)
 
     damaged = Damaged()
-    damaged._room = source._room
+    damaged._data = source._data
     report = copy(damaged, target)
     assert (report.copied, list(report.failed)) == (4, [Key("b", "c1")])
     out = io.BytesIO()

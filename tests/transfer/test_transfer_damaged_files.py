@@ -46,7 +46,7 @@ WAYS = ("head", "summary", "later", "record", "first", "last", "several", "all",
 
 
 def hurt(store, key, way, choose):
-    held = store._room.scopes[key.scope][key.id]
+    held = store._data.scopes[key.scope][key.id]
     end = held.head.end
     if way == "head":
         store.hurt_head(key)
@@ -128,7 +128,7 @@ def test_what_can_be_read_of_damaged_ones_is_salvaged(seed):
     keys = sorted(all_of(store))
     lost = {}
     for key in choose.sample(keys, 4):
-        held = store._room.scopes[key.scope][key.id]
+        held = store._data.scopes[key.scope][key.id]
         places = choose.sample(range(len(held.bodies)), choose.randint(0, len(held.bodies) - 1))
         for place in places:
             held.bodies[place] += " "

@@ -183,7 +183,7 @@ def test_forking_does_not_count_as_reading(store, chat):
 
 def _same_room(store):
     other = type(store)()
-    other._room = store._room
+    other._data = store._data
     return other
 
 

@@ -18,8 +18,8 @@ class CertifyHooks:
 
     reopen: return a second instance onto the data of a store, which may be closed by then. Not given: the URL is
         opened once more.
-    unreachable: return a store, opened without error, whose server or disk cannot be reached: every call has to fail,
-        within 10 seconds. Not given: the URL of `--unreachable` is opened, if there is one.
+    unreachable_store: return a store, opened without error, whose server or disk cannot be reached: every call has to
+        fail, within 10 seconds. Not given: the URL of `--unreachable` is opened, if there is one.
     crash: end what keeps the data (a server, a disk) as hard as you can, start it again, and return when it answers.
     lose_answer: while its context lasts, one append to the store is carried out, or not, and its answer never comes:
         cut the connection between request and reply.
@@ -32,7 +32,7 @@ class CertifyHooks:
     """
 
     reopen: Callable[[HistoryStore], HistoryStore] | None = None
-    unreachable: Callable[[], HistoryStore] | None = None
+    unreachable_store: Callable[[], HistoryStore] | None = None
     crash: Callable[[], None] | None = None
     lose_answer: Callable[[HistoryStore], AbstractContextManager[None]] | None = None
     damage: Callable[[HistoryStore, Key, int], None] | None = None

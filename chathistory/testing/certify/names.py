@@ -31,7 +31,9 @@ class Names:
         return iter(list(self._given))
 
     def real(self, scope: str) -> str:
-        """Return what a scope is called in the store."""
+        """Return what a scope is called in the store; what is no text stays as it is, for the store to refuse."""
+        if not isinstance(scope, str):
+            return scope
         with self._lock:
             if scope not in self._real:
                 self._real[scope] = self._fresh(scope)
@@ -42,15 +44,15 @@ class Names:
         """Put the beginning before a scope; where that is too long, in place of the scope's own."""
         beginning = self._beginning
         while True:
-            room = LONGEST_NAME - len(beginning)
-            name = beginning + (scope if len(scope) <= room else scope[-room:])
+            left = LONGEST_NAME - len(beginning)
+            name = beginning + (scope if len(scope) <= left else scope[-left:])
             if name not in self._given:
                 return name
             beginning += "-"
 
     def real_key(self, key: Key) -> Key:
-        """Return the key in the store."""
-        return Key(self.real(key.scope), key.id)
+        """Return the key in the store; what is no key stays as it is, for the store to refuse."""
+        return Key(self.real(key.scope), key.id) if isinstance(key, Key) else key
 
     def real_head(self, head: Head) -> Head:
         """Return the head as it is in the store."""

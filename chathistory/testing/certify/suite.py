@@ -53,9 +53,9 @@ class TestStore(HistoryStoreContract, LostAnswers, Crashes, KilledRemovals, Proc
         assert isinstance(store, ScopedStore)
         return self.target.reopen(store)
 
-    def dead_store(self) -> HistoryStore:
-        dead = self.target.dead()
-        return dead or needs("a store that cannot be reached (--unreachable URL, or the hook `unreachable`)")
+    def unreachable_store(self) -> HistoryStore:
+        store = self.target.unreachable_store()
+        return store or needs("a store that cannot be reached (--unreachable URL, or the hook `unreachable_store`)")
 
     def remains(self, text: str) -> Sequence[str]:
         return (self.target.hooks.remains or needs("the hook `remains`"))(text)

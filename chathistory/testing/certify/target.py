@@ -60,10 +60,10 @@ class Target:
         again = self.hooks.reopen(scoped.inner) if self.hooks.reopen else self.opened()
         return ScopedStore(again, scoped.names)
 
-    def dead(self) -> HistoryStore | None:
+    def unreachable_store(self) -> HistoryStore | None:
         """Return a store that cannot be reached; None: nobody said how to come by one."""
-        if self.hooks.unreachable:
-            return self.hooks.unreachable()
+        if self.hooks.unreachable_store:
+            return self.hooks.unreachable_store()
         return open_store(self.unreachable) if self.unreachable else None
 
     def order(

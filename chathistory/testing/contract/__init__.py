@@ -7,10 +7,10 @@
                 yield store
 
         def reopen(self, store): ...       # both are needed if the traits of the store
-        def dead_store(self): ...          # say that it is shared or durable
+        def unreachable_store(self): ...          # say that it is shared or durable
 
 Nothing but the traits switches a test off, and the report names what they lack. Each theme is a module and a class of
-this package, whose tests are named after what is due.
+this package, whose tests are named after what must hold.
 """
 
 # ruff: noqa: E402  # asserts explain themselves only in modules that pytest knows of before they are imported
@@ -31,15 +31,15 @@ pytest.register_assert_rewrite(
             "errors",
             "exact",
             "forgetting",
-            "forking",
+            "forked_child",
             "guarded",
             "instances",
+            "leftovers",
             "lifecycle",
             "listing",
-            "looking",
+            "queries",
             "reading",
-            "recovering",
-            "remains",
+            "recovery",
             "threads",
             "walks",
         )
@@ -50,7 +50,7 @@ from chathistory.testing.contract.atomic import Atomic
 from chathistory.testing.contract.concurrency import Concurrency
 from chathistory.testing.contract.contained import Contained
 from chathistory.testing.contract.damage import DamagedHeads, DamagedRecords
-from chathistory.testing.contract.errors import Dead, Discreet
+from chathistory.testing.contract.errors import Arguments, Discreet, Unreachable
 from chathistory.testing.contract.exact import Exact
 from chathistory.testing.contract.forgetting import Deleting, Forgetting
 from chathistory.testing.contract.guarded import Guarded, Numbered, RetrySafe
@@ -81,7 +81,8 @@ class HistoryStoreContract(
     Concurrency,
     Shared,
     Durable,
-    Dead,
+    Unreachable,
+    Arguments,
     Discreet,
     Lifecycle,
     DamagedRecords,

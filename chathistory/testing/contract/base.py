@@ -36,12 +36,14 @@ class Contract:
         """
         pytest.fail(f"override reopen(): the traits of {type(store).__name__} say shared or durable")
 
-    def dead_store(self) -> HistoryStore:
+    def unreachable_store(self) -> HistoryStore:
         """Return a store, opened without error, whose server or disk cannot be reached: every call has to fail.
 
         Needed if `traits` say shared or durable. The suite closes what it gets.
         """
-        pytest.fail(f"override dead_store(): the traits that {type(self).__name__} is run with say shared or durable")
+        pytest.fail(
+            f"override unreachable_store(): the traits that {type(self).__name__} is run with say shared or durable"
+        )
 
     # Hooks that look below the interface. A test whose hook is not overridden does not run, and the report says so.
     # The texts that the suite looks for are ASCII letters, digits and blanks.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from typing import Any
@@ -17,33 +17,64 @@ from chathistory.testing.contract.base import Contract, applies
 from chathistory.testing.contract.calls import CALLS, error_of, silent
 from chathistory.testing.contract.samples import KEY, MARKER, revision
 
-__all__ = ["Dead", "Discreet"]
+__all__ = ["Arguments", "Discreet", "Unreachable"]
 
 
-class Dead(Contract, guarantee=11):
+class Unreachable(Contract, guarantee=11):
     """A store that cannot be reached says so, in our words, in time."""
 
     @pytest.mark.parametrize("name", CALLS)
-    def test_a_dead_store_raises_our_error(self, store: HistoryStore, name: str) -> None:
+    def test_an_unreachable_store_raises_our_error(self, store: HistoryStore, name: str) -> None:
         applies(store.traits.shared or store.traits.durable, "neither shared nor durable")
-        with closing(self.dead_store()) as dead:
-            error = error_of(partial(CALLS[name], dead))
-        assert isinstance(error, StoreUnavailable | StoreRejected), f"{name} of a dead store: {error!r}"
-        assert error.__cause__ is not None, f"{name} of a dead store names no cause"
+        with closing(self.unreachable_store()) as unreachable:
+            error = error_of(partial(CALLS[name], unreachable))
+        assert isinstance(error, StoreUnavailable | StoreRejected), f"{name} of an unreachable store: {error!r}"
+        assert error.__cause__ is not None, f"{name} of an unreachable store names no cause"
         assert not isinstance(error, StoreUnavailable) or error.outcome in {"not stored", "unknown"}
         silent(error)
 
     def test_what_is_refused_is_refused_without_the_backend(self, store: HistoryStore) -> None:
         applies(store.traits.shared or store.traits.durable, "neither shared nor durable")
-        with closing(self.dead_store()) as dead, pytest.raises(InvalidInput):
-            dead.append(KEY, ["a\nb"], after=None, revision=revision())
+        with closing(self.unreachable_store()) as unreachable, pytest.raises(InvalidInput):
+            unreachable.append(KEY, ["a\nb"], after=None, revision=revision())
 
-    def test_a_dead_store_can_be_closed(self, store: HistoryStore) -> None:
+    def test_an_unreachable_store_can_be_closed(self, store: HistoryStore) -> None:
         applies(store.traits.shared or store.traits.durable, "neither shared nor durable")
-        dead = self.dead_store()
-        error_of(partial(CALLS["read"], dead))
-        dead.close()
-        dead.close()
+        unreachable = self.unreachable_store()
+        error_of(partial(CALLS["read"], unreachable))
+        unreachable.close()
+        unreachable.close()
+
+
+_WITH_KEY: dict[str, Callable[[HistoryStore, Any], object]] = {
+    "append": lambda store, key: store.append(key, ["a"], after=None, revision=revision()),
+    "read": lambda store, key: store.read(key),
+    "forget": lambda store, key: store.forget(key, before=1),
+    "delete": lambda store, key: store.delete(key),
+}
+_WITH_SCOPE: dict[str, Callable[[HistoryStore, Any], object]] = {
+    "heads": lambda store, scope: store.heads(scope),
+    "keys": lambda store, scope: list(store.keys(scope)),
+    "scan_keys": lambda store, scope: list(store.scan_keys(scope)),
+    "damaged_keys": lambda store, scope: list(store.damaged_keys(scope)),
+    "remove_leftovers": lambda store, scope: store.remove_leftovers(scope),
+}
+
+
+class Arguments(Contract, guarantee=11):
+    """A call with an argument of the wrong type is refused in our words, and the argument is named."""
+
+    @pytest.mark.parametrize("name", _WITH_KEY)
+    @pytest.mark.parametrize("key", ["scope/conversation", ("scope", "conversation"), None])
+    def test_what_is_no_key_is_refused(self, store: HistoryStore, name: str, key: object) -> None:
+        with pytest.raises(InvalidInput, match="key"):
+            _WITH_KEY[name](store, key)
+
+    @pytest.mark.parametrize("name", _WITH_SCOPE)
+    @pytest.mark.parametrize("scope", [KEY, 7, b"scope"], ids=["a key", "a number", "bytes"])
+    def test_what_is_no_scope_is_refused(self, store: HistoryStore, name: str, scope: object) -> None:
+        with pytest.raises(InvalidInput, match="scope"):
+            _WITH_SCOPE[name](store, scope)
 
 
 _REFUSED: dict[str, tuple[list[Any], str]] = {

@@ -21,7 +21,7 @@ class TestTemplate(HistoryStoreContract):
     def reopen(self, store: HistoryStore) -> HistoryStore:
         return open_store(f"template:{self.folder}/history.db")
 
-    def dead_store(self) -> HistoryStore:
+    def unreachable_store(self) -> HistoryStore:
         (self.folder / "a-file").write_text("where a folder should be")
         return open_store(f"template:{self.folder}/a-file/history.db")
 

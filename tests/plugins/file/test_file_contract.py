@@ -22,7 +22,7 @@ class TestFile(HistoryStoreContract):
         assert isinstance(store, FileStore)
         return open_store(f"file:{store.root}", lock_timeout=30)
 
-    def dead_store(self) -> HistoryStore:
+    def unreachable_store(self) -> HistoryStore:
         in_the_way = self.folder / "a-file"
         in_the_way.write_text("not a folder")
         return open_store(f"file:{in_the_way}/history")

@@ -48,7 +48,7 @@ class Mongo(HistoryStoreContract):
     def lose_index(self, store, key):
         """No index here can lose an entry: the server keeps them with the documents."""
 
-    def dead_store(self) -> HistoryStore:
+    def unreachable_store(self) -> HistoryStore:
         return open_store(f"mongodb://127.0.0.1:{free_port()}", serverSelectionTimeoutMS=200)
 
 

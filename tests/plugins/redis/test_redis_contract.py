@@ -32,7 +32,7 @@ class OnServer(HistoryStoreContract):
     def reopen(self, store):
         return open_store(self.url)
 
-    def dead_store(self):
+    def unreachable_store(self):
         return open_store(f"{self.url.split('://')[0]}://127.0.0.1:{free_port()}", socket_connect_timeout=1)
 
     def remains(self, text):

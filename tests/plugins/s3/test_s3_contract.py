@@ -57,7 +57,7 @@ class OnS3(Below):
         store._is_probed = True
         return store
 
-    def dead_store(self):
+    def unreachable_store(self):
         return open_store(f"s3://bucket/history?endpoint_url=http://127.0.0.1:{closed_port()}&timeout=1")
 
 
@@ -107,7 +107,7 @@ class TestCeph(Below, HistoryStoreContract):
     def reopen(self, store):
         return open_store(self.url)
 
-    def dead_store(self):
+    def unreachable_store(self):
         return open_store(f"s3://bucket/history?endpoint_url=http://127.0.0.1:{closed_port()}&timeout=1")
 
     def test_it_is_the_service_that_it_should_be(self, store):

@@ -136,7 +136,8 @@ def test_a_store_that_cannot_be_reached_is_asked_for(command):
     done = command(*asked)
     assert done.code == 0, done.output
     assert (
-        "not tested: needs a store that cannot be reached (--unreachable URL, or the hook `unreachable`)" in done.output
+        "not tested: needs a store that cannot be reached (--unreachable URL, or the hook `unreachable_store`)"
+        in done.output
     )
     done = command(*asked, "--unreachable", "template:/dev/null/history.db", "--json")
     assert done.code == 0, done.output

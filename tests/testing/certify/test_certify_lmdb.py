@@ -20,7 +20,7 @@ class TestLMDB(HistoryStoreContract):
     def reopen(self, store):
         return LMDBStore(self.folder / "history.lmdb", 2**33)
 
-    def dead_store(self):
+    def unreachable_store(self):
         (self.folder / "a-file").write_text("where a folder should be")
         return LMDBStore(self.folder / "a-file" / "history.lmdb", 2**33)
 

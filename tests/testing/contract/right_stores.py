@@ -31,7 +31,7 @@ class NamedStore(MemoryStore):
     def unreachable(cls, place):
         """Return a store that no call of which reaches the data."""
         store = cls(place / "dead")
-        store._room = replace(store._room, lock=Unreachable())
+        store._data = replace(store._data, lock=Unreachable())
         return store
 
     @classmethod
@@ -80,9 +80,9 @@ class FrugalStore(NamedStore):
         yield from super().keys(scope)
 
 
-def found_in(room, text):
+def found_in(data, text):
     """Return where a text is in the dicts of a memory store."""
-    kept = [found for scope in room.scopes.values() for found in scope.values()]
+    kept = [found for scope in data.scopes.values() for found in scope.values()]
     return [str(found.head.key) for found in kept if text in "\n".join([found.head.revision.payload, *found.bodies])]
 
 
@@ -108,7 +108,7 @@ def contract_of(cls):
         def reopen(self, store):
             return cls(self.place)
 
-        def dead_store(self):
+        def unreachable_store(self):
             return cls.unreachable(self.place)
 
     for name in HOOKS:

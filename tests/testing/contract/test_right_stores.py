@@ -25,7 +25,7 @@ class TestPrivate(HistoryStoreContract):
             yield self.opened
 
     def remains(self, text):
-        return found_in(self.opened._room, text)
+        return found_in(self.opened._data, text)
 
 
 class TestDuck(HistoryStoreContract):

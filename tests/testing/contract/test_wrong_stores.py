@@ -124,7 +124,7 @@ def test_a_call_that_hangs_is_a_failure():
     [
         ("store", "test_the_store_is_empty_at_first", "override the fixture `store`"),
         ("reopen", "test_each_sees_at_once_what_the_other_does", "override reopen()"),
-        ("dead_store", "test_a_dead_store_can_be_closed", "override dead_store()"),
+        ("unreachable_store", "test_an_unreachable_store_can_be_closed", "override unreachable_store()"),
     ],
 )
 def test_what_the_author_has_not_given_is_a_failure(pytester, lacking, test, word):

@@ -11,7 +11,7 @@ from dataclasses import replace
 from wrong_stores import Wrong, caught_by
 
 from chathistory.errors import ChatHistoryError, Conflict, InvalidInput, StoreUnavailable
-from chathistory.storage.values import Page
+from chathistory.storage.values import Key, Page
 
 NEIGHBOUR = "test_it_never_reaches_its_neighbour"
 
@@ -20,8 +20,8 @@ class Reaching(Wrong):
     """Reaches conversations that were not meant."""
 
     def others(self, key):
-        with self._room.lock:
-            keys = [found.head.key for room in self._room.scopes.values() for found in room.values()]
+        with self._data.lock:
+            keys = [found.head.key for scope in self._data.scopes.values() for found in scope.values()]
         return [other for other in keys if other != key and self.reaches(key, other)]
 
     def reaches(self, key, other):
@@ -67,7 +67,7 @@ class KeysByPrefix(Wrong):
 class HeadsByPattern(Wrong):
     def heads(self, scope, *, after=None, limit=20):
         page = super().heads(scope, after=after, limit=limit)
-        more = [head for name in list(self._room.scopes) if name != scope and fnmatch.fnmatchcase(name, scope)
+        more = [head for name in list(self._data.scopes) if name != scope and fnmatch.fnmatchcase(name, scope)
                 for head in self.all_heads(name)]  # fmt: skip
         return Page([*page.items, *more][:limit], page.next)
 
@@ -83,8 +83,10 @@ class Mixing(Wrong):
 
     def _found(self, key):
         folded = self.folded(key)
-        rooms = list(self._room.scopes.values())
-        return next((found for room in rooms for found in room.values() if self.folded(found.head.key) == folded), None)
+        scopes = list(self._data.scopes.values())
+        return next(
+            (found for kept in scopes for found in kept.values() if self.folded(found.head.key) == folded), None
+        )
 
 
 @caught_by("test_every_id_is_itself")
@@ -159,7 +161,7 @@ class TextInAConflict(Talkative):
             error.add_note(f"info was {revision.payload}")
 
 
-@caught_by("test_a_dead_store_raises_our_error")
+@caught_by("test_an_unreachable_store_raises_our_error")
 class TextInACause(Talkative):
     def said(self, error, key, bodies, revision):
         if isinstance(error, StoreUnavailable):
@@ -193,28 +195,28 @@ class Cut(Wrong):
             return self.dead()
 
 
-DEAD = "test_a_dead_store_raises_our_error"
+UNREACHABLE = "test_an_unreachable_store_raises_our_error"
 
 
-@caught_by(DEAD)
+@caught_by(UNREACHABLE)
 class ClientsErrorEscapes(Cut):
     def dead(self):
         raise ConnectionError("no answer")
 
 
-@caught_by(DEAD)
+@caught_by(UNREACHABLE)
 class WithoutACause(Cut):
     def dead(self):
         raise StoreUnavailable("no answer") from None
 
 
-@caught_by(DEAD)
+@caught_by(UNREACHABLE)
 class DeadReadsAsAbsent(Cut):
     def dead(self):
         return None
 
 
-@caught_by(DEAD)
+@caught_by(UNREACHABLE)
 class WriteErrorSwallowed(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         with suppress(StoreUnavailable):
@@ -226,3 +228,15 @@ class AsksTheBackendFirst(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         self.present(key)
         return super().append(key, bodies, after=after, revision=revision, first=first)
+
+
+@caught_by("test_what_is_no_key_is_refused")
+class AnythingIsAKey(Wrong):
+    def read(self, key, *, start=0, stop=None):
+        return super().read(key, start=start, stop=stop) if isinstance(key, Key) else None
+
+
+@caught_by("test_what_is_no_scope_is_refused")
+class AnythingIsAScope(Wrong):
+    def heads(self, scope, *, after=None, limit=20):
+        return super().heads(scope, after=after, limit=limit) if isinstance(scope, str) else Page([])

@@ -69,7 +69,7 @@ class ClosesAll(Wrong):
 class Private(Wrong):
     def __init__(self, name):
         super().__init__(name)
-        self._room = type(self._room)()
+        self._data = type(self._data)()
 
 
 @caught_by("test_what_was_removed_stays_removed_after_reopen", "test_each_sees_at_once_what_the_other_does")

@@ -21,17 +21,17 @@ class Wrong(NamedStore):
 
     def present(self, key):
         """Return the present head, None: there is none."""
-        with self._room.lock:
+        with self._data.lock:
             found = self._found(key)
             return found.head if found else None
 
     def all_heads(self, scope):
-        with self._room.lock:
-            return [found.head for found in self._room.scopes.get(scope, {}).values()]
+        with self._data.lock:
+            return [found.head for found in self._data.scopes.get(scope, {}).values()]
 
     def put_head(self, head):
         """Replace the stored head behind the back of the store."""
-        with self._room.lock:
+        with self._data.lock:
             self._found(head.key).head = head
         return head
 

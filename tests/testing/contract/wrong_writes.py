@@ -31,7 +31,7 @@ class OthersInsideABatch(Wrong):
         head = super().append(key, [one], after=after, revision=revision, first=first)
         for body in others:
             time.sleep(0)
-            with self._room.lock:
+            with self._data.lock:
                 found = self._found(key)
                 found.bodies.append(body)
                 head = found.head = replace(found.head, end=found.head.end + 1)
@@ -167,12 +167,12 @@ class TwoDeletesWin(Wrong):
 @caught_by("test_a_forget_loses_nothing_that_is_appended")
 class ForgetLosesAppends(Wrong):
     def forget(self, key, *, before):
-        with self._room.lock:
+        with self._data.lock:
             old = self._found(key)
             kept = old and (old.head, list(old.bodies))
         time.sleep(0.0005)
         if kept:
-            with self._room.lock:
+            with self._data.lock:
                 found = self._found(key)
                 found.head, found.bodies = kept
         return super().forget(key, before=before)
