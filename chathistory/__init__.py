@@ -47,10 +47,10 @@ if TYPE_CHECKING:
     from chathistory.config.settings import Settings
     from chathistory.engine.async_chat import AsyncChatEngine, AsyncReplyStream
     from chathistory.engine.chat import ChatEngine, ReplyStream
+    from chathistory.engine.flows import CutFailedWarning
     from chathistory.engine.prompt_setup import SetupChangedWarning, TextReplacedWarning
     from chathistory.engine.refusals import Refusal
     from chathistory.engine.reply import Reply, ReplyEvent
-    from chathistory.engine.settings import CutFailedWarning
     from chathistory.operations.check import CheckReport, Diagnosis
     from chathistory.operations.prune import DeletedConversation, EraseReport, PruneReport
     from chathistory.operations.restore import Restoration
@@ -130,7 +130,7 @@ _LATER = {  # imported when first used: they load asyncio, pluggy and the like
     "ReplyEvent": "chathistory.engine.reply",
     "SetupChangedWarning": "chathistory.engine.prompt_setup",
     "TextReplacedWarning": "chathistory.engine.prompt_setup",
-    "CutFailedWarning": "chathistory.engine.settings",
+    "CutFailedWarning": "chathistory.engine.flows",
     "TrimResult": "chathistory.trimming.plan_cut",
     "AsyncChatEngine": "chathistory.engine.async_chat",
     "AsyncConversation": "chathistory.aio",

@@ -398,11 +398,11 @@ def test_two_that_both_went_on_after_a_kill_are_two_conversations(store, monkeyp
 
 def test_a_conversation_with_an_open_turn_keeps_its_id(store):
     engine = ChatEngine(FakeMessagesAPI().client(), store, model="m")
-    turn = engine._settings.opening("default", "a").begin("hello")
+    turn = engine._settings.turn_starter("default", "a").start("hello")
     with pytest.raises(TurnInProgress):
         engine.history.rename("a", "b")
     assert (engine.history.exists("a"), engine.history.exists("b")) == (True, False)
-    turn.broke_off(GeneratorExit())
+    turn.abort(GeneratorExit())
     engine.history.rename("a", "b")
     assert engine.history.exists("b")
 

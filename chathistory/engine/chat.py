@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+import inspect
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal, Self, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
 from chathistory.defaults import OWN_SCOPE
-from chathistory.engine.clients import MessagesClient, answered
+from chathistory.engine import flows
+from chathistory.engine.clients import MessagesClient
+from chathistory.engine.flows import Flow, StreamedTurn
 from chathistory.engine.from_config import FromConfig
-from chathistory.engine.online_check import is_refusal
 from chathistory.engine.refusals import Refusal
 from chathistory.engine.reply import Reply, ReplyEvent, events_of, require_entered
-from chathistory.engine.request import GOES_ON, MAX_TOKENS, PAUSES, Progress
+from chathistory.engine.request import MAX_TOKENS
 from chathistory.engine.settings import EngineSettings
 from chathistory.engine.start_turn import abandon
-from chathistory.engine.turn import Turn
-from chathistory.errors import ConversationChanged, IncompleteReply
+from chathistory.engine.stream_message import Progress
+from chathistory.errors import IncompleteReply, InvalidInput
 from chathistory.history import History
 from chathistory.log.lease import TURN_TIMEOUT
-from chathistory.messages.content import Content, Message
+from chathistory.messages.content import Content
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.url import StoreURL
-from chathistory.trimming.apply import text_from
 from chathistory.trimming.context_editing import ContextEditing
 from chathistory.trimming.plan_cut import TrimResult
 from chathistory.trimming.policies import Policy
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
     from chathistory.aio import AsyncHistory
 
 __all__ = ["ChatEngine", "ReplyStream"]
+
+T = TypeVar("T")
 
 
 class ChatEngine(FromConfig):
@@ -127,7 +130,8 @@ class ChatEngine(FromConfig):
             Exception: Errors of the SDK, as they are, and those of the store.
         """
         settings = self._settings.for_call(model=model, max_tokens=max_tokens)
-        return self._answered(settings, settings.opening(scope, id, expected=expected).begin(content, turn_id=turn_id))
+        starter = settings.turn_starter(scope, id, expected=expected)
+        return _run(flows.request_reply(settings, lambda: starter.start(content, turn_id=turn_id)))
 
     @overload
     def submit(
@@ -187,8 +191,8 @@ class ChatEngine(FromConfig):
                 `TurnInProgress`: another turn is open. Nothing is stored and nothing is sent then.
             ChatHistoryError: What `send` raises.
         """
-        turn = self._settings.opening(scope, id, expected=expected).submit(reply, results, partial=partial)
-        return turn if isinstance(turn, list) else self._answered(self._settings, turn)
+        starter = self._settings.turn_starter(scope, id, expected=expected)
+        return _run(flows.request_reply(self._settings, lambda: starter.submit(reply, results, partial=partial)))
 
     def resume(self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False) -> Reply | None:
         """Send the last turn again if it has no reply: its process died, or its request failed.
@@ -207,8 +211,8 @@ class ChatEngine(FromConfig):
             TurnRefused: The API refused it, and would refuse it again.
             TurnInProgress: Another process holds the turn. One of this machine that has ended need not be waited for.
         """
-        turn = self._settings.opening(scope, id).resume(takeover=takeover, force=force)
-        return self._answered(self._settings, turn) if turn else None
+        starter = self._settings.turn_starter(scope, id)
+        return _run(flows.request_reply(self._settings, lambda: starter.resume(takeover=takeover, force=force)))
 
     def regenerate(
         self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
@@ -229,9 +233,8 @@ class ChatEngine(FromConfig):
             TurnError: There is no question.
             ChatHistoryError: What `send` raises.
         """
-        return self._answered(
-            self._settings, self._settings.opening(scope, id, expected=expected).regenerate(turn_id=turn_id)
-        )
+        starter = self._settings.turn_starter(scope, id, expected=expected)
+        return _run(flows.request_reply(self._settings, lambda: starter.regenerate(turn_id=turn_id)))
 
     def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
         """Close the open turn of a conversation, whoever holds it; False: there was none."""
@@ -250,22 +253,22 @@ class ChatEngine(FromConfig):
     ) -> ReplyStream:
         """Like `send`, with the text as it comes; use it with `with`. Nothing happens before that."""
         settings = self._settings.for_call(model=model, max_tokens=max_tokens)
-        opening = settings.opening(scope, id, expected=expected)
-        return ReplyStream(settings, lambda: self._prepared(opening.begin(content, turn_id=turn_id)))
+        starter = settings.turn_starter(scope, id, expected=expected)
+        return ReplyStream(settings, lambda: starter.start(content, turn_id=turn_id))
 
     def stream_resumed(
         self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False
     ) -> ReplyStream:
         """Like `resume`, with the text as it comes. Raises `TurnError` on entry if there is nothing to resume."""
-        opening = self._settings.opening(scope, id)
-        return ReplyStream(self._settings, lambda: opening.resumable(takeover=takeover, force=force))
+        starter = self._settings.turn_starter(scope, id)
+        return ReplyStream(self._settings, lambda: starter.resume_unanswered(takeover=takeover, force=force))
 
     def stream_regenerated(
         self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
     ) -> ReplyStream:
         """Like `regenerate`, with the text as it comes; use it with `with`. Nothing happens before that."""
-        opening = self._settings.opening(scope, id, expected=expected)
-        return ReplyStream(self._settings, lambda: opening.regenerate(turn_id=turn_id))
+        starter = self._settings.turn_starter(scope, id, expected=expected)
+        return ReplyStream(self._settings, lambda: starter.regenerate(turn_id=turn_id))
 
     def run_tools(
         self,
@@ -285,10 +288,14 @@ class ChatEngine(FromConfig):
         stored, Claude is told so as the error of that tool. content None: go on with a turn that broke off, as `resume`
         does (takeover: as there); calls without a result are then answered with an error, for they may have run.
         """
-        opening = self._settings.opening(scope, id, tools, expected=expected)
-        again = content is None
-        turn = opening.resumable(takeover=takeover) if again else opening.begin(content, turn_id=turn_id)
-        return turn.answered or self._ran(self._prepared(turn), tools)
+        starter = self._settings.turn_starter(scope, id, tools, expected=expected)
+        return _run(
+            flows.run_tools(
+                self._settings,
+                lambda: starter.start_or_resume(content, turn_id=turn_id, takeover=takeover),
+                tools,
+            )
+        )
 
     def compact(self, id: str, *, scope: str = OWN_SCOPE) -> TrimResult | None:
         """Have the API sum up all that was said so far; from now on that is sent in its place. None: there is nothing.
@@ -296,19 +303,14 @@ class ChatEngine(FromConfig):
         A beta of the API, which signs the summary, so that thinking stays valid. The log stays whole. Raises
         `TurnInProgress` if a turn is open, and `Conflict` if somebody wrote meanwhile; nothing changes then.
         """
-        found = self._settings.whole(scope, id)
-        if found is None:
-            return None
-        turn, messages = found
-        return self._settings.compacted(turn, self._compaction(turn, messages))
+        return _run(flows.compact(self._settings, scope, id))
 
     def count_tokens(self, id: str, content: Content | None = None, *, scope: str = OWN_SCOPE) -> int:
         """Have the API count what `send(id, content)` would send, with system prompt and tools; nothing is stored.
 
         Without `content`, what `resume` would send. Raises `InvalidInput` if that would end with a reply.
         """
-        api, arguments = self._settings.counting(scope, id, content)
-        return int(answered(api.count_tokens(**arguments)).input_tokens)
+        return _run(flows.count_tokens(self._settings, scope, id, content))
 
     def check(self, id: str, *, scope: str = OWN_SCOPE) -> Refusal | None:
         """Ask the API whether a conversation can be sent, with this engine's model, system prompt and tools.
@@ -327,124 +329,42 @@ class ChatEngine(FromConfig):
             Exception: The SDK's error, if the API cannot be asked, or if it does not refuse the messages but something
                 else of the request: the model, the tools, an option.
         """
-        found = self._settings.checking(scope, id)
-        if found is None:
-            return None
-        asking, request = found
-        first, answer = None, None
-        try:
-            messages = next(asking)
-            while True:
-                answer = self._refused(request(messages))
-                first = first or answer
-                messages = asking.send(answer)
-        except StopIteration as end:
-            if end.value is None and first is not None:
-                raise first from None
-            return cast("Refusal | None", end.value)
-
-    def _refused(self, arguments: dict[str, Any]) -> Exception | None:
-        """Have the tokens of a request counted; return the error if the API refuses it."""
-        try:
-            answered(self._settings.counter(arguments)(**arguments))
-        except Exception as error:
-            if not is_refusal(error):
-                raise
-            return error
-        return None
-
-    def _ran(self, turn: Turn, tools: Sequence[Any]) -> Reply:
-        reply, goes_on = None, True
-        try:
-            while goes_on:
-                runner = self._settings.tool_runner(turn, tools)  # one for each request: its own list is not the view
-                for message in runner:
-                    reply = turn.finish(message, more=message.stop_reason in GOES_ON)
-                    goes_on = message.stop_reason == "pause_turn"
-                    if message.stop_reason == "tool_use" and (results := runner.generate_tool_call_response()):
-                        turn.add_results(results)
-                        goes_on = True
-                    runner.close()
-        except ConversationChanged:
-            raise  # the turn is not ours any more, and the reply is kept
-        except BaseException as error:
-            if turn.forget_container(error):
-                return self._ran(turn, tools)
-            turn.broke_off(error)
-            raise
-        return turn.left_at(reply)
-
-    def _prepared(self, turn: Turn) -> Turn:
-        """Make what a planned cut needs, and store it; a summary that fails is no reason to leave a turn unanswered."""
-        if turn.plan is None:
-            return turn
-        by, messages = self._settings.writer(turn)
-        try:
-            turn.cut(text_from(by(messages)) if by else self._compaction(turn, messages))
-        except ConversationChanged:
-            raise  # the turn is not ours any more
-        except Exception as error:  # noqa: BLE001 - whatever the caller's function raises
-            self._settings.uncut(turn, error)
-        except BaseException as error:
-            turn.broke_off(error)
-            raise
-        return turn
-
-    def _compaction(self, turn: Turn, messages: list[Message]) -> Any:
-        return answered(self._settings.beta.create(**self._settings.request.compaction(turn, messages)))
-
-    def _answered(self, settings: EngineSettings, turn: Turn) -> Reply:
-        reply = self._prepared(turn).answered
-        for _ in range(PAUSES):
-            if reply and reply.stop_reason != "pause_turn":
-                break
-            reply = self._asked(settings, turn)
-        return turn.left_at(reply) if reply is None or reply.stop_reason == "pause_turn" else reply
-
-    def _asked(self, settings: EngineSettings, turn: Turn) -> Reply:
-        try:
-            reply = turn.finish(_create(settings, turn))
-            if reply.stop_reason == "pause_turn":
-                turn.go_on()
-        except ConversationChanged:
-            raise  # the turn is not ours any more, and the reply is kept
-        except BaseException as error:
-            turn.broke_off(error)
-            raise
-        return reply
+        return _run(flows.check(self._settings, scope, id))
 
 
-def _create(settings: EngineSettings, turn: Turn) -> Any:
-    """Send a turn; once more without its container if the API does not know that any longer."""
-    api, arguments = settings.asked(turn)
+def _run(flow: Flow[T]) -> T:
+    """Run a flow, making each of its calls at once; return what the flow returns."""
     try:
-        return answered(api.create(**arguments))
-    except Exception as error:
-        if not turn.forget_container(error):
-            raise
-    api, arguments = settings.asked(turn)
-    return answered(api.create(**arguments))
+        call = next(flow)
+        while True:
+            try:
+                answer = call()
+            except BaseException as error:  # noqa: BLE001 - the flow raises it, unless it can go on
+                call = flow.throw(error)
+                continue
+            if inspect.iscoroutine(answer):
+                answer.close()  # nothing was sent yet; else Python warns that nobody awaited it
+            if inspect.isawaitable(answer):
+                words = "a call gave an awaitable, so this is an asynchronous client; use AsyncChatEngine"
+                call = flow.throw(InvalidInput(f"client: {words}"))
+            else:
+                call = flow.send(answer)
+    except StopIteration as end:
+        return cast("T", end.value)
 
 
-class ReplyStream:
+class ReplyStream(StreamedTurn):
     """A reply as it comes; use it with `with`. Iterate over it for the pieces of text.
 
     Leaving the `with` block before the end (an error, Ctrl-C, a break) closes the turn and keeps what had come as an
     `interrupted` record, which is shown to people and not sent to Claude.
     """
 
-    def __init__(self, settings: EngineSettings, opening: Callable[[], Turn]) -> None:
-        """Internal: `ChatEngine.stream` makes it."""
-        self._settings = settings
-        self._opening = opening
-        self._progress = Progress()
-        self._reply: Reply | None = None
-        self._pieces: Generator[ReplyEvent] | None = None
+    _pieces: Generator[ReplyEvent] | None = None
 
     def __enter__(self) -> Self:
-        self._turn = self._opening()
-        self._pieces = self._run()
-        self._open = True
+        self._turn = _run(self._start_turn())
+        self._pieces = events_of(self._reply) if self._reply else self._receive()
         return self
 
     @property
@@ -474,49 +394,30 @@ class ReplyStream:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if self._pieces is not None:
             self._pieces.close()
-        if self._open:
-            self._turn.broke_off(error or GeneratorExit(), self._progress.partial())
+        if self._is_open:
+            self._turn.abort(error or GeneratorExit(), self._progress.partial())
 
-    def _run(self) -> Generator[ReplyEvent]:
-        if self._turn.answered:
-            self._end(self._turn.answered)
-            yield from events_of(self._turn.answered)
-        for _ in range(PAUSES):
-            if not self._open:
+    def _receive(self) -> Generator[ReplyEvent]:
+        for _ in range(flows.PAUSES):
+            if not self._is_open:
                 return
-            yield from self._asked()
-
-    def _asked(self) -> Generator[ReplyEvent]:
-        self._progress = Progress()
-        with contextlib.ExitStack() as stack:
-            stream = self._progress.begin(self._entered(stack))
-            try:
-                for event in stream:
-                    if piece := self._progress.see(event):
-                        yield piece
-            except ValueError as error:  # the SDK cannot parse the input of a tool, which it tells with all its text
-                collections.deque(self._progress.rest, maxlen=0)
-                raise self._turn.kept_as_text(self._progress.unread(), error) from None
-            self._progress.check_ended()
-        try:
-            self._end(self._turn.finish(self._progress.whole(stream.get_final_message()), request_id=stream.request_id))
-        except ConversationChanged:
-            self._open = False  # the turn is not ours any more, and the reply is kept
-            raise
-
-    def _entered(self, stack: contextlib.ExitStack) -> Any:
-        """Open the stream; once more without the turn's container if the API does not know that any longer."""
-        api, arguments = self._settings.streamed(self._turn)
-        try:
-            return stack.enter_context(api.stream(**arguments))
-        except Exception as error:
-            if not self._turn.forget_container(error):
-                raise
-        api, arguments = self._settings.streamed(self._turn)
-        return stack.enter_context(api.stream(**arguments))
-
-    def _end(self, reply: Reply) -> None:
-        self._reply, self._progress = reply, Progress()  # what had come so far is stored
-        self._open = reply.stop_reason == "pause_turn"
-        if self._open:
-            self._turn.go_on()
+            self._progress = Progress()
+            with contextlib.ExitStack() as stack:
+                call = self._settings.call("stream", self._settings.request.arguments(self._turn))
+                try:
+                    stream = self._progress.begin(stack.enter_context(call()))
+                except Exception as error:
+                    if not self._turn.forget_container(error):
+                        raise
+                    continue
+                try:
+                    for event in stream:
+                        if piece := self._progress.see(event):
+                            yield piece
+                except (
+                    ValueError
+                ) as error:  # the SDK cannot parse the input of a tool, which it tells with all its text
+                    collections.deque(self._progress.rest, maxlen=0)
+                    raise self._turn.keep_as_text(self._progress.unread(), error) from None
+                self._progress.check_ended()
+            self._store_reply(stream.get_final_message(), stream.request_id)

@@ -17,7 +17,7 @@ from chathistory.checks import class_name, is_coroutine_function, layers
 from chathistory.engine.request import copied
 from chathistory.errors import InvalidInput
 
-__all__ = ["MessagesClient", "answered", "answered_later", "beta_of", "check_client", "check_options"]
+__all__ = ["MessagesClient", "beta_of", "check_client", "check_options"]
 
 
 class MessagesClient(Protocol):
@@ -152,20 +152,6 @@ def check_options(options: Any) -> dict[str, Any]:
                 f"options.{name}: give it as the engine's own argument `{name}`, so that it is stored as it is sent"
             )
     return {name: copied(value) for name, value in options.items()}
-
-
-def answered(response: Any) -> Any:
-    """Return what a synchronous call answered. Raises `InvalidInput` if that is to be awaited: nothing was sent yet."""
-    if inspect.isawaitable(response):
-        if inspect.iscoroutine(response):
-            response.close()  # else Python warns that nobody awaited it
-        raise InvalidInput("client: a call gave an awaitable, so this is an asynchronous client; use AsyncChatEngine")
-    return response
-
-
-async def answered_later(response: Any) -> Any:
-    """Return what an asynchronous call answered; a client that answered at once has been paid all the same."""
-    return await response if inspect.isawaitable(response) else response
 
 
 def _refuse(what: str) -> NoReturn:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeVar
 
@@ -141,7 +141,7 @@ _PIECES: Mapping[str, tuple[Literal["text", "thinking"], str]] = {
 }
 
 
-def events_of(reply: Reply) -> Iterator[ReplyEvent]:
+def events_of(reply: Reply) -> Generator[ReplyEvent]:
     """Yield a reply that is stored already as if it was streamed: each block is one piece."""
     for index, block in enumerate(reply.content):
         if block["type"] in _PIECES:

@@ -1,38 +1,27 @@
-"""The request to Claude, and how much of a streamed reply has come."""
+"""The request to Claude: what an engine sends with each turn."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from chathistory.engine.prompt_setup import PromptSetup
-from chathistory.engine.reply import ReplyEvent
-from chathistory.engine.stream_message import Accumulation, observe
 from chathistory.engine.turn import Turn
-from chathistory.errors import IncompleteReply
 from chathistory.log.state import ConversationState
 from chathistory.messages.content import Message
-from chathistory.messages.json_text import unpacked
-from chathistory.messages.json_values import definition_of, is_storable
+from chathistory.messages.json_values import definition_of
 from chathistory.trimming.context_editing import BINDING_BETA, ON_DEMAND_BETA, CompactionBlocks, ContextEditing
 from chathistory.view.tool_references import tool_names, with_defined_tools
 
-__all__ = ["GOES_ON", "MAX_TOKENS", "PAUSES", "Progress", "Request", "copied"]
+__all__ = ["MAX_TOKENS", "Request", "copied"]
 
 MAX_TOKENS = 16_000
 """The default: below 21,333, beyond which the SDK refuses a request that is not streamed."""
 
-GOES_ON = frozenset({"tool_use", "pause_turn"})
-"""Stop reasons after which the SDK's tool runner goes on with the same turn."""
-
 _COUNTED = frozenset(
     ("model", "system", "tools", "tool_choice", "thinking", "output_config", "context_management", "betas", "messages")
 )
-
-PAUSES = 20
-"""How many requests one turn may take whose replies pause (stop reason "pause_turn"); then it is closed as it is."""
-
 
 MOST_MARKERS = 4
 """How many cache markers the API takes in one request, the automatic one included."""
@@ -144,92 +133,3 @@ class Request:
     def setup(self, tools: Sequence[Any] | None) -> PromptSetup:
         """Return what a conversation is held with, when it is held with these tools."""
         return PromptSetup.of(model=self.model, system=self.system, tools=tools)
-
-
-_PIECES: Mapping[str, tuple[Literal["text", "thinking", "tool_input"], str]] = {
-    "text_delta": ("text", "text"),
-    "thinking_delta": ("thinking", "thinking"),
-    "input_json_delta": ("tool_input", "partial_json"),
-}
-"""The type of a `ReplyEvent` for each type of delta, and the field of the delta that has the piece."""
-
-
-@dataclass(slots=True)
-class Progress:
-    """What has arrived of a stream of the SDK: its own accumulation does not tell a whole block from half of one.
-
-    A stream that ends before `message_stop` raises nothing in the SDK, so the end has to be looked for.
-    """
-
-    stream: Any = None
-    started: bool = False
-    stopped: set[int] = field(default_factory=set)
-    ended: bool = False
-    gathered: Accumulation = field(default_factory=Accumulation)
-
-    def begin(self, stream: Any) -> Any:
-        """Take note of what comes of a stream that was opened just now, and return it."""
-        self.stream, self.gathered = stream, observe(stream)
-        return stream
-
-    def see(self, event: Any) -> ReplyEvent | None:
-        """Take note of an event of the SDK; return the piece of the reply that it adds, if any."""
-        if event.type == "content_block_stop":
-            self.stopped.add(event.index)
-        self.started = self.started or event.type == "message_start"
-        self.ended = self.ended or event.type == "message_stop"
-        if event.type != "content_block_delta" or event.delta.type not in _PIECES:
-            return None
-        kind, name = _PIECES[event.delta.type]
-        text = getattr(event.delta, name, "")
-        tool = self.gathered.blocks.get(event.index, {}).get("name") if kind == "tool_input" else None
-        return ReplyEvent(kind, text, event.index, tool) if text else None
-
-    def whole(self, response: Any) -> Any:
-        """Return the response with what its deltas had and the SDK left out."""
-        return self.gathered.completed(response)
-
-    @property
-    def rest(self) -> Any:
-        """The events that are still to come, for when the SDK has given up: whoever iterates has them gathered."""
-        return getattr(self.stream, "_raw_stream", None) or _NO_EVENTS
-
-    def unread(self) -> dict[str, Any]:
-        """Return a reply that the SDK could not read, once its rest has come. Raises `IncompleteReply`."""
-        if not self.gathered.is_ended:
-            raise IncompleteReply("the SDK could not read the reply's stream, and the reply is not complete") from None
-        return self.gathered.whole()
-
-    def check_ended(self) -> None:
-        """Raise `IncompleteReply` unless the stream came to its proper end."""
-        if not self.ended:
-            raise IncompleteReply("the reply's stream ended before the reply was complete")
-
-    def partial(self) -> Message | None:
-        """Return what is worth keeping of a reply that broke off; None: nothing.
-
-        Blocks that were complete, and text that was not; half a tool call or half a thought says nothing.
-        """
-        if not self.started:
-            return None
-        blocks = unpacked(self.stream.current_message_snapshot)["content"]
-        kept = [block for index, block in enumerate(blocks) if index in self.stopped or _words(block)]
-        return {"role": "assistant", "content": [block for block in kept if is_storable(block)]} if kept else None
-
-
-class _NoEvents:
-    """A stream that is at its end, for either kind of loop."""
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(())
-
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        return
-        yield
-
-
-_NO_EVENTS = _NoEvents()
-
-
-def _words(block: Mapping[str, Any]) -> bool:
-    return block["type"] == "text" and bool((block.get("text") or "").strip())

@@ -85,7 +85,7 @@ class TurnStarter:
 
     # A message of the user.
 
-    def begin(self, content: Any, *, turn_id: str | None = None) -> Turn:
+    def start(self, content: Any, *, turn_id: str | None = None) -> Turn:
         """Store the user's message and open a turn.
 
         With a `turn_id` that was used before nothing is stored twice: the turn is answered already, or begins again.
@@ -102,19 +102,19 @@ class TurnStarter:
             check_text("turn_id", turn_id)
         entry = message_entry({"role": "user", "content": content}, turn=turn_id or fresh_token())
         check_not_empty(entry)
-        return self._retry(lambda: self._begin_once(entry, is_named=turn_id is not None))
+        return self._retry(lambda: self._start_once(entry, is_named=turn_id is not None))
 
-    def _begin_once(self, entry: MessageEntry, *, is_named: bool) -> Turn:
+    def _start_once(self, entry: MessageEntry, *, is_named: bool) -> Turn:
         with self.log.lock:
             cached = self.views.find(self.log)
             if cached and self.expected in (None, cached.head.version):
                 with contextlib.suppress(ConversationChanged, TurnError, InvalidInput):
-                    turn = self._begin_behind(cached.active, entry, cached, is_named=is_named)
+                    turn = self._start_behind(cached.active, entry, cached, is_named=is_named)
                     if turn.answered is None:
                         return turn
-            return self._begin_behind(load_active(self.log), entry, is_named=is_named)
+            return self._start_behind(load_active(self.log), entry, is_named=is_named)
 
-    def _begin_behind(
+    def _start_behind(
         self, sent: ActiveEntries | None, entry: MessageEntry, cached: SentView | None = None, *, is_named: bool
     ) -> Turn:
         if sent and (
@@ -243,12 +243,18 @@ class TurnStarter:
                 return None
             return self._reopen(sent, said[-1].turn or fresh_token(), TurnOpened(lease_until=0))
 
-    def resumable(self, *, takeover: bool = False, force: bool = False) -> Turn:
+    def resume_unanswered(self, *, takeover: bool = False, force: bool = False) -> Turn:
         """Like `resume`, but raises `TurnError` if there is nothing left to do."""
         turn = self.resume(takeover=takeover, force=force)
         if turn is None:
             raise TurnError("the conversation has no turn without a reply")
         return turn
+
+    def start_or_resume(self, content: Any, *, turn_id: str | None, takeover: bool) -> Turn:
+        """Open a turn with a message of the user, as `start` does; None: the last turn again, if it has no reply."""
+        if content is None:
+            return self.resume_unanswered(takeover=takeover)
+        return self.start(content, turn_id=turn_id)
 
     # Another reply to the last question.
 
@@ -311,13 +317,13 @@ class TurnStarter:
         turn = Turn(self.log, turn_id, self.timeout, cache=self.views)
         back: Entry = Entry(rewind_to(self.log, sent.head, reply.position))
         self.setup.warn(sent.state, self.log.key.id)  # before anything is stored: warnings may be errors
-        batch = [*_close_abandoned(sent.state), back, *self.setup.entries(sent.state), turn.opening(Entry(opened))]
+        batch = [*_close_abandoned(sent.state), back, *self.setup.entries(sent.state), turn.make_opening(Entry(opened))]
         head = self.log.append(batch, expected=self.expected)
-        turn.begin(head)
+        turn.start(head)
         try:
-            turn.go_on()
+            turn.continue_turn()
         except BaseException as error:
-            turn.broke_off(error)
+            turn.abort(error)
             raise
         return turn
 
@@ -445,7 +451,7 @@ class TurnStarter:
         if plan and isinstance(plan.policy, Compaction | Summarize):
             turn.plan, plan = plan, None  # the message is stored first: what stands for the rest takes a while to make
         cut = [plan.entry()] if plan else []
-        batch = [*cut, *self._list_setup(sent, state), *_close_abandoned(state), turn.opening(entry)]
+        batch = [*cut, *self._list_setup(sent, state), *_close_abandoned(state), turn.make_opening(entry)]
         self._store_opening(turn, sent, state, batch, cached=cached, expected=self.expected)
         return turn
 
@@ -454,7 +460,7 @@ class TurnStarter:
         turn = Turn(self.log, turn_id, self.timeout, cache=self.views)
         batch = [
             *self._list_setup(sent, sent.state),
-            turn.opening(Entry(opened)),
+            turn.make_opening(Entry(opened)),
             *self._list_missing_results(turn, sent),
         ]
         self._store_opening(turn, sent, sent.state, batch, expected=expected)
@@ -496,9 +502,9 @@ class TurnStarter:
         stored = self.log.append(batch, expected=expected)
         head, entries = stored.head, stored.read_entries()  # what is sent is what is stored
         if cached:
-            turn.begin(head, cached.extended(head, entries))
+            turn.start(head, cached.extended(head, entries))
         else:
-            turn.begin(head, SentView.of(sent.extended(head, entries) if sent else ActiveEntries(head, entries)))
+            turn.start(head, SentView.of(sent.extended(head, entries) if sent else ActiveEntries(head, entries)))
 
 
 def _close_abandoned(state: ConversationState | None) -> list[Entry]:

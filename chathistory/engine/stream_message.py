@@ -7,13 +7,17 @@ what was paid for is here all the same.
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+from chathistory.engine.reply import ReplyEvent
+from chathistory.errors import IncompleteReply
+from chathistory.messages.content import Message
 from chathistory.messages.json_text import unpacked
+from chathistory.messages.json_values import is_storable
 
-__all__ = ["Accumulation", "observe"]
+__all__ = ["Progress"]
 
 _TEXTS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
 
@@ -131,3 +135,92 @@ def _read(text: str) -> Any:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
+
+
+_PIECES: Mapping[str, tuple[Literal["text", "thinking", "tool_input"], str]] = {
+    "text_delta": ("text", "text"),
+    "thinking_delta": ("thinking", "thinking"),
+    "input_json_delta": ("tool_input", "partial_json"),
+}
+"""The type of a `ReplyEvent` for each type of delta, and the field of the delta that has the piece."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """What has arrived of a stream of the SDK: its own accumulation does not tell a whole block from half of one.
+
+    A stream that ends before `message_stop` raises nothing in the SDK, so the end has to be looked for.
+    """
+
+    stream: Any = None
+    started: bool = False
+    stopped: set[int] = field(default_factory=set)
+    ended: bool = False
+    gathered: Accumulation = field(default_factory=Accumulation)
+
+    def begin(self, stream: Any) -> Any:
+        """Take note of what comes of a stream that was opened just now, and return it."""
+        self.stream, self.gathered = stream, observe(stream)
+        return stream
+
+    def see(self, event: Any) -> ReplyEvent | None:
+        """Take note of an event of the SDK; return the piece of the reply that it adds, if any."""
+        if event.type == "content_block_stop":
+            self.stopped.add(event.index)
+        self.started = self.started or event.type == "message_start"
+        self.ended = self.ended or event.type == "message_stop"
+        if event.type != "content_block_delta" or event.delta.type not in _PIECES:
+            return None
+        kind, name = _PIECES[event.delta.type]
+        text = getattr(event.delta, name, "")
+        tool = self.gathered.blocks.get(event.index, {}).get("name") if kind == "tool_input" else None
+        return ReplyEvent(kind, text, event.index, tool) if text else None
+
+    def whole(self, response: Any) -> Any:
+        """Return the response with what its deltas had and the SDK left out."""
+        return self.gathered.completed(response)
+
+    @property
+    def rest(self) -> Any:
+        """The events that are still to come, for when the SDK has given up: whoever iterates has them gathered."""
+        return getattr(self.stream, "_raw_stream", None) or _NO_EVENTS
+
+    def unread(self) -> dict[str, Any]:
+        """Return a reply that the SDK could not read, once its rest has come. Raises `IncompleteReply`."""
+        if not self.gathered.is_ended:
+            raise IncompleteReply("the SDK could not read the reply's stream, and the reply is not complete") from None
+        return self.gathered.whole()
+
+    def check_ended(self) -> None:
+        """Raise `IncompleteReply` unless the stream came to its proper end."""
+        if not self.ended:
+            raise IncompleteReply("the reply's stream ended before the reply was complete")
+
+    def partial(self) -> Message | None:
+        """Return what is worth keeping of a reply that broke off; None: nothing.
+
+        Blocks that were complete, and text that was not; half a tool call or half a thought says nothing.
+        """
+        if not self.started:
+            return None
+        blocks = unpacked(self.stream.current_message_snapshot)["content"]
+        kept = [block for index, block in enumerate(blocks) if index in self.stopped or _words(block)]
+        return {"role": "assistant", "content": [block for block in kept if is_storable(block)]} if kept else None
+
+
+class _NoEvents:
+    """A stream that is at its end, for either kind of loop."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        return
+        yield
+
+
+_NO_EVENTS = _NoEvents()
+
+
+def _words(block: Mapping[str, Any]) -> bool:
+    return block["type"] == "text" and bool((block.get("text") or "").strip())

@@ -75,7 +75,7 @@ def can_be_sent(messages: list[Message], *, paused: bool) -> bool:
     return bool(messages) and (paused or messages[-1]["role"] != "assistant")
 
 
-def _insist(step: Callable[[], ConversationHead]) -> ConversationHead:
+def _store_with_retries(step: Callable[[], ConversationHead]) -> ConversationHead:
     """Store something, several times if the store cannot be reached: the same entry is never stored twice."""
     for pause in RETRIES:
         with contextlib.suppress(StoreUnavailable):
@@ -162,13 +162,13 @@ class Turn:
             return None
         return container.id
 
-    def to_sum_up(self) -> list[Message]:
+    def list_left_out(self) -> list[Message]:
         """Return the messages that the planned cut leaves out, ready to be sent."""
         return view_of(self.plan.left_out(self.view.active)).messages if self.view and self.plan else []
 
     # Its steps.
 
-    def begin(self, head: ConversationHead, view: SentView | None = None) -> None:
+    def start(self, head: ConversationHead, view: SentView | None = None) -> None:
         """Take down the state after the append that opened it, and keep its lease from now on.
 
         view: What is sent; None: it has to be read.
@@ -176,7 +176,7 @@ class Turn:
         self.view, self.state, self._count = view, head.state, head.state.totals.messages
         KEEPER.keep(self)
 
-    def opening(self, entry: Entry[MessageAdded] | Entry[TurnOpened]) -> Entry:
+    def make_opening(self, entry: Entry[MessageAdded] | Entry[TurnOpened]) -> Entry:
         """Return an entry as the one that opens this turn, or begins it again, with the process that does so."""
         KEEPER.postpone(self)
         self.lease = entry.id
@@ -206,7 +206,7 @@ class Turn:
         """Do not keep the lease any longer: the turn is closed, or not this one's."""
         KEEPER.release(self)
 
-    def cut(self, made: Any) -> None:
+    def store_cut(self, made: Any) -> None:
         """Store the planned cut, with a text or the API's response that stands for what it leaves out.
 
         Raises `Conflict` if somebody else wrote meanwhile.
@@ -218,11 +218,11 @@ class Turn:
         entry: Entry = Entry(replace(event, tokens=tokens), self.id)
         with self.log.lock:
             head = self.log.seen()
-            if not self._holds(head, self._count):
+            if not self._is_open_at(head, self._count):
                 raise Conflict(self.log.key, head.stored if head else None)
             self._follow(self.log.append([entry]))
         self.plan = None
-        self.go_on()
+        self.continue_turn()
 
     def finish(self, response: Any, *, request_id: str | None = None, more: bool = False) -> Reply:
         """Store a complete response of the API and return it as the reply.
@@ -245,13 +245,13 @@ class Turn:
         try:
             entry = message_entry(response, turn=self.id)
         except Exception as error:  # noqa: BLE001 - also what the SDK and the interpreter raise at great depth
-            raise self.kept_as_text(response, error) from None
+            raise self.keep_as_text(response, error) from None
         told = entry.event.request_id or request_id
         entry = replace(entry, event=replace(entry.event, request_id=told, forgotten_container=self.forgotten))
         if more:
             entry = self.with_lease(entry)
         try:
-            head = self._store_step(entry) if more else _insist(lambda: self._store_once(entry))
+            head = self._store_step(entry) if more else _store_with_retries(lambda: self._store_once(entry))
         except ChatHistoryError as error:
             error.reply = Reply.of(entry)
             raise
@@ -259,14 +259,14 @@ class Turn:
             self.release()
         return Reply.of(replace(entry, position=head.end - 1))
 
-    def kept_as_text(self, response: Any, error: Exception) -> InvalidInput:
+    def keep_as_text(self, response: Any, error: Exception) -> InvalidInput:
         """Keep a reply that cannot be stored as it is, which closes the turn; return the error, with the reply."""
         refused = refusal_of(error)
         refused.reply = reply_as_it_came(response, self.id)
         kept = entry_of_text(response, self.id, error)
         self.release()
         try:
-            head = _insist(lambda: self._append_side_entry(kept))
+            head = _store_with_retries(lambda: self._append_side_entry(kept))
         except ChatHistoryError as trouble:
             refused.add_note(
                 f"chathistory: the reply is in this error's `reply` alone; it could not be kept: {trouble}"
@@ -291,16 +291,16 @@ class Turn:
 
     def _store_step(self, entry: Entry[MessageAdded]) -> ConversationHead:
         """Store a step after which this turn goes on; that reads nothing, unless others wrote meanwhile."""
-        head = _insist(lambda: self._store_once(entry))
+        head = _store_with_retries(lambda: self._store_once(entry))
         if self.view is None:
-            self.go_on()
+            self.continue_turn()
         return head
 
     def _store_once(self, entry: Entry[MessageAdded]) -> ConversationHead:
         with self.log.lock:
             head = self.log.seen()
             for _ in range(_ATTEMPTS):
-                if head is None or not self._holds(head, self._count):
+                if head is None or not self._is_open_at(head, self._count):
                     break  # the reply answers a conversation that is not this one any longer
                 self.log.see(head.stored)
                 with contextlib.suppress(ConversationChanged):  # perhaps by a side entry of one who lost this turn
@@ -351,16 +351,16 @@ class Turn:
 
     def _is_open(self, count: int | None = None) -> bool:
         """Whether this process sees the turn as open, and the conversation with `count` messages."""
-        return self._holds(self.log.seen(), count)
+        return self._is_open_at(self.log.seen(), count)
 
-    def _holds(self, head: ConversationHead | None, count: int | None = None) -> bool:
+    def _is_open_at(self, head: ConversationHead | None, count: int | None = None) -> bool:
         """Whether in this state the turn is open and this one's, and the conversation has `count` messages."""
         turn = head.state.engine.open_turn if head else None
         if head is None or turn is None or turn.lease != self.lease:
             return False
         return count is None or head.state.totals.messages == count
 
-    def go_on(self) -> None:
+    def continue_turn(self) -> None:
         """Bring the view up to date after a reply that paused: it is sent back as it is, to be continued.
 
         Raises `Conflict` if the turn is not this one's any longer: another request would be paid for in vain.
@@ -369,21 +369,21 @@ class Turn:
         if head is None or self.view is None or self.view.head.version != head.version:
             active = load_active(self.log)
             self.view, head = (SentView.of(active), active.head) if active else (None, None)
-        if head is None or not self._holds(head, self._count):
+        if head is None or not self._is_open_at(head, self._count):
             self.release()
             raise Conflict(self.log.key, head.stored if head else None)
         self.state = head.state
 
     # Its end without a reply.
 
-    def left_at(self, reply: Reply | None) -> Reply:
+    def close_after(self, reply: Reply | None) -> Reply:
         """Close the turn if it is still open after its last reply, and return that."""
-        self.broke_off(GeneratorExit())
+        self.abort(GeneratorExit())
         if reply is None:
             raise IncompleteReply("the turn ended without a reply")
         return reply
 
-    def broke_off(self, error: BaseException, partial: Message | None = None) -> None:
+    def abort(self, error: BaseException, partial: Message | None = None) -> None:
         """Close the turn without a reply, and keep what had come of one; notes on the error what is saved.
 
         Does nothing if the turn is closed already.

@@ -267,8 +267,8 @@ def test_a_renewal_that_comes_at_the_last_moment_stops_who_would_take_over(clock
     held = Paused("just in time")
     cut_off(clock, monkeypatch)
     engine = ChatEngine(FakeMessagesAPI(held).client(), opened(), model=MODEL, turn_timeout=60)
-    turns, begun = [], turn_module.Turn.begin
-    monkeypatch.setattr(turn_module.Turn, "begin", lambda self, *a, **k: (turns.append(self), begun(self, *a, **k)))
+    turns, begun = [], turn_module.Turn.start
+    monkeypatch.setattr(turn_module.Turn, "start", lambda self, *a, **k: (turns.append(self), begun(self, *a, **k)))
     with ThreadPoolExecutor(1) as pool:
         under_way = pool.submit(engine.send, "a", "first")
         assert held.reached.wait(60)

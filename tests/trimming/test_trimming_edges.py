@@ -29,9 +29,8 @@ from trimming_rig import (
     words_of,
 )
 
-from chathistory import AsyncChatEngine, History, errors, open_store
+from chathistory import AsyncChatEngine, CutFailedWarning, History, errors, open_store
 from chathistory.engine.prompt_setup import SetupChangedWarning
-from chathistory.engine.settings import CutFailedWarning
 from chathistory.engine.turn import Turn
 from chathistory.testing.fake_api import Cut, Failure, Reply
 from chathistory.trimming import AnyOf, Compaction, ContextEditing, LastTurns, Summarize, TokenBudget
@@ -551,7 +550,7 @@ def test_a_process_that_dies_while_it_sums_up_leaves_the_message_and_no_cut(monk
     talk = Talk(trimming=Summarize(LastTurns(3, 1), by=dies))
     talk.say_many(3)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Turn, "broke_off", lambda *_: None)
+        patch.setattr(Turn, "abort", lambda *_: None)
         talk.say("fourth")
     next_one = talk.engine_with(trimming=Summarize(LastTurns(3, 1), by=summarized))
     with pytest.raises(errors.TurnInProgress):

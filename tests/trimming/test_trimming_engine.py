@@ -10,8 +10,7 @@ import pytest
 from made_entries import make_entry
 from trimming_talks import MODEL, THOUGHT, answer, extensions, refused, sent, talk
 
-from chathistory import AsyncChatEngine, ChatEngine, History
-from chathistory.engine.settings import CutFailedWarning
+from chathistory import AsyncChatEngine, ChatEngine, CutFailedWarning, History
 from chathistory.errors import Conflict, InvalidInput, TurnInProgress, TurnTooLarge
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure, Reply

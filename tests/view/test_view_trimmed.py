@@ -7,8 +7,7 @@ import warnings
 import pytest
 from made_conversations import conversation, hold
 
-from chathistory import open_store
-from chathistory.engine.settings import CutFailedWarning
+from chathistory import CutFailedWarning, open_store
 from chathistory.trimming import (
     AnyOf,
     Compaction,

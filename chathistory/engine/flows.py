@@ -1,0 +1,214 @@
+"""What both engines do, once: flows that work on the store, and yield each call of the SDK for the engine to make.
+
+As in httpx, whose `auth_flow` yields requests and is sent the responses: a flow is a generator that is sent what its
+call answered, or has the call's error raised where it yielded. `ChatEngine` makes the calls at once, `AsyncChatEngine`
+awaits them, and runs what lies between them in a thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import warnings
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeAlias, TypeVar
+
+from chathistory.engine.online_check import find_refused_place
+from chathistory.engine.refusals import Refusal
+from chathistory.engine.reply import Reply
+from chathistory.engine.settings import EngineSettings
+from chathistory.engine.stream_message import Progress
+from chathistory.engine.turn import Turn
+from chathistory.errors import Conflict, ConversationChanged, InvalidInput
+from chathistory.log.active_path import load_active
+from chathistory.log.lease import check_free
+from chathistory.log.message_entries import message_entry
+from chathistory.trimming.apply import text_from
+from chathistory.trimming.plan_cut import TrimResult, plan_cut_of_all
+from chathistory.trimming.policies import Summarize
+from chathistory.view import view, view_of
+
+__all__ = ["PAUSES", "Call", "CutFailedWarning", "Flow", "StreamedTurn"]
+
+R = TypeVar("R")
+T = TypeVar("T")
+Call: TypeAlias = "Callable[[], Any]"
+Flow: TypeAlias = "Generator[Call, Any, R]"
+
+PAUSES = 20
+"""How many requests one turn may take whose replies pause (stop reason "pause_turn"); then it is closed as it is."""
+
+
+class CutFailedWarning(UserWarning):
+    """What was to stand for the messages that a cut leaves out could not be made, so that they are sent once more."""
+
+
+@contextlib.contextmanager
+def _abort_on_error(turn: Turn) -> Iterator[None]:
+    """Close the turn if it breaks off; if somebody changed the conversation, it is not ours, and the reply is kept."""
+    try:
+        yield
+    except ConversationChanged:
+        raise
+    except BaseException as error:
+        turn.abort(error)
+        raise
+
+
+def request_reply(settings: EngineSettings, start: Callable[[], Turn | T]) -> Flow[Reply | T]:
+    """Start a turn, send it, and return its reply; what `start` returns instead of a turn is returned as it is."""
+    turn = start()
+    if not isinstance(turn, Turn):
+        return turn
+    if turn.answered:
+        return turn.answered
+    reply = None
+    with _abort_on_error(turn):
+        yield from _make_cut(settings, turn)
+        for _ in range(PAUSES):
+            try:
+                response = yield settings.call("create", settings.request.arguments(turn))
+            except Exception as error:
+                if not turn.forget_container(error):
+                    raise
+                continue
+            reply = turn.finish(response)
+            if reply.stop_reason != "pause_turn":
+                return reply
+            turn.continue_turn()
+    return turn.close_after(reply)
+
+
+def run_tools(settings: EngineSettings, start: Callable[[], Turn], tools: Sequence[Any]) -> Flow[Reply]:
+    """Start a turn and let the SDK's runner call tools until Claude is done; store each of its steps."""
+    turn = start()
+    if turn.answered:
+        return turn.answered
+    reply, goes_on = None, True
+    with _abort_on_error(turn):
+        yield from _make_cut(settings, turn)
+        while goes_on:
+            runner = settings.tool_runner(turn, tools)  # one for each request: its own list is not the view
+            messages: Any = aiter(runner) if settings.asynchronous else iter(runner)
+            advance: Callable[..., Any] = anext if settings.asynchronous else next
+            try:
+                while (message := (yield partial(advance, messages, None))) is not None:
+                    reply = turn.finish(message, more=message.stop_reason in ("tool_use", "pause_turn"))
+                    goes_on = message.stop_reason == "pause_turn"
+                    if message.stop_reason == "tool_use" and (results := (yield runner.generate_tool_call_response)):
+                        turn.add_results(results)
+                        goes_on = True
+                    yield runner.close
+            except Exception as error:
+                if not turn.forget_container(error):
+                    raise
+    return turn.close_after(reply)
+
+
+def _make_cut(settings: EngineSettings, turn: Turn) -> Flow[None]:
+    """Make what a planned cut needs, and store it; a summary that fails is no reason to leave a turn unanswered."""
+    if turn.plan is None:
+        return
+    policy, messages = turn.plan.policy, turn.list_left_out()
+    try:
+        if isinstance(policy, Summarize):
+            is_awaited = settings.asynchronous and inspect.iscoroutinefunction(policy.by)
+            summary = (yield partial(policy.by, messages)) if is_awaited else policy.by(messages)
+            if settings.asynchronous and inspect.isawaitable(summary):
+                made = text_from((yield lambda: summary))
+            else:
+                made = text_from(summary)
+        else:
+            made = yield settings.call("create", settings.request.compaction(turn, messages))
+        turn.store_cut(made)
+    except ConversationChanged:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever the caller's function raises
+        turn.plan = None  # it can be made with the next turn
+        words = f"conversation {turn.log.key.id!r} was not cut: {type(error).__name__} while it was summed up"
+        warnings.warn(words, CutFailedWarning, stacklevel=2)
+
+
+def compact(settings: EngineSettings, scope: str, id: str) -> Flow[TrimResult | None]:
+    """Have the API sum up all that was said so far, and store that; None: there is nothing."""
+    log = settings.log(scope, id)
+    with log.lock:
+        sent = settings.apply_setup(load_active(log))
+        plan = plan_cut_of_all(sent) if sent else None
+        if sent is None or plan is None:
+            return None
+        check_free(log.key, sent.state, timeout=settings.timeout)
+    turn = Turn(log, "", settings.timeout, plan=plan, state=sent.state)
+    response = yield settings.call("create", settings.request.compaction(turn, view_of(sent).messages))
+    with log.lock:
+        head = log.seen()
+        if head is None or head.version != sent.head.version:
+            raise Conflict(log.key, head.stored if head else None)
+        log.append([*settings.setup.entries(sent.state), plan.compaction(response)])
+    return plan.trimmed
+
+
+def count_tokens(settings: EngineSettings, scope: str, id: str, content: Any) -> Flow[int]:
+    """Have the API count what would be sent with one more message, which may hold results of tools."""
+    log = settings.log(scope, id)
+    sent = settings.apply_setup(load_active(log))
+    new = [] if content is None else [message_entry({"role": "user", "content": content})]
+    behind = [replace(entry, position=sent.head.end if sent else 0, surrogates=True) for entry in new]
+    found = view_of(replace(sent, entries=[*sent.entries, *behind])) if sent else view(behind)
+    if not found.messages or found.messages[-1]["role"] == "assistant":
+        raise InvalidInput("say what is to be sent next: the API counts no request that ends with a reply")
+    turn = Turn(log, "", settings.timeout, state=sent.state if sent else None)
+    counted = yield settings.call("count_tokens", settings.request.counting(turn, found.messages))
+    return int(counted.input_tokens)
+
+
+def check(settings: EngineSettings, scope: str, id: str) -> Flow[Refusal | None]:
+    """Ask the API whether a conversation can be sent; return what it refuses, None: nothing."""
+    log = settings.log(scope, id)
+    sent = settings.apply_setup(load_active(log))
+    if sent is None:
+        return None
+    turn = Turn(log, "", settings.timeout, state=sent.state)
+    return (
+        yield from find_refused_place(
+            sent, lambda messages: settings.call("count_tokens", settings.request.counting(turn, messages))
+        )
+    )
+
+
+class StreamedTurn:
+    """A turn whose reply is streamed: what is the same for both engines.
+
+    The turn is started on entry, and closed on exit if it is still open then.
+    """
+
+    _turn: Turn
+
+    def __init__(self, settings: EngineSettings, start: Callable[[], Turn]) -> None:
+        """Internal: `ChatEngine.stream` makes it."""
+        self._settings = settings
+        self._start = start
+        self._progress = Progress()
+        self._reply: Reply | None = None
+        self._is_open = False
+
+    def _start_turn(self) -> Flow[Turn]:
+        turn = self._start()
+        with _abort_on_error(turn):
+            yield from _make_cut(self._settings, turn)
+        self._reply, self._is_open = turn.answered, turn.answered is None
+        return turn
+
+    def _store_reply(self, response: Any, request_id: str | None) -> None:
+        """Store what has come whole; a reply that paused is continued by the next request."""
+        try:
+            self._reply = self._turn.finish(self._progress.whole(response), request_id=request_id)
+            self._progress = Progress()  # what had come so far is stored
+            self._is_open = self._reply.stop_reason == "pause_turn"
+            if self._is_open:
+                self._turn.continue_turn()
+        except ConversationChanged:
+            self._is_open = False  # the turn is not ours any more, and the reply is kept
+            raise
