@@ -11,7 +11,7 @@ from chathistory.engine.reply import Reply
 from chathistory.engine.stored_turns import MessageEntry, StoredMessages
 from chathistory.errors import InvalidInput, TurnError, TurnMismatch
 from chathistory.messages.content import Message, blocks_of
-from chathistory.view.clean_message import cleaned
+from chathistory.view.clean_message import clean_items
 from chathistory.view.item import Notes, item_of
 
 __all__ = ["CalledReply", "check_not_empty", "has_results"]
@@ -28,7 +28,7 @@ def check_not_empty(entry: MessageEntry) -> None:
     Raises:
         InvalidInput: Nothing of it can be sent.
     """
-    if not list(cleaned([item_of(entry)], Notes())):
+    if not list(clean_items([item_of(entry)], Notes())):
         raise InvalidInput(
             "message.content: must hold text that is not blank, or another content block; there is nothing to send"
         )

@@ -19,7 +19,7 @@ from chathistory.checks import key_in_path
 from chathistory.messages.block_fields import FIELDS_OF_SYSTEM, Field, fields_of, type_of_block
 from chathistory.messages.foreign_names import is_api_field
 
-__all__ = ["CALLS", "Fitted", "Misfit", "fit", "fit_system", "is_plain"]
+__all__ = ["CALLS", "Fitted", "Misfit", "fit", "fit_system", "is_usual"]
 
 Block: TypeAlias = dict[str, Any]
 Effect: TypeAlias = Literal["form", "content", "unfit"]
@@ -87,33 +87,38 @@ def fit_system(message: Block, *, strict: bool = False) -> Fitted:
     return Fitted(fitted if fitter.misfits else message, tuple(fitter.misfits))
 
 
-def is_plain(block: Block) -> bool:
-    """Whether a block fits, told at a glance: most do. False if it takes a closer look."""
+def is_usual(block: Block) -> bool:
+    """Whether a block fits and says something, told at a glance: most do. False if it takes a closer look."""
     kind = block["type"]
-    scalars = _PLAIN.get(kind)
-    if scalars is None or not _REQUIRED[kind] <= block.keys():
+    if kind not in _USUAL:
         return False
-    for name, value in block.items():
-        if type(value) not in scalars.get(name, ()):
+    said, required, kinds = _USUAL[kind]
+    for name in required:
+        if name not in block:
             return False
-    return kind != "tool_use" or 0 < len(block["name"]) <= LONGEST_NAME
+    for name, value in block.items():
+        if type(value) not in kinds.get(name, ()):
+            return False
+    return bool(block[said].strip()) and (kind != "tool_use" or len(block["name"]) <= LONGEST_NAME)
 
 
-_TEXT, _FLAG, _NOTHING = frozenset({str}), frozenset({bool}), type(None)
-_PLAIN: Mapping[str, Mapping[str, frozenset[type]]] = {
-    "text": {"type": _TEXT, "text": _TEXT, "citations": frozenset({_NOTHING})},
-    "tool_use": {"type": _TEXT, "id": _TEXT, "name": _TEXT, "input": frozenset({dict}), "toolset_name": _TEXT},
-    "tool_result": {"type": _TEXT, "tool_use_id": _TEXT, "content": _TEXT, "is_error": _FLAG},
-    "thinking": {"type": _TEXT, "thinking": _TEXT, "signature": _TEXT},
-    "redacted_thinking": {"type": _TEXT, "data": _TEXT},
+_TEXT, _FLAG, _NOTHING = (str,), (bool,), (type(None),)
+_USUAL: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, tuple[type, ...]]]] = {
+    "text": ("text", ("text",), {"type": _TEXT, "text": _TEXT, "citations": _NOTHING}),
+    "tool_use": (
+        "name",
+        ("id", "name", "input"),
+        {"type": _TEXT, "id": _TEXT, "name": _TEXT, "input": (dict,), "toolset_name": _TEXT},
+    ),
+    "tool_result": (
+        "tool_use_id",
+        ("tool_use_id",),
+        {"type": _TEXT, "tool_use_id": _TEXT, "content": _TEXT, "is_error": _FLAG},
+    ),
+    "thinking": ("signature", ("thinking", "signature"), {"type": _TEXT, "thinking": _TEXT, "signature": _TEXT}),
+    "redacted_thinking": ("data", ("data",), {"type": _TEXT, "data": _TEXT}),
 }
-_REQUIRED: Mapping[str, frozenset[str]] = {
-    "text": frozenset({"text"}),
-    "tool_use": frozenset({"id", "name", "input"}),
-    "tool_result": frozenset({"tool_use_id"}),
-    "thinking": frozenset({"thinking", "signature"}),
-    "redacted_thinking": frozenset({"data"}),
-}
+"""Of the usual blocks: the field that must not be blank, those that must be there, and the types of all."""
 
 
 @dataclass(slots=True)

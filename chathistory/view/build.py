@@ -11,8 +11,9 @@ Sources: the pages on the Messages API, tool use, extended thinking, stop reason
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+import operator
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 from chathistory.log.active_path import ActiveEntries
@@ -20,15 +21,13 @@ from chathistory.log.entry import Entry, messages_among
 from chathistory.log.events import Compaction, Cut
 from chathistory.log.message_sizes import context_of
 from chathistory.log.omissions import find_omissions
-from chathistory.log.places import Omission
 from chathistory.log.state import ViewState
-from chathistory.log.turn_boundaries import ends_turn, opens_turn, stands_for_all_before
 from chathistory.messages.content import Message
-from chathistory.view.clean_message import bound_thoughts, cleaned, without_thinking
-from chathistory.view.item import Item, Notes, ViewRepair, item_of, item_of_cut
-from chathistory.view.leave_out import without_omitted
-from chathistory.view.pairing import paired
-from chathistory.view.tool_call_ids import named
+from chathistory.view.clean_message import clean_items, count_thoughts
+from chathistory.view.item import Notes, ViewRepair, item_of, item_of_cut
+from chathistory.view.leave_out import describe_omissions, leave_out_omitted, leave_out_refused
+from chathistory.view.pairing import pair_calls
+from chathistory.view.tool_call_ids import replace_ids
 from chathistory.view.tool_references import tool_names, with_defined_tools
 
 __all__ = ["MessageView", "ViewRepair", "ViewReport", "view", "view_of"]
@@ -87,71 +86,35 @@ def view(
     position on messages are sent; its own message is the first. tools: of the request, or their names; references to
     others are left out. None: they are not known, and references stay.
     """
-    state = state or ViewState()
-    notes = Notes()
-    entries = list(entries)
+    state, entries, notes = state or ViewState(), list(entries), Notes()
     omissions = find_omissions(entries)
     items = [item_of(entry) for entry in messages_among(entries)]
     lead = item_of_cut(cut) if cut else None
-    there = named([lead, *items] if lead else items, state.renamed, notes)
-    omitted = tuple(_told(each) for item in there for each in omissions.get(item.position, ()))
-    whole = _without_refused(without_omitted(there, omissions) if omissions else there, notes)
-    sent = paired(cleaned(without_thinking(whole, state.thinking_valid_from), notes), notes)
-    messages = _with_tools(sent, tools, notes)
-    report = _report(items, sent, state)
+    named = replace_ids([lead, *items] if lead else items, state.renamed, notes)
+    omitted = describe_omissions(named, omissions) if omissions else ()
+    whole = leave_out_refused(leave_out_omitted(named, omissions) if omissions else named, notes)
     bound = state.thinking_valid_from
-    stripped = sum(bound_thoughts(item, bound) for item in whole) if bound else 0
-    report = replace(report, repairs=notes.repairs, adjusted=notes.adjusted, omitted=omitted)
-    return MessageView(messages, replace(report, thinking_stripped=stripped))
-
-
-def _with_tools(sent: Sequence[Item], tools: Iterable[Any] | None, notes: Notes) -> list[Message]:
+    stripped = sum(count_thoughts(item.message) for item in whole if item.position < bound) if bound else 0
+    sent = pair_calls(clean_items(whole, notes, thinking_from=bound), notes)
     messages = [item.message for item in sent]
-    names = None if tools is None else tool_names(tools)
-    if names is None:
-        return messages
-    defined = with_defined_tools(messages, names)
-    for item, message in zip(sent, defined, strict=True):
-        if message is not item.message:
-            notes.repair(item.position, "left out: a reference to a tool that the request does not define")
-    return defined
-
-
-def _told(omission: Omission) -> ViewRepair:
-    place = omission.place
-    what = "the message" if place.block is None else f"block {place.block}"
-    inner = "" if place.inner is None else f", block {place.inner} within it"
-    return ViewRepair(place.position, f"left out: {what}{inner}; {omission.why or 'as somebody asked'}")
-
-
-def _report(items: Sequence[Item], sent: Sequence[Item], state: ViewState) -> ViewReport:
-    kept = tuple(item.position for item in sent)
-    left = {item.position for item in items}.difference(kept)
-    last = max((item.position for item in sent if item.role == "assistant"), default=-1)
-    told = bool(items) and context_of(items[-1].usage) is not None
-    return ViewReport(
+    if tools is not None and (names := tool_names(tools)) is not None:
+        given, messages = messages, with_defined_tools(messages, names)
+        for item, is_same in zip(sent, map(operator.is_, messages, given), strict=True):
+            if not is_same:
+                notes.repair(item.position, "left out: a reference to a tool that the request does not define")
+    kept = tuple([item.position for item in sent])
+    last = max([item.position for item in sent if item.is_reply], default=-1)
+    is_told = bool(items) and context_of(items[-1].usage) is not None
+    report = ViewReport(
         kept,
-        tuple(sorted(left)),
+        dropped=tuple(sorted({item.position for item in items}.difference(kept))),
+        repairs=notes.repairs,
+        adjusted=notes.adjusted,
         begin=state.view_start,
         tokens=state.tokens,
-        exact=not sent or (told and items[-1].position == last > state.cache_valid_from),
+        exact=not sent or (is_told and items[-1].position == last > state.cache_valid_from),
         prefix_changed=-1 < last < state.cache_valid_from,
+        thinking_stripped=stripped,
+        omitted=omitted,
     )
-
-
-def _without_refused(items: Sequence[Item], notes: Notes) -> list[Item]:
-    """Leave out each refused reply with the turn that it answers: sent again, it would be refused again."""
-    kept: list[Item] = []
-    for item in items:
-        if item.stop_reason != "refusal":
-            kept.append(item)
-            continue
-        notes.repair(item.position, "left out: the reply was refused, and with it its turn")
-        while kept and not _ends_before(kept[-1]) and not opens_turn(kept.pop().message):
-            pass
-    return kept
-
-
-def _ends_before(item: Item) -> bool:
-    """Whether a refused turn does not reach back to this: a turn ended here, or it stands for all that was before."""
-    return ends_turn(item.message, item.stop_reason) or stands_for_all_before(item.message)
+    return MessageView(messages, report)

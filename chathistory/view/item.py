@@ -76,6 +76,10 @@ class Item(NamedTuple):
         return role
 
     @property
+    def is_reply(self) -> bool:
+        return bool(self.message["role"] == "assistant")
+
+    @property
     def blocks(self) -> list[Block]:
         """The content blocks; plain text counts as one text block."""
         return blocks_of(self.message)

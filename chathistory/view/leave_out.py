@@ -12,72 +12,96 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from chathistory.log.omissions import is_whole
 from chathistory.log.places import Omission
-from chathistory.view.item import ADDED, Block, Item
-from chathistory.view.pairing import missing_results
+from chathistory.log.turn_boundaries import ends_turn, opens_turn, stands_for_all_before
+from chathistory.view.item import ADDED, Block, Item, Notes, ViewRepair
+from chathistory.view.pairing import make_missing_results
 
-__all__ = ["without_omitted"]
+__all__ = ["describe_omissions", "leave_out_omitted", "leave_out_refused"]
 
 
-def without_omitted(items: Iterable[Item], omissions: Mapping[int, Sequence[Omission]]) -> list[Item]:
+def leave_out_refused(items: Sequence[Item], notes: Notes) -> list[Item]:
+    """Leave out each refused reply with the turn that it answers: sent again, it would be refused again."""
+    kept: list[Item] = []
+    for item in items:
+        if item.stop_reason != "refusal":
+            kept.append(item)
+            continue
+        notes.repair(item.position, "left out: the reply was refused, and with it its turn")
+        while kept:
+            message = kept[-1].message
+            if ends_turn(message, kept[-1].stop_reason) or stands_for_all_before(message):
+                break  # the turn does not reach back to this
+            kept.pop()
+            if opens_turn(message):
+                break
+    return kept
+
+
+def leave_out_omitted(items: Sequence[Item], omissions: Mapping[int, Sequence[Omission]]) -> list[Item]:
     """Return the items without what is not sent of them."""
-    items, kept = list(items), list[Item]()
+    kept = list[Item]()
     is_cut = False  # whether something was left out right behind the last item that is kept
     for number, item in enumerate(items):
         here = omissions.get(item.position, ())
-        blocks = [] if is_whole(here) else _blocks(item, here, _answered(items[number + 1 :], omissions))
+        blocks = _keep_blocks(item, here, items[number + 1 :], omissions) if here and not is_whole(here) else []
         if here and not blocks:
             is_cut = True
             continue
-        if is_cut and item.role == "assistant":
-            kept += _closing(kept)
+        if is_cut and item.is_reply:  # calls of the replies that are last get results
+            replies = itertools.takewhile(lambda item: item.is_reply, reversed(kept))
+            calls = [
+                block for reply in reversed(list(replies)) for block in reply.blocks if block["type"] == "tool_use"
+            ]
+            if calls:
+                kept.append(Item(ADDED, {"role": "user", "content": make_missing_results(calls)}))
         kept.append(item.with_content(blocks) if here else item)
         is_cut = False
     return kept
 
 
-def _closing(kept: Sequence[Item]) -> list[Item]:
-    """Return a message with results for the calls of the replies that are last; [] if they have none."""
-    replies = itertools.takewhile(lambda item: item.role == "assistant", reversed(kept))
-    calls = [block for item in reversed(list(replies)) for block in item.blocks if block["type"] == "tool_use"]
-    return [Item(ADDED, {"role": "user", "content": missing_results(calls)})] if calls else []
+def _keep_blocks(
+    item: Item,
+    omissions: Sequence[Omission],
+    later: Sequence[Item],
+    all_omissions: Mapping[int, Sequence[Omission]],
+) -> list[Block]:
+    """Return what is left of the blocks of a message, with an error in the place of each result that is not sent.
 
-
-def _answered(items: Sequence[Item], omissions: Mapping[int, Sequence[Omission]]) -> set[str]:
-    """Return the ids of the calls that got another result later, before the next reply."""
-    behind = itertools.takewhile(lambda item: item.role != "assistant", items)
-    return {
+    A call that got another result later, before the next reply, needs none.
+    """
+    answered = {
         block["tool_use_id"]
-        for item in behind
-        for index, block in enumerate(item.blocks)
+        for other in itertools.takewhile(lambda item: not item.is_reply, later)
+        for index, block in enumerate(other.blocks)
         if block["type"] == "tool_result"
-        and index not in {each.place.block for each in omissions.get(item.position, ())}
+        and index not in {each.place.block for each in all_omissions.get(other.position, ())}
     }
-
-
-def _blocks(item: Item, omissions: Sequence[Omission], answered: set[str]) -> list[Block]:
     blocks = []
     for index, block in enumerate(item.blocks):
         here = [each for each in omissions if each.place.block == index]
         if not here:
             blocks.append(block)
-        elif block.get("tool_use_id") in answered:
-            continue
-        elif block["type"] == "tool_result" and all(each.place.inner is not None for each in here):
-            blocks.append(_without_inner(block, here))
-        elif block["type"] == "tool_result":
-            blocks.append(_refused_result(block, here[0].why))
+        elif block["type"] == "tool_result" and block["tool_use_id"] not in answered:
+            inner = {each.place.inner for each in here}
+            content = block.get("content") if None not in inner else None
+            left = (
+                [part for index, part in enumerate(content) if index not in inner] if isinstance(content, list) else []
+            )
+            if left:
+                blocks.append(block | {"content": left})
+                continue
+            words = f"This result was not accepted: {here[0].why or 'it was left out'}."
+            named = {name: block[name] for name in ("type", "tool_use_id", "toolset_name") if name in block}
+            blocks.append(named | {"content": words, "is_error": True})
     return blocks
 
 
-def _without_inner(result: Block, omissions: Sequence[Omission]) -> Block:
-    gone = {each.place.inner for each in omissions}
-    content = result.get("content")
-    left = [part for index, part in enumerate(content) if index not in gone] if isinstance(content, list) else []
-    return result | {"content": left} if left else _refused_result(result, omissions[0].why)
-
-
-def _refused_result(result: Block, why: str) -> Block:
-    """Return what is sent in place of a result: an error that says so."""
-    words = f"This result was not accepted: {why or 'it was left out'}."
-    kept = {name: result[name] for name in ("type", "tool_use_id", "toolset_name") if name in result}
-    return kept | {"content": words, "is_error": True}
+def describe_omissions(items: Iterable[Item], omissions: Mapping[int, Sequence[Omission]]) -> tuple[ViewRepair, ...]:
+    """Return what is not sent of the items, in words for the report."""
+    told = []
+    for omission in (each for item in items for each in omissions.get(item.position, ())):
+        place = omission.place
+        what = "the message" if place.block is None else f"block {place.block}"
+        inner = "" if place.inner is None else f", block {place.inner} within it"
+        told.append(ViewRepair(place.position, f"left out: {what}{inner}; {omission.why or 'as somebody asked'}"))
+    return tuple(told)

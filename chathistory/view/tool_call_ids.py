@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 
 from chathistory.log.entry import Entry, messages_among
 from chathistory.messages.content import Message
@@ -25,7 +26,7 @@ from chathistory.view.item import Block, Item, Notes, item_of
 __all__ = [
     "doubled_calls",
     "given_ids",
-    "named",
+    "replace_ids",
     "with_given_ids",
 ]
 
@@ -37,34 +38,34 @@ _TAKEN = re.compile(f"[a-zA-Z0-9_-]{{1,{_LONGEST}}}")
 _TAKEN_OF_SERVER = re.compile(f"srvtoolu_[a-zA-Z0-9_]{{1,{_LONGEST}}}")
 
 
-def named(items: Sequence[Item], renamed: Iterable[str], notes: Notes) -> list[Item]:
+def replace_ids(items: Sequence[Item], renamed: Iterable[str], notes: Notes) -> list[Item]:
     """Return the items with the ids that are sent.
 
     renamed: marks ("position.index") of calls that are sent under another id although theirs is free.
     """
-    naming = _Naming(renamed)
+    ids = _CallIds(renamed)
     sent = []
     for item in items:
-        sent.append(naming.passed(item))
-        if naming.changed:
+        sent.append(ids.replace_ids(item))
+        if ids.changed:
             notes.adjust(item.position, "a tool call, or its result, is sent under an id that the API takes")
     return sent
 
 
 def doubled_calls(entries: Iterable[Entry], renamed: Iterable[str]) -> list[str]:
     """Return the marks of the calls whose id came before among the entries, or that are in `renamed` already."""
-    naming = _Naming(renamed)
+    ids = _CallIds(renamed)
     for entry in messages_among(entries):
-        naming.passed(item_of(entry))
-    return naming.doubled
+        ids.replace_ids(item_of(entry))
+    return ids.doubled
 
 
 def given_ids(entries: Iterable[Entry], renamed: Iterable[str]) -> dict[str, str]:
     """Return what the ids of calls are in the log, by those under which they are sent, where these differ."""
-    naming = _Naming(renamed)
+    ids = _CallIds(renamed)
     for entry in messages_among(entries):
-        naming.passed(item_of(entry))
-    return naming.given
+        ids.replace_ids(item_of(entry))
+    return ids.given
 
 
 def with_given_ids(message: Message, given: Mapping[str, str]) -> tuple[Message, dict[str, str]]:
@@ -92,31 +93,7 @@ def with_given_ids(message: Message, given: Mapping[str, str]) -> tuple[Message,
     return message | {"content": blocks}, sent_ids
 
 
-class _Names:
-    """Which calls a result may mean: of the server's tools, or of the client's."""
-
-    def __init__(self) -> None:
-        self._calls: dict[str, tuple[int, list[str], list[str]]] = {}
-
-    def add(self, position: int, given: str, sent: str) -> None:
-        """Take down a call of the message at a position."""
-        found = self._calls.get(given)
-        if found is None or found[0] != position:
-            found = self._calls[given] = (position, [], [])
-        found[1].append(sent)
-
-    def of_result(self, name: str) -> str:
-        """Return the id under which the call of a result is sent: of several in one message, in their order."""
-        found = self._calls.get(name)
-        if found is None:
-            return name  # an id that was sent, or that of no call
-        _, calls, answered = found
-        sent = calls[min(len(answered), len(calls) - 1)]
-        answered.append(sent)
-        return sent
-
-
-class _Naming:
+class _CallIds:
     """A walk through messages in their order.
 
     changed: whether an id was replaced in the message that was passed last. given: the ids of all calls so far that
@@ -129,53 +106,65 @@ class _Naming:
         self.given: dict[str, str] = {}
         self._renamed = frozenset(renamed)
         self._used: set[str] = set()
-        self._ours, self._servers = _Names(), _Names()
+        self._calls: dict[tuple[str, bool], _SameId] = {}  # by id, those of the client's tools apart from the server's
 
-    def passed(self, item: Item) -> Item:
+    def replace_ids(self, item: Item) -> Item:
         """Return a message with the ids that are sent."""
         self.changed = False
         content = item.message["content"]
         if isinstance(content, str):
             return item
-        blocks = [self._block(item, index, block) for index, block in enumerate(content)]
+        blocks = []
+        for index, block in enumerate(content):
+            kind = block["type"]
+            if kind == "text":
+                blocks.append(block)
+                continue
+            field, sent = "", None
+            if kind in CALLS and item.is_reply and isinstance(block.get("id"), str):
+                field, sent = "id", self.name_call(item, index, block)
+            elif kind.endswith("tool_result") and isinstance(block.get("tool_use_id"), str):
+                field, sent = "tool_use_id", (item.sent_ids or {}).get(str(index))
+                if not sent:  # that of its call: of several in one message, in their order
+                    same = self._calls.get((block[field], kind == "tool_result"))
+                    sent = same.take() if same else block[field]  # an id that was sent, or that of no call
+            if field and block[field] != sent:
+                self.changed = True
+                block = block | {field: sent}  # noqa: PLW2901
+            blocks.append(block)
         return item.with_content(blocks) if self.changed else item
 
-    def _block(self, item: Item, index: int, block: Block) -> Block:
-        kind = block["type"]
-        if kind in CALLS and item.role == "assistant" and isinstance(block.get("id"), str):
-            return self._call(item, index, block)
-        if kind.endswith("tool_result") and isinstance(block.get("tool_use_id"), str):
-            names = self._ours if kind == "tool_result" else self._servers
-            sent = (item.sent_ids or {}).get(str(index)) or names.of_result(block["tool_use_id"])
-            return self._replaced(block, "tool_use_id", sent)
-        return block
-
-    def _call(self, item: Item, index: int, block: Block) -> Block:
+    def name_call(self, item: Item, index: int, block: Block) -> str:
+        """Return the id under which a call is sent."""
         kind: str = block["type"]
         given: str = block["id"]
-        sent: str = (item.sent_ids or {}).get(str(index), given)
+        sent = item.sent_ids.get(str(index), given) if item.sent_ids else given
         mark = f"{item.position}.{index}"
-        if sent in self._used or mark in self._renamed:
+        is_doubled = sent in self._used or mark in self._renamed
+        taken = _TAKEN_OF_SERVER if kind == "server_tool_use" else _TAKEN
+        if is_doubled:
             self.doubled.append(mark)
-            sent = _id_of_place(kind, item.position, index)
-        elif sent is given and (not _is_taken(kind, given) or _OURS.fullmatch(given)):
-            sent = _id_of_place(kind, item.position, index)
+        if is_doubled or (sent is given and (not taken.fullmatch(given) or _OURS.fullmatch(given))):
+            sent = f"{_PREFIX[kind]}_p{max(item.position, 0)}_{index}"
         self._used.add(sent)
-        (self._ours if kind == "tool_use" else self._servers).add(item.position, given, sent)
+        key = (given, kind == "tool_use")
+        if (same := self._calls.get(key)) is None or same.position != item.position:
+            same = self._calls[key] = _SameId(item.position)
+        same.sent.append(sent)
         if sent != given:
             self.given[sent] = given
-        return self._replaced(block, "id", sent)
-
-    def _replaced(self, block: Block, field: str, sent: Any) -> Block:
-        if block[field] == sent:
-            return block
-        self.changed = True
-        return block | {field: sent}
+        return sent
 
 
-def _id_of_place(kind: str, position: int, index: int) -> str:
-    return f"{_PREFIX[kind]}_p{max(position, 0)}_{index}"
+@dataclass(slots=True)
+class _SameId:
+    """The calls of one message that were given the same id: under which they are sent, and how many have results."""
 
+    position: int
+    sent: list[str] = dataclass_field(default_factory=list)
+    answered: int = 0
 
-def _is_taken(kind: str, name: str) -> bool:
-    return (_TAKEN_OF_SERVER if kind == "server_tool_use" else _TAKEN).fullmatch(name) is not None
+    def take(self) -> str:
+        """Return under which of them the next result is sent; the last one takes all that come too many."""
+        self.answered += 1
+        return self.sent[min(self.answered, len(self.sent)) - 1]

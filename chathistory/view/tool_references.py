@@ -5,6 +5,7 @@ Which tools those are is a matter of the request, and not of the log; so this is
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -36,50 +37,35 @@ def with_defined_tools(messages: list[Message], names: frozenset[str]) -> list[M
 
     What a system message adds in the middle of a conversation counts as defined.
     """
-    added = [block["tool"] for message in messages for block in _additions(message)]
+    additions = [block for message in messages if message["role"] == "system" for block in blocks_of(message)]
+    added = [block["tool"] for block in additions if block["type"] == "tool_addition"]
     more = tool_names(tool.get("definition", tool) for tool in added)
     if more is None:
         return messages
-    defined = names | more
-    changed = [_defined(message, defined) for message in messages]
-    return changed if any(new is not old for new, old in zip(changed, messages, strict=True)) else messages
+    defined, changed = names | more, []
+    for message in messages:
+        content = message["content"]
+        if not isinstance(content, str) and message["role"] != "system":
+            blocks = []
+            for block in content:
+                left = block
+                if block["type"] == "tool_result":
+                    left = _leave_out_references(block, "content", defined)
+                    if left is not block and not left["content"]:
+                        del left["content"]
+                elif block["type"] == "tool_search_tool_result" and isinstance(found := block.get("content"), dict):
+                    known = _leave_out_references(found, "tool_references", defined)
+                    left = block if known is found else block | {"content": known}
+                blocks.append(left)
+            message = message if all(map(operator.is_, blocks, content)) else message | {"content": blocks}  # noqa: PLW2901
+        changed.append(message)
+    return messages if all(map(operator.is_, changed, messages)) else changed
 
 
-def _additions(message: Message) -> Iterable[Block]:
-    return [block for block in blocks_of(message) if block["type"] == "tool_addition"] if _is_system(message) else []
-
-
-def _is_system(message: Message) -> bool:
-    return bool(message["role"] == "system")
-
-
-def _defined(message: Message, names: frozenset[str]) -> Message:
-    content = message["content"]
-    if isinstance(content, str) or _is_system(message):
-        return message
-    blocks = [_block(block, names) for block in content]
-    return (
-        message | {"content": blocks}
-        if any(new is not old for new, old in zip(blocks, content, strict=True))
-        else message
-    )
-
-
-def _block(block: Block, names: frozenset[str]) -> Block:
-    content = block.get("content")
-    if block["type"] == "tool_result" and isinstance(content, list):
-        left = _left(content, names)
-        if left is content:
-            return block
-        return block | {"content": left} if left else {name: part for name, part in block.items() if name != "content"}
-    if block["type"] == "tool_search_tool_result" and isinstance(content, dict):
-        references = content.get("tool_references")
-        known = _left(references, names) if isinstance(references, list) else references
-        return block if known is references else block | {"content": content | {"tool_references": known}}
-    return block
-
-
-def _left(parts: list[Any], names: frozenset[str]) -> list[Any]:
-    """Return what is left of a list without references to other tools; the very list if that is all of it."""
+def _leave_out_references(holder: Block, field: str, names: frozenset[str]) -> Block:
+    """Return an object whose list in a field has no references to other tools; the very object if it had none."""
+    parts = holder.get(field)
+    if not isinstance(parts, list):
+        return holder
     left = [part for part in parts if part.get("type") != "tool_reference" or part.get("tool_name") in names]
-    return parts if len(left) == len(parts) else left
+    return holder if len(left) == len(parts) else holder | {field: left}
