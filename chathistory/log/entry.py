@@ -14,7 +14,6 @@ Two surrogates that belong together come back as the character they make: JSON h
 from __future__ import annotations
 
 import json
-import math
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -38,7 +37,7 @@ from chathistory.log.events import (
 )
 from chathistory.log.stored_fields import WrongField, is_number, stored_keys
 from chathistory.messages.content import Message
-from chathistory.messages.json_values import DEEPEST, is_storable
+from chathistory.messages.json_values import DECODER, DEEPEST, is_storable
 from chathistory.storage.values import Key, Record
 
 if TYPE_CHECKING:
@@ -192,20 +191,6 @@ def decode(record: Record, key: Key) -> Entry:
         raise CorruptRecord(key, record.position, entry)
     return entry
 
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError  # JSON text such as 1e999, which could not be written again
-    return value
-
-
-def _refuse_constant(_name: str) -> float:
-    raise ValueError  # NaN and infinities are not JSON
-
-
-DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
-"""Reads JSON that comes from outside: only numbers that can be written again. Raises `ValueError`, `RecursionError`."""
 
 _scan = DECODER.raw_decode  # what `json.loads` comes down to, without looking for blanks around it
 

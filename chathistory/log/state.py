@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import Annotated, Any, TypeAlias, TypeGuard
 
 from chathistory.errors import CorruptRecord, UnsupportedRecord
-from chathistory.log.entry import DECODER, FORMAT, Entry, decode, to_json
+from chathistory.log.entry import FORMAT, Entry, decode, to_json
 from chathistory.log.field_types import Bool, PositionOrNone, Text, TextMap, TextOrNone, ViewStart, is_call_marks
 from chathistory.log.process import Process
 from chathistory.log.stored_fields import (
@@ -28,7 +28,7 @@ from chathistory.log.stored_fields import (
     stored_keys,
     under_key,
 )
-from chathistory.messages.json_values import is_storable
+from chathistory.messages.json_values import DECODER, is_storable
 from chathistory.storage.values import LARGEST_NUMBER, LONGEST_PAYLOAD, Head, Key, Record, Revision
 
 __all__ = [

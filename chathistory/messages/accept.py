@@ -20,7 +20,7 @@ from typing import Any
 from chathistory.errors import InvalidInput
 from chathistory.messages.block_fields import BLOCK_ROLES, FIELDS_OF_SYSTEM, type_of_block
 from chathistory.messages.content import ROLES, Message
-from chathistory.messages.fit_blocks import Misfit, fit, fit_system
+from chathistory.messages.fit_blocks import Misfit, fit, fit_system, is_usual
 from chathistory.messages.foreign_names import FOREIGN_TYPES
 from chathistory.messages.json_values import is_sdk_object, plain
 
@@ -61,31 +61,42 @@ def accept_message(given: Any) -> AcceptedMessage:
     values = plain(given)
     if not isinstance(values, dict):
         raise InvalidInput("a message is a dict with role and content, or an object of the SDK")
-    if _is_response(values):
-        message, response = _split(values)
-        request_id = getattr(given, "_request_id", None)
+    is_system, is_reply = values.get("role") == "system", values.get("role") == "assistant"
+    # a program may have saved a reply without its type
+    is_whole = isinstance(values.get("model"), str) and isinstance(values.get("usage"), dict) and "type" not in values
+    is_response = is_reply and (is_whole or values.get("type") == "message")
+    taken = ("role", "content", *(FIELDS_OF_SYSTEM if is_system else ()))
+    order = taken if is_response else values  # the SDK's
+    message = {name: values[name] for name in order if name in taken and name in values}
+    beside = {name: value for name, value in values.items() if name not in taken}
+    if is_response:
+        beside.pop("type", None)
+        _check_response(beside)
         _check_content(message)
-        return AcceptedMessage(message, response, request_id if isinstance(request_id, str) else None)
-    message, beside = _parted(values)
+        request_id = getattr(given, "_request_id", None)
+        return AcceptedMessage(message, beside, request_id if isinstance(request_id, str) else None)
+    for name in _WITH_CONTENT:
+        if beside.get(name):
+            raise InvalidInput(
+                f"message.{name}: is not a field of the Messages API; a tool call must be a tool_use block in content"
+            )
     _check_content(message)
-    if message["role"] == "system":
-        _check_fields_of_system(message)
-    is_list = isinstance(message["content"], list)
-    received = is_list and _is_received(message, _given_blocks(given))
-    return AcceptedMessage(message, beside=beside or None, received=received)
+    if is_system:
+        _refuse_first("message", fit_system(message, strict=True).misfits)
+    if isinstance(message["content"], str):
+        return AcceptedMessage(message, beside=beside or None)
+    given_blocks = given.get("content") if isinstance(given, Mapping) else None
+    received = list(map(is_sdk_object, given_blocks)) if is_reply and isinstance(given_blocks, list | tuple) else []
+    unknown = {False: False, True: False}  # whether something is, of what was made by hand, and of what the API gave
+    for index, block in enumerate(message["content"]):
+        from_api = index < len(received) and received[index]
+        is_known = _check_block(block, message["role"], f"message.content[{index}]", from_api=from_api)
+        unknown[from_api] |= not is_known
+    return AcceptedMessage(message, beside=beside or None, received=unknown[True] and not unknown[False])
 
 
-def _is_response(values: Message) -> bool:
-    """Whether this is a reply as the API gives it, or as a program saved it that left the type out."""
-    if values.get("type") == "message":
-        return values.get("role") == "assistant"
-    told = isinstance(values.get("model"), str) and isinstance(values.get("usage"), dict)
-    return told and values.get("role") == "assistant" and "type" not in values
-
-
-def _split(response: Message) -> tuple[Message, dict[str, Any]]:
-    message: Message = {name: response[name] for name in ("role", "content") if name in response}  # the SDK's order
-    beside = {name: value for name, value in response.items() if name not in ("type", "role", "content")}
+def _check_response(beside: dict[str, Any]) -> None:
+    """Raise `InvalidInput` for what a response cannot tell beside role and content."""
     if not isinstance(beside.get("usage"), dict | None):
         raise InvalidInput("message.usage: must be a dict")
     for name in ("model", "stop_reason"):
@@ -95,29 +106,14 @@ def _split(response: Message) -> tuple[Message, dict[str, Any]]:
         raise InvalidInput(
             "message.stop_reason: must be text; null means that the reply is not complete: its stream broke off"
         )
-    return message, beside
-
-
-def _parted(values: Message) -> tuple[Message, dict[str, Any]]:
-    """Return a message without what stands beside role and content, and that, to be kept beside it."""
-    taken = ("role", "content", *(FIELDS_OF_SYSTEM if values.get("role") == "system" else ()))
-    message = {name: value for name, value in values.items() if name in taken}
-    beside = {name: value for name, value in values.items() if name not in taken}
-    for name in _WITH_CONTENT:
-        if beside.get(name):
-            raise InvalidInput(
-                f"message.{name}: is not a field of the Messages API; a tool call must be a tool_use block in content"
-            )
-    return message, beside
 
 
 def _check_content(message: Message) -> None:
     """Raise `InvalidInput` for what nothing here could read again."""
     if message.get("role") not in ROLES:
         raise InvalidInput(f"message.role: must be one of {', '.join(ROLES)}")
-    content = message.get("content")
-    if not isinstance(content, str):
-        _check_blocks(content, "message.content")
+    if not isinstance(message.get("content"), str):
+        _check_blocks(message.get("content"), "message.content")
 
 
 def _check_blocks(blocks: Any, path: str) -> None:
@@ -147,67 +143,37 @@ _NAMED = {
 """The fields of a block that have to be text, by its type."""
 
 
-def _check_fields_of_system(message: Message) -> None:
-    for misfit in fit_system(message, strict=True).misfits:
-        if misfit.effect == "unfit":
-            raise InvalidInput(f"message{misfit.path}: {misfit.what}")
+def _check_block(block: dict[str, Any], role: str, path: str, *, from_api: bool) -> bool:
+    """Return whether the table has the type and all fields of a block.
 
-
-def _given_blocks(given: Any) -> list[Any]:
-    """Return the content blocks as they were handed in, for objects of the SDK among them."""
-    content = given.get("content") if isinstance(given, Mapping) else None
-    return list(content) if isinstance(content, list | tuple) else []
-
-
-def _is_received(message: Message, given: list[Any]) -> bool:
-    """Return whether what is unknown in a message came from the API: its blocks are objects of the SDK.
-
-    Raises `InvalidInput` for a block that cannot be made to fit what the API takes.
+    Raises `InvalidInput` for one that cannot be made to fit what the API takes; a reply may hold a type of a later API.
     """
-    unknown = [False, False]  # whether something is, among what was made by hand, and among what came from the API
-    for index, block in enumerate(message["content"]):
-        from_api = message["role"] == "assistant" and index < len(given) and is_sdk_object(given[index])
-        unknown[from_api] |= _is_unknown(block, message["role"], f"message.content[{index}]", from_api=from_api)
-    return unknown == [False, True]
-
-
-def _is_unknown(block: dict[str, Any], role: str, path: str, *, from_api: bool) -> bool:
-    """Return whether a block has a type or a field that the table does not have. Raises `InvalidInput`."""
     kind = block["type"]
     if type_of_block(kind) is None:
-        _check_type(kind, role, path)
-        return True
-    if not from_api:
-        _check_role(kind, role, path)
-    fitted = fit(block, role=role, strict=True)
-    if fitted.block is None and not from_api:
-        _refuse(block, path, fitted.misfits)
-    return bool(fitted.misfits)
-
-
-def _check_type(kind: str, role: str, path: str) -> None:
-    """A reply may hold a type of a later API; what else has one that is not known cannot be sent."""
-    if kind in FOREIGN_TYPES or role != "assistant":
-        known = [name for name, roles in BLOCK_ROLES.items() if role in roles]
-        raise InvalidInput(
-            f"{path}.type: is not a content block of a message with the role {role}; it must be {', '.join(known)}"
-        )
-
-
-def _check_role(kind: str, role: str, path: str) -> None:
-    if role not in BLOCK_ROLES[kind]:
+        if kind in FOREIGN_TYPES or role != "assistant":
+            known = [name for name, roles in BLOCK_ROLES.items() if role in roles]
+            raise InvalidInput(
+                f"{path}.type: is not a content block of a message with the role {role}; it must be {', '.join(known)}"
+            )
+        return False
+    if not from_api and role not in BLOCK_ROLES[kind]:
         raise InvalidInput(
             f"{path}: a {kind} block must be in a message with the role {' or '.join(BLOCK_ROLES[kind].split())}"
         )
+    if is_usual(block):
+        return True
+    fitted = fit(block, role=role, strict=True)
+    if fitted.block is None and not from_api:
+        _refuse_first(path, fitted.misfits, but=_INCOMPLETE.get(kind))
+    return not fitted.misfits
 
 
-def _refuse(block: dict[str, Any], path: str, misfits: Iterable[Misfit]) -> None:
-    for misfit in misfits:
-        if misfit.effect == "unfit" and not (
-            block["type"] in _INCOMPLETE and misfit.path in _INCOMPLETE[block["type"]]
-        ):
-            raise InvalidInput(f"{path}{misfit.path}: {misfit.what}")
-
-
-_INCOMPLETE = {"thinking": (".signature",), "redacted_thinking": (".data",)}
+_INCOMPLETE = {"thinking": ".signature", "redacted_thinking": ".data"}
 """What thinking of other models, or of half a stream, lacks; it is stored, and not sent."""
+
+
+def _refuse_first(path: str, misfits: Iterable[Misfit], *, but: str | None = None) -> None:
+    """Raise `InvalidInput` for the first field that cannot be made to fit; but: what may stay as it is."""
+    for misfit in misfits:
+        if misfit.effect == "unfit" and misfit.path != but:
+            raise InvalidInput(f"{path}{misfit.path}: {misfit.what}")

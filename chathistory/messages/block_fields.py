@@ -98,13 +98,13 @@ def fields_of(name: str) -> Mapping[str, Field]:
     return {field: _field(words) for field, words in TYPES[name].items()}
 
 
-@functools.cache
-def _blocks() -> Mapping[str, str]:
-    blocks = {name: fields for name, fields in TYPES.items() if name.endswith("Block") and "type" in fields}
-    named = {fields["type"].strip("! ").strip("'"): name for name, fields in blocks.items()}
-    return {block: named[block] for block in BLOCK_ROLES}
+_TYPES_OF_BLOCKS = {
+    fields["type"].strip("! ").strip("'"): name
+    for name, fields in TYPES.items()
+    if name.endswith("Block") and "type" in fields
+}
 
 
 def type_of_block(block: str) -> str | None:
     """Return the name in the table of a block that a message may hold, by its `type`; None: it is not known."""
-    return _blocks().get(block)
+    return _TYPES_OF_BLOCKS[block] if block in BLOCK_ROLES else None

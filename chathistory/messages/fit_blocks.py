@@ -8,8 +8,8 @@ version, whose table knows more, sends more of what is stored.
 from __future__ import annotations
 
 import binascii
+import contextlib
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeAlias
 from chathistory.checks import key_in_path
 from chathistory.messages.block_fields import FIELDS_OF_SYSTEM, Field, fields_of, type_of_block
 from chathistory.messages.foreign_names import is_api_field
+from chathistory.messages.json_values import DECODER, iter_levels
 
 __all__ = ["CALLS", "Fitted", "Misfit", "fit", "fit_system", "is_usual"]
 
@@ -70,7 +71,7 @@ def fit(block: Block, *, role: str, received: bool = False, strict: bool = False
     name = type_of_block(block["type"])
     assert name is not None  # noqa: S101  # the caller looks it up first
     fitter = _Fitter(received=received, strict=strict, cites=role == "assistant")
-    fitted: Block = fitter.struct(block, name, "")
+    fitted: Block = fitter.fit_object(block, name, "")
     if any(misfit.effect == "unfit" for misfit in fitter.misfits):
         return Fitted(None, tuple(fitter.misfits))
     return Fitted(fitted if fitter.misfits else block, tuple(fitter.misfits))
@@ -79,11 +80,12 @@ def fit(block: Block, *, role: str, received: bool = False, strict: bool = False
 def fit_system(message: Block, *, strict: bool = False) -> Fitted:
     """Make what a system message has beside role and content fit; strict: as for `fit`."""
     fitter = _Fitter(received=False, strict=strict, cites=False)
-    fitted = {
-        name: kept
-        for name, value in message.items()
-        if (kept := fitter.field_of_system(value, name) if name in FIELDS_OF_SYSTEM else value) is not _LEFT_OUT
-    }
+    fitted = {}
+    for name, value in message.items():
+        field = FIELDS_OF_SYSTEM.get(name)
+        kept = fitter.fit_field(value, field, f".{name}", "SystemMessage", name) if field else value
+        if kept is not _LEFT_OUT:
+            fitted[name] = kept
     return Fitted(fitted if fitter.misfits else message, tuple(fitter.misfits))
 
 
@@ -130,30 +132,33 @@ class _Fitter:
     cites: bool
     misfits: list[Misfit] = dataclass_field(default_factory=list)
 
-    def struct(self, value: Block, name: str, path: str) -> Block:
+    def fit_object(self, value: Block, name: str, path: str) -> Block:
         """Return an object of a type of the table as it can be sent."""
-        fields = fields_of(name)
-        fitted: Block = {}
+        fields, fitted = fields_of(name), Block()
         for key, part in value.items():
-            if key in fields:
-                kept = self._field(part, fields[key], f"{path}.{key}", name, key)
+            if (field := fields.get(key)) is not None:
+                kept = self.fit_field(part, field, f"{path}.{key}", name, key)
+            elif self.received and is_api_field(key, part):
+                kept = part
             else:
-                kept = self._unknown(key, part, path)
+                kept = self._leave_out(f"{path}{key_in_path(key)}", "is not a field of the API", "form")
             if kept is not _LEFT_OUT:
                 fitted[key] = kept
-        for key, field in fields.items():
-            if field.required and key not in value:
-                self._missing(fitted, name, key, path)
+        for key in (key for key, field in fields.items() if field.required and key not in value):
+            if key == "input" and name in _CALLS_IN_TABLE:
+                self._note(f"{path}.input", "is missing, and sent as {}", "form")
+                fitted["input"] = {}
+            elif name == "ThinkingBlock" and key == "thinking":
+                self._note(f"{path}.thinking", "is missing, and sent as empty text", "form")
+                fitted["thinking"] = ""
+            else:
+                self._note(f"{path}.{key}", "is required", "form" if self.received else "unfit")
         return fitted
 
-    def field_of_system(self, value: Any, name: str) -> Any:
-        """Return what a field of a system message holds as it can be sent."""
-        return self._field(value, FIELDS_OF_SYSTEM[name], f".{name}", "SystemMessage", name)
-
-    def _field(self, value: Any, field: Field, path: str, name: str, key: str) -> Any:
+    def fit_field(self, value: Any, field: Field, path: str, name: str, key: str) -> Any:
         """Return what a field holds as it can be sent; an optional one is left out before the block is."""
         before = len(self.misfits)
-        fitted = self._known(value, field, path, name, key)
+        fitted = self._fit_known(value, field, path, name, key)
         found = self.misfits[before:]
         if self.strict or field.required or all(misfit.effect != "unfit" for misfit in found):
             return fitted
@@ -162,71 +167,49 @@ class _Fitter:
         ]
         return _LEFT_OUT
 
-    def _known(self, value: Any, field: Field, path: str, name: str, key: str) -> Any:
+    def _fit_known(self, value: Any, field: Field, path: str, name: str, key: str) -> Any:
+        """Return what a field holds as it can be sent, by the rules that its own name has, and else by the table."""
+        is_call = name in _CALLS_IN_TABLE
         if key == "cache_control":
-            return self._left_out(path, "belongs to one request", "form")
+            return self._leave_out(path, "belongs to one request", "form")
         if key == "citations" and name == "TextBlock" and value and not self.cites:
-            return self._left_out(path, "left out: citations in a user message", "content")
-        if name in _CALLS_IN_TABLE and key in ("input", "name"):
-            return self._of_call(value, field, path, key)
+            return self._leave_out(path, "left out: citations in a user message", "content")
+        if is_call and key == "input":
+            return self.fit_input(value, path)
+        if is_call and key == "name" and isinstance(value, str) and not field.words:  # words: of the server's tools
+            return self.fit_name(value, path)
         if value is None and (key == "toolset_name" or not {"null", "any"} & field.scalars):
-            return self._null(field, path)
-        if self.strict and key == "data" and name.startswith("Base64"):
-            self._check_data(value, path)
-        return self._value(value, field, path, blank=name not in _WITHOUT_BLANKS)
-
-    def _left_out(self, path: str, what: str, effect: Effect) -> Any:
-        self._note(path, what, effect)
-        return _LEFT_OUT
-
-    def _of_call(self, value: Any, field: Field, path: str, key: str) -> Any:
-        if key == "input":
-            return self._input(value, path)
-        is_of_client = not field.words
-        return self._name(value, path) if is_of_client and isinstance(value, str) else self._value(value, field, path)
-
-    def _null(self, field: Field, path: str) -> Any:
-        if path == ".thinking":
+            if path != ".thinking":
+                return self._refuse(None, field, path) if field.required else self._leave_out(path, "is null", "form")
             self._note(path, "is null, and sent as empty text", "form")
-            return ""
-        return self._wrong(None, field, path) if field.required else self._left_out(path, "is null", "form")
+            value = ""
+        if self.strict and key == "data" and name.startswith("Base64") and isinstance(value, str):
+            self.check_data(value, path)
+        return self._fit(value, field, path, blank=name not in _WITHOUT_BLANKS)
 
-    def _unknown(self, key: str, value: Any, path: str) -> Any:
-        if self.received and is_api_field(key, value):
-            return value
-        return self._left_out(f"{path}{key_in_path(key)}", "is not a field of the API", "form")
-
-    def _missing(self, fitted: Block, name: str, key: str, path: str) -> None:
-        if key == "input" and name in _CALLS_IN_TABLE:
-            self._note(f"{path}.input", "is missing, and sent as {}", "form")
-            fitted["input"] = {}
-        elif name == "ThinkingBlock" and key == "thinking":
-            self._note(f"{path}.thinking", "is missing, and sent as empty text", "form")
-            fitted["thinking"] = ""
-        else:
-            self._note(f"{path}.{key}", "is required", "form" if self.received else "unfit")
-
-    def _value(self, value: Any, field: Field, path: str, *, blank: bool = True) -> Any:
+    def _fit(self, value: Any, field: Field, path: str, *, blank: bool = True) -> Any:
         """Return a value as it can be sent; blank: texts of nothing but whitespace may stand in a list."""
-        if _is_scalar(value, field):
+        scalars = field.scalars
+        if "any" in scalars or not scalars.isdisjoint(_SCALARS_OF.get(type(value), ())) or value in field.words:
             return value
-        if isinstance(value, dict) and field.types and (name := _named(value, field)):
-            return self.struct(value, name, path)
-        if isinstance(value, list) and field.items:
-            return self._list(value, field.items, path, blank=blank)
-        return self._wrong(value, field, path)
-
-    def _list(self, values: list[Any], field: Field, path: str, *, blank: bool) -> list[Any]:
+        if isinstance(value, dict):
+            for name in field.types:
+                if not (words := _words_of(name)) or value.get("type") in words:
+                    return self.fit_object(value, name, path)
+        if not (isinstance(value, list) and field.items):
+            return self._refuse(value, field, path)
         fitted = []
-        for index, value in enumerate(values):
-            if not blank and _is_blank(value):
+        for index, part in enumerate(value):
+            is_text = not blank and isinstance(part, dict) and part.get("type") == "text"
+            if is_text and not str(part.get("text") or "").strip():
                 self._note(f"{path}[{index}]", "left out: an empty text block", "content")
-                continue
-            fitted.append(self._value(value, field, f"{path}[{index}]", blank=True))
+            else:
+                fitted.append(self._fit(part, field.items, f"{path}[{index}]"))
         return fitted
 
-    def _wrong(self, value: Any, field: Field, path: str) -> Any:
-        if self.received:  # the API gave it, so it knows better than the table
+    def _refuse(self, value: Any, field: Field, path: str) -> Any:
+        """Note that a value does not fit, unless the API gave it, which knows better than the table."""
+        if self.received:
             return value
         if isinstance(value, dict) and field.types:
             known = [word for name in field.types for word in _words_of(name)]
@@ -236,14 +219,21 @@ class _Fitter:
         self._note(path, expected, "unfit")
         return value
 
-    def _input(self, value: Any, path: str) -> Any:
+    def _leave_out(self, path: str, what: str, effect: Effect) -> Any:
+        self._note(path, what, effect)
+        return _LEFT_OUT
+
+    def fit_input(self, value: Any, path: str) -> Any:
+        """Return the input of a call as it can be sent: an object, and not the JSON text of one."""
         if isinstance(value, dict):
             return value
         if value is None or value == "":
             self._note(path, "is empty, and sent as {}", "form")
             return {}
-        parsed = _parsed(value) if isinstance(value, str) else None
-        if parsed is not None:
+        parsed = None
+        with contextlib.suppress(ValueError, RecursionError):
+            parsed = DECODER.decode(value) if isinstance(value, str) else None
+        if isinstance(parsed, dict) and all(depth <= _DEEPEST for depth, _ in enumerate(iter_levels(parsed))):
             self._note(path, "is JSON in a text, and sent as an object", "form")
             return parsed
         if not self.received:
@@ -253,7 +243,8 @@ class _Fitter:
         # the form that the page on fine-grained tool streaming names for input that is not valid
         return {"INVALID_JSON": value if isinstance(value, str) else json.dumps(value)}
 
-    def _name(self, value: str, path: str) -> str:
+    def fit_name(self, value: str, path: str) -> str:
+        """Return the name of a called tool as it can be sent."""
         if 0 < len(value) <= LONGEST_NAME:
             return value
         if value:
@@ -262,9 +253,8 @@ class _Fitter:
         self._note(path, "must not be empty", "content" if self.received else "unfit")
         return "unknown_tool"
 
-    def _check_data(self, value: Any, path: str) -> None:
-        if not isinstance(value, str):
-            return
+    def check_data(self, value: str, path: str) -> None:
+        """Note attached data that are not base64."""
         try:
             decoded = binascii.a2b_base64(value, strict_mode=True)
         except ValueError:
@@ -278,71 +268,17 @@ class _Fitter:
 
 
 _CALLS_IN_TABLE = frozenset({"ToolUseBlock", "ServerToolUseBlock", "MCPToolUseBlock"})
-
-
-def _is_scalar(value: Any, field: Field) -> bool:
-    scalars = field.scalars
-    if "any" in scalars:
-        return True
-    if isinstance(value, str):
-        return "str" in scalars or value in field.words
-    if isinstance(value, bool):
-        return "bool" in scalars
-    if isinstance(value, int):
-        return "int" in scalars or "float" in scalars
-    if isinstance(value, float):
-        return "float" in scalars
-    return "null" in scalars if value is None else isinstance(value, dict) and "dict" in scalars
-
-
-def _named(value: Block, field: Field) -> str | None:
-    """Return which of a field's types an object is, by its `type`."""
-    for name in field.types:
-        words = _words_of(name)
-        if not words or value.get("type") in words:
-            return name
-    return None
+_SCALARS_OF: Mapping[type, tuple[str, ...]] = {
+    str: ("str",),
+    bool: ("bool",),
+    int: ("int", "float"),
+    float: ("float",),
+    type(None): ("null",),
+    dict: ("dict",),
+}
+"""The names in the table of the kinds of plain values."""
 
 
 def _words_of(name: str) -> tuple[str, ...]:
     field = fields_of(name).get("type")
     return field.words if field else ()
-
-
-def _is_blank(value: Any) -> bool:
-    return isinstance(value, dict) and value.get("type") == "text" and not str(value.get("text") or "").strip()
-
-
-def _parsed(text: str) -> Block | None:
-    """Return the object that a text is the JSON of; None: it is none, or is nested too deep."""
-    try:
-        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) and not _is_deep(value) else None
-
-
-def _is_deep(value: Any) -> bool:
-    """Whether a value has more levels than an object at this place of a message may have."""
-    level = [value]
-    for _ in range(_DEEPEST + 1):
-        level = [
-            part
-            for each in level
-            if isinstance(each, dict | list)
-            for part in (each.values() if isinstance(each, dict) else each)
-        ]
-        if not level:
-            return False
-    return True
-
-
-def _refuse(name: str) -> None:
-    raise ValueError(name)
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if math.isinf(number):
-        raise ValueError
-    return number

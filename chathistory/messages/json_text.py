@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from chathistory.messages.json_values import is_sdk_object
@@ -24,8 +25,10 @@ def unpacked(value: Any) -> Any:
     while todo:
         parent, key = todo.pop()
         part = parent[key]
-        if is_sdk_object(part):
-            part = parent[key] = _fields(part)
+        if is_sdk_object(part):  # what was set of it, by the names that the API has for it
+            known, held, chosen = type(part).model_fields, vars(part), part.model_fields_set
+            names = {name: known[name].alias or name for name in known if name in chosen and name in held}
+            part = parent[key] = {names[name]: held[name] for name in names} | (part.model_extra or {})
         elif isinstance(part, Mapping):
             part = parent[key] = dict(part)
         elif isinstance(part, list | tuple):
@@ -39,25 +42,14 @@ def unpacked(value: Any) -> Any:
     return holder[0]
 
 
-def _fields(value: Any) -> dict[str, Any]:
-    """Return what was set of an object of the SDK, by the names that the API has for it."""
-    known, more = type(value).model_fields, value.model_extra or {}
-    held = vars(value)
-    named = {known[name].alias or name: held[name] for name in known if name in value.model_fields_set and name in held}
-    return named | more
-
-
 def json_text(value: Any) -> str:
     """Return one line of JSON, in ASCII."""
-    return "".join(_pieces(unpacked(value)))
-
-
-def _pieces(value: Any) -> Iterator[str]:
-    todo: list[Any] = [value]
+    pieces: list[str] = []
+    todo: list[Any] = [unpacked(value)]
     while todo:
         part = todo.pop()
         if isinstance(part, _Written):
-            yield part
+            pieces.append(part)
         elif isinstance(part, dict):
             items = [
                 piece
@@ -68,35 +60,17 @@ def _pieces(value: Any) -> Iterator[str]:
         elif isinstance(part, list):
             items = [piece for each in part for piece in (_Written(","), each)]
             todo += [_Written("]"), *reversed(items[1:]), _Written("[")]
+        elif isinstance(part, float) and not math.isfinite(part):
+            pieces.append("null" if math.isnan(part) else "1e999" if part > 0 else "-1e999")
+        elif isinstance(part, int) and not isinstance(part, bool):
+            pieces.append(str(Decimal(part)))  # Python writes no integer of more than a few thousand digits
         else:
-            yield _scalar(part)
+            is_plain = part is None or isinstance(part, str | bool | float)
+            pieces.append(json.dumps(part if is_plain else str(part)))
+    return "".join(pieces)
 
 
 class _Written(str):
     """Text that is written as it is."""
 
     __slots__ = ()
-
-
-def _scalar(value: Any) -> str:
-    if isinstance(value, float) and not math.isfinite(value):
-        return "null" if math.isnan(value) else "1e999" if value > 0 else "-1e999"
-    if value is None or isinstance(value, str | bool | float):
-        return json.dumps(value)
-    if isinstance(value, int):
-        return _digits(value)
-    return json.dumps(str(value))
-
-
-def _digits(value: int) -> str:
-    """Return a number of any size: Python refuses to write one of more than a few thousand digits at once."""
-    sign, value = ("-", -value) if value < 0 else ("", value)
-    parts = []
-    while value >= _MANY:
-        value, rest = divmod(value, _MANY)
-        parts.append(f"{rest:0{_DIGITS}d}")
-    return sign + str(value) + "".join(reversed(parts))
-
-
-_DIGITS = 1000
-_MANY = 10**_DIGITS

@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import binascii
 import inspect
+import json
 import math
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from chathistory.checks import key_in_path
 from chathistory.errors import InvalidInput
 
-__all__ = ["definition_of", "is_sdk_object", "is_storable", "plain"]
+__all__ = ["DECODER", "definition_of", "is_sdk_object", "is_storable", "iter_levels", "plain"]
 
 DEEPEST = 200
 
@@ -55,26 +56,26 @@ def _copied(value: Any, depth: int) -> Any:
         return _number(value)
     if depth == 0:
         raise _RefusedError(f"nested more than {DEEPEST} levels deep")
-    if isinstance(value, (list, tuple)):
-        return _array(value, depth - 1)
-    if kind is dict or isinstance(value, Mapping):  # asking for a Mapping is slow
-        return _object(value, depth - 1)
-    return _converted(value, depth - 1)
-
-
-def _object(values: Mapping[Any, Any], depth: int) -> dict[str, Any]:
-    copy: dict[str, Any] = {}
+    items: list[Any] = []
     name: Any = None
     try:
-        for name, value in values.items():
-            if name == "data" and type(value) is not str and values.get("type") == "base64":
-                copy["data"] = _attached(value, depth)
-                continue
-            copy[name if type(name) is str else _key(name)] = _copied(value, depth)
+        if isinstance(value, (list, tuple)):
+            for part in value:
+                items.append(_copied(part, depth - 1))  # noqa: PERF401  # its length tells where one is refused
+            return items
+        if kind is dict or isinstance(value, Mapping):  # asking for a Mapping is slow
+            copy: dict[str, Any] = {}
+            for name, part in value.items():
+                if not isinstance(name, str):
+                    raise _RefusedError(f"the keys of a JSON object are text, not {type(name).__name__}")  # noqa: TRY301  # with its path
+                is_file = name == "data" and type(part) is not str and value.get("type") == "base64"
+                copy[str.__str__(name)] = _attached(part, depth - 1) if is_file else _copied(part, depth - 1)
+            return copy
     except _RefusedError as refused:
-        refused.path.append(key_in_path(name) if isinstance(name, str) else "")
+        of_object = key_in_path(name) if isinstance(name, str) else ""
+        refused.path.append(f"[{len(items)}]" if isinstance(value, (list, tuple)) else of_object)
         raise
-    return copy
+    return _converted(value, depth - 1)
 
 
 def _attached(value: Any, depth: int) -> Any:
@@ -82,7 +83,8 @@ def _attached(value: Any, depth: int) -> Any:
     content: Any
     try:
         if isinstance(value, os.PathLike):
-            content = _read(value)
+            with open(value, "rb") as file:  # noqa: PTH123  # pathlib costs every program that imports us
+                content = file.read()
         elif callable(read := getattr(value, "read", None)):
             content = read()
         else:
@@ -96,22 +98,6 @@ def _attached(value: Any, depth: int) -> Any:
         reason = "a file must be open for reading bytes"
         raise _RefusedError(reason)
     return binascii.b2a_base64(content, newline=False).decode()
-
-
-def _read(path: os.PathLike[Any]) -> Any:
-    with open(path, "rb") as file:  # noqa: PTH123  # pathlib costs every program that imports us
-        return file.read()
-
-
-def _array(values: Iterable[Any], depth: int) -> list[Any]:
-    copy: list[Any] = []
-    try:
-        for value in values:
-            copy.append(_copied(value, depth))  # noqa: PERF401  # its length tells where one is refused
-    except _RefusedError as refused:
-        refused.path.append(f"[{len(copy)}]")
-        raise
-    return copy
 
 
 def _converted(value: Any, depth: int) -> Any:
@@ -184,33 +170,39 @@ def _number(value: float) -> float:
     return value
 
 
-def _key(name: Any) -> str:
-    if isinstance(name, str):
-        return str.__str__(name)
-    raise _RefusedError(f"the keys of a JSON object are text, not {type(name).__name__}")
-
-
 def is_storable(value: Any) -> bool:
     """Return whether a value read from JSON can be written as JSON again: not too deep, and no number too large."""
-    level = [value]
-    for _ in range(DEEPEST + 1):
-        if not level:
-            return True
-        following: list[Any] = []
-        for each in level:
-            if isinstance(each, dict):
-                following += each.values()
-            elif isinstance(each, list):
-                following += each
-            elif isinstance(each, int | float) and not _is_storable_number(each):
-                return False
-        level = following
-    return not level
-
-
-def _is_storable_number(value: float) -> bool:
-    try:
-        _number(value)
-    except _RefusedError:
-        return False
+    for depth, level in enumerate(iter_levels(value)):
+        if depth > DEEPEST:
+            return False
+        try:
+            for each in level:
+                if isinstance(each, int | float):
+                    _number(each)
+        except _RefusedError:
+            return False
     return True
+
+
+def iter_levels(value: Any) -> Iterator[list[Any]]:
+    """Yield a JSON value, then what stands in it, then what stands in that, and so on."""
+    level = [value]
+    while level:
+        yield level
+        holders = [each for each in level if isinstance(each, dict | list)]
+        level = [part for each in holders for part in (each.values() if isinstance(each, dict) else each)]
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError  # JSON text such as 1e999, which could not be written again
+    return value
+
+
+def _refuse_constant(_name: str) -> float:
+    raise ValueError  # NaN and infinities are not JSON
+
+
+DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
+"""Reads JSON that comes from outside: only numbers that can be written again. Raises `ValueError`, `RecursionError`."""

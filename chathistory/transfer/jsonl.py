@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from typing import IO, Any, NoReturn, TypeAlias
 
 from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord, InvalidInput
-from chathistory.log.entry import DECODER, to_json
+from chathistory.log.entry import to_json
 from chathistory.log.state import read_state
+from chathistory.messages.json_values import DECODER
 from chathistory.storage.values import LARGEST_NUMBER, LONGEST_PAYLOAD, LONGEST_VERSION, Head, Key, Revision
 from chathistory.transfer.sources import CopySource, Tally
 
