@@ -164,7 +164,7 @@ def test_importing_loads_nothing_that_costs():
     assert loaded_by("import chathistory").isdisjoint(LATER)
 
 
-def test_importing_the_stand_in_does_not_load_the_sdk():
+def test_importing_the_fake_api_does_not_load_the_sdk():
     loaded = loaded_by("import chathistory.testing.fake_api")
     assert "chathistory.testing.fake_api" in loaded
     assert loaded.isdisjoint({"anthropic", "pydantic", "pytest"})

@@ -1,4 +1,4 @@
-"""For tests: the contract of `HistoryStore` as a pytest class, and a stand-in of Claude's Messages API.
+"""For tests: the contract of `HistoryStore` as a pytest class, and a fake of Claude's Messages API.
 
 `HistoryStoreContract` needs pytest; `FakeMessagesAPI` needs the Anthropic SDK only for the clients that it hands out.
 `CertifyHooks` is what an author gives to `chathistory certify` beside a URL.

@@ -13,7 +13,7 @@ __all__ = ["messages_api", "messages_api_url"]
 
 @pytest.fixture
 def messages_api() -> FakeMessagesAPI:
-    """Give a stand-in of the Messages API that echoes; `messages_api.client()` is a client of it."""
+    """Give a fake of the Messages API that echoes; `messages_api.client()` is a client of it."""
     return FakeMessagesAPI()
 
 

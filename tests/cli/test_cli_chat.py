@@ -24,7 +24,7 @@ def served(api: FakeMessagesAPI):
 
 def test_only_the_reply_goes_to_standard_output(process, run, home):
     done = process("chat", "--fake", "hello there")
-    assert done.stdout == "[stand-in, no model] You said: hello there (message 1 of this conversation)\n"
+    assert done.stdout == "[fake reply, no model] You said: hello there (message 1 of this conversation)\n"
     assert done.returncode == 0
     assert "new conversation " in done.stderr
     assert "those of a fake without a model" in done.stderr
@@ -37,7 +37,7 @@ def test_only_the_reply_goes_to_standard_output(process, run, home):
 def test_another_process_goes_on_from_a_pipe(process, run):
     run("chat", "--fake", "one")
     done = process("chat", "--continue", "--fake", stdin="two\nlines\n")
-    assert done.stdout.startswith("[stand-in, no model] You said: two\nlines (message 3")
+    assert done.stdout.startswith("[fake reply, no model] You said: two\nlines (message 3")
     assert run("list").stdout.split("\t")[1] == "4"
 
 

@@ -156,7 +156,7 @@ def test_each_command_tells_what_is_wrong_in_a_line(run, file, command, words, t
 
 def test_commands_work_at_the_place_of_the_profile(run, file, tmp_path):
     done = run("chat", "--fake", "-c", "a", "hello")
-    assert done.stdout.startswith("[stand-in, no model] You said: hello")
+    assert done.stdout.startswith("[fake reply, no model] You said: hello")
     assert f"conversations are kept in file:{tmp_path}/dev, as {file}: profiles.dev.store says" in done.stderr
     assert run("list").stdout.startswith("a\t2\t")
     assert run("list", "--scope", "default").stdout == ""
@@ -171,7 +171,7 @@ def test_the_command_to_go_on_with_has_the_flags_that_led_there(run, file, tmp_p
     [again] = [line.partition("continue with: ")[2] for line in done.stderr.splitlines() if "continue with: " in line]
     assert again == "chathistory chat --conversation b --fake --scope x --profile p --config o.toml"
     assert "conversations are kept" not in done.stderr  # the file was named
-    assert run(*again.split()[1:], "more").stdout.startswith("[stand-in, no model] You said: more (message 3")
+    assert run(*again.split()[1:], "more").stdout.startswith("[fake reply, no model] You said: more (message 3")
     secret = run("chat", "--store", "memory:x?ttl=5", "--fake", "hi")
     assert "--store URL" in secret.stderr
 

@@ -9,7 +9,7 @@ from chathistory import AsyncChatEngine, ChatEngine, open_history
 
 async def more() -> str:
     async with AsyncChatEngine.from_config() as engine:
-        return (await engine.send("support/42", "And what did I just say?")).text
+        return (await engine.send("support/42", "And what did I say?")).text
 
 
 with ChatEngine.from_config() as engine:

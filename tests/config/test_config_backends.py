@@ -78,8 +78,8 @@ def test_one_program_runs_unchanged_on_each_backend(backend, place, project):
     for run, number in zip(runs, (1, again), strict=True):
         assert run == {
             "replies": [
-                f"[stand-in, no model] You said: Hello Claude (message {number} of this conversation)",
-                f"[stand-in, no model] You said: And what did I just say? (message {number + 2} of this conversation)",
+                f"[fake reply, no model] You said: Hello Claude (message {number} of this conversation)",
+                f"[fake reply, no model] You said: And what did I say? (message {number + 2} of this conversation)",
             ],
             "scope": "ada",
             "messages": number + 3,

@@ -25,24 +25,24 @@ def named(page: Path) -> str:
 
 
 @pytest.fixture(scope="module")
-def stand_in():
+def fake_api():
     with FakeMessagesAPI().serve() as url:
         yield url
 
 
 @pytest.mark.parametrize("page", PYTHON, ids=named)
-def test_the_python_of_a_page_runs_from_its_top_to_its_end(page, tmp_path, stand_in):
+def test_the_python_of_a_page_runs_from_its_top_to_its_end(page, tmp_path, fake_api):
     code = "".join(BLOCK.findall(page.read_text()))
-    environment = os.environ | {"ANTHROPIC_API_KEY": "x", "ANTHROPIC_BASE_URL": stand_in, "HOME": str(tmp_path)}
+    environment = os.environ | {"ANTHROPIC_API_KEY": "x", "ANTHROPIC_BASE_URL": fake_api, "HOME": str(tmp_path)}
     run = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
 
 
-def test_the_readme_shows_a_conversation_that_is_saved(tmp_path, stand_in):
+def test_the_readme_shows_a_conversation_that_is_saved(tmp_path, fake_api):
     code = BLOCK.findall((ROOT / "README.md").read_text())[0]
     assert len([line for line in code.splitlines() if line]) <= 12
-    environment = os.environ | {"ANTHROPIC_API_KEY": "x", "ANTHROPIC_BASE_URL": stand_in}
+    environment = os.environ | {"ANTHROPIC_API_KEY": "x", "ANTHROPIC_BASE_URL": fake_api}
     outputs = [
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
         for _ in range(2)

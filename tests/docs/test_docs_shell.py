@@ -25,13 +25,13 @@ WITH_COMMANDS = [name for name, text in PAGES.items() if commands_of(text) and n
 
 
 @pytest.fixture(scope="module")
-def stand_in():
+def fake_api():
     with FakeMessagesAPI().serve() as url:
         yield url
 
 
 @pytest.fixture
-def shell(tmp_path, stand_in):
+def shell(tmp_path, fake_api):
     said = [{"role": "user", "content": "More."}, {"role": "assistant", "content": "Much more."}] * 10
     (tmp_path / "chapter.txt").write_text("It was a dark and stormy night.\n")
     (tmp_path / "messages.json").write_text(json.dumps(said))
@@ -41,7 +41,7 @@ def shell(tmp_path, stand_in):
             History(store).conversation(name, scope=scope).append(said)
     plain = {"TERM": "xterm", "LC_ALL": "C.UTF-8", "TZ": "UTC", "COLUMNS": "100"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    key = {"ANTHROPIC_API_KEY": "x", "ANTHROPIC_BASE_URL": stand_in}
+    key = {"ANTHROPIC_API_KEY": "x", "ANTHROPIC_BASE_URL": fake_api}
     return Shell(tmp_path, {"PATH": path, "HOME": str(folder), **plain, **key})
 
 

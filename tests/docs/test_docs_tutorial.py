@@ -1,4 +1,4 @@
-"""The tutorial, followed from its first line to its last: its files, a Valkey, the stand-in, and a web server."""
+"""The tutorial, followed from its first line to its last: its files, a Valkey, the fake, and a web server."""
 
 from __future__ import annotations
 

@@ -86,11 +86,11 @@ def test_calls_that_name_no_scope_mean_the_configured_one(kind):
     ]
     replies = held(kind, *calls, client=client_of(kind, FakeMessagesAPI()), profile="other")
     assert [getattr(reply, "text", reply) for reply in replies] == [
-        "[stand-in, no model] You said: hi (message 1 of this conversation)",
-        "[stand-in, no model] You said: hi (message 1 of this conversation)",
+        "[fake reply, no model] You said: hi (message 1 of this conversation)",
+        "[fake reply, no model] You said: hi (message 1 of this conversation)",
         None,
         False,
-        "[stand-in, no model] You said: hi (message 1 of this conversation)",
+        "[fake reply, no model] You said: hi (message 1 of this conversation)",
     ]
     with open_history(profile="other") as history:
         assert {row.id for row in history.list().items} == {"a", "b"}

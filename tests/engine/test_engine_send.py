@@ -22,7 +22,7 @@ def test_a_conversation_is_saved_and_resumed_by_another_process(engine_on, chat_
     api = FakeMessagesAPI()
     first = engine_on(api).send("a", "Hello Claude")
     second = engine_on(api).send("a", "And what did I just say?")
-    assert first.text == "[stand-in, no model] You said: Hello Claude (message 1 of this conversation)"
+    assert first.text == "[fake reply, no model] You said: Hello Claude (message 1 of this conversation)"
     assert "message 3" in second.text
     assert chat_of("a").messages() == [
         {"role": "user", "content": "Hello Claude"},

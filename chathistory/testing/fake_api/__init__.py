@@ -1,4 +1,4 @@
-"""A stand-in of Claude's Messages API: for tests, and for a first try without a key.
+"""A fake of Claude's Messages API: for tests, and for a first try without a key.
 
     api = MessagesAPI(reply="Hello!")
     api.client().messages.create(...)     # the real SDK, on a transport in this process

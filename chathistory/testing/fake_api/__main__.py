@@ -1,4 +1,4 @@
-"""Serve the stand-in until Ctrl-C: `python -m chathistory.testing.fake_api [--port N]`. Prints the URL first."""
+"""Serve the fake until Ctrl-C: `python -m chathistory.testing.fake_api [--port N]`. Prints the URL first."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def main(arguments: list[str] | None = None) -> None:
             threading.Event().wait()
 
 
-_ABOUT = "A stand-in of Claude's Messages API for a first try without a key: it has no model, and echoes."
+_ABOUT = "A fake of Claude's Messages API for a first try without a key: it has no model, and echoes."
 
 if __name__ == "__main__":
     main()

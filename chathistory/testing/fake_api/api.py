@@ -1,4 +1,4 @@
-"""The stand-in itself: what it remembers, and the one way from a request to its answer."""
+"""The fake itself: what it remembers, and the one way from a request to its answer."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ __all__ = ["FakeMessagesAPI"]
 
 
 class FakeMessagesAPI:
-    """A stand-in of Claude's Messages API, without a model. Safe in threads; nothing to close.
+    """A fake of Claude's Messages API, without a model. Safe in threads; nothing to close.
 
     reply: what it answers to requests that it does not refuse. None: an echo that says it is one. Text, a list of
         content blocks, a `Reply`, a `Failure` or another answer: that, each time. A function: what it returns for the
@@ -45,7 +45,7 @@ class FakeMessagesAPI:
     check_thinking: verify the signatures of thinking blocks. False for conversations that Claude itself took part in:
         its signatures mean nothing here.
     summary: what it answers where a summary is wanted, in the forms of `reply`: the text of one; a `Reply` without
-        content and with a stop reason if none comes; a `Failure`. None: words that say it is a stand-in's.
+        content and with a stop reason if none comes; a `Failure`. None: words that say it is a fake's.
     smallest_trigger: how many input tokens the trigger of a compaction must name; the API's number is hard to reach in
         a test.
     limits: how large a request, an image and a prompt may be, for the same reason.
@@ -100,7 +100,7 @@ class FakeMessagesAPI:
         assert_extends(self.requests if requests is None else requests)
 
     def client(self, **options: Any) -> anthropic.Anthropic:
-        """Return a client of the Anthropic SDK that talks to this stand-in, inside this process.
+        """Return a client of the Anthropic SDK that talks to this fake, inside this process.
 
         options: those of `anthropic.Anthropic`. Neither a key nor an address is taken from the environment, and
         nothing is retried unless `max_retries` is given.

@@ -40,7 +40,7 @@ Found = Iterator[dict[str, Any]]
 
 
 def too_large(request: Request) -> Found:
-    """The body has more than 32 MB, or than the stand-in was told."""
+    """The body has more than 32 MB, or than the fake was told."""
     if len(request.raw) > request.setting.limits.request:
         yield {}
 
@@ -135,7 +135,7 @@ def binding_without_beta(request: Request) -> Found:
 
 
 def not_simulated(request: Request) -> Found:
-    """The stand-in does not do this, and says so rather than ignoring it."""
+    """The fake does not do this, and says so rather than ignoring it."""
     if request.body.get("thread") is not None:
         yield {"path": "thread"}
 

@@ -30,7 +30,7 @@ _TRIGGER = 150_000
 
 def summary(body: dict[str, Any]) -> str:
     """Return what a compaction says unless told otherwise: words that are plainly not Claude's."""
-    return f"[stand-in, no model] Summary of {len(body['messages'])} messages"
+    return f"[fake reply, no model] Summary of {len(body['messages'])} messages"
 
 
 def due(request: Request, shown: Shown) -> Mapping[str, Any] | None:

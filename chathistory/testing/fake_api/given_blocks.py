@@ -1,4 +1,4 @@
-"""The content blocks that a stand-in gave out: it takes them back, whatever they are."""
+"""The content blocks that a fake gave out: it takes them back, whatever they are."""
 
 from __future__ import annotations
 

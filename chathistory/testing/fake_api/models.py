@@ -1,4 +1,4 @@
-"""The models that the stand-in answers for, and what sets them apart."""
+"""The models that the fake answers for, and what sets them apart."""
 
 from __future__ import annotations
 

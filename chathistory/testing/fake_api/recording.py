@@ -1,4 +1,4 @@
-"""What was asked of the stand-in, and whether each request was the one before it and more."""
+"""What was asked of the fake, and whether each request was the one before it and more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the stand-in can be told to answer: a message, a failure, or a message whose stream goes wrong.
+"""What the fake can be told to answer: a message, a failure, or a message whose stream goes wrong.
 
     Reply       a message                        Cut         the stream ends early, and cleanly
     Failure     an error of the API              Drop        the connection closes in the middle
@@ -40,7 +40,7 @@ class Reply:
 
     content: text, or content blocks; a tool call without an `id` gets one, thinking with an empty signature is signed.
     stop_reason: None: "tool_use" if there is a `tool_use` block, otherwise "end_turn".
-    usage: replaces single counts of the usage that the stand-in computes.
+    usage: replaces single counts of the usage that the fake computes.
     model: None: the one asked for.
     extra: more fields of the message, such as `container` or `stop_details`.
     """
@@ -63,7 +63,7 @@ class Failure:
 
     status: int
     type: str | None = None
-    message: str = "[stand-in] as told"
+    message: str = "[fake] as told"
     headers: Mapping[str, str] = field(default_factory=dict)
     code: str | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Failure:
 class Raw:
     """Any HTTP answer: what a proxy says in place of the API. With its defaults, a page with status 200."""
 
-    body: str = "<html>stand-in for a proxy's page</html>"
+    body: str = "<html>a proxy's page</html>"
     status: int = 200
     content_type: str = "text/html"
 

@@ -48,14 +48,14 @@ def _steps(told: object) -> Iterator[object] | None:
 
 
 def _loud(words: str) -> Failure:
-    return Failure(500, message=f"[stand-in] {words}", headers={"x-should-retry": "false"})
+    return Failure(500, message=f"[fake] {words}", headers={"x-should-retry": "false"})
 
 
 def echo(body: dict[str, Any]) -> Reply:
     """Return a reply that is plainly not Claude's, and shows what of the conversation has arrived."""
     messages = body["messages"]
     said = next((words for message in reversed(messages) if (words := _words(message))), "nothing in words")
-    return Reply(content=f"[stand-in, no model] You said: {said} (message {len(messages)} of this conversation)")
+    return Reply(content=f"[fake reply, no model] You said: {said} (message {len(messages)} of this conversation)")
 
 
 def _words(message: dict[str, Any]) -> str:

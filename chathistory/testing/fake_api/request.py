@@ -103,7 +103,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a stand-in was told to serve and to mind.
+    """What a fake was told to serve and to mind.
 
     thinking None: signatures are not looked at. gone: the ids of files and containers that there are no longer.
     account: the account that thinking is bound to. refuse: what else is refused. given: the blocks that it gave out.

@@ -26,7 +26,7 @@ Making: TypeAlias = "Callable[[Reply], dict[str, Any]]"
 
 @dataclass(frozen=True, slots=True)
 class Responder:
-    """What a stand-in says: its replies and summaries, the thinking it has signed, the prompts it has read."""
+    """What a fake says: its replies and summaries, the thinking it has signed, the prompts it has read."""
 
     replies: ReplyQueue
     summaries: ReplyQueue

@@ -92,8 +92,8 @@ ENVELOPE_RULES = (
     Rule(
         "not simulated",
         envelope.not_simulated,
-        "[stand-in] {path} is not simulated",
-        "guess: no rule of the API, but a limit of the stand-in",
+        "[fake] {path} is not simulated",
+        "guess: no rule of the API, but a limit of the fake",
     ),
     Rule(
         "model unknown",

@@ -1,4 +1,4 @@
-"""The stand-in behind a real socket: the standard library's HTTP server, on the loopback interface only.
+"""The fake behind a real socket: the standard library's HTTP server, on the loopback interface only.
 
 Headers and body leave in one piece (two would wait 44 ms for each other), the events of a stream one by one.
 """
@@ -98,7 +98,7 @@ def _shut(connection: socket.socket) -> None:
 class _Handler(BaseHTTPRequestHandler):
     server: _Server  # pyright: ignore[reportIncompatibleVariableOverride]
     protocol_version = "HTTP/1.1"
-    server_version = "chathistory-stand-in"
+    server_version = "chathistory-fake"
     wbufsize = -1
     disable_nagle_algorithm = True
 

@@ -1,6 +1,6 @@
-"""Signatures: a few facts, sealed so that a change of them shows, and readable by the stand-in alone.
+"""Signatures: a few facts, sealed so that a change of them shows, and readable by the fake alone.
 
-The key is the same everywhere, so that a conversation that was stored goes on after a restart of the stand-in.
+The key is the same everywhere, so that a conversation that was stored goes on after a restart of the fake.
 """
 
 from __future__ import annotations

@@ -145,7 +145,7 @@ def returned(request: Request) -> list[Returned]:
 
 
 class Thinking:
-    """What the stand-in knows of the thinking that it gave out; safe in threads."""
+    """What the fake knows of the thinking that it gave out; safe in threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -1,4 +1,4 @@
-"""The stand-in as a transport of `httpx2`, beneath clients of the real SDK. Importing this imports the SDK."""
+"""The fake as a transport of `httpx2`, beneath clients of the real SDK. Importing this imports the SDK."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 __all__ = ["async_client", "sync_client"]
 
 Client = TypeVar("Client", anthropic.Anthropic, anthropic.AsyncAnthropic)
-_ADDRESS = "http://stand-in.invalid"
+_ADDRESS = "http://fake.invalid"
 _POLL = 0.002
 
 
 def sync_client(api: FakeMessagesAPI, options: dict[str, Any]) -> anthropic.Anthropic:
-    """Return a client of the SDK on this stand-in."""
+    """Return a client of the SDK on this fake."""
     http = httpx2.Client(transport=_Transport(api))
     return _alone(anthropic.Anthropic(**_defaults(options), http_client=http), options)
 
 
 def async_client(api: FakeMessagesAPI, options: dict[str, Any]) -> anthropic.AsyncAnthropic:
-    """Return an asynchronous client of the SDK on this stand-in."""
+    """Return an asynchronous client of the SDK on this fake."""
     http = httpx2.AsyncClient(transport=_AsyncTransport(api))
     return _alone(anthropic.AsyncAnthropic(**_defaults(options), http_client=http), options)
 
 
 def _defaults(options: dict[str, Any]) -> dict[str, Any]:
     credentials = {"api_key", "auth_token", "credentials", "config", "profile"}
-    key = {} if credentials & options.keys() else {"api_key": "stand-in"}
+    key = {} if credentials & options.keys() else {"api_key": "fake"}
     return {"base_url": _ADDRESS, "max_retries": 0, **key, **options}
 
 

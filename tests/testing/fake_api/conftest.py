@@ -1,4 +1,4 @@
-"""No test of the stand-in may see the machine's own keys, addresses or profiles."""
+"""No test of the fake may see the machine's own keys, addresses or profiles."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""For each rule of the stand-in: requests that break it, each with a neighbour that does not, and the error's text."""
+"""For each rule of the fake: requests that break it, each with a neighbour that does not, and the error's text."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ class Example:
     bad: Req
     good: Req
     text: str
-    before: Req | None = None  # a request that the same stand-in has answered with `reply`
+    before: Req | None = None  # a request that the same fake has answered with `reply`
     reply: object = None
-    options: dict = field(default_factory=dict)  # of the stand-in
+    options: dict = field(default_factory=dict)  # of the fake
 
     def api(self, req):
-        """A stand-in that this request can be sent to next."""
+        """A fake that this request can be sent to next."""
         told = [self.reply, "then"] if self.before else None
         api = FakeMessagesAPI(told, strict_first_role=req.strict, **self.options)
         if self.before:
@@ -192,7 +192,7 @@ example(
     "not simulated",
     Req(body(thread={"type": "create"}), beta("message-threads-2026-08-12")),
     Req(body(context_management={"edits": []}), beta("context-management-2025-06-27")),
-    "[stand-in] thread is not simulated",
+    "[fake] thread is not simulated",
 )
 for name in ("claude-3-5-sonnet-20241022", "claude-opus-4-0", "gpt-4"):
     example("model unknown", body(model=name), body(model="claude-opus-5-5"), f"model: {name}")

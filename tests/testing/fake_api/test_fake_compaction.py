@@ -260,7 +260,7 @@ SUMMARIES = {
     "no text": (Reply(content=""), "end_turn", []),
     "a refusal": (Reply(content=[], stop_reason="refusal"), "refusal", []),
     "a function": (lambda asked: f"{len(asked['messages'])} messages", "compaction", ["8 messages"]),
-    "none told": (None, "compaction", ["[stand-in, no model] Summary of 8 messages"]),
+    "none told": (None, "compaction", ["[fake reply, no model] Summary of 8 messages"]),
 }
 
 
@@ -452,7 +452,7 @@ def test_the_stream_of_a_summary_at_a_threshold_has_one_delta_and_keeps_thinking
         deltas = [event.delta for event in stream if event.type == "content_block_delta"]
         talk.messages.append(said(stream.get_final_message()))
     assert [delta.content for delta in deltas if delta.type == "compaction_delta"] == [
-        "[stand-in, no model] Summary of 5 messages"
+        "[fake reply, no model] Summary of 5 messages"
     ]
     assert talk.messages[-1]["content"][0]["encrypted_content"] is None  # the SDK adds it to what it streams
     talk.setup["context_management"] = edit(1000)

@@ -1,4 +1,4 @@
-"""The page on the stand-in says what is so: its Python runs, and it names what there is."""
+"""The page on the fake says what is so: its Python runs, and it names what there is."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ AFTER_TWO_WORDS = 5
 
 @pytest.fixture(params=["transport", "socket"])
 def connect(request):
-    """Give clients of a stand-in, by either way."""
+    """Give clients of a fake, by either way."""
     with contextlib.ExitStack() as stack:
 
         def connected(api, **options):
@@ -284,7 +284,7 @@ def test_the_command_prints_the_url_and_serves_until_interrupted():
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=dict(os.environ)) as process:
         url = process.stdout.readline().decode().strip()
         with anthropic.Anthropic(base_url=url, api_key="x", max_retries=0) as client:
-            assert client.messages.create(**ASK).content[0].text.startswith("[stand-in, no model] You said: Hello")
+            assert client.messages.create(**ASK).content[0].text.startswith("[fake reply, no model] You said: Hello")
             process.send_signal(signal.SIGINT)
             assert process.wait(100) == 0
         assert process.stderr.read() == b""

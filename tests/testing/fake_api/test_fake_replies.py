@@ -1,4 +1,4 @@
-"""What the stand-in answers: the echo, what it was told, streams that add up to the same, ids, usage, the records."""
+"""What the fake answers: the echo, what it was told, streams that add up to the same, ids, usage, the records."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def streamed(client, **ask):
 def test_the_echo_says_what_it_is_and_shows_that_it_has_the_history():
     with FakeMessagesAPI().client() as client:
         first = client.messages.create(**ASK)
-        assert first.content[0].text == "[stand-in, no model] You said: Hello there (message 1 of this conversation)"
+        assert first.content[0].text == "[fake reply, no model] You said: Hello there (message 1 of this conversation)"
         more = [user("Hello there"), {"role": "assistant", "content": first.content}, user([text("And"), text("now?")])]
         third = client.messages.create(**ASK | {"messages": more})
-        assert third.content[0].text == "[stand-in, no model] You said: And now? (message 3 of this conversation)"
+        assert third.content[0].text == "[fake reply, no model] You said: And now? (message 3 of this conversation)"
         tools = client.messages.create(**ASK | {"messages": [user("Run"), reply([call()]), user([result()])]})
         assert "You said: Run (message 3" in tools.content[0].text
 
@@ -171,7 +171,7 @@ def test_a_failure_is_the_error_of_the_sdk(failure, error, kind):
 
 def test_a_proxy_s_page_is_a_str_for_the_sdk():
     with FakeMessagesAPI(Raw()).client() as client:
-        assert client.messages.create(**ASK) == "<html>stand-in for a proxy's page</html>"
+        assert client.messages.create(**ASK) == "<html>a proxy's page</html>"
 
 
 def test_what_a_reply_function_raises_reaches_the_client():
@@ -341,7 +341,7 @@ def test_clients_see_nothing_of_the_environment(monkeypatch):
     monkeypatch.setenv("ANTHROPIC_CUSTOM_HEADERS", "x-leak: yes\nanthropic-version: 1")
     api = FakeMessagesAPI()
     with api.client() as client:
-        assert (client.api_key, client.auth_token, client.max_retries) == ("stand-in", None, 0)
+        assert (client.api_key, client.auth_token, client.max_retries) == ("fake", None, 0)
         client.messages.create(**ASK)
 
     async def run():
@@ -391,5 +391,5 @@ def test_the_request_may_come_from_any_client():
         answer = client.post(
             f"{url}/v1/messages", headers={"x-api-key": "k", "anthropic-version": "2023-06-01"}, json=body()
         )
-    assert answer.json()["content"][0]["text"].startswith("[stand-in, no model]")
+    assert answer.json()["content"][0]["text"].startswith("[fake reply, no model]")
     assert answer.headers["request-id"].startswith("req_")

@@ -95,7 +95,7 @@ def test_a_socket_shows_the_same():
             for strict, url in urls.items()
         }
         for example in SMALL:
-            if example.before is None and not example.options:  # the others need a stand-in of their own
+            if example.before is None and not example.options:  # the others need a fake of their own
                 with pytest.raises(anthropic.APIStatusError) as caught:
                     asked(clients[example.bad.strict], example.bad)
                 check_refusal(example, caught.value, apis[example.bad.strict])
@@ -138,7 +138,7 @@ def test_counting_tokens_asks_the_same_rules(example):
     check_refusal(example, caught.value, api)
 
 
-def test_no_body_whatever_makes_the_stand_in_fall_over():
+def test_no_body_whatever_makes_the_fake_api_fall_over():
     """Values of all kinds, put in all places of a rich request, are answered or refused, never a 500."""
     rng = random.Random(7)
     values = [None, True, 0, -1, 1.5, "", "x", [], {}, [None], [[]], {"type": "text"}, {"type": []}, "a.b"]

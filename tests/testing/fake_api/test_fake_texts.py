@@ -1,4 +1,4 @@
-"""The words of the API that are on record, each with a rule of the stand-in that says them."""
+"""The words of the API that are on record, each with a rule of the fake that says them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from chathistory.testing.fake_api import RULES
 
 TEXTS = (Path(__file__).parent / "texts_of_the_api.txt").read_text(encoding="utf-8").splitlines()
 """As documentation and issues quote them, with examples of paths and ids. Two on record have no rule, and the page on
-the stand-in says so: "prompt is too long", for it has no context window, and the order of thinking and calls of models
+the fake says so: "prompt is too long", for it has no context window, and the order of thinking and calls of models
 with manual thinking.
 """
 

@@ -138,7 +138,7 @@ def test_thinking_of_another_model_is_ignored_and_good_again_on_return(talk):
 
 
 def test_a_fork_with_the_same_beginning_keeps_its_thinking(talk):
-    fork = Talk()  # a stand-in of its own, as after a restart
+    fork = Talk()  # a fake of its own, as after a restart
     with fork.client:
         fork.messages = talk.messages[:4]
         fork.say("Another way")
