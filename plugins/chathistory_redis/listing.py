@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chathistory.errors import ChatHistoryError, InvalidInput
+from chathistory.errors import ChatHistoryError
+from chathistory.storage.cursors import pack_cursor, unpack_cursor
 from chathistory.storage.values import Cursor, Damaged, Head, Key, Page
 from chathistory_redis.connection import Connection
 from chathistory_redis.errors import translate_errors
@@ -50,7 +48,7 @@ class Listing:
 
     def list_page(self, scope: str, after: Cursor | None, limit: int) -> Page[Head]:
         """Return a page. The order is that of the index, so that a wrong time in it hides no other conversation."""
-        place = [] if after is None else _decode_cursor(after)
+        place = [] if after is None else [str(part).encode() for part in unpack_cursor(after, _is_place)]
         parts = [(list(names), [b"%d" % (limit + 1), *place]) for names in self.layout.indexes(scope)]
         rows: list[_Row] = []
         damaged: list[Damaged] = []
@@ -74,8 +72,7 @@ class Listing:
         cursor = None
         if len(heads) > limit:
             rows = rows[: heads[limit - 1] + 1]
-            text = json.dumps([rows[-1].time.decode(), rows[-1].id.decode()])  # exactly as Redis writes them
-            cursor = base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+            cursor = pack_cursor(rows[-1].time.decode(), rows[-1].id.decode())  # exactly as Redis writes them
         items = [row.item for row in rows if isinstance(row.item, Head)]
         return Page(items, cursor, (*damaged, *(row.item for row in rows if isinstance(row.item, Damaged))))
 
@@ -139,12 +136,6 @@ class Listing:
             yield from found
 
 
-def _decode_cursor(cursor: Cursor) -> list[bytes]:
-    """Return the time and the id below which the next page begins. Raises `InvalidInput` for what is no cursor."""
-    try:
-        time, name = json.loads(base64.b64decode(cursor + "==", altchars=b"-_", validate=False))
-        if _TIME.fullmatch(str(time)):
-            return [str(time).encode(), name.encode()]
-    except (ValueError, TypeError, AttributeError, RecursionError, binascii.Error):
-        pass
-    raise InvalidInput("this is not a cursor that a page of this listing gave")
+def _is_place(time: Any, name: Any) -> bool:
+    """Return whether the parts of a cursor are the time and the id of an entry; raises what tells that they are not."""
+    return _TIME.fullmatch(str(time)) is not None and isinstance(name.encode(), bytes)

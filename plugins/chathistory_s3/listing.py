@@ -15,17 +15,16 @@ one a conversation is not in the listing of its scope.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import count as count_up
+from typing import Any
 
-from chathistory.errors import CorruptRecord, InvalidInput, StoreError
+from chathistory.errors import CorruptRecord, StoreError
+from chathistory.storage.cursors import pack_cursor, unpack_cursor
 from chathistory.storage.values import LARGEST_NUMBER, Cursor, Damaged, Head, Key, Page
 from chathistory_s3.heads import Heads, StoredHead
 from chathistory_s3.names import Marker, is_name, place_of
@@ -53,20 +52,16 @@ class _Position:
         return self.updated or 0, self.name
 
     def encode(self) -> Cursor:
-        text = json.dumps([self.time, self.name, self.updated])
-        return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+        return pack_cursor(self.time, self.name, self.updated)
 
     @classmethod
     def decode(cls, cursor: Cursor) -> _Position:
-        try:
-            time, name, updated = json.loads(base64.b64decode(cursor + "==", altchars=b"-_"))
-        except (ValueError, TypeError, RecursionError, binascii.Error):
-            time, name, updated = None, None, None
-        by_name = updated is None and isinstance(name, str) and _SUFFIX.fullmatch(name)
-        is_sorted = type(updated) is int and 0 <= updated <= LARGEST_NUMBER and isinstance(name, str)
-        if not (isinstance(time, str) and _TIME.fullmatch(time) and (by_name or is_sorted)):
-            raise InvalidInput("this is not a cursor that a page of this listing gave")
-        return cls(time, str(name), updated)
+        def is_right(time: Any, name: Any, updated: Any) -> bool:
+            by_name = updated is None and _SUFFIX.fullmatch(name) is not None
+            is_sorted = type(updated) is int and 0 <= updated <= LARGEST_NUMBER and isinstance(name, str)
+            return _TIME.fullmatch(time) is not None and (by_name or is_sorted)
+
+        return cls(*unpack_cursor(cursor, is_right))
 
 
 @dataclass(frozen=True, slots=True)

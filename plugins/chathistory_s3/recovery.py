@@ -142,13 +142,9 @@ def restore_head(writer: Writer, found: FoundRecords, head: Head) -> Head:
             remains = replace(remains, etag=writer.bucket.create(writer.names.head(key), encode_head(tombstone)))
         except PreconditionFailed:
             raise Conflict(key, _load_head(writer, key)) from None
-    return _rebuild(writer, remains, head)
-
-
-def _rebuild(writer: Writer, remains: _Remains, head: Head) -> Head:
-    """Store all records anew, about a segment at a time, and then the head that names them."""
+    # Store all records anew, about a segment at a time, and then the head that names them.
     content = HeadContent(replace(head, end=head.start), new_token(), "", (), head.start, fenced=True)
-    segments = SegmentStore(writer.heads, head.key, content.incarnation)
+    segments = SegmentStore(writer.heads, key, content.incarnation)
     firsts = {segment.first for segment in remains.segments} | {remains.tail_start}
     inner = sorted(first for first in firsts if head.start < first < head.end)
     obsolete: list[str] = []

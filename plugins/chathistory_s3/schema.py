@@ -26,7 +26,8 @@ from typing import Any
 from zlib import crc32
 
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
-from chathistory.storage.values import LONGEST_VERSION, Head, Key, Revision
+from chathistory.storage.checks import is_version
+from chathistory.storage.values import Head, Key, Revision
 from chathistory_s3.lines import SHORTEST
 
 __all__ = [
@@ -189,8 +190,7 @@ def _check_whole(value: object) -> int:
 def _parse_fields(fields: Any, tail: bytes) -> HeadContent:
     _check(fields["v"] == FORMAT)
     version, expires, payload = fields["version"], fields["expires"], fields["info"]
-    _check(isinstance(version, str) and 1 <= len(version) <= LONGEST_VERSION)
-    _check(version.isascii() and version.isprintable())
+    _check(is_version(version))
     _check(isinstance(payload, str) and not any("\ud800" <= letter <= "\udfff" for letter in payload))
     updated = _check_whole(fields["updated"])
     revision = Revision(version, updated, expires if expires is None else _check_whole(expires), payload)

@@ -55,11 +55,23 @@ def sweep(writer: Writer, *, now: float, grace: float) -> Swept:
             done.damaged += 1
             continue
         content = found.living if found is not None else None
-        named = _named_segments(writer, content) if content is not None else set()
+        named: set[str] = set()
+        if content is not None:
+            names = SegmentStore(writer.heads, content.head.key, content.incarnation)
+            named.update(names.names_of(content.segments))
         left = [segment.name for segment in segments if segment.name not in named]
         writer.bucket.delete_all(left)
         done.segments += len(left)
-    _sweep_tombstones(writer, done, old)
+    for batch in writer.bucket.list_batches(writer.names.heads()):  # finish deletes of somebody who died over them
+        places = [
+            place for entry in batch
+            if (place := writer.names.parse_head(entry.name)) and entry.size < SMALLEST_HEAD and entry.modified < old
+        ]  # fmt: skip
+        for place, found in zip(places, writer.heads.peek_all(map(writer.names.head_at, places)), strict=True):
+            if isinstance(found, Damaged):
+                done.damaged += 1
+            elif found is not None and isinstance(found.content, Tombstone):
+                done.tombstones += writer.finish_delete(place, found.content, found.etag, stays=False) is None
     _remove_probes(writer, old)
     return done
 
@@ -100,26 +112,6 @@ def _group_segments(writer: Writer, scope: str | None, old: float) -> Iterator[l
             yield segments
 
 
-def _named_segments(writer: Writer, content: HeadContent) -> set[str]:
-    segments = SegmentStore(writer.heads, content.head.key, content.incarnation)
-    return set(segments.names_of(content.segments))
-
-
-def _sweep_tombstones(writer: Writer, done: Swept, old: float) -> None:
-    """Finish what was deleted by somebody who died over it."""
-    for batch in writer.bucket.list_batches(writer.names.heads()):
-        places = [
-            place for entry in batch
-            if (place := writer.names.parse_head(entry.name)) and entry.size < SMALLEST_HEAD and entry.modified < old
-        ]  # fmt: skip
-        heads = writer.heads.peek_all(map(writer.names.head_at, places))
-        for place, found in zip(places, heads, strict=True):
-            if isinstance(found, Damaged):
-                done.damaged += 1
-            elif found is not None and isinstance(found.content, Tombstone):
-                done.tombstones += writer.finish_delete(place, found.content, found.etag, stays=False) is None
-
-
 def _remove_probes(writer: Writer, old: float) -> int:
     """Remove probes of stores that ended over them; a store whose probe vanishes makes another one."""
     entries = writer.bucket.list_objects(writer.names.probes())
@@ -131,7 +123,14 @@ def _remove_probes(writer: Writer, old: float) -> int:
 def remove_leftovers(writer: Writer, scope: str) -> Leftovers:
     """Remove leftovers as `BaseStore._remove_leftovers` says. Raises `StoreRejected` without the right to list."""
     names, forever = writer.names, float("inf")
-    removed = _remove_damaged(writer, scope)
+    removed = 0
+    for batch in writer.bucket.list_batches(names.heads(scope)):  # heads that cannot be read, with all that is theirs
+        places = [place for entry in batch if (place := names.parse_head(entry.name))]
+        for place, found in zip(places, writer.heads.peek_all(map(names.head_at, places)), strict=True):
+            if isinstance(found, Damaged):
+                removed += writer.delete_damaged(found.where)
+            elif found is not None and isinstance(found.content, Tombstone):  # a delete that broke off
+                writer.finish_delete(place, found.content, found.etag, stays=True)
     for segments in _group_segments(writer, scope, forever):
         if _remove_absent(writer, segments[0].place, segments[0].incarnation):
             removed += len(segments)
@@ -148,19 +147,6 @@ def remove_leftovers(writer: Writer, scope: str) -> Leftovers:
         }
         left |= {entry.name for entry in batch if entry.name not in tombstones}  # they have no text
     return Leftovers(removed, tuple(sorted(left)), complete=not left)
-
-
-def _remove_damaged(writer: Writer, scope: str) -> int:
-    """Remove heads that cannot be read, with all that belongs to them; and finish deletes that broke off."""
-    removed = 0
-    for batch in writer.bucket.list_batches(writer.names.heads(scope)):
-        places = [place for entry in batch if (place := writer.names.parse_head(entry.name))]
-        for place, found in zip(places, writer.heads.peek_all(map(writer.names.head_at, places)), strict=True):
-            if isinstance(found, Damaged):
-                removed += writer.delete_damaged(found.where)
-            elif found is not None and isinstance(found.content, Tombstone):
-                writer.finish_delete(place, found.content, found.etag, stays=True)
-    return removed
 
 
 def _remove_markers(writer: Writer, scope: str) -> int:

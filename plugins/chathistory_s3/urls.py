@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import boto3
 import botocore.session
 from botocore.config import Config
-from botocore.loaders import Loader, create_loader
+from botocore.loaders import create_loader
 
 from chathistory.checks import class_name, is_coroutine_function
 from chathistory.errors import ConfigError
@@ -112,10 +112,8 @@ def write_options(sse: str | None, kms_key: str | None, storage_class: str | Non
     return {name: value for name, value in named.items() if value is not None}
 
 
-@lru_cache(maxsize=1)
-def _get_loader() -> Loader:
-    """Return what reads boto3's descriptions of services: once per process, for it takes longer than all the rest."""
-    return create_loader()
+_get_loader = lru_cache(maxsize=1)(create_loader)
+"""Returns what reads boto3's descriptions of services: once per process, for it takes longer than all the rest."""
 
 
 @dataclass(frozen=True, slots=True)
