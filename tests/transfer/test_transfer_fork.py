@@ -174,14 +174,14 @@ def test_a_fork_lives_as_long_as_the_store_says(store, chat):
 
 def test_forking_does_not_count_as_reading(store, chat):
     numbered(chat, 2)
-    other = chat_on(_same_room(store))
+    other = chat_on(_same_data(store))
     other.append(user("theirs"))
     chat.fork("f")
     with pytest.raises(Conflict):
         chat.append(user("mine"))
 
 
-def _same_room(store):
+def _same_data(store):
     other = type(store)()
     other._data = store._data
     return other
@@ -200,7 +200,7 @@ class Watched(FaultyStore):
 
     def append(self, *args, **kwargs):
         head = super().append(*args, **kwargs)
-        other = History(_same_room(self))
+        other = History(_same_data(self))
         self.seen.append([row.id for row in other.list().items])
         assert other.conversation("f").messages() in ([], self.whole)
         return head
@@ -242,7 +242,7 @@ def test_a_fork_that_was_killed_is_absent_and_in_nobodys_way(small):
         chat.fork("f")
     store.healed()
     assert len(list(store.keys())) == 2
-    again = History(_same_room(store))
+    again = History(_same_data(store))
     assert [row.id for row in again.list().items] == ["c"]
     assert again.conversation("f").messages() == []
     assert again.delete("f") is None
@@ -277,7 +277,7 @@ def test_a_fork_is_settled_where_it_begins_if_somebody_has_gone_on_with_it(small
 
     def landed_and_gone_on_with(call):
         call()
-        chat_on(_same_room(store), "f").append(user("on"))
+        chat_on(_same_data(store), "f").append(user("on"))
         raise lost()
 
     store.on_append = iter([landed_and_gone_on_with])
@@ -314,7 +314,7 @@ def test_messages_page_backward(chat, rewound):
 
 def test_a_page_of_the_past_is_not_all_there_is(store, chat):
     numbered(chat, 6)
-    chat_on(_same_room(store)).append(user("theirs"))
+    chat_on(_same_data(store)).append(user("theirs"))
     assert len(chat.last_entries(2, before=4)) == 2
     with pytest.raises(Conflict):
         chat.append(user("mine"))
