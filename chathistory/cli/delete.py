@@ -72,9 +72,8 @@ def delete(
             versions = {row.id: row.version for row in read_listing(history, filters).items}
         if versions and not (yes or dry_run):
             rows = [row for id in versions if (row := history.delete(id, dry_run=True))]
-            _print_removed([] if ids else rows)
-            name = show_controls(ids[0]) if len(ids) == 1 else f"{len(rows)} conversations"
-            click.confirm(f"Delete {name} ({_count_messages(rows)}) for good?", abort=True)
+            name = ids[0] if len(ids) == 1 else f"{len(rows)} conversations"
+            _confirm(f"Delete {name} ({_count_messages(rows)})", [] if ids or as_json else rows)
         if ids and yes:  # who names it and is not asked means it, whatever was written to it since
             versions = dict.fromkeys(versions)
         removed, kept = _delete_versions(history, versions, dry_run=dry_run)
@@ -118,9 +117,7 @@ def _delete_scope(history: History, *, dry_run: bool, yes: bool, as_json: bool) 
         return sum(1 for _ in history.store.keys(history.scope))
 
     if not (yes or dry_run):
-        click.confirm(
-            f"Delete all {count()} conversations of scope {show_controls(history.scope)} for good?", abort=True
-        )
+        _confirm(f"Delete all {count()} conversations of scope {history.scope}")
     with show_progress("deleting", count) as step:
         report = history.erase(dry_run=dry_run, progress=step)
     if as_json:
@@ -162,9 +159,8 @@ def prune(*, dry_run: bool, yes: bool, target: Target, as_json: bool, **limits: 
     with target.open() as history:
         if not (yes or dry_run):
             found = history.prune(dry_run=True, **limits)
-            _print_removed(found.removed)
             if found.removed:
-                click.confirm(f"Remove {len(found.removed)} conversations for good?", abort=True)
+                _confirm(f"Remove {len(found.removed)} conversations", [] if as_json else found.removed)
         with show_progress("removing", None) as step:
             report = history.prune(dry_run=dry_run, progress=step, **limits)
     if as_json:
@@ -177,6 +173,12 @@ def prune(*, dry_run: bool, yes: bool, target: Target, as_json: bool, **limits: 
     if not report.complete:
         click.echo(MAY_HAVE_MISSED, err=True)
     return ExitCode.PARTLY if report.damaged or not report.complete else ExitCode.OK
+
+
+def _confirm(what: str, shown: Sequence[DeletedConversation] = ()) -> None:
+    """Show what would go, and ask on standard error; ends the command if the answer is no."""
+    _print_removed(shown)
+    click.confirm(show_controls(f"{what} for good?"), abort=True, err=True)
 
 
 def _print_removed(removed: Sequence[DeletedConversation]) -> None:

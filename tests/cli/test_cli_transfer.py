@@ -7,6 +7,7 @@ import json
 
 import pytest
 from chathistory_file import FileStore
+from cli_terminal import COMMAND, Terminal
 from made_entries import make_entry
 
 from chathistory import History, open_store
@@ -264,6 +265,17 @@ def test_many_troubles_are_cut_short(run, filled, tmp_path):
     assert "5 more; --json names all" in done.stderr
     done = run("copy", "--to", "file:./one", "--store", "file:./two", "--json")
     assert len(json.loads(done.stdout)["not_done"]) == 25
+
+
+def test_who_is_asked_in_a_terminal_still_gets_nothing_but_json(env, tmp_path, filled):
+    screen = Terminal(
+        ["-c", f"{COMMAND} prune --count 0 --json --store {filled} > out"], env, tmp_path, command=("sh",)
+    )
+    screen.expect("Remove", "for good? [y/N]")
+    screen.type("y\r")
+    assert screen.end() == 0
+    screen.close()
+    assert json.loads((tmp_path / "out").read_text())["removed"]
 
 
 def test_a_bar_is_drawn_where_there_is_a_terminal(terminal, filled):
