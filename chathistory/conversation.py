@@ -328,9 +328,9 @@ class Conversation:
             InvalidInput: The policy is a `Compaction` (see `ChatEngine.compact`).
             Exception: What the policy raises.
         """
-        from chathistory.trimming.apply import trimmed
+        from chathistory.trimming.plan_cut import trim
 
-        return trimmed(self._log, policy, write=not dry_run)
+        return trim(self._log, policy, dry_run=dry_run)
 
     def set_drop_stale_thinking(self, *, drop: bool) -> None:
         """Say who leaves out thinking that is bound to what is no longer sent: the API, or the view.

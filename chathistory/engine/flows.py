@@ -25,8 +25,7 @@ from chathistory.errors import Conflict, ConversationChanged, InvalidInput
 from chathistory.log.active_path import load_active
 from chathistory.log.lease import check_free
 from chathistory.log.message_entries import message_entry
-from chathistory.trimming.apply import text_from
-from chathistory.trimming.plan_cut import TrimResult, plan_cut_of_all
+from chathistory.trimming.plan_cut import TrimResult, check_summary, plan_cut_of_all
 from chathistory.trimming.policies import Summarize
 from chathistory.view import view, view_of
 
@@ -117,9 +116,9 @@ def _make_cut(settings: EngineSettings, turn: Turn) -> Flow[None]:
             is_awaited = settings.asynchronous and inspect.iscoroutinefunction(policy.by)
             summary = (yield partial(policy.by, messages)) if is_awaited else policy.by(messages)
             if settings.asynchronous and inspect.isawaitable(summary):
-                made = text_from((yield lambda: summary))
+                made = check_summary((yield lambda: summary))
             else:
-                made = text_from(summary)
+                made = check_summary(summary)
         else:
             made = yield settings.call("create", settings.request.compaction(turn, messages))
         turn.store_cut(made)

@@ -22,10 +22,13 @@ _COMPACT = "compact_20260112"
 class ContextEditing:
     """What the API is asked to clear or to sum up by itself, for `ChatEngine(..., context_editing=...)`.
 
-    clear_thinking: leave out thinking of older turns. clear_tool_uses: leave out results of older tool calls. compact:
-    sum up all so far once it is over a number of input tokens (150,000 unless set; at least 50,000). Each is True, or
-    the API's own settings of that edit, such as {"keep": {"type": "tool_uses", "value": 3}}; compact may be a number.
-    Betas of the API: `context-management-2025-06-27`, `compact-2026-01-12`.
+    Each is True, or the API's own settings of that edit, such as {"keep": {"type": "tool_uses", "value": 3}}. Betas of
+    the API: `context-management-2025-06-27`, `compact-2026-01-12`.
+
+    Attributes:
+        clear_thinking: Leave out thinking of older turns.
+        clear_tool_uses: Leave out results of older tool calls.
+        compact: Sum up all so far once it is over a number of input tokens: this one, or 150,000; at least 50,000.
     """
 
     clear_thinking: bool | Mapping[str, Any] = False
@@ -35,7 +38,7 @@ class ContextEditing:
     def __post_init__(self) -> None:
         if isinstance(self.compact, Mapping) and self.compact.get("pause_after_compaction"):
             raise InvalidInput(
-                "ContextEditing: compact: no pause_after_compaction, for nobody would go on with the reply"
+                "ContextEditing: compact: must not set pause_after_compaction: nobody would continue the reply"
             )
 
     @property
@@ -60,7 +63,9 @@ class ContextEditing:
 class CompactionBlocks:
     """Which compactions are among the messages of a request, for the API wants to be told what it is given back.
 
-    signed: one that was made on demand. plain: one that was made at a threshold, or failed.
+    Attributes:
+        signed: One that was made on demand.
+        plain: One that was made at a threshold, or failed.
     """
 
     signed: bool

@@ -1,4 +1,4 @@
-"""From a policy to a cut: when there may be one, where, and the event that says so.
+"""From a policy to a cut: when there may be one, where, the event that says so, and the cut asked for by hand.
 
 There is no cut while something is open: a tool call that awaits its result, a reply that paused. The API wants the
 thinking of the last turn back then, unchanged, and a cut changes what that thinking is bound to.
@@ -8,28 +8,40 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from chathistory.errors import IncompleteReply, InvalidInput
-from chathistory.log.active_path import ActiveEntries
+from chathistory.errors import Conflict, IncompleteReply, InvalidInput
+from chathistory.log.active_path import ActiveEntries, load_active
 from chathistory.log.clock import now, to_datetime, to_microseconds
+from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, messages_among
 from chathistory.log.events import Compaction as CompactionEvent
 from chathistory.log.events import Cut, MessageAdded
 from chathistory.log.field_types import NO_RESPONSE
+from chathistory.log.lease import check_free
 from chathistory.log.message_entries import message_entry
 from chathistory.log.message_sizes import estimated
 from chathistory.log.state import ConversationState
 from chathistory.log.turn_boundaries import find_open_reply, opens_turn
 from chathistory.messages.content import Message, blocks_of
-from chathistory.trimming.policies import Compaction, Load, Policy
+from chathistory.trimming.policies import Compaction, Load, Policy, Summarize, check_policy
 from chathistory.trimming.turns import SentTurn, split_into_turns
 from chathistory.view import view_of
 from chathistory.view.tool_call_ids import doubled_calls
 
-__all__ = ["Plan", "TrimResult", "is_callers_turn_id", "is_cut_wanted", "may_be_hidden", "plan_cut", "plan_cut_of_all"]
+__all__ = [
+    "Plan",
+    "TrimResult",
+    "check_summary",
+    "is_callers_turn_id",
+    "is_cut_wanted",
+    "may_be_hidden",
+    "plan_cut",
+    "plan_cut_of_all",
+    "trim",
+]
 
 _FRESH = re.compile("[0-9a-f]{28}")  # a turn id that was not the caller's
 _CRC = 8  # characters that are kept of a turn id
@@ -37,9 +49,14 @@ _CRC = 8  # characters that are kept of a turn id
 
 @dataclass(frozen=True, slots=True)
 class TrimResult:
-    """What a cut leaves out: turns and messages, and the tokens sent before and after it (about; see `Load`).
+    """What a cut leaves out.
 
-    position: from which on messages are sent.
+    Attributes:
+        position: From which on messages are sent.
+        turns: How many are left out.
+        messages: How many are left out.
+        tokens_before: About how many were sent; see `Load`.
+        tokens_after: About how many are sent from now on.
     """
 
     position: int
@@ -133,8 +150,13 @@ def plan_cut(policy: Policy, sent: ActiveEntries, new: Message | None = None) ->
     load = _load_of(sent.state, new)
     if not policy.should_cut(load) or find_open_reply(reversed(sent.entries)) or (new and not opens_turn(new)):
         return None
-    candidates = _list_candidates(sent, load, new)
-    turns = candidates.turns
+    outline = split_into_turns(_messages_with_lead(sent), cache_valid_from=sent.state.view.cache_valid_from)
+    turns, before = outline.turns, outline.preamble_tokens
+    if before is None:
+        before = sent.cut.event.preamble_tokens if sent.cut else 0
+    if new:
+        turns.append(SentTurn(sent.head.end, load.now, estimated(new), estimated(new)))
+    candidates = _CutCandidates(sent, turns, replace(load, before=before), new)
     position = policy.find_start(turns, candidates.load) if turns else None
     # nothing is left out between a turn's beginning and its first reply
     firsts = {turn.rounds[0].position: turn.position for turn in turns if turn.rounds}
@@ -154,18 +176,6 @@ class _CutCandidates:
     turns: list[SentTurn]
     load: Load
     new: Message | None
-
-
-def _list_candidates(sent: ActiveEntries, load: Load, new: Message | None) -> _CutCandidates:
-    view = sent.state.view
-    outline = split_into_turns(_messages_with_lead(sent), cache_valid_from=view.cache_valid_from)
-    before = outline.preamble_tokens
-    if before is None:
-        before = sent.cut.event.preamble_tokens if sent.cut else 0
-    turns = outline.turns
-    if new:
-        turns.append(SentTurn(sent.head.end, load.now, estimated(new), estimated(new)))
-    return _CutCandidates(sent, turns, replace(load, before=before), new)
 
 
 def _messages_with_lead(sent: ActiveEntries) -> list[Entry[MessageAdded]]:
@@ -193,6 +203,8 @@ def _plan_at(policy: Policy, candidates: _CutCandidates, position: int) -> Plan:
         messages = _messages_with_lead(sent)
         opening = next(entry.event.message for entry in messages if entry.position == split.position)
     gone = [entry for entry in messages_among(sent.entries) if entry.position < position]
+    # calls whose id came before stay renamed when what came before is not sent
+    marks = doubled_calls(sent.entries, sent.state.view.renamed)
     hidden_turns = sent.state.totals.turns - len(left) + (candidates.new is not None)
     cut = Cut(
         message=opening,
@@ -202,10 +214,48 @@ def _plan_at(policy: Policy, candidates: _CutCandidates, position: int) -> Plan:
         tokens=size - (estimated(candidates.new) if candidates.new else 0),
         preamble_tokens=load.before,
         trimmed_turn_ids=_list_trimmed_ids(sent, gone),
-        renamed=_list_renamed(sent, position),
+        renamed=tuple(mark for mark in marks if int(mark.partition(".")[0]) >= position),
     )
     hidden_now = hidden_turns - sent.state.view.hidden_turns
     return Plan(policy, TrimResult(position, hidden_now, len(gone), load.tokens, size), cut)
+
+
+# A cut asked for by hand.
+
+
+def trim(log: ConversationLog, policy: Policy, *, dry_run: bool = False) -> TrimResult | None:
+    """Store the cut that a policy asks for, and return what it leaves out; None: there is no cut."""
+    check_policy("policy", policy)
+    if isinstance(policy, Compaction):
+        raise InvalidInput("a Compaction is made by the API: use ChatEngine.compact, or ChatEngine(..., trimming=...)")
+    sent = load_active(log)
+    plan = plan_cut(policy, sent) if sent else None
+    if sent is None or plan is None:
+        return None
+    if dry_run:
+        return plan.trimmed
+    check_free(log.key, sent.state)
+    summary = None
+    if isinstance(policy, Summarize):  # it may take long: nobody waits for it
+        summary = check_summary(policy.by(view_of(plan.left_out(sent)).messages))
+    with log.lock:
+        head = log.seen()
+        if head is None or head.version != sent.head.version:
+            raise Conflict(log.key, head.stored if head else None)
+        log.append([plan.entry(summary)])
+    return plan.trimmed
+
+
+def check_summary(summary: str | Awaitable[str]) -> str:
+    """Return what a writer of summaries made. Raises `InvalidInput` if it is no text."""
+    if isinstance(summary, str) and summary.strip():
+        return summary
+    if isinstance(summary, Coroutine):
+        summary.close()  # else Python would complain that nobody awaited it
+    raise InvalidInput("Summarize: `by` must return text; a coroutine function works in an AsyncChatEngine only")
+
+
+# A compaction of all that was said.
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,12 +293,6 @@ def _next_closed_boundary(candidates: _CutCandidates, position: int) -> int | No
 def _before(sent: ActiveEntries, position: int) -> ActiveEntries:
     """Return the part of what is sent that stands before a position."""
     return replace(sent, entries=[entry for entry in sent.entries if entry.position < position])
-
-
-def _list_renamed(sent: ActiveEntries, position: int) -> tuple[str, ...]:
-    """Return the calls from a position on whose id came before: they stay renamed when what came before is not sent."""
-    marks = doubled_calls(sent.entries, sent.state.view.renamed)
-    return tuple(mark for mark in marks if int(mark.partition(".")[0]) >= position)
 
 
 def _list_trimmed_ids(sent: ActiveEntries, gone: Sequence[Entry]) -> str | None:

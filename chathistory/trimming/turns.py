@@ -21,7 +21,12 @@ __all__ = ["Round", "SentTurn", "TurnOutline", "split_into_turns"]
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """A reply and the tool results that answer it: the position of the reply, and the tokens of both."""
+    """A reply and the tool results that answer it.
+
+    Attributes:
+        position: Of the reply.
+        tokens: Of both.
+    """
 
     position: int
     tokens: int
@@ -114,15 +119,9 @@ def _token_sizes(messages: Sequence[Entry[MessageAdded]], cache_valid_from: int)
         if is_new and before is None:
             before = max(0, total - sum(sizes[: index + 1]))
         elif told is not None and total - sizes[index] >= told:
-            sizes[last + 1 : index] = _spread(sizes[last + 1 : index], total - sizes[index] - told)
+            told_between, between = total - sizes[index] - told, sizes[last + 1 : index]
+            if between:  # scaled, so that their sum is what was told
+                scaled = [size * told_between // sum(between) for size in between[:-1]]
+                sizes[last + 1 : index] = [*scaled, told_between - sum(scaled)]
         last, told = index, total
     return sizes, before
-
-
-def _spread(sizes: Sequence[int], total: int) -> list[int]:
-    """Return the sizes scaled so that their sum is `total`."""
-    if not sizes:
-        return []
-    whole = sum(sizes)
-    scaled = [size * total // whole for size in sizes]
-    return [*scaled[:-1], total - sum(scaled[:-1])]
