@@ -25,7 +25,7 @@ from chathistory.testing.fake_api.request import (
     Setting,
 )
 from chathistory.testing.fake_api.responder import Responder
-from chathistory.testing.fake_api.rules import Refusal, refusal
+from chathistory.testing.fake_api.rules import refusal
 from chathistory.testing.fake_api.thinking import Thinking
 
 if TYPE_CHECKING:
@@ -126,30 +126,24 @@ class FakeMessagesAPI:
     def answer(self, method: str, target: str, headers: Mapping[str, str], raw: bytes) -> Plan:
         """Return the answer to a request, whatever it came by. The transports call this."""
         request = Request.read(target.partition("?")[0], headers, raw, self._setting)
-        number = self._record(request)
-        plan, more = self._planned(method, request)
+        body = None if request.body is UNREADABLE else request.body
+        with self._lock:
+            number = len(self._requests)
+            self._requests.append(Recorded(request.path, without_keys(request.headers), body))
+        plan, more = self._plan_answer(method, request)
         with self._lock:
             outcome = {"status": plan.status, "request_id": plan.headers["request-id"], **more}
             self._requests[number] = replace(self._requests[number], **outcome)
         return plan
 
-    def _record(self, request: Request) -> int:
-        body = None if request.body is UNREADABLE else request.body
-        with self._lock:
-            self._requests.append(Recorded(request.path, without_keys(request.headers), body))
-            return len(self._requests) - 1
-
-    def _planned(self, method: str, request: Request) -> tuple[Plan, dict[str, Any]]:
+    def _plan_answer(self, method: str, request: Request) -> tuple[Plan, dict[str, Any]]:
         if method != "POST" or request.path not in (MESSAGES, COUNT_TOKENS):
             return plans.failed(Failure(404, message="Not found")), {}
         refused = refusal(request)
         if refused is not None:
-            return _refused(refused), {"rule": refused.rule.name}
-        if self._setting.refuse and (failure := self._setting.refuse(request.body)):
-            return plans.failed(failure), {}
+            rule = refused.rule
+            failure = Failure(rule.status, rule.type, refused.text, code=rule.code, details=refused.details)
+            return plans.failed(failure), {"rule": rule.name}
+        if self._setting.refuse and (own := self._setting.refuse(request.body)):
+            return plans.failed(own), {}
         return self._speaker.answer(request)
-
-
-def _refused(refused: Refusal) -> Plan:
-    rule = refused.rule
-    return plans.failed(Failure(rule.status, rule.type, refused.text, code=rule.code, details=refused.details))

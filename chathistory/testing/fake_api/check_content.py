@@ -56,13 +56,10 @@ def blank_text(request: Request) -> Found:
 
 def _texts(request: Request) -> Iterator[Place]:
     for place in request.outer_places:
-        if place.type == "text" and _as_sent(request, place) != "":
+        number = place.message
+        content = request.body["system"] if number is None else request.body["messages"][number]["content"]
+        if place.type == "text" and content != "":  # a text without a character is empty content, not an empty block
             yield place
-
-
-def _as_sent(request: Request, place: Place) -> Any:
-    """Return the content that the block is in: a text without a character is empty content, not an empty block."""
-    return request.body["system"] if place.message is None else request.body["messages"][place.message]["content"]
 
 
 def document_in_assistant(request: Request) -> Found:
@@ -119,10 +116,8 @@ def _is_image(source: dict[str, Any]) -> bool:
         needed = {"url": "url", "file": "file_id"}.get(str(source.get("type")))
         return needed is not None and isinstance(source.get(needed), str)
     data = source.get("data")
-    return source.get("media_type") in _IMAGES and isinstance(data, str) and _is_base64(data)
-
-
-def _is_base64(data: str) -> bool:
+    if source.get("media_type") not in _IMAGES or not isinstance(data, str):
+        return False
     try:
         return bool(base64.b64decode(data, validate=True))
     except ValueError:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from chathistory.testing.fake_api.request import Request, Turn
-from chathistory.testing.fake_api.thinking import PREFIX_MISMATCH, THINKING, Returned, Thinking, returned, signature_of
+from chathistory.testing.fake_api.thinking import PREFIX_MISMATCH, THINKING, Returned, returned, signature_of
 
 __all__ = ["missing_in_open_turn", "moved", "tampered", "transformations"]
 
@@ -21,8 +21,10 @@ def missing_in_open_turn(request: Request) -> Found:
     turn = _open_turn(request)
     if known is None or turn is None:
         return
+    thought = [known.before_call(place.block) for place in turn.of("tool_use")]
+    expected = dict.fromkeys(signature for reply in thought for signature in reply)
     there = iter([signature_of(place.block) for place in turn.of(*THINKING)])
-    if not all(signature in there for signature in _expected(turn, known)):
+    if not all(signature in there for signature in expected):
         yield {"path": turn.places[0].path}
 
 
@@ -31,11 +33,6 @@ def _open_turn(request: Request) -> Turn | None:
     spoken = [turn for turn in request.turns if turn.role != "system"]
     answered = len(spoken) > 1 and spoken[-1].role == "user" and spoken[-1].of("tool_result")
     return spoken[-2] if answered else None
-
-
-def _expected(turn: Turn, known: Thinking) -> list[str]:
-    thought = [known.before_call(place.block) for place in turn.of("tool_use")]
-    return list(dict.fromkeys(signature for reply in thought for signature in reply))
 
 
 def tampered(request: Request) -> Found:
@@ -47,7 +44,8 @@ def tampered(request: Request) -> Found:
 
 def moved(request: Request) -> Found:
     """What stands before a block is not what it was thought after, and the request does not ask to drop it then."""
-    if _binding(request).get("prefix_mismatch_behavior") == "drop_block":
+    binding = request.body.get("thinking", {}).get("block_binding")
+    if isinstance(binding, dict) and binding.get("prefix_mismatch_behavior") == "drop_block":
         return
     for block in _checked(request):
         if block.dropped == PREFIX_MISMATCH:
@@ -57,11 +55,6 @@ def moved(request: Request) -> Found:
 
 def _checked(request: Request) -> list[Returned]:
     return [] if request.setting.thinking is None else returned(request)
-
-
-def _binding(request: Request) -> dict[str, Any]:
-    binding = request.body.get("thinking", {}).get("block_binding")
-    return binding if isinstance(binding, dict) else {}
 
 
 def transformations(request: Request) -> dict[str, Any]:

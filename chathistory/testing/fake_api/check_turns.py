@@ -49,12 +49,9 @@ def system_misplaced(request: Request) -> Found:
         if turn.role != "system" or number == 0:
             continue
         before, after = turns[number - 1], turns[number + 1 : number + 2]
-        if not _ends_open(before) or (after and after[0].role != "assistant"):
+        is_open = before.role == "user" or (before.places and is_server_result(before.places[-1]))
+        if not is_open or (after and after[0].role != "assistant"):
             yield {"path": f"messages.{turn.last}"}
-
-
-def _ends_open(turn: Turn) -> bool:
-    return turn.role == "user" or (bool(turn.places) and is_server_result(turn.places[-1]))
 
 
 def unanswered(request: Request) -> Found:
@@ -63,16 +60,13 @@ def unanswered(request: Request) -> Found:
     for number, turn in enumerate(turns):
         if turn.role != "assistant":
             continue
-        answered = _answered(turns[number + 1]) if number + 1 < len(turns) else set()
+        following = turns[number + 1].places if number + 1 < len(turns) else ()
+        leading = takewhile(lambda place: place.type == "tool_result", following)
+        answered = {place.block["tool_use_id"] for place in leading}
         missing = [place for place in turn.of("tool_use") if place.block["id"] not in answered]
         if missing:
             ids = ", ".join(place.block["id"] for place in missing)
             yield {"path": f"messages.{missing[-1].message}", "ids": ids}
-
-
-def _answered(turn: Turn) -> set[str]:
-    leading = takewhile(lambda place: place.type == "tool_result", turn.places)
-    return {place.block["tool_use_id"] for place in leading}
 
 
 def orphaned_result(request: Request) -> Found:
@@ -122,13 +116,11 @@ def prefill(request: Request) -> Found:
     what is wanted is a summary.
     """
     last = request.turns[-1]
-    begun = last.role == "assistant" and not request.compacts and not (last.places and _is_paused(last.places[-1]))
+    end = last.places[-1] if last.places else None
+    is_paused = end and (end.type in {"server_tool_use", "compaction"} or is_server_result(end))
+    begun = last.role == "assistant" and not request.compacts and not is_paused
     if begun and not request.setting.models.takes_prefill(request.body["model"]):
         yield {}
-
-
-def _is_paused(place: Place) -> bool:
-    return place.type in {"server_tool_use", "compaction"} or is_server_result(place)
 
 
 def trailing_whitespace(request: Request) -> Found:

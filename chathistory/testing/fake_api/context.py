@@ -6,7 +6,7 @@ None if it was not due. The client's conversation stays whole, so that the same 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any, TypeAlias
@@ -34,37 +34,26 @@ def cleared(
     """
     applied = []
     for edit in edits:
-        places, report = _edit_of(edit, keeps_all=keeps_all)(places, total)
+        report = None
+        match edit["type"]:
+            case "clear_thinking_20251015":
+                keep: Any = edit.get("keep") or ("all" if keeps_all else {"type": "thinking_turns", "value": 1})
+                if keep != "all" and keep["type"] != "all":
+                    places, report = _clear_thinking(places, int(keep["value"]))
+            case "clear_tool_uses_20250919":
+                places, report = _clear_tools(places, edit, total)
+            case _:  # a compaction is made elsewhere: it needs a summary
+                pass
         if report is not None:
             applied.append(report)
             total -= report["cleared_input_tokens"]
     return places, applied
 
 
-def _edit_of(edit: Mapping[str, Any], *, keeps_all: bool) -> Callable[[list[Place], int], Outcome]:
-    match edit["type"]:
-        case "clear_thinking_20251015":
-            return lambda places, _: _clear_thinking(places, _turns_kept(edit, keeps_all=keeps_all))
-        case "clear_tool_uses_20250919":
-            return lambda places, total: _clear_tools(places, edit, total)
-        case _:  # a compaction is made elsewhere: it needs a summary
-            return lambda places, _: (places, None)
-
-
-def _turns_kept(edit: Mapping[str, Any], *, keeps_all: bool) -> int | None:
-    """Return of how many turns the thinking is kept; None: of all."""
-    keep = edit.get("keep")
-    if keep is None:
-        return None if keeps_all else 1
-    if keep == "all" or keep["type"] == "all":
-        return None
-    return int(keep["value"])
-
-
-def _clear_thinking(places: list[Place], keep: int | None) -> Outcome:
+def _clear_thinking(places: list[Place], keep: int) -> Outcome:
     turns = [list(run) for _, run in groupby(places, key=lambda place: place.within)]
     thoughtful = [turn for turn in turns if any(place.type in _THINKING for place in turn)]
-    old = thoughtful[: max(0, len(thoughtful) - keep)] if keep is not None else []
+    old = thoughtful[: max(0, len(thoughtful) - keep)]
     gone = [place for turn in old for place in turn if place.type in _THINKING]
     if not gone:
         return places, None
@@ -77,7 +66,8 @@ def _clear_thinking(places: list[Place], keep: int | None) -> Outcome:
 def _clear_tools(places: list[Place], edit: Mapping[str, Any], total: int) -> Outcome:
     calls = {place.block["id"]: place.block for place in places if place.type == "tool_use"}
     results = [place for place in places if place.type == "tool_result"]
-    if not _is_due(edit.get("trigger"), total, len(results)):
+    trigger: Mapping[str, Any] = edit.get("trigger") or {"type": "input_tokens", "value": _DUE}
+    if (len(results) if trigger["type"] == "tool_uses" else total) <= trigger["value"]:
         return places, None
     kept = (edit.get("keep") or {}).get("value", _KEPT)
     spared = set(edit.get("exclude_tools") or ())
@@ -92,11 +82,6 @@ def _clear_tools(places: list[Place], edit: Mapping[str, Any], total: int) -> Ou
         return places, None
     report = {"type": "clear_tool_uses_20250919", "cleared_tool_uses": len(old)}
     return after, report | {"cleared_input_tokens": saved}
-
-
-def _is_due(trigger: Mapping[str, Any] | None, total: int, uses: int) -> bool:
-    asked = trigger or {"type": "input_tokens", "value": _DUE}
-    return bool((uses if asked["type"] == "tool_uses" else total) > asked["value"])
 
 
 def _without(place: Place, old: set[str], inputs: object) -> Place:

@@ -31,20 +31,16 @@ def events_of(message: dict[str, Any]) -> Iterator[Event]:
     yield {"type": "message_start", "message": start}
     yield {"type": "ping"}
     for index, block in enumerate(message["content"]):
-        yield from _block(index, block)
+        begun, deltas = _split(block)
+        yield {"type": "content_block_start", "index": index, "content_block": begun}
+        for each in deltas:
+            yield {"type": "content_block_delta", "index": index, "delta": each}
+        yield {"type": "content_block_stop", "index": index}
     delta = {name: message[name] for name in _LATER if name in message}
     usage = {name: message["usage"][name] for name in _OF_DELTA if name in message["usage"]}
     edits = {_EDITS: message[_EDITS]} if _EDITS in message else {}
     yield {"type": "message_delta", "delta": delta, "usage": usage, **edits}
     yield {"type": "message_stop"}
-
-
-def _block(index: int, block: dict[str, Any]) -> Iterator[Event]:
-    start, deltas = _split(block)
-    yield {"type": "content_block_start", "index": index, "content_block": start}
-    for delta in deltas:
-        yield {"type": "content_block_delta", "index": index, "delta": delta}
-    yield {"type": "content_block_stop", "index": index}
 
 
 def _split(block: dict[str, Any]) -> tuple[dict[str, Any], list[Event]]:
@@ -56,7 +52,9 @@ def _split(block: dict[str, Any]) -> tuple[dict[str, Any], list[Event]]:
             signed = [{"type": "signature_delta", "signature": signature}]
             return {**block, "thinking": "", "signature": ""}, said + signed
         case {"type": "tool_use" | "server_tool_use" | "mcp_tool_use", "input": dict(given)}:
-            return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": part} for part in _json(given)]
+            text = json.dumps(given, ensure_ascii=False) if given else ""
+            parts = ["", *(text[start : start + _PIECE] for start in range(0, len(text), _PIECE))]
+            return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": part} for part in parts]
         case {"type": "compaction"} if not block.get("signature"):
             later: Event = {name: block[name] for name in ("content", "encrypted_content") if name in block}
             return {**block, **dict.fromkeys(later)}, [{"type": "compaction_delta", **later}]
@@ -70,11 +68,6 @@ def _split_text(block: dict[str, Any], text: str) -> tuple[dict[str, Any], list[
         start["citations"] = []
         deltas = [{"type": "citations_delta", "citation": each} for each in block["citations"]] + deltas
     return start, deltas
-
-
-def _json(given: dict[str, Any]) -> list[str]:
-    text = json.dumps(given, ensure_ascii=False) if given else ""
-    return ["", *(text[start : start + _PIECE] for start in range(0, len(text), _PIECE))]
 
 
 def error_event(type_: str, message: str) -> Event:

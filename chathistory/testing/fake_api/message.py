@@ -24,6 +24,7 @@ def fresh_id(kind: str) -> str:
 def message_of(reply: Reply, content: list[dict[str, Any]], model: str, usage: Mapping[str, Any]) -> dict[str, Any]:
     """Return the message as JSON: the reply with this content and model, and the input side of its usage."""
     said = [block for block in content if block["type"] != "compaction"]  # a summary is counted apart
+    calls_tools = any(block["type"] == "tool_use" for block in content)
     counted = {**usage, "output_tokens": tokens(said)}
     return {
         "id": fresh_id("msg"),
@@ -31,7 +32,7 @@ def message_of(reply: Reply, content: list[dict[str, Any]], model: str, usage: M
         "role": "assistant",
         "model": model,
         "content": content,
-        "stop_reason": reply.stop_reason or _stop_reason(content),
+        "stop_reason": reply.stop_reason or ("tool_use" if calls_tools else "end_turn"),
         "stop_sequence": reply.stop_sequence,
         "stop_details": None,
         "usage": {**counted, **reply.usage},
@@ -43,15 +44,11 @@ def content_of(reply: Reply) -> list[dict[str, Any]]:
     """Return the content as a list of blocks of its own; tool calls without an id have got one."""
     if isinstance(reply.content, str):
         return [{"type": "text", "text": reply.content}]
-    return [_completed(json.loads(json.dumps(block))) for block in reply.content]
-
-
-def _completed(block: dict[str, Any]) -> dict[str, Any]:
-    kind = _CALLS.get(block["type"])
-    if kind is not None and "id" not in block:
-        return {"type": block["type"], "id": fresh_id(kind), **block}
-    return {**_UNSIGNED.get(block["type"], {}), **block}
-
-
-def _stop_reason(content: list[dict[str, Any]]) -> str:
-    return "tool_use" if any(block["type"] == "tool_use" for block in content) else "end_turn"
+    blocks = []
+    for block in json.loads(json.dumps(reply.content)):
+        kind = _CALLS.get(block["type"])
+        if kind is not None and "id" not in block:
+            blocks.append({"type": block["type"], "id": fresh_id(kind), **block})
+        else:
+            blocks.append({**_UNSIGNED.get(block["type"], {}), **block})
+    return blocks

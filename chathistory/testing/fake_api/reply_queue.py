@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 from chathistory.testing.fake_api.replies import Answer, Failure, Reply, as_answer, is_content
@@ -22,32 +22,25 @@ class ReplyQueue:
 
     def __init__(self, told: object) -> None:
         self._lock = threading.Lock()
-        self._steps = _steps(told)
+        is_one = told is None or isinstance(told, str) or callable(told) or is_content(told)
+        self._steps = iter(told) if not is_one and isinstance(told, Iterable) else None
         self._told = told
 
     def next(self, body: dict[str, Any]) -> Answer:
         """Return the answer to this request."""
-        told = self._take()
+        told: object = echo if self._told is None else self._told
+        if self._steps is not None:
+            with self._lock:
+                told = next(self._steps, _END)
         if told is _END:
-            return _loud("the replies of the script are used up")
+            return _fail("the replies of the script are used up")
         try:
             return as_answer(told(body) if callable(told) else told)
         except Exception as error:  # noqa: BLE001 - any failure of a test's function must reach its client
-            return _loud(f"the reply could not be made: {type(error).__name__}: {error}")
-
-    def _take(self) -> object:
-        if self._steps is None:
-            return echo if self._told is None else self._told
-        with self._lock:
-            return next(self._steps, _END)
+            return _fail(f"the reply could not be made: {type(error).__name__}: {error}")
 
 
-def _steps(told: object) -> Iterator[object] | None:
-    one = told is None or isinstance(told, str) or callable(told) or is_content(told)
-    return iter(told) if not one and isinstance(told, Iterable) else None
-
-
-def _loud(words: str) -> Failure:
+def _fail(words: str) -> Failure:
     return Failure(500, message=f"[fake] {words}", headers={"x-should-retry": "false"})
 
 

@@ -10,7 +10,7 @@ import struct
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
 
@@ -85,14 +85,8 @@ class _Server(ThreadingHTTPServer):
         """End the connections that clients keep open, so that their threads end."""
         with self._lock:
             for connection in self._open:
-                _shut(connection)
-
-
-def _shut(connection: socket.socket) -> None:
-    try:
-        connection.shutdown(socket.SHUT_RDWR)
-    except OSError:  # the client was faster
-        return
+                with suppress(OSError):  # the client was faster
+                    connection.shutdown(socket.SHUT_RDWR)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -103,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
 
     def do_POST(self) -> None:
-        plan = self.server.api.answer(self.command, self.path, dict(self.headers.items()), self._body())
+        plan = self.server.api.answer(self.command, self.path, dict(self.headers.items()), self._read_body())
         try:
             self._carry_out(plan)
         except _GivenUp:
@@ -114,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class has it so
         """Write nothing: what was asked is in `requests`."""
 
-    def _body(self) -> bytes:
+    def _read_body(self) -> bytes:
         """Read the body. Of one that is too large all is read, so that the client hears, but no more kept than told."""
         left = int(self.headers.get("content-length") or 0)
         kept = bytearray()
@@ -130,20 +124,17 @@ class _Handler(BaseHTTPRequestHandler):
         if plan.breaks_at_once:
             self._break(plan.ending)
             return
-        self._begin(plan)
-        if plan.streamed:
-            self._stream(plan)
-        else:
-            self.wfile.write(b"".join(plan.chunks))
-            self.wfile.flush()
-
-    def _begin(self, plan: Plan) -> None:
         self.send_response(plan.status)
         for name, text in plan.headers.items():
             self.send_header(name, text)
         framing = ("transfer-encoding", "chunked") if plan.streamed else ("content-length", str(len(plan.chunks[0])))
         self.send_header(*framing)
         self.end_headers()
+        if plan.streamed:
+            self._stream(plan)
+        else:
+            self.wfile.write(b"".join(plan.chunks))
+            self.wfile.flush()
 
     def _stream(self, plan: Plan) -> None:
         for number, chunk in enumerate(plan.chunks):

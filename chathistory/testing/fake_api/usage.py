@@ -80,35 +80,22 @@ class PromptCache:
     def usage(self, prompt: Prompt) -> dict[str, Any]:
         """Return the input side of the `usage` for a prompt, and keep what its markers write."""
         segments = list(_segments(prompt))
-        marked = [place for place, segment in enumerate(segments) if segment.marker]
+        marked = [number for number, segment in enumerate(segments) if segment.marker]
+        in_reach = {number for mark in marked for number in range(max(0, mark - LOOKBACK + 1), mark + 1)}
         with self._lock:
-            read = self._longest(segments, marked)
-            self._names.update(segments[place].name for place in marked)
-        cached = _count(segments[: marked[-1] + 1]) if marked else 0
-        return _usage(_count(segments), _count(segments[:read]), cached, _span(segments, marked))
-
-    def _longest(self, segments: list[_Segment], marked: list[int]) -> int:
-        within = {place for mark in marked for place in range(max(0, mark - LOOKBACK + 1), mark + 1)}
-        return max((place + 1 for place in within if segments[place].name in self._names), default=0)
-
-
-def _usage(total: int, read: int, cached: int, span: str) -> dict[str, Any]:
-    written = cached - read
-    spans = {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0} | {
-        f"ephemeral_{span}_input_tokens": written
-    }
-    return {
-        "input_tokens": total - read - written,
-        "cache_creation_input_tokens": written,
-        "cache_read_input_tokens": read,
-        "cache_creation": spans,
-        "service_tier": "standard",
-    }
-
-
-def _span(segments: list[_Segment], marked: list[int]) -> str:
-    marker = segments[marked[-1]].marker if marked else None
-    return str((marker or {}).get("ttl", "5m"))
+            reads = max((number + 1 for number in in_reach if segments[number].name in self._names), default=0)
+            self._names.update(segments[number].name for number in marked)
+        total, read = _count(segments), _count(segments[:reads])
+        written = (_count(segments[: marked[-1] + 1]) if marked else 0) - read
+        time = str(((segments[marked[-1]].marker if marked else None) or {}).get("ttl", "5m"))
+        return {
+            "input_tokens": total - read - written,
+            "cache_creation_input_tokens": written,
+            "cache_read_input_tokens": read,
+            "cache_creation": {"ephemeral_5m_input_tokens": 0, "ephemeral_1h_input_tokens": 0}
+            | {f"ephemeral_{time}_input_tokens": written},
+            "service_tier": "standard",
+        }
 
 
 def _count(segments: list[_Segment]) -> int:
