@@ -4,10 +4,10 @@
     ├── ConfigError (ValueError)    what was asked for cannot be built: a URL, an option, a setting
     │   └── PluginError             a backend is missing, broken, doubled or made for another version
     ├── InvalidInput (ValueError)   what was handed in cannot be used or stored; names the field
-    ├── ConversationChanged         somebody else has changed the conversation, so an append was refused or is in doubt
-    │   ├── Conflict                nothing of the append was stored
-    │   ├── OrphanedReply           a paid reply was stored beside the conversation
-    │   └── OutcomeUnknown          it may have been stored, and what could tell is gone
+    ├── ConversationChanged         somebody else has changed the conversation since it was looked at
+    │   ├── Conflict                nothing was stored or removed
+    │   ├── OrphanedReply           a paid reply is stored beside the conversation
+    │   └── OutcomeUnknown          whether an append was stored cannot be told
     ├── ConversationExists          the name is taken by another conversation
     ├── ConversationNotFound (LookupError)  there is no conversation of this name
     ├── TurnError                   the engine will not start this turn
@@ -86,9 +86,7 @@ class InvalidInput(ChatHistoryError, ValueError):
 
 
 class ConversationChanged(ChatHistoryError):
-    """Somebody else has changed the conversation, so that it is not what the writer of an append has seen.
-
-    What became of the append differs: see its three kinds.
+    """Somebody else has changed the conversation since it was looked at. What became of the call says the kind.
 
     Attributes:
         key: The conversation.
@@ -108,23 +106,22 @@ class ConversationChanged(ChatHistoryError):
 
 
 class Conflict(ConversationChanged):
-    """Somebody else wrote first; nothing was stored. Look at what came, and append again."""
+    """Somebody else wrote, forgot or deleted first: nothing was stored or removed. Look at it, and call again."""
 
     _outcome = "nothing was stored"
 
 
 class OrphanedReply(ConversationChanged):
-    """A reply arrived after another writer had changed the conversation.
+    """A reply came after somebody else had changed the conversation.
 
-    It was paid for, so it is not thrown away: it is stored as an `orphaned` record at `head.end - 1`,
-    outside of what is replayed.
+    It was paid for, so it is stored: as an `orphaned` record at `head.end - 1`, which is never sent to Claude.
     """
 
     _outcome = "the reply is stored beside it"
 
 
 class OutcomeUnknown(ConversationChanged):
-    """The store gave no definite answer to an append, and the records that would show the outcome are gone."""
+    """Whether an append was stored cannot be told: its answer was lost, and so are the records that would show it."""
 
     _outcome = "whether anything was stored cannot be determined"
 

@@ -288,8 +288,13 @@ def prune_scope(
         else:
             kept += 1
     for found, why in going:
-        if not dry_run and not _delete_unchanged(ConversationLog(store, Key(scope, found.id)), found.version, damaged):
+        key = Key(scope, found.id)
+        try:
+            if not dry_run:
+                ConversationLog(store, key).delete(version=found.version)
+        except (Conflict, CorruptRecord, UnsupportedRecord) as error:  # written meanwhile, or it cannot be read now
             spared.append(found.id)
+            damaged += [] if isinstance(error, Conflict) else [Damaged(key, key.id, error)]
             continue
         updated = to_datetime(found.updated)
         removed.append(gone := DeletedConversation(found.id, scope, found.messages, found.records, updated, why))
@@ -354,17 +359,3 @@ def _candidates(head: Head, damaged: list[Damaged]) -> Iterator[_Candidate]:
         records,
         is_expired,
     )
-
-
-def _delete_unchanged(log: ConversationLog, version: str, damaged: list[Damaged]) -> bool:
-    """Remove a conversation if it still has this version; else, or if it cannot be read now, return False."""
-    with log.lock:
-        try:
-            log.store.delete(log.key, version=version)
-        except Conflict:
-            return False
-        except (CorruptRecord, UnsupportedRecord) as error:
-            damaged.append(Damaged(log.key, log.key.id, error))
-            return False
-        log.see(None)
-        return True

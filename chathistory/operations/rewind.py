@@ -165,13 +165,6 @@ def snapshot_entries(log: ConversationLog, head: ConversationHead, before: int) 
         entries = [each.entry for each in read_repaired(log, head.stored, before) if isinstance(each, Sound)]
     load_cut(log, head, entries)  # raises if what the head names is not what it says
     setup = load_setup(log, head, entries)
-    is_setup_gone = any(entry.position == head.state.engine.setup_position for entry in entries)
-    snapshot = Entry(_take_snapshot(log, head, before, entries))
-    return [snapshot, Entry(setup)] if setup and is_setup_gone else [snapshot]
-
-
-def _take_snapshot(log: ConversationLog, head: ConversationHead, before: int, entries: Sequence[Entry]) -> Snapshot:
-    """Return the state at the end of the log, as it is when `entries`, all below `before`, are gone."""
     state, spans = head.state, load_spans(log, head, [])
     view, totals = state.view, state.totals
     said = messages_among(entry for entry in entries if covers(spans, entry.position))
@@ -181,7 +174,7 @@ def _take_snapshot(log: ConversationLog, head: ConversationHead, before: int, en
     lead = cut.message if cut else None
     gone = sum(estimated(entry.event.message) for entry in sent) + (estimated(lead) if lead else 0)
     without_preview = replace(state, totals=replace(totals, preview=None))  # it quotes what is to be forgotten
-    return Snapshot(
+    snapshot = Snapshot(
         path=tuple(clip_spans(spans, low=before, high=head.end)),
         messages=totals.messages - len(said),
         turns=totals.turns - count_turns(said),
@@ -192,6 +185,8 @@ def _take_snapshot(log: ConversationLog, head: ConversationHead, before: int, en
         state_values=without_preview.to_dict(),
         renamed=_find_renamed(log, head, before, sent),
     )
+    is_setup_gone = any(entry.position == state.engine.setup_position for entry in entries)
+    return [Entry(snapshot), Entry(setup)] if setup and is_setup_gone else [Entry(snapshot)]
 
 
 def _find_renamed(

@@ -31,10 +31,11 @@ _PORTION = 64
 class Variant:
     """One of the replies to a question.
 
-    position: Of its last message by Claude; `Conversation.choose` takes it.
-    message: That message.
-    entries: All that belongs to it, in order: calls of tools, their results, and the reply.
-    is_current: Whether the conversation goes through it now.
+    Attributes:
+        position: Of its last message by Claude; `Conversation.choose` takes it.
+        message: That message.
+        entries: All that belongs to it, in order: calls of tools, their results, and the reply.
+        is_current: Whether the conversation goes through it now.
     """
 
     position: int
@@ -52,8 +53,12 @@ def list_variants(log: ConversationLog, position: int) -> list[Variant]:
         InvalidInput: No such message is at this position.
     """
     head = log.refresh()
-    entry = _at(log, head, position) if head else None
-    if head is None or entry is None or (question := _find_question(log, head, entry)) is None:
+    question = None
+    if head and (entry := _at(log, head, position)) and is_message_entry(entry):
+        earlier = iter_spans_newest_first(log, _path_to(log, head, position, position), _PORTION)
+        asked = (each for each in itertools.chain([entry], earlier) if is_message_entry(each))
+        question = next((each.position for each in asked if opens_turn(each.event.message)), None)
+    if head is None or question is None:
         raise InvalidInput(f"position {position} holds neither a question of this conversation nor a reply to one")
     replies = _Replies(question)
     for part in log.slices(question + 1, head.end):
@@ -65,16 +70,6 @@ def list_variants(log: ConversationLog, position: int) -> list[Variant]:
         is_current = all(covers(spans, each.position) for each in chain)
         variants.append(Variant(last.position, last.event.message, tuple(chain), is_current))
     return variants
-
-
-def _find_question(log: ConversationLog, head: ConversationHead, entry: Entry) -> int | None:
-    """Return the position of a question, or of that which a reply answers; None: the entry is neither."""
-    if not is_message_entry(entry):
-        return None
-    position = entry.position
-    earlier = iter_spans_newest_first(log, _path_to(log, head, position, position), _PORTION)
-    asked = (each for each in itertools.chain([entry], earlier) if is_message_entry(each))
-    return next((each.position for each in asked if opens_turn(each.event.message)), None)
 
 
 class _Replies:

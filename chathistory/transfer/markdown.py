@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import IO, Any
 
 from chathistory.control_characters import neutralize
@@ -17,7 +18,7 @@ from chathistory.log.state import ConversationHead, read_state
 from chathistory.messages.content import blocks_of
 from chathistory.operations.listing import ConversationInfo, describe
 from chathistory.transfer.copy import CopyResult, report_absent
-from chathistory.transfer.sources import Salvaged, Selection, salvage_source
+from chathistory.transfer.sources import Selection, salvage_source
 
 __all__ = ["render", "write_markdown"]
 
@@ -48,7 +49,10 @@ def write_markdown(chosen: Selection, out: IO[bytes], *, salvage: bool) -> Itera
             # what was cut off is part of it, for people
             entries = list(iter_newest_first(log, _PORTION))[::-1] if head else []
         except (CorruptRecord, UnsupportedRecord, Conflict) as error:
-            source = _salvage(log) if salvage else None
+            source = None
+            if salvage:
+                with suppress(CorruptRecord, UnsupportedRecord, Conflict):
+                    source = salvage_source(log)
             if source is None:
                 yield CopyResult(key, "failed", error=error)
                 continue
@@ -61,14 +65,6 @@ def write_markdown(chosen: Selection, out: IO[bytes], *, salvage: bool) -> Itera
             yield CopyResult(key, "copied", head.end - head.start, lost=lost)
         elif chosen.is_named:
             yield report_absent(key)
-
-
-def _salvage(log: ConversationLog) -> Salvaged | None:
-    """Return what can be read of a damaged conversation; None: nothing can."""
-    try:
-        return salvage_source(log)
-    except (CorruptRecord, UnsupportedRecord, Conflict):
-        return None
 
 
 def render(info: ConversationInfo, entries: Iterable[Entry]) -> Iterator[str]:

@@ -45,7 +45,10 @@ class MessageList:
         entries: list[Entry] = []
         before, at = "", None
         for index, given in enumerate(self.messages):
-            entry = _entry(index, given)
+            try:
+                entry = message_entry(given)
+            except InvalidInput as error:
+                raise InvalidInput(f"messages[{index}]: {error}") from None
             told = _find_time(given)
             at = min(told, time) if told is not None else at
             before = _next_id(before, encode(dataclasses.replace(entry, id="-", at=told or 0)))
@@ -57,14 +60,6 @@ class MessageList:
         updated = max(entry.at for entry in entries)
         head = Head(target.key, 0, len(entries), dataclasses.replace(revision, updated=updated))
         return MessageListSource(head, entries)
-
-
-def _entry(index: int, given: Any) -> Entry:
-    try:
-        return message_entry(given)
-    except InvalidInput as error:
-        words = f"messages[{index}]: {error}"
-    raise InvalidInput(words)
 
 
 def _next_id(before: str, text: str) -> str:
