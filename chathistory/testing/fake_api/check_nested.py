@@ -52,7 +52,8 @@ def _within(place: Place) -> Iterator[tuple[str, str]]:
     if name is None:
         return
     for key, field in fields_of(name).items():
-        if key in place.block and key != "cache_control" and not _is_places(place, key):
+        is_places = key == "content" and isinstance(place.block.get(key), list)  # blocks that are looked at themselves
+        if key in place.block and key != "cache_control" and not is_places:
             found = _value(place.block[key], field, f"{place.path}.{place.type}.{key}", outermost=True)
             is_image = place.type == "image" and key == "source"  # the rule on images looks at what it holds
             yield from ((kind, path) for kind, path in found if kind == _EXTRA or not is_image)
@@ -65,14 +66,10 @@ _OTHERS = {
 }
 
 
-def _is_places(place: Place, key: str) -> bool:
-    """Whether a field holds blocks that are places of their own."""
-    return key == "content" and isinstance(place.block[key], list)
-
-
 def _value(value: Any, field: Field, path: str, *, outermost: bool = False) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and field.types:
-        names = [name for name in field.types if _fits(value, name)]
+        tags = {name: fields_of(name).get("type") for name in field.types}
+        names = [name for name, tag in tags.items() if tag is None or value.get("type") in tag.words]
         if names:
             yield from _struct(value, names[0], path)
         elif not {"any", "dict"} & field.scalars:
@@ -96,11 +93,6 @@ def _struct(value: dict[str, Any], name: str, path: str) -> Iterator[tuple[str, 
         if key == "data" and name.startswith("Base64"):
             continue  # the rule on images looks at it
         yield from _value(value[key], field, f"{path}.{key}")
-
-
-def _fits(value: dict[str, Any], name: str) -> bool:
-    tag = fields_of(name).get("type")
-    return tag is None or value.get("type") in tag.words
 
 
 def _is_scalar(value: Any, field: Field) -> bool:

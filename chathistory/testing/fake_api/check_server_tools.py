@@ -31,7 +31,7 @@ def pending(turn: Turn) -> dict[str, Place]:
 def orphaned_server_result(request: Request) -> Found:
     """The result of a server tool has no call before it, in its turn or in the mixed one before."""
     carried: set[str] = set()
-    for turn in _assistants(request):
+    for turn in (turn for turn in request.turns if turn.role == "assistant"):
         called = carried
         for place in turn.places:
             if place.type in _CALLS:
@@ -41,10 +41,6 @@ def orphaned_server_result(request: Request) -> Found:
         carried = set(pending(turn)) if turn.of("tool_use") else set()
 
 
-def _assistants(request: Request) -> Iterator[Turn]:
-    return (turn for turn in request.turns if turn.role == "assistant")
-
-
 def unfinished_server_use(request: Request) -> Found:
     """The call of a server tool has no result, and its turn is neither paused nor a mixed one that is answered."""
     turns = request.turns
@@ -52,7 +48,9 @@ def unfinished_server_use(request: Request) -> Found:
         following = turns[number + 1 :]
         for name, place in pending(turn).items() if turn.role == "assistant" and following else ():
             if not _goes_on(turn, following, name):
-                yield {"path": place.path, "tool": place.block["name"], "id": name, "result": _result_of(place)}
+                tool = str(place.block["name"])
+                result = "tool_search_tool_result" if tool.startswith("tool_search_tool") else f"{tool}_tool_result"
+                yield {"path": place.path, "tool": tool, "id": name, "result": result}
 
 
 def _goes_on(turn: Turn, following: list[Turn], name: str) -> bool:
@@ -60,8 +58,3 @@ def _goes_on(turn: Turn, following: list[Turn], name: str) -> bool:
     later = next((after for after in following if after.role == "assistant"), None)
     finished = later is None or any(place.block.get("tool_use_id") == name for place in later.places)
     return bool(turn.of("tool_use")) and only_results and finished
-
-
-def _result_of(place: Place) -> str:
-    name = str(place.block["name"])
-    return "tool_search_tool_result" if name.startswith("tool_search_tool") else f"{name}_tool_result"

@@ -50,14 +50,9 @@ def many_image_dimensions(request: Request) -> Found:
 def _over(request: Request, longest: int) -> Found:
     over = [place for place in _images(request) if max(_pixels(_data(place))) > longest]
     if over:
-        paths = [_path_of_details(place.path) for place in over]
+        paths = [place.path.replace(".tool_result.", ".") for place in over]  # without the types of blocks
         details = {"max_side_length_pixels": longest, "paths": paths}
         yield {"path": over[0].path, "longest": longest, "details": details}
-
-
-def _path_of_details(path: str) -> str:
-    """Return a path as the details of an error have it: without the types of blocks."""
-    return path.replace(".tool_result.", ".")
 
 
 def _images(request: Request) -> list[Place]:

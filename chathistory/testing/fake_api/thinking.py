@@ -160,13 +160,10 @@ class Thinking:
         for block in content:
             ready.append(_signed(block, walk))
             walk.step("assistant", ready[-1])
-        self._remember(ready)
-        return ready
-
-    def _remember(self, content: list[dict[str, Any]]) -> None:
-        thought = tuple(signature_of(block) for block in content if block.get("type") in THINKING)
+        thought = tuple(signature_of(block) for block in ready if block.get("type") in THINKING)
         with self._lock:
-            self._of_calls |= {_call(block): thought for block in content if block.get("type") == "tool_use"}
+            self._of_calls |= {_call(block): thought for block in ready if block.get("type") == "tool_use"}
+        return ready
 
     def before_call(self, block: dict[str, Any]) -> tuple[str, ...]:
         """Return the signatures of the reply that made this tool call; none if it is not known."""
@@ -193,9 +190,7 @@ def _signed(block: dict[str, Any], walk: Walk) -> dict[str, Any]:
 def base_of(request: Request) -> str:
     """Return the hash of what stands before the messages: system prompt and tools (deferred ones aside)."""
     system = [place.block for place in request.outer_places if place.message is None]
-    tools = [tool for tool in request.body.get("tools") or [] if not _is_deferred(tool)]
+    tools = [
+        tool for tool in request.body.get("tools") or [] if not (isinstance(tool, dict) and tool.get("defer_loading"))
+    ]
     return digest(canonical([system, tools]))
-
-
-def _is_deferred(tool: Any) -> bool:
-    return isinstance(tool, dict) and bool(tool.get("defer_loading"))
