@@ -32,7 +32,7 @@ _NEXT_STEPS = {
 }
 """What to do after an error, by the sort of what the API refused, if it refused something."""
 
-REDRAWN = 6
+_REDRAWN = 6
 _LATELY = 4  # entries among which the last message is: a reply that broke off may follow it
 _COMMAND = re.compile(r"/[a-z]+")
 _HELP = """\
@@ -240,7 +240,7 @@ class Prompt:
                 self._note(STOP_REASONS[reply.stop_reason])
 
     def _print_last_entries(self) -> None:
-        entries = load_spoken(self._conversation, REDRAWN)
+        entries = load_spoken(self._conversation, _REDRAWN)
         for entry in entries:
             self._print_name(entry.speaker)
             self._console.out(entry.text, highlight=False)

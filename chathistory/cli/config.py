@@ -17,7 +17,7 @@ from chathistory.storage.url import near_match
 
 __all__ = ["config"]
 
-HIDDEN = "***"
+_HIDDEN = "***"
 _LONGEST = 60
 _TESTS = "CHATHISTORY_TEST_"
 
@@ -53,9 +53,8 @@ def config(*, target: Target, as_json: bool) -> None:
             for row in shown:
                 value = "" if row["value"] is None else str(row["value"])
                 value = value.lower() if isinstance(row["value"], bool) else value
-                rows.append(
-                    (row["name"], to_one_line(value, _LONGEST if row["name"] == "system" else None), row["source"])
-                )
+                value = to_one_line(value, _LONGEST) if row["name"] == "system" else value
+                rows.append((row["name"], value, row["source"]))
             print_rows(("SETTING", "VALUE", "FROM"), rows, fold=True)
         files = ", ".join(map(str, settings.files))
         files = files or f"none; looked for {NAME} here and above, and for {find_user_file()}"
@@ -72,13 +71,11 @@ def _show_settings(settings: Settings, store: str, options: Mapping[str, Any]) -
     values: dict[str, Any] = {"profile": settings.profile, "store": store}
     for key in settings.store.options if settings.store else ():
         if key in options or OPTION + key in sources:  # else it may be half of a password with a "?" in it
-            value = options.get(key)
-            values[OPTION + key] = (
-                value if isinstance(value, bool | int | float) else HIDDEN
-            )  # a text may be a password
+            is_number = isinstance(options.get(key), bool | int | float)
+            values[OPTION + key] = options[key] if is_number else _HIDDEN  # a text may be a password
     values |= {name: getattr(settings, name) for name in ("scope", "model", "system", "max_tokens")}
     if sources["system"].references:
-        values["system"] = HIDDEN
+        values["system"] = _HIDDEN
     values |= {name: sources[name].written for name in SETTINGS if "." in name and settings.is_set(name)}
     for name, value in values.items():
         source = sources.get(name, sources["store"] if name.startswith(OPTION) else DEFAULT)

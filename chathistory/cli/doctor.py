@@ -13,7 +13,7 @@ import click
 
 from chathistory.cli.errors import ExitCode
 from chathistory.cli.options import Target, optional_id_argument, shared_options
-from chathistory.cli.output import print_json, print_rows, show_progress, to_one_line
+from chathistory.cli.output import key_to_json, print_json, print_rows, show_progress, to_one_line
 from chathistory.cli.responder import Responder, make_responder
 from chathistory.errors import ChatHistoryError, StoreUnavailable
 from chathistory.history import History
@@ -75,10 +75,8 @@ class _Case:
 
     def to_dict(self) -> dict[str, Any]:
         """Return all of it, for JSON."""
-        key = self.diagnosis.key
         return {
-            "id": key.id if key else None,
-            "scope": key.scope if key else None,
+            **key_to_json(self.diagnosis.key),
             "where": self.diagnosis.where,
             "state": self.state,
             "error": self.error,

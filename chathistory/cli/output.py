@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from chathistory.control_characters import get_picture
-from chathistory.storage.values import Damaged
+from chathistory.storage.values import Damaged, Key
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,6 +25,7 @@ __all__ = [
     "MAY_HAVE_MISSED",
     "damaged_to_json",
     "format_age",
+    "key_to_json",
     "make_console",
     "print_json",
     "print_rows",
@@ -122,15 +123,14 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], *, cut: bo
     screen.print(table)
 
 
+def key_to_json(key: Key | None) -> dict[str, str | None]:
+    """Return the id and the scope of a conversation, for JSON; null if they are not known."""
+    return {"id": key.id if key else None, "scope": key.scope if key else None}
+
+
 def damaged_to_json(damaged: Damaged) -> dict[str, Any]:
-    """Return what is known of something that is damaged, for JSON; `id` and `scope` are null if they are not known."""
-    key = damaged.key
-    return {
-        "id": key.id if key else None,
-        "scope": key.scope if key else None,
-        "damaged": str(damaged.error),
-        "where": damaged.where,
-    }
+    """Return what is known of something that is damaged, for JSON."""
+    return {**key_to_json(damaged.key), "damaged": str(damaged.error), "where": damaged.where}
 
 
 @contextmanager

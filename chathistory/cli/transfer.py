@@ -12,7 +12,7 @@ import click
 
 from chathistory.cli.errors import ExitCode
 from chathistory.cli.options import Target, ids_argument, shared_options
-from chathistory.cli.output import MAY_HAVE_MISSED, show_progress, to_json_line, to_one_line
+from chathistory.cli.output import MAY_HAVE_MISSED, key_to_json, show_progress, to_json_line, to_one_line
 from chathistory.history import History
 from chathistory.storage.values import Key
 from chathistory.transfer.copy import CopyReport
@@ -154,7 +154,7 @@ def _report_copies(done: str, report: CopyReport, *, as_json: bool) -> int:
 
 def _explain(key: Key | None, why: str, where: str | None = None) -> dict[str, Any]:
     """Return why something could not be done; what has no key is named by its place in the storage, or not at all."""
-    return {"scope": key.scope if key else None, "id": key.id if key else None, "why": why, "where": where}
+    return {**key_to_json(key), "why": why, "where": where}
 
 
 def _report(
