@@ -92,17 +92,25 @@ class Conversation:
     ) -> ConversationInfo:
         """Store a message, or a list or tuple of them as one atomic batch; durable on return.
 
-        Returns what `info` returns then, without another round trip.
+        What comes again is not stored again: with a `key`, messages are found among the newest 1,000 entries, also by
+        another process and after a restart; so is a reply that was stored before, by the id that the API gave it.
 
-        A message is a dict with role and content, or an object of the Anthropic SDK such as the `Message` that
-        `messages.create` returns: of that, the exact content is stored, and id, usage, stop reason and request id
-        beside it. Raises `InvalidInput` for what is no message or cannot be stored exactly (NaN, a key that is not
-        text), naming the field, and `Conflict`. expected: see `version`.
+        Args:
+            messages: Each is a dict with role and content, or an object of the Anthropic SDK such as the `Message` that
+                `messages.create` returns: of that, the exact content is stored, and id, usage, stop reason and request
+                id beside it.
+            key: A name of the caller's for these messages.
+            expected: A version in place of what this process has seen; see `version`.
 
-        What comes again is not stored again: with a `key`, a name of the caller's for these messages, they are found
-        among the newest 1,000 entries, also by another process and after a restart; so is a reply that was stored
-        before, by the id that the API gave it. `end` and `version` are then those of the first time. `InvalidInput` if
-        the key stands for other messages, or if such a reply comes again together with other messages.
+        Returns:
+            What `info` returns then, without another round trip. If the messages were stored before, `end` and
+            `version` are those of the first time.
+
+        Raises:
+            InvalidInput: Something is no message or cannot be stored exactly (NaN, a key that is not text); the text
+                names the field. Or `key` stands for other messages, or a stored reply comes again together with other
+                messages.
+            Conflict: Somebody else has changed the conversation since; nothing was stored.
         """
         given = list(messages) if isinstance(messages, list | tuple) else [messages]
         if not given:
@@ -136,9 +144,15 @@ class Conversation:
         return view_of(load_active(self._log), tools=tools)
 
     def last_messages(self, count: int) -> list[Message]:
-        """Return the newest `count` messages as stored, oldest first; fewer if there are no more.
+        """Return the newest messages as stored, oldest first; fewer if there are no more, [] if there are none.
 
         The cost does not depend on how long the conversation is. To show, not to send: it may begin anywhere.
+
+        Args:
+            count: How many at most.
+
+        Raises:
+            InvalidInput: `count` is negative.
         """
         return [entry.message for entry in self.last_entries(count) if entry.message is not None]
 
@@ -166,8 +180,15 @@ class Conversation:
     def entries(self, start: int = 0, stop: int | None = None) -> Iterator[Entry]:
         """Yield the log's entries of all kinds at positions [start, stop), in order, without loading all at once.
 
-        A negative `start` counts from the end. Nothing if the conversation is absent. Raises `CorruptRecord` at a
-        damaged one, and `Conflict` if the range is forgotten meanwhile.
+        Nothing if the conversation is absent.
+
+        Args:
+            start: The first position; a negative one counts from the end.
+            stop: One above the last; None: the end.
+
+        Raises:
+            CorruptRecord: A record is damaged.
+            Conflict: The range was forgotten meanwhile.
         """
         check_range(start, stop)
         return (entry for part in self._log.slices(start, stop) for entry in self._log.entries(part))
@@ -313,7 +334,7 @@ class Conversation:
     # What is sent, going back, branching off, and forgetting.
 
     def trim(self, policy: Policy, *, dry_run: bool = False) -> TrimResult | None:
-        """Cut what is sent, if the policy asks for it; the log stays whole. Return what that leaves out; None: no cut.
+        """Cut what is sent, if the policy asks for it; the log stays whole.
 
         The cut is a record of the log, so that every process sends the same from now on. There is no cut while a tool
         call awaits its result.
@@ -321,6 +342,9 @@ class Conversation:
         Args:
             policy: Decides whether to cut, and where.
             dry_run: Store nothing, and only return what would be left out.
+
+        Returns:
+            What the cut leaves out; None: there is no cut.
 
         Raises:
             TurnInProgress: A turn is open.
@@ -441,7 +465,7 @@ class Conversation:
         Returns what `info` returns then.
 
         Args:
-            position: The position of the message of which something, or all, is not sent any longer.
+            position: The position of the message of which something, or all, is no longer sent.
             block: The index of its content block; None: the whole message. An error is sent in place of a tool result.
             thinking: Leave out all thinking so far: of another account, or changed on the way.
 

@@ -12,7 +12,7 @@ from chathistory.defaults import OWN_SCOPE, resolve_scope
 from chathistory.durations import check_duration
 from chathistory.errors import CorruptRecord, InvalidInput
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.operations.listing import ConversationInfo, Filter, recent
+from chathistory.operations.listing import ConversationInfo, Filter, list_page
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.url import StoreURL
 from chathistory.storage.values import Cursor, Key, Page
@@ -85,27 +85,36 @@ class History:
         until: datetime | None = None,
         unanswered: bool = False,
     ) -> Page[ConversationInfo]:
-        """Return the conversations of a scope, those with the newest activity first, `limit` at a time.
+        """Return the conversations of a scope, those with the newest activity first, a page at a time.
 
-        `.items` are the rows (none for an unknown scope), `.next` is the `after` of the following page, None at the
-        end. Only those are returned that fit all that is given: `title` is part of the title (of the preview where
-        there is none), in upper or lower case; `tag` one tag, or several that must all be there; `metadata` values
-        that must be there by their names; `model` that of the last reply; the newest activity is at `since` or later,
-        and before `until` (aware datetimes). `unanswered`: only those whose last turn has no reply, for it is open, was
-        interrupted or refused (`ConversationInfo.turn`).
+        With a filter one call looks at 1,000 conversations at most, so a page may be short, or empty, with more to
+        come: continue while there is a `next`. Without one a page is short only at the end.
 
-        Without these a page is short only at the end. With them one call looks at 1,000 conversations at most, so a
-        page may be short, or empty, with more to come: go on while there is a `next`.
+        Args:
+            scope: The scope to list.
+            limit: How many rows a page has, at most.
+            after: The `next` of the page before; None: the first page.
+            title: Part of the title, or of the preview where there is no title, in upper or lower case.
+            tag: A tag, or several that must all be there.
+            metadata: Values that must be there, by their names.
+            model: The model of the last reply.
+            since: The newest activity was at this time or later; an aware datetime.
+            until: The newest activity was before this time; an aware datetime.
+            unanswered: Only those whose last turn has no reply: it is open, was interrupted or refused
+                (`ConversationInfo.turn`).
 
-        A conversation that cannot be read is in `.damaged`, whatever is asked for, and does not count towards `limit`;
-        `repair` and `restore` may mend it.
+        Returns:
+            The rows as `.items`, [] for an unknown scope, and the cursor of the following page as `.next`, None at the
+            end. A conversation that cannot be read is in `.damaged`, whatever the filter, and does not count towards
+            `limit`; `repair` and `restore` may help.
 
-        Raises `InvalidInput` for a `limit` below 1, a time without a zone or a cursor of another listing.
+        Raises:
+            InvalidInput: `limit` is below 1, a time has no zone, or `after` is a cursor of another listing.
         """
         wanted = Filter.of(
             title=title, tag=tag, metadata=metadata, model=model, since=since, until=until, unanswered=unanswered
         )
-        return recent(self.store, resolve_scope(scope, self.scope), limit=limit, after=after, wanted=wanted)
+        return list_page(self.store, resolve_scope(scope, self.scope), limit=limit, after=after, wanted=wanted)
 
     def delete(
         self, id: str, *, scope: str = OWN_SCOPE, expected: str | None = None, dry_run: bool = False

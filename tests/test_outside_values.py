@@ -337,7 +337,9 @@ def test_any_text_is_a_cursor_or_refused(cursor):
 def test_a_cursor_that_was_given_is_taken():
     with MemoryStore() as store:
         for name in ("a", "Ж" * 255, "\U0001f600 \u00a0\u202e"):
-            head = chat_on(store, name).append(user("x"))
+            chat = chat_on(store, name)
+            chat.append(user("x"))
+            head = chat.log.last
             assert decode_cursor(encode_cursor(head)) == (head.revision.updated, name)
 
 

@@ -1,4 +1,4 @@
-"""A page of the shelf: rows that are known without reading messages, all of them or those that are asked for."""
+"""A page of the listing: rows that are known without reading messages, all of them or those that fit a filter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from chathistory.messages.json_values import plain
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Cursor, Damaged, Head, Page
 
-__all__ = ["ConversationInfo", "Filter", "Origin", "TurnInfo", "describe", "read_head", "recent"]
+__all__ = ["ConversationInfo", "Filter", "Origin", "TurnInfo", "describe", "list_page", "read_head"]
 
 SCANNED = 1000
 """Conversations that one call looks at, at most, for those that are asked for."""
@@ -192,8 +192,8 @@ class Filter:
             tags=frozenset(tags),
             metadata=values,
             model=model or None,
-            since=_microseconds("since", since),
-            until=_microseconds("until", until),
+            since=_check_time("since", since),
+            until=_check_time("until", until),
             unanswered=unanswered,
         )
         return made if made != cls() else None
@@ -227,7 +227,7 @@ def _sorted(value: Any) -> Any:
     return [_sorted(each) for each in value] if isinstance(value, list) else value
 
 
-def _microseconds(name: str, time: datetime | None) -> int | None:
+def _check_time(name: str, time: datetime | None) -> int | None:
     if time is None:
         return None
     check_kind(name, time, datetime, "a time with a zone, such as datetime.now(UTC)")
@@ -236,7 +236,7 @@ def _microseconds(name: str, time: datetime | None) -> int | None:
     return to_microseconds(time)
 
 
-def recent(
+def list_page(
     store: HistoryStore, scope: str, *, limit: int, after: Cursor | None, wanted: Filter | None
 ) -> Page[ConversationInfo]:
     """Return a page as `History.list` says."""

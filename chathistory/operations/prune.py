@@ -239,7 +239,8 @@ class PruneReport:
         kept: How many conversations are kept, not counting damaged ones.
         removed: Those that went, or would go, the newest first.
         spared: Ids of those that were written meanwhile, and so are kept.
-        damaged: Conversations that cannot be read. They are kept: `repair` may mend them, `delete` removes them.
+        damaged: Conversations that cannot be read. They are kept: `repair` or `restore` may help, `delete` removes
+            them.
         complete: Whether all conversations of the scope were looked at for certain. False if they were found through
             an index that can lose entries on this server, or that may be among what is damaged; `full_scan=True` looks
             at all.

@@ -59,8 +59,8 @@ def repair(log: ConversationLog, *, dry_run: bool = True, force: bool = False) -
                 check_free(log.key, route.state)
             sent = _sent(log, route, found, route.state.view.view_start)
             route, found = _look_through(log, log.append(refusal_entries(sent)))
-        repairs = (*found.losses, *refused, *found.mends)
-        if not dry_run and (found.losses or found.mends):
+        repairs = (*found.losses, *refused, *found.repairs)
+        if not dry_run and (found.losses or found.repairs):
             if not force:
                 check_free(log.key, route.state)
             if entries := _make_entries(log, route, found):
@@ -212,7 +212,7 @@ class _Found:
         return sorted([*lost, *self.misnamed.values()], key=lambda each: each.position)
 
     @property
-    def mends(self) -> list[ViewRepair]:
+    def repairs(self) -> list[ViewRepair]:
         return sorted(self.changes, key=lambda each: (each.position == ADDED, each.position))
 
     def is_sent(self, position: int) -> bool:
@@ -232,11 +232,11 @@ def _examine(log: ConversationLog, route: _Route) -> _Found:
         if found.notes or ids.intersection(new):  # what is sent of a message is told by what stands far from it
             return _examine_whole(log, route)
         ids.update(new)
-        _look(route, stretch, found)
+        _examine_stretch(route, stretch, found)
     if found.notes:
         return _examine_whole(log, route)
     if found.start is None:
-        _look(route, [], found)
+        _examine_stretch(route, [], found)
     return found
 
 
@@ -250,7 +250,7 @@ def _examine_whole(log: ConversationLog, route: _Route) -> _Found:
         else:
             short = replace(entry.event, message=_shortened(entry.event.message))
             stretch.append(entry if entry.surrogates else replace(entry, event=short))
-    _look(route, stretch, found)
+    _examine_stretch(route, stretch, found)
     return found
 
 
@@ -310,7 +310,7 @@ def _length(value: Any) -> int:
     return sum(map(_length, value)) + len(value) if isinstance(value, list) else 1
 
 
-def _look(route: _Route, stretch: list[Entry[MessageAdded]], found: _Found) -> None:
+def _examine_stretch(route: _Route, stretch: list[Entry[MessageAdded]], found: _Found) -> None:
     """Take down what the view does about a stretch."""
     if stretch and stretch[-1].position < found.begin:
         for entry in stretch:

@@ -139,7 +139,7 @@ def _find_view_start(log: ConversationLog, head: ConversationHead, path: NewPath
 def _estimate_tokens(earlier: Iterable[Entry], view_start: int, cut: Entry[Cut | Compaction] | None) -> int:
     """Return about how many tokens a path sends: what the last reply on it told, what follows, and what a cut adds.
 
-    What was told before a cut counts what is not sent any longer.
+    What was told before a cut counts what is no longer sent.
     """
     tokens = 0
     if cut:

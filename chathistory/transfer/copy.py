@@ -233,17 +233,17 @@ def _continue_copy(source: CopySource, target: ConversationLog, present: Head, t
     part = target.store.read(target.key, start=present.end - 1, stop=present.end)
     if part is None or [record.body for record in part.records] != [next(lines)]:
         return None
-    end = present
+    last = present
     for batch in portions(lines, target.store):
         revision = head.revision
-        if end.end + len(batch) < head.end:  # that of a state in between which the source had
-            entries = [decode(Record(position, line), target.key) for position, line in enumerate(batch, end.end)]
-            payload = apply_all(read_state(end), entries, end.end).encode()
+        if last.end + len(batch) < head.end:  # that of a state in between which the source had
+            entries = [decode(Record(position, line), target.key) for position, line in enumerate(batch, last.end)]
+            payload = apply_all(read_state(last), entries, last.end).encode()
             version = entries[-1].id or fresh_token()
-            revision = dataclasses.replace(end.revision, version=version, payload=payload)
-        end = commit(target.store, target.key, batch, after=end, revision=revision)
-        target.see(end)
-    _forget(source, target, end)
+            revision = dataclasses.replace(last.revision, version=version, payload=payload)
+        last = commit(target.store, target.key, batch, after=last, revision=revision)
+        target.see(last)
+    _forget(source, target, last)
     return head.end - present.end
 
 

@@ -149,7 +149,7 @@ class _Fork:
         return self._state
 
     def _check_thinking(self, state: ConversationState) -> None:
-        """Raise `InvalidInput` within a turn whose thinking the API wants back, and which is not sent any longer."""
+        """Raise `InvalidInput` within a turn whose thinking the API wants back, and which is no longer sent."""
         spans = [*self._spans, (state.view.path or 0, self._at)]
         said = [each for each in reversed(self._said) if covers(spans, each.position)]
         replies = itertools.dropwhile(lambda each: each.by_user, said)

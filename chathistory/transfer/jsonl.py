@@ -197,7 +197,7 @@ def _find(line: bytes) -> Head | str | None:
 
 
 def mark_in(line: bytes) -> dict[str, Any] | None:
-    """Return the values of a line of this format's own; None: it is none.
+    """Return the values of a line of this format's own; None: it is another line.
 
     Raises:
         InvalidInput: A later version wrote it.

@@ -26,7 +26,7 @@ _SPEAKERS = {"user": "User", "assistant": "Claude", "system": "System"}
 _MARKS = {"interrupted": ", broken off", "orphaned": ", came too late"}
 _NOT_SENT = {
     "refused": "The API refused what was said above: it is not sent again.",
-    "omitted": "From here on, something that was said above is not sent any longer.",
+    "omitted": "From here on, something that was said above is no longer sent.",
     "lost": "A record that stood here could not be read.",
 }
 _SALVAGED = ("message", "interrupted", "orphaned", "lost")

@@ -1,8 +1,8 @@
 """Conversations to copy or export: which, and each as it was at one moment, with its lines checked as they pass.
 
 A source is a conversation of a store, of a file, or what can be read of a damaged one. In that, each position that
-cannot be read is a record of its own, of the kind `lost`: so all others keep their positions, and whoever reads the
-conversation later sees that something was there.
+cannot be read is a record of its own, of the kind `lost`: so all others keep their positions, and readers of the
+conversation see later that something was there.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@
 
 A cut is a record of the log: the log stays whole, and every process sends the same from then on. Each policy has a mark
 that triggers and a lower one that it cuts down to, because a cut is dear: the prompt cache begins anew, and thinking
-before it cannot be sent any more. A window that slides with each turn would pay that on each turn.
+before it can no longer be sent. A window that slides with each turn would pay that on each turn.
 
 A policy of your own is any object with the two methods of `Policy`.
 """

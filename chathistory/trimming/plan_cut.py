@@ -296,7 +296,7 @@ def _before(sent: ActiveEntries, position: int) -> ActiveEntries:
 
 
 def _list_trimmed_ids(sent: ActiveEntries, gone: Sequence[Entry]) -> str | None:
-    """Return CRCs of all turn ids of callers that are not sent any longer, so that one that comes again is recognised.
+    """Return CRCs of all turn ids of callers that are no longer sent, so that one that comes again is recognised.
 
     None: it is not known which those are.
     """

@@ -66,7 +66,7 @@ def split_into_turns(messages: Sequence[Entry[MessageAdded]], *, cache_valid_fro
     Args:
         messages: In order.
         cache_valid_from: The position at which what stands before others was changed last. What replies before it tell
-            includes what is not sent any longer: the tokens before all are unknown until the first reply behind it.
+            includes what is no longer sent: the tokens before all are unknown until the first reply behind it.
     """
     sizes, before = _token_sizes(messages, cache_valid_from)
     turns: list[SentTurn] = []
