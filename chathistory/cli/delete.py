@@ -19,6 +19,7 @@ from chathistory.cli.listing import read_listing
 from chathistory.cli.options import DURATION, FILTERS, Target, ids_argument, select_filters, shared_options
 from chathistory.cli.output import (
     MAY_HAVE_MISSED,
+    count,
     damaged_to_json,
     format_age,
     print_json,
@@ -72,7 +73,7 @@ def delete(
             versions = {row.id: row.version for row in read_listing(history, filters).items}
         if versions and not (yes or dry_run):
             rows = [row for id in versions if (row := history.delete(id, dry_run=True))]
-            name = ids[0] if len(ids) == 1 else f"{len(rows)} conversations"
+            name = ids[0] if len(ids) == 1 else count(len(rows), "conversation")
             _confirm(f"Delete {name} ({_count_messages(rows)})", [] if ids or as_json else rows)
         if ids and yes:  # who names it and is not asked means it, whatever was written to it since
             versions = dict.fromkeys(versions)
@@ -113,12 +114,12 @@ def _check_can_ask(*, yes: bool) -> None:
 
 
 def _delete_scope(history: History, *, dry_run: bool, yes: bool, as_json: bool) -> int:
-    def count() -> int:
+    def count_stored() -> int:
         return sum(1 for _ in history.store.keys(history.scope))
 
     if not (yes or dry_run):
-        _confirm(f"Delete all {count()} conversations of scope {history.scope}")
-    with show_progress("deleting", count) as step:
+        _confirm(f"Delete all of scope {history.scope} ({count(count_stored(), 'conversation')})")
+    with show_progress("deleting", count_stored) as step:
         report = history.erase(dry_run=dry_run, progress=step)
     if as_json:
         totals = {"messages": report.messages, "records": report.records, "dry_run": dry_run}
@@ -126,13 +127,13 @@ def _delete_scope(history: History, *, dry_run: bool, yes: bool, as_json: bool) 
     else:
         _report(report.removed, is_shown=False, dry_run=dry_run)
         if report.leftovers:
-            click.echo(f"{report.leftovers} pieces that belonged to no conversation were deleted as well", err=True)
+            click.echo(f"deleted as well: {count(report.leftovers, 'piece')} of no conversation", err=True)
         if report.not_reached:
             click.echo(f"not reached, for the server keeps it itself: {', '.join(report.not_reached)}", err=True)
         for each in report.left[:_SHOWN]:
             click.echo(f"still there: {to_one_line(each)}", err=True)
         if report.left:
-            click.echo(f"{len(report.left)} pieces are still there, or are new; delete again", err=True)
+            click.echo(f"still there, or new: {count(len(report.left), 'piece')}; delete again", err=True)
         elif not report.complete and not dry_run:
             click.echo("whether anything is left is unknown: this account may not search the whole storage", err=True)
     return ExitCode.OK if report.complete else ExitCode.PARTLY
@@ -160,7 +161,7 @@ def prune(*, dry_run: bool, yes: bool, target: Target, as_json: bool, **limits: 
         if not (yes or dry_run):
             found = history.prune(dry_run=True, **limits)
             if found.removed:
-                _confirm(f"Remove {len(found.removed)} conversations", [] if as_json else found.removed)
+                _confirm(f"Remove {count(len(found.removed), 'conversation')}", [] if as_json else found.removed)
         with show_progress("removing", None) as step:
             report = history.prune(dry_run=dry_run, progress=step, **limits)
     if as_json:
@@ -198,7 +199,7 @@ def _print_removed(removed: Sequence[DeletedConversation]) -> None:
 
 def _count_messages(rows: Sequence[DeletedConversation]) -> str:
     damaged = sum(row.messages is None for row in rows)
-    words = f"{sum(row.messages or 0 for row in rows)} messages"
+    words = count(sum(row.messages or 0 for row in rows), "message")
     return f"{words}, {damaged} damaged" if damaged else words
 
 
@@ -207,8 +208,8 @@ def _report(rows: Sequence[DeletedConversation], *, is_shown: bool, dry_run: boo
     if not is_shown:
         _print_removed(rows)
     verb = "would delete" if dry_run else "deleted"
-    records = sum(row.records or 0 for row in rows)
-    click.echo(f"{verb} {len(rows)} conversations: {_count_messages(rows)}, {records} records{more}", err=True)
+    records = count(sum(row.records or 0 for row in rows), "record")
+    click.echo(f"{verb} {count(len(rows), 'conversation')}: {_count_messages(rows)}, {records}{more}", err=True)
 
 
 @click.command()

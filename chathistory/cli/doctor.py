@@ -13,7 +13,7 @@ import click
 
 from chathistory.cli.errors import ExitCode
 from chathistory.cli.options import Target, optional_id_argument, shared_options
-from chathistory.cli.output import key_to_json, print_json, print_rows, show_progress, to_one_line
+from chathistory.cli.output import count, key_to_json, print_json, print_rows, show_progress, to_one_line
 from chathistory.cli.responder import Responder, make_responder
 from chathistory.errors import ChatHistoryError, StoreUnavailable
 from chathistory.history import History
@@ -137,7 +137,7 @@ def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: T
     for note in notes:
         click.echo(f"note: {to_one_line(note)}", err=True)
     words = ", ".join(f"{counts[state]} {what}" for state, what in _COUNTS.items() if counts[state])
-    click.echo(f"{sum(counts.values())} conversations examined" + (f": {words}" if words else ""), err=True)
+    click.echo(f"{count(sum(counts.values()), 'conversation')} examined" + (f": {words}" if words else ""), err=True)
     if not walk.is_complete:
         click.echo("some conversations may have been missed: this account may not search the whole storage", err=True)
     if counts["repairable"] or counts["not repaired"]:

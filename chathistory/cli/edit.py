@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from chathistory.cli.options import PAIR, Target, id_argument, shared_options
-from chathistory.cli.output import print_json, show_controls, to_one_line
+from chathistory.cli.output import count, print_json, show_controls, to_one_line
 from chathistory.defaults import OWN_SCOPE
 from chathistory.history import ConversationInfo
 
@@ -159,4 +159,4 @@ def _report(info: ConversationInfo, done: str, *, as_json: bool) -> None:
         names = {"id": info.id, "scope": info.scope, "start": info.start, "end": info.end}
         print_json(names | {"messages": info.messages, "origin": info.origin.to_dict() if info.origin else None})
     else:
-        click.echo(f"{done}: {info.messages} messages")
+        click.echo(f"{done}: {count(info.messages, 'message')}")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAY_HAVE_MISSED",
+    "count",
     "damaged_to_json",
     "format_age",
     "key_to_json",
@@ -64,13 +65,17 @@ def to_json_line(value: Any) -> str:
     return _UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun, such as "1 message" and "2 messages"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def format_age(time: datetime, now: datetime | None = None) -> str:
     """Return how long ago a time was, such as "2 hours ago"; "just now" within a minute, and for what is to come."""
     seconds = ((now or datetime.now(UTC)) - time).total_seconds()
     for unit, size in _UNITS:
         if seconds >= size:
-            count = int(seconds // size)
-            return f"{count} {unit}{'' if count == 1 else 's'} ago"
+            return f"{count(int(seconds // size), unit)} ago"
     return "just now"
 
 

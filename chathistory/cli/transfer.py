@@ -12,7 +12,7 @@ import click
 
 from chathistory.cli.errors import ExitCode
 from chathistory.cli.options import Target, ids_argument, shared_options
-from chathistory.cli.output import MAY_HAVE_MISSED, key_to_json, show_progress, to_json_line, to_one_line
+from chathistory.cli.output import MAY_HAVE_MISSED, count, key_to_json, show_progress, to_json_line, to_one_line
 from chathistory.history import History
 from chathistory.storage.values import Key
 from chathistory.transfer.copy import CopyReport
@@ -74,7 +74,7 @@ def export(
         )
     counts = {"conversations": report.conversations, "records": report.records, "later": report.later}
     not_done = [_explain(key, str(why)) for key, why in report.failed.items()]
-    not_done += [_explain(key, f"{lost} records are lost") for key, lost in report.salvaged.items()]
+    not_done += [_explain(key, f"{count(lost, 'record')} lost") for key, lost in report.salvaged.items()]
     not_done += [_explain(each.key, str(each.error), each.where) for each in report.damaged]
     return _report("exported", counts, not_done, as_json=as_json, all_found=report.all_found, err=output == "-")
 
@@ -171,8 +171,10 @@ def _report(
     if as_json:
         click.echo(to_json_line({**counts, "not_done": not_done, "all_found": all_found}), err=err)
         return code
-    words = [f"{counts['conversations']} conversations"] if "conversations" in counts else []
-    words += [f"{counts[name]} {what}" for name, what in _WORDS.items() if counts.get(name)]
+    words = [count(counts["conversations"], "conversation")] if "conversations" in counts else []
+    for name, what in _WORDS.items():
+        if number := counts.get(name):
+            words.append(count(number, "record") if name == "records" else f"{number} {what}")
     nothing = "nothing" if not_done else "nothing, there are no conversations"
     click.echo(f"{done}: {', '.join(words) or nothing}", err=err)
     for each in not_done[:_SHOWN]:

@@ -11,7 +11,7 @@ import click
 
 from chathistory.cli.errors import ExitCode
 from chathistory.cli.options import TRIMMING, Target, id_argument, optional_id_argument, shared_options
-from chathistory.cli.output import print_json, print_rows, show_controls
+from chathistory.cli.output import count, print_json, print_rows, show_controls
 from chathistory.errors import ChatHistoryError, ConfigError, CorruptRecord, StoreUnavailable
 from chathistory.operations.usage import Tokens, Usage
 from chathistory.trimming.parse import build_policy
@@ -92,7 +92,7 @@ def _print_cuts(
         sum(getattr(cut, field) for cut in cuts.values())
         for field in ("turns", "messages", "tokens_before", "tokens_after")
     )
-    what = f"{turns} turns ({messages} messages)" if turns else f"{messages} messages"
+    what = f"{count(turns, 'turn')} ({count(messages, 'message')})" if turns else count(messages, "message")
     verb = "would be left out of what is sent" if dry_run else "left out of what is sent"
     click.echo(f"{what} {verb}: {before:,} tokens before, {after:,} after", err=True)
 

@@ -123,7 +123,7 @@ def test_delete_asks_in_a_terminal(terminal, run, filled):
     screen = terminal("delete", "tools", "--store", filled)
     screen.expect("[y/N]")
     screen.type("y\r")
-    screen.expect("deleted 1 conversations: 4 messages, 5 records")
+    screen.expect("deleted 1 conversation: 4 messages, 5 records")
     assert screen.end() == 0
     assert run("show", "tools", "--store", filled).returncode == 1
 
@@ -133,7 +133,7 @@ def test_delete_elsewhere_needs_yes(run, filled):
     assert refused.returncode == 2
     assert "--yes" in refused.stderr
     done = run("delete", "tools", "--yes", "--store", filled)
-    assert done.stderr == "deleted 1 conversations: 4 messages, 5 records\n"
+    assert done.stderr == "deleted 1 conversation: 4 messages, 5 records\n"
     assert [line.split("\t")[:3] for line in done.stdout.splitlines()] == [["tools", "4", "5"]]
     again = run("delete", "tools", "--yes", "--store", filled)
     assert again.returncode == 1

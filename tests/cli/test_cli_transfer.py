@@ -208,7 +208,7 @@ def test_an_export_does_not_go_to_a_terminal(terminal, filled):
 def test_what_is_named_and_not_there_is_told(run, filled, tmp_path):
     done = run("export", "c1", "c9", "-o", "x", "--store", filled)
     assert done.returncode == ExitCode.PARTLY == 3
-    assert done.stdout == "exported: 1 conversations, 4 records\n"
+    assert done.stdout == "exported: 1 conversation, 4 records\n"
     assert "not exported: c9 in scope default: there is no conversation 'c9'" in done.stderr
     assert run("export", "c9", "-o", "x.md", "--store", filled).returncode == 3
     done = run("copy", "c9", "--to", "file:./new", "--store", filled)
@@ -304,14 +304,14 @@ def test_prune_shows_in_a_dry_run_what_would_go(run, filled):
 def test_prune_in_a_terminal_asks_when_it_has_shown_what_will_go(terminal, filled, run):
     words = ("prune", "--count", "4", "--ttl", "1d", "--age", "2w", "--store", filled)
     screen = terminal(*words)
-    screen.expect("WHY", "c0", "just now", "too many", "Remove 1 conversations for good? [y/N]")
+    screen.expect("WHY", "c0", "just now", "too many", "Remove 1 conversation for good? [y/N]")
     screen.type("n\r")
     assert screen.end() == ExitCode.INTERRUPTED
     assert len(ids(run("list", "--store", filled))) == 5
     screen = terminal(*words)
     screen.expect("[y/N]")
     screen.type("y\r")
-    screen.expect("deleted 1 conversations: 4 messages, 5 records; kept 4")
+    screen.expect("deleted 1 conversation: 4 messages, 5 records; kept 4")
     assert screen.end() == 0
     assert "c0" not in ids(run("list", "--store", filled))
     screen = terminal("prune", "--ttl", "1d", "--store", filled)
@@ -370,7 +370,7 @@ def test_a_talk_goes_on_with_what_can_be_read(run, hurt):
 def test_what_is_damaged_is_deleted(run, hurt):
     done = run("delete", "c0", "--yes", "--store", hurt)
     assert (done.returncode, done.stdout) == (0, "c0\tdamaged\t\t\t\n")
-    assert "deleted 1 conversations: 0 messages, 1 damaged" in done.stderr
+    assert "deleted 1 conversation: 0 messages, 1 damaged" in done.stderr
     assert run("list", "--store", hurt).stdout.count("\n") == 4
 
 
@@ -387,7 +387,7 @@ def test_what_is_damaged_is_deleted_with_its_scope(run, hurt):
 def test_delete_of_a_scope_asks_and_reports(terminal, run, filled):
     words = ("delete", "--scope", "ada", "--all", "--store", filled)
     screen = terminal(*words)
-    screen.expect("Delete all 2 conversations of scope ada for good? [y/N]")
+    screen.expect("Delete all of scope ada (2 conversations) for good? [y/N]")
     screen.type("n\r")
     assert screen.end() != 0
     assert len(ids(run("list", "--scope", "ada", "--store", filled))) == 2
@@ -423,7 +423,7 @@ def test_what_comes_back_while_a_scope_is_deleted_is_told(run, filled, monkeypat
     monkeypatch.setattr(FileStore, "delete", deleted)
     done = run("delete", "--scope", "ada", "--all", "--yes", "--store", filled)
     assert done.returncode == 3
-    assert "still there: ada/a.jsonl\n1 pieces are still there, or are new; delete again" in done.stderr
+    assert "still there: ada/a.jsonl\nstill there, or new: 1 piece; delete again" in done.stderr
 
 
 def test_delete_by_filters(run, filled):

@@ -215,7 +215,7 @@ def damage(store, words):
 def test_doctor_has_nothing_to_say_of_what_is_sound(run, filled):
     done = run("doctor", "--store", filled)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "2 conversations examined: 2 sound\n")
-    assert run("doctor", "--scope", "ada", "--store", filled).stderr == "1 conversations examined: 1 sound\n"
+    assert run("doctor", "--scope", "ada", "--store", filled).stderr == "1 conversation examined: 1 sound\n"
     assert run("doctor", "--all-scopes", "--store", filled).stderr == "3 conversations examined: 3 sound\n"
     absent = run("doctor", "lung", "--store", filled)
     assert (absent.returncode, absent.stdout) == (1, "")
