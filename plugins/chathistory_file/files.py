@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
+from zlib import crc32
 
 from chathistory.errors import InvalidInput
 from chathistory.storage.safe_names import safe_name
@@ -55,6 +56,8 @@ TEMPORARY = ".tmp"
 SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """Flags to open a file with that are neither led astray by a link nor kept waiting by a pipe."""
 
+LOCKS = 64
+"""Lock files of a store; to change this is to let writers of two versions in at once."""
 LARGEST_CHUNK = 1024 * 1024
 
 _KEPT = 32 * 1024 * 1024  # bytes that are kept at hand while the end of a line is looked for
@@ -72,6 +75,7 @@ class Paths:
         main: The conversation itself.
         aside: What was set aside.
         temporary: A rewrite on its way.
+        lock: The name of its lock file, which other conversations may share.
     """
 
     folder: str
@@ -80,6 +84,7 @@ class Paths:
     main: str
     aside: str
     temporary: str
+    lock: str
 
     @classmethod
     @lru_cache(maxsize=1024)
@@ -92,7 +97,8 @@ class Paths:
         """Return the paths of the files in a folder that have this stem."""
         path = f"{folder}/{stem}"
         name = f"{folder.rpartition('/')[2]}/{stem}"
-        return cls(folder, stem, name, path + SUFFIX, path + ASIDE, path + TEMPORARY)
+        lock = f"{crc32(name.encode()) % LOCKS:02x}"
+        return cls(folder, stem, name, path + SUFFIX, path + ASIDE, path + TEMPORARY, lock)
 
     def belong_to(self, key: Key) -> bool:
         """Return whether this is the place of `key`."""

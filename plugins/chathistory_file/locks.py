@@ -13,7 +13,6 @@ import os
 import stat
 import time
 import weakref
-import zlib
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,7 +28,6 @@ __all__ = ["Locks"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-COUNT = 64
 _CREATE = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK
 _EXCLUSIVE = portalocker.LockFlags.EXCLUSIVE | portalocker.LockFlags.NON_BLOCKING
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0002, 0.005
@@ -59,7 +57,7 @@ class Locks:
         Raises:
             StoreUnavailable: Others hold the lock for longer than the timeout; nothing was done.
         """
-        path = self._path_of(paths)
+        path = f"{self._folder}/{paths.lock}"
         fds: list[int] = []
         deadline, pause = time.monotonic() + self._timeout, _FIRST_PAUSE
         try:
@@ -82,7 +80,7 @@ class Locks:
     def is_held(self, paths: Paths) -> bool:
         """Return whether somebody writes under the lock of this conversation just now; makes no file."""
         try:
-            with open_existing(self._path_of(paths)) as file:
+            with open_existing(f"{self._folder}/{paths.lock}") as file:
                 return file is not None and not _lock(file.fd)
         except OSError:  # it cannot be told, and waiting would not help
             return False
@@ -100,9 +98,6 @@ class Locks:
         """Close the lock files in a forked child: it would keep a lock that its parent held, even a dead one."""
         self._idle.clear()
         _close_all(self._open_fds)
-
-    def _path_of(self, paths: Paths) -> str:
-        return f"{self._folder}/{zlib.crc32(paths.name.encode()) % COUNT:02x}"
 
     def _try_lock(self, path: str, fds: list[int]) -> bool:
         if not fds:

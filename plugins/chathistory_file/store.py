@@ -79,7 +79,7 @@ class FileStore(BaseStore):
         if not path or "\0" in path or path.startswith("~"):
             raise ConfigError("file: needs the path of a folder, such as file:./history")
         self.root = os.path.abspath(path)  # noqa: PTH100  # of now: the process may change its folder later
-        self._locks = Locks(self.root, timeout=lock_timeout, check_open=self._check_open)
+        self._locks = Locks(self.root, timeout=lock_timeout, check_open=self._open_guard.check)
         self._recovery = Recovery()
 
     @classmethod

@@ -38,13 +38,13 @@ def append_batch(state: FileState, batch: Batch, *, updated: int) -> None:
         OSError: The file is as it was.
         UndoFailed: That could not be restored.
     """
-    fd = state.reader.fd
+    fd, date = state.reader.fd, state.head.revision.updated * 1000
     try:
         _store(fd, batch, updated)
     except OSError as error:
         try:
             os.ftruncate(fd, state.after)
-            _set_date(fd, state.head.revision.updated)
+            os.utime(fd, ns=(date, date))
             _sync(fd)
         except OSError:
             raise UndoFailed from error
@@ -73,7 +73,7 @@ def _store(fd: int, batch: Batch, updated: int) -> None:
         _write(fd, batch.commit)
     else:
         _write(fd, batch.records + batch.commit)
-    _set_date(fd, updated)
+    os.utime(fd, ns=(updated * 1000, updated * 1000))
     _sync(fd)
 
 
@@ -81,10 +81,6 @@ def _write(fd: int, data: bytes | bytearray) -> None:
     written = os.write(fd, data)
     while written < len(data):
         written += os.write(fd, memoryview(data)[written:])
-
-
-def _set_date(fd: int, updated: int) -> None:
-    os.utime(fd, ns=(updated * 1000, updated * 1000))
 
 
 def quarantine(paths: Paths, chunks: Iterable[bytes]) -> None:
@@ -115,6 +111,7 @@ def replace_file(paths: Paths, lines: Iterable[bytes], head: Head, *, keep_aside
         OSError: The old file is in place.
         UndoFailed: The new one is in place, but a stop of the machine may bring the old one back.
     """
+    date = head.revision.updated * 1000
     try:
         with open_file(paths.temporary, _APPEND | os.O_TRUNC) as fd:
             size, part = 0, bytearray()
@@ -125,7 +122,7 @@ def replace_file(paths: Paths, lines: Iterable[bytes], head: Head, *, keep_aside
                     _write(fd, part)
                     part.clear()
             _write(fd, part + encode_commit(head, at=0, size=size))
-            _set_date(fd, head.revision.updated)
+            os.utime(fd, ns=(date, date))
             os.fsync(fd)
         if not keep_aside:
             _unlink(paths.aside)

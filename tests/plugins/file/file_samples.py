@@ -87,7 +87,7 @@ def bodies_of(store: FileStore, key: Key = KEY) -> list[str] | None:
 def holding(store: FileStore, key: Key = KEY):
     """Hold the lock of a conversation, as a writer does."""
     locks, fds = store._locks, []
-    path = locks._path_of(Paths.of(store.root, key))
+    path = f"{locks._folder}/{Paths.of(store.root, key).lock}"
     while not locks._try_lock(path, fds):
         pass
     try:
