@@ -306,7 +306,7 @@ def iter_bodies(state: FileState, wanted: range) -> Iterator[bytes]:
         Damage: At the first record that is not sound.
     """
     position, stop = wanted.start, wanted.stop
-    offset: int | None = _locate(state, position)
+    offset: int | None = 0 if position == state.head.start else _locate(state, position)
     while position < stop:
         if offset is None:
             raise Damage(position, NO_LINE)
@@ -357,8 +357,6 @@ def _locate(state: FileState, position: int) -> int:
     Looks at a few lines: nearer and nearer to the end for a tail, else by halving. What is not sound is passed over.
     """
     head, low, high = state.head, 0, state.stop
-    if position == head.start:
-        return 0
     back = (head.end - position) * high // (head.end - head.start) * 5 // 4 + 512  # if all records were about alike
     while back < state.stop:
         record = _find_record(state, state.stop - back, high)
