@@ -20,11 +20,11 @@ _NUMBER = "_chathistory_guarantee"
 
 @dataclass(frozen=True, slots=True)
 class Guarantee:
-    """One of the thirteen, or the listing, which follows from none of them. due: what is owed, in one sentence."""
+    """One of the thirteen, or the listing, which follows from none of them. `expected` says it in one sentence."""
 
     number: int
     name: str
-    due: str
+    expected: str
 
     def __str__(self) -> str:
         """Return how a failure names it."""
@@ -33,10 +33,10 @@ class Guarantee:
     @property
     def note(self) -> str:
         """What is added to the error of a test that fails."""
-        return f"{self}; due is: {self.due}"
+        return f"{self}; expected: {self.expected}"
 
 
-_DUE = {
+_EXPECTED = {
     "atomic": "a batch is stored wholly or not at all, at consecutive positions; what is refused changes nothing",
     "guarded": "an append by a writer who has not seen the present version is a Conflict that carries the present "
     "head, and nothing changes; positions have no gaps and move only forward",
@@ -60,7 +60,7 @@ _DUE = {
     "the listing": "heads by (updated, id) descending, page by page, each conversation exactly once",
 }
 GUARANTEES: Mapping[int, Guarantee] = {
-    number: Guarantee(number, name, due) for number, (name, due) in enumerate(_DUE.items(), 1)
+    number: Guarantee(number, name, expected) for number, (name, expected) in enumerate(_EXPECTED.items(), 1)
 }
 """By number, as in `docs/contract.md`; the listing comes last."""
 

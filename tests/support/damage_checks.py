@@ -21,7 +21,7 @@ from chathistory.testing.contract.samples import created, grown, lines, revision
 
 
 def spread(every: Sequence[Any], step: int) -> list[Any]:
-    """Return all damages as parameters: every so-manieth is of each day, the others are for `make stress`."""
+    """Return all damages as parameters; only every n-th, n = `step`, runs each day, the others in `make stress`."""
     return [pytest.param(each, marks=[pytest.mark.stress] if at % step else []) for at, each in enumerate(every)]
 
 

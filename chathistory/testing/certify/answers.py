@@ -71,7 +71,7 @@ class LostAnswers(Certified, guarantee=3):
         with lose(self.scoped.inner):
             error = error_of(append)
         assert isinstance(error, StoreUnavailable), (
-            f"an append without an answer gave {error!r}; StoreUnavailable is due"
+            f"an append without an answer gave {error!r}; StoreUnavailable is expected"
         )
         silent(error)
         with self.reopen(store) as other:

@@ -49,7 +49,7 @@ def _same_cost(what: str, small: Callable[[], object], large: Callable[[], objec
             return
     raise AssertionError(
         f"{what} took {1000 * many:.1f} ms among {_MANY} records, {1000 * few:.1f} ms among {_FEW}; "
-        f"no more than {_FACTOR:.0f} times as much is due"
+        f"no more than {_FACTOR:.0f} times as much is expected"
     )
 
 

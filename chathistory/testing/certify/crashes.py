@@ -83,15 +83,17 @@ class Crashes(Certified, guarantee=4):
         with self.reopen(store) as other:
             bodies = bodies_of(other, KEY)
             batches = len(bodies) // BATCH
-            due = [body for number in range(batches) for body in batch("killed", number, number * BATCH)]
-            assert bodies == due, "what a killed writer left is not its batches, whole and in order"
+            expected = [body for number in range(batches) for body in batch("killed", number, number * BATCH)]
+            assert bodies == expected, "what a killed writer left is not its batches, whole and in order"
             assert batches in {told, told + 1}, f"{told} appends were acknowledged, {batches} are there"
             for walk in (other.keys(), other.scan_keys(), (head.key for head in listed(other, KEY.scope))):
                 assert list(walk) == [KEY], "what a killed writer wrote is not found by a walk"
             head = head_of(other, KEY)
             assert head is not None
             head = grown(other, head)
-            assert bodies_of(other, KEY) == [*due, *lines(1, first=len(due))], "nobody can go on after the killed one"
+            assert bodies_of(other, KEY) == [*expected, *lines(1, first=len(expected))], (
+                "nobody can go on after the killed one"
+            )
             assert listed(other, KEY.scope) == [head]
 
     def test_closed_and_opened_again_and_again(self, store: HistoryStore) -> None:
@@ -127,8 +129,8 @@ class KilledRemovals(Certified, guarantee=9):
         with self.reopen(store) as other:
             head = head_of(other, KEY)
             assert head is not None
-            due = [forgotten(word, position) for position in range(head.start, head.end)]
-            assert bodies_of(other, KEY) == due, "a killed forget has altered what it was to keep"
+            expected = [forgotten(word, position) for position in range(head.start, head.end)]
+            assert bodies_of(other, KEY) == expected, "a killed forget has altered what it was to keep"
             other.forget(KEY, before=head.end)
             for position in range(head.end):
                 assert not self.remains(forgotten(word, position)), f"record {position} can still be read"
@@ -165,8 +167,8 @@ class Processes(Certified, guarantee=10):
         self._write_all(names, 10)
         bodies = bodies_of(store, KEY)
         batches = [body.split()[:2] for body in bodies[::BATCH]]
-        due = [[name, str(number)] for name in names for number in range(10)]
-        assert sorted(batches) == sorted(due), "a batch of a process is missing, or is there twice"
+        expected = [[name, str(number)] for name in names for number in range(10)]
+        assert sorted(batches) == sorted(expected), "a batch of a process is missing, or is there twice"
         for at, (name, number) in enumerate(batches):
             seen = bodies[at * BATCH : (at + 1) * BATCH]
             assert seen == batch(name, int(number), at * BATCH), "an append was taken after a head that was not present"

@@ -201,10 +201,10 @@ def _lines(finding: Finding) -> Iterator[str]:
     yield f"{label}  {finding.guarantee.name:<22} {finding.state:<14} {', '.join(tests)}".rstrip()
     for outcome in finding.failed:
         yield f"      FAILED: {outcome.words}"
-        yield from textwrap.wrap(f"seen: {outcome.said}", 110, initial_indent=" " * 8, subsequent_indent=" " * 14)
+        yield from textwrap.wrap(f"seen:     {outcome.said}", 110, initial_indent=" " * 8, subsequent_indent=" " * 18)
     if finding.failed:
         yield from textwrap.wrap(
-            f"due:  {finding.guarantee.due}", 110, initial_indent=" " * 8, subsequent_indent=" " * 14
+            f"expected: {finding.guarantee.expected}", 110, initial_indent=" " * 8, subsequent_indent=" " * 18
         )
     for left in finding.not_tested:
         yield from _left_lines("not tested", left)
@@ -223,7 +223,7 @@ def _data(finding: Finding) -> dict[str, Any]:
     return {
         "number": finding.guarantee.number if finding.guarantee.number < LISTING else None,
         "name": finding.guarantee.name,
-        "due": finding.guarantee.due,
+        "expected": finding.guarantee.expected,
         "state": finding.state.lower(),
         "passed": finding.passed,
         "did_not_run": finding.did_not_run,

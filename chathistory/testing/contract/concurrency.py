@@ -136,8 +136,8 @@ class Concurrency(Contract, guarantee=10):
         bodies = bodies_of(store, KEY)
         batches = [tuple(bodies[at : at + 3]) for at in range(0, len(bodies), 3)]
         writers = range(len(stores))
-        due = [tuple(f"writer{at} {batch} {part}" for part in range(3)) for at in writers for batch in range(2)]
-        assert sorted(batches) == sorted(due), "a batch is missing, doubled, or was cut by another one"
+        expected = [tuple(f"writer{at} {batch} {part}" for part in range(3)) for at in writers for batch in range(2)]
+        assert sorted(batches) == sorted(expected), "a batch is missing, doubled, or was cut by another one"
 
     def test_many_conversations_at_once(self, store: HistoryStore, instances: Instances) -> None:
         stores = instances(8)

@@ -92,8 +92,8 @@ def _read_on(store: HistoryStore, key: Key, at: int, first: int) -> int | None:
         assert run is not None
         assert run.records, f"a read from {at} on gave nothing"
         seen = [(record.position, record.body) for record in run.records]
-        due = list(enumerate(lines(len(seen), first=at), at))
-        assert seen == due, f"a read from {at} on altered records, or left them out"
+        expected = list(enumerate(lines(len(seen), first=at), at))
+        assert seen == expected, f"a read from {at} on altered records, or left them out"
         assert at + len(seen) <= first, f"record {first} is damaged, and was given out"
         return at + len(seen)
     assert told == first, f"from {at} on the first damaged record is {first}, and not {told}"

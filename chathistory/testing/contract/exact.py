@@ -44,8 +44,8 @@ class Exact(Contract, guarantee=5):
         store.append(KEY, ["between", body, body], after=head, revision=revision())
         seen = bodies_of(store, KEY)
         assert len(seen) == 4, f"4 bodies became {len(seen)}"  # noqa: PLR2004
-        for text, due in zip(seen, [body, "between", body, body], strict=True):
-            same_text(text, due, "a body")
+        for text, expected in zip(seen, [body, "between", body, body], strict=True):
+            same_text(text, expected, "a body")
         same_text(records_of(store, KEY, start=-1)[0].body, body, "the last body")
 
     def test_all_of_them_in_one_batch(self, store: HistoryStore) -> None:

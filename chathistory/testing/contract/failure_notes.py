@@ -1,4 +1,4 @@
-"""How a test of the suite that fails names its guarantee: whatever it raises carries a note with what is due."""
+"""How a test of the suite that fails names its guarantee: whatever it raises carries a note with what is expected."""
 
 from __future__ import annotations
 

@@ -153,8 +153,8 @@ class Deleting(Contract, guarantee=9):
         assert head_of(store, KEY) == head
         head = grown(store, head, 4)
         records = records_of(store, KEY)
-        due = [(at, line(at)) for at in range(first, first + 6)]
-        assert [(record.position, record.body) for record in records] == due
+        expected = [(at, line(at)) for at in range(first, first + 6)]
+        assert [(record.position, record.body) for record in records] == expected
 
     def test_again_and_again(self, store: HistoryStore) -> None:
         for count in (3, 1, 4):

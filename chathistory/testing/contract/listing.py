@@ -68,14 +68,14 @@ class Listing(Contract, guarantee=LISTING):
         heads = _some(store, 5)
         same_heads(store, listed(store, SCOPE), heads)
         moved = grown(store, heads[3])
-        due = [moved, *heads[:3], *heads[4:]]
-        same_heads(store, listed(store, SCOPE), due)
+        expected = [moved, *heads[:3], *heads[4:]]
+        same_heads(store, listed(store, SCOPE), expected)
 
     def test_a_forget_moves_nothing(self, store: HistoryStore) -> None:
         heads = _some(store, 3)
         store.forget(heads[2].key, before=1)
-        due = [*heads[:2], replace(heads[2], start=1)]
-        same_heads(store, listed(store, SCOPE), due)
+        expected = [*heads[:2], replace(heads[2], start=1)]
+        same_heads(store, listed(store, SCOPE), expected)
 
     def test_an_append_at_the_same_time_moves_nothing(self, store: HistoryStore) -> None:
         """A title, a cut or a repair says nothing new, so `updated` stays."""
@@ -92,27 +92,27 @@ class Listing(Contract, guarantee=LISTING):
         heads = {name: _at(store, name, EPOCH) for name in "badc"}
         for name in "acbda":
             heads[name] = _at_its_time(store, heads[name])
-            due = [heads[each] for each in "dcba"]
-            same_heads(store, listed(store, SCOPE, limit=limit), due)
+            expected = [heads[each] for each in "dcba"]
+            same_heads(store, listed(store, SCOPE, limit=limit), expected)
 
     def test_times_around_a_change_of_clocks_are_in_order(self, store: HistoryStore) -> None:
         heads = [_at(store, f"c{at}", time) for at, time in enumerate(CLOCK_CHANGES)]
-        due = sorted(heads, key=lambda head: head.revision.updated, reverse=True)
-        same_heads(store, listed(store, SCOPE), due)
+        expected = sorted(heads, key=lambda head: head.revision.updated, reverse=True)
+        same_heads(store, listed(store, SCOPE), expected)
 
     def test_times_are_ordered_as_numbers_to_the_microsecond(self, store: HistoryStore) -> None:
         times = (9, 10, 100, 99, EPOCH, EPOCH + 1, EPOCH + 10, EPOCH + 9, EPOCH - 1)
         heads = [_at(store, f"c{at}", time) for at, time in enumerate(times)]
-        due = sorted(heads, key=lambda head: head.revision.updated, reverse=True)
-        same_heads(store, listed(store, SCOPE), due)
-        same_heads(store, listed(store, SCOPE, limit=2), due)
+        expected = sorted(heads, key=lambda head: head.revision.updated, reverse=True)
+        same_heads(store, listed(store, SCOPE), expected)
+        same_heads(store, listed(store, SCOPE, limit=2), expected)
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 100])
     def test_equal_times_are_ordered_by_id(self, store: HistoryStore, limit: int) -> None:
         names = ["10", "9", "B", "Z", "_", "a", "aa", "b", "\u00e9", "\ufb01", "\uffee", "\U0001f600"]
         heads = {name: _at(store, name, EPOCH) for name in names[::2] + names[1::2]}
-        due = [heads[name] for name in sorted(names, reverse=True)]
-        same_heads(store, listed(store, SCOPE, limit=limit), due)
+        expected = [heads[name] for name in sorted(names, reverse=True)]
+        same_heads(store, listed(store, SCOPE, limit=limit), expected)
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 4, 6, 7, 12, 13, 1000])
     def test_the_pages_give_each_once_and_end(self, store: HistoryStore, limit: int) -> None:
@@ -235,15 +235,15 @@ class ListingWhileOthersWrite(Contract, guarantee=LISTING):
         self, store: HistoryStore, meanwhile: Callable[[HistoryStore, list[Head]], set[Key]]
     ) -> None:
         _some(store, 12)
-        due = listed(store, SCOPE)  # as this store orders them: the page of three ends with the third
+        expected = listed(store, SCOPE)  # as this store orders them: the page of three ends with the third
         walked: list[Key] = []
         written: set[Key] = set()
         for page in pages(store, SCOPE, 3):
             walked += [head.key for head in page.items]
             if not written:
-                written = meanwhile(store, due)
+                written = meanwhile(store, expected)
         seen = Counter(key for key in walked if key not in written)
-        for key in {head.key for head in due} - written:
+        for key in {head.key for head in expected} - written:
             assert seen[key] == 1, f"{key} was not written, and was listed {seen[key]} times"
 
     @pytest.mark.parametrize("walk", ["keys", "scan_keys"])

@@ -16,7 +16,7 @@ Contents: TypeAlias = dict[Key, tuple[Head, str, dict[int, str]]]
 _MOST_PAGES = 10_000
 
 
-def due_range(head: Head, start: int, stop: int | None) -> range:
+def expected_range(head: Head, start: int, stop: int | None) -> range:
     """Return the positions that a read of [start, stop) is about, by the words of `HistoryStore.read`."""
     low = max(start if start >= 0 else head.end + start, head.start)
     high = head.end if stop is None else min(stop, head.end)
@@ -25,11 +25,13 @@ def due_range(head: Head, start: int, stop: int | None) -> range:
 
 def check_run(run: ReadResult, start: int = 0, stop: int | None = None) -> None:
     """Check that a run begins where it must, has no gap, stays in its range, and is not empty unless that is."""
-    due = due_range(run.head, start, stop)
+    expected = expected_range(run.head, start, stop)
     seen = [record.position for record in run.records]
     asked = f"read(start={start}, stop={stop}) of records {run.head.start} to {run.head.end}"
-    assert seen == list(due)[: len(seen)], f"{asked} gave the positions {seen}; a run from the start of {due} is due"
-    assert seen or not due, f"{asked} gave nothing; {due} is not empty"
+    assert seen == list(expected)[: len(seen)], (
+        f"{asked} gave the positions {seen}; a run from the start of {expected} is expected"
+    )
+    assert seen or not expected, f"{asked} gave nothing; {expected} is not empty"
 
 
 def records_of(store: HistoryStore, key: Key, *, start: int = 0, stop: int | None = None) -> list[Record]:
@@ -38,13 +40,13 @@ def records_of(store: HistoryStore, key: Key, *, start: int = 0, stop: int | Non
     assert run is not None, f"{key} is absent"
     assert run.head.key == key, f"{run.head.key} was read, not {key}"
     check_run(run, start, stop)
-    due = due_range(run.head, start, stop)
+    expected = expected_range(run.head, start, stop)
     records = list(run.records)
-    while len(records) < len(due):
-        at = due.start + len(records)
-        run = store.read(key, start=at, stop=due.stop)
+    while len(records) < len(expected):
+        at = expected.start + len(records)
+        run = store.read(key, start=at, stop=expected.stop)
         assert run is not None, f"{key} vanished between two reads"
-        check_run(run, at, due.stop)
+        check_run(run, at, expected.stop)
         records += run.records
     return records
 
@@ -96,11 +98,11 @@ def listed(store: HistoryStore, scope: str, *, limit: int = 100) -> list[Head]:
     return [head for page in pages(store, scope, limit) for head in page.items]
 
 
-def same_heads(store: HistoryStore, seen: Sequence[Head], due: Sequence[Head]) -> None:
+def same_heads(store: HistoryStore, seen: Sequence[Head], expected: Sequence[Head]) -> None:
     """Check a listing: the heads, and their order as far as the store promises one."""
-    names, due_names = ([head.key.id for head in heads] for heads in (seen, due))
+    names, expected_names = ([head.key.id for head in heads] for heads in (seen, expected))
     if store.traits.recency == "exact":
-        assert names == due_names, f"listed are {names}; due are {due_names}"
-    assert sorted(names) == sorted(due_names), f"listed are {names}; due are, in any order, {due_names}"
-    for head, other in zip(sorted(seen, key=_by_id), sorted(due, key=_by_id), strict=True):
+        assert names == expected_names, f"listed are {names}; expected are {expected_names}"
+    assert sorted(names) == sorted(expected_names), f"listed are {names}; expected are, in any order, {expected_names}"
+    for head, other in zip(sorted(seen, key=_by_id), sorted(expected, key=_by_id), strict=True):
         assert head == other, f"{head} is listed; {other} is the present head"

@@ -11,7 +11,7 @@ from chathistory.errors import InvalidInput
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Head, Key
 from chathistory.testing.contract.base import Contract
-from chathistory.testing.contract.queries import check_run, due_range, records_of
+from chathistory.testing.contract.queries import check_run, expected_range, records_of
 from chathistory.testing.contract.samples import KEY, created, grown, line, revision, same_text
 
 __all__ = ["Reading"]
@@ -46,17 +46,17 @@ class Reading(Contract, guarantee=7):
     def test_every_range_can_be_read_to_its_end(self, store: HistoryStore, first: int, before: int) -> None:
         head = _six(store, first, before)
         for start in _STARTS:
-            due = due_range(head, start, None)
-            assert [record.position for record in records_of(store, KEY, start=start)] == list(due)
+            expected = expected_range(head, start, None)
+            assert [record.position for record in records_of(store, KEY, start=start)] == list(expected)
 
     def test_many_records_from_any_place(self, store: HistoryStore) -> None:
         head = created(store, count=60)
         for _ in range(6):
             head = grown(store, head, 40)
         for start, stop in ((0, None), (59, 61), (99, 141), (-1, None), (-45, None), (-300, 2), (150, 250)):
-            due = due_range(head, start, stop)
+            expected = expected_range(head, start, stop)
             records = records_of(store, KEY, start=start, stop=stop)
-            assert [(record.position, record.body) for record in records] == [(at, line(at)) for at in due]
+            assert [(record.position, record.body) for record in records] == [(at, line(at)) for at in expected]
 
     def test_much_text_is_read_without_a_gap(self, store: HistoryStore) -> None:
         size = min(_HEAVY, (store.traits.largest_record or _HEAVY) - 10)

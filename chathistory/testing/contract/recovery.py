@@ -110,12 +110,12 @@ class RecoveredHeads(Contract, guarantee=12):
             other.forget(KEY, before=grown_head.end - 1)
             assert bodies_of(other, KEY) == lines(1, first=grown_head.end - 1)
 
-    def _restored(self, recovery: HeadRecovery, due: Head, *, damaged: tuple[int, ...] = ()) -> Head:
+    def _restored(self, recovery: HeadRecovery, expected: Head, *, damaged: tuple[int, ...] = ()) -> Head:
         """Find the records of a conversation whose head is damaged, and give it a new head."""
         found = _found(recovery)
         assert found.problem, "the head is damaged, and no problem was named"
-        assert (found.start, found.end) == (due.start, due.end)
-        _is_of(_all_found(recovery, found), [at for at in range(due.start, due.end) if at not in damaged])
+        assert (found.start, found.end) == (expected.start, expected.end)
+        _is_of(_all_found(recovery, found), [at for at in range(expected.start, expected.end) if at not in damaged])
         head = Head(KEY, found.start, found.end, revision(expires=FAR, payload="folded anew"))
         assert recovery.restore_head(found, head) == head
         return head

@@ -67,14 +67,17 @@ def grown(store: HistoryStore, head: Head, count: int = 1) -> Head:
     return store.append(head.key, lines(count, first=head.end), after=head, revision=revision())
 
 
-def same_text(seen: str, due: str, what: str) -> None:
+def same_text(seen: str, expected: str, what: str) -> None:
     """Fail, with the first place of difference, unless the texts are equal; never prints megabytes."""
-    if seen == due:
+    if seen == expected:
         return
-    place = next((at for at, (a, b) in enumerate(zip(seen, due, strict=False)) if a != b), min(len(seen), len(due)))
+    place = next(
+        (at for at, (a, b) in enumerate(zip(seen, expected, strict=False)) if a != b), min(len(seen), len(expected))
+    )
     near = slice(max(place - 20, 0), place + 20)
     raise AssertionError(
-        f"{what} was altered at character {place}: {seen[near]!r} instead of {due[near]!r} ({len(seen)}/{len(due)})"
+        f"{what} was altered at character {place}: {seen[near]!r} instead of {expected[near]!r} "
+        f"({len(seen)}/{len(expected)})"
     )
 
 

@@ -15,9 +15,11 @@ from chathistory.testing.contract.tricky_names import NAMES
 __all__ = ["CompleteWalks"]
 
 
-def _each_once(found: Iterator[Key], due: set[Key]) -> None:
+def _each_once(found: Iterator[Key], expected: set[Key]) -> None:
     seen = Counter(found)
-    assert set(seen) == due, f"missing {sorted(due - set(seen))[:3]}, unexpected {sorted(set(seen) - due)[:3]}"
+    assert set(seen) == expected, (
+        f"missing {sorted(expected - set(seen))[:3]}, unexpected {sorted(set(seen) - expected)[:3]}"
+    )
     assert max(seen.values(), default=1) == 1, "a key was told twice"
 
 

@@ -58,14 +58,14 @@ def test_the_base_of_them_is_right(command, number):
     assert [each for each in guarantee["not_tested"] if each["tests"]] == []
 
 
-def test_the_report_names_each_guarantee_what_was_seen_and_what_was_due(plugin, command):
+def test_the_report_names_each_guarantee_what_was_seen_and_expected(plugin, command):
     plugin("skipping", "certify_wrong")
     done = command("certify", "skipping:./history.db", "--only", "3", "--only", "7", *HOOKS)
     assert done.code == 1
     assert re.search(r"^ 3  retry-safe +kept +\d+ tests$", done.output, re.MULTILINE), done.output
     assert re.search(r"^ 7  whole or absent +FAILED", done.output, re.MULTILINE)
     assert "FAILED: a damaged record is corrupt and not absent (2)\n        seen: " in done.output
-    assert f"due:  {GUARANTEES[7].due[:40]}" in done.output
+    assert f"expected: {GUARANTEES[7].expected[:40]}" in done.output
     assert done.output.endswith("NOT certified: whole or absent\n")
     assert "does not fit" not in done.errors
 
