@@ -16,7 +16,14 @@ __all__ = ["Tokens", "TurnUsage", "Usage", "sum_usage"]
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """Counts of tokens: input that no cache was asked for, output, input read from the cache, and written to it."""
+    """Counts of tokens.
+
+    Attributes:
+        input: Input that was neither read from a cache nor written to one.
+        output: Output.
+        cache_read: Input that was read from the cache.
+        cache_written: Input that was written to it.
+    """
 
     input: int = 0
     output: int = 0
@@ -35,7 +42,15 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class TurnUsage:
-    """What a turn cost: its id, the position of its first reply, when that came (UTC), and the model."""
+    """What a turn cost.
+
+    Attributes:
+        turn: Its id.
+        position: Of its first reply.
+        at: When that came, in UTC.
+        model: Of that reply; None: it is not known.
+        tokens: Of all its replies.
+    """
 
     turn: str
     position: int
