@@ -48,9 +48,9 @@ if TYPE_CHECKING:
     from chathistory.engine.async_chat import AsyncChatEngine, AsyncReplyStream
     from chathistory.engine.chat import ChatEngine, ReplyStream
     from chathistory.engine.flows import CutFailedWarning
-    from chathistory.engine.prompt_setup import SetupChangedWarning, TextReplacedWarning
     from chathistory.engine.refusals import Refusal
     from chathistory.engine.reply import Reply, ReplyEvent
+    from chathistory.engine.request import SetupChangedWarning, TextReplacedWarning
     from chathistory.operations.check import CheckReport, Diagnosis
     from chathistory.operations.prune import DeletedConversation, EraseReport, PruneReport
     from chathistory.operations.restore import Restoration
@@ -128,8 +128,8 @@ __version__ = "0.1.0"
 
 _LATER = {  # imported when first used: they load asyncio, pluggy and the like
     "ReplyEvent": "chathistory.engine.reply",
-    "SetupChangedWarning": "chathistory.engine.prompt_setup",
-    "TextReplacedWarning": "chathistory.engine.prompt_setup",
+    "SetupChangedWarning": "chathistory.engine.request",
+    "TextReplacedWarning": "chathistory.engine.request",
     "CutFailedWarning": "chathistory.engine.flows",
     "TrimResult": "chathistory.trimming.plan_cut",
     "AsyncChatEngine": "chathistory.engine.async_chat",

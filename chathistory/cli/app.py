@@ -27,7 +27,7 @@ from chathistory.cli.output import show_controls
 from chathistory.cli.show import show
 from chathistory.cli.transfer import copy, export, import_
 from chathistory.cli.trim import trim, usage
-from chathistory.engine.prompt_setup import SetupChangedWarning
+from chathistory.engine.request import SetupChangedWarning
 
 __all__ = ["group", "run"]
 

@@ -50,6 +50,11 @@ _SIZE = re.compile(
     r"|maximum of \d+ (?:pdf )?(?:pages|images|documents)|request exceeds the maximum|request entity too large"
     r"|request (?:body )?(?:is )?too large"
 )
+_SIZE_WHY = (
+    (re.compile(r"media|images?\b"), "too many images or pages"),
+    (re.compile(r"\bpages\b"), "too many pages"),
+    (re.compile(r"at most"), "too many messages"),
+)
 _WHY = (
     (re.compile(r"cannot be modified|expected `?thinking"), "thinking of the open turn that is not as the API gave it"),
     (
@@ -84,12 +89,16 @@ def named(error: BaseException) -> Named | None:
         return None
     told = _text(error)
     text = told.lower()
-    paths = _paths(error, told)
+    listed = getattr(getattr(error, "details", None), "paths", None) or ()
+    paths = tuple(path for path in listed if isinstance(path, str) and _PATH.match(path))
+    if not paths and (found := _PATH.search(told)):
+        paths = (found[0],)
     if not paths and _CONTAINER.search(text):
         return Named("container", "a container that the API does not have any longer", status=status)
     too_large = status == _TOO_LARGE or kind == "request_too_large" or getattr(error, "error_code", None) in _SIZE_CODES
     if too_large or (not paths and _SIZE.search(text)):
-        return Named("size", _size_words(text, too_large=too_large), status=status)
+        limit = "the request has too many bytes" if too_large or "request" in text else "the prompt has too many tokens"
+        return Named("size", next((why for word, why in _SIZE_WHY if word.search(text)), limit), status=status)
     return _named_in_messages(error, told, paths, status)
 
 
@@ -116,21 +125,3 @@ def _text(error: BaseException) -> str:
     """Return the API's own words; those of a gateway may stand anywhere in the body."""
     told = getattr(error, "api_message", None)
     return told if isinstance(told, str) and told else str(error)
-
-
-def _paths(error: BaseException, told: str) -> tuple[str, ...]:
-    """Return the places in the request that an error names: in its details, or in its words."""
-    listed = getattr(getattr(error, "details", None), "paths", None) or ()
-    paths = tuple(path for path in listed if isinstance(path, str) and _PATH.match(path))
-    found = _PATH.search(told)
-    return paths or ((found[0],) if found else ())
-
-
-def _size_words(text: str, *, too_large: bool) -> str:
-    if re.search(r"media|images?\b", text):
-        return "too many images or pages"
-    if re.search(r"\bpages\b", text):
-        return "too many pages"
-    if "at most" in text:
-        return "too many messages"
-    return "the request has too many bytes" if too_large or "request" in text else "the prompt has too many tokens"

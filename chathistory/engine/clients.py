@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, NoReturn, Protocol
 
 from chathistory.checks import class_name, is_coroutine_function, layers
-from chathistory.engine.request import copied
+from chathistory.engine.request import copy_json
 from chathistory.errors import InvalidInput
 
 __all__ = ["MessagesClient", "beta_of", "check_client", "check_options"]
@@ -42,7 +42,7 @@ def check_client(client: Any, *, asynchronous: bool) -> None:
     create = getattr(getattr(client, "messages", None), "create", None)
     if not callable(create):
         _refuse(f"must have messages.create, as {wanted} has; {name} does not{_hint(client)}")
-    if _is_raw(client):
+    if _of_the_sdk(client, "") and type(client).__name__.endswith(("WithRawResponse", "WithStreamedResponse")):
         _refuse(f"{name} answers with raw HTTP responses; hand in the client itself, such as {wanted}")
     if asynchronous and _is_synchronous(client, create):
         _refuse(f"{name} is a synchronous client; AsyncChatEngine needs {wanted}, or use ChatEngine")
@@ -65,11 +65,6 @@ def _of_the_sdk(client: Any, prefix: str) -> bool:
     return any(kind.__module__.partition(".")[0] == "anthropic" and kind.__name__.startswith(prefix) for kind in kinds)
 
 
-def _is_raw(client: Any) -> bool:
-    of_the_sdk = type(client).__module__.partition(".")[0] == "anthropic"
-    return of_the_sdk and type(client).__name__.endswith(("WithRawResponse", "WithStreamedResponse"))
-
-
 def _is_synchronous(client: Any, create: Any) -> bool:
     """Whether `create` is a plain function, and nothing speaks for it that it returns something to await.
 
@@ -82,9 +77,14 @@ def _is_synchronous(client: Any, create: Any) -> bool:
     functions = [each for each in layers(create) if inspect.isfunction(each)]
     if not functions or not isinstance(create, _FUNCTIONS):
         return False
-    owners = [client, client.messages, *(getattr(each, "__self__", None) for each in layers(create))]
-    reached = [value for owner in owners for value in _attributes(owner)]
-    reached += [value for function in functions for value in _referenced(function)]
+    reached: list[Any] = []  # what these objects hold, and the functions of their classes
+    for owner in (client, client.messages, *(getattr(each, "__self__", None) for each in layers(create))):
+        reached += [*getattr(owner, "__dict__", {}).values()]
+        reached += [value for kind in type(owner).__mro__[:-1] for value in vars(kind).values()]
+    for function in functions:  # what it refers to: in its closure, and by the global names that it uses
+        around = function.__globals__
+        reached += [cell.cell_contents for cell in function.__closure__ or () if cell != _EMPTY]
+        reached += [around[name] for name in function.__code__.co_names if name in around]
     return not any(map(_gives_awaitable, functions)) and not any(map(_is_asynchronous, reached))
 
 
@@ -95,19 +95,6 @@ def _gives_awaitable(function: Any) -> bool:
     """Whether a function says by its annotation that it returns something to await."""
     returned = str(function.__annotations__.get("return", ""))
     return any(word in returned for word in ("Awaitable", "Coroutine", "Future", "Task"))
-
-
-def _attributes(owner: Any) -> list[Any]:
-    """Return what an object of the caller's holds, and the functions of its class."""
-    held = getattr(owner, "__dict__", {})
-    return [*held.values(), *(value for kind in type(owner).__mro__[:-1] for value in vars(kind).values())]
-
-
-def _referenced(function: Any) -> list[Any]:
-    """Return what a function refers to: in its closure, and by the global names that it uses."""
-    cells = [cell.cell_contents for cell in function.__closure__ or () if cell != _EMPTY]
-    around = function.__globals__
-    return [*cells, *(around[name] for name in function.__code__.co_names if name in around)]
 
 
 _EMPTY = types.CellType()
@@ -151,7 +138,7 @@ def check_options(options: Any) -> dict[str, Any]:
             raise InvalidInput(
                 f"options.{name}: give it as the engine's own argument `{name}`, so that it is stored as it is sent"
             )
-    return {name: copied(value) for name, value in options.items()}
+    return {name: copy_json(value) for name, value in options.items()}
 
 
 def _refuse(what: str) -> NoReturn:

@@ -51,20 +51,18 @@ class _FromConfig:
             name: getattr(settings, name) for name in ("model", "max_tokens", "trimming", "context_editing")
         }
         history = open_configured(settings)
-        own = cls._make_client() if client is None else client
+        own: list[Any] = []
+        if client is None:
+            import anthropic  # costs 0.8 s and 65 MB
+
+            own = [getattr(anthropic, cls._sdk_client)()]
         make: Any = cls
-        engine: Self = make(own, history, **{**configured, **arguments})
-        engine._closing = (history, *([own] if client is None else []))
+        engine: Self = make(*own or [client], history, **{**configured, **arguments})
+        engine._closing = (history, *own)
         return engine
 
     def __reduce__(self) -> NoReturn:
         refuse_pickling(self, "pass the store's URL instead, and make an engine in the other process")
-
-    @classmethod
-    def _make_client(cls) -> Any:
-        import anthropic  # costs 0.8 s and 65 MB
-
-        return getattr(anthropic, cls._sdk_client)()
 
 
 class FromConfig(_FromConfig):

@@ -15,6 +15,7 @@ What an error says is told in `api_errors`; here it is found where that is store
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,34 +41,27 @@ __all__ = ["Place", "Refusal", "RefusalSort", "describe_refusal", "find_refusal"
 def refuse_turn(refusal: Refusal, sent: ActiveEntries, turn: str) -> TurnRefused:
     """Return the event that closes a refused turn: which places are not sent again, and what they took."""
     request = Request.of(sent, turn)
-    places = tuple(dict.fromkeys(_list_omitted(request, refusal)))
-    return TurnRefused(
-        places=places, tokens=sum(_tokens(request, each) for each in places), why=refusal.why, refusal=refusal
-    )
-
-
-def _list_omitted(request: Request, refusal: Refusal) -> Iterator[Place]:
-    """Yield what is not sent again: of a message with results what was refused, else all that this turn said."""
+    omitted: list[Place] = []  # of a message with results what was refused, else all that this turn said
     for place in refusal.places:
         blocks = request.blocks(place.position)
         if not any(block["type"] == "tool_result" for block in blocks):
             for position, entry in request.entries.items():  # this turn's own words behind the last reply
                 is_own = position >= request.first and entry.event.message["role"] == "user"
                 if is_own and not _has_results(request, position):
-                    yield Place(position)
+                    omitted.append(Place(position))
         elif place.block is not None:
-            yield Place(place.position, place.block)
+            omitted.append(Place(place.position, place.block))
         else:
-            yield from (Place(place.position, index) for index in range(len(blocks)))
+            omitted += [Place(place.position, index) for index in range(len(blocks))]
+    places, tokens = tuple(dict.fromkeys(omitted)), 0
+    for place in places:
+        blocks = request.blocks(place.position)
+        tokens += estimated({"content": blocks if place.block is None else [blocks[place.block]]})
+    return TurnRefused(places=places, tokens=tokens, why=refusal.why, refusal=refusal)
 
 
 def _has_results(request: Request, position: int) -> bool:
     return any(block["type"] == "tool_result" for block in request.blocks(position))
-
-
-def _tokens(request: Request, place: Place) -> int:
-    blocks = request.blocks(place.position)
-    return estimated({"content": blocks if place.block is None else [blocks[place.block]]})
 
 
 def describe_refusal(refusal: Refusal, id: str, *, goes_on: bool) -> list[str]:
@@ -141,6 +135,9 @@ def _role(entry: Entry[MessageAdded]) -> str:
     return str(entry.event.message["role"])
 
 
+_LARGE = 3  # places that are named of a request that is too large
+
+
 def find_refusal(error: BaseException, sent: ActiveEntries | None, turn: str) -> Refusal | None:
     """Return what an error refuses of what the conversation sends; None: it is not of the sorts that are told apart."""
     told = named_by(error)
@@ -150,7 +147,13 @@ def find_refusal(error: BaseException, sent: ActiveEntries | None, turn: str) ->
     if told.about == "container":
         return Refusal("container", told.why, status=told.status)
     if told.about == "size":
-        return Refusal("size", told.why, places=tuple(_largest(request)), certain=False, status=told.status)
+        sizes = [
+            (len(json.dumps(block)), Place(position, index))
+            for position in dict.fromkeys(request.kept)
+            for index, block in enumerate(request.blocks(position))
+        ]
+        largest = [place for _, place in sorted(sizes, key=lambda each: -each[0])[:_LARGE]]
+        return Refusal("size", told.why, places=tuple(largest), certain=False, status=told.status)
     if told.paths:
         return _at_paths(request, told)
     return _of_type(request, told)
@@ -158,14 +161,17 @@ def find_refusal(error: BaseException, sent: ActiveEntries | None, turn: str) ->
 
 def _at_paths(request: Request, told: Named) -> Refusal | None:
     spots = [spot for path in told.paths if (spot := _spot(request.messages, path))]
-    if not spots:
+    found = [(spot, place) for spot in spots if (place := _stored(request, spot))]
+    if not found:
         return None
-    places = [place for spot in spots if (place := _stored(request, spot))]
-    if not places:
-        return None
-    of_turn = all(_is_of_turn(request, spot, place) for spot, place in zip(spots, places, strict=False))
-    sort: RefusalSort = "turn" if of_turn and len(places) == len(spots) else "earlier"
-    return Refusal(sort, told.why, told.paths[0], tuple(places), status=told.status)
+    # behind the last reply, so that all that stands before it was accepted; results belong to the reply that called
+    # for them, whoever stored them
+    is_of_turn = all(
+        spot.message >= request.behind and (place.position >= request.first or _has_results(request, place.position))
+        for spot, place in found
+    )
+    sort: RefusalSort = "turn" if is_of_turn and len(found) == len(spots) else "earlier"
+    return Refusal(sort, told.why, told.paths[0], tuple(place for _, place in found), status=told.status)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,26 +191,17 @@ def _spot(messages: Sequence[Message], path: str) -> _Spot | None:
     message, *blocks = (int(number) for number in re.findall(r"(?:messages|content)[.\[](\d+)", path))
     if message >= len(messages):
         return None
-    block = blocks[0] if blocks else None
-    if block is None:
-        return _Spot(message)
-    if block < len(blocks_of(messages[message])):
-        return _Spot(message, block, blocks[1] if len(blocks) > 1 else None)
-    merged = _merged(messages)
-    if message < len(merged) and block < len(merged[message]):
-        number, index = merged[message][block]
-        return _Spot(number, index, blocks[1] if len(blocks) > 1 else None)
-    return _Spot(message)
-
-
-def _merged(messages: Sequence[Message]) -> list[list[tuple[int, int]]]:
-    """Return, for each run of messages of one role, the message and index of each of its blocks."""
-    runs: list[list[tuple[int, int]]] = []
-    for number, message in enumerate(messages):
-        if number == 0 or messages[number - 1]["role"] != message["role"]:
+    block, inner = [*blocks, None, None][:2]
+    if block is None or block < len(blocks_of(messages[message])):
+        return _Spot(message, block, inner)
+    runs: list[list[tuple[int, int]]] = []  # for each run of messages of one role, the places of its blocks
+    for number, each in enumerate(messages):
+        if number == 0 or messages[number - 1]["role"] != each["role"]:
             runs.append([])
-        runs[-1] += [(number, index) for index in range(len(blocks_of(message)))]
-    return runs
+        runs[-1] += [(number, index) for index in range(len(blocks_of(each)))]
+    if message < len(runs) and block < len(runs[message]):
+        return _Spot(*runs[message][block], inner)
+    return _Spot(message)
 
 
 def _stored(request: Request, spot: _Spot) -> Place | None:
@@ -216,23 +213,16 @@ def _stored(request: Request, spot: _Spot) -> Place | None:
     if entry is None or spot.block is None:  # what a cut put before the rest is stored as it is sent
         return Place(position, spot.block)
     wanted = blocks_of(request.messages[spot.message])[spot.block]
-    for candidate in (entry, *_neighbours(request, entry)):
+    entries = [request.entries[each] for each in sorted(request.entries)]
+    here, candidates = entries.index(entry), [entry]
+    for others in (entries[here + 1 :], entries[:here][::-1]):  # results may have been moved, but not past a reply
+        candidates += itertools.takewhile(lambda other: _role(other) != "assistant", others)
+    for candidate in candidates:
         index = _index_of(wanted, candidate, spot.block)
         if index is not None:
             inner = spot.inner if wanted["type"] == "tool_result" else None
             return Place(candidate.position, index, inner)
     return Place(position)
-
-
-def _neighbours(request: Request, entry: Entry[MessageAdded]) -> Iterator[Entry[MessageAdded]]:
-    """Yield the other messages between the same two replies: results of tools may have been moved among them."""
-    entries = [request.entries[position] for position in sorted(request.entries)]
-    here = entries.index(entry)
-    for step in (1, -1):
-        at = here + step
-        while 0 <= at < len(entries) and _role(entries[at]) != "assistant":
-            yield entries[at]
-            at += step
 
 
 _KEYS = ("tool_use_id", "id", "signature", "data", "source", "text", "file_id", "content", "input", "thinking")
@@ -250,16 +240,6 @@ def _index_of(wanted: Mapping[str, Any], entry: Entry[MessageAdded], hint: int) 
     return same[0] if len(same) == 1 else (hint if hint in same else None)
 
 
-def _is_of_turn(request: Request, spot: _Spot, place: Place) -> bool:
-    """Whether a place is of this turn, so that all that stands before it was accepted: it is behind the last reply.
-
-    Results of tools belong to the reply that called for them, whoever stored them.
-    """
-    if spot.message < request.behind:
-        return False
-    return place.position >= request.first or _has_results(request, place.position)
-
-
 def _of_type(request: Request, told: Named) -> Refusal | None:
     """Return the refusal of a kind of block that is not named: those that came since the last reply are new."""
     places = list(_blocks(request, told))
@@ -269,15 +249,14 @@ def _of_type(request: Request, told: Named) -> Refusal | None:
         places = new
     if not places:
         return None
-    own = all(place.position >= request.first or _is_result(request, place) for place in places)
+    own = all(
+        place.position >= request.first or request.blocks(place.position)[place.block or 0]["type"] == "tool_result"
+        for place in places
+    )
     sort: RefusalSort = "turn" if own and all(place in new for place in places) else "earlier"
     return Refusal(
         sort, told.why, None, tuple(places), certain=len(places) == 1 or bool(told.files), status=told.status
     )
-
-
-def _is_result(request: Request, place: Place) -> bool:
-    return bool(request.blocks(place.position)[place.block or 0]["type"] == "tool_result")
 
 
 def _blocks(request: Request, told: Named) -> Iterator[Place]:
@@ -300,16 +279,3 @@ def _fits(block: Any, told: Named) -> bool:
     source = block.get("source")
     id = block.get("file_id") or (source.get("file_id") if isinstance(source, dict) else None)
     return isinstance(id, str) and (not told.files or id in told.files)
-
-
-_LARGE = 3  # places that are named of a request that is too large
-
-
-def _largest(request: Request) -> list[Place]:
-    """Return the largest blocks of what is sent, by the bytes of their JSON."""
-    sizes = [
-        (len(json.dumps(block)), Place(position, index))
-        for position in dict.fromkeys(request.kept)
-        for index, block in enumerate(request.blocks(position))
-    ]
-    return [place for _, place in sorted(sizes, key=lambda each: -each[0])[:_LARGE]]

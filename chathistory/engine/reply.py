@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeVar
@@ -9,10 +10,23 @@ from typing import Any, Literal, Self, TypeVar
 from chathistory.checks import check_kind
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry, to_json
-from chathistory.log.events import MessageAdded
+from chathistory.log.events import MessageAdded, ReplyOrphaned
+from chathistory.log.field_types import Response
 from chathistory.messages.content import Message, blocks_of, text_of
+from chathistory.messages.json_text import json_text, unpacked
+from chathistory.messages.json_values import plain
 
-__all__ = ["Reply", "ReplyEvent", "events_of", "require_entered"]
+__all__ = [
+    "Reply",
+    "ReplyEvent",
+    "as_invalid_input",
+    "events_of",
+    "require_entered",
+    "stop_reason_of",
+    "text_blocks",
+    "unstorable_entry",
+    "unstored_reply",
+]
 
 T = TypeVar("T")
 
@@ -93,7 +107,7 @@ class Reply:
 
     @property
     def tool_calls(self) -> list[dict[str, Any]]:
-        """The tool_use blocks; each is due a tool_result in the next message: see `ChatEngine.submit`.
+        """The tool_use blocks; the next message must have a tool_result for each: see `ChatEngine.submit`.
 
         A call that stands last in a reply which was cut (`max_tokens`, a full context window) may be half of one, and
         is left out: it must not be run. What has no result is answered with an error when the conversation goes on.
@@ -114,25 +128,19 @@ class Reply:
         for name in results:
             if name not in calls:
                 raise InvalidInput(f"this reply has no tool call {name!r}")
-        return [_result(call, results[name]) for name, call in calls.items() if name in results]
+        return [_result_block(call, results[name]) for name, call in calls.items() if name in results]
 
 
-def _result(call: Mapping[str, Any], result: Any) -> dict[str, Any]:
+def _result_block(call: Mapping[str, Any], result: Any) -> dict[str, Any]:
     """Return the block that answers a call; one of a toolset has to be named with it."""
-    failed = isinstance(result, BaseException)
-    content = _told(result) if failed else result
-    block = {"type": "tool_result", "tool_use_id": call["id"], "content": content}
-    if failed:
-        block["is_error"] = True
+    block = {"type": "tool_result", "tool_use_id": call["id"], "content": result}
+    if isinstance(result, BaseException):  # Claude is told its kind, and its words if it can say them
+        try:
+            told = f"{type(result).__name__}: {result}"
+        except Exception:  # noqa: BLE001 - the error of a caller can raise anything
+            told = type(result).__name__
+        block |= {"content": told, "is_error": True}
     return block | ({"toolset_name": call["toolset_name"]} if call.get("toolset_name") else {})
-
-
-def _told(error: BaseException) -> str:
-    """Return what Claude is told of a tool that failed: the kind of the error, and its words if it can say them."""
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - the error of a caller can raise anything
-        return type(error).__name__
 
 
 _PIECES: Mapping[str, tuple[Literal["text", "thinking"], str]] = {
@@ -156,3 +164,51 @@ def require_entered(pieces: T | None) -> T:
     if pieces is None:
         raise InvalidInput("a stream must be entered first: `with engine.stream(...) as stream:` (or `async with`)")
     return pieces
+
+
+# A paid reply that cannot be stored as it is: given to the caller, and kept beside the conversation as JSON text.
+
+
+def stop_reason_of(response: Any) -> str | None:
+    """Return why a response says that it ended; None: it does not say, so it is not complete, or is no response."""
+    told = response.get("stop_reason") if isinstance(response, Mapping) else getattr(response, "stop_reason", None)
+    return told if isinstance(told, str) else None
+
+
+def as_invalid_input(error: Exception) -> InvalidInput:
+    """Return the error as one of ours: what the SDK and the interpreter raise at great depth names no field."""
+    if isinstance(error, InvalidInput):
+        return error
+    msg = f"message.content: cannot be stored as it is ({type(error).__name__}); it may be nested too deep"
+    return InvalidInput(msg)
+
+
+def unstored_reply(response: Any, turn: str) -> Reply:
+    """Return a response as a reply that is not stored (position -1), whatever is in it."""
+    values = _values_of(response)
+    beside = {name: value for name, value in values.items() if name not in ("type", "role", "content")}
+    message = {"role": values.get("role", "assistant"), "content": values.get("content", [])}
+    return Reply(message, beside, turn, -1)
+
+
+def unstorable_entry(response: Any, turn: str, error: Exception) -> Entry[ReplyOrphaned]:
+    """Return an entry that keeps a response: its words for people, and all of it as JSON text in `raw`."""
+    values, told = _values_of(response), dict[str, Any]()
+    for name in ("id", "model", "stop_reason", "usage"):
+        with contextlib.suppress(InvalidInput):
+            told[name] = plain(values.get(name))
+    fields = Response({name: value for name, value in told.items() if value is not None})
+    message = {"role": "assistant", "content": text_blocks(values.get("content"))}
+    return Entry(ReplyOrphaned(message, fields, reason=type(error).__name__, raw=json_text(values)), turn)
+
+
+def text_blocks(content: Any) -> list[dict[str, str]]:
+    """Return the blocks of text in some content, with nothing but their text; [] if it is no list of blocks."""
+    blocks = content if isinstance(content, list) else []
+    words = [block["text"] for block in blocks if isinstance(block, dict) and isinstance(block.get("text"), str)]
+    return [{"type": "text", "text": text} for text in words]
+
+
+def _values_of(response: Any) -> dict[str, Any]:
+    values = unpacked(response)
+    return values if isinstance(values, dict) else {"content": values}

@@ -1,20 +1,42 @@
-"""The request to Claude: what an engine sends with each turn."""
+"""The request to Claude: what an engine sends with each turn, and what of that a conversation is bound to.
+
+Thinking blocks and the prompt cache are bound to system prompt and tools, so a caller who goes on with others should
+know: the setup of a conversation is recorded when it changes, and compared when it goes on. The head keeps fingerprints
+only; the `setup` record has the whole.
+"""
 
 from __future__ import annotations
 
+import copy
+import hashlib
+import json
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self, TypeVar, cast
 
-from chathistory.engine.prompt_setup import PromptSetup
 from chathistory.engine.turn import Turn
+from chathistory.log.entry import Entry
+from chathistory.log.events import Setup
 from chathistory.log.state import ConversationState
 from chathistory.messages.content import Message
-from chathistory.messages.json_values import definition_of
+from chathistory.messages.json_values import definition_of, plain
 from chathistory.trimming.context_editing import BINDING_BETA, ON_DEMAND_BETA, CompactionBlocks, ContextEditing
+from chathistory.view.clean_message import without_surrogates
 from chathistory.view.tool_references import tool_names, with_defined_tools
 
-__all__ = ["MAX_TOKENS", "Request", "copied"]
+__all__ = [
+    "MAX_TOKENS",
+    "PromptSetup",
+    "Request",
+    "SetupChangedWarning",
+    "TextReplacedWarning",
+    "copy_json",
+    "encodable_tool",
+    "sendable",
+]
+
+T = TypeVar("T")
 
 MAX_TOKENS = 16_000
 """The default: below 21,333, beyond which the SDK refuses a request that is not streamed."""
@@ -50,13 +72,86 @@ def _betas_of_system(messages: Sequence[Message], asked: Sequence[str]) -> list[
     return [beta for beta in wanted if not any(other.startswith(beta[:-_DATE]) for other in asked)]
 
 
-def copied(value: Any) -> Any:
+def copy_json(value: Any) -> Any:
     """Return a copy of dicts and lists, at all depths; what else there is (text, objects of the SDK) stays the same."""
     if isinstance(value, dict):
-        return {name: copied(part) for name, part in value.items()}
+        return {name: copy_json(part) for name, part in value.items()}
     if isinstance(value, list):
-        return [copied(part) for part in value]
+        return [copy_json(part) for part in value]
     return value
+
+
+class SetupChangedWarning(UserWarning):
+    """A conversation goes on with another model, system prompt or tools than before."""
+
+
+class TextReplacedWarning(UserWarning):
+    """The system prompt, a tool or an option holds a lone surrogate, which no request can carry.
+
+    U+FFFD is sent in its place.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class PromptSetup:
+    """Model, system prompt and tools of an engine, as the event that is stored when they change."""
+
+    event: Setup
+
+    @classmethod
+    def of(cls, *, model: str, system: Any, tools: Any) -> Self:
+        """Take down what is sent. Tools of the SDK's runner count by their definitions."""
+        definitions = [definition_of(tool) for tool in tools or ()]
+        given = {"model": model, "system": plain(system, "system"), "tools": plain(definitions, "tools") or None}
+        data = {name: sendable(name, value) for name, value in given.items()}
+        texts = {
+            name: json.dumps(value, sort_keys=True) for name, value in data.items()
+        }
+        fingerprints = {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
+        return cls(Setup(model=data["model"], system=data["system"], tools=data["tools"], fingerprints=fingerprints))
+
+    def entries(self, state: ConversationState | None) -> list[Entry]:
+        """Return the entry that has to be stored before the next message: none if nothing changed."""
+        is_known = state is not None and state.engine.setup == self.event.fingerprints
+        return [] if is_known else [Entry(self.event)]
+
+    def invalidates_thinking(self, state: ConversationState) -> bool:
+        """Whether thinking so far is bound to something else than this."""
+        before, now = state.engine.setup, self.event.fingerprints
+        return bool(before) and any(before.get(name) != now[name] for name in ("system", "tools"))
+
+    def warn(self, state: ConversationState | None, name: str) -> None:
+        """Warn if the conversation `name` was held with something else so far."""
+        before = state.engine.setup if state else {}
+        changed = [part for part, mark in self.event.fingerprints.items() if before and before.get(part) != mark]
+        if changed:
+            words = f"conversation {name!r} goes on, but not with the {' and '.join(changed)} that it had"
+            if changed != ["model"] and not (state and state.view.drop_block):
+                words += "; its thinking so far is not sent any more, and the prompt cache begins anew"
+            warnings.warn(words, SetupChangedWarning, stacklevel=2)
+
+
+def sendable(name: str, value: T) -> T:
+    """Return a part of a request as it can be sent, with a warning if that is not as it was given."""
+    changed = without_surrogates(value)
+    if changed == value:
+        return value
+    words = f"{name}: holds a lone surrogate, which no request can carry; U+FFFD is sent in its place"
+    warnings.warn(words, TextReplacedWarning, stacklevel=2)
+    return cast("T", changed)
+
+
+def encodable_tool(tool: Any) -> Any:
+    """Return a tool of the SDK's runner whose definition can be sent: a copy, if its own cannot."""
+    definition = definition_of(tool)
+    changed = without_surrogates(definition)
+    if changed == definition:
+        return tool
+    if definition is tool:
+        return changed
+    clone = copy.copy(tool)
+    clone.to_dict = lambda: changed
+    return clone
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +177,7 @@ class Request:
         All of it is a copy: a wrapper of the client may add markers or messages in place, and what the engine holds of
         the conversation, or the caller's own tools and options, must not change with that.
         """
-        messages = turn.outgoing() if messages is None else messages
+        messages = turn.messages_to_send() if messages is None else messages
         sealed = CompactionBlocks.of(messages)
         edits = sealed.edits(self.editing)
         binding = self._binding(turn.state)
@@ -105,7 +200,7 @@ class Request:
         names = None if "mcp_servers" in whole else tool_names(whole.get("tools") or ())
         if names is not None:
             messages = with_defined_tools(messages, names)
-        return {name: copied(value) for name, value in whole.items()} | {**binding, "messages": copied(messages)}
+        return {name: copy_json(value) for name, value in whole.items()} | {**binding, "messages": copy_json(messages)}
 
     def _binding(self, state: ConversationState | None) -> dict[str, Any]:
         """Return what has the API drop thinking that is bound to something else, if the conversation chose that."""

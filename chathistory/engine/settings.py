@@ -10,8 +10,7 @@ from typing import Any, Self
 
 from chathistory.checks import check_count, check_kind, check_text, class_name
 from chathistory.engine.clients import beta_of, check_client, check_options
-from chathistory.engine.prompt_setup import PromptSetup, encodable_tool, sendable_options
-from chathistory.engine.request import Request
+from chathistory.engine.request import PromptSetup, Request, encodable_tool, sendable
 from chathistory.engine.start_turn import TurnStarter
 from chathistory.engine.stored_turns import is_thinking_wanted
 from chathistory.engine.turn import Turn
@@ -70,7 +69,11 @@ class EngineSettings:
         held: dict[str, Any] = {
             name: getattr(setup.event, name) for name in ("system", "tools")
         }  # sent is what is stored
-        made = Request(**{**request, **held}, editing=context_editing, options=_options(options))
+        try:
+            more = sendable("options", check_options(options))
+        except RecursionError:
+            raise InvalidInput("options: must not hold themselves, nor be nested too deep") from None
+        made = Request(**{**request, **held}, editing=context_editing, options=more)
         return cls(history, client.messages, beta_of(client), made, setup, timeout, ViewCache(), trimming, asynchronous)
 
     def for_call(self, *, model: str | None, max_tokens: int | None) -> EngineSettings:
@@ -139,12 +142,3 @@ def _timeout_of(given: object) -> float:
 
 _LONGEST_TURN = 10**9
 """Seconds, some 30 years: longer than anybody waits, and short enough for every clock and calendar."""
-
-
-def _options(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return further arguments of a request. Raises `InvalidInput` for what must not be there, or holds itself."""
-    try:
-        return sendable_options(check_options(given))
-    except RecursionError:
-        pass
-    raise InvalidInput("options: must not hold themselves, nor be nested too deep")

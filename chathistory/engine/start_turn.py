@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from chathistory.checks import check_kind, check_text
-from chathistory.engine.prompt_setup import PromptSetup
 from chathistory.engine.reply import Reply
+from chathistory.engine.request import PromptSetup
 from chathistory.engine.stored_turns import (
+    CalledReply,
     MessageEntry,
     StoredMessages,
     find_question,
@@ -23,8 +24,7 @@ from chathistory.engine.stored_turns import (
     is_thinking_wanted,
     take_turn,
 )
-from chathistory.engine.tool_calls import CalledReply, check_not_empty, has_results
-from chathistory.engine.turn import Turn, can_be_sent
+from chathistory.engine.turn import Turn
 from chathistory.engine.view_cache import SentView, ViewCache
 from chathistory.errors import ConversationChanged, InvalidInput, TurnError, TurnMismatch, TurnRefused
 from chathistory.log.active_path import ActiveEntries, iter_newest_first, load_active
@@ -37,11 +37,13 @@ from chathistory.log.message_entries import message_entry
 from chathistory.log.process import is_gone
 from chathistory.log.state import ConversationState
 from chathistory.log.turn_boundaries import opens_turn
+from chathistory.messages.content import blocks_of
 from chathistory.operations.rewind import rewind_to
 from chathistory.trimming.plan_cut import may_be_hidden, plan_cut
 from chathistory.trimming.policies import Compaction, Policy, Summarize
 from chathistory.view import view_of
-from chathistory.view.item import ADDED
+from chathistory.view.clean_message import clean_items
+from chathistory.view.item import ADDED, Notes, item_of
 from chathistory.view.tool_call_ids import given_ids, with_given_ids
 
 __all__ = ["TurnStarter", "abandon"]
@@ -101,7 +103,10 @@ class TurnStarter:
         if turn_id is not None:
             check_text("turn_id", turn_id)
         entry = message_entry({"role": "user", "content": content}, turn=turn_id or fresh_token())
-        check_not_empty(entry)
+        if not list(clean_items([item_of(entry)], Notes())):
+            raise InvalidInput(
+                "message.content: must hold text that is not blank, or another content block; there is nothing to send"
+            )
         return self._retry(lambda: self._start_once(entry, is_named=turn_id is not None))
 
     def _start_once(self, entry: MessageEntry, *, is_named: bool) -> Turn:
@@ -121,9 +126,12 @@ class TurnStarter:
             turn := self._find_same_turn(sent, entry) or self._find_same_message(sent, entry, is_named=is_named)
         ):
             return turn
-        if has_results(entry.event.message):
-            return self._send_results(sent, self._find_called_for(sent, entry), entry)
-        return self._open(sent, entry, cached)
+        if all(block["type"] != "tool_result" for block in blocks_of(entry.event.message)):
+            return self._open(sent, entry, cached)
+        called = self._find_called(sent, lambda stored: CalledReply.of_results(stored, entry.event.message))
+        if called is None:  # the last reply stands for the one that none of the results names
+            called = CalledReply.last_in(StoredMessages.among(sent.entries if sent else ()))
+        return self._send_results(sent, called, entry)
 
     def _retry(self, step: Callable[[], T]) -> T:
         for _ in range(_ATTEMPTS):
@@ -164,7 +172,9 @@ class TurnStarter:
     def _submit_once(self, entry: MessageEntry, reply: Reply, *, partial: bool) -> Turn | list[str]:
         with self.log.lock:
             sent = load_active(self.log)
-            called = self._find_called(sent, reply)
+            called = self._find_called(sent, lambda stored: CalledReply.at(stored, reply.position))
+            if called and not {call["id"] for call in reply.tool_calls}.issubset(called.calls):
+                called = None  # another reply stands there now
             fresh = called.without_stored(entry) if called else None
             if sent is None or called is None or not partial:
                 return self._send_results(sent, called, entry)
@@ -177,21 +187,14 @@ class TurnStarter:
                 self.log.append([fresh], expected=self.expected)
             return left
 
-    def _find_called(self, sent: ActiveEntries | None, reply: Reply) -> CalledReply | None:
-        """Return what is stored of a reply's assistant turn; None: it is not part of the conversation."""
-        called = CalledReply.at(StoredMessages.among(sent.entries if sent else ()), reply.position)
-        if called is None and sent and sent.state.view.view_start > reply.position:
-            called = CalledReply.at(StoredMessages.among(self._load_everything()), reply.position)
-        ids = {call["id"] for call in reply.tool_calls}
-        return called if called and ids.issubset(called.calls) else None
-
-    def _find_called_for(self, sent: ActiveEntries | None, entry: MessageEntry) -> CalledReply | None:
-        """Return the assistant turn that called for the results in a message; the last one if none did."""
-        stored, results = StoredMessages.among(sent.entries if sent else ()), entry.event.message
-        called = CalledReply.of_results(stored, results)
+    def _find_called(
+        self, sent: ActiveEntries | None, find: Callable[[StoredMessages], CalledReply | None]
+    ) -> CalledReply | None:
+        """Return what `find` finds among the messages: those that are sent, or those that a cut left out."""
+        called = find(StoredMessages.among(sent.entries if sent else ()))
         if called is None and sent and sent.state.view.view_start:
-            called = CalledReply.of_results(StoredMessages.among(self._load_everything()), results)
-        return called or CalledReply.last_in(stored)
+            called = find(StoredMessages.among(self._load_everything()))
+        return called
 
     def _send_results(self, sent: ActiveEntries | None, called: CalledReply | None, entry: MessageEntry) -> Turn:
         """Open the turn that sends results; if all of them are stored already, return the turn that sent them."""
@@ -239,7 +242,7 @@ class TurnStarter:
                 return None
             if not takeover:
                 check_free(self.log.key, sent.state, timeout=self.timeout)
-            if not can_be_sent(view_of(sent).messages, paused=SentView(sent, []).is_paused):
+            if not SentView.of(sent).is_sendable:
                 return None
             return self._reopen(sent, said[-1].turn or fresh_token(), TurnOpened(lease_until=0))
 
@@ -279,8 +282,13 @@ class TurnStarter:
             messages = self._load_since_question(sent)
             if sent is None or not messages:
                 raise TurnError(f"conversation {self.log.key.id!r} has no question to answer again")
-            if turn_id and (turn := self._find_regenerated(sent, messages[0], turn_id)):
-                return turn
+            if turn_id:
+                among, asked = self._find_turn(sent, turn_id)
+                turn = self._find_reply_before(sent, asked or messages[0], turn_id)
+                if turn is None and asked:
+                    turn = self._continue_same(sent, asked, among, turn_id)
+                if turn:
+                    return turn
             if StoredMessages.among(sent.entries).is_refused(messages[0]):
                 raise TurnRefused(self._refused_words(messages[0].turn))
             check_free(self.log.key, sent.state, timeout=self.timeout)
@@ -300,17 +308,6 @@ class TurnStarter:
                 if opens_turn(entry.event.message):
                     return found
         return []
-
-    def _find_regenerated(self, sent: ActiveEntries, question: MessageEntry, turn_id: str) -> Turn | None:
-        """Return the turn of this id if it was opened before; None: it is new.
-
-        Raises `TurnError` if the conversation went on without a reply to it.
-        """
-        messages, asked = self._find_turn(sent, turn_id)
-        turn = self._find_reply_before(sent, asked or question, turn_id)
-        if turn or asked is None:
-            return turn
-        return self._continue_same(sent, asked, messages, turn_id)
 
     def _ask_anew(self, sent: ActiveEntries, reply: MessageEntry, turn_id: str, opened: TurnOpened) -> Turn:
         """Take back a reply and what follows it, and open a turn, in one append."""
@@ -458,11 +455,13 @@ class TurnStarter:
     def _reopen(self, sent: ActiveEntries, turn_id: str, opened: TurnOpened, *, expected: str | None = None) -> Turn:
         """Open a turn again whose message is stored."""
         turn = Turn(self.log, turn_id, self.timeout, cache=self.views)
-        batch = [
-            *self._list_setup(sent, sent.state),
-            turn.make_opening(Entry(opened)),
-            *self._list_missing_results(turn, sent),
-        ]
+        batch = [*self._list_setup(sent, sent.state), turn.make_opening(Entry(opened))]
+        found = view_of(sent)
+        if found.report.kept[-1:] == (ADDED,):  # results of calls that a crash left without: what is sent is in the log
+            ids = given_ids(sent.entries, sent.state.view.renamed)  # the log has the ids of the replies
+            message, sent_ids = with_given_ids(found.messages[-1], ids)
+            results = message_entry(message)
+            batch.append(turn.with_lease(replace(results, event=replace(results.event, sent_ids=sent_ids))))
         self._store_opening(turn, sent, sent.state, batch, expected=expected)
         return turn
 
@@ -476,16 +475,6 @@ class TurnStarter:
         if not (sent and changed) or sent.state.view.drop_block or not self.setup.invalidates_thinking(sent.state):
             return changed
         return [Entry(ThinkingPolicy(drop_block=True)), *changed] if is_thinking_wanted(sent) else changed
-
-    def _list_missing_results(self, turn: Turn, sent: ActiveEntries) -> list[Entry]:
-        """Return the results of calls that a crash left without: what is sent to Claude has to be in the log."""
-        found = view_of(sent)
-        if found.report.kept[-1:] != (ADDED,):
-            return []
-        ids = given_ids(sent.entries, sent.state.view.renamed)  # the log has the ids of the replies
-        message, sent_ids = with_given_ids(found.messages[-1], ids)
-        entry = message_entry(message)
-        return [turn.with_lease(replace(entry, event=replace(entry.event, sent_ids=sent_ids)))]
 
     def _store_opening(
         self,

@@ -72,7 +72,12 @@ class Accumulation:
 
     def _block(self, index: int) -> dict[str, Any]:
         text = "".join(self.inputs.get(index, ()))
-        return self.blocks[index] | ({"input": _read(text)} if text.strip() else {})
+        if not text.strip():
+            return self.blocks[index]
+        try:
+            return self.blocks[index] | {"input": json.loads(text)}
+        except (ValueError, RecursionError):
+            return self.blocks[index] | {"input": text}
 
     def completed(self, response: Any) -> Any:
         """Return the SDK's message with what it lacks of the deltas; that message itself if it lacks nothing."""
@@ -127,14 +132,6 @@ def observe(stream: Any) -> Accumulation:
 
 def _set(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _read(text: str) -> Any:
-    """Return the value of JSON text; the text itself if Python cannot read it."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
 
 
 _PIECES: Mapping[str, tuple[Literal["text", "thinking", "tool_input"], str]] = {
@@ -204,7 +201,11 @@ class Progress:
         if not self.started:
             return None
         blocks = unpacked(self.stream.current_message_snapshot)["content"]
-        kept = [block for index, block in enumerate(blocks) if index in self.stopped or _words(block)]
+        kept = [
+            block
+            for index, block in enumerate(blocks)
+            if index in self.stopped or (block["type"] == "text" and (block.get("text") or "").strip())
+        ]
         return {"role": "assistant", "content": [block for block in kept if is_storable(block)]} if kept else None
 
 
@@ -220,7 +221,3 @@ class _NoEvents:
 
 
 _NO_EVENTS = _NoEvents()
-
-
-def _words(block: Mapping[str, Any]) -> bool:
-    return block["type"] == "text" and bool((block.get("text") or "").strip())

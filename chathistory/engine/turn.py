@@ -19,8 +19,14 @@ from typing import Any
 from chathistory.engine.api_errors import named
 from chathistory.engine.lease_renewal import KEEPER
 from chathistory.engine.refusals import describe_refusal, find_refusal, refuse_turn
-from chathistory.engine.reply import Reply
-from chathistory.engine.unstorable_reply import entry_of_text, refusal_of, reply_as_it_came, stop_reason_of
+from chathistory.engine.reply import (
+    Reply,
+    as_invalid_input,
+    stop_reason_of,
+    text_blocks,
+    unstorable_entry,
+    unstored_reply,
+)
 from chathistory.engine.view_cache import SentView, ViewCache
 from chathistory.errors import (
     ChatHistoryError,
@@ -53,26 +59,12 @@ from chathistory.messages.content import Message
 from chathistory.trimming.plan_cut import Plan
 from chathistory.view import view_of
 
-__all__ = ["Turn", "can_be_sent"]
+__all__ = ["Turn"]
 
 _ATTEMPTS = 20
 _LATELY = 8  # entries among which one is looked for that was stored just now
 RETRIES = (0.05, 0.2, 0.8)
 """Seconds before each further try to store what was paid for or done, where the store cannot be reached."""
-
-
-def can_be_sent(messages: list[Message], *, paused: bool) -> bool:
-    """Return whether a request may have these messages.
-
-    Args:
-        messages: What would be sent.
-        paused: Whether the last message is a reply that paused (stop reason "pause_turn"): the API continues it.
-
-    Returns:
-        False for an empty list, and for one that ends with a finished reply: the API refuses it, or has the model
-        continue its own words, which are then paid for and stored.
-    """
-    return bool(messages) and (paused or messages[-1]["role"] != "assistant")
 
 
 def _store_with_retries(step: Callable[[], ConversationHead]) -> ConversationHead:
@@ -82,25 +74,6 @@ def _store_with_retries(step: Callable[[], ConversationHead]) -> ConversationHea
             return step()
         time.sleep(pause)
     return step()
-
-
-def _storable_result(block: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the result of a tool if it can be stored, else an error in its place that tells Claude so."""
-    try:
-        message_entry({"role": "user", "content": [block]})
-    except Exception as error:  # noqa: BLE001 - also what the interpreter raises at great depth
-        reason = str(refusal_of(error)).replace("message.content[0].content", "result")
-        return {**block, "content": f"The tool ran, but its result could not be stored: {reason}", "is_error": True}
-    return block
-
-
-def _partial_of(error: BaseException) -> Message | None:
-    """Return what is worth keeping of a response that was not complete; None: nothing is."""
-    reply = error.reply if isinstance(error, IncompleteReply) else None
-    blocks = reply.message["content"] if reply else []
-    words = [block for block in blocks if isinstance(block, dict) and isinstance(block.get("text"), str)]
-    kept = [{"type": "text", "text": block["text"]} for block in words if block["text"].strip()]
-    return {"role": "assistant", "content": kept} if kept else None
 
 
 @dataclass(slots=True, weakref_slot=True, eq=False)
@@ -136,23 +109,18 @@ class Turn:
 
     # What it sends.
 
-    @property
-    def messages(self) -> list[Message]:
-        """What to send next."""
-        return self.view.messages if self.view else []
-
-    def outgoing(self) -> list[Message]:
+    def messages_to_send(self) -> list[Message]:
         """Return the messages of the next request; every request of a turn gets them here.
 
         Raises:
             TurnError: They must not be sent: there are none, or they end with a finished reply.
         """
-        if not can_be_sent(self.messages, paused=self.view is not None and self.view.is_paused):
+        if self.view is None or not self.view.is_sendable:
             raise TurnError(
                 f"conversation {self.log.key.id!r} has nothing to send: a request must end with a user's message "
                 "or with a reply that paused; send a new message"
             )
-        return self.messages
+        return self.view.messages
 
     @property
     def container(self) -> str | None:
@@ -240,7 +208,7 @@ class Turn:
         """
         if stop_reason_of(response) is None:
             incomplete = IncompleteReply("the API answered with something that is not a complete message")
-            incomplete.reply = None if isinstance(response, str) else reply_as_it_came(response, self.id)
+            incomplete.reply = None if isinstance(response, str) else unstored_reply(response, self.id)
             raise incomplete
         try:
             entry = message_entry(response, turn=self.id)
@@ -261,9 +229,9 @@ class Turn:
 
     def keep_as_text(self, response: Any, error: Exception) -> InvalidInput:
         """Keep a reply that cannot be stored as it is, which closes the turn; return the error, with the reply."""
-        refused = refusal_of(error)
-        refused.reply = reply_as_it_came(response, self.id)
-        kept = entry_of_text(response, self.id, error)
+        refused = as_invalid_input(error)
+        refused.reply = unstored_reply(response, self.id)
+        kept = unstorable_entry(response, self.id, error)
         self.release()
         try:
             head = _store_with_retries(lambda: self._append_side_entry(kept))
@@ -282,7 +250,16 @@ class Turn:
         Raises what an append raises, and `OrphanedReply` as `finish` does. The tools have run, so the error has those
         `results` that are not stored.
         """
-        blocks = [_storable_result(block) for block in message["content"]]
+        blocks = list[Mapping[str, Any]]()
+        for block in message["content"]:
+            try:
+                message_entry({"role": "user", "content": [block]})
+            except Exception as error:  # noqa: BLE001 - also what the interpreter raises at great depth
+                reason = str(as_invalid_input(error)).replace("message.content[0].content", "result")
+                told = f"The tool ran, but its result could not be stored: {reason}"
+                blocks.append({**block, "content": told, "is_error": True})
+            else:
+                blocks.append(block)
         try:
             self._store_step(self.with_lease(message_entry({"role": "user", "content": blocks})))
         except ChatHistoryError as error:
@@ -394,8 +371,9 @@ class Turn:
         told = [f"the message is saved in {self.log.key.id!r}", "`resume` sends it again"]
         if getattr(error, "results", None):
             told[1] = "the tools have run: give `error.results` to `run_tools`, or to `send`, to go on with them"
-        elif partial is None:
-            partial = _partial_of(error)
+        elif partial is None and isinstance(error, IncompleteReply) and error.reply:
+            words = [block for block in text_blocks(error.reply.message["content"]) if block["text"].strip()]
+            partial = {"role": "assistant", "content": words} if words else None
         reason = type(error).__name__
         try:
             refused = None if partial else self._close_refused(error)
@@ -422,7 +400,7 @@ class Turn:
             refusal = find_refusal(error, sent, self.id)
             if refusal is None or sent is None or refusal.sort == "container" or not self._is_open(self._count):
                 return []
-            if view_of(sent).messages != self.messages:  # the error counts in other messages than are found here
+            if self.view is None or view_of(sent).messages != self.view.messages:  # it counts in other messages
                 return []
             reason, goes_on = type(error).__name__, False
             if refusal.sort == "turn":

@@ -54,8 +54,14 @@ class SentView:
         return self.active.head
 
     @property
-    def is_paused(self) -> bool:
-        """Whether the last message is a reply that paused."""
+    def is_sendable(self) -> bool:
+        """Whether a request may have these messages.
+
+        Not if there are none, or if the last is a finished reply: the API refuses it, or has the model continue its own
+        words, which are then paid for and stored. A reply that paused is continued.
+        """
+        if not self.messages or self.messages[-1]["role"] != "assistant":
+            return bool(self.messages)
         last = find_last_said(self.active.entries)
         return last is not None and last.event.response.stop_reason == "pause_turn"
 
@@ -67,21 +73,16 @@ class SentView:
     def extended(self, head: ConversationHead, stored: Sequence[Entry]) -> SentView:
         """Return it with what was stored since, up to `head`."""
         active = self.active.extended(head, stored)
-        if not self._holds_with(active):
-            return SentView.of(active)
-        rest = replace(active, entries=active.entries[self.settled_entries :], cut=None)
-        messages = [*self.messages[: self.settled_messages], *view_of(rest).messages]
+        settled, rest = self.messages[: self.settled_messages], active.entries[self.settled_entries :]
+        if (
+            not settled
+            or _way_of_sending(active.state.view) != _way_of_sending(self.active.state.view)
+            or any(map(has_omissions, rest))
+            or ((ids := _list_ids(entry.event.message for entry in messages_among(rest))) and ids & _list_ids(settled))
+        ):
+            return SentView.of(active)  # what is settled may not be sent in the same way with what was stored since
+        messages = [*settled, *view_of(replace(active, entries=rest, cut=None)).messages]
         return _settle(replace(self, active=active, messages=messages))
-
-    def _holds_with(self, active: ActiveEntries) -> bool:
-        """Whether what is settled is sent in the same way with what was stored since."""
-        if not self.settled_messages or _way_of_sending(active.state.view) != _way_of_sending(self.active.state.view):
-            return False
-        rest = active.entries[self.settled_entries :]
-        if any(has_omissions(entry) for entry in rest):
-            return False
-        ids = _list_ids(entry.event.message for entry in messages_among(rest))
-        return not ids or ids.isdisjoint(_list_ids(self.messages[: self.settled_messages]))
 
 
 def _settle(view: SentView) -> SentView:

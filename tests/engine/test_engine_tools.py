@@ -10,7 +10,7 @@ import pytest
 from engine_looks import kinds, told
 
 from chathistory import AsyncChatEngine, ChatEngine, errors
-from chathistory.engine.prompt_setup import SetupChangedWarning
+from chathistory.engine.request import SetupChangedWarning
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Cut, Failure, Reply
 

@@ -15,7 +15,7 @@ from fake_verdict import CALL_1, PNG, judge, refused, results, said, user
 from made_entries import make_entry
 
 from chathistory import AsyncChatEngine, ChatEngine, Entry, History, open_store
-from chathistory.engine.prompt_setup import TextReplacedWarning
+from chathistory.engine.request import TextReplacedWarning
 from chathistory.errors import InvalidInput
 from chathistory.log.events import MessageAdded
 from chathistory.log.message_entries import message_entry

@@ -30,7 +30,7 @@ from trimming_rig import (
 )
 
 from chathistory import AsyncChatEngine, CutFailedWarning, History, errors, open_store
-from chathistory.engine.prompt_setup import SetupChangedWarning
+from chathistory.engine.request import SetupChangedWarning
 from chathistory.engine.turn import Turn
 from chathistory.testing.fake_api import Cut, Failure, Reply
 from chathistory.trimming import AnyOf, Compaction, ContextEditing, LastTurns, Summarize, TokenBudget
