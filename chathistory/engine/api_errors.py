@@ -10,11 +10,11 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["Named", "named", "why_of"]
+__all__ = ["Cause", "describe_cause", "find_cause"]
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class Cause:
     """What an error of the API names of a conversation.
 
     paths: places in the request, such as "messages.4.content.1". files: ids of files. types: of the blocks that it is
@@ -81,7 +81,7 @@ _OF_TYPE = (
 )
 
 
-def named(error: BaseException) -> Named | None:
+def find_cause(error: BaseException) -> Cause | None:
     """Return what an error of the API names of the conversation; None: nothing, or it cannot be told."""
     status = getattr(error, "status_code", None)
     kind = getattr(error, "type", None)
@@ -94,31 +94,31 @@ def named(error: BaseException) -> Named | None:
     if not paths and (found := _PATH.search(told)):
         paths = (found[0],)
     if not paths and _CONTAINER.search(text):
-        return Named("container", "a container that the API does not have any longer", status=status)
+        return Cause("container", "a container that the API does not have any longer", status=status)
     too_large = status == _TOO_LARGE or kind == "request_too_large" or getattr(error, "error_code", None) in _SIZE_CODES
     if too_large or (not paths and _SIZE.search(text)):
         limit = "the request has too many bytes" if too_large or "request" in text else "the prompt has too many tokens"
-        return Named("size", next((why for word, why in _SIZE_WHY if word.search(text)), limit), status=status)
-    return _named_in_messages(error, told, paths, status)
+        return Cause("size", next((why for word, why in _SIZE_WHY if word.search(text)), limit), status=status)
+    return _find_in_messages(error, told, paths, status)
 
 
-def why_of(error: BaseException) -> str:
+def describe_cause(error: BaseException) -> str:
     """Return what is wrong, in words that quote nothing."""
     text = _text(error).lower()
     return next((words for pattern, words in _WHY if pattern.search(text)), "content that the API does not accept")
 
 
-def _named_in_messages(error: BaseException, told: str, paths: tuple[str, ...], status: int | None) -> Named | None:
+def _find_in_messages(error: BaseException, told: str, paths: tuple[str, ...], status: int | None) -> Cause | None:
     text = told.lower()
     files = tuple(dict.fromkeys(_FILE_ID.findall(told)))
-    why = why_of(error)
+    why = describe_cause(error)
     if paths:
-        return Named("messages", why, paths, files, status=status)
+        return Cause("messages", why, paths, files, status=status)
     if getattr(error, "error_code", None) == "file_expired" or _FILE.search(text):
         words = "a file that the API does not have any longer"
-        return Named("messages", words, (), files, frozenset({"file"}), status)
+        return Cause("messages", words, (), files, frozenset({"file"}), status)
     types = next((types for pattern, types in _OF_TYPE if pattern.search(text)), frozenset())
-    return Named("messages", why, (), (), types, status) if types and _UNREADABLE.search(text) else None
+    return Cause("messages", why, (), (), types, status) if types and _UNREADABLE.search(text) else None
 
 
 def _text(error: BaseException) -> str:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import inspect
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, Self, TypeVar, cast, overload
+from typing import Any, Concatenate, Literal, ParamSpec, Self, TypeVar, cast, overload
 
 from chathistory.aio import AsyncHistory
 from chathistory.defaults import OWN_SCOPE
 from chathistory.engine import flows
+from chathistory.engine.chat import ChatEngine
 from chathistory.engine.clients import MessagesClient
 from chathistory.engine.flows import Call, Flow, StreamedTurn
 from chathistory.engine.from_config import AsyncFromConfig
-from chathistory.engine.refusals import Refusal
 from chathistory.engine.reply import Reply, ReplyEvent, events_of, require_entered
 from chathistory.engine.request import MAX_TOKENS
 from chathistory.engine.settings import EngineSettings
@@ -30,13 +31,26 @@ from chathistory.messages.content import Content
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.url import StoreURL
 from chathistory.trimming.context_editing import ContextEditing
-from chathistory.trimming.plan_cut import TrimResult
 from chathistory.trimming.policies import Policy
 
 __all__ = ["AsyncChatEngine", "AsyncReplyStream"]
 
+P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+
+def _awaited(
+    method: Callable[Concatenate[ChatEngine, P], R],
+) -> Callable[Concatenate[AsyncChatEngine, P], Coroutine[Any, Any, R]]:
+    """Return the method for asyncio: that of `ChatEngine`, whose `_run` gives something to await here."""
+    make: Any = method
+
+    async def call(self: AsyncChatEngine, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return cast("R", await make(self, *args, **kwargs))
+
+    functools.update_wrapper(call, method).__doc__ = f"See `{method.__qualname__}`."
+    return call
 
 
 class AsyncChatEngine(AsyncFromConfig):
@@ -78,21 +92,7 @@ class AsyncChatEngine(AsyncFromConfig):
             options=options,
         )
 
-    async def send(
-        self,
-        id: str,
-        content: Content,
-        *,
-        scope: str = OWN_SCOPE,
-        turn_id: str | None = None,
-        expected: str | None = None,
-        model: str | None = None,
-        max_tokens: int | None = None,
-    ) -> Reply:
-        """See `ChatEngine.send`."""
-        settings = self._settings.for_call(model=model, max_tokens=max_tokens)
-        starter = settings.turn_starter(scope, id, expected=expected)
-        return await self._run(flows.request_reply(settings, lambda: starter.start(content, turn_id=turn_id)))
+    send = _awaited(ChatEngine.send)
 
     @overload
     async def submit(
@@ -134,21 +134,8 @@ class AsyncChatEngine(AsyncFromConfig):
             flows.request_reply(self._settings, lambda: starter.submit(reply, results, partial=partial))
         )
 
-    async def resume(
-        self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False
-    ) -> Reply | None:
-        """See `ChatEngine.resume`."""
-        starter = self._settings.turn_starter(scope, id)
-        return await self._run(
-            flows.request_reply(self._settings, lambda: starter.resume(takeover=takeover, force=force))
-        )
-
-    async def regenerate(
-        self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
-    ) -> Reply:
-        """See `ChatEngine.regenerate`."""
-        starter = self._settings.turn_starter(scope, id, expected=expected)
-        return await self._run(flows.request_reply(self._settings, lambda: starter.regenerate(turn_id=turn_id)))
+    resume = _awaited(ChatEngine.resume)
+    regenerate = _awaited(ChatEngine.regenerate)
 
     async def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
         """See `ChatEngine.abandon`."""
@@ -186,38 +173,10 @@ class AsyncChatEngine(AsyncFromConfig):
         starter = self._settings.turn_starter(scope, id, expected=expected)
         return AsyncReplyStream(self.history, self._settings, lambda: starter.regenerate(turn_id=turn_id))
 
-    async def run_tools(
-        self,
-        id: str,
-        content: Content | None,
-        *,
-        tools: Sequence[Any],
-        scope: str = OWN_SCOPE,
-        turn_id: str | None = None,
-        takeover: bool = False,
-        expected: str | None = None,
-    ) -> Reply:
-        """See `ChatEngine.run_tools`; with tools made by the SDK's `beta_async_tool`."""
-        starter = self._settings.turn_starter(scope, id, tools, expected=expected)
-        return await self._run(
-            flows.run_tools(
-                self._settings,
-                lambda: starter.start_or_resume(content, turn_id=turn_id, takeover=takeover),
-                tools,
-            )
-        )
-
-    async def compact(self, id: str, *, scope: str = OWN_SCOPE) -> TrimResult | None:
-        """See `ChatEngine.compact`."""
-        return await self._run(flows.compact(self._settings, scope, id))
-
-    async def count_tokens(self, id: str, content: Content | None = None, *, scope: str = OWN_SCOPE) -> int:
-        """See `ChatEngine.count_tokens`."""
-        return await self._run(flows.count_tokens(self._settings, scope, id, content))
-
-    async def check(self, id: str, *, scope: str = OWN_SCOPE) -> Refusal | None:
-        """See `ChatEngine.check`."""
-        return await self._run(flows.check(self._settings, scope, id))
+    run_tools = _awaited(ChatEngine.run_tools)
+    compact = _awaited(ChatEngine.compact)
+    count_tokens = _awaited(ChatEngine.count_tokens)
+    check = _awaited(ChatEngine.check)
 
     async def close(self) -> None:
         """End the threads of a history that this engine made, and close what `from_config` opened; nothing else."""

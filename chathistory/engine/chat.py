@@ -38,6 +38,27 @@ __all__ = ["ChatEngine", "ReplyStream"]
 T = TypeVar("T")
 
 
+def run_flow(flow: Flow[T]) -> T:
+    """Run a flow, making each of its calls at once; return what the flow returns."""
+    try:
+        call = next(flow)
+        while True:
+            try:
+                answer = call()
+            except BaseException as error:  # noqa: BLE001 - the flow raises it, unless it can go on
+                call = flow.throw(error)
+                continue
+            if inspect.iscoroutine(answer):
+                answer.close()  # nothing was sent yet; else Python warns that nobody awaited it
+            if inspect.isawaitable(answer):
+                words = "a call gave an awaitable, so this is an asynchronous client; use AsyncChatEngine"
+                call = flow.throw(InvalidInput(f"client: {words}"))
+            else:
+                call = flow.send(answer)
+    except StopIteration as end:
+        return cast("T", end.value)
+
+
 class ChatEngine(FromConfig):
     """Sends what a user says to Claude, with all that was said before, and saves both.
 
@@ -98,6 +119,8 @@ class ChatEngine(FromConfig):
             options=options,
         )
 
+    _run = staticmethod(run_flow)
+
     def send(
         self,
         id: str,
@@ -131,7 +154,7 @@ class ChatEngine(FromConfig):
         """
         settings = self._settings.for_call(model=model, max_tokens=max_tokens)
         starter = settings.turn_starter(scope, id, expected=expected)
-        return _run(flows.request_reply(settings, lambda: starter.start(content, turn_id=turn_id)))
+        return self._run(flows.request_reply(settings, lambda: starter.start(content, turn_id=turn_id)))
 
     @overload
     def submit(
@@ -192,7 +215,7 @@ class ChatEngine(FromConfig):
             ChatHistoryError: What `send` raises.
         """
         starter = self._settings.turn_starter(scope, id, expected=expected)
-        return _run(flows.request_reply(self._settings, lambda: starter.submit(reply, results, partial=partial)))
+        return self._run(flows.request_reply(self._settings, lambda: starter.submit(reply, results, partial=partial)))
 
     def resume(self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False) -> Reply | None:
         """Send the last turn again if it has no reply: its process died, or its request failed.
@@ -212,7 +235,7 @@ class ChatEngine(FromConfig):
             TurnInProgress: Another process holds the turn. One of this machine that has ended need not be waited for.
         """
         starter = self._settings.turn_starter(scope, id)
-        return _run(flows.request_reply(self._settings, lambda: starter.resume(takeover=takeover, force=force)))
+        return self._run(flows.request_reply(self._settings, lambda: starter.resume(takeover=takeover, force=force)))
 
     def regenerate(
         self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
@@ -234,7 +257,7 @@ class ChatEngine(FromConfig):
             ChatHistoryError: What `send` raises.
         """
         starter = self._settings.turn_starter(scope, id, expected=expected)
-        return _run(flows.request_reply(self._settings, lambda: starter.regenerate(turn_id=turn_id)))
+        return self._run(flows.request_reply(self._settings, lambda: starter.regenerate(turn_id=turn_id)))
 
     def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
         """Close the open turn of a conversation, whoever holds it; False: there was none."""
@@ -283,13 +306,26 @@ class ChatEngine(FromConfig):
     ) -> Reply:
         """Say something and let the SDK's tool runner call `tools` until Claude is done; return the last reply.
 
-        tools: functions made with the SDK's `beta_tool`, or what else its `tool_runner` takes. Each reply and each set
-        of results is stored as it happens, so a crash loses none of them. Where a tool gives something that cannot be
-        stored, Claude is told so as the error of that tool. content None: go on with a turn that broke off, as `resume`
-        does (takeover: as there); calls without a result are then answered with an error, for they may have run.
+        Each reply and each set of results is stored as it happens, so a crash loses none of them. Where a tool gives
+        something that cannot be stored, Claude is told so as the error of that tool.
+
+        Args:
+            id: The conversation.
+            content: Text or content blocks; None: go on with a turn that broke off, as `resume` does. Calls without a
+                result are then answered with an error, for they may have run.
+            tools: Functions made with the SDK's `beta_tool` (`beta_async_tool` for asyncio), or what else its
+                `tool_runner` takes.
+            scope: The conversation's scope.
+            turn_id: See `send`.
+            takeover: See `resume`.
+            expected: See `send`.
+
+        Raises:
+            ChatHistoryError: What `send` raises.
+            TurnError: Without `content`, there is no turn that broke off.
         """
         starter = self._settings.turn_starter(scope, id, tools, expected=expected)
-        return _run(
+        return self._run(
             flows.run_tools(
                 self._settings,
                 lambda: starter.start_or_resume(content, turn_id=turn_id, takeover=takeover),
@@ -303,14 +339,14 @@ class ChatEngine(FromConfig):
         A beta of the API, which signs the summary, so that thinking stays valid. The log stays whole. Raises
         `TurnInProgress` if a turn is open, and `Conflict` if somebody wrote meanwhile; nothing changes then.
         """
-        return _run(flows.compact(self._settings, scope, id))
+        return self._run(flows.compact(self._settings, scope, id))
 
     def count_tokens(self, id: str, content: Content | None = None, *, scope: str = OWN_SCOPE) -> int:
         """Have the API count what `send(id, content)` would send, with system prompt and tools; nothing is stored.
 
         Without `content`, what `resume` would send. Raises `InvalidInput` if that would end with a reply.
         """
-        return _run(flows.count_tokens(self._settings, scope, id, content))
+        return self._run(flows.count_tokens(self._settings, scope, id, content))
 
     def check(self, id: str, *, scope: str = OWN_SCOPE) -> Refusal | None:
         """Ask the API whether a conversation can be sent, with this engine's model, system prompt and tools.
@@ -329,28 +365,7 @@ class ChatEngine(FromConfig):
             Exception: The SDK's error, if the API cannot be asked, or if it does not refuse the messages but something
                 else of the request: the model, the tools, an option.
         """
-        return _run(flows.check(self._settings, scope, id))
-
-
-def _run(flow: Flow[T]) -> T:
-    """Run a flow, making each of its calls at once; return what the flow returns."""
-    try:
-        call = next(flow)
-        while True:
-            try:
-                answer = call()
-            except BaseException as error:  # noqa: BLE001 - the flow raises it, unless it can go on
-                call = flow.throw(error)
-                continue
-            if inspect.iscoroutine(answer):
-                answer.close()  # nothing was sent yet; else Python warns that nobody awaited it
-            if inspect.isawaitable(answer):
-                words = "a call gave an awaitable, so this is an asynchronous client; use AsyncChatEngine"
-                call = flow.throw(InvalidInput(f"client: {words}"))
-            else:
-                call = flow.send(answer)
-    except StopIteration as end:
-        return cast("T", end.value)
+        return self._run(flows.check(self._settings, scope, id))
 
 
 class ReplyStream(StreamedTurn):
@@ -363,7 +378,7 @@ class ReplyStream(StreamedTurn):
     _pieces: Generator[ReplyEvent] | None = None
 
     def __enter__(self) -> Self:
-        self._turn = _run(self._start_turn())
+        self._turn = run_flow(self._start_turn())
         self._pieces = events_of(self._reply) if self._reply else self._receive()
         return self
 

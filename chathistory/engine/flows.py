@@ -61,8 +61,8 @@ def request_reply(settings: EngineSettings, start: Callable[[], Turn | T]) -> Fl
     turn = start()
     if not isinstance(turn, Turn):
         return turn
-    if turn.answered:
-        return turn.answered
+    if turn.stored_reply:
+        return turn.stored_reply
     reply = None
     with _abort_on_error(turn):
         yield from _make_cut(settings, turn)
@@ -83,8 +83,8 @@ def request_reply(settings: EngineSettings, start: Callable[[], Turn | T]) -> Fl
 def run_tools(settings: EngineSettings, start: Callable[[], Turn], tools: Sequence[Any]) -> Flow[Reply]:
     """Start a turn and let the SDK's runner call tools until Claude is done; store each of its steps."""
     turn = start()
-    if turn.answered:
-        return turn.answered
+    if turn.stored_reply:
+        return turn.stored_reply
     reply, goes_on = None, True
     with _abort_on_error(turn):
         yield from _make_cut(settings, turn)
@@ -197,13 +197,13 @@ class StreamedTurn:
         turn = self._start()
         with _abort_on_error(turn):
             yield from _make_cut(self._settings, turn)
-        self._reply, self._is_open = turn.answered, turn.answered is None
+        self._reply, self._is_open = turn.stored_reply, turn.stored_reply is None
         return turn
 
     def _store_reply(self, response: Any, request_id: str | None) -> None:
         """Store what has come whole; a reply that paused is continued by the next request."""
         try:
-            self._reply = self._turn.finish(self._progress.whole(response), request_id=request_id)
+            self._reply = self._turn.finish(self._progress.completed(response), request_id=request_id)
             self._progress = Progress()  # what had come so far is stored
             self._is_open = self._reply.stop_reason == "pause_turn"
             if self._is_open:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
 
-from chathistory.engine.api_errors import named, why_of
+from chathistory.engine.api_errors import describe_cause, find_cause
 from chathistory.engine.refusals import Place, Refusal, find_refusal
 from chathistory.log.active_path import ActiveEntries
 from chathistory.log.entry import Entry, is_message_entry, messages_among
@@ -64,8 +64,8 @@ def find_refused_place(sent: ActiveEntries, count: Callable[[list[Message]], Cal
         accepted, refused = yield from _shortest_refused(whole, ask)
         places = yield from _refused_blocks(accepted, refused, ask)
         if places:
-            told = named(error)
-            why, status = told.why if told else why_of(error), getattr(error, "status_code", None)
+            told = find_cause(error)
+            why, status = told.why if told else describe_cause(error), getattr(error, "status_code", None)
             return Refusal("earlier", why, None, tuple(places), certain=True, status=status)
     raise error
 

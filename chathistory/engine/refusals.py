@@ -22,8 +22,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from chathistory.engine.api_errors import Named
-from chathistory.engine.api_errors import named as named_by
+from chathistory.engine.api_errors import Cause, find_cause
 from chathistory.log.active_path import ActiveEntries
 from chathistory.log.entry import Entry, messages_among
 from chathistory.log.events import MessageAdded, TurnOpened, TurnRefused
@@ -140,7 +139,7 @@ _LARGE = 3  # places that are named of a request that is too large
 
 def find_refusal(error: BaseException, sent: ActiveEntries | None, turn: str) -> Refusal | None:
     """Return what an error refuses of what the conversation sends; None: it is not of the sorts that are told apart."""
-    told = named_by(error)
+    told = find_cause(error)
     if told is None or sent is None:
         return None
     request = Request.of(sent, turn)
@@ -159,7 +158,7 @@ def find_refusal(error: BaseException, sent: ActiveEntries | None, turn: str) ->
     return _of_type(request, told)
 
 
-def _at_paths(request: Request, told: Named) -> Refusal | None:
+def _at_paths(request: Request, told: Cause) -> Refusal | None:
     spots = [spot for path in told.paths if (spot := _spot(request.messages, path))]
     found = [(spot, place) for spot in spots if (place := _stored(request, spot))]
     if not found:
@@ -240,7 +239,7 @@ def _index_of(wanted: Mapping[str, Any], entry: Entry[MessageAdded], hint: int) 
     return same[0] if len(same) == 1 else (hint if hint in same else None)
 
 
-def _of_type(request: Request, told: Named) -> Refusal | None:
+def _of_type(request: Request, told: Cause) -> Refusal | None:
     """Return the refusal of a kind of block that is not named: those that came since the last reply are new."""
     places = list(_blocks(request, told))
     reply = max((each.position for each in request.entries.values() if _role(each) == "assistant"), default=-1)
@@ -259,7 +258,7 @@ def _of_type(request: Request, told: Named) -> Refusal | None:
     )
 
 
-def _blocks(request: Request, told: Named) -> Iterator[Place]:
+def _blocks(request: Request, told: Cause) -> Iterator[Place]:
     """Yield the places of all blocks that an error without a path may be about."""
     for position in dict.fromkeys(request.kept):
         for index, block in enumerate(request.blocks(position)):
@@ -271,7 +270,7 @@ def _blocks(request: Request, told: Named) -> Iterator[Place]:
                 )
 
 
-def _fits(block: Any, told: Named) -> bool:
+def _fits(block: Any, told: Cause) -> bool:
     if not isinstance(block, dict):
         return False
     if "file" not in told.types:

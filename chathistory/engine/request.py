@@ -104,9 +104,7 @@ class PromptSetup:
         definitions = [definition_of(tool) for tool in tools or ()]
         given = {"model": model, "system": plain(system, "system"), "tools": plain(definitions, "tools") or None}
         data = {name: sendable(name, value) for name, value in given.items()}
-        texts = {
-            name: json.dumps(value, sort_keys=True) for name, value in data.items()
-        }
+        texts = {name: json.dumps(value, sort_keys=True) for name, value in data.items()}
         fingerprints = {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
         return cls(Setup(model=data["model"], system=data["system"], tools=data["tools"], fingerprints=fingerprints))
 

@@ -38,7 +38,7 @@ class EngineSettings:
     request: Request
     setup: PromptSetup
     timeout: float
-    recall: ViewCache
+    view_cache: ViewCache
     trimming: Policy | None
     asynchronous: bool
 
@@ -95,7 +95,7 @@ class EngineSettings:
         if expected is not None:
             check_text("expected", expected)
         setup = self.setup if tools is None else self.request.setup(tools)
-        return TurnStarter(self.log(scope, id), setup, self.timeout, self.recall, self.trimming, expected)
+        return TurnStarter(self.log(scope, id), setup, self.timeout, self.view_cache, self.trimming, expected)
 
     def log(self, scope: str, id: str) -> ConversationLog:
         """Return the log of a conversation."""

@@ -115,7 +115,7 @@ class TurnStarter:
             if cached and self.expected in (None, cached.head.version):
                 with contextlib.suppress(ConversationChanged, TurnError, InvalidInput):
                     turn = self._start_behind(cached.active, entry, cached, is_named=is_named)
-                    if turn.answered is None:
+                    if turn.stored_reply is None:
                         return turn
             return self._start_behind(load_active(self.log), entry, is_named=is_named)
 
@@ -206,7 +206,7 @@ class TurnStarter:
         fresh = called.without_stored(entry)
         if fresh:
             return self._open(sent, fresh)
-        turn = self._continue(sent, called.asked(entry), [*called.answers, *called.following])
+        turn = self._find_or_reopen(sent, called.find_stored(entry), [*called.answers, *called.following])
         if turn is None:
             raise TurnError(f"conversation {self.log.key.id!r} went on without a reply to these results")
         return turn
@@ -286,7 +286,7 @@ class TurnStarter:
                 among, asked = self._find_turn(sent, turn_id)
                 turn = self._find_reply_before(sent, asked or messages[0], turn_id)
                 if turn is None and asked:
-                    turn = self._continue_same(sent, asked, among, turn_id)
+                    turn = self._find_or_reopen_same(sent, asked, among, turn_id)
                 if turn:
                     return turn
             if StoredMessages.among(sent.entries).is_refused(messages[0]):
@@ -297,7 +297,7 @@ class TurnStarter:
             turn_id = turn_id or fresh_token()
             if reply is None:
                 return self._reopen(sent, turn_id, opened, expected=self.expected)
-            return self._ask_anew(sent, reply, turn_id, opened)
+            return self._take_back_reply(sent, reply, turn_id, opened)
 
     def _load_since_question(self, sent: ActiveEntries | None) -> list[MessageEntry]:
         """Return the last question and the messages behind it; none if there is no question."""
@@ -309,7 +309,7 @@ class TurnStarter:
                     return found
         return []
 
-    def _ask_anew(self, sent: ActiveEntries, reply: MessageEntry, turn_id: str, opened: TurnOpened) -> Turn:
+    def _take_back_reply(self, sent: ActiveEntries, reply: MessageEntry, turn_id: str, opened: TurnOpened) -> Turn:
         """Take back a reply and what follows it, and open a turn, in one append."""
         turn = Turn(self.log, turn_id, self.timeout, cache=self.views)
         back: Entry = Entry(rewind_to(self.log, sent.head, reply.position))
@@ -340,7 +340,7 @@ class TurnStarter:
             raise TurnMismatch(f"turn {turn_id!r} of conversation {self.log.key.id!r} has another message already")
         if StoredMessages.among(sent.entries).is_refused(question):
             raise TurnRefused(self._refused_words(question.turn))
-        return self._continue_same(sent, question, messages, turn_id)
+        return self._find_or_reopen_same(sent, question, messages, turn_id)
 
     def _find_turn(self, sent: ActiveEntries, turn_id: str) -> tuple[Sequence[MessageEntry], MessageEntry | None]:
         """Return the messages among which a turn stands, if it was opened, and what it asked; None: it is not there."""
@@ -362,9 +362,9 @@ class TurnStarter:
         if any(map(is_final_reply, messages[first:])):
             return None
         turn_id = entry.turn if is_named else None
-        return self._continue(sent, messages[first], messages, turn_id=turn_id, expected=self.expected)
+        return self._find_or_reopen(sent, messages[first], messages, turn_id=turn_id, expected=self.expected)
 
-    def _continue_same(
+    def _find_or_reopen_same(
         self, sent: ActiveEntries, question: MessageEntry, messages: Sequence[MessageEntry], turn_id: str
     ) -> Turn:
         """Return the turn that a stored question belongs to. Raises `TurnError` if the conversation went on without.
@@ -377,7 +377,7 @@ class TurnStarter:
             turn = self._find_reply_before(sent, question, turn_id)
             if turn:
                 return turn
-        turn = self._continue(sent, question, messages, turn_id=turn_id)
+        turn = self._find_or_reopen(sent, question, messages, turn_id=turn_id)
         if turn is None:
             raise TurnError(
                 f"conversation {self.log.key.id!r} went on without a reply to turn {turn_id!r}, whose message is "
@@ -390,10 +390,10 @@ class TurnStarter:
         for part in self.log.slices(question.position, sent.head.end):
             for entry in self.log.entries(part):  # another reply may have been chosen, or asked for, since
                 if entry.turn == turn_id and is_message_entry(entry) and is_final_reply(entry):
-                    return Turn(self.log, turn_id, self.timeout, answered=Reply.of(entry))
+                    return Turn(self.log, turn_id, self.timeout, stored_reply=Reply.of(entry))
         return None
 
-    def _continue(
+    def _find_or_reopen(
         self,
         sent: ActiveEntries,
         asked: MessageEntry,
@@ -417,7 +417,7 @@ class TurnStarter:
         chain = take_turn(asked, messages)
         reply = next(filter(is_final_reply, chain), None)
         if reply:
-            return Turn(self.log, reply.turn or "", self.timeout, answered=Reply.of(reply))
+            return Turn(self.log, reply.turn or "", self.timeout, stored_reply=Reply.of(reply))
         check_free(self.log.key, sent.state, timeout=self.timeout)
         last = max((m.position for m in messages if m.event.message["role"] != "system"), default=-1)
         if last > chain[-1].position:

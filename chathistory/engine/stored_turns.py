@@ -178,7 +178,7 @@ class CalledReply:
         whole = [call["id"] for entry in self.replies for call in Reply.of(entry).tool_calls]
         return [id for id in whole if id not in stored]
 
-    def asked(self, entry: MessageEntry) -> MessageEntry:
+    def find_stored(self, entry: MessageEntry) -> MessageEntry:
         """Return the stored message that is the same as this one; if none is, the last that holds results."""
         same = (each for each in self.answers if each.event.message == entry.event.message)
         return next(same, self.answers[-1])

@@ -1,7 +1,8 @@
-"""A message put together from the events of its stream, beside what the SDK makes of them.
+"""How much of a streamed reply has come, and the reply put together from the events of its stream.
 
-The SDK leaves out deltas that it does not know in a namespace, and gives up on a tool's input that it cannot parse:
-what was paid for is here all the same.
+The SDK's own accumulation does not tell a whole block from half of one, leaves out deltas that it does not know in a
+namespace, gives up on a tool's input that it cannot parse, and raises nothing for a stream that ends too early: what
+was paid for is here all the same.
 """
 
 from __future__ import annotations
@@ -20,37 +21,75 @@ from chathistory.messages.json_values import is_storable
 __all__ = ["Progress"]
 
 _TEXTS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
+_LACKED = ("input", "content", "encrypted_content")  # what the SDK may leave out of a block
+_PIECES: Mapping[str, tuple[Literal["text", "thinking", "tool_input"], str]] = {
+    "text_delta": ("text", "text"),
+    "thinking_delta": ("thinking", "thinking"),
+    "input_json_delta": ("tool_input", "partial_json"),
+}
+"""The type of a `ReplyEvent` for each type of delta, and the field of the delta that has the piece."""
 
 
 @dataclass(slots=True)
-class Accumulation:
-    """What the events of a stream have told so far.
+class Progress:
+    """What has come of a stream of the SDK.
 
-    message: of the start, and what the later `message_delta` events changed. blocks: by index. inputs: the JSON text of
-    the input of tools, by index. unknown: deltas of types that are not known here.
+    Attributes:
+        stream: The SDK's stream.
+        started: The SDK has seen the start of the message.
+        stopped: The blocks that the SDK has seen whole, by index.
+        ended: The stream came to its proper end.
+        message: What the start of the message had, and what later `message_delta` events changed.
+        blocks: The content blocks as they came, by index; none if the SDK keeps its events elsewhere some day.
+        inputs: The JSON text of the input of tools, by index.
+        unknown: Deltas of types that are not known here.
     """
 
+    stream: Any = None
+    started: bool = False
+    stopped: set[int] = field(default_factory=set)
+    ended: bool = False
     message: dict[str, Any] = field(default_factory=dict)
     blocks: dict[int, dict[str, Any]] = field(default_factory=dict)
     inputs: dict[int, list[str]] = field(default_factory=dict)
     unknown: list[dict[str, Any]] = field(default_factory=list)
-    is_ended: bool = False
 
-    def see(self, event: Any) -> None:
-        """Take in an event; those that the SDK adds of its own are passed over."""
+    def begin(self, stream: Any) -> Any:
+        """Take note of what comes of a stream that was opened just now, and return it."""
+        self.stream = stream
+        raw = getattr(stream, "_raw_stream", None)
+        if raw is not None:
+            stream._raw_stream = _ObservedEvents(raw, self)  # noqa: SLF001 - the SDK offers no other place before its own
+        return stream
+
+    def see(self, event: Any) -> ReplyEvent | None:
+        """Take note of an event of the SDK; return the piece of the reply that it adds, if any."""
+        if event.type == "content_block_stop":
+            self.stopped.add(event.index)
+        self.started = self.started or event.type == "message_start"
+        self.ended = self.ended or event.type == "message_stop"
+        if event.type != "content_block_delta" or event.delta.type not in _PIECES:
+            return None
+        kind, name = _PIECES[event.delta.type]
+        text = getattr(event.delta, name, "")
+        tool = self.blocks.get(event.index, {}).get("name") if kind == "tool_input" else None
+        return ReplyEvent(kind, text, event.index, tool) if text else None
+
+    def gather(self, event: Any) -> None:
+        """Take in an event on its way to the SDK."""
         if event.type == "message_start":
             self.message = unpacked(event.message)
         elif event.type == "content_block_start":
             self.blocks[event.index] = unpacked(event.content_block)
         elif event.type == "content_block_delta":
-            self._see_delta(event.index, unpacked(event.delta))
+            self._gather_delta(event.index, unpacked(event.delta))
         elif event.type == "message_delta":
             told = unpacked(event)
             usage = {**(self.message.get("usage") or {}), **_set(told.get("usage") or {})}
             self.message |= {**_set(told.get("delta") or {}), "usage": usage}
-        self.is_ended = self.is_ended or event.type == "message_stop"
+        self.ended = self.ended or event.type == "message_stop"
 
-    def _see_delta(self, index: int, delta: dict[str, Any]) -> None:
+    def _gather_delta(self, index: int, delta: dict[str, Any]) -> None:
         kind, block = delta.get("type"), self.blocks.setdefault(index, {})
         if kind == "input_json_delta":
             self.inputs.setdefault(index, []).append(delta.get("partial_json") or "")
@@ -64,8 +103,13 @@ class Accumulation:
         else:
             self.unknown.append({"index": index, "delta": delta})
 
-    def whole(self) -> dict[str, Any]:
-        """Return the message as the API would have given it in one; the input of a tool that is no JSON is its text."""
+    def unread(self) -> dict[str, Any]:
+        """Return a reply that the SDK could not read, once its rest has come, as the API would have given it in one.
+
+        The input of a tool that is no JSON is its text. Raises `IncompleteReply`.
+        """
+        if not self.ended:
+            raise IncompleteReply("the SDK could not read the reply's stream, and the reply is not complete") from None
         content = [self._block(index) for index in sorted(self.blocks)]
         more = {"unknown_deltas": self.unknown} if self.unknown else {}
         return {**self.message, "content": content, **more}
@@ -93,100 +137,10 @@ class Accumulation:
             values["content"][index] |= named
         return values | ({"unknown_deltas": self.unknown} if self.unknown else {})
 
-
-_LACKED = ("input", "content", "encrypted_content")
-
-
-class Observed:
-    """The events of a stream on their way to the SDK, which does not pass on one that it gives up at."""
-
-    def __init__(self, raw: Any, seen: Accumulation) -> None:
-        self._raw = raw
-        self._seen = seen
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._raw, name)
-
-    def __iter__(self) -> Iterator[Any]:
-        for event in self._raw:
-            self._seen.see(event)
-            yield event
-
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        async for event in self._raw:
-            self._seen.see(event)
-            yield event
-
-
-def observe(stream: Any) -> Accumulation:
-    """Return what gathers the events of a stream of the SDK as they come.
-
-    Raises nothing if the SDK keeps them elsewhere than it does today: then it gathers none, and is of no use.
-    """
-    seen = Accumulation()
-    raw = getattr(stream, "_raw_stream", None)
-    if raw is not None:
-        stream._raw_stream = Observed(raw, seen)  # noqa: SLF001 - the SDK offers no other place before its own
-    return seen
-
-
-def _set(values: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
-
-
-_PIECES: Mapping[str, tuple[Literal["text", "thinking", "tool_input"], str]] = {
-    "text_delta": ("text", "text"),
-    "thinking_delta": ("thinking", "thinking"),
-    "input_json_delta": ("tool_input", "partial_json"),
-}
-"""The type of a `ReplyEvent` for each type of delta, and the field of the delta that has the piece."""
-
-
-@dataclass(slots=True)
-class Progress:
-    """What has arrived of a stream of the SDK: its own accumulation does not tell a whole block from half of one.
-
-    A stream that ends before `message_stop` raises nothing in the SDK, so the end has to be looked for.
-    """
-
-    stream: Any = None
-    started: bool = False
-    stopped: set[int] = field(default_factory=set)
-    ended: bool = False
-    gathered: Accumulation = field(default_factory=Accumulation)
-
-    def begin(self, stream: Any) -> Any:
-        """Take note of what comes of a stream that was opened just now, and return it."""
-        self.stream, self.gathered = stream, observe(stream)
-        return stream
-
-    def see(self, event: Any) -> ReplyEvent | None:
-        """Take note of an event of the SDK; return the piece of the reply that it adds, if any."""
-        if event.type == "content_block_stop":
-            self.stopped.add(event.index)
-        self.started = self.started or event.type == "message_start"
-        self.ended = self.ended or event.type == "message_stop"
-        if event.type != "content_block_delta" or event.delta.type not in _PIECES:
-            return None
-        kind, name = _PIECES[event.delta.type]
-        text = getattr(event.delta, name, "")
-        tool = self.gathered.blocks.get(event.index, {}).get("name") if kind == "tool_input" else None
-        return ReplyEvent(kind, text, event.index, tool) if text else None
-
-    def whole(self, response: Any) -> Any:
-        """Return the response with what its deltas had and the SDK left out."""
-        return self.gathered.completed(response)
-
     @property
     def rest(self) -> Any:
         """The events that are still to come, for when the SDK has given up: whoever iterates has them gathered."""
         return getattr(self.stream, "_raw_stream", None) or _NO_EVENTS
-
-    def unread(self) -> dict[str, Any]:
-        """Return a reply that the SDK could not read, once its rest has come. Raises `IncompleteReply`."""
-        if not self.gathered.is_ended:
-            raise IncompleteReply("the SDK could not read the reply's stream, and the reply is not complete") from None
-        return self.gathered.whole()
 
     def check_ended(self) -> None:
         """Raise `IncompleteReply` unless the stream came to its proper end."""
@@ -209,6 +163,27 @@ class Progress:
         return {"role": "assistant", "content": [block for block in kept if is_storable(block)]} if kept else None
 
 
+class _ObservedEvents:
+    """The events of a stream on their way to the SDK, which does not pass on one that it gives up at."""
+
+    def __init__(self, raw: Any, progress: Progress) -> None:
+        self._raw = raw
+        self._progress = progress
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._raw, name)
+
+    def __iter__(self) -> Iterator[Any]:
+        for event in self._raw:
+            self._progress.gather(event)
+            yield event
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        async for event in self._raw:
+            self._progress.gather(event)
+            yield event
+
+
 class _NoEvents:
     """A stream that is at its end, for either kind of loop."""
 
@@ -221,3 +196,7 @@ class _NoEvents:
 
 
 _NO_EVENTS = _NoEvents()
+
+
+def _set(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

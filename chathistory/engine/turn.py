@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from chathistory.engine.api_errors import named
+from chathistory.engine.api_errors import find_cause
 from chathistory.engine.lease_renewal import KEEPER
 from chathistory.engine.refusals import describe_refusal, find_refusal, refuse_turn
 from chathistory.engine.reply import (
@@ -86,7 +86,7 @@ class Turn:
         timeout: In seconds.
         state: What is known of the conversation.
         plan: A cut whose summary has to be made.
-        answered: The reply, if this turn had been completed before; there is nothing to send then.
+        stored_reply: The reply, if this turn had been completed before; there is nothing to send then.
         cache: Where the view is remembered once the turn is complete.
         view: What the conversation sends; None: it has to be read.
         lease: The id of the entry that opened it; who takes the turn over writes another one.
@@ -99,7 +99,7 @@ class Turn:
     timeout: float
     state: ConversationState | None = field(default=None, repr=False)
     plan: Plan | None = None
-    answered: Reply | None = None
+    stored_reply: Reply | None = None
     cache: ViewCache | None = None
     view: SentView | None = field(default=None, repr=False)
     lease: str = ""
@@ -188,7 +188,7 @@ class Turn:
             head = self.log.seen()
             if not self._is_open_at(head, self._count):
                 raise Conflict(self.log.key, head.stored if head else None)
-            self._follow(self.log.append([entry]))
+            self._update_view(self.log.append([entry]))
         self.plan = None
         self.continue_turn()
 
@@ -283,7 +283,7 @@ class Turn:
                 with contextlib.suppress(ConversationChanged):  # perhaps by a side entry of one who lost this turn
                     head = self.log.append([entry])
                     self._count += 1
-                    self._follow(head)
+                    self._update_view(head)
                     return head
                 newest = itertools.islice(iter_newest_first(self.log, _LATELY), _LATELY)
                 is_stored = any(each.id == entry.id for each in newest)
@@ -300,7 +300,7 @@ class Turn:
             kept = self._append_side_entry(Entry(orphaned, entry.turn, entry.id, entry.at))
             raise OrphanedReply(self.log.key, kept.stored)
 
-    def _follow(self, stored: AppendResult) -> None:
+    def _update_view(self, stored: AppendResult) -> None:
         """Bring the view up to date with what was stored; it has to be read again if others wrote in between."""
         self.state = stored.state
         if self.view and self.view.head.end == stored.end - len(stored.lines):
@@ -323,7 +323,7 @@ class Turn:
             if self.log.seen() is None:
                 raise Conflict(self.log.key, None)
             head = self.log.append([entry])
-            self._follow(head)
+            self._update_view(head)
             return head
 
     def _is_open(self, count: int | None = None) -> bool:
@@ -393,7 +393,7 @@ class Turn:
 
         The error gets the `refusal`. If others wrote meanwhile, that may be an answer, and nothing is marked.
         """
-        if named(error) is None:
+        if find_cause(error) is None:
             return []
         with self.log.lock:
             sent = load_active(self.log)
@@ -409,7 +409,7 @@ class Turn:
                 goes_on = any(place.block is not None for place in event.places)
                 try:
                     closed: Entry = Entry(event, self.id)
-                    self._follow(self.log.append([closed]))
+                    self._update_view(self.log.append([closed]))
                 except ConversationChanged:
                     return []
             else:
@@ -420,7 +420,7 @@ class Turn:
 
     def forget_container(self, error: BaseException) -> bool:
         """Whether the API does not know the container any longer that this turn was sent with: go on without."""
-        told = named(error)
+        told = find_cause(error)
         if told is None or told.about != "container" or self.container is None:
             return False
         self.forgotten = self.container

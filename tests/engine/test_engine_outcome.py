@@ -13,6 +13,10 @@ from engine_looks import kinds, told
 from chathistory import AsyncChatEngine, ChatEngine, errors
 from chathistory.engine import request
 from chathistory.engine.turn import Turn
+from chathistory.engine.view_cache import SentView
+from chathistory.log.entry import Entry
+from chathistory.log.events import MessageAdded
+from chathistory.log.field_types import Response
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure, Paused, Reply
 from chathistory.trimming import LastTurns
@@ -129,13 +133,19 @@ def test_nothing_is_resumed_behind_a_message_of_which_nothing_can_be_sent(held, 
 @pytest.mark.parametrize("messages", [[], [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]])
 def test_no_request_leaves_without_a_message_to_answer(opened, messages):
     """The one place where requests leave says no by itself, whatever led there."""
+
+    def sent(stop_reason):
+        said = [Entry(MessageAdded(each, Response({"stop_reason": stop_reason}))) for each in messages]
+        return SentView(SimpleNamespace(entries=said), messages)
+
     turn = Turn(SimpleNamespace(key=SimpleNamespace(id="a")), "T", 600.0)
-    turn.view = SimpleNamespace(messages=messages, is_paused=False)
     asked = request.Request(MODEL)
-    with pytest.raises(errors.TurnError, match="nothing to send"):
-        asked.arguments(turn)
+    for view in (None, sent("end_turn")):
+        turn.view = view
+        with pytest.raises(errors.TurnError, match="nothing to send"):
+            asked.arguments(turn)
     if messages:
-        turn.view.is_paused = True
+        turn.view = sent("pause_turn")
         assert asked.arguments(turn)["messages"] == messages
         assert asked.arguments(turn, [])["messages"] == []  # not a turn: what is summed up
 
