@@ -7,6 +7,7 @@ import contextlib
 import inspect
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
 from chathistory.defaults import OWN_SCOPE
@@ -325,13 +326,11 @@ class ChatEngine(FromConfig):
             TurnError: Without `content`, there is no turn that broke off.
         """
         starter = self._settings.turn_starter(scope, id, tools, expected=expected)
-        return self._run(
-            flows.run_tools(
-                self._settings,
-                lambda: starter.start_or_resume(content, turn_id=turn_id, takeover=takeover),
-                tools,
-            )
-        )
+        if content is None:
+            start = partial(starter.resume_unanswered, takeover=takeover)
+        else:
+            start = partial(starter.start, content, turn_id=turn_id)
+        return self._run(flows.run_tools(self._settings, start, tools))
 
     def compact(self, id: str, *, scope: str = OWN_SCOPE) -> TrimResult | None:
         """Have the API sum up all that was said so far; from now on that is sent in its place. None: there is nothing.

@@ -25,6 +25,10 @@ from chathistory.trimming.policies import Policy, check_policy
 __all__ = ["EngineSettings"]
 
 
+_LONGEST_TURN = 10**9
+"""Seconds, some 30 years: longer than anybody waits, and short enough for every clock and calendar."""
+
+
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """What is the same for all turns of an engine.
@@ -58,7 +62,11 @@ class EngineSettings:
     ) -> Self:
         """Take what an engine is made with. Raises `InvalidInput` for a client, policy or option that cannot work."""
         check_client(client, asynchronous=asynchronous)
-        timeout = _timeout_of(turn_timeout)
+        seconds: object = turn_timeout.total_seconds() if isinstance(turn_timeout, timedelta) else turn_timeout
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise InvalidInput(f"turn_timeout: must be a number of seconds or a timedelta, not {class_name(seconds)}")
+        if not 0 < seconds <= _LONGEST_TURN:  # neither does NaN pass
+            raise InvalidInput(f"turn_timeout: must be more than 0 and at most {_LONGEST_TURN:,} seconds")
         check_text("model", request["model"])
         check_count("max_tokens", request["max_tokens"], least=1)
         if tools is not None:
@@ -66,15 +74,13 @@ class EngineSettings:
         if trimming is not None:
             check_policy("trimming", trimming)
         setup = PromptSetup.of(model=request["model"], system=request["system"], tools=tools)
-        held: dict[str, Any] = {
-            name: getattr(setup.event, name) for name in ("system", "tools")
-        }  # sent is what is stored
         try:
             more = sendable("options", check_options(options))
         except RecursionError:
             raise InvalidInput("options: must not hold themselves, nor be nested too deep") from None
-        made = Request(**{**request, **held}, editing=context_editing, options=more)
-        return cls(history, client.messages, beta_of(client), made, setup, timeout, ViewCache(), trimming, asynchronous)
+        request |= {"system": setup.event.system, "tools": setup.event.tools}  # sent is what is stored
+        made = Request(**request, editing=context_editing, options=more)
+        return cls(history, client.messages, beta_of(client), made, setup, seconds, ViewCache(), trimming, asynchronous)
 
     def for_call(self, *, model: str | None, max_tokens: int | None) -> EngineSettings:
         """Return the settings of a call that names a model or a number of tokens of its own; None: the engine's."""
@@ -128,17 +134,3 @@ class EngineSettings:
         else:
             view = replace(view, thinking_valid_from=sent.head.end)
         return replace(sent, head=replace(sent.head, state=replace(sent.state, view=view)))
-
-
-def _timeout_of(given: object) -> float:
-    """Return the seconds for which a turn counts as open. Raises `InvalidInput` for what is no such time."""
-    seconds = given.total_seconds() if isinstance(given, timedelta) else given
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise InvalidInput(f"turn_timeout: must be a number of seconds or a timedelta, not {class_name(given)}")
-    if not 0 < seconds <= _LONGEST_TURN:  # neither does NaN pass
-        raise InvalidInput(f"turn_timeout: must be more than 0 and at most {_LONGEST_TURN:,} seconds")
-    return seconds
-
-
-_LONGEST_TURN = 10**9
-"""Seconds, some 30 years: longer than anybody waits, and short enough for every clock and calendar."""

@@ -253,12 +253,6 @@ class TurnStarter:
             raise TurnError("the conversation has no turn without a reply")
         return turn
 
-    def start_or_resume(self, content: Any, *, turn_id: str | None, takeover: bool) -> Turn:
-        """Open a turn with a message of the user, as `start` does; None: the last turn again, if it has no reply."""
-        if content is None:
-            return self.resume_unanswered(takeover=takeover)
-        return self.start(content, turn_id=turn_id)
-
     # Another reply to the last question.
 
     def regenerate(self, *, turn_id: str | None = None) -> Turn:
