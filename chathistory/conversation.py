@@ -11,10 +11,9 @@ from chathistory.defaults import OWN_SCOPE, UNCHANGED, resolve_scope
 from chathistory.errors import ConversationNotFound, InvalidInput
 from chathistory.log.active_path import iter_newest_first, load_active, load_setup
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, is_message_entry
+from chathistory.log.entry import Entry, is_message_entry, message_entry
 from chathistory.log.events import ThinkingPolicy
 from chathistory.log.lease import check_free
-from chathistory.log.message_entries import message_entry
 from chathistory.log.recent_entries import check_key
 from chathistory.log.state import ConversationState, read_state
 from chathistory.messages.content import Message, MessageInput

@@ -103,7 +103,7 @@ class SpokenEntry:
         event = entry.event
         if not isinstance(event, MessageAdded | ReplyInterrupted | ReplyOrphaned):
             return None
-        return cls(event, entry.kind, entry.at, entry.position)
+        return cls(event, entry.kind, entry.time_us, entry.position)
 
     @property
     def speaker(self) -> str:

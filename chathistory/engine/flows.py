@@ -23,8 +23,8 @@ from chathistory.engine.stream_message import Progress
 from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, ConversationChanged, InvalidInput
 from chathistory.log.active_path import load_active
+from chathistory.log.entry import message_entry
 from chathistory.log.lease import check_free
-from chathistory.log.message_entries import message_entry
 from chathistory.trimming.plan_cut import TrimResult, check_summary, plan_cut_of_all
 from chathistory.trimming.policies import Summarize
 from chathistory.view import view, view_of

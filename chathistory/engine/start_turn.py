@@ -30,10 +30,9 @@ from chathistory.errors import ConversationChanged, InvalidInput, TurnError, Tur
 from chathistory.log.active_path import ActiveEntries, iter_newest_first, load_active
 from chathistory.log.clock import fresh_token
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, is_message_entry
+from chathistory.log.entry import Entry, is_message_entry, message_entry
 from chathistory.log.events import ThinkingPolicy, TurnAbandoned, TurnOpened
 from chathistory.log.lease import check_free
-from chathistory.log.message_entries import message_entry
 from chathistory.log.process import is_gone
 from chathistory.log.state import ConversationState
 from chathistory.log.turn_boundaries import opens_turn

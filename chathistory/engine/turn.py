@@ -41,7 +41,7 @@ from chathistory.errors import (
 from chathistory.log.active_path import iter_newest_first, load_active
 from chathistory.log.clock import MICROSECONDS, now
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry
+from chathistory.log.entry import Entry, message_entry
 from chathistory.log.events import (
     LeaseRenewed,
     MessageAdded,
@@ -52,7 +52,6 @@ from chathistory.log.events import (
     TurnRefused,
 )
 from chathistory.log.lease import give_up
-from chathistory.log.message_entries import message_entry
 from chathistory.log.process import this_process
 from chathistory.log.state import AppendResult, ConversationHead, ConversationState
 from chathistory.messages.content import Message
@@ -149,7 +148,7 @@ class Turn:
         KEEPER.postpone(self)
         self.lease = entry.id
         event = replace(entry.event, lease_until=self._lease_end(), opened_by=this_process())
-        return Entry(event, self.id, entry.id, entry.at)
+        return Entry(event, self.id, entry.id, entry.time_us)
 
     def with_lease(self, entry: Entry[MessageAdded]) -> Entry[MessageAdded]:
         """Return a message as a step of this turn, after which it stays open."""
@@ -297,7 +296,7 @@ class Turn:
             orphaned = ReplyOrphaned(
                 event.message, event.response, event.request_id, forgotten_container=event.forgotten_container
             )
-            kept = self._append_side_entry(Entry(orphaned, entry.turn, entry.id, entry.at))
+            kept = self._append_side_entry(Entry(orphaned, entry.turn, entry.id, entry.time_us))
             raise OrphanedReply(self.log.key, kept.stored)
 
     def _update_view(self, stored: AppendResult) -> None:

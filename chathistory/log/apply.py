@@ -28,7 +28,7 @@ from chathistory.log.events import (
     TurnRefused,
     UnknownEvent,
 )
-from chathistory.log.field_types import KEEP, Response, ViewStart
+from chathistory.log.field_types import KEEP, Response
 from chathistory.log.message_sizes import context_of, estimated
 from chathistory.log.process import Process
 from chathistory.log.state import (
@@ -55,7 +55,7 @@ _PREVIEW = 80  # characters
 
 def begin_state(entry: Entry) -> ConversationState:
     """Return the state before the first entry of a conversation."""
-    return ConversationState(Identity(entry.id, entry.at), view=ViewState(view_since=entry.at))
+    return ConversationState(Identity(entry.id, entry.time_us), view=ViewState(view_since=entry.time_us))
 
 
 def apply_all(state: ConversationState | None, entries: Iterable[Entry], start: int) -> ConversationState:
@@ -80,9 +80,16 @@ def apply(state: ConversationState, entry: Entry, position: int) -> Conversation
         case MessageAdded():
             return _add_message(state, entry, event, position)
         case Annotation():
-            return replace(state, annotations=_annotate(state.annotations, event))
+            before = state.annotations
+            title = before.title if event.title is KEEP else event.title
+            tags = before.tags if event.tags is KEEP else event.tags
+            metadata = before.metadata if event.metadata is KEEP else event.metadata
+            return replace(state, annotations=Annotations(title, tags, metadata))
         case Rewind():
-            view = _set_start(view, event.view, position) if event.view else view
+            if (start := event.view) is not None:  # it went back before what was sent so far
+                view = replace(view, view_start=start.view_start, cut_position=start.cut_position)
+                view = replace(view, hidden_turns=start.hidden_turns, view_since=start.view_since)
+                view = _invalidate_prefix(view, position)
             view = replace(view, path=position, tokens=event.tokens)
             engine = replace(engine, open_turn=None, unanswered=None)
             return replace(_set_counts(state, event), view=view, engine=engine)
@@ -108,7 +115,7 @@ def apply(state: ConversationState, entry: Entry, position: int) -> Conversation
         case Cut():
             return replace(state, view=_invalidate_prefix(_cut(view, event, position), position))
         case Compaction():
-            paid = _pay(state, event.response, entry.at)
+            paid = _pay(state, event.response, entry.time_us)
             return replace(paid, view=replace(_cut(view, event, position), cache_valid_from=position))
         case ThinkingPolicy():
             bound = position if view.drop_block and not event.drop_block else view.thinking_valid_from
@@ -130,7 +137,7 @@ def apply(state: ConversationState, entry: Entry, position: int) -> Conversation
             return replace(state, view=_subtract_tokens(view, event.tokens), engine=engine)
         case ReplyInterrupted() | ReplyOrphaned():
             state = replace(state, engine=_forget_container(engine, event))
-            paid = _pay(state, event.response, entry.at)
+            paid = _pay(state, event.response, entry.time_us)
             return replace(paid, engine=_close_turn(paid.engine, entry, "interrupted", event.lease))
         case ContentOmitted():
             view = _subtract_tokens(view, event.tokens)
@@ -156,20 +163,20 @@ def _add_message(state: ConversationState, entry: Entry, event: MessageAdded, po
     tokens = (context_of(response.usage) if is_reply else None) or view.tokens + estimated(message)
     if is_reply and event.copy_of is None:  # a copy was counted where it stood before it was repaired
         usage, model = _add_usage(usage, response.usage), response.model or model
-        engine = _use_container(engine, response, entry.at)
+        engine = _use_container(engine, response, entry.time_us)
     if preview is None and message["role"] == "user":
         preview = " ".join(text_of(message)[: 4 * _PREVIEW].split())[:_PREVIEW] or None
     totals = Totals(totals.messages + 1, totals.turns + opens_turn(message), usage, model, preview)
     if is_reply and begins_view(event):
-        view = replace(view, view_start=position, cut_position=None, hidden_turns=totals.turns, view_since=entry.at)
-        view = replace(view, cache_valid_from=position)
+        view = replace(view, view_start=position, cut_position=None, hidden_turns=totals.turns)
+        view = replace(view, view_since=entry.time_us, cache_valid_from=position)
     if event.lease_until is not None:
         engine = _open_turn(engine, entry, event.lease_until, event.opened_by)
     elif engine.unanswered is not None:
         engine = replace(engine, unanswered=None)
     if is_reply and event.lease_until is None and response.stop_reason != "pause_turn":
         engine = _close_turn(engine, entry, None)
-    return ConversationState(state.identity, state.annotations, totals, replace(view, tokens=tokens), engine)
+    return ConversationState(state.identity, state.annotations, totals, view.with_tokens(tokens), engine)
 
 
 def _pay(state: ConversationState, response: Response, at: int) -> ConversationState:
@@ -195,23 +202,8 @@ def _use_container(engine: EngineState, response: Response, at: int) -> EngineSt
     return replace(engine, container=container)
 
 
-def _annotate(annotations: Annotations, event: Annotation) -> Annotations:
-    return Annotations(
-        annotations.title if event.title is KEEP else event.title,
-        annotations.tags if event.tags is KEEP else event.tags,
-        annotations.metadata if event.metadata is KEEP else event.metadata,
-    )
-
-
 def _set_counts(state: ConversationState, event: Rewind | Snapshot | Repair) -> ConversationState:
     return replace(state, totals=replace(state.totals, messages=event.messages, turns=event.turns))
-
-
-def _set_start(view: ViewState, start: ViewStart, position: int) -> ViewState:
-    """Let messages be sent from where a rewind says, which went back before what was sent so far."""
-    view = replace(view, view_start=start.view_start, cut_position=start.cut_position)
-    view = replace(view, hidden_turns=start.hidden_turns, view_since=start.view_since)
-    return _invalidate_prefix(view, position)
 
 
 def _cut(view: ViewState, event: Cut | Compaction, position: int) -> ViewState:
@@ -240,7 +232,7 @@ def _open_turn(engine: EngineState, entry: Entry, lease_until: int, opened_by: P
     if opened_by is None and turn and turn.id == entry.turn:
         turn = replace(turn, lease_until=lease_until)
     else:
-        turn = OpenTurn(entry.turn or entry.id, lease_until, entry.at, entry.id, opened_by)
+        turn = OpenTurn(entry.turn or entry.id, lease_until, entry.time_us, entry.id, opened_by)
     return replace(engine, open_turn=turn, unanswered=None)
 
 
@@ -256,7 +248,7 @@ def _close_turn(engine: EngineState, entry: Entry, state: str | None, lease: str
     turn = engine.open_turn
     if turn is None or lease not in (None, turn.lease) or entry.turn not in (None, turn.id):
         return engine
-    closed = ClosedTurn(turn.id, state, entry.at, turn.process) if state else None
+    closed = ClosedTurn(turn.id, state, entry.time_us, turn.process) if state else None
     return replace(engine, open_turn=None, unanswered=closed)
 
 

@@ -269,20 +269,20 @@ class ConversationLog:
         bodies = [encode(entry) for entry in entries]
         with self._local_state.lock:
             base = self._find_seen() if expected is None else self._expected(expected)
-            behind = self._local_state.behind
+            behind, is_beside = self._local_state.behind, _beside(entries)
             for _ in range(REBASES):
-                if behind and not _beside(entries):
+                if behind and not is_beside:
                     raise Conflict(self.key, base)
                 try:
                     head = self._commit(entries, bodies, base)
                 except Conflict as conflict:
                     base, quiet = self._rebased(base, conflict, entries)
-                    if not (quiet or _beside(entries)):
+                    if not (quiet or is_beside):
                         raise
                     behind = behind or not quiet
                 else:
                     self._local_state.see(head.stored, behind=behind)
-                    if not _beside(entries):  # they may have gone past what was not returned
+                    if not is_beside:  # they may have gone past what was not returned
                         self.note(head.stored)
                     return AppendResult(head.stored, head.state, bodies)
             raise Conflict(self.key, base)

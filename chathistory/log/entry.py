@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, TypeGuard, cast
 
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
-from chathistory.log.clock import fresh_token, now
-from chathistory.log.event_codec import dump_event, find_wrong_part, load_event
+from chathistory.log.clock import fresh_token, now, to_datetime
 from chathistory.log.events import (
+    EVENT_CLASSES,
     Compaction,
     Cut,
     Event,
@@ -35,7 +36,17 @@ from chathistory.log.events import (
     TurnRefused,
     UnknownEvent,
 )
-from chathistory.log.stored_fields import WrongField, is_number, stored_keys
+from chathistory.log.field_types import NO_RESPONSE, Response
+from chathistory.log.stored_fields import (
+    WrongField,
+    dump_fields,
+    find_wrong_field,
+    is_number,
+    is_text_or_none,
+    load_fields,
+    stored_keys,
+)
+from chathistory.messages.accept import accept_message
 from chathistory.messages.content import Message
 from chathistory.messages.json_values import DECODER, DEEPEST, is_storable
 from chathistory.storage.values import Key, Record
@@ -55,13 +66,18 @@ __all__ = [
     "encode",
     "is_activity",
     "is_cut_entry",
+    "is_message",
     "is_message_entry",
     "keep_known",
+    "load_event",
+    "message_entry",
     "messages_among",
 ]
 
 FORMAT = 1
 _LONGEST_ID = 255
+_ROLES = frozenset({"user", "assistant", "system"})
+_WITH_BLOCKS = frozenset({"tool_result", "search_result"})
 _HEAD = '{"sum":"'
 _BEHIND = len(_HEAD) + 8 + 1  # where the text that `sum` covers begins
 
@@ -74,7 +90,7 @@ class Entry(Generic[E_co]):
         event: What happened.
         turn: The turn it belongs to, if any.
         id: Of this entry alone.
-        at: When it happened (microseconds since 1970 UTC).
+        time_us: When it happened, in microseconds since 1970 UTC; `at` is the same as a `datetime`.
         position: Where it is stored; -1: not yet.
         version: The format of its line. One that is later than this library knows has an `UnknownEvent`.
         surrogates: Whether its text may hold lone surrogates, which can be stored but not sent.
@@ -84,11 +100,16 @@ class Entry(Generic[E_co]):
     event: E_co = field(repr=False)
     turn: str | None = None
     id: str = field(default_factory=fresh_token)
-    at: int = field(default_factory=now)
+    time_us: int = field(default_factory=now)
     position: int = -1
     version: int = FORMAT
     surrogates: bool = False
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def at(self) -> datetime:
+        """When it happened, in UTC."""
+        return to_datetime(self.time_us)
 
     @property
     def kind(self) -> str:
@@ -103,13 +124,34 @@ class Entry(Generic[E_co]):
     @property
     def data(self) -> dict[str, Any]:
         """The fields of the event without its message, as JSON values under their stored names."""
-        return dump_event(self.event) | self.extra
+        event = self.event
+        return (event.data if isinstance(event, UnknownEvent) else dump_fields(event)) | self.extra
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON: kind, message, data, turn, id, at, position, version and surrogates."""
+        """Return it for JSON: kind, message, data, turn, id, at (microseconds), position, version and surrogates."""
         values = {"kind": self.kind, "message": self.message, "data": self.data, "turn": self.turn, "id": self.id}
-        place = {"at": self.at, "position": self.position, "version": self.version}
+        place = {"at": self.time_us, "position": self.position, "version": self.version}
         return values | place | {"surrogates": self.surrogates}
+
+
+def message_entry(given: Any, *, turn: str | None = None, key: str | None = None) -> Entry[MessageAdded]:
+    """Return the entry of a message that a caller hands in, checked as `accept_message` says.
+
+    Args:
+        given: The message.
+        turn: The turn that it belongs to.
+        key: The caller's name for the append that stores it.
+    """
+    accepted = accept_message(given)
+    event = MessageAdded(
+        accepted.message,
+        NO_RESPONSE if accepted.response is None else Response(accepted.response),
+        accepted.request_id,
+        accepted.beside,
+        accepted.received,
+        key,
+    )
+    return Entry(event, turn)
 
 
 def is_message_entry(entry: Entry) -> TypeGuard[Entry[MessageAdded]]:
@@ -128,19 +170,16 @@ def messages_among(entries: Iterable[Entry]) -> list[Entry[MessageAdded]]:
     return cast("list[Entry[MessageAdded]]", list(found))
 
 
-def keep_known(entries: Iterable[Entry], key: Key) -> list[Entry]:
+def keep_known(entries: Sequence[Entry], key: Key) -> list[Entry]:
     """Return the entries whose kind this version knows, without those that may be passed by.
 
     Raises:
         UnsupportedRecord: One of another kind must be understood, or has a later format.
     """
-    known = []
     for entry in entries:
-        if not isinstance(entry.event, UnknownEvent):
-            known.append(entry)
-        elif not entry.event.may_be_passed_by:
+        if isinstance(entry.event, UnknownEvent) and not entry.event.may_be_passed_by:
             raise UnsupportedRecord(key, entry.position, entry.version)
-    return known
+    return [entry for entry in entries if not isinstance(entry.event, UnknownEvent)]
 
 
 def is_activity(entry: Entry) -> bool:
@@ -161,17 +200,22 @@ def encode(entry: Entry) -> str:
 
     Raises `InvalidInput` for what `decode` would call damaged; nothing of the kind may get into a log.
     """
-    event = entry.event
-    values: dict[str, Any] = {"v": entry.version, "id": entry.id, "kind": event.kind, "at": entry.at}
+    event, data = entry.event, entry.data
+    message = getattr(event, "message", None)
+    values: dict[str, Any] = {"v": entry.version, "id": entry.id, "kind": event.kind, "at": entry.time_us}
     if event.may_be_passed_by:
         values["optional"] = True
     if entry.turn is not None:
         values["turn"] = entry.turn
-    if data := entry.data:
+    if data:
         values["data"] = data
-    if (message := getattr(event, "message", None)) is not None:
+    if message is not None:
         values["message"] = message
-    wrong = _find_wrong(values) or find_wrong_part(event, data)
+    wrong = _find_wrong(values)
+    if wrong is None and not isinstance(event, UnknownEvent):
+        is_right = _MESSAGE_CHECKS.get(event.kind)
+        is_wrong = is_right is not None and not is_right(message)
+        wrong = WrongField("message") if is_wrong else find_wrong_field(type(event), data)
     if wrong is not None and entry.version == FORMAT:
         raise InvalidInput(
             f"{wrong.name}: has a wrong type or value for an entry of the kind {event.kind!r}; nothing was stored"
@@ -207,7 +251,7 @@ def _read(text: str, position: int) -> Entry | str:  # noqa: PLR0911 - each is a
         return "it is nested too deep"
     if version > FORMAT:
         del values["sum"]
-        return Entry(UnknownEvent("unknown", data=values), id="", at=0, position=position, version=version)
+        return Entry(UnknownEvent("unknown", data=values), id="", time_us=0, position=position, version=version)
     if (wrong := _find_wrong(values)) is not None:
         return f"its field {wrong.name} has a wrong type or value"
     data, optional = values.get("data") or {}, values.get("optional") is True
@@ -233,6 +277,71 @@ def _find_wrong(values: dict[str, Any]) -> WrongField | None:
     if not isinstance(turn, str | None):
         return WrongField("turn")
     return None if data is None or isinstance(data, dict) else WrongField("data")
+
+
+def load_event(kind: str, data: dict[str, Any], message: Any, *, may_be_passed_by: bool = False) -> Event | WrongField:
+    """Return the event that a line holds.
+
+    Args:
+        kind: Its name on disk.
+        data: The JSON object of its fields.
+        message: Its message; None: it has none.
+        may_be_passed_by: What the line says for readers that do not know the kind.
+    """
+    cls = EVENT_CLASSES.get(kind)
+    if cls is None:
+        return UnknownEvent(kind, may_be_passed_by, data, message)
+    is_right = _MESSAGE_CHECKS.get(kind)
+    if is_right is None:
+        return load_fields(cls, data)
+    return load_fields(cls, data, message=message) if is_right(message) else WrongField("message")
+
+
+def is_message(value: Any) -> bool:
+    """Whether a JSON value is a message that the view can read."""
+    if not (isinstance(value, dict) and isinstance(value.get("role"), str) and value["role"] in _ROLES):
+        return False
+    content = value.get("content")
+    return isinstance(content, str) or _are_blocks(content)
+
+
+def _are_blocks(blocks: Any) -> bool:
+    return isinstance(blocks, list) and all(map(_is_block, blocks))
+
+
+def _is_block(block: Any) -> bool:
+    if not (isinstance(block, dict) and isinstance(block.get("type"), str)):
+        return False
+    kind = block["type"]
+    if kind == "text":
+        return is_text_or_none(block.get("text"))
+    if kind.endswith("tool_use") and not isinstance(block.get("id"), str):
+        return False
+    if kind.endswith("tool_result") and not isinstance(block.get("tool_use_id"), str):
+        return False
+    if kind in _WITH_BLOCKS and not is_text_or_none(block.get("content")):
+        return _are_blocks(block["content"])
+    return True
+
+
+def _is_partial_message(value: Any) -> bool:
+    """Whether a value is a message for people to read; blocks of it may have been broken off."""
+    if not (isinstance(value, dict) and isinstance(value.get("role"), str)):
+        return False
+    content = value.get("content")
+    if not isinstance(content, list):
+        return isinstance(content, str)
+    return all(isinstance(block, dict) and isinstance(block.get("type"), str) for block in content)
+
+
+_MESSAGE_CHECKS: dict[str, Callable[[Any], bool]] = {
+    MessageAdded.kind: is_message,
+    Compaction.kind: is_message,
+    Cut.kind: lambda message: message is None or is_message(message),
+    ReplyInterrupted.kind: _is_partial_message,
+    ReplyOrphaned.kind: _is_partial_message,
+}
+"""What the message of an event must be, by the kind; the others have none."""
 
 
 _NO_ENTRY = "it is not the line of an entry"

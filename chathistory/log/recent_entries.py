@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry, is_message_entry
+from chathistory.log.events import MessageAdded
+from chathistory.log.field_types import NO_RESPONSE
 
 __all__ = ["NEWEST", "RecentEntries", "StoredBatch", "check_key"]
 
@@ -42,7 +44,9 @@ class RecentEntries:
     def extend(self, version: str, entries: Sequence[Entry], first: int) -> None:
         """Add entries that were stored from position `first` on, after which the version is `version`."""
         for position, entry in enumerate(entries, first):
-            self.add(entry, position)
+            event = entry.event
+            if isinstance(event, MessageAdded) and not (event.key is None and event.response is NO_RESPONSE):
+                self.add(entry, position)
         self.version = version
         low = first + len(entries) - NEWEST
         if len(self._keys) > 2 * NEWEST:

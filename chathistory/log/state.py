@@ -54,7 +54,7 @@ _CONTAINER_LIVES = 30 * 24 * 3600 * 1_000_000  # microseconds
 
 def _clamp(number: int) -> int:
     """Return the nearest number that every store keeps exactly."""
-    return max(0, min(number, LARGEST_NUMBER))
+    return number if 0 <= number <= LARGEST_NUMBER else max(0, min(number, LARGEST_NUMBER))
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,6 +297,21 @@ class ViewState:
     drop_block: Bool = False
     renamed: Annotated[tuple[str, ...], Form(is_call_marks, tuple, list)] = ()
 
+    def with_tokens(self, tokens: int) -> "ViewState":
+        """Return it with another count: each message changes that, and `replace` takes three times as long."""
+        return ViewState(
+            self.path,
+            self.view_start,
+            self.cut_position,
+            self.hidden_turns,
+            self.view_since,
+            tokens,
+            self.cache_valid_from,
+            self.thinking_valid_from,
+            self.drop_block,
+            self.renamed,
+        )
+
     @property
     def start(self) -> ViewStart:
         """From where on messages are sent."""
@@ -339,9 +354,8 @@ class ConversationState:
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
         values: dict[str, Any] = {"v": FORMAT}
-        for each in fields(self):
-            part = getattr(self, each.name)
-            if part is not each.default:  # the usual one, of which nothing is stored
+        for part in (self.identity, self.annotations, self.totals, self.view, self.engine):
+            if part is not _DEFAULTS.get(type(part)):  # of that nothing is stored
                 values |= dump_fields(part)
         return values
 
@@ -350,13 +364,14 @@ class ConversationState:
         return to_json(self.to_dict())
 
 
+_DEFAULTS = {type(each.default): each.default for each in fields(ConversationState)}
 _PARTS = {"identity": Identity, "annotations": Annotations, "totals": Totals, "view": ViewState, "engine": EngineState}
+_KEYS = frozenset[str]().union(*map(stored_keys, _PARTS.values()))
 
 
 def _load_state(values: dict[str, Any]) -> ConversationState | WrongField:
     """Return the state in a JSON object without its version. A name that is not one of a state's is wrong."""
-    unknown = values.keys() - set().union(*(stored_keys(part) for part in _PARTS.values()))
-    if unknown:
+    if not values.keys() <= _KEYS:
         return WrongField("an unknown field")
     parts: dict[str, Any] = {}
     for name, cls in _PARTS.items():
@@ -378,9 +393,11 @@ def read_state(head: Head) -> ConversationState:
     payload = head.revision.payload
     if len(payload) > LONGEST_PAYLOAD:  # no file or other store would take it
         raise CorruptRecord(head.key, None, f"its payload must have at most {LONGEST_PAYLOAD} characters")
-    values = _read_object(payload)
-    version = values.pop("v", None) if values is not None else None
-    if values is None or type(version) is not int or version < FORMAT:
+    values: Any = None
+    with suppress(ValueError, RecursionError):  # an error raised in a handler would carry the text in its context
+        values = DECODER.decode(payload)
+    version = values.pop("v", None) if isinstance(values, dict) else None
+    if type(version) is not int or version < FORMAT:
         raise CorruptRecord(head.key, None, "its payload is not a summary")
     if version > FORMAT:
         raise UnsupportedRecord(head.key, head.end, version)
@@ -393,15 +410,6 @@ def read_state(head: Head) -> ConversationState:
     if any(position is not None and position >= head.end for position in named) or max(bounds) > head.end:
         raise CorruptRecord(head.key, None, "the summary in it is not valid: a position is beyond the end")
     return state
-
-
-def _read_object(payload: str) -> dict[str, Any] | None:
-    """Return the JSON object of a payload, or None: an error raised here would carry the text in its context."""
-    try:
-        values = DECODER.decode(payload)
-    except (ValueError, RecursionError):
-        return None
-    return values if isinstance(values, dict) else None
 
 
 @dataclass(frozen=True, slots=True)

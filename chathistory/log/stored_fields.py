@@ -13,6 +13,7 @@ The type says what the value must be; a field without a default must be there.
 from __future__ import annotations
 
 import dataclasses
+import operator
 from collections.abc import Callable, KeysView, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -79,10 +80,14 @@ class _StoredField:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The fields of a class that are stored, by their stored names; required: those that have no default."""
+    """The fields of a class that are stored, by their stored names.
+
+    required: those that have no default. read: returns the values of all fields of an instance, in their order.
+    """
 
     by_key: dict[str, _StoredField]
     required: tuple[_StoredField, ...]
+    read: Callable[[Any], tuple[Any, ...]]
 
 
 def under_key(key: str) -> dict[str, str]:
@@ -106,7 +111,9 @@ def _layout_of(cls: type) -> _Layout:
             key = field.metadata.get("key", field.name)
             found[key] = _StoredField(field.name, key, default, form.is_valid, form.load, form.dump)
     required = tuple(field for field in found.values() if field.default is dataclasses.MISSING)
-    _layouts[cls] = _Layout(found, required)
+    names = [field.name for field in found.values()]
+    read = operator.attrgetter(*names)
+    _layouts[cls] = _Layout(found, required, read if len(names) > 1 else lambda value: (read(value),))
     return _layouts[cls]
 
 
@@ -148,8 +155,8 @@ def find_wrong_field(cls: type, values: Mapping[str, Any]) -> WrongField | None:
 def dump_fields(value: Any) -> dict[str, Any]:
     """Return what is stored of a dataclass: a JSON object, without the fields that have their defaults."""
     values = {}
-    for field in _layout_of(type(value)).by_key.values():
-        part = getattr(value, field.name)
+    layout = _layout_of(type(value))
+    for field, part in zip(layout.by_key.values(), layout.read(value), strict=True):
         if part is not field.default and part != field.default:
             values[field.key] = part if field.dump is None else field.dump(part)
     return values

@@ -26,6 +26,7 @@ from chathistory.messages.json_values import is_sdk_object, plain
 
 __all__ = ["AcceptedMessage", "accept_message"]
 
+_FIELDS = ("role", "content")
 _WITH_CONTENT = ("tool_calls", "function_call")
 """Fields in which messages of other APIs have a part of what was said."""
 
@@ -61,11 +62,13 @@ def accept_message(given: Any) -> AcceptedMessage:
     values = plain(given)
     if not isinstance(values, dict):
         raise InvalidInput("a message is a dict with role and content, or an object of the SDK")
+    if len(values) == len(_FIELDS) and isinstance(values.get("content"), str) and values.get("role") in ROLES:
+        return AcceptedMessage(values)
     is_system, is_reply = values.get("role") == "system", values.get("role") == "assistant"
     # a program may have saved a reply without its type
     is_whole = isinstance(values.get("model"), str) and isinstance(values.get("usage"), dict) and "type" not in values
     is_response = is_reply and (is_whole or values.get("type") == "message")
-    taken = ("role", "content", *(FIELDS_OF_SYSTEM if is_system else ()))
+    taken = (*_FIELDS, *(FIELDS_OF_SYSTEM if is_system else ()))
     order = taken if is_response else values  # the SDK's
     message = {name: values[name] for name in order if name in taken and name in values}
     beside = {name: value for name, value in values.items() if name not in taken}

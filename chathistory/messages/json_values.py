@@ -69,7 +69,9 @@ def _copied(value: Any, depth: int) -> Any:
                 if not isinstance(name, str):
                     raise _RefusedError(f"the keys of a JSON object are text, not {type(name).__name__}")  # noqa: TRY301  # with its path
                 is_file = name == "data" and type(part) is not str and value.get("type") == "base64"
-                copy[str.__str__(name)] = _attached(part, depth - 1) if is_file else _copied(part, depth - 1)
+                copy[name if type(name) is str else str.__str__(name)] = (
+                    _attached(part, depth - 1) if is_file else _copied(part, depth - 1)
+                )
             return copy
     except _RefusedError as refused:
         of_object = key_in_path(name) if isinstance(name, str) else ""

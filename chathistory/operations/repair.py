@@ -395,7 +395,7 @@ def _make_entries(log: ConversationLog, route: _Route, found: _Found) -> list[En
             continue
         event = replace(entry.event, message=given, sent_ids=sent_ids, copy_of=position)
         event = replace(event, lease_until=None, opened_by=None)
-        written.append(Entry(event, entry.turn, at=entry.at, extra=entry.extra))
+        written.append(Entry(event, entry.turn, time_us=entry.time_us, extra=entry.extra))
     return written
 
 

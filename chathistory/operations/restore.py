@@ -242,7 +242,7 @@ def rebuild(entries: Iterable[Sound | Lost]) -> Rebuilt | None:
             is_whole = each.position == 0
         state = apply(state or begin_state(entry), entry, each.position)
         if is_activity(entry):
-            updated = max(updated, entry.at)
+            updated = max(updated, entry.time_us)
         last = entry
     if state is None or last is None:
         return None

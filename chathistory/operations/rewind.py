@@ -131,7 +131,7 @@ def _find_view_start(log: ConversationLog, head: ConversationHead, path: NewPath
             return ViewStart(cut.view_start, entry.position, cut.hidden_turns, cut.view_since)
         if is_message_entry(entry):
             if begins_view(entry.event):
-                return ViewStart(entry.position, None, turns, entry.at)
+                return ViewStart(entry.position, None, turns, entry.time_us)
             turns -= opens_turn(entry.event.message)
     return ViewStart(view_since=head.state.identity.created)
 

@@ -105,6 +105,6 @@ def sum_usage(found: Iterable[Sound | Lost], stored: Mapping[str, Any]) -> Usage
         total += tokens
         models[model or ""] = models.get(model or "", Tokens()) + tokens
         turn = entry.turn or entry.id
-        before = turns.get(turn, TurnUsage(turn, entry.position, to_datetime(entry.at), model, Tokens()))
+        before = turns.get(turn, TurnUsage(turn, entry.position, to_datetime(entry.time_us), model, Tokens()))
         turns[turn] = TurnUsage(turn, before.position, before.at, model, before.tokens + tokens)
     return Usage(Tokens.of(stored) if left_out else total, models, tuple(turns.values()), tuple(left_out))

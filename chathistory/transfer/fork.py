@@ -73,7 +73,7 @@ def _fork_once(source: ConversationLog, target: ConversationLog, *, at: int | No
         time = 0
         for each in read_repaired(source, head, stop):
             sound = mark_lost(each, time) if isinstance(each, Lost) else each
-            time = sound.entry.at
+            time = sound.entry.time_us
             yield ReadResult(head, [sound.record])
 
     return _store_fork(source, target, head, at, read_marked)
@@ -178,4 +178,4 @@ class _Fork:
         )
         self._check_thinking(state)
         event = Forked(origin=origin.to_dict(), state_values=state.to_dict())
-        return Entry(event, id=self._token, at=state.identity.created)
+        return Entry(event, id=self._token, time_us=state.identity.created)

@@ -80,7 +80,7 @@ def render(info: ConversationInfo, entries: Iterable[Entry]) -> Iterator[str]:
         if entry.message is None:
             yield f"\n*({_NOT_SENT[entry.kind]})*\n" if entry.kind in _NOT_SENT else ""
             continue
-        speaker, time = _SPEAKERS.get(str(entry.message["role"]), "?"), to_datetime(entry.at)
+        speaker, time = _SPEAKERS.get(str(entry.message["role"]), "?"), to_datetime(entry.time_us)
         heading = f"\n## {speaker}, {time:%Y-%m-%d %H:%M} UTC{_MARKS.get(entry.kind, '')}"
         yield "\n\n".join([heading, *filter(None, map(_block, blocks_of(entry.message)))]) + "\n"
 

@@ -18,8 +18,7 @@ from chathistory.errors import CorruptRecord, InvalidInput
 from chathistory.log.apply import apply_all
 from chathistory.log.clock import MICROSECONDS, now
 from chathistory.log.conversation_log import ConversationLog, alive
-from chathistory.log.entry import Entry, decode, encode
-from chathistory.log.message_entries import message_entry
+from chathistory.log.entry import Entry, decode, encode, message_entry
 from chathistory.operations.annotate import make_annotation
 from chathistory.storage.values import LARGEST_NUMBER, Head
 
@@ -51,13 +50,13 @@ class MessageList:
                 raise InvalidInput(f"messages[{index}]: {error}") from None
             told = _find_time(given)
             at = min(told, time) if told is not None else at
-            before = _next_id(before, encode(dataclasses.replace(entry, id="-", at=told or 0)))
-            entries.append(dataclasses.replace(entry, id=before, at=time if at is None else at))
+            before = _next_id(before, encode(dataclasses.replace(entry, id="-", time_us=told or 0)))
+            entries.append(dataclasses.replace(entry, id=before, time_us=time if at is None else at))
         if self.title is not None:
             event = make_annotation({"title": self.title})
-            entries.insert(0, Entry(event, id=_next_id("title", self.title), at=entries[0].at))
+            entries.insert(0, Entry(event, id=_next_id("title", self.title), time_us=entries[0].time_us))
         revision = target.revision(apply_all(None, entries, 0), None, version=before)
-        updated = max(entry.at for entry in entries)
+        updated = max(entry.time_us for entry in entries)
         head = Head(target.key, 0, len(entries), dataclasses.replace(revision, updated=updated))
         return MessageListSource(head, entries)
 
@@ -121,7 +120,7 @@ class MessageListSource:
             return False
         if stored.position == len(self.entries) - 1:
             return True
-        self.entries[stored.position] = dataclasses.replace(self.entries[stored.position], at=stored.at)
+        self.entries[stored.position] = dataclasses.replace(self.entries[stored.position], time_us=stored.time_us)
         return False
 
 

@@ -191,7 +191,7 @@ def salvage_source(log: ConversationLog) -> Salvaged | None:
 
 def mark_lost(lost: Lost, at: int) -> Sound:
     """Return the record that says that one stood here which cannot be read; at: the time of the one before it."""
-    entry: Entry = Entry(RecordLost(lost.reason), id=f"lost{lost.position}", at=at, position=lost.position)
+    entry: Entry = Entry(RecordLost(lost.reason), id=f"lost{lost.position}", time_us=at, position=lost.position)
     return Sound(Record(lost.position, encode(entry)), entry)
 
 
@@ -202,5 +202,5 @@ def _marked(remains: Remains) -> Iterator[Sound]:
         if isinstance(each, Lost):
             yield mark_lost(each, at)
         else:
-            at = each.entry.at or at
+            at = each.entry.time_us or at
             yield each

@@ -16,12 +16,11 @@ from chathistory.errors import Conflict, IncompleteReply, InvalidInput
 from chathistory.log.active_path import ActiveEntries, load_active
 from chathistory.log.clock import now, to_datetime, to_microseconds
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.log.entry import Entry, messages_among
+from chathistory.log.entry import Entry, message_entry, messages_among
 from chathistory.log.events import Compaction as CompactionEvent
 from chathistory.log.events import Cut, MessageAdded
 from chathistory.log.field_types import NO_RESPONSE
 from chathistory.log.lease import check_free
-from chathistory.log.message_entries import message_entry
 from chathistory.log.message_sizes import estimated
 from chathistory.log.state import ConversationState
 from chathistory.log.turn_boundaries import find_open_reply, opens_turn
@@ -185,7 +184,7 @@ def _messages_with_lead(sent: ActiveEntries) -> list[Entry[MessageAdded]]:
         return messages
     response = sent.cut.event.response if isinstance(sent.cut.event, CompactionEvent) else NO_RESPONSE
     lead = MessageAdded(sent.cut.event.message, response)
-    return [Entry(lead, at=sent.cut.at, position=sent.state.view.view_start - 1), *messages]
+    return [Entry(lead, time_us=sent.cut.time_us, position=sent.state.view.view_start - 1), *messages]
 
 
 def _plan_at(policy: Policy, candidates: _CutCandidates, position: int) -> Plan:

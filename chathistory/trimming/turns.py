@@ -72,7 +72,7 @@ def split_into_turns(messages: Sequence[Entry[MessageAdded]], *, cache_valid_fro
     turns: list[SentTurn] = []
     for entry, size, fits in zip(messages, sizes, _boundaries(messages), strict=True):
         if opens_turn(entry.event.message):
-            turns.append(SentTurn(entry.position, to_datetime(entry.at), size, size))
+            turns.append(SentTurn(entry.position, to_datetime(entry.time_us), size, size))
         elif turns:
             turn, rounds = turns[-1], turns[-1].rounds
             if fits:

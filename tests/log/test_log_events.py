@@ -47,7 +47,7 @@ def head_with(payload: str, end: int = 1000) -> Head:
 def test_lines_of_the_first_format_are_read(line):
     entry = decode(Record(3, line), KEY)
     stored = json.loads(line)
-    assert (entry.kind, entry.message, entry.id, entry.at) == (
+    assert (entry.kind, entry.message, entry.id, entry.time_us) == (
         stored["kind"],
         stored.get("message"),
         stored["id"],
@@ -128,7 +128,7 @@ def event_of(cls: type) -> st.SearchStrategy:
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_an_event_of_each_kind_comes_back_from_its_line(kind, data):
-    entry = Entry(data.draw(event_of(EVENT_CLASSES[kind])), data.draw(st.none() | text), at=1, position=4)
+    entry = Entry(data.draw(event_of(EVENT_CLASSES[kind])), data.draw(st.none() | text), time_us=1, position=4)
     read = decode(Record(4, encode(entry)), KEY)
     assert read == entry
     assert encode(read) == encode(entry)
@@ -185,7 +185,7 @@ def test_a_fold_changes_no_state_that_somebody_holds(kind, data):
     before = ConversationState(Identity("b", 1))
     before = apply(before, Entry(MessageAdded(said("x"), Response({"usage": {"input_tokens": 1}}))), 0)
     held = before.encode()
-    after = apply(before, Entry(data.draw(event_of(EVENT_CLASSES[kind])), at=1), 1)
+    after = apply(before, Entry(data.draw(event_of(EVENT_CLASSES[kind])), time_us=1), 1)
     assert before.encode() == held
     assert isinstance(after, ConversationState)
 

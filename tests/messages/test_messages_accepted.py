@@ -17,8 +17,8 @@ from made_entries import make_entry
 from chathistory import AsyncChatEngine, ChatEngine, Entry, History, open_store
 from chathistory.engine.request import TextReplacedWarning
 from chathistory.errors import InvalidInput
+from chathistory.log.entry import message_entry
 from chathistory.log.events import MessageAdded
-from chathistory.log.message_entries import message_entry
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Reply
 from chathistory.trimming import LastTurns

@@ -241,7 +241,7 @@ def test_halves_of_a_character_are_kept_and_two_that_belong_together_are_it(text
 
 def _line(text="Grüße, 😀!"):
     message = {"role": "user", "content": text}
-    return encode(make_entry("message", message=message, data={"a": [1, 2.5]}, turn="turn-1", id="0" * 28, at=1))
+    return encode(make_entry("message", message=message, data={"a": [1, 2.5]}, turn="turn-1", id="0" * 28, time_us=1))
 
 
 def _changed(body):

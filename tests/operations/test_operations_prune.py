@@ -25,7 +25,7 @@ def aged(store, monkeypatch):
         for step in range(1 + (number % 2 == 0)):
             time = today - (10 - number) * 86_400_000_000 + step * 43_200_000_000
             monkeypatch.setattr("chathistory.log.conversation_log.now", lambda time=time: time)
-            chat_on(store, f"c{number}").log.append([make_entry("message", message=user(str(step)), at=time)])
+            chat_on(store, f"c{number}").log.append([make_entry("message", message=user(str(step)), time_us=time)])
     monkeypatch.undo()
     return History(store)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from chathistory import Entry
 from chathistory.errors import InvalidInput
-from chathistory.log.event_codec import load_event
+from chathistory.log.entry import load_event
 from chathistory.log.events import UnknownEvent
 from chathistory.log.stored_fields import WrongField, stored_keys
 

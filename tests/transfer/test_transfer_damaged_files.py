@@ -503,7 +503,7 @@ def test_times_of_messages_are_kept(name, value):
     given = [user("a") | {name: value, "id": "msg-1"}, said("b"), user("c") | {"timestamp": 1714979300}]
     imported(store, listed(*given), id="x")
     entries = list(chat_on(store, "x").entries())
-    assert [entry.at // 1_000_000 for entry in entries] == [1714979289, 1714979289, 1714979300]
+    assert [entry.time_us // 1_000_000 for entry in entries] == [1714979289, 1714979289, 1714979300]
     assert "msg-1" in str(entries[0]) + str(entries[0].data) + str(entries[0].message)
     [row] = History(store).list().items
     assert row.created == datetime(2024, 5, 6, 7, 8, 9, tzinfo=UTC)
@@ -520,7 +520,7 @@ def test_what_is_no_time_is_not_taken_for_one(value):
     moment = 1_800_000_000_000_000
     with use_clock(Clock(wall=lambda: moment, elapsed=lambda: 0)):
         imported(store, listed(user("a") | {"timestamp": value}), id="x")
-    assert [entry.at for entry in chat_on(store, "x").entries()] == [moment]
+    assert [entry.time_us for entry in chat_on(store, "x").entries()] == [moment]
 
 
 def test_a_time_that_is_to_come_is_now():

@@ -133,7 +133,7 @@ def test_marks_that_cannot_be_are_refused(made):
 def entry(position: int, role: str, *blocks: dict, usage: dict | None = None) -> Entry:
     content = list(blocks) or "x" * 31  # 9 tokens by its length, and 4 for the message
     data = {"response": {"usage": usage}} if usage else {}
-    return make_entry("message", {"role": role, "content": content}, data, position=position, at=position)
+    return make_entry("message", {"role": role, "content": content}, data, position=position, time_us=position)
 
 
 def outlined(entries: list[Entry], **options: int) -> tuple:
