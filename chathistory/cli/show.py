@@ -17,8 +17,8 @@ from chathistory.log.active_path import iter_newest_first
 from chathistory.log.clock import to_datetime
 from chathistory.log.entry import Entry
 from chathistory.log.events import MessageAdded, ReplyInterrupted, ReplyOrphaned
-from chathistory.log.omissions import is_whole, list_omissions
 from chathistory.view import ViewRepair
+from chathistory.view.leave_out import is_whole, list_omissions
 
 __all__ = ["SpokenEntry", "load_spoken", "show"]
 

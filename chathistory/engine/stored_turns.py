@@ -16,11 +16,11 @@ from chathistory.errors import InvalidInput, TurnError, TurnMismatch
 from chathistory.log.active_path import ActiveEntries
 from chathistory.log.entry import Entry, is_message_entry, messages_among
 from chathistory.log.events import MessageAdded, TurnOpened, TurnRefused
-from chathistory.log.omissions import find_omissions, is_whole
 from chathistory.log.places import Omission
 from chathistory.log.turn_boundaries import find_open_reply, opens_turn
 from chathistory.messages.content import Message, blocks_of
 from chathistory.view.clean_message import count_thoughts
+from chathistory.view.leave_out import find_omissions, is_whole
 
 __all__ = [
     "CalledReply",

@@ -20,12 +20,12 @@ from typing import Any
 from chathistory.log.active_path import ActiveEntries
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, is_message_entry, messages_among
-from chathistory.log.omissions import has_omissions
 from chathistory.log.state import ConversationHead, ViewState
 from chathistory.log.turn_boundaries import ends_turn, find_last_said
 from chathistory.messages.content import Message, blocks_of
 from chathistory.storage.values import Key
 from chathistory.view import view_of
+from chathistory.view.leave_out import has_omissions
 
 __all__ = ["SentView", "ViewCache"]
 

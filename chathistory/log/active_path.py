@@ -165,7 +165,7 @@ def _load_at_once(log: ConversationLog) -> ActiveEntries | None:
         return None
     head, entries = loaded
     view = head.state.view
-    low, first = max(view.view_start, head.start), head.end - len(entries)
+    low, first = max(view.view_start, head.stored.start), head.stored.end - len(entries)
     if low < first:
         entries = [*log.read(low, first), *entries]
     active = entries if first == low else [entry for entry in entries if entry.position >= low]

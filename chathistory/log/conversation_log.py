@@ -62,22 +62,11 @@ class LocalState:
         self.behind = False
         self.head: Head | None = None
         self.recent: RecentEntries | None = None
-        self._last_read: ConversationHead | None = None
+        self.last_read: ConversationHead | None = None
 
     def see(self, head: Head | None, *, behind: bool = False) -> Head | None:
         self.head, self.known, self.behind = head, True, behind
         return head
-
-    def with_state(self, head: Head, state: ConversationState | None = None) -> ConversationHead:
-        """Return a head with its state: the one that was read last, if it has the same payload; else it is read.
-
-        state: What it is known to be, for it was made here.
-        """
-        last = self._last_read
-        if state is None and last and (last.end, last.revision.payload) == (head.end, head.revision.payload):
-            state = last.state
-        self._last_read = ConversationHead(head, read_state(head) if state is None else state)
-        return self._last_read
 
 
 _local_states: WeakValueDictionary[tuple[int, Key], LocalState] = WeakValueDictionary()
@@ -130,9 +119,18 @@ class ConversationLog:
         """Held during an append; hold it to make several steps one for the other threads of this process."""
         return self._local_state.lock
 
-    def with_state(self, head: Head) -> ConversationHead:
-        """Return a head of this conversation with its state. Raises `CorruptRecord` or `UnsupportedRecord`."""
-        return self._local_state.with_state(head)
+    def with_state(self, head: Head, state: ConversationState | None = None) -> ConversationHead:
+        """Return a head of this conversation with its state. Raises `CorruptRecord` or `UnsupportedRecord`.
+
+        state: What it is known to be, for it was made here. Else it is the one that was read last, if the head has the
+            same payload, and is read if not.
+        """
+        last = self._local_state.last_read
+        if state is None:
+            is_same = last and last.stored.end == head.end and last.stored.revision.payload == head.revision.payload
+            state = last.state if last and is_same else read_state(head)
+        self._local_state.last_read = with_state = ConversationHead(head, state)
+        return with_state
 
     def seen(self) -> ConversationHead | None:
         """Return the head that this process has seen last, looking it up the first time; None: absent."""
@@ -434,7 +432,7 @@ class ConversationLog:
         if recent and recent.version == _version(base):
             recent.extend(revision.version, entries, head.end - len(entries))
             local.recent = recent
-        return local.with_state(head, state)
+        return self.with_state(head, state)
 
     def revision(
         self, state: ConversationState, base: Head | None, *, version: str, is_active: bool = True

@@ -12,13 +12,13 @@ from chathistory.log.entry import Entry, is_message_entry, messages_among
 from chathistory.log.events import ContentOmitted, MessageAdded, ThinkingPolicy, TurnAbandoned, TurnRefused
 from chathistory.log.lease import check_free
 from chathistory.log.message_sizes import estimated
-from chathistory.log.omissions import find_omissions, is_whole
 from chathistory.log.places import Place, Refusal
 from chathistory.log.state import ConversationHead
 from chathistory.log.turn_boundaries import find_open_reply, opens_turn
 from chathistory.messages.content import Message, blocks_of
 from chathistory.view import ViewRepair
 from chathistory.view.clean_message import count_thoughts
+from chathistory.view.leave_out import find_omissions, is_whole
 
 __all__ = ["follow_refusal", "leave_out", "list_refused", "omission_entries", "refusal_entries"]
 

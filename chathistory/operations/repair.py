@@ -19,7 +19,6 @@ from chathistory.log.events import Compaction, Cut, MessageAdded, Repair, Setup,
 from chathistory.log.field_types import Span
 from chathistory.log.lease import check_free
 from chathistory.log.message_sizes import estimated
-from chathistory.log.omissions import find_omissions, has_omissions
 from chathistory.log.read_damaged import Lost, Sound, read_log_around
 from chathistory.log.state import ConversationHead, ConversationState
 from chathistory.log.turn_boundaries import opens_turn
@@ -27,6 +26,7 @@ from chathistory.messages.content import blocks_of
 from chathistory.operations.leave_out import follow_refusal, list_refused, refusal_entries
 from chathistory.view import MessageView, ViewRepair, view_of
 from chathistory.view.item import ADDED
+from chathistory.view.leave_out import find_omissions, has_omissions
 from chathistory.view.tool_call_ids import given_ids, with_given_ids
 
 __all__ = ["find_left_out", "repair"]

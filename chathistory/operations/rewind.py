@@ -21,13 +21,13 @@ from chathistory.log.entry import Entry, is_cut_entry, is_message_entry, message
 from chathistory.log.events import Compaction, Cut, MessageAdded, Rewind, Snapshot
 from chathistory.log.field_types import Span, ViewStart
 from chathistory.log.message_sizes import context_of, estimated
-from chathistory.log.omissions import find_omissions
 from chathistory.log.read_damaged import Sound, read_repaired
 from chathistory.log.state import ConversationHead
 from chathistory.log.turn_boundaries import begins_view, find_open_reply, opens_turn
 from chathistory.messages.content import blocks_of
 from chathistory.messages.fit_blocks import CALLS
 from chathistory.view.clean_message import count_thoughts
+from chathistory.view.leave_out import find_omissions
 from chathistory.view.tool_call_ids import doubled_calls
 
 __all__ = ["NewPath", "count_turns", "rewind_along", "rewind_to", "snapshot_entries", "waits_for_result"]

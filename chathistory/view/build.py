@@ -20,12 +20,11 @@ from chathistory.log.active_path import ActiveEntries
 from chathistory.log.entry import Entry, messages_among
 from chathistory.log.events import Compaction, Cut
 from chathistory.log.message_sizes import context_of
-from chathistory.log.omissions import find_omissions
 from chathistory.log.state import ViewState
 from chathistory.messages.content import Message
 from chathistory.view.clean_message import clean_items, count_thoughts
 from chathistory.view.item import Notes, ViewRepair, item_of, item_of_cut
-from chathistory.view.leave_out import describe_omissions, leave_out_omitted, leave_out_refused
+from chathistory.view.leave_out import describe_omissions, find_omissions, leave_out_omitted, leave_out_refused
 from chathistory.view.pairing import pair_calls
 from chathistory.view.tool_call_ids import replace_ids
 from chathistory.view.tool_references import tool_names, with_defined_tools
@@ -70,7 +69,7 @@ class MessageView:
 
 def view_of(sent: ActiveEntries | None, *, tools: Iterable[Any] | None = None) -> MessageView:
     """Return the view of what `load_active` found; None: of a conversation that is absent. tools: see `view`."""
-    return view(sent.entries, state=sent.state.view, cut=sent.cut, tools=tools) if sent else MessageView()
+    return view(sent.entries, state=sent.head.state.view, cut=sent.cut, tools=tools) if sent else MessageView()
 
 
 def view(
@@ -108,8 +107,8 @@ def view(
     report = ViewReport(
         kept,
         dropped=tuple(sorted({item.position for item in items}.difference(kept))),
-        repairs=notes.repairs,
-        adjusted=notes.adjusted,
+        repairs=tuple(notes.repairs),
+        adjusted=tuple(notes.adjusted),
         begin=state.view_start,
         tokens=state.tokens,
         exact=not sent or (is_told and items[-1].position == last > state.cache_valid_from),

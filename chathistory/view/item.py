@@ -34,24 +34,16 @@ class Notes:
     repairs: what the model reads is not what is stored. adjusted: it is; only its form differs.
     """
 
-    _repairs: list[ViewRepair] = field(default_factory=list)
-    _adjusted: dict[ViewRepair, None] = field(default_factory=dict)
-
-    @property
-    def repairs(self) -> tuple[ViewRepair, ...]:
-        return tuple(self._repairs)
-
-    @property
-    def adjusted(self) -> tuple[ViewRepair, ...]:
-        return tuple(self._adjusted)
+    repairs: list[ViewRepair] = field(default_factory=list)
+    adjusted: dict[ViewRepair, None] = field(default_factory=dict)
 
     def repair(self, position: int, what: str) -> None:
         """Note that something is left out, moved, replaced or added."""
-        self._repairs.append(ViewRepair(position, what))
+        self.repairs.append(ViewRepair(position, what))
 
     def adjust(self, position: int, what: str) -> None:
         """Note that something has another form, in which the API takes it."""
-        self._adjusted[ViewRepair(position, what)] = None
+        self.adjusted[ViewRepair(position, what)] = None
 
 
 class Item(NamedTuple):

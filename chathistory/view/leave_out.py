@@ -1,4 +1,7 @@
-"""Leaving out of the view what the API refused, or what somebody left out by hand.
+"""Leaving out of the view what the API refused, or what somebody left out by hand: the events that say so, and how.
+
+A rewind or a repair carries along what was said of places before it, and a `TurnOpened` with `restored` takes back what
+was refused of its turn.
 
 A tool result must not just go, for the call would then have no result: what is sent in its place says that it was
 refused, so that the tool loop goes on. So too for words that stood in place of results: without them the next reply
@@ -10,13 +13,60 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
-from chathistory.log.omissions import is_whole
+from chathistory.log.entry import Entry
+from chathistory.log.events import ContentOmitted, Repair, Rewind, TurnOpened, TurnRefused
 from chathistory.log.places import Omission
 from chathistory.log.turn_boundaries import ends_turn, opens_turn, stands_for_all_before
 from chathistory.view.item import ADDED, Block, Item, Notes, ViewRepair
 from chathistory.view.pairing import make_missing_results
 
-__all__ = ["describe_omissions", "leave_out_omitted", "leave_out_refused"]
+__all__ = [
+    "describe_omissions",
+    "find_omissions",
+    "has_omissions",
+    "is_whole",
+    "leave_out_omitted",
+    "leave_out_refused",
+    "list_omissions",
+]
+
+_KINDS = (TurnRefused, ContentOmitted, Rewind, Repair, TurnOpened)
+
+
+def list_omissions(entry: Entry) -> list[Omission]:
+    """Return what an entry says is not sent; [] for most entries."""
+    match entry.event:
+        case Rewind() | Repair() as event:
+            return list(event.omitted)
+        case TurnRefused() as event:
+            return [Omission(place, event.why, entry.turn) for place in event.places]
+        case ContentOmitted() as event:
+            return [Omission(place, event.why) for place in event.places]
+    return []
+
+
+def has_omissions(entry: Entry) -> bool:
+    """Whether an entry changes what is not sent of messages before it."""
+    return bool(list_omissions(entry)) or (isinstance(entry.event, TurnOpened) and entry.event.restored)
+
+
+def find_omissions(entries: Iterable[Entry]) -> dict[int, list[Omission]]:
+    """Return what is not sent of the entries that the view goes through, by position of the message."""
+    found: list[Omission] = []
+    for entry in entries:
+        if isinstance(entry.event, _KINDS):
+            found += list_omissions(entry)
+            if isinstance(entry.event, TurnOpened) and entry.event.restored:
+                found = [each for each in found if each.turn != entry.turn]
+    by_position: dict[int, list[Omission]] = {}
+    for each in dict.fromkeys(found):
+        by_position.setdefault(each.place.position, []).append(each)
+    return by_position
+
+
+def is_whole(omissions: Iterable[Omission]) -> bool:
+    """Whether nothing at all is sent of a message."""
+    return any(each.place.block is None for each in omissions)
 
 
 def leave_out_refused(items: Sequence[Item], notes: Notes) -> list[Item]:

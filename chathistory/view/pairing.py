@@ -75,7 +75,7 @@ class _Pairing:
         while self.done and not self.done[-1].is_reply:
             run.insert(0, self.done.pop())  # nothing was left of the reply between them
         calls = _find_last_calls(self.done)
-        if not calls and not any(item.role != "user" or _count_results(item) for item in run):
+        if not calls and not any(item.message["role"] != "user" or _count_results(item) for item in run):
             self.done += run
             return
         users, systems = [item for item in run if item.role == "user"], [item for item in run if item.role != "user"]
