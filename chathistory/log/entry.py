@@ -261,7 +261,8 @@ def _read(text: str, position: int) -> Entry | str:  # noqa: PLR0911 - each is a
     extra: dict[str, Any] = {}
     if data and not isinstance(loaded, UnknownEvent):
         known = stored_keys(type(loaded))
-        extra = {name: value for name, value in data.items() if name not in known}
+        if not data.keys() <= known:
+            extra = {name: value for name, value in data.items() if name not in known}
     return Entry(loaded, values.get("turn"), values["id"], values["at"], position, FORMAT, "\\ud" in text, extra)
 
 
@@ -274,7 +275,7 @@ def _find_wrong(values: dict[str, Any]) -> WrongField | None:
         return WrongField("id")
     if not is_number(values.get("at")):
         return WrongField("at")
-    if not isinstance(turn, str | None):
+    if turn is not None and not isinstance(turn, str):
         return WrongField("turn")
     return None if data is None or isinstance(data, dict) else WrongField("data")
 
