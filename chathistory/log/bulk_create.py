@@ -18,7 +18,7 @@ from chathistory.log.state import ConversationState, Identity
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Head, Revision
 
-__all__ = ["PORTION", "UNFINISHED", "plant", "portions"]
+__all__ = ["PORTION", "UNFINISHED", "create_whole", "portions"]
 
 PORTION = 8 * 1024 * 1024
 """Bytes of lines that are stored by one append; a longer line is one by itself."""
@@ -27,51 +27,37 @@ UNFINISHED = 1
 """The time of expiry of a conversation that is not whole yet: the first microsecond of 1970."""
 
 
-def plant(log: ConversationLog, lines: Iterable[str], *, first: int, revision: Callable[[], Revision]) -> Head:
+def create_whole(log: ConversationLog, lines: Iterable[str], *, first: int, revision: Callable[[], Revision]) -> Head:
     """Store `lines` as a new conversation, from position `first` on; return its head.
 
     `revision` is asked for the final revision when the last line was taken; what it raises, or what fails before,
     leaves nothing. Raises `Conflict` if there is such a conversation already, and `InvalidInput` if there are no lines.
     """
-    with log.lock:
-        _make_room(log)
-        head = _stored(log, portions(lines, log.store), first, revision)
-        log.see(head)
-        return head
-
-
-def _make_room(log: ConversationLog) -> None:
-    """Remove what has expired, or was not finished, in this place. Raises `Conflict` if there is more than that."""
-    part = log.store.read(log.key, start=0, stop=0)
-    if part is None:
-        return
-    if alive(part.head):
-        raise Conflict(log.key, part.head)
-    log.store.delete(log.key, version=part.head.revision.version)
-
-
-def _stored(log: ConversationLog, batches: Iterator[list[str]], first: int, revision: Callable[[], Revision]) -> Head:
     store, key = log.store, log.key
     head: Head | None = None
-    held = next(batches, None)
-    if held is None:
-        raise InvalidInput("a conversation has at least one record")
-    try:
-        for batch in batches:
-            head = commit(store, key, held, after=head, revision=_unfinished(), first=first)
-            held = batch
-        return commit(store, key, held, after=head, revision=revision(), first=first)
-    except BaseException:
-        if head is not None:
-            with suppress(Conflict, StoreError):
-                store.delete(key, version=head.revision.version)
-        raise
-
-
-def _unfinished() -> Revision:
-    """Return the revision of a portion that is not the last; its time is not after that of the last one."""
-    version = fresh_token()
-    return Revision(version, updated=0, expires=UNFINISHED, payload=ConversationState(Identity(version, 0)).encode())
+    with log.lock:
+        if (part := store.read(key, start=0, stop=0)) is not None:
+            if alive(part.head):
+                raise Conflict(key, part.head)
+            store.delete(key, version=part.head.revision.version)  # it has expired, or was not finished
+        batches = portions(lines, store)
+        if (held := next(batches, None)) is None:
+            raise InvalidInput("a conversation has at least one record")
+        try:
+            for batch in batches:
+                version = fresh_token()
+                payload = ConversationState(Identity(version, 0)).encode()
+                unfinished = Revision(version, updated=0, expires=UNFINISHED, payload=payload)
+                head = commit(store, key, held, after=head, revision=unfinished, first=first)
+                held = batch
+            head = commit(store, key, held, after=head, revision=revision(), first=first)
+        except BaseException:
+            if head is not None:
+                with suppress(Conflict, StoreError):
+                    store.delete(key, version=head.revision.version)
+            raise
+        log.see(head)
+        return head
 
 
 def portions(lines: Iterable[str], store: HistoryStore) -> Iterator[list[str]]:

@@ -24,59 +24,38 @@ def commit(
     Raises `Conflict` if somebody else wrote first, `StoreUnavailable` if the store cannot be reached (its `outcome`
     says what became of the append), `OutcomeUnknown` if what could tell is gone.
     """
-    try:
-        return store.append(key, bodies, after=after, revision=revision, first=first)
-    except Conflict as refused:
-        return _settled(store, key, bodies, start=after.end if after else first, revision=revision, refused=refused)
-    except StoreUnavailable as lost:
-        if lost.outcome == "not stored":
-            raise
-        return _repeated(store, key, bodies, after=after, revision=revision, first=first, lost=lost)
+    lost: StoreUnavailable | None = None
+    while True:
+        try:
+            return store.append(key, bodies, after=after, revision=revision, first=first)
+        except Conflict as refused:
+            return _settle(store, key, bodies, start=after.end if after else first, revision=revision, refused=refused)
+        except StoreError as error:
+            if lost is not None:  # what is said of the second try is not true of the first
+                raise lost from lost.__cause__
+            if not isinstance(error, StoreUnavailable) or error.outcome == "not stored":
+                raise
+            lost = error  # append again: if the first one landed, or lands yet, the guard refuses one of the two
 
 
-def _repeated(
-    store: HistoryStore,
-    key: Key,
-    bodies: Sequence[str],
-    *,
-    after: Head | None,
-    revision: Revision,
-    first: int,
-    lost: StoreUnavailable,
-) -> Head:
-    """Append again: if the first one landed, or lands yet, the guard refuses one of the two."""
-    try:
-        return store.append(key, bodies, after=after, revision=revision, first=first)
-    except Conflict as refused:
-        return _settled(store, key, bodies, start=after.end if after else first, revision=revision, refused=refused)
-    except StoreError:
-        raise lost from lost.__cause__  # what is said of the second try is not true of the first
-
-
-def _settled(
+def _settle(
     store: HistoryStore, key: Key, bodies: Sequence[str], *, start: int, revision: Revision, refused: Conflict
 ) -> Head:
     """Return the head of our append if it is there, else raise what is true of it."""
     now = refused.head
     if now is not None and now.revision.version == revision.version:
         return now
-    found = _look(store, key, start, start + len(bodies))
-    if found is None or found[0].start > start:
-        raise OutcomeUnknown(key, found[0] if found else None) from refused
-    head, stored = found
-    if stored != list(bodies):
-        raise refused
-    return Head(key, head.start, start + len(bodies), revision)
-
-
-def _look(store: HistoryStore, key: Key, start: int, stop: int) -> tuple[Head, list[str]] | None:
     try:
-        parts = list(slices(store, key, start, stop))
+        parts = list(slices(store, key, start, start + len(bodies)))
     except (Conflict, StoreError) as error:
         raise StoreUnavailable(
             "an append was not confirmed, and what became of it could not be looked up", outcome="unknown"
         ) from error
-    return (parts[0].head, [record.body for part in parts for record in part.records]) if parts else None
+    if not parts or parts[0].head.start > start:
+        raise OutcomeUnknown(key, parts[0].head if parts else None) from refused
+    if [record.body for part in parts for record in part.records] != list(bodies):
+        raise refused
+    return Head(key, parts[0].head.start, start + len(bodies), revision)
 
 
 def slices(store: HistoryStore, key: Key, start: int = 0, stop: int | None = None) -> Iterator[ReadResult]:

@@ -33,7 +33,7 @@ from chathistory.errors import (
     UnsupportedRecord,
 )
 from chathistory.log.apply import apply_all
-from chathistory.log.bulk_create import plant, portions
+from chathistory.log.bulk_create import create_whole, portions
 from chathistory.log.clock import fresh_token
 from chathistory.log.commit import commit, slices
 from chathistory.log.conversation_log import ConversationLog, alive
@@ -183,7 +183,7 @@ def _create_copy(source: CopySource, target: ConversationLog, *, verify: bool) -
     head = source.head
     tally = Tally()
     if head.start == head.end:  # a store takes no conversation without a record: one that is forgotten at once
-        stored = plant(
+        stored = create_whole(
             target, [encode(Entry(Annotation()))], first=max(head.end - 1, 0), revision=lambda: head.revision
         )
         _forget(source, target, stored)
@@ -195,7 +195,7 @@ def _create_copy(source: CopySource, target: ConversationLog, *, verify: bool) -
             digest.update(f"{line}\n".encode())
             yield line
 
-    stored = plant(target, read_lines(), first=head.start, revision=lambda: head.revision)
+    stored = create_whole(target, read_lines(), first=head.start, revision=lambda: head.revision)
     if verify:
         _verify(target, head, stored, digest.digest())
     return CopyResult(target.key, "copied", head.end - head.start, later=tally.later)

@@ -15,7 +15,7 @@ from typing import Self
 from chathistory.errors import Conflict, ConversationExists, ConversationNotFound, CorruptRecord, InvalidInput
 from chathistory.log.active_path import covers
 from chathistory.log.apply import apply, apply_all, begin_state
-from chathistory.log.bulk_create import plant
+from chathistory.log.bulk_create import create_whole
 from chathistory.log.clock import fresh_token, now
 from chathistory.log.conversation_log import ConversationLog, alive
 from chathistory.log.entry import Entry, encode, is_message_entry
@@ -92,7 +92,7 @@ def _store_fork(
     if not head.start < stop <= head.end:
         raise InvalidInput(f"cannot fork at position {stop}: choose one from {head.start + 1} to {head.end}")
     growing = _Fork(source, target, head, stop)
-    return plant(target, growing.lines(read(stop)), first=head.start, revision=growing.revision)
+    return create_whole(target, growing.lines(read(stop)), first=head.start, revision=growing.revision)
 
 
 @dataclass(frozen=True, slots=True)

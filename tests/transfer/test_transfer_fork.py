@@ -288,7 +288,7 @@ def test_a_fork_is_settled_where_it_begins_if_somebody_has_gone_on_with_it(small
 
 def test_a_conversation_without_a_record_cannot_be_begun(store, chat):
     with pytest.raises(InvalidInput, match="at least one record"):
-        bulk_create.plant(chat.log, [], first=0, revision=lambda: None)
+        bulk_create.create_whole(chat.log, [], first=0, revision=lambda: None)
 
 
 # Going backward.
