@@ -30,7 +30,7 @@ def test_functions_are_short_enough_to_read(shape, capsys):
 def test_few_helpers_are_called_from_one_place(shape, capsys):
     with capsys.disabled():
         print(f"\nprivate and called from one place: {shape.share_called_once:.1%} of all functions")
-    assert shape.share_called_once <= 0.19  # on its way to 0.12
+    assert shape.share_called_once <= 0.12
 
 
 def test_no_function_returns_a_tuple_of_more_than_two_unnamed_things(shape):
@@ -43,8 +43,8 @@ def test_one_send_runs_through_few_functions(tmp_path, capsys):
         engine.send("warm", "Hello")  # modules are loaded, and the folder is made
         walk = trace_walk(lambda: engine.send("a", "Hello"), ROOTS)
     show("send", walk, capsys)
-    assert walk.functions <= 285  # on its way to 120 functions in 22 files
-    assert walk.files <= 58
+    assert walk.functions <= 235  # two appends, a request and the view; 120 in 22 files is wanted
+    assert walk.files <= 51
 
 
 def test_loading_runs_through_few_functions(tmp_path, capsys):
@@ -54,8 +54,8 @@ def test_loading_runs_through_few_functions(tmp_path, capsys):
         chat.messages()  # modules are loaded
         walk = trace_walk(chat.messages, ROOTS)
     show("messages", walk, capsys)
-    assert walk.functions <= 112  # on its way to 50 functions in 14 files
-    assert walk.files <= 30
+    assert walk.functions <= 75  # 50 in 14 files is wanted
+    assert walk.files <= 23
 
 
 def show(name: str, walk: Walk, capsys: pytest.CaptureFixture[str]) -> None:

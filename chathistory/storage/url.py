@@ -8,7 +8,6 @@ is cut off in silence. What the location means is the backend's business.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -120,6 +119,8 @@ def _quote_option(name: str) -> str:
 
 def near_match(name: str, known: Iterable[str]) -> str:
     """Return words that help after an unknown name: the nearest known one, and all of them."""
+    import difflib  # only for those who mistype
+
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
