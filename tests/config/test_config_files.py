@@ -174,7 +174,7 @@ def test_a_byte_order_mark_is_no_harm(project):
         (f"context_editing.compact = '{SECRET}'", ": context_editing.compact: must be true or false"),
         (
             f"[context_editing.compact]\npause_after_compaction = '{SECRET}'",
-            ": context_editing.compact: ContextEditing: compact: no pause",
+            ": context_editing.compact: ContextEditing: compact: must not set pause_after_compaction",
         ),
         ("max_tokens = 0", ": max_tokens: must be a whole number above 0"),
         ("max_tokens = true", ": max_tokens: must be a whole number above 0"),
