@@ -14,8 +14,7 @@ from typing import Any
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
-TEMPLATE = ROOT / "plugins" / "template"
+TEMPLATE = Path(__file__).parents[3] / "plugins" / "template"
 sys.path.append(str(TEMPLATE))  # as if it were installed
 RUN = "import sys; from chathistory.cli import main; sys.argv[0] = 'chathistory'; main()"
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from click.core import Option
-from conftest import ROOT
 
 from chathistory.cli.certify import certify
 from chathistory.testing import CertifyHooks, HistoryStoreContract
 from chathistory.testing.guarantees import LISTING
 
-PAGE = (ROOT / "docs" / "writing-a-backend.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "writing-a-backend.md").read_text()
 
 
 class TestShelf(HistoryStoreContract):

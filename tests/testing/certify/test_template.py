@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 from certify_lines import lines_of_code
-from conftest import ROOT, TEMPLATE
 
+ROOT = Path(__file__).parents[3]
+TEMPLATE = ROOT / "plugins" / "template"
 pytestmark = [pytest.mark.repeated, pytest.mark.timeout(600)]  # it builds, and installs from an index
 
 
