@@ -4,7 +4,8 @@ A marker says in which hour a conversation was written last, or to the microseco
 Which conversations there are, and when each was written, the heads say: a marker that its head does not name is
 passed over. So each conversation is listed once, whatever crashed. A damaged head names no marker: it is reported where
 a marker leads to it. A marker may move between the look at the names and the look at the head; then its conversation
-stands nearer to the beginning, where a walk that began there has not seen it, and so it is listed where it was.
+stands nearer to the beginning, where a walk that began there need not have seen it: it is listed where it was, unless
+it was listed before.
 
 The markers of one time are a *group*. Of a group of up to 100 all heads are read and sorted. A larger one is walked by
 the names of its markers.
@@ -110,13 +111,12 @@ class _Walk:
     """The groups of a scope behind a position, as they are needed."""
 
     def __init__(self, heads: Heads, scope: str, behind: _Position | None, *, exact: bool) -> None:
-        self._names = heads.names
-        prefix = self._names.markers(scope)
+        names = heads.names
+        prefix = names.markers(scope)
         after = f"{prefix}{behind.time}/{behind.name if behind.updated is None else ''}" if behind else ""
-        parsed = (self._names.parse_marker(entry.name) for entry in heads.bucket.list_objects(prefix, after=after))
+        parsed = (names.parse_marker(entry.name) for entry in heads.bucket.list_objects(prefix, after=after))
         self._rest = (marker for marker in parsed if marker is not None)
         self._next: deque[Marker] = deque()
-        self._passed: set[str] | None = set() if behind is None else None  # markers from the beginning on
         self._behind = behind
         self._by_name = behind.time if behind is not None and behind.updated is None else None  # the time walked so
         self._exact = exact
@@ -125,8 +125,6 @@ class _Walk:
         """Read on until so many markers are known behind those that were taken, and return how many are."""
         while len(self._next) < count and (marker := next(self._rest, None)) is not None:
             self._next.append(marker)
-            if self._passed is not None:
-                self._passed.add(marker.name)
         return len(self._next)
 
     def take(self, count: int) -> list[_Group]:
@@ -182,8 +180,8 @@ class _Walk:
             return None
         if content.marker == marker.time:
             return content.head
-        present = self._names.marker(place_of(content.head.key), content.marker, content.incarnation)
-        moved_in_front = content.marker < marker.time and self._passed is not None and present not in self._passed
+        # It moved. In a walk from the beginning, the marker in front may have been met before the head named it.
+        moved_in_front = content.marker < marker.time and self._behind is None
         return content.head if moved_in_front else None
 
 

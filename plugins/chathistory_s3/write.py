@@ -29,7 +29,7 @@ from chathistory_s3.segments import SegmentMissing, SegmentStore
 
 __all__ = ["Writer"]
 
-_ROUNDS = 30  # commits that others overtake with what is no conflict (forgets), or deletes that others overtake
+_ROUNDS = 100  # commits that others overtake with what is no conflict, and forgets and deletes that others overtake
 
 
 class Writer:

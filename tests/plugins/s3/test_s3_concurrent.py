@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from chathistory_s3 import S3Store
-from s3_samples import KEY, bodies, head_of, made, objects, revision
+from s3_samples import HOUR, KEY, NOW, bodies, head_of, made, objects, opened, revision
 
 from chathistory import Key
 from chathistory.errors import Conflict
@@ -99,3 +99,33 @@ def test_long_names_are_read_back(client, bucket, store):
     for key in keys:
         made(store, 1, key=key)
     assert sorted(store.keys()) == sorted(keys)
+
+
+@pytest.mark.parametrize("recency", ["bucket", "exact"])
+def test_a_conversation_is_listed_while_its_marker_moves(client, bucket, server, monkeypatch, recency):
+    with (
+        opened(client, bucket, "history", recency=recency) as writer,
+        opened(client, bucket, "history", recency=recency) as reader,
+    ):
+        head = writer.append(KEY, ["first"], after=None, revision=revision(updated=NOW))
+        put, peek, pages = writer._heads.put, reader._heads.peek, []
+
+        def list_and_put(*args, **options):  # both markers are there now, and the head names the older one
+            stored = []
+
+            def peek_all(names, scope=None):
+                found = []
+                for name in names:
+                    found.append(peek(name, scope))
+                    if not stored:  # the newer marker was looked at: from now on the head names it
+                        stored.append(put(*args, **options))
+                return found
+
+            monkeypatch.setattr(reader._heads, "peek_all", peek_all)
+            pages.append(reader.heads("scope"))
+            return stored[0]
+
+        monkeypatch.setattr(writer._heads, "put", list_and_put)
+        writer.append(KEY, ["second"], after=head, revision=revision(updated=NOW + 2 * HOUR))
+        [page] = pages
+        assert [found.key for found in page.items] == [KEY]
