@@ -251,9 +251,7 @@ class AsyncReplyStream(StreamedTurn):
                     async for event in stream:
                         if piece := self._progress.see(event):
                             yield piece
-                except (
-                    ValueError
-                ) as error:  # the SDK cannot parse the input of a tool, which it tells with all its text
+                except ValueError as error:  # of the SDK about a tool's input that is no JSON, with all its text
                     async for _ in self._progress.rest:
                         pass
                     unread = self._progress.unread()

@@ -428,9 +428,7 @@ class ReplyStream(StreamedTurn):
                     for event in stream:
                         if piece := self._progress.see(event):
                             yield piece
-                except (
-                    ValueError
-                ) as error:  # the SDK cannot parse the input of a tool, which it tells with all its text
+                except ValueError as error:  # of the SDK about a tool's input that is no JSON, with all its text
                     collections.deque(self._progress.rest, maxlen=0)
                     raise self._turn.keep_as_text(self._progress.unread(), error) from None
                 self._progress.check_ended()

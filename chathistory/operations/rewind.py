@@ -28,7 +28,7 @@ from chathistory.messages.content import blocks_of
 from chathistory.messages.fit_blocks import CALLS
 from chathistory.view.clean_message import count_thoughts
 from chathistory.view.leave_out import find_omissions
-from chathistory.view.tool_call_ids import doubled_calls
+from chathistory.view.tool_call_ids import find_doubled_calls
 
 __all__ = ["NewPath", "count_turns", "rewind_along", "rewind_to", "snapshot_entries", "waits_for_result"]
 
@@ -198,5 +198,4 @@ def _find_renamed(
         return renamed
     spans = clip_spans(load_spans(log, head, []), low=before, high=head.end)
     kept = [entry for start, stop in spans for entry in log.read(start, stop)]
-    marks = doubled_calls([*gone, *kept], renamed)
-    return tuple(mark for mark in marks if int(mark.partition(".")[0]) >= before)
+    return find_doubled_calls([*gone, *kept], renamed, start=before)

@@ -28,7 +28,7 @@ from chathistory.messages.content import Message, blocks_of
 from chathistory.trimming.policies import Compaction, Load, Policy, Summarize, check_policy
 from chathistory.trimming.turns import SentTurn, split_into_turns
 from chathistory.view import view_of
-from chathistory.view.tool_call_ids import doubled_calls
+from chathistory.view.tool_call_ids import find_doubled_calls
 
 __all__ = [
     "Plan",
@@ -202,8 +202,6 @@ def _plan_at(policy: Policy, candidates: _CutCandidates, position: int) -> Plan:
         messages = _messages_with_lead(sent)
         opening = next(entry.event.message for entry in messages if entry.position == split.position)
     gone = [entry for entry in messages_among(sent.entries) if entry.position < position]
-    # calls whose id came before stay renamed when what came before is not sent
-    marks = doubled_calls(sent.entries, sent.state.view.renamed)
     hidden_turns = sent.state.totals.turns - len(left) + (candidates.new is not None)
     cut = Cut(
         message=opening,
@@ -213,7 +211,7 @@ def _plan_at(policy: Policy, candidates: _CutCandidates, position: int) -> Plan:
         tokens=size - (estimated(candidates.new) if candidates.new else 0),
         preamble_tokens=load.before,
         trimmed_turn_ids=_list_trimmed_ids(sent, gone),
-        renamed=tuple(mark for mark in marks if int(mark.partition(".")[0]) >= position),
+        renamed=find_doubled_calls(sent.entries, sent.state.view.renamed, start=position),
     )
     hidden_now = hidden_turns - sent.state.view.hidden_turns
     return Plan(policy, TrimResult(position, hidden_now, len(gone), load.tokens, size), cut)

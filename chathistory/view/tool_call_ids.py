@@ -24,7 +24,7 @@ from chathistory.messages.fit_blocks import CALLS
 from chathistory.view.item import Block, Item, Notes, item_of
 
 __all__ = [
-    "doubled_calls",
+    "find_doubled_calls",
     "given_ids",
     "replace_ids",
     "with_given_ids",
@@ -52,20 +52,26 @@ def replace_ids(items: Sequence[Item], renamed: Iterable[str], notes: Notes) -> 
     return sent
 
 
-def doubled_calls(entries: Iterable[Entry], renamed: Iterable[str]) -> list[str]:
-    """Return the marks of the calls whose id came before among the entries, or that are in `renamed` already."""
-    ids = _CallIds(renamed)
-    for entry in messages_among(entries):
-        ids.replace_ids(item_of(entry))
-    return ids.doubled
+def find_doubled_calls(entries: Iterable[Entry], renamed: Iterable[str], *, start: int) -> tuple[str, ...]:
+    """Return the marks of calls from position `start` on that stay replaced when what stands before it is not sent.
+
+    Those are the calls whose id came before among the entries, or that are in `renamed` already.
+    """
+    doubled = _name_calls(entries, renamed).doubled
+    return tuple(mark for mark in doubled if int(mark.partition(".")[0]) >= start)
 
 
 def given_ids(entries: Iterable[Entry], renamed: Iterable[str]) -> dict[str, str]:
     """Return what the ids of calls are in the log, by those under which they are sent, where these differ."""
+    return _name_calls(entries, renamed).given
+
+
+def _name_calls(entries: Iterable[Entry], renamed: Iterable[str]) -> _CallIds:
+    """Return the walk through the messages among the entries, at its end."""
     ids = _CallIds(renamed)
     for entry in messages_among(entries):
         ids.replace_ids(item_of(entry))
-    return ids.given
+    return ids
 
 
 def with_given_ids(message: Message, given: Mapping[str, str]) -> tuple[Message, dict[str, str]]:
