@@ -6,7 +6,7 @@ import sqlite3
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, replace
-from threading import RLock
+from threading import Event, RLock
 
 from chathistory_template import OURS, _head, _put, _summed
 from right_sql import RecoveringStore
@@ -160,16 +160,21 @@ class GuardInATransactionOfItsOwn(Unguarded):
 class DeleteLooksFirst(Unguarded):
     """Looks at the version in one transaction, and deletes in another one."""
 
+    appended = Event()  # by any instance, since somebody looked
+
     def append(self, key, bodies, *, after, revision, first=0):
         with self._own:
-            return super().append(key, bodies, after=after, revision=revision, first=first)
+            head = super().append(key, bodies, after=after, revision=revision, first=first)
+            self.appended.set()
+            return head
 
     def delete(self, key, *, version=None):
         with self._own:
+            self.appended.clear()
             present = (run := self.read(key, stop=0)) and run.head
             if present and version not in (None, present.revision.version):
                 raise Conflict(key, present)
-            time.sleep(PAUSE)
+            self.appended.wait(25 * PAUSE)  # threads of this instance stand still meanwhile, so it may be in vain
             return super().delete(key)
 
 
