@@ -51,16 +51,16 @@ if TYPE_CHECKING:
     from chathistory.engine.refusals import Refusal
     from chathistory.engine.reply import Reply, ReplyEvent
     from chathistory.engine.request import SetupChangedWarning, TextReplacedWarning
-    from chathistory.operations.check import CheckReport, Diagnosis
-    from chathistory.operations.prune import DeletedConversation, EraseReport, PruneReport
-    from chathistory.operations.restore import Restoration
+    from chathistory.operations.check_conversations import CheckReport, Diagnosis
+    from chathistory.operations.remove_conversations import DeletedConversation, EraseReport, PruneReport
+    from chathistory.operations.reply_variants import Variant
+    from chathistory.operations.restore_head import Restoration
     from chathistory.operations.usage import Tokens, TurnUsage, Usage
-    from chathistory.operations.variants import Variant
     from chathistory.storage.hookspecs import hookimpl
     from chathistory.storage.plugins import open_store
     from chathistory.storage.url import Option, StoreURL
     from chathistory.transfer.copy import CopyReport, CopyResult
-    from chathistory.transfer.export import ExportReport
+    from chathistory.transfer.import_export import ExportReport
     from chathistory.trimming.plan_cut import TrimResult
 
 __all__ = [
@@ -137,25 +137,25 @@ _LATER = {  # imported when first used: they load asyncio, pluggy and the like
     "AsyncHistory": "chathistory.aio",
     "AsyncReplyStream": "chathistory.engine.async_chat",
     "ChatEngine": "chathistory.engine.chat",
-    "CheckReport": "chathistory.operations.check",
+    "CheckReport": "chathistory.operations.check_conversations",
     "CopyReport": "chathistory.transfer.copy",
     "CopyResult": "chathistory.transfer.copy",
-    "DeletedConversation": "chathistory.operations.prune",
-    "Diagnosis": "chathistory.operations.check",
-    "EraseReport": "chathistory.operations.prune",
-    "ExportReport": "chathistory.transfer.export",
+    "DeletedConversation": "chathistory.operations.remove_conversations",
+    "Diagnosis": "chathistory.operations.check_conversations",
+    "EraseReport": "chathistory.operations.remove_conversations",
+    "ExportReport": "chathistory.transfer.import_export",
     "Option": "chathistory.storage.url",
-    "PruneReport": "chathistory.operations.prune",
+    "PruneReport": "chathistory.operations.remove_conversations",
     "Refusal": "chathistory.engine.refusals",
     "Reply": "chathistory.engine.reply",
     "ReplyStream": "chathistory.engine.chat",
-    "Restoration": "chathistory.operations.restore",
+    "Restoration": "chathistory.operations.restore_head",
     "Settings": "chathistory.config.settings",
     "StoreURL": "chathistory.storage.url",
     "Tokens": "chathistory.operations.usage",
     "TurnUsage": "chathistory.operations.usage",
     "Usage": "chathistory.operations.usage",
-    "Variant": "chathistory.operations.variants",
+    "Variant": "chathistory.operations.reply_variants",
     "hookimpl": "chathistory.storage.hookspecs",
     "load_settings": "chathistory.config.load",
     "open_history": "chathistory.config.open",

@@ -24,9 +24,9 @@ from chathistory.storage.values import LARGEST_NUMBER, Key
 from chathistory.view import MessageView, ViewRepair, view_of
 
 if TYPE_CHECKING:
-    from chathistory.operations.restore import Restoration
+    from chathistory.operations.reply_variants import Variant
+    from chathistory.operations.restore_head import Restoration
     from chathistory.operations.usage import Usage
-    from chathistory.operations.variants import Variant
     from chathistory.trimming.plan_cut import TrimResult
     from chathistory.trimming.policies import Policy
 
@@ -236,7 +236,7 @@ class Conversation:
             TurnInProgress: A turn is open, and `force` was not given (without `dry_run`).
             Conflict: Somebody else wrote meanwhile; nothing was changed.
         """
-        from chathistory.operations.restore import restore
+        from chathistory.operations.restore_head import restore
 
         return restore(self._log, dry_run=dry_run, force=force)
 
@@ -249,7 +249,7 @@ class Conversation:
             CorruptRecord: The head is damaged, and the store cannot read records without it.
             Conflict: The conversation was deleted or forgotten while it was read.
         """
-        from chathistory.operations.restore import salvage
+        from chathistory.operations.restore_head import salvage
 
         return salvage(self._log)
 
@@ -419,7 +419,7 @@ class Conversation:
         Raises:
             InvalidInput: Neither is at this position.
         """
-        from chathistory.operations.variants import list_variants
+        from chathistory.operations.reply_variants import list_variants
 
         check_position("position", position)
         return list_variants(self._log, position)
@@ -440,7 +440,7 @@ class Conversation:
             ConversationNotFound: There is no such conversation.
             InvalidInput: No reply is at this position, or its thinking must be sent and no longer can.
         """
-        from chathistory.operations.variants import rewind_to_variant
+        from chathistory.operations.reply_variants import rewind_to_variant
 
         check_position("position", position)
         with self._log.lock:

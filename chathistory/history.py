@@ -19,12 +19,12 @@ from chathistory.storage.values import Cursor, Key, Page
 
 if TYPE_CHECKING:
     from chathistory.aio import AsyncHistory
-    from chathistory.operations.check import CheckReport, Diagnosis
-    from chathistory.operations.prune import DeletedConversation, EraseReport, PruneReport
+    from chathistory.operations.check_conversations import CheckReport, Diagnosis
+    from chathistory.operations.remove_conversations import DeletedConversation, EraseReport, PruneReport
     from chathistory.transfer.copy import CopyReport, Progress
-    from chathistory.transfer.export import ExportReport
-    from chathistory.transfer.files import File
-    from chathistory.transfer.sources import Selection
+    from chathistory.transfer.copy_sources import Selection
+    from chathistory.transfer.import_export import ExportReport
+    from chathistory.transfer.open_files import File
 
 __all__ = ["ConversationInfo", "History"]
 
@@ -133,7 +133,7 @@ class History:
         Raises:
             Conflict: The conversation has another version than `expected`; nothing was removed.
         """
-        from chathistory.operations.prune import delete_conversation
+        from chathistory.operations.remove_conversations import delete_conversation
 
         log = ConversationLog(self.store, self.key(id, scope))
         return delete_conversation(log, expected, dry_run=dry_run)
@@ -228,7 +228,7 @@ class History:
 
     def _select(self, scope: str, *, all_scopes: bool, ids: Iterable[str] | None, full_scan: bool) -> Selection:
         """Return the conversations that a call means. Raises `InvalidInput` for what contradicts itself."""
-        from chathistory.transfer.sources import Selection
+        from chathistory.transfer.copy_sources import Selection
 
         if isinstance(ids, str):
             raise InvalidInput("ids: must be a list of ids, not text")
@@ -273,9 +273,9 @@ class History:
             InvalidInput: `all_scopes` was given together with a scope or ids, or `file` is no file.
             OSError: The file cannot be written.
         """
-        from chathistory.transfer.export import ExportReport, write_jsonl
-        from chathistory.transfer.files import open_to_write, suffix_of
+        from chathistory.transfer.import_export import ExportReport, write_jsonl
         from chathistory.transfer.markdown import write_markdown
+        from chathistory.transfer.open_files import open_to_write, suffix_of
 
         is_markdown = format == "markdown" or (format is None and suffix_of(file) == ".md")
         chosen = self._select(scope, all_scopes=all_scopes, ids=ids, full_scan=full_scan)
@@ -321,9 +321,9 @@ class History:
                 `all_scopes` was given together with a scope.
         """
         from chathistory.transfer.copy import CopyReport
-        from chathistory.transfer.export import import_file
-        from chathistory.transfer.files import open_to_read
+        from chathistory.transfer.import_export import import_file
         from chathistory.transfer.jsonl import Skipped
+        from chathistory.transfer.open_files import open_to_read
 
         if all_scopes and scope is not OWN_SCOPE:
             raise InvalidInput("all_scopes: cannot be given together with a scope")
@@ -369,7 +369,7 @@ class History:
             InvalidInput: Something is negative, or no duration.
             StoreRejected: The account may not walk over the storage (`full_scan`).
         """
-        from chathistory.operations.prune import Policy, prune_scope
+        from chathistory.operations.remove_conversations import Policy, prune_scope
 
         policy = Policy(
             age=None if age is None else check_duration("age", age),
@@ -403,7 +403,7 @@ class History:
         Raises:
             InvalidInput: `all_scopes` was given together with a scope or ids.
         """
-        from chathistory.operations.check import check
+        from chathistory.operations.check_conversations import check
 
         chosen = self._select(scope, all_scopes=all_scopes, ids=ids, full_scan=True)
         return check(self.store, chosen.scope, chosen.ids, progress)
@@ -430,7 +430,7 @@ class History:
         Raises:
             InvalidInput: The scope is not text.
         """
-        from chathistory.operations.prune import erase_scope
+        from chathistory.operations.remove_conversations import erase_scope
 
         return erase_scope(self.store, resolve_scope(scope, self.scope), progress, dry_run=dry_run)
 

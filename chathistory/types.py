@@ -47,10 +47,10 @@ from chathistory.log.state import (
     ViewState,
 )
 from chathistory.messages.content import Content, Message, MessageInput
-from chathistory.operations.check import State
-from chathistory.operations.prune import Reason
+from chathistory.operations.check_conversations import State
+from chathistory.operations.remove_conversations import Reason
 from chathistory.transfer.copy import Outcome, Progress
-from chathistory.transfer.files import File
+from chathistory.transfer.open_files import File
 from chathistory.trimming.policies import Writer
 
 __all__ = [

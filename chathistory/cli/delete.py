@@ -30,7 +30,7 @@ from chathistory.cli.output import (
 )
 from chathistory.errors import Conflict
 from chathistory.history import History
-from chathistory.operations.prune import DeletedConversation
+from chathistory.operations.remove_conversations import DeletedConversation
 
 __all__ = ["delete", "prune", "sweep"]
 

@@ -18,7 +18,7 @@ from chathistory.cli.responder import Responder, make_responder
 from chathistory.errors import ChatHistoryError, StoreUnavailable
 from chathistory.history import History
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.operations.check import Diagnosis, Walk, repair_diagnosed
+from chathistory.operations.check_conversations import Diagnosis, Walk, repair_diagnosed
 from chathistory.storage.values import Key
 from chathistory.view import ViewRepair
 from chathistory.view.item import ADDED

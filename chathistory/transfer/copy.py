@@ -43,7 +43,7 @@ from chathistory.log.lease import check_free
 from chathistory.log.state import read_state
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Damaged, Head, Key, Record
-from chathistory.transfer.sources import CopySource, Selection, Tally, find_source, have_one_birth
+from chathistory.transfer.copy_sources import CopySource, Selection, Tally, find_source, have_one_birth
 
 __all__ = [
     "CopyReport",

@@ -25,7 +25,7 @@ from chathistory.log.read_damaged import Lost, read_repaired
 from chathistory.log.state import ConversationState, Identity, Origin, read_state, state_in
 from chathistory.log.turn_boundaries import find_open_reply, is_said_by_user, reply_blocks
 from chathistory.storage.values import Head, ReadResult, Revision
-from chathistory.transfer.sources import mark_lost
+from chathistory.transfer.copy_sources import mark_lost
 from chathistory.view.clean_message import count_thoughts
 
 __all__ = ["fork"]

@@ -27,7 +27,7 @@ from chathistory.log.entry import to_json
 from chathistory.log.state import read_state
 from chathistory.messages.json_values import DECODER
 from chathistory.storage.values import LARGEST_NUMBER, LONGEST_PAYLOAD, LONGEST_VERSION, Head, Key, Revision
-from chathistory.transfer.sources import CopySource, Tally
+from chathistory.transfer.copy_sources import CopySource, Tally
 
 __all__ = ["FilePart", "Reader", "Skipped", "Writer", "Written", "holds_conversation", "is_mark", "mark_in"]
 

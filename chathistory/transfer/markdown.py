@@ -18,7 +18,7 @@ from chathistory.log.state import ConversationHead, read_state
 from chathistory.messages.content import blocks_of
 from chathistory.operations.listing import ConversationInfo, describe
 from chathistory.transfer.copy import CopyResult, report_absent
-from chathistory.transfer.sources import Selection, salvage_source
+from chathistory.transfer.copy_sources import Selection, salvage_source
 
 __all__ = ["render", "write_markdown"]
 

@@ -92,7 +92,7 @@ _UNITS = ((10**14, 1), (10**11, 1000))
 
 @dataclass(slots=True)
 class MessageListSource:
-    """A list of messages as a conversation; see `sources.CopySource`."""
+    """A list of messages as a conversation; see `copy_sources.CopySource`."""
 
     head: Head
     entries: list[Entry]

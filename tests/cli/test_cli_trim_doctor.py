@@ -153,7 +153,7 @@ def test_a_store_that_is_gone_ends_it(run, filled, monkeypatch, words):
 
     for method in ("trim", "usage"):
         monkeypatch.setattr(Conversation, method, gone)
-    monkeypatch.setattr("chathistory.operations.check.repair", gone)
+    monkeypatch.setattr("chathistory.operations.check_conversations.repair", gone)
     done = run(*words, "--store", filled)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("Error: nobody answers")

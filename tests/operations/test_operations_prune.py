@@ -12,7 +12,7 @@ from made_entries import make_entry
 from chathistory import DeletedConversation, History, Key, Page, Revision
 from chathistory.errors import ConversationExists, CorruptRecord, InvalidInput
 from chathistory.log import clock
-from chathistory.operations import listing, prune
+from chathistory.operations import listing, remove_conversations
 
 DAY = timedelta(days=1)
 
@@ -111,7 +111,7 @@ def test_what_is_written_meanwhile_is_kept(store, monkeypatch):
 
 
 def test_many_pages_and_what_comes_twice(store, monkeypatch):
-    monkeypatch.setattr(prune, "_PAGE", 3)
+    monkeypatch.setattr(remove_conversations, "_PAGE", 3)
     for number in range(10):
         chat_on(store, f"c{number}").append(user("x"))
     chat = chat_on(store, "c0")

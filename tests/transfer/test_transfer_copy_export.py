@@ -29,7 +29,7 @@ from chathistory import History, Key, ReadResult, Revision, Traits
 from chathistory.errors import Conflict, CorruptRecord, InvalidInput, StoreUnavailable
 from chathistory.log import bulk_create
 from chathistory.transfer import copy as copy_module
-from chathistory.transfer import export
+from chathistory.transfer import import_export
 
 
 @pytest.fixture
@@ -651,4 +651,4 @@ def test_a_bundle_of_many_is_written_piece_by_piece(monkeypatch):
 
 
 def test_modules_have_one_meaning_for_a_try():
-    assert copy_module._ATTEMPTS == export._ATTEMPTS
+    assert copy_module._ATTEMPTS == import_export._ATTEMPTS

@@ -18,7 +18,7 @@ from chathistory.log.entry import FORMAT, Entry, decode, encode
 from chathistory.log.events import RecordLost
 from chathistory.log.read_damaged import Lost, Sound
 from chathistory.log.state import read_state
-from chathistory.operations.restore import Remains, find_remains, rebuild
+from chathistory.operations.restore_head import Remains, find_remains, rebuild
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Damaged, Head, Key, Record, Revision
 
@@ -167,7 +167,7 @@ class Salvaged:
 def salvage_source(log: ConversationLog) -> Salvaged | None:
     """Return what can be read of a conversation; None: it is not there, or nothing of it can be read.
 
-    Raises what `operations.restore.salvage` raises.
+    Raises what `operations.restore_head.salvage` raises.
     """
     remains = find_remains(log)
     if remains is None:

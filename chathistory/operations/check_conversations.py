@@ -17,7 +17,7 @@ from chathistory.errors import (
 )
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.operations.repair import find_left_out, repair
-from chathistory.operations.restore import restore
+from chathistory.operations.restore_head import restore
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Key
 from chathistory.view import ViewRepair

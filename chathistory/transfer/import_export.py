@@ -18,9 +18,9 @@ from chathistory.log.conversation_log import ConversationLog
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Damaged, Key
 from chathistory.transfer.copy import CopyResult, copy_with_retry, report_absent
+from chathistory.transfer.copy_sources import Selection, find_source, salvage_source
 from chathistory.transfer.jsonl import Reader, Skipped, Writer, holds_conversation, mark_in
 from chathistory.transfer.message_lists import MessageList, read_messages
-from chathistory.transfer.sources import Selection, find_source, salvage_source
 
 __all__ = ["ExportReport", "import_file", "write_jsonl"]
 
