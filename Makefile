@@ -1,11 +1,11 @@
-# make chat     talk to Claude in the terminal; the same command goes on where you stopped
-# make test     everything that CI runs: style, types, and the tests on real stores
-# make all      the same, after the code has been formatted: before you commit
-# make stress   the long campaigns: kills, races and big data, some minutes
-# make docs     the documentation as a site, in site/
-# make reference   writes what of the documentation is made from the code, and the list of public names
-# make release  builds sdist and wheel in dist/ and checks them
-# make bench    our costs beside those of the raw clients and of other libraries; BENCH=--quick: in three minutes
+# make chat     talk to Claude in the terminal; run it again to continue
+# make test     what CI runs: style, types, and the tests on real stores
+# make all      format, then the same; before you commit
+# make stress   long campaigns: kills, races and big data; several minutes
+# make docs     build the documentation as a site, in site/
+# make reference   write the generated pages of the documentation and the list of public names
+# make release  build sdist and wheel in dist/ and check them
+# make bench    our costs compared with plain clients and other libraries; BENCH=--quick: three minutes
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,7 +14,7 @@ BIN := $(VENV)/bin
 .PHONY: chat test all format check hooks stress docs reference release bench clean
 
 chat: $(VENV)/chat-ready
-	@test -n "$$ANTHROPIC_API_KEY" || echo "ANTHROPIC_API_KEY is not set, so the replies are a fake without a model; the conversation is really saved."
+	@test -n "$$ANTHROPIC_API_KEY" || echo "ANTHROPIC_API_KEY is not set: replies come from a fake without a model. The conversation is really saved."
 	@$(BIN)/chathistory chat --conversation hello $$(test -n "$$ANTHROPIC_API_KEY" || echo --fake)
 
 test: check
@@ -36,7 +36,7 @@ format: $(VENV)/test-ready
 	$(BIN)/ruff check --fix-only --quiet
 	$(BIN)/ruff format --quiet
 
-# from now on each commit runs what `check` does, on what it changes
+# each commit then runs `check` on the files that it changes
 hooks: $(VENV)/test-ready
 	$(BIN)/pre-commit install
 

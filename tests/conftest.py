@@ -1,4 +1,4 @@
-"""For all tests: nothing of the caller's environment reaches the SDK or a store; and stores in memory to work on."""
+"""For all tests: a clean environment for the SDK and the stores, and stores in memory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["whole", "short"])
 def store(request):
-    """Stores that give a range at once, or three records at a time."""
+    """Stores that return a range at once, or three records per read."""
     with MemoryStore() if request.param == "whole" else ShortStore() as store:
         yield store
 

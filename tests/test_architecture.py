@@ -1,4 +1,4 @@
-"""The plan of the house: what may import what, what an import costs, how large a file may grow, what is public."""
+"""The architecture: which module may import which, what an import loads, how long a file may be, what is public."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def name_of(path: Path) -> str:
 
 
 def layer_of(module: str) -> int:
-    """Return where a module stands: by its longest name, or package, in the plan."""
+    """Return the number of a module's layer: that of the longest listed prefix of its name."""
     parts = module.split(".")
     for length in range(len(parts), 1, -1):
         for number, layer in enumerate(LAYERS):
@@ -72,7 +72,7 @@ def imports(path: Path) -> Iterator[tuple[str, bool, bool]]:
             if isinstance(child, ast.Import):
                 yield from ((alias.name, top, typing) for alias in child.names)
             elif isinstance(child, ast.ImportFrom):
-                assert child.level == 0, f"{path}: relative imports hide where they lead"
+                assert child.level == 0, f"{path}: use absolute imports"
                 for alias in child.names:
                     yield resolved(child.module or "", alias.name), top, typing
             elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
@@ -107,12 +107,12 @@ def test_no_module_imports_from_a_layer_above(path):
 
 
 def test_modules_do_not_import_each_other_in_circles():
-    """Imports within functions count as well; those that only type checkers see do not."""
+    """Imports inside functions count; those for type checkers do not."""
     edges = {
         name_of(path): {module for module, _, typing in imports(path) if is_ours(module) and not typing}
         for path in MODULES
     }
-    edges["chathistory"] = set()  # the front door, which each import passes first
+    edges["chathistory"] = set()  # every import of a submodule imports it first
     assert circles_of(edges) == {}
 
 
@@ -130,7 +130,7 @@ def package_of(module: str) -> str:
 
 
 def circles_of(edges: dict[str, set[str]]) -> dict[str, set[str]]:
-    """Return what is left when all that leads nowhere is taken away, again and again."""
+    """Return the edges that remain after modules without outgoing edges are removed, repeatedly."""
     left = dict(edges)
     while leaves := [name for name, to in left.items() if not (to & left.keys())]:
         for name in leaves:
@@ -149,18 +149,18 @@ def test_no_module_of_the_core_knows_a_backend(path):
 def test_the_sdk_is_imported_only_when_it_is_used(path):
     for module, top, typing in imports(path):
         if module.partition(".")[0] == "anthropic":
-            assert typing or not top, f"{name_of(path)} imports {module} at once"
+            assert typing or not top, f"{name_of(path)} imports {module} at its top"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
-def test_files_are_short_and_say_what_they_are_for(path):
+def test_files_are_short_and_have_a_docstring(path):
     text = path.read_text()
-    assert len(text.splitlines()) <= 600  # more than that is hardly one purpose
+    assert len(text.splitlines()) <= 600  # a longer one has more than one purpose
     assert path.name == "__init__.py" or (ast.get_docstring(ast.parse(text)) or "").strip()
     assert path.stem not in ("utils", "helpers", "common", "misc")
 
 
-def test_importing_loads_nothing_that_costs():
+def test_importing_loads_no_heavy_module():
     assert loaded_by("import chathistory").isdisjoint(LATER)
 
 
@@ -171,40 +171,40 @@ def test_importing_the_fake_api_does_not_load_the_sdk():
 
 
 def loaded_by(code: str) -> set[str]:
-    """Return the modules that a fresh process has loaded after running `code`, without those of its own start."""
+    """Return the modules that a new process loads when it runs `code`, without those of its start."""
     code = f"import sys; before = set(sys.modules); {code}; print(*(set(sys.modules) - before))"
     done = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr == ""
     return set(done.stdout.split())
 
 
-def test_the_check_above_would_see_it():
+def test_loaded_modules_are_seen():
     loaded = loaded_by("import chathistory; chathistory.open_store('memory:'); chathistory.AsyncHistory")
     assert {"pluggy", "asyncio", "chathistory_memory"} <= loaded
     assert loaded.isdisjoint({"anthropic", "pydantic", "redis", "pymongo", "boto3", "click", "rich"})
 
 
 @pytest.mark.parametrize("name", chathistory.__all__)
-def test_every_public_name_is_there_and_explained(name):
+def test_every_public_name_exists_and_has_a_docstring(name):
     value = getattr(chathistory, name)
-    if name in ("Cursor", "OWN_SCOPE", "UNCHANGED"):  # texts and an alias of `str`, explained beside their definition
+    if name in ("Cursor", "OWN_SCOPE", "UNCHANGED"):  # strings and an alias of `str`, documented at their definition
         assert value is str or isinstance(value, str)
         return
     assert (inspect.getdoc(value) or "").strip(), f"{name} has no docstring"
     if name == "hookimpl":  # a marker of pluggy's
         return
-    assert value.__doc__ is None or not value.__doc__.startswith(f"{name}("), "the docstring is that of a dataclass"
+    assert value.__doc__ is None or not value.__doc__.startswith(f"{name}("), "the docstring is generated"
 
 
 @pytest.mark.parametrize("name", [n for n in chathistory.__all__ if inspect.isclass(getattr(chathistory, n))])
-def test_every_public_method_is_explained(name):
+def test_every_public_method_has_a_docstring(name):
     for member, value in vars(getattr(chathistory, name)).items():
         if member.startswith("_") or not (inspect.isroutine(value) or isinstance(value, property | classmethod)):
             continue
         assert inspect.getdoc(getattr(getattr(chathistory, name), member)), f"{name}.{member}"
 
 
-def test_names_are_in_order_and_others_do_not_exist():
+def test_public_names_are_sorted_and_others_raise():
     assert chathistory.__all__ == sorted(chathistory.__all__, key=lambda name: (not name.isupper(), name))
     assert len(set(chathistory.__all__)) == len(chathistory.__all__)
     assert set(chathistory.__all__) <= set(dir(chathistory))
