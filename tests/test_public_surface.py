@@ -398,7 +398,7 @@ def test_two_that_both_went_on_after_a_kill_are_two_conversations(store, monkeyp
 
 def test_a_conversation_with_an_open_turn_keeps_its_id(store):
     engine = ChatEngine(FakeMessagesAPI().client(), store, model="m")
-    turn = engine._settings.turn_starter("default", "a").start("hello")
+    turn = engine._settings.build_turn_starter("default", "a").start("hello")
     with pytest.raises(TurnInProgress):
         engine.history.rename("a", "b")
     assert (engine.history.exists("a"), engine.history.exists("b")) == (True, False)

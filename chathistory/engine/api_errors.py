@@ -87,11 +87,11 @@ def find_cause(error: BaseException) -> Cause | None:
     kind = getattr(error, "type", None)
     if status not in _STATUSES and not (status == _IN_STREAM and kind in _TYPES):
         return None
-    told = _text(error)
-    text = told.lower()
+    message = _error_text(error)
+    text = message.lower()
     listed = getattr(getattr(error, "details", None), "paths", None) or ()
     paths = tuple(path for path in listed if isinstance(path, str) and _PATH.match(path))
-    if not paths and (found := _PATH.search(told)):
+    if not paths and (found := _PATH.search(message)):
         paths = (found[0],)
     if not paths and _CONTAINER.search(text):
         return Cause("container", "a container that the API does not have any longer", status=status)
@@ -99,18 +99,18 @@ def find_cause(error: BaseException) -> Cause | None:
     if too_large or (not paths and _SIZE.search(text)):
         limit = "the request has too many bytes" if too_large or "request" in text else "the prompt has too many tokens"
         return Cause("size", next((why for word, why in _SIZE_WHY if word.search(text)), limit), status=status)
-    return _find_in_messages(error, told, paths, status)
+    return _find_in_messages(error, message, paths, status)
 
 
 def describe_cause(error: BaseException) -> str:
     """Return what is wrong, in words that quote nothing."""
-    text = _text(error).lower()
+    text = _error_text(error).lower()
     return next((words for pattern, words in _WHY if pattern.search(text)), "content that the API does not accept")
 
 
-def _find_in_messages(error: BaseException, told: str, paths: tuple[str, ...], status: int | None) -> Cause | None:
-    text = told.lower()
-    files = tuple(dict.fromkeys(_FILE_ID.findall(told)))
+def _find_in_messages(error: BaseException, message: str, paths: tuple[str, ...], status: int | None) -> Cause | None:
+    text = message.lower()
+    files = tuple(dict.fromkeys(_FILE_ID.findall(message)))
     why = describe_cause(error)
     if paths:
         return Cause("messages", why, paths, files, status=status)
@@ -121,7 +121,7 @@ def _find_in_messages(error: BaseException, told: str, paths: tuple[str, ...], s
     return Cause("messages", why, (), (), types, status) if types and _UNREADABLE.search(text) else None
 
 
-def _text(error: BaseException) -> str:
+def _error_text(error: BaseException) -> str:
     """Return the API's own words; those of a gateway may stand anywhere in the body."""
-    told = getattr(error, "api_message", None)
-    return told if isinstance(told, str) and told else str(error)
+    message = getattr(error, "api_message", None)
+    return message if isinstance(message, str) and message else str(error)

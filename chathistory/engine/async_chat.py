@@ -22,7 +22,7 @@ from chathistory.engine.reply import Reply, ReplyEvent, events_of, require_enter
 from chathistory.engine.request import MAX_TOKENS
 from chathistory.engine.settings import EngineSettings
 from chathistory.engine.start_turn import abandon
-from chathistory.engine.stream_message import Progress
+from chathistory.engine.stream_message import StreamProgress
 from chathistory.engine.turn import Turn
 from chathistory.errors import IncompleteReply
 from chathistory.history import History
@@ -40,10 +40,10 @@ R = TypeVar("R")
 T = TypeVar("T")
 
 
-def _awaited(
+def _make_async(
     method: Callable[Concatenate[ChatEngine, P], R],
 ) -> Callable[Concatenate[AsyncChatEngine, P], Coroutine[Any, Any, R]]:
-    """Return the method for asyncio: that of `ChatEngine`, whose `_run` gives something to await here."""
+    """Return the method for asyncio: that of `ChatEngine`, whose `_run_flow` gives something to await here."""
     make: Any = method
 
     async def call(self: AsyncChatEngine, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -92,7 +92,7 @@ class AsyncChatEngine(AsyncFromConfig):
             options=options,
         )
 
-    send = _awaited(ChatEngine.send)
+    send = _make_async(ChatEngine.send)
 
     @overload
     async def submit(
@@ -129,17 +129,17 @@ class AsyncChatEngine(AsyncFromConfig):
         expected: str | None = None,
     ) -> Reply | list[str]:
         """See `ChatEngine.submit`."""
-        starter = self._settings.turn_starter(scope, id, expected=expected)
-        return await self._run(
+        starter = self._settings.build_turn_starter(scope, id, expected=expected)
+        return await self._run_flow(
             flows.request_reply(self._settings, lambda: starter.submit(reply, results, partial=partial))
         )
 
-    resume = _awaited(ChatEngine.resume)
-    regenerate = _awaited(ChatEngine.regenerate)
+    resume = _make_async(ChatEngine.resume)
+    regenerate = _make_async(ChatEngine.regenerate)
 
     async def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
         """See `ChatEngine.abandon`."""
-        return await self.history.run(abandon, self._settings.log(scope, id))
+        return await self.history.run(abandon, self._settings.open_log(scope, id))
 
     def stream(
         self,
@@ -154,14 +154,14 @@ class AsyncChatEngine(AsyncFromConfig):
     ) -> AsyncReplyStream:
         """See `ChatEngine.stream`; use it with `async with`."""
         settings = self._settings.for_call(model=model, max_tokens=max_tokens)
-        starter = settings.turn_starter(scope, id, expected=expected)
+        starter = settings.build_turn_starter(scope, id, expected=expected)
         return AsyncReplyStream(self.history, settings, lambda: starter.start(content, turn_id=turn_id))
 
     def stream_resumed(
         self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False
     ) -> AsyncReplyStream:
         """See `ChatEngine.stream_resumed`."""
-        starter = self._settings.turn_starter(scope, id)
+        starter = self._settings.build_turn_starter(scope, id)
         return AsyncReplyStream(
             self.history, self._settings, lambda: starter.resume_unanswered(takeover=takeover, force=force)
         )
@@ -170,13 +170,13 @@ class AsyncChatEngine(AsyncFromConfig):
         self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
     ) -> AsyncReplyStream:
         """See `ChatEngine.stream_regenerated`."""
-        starter = self._settings.turn_starter(scope, id, expected=expected)
+        starter = self._settings.build_turn_starter(scope, id, expected=expected)
         return AsyncReplyStream(self.history, self._settings, lambda: starter.regenerate(turn_id=turn_id))
 
-    run_tools = _awaited(ChatEngine.run_tools)
-    compact = _awaited(ChatEngine.compact)
-    count_tokens = _awaited(ChatEngine.count_tokens)
-    check = _awaited(ChatEngine.check)
+    run_tools = _make_async(ChatEngine.run_tools)
+    compact = _make_async(ChatEngine.compact)
+    count_tokens = _make_async(ChatEngine.count_tokens)
+    check = _make_async(ChatEngine.check)
 
     async def close(self) -> None:
         """End the threads of a history that this engine made, and close what `from_config` opened; nothing else."""
@@ -184,8 +184,8 @@ class AsyncChatEngine(AsyncFromConfig):
             await self.history.close()
         await super().close()
 
-    async def _run(self, flow: Flow[T]) -> T:
-        return await _run(self.history, flow)
+    async def _run_flow(self, flow: Flow[T]) -> T:
+        return await _run_flow(self.history, flow)
 
 
 class AsyncReplyStream(StreamedTurn):
@@ -199,8 +199,8 @@ class AsyncReplyStream(StreamedTurn):
         self._history = history
 
     async def __aenter__(self) -> Self:
-        self._turn = await _run(self._history, self._start_turn())
-        self._pieces = _replay(self._reply) if self._reply else self._receive()
+        self._turn = await _run_flow(self._history, self._start_turn())
+        self._pieces = _replay_events(self._reply) if self._reply else self._receive_events()
         return self
 
     @property
@@ -231,37 +231,39 @@ class AsyncReplyStream(StreamedTurn):
                 await self._pieces.aclose()
         finally:
             if self._is_open:
-                partial = self._progress.partial()
-                await _finish(self._history.run(self._turn.abort, error or GeneratorExit(), partial))
+                partial = self._progress.partial_message()
+                await _finish_despite_cancel(self._history.run(self._turn.abort, error or GeneratorExit(), partial))
 
-    async def _receive(self) -> AsyncGenerator[ReplyEvent]:
-        for _ in range(flows.PAUSES):
+    async def _receive_events(self) -> AsyncGenerator[ReplyEvent]:
+        for _ in range(flows.MAX_PAUSES):
             if not self._is_open:
                 return
-            self._progress = Progress()
+            self._progress = StreamProgress()
             async with contextlib.AsyncExitStack() as stack:
-                call = self._settings.call("stream", self._settings.request.arguments(self._turn))
+                call = self._settings.prepare_call("stream", self._settings.request.build_arguments(self._turn))
                 try:
-                    stream = self._progress.begin(await stack.enter_async_context(call()))
+                    stream = self._progress.attach_stream(await stack.enter_async_context(call()))
                 except Exception as error:
                     if not self._turn.forget_container(error):
                         raise
                     continue
                 try:
                     async for event in stream:
-                        if piece := self._progress.see(event):
+                        if piece := self._progress.handle_event(event):
                             yield piece
                 except ValueError as error:  # of the SDK about a tool's input that is no JSON, with all its text
-                    async for _ in self._progress.rest:
+                    async for _ in self._progress.remaining_events:
                         pass
-                    unread = self._progress.unread()
-                    raise await _finish(self._history.run(self._turn.keep_as_text, unread, error)) from None
+                    unread = self._progress.build_unparsed_reply()
+                    raise await _finish_despite_cancel(
+                        self._history.run(self._turn.store_as_text, unread, error)
+                    ) from None
                 self._progress.check_ended()
             response = await stream.get_final_message()
-            await _finish(self._history.run(self._store_reply, response, stream.request_id))
+            await _finish_despite_cancel(self._history.run(self._store_reply, response, stream.request_id))
 
 
-async def _replay(reply: Reply) -> AsyncGenerator[ReplyEvent]:
+async def _replay_events(reply: Reply) -> AsyncGenerator[ReplyEvent]:
     for event in events_of(reply):
         yield event
 
@@ -274,7 +276,7 @@ class _Ended:
     error: BaseException | None = None
 
 
-def _advance(flow: Flow[Any], answer: Any, error: BaseException | None) -> Call | _Ended:
+def _advance_flow(flow: Flow[Any], answer: Any, error: BaseException | None) -> Call | _Ended:
     """Let a flow go on to its next call. The error of a call is for the event loop to raise, not for a thread."""
     try:
         return flow.send(answer) if error is None else flow.throw(error)
@@ -286,7 +288,7 @@ def _advance(flow: Flow[Any], answer: Any, error: BaseException | None) -> Call 
         return _Ended(error=raised)
 
 
-async def _run(history: AsyncHistory, flow: Flow[T]) -> T:
+async def _run_flow(history: AsyncHistory, flow: Flow[T]) -> T:
     """Run a flow in threads, and await each of its calls here; return what the flow returns.
 
     If this is cancelled, what the flow is doing ends all the same; then the flow is told in place of its next answer.
@@ -294,7 +296,7 @@ async def _run(history: AsyncHistory, flow: Flow[T]) -> T:
     answer: Any = None
     error: BaseException | None = None
     while True:
-        task = asyncio.ensure_future(history.run(_advance, flow, answer, error))
+        task = asyncio.ensure_future(history.run(_advance_flow, flow, answer, error))
         answer, error = None, None
         try:
             step = await asyncio.shield(task)
@@ -303,7 +305,7 @@ async def _run(history: AsyncHistory, flow: Flow[T]) -> T:
             step = _Ended() if task.exception() else task.result()
             if isinstance(step, _Ended):
                 if isinstance(step.result, Turn):  # nobody takes over what was opened
-                    await _finish(history.run(step.result.abort, cancelled))
+                    await _finish_despite_cancel(history.run(step.result.abort, cancelled))
                 raise
             error = cancelled
             continue
@@ -319,7 +321,7 @@ async def _run(history: AsyncHistory, flow: Flow[T]) -> T:
             error = raised
 
 
-async def _finish(work: Awaitable[R]) -> R:
+async def _finish_despite_cancel(work: Awaitable[R]) -> R:
     """Wait for work to end even when cancelled meanwhile, so that nothing is half done."""
     task = asyncio.ensure_future(work)
     try:

@@ -20,7 +20,7 @@ from chathistory.engine.reply import Reply, ReplyEvent, events_of, require_enter
 from chathistory.engine.request import MAX_TOKENS
 from chathistory.engine.settings import EngineSettings
 from chathistory.engine.start_turn import abandon
-from chathistory.engine.stream_message import Progress
+from chathistory.engine.stream_message import StreamProgress
 from chathistory.errors import IncompleteReply, InvalidInput
 from chathistory.history import History
 from chathistory.log.lease import TURN_TIMEOUT
@@ -120,7 +120,7 @@ class ChatEngine(FromConfig):
             options=options,
         )
 
-    _run = staticmethod(run_flow)
+    _run_flow = staticmethod(run_flow)
 
     def send(
         self,
@@ -154,8 +154,8 @@ class ChatEngine(FromConfig):
             Exception: Errors of the SDK, as they are, and those of the store.
         """
         settings = self._settings.for_call(model=model, max_tokens=max_tokens)
-        starter = settings.turn_starter(scope, id, expected=expected)
-        return self._run(flows.request_reply(settings, lambda: starter.start(content, turn_id=turn_id)))
+        starter = settings.build_turn_starter(scope, id, expected=expected)
+        return self._run_flow(flows.request_reply(settings, lambda: starter.start(content, turn_id=turn_id)))
 
     @overload
     def submit(
@@ -215,8 +215,10 @@ class ChatEngine(FromConfig):
                 `TurnInProgress`: another turn is open. Nothing is stored and nothing is sent then.
             ChatHistoryError: What `send` raises.
         """
-        starter = self._settings.turn_starter(scope, id, expected=expected)
-        return self._run(flows.request_reply(self._settings, lambda: starter.submit(reply, results, partial=partial)))
+        starter = self._settings.build_turn_starter(scope, id, expected=expected)
+        return self._run_flow(
+            flows.request_reply(self._settings, lambda: starter.submit(reply, results, partial=partial))
+        )
 
     def resume(self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False) -> Reply | None:
         """Send the last turn again if it has no reply: its process died, or its request failed.
@@ -235,8 +237,10 @@ class ChatEngine(FromConfig):
             TurnRefused: The API refused it, and would refuse it again.
             TurnInProgress: Another process holds the turn. One of this machine that has ended need not be waited for.
         """
-        starter = self._settings.turn_starter(scope, id)
-        return self._run(flows.request_reply(self._settings, lambda: starter.resume(takeover=takeover, force=force)))
+        starter = self._settings.build_turn_starter(scope, id)
+        return self._run_flow(
+            flows.request_reply(self._settings, lambda: starter.resume(takeover=takeover, force=force))
+        )
 
     def regenerate(
         self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
@@ -257,12 +261,12 @@ class ChatEngine(FromConfig):
             TurnError: There is no question.
             ChatHistoryError: What `send` raises.
         """
-        starter = self._settings.turn_starter(scope, id, expected=expected)
-        return self._run(flows.request_reply(self._settings, lambda: starter.regenerate(turn_id=turn_id)))
+        starter = self._settings.build_turn_starter(scope, id, expected=expected)
+        return self._run_flow(flows.request_reply(self._settings, lambda: starter.regenerate(turn_id=turn_id)))
 
     def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
         """Close the open turn of a conversation, whoever holds it; False: there was none."""
-        return abandon(self._settings.log(scope, id))
+        return abandon(self._settings.open_log(scope, id))
 
     def stream(
         self,
@@ -277,21 +281,21 @@ class ChatEngine(FromConfig):
     ) -> ReplyStream:
         """Like `send`, with the text as it comes; use it with `with`. Nothing happens before that."""
         settings = self._settings.for_call(model=model, max_tokens=max_tokens)
-        starter = settings.turn_starter(scope, id, expected=expected)
+        starter = settings.build_turn_starter(scope, id, expected=expected)
         return ReplyStream(settings, lambda: starter.start(content, turn_id=turn_id))
 
     def stream_resumed(
         self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False
     ) -> ReplyStream:
         """Like `resume`, with the text as it comes. Raises `TurnError` on entry if there is nothing to resume."""
-        starter = self._settings.turn_starter(scope, id)
+        starter = self._settings.build_turn_starter(scope, id)
         return ReplyStream(self._settings, lambda: starter.resume_unanswered(takeover=takeover, force=force))
 
     def stream_regenerated(
         self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
     ) -> ReplyStream:
         """Like `regenerate`, with the text as it comes; use it with `with`. Nothing happens before that."""
-        starter = self._settings.turn_starter(scope, id, expected=expected)
+        starter = self._settings.build_turn_starter(scope, id, expected=expected)
         return ReplyStream(self._settings, lambda: starter.regenerate(turn_id=turn_id))
 
     def run_tools(
@@ -325,12 +329,12 @@ class ChatEngine(FromConfig):
             ChatHistoryError: What `send` raises.
             TurnError: Without `content`, there is no turn that broke off.
         """
-        starter = self._settings.turn_starter(scope, id, tools, expected=expected)
+        starter = self._settings.build_turn_starter(scope, id, tools, expected=expected)
         if content is None:
             start = partial(starter.resume_unanswered, takeover=takeover)
         else:
             start = partial(starter.start, content, turn_id=turn_id)
-        return self._run(flows.run_tools(self._settings, start, tools))
+        return self._run_flow(flows.run_tools(self._settings, start, tools))
 
     def compact(self, id: str, *, scope: str = OWN_SCOPE) -> TrimResult | None:
         """Have the API sum up all that was said so far; from now on that is sent in its place. None: there is nothing.
@@ -338,14 +342,14 @@ class ChatEngine(FromConfig):
         A beta of the API, which signs the summary, so that thinking stays valid. The log stays whole. Raises
         `TurnInProgress` if a turn is open, and `Conflict` if somebody wrote meanwhile; nothing changes then.
         """
-        return self._run(flows.compact(self._settings, scope, id))
+        return self._run_flow(flows.compact(self._settings, scope, id))
 
     def count_tokens(self, id: str, content: Content | None = None, *, scope: str = OWN_SCOPE) -> int:
         """Have the API count what `send(id, content)` would send, with system prompt and tools; nothing is stored.
 
         Without `content`, what `resume` would send. Raises `InvalidInput` if that would end with a reply.
         """
-        return self._run(flows.count_tokens(self._settings, scope, id, content))
+        return self._run_flow(flows.count_tokens(self._settings, scope, id, content))
 
     def check(self, id: str, *, scope: str = OWN_SCOPE) -> Refusal | None:
         """Ask the API whether a conversation can be sent, with this engine's model, system prompt and tools.
@@ -364,7 +368,7 @@ class ChatEngine(FromConfig):
             Exception: The SDK's error, if the API cannot be asked, or if it does not refuse the messages but something
                 else of the request: the model, the tools, an option.
         """
-        return self._run(flows.check(self._settings, scope, id))
+        return self._run_flow(flows.check(self._settings, scope, id))
 
 
 class ReplyStream(StreamedTurn):
@@ -378,7 +382,7 @@ class ReplyStream(StreamedTurn):
 
     def __enter__(self) -> Self:
         self._turn = run_flow(self._start_turn())
-        self._pieces = events_of(self._reply) if self._reply else self._receive()
+        self._pieces = events_of(self._reply) if self._reply else self._receive_events()
         return self
 
     @property
@@ -409,27 +413,27 @@ class ReplyStream(StreamedTurn):
         if self._pieces is not None:
             self._pieces.close()
         if self._is_open:
-            self._turn.abort(error or GeneratorExit(), self._progress.partial())
+            self._turn.abort(error or GeneratorExit(), self._progress.partial_message())
 
-    def _receive(self) -> Generator[ReplyEvent]:
-        for _ in range(flows.PAUSES):
+    def _receive_events(self) -> Generator[ReplyEvent]:
+        for _ in range(flows.MAX_PAUSES):
             if not self._is_open:
                 return
-            self._progress = Progress()
+            self._progress = StreamProgress()
             with contextlib.ExitStack() as stack:
-                call = self._settings.call("stream", self._settings.request.arguments(self._turn))
+                call = self._settings.prepare_call("stream", self._settings.request.build_arguments(self._turn))
                 try:
-                    stream = self._progress.begin(stack.enter_context(call()))
+                    stream = self._progress.attach_stream(stack.enter_context(call()))
                 except Exception as error:
                     if not self._turn.forget_container(error):
                         raise
                     continue
                 try:
                     for event in stream:
-                        if piece := self._progress.see(event):
+                        if piece := self._progress.handle_event(event):
                             yield piece
                 except ValueError as error:  # of the SDK about a tool's input that is no JSON, with all its text
-                    collections.deque(self._progress.rest, maxlen=0)
-                    raise self._turn.keep_as_text(self._progress.unread(), error) from None
+                    collections.deque(self._progress.remaining_events, maxlen=0)
+                    raise self._turn.store_as_text(self._progress.build_unparsed_reply(), error) from None
                 self._progress.check_ended()
             self._store_reply(stream.get_final_message(), stream.request_id)

@@ -38,19 +38,19 @@ def check_client(client: Any, *, asynchronous: bool) -> None:
     wanted = "anthropic.AsyncAnthropic()" if asynchronous else "anthropic.Anthropic()"
     name = class_name(client)
     if isinstance(client, type):
-        _refuse(f"must be an object such as {wanted}, not {name}")
+        _refuse_client(f"must be an object such as {wanted}, not {name}")
     create = getattr(getattr(client, "messages", None), "create", None)
     if not callable(create):
-        _refuse(f"must have messages.create, as {wanted} has; {name} does not{_hint(client)}")
-    if _of_the_sdk(client, "") and type(client).__name__.endswith(("WithRawResponse", "WithStreamedResponse")):
-        _refuse(f"{name} answers with raw HTTP responses; hand in the client itself, such as {wanted}")
+        _refuse_client(f"must have messages.create, as {wanted} has; {name} does not{_suggest_fix(client)}")
+    if _is_sdk_class(client, "") and type(client).__name__.endswith(("WithRawResponse", "WithStreamedResponse")):
+        _refuse_client(f"{name} answers with raw HTTP responses; hand in the client itself, such as {wanted}")
     if asynchronous and _is_synchronous(client, create):
-        _refuse(f"{name} is a synchronous client; AsyncChatEngine needs {wanted}, or use ChatEngine")
-    if not asynchronous and (_of_the_sdk(client, "Async") or is_coroutine_function(create)):
-        _refuse(f"{name} is an asynchronous client; ChatEngine needs {wanted}, or use AsyncChatEngine")
+        _refuse_client(f"{name} is a synchronous client; AsyncChatEngine needs {wanted}, or use ChatEngine")
+    if not asynchronous and (_is_sdk_class(client, "Async") or is_coroutine_function(create)):
+        _refuse_client(f"{name} is an asynchronous client; ChatEngine needs {wanted}, or use AsyncChatEngine")
 
 
-def _hint(client: Any) -> str:
+def _suggest_fix(client: Any) -> str:
     if callable(getattr(client, "create", None)):
         return "; hand in the client itself, not its `.messages`"
     if hasattr(client, "invoke_model"):
@@ -60,7 +60,7 @@ def _hint(client: Any) -> str:
     return ""
 
 
-def _of_the_sdk(client: Any, prefix: str) -> bool:
+def _is_sdk_class(client: Any, prefix: str) -> bool:
     kinds = type(client).__mro__
     return any(kind.__module__.partition(".")[0] == "anthropic" and kind.__name__.startswith(prefix) for kind in kinds)
 
@@ -70,9 +70,9 @@ def _is_synchronous(client: Any, create: Any) -> bool:
 
     A wrapper around an asynchronous client is often a plain function that passes on the coroutine.
     """
-    if is_coroutine_function(create) or _of_the_sdk(client, "Async"):
+    if is_coroutine_function(create) or _is_sdk_class(client, "Async"):
         return False
-    if _of_the_sdk(client, "Anthropic"):
+    if _is_sdk_class(client, "Anthropic"):
         return True
     functions = [each for each in layers(create) if inspect.isfunction(each)]
     if not functions or not isinstance(create, _FUNCTIONS):
@@ -85,13 +85,13 @@ def _is_synchronous(client: Any, create: Any) -> bool:
         around = function.__globals__
         reached += [cell.cell_contents for cell in function.__closure__ or () if cell != _EMPTY]
         reached += [around[name] for name in function.__code__.co_names if name in around]
-    return not any(map(_gives_awaitable, functions)) and not any(map(_is_asynchronous, reached))
+    return not any(map(_is_annotated_awaitable, functions)) and not any(map(_is_asynchronous, reached))
 
 
 _FUNCTIONS = (types.FunctionType, types.MethodType, functools.partial)
 
 
-def _gives_awaitable(function: Any) -> bool:
+def _is_annotated_awaitable(function: Any) -> bool:
     """Whether a function says by its annotation that it returns something to await."""
     returned = str(function.__annotations__.get("return", ""))
     return any(word in returned for word in ("Awaitable", "Coroutine", "Future", "Task"))
@@ -104,11 +104,11 @@ def _is_asynchronous(value: Any) -> bool:
     """Whether a value is a coroutine function, or an object whose `create` is one."""
     if inspect.ismodule(value) or isinstance(value, type):
         return False
-    places = (value, _attribute(value, "create"), _attribute(_attribute(value, "messages"), "create"))
+    places = (value, _get_attribute(value, "create"), _get_attribute(_get_attribute(value, "messages"), "create"))
     return any(is_coroutine_function(each) for each in places if callable(each))
 
 
-def _attribute(value: Any, name: str) -> Any:
+def _get_attribute(value: Any, name: str) -> Any:
     """Return an attribute; None if there is none, or finding it fails."""
     try:
         return getattr(value, name, None)
@@ -141,5 +141,5 @@ def check_options(options: Any) -> dict[str, Any]:
     return {name: copy_json(value) for name, value in options.items()}
 
 
-def _refuse(what: str) -> NoReturn:
+def _refuse_client(what: str) -> NoReturn:
     raise InvalidInput(f"client: {what}")

@@ -19,7 +19,7 @@ from chathistory.engine.online_check import find_refused_place
 from chathistory.engine.refusals import Refusal
 from chathistory.engine.reply import Reply
 from chathistory.engine.settings import EngineSettings
-from chathistory.engine.stream_message import Progress
+from chathistory.engine.stream_message import StreamProgress
 from chathistory.engine.turn import Turn
 from chathistory.errors import Conflict, ConversationChanged, InvalidInput
 from chathistory.log.active_path import load_active
@@ -29,14 +29,14 @@ from chathistory.trimming.plan_cut import TrimResult, check_summary, plan_cut_of
 from chathistory.trimming.policies import Summarize
 from chathistory.view import view, view_of
 
-__all__ = ["PAUSES", "Call", "CutFailedWarning", "Flow", "StreamedTurn"]
+__all__ = ["MAX_PAUSES", "Call", "CutFailedWarning", "Flow", "StreamedTurn"]
 
 R = TypeVar("R")
 T = TypeVar("T")
 Call: TypeAlias = "Callable[[], Any]"
 Flow: TypeAlias = "Generator[Call, Any, R]"
 
-PAUSES = 20
+MAX_PAUSES = 20
 """How many requests one turn may take whose replies pause (stop reason "pause_turn"); then it is closed as it is."""
 
 
@@ -65,10 +65,10 @@ def request_reply(settings: EngineSettings, start: Callable[[], Turn | T]) -> Fl
         return turn.stored_reply
     reply = None
     with _abort_on_error(turn):
-        yield from _make_cut(settings, turn)
-        for _ in range(PAUSES):
+        yield from _carry_out_cut(settings, turn)
+        for _ in range(MAX_PAUSES):
             try:
-                response = yield settings.call("create", settings.request.arguments(turn))
+                response = yield settings.prepare_call("create", settings.request.build_arguments(turn))
             except Exception as error:
                 if not turn.forget_container(error):
                     raise
@@ -87,14 +87,14 @@ def run_tools(settings: EngineSettings, start: Callable[[], Turn], tools: Sequen
         return turn.stored_reply
     reply, goes_on = None, True
     with _abort_on_error(turn):
-        yield from _make_cut(settings, turn)
+        yield from _carry_out_cut(settings, turn)
         while goes_on:
-            runner = settings.tool_runner(turn, tools)  # one for each request: its own list is not the view
+            runner = settings.build_tool_runner(turn, tools)  # one for each request: its own list is not the view
             messages: Any = aiter(runner) if settings.asynchronous else iter(runner)
             advance: Callable[..., Any] = anext if settings.asynchronous else next
             try:
                 while (message := (yield partial(advance, messages, None))) is not None:
-                    reply = turn.finish(message, more=message.stop_reason in ("tool_use", "pause_turn"))
+                    reply = turn.finish(message, stays_open=message.stop_reason in ("tool_use", "pause_turn"))
                     goes_on = message.stop_reason == "pause_turn"
                     if message.stop_reason == "tool_use" and (results := (yield runner.generate_tool_call_response)):
                         turn.add_results(results)
@@ -106,11 +106,11 @@ def run_tools(settings: EngineSettings, start: Callable[[], Turn], tools: Sequen
     return turn.close_after(reply)
 
 
-def _make_cut(settings: EngineSettings, turn: Turn) -> Flow[None]:
+def _carry_out_cut(settings: EngineSettings, turn: Turn) -> Flow[None]:
     """Make what a planned cut needs, and store it; a summary that fails is no reason to leave a turn unanswered."""
     if turn.plan is None:
         return
-    policy, messages = turn.plan.policy, turn.list_left_out()
+    policy, messages = turn.plan.policy, turn.list_cut_messages()
     try:
         if isinstance(policy, Summarize):
             is_awaited = settings.asynchronous and inspect.iscoroutinefunction(policy.by)
@@ -120,7 +120,7 @@ def _make_cut(settings: EngineSettings, turn: Turn) -> Flow[None]:
             else:
                 made = check_summary(summary)
         else:
-            made = yield settings.call("create", settings.request.compaction(turn, messages))
+            made = yield settings.prepare_call("create", settings.request.build_compaction_arguments(turn, messages))
         turn.store_cut(made)
     except ConversationChanged:
         raise
@@ -132,47 +132,52 @@ def _make_cut(settings: EngineSettings, turn: Turn) -> Flow[None]:
 
 def compact(settings: EngineSettings, scope: str, id: str) -> Flow[TrimResult | None]:
     """Have the API sum up all that was said so far, and store that; None: there is nothing."""
-    log = settings.log(scope, id)
+    log = settings.open_log(scope, id)
     with log.lock:
-        sent = settings.apply_setup(load_active(log))
-        plan = plan_cut_of_all(sent) if sent else None
-        if sent is None or plan is None:
+        active = settings.apply_setup(load_active(log))
+        plan = plan_cut_of_all(active) if active else None
+        if active is None or plan is None:
             return None
-        check_free(log.key, sent.state, timeout=settings.timeout)
-    turn = Turn(log, "", settings.timeout, plan=plan, state=sent.state)
-    response = yield settings.call("create", settings.request.compaction(turn, view_of(sent).messages))
+        check_free(log.key, active.state, timeout=settings.timeout)
+    turn = Turn(log, "", settings.timeout, plan=plan, state=active.state)
+    response = yield settings.prepare_call(
+        "create", settings.request.build_compaction_arguments(turn, view_of(active).messages)
+    )
     with log.lock:
         head = log.seen()
-        if head is None or head.version != sent.head.version:
+        if head is None or head.version != active.head.version:
             raise Conflict(log.key, head.stored if head else None)
-        log.append([*settings.setup.entries(sent.state), plan.compaction(response)])
+        log.append([*settings.setup.list_changes(active.state), plan.compaction(response)])
     return plan.trimmed
 
 
 def count_tokens(settings: EngineSettings, scope: str, id: str, content: Any) -> Flow[int]:
     """Have the API count what would be sent with one more message, which may hold results of tools."""
-    log = settings.log(scope, id)
-    sent = settings.apply_setup(load_active(log))
+    log = settings.open_log(scope, id)
+    active = settings.apply_setup(load_active(log))
     new = [] if content is None else [message_entry({"role": "user", "content": content})]
-    behind = [replace(entry, position=sent.head.end if sent else 0, surrogates=True) for entry in new]
-    found = view_of(replace(sent, entries=[*sent.entries, *behind])) if sent else view(behind)
+    behind = [replace(entry, position=active.head.end if active else 0, surrogates=True) for entry in new]
+    found = view_of(replace(active, entries=[*active.entries, *behind])) if active else view(behind)
     if not found.messages or found.messages[-1]["role"] == "assistant":
         raise InvalidInput("say what is to be sent next: the API counts no request that ends with a reply")
-    turn = Turn(log, "", settings.timeout, state=sent.state if sent else None)
-    counted = yield settings.call("count_tokens", settings.request.counting(turn, found.messages))
+    turn = Turn(log, "", settings.timeout, state=active.state if active else None)
+    counted = yield settings.prepare_call("count_tokens", settings.request.build_count_arguments(turn, found.messages))
     return int(counted.input_tokens)
 
 
 def check(settings: EngineSettings, scope: str, id: str) -> Flow[Refusal | None]:
     """Ask the API whether a conversation can be sent; return what it refuses, None: nothing."""
-    log = settings.log(scope, id)
-    sent = settings.apply_setup(load_active(log))
-    if sent is None:
+    log = settings.open_log(scope, id)
+    active = settings.apply_setup(load_active(log))
+    if active is None:
         return None
-    turn = Turn(log, "", settings.timeout, state=sent.state)
+    turn = Turn(log, "", settings.timeout, state=active.state)
     return (
         yield from find_refused_place(
-            sent, lambda messages: settings.call("count_tokens", settings.request.counting(turn, messages))
+            active,
+            lambda messages: settings.prepare_call(
+                "count_tokens", settings.request.build_count_arguments(turn, messages)
+            ),
         )
     )
 
@@ -189,22 +194,22 @@ class StreamedTurn:
         """Internal: `ChatEngine.stream` makes it."""
         self._settings = settings
         self._start = start
-        self._progress = Progress()
+        self._progress = StreamProgress()
         self._reply: Reply | None = None
         self._is_open = False
 
     def _start_turn(self) -> Flow[Turn]:
         turn = self._start()
         with _abort_on_error(turn):
-            yield from _make_cut(self._settings, turn)
+            yield from _carry_out_cut(self._settings, turn)
         self._reply, self._is_open = turn.stored_reply, turn.stored_reply is None
         return turn
 
     def _store_reply(self, response: Any, request_id: str | None) -> None:
         """Store what has come whole; a reply that paused is continued by the next request."""
         try:
-            self._reply = self._turn.finish(self._progress.completed(response), request_id=request_id)
-            self._progress = Progress()  # what had come so far is stored
+            self._reply = self._turn.finish(self._progress.fill_missing_fields(response), request_id=request_id)
+            self._progress = StreamProgress()  # what had come so far is stored
             self._is_open = self._reply.stop_reason == "pause_turn"
             if self._is_open:
                 self._turn.continue_turn()

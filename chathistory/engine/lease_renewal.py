@@ -70,7 +70,7 @@ class LeaseKeeper:
         with self._changed:
             self._turns.add(turn)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="chathistory-leases", daemon=True)
+                self._thread = threading.Thread(target=self._run_renewals, name="chathistory-leases", daemon=True)
                 self._wakes_at = turn.renew_at
                 self._thread.start()
             elif turn.renew_at < self._wakes_at:
@@ -85,8 +85,8 @@ class LeaseKeeper:
         with self._changed:
             self._turns.discard(turn)
 
-    def _run(self) -> None:
-        while due := self._next_due():
+    def _run_renewals(self) -> None:
+        while due := self._wait_for_due_turns():
             self._start_renewals(due)
             del due  # so that nothing is kept alive while this waits
 
@@ -95,9 +95,9 @@ class LeaseKeeper:
         for turn in due:
             by_store.setdefault(id(turn.log.store), []).append(turn)
         for turns in by_store.values():
-            threading.Thread(target=self._renew, args=(turns,), name="chathistory-lease", daemon=True).start()
+            threading.Thread(target=self._renew_leases, args=(turns,), name="chathistory-lease", daemon=True).start()
 
-    def _next_due(self) -> list[LeasedTurn]:
+    def _wait_for_due_turns(self) -> list[LeasedTurn]:
         """Wait for turns whose leases must be renewed, and return them; none: no turn is open."""
         with self._changed:
             while turns := list(self._turns):
@@ -112,7 +112,7 @@ class LeaseKeeper:
             self._thread = None
             return []
 
-    def _renew(self, turns: Sequence[LeasedTurn]) -> None:
+    def _renew_leases(self, turns: Sequence[LeasedTurn]) -> None:
         for turn in turns:
             now = TICKER.time()  # before the write: the lease counts from there
             try:

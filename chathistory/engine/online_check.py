@@ -25,15 +25,15 @@ R = TypeVar("R")
 Call: TypeAlias = "Callable[[], Any]"
 Flow: TypeAlias = "Generator[Call, Any, R]"
 
-_REFUSALS = frozenset({400, 404, 413, 422})
-_SPOKEN = {"role": "user", "content": "."}
+_REFUSAL_STATUSES = frozenset({400, 404, 413, 422})
+_DUMMY_MESSAGE = {"role": "user", "content": "."}
 
 
-def find_refused_place(sent: ActiveEntries, count: Callable[[list[Message]], Call]) -> Flow[Refusal | None]:
+def find_refused_place(active: ActiveEntries, count: Callable[[list[Message]], Call]) -> Flow[Refusal | None]:
     """Ask about a conversation; return what is refused of it, None: nothing is.
 
     Args:
-        sent: What the conversation sends.
+        active: What the conversation sends.
         count: Makes the call that has some messages counted.
 
     Returns:
@@ -47,25 +47,27 @@ def find_refused_place(sent: ActiveEntries, count: Callable[[list[Message]], Cal
         try:
             yield count(messages)
         except Exception as error:
-            if getattr(error, "status_code", None) not in _REFUSALS:  # the API was not reached, or it is not allowed
+            if (
+                getattr(error, "status_code", None) not in _REFUSAL_STATUSES
+            ):  # the API was not reached, or it is not allowed
                 raise
             return error
         return None
 
     # a request must not end with a reply
-    whole = replace(sent, entries=[*sent.entries, Entry(MessageAdded(_SPOKEN), position=sent.head.end)])
+    whole = replace(active, entries=[*active.entries, Entry(MessageAdded(_DUMMY_MESSAGE), position=active.head.end)])
     error = yield from ask(view_of(whole).messages)
     if error is None:
         return None
     refusal = find_refusal(error, whole, "")
     if refusal is not None and (refusal.sort == "size" or (refusal.places and refusal.certain)):
         return replace(refusal, sort="earlier") if refusal.sort == "turn" else refusal  # no turn is being sent
-    if (yield from ask([_SPOKEN])) is None:
-        accepted, refused = yield from _shortest_refused(whole, ask)
-        places = yield from _refused_blocks(accepted, refused, ask)
+    if (yield from ask([_DUMMY_MESSAGE])) is None:
+        accepted, refused = yield from _find_shortest_refused(whole, ask)
+        places = yield from _find_refused_blocks(accepted, refused, ask)
         if places:
-            told = find_cause(error)
-            why, status = told.why if told else describe_cause(error), getattr(error, "status_code", None)
+            cause = find_cause(error)
+            why, status = cause.why if cause else describe_cause(error), getattr(error, "status_code", None)
             return Refusal("earlier", why, None, tuple(places), certain=True, status=status)
     raise error
 
@@ -73,20 +75,20 @@ def find_refused_place(sent: ActiveEntries, count: Callable[[list[Message]], Cal
 Ask: TypeAlias = "Callable[[list[Message]], Flow[Exception | None]]"
 
 
-def _shortest_refused(sent: ActiveEntries, ask: Ask) -> Flow[tuple[ActiveEntries, ActiveEntries]]:
+def _find_shortest_refused(active: ActiveEntries, ask: Ask) -> Flow[tuple[ActiveEntries, ActiveEntries]]:
     """Return the longest beginning that is accepted and the next longer one, which is not.
 
     A beginning ends with a user's message before a reply. It has what is said up to there, and all entries that change
     what is sent of it.
     """
-    messages = messages_among(sent.entries)
+    messages = messages_among(active.entries)
     ends = [
         entry.position
         for entry, behind in zip(messages, [*messages[1:], None], strict=True)
         if not _is_reply(entry) and (behind is None or _is_reply(behind))
     ]
     beginnings = [
-        replace(sent, entries=[each for each in sent.entries if not is_message_entry(each) or each.position <= end])
+        replace(active, entries=[each for each in active.entries if not is_message_entry(each) or each.position <= end])
         for end in ends
     ]
     low, high = -1, len(beginnings) - 1  # the last one is refused; of none, nothing is
@@ -94,7 +96,7 @@ def _shortest_refused(sent: ActiveEntries, ask: Ask) -> Flow[tuple[ActiveEntries
         middle = (low + high) // 2
         error = yield from ask(view_of(beginnings[middle]).messages)
         low, high = (middle, high) if error is None else (low, middle)
-    accepted = beginnings[low] if low >= 0 else replace(sent, entries=[], cut=None)
+    accepted = beginnings[low] if low >= 0 else replace(active, entries=[], cut=None)
     return accepted, beginnings[high]
 
 
@@ -102,7 +104,7 @@ def _is_reply(entry: Entry[MessageAdded]) -> bool:
     return bool(entry.event.message["role"] == "assistant")
 
 
-def _refused_blocks(accepted: ActiveEntries, refused: ActiveEntries, ask: Ask) -> Flow[list[Place]]:
+def _find_refused_blocks(accepted: ActiveEntries, refused: ActiveEntries, ask: Ask) -> Flow[list[Place]]:
     """Return the block that is refused of what a beginning adds to another, by leaving out halves; [] if none is."""
     known = {entry.position for entry in messages_among(accepted.entries)}
     places = [
@@ -120,7 +122,7 @@ def _refused_blocks(accepted: ActiveEntries, refused: ActiveEntries, ask: Ask) -
         left_out: Entry = Entry(omitted, position=refused.head.end + 1)
         messages = view_of(replace(refused, entries=[*refused.entries, left_out])).messages
         if not messages or messages[-1]["role"] == "assistant":
-            messages = [*messages, _SPOKEN]
+            messages = [*messages, _DUMMY_MESSAGE]
         if (yield from ask(messages)) is None:
             places = half
         else:  # what is wrong in this half, too, is found the next time

@@ -37,15 +37,15 @@ __all__ = ["Place", "Refusal", "RefusalSort", "describe_refusal", "find_refusal"
 # What becomes of the turn.
 
 
-def refuse_turn(refusal: Refusal, sent: ActiveEntries, turn: str) -> TurnRefused:
+def refuse_turn(refusal: Refusal, active: ActiveEntries, turn: str) -> TurnRefused:
     """Return the event that closes a refused turn: which places are not sent again, and what they took."""
-    request = Request.of(sent, turn)
+    request = SentRequest.of(active, turn)
     omitted: list[Place] = []  # of a message with results what was refused, else all that this turn said
     for place in refusal.places:
         blocks = request.blocks(place.position)
         if not any(block["type"] == "tool_result" for block in blocks):
             for position, entry in request.entries.items():  # this turn's own words behind the last reply
-                is_own = position >= request.first and entry.event.message["role"] == "user"
+                is_own = position >= request.turn_start and entry.event.message["role"] == "user"
                 if is_own and not _has_results(request, position):
                     omitted.append(Place(position))
         elif place.block is not None:
@@ -59,7 +59,7 @@ def refuse_turn(refusal: Refusal, sent: ActiveEntries, turn: str) -> TurnRefused
     return TurnRefused(places=places, tokens=tokens, why=refusal.why, refusal=refusal)
 
 
-def _has_results(request: Request, position: int) -> bool:
+def _has_results(request: SentRequest, position: int) -> bool:
     return any(block["type"] == "tool_result" for block in request.blocks(position))
 
 
@@ -93,7 +93,7 @@ def describe_refusal(refusal: Refusal, id: str, *, goes_on: bool) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class SentRequest:
     """What was sent, and where it is stored.
 
     messages: what was sent; kept: the position of each. entries: the stored messages by position, without what a cut
@@ -102,26 +102,26 @@ class Request:
     """
 
     messages: Sequence[Message]
-    kept: Sequence[int]
+    positions: Sequence[int]
     entries: Mapping[int, Entry[MessageAdded]]
-    behind: int
-    first: int
+    first_new: int
+    turn_start: int
 
     @classmethod
-    def of(cls, sent: ActiveEntries, turn: str) -> Request:
+    def of(cls, active: ActiveEntries, turn: str) -> SentRequest:
         """Return the request of a turn: its id may be that of its messages, or it was begun again for a stored one."""
-        view = view_of(sent)
+        view = view_of(active)
         roles = [message["role"] for message in view.messages]
         behind = len(roles) - next((n for n, role in enumerate(reversed(roles)) if role == "assistant"), len(roles))
-        entries = {entry.position: entry for entry in messages_among(sent.entries)}
-        reply = max((each.position for each in entries.values() if _role(each) == "assistant"), default=-1)
+        entries = {entry.position: entry for entry in messages_among(active.entries)}
+        reply = max((each.position for each in entries.values() if _role_of(each) == "assistant"), default=-1)
         own = [each.position for each in entries.values() if each.turn == turn]
         own += [
             each.event.question
-            for each in sent.entries
+            for each in active.entries
             if each.turn == turn and isinstance(each.event, TurnOpened) and each.event.question is not None
         ]
-        first = min((position for position in own if position > reply), default=sent.head.end)
+        first = min((position for position in own if position > reply), default=active.head.end)
         return cls(view.messages, view.report.kept, entries, behind, first)
 
     def blocks(self, position: int) -> list[dict[str, Any]]:
@@ -130,51 +130,52 @@ class Request:
         return blocks_of(entry.event.message) if entry else []
 
 
-def _role(entry: Entry[MessageAdded]) -> str:
+def _role_of(entry: Entry[MessageAdded]) -> str:
     return str(entry.event.message["role"])
 
 
-_LARGE = 3  # places that are named of a request that is too large
+_LARGEST_NAMED = 3  # places that are named of a request that is too large
 
 
-def find_refusal(error: BaseException, sent: ActiveEntries | None, turn: str) -> Refusal | None:
+def find_refusal(error: BaseException, active: ActiveEntries | None, turn: str) -> Refusal | None:
     """Return what an error refuses of what the conversation sends; None: it is not of the sorts that are told apart."""
-    told = find_cause(error)
-    if told is None or sent is None:
+    cause = find_cause(error)
+    if cause is None or active is None:
         return None
-    request = Request.of(sent, turn)
-    if told.about == "container":
-        return Refusal("container", told.why, status=told.status)
-    if told.about == "size":
+    request = SentRequest.of(active, turn)
+    if cause.about == "container":
+        return Refusal("container", cause.why, status=cause.status)
+    if cause.about == "size":
         sizes = [
             (len(json.dumps(block)), Place(position, index))
-            for position in dict.fromkeys(request.kept)
+            for position in dict.fromkeys(request.positions)
             for index, block in enumerate(request.blocks(position))
         ]
-        largest = [place for _, place in sorted(sizes, key=lambda each: -each[0])[:_LARGE]]
-        return Refusal("size", told.why, places=tuple(largest), certain=False, status=told.status)
-    if told.paths:
-        return _at_paths(request, told)
-    return _of_type(request, told)
+        largest = [place for _, place in sorted(sizes, key=lambda each: -each[0])[:_LARGEST_NAMED]]
+        return Refusal("size", cause.why, places=tuple(largest), certain=False, status=cause.status)
+    if cause.paths:
+        return _refusal_at_paths(request, cause)
+    return _refusal_by_block_type(request, cause)
 
 
-def _at_paths(request: Request, told: Cause) -> Refusal | None:
-    spots = [spot for path in told.paths if (spot := _spot(request.messages, path))]
-    found = [(spot, place) for spot in spots if (place := _stored(request, spot))]
+def _refusal_at_paths(request: SentRequest, cause: Cause) -> Refusal | None:
+    spots = [spot for path in cause.paths if (spot := _parse_path(request.messages, path))]
+    found = [(spot, place) for spot in spots if (place := _find_stored_place(request, spot))]
     if not found:
         return None
     # behind the last reply, so that all that stands before it was accepted; results belong to the reply that called
     # for them, whoever stored them
     is_of_turn = all(
-        spot.message >= request.behind and (place.position >= request.first or _has_results(request, place.position))
+        spot.message >= request.first_new
+        and (place.position >= request.turn_start or _has_results(request, place.position))
         for spot, place in found
     )
     sort: RefusalSort = "turn" if is_of_turn and len(found) == len(spots) else "earlier"
-    return Refusal(sort, told.why, told.paths[0], tuple(place for _, place in found), status=told.status)
+    return Refusal(sort, cause.why, cause.paths[0], tuple(place for _, place in found), status=cause.status)
 
 
 @dataclass(frozen=True, slots=True)
-class _Spot:
+class _BlockPath:
     """A place in what was sent: numbers of the message, its block, and a block within that."""
 
     message: int
@@ -182,7 +183,7 @@ class _Spot:
     inner: int | None = None
 
 
-def _spot(messages: Sequence[Message], path: str) -> _Spot | None:
+def _parse_path(messages: Sequence[Message], path: str) -> _BlockPath | None:
     """Return the place that a path of the API's leads to; None: there is no such message.
 
     The API merges messages of one role that follow each other; where a path does not fit, it counts the merged ones.
@@ -192,20 +193,20 @@ def _spot(messages: Sequence[Message], path: str) -> _Spot | None:
         return None
     block, inner = [*blocks, None, None][:2]
     if block is None or block < len(blocks_of(messages[message])):
-        return _Spot(message, block, inner)
+        return _BlockPath(message, block, inner)
     runs: list[list[tuple[int, int]]] = []  # for each run of messages of one role, the places of its blocks
     for number, each in enumerate(messages):
         if number == 0 or messages[number - 1]["role"] != each["role"]:
             runs.append([])
         runs[-1] += [(number, index) for index in range(len(blocks_of(each)))]
     if message < len(runs) and block < len(runs[message]):
-        return _Spot(*runs[message][block], inner)
-    return _Spot(message)
+        return _BlockPath(*runs[message][block], inner)
+    return _BlockPath(message)
 
 
-def _stored(request: Request, spot: _Spot) -> Place | None:
+def _find_stored_place(request: SentRequest, spot: _BlockPath) -> Place | None:
     """Return where a place of the request is stored; None: it was not stored, but added."""
-    position = request.kept[spot.message]
+    position = request.positions[spot.message]
     entry = request.entries.get(position)
     if position == ADDED:
         return None
@@ -215,7 +216,7 @@ def _stored(request: Request, spot: _Spot) -> Place | None:
     entries = [request.entries[each] for each in sorted(request.entries)]
     here, candidates = entries.index(entry), [entry]
     for others in (entries[here + 1 :], entries[:here][::-1]):  # results may have been moved, but not past a reply
-        candidates += itertools.takewhile(lambda other: _role(other) != "assistant", others)
+        candidates += itertools.takewhile(lambda other: _role_of(other) != "assistant", others)
     for candidate in candidates:
         index = _index_of(wanted, candidate, spot.block)
         if index is not None:
@@ -239,42 +240,45 @@ def _index_of(wanted: Mapping[str, Any], entry: Entry[MessageAdded], hint: int) 
     return same[0] if len(same) == 1 else (hint if hint in same else None)
 
 
-def _of_type(request: Request, told: Cause) -> Refusal | None:
+def _refusal_by_block_type(request: SentRequest, cause: Cause) -> Refusal | None:
     """Return the refusal of a kind of block that is not named: those that came since the last reply are new."""
-    places = list(_blocks(request, told))
-    reply = max((each.position for each in request.entries.values() if _role(each) == "assistant"), default=-1)
+    places = list(_iter_matching_places(request, cause))
+    reply = max((each.position for each in request.entries.values() if _role_of(each) == "assistant"), default=-1)
     new = [place for place in places if place.position > reply]
-    if new and not told.files:
+    if new and not cause.files:
         places = new
     if not places:
         return None
     own = all(
-        place.position >= request.first or request.blocks(place.position)[place.block or 0]["type"] == "tool_result"
+        place.position >= request.turn_start
+        or request.blocks(place.position)[place.block or 0]["type"] == "tool_result"
         for place in places
     )
     sort: RefusalSort = "turn" if own and all(place in new for place in places) else "earlier"
     return Refusal(
-        sort, told.why, None, tuple(places), certain=len(places) == 1 or bool(told.files), status=told.status
+        sort, cause.why, None, tuple(places), certain=len(places) == 1 or bool(cause.files), status=cause.status
     )
 
 
-def _blocks(request: Request, told: Cause) -> Iterator[Place]:
+def _iter_matching_places(request: SentRequest, cause: Cause) -> Iterator[Place]:
     """Yield the places of all blocks that an error without a path may be about."""
-    for position in dict.fromkeys(request.kept):
+    for position in dict.fromkeys(request.positions):
         for index, block in enumerate(request.blocks(position)):
-            if _fits(block, told):
+            if _is_matching_block(block, cause):
                 yield Place(position, index)
             elif block["type"] == "tool_result" and isinstance(block.get("content"), list):
                 yield from (
-                    Place(position, index, inner) for inner, part in enumerate(block["content"]) if _fits(part, told)
+                    Place(position, index, inner)
+                    for inner, part in enumerate(block["content"])
+                    if _is_matching_block(part, cause)
                 )
 
 
-def _fits(block: Any, told: Cause) -> bool:
+def _is_matching_block(block: Any, cause: Cause) -> bool:
     if not isinstance(block, dict):
         return False
-    if "file" not in told.types:
-        return block.get("type") in told.types
+    if "file" not in cause.types:
+        return block.get("type") in cause.types
     source = block.get("source")
     id = block.get("file_id") or (source.get("file_id") if isinstance(source, dict) else None)
-    return isinstance(id, str) and (not told.files or id in told.files)
+    return isinstance(id, str) and (not cause.files or id in cause.files)

@@ -19,11 +19,11 @@ from chathistory.messages.json_values import plain
 __all__ = [
     "Reply",
     "ReplyEvent",
-    "as_invalid_input",
     "events_of",
     "require_entered",
     "stop_reason_of",
     "text_blocks",
+    "to_invalid_input",
     "unstorable_entry",
     "unstored_reply",
 ]
@@ -143,7 +143,7 @@ def _result_block(call: Mapping[str, Any], result: Any) -> dict[str, Any]:
     return block | ({"toolset_name": call["toolset_name"]} if call.get("toolset_name") else {})
 
 
-_PIECES: Mapping[str, tuple[Literal["text", "thinking"], str]] = {
+_EVENT_FIELDS: Mapping[str, tuple[Literal["text", "thinking"], str]] = {
     "text": ("text", "text"),
     "thinking": ("thinking", "thinking"),
 }
@@ -152,8 +152,8 @@ _PIECES: Mapping[str, tuple[Literal["text", "thinking"], str]] = {
 def events_of(reply: Reply) -> Generator[ReplyEvent]:
     """Yield a reply that is stored already as if it was streamed: each block is one piece."""
     for index, block in enumerate(reply.content):
-        if block["type"] in _PIECES:
-            kind, name = _PIECES[block["type"]]
+        if block["type"] in _EVENT_FIELDS:
+            kind, name = _EVENT_FIELDS[block["type"]]
             yield ReplyEvent(kind, block.get(name) or "", index)
         elif block["type"] == "tool_use":
             yield ReplyEvent("tool_input", to_json(block.get("input", {})), index, block.get("name"))
@@ -175,7 +175,7 @@ def stop_reason_of(response: Any) -> str | None:
     return told if isinstance(told, str) else None
 
 
-def as_invalid_input(error: Exception) -> InvalidInput:
+def to_invalid_input(error: Exception) -> InvalidInput:
     """Return the error as one of ours: what the SDK and the interpreter raise at great depth names no field."""
     if isinstance(error, InvalidInput):
         return error

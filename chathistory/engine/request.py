@@ -28,12 +28,12 @@ from chathistory.view.tool_references import tool_names, with_defined_tools
 __all__ = [
     "MAX_TOKENS",
     "PromptSetup",
-    "Request",
+    "RequestTemplate",
     "SetupChangedWarning",
     "TextReplacedWarning",
     "copy_json",
-    "encodable_tool",
-    "sendable",
+    "to_sendable",
+    "to_sendable_tool",
 ]
 
 T = TypeVar("T")
@@ -41,15 +41,15 @@ T = TypeVar("T")
 MAX_TOKENS = 16_000
 """The default: below 21,333, beyond which the SDK refuses a request that is not streamed."""
 
-_COUNTED = frozenset(
+_COUNT_ARGUMENTS = frozenset(
     ("model", "system", "tools", "tool_choice", "thinking", "output_config", "context_management", "betas", "messages")
 )
 
-MOST_MARKERS = 4
+MAX_CACHE_MARKERS = 4
 """How many cache markers the API takes in one request, the automatic one included."""
 
 
-def _markers(arguments: Mapping[str, Any]) -> int:
+def _count_cache_markers(arguments: Mapping[str, Any]) -> int:
     """Return how many cache markers the caller has set, on the system prompt and on tools; messages have none."""
     system, tools = arguments.get("system"), arguments.get("tools") or ()
     marked = [*(system if isinstance(system, Sequence) and not isinstance(system, str) else ()), *tools]
@@ -57,19 +57,19 @@ def _markers(arguments: Mapping[str, Any]) -> int:
     return sum(isinstance(each, Mapping) and each.get("cache_control") is not None for each in definitions)
 
 
-_BETAS_OF_SYSTEM = {
+_SYSTEM_BETAS = {
     "clear_at": "mid-conversation-system-clear-at-2026-08-21",
     "output_config": "mid-conversation-output-config-2026-07-01",
 }
 """The betas without which the API does not take these fields of a system message (the SDK's list of betas)."""
-_DATE = len("-2026-01-01")
+_DATE_LENGTH = len("-2026-01-01")
 
 
-def _betas_of_system(messages: Sequence[Message], asked: Sequence[str]) -> list[str]:
+def _list_system_betas(messages: Sequence[Message], caller_betas: Sequence[str]) -> list[str]:
     """Return the betas that system messages need, but for those that the caller asks for, in whichever version."""
     names = {name for message in messages if message["role"] == "system" for name in message}
-    wanted = [beta for name, beta in _BETAS_OF_SYSTEM.items() if name in names]
-    return [beta for beta in wanted if not any(other.startswith(beta[:-_DATE]) for other in asked)]
+    wanted = [beta for name, beta in _SYSTEM_BETAS.items() if name in names]
+    return [beta for beta in wanted if not any(other.startswith(beta[:-_DATE_LENGTH]) for other in caller_betas)]
 
 
 def copy_json(value: Any) -> Any:
@@ -103,12 +103,12 @@ class PromptSetup:
         """Take down what is sent. Tools of the SDK's runner count by their definitions."""
         definitions = [definition_of(tool) for tool in tools or ()]
         given = {"model": model, "system": plain(system, "system"), "tools": plain(definitions, "tools") or None}
-        data = {name: sendable(name, value) for name, value in given.items()}
+        data = {name: to_sendable(name, value) for name, value in given.items()}
         texts = {name: json.dumps(value, sort_keys=True) for name, value in data.items()}
         fingerprints = {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
         return cls(Setup(model=data["model"], system=data["system"], tools=data["tools"], fingerprints=fingerprints))
 
-    def entries(self, state: ConversationState | None) -> list[Entry]:
+    def list_changes(self, state: ConversationState | None) -> list[Entry]:
         """Return the entry that has to be stored before the next message: none if nothing changed."""
         is_known = state is not None and state.engine.setup == self.event.fingerprints
         return [] if is_known else [Entry(self.event)]
@@ -118,7 +118,7 @@ class PromptSetup:
         before, now = state.engine.setup, self.event.fingerprints
         return bool(before) and any(before.get(name) != now[name] for name in ("system", "tools"))
 
-    def warn(self, state: ConversationState | None, name: str) -> None:
+    def warn_if_changed(self, state: ConversationState | None, name: str) -> None:
         """Warn if the conversation `name` was held with something else so far."""
         before = state.engine.setup if state else {}
         changed = [part for part, mark in self.event.fingerprints.items() if before and before.get(part) != mark]
@@ -129,7 +129,7 @@ class PromptSetup:
             warnings.warn(words, SetupChangedWarning, stacklevel=2)
 
 
-def sendable(name: str, value: T) -> T:
+def to_sendable(name: str, value: T) -> T:
     """Return a part of a request as it can be sent, with a warning if that is not as it was given."""
     changed = without_surrogates(value)
     if changed == value:
@@ -139,7 +139,7 @@ def sendable(name: str, value: T) -> T:
     return cast("T", changed)
 
 
-def encodable_tool(tool: Any) -> Any:
+def to_sendable_tool(tool: Any) -> Any:
     """Return a tool of the SDK's runner whose definition can be sent: a copy, if its own cannot."""
     definition = definition_of(tool)
     changed = without_surrogates(definition)
@@ -153,7 +153,7 @@ def encodable_tool(tool: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class RequestTemplate:
     """What is the same in every request of an engine: arguments of the SDK's `messages.create`.
 
     cache: ask for prompt caching of the conversation so far (the API's automatic, top-level `cache_control`).
@@ -168,7 +168,7 @@ class Request:
     editing: ContextEditing | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
-    def arguments(self, turn: Turn, messages: list[Message] | None = None) -> dict[str, Any]:
+    def build_arguments(self, turn: Turn, messages: list[Message] | None = None) -> dict[str, Any]:
         """Return the arguments of `create` or `stream` for a turn; with `betas` if it takes the beta namespace.
 
         messages: what to send, if that is not what the turn is about to send.
@@ -176,11 +176,16 @@ class Request:
         the conversation, or the caller's own tools and options, must not change with that.
         """
         messages = turn.messages_to_send() if messages is None else messages
-        sealed = CompactionBlocks.of(messages)
-        edits = sealed.edits(self.editing)
-        binding = self._binding(turn.state)
-        asked = self.options.get("betas", ())
-        betas = [*asked, *sealed.betas(edits), *([BINDING_BETA] if binding else ()), *_betas_of_system(messages, asked)]
+        compactions = CompactionBlocks.of(messages)
+        edits = compactions.edits(self.editing)
+        binding = self._build_thinking_binding(turn.state)
+        caller_betas = self.options.get("betas", ())
+        betas = [
+            *caller_betas,
+            *compactions.betas(edits),
+            *([BINDING_BETA] if binding else ()),
+            *_list_system_betas(messages, caller_betas),
+        ]
         given = {
             "model": self.model,
             "max_tokens": self.max_tokens,
@@ -193,23 +198,23 @@ class Request:
         named = {name: value for name, value in given.items() if value is not None}
         more = {"betas": list(dict.fromkeys(betas))} if betas else {}
         whole: dict[str, Any] = named | dict(self.options) | more
-        if "cache_control" not in self.options and _markers(whole) >= MOST_MARKERS:
+        if "cache_control" not in self.options and _count_cache_markers(whole) >= MAX_CACHE_MARKERS:
             whole.pop("cache_control", None)
         names = None if "mcp_servers" in whole else tool_names(whole.get("tools") or ())
         if names is not None:
             messages = with_defined_tools(messages, names)
         return {name: copy_json(value) for name, value in whole.items()} | {**binding, "messages": copy_json(messages)}
 
-    def _binding(self, state: ConversationState | None) -> dict[str, Any]:
+    def _build_thinking_binding(self, state: ConversationState | None) -> dict[str, Any]:
         """Return what has the API drop thinking that is bound to something else, if the conversation chose that."""
         if not (state and state.view.drop_block):
             return {}
         thinking = self.options.get("thinking") or {"type": "adaptive"}
         return {"thinking": {**thinking, "block_binding": {"prefix_mismatch_behavior": "drop_block"}}}
 
-    def compaction(self, turn: Turn, messages: list[Message]) -> dict[str, Any]:
+    def build_compaction_arguments(self, turn: Turn, messages: list[Message]) -> dict[str, Any]:
         """Return the arguments of the call that sums up `messages`: without what only shapes a reply, or edits."""
-        given = self.arguments(turn, messages)
+        given = self.build_arguments(turn, messages)
         betas = [*given.get("betas", ()), ON_DEMAND_BETA]
         if (given.get("tool_choice") or {}).get("type") in ("any", "tool"):
             del given["tool_choice"]
@@ -219,10 +224,10 @@ class Request:
             given.pop(name, None)
         return given | {"compaction": {"type": "summarize"}, "betas": list(dict.fromkeys(betas))}
 
-    def counting(self, turn: Turn, messages: list[Message]) -> dict[str, Any]:
+    def build_count_arguments(self, turn: Turn, messages: list[Message]) -> dict[str, Any]:
         """Return the arguments of `count_tokens` for messages, sent as those of a turn."""
-        return {name: value for name, value in self.arguments(turn, messages).items() if name in _COUNTED}
+        return {name: value for name, value in self.build_arguments(turn, messages).items() if name in _COUNT_ARGUMENTS}
 
-    def setup(self, tools: Sequence[Any] | None) -> PromptSetup:
+    def prompt_setup(self, tools: Sequence[Any] | None) -> PromptSetup:
         """Return what a conversation is held with, when it is held with these tools."""
         return PromptSetup.of(model=self.model, system=self.system, tools=tools)

@@ -10,9 +10,9 @@ from typing import Any, Self
 
 from chathistory.checks import check_count, check_kind, check_text, class_name
 from chathistory.engine.clients import beta_of, check_client, check_options
-from chathistory.engine.request import PromptSetup, Request, encodable_tool, sendable
+from chathistory.engine.request import PromptSetup, RequestTemplate, to_sendable, to_sendable_tool
 from chathistory.engine.start_turn import TurnStarter
-from chathistory.engine.stored_turns import is_thinking_wanted
+from chathistory.engine.stored_turns import is_thinking_required
 from chathistory.engine.turn import Turn
 from chathistory.engine.view_cache import ViewCache
 from chathistory.errors import InvalidInput
@@ -25,7 +25,7 @@ from chathistory.trimming.policies import Policy, check_policy
 __all__ = ["EngineSettings"]
 
 
-_LONGEST_TURN = 10**9
+_MAX_TURN_TIMEOUT = 10**9
 """Seconds, some 30 years: longer than anybody waits, and short enough for every clock and calendar."""
 
 
@@ -39,7 +39,7 @@ class EngineSettings:
     history: History
     api: Any
     beta: Any
-    request: Request
+    request: RequestTemplate
     setup: PromptSetup
     timeout: float
     view_cache: ViewCache
@@ -65,8 +65,8 @@ class EngineSettings:
         seconds: object = turn_timeout.total_seconds() if isinstance(turn_timeout, timedelta) else turn_timeout
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
             raise InvalidInput(f"turn_timeout: must be a number of seconds or a timedelta, not {class_name(seconds)}")
-        if not 0 < seconds <= _LONGEST_TURN:  # neither does NaN pass
-            raise InvalidInput(f"turn_timeout: must be more than 0 and at most {_LONGEST_TURN:,} seconds")
+        if not 0 < seconds <= _MAX_TURN_TIMEOUT:  # neither does NaN pass
+            raise InvalidInput(f"turn_timeout: must be more than 0 and at most {_MAX_TURN_TIMEOUT:,} seconds")
         check_text("model", request["model"])
         check_count("max_tokens", request["max_tokens"], least=1)
         if tools is not None:
@@ -75,11 +75,11 @@ class EngineSettings:
             check_policy("trimming", trimming)
         setup = PromptSetup.of(model=request["model"], system=request["system"], tools=tools)
         try:
-            more = sendable("options", check_options(options))
+            more = to_sendable("options", check_options(options))
         except RecursionError:
             raise InvalidInput("options: must not hold themselves, nor be nested too deep") from None
         request |= {"system": setup.event.system, "tools": setup.event.tools}  # sent is what is stored
-        made = Request(**request, editing=context_editing, options=more)
+        made = RequestTemplate(**request, editing=context_editing, options=more)
         return cls(history, client.messages, beta_of(client), made, setup, seconds, ViewCache(), trimming, asynchronous)
 
     def for_call(self, *, model: str | None, max_tokens: int | None) -> EngineSettings:
@@ -92,22 +92,22 @@ class EngineSettings:
             check_count("max_tokens", max_tokens, least=1)
         most = self.request.max_tokens if max_tokens is None else max_tokens
         request = replace(self.request, model=model or self.request.model, max_tokens=most)
-        return replace(self, request=request, setup=request.setup(request.tools))
+        return replace(self, request=request, setup=request.prompt_setup(request.tools))
 
-    def turn_starter(
+    def build_turn_starter(
         self, scope: str, id: str, tools: Sequence[Any] | None = None, *, expected: str | None = None
     ) -> TurnStarter:
         """Return what opens turns of a conversation; tools: those of the SDK's runner, in place of the engine's."""
         if expected is not None:
             check_text("expected", expected)
-        setup = self.setup if tools is None else self.request.setup(tools)
-        return TurnStarter(self.log(scope, id), setup, self.timeout, self.view_cache, self.trimming, expected)
+        setup = self.setup if tools is None else self.request.prompt_setup(tools)
+        return TurnStarter(self.open_log(scope, id), setup, self.timeout, self.view_cache, self.trimming, expected)
 
-    def log(self, scope: str, id: str) -> ConversationLog:
+    def open_log(self, scope: str, id: str) -> ConversationLog:
         """Return the log of a conversation."""
         return ConversationLog(self.history.store, self.history.key(id, scope))
 
-    def call(self, method: str, arguments: dict[str, Any]) -> Callable[[], Any]:
+    def prepare_call(self, method: str, arguments: dict[str, Any]) -> Callable[[], Any]:
         """Return a call of the SDK's messages; what names betas is taken by the beta namespace alone.
 
         So is a stream, where that can be had there: the other namespace does not know the deltas of beta blocks, and
@@ -116,21 +116,21 @@ class EngineSettings:
         is_beta = callable(getattr(self.beta, "stream", None)) if method == "stream" else "betas" in arguments
         return partial(getattr(self.beta if is_beta else self.api, method), **arguments)
 
-    def tool_runner(self, turn: Turn, tools: Sequence[Any]) -> Any:
+    def build_tool_runner(self, turn: Turn, tools: Sequence[Any]) -> Any:
         """Return the SDK's tool runner for a turn; without its threads, which keep a copy on the server."""
-        request = replace(self.request, tools=[encodable_tool(tool) for tool in tools])
-        return self.beta.tool_runner(**request.arguments(turn) | {"thread": False})
+        request = replace(self.request, tools=[to_sendable_tool(tool) for tool in tools])
+        return self.beta.tool_runner(**request.build_arguments(turn) | {"thread": False})
 
-    def apply_setup(self, sent: ActiveEntries | None) -> ActiveEntries | None:
+    def apply_setup(self, active: ActiveEntries | None) -> ActiveEntries | None:
         """Return what is sent when it is held with this setup: without thinking that is bound to another one.
 
         If the API wants some of that back, it is asked to drop it itself, as when a turn is opened.
         """
-        if sent is None or sent.state.view.drop_block or not self.setup.invalidates_thinking(sent.state):
-            return sent
-        view = sent.state.view
-        if is_thinking_wanted(sent):
+        if active is None or active.state.view.drop_block or not self.setup.invalidates_thinking(active.state):
+            return active
+        view = active.state.view
+        if is_thinking_required(active):
             view = replace(view, drop_block=True)
         else:
-            view = replace(view, thinking_valid_from=sent.head.end)
-        return replace(sent, head=replace(sent.head, state=replace(sent.state, view=view)))
+            view = replace(view, thinking_valid_from=active.head.end)
+        return replace(active, head=replace(active.head, state=replace(active.state, view=view)))

@@ -18,11 +18,11 @@ from chathistory.engine.stored_turns import (
     CalledReply,
     MessageEntry,
     StoredMessages,
+    collect_turn,
     find_question,
     find_refused_turn,
     is_final_reply,
-    is_thinking_wanted,
-    take_turn,
+    is_thinking_required,
 )
 from chathistory.engine.turn import Turn
 from chathistory.engine.view_cache import SentView, ViewCache
@@ -50,7 +50,7 @@ __all__ = ["TurnStarter", "abandon"]
 T = TypeVar("T")
 
 _ATTEMPTS = 20
-_PORTION = 256
+_BATCH_SIZE = 256
 
 
 def abandon(log: ConversationLog) -> bool:
@@ -80,7 +80,7 @@ class TurnStarter:
     log: ConversationLog
     setup: PromptSetup
     timeout: float
-    views: ViewCache
+    view_cache: ViewCache
     trimming: Policy | None = None
     expected: str | None = None
 
@@ -106,33 +106,33 @@ class TurnStarter:
             raise InvalidInput(
                 "message.content: must hold text that is not blank, or another content block; there is nothing to send"
             )
-        return self._retry(lambda: self._start_once(entry, is_named=turn_id is not None))
+        return self._retry_on_conflict(lambda: self._start_once(entry, is_named=turn_id is not None))
 
     def _start_once(self, entry: MessageEntry, *, is_named: bool) -> Turn:
         with self.log.lock:
-            cached = self.views.find(self.log)
+            cached = self.view_cache.find(self.log)
             if cached and self.expected in (None, cached.head.version):
                 with contextlib.suppress(ConversationChanged, TurnError, InvalidInput):
-                    turn = self._start_behind(cached.active, entry, cached, is_named=is_named)
+                    turn = self._start_after(cached.active, entry, cached, is_named=is_named)
                     if turn.stored_reply is None:
                         return turn
-            return self._start_behind(load_active(self.log), entry, is_named=is_named)
+            return self._start_after(load_active(self.log), entry, is_named=is_named)
 
-    def _start_behind(
-        self, sent: ActiveEntries | None, entry: MessageEntry, cached: SentView | None = None, *, is_named: bool
+    def _start_after(
+        self, active: ActiveEntries | None, entry: MessageEntry, cached: SentView | None = None, *, is_named: bool
     ) -> Turn:
-        if sent and (
-            turn := self._find_same_turn(sent, entry) or self._find_same_message(sent, entry, is_named=is_named)
+        if active and (
+            turn := self._find_same_turn(active, entry) or self._find_same_message(active, entry, is_named=is_named)
         ):
             return turn
         if all(block["type"] != "tool_result" for block in blocks_of(entry.event.message)):
-            return self._open(sent, entry, cached)
-        called = self._find_called(sent, lambda stored: CalledReply.of_results(stored, entry.event.message))
+            return self._open_turn(active, entry, cached)
+        called = self._find_called_reply(active, lambda stored: CalledReply.of_results(stored, entry.event.message))
         if called is None:  # the last reply stands for the one that none of the results names
-            called = CalledReply.last_in(StoredMessages.among(sent.entries if sent else ()))
-        return self._send_results(sent, called, entry)
+            called = CalledReply.last_in(StoredMessages.among(active.entries if active else ()))
+        return self._send_results(active, called, entry)
 
-    def _retry(self, step: Callable[[], T]) -> T:
+    def _retry_on_conflict(self, step: Callable[[], T]) -> T:
         for _ in range(_ATTEMPTS):
             with contextlib.suppress(ConversationChanged):  # somebody wrote between our look and our append: look again
                 return step()
@@ -166,46 +166,46 @@ class TurnStarter:
         if not blocks:
             raise InvalidInput("results: must hold the result of at least one call")
         entry = message_entry({"role": "user", "content": blocks}, turn=fresh_token())
-        return self._retry(lambda: self._submit_once(entry, reply, partial=partial))
+        return self._retry_on_conflict(lambda: self._submit_once(entry, reply, partial=partial))
 
     def _submit_once(self, entry: MessageEntry, reply: Reply, *, partial: bool) -> Turn | list[str]:
         with self.log.lock:
-            sent = load_active(self.log)
-            called = self._find_called(sent, lambda stored: CalledReply.at(stored, reply.position))
+            active = load_active(self.log)
+            called = self._find_called_reply(active, lambda stored: CalledReply.at(stored, reply.position))
             if called and not {call["id"] for call in reply.tool_calls}.issubset(called.calls):
                 called = None  # another reply stands there now
-            fresh = called.without_stored(entry) if called else None
-            if sent is None or called is None or not partial:
-                return self._send_results(sent, called, entry)
+            fresh = called.without_stored_results(entry) if called else None
+            if active is None or called is None or not partial:
+                return self._send_results(active, called, entry)
             ids = {block["tool_use_id"] for block in fresh.event.message["content"]} if fresh else set()
             left = [id for id in called.open_calls if id not in ids]
             if not left:
-                return self._send_results(sent, called, entry)
+                return self._send_results(active, called, entry)
             if fresh:
-                check_free(self.log.key, sent.state, timeout=self.timeout)
+                check_free(self.log.key, active.state, timeout=self.timeout)
                 self.log.append([fresh], expected=self.expected)
             return left
 
-    def _find_called(
-        self, sent: ActiveEntries | None, find: Callable[[StoredMessages], CalledReply | None]
+    def _find_called_reply(
+        self, active: ActiveEntries | None, find: Callable[[StoredMessages], CalledReply | None]
     ) -> CalledReply | None:
         """Return what `find` finds among the messages: those that are sent, or those that a cut left out."""
-        called = find(StoredMessages.among(sent.entries if sent else ()))
-        if called is None and sent and sent.state.view.view_start:
-            called = find(StoredMessages.among(self._load_everything()))
+        called = find(StoredMessages.among(active.entries if active else ()))
+        if called is None and active and active.state.view.view_start:
+            called = find(StoredMessages.among(self._load_all_entries()))
         return called
 
-    def _send_results(self, sent: ActiveEntries | None, called: CalledReply | None, entry: MessageEntry) -> Turn:
+    def _send_results(self, active: ActiveEntries | None, called: CalledReply | None, entry: MessageEntry) -> Turn:
         """Open the turn that sends results; if all of them are stored already, return the turn that sent them."""
-        if sent is None or called is None:
+        if active is None or called is None:
             raise TurnError(
                 f"conversation {self.log.key.id!r} has no reply that these results belong to: it was taken back, "
                 "forgotten, or the conversation was deleted; nothing was stored"
             )
-        fresh = called.without_stored(entry)
+        fresh = called.without_stored_results(entry)
         if fresh:
-            return self._open(sent, fresh)
-        turn = self._find_or_reopen(sent, called.find_stored(entry), [*called.answers, *called.following])
+            return self._open_turn(active, fresh)
+        turn = self._find_or_reopen(active, called.find_stored_answer(entry), [*called.answers, *called.following])
         if turn is None:
             raise TurnError(f"conversation {self.log.key.id!r} went on without a reply to these results")
         return turn
@@ -227,23 +227,23 @@ class TurnStarter:
             TurnInProgress: Another process holds it, and `takeover` was not given.
         """
         with self.log.lock:
-            sent = load_active(self.log)
-            if sent is None:
+            active = load_active(self.log)
+            if active is None:
                 return None
-            refused = find_refused_turn(sent)
+            refused = find_refused_turn(active)
             if force and refused:
-                check_free(self.log.key, sent.state, timeout=self.timeout)
-                return self._reopen(sent, refused, TurnOpened(lease_until=0, restored=True))
-            said = [m for m in StoredMessages.among(sent.entries).sendable if m.event.message["role"] != "system"]
+                check_free(self.log.key, active.state, timeout=self.timeout)
+                return self._reopen_turn(active, refused, TurnOpened(lease_until=0, restored=True))
+            said = [m for m in StoredMessages.among(active.entries).sendable if m.event.message["role"] != "system"]
             if not said or is_final_reply(said[-1]):
                 if refused:
-                    raise TurnRefused(self._refused_words(refused))
+                    raise TurnRefused(self._refusal_message(refused))
                 return None
             if not takeover:
-                check_free(self.log.key, sent.state, timeout=self.timeout)
-            if not SentView.of(sent).is_sendable:
+                check_free(self.log.key, active.state, timeout=self.timeout)
+            if not SentView.of(active).is_sendable:
                 return None
-            return self._reopen(sent, said[-1].turn or fresh_token(), TurnOpened(lease_until=0))
+            return self._reopen_turn(active, said[-1].turn or fresh_token(), TurnOpened(lease_until=0))
 
     def resume_unanswered(self, *, takeover: bool = False, force: bool = False) -> Turn:
         """Like `resume`, but raises `TurnError` if there is nothing left to do."""
@@ -267,47 +267,52 @@ class TurnStarter:
         """
         if turn_id is not None:
             check_text("turn_id", turn_id)
-        return self._retry(lambda: self._regenerate_once(turn_id))
+        return self._retry_on_conflict(lambda: self._regenerate_once(turn_id))
 
     def _regenerate_once(self, turn_id: str | None) -> Turn:
         with self.log.lock:
-            sent = load_active(self.log)
-            messages = self._load_since_question(sent)
-            if sent is None or not messages:
+            active = load_active(self.log)
+            messages = self._load_since_question(active)
+            if active is None or not messages:
                 raise TurnError(f"conversation {self.log.key.id!r} has no question to answer again")
             if turn_id:
-                among, asked = self._find_turn(sent, turn_id)
-                turn = self._find_reply_before(sent, asked or messages[0], turn_id)
-                if turn is None and asked:
-                    turn = self._find_or_reopen_same(sent, asked, among, turn_id)
+                among, question = self._find_turn(active, turn_id)
+                turn = self._find_reply_before(active, question or messages[0], turn_id)
+                if turn is None and question:
+                    turn = self._find_or_reopen_same(active, question, among, turn_id)
                 if turn:
                     return turn
-            if StoredMessages.among(sent.entries).is_refused(messages[0]):
-                raise TurnRefused(self._refused_words(messages[0].turn))
-            check_free(self.log.key, sent.state, timeout=self.timeout)
+            if StoredMessages.among(active.entries).is_refused(messages[0]):
+                raise TurnRefused(self._refusal_message(messages[0].turn))
+            check_free(self.log.key, active.state, timeout=self.timeout)
             reply = next((each for each in messages if each.event.message["role"] == "assistant"), None)
             opened = TurnOpened(lease_until=0, question=messages[0].position)
             turn_id = turn_id or fresh_token()
             if reply is None:
-                return self._reopen(sent, turn_id, opened, expected=self.expected)
-            return self._take_back_reply(sent, reply, turn_id, opened)
+                return self._reopen_turn(active, turn_id, opened, expected=self.expected)
+            return self._take_back_reply(active, reply, turn_id, opened)
 
-    def _load_since_question(self, sent: ActiveEntries | None) -> list[MessageEntry]:
+    def _load_since_question(self, active: ActiveEntries | None) -> list[MessageEntry]:
         """Return the last question and the messages behind it; none if there is no question."""
         found: list[MessageEntry] = []
-        for entry in iter_newest_first(self.log, _PORTION, before=sent.head.end) if sent else ():
+        for entry in iter_newest_first(self.log, _BATCH_SIZE, before=active.head.end) if active else ():
             if is_message_entry(entry):
                 found.insert(0, entry)
                 if opens_turn(entry.event.message):
                     return found
         return []
 
-    def _take_back_reply(self, sent: ActiveEntries, reply: MessageEntry, turn_id: str, opened: TurnOpened) -> Turn:
+    def _take_back_reply(self, active: ActiveEntries, reply: MessageEntry, turn_id: str, opened: TurnOpened) -> Turn:
         """Take back a reply and what follows it, and open a turn, in one append."""
-        turn = Turn(self.log, turn_id, self.timeout, cache=self.views)
-        back: Entry = Entry(rewind_to(self.log, sent.head, reply.position))
-        self.setup.warn(sent.state, self.log.key.id)  # before anything is stored: warnings may be errors
-        batch = [*_close_abandoned(sent.state), back, *self.setup.entries(sent.state), turn.make_opening(Entry(opened))]
+        turn = Turn(self.log, turn_id, self.timeout, view_cache=self.view_cache)
+        back: Entry = Entry(rewind_to(self.log, active.head, reply.position))
+        self.setup.warn_if_changed(active.state, self.log.key.id)  # before anything is stored: warnings may be errors
+        batch = [
+            *_close_abandoned(active.state),
+            back,
+            *self.setup.list_changes(active.state),
+            turn.make_start_entry(Entry(opened)),
+        ]
         head = self.log.append(batch, expected=self.expected)
         turn.start(head)
         try:
@@ -319,58 +324,58 @@ class TurnStarter:
 
     # Turns that are stored already.
 
-    def _find_same_turn(self, sent: ActiveEntries, entry: MessageEntry) -> Turn | None:
+    def _find_same_turn(self, active: ActiveEntries, entry: MessageEntry) -> Turn | None:
         """Return the turn of this id if it was opened before; None: it is new.
 
         Raises `TurnError` if the conversation went on without a reply to it: its words are part of what Claude was sent
         since, and would be there twice.
         """
         turn_id = entry.turn or ""
-        messages, question = self._find_turn(sent, turn_id)
+        messages, question = self._find_turn(active, turn_id)
         if question is None:
             return None
         if question.event.message != entry.event.message:
             raise TurnMismatch(f"turn {turn_id!r} of conversation {self.log.key.id!r} has another message already")
-        if StoredMessages.among(sent.entries).is_refused(question):
-            raise TurnRefused(self._refused_words(question.turn))
-        return self._find_or_reopen_same(sent, question, messages, turn_id)
+        if StoredMessages.among(active.entries).is_refused(question):
+            raise TurnRefused(self._refusal_message(question.turn))
+        return self._find_or_reopen_same(active, question, messages, turn_id)
 
-    def _find_turn(self, sent: ActiveEntries, turn_id: str) -> tuple[Sequence[MessageEntry], MessageEntry | None]:
+    def _find_turn(self, active: ActiveEntries, turn_id: str) -> tuple[Sequence[MessageEntry], MessageEntry | None]:
         """Return the messages among which a turn stands, if it was opened, and what it asked; None: it is not there."""
-        question = find_question(sent.entries, turn_id)
-        if question is None and may_be_hidden(sent, turn_id):
-            everything = self._load_everything()
+        question = find_question(active.entries, turn_id)
+        if question is None and may_be_hidden(active, turn_id):
+            everything = self._load_all_entries()
             return StoredMessages.among(everything).messages, find_question(everything, turn_id)
-        return (StoredMessages.among(sent.entries).sendable if question else []), question
+        return (StoredMessages.among(active.entries).sendable if question else []), question
 
-    def _find_same_message(self, sent: ActiveEntries, entry: MessageEntry, *, is_named: bool) -> Turn | None:
+    def _find_same_message(self, active: ActiveEntries, entry: MessageEntry, *, is_named: bool) -> Turn | None:
         """Return the last turn, begun again, if it has no reply and the same message as this; else None.
 
         is_named: The caller gave the turn an id, which it has from now on.
         """
-        messages = StoredMessages.among(sent.entries).sendable
+        messages = StoredMessages.among(active.entries).sendable
         first = next((n for n in reversed(range(len(messages))) if opens_turn(messages[n].event.message)), None)
         if first is None or messages[first].event.message != entry.event.message:
             return None
         if any(map(is_final_reply, messages[first:])):
             return None
         turn_id = entry.turn if is_named else None
-        return self._find_or_reopen(sent, messages[first], messages, turn_id=turn_id, expected=self.expected)
+        return self._find_or_reopen(active, messages[first], messages, turn_id=turn_id, expected=self.expected)
 
     def _find_or_reopen_same(
-        self, sent: ActiveEntries, question: MessageEntry, messages: Sequence[MessageEntry], turn_id: str
+        self, active: ActiveEntries, question: MessageEntry, messages: Sequence[MessageEntry], turn_id: str
     ) -> Turn:
         """Return the turn that a stored question belongs to. Raises `TurnError` if the conversation went on without.
 
         A reply that it had before counts even if it was taken back since: one turn id is sent once.
         """
-        path = sent.state.view.path
+        path = active.state.view.path
         is_rerouted = path is not None and path > question.position
         if is_rerouted and not any(is_final_reply(m) for m in messages if m.position > question.position):
-            turn = self._find_reply_before(sent, question, turn_id)
+            turn = self._find_reply_before(active, question, turn_id)
             if turn:
                 return turn
-        turn = self._find_or_reopen(sent, question, messages, turn_id=turn_id)
+        turn = self._find_or_reopen(active, question, messages, turn_id=turn_id)
         if turn is None:
             raise TurnError(
                 f"conversation {self.log.key.id!r} went on without a reply to turn {turn_id!r}, whose message is "
@@ -378,9 +383,9 @@ class TurnStarter:
             )
         return turn
 
-    def _find_reply_before(self, sent: ActiveEntries, question: MessageEntry, turn_id: str) -> Turn | None:
+    def _find_reply_before(self, active: ActiveEntries, question: MessageEntry, turn_id: str) -> Turn | None:
         """Return a turn with the reply that it had, whether or not the conversation goes through it now."""
-        for part in self.log.slices(question.position, sent.head.end):
+        for part in self.log.slices(question.position, active.head.end):
             for entry in self.log.entries(part):  # another reply may have been chosen, or asked for, since
                 if entry.turn == turn_id and is_message_entry(entry) and is_final_reply(entry):
                     return Turn(self.log, turn_id, self.timeout, stored_reply=Reply.of(entry))
@@ -388,8 +393,8 @@ class TurnStarter:
 
     def _find_or_reopen(
         self,
-        sent: ActiveEntries,
-        asked: MessageEntry,
+        active: ActiveEntries,
+        question: MessageEntry,
         messages: Sequence[MessageEntry],
         *,
         turn_id: str | None = None,
@@ -398,8 +403,8 @@ class TurnStarter:
         """Return the turn that answers a stored message of the user: with its reply, or begun again.
 
         Args:
-            sent: What the conversation sends.
-            asked: The stored message.
+            active: What the conversation sends.
+            question: The stored message.
             messages: Messages among which it and those behind it are.
             turn_id: The id of the turn that is begun again; None: that of its last message.
             expected: See `TurnStarter`; None: it is the same turn, which may have changed the conversation itself.
@@ -407,23 +412,23 @@ class TurnStarter:
         Returns:
             None if the conversation went on without a reply to it.
         """
-        chain = take_turn(asked, messages)
+        chain = collect_turn(question, messages)
         reply = next(filter(is_final_reply, chain), None)
         if reply:
             return Turn(self.log, reply.turn or "", self.timeout, stored_reply=Reply.of(reply))
-        check_free(self.log.key, sent.state, timeout=self.timeout)
+        check_free(self.log.key, active.state, timeout=self.timeout)
         last = max((m.position for m in messages if m.event.message["role"] != "system"), default=-1)
         if last > chain[-1].position:
             return None
         is_same = turn_id in (None, chain[-1].turn)
-        opened = TurnOpened(lease_until=0, question=None if is_same else asked.position)
-        return self._reopen(sent, turn_id or chain[-1].turn or fresh_token(), opened, expected=expected)
+        opened = TurnOpened(lease_until=0, question=None if is_same else question.position)
+        return self._reopen_turn(active, turn_id or chain[-1].turn or fresh_token(), opened, expected=expected)
 
-    def _load_everything(self) -> list[Entry]:
+    def _load_all_entries(self) -> list[Entry]:
         """Return all entries of the conversation in order, those that stand before what is sent as well."""
-        return list(iter_newest_first(self.log, _PORTION))[::-1]
+        return list(iter_newest_first(self.log, _BATCH_SIZE))[::-1]
 
-    def _refused_words(self, turn: str | None) -> str:
+    def _refusal_message(self, turn: str | None) -> str:
         return (
             f"the API refused turn {turn!r} of conversation {self.log.key.id!r}, and would refuse it again: say "
             "something else, or resume(id, force=True) to send it again all the same"
@@ -431,48 +436,54 @@ class TurnStarter:
 
     # The append that opens a turn.
 
-    def _open(self, sent: ActiveEntries | None, entry: MessageEntry, cached: SentView | None = None) -> Turn:
+    def _open_turn(self, active: ActiveEntries | None, entry: MessageEntry, cached: SentView | None = None) -> Turn:
         """Open a turn with a message, behind what was sent so far."""
-        head = sent.head if sent else self.log.seen()
+        head = active.head if active else self.log.seen()
         state = head.state if head else None
         check_free(self.log.key, state, timeout=self.timeout)
-        plan = plan_cut(self.trimming, sent, entry.event.message) if self.trimming and sent else None
-        turn = Turn(self.log, entry.turn or entry.id, self.timeout, cache=self.views)
+        plan = plan_cut(self.trimming, active, entry.event.message) if self.trimming and active else None
+        turn = Turn(self.log, entry.turn or entry.id, self.timeout, view_cache=self.view_cache)
         if plan and isinstance(plan.policy, Compaction | Summarize):
             turn.plan, plan = plan, None  # the message is stored first: what stands for the rest takes a while to make
         cut = [plan.entry()] if plan else []
-        batch = [*cut, *self._list_setup(sent, state), *_close_abandoned(state), turn.make_opening(entry)]
-        self._store_opening(turn, sent, state, batch, cached=cached, expected=self.expected)
+        batch = [*cut, *self._list_setup(active, state), *_close_abandoned(state), turn.make_start_entry(entry)]
+        self._store_turn_start(turn, active, state, batch, cached=cached, expected=self.expected)
         return turn
 
-    def _reopen(self, sent: ActiveEntries, turn_id: str, opened: TurnOpened, *, expected: str | None = None) -> Turn:
+    def _reopen_turn(
+        self, active: ActiveEntries, turn_id: str, opened: TurnOpened, *, expected: str | None = None
+    ) -> Turn:
         """Open a turn again whose message is stored."""
-        turn = Turn(self.log, turn_id, self.timeout, cache=self.views)
-        batch = [*self._list_setup(sent, sent.state), turn.make_opening(Entry(opened))]
-        found = view_of(sent)
+        turn = Turn(self.log, turn_id, self.timeout, view_cache=self.view_cache)
+        batch = [*self._list_setup(active, active.state), turn.make_start_entry(Entry(opened))]
+        found = view_of(active)
         if found.report.kept[-1:] == (ADDED,):  # results of calls that a crash left without: what is sent is in the log
-            ids = given_ids(sent.entries, sent.state.view.renamed)  # the log has the ids of the replies
+            ids = given_ids(active.entries, active.state.view.renamed)  # the log has the ids of the replies
             message, sent_ids = with_given_ids(found.messages[-1], ids)
             results = message_entry(message)
             batch.append(turn.with_lease(replace(results, event=replace(results.event, sent_ids=sent_ids))))
-        self._store_opening(turn, sent, sent.state, batch, expected=expected)
+        self._store_turn_start(turn, active, active.state, batch, expected=expected)
         return turn
 
-    def _list_setup(self, sent: ActiveEntries | None, state: ConversationState | None) -> list[Entry]:
+    def _list_setup(self, active: ActiveEntries | None, state: ConversationState | None) -> list[Entry]:
         """Return the entries that have to be stored before the next message, if it is held with something else.
 
         Thinking is bound to what it was held with. If the API wants it back nevertheless, for a tool waits for its
         result, it is asked to drop it itself from now on.
         """
-        changed = self.setup.entries(state)
-        if not (sent and changed) or sent.state.view.drop_block or not self.setup.invalidates_thinking(sent.state):
+        changed = self.setup.list_changes(state)
+        if (
+            not (active and changed)
+            or active.state.view.drop_block
+            or not self.setup.invalidates_thinking(active.state)
+        ):
             return changed
-        return [Entry(ThinkingPolicy(drop_block=True)), *changed] if is_thinking_wanted(sent) else changed
+        return [Entry(ThinkingPolicy(drop_block=True)), *changed] if is_thinking_required(active) else changed
 
-    def _store_opening(
+    def _store_turn_start(
         self,
         turn: Turn,
-        sent: ActiveEntries | None,
+        active: ActiveEntries | None,
         state: ConversationState | None,
         batch: Sequence[Entry],
         *,
@@ -480,13 +491,13 @@ class TurnStarter:
         expected: str | None,
     ) -> None:
         """Store what opens a turn, and give the turn its messages."""
-        self.setup.warn(state, self.log.key.id)  # before anything is stored: warnings may be errors
+        self.setup.warn_if_changed(state, self.log.key.id)  # before anything is stored: warnings may be errors
         stored = self.log.append(batch, expected=expected)
         head, entries = stored.head, stored.read_entries()  # what is sent is what is stored
         if cached:
-            turn.start(head, cached.extended(head, entries))
+            turn.start(head, cached.with_stored(head, entries))
         else:
-            turn.start(head, SentView.of(sent.extended(head, entries) if sent else ActiveEntries(head, entries)))
+            turn.start(head, SentView.of(active.extended(head, entries) if active else ActiveEntries(head, entries)))
 
 
 def _close_abandoned(state: ConversationState | None) -> list[Entry]:

@@ -26,11 +26,11 @@ __all__ = [
     "CalledReply",
     "MessageEntry",
     "StoredMessages",
+    "collect_turn",
     "find_question",
     "find_refused_turn",
     "is_final_reply",
-    "is_thinking_wanted",
-    "take_turn",
+    "is_thinking_required",
 ]
 
 MessageEntry = Entry[MessageAdded]
@@ -69,35 +69,35 @@ def is_final_reply(entry: MessageEntry) -> bool:
 def find_question(entries: Sequence[Entry], turn_id: str | None) -> MessageEntry | None:
     """Return the user's message that a turn sent first: its own, or the stored one that it was opened for."""
     opened = [entry.event for entry in entries if entry.turn == turn_id and isinstance(entry.event, TurnOpened)]
-    asked = [event.question for event in opened]
+    question_positions = [event.question for event in opened]
     for entry in entries:
         if not is_message_entry(entry) or entry.event.message["role"] != "user":
             continue
-        if entry.turn == turn_id or entry.position in asked:
+        if entry.turn == turn_id or entry.position in question_positions:
             return entry
     return None
 
 
-def take_turn(question: MessageEntry, messages: Sequence[MessageEntry]) -> list[MessageEntry]:
+def collect_turn(question: MessageEntry, messages: Sequence[MessageEntry]) -> list[MessageEntry]:
     """Return a question and what belongs to its turn behind it; messages of the system are left out."""
     behind = [m for m in messages if m.position > question.position and m.event.message["role"] != "system"]
     return [question, *itertools.takewhile(lambda entry: not opens_turn(entry.event.message), behind)]
 
 
-def find_refused_turn(sent: ActiveEntries) -> str | None:
+def find_refused_turn(active: ActiveEntries) -> str | None:
     """Return the id of the last turn, if the API refused what it sent and nothing was said since; else None."""
-    for entry in reversed(sent.entries):
+    for entry in reversed(active.entries):
         if isinstance(entry.event, TurnRefused):
-            gone = find_omissions(sent.entries)
+            gone = find_omissions(active.entries)
             return entry.turn if any(place.position in gone for place in entry.event.places) else None
         if is_message_entry(entry):
             return None
     return None
 
 
-def is_thinking_wanted(sent: ActiveEntries) -> bool:
+def is_thinking_required(active: ActiveEntries) -> bool:
     """Whether the API wants thinking of the last reply back, for that is left open."""
-    reply = find_open_reply(reversed(sent.entries))
+    reply = find_open_reply(reversed(active.entries))
     return reply is not None and count_thoughts(reply.event.message) > 0
 
 
@@ -120,14 +120,14 @@ class CalledReply:
     def last_in(cls, stored: StoredMessages) -> CalledReply | None:
         """Return the last assistant turn of a conversation's messages; None: there is no reply."""
         last = max((index for index, entry in enumerate(stored.messages) if _is_from_claude(entry)), default=None)
-        return None if last is None else cls._around(stored, last)
+        return None if last is None else cls._collect_around(stored, last)
 
     @classmethod
     def at(cls, stored: StoredMessages, position: int) -> CalledReply | None:
         """Return the assistant turn whose reply stands at `position`; None: no reply stands there."""
         for index, entry in enumerate(stored.messages):
             if position in (entry.position, entry.event.copy_of) and _is_from_claude(entry):
-                return cls._around(stored, index)
+                return cls._collect_around(stored, index)
         return None
 
     @classmethod
@@ -137,11 +137,11 @@ class CalledReply:
         for index, entry in reversed(list(enumerate(stored.messages))):
             blocks = blocks_of(entry.event.message) if _is_from_claude(entry) else []
             if any(block["type"] == "tool_use" and block["id"] in ids for block in blocks):
-                return cls._around(stored, index)
+                return cls._collect_around(stored, index)
         return None
 
     @classmethod
-    def _around(cls, stored: StoredMessages, index: int) -> CalledReply:
+    def _collect_around(cls, stored: StoredMessages, index: int) -> CalledReply:
         messages = stored.messages
         before = list(itertools.takewhile(_is_from_claude, reversed(messages[:index])))[::-1]
         behind = list(itertools.takewhile(_is_from_claude, messages[index:]))
@@ -178,12 +178,12 @@ class CalledReply:
         whole = [call["id"] for entry in self.replies for call in Reply.of(entry).tool_calls]
         return [id for id in whole if id not in stored]
 
-    def find_stored(self, entry: MessageEntry) -> MessageEntry:
+    def find_stored_answer(self, entry: MessageEntry) -> MessageEntry:
         """Return the stored message that is the same as this one; if none is, the last that holds results."""
         same = (each for each in self.answers if each.event.message == entry.event.message)
         return next(same, self.answers[-1])
 
-    def without_stored(self, entry: MessageEntry) -> MessageEntry | None:
+    def without_stored_results(self, entry: MessageEntry) -> MessageEntry | None:
         """Return a message without the results that are stored already; None: all of it is.
 
         Raises:

@@ -18,11 +18,11 @@ from chathistory.messages.content import Message
 from chathistory.messages.json_text import unpacked
 from chathistory.messages.json_values import is_storable
 
-__all__ = ["Progress"]
+__all__ = ["StreamProgress"]
 
 _TEXTS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
-_LACKED = ("input", "content", "encrypted_content")  # what the SDK may leave out of a block
-_PIECES: Mapping[str, tuple[Literal["text", "thinking", "tool_input"], str]] = {
+_OPTIONAL_FIELDS = ("input", "content", "encrypted_content")  # what the SDK may leave out of a block
+_EVENT_FIELDS: Mapping[str, tuple[Literal["text", "thinking", "tool_input"], str]] = {
     "text_delta": ("text", "text"),
     "thinking_delta": ("thinking", "thinking"),
     "input_json_delta": ("tool_input", "partial_json"),
@@ -31,7 +31,7 @@ _PIECES: Mapping[str, tuple[Literal["text", "thinking", "tool_input"], str]] = {
 
 
 @dataclass(slots=True)
-class Progress:
+class StreamProgress:
     """What has come of a stream of the SDK.
 
     Attributes:
@@ -54,7 +54,7 @@ class Progress:
     inputs: dict[int, list[str]] = field(default_factory=dict)
     unknown: list[dict[str, Any]] = field(default_factory=list)
 
-    def begin(self, stream: Any) -> Any:
+    def attach_stream(self, stream: Any) -> Any:
         """Take note of what comes of a stream that was opened just now, and return it."""
         self.stream = stream
         raw = getattr(stream, "_raw_stream", None)
@@ -62,34 +62,34 @@ class Progress:
             stream._raw_stream = _ObservedEvents(raw, self)  # noqa: SLF001 - the SDK offers no other place before its own
         return stream
 
-    def see(self, event: Any) -> ReplyEvent | None:
+    def handle_event(self, event: Any) -> ReplyEvent | None:
         """Take note of an event of the SDK; return the piece of the reply that it adds, if any."""
         if event.type == "content_block_stop":
             self.stopped.add(event.index)
         self.started = self.started or event.type == "message_start"
         self.ended = self.ended or event.type == "message_stop"
-        if event.type != "content_block_delta" or event.delta.type not in _PIECES:
+        if event.type != "content_block_delta" or event.delta.type not in _EVENT_FIELDS:
             return None
-        kind, name = _PIECES[event.delta.type]
+        kind, name = _EVENT_FIELDS[event.delta.type]
         text = getattr(event.delta, name, "")
         tool = self.blocks.get(event.index, {}).get("name") if kind == "tool_input" else None
         return ReplyEvent(kind, text, event.index, tool) if text else None
 
-    def gather(self, event: Any) -> None:
+    def collect_raw_event(self, event: Any) -> None:
         """Take in an event on its way to the SDK."""
         if event.type == "message_start":
             self.message = unpacked(event.message)
         elif event.type == "content_block_start":
             self.blocks[event.index] = unpacked(event.content_block)
         elif event.type == "content_block_delta":
-            self._gather_delta(event.index, unpacked(event.delta))
+            self._collect_delta(event.index, unpacked(event.delta))
         elif event.type == "message_delta":
             told = unpacked(event)
-            usage = {**(self.message.get("usage") or {}), **_set(told.get("usage") or {})}
-            self.message |= {**_set(told.get("delta") or {}), "usage": usage}
+            usage = {**(self.message.get("usage") or {}), **_drop_none(told.get("usage") or {})}
+            self.message |= {**_drop_none(told.get("delta") or {}), "usage": usage}
         self.ended = self.ended or event.type == "message_stop"
 
-    def _gather_delta(self, index: int, delta: dict[str, Any]) -> None:
+    def _collect_delta(self, index: int, delta: dict[str, Any]) -> None:
         kind, block = delta.get("type"), self.blocks.setdefault(index, {})
         if kind == "input_json_delta":
             self.inputs.setdefault(index, []).append(delta.get("partial_json") or "")
@@ -103,18 +103,18 @@ class Progress:
         else:
             self.unknown.append({"index": index, "delta": delta})
 
-    def unread(self) -> dict[str, Any]:
+    def build_unparsed_reply(self) -> dict[str, Any]:
         """Return a reply that the SDK could not read, once its rest has come, as the API would have given it in one.
 
         The input of a tool that is no JSON is its text. Raises `IncompleteReply`.
         """
         if not self.ended:
             raise IncompleteReply("the SDK could not read the reply's stream, and the reply is not complete") from None
-        content = [self._block(index) for index in sorted(self.blocks)]
+        content = [self._build_block(index) for index in sorted(self.blocks)]
         more = {"unknown_deltas": self.unknown} if self.unknown else {}
         return {**self.message, "content": content, **more}
 
-    def _block(self, index: int) -> dict[str, Any]:
+    def _build_block(self, index: int) -> dict[str, Any]:
         text = "".join(self.inputs.get(index, ()))
         if not text.strip():
             return self.blocks[index]
@@ -123,12 +123,14 @@ class Progress:
         except (ValueError, RecursionError):
             return self.blocks[index] | {"input": text}
 
-    def completed(self, response: Any) -> Any:
+    def fill_missing_fields(self, response: Any) -> Any:
         """Return the SDK's message with what it lacks of the deltas; that message itself if it lacks nothing."""
         lacking = {
-            index: {name: block[name] for name in _LACKED if block.get(name) and not getattr(theirs, name, None)}
+            index: {
+                name: block[name] for name in _OPTIONAL_FIELDS if block.get(name) and not getattr(theirs, name, None)
+            }
             for index, theirs in enumerate(response.content)
-            if (block := self._block(index) if index in self.blocks else None)
+            if (block := self._build_block(index) if index in self.blocks else None)
         }
         if not any(lacking.values()) and not self.unknown:
             return response
@@ -138,7 +140,7 @@ class Progress:
         return values | ({"unknown_deltas": self.unknown} if self.unknown else {})
 
     @property
-    def rest(self) -> Any:
+    def remaining_events(self) -> Any:
         """The events that are still to come, for when the SDK has given up: whoever iterates has them gathered."""
         return getattr(self.stream, "_raw_stream", None) or _NO_EVENTS
 
@@ -147,7 +149,7 @@ class Progress:
         if not self.ended:
             raise IncompleteReply("the reply's stream ended before the reply was complete")
 
-    def partial(self) -> Message | None:
+    def partial_message(self) -> Message | None:
         """Return what is worth keeping of a reply that broke off; None: nothing.
 
         Blocks that were complete, and text that was not; half a tool call or half a thought says nothing.
@@ -166,7 +168,7 @@ class Progress:
 class _ObservedEvents:
     """The events of a stream on their way to the SDK, which does not pass on one that it gives up at."""
 
-    def __init__(self, raw: Any, progress: Progress) -> None:
+    def __init__(self, raw: Any, progress: StreamProgress) -> None:
         self._raw = raw
         self._progress = progress
 
@@ -175,12 +177,12 @@ class _ObservedEvents:
 
     def __iter__(self) -> Iterator[Any]:
         for event in self._raw:
-            self._progress.gather(event)
+            self._progress.collect_raw_event(event)
             yield event
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         async for event in self._raw:
-            self._progress.gather(event)
+            self._progress.collect_raw_event(event)
             yield event
 
 
@@ -198,5 +200,5 @@ class _NoEvents:
 _NO_EVENTS = _NoEvents()
 
 
-def _set(values: dict[str, Any]) -> dict[str, Any]:
+def _drop_none(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}

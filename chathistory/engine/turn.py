@@ -21,9 +21,9 @@ from chathistory.engine.lease_renewal import KEEPER
 from chathistory.engine.refusals import describe_refusal, find_refusal, refuse_turn
 from chathistory.engine.reply import (
     Reply,
-    as_invalid_input,
     stop_reason_of,
     text_blocks,
+    to_invalid_input,
     unstorable_entry,
     unstored_reply,
 )
@@ -61,14 +61,14 @@ from chathistory.view import view_of
 __all__ = ["Turn"]
 
 _ATTEMPTS = 20
-_LATELY = 8  # entries among which one is looked for that was stored just now
-RETRIES = (0.05, 0.2, 0.8)
+_RECENT_ENTRIES = 8  # entries among which one is looked for that was stored just now
+RETRY_DELAYS = (0.05, 0.2, 0.8)
 """Seconds before each further try to store what was paid for or done, where the store cannot be reached."""
 
 
 def _store_with_retries(step: Callable[[], ConversationHead]) -> ConversationHead:
     """Store something, several times if the store cannot be reached: the same entry is never stored twice."""
-    for pause in RETRIES:
+    for pause in RETRY_DELAYS:
         with contextlib.suppress(StoreUnavailable):
             return step()
         time.sleep(pause)
@@ -99,12 +99,12 @@ class Turn:
     state: ConversationState | None = field(default=None, repr=False)
     plan: Plan | None = None
     stored_reply: Reply | None = None
-    cache: ViewCache | None = None
+    view_cache: ViewCache | None = None
     view: SentView | None = field(default=None, repr=False)
     lease: str = ""
     renew_at: float = 0.0
-    forgotten: str | None = None
-    _count: int = 0
+    forgotten_container: str | None = None
+    _message_count: int = 0
 
     # What it sends.
 
@@ -125,11 +125,11 @@ class Turn:
     def container(self) -> str | None:
         """The container of the code execution tool to go on with, if there is one."""
         container = self.state.engine.container if self.state else None
-        if container is None or container.id == self.forgotten or not container.is_usable(now()):
+        if container is None or container.id == self.forgotten_container or not container.is_usable(now()):
             return None
         return container.id
 
-    def list_left_out(self) -> list[Message]:
+    def list_cut_messages(self) -> list[Message]:
         """Return the messages that the planned cut leaves out, ready to be sent."""
         return view_of(self.plan.left_out(self.view.active)).messages if self.view and self.plan else []
 
@@ -140,10 +140,10 @@ class Turn:
 
         view: What is sent; None: it has to be read.
         """
-        self.view, self.state, self._count = view, head.state, head.state.totals.messages
+        self.view, self.state, self._message_count = view, head.state, head.state.totals.messages
         KEEPER.keep(self)
 
-    def make_opening(self, entry: Entry[MessageAdded] | Entry[TurnOpened]) -> Entry:
+    def make_start_entry(self, entry: Entry[MessageAdded] | Entry[TurnOpened]) -> Entry:
         """Return an entry as the one that opens this turn, or begins it again, with the process that does so."""
         KEEPER.postpone(self)
         self.lease = entry.id
@@ -173,31 +173,31 @@ class Turn:
         """Do not keep the lease any longer: the turn is closed, or not this one's."""
         KEEPER.release(self)
 
-    def store_cut(self, made: Any) -> None:
+    def store_cut(self, summary: Any) -> None:
         """Store the planned cut, with a text or the API's response that stands for what it leaves out.
 
         Raises `Conflict` if somebody else wrote meanwhile.
         """
         if self.plan is None:
             return
-        event = (self.plan.entry(made) if isinstance(made, str) else self.plan.compaction(made)).event
+        event = (self.plan.entry(summary) if isinstance(summary, str) else self.plan.compaction(summary)).event
         tokens = event.tokens + self.plan.new_tokens  # the message that opens the turn is stored already
         entry: Entry = Entry(replace(event, tokens=tokens), self.id)
         with self.log.lock:
             head = self.log.seen()
-            if not self._is_open_at(head, self._count):
+            if not self._is_open_at(head, self._message_count):
                 raise Conflict(self.log.key, head.stored if head else None)
             self._update_view(self.log.append([entry]))
         self.plan = None
         self.continue_turn()
 
-    def finish(self, response: Any, *, request_id: str | None = None, more: bool = False) -> Reply:
+    def finish(self, response: Any, *, request_id: str | None = None, stays_open: bool = False) -> Reply:
         """Store a complete response of the API and return it as the reply.
 
         Args:
             response: What the API answered.
             request_id: Of a reply that was streamed, which has none itself.
-            more: The turn stays open, for results of tools that follow.
+            stays_open: Keep the turn open, for results of tools that follow.
 
         Raises:
             IncompleteReply: It is no complete message.
@@ -212,23 +212,25 @@ class Turn:
         try:
             entry = message_entry(response, turn=self.id)
         except Exception as error:  # noqa: BLE001 - also what the SDK and the interpreter raise at great depth
-            raise self.keep_as_text(response, error) from None
+            raise self.store_as_text(response, error) from None
         told = entry.event.request_id or request_id
-        entry = replace(entry, event=replace(entry.event, request_id=told, forgotten_container=self.forgotten))
-        if more:
+        entry = replace(
+            entry, event=replace(entry.event, request_id=told, forgotten_container=self.forgotten_container)
+        )
+        if stays_open:
             entry = self.with_lease(entry)
         try:
-            head = self._store_step(entry) if more else _store_with_retries(lambda: self._store_once(entry))
+            head = self._store_step(entry) if stays_open else _store_with_retries(lambda: self._store_once(entry))
         except ChatHistoryError as error:
             error.reply = Reply.of(entry)
             raise
-        if not (more or stop_reason_of(response) == "pause_turn"):
+        if not (stays_open or stop_reason_of(response) == "pause_turn"):
             self.release()
         return Reply.of(replace(entry, position=head.end - 1))
 
-    def keep_as_text(self, response: Any, error: Exception) -> InvalidInput:
+    def store_as_text(self, response: Any, error: Exception) -> InvalidInput:
         """Keep a reply that cannot be stored as it is, which closes the turn; return the error, with the reply."""
-        refused = as_invalid_input(error)
+        refused = to_invalid_input(error)
         refused.reply = unstored_reply(response, self.id)
         kept = unstorable_entry(response, self.id, error)
         self.release()
@@ -254,7 +256,7 @@ class Turn:
             try:
                 message_entry({"role": "user", "content": [block]})
             except Exception as error:  # noqa: BLE001 - also what the interpreter raises at great depth
-                reason = str(as_invalid_input(error)).replace("message.content[0].content", "result")
+                reason = str(to_invalid_input(error)).replace("message.content[0].content", "result")
                 told = f"The tool ran, but its result could not be stored: {reason}"
                 blocks.append({**block, "content": told, "is_error": True})
             else:
@@ -276,19 +278,19 @@ class Turn:
         with self.log.lock:
             head = self.log.seen()
             for _ in range(_ATTEMPTS):
-                if head is None or not self._is_open_at(head, self._count):
+                if head is None or not self._is_open_at(head, self._message_count):
                     break  # the reply answers a conversation that is not this one any longer
                 self.log.see(head.stored)
                 with contextlib.suppress(ConversationChanged):  # perhaps by a side entry of one who lost this turn
                     head = self.log.append([entry])
-                    self._count += 1
+                    self._message_count += 1
                     self._update_view(head)
                     return head
-                newest = itertools.islice(iter_newest_first(self.log, _LATELY), _LATELY)
+                newest = itertools.islice(iter_newest_first(self.log, _RECENT_ENTRIES), _RECENT_ENTRIES)
                 is_stored = any(each.id == entry.id for each in newest)
                 head = self.log.seen()  # which that has looked up
                 if is_stored and head:  # an earlier try got no answer, and a renewal came behind it
-                    self._count += 1
+                    self._message_count += 1
                     self.view = None
                     return head
             self.release()
@@ -303,11 +305,11 @@ class Turn:
         """Bring the view up to date with what was stored; it has to be read again if others wrote in between."""
         self.state = stored.state
         if self.view and self.view.head.end == stored.end - len(stored.lines):
-            self.view = self.view.extended(stored.head, stored.read_entries())  # what is sent is what is stored
+            self.view = self.view.with_stored(stored.head, stored.read_entries())  # what is sent is what is stored
         else:
             self.view = None
-        if self.cache:
-            self.cache.keep(self.log, self.view)
+        if self.view_cache:
+            self.view_cache.remember(self.log, self.view)
 
     def _append_side_entry(self, entry: Entry) -> ConversationHead:
         """Store what is not part of the conversation, but never bring a deleted one back to life.
@@ -316,7 +318,7 @@ class Turn:
         """
         event = entry.event
         if isinstance(event, TurnAbandoned | ReplyInterrupted | ReplyOrphaned):
-            event = replace(event, lease=self.lease, forgotten_container=self.forgotten)
+            event = replace(event, lease=self.lease, forgotten_container=self.forgotten_container)
             entry = replace(entry, event=event)
         with self.log.lock:
             if self.log.seen() is None:
@@ -345,7 +347,7 @@ class Turn:
         if head is None or self.view is None or self.view.head.version != head.version:
             active = load_active(self.log)
             self.view, head = (SentView.of(active), active.head) if active else (None, None)
-        if head is None or not self._is_open_at(head, self._count):
+        if head is None or not self._is_open_at(head, self._message_count):
             self.release()
             raise Conflict(self.log.key, head.stored if head else None)
         self.state = head.state
@@ -395,16 +397,21 @@ class Turn:
         if find_cause(error) is None:
             return []
         with self.log.lock:
-            sent = load_active(self.log)
-            refusal = find_refusal(error, sent, self.id)
-            if refusal is None or sent is None or refusal.sort == "container" or not self._is_open(self._count):
+            active = load_active(self.log)
+            refusal = find_refusal(error, active, self.id)
+            if (
+                refusal is None
+                or active is None
+                or refusal.sort == "container"
+                or not self._is_open(self._message_count)
+            ):
                 return []
-            if self.view is None or view_of(sent).messages != self.view.messages:  # it counts in other messages
+            if self.view is None or view_of(active).messages != self.view.messages:  # it counts in other messages
                 return []
             reason, goes_on = type(error).__name__, False
             if refusal.sort == "turn":
-                event: TurnRefused = refuse_turn(refusal, sent, self.id)
-                event = replace(event, reason=reason, forgotten_container=self.forgotten)
+                event: TurnRefused = refuse_turn(refusal, active, self.id)
+                event = replace(event, reason=reason, forgotten_container=self.forgotten_container)
                 goes_on = any(place.block is not None for place in event.places)
                 try:
                     closed: Entry = Entry(event, self.id)
@@ -422,5 +429,5 @@ class Turn:
         told = find_cause(error)
         if told is None or told.about != "container" or self.container is None:
             return False
-        self.forgotten = self.container
+        self.forgotten_container = self.container
         return True

@@ -29,7 +29,7 @@ from chathistory.view.leave_out import has_omissions
 
 __all__ = ["SentView", "ViewCache"]
 
-CONVERSATIONS = 32
+MAX_CONVERSATIONS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,24 +68,24 @@ class SentView:
     @classmethod
     def of(cls, active: ActiveEntries) -> SentView:
         """Return the view of active entries."""
-        return _settle(cls(active, view_of(active).messages))
+        return _mark_settled(cls(active, view_of(active).messages))
 
-    def extended(self, head: ConversationHead, stored: Sequence[Entry]) -> SentView:
+    def with_stored(self, head: ConversationHead, stored: Sequence[Entry]) -> SentView:
         """Return it with what was stored since, up to `head`."""
         active = self.active.extended(head, stored)
         settled, rest = self.messages[: self.settled_messages], active.entries[self.settled_entries :]
         if (
             not settled
-            or _way_of_sending(active.state.view) != _way_of_sending(self.active.state.view)
+            or _sending_rules(active.state.view) != _sending_rules(self.active.state.view)
             or any(map(has_omissions, rest))
             or ((ids := _list_ids(entry.event.message for entry in messages_among(rest))) and ids & _list_ids(settled))
         ):
             return SentView.of(active)  # what is settled may not be sent in the same way with what was stored since
         messages = [*settled, *view_of(replace(active, entries=rest, cut=None)).messages]
-        return _settle(replace(self, active=active, messages=messages))
+        return _mark_settled(replace(self, active=active, messages=messages))
 
 
-def _settle(view: SentView) -> SentView:
+def _mark_settled(view: SentView) -> SentView:
     """Return a view with all of it settled, if it ends with a reply that leaves nothing open."""
     entries, messages = view.active.entries, view.messages
     last = entries[-1] if entries else None
@@ -103,7 +103,7 @@ def _settle(view: SentView) -> SentView:
     return replace(view, settled_entries=len(entries), settled_messages=len(messages))
 
 
-def _way_of_sending(view: ViewState) -> tuple[Any, ...]:
+def _sending_rules(view: ViewState) -> tuple[Any, ...]:
     """Return what decides how entries are sent, beside themselves."""
     return (view.path, view.view_start, view.cut_position, view.thinking_valid_from, view.renamed)
 
@@ -130,11 +130,11 @@ class ViewCache:
         view = found[1]
         return view if head and head.revision.version == view.head.version else None
 
-    def keep(self, log: ConversationLog, view: SentView | None) -> None:
+    def remember(self, log: ConversationLog, view: SentView | None) -> None:
         """Remember a conversation as the latest one, or forget it; the log keeps what this process has seen of it."""
         with self._lock:
             self._views.pop(log.key, None)
             if view is not None:
                 self._views[log.key] = log, view
-            if len(self._views) > CONVERSATIONS:
+            if len(self._views) > MAX_CONVERSATIONS:
                 self._views.popitem(last=False)

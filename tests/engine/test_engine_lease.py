@@ -104,7 +104,7 @@ def test_a_turn_keeps_its_lease_however_long_it_takes(clock, engine_on, opened, 
     assert [kind for kind in kinds(chat_of("a")) if kind not in ("message", "renewed")] == []
     assert chat_of("a").state().engine.open_turn is None
     clock.go(21)
-    assert clock.keeper._next_due() == []  # nothing is kept any longer
+    assert clock.keeper._wait_for_due_turns() == []  # nothing is kept any longer
 
 
 def test_a_short_turn_writes_nothing_more(clock, opened, monkeypatch):
@@ -238,7 +238,7 @@ def test_a_title_and_a_message_beside_go_past_renewals(clock, opened, chat_of):
 
 def cut_off(clock, monkeypatch):
     """Let no renewal come through, as when a process cannot reach the store."""
-    monkeypatch.setattr(clock.keeper, "_renew", lambda turns: None)
+    monkeypatch.setattr(clock.keeper, "_renew_leases", lambda turns: None)
 
 
 def test_a_turn_that_cannot_renew_can_be_taken_over_and_its_late_reply_is_kept(clock, engine_on, chat_of, monkeypatch):

@@ -139,15 +139,15 @@ def test_no_request_leaves_without_a_message_to_answer(opened, messages):
         return SentView(SimpleNamespace(entries=said), messages)
 
     turn = Turn(SimpleNamespace(key=SimpleNamespace(id="a")), "T", 600.0)
-    asked = request.Request(MODEL)
+    asked = request.RequestTemplate(MODEL)
     for view in (None, sent("end_turn")):
         turn.view = view
         with pytest.raises(errors.TurnError, match="nothing to send"):
-            asked.arguments(turn)
+            asked.build_arguments(turn)
     if messages:
         turn.view = sent("pause_turn")
-        assert asked.arguments(turn)["messages"] == messages
-        assert asked.arguments(turn, [])["messages"] == []  # not a turn: what is summed up
+        assert asked.build_arguments(turn)["messages"] == messages
+        assert asked.build_arguments(turn, [])["messages"] == []  # not a turn: what is summed up
 
 
 # Results of tools.
@@ -430,7 +430,7 @@ SEARCH_TOOL = {"type": "web_search_20250305", "name": "web_search"}
 
 @pytest.mark.parametrize("way", ["send", "stream", "async send", "async stream"])
 def test_a_turn_that_only_pauses_is_closed(opened, chat_of, monkeypatch, way):
-    monkeypatch.setattr("chathistory.engine.flows.PAUSES", 3)
+    monkeypatch.setattr("chathistory.engine.flows.MAX_PAUSES", 3)
     paused = Reply(content=[{"type": "text", "text": "Let me look."}, SEARCH], stop_reason="pause_turn")
     api = FakeMessagesAPI([*[paused] * 3, "something else"])
 

@@ -30,7 +30,7 @@ SEND, STREAM, TOOLS = range(3)
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch):
-    monkeypatch.setattr(turn, "RETRIES", (0, 0, 0))
+    monkeypatch.setattr(turn, "RETRY_DELAYS", (0, 0, 0))
 
 
 class World:
@@ -196,7 +196,7 @@ def test_nothing_that_was_paid_for_or_done_is_lost(start):
 
 
 if __name__ == "__main__":
-    turn.RETRIES = (0, 0, 0)
+    turn.RETRY_DELAYS = (0, 0, 0)
     count = int(sys.argv[1])
     found = [played(seed) for seed in range(10_000, 10_000 + count)]
     print(count, "cases;", sum(map(bool, found)), "with trouble")  # noqa: T201

@@ -25,7 +25,7 @@ CALLS = [{"type": "tool_use", "id": f"toolu_{n}", "name": "pay", "input": {"amou
 
 @pytest.fixture(autouse=True)
 def _no_pauses(monkeypatch):
-    monkeypatch.setattr(turn, "RETRIES", (0, 0, 0))
+    monkeypatch.setattr(turn, "RETRY_DELAYS", (0, 0, 0))
 
 
 @pytest.fixture

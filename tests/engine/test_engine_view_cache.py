@@ -152,7 +152,7 @@ def test_a_turn_id_is_known_again(counted):
 
 def test_only_the_conversations_held_last_are_remembered(counted, monkeypatch):
     store, calls = counted
-    monkeypatch.setattr(view_cache, "CONVERSATIONS", 2)
+    monkeypatch.setattr(view_cache, "MAX_CONVERSATIONS", 2)
     engine = ChatEngine(FakeMessagesAPI("hi").client(), store, model=MODEL)
     for name in "abc":
         engine.send(name, "one")
