@@ -236,9 +236,9 @@ class Conversation:
             TurnInProgress: A turn is open, and `force` was not given (without `dry_run`).
             Conflict: Somebody else wrote meanwhile; nothing was changed.
         """
-        from chathistory.operations.restore_head import restore
+        from chathistory.operations.restore_head import restore_head
 
-        return restore(self._log, dry_run=dry_run, force=force)
+        return restore_head(self._log, dry_run=dry_run, force=force)
 
     def salvage(self) -> Iterator[Entry | ViewRepair]:
         """Yield all that can be read, of all kinds and in order, and a `ViewRepair` for each position that cannot.
@@ -249,9 +249,9 @@ class Conversation:
             CorruptRecord: The head is damaged, and the store cannot read records without it.
             Conflict: The conversation was deleted or forgotten while it was read.
         """
-        from chathistory.operations.restore_head import salvage
+        from chathistory.operations.restore_head import read_around_damage
 
-        return salvage(self._log)
+        return read_around_damage(self._log)
 
     # What is known of it.
 
@@ -369,12 +369,12 @@ class Conversation:
             InvalidInput: The choice cannot be taken back while a tool call waits for its result.
             TurnInProgress: A turn is open.
         """
-        from chathistory.operations.rewind import waits_for_result
+        from chathistory.operations.rewind import is_waiting_for_result
 
         with self._log.lock:
             head = self._log.seen()
             check_free(self._log.key, head.state if head else None)
-            if head and head.state.view.drop_block and not drop and waits_for_result(self._log, head):
+            if head and head.state.view.drop_block and not drop and is_waiting_for_result(self._log, head):
                 raise InvalidInput(
                     "drop: cannot be turned off while a tool call waits for its result, which needs the thinking "
                     "before it; turn it off when the reply is complete"
@@ -397,7 +397,7 @@ class Conversation:
             InvalidInput: `to` is no such position, or within a turn that waits for the results of tools and whose
                 thinking can no longer be sent, for a cut came since.
         """
-        from chathistory.operations.rewind import rewind_to
+        from chathistory.operations.rewind import make_rewind
 
         check_position("to", to)
         with self._log.lock:
@@ -405,7 +405,7 @@ class Conversation:
             if head is None:
                 raise ConversationNotFound(self._log.key)
             check_free(self._log.key, head.state)
-            return describe(self._log.append([Entry(rewind_to(self._log, head, to))]))
+            return describe(self._log.append([Entry(make_rewind(self._log, head, to))]))
 
     def variants(self, position: int) -> list[Variant]:
         """Return the replies to one question, in the order in which they came; [] if there is none yet.
@@ -440,7 +440,7 @@ class Conversation:
             ConversationNotFound: There is no such conversation.
             InvalidInput: No reply is at this position, or its thinking must be sent and no longer can.
         """
-        from chathistory.operations.reply_variants import rewind_to_variant
+        from chathistory.operations.reply_variants import make_rewind_to_variant
 
         check_position("position", position)
         with self._log.lock:
@@ -448,7 +448,7 @@ class Conversation:
             if head is None:
                 raise ConversationNotFound(self._log.key)
             check_free(self._log.key, head.state)
-            event = rewind_to_variant(self._log, head, position)
+            event = make_rewind_to_variant(self._log, head, position)
             if event:
                 return describe(self._log.append([Entry(event)]))
             self._log.note(head.stored)
@@ -500,12 +500,12 @@ class Conversation:
             InvalidInput: There is nothing below `at`, or no such position, or it is within a tool call's turn whose
                 thinking is no longer sent (what was before it is forgotten or cut).
         """
-        from chathistory.transfer.fork import fork
+        from chathistory.transfer.fork import fork_conversation
 
         if at is not None:
             check_position("at", at)
         forked = Conversation(self._log.store, Key(resolve_scope(scope, self.scope), new_id))
-        forked.log.note(fork(self._log, forked.log, at=at))
+        forked.log.note(fork_conversation(self._log, forked.log, at=at))
         return forked
 
     def forget(self, *, before: int, expected: str | None = None, dry_run: bool = False) -> ConversationInfo | None:
@@ -527,7 +527,7 @@ class Conversation:
             TurnInProgress: A turn is open.
             InvalidInput: A tool call waits for its result, and the API wants the thinking before it.
         """
-        from chathistory.operations.rewind import snapshot_entries, waits_for_result
+        from chathistory.operations.rewind import is_waiting_for_result, make_snapshot_entries
 
         check_position("before", before)
         with self._log.lock:
@@ -537,11 +537,11 @@ class Conversation:
                 return None
             if before > head.start:
                 check_free(self._log.key, head.state)
-                if waits_for_result(self._log, head):
+                if is_waiting_for_result(self._log, head):
                     raise InvalidInput("before: a turn is under way; forget when its reply is complete")
                 if not dry_run:
                     before = min(before, head.end)
-                    self._log.append(snapshot_entries(self._log, head, before))
+                    self._log.append(make_snapshot_entries(self._log, head, before))
                     stored = self._log.forget(before)
                     return describe(self._log.with_state(stored)) if stored else None
             self._log.note(head.stored)

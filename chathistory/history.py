@@ -111,10 +111,10 @@ class History:
         Raises:
             InvalidInput: `limit` is below 1, a time has no zone, or `after` is a cursor of another listing.
         """
-        wanted = Filter.of(
+        wanted = Filter.from_arguments(
             title=title, tag=tag, metadata=metadata, model=model, since=since, until=until, unanswered=unanswered
         )
-        return list_page(self.store, resolve_scope(scope, self.scope), limit=limit, after=after, wanted=wanted)
+        return list_page(self.store, resolve_scope(scope, self.scope), limit=limit, after=after, row_filter=wanted)
 
     def delete(
         self, id: str, *, scope: str = OWN_SCOPE, expected: str | None = None, dry_run: bool = False
@@ -169,9 +169,9 @@ class History:
             TurnInProgress: A turn is open.
             Conflict: Others wrote to it all the time; it keeps its id.
         """
-        from chathistory.transfer.copy import rename
+        from chathistory.transfer.copy import rename_conversation
 
-        rename(self.store, self.key(id, scope), self.key(new_id, scope))
+        rename_conversation(self.store, self.key(id, scope), self.key(new_id, scope))
 
     # Moving.
 
@@ -222,8 +222,8 @@ class History:
                 report.add(result)
                 if progress:
                     progress(result)
-        report.damaged += chosen.damaged()
-        report.all_found = chosen.all_found(report.damaged)
+        report.damaged += chosen.list_damaged()
+        report.all_found = chosen.has_found_all(report.damaged)
         return report
 
     def _select(self, scope: str, *, all_scopes: bool, ids: Iterable[str] | None, full_scan: bool) -> Selection:
@@ -275,9 +275,9 @@ class History:
         """
         from chathistory.transfer.import_export import ExportReport, write_jsonl
         from chathistory.transfer.markdown import write_markdown
-        from chathistory.transfer.open_files import open_to_write, suffix_of
+        from chathistory.transfer.open_files import get_suffix, open_to_write
 
-        is_markdown = format == "markdown" or (format is None and suffix_of(file) == ".md")
+        is_markdown = format == "markdown" or (format is None and get_suffix(file) == ".md")
         chosen = self._select(scope, all_scopes=all_scopes, ids=ids, full_scan=full_scan)
         report = ExportReport()
         with open_to_write(file) as out:
@@ -285,8 +285,8 @@ class History:
                 report.add(result)
                 if progress:
                     progress(result)
-        report.damaged += chosen.damaged()
-        report.all_found = chosen.all_found(report.damaged)
+        report.damaged += chosen.list_damaged()
+        report.all_found = chosen.has_found_all(report.damaged)
         return report
 
     def import_from(
@@ -322,7 +322,7 @@ class History:
         """
         from chathistory.transfer.copy import CopyReport
         from chathistory.transfer.import_export import import_file
-        from chathistory.transfer.jsonl import Skipped
+        from chathistory.transfer.jsonl import SkippedLines
         from chathistory.transfer.open_files import open_to_read
 
         if all_scopes and scope is not OWN_SCOPE:
@@ -331,7 +331,7 @@ class History:
         meant = resolve_scope(scope, self.scope)
         with open_to_read(file) as source:
             for result in import_file(self.store, source, scope=meant, all_scopes=all_scopes, id=id, replace=replace):
-                if isinstance(result, Skipped):
+                if isinstance(result, SkippedLines):
                     report.skipped.append(str(result))
                     continue
                 report.add(result)
@@ -369,15 +369,15 @@ class History:
             InvalidInput: Something is negative, or no duration.
             StoreRejected: The account may not walk over the storage (`full_scan`).
         """
-        from chathistory.operations.remove_conversations import Policy, prune_scope
+        from chathistory.operations.remove_conversations import PruneLimits, prune_scope
 
-        policy = Policy(
+        policy = PruneLimits(
             age=None if age is None else check_duration("age", age),
             ttl=None if ttl is None else check_duration("ttl", ttl),
             count=count,
         )
         scope = resolve_scope(scope, self.scope)
-        return prune_scope(self.store, scope, policy, dry_run=dry_run, full_scan=full_scan, tell=progress)
+        return prune_scope(self.store, scope, policy, dry_run=dry_run, full_scan=full_scan, progress=progress)
 
     def check(
         self,
@@ -403,10 +403,10 @@ class History:
         Raises:
             InvalidInput: `all_scopes` was given together with a scope or ids.
         """
-        from chathistory.operations.check_conversations import check
+        from chathistory.operations.check_conversations import check_conversations
 
         chosen = self._select(scope, all_scopes=all_scopes, ids=ids, full_scan=True)
-        return check(self.store, chosen.scope, chosen.ids, progress)
+        return check_conversations(self.store, chosen.scope, chosen.ids, progress)
 
     def erase(
         self,

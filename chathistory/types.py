@@ -47,8 +47,8 @@ from chathistory.log.state import (
     ViewState,
 )
 from chathistory.messages.content import Content, Message, MessageInput
-from chathistory.operations.check_conversations import State
-from chathistory.operations.remove_conversations import Reason
+from chathistory.operations.check_conversations import CheckState
+from chathistory.operations.remove_conversations import RemovalReason
 from chathistory.transfer.copy import Outcome, Progress
 from chathistory.transfer.open_files import File
 from chathistory.trimming.policies import Writer
@@ -56,6 +56,7 @@ from chathistory.trimming.policies import Writer
 __all__ = [
     "Annotation",
     "Annotations",
+    "CheckState",
     "ClosedTurn",
     "Compaction",
     "Container",
@@ -80,9 +81,9 @@ __all__ = [
     "Place",
     "Process",
     "Progress",
-    "Reason",
     "RecordLost",
     "RefusalSort",
+    "RemovalReason",
     "Repair",
     "ReplyInterrupted",
     "ReplyOrphaned",
@@ -91,7 +92,6 @@ __all__ = [
     "Setup",
     "Snapshot",
     "Source",
-    "State",
     "ThinkingPolicy",
     "Totals",
     "TurnAbandoned",

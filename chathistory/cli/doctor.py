@@ -18,7 +18,7 @@ from chathistory.cli.responder import Responder, make_responder
 from chathistory.errors import ChatHistoryError, StoreUnavailable
 from chathistory.history import History
 from chathistory.log.conversation_log import ConversationLog
-from chathistory.operations.check_conversations import Diagnosis, Walk, repair_diagnosed
+from chathistory.operations.check_conversations import ConversationWalk, Diagnosis, repair_diagnosed
 from chathistory.storage.values import Key
 from chathistory.view import ViewRepair
 from chathistory.view.item import ADDED
@@ -121,8 +121,8 @@ def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: T
     notes: list[str] = []
     asking = responder.client if responder else nullcontext()
     with target.open() as history, asking, show_progress("examining", None) as step:
-        walk = Walk(history.store, scope, None if id is None else [id])
-        for diagnosis in walk.diagnoses():
+        walk = ConversationWalk(history.store, scope, None if id is None else [id])
+        for diagnosis in walk.iter_diagnoses():
             case = _examine(history, diagnosis, repair=repair, force=force, is_named=id is not None)
             if responder and diagnosis.key and case.state in ("sound", "repaired"):  # else repair something else first
                 case = _ask_api(history, diagnosis.key, case, responder, repair=repair)

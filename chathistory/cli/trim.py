@@ -118,7 +118,7 @@ def usage(id: str, *, target: Target, as_json: bool) -> None:
         except CorruptRecord as error:
             state = conversation.state()
             click.echo(show_controls(f"{error}: only the sum is known"), err=True)
-            used = Usage(Tokens.of(state.totals.usage if state else {}))
+            used = Usage(Tokens.from_usage(state.totals.usage if state else {}))
     for position in used.left_out:
         click.echo(f"record {position} is damaged: what it cost is only in the total", err=True)
     if as_json:

@@ -37,7 +37,7 @@ from chathistory.log.process import is_gone
 from chathistory.log.state import ConversationState
 from chathistory.log.turn_boundaries import opens_turn
 from chathistory.messages.content import blocks_of
-from chathistory.operations.rewind import rewind_to
+from chathistory.operations.rewind import make_rewind
 from chathistory.trimming.plan_cut import may_be_hidden, plan_cut
 from chathistory.trimming.policies import Compaction, Policy, Summarize
 from chathistory.view import view_of
@@ -305,7 +305,7 @@ class TurnStarter:
     def _take_back_reply(self, active: ActiveEntries, reply: MessageEntry, turn_id: str, opened: TurnOpened) -> Turn:
         """Take back a reply and what follows it, and open a turn, in one append."""
         turn = Turn(self.log, turn_id, self.timeout, view_cache=self.view_cache)
-        back: Entry = Entry(rewind_to(self.log, active.head, reply.position))
+        back: Entry = Entry(make_rewind(self.log, active.head, reply.position))
         self.setup.warn_if_changed(active.state, self.log.key.id)  # before anything is stored: warnings may be errors
         batch = [
             *_close_abandoned(active.state),

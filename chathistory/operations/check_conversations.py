@@ -17,15 +17,23 @@ from chathistory.errors import (
 )
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.operations.repair import find_left_out, repair
-from chathistory.operations.restore_head import restore
+from chathistory.operations.restore_head import restore_head
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Key
 from chathistory.view import ViewRepair
 from chathistory.view.item import ADDED
 
-__all__ = ["CheckReport", "Diagnosis", "State", "check", "diagnose", "list_notes", "repair_diagnosed"]
+__all__ = [
+    "CheckReport",
+    "CheckState",
+    "Diagnosis",
+    "check_conversations",
+    "diagnose_conversation",
+    "list_storage_notes",
+    "repair_diagnosed",
+]
 
-State: TypeAlias = Literal["sound", "repairable", "waiting", "restorable", "unsupported", "lost", "changing"]
+CheckState: TypeAlias = Literal["sound", "repairable", "waiting", "restorable", "unsupported", "lost", "changing"]
 """What can be done about a conversation.
 
 sound: nothing has to be done.
@@ -58,7 +66,7 @@ class Diagnosis:
 
     key: Key | None
     where: str
-    state: State
+    state: CheckState
     findings: tuple[ViewRepair, ...] = ()
     problem: ChatHistoryError | None = None
     left_out: tuple[ViewRepair, ...] = ()
@@ -81,25 +89,25 @@ class CheckReport:
     complete: bool
 
 
-def check(
+def check_conversations(
     store: HistoryStore,
     scope: str | None,
     ids: Iterable[str] | None,
-    tell: Callable[[Diagnosis], object] | None,
+    progress: Callable[[Diagnosis], object] | None,
 ) -> CheckReport:
     """Look at the conversations of a scope (None: of all), or at those that are named, and tell of each."""
-    walk = Walk(store, scope, ids)
+    walk = ConversationWalk(store, scope, ids)
     checked, found = 0, []
-    for diagnosis in walk.diagnoses():
+    for diagnosis in walk.iter_diagnoses():
         checked += 1
         if diagnosis.state != "sound" or diagnosis.left_out or diagnosis.notes:
             found.append(diagnosis)
-        if tell:
-            tell(diagnosis)
+        if progress:
+            progress(diagnosis)
     return CheckReport(checked, tuple(found), walk.is_complete)
 
 
-class Walk:
+class ConversationWalk:
     """A walk over all that is stored in a scope (None: in all), or over the conversations that are named.
 
     Attributes:
@@ -112,17 +120,17 @@ class Walk:
         self._ids = ids
         self.is_complete = True
 
-    def diagnoses(self) -> Iterator[Diagnosis]:
+    def iter_diagnoses(self) -> Iterator[Diagnosis]:
         """Yield what was found of each; those that are named and not there are left out."""
-        for key in self.keys():
-            diagnosis = diagnose(ConversationLog(self._store, key))
+        for key in self.iter_keys():
+            diagnosis = diagnose_conversation(ConversationLog(self._store, key))
             if diagnosis is not None:
                 yield diagnosis
         if self._ids is None:
             for damaged in self._store.damaged_keys(self._scope):
                 yield Diagnosis(damaged.key, damaged.where, "lost", problem=damaged.error)
 
-    def keys(self) -> Iterator[Key]:
+    def iter_keys(self) -> Iterator[Key]:
         """Yield the keys of what can be named."""
         if self._ids is not None:
             yield from (Key("default" if self._scope is None else self._scope, id) for id in self._ids)
@@ -137,7 +145,7 @@ class Walk:
             yield from (key for key in self._store.keys(self._scope) if key not in seen)
 
 
-def diagnose(log: ConversationLog) -> Diagnosis | None:
+def diagnose_conversation(log: ConversationLog) -> Diagnosis | None:
     """Return what is the matter with a conversation; None: there is no such.
 
     Raises:
@@ -148,8 +156,8 @@ def diagnose(log: ConversationLog) -> Diagnosis | None:
     left = _ATTEMPTS
     while True:
         try:
-            diagnosis = _diagnose(log)
-            return diagnosis and replace(diagnosis, notes=list_notes(log.store, key))
+            diagnosis = _diagnose_once(log)
+            return diagnosis and replace(diagnosis, notes=list_storage_notes(log.store, key))
         except (StoreUnavailable, StoreClosed):
             raise
         except ConversationChanged as error:
@@ -162,7 +170,7 @@ def diagnose(log: ConversationLog) -> Diagnosis | None:
             return Diagnosis(key, key.id, "lost", problem=error)
 
 
-def list_notes(store: HistoryStore, key: Key) -> tuple[str, ...]:
+def list_storage_notes(store: HistoryStore, key: Key) -> tuple[str, ...]:
     """Return what is stored beside the records of a conversation, where the store can tell; else ()."""
     storage_notes = store.get_storage_notes()
     try:
@@ -171,18 +179,18 @@ def list_notes(store: HistoryStore, key: Key) -> tuple[str, ...]:
         return ()
 
 
-def _diagnose(log: ConversationLog) -> Diagnosis | None:
+def _diagnose_once(log: ConversationLog) -> Diagnosis | None:
     key = log.key
     try:
         findings = repair(log)
         left_out = () if findings or log.last is None else find_left_out(log)
     except CorruptRecord as error:
-        made = restore(log)
+        made = restore_head(log)
         return None if made is None else Diagnosis(key, key.id, "restorable", made.lost, error)
     if not findings and log.last is None:
         return None
     is_waiting = any(each.position == ADDED for each in findings)
-    state: State = "waiting" if is_waiting else "repairable" if findings else "sound"
+    state: CheckState = "waiting" if is_waiting else "repairable" if findings else "sound"
     return Diagnosis(key, key.id, state, findings, left_out=left_out)
 
 
@@ -192,6 +200,6 @@ def repair_diagnosed(log: ConversationLog, diagnosis: Diagnosis, *, force: bool 
     Raises what `repair` and `restore` raise.
     """
     if diagnosis.state == "restorable":
-        made = restore(log, dry_run=False, force=force)
+        made = restore_head(log, dry_run=False, force=force)
         return made.lost if made else ()
     return repair(log, dry_run=False, force=force)

@@ -20,7 +20,7 @@ from chathistory.storage.values import Cursor, Damaged, Head, Page
 
 __all__ = ["ConversationInfo", "Filter", "Origin", "TurnInfo", "describe", "list_page", "read_head"]
 
-SCANNED = 1000
+SCAN_LIMIT = 1000
 """Conversations that one call looks at, at most, for those that are asked for."""
 
 _CHUNK = 320
@@ -161,7 +161,7 @@ class Filter:
     unanswered: bool = False
 
     @classmethod
-    def of(
+    def from_arguments(
         cls,
         *,
         title: str | None,
@@ -186,7 +186,7 @@ class Filter:
         tags = [tag] if isinstance(tag, str) else list(tag or ())
         for each in tags:
             check_text("tag", each)
-        values = {name: _canonical(value) for name, value in (metadata or {}).items()}
+        values = {name: _to_sorted_json(value) for name, value in (metadata or {}).items()}
         made = cls(
             title=title.casefold() if title else None,
             tags=frozenset(tags),
@@ -206,7 +206,7 @@ class Filter:
             (self.title is None or self.title in shown.casefold())
             and self.tags.issubset(state.annotations.tags)
             and all(
-                name in state.annotations.metadata and _canonical(state.annotations.metadata[name]) == value
+                name in state.annotations.metadata and _to_sorted_json(state.annotations.metadata[name]) == value
                 for name, value in self.metadata.items()
             )
             and self.model in {None, state.totals.model}
@@ -216,15 +216,15 @@ class Filter:
         )
 
 
-def _canonical(value: Any) -> str:
+def _to_sorted_json(value: Any) -> str:
     """Return the JSON of a value, alike for values that are alike: the order of names does not matter."""
-    return to_json(_sorted(plain(value, "metadata")))
+    return to_json(_sort_names(plain(value, "metadata")))
 
 
-def _sorted(value: Any) -> Any:
+def _sort_names(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _sorted(value[name]) for name in sorted(value)}
-    return [_sorted(each) for each in value] if isinstance(value, list) else value
+        return {name: _sort_names(value[name]) for name in sorted(value)}
+    return [_sort_names(each) for each in value] if isinstance(value, list) else value
 
 
 def _check_time(name: str, time: datetime | None) -> int | None:
@@ -237,20 +237,20 @@ def _check_time(name: str, time: datetime | None) -> int | None:
 
 
 def list_page(
-    store: HistoryStore, scope: str, *, limit: int, after: Cursor | None, wanted: Filter | None
+    store: HistoryStore, scope: str, *, limit: int, after: Cursor | None, row_filter: Filter | None
 ) -> Page[ConversationInfo]:
     """Return a page as `History.list` says."""
     check_count("limit", limit, least=1)
     rows: list[ConversationInfo] = []
     damaged: list[Damaged] = []
-    left, size = SCANNED, limit if wanted is None else min(limit, _CHUNK)
+    left, size = SCAN_LIMIT, limit if row_filter is None else min(limit, _CHUNK)
     while True:
         page = store.heads(scope, after=after, limit=size)
         found = [read_head(head) for head in page.items]
         fitting = [
             (place, head)
             for place, head in enumerate(found)
-            if isinstance(head, ConversationHead) and (wanted is None or wanted(head))
+            if isinstance(head, ConversationHead) and (row_filter is None or row_filter(head))
         ]
         if len(fitting) > limit - len(rows):  # where a page ends only the store can say: once more, and shorter
             size = fitting[limit - len(rows) - 1][0] + 1
@@ -258,12 +258,12 @@ def list_page(
         rows += [describe(head) for _, head in fitting]
         damaged += [*page.damaged, *(head for head in found if isinstance(head, Damaged))]
         after, left = page.next, left - len(page.items)
-        if wanted and wanted.since is not None and store.traits.recency == "exact" and page.items:
+        if row_filter and row_filter.since is not None and store.traits.recency == "exact" and page.items:
             # all that follows is older
-            after = None if page.items[-1].revision.updated < wanted.since else after
-        if after is None or len(rows) == limit or (wanted and left <= 0):
+            after = None if page.items[-1].revision.updated < row_filter.since else after
+        if after is None or len(rows) == limit or (row_filter and left <= 0):
             return Page(rows, after, damaged)
-        size = min(2 * max(size, 10), _CHUNK, left) if wanted else limit - len(rows)
+        size = min(2 * max(size, 10), _CHUNK, left) if row_filter else limit - len(rows)
 
 
 def read_head(head: Head) -> ConversationHead | Damaged | None:

@@ -22,14 +22,14 @@ from chathistory.storage.values import Damaged, Head, Key, Leftovers
 __all__ = [
     "DeletedConversation",
     "EraseReport",
-    "Policy",
+    "PruneLimits",
     "PruneReport",
     "delete_conversation",
     "erase_scope",
     "prune_scope",
 ]
 
-Reason: TypeAlias = Literal["age", "count", "ttl", "expired"]
+RemovalReason: TypeAlias = Literal["age", "count", "ttl", "expired"]
 """Why a conversation was removed by `History.prune`: too old, too many, not active, or expired."""
 
 _PAGE = 500
@@ -55,7 +55,7 @@ class DeletedConversation:
     messages: int | None = None
     records: int | None = None
     updated: datetime | None = None
-    reason: Reason | None = None
+    reason: RemovalReason | None = None
 
 
 def delete_conversation(
@@ -74,7 +74,7 @@ def delete_conversation(
     if expected is not None:
         check_text("expected", expected)
     with log.lock:
-        found = _look(log)
+        found = _look_up_conversation(log)
         if dry_run:
             head = found.head if found else None
             if expected is not None and (head is None or head.revision.version != expected):
@@ -85,14 +85,14 @@ def delete_conversation(
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _StoredConversation:
     """What a delete removes, and how it is reported; head None: it is damaged."""
 
     head: Head | None
     report: DeletedConversation
 
 
-def _look(log: ConversationLog) -> _Found | None:
+def _look_up_conversation(log: ConversationLog) -> _StoredConversation | None:
     """Return what is stored under a key; None: nothing."""
     key, head = log.key, None
     try:
@@ -102,9 +102,9 @@ def _look(log: ConversationLog) -> _Found | None:
         head = part.head
         messages, records = read_state(head).totals.messages, head.end - head.start
     except (CorruptRecord, UnsupportedRecord):
-        return _Found(head, DeletedConversation(key.id, key.scope))
+        return _StoredConversation(head, DeletedConversation(key.id, key.scope))
     updated = to_datetime(head.revision.updated)
-    return _Found(head, DeletedConversation(key.id, key.scope, messages, records, updated))
+    return _StoredConversation(head, DeletedConversation(key.id, key.scope, messages, records, updated))
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +144,7 @@ class EraseReport:
 
 
 def erase_scope(
-    store: HistoryStore, scope: str, tell: Callable[[DeletedConversation], object] | None, *, dry_run: bool = False
+    store: HistoryStore, scope: str, progress: Callable[[DeletedConversation], object] | None, *, dry_run: bool = False
 ) -> EraseReport:
     """Remove all that is stored in a scope, and look again until nothing is there or somebody brings it back."""
     removed: list[DeletedConversation] = []
@@ -164,8 +164,8 @@ def erase_scope(
         seen.update(key.id for key in new)
         for gone in _erase_each(store, new, failed, dry_run=dry_run):
             removed.append(gone)
-            if tell:
-                tell(gone)
+            if progress:
+                progress(gone)
     leftovers = Leftovers(complete=dry_run)
     if not dry_run:
         with suppress(StoreRejected):
@@ -191,7 +191,7 @@ def _erase_each(
         log = ConversationLog(store, key)
         try:
             with log.lock:
-                found = _look(log)
+                found = _look_up_conversation(log)
                 is_gone = dry_run or log.delete()
         except (CorruptRecord, UnsupportedRecord, StoreRejected):
             failed.add(key.id)
@@ -201,7 +201,7 @@ def _erase_each(
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class PruneLimits:
     """What is kept of a scope; None asks for nothing.
 
     age: since it was begun. ttl: since its newest activity, as if the store had had this time-to-live. count: so many,
@@ -216,15 +216,15 @@ class Policy:
         if self.count is not None:
             check_count("count", self.count)
 
-    def find_reason(self, found: _Candidate, place: int, time: int) -> Reason | None:
+    def find_reason(self, candidate: _Candidate, rank: int, time: int) -> RemovalReason | None:
         """Return why a conversation goes, the `place`th of those that are there, at that time; None: it is kept."""
-        if found.is_expired:
+        if candidate.is_expired:
             return "expired"
-        if self.ttl is not None and found.updated < time - self.ttl // _MICROSECOND:
+        if self.ttl is not None and candidate.updated < time - self.ttl // _MICROSECOND:
             return "ttl"
-        if self.count is not None and place >= self.count:
+        if self.count is not None and rank >= self.count:
             return "count"
-        if self.age is not None and found.created < time - self.age // _MICROSECOND:
+        if self.age is not None and candidate.created < time - self.age // _MICROSECOND:
             return "age"
         return None
 
@@ -271,20 +271,20 @@ class _Candidate:
 def prune_scope(
     store: HistoryStore,
     scope: str,
-    policy: Policy,
+    limits: PruneLimits,
     *,
     dry_run: bool,
     full_scan: bool,
-    tell: Callable[[DeletedConversation], object] | None,
+    progress: Callable[[DeletedConversation], object] | None,
 ) -> PruneReport:
     """Remove what the policy does not keep; what is written meanwhile is kept."""
     damaged: list[Damaged] = []
     removed: list[DeletedConversation] = []
     spared: list[str] = []
-    going: list[tuple[_Candidate, Reason]] = []
+    going: list[tuple[_Candidate, RemovalReason]] = []
     time, kept = earliest_now(), 0
     for found in _list_candidates(store, scope, damaged, full_scan=full_scan):
-        if why := policy.find_reason(found, kept, time):
+        if why := limits.find_reason(found, kept, time):
             going.append((found, why))
         else:
             kept += 1
@@ -299,8 +299,8 @@ def prune_scope(
             continue
         updated = to_datetime(found.updated)
         removed.append(gone := DeletedConversation(found.id, scope, found.messages, found.records, updated, why))
-        if tell:
-            tell(gone)
+        if progress:
+            progress(gone)
     return PruneReport(
         scope,
         dry_run,
@@ -324,7 +324,7 @@ def _list_candidates(
             except (CorruptRecord, UnsupportedRecord) as error:
                 damaged.append(Damaged(key, key.id, error))
                 continue
-            found += _candidates(part.head, damaged) if part else ()
+            found += _to_candidates(part.head, damaged) if part else ()
         damaged += store.damaged_keys(scope)
         yield from sorted(found, reverse=True)
         return
@@ -335,13 +335,13 @@ def _list_candidates(
         for head in page.items:
             if head.key.id not in seen:
                 seen.add(head.key.id)
-                yield from _candidates(head, damaged)
+                yield from _to_candidates(head, damaged)
         after = page.next
         if after is None:
             return
 
 
-def _candidates(head: Head, damaged: list[Damaged]) -> Iterator[_Candidate]:
+def _to_candidates(head: Head, damaged: list[Damaged]) -> Iterator[_Candidate]:
     """Yield the candidate of a head, or add it to `damaged`."""
     try:
         summary = read_state(head)

@@ -23,7 +23,7 @@ from chathistory.log.read_damaged import Lost, Sound, read_log_around
 from chathistory.log.state import ConversationHead, ConversationState
 from chathistory.log.turn_boundaries import opens_turn
 from chathistory.messages.content import blocks_of
-from chathistory.operations.leave_out import follow_refusal, list_refused, refusal_entries
+from chathistory.operations.leave_out import list_refused, make_refusal_entries, update_last_refusal
 from chathistory.view import MessageView, ViewRepair, view_of
 from chathistory.view.item import ADDED
 from chathistory.view.leave_out import find_omissions, has_omissions
@@ -31,7 +31,7 @@ from chathistory.view.tool_call_ids import given_ids, with_given_ids
 
 __all__ = ["find_left_out", "repair"]
 
-_STRETCH = 512 * 1024
+_CHUNK_SIZE = 512 * 1024
 """About how many bytes of messages are looked at as one stretch; a single turn may be larger."""
 
 
@@ -52,29 +52,29 @@ def repair(log: ConversationLog, *, dry_run: bool = True, force: bool = False) -
         head = log.refresh()
         if head is None:
             return ()
-        route, found = _look_through(log, head)
+        route, found = _examine_conversation(log, head)
         refused = list_refused([found.refusal] if found.refusal else [])
         if refused and not dry_run:
             if not force:
                 check_free(log.key, route.state)
-            sent = _sent(log, route, found, route.state.view.view_start)
-            route, found = _look_through(log, log.append(refusal_entries(sent)))
+            sent = _load_sent_entries(log, route, found, route.state.view.view_start)
+            route, found = _examine_conversation(log, log.append(make_refusal_entries(sent)))
         repairs = (*found.losses, *refused, *found.repairs)
         if not dry_run and (found.losses or found.repairs):
             if not force:
                 check_free(log.key, route.state)
-            if entries := _make_entries(log, route, found):
+            if entries := _make_repair_entries(log, route, found):
                 log.append(entries)
         return repairs
 
 
-def _look_through(log: ConversationLog, head: ConversationHead) -> tuple[_Route, _Found]:
-    route = _find_route(log, head)
-    found = _examine(log, route)
+def _examine_conversation(log: ConversationLog, head: ConversationHead) -> tuple[_ActivePath, _Findings]:
+    route = _find_active_path(log, head)
+    found = _examine_path(log, route)
     if any(found.is_sent(each.position) for each in found.losses):  # thinking is bound to what is lost now
         view = replace(route.state.view, thinking_valid_from=head.end)
         route = replace(route, head=replace(route.head, state=replace(route.state, view=view)))
-        found = _examine(log, route)
+        found = _examine_path(log, route)
     return route, found
 
 
@@ -93,7 +93,7 @@ def find_left_out(log: ConversationLog) -> tuple[ViewRepair, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Route:
+class _ActivePath:
     """What a conversation goes through.
 
     head: As it was read, with the state as the view is to take it: without what it says of entries that are others.
@@ -107,19 +107,19 @@ class _Route:
     spans: list[Span]
     cut: Entry[Cut | Compaction] | None
     lost: dict[int, str]
-    misnamed: dict[str, ViewRepair]
+    mismatches: dict[str, ViewRepair]
 
     @property
     def state(self) -> ConversationState:
         return self.head.state
 
     @property
-    def special(self) -> set[int | None]:
+    def head_positions(self) -> set[int | None]:
         view = self.state.view
         return {view.cut_position, view.path, self.state.engine.setup_position}
 
 
-def _find_route(log: ConversationLog, head: ConversationHead) -> _Route:
+def _find_active_path(log: ConversationLog, head: ConversationHead) -> _ActivePath:
     view, engine = head.state.view, head.state.engine
     named = {_CUT: view.cut_position, _SETUP: engine.setup_position, _PATH: view.path}
     lost: dict[int, str] = {}
@@ -131,7 +131,7 @@ def _find_route(log: ConversationLog, head: ConversationHead) -> _Route:
         if position < head.start:
             misnamed[name] = ViewRepair(position, f"the head names it as {name}, which it is not")
         for each in read_log_around(log.store, head.stored, max(position, head.start), position + 1):
-            if (reason := _find_reason(each)) is not None:
+            if (reason := _find_loss_reason(each)) is not None:
                 lost[position] = reason
             elif isinstance(each, Sound) and (
                 find_spans(each.entry, head) is not None
@@ -147,13 +147,13 @@ def _find_route(log: ConversationLog, head: ConversationHead) -> _Route:
     path, cut = found.get(_PATH), found.get(_CUT)
     spans = (find_spans(path, head) if path else None) or [(head.start, head.end)]
     known = replace(head, state=replace(head.state, view=view, engine=engine))
-    return _Route(known, spans, cut if cut and is_cut_entry(cut) else None, lost, misnamed)
+    return _ActivePath(known, spans, cut if cut and is_cut_entry(cut) else None, lost, misnamed)
 
 
 _CUT, _SETUP, _PATH = "the newest cut", "the newest setup", "the one that says which part of the log is active"
 
 
-def _find_reason(each: Sound | Lost) -> str | None:
+def _find_loss_reason(each: Sound | Lost) -> str | None:
     """Return why a position is left out; None: it can be read, or passed by."""
     if isinstance(each, Lost):
         return f"left out: the record is damaged, {each.reason}"
@@ -180,7 +180,7 @@ class _Counts:
 
 
 @dataclass(slots=True)
-class _Found:
+class _Findings:
     """What was found in a conversation.
 
     lost: What cannot be read of what it goes through, by position, with the reason.
@@ -193,23 +193,23 @@ class _Found:
     start: The first message of what is sent; None: nothing is.
     """
 
-    begin: int
-    special: set[int | None]
+    view_start: int
+    head_positions: set[int | None]
     lost: dict[int, str]
-    misnamed: Mapping[str, ViewRepair]
+    mismatches: Mapping[str, ViewRepair]
     refusal: Entry | None = None
-    notes: list[Entry] = field(default_factory=list)
-    is_whole: bool = False
+    omission_entries: list[Entry] = field(default_factory=list)
+    is_one_chunk: bool = False
     changes: list[ViewRepair] = field(default_factory=list)
     counts: _Counts = field(default_factory=_Counts)
-    first: int | None = None
-    stretch: int | None = None
-    start: int | None = None
+    first_changed: int | None = None
+    first_rewritten: int | None = None
+    first_sent: int | None = None
 
     @property
     def losses(self) -> list[ViewRepair]:
         lost = [ViewRepair(position, reason) for position, reason in self.lost.items()]
-        return sorted([*lost, *self.misnamed.values()], key=lambda each: each.position)
+        return sorted([*lost, *self.mismatches.values()], key=lambda each: each.position)
 
     @property
     def repairs(self) -> list[ViewRepair]:
@@ -217,74 +217,78 @@ class _Found:
 
     def is_sent(self, position: int) -> bool:
         """Whether what is at a position was sent to Claude, or told what is sent."""
-        is_named = position in self.special or any(each.position == position for each in self.misnamed.values())
-        return position >= self.begin or is_named
+        is_named = position in self.head_positions or any(
+            each.position == position for each in self.mismatches.values()
+        )
+        return position >= self.view_start or is_named
 
 
-def _examine(log: ConversationLog, route: _Route) -> _Found:
+def _examine_path(log: ConversationLog, path: _ActivePath) -> _Findings:
     """Read what a conversation goes through, and look at what is sent of it."""
-    found = _Found(route.state.view.view_start, route.special, dict(route.lost), route.misnamed)
+    found = _Findings(path.state.view.view_start, path.head_positions, dict(path.lost), path.mismatches)
     ids: set[str] = set()
-    for stretch in _split(_messages(log, route, found), found.begin):
+    for stretch in _split_into_chunks(_iter_messages(log, path, found), found.view_start):
         blocks = [block for entry in stretch for block in blocks_of(entry.event.message)]
         new = {block["id"] for block in blocks if block["type"].endswith("tool_use")}
         new.update(*(entry.event.sent_ids.values() for entry in stretch))
-        if found.notes or ids.intersection(new):  # what is sent of a message is told by what stands far from it
-            return _examine_whole(log, route)
+        if found.omission_entries or ids.intersection(new):
+            return _examine_in_one_chunk(log, path)
         ids.update(new)
-        _examine_stretch(route, stretch, found)
-    if found.notes:
-        return _examine_whole(log, route)
-    if found.start is None:
-        _examine_stretch(route, [], found)
+        _examine_chunk(path, stretch, found)
+    if found.omission_entries:
+        return _examine_in_one_chunk(log, path)
+    if found.first_sent is None:
+        _examine_chunk(path, [], found)
     return found
 
 
-def _examine_whole(log: ConversationLog, route: _Route) -> _Found:
+def _examine_in_one_chunk(log: ConversationLog, path: _ActivePath) -> _Findings:
     """Do the same in one stretch, of which only as much text is held as the view looks at."""
-    found = _Found(route.state.view.view_start, route.special, dict(route.lost), route.misnamed, is_whole=True)
+    found = _Findings(
+        path.state.view.view_start, path.head_positions, dict(path.lost), path.mismatches, is_one_chunk=True
+    )
     stretch: list[Entry[MessageAdded]] = []
-    for entry in _messages(log, route, found):
-        if entry.position < found.begin:
+    for entry in _iter_messages(log, path, found):
+        if entry.position < found.view_start:
             found.counts.add(entry, is_sent=False)
         else:
-            short = replace(entry.event, message=_shortened(entry.event.message))
+            short = replace(entry.event, message=_shorten_texts(entry.event.message))
             stretch.append(entry if entry.surrogates else replace(entry, event=short))
-    _examine_stretch(route, stretch, found)
+    _examine_chunk(path, stretch, found)
     return found
 
 
-def _messages(log: ConversationLog, route: _Route, found: _Found) -> Iterator[Entry[MessageAdded]]:
+def _iter_messages(log: ConversationLog, path: _ActivePath, found: _Findings) -> Iterator[Entry[MessageAdded]]:
     """Yield the messages that a conversation goes through.
 
     What cannot be read, and the entries that say what is not sent, are added to `found`.
     """
-    found.notes.clear()
-    for start, stop in route.spans:
-        for each in read_log_around(log.store, route.head.stored, start, stop):
-            reason = _find_reason(each)
+    found.omission_entries.clear()
+    for start, stop in path.spans:
+        for each in read_log_around(log.store, path.head.stored, start, stop):
+            reason = _find_loss_reason(each)
             if reason is not None:
                 found.lost[each.position] = reason
             if reason is not None or not isinstance(each, Sound):
                 continue
             entry = each.entry
-            found.refusal = follow_refusal(found.refusal, entry)
-            if entry.position >= found.begin and has_omissions(entry):
-                found.notes.append(entry)
+            found.refusal = update_last_refusal(found.refusal, entry)
+            if entry.position >= found.view_start and has_omissions(entry):
+                found.omission_entries.append(entry)
             if is_message_entry(entry):
                 yield entry
 
 
-def _split(messages: Iterable[Entry[MessageAdded]], begin: int) -> Iterator[list[Entry[MessageAdded]]]:
+def _split_into_chunks(messages: Iterable[Entry[MessageAdded]], view_start: int) -> Iterator[list[Entry[MessageAdded]]]:
     """Yield stretches of whole turns; what is not sent and what is are never in one."""
     stretch: list[Entry[MessageAdded]] = []
     replies: list[Entry[MessageAdded]] = []  # that were given since somebody else spoke
     size = 0
     for entry in messages:
         is_reply = entry.event.message["role"] == "assistant"
-        is_first_sent = bool(stretch) and stretch[-1].position < begin <= entry.position
-        is_long = size >= _STRETCH and entry.position < begin
-        if size >= _STRETCH and not is_reply and opens_turn(entry.event.message):
+        is_first_sent = bool(stretch) and stretch[-1].position < view_start <= entry.position
+        is_long = size >= _CHUNK_SIZE and entry.position < view_start
+        if size >= _CHUNK_SIZE and not is_reply and opens_turn(entry.event.message):
             # a turn begins here; the one before is closed if its replies said something and left nothing open
             reasons = {reply.event.response.stop_reason for reply in replies}
             blocks = [block for reply in replies for block in blocks_of(reply.event.message)]
@@ -295,54 +299,54 @@ def _split(messages: Iterable[Entry[MessageAdded]], begin: int) -> Iterator[list
             yield stretch
             stretch, size = [], 0
         stretch.append(entry)
-        size += _length(entry.event.message)
+        size += _count_characters(entry.event.message)
         replies = [*replies, entry] if is_reply else []
     if stretch:
         yield stretch
 
 
-def _length(value: Any) -> int:
+def _count_characters(value: Any) -> int:
     """Return about how many characters a value has."""
     if isinstance(value, str):
         return len(value)
     if isinstance(value, dict):
-        return sum(map(_length, value.values())) + len(value)
-    return sum(map(_length, value)) + len(value) if isinstance(value, list) else 1
+        return sum(map(_count_characters, value.values())) + len(value)
+    return sum(map(_count_characters, value)) + len(value) if isinstance(value, list) else 1
 
 
-def _examine_stretch(route: _Route, stretch: list[Entry[MessageAdded]], found: _Found) -> None:
+def _examine_chunk(path: _ActivePath, chunk: list[Entry[MessageAdded]], found: _Findings) -> None:
     """Take down what the view does about a stretch."""
-    if stretch and stretch[-1].position < found.begin:
-        for entry in stretch:
+    if chunk and chunk[-1].position < found.view_start:
+        for entry in chunk:
             found.counts.add(entry, is_sent=False)
         return
-    if found.start is None and stretch:
-        found.start = stretch[0].position
-    report = _show(route, found, stretch).report
+    if found.first_sent is None and chunk:
+        found.first_sent = chunk[0].position
+    report = _build_view(path, found, chunk).report
     found.changes += report.repairs
-    changed = {each.position for each in report.repairs}.union(report.dropped) - {ADDED, route.state.view.cut_position}
+    changed = {each.position for each in report.repairs}.union(report.dropped) - {ADDED, path.state.view.cut_position}
     is_added = any(each.position == ADDED for each in report.repairs)
-    if found.stretch is None and (changed or is_added):
-        found.stretch = stretch[0].position if stretch else route.head.end
-    first = max(found.begin, min(changed)) if changed and found.first is None else None
-    if found.first is None:
-        for entry in stretch:
+    if found.first_rewritten is None and (changed or is_added):
+        found.first_rewritten = chunk[0].position if chunk else path.head.end
+    first = max(found.view_start, min(changed)) if changed and found.first_changed is None else None
+    if found.first_changed is None:
+        for entry in chunk:
             if first is None or entry.position < first:
                 found.counts.add(entry, is_sent=True)
-        found.first = first
+        found.first_changed = first
 
 
-def _show(route: _Route, found: _Found, stretch: list[Entry[MessageAdded]]) -> MessageView:
+def _build_view(path: _ActivePath, found: _Findings, chunk: list[Entry[MessageAdded]]) -> MessageView:
     """Return the view of a stretch: the first with what a cut put before all, others behind a turn that is closed."""
-    if not stretch or stretch[0].position == found.start:
-        return view_of(ActiveEntries(route.head, _in_order(stretch, found.notes), route.cut))
-    shown = view_of(ActiveEntries(route.head, [*_TURN_BEFORE, *stretch]))
+    if not chunk or chunk[0].position == found.first_sent:
+        return view_of(ActiveEntries(path.head, _merge_by_position(chunk, found.omission_entries), path.cut))
+    shown = view_of(ActiveEntries(path.head, [*_TURN_BEFORE, *chunk]))
     count = len(_TURN_BEFORE)
     return MessageView(shown.messages[count:], replace(shown.report, kept=shown.report.kept[count:]))
 
 
-def _in_order(stretch: Sequence[Entry], notes: Sequence[Entry]) -> Sequence[Entry]:
-    return sorted([*stretch, *notes], key=operator.attrgetter("position")) if notes else stretch
+def _merge_by_position(messages: Sequence[Entry], others: Sequence[Entry]) -> Sequence[Entry]:
+    return sorted([*messages, *others], key=operator.attrgetter("position")) if others else messages
 
 
 _TURN_BEFORE = (
@@ -352,38 +356,38 @@ _TURN_BEFORE = (
 """Stands for all that was said before a stretch."""
 
 
-def _shortened(value: Any, name: str = "") -> Any:
+def _shorten_texts(value: Any, name: str = "") -> Any:
     """Return a message with as much of its texts as the view looks at: whether there is anything in them."""
-    if isinstance(value, str) and name in _TEXTS:
-        return value[:_SHOWN] if len(value) > _SHOWN and value[:_SHOWN].strip() else value
+    if isinstance(value, str) and name in _TEXT_FIELDS:
+        return value[:_TEXT_LENGTH] if len(value) > _TEXT_LENGTH and value[:_TEXT_LENGTH].strip() else value
     if isinstance(value, dict):
-        return {key: _shortened(part, key) for key, part in value.items()}
-    return [_shortened(part, name) for part in value] if isinstance(value, list) else value
+        return {key: _shorten_texts(part, key) for key, part in value.items()}
+    return [_shorten_texts(part, name) for part in value] if isinstance(value, list) else value
 
 
-def _sent(log: ConversationLog, route: _Route, found: _Found, begin: int) -> ActiveEntries:
+def _load_sent_entries(log: ConversationLog, path: _ActivePath, found: _Findings, start: int) -> ActiveEntries:
     """Return what is sent from a position on, with all of its text."""
-    stretch = [entry for entry in _messages(log, route, found) if entry.position >= begin]
-    told = [found.refusal] if found.refusal and found.refusal not in found.notes else []
-    return ActiveEntries(route.head, _in_order(stretch, [*found.notes, *told]), route.cut)
+    stretch = [entry for entry in _iter_messages(log, path, found) if entry.position >= start]
+    told = [found.refusal] if found.refusal and found.refusal not in found.omission_entries else []
+    return ActiveEntries(path.head, _merge_by_position(stretch, [*found.omission_entries, *told]), path.cut)
 
 
-_TEXTS = frozenset({"text", "thinking", "data", "content"})
-_SHOWN = 64
+_TEXT_FIELDS = frozenset({"text", "thinking", "data", "content"})
+_TEXT_LENGTH = 64
 
 
-def _make_entries(log: ConversationLog, route: _Route, found: _Found) -> list[Entry]:
+def _make_repair_entries(log: ConversationLog, path: _ActivePath, found: _Findings) -> list[Entry]:
     """Return what has to be written for the log to be sent without any repair."""
-    end = route.head.end
-    first = end if found.first is None else found.first
-    written: list[Entry] = [Entry(_make_repair(route, found, first))] if found.losses or first < end else []
-    if found.stretch is None:
+    end = path.head.end
+    first = end if found.first_changed is None else found.first_changed
+    written: list[Entry] = [Entry(_make_repair(path, found, first))] if found.losses or first < end else []
+    if found.first_rewritten is None:
         return written
-    stretch = messages_among(_sent(log, route, found, max(found.begin, found.stretch)).entries)
-    shown = _show(route, found, stretch)
-    ids = given_ids(stretch, route.state.view.renamed)
+    stretch = messages_among(_load_sent_entries(log, path, found, max(found.view_start, found.first_rewritten)).entries)
+    shown = _build_view(path, found, stretch)
+    ids = given_ids(stretch, path.state.view.renamed)
     stored = {entry.position: entry for entry in stretch}
-    cut_position = route.state.view.cut_position
+    cut_position = path.state.view.cut_position
     for position, message in zip(shown.report.kept, shown.messages, strict=True):
         if position != ADDED and (position < first or position == cut_position):
             continue
@@ -399,17 +403,17 @@ def _make_entries(log: ConversationLog, route: _Route, found: _Found) -> list[En
     return written
 
 
-def _make_repair(route: _Route, found: _Found, first: int) -> Repair:
-    counts, view = found.counts, route.state.view
-    omissions = find_omissions(found.notes)
+def _make_repair(path: _ActivePath, found: _Findings, first: int) -> Repair:
+    counts, view = found.counts, path.state.view
+    omissions = find_omissions(found.omission_entries)
     return Repair(
-        path=tuple(cut_spans_at(clip_spans(route.spans, high=first), found.lost)),
+        path=tuple(cut_spans_at(clip_spans(path.spans, high=first), found.lost)),
         messages=counts.messages,
         turns=counts.turns,
         hidden_turns=counts.hidden,
         tokens=counts.tokens,
         cut_position=view.cut_position if view.cut_position not in found.lost else None,
         lost=tuple(each.position for each in found.losses if found.is_sent(each.position)),
-        setup_lost=route.state.engine.setup_position in found.lost or _SETUP in found.misnamed,
+        setup_lost=path.state.engine.setup_position in found.lost or _SETUP in found.mismatches,
         omitted=tuple(each for place, there in omissions.items() if place < first for each in there),
     )

@@ -20,9 +20,9 @@ from chathistory.log.field_types import Span
 from chathistory.log.state import ConversationHead
 from chathistory.log.turn_boundaries import begins_view, opens_turn
 from chathistory.messages.content import Message
-from chathistory.operations.rewind import NewPath, count_turns, rewind_along
+from chathistory.operations.rewind import NewPath, count_turns, make_rewind_along
 
-__all__ = ["Variant", "list_variants", "rewind_to_variant"]
+__all__ = ["Variant", "list_variants", "make_rewind_to_variant"]
 
 _PORTION = 64
 
@@ -54,25 +54,25 @@ def list_variants(log: ConversationLog, position: int) -> list[Variant]:
     """
     head = log.refresh()
     question = None
-    if head and (entry := _at(log, head, position)) and is_message_entry(entry):
-        earlier = iter_spans_newest_first(log, _path_to(log, head, position, position), _PORTION)
+    if head and (entry := _read_entry_at(log, head, position)) and is_message_entry(entry):
+        earlier = iter_spans_newest_first(log, _find_path_to(log, head, position, position), _PORTION)
         asked = (each for each in itertools.chain([entry], earlier) if is_message_entry(each))
         question = next((each.position for each in asked if opens_turn(each.event.message)), None)
     if head is None or question is None:
         raise InvalidInput(f"position {position} holds neither a question of this conversation nor a reply to one")
-    replies = _Replies(question)
+    replies = _ReplyTree(question)
     for part in log.slices(question + 1, head.end):
         for each in log.entries(part):
             replies.add(each)
     spans, variants = load_spans(log, head, []), []
-    for chain in replies.chains():
+    for chain in replies.iter_chains():
         last = next(each for each in reversed(chain) if each.event.message["role"] == "assistant")
         is_current = all(covers(spans, each.position) for each in chain)
         variants.append(Variant(last.position, last.event.message, tuple(chain), is_current))
     return variants
 
 
-class _Replies:
+class _ReplyTree:
     """The messages that follow a question in any way, up to the next question, as a tree that grows with the log."""
 
     def __init__(self, question: int) -> None:
@@ -106,7 +106,7 @@ class _Replies:
             self._entries[place], self._parents[place] = entry, self._current
             self._current = place
 
-    def chains(self) -> Iterator[list[Entry[MessageAdded]]]:
+    def iter_chains(self) -> Iterator[list[Entry[MessageAdded]]]:
         """Yield each way from the question to a last message, if Claude said something on it."""
         parents = set(self._parents.values())
         for leaf in sorted(place for place in self._entries if place not in parents):
@@ -119,7 +119,7 @@ class _Replies:
                 yield chain
 
 
-def rewind_to_variant(log: ConversationLog, head: ConversationHead, position: int) -> Rewind | None:
+def make_rewind_to_variant(log: ConversationLog, head: ConversationHead, position: int) -> Rewind | None:
     """Return the event after which the view goes through the reply at a position, and ends with its turn.
 
     Returns:
@@ -128,16 +128,16 @@ def rewind_to_variant(log: ConversationLog, head: ConversationHead, position: in
     Raises:
         InvalidInput: No reply is at this position, or its thinking can no longer be sent, and has to be.
     """
-    entry = _at(log, head, position)
+    entry = _read_entry_at(log, head, position)
     if entry is None or not is_message_entry(entry) or entry.event.message["role"] != "assistant":
         raise InvalidInput(f"position {position} holds no reply of this conversation")
-    end = _end_of_turn(log, head, position)
-    present, spans = load_spans(log, head, []), _path_to(log, head, position, end)
+    end = _find_end_of_turn(log, head, position)
+    present, spans = load_spans(log, head, []), _find_path_to(log, head, position, end)
     edges = sorted({edge for span in (*present, *spans) for edge in span})
     # the first position that only one of the two paths goes through
     first = next((edge for edge in edges if covers(present, edge) != covers(spans, edge)), edges[-1])
-    added = _entries(log, clip_spans(spans, low=first, high=end))
-    before = messages_among(_entries(log, clip_spans(present, low=first, high=head.end)))
+    added = _read_entries(log, clip_spans(spans, low=first, high=end))
+    before = messages_among(_read_entries(log, clip_spans(present, low=first, high=head.end)))
     after = messages_among(added)
     if not before and not after:
         return None
@@ -150,10 +150,10 @@ def rewind_to_variant(log: ConversationLog, head: ConversationHead, position: in
         turns=totals.turns - count_turns(before) + count_turns(after),
         keeps_view=head.state.view.view_start <= first and not is_cut_anew,
     )
-    return rewind_along(log, head, path)
+    return make_rewind_along(log, head, path)
 
 
-def _path_to(log: ConversationLog, head: ConversationHead, position: int, end: int) -> list[Span]:
+def _find_path_to(log: ConversationLog, head: ConversationHead, position: int, end: int) -> list[Span]:
     """Return the spans that the view went through when the entry at a position was stored, up to `end`."""
     if head.state.view.path is None:
         return [(head.start, end)]
@@ -165,7 +165,7 @@ def _path_to(log: ConversationLog, head: ConversationHead, position: int, end: i
     return [(head.start, end)]
 
 
-def _end_of_turn(log: ConversationLog, head: ConversationHead, position: int) -> int:
+def _find_end_of_turn(log: ConversationLog, head: ConversationHead, position: int) -> int:
     """Return the position behind the last message of the turn of a reply, as it went on after that."""
     end = position + 1
     for start in range(end, head.end, _PORTION):
@@ -179,11 +179,11 @@ def _end_of_turn(log: ConversationLog, head: ConversationHead, position: int) ->
     return end
 
 
-def _entries(log: ConversationLog, spans: Sequence[Span]) -> list[Entry]:
+def _read_entries(log: ConversationLog, spans: Sequence[Span]) -> list[Entry]:
     return list(iter_spans_newest_first(log, spans, _PORTION))[::-1]
 
 
-def _at(log: ConversationLog, head: ConversationHead, position: int) -> Entry | None:
+def _read_entry_at(log: ConversationLog, head: ConversationHead, position: int) -> Entry | None:
     """Return the entry at a position; None: none is kept there."""
     if not head.start <= position < head.end:
         return None

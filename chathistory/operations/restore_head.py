@@ -25,7 +25,15 @@ from chathistory.storage.abilities import FoundRecords, HeadRecovery
 from chathistory.storage.values import LARGEST_NUMBER, LONGEST_VERSION, Head, Revision
 from chathistory.view import ViewRepair
 
-__all__ = ["Rebuilt", "Remains", "Restoration", "find_remains", "rebuild", "restore", "salvage"]
+__all__ = [
+    "RebuiltState",
+    "Restoration",
+    "StoredLog",
+    "find_stored_log",
+    "read_around_damage",
+    "rebuild_state",
+    "restore_head",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,7 @@ class Restoration:
     written: bool = False
 
 
-def restore(log: ConversationLog, *, dry_run: bool = True, force: bool = False) -> Restoration | None:
+def restore_head(log: ConversationLog, *, dry_run: bool = True, force: bool = False) -> Restoration | None:
     """Give a conversation a new head, folded from the records that can be read, and lead around the others.
 
     Args:
@@ -70,17 +78,17 @@ def restore(log: ConversationLog, *, dry_run: bool = True, force: bool = False) 
         head = _find_head(log)
         if head is None:
             return None
-        damage: _BadHead | _BadSummary
-        if isinstance(head, _BadHead):
+        damage: _UnreadableHead | _UnreadableState
+        if isinstance(head, _UnreadableHead):
             damage = head
         else:
             try:
                 read_state(head)
             except CorruptRecord as error:
-                damage = _BadSummary(head, error.reason)
+                damage = _UnreadableState(head, error.reason)
             else:
                 return None
-        rebuilt = rebuild(damage.read(log))
+        rebuilt = rebuild_state(damage.read(log))
         if rebuilt is None:
             raise CorruptRecord(log.key, None, f"{damage.problem}, and no record of it can be read")
         made = Restoration(damage.problem, damage.start, damage.end, rebuilt.state.totals.messages, rebuilt.lost)
@@ -94,7 +102,7 @@ def restore(log: ConversationLog, *, dry_run: bool = True, force: bool = False) 
         return replace(made, written=True)
 
 
-def salvage(log: ConversationLog) -> Iterator[Entry | ViewRepair]:
+def read_around_damage(log: ConversationLog) -> Iterator[Entry | ViewRepair]:
     """Yield all that can be read of a conversation, in order, and each position that cannot, with the reason.
 
     Nothing if there is no such conversation.
@@ -103,13 +111,13 @@ def salvage(log: ConversationLog) -> Iterator[Entry | ViewRepair]:
         CorruptRecord: The head is damaged, and the store cannot read records without it.
         Conflict: The conversation was deleted or forgotten while it was read.
     """
-    remains = find_remains(log)
+    remains = find_stored_log(log)
     for each in remains.read() if remains else ():
-        yield _repair(each) if isinstance(each, Lost) else each.entry
+        yield _to_view_repair(each) if isinstance(each, Lost) else each.entry
 
 
 @dataclass(frozen=True, slots=True)
-class Remains:
+class StoredLog:
     """What is stored of a conversation, whatever the state of its head.
 
     start, end: Its positions. revision: That of the head; None: it cannot be read. read: Yields each position.
@@ -121,23 +129,23 @@ class Remains:
     read: Callable[[], Iterator[Sound | Lost]]
 
 
-def find_remains(log: ConversationLog) -> Remains | None:
+def find_stored_log(log: ConversationLog) -> StoredLog | None:
     """Return what is stored of a conversation; None: there is no such. Raises as `salvage` does."""
     head = _find_head(log)
-    if isinstance(head, _BadHead):
-        return Remains(head.start, head.end, None, partial(head.read, log))
+    if isinstance(head, _UnreadableHead):
+        return StoredLog(head.start, head.end, None, partial(head.read, log))
     if head is None:
         return None
     read = partial(read_log_around, log.store, head, head.start, head.end)
-    return Remains(head.start, head.end, head.revision, read)
+    return StoredLog(head.start, head.end, head.revision, read)
 
 
-def _repair(lost: Lost) -> ViewRepair:
+def _to_view_repair(lost: Lost) -> ViewRepair:
     return ViewRepair(lost.position, f"left out: the record is damaged, {lost.reason}")
 
 
 @dataclass(frozen=True, slots=True)
-class _BadHead:
+class _UnreadableHead:
     """A head that the store cannot read, or that names wrong positions, and what was found without it."""
 
     recovery: HeadRecovery
@@ -155,7 +163,7 @@ class _BadHead:
     def read(self, _log: ConversationLog) -> Iterator[Sound | Lost]:
         return read_found_around(self.recovery, self.found, self.start, self.end)
 
-    def store_head(self, log: ConversationLog, rebuilt: Rebuilt) -> Head:
+    def store_head(self, log: ConversationLog, rebuilt: RebuiltState) -> Head:
         ttl = log.store.ttl
         expires = None if ttl is None else max(0, min(latest_now() + int(ttl * MICROSECONDS), LARGEST_NUMBER))
         revision = Revision(rebuilt.version, rebuilt.updated, expires, rebuilt.state.encode())
@@ -163,7 +171,7 @@ class _BadHead:
 
 
 @dataclass(frozen=True, slots=True)
-class _BadSummary:
+class _UnreadableState:
     """A head that the store can read, and in which the core finds no summary."""
 
     head: Head
@@ -180,13 +188,13 @@ class _BadSummary:
     def read(self, log: ConversationLog) -> Iterator[Sound | Lost]:
         return read_log_around(log.store, self.head, self.start, self.end)
 
-    def store_head(self, log: ConversationLog, rebuilt: Rebuilt) -> Head:
+    def store_head(self, log: ConversationLog, rebuilt: RebuiltState) -> Head:
         entry = Entry(Annotation())  # a head is only replaced with an append; this one says nothing
         revision = replace(self.head.revision, version=entry.id, payload=rebuilt.state.encode())
         return commit(log.store, log.key, [encode(entry)], after=self.head, revision=revision)
 
 
-def _find_head(log: ConversationLog) -> Head | _BadHead | None:
+def _find_head(log: ConversationLog) -> Head | _UnreadableHead | None:
     """Return the head, or what is wrong with it; None: there is no such conversation, or it was repaired meanwhile."""
     recovery = log.store.get_recovery()
     try:
@@ -197,19 +205,21 @@ def _find_head(log: ConversationLog) -> Head | _BadHead | None:
             raise
         if found.problem is None:  # somebody has repaired it meanwhile
             return None
-        return _BadHead(recovery, found, error.reason)
+        return _UnreadableHead(recovery, found, error.reason)
     head = alive(part.head if part else None)
     if head is None:
         return None
     if recovery is not None:
         found = recovery.find_records(log.key)
         if found is not None and found.problem is not None:
-            return _BadHead(recovery, found, found.problem)  # it can be read, and its records are not where it says
+            return _UnreadableHead(
+                recovery, found, found.problem
+            )  # it can be read, and its records are not where it says
     return head
 
 
 @dataclass(frozen=True, slots=True)
-class Rebuilt:
+class RebuiltState:
     """The state of a conversation, folded from the records that can be read.
 
     version: For the revision of its head: the id of the last record. updated: When something was said last.
@@ -222,7 +232,7 @@ class Rebuilt:
     lost: tuple[ViewRepair, ...]
 
 
-def rebuild(entries: Iterable[Sound | Lost]) -> Rebuilt | None:
+def rebuild_state(entries: Iterable[Sound | Lost]) -> RebuiltState | None:
     """Fold a conversation anew from its first record that is kept on; None: none can be read."""
     state: ConversationState | None = None
     last: Entry | None = None
@@ -232,7 +242,7 @@ def rebuild(entries: Iterable[Sound | Lost]) -> Rebuilt | None:
     for each in entries:
         end = each.position + 1
         if isinstance(each, Lost):
-            lost.append(_repair(each))
+            lost.append(_to_view_repair(each))
             continue
         entry = each.entry
         stored = state_in(entry.event.state_values) if isinstance(entry.event, Snapshot | Forked) else None
@@ -250,4 +260,4 @@ def rebuild(entries: Iterable[Sound | Lost]) -> Rebuilt | None:
         state = replace(state, view=replace(state.view, thinking_valid_from=end))
     is_version = 1 <= len(last.id) <= LONGEST_VERSION and last.id.isascii() and last.id.isprintable()
     version = last.id if is_version and last.position == end - 1 else fresh_token()
-    return Rebuilt(state, version, updated or state.identity.created, tuple(lost))
+    return RebuiltState(state, version, updated or state.identity.created, tuple(lost))

@@ -30,7 +30,14 @@ from chathistory.view.clean_message import count_thoughts
 from chathistory.view.leave_out import find_omissions
 from chathistory.view.tool_call_ids import find_doubled_calls
 
-__all__ = ["NewPath", "count_turns", "rewind_along", "rewind_to", "snapshot_entries", "waits_for_result"]
+__all__ = [
+    "NewPath",
+    "count_turns",
+    "is_waiting_for_result",
+    "make_rewind",
+    "make_rewind_along",
+    "make_snapshot_entries",
+]
 
 _PORTION = 32
 
@@ -55,7 +62,7 @@ class NewPath:
     keeps_view: bool
 
 
-def rewind_to(log: ConversationLog, head: ConversationHead | None, to: int) -> Rewind:
+def make_rewind(log: ConversationLog, head: ConversationHead | None, to: int) -> Rewind:
     """Return the event after which the view goes on from position `to`. Raises `InvalidInput`."""
     spans = load_spans(log, head, []) if head else []
     if head is None or not (covers(spans, to) or covers(spans, to - 1)):
@@ -69,10 +76,10 @@ def rewind_to(log: ConversationLog, head: ConversationHead | None, to: int) -> R
         turns=totals.turns - count_turns(gone),
         keeps_view=not view_start or to > view_start,
     )
-    return rewind_along(log, head, path)
+    return make_rewind_along(log, head, path)
 
 
-def rewind_along(log: ConversationLog, head: ConversationHead, path: NewPath) -> Rewind:
+def make_rewind_along(log: ConversationLog, head: ConversationHead, path: NewPath) -> Rewind:
     """Return the event after which the view goes through a path; what is read for it does not count as seen.
 
     Raises:
@@ -108,7 +115,7 @@ def count_turns(messages: Iterable[Entry[MessageAdded]]) -> int:
     return sum(opens_turn(entry.event.message) for entry in messages)
 
 
-def waits_for_result(log: ConversationLog, head: ConversationHead) -> bool:
+def is_waiting_for_result(log: ConversationLog, head: ConversationHead) -> bool:
     """Whether the API still wants the thinking of the last turn: a tool's result or the rest of a reply is missing.
 
     What is read for it does not count as seen, so that the append that follows is still guarded by `head`.
@@ -157,7 +164,7 @@ def _estimate_tokens(earlier: Iterable[Entry], view_start: int, cut: Entry[Cut |
 # Forgetting.
 
 
-def snapshot_entries(log: ConversationLog, head: ConversationHead, before: int) -> list[Entry]:
+def make_snapshot_entries(log: ConversationLog, head: ConversationHead, before: int) -> list[Entry]:
     """Return the entries from which the state can be folded again once all below `before` is gone."""
     try:
         entries = [entry for part in log.slices(head.start, before) for entry in log.entries(part)]

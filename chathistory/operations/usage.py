@@ -31,7 +31,7 @@ class Tokens:
     cache_written: int = 0
 
     @classmethod
-    def of(cls, usage: Mapping[str, Any]) -> Tokens:
+    def from_usage(cls, usage: Mapping[str, Any]) -> Tokens:
         """Return the counts in the `usage` of a response; what it does not have is 0."""
         names = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
         return cls(*(count if type(count := usage.get(name)) is int else 0 for name in names))
@@ -82,16 +82,16 @@ class Usage:
 _PAID = (MessageAdded, Compaction, ReplyInterrupted, ReplyOrphaned)
 
 
-def sum_usage(found: Iterable[Sound | Lost], stored: Mapping[str, Any]) -> Usage:
+def sum_usage(records: Iterable[Sound | Lost], stored: Mapping[str, Any]) -> Usage:
     """Return what the replies among the records of a conversation cost.
 
     Args:
-        found: All of them; those that cannot be read count in the total alone.
+        records: All of them; those that cannot be read count in the total alone.
         stored: The sums that the conversation's head has, by the API's names: the total if something cannot be read.
     """
     total, models, turns = Tokens(), dict[str, Tokens](), dict[str, TurnUsage]()
     left_out = []
-    for each in found:
+    for each in records:
         if isinstance(each, Lost):
             left_out.append(each.position)
             continue
@@ -101,10 +101,10 @@ def sum_usage(found: Iterable[Sound | Lost], stored: Mapping[str, Any]) -> Usage
             continue
         if isinstance(event, MessageAdded) and event.copy_of is not None:  # it was counted as it was before its repair
             continue
-        tokens, model = Tokens.of(event.response.usage), event.response.model
+        tokens, model = Tokens.from_usage(event.response.usage), event.response.model
         total += tokens
         models[model or ""] = models.get(model or "", Tokens()) + tokens
         turn = entry.turn or entry.id
         before = turns.get(turn, TurnUsage(turn, entry.position, to_datetime(entry.time_us), model, Tokens()))
         turns[turn] = TurnUsage(turn, before.position, before.at, model, before.tokens + tokens)
-    return Usage(Tokens.of(stored) if left_out else total, models, tuple(turns.values()), tuple(left_out))
+    return Usage(Tokens.from_usage(stored) if left_out else total, models, tuple(turns.values()), tuple(left_out))

@@ -43,7 +43,7 @@ from chathistory.log.lease import check_free
 from chathistory.log.state import read_state
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Damaged, Head, Key, Record
-from chathistory.transfer.copy_sources import CopySource, Selection, Tally, find_source, have_one_birth
+from chathistory.transfer.copy_sources import CopySource, LineChecker, Selection, find_source, have_same_birth
 
 __all__ = [
     "CopyReport",
@@ -53,7 +53,7 @@ __all__ = [
     "copy_all",
     "copy_one",
     "copy_with_retry",
-    "rename",
+    "rename_conversation",
     "report_absent",
 ]
 
@@ -168,9 +168,9 @@ def copy_one(source: CopySource, target: ConversationLog, *, replace: bool = Fal
         if present is None:
             return _create_copy(source, target, verify=verify)
         if present.revision.version == source.head.revision.version:
-            _forget(source, target, present)
+            _forget_same_records(source, target, present)
             return CopyResult(target.key, "same")
-        tally = Tally()
+        tally = LineChecker()
         if (added := _continue_copy(source, target, present, tally)) is not None:
             return CopyResult(target.key, "continued", added, later=tally.later)
         if not replace:
@@ -181,12 +181,12 @@ def copy_one(source: CopySource, target: ConversationLog, *, replace: bool = Fal
 
 def _create_copy(source: CopySource, target: ConversationLog, *, verify: bool) -> CopyResult:
     head = source.head
-    tally = Tally()
+    tally = LineChecker()
     if head.start == head.end:  # a store takes no conversation without a record: one that is forgotten at once
         stored = create_whole(
             target, [encode(Entry(Annotation()))], first=max(head.end - 1, 0), revision=lambda: head.revision
         )
-        _forget(source, target, stored)
+        _forget_same_records(source, target, stored)
         return CopyResult(target.key, "copied")
     digest = hashlib.sha256()
 
@@ -197,11 +197,11 @@ def _create_copy(source: CopySource, target: ConversationLog, *, verify: bool) -
 
     stored = create_whole(target, read_lines(), first=head.start, revision=lambda: head.revision)
     if verify:
-        _verify(target, head, stored, digest.digest())
+        _verify_copy(target, head, stored, digest.digest())
     return CopyResult(target.key, "copied", head.end - head.start, later=tally.later)
 
 
-def _verify(target: ConversationLog, head: Head, stored: Head, expected: bytes) -> None:
+def _verify_copy(target: ConversationLog, head: Head, stored: Head, expected: bytes) -> None:
     """Raise `CorruptRecord`, and remove the copy, if what is stored now is not what was to be."""
     digest, found = hashlib.sha256(), None
     for part in slices(target.store, target.key):
@@ -216,16 +216,16 @@ def _verify(target: ConversationLog, head: Head, stored: Head, expected: bytes) 
         raise CorruptRecord(target.key, None, "the copy was not what had been copied, and is removed")
 
 
-def _forget(source: CopySource, target: ConversationLog, present: Head) -> None:
+def _forget_same_records(source: CopySource, target: ConversationLog, present: Head) -> None:
     """Forget here what was forgotten there."""
     if present.start < source.head.start:
         target.forget(source.head.start)
 
 
-def _continue_copy(source: CopySource, target: ConversationLog, present: Head, tally: Tally) -> int | None:
+def _continue_copy(source: CopySource, target: ConversationLog, present: Head, tally: LineChecker) -> int | None:
     """Add what was added to an earlier state; return how many records; None: this is not an earlier state."""
     head = source.head
-    if not (max(head.start, present.start) < present.end < head.end) or not have_one_birth(present, head):
+    if not (max(head.start, present.start) < present.end < head.end) or not have_same_birth(present, head):
         return None
     if present.revision.updated > head.revision.updated:  # a time that goes back is not what a conversation has
         return None
@@ -243,25 +243,25 @@ def _continue_copy(source: CopySource, target: ConversationLog, present: Head, t
             revision = dataclasses.replace(last.revision, version=version, payload=payload)
         last = commit(target.store, target.key, batch, after=last, revision=revision)
         target.see(last)
-    _forget(source, target, last)
+    _forget_same_records(source, target, last)
     return head.end - present.end
 
 
 def copy_all(
-    chosen: Selection, target: HistoryStore, *, replace: bool, verify: bool, threads: int
+    selection: Selection, target: HistoryStore, *, replace: bool, verify: bool, threads: int
 ) -> Iterator[CopyResult]:
     """Copy conversations into another store, several at once, and yield what became of each."""
     from concurrent.futures import Future, ThreadPoolExecutor  # only where something is copied
 
     def copy(key: Key) -> CopyResult | None:
         log = ConversationLog(target, key)
-        done = copy_with_retry(lambda: find_source(chosen.store, key), log, replace=replace, verify=verify)
-        return report_absent(key) if done is None and chosen.is_named else done
+        done = copy_with_retry(lambda: find_source(selection.store, key), log, replace=replace, verify=verify)
+        return report_absent(key) if done is None and selection.is_named else done
 
     pending: deque[Future[CopyResult | None]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="chathistory-copy") as pool:
         try:
-            for key in chosen.keys():  # noqa: SIM118 - it is no mapping
+            for key in selection.iter_keys():
                 pending.append(pool.submit(copy, key))
                 if len(pending) >= _AHEAD * threads and (result := pending.popleft().result()):
                     yield result
@@ -296,7 +296,7 @@ def copy_with_retry(
 # Renaming.
 
 
-def rename(store: HistoryStore, old: Key, new: Key) -> None:
+def rename_conversation(store: HistoryStore, old: Key, new: Key) -> None:
     """Move a conversation to another key, as `History.rename` says.
 
     The copy has the same version, and is seen when it is whole; only then the old one goes, guarded by the version that
@@ -315,7 +315,7 @@ def rename(store: HistoryStore, old: Key, new: Key) -> None:
             check_free(old, read_state(found.head))
             if copy_one(found, target).outcome != "different":
                 copied = found.head.revision.version
-            elif not _continues(store, new, found.head):
+            elif not _is_later_state(store, new, found.head):
                 raise ConversationExists(new)
             source.delete(version=found.head.revision.version)
         except Conflict:  # somebody wrote to the old one: bring the copy up to date
@@ -330,11 +330,11 @@ def rename(store: HistoryStore, old: Key, new: Key) -> None:
             return
 
 
-def _continues(store: HistoryStore, new: Key, head: Head) -> bool:
+def _is_later_state(store: HistoryStore, new: Key, head: Head) -> bool:
     """Whether the conversation under `new` is a later state of another one: somebody went on with a renamed copy."""
     last = {"start": head.end - 1, "stop": head.end}
     found, expected = store.read(new, **last), store.read(head.key, **last)
-    if found is None or expected is None or not have_one_birth(found.head, head):
+    if found is None or expected is None or not have_same_birth(found.head, head):
         return False
     return [record.body for record in found.records] == [record.body for record in expected.records] != []
 

@@ -18,18 +18,18 @@ from chathistory.log.entry import FORMAT, Entry, decode, encode
 from chathistory.log.events import RecordLost
 from chathistory.log.read_damaged import Lost, Sound
 from chathistory.log.state import read_state
-from chathistory.operations.restore_head import Remains, find_remains, rebuild
+from chathistory.operations.restore_head import StoredLog, find_stored_log, rebuild_state
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Damaged, Head, Key, Record, Revision
 
 __all__ = [
     "CopySource",
-    "Salvaged",
+    "LineChecker",
+    "SalvagedSource",
     "Selection",
-    "Tally",
     "find_source",
-    "have_one_birth",
-    "mark_lost",
+    "have_same_birth",
+    "make_lost_record",
     "salvage_source",
 ]
 
@@ -55,17 +55,17 @@ class Selection:
         """Whether they were asked for by name, so that each that is absent is told."""
         return self.ids is not None
 
-    def keys(self) -> Iterator[Key]:
+    def iter_keys(self) -> Iterator[Key]:
         """Yield their keys."""
         if self.ids is not None:
             return iter([Key("default" if self.scope is None else self.scope, id) for id in self.ids])
         return self.store.scan_keys(self.scope) if self.full_scan else self.store.keys(self.scope)
 
-    def damaged(self) -> list[Damaged]:
+    def list_damaged(self) -> list[Damaged]:
         """Return what is stored among them and has no key that can be told."""
         return [] if self.is_named else list(self.store.damaged_keys(self.scope))
 
-    def all_found(self, damaged: Sequence[Damaged]) -> bool:
+    def has_found_all(self, damaged: Sequence[Damaged]) -> bool:
         """Return whether `keys` names all of them for certain; what is `damaged` may be the index itself."""
         return self.is_named or self.full_scan or (not damaged and self.store.is_index_complete())
 
@@ -84,7 +84,7 @@ class CopySource(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Stored:
+class _StoreSource:
     """A source in a store. It raises `Conflict` if its lines go while they are fetched."""
 
     store: HistoryStore
@@ -94,7 +94,7 @@ class _Stored:
         position = start
         for part in slices(self.store, self.head.key, start, self.head.end):
             changed = part.head.revision.version != self.head.revision.version
-            if changed and _born(part.head) != _born(self.head):
+            if changed and _get_birth_id(part.head) != _get_birth_id(self.head):
                 break  # it was deleted and made again
             yield from (record.body for record in part.records)
             position += len(part.records)
@@ -109,11 +109,11 @@ def find_source(store: HistoryStore, key: Key) -> CopySource | None:
     if head is None:
         return None
     read_state(head)  # what is no summary would be none in its new place either
-    return _Stored(store, head)
+    return _StoreSource(store, head)
 
 
 @dataclass(slots=True)
-class Tally:
+class LineChecker:
     """Checks the lines of a source as they pass, and counts those of a later format."""
 
     later: int = 0
@@ -126,14 +126,14 @@ class Tally:
             yield line
 
 
-def _born(head: Head) -> str:
+def _get_birth_id(head: Head) -> str:
     return read_state(head).identity.born
 
 
-def have_one_birth(one: Head, other: Head) -> bool:
+def have_same_birth(one: Head, other: Head) -> bool:
     """Whether two heads are of one conversation, as far as can be told."""
     try:
-        return _born(one) == _born(other)
+        return _get_birth_id(one) == _get_birth_id(other)
     except (CorruptRecord, UnsupportedRecord):
         return False
 
@@ -142,7 +142,7 @@ def have_one_birth(one: Head, other: Head) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Salvaged:
+class SalvagedSource:
     """What can be read of a conversation.
 
     Attributes:
@@ -153,54 +153,54 @@ class Salvaged:
 
     head: Head
     lost: int
-    remains: Remains
+    log: StoredLog
 
     def lines(self, start: int) -> Iterator[str]:
         """Yield the lines from `start` on."""
-        return (each.record.body for each in _marked(self.remains) if each.position >= start)
+        return (each.record.body for each in _iter_with_lost_records(self.log) if each.position >= start)
 
     def entries(self) -> Iterator[Entry]:
         """Yield the entries."""
-        return (each.entry for each in _marked(self.remains))
+        return (each.entry for each in _iter_with_lost_records(self.log))
 
 
-def salvage_source(log: ConversationLog) -> Salvaged | None:
+def salvage_source(log: ConversationLog) -> SalvagedSource | None:
     """Return what can be read of a conversation; None: it is not there, or nothing of it can be read.
 
     Raises what `operations.restore_head.salvage` raises.
     """
-    remains = find_remains(log)
+    remains = find_stored_log(log)
     if remains is None:
         return None
     count, lost = remains.end - remains.start, 0
 
     def counted() -> Iterator[Sound]:
         nonlocal lost
-        for each in _marked(remains):
+        for each in _iter_with_lost_records(remains):
             lost += isinstance(each.entry.event, RecordLost)
             yield each
 
-    rebuilt = rebuild(counted())
+    rebuilt = rebuild_state(counted())
     if rebuilt is None or lost == count:
         return None
     revision = remains.revision
     updated, expires = (revision.updated, revision.expires) if revision else (rebuilt.updated, None)
     made = Revision(rebuilt.version, updated, expires, rebuilt.state.encode())
-    return Salvaged(Head(log.key, remains.start, remains.end, made), lost, remains)
+    return SalvagedSource(Head(log.key, remains.start, remains.end, made), lost, remains)
 
 
-def mark_lost(lost: Lost, at: int) -> Sound:
+def make_lost_record(lost: Lost, at: int) -> Sound:
     """Return the record that says that one stood here which cannot be read; at: the time of the one before it."""
     entry: Entry = Entry(RecordLost(lost.reason), id=f"lost{lost.position}", time_us=at, position=lost.position)
     return Sound(Record(lost.position, encode(entry)), entry)
 
 
-def _marked(remains: Remains) -> Iterator[Sound]:
+def _iter_with_lost_records(remains: StoredLog) -> Iterator[Sound]:
     """Yield each position, with a record that says so in the place of each that cannot be read."""
     at = 0
     for each in remains.read():
         if isinstance(each, Lost):
-            yield mark_lost(each, at)
+            yield make_lost_record(each, at)
         else:
             at = each.entry.time_us or at
             yield each

@@ -25,15 +25,15 @@ from chathistory.log.read_damaged import Lost, read_repaired
 from chathistory.log.state import ConversationState, Identity, Origin, read_state, state_in
 from chathistory.log.turn_boundaries import find_open_reply, is_said_by_user, reply_blocks
 from chathistory.storage.values import Head, ReadResult, Revision
-from chathistory.transfer.copy_sources import mark_lost
+from chathistory.transfer.copy_sources import make_lost_record
 from chathistory.view.clean_message import count_thoughts
 
-__all__ = ["fork"]
+__all__ = ["fork_conversation"]
 
 _ATTEMPTS = 20
 
 
-def fork(source: ConversationLog, target: ConversationLog, *, at: int | None) -> Head:
+def fork_conversation(source: ConversationLog, target: ConversationLog, *, at: int | None) -> Head:
     """Begin `target` with the records of `source` below position `at` (None: with all); return its head.
 
     Whole or not at all, of one moment of the source, and without holding more than a portion in memory.
@@ -72,7 +72,7 @@ def _fork_once(source: ConversationLog, target: ConversationLog, *, at: int | No
             return
         time = 0
         for each in read_repaired(source, head, stop):
-            sound = mark_lost(each, time) if isinstance(each, Lost) else each
+            sound = make_lost_record(each, time) if isinstance(each, Lost) else each
             time = sound.entry.time_us
             yield ReadResult(head, [sound.record])
 
@@ -91,25 +91,25 @@ def _store_fork(
     stop = head.end if at is None else at
     if not head.start < stop <= head.end:
         raise InvalidInput(f"cannot fork at position {stop}: choose one from {head.start + 1} to {head.end}")
-    growing = _Fork(source, target, head, stop)
-    return create_whole(target, growing.lines(read(stop)), first=head.start, revision=growing.revision)
+    growing = _ForkBuilder(source, target, head, stop)
+    return create_whole(target, growing.iter_lines(read(stop)), first=head.start, revision=growing.make_revision)
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _CopiedMessage:
     """A message that has passed. waits: it is a reply that is left open, and the API wants its thinking back."""
 
     position: int
-    by_user: bool
-    waits: bool
+    is_by_user: bool
+    needs_thinking: bool
 
     @classmethod
-    def of(cls, entry: Entry[MessageAdded]) -> Self:
+    def from_entry(cls, entry: Entry[MessageAdded]) -> Self:
         waits = find_open_reply([entry]) is not None and count_thoughts(entry.event.message) > 0
         return cls(entry.position, is_said_by_user(entry.event.message), waits)
 
 
-class _Fork:
+class _ForkBuilder:
     """A fork in the making: folds the lines that pass, and puts the record of the fork behind them."""
 
     def __init__(self, source: ConversationLog, target: ConversationLog, head: Head, at: int) -> None:
@@ -118,10 +118,10 @@ class _Fork:
         self._whole = head.start == 0  # whether the state is known from what passes
         self._state: ConversationState | None = None
         self._token = fresh_token()
-        self._said: list[_Said] = []
+        self._said: list[_CopiedMessage] = []
         self._spans: list[Span] = []  # that the view goes through before the newest entry that said so
 
-    def lines(self, parts: Iterator[ReadResult]) -> Iterator[str]:
+    def iter_lines(self, parts: Iterator[ReadResult]) -> Iterator[str]:
         """Yield the lines of the fork."""
         for part in parts:
             for entry in self._source.entries(part):
@@ -133,17 +133,17 @@ class _Fork:
                 if is_message_entry(entry):
                     message = entry.event.message
                     if is_said_by_user(message) or reply_blocks(message):
-                        self._said.append(_Said.of(entry))
+                        self._said.append(_CopiedMessage.from_entry(entry))
             yield from (record.body for record in part.records)
-        entry = self._fork_entry()
+        entry = self._make_fork_entry()
         self._state = apply_all(self._state, [entry], self._at)
         yield encode(entry)
 
-    def revision(self) -> Revision:
+    def make_revision(self) -> Revision:
         """Return the revision of the fork, once all lines have passed."""
-        return self._target.revision(self._known_state(), None, version=self._token)
+        return self._target.revision(self._get_state(), None, version=self._token)
 
-    def _known_state(self) -> ConversationState:
+    def _get_state(self) -> ConversationState:
         if self._state is None:
             raise CorruptRecord(self._source.key, None, "it has no records")
         return self._state
@@ -152,17 +152,17 @@ class _Fork:
         """Raise `InvalidInput` within a turn whose thinking the API wants back, and which is no longer sent."""
         spans = [*self._spans, (state.view.path or 0, self._at)]
         said = [each for each in reversed(self._said) if covers(spans, each.position)]
-        replies = itertools.dropwhile(lambda each: each.by_user, said)
-        turn = itertools.takewhile(lambda each: not each.by_user, replies)
-        if any(each.waits and each.position < state.view.thinking_valid_from for each in turn):
+        replies = itertools.dropwhile(lambda each: each.is_by_user, said)
+        turn = itertools.takewhile(lambda each: not each.is_by_user, replies)
+        if any(each.needs_thinking and each.position < state.view.thinking_valid_from for each in turn):
             raise InvalidInput(
                 f"position {self._at} is within a turn whose thinking is no longer sent; "
                 "fork where the turn begins, or behind its last reply"
             )
 
-    def _fork_entry(self) -> Entry:
+    def _make_fork_entry(self) -> Entry:
         """Return the entry of the fork: what was set by hand is as it is now, all else as it was at that point."""
-        key, present, before = self._source.key, read_state(self._head), self._known_state()
+        key, present, before = self._source.key, read_state(self._head), self._get_state()
         origin = Origin(key.scope, key.id, self._at)
         view = before.view
         if not self._whole:  # what came first is forgotten, and all thinking up to here is bound to it

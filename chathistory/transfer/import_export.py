@@ -19,7 +19,13 @@ from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Damaged, Key
 from chathistory.transfer.copy import CopyResult, copy_with_retry, report_absent
 from chathistory.transfer.copy_sources import Selection, find_source, salvage_source
-from chathistory.transfer.jsonl import Reader, Skipped, Writer, holds_conversation, mark_in
+from chathistory.transfer.jsonl import (
+    ExportReader,
+    ExportWriter,
+    SkippedLines,
+    has_conversation_header,
+    parse_control_line,
+)
 from chathistory.transfer.message_lists import MessageList, read_messages
 
 __all__ = ["ExportReport", "import_file", "write_jsonl"]
@@ -67,32 +73,32 @@ class ExportReport:
             self.salvaged[result.key] = result.lost
 
 
-def write_jsonl(chosen: Selection, out: IO[bytes], *, salvage: bool) -> Iterator[CopyResult]:
+def write_jsonl(selection: Selection, out: IO[bytes], *, salvage: bool) -> Iterator[CopyResult]:
     """Write conversations as JSON lines, and yield what became of each.
 
     Args:
-        chosen: Which.
+        selection: Which.
         out: Where to.
         salvage: Write what can be read of those that are damaged.
     """
-    writer = Writer(out)
-    for key in chosen.keys():  # noqa: SIM118 - it is no mapping
-        result = _write_one(chosen.store, writer, key, salvage=salvage)
+    writer = ExportWriter(out)
+    for key in selection.iter_keys():
+        result = _write_one(selection.store, writer, key, salvage=salvage)
         if result is not None:
             yield result
-        elif chosen.is_named:
+        elif selection.is_named:
             yield report_absent(key)
     writer.end()
 
 
-def _write_one(store: HistoryStore, writer: Writer, key: Key, *, salvage: bool) -> CopyResult | None:
+def _write_one(store: HistoryStore, writer: ExportWriter, key: Key, *, salvage: bool) -> CopyResult | None:
     """Write a conversation, again if it changes meanwhile, and return what became of it; None: it is absent."""
     problem: ChatHistoryError = Conflict(key, None)
     for _ in range(_ATTEMPTS):
         try:
             if (source := find_source(store, key)) is None:
                 return None
-            written = writer.write(source, follows=salvage)
+            written = writer.write(source, salvages=salvage)
             return CopyResult(key, "copied", written.records, later=written.later)
         except Conflict as error:
             problem = error
@@ -111,7 +117,7 @@ def _write_one(store: HistoryStore, writer: Writer, key: Key, *, salvage: bool) 
 
 def import_file(
     store: HistoryStore, file: IO[bytes], *, scope: str, all_scopes: bool, id: str | None, replace: bool
-) -> Iterator[CopyResult | Skipped]:
+) -> Iterator[CopyResult | SkippedLines]:
     """Store what a file holds, and yield what became of each conversation, and what was passed over.
 
     Args:
@@ -131,8 +137,8 @@ def import_file(
     if id is not None:
         raise InvalidInput("the file knows the names of its conversations; an id is for a list of messages")
     sources: dict[str, str] = {}
-    for part in Reader(file).parts():
-        if isinstance(part, Skipped):
+    for part in ExportReader(file).iter_parts():
+        if isinstance(part, SkippedLines):
             yield part
             continue
         came_from = part.head.key
@@ -143,7 +149,7 @@ def import_file(
         else:
             result = copy_with_retry(part.find_source, ConversationLog(store, key), replace=replace, verify=True)
         part.skip()
-        if result is not None and not part.void:
+        if result is not None and not part.is_void:
             yield result
 
 
@@ -158,10 +164,10 @@ def _is_export(file: IO[bytes]) -> bool:
         lines = (line for line in iter(file.readline, b"") if line.strip(b"\xef\xbb\xbf \t\r\n"))
         first = next(lines, b"")
         try:
-            is_ours = mark_in(first) is not None
+            is_ours = parse_control_line(first) is not None
         except InvalidInput as error:
             is_ours, later = False, error
-        if is_ours or holds_conversation(first) or any(map(holds_conversation, lines)):
+        if is_ours or has_conversation_header(first) or any(map(has_conversation_header, lines)):
             return True
     finally:
         file.seek(begin)

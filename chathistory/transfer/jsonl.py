@@ -27,30 +27,39 @@ from chathistory.log.entry import to_json
 from chathistory.log.state import read_state
 from chathistory.messages.json_values import DECODER
 from chathistory.storage.values import LARGEST_NUMBER, LONGEST_PAYLOAD, LONGEST_VERSION, Head, Key, Revision
-from chathistory.transfer.copy_sources import CopySource, Tally
+from chathistory.transfer.copy_sources import CopySource, LineChecker
 
-__all__ = ["FilePart", "Reader", "Skipped", "Writer", "Written", "holds_conversation", "is_mark", "mark_in"]
+__all__ = [
+    "ExportReader",
+    "ExportWriter",
+    "ExportedConversation",
+    "SkippedLines",
+    "WriteResult",
+    "has_conversation_header",
+    "is_control_line",
+    "parse_control_line",
+]
 
 FORMAT = 1
 
-_MARK = b'{"chathistory":'
+_CONTROL_PREFIX = b'{"chathistory":'
 _BOM = b"\xef\xbb\xbf"
 
 
-def is_mark(line: bytes) -> bool:
+def is_control_line(line: bytes) -> bool:
     """Whether a line is one of those that this format adds."""
-    return line.lstrip(_BOM).startswith(_MARK)
+    return line.lstrip(_BOM).startswith(_CONTROL_PREFIX)
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class WriteResult:
     """A conversation that was written: its records, and how many of them have a later format than this version's."""
 
     records: int
     later: int
 
 
-class Writer:
+class ExportWriter:
     """Writes conversations, then the end."""
 
     def __init__(self, out: IO[bytes]) -> None:
@@ -58,46 +67,46 @@ class Writer:
         self.conversations = 0
         self.records = 0
 
-    def write(self, source: CopySource, *, follows: bool = False) -> Written:
+    def write(self, source: CopySource, *, salvages: bool = False) -> WriteResult:
         """Write one conversation.
 
         Args:
             source: The conversation.
-            follows: What can be read of it is to follow if it is damaged.
+            salvages: What can be read of it is to follow if it is damaged.
 
         Raises:
             Conflict: It changed meanwhile, and is to be written again; what was written of it is marked as void.
             CorruptRecord: A record is damaged; what was written is marked as void, with the reason.
         """
         head = source.head
-        self._mark("conversation", **dump_head(head))
-        digest, tally = hashlib.sha256(), Tally()
+        self._write_control_line("conversation", **head_to_values(head))
+        digest, tally = hashlib.sha256(), LineChecker()
         try:
             for line in tally.check(source, head.start):
                 data = f"{line}\n".encode()
                 digest.update(data)
                 self._out.write(data)
         except Conflict:
-            self._mark("void")
+            self._write_control_line("void")
             raise
         except ChatHistoryError:
-            self._mark("void", **({} if follows else {"why": "damaged"}))
+            self._write_control_line("void", **({} if salvages else {"why": "damaged"}))
             raise
-        self._mark("whole", sha256=digest.hexdigest())
+        self._write_control_line("whole", sha256=digest.hexdigest())
         self.conversations += 1
         self.records += head.end - head.start
-        return Written(head.end - head.start, tally.later)
+        return WriteResult(head.end - head.start, tally.later)
 
     def end(self) -> None:
         """Write the last line."""
-        self._mark("end", conversations=self.conversations, records=self.records)
+        self._write_control_line("end", conversations=self.conversations, records=self.records)
 
-    def _mark(self, kind: str, **values: Any) -> None:
+    def _write_control_line(self, kind: str, **values: Any) -> None:
         self._out.write(to_json({"chathistory": FORMAT, "kind": kind, **values}).encode() + b"\n")
 
 
-def dump_head(head: Head) -> dict[str, Any]:
-    """Return the values of the first line of a conversation, which `head_in` reads."""
+def head_to_values(head: Head) -> dict[str, Any]:
+    """Return the values of the first line of a conversation, which `head_from_values` reads."""
     revision = head.revision
     return {
         "scope": head.key.scope,
@@ -112,7 +121,7 @@ def dump_head(head: Head) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class Skipped:
+class SkippedLines:
     """A part of a file that was passed over.
 
     Attributes:
@@ -125,24 +134,24 @@ class Skipped:
     lines: int
     reason: str
 
-    def extended(self) -> Skipped:
+    def with_one_line_more(self) -> SkippedLines:
         """Return it with one line more."""
-        return Skipped(self.offset, self.lines + 1, self.reason)
+        return SkippedLines(self.offset, self.lines + 1, self.reason)
 
     def __str__(self) -> str:
         return f"{self.lines} lines from byte {self.offset} on: {self.reason}"
 
 
-Part: TypeAlias = "FilePart | Skipped"
+ExportPart: TypeAlias = "ExportedConversation | SkippedLines"
 
 
-class Reader:
+class ExportReader:
     """Reads what a `Writer` wrote, from a file that can seek, and goes on behind what it cannot read."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
-    def parts(self) -> Iterator[Part]:
+    def iter_parts(self) -> Iterator[ExportPart]:
         """Yield the conversations in order, and what was passed over between them.
 
         Each conversation is passed over when the next is asked for, whatever was read of it.
@@ -151,24 +160,24 @@ class Reader:
             InvalidInput: The file was broken off: it has no end. What came before was yielded.
         """
         ended = False
-        skipped: Skipped | None = None
+        skipped: SkippedLines | None = None
         while True:
             offset = self._file.tell()
             line = self._file.readline()
             if line and not line.lstrip(_BOM).strip():
                 continue
-            found = _find(line) if line else None
+            found = _parse_header(line) if line else None
             if isinstance(found, str):
                 if place := _find_header(line):
                     self._file.seek(offset + place)
-                skipped = skipped.extended() if skipped else Skipped(offset, 1, found)
+                skipped = skipped.with_one_line_more() if skipped else SkippedLines(offset, 1, found)
                 continue
             if skipped is not None:
                 yield skipped
                 skipped = None
             if isinstance(found, Head):
                 ended = False
-                part = FilePart(self._file, found, self._file.tell())
+                part = ExportedConversation(self._file, found, self._file.tell())
                 yield part
                 part.skip()
             elif line:
@@ -177,32 +186,32 @@ class Reader:
                 return
             else:
                 reason = "it was broken off: its last line is missing"
-                raise _broken(reason)
+                raise _make_file_error(reason)
 
 
-def holds_conversation(line: bytes) -> bool:
+def has_conversation_header(line: bytes) -> bool:
     """Return whether a conversation begins in a line, also behind one that was broken off."""
-    return isinstance(_find(line), Head) or _find_header(line) is not None
+    return isinstance(_parse_header(line), Head) or _find_header(line) is not None
 
 
-def _find(line: bytes) -> Head | str | None:
+def _parse_header(line: bytes) -> Head | str | None:
     """Return the head that a line tells, or why the line is passed over; None: it ends a file."""
     try:
-        values = mark_in(line)
+        values = parse_control_line(line)
         if values is not None and values["kind"] == "conversation":
-            return head_in(values)
+            return head_from_values(values)
     except InvalidInput as error:
         return str(error)
     return None if values is not None and values["kind"] == "end" else "they belong to no conversation"
 
 
-def mark_in(line: bytes) -> dict[str, Any] | None:
+def parse_control_line(line: bytes) -> dict[str, Any] | None:
     """Return the values of a line of this format's own; None: it is another line.
 
     Raises:
         InvalidInput: A later version wrote it.
     """
-    if not is_mark(line):
+    if not is_control_line(line):
         return None
     try:
         values = DECODER.decode(line.lstrip(_BOM).decode())
@@ -213,15 +222,15 @@ def mark_in(line: bytes) -> dict[str, Any] | None:
         return None
     if version > FORMAT:
         reason = "a later version of chathistory wrote it; update chathistory"
-        raise _broken(reason)
+        raise _make_file_error(reason)
     return values if isinstance(values.get("kind"), str) else None
 
 
-def _broken(why: str) -> InvalidInput:
-    return InvalidInput(f"the file cannot be read on: {why}")
+def _make_file_error(reason: str) -> InvalidInput:
+    return InvalidInput(f"the file cannot be read on: {reason}")
 
 
-def head_in(values: dict[str, Any]) -> Head:
+def head_from_values(values: dict[str, Any]) -> Head:
     """Return the head that the first line of a conversation tells, each field checked by type and range.
 
     Raises:
@@ -245,7 +254,7 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-_UNFIT = re.compile("[\x00-\x1f\ud800-\udfff]")
+_FORBIDDEN = re.compile("[\x00-\x1f\ud800-\udfff]")
 _FIELDS: dict[str, Callable[[Any], bool]] = {
     "scope": _is_text,
     "id": _is_text,
@@ -256,28 +265,28 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     ),
     "updated": _is_number,
     "expires": lambda value: value is None or _is_number(value),
-    "info": lambda value: _is_text(value) and len(value) <= LONGEST_PAYLOAD and not _UNFIT.search(value),
+    "info": lambda value: _is_text(value) and len(value) <= LONGEST_PAYLOAD and not _FORBIDDEN.search(value),
 }
 """What the fields of a conversation's first line must be; scope and id are checked further by `Key`."""
 
 
 @dataclass(slots=True)
-class FilePart:
+class ExportedConversation:
     """A conversation in a file; a `CopySource`.
 
     Attributes:
         file: The file, which can seek.
         head: What its first line says.
         offset: The byte at which its lines begin.
-        behind: The byte behind it; -1: it is not known yet.
-        void: It changed while it was written, and follows once more; nothing of it is of use.
+        end_offset: The byte behind it; -1: it is not known yet.
+        is_void: It changed while it was written, and follows once more; nothing of it is of use.
     """
 
     file: IO[bytes]
     head: Head
     offset: int
-    behind: int = -1
-    void: bool = False
+    end_offset: int = -1
+    is_void: bool = False
 
     def lines(self, start: int) -> Iterator[str]:
         """Yield the lines from `start` on.
@@ -296,11 +305,11 @@ class FilePart:
             data = data[:-2] + b"\n" if data.endswith(b"\r\n") else data
             if data and not data.strip():
                 continue  # an editor or a transfer may have put it there
-            place = _find_mark(data)
+            place = _find_control_line(data)
             if place is not None:
-                self._stop(begin + place, data[place:])
+                self._raise_at_control_line(begin + place, data[place:])
             if not data.endswith(b"\n"):
-                raise self._cut()
+                raise self._make_truncation_error()
             digest.update(data)
             if position >= start:
                 text = None
@@ -308,7 +317,7 @@ class FilePart:
                     text = data[:-1].decode()
                 if text is None:
                     reason = "a line is not text in UTF-8"
-                    raise _broken(reason)
+                    raise _make_file_error(reason)
                 yield text
             position += 1
         self._check_end(digest.hexdigest())
@@ -320,70 +329,70 @@ class FilePart:
             begin = self.file.tell()
             data = self.file.readline()
             if not data:
-                raise self._cut()
-            place = _find_mark(data)
+                raise self._make_truncation_error()
+            place = _find_control_line(data)
             if place is None:
                 is_long = is_long or bool(data.strip())
                 continue
-            values = _values_of(data[place:])
+            values = _parse_values(data[place:])
             if is_long or place or values.get("kind") != "whole" or values.get("sha256") != digest:
-                self._stop(begin + place, data[place:])
-            self.behind = self.file.tell()
+                self._raise_at_control_line(begin + place, data[place:])
+            self.end_offset = self.file.tell()
             return
 
-    def _stop(self, offset: int, line: bytes) -> NoReturn:
+    def _raise_at_control_line(self, offset: int, line: bytes) -> NoReturn:
         """Raise what a line of this format's own says that stands where a line of the conversation should."""
         key = self.head.key
-        kind, why = _values_of(line).get("kind"), _values_of(line).get("why")
+        kind, why = _parse_values(line).get("kind"), _parse_values(line).get("why")
         if kind not in ("void", "whole"):
-            self.behind = offset  # the next conversation begins here
+            self.end_offset = offset  # the next conversation begins here
             raise InvalidInput(f"the file breaks off within conversation {key.id!r}")
-        self.behind = self.file.tell()
+        self.end_offset = self.file.tell()
         if kind == "whole":
             raise InvalidInput(f"the lines of conversation {key.id!r} are not those that were written")
         if why is not None:
             raise CorruptRecord(key, None, "it could not be read when the file was written")
-        self.void = True
+        self.is_void = True
         raise Conflict(key, None)
 
-    def find_source(self) -> FilePart | None:
+    def find_source(self) -> ExportedConversation | None:
         """Return it if it is of use, else None. Raises `CorruptRecord` if its head would break a listing."""
-        if self.void:
+        if self.is_void:
             return None
         read_state(self.head)
         return self
 
     def skip(self) -> None:
         """Go behind it. Raises `InvalidInput` if the file ends before."""
-        if self.behind < 0:
+        if self.end_offset < 0:
             with suppress(Conflict, CorruptRecord, InvalidInput):  # what is wrong with it was told to its reader
                 for _ in self.lines(self.head.end):
                     pass
-        if self.behind < 0:
-            raise self._cut()
-        self.file.seek(self.behind)
+        if self.end_offset < 0:
+            raise self._make_truncation_error()
+        self.file.seek(self.end_offset)
 
-    def _cut(self) -> InvalidInput:
-        return _broken(f"it was broken off in the midst of conversation {self.head.key.id!r}")
+    def _make_truncation_error(self) -> InvalidInput:
+        return _make_file_error(f"it was broken off in the midst of conversation {self.head.key.id!r}")
 
 
-def _find_mark(data: bytes) -> int | None:
+def _find_control_line(data: bytes) -> int | None:
     """Return where a line of this format's own begins: at 0, or behind a line that was broken off; None: nowhere."""
-    return _find_header(data) or (0 if is_mark(data) else None)
+    return _find_header(data) or (0 if is_control_line(data) else None)
 
 
 def _find_header(data: bytes) -> int | None:
     """Return where the first line of a conversation begins that stands behind one that was broken off; else None."""
-    place = data.find(_MARK, 1)
+    place = data.find(_CONTROL_PREFIX, 1)
     while place > 0:
-        if isinstance(_find(data[place:]), Head):
+        if isinstance(_parse_header(data[place:]), Head):
             return place
-        place = data.find(_MARK, place + 1)
+        place = data.find(_CONTROL_PREFIX, place + 1)
     return None
 
 
-def _values_of(line: bytes) -> dict[str, Any]:
+def _parse_values(line: bytes) -> dict[str, Any]:
     try:
-        return mark_in(line) or {}
+        return parse_control_line(line) or {}
     except InvalidInput:
         return {}

@@ -20,10 +20,10 @@ from chathistory.operations.listing import ConversationInfo, describe
 from chathistory.transfer.copy import CopyResult, report_absent
 from chathistory.transfer.copy_sources import Selection, salvage_source
 
-__all__ = ["render", "write_markdown"]
+__all__ = ["render_conversation", "write_markdown"]
 
 _SPEAKERS = {"user": "User", "assistant": "Claude", "system": "System"}
-_MARKS = {"interrupted": ", broken off", "orphaned": ", came too late"}
+_KIND_NOTES = {"interrupted": ", broken off", "orphaned": ", came too late"}
 _NOT_SENT = {
     "refused": "The API refused what was said above: it is not sent again.",
     "omitted": "From here on, something that was said above is no longer sent.",
@@ -33,17 +33,17 @@ _SALVAGED = ("message", "interrupted", "orphaned", "lost")
 _PORTION = 1000
 
 
-def write_markdown(chosen: Selection, out: IO[bytes], *, salvage: bool) -> Iterator[CopyResult]:
+def write_markdown(selection: Selection, out: IO[bytes], *, salvage: bool) -> Iterator[CopyResult]:
     """Write conversations as Markdown, and yield what became of each.
 
     Args:
-        chosen: Which.
+        selection: Which.
         out: Where to.
         salvage: Write what can be read of those that are damaged.
     """
     begun = False
-    for key in chosen.keys():  # noqa: SIM118 - it is no mapping
-        log, lost = ConversationLog(chosen.store, key), 0
+    for key in selection.iter_keys():
+        log, lost = ConversationLog(selection.store, key), 0
         try:
             head = log.refresh()
             # what was cut off is part of it, for people
@@ -60,49 +60,49 @@ def write_markdown(chosen: Selection, out: IO[bytes], *, salvage: bool) -> Itera
             entries = [entry for entry in source.entries() if entry.kind in _SALVAGED]
         if head is not None:
             out.write(b"\n---\n\n" if begun else b"")
-            out.write("".join(render(describe(head), entries)).encode())
+            out.write("".join(render_conversation(describe(head), entries)).encode())
             begun = True
             yield CopyResult(key, "copied", head.end - head.start, lost=lost)
-        elif chosen.is_named:
+        elif selection.is_named:
             yield report_absent(key)
 
 
-def render(info: ConversationInfo, entries: Iterable[Entry]) -> Iterator[str]:
+def render_conversation(info: ConversationInfo, entries: Iterable[Entry]) -> Iterator[str]:
     """Yield the text of a conversation in pieces: a heading, what is known of it, and what was said.
 
     Thinking is left out; tool calls and their results are blocks of code.
     """
-    yield f"# {_line(info.title or info.id)}\n\n"
+    yield f"# {_escape_line(info.title or info.id)}\n\n"
     facts = [f"Conversation {info.id}, scope {info.scope}", f"{info.messages} messages"]
     facts += [f"begun {info.created:%Y-%m-%d}", *([f"tags: {', '.join(info.tags)}"] if info.tags else [])]
-    yield f"{_line('; '.join(facts))}\n"
+    yield f"{_escape_line('; '.join(facts))}\n"
     for entry in entries:
         if entry.message is None:
             yield f"\n*({_NOT_SENT[entry.kind]})*\n" if entry.kind in _NOT_SENT else ""
             continue
         speaker, time = _SPEAKERS.get(str(entry.message["role"]), "?"), to_datetime(entry.time_us)
-        heading = f"\n## {speaker}, {time:%Y-%m-%d %H:%M} UTC{_MARKS.get(entry.kind, '')}"
-        yield "\n\n".join([heading, *filter(None, map(_block, blocks_of(entry.message)))]) + "\n"
+        heading = f"\n## {speaker}, {time:%Y-%m-%d %H:%M} UTC{_KIND_NOTES.get(entry.kind, '')}"
+        yield "\n\n".join([heading, *filter(None, map(_render_block, blocks_of(entry.message)))]) + "\n"
 
 
-def _line(text: str) -> str:
+def _escape_line(text: str) -> str:
     return re.sub(r"([\\`*_\[\]<>#])", r"\\\1", " ".join(neutralize(text).split()))
 
 
-def _block(block: Mapping[str, Any]) -> str:
+def _render_block(block: Mapping[str, Any]) -> str:
     kind = str(block["type"])
     if kind == "text":
         return neutralize(str(block.get("text") or "")).strip()
     if kind in ("thinking", "redacted_thinking"):
         return ""
     if kind.endswith("tool_use"):
-        return f"Calls **{_line(str(block.get('name')))}**:\n\n{_code(block.get('input'))}"
+        return f"Calls **{_escape_line(str(block.get('name')))}**:\n\n{_render_code(block.get('input'))}"
     if kind.endswith("tool_result"):
-        return f"{'Failed' if block.get('is_error') else 'Result'}:\n\n{_code(block.get('content'))}"
-    return f"*({_line(kind)})*"
+        return f"{'Failed' if block.get('is_error') else 'Result'}:\n\n{_render_code(block.get('content'))}"
+    return f"*({_escape_line(kind)})*"
 
 
-def _code(value: Any) -> str:
+def _render_code(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(part, dict) and "text" in part for part in value):
         value = "\n".join(str(part["text"]) for part in value)
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2)

@@ -24,8 +24,8 @@ from chathistory.storage.values import LARGEST_NUMBER, Head
 
 __all__ = ["MessageList", "MessageListSource", "read_messages"]
 
-_ID = 28  # characters of an id
-_TIMES = ("created_at", "createdAt", "create_time", "timestamp", "time", "date")
+_ID_LENGTH = 28  # characters of an id
+_TIME_FIELDS = ("created_at", "createdAt", "create_time", "timestamp", "time", "date")
 """Where programs keep the time of a message: as text by ISO 8601, or as seconds, milliseconds or microseconds."""
 
 
@@ -50,24 +50,24 @@ class MessageList:
                 raise InvalidInput(f"messages[{index}]: {error}") from None
             told = _find_time(given)
             at = min(told, time) if told is not None else at
-            before = _next_id(before, encode(dataclasses.replace(entry, id="-", time_us=told or 0)))
+            before = _derive_id(before, encode(dataclasses.replace(entry, id="-", time_us=told or 0)))
             entries.append(dataclasses.replace(entry, id=before, time_us=time if at is None else at))
         if self.title is not None:
             event = make_annotation({"title": self.title})
-            entries.insert(0, Entry(event, id=_next_id("title", self.title), time_us=entries[0].time_us))
+            entries.insert(0, Entry(event, id=_derive_id("title", self.title), time_us=entries[0].time_us))
         revision = target.revision(apply_all(None, entries, 0), None, version=before)
         updated = max(entry.time_us for entry in entries)
         head = Head(target.key, 0, len(entries), dataclasses.replace(revision, updated=updated))
         return MessageListSource(head, entries)
 
 
-def _next_id(before: str, text: str) -> str:
-    return hashlib.sha256(f"{before}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()[:_ID]
+def _derive_id(before: str, text: str) -> str:
+    return hashlib.sha256(f"{before}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()[:_ID_LENGTH]
 
 
 def _find_time(given: Any) -> int | None:
     """Return when a message was sent (microseconds since 1970 UTC), if something beside it tells; else None."""
-    for name in _TIMES if isinstance(given, Mapping) else ():
+    for name in _TIME_FIELDS if isinstance(given, Mapping) else ():
         value = given.get(name)
         try:
             if isinstance(value, str):
@@ -130,7 +130,7 @@ def read_messages(data: bytes) -> MessageList:
     Raises:
         InvalidInput: The file is none of these.
     """
-    found = _json(data)
+    found = _parse_json(data)
     title = None
     if isinstance(found, dict) and "role" not in found:
         title, found = found.get("title"), found.get("messages")
@@ -138,13 +138,13 @@ def read_messages(data: bytes) -> MessageList:
         if title is not None and not isinstance(title, str):
             raise InvalidInput(f"title: must be text, not {type(title).__name__}")
         return MessageList(found, title)
-    lines = [_json(line) for line in data.split(b"\n") if line.strip()]
+    lines = [_parse_json(line) for line in data.split(b"\n") if line.strip()]
     if not all(isinstance(line, dict) and "role" in line for line in lines):
         raise InvalidInput("the file is neither what an export wrote nor a list of messages in JSON")
     return MessageList(lines)
 
 
-def _json(data: bytes) -> Any:
+def _parse_json(data: bytes) -> Any:
     """Return a JSON value, or None: an error raised in the handler would carry the text in its context."""
     try:
         return json.loads(data)

@@ -15,7 +15,7 @@ from chathistory.log.clock import fresh_token
 if TYPE_CHECKING:
     from gzip import GzipFile
 
-__all__ = ["File", "open_to_read", "open_to_write", "suffix_of"]
+__all__ = ["File", "get_suffix", "open_to_read", "open_to_write"]
 
 File = str | os.PathLike[str] | IO[bytes]
 """A path, or a file that is open for bytes and stays the caller's to close."""
@@ -24,7 +24,7 @@ _GZIP = b"\x1f\x8b"
 _PIECE = 1024 * 1024
 
 
-def suffix_of(file: File) -> str:
+def get_suffix(file: File) -> str:
     """Return how the name ends, without `.gz`, such as ".jsonl"; "" if it has none."""
     if not isinstance(file, str | os.PathLike):
         return ""
@@ -45,7 +45,7 @@ def open_to_write(file: File) -> Iterator[IO[bytes]]:
     try:
         with os.fdopen(descriptor, "wb") as raw:
             if path.suffix == ".gz":
-                with _gzip(raw, "wb") as packed:
+                with _open_gzip(raw, "wb") as packed:
                     yield cast("IO[bytes]", packed)
             else:
                 yield raw
@@ -63,7 +63,7 @@ def _check_file(file: object, method: str) -> None:
         raise InvalidInput(f"file: must be a path, or a file open for bytes, not {class_name(file)}")
 
 
-def _gzip(raw: IO[bytes], mode: str) -> GzipFile:
+def _open_gzip(raw: IO[bytes], mode: str) -> GzipFile:
     from gzip import GzipFile  # only where there is such a file
 
     return GzipFile(fileobj=raw, mode=mode, filename="", mtime=0)
@@ -76,7 +76,7 @@ def open_to_read(file: File) -> Iterator[IO[bytes]]:
     Raises `InvalidInput` if what is packed is damaged or broken off.
     """
     with ExitStack() as opened:
-        raw = _seekable(opened, file)
+        raw = _open_seekable(opened, file)
         begin = raw.tell()
         packed = raw.read(len(_GZIP)) == _GZIP
         raw.seek(begin)
@@ -87,12 +87,12 @@ def open_to_read(file: File) -> Iterator[IO[bytes]]:
         from zlib import error as damaged
 
         try:
-            yield cast("IO[bytes]", opened.enter_context(_gzip(raw, "rb")))
+            yield cast("IO[bytes]", opened.enter_context(_open_gzip(raw, "rb")))
         except (EOFError, BadGzipFile, damaged) as error:
             raise InvalidInput("the file cannot be unpacked to its end: it is damaged, or was broken off") from error
 
 
-def _seekable(opened: ExitStack, file: File) -> IO[bytes]:
+def _open_seekable(opened: ExitStack, file: File) -> IO[bytes]:
     if isinstance(file, str | os.PathLike):
         return opened.enter_context(Path(file).open("rb"))
     _check_file(file, "read")

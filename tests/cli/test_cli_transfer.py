@@ -63,7 +63,7 @@ def test_a_list_of_what_is_asked_for(run, filled, words, due):
 
 
 def test_pages_go_on_with_what_was_asked_for(run, filled, monkeypatch):
-    monkeypatch.setattr("chathistory.operations.listing.SCANNED", 1)
+    monkeypatch.setattr("chathistory.operations.listing.SCAN_LIMIT", 1)
     seen, words = [], ["list", "--store", filled, "--tag", "even", "--limit", "2"]
     while words:
         done = run(*words)

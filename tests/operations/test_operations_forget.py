@@ -11,7 +11,7 @@ from made_entries import make_entry
 
 from chathistory import History
 from chathistory.errors import InvalidInput
-from chathistory.operations.rewind import snapshot_entries
+from chathistory.operations.rewind import make_snapshot_entries
 
 # Going back.
 
@@ -190,7 +190,7 @@ def test_a_forget_within_a_tool_turn_leaves_what_can_be_sent(chat, before):
 def test_a_forget_that_stopped_half_way_is_a_forget_to_be_repeated(store, chat):
     numbered(chat, 6)
     head = chat.log.refresh()
-    chat.log.append(snapshot_entries(chat.log, head, 4))
+    chat.log.append(make_snapshot_entries(chat.log, head, 4))
     assert texts(chat.messages()) == ["4", "5"]
     chat.forget(before=4)
     assert (texts(chat.messages()), chat.state().totals.messages) == (["4", "5"], 2)

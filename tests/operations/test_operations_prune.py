@@ -223,7 +223,7 @@ def test_an_expired_one_is_absent_for_delete_and_goes(store):
 
 
 def test_a_page_looks_at_so_many_and_goes_on(store, monkeypatch):
-    monkeypatch.setattr(listing, "SCANNED", 50)
+    monkeypatch.setattr(listing, "SCAN_LIMIT", 50)
     for number in range(130):
         chat_on(store, f"c{number}").append(user("x"))
     chat_on(store, "c3").set_tags(["t"])

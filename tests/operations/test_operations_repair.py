@@ -383,7 +383,7 @@ def test_stretches_tell_the_same_as_the_whole(seed, monkeypatch):
     """What is read piece by piece is mended as what is read at once."""
     outcomes = []
     for size in (0, 300, 10**9):
-        monkeypatch.setattr(repair, "_STRETCH", size)
+        monkeypatch.setattr(repair, "_CHUNK_SIZE", size)
         with MemoryStore() as store:
             chat = chat_on(store)
             messy(chat, random.Random(seed))

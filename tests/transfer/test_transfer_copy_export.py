@@ -528,7 +528,7 @@ def test_a_file_that_cannot_be_written_is_not_there(source, tmp_path, monkeypatc
     def fail(self, *_):
         raise OSError("no space")
 
-    monkeypatch.setattr("chathistory.transfer.jsonl.Writer.end", fail)
+    monkeypatch.setattr("chathistory.transfer.jsonl.ExportWriter.end", fail)
     for name in ("x", "new.gz"):
         with pytest.raises(OSError, match="no space"):
             exported(source, tmp_path / name)
