@@ -47,9 +47,20 @@ def test_the_readme_shows_a_conversation_that_is_saved(tmp_path, fake_api):
         subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
         for _ in range(2)
     ]
-    assert "You said: Hello Claude (message 1 of" in outputs[0].stdout
-    assert "You said: Hello Claude (message 5 of" in outputs[1].stdout
+    assert "You said: My name is Ada. (message 1 of" in outputs[0].stdout
+    assert "You said: My name is Ada. (message 5 of" in outputs[1].stdout
     assert "support/42 8" in outputs[1].stdout
+
+
+def test_the_readme_and_the_home_page_say_the_same():
+    readme = (ROOT / "README.md").read_text().partition("\n## From a checkout\n")[0]
+    _, _, home = (ROOT / "docs" / "index.md").read_text().partition("\n---\n\n")
+    assert readme.replace("](docs/", "](").rstrip() == home.rstrip()
+
+
+def test_no_code_of_the_home_page_is_cut_off_in_a_narrow_window():
+    for line in "".join(BLOCK.findall((ROOT / "docs" / "index.md").read_text())).splitlines():
+        assert len(line) <= 75, line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
