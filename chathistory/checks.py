@@ -17,11 +17,11 @@ from chathistory.errors import InvalidInput
 
 __all__ = [
     "check_count",
-    "check_kind",
     "check_position",
     "check_range",
     "check_store",
     "check_text",
+    "check_type",
     "class_name",
     "is_coroutine_function",
     "key_in_path",
@@ -67,20 +67,20 @@ def is_coroutine_function(function: Any) -> bool:
 
     Looks through `functools.partial`, bound methods, callable objects and what `functools.wraps` wrapped.
     """
-    return any(map(inspect.iscoroutinefunction, layers(function)))
+    return any(map(inspect.iscoroutinefunction, unwrap_function(function)))
 
 
-def layers(function: Any) -> Iterator[Any]:
+def unwrap_function(function: Any) -> Iterator[Any]:
     """Yield a function, and the one inside of it, and so on."""
     for _ in range(_WRAPPERS):
         yield function
-        inner = _inner(function)
+        inner = _inner_function(function)
         if inner is None or inner is function:
             return
         function = inner
 
 
-def _inner(function: Any) -> Any:
+def _inner_function(function: Any) -> Any:
     if isinstance(function, functools.partial | functools.partialmethod):
         return function.func
     if inspect.ismethod(function):
@@ -101,18 +101,20 @@ def check_store(store: Any, name: str = "store") -> None:
         name: The name of the argument, for the error.
     """
     if isinstance(store, str):
-        _refuse(name, store, "chathistory.open_store(...) makes a store of a URL")
+        _refuse_store(name, store, "chathistory.open_store(...) makes a store of a URL")
     if isinstance(store, type):
-        _refuse(name, store, "make an instance, or use chathistory.open_store(...)")
+        _refuse_store(name, store, "make an instance, or use chathistory.open_store(...)")
     methods = {method: getattr(store, method, None) for method in _STORE_METHODS}
     missing = [method for method, function in methods.items() if not callable(function)]
     recency = getattr(getattr(store, "traits", None), "recency", None)  # some clients have an attribute of every name
     if recency not in ("exact", "bucket") or len(missing) == len(methods):
-        _refuse(name, store, _HINTS.get(class_name(store).partition(".")[0], _HINT))
+        _refuse_store(name, store, _HINTS.get(class_name(store).partition(".")[0], _HINT))
     if missing:
-        _refuse(name, store, f"it has no {', '.join(missing)}; chathistory.BaseStore has all methods that are needed")
+        _refuse_store(
+            name, store, f"it has no {', '.join(missing)}; chathistory.BaseStore has all methods that are needed"
+        )
     if any(map(is_coroutine_function, methods.values())):
-        _refuse(name, store, "its methods are coroutine functions; use a synchronous store, also with asyncio")
+        _refuse_store(name, store, "its methods are coroutine functions; use a synchronous store, also with asyncio")
 
 
 _HINT = "chathistory.open_store(...) makes one"
@@ -126,7 +128,7 @@ _HINTS = {
 }
 
 
-def _refuse(name: str, value: object, hint: str) -> NoReturn:
+def _refuse_store(name: str, value: object, hint: str) -> NoReturn:
     raise InvalidInput(f"{name}: must be a HistoryStore, not {class_name(value)}; {hint}")
 
 
@@ -175,20 +177,20 @@ def check_text(name: str, value: object) -> None:
         name: The name of the argument, for the error.
         value: What the caller handed in.
     """
-    check_kind(name, value, str, "text")
+    check_type(name, value, str, "text")
 
 
-def check_kind(name: str, value: object, kind: type | tuple[type, ...], words: str) -> None:
+def check_type(name: str, value: object, expected: type | tuple[type, ...], description: str) -> None:
     """Raise `InvalidInput` for what is no instance of a class.
 
     Args:
         name: The name of the argument, for the error.
         value: What the caller handed in.
-        kind: The class, or several of which it may be one.
-        words: What it must be, such as "text".
+        expected: The class, or several classes.
+        description: What the value must be, such as "text", for the error.
     """
-    if not isinstance(value, kind):
-        raise InvalidInput(f"{name}: must be {words}, not {class_name(value)}")
+    if not isinstance(value, expected):
+        raise InvalidInput(f"{name}: must be {description}, not {class_name(value)}")
 
 
 def refuse_pickling(value: object, instead: str) -> NoReturn:

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from chathistory.checks import check_count, check_kind, check_position, check_range, check_store, refuse_pickling
+from chathistory.checks import check_count, check_position, check_range, check_store, check_type, refuse_pickling
 from chathistory.defaults import OWN_SCOPE, UNCHANGED, resolve_scope
 from chathistory.errors import ConversationNotFound, InvalidInput
 from chathistory.log.active_path import iter_newest_first, load_active, load_setup
@@ -139,7 +139,7 @@ class Conversation:
                 refuses it. None: references are sent as they are.
         """
         if tools is not None:
-            check_kind("tools", tools, Iterable, "a list of tools or of their names")
+            check_type("tools", tools, Iterable, "a list of tools or of their names")
         return view_of(load_active(self._log), tools=tools)
 
     def last_messages(self, count: int) -> list[Message]:

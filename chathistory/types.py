@@ -51,7 +51,7 @@ from chathistory.operations.check_conversations import CheckState
 from chathistory.operations.remove_conversations import RemovalReason
 from chathistory.transfer.copy import Outcome, Progress
 from chathistory.transfer.open_files import File
-from chathistory.trimming.policies import Writer
+from chathistory.trimming.policies import SummaryWriter
 
 __all__ = [
     "Annotation",
@@ -92,6 +92,7 @@ __all__ = [
     "Setup",
     "Snapshot",
     "Source",
+    "SummaryWriter",
     "ThinkingPolicy",
     "Totals",
     "TurnAbandoned",
@@ -100,5 +101,4 @@ __all__ = [
     "UnknownEvent",
     "ViewStart",
     "ViewState",
-    "Writer",
 ]

@@ -13,7 +13,7 @@ from chathistory.cli.output import print_json, print_rows, to_one_line
 from chathistory.config.files import NAME, find_user_file
 from chathistory.config.load import VARIABLES
 from chathistory.config.settings import DEFAULT, OPTION, SETTINGS, Settings
-from chathistory.storage.url import near_match
+from chathistory.storage.url import suggest_name
 
 __all__ = ["config"]
 
@@ -61,7 +61,7 @@ def config(*, target: Target, as_json: bool) -> None:
         click.echo(to_one_line(f"configuration files: {files}"), err=True)
         for name in sorted(os.environ):
             if name.startswith("CHATHISTORY_") and name not in VARIABLES and not name.startswith(_TESTS):
-                hint = near_match(name, VARIABLES)
+                hint = suggest_name(name, VARIABLES)
                 click.echo(to_one_line(f"note: unknown variable {name} in the environment{hint}"), err=True)
 
 

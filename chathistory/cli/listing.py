@@ -60,7 +60,7 @@ def list_(limit: int, after: str | None, *, target: Target, as_json: bool, **giv
         if storage_notes := history.store.get_storage_notes():  # what else is stored, as far as the store can tell
             for row in page.items:
                 with suppress(ChatHistoryError):  # it is damaged, or gone, which is said elsewhere
-                    for note in storage_notes.notes(Key(row.scope, row.id)):
+                    for note in storage_notes.list_notes(Key(row.scope, row.id)):
                         click.echo(f"note: {to_one_line(note)}", err=True)
     if page.next:
         words = ("list", "--limit", str(limit), *format_filters(filters), "--after", page.next)
@@ -118,7 +118,7 @@ def backends(*, as_json: bool) -> None:
     Example:
       chathistory backends
     """
-    from chathistory.storage.plugins import backends as list_backends  # brings pluggy
+    from chathistory.storage.plugins import list_backends  # brings pluggy
 
     found = list(list_backends())
     if as_json:

@@ -10,7 +10,7 @@ from chathistory.config.load import load_settings
 from chathistory.config.settings import OPTION, Settings
 from chathistory.errors import ConfigError
 from chathistory.history import History
-from chathistory.storage.plugins import declared_options, store_class
+from chathistory.storage.plugins import list_options, load_store_class
 from chathistory.storage.url import StoreURL
 
 __all__ = ["check_url", "find_store", "open_configured", "open_history"]
@@ -50,7 +50,7 @@ def check_url(settings: Settings) -> StoreURL:
     """Return the URL of the store with each option as the backend reads it, defaults filled in; opens nothing."""
     url = find_store(settings)
     with _say_where(settings):
-        return url.checked(declared_options(url.scheme))
+        return url.parse_options(list_options(url.scheme))
 
 
 def find_store(settings: Settings) -> StoreURL:
@@ -62,8 +62,8 @@ def find_store(settings: Settings) -> StoreURL:
         )
     file = settings.sources["store"].file
     with _say_where(settings):
-        cls = store_class(settings.store.scheme)
-        return cls.anchored(settings.store, str(file.parent)) if file else settings.store
+        cls = load_store_class(settings.store.scheme)
+        return cls.resolve_relative(settings.store, str(file.parent)) if file else settings.store
 
 
 @contextmanager

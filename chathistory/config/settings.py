@@ -111,7 +111,7 @@ def build_settings(sources: Mapping[str, Source], files: tuple[Path, ...] = ()) 
 def _join_option(store: StoreURL, name: str, value: object) -> StoreURL:
     if not isinstance(value, str | int | float):
         raise ConfigError("must be text, a number, true or false")
-    return store.joined({name: value})
+    return store.with_options({name: value})
 
 
 def _build_table(

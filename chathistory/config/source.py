@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from chathistory.errors import ConfigError
-from chathistory.storage.url import near_match
+from chathistory.storage.url import suggest_name
 
 __all__ = ["FORBIDDEN", "Source", "expand", "find_references"]
 
@@ -78,7 +78,7 @@ class Source:
         What does not look like a name is not quoted: it may be anything, and a secret too.
         """
         shown = repr(name) if isinstance(name, str) and _PLAIN.fullmatch(name) else "of that name"
-        return self.error(f"there is no {kind} {shown}{near_match(str(name), filter(_PLAIN.fullmatch, known))}")
+        return self.error(f"there is no {kind} {shown}{suggest_name(str(name), filter(_PLAIN.fullmatch, known))}")
 
     def table(self) -> dict[str, Any]:
         """Return the value, which must be a table."""

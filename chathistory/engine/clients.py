@@ -13,7 +13,7 @@ import types
 from collections.abc import Mapping
 from typing import Any, NoReturn, Protocol
 
-from chathistory.checks import class_name, is_coroutine_function, layers
+from chathistory.checks import class_name, is_coroutine_function, unwrap_function
 from chathistory.engine.request import copy_json
 from chathistory.errors import InvalidInput
 
@@ -74,11 +74,11 @@ def _is_synchronous(client: Any, create: Any) -> bool:
         return False
     if _is_sdk_class(client, "Anthropic"):
         return True
-    functions = [each for each in layers(create) if inspect.isfunction(each)]
+    functions = [each for each in unwrap_function(create) if inspect.isfunction(each)]
     if not functions or not isinstance(create, _FUNCTIONS):
         return False
     reached: list[Any] = []  # what these objects hold, and the functions of their classes
-    for owner in (client, client.messages, *(getattr(each, "__self__", None) for each in layers(create))):
+    for owner in (client, client.messages, *(getattr(each, "__self__", None) for each in unwrap_function(create))):
         reached += [*getattr(owner, "__dict__", {}).values()]
         reached += [value for kind in type(owner).__mro__[:-1] for value in vars(kind).values()]
     for function in functions:  # what it refers to: in its closure, and by the global names that it uses

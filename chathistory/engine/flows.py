@@ -147,7 +147,7 @@ def compact(settings: EngineSettings, scope: str, id: str) -> Flow[TrimResult | 
         head = log.seen()
         if head is None or head.version != active.head.version:
             raise Conflict(log.key, head.stored if head else None)
-        log.append([*settings.setup.list_changes(active.state), plan.compaction(response)])
+        log.append([*settings.setup.list_changes(active.state), plan.to_compaction_entry(response)])
     return plan.trimmed
 
 

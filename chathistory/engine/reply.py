@@ -7,14 +7,14 @@ from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self, TypeVar
 
-from chathistory.checks import check_kind
+from chathistory.checks import check_type
 from chathistory.errors import InvalidInput
 from chathistory.log.entry import Entry, to_json
 from chathistory.log.events import MessageAdded, ReplyOrphaned
 from chathistory.log.field_types import Response
 from chathistory.messages.content import Message, blocks_of, text_of
-from chathistory.messages.json_text import json_text, unpacked
-from chathistory.messages.json_values import plain
+from chathistory.messages.json_text import sdk_objects_to_dicts, to_json_text
+from chathistory.messages.json_values import to_plain_json
 
 __all__ = [
     "Reply",
@@ -123,7 +123,7 @@ class Reply:
         is told its words. A call without a result is answered with an error when it is sent. Raises `InvalidInput` for
         an id that is none of its calls.
         """
-        check_kind("results", results, Mapping, "a dict from the ids of tool calls to their results")
+        check_type("results", results, Mapping, "a dict from the ids of tool calls to their results")
         calls = {call["id"]: call for call in self.tool_calls}
         for name in results:
             if name not in calls:
@@ -196,10 +196,10 @@ def unstorable_entry(response: Any, turn: str, error: Exception) -> Entry[ReplyO
     values, told = _values_of(response), dict[str, Any]()
     for name in ("id", "model", "stop_reason", "usage"):
         with contextlib.suppress(InvalidInput):
-            told[name] = plain(values.get(name))
+            told[name] = to_plain_json(values.get(name))
     fields = Response({name: value for name, value in told.items() if value is not None})
     message = {"role": "assistant", "content": text_blocks(values.get("content"))}
-    return Entry(ReplyOrphaned(message, fields, reason=type(error).__name__, raw=json_text(values)), turn)
+    return Entry(ReplyOrphaned(message, fields, reason=type(error).__name__, raw=to_json_text(values)), turn)
 
 
 def text_blocks(content: Any) -> list[dict[str, str]]:
@@ -210,5 +210,5 @@ def text_blocks(content: Any) -> list[dict[str, str]]:
 
 
 def _values_of(response: Any) -> dict[str, Any]:
-    values = unpacked(response)
+    values = sdk_objects_to_dicts(response)
     return values if isinstance(values, dict) else {"content": values}

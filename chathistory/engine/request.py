@@ -20,7 +20,7 @@ from chathistory.log.entry import Entry
 from chathistory.log.events import Setup
 from chathistory.log.state import ConversationState
 from chathistory.messages.content import Message
-from chathistory.messages.json_values import definition_of, plain
+from chathistory.messages.json_values import to_plain_json, to_tool_definition
 from chathistory.trimming.context_editing import BINDING_BETA, ON_DEMAND_BETA, CompactionBlocks, ContextEditing
 from chathistory.view.clean_message import without_surrogates
 from chathistory.view.tool_references import tool_names, with_defined_tools
@@ -53,7 +53,7 @@ def _count_cache_markers(arguments: Mapping[str, Any]) -> int:
     """Return how many cache markers the caller has set, on the system prompt and on tools; messages have none."""
     system, tools = arguments.get("system"), arguments.get("tools") or ()
     marked = [*(system if isinstance(system, Sequence) and not isinstance(system, str) else ()), *tools]
-    definitions = map(definition_of, marked)
+    definitions = map(to_tool_definition, marked)
     return sum(isinstance(each, Mapping) and each.get("cache_control") is not None for each in definitions)
 
 
@@ -101,8 +101,12 @@ class PromptSetup:
     @classmethod
     def of(cls, *, model: str, system: Any, tools: Any) -> Self:
         """Take down what is sent. Tools of the SDK's runner count by their definitions."""
-        definitions = [definition_of(tool) for tool in tools or ()]
-        given = {"model": model, "system": plain(system, "system"), "tools": plain(definitions, "tools") or None}
+        definitions = [to_tool_definition(tool) for tool in tools or ()]
+        given = {
+            "model": model,
+            "system": to_plain_json(system, "system"),
+            "tools": to_plain_json(definitions, "tools") or None,
+        }
         data = {name: to_sendable(name, value) for name, value in given.items()}
         texts = {name: json.dumps(value, sort_keys=True) for name, value in data.items()}
         fingerprints = {name: hashlib.sha256(text.encode()).hexdigest()[:16] for name, text in texts.items()}
@@ -141,7 +145,7 @@ def to_sendable(name: str, value: T) -> T:
 
 def to_sendable_tool(tool: Any) -> Any:
     """Return a tool of the SDK's runner whose definition can be sent: a copy, if its own cannot."""
-    definition = definition_of(tool)
+    definition = to_tool_definition(tool)
     changed = without_surrogates(definition)
     if changed == definition:
         return tool
@@ -176,13 +180,13 @@ class RequestTemplate:
         the conversation, or the caller's own tools and options, must not change with that.
         """
         messages = turn.messages_to_send() if messages is None else messages
-        compactions = CompactionBlocks.of(messages)
-        edits = compactions.edits(self.editing)
+        compactions = CompactionBlocks.from_messages(messages)
+        edits = compactions.select_edits(self.editing)
         binding = self._build_thinking_binding(turn.state)
         caller_betas = self.options.get("betas", ())
         betas = [
             *caller_betas,
-            *compactions.betas(edits),
+            *compactions.select_betas(edits),
             *([BINDING_BETA] if binding else ()),
             *_list_system_betas(messages, caller_betas),
         ]

@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any, Self
 
-from chathistory.checks import check_count, check_kind, check_text, class_name
+from chathistory.checks import check_count, check_text, check_type, class_name
 from chathistory.engine.clients import beta_of, check_client, check_options
 from chathistory.engine.request import PromptSetup, RequestTemplate, to_sendable, to_sendable_tool
 from chathistory.engine.start_turn import TurnStarter
@@ -70,7 +70,7 @@ class EngineSettings:
         check_text("model", request["model"])
         check_count("max_tokens", request["max_tokens"], least=1)
         if tools is not None:
-            check_kind("tools", tools, Iterable, "a list of tools")
+            check_type("tools", tools, Iterable, "a list of tools")
         if trimming is not None:
             check_policy("trimming", trimming)
         setup = PromptSetup.of(model=request["model"], system=request["system"], tools=tools)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from chathistory.checks import check_kind, check_text
+from chathistory.checks import check_text, check_type
 from chathistory.engine.reply import Reply
 from chathistory.engine.request import PromptSetup
 from chathistory.engine.stored_turns import (
@@ -38,7 +38,7 @@ from chathistory.log.state import ConversationState
 from chathistory.log.turn_boundaries import opens_turn
 from chathistory.messages.content import blocks_of
 from chathistory.operations.rewind import make_rewind
-from chathistory.trimming.plan_cut import may_be_hidden, plan_cut
+from chathistory.trimming.plan_cut import may_be_trimmed, plan_cut
 from chathistory.trimming.policies import Compaction, Policy, Summarize
 from chathistory.view import view_of
 from chathistory.view.clean_message import clean_items
@@ -161,7 +161,7 @@ class TurnStarter:
                 the results.
             Conflict: Somebody changed the conversation since the version `expected`.
         """
-        check_kind("reply", reply, Reply, "a Reply")
+        check_type("reply", reply, Reply, "a Reply")
         blocks = reply.results(results)
         if not blocks:
             raise InvalidInput("results: must hold the result of at least one call")
@@ -343,7 +343,7 @@ class TurnStarter:
     def _find_turn(self, active: ActiveEntries, turn_id: str) -> tuple[Sequence[MessageEntry], MessageEntry | None]:
         """Return the messages among which a turn stands, if it was opened, and what it asked; None: it is not there."""
         question = find_question(active.entries, turn_id)
-        if question is None and may_be_hidden(active, turn_id):
+        if question is None and may_be_trimmed(active, turn_id):
             everything = self._load_all_entries()
             return StoredMessages.among(everything).messages, find_question(everything, turn_id)
         return (StoredMessages.among(active.entries).sendable if question else []), question
@@ -445,7 +445,7 @@ class TurnStarter:
         turn = Turn(self.log, entry.turn or entry.id, self.timeout, view_cache=self.view_cache)
         if plan and isinstance(plan.policy, Compaction | Summarize):
             turn.plan, plan = plan, None  # the message is stored first: what stands for the rest takes a while to make
-        cut = [plan.entry()] if plan else []
+        cut = [plan.to_entry()] if plan else []
         batch = [*cut, *self._list_setup(active, state), *_close_abandoned(state), turn.make_start_entry(entry)]
         self._store_turn_start(turn, active, state, batch, cached=cached, expected=self.expected)
         return turn

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from chathistory.engine.reply import ReplyEvent
 from chathistory.errors import IncompleteReply
 from chathistory.messages.content import Message
-from chathistory.messages.json_text import unpacked
+from chathistory.messages.json_text import sdk_objects_to_dicts
 from chathistory.messages.json_values import is_storable
 
 __all__ = ["StreamProgress"]
@@ -78,13 +78,13 @@ class StreamProgress:
     def collect_raw_event(self, event: Any) -> None:
         """Take in an event on its way to the SDK."""
         if event.type == "message_start":
-            self.message = unpacked(event.message)
+            self.message = sdk_objects_to_dicts(event.message)
         elif event.type == "content_block_start":
-            self.blocks[event.index] = unpacked(event.content_block)
+            self.blocks[event.index] = sdk_objects_to_dicts(event.content_block)
         elif event.type == "content_block_delta":
-            self._collect_delta(event.index, unpacked(event.delta))
+            self._collect_delta(event.index, sdk_objects_to_dicts(event.delta))
         elif event.type == "message_delta":
-            told = unpacked(event)
+            told = sdk_objects_to_dicts(event)
             usage = {**(self.message.get("usage") or {}), **_drop_none(told.get("usage") or {})}
             self.message |= {**_drop_none(told.get("delta") or {}), "usage": usage}
         self.ended = self.ended or event.type == "message_stop"
@@ -134,7 +134,7 @@ class StreamProgress:
         }
         if not any(lacking.values()) and not self.unknown:
             return response
-        values = unpacked(response)
+        values = sdk_objects_to_dicts(response)
         for index, named in lacking.items():
             values["content"][index] |= named
         return values | ({"unknown_deltas": self.unknown} if self.unknown else {})
@@ -156,7 +156,7 @@ class StreamProgress:
         """
         if not self.started:
             return None
-        blocks = unpacked(self.stream.current_message_snapshot)["content"]
+        blocks = sdk_objects_to_dicts(self.stream.current_message_snapshot)["content"]
         kept = [
             block
             for index, block in enumerate(blocks)

@@ -55,7 +55,7 @@ from chathistory.log.lease import give_up
 from chathistory.log.process import this_process
 from chathistory.log.state import AppendResult, ConversationHead, ConversationState
 from chathistory.messages.content import Message
-from chathistory.trimming.plan_cut import Plan
+from chathistory.trimming.plan_cut import CutPlan
 from chathistory.view import view_of
 
 __all__ = ["Turn"]
@@ -97,7 +97,7 @@ class Turn:
     id: str
     timeout: float
     state: ConversationState | None = field(default=None, repr=False)
-    plan: Plan | None = None
+    plan: CutPlan | None = None
     stored_reply: Reply | None = None
     view_cache: ViewCache | None = None
     view: SentView | None = field(default=None, repr=False)
@@ -131,7 +131,7 @@ class Turn:
 
     def list_cut_messages(self) -> list[Message]:
         """Return the messages that the planned cut leaves out, ready to be sent."""
-        return view_of(self.plan.left_out(self.view.active)).messages if self.view and self.plan else []
+        return view_of(self.plan.select_left_out(self.view.active)).messages if self.view and self.plan else []
 
     # Its steps.
 
@@ -180,7 +180,9 @@ class Turn:
         """
         if self.plan is None:
             return
-        event = (self.plan.entry(summary) if isinstance(summary, str) else self.plan.compaction(summary)).event
+        event = (
+            self.plan.to_entry(summary) if isinstance(summary, str) else self.plan.to_compaction_entry(summary)
+        ).event
         tokens = event.tokens + self.plan.new_tokens  # the message that opens the turn is stored already
         entry: Entry = Entry(replace(event, tokens=tokens), self.id)
         with self.log.lock:

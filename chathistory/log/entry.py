@@ -147,7 +147,7 @@ def message_entry(given: Any, *, turn: str | None = None, key: str | None = None
         accepted.message,
         NO_RESPONSE if accepted.response is None else Response(accepted.response),
         accepted.request_id,
-        accepted.beside,
+        accepted.extra,
         accepted.received,
         key,
     )

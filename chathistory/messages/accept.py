@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from chathistory.errors import InvalidInput
-from chathistory.messages.block_fields import BLOCK_ROLES, FIELDS_OF_SYSTEM, type_of_block
+from chathistory.messages.block_fields import BLOCK_ROLES, FIELDS_OF_SYSTEM, find_block_type
 from chathistory.messages.content import ROLES, Message
-from chathistory.messages.fit_blocks import Misfit, fit, fit_system, is_usual
+from chathistory.messages.fit_blocks import Misfit, fit_block, fit_system, is_common_block
 from chathistory.messages.foreign_names import FOREIGN_TYPES
-from chathistory.messages.json_values import is_sdk_object, plain
+from chathistory.messages.json_values import is_sdk_object, to_plain_json
 
 __all__ = ["AcceptedMessage", "accept_message"]
 
@@ -46,20 +46,20 @@ class AcceptedMessage:
     message: Message
     response: dict[str, Any] | None = None
     request_id: str | None = None
-    beside: dict[str, Any] | None = None
+    extra: dict[str, Any] | None = None
     received: bool = False
 
 
-def accept_message(given: Any) -> AcceptedMessage:
+def accept_message(value: Any) -> AcceptedMessage:
     """Check a message and separate role and content from what belongs beside them.
 
     Args:
-        given: A dict with role and content, or an object of the SDK such as the `Message` that `create` returns.
+        value: A dict with role and content, or an object of the SDK such as the `Message` that `create` returns.
 
     Raises:
         InvalidInput: A field is not one of a message, or cannot be stored or sent; the error names its path.
     """
-    values = plain(given)
+    values = to_plain_json(value)
     if not isinstance(values, dict):
         raise InvalidInput("a message is a dict with role and content, or an object of the SDK")
     if len(values) == len(_FIELDS) and isinstance(values.get("content"), str) and values.get("role") in ROLES:
@@ -76,7 +76,7 @@ def accept_message(given: Any) -> AcceptedMessage:
         beside.pop("type", None)
         _check_response(beside)
         _check_content(message)
-        request_id = getattr(given, "_request_id", None)
+        request_id = getattr(value, "_request_id", None)
         return AcceptedMessage(message, beside, request_id if isinstance(request_id, str) else None)
     for name in _WITH_CONTENT:
         if beside.get(name):
@@ -87,15 +87,15 @@ def accept_message(given: Any) -> AcceptedMessage:
     if is_system:
         _refuse_first("message", fit_system(message, strict=True).misfits)
     if isinstance(message["content"], str):
-        return AcceptedMessage(message, beside=beside or None)
-    given_blocks = given.get("content") if isinstance(given, Mapping) else None
+        return AcceptedMessage(message, extra=beside or None)
+    given_blocks = value.get("content") if isinstance(value, Mapping) else None
     received = list(map(is_sdk_object, given_blocks)) if is_reply and isinstance(given_blocks, list | tuple) else []
     unknown = {False: False, True: False}  # whether something is, of what was made by hand, and of what the API gave
     for index, block in enumerate(message["content"]):
         from_api = index < len(received) and received[index]
         is_known = _check_block(block, message["role"], f"message.content[{index}]", from_api=from_api)
         unknown[from_api] |= not is_known
-    return AcceptedMessage(message, beside=beside or None, received=unknown[True] and not unknown[False])
+    return AcceptedMessage(message, extra=beside or None, received=unknown[True] and not unknown[False])
 
 
 def _check_response(beside: dict[str, Any]) -> None:
@@ -152,7 +152,7 @@ def _check_block(block: dict[str, Any], role: str, path: str, *, from_api: bool)
     Raises `InvalidInput` for one that cannot be made to fit what the API takes; a reply may hold a type of a later API.
     """
     kind = block["type"]
-    if type_of_block(kind) is None:
+    if find_block_type(kind) is None:
         if kind in FOREIGN_TYPES or role != "assistant":
             known = [name for name, roles in BLOCK_ROLES.items() if role in roles]
             raise InvalidInput(
@@ -163,9 +163,9 @@ def _check_block(block: dict[str, Any], role: str, path: str, *, from_api: bool)
         raise InvalidInput(
             f"{path}: a {kind} block must be in a message with the role {' or '.join(BLOCK_ROLES[kind].split())}"
         )
-    if is_usual(block):
+    if is_common_block(block):
         return True
-    fitted = fit(block, role=role, strict=True)
+    fitted = fit_block(block, role=role, strict=True)
     if fitted.block is None and not from_api:
         _refuse_first(path, fitted.misfits, but=_INCOMPLETE.get(kind))
     return not fitted.misfits
@@ -179,4 +179,4 @@ def _refuse_first(path: str, misfits: Iterable[Misfit], *, but: str | None = Non
     """Raise `InvalidInput` for the first field that cannot be made to fit; but: what may stay as it is."""
     for misfit in misfits:
         if misfit.effect == "unfit" and misfit.path != but:
-            raise InvalidInput(f"{path}{misfit.path}: {misfit.what}")
+            raise InvalidInput(f"{path}{misfit.path}: {misfit.problem}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from chathistory.messages.block_types import TYPES
 
-__all__ = ["BLOCK_ROLES", "FIELDS_OF_SYSTEM", "Field", "fields_of", "type_of_block"]
+__all__ = ["BLOCK_ROLES", "FIELDS_OF_SYSTEM", "Field", "find_block_type", "find_fields"]
 
 BLOCK_ROLES: Mapping[str, str] = {
     "text": "user assistant system",
@@ -57,15 +57,15 @@ class Field:
 
     required: bool
     scalars: frozenset[str]
-    words: tuple[str, ...]
+    literals: tuple[str, ...]
     types: tuple[str, ...]
     items: Field | None
 
     @property
-    def expected(self) -> str:
+    def requirement(self) -> str:
         """What the field must hold, for an error."""
-        if self.words:
-            return f"must be {' or '.join(self.words)}"
+        if self.literals:
+            return f"must be {' or '.join(self.literals)}"
         names = {"str": "text", "int": "an integer", "float": "a number", "bool": "true or false", "null": "null"}
         wanted = [name for kind, name in names.items() if kind in self.scalars]
         wanted += ["a list"] if self.items else []
@@ -73,29 +73,29 @@ class Field:
         return f"must be {' or '.join(wanted)}"
 
 
-def _field(words: str) -> Field:
+def _parse_field(words: str) -> Field:
     tokens = _TOKEN.findall(words)
     lists = [token[1:-1] for token in tokens if token.startswith("[")]
     return Field(
         required="!" in tokens,
         scalars=_SCALARS.intersection(tokens),
-        words=tuple(token.strip("'") for token in tokens if token.startswith("'")),
+        literals=tuple(token.strip("'") for token in tokens if token.startswith("'")),
         types=tuple(token for token in tokens if token in TYPES),
-        items=_field(lists[0]) if lists else None,
+        items=_parse_field(lists[0]) if lists else None,
     )
 
 
 FIELDS_OF_SYSTEM: Mapping[str, Field] = {
-    "clear_at": _field("'next_user_message' 'never'"),
-    "output_config": _field("SystemMessageOutputConfig"),
+    "clear_at": _parse_field("'next_user_message' 'never'"),
+    "output_config": _parse_field("SystemMessageOutputConfig"),
 }
 """Fields of a system message beside role and content; each needs a beta of the API. A null is the same as none."""
 
 
 @functools.cache
-def fields_of(name: str) -> Mapping[str, Field]:
+def find_fields(name: str) -> Mapping[str, Field]:
     """Return the fields of a type of the table."""
-    return {field: _field(words) for field, words in TYPES[name].items()}
+    return {field: _parse_field(words) for field, words in TYPES[name].items()}
 
 
 _TYPES_OF_BLOCKS = {
@@ -105,6 +105,6 @@ _TYPES_OF_BLOCKS = {
 }
 
 
-def type_of_block(block: str) -> str | None:
+def find_block_type(block: str) -> str | None:
     """Return the name in the table of a block that a message may hold, by its `type`; None: it is not known."""
     return _TYPES_OF_BLOCKS[block] if block in BLOCK_ROLES else None

@@ -16,16 +16,16 @@ from dataclasses import field as dataclass_field
 from typing import Any, Literal, TypeAlias
 
 from chathistory.checks import key_in_path
-from chathistory.messages.block_fields import FIELDS_OF_SYSTEM, Field, fields_of, type_of_block
+from chathistory.messages.block_fields import FIELDS_OF_SYSTEM, Field, find_block_type, find_fields
 from chathistory.messages.foreign_names import is_api_field
 from chathistory.messages.json_values import DECODER, iter_levels
 
-__all__ = ["CALLS", "Fitted", "Misfit", "fit", "fit_system", "is_usual"]
+__all__ = ["TOOL_CALL_TYPES", "Fitted", "Misfit", "fit_block", "fit_system", "is_common_block"]
 
 Block: TypeAlias = dict[str, Any]
 Effect: TypeAlias = Literal["form", "content", "unfit"]
 
-CALLS = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
+TOOL_CALL_TYPES = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 """The types of blocks that call a tool."""
 
 LONGEST_NAME = 200
@@ -46,7 +46,7 @@ class Misfit:
     """
 
     path: str
-    what: str
+    problem: str
     effect: Effect
 
 
@@ -61,14 +61,14 @@ class Fitted:
     misfits: tuple[Misfit, ...] = ()
 
 
-def fit(block: Block, *, role: str, received: bool = False, strict: bool = False) -> Fitted:
+def fit_block(block: Block, *, role: str, received: bool = False, strict: bool = False) -> Fitted:
     """Make a block of a type in the table fit.
 
     role: of its message. received: it came from the API, which takes back what it gave; what the table does not know is
     kept. strict: an optional field that cannot be made to fit makes the block unfit, rather than being left out; and
     attached data are looked at.
     """
-    name = type_of_block(block["type"])
+    name = find_block_type(block["type"])
     assert name is not None  # noqa: S101  # the caller looks it up first
     fitter = _Fitter(received=received, strict=strict, cites=role == "assistant")
     fitted: Block = fitter.fit_object(block, name, "")
@@ -89,7 +89,7 @@ def fit_system(message: Block, *, strict: bool = False) -> Fitted:
     return Fitted(fitted if fitter.misfits else message, tuple(fitter.misfits))
 
 
-def is_usual(block: Block) -> bool:
+def is_common_block(block: Block) -> bool:
     """Whether a block fits and says something, told at a glance: most do. False if it takes a closer look."""
     kind = block["type"]
     if kind not in _USUAL:
@@ -134,25 +134,25 @@ class _Fitter:
 
     def fit_object(self, value: Block, name: str, path: str) -> Block:
         """Return an object of a type of the table as it can be sent."""
-        fields, fitted = fields_of(name), Block()
+        fields, fitted = find_fields(name), Block()
         for key, part in value.items():
             if (field := fields.get(key)) is not None:
                 kept = self.fit_field(part, field, f"{path}.{key}", name, key)
             elif self.received and is_api_field(key, part):
                 kept = part
             else:
-                kept = self._leave_out(f"{path}{key_in_path(key)}", "is not a field of the API", "form")
+                kept = self._leave_field_out(f"{path}{key_in_path(key)}", "is not a field of the API", "form")
             if kept is not _LEFT_OUT:
                 fitted[key] = kept
         for key in (key for key, field in fields.items() if field.required and key not in value):
             if key == "input" and name in _CALLS_IN_TABLE:
-                self._note(f"{path}.input", "is missing, and sent as {}", "form")
+                self._add_misfit(f"{path}.input", "is missing, and sent as {}", "form")
                 fitted["input"] = {}
             elif name == "ThinkingBlock" and key == "thinking":
-                self._note(f"{path}.thinking", "is missing, and sent as empty text", "form")
+                self._add_misfit(f"{path}.thinking", "is missing, and sent as empty text", "form")
                 fitted["thinking"] = ""
             else:
-                self._note(f"{path}.{key}", "is required", "form" if self.received else "unfit")
+                self._add_misfit(f"{path}.{key}", "is required", "form" if self.received else "unfit")
         return fitted
 
     def fit_field(self, value: Any, field: Field, path: str, name: str, key: str) -> Any:
@@ -163,7 +163,7 @@ class _Fitter:
         if self.strict or field.required or all(misfit.effect != "unfit" for misfit in found):
             return fitted
         self.misfits[before:] = [
-            Misfit(path, f"left out: {each.path[1:]} {each.what}", "content") for each in found[:1]
+            Misfit(path, f"left out: {each.path[1:]} {each.problem}", "content") for each in found[:1]
         ]
         return _LEFT_OUT
 
@@ -171,56 +171,60 @@ class _Fitter:
         """Return what a field holds as it can be sent, by the rules that its own name has, and else by the table."""
         is_call = name in _CALLS_IN_TABLE
         if key == "cache_control":
-            return self._leave_out(path, "belongs to one request", "form")
+            return self._leave_field_out(path, "belongs to one request", "form")
         if key == "citations" and name == "TextBlock" and value and not self.cites:
-            return self._leave_out(path, "left out: citations in a user message", "content")
+            return self._leave_field_out(path, "left out: citations in a user message", "content")
         if is_call and key == "input":
             return self.fit_input(value, path)
-        if is_call and key == "name" and isinstance(value, str) and not field.words:  # words: of the server's tools
+        if is_call and key == "name" and isinstance(value, str) and not field.literals:  # words: of the server's tools
             return self.fit_name(value, path)
         if value is None and (key == "toolset_name" or not {"null", "any"} & field.scalars):
             if path != ".thinking":
-                return self._refuse(None, field, path) if field.required else self._leave_out(path, "is null", "form")
-            self._note(path, "is null, and sent as empty text", "form")
+                return (
+                    self._refuse_value(None, field, path)
+                    if field.required
+                    else self._leave_field_out(path, "is null", "form")
+                )
+            self._add_misfit(path, "is null, and sent as empty text", "form")
             value = ""
         if self.strict and key == "data" and name.startswith("Base64") and isinstance(value, str):
             self.check_data(value, path)
-        return self._fit(value, field, path, blank=name not in _WITHOUT_BLANKS)
+        return self._fit_value(value, field, path, blank=name not in _WITHOUT_BLANKS)
 
-    def _fit(self, value: Any, field: Field, path: str, *, blank: bool = True) -> Any:
+    def _fit_value(self, value: Any, field: Field, path: str, *, blank: bool = True) -> Any:
         """Return a value as it can be sent; blank: texts of nothing but whitespace may stand in a list."""
         scalars = field.scalars
-        if "any" in scalars or not scalars.isdisjoint(_SCALARS_OF.get(type(value), ())) or value in field.words:
+        if "any" in scalars or not scalars.isdisjoint(_SCALARS_OF.get(type(value), ())) or value in field.literals:
             return value
         if isinstance(value, dict):
             for name in field.types:
-                if not (words := _words_of(name)) or value.get("type") in words:
+                if not (words := _type_words(name)) or value.get("type") in words:
                     return self.fit_object(value, name, path)
         if not (isinstance(value, list) and field.items):
-            return self._refuse(value, field, path)
+            return self._refuse_value(value, field, path)
         fitted = []
         for index, part in enumerate(value):
             is_text = not blank and isinstance(part, dict) and part.get("type") == "text"
             if is_text and not str(part.get("text") or "").strip():
-                self._note(f"{path}[{index}]", "left out: an empty text block", "content")
+                self._add_misfit(f"{path}[{index}]", "left out: an empty text block", "content")
             else:
-                fitted.append(self._fit(part, field.items, f"{path}[{index}]"))
+                fitted.append(self._fit_value(part, field.items, f"{path}[{index}]"))
         return fitted
 
-    def _refuse(self, value: Any, field: Field, path: str) -> Any:
+    def _refuse_value(self, value: Any, field: Field, path: str) -> Any:
         """Note that a value does not fit, unless the API gave it, which knows better than the table."""
         if self.received:
             return value
         if isinstance(value, dict) and field.types:
-            known = [word for name in field.types for word in _words_of(name)]
+            known = [word for name in field.types for word in _type_words(name)]
             path, expected = f"{path}.type", f"must be {' or '.join(known)}"
         else:
-            expected = field.expected
-        self._note(path, expected, "unfit")
+            expected = field.requirement
+        self._add_misfit(path, expected, "unfit")
         return value
 
-    def _leave_out(self, path: str, what: str, effect: Effect) -> Any:
-        self._note(path, what, effect)
+    def _leave_field_out(self, path: str, what: str, effect: Effect) -> Any:
+        self._add_misfit(path, what, effect)
         return _LEFT_OUT
 
     def fit_input(self, value: Any, path: str) -> Any:
@@ -228,18 +232,18 @@ class _Fitter:
         if isinstance(value, dict):
             return value
         if value is None or value == "":
-            self._note(path, "is empty, and sent as {}", "form")
+            self._add_misfit(path, "is empty, and sent as {}", "form")
             return {}
         parsed = None
         with contextlib.suppress(ValueError, RecursionError):
             parsed = DECODER.decode(value) if isinstance(value, str) else None
         if isinstance(parsed, dict) and all(depth <= _DEEPEST for depth, _ in enumerate(iter_levels(parsed))):
-            self._note(path, "is JSON in a text, and sent as an object", "form")
+            self._add_misfit(path, "is JSON in a text, and sent as an object", "form")
             return parsed
         if not self.received:
-            self._note(path, "must be an object, or the JSON text of one, and not nested too deep", "unfit")
+            self._add_misfit(path, "must be an object, or the JSON text of one, and not nested too deep", "unfit")
             return value
-        self._note(path, "is not an object, and sent as text in one", "content")
+        self._add_misfit(path, "is not an object, and sent as text in one", "content")
         # the form that the page on fine-grained tool streaming names for input that is not valid
         return {"INVALID_JSON": value if isinstance(value, str) else json.dumps(value)}
 
@@ -248,9 +252,9 @@ class _Fitter:
         if 0 < len(value) <= LONGEST_NAME:
             return value
         if value:
-            self._note(path, f"is cut to {LONGEST_NAME} characters", "content")
+            self._add_misfit(path, f"is cut to {LONGEST_NAME} characters", "content")
             return value[:LONGEST_NAME]
-        self._note(path, "must not be empty", "content" if self.received else "unfit")
+        self._add_misfit(path, "must not be empty", "content" if self.received else "unfit")
         return "unknown_tool"
 
     def check_data(self, value: str, path: str) -> None:
@@ -258,12 +262,12 @@ class _Fitter:
         try:
             decoded = binascii.a2b_base64(value, strict_mode=True)
         except ValueError:
-            self._note(path, "must be base64, without line breaks and without a data: prefix", "unfit")
+            self._add_misfit(path, "must be base64, without line breaks and without a data: prefix", "unfit")
             return
         if not decoded:
-            self._note(path, "must not be empty", "unfit")
+            self._add_misfit(path, "must not be empty", "unfit")
 
-    def _note(self, path: str, what: str, effect: Effect) -> None:
+    def _add_misfit(self, path: str, what: str, effect: Effect) -> None:
         self.misfits.append(Misfit(path, what, effect))
 
 
@@ -279,6 +283,6 @@ _SCALARS_OF: Mapping[type, tuple[str, ...]] = {
 """The names in the table of the kinds of plain values."""
 
 
-def _words_of(name: str) -> tuple[str, ...]:
-    field = fields_of(name).get("type")
-    return field.words if field else ()
+def _type_words(name: str) -> tuple[str, ...]:
+    field = find_fields(name).get("type")
+    return field.literals if field else ()

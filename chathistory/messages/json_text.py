@@ -15,10 +15,10 @@ from typing import Any
 
 from chathistory.messages.json_values import is_sdk_object
 
-__all__ = ["json_text", "unpacked"]
+__all__ = ["sdk_objects_to_dicts", "to_json_text"]
 
 
-def unpacked(value: Any) -> Any:
+def sdk_objects_to_dicts(value: Any) -> Any:
     """Return a value with all objects of the SDK in it as dicts, with the API's names; the rest is as it was."""
     holder: list[Any] = [value]
     todo: list[tuple[Any, Any]] = [(holder, 0)]
@@ -42,10 +42,10 @@ def unpacked(value: Any) -> Any:
     return holder[0]
 
 
-def json_text(value: Any) -> str:
+def to_json_text(value: Any) -> str:
     """Return one line of JSON, in ASCII."""
     pieces: list[str] = []
-    todo: list[Any] = [unpacked(value)]
+    todo: list[Any] = [sdk_objects_to_dicts(value)]
     while todo:
         part = todo.pop()
         if isinstance(part, _Written):

@@ -18,7 +18,7 @@ from typing import Any
 from chathistory.checks import key_in_path
 from chathistory.errors import InvalidInput
 
-__all__ = ["DECODER", "definition_of", "is_sdk_object", "is_storable", "iter_levels", "plain"]
+__all__ = ["DECODER", "is_sdk_object", "is_storable", "iter_levels", "to_plain_json", "to_tool_definition"]
 
 DEEPEST = 200
 
@@ -31,7 +31,7 @@ class _RefusedError(Exception):
         self.path: list[str] = []
 
 
-def plain(value: Any, name: str = "message") -> Any:
+def to_plain_json(value: Any, name: str = "message") -> Any:
     """Return a deep copy of `value` made of dict, list, str, int, float, bool and None.
 
     Objects of the Anthropic SDK become their dicts, as received; a tuple becomes a list; a path or an open file as the
@@ -39,7 +39,7 @@ def plain(value: Any, name: str = "message") -> Any:
     names the field, such as "message.content[2].input.size".
     """
     try:
-        return _copied(value, DEEPEST)
+        return _copy_value(value, DEEPEST)
     except _RefusedError as refused:
         path = "".join(reversed(refused.path[-8:]))
         msg = f"{name}{path}: {refused.reason}"
@@ -48,12 +48,12 @@ def plain(value: Any, name: str = "message") -> Any:
     raise InvalidInput(msg)  # not in the handler: the error of an object may quote what it holds
 
 
-def _copied(value: Any, depth: int) -> Any:
+def _copy_value(value: Any, depth: int) -> Any:
     kind = type(value)
     if kind is str or kind is bool or value is None:
         return value
     if kind is int or kind is float:
-        return _number(value)
+        return _check_number(value)
     if depth == 0:
         raise _RefusedError(f"nested more than {DEEPEST} levels deep")
     items: list[Any] = []
@@ -61,7 +61,7 @@ def _copied(value: Any, depth: int) -> Any:
     try:
         if isinstance(value, (list, tuple)):
             for part in value:
-                items.append(_copied(part, depth - 1))  # noqa: PERF401  # its length tells where one is refused
+                items.append(_copy_value(part, depth - 1))  # noqa: PERF401  # its length tells where one is refused
             return items
         if kind is dict or isinstance(value, Mapping):  # asking for a Mapping is slow
             copy: dict[str, Any] = {}
@@ -70,17 +70,17 @@ def _copied(value: Any, depth: int) -> Any:
                     raise _RefusedError(f"the keys of a JSON object are text, not {type(name).__name__}")  # noqa: TRY301  # with its path
                 is_file = name == "data" and type(part) is not str and value.get("type") == "base64"
                 copy[name if type(name) is str else str.__str__(name)] = (
-                    _attached(part, depth - 1) if is_file else _copied(part, depth - 1)
+                    _encode_file(part, depth - 1) if is_file else _copy_value(part, depth - 1)
                 )
             return copy
     except _RefusedError as refused:
         of_object = key_in_path(name) if isinstance(name, str) else ""
         refused.path.append(f"[{len(items)}]" if isinstance(value, (list, tuple)) else of_object)
         raise
-    return _converted(value, depth - 1)
+    return _convert_rare_type(value, depth - 1)
 
 
-def _attached(value: Any, depth: int) -> Any:
+def _encode_file(value: Any, depth: int) -> Any:
     """Return attached data as base64: of a path, or of a file that is open for reading, as the SDK takes them."""
     content: Any
     try:
@@ -90,7 +90,7 @@ def _attached(value: Any, depth: int) -> Any:
         elif callable(read := getattr(value, "read", None)):
             content = read()
         else:
-            return _copied(value, depth)
+            return _copy_value(value, depth)
     except (OSError, ValueError) as error:
         reason = f"the file cannot be read: {type(error).__name__}"
         raise _RefusedError(reason) from None
@@ -102,21 +102,21 @@ def _attached(value: Any, depth: int) -> Any:
     return binascii.b2a_base64(content, newline=False).decode()
 
 
-def _converted(value: Any, depth: int) -> Any:
+def _convert_rare_type(value: Any, depth: int) -> Any:
     """Convert the kinds that are rare: subclasses of the plain ones, and objects of the SDK."""
     if isinstance(value, str):
         return str.__str__(value)  # not str(): an enumeration's own word for itself is another one
     if isinstance(value, int):
-        return _number(int(value))
+        return _check_number(int(value))
     if isinstance(value, float):
-        return _number(float(value))
+        return _check_number(float(value))
     if is_sdk_object(value):
-        _check_numbers(_dict_of(value, mode="python", warnings=False), depth)  # in JSON mode a NaN becomes a null
-        return _copied(_dict_of(value, mode="json", warnings=False), depth)
+        _check_numbers(_call_to_dict(value, mode="python", warnings=False), depth)  # in JSON mode a NaN becomes a null
+        return _copy_value(_call_to_dict(value, mode="json", warnings=False), depth)
     raise _RefusedError(f"a {type(value).__name__} cannot be stored as JSON")
 
 
-def _dict_of(value: Any, **options: Any) -> dict[str, Any]:
+def _call_to_dict(value: Any, **options: Any) -> dict[str, Any]:
     """Return what the `to_dict` of an object gives, which may be anybody's."""
     try:
         made = value.to_dict(**options)
@@ -129,7 +129,7 @@ def _dict_of(value: Any, **options: Any) -> dict[str, Any]:
     raise _RefusedError(reason)
 
 
-def definition_of(tool: Any, name: str = "tools") -> Any:
+def to_tool_definition(tool: Any, name: str = "tools") -> Any:
     """Return the definition of a tool: what its `to_dict` gives if it has one (the SDK's runner), else the tool.
 
     Raises:
@@ -138,7 +138,7 @@ def definition_of(tool: Any, name: str = "tools") -> Any:
     if not hasattr(tool, "to_dict"):
         return tool
     try:
-        return _dict_of(tool)
+        return _call_to_dict(tool)
     except _RefusedError as refused:
         msg = f"{name}: {refused.reason}"
     raise InvalidInput(msg)
@@ -155,13 +155,13 @@ def _check_numbers(value: Any, depth: int) -> None:
     parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, part in parts:
         try:
-            _number(part) if isinstance(part, float) else _check_numbers(part, depth - 1)
+            _check_number(part) if isinstance(part, float) else _check_numbers(part, depth - 1)
         except _RefusedError as refused:
             refused.path.append(key_in_path(str(name)) if isinstance(value, dict) else f"[{name}]")
             raise
 
 
-def _number(value: float) -> float:
+def _check_number(value: float) -> float:
     if isinstance(value, float):
         if not math.isfinite(value):
             raise _RefusedError("NaN and infinities are not JSON")
@@ -180,7 +180,7 @@ def is_storable(value: Any) -> bool:
         try:
             for each in level:
                 if isinstance(each, int | float):
-                    _number(each)
+                    _check_number(each)
         except _RefusedError:
             return False
     return True
@@ -195,7 +195,7 @@ def iter_levels(value: Any) -> Iterator[list[Any]]:
         level = [part for each in holders for part in (each.values() if isinstance(each, dict) else each)]
 
 
-def _finite(text: str) -> float:
+def _parse_finite_float(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
         raise ValueError  # JSON text such as 1e999, which could not be written again
@@ -206,5 +206,5 @@ def _refuse_constant(_name: str) -> float:
     raise ValueError  # NaN and infinities are not JSON
 
 
-DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_refuse_constant)
+DECODER = json.JSONDecoder(parse_float=_parse_finite_float, parse_constant=_refuse_constant)
 """Reads JSON that comes from outside: only numbers that can be written again. Raises `ValueError`, `RecursionError`."""

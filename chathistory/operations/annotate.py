@@ -9,7 +9,7 @@ from chathistory.errors import InvalidInput
 from chathistory.log.entry import to_json
 from chathistory.log.events import Annotation
 from chathistory.log.field_types import KEEP
-from chathistory.messages.json_values import plain
+from chathistory.messages.json_values import to_plain_json
 
 __all__ = ["make_annotation"]
 
@@ -38,7 +38,7 @@ def make_annotation(changes: Mapping[str, Any]) -> Annotation:
     if metadata is not KEEP:
         if not isinstance(metadata, Mapping):
             raise InvalidInput("metadata: must be a dict")
-        metadata = plain(metadata, "metadata")
+        metadata = to_plain_json(metadata, "metadata")
         _check_size("metadata", metadata, LARGEST_METADATA)
     return Annotation(title, tags, metadata)
 

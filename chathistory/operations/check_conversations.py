@@ -174,7 +174,7 @@ def list_storage_notes(store: HistoryStore, key: Key) -> tuple[str, ...]:
     """Return what is stored beside the records of a conversation, where the store can tell; else ()."""
     storage_notes = store.get_storage_notes()
     try:
-        return tuple(storage_notes.notes(key)) if storage_notes else ()
+        return tuple(storage_notes.list_notes(key)) if storage_notes else ()
     except CorruptRecord:  # the head is damaged, and that is told by itself
         return ()
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from chathistory.checks import check_count, check_kind, check_text
+from chathistory.checks import check_count, check_text, check_type
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
 from chathistory.log.clock import to_datetime, to_microseconds
 from chathistory.log.conversation_log import alive
 from chathistory.log.entry import to_json
 from chathistory.log.lease import lease_end
 from chathistory.log.state import ConversationHead, ConversationState, OpenTurn, Origin, read_state
-from chathistory.messages.json_values import plain
+from chathistory.messages.json_values import to_plain_json
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Cursor, Damaged, Head, Page
 
@@ -112,7 +112,7 @@ def describe(head: ConversationHead) -> ConversationInfo:
         title=annotations.title,
         preview=totals.preview,
         tags=annotations.tags,
-        metadata=plain(annotations.metadata) if annotations.metadata else {},  # the caller may change it
+        metadata=to_plain_json(annotations.metadata) if annotations.metadata else {},  # the caller may change it
         messages=totals.messages,
         usage=dict(totals.usage),
         model=totals.model,
@@ -180,9 +180,9 @@ class Filter:
             if text is not None:
                 check_text(name, text)
         if metadata is not None:
-            check_kind("metadata", metadata, Mapping, "a dict")
+            check_type("metadata", metadata, Mapping, "a dict")
         if tag is not None:
-            check_kind("tag", tag, Iterable, "text, or a list of texts")
+            check_type("tag", tag, Iterable, "text, or a list of texts")
         tags = [tag] if isinstance(tag, str) else list(tag or ())
         for each in tags:
             check_text("tag", each)
@@ -218,7 +218,7 @@ class Filter:
 
 def _to_sorted_json(value: Any) -> str:
     """Return the JSON of a value, alike for values that are alike: the order of names does not matter."""
-    return to_json(_sort_names(plain(value, "metadata")))
+    return to_json(_sort_names(to_plain_json(value, "metadata")))
 
 
 def _sort_names(value: Any) -> Any:
@@ -230,7 +230,7 @@ def _sort_names(value: Any) -> Any:
 def _check_time(name: str, time: datetime | None) -> int | None:
     if time is None:
         return None
-    check_kind(name, time, datetime, "a time with a zone, such as datetime.now(UTC)")
+    check_type(name, time, datetime, "a time with a zone, such as datetime.now(UTC)")
     if time.utcoffset() is None:
         raise InvalidInput(f"{name}: must be a time with a zone, such as datetime.now(UTC)")
     return to_microseconds(time)

@@ -25,7 +25,7 @@ from chathistory.log.read_damaged import Sound, read_repaired
 from chathistory.log.state import ConversationHead
 from chathistory.log.turn_boundaries import begins_view, find_open_reply, opens_turn
 from chathistory.messages.content import blocks_of
-from chathistory.messages.fit_blocks import CALLS
+from chathistory.messages.fit_blocks import TOOL_CALL_TYPES
 from chathistory.view.clean_message import count_thoughts
 from chathistory.view.leave_out import find_omissions
 from chathistory.view.tool_call_ids import find_doubled_calls
@@ -201,7 +201,7 @@ def _find_renamed(
 ) -> tuple[str, ...]:
     """Return the calls that stay renamed although the one that had their id first is to be forgotten."""
     renamed = head.state.view.renamed
-    if not any(block["type"] in CALLS for entry in gone for block in blocks_of(entry.event.message)):
+    if not any(block["type"] in TOOL_CALL_TYPES for entry in gone for block in blocks_of(entry.event.message)):
         return renamed
     spans = clip_spans(load_spans(log, head, []), low=before, high=head.end)
     kept = [entry for start, stop in spans for entry in log.read(start, stop)]

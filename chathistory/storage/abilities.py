@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 
 from chathistory.storage.values import Head, Key, Record
 
-__all__ = ["LONGEST_GAP", "FoundRecords", "HeadRecovery", "StorageNotes", "Sweeping", "Swept"]
+__all__ = ["LONGEST_GAP", "FoundRecords", "HeadRecovery", "StorageNotes", "SweepReport", "Sweeping"]
 
 LONGEST_GAP = 100_000
 """How many records in a row may be missing; where more are, it is the head that names wrong positions."""
@@ -81,7 +81,7 @@ class HeadRecovery(Protocol):
 class StorageNotes(Protocol):
     """A store that can name what is stored beside the records of a conversation."""
 
-    def notes(self, key: Key) -> Sequence[str]:
+    def list_notes(self, key: Key) -> Sequence[str]:
         """Say what is stored beside the records of a conversation, and what will become of it.
 
         That is: bytes of an append that a crash tore, or that is destroyed so far that nobody can tell; what was set
@@ -100,7 +100,7 @@ class StorageNotes(Protocol):
 
 
 @dataclass(slots=True)
-class Swept:
+class SweepReport:
     """How much a sweep removed. A backend may add fields for what else it removed.
 
     Attributes:
@@ -119,7 +119,7 @@ class Sweeping(Protocol):
     To every reader what expired is absent, swept or not. Readers and writers need not stop.
     """
 
-    def sweep(self) -> Swept:
+    def sweep(self) -> SweepReport:
         """Remove what has expired by now, and leftovers that are old enough to belong to nobody.
 
         Raises:

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import NoneType
 from typing import TypeVar, final
 
-from chathistory.checks import check_count, check_kind, check_text, class_name
+from chathistory.checks import check_count, check_text, check_type, class_name
 from chathistory.errors import InvalidInput, StoreClosed
 from chathistory.storage.abilities import HeadRecovery, StorageNotes, Sweeping
 from chathistory.storage.checks import check_append, check_position, check_range, check_version
@@ -54,13 +54,13 @@ class OpenGuard:
     used before the fork has opened nothing yet (a backend connects at the first call): each child can use its copy.
     """
 
-    def __init__(self, what: str = "this store") -> None:
+    def __init__(self, name: str = "this store") -> None:
         """Begin with something that is open.
 
         Args:
-            what: What an error calls it.
+            name: What an error calls it.
         """
-        self._what = what
+        self._what = name
         self._process: int | None = None  # that of the first call
         self._open = True
 
@@ -258,7 +258,7 @@ class BaseStore(HistoryStore):
         self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int = 0
     ) -> Head:
         self._open_guard.check()
-        check_kind("key", key, Key, "a Key")
+        check_type("key", key, Key, "a Key")
         batch = check_append(bodies, revision, self.traits, first=first)
         if (first if after is None else after.end) + len(batch) > LARGEST_NUMBER:
             raise InvalidInput("positions must be below 2**53")
@@ -267,7 +267,7 @@ class BaseStore(HistoryStore):
     @final
     def read(self, key: Key, *, start: int = 0, stop: int | None = None) -> ReadResult | None:
         self._open_guard.check()
-        check_kind("key", key, Key, "a Key")
+        check_type("key", key, Key, "a Key")
         check_range(start, stop)
         return self._read_range(key, start, stop)
 
@@ -281,19 +281,19 @@ class BaseStore(HistoryStore):
     @final
     def keys(self, scope: str | None = None) -> Iterator[Key]:
         self._open_guard.check()
-        check_kind("scope", scope, (str, NoneType), "text or None")
+        check_type("scope", scope, (str, NoneType), "text or None")
         return self._while_open(self._list_keys(scope))
 
     @final
     def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:
         self._open_guard.check()
-        check_kind("scope", scope, (str, NoneType), "text or None")
+        check_type("scope", scope, (str, NoneType), "text or None")
         return self._while_open(self._list_damaged_keys(scope))
 
     @final
     def scan_keys(self, scope: str | None = None) -> Iterator[Key]:
         self._open_guard.check()
-        check_kind("scope", scope, (str, NoneType), "text or None")
+        check_type("scope", scope, (str, NoneType), "text or None")
         return self._while_open(self._scan_keys(scope))
 
     @final
@@ -304,14 +304,14 @@ class BaseStore(HistoryStore):
     @final
     def forget(self, key: Key, *, before: int) -> Head | None:
         self._open_guard.check()
-        check_kind("key", key, Key, "a Key")
+        check_type("key", key, Key, "a Key")
         check_position("before", before)
         return self._forget_records(key, max(before, 0))
 
     @final
     def delete(self, key: Key, *, version: str | None = None) -> bool:
         self._open_guard.check()
-        check_kind("key", key, Key, "a Key")
+        check_type("key", key, Key, "a Key")
         return self._delete(key, version)
 
     @final

@@ -30,8 +30,8 @@ def check_append(bodies: Sequence[str], revision: Revision, traits: Traits, *, f
     if isinstance(bodies, str) or not bodies:
         raise InvalidInput("an append needs a list of at least one body")
     batch = list(bodies)
-    sizes = [_line_size(f"body {index}", body) for index, body in enumerate(batch)]
-    _line_size("the revision's payload", revision.payload)
+    sizes = [_measure_line(f"body {index}", body) for index, body in enumerate(batch)]
+    _measure_line("the revision's payload", revision.payload)
     if len(revision.payload) > LONGEST_PAYLOAD:
         raise InvalidInput(
             f"the revision's payload must have at most {LONGEST_PAYLOAD} characters, not {len(revision.payload)}"
@@ -68,7 +68,7 @@ def check_version(key: Key, stored: Head | None, seen: Head | None) -> None:
         raise Conflict(key, stored)
 
 
-def _line_size(name: str, line: object) -> int:
+def _measure_line(name: str, line: object) -> int:
     if not isinstance(line, str):
         raise InvalidInput(f"{name} must be text, not {type(line).__name__}")
     try:

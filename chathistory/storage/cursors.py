@@ -18,19 +18,19 @@ def pack_cursor(*parts: str | int | None) -> Cursor:
     return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
 
 
-def unpack_cursor(cursor: Cursor, is_right: Callable[..., bool]) -> list[Any]:
+def unpack_cursor(cursor: Cursor, is_valid: Callable[..., bool]) -> list[Any]:
     """Return the parts of a cursor, which anybody may have made up.
 
     Args:
         cursor: The cursor.
-        is_right: Tells whether the parts can be those of a place; it may also raise what they give rise to.
+        is_valid: Tells whether the parts can be those of a place; it may also raise what they give rise to.
 
     Raises:
         InvalidInput: It was not made by `pack_cursor`, or the parts are not right.
     """
     try:
         parts = json.loads(base64.b64decode(cursor + "==", altchars=b"-_", validate=False))
-        if is_right(*parts):
+        if is_valid(*parts):
             return list(parts)
     except (ValueError, TypeError, AttributeError, RecursionError):  # binascii.Error and InvalidInput are among them
         pass

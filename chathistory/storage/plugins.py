@@ -18,15 +18,15 @@ import pluggy
 from chathistory.errors import ConfigError, PluginError
 from chathistory.storage import hookspecs
 from chathistory.storage.store import HistoryStore
-from chathistory.storage.url import Option, StoreURL, lifetime, near_match
+from chathistory.storage.url import Option, StoreURL, parse_lifetime, suggest_name
 
-__all__ = ["Backend", "backends", "declared_options", "open_store", "store_class"]
+__all__ = ["Backend", "list_backends", "list_options", "load_store_class", "open_store"]
 
-OURS = "chathistory"
-PREFIX = "chathistory.v"
-GROUP = PREFIX + "1"
+DISTRIBUTION = "chathistory"
+GROUP_PREFIX = "chathistory.v"
+ENTRY_POINT_GROUP = GROUP_PREFIX + "1"
 COMMON_OPTIONS = {
-    "ttl": Option(lifetime, None, "seconds that a conversation lives after its last append; not given: for ever")
+    "ttl": Option(parse_lifetime, None, "seconds that a conversation lives after its last append; not given: for ever")
 }
 
 
@@ -41,9 +41,9 @@ def open_store(url: str | StoreURL, **options: Any) -> HistoryStore:
         ConfigError: The URL or an option is wrong.
         PluginError: The backend cannot be used.
     """
-    parsed = url.joined(options) if isinstance(url, StoreURL) else StoreURL.parse(url, **options)
-    cls = store_class(parsed.scheme)
-    checked = parsed.checked({**COMMON_OPTIONS, **cls.options})
+    parsed = url.with_options(options) if isinstance(url, StoreURL) else StoreURL.parse(url, **options)
+    cls = load_store_class(parsed.scheme)
+    checked = parsed.parse_options({**COMMON_OPTIONS, **cls.options})
     values = dict(checked.options)
     ttl = values.pop("ttl")
     store = cls.from_url(StoreURL(checked.scheme, checked.location, values))
@@ -51,16 +51,16 @@ def open_store(url: str | StoreURL, **options: Any) -> HistoryStore:
     return store
 
 
-def declared_options(scheme: str) -> Mapping[str, Option]:
+def list_options(scheme: str) -> Mapping[str, Option]:
     """Return the options that a store of a scheme has, by name.
 
     Raises:
-        PluginError: As `store_class` does.
+        PluginError: As `load_store_class` does.
     """
-    return {**COMMON_OPTIONS, **store_class(scheme).options}
+    return {**COMMON_OPTIONS, **load_store_class(scheme).options}
 
 
-def store_class(scheme: str) -> type[HistoryStore]:
+def load_store_class(scheme: str) -> type[HistoryStore]:
     """Import the plugin that serves a scheme, and return its class.
 
     Raises:
@@ -94,14 +94,14 @@ class Backend:
     problem: str | None
 
 
-def backends() -> list[Backend]:
+def list_backends() -> list[Backend]:
     """Return every scheme that an installed distribution offers, in order; each is loaded to see whether it works."""
-    names = {point.name: _distribution_name(point) for point in entry_points(group=GROUP)}
+    names = {point.name: _distribution_name(point) for point in entry_points(group=ENTRY_POINT_GROUP)}
     found: list[Backend] = []
     for scheme in sorted(names):
         problem = None
         try:
-            store_class(scheme)
+            load_store_class(scheme)
         except ConfigError as error:
             problem = str(error)
         found.append(Backend(scheme, names[scheme], problem))
@@ -109,7 +109,7 @@ def backends() -> list[Backend]:
 
 
 def _find_entry_point(scheme: str) -> EntryPoint:
-    points = entry_points(group=GROUP)
+    points = entry_points(group=ENTRY_POINT_GROUP)
     serving = [point for point in points if point.name == scheme]
     if len(serving) == 1:
         return serving[0]
@@ -117,20 +117,20 @@ def _find_entry_point(scheme: str) -> EntryPoint:
         names = " and ".join(sorted(map(_distribution_name, serving)))
         raise PluginError(f"{scheme}: is served by more than one distribution, {names}; uninstall all but one")
     for point in entry_points(name=scheme):
-        if point.group.startswith(PREFIX):
+        if point.group.startswith(GROUP_PREFIX):
             raise PluginError(
                 f"{scheme}: the plugin of {_distribution_name(point)} is made for {point.group}, this chathistory "
-                f"speaks {GROUP}; install versions of both that agree"
+                f"speaks {ENTRY_POINT_GROUP}; install versions of both that agree"
             )
-    raise PluginError(f"no installed backend serves {scheme}:{near_match(scheme, [point.name for point in points])}")
+    raise PluginError(f"no installed backend serves {scheme}:{suggest_name(scheme, [point.name for point in points])}")
 
 
 def _import_plugin(point: EntryPoint) -> object:
     try:
         return point.load()
     except ImportError as error:
-        if (error.name or "").partition(".")[0] == OURS:
-            problem, fix = f"{_describe_newer(point)}: {error}", f"pip install --upgrade {OURS}"
+        if (error.name or "").partition(".")[0] == DISTRIBUTION:
+            problem, fix = f"{_describe_missing_api(point)}: {error}", f"pip install --upgrade {DISTRIBUTION}"
         else:
             extras = f"[{','.join(point.extras)}]" if point.extras else ""
             problem = f"cannot be loaded, {error}"
@@ -151,7 +151,7 @@ def _call_hook(plugin: object, point: EntryPoint) -> Any:
         return manager.hook.chathistory_store(scheme=point.name)
     except pluggy.PluginValidationError as error:
         reason = " ".join(str(error).split())
-        raise PluginError(f"{point.name}: {_describe_newer(point)}, or misspells it: {reason}") from error
+        raise PluginError(f"{point.name}: {_describe_missing_api(point)}, or misspells it: {reason}") from error
     except Exception as error:
         says = f"{type(error).__name__}: {error}{_describe_requirement(point)}"
         raise PluginError(f"{point.name}: the hook of {_distribution_name(point)} fails: {says}") from error
@@ -161,9 +161,9 @@ def _distribution_name(point: EntryPoint) -> str:
     return point.dist.name if point.dist is not None else point.value
 
 
-def _describe_newer(point: EntryPoint) -> str:
+def _describe_missing_api(point: EntryPoint) -> str:
     return (
-        f"the plugin of {_distribution_name(point)} asks for what {OURS} {version(OURS)} does not have"
+        f"the plugin of {_distribution_name(point)} asks for what {DISTRIBUTION} {version(DISTRIBUTION)} does not have"
         f"{_describe_requirement(point)}"
     )
 
@@ -174,5 +174,5 @@ def _describe_requirement(point: EntryPoint) -> str:
     The version is not compared: whether an installer heeded it does not matter here, only that the plugin fails.
     """
     requirements = (point.dist.requires if point.dist is not None else None) or []
-    ours = [text for text in requirements if re.match(rf"{OURS}\s*[<>=!~(]", text)]
-    return f" (it requires {ours[0].partition(';')[0].strip()}; this is {version(OURS)})" if ours else ""
+    ours = [text for text in requirements if re.match(rf"{DISTRIBUTION}\s*[<>=!~(]", text)]
+    return f" (it requires {ours[0].partition(';')[0].strip()}; this is {version(DISTRIBUTION)})" if ours else ""

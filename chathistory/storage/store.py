@@ -69,7 +69,7 @@ class HistoryStore(ABC):
         """
 
     @classmethod
-    def anchored(cls, url: StoreURL, folder: str) -> StoreURL:  # noqa: ARG003 - for those that have paths
+    def resolve_relative(cls, url: StoreURL, base_dir: str) -> StoreURL:  # noqa: ARG003 - for those that have paths
         """Return `url` with a relative path in it taken from the folder of the configuration file it stands in.
 
         Default: return `url` unchanged. Override it if your location is a file path.

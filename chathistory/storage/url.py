@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from chathistory.durations import parse_duration
 from chathistory.errors import ConfigError
 
-__all__ = ["Option", "StoreURL", "boolean", "lifetime", "near_match", "seconds"]
+__all__ = ["Option", "StoreURL", "parse_boolean", "parse_lifetime", "parse_seconds", "suggest_name"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class StoreURL:
         pairs = [(unquote(name), unquote(value)) for name, _, value in parts]
         return cls(scheme.lower(), location, _join_options(pairs, options.items()))
 
-    def joined(self, options: Mapping[str, Any]) -> Self:
+    def with_options(self, options: Mapping[str, Any]) -> Self:
         """Return this URL with further options. Raises `ConfigError` for one that it has already."""
         return type(self)(self.scheme, self.location, _join_options(self.options.items(), options.items()))
 
@@ -68,14 +68,14 @@ class StoreURL:
         """The location as a path: without a leading `//`, percent-escapes resolved ("%3F" for a question mark)."""
         return unquote(self.location.removeprefix("//"))
 
-    def checked(self, declared: Mapping[str, Option]) -> Self:
+    def parse_options(self, declared: Mapping[str, Option]) -> Self:
         """Return this URL with every option read as `declared` says, and the defaults of those not given.
 
         Raises `ConfigError` for an option that is not declared (with the near match) or has a wrong value.
         """
         for name in self.options:
             if name not in declared:
-                raise ConfigError(f"{self.scheme}: has no option {_quote_option(name)}{near_match(name, declared)}")
+                raise ConfigError(f"{self.scheme}: has no option {_quote_option(name)}{suggest_name(name, declared)}")
         values = {name: option.default for name, option in declared.items()}
         for name, value in self.options.items():
             try:
@@ -117,7 +117,7 @@ def _quote_option(name: str) -> str:
     return repr(name) if name.isidentifier() else "of that name"
 
 
-def near_match(name: str, known: Iterable[str]) -> str:
+def suggest_name(name: str, known: Iterable[str]) -> str:
     """Return words that help after an unknown name: the nearest known one, and all of them."""
     import difflib  # only for those who mistype
 
@@ -127,7 +127,7 @@ def near_match(name: str, known: Iterable[str]) -> str:
     return f"{hint} (known: {', '.join(names) or 'none'})"
 
 
-def boolean(value: object) -> bool:
+def parse_boolean(value: object) -> bool:
     """Read "true"/"false", "yes"/"no", "on"/"off", "1"/"0" (any case), or a bool."""
     words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
     word = str(value).lower()
@@ -136,7 +136,7 @@ def boolean(value: object) -> bool:
     return words[word]
 
 
-def seconds(value: object) -> float:
+def parse_seconds(value: object) -> float:
     """Read a duration above 0, as seconds: a number of them, or text such as "90s" or "12h". Raises `ConfigError`."""
     number = parse_duration(value).total_seconds()
     if not number:
@@ -144,9 +144,9 @@ def seconds(value: object) -> float:
     return number
 
 
-def lifetime(value: object) -> float:
+def parse_lifetime(value: object) -> float:
     """Read a duration above 0 and below 100 years, as seconds. Raises `ConfigError`."""
-    number = seconds(value)
+    number = parse_seconds(value)
     if number >= _CENTURY:
         raise ConfigError("must be a duration below 100 years")
     return number

@@ -21,11 +21,11 @@ from chathistory.trimming.policies import (
     Compaction,
     KeepAll,
     LastTurns,
-    Load,
     MaxAge,
     Policy,
     Summarize,
     TokenBudget,
+    TrimContext,
 )
 from chathistory.trimming.turns import Round, SentTurn
 
@@ -35,12 +35,12 @@ __all__ = [
     "ContextEditing",
     "KeepAll",
     "LastTurns",
-    "Load",
     "MaxAge",
     "Policy",
     "Round",
     "SentTurn",
     "Summarize",
     "TokenBudget",
+    "TrimContext",
     "TrimResult",
 ]

@@ -68,30 +68,30 @@ class CompactionBlocks:
         plain: One that was made at a threshold, or failed.
     """
 
-    signed: bool
-    plain: bool
+    has_signed: bool
+    has_unsigned: bool
 
     @classmethod
-    def of(cls, messages: Iterable[Message]) -> CompactionBlocks:
+    def from_messages(cls, messages: Iterable[Message]) -> CompactionBlocks:
         """Look through the replies among the messages."""
         replies = (each["content"] for each in messages if each["role"] == "assistant")
         blocks = [block for content in replies if isinstance(content, list) for block in content]
         marks = {bool(block.get("signature")) for block in blocks if block["type"] == "compaction"}
         return cls(True in marks, False in marks)
 
-    def edits(self, editing: ContextEditing | None) -> list[dict[str, Any]]:
+    def select_edits(self, editing: ContextEditing | None) -> list[dict[str, Any]]:
         """Return the edits of a request with these messages.
 
         A compaction made at a threshold wants that edit with it; one that is signed is not to be compacted by it.
         """
         edits = editing.edits if editing else []
-        if self.signed:
+        if self.has_signed:
             return [edit for edit in edits if edit["type"] != _COMPACT]
-        if self.plain and not any(edit["type"] == _COMPACT for edit in edits):
+        if self.has_unsigned and not any(edit["type"] == _COMPACT for edit in edits):
             return [*edits, {"type": _COMPACT}]
         return edits
 
-    def betas(self, edits: Iterable[Mapping[str, Any]]) -> list[str]:
+    def select_betas(self, edits: Iterable[Mapping[str, Any]]) -> list[str]:
         """Return the headers of the betas that a request with these messages and edits makes use of."""
         wanted = [_THRESHOLD_BETA if edit["type"] == _COMPACT else _EDITING_BETA for edit in edits]
-        return [*dict.fromkeys(wanted), *([ON_DEMAND_BETA] if self.signed else [])]
+        return [*dict.fromkeys(wanted), *([ON_DEMAND_BETA] if self.has_signed else [])]

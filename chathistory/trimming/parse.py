@@ -17,7 +17,7 @@ from typing import Any
 
 from chathistory.durations import parse_duration
 from chathistory.errors import ConfigError, InvalidInput
-from chathistory.storage.url import Option, boolean
+from chathistory.storage.url import Option, parse_boolean
 from chathistory.trimming.context_editing import ContextEditing
 from chathistory.trimming.policies import AnyOf, Compaction, LastTurns, MaxAge, Policy, TokenBudget
 
@@ -36,7 +36,7 @@ _DIGITS = 15
 
 
 def _parse_edit(value: object) -> bool | Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else boolean(value)
+    return value if isinstance(value, Mapping) else parse_boolean(value)
 
 
 def _parse_compact(value: object) -> bool | int | Mapping[str, Any]:
@@ -46,14 +46,14 @@ def _parse_compact(value: object) -> bool | int | Mapping[str, Any]:
 
 
 TRIMMING_OPTIONS: Mapping[str, Option] = {
-    "enabled": Option(boolean, default=True, help="false: no trimming, whatever else is set"),
+    "enabled": Option(parse_boolean, default=True, help="false: no trimming, whatever else is set"),
     "trigger_tokens": Option(parse_count, None, "trim when more than this many tokens would be sent"),
     "keep_tokens": Option(parse_count, None, "then keep the newest turns that fit into this many tokens"),
     "trigger_turns": Option(parse_count, None, "trim when more than this many turns would be sent"),
     "keep_turns": Option(parse_count, None, "then keep this many of the newest turns"),
     "trigger_age": Option(parse_duration, None, "trim when the oldest message sent is older than this, such as 7d"),
     "keep_age": Option(parse_duration, None, "then keep the turns of this last period, such as 12h"),
-    "compaction": Option(boolean, default=False, help="have the API summarize what is trimmed"),
+    "compaction": Option(parse_boolean, default=False, help="have the API summarize what is trimmed"),
 }
 """The keys of the table `trimming`. `trigger_...` and `keep_...` of one unit are given together."""
 

@@ -25,18 +25,18 @@ from chathistory.log.message_sizes import estimated
 from chathistory.log.state import ConversationState
 from chathistory.log.turn_boundaries import find_open_reply, opens_turn
 from chathistory.messages.content import Message, blocks_of
-from chathistory.trimming.policies import Compaction, Load, Policy, Summarize, check_policy
+from chathistory.trimming.policies import Compaction, Policy, Summarize, TrimContext, check_policy
 from chathistory.trimming.turns import SentTurn, split_into_turns
 from chathistory.view import view_of
 from chathistory.view.tool_call_ids import find_doubled_calls
 
 __all__ = [
-    "Plan",
+    "CutPlan",
     "TrimResult",
     "check_summary",
     "is_callers_turn_id",
     "is_cut_wanted",
-    "may_be_hidden",
+    "may_be_trimmed",
     "plan_cut",
     "plan_cut_of_all",
     "trim",
@@ -54,7 +54,7 @@ class TrimResult:
         position: From which on messages are sent.
         turns: How many are left out.
         messages: How many are left out.
-        tokens_before: About how many were sent; see `Load`.
+        tokens_before: About how many were sent; see `TrimContext`.
         tokens_after: About how many are sent from now on.
     """
 
@@ -66,7 +66,7 @@ class TrimResult:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class CutPlan:
     """A cut that a policy asks for.
 
     Attributes:
@@ -84,7 +84,7 @@ class Plan:
         """The tokens of the message that opens the turn for which it was planned; 0: it was planned for none."""
         return self.trimmed.tokens_after - self.cut.tokens
 
-    def entry(self, summary: str | None = None) -> Entry[Cut]:
+    def to_entry(self, summary: str | None = None) -> Entry[Cut]:
         """Return the entry of the cut; summary: a text that stands for what it leaves out."""
         if summary is None:
             return Entry(self.cut)
@@ -92,7 +92,7 @@ class Plan:
         lead = {"role": "user", "content": [*words, *(blocks_of(self.cut.message) if self.cut.message else ())]}
         return Entry(replace(self.cut, message=lead, tokens=self.cut.tokens + estimated(lead)))
 
-    def compaction(self, response: Any) -> Entry[CompactionEvent]:
+    def to_compaction_entry(self, response: Any) -> Entry[CompactionEvent]:
         """Return the entry of the cut whose message is the API's own, which stands for what it leaves out.
 
         Raises `IncompleteReply` if the API answered without a summary, as it does where it cannot make one.
@@ -114,24 +114,24 @@ class Plan:
         )
         return Entry(event)
 
-    def left_out(self, sent: ActiveEntries) -> ActiveEntries:
+    def select_left_out(self, sent: ActiveEntries) -> ActiveEntries:
         """Return the part of what is sent that the cut leaves out."""
-        return _before(sent, self.trimmed.position)
+        return _select_before(sent, self.trimmed.position)
 
 
 def is_cut_wanted(policy: Policy, state: ConversationState, new: Message | None = None) -> bool:
     """Whether the policy wants a cut, by what is known without reading; new: the message that is about to be sent."""
-    return policy.should_cut(_load_of(state, new))
+    return policy.should_cut(_measure_context(state, new))
 
 
-def _load_of(state: ConversationState, new: Message | None) -> Load:
+def _measure_context(state: ConversationState, new: Message | None) -> TrimContext:
     view, turns = state.view, state.totals.turns
     tokens = view.tokens + (estimated(new) if new else 0)
     turns += (new is not None) - view.hidden_turns
-    return Load(tokens, turns, to_datetime(view.view_since), to_datetime(now()))
+    return TrimContext(tokens, turns, to_datetime(view.view_since), to_datetime(now()))
 
 
-def plan_cut(policy: Policy, sent: ActiveEntries, new: Message | None = None) -> Plan | None:
+def plan_cut(policy: Policy, sent: ActiveEntries, new: Message | None = None) -> CutPlan | None:
     """Return the cut that the policy asks for.
 
     Args:
@@ -146,17 +146,17 @@ def plan_cut(policy: Policy, sent: ActiveEntries, new: Message | None = None) ->
         InvalidInput: The policy names a position at which neither a turn nor a round begins.
         Exception: What the policy raises.
     """
-    load = _load_of(sent.state, new)
+    load = _measure_context(sent.state, new)
     if not policy.should_cut(load) or find_open_reply(reversed(sent.entries)) or (new and not opens_turn(new)):
         return None
-    outline = split_into_turns(_messages_with_lead(sent), cache_valid_from=sent.state.view.cache_valid_from)
+    outline = split_into_turns(_list_messages_with_cut_message(sent), cache_valid_from=sent.state.view.cache_valid_from)
     turns, before = outline.turns, outline.preamble_tokens
     if before is None:
         before = sent.cut.event.preamble_tokens if sent.cut else 0
     if new:
         turns.append(SentTurn(sent.head.end, load.now, estimated(new), estimated(new)))
-    candidates = _CutCandidates(sent, turns, replace(load, before=before), new)
-    position = policy.find_start(turns, candidates.load) if turns else None
+    candidates = _CutCandidates(sent, turns, replace(load, preamble_tokens=before), new)
+    position = policy.find_start(turns, candidates.context) if turns else None
     # nothing is left out between a turn's beginning and its first reply
     firsts = {turn.rounds[0].position: turn.position for turn in turns if turn.rounds}
     position = firsts.get(position, position) if position is not None else None
@@ -173,11 +173,11 @@ class _CutCandidates:
 
     sent: ActiveEntries
     turns: list[SentTurn]
-    load: Load
+    context: TrimContext
     new: Message | None
 
 
-def _messages_with_lead(sent: ActiveEntries) -> list[Entry[MessageAdded]]:
+def _list_messages_with_cut_message(sent: ActiveEntries) -> list[Entry[MessageAdded]]:
     """Return the messages behind what a cut put before them, which opens their first turn."""
     messages = messages_among(sent.entries)
     if sent.cut is None or sent.cut.event.message is None:
@@ -187,19 +187,19 @@ def _messages_with_lead(sent: ActiveEntries) -> list[Entry[MessageAdded]]:
     return [Entry(lead, time_us=sent.cut.time_us, position=sent.state.view.view_start - 1), *messages]
 
 
-def _plan_at(policy: Policy, candidates: _CutCandidates, position: int) -> Plan:
+def _plan_at(policy: Policy, candidates: _CutCandidates, position: int) -> CutPlan:
     """Return the cut at a position. Raises `InvalidInput` if neither a turn nor a round begins there."""
-    turns, sent, load = candidates.turns, candidates.sent, candidates.load
+    turns, sent, load = candidates.turns, candidates.sent, candidates.context
     split = next((turn for turn in turns if any(each.position == position for each in turn.rounds)), None)
     if split is None and not any(turn.position == position for turn in turns):
         raise InvalidInput(f"the policy names position {position}, at which neither a turn nor a round begins")
     left = [turn for turn in turns if turn.position >= position]
-    size = load.before + sum(turn.tokens for turn in left)
+    size = load.preamble_tokens + sum(turn.tokens for turn in left)
     opening: Message | None = None
     if split:
-        size += split.opening + sum(each.tokens for each in split.rounds if each.position >= position)
+        size += split.opening_tokens + sum(each.tokens for each in split.rounds if each.position >= position)
         left.insert(0, split)
-        messages = _messages_with_lead(sent)
+        messages = _list_messages_with_cut_message(sent)
         opening = next(entry.event.message for entry in messages if entry.position == split.position)
     gone = [entry for entry in messages_among(sent.entries) if entry.position < position]
     hidden_turns = sent.state.totals.turns - len(left) + (candidates.new is not None)
@@ -209,12 +209,12 @@ def _plan_at(policy: Policy, candidates: _CutCandidates, position: int) -> Plan:
         hidden_turns=hidden_turns,
         view_since=to_microseconds(left[0].at),
         tokens=size - (estimated(candidates.new) if candidates.new else 0),
-        preamble_tokens=load.before,
+        preamble_tokens=load.preamble_tokens,
         trimmed_turn_ids=_list_trimmed_ids(sent, gone),
         renamed=find_doubled_calls(sent.entries, sent.state.view.renamed, start=position),
     )
     hidden_now = hidden_turns - sent.state.view.hidden_turns
-    return Plan(policy, TrimResult(position, hidden_now, len(gone), load.tokens, size), cut)
+    return CutPlan(policy, TrimResult(position, hidden_now, len(gone), load.tokens, size), cut)
 
 
 # A cut asked for by hand.
@@ -234,12 +234,12 @@ def trim(log: ConversationLog, policy: Policy, *, dry_run: bool = False) -> Trim
     check_free(log.key, sent.state)
     summary = None
     if isinstance(policy, Summarize):  # it may take long: nobody waits for it
-        summary = check_summary(policy.by(view_of(plan.left_out(sent)).messages))
+        summary = check_summary(policy.by(view_of(plan.select_left_out(sent)).messages))
     with log.lock:
         head = log.seen()
         if head is None or head.version != sent.head.version:
             raise Conflict(log.key, head.stored if head else None)
-        log.append([plan.entry(summary)])
+        log.append([plan.to_entry(summary)])
     return plan.trimmed
 
 
@@ -259,14 +259,14 @@ def check_summary(summary: str | Awaitable[str]) -> str:
 class _CutAll:
     """All that was said so far is cut off."""
 
-    def should_cut(self, load: Load) -> bool:
-        return load.turns > 1
+    def should_cut(self, context: TrimContext) -> bool:
+        return context.turns > 1
 
-    def find_start(self, turns: Sequence[SentTurn], load: Load) -> int | None:  # noqa: ARG002
+    def find_start(self, turns: Sequence[SentTurn], context: TrimContext) -> int | None:  # noqa: ARG002
         return turns[-1].position
 
 
-def plan_cut_of_all(sent: ActiveEntries) -> Plan | None:
+def plan_cut_of_all(sent: ActiveEntries) -> CutPlan | None:
     """Return the cut before which everything is left to a compaction by the API; None: there is nothing to compact."""
     return plan_cut(Compaction(_CutAll()), sent, {"role": "user", "content": ""})
 
@@ -281,13 +281,13 @@ def _next_closed_boundary(candidates: _CutCandidates, position: int) -> int | No
     whole = view_of(replace(sent, entries=[*sent.entries, spoken])).messages
     for turn in candidates.turns:
         if turn.position >= position:
-            shown = view_of(_before(sent, turn.position)).messages
+            shown = view_of(_select_before(sent, turn.position)).messages
             if shown and shown[-1]["role"] == "assistant" and whole[: len(shown)] == shown:
                 return turn.position
     return None
 
 
-def _before(sent: ActiveEntries, position: int) -> ActiveEntries:
+def _select_before(sent: ActiveEntries, position: int) -> ActiveEntries:
     """Return the part of what is sent that stands before a position."""
     return replace(sent, entries=[entry for entry in sent.entries if entry.position < position])
 
@@ -297,17 +297,17 @@ def _list_trimmed_ids(sent: ActiveEntries, gone: Sequence[Entry]) -> str | None:
 
     None: it is not known which those are.
     """
-    before = _known_trimmed_ids(sent) if sent.state.view.view_start else ""
+    before = _read_trimmed_ids(sent) if sent.state.view.view_start else ""
     ids = dict.fromkeys(entry.turn for entry in gone if entry.turn and is_callers_turn_id(entry.turn))
-    return None if before is None else before + "".join(map(_crc_of, ids))
+    return None if before is None else before + "".join(map(_turn_id_crc, ids))
 
 
-def _known_trimmed_ids(sent: ActiveEntries) -> str | None:
+def _read_trimmed_ids(sent: ActiveEntries) -> str | None:
     """Return the CRCs that the cut has; None: the API itself summed up, or the cut is damaged or forgotten."""
     return sent.cut.event.trimmed_turn_ids if sent.cut else None
 
 
-def _crc_of(turn: str) -> str:
+def _turn_id_crc(turn: str) -> str:
     return f"{zlib.crc32(turn.encode('utf-8', 'surrogatepass')):08x}"
 
 
@@ -316,9 +316,9 @@ def is_callers_turn_id(turn: str) -> bool:
     return not _FRESH.fullmatch(turn)
 
 
-def may_be_hidden(sent: ActiveEntries, turn: str) -> bool:
+def may_be_trimmed(sent: ActiveEntries, turn: str) -> bool:
     """Whether a turn of this id may stand before what is sent; False is certain."""
     if not sent.state.view.view_start or not is_callers_turn_id(turn):
         return False
-    known = _known_trimmed_ids(sent)
-    return known is None or _crc_of(turn) in {known[at : at + _CRC] for at in range(0, len(known), _CRC)}
+    known = _read_trimmed_ids(sent)
+    return known is None or _turn_id_crc(turn) in {known[at : at + _CRC] for at in range(0, len(known), _CRC)}

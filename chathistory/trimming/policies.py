@@ -17,18 +17,18 @@ __all__ = [
     "Compaction",
     "KeepAll",
     "LastTurns",
-    "Load",
     "MaxAge",
     "Policy",
     "Summarize",
+    "SummaryWriter",
     "TokenBudget",
-    "Writer",
+    "TrimContext",
     "check_policy",
 ]
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class TrimContext:
     """How much would be sent, with the message that is about to be sent: known without reading any message.
 
     Attributes:
@@ -41,19 +41,19 @@ class Load:
 
     tokens: int
     turns: int
-    since: datetime
+    oldest_at: datetime
     now: datetime
-    before: int = 0
+    preamble_tokens: int = 0
 
 
 class Policy(Protocol):
     """What decides on a cut. Two methods, so that a turn which needs none reads nothing."""
 
-    def should_cut(self, load: Load) -> bool:
+    def should_cut(self, context: TrimContext) -> bool:
         """Whether there is to be a cut."""
         ...
 
-    def find_start(self, turns: Sequence[SentTurn], load: Load) -> int | None:
+    def find_start(self, turns: Sequence[SentTurn], context: TrimContext) -> int | None:
         """Return the position from which on messages are sent: that of a turn or of a round of `turns`; None: no cut.
 
         The last of the turns is the one that is about to begin, if there is one: without rounds, and never cut off.
@@ -75,7 +75,7 @@ def check_policy(name: str, policy: object) -> None:
         )
 
 
-def _check_marks(name: str, high: float, low: float) -> None:
+def _check_thresholds(name: str, high: float, low: float) -> None:
     for mark, value in (("high", high), ("low", low)):
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise InvalidInput(f"{name}: {mark} must be a number, not {class_name(value)}")
@@ -87,10 +87,10 @@ def _check_marks(name: str, high: float, low: float) -> None:
 class KeepAll:
     """Never cut."""
 
-    def should_cut(self, load: Load) -> bool:  # noqa: ARG002
+    def should_cut(self, context: TrimContext) -> bool:  # noqa: ARG002
         return False
 
-    def find_start(self, turns: Sequence[SentTurn], load: Load) -> int | None:  # noqa: ARG002
+    def find_start(self, turns: Sequence[SentTurn], context: TrimContext) -> int | None:  # noqa: ARG002
         return None
 
 
@@ -102,13 +102,13 @@ class LastTurns:
     low: int
 
     def __post_init__(self) -> None:
-        _check_marks("LastTurns", self.high, self.low)
+        _check_thresholds("LastTurns", self.high, self.low)
         check_count("LastTurns: low", self.low, least=1)
 
-    def should_cut(self, load: Load) -> bool:
-        return load.turns > self.high
+    def should_cut(self, context: TrimContext) -> bool:
+        return context.turns > self.high
 
-    def find_start(self, turns: Sequence[SentTurn], load: Load) -> int | None:  # noqa: ARG002
+    def find_start(self, turns: Sequence[SentTurn], context: TrimContext) -> int | None:  # noqa: ARG002
         return turns[-self.low].position if len(turns) > self.low else None
 
 
@@ -129,11 +129,11 @@ class MaxAge:
         if self.low > self.high:
             raise InvalidInput(f"MaxAge: low must be at most high, not low={self.low}, high={self.high}")
 
-    def should_cut(self, load: Load) -> bool:
-        return load.now - load.since > self.high
+    def should_cut(self, context: TrimContext) -> bool:
+        return context.now - context.oldest_at > self.high
 
-    def find_start(self, turns: Sequence[SentTurn], load: Load) -> int | None:
-        return next((turn.position for turn in turns if load.now - turn.at <= self.low), turns[-1].position)
+    def find_start(self, turns: Sequence[SentTurn], context: TrimContext) -> int | None:
+        return next((turn.position for turn in turns if context.now - turn.at <= self.low), turns[-1].position)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,30 +149,30 @@ class TokenBudget:
     oversized: Literal["rounds", "raise"] = "rounds"
 
     def __post_init__(self) -> None:
-        _check_marks("TokenBudget", self.high, self.low)
+        _check_thresholds("TokenBudget", self.high, self.low)
         if self.oversized not in ("rounds", "raise"):
             raise InvalidInput("TokenBudget: oversized must be 'rounds' or 'raise'")
 
-    def should_cut(self, load: Load) -> bool:
-        return load.tokens > self.high
+    def should_cut(self, context: TrimContext) -> bool:
+        return context.tokens > self.high
 
-    def find_start(self, turns: Sequence[SentTurn], load: Load) -> int | None:
-        used, place = load.before, turns[-1].position
+    def find_start(self, turns: Sequence[SentTurn], context: TrimContext) -> int | None:
+        used, place = context.preamble_tokens, turns[-1].position
         for index in range(len(turns) - 1, -1, -1):
             turn = turns[index]
             if used + turn.tokens > self.low:
                 is_last = all(not later.rounds for later in turns[index + 1 :])  # all that Claude would know of before
-                return self._last(turn, used) if is_last else place
+                return self._find_start_in_last_turn(turn, used) if is_last else place
             used, place = used + turn.tokens, turn.position
         return place
 
-    def _last(self, turn: SentTurn, used: int) -> int:
+    def _find_start_in_last_turn(self, turn: SentTurn, used: int) -> int:
         """Return where to begin if nothing but a turn that does not fit into `low` would be left."""
         if used + turn.tokens <= self.high:
             return turn.position
         if self.oversized == "raise":
             raise TurnTooLarge(turn.tokens, self.high)
-        used += turn.opening
+        used += turn.opening_tokens
         place = turn.position
         for each in reversed(turn.rounds[1:]):  # before the first there is nothing to cut
             used += each.tokens
@@ -190,18 +190,18 @@ class AnyOf:
 
     def __init__(self, *policies: Policy) -> None:
         for policy in policies:
-            _check_plain("AnyOf", policy)
+            _check_inner_policy("AnyOf", policy)
         object.__setattr__(self, "policies", policies)
 
-    def should_cut(self, load: Load) -> bool:
-        return any(policy.should_cut(load) for policy in self.policies)
+    def should_cut(self, context: TrimContext) -> bool:
+        return any(policy.should_cut(context) for policy in self.policies)
 
-    def find_start(self, turns: Sequence[SentTurn], load: Load) -> int | None:
-        places = [policy.find_start(turns, load) for policy in self.policies if policy.should_cut(load)]
+    def find_start(self, turns: Sequence[SentTurn], context: TrimContext) -> int | None:
+        places = [policy.find_start(turns, context) for policy in self.policies if policy.should_cut(context)]
         return max((place for place in places if place is not None), default=None)
 
 
-def _check_plain(name: str, policy: Policy) -> None:
+def _check_inner_policy(name: str, policy: Policy) -> None:
     """Refuse a policy within another that would not hear of it: what stands for the rest is made for the outermost."""
     check_policy(name, policy)
     if isinstance(policy, Summarize | Compaction):
@@ -210,7 +210,7 @@ def _check_plain(name: str, policy: Policy) -> None:
         )
 
 
-Writer: TypeAlias = Callable[[list[dict[str, Any]]], str | Awaitable[str]]
+SummaryWriter: TypeAlias = Callable[[list[dict[str, Any]]], str | Awaitable[str]]
 """From messages to a text that stands for them."""
 
 
@@ -223,16 +223,16 @@ class Summarize:
     """
 
     policy: Policy
-    by: Writer
+    by: SummaryWriter
 
     def __post_init__(self) -> None:
-        _check_plain("Summarize", self.policy)
+        _check_inner_policy("Summarize", self.policy)
 
-    def should_cut(self, load: Load) -> bool:
-        return self.policy.should_cut(load)
+    def should_cut(self, context: TrimContext) -> bool:
+        return self.policy.should_cut(context)
 
-    def find_start(self, turns: Sequence[SentTurn], load: Load) -> int | None:
-        return self.policy.find_start(turns, load)
+    def find_start(self, turns: Sequence[SentTurn], context: TrimContext) -> int | None:
+        return self.policy.find_start(turns, context)
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,10 +246,10 @@ class Compaction:
     policy: Policy
 
     def __post_init__(self) -> None:
-        _check_plain("Compaction", self.policy)
+        _check_inner_policy("Compaction", self.policy)
 
-    def should_cut(self, load: Load) -> bool:
-        return self.policy.should_cut(load)
+    def should_cut(self, context: TrimContext) -> bool:
+        return self.policy.should_cut(context)
 
-    def find_start(self, turns: Sequence[SentTurn], load: Load) -> int | None:
-        return self.policy.find_start(turns, load)
+    def find_start(self, turns: Sequence[SentTurn], context: TrimContext) -> int | None:
+        return self.policy.find_start(turns, context)

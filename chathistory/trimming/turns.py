@@ -16,7 +16,7 @@ from chathistory.log.events import MessageAdded
 from chathistory.log.message_sizes import context_of, estimated
 from chathistory.log.turn_boundaries import opens_turn
 
-__all__ = ["Round", "SentTurn", "TurnOutline", "split_into_turns"]
+__all__ = ["Round", "SentTurn", "SizedTurns", "split_into_turns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +48,19 @@ class SentTurn:
     position: int
     at: datetime
     tokens: int
-    opening: int
+    opening_tokens: int
     rounds: tuple[Round, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class TurnOutline:
+class SizedTurns:
     """The turns that are sent, and the tokens that stand before all of them: system prompt and tools; None: unknown."""
 
     turns: list[SentTurn]
     preamble_tokens: int | None
 
 
-def split_into_turns(messages: Sequence[Entry[MessageAdded]], *, cache_valid_from: int = 0) -> TurnOutline:
+def split_into_turns(messages: Sequence[Entry[MessageAdded]], *, cache_valid_from: int = 0) -> SizedTurns:
     """Return the turns in some messages.
 
     Args:
@@ -70,7 +70,7 @@ def split_into_turns(messages: Sequence[Entry[MessageAdded]], *, cache_valid_fro
     """
     sizes, before = _token_sizes(messages, cache_valid_from)
     turns: list[SentTurn] = []
-    for entry, size, fits in zip(messages, sizes, _boundaries(messages), strict=True):
+    for entry, size, fits in zip(messages, sizes, _find_round_starts(messages), strict=True):
         if opens_turn(entry.event.message):
             turns.append(SentTurn(entry.position, to_datetime(entry.time_us), size, size))
         elif turns:
@@ -80,10 +80,10 @@ def split_into_turns(messages: Sequence[Entry[MessageAdded]], *, cache_valid_fro
             elif rounds:
                 rounds = (*rounds[:-1], replace(rounds[-1], tokens=rounds[-1].tokens + size))
             turns[-1] = replace(turn, tokens=turn.tokens + size, rounds=rounds)
-    return TurnOutline(turns, before)
+    return SizedTurns(turns, before)
 
 
-def _boundaries(messages: Sequence[Entry[MessageAdded]]) -> Iterator[bool]:
+def _find_round_starts(messages: Sequence[Entry[MessageAdded]]) -> Iterator[bool]:
     """Yield of each message whether it is a reply before which a turn may be cut: nothing is open at that point.
 
     A reply that paused is gone on with by the next one, and a server's tool may answer there.

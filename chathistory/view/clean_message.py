@@ -12,9 +12,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from chathistory.messages.block_fields import BLOCK_ROLES, FIELDS_OF_SYSTEM, type_of_block
+from chathistory.messages.block_fields import BLOCK_ROLES, FIELDS_OF_SYSTEM, find_block_type
 from chathistory.messages.content import Message
-from chathistory.messages.fit_blocks import Misfit, fit, fit_system, is_usual
+from chathistory.messages.fit_blocks import Misfit, fit_block, fit_system, is_common_block
 from chathistory.messages.foreign_names import FOREIGN_TYPES
 from chathistory.view.item import Block, Item, Notes
 
@@ -77,7 +77,7 @@ def _clean_blocks(blocks: list[Block], item: Item, notes: Notes) -> list[Block]:
         blocks = [*before, *blocks[last:]]
     role, given, kept, is_changed = item.message["role"], item.message["content"], [], False
     for block in blocks:
-        if role in BLOCK_ROLES.get(block["type"], "") and is_usual(block):
+        if role in BLOCK_ROLES.get(block["type"], "") and is_common_block(block):
             kept.append(block)
         elif (clean := _clean_block(block, item, notes)) is not None:
             is_changed = is_changed or clean is not block
@@ -99,18 +99,18 @@ def _clean_block(block: Block, item: Item, notes: Notes) -> Block | None:
     if reason is not None:
         notes.repair(position, f"left out: {reason}")
         return None
-    if type_of_block(kind) is None:  # the API gave it, and this version does not know it: it goes back as it came
+    if find_block_type(kind) is None:  # the API gave it, and this version does not know it: it goes back as it came
         extra = [name for name in _ADDED_BY_DUMPS if name in block and block[name] is None]
         extra += ["cache_control"] if "cache_control" in block else []
         if not extra:
             return block
         notes.adjust(position, "fields that the API does not take are left out of a block")
         return {name: value for name, value in block.items() if name not in extra}
-    fitted = fit(block, role=role, received=item.received)
+    fitted = fit_block(block, role=role, received=item.received)
     for misfit in fitted.misfits:
         path = f"{kind}{misfit.path}"
         if misfit.effect == "unfit":
-            notes.repair(position, f"left out: a block, for {path} {misfit.what}")
+            notes.repair(position, f"left out: a block, for {path} {misfit.problem}")
             break
         _note(misfit, path, position, notes)
     return fitted.block
@@ -134,9 +134,9 @@ _EMPTY_WORDS = {
 
 def _note(misfit: Misfit, path: str, position: int, notes: Notes) -> None:
     if misfit.effect == "form":
-        notes.adjust(position, f"{path} {misfit.what}")
+        notes.adjust(position, f"{path} {misfit.problem}")
     else:
-        notes.repair(position, misfit.what if misfit.what.startswith("left out") else f"{path} {misfit.what}")
+        notes.repair(position, misfit.problem if misfit.problem.startswith("left out") else f"{path} {misfit.problem}")
 
 
 def count_thoughts(message: Message) -> int:

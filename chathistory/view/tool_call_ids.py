@@ -20,7 +20,7 @@ from dataclasses import field as dataclass_field
 
 from chathistory.log.entry import Entry, messages_among
 from chathistory.messages.content import Message
-from chathistory.messages.fit_blocks import CALLS
+from chathistory.messages.fit_blocks import TOOL_CALL_TYPES
 from chathistory.view.item import Block, Item, Notes, item_of
 
 __all__ = [
@@ -90,7 +90,7 @@ def with_given_ids(message: Message, given: Mapping[str, str]) -> tuple[Message,
     sent_ids: dict[str, str] = {}
     blocks = []
     for index, block in enumerate(message["content"]):
-        field = "id" if block["type"] in CALLS else "tool_use_id"
+        field = "id" if block["type"] in TOOL_CALL_TYPES else "tool_use_id"
         sent = block.get(field)
         if isinstance(sent, str) and (sent in changed or _OURS.fullmatch(sent)):
             sent_ids[str(index)] = sent
@@ -127,7 +127,7 @@ class _CallIds:
                 blocks.append(block)
                 continue
             field, sent = "", None
-            if kind in CALLS and item.is_reply and isinstance(block.get("id"), str):
+            if kind in TOOL_CALL_TYPES and item.is_reply and isinstance(block.get("id"), str):
                 field, sent = "id", self.name_call(item, index, block)
             elif kind.endswith("tool_result") and isinstance(block.get("tool_use_id"), str):
                 field, sent = "tool_use_id", (item.sent_ids or {}).get(str(index))

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from chathistory.messages.content import Message, blocks_of
-from chathistory.messages.json_values import definition_of
+from chathistory.messages.json_values import to_tool_definition
 from chathistory.view.item import Block
 
 __all__ = ["tool_names", "with_defined_tools"]
@@ -24,7 +24,7 @@ def tool_names(tools: Iterable[Any]) -> frozenset[str] | None:
     """
     names = set()
     for tool in tools:
-        definition = definition_of(tool)
+        definition = to_tool_definition(tool)
         name = definition.get("name") if isinstance(definition, Mapping) else definition
         if not isinstance(name, str):
             return None

@@ -18,7 +18,7 @@ from chathistory.errors import ConfigError, Conflict
 from chathistory.storage.abilities import FoundRecords
 from chathistory.storage.base_store import BaseStore
 from chathistory.storage.checks import check_version
-from chathistory.storage.url import Option, StoreURL, seconds
+from chathistory.storage.url import Option, StoreURL, parse_seconds
 from chathistory.storage.values import Damaged, Head, Key, Leftovers, ReadResult, Record, Revision, SortKey, Traits
 from chathistory_file.errors import (
     Damage,
@@ -57,7 +57,7 @@ class FileStore(BaseStore):
         not_reached=("freed blocks of the disk", "snapshots of the file system", "backups"),
     )
     options: ClassVar[Mapping[str, Option]] = {
-        "lock_timeout": Option(seconds, _LOCK_TIMEOUT, "seconds that a writer waits for another writer's lock")
+        "lock_timeout": Option(parse_seconds, _LOCK_TIMEOUT, "seconds that a writer waits for another writer's lock")
     }
 
     def __init__(self, root: str | os.PathLike[str], *, lock_timeout: float = _LOCK_TIMEOUT) -> None:
@@ -89,10 +89,10 @@ class FileStore(BaseStore):
         return cls(url.path, lock_timeout=url.options.get("lock_timeout", _LOCK_TIMEOUT))
 
     @classmethod
-    def anchored(cls, url: StoreURL, folder: str) -> StoreURL:
+    def resolve_relative(cls, url: StoreURL, base_dir: str) -> StoreURL:
         if not url.path or url.location.startswith("//") or url.path.startswith("~"):  # an error, a host, a home
             return url
-        return StoreURL(url.scheme, quote(Path(folder, url.path).as_posix(), safe="/:"), url.options)
+        return StoreURL(url.scheme, quote(Path(base_dir, url.path).as_posix(), safe="/:"), url.options)
 
     def _append_records(
         self, key: Key, bodies: list[str], *, after: Head | None, revision: Revision, first: int
@@ -176,7 +176,7 @@ class FileStore(BaseStore):
         """Store a new head in the place of the damaged one; see `chathistory.storage.abilities`.
 
         The file is written anew, with the sound lines of the records in the order of their positions. What is left over
-        is set aside, in the file that `notes` names.
+        is set aside, in the file that `list_notes` names.
         """
         self._check_open()
         restored = self._change("repair", found.key, self._recovery.restore, found.token, head)
@@ -184,7 +184,7 @@ class FileStore(BaseStore):
             raise Conflict(found.key, None)
         return restored
 
-    def notes(self, key: Key) -> Sequence[str]:
+    def list_notes(self, key: Key) -> Sequence[str]:
         """Say what is stored beside the records of a conversation; see `chathistory.storage.abilities`."""
         self._check_open()
         return self._look(key, describe_leftovers) or []

@@ -13,7 +13,7 @@ from bson import Int64, ObjectId
 from pymongo import ReturnDocument
 
 from chathistory.errors import Conflict, CorruptRecord, UnsupportedRecord
-from chathistory.storage.abilities import Swept
+from chathistory.storage.abilities import SweepReport
 from chathistory.storage.values import Head, Key
 from chathistory_mongodb.read import load_head
 from chathistory_mongodb.schema import (
@@ -145,9 +145,9 @@ def delete_unreadable(collections: Collections, name: Any) -> bool:
     return False
 
 
-def sweep(collections: Collections, before: int) -> Swept:
+def sweep(collections: Collections, before: int) -> SweepReport:
     """Remove what expired before a time, each whole and only if nobody wrote to it meanwhile."""
-    swept = Swept()
+    swept = SweepReport()
     expired = {"expires": {"$gte": 0, "$lt": Int64(before)}}
     with collections.heads.find(expired, HEAD_FIELDS).hint(EXPIRING) as documents:
         for document in documents:

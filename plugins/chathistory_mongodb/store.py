@@ -8,7 +8,7 @@ from typing import ClassVar, Self, TypeVar
 
 from chathistory import BaseStore
 from chathistory.errors import StoreRejected
-from chathistory.storage.abilities import FoundRecords, Swept
+from chathistory.storage.abilities import FoundRecords, SweepReport
 from chathistory.storage.url import Option, StoreURL
 from chathistory.storage.values import Damaged, Head, Key, Leftovers, ReadResult, Record, Revision, SortKey, Traits
 from chathistory_mongodb import delete, listing, read, recovery, write
@@ -132,7 +132,7 @@ class MongoStore(BaseStore):
         return recovery.restore_head(self._server.prepare_collections(), found, head)
 
     @translate_errors("sweep")
-    def sweep(self, *, before: int | None = None) -> Swept:
+    def sweep(self, *, before: int | None = None) -> SweepReport:
         """Remove the conversations that expired before a time.
 
         Readers treat what expired as absent, with or without this: it frees the space. Each goes whole, and only if

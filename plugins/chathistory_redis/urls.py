@@ -15,7 +15,7 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool, SentinelManagedSSLConnection
 
 from chathistory.errors import ConfigError
-from chathistory.storage.url import Option, StoreURL, boolean, seconds
+from chathistory.storage.url import Option, StoreURL, parse_boolean, parse_seconds
 
 __all__ = ["OPTIONS", "Client", "Location", "ServerAddress", "check_prefix", "connect"]
 
@@ -53,27 +53,27 @@ def _parse_cert_reqs(value: str) -> str:
 OPTIONS: Mapping[str, Option] = {
     "prefix": Option(check_prefix, "chathistory:", "what all keys begin with"),
     "wait": Option(_parse_count, None, "replicas that must have an append before it returns (WAIT)"),
-    "wait_fsync": Option(boolean, None, "the append must be on disk before it returns (WAITAOF, from 7.2 on)"),
-    "wait_timeout": Option(seconds, 2.0, "seconds that an append waits for that"),
+    "wait_fsync": Option(parse_boolean, None, "the append must be on disk before it returns (WAITAOF, from 7.2 on)"),
+    "wait_timeout": Option(parse_seconds, 2.0, "seconds that an append waits for that"),
     "db": Option(int, None, "number of the database, if not in the path"),
     "username": Option(_parse_text, None, "user of the server's access list, if not before the @"),
     "password": Option(_parse_text, None, "password, if not before the @"),
     "sentinel_username": Option(_parse_text, None, "user on the sentinels"),
     "sentinel_password": Option(_parse_text, None, "password on the sentinels"),
-    "socket_timeout": Option(seconds, 5.0, "seconds that a server has for its answer"),
-    "socket_connect_timeout": Option(seconds, 5.0, "seconds that a connection may take to be made"),
-    "socket_keepalive": Option(boolean, None, "let the system find out about dead connections; true unless given"),
+    "socket_timeout": Option(parse_seconds, 5.0, "seconds that a server has for its answer"),
+    "socket_connect_timeout": Option(parse_seconds, 5.0, "seconds that a connection may take to be made"),
+    "socket_keepalive": Option(parse_boolean, None, "let the system detect dead connections; true unless given"),
     "health_check_interval": Option(int, 0, "seconds after which an idle connection is tried first; 0: never"),
     "max_connections": Option(_parse_count, None, "connections at once; more callers wait for one"),
     "client_name": Option(_parse_text, None, "the name of the connections on the server"),
-    "ssl": Option(boolean, None, "TLS, with redis+sentinel and redis+cluster"),
+    "ssl": Option(parse_boolean, None, "TLS, with redis+sentinel and redis+cluster"),
     "ssl_ca_certs": Option(_parse_text, None, "file of the authorities that are trusted"),
     "ssl_ca_path": Option(_parse_text, None, "folder of the authorities that are trusted"),
     "ssl_certfile": Option(_parse_text, None, "file of the client's certificate"),
     "ssl_keyfile": Option(_parse_text, None, "file of its key"),
     "ssl_password": Option(_parse_text, None, "password of that file"),
     "ssl_cert_reqs": Option(_parse_cert_reqs, None, "required (unless given), optional or none"),
-    "ssl_check_hostname": Option(boolean, None, "whether the certificate must name the host; true unless given"),
+    "ssl_check_hostname": Option(parse_boolean, None, "whether the certificate must name the host; true unless given"),
 }
 _OURS = {"prefix", "wait", "wait_fsync", "wait_timeout", "max_connections", "ssl"}
 _SENTINELS = {"sentinel_username", "sentinel_password"}

@@ -29,9 +29,9 @@ from __future__ import annotations
 
 from chathistory import HistoryStore, hookimpl
 from chathistory_s3.store import S3Store
-from chathistory_s3.sweep import Swept
+from chathistory_s3.sweep import S3SweepReport
 
-__all__ = ["S3Store", "Swept"]
+__all__ = ["S3Store", "S3SweepReport"]
 
 
 @hookimpl

@@ -21,7 +21,7 @@ from chathistory_s3.names import HOUR, ObjectNames
 from chathistory_s3.probe import probe_service
 from chathistory_s3.read import read_range
 from chathistory_s3.recovery import find_records, read_found, restore_head
-from chathistory_s3.sweep import GRACE, Swept, remove_leftovers, sweep
+from chathistory_s3.sweep import GRACE, S3SweepReport, remove_leftovers, sweep
 from chathistory_s3.urls import (
     OPTIONS,
     TIMEOUT,
@@ -169,7 +169,7 @@ class S3Store(BaseStore):
         self._probe()
         return restore_head(self._writer, found, head)
 
-    def sweep(self, *, now: float | None = None, grace: float = GRACE) -> Swept:
+    def sweep(self, *, now: float | None = None, grace: float = GRACE) -> S3SweepReport:
         """Remove what has expired and what crashes left over.
 
         To be run now and then; readers and writers need not stop.

@@ -28,7 +28,7 @@ from chathistory_s3.schema import SMALLEST_HEAD, TOMBSTONE_SIZE, HeadContent, To
 from chathistory_s3.segments import SegmentStore
 from chathistory_s3.write import Writer
 
-__all__ = ["GRACE", "Swept", "remove_leftovers", "sweep"]
+__all__ = ["GRACE", "S3SweepReport", "remove_leftovers", "sweep"]
 
 GRACE = 24 * 3600.0
 """Seconds that a writer may take between storing a segment and naming it: a day, where seconds are usual."""
@@ -37,7 +37,7 @@ _MICROSECONDS = 1_000_000
 
 
 @dataclass(slots=True)
-class Swept(abilities.Swept):
+class S3SweepReport(abilities.SweepReport):
     """What a sweep removed: expired conversations, and segments, markers and tombstones that were left over."""
 
     segments: int = 0
@@ -45,9 +45,9 @@ class Swept(abilities.Swept):
     tombstones: int = 0
 
 
-def sweep(writer: Writer, *, now: float, grace: float) -> Swept:
+def sweep(writer: Writer, *, now: float, grace: float) -> S3SweepReport:
     """Remove what has expired by `now`, and what was left over more than `grace` seconds before it."""
-    done, old = Swept(), now - grace
+    done, old = S3SweepReport(), now - grace
     _sweep_markers(writer, done, now, old)
     for segments in _group_segments(writer, None, old):
         found = writer.heads.peek(writer.names.head_at(segments[0].place))
@@ -76,7 +76,7 @@ def sweep(writer: Writer, *, now: float, grace: float) -> Swept:
     return done
 
 
-def _sweep_markers(writer: Writer, done: Swept, now: float, old: float) -> None:
+def _sweep_markers(writer: Writer, done: S3SweepReport, now: float, old: float) -> None:
     """Remove markers that lead nowhere, and, as each conversation has one, those conversations that have expired."""
     for batch in writer.bucket.list_batches(writer.names.markers()):
         parsed = [(entry, marker) for entry in batch if (marker := writer.names.parse_marker(entry.name))]

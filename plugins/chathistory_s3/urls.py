@@ -15,7 +15,7 @@ from botocore.loaders import create_loader
 
 from chathistory.checks import class_name, is_coroutine_function
 from chathistory.errors import ConfigError
-from chathistory.storage.url import Option, StoreURL, seconds
+from chathistory.storage.url import Option, StoreURL, parse_seconds
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -60,7 +60,7 @@ OPTIONS: Mapping[str, Option] = {
     "kms_key": Option(_text, None, "the key that encrypts with sse=aws:kms; not given: the account's own"),
     "storage_class": Option(_text, None, "the storage class of all objects, such as INTELLIGENT_TIERING"),
     "recency": _one_of("bucket", "exact"),
-    "timeout": Option(seconds, TIMEOUT, "seconds without an answer after which a request counts as lost"),
+    "timeout": Option(parse_seconds, TIMEOUT, "seconds without an answer after which a request counts as lost"),
 }
 
 

@@ -25,7 +25,7 @@ from chathistory import (
 )
 from chathistory.errors import ConfigError, Conflict, CorruptRecord, InvalidInput, StoreRejected, StoreUnavailable
 from chathistory.storage.checks import check_version
-from chathistory.storage.url import seconds
+from chathistory.storage.url import parse_seconds
 from chathistory.storage.values import SortKey
 
 SCHEMA = """
@@ -42,7 +42,7 @@ class TemplateStore(BaseStore):
     """One file, one connection, one lock; instances are kept apart by SQLite's own locks."""
 
     traits = Traits(durable=True, shared=True)
-    options: ClassVar = {"timeout": Option(seconds, 60.0, "seconds to wait for another writer")}
+    options: ClassVar = {"timeout": Option(parse_seconds, 60.0, "seconds to wait for another writer")}
 
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__()

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 
-from chathistory.storage.plugins import store_class
+from chathistory.storage.plugins import load_store_class
 
 from .samples import turn
 from .subjects import named
@@ -18,7 +18,7 @@ def main(subject: str, place: str, name: str) -> None:
     kind = named(subject)
     exec(kind.imports)
     if kind.imports == Chathistory.imports:
-        store_class(place.partition(":")[0])  # its client library, too
+        load_store_class(place.partition(":")[0])  # its client library, too
     begun = time.perf_counter()
     kind(place).append(name, turn("fresh"))
     print(json.dumps({"subject": kind.name, "seconds": time.perf_counter() - begun}))

@@ -13,7 +13,7 @@ from made_entries import make_entry
 from chathistory import History, open_store
 from chathistory.cli.errors import ExitCode
 from chathistory.log.clock import now
-from chathistory.storage.abilities import Swept
+from chathistory.storage.abilities import SweepReport
 
 SAID = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
 
@@ -526,7 +526,7 @@ def test_a_sweep_is_for_backends_that_need_one(run, filled, monkeypatch):
     done = run("sweep", "--store", filled)
     assert (done.returncode, done.stdout) == (1, "")
     assert "this kind of store needs no sweep (file:" in done.stderr
-    monkeypatch.setattr(FileStore, "sweep", lambda _: Swept(expired=3), raising=False)
+    monkeypatch.setattr(FileStore, "sweep", lambda _: SweepReport(expired=3), raising=False)
     assert run("sweep", "--store", filled).stdout == "expired: 3, damaged: 0\n"
     assert json.loads(run("sweep", "--json", "--store", filled).stdout) == {"expired": 3, "damaged": 0}
 

@@ -16,7 +16,7 @@ from chathistory.cli.app import group
 from chathistory.config.files import AT_TOP
 from chathistory.config.load import VARIABLES
 from chathistory.config.settings import SETTINGS, variable_of
-from chathistory.storage.plugins import backends, declared_options
+from chathistory.storage.plugins import list_backends, list_options
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 OTHERS = {
@@ -58,9 +58,9 @@ def settings_table():
 
 def options_tables():
     by_options = {}
-    for backend in backends():
+    for backend in list_backends():
         assert backend.problem is None, backend
-        options = declared_options(backend.scheme)
+        options = list_options(backend.scheme)
         by_options.setdefault(repr({name: option.help for name, option in options.items()}), []).append(backend.scheme)
     return "\n\n".join(map(options_table, by_options.values()))
 
@@ -68,7 +68,7 @@ def options_tables():
 def options_table(schemes):
     """Make one table for the schemes that have the same options; what is said of many in the same words is one row."""
     alike = {}
-    for name, option in sorted(declared_options(schemes[0]).items()):
+    for name, option in sorted(list_options(schemes[0]).items()):
         alike.setdefault((option.help, str(option.default)), []).append(f"`{name}`")
     rows = [
         (", ".join(names), "" if default in {"None", ""} else f"`{default}`", words)
@@ -106,7 +106,7 @@ def test_every_key_and_every_variable_is_in_the_table():
 @pytest.mark.parametrize("scheme", ["file", "memory", "redis", "rediss", "unix", "mongodb", "s3"])
 def test_every_option_of_every_backend_is_on_the_page(scheme):
     part = next(part for part in PAGE.read_text().split("\n### ") if f"`{scheme}:`" in part.splitlines()[0])
-    for name in declared_options(scheme):
+    for name in list_options(scheme):
         assert f"`{name}`" in part
 
 

@@ -12,7 +12,7 @@ import write_reference
 from docs_names import modules, public, snapshot
 
 from chathistory.storage import hookspecs
-from chathistory.storage.plugins import COMMON_OPTIONS, store_class
+from chathistory.storage.plugins import COMMON_OPTIONS, load_store_class
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -24,7 +24,7 @@ BY_HAND = {path: path.read_text() for path in DOCS.rglob("*.md") if path not in 
 OPTIONS = [  # what pymongo documents is passed on to it, and is in the reference
     (name, option)
     for name in write_reference.SCHEMES
-    for option, what in sorted(store_class(name).options.items())
+    for option, what in sorted(load_store_class(name).options.items())
     if not what.help.startswith("as pymongo documents it")
 ]
 PYTHON = re.compile(r"^```python[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -72,7 +72,7 @@ def test_the_built_in_schemes_are_all_there():
 @pytest.mark.parametrize(("name", "option"), OPTIONS)
 def test_every_option_is_on_the_page_of_its_backend_and_has_words(name, option):
     assert re.search(rf"`{option}`|\b{option}=", (DOCS / write_reference.PAGES[name]).read_text())
-    assert store_class(name).options[option].help.strip()
+    assert load_store_class(name).options[option].help.strip()
 
 
 @pytest.mark.parametrize("option", COMMON_OPTIONS)

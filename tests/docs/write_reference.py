@@ -24,7 +24,7 @@ from docs_names import ERRORS, folded, is_told, members, modules, prefix_of, pub
 
 from chathistory import errors
 from chathistory.cli.app import group
-from chathistory.storage.plugins import store_class
+from chathistory.storage.plugins import load_store_class
 
 ROOT = Path(__file__).parents[2]
 MADE = "<!-- made from the code by `make reference`: change it there -->"
@@ -204,7 +204,7 @@ def traits_table() -> str:
     head = ["URL", "outlives the process", "shared by processes", "order of the listing", "largest message"]
     rows = []
     for name, schemes in SCHEMES.items():
-        traits = store_class(name).traits
+        traits = load_store_class(name).traits
         size = f"{traits.largest_record / 1e6:.0f} MB" if traits.largest_record else "no limit"
         yes = {True: "yes", False: "no"}
         urls = f"[`{name}:`]({PAGES[name]})" + "".join(f", `{scheme}:`" for scheme in schemes[1:])

@@ -15,7 +15,7 @@ from faulty_stores import FaultyStore, lost, named
 from chathistory import AsyncChatEngine, ChatEngine, History, errors, open_store
 from chathistory.engine import turn
 from chathistory.errors import InvalidInput
-from chathistory.messages.json_text import json_text, unpacked
+from chathistory.messages.json_text import sdk_objects_to_dicts, to_json_text
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Raw, Reply
 
@@ -286,7 +286,7 @@ def test_a_reply_that_cannot_be_stored_comes_back_and_is_kept_as_text(opened, na
     assert reply.stop_reason == "tool_use"
     entries = told(History(opened()).conversation("a"))
     assert [entry.kind for entry in entries] == ["message", "orphaned"]
-    assert json_text(unpacked(reply.message["content"])) in entries[1].data["raw"]
+    assert to_json_text(sdk_objects_to_dicts(reply.message["content"])) in entries[1].data["raw"]
     assert entries[1].message["content"] == [{"type": "text", "text": "words"}]
     assert f"record {entries[1].position}" in "\n".join(caught.value.__notes__)
     found = History(opened()).conversation("a")
@@ -333,18 +333,18 @@ def test_json_text_of_anything_reads_back():
     digits = sys.get_int_max_str_digits()
     try:
         sys.set_int_max_str_digits(0)
-        assert json.loads(json_text(value)) == value
+        assert json.loads(to_json_text(value)) == value
     finally:
         sys.set_int_max_str_digits(digits)
-    assert json_text([float("inf"), float("-inf"), float("nan"), b"x"]) == "[1e999,-1e999,null,\"b'x'\"]"
-    assert json_text(deep(20_000)).count("{") == 20_001
+    assert to_json_text([float("inf"), float("-inf"), float("nan"), b"x"]) == "[1e999,-1e999,null,\"b'x'\"]"
+    assert to_json_text(deep(20_000)).count("{") == 20_001
 
 
 def test_what_is_unpacked_is_what_the_sdk_gives():
     reply = Reply(content=[CALLS[0], {"type": "text", "text": "hi", "citations": None}, {"type": "new", "x": {"y": 1}}])
     with FakeMessagesAPI([reply]).client() as client:
         found = client.messages.create(model=MODEL, max_tokens=9, messages=[{"role": "user", "content": "x"}])
-    assert unpacked(found) == found.to_dict(mode="json", warnings=False)
+    assert sdk_objects_to_dicts(found) == found.to_dict(mode="json", warnings=False)
 
 
 # Half a reply.

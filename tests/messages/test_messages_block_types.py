@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import write_block_types
 
-from chathistory.messages.block_fields import BLOCK_ROLES, fields_of, type_of_block
+from chathistory.messages.block_fields import BLOCK_ROLES, find_block_type, find_fields
 from chathistory.messages.block_types import TYPES
 from chathistory.messages.foreign_names import FOREIGN_TYPES
 from chathistory.testing.fake_api import shapes
@@ -18,15 +18,15 @@ def test_the_table_is_current():
 
 def test_every_block_that_a_message_may_hold_is_in_the_table_and_in_the_fake():
     for kind, roles in BLOCK_ROLES.items():
-        name = type_of_block(kind)
+        name = find_block_type(kind)
         assert name in TYPES
-        assert fields_of(name)["type"].words == (kind,)
+        assert find_fields(name)["type"].literals == (kind,)
         assert set(roles.split()) == shapes.BLOCKS[kind].within & {"user", "assistant", "system"}
 
 
 def test_the_fake_and_the_table_have_the_same_fields():
     for kind in BLOCK_ROLES:
-        fields, shape = fields_of(type_of_block(kind)), shapes.BLOCKS[kind]
+        fields, shape = find_fields(find_block_type(kind)), shapes.BLOCKS[kind]
         assert set(fields) - {"type"} == set(shape.fields)
         assert {name for name, field in fields.items() if field.required} - {"type"} == set(shape.required)
 

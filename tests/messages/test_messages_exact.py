@@ -21,7 +21,7 @@ from message_kinds import KINDS, RESPONSE, same, sdk_message
 from chathistory import History, Key, Record, open_store
 from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
 from chathistory.log.entry import _checksum, decode, encode
-from chathistory.messages.json_values import plain
+from chathistory.messages.json_values import to_plain_json
 
 KEY = Key("default", "c")
 
@@ -90,7 +90,7 @@ def test_what_is_stored_is_the_stores_own(store):
 
 
 def test_tuples_and_mappings_are_lists_and_dicts():
-    values = plain(MappingProxyType({"a": (1, MappingProxyType({"b": ()}))}))
+    values = to_plain_json(MappingProxyType({"a": (1, MappingProxyType({"b": ()}))}))
     assert same(values, {"a": [1, {"b": []}]})
     assert type(values) is dict
     assert type(values["a"]) is list
@@ -105,7 +105,7 @@ class Size(enum.IntEnum):
 
 
 def test_enumerations_that_are_text_or_numbers_are_their_values():
-    found = json.loads(json.dumps(plain({"colour": Colour.RED, Colour.RED: Size.BIG})))
+    found = json.loads(json.dumps(to_plain_json({"colour": Colour.RED, Colour.RED: Size.BIG})))
     assert found == {"colour": "red", "red": 7}
 
 
@@ -221,7 +221,7 @@ VALUES = st.recursive(
 def test_any_json_comes_back_from_its_line_or_is_refused(values):
     message = {"role": "user", "content": [{"type": "any", "value": values}]}
     try:
-        line = encode(make_entry("message", message=plain(message), turn="t"))
+        line = encode(make_entry("message", message=to_plain_json(message), turn="t"))
     except InvalidInput:
         return
     line.encode()
@@ -235,7 +235,7 @@ def test_any_json_comes_back_from_its_line_or_is_refused(values):
 @pytest.mark.parametrize(("text", "stored"), [("😀", "😀"), ("\ud83d", "\ud83d"), ("\ud83d\ude00", "😀")])
 def test_halves_of_a_character_are_kept_and_two_that_belong_together_are_it(text, stored):
     """Two surrogates in a row are two characters for Python, and one for JSON, which cannot write them otherwise."""
-    line = encode(make_entry("message", message=plain({"role": "user", "content": text})))
+    line = encode(make_entry("message", message=to_plain_json({"role": "user", "content": text})))
     assert decode(Record(0, line), KEY).message["content"] == stored
 
 

@@ -225,7 +225,7 @@ def test_a_walk_ends_with_the_store(name):
 
 def test_a_store_that_has_the_methods_of_an_ability_has_the_ability():
     class Able(MemoryStore):
-        def notes(self, key):
+        def list_notes(self, key):
             return []
 
         def sweep(self):

@@ -13,7 +13,7 @@ import pytest
 
 from chathistory import open_store
 from chathistory.errors import ConfigError, PluginError
-from chathistory.storage.plugins import backends, store_class
+from chathistory.storage.plugins import list_backends, load_store_class
 
 GOOD = """
     from chathistory import hookimpl
@@ -73,7 +73,7 @@ def failure(scheme, *words):
         open_store(f"{scheme}:")
     for word in (scheme, *words):
         assert word in str(failed.value)
-    [problem] = [backend.problem for backend in backends() if backend.scheme == scheme] or [str(failed.value)]
+    [problem] = [backend.problem for backend in list_backends() if backend.scheme == scheme] or [str(failed.value)]
     assert problem == str(failed.value)
     return failed.value
 
@@ -83,13 +83,13 @@ def test_a_good_one_works_for_all_its_schemes(install):
     for scheme in ("good", "better", "GOOD"):
         with open_store(f"{scheme}:?ttl=3") as store:
             assert (type(store).__name__, store.ttl) == ("Store", 3.0)
-    assert [(b.distribution, b.problem) for b in backends() if b.scheme in ("good", "better")] == [
+    assert [(b.distribution, b.problem) for b in list_backends() if b.scheme in ("good", "better")] == [
         ("good-dist", None)
     ] * 2
 
 
 def test_the_built_in_ones_come_through_the_same_door():
-    found = {backend.scheme: backend for backend in backends()}
+    found = {backend.scheme: backend for backend in list_backends()}
     assert {"memory", "file"} <= found.keys()
     assert {found[scheme].distribution for scheme in ("memory", "file")} == {"chathistory"}
     assert {found[scheme].problem for scheme in ("memory", "file")} == {None}
@@ -236,4 +236,4 @@ def test_options_are_those_that_the_class_declares(install):
         assert not isinstance(wrong.value, PluginError)
     with pytest.raises(ConfigError, match="did you mean 'colour'"):
         open_store("good:", colur="blue")
-    assert store_class("good").__name__ == "Store"
+    assert load_store_class("good").__name__ == "Store"

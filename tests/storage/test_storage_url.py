@@ -6,7 +6,7 @@ import pytest
 
 from chathistory import Option, StoreURL, open_store
 from chathistory.errors import ConfigError
-from chathistory.storage.url import boolean, seconds
+from chathistory.storage.url import parse_boolean, parse_seconds
 
 SECRET = "pa55word"
 
@@ -73,7 +73,7 @@ def test_a_secret_is_never_told(url):
 
 def test_an_option_that_reads_its_text_plainly_does_not_tell_it_either():
     with pytest.raises(ConfigError) as wrong:
-        StoreURL.parse("x:", port=SECRET).checked({"port": Option(int, 1, "a number")})
+        StoreURL.parse("x:", port=SECRET).parse_options({"port": Option(int, 1, "a number")})
     assert SECRET not in str(wrong.value)
     assert "port" in str(wrong.value)
     assert wrong.value.__cause__ is None
@@ -116,17 +116,17 @@ def test_what_has_no_scheme_is_refused(text):
 
 def test_options_are_read_and_filled_in():
     declared = {
-        "ttl": Option(seconds, None, ""),
-        "sync": Option(boolean, default=True, help=""),
+        "ttl": Option(parse_seconds, None, ""),
+        "sync": Option(parse_boolean, default=True, help=""),
         "size": Option(int, 5, ""),
     }
-    checked = StoreURL.parse("x:?ttl=1.5&sync=No").checked(declared)
+    checked = StoreURL.parse("x:?ttl=1.5&sync=No").parse_options(declared)
     assert checked.options == {"ttl": 1.5, "sync": False, "size": 5}
     with pytest.raises(ConfigError, match="'tll'; did you mean 'ttl'") as unknown:
-        StoreURL.parse("x:?tll=1").checked(declared)
+        StoreURL.parse("x:?tll=1").parse_options(declared)
     assert "size, sync, ttl" in str(unknown.value)
     with pytest.raises(ConfigError, match="known: none"):
-        StoreURL.parse("x:?zz=1").checked({})
+        StoreURL.parse("x:?zz=1").parse_options({})
 
 
 @pytest.mark.parametrize(
@@ -148,9 +148,9 @@ def test_the_time_to_live_is_read(value, read):
 @pytest.mark.parametrize("value", ["maybe", "", "2", None, 2, "truee"])
 def test_what_is_neither_true_nor_false_is_refused(value):
     with pytest.raises(ValueError):
-        boolean(value)
-    assert [boolean(word) for word in ("YES", "on", 1, True)] == [True] * 4
-    assert [boolean(word) for word in ("No", "off", 0, False)] == [False] * 4
+        parse_boolean(value)
+    assert [parse_boolean(word) for word in ("YES", "on", 1, True)] == [True] * 4
+    assert [parse_boolean(word) for word in ("No", "off", 0, False)] == [False] * 4
 
 
 @pytest.mark.parametrize("url", [None, 5, b"memory:"])

@@ -12,7 +12,7 @@ from chathistory import History, HistoryStore, Key, Revision, Traits, WrappedSto
 from chathistory.errors import ConfigError, StoreClosed
 from chathistory.storage.url import StoreURL
 
-OF_THE_CLASS = {"from_url", "anchored", "options"}
+OF_THE_CLASS = {"from_url", "resolve_relative", "options"}
 """What opens a store by a URL: a wrapped store is not opened by one."""
 
 NAMES = sorted({name for name in [*dir(HistoryStore), *HistoryStore.__annotations__] if not name.startswith("_")})

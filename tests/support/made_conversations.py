@@ -401,9 +401,10 @@ class Paused:
         self.chat.state()
         self.chat.append({"role": "user", "content": "And now?"})
         messages = self.chat.messages()
-        edits = CompactionBlocks.of(messages).edits(None)
+        compactions = CompactionBlocks.from_messages(messages)
+        edits = compactions.select_edits(None)
         more = {"context_management": {"edits": edits}} if edits else {}
-        self.wire.count(messages, betas=CompactionBlocks.of(messages).betas(edits), **more, **self.setup)
+        self.wire.count(messages, betas=compactions.select_betas(edits), **more, **self.setup)
 
     def _check_extends(self) -> None:
         """Each request extends the one before; but for what was taken back, and turns that were refused."""

@@ -9,9 +9,9 @@ from made_entries import make_entry
 
 from chathistory import Entry
 from chathistory.errors import InvalidInput, TurnTooLarge
-from chathistory.trimming import AnyOf, Compaction, KeepAll, LastTurns, Load, MaxAge, Round, SentTurn, Summarize
+from chathistory.trimming import AnyOf, Compaction, KeepAll, LastTurns, MaxAge, Round, SentTurn, Summarize, TrimContext
 from chathistory.trimming import TokenBudget as Budget
-from chathistory.trimming.turns import TurnOutline, split_into_turns
+from chathistory.trimming.turns import SizedTurns, split_into_turns
 
 
 def moment(seconds: float) -> datetime:
@@ -24,8 +24,8 @@ def turn(position: int, tokens: int = 100, *, at: int = 0, rounds: tuple[int, ..
     return SentTurn(position, moment(at), tokens + sum(rounds), tokens, made)
 
 
-def load(*, tokens: int = 0, turns: int = 0, since: int = 0, now: int = 0, before: int = 0) -> Load:
-    return Load(tokens, turns, moment(since), moment(now), before)
+def load(*, tokens: int = 0, turns: int = 0, since: int = 0, now: int = 0, before: int = 0) -> TrimContext:
+    return TrimContext(tokens, turns, moment(since), moment(now), before)
 
 
 TURNS = [turn(position) for position in range(0, 10, 2)]
@@ -167,7 +167,7 @@ def test_turns_and_rounds_and_what_usage_tells_of_them():
     )
     assert before == 187  # all but the first message, estimated, and the reply
     assert [each.position for each in turns] == [0, 5, 7]
-    assert [each.opening for each in turns[::2]] == [13, 13]
+    assert [each.opening_tokens for each in turns[::2]] == [13, 13]
     assert turns[0].rounds == (Round(1, 50 + 120), Round(3, 30 + 250))  # and half of what lies between
     assert sum(each.tokens for each in turns) == 1000 - 187 + 13
     assert [each.at for each in turns] == [moment(number / 1_000_000) for number in (0, 5, 7)]
@@ -203,12 +203,12 @@ def test_what_was_told_before_a_change_of_what_stands_before_says_nothing_of_tha
 
 
 def test_nothing_is_nothing():
-    assert split_into_turns([]) == TurnOutline([], None)
+    assert split_into_turns([]) == SizedTurns([], None)
 
 
 def test_a_system_message_before_the_first_reply_counts_and_opens_no_round():
     [turn], _ = outlined([entry(0, "user"), entry(1, "system"), entry(2, "assistant"), entry(3, "assistant")])
-    assert (turn.tokens, turn.opening, turn.rounds) == (52, 13, ())
+    assert (turn.tokens, turn.opening_tokens, turn.rounds) == (52, 13, ())
 
 
 def test_two_replies_in_a_row_leave_nothing_between_them():

@@ -179,7 +179,9 @@ class Case:
         assert self.store.read(chat.log.key) == lines
         messages = next_view(chat, tools=TOOLS)
         try:
-            self.wire.count(messages, model=MODEL, tools=TOOLS, betas=CompactionBlocks.of(messages).betas([]))
+            self.wire.count(
+                messages, model=MODEL, tools=TOOLS, betas=CompactionBlocks.from_messages(messages).select_betas([])
+            )
         except Refused as error:
             pytest.fail(f"seed {self.seed}: after {name}: {error}")
         self.check_ids(made.messages)

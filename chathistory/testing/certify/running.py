@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chathistory.errors import ChatHistoryError, ConfigError
-from chathistory.storage.plugins import GROUP, store_class
+from chathistory.storage.plugins import ENTRY_POINT_GROUP, load_store_class
 from chathistory.storage.url import StoreURL
 from chathistory.testing.certify.hooks import CertifyHooks
 from chathistory.testing.certify.report import Certificate, Outcome
@@ -79,8 +79,8 @@ def _pytest() -> Any:
 
 def _backend(scheme: str) -> str:
     """Return the class that serves a scheme, and the distribution that it came with."""
-    name = store_class(scheme).__name__
-    for point in entry_points(group=GROUP, name=scheme):
+    name = load_store_class(scheme).__name__
+    for point in entry_points(group=ENTRY_POINT_GROUP, name=scheme):
         if point.dist is not None:
             return f"{name} of {point.dist.name} {point.dist.version}"
     return name

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from chathistory.messages.block_fields import Field, fields_of, type_of_block
+from chathistory.messages.block_fields import Field, find_block_type, find_fields
 from chathistory.testing.fake_api import shapes
 from chathistory.testing.fake_api.request import Place, Request
 
@@ -48,10 +48,10 @@ def _of_kind(request: Request, kind: str) -> Found:
 
 
 def _within(place: Place) -> Iterator[tuple[str, str]]:
-    name = type_of_block(place.type) or _OTHERS.get(place.type)
+    name = find_block_type(place.type) or _OTHERS.get(place.type)
     if name is None:
         return
-    for key, field in fields_of(name).items():
+    for key, field in find_fields(name).items():
         is_places = key == "content" and isinstance(place.block.get(key), list)  # blocks that are looked at themselves
         if key in place.block and key != "cache_control" and not is_places:
             found = _value(place.block[key], field, f"{place.path}.{place.type}.{key}", outermost=True)
@@ -68,8 +68,8 @@ _OTHERS = {
 
 def _value(value: Any, field: Field, path: str, *, outermost: bool = False) -> Iterator[tuple[str, str]]:
     if isinstance(value, dict) and field.types:
-        tags = {name: fields_of(name).get("type") for name in field.types}
-        names = [name for name, tag in tags.items() if tag is None or value.get("type") in tag.words]
+        tags = {name: find_fields(name).get("type") for name in field.types}
+        names = [name for name, tag in tags.items() if tag is None or value.get("type") in tag.literals]
         if names:
             yield from _struct(value, names[0], path)
         elif not {"any", "dict"} & field.scalars:
@@ -82,7 +82,7 @@ def _value(value: Any, field: Field, path: str, *, outermost: bool = False) -> I
 
 
 def _struct(value: dict[str, Any], name: str, path: str) -> Iterator[tuple[str, str]]:
-    fields = fields_of(name)
+    fields = find_fields(name)
     yield from ((_EXTRA, f"{path}.{key}") for key in value if key not in fields)
     yield from ((_MISSING, f"{path}.{key}") for key, field in fields.items() if field.required and key not in value)
     for key, field in fields.items():
@@ -96,7 +96,7 @@ def _struct(value: dict[str, Any], name: str, path: str) -> Iterator[tuple[str, 
 
 
 def _is_scalar(value: Any, field: Field) -> bool:
-    if isinstance(value, str) and value in field.words:
+    if isinstance(value, str) and value in field.literals:
         return True
     kinds = {"str": "string", "int": "integer", "bool": "boolean", "dict": "dictionary", "any": "any"}
     if value is None:

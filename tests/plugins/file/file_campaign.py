@@ -251,7 +251,7 @@ def _check_read(store: FileStore, built: Built, done: Damage, sound: set[int]) -
     lost = [position for position in sound if position >= end]
     if lost:
         assert looks_torn(built, done, end), f"records {lost[:5]} are sound, and passed over in silence"
-    named = store.notes(built.key) if found else [row.where for row in store.damaged_keys()]
+    named = store.list_notes(built.key) if found else [row.where for row in store.damaged_keys()]
     behind = len(path_of(store, built.key).read_bytes().rstrip())
     assert named or not behind or not lost or done.kind in {"cut", "remove", "line", "several"}, "it is not named"
     if found is not None:

@@ -149,7 +149,7 @@ def test_lines_that_were_moved_are_found(store, change):
     }[change]
     path_of(store).write_bytes(b"".join(changed))
     assert _seen(store) == (BODIES, head)
-    assert store.notes(KEY) != []
+    assert store.list_notes(KEY) != []
     head = store.append(KEY, ["new"], after=head, revision=revision())
     assert _seen(store) == ([*BODIES, "new"], head)
     assert all(path_of(store).read_bytes().count(b"[%d," % position) == 1 for position in range(head.end))

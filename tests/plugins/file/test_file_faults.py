@@ -131,7 +131,7 @@ def test_what_cannot_be_read_is_not_taken_for_absent(store, monkeypatch, name, c
         with monkeypatch.context() as patch:
             Faulty(patch, name, code)
             _fails(store, code, call)
-    for call in (lambda: store.read(KEY), lambda: store.find_records(KEY), lambda: store.notes(KEY)):
+    for call in (lambda: store.read(KEY), lambda: store.find_records(KEY), lambda: store.list_notes(KEY)):
         with monkeypatch.context() as patch:
             Faulty(patch, name, code)
             if code not in OF_THE_FILE:

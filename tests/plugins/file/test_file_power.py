@@ -97,7 +97,7 @@ def check(store, disk, acknowledged, head, new):
         assert list(other.keys()) == ([KEY] if present else [])
         behind = len(disk) - (len(_without_tail(disk, present)) if present else 0)
         if present == head and behind:
-            named = other.notes(KEY) if present else [str(row.error) for row in other.damaged_keys()]
+            named = other.list_notes(KEY) if present else [str(row.error) for row in other.damaged_keys()]
             assert named, "bytes that cannot be told from an append are there, and not named"
         again = other.append(KEY, ["again"], after=present, revision=revision())
         with fresh(store) as another:

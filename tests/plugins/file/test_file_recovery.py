@@ -61,7 +61,7 @@ def test_every_sound_line_is_kept_also_behind_the_damage(store, batch):
     aside = path_of(store, suffix=".aside")
     assert aside.stat().st_mode & 0o7777 == 0o600
     assert aside.read_bytes() == damaged[first.start : first.stop] + damaged[last:]
-    assert f"{aside.stat().st_size} bytes that were set aside" in store.notes(KEY)[0]
+    assert f"{aside.stat().st_size} bytes that were set aside" in store.list_notes(KEY)[0]
     if gone < head.end:
         with pytest.raises(CorruptRecord) as caught:
             store.read(KEY, start=gone)
@@ -69,7 +69,7 @@ def test_every_sound_line_is_kept_also_behind_the_damage(store, batch):
     head = store.append(KEY, ["new"], after=head, revision=revision())
     assert store.forget(KEY, before=head.end - 1).start == head.end - 1
     assert bodies_of(store) == ["new"]
-    assert store.notes(KEY) == []
+    assert store.list_notes(KEY) == []
 
 
 EDITORS = {
@@ -123,7 +123,7 @@ def test_an_append_puts_a_file_in_order_that_an_editor_saved(store, editor):
     assert b"\r" not in path_of(store).read_bytes()
     with fresh(store) as other:
         assert other.read(KEY, start=-1).head == head
-        assert [note for note in other.notes(KEY) if "lines were put in" in note] == []
+        assert [note for note in other.list_notes(KEY) if "lines were put in" in note] == []
 
 
 def test_a_file_of_utf_16_says_so(store):

@@ -50,7 +50,7 @@ def test_an_append_that_lacks_only_the_last_line_feed_is_whole(history):
         assert other.heads("default").items == [second]
         other.append(KEY, ["next"], after=second, revision=revision())
         assert bodies_of(other) == ['{"first":1}', *BODIES, "next"]
-        assert other.notes(KEY) == []
+        assert other.list_notes(KEY) == []
 
 
 def test_at_every_cut_of_the_first_batch_there_is_no_conversation(history):
@@ -115,11 +115,11 @@ def test_a_long_batch_that_was_cut_is_torn_as_a_whole(store):
     for cut in (line - 1, line, line + 1, line + 500, longer.index(b"[1000,"), longer.rindex(COMMIT), len(longer) - 2):
         path_of(store).write_bytes(longer[:cut])
         assert store.read(KEY).head == first
-        assert f"{cut - len(whole)} bytes behind the last append" in store.notes(KEY)[0]
+        assert f"{cut - len(whole)} bytes behind the last append" in store.list_notes(KEY)[0]
     head = store.append(KEY, ["next"], after=first, revision=revision())
     assert bodies_of(store) == ["first", "next"]
     assert store.read(KEY, start=-1).head == head
-    assert f"{len(longer) - 2 - len(whole)} bytes that were set aside" in store.notes(KEY)[0]
+    assert f"{len(longer) - 2 - len(whole)} bytes that were set aside" in store.list_notes(KEY)[0]
 
 
 def _imitations(store, first):
@@ -193,7 +193,7 @@ def test_a_line_that_claims_to_be_the_last_commit_but_is_unsound_is_damage(histo
         lambda: store.append(KEY, ["x"], after=first, revision=revision()),
         lambda: store.forget(KEY, before=1),
         lambda: store.delete(KEY, version=first.revision.version),
-        lambda: store.notes(KEY),
+        lambda: store.list_notes(KEY),
     ):
         with pytest.raises(CorruptRecord) as caught:
             call()

@@ -219,7 +219,7 @@ def test_a_file_that_may_not_be_read_is_a_row(store, monkeypatch, code):
 def test_what_is_no_regular_file_is_damage_of_the_conversation(store, change):
     filled(store, ["1"])
     change(path_of(store))
-    for call in (store.read, store.find_records, store.notes):
+    for call in (store.read, store.find_records, store.list_notes):
         with pytest.raises(CorruptRecord, match="the file cannot be read") as caught:
             call(KEY)
         assert (caught.value.key, caught.value.position) == (KEY, None)

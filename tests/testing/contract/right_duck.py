@@ -7,7 +7,7 @@ import threading
 from dataclasses import replace
 from types import NoneType
 
-from chathistory.checks import check_kind
+from chathistory.checks import check_type
 from chathistory.errors import Conflict, InvalidInput, StoreClosed
 from chathistory.storage.checks import check_append, check_position, check_range, check_version
 from chathistory.storage.values import Head, Key, Leftovers, Page, ReadResult, Record, Traits
@@ -38,7 +38,7 @@ class DuckStore:
 
     def append(self, key, bodies, *, after, revision, first=0):
         self._check()
-        check_kind("key", key, Key, "a Key")
+        check_type("key", key, Key, "a Key")
         batch = check_append(bodies, revision, self.traits, first=first)
         with self._lock:
             check_version(key, self._heads.get(key), after)
@@ -49,7 +49,7 @@ class DuckStore:
 
     def read(self, key, *, start=0, stop=None):
         self._check()
-        check_kind("key", key, Key, "a Key")
+        check_type("key", key, Key, "a Key")
         check_range(start, stop)
         with self._lock:
             head = self._heads.get(key)
@@ -59,7 +59,7 @@ class DuckStore:
 
     def heads(self, scope, *, after=None, limit=20):
         self._check()
-        check_kind("scope", scope, (str, NoneType), "text")
+        check_type("scope", scope, (str, NoneType), "text")
         check_position("limit", limit)
         if limit < 1:
             raise InvalidInput("limit must be at least 1")
@@ -72,7 +72,7 @@ class DuckStore:
 
     def keys(self, scope=None):
         self._check()
-        check_kind("scope", scope, (str, NoneType), "text")
+        check_type("scope", scope, (str, NoneType), "text")
         with self._lock:
             return iter([key for key in self._heads if scope in (None, key.scope)])
 
@@ -81,7 +81,7 @@ class DuckStore:
 
     def damaged_keys(self, scope=None):
         self._check()
-        check_kind("scope", scope, (str, NoneType), "text")
+        check_type("scope", scope, (str, NoneType), "text")
         return iter(())
 
     def is_index_complete(self):
@@ -90,7 +90,7 @@ class DuckStore:
 
     def forget(self, key, *, before):
         self._check()
-        check_kind("key", key, Key, "a Key")
+        check_type("key", key, Key, "a Key")
         check_position("before", before)
         with self._lock:
             old = self._heads.get(key)
@@ -103,7 +103,7 @@ class DuckStore:
 
     def delete(self, key, *, version=None):
         self._check()
-        check_kind("key", key, Key, "a Key")
+        check_type("key", key, Key, "a Key")
         with self._lock:
             head = self._heads.get(key)
             if head is None:
@@ -116,7 +116,7 @@ class DuckStore:
             return True
 
     def remove_leftovers(self, scope):
-        check_kind("scope", scope, (str, NoneType), "text")
+        check_type("scope", scope, (str, NoneType), "text")
         left = [key.id for key in self.keys(scope)]
         return Leftovers(0, tuple(left), not left)
 
