@@ -21,7 +21,7 @@ from redis_servers import Server, free_port, until
 
 from chathistory import History, open_store
 from chathistory.testing import FakeMessagesAPI
-from chathistory.testing.fake_api import Cut, Paused
+from chathistory.testing.fake_api import Cut, Drop, Failure, Paused
 from chathistory.testing.fake_api.reply_queue import echo
 
 pytestmark = pytest.mark.repeated
@@ -105,7 +105,7 @@ def reading(folder: Path, api: FakeMessagesAPI) -> Iterator[Reader]:
 def test_the_page_does_what_it_says(tmp_path):
     assert set(FILES) == {"hello.py", "app.py", "page.html"}
     commands, api = commands_of(PAGE), FakeMessagesAPI()
-    assert len(commands) == 12
+    assert len(commands) == 13
     with reading(tmp_path, api) as reader:
         for command in commands:
             seen = reader.type(command.line)
@@ -117,7 +117,7 @@ def test_the_page_does_what_it_says(tmp_path):
 
 @pytest.fixture(scope="module")
 def script():
-    """The replies to come; when there are none, the words are repeated."""
+    """The next replies; while the list is empty, the fake repeats the user's words."""
     return []
 
 
@@ -130,50 +130,101 @@ def running(tmp_path_factory, script):
         yield reader
 
 
-def test_a_second_tab_is_told_before_anything_is_paid_for(running, script):
-    held, ada = Paused("slow"), {"x-person": "ada"}
-    script.append(held)
+SAY = ("/chats/tea", "/chats/tea/stream")  # in one piece, and word by word
+
+
+def refusal(words: str) -> str:
+    return json.dumps({"error": words}, separators=(",", ":"))
+
+
+def test_a_second_tab_gets_409_before_anything_is_paid_for(running, script):
+    paused, ada = Paused("slow"), {"x-person": "ada"}
+    script.append(paused)
     before = len(running.api.requests)
-    first = threading.Thread(target=running.ask, args=("/chats/tea", {"text": "One"}), kwargs=ada)
+    first = threading.Thread(target=running.ask, args=(SAY[0], {"text": "One"}), kwargs=ada)
     first.start()
-    assert held.reached.wait(100)
-    answers = [running.ask(path, {"text": "Two"}, **ada) for path in ("/chats/tea", "/chats/tea/stream")]
-    held.gate.set()
+    assert paused.reached.wait(100)
+    answers = [running.ask(path, {"text": "Two"}, **ada) for path in SAY]
+    paused.gate.set()
     first.join()
-    told = "Claude is still answering your last message."
-    assert answers[0] == (409, json.dumps({"error": told}, separators=(",", ":")))
-    assert answers[1] == (200, f"event: error\ndata: {json.dumps(told)}\n\n")
+    assert answers == [(409, refusal("Claude is still answering your last message."))] * 2
     assert len(running.api.requests) == before + 1
     assert [each["text"] for each in json.loads(running.ask("/chats/tea", **ada)[1])] == ["One", "slow"]
 
 
-def test_a_reply_that_breaks_off_is_told_and_the_conversation_goes_on(running, script):
+@pytest.mark.parametrize("path", SAY)
+def test_a_message_that_cannot_be_sent_gets_400(running, script, path):
+    eve = {"x-person": f"eve{SAY.index(path)}"}
+    before = len(running.api.requests)
+    assert running.ask(path, {"text": " "}, **eve) == (400, refusal("This message cannot be sent."))
+    assert len(running.api.requests) == before
+    script.append(Failure(400, message="messages.0.content: could not process image"))
+    assert running.ask(path, {"text": "One"}, **eve) == (400, refusal("This message cannot be sent."))
+
+
+@pytest.mark.parametrize("path", SAY)
+def test_an_api_that_fails_before_the_first_word_gets_503(running, script, path):
+    script += [Failure(529, headers={"x-should-retry": "false"}), "Better."]
+    dan = {"x-person": f"dan{SAY.index(path)}"}
+    status, words = running.ask(path, {"text": "One"}, **dan)
+    assert (status, json.loads(words)["error"].split(".")[0]) == (503, "This does not work at the moment")
+    assert running.ask(path, {"text": "Two"}, **dan)[0] == 200
+
+
+def test_a_reply_that_is_interrupted_ends_with_an_error_event(running, script):
     bob = {"x-person": "bob"}
     script += [Cut("Half of it", after=5), "Whole."]
-    _, events = running.ask("/chats/tea/stream", {"text": "One"}, **bob)
+    status, events = running.ask("/chats/tea/stream", {"text": "One"}, **bob)
+    assert status == 200
     assert events.startswith("event: text\n")
-    assert events.endswith('event: error\ndata: "This cannot be done."\n\n')
+    assert events.endswith('event: error\ndata: "The reply was interrupted. Your message is saved."\n\n')
     _, events = running.ask("/chats/tea/stream", {"text": "Two"}, **bob)
     assert events.endswith('event: done\ndata: ""\n\n')
     texts = [each["text"] for each in json.loads(running.ask("/chats/tea", **bob)[1])]
     assert texts == ["One", "Two", "Whole."]
-    with open_store(running.here("redis://localhost:6379/0")) as store:
-        kinds = [entry.kind for entry in History(store).conversation("tea", scope="bob").entries()]
-    assert "interrupted" in kinds
+    assert "interrupted" in kinds_of(running, "bob")
 
 
-def test_nobody_sees_what_others_say(running):
+def test_a_connection_that_breaks_within_a_reply_ends_with_an_error_event(running, script):
+    script.append(Drop("Half of it", after=5))
+    status, events = running.ask("/chats/tea/stream", {"text": "One"}, **{"x-person": "cyd"})
+    assert status == 200
+    assert events.endswith('event: error\ndata: "This does not work at the moment. Your message may be saved."\n\n')
+    assert "interrupted" in kinds_of(running, "cyd")
+
+
+def test_a_visitor_who_leaves_within_a_reply_closes_the_turn(running, script):
+    paused = Paused("Nobody reads this to its end", after=4)
+    script.append(paused)
+    body = json.dumps({"text": "One"}).encode()
+    head = {"content-type": "application/json", "x-person": "fay"}
+    url = f"http://127.0.0.1:{running.port}/chats/tea/stream"
+    with urlopen(Request(url, body, head), timeout=20) as answer:
+        assert answer.readline() == b"event: text\n"
+        assert paused.reached.wait(100)
+    until(lambda: "interrupted" in kinds_of(running, "fay"), patience=60, what="the end of the turn")
+    paused.gate.set()
+    assert running.ask("/chats/tea", {"text": "Two"}, **{"x-person": "fay"})[0] == 200
+
+
+def kinds_of(reader: Reader, scope: str) -> list[str]:
+    with open_store(reader.here("redis://localhost:6379/0")) as store:
+        return [entry.kind for entry in History(store).conversation("tea", scope=scope).entries()]
+
+
+def test_nobody_sees_the_conversations_of_others(running):
     running.ask("/chats/mine", {"text": "Mine"}, **{"x-person": "eve"})
     assert json.loads(running.ask("/chats", **{"x-person": "eve"})[1])["chats"][0]["title"] == "Mine"
     assert running.ask("/chats") == (200, '{"chats":[],"next":null}')
     assert running.ask("/chats/mine") == (200, "[]")
 
 
-def test_a_store_that_is_gone_is_said_and_not_shown(running):
+@pytest.mark.parametrize("path", SAY)
+def test_a_store_that_does_not_answer_gets_503(running, path):
     running.redis.stop(signal.SIGSTOP)
     try:
-        status, words = running.ask("/chats/tea", {"text": "One"})
+        status, words = running.ask(path, {"text": "One"})
     finally:
         running.redis.stop(signal.SIGCONT)
-    assert (status, json.loads(words)["error"].split(";")[0]) == (503, "This does not work at the moment")
+    assert (status, json.loads(words)["error"].split(".")[0]) == (503, "This does not work at the moment")
     assert running.ask("/chats")[0] == 200
