@@ -1,1 +1,1 @@
-"""The chat engine: from what a user says to Claude's reply, with every step of it saved."""
+"""The chat engine: send a user's message to Claude, and save every step of the turn."""

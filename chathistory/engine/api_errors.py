@@ -1,7 +1,7 @@
-"""What an error of the API says, told from its status, its code and its words.
+"""Find the cause of an API error in its status, its error code and its text.
 
-The API has error codes for a few causes and texts for the rest; `tests/engine/api_refusals.py` has a table of them,
-each with its source. What cannot be told from them changes nothing.
+The API has error codes for a few causes and only texts for the rest. `tests/engine/api_refusals.py` has a table of the
+texts, each with its source. An error whose cause is not recognized changes nothing in the conversation.
 """
 
 from __future__ import annotations
@@ -15,10 +15,16 @@ __all__ = ["Cause", "describe_cause", "find_cause"]
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """What an error of the API names of a conversation.
+    """The part of a conversation that an API error is about.
 
-    paths: places in the request, such as "messages.4.content.1". files: ids of files. types: of the blocks that it is
-    about, where it names no place.
+    Attributes:
+        about: "messages" (single messages or blocks), "size" (the request as a whole) or "container" (a container of
+            the code execution tool).
+        why: The cause, in words that quote neither the error nor the conversation.
+        paths: Places in the request that the error names, such as "messages.4.content.1"; () if it names none.
+        files: Ids of files that the error names; () if it names none.
+        types: Types of the content blocks that the error can be about; only set if it names no place.
+        status: The HTTP status; None if the error has none.
     """
 
     about: Literal["messages", "size", "container"]
@@ -30,7 +36,7 @@ class Cause:
 
 
 _STATUSES = frozenset({400, 404, 413, 422})
-_IN_STREAM = 200  # the status of an error event; its type tells what it is
+_IN_STREAM = 200  # the status of an error event within a stream; its type has the cause
 _TYPES = frozenset({"invalid_request_error", "not_found_error", "request_too_large"})
 _TOO_LARGE = 413
 _SIZE_CODES = frozenset({"request_body_too_large_after_decoding"})
@@ -38,7 +44,7 @@ _SIZE_CODES = frozenset({"request_body_too_large_after_decoding"})
 _PATH = re.compile(r"(?<![\w.])messages(?:\.\d+|\[\d+\])(?:[.\w]*\.content(?:\.\d+|\[\d+\]))*")
 _FILE_ID = re.compile(r"\bfile_[A-Za-z0-9]+")
 
-# All that follows is looked for in lower case.
+# The patterns below are matched against text in lower case.
 _GONE = r"(?:not found|not be found|expired|does not exist|doesn't exist|no longer|unknown|not available|unavailable)"
 _CONTAINER = re.compile(
     rf"(?<![\w.])container\b(?!_upload).{{0,120}}?{_GONE}|(?:no|unknown|expired) container\b|^container: "
@@ -69,7 +75,7 @@ _WHY = (
     (re.compile(r"could not process image|image.{0,60}(?:invalid|corrupt|not match|not valid)"), "an unreadable image"),
     (re.compile(r"download|robots|url"), "a URL that the API cannot read"),
     (re.compile(r"encrypted_content|encrypted_index"), "an encrypted result that the API does not accept"),
-    (_FILE, "a file that the API does not have any longer"),
+    (_FILE, "a file that the API no longer has"),
 )
 _UNREADABLE = re.compile(
     r"could not process|unable to (?:download|process|read|fetch)|not valid|invalid|password|robots\.txt"
@@ -82,7 +88,14 @@ _OF_TYPE = (
 
 
 def find_cause(error: BaseException) -> Cause | None:
-    """Return what an error of the API names of the conversation; None: nothing, or it cannot be told."""
+    """Return the part of the conversation that an API error is about.
+
+    Args:
+        error: An exception of the SDK, or any other exception.
+
+    Returns:
+        None if the error is not about the conversation (credit, load, network, ...), or its cause is not recognized.
+    """
     status = getattr(error, "status_code", None)
     kind = getattr(error, "type", None)
     if status not in _STATUSES and not (status == _IN_STREAM and kind in _TYPES):
@@ -94,7 +107,7 @@ def find_cause(error: BaseException) -> Cause | None:
     if not paths and (found := _PATH.search(message)):
         paths = (found[0],)
     if not paths and _CONTAINER.search(text):
-        return Cause("container", "a container that the API does not have any longer", status=status)
+        return Cause("container", "a container that the API no longer has", status=status)
     too_large = status == _TOO_LARGE or kind == "request_too_large" or getattr(error, "error_code", None) in _SIZE_CODES
     if too_large or (not paths and _SIZE.search(text)):
         limit = "the request has too many bytes" if too_large or "request" in text else "the prompt has too many tokens"
@@ -103,7 +116,14 @@ def find_cause(error: BaseException) -> Cause | None:
 
 
 def describe_cause(error: BaseException) -> str:
-    """Return what is wrong, in words that quote nothing."""
+    """Return the cause of an API error, in words that quote neither the error nor the conversation.
+
+    Args:
+        error: An exception of the SDK.
+
+    Returns:
+        A noun phrase; "content that the API does not accept" if the text of the error matches no known cause.
+    """
     text = _error_text(error).lower()
     return next((words for pattern, words in _WHY if pattern.search(text)), "content that the API does not accept")
 
@@ -115,13 +135,13 @@ def _find_in_messages(error: BaseException, message: str, paths: tuple[str, ...]
     if paths:
         return Cause("messages", why, paths, files, status=status)
     if getattr(error, "error_code", None) == "file_expired" or _FILE.search(text):
-        words = "a file that the API does not have any longer"
+        words = "a file that the API no longer has"
         return Cause("messages", words, (), files, frozenset({"file"}), status)
     types = next((types for pattern, types in _OF_TYPE if pattern.search(text)), frozenset())
     return Cause("messages", why, (), (), types, status) if types and _UNREADABLE.search(text) else None
 
 
 def _error_text(error: BaseException) -> str:
-    """Return the API's own words; those of a gateway may stand anywhere in the body."""
+    """Return the API's own message, or all of the error's text: a gateway may put the message anywhere in the body."""
     message = getattr(error, "api_message", None)
     return message if isinstance(message, str) and message else str(error)

@@ -1,4 +1,4 @@
-"""The engine for asyncio: the same turns, with the SDK's asynchronous client."""
+"""`AsyncChatEngine`: the engine for asyncio, on the SDK's asynchronous client."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ T = TypeVar("T")
 def _make_async(
     method: Callable[Concatenate[ChatEngine, P], R],
 ) -> Callable[Concatenate[AsyncChatEngine, P], Coroutine[Any, Any, R]]:
-    """Return the method for asyncio: that of `ChatEngine`, whose `_run_flow` gives something to await here."""
+    """Return a method of `ChatEngine` as a coroutine function: `AsyncChatEngine._run_flow` returns an awaitable."""
     make: Any = method
 
     async def call(self: AsyncChatEngine, /, *args: P.args, **kwargs: P.kwargs) -> R:
@@ -54,9 +54,14 @@ def _make_async(
 
 
 class AsyncChatEngine(AsyncFromConfig):
-    """`ChatEngine` for asyncio, with a client such as `AsyncAnthropic`. Use it with `async with`, or call `close`.
+    """Send what a user says to Claude, together with the conversation so far, and save both; for asyncio.
 
-    A cancelled call closes its turn: the message is saved, what had come of the reply is kept beside it.
+    The methods and guarantees are those of `ChatEngine`: the message is durable before the request is sent, and the
+    reply as soon as it is complete. The client must be asynchronous, such as `anthropic.AsyncAnthropic()`. Calls of the
+    store run in threads, so the event loop is never blocked. Use the engine with `async with`, or call `close`.
+
+    Cancelling a call closes its turn. The message stays saved. A partial reply is saved with the conversation as an
+    `interrupted` entry, and is never sent to Claude.
     """
 
     def __init__(
@@ -74,7 +79,29 @@ class AsyncChatEngine(AsyncFromConfig):
         context_editing: ContextEditing | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        """See `ChatEngine`. An `AsyncHistory` that is handed in stays the caller's to close."""
+        """Create an engine on a client of the Anthropic SDK and a store.
+
+        Args:
+            client: An asynchronous client, such as `anthropic.AsyncAnthropic()`, or an object whose
+                `messages.create` is a coroutine function. The caller closes it.
+            store: A store, a `History` or an `AsyncHistory`, which the caller closes; or the URL of a store, which
+                `close` closes. Engines that are given the same `AsyncHistory` share its threads.
+            model: The model, such as "claude-sonnet-5-5".
+            system: The system prompt: text or content blocks; None: no system prompt.
+            tools: The tools that Claude may call, as the API defines them; None: no tools.
+            max_tokens: The maximum length of a reply, in tokens.
+            turn_timeout: How long a turn without a reply counts as open, in seconds or as a `timedelta`; see
+                `ChatEngine`.
+            cache: Whether to use the API's automatic prompt caching.
+            trimming: The policy that decides, before each turn, which part of the conversation is no longer sent;
+                None: everything is sent.
+            context_editing: What the API leaves out of its own copy of the conversation; None: nothing.
+            options: Further arguments of `messages.create`, such as {"thinking": {"type": "adaptive"}}.
+
+        Raises:
+            InvalidInput: An argument is invalid, or the client is a synchronous one.
+            ConfigError: The URL is invalid, or its backend is not installed.
+        """
         self._owned = not isinstance(store, AsyncHistory)
         self.history = store if isinstance(store, AsyncHistory) else AsyncHistory(store)
         self._settings = EngineSettings.of(
@@ -152,7 +179,7 @@ class AsyncChatEngine(AsyncFromConfig):
         model: str | None = None,
         max_tokens: int | None = None,
     ) -> AsyncReplyStream:
-        """See `ChatEngine.stream`; use it with `async with`."""
+        """See `ChatEngine.stream`. Use the result with `async with`."""
         settings = self._settings.for_call(model=model, max_tokens=max_tokens)
         starter = settings.build_turn_starter(scope, id, expected=expected)
         return AsyncReplyStream(self.history, settings, lambda: starter.start(content, turn_id=turn_id))
@@ -160,7 +187,7 @@ class AsyncChatEngine(AsyncFromConfig):
     def stream_resumed(
         self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False
     ) -> AsyncReplyStream:
-        """See `ChatEngine.stream_resumed`."""
+        """See `ChatEngine.stream_resumed`. Use the result with `async with`."""
         starter = self._settings.build_turn_starter(scope, id)
         return AsyncReplyStream(
             self.history, self._settings, lambda: starter.resume_unanswered(takeover=takeover, force=force)
@@ -169,7 +196,7 @@ class AsyncChatEngine(AsyncFromConfig):
     def stream_regenerated(
         self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
     ) -> AsyncReplyStream:
-        """See `ChatEngine.stream_regenerated`."""
+        """See `ChatEngine.stream_regenerated`. Use the result with `async with`."""
         starter = self._settings.build_turn_starter(scope, id, expected=expected)
         return AsyncReplyStream(self.history, self._settings, lambda: starter.regenerate(turn_id=turn_id))
 
@@ -179,7 +206,10 @@ class AsyncChatEngine(AsyncFromConfig):
     check = _make_async(ChatEngine.check)
 
     async def close(self) -> None:
-        """End the threads of a history that this engine made, and close what `from_config` opened; nothing else."""
+        """End the threads of the `AsyncHistory` that this engine created, and close what `from_config` opened.
+
+        A client, a store and an `AsyncHistory` that were passed in stay open.
+        """
         if self._owned:
             await self.history.close()
         await super().close()
@@ -189,12 +219,17 @@ class AsyncChatEngine(AsyncFromConfig):
 
 
 class AsyncReplyStream(StreamedTurn):
-    """A reply as it comes, for asyncio; use it with `async with`: see `ReplyStream`."""
+    """A reply that is streamed, for asyncio; use it with `async with`, and iterate with `async for`.
+
+    Iterating over it yields the pieces of text. The members are those of `ReplyStream`. Leaving the `async with` block
+    before the end (an error, a cancelled task, a `break`) closes the turn; the partial reply is saved with the
+    conversation as an `interrupted` entry, which is shown to people and never sent to Claude.
+    """
 
     _pieces: AsyncGenerator[ReplyEvent] | None = None
 
     def __init__(self, history: AsyncHistory, settings: EngineSettings, start: Callable[[], Turn]) -> None:
-        """Internal: `AsyncChatEngine.stream` makes it."""
+        """Internal: `AsyncChatEngine.stream` creates it."""
         super().__init__(settings, start)
         self._history = history
 
@@ -222,7 +257,9 @@ class AsyncReplyStream(StreamedTurn):
         async for _ in self.events:
             pass
         if self._reply is None:
-            raise IncompleteReply("the reply broke off")
+            raise IncompleteReply(
+                "the reply was interrupted before it was complete; call resume(id) to send the turn again"
+            )
         return self._reply
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -251,12 +288,14 @@ class AsyncReplyStream(StreamedTurn):
                     async for event in stream:
                         if piece := self._progress.handle_event(event):
                             yield piece
-                except ValueError as error:  # of the SDK about a tool's input that is no JSON, with all its text
+                except (
+                    ValueError
+                ) as error:  # from the SDK: the input of a tool is not JSON; its message quotes all of it
                     async for _ in self._progress.remaining_events:
                         pass
-                    unread = self._progress.build_unparsed_reply()
+                    unparsed = self._progress.build_unparsed_reply()
                     raise await _finish_despite_cancel(
-                        self._history.run(self._turn.store_as_text, unread, error)
+                        self._history.run(self._turn.store_as_text, unparsed, error)
                     ) from None
                 self._progress.check_ended()
             response = await stream.get_final_message()
@@ -270,14 +309,19 @@ async def _replay_events(reply: Reply) -> AsyncGenerator[ReplyEvent]:
 
 @dataclass(frozen=True, slots=True)
 class _Ended:
-    """How a flow ended; error: that of its last call, if that was passed on."""
+    """How a flow ended.
+
+    Attributes:
+        result: What the flow returned.
+        error: The error of its last call, if the flow did not handle it.
+    """
 
     result: Any = None
     error: BaseException | None = None
 
 
 def _advance_flow(flow: Flow[Any], answer: Any, error: BaseException | None) -> Call | _Ended:
-    """Let a flow go on to its next call. The error of a call is for the event loop to raise, not for a thread."""
+    """Run a flow up to its next call. The error of a call is returned: the event loop raises it, not this thread."""
     try:
         return flow.send(answer) if error is None else flow.throw(error)
     except StopIteration as end:
@@ -289,9 +333,10 @@ def _advance_flow(flow: Flow[Any], answer: Any, error: BaseException | None) -> 
 
 
 async def _run_flow(history: AsyncHistory, flow: Flow[T]) -> T:
-    """Run a flow in threads, and await each of its calls here; return what the flow returns.
+    """Run a flow in threads, await each of its calls on the event loop, and return what the flow returns.
 
-    If this is cancelled, what the flow is doing ends all the same; then the flow is told in place of its next answer.
+    When cancelled, this waits for the step that is running. Then the `CancelledError` is raised within the flow, in
+    place of the answer to its next call.
     """
     answer: Any = None
     error: BaseException | None = None
@@ -304,7 +349,7 @@ async def _run_flow(history: AsyncHistory, flow: Flow[T]) -> T:
             await asyncio.wait([task])
             step = _Ended() if task.exception() else task.result()
             if isinstance(step, _Ended):
-                if isinstance(step.result, Turn):  # nobody takes over what was opened
+                if isinstance(step.result, Turn):  # the caller never gets this turn, so close it
                     await _finish_despite_cancel(history.run(step.result.abort, cancelled))
                 raise
             error = cancelled
@@ -315,14 +360,14 @@ async def _run_flow(history: AsyncHistory, flow: Flow[T]) -> T:
             return cast("T", step.result)
         try:
             answer = step()
-            if inspect.isawaitable(answer):  # a client that answers at once has been paid all the same
+            if inspect.isawaitable(answer):  # the answer of a synchronous client is paid for, so it is used
                 answer = await answer
-        except BaseException as raised:  # noqa: BLE001 - the flow raises it, unless it can go on
+        except BaseException as raised:  # noqa: BLE001 - the flow raises it, unless it can continue
             error = raised
 
 
 async def _finish_despite_cancel(work: Awaitable[R]) -> R:
-    """Wait for work to end even when cancelled meanwhile, so that nothing is half done."""
+    """Await something that must not be left half done: when cancelled, wait for its end before raising."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)

@@ -1,4 +1,4 @@
-"""The engine for synchronous programs."""
+"""`ChatEngine`: the engine for synchronous programs."""
 
 from __future__ import annotations
 
@@ -40,19 +40,26 @@ T = TypeVar("T")
 
 
 def run_flow(flow: Flow[T]) -> T:
-    """Run a flow, making each of its calls at once; return what the flow returns."""
+    """Run a flow, make each of its calls, and return what the flow returns.
+
+    Args:
+        flow: A generator as described in `engine.flows`.
+
+    Returns:
+        What the flow returns.
+    """
     try:
         call = next(flow)
         while True:
             try:
                 answer = call()
-            except BaseException as error:  # noqa: BLE001 - the flow raises it, unless it can go on
+            except BaseException as error:  # noqa: BLE001 - the flow raises it, unless it can continue
                 call = flow.throw(error)
                 continue
             if inspect.iscoroutine(answer):
-                answer.close()  # nothing was sent yet; else Python warns that nobody awaited it
+                answer.close()  # nothing was sent yet; prevents the warning "was never awaited"
             if inspect.isawaitable(answer):
-                words = "a call gave an awaitable, so this is an asynchronous client; use AsyncChatEngine"
+                words = "must be synchronous, but a call returned an awaitable; use AsyncChatEngine with this client"
                 call = flow.throw(InvalidInput(f"client: {words}"))
             else:
                 call = flow.send(answer)
@@ -61,10 +68,11 @@ def run_flow(flow: Flow[T]) -> T:
 
 
 class ChatEngine(FromConfig):
-    """Sends what a user says to Claude, with all that was said before, and saves both.
+    """Send what a user says to Claude, together with the conversation so far, and save both.
 
-    The message is durable before the request goes out, the reply as soon as it is complete. Any process with the same
-    store goes on with any conversation. Errors of the SDK pass through as they are, with a note of what was saved.
+    The message is durable before the request is sent, and the reply as soon as it is complete. Any process with the
+    same store can continue any conversation. Errors of the SDK are raised unchanged, with a note that says what was
+    saved and how to continue. Use the engine with `with`, or call `close`.
     """
 
     def __init__(
@@ -82,26 +90,32 @@ class ChatEngine(FromConfig):
         context_editing: ContextEditing | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        """Use a client of the Anthropic SDK, and a store.
+        """Create an engine on a client of the Anthropic SDK and a store.
 
         Args:
-            client: A client, such as `anthropic.Anthropic()`, or any object with its `.messages`; it stays the
-                caller's to close.
-            store: A store or a history, which stay the caller's to close, or the URL of a store, which `close` closes.
-            model: The model to ask.
-            system: The system prompt: text or content blocks.
-            tools: The tools that Claude may call, as the API takes them.
-            max_tokens: The longest reply, in tokens.
-            turn_timeout: How long a turn without a reply counts as open, in seconds or as a `timedelta`; the process
-                that holds one renews that in time, so it should be the same for all who share conversations.
-            cache: Whether the API caches the prompt.
-            trimming: What decides, before each turn, whether a part of the conversation is no longer sent.
-            context_editing: What the API does with its own copy.
+            client: A client, such as `anthropic.Anthropic()`, or any object with the same `.messages`. The caller
+                closes it.
+            store: A store or a `History`, which the caller closes; or the URL of a store, which `close` closes.
+            model: The model, such as "claude-sonnet-5-5".
+            system: The system prompt: text or content blocks; None: no system prompt. It is stored with each
+                conversation, and `SetupChangedWarning` says when a conversation continues with another one.
+            tools: The tools that Claude may call, as the API defines them; None: no tools.
+            max_tokens: The maximum length of a reply, in tokens. The default is below 21,333, from which on the SDK
+                refuses a request that is not streamed.
+            turn_timeout: How long a turn without a reply counts as open, in seconds (more than 0, at most
+                1,000,000,000) or as a `timedelta`. Until then, other engines raise `TurnInProgress`. The process that
+                waits for the reply renews this time, so a long reply does not time out. Use the same value in all
+                processes that share conversations.
+            cache: Whether to use the API's automatic prompt caching (the top-level `cache_control`). It takes one of
+                the four cache markers that a request may have, and is left out if `system` and `tools` use all four.
+            trimming: The policy that decides, before each turn, which part of the conversation is no longer sent;
+                None: everything is sent.
+            context_editing: What the API leaves out of its own copy of the conversation; None: nothing.
             options: Further arguments of `messages.create`, such as {"thinking": {"type": "adaptive"}}.
 
         Raises:
-            InvalidInput: Something of it cannot work.
-            ConfigError: The URL is wrong, or its backend cannot be used.
+            InvalidInput: An argument is invalid, or the client is an asynchronous one.
+            ConfigError: The URL is invalid, or its backend is not installed.
         """
         self.history = store if isinstance(store, History) else History(store)
         self._closing = () if isinstance(store, History) else (self.history,)
@@ -133,25 +147,40 @@ class ChatEngine(FromConfig):
         model: str | None = None,
         max_tokens: int | None = None,
     ) -> Reply:
-        """Say something in a conversation (which begins with it, if it is new) and return Claude's reply.
+        """Send a user's message in a conversation, and return Claude's reply.
+
+        A conversation that does not exist is created. If the last turn has no reply and has the same message, that turn
+        is sent again; the message is not stored twice.
 
         Args:
-            id: The conversation.
+            id: The conversation's id.
             content: Text, or content blocks such as tool results.
-            scope: The conversation's scope.
-            turn_id: A name of the caller's for this turn; given again, after a crash or a lost answer, it is not sent
-                twice: the stored reply is returned.
+            scope: The conversation's scope; not given: the scope of the engine's history.
+            turn_id: The caller's own id for this turn. Use the same id to repeat a call after a crash or a lost
+                answer: the message is not sent twice, and a stored reply is returned. None: a new id.
             expected: The version of the conversation that the caller has seen, such as `Reply.version` or
-                `Conversation.version`; if somebody changed it since, nothing is stored or sent.
-            model: The model for this turn; None: the engine's. Thinking of another model may not be sent on.
-            max_tokens: The longest reply, in tokens; None: the engine's.
+                `Conversation.version`. If the conversation has changed since, nothing is stored or sent. None: the
+                message is added to whatever is stored.
+            model: The model for this turn; None: the engine's model. The API drops thinking of another model that the
+                target model cannot read.
+            max_tokens: The maximum length of the reply, in tokens; None: the engine's value.
+
+        Returns:
+            The reply, which is stored.
 
         Raises:
-            TurnInProgress: Another turn of the conversation is open; no token was paid for.
+            TurnInProgress: Another turn of the conversation is open; no tokens were paid for.
             TurnMismatch: The `turn_id` was used for other content.
-            Conflict: Somebody changed the conversation since `expected`.
-            OrphanedReply: Somebody else changed the conversation while Claude answered.
-            Exception: Errors of the SDK, as they are, and those of the store.
+            TurnRefused: The turn of this `turn_id` was refused by the API, and would be refused again.
+            TurnTooLarge: One turn alone exceeds the token budget of `trimming`; nothing was stored or sent.
+            TurnError: Tool results came too late, or the conversation continued without a reply to this `turn_id`.
+            InvalidInput: The content is blank or malformed, or a result names no tool call.
+            Conflict: The conversation changed since `expected`.
+            OrphanedReply: Another writer changed the conversation while Claude answered. The reply is saved as an
+                `orphaned` entry, and is the error's `reply`.
+            IncompleteReply: The API's answer is not a complete message.
+            StoreError: The store failed; the error's `reply` has a reply that was paid for and not stored.
+            Exception: Any error of the SDK, unchanged.
         """
         settings = self._settings.for_call(model=model, max_tokens=max_tokens)
         starter = settings.build_turn_starter(scope, id, expected=expected)
@@ -193,27 +222,30 @@ class ChatEngine(FromConfig):
     ) -> Reply | list[str]:
         """Send the results of the tools that `reply` calls, and return Claude's next reply.
 
-        The same results submitted again, for a queue may deliver twice, are sent once: the stored reply is returned.
+        Submitting the same results again is safe (a queue may deliver twice): they are sent once, and the stored reply
+        is returned.
 
         Args:
-            id: The conversation.
+            id: The conversation's id.
             reply: The reply that called the tools.
-            results: By the id of each call: text, content blocks, or an exception for a tool that failed.
-            partial: Only store these results if other calls await theirs; whoever hands in the last one sends all, and
-                of several who do so at once only one sends. Without it, calls without a result are answered with an
-                error.
-            scope: The conversation's scope.
+            results: The result of each tool call, by the id of the call: text, content blocks, or an exception for a
+                tool that failed.
+            partial: If other calls still await a result, only store these results. The call that submits the last
+                result sends all of them; of several that do so at the same time, only one sends. Without `partial`,
+                each call without a result is answered with an error.
+            scope: The conversation's scope; not given: the scope of the engine's history.
             expected: See `send`.
 
         Returns:
-            The reply; with `partial` the ids of the calls that still await a result, if there are any.
+            Claude's reply; with `partial`, the ids of the calls that still await a result, if there are any.
 
         Raises:
-            InvalidInput: There are no results, or one names no call of `reply`.
+            InvalidInput: `results` is empty, or names a call that `reply` does not have.
+            TurnMismatch: A call already has another result; nothing was stored or sent.
+            TurnInProgress: Another turn is open; nothing was stored or sent.
             TurnError: `reply` is not part of the conversation (it was taken back, forgotten or deleted), or the
-                conversation went on without these results. `TurnMismatch`: a call has another result already.
-                `TurnInProgress`: another turn is open. Nothing is stored and nothing is sent then.
-            ChatHistoryError: What `send` raises.
+                conversation continued without these results; nothing was stored or sent.
+            ChatHistoryError: Any other error that `send` raises.
         """
         starter = self._settings.build_turn_starter(scope, id, expected=expected)
         return self._run_flow(
@@ -221,21 +253,25 @@ class ChatEngine(FromConfig):
         )
 
     def resume(self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False) -> Reply | None:
-        """Send the last turn again if it has no reply: its process died, or its request failed.
+        """Send the last turn again if it has no reply, because its process died or its request failed.
 
         Args:
-            id: The conversation.
-            scope: The conversation's scope.
-            takeover: Do so even while another process holds the turn, if you know that it comes to nothing. A reply
-                that it still gets is kept beside the conversation.
-            force: Send it even if the API refused it.
+            id: The conversation's id.
+            scope: The conversation's scope; not given: the scope of the engine's history.
+            takeover: Send the turn even while another process holds it; for when you know that the other process will
+                not finish. If it gets a reply all the same, that is saved as an `orphaned` entry and never sent to
+                Claude.
+            force: Send the turn even if the API refused it.
 
         Returns:
-            Its reply; None if nothing is left to send.
+            Claude's reply; None if the last turn has its reply, or there is no such conversation.
 
         Raises:
-            TurnRefused: The API refused it, and would refuse it again.
-            TurnInProgress: Another process holds the turn. One of this machine that has ended need not be waited for.
+            TurnRefused: The API refused the turn, and would refuse it again; see `force`.
+            TurnInProgress: Another process holds the turn; see `takeover`. A process of this machine that has ended
+                does not hold it any longer.
+            ChatHistoryError: Any other error that `send` raises.
+            Exception: Any error of the SDK, unchanged.
         """
         starter = self._settings.build_turn_starter(scope, id)
         return self._run_flow(
@@ -245,27 +281,43 @@ class ChatEngine(FromConfig):
     def regenerate(
         self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
     ) -> Reply:
-        """Get another reply to the last question of a conversation; the first one stays in the log.
+        """Get another reply to the last question of a conversation; the earlier reply stays in the log.
 
-        What Claude did in its place (calls of tools, their results) is taken back with it. A question without a reply
-        is sent as `resume` does. `Conversation.variants` has all replies, `Conversation.choose` goes back to one.
+        Everything since the question is taken back: the reply, its tool calls and their results. A question without a
+        reply is sent as `resume` does. `Conversation.variants` lists all replies, and `Conversation.choose` returns to
+        one of them.
 
         Args:
-            id: The conversation.
-            scope: The conversation's scope.
-            turn_id: A name for this turn; given again, after a crash or a lost answer, it is not sent twice.
+            id: The conversation's id.
+            scope: The conversation's scope; not given: the scope of the engine's history.
+            turn_id: The caller's own id for this turn. Use the same id to repeat a call after a crash or a lost
+                answer: the question is not sent twice. None: a new id.
             expected: See `send`.
 
+        Returns:
+            The new reply.
+
         Raises:
-            TurnInProgress: A turn is open. Nothing is taken back then.
-            TurnError: There is no question.
-            ChatHistoryError: What `send` raises.
+            TurnInProgress: A turn is open; nothing was taken back.
+            TurnError: The conversation has no question.
+            ChatHistoryError: Any other error that `send` raises.
+            Exception: Any error of the SDK, unchanged.
         """
         starter = self._settings.build_turn_starter(scope, id, expected=expected)
         return self._run_flow(flows.request_reply(self._settings, lambda: starter.regenerate(turn_id=turn_id)))
 
     def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
-        """Close the open turn of a conversation, whoever holds it; False: there was none."""
+        """Close the open turn of a conversation, whichever process holds it.
+
+        The message stays saved. If the other process gets a reply all the same, that is saved as an `orphaned` entry.
+
+        Args:
+            id: The conversation's id.
+            scope: The conversation's scope; not given: the scope of the engine's history.
+
+        Returns:
+            True if a turn was closed; False if no turn was open, or there is no such conversation.
+        """
         return abandon(self._settings.open_log(scope, id))
 
     def stream(
@@ -279,7 +331,22 @@ class ChatEngine(FromConfig):
         model: str | None = None,
         max_tokens: int | None = None,
     ) -> ReplyStream:
-        """Like `send`, with the text as it comes; use it with `with`. Nothing happens before that."""
+        """Send a user's message as `send` does, and stream Claude's reply.
+
+        Nothing is stored or sent before the `with` block is entered.
+
+        Args:
+            id: The conversation's id.
+            content: Text, or content blocks such as tool results.
+            scope: The conversation's scope; not given: the scope of the engine's history.
+            turn_id: See `send`; a stored reply is replayed block by block.
+            expected: See `send`.
+            model: The model for this turn; None: the engine's model.
+            max_tokens: The maximum length of the reply, in tokens; None: the engine's value.
+
+        Returns:
+            A stream for a `with` block. Entering and reading it raise what `send` raises.
+        """
         settings = self._settings.for_call(model=model, max_tokens=max_tokens)
         starter = settings.build_turn_starter(scope, id, expected=expected)
         return ReplyStream(settings, lambda: starter.start(content, turn_id=turn_id))
@@ -287,14 +354,37 @@ class ChatEngine(FromConfig):
     def stream_resumed(
         self, id: str, *, scope: str = OWN_SCOPE, takeover: bool = False, force: bool = False
     ) -> ReplyStream:
-        """Like `resume`, with the text as it comes. Raises `TurnError` on entry if there is nothing to resume."""
+        """Send the last turn again as `resume` does, and stream Claude's reply.
+
+        Args:
+            id: The conversation's id.
+            scope: The conversation's scope; not given: the scope of the engine's history.
+            takeover: See `resume`.
+            force: See `resume`.
+
+        Returns:
+            A stream for a `with` block. Entering it raises `TurnError` if there is nothing to resume; else entering and
+            reading it raise what `resume` raises.
+        """
         starter = self._settings.build_turn_starter(scope, id)
         return ReplyStream(self._settings, lambda: starter.resume_unanswered(takeover=takeover, force=force))
 
     def stream_regenerated(
         self, id: str, *, scope: str = OWN_SCOPE, turn_id: str | None = None, expected: str | None = None
     ) -> ReplyStream:
-        """Like `regenerate`, with the text as it comes; use it with `with`. Nothing happens before that."""
+        """Get another reply to the last question as `regenerate` does, and stream it.
+
+        Nothing is taken back or sent before the `with` block is entered.
+
+        Args:
+            id: The conversation's id.
+            scope: The conversation's scope; not given: the scope of the engine's history.
+            turn_id: See `regenerate`; a stored reply is replayed block by block.
+            expected: See `send`.
+
+        Returns:
+            A stream for a `with` block. Entering and reading it raise what `regenerate` raises.
+        """
         starter = self._settings.build_turn_starter(scope, id, expected=expected)
         return ReplyStream(self._settings, lambda: starter.regenerate(turn_id=turn_id))
 
@@ -309,25 +399,30 @@ class ChatEngine(FromConfig):
         takeover: bool = False,
         expected: str | None = None,
     ) -> Reply:
-        """Say something and let the SDK's tool runner call `tools` until Claude is done; return the last reply.
+        """Send a user's message, and let the SDK's tool runner call `tools` until Claude is done.
 
-        Each reply and each set of results is stored as it happens, so a crash loses none of them. Where a tool gives
-        something that cannot be stored, Claude is told so as the error of that tool.
+        Each reply and each set of results is stored at once, so a crash loses none of them. If the result of a tool
+        cannot be stored, Claude gets an error as the result of that tool.
 
         Args:
-            id: The conversation.
-            content: Text or content blocks; None: go on with a turn that broke off, as `resume` does. Calls without a
-                result are then answered with an error, for they may have run.
-            tools: Functions made with the SDK's `beta_tool` (`beta_async_tool` for asyncio), or what else its
-                `tool_runner` takes.
-            scope: The conversation's scope.
+            id: The conversation's id.
+            content: Text or content blocks; None: continue an interrupted turn, as `resume` does. Calls without a
+                result are then answered with an error, because their tools may have run.
+            tools: Functions made with the SDK's `beta_tool` (for asyncio `beta_async_tool`), or anything else that the
+                SDK's `tool_runner` accepts. They replace the engine's `tools` for this turn.
+            scope: The conversation's scope; not given: the scope of the engine's history.
             turn_id: See `send`.
-            takeover: See `resume`.
+            takeover: See `resume`; only used without `content`.
             expected: See `send`.
 
+        Returns:
+            The last reply, which ends the turn.
+
         Raises:
-            ChatHistoryError: What `send` raises.
-            TurnError: Without `content`, there is no turn that broke off.
+            TurnError: `content` is None, and there is no turn to continue.
+            ChatHistoryError: Any error that `send` raises. If results could not be stored, the error's `results` has
+                them.
+            Exception: Any error of the SDK, unchanged.
         """
         starter = self._settings.build_turn_starter(scope, id, tools, expected=expected)
         if content is None:
@@ -337,45 +432,71 @@ class ChatEngine(FromConfig):
         return self._run_flow(flows.run_tools(self._settings, start, tools))
 
     def compact(self, id: str, *, scope: str = OWN_SCOPE) -> TrimResult | None:
-        """Have the API sum up all that was said so far; from now on that is sent in its place. None: there is nothing.
+        """Have the API summarize the conversation so far, and send the summary in its place from now on.
 
-        A beta of the API, which signs the summary, so that thinking stays valid. The log stays whole. Raises
-        `TurnInProgress` if a turn is open, and `Conflict` if somebody wrote meanwhile; nothing changes then.
+        This is a beta feature of the API (`compact-2026-09-04`). The API signs the summary, so later thinking stays
+        valid. The log keeps all messages.
+
+        Args:
+            id: The conversation's id.
+            scope: The conversation's scope; not given: the scope of the engine's history.
+
+        Returns:
+            What was cut; None if there is nothing to summarize, or no such conversation.
+
+        Raises:
+            TurnInProgress: A turn is open; nothing was changed.
+            Conflict: Another writer changed the conversation meanwhile; nothing was changed.
+            Exception: Any error of the SDK, unchanged.
         """
         return self._run_flow(flows.compact(self._settings, scope, id))
 
     def count_tokens(self, id: str, content: Content | None = None, *, scope: str = OWN_SCOPE) -> int:
-        """Have the API count what `send(id, content)` would send, with system prompt and tools; nothing is stored.
+        """Have the API count the input tokens of a request, with system prompt and tools; nothing is stored.
 
-        Without `content`, what `resume` would send. Raises `InvalidInput` if that would end with a reply.
+        Counting is free of charge.
+
+        Args:
+            id: The conversation's id; one that does not exist is counted as empty.
+            content: Count what `send(id, content)` would send; None: count what `resume(id)` would send.
+            scope: The conversation's scope; not given: the scope of the engine's history.
+
+        Returns:
+            The number of input tokens. It is the API's estimate.
+
+        Raises:
+            InvalidInput: `content` is None, and the conversation ends with a reply or is empty.
+            Exception: Any error of the SDK, unchanged.
         """
         return self._run_flow(flows.count_tokens(self._settings, scope, id, content))
 
     def check(self, id: str, *, scope: str = OWN_SCOPE) -> Refusal | None:
         """Ask the API whether a conversation can be sent, with this engine's model, system prompt and tools.
 
-        Asked is the endpoint that counts tokens, which costs nothing: once if all is well, else about as often as the
-        conversation has doublings, to find the place. Nothing is stored; `Conversation.leave_out` goes on without it.
+        This uses the endpoint that counts tokens, which is free of charge and validates a request as sending does. One
+        request is made if all is well. If the API refuses the conversation without naming the place, a binary search
+        finds it with about log2(number of messages) further requests. Nothing is stored; to continue without the
+        refused block, call `Conversation.leave_out`.
 
         Args:
-            id: The conversation.
-            scope: The conversation's scope.
+            id: The conversation's id.
+            scope: The conversation's scope; not given: the scope of the engine's history.
 
         Returns:
-            What the API refuses of it; None: nothing, or there is no such conversation.
+            What the API refuses; None if it accepts everything, or there is no such conversation.
 
         Raises:
-            Exception: The SDK's error, if the API cannot be asked, or if it does not refuse the messages but something
-                else of the request: the model, the tools, an option.
+            Exception: The SDK's error, if the API was not reached, or if it refuses another part of the request: the
+                model, the tools, an option.
         """
         return self._run_flow(flows.check(self._settings, scope, id))
 
 
 class ReplyStream(StreamedTurn):
-    """A reply as it comes; use it with `with`. Iterate over it for the pieces of text.
+    """A reply that is streamed; use it with `with`. Iterating over it yields the pieces of text.
 
-    Leaving the `with` block before the end (an error, Ctrl-C, a break) closes the turn and keeps what had come as an
-    `interrupted` record, which is shown to people and not sent to Claude.
+    Leaving the `with` block before the end (an error, Ctrl-C, a `break`) closes the turn. The partial reply is saved
+    with the conversation as an `interrupted` entry, which is shown to people and never sent to Claude.
     """
 
     _pieces: Generator[ReplyEvent] | None = None
@@ -387,26 +508,36 @@ class ReplyStream(StreamedTurn):
 
     @property
     def events(self) -> Iterator[ReplyEvent]:
-        """The pieces of text, thinking and the input of tools, as they come; a stored reply comes block by block."""
+        """The pieces of text, thinking and tool input as they arrive; a stored reply is replayed block by block.
+
+        Raises `InvalidInput` outside of a `with` block.
+        """
         return require_entered(self._pieces)
 
     @property
     def text_stream(self) -> Iterator[str]:
-        """The pieces of text, as they come."""
+        """The pieces of text as they arrive. Raises `InvalidInput` outside of a `with` block."""
         return (event.text for event in self.events if event.type == "text")
 
     def __iter__(self) -> Iterator[str]:
         return self.text_stream
 
     def get_final_reply(self) -> Reply:
-        """Return the whole reply; what has not been iterated over is received first.
+        """Receive the rest of the reply, and return the complete reply.
+
+        Returns:
+            The reply, which is stored.
 
         Raises:
-            IncompleteReply: The reply broke off.
+            IncompleteReply: The reply was interrupted.
+            InvalidInput: The stream was not entered with `with`.
+            ChatHistoryError: Any other error that `ChatEngine.send` raises.
         """
         collections.deque(self.events, maxlen=0)
         if self._reply is None:
-            raise IncompleteReply("the reply broke off")
+            raise IncompleteReply(
+                "the reply was interrupted before it was complete; call resume(id) to send the turn again"
+            )
         return self._reply
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
@@ -432,7 +563,9 @@ class ReplyStream(StreamedTurn):
                     for event in stream:
                         if piece := self._progress.handle_event(event):
                             yield piece
-                except ValueError as error:  # of the SDK about a tool's input that is no JSON, with all its text
+                except (
+                    ValueError
+                ) as error:  # from the SDK: the input of a tool is not JSON; its message quotes all of it
                     collections.deque(self._progress.remaining_events, maxlen=0)
                     raise self._turn.store_as_text(self._progress.build_unparsed_reply(), error) from None
                 self._progress.check_ended()

@@ -1,8 +1,8 @@
-"""What both engines do, once: flows that work on the store, and yield each call of the SDK for the engine to make.
+"""The steps that both engines share, as flows: generators that yield each call of the SDK for the engine to make.
 
-As in httpx, whose `auth_flow` yields requests and is sent the responses: a flow is a generator that is sent what its
-call answered, or has the call's error raised where it yielded. `ChatEngine` makes the calls at once, `AsyncChatEngine`
-awaits them, and runs what lies between them in a thread.
+This works like `auth_flow` in httpx. A flow works on the store and yields calls without arguments. It is sent what a
+call returned, or has the call's error raised at the `yield`. `ChatEngine` makes the calls directly. `AsyncChatEngine`
+awaits them, and runs the code between them in a thread.
 """
 
 from __future__ import annotations
@@ -37,16 +37,19 @@ Call: TypeAlias = "Callable[[], Any]"
 Flow: TypeAlias = "Generator[Call, Any, R]"
 
 MAX_PAUSES = 20
-"""How many requests one turn may take whose replies pause (stop reason "pause_turn"); then it is closed as it is."""
+"""Requests of one turn if its replies pause (stop reason "pause_turn"); after them, the turn is closed as it is."""
 
 
 class CutFailedWarning(UserWarning):
-    """What was to stand for the messages that a cut leaves out could not be made, so that they are sent once more."""
+    """A planned cut was not made, because its summary failed; the messages are sent once more.
+
+    The policy tries again with the next turn.
+    """
 
 
 @contextlib.contextmanager
 def _abort_on_error(turn: Turn) -> Iterator[None]:
-    """Close the turn if it breaks off; if somebody changed the conversation, it is not ours, and the reply is kept."""
+    """Close the turn on any error, except when another writer changed the conversation: that has closed it already."""
     try:
         yield
     except ConversationChanged:
@@ -57,7 +60,19 @@ def _abort_on_error(turn: Turn) -> Iterator[None]:
 
 
 def request_reply(settings: EngineSettings, start: Callable[[], Turn | T]) -> Flow[Reply | T]:
-    """Start a turn, send it, and return its reply; what `start` returns instead of a turn is returned as it is."""
+    """Start a turn, send it, and return its reply.
+
+    Args:
+        settings: The settings of the engine.
+        start: Stores the message and opens the turn. If there is nothing to send, it returns another value.
+
+    Returns:
+        The reply, or what `start` returned instead of a turn.
+
+    Raises:
+        IncompleteReply: Each of `MAX_PAUSES` requests failed for its container, so there is no reply.
+        Exception: Errors of the SDK and of the store.
+    """
     turn = start()
     if not isinstance(turn, Turn):
         return turn
@@ -81,7 +96,20 @@ def request_reply(settings: EngineSettings, start: Callable[[], Turn | T]) -> Fl
 
 
 def run_tools(settings: EngineSettings, start: Callable[[], Turn], tools: Sequence[Any]) -> Flow[Reply]:
-    """Start a turn and let the SDK's runner call tools until Claude is done; store each of its steps."""
+    """Start a turn, let the SDK's tool runner call tools until Claude is done, and store each step.
+
+    Args:
+        settings: The settings of the engine.
+        start: Stores the message and opens the turn.
+        tools: Tools as the SDK's tool runner takes them.
+
+    Returns:
+        The last reply.
+
+    Raises:
+        IncompleteReply: The turn ended without a reply.
+        Exception: Errors of the SDK and of the store.
+    """
     turn = start()
     if turn.stored_reply:
         return turn.stored_reply
@@ -89,7 +117,9 @@ def run_tools(settings: EngineSettings, start: Callable[[], Turn], tools: Sequen
     with _abort_on_error(turn):
         yield from _carry_out_cut(settings, turn)
         while goes_on:
-            runner = settings.build_tool_runner(turn, tools)  # one for each request: its own list is not the view
+            runner = settings.build_tool_runner(
+                turn, tools
+            )  # a new one for each request: its own list of messages is not the view
             messages: Any = aiter(runner) if settings.asynchronous else iter(runner)
             advance: Callable[..., Any] = anext if settings.asynchronous else next
             try:
@@ -107,31 +137,48 @@ def run_tools(settings: EngineSettings, start: Callable[[], Turn], tools: Sequen
 
 
 def _carry_out_cut(settings: EngineSettings, turn: Turn) -> Flow[None]:
-    """Make what a planned cut needs, and store it; a summary that fails is no reason to leave a turn unanswered."""
+    """Make the summary of a planned cut, and store the cut; if the summary fails, warn, and send the turn uncut."""
     if turn.plan is None:
         return
     policy, messages = turn.plan.policy, turn.list_cut_messages()
     try:
         if isinstance(policy, Summarize):
             is_awaited = settings.asynchronous and inspect.iscoroutinefunction(policy.by)
-            summary = (yield partial(policy.by, messages)) if is_awaited else policy.by(messages)
-            if settings.asynchronous and inspect.isawaitable(summary):
-                made = check_summary((yield lambda: summary))
+            answer = (yield partial(policy.by, messages)) if is_awaited else policy.by(messages)
+            if settings.asynchronous and inspect.isawaitable(answer):
+                summary = check_summary((yield lambda: answer))
             else:
-                made = check_summary(summary)
+                summary = check_summary(answer)
         else:
-            made = yield settings.prepare_call("create", settings.request.build_compaction_arguments(turn, messages))
-        turn.store_cut(made)
+            summary = yield settings.prepare_call("create", settings.request.build_compaction_arguments(turn, messages))
+        turn.store_cut(summary)
     except ConversationChanged:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever the caller's function raises
-        turn.plan = None  # it can be made with the next turn
-        words = f"conversation {turn.log.key.id!r} was not cut: {type(error).__name__} while it was summed up"
+    except Exception as error:  # noqa: BLE001 - the caller's function can raise anything
+        turn.plan = None  # the next turn plans it again
+        words = (
+            f"conversation {turn.log.key.id!r} was not trimmed: making its summary raised {type(error).__name__}; "
+            "all messages are sent, and the next turn tries again"
+        )
         warnings.warn(words, CutFailedWarning, stacklevel=2)
 
 
 def compact(settings: EngineSettings, scope: str, id: str) -> Flow[TrimResult | None]:
-    """Have the API sum up all that was said so far, and store that; None: there is nothing."""
+    """Have the API summarize a conversation, and store the summary.
+
+    Args:
+        settings: The settings of the engine.
+        scope: The conversation's scope.
+        id: The conversation's id.
+
+    Returns:
+        What was cut; None if there is nothing to summarize.
+
+    Raises:
+        TurnInProgress: A turn is open.
+        Conflict: Another writer changed the conversation meanwhile.
+        Exception: Errors of the SDK and of the store.
+    """
     log = settings.open_log(scope, id)
     with log.lock:
         active = settings.apply_setup(load_active(log))
@@ -152,21 +199,50 @@ def compact(settings: EngineSettings, scope: str, id: str) -> Flow[TrimResult | 
 
 
 def count_tokens(settings: EngineSettings, scope: str, id: str, content: Any) -> Flow[int]:
-    """Have the API count what would be sent with one more message, which may hold results of tools."""
+    """Have the API count the tokens of a conversation with one more message, which may have tool results.
+
+    Args:
+        settings: The settings of the engine.
+        scope: The conversation's scope.
+        id: The conversation's id.
+        content: The content of the message; None: no further message.
+
+    Returns:
+        The number of input tokens.
+
+    Raises:
+        InvalidInput: The request would be empty, or would end with a reply.
+        Exception: Errors of the SDK and of the store.
+    """
     log = settings.open_log(scope, id)
     active = settings.apply_setup(load_active(log))
     new = [] if content is None else [message_entry({"role": "user", "content": content})]
-    behind = [replace(entry, position=active.head.end if active else 0, surrogates=True) for entry in new]
-    found = view_of(replace(active, entries=[*active.entries, *behind])) if active else view(behind)
-    if not found.messages or found.messages[-1]["role"] == "assistant":
-        raise InvalidInput("say what is to be sent next: the API counts no request that ends with a reply")
+    added = [replace(entry, position=active.head.end if active else 0, surrogates=True) for entry in new]
+    sent = view_of(replace(active, entries=[*active.entries, *added])) if active else view(added)
+    if not sent.messages or sent.messages[-1]["role"] == "assistant":
+        raise InvalidInput(
+            "content: must be given, because the conversation is empty or ends with a reply; the API only counts a "
+            "request that ends with a user's message"
+        )
     turn = Turn(log, "", settings.timeout, state=active.state if active else None)
-    counted = yield settings.prepare_call("count_tokens", settings.request.build_count_arguments(turn, found.messages))
+    counted = yield settings.prepare_call("count_tokens", settings.request.build_count_arguments(turn, sent.messages))
     return int(counted.input_tokens)
 
 
 def check(settings: EngineSettings, scope: str, id: str) -> Flow[Refusal | None]:
-    """Ask the API whether a conversation can be sent; return what it refuses, None: nothing."""
+    """Ask the API whether a conversation can be sent.
+
+    Args:
+        settings: The settings of the engine.
+        scope: The conversation's scope.
+        id: The conversation's id.
+
+    Returns:
+        What the API refuses; None if it accepts everything, or there is no such conversation.
+
+    Raises:
+        Exception: See `find_refused_place`; and errors of the store.
+    """
     log = settings.open_log(scope, id)
     active = settings.apply_setup(load_active(log))
     if active is None:
@@ -183,15 +259,15 @@ def check(settings: EngineSettings, scope: str, id: str) -> Flow[Refusal | None]
 
 
 class StreamedTurn:
-    """A turn whose reply is streamed: what is the same for both engines.
+    """The part of a streamed turn that both engines share.
 
-    The turn is started on entry, and closed on exit if it is still open then.
+    The turn is started when the `with` block is entered, and closed on exit if it is still open.
     """
 
     _turn: Turn
 
     def __init__(self, settings: EngineSettings, start: Callable[[], Turn]) -> None:
-        """Internal: `ChatEngine.stream` makes it."""
+        """Internal: `ChatEngine.stream` creates it."""
         self._settings = settings
         self._start = start
         self._progress = StreamProgress()
@@ -206,13 +282,13 @@ class StreamedTurn:
         return turn
 
     def _store_reply(self, response: Any, request_id: str | None) -> None:
-        """Store what has come whole; a reply that paused is continued by the next request."""
+        """Store a complete reply; one that paused is continued by the next request."""
         try:
             self._reply = self._turn.finish(self._progress.fill_missing_fields(response), request_id=request_id)
-            self._progress = StreamProgress()  # what had come so far is stored
+            self._progress = StreamProgress()  # what was received so far is stored
             self._is_open = self._reply.stop_reason == "pause_turn"
             if self._is_open:
                 self._turn.continue_turn()
         except ConversationChanged:
-            self._is_open = False  # the turn is not ours any more, and the reply is kept
+            self._is_open = False  # another process has the turn now, and the reply is saved
             raise

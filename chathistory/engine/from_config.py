@@ -1,4 +1,4 @@
-"""Engines from the configuration: what they are made of then, and that they close it."""
+"""`from_config` and `close` of both engines: an engine from the configuration owns its store and its client."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["AsyncFromConfig", "FromConfig"]
 
 
 class _FromConfig:
-    """What both kinds of engine have: they can be made from the configuration, and then own what they were made of."""
+    """The base of both engines: creates an engine from the configuration, which then owns what it was made of."""
 
     _sdk_client: ClassVar[str]
     _closing: tuple[Any, ...] = ()
@@ -28,23 +28,28 @@ class _FromConfig:
         scope: str | None = None,
         **arguments: Any,
     ) -> Self:
-        """Return an engine on the store and with the model that the configuration names; close it, or use `with`.
+        """Return an engine with the store, model and other settings of the configuration.
 
-        Small files are read; there is no round trip.
+        Use the engine with `with` (`async with`), or call `close`. This reads small files; nothing is sent over the
+        network.
 
         Args:
-            client: A client of the SDK, which stays the caller's to close; None: one of the engine's own.
-            profile: The name of the profile to use.
-            config: A file to read in place of those that would be found.
-            store: The URL of a store, in place of the configured one.
-            scope: A scope, in place of the configured one.
-            arguments: Those of the constructor, in place of what is configured.
+            client: A client of the SDK, which the caller closes; None: the engine creates one, and `close` closes it.
+            profile: The name of the profile to use; None: the configured one.
+            config: The path of a configuration file to read instead of the files that would be found; None: those.
+            store: The URL of a store, instead of the configured one.
+            scope: A scope, instead of the configured one.
+            arguments: Arguments of the constructor, instead of the configured ones.
+
+        Returns:
+            The engine.
 
         Raises:
-            ConfigError: Something is wrong in any place, or no place names a store.
+            ConfigError: The configuration is invalid, or does not name a store.
+            InvalidInput: An argument is invalid.
         """
-        from chathistory.config.load import load_settings  # not needed for an engine that is built in code
-        from chathistory.config.open import open_configured  # brings pluggy
+        from chathistory.config.load import load_settings  # not needed for an engine that is created in code
+        from chathistory.config.open import open_configured  # imports pluggy
 
         settings = load_settings(profile=profile, config=config, store=store, scope=scope)
         configured = {"system": settings.system or None} | {
@@ -53,7 +58,7 @@ class _FromConfig:
         history = open_configured(settings)
         own: list[Any] = []
         if client is None:
-            import anthropic  # costs 0.8 s and 65 MB
+            import anthropic  # takes 0.8 s and 65 MB
 
             own = [getattr(anthropic, cls._sdk_client)()]
         make: Any = cls
@@ -62,16 +67,19 @@ class _FromConfig:
         return engine
 
     def __reduce__(self) -> NoReturn:
-        refuse_pickling(self, "pass the store's URL instead, and make an engine in the other process")
+        refuse_pickling(self, "pass the store's URL instead, and create an engine in the other process")
 
 
 class FromConfig(_FromConfig):
-    """For the engine of synchronous programs."""
+    """The base of `ChatEngine`."""
 
     _sdk_client = "Anthropic"
 
     def close(self) -> None:
-        """Close what `from_config` opened; a client and a store that were handed in stay open."""
+        """Close what the engine opened: a store that was given as a URL, and what `from_config` opened.
+
+        A client, a store and a history that were passed in stay open.
+        """
         for each in self._closing:
             each.close()
 
@@ -83,12 +91,12 @@ class FromConfig(_FromConfig):
 
 
 class AsyncFromConfig(_FromConfig):
-    """For the engine for asyncio."""
+    """The base of `AsyncChatEngine`."""
 
     _sdk_client = "AsyncAnthropic"
 
     async def close(self) -> None:
-        """Close what `from_config` opened."""
+        """Close what `from_config` opened. A client and a store that were passed in stay open."""
         for each in self._closing:
             closing = each.close()
             if closing is not None:

@@ -1,9 +1,9 @@
-"""Keeps the leases of open turns while their replies take long, with one thread for all open turns of the process.
+"""Renewal of the leases of open turns whose replies take long, with one waiting thread for the whole process.
 
-A turn that is shorter than a third of its time-out is never looked at: nothing is written for it, and nothing starts
-or stops with it but an entry in a table. Turns are held weakly, so what a program has dropped without closing it is not
-kept open. The thread waits for the next turn that is due, and ends if there is none; each store is then written to in a
-thread of its own, so that one that does not answer delays no other.
+A turn that ends within a third of its time-out costs one entry in a table: nothing is written for it. Turns are
+referenced weakly, so a turn that a program dropped without closing it is not kept open. The thread waits until the next
+lease has to be renewed, and ends when no turn is open. Each store is then written to in a thread of its own, so a store
+that does not answer delays no other.
 """
 
 from __future__ import annotations
@@ -22,43 +22,54 @@ __all__ = ["KEEPER", "TICKER", "LeaseKeeper", "LeasedTurn", "Ticker"]
 
 
 class LeasedTurn(Protocol):
-    """An open turn. renew_at: when its lease is renewed next, by the clock of `Ticker`."""
+    """An open turn with a lease.
+
+    Attributes:
+        log: The log of its conversation.
+        renew_at: When to renew the lease next, in seconds by the clock of `Ticker`.
+        timeout: The length of the lease, in seconds.
+    """
 
     log: ConversationLog
     renew_at: float
     timeout: float
 
     def renew(self) -> bool:
-        """Extend the lease; False: it is not this turn's any longer. Raises what the store raises."""
+        """Extend the lease; return False if this turn no longer holds it. Raises what the store raises."""
         ...
 
 
 class Ticker:
-    """A clock that never jumps, and a way to wait by it; tests put another one in the place of `TICKER`."""
+    """A clock that never jumps, and a way to wait by it; tests replace `TICKER`."""
 
     def time(self) -> float:
-        """Return seconds since some moment."""
+        """Return the seconds since an arbitrary moment."""
         return time.monotonic()
 
     def wait(self, condition: threading.Condition, seconds: float) -> None:
-        """Wait until the condition is notified, but no longer than this."""
+        """Wait until a condition is notified or a time is over.
+
+        Args:
+            condition: A condition that the caller has acquired.
+            seconds: The longest time to wait.
+        """
         condition.wait(min(seconds, threading.TIMEOUT_MAX))
 
 
 TICKER = Ticker()
 
-_PARTS = 3  # a lease is renewed after this part of it, so that two attempts may fail
-_RETRY_PARTS = 30  # and, if the store could not be reached, after this part again
+_PARTS = 3  # a lease is renewed after a third of its length, so two attempts may fail
+_RETRY_PARTS = 30  # if the store could not be reached: again after a thirtieth
 
 
 class LeaseKeeper:
-    """The open turns of this process, and the thread that has their leases renewed."""
+    """The open turns of this process, and the thread that renews their leases."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Begin without turns and without a thread, as a forked child must."""
+        """Forget all turns and the thread: a forked child has neither."""
         self._changed = threading.Condition()
         self._turns: WeakSet[LeasedTurn] = WeakSet()
         self._renewing: WeakSet[LeasedTurn] = WeakSet()
@@ -66,7 +77,11 @@ class LeaseKeeper:
         self._wakes_at = 0.0
 
     def keep(self, turn: LeasedTurn) -> None:
-        """Renew the lease of a turn from now on, each time when a part of it is over."""
+        """Renew the lease of a turn from now on, each time when a third of it is over.
+
+        Args:
+            turn: An open turn; its `renew_at` is set.
+        """
         with self._changed:
             self._turns.add(turn)
             if self._thread is None:
@@ -77,18 +92,26 @@ class LeaseKeeper:
                 self._changed.notify_all()
 
     def postpone(self, turn: LeasedTurn) -> None:
-        """Note that the lease is being written with an end that counts from now."""
+        """Set the next renewal of a lease that is being written just now.
+
+        Args:
+            turn: The turn of the lease.
+        """
         turn.renew_at = TICKER.time() + turn.timeout / _PARTS
 
     def release(self, turn: LeasedTurn) -> None:
-        """Do not renew the lease of a turn any longer."""
+        """Stop renewing the lease of a turn.
+
+        Args:
+            turn: A turn that is closed, or held by another process; one that is not registered is ignored.
+        """
         with self._changed:
             self._turns.discard(turn)
 
     def _run_renewals(self) -> None:
         while due := self._wait_for_due_turns():
             self._start_renewals(due)
-            del due  # so that nothing is kept alive while this waits
+            del due  # or this reference would keep the turns alive while the thread waits
 
     def _start_renewals(self, due: Sequence[LeasedTurn]) -> None:
         by_store: dict[int, list[LeasedTurn]] = {}
@@ -98,7 +121,7 @@ class LeaseKeeper:
             threading.Thread(target=self._renew_leases, args=(turns,), name="chathistory-lease", daemon=True).start()
 
     def _wait_for_due_turns(self) -> list[LeasedTurn]:
-        """Wait for turns whose leases must be renewed, and return them; none: no turn is open."""
+        """Wait for turns whose leases must be renewed, and return them; [] if no turn is open."""
         with self._changed:
             while turns := list(self._turns):
                 now = TICKER.time()
@@ -114,13 +137,13 @@ class LeaseKeeper:
 
     def _renew_leases(self, turns: Sequence[LeasedTurn]) -> None:
         for turn in turns:
-            now = TICKER.time()  # before the write: the lease counts from there
+            now = TICKER.time()  # taken before the write: the lease counts from this moment
             try:
                 holds = turn.renew()
                 turn.renew_at = now + turn.timeout / _PARTS
             except (ConversationChanged, StoreClosed):
                 holds = False
-            except Exception:  # noqa: BLE001 - whatever a store raises: the next attempt is as good
+            except Exception:  # noqa: BLE001 - whatever the store raises, the next attempt may succeed
                 holds = True
                 turn.renew_at = now + turn.timeout / _RETRY_PARTS
             if not holds:

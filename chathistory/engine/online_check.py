@@ -1,8 +1,8 @@
-"""Asking the API whether a conversation can be sent, and where it cannot: by counting tokens, which costs nothing.
+"""Ask the API whether a conversation can be sent, and find the block that it refuses, by counting tokens.
 
-Counting validates a request as sending does. If the API names the place, that is it. Else the place is found by
-bisection: first the shortest beginning of the conversation that is refused, then the block within what that adds. Each
-question is one request, and there are about as many as the conversation has doublings.
+Counting is free of charge and validates a request as sending does. If the API names the place, that is the result. Else
+a binary search finds it: first the shortest beginning of the conversation that is refused, then the block within the
+messages that this beginning adds. The number of requests grows with the logarithm of the conversation's length.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ _DUMMY_MESSAGE = {"role": "user", "content": "."}
 
 
 def find_refused_place(active: ActiveEntries, count: Callable[[list[Message]], Call]) -> Flow[Refusal | None]:
-    """Ask about a conversation; return what is refused of it, None: nothing is.
+    """Ask the API about a conversation, and return what it refuses.
 
     Args:
-        active: What the conversation sends.
-        count: Makes the call that has some messages counted.
+        active: The active entries of the conversation.
+        count: Returns the call that counts the tokens of the given messages.
 
     Returns:
-        A flow (see `engine.flows`).
+        A flow (see `engine.flows`) that returns the refusal; None if the API accepts everything.
 
     Raises:
-        Exception: The error of a call that was not made, or whose request would be refused whatever its messages are.
+        Exception: The SDK's error, if the API was not reached, or would refuse the request with any messages.
     """
 
     def ask(messages: list[Message]) -> Flow[Exception | None]:
@@ -49,19 +49,19 @@ def find_refused_place(active: ActiveEntries, count: Callable[[list[Message]], C
         except Exception as error:
             if (
                 getattr(error, "status_code", None) not in _REFUSAL_STATUSES
-            ):  # the API was not reached, or it is not allowed
+            ):  # the API was not reached, or access was denied
                 raise
             return error
         return None
 
-    # a request must not end with a reply
+    # a request must not end with a reply, so a short message is added
     whole = replace(active, entries=[*active.entries, Entry(MessageAdded(_DUMMY_MESSAGE), position=active.head.end)])
     error = yield from ask(view_of(whole).messages)
     if error is None:
         return None
     refusal = find_refusal(error, whole, "")
     if refusal is not None and (refusal.sort == "size" or (refusal.places and refusal.certain)):
-        return replace(refusal, sort="earlier") if refusal.sort == "turn" else refusal  # no turn is being sent
+        return replace(refusal, sort="earlier") if refusal.sort == "turn" else refusal  # no turn is being sent here
     if (yield from ask([_DUMMY_MESSAGE])) is None:
         accepted, refused = yield from _find_shortest_refused(whole, ask)
         places = yield from _find_refused_blocks(accepted, refused, ask)
@@ -76,22 +76,22 @@ Ask: TypeAlias = "Callable[[list[Message]], Flow[Exception | None]]"
 
 
 def _find_shortest_refused(active: ActiveEntries, ask: Ask) -> Flow[tuple[ActiveEntries, ActiveEntries]]:
-    """Return the longest beginning that is accepted and the next longer one, which is not.
+    """Return the longest beginning that is accepted, and the next longer one, which is refused.
 
-    A beginning ends with a user's message before a reply. It has what is said up to there, and all entries that change
-    what is sent of it.
+    A beginning ends with a user's message before a reply. It has all messages up to there, and all entries that change
+    how they are sent.
     """
     messages = messages_among(active.entries)
     ends = [
         entry.position
-        for entry, behind in zip(messages, [*messages[1:], None], strict=True)
-        if not _is_reply(entry) and (behind is None or _is_reply(behind))
+        for entry, following in zip(messages, [*messages[1:], None], strict=True)
+        if not _is_reply(entry) and (following is None or _is_reply(following))
     ]
     beginnings = [
         replace(active, entries=[each for each in active.entries if not is_message_entry(each) or each.position <= end])
         for end in ends
     ]
-    low, high = -1, len(beginnings) - 1  # the last one is refused; of none, nothing is
+    low, high = -1, len(beginnings) - 1  # the last one is refused; an empty one (-1) is accepted
     while high - low > 1:
         middle = (low + high) // 2
         error = yield from ask(view_of(beginnings[middle]).messages)
@@ -105,7 +105,7 @@ def _is_reply(entry: Entry[MessageAdded]) -> bool:
 
 
 def _find_refused_blocks(accepted: ActiveEntries, refused: ActiveEntries, ask: Ask) -> Flow[list[Place]]:
-    """Return the block that is refused of what a beginning adds to another, by leaving out halves; [] if none is."""
+    """Return the refused block among those that one beginning adds to another, by leaving out halves; [] if none."""
     known = {entry.position for entry in messages_among(accepted.entries)}
     places = [
         Place(entry.position, index)
@@ -115,16 +115,16 @@ def _find_refused_blocks(accepted: ActiveEntries, refused: ActiveEntries, ask: A
     ]
     if refused.cut and refused.cut.event.message and not known:
         places = [Place(refused.cut.position, n) for n in range(len(blocks_of(refused.cut.event.message)))] + places
-    gone: list[Place] = []
+    dropped: list[Place] = []
     while len(places) > 1:
         half = places[: len(places) // 2]
-        omitted = ContentOmitted(places=(*gone, *half), tokens=0, invalidates_thinking=False, all_thinking=False)
+        omitted = ContentOmitted(places=(*dropped, *half), tokens=0, invalidates_thinking=False, all_thinking=False)
         left_out: Entry = Entry(omitted, position=refused.head.end + 1)
         messages = view_of(replace(refused, entries=[*refused.entries, left_out])).messages
         if not messages or messages[-1]["role"] == "assistant":
             messages = [*messages, _DUMMY_MESSAGE]
         if (yield from ask(messages)) is None:
             places = half
-        else:  # what is wrong in this half, too, is found the next time
-            gone, places = [*gone, *half], places[len(half) :]
+        else:  # if this half has a refused block, too, the next check finds it
+            dropped, places = [*dropped, *half], places[len(half) :]
     return places

@@ -38,7 +38,7 @@ def talked(shelf, api):
 def test_a_refusal_of_what_stood_before_says_how_to_go_on(run, served, store, talked, api):
     refused = run("chat", "-c", "a", "--store", store, "And now?", **served)
     assert refused.returncode == 1
-    assert "record 1, block 0: a file that the API does not have any longer" in refused.stderr
+    assert "record 1, block 0: a file that the API no longer has" in refused.stderr
     assert f"leave that out with: chathistory leave-out a --store {store}" in refused.stderr
     assert "'a' to repair" not in refused.stderr
     seen = run("doctor", "a", "--store", store)
@@ -65,7 +65,7 @@ def test_doctor_online_asks_the_api_and_finds_what_it_would_refuse(run, served, 
     assert asked.returncode == 1
     row = asked.stdout.split("\t")
     assert (row[0], row[2], row[3]) == ("a", "1", "repairable")
-    assert "block 0: a file that the API does not have any longer" in row[4]
+    assert "block 0: a file that the API no longer has" in row[4]
     assert run("doctor", "--online", "--repair", "--store", store, **served).returncode == 0
     assert run("doctor", "--online", "--store", store, **served).returncode == 0
     assert run("chat", "-c", "a", "--store", store, "And now?", **served).stdout == "fine\n"

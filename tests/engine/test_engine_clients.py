@@ -136,21 +136,23 @@ def made(kind, client, **options):
 
 
 @pytest.mark.parametrize("name", SYNC)
-def test_a_synchronous_client_is_taken_by_the_engine_for_it_alone(name):
+def test_a_synchronous_client_is_accepted_only_by_chat_engine(name):
     client = SYNC[name]()
     made(ChatEngine, client)
-    with pytest.raises(errors.InvalidInput, match="synchronous client; AsyncChatEngine needs") as caught:
+    advice = r"must be asynchronous, but .+ is not; pass anthropic\.AsyncAnthropic\(\), or use ChatEngine"
+    with pytest.raises(errors.InvalidInput, match=advice) as caught:
         made(AsyncChatEngine, client)
     assert f"{type(client).__module__}.{type(client).__qualname__}" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ASYNC)
-def test_an_asynchronous_client_is_taken_by_the_engine_for_it_alone(name):
+def test_an_asynchronous_client_is_accepted_only_by_async_chat_engine(name):
     client = ASYNC[name]()
     made(AsyncChatEngine, client)
     if name in HIDDEN:
         return
-    with pytest.raises(errors.InvalidInput, match="asynchronous client; ChatEngine needs") as caught:
+    advice = r"must be synchronous, but .+ is not; pass anthropic\.Anthropic\(\), or use AsyncChatEngine"
+    with pytest.raises(errors.InvalidInput, match=advice) as caught:
         made(ChatEngine, client)
     assert f"{type(client).__module__}.{type(client).__qualname__}" in str(caught.value)
 
@@ -389,5 +391,5 @@ def test_an_engine_takes_a_history_of_either_kind_or_a_url():
 @pytest.mark.parametrize("how", [pickle.dumps, copy.copy, copy.deepcopy])
 def test_engines_say_what_to_do_when_they_are_pickled(how):
     for engine in (made(ChatEngine, SYNC["sdk"]()), made(AsyncChatEngine, ASYNC["sdk"]())):
-        with pytest.raises(TypeError, match="make an engine in the other process"):
+        with pytest.raises(TypeError, match="create an engine in the other process"):
             how(engine)

@@ -642,7 +642,7 @@ def test_a_place_that_the_api_names_needs_one_question(opened):
     count = len(api.requests)
     refusal = engine.check("a")
     assert len(api.requests) == count + 1
-    assert refusal.why == "a file that the API does not have any longer"
+    assert refusal.why == "a file that the API no longer has"
     assert [(place.position, place.block) for place in refusal.places] == [(1, 0)]
 
 

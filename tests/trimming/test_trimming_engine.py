@@ -194,7 +194,7 @@ def test_a_summary_that_fails_leaves_no_turn_unanswered(engine_with, api, chat, 
     by = {"raises": lambda _: 1 / 0, "is no text": lambda _: None, "is empty": lambda _: " "}[failing]
     engine = engine_with(Summarize(LastTurns(3, 1), by=by))
     talk(engine, 3)
-    with pytest.warns(CutFailedWarning, match="conversation 'a' was not cut: "):
+    with pytest.warns(CutFailedWarning, match="conversation 'a' was not trimmed: making its summary raised "):
         talk(engine, 1, first=3)
     assert len(sent(api)[-1]) == 7
     assert kinds(chat) == ["setup"]
@@ -459,7 +459,9 @@ def test_tokens_are_counted_by_the_api_when_asked(engine_with, api):
     talk(engine, 1, first=2)
     assert sum(api.requests[-1].reply["usage"][name] for name in INPUT) == count
     assert engine.count_tokens("new", "hello") > 0
-    with pytest.raises(InvalidInput, match="what is to be sent next"):
+    with pytest.raises(
+        InvalidInput, match=r"^content: must be given, because the conversation is empty or ends with a reply"
+    ):
         engine.count_tokens("a")
     engine.compact("a")
     assert 0 < engine.count_tokens("a", "more") < count  # with the header that the block needs
