@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import enum
 import inspect
 import re
 from collections.abc import Iterator
 from importlib import import_module
-from typing import Any
+from typing import Any, ForwardRef
 
 import chathistory
 
-BESIDE = ("chathistory.testing.fake_api", "chathistory.testing.fixtures")  # parts of `chathistory.testing`
+TESTING_PARTS = ("chathistory.testing.fake_api", "chathistory.testing.fixtures")  # parts of `chathistory.testing`
 ERRORS = "chathistory.errors"
 WIDE = 100  # columns that a page shows without scrolling
 
 
 def modules() -> list[str]:
     """Return the public modules: the package, those that its docstring names, and the parts of `testing`."""
-    return ["chathistory", *re.findall(r"`(chathistory\.[\w.]+)`", chathistory.__doc__ or ""), *BESIDE]
+    return ["chathistory", *re.findall(r"`(chathistory\.[\w.]+)`", chathistory.__doc__ or ""), *TESTING_PARTS]
 
 
-def is_told(module: str, name: str, value: Any) -> bool:
-    """Whether a name is one of a module further up in the list: it is explained there."""
+def is_listed_before(module: str, name: str, value: Any) -> bool:
+    """Whether a module further up in the list has this name as well: it is explained there."""
     names = modules()
     before = names[: names.index(module)]
-    return any(vars(import_module(each)).get(name, _NOTHING) is value for each in before)
+    return any(getattr(import_module(each), name, _NOTHING) is value for each in before)
 
 
 _NOTHING = object()
@@ -44,12 +45,15 @@ def signature(value: Any) -> str:
         return ""
     if inspect.isclass(value) and (inspect.getdoc(value.__init__) or "").startswith("Internal:"):
         return ""
+    if getattr(value, "_is_protocol", False) or (inspect.isclass(value) and issubclass(value, enum.Enum)):
+        return ""  # nobody makes one
     found = inspect.signature(value)
     found = found.replace(
         parameters=[each.replace(annotation=_bare(each.annotation)) for each in found.parameters.values()]
     )
     given = [_typed(str(each.replace(annotation=each.empty, default=each.empty)), each) for each in _marked(found)]
-    back = "" if found.return_annotation is found.empty or inspect.isclass(value) else f" -> {found.return_annotation}"
+    back = found.return_annotation
+    back = "" if back is found.empty or inspect.isclass(value) else f" -> {_bare(back)}"
     return f"({', '.join(given)}){back}"
 
 
@@ -57,7 +61,11 @@ def _bare(annotation: Any) -> Any:
     """Return a type as it is written, without what it says of its stored form."""
     if annotation is inspect.Parameter.empty or isinstance(annotation, str):
         return "Event" if annotation == "E_co" else annotation
-    return re.sub(r"[a-z_.]+\.(?=[A-Z])", "", inspect.formatannotation(getattr(annotation, "__origin__", annotation)))
+    if isinstance(annotation, ForwardRef):
+        return annotation.__forward_arg__
+    if hasattr(annotation, "__metadata__"):
+        annotation = annotation.__origin__
+    return re.sub(r"[a-z_.]+\.(?=[A-Z])", "", inspect.formatannotation(annotation))
 
 
 def _is_plain_error(value: Any) -> bool:
@@ -115,7 +123,7 @@ def prefix_of(value: Any) -> str:
     return "async " if inspect.iscoroutinefunction(value) else ""
 
 
-def folded(text: str) -> str:
+def fold_call(text: str) -> str:
     """Return a call on one line, or with a parameter per line where it is long."""
     if len(text) <= WIDE:
         return text
@@ -137,7 +145,7 @@ def snapshot() -> str:
     for module in modules():
         lines += ["", f"[{module}]"]
         for name, value in public(module):
-            if is_told(module, name, value):
+            if is_listed_before(module, name, value):
                 lines.append(f"{name}, the one above")
                 continue
             lines += [_line(name, value), *(_member_lines(value) if inspect.isclass(value) else ())]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -9,7 +10,17 @@ from pathlib import Path
 import click
 import pytest
 import write_reference
-from docs_names import modules, public, snapshot
+from docs_names import is_listed_before, members, modules, public, signature
+from docstrings import parse_docstring
+from reference_pages import (
+    constant_of,
+    documented_parent,
+    has_own_page,
+    is_class,
+    locations,
+    parameters_of,
+    slug_of,
+)
 
 from chathistory.storage import hookspecs
 from chathistory.storage.plugins import COMMON_OPTIONS, load_store_class
@@ -29,6 +40,7 @@ OPTIONS = [  # what pymongo documents is passed on to it, and is in the referenc
 ]
 PYTHON = re.compile(r"^```python[^\n]*\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 COMMANDS = dict(write_reference.commands())
+WITHOUT_WORDS = set((Path(__file__).parent / "without_words.txt").read_text().split())  # it may only become shorter
 
 
 @pytest.mark.parametrize("name", write_reference.WRITTEN)
@@ -38,20 +50,70 @@ def test_what_is_made_from_the_code_is_up_to_date(name):
     )
 
 
-def test_every_public_name_and_member_stands_in_the_reference():
-    page = (DOCS / "reference" / "names.md").read_text() + (DOCS / "errors.md").read_text()
+def test_the_reference_has_no_other_pages():
+    assert {path for path in (DOCS / "reference").iterdir() if path not in MADE} == set()
+
+
+def test_every_public_name_and_member_has_a_heading_on_its_page():
+    for (module, name), location in locations().items():
+        text = (DOCS / "reference" / location.page).read_text()
+        headings = [slug_of(heading) for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)]
+        assert not location.anchor or location.anchor in headings, f"{module}.{name}"
+    assert locations()["chathistory", "History"].link_from("index.md") == "history.md"
+    assert locations()["chathistory", "History.delete"].link_from("index.md") == "history.md#delete"
+    assert locations()["chathistory", "BaseStore.append"].link_from("index.md") == "history-store.md#append"
+    assert locations()["chathistory.errors", "Conflict"].link_from("index.md") == "../errors.md#conflict"
+
+
+def test_every_class_with_many_members_has_a_page():
     for module in modules():
-        for name, _ in public(module):
-            assert re.search(rf"^##+ {name}$", page, re.MULTILINE), f"{module}.{name}"
-    for line in snapshot().splitlines():
-        if found := re.match(r"    (?:async )?(\w+)[:(]", line):
-            assert re.search(rf"^\*\*`(?:async )?{found[1]}\b", page, re.MULTILINE), line
+        for name, value in public(module):
+            if is_class(value) and sum(not documented_parent(value, each) for each, _ in members(value)) > MOST_MEMBERS:
+                assert has_own_page(module, name), f"add {name} to reference_pages.CLASSES"
 
 
-def test_nothing_in_the_reference_is_without_words():
-    page = (DOCS / "reference" / "names.md").read_text() + (DOCS / "errors.md").read_text()
-    bare = re.findall(r"^(### \w+|\*\*`[^\n]*)\n+(?:```text\n.*?```\n+)?(?=#|\*\*`|\Z)", page, re.MULTILINE | re.DOTALL)
-    assert bare == []
+MOST_MEMBERS = 7
+
+
+def test_every_name_in_the_reference_has_words():
+    bare = {f"{module}.{name}" for module, name, value in explained() if not first_words(name, value)}
+    assert bare - WITHOUT_WORDS == set()
+
+
+def test_every_parameter_and_field_has_words():
+    missing = [f"{name}({parameter})" for name, parameter in parameters_without_words()]
+    assert [each for each in missing if each.partition("(")[0] not in WITHOUT_WORDS] == []
+
+
+def explained():
+    """Yield module, name and value of all that the reference explains, members of classes included."""
+    for module in modules():
+        for name, value in public(module):
+            if not is_listed_before(module, name, value):
+                yield module, name, value
+                for member, _ in members(value) if is_class(value) else ():
+                    if not documented_parent(value, member):
+                        yield module, f"{name}.{member}", getattr(value, member)
+
+
+def first_words(name, value):
+    has_docstring = is_class(value) or inspect.isroutine(value) or isinstance(value, property)
+    return inspect.getdoc(value) if has_docstring else constant_of(name, value)[1]
+
+
+def parameters_without_words():
+    """Yield each parameter of a public function and each field that its docstring does not explain."""
+    for module, name, value in explained():
+        if not signature(value):
+            continue
+        words = parse_docstring(inspect.getdoc(value))
+        known = words.args | words.attributes | parse_docstring(value.__init__.__doc__).args
+        for base in value.__mro__[1:-1] if is_class(value) else ():
+            known |= parse_docstring(base.__doc__).attributes
+        if not words.twin:
+            for parameter in parameters_of(value):
+                if parameter not in known:
+                    yield f"{module}.{name}", parameter
 
 
 def test_the_public_modules_are_those_that_pages_import_from():
@@ -105,7 +167,7 @@ def test_every_environment_variable_is_explained_by_hand():
 
 @pytest.mark.parametrize("hook", [name for name in vars(hookspecs) if name.startswith("chathistory_")])
 def test_every_hook_is_shown_in_use(hook):
-    assert f"    def {hook}(" in (DOCS / "reference" / "names.md").read_text()
+    assert f"    def {hook}(" in (DOCS / "reference" / "storage.md").read_text()
 
 
 @pytest.mark.parametrize("name", sorted(name for name, _ in public("chathistory.errors")))

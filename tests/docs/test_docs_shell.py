@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 PAGES = {str(path.relative_to(ROOT)): path.read_text() for path in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]}
 ELSEWHERE = {"docs/tutorial.md"}  # tests/docs/test_docs_tutorial.py follows it from its first line to its last
 FENCES = {"python", "console"}  # these run
-DATA = {"text", "json", "jsonl", "js", "html", "ini", "toml", "yaml"}  # these are looked at
+DATA = {"text", "json", "jsonl", "js", "html", "ini", "toml", "yaml", "py"}  # these are looked at; py: signatures
 WITH_COMMANDS = [name for name, text in PAGES.items() if commands_of(text) and name not in ELSEWHERE]
 
 

@@ -1,33 +1,32 @@
 """What of the documentation is made from the code: `make reference` writes it, and a test compares.
 
-docs/reference/names.md      every public name, how it is called, and its docstring
+docs/reference/*.md          every public name: see reference_pages.py
 docs/reference/commands.md   every command with its arguments, options and environment variables
-docs/reference/options.md    the options of the URLs of every built-in backend
 docs/errors.md               the tree of errors, and the words of each
-docs/choosing.md             the table between its two marks
+docs/choosing.md             the table of traits, between two comments
+docs/design.md               the list of modules, between two comments
 tests/api.txt                names and calls alone: a change of it is a change for users
 """
 
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import re
 import sys
 from collections.abc import Callable, Iterator
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import click
-from docs_names import ERRORS, folded, is_told, members, modules, prefix_of, public, signature, snapshot
+from docs_names import ERRORS, public, snapshot
+from docstrings import parse_docstring
+from reference_pages import ERRORS_PAGE, MADE, ROOT, Context, joined, linked, pages, render_docstring, table
 
 from chathistory import errors
 from chathistory.cli.app import group
 from chathistory.storage.plugins import load_store_class
 
-ROOT = Path(__file__).parents[2]
-MADE = "<!-- made from the code by `make reference`: change it there -->"
 SCHEMES = {  # those that share a class stand together
     "memory": ["memory"],
     "file": ["file"],
@@ -37,106 +36,6 @@ SCHEMES = {  # those that share a class stand together
 }
 PAGES = {"memory": "memory.md", "file": "file-format.md", "redis": "redis.md", "mongodb": "mongodb.md", "s3": "s3.md"}
 BEGIN, END = "<!-- table of traits -->", "<!-- end of the table -->"
-
-
-def joined(*parts: str) -> str:
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Return a table of Markdown; a bar within a cell is escaped."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-# Public names.
-
-
-def names_page() -> str:
-    kept = "What is on this page is kept: it changes only with a note in the news. What else can be imported is not"
-    parts = ["# Public names", MADE, f"{kept} promised. Errors have [a page of their own](../errors.md)."]
-    for module in modules():
-        if module != ERRORS:
-            words = inspect.cleandoc(import_module(module).__doc__ or "")
-            parts += [f"## `{module}`", words, *_names_of(module)]
-    return joined(*parts)
-
-
-def _names_of(module: str) -> Iterator[str]:
-    same = [f"`{name}`" for name, value in public(module) if is_told(module, name, value)]
-    yield f"As above: {', '.join(same)}." if same else ""
-    for name, value in public(module):
-        if is_told(module, name, value):
-            continue
-        yield f"### {name}"
-        if inspect.isclass(value) and value is not str:
-            yield _call(name, value)
-            yield as_markdown(value.__doc__ or "")
-            yield from _members_of(value)
-        elif inspect.isroutine(value):
-            yield _call(name, value)
-            yield as_markdown(value.__doc__ or "")
-        else:
-            yield words_beside(name)
-
-
-def _call(name: str, value: Any) -> str:
-    return f"```text\n{folded(prefix_of(value) + name + signature(value))}\n```"
-
-
-def _members_of(cls: type) -> Iterator[str]:
-    for name, shape in members(cls):
-        prefix = prefix_of(getattr(cls, name))
-        shown = f"{prefix}{name}{shape}" if shape.startswith("(") else name
-        kind = "" if shape.startswith("(") else f" ({shape})"
-        words = inspect.getdoc(getattr(cls, name)) or _of_protocol(cls, name)
-        yield f"**`{shown}`**{kind}\n\n{as_markdown(words)}"
-
-
-def _of_protocol(cls: type, name: str) -> str:
-    """Return where a method is explained that a class has because a protocol beside it asks for it; "": nowhere."""
-    beside = vars(sys.modules[cls.__module__]).values()
-    protocols = (each for each in beside if getattr(each, "_is_protocol", False) and name in vars(each))
-    return next((f"See `{each.__name__}.{name}`." for each in protocols), "")
-
-
-def words_beside(name: str) -> str:
-    """Return the string that follows a value in the source, which is how values are explained."""
-    for place in (
-        "defaults",
-        "config.source",
-        "engine.refusals",
-        "log.events",
-        "log.places",
-        "messages.content",
-        "operations.check_conversations",
-        "operations.remove_conversations",
-        "transfer.copy",
-        "transfer.open_files",
-        "trimming.policies",
-        "storage.values",
-        "storage.abilities",
-        "storage.hookspecs",
-        "testing.fake_api.rules",
-    ):
-        source = inspect.getsource(import_module(f"chathistory.{place}"))
-        if found := re.search(rf'^{name}\b.*?\n"""(.*?)"""', source, re.MULTILINE | re.DOTALL):
-            return found[1]
-    raise LookupError(f"nothing says what {name} is: put a string behind it")
-
-
-def as_markdown(text: str) -> str:
-    """Return a docstring as Markdown: lines such as `name: what it is` become a list, the rest stays."""
-    lines = []
-    for line in inspect.cleandoc(text).splitlines():
-        found = re.match(r"(\w+(?:, \w+)*): +(?=\S)", line)
-        if found and (not lines or not lines[-1] or lines[-1].startswith("- ") or lines[-1].startswith("  ")):
-            lines.append(f"- `{found[1]}`: {line[found.end() :]}")
-        elif lines and lines[-1].startswith(("- ", "  ")) and line and not line.startswith("    "):
-            lines.append(f"  {line}")
-        else:
-            lines.append(line)
-    return "\n".join(lines)
 
 
 # Commands.
@@ -254,10 +153,15 @@ def design_page() -> str:
 def errors_page() -> str:
     doc = inspect.cleandoc(errors.__doc__ or "")
     first, tree, *rest = doc.split("\n\n")
-    parts = ["# Errors", MADE, first, f"```text\n{inspect.cleandoc(tree)}\n```", *rest]
+    context = Context(ERRORS_PAGE, ERRORS)
+    parts = ["# Errors", MADE, first, f"```text\n{inspect.cleandoc(tree)}\n```"]
+    parts += [linked(each, context) for each in rest]
     for name, cls in sorted(public(ERRORS), key=lambda pair: _depth_first(pair[1])):
         bases = " and ".join(f"`{base.__name__}`" for base in cls.__bases__)
-        parts += [f"## {name}", f"A kind of {bases}.{_attributes(cls)}", as_markdown(cls.__doc__ or "")]
+        words = parse_docstring(cls.__doc__)
+        carried = "" if words.attributes else _attributes(cls)
+        own = dataclasses.replace(context, cls=name)
+        parts += [f"## {name}", linked(f"A kind of {bases}.{carried}", own), *render_docstring(words, own)]
     return joined(*parts)
 
 
@@ -274,7 +178,7 @@ def _attributes(cls: type) -> str:
 
 
 WRITTEN: dict[str, Callable[[], str]] = {
-    "docs/reference/names.md": names_page,
+    **{f"docs/reference/{name}": made for name, made in pages().items()},
     "docs/reference/commands.md": commands_page,
     "docs/errors.md": errors_page,
     "docs/choosing.md": choosing_page,
