@@ -95,6 +95,16 @@ def test_no_style_loads_anything_from_elsewhere_and_scripts_may_not(site):
 POLICY = "http-equiv=\"Content-Security-Policy\" content=\"default-src 'self' file: 'unsafe-inline' data: blob:\""
 
 
+def test_a_console_block_is_copied_without_prompts_and_output(site):
+    """The theme hides them while its button copies; for that each line of output stands in an element of its own."""
+    page = (site / "tutorial.html").read_text()
+    assert "[data-md-copying] .gp, [data-md-copying] span:has(> .go) { display: none }" in page
+    assert page.count('<span class="go">') >= 10
+    assert len(re.findall(r'<span id="__line-\d+-\d+"><span class="go">', page)) == page.count('<span class="go">')
+    script = next((site / "assets" / "javascripts").glob("bundle*.js")).read_text()
+    assert '.setAttribute("data-md-copying","")' in script
+
+
 def test_every_picture_has_words_and_stands_alone(site):
     for path in site.rglob("*.html"):
         for picture in Page(path.read_text()).pictures:
