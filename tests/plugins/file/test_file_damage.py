@@ -5,7 +5,7 @@ import random
 import tracemalloc
 from collections import Counter
 
-import file_campaign
+import file_random_damage
 import pytest
 from chathistory_file.schema import LONGEST_LINE, encode_record
 from file_samples import KEY, bodies_of, filled, fresh, line_of, path_of, revision
@@ -68,7 +68,7 @@ def test_no_changed_byte_is_passed_over(store, seed):
 @pytest.mark.parametrize("seed", range(16))
 def test_whatever_is_damaged_what_is_sound_can_be_read_or_repaired(seed):
     counts = Counter()
-    file_campaign.run(1_000_000 + seed, counts, cases=10)
+    file_random_damage.run(1_000_000 + seed, counts, cases=10)
     assert counts["all"] == 10
 
 
@@ -77,7 +77,7 @@ def test_whatever_is_damaged_what_is_sound_can_be_read_or_repaired(seed):
 def test_four_thousand_damages():
     counts = Counter()
     for seed in range(2_000_000, 2_000_160):
-        file_campaign.run(seed, counts)
+        file_random_damage.run(seed, counts)
     assert counts["all"] == 4000
 
 

@@ -7,7 +7,7 @@ import struct
 
 import pytest
 from bson import encode
-from mongodb_proxy import Proxy
+from mongodb_disconnecting_proxy import Proxy
 from mongodb_samples import KEY, filled, read_all
 from mongodb_servers import standalone
 

@@ -1,6 +1,6 @@
 """A process that writes: appends its batches, each as often as it takes."""
 
-from test_s3_concurrent import persist
+from test_s3_concurrent_writers import persist
 
 from chathistory import open_store
 

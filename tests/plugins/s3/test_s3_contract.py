@@ -7,7 +7,7 @@ import boto3
 import pytest
 from chathistory_s3 import S3Store
 from chathistory_s3.bucket import Service
-from s3_ceph import gateway
+from s3_ceph_server import gateway
 from s3_samples import KEY, damage_head, damage_record, lose_markers, remains, revision
 from s3_server import CREDENTIALS
 

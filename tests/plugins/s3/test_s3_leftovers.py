@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 from s3_samples import KEY, bodies, content_of, head_of, made, objects, opened, remains, revision, text, texts, tried
-from test_s3_faults import CASES, SIZE
+from test_s3_failed_requests import CASES, SIZE
 
 from chathistory import Key
 from chathistory.errors import Conflict, CorruptRecord, StoreRejected

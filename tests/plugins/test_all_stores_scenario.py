@@ -10,7 +10,7 @@ from dataclasses import asdict
 from datetime import timedelta
 
 import pytest
-from all_samples import said, user
+from sample_conversations import said, user
 
 from chathistory import AsyncHistory, History, open_store
 from chathistory.errors import ConversationExists, InvalidInput

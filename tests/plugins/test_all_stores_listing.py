@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from all_samples import said, user
+from sample_conversations import said, user
 
 from chathistory import History
 from chathistory.errors import InvalidInput

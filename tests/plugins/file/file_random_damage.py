@@ -4,7 +4,7 @@ Each case builds a file by appends (of 1, 2, 3 or 300 records), changes it, and 
 errors; no body is ever altered; each record whose line was not touched can be read, at once or after a repair; and what
 cannot be told from an append that a crash tore is named. As a script it goes on where it was stopped:
 
-    python tests/plugins/file/file_campaign.py --seconds 600 --notes /tmp/campaign.json
+    python tests/plugins/file/file_random_damage.py --seconds 600 --notes /tmp/campaign.json
 """
 
 from __future__ import annotations

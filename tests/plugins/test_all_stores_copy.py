@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
-from all_samples import SCOPES, filled, order, user, whole
+from sample_conversations import SCOPES, filled, order, user, whole
 
 from chathistory import History, Key, open_store
 

@@ -10,7 +10,7 @@ from datetime import timedelta
 import mongodb_samples
 import pytest
 import s3_samples
-from all_samples import said, user, whole
+from sample_conversations import said, user, whole
 from chathistory_memory import MemoryStore
 from file_samples import flip, line_of, path_of
 from made_entries import make_entry

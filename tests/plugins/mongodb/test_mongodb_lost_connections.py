@@ -7,7 +7,7 @@ is deleted in the end, nothing of it is left.
 import functools
 
 import pytest
-from mongodb_proxy import Proxy
+from mongodb_disconnecting_proxy import Proxy
 from mongodb_samples import BIG, KEY, body, filled, read_all, revision
 
 from chathistory import open_store
