@@ -15,13 +15,13 @@ __all__ = [
     "NewerLayout",
     "OtherConversation",
     "UndoFailed",
-    "is_of_the_file",
-    "is_of_the_process",
+    "is_file_error",
+    "is_process_error",
     "translate_error",
     "translate_errors",
 ]
 
-_REFUSALS = {
+_REFUSAL_ERRNOS = {
     errno.EACCES,
     errno.EDQUOT,
     errno.EFBIG,
@@ -33,7 +33,7 @@ _REFUSALS = {
     errno.EROFS,
 }
 
-_OF_THE_FILE = {
+_FILE_ERRNOS = {
     errno.EACCES,
     errno.EINVAL,  # it is not a regular file
     errno.EIO,
@@ -93,21 +93,21 @@ def translate_errors(operation: str, key: Key, *, reads: str | None = None) -> I
         error = failed.__cause__
         raise StoreUnavailable(f"{operation} failed, and could not be undone: {error}", outcome="unknown") from error
     except OSError as error:
-        if reads is not None and is_of_the_file(error, reads):
+        if reads is not None and is_file_error(error, reads):
             raise CorruptRecord(key, None, f"the file cannot be read: {error.strerror}") from error
         raise translate_error(operation, error) from error
 
 
 def translate_error(operation: str, error: OSError) -> StoreError:
     """Return our error for one of the operating system."""
-    if error.errno in _REFUSALS:
+    if error.errno in _REFUSAL_ERRNOS:
         return StoreRejected(f"{operation} was refused: {error}")
     return StoreUnavailable(f"{operation} failed: {error}", outcome="not stored")
 
 
-def is_of_the_file(error: OSError, path: str) -> bool:
+def is_file_error(error: OSError, path: str) -> bool:
     """Return whether an error would meet this one file only: what is above it can be looked at."""
-    if error.errno not in _OF_THE_FILE or error.filename not in (None, path):
+    if error.errno not in _FILE_ERRNOS or error.filename not in (None, path):
         return False
     try:
         os.lstat(path)
@@ -116,6 +116,6 @@ def is_of_the_file(error: OSError, path: str) -> bool:
     return True
 
 
-def is_of_the_process(error: OSError) -> bool:
+def is_process_error(error: OSError) -> bool:
     """Return whether an error would meet any file: this process, or the system, has no means left."""
     return error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}

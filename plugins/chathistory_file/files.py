@@ -32,7 +32,7 @@ from chathistory_file.schema import LF, LONGEST_LINE
 __all__ = [
     "ASIDE",
     "LARGEST_CHUNK",
-    "SAFE",
+    "SAFE_FLAGS",
     "SUFFIX",
     "TEMPORARY",
     "ChunkReader",
@@ -53,14 +53,14 @@ SUFFIX = ".jsonl"
 ASIDE = ".aside"
 TEMPORARY = ".tmp"
 
-SAFE = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+SAFE_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 """Flags to open a file with that are neither led astray by a link nor kept waiting by a pipe."""
 
 LOCKS = 64
 """Lock files of a store; to change this is to let writers of two versions in at once."""
 LARGEST_CHUNK = 1024 * 1024
 
-_KEPT = 32 * 1024 * 1024  # bytes that are kept at hand while the end of a line is looked for
+_LARGEST_SEARCH_BUFFER = 32 * 1024 * 1024  # bytes that are kept at hand while the end of a line is looked for
 _SAFE_NAME = re.compile(r"[a-z0-9_=][a-z0-9_.=~-]{0,119}")
 
 
@@ -88,12 +88,12 @@ class Paths:
 
     @classmethod
     @lru_cache(maxsize=1024)
-    def of(cls, root: str, key: Key) -> Paths:
+    def for_key(cls, root: str, key: Key) -> Paths:
         """Return the paths of `key` below `root`."""
-        return cls.within(f"{root}/{safe_name(key.scope)}", safe_name(key.id))
+        return cls.in_folder(f"{root}/{safe_name(key.scope)}", safe_name(key.id))
 
     @classmethod
-    def within(cls, folder: str, stem: str) -> Paths:
+    def in_folder(cls, folder: str, stem: str) -> Paths:
         """Return the paths of the files in a folder that have this stem."""
         path = f"{folder}/{stem}"
         name = f"{folder.rpartition('/')[2]}/{stem}"
@@ -165,7 +165,7 @@ def open_existing(path: str, flags: int = os.O_RDONLY) -> Iterator[OpenFile | No
     try:
         try:
             try:
-                open_fd(fds, path, flags | SAFE)
+                open_fd(fds, path, flags | SAFE_FLAGS)
             except FileNotFoundError:
                 file = None
             else:
@@ -234,28 +234,28 @@ class ChunkReader:
         self._chunk = b""
 
     @classmethod
-    def of(cls, data: bytes) -> ChunkReader:
+    def from_bytes(cls, data: bytes) -> ChunkReader:
         """Return a source of bytes that are in no file."""
         source = cls(-1, len(data), step=1)
         source._chunk = data
         return source
 
-    def twin(self, step: int) -> ChunkReader:
+    def clone(self, step: int) -> ChunkReader:
         """Return another source of the same bytes, with a chunk of its own."""
         twin = ChunkReader(self.fd, self.size, step=step)
         twin._base, twin._chunk = self._base, self._chunk
         return twin
 
-    def take(self, start: int, stop: int) -> bytes:
+    def read(self, start: int, stop: int) -> bytes:
         """Return the bytes from `start` to `stop`."""
-        self._cover(start, stop)
+        self._load_range(start, stop)
         return self._chunk[start - self._base : stop - self._base]
 
     def find(self, text: bytes, start: int, stop: int) -> int:
         """Return the offset of the first `text` in that range, -1: there is none; holds a part at a time."""
         seen = start
         while seen + len(text) <= stop:
-            self._cover(start if seen - start < _KEPT else seen, seen + len(text))
+            self._load_range(start if seen - start < _LARGEST_SEARCH_BUFFER else seen, seen + len(text))
             found = self._chunk.find(text, seen - self._base, stop - self._base)
             if found >= 0:
                 return found + self._base
@@ -268,7 +268,7 @@ class ChunkReader:
         What is too long for a line of the store is yielded in parts.
         """
         while offset < stop:
-            self._cover(offset, offset + 1)
+            self._load_range(offset, offset + 1)
             chunk, base = self._chunk, self._base
             last = chunk.rfind(LF, offset - base, stop - base)
             if last < 0:  # the line is longer than what is at hand
@@ -276,14 +276,14 @@ class ChunkReader:
                 end = stop if end < 0 else end
                 step = max(end - offset, 1) if end - offset <= LONGEST_LINE else LARGEST_CHUNK
                 for start in range(offset, max(end, offset + 1), step):
-                    yield start, self.take(start, min(start + step, end))
+                    yield start, self.read(start, min(start + step, end))
                 offset = end + 1
                 continue
             for line in chunk[offset - base : last].split(LF):
                 yield offset, line
                 offset += len(line) + 1
 
-    def _cover(self, start: int, stop: int) -> None:
+    def _load_range(self, start: int, stop: int) -> None:
         """Have the bytes from `start` to `stop` at hand, and some more behind them."""
         base, end = self._base, self._base + len(self._chunk)
         if base <= start and stop <= end:
@@ -294,7 +294,9 @@ class ChunkReader:
         else:
             before, behind = (self._chunk[start - base :] if base <= start < end else b""), b""
             begin = start + len(before)
-            ahead = min(max(self._step, min(len(before), _KEPT)), self.size - begin)  # doubling keeps joining linear
+            ahead = min(
+                max(self._step, min(len(before), _LARGEST_SEARCH_BUFFER)), self.size - begin
+            )  # doubling keeps joining linear
             count = max(stop - begin, ahead)
             self._step = min(2 * self._step, LARGEST_CHUNK)
         parts = [before]

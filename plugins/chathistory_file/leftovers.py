@@ -10,7 +10,7 @@ from contextlib import suppress
 from operator import attrgetter
 
 from chathistory.storage.values import Key, Leftovers
-from chathistory_file.errors import Damage, NewerLayout, is_of_the_process
+from chathistory_file.errors import Damage, NewerLayout, is_process_error
 from chathistory_file.files import (
     ASIDE,
     LARGEST_CHUNK,
@@ -25,7 +25,7 @@ from chathistory_file.files import (
 )
 from chathistory_file.locks import Locks
 from chathistory_file.read import find_state
-from chathistory_file.write import remove_all, remove_beside
+from chathistory_file.write import remove_all, remove_side_files
 
 __all__ = ["describe_leftovers", "remove_leftovers"]
 
@@ -68,34 +68,36 @@ def remove_leftovers(root: str, folder: str, scope: str, locks: Locks) -> Leftov
     stems = {name.removesuffix(suffix) for name in names for suffix in _SUFFIXES if name.endswith(suffix)}
     removed = 0
     for stem in sorted(filter(is_safe_name, stems)):
-        paths = Paths.within(folder, stem)
+        paths = Paths.in_folder(folder, stem)
         try:
-            removed += locks.run(paths, _remove_beside_readable, paths)
+            removed += locks.run(paths, _remove_conversation_leftovers, paths)
         except OSError as error:  # what is still there is reported as left
-            if is_of_the_process(error):
+            if is_process_error(error):
                 raise
     named = f'"scope":{json.dumps(scope, ensure_ascii=False)},"id":'.encode()
     left = tuple(
         path[len(root) + 1 :]
         for path in _iter_files(root)
         # whatever is in the scope's own folder is of the scope
-        if path.startswith(f"{folder}/") or path == folder or (not _is_sound_conversation(path) and _holds(path, named))
+        if path.startswith(f"{folder}/")
+        or path == folder
+        or (not _is_sound_conversation(path) and _may_contain(path, named))
     )
     return Leftovers(removed, left, complete=not left)
 
 
-def _remove_beside_readable(paths: Paths) -> int:
+def _remove_conversation_leftovers(paths: Paths) -> int:
     """Remove what is beside a conversation, and what stands in its place if that cannot be read; under its lock."""
     try:
         is_readable = find_state(paths, is_own=paths.belong_to) is not None
     except (Damage, NewerLayout):
         is_readable = False
     except OSError as error:
-        if is_of_the_process(error):
+        if is_process_error(error):
             raise
         is_readable = False
     if is_readable:
-        return remove_beside(paths)
+        return remove_side_files(paths)
     removed = sum(regular_file_size(path) is not None for path in (paths.aside, paths.temporary, paths.main))
     is_removable = True
     with suppress(FileNotFoundError):
@@ -103,7 +105,7 @@ def _remove_beside_readable(paths: Paths) -> int:
     if removed and is_removable:
         remove_all(paths)
         return removed
-    return remove_beside(paths) if removed else 0
+    return remove_side_files(paths) if removed else 0
 
 
 def _iter_files(root: str) -> Iterator[str]:
@@ -117,7 +119,7 @@ def _iter_files(root: str) -> Iterator[str]:
         except FileNotFoundError:
             continue
         except OSError as error:
-            if folder == root or is_of_the_process(error):
+            if folder == root or is_process_error(error):
                 raise
             yield folder
             continue
@@ -128,7 +130,7 @@ def _iter_files(root: str) -> Iterator[str]:
 def _is_sound_conversation(path: str) -> bool:
     """Return whether a file is a conversation in its own place, with nothing put in or behind it."""
     folder, _, name = path.rpartition("/")
-    paths = Paths.within(folder, name.removesuffix(SUFFIX))
+    paths = Paths.in_folder(folder, name.removesuffix(SUFFIX))
     if not (name.endswith(SUFFIX) and is_safe_name(paths.stem)):
         return False
     try:
@@ -138,7 +140,7 @@ def _is_sound_conversation(path: str) -> bool:
     return state is not None and not (state.commit.has_moved or state.tail_size)
 
 
-def _holds(path: str, text: bytes) -> bool:
+def _may_contain(path: str, text: bytes) -> bool:
     """Return whether a file holds a text, or cannot be read, so that this cannot be told."""
     try:
         if regular_file_size(path) is None:
@@ -148,6 +150,6 @@ def _holds(path: str, text: bytes) -> bool:
                 return False
             reader = ChunkReader(file.fd, file.size, step=4096)
             starts = range(0, file.size, LARGEST_CHUNK)
-            return any(text in reader.take(at, min(at + LARGEST_CHUNK + len(text), file.size)) for at in starts)
+            return any(text in reader.read(at, min(at + LARGEST_CHUNK + len(text), file.size)) for at in starts)
     except (Damage, OSError):
         return True

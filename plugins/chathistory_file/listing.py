@@ -20,7 +20,7 @@ from typing import TypeAlias
 
 from chathistory.errors import ChatHistoryError, CorruptRecord, UnsupportedRecord
 from chathistory.storage.values import Damaged, Head, Key, SortKey
-from chathistory_file.errors import Damage, NewerLayout, OtherConversation, is_of_the_process, translate_error
+from chathistory_file.errors import Damage, NewerLayout, OtherConversation, is_process_error, translate_error
 from chathistory_file.files import (
     ASIDE,
     SUFFIX,
@@ -52,19 +52,19 @@ class _Scan:
 
 
 class ScopeFolder:
-    """The folder of a scope. `is_held` tells whether somebody writes to a conversation just now."""
+    """The folder of a scope. `is_locked` tells whether somebody writes to a conversation just now."""
 
-    def __init__(self, path: str, *, is_held: Callable[[Paths], bool]) -> None:
+    def __init__(self, path: str, *, is_locked: Callable[[Paths], bool]) -> None:
         self.path = path
         self.name = path.rpartition("/")[2]
-        self._is_held = is_held
+        self._is_held = is_locked
 
     def list_heads(self, *, below: SortKey | None, count: int) -> list[Head | Damaged]:
         """Return up to `count` heads, those below `below`, newest first, and what is damaged among them.
 
         The last head only tells that there is a next page, so what is damaged below the one before it is left to that.
         """
-        scan, load = self._scan(), cache(self._load_row)
+        scan, load = self._scan_files(), cache(self._load_row)
         rows = _take_newest(scan.dates, below, count, load)
         wrong = [name for name, (date, row) in rows.items() if _date_of(row, date) != date]
         if any(self._load_date(name) == scan.dates[name] for name in wrong):  # else there was an append since the scan
@@ -82,14 +82,14 @@ class ScopeFolder:
 
     def iter_keys(self) -> Iterator[Key]:
         """Yield the keys of the conversations, those that are damaged too, if their key can be told."""
-        for row in map(self._load_row, self._scan().dates):
+        for row in map(self._load_row, self._scan_files().dates):
             key = row.key if row is not None else None
             if key is not None:
                 yield key
 
     def iter_damaged(self) -> Iterator[Damaged]:
         """Yield what is stored here and whose key cannot be told."""
-        scan = self._scan()
+        scan = self._scan_files()
         yield from self._iter_strays(scan)
         for row in map(self._load_row, scan.dates):
             if isinstance(row, Damaged) and row.key is None:
@@ -97,13 +97,13 @@ class ScopeFolder:
 
     def _load_row(self, name: str) -> _Row:
         """Return the head in the file of that name, or what is wrong with it; None: it is gone, or just being made."""
-        paths = Paths.within(self.path, name.removesuffix(SUFFIX))
+        paths = Paths.in_folder(self.path, name.removesuffix(SUFFIX))
         try:
             state = find_state(paths, is_own=paths.belong_to)
         except (Damage, NewerLayout) as reason:
             return _describe_damage(paths, reason)
         except OSError as error:
-            if is_of_the_process(error):
+            if is_process_error(error):
                 raise
             return Damaged(_find_key(paths), paths.name + SUFFIX, translate_error("listing", error))
         if state is not None:
@@ -121,7 +121,7 @@ class ScopeFolder:
             return os.stat(f"{self.path}/{name}").st_mtime_ns  # noqa: PTH116
         return None
 
-    def _scan(self) -> _Scan:
+    def _scan_files(self) -> _Scan:
         dates: dict[str, int] = {}
         strays: list[str] = []
         beside: list[str] = []
@@ -215,7 +215,7 @@ class ScopeFolders:
     damaged: list[Damaged]
 
     @classmethod
-    def below(cls, root: str) -> ScopeFolders:
+    def in_root(cls, root: str) -> ScopeFolders:
         """Find the folders of all scopes."""
         found = cls([], [])
         with suppress(FileNotFoundError), os.scandir(root) as entries:
@@ -224,11 +224,11 @@ class ScopeFolders:
                     if entry.is_dir(follow_symlinks=False):
                         found.paths.append(entry.path)
                     elif entry.is_symlink():
-                        found.damaged.extend(cls.at(entry.path).damaged)
+                        found.damaged.extend(cls.at_path(entry.path).damaged)
         return found
 
     @classmethod
-    def at(cls, path: str) -> ScopeFolders:
+    def at_path(cls, path: str) -> ScopeFolders:
         """Look at the folder of one scope."""
         try:
             return cls([path] if folder_exists(path) else [], [])

@@ -73,15 +73,15 @@ class Locks:
                 self._check_open()  # the store may have been closed while this thread waited
                 return operation(*args, **kwargs)
             finally:
-                self._release(path, fds)
+                self._release_lock(path, fds)
         finally:
-            self._release(path, fds)
+            self._release_lock(path, fds)
 
-    def is_held(self, paths: Paths) -> bool:
+    def is_locked(self, paths: Paths) -> bool:
         """Return whether somebody writes under the lock of this conversation just now; makes no file."""
         try:
             with open_existing(f"{self._folder}/{paths.lock}") as file:
-                return file is not None and not _lock(file.fd)
+                return file is not None and not _try_flock(file.fd)
         except OSError:  # it cannot be told, and waiting would not help
             return False
 
@@ -92,7 +92,7 @@ class Locks:
         for idle in list(self._idle.values()):
             while idle:
                 with suppress(IndexError):  # a thread has just taken it
-                    self._close([idle.pop()])
+                    self._close_files([idle.pop()])
 
     def abandon(self) -> None:
         """Close the lock files in a forked child: it would keep a lock that its parent held, even a dead one."""
@@ -112,36 +112,36 @@ class Locks:
             open_fd(fds, path, _CREATE)
             self._open_fds.add(fds[0])
             os.fchmod(fds[0], 0o600)
-        if not _lock(fds[0]):
+        if not _try_flock(fds[0]):
             return False
         with suppress(FileNotFoundError):
             if os.path.samestat(os.stat(path), os.fstat(fds[0])):  # noqa: PTH116
                 return True
-        self._close(fds)  # the folder was removed or replaced while the old file was open
+        self._close_files(fds)  # the folder was removed or replaced while the old file was open
         return False
 
-    def _release(self, path: str, fds: list[int]) -> None:
+    def _release_lock(self, path: str, fds: list[int]) -> None:
         """Give a lock back; a second call does nothing."""
         if not fds or fds[0] not in self._open_fds:  # abandoned in a forked child
             return
         try:
             portalocker.unlock(fds[0])
         except (OSError, portalocker.LockException):
-            self._close(fds)  # which releases it as well
+            self._close_files(fds)  # which releases it as well
             return
         if self._idle[path] or self._is_closed:
-            self._close(fds)
+            self._close_files(fds)
             return
         self._idle[path].append(fds.pop())
         if self._is_closed:  # just now
             self.close()
 
-    def _close(self, fds: list[int]) -> None:
+    def _close_files(self, fds: list[int]) -> None:
         self._open_fds.difference_update(fds)
         close_fd(fds)
 
 
-def _lock(fd: int) -> bool:
+def _try_flock(fd: int) -> bool:
     """Try to lock an open file; False: another one has the lock."""
     try:
         portalocker.lock(fd, _EXCLUSIVE)

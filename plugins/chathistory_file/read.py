@@ -149,7 +149,7 @@ def load_state(file: OpenFile | None, *, is_own: Callable[[Key], bool], step: in
 def _find_commit_in_place(reader: ChunkReader, span: int, is_own: Callable[[Key], bool]) -> FileState | None:
     """Return the last sound commit that stands where it was written, if that is in the last `span` bytes."""
     base = max(reader.size - span, 0)
-    data = reader.take(base, reader.size)
+    data = reader.read(base, reader.size)
     at = len(data)
     while at > 0:
         at = data.rfind(COMMIT, 0, at)
@@ -172,7 +172,7 @@ def _has_zeroed_sector(reader: ChunkReader, start: int, stop: int) -> bool:
     start = max(start, 0)
     while start < stop:
         end = stop if stop - start <= _PART else start - start % _PART + _PART
-        data = reader.take(start, end)
+        data = reader.read(start, end)
         if b"\0" in data:
             borders = [0, *range(-start % _SECTOR or _SECTOR, len(data), _SECTOR), len(data)]
             if any(not data[low:high].strip(b"\0") for low, high in pairwise(borders)):
@@ -213,20 +213,20 @@ def scan_lines(reader: ChunkReader, start: int, stop: int) -> Iterator[ScannedLi
 
 def _search_commit(reader: ChunkReader, state: FileState | None, is_own: Callable[[Key], bool]) -> FileState | None:
     """Find the last commit where the last line is not one, or not one as it was written; `state`: one in its place."""
-    tail, has_others = _Tail.behind(state), False
+    tail, has_others = _Tail.after_commit_of(state), False
     for scanned in scan_lines(reader, state.after if state else 0, reader.size):
         for line in scanned.lines:
             if isinstance(line, RecordLine):
                 tail.add_record(line.position, scanned.after)
             elif not is_own(line.head.key):
-                tail, has_others = _Tail.behind(state), True
+                tail, has_others = _Tail.after_commit_of(state), True
             elif (state is None or line.head.end >= state.head.end) and (
-                line.size > UNSYNCED or not _has_zeroed_sector(reader.twin(_STEP), line.start - line.size, line.stop)
+                line.size > UNSYNCED or not _has_zeroed_sector(reader.clone(_STEP), line.start - line.size, line.stop)
             ):
                 is_last = scanned.start + len(scanned.data) - line.stop <= 1
                 after = scanned.after if is_last else line.stop
                 state = FileState(reader, line, after, is_ended=is_last and scanned.is_ended)
-                tail = _Tail.behind(state)
+                tail = _Tail.after_commit_of(state)
         if not scanned.lines:
             tail.add_junk(scanned.data, ended=scanned.is_ended)
     after = state.after if state else 0
@@ -249,7 +249,7 @@ def _check_uncommitted(reader: ChunkReader, *, has_others: bool) -> None:
 
 def is_utf16(reader: ChunkReader) -> bool:
     """Return whether a file begins like text that an editor saved as UTF-16."""
-    return reader.take(0, min(reader.size, 2)) in _UTF16
+    return reader.read(0, min(reader.size, 2)) in _UTF16
 
 
 @dataclass(slots=True)
@@ -262,51 +262,51 @@ class _Tail:
             and then its commit is written.
         next: The position of the next record of a regular append.
         is_regular: Whether all so far is what a crash leaves.
-        is_telling: Whether there is something that was stored, and is not to be lost.
+        has_stored_data: Whether it holds data of a completed append, which must not be lost.
     """
 
     end: int | None
     stop: int
     next: int | None = field(init=False)
     is_regular: bool = True
-    is_telling: bool = False
+    has_stored_data: bool = False
 
     def __post_init__(self) -> None:
         self.next = self.end
 
     @classmethod
-    def behind(cls, state: FileState | None) -> _Tail:
+    def after_commit_of(cls, state: FileState | None) -> _Tail:
         return cls(state.head.end, state.after) if state else cls(None, 0)
 
     @property
     def is_damaged(self) -> bool:
-        return self.is_telling and not self.is_regular
+        return self.has_stored_data and not self.is_regular
 
     def add_record(self, position: int, stop: int) -> None:
         """Add the record at this position, whose line ends at `stop`."""
         self.is_regular = self.is_regular and self.next in (None, position)
         self.stop = stop if self.is_regular else self.stop
-        self.is_telling = self.is_telling or self.end is None or position >= self.end
+        self.has_stored_data = self.has_stored_data or self.end is None or position >= self.end
         self.next = position + 1
 
     def add_junk(self, data: bytes, *, ended: bool) -> None:
         """Add a line that is not sound; a crash leaves one that is not ended."""
         is_commit = looks_like_commit(data, ended=ended)
         self.is_regular = self.is_regular and not ended and not is_commit and may_be_cut_line(data)
-        self.is_telling = self.is_telling or is_commit
+        self.has_stored_data = self.has_stored_data or is_commit
 
 
 def iter_bodies(state: FileState, wanted: range) -> Iterator[bytes]:
     """Yield the bodies of records that are kept.
 
     What is beside them is not looked at. A record is found wherever it stands, also where two lines changed places. For
-    a state whose lines were moved there is `Recovery.iter_bodies`.
+    a state whose lines were moved there is `FileRecovery.iter_bodies`.
 
     Raises:
         Damage: At the first record that is not sound.
     """
     position, stop = wanted.start, wanted.stop
-    offset: int | None = 0 if position == state.head.start else _locate(state, position)
+    offset: int | None = 0 if position == state.head.start else _find_offset_before(state, position)
     while position < stop:
         if offset is None:
             raise Damage(position, NO_LINE)
@@ -337,21 +337,21 @@ def _iter_in_order(state: FileState, offset: int, position: int) -> Iterator[byt
 
 def _find_misplaced(state: FileState, position: int) -> int | None:
     """Return the offset of the sound line of a record that is not where it belongs; None: there is no such line."""
-    reader, beginning = state.reader.twin(_STEP), b'[%d,"' % position
+    reader, beginning = state.reader.clone(_STEP), b'[%d,"' % position
     found = reader.find(beginning, 0, state.stop)
     while found >= 0:
         before = max(found - _PART, 0)
-        start = before + reader.take(before, found).rfind(LF) + 1
+        start = before + reader.read(before, found).rfind(LF) + 1
         end = reader.find(LF, found, state.stop)
         stop = end if end >= 0 else state.stop
-        for line in find_lines(reader.take(start, min(stop, start + _PART + LONGEST_LINE)), start):
+        for line in find_lines(reader.read(start, min(stop, start + _PART + LONGEST_LINE)), start):
             if isinstance(line, RecordLine) and line.position == position:
                 return line.start
         found = reader.find(beginning, stop, state.stop)
     return None
 
 
-def _locate(state: FileState, position: int) -> int:
+def _find_offset_before(state: FileState, position: int) -> int:
     """Return the offset of a line at or before that of `position`, and near it.
 
     Looks at a few lines: nearer and nearer to the end for a tail, else by halving. What is not sound is passed over.
@@ -376,7 +376,7 @@ def _locate(state: FileState, position: int) -> int:
 
 def _find_record(state: FileState, start: int, stop: int) -> RecordLine | None:
     """Return the first sound line of a record that begins in [start, stop)."""
-    reader = state.reader.twin(_STEP)
+    reader = state.reader.clone(_STEP)
     before = reader.find(LF, start, stop)
     if before < 0:
         return None
@@ -390,7 +390,7 @@ def iter_kept_lines(state: FileState, first: int) -> Iterator[bytes]:
     A line that is not sound stays as it is where it stands behind one of these, and does not begin like an earlier one:
     so the records that are left out are gone for good, and those that are damaged stay damaged.
     """
-    place = _locate(state, first)
+    place = _find_offset_before(state, first)
     has_begun = False
     for scanned in scan_lines(state.reader, 0, state.stop):  # all of it: two lines may have changed places
         for line in scanned.lines:

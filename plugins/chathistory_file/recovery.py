@@ -26,12 +26,12 @@ from chathistory_file.read import NO_LINE, FileState, ScannedLine, find_state, i
 from chathistory_file.schema import LF, CommitLine, RecordLine, decode_body
 from chathistory_file.write import quarantine, replace_file
 
-__all__ = ["Recovery", "restore_order"]
+__all__ = ["FileRecovery", "restore_order"]
 
 _PART = 1024 * 1024
 _STEP = 64 * 1024
 _MEANINGLESS = b"\r\n\x00 \t\xef\xbb\xbf"  # line ends, blanks, holes, byte order marks
-_LARGEST_TURNED_BACK = 256 * 1024 * 1024  # bytes of a file that is turned back, in memory, from what an editor saved
+_LARGEST_REENCODED = 256 * 1024 * 1024  # bytes of a file that is turned back, in memory, from what an editor saved
 
 Span: TypeAlias = tuple[int, int]  # from one offset to another
 
@@ -59,7 +59,7 @@ class LineIndex:
     rest: list[Span] = field(default_factory=list)
 
     @classmethod
-    def of(cls, reader: ChunkReader, key: Key, stop: int) -> LineIndex:
+    def scan(cls, reader: ChunkReader, key: Key, stop: int) -> LineIndex:
         """Look through a file up to `stop`."""
         index, settled = cls(), 0  # so many lines belong to an append whose commit was seen
         for scanned in scan_lines(reader, 0, stop):
@@ -73,7 +73,7 @@ class LineIndex:
                     index.rest += [record[1:] for record in index.records[settled:]] + [(line.start, line.stop)]
                     del index.records[settled:]
             index._add_gaps(scanned)
-        index._drop_doubles()
+        index._drop_duplicates()
         if index.records:  # leave out what the file has no room for: all that is between would have to be in it, too
             near = index.records[len(index.records) // 2].position
             ends = [commit.head.end for commit in index.commits]
@@ -96,7 +96,7 @@ class LineIndex:
             if scanned.data[start - offset : stop - offset].strip(_MEANINGLESS):
                 self.rest.append((start, stop))
 
-    def _drop_doubles(self) -> None:
+    def _drop_duplicates(self) -> None:
         """Bring the lines into the order of their positions, and keep the likeliest of several with one position.
 
         That is a line that stands where its append would have it, and beside the lines of the positions beside it.
@@ -110,7 +110,7 @@ class LineIndex:
             position = records[at].position
             before = at == 0 or records[at - 1].position + 1 == position
             behind = at == len(records) - 1 or records[at + 1].position == position + 1
-            return appends.have_place_for(records[at]), before + behind
+            return appends.is_in_place(records[at]), before + behind
 
         self.records = []
         in_order = sorted(range(len(records)), key=lambda at: records[at].position)
@@ -128,7 +128,7 @@ class _Appends:
         self._commits = sorted(commits, key=lambda commit: commit.head.end)
         self._record_starts = record_starts
 
-    def have_place_for(self, record: RecordSpan) -> bool:
+    def is_in_place(self, record: RecordSpan) -> bool:
         """Return whether a record stands where the append of its position would have it."""
         at = bisect_left(self._commits, record.position + 1, key=lambda commit: commit.head.end)
         for commit in self._commits[at:]:
@@ -161,33 +161,33 @@ class Inspection:
         except OtherConversation:
             raise
         except Damage as damage:
-            state, problem, reader = None, damage.reason, _turn_back(reader)
+            state, problem, reader = None, damage.reason, _undo_reencoding(reader)
         if state is None:
-            return cls(reader, None, problem, LineIndex.of(reader, key, reader.size))
+            return cls(reader, None, problem, LineIndex.scan(reader, key, reader.size))
         return cls(reader, state, None, index_state(state))
 
 
 def index_state(state: FileState) -> LineIndex:
     """Look for the sound lines of a conversation that has a head; those behind that are not the conversation's."""
     reader = ChunkReader(state.reader.fd, state.reader.size, step=_STEP)
-    index = LineIndex.of(reader, state.head.key, state.stop)
+    index = LineIndex.scan(reader, state.head.key, state.stop)
     if state.tail_size and not state.commit.has_moved:
         index.rest.append((state.after, reader.size))
     return index
 
 
-def _turn_back(reader: ChunkReader) -> ChunkReader:
+def _undo_reencoding(reader: ChunkReader) -> ChunkReader:
     """Return what is in a file, in the encoding and with the line ends that it was written with; not if it is huge."""
-    if reader.size > _LARGEST_TURNED_BACK:
+    if reader.size > _LARGEST_REENCODED:
         return reader
     if is_utf16(reader):
-        reader = ChunkReader.of(reader.take(0, reader.size).decode("utf-16", "replace").encode())
+        reader = ChunkReader.from_bytes(reader.read(0, reader.size).decode("utf-16", "replace").encode())
     if reader.find(LF, 0, reader.size) < 0:
-        reader = ChunkReader.of(reader.take(0, reader.size).replace(b"\r", LF))
+        reader = ChunkReader.from_bytes(reader.read(0, reader.size).replace(b"\r", LF))
     return reader
 
 
-class Recovery:
+class FileRecovery:
     """Finds the records of damaged conversations, and remembers where they are in the file that was looked at last."""
 
     def __init__(self) -> None:
@@ -199,7 +199,7 @@ class Recovery:
             if file is None or not file.size:
                 return None
             found = Inspection.of_file(file, key)
-            self._last = (_identify(file.status, key), found.index)
+            self._last = (_file_identity(file.status, key), found.index)
             token = _hash_file(file)
         if found.state is not None:
             head = found.state.head
@@ -214,11 +214,11 @@ class Recovery:
         with open_existing(paths.main) as file:
             if file is None:
                 return records
-            if self._last is None or self._last[0] != _identify(file.status, key):
-                self._last = (_identify(file.status, key), Inspection.of_file(file, key).index)
-            reader = _turn_back(ChunkReader(file.fd, file.size, step=_STEP))
+            if self._last is None or self._last[0] != _file_identity(file.status, key):
+                self._last = (_file_identity(file.status, key), Inspection.of_file(file, key).index)
+            reader = _undo_reencoding(ChunkReader(file.fd, file.size, step=_STEP))
             for record in self._last[1].select(start, stop):
-                body = decode_body(reader.take(record.start, record.stop), record.position)
+                body = decode_body(reader.read(record.start, record.stop), record.position)
                 if body is not None:
                     with suppress(UnicodeDecodeError):
                         records.append(Record(record.position, body.decode()))
@@ -227,13 +227,13 @@ class Recovery:
     def iter_bodies(self, state: FileState, wanted: range) -> Iterator[bytes]:
         """Yield what `read.iter_bodies` does, of a file in which lines were moved."""
         reader, key = state.reader, state.head.key
-        identity = _identify(os.fstat(reader.fd), key)
+        identity = _file_identity(os.fstat(reader.fd), key)
         if self._last is None or self._last[0] != identity:
             self._last = (identity, index_state(state))
         records = iter(self._last[1].select(wanted.start, wanted.stop))
         for position in wanted:
             record = next(records, None)
-            body = decode_body(reader.take(record.start, record.stop), position) if record else None
+            body = decode_body(reader.read(record.start, record.stop), position) if record else None
             if body is None:
                 raise Damage(position, NO_LINE)
             yield body
@@ -251,11 +251,11 @@ class Recovery:
                     present = find_state(paths, is_own=key.__eq__)
                 raise Conflict(key, present.head if present else None)
             inspection = Inspection.of_file(file, key)
-            _rewrite(paths, inspection.reader, inspection.index, head)
+            _rewrite_in_order(paths, inspection.reader, inspection.index, head)
         return head
 
 
-def _identify(status: os.stat_result, key: Key) -> object:
+def _file_identity(status: os.stat_result, key: Key) -> object:
     return key, status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
@@ -271,10 +271,10 @@ def restore_order(paths: Paths, state: FileState) -> None:
 
     What is in no sound line of the conversation is set aside.
     """
-    _rewrite(paths, state.reader, index_state(state), state.head)
+    _rewrite_in_order(paths, state.reader, index_state(state), state.head)
 
 
-def _rewrite(paths: Paths, reader: ChunkReader, index: LineIndex, head: Head) -> None:
+def _rewrite_in_order(paths: Paths, reader: ChunkReader, index: LineIndex, head: Head) -> None:
     """Put the sound lines that a head names into a new file, and set the rest aside."""
     kept = index.select(head.start, head.end)
     rest = sorted(index.rest + [record[1:] for record in index.records if not head.start <= record.position < head.end])
@@ -282,6 +282,6 @@ def _rewrite(paths: Paths, reader: ChunkReader, index: LineIndex, head: Head) ->
         parts = (
             (offset, min(offset + _PART, stop), stop) for start, stop in rest for offset in range(start, stop, _PART)
         )
-        quarantine(paths, (reader.take(low, high) + (LF if high == stop else b"") for low, high, stop in parts))
-    lines = (reader.take(record.start, record.stop) + LF for record in kept)
+        quarantine(paths, (reader.read(low, high) + (LF if high == stop else b"") for low, high, stop in parts))
+    lines = (reader.read(record.start, record.stop) + LF for record in kept)
     replace_file(paths, lines, head, keep_aside=True)

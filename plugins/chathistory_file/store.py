@@ -23,8 +23,8 @@ from chathistory.storage.values import Damaged, Head, Key, Leftovers, ReadResult
 from chathistory_file.errors import (
     Damage,
     NewerLayout,
-    is_of_the_file,
-    is_of_the_process,
+    is_file_error,
+    is_process_error,
     translate_error,
     translate_errors,
 )
@@ -33,9 +33,16 @@ from chathistory_file.leftovers import describe_leftovers, remove_leftovers
 from chathistory_file.listing import ScopeFolder, ScopeFolders
 from chathistory_file.locks import Locks
 from chathistory_file.read import FileState, iter_bodies, iter_kept_lines, load_state, use_state
-from chathistory_file.recovery import Recovery, restore_order
+from chathistory_file.recovery import FileRecovery, restore_order
 from chathistory_file.schema import LARGEST_RECORD, LF, Batch, encode_batch
-from chathistory_file.write import append_batch, begin_file, quarantine_tail, remove_all, remove_beside, replace_file
+from chathistory_file.write import (
+    append_batch,
+    begin_file,
+    quarantine_tail,
+    remove_all,
+    remove_side_files,
+    replace_file,
+)
 
 __all__ = ["FileStore"]
 
@@ -80,7 +87,7 @@ class FileStore(BaseStore):
             raise ConfigError("file: needs the path of a folder, such as file:./history")
         self.root = os.path.abspath(path)  # noqa: PTH100  # of now: the process may change its folder later
         self._locks = Locks(self.root, timeout=lock_timeout, check_open=self._open_guard.check)
-        self._recovery = Recovery()
+        self._recovery = FileRecovery()
 
     @classmethod
     def from_url(cls, url: StoreURL) -> Self:
@@ -98,13 +105,15 @@ class FileStore(BaseStore):
         self, key: Key, bodies: list[str], *, after: Head | None, revision: Revision, first: int
     ) -> Head:
         lines = [body.encode() for body in bodies]
-        paths = Paths.of(self.root, key)
+        paths = Paths.for_key(self.root, key)
         with translate_errors("append", key):
             folder_exists(paths.folder)  # refuses a link
-            return self._locks.run(paths, _append, paths, key, lines, after=after, revision=revision, first=first)
+            return self._locks.run(
+                paths, _append_under_lock, paths, key, lines, after=after, revision=revision, first=first
+            )
 
     def _read_range(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
-        paths = Paths.of(self.root, key)
+        paths = Paths.for_key(self.root, key)
         with translate_errors("read", key, reads=paths.main):
             if not folder_exists(paths.folder):
                 return None
@@ -112,10 +121,10 @@ class FileStore(BaseStore):
             return use_state(paths, read, is_own=key.__eq__, step=_TAIL)
 
     def _forget_records(self, key: Key, before: int) -> Head | None:
-        return self._change("forget", key, _forget, before)
+        return self._run_under_lock("forget", key, _forget_under_lock, before)
 
     def _delete(self, key: Key, version: str | None) -> bool:
-        return bool(self._change("delete", key, _delete, version))
+        return bool(self._run_under_lock("delete", key, _delete_under_lock, version))
 
     def _list_heads(self, scope: str, *, below: SortKey | None, count: int) -> Iterable[Head | Damaged]:
         with translate_errors("listing", Key(scope, "-")):
@@ -125,25 +134,25 @@ class FileStore(BaseStore):
     def _list_keys(self, scope: str | None) -> Iterator[Key]:
         with translate_errors("listing", Key(scope or "default", "-")):
             if scope is None:
-                paths = ScopeFolders.below(self.root).paths
+                paths = ScopeFolders.in_root(self.root).paths
             else:
                 paths = [path for path in (self._folder_of(scope),) if folder_exists(path)]
             for path in paths:
                 try:
                     yield from self._scope_folder(path).iter_keys()
                 except OSError as error:  # of many folders: `_list_damaged_keys` names it
-                    if scope is not None or is_of_the_process(error):
+                    if scope is not None or is_process_error(error):
                         raise
 
     def _list_damaged_keys(self, scope: str | None) -> Iterator[Damaged]:
         with translate_errors("listing", Key(scope or "default", "-")):
-            found = ScopeFolders.below(self.root) if scope is None else ScopeFolders.at(self._folder_of(scope))
+            found = ScopeFolders.in_root(self.root) if scope is None else ScopeFolders.at_path(self._folder_of(scope))
             yield from found.damaged
             for folder in map(self._scope_folder, found.paths):
                 try:
                     yield from folder.iter_damaged()
                 except OSError as error:
-                    if scope is not None or is_of_the_process(error):
+                    if scope is not None or is_process_error(error):
                         raise
                     yield Damaged(None, folder.name, translate_error("listing", error))
 
@@ -165,12 +174,12 @@ class FileStore(BaseStore):
         Raises `CorruptRecord` where the file is that of another conversation, or cannot be read.
         """
         self._check_open()
-        return self._look(key, self._recovery.find)
+        return self._read_files(key, self._recovery.find)
 
     def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
         """Return the sound records of a range; see `chathistory.storage.abilities`."""
         self._check_open()
-        return self._look(found.key, self._recovery.read, start, stop) or []
+        return self._read_files(found.key, self._recovery.read, start, stop) or []
 
     def restore_head(self, found: FoundRecords, head: Head) -> Head:
         """Store a new head in the place of the damaged one; see `chathistory.storage.abilities`.
@@ -179,7 +188,7 @@ class FileStore(BaseStore):
         is set aside, in the file that `list_notes` names.
         """
         self._check_open()
-        restored = self._change("repair", found.key, self._recovery.restore, found.token, head)
+        restored = self._run_under_lock("repair", found.key, self._recovery.restore, found.token, head)
         if restored is None:
             raise Conflict(found.key, None)
         return restored
@@ -187,17 +196,17 @@ class FileStore(BaseStore):
     def list_notes(self, key: Key) -> Sequence[str]:
         """Say what is stored beside the records of a conversation; see `chathistory.storage.abilities`."""
         self._check_open()
-        return self._look(key, describe_leftovers) or []
+        return self._read_files(key, describe_leftovers) or []
 
-    def _look(
+    def _read_files(
         self, key: Key, look: Callable[Concatenate[Paths, Key, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T | None:
         """Return what `look` finds of a conversation; None: its scope has no folder."""
-        paths = Paths.of(self.root, key)
+        paths = Paths.for_key(self.root, key)
         with translate_errors("read", key, reads=paths.main):
             return look(paths, key, *args, **kwargs) if folder_exists(paths.folder) else None
 
-    def _change(
+    def _run_under_lock(
         self,
         operation: str,
         key: Key,
@@ -206,26 +215,28 @@ class FileStore(BaseStore):
         **kwargs: P.kwargs,
     ) -> T | None:
         """Run a change under the conversation's lock; None: its scope has no folder."""
-        paths = Paths.of(self.root, key)
+        paths = Paths.for_key(self.root, key)
         with translate_errors(operation, key):
             if not folder_exists(paths.folder):
                 return None
             return self._locks.run(paths, change, paths, key, *args, **kwargs)
 
     def _folder_of(self, scope: str) -> str:
-        return Paths.of(self.root, Key(scope, "-")).folder
+        return Paths.for_key(self.root, Key(scope, "-")).folder
 
     def _scope_folder(self, path: str) -> ScopeFolder:
-        return ScopeFolder(path, is_held=self._locks.is_held)
+        return ScopeFolder(path, is_locked=self._locks.is_locked)
 
 
-def _append(paths: Paths, key: Key, bodies: list[bytes], *, after: Head | None, revision: Revision, first: int) -> Head:
+def _append_under_lock(
+    paths: Paths, key: Key, bodies: list[bytes], *, after: Head | None, revision: Revision, first: int
+) -> Head:
     with open_existing(paths.main, os.O_RDWR | os.O_APPEND) as file:
         state = load_state(file, is_own=key.__eq__)
         check_version(key, state.head if state else None, after)
         if state is not None and state.commit.has_moved:
             restore_order(paths, state)
-            return _append(paths, key, bodies, after=after, revision=revision, first=first)
+            return _append_under_lock(paths, key, bodies, after=after, revision=revision, first=first)
         committed = state.after if state else 0
         if file is not None and file.size > committed:
             quarantine_tail(paths, file.fd, after=committed, size=file.size)
@@ -241,7 +252,7 @@ def _append(paths: Paths, key: Key, bodies: list[bytes], *, after: Head | None, 
         return head
 
 
-def _read_run(state: FileState, *, start: int, stop: int | None, recovery: Recovery) -> ReadResult:
+def _read_run(state: FileState, *, start: int, stop: int | None, recovery: FileRecovery) -> ReadResult:
     """Return the head and the records of a range; fewer if they are large, but at least one."""
     wanted, records, left = state.head.narrow(start, stop), list[Record](), _LARGEST_RUN
     if not wanted:
@@ -261,7 +272,7 @@ def _read_run(state: FileState, *, start: int, stop: int | None, recovery: Recov
     return ReadResult(state.head, records)
 
 
-def _forget(paths: Paths, key: Key, before: int) -> Head | None:
+def _forget_under_lock(paths: Paths, key: Key, before: int) -> Head | None:
     with open_existing(paths.main) as file:
         state = load_state(file, is_own=key.__eq__)
         if state is None:
@@ -269,15 +280,15 @@ def _forget(paths: Paths, key: Key, before: int) -> Head | None:
         old, head = state.head, state.head.drop_below(before)
         if state.commit.has_moved and before > old.start:
             restore_order(paths, state)
-            return _forget(paths, key, before)
+            return _forget_under_lock(paths, key, before)
         if head.start > old.start or (state.tail_size and before > old.end):
             replace_file(paths, iter_kept_lines(state, head.start) if head.start < head.end else (), head)
         elif before > 0:
-            remove_beside(paths)
+            remove_side_files(paths)
         return head
 
 
-def _delete(paths: Paths, key: Key, version: str | None) -> bool:
+def _delete_under_lock(paths: Paths, key: Key, version: str | None) -> bool:
     try:
         with open_existing(paths.main) as file:
             state = load_state(file, is_own=key.__eq__)
@@ -287,7 +298,7 @@ def _delete(paths: Paths, key: Key, version: str | None) -> bool:
             raise
         is_found, state = True, None
     except OSError as error:
-        if version is not None or regular_file_size(paths.main) is None or not is_of_the_file(error, paths.main):
+        if version is not None or regular_file_size(paths.main) is None or not is_file_error(error, paths.main):
             raise
         is_found, state = True, None
     if state is not None and version not in (None, state.head.revision.version):

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from chathistory.storage.values import Head
 from chathistory_file.errors import UndoFailed
-from chathistory_file.files import SAFE, Paths, create_folder, open_file, sync_folder
+from chathistory_file.files import SAFE_FLAGS, Paths, create_folder, open_file, sync_folder
 from chathistory_file.read import UNSYNCED, FileState
 from chathistory_file.schema import Batch, encode_commit
 
@@ -22,11 +22,11 @@ __all__ = [
     "quarantine",
     "quarantine_tail",
     "remove_all",
-    "remove_beside",
+    "remove_side_files",
     "replace_file",
 ]
 
-_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | SAFE
+_APPEND = os.O_WRONLY | os.O_APPEND | os.O_CREAT | SAFE_FLAGS
 _PART = 1024 * 1024
 _sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
@@ -40,7 +40,7 @@ def append_batch(state: FileState, batch: Batch, *, updated: int) -> None:
     """
     fd, date = state.reader.fd, state.head.revision.updated * 1000
     try:
-        _store(fd, batch, updated)
+        _write_batch(fd, batch, updated)
     except OSError as error:
         try:
             os.ftruncate(fd, state.after)
@@ -56,28 +56,28 @@ def begin_file(paths: Paths, batch: Batch, *, updated: int) -> None:
     create_folder(paths.folder)
     try:
         with open_file(paths.main, _APPEND) as fd:
-            _store(fd, batch, updated)
+            _write_batch(fd, batch, updated)
         sync_folder(paths.folder)
     except OSError as error:
         try:
-            _unlink(paths.main)
+            _unlink_if_exists(paths.main)
         except OSError:
             raise UndoFailed from error
         raise
 
 
-def _store(fd: int, batch: Batch, updated: int) -> None:
+def _write_batch(fd: int, batch: Batch, updated: int) -> None:
     if len(batch.records) > UNSYNCED:  # too much to be looked through for holes by whoever finds the commit
-        _write(fd, batch.records)
+        _write_all(fd, batch.records)
         _sync(fd)
-        _write(fd, batch.commit)
+        _write_all(fd, batch.commit)
     else:
-        _write(fd, batch.records + batch.commit)
+        _write_all(fd, batch.records + batch.commit)
     os.utime(fd, ns=(updated * 1000, updated * 1000))
     _sync(fd)
 
 
-def _write(fd: int, data: bytes | bytearray) -> None:
+def _write_all(fd: int, data: bytes | bytearray) -> None:
     written = os.write(fd, data)
     while written < len(data):
         written += os.write(fd, memoryview(data)[written:])
@@ -87,7 +87,7 @@ def quarantine(paths: Paths, chunks: Iterable[bytes]) -> None:
     """Add bytes that belong to no record durably to the file for such bytes."""
     with open_file(paths.aside, _APPEND) as aside:
         for chunk in chunks:
-            _write(aside, chunk)
+            _write_all(aside, chunk)
         os.fsync(aside)
     sync_folder(paths.folder)
 
@@ -119,17 +119,17 @@ def replace_file(paths: Paths, lines: Iterable[bytes], head: Head, *, keep_aside
                 part += line
                 size += len(line)
                 if len(part) >= _PART:
-                    _write(fd, part)
+                    _write_all(fd, part)
                     part.clear()
-            _write(fd, part + encode_commit(head, at=0, size=size))
+            _write_all(fd, part + encode_commit(head, at=0, size=size))
             os.utime(fd, ns=(date, date))
             os.fsync(fd)
         if not keep_aside:
-            _unlink(paths.aside)
+            _unlink_if_exists(paths.aside)
         os.rename(paths.temporary, paths.main)  # noqa: PTH104
     except BaseException:
         with suppress(OSError):
-            _unlink(paths.temporary)
+            _unlink_if_exists(paths.temporary)
         raise
     _sync_change(paths.folder)
 
@@ -137,13 +137,13 @@ def replace_file(paths: Paths, lines: Iterable[bytes], head: Head, *, keep_aside
 def remove_all(paths: Paths) -> None:
     """Remove all that is stored of a conversation, durably; the conversation itself last. Raises as `replace_file`."""
     for path in (paths.aside, paths.temporary, paths.main):
-        _unlink(path)
+        _unlink_if_exists(path)
     _sync_change(paths.folder)
 
 
-def remove_beside(paths: Paths) -> int:
+def remove_side_files(paths: Paths) -> int:
     """Remove what is stored beside a conversation, durably; returns how many files that were."""
-    removed = sum(map(_unlink, (paths.aside, paths.temporary)))
+    removed = sum(map(_unlink_if_exists, (paths.aside, paths.temporary)))
     if removed:
         _sync_change(paths.folder)
     return removed
@@ -157,7 +157,7 @@ def _sync_change(folder: str) -> None:
         raise UndoFailed from error
 
 
-def _unlink(path: str) -> bool:
+def _unlink_if_exists(path: str) -> bool:
     """Remove a file; False: there was none."""
     try:
         os.unlink(path)  # noqa: PTH108

@@ -60,7 +60,7 @@ class MemoryStore(BaseStore):
         self, key: Key, bodies: list[str], *, after: Head | None, revision: Revision, first: int
     ) -> Head:
         with self._data.lock:
-            found = self._found(key)
+            found = self._find_conversation(key)
             check_version(key, found.head if found else None, after)
             if found is None:
                 found = self._data.scopes[key.scope][key.id] = _Conversation(Head(key, first, first, revision), [])
@@ -70,7 +70,7 @@ class MemoryStore(BaseStore):
 
     def _read_range(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
         with self._data.lock:
-            found = self._found(key)
+            found = self._find_conversation(key)
             if found is None:
                 return None
             head, wanted = found.head, found.head.narrow(start, stop)
@@ -91,7 +91,7 @@ class MemoryStore(BaseStore):
 
     def _forget_records(self, key: Key, before: int) -> Head | None:
         with self._data.lock:
-            found = self._found(key)
+            found = self._find_conversation(key)
             if found is None:
                 return None
             old, found.head = found.head, found.head.drop_below(before)
@@ -100,7 +100,7 @@ class MemoryStore(BaseStore):
 
     def _delete(self, key: Key, version: str | None) -> bool:
         with self._data.lock:
-            found = self._found(key)
+            found = self._find_conversation(key)
             if found is None:
                 return False
             if version not in (None, found.head.revision.version):
@@ -110,7 +110,7 @@ class MemoryStore(BaseStore):
                 del self._data.scopes[key.scope]
             return True
 
-    def _found(self, key: Key) -> _Conversation | None:
+    def _find_conversation(self, key: Key) -> _Conversation | None:
         return self._data.scopes.get(key.scope, {}).get(key.id)
 
 

@@ -20,18 +20,18 @@ from chathistory_mongodb.schema import (
     BODY_OVERHEAD,
     CREATING,
     HEAD_FIELDS,
-    NOT_DEAD,
+    NOT_TOMBSTONE,
     REMOVING,
     Document,
-    StoredHead,
+    MongoStoredHead,
     decode_raw,
-    has_whole_array,
     head_id,
+    is_array_complete,
     is_integer,
     is_tombstone,
+    match_document,
     parse_head,
     parse_key,
-    same_document,
     with_raw_documents,
 )
 from chathistory_mongodb.server import EXPIRING, Collections
@@ -49,7 +49,7 @@ def forget_records(collections: Collections, key: Key, before: int) -> Head | No
             "_id": head_id(key),
             "version": {"$exists": True},  # no tombstone
             "start": {"$lt": Int64(before)},
-            "$expr": has_whole_array("$tail", "$from", "$end"),
+            "$expr": is_array_complete("$tail", "$from", "$end"),
         },
         [
             {"$set": {"start": {"$min": [{"$max": ["$start", Int64(before)]}, "$end"]}}},
@@ -67,7 +67,7 @@ def forget_records(collections: Collections, key: Key, before: int) -> Head | No
     return stored.head
 
 
-def _clear_segments(collections: Collections, stored: StoredHead) -> None:
+def _clear_segments(collections: Collections, stored: MongoStoredHead) -> None:
     """Remove what segments hold below the start: whole ones, and the beginning of the one in which it lies.
 
     A damaged one goes as a whole if it may hold something of that: nothing in it can be read anyway.
@@ -75,7 +75,7 @@ def _clear_segments(collections: Collections, stored: StoredHead) -> None:
     segments, start = collections.segments, Int64(stored.head.start)
     segments.delete_many({"of": stored.born, "end": {"$lte": start}})
     rest = {"of": stored.born, "end": {"$not": {"$lte": start}}}
-    is_sound = has_whole_array("$bodies", "$first", "$end")
+    is_sound = is_array_complete("$bodies", "$first", "$end")
     begins_later = {"$and": [is_integer("$first"), {"$gte": ["$first", start]}]}
     segments.delete_many({**rest, "$expr": {"$not": [{"$or": [is_sound, begins_later]}]}})
     kept: Any = {"$slice": ["$bodies", {"$subtract": [start, "$first"]}, {"$size": "$bodies"}]}
@@ -90,7 +90,7 @@ def delete(collections: Collections, key: Key, version: str | None) -> bool:
     # Before the head goes: later ones may be of the next conversation of this name.
     owners = collections.segments.distinct("of", {"key": name, "of": {"$type": "objectId"}})
     document = collections.heads.find_one_and_update(
-        {"_id": name, **(NOT_DEAD if version is None else {"version": version})},
+        {"_id": name, **(NOT_TOMBSTONE if version is None else {"version": version})},
         [{"$replaceWith": {"_id": "$_id", "born": "$born", "dead": REMOVING, "expires": Int64(0)}}],
         return_document=ReturnDocument.AFTER,
     )
@@ -141,7 +141,7 @@ def delete_unreadable(collections: Collections, name: Any) -> bool:
     try:
         parse_head(document)
     except (CorruptRecord, UnsupportedRecord):
-        return collections.heads.delete_one(same_document(stored)).deleted_count == 1
+        return collections.heads.delete_one(match_document(stored)).deleted_count == 1
     return False
 
 

@@ -91,28 +91,28 @@ def translate_errors(operation: str) -> Callable[[Callable[P, R]], Callable[P, R
 
     def decorate(call: Callable[P, R]) -> Callable[P, R]:
         @wraps(call)
-        def translated(*args: P.args, **kwargs: P.kwargs) -> R:
+        def call_translated(*args: P.args, **kwargs: P.kwargs) -> R:
             try:
                 return call(*args, **kwargs)
             except ChatHistoryError:
                 raise
             except (PyMongoError, BSONError, *_UNREADABLE) as error:
                 key = next((each for each in args if isinstance(each, Key)), None)
-                ours, cause = _translate(operation, key, error), _without_words(error)
+                ours, cause = _to_store_error(operation, key, error), _without_words(error)
             raise ours from cause  # not in the handler: the original would be its context
 
-        return translated
+        return call_translated
 
     return decorate
 
 
-def _translate(operation: str, key: Key | None, error: Exception) -> ChatHistoryError:
+def _to_store_error(operation: str, key: Key | None, error: Exception) -> ChatHistoryError:
     if isinstance(error, OperationFailure):
-        code = _code(error)
+        code = _error_code(error)
         # A failed write concern comes after the write: it may well be stored.
         if isinstance(error, WriteConcernError | ExecutionTimeout) or code in _TRANSIENT:
-            return StoreUnavailable(f"{operation} failed: {_describe(code)}", outcome="unknown")
-        return StoreRejected(f"{operation} was refused: {_describe(code)}")
+            return StoreUnavailable(f"{operation} failed: {_describe_code(code)}", outcome="unknown")
+        return StoreRejected(f"{operation} was refused: {_describe_code(code)}")
     if isinstance(error, DocumentTooLarge):
         return StoreRejected(f"{operation} was refused: {_TOO_LARGE}")
     if isinstance(error, BSONError):
@@ -123,7 +123,7 @@ def _translate(operation: str, key: Key | None, error: Exception) -> ChatHistory
     return StoreUnavailable(f"{operation} failed: {reason}", outcome=outcome)
 
 
-def _code(error: OperationFailure) -> int:
+def _error_code(error: OperationFailure) -> int:
     """Return the server's code; of a bulk write the code of what went wrong first."""
     if isinstance(error, BulkWriteError) and error.details:
         wrong = [*error.details.get("writeErrors", []), *error.details.get("writeConcernErrors", [])]
@@ -131,7 +131,7 @@ def _code(error: OperationFailure) -> int:
     return error.code or 0
 
 
-def _describe(code: int) -> str:
+def _describe_code(code: int) -> str:
     return f"{_WORDS.get(code, 'the server refused')} (code {code})"
 
 
@@ -139,7 +139,7 @@ def _without_words(error: Exception) -> Exception:
     """Return the error without the server's words, and without what it held of a document."""
     if isinstance(error, OperationFailure):
         kind = OperationFailure if isinstance(error, BulkWriteError) else type(error)
-        return kind(_describe(_code(error)), _code(error))
+        return kind(_describe_code(_error_code(error)), _error_code(error))
     if isinstance(error, NotPrimaryError):
         return type(error)("this server is not the primary, or is shutting down")
     if isinstance(error, ConnectionFailure):

@@ -22,7 +22,7 @@ from chathistory_mongodb.schema import (
     CODEC,
     CREATING,
     HEAD_FIELDS,
-    NOT_DEAD,
+    NOT_TOMBSTONE,
     REMOVING,
     Document,
     Documents,
@@ -58,12 +58,12 @@ class Owner:
     @property
     def place(self) -> str:
         """Where its segments are, for people."""
-        return f"segments of {_show(self.key)}, born {_show(self.of)}"
+        return f"segments of {_format_name(self.key)}, born {_format_name(self.of)}"
 
 
 def list_heads(collections: Collections, scope: str, below: SortKey | None, count: int) -> list[Head | Damaged]:
     """Return `count` heads of a scope, newest first, and the damaged ones among them."""
-    only: Document = {"_id.s": scope, **NOT_DEAD}
+    only: Document = {"_id.s": scope, **NOT_TOMBSTONE}
     if below is not None:
         time = Int64(below.updated)
         timeless: tuple[Any, ...] = (None, float("nan"), [], MinKey())  # these stand at the end
@@ -82,7 +82,7 @@ def list_heads(collections: Collections, scope: str, below: SortKey | None, coun
                     stored = parse_head(document)
                 except (CorruptRecord, UnsupportedRecord) as error:
                     name = document["_id"]
-                    rows.append(Damaged(parse_key(name), f"_id {_show(name)}", error.with_traceback(None)))
+                    rows.append(Damaged(parse_key(name), f"_id {_format_name(name)}", error.with_traceback(None)))
                     continue
                 if stored is None:
                     raise ValueError("the server did not leave out a tombstone")
@@ -98,7 +98,7 @@ def list_keys(collections: Collections, heads: Documents, scope: str | None) -> 
     with collections.heads.find(only, {"_id": True}) as documents:  # usually none
         tombstones = {parse_key(document["_id"]) for document in documents}
     for name in _find_names(heads, scope):
-        key = parse_key(_decode(name))
+        key = parse_key(_decode_name(name))
         if key is not None and key not in tombstones:
             yield key
 
@@ -129,7 +129,7 @@ def _bound_names(scope: str | None) -> Document:
 def list_lost_keys(collections: Collections, scope: str | None) -> Iterator[Key]:
     """Yield the keys of conversations of which there are segments, and no head."""
     headless = _find_headless(collections, _find_owners(collections, scope))
-    for key in {parse_key(_decode(owner.key)) for owner in headless}:
+    for key in {parse_key(_decode_name(owner.key)) for owner in headless}:
         if key is not None and collections.heads.find_one({"_id": head_id(key)}, {"_id": True}) is None:
             yield key
 
@@ -137,7 +137,9 @@ def list_lost_keys(collections: Collections, scope: str | None) -> Iterator[Key]
 def list_damaged_keys(collections: Collections, scope: str | None) -> Iterator[Damaged]:
     """Yield what is stored in a scope and belongs to no conversation, and what does not tell its scope."""
     for name in _find_odd_names(collections, scope):
-        yield Damaged(None, f"_id {_show(name)}", CorruptRecord(None, None, "its _id is not that of a conversation"))
+        yield Damaged(
+            None, f"_id {_format_name(name)}", CorruptRecord(None, None, "its _id is not that of a conversation")
+        )
     reason = "these segments belong to no conversation, and do not say to which one they belonged"
     for owner in _find_nameless(collections, scope):
         yield Damaged(None, owner.place, CorruptRecord(None, None, reason))
@@ -154,8 +156,8 @@ def remove_leftovers(collections: Collections, scope: str) -> Leftovers:
             continue
         of = owner.of if isinstance(owner.of, ObjectId) else {"$not": {"$type": "objectId"}}
         removed += collections.segments.delete_many({"key": owner.key, "of": of}).deleted_count
-    left = {f"_id {_show(name)}" for name in _find_names(collections.heads, scope)}
-    left |= {f"_id {_show(name)}" for name in _find_odd_names(collections, scope)}
+    left = {f"_id {_format_name(name)}" for name in _find_names(collections.heads, scope)}
+    left |= {f"_id {_format_name(name)}" for name in _find_odd_names(collections, scope)}
     left |= {owner.place for owner in _find_headless(collections, _find_owners(collections, scope))}
     left |= {owner.place for owner in _find_nameless(collections, scope)}
     return Leftovers(removed, tuple(sorted(left)), not left)
@@ -165,7 +167,7 @@ def _find_odd_names(collections: Collections, scope: str | None) -> Iterator[Nam
     """Yield the `_id`s of head documents that no conversation can have, of a scope or of none that can be told."""
     with collections.heads.find({"_id": {"$not": {"$type": "object"}}}, {"_id": True}) as documents:
         odd = [document["_id"] for document in documents]
-    odd += [name for name in _find_names(collections.heads, None) if parse_key(_decode(name)) is None]
+    odd += [name for name in _find_names(collections.heads, None) if parse_key(_decode_name(name)) is None]
     for name in odd:
         if scope is None or _find_scope(collections, name) in (None, scope):
             yield name
@@ -182,7 +184,7 @@ def _find_scope(collections: Collections, name: Name) -> str | None:
 
 def _read_scope(name: Name) -> str | None:
     """Return which scope a name tells; None: it tells none."""
-    decoded = _decode(name)
+    decoded = _decode_name(name)
     scope = decoded.get("s") if isinstance(decoded, Mapping) else None
     return scope if isinstance(scope, str) else None
 
@@ -199,7 +201,7 @@ def _find_owners(collections: Collections, scope: str | None) -> list[Owner]:
 
 def _find_nameless(collections: Collections, scope: str | None) -> list[Owner]:
     """Return the owners that have no head and no key that can be told; with a scope, not those that tell another."""
-    odd = [owner for owner in _find_owners(collections, None) if parse_key(_decode(owner.key)) is None]
+    odd = [owner for owner in _find_owners(collections, None) if parse_key(_decode_name(owner.key)) is None]
     here = [owner for owner in odd if scope is None or _read_scope(owner.key) in (None, scope)]
     return _find_headless(collections, here)
 
@@ -220,12 +222,12 @@ def _find_headless(collections: Collections, owners: Iterable[Owner]) -> list[Ow
     return left
 
 
-def _decode(name: Name) -> Any:
+def _decode_name(name: Name) -> Any:
     return decode(name.raw, CODEC) if isinstance(name, RawBSONDocument) else name
 
 
-def _show(name: Name) -> str:
+def _format_name(name: Name) -> str:
     """Return a name as text that can be printed."""
-    decoded = _decode(name)
+    decoded = _decode_name(name)
     text = repr(dict(decoded)) if isinstance(decoded, dict) else repr(decoded)
     return text if text.isprintable() else text.encode("unicode_escape").decode()

@@ -20,11 +20,11 @@ from chathistory_mongodb.schema import (
     SEGMENT_FIELDS,
     Document,
     Documents,
-    Segment,
-    StoredHead,
-    counting_segments,
+    MongoSegment,
+    MongoStoredHead,
     head_id,
     is_integer,
+    match_committed_segments,
     parse_head,
     parse_segment,
     read_text,
@@ -40,7 +40,7 @@ _MOST_STRAYS = 8  # segments in a row that are skipped in search of one that has
 _LARGEST_INT = 2**31 - 1
 
 
-def load_head(heads: Documents, key: Key, tail: Document | None = None) -> StoredHead | None:
+def load_head(heads: Documents, key: Key, tail: Document | None = None) -> MongoStoredHead | None:
     """Return the stored head of a conversation; None: there is no such conversation.
 
     Args:
@@ -59,7 +59,7 @@ def load_head(heads: Documents, key: Key, tail: Document | None = None) -> Store
 def read_range(collections: Collections, key: Key, start: int, stop: int | None) -> ReadResult | None:
     """Return the records of a range, up to a damaged one, with the head of the same moment; None: no conversation."""
     heads, segments = collections.preferred_heads, collections.preferred_segments
-    before: StoredHead | None = None
+    before: MongoStoredHead | None = None
     while True:
         stored = load_head(heads, key, _project_tail(start, stop))
         if stored is None:
@@ -92,7 +92,7 @@ def _project_tail(start: int, stop: int | None) -> Document:
     return {"tail": {"$cond": [{"$and": [{"$isArray": "$tail"}, is_integer("$from")]}, rest, []]}}
 
 
-def _read_records(segments: Documents, stored: StoredHead, wanted: range) -> list[Record]:
+def _read_records(segments: Documents, stored: MongoStoredHead, wanted: range) -> list[Record]:
     """Return the records of a range up to the first damaged one, or as many as a result may have."""
     records: list[Record] = []
     pieces: list[Any] = []  # of the record that comes next
@@ -121,7 +121,7 @@ def _read_records(segments: Documents, stored: StoredHead, wanted: range) -> lis
     return records
 
 
-def _find_segments(segments: Documents, stored: StoredHead, wanted: range) -> Iterator[Segment | None]:
+def _find_segments(segments: Documents, stored: MongoStoredHead, wanted: range) -> Iterator[MongoSegment | None]:
     """Yield the segments of a range in order, and then the tail as if it were one; None for a damaged segment.
 
     Each holds a record, or a piece of one, so no more are asked for than can be needed.
@@ -130,7 +130,7 @@ def _find_segments(segments: Documents, stored: StoredHead, wanted: range) -> It
     low, stop, seen = wanted.start + 1, min(wanted.stop, stored.tail_start), 0
     limit = min(stop - wanted.start, _SEGMENTS_AT_ONCE)
     while limit > 0:
-        only = {**counting_segments(stored.born, stored.runs), "end": {"$gte": Int64(low), **INTEGER}}
+        only = {**match_committed_segments(stored.born, stored.runs), "end": {"$gte": Int64(low), **INTEGER}}
         with segments.find(only, skip=seen, limit=limit, batch_size=limit).sort(order) as found:
             documents = list(found)
         missing = 0
@@ -141,10 +141,10 @@ def _find_segments(segments: Documents, stored: StoredHead, wanted: range) -> It
             missing = segment.parts - segment.part - 1 if segment else 1  # what may yet end there as well
             yield segment
         limit = min(stop - low + missing, _SEGMENTS_AT_ONCE) if len(documents) == limit else 0
-    yield Segment(stored.head.end - len(stored.tail), stored.head.end, 0, 1, stored.tail)
+    yield MongoSegment(stored.head.end - len(stored.tail), stored.head.end, 0, 1, stored.tail)
 
 
-def _missing_record(segments: Documents, stored: StoredHead, position: int) -> CorruptRecord:
+def _missing_record(segments: Documents, stored: MongoStoredHead, position: int) -> CorruptRecord:
     """Return the error for a range that begins with a damaged record, which says how many are missing in a row.
 
     If that is too many, it is the head that is damaged.
@@ -152,7 +152,7 @@ def _missing_record(segments: Documents, stored: StoredHead, position: int) -> C
     key, reason = stored.head.key, "it is missing, or something that is no text is stored in its place"
     if position >= stored.tail_start:
         return CorruptRecord(key, position, reason)
-    behind = {**counting_segments(stored.born, stored.runs), "end": {"$gt": Int64(position), **INTEGER}}
+    behind = {**match_committed_segments(stored.born, stored.runs), "end": {"$gt": Int64(position), **INTEGER}}
     with segments.find(behind, SEGMENT_FIELDS, limit=_MOST_STRAYS).sort("end", 1) as found:
         firsts = [segment.first for each in found if (segment := parse_segment(each))]
     stop = max(position + 1, min([*firsts, stored.tail_start]))

@@ -21,16 +21,16 @@ from chathistory_mongodb.read import TOO_FAR
 from chathistory_mongodb.schema import (
     SEGMENT_FIELDS,
     Document,
-    StoredHead,
+    MongoStoredHead,
     decode_raw,
     head_id,
     is_tombstone,
     make_head_document,
+    match_document,
     parse_head,
     parse_segment,
     read_number,
     read_text,
-    same_document,
     to_storable,
     with_raw_documents,
 )
@@ -44,7 +44,7 @@ __all__ = ["find_records", "read_found", "restore_head"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
+class _SegmentRun:
     """Records that stand in one segment, or one record that stands in several, piece by piece.
 
     Attributes:
@@ -61,7 +61,7 @@ class _Run:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found(FoundRecords):
+class _MongoFoundRecords(FoundRecords):
     """Where the records stand: in segments, and behind them in the tail of the head document.
 
     Attributes:
@@ -73,7 +73,7 @@ class _Found(FoundRecords):
     """
 
     born: ObjectId = field(default_factory=ObjectId)
-    runs: Sequence[_Run] = field(default=(), repr=False)
+    runs: Sequence[_SegmentRun] = field(default=(), repr=False)
     unused: Sequence[Any] = field(default=(), repr=False)
     tail_start: int = 0
     tail_count: int = 0
@@ -98,18 +98,20 @@ def find_records(collections: Collections, key: Key) -> FoundRecords | None:
             return None
     segments = [] if born is None else list(collections.segments.find({"of": born}, SEGMENT_FIELDS))
     problem = "its head is gone" if stored is None else _try_parse(document)[1]
-    return _locate_records(_Found(key, _hash(stored), 0, 0, problem, born=born or ObjectId()), document, segments)
+    return _locate_records(
+        _MongoFoundRecords(key, _hash_document(stored), 0, 0, problem, born=born or ObjectId()), document, segments
+    )
 
 
 def _load_stored(collections: Collections, key: Key) -> RawBSONDocument | None:
     return with_raw_documents(collections.heads).find_one({"_id": head_id(key)})
 
 
-def _hash(stored: RawBSONDocument | None) -> str:
+def _hash_document(stored: RawBSONDocument | None) -> str:
     return hashlib.sha256(stored.raw).hexdigest() if stored else ""
 
 
-def _try_parse(document: Document) -> tuple[StoredHead | None, str | None]:
+def _try_parse(document: Document) -> tuple[MongoStoredHead | None, str | None]:
     """Return what a head document says, or what is wrong with it."""
     try:
         return parse_head(document), None
@@ -119,7 +121,7 @@ def _try_parse(document: Document) -> tuple[StoredHead | None, str | None]:
         return None, "a later version wrote it"
 
 
-def _locate_records(found: _Found, document: Document, segments: Sequence[Document]) -> _Found:
+def _locate_records(found: _MongoFoundRecords, document: Document, segments: Sequence[Document]) -> _MongoFoundRecords:
     """Return `found` with the positions: what the head says, unless that cannot be."""
     first, end, start, cleared = (read_number(document.get(name)) for name in ("from", "end", "start", "cleared"))
     tail = document["tail"] if document["size"] > 0 else []
@@ -153,17 +155,17 @@ def _locate_records(found: _Found, document: Document, segments: Sequence[Docume
     )
 
 
-def _chain_runs(document: Document, segments: Sequence[Document], tail_start: int) -> list[list[_Run]]:
+def _chain_runs(document: Document, segments: Sequence[Document], tail_start: int) -> list[list[_SegmentRun]]:
     """Return the records in segments that lead from the tail back to the beginning, parted where a gap is too long.
 
     Of several that end at the same position one is taken that counts for certain; then one that begins furthest back.
     """
     said = document.get("runs")
     named = {each.get("by") for each in said if isinstance(each, Mapping)} if isinstance(said, list) else set()
-    ends: dict[int, list[_Run]] = defaultdict(list)
+    ends: dict[int, list[_SegmentRun]] = defaultdict(list)
     for run in _find_runs(segments):
         ends[run.end].append(run)
-    groups: list[list[_Run]] = [[]]
+    groups: list[list[_SegmentRun]] = [[]]
     position = tail_start
     for end in sorted(ends, reverse=True):
         if end <= position:
@@ -175,9 +177,9 @@ def _chain_runs(document: Document, segments: Sequence[Document], tail_start: in
     return groups
 
 
-def _find_runs(segments: Sequence[Document]) -> list[_Run]:
+def _find_runs(segments: Sequence[Document]) -> list[_SegmentRun]:
     """Return the records that sound segments hold; of a record in pieces only if all of them are there."""
-    runs: list[_Run] = []
+    runs: list[_SegmentRun] = []
     pieces: dict[tuple[Any, int, int], dict[int, Any]] = defaultdict(dict)
     for document in segments:
         segment, by = parse_segment(document), document.get("by")
@@ -187,14 +189,14 @@ def _find_runs(segments: Sequence[Document]) -> list[_Run]:
         same_record[segment.part] = document["_id"]
         if len(same_record) == segment.parts:
             ids = tuple(same_record[part] for part in range(segment.parts))
-            runs.append(_Run(segment.first, segment.end, by, ids))
+            runs.append(_SegmentRun(segment.first, segment.end, by, ids))
     return runs
 
 
 def read_found(collections: Collections, found: FoundRecords, start: int, stop: int) -> list[Record]:
     """Return the sound records of [start, stop)."""
-    known = found if isinstance(found, _Found) else find_records(collections, found.key)
-    if not isinstance(known, _Found):
+    known = found if isinstance(found, _MongoFoundRecords) else find_records(collections, found.key)
+    if not isinstance(known, _MongoFoundRecords):
         return []
     bodies: dict[int, Any] = {}
     for run in known.runs:
@@ -209,7 +211,7 @@ def read_found(collections: Collections, found: FoundRecords, start: int, stop: 
             bodies |= enumerate(lists[0], run.first)
     if max(start, known.tail_start) < min(stop, known.tail_start + known.tail_count):
         stored = _load_stored(collections, known.key)
-        if _hash(stored) == known.token:
+        if _hash_document(stored) == known.token:
             bodies |= enumerate(decode_raw(stored)["tail"], known.tail_start)
     texts_by_position = ((at, read_text(bodies[at])) for at in sorted(bodies) if start <= at < stop)
     return [Record(at, text) for at, text in texts_by_position if text is not None]
@@ -218,9 +220,9 @@ def read_found(collections: Collections, found: FoundRecords, start: int, stop: 
 def restore_head(collections: Collections, found: FoundRecords, head: Head) -> Head:
     """Store a head that names the records which were found. Raises `Conflict` if the head has changed since."""
     key = found.key
-    known = found if isinstance(found, _Found) else find_records(collections, key)
+    known = found if isinstance(found, _MongoFoundRecords) else find_records(collections, key)
     stored = _load_stored(collections, key)
-    if not isinstance(known, _Found) or _hash(stored) != found.token:
+    if not isinstance(known, _MongoFoundRecords) or _hash_document(stored) != found.token:
         raise Conflict(key, _parse_present(stored))
     old = decode_raw(stored)
     first = min(max(known.tail_start, head.start), head.end)
@@ -235,7 +237,7 @@ def restore_head(collections: Collections, found: FoundRecords, head: Head) -> H
     lowest = min([head.start, *(run.first for run in known.runs)])
     document = {**make_head_document(head, known.born, tail, runs), "cleared": Int64(lowest)}
     if stored is not None:
-        is_done = collections.heads.replace_one(same_document(stored), document).matched_count == 1
+        is_done = collections.heads.replace_one(match_document(stored), document).matched_count == 1
     else:
         is_done = insert_head(collections, document)
     if not is_done:

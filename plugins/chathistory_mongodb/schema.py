@@ -40,20 +40,22 @@ __all__ = [
     "CREATING",
     "HEAD_FIELDS",
     "INTEGER",
-    "NOT_DEAD",
+    "NOT_TOMBSTONE",
     "REMOVING",
     "SEGMENT_FIELDS",
     "Document",
     "Documents",
-    "Segment",
-    "StoredHead",
-    "counting_segments",
+    "MongoSegment",
+    "MongoStoredHead",
     "decode_raw",
-    "has_whole_array",
     "head_id",
+    "is_array_complete",
     "is_integer",
     "is_tombstone",
     "make_head_document",
+    "match_committed_segments",
+    "match_document",
+    "match_head",
     "measure_bodies",
     "parse_head",
     "parse_key",
@@ -61,8 +63,6 @@ __all__ = [
     "read_number",
     "read_text",
     "revision_fields",
-    "same_document",
-    "same_head",
     "to_storable",
     "with_raw_documents",
 ]
@@ -92,7 +92,7 @@ SEGMENT_FIELDS: Document = {
 }
 """The projection of a segment with the number of its bodies (-1: they are no array) in place of the bodies."""
 
-NOT_DEAD: Document = {"$nor": [{"dead": {"$in": [CREATING, REMOVING]}, "version": {"$exists": False}}]}
+NOT_TOMBSTONE: Document = {"$nor": [{"dead": {"$in": [CREATING, REMOVING]}, "version": {"$exists": False}}]}
 """The filter that every head document passes, except tombstones."""
 
 INTEGER: Document = {"$type": ["int", "long"], "$not": {"$type": "array"}}
@@ -104,7 +104,7 @@ _CONTROL = re.compile("[\x00-\x1f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
-class StoredHead:
+class MongoStoredHead:
     """A sound head document.
 
     Attributes:
@@ -127,7 +127,7 @@ class StoredHead:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class MongoSegment:
     """The place of a sound segment, and its bodies if the projection had them.
 
     Attributes:
@@ -217,7 +217,7 @@ def is_tombstone(document: Document) -> bool:
     return read_number(document.get("dead")) in {CREATING, REMOVING} and "version" not in document
 
 
-def parse_head(document: Document) -> StoredHead | None:
+def parse_head(document: Document) -> MongoStoredHead | None:
     """Return what a head document says; None: it is a tombstone.
 
     Raises:
@@ -231,7 +231,7 @@ def parse_head(document: Document) -> StoredHead | None:
         raise CorruptRecord(None, None, "its _id is not {s: scope, i: id}")
     if isinstance(version, int) and version > FORMAT:
         raise UnsupportedRecord(key, read_number(document.get("start")) or 0, version)
-    wrong = next((name for name, is_right in _RIGHT.items() if not is_right(document.get(name, _MISSING))), None)
+    wrong = next((name for name, is_right in _FIELD_CHECKS.items() if not is_right(document.get(name, _MISSING))), None)
     if wrong is not None:
         raise CorruptRecord(key, None, f"its field {wrong!r} is missing or wrong")
     if (document["scope"], document["id"]) != (key.scope, key.id):
@@ -244,7 +244,7 @@ def parse_head(document: Document) -> StoredHead | None:
     expires = None if document["expires"] is None else int(document["expires"])
     revision = Revision(document["version"], int(document["updated"]), expires, document["info"])
     rest = (document["born"], tail_start, document["bytes"], document["runs"], int(document["cleared"]))
-    return StoredHead(Head(key, start, end, revision), *rest, document.get("tail", []))
+    return MongoStoredHead(Head(key, start, end, revision), *rest, document.get("tail", []))
 
 
 def decode_raw(stored: RawBSONDocument | None) -> Document:
@@ -254,7 +254,7 @@ def decode_raw(stored: RawBSONDocument | None) -> Document:
     return {**document, "size": len(tail) if isinstance(tail, list) else -1}
 
 
-def parse_segment(document: Document) -> Segment | None:
+def parse_segment(document: Document) -> MongoSegment | None:
     """Return the place of a segment; None: it is damaged."""
     first, end, part, parts = (read_number(document.get(name)) for name in ("first", "end", "part", "parts"))
     bodies = document.get("bodies")
@@ -263,16 +263,16 @@ def parse_segment(document: Document) -> Segment | None:
     size = document.get("size", len(bodies) if isinstance(bodies, list) else -1)
     if not size == end - first > 0 or (parts > 1 and size != 1):
         return None
-    return Segment(first, end, part, parts, bodies or ())
+    return MongoSegment(first, end, part, parts, bodies or ())
 
 
-def same_head(head: Head) -> Document:
+def match_head(head: Head) -> Document:
     """Return the filter that only this very state of a conversation passes."""
     names = {"_id": head_id(head.key), "version": head.revision.version}
     return {**names, "start": Int64(head.start), "end": Int64(head.end)}
 
 
-def same_document(stored: RawBSONDocument) -> Document:
+def match_document(stored: RawBSONDocument) -> Document:
     """Return the filter that a document passes only as long as nothing of it has changed."""
     size = len(stored.raw)
     is_same = {"$eq": ["$$ROOT", {"$literal": stored}]}
@@ -280,7 +280,7 @@ def same_document(stored: RawBSONDocument) -> Document:
     return {"_id": stored["_id"], "$expr": is_same if size < _LARGE_DOCUMENT else is_as_long}
 
 
-def counting_segments(born: ObjectId, runs: Iterable[Document]) -> Document:
+def match_committed_segments(born: ObjectId, runs: Iterable[Document]) -> Document:
     """Return the filter for the segments of a conversation that count."""
     return {"of": born, "by": {"$in": [None, *(run["by"] for run in runs)]}}
 
@@ -290,7 +290,7 @@ def is_integer(field: str) -> Document:
     return {"$in": [{"$type": field}, ["int", "long"]]}
 
 
-def has_whole_array(array: str, first: str, end: str) -> Document:
+def is_array_complete(array: str, first: str, end: str) -> Document:
     """Return the expression for: a document has as many bodies as it has positions. It never fails."""
     size = {"$size": {"$cond": [{"$isArray": array}, array, []]}}
     is_sound = {"$and": [{"$isArray": array}, is_integer(first), is_integer(end)]}
@@ -307,7 +307,7 @@ def _is_number(value: Any) -> bool:
 
 
 _MISSING = object()
-_RIGHT: Mapping[str, Callable[[Any], bool]] = {
+_FIELD_CHECKS: Mapping[str, Callable[[Any], bool]] = {
     "format": lambda value: type(value) is not bool and value == FORMAT,
     **dict.fromkeys(("scope", "id"), lambda value: isinstance(value, str)),
     **dict.fromkeys(("start", "end", "updated", "from", "bytes", "cleared"), _is_number),

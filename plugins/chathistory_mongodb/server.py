@@ -22,11 +22,11 @@ from chathistory_mongodb.schema import (
     CODEC,
     Document,
     Documents,
-    has_whole_array,
-    same_document,
+    is_array_complete,
+    match_document,
     with_raw_documents,
 )
-from chathistory_mongodb.urls import Target, check_client, is_database_name, is_prefix
+from chathistory_mongodb.urls import MongoTarget, check_client, is_database_name, is_prefix
 
 __all__ = ["BY_ACTIVITY", "EXPIRING", "Client", "Collections", "Server", "find_difference", "get_collections"]
 
@@ -67,7 +67,7 @@ class Server:
     Making a client for `mongodb+srv` asks the name server, so it is not done when a URL is read.
     """
 
-    def __init__(self, target: Target, collections: Collections | None = None) -> None:
+    def __init__(self, target: MongoTarget, collections: Collections | None = None) -> None:
         self._lock = threading.Lock()
         self._target = target
         self._client: Client | None = None
@@ -101,7 +101,7 @@ class Server:
                 self._client.close()
 
 
-def get_collections(client: Client, target: Target) -> Collections:
+def get_collections(client: Client, target: MongoTarget) -> Collections:
     """Return the collections. A write concern that the client sets itself is kept. Raises `ConfigError`."""
     check_client(client)
     for name, value in (("database", target.database), ("prefix", target.prefix)):
@@ -164,7 +164,7 @@ def _try_out(documents: Documents, name: ObjectId) -> dict[str, bool]:
     change: Any = {"$push": {"tail": {"$each": ["y", "z"]}}, "$set": {"version": "b"}, "$inc": {"end": Int64(2)}}
     count = documents.update_one({"_id": name, "version": "c"}, change).matched_count
     trials["an update changes a document that its filter does not match"] = count == 0
-    seen = {"_id": name, "version": "a", "$expr": has_whole_array("$tail", "$from", "$end")}
+    seen = {"_id": name, "version": "a", "$expr": is_array_complete("$tail", "$from", "$end")}
     counts = [documents.update_one(seen, change).matched_count for _ in range(2)]
     trials["a guarded update is not done once"] = counts == [1, 0]
     rest: Any = {"$slice": ["$tail", {"$subtract": [Int64(2), "$from"]}, {"$size": "$tail"}]}
@@ -174,7 +174,7 @@ def _try_out(documents: Documents, name: ObjectId) -> dict[str, bool]:
     outcome = [cut.get(field) for field in ("tail", "from", "size", "time")]
     trials["an update by an expression has another outcome"] = outcome == [["y", "z"], 2, 5, 2**53 - 1]
     stored = with_raw_documents(documents).find_one({"_id": name})
-    same = same_document(stored) if stored else {"_id": name}
+    same = match_document(stored) if stored else {"_id": name}
     counts = [documents.replace_one(same, {"version": "d"}).matched_count for _ in range(2)]
     trials["a whole document is not compared"] = counts == [1, 0]
     return trials

@@ -14,7 +14,7 @@ from chathistory.storage.values import Damaged, Head, Key, Leftovers, ReadResult
 from chathistory_mongodb import delete, listing, read, recovery, write
 from chathistory_mongodb.errors import translate_errors
 from chathistory_mongodb.server import Client, Collections, Server, find_difference, get_collections
-from chathistory_mongodb.urls import DATABASE, OPTIONS, PREFIX, Target, parse_url
+from chathistory_mongodb.urls import DATABASE, OPTIONS, PREFIX, MongoTarget, parse_url
 
 __all__ = ["MongoStore"]
 
@@ -31,7 +31,7 @@ class MongoStore(BaseStore):
     )
     options: ClassVar[Mapping[str, Option]] = OPTIONS
 
-    def __init__(self, client: Client | Target, *, database: str = DATABASE, prefix: str = PREFIX) -> None:
+    def __init__(self, client: Client | MongoTarget, *, database: str = DATABASE, prefix: str = PREFIX) -> None:
         """Use a client; it is never closed.
 
         Args:
@@ -43,10 +43,10 @@ class MongoStore(BaseStore):
             ConfigError: A name that no database or collection can have, or a client with unacknowledged writes.
         """
         super().__init__()
-        if isinstance(client, Target):
+        if isinstance(client, MongoTarget):
             self._server = Server(client)
         else:
-            target = Target("", database, prefix)
+            target = MongoTarget("", database, prefix)
             self._server = Server(target, get_collections(client, target))
 
     @classmethod
@@ -71,17 +71,19 @@ class MongoStore(BaseStore):
         return listing.list_heads(self._server.open_collections(), scope, below, count)
 
     def _list_keys(self, scope: str | None) -> Iterator[Key]:
-        return self._walk(lambda collections: listing.list_keys(collections, collections.preferred_heads, scope))
+        return self._walk_collections(
+            lambda collections: listing.list_keys(collections, collections.preferred_heads, scope)
+        )
 
     def _scan_keys(self, scope: str | None) -> Iterator[Key]:
         """Yield the conversations as they are now on the primary, and then those of which only segments are left."""
-        yield from self._walk(lambda collections: listing.list_keys(collections, collections.heads, scope))
-        yield from self._walk(lambda collections: listing.list_lost_keys(collections, scope))
+        yield from self._walk_collections(lambda collections: listing.list_keys(collections, collections.heads, scope))
+        yield from self._walk_collections(lambda collections: listing.list_lost_keys(collections, scope))
 
     def _list_damaged_keys(self, scope: str | None) -> Iterator[Damaged]:
-        return self._walk(lambda collections: listing.list_damaged_keys(collections, scope))
+        return self._walk_collections(lambda collections: listing.list_damaged_keys(collections, scope))
 
-    def _walk(self, walk: Callable[[Collections], Iterator[T]]) -> Iterator[T]:
+    def _walk_collections(self, walk: Callable[[Collections], Iterator[T]]) -> Iterator[T]:
         """Yield what a walk over the collections finds."""
         rows = translate_errors("listing")(lambda: walk(self._server.open_collections()))()
         step = translate_errors("listing")(lambda: next(rows, None))

@@ -21,14 +21,14 @@ from chathistory.checks import class_name, is_coroutine_function
 from chathistory.errors import ConfigError
 from chathistory.storage.url import Option, StoreURL
 
-__all__ = ["DATABASE", "OPTIONS", "PREFIX", "Target", "check_client", "is_database_name", "is_prefix", "parse_url"]
+__all__ = ["DATABASE", "OPTIONS", "PREFIX", "MongoTarget", "check_client", "is_database_name", "is_prefix", "parse_url"]
 
 DATABASE = "chathistory"
 PREFIX = "chathistory_"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Target:
+class MongoTarget:
     """Where a URL leads: `uri` is for pymongo, and holds the credentials."""
 
     uri: str
@@ -65,7 +65,7 @@ def check_client(client: Any) -> None:
     raise ConfigError(f"client: must be a pymongo.MongoClient, not {class_name(client)}{hint}")
 
 
-def parse_url(url: StoreURL) -> Target:
+def parse_url(url: StoreURL) -> MongoTarget:
     """Check a URL without asking anybody, not even a name server.
 
     Raises:
@@ -92,7 +92,7 @@ def parse_url(url: StoreURL) -> Target:
         problem = "these options contradict each other"
     if problem:
         raise ConfigError(f"{url.scheme}: {problem}")
-    return Target(f"{url.scheme}://{hosts}/{database}?{query}", database or DATABASE, prefix)
+    return MongoTarget(f"{url.scheme}://{hosts}/{database}?{query}", database or DATABASE, prefix)
 
 
 def _is_accepted(rest: str) -> bool:

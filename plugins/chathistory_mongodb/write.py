@@ -21,13 +21,13 @@ from chathistory_mongodb.schema import (
     CREATING,
     HEAD_FIELDS,
     Document,
-    StoredHead,
+    MongoStoredHead,
     head_id,
     make_head_document,
+    match_head,
     measure_bodies,
     parse_head,
     revision_fields,
-    same_head,
     to_storable,
 )
 from chathistory_mongodb.server import Collections
@@ -53,7 +53,7 @@ def append_records(
         failure: OperationFailure | None = None
         if size < TAIL:
             try:
-                if _push(collections, bodies, size, seen=seen, revision=revision):
+                if _push_bodies(collections, bodies, size, seen=seen, revision=revision):
                     return Head(key, seen.start, seen.end + len(bodies), revision)
             except OperationFailure as error:  # the server cannot calculate with what is damaged, or a tombstone
                 failure = error
@@ -68,19 +68,19 @@ def append_records(
     raise _too_many_conflicts()
 
 
-def _push(collections: Collections, bodies: Sequence[str], size: int, *, seen: Head, revision: Revision) -> bool:
+def _push_bodies(collections: Collections, bodies: Sequence[str], size: int, *, seen: Head, revision: Revision) -> bool:
     in_place = {"$eq": [Int64(seen.end), {"$add": ["$from", {"$size": "$tail"}]}]}
     change = {
         "$push": {"tail": {"$each": bodies}},
         "$inc": {"bytes": size},
         "$set": revision_fields(revision, seen.end + len(bodies)),
     }
-    only = {**same_head(seen), "bytes": {"$lt": TAIL}, "$expr": in_place}
+    only = {**match_head(seen), "bytes": {"$lt": TAIL}, "$expr": in_place}
     return collections.heads.update_one(only, change).matched_count == 1
 
 
 def _append_with_segments(
-    collections: Collections, stored: StoredHead, bodies: Sequence[str], revision: Revision
+    collections: Collections, stored: MongoStoredHead, bodies: Sequence[str], revision: Revision
 ) -> bool:
     """Append, and keep only the newest bodies in the tail; False: another writer was faster."""
     head, first = stored.head, stored.tail_start
@@ -102,7 +102,7 @@ def _append_with_segments(
         "tail": bodies[moved:],
         "runs": [*runs, {"by": attempt, "first": Int64(first)}],
     }
-    return _commit_segments(collections, owner, {**same_head(head), "from": Int64(first)}, {"$set": change})
+    return _commit_segments(collections, owner, {**match_head(head), "from": Int64(first)}, {"$set": change})
 
 
 def _count_newest(bodies: Sequence[Any]) -> int:

@@ -33,7 +33,7 @@ from chathistory_redis.urls import Client, ServerAddress, connect
 if TYPE_CHECKING:
     from redis.cluster import RedisCluster
 
-__all__ = ["Connection", "ReplicaWait", "check_client", "list_primaries", "read_eviction_policies"]
+__all__ = ["RedisConnection", "ReplicaWait", "check_client", "list_primaries", "read_eviction_policies"]
 
 T = TypeVar("T")
 _KeysAndArgs: TypeAlias = tuple[Sequence[bytes], Sequence[bytes]]
@@ -75,7 +75,7 @@ class ReplicaWait:
             )
 
 
-class Connection:
+class RedisConnection:
     """A client of redis-py, and the ways to run a script with it.
 
     Attributes:
@@ -145,9 +145,9 @@ class Connection:
         def send(client: Client) -> Any:
             arguments = (len(keys), *keys, *args)
             try:
-                return _execute(client, ("EVALSHA", script.sha, *arguments), wait)
+                return _execute_command(client, ("EVALSHA", script.sha, *arguments), wait)
             except NoScriptError:
-                return _execute(client, ("EVAL", script.source, *arguments), wait)
+                return _execute_command(client, ("EVAL", script.source, *arguments), wait)
 
         return self.call(operation, send)
 
@@ -167,7 +167,7 @@ class Connection:
 
         def send(client: Client) -> list[bytes] | None:
             try:
-                return list(_execute(client, ("LRANGE", name, first, last)))
+                return list(_execute_command(client, ("LRANGE", name, first, last)))
             except ResponseError as error:
                 if code_of(error) == "WRONGTYPE":
                     return None
@@ -201,7 +201,7 @@ def _is_cluster(client: Any) -> TypeGuard[RedisCluster]:
     return hasattr(client, "nodes_manager")
 
 
-def _execute(client: Client, command: _Command, wait: ReplicaWait | None = None) -> Any:
+def _execute_command(client: Client, command: _Command, wait: ReplicaWait | None = None) -> Any:
     """Send a command to the server of its key, and return the reply as bytes; `wait`: having waited for replicas."""
     if wait is None:
         execute: Callable[..., Any] = client.execute_command

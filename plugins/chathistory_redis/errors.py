@@ -88,10 +88,10 @@ def translate_errors(operation: str, *, once: bool = True, sent: bool = True) ->
             f"{operation} failed: the reply of the server cannot be read ({type(error).__name__})", outcome=outcome
         ) from error
     except redis_errors.RedisError as error:
-        raise _translate(operation, error, once=once, sent=sent) from error
+        raise _to_store_error(operation, error, once=once, sent=sent) from error
 
 
-def _translate(operation: str, error: redis_errors.RedisError, *, once: bool, sent: bool) -> StoreError:
+def _to_store_error(operation: str, error: redis_errors.RedisError, *, once: bool, sent: bool) -> StoreError:
     """Return our error for a refusal of the server, or for a connection that gave no answer."""
     error.args = tuple(_QUOTES.sub("", arg) if isinstance(arg, str) else arg for arg in error.args)
     code = code_of(error)

@@ -10,7 +10,7 @@ from typing import Any
 from chathistory.errors import ChatHistoryError
 from chathistory.storage.cursors import pack_cursor, unpack_cursor
 from chathistory.storage.values import Cursor, Damaged, Head, Key, Page
-from chathistory_redis.connection import Connection
+from chathistory_redis.connection import RedisConnection
 from chathistory_redis.errors import translate_errors
 from chathistory_redis.schema import (
     Layout,
@@ -22,7 +22,7 @@ from chathistory_redis.schema import (
     printable_name,
     report_stray,
 )
-from chathistory_redis.scripts import IDS, PAGE, SCOPES
+from chathistory_redis.scripts import LIST_IDS, LIST_PAGE, LIST_SCOPES
 
 __all__ = ["Listing"]
 
@@ -31,7 +31,7 @@ _TIME = re.compile(r"-?(\d{1,400}(\.\d{1,40})?(e[+-]?\d{1,3})?|inf)")
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _IndexRow:
     """An entry of an index: its time and id there, and what stands under that id."""
 
     time: bytes
@@ -43,17 +43,17 @@ class _Row:
 class Listing:
     """The indexes: one for each scope; in a Cluster, sixteen that are asked together."""
 
-    connection: Connection
+    connection: RedisConnection
     layout: Layout
 
     def list_page(self, scope: str, after: Cursor | None, limit: int) -> Page[Head]:
         """Return a page. The order is that of the index, so that a wrong time in it hides no other conversation."""
         place = [] if after is None else [str(part).encode() for part in unpack_cursor(after, _is_place)]
         parts = [(list(names), [b"%d" % (limit + 1), *place]) for names in self.layout.indexes(scope)]
-        rows: list[_Row] = []
+        rows: list[_IndexRow] = []
         damaged: list[Damaged] = []
         while parts:
-            replies = self.connection.run_many("listing", PAGE, parts)
+            replies = self.connection.run_many("listing", LIST_PAGE, parts)
             asked, parts = parts, []
             with translate_errors("listing"):
                 for (names, _), reply in zip(asked, replies, strict=True):
@@ -76,19 +76,19 @@ class Listing:
         items = [row.item for row in rows if isinstance(row.item, Head)]
         return Page(items, cursor, (*damaged, *(row.item for row in rows if isinstance(row.item, Damaged))))
 
-    def _decode_row(self, scope: str, index: bytes, entry: list[Any]) -> _Row:
+    def _decode_row(self, scope: str, index: bytes, entry: list[Any]) -> _IndexRow:
         """Return what an entry of an index stands for."""
         name, time, line = entry
         place = b"%s:%s" % (index, name)
         key = self.layout.parse_key(scope, name)
         if key is None or self.layout.names(key).conversation != place:
-            return _Row(time, name, report_stray(place, "no conversation of this store has a key of this name"))
+            return _IndexRow(time, name, report_stray(place, "no conversation of this store has a key of this name"))
         try:
             if is_damage(line):
                 raise describe_damage(key, line)
-            return _Row(time, name, decode_head(key, line))
+            return _IndexRow(time, name, decode_head(key, line))
         except ChatHistoryError as error:
-            return _Row(time, name, Damaged(key, printable_name(place), error.with_traceback(None)))
+            return _IndexRow(time, name, Damaged(key, printable_name(place), error.with_traceback(None)))
 
     def list_keys(self, scope: str | None) -> Iterator[Key]:
         """Yield the keys of a scope; None: of all scopes."""
@@ -113,7 +113,7 @@ class Listing:
     def read_scopes(self) -> list[tuple[bytes, bytes]]:
         """Return the tags, each with a member of its set of scopes; a damaged set has none."""
         tags = list(self.layout.scopes())
-        replies = self.connection.run_many("listing", SCOPES, [([tag], []) for tag in tags])
+        replies = self.connection.run_many("listing", LIST_SCOPES, [([tag], []) for tag in tags])
         with translate_errors("listing"):
             sets = [() if is_damaged_index(reply) else reply for reply in replies]
             return [(tag, check_bytes(member)) for tag, members in zip(tags, sets, strict=True) for member in members]
@@ -122,7 +122,7 @@ class Listing:
         """Yield each index with some of its ids, until all have come; None in their place: it is not an index."""
         parts = [([index], [_STEP]) for index in indexes]
         while parts:
-            replies = self.connection.run_many("listing", IDS, parts)
+            replies = self.connection.run_many("listing", LIST_IDS, parts)
             found: list[tuple[bytes, list[bytes] | None]] = []
             asked, parts = parts, []
             with translate_errors("listing"):

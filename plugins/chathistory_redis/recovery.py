@@ -10,12 +10,12 @@ from itertools import pairwise
 from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord, InvalidInput, StoreUnavailable
 from chathistory.storage.abilities import FoundRecords
 from chathistory.storage.values import Head, Key, Record
-from chathistory_redis.connection import Connection, ReplicaWait
+from chathistory_redis.connection import RedisConnection, ReplicaWait
 from chathistory_redis.errors import translate_errors
 from chathistory_redis.schema import Layout, decode_head, decode_record, encode_revision, time_to_live
-from chathistory_redis.scripts import FIND, RESTORE, RUNS
+from chathistory_redis.scripts import FIND_STORED, POSITION_RUNS, RESTORE
 
-__all__ = ["Recovery"]
+__all__ = ["RedisRecovery"]
 
 _STEP = b"8388608"  # bytes of elements that one script looks at
 _ATTEMPTS = 10
@@ -24,7 +24,7 @@ _GAP = 1000  # positions that may be missing at one place, beside as many as the
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class _Run:
+class _ElementRun:
     """Elements of a list that stand one after the other: from which index on, and at which positions."""
 
     index: int
@@ -37,14 +37,14 @@ class _FoundRuns(FoundRecords):
     """Where the records stand in a list, and how many elements it has."""
 
     size: int = 0
-    runs: tuple[_Run, ...] = field(default=(), repr=False)
+    runs: tuple[_ElementRun, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Recovery:
+class RedisRecovery:
     """A `HeadRecovery` for a store of this layout."""
 
-    connection: Connection
+    connection: RedisConnection
     layout: Layout
     wait: ReplicaWait | None
     check_open: Callable[[], None]
@@ -54,7 +54,7 @@ class Recovery:
         self.check_open()
         name = self.layout.names(key).conversation
         for _ in range(_ATTEMPTS):
-            reply = self.connection.run("recovery", FIND, [name], [])
+            reply = self.connection.run("recovery", FIND_STORED, [name], [])
             if reply is None:
                 return None
             with translate_errors("recovery"):
@@ -120,16 +120,16 @@ class Recovery:
                 present = None
             raise Conflict(key, present)
 
-    def _read_runs(self, name: bytes, token: bytes, size: int) -> list[_Run] | None:
+    def _read_runs(self, name: bytes, token: bytes, size: int) -> list[_ElementRun] | None:
         """Return which positions the elements say that they have; None: the list has changed meanwhile."""
-        runs: list[_Run] = []
+        runs: list[_ElementRun] = []
         at = 0
         while at < size:
-            reply = self.connection.run("recovery", RUNS, [name], [token, b"%d" % at, _STEP])
+            reply = self.connection.run("recovery", POSITION_RUNS, [name], [token, b"%d" % at, _STEP])
             if reply is None:
                 return None
             at, *numbers = reply
-            for run in map(_Run, numbers[0::3], numbers[1::3], numbers[2::3]):
+            for run in map(_ElementRun, numbers[0::3], numbers[1::3], numbers[2::3]):
                 last = runs[-1] if runs else None
                 next_position = None if last is None else last.position + (last.count if last.position >= 0 else 0)
                 if last and run.position == next_position:  # it goes on where the script before this one stopped
@@ -139,37 +139,37 @@ class Recovery:
         return runs
 
 
-def _place_runs(runs: Sequence[_Run], head: Head | None, size: int) -> list[_Run]:
+def _place_runs(runs: Sequence[_ElementRun], head: Head | None, size: int) -> list[_ElementRun]:
     """Return the runs of records in order, each at its positions; what says no position is taken where it fits."""
 
-    def is_in_order(one: _Run, other: _Run) -> bool:
+    def is_in_order(one: _ElementRun, other: _ElementRun) -> bool:
         gap = other.position - one.position - one.count
         return 0 <= gap <= other.index - one.index - one.count + size + _GAP
 
-    sure: list[_Run] = []
+    sure: list[_ElementRun] = []
     for run in sorted(runs, key=lambda run: -run.count):  # of two that contradict each other the longer one is right
         at = bisect(sure, run)
         neighbours = [*sure[max(at - 1, 0) : at], run, *sure[at : at + 1]]
         if run.position >= 0 and all(is_in_order(one, other) for one, other in pairwise(neighbours)):
             sure.insert(at, run)
-    placed: list[_Run] = []
+    placed: list[_ElementRun] = []
     if not sure:  # no record says its position, as those of an earlier form do not
         position = head.start if head else 0
         for run in runs[:-1] if runs and runs[-1].position == _OTHER else runs:  # what is last may be a head
-            placed.append(_Run(run.index, position, run.count))
+            placed.append(_ElementRun(run.index, position, run.count))
             position += run.count
         return _join_runs(placed)
     index, position = 0, max(sure[0].position - sure[0].index, 0) if head is None else head.start
     for run in sure:
         if 0 < run.index - index == run.position - position:  # damaged records: they say no position, but fit exactly
-            placed.append(_Run(index, position, run.index - index))
+            placed.append(_ElementRun(index, position, run.index - index))
         placed.append(run)
         index, position = run.index + run.count, run.position + run.count
     return _join_runs(placed)
 
 
-def _join_runs(runs: Iterable[_Run]) -> list[_Run]:
-    joined: list[_Run] = []
+def _join_runs(runs: Iterable[_ElementRun]) -> list[_ElementRun]:
+    joined: list[_ElementRun] = []
     for run in runs:
         last = joined[-1] if joined else None
         if last and (run.index - last.index, run.position - last.position) == (last.count, last.count):

@@ -22,11 +22,11 @@ from redis.exceptions import NoPermissionError, ReadOnlyError, ResponseError
 
 from chathistory.errors import ChatHistoryError, StoreRejected
 from chathistory.storage.values import Damaged, Key, Leftovers
-from chathistory_redis.connection import Connection, list_primaries
+from chathistory_redis.connection import RedisConnection, list_primaries
 from chathistory_redis.errors import translate_errors
 from chathistory_redis.listing import Listing
 from chathistory_redis.schema import Layout, ParsedName, decode_head, is_damaged_index, printable_name, report_stray
-from chathistory_redis.scripts import CLEAR, KINDS, PAGE, REINDEX
+from chathistory_redis.scripts import KEY_TYPES, LIST_PAGE, REINDEX, REMOVE_LEFTOVER
 from chathistory_redis.urls import Client
 
 __all__ = ["FullScan", "scan_names"]
@@ -39,21 +39,21 @@ _PASSES = 20
 _BROKEN = 3  # passes in which a connection broke
 
 T = TypeVar("T")
-_Ask: TypeAlias = Callable[..., Any]
+_SendCommand: TypeAlias = Callable[..., Any]
 
 
 @dataclass(frozen=True, slots=True)
 class FullScan:
     """The walks over everything that a store keeps."""
 
-    connection: Connection
+    connection: RedisConnection
     layout: Layout
     listing: Listing
 
     def list_keys(self, scope: str | None) -> Iterator[Key]:
         """Yield the key of every conversation of a scope (None: of all), having entered each into its index."""
-        found = [each for each in self._scan() if each.key is not None and scope in (None, each.scope)]
-        for steps in _split(list(_split_by_tag(found)), _SCRIPTS):
+        found = [each for each in self._scan_all_names() if each.key is not None and scope in (None, each.scope)]
+        for steps in _split_into_chunks(list(_split_by_tag(found)), _SCRIPTS):
             parts = [
                 ([some[0].scopes], [arg for each in some for arg in (each.index, each.name[len(each.index) + 1 :])])
                 for some in steps
@@ -64,7 +64,7 @@ class FullScan:
     def list_damaged(self, scope: str | None) -> Iterator[Damaged]:
         """Yield what belongs to no conversation. Where SCAN is not allowed: only what the index leads to."""
         try:
-            found = self._scan()
+            found = self._scan_all_names()
         except StoreRejected:
             indexes = self.listing.find_indexes(scope)
             names = {name for pairs in indexes.values() for pair in pairs for name in pair}
@@ -77,7 +77,7 @@ class FullScan:
             each for each in found if each.kind == "scopes" or (each.kind == "index" and scope in (None, each.scope))
         ]
         for some in _split_by_tag(listing):
-            replies = self.connection.run("listing", KINDS, [some[0].scopes], [each.name for each in some])
+            replies = self.connection.run("listing", KEY_TYPES, [some[0].scopes], [each.name for each in some])
             with translate_errors("listing"):
                 types = [reply.decode() for _, reply in zip(some, replies, strict=True)]
             for each, type_name in zip(some, types, strict=True):
@@ -93,47 +93,47 @@ class FullScan:
         """Remove what a scope has beside conversations that can be read, and look again."""
         can_scan = True
         try:
-            found = self._find(scope, can_scan=True)
+            found = self._find_names(scope, can_scan=True)
         except StoreRejected:
-            found, can_scan = self._find(scope, can_scan=False), False
-        removed = sum(map(self._remove, found))
+            found, can_scan = self._find_names(scope, can_scan=False), False
+        removed = sum(map(self._remove_key, found))
         for index, scopes in self.layout.indexes(scope):
             place: list[bytes] | None = []
             while place is not None:  # each page removes the entries that lead nowhere
-                reply = self.connection.run("erase", PAGE, [index, scopes], [b"%d" % _STEP, *place])
+                reply = self.connection.run("erase", LIST_PAGE, [index, scopes], [b"%d" % _STEP, *place])
                 with translate_errors("erase"):
                     place = None if is_damaged_index(reply) or not reply[0] else reply[:2]
             # no conversation has an empty id: this only removes the scope's name from `scopes` where nothing is left
-            self.connection.run("erase", CLEAR, [index + b":", index, scopes], [b"other"])
-        left = tuple(printable_name(each.name) for each in self._find(scope, can_scan=can_scan))
+            self.connection.run("erase", REMOVE_LEFTOVER, [index + b":", index, scopes], [b"other"])
+        left = tuple(printable_name(each.name) for each in self._find_names(scope, can_scan=can_scan))
         return Leftovers(removed, left, can_scan and not left)
 
-    def _scan(self) -> list[ParsedName]:
+    def _scan_all_names(self) -> list[ParsedName]:
         probe = next(self.layout.scopes())
         names = self.connection.call("listing", lambda client: sorted(scan_names(client, self.layout.pattern, probe)))
         return [self.layout.parse(name) for name in names]
 
-    def _find(self, scope: str, *, can_scan: bool) -> list[ParsedName]:
+    def _find_names(self, scope: str, *, can_scan: bool) -> list[ParsedName]:
         """Return what stands in a scope, and what does not tell in which one it stands; else what its indexes name."""
         if can_scan:
-            return [each for each in self._scan() if each.scope in (None, scope) and each.kind != "scopes"]
+            return [each for each in self._scan_all_names() if each.scope in (None, scope) and each.kind != "scopes"]
         walked = self.listing.walk_indexes([index for index, _ in self.layout.indexes(scope)])
         names = ([index] if ids is None else [b"%s:%s" % (index, each) for each in ids] for index, ids in walked)
         return [self.layout.parse(name) for name in chain.from_iterable(names)]
 
-    def _remove(self, found: ParsedName) -> bool:
+    def _remove_key(self, found: ParsedName) -> bool:
         """Remove a key unless it is a conversation that can be read, or does not tell its scope."""
         if found.scope is None:
             return False
         is_stray = found.kind == "stray"  # what would be beside it may be in another slot
         keys = [found.name] * 3 if is_stray else [found.name, found.index, found.scopes]
         kind = b"other" if is_stray else found.kind.encode()
-        reply = self.connection.run("erase", CLEAR, keys, [kind])
+        reply = self.connection.run("erase", REMOVE_LEFTOVER, keys, [kind])
         if isinstance(reply, bytes) and found.key is not None:
             try:
                 decode_head(found.key, reply)
             except ChatHistoryError:  # the script did not look at all of it
-                reply = self.connection.run("erase", CLEAR, keys, [kind, reply])
+                reply = self.connection.run("erase", REMOVE_LEFTOVER, keys, [kind, reply])
         return bool(reply == 1)
 
 
@@ -142,10 +142,10 @@ def _split_by_tag(found: Iterable[ParsedName]) -> Iterator[Sequence[ParsedName]]
     tags: dict[bytes, list[ParsedName]] = defaultdict(list)
     for each in found:
         tags[each.scopes].append(each)
-    return chain.from_iterable(_split(every, _STEP) for every in tags.values())
+    return chain.from_iterable(_split_into_chunks(every, _STEP) for every in tags.values())
 
 
-def _split(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
+def _split_into_chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:
     return (items[at : at + size] for at in range(0, len(items), size))
 
 
@@ -204,7 +204,7 @@ def _slot_owners(client: Client) -> dict[int, str]:
 
 
 @contextmanager
-def _open_connection(server: redis.Redis) -> Iterator[_Ask]:
+def _open_connection(server: redis.Redis) -> Iterator[_SendCommand]:
     """Yield a function that sends a command over one connection, the same one each time, and returns the reply."""
     pool = server.connection_pool
     connection = pool.get_connection()
@@ -224,7 +224,7 @@ def _open_connection(server: redis.Redis) -> Iterator[_Ask]:
         pool.release(connection)
 
 
-def _scan_server(ask: _Ask, pattern: bytes) -> Iterator[bytes]:
+def _scan_server(ask: _SendCommand, pattern: bytes) -> Iterator[bytes]:
     cursor = b"0"
     while True:
         cursor, names = ask("SCAN", cursor, "MATCH", pattern, "COUNT", _COUNT)
@@ -233,7 +233,7 @@ def _scan_server(ask: _Ask, pattern: bytes) -> Iterator[bytes]:
             return
 
 
-def _is_primary(ask: _Ask, probe: bytes) -> bool:
+def _is_primary(ask: _SendCommand, probe: bytes) -> bool:
     """Return whether a server is known to be a primary; a replica takes no writes, and raises `ReadOnlyError`."""
     try:
         ask("PERSIST", probe)
@@ -242,7 +242,7 @@ def _is_primary(ask: _Ask, probe: bytes) -> bool:
     return True
 
 
-def _moves_no_slot(ask: _Ask) -> bool:
+def _moves_no_slot(ask: _SendCommand) -> bool:
     """Return whether a server of a Cluster is known to move no slot; it says so only of itself, in brackets."""
     try:
         nodes: bytes = ask("CLUSTER", "NODES")

@@ -9,18 +9,18 @@ from importlib.resources import files
 __all__ = [
     "APPEND",
     "CHECK",
-    "CLEAR",
     "DELETE",
-    "FIND",
+    "FIND_STORED",
     "FORGET",
-    "IDS",
-    "KINDS",
-    "PAGE",
+    "KEY_TYPES",
+    "LIST_IDS",
+    "LIST_PAGE",
+    "LIST_SCOPES",
+    "POSITION_RUNS",
     "READ",
     "REINDEX",
+    "REMOVE_LEFTOVER",
     "RESTORE",
-    "RUNS",
-    "SCOPES",
     "Script",
 ]
 
@@ -40,15 +40,15 @@ def _load_script(name: str, *before: str) -> Script:
 
 APPEND = _load_script("append", "walk", "head", "listed")
 CHECK = _load_script("check")
-CLEAR = _load_script("clear", "head")
+REMOVE_LEFTOVER = _load_script("clear", "head")
 DELETE = _load_script("delete", "head")
-FIND = _load_script("find", "token")
+FIND_STORED = _load_script("find", "token")
 FORGET = _load_script("forget", "head")
-IDS = _load_script("ids", "walk")
-KINDS = _load_script("kinds")
-PAGE = _load_script("page", "walk", "head")
+LIST_IDS = _load_script("ids", "walk")
+KEY_TYPES = _load_script("kinds")
+LIST_PAGE = _load_script("page", "walk", "head")
 READ = _load_script("read", "head")
 REINDEX = _load_script("reindex", "head")
 RESTORE = _load_script("restore", "head", "listed", "token")
-RUNS = _load_script("runs", "token")
-SCOPES = _load_script("scopes")
+POSITION_RUNS = _load_script("runs", "token")
+LIST_SCOPES = _load_script("scopes")

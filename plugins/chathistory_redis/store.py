@@ -11,10 +11,10 @@ from chathistory.errors import ConfigError, Conflict, CorruptRecord, StoreReject
 from chathistory.storage.base_store import BaseStore
 from chathistory.storage.url import Option, StoreURL
 from chathistory.storage.values import Cursor, Damaged, Head, Key, Leftovers, Page, ReadResult, Revision, Traits
-from chathistory_redis.connection import Connection, ReplicaWait, check_client, read_eviction_policies
+from chathistory_redis.connection import RedisConnection, ReplicaWait, check_client, read_eviction_policies
 from chathistory_redis.errors import translate_errors
 from chathistory_redis.listing import Listing
-from chathistory_redis.recovery import Recovery
+from chathistory_redis.recovery import RedisRecovery
 from chathistory_redis.scan import FullScan
 from chathistory_redis.schema import (
     Layout,
@@ -50,7 +50,7 @@ class RedisStore(BaseStore):
 
     def __init__(
         self,
-        client: Client | Connection,
+        client: Client | RedisConnection,
         *,
         prefix: str = "chathistory:",
         wait: int | None = None,
@@ -71,9 +71,9 @@ class RedisStore(BaseStore):
             ConfigError: The client or the prefix cannot be used.
         """
         super().__init__()
-        if not isinstance(client, Connection):
+        if not isinstance(client, RedisConnection):
             check_client(client)
-            client = Connection.through_client(client)
+            client = RedisConnection.through_client(client)
         self._connection = client
         self._layout = (Layout.for_cluster if client.is_cluster else Layout)(check_prefix(prefix))
         self._wait = ReplicaWait(wait or 0, wait_fsync, wait_timeout) if wait or wait_fsync else None
@@ -86,7 +86,7 @@ class RedisStore(BaseStore):
         if (options["wait"] or options["wait_fsync"]) and options["wait_timeout"] >= options["socket_timeout"]:
             raise ConfigError(f"{url.scheme}: wait_timeout must be below socket_timeout")
         return cls(
-            Connection.to_address(ServerAddress.from_url(url)),
+            RedisConnection.to_address(ServerAddress.from_url(url)),
             prefix=options["prefix"],
             wait=options["wait"],
             wait_fsync=bool(options["wait_fsync"]),
@@ -163,8 +163,8 @@ class RedisStore(BaseStore):
         policies = self._connection.call("check", read_eviction_policies)
         return all(policy == "noeviction" for policy in policies)
 
-    def get_recovery(self) -> Recovery:
-        return Recovery(self._connection, self._layout, self._wait, self._check_open)
+    def get_recovery(self) -> RedisRecovery:
+        return RedisRecovery(self._connection, self._layout, self._wait, self._check_open)
 
     def _check(self) -> None:
         """Make one round trip: whether the store can be reached, and its user may do all that it needs.

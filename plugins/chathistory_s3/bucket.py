@@ -118,40 +118,40 @@ class Bucket:
             return data, _get_etag(response)
 
         try:
-            return self._send("reading", call, is_read=True)
+            return self._send_request("reading", call, is_read=True)
         except RangeBeyondEnd:  # the object is there, and shorter: it has nothing of that range
             return b"", ""
 
     def put(self, name: str, data: bytes) -> str:
         """Store an object that nothing depends on yet, whatever is there; return its ETag."""
-        return self._put(name, data, {}, is_write=False)
+        return self._put_object(name, data, {}, is_write=False)
 
     def create(self, name: str, data: bytes) -> str:
         """Store an object if there is none, else raise `PreconditionFailed`; return its ETag."""
-        return self._put(name, data, {"IfNoneMatch": "*"})
+        return self._put_object(name, data, {"IfNoneMatch": "*"})
 
     def replace(self, name: str, data: bytes, *, etag: str) -> str:
         """Store an object in the place of the one with this ETag, else raise `PreconditionFailed`; return its ETag."""
-        return self._put(name, data, {"IfMatch": self._quote(etag)})
+        return self._put_object(name, data, {"IfMatch": self._quote_etag(etag)})
 
-    def _put(self, name: str, data: bytes, condition: dict[str, Any], *, is_write: bool = True) -> str:
+    def _put_object(self, name: str, data: bytes, condition: dict[str, Any], *, is_write: bool = True) -> str:
         def call() -> str:
             response = self.get_client().put_object(
                 Bucket=self.name, Key=name, Body=data, **condition, **self._write_options
             )
             return _get_etag(response)
 
-        return self._send("writing", call, is_write=is_write)
+        return self._send_request("writing", call, is_write=is_write)
 
     def delete(self, name: str, *, etag: str | None = None) -> None:
         """Remove an object if it is there; with `etag`, only the one that has it, else raise `PreconditionFailed`."""
-        condition: dict[str, Any] = {} if etag is None else {"IfMatch": self._quote(etag)}
+        condition: dict[str, Any] = {} if etag is None else {"IfMatch": self._quote_etag(etag)}
 
         def call() -> None:
             self.get_client().delete_object(Bucket=self.name, Key=name, **condition)
 
         try:
-            self._send("removing", call, is_write=True)
+            self._send_request("removing", call, is_write=True)
         except ObjectMissing:
             return
 
@@ -163,7 +163,7 @@ class Bucket:
             if len(left) > 1 and not self._deletes_singly:
                 request: Any = {"Objects": [{"Key": name} for name in left]}
                 try:
-                    answer = self._send("removing", partial(self._delete_objects, request), is_write=True)
+                    answer = self._send_request("removing", partial(self._delete_objects, request), is_write=True)
                     left = [name for name in left if name not in answer]
                 except StoreRejected:  # it may want another checksum, or not know the request at all
                     refused = True
@@ -203,7 +203,7 @@ class Bucket:
         last, start = "", options
         while True:
             try:
-                page = self._send("listing", partial(self._list_page, prefix, start))
+                page = self._send_request("listing", partial(self._list_page, prefix, start))
             except ObjectMissing as missing:  # an unknown path of the service, not of ours
                 raise StoreRejected("listing was refused: the service does not know the bucket") from missing.__cause__
             names = [entry["Key"] for entry in page.get("Contents", [])]
@@ -262,10 +262,12 @@ class Bucket:
                 )
             return self._client
 
-    def _quote(self, etag: str) -> str:
+    def _quote_etag(self, etag: str) -> str:
         return etag if self.service.quotes_etags else etag.strip('"')
 
-    def _send(self, operation: str, call: Callable[[], T], *, is_write: bool = False, is_read: bool = False) -> T:
+    def _send_request(
+        self, operation: str, call: Callable[[], T], *, is_write: bool = False, is_read: bool = False
+    ) -> T:
         """Do a request, again after a pause if it failed and may be repeated; raise our error or an answer."""
         deadline = time.monotonic() + self._timeout
         uncertain = False

@@ -65,7 +65,7 @@ def read_records(data: bytes, key: Key, first: int, end: int, *, low: int, high:
     """
     lines = data.split(LF)
     if len(lines) == end - first + 1 and not lines[-1]:
-        found = [_record(lines[position - first], position) for position in range(low, high)]
+        found = [_decode_line(lines[position - first], position) for position in range(low, high)]
         if None not in found:
             return [record for record in found if record is not None]
     sound = find_sound(data, first, end)
@@ -76,7 +76,7 @@ def read_records(data: bytes, key: Key, first: int, end: int, *, low: int, high:
     return [record for record in found if record is not None]
 
 
-def _record(line: bytes, position: int) -> Record | None:
+def _decode_line(line: bytes, position: int) -> Record | None:
     """Return the record of a line at a position; None: it is damaged."""
     if line[:_SUM] != b"%08x " % crc32(line[_SUM:], position & 0xFFFFFFFF):
         return None
@@ -88,7 +88,9 @@ def _record(line: bytes, position: int) -> Record | None:
 
 def find_sound(data: bytes, first: int, end: int) -> dict[int, str]:
     """Return the bodies of all lines that are sound, by their positions within [first, end)."""
-    pieces = ((position, _record(piece, position)) for position, piece in _pieces(data, first, end) if position >= 0)
+    pieces = (
+        (position, _decode_line(piece, position)) for position, piece in _iter_pieces(data, first, end) if position >= 0
+    )
     return {position: record.body for position, record in pieces if record is not None}
 
 
@@ -112,7 +114,7 @@ def find_tail(data: bytes, guesses: Iterable[int]) -> Tail | None:
     if not bodies:
         return None
     lowest = min(bodies)
-    positions = [position for position, _ in _pieces(data, lowest, lowest + most)]
+    positions = [position for position, _ in _iter_pieces(data, lowest, lowest + most)]
     low = max(lowest - max(positions.index(lowest) - 1, 0), 0)  # the first line is the head's; others are of records
     return Tail(min((first for first in given if low <= first <= lowest), default=low), bodies)
 
@@ -121,11 +123,11 @@ def _guess_firsts(data: bytes) -> set[int]:
     """Return what may be the first position by what the lines say, at least 0."""
     firsts: list[int] = []
     for line, behind in pairwise(data.split(LF)):
-        position = _position(line, 0)
+        position = _solve_position(line, 0)
         if position is None:
             continue
         firsts.append(position)
-        if _record(behind, position + 1) is not None:
+        if _decode_line(behind, position + 1) is not None:
             return {0, *(before for before in firsts if 0 <= position - before <= len(data) // SHORTEST)}
     return {0}
 
@@ -141,7 +143,7 @@ def split_lines(data: bytes, first: int, end: int) -> list[bytes]:
         return lines
     found: list[bytes] = []
     between: list[bytes] = []
-    for position, piece in [*_pieces(data, first, end), (end, b"")]:
+    for position, piece in [*_iter_pieces(data, first, end), (end, b"")]:
         if position < 0:
             between.append(piece.removeprefix(_MARK))
             continue
@@ -154,7 +156,7 @@ def split_lines(data: bytes, first: int, end: int) -> list[bytes]:
     return found
 
 
-def _pieces(data: bytes, first: int, end: int) -> Iterator[tuple[int, bytes]]:
+def _iter_pieces(data: bytes, first: int, end: int) -> Iterator[tuple[int, bytes]]:
     """Yield all of `data` in pieces: sound lines with their positions, which grow; what is between them with -1.
 
     A line counts as sound if as many lines can have stood before it as its position says, or if the next line confirms
@@ -165,12 +167,12 @@ def _pieces(data: bytes, first: int, end: int) -> Iterator[tuple[int, bytes]]:
     for line, following in zip(lines, [*lines[1:], None], strict=True):
         line = line.removesuffix(b"\r")  # of an editor; no body has a control character  # noqa: PLW2901
         for start in _possible_starts(line):
-            position = _position(line[start:], expected)
+            position = _solve_position(line[start:], expected)
             if position is None or not expected <= position < end:
                 continue
             slots = 1 + (skipped + (len(line) + 1 if start else 0)) // SHORTEST
             is_last = following is None and position == end - 1
-            is_confirmed = following is not None and _record(following, position + 1) is not None
+            is_confirmed = following is not None and _decode_line(following, position + 1) is not None
             if position - expected <= slots or is_last or is_confirmed:
                 if start:
                     yield -1, line[:start]
@@ -193,7 +195,7 @@ def _possible_starts(line: bytes) -> Iterator[int]:
         yield match.start()
 
 
-def _position(line: bytes, expected: int) -> int | None:
+def _solve_position(line: bytes, expected: int) -> int | None:
     """Return the position, from `expected` on, that makes the checksum of a line right; None: it has no checksum."""
     if not _CHECKED.match(line):
         return None
@@ -205,7 +207,7 @@ def _position(line: bytes, expected: int) -> int | None:
     difference = int(line[: _SUM - 1], 16) ^ crc32(body, expected & 0xFFFFFFFF)
     if not difference:
         return expected
-    start = (expected & 0xFFFFFFFF) ^ _times(_inverse(len(body)), difference)
+    start = (expected & 0xFFFFFFFF) ^ _multiply_polynomials(_inverse_power(len(body)), difference)
     return expected + ((start - expected) & 0xFFFFFFFF)
 
 
@@ -216,7 +218,7 @@ _POLYNOMIAL, _ONE, _X8 = 0xEDB88320, 1 << 31, 1 << 23
 _ORDER = (1 << 32) - 1
 
 
-def _times(a: int, b: int) -> int:
+def _multiply_polynomials(a: int, b: int) -> int:
     product = 0
     for bit in range(31, -1, -1):
         if a >> bit & 1:
@@ -226,12 +228,12 @@ def _times(a: int, b: int) -> int:
 
 
 @lru_cache(maxsize=4096)
-def _inverse(count: int) -> int:
+def _inverse_power(count: int) -> int:
     """Return x^(-8 * count)."""
     result, power, left = _ONE, _X8, _ORDER - count % _ORDER
     while left:
         if left & 1:
-            result = _times(result, power)
-        power = _times(power, power)
+            result = _multiply_polynomials(result, power)
+        power = _multiply_polynomials(power, power)
         left >>= 1
     return result

@@ -27,8 +27,8 @@ from typing import Any
 from chathistory.errors import CorruptRecord, StoreError
 from chathistory.storage.cursors import pack_cursor, unpack_cursor
 from chathistory.storage.values import LARGEST_NUMBER, Cursor, Damaged, Head, Key, Page
-from chathistory_s3.heads import Heads, StoredHead
-from chathistory_s3.names import Marker, is_name, place_of
+from chathistory_s3.heads import Heads, S3StoredHead
+from chathistory_s3.names import Marker, is_name, object_path
 from chathistory_s3.schema import TOMBSTONE_SIZE
 
 __all__ = ["list_damaged_keys", "list_keys", "list_page", "scan_keys"]
@@ -66,7 +66,7 @@ class _Position:
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
+class _ListingRow:
     """What a listing has at a position."""
 
     position: _Position
@@ -82,7 +82,7 @@ class _Group:
 def list_page(heads: Heads, scope: str, *, after: Cursor | None, limit: int, exact: bool) -> Page[Head]:
     """Return a page as `BaseStore._list_page` says; `exact`: groups of any size are sorted."""
     walk = _Walk(heads, scope, _Position.decode(after) if after is not None else None, exact=exact)
-    rows: list[_Row] = []
+    rows: list[_ListingRow] = []
     listed: set[Key] = set()  # one that moves twice is met at two markers
     more = False
     while len(listed) <= limit and not more:
@@ -150,19 +150,19 @@ class _Walk:
                 return size
         return most or 0
 
-    def make_rows(self, group: _Group, found: Iterator[StoredHead | Damaged | None]) -> list[_Row]:
+    def make_rows(self, group: _Group, found: Iterator[S3StoredHead | Damaged | None]) -> list[_ListingRow]:
         """Return what the markers of a group lead to, which comes next in `found`, in the order of the listing.
 
         In a sorted group damaged ones come first, for nothing tells when they were written: they are on the page where
         their time begins.
         """
-        rows: list[_Row] = []
+        rows: list[_ListingRow] = []
         for marker in group.markers:
-            row = self._resolve(marker, next(found))
+            row = self._resolve_marker(marker, next(found))
             if isinstance(row, Head) and group.is_sorted:
-                rows.append(_Row(_Position(marker.time, row.key.id, row.revision.updated), row))
+                rows.append(_ListingRow(_Position(marker.time, row.key.id, row.revision.updated), row))
             elif row is not None:
-                rows.append(_Row(_Position(marker.time, marker.suffix), row))
+                rows.append(_ListingRow(_Position(marker.time, marker.suffix), row))
         if not group.is_sorted:
             return rows
         rows.sort(key=lambda row: (isinstance(row.found, Damaged), row.position.order), reverse=True)
@@ -171,7 +171,7 @@ class _Walk:
             return rows
         return [row for row in rows if isinstance(row.found, Head) and row.position.order < begun.order]
 
-    def _resolve(self, marker: Marker, found: StoredHead | Damaged | None) -> Head | Damaged | None:
+    def _resolve_marker(self, marker: Marker, found: S3StoredHead | Damaged | None) -> Head | Damaged | None:
         """Return the head that a marker is of, or the damaged one that it leads to; None: it is left over."""
         if isinstance(found, Damaged):
             return found
@@ -191,7 +191,7 @@ class _FoundObject:
 
     name: str
     key: Key | None
-    found: StoredHead | Damaged | None = None
+    found: S3StoredHead | Damaged | None = None
 
 
 def _find_objects(heads: Heads, scope: str | None) -> Iterator[_FoundObject]:
@@ -233,8 +233,8 @@ def scan_keys(heads: Heads, scope: str | None) -> Iterator[Key]:
         if hash(heads.names.parse_head(each.name)) not in marked:
             with suppress(StoreError):
                 found = each.found or heads.peek(each.name)
-                if isinstance(found, StoredHead) and (content := found.living) is not None:
-                    place = place_of(content.head.key)
+                if isinstance(found, S3StoredHead) and (content := found.living) is not None:
+                    place = object_path(content.head.key)
                     heads.bucket.put(heads.names.marker(place, content.marker, content.incarnation), b"")
         yield each.key
 

@@ -31,7 +31,7 @@ __all__ = [
     "is_name",
     "marker_time",
     "new_token",
-    "place_of",
+    "object_path",
 ]
 
 HOUR = 3_600_000_000
@@ -58,7 +58,7 @@ def marker_time(updated: int, width: int) -> str:
     return f"{_END_OF_TIME - min(updated - updated % width, _END_OF_TIME):019d}"
 
 
-def place_of(key: Key) -> str:
+def object_path(key: Key) -> str:
     """Return where a conversation is below all of its kinds of object: `<scope>/<id>` in safe names."""
     return f"{safe_name(key.scope)}/{safe_name(key.id)}"
 
@@ -134,7 +134,7 @@ class ObjectNames:
 
     def head(self, key: Key) -> str:
         """Return the name of a conversation's object."""
-        return self.head_at(place_of(key))
+        return self.head_at(object_path(key))
 
     def head_at(self, place: str) -> str:
         """Return the name of the object of the conversation at a place."""

@@ -46,7 +46,7 @@ def probe_service(bucket: Bucket, names: ObjectNames) -> Service:
         try:
             _probe_put(bucket, name, etag)
         except StoreRejected:
-            if not _exists(bucket, name):  # somebody removed it: it proves nothing
+            if not _object_exists(bucket, name):  # somebody removed it: it proves nothing
                 continue
             bucket.delete(name)
             raise
@@ -58,19 +58,19 @@ def probe_service(bucket: Bucket, names: ObjectNames) -> Service:
 
 def _probe_put(bucket: Bucket, name: str, first: str) -> None:
     """Try the conditions of PUT on objects that are there and that are not. Raises `StoreRejected`."""
-    if not _refuses(lambda: bucket.create(name, b"2")):
+    if not _is_refused(lambda: bucket.create(name, b"2")):
         raise StoreRejected(_IGNORED.format("If-None-Match: *"))
-    if not _refuses(lambda: bucket.replace(name, b"3", etag=_OTHER_ETAG)):
+    if not _is_refused(lambda: bucket.replace(name, b"3", etag=_OTHER_ETAG)):
         raise StoreRejected(_IGNORED.format("If-Match"))
-    second = _replace(bucket, name, first)
+    second = _try_replace(bucket, name, first)
     if second is None:
         bucket.service = replace(bucket.service, quotes_etags=False)
-        second = _replace(bucket, name, first)
+        second = _try_replace(bucket, name, first)
     if second is None:
         raise StoreRejected(
             "the service refuses a PUT with If-Match and the right ETag, so nothing could ever be appended"
         )
-    if not _refuses(lambda: bucket.replace(name, b"5", etag=first)):
+    if not _is_refused(lambda: bucket.replace(name, b"5", etag=first)):
         raise StoreRejected(_IGNORED.format("If-Match and the ETag of an older state"))
     data, etag = bucket.get(name)
     if data != b"4":
@@ -81,14 +81,14 @@ def _probe_put(bucket: Bucket, name: str, first: str) -> None:
     if etag.strip('"') != second.strip('"'):
         raise StoreRejected("the service reports another ETag for a read than for the write: no append would succeed")
     absent = f"{name}-absent"
-    if not _refuses(lambda: bucket.replace(absent, b"6", etag=second)):
+    if not _is_refused(lambda: bucket.replace(absent, b"6", etag=second)):
         bucket.delete(absent)
         raise StoreRejected(
             f"the service makes an object where If-Match finds none, so what was deleted could come back. {_ADVICE}"
         )
 
 
-def _replace(bucket: Bucket, name: str, etag: str) -> str | None:
+def _try_replace(bucket: Bucket, name: str, etag: str) -> str | None:
     """Return the new ETag; None: it was refused."""
     try:
         return bucket.replace(name, b"4", etag=etag)
@@ -101,7 +101,7 @@ def _replace(bucket: Bucket, name: str, etag: str) -> str | None:
         return None
 
 
-def _exists(bucket: Bucket, name: str) -> bool:
+def _object_exists(bucket: Bucket, name: str) -> bool:
     try:
         bucket.get(name)
     except ObjectMissing:
@@ -109,7 +109,7 @@ def _exists(bucket: Bucket, name: str) -> bool:
     return True
 
 
-def _refuses(write: Callable[[], object]) -> bool:
+def _is_refused(write: Callable[[], object]) -> bool:
     try:
         write()
     except (PreconditionFailed, ObjectMissing):
@@ -126,11 +126,11 @@ def _refuses(write: Callable[[], object]) -> bool:
 def _probe_delete(bucket: Bucket, name: str) -> bool:
     """Remove the object, and tell whether DELETE honours If-Match: not with a wrong ETag, and with the right one."""
     try:
-        if not _refuses(lambda: bucket.delete(name, etag=_OTHER_ETAG)):
+        if not _is_refused(lambda: bucket.delete(name, etag=_OTHER_ETAG)):
             return False
         _, etag = bucket.get(name)
         bucket.delete(name, etag=etag)
-        if not _exists(bucket, name):
+        if not _object_exists(bucket, name):
             return True
     except ObjectMissing:
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from chathistory.errors import StoreUnavailable
 from chathistory.storage.values import Key, ReadResult
-from chathistory_s3.heads import Heads, StoredHead
+from chathistory_s3.heads import Heads, S3StoredHead
 from chathistory_s3.lines import read_records
 from chathistory_s3.schema import HeadContent
 from chathistory_s3.segments import SegmentMissing, SegmentStore, split_into_parts
@@ -19,7 +19,7 @@ _ROUNDS = 10  # looks at a conversation whose segments are merged or forgotten e
 
 def read_range(heads: Heads, key: Key, start: int, stop: int | None) -> ReadResult | None:
     """Return the records of a range as `BaseStore._read_range` says."""
-    last: StoredHead | None = None
+    last: S3StoredHead | None = None
     for _ in range(_ROUNDS):
         stored = heads.load(key)
         content = stored.living if stored is not None else None

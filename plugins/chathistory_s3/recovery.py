@@ -22,12 +22,12 @@ from chathistory.storage.abilities import FoundRecords
 from chathistory.storage.values import Head, Key, Record
 from chathistory_s3.bucket import ListedObject
 from chathistory_s3.errors import ObjectMissing, ObjectUnavailable, PreconditionFailed, refuse_unavailable
-from chathistory_s3.heads import OTHER_CONVERSATION, StoredHead
+from chathistory_s3.heads import OTHER_CONVERSATION, S3StoredHead
 from chathistory_s3.lines import DAMAGED, SHORTEST, Tail, encode_line, find_sound, find_tail
-from chathistory_s3.names import UNKNOWN_TIME, SegmentName, new_token, place_of
+from chathistory_s3.names import UNKNOWN_TIME, SegmentName, new_token, object_path
 from chathistory_s3.schema import HeadContent, Tombstone, encode_head, find_tokens
 from chathistory_s3.segments import SegmentStore
-from chathistory_s3.write import Writer
+from chathistory_s3.write import S3Writer
 
 __all__ = ["find_records", "read_found", "restore_head"]
 
@@ -85,7 +85,7 @@ class _Remains:
     starts: tuple[int, ...] = ()
 
 
-def find_records(writer: Writer, key: Key) -> FoundRecords | None:
+def find_records(writer: S3Writer, key: Key) -> FoundRecords | None:
     """Look as `HeadRecovery.find_records` says."""
     remains = _load_remains(writer, key)
     if remains is None:
@@ -103,7 +103,7 @@ def find_records(writer: Writer, key: Key) -> FoundRecords | None:
     return FoundRecords(key, remains.etag, start, end, problem)
 
 
-def _find_end(writer: Writer, segments: Sequence[_FoundSegment], start: int) -> int:
+def _find_end(writer: S3Writer, segments: Sequence[_FoundSegment], start: int) -> int:
     """Return one above the last position of a sound record in a segment; `start` if there is none."""
     end, is_found = start, False
     for segment in sorted(segments, key=lambda each: each.first, reverse=True):
@@ -115,7 +115,7 @@ def _find_end(writer: Writer, segments: Sequence[_FoundSegment], start: int) -> 
     return end
 
 
-def read_found(writer: Writer, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
+def read_found(writer: S3Writer, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
     """Read as `HeadRecovery.read_found` says."""
     remains = _load_remains(writer, found.key)
     if remains is None:
@@ -125,7 +125,7 @@ def read_found(writer: Writer, found: FoundRecords, *, start: int, stop: int) ->
     return [Record(position, sound[position]) for position in range(low, high) if position in sound]
 
 
-def restore_head(writer: Writer, found: FoundRecords, head: Head) -> Head:
+def restore_head(writer: S3Writer, found: FoundRecords, head: Head) -> Head:
     """Store a new head as `HeadRecovery.restore_head` says."""
     key = found.key
     remains = _load_remains(writer, key)
@@ -157,15 +157,15 @@ def restore_head(writer: Writer, found: FoundRecords, head: Head) -> Head:
     return _put_head(writer, remains, content, obsolete)
 
 
-def _put_head(writer: Writer, remains: _Remains, content: HeadContent, obsolete: list[str]) -> Head:
+def _put_head(writer: S3Writer, remains: _Remains, content: HeadContent, obsolete: list[str]) -> Head:
     """Put a head in the place of what was found there, and remove what it no longer names."""
-    key, place = content.head.key, place_of(content.head.key)
+    key, place = content.head.key, object_path(content.head.key)
     content = replace(content, marker=writer.next_marker(content.marker, content.head.revision), writer=new_token())
     marker = writer.names.marker(place, content.marker, content.incarnation)
     writer.bucket.put(marker, b"")
     named = set(SegmentStore(writer.heads, key, content.incarnation).names_of(content.segments))
     try:
-        writer.heads.put(key, content, over=StoredHead(content, remains.etag))
+        writer.heads.put(key, content, over=S3StoredHead(content, remains.etag))
     except PreconditionFailed as lost:
         present = _load_head(writer, key)
         if lost.uncertain and present == content.head:
@@ -179,7 +179,7 @@ def _put_head(writer: Writer, remains: _Remains, content: HeadContent, obsolete:
     return content.head
 
 
-def _load_head(writer: Writer, key: Key) -> Head | None:
+def _load_head(writer: S3Writer, key: Key) -> Head | None:
     """Return the present head; None: there is none that can be read."""
     with suppress(CorruptRecord, UnsupportedRecord):
         stored = writer.heads.load(key)
@@ -187,10 +187,10 @@ def _load_head(writer: Writer, key: Key) -> Head | None:
     return None
 
 
-def _load_remains(writer: Writer, key: Key) -> _Remains | None:
+def _load_remains(writer: S3Writer, key: Key) -> _Remains | None:
     """Return what is stored under a key; None: nothing is, or the tombstone of a deleted conversation."""
     name = writer.names.head(key)
-    listed = writer.bucket.list_objects(writer.names.segments_at(place_of(key)))
+    listed = writer.bucket.list_objects(writer.names.segments_at(object_path(key)))
     entries = [(entry, segment) for entry in listed if (segment := writer.names.parse_segment(entry.name))]
     all_segments = tuple(entry.name for entry, _ in entries)
     error: CorruptRecord | UnsupportedRecord | None = None
@@ -238,7 +238,7 @@ def _sort_segments(
 
 
 def _find_tail(
-    writer: Writer, segments: Sequence[_FoundSegment], data: bytes, error: CorruptRecord | UnsupportedRecord | None
+    writer: S3Writer, segments: Sequence[_FoundSegment], data: bytes, error: CorruptRecord | UnsupportedRecord | None
 ) -> Tail | None:
     """Return the records in the object of a damaged head, unless it is that of another conversation."""
     if isinstance(error, CorruptRecord) and error.reason == OTHER_CONVERSATION:
@@ -261,7 +261,7 @@ def _find_starts(data: bytes) -> tuple[int, ...]:
     return tuple(found) if start is not None and any(firsts) and len(found) == 1 else ()
 
 
-def _load_sound_between(writer: Writer, remains: _Remains, low: int, high: int) -> dict[int, str]:
+def _load_sound_between(writer: S3Writer, remains: _Remains, low: int, high: int) -> dict[int, str]:
     """Return the sound records of [low, high) by their positions."""
     sound = {position: remains.tail[position] for position in range(low, high) if position in remains.tail}
     missing = set(range(low, high)) - set(sound)
@@ -276,7 +276,7 @@ def _load_sound_between(writer: Writer, remains: _Remains, low: int, high: int) 
     return sound
 
 
-def _load_sound(writer: Writer, segment: _FoundSegment) -> dict[int, str]:
+def _load_sound(writer: S3Writer, segment: _FoundSegment) -> dict[int, str]:
     """Return the sound records of a segment by their positions."""
     try:
         data, _ = writer.bucket.get(segment.name)

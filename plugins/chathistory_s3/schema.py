@@ -34,7 +34,7 @@ __all__ = [
     "SMALLEST_HEAD",
     "TOMBSTONE_SIZE",
     "HeadContent",
-    "Segment",
+    "S3Segment",
     "Tombstone",
     "decode_head",
     "encode_head",
@@ -55,7 +55,7 @@ _NEAR, _GUESSES = 16 * 1024, 4  # bytes in which a damaged head is searched for 
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class S3Segment:
     """Some records in an object of their own: up to position `end`, in `blocks` of (first position, bytes)."""
 
     end: int
@@ -96,7 +96,7 @@ class HeadContent:
     head: Head
     incarnation: str
     marker: str
-    segments: tuple[Segment, ...] = ()
+    segments: tuple[S3Segment, ...] = ()
     tail_start: int = 0
     tail: bytes = field(default=b"", repr=False)
     writer: str = ""
@@ -176,7 +176,7 @@ class _Malformed(Exception):
     """A field has another type, or a value that it cannot have."""
 
 
-def _check(condition: object) -> None:
+def _check_condition(condition: object) -> None:
     if not condition:
         raise _Malformed
 
@@ -188,31 +188,35 @@ def _check_whole(value: object) -> int:
 
 
 def _parse_fields(fields: Any, tail: bytes) -> HeadContent:
-    _check(fields["v"] == FORMAT)
+    _check_condition(fields["v"] == FORMAT)
     version, expires, payload = fields["version"], fields["expires"], fields["info"]
-    _check(is_version(version))
-    _check(isinstance(payload, str) and not any("\ud800" <= letter <= "\udfff" for letter in payload))
+    _check_condition(is_version(version))
+    _check_condition(isinstance(payload, str) and not any("\ud800" <= letter <= "\udfff" for letter in payload))
     updated = _check_whole(fields["updated"])
     revision = Revision(version, updated, expires if expires is None else _check_whole(expires), payload)
     incarnation, marker, writer = fields["incarnation"], fields["marker"], fields.get("writer", "")
-    _check(_TOKEN.fullmatch(incarnation) and _TIME.fullmatch(marker) and (writer == "" or _TOKEN.fullmatch(writer)))
+    _check_condition(
+        _TOKEN.fullmatch(incarnation) and _TIME.fullmatch(marker) and (writer == "" or _TOKEN.fullmatch(writer))
+    )
     start, end = _check_whole(fields["start"]), _check_whole(fields["end"])
     tail_start, size = map(_check_whole, fields["tail"])
-    _check(start <= tail_start <= end and size >= SHORTEST * (end - tail_start))
+    _check_condition(start <= tail_start <= end and size >= SHORTEST * (end - tail_start))
     segments = tuple(_parse_segment(*parts) for parts in fields["segments"])
     ends, firsts = [segment.end for segment in segments], [segment.first for segment in segments]
-    _check([*firsts, tail_start] == [firsts[0] if firsts else start, *ends])  # they follow one another without a gap
-    _check(not firsts or firsts[0] <= start < ends[0])
+    _check_condition(
+        [*firsts, tail_start] == [firsts[0] if firsts else start, *ends]
+    )  # they follow one another without a gap
+    _check_condition(not firsts or firsts[0] <= start < ends[0])
     head = Head(Key(fields["scope"], fields["id"]), start, end, revision)
     return HeadContent(head, incarnation, marker, segments, tail_start, tail, writer, fields.get("fenced") is True)
 
 
-def _parse_segment(end: object, token: Any, blocks: Any) -> Segment:
+def _parse_segment(end: object, token: Any, blocks: Any) -> S3Segment:
     pairs = tuple((_check_whole(first), _check_whole(size)) for first, size in blocks)
-    _check(_TOKEN.fullmatch(token) and pairs)
-    segment = Segment(_check_whole(end), token, pairs)
+    _check_condition(_TOKEN.fullmatch(token) and pairs)
+    segment = S3Segment(_check_whole(end), token, pairs)
     for (first, size), (following, _) in pairwise([*pairs, (segment.end, 0)]):
-        _check(first < following and size >= SHORTEST * (following - first))
+        _check_condition(first < following and size >= SHORTEST * (following - first))
     return segment
 
 

@@ -19,8 +19,8 @@ from chathistory.storage.values import Key, Record
 from chathistory_s3.errors import ObjectMissing, ObjectUnavailable, refuse_unavailable
 from chathistory_s3.heads import Heads
 from chathistory_s3.lines import LF, read_records, split_lines
-from chathistory_s3.names import new_token, place_of
-from chathistory_s3.schema import HeadContent, Segment
+from chathistory_s3.names import new_token, object_path
+from chathistory_s3.schema import HeadContent, S3Segment
 
 __all__ = ["Part", "Placement", "SegmentMissing", "SegmentStore", "count_merged", "split_into_parts"]
 
@@ -43,11 +43,11 @@ class SegmentMissing(Exception):  # not an error yet: the head may have moved on
 class Placement:
     """The records in new places: what the head is to name, what was created for it, and what it no longer names."""
 
-    segments: tuple[Segment, ...]
+    segments: tuple[S3Segment, ...]
     tail_start: int
     tail: bytes
-    created: tuple[Segment, ...] = ()
-    obsolete: tuple[Segment, ...] = ()
+    created: tuple[S3Segment, ...] = ()
+    obsolete: tuple[S3Segment, ...] = ()
 
     def apply(self, content: HeadContent) -> HeadContent:
         """Return a head's content that names the new places."""
@@ -58,14 +58,14 @@ class Placement:
 class Part:
     """A run of blocks within a segment: the records of [first, end)."""
 
-    segment: Segment
+    segment: S3Segment
     offset: int
     size: int
     first: int
     end: int
 
 
-def count_merged(segments: Sequence[Segment], *, size: int) -> int:
+def count_merged(segments: Sequence[S3Segment], *, size: int) -> int:
     """Return how many of the last segments a new one, of `size` bytes, takes in."""
     rest = list(segments)
     while rest and rest[-1].end - rest[-1].first < _FEW and rest[-1].size + size <= _SHORT:
@@ -76,7 +76,7 @@ def count_merged(segments: Sequence[Segment], *, size: int) -> int:
     return len(segments) - len(rest)
 
 
-def split_into_parts(segments: Sequence[Segment], low: int, high: int) -> Iterator[Part]:
+def split_into_parts(segments: Sequence[S3Segment], low: int, high: int) -> Iterator[Part]:
     """Yield the parts that have the records of [low, high), in order, each small enough for one request."""
     for segment in segments:
         part: Part | None = None
@@ -112,13 +112,13 @@ class SegmentStore:
     def __init__(self, heads: Heads, key: Key, incarnation: str) -> None:
         self.key = key
         self._bucket = heads.bucket
-        self._folder = heads.names.segments_at(place_of(key), incarnation)
+        self._folder = heads.names.segments_at(object_path(key), incarnation)
 
-    def name_of(self, segment: Segment) -> str:
+    def name_of(self, segment: S3Segment) -> str:
         """Return the name of the object of a segment."""
         return self._folder + segment.name
 
-    def names_of(self, segments: Sequence[Segment]) -> list[str]:
+    def names_of(self, segments: Sequence[S3Segment]) -> list[str]:
         """Return the names of the objects of segments."""
         return [self.name_of(segment) for segment in segments]
 
@@ -158,7 +158,7 @@ class SegmentStore:
             return Placement((), start, tail, (), content.segments)
         kept = tuple(segment for segment in content.segments if segment.first >= start)
         obsolete = content.segments[: len(content.segments) - len(kept)]
-        created: tuple[Segment, ...] = ()
+        created: tuple[S3Segment, ...] = ()
         if not kept or kept[0].first > start:
             cut = obsolete[-1]
             try:
@@ -169,7 +169,7 @@ class SegmentStore:
         return Placement((*created, *kept), content.tail_start, content.tail, created, obsolete)
 
     def _load_lines(
-        self, segments: Sequence[Segment], start: int = 0, *, missing_is_damage: bool = False
+        self, segments: Sequence[S3Segment], start: int = 0, *, missing_is_damage: bool = False
     ) -> list[bytes]:
         """Return the lines of segments that follow one another, from `start` on.
 
@@ -183,7 +183,7 @@ class SegmentStore:
             lines += split_lines(data, part.first, part.end)
         return lines[max(start - parts[0].first, 0) :] if parts else []
 
-    def _load_damaged(self, segment: Segment) -> list[bytes]:
+    def _load_damaged(self, segment: S3Segment) -> list[bytes]:
         """Return one line for each position of a damaged segment, marks in the place of what is lost."""
         name = self.name_of(segment)
         try:
@@ -194,14 +194,14 @@ class SegmentStore:
             raise refuse_unavailable(name, unavailable) from unavailable.__cause__
         return split_lines(data, segment.first, segment.end)
 
-    def _store_lines(self, lines: Sequence[bytes], first: int) -> tuple[Segment, ...]:
+    def _store_lines(self, lines: Sequence[bytes], first: int) -> tuple[S3Segment, ...]:
         """Store lines as new segments, of which the head knows nothing yet."""
-        created: list[Segment] = []
+        created: list[S3Segment] = []
         puts: list[partial[str]] = []
         for at, group in _split_by_size(lines, first, _LARGEST):
             most = max(_BLOCK, sum(map(len, group)) // _BLOCKS)
             blocks = tuple((begin, sum(map(len, block))) for begin, block in _split_by_size(group, at, most))
-            created.append(Segment(at + len(group), new_token(), blocks))
+            created.append(S3Segment(at + len(group), new_token(), blocks))
             puts.append(partial(self._bucket.put, self.name_of(created[-1]), b"".join(group)))
         self._bucket.run_parallel(puts)
         return tuple(created)

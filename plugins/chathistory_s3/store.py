@@ -25,13 +25,13 @@ from chathistory_s3.sweep import GRACE, S3SweepReport, remove_leftovers, sweep
 from chathistory_s3.urls import (
     OPTIONS,
     TIMEOUT,
-    Connection,
+    S3ClientSettings,
     check_client,
     normalize_prefix,
     split_location,
     write_options,
 )
-from chathistory_s3.write import Writer
+from chathistory_s3.write import S3Writer
 
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
@@ -61,7 +61,7 @@ class S3Store(BaseStore):
 
     def __init__(
         self,
-        client: S3Client | Connection,
+        client: S3Client | S3ClientSettings,
         *,
         bucket: str,
         prefix: str = "",
@@ -87,7 +87,7 @@ class S3Store(BaseStore):
             ConfigError: One of them is wrong.
         """
         super().__init__()
-        if not isinstance(client, Connection):
+        if not isinstance(client, S3ClientSettings):
             check_client(client)
         if not isinstance(bucket, str):
             raise ConfigError(f"bucket: must be the name of a bucket, not {class_name(bucket)}")
@@ -95,15 +95,15 @@ class S3Store(BaseStore):
             raise ConfigError('recency: must be "bucket" or "exact"')
         self.traits = replace(self.traits, recency=recency)
         self._bucket = Bucket(
-            client.create_client if isinstance(client, Connection) else lambda: client,
+            client.create_client if isinstance(client, S3ClientSettings) else lambda: client,
             bucket,
             write_options=write_options(sse, kms_key, storage_class),
             timeout=timeout,
-            owns_client=isinstance(client, Connection),
+            owns_client=isinstance(client, S3ClientSettings),
         )
         self._names = ObjectNames(normalize_prefix(prefix))
         self._heads = Heads(self._bucket, self._names)
-        self._writer = Writer(self._heads, 1 if recency == "exact" else HOUR)
+        self._writer = S3Writer(self._heads, 1 if recency == "exact" else HOUR)
         self._probe_lock = threading.Lock()
         self._is_probed = False
 
@@ -113,12 +113,12 @@ class S3Store(BaseStore):
         given = {name: value for name in OPTIONS if (value := url.options.get(name)) is not None}
         own = {name: given.pop(name) for name in ("sse", "kms_key", "storage_class", "recency") if name in given}
         timeout = given.setdefault("timeout", TIMEOUT)
-        return cls(Connection(**given), bucket=bucket, prefix=prefix, timeout=timeout, **own)
+        return cls(S3ClientSettings(**given), bucket=bucket, prefix=prefix, timeout=timeout, **own)
 
     def _append_records(
         self, key: Key, bodies: list[str], *, after: Head | None, revision: Revision, first: int
     ) -> Head:
-        self._probe()
+        self._ensure_probed()
         return self._writer.append(key, bodies, after=after, revision=revision, first=first)
 
     def _read_range(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
@@ -138,16 +138,16 @@ class S3Store(BaseStore):
         return scan_keys(self._heads, scope)
 
     def _forget_records(self, key: Key, before: int) -> Head | None:
-        self._probe()
+        self._ensure_probed()
         return self._writer.forget(key, before)
 
     def _delete(self, key: Key, version: str | None) -> bool:
-        self._probe()
+        self._ensure_probed()
         return self._writer.delete(key, version)
 
     def _remove_leftovers(self, scope: str) -> Leftovers:
         """Remove leftovers; objects that no conversation of this store can have are left where they are, and named."""
-        self._probe()
+        self._ensure_probed()
         return remove_leftovers(self._writer, scope)
 
     def _close(self) -> None:
@@ -166,7 +166,7 @@ class S3Store(BaseStore):
     def restore_head(self, found: FoundRecords, head: Head) -> Head:
         """Store a head in the place of a damaged one, as `HeadRecovery` says; not over one of a later version."""
         self._check_open()
-        self._probe()
+        self._ensure_probed()
         return restore_head(self._writer, found, head)
 
     def sweep(self, *, now: float | None = None, grace: float = GRACE) -> S3SweepReport:
@@ -185,10 +185,10 @@ class S3Store(BaseStore):
             StoreError: As the other methods raise it; what was removed until then stays removed.
         """
         self._check_open()
-        self._probe()
+        self._ensure_probed()
         return sweep(self._writer, now=time.time() if now is None else now, grace=grace)
 
-    def _probe(self) -> None:
+    def _ensure_probed(self) -> None:
         """See, before the first write, whether the service can be trusted with the guard."""
         if self._is_probed:
             return

@@ -21,12 +21,12 @@ from chathistory.errors import Conflict, CorruptRecord, UnsupportedRecord
 from chathistory.storage import abilities
 from chathistory.storage.values import Damaged, Leftovers
 from chathistory_s3.errors import PreconditionFailed
-from chathistory_s3.heads import StoredHead
+from chathistory_s3.heads import S3StoredHead
 from chathistory_s3.listing import list_damaged_keys
 from chathistory_s3.names import UNKNOWN_TIME, SegmentName, new_token
 from chathistory_s3.schema import SMALLEST_HEAD, TOMBSTONE_SIZE, HeadContent, Tombstone, encode_head
 from chathistory_s3.segments import SegmentStore
-from chathistory_s3.write import Writer
+from chathistory_s3.write import S3Writer
 
 __all__ = ["GRACE", "S3SweepReport", "remove_leftovers", "sweep"]
 
@@ -45,7 +45,7 @@ class S3SweepReport(abilities.SweepReport):
     tombstones: int = 0
 
 
-def sweep(writer: Writer, *, now: float, grace: float) -> S3SweepReport:
+def sweep(writer: S3Writer, *, now: float, grace: float) -> S3SweepReport:
     """Remove what has expired by `now`, and what was left over more than `grace` seconds before it."""
     done, old = S3SweepReport(), now - grace
     _sweep_markers(writer, done, now, old)
@@ -76,7 +76,7 @@ def sweep(writer: Writer, *, now: float, grace: float) -> S3SweepReport:
     return done
 
 
-def _sweep_markers(writer: Writer, done: S3SweepReport, now: float, old: float) -> None:
+def _sweep_markers(writer: S3Writer, done: S3SweepReport, now: float, old: float) -> None:
     """Remove markers that lead nowhere, and, as each conversation has one, those conversations that have expired."""
     for batch in writer.bucket.list_batches(writer.names.markers()):
         parsed = [(entry, marker) for entry in batch if (marker := writer.names.parse_marker(entry.name))]
@@ -103,7 +103,7 @@ def _sweep_markers(writer: Writer, done: S3SweepReport, now: float, old: float) 
                     done.expired += writer.delete(content.head.key, revision.version)
 
 
-def _group_segments(writer: Writer, scope: str | None, old: float) -> Iterator[list[SegmentName]]:
+def _group_segments(writer: S3Writer, scope: str | None, old: float) -> Iterator[list[SegmentName]]:
     """Yield the segments of each place that are older than that time."""
     entries = writer.bucket.list_objects(writer.names.segments(scope))
     parsed = ((entry, segment) for entry in entries if (segment := writer.names.parse_segment(entry.name)))
@@ -112,7 +112,7 @@ def _group_segments(writer: Writer, scope: str | None, old: float) -> Iterator[l
             yield segments
 
 
-def _remove_probes(writer: Writer, old: float) -> int:
+def _remove_probes(writer: S3Writer, old: float) -> int:
     """Remove probes of stores that ended over them; a store whose probe vanishes makes another one."""
     entries = writer.bucket.list_objects(writer.names.probes())
     probes = [entry.name for entry in entries if entry.modified <= old and writer.names.is_probe(entry.name)]
@@ -120,7 +120,7 @@ def _remove_probes(writer: Writer, old: float) -> int:
     return len(probes)
 
 
-def remove_leftovers(writer: Writer, scope: str) -> Leftovers:
+def remove_leftovers(writer: S3Writer, scope: str) -> Leftovers:
     """Remove leftovers as `BaseStore._remove_leftovers` says. Raises `StoreRejected` without the right to list."""
     names, forever = writer.names, float("inf")
     removed = 0
@@ -143,13 +143,13 @@ def remove_leftovers(writer: Writer, scope: str) -> Leftovers:
         small = [entry.name for entry in batch if entry.size == TOMBSTONE_SIZE]
         heads = zip(small, writer.heads.peek_all(small), strict=True)
         tombstones = {
-            name for name, found in heads if isinstance(found, StoredHead) and isinstance(found.content, Tombstone)
+            name for name, found in heads if isinstance(found, S3StoredHead) and isinstance(found.content, Tombstone)
         }
         left |= {entry.name for entry in batch if entry.name not in tombstones}  # they have no text
     return Leftovers(removed, tuple(sorted(left)), complete=not left)
 
 
-def _remove_markers(writer: Writer, scope: str) -> int:
+def _remove_markers(writer: S3Writer, scope: str) -> int:
     """Remove markers that no head names, and that nobody is about to name."""
     removed = 0
     for batch in writer.bucket.list_batches(writer.names.markers(scope)):
@@ -157,7 +157,7 @@ def _remove_markers(writer: Writer, scope: str) -> int:
         heads = writer.heads.peek_all([writer.names.head_at(marker.place) for marker in markers])
         left: list[str] = []
         for marker, found in zip(markers, heads, strict=True):
-            content = found.living if isinstance(found, StoredHead) else None
+            content = found.living if isinstance(found, S3StoredHead) else None
             if content is None:
                 is_stale = _remove_absent(writer, marker.place, marker.incarnation)
             else:
@@ -169,7 +169,7 @@ def _remove_markers(writer: Writer, scope: str) -> int:
     return removed
 
 
-def _remove_absent(writer: Writer, place: str, incarnation: str) -> bool:
+def _remove_absent(writer: S3Writer, place: str, incarnation: str) -> bool:
     """Remove all segments at a place, under a tombstone that stays; False: there is a conversation by now."""
     name = writer.names.head_at(place)
     found = writer.heads.peek(name)
@@ -178,7 +178,7 @@ def _remove_absent(writer: Writer, place: str, incarnation: str) -> bool:
     if found is None:
         tombstone = Tombstone(incarnation, UNKNOWN_TIME, new_token())
         try:
-            found = StoredHead(tombstone, writer.bucket.create(name, encode_head(tombstone)))
+            found = S3StoredHead(tombstone, writer.bucket.create(name, encode_head(tombstone)))
         except PreconditionFailed:
             return False
     if not isinstance(found.content, Tombstone):

@@ -20,7 +20,15 @@ from chathistory.storage.url import Option, StoreURL, parse_seconds
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-__all__ = ["OPTIONS", "TIMEOUT", "Connection", "check_client", "normalize_prefix", "split_location", "write_options"]
+__all__ = [
+    "OPTIONS",
+    "TIMEOUT",
+    "S3ClientSettings",
+    "check_client",
+    "normalize_prefix",
+    "split_location",
+    "write_options",
+]
 
 TIMEOUT = 10.0
 _CONNECT_TIMEOUT = 5.0
@@ -30,7 +38,7 @@ _ARCHIVES = {"GLACIER", "DEEP_ARCHIVE"}
 _METHODS = ("get_object", "put_object", "delete_object", "delete_objects", "list_objects_v2")
 
 
-def _one_of(*words: str) -> Option:
+def _make_choice_option(*words: str) -> Option:
     def parse(value: object) -> str:
         if value not in words:
             raise ConfigError(f"must be one of {', '.join(words)}")
@@ -39,27 +47,27 @@ def _one_of(*words: str) -> Option:
     return Option(parse, None, f"one of {', '.join(words)}")
 
 
-def _text(value: object) -> str:
+def _parse_text(value: object) -> str:
     if not isinstance(value, str) or not value:
         raise ConfigError("must be text, and not empty")
     return value
 
 
-def _endpoint(value: object) -> str:
+def _parse_endpoint(value: object) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"https?://[^/@?#\s]+/?", value):
         raise ConfigError("must be a URL such as https://s3.example.com, without user, path or query")
     return value
 
 
 OPTIONS: Mapping[str, Option] = {
-    "region": Option(_text, None, "the bucket's region; not given: what boto3 finds"),
-    "endpoint_url": Option(_endpoint, None, "the service, if it is not AWS"),
-    "profile": Option(_text, None, "the profile of boto3's configuration with the credentials"),
-    "addressing": _one_of("auto", "path", "virtual"),
-    "sse": _one_of("AES256", "aws:kms"),
-    "kms_key": Option(_text, None, "the key that encrypts with sse=aws:kms; not given: the account's own"),
-    "storage_class": Option(_text, None, "the storage class of all objects, such as INTELLIGENT_TIERING"),
-    "recency": _one_of("bucket", "exact"),
+    "region": Option(_parse_text, None, "the bucket's region; not given: what boto3 finds"),
+    "endpoint_url": Option(_parse_endpoint, None, "the service, if it is not AWS"),
+    "profile": Option(_parse_text, None, "the profile of boto3's configuration with the credentials"),
+    "addressing": _make_choice_option("auto", "path", "virtual"),
+    "sse": _make_choice_option("AES256", "aws:kms"),
+    "kms_key": Option(_parse_text, None, "the key that encrypts with sse=aws:kms; not given: the account's own"),
+    "storage_class": Option(_parse_text, None, "the storage class of all objects, such as INTELLIGENT_TIERING"),
+    "recency": _make_choice_option("bucket", "exact"),
     "timeout": Option(parse_seconds, TIMEOUT, "seconds without an answer after which a request counts as lost"),
 }
 
@@ -117,7 +125,7 @@ _get_loader = lru_cache(maxsize=1)(create_loader)
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class S3ClientSettings:
     """What boto3's client is made with."""
 
     region: str | None = None

@@ -21,18 +21,18 @@ from chathistory.errors import Conflict, CorruptRecord, StoreError, StoreUnavail
 from chathistory.storage.checks import check_version
 from chathistory.storage.values import Damaged, Head, Key, Revision
 from chathistory_s3.errors import ObjectMissing, ObjectUnavailable, PreconditionFailed
-from chathistory_s3.heads import Heads, StoredHead
+from chathistory_s3.heads import Heads, S3StoredHead
 from chathistory_s3.lines import encode_lines
-from chathistory_s3.names import UNKNOWN_TIME, marker_time, new_token, place_of
+from chathistory_s3.names import UNKNOWN_TIME, marker_time, new_token, object_path
 from chathistory_s3.schema import HeadContent, Tombstone, encode_head, find_tokens
 from chathistory_s3.segments import SegmentMissing, SegmentStore
 
-__all__ = ["Writer"]
+__all__ = ["S3Writer"]
 
 _ROUNDS = 100  # commits that others overtake with what is no conflict, and forgets and deletes that others overtake
 
 
-class Writer:
+class S3Writer:
     """Writes into one bucket; `width`: microseconds within which a marker stays where it is."""
 
     def __init__(self, heads: Heads, width: int) -> None:
@@ -43,7 +43,7 @@ class Writer:
 
     def append(self, key: Key, bodies: Sequence[str], *, after: Head | None, revision: Revision, first: int) -> Head:
         """Append as `BaseStore._append_records` says."""
-        found: StoredHead | None = None  # whoever makes a conversation expects nothing
+        found: S3StoredHead | None = None  # whoever makes a conversation expects nothing
         if after is not None:
             found = self.heads.get_cached(key)
             known = found.living if found is not None else None
@@ -52,7 +52,7 @@ class Writer:
         writer = new_token()
         for _ in range(_ROUNDS):
             if after is None and found is not None and isinstance(found.content, Tombstone):
-                found = self.finish_delete(place_of(key), found.content, found.etag, stays=True)
+                found = self.finish_delete(object_path(key), found.content, found.etag, stays=True)
             base = found.living if found is not None else None
             check_version(key, base.head if base else None, after)
             if base is None:
@@ -60,15 +60,15 @@ class Writer:
                     Head(key, first, first, revision), new_token(), "", (), first, fenced=found is not None
                 )
             try:
-                return self._commit(base, bodies, revision, over=found, writer=writer)
+                return self._commit_append(base, bodies, revision, over=found, writer=writer)
             except PreconditionFailed as lost:
-                found = self._reload(key, lost)
+                found = self._reload_head(key, lost)
                 base = found.living if found is not None else None
                 if lost.uncertain and base is not None and base.writer == writer:
                     return base.head
         raise _too_many_conflicts()
 
-    def _reload(self, key: Key, lost: PreconditionFailed) -> StoredHead | None:
+    def _reload_head(self, key: Key, lost: PreconditionFailed) -> S3StoredHead | None:
         try:
             return self.heads.load(key)
         except StoreUnavailable as error:
@@ -78,27 +78,29 @@ class Writer:
                 "the service did not tell what became of a write", outcome="unknown"
             ) from error.__cause__
 
-    def _commit(
-        self, base: HeadContent, bodies: Sequence[str], revision: Revision, *, over: StoredHead | None, writer: str
+    def _commit_append(
+        self, base: HeadContent, bodies: Sequence[str], revision: Revision, *, over: S3StoredHead | None, writer: str
     ) -> Head:
         key, end = base.head.key, base.head.end
         segments = SegmentStore(self.heads, key, base.incarnation)
         placement = segments.add_lines(base, encode_lines(bodies, end))
         time = self.next_marker(base.marker, revision)
-        marker = self.names.marker(place_of(key), time, base.incarnation)
+        marker = self.names.marker(object_path(key), time, base.incarnation)
         if time != base.marker:
             self.bucket.put(marker, b"")
         head = Head(key, base.head.start, end + len(bodies), revision)
         content = placement.apply(replace(base, head=head, marker=time, writer=writer))
         created = segments.names_of(placement.created)
-        self._put(key, content, over=over, created=created if base.marker else [*created, marker])
+        self._put_head(key, content, over=over, created=created if base.marker else [*created, marker])
         obsolete = segments.names_of(placement.obsolete)
         if base.marker and time != base.marker:
-            obsolete.append(self.names.marker(place_of(key), base.marker, base.incarnation))
+            obsolete.append(self.names.marker(object_path(key), base.marker, base.incarnation))
         self.remove_unnamed(obsolete)
         return head
 
-    def _put(self, key: Key, content: HeadContent, *, over: StoredHead | None, created: Sequence[str]) -> StoredHead:
+    def _put_head(
+        self, key: Key, content: HeadContent, *, over: S3StoredHead | None, created: Sequence[str]
+    ) -> S3StoredHead:
         """Put a head; if that is refused for certain, remove what was created for it. Raises `PreconditionFailed`."""
         try:
             return self.heads.put(key, content, over=over)
@@ -114,7 +116,7 @@ class Writer:
 
     def forget(self, key: Key, before: int) -> Head | None:
         """Forget as `BaseStore._forget_records` says; a second call removes what a crash of the first one left."""
-        last: StoredHead | None = None  # of the look before, when a segment was missing
+        last: S3StoredHead | None = None  # of the look before, when a segment was missing
         for _ in range(_ROUNDS):
             stored = self.heads.load(key)
             content = stored.living if stored is not None else None
@@ -127,7 +129,7 @@ class Writer:
                     segments = SegmentStore(self.heads, key, content.incarnation)
                     placement = segments.drop_below(content, head.start, missing_is_damage=missing_is_damage)
                     content = placement.apply(replace(content, head=head))
-                    stored = self._put(key, content, over=stored, created=segments.names_of(placement.created))
+                    stored = self._put_head(key, content, over=stored, created=segments.names_of(placement.created))
                 self._remove_below(content, stored)
             except PreconditionFailed:
                 continue
@@ -137,9 +139,9 @@ class Writer:
             return head
         raise _too_many_conflicts()
 
-    def _remove_below(self, content: HeadContent, over: StoredHead) -> None:
+    def _remove_below(self, content: HeadContent, over: S3StoredHead) -> None:
         """Remove the segments that begin below the head, and those of other incarnations: these have the same text."""
-        head, place = content.head, place_of(content.head.key)
+        head, place = content.head, object_path(content.head.key)
         below: list[str] = []
         others: list[str] = []
         for entry in self.bucket.list_objects(self.names.segments_at(place)):
@@ -168,7 +170,7 @@ class Writer:
             if stored is None:
                 return tried is not None
             if isinstance(stored.content, Tombstone):
-                self.finish_delete(place_of(key), stored.content, stored.etag, stays=True)
+                self.finish_delete(object_path(key), stored.content, stored.etag, stays=True)
                 return stored.content.deleter == deleter
             content = stored.content
             if tried not in {None, content.incarnation}:
@@ -181,7 +183,7 @@ class Writer:
             except PreconditionFailed as lost:
                 tried = content.incarnation if lost.uncertain else tried
                 continue
-            self.finish_delete(place_of(key), tombstone, etag, stays=content.fenced)
+            self.finish_delete(object_path(key), tombstone, etag, stays=content.fenced)
             return True
         raise _too_many_conflicts()
 
@@ -204,7 +206,7 @@ class Writer:
         self.finish_delete(name.removeprefix(self.names.heads()), tombstone, etag, stays=True)
         return True
 
-    def finish_delete(self, place: str, tombstone: Tombstone, etag: str, *, stays: bool) -> StoredHead | None:
+    def finish_delete(self, place: str, tombstone: Tombstone, etag: str, *, stays: bool) -> S3StoredHead | None:
         """Remove what is left of the conversation in whose place there is a tombstone; return that if it is there yet.
 
         It stays where the service has no conditional DELETE, if it `stays` on purpose, and if there were segments of
@@ -229,7 +231,7 @@ class Writer:
                 return None
         except (ObjectMissing, PreconditionFailed):
             return None
-        return StoredHead(tombstone, etag)
+        return S3StoredHead(tombstone, etag)
 
     def remove_unnamed(self, names: Sequence[str]) -> None:
         """Remove objects that nobody names any longer; if that fails they are left for the sweep."""

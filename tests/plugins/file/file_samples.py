@@ -87,13 +87,13 @@ def bodies_of(store: FileStore, key: Key = KEY) -> list[str] | None:
 def holding(store: FileStore, key: Key = KEY):
     """Hold the lock of a conversation, as a writer does."""
     locks, fds = store._locks, []
-    path = f"{locks._folder}/{Paths.of(store.root, key).lock}"
+    path = f"{locks._folder}/{Paths.for_key(store.root, key).lock}"
     while not locks._try_lock(path, fds):
         pass
     try:
         yield
     finally:
-        locks._release(path, fds)
+        locks._release_lock(path, fds)
 
 
 @contextlib.contextmanager

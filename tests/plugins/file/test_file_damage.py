@@ -245,7 +245,7 @@ def test_forgetting_keeps_records_that_changed_places(store):
 def test_what_is_too_long_for_a_line_is_not_held_in_memory(store, monkeypatch, where):
     """A hole of 64 MB, and lines of 4 MB at most for this test; one of 3 MB is read as any other."""
     monkeypatch.setattr("chathistory_file.files.LONGEST_LINE", 4 * 1024 * 1024)
-    monkeypatch.setattr("chathistory_file.files._KEPT", 1024 * 1024)
+    monkeypatch.setattr("chathistory_file.files._LARGEST_SEARCH_BUFFER", 1024 * 1024)
     monkeypatch.setattr("chathistory_file.read._LONGEST_COMMIT", 1024 * 1024)
     filled(store, ["1", "x" * 3_000_000], ["2"])
     whole = path_of(store).read_bytes()

@@ -83,7 +83,7 @@ def _swept(store, head):
 
 def _probed(store, head):
     store._is_probed = False
-    store._probe()
+    store._ensure_probed()
     return store._bucket.service
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 from chathistory_s3 import S3Store
-from chathistory_s3.schema import Segment
+from chathistory_s3.schema import S3Segment
 from chathistory_s3.segments import count_merged
 from s3_samples import HOUR, KEY, NOW, bodies, made, revision, text, texts
 
@@ -45,14 +45,14 @@ def test_a_warm_append_is_one_put(server, store):
 def test_a_cold_append_is_one_get_more(server, client, bucket, store):
     head = made(store, 2)
     with S3Store(client, bucket=bucket, prefix="history") as cold:
-        cold._probe()
+        cold._ensure_probed()
         server.log.clear()
         cold.append(KEY, [text(2)], after=head, revision=revision())
         assert server.kinds() == ["GET", "PUT"]
 
 
 def test_a_new_conversation_is_a_marker_and_a_head(server, store):
-    store._probe()
+    store._ensure_probed()
     server.log.clear()
     made(store, 1)
     assert server.kinds() == ["PUT", "PUT"]
@@ -61,7 +61,7 @@ def test_a_new_conversation_is_a_marker_and_a_head(server, store):
 def test_a_look_at_the_head_is_one_request_and_warms_the_append(server, client, bucket, store):
     made(store, 2)
     with S3Store(client, bucket=bucket, prefix="history") as other:
-        other._probe()
+        other._ensure_probed()
         server.log.clear()
         head = other.read(KEY, stop=0).head
         assert server.kinds() == ["GET"]
@@ -184,7 +184,7 @@ def test_segments_stay_few(size):
         moved += total
         first = taken[0].first if taken else position
         position += 25
-        segments.append(Segment(position, "t", ((first, total),)))
+        segments.append(S3Segment(position, "t", ((first, total),)))
     limit = 100_000 * size / 4_000_000 + 60
     assert len(segments) < limit
     assert moved / (100_000 * size) < 5

@@ -281,7 +281,7 @@ def test_the_sweep_of_the_command_line(client, bucket, server, capsys):
 
 
 def test_where_delete_knows_no_condition_a_grave_stays(client, bucket, store, server):
-    store._probe()
+    store._ensure_probed()
     store._bucket.service = type(store._bucket.service)(conditional_delete=False)
     old = made(store, 40, size=10_000, batch=8)
     assert store.delete(KEY, version=old.revision.version) is True

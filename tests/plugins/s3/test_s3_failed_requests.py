@@ -6,7 +6,7 @@ from functools import partial
 import boto3
 import pytest
 from botocore.config import Config
-from chathistory_s3.names import place_of
+from chathistory_s3.names import object_path
 from chathistory_s3.segments import SegmentStore
 from s3_samples import HOUR, KEY, NOW, bodies, head_of, made, objects, opened, revision, text, texts, tried
 from s3_server import CREDENTIALS
@@ -110,7 +110,7 @@ def _goes_on(store):
 
 def _only_named_ones(store, client, place):
     content = store._heads.load(KEY).content
-    marker = store._names.marker(place_of(KEY), content.marker, content.incarnation)
+    marker = store._names.marker(object_path(KEY), content.marker, content.incarnation)
     segments = SegmentStore(store._heads, KEY, content.incarnation)
     due = {store._names.head(KEY), marker, *segments.names_of(content.segments)}
     assert set(objects(client, place["bucket"], f"{place['prefix']}/")) == due, "the sweep left something, or took it"

@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 from chathistory_s3.lines import encode_lines
-from chathistory_s3.names import place_of
+from chathistory_s3.names import object_path
 from chathistory_s3.segments import SegmentStore
 from s3_damage import HEADS
 from s3_samples import (
@@ -145,7 +145,7 @@ def test_leftovers_of_unfinished_appends_do_not_mix_in(client, bucket, server, s
     """A segment that the head does not name has other records at the same positions."""
     head = made(store, 30, size=SIZE, batch=6)
     content = store._heads.load(KEY).content
-    place = store._names.segments_at(place_of(KEY), content.incarnation)
+    place = store._names.segments_at(object_path(KEY), content.incarnation)
     for first in (0, content.tail_start):
         lines = encode_lines([f"never acknowledged {at}" for at in range(first, first + 9)], first)
         if named or first:

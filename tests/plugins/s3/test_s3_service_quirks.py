@@ -208,7 +208,7 @@ def test_a_probe_that_vanishes_proves_nothing(server, client, bucket, url):
 
 def test_what_a_probe_costs(server, url):
     with open_store(url) as store:
-        store._probe()
+        store._ensure_probed()
         assert server.kinds() == ["PUT"] * 5 + ["GET", "PUT", "DELETE", "GET", "DELETE", "GET"]
-        store._probe()
+        store._ensure_probed()
         assert len(server.log) == 11

@@ -22,7 +22,7 @@ class Wrong(NamedStore):
     def present(self, key):
         """Return the present head, None: there is none."""
         with self._data.lock:
-            found = self._found(key)
+            found = self._find_conversation(key)
             return found.head if found else None
 
     def all_heads(self, scope):
@@ -32,7 +32,7 @@ class Wrong(NamedStore):
     def put_head(self, head):
         """Replace the stored head behind the back of the store."""
         with self._data.lock:
-            self._found(head.key).head = head
+            self._find_conversation(head.key).head = head
         return head
 
 

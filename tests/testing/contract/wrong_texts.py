@@ -196,7 +196,7 @@ class CallersListKept(Wrong):
     def append(self, key, bodies, *, after, revision, first=0):
         head = super().append(key, bodies, after=after, revision=revision, first=first)
         if after is None:
-            self._found(key).bodies = bodies
+            self._find_conversation(key).bodies = bodies
         return head
 
 
@@ -216,6 +216,6 @@ class LimitsInCharacters(LimitedStore, Wrong):
         head = super().append(
             key, bodies if isinstance(bodies, str) else short, after=after, revision=revision, first=first
         )
-        found = self._found(key)
+        found = self._find_conversation(key)
         found.bodies[len(found.bodies) - len(bodies) :] = bodies
         return head

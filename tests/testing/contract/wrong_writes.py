@@ -32,7 +32,7 @@ class OthersInsideABatch(Wrong):
         for body in others:
             time.sleep(0)
             with self._data.lock:
-                found = self._found(key)
+                found = self._find_conversation(key)
                 found.bodies.append(body)
                 head = found.head = replace(found.head, end=found.head.end + 1)
         return head
@@ -168,12 +168,12 @@ class TwoDeletesWin(Wrong):
 class ForgetLosesAppends(Wrong):
     def forget(self, key, *, before):
         with self._data.lock:
-            old = self._found(key)
+            old = self._find_conversation(key)
             kept = old and (old.head, list(old.bodies))
         time.sleep(0.0005)
         if kept:
             with self._data.lock:
-                found = self._found(key)
+                found = self._find_conversation(key)
                 found.head, found.bodies = kept
         return super().forget(key, before=before)
 
