@@ -57,7 +57,7 @@ class ScopeFolder:
     def __init__(self, path: str, *, is_locked: Callable[[Paths], bool]) -> None:
         self.path = path
         self.name = path.rpartition("/")[2]
-        self._is_held = is_locked
+        self._is_locked = is_locked
 
     def list_heads(self, *, below: SortKey | None, count: int) -> list[Head | Damaged]:
         """Return up to `count` heads, those below `below`, newest first, and what is damaged among them.
@@ -108,7 +108,7 @@ class ScopeFolder:
             return Damaged(_find_key(paths), paths.name + SUFFIX, translate_error("listing", error))
         if state is not None:
             return state.head
-        if regular_file_size(paths.main) is None or self._is_held(paths):
+        if regular_file_size(paths.main) is None or self._is_locked(paths):
             return None
         with suppress(Damage, NewerLayout, OSError):  # somebody may have written a commit meanwhile
             if find_state(paths, is_own=paths.belong_to) is None and regular_file_size(paths.main) is not None:

@@ -23,7 +23,7 @@ store = FileStore(sys.argv[1])
 def hold():
     print("held", flush=True)
     time.sleep(60)
-store._locks.run(Paths.of(store.root, Key("default", "support/42")), hold)
+store._locks.run(Paths.for_key(store.root, Key("default", "support/42")), hold)
 """
 
 
