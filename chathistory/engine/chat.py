@@ -100,8 +100,8 @@ class ChatEngine(FromConfig):
             system: The system prompt: text or content blocks; None: no system prompt. It is stored with each
                 conversation, and `SetupChangedWarning` says when a conversation continues with another one.
             tools: The tools that Claude may call, as the API defines them; None: no tools.
-            max_tokens: The maximum length of a reply, in tokens. The default is below 21,333, from which on the SDK
-                refuses a request that is not streamed.
+            max_tokens: The maximum length of a reply, in tokens. The SDK refuses more than 21,333 in a request that is
+                not streamed.
             turn_timeout: How long a turn without a reply counts as open, in seconds (more than 0, at most
                 1,000,000,000) or as a `timedelta`. Until then, other engines raise `TurnInProgress`. The process that
                 waits for the reply renews this time, so a long reply does not time out. Use the same value in all

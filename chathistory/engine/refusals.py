@@ -1,16 +1,16 @@
-"""What the API refused, and where that is stored: the sorting of its errors.
+"""Classify what the API refused, and find where it is stored.
 
-Only errors that name a cause within the conversation change what is sent. Four sorts:
+Only errors whose cause is within the conversation change what is sent. There are four sorts:
 
-    turn       a message of this turn, behind the last reply: it is not sent again
-    earlier    something that stood before this turn's message, and was accepted once
+    turn       a message of this turn, after the last reply: it is not sent again
+    earlier    a message before this turn, which the API accepted once
     size       the request as a whole: too many bytes, tokens, images or pages
-    container  a container of the code execution tool that the API does not know any longer
+    container  a container of the code execution tool that the API no longer knows
 
-Everything else (model, tools, system prompt, parameters, betas, credit, permissions, load, network) is none of these:
-nothing is marked then, and the turn can be resumed. So is what cannot be told apart.
+All other errors (model, tools, system prompt, parameters, betas, credit, permissions, load, network), and errors whose
+sort cannot be determined, mark nothing: the turn can be resumed.
 
-What an error says is told in `api_errors`; here it is found where that is stored, and what becomes of the turn.
+`api_errors` finds the cause of an error; this module finds where it is stored, and what happens to the turn.
 """
 
 from __future__ import annotations
@@ -34,17 +34,26 @@ from chathistory.view.item import ADDED
 
 __all__ = ["Place", "Refusal", "RefusalSort", "describe_refusal", "find_refusal", "refuse_turn"]
 
-# What becomes of the turn.
+# What happens to the turn.
 
 
 def refuse_turn(refusal: Refusal, active: ActiveEntries, turn: str) -> TurnRefused:
-    """Return the event that closes a refused turn: which places are not sent again, and what they took."""
+    """Return the event that closes a refused turn.
+
+    Args:
+        refusal: What the API refused.
+        active: The active entries that were sent.
+        turn: The id of the turn.
+
+    Returns:
+        An event with the places that are not sent again, and their estimated size in tokens.
+    """
     request = SentRequest.of(active, turn)
-    omitted: list[Place] = []  # of a message with results what was refused, else all that this turn said
+    omitted: list[Place] = []  # of a message with results only the refused blocks; else all messages of this turn
     for place in refusal.places:
         blocks = request.blocks(place.position)
         if not any(block["type"] == "tool_result" for block in blocks):
-            for position, entry in request.entries.items():  # this turn's own words behind the last reply
+            for position, entry in request.entries.items():  # this turn's messages after the last reply
                 is_own = position >= request.turn_start and entry.event.message["role"] == "user"
                 if is_own and not _has_results(request, position):
                     omitted.append(Place(position))
@@ -64,41 +73,53 @@ def _has_results(request: SentRequest, position: int) -> bool:
 
 
 def describe_refusal(refusal: Refusal, id: str, *, goes_on: bool) -> list[str]:
-    """Return what to say of a refusal: what is saved, and what to do. goes_on: an error stands for what was refused."""
+    """Return the notes for the error of a refused turn: what is saved, and what to do next.
+
+    Args:
+        refusal: What the API refused.
+        id: The conversation's id.
+        goes_on: Whether the turn can continue, because an error is sent in place of a refused tool result.
+
+    Returns:
+        Two sentences.
+    """
     where = " or ".join(map(str, refusal.places)) if not refusal.certain else "; ".join(map(str, refusal.places))
     saved = f"the message is saved in {id!r}"
     if refusal.sort == "turn" and goes_on:
         return [
             f"{saved}; the API refused {where}: {refusal.why}",
-            "`resume(id)` goes on with an error in its place, `resume(id, force=True)` sends it again",
+            "`resume(id)` continues with an error in its place, `resume(id, force=True)` sends it again",
         ]
     if refusal.sort == "turn":
         return [
-            f"{saved}, and not sent again; the API refused {where}: {refusal.why}",
-            "`send` something else, or `resume(id, force=True)` to send it again",
+            f"{saved}, but is not sent again; the API refused {where}: {refusal.why}",
+            "`send` another message, or call `resume(id, force=True)` to send it again",
         ]
     if refusal.sort == "size":
         ways = "`conversation.trim(...)`, `engine.compact(id)` or `conversation.leave_out(position)`"
         return [
-            f"{saved}; {refusal.why}; the largest that is sent: {where}",
-            f"shorten it by {ways}, then `resume(id)` sends the message",
+            f"{saved}; {refusal.why}; the largest blocks: {where}",
+            f"shorten the conversation with {ways}; then `resume(id)` sends the message",
         ]
     return [
-        f"{saved}; the API refused what stood before it, {where}: {refusal.why}",
-        "`conversation.leave_out()` leaves that out, then `resume(id)` sends the message",
+        f"{saved}; the API refused an earlier message, {where}: {refusal.why}",
+        "`conversation.leave_out()` leaves that out; then `resume(id)` sends the message",
     ]
 
 
-# Where that is stored.
+# Where the refused block is stored.
 
 
 @dataclass(frozen=True, slots=True)
 class SentRequest:
-    """What was sent, and where it is stored.
+    """The messages of a request, and where they are stored.
 
-    messages: what was sent; kept: the position of each. entries: the stored messages by position, without what a cut
-    put before them. behind: the number of the first message behind the last reply. first: the position of the first
-    message of this turn behind the last reply.
+    Attributes:
+        messages: The messages that were sent.
+        positions: The position of each of them.
+        entries: The stored messages by position, without the summary that a cut puts before them.
+        first_new: The index in `messages` of the first one after the last reply.
+        turn_start: The position of the first message of this turn after the last reply.
     """
 
     messages: Sequence[Message]
@@ -109,10 +130,19 @@ class SentRequest:
 
     @classmethod
     def of(cls, active: ActiveEntries, turn: str) -> SentRequest:
-        """Return the request of a turn: its id may be that of its messages, or it was begun again for a stored one."""
+        """Return the request of a turn, whose id its messages have, or which was reopened for a stored message.
+
+        Args:
+            active: The active entries that were sent.
+            turn: The id of the turn.
+
+        Returns:
+            The request.
+        """
         view = view_of(active)
         roles = [message["role"] for message in view.messages]
-        behind = len(roles) - next((n for n, role in enumerate(reversed(roles)) if role == "assistant"), len(roles))
+        since_reply = next((n for n, role in enumerate(reversed(roles)) if role == "assistant"), len(roles))
+        first_new = len(roles) - since_reply
         entries = {entry.position: entry for entry in messages_among(active.entries)}
         reply = max((each.position for each in entries.values() if _role_of(each) == "assistant"), default=-1)
         own = [each.position for each in entries.values() if each.turn == turn]
@@ -121,11 +151,18 @@ class SentRequest:
             for each in active.entries
             if each.turn == turn and isinstance(each.event, TurnOpened) and each.event.question is not None
         ]
-        first = min((position for position in own if position > reply), default=active.head.end)
-        return cls(view.messages, view.report.kept, entries, behind, first)
+        turn_start = min((position for position in own if position > reply), default=active.head.end)
+        return cls(view.messages, view.report.kept, entries, first_new, turn_start)
 
     def blocks(self, position: int) -> list[dict[str, Any]]:
-        """Return the stored content blocks of a message; [] if there is none."""
+        """Return the stored content blocks of a message.
+
+        Args:
+            position: The position of the message.
+
+        Returns:
+            Its blocks; [] if no message is stored at this position.
+        """
         entry = self.entries.get(position)
         return blocks_of(entry.event.message) if entry else []
 
@@ -134,11 +171,20 @@ def _role_of(entry: Entry[MessageAdded]) -> str:
     return str(entry.event.message["role"])
 
 
-_LARGEST_NAMED = 3  # places that are named of a request that is too large
+_LARGEST_NAMED = 3  # how many of the largest blocks are named if a request is too large
 
 
 def find_refusal(error: BaseException, active: ActiveEntries | None, turn: str) -> Refusal | None:
-    """Return what an error refuses of what the conversation sends; None: it is not of the sorts that are told apart."""
+    """Return what an API error refuses of a conversation.
+
+    Args:
+        error: An exception of the SDK.
+        active: The active entries that were sent; None: there are none.
+        turn: The id of the turn that sent them; "" if no turn is being sent.
+
+    Returns:
+        The refusal; None if the error is not of one of the four sorts.
+    """
     cause = find_cause(error)
     if cause is None or active is None:
         return None
@@ -159,24 +205,30 @@ def find_refusal(error: BaseException, active: ActiveEntries | None, turn: str) 
 
 
 def _refusal_at_paths(request: SentRequest, cause: Cause) -> Refusal | None:
-    spots = [spot for path in cause.paths if (spot := _parse_path(request.messages, path))]
-    found = [(spot, place) for spot in spots if (place := _find_stored_place(request, spot))]
+    paths = [path for text in cause.paths if (path := _parse_path(request.messages, text))]
+    found = [(path, place) for path in paths if (place := _find_stored_place(request, path))]
     if not found:
         return None
-    # behind the last reply, so that all that stands before it was accepted; results belong to the reply that called
-    # for them, whoever stored them
+    # Only what is after the last reply is new: the API accepted everything before it. Results count as part of this
+    # turn whoever stored them.
     is_of_turn = all(
-        spot.message >= request.first_new
+        path.message >= request.first_new
         and (place.position >= request.turn_start or _has_results(request, place.position))
-        for spot, place in found
+        for path, place in found
     )
-    sort: RefusalSort = "turn" if is_of_turn and len(found) == len(spots) else "earlier"
+    sort: RefusalSort = "turn" if is_of_turn and len(found) == len(paths) else "earlier"
     return Refusal(sort, cause.why, cause.paths[0], tuple(place for _, place in found), status=cause.status)
 
 
 @dataclass(frozen=True, slots=True)
 class _BlockPath:
-    """A place in what was sent: numbers of the message, its block, and a block within that."""
+    """A place in a request.
+
+    Attributes:
+        message: The index of the message.
+        block: The index of the content block; None: the whole message.
+        inner: The index of a block within the content of that block; None: the whole block.
+    """
 
     message: int
     block: int | None = None
@@ -184,9 +236,10 @@ class _BlockPath:
 
 
 def _parse_path(messages: Sequence[Message], path: str) -> _BlockPath | None:
-    """Return the place that a path of the API's leads to; None: there is no such message.
+    """Return the place in the request that a path of the API names; None if there is no such message.
 
-    The API merges messages of one role that follow each other; where a path does not fit, it counts the merged ones.
+    The API merges consecutive messages of the same role. A path that does not fit the messages as they were sent is
+    read as a path in the merged ones.
     """
     message, *blocks = (int(number) for number in re.findall(r"(?:messages|content)[.\[](\d+)", path))
     if message >= len(messages):
@@ -194,7 +247,7 @@ def _parse_path(messages: Sequence[Message], path: str) -> _BlockPath | None:
     block, inner = [*blocks, None, None][:2]
     if block is None or block < len(blocks_of(messages[message])):
         return _BlockPath(message, block, inner)
-    runs: list[list[tuple[int, int]]] = []  # for each run of messages of one role, the places of its blocks
+    runs: list[list[tuple[int, int]]] = []  # for each run of messages of one role: (message, block) of its blocks
     for number, each in enumerate(messages):
         if number == 0 or messages[number - 1]["role"] != each["role"]:
             runs.append([])
@@ -204,23 +257,23 @@ def _parse_path(messages: Sequence[Message], path: str) -> _BlockPath | None:
     return _BlockPath(message)
 
 
-def _find_stored_place(request: SentRequest, spot: _BlockPath) -> Place | None:
-    """Return where a place of the request is stored; None: it was not stored, but added."""
-    position = request.positions[spot.message]
+def _find_stored_place(request: SentRequest, path: _BlockPath) -> Place | None:
+    """Return where a place of the request is stored; None if the view added it."""
+    position = request.positions[path.message]
     entry = request.entries.get(position)
     if position == ADDED:
         return None
-    if entry is None or spot.block is None:  # what a cut put before the rest is stored as it is sent
-        return Place(position, spot.block)
-    wanted = blocks_of(request.messages[spot.message])[spot.block]
+    if entry is None or path.block is None:  # the summary of a cut is stored as it is sent
+        return Place(position, path.block)
+    wanted = blocks_of(request.messages[path.message])[path.block]
     entries = [request.entries[each] for each in sorted(request.entries)]
-    here, candidates = entries.index(entry), [entry]
-    for others in (entries[here + 1 :], entries[:here][::-1]):  # results may have been moved, but not past a reply
+    own_index, candidates = entries.index(entry), [entry]
+    for others in (entries[own_index + 1 :], entries[:own_index][::-1]):  # the view moves results, but not past a reply
         candidates += itertools.takewhile(lambda other: _role_of(other) != "assistant", others)
     for candidate in candidates:
-        index = _index_of(wanted, candidate, spot.block)
+        index = _index_of(wanted, candidate, path.block)
         if index is not None:
-            inner = spot.inner if wanted["type"] == "tool_result" else None
+            inner = path.inner if wanted["type"] == "tool_result" else None
             return Place(candidate.position, index, inner)
     return Place(position)
 
@@ -229,7 +282,7 @@ _KEYS = ("tool_use_id", "id", "signature", "data", "source", "text", "file_id", 
 
 
 def _index_of(wanted: Mapping[str, Any], entry: Entry[MessageAdded], hint: int) -> int | None:
-    """Return the index of the stored block that was sent as `wanted`: it may have been changed on the way."""
+    """Return the index of the stored block that was sent as `wanted`; the view may have changed the block."""
     blocks = blocks_of(entry.event.message)
     same = [index for index, block in enumerate(blocks) if block["type"] == wanted["type"]]
     for name in _KEYS:
@@ -241,7 +294,7 @@ def _index_of(wanted: Mapping[str, Any], entry: Entry[MessageAdded], hint: int) 
 
 
 def _refusal_by_block_type(request: SentRequest, cause: Cause) -> Refusal | None:
-    """Return the refusal of a kind of block that is not named: those that came since the last reply are new."""
+    """Return the refusal for an error that names no place: the blocks of its types, if possible those of this turn."""
     places = list(_iter_matching_places(request, cause))
     reply = max((each.position for each in request.entries.values() if _role_of(each) == "assistant"), default=-1)
     new = [place for place in places if place.position > reply]
@@ -261,7 +314,7 @@ def _refusal_by_block_type(request: SentRequest, cause: Cause) -> Refusal | None
 
 
 def _iter_matching_places(request: SentRequest, cause: Cause) -> Iterator[Place]:
-    """Yield the places of all blocks that an error without a path may be about."""
+    """Yield the places of all blocks that an error without a path can be about."""
     for position in dict.fromkeys(request.positions):
         for index, block in enumerate(request.blocks(position)):
             if _is_matching_block(block, cause):

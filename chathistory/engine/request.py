@@ -1,8 +1,8 @@
-"""The request to Claude: what an engine sends with each turn, and what of that a conversation is bound to.
+"""The arguments of a request to Claude, and the setup of a conversation: its model, system prompt and tools.
 
-Thinking blocks and the prompt cache are bound to system prompt and tools, so a caller who goes on with others should
-know: the setup of a conversation is recorded when it changes, and compared when it goes on. The head keeps fingerprints
-only; the `setup` record has the whole.
+Thinking blocks and the prompt cache are bound to the system prompt and the tools, so an engine warns a caller who
+continues a conversation with other ones. The setup is stored as a `setup` entry when it changes, and compared with the
+engine's at each turn. The state in the head has fingerprints only.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ __all__ = [
 T = TypeVar("T")
 
 MAX_TOKENS = 16_000
-"""The default: below 21,333, beyond which the SDK refuses a request that is not streamed."""
+"""The default, in tokens. The SDK refuses more than 21,333 in a request that is not streamed."""
 
 _COUNT_ARGUMENTS = frozenset(
     ("model", "system", "tools", "tool_choice", "thinking", "output_config", "context_management", "betas", "messages")
 )
 
 MAX_CACHE_MARKERS = 4
-"""How many cache markers the API takes in one request, the automatic one included."""
+"""The most cache markers (`cache_control`) that the API accepts in one request, including the automatic one."""
 
 
 def _count_cache_markers(arguments: Mapping[str, Any]) -> int:
-    """Return how many cache markers the caller has set, on the system prompt and on tools; messages have none."""
+    """Return how many cache markers the caller has set on the system prompt and the tools; messages have none."""
     system, tools = arguments.get("system"), arguments.get("tools") or ()
     marked = [*(system if isinstance(system, Sequence) and not isinstance(system, str) else ()), *tools]
     definitions = map(to_tool_definition, marked)
@@ -61,19 +61,26 @@ _SYSTEM_BETAS = {
     "clear_at": "mid-conversation-system-clear-at-2026-08-21",
     "output_config": "mid-conversation-output-config-2026-07-01",
 }
-"""The betas without which the API does not take these fields of a system message (the SDK's list of betas)."""
+"""The beta that each of these fields of a system message needs (source: the list of betas in the SDK)."""
 _DATE_LENGTH = len("-2026-01-01")
 
 
 def _list_system_betas(messages: Sequence[Message], caller_betas: Sequence[str]) -> list[str]:
-    """Return the betas that system messages need, but for those that the caller asks for, in whichever version."""
+    """Return the betas that system messages need, except those that the caller has set in any version."""
     names = {name for message in messages if message["role"] == "system" for name in message}
     wanted = [beta for name, beta in _SYSTEM_BETAS.items() if name in names]
     return [beta for beta in wanted if not any(other.startswith(beta[:-_DATE_LENGTH]) for other in caller_betas)]
 
 
 def copy_json(value: Any) -> Any:
-    """Return a copy of dicts and lists, at all depths; what else there is (text, objects of the SDK) stays the same."""
+    """Return a deep copy of dicts and lists.
+
+    Args:
+        value: Any value.
+
+    Returns:
+        The copy. Values of other types (text, objects of the SDK) are not copied.
+    """
     if isinstance(value, dict):
         return {name: copy_json(part) for name, part in value.items()}
     if isinstance(value, list):
@@ -82,11 +89,11 @@ def copy_json(value: Any) -> Any:
 
 
 class SetupChangedWarning(UserWarning):
-    """A conversation goes on with another model, system prompt or tools than before."""
+    """A conversation continues with another model, system prompt or tools than before."""
 
 
 class TextReplacedWarning(UserWarning):
-    """The system prompt, a tool or an option holds a lone surrogate, which no request can carry.
+    """The system prompt, a tool or an option has a lone surrogate, which cannot be encoded as UTF-8.
 
     U+FFFD is sent in its place.
     """
@@ -94,13 +101,26 @@ class TextReplacedWarning(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class PromptSetup:
-    """Model, system prompt and tools of an engine, as the event that is stored when they change."""
+    """The model, system prompt and tools of an engine, as the event that is stored when they change."""
 
     event: Setup
 
     @classmethod
     def of(cls, *, model: str, system: Any, tools: Any) -> Self:
-        """Take down what is sent. Tools of the SDK's runner count by their definitions."""
+        """Return the setup for a model, a system prompt and tools.
+
+        Args:
+            model: The model.
+            system: Text or content blocks; None: no system prompt.
+            tools: Tools as the API defines them, or tools of the SDK's runner, of which the definitions count; None or
+                []: no tools.
+
+        Returns:
+            The setup, as it is sent.
+
+        Raises:
+            InvalidInput: The system prompt or the tools cannot be stored as JSON.
+        """
         definitions = [to_tool_definition(tool) for tool in tools or ()]
         given = {
             "model": model,
@@ -113,38 +133,70 @@ class PromptSetup:
         return cls(Setup(model=data["model"], system=data["system"], tools=data["tools"], fingerprints=fingerprints))
 
     def list_changes(self, state: ConversationState | None) -> list[Entry]:
-        """Return the entry that has to be stored before the next message: none if nothing changed."""
+        """Return the entry that has to be stored before the next message, if the setup changed.
+
+        Args:
+            state: The state of the conversation; None: it does not exist.
+
+        Returns:
+            One entry, or [].
+        """
         is_known = state is not None and state.engine.setup == self.event.fingerprints
         return [] if is_known else [Entry(self.event)]
 
     def invalidates_thinking(self, state: ConversationState) -> bool:
-        """Whether thinking so far is bound to something else than this."""
+        """Whether the thinking so far is bound to another system prompt or other tools.
+
+        Args:
+            state: The state of the conversation.
+        """
         before, now = state.engine.setup, self.event.fingerprints
         return bool(before) and any(before.get(name) != now[name] for name in ("system", "tools"))
 
     def warn_if_changed(self, state: ConversationState | None, name: str) -> None:
-        """Warn if the conversation `name` was held with something else so far."""
+        """Warn if a conversation had another setup so far.
+
+        Args:
+            state: The state of the conversation; None: it does not exist.
+            name: The conversation's id.
+        """
         before = state.engine.setup if state else {}
         changed = [part for part, mark in self.event.fingerprints.items() if before and before.get(part) != mark]
         if changed:
-            words = f"conversation {name!r} goes on, but not with the {' and '.join(changed)} that it had"
+            parts = " and ".join("system prompt" if part == "system" else part for part in changed)
+            words = f"conversation {name!r} continues with a different {parts}"
             if changed != ["model"] and not (state and state.view.drop_block):
-                words += "; its thinking so far is not sent any more, and the prompt cache begins anew"
+                words += ": its earlier thinking is no longer sent, and the prompt cache is invalidated"
             warnings.warn(words, SetupChangedWarning, stacklevel=2)
 
 
 def to_sendable(name: str, value: T) -> T:
-    """Return a part of a request as it can be sent, with a warning if that is not as it was given."""
+    """Return a part of a request without lone surrogates, with a warning if it had one.
+
+    Args:
+        name: The name of the part, for the warning.
+        value: The part.
+
+    Returns:
+        The value itself, or a copy in which U+FFFD replaces each lone surrogate.
+    """
     changed = without_surrogates(value)
     if changed == value:
         return value
-    words = f"{name}: holds a lone surrogate, which no request can carry; U+FFFD is sent in its place"
+    words = f"{name}: has a lone surrogate, which cannot be encoded as UTF-8; U+FFFD is sent in its place"
     warnings.warn(words, TextReplacedWarning, stacklevel=2)
     return cast("T", changed)
 
 
 def to_sendable_tool(tool: Any) -> Any:
-    """Return a tool of the SDK's runner whose definition can be sent: a copy, if its own cannot."""
+    """Return a tool of the SDK's runner whose definition has no lone surrogates.
+
+    Args:
+        tool: A tool as the runner takes it.
+
+    Returns:
+        The tool itself, or a copy if its definition had one.
+    """
     definition = to_tool_definition(tool)
     changed = without_surrogates(definition)
     if changed == definition:
@@ -158,10 +210,16 @@ def to_sendable_tool(tool: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class RequestTemplate:
-    """What is the same in every request of an engine: arguments of the SDK's `messages.create`.
+    """The arguments of the SDK's `messages.create` that are the same in every request of an engine.
 
-    cache: ask for prompt caching of the conversation so far (the API's automatic, top-level `cache_control`).
-    editing: what the API does with its own copy. options: any further arguments, as the SDK takes them.
+    Attributes:
+        model: The model.
+        system: The system prompt; None: none.
+        tools: The tools; None: none.
+        max_tokens: The maximum length of a reply, in tokens.
+        cache: Whether to use the API's automatic prompt caching (the top-level `cache_control`).
+        editing: What the API leaves out of its own copy of the conversation; None: nothing.
+        options: Further arguments, as the SDK takes them.
     """
 
     model: str
@@ -173,11 +231,20 @@ class RequestTemplate:
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def build_arguments(self, turn: Turn, messages: list[Message] | None = None) -> dict[str, Any]:
-        """Return the arguments of `create` or `stream` for a turn; with `betas` if it takes the beta namespace.
+        """Return the arguments of `create` or `stream` for a turn.
 
-        messages: what to send, if that is not what the turn is about to send.
-        All of it is a copy: a wrapper of the client may add markers or messages in place, and what the engine holds of
-        the conversation, or the caller's own tools and options, must not change with that.
+        All of it is a copy. A wrapper of the client may add markers or messages in place, and that must not change the
+        engine's messages, or the caller's tools and options.
+
+        Args:
+            turn: The turn.
+            messages: The messages to send; None: those of the turn.
+
+        Returns:
+            The arguments; they have `betas` if the call must be made in the beta namespace.
+
+        Raises:
+            TurnError: The turn has no messages that can be sent.
         """
         messages = turn.messages_to_send() if messages is None else messages
         compactions = CompactionBlocks.from_messages(messages)
@@ -210,14 +277,24 @@ class RequestTemplate:
         return {name: copy_json(value) for name, value in whole.items()} | {**binding, "messages": copy_json(messages)}
 
     def _build_thinking_binding(self, state: ConversationState | None) -> dict[str, Any]:
-        """Return what has the API drop thinking that is bound to something else, if the conversation chose that."""
+        """Return the argument that lets the API drop invalid thinking; {} unless the conversation has `drop_block`."""
         if not (state and state.view.drop_block):
             return {}
         thinking = self.options.get("thinking") or {"type": "adaptive"}
         return {"thinking": {**thinking, "block_binding": {"prefix_mismatch_behavior": "drop_block"}}}
 
     def build_compaction_arguments(self, turn: Turn, messages: list[Message]) -> dict[str, Any]:
-        """Return the arguments of the call that sums up `messages`: without what only shapes a reply, or edits."""
+        """Return the arguments of the call that summarizes messages.
+
+        Arguments that only shape a reply, and context editing, are left out.
+
+        Args:
+            turn: The turn.
+            messages: The messages to summarize.
+
+        Returns:
+            The arguments of `create` in the beta namespace.
+        """
         given = self.build_arguments(turn, messages)
         betas = [*given.get("betas", ()), ON_DEMAND_BETA]
         if (given.get("tool_choice") or {}).get("type") in ("any", "tool"):
@@ -229,9 +306,24 @@ class RequestTemplate:
         return given | {"compaction": {"type": "summarize"}, "betas": list(dict.fromkeys(betas))}
 
     def build_count_arguments(self, turn: Turn, messages: list[Message]) -> dict[str, Any]:
-        """Return the arguments of `count_tokens` for messages, sent as those of a turn."""
+        """Return the arguments of `count_tokens` for messages that are sent in a turn.
+
+        Args:
+            turn: The turn.
+            messages: The messages to count.
+
+        Returns:
+            The arguments.
+        """
         return {name: value for name, value in self.build_arguments(turn, messages).items() if name in _COUNT_ARGUMENTS}
 
     def prompt_setup(self, tools: Sequence[Any] | None) -> PromptSetup:
-        """Return what a conversation is held with, when it is held with these tools."""
+        """Return the setup of a conversation with these tools, and this model and system prompt.
+
+        Args:
+            tools: The tools; None: no tools.
+
+        Returns:
+            The setup.
+        """
         return PromptSetup.of(model=self.model, system=self.system, tools=tools)

@@ -1,4 +1,4 @@
-"""On which terms an engine holds its conversations: client, request, setup, trimming; the same in both engines."""
+"""The settings of an engine (client, request, setup, trimming), and what is built from them for each turn."""
 
 from __future__ import annotations
 
@@ -26,14 +26,23 @@ __all__ = ["EngineSettings"]
 
 
 _MAX_TURN_TIMEOUT = 10**9
-"""Seconds, some 30 years: longer than anybody waits, and short enough for every clock and calendar."""
+"""In seconds, about 30 years: longer than anybody waits, and short enough for every clock and calendar."""
 
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """What is the same for all turns of an engine.
 
-    api, beta: the SDK's messages, and those of its beta namespace. asynchronous: their calls return awaitables.
+    Attributes:
+        history: The conversations.
+        api: `client.messages` of the SDK.
+        beta: `client.beta.messages`, or `api` if the client has no beta namespace.
+        request: The arguments of each request.
+        setup: The model, system prompt and tools, as they are stored.
+        timeout: How long a turn without a reply counts as open, in seconds.
+        view_cache: The views of recent conversations.
+        trimming: The policy of automatic cuts; None: there are none.
+        asynchronous: Whether the calls of `api` and `beta` return awaitables.
     """
 
     history: History
@@ -60,12 +69,30 @@ class EngineSettings:
         options: Mapping[str, Any] | None,
         **request: Any,
     ) -> Self:
-        """Take what an engine is made with. Raises `InvalidInput` for a client, policy or option that cannot work."""
+        """Check the arguments of an engine, and return its settings.
+
+        Args:
+            client: See `ChatEngine`.
+            history: The conversations.
+            asynchronous: Whether the engine is an `AsyncChatEngine`.
+            tools: See `ChatEngine`.
+            turn_timeout: See `ChatEngine`.
+            trimming: See `ChatEngine`.
+            context_editing: See `ChatEngine`.
+            options: See `ChatEngine`.
+            request: The arguments `model`, `system`, `max_tokens` and `cache` of `ChatEngine`.
+
+        Returns:
+            The settings.
+
+        Raises:
+            InvalidInput: An argument is invalid.
+        """
         check_client(client, asynchronous=asynchronous)
         seconds: object = turn_timeout.total_seconds() if isinstance(turn_timeout, timedelta) else turn_timeout
         if isinstance(seconds, bool) or not isinstance(seconds, int | float):
             raise InvalidInput(f"turn_timeout: must be a number of seconds or a timedelta, not {class_name(seconds)}")
-        if not 0 < seconds <= _MAX_TURN_TIMEOUT:  # neither does NaN pass
+        if not 0 < seconds <= _MAX_TURN_TIMEOUT:  # also refuses NaN
             raise InvalidInput(f"turn_timeout: must be more than 0 and at most {_MAX_TURN_TIMEOUT:,} seconds")
         check_text("model", request["model"])
         check_count("max_tokens", request["max_tokens"], least=1)
@@ -77,13 +104,26 @@ class EngineSettings:
         try:
             more = to_sendable("options", check_options(options))
         except RecursionError:
-            raise InvalidInput("options: must not hold themselves, nor be nested too deep") from None
-        request |= {"system": setup.event.system, "tools": setup.event.tools}  # sent is what is stored
-        made = RequestTemplate(**request, editing=context_editing, options=more)
-        return cls(history, client.messages, beta_of(client), made, setup, seconds, ViewCache(), trimming, asynchronous)
+            raise InvalidInput("options: must not contain themselves, nor be nested too deep") from None
+        request |= {"system": setup.event.system, "tools": setup.event.tools}  # what is stored is what is sent
+        template = RequestTemplate(**request, editing=context_editing, options=more)
+        return cls(
+            history, client.messages, beta_of(client), template, setup, seconds, ViewCache(), trimming, asynchronous
+        )
 
     def for_call(self, *, model: str | None, max_tokens: int | None) -> EngineSettings:
-        """Return the settings of a call that names a model or a number of tokens of its own; None: the engine's."""
+        """Return the settings of a call with a model or a maximum of tokens of its own.
+
+        Args:
+            model: The model; None: the engine's.
+            max_tokens: The maximum length of the reply, in tokens; None: the engine's.
+
+        Returns:
+            These settings, or a copy with the changes.
+
+        Raises:
+            InvalidInput: An argument is invalid.
+        """
         if model is None and max_tokens is None:
             return self
         if model is not None:
@@ -97,34 +137,76 @@ class EngineSettings:
     def build_turn_starter(
         self, scope: str, id: str, tools: Sequence[Any] | None = None, *, expected: str | None = None
     ) -> TurnStarter:
-        """Return what opens turns of a conversation; tools: those of the SDK's runner, in place of the engine's."""
+        """Return what opens turns of a conversation.
+
+        Args:
+            scope: The conversation's scope.
+            id: The conversation's id.
+            tools: Tools of the SDK's runner, instead of the engine's; None: the engine's.
+            expected: The version that the caller has seen; None: any version.
+
+        Returns:
+            The starter.
+
+        Raises:
+            InvalidInput: An argument is invalid.
+        """
         if expected is not None:
             check_text("expected", expected)
         setup = self.setup if tools is None else self.request.prompt_setup(tools)
         return TurnStarter(self.open_log(scope, id), setup, self.timeout, self.view_cache, self.trimming, expected)
 
     def open_log(self, scope: str, id: str) -> ConversationLog:
-        """Return the log of a conversation."""
+        """Return the log of a conversation, which need not exist.
+
+        Args:
+            scope: The conversation's scope.
+            id: The conversation's id.
+
+        Returns:
+            The log.
+        """
         return ConversationLog(self.history.store, self.history.key(id, scope))
 
     def prepare_call(self, method: str, arguments: dict[str, Any]) -> Callable[[], Any]:
-        """Return a call of the SDK's messages; what names betas is taken by the beta namespace alone.
+        """Return a call of the SDK, to be made by a flow's driver.
 
-        So is a stream, where that can be had there: the other namespace does not know the deltas of beta blocks, and
-        leaves out what they say.
+        Arguments with `betas` are only accepted by the beta namespace. Streams are made there, too, if the client has
+        them there: the other namespace does not know the deltas of beta blocks, and loses their content.
+
+        Args:
+            method: "create", "stream" or "count_tokens".
+            arguments: The arguments of the method.
+
+        Returns:
+            A function without parameters that makes the call.
         """
         is_beta = callable(getattr(self.beta, "stream", None)) if method == "stream" else "betas" in arguments
         return partial(getattr(self.beta if is_beta else self.api, method), **arguments)
 
     def build_tool_runner(self, turn: Turn, tools: Sequence[Any]) -> Any:
-        """Return the SDK's tool runner for a turn; without its threads, which keep a copy on the server."""
+        """Return the SDK's tool runner for a turn, without message threads (they keep a copy on the server).
+
+        Args:
+            turn: The turn.
+            tools: Tools as the runner takes them.
+
+        Returns:
+            The runner.
+        """
         request = replace(self.request, tools=[to_sendable_tool(tool) for tool in tools])
         return self.beta.tool_runner(**request.build_arguments(turn) | {"thread": False})
 
     def apply_setup(self, active: ActiveEntries | None) -> ActiveEntries | None:
-        """Return what is sent when it is held with this setup: without thinking that is bound to another one.
+        """Return active entries as they are sent with this setup: without thinking that is bound to another one.
 
-        If the API wants some of that back, it is asked to drop it itself, as when a turn is opened.
+        If the API requires thinking of the last reply, `drop_block` is set instead, as when a turn is opened.
+
+        Args:
+            active: The active entries; None: the conversation does not exist.
+
+        Returns:
+            The entries, with their state changed if the setup did.
         """
         if active is None or active.state.view.drop_block or not self.setup.invalidates_thinking(active.state):
             return active

@@ -48,7 +48,7 @@ def test_the_environment_says_where_and_which_model(run, store):
         assert run("chat", "-c", "a", "--system", "Be brief.", "hello", **more).stdout == "hi\n"
         other = run("chat", "-c", "a", "--model", "claude-opus-5-5", "hello", **more)
     assert other.stdout == "hi\n"
-    assert "Note: conversation 'a' goes on, but not with the model that it had.\n" in other.stderr
+    assert "Note: conversation 'a' continues with a different model.\n" in other.stderr
     bodies = [request.body for request in api.requests]
     assert [body["model"] for body in bodies] == ["claude-haiku-5-5", "claude-opus-5-5"]
     assert run("show", "a", "--store", store).stdout.count("claude  ") == 2
@@ -63,7 +63,7 @@ def test_a_conversation_keeps_its_model_and_system_prompt_until_others_are_given
     assert [body["model"] for body in bodies] == ["claude-haiku-5-5"] * 3
     assert [body.get("system") for body in bodies] == ["Be brief.", "Be brief.", None]
     assert ["Note:" in each.stderr for each in done] == [False, False, True]
-    assert done[2].stderr.count("the system that it had; its thinking so far is not sent any more") == 1
+    assert done[2].stderr.count("with a different system prompt: its earlier thinking is no longer sent") == 1
 
 
 def test_after_the_fake_claude_is_not_asked_by_its_name(run, store):

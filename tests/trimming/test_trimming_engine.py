@@ -327,7 +327,7 @@ def test_the_choice_to_have_it_dropped_is_the_conversations(engine_with, api, ch
 def test_what_changes_the_prefix_is_told_before_the_request(engine_with, api, chat, change):
     talk(engine_with(), 2)
     engine = engine_with(**change)
-    with pytest.warns(UserWarning, match="thinking so far is not sent any more"):
+    with pytest.warns(UserWarning, match="its earlier thinking is no longer sent"):
         talk(engine, 1, first=2)
     report = chat.view().report
     assert (report.thinking_stripped, report.prefix_changed) == (2, False)
