@@ -1,1 +1,1 @@
-"""What is done with stored conversations: annotate, rewind, forget, repair, list, prune and check."""
+"""Operations on stored conversations: annotate, rewind, forget, leave out, repair, list, check and remove."""

@@ -1,4 +1,4 @@
-"""Title, tags and metadata, checked before they are stored."""
+"""Checks a title, tags and metadata, and makes the event that stores them."""
 
 from __future__ import annotations
 
@@ -20,20 +20,30 @@ LARGEST_METADATA = 32 * 1024
 
 
 def make_annotation(changes: Mapping[str, Any]) -> Annotation:
-    """Return the event that sets some of title, tags and metadata. Raises `InvalidInput` that names the field."""
+    """Return the event that sets some of title, tags and metadata.
+
+    Args:
+        changes: New values by field: "title" (text or None), "tags" (an iterable of texts), "metadata" (a mapping of
+            JSON values). Fields that are missing stay as they are.
+
+    Raises:
+        InvalidInput: No field is given, a field is unknown, or a value has the wrong type or is too large. The text
+            names the field.
+    """
     if not changes:
-        raise InvalidInput("there is nothing to annotate; give title, tags or metadata")
+        raise InvalidInput("nothing to annotate: give at least one of title, tags or metadata")
     for name in changes:
         if name not in _FIELDS:
-            raise InvalidInput(f"a conversation has no {name!r}; it has {', '.join(_FIELDS)}")
+            raise InvalidInput(f"a conversation has no field {name!r}; give one of {', '.join(_FIELDS)}")
     title, tags, metadata = (changes.get(name, KEEP) for name in _FIELDS)
     if title is not KEEP and not (title is None or (isinstance(title, str) and len(title) <= LONGEST_TITLE)):
         raise InvalidInput(f"title: must be text of at most {LONGEST_TITLE} characters, or None")
     if tags is not KEEP:
-        given: list[Any] = list(tags) if isinstance(tags, Iterable) and not isinstance(tags, (str, Mapping)) else [None]
-        if not all(isinstance(tag, str) and tag for tag in given):
+        is_list = isinstance(tags, Iterable) and not isinstance(tags, (str, Mapping))
+        each_tag: list[Any] = list(tags) if is_list else [None]
+        if not all(isinstance(tag, str) and tag for tag in each_tag):
             raise InvalidInput("tags: must be a list of texts that are not empty")
-        tags = tuple(dict.fromkeys(given))
+        tags = tuple(dict.fromkeys(each_tag))
         _check_size("tags", list(tags), LARGEST_TAGS)
     if metadata is not KEEP:
         if not isinstance(metadata, Mapping):
@@ -47,5 +57,6 @@ def _check_size(name: str, value: Any, largest: int) -> None:
     size = len(to_json(value).encode())
     if size > largest:
         raise InvalidInput(
-            f"{name}: {size} bytes of JSON are too much, at most {largest} are kept: they travel with every append"
+            f"{name}: must be at most {largest} bytes as JSON, not {size}: every append writes them again; "
+            "store larger values elsewhere"
         )

@@ -1,4 +1,4 @@
-"""Looking at conversations for damage: of all that a store holds, found in the storage itself and not in an index."""
+"""Checks conversations for damage. They are found by a scan of the storage itself, not through an index."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ CheckState: TypeAlias = Literal["sound", "repairable", "waiting", "restorable", 
 """What can be done about a conversation.
 
 sound: nothing has to be done.
-repairable: `Conversation.repair(dry_run=False)` leads around what cannot be read or sent.
+repairable: `Conversation.repair(dry_run=False)` makes it sendable again without what cannot be read or sent.
 waiting: the last reply called tools and their results are not stored; `repair` stores errors in their place.
-restorable: the head is damaged; `Conversation.restore(dry_run=False)` makes a new one from the records.
-unsupported: a later version of chathistory wrote it.
-lost: nothing of it can be read, or its key cannot be told; a copy, or `delete`, is all that is left.
-changing: others wrote to it all the time while it was looked at.
+restorable: the head is damaged; `Conversation.restore(dry_run=False)` rebuilds it from the records.
+unsupported: a later version of chathistory wrote it; update chathistory.
+lost: nothing of it can be read, or its key is unknown; import a copy of it, or delete it with `History.delete`.
+changing: other writers changed it during each attempt to check it; check it again.
 """
 
 _ATTEMPTS = 3
@@ -50,18 +50,18 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was found in a conversation.
+    """What a check found in one conversation.
 
     Attributes:
-        key: The conversation; None if not even that can be told.
-        where: Its place in the storage, if it has no key that can be told; else its id.
+        key: The conversation; None if its key cannot be read.
+        where: Its id, or its place in the storage if its key cannot be read.
         state: What can be done about it.
-        findings: Each position that is left out or changed by repairing it, with the reason; -1: at the end.
-        problem: What is wrong with the conversation as a whole; None: nothing.
-        left_out: Positions that cannot be read and that the conversation no longer goes through: it was repaired before
-            or went back; exports and copies still meet them.
-        notes: What is stored beside the records, such as bytes of an append that was broken off; the next append or
-            repair deals with it, and nothing that was acknowledged is in it.
+        findings: Each position that a repair leaves out or changes, with the reason; position -1 means the end.
+        problem: What is wrong with the conversation as a whole; None if nothing is.
+        left_out: Positions that cannot be read and that are not on the active path, because of an earlier repair or
+            rewind. Messages are sent without them, but exports and copies still read them.
+        notes: What else is stored with the records, such as bytes of an interrupted append. The next append or repair
+            deals with it; it contains nothing that was acknowledged.
     """
 
     key: Key | None
@@ -78,10 +78,10 @@ class CheckReport:
     """What a check of many conversations found.
 
     Attributes:
-        checked: How many were looked at.
-        found: Those that are not sound, or of which there is something to be told.
-        complete: Whether all that is stored was looked at for certain. False if this account may not walk over the
-            storage, so that an index had to be used that can lose entries.
+        checked: How many conversations were checked.
+        found: Those that are not sound, or that have `left_out` or `notes`.
+        complete: True if everything that is stored was certainly checked. False if this account may not scan the
+            storage, so that the conversations came from an index, which can lose entries.
     """
 
     checked: int
@@ -95,7 +95,17 @@ def check_conversations(
     ids: Iterable[str] | None,
     progress: Callable[[Diagnosis], object] | None,
 ) -> CheckReport:
-    """Look at the conversations of a scope (None: of all), or at those that are named, and tell of each."""
+    """Check conversations for what cannot be read or sent; nothing is changed.
+
+    Args:
+        store: The store to check.
+        scope: The scope to check; None: all scopes.
+        ids: Only these conversations of the scope; None: all of them. Ids that do not exist are skipped.
+        progress: Called with the diagnosis of each conversation, sound ones included; None: not called.
+
+    Raises:
+        StoreError: The store cannot be used at all; damage of one conversation is part of the report.
+    """
     walk = ConversationWalk(store, scope, ids)
     checked, found = 0, []
     for diagnosis in walk.iter_diagnoses():
@@ -108,10 +118,11 @@ def check_conversations(
 
 
 class ConversationWalk:
-    """A walk over all that is stored in a scope (None: in all), or over the conversations that are named.
+    """Goes through everything that is stored in a scope (None: in all scopes), or through the named conversations.
 
     Attributes:
-        is_complete: Whether it comes past all that is stored; known when it has ended.
+        is_complete: False if the storage could not be scanned, so that something may have been missed. It is known
+            only when the walk has ended.
     """
 
     def __init__(self, store: HistoryStore, scope: str | None, ids: Iterable[str] | None) -> None:
@@ -121,7 +132,7 @@ class ConversationWalk:
         self.is_complete = True
 
     def iter_diagnoses(self) -> Iterator[Diagnosis]:
-        """Yield what was found of each; those that are named and not there are left out."""
+        """Yield the diagnosis of each conversation; named ones that do not exist are skipped."""
         for key in self.iter_keys():
             diagnosis = diagnose_conversation(ConversationLog(self._store, key))
             if diagnosis is not None:
@@ -131,7 +142,7 @@ class ConversationWalk:
                 yield Diagnosis(damaged.key, damaged.where, "lost", problem=damaged.error)
 
     def iter_keys(self) -> Iterator[Key]:
-        """Yield the keys of what can be named."""
+        """Yield the keys of all conversations whose key can be read."""
         if self._ids is not None:
             yield from (Key("default" if self._scope is None else self._scope, id) for id in self._ids)
             return
@@ -146,14 +157,17 @@ class ConversationWalk:
 
 
 def diagnose_conversation(log: ConversationLog) -> Diagnosis | None:
-    """Return what is the matter with a conversation; None: there is no such.
+    """Check one conversation and return what was found; None if it does not exist.
+
+    Args:
+        log: The log of the conversation.
 
     Raises:
         StoreUnavailable: The store cannot be reached.
         StoreClosed: The store is closed.
     """
     key = log.key
-    left = _ATTEMPTS
+    attempts_left = _ATTEMPTS
     while True:
         try:
             diagnosis = _diagnose_once(log)
@@ -161,8 +175,8 @@ def diagnose_conversation(log: ConversationLog) -> Diagnosis | None:
         except (StoreUnavailable, StoreClosed):
             raise
         except ConversationChanged as error:
-            left -= 1
-            if not left:
+            attempts_left -= 1
+            if not attempts_left:
                 return Diagnosis(key, key.id, "changing", problem=error)
         except UnsupportedRecord as error:
             return Diagnosis(key, key.id, "unsupported", problem=error)
@@ -171,11 +185,11 @@ def diagnose_conversation(log: ConversationLog) -> Diagnosis | None:
 
 
 def list_storage_notes(store: HistoryStore, key: Key) -> tuple[str, ...]:
-    """Return what is stored beside the records of a conversation, where the store can tell; else ()."""
+    """Return notes on what else is stored with the records of a conversation; () if the store has no such notes."""
     storage_notes = store.get_storage_notes()
     try:
         return tuple(storage_notes.list_notes(key)) if storage_notes else ()
-    except CorruptRecord:  # the head is damaged, and that is told by itself
+    except CorruptRecord:  # the head is damaged; the diagnosis says so already
         return ()
 
 
@@ -185,8 +199,8 @@ def _diagnose_once(log: ConversationLog) -> Diagnosis | None:
         findings = repair(log)
         left_out = () if findings or log.last is None else find_left_out(log)
     except CorruptRecord as error:
-        made = restore_head(log)
-        return None if made is None else Diagnosis(key, key.id, "restorable", made.lost, error)
+        restoration = restore_head(log)
+        return None if restoration is None else Diagnosis(key, key.id, "restorable", restoration.lost, error)
     if not findings and log.last is None:
         return None
     is_waiting = any(each.position == ADDED for each in findings)
@@ -197,9 +211,18 @@ def _diagnose_once(log: ConversationLog) -> Diagnosis | None:
 def repair_diagnosed(log: ConversationLog, diagnosis: Diagnosis, *, force: bool = False) -> tuple[ViewRepair, ...]:
     """Repair a conversation that is repairable, waiting or restorable, and return what was left out or changed.
 
-    Raises what `repair` and `restore` raise.
+    Args:
+        log: The log of the conversation.
+        diagnosis: What the check found in it.
+        force: Repair it even while a turn is open.
+
+    Raises:
+        CorruptRecord: The head is damaged and no record can be read.
+        UnsupportedRecord: A later version of chathistory wrote the head.
+        TurnInProgress: A turn is open, and `force` was not given.
+        Conflict: Another writer changed the conversation meanwhile.
     """
     if diagnosis.state == "restorable":
-        made = restore_head(log, dry_run=False, force=force)
-        return made.lost if made else ()
+        restoration = restore_head(log, dry_run=False, force=force)
+        return restoration.lost if restoration else ()
     return repair(log, dry_run=False, force=force)

@@ -1,4 +1,4 @@
-"""Leaving out by hand: what the API refuses of a conversation, or what somebody wants it to go on without."""
+"""Leaves content out of what is sent: what the API refused, or what a caller names by its position."""
 
 from __future__ import annotations
 
@@ -23,34 +23,50 @@ from chathistory.view.leave_out import find_omissions, is_whole
 __all__ = ["leave_out", "list_refused", "make_omission_entries", "make_refusal_entries", "update_last_refusal"]
 
 _THINKING = "thinking that the API does not accept"
-_OPEN_THINKING = "thinking of the open turn that is not as the API gave it"
+_OPEN_THINKING = "thinking of the open turn that is not as the API gave it"  # both as in `engine/api_errors.py`
 _THINKING_TYPES = ("thinking", "redacted_thinking")
 
 
 def leave_out(log: ConversationLog, position: int | None, *, block: int | None, thinking: bool) -> ConversationHead:
-    """Store that something is not sent from now on; see `Conversation.leave_out`."""
+    """Store that something is not sent from now on, and return the new head.
+
+    Args:
+        log: The log of the conversation.
+        position: The position of the message that is left out; None, without `thinking`: what the API refused last.
+        block: The index of the content block that is left out; None: the whole message.
+        thinking: Leave out all thinking so far.
+
+    Raises:
+        ConversationNotFound: There is no such conversation.
+        InvalidInput: See `Conversation.leave_out`.
+        TurnInProgress: A turn is open.
+        Conflict: Another writer changed the conversation meanwhile.
+    """
     with log.lock:
-        sent = load_active(log)
-        if sent is None:
+        active = load_active(log)
+        if active is None:
             raise ConversationNotFound(log.key)
-        check_free(log.key, sent.state)
+        check_free(log.key, active.state)
         if position is None and not thinking:
-            return log.append(make_refusal_entries(sent))
+            return log.append(make_refusal_entries(active))
         places = []
         if position is not None:
-            message = _get_sent_messages(sent).get(position)
+            message = _get_sent_messages(active).get(position)
             if message is None:
-                raise InvalidInput(f"position: must be that of a message that is sent, not {position}")
+                raise InvalidInput(
+                    f"position: must be the position of a message that is sent, not {position}; "
+                    "`last_entries` and `chathistory show` tell the positions"
+                )
             last = len(blocks_of(message)) - 1
             if block is not None and not 0 <= block <= last:
                 raise InvalidInput(f"block: must be between 0 and {last} for the message at position {position}")
             places = [Place(position, block)]
-        _check_open_thinking(sent, places, thinking=thinking)
-        return log.append(make_omission_entries(sent, places, thinking=thinking))
+        _check_open_thinking(active, places, thinking=thinking)
+        return log.append(make_omission_entries(active, places, thinking=thinking))
 
 
 def _check_open_thinking(active: ActiveEntries, places: Sequence[Place], *, thinking: bool) -> None:
-    """Raise `InvalidInput` if thinking would be left out that the API wants back with the next request.
+    """Raise `InvalidInput` if thinking would be left out that the API requires in the next request.
 
     The reply that it belongs to may be left out as a whole.
     """
@@ -62,20 +78,20 @@ def _check_open_thinking(active: ActiveEntries, places: Sequence[Place], *, thin
     blocks = [block for place in concerned for block in _list_blocks(active, place)]
     if any(block["type"] in _THINKING_TYPES for block in blocks):
         raise InvalidInput(
-            f"{'thinking' if thinking else 'block'}: the API wants the thinking of the reply at position "
-            f"{reply.position} back until its turn is complete; leave it out when Claude has answered the results of "
-            "its tools, or leave out that message as a whole"
+            f"{'thinking' if thinking else 'block'}: the API requires the thinking of the reply at position "
+            f"{reply.position} until its turn is complete; leave it out after Claude has answered the tool results, "
+            "or leave out the whole message"
         )
 
 
 def _get_sent_messages(active: ActiveEntries) -> dict[int, Message]:
-    """Return the messages of the view as they are stored, by position, with what a cut put before them."""
-    lead = {active.cut.position: active.cut.event.message} if active.cut and active.cut.event.message else {}
-    return lead | {entry.position: entry.event.message for entry in messages_among(active.entries)}
+    """Return the messages of the view as they are stored, by position, with the message that a cut put before them."""
+    preamble = {active.cut.position: active.cut.event.message} if active.cut and active.cut.event.message else {}
+    return preamble | {entry.position: entry.event.message for entry in messages_among(active.entries)}
 
 
 def _list_blocks(active: ActiveEntries, place: Place) -> list[dict[str, Any]]:
-    """Return the stored blocks of a place: all of its message, or one; [] if there is no such place."""
+    """Return the stored blocks of a place: all blocks of its message, or one; [] if there is no such place."""
     message = _get_sent_messages(active).get(place.position)
     blocks = blocks_of(message) if message else []
     return blocks if place.block is None else blocks[place.block : place.block + 1]
@@ -85,13 +101,16 @@ def _list_blocks(active: ActiveEntries, place: Place) -> list[dict[str, Any]]:
 
 
 def update_last_refusal(last: Entry | None, entry: Entry) -> Entry | None:
-    """Return the entry that has the last refusal of something that stood before its turn, after one more entry.
+    """Return the entry with the newest refusal of something earlier than its own turn, after one more entry is read.
 
-    It is over once a reply came, or something was left out.
+    A refusal is settled once a reply was stored or something was left out.
 
     Args:
-        last: That entry before this one; None: there was none.
-        entry: The next one of the conversation.
+        last: The entry with the newest unsettled refusal so far, or None.
+        entry: The next entry of the conversation.
+
+    Returns:
+        The entry with the newest unsettled refusal, or None.
     """
     if isinstance(entry.event, ContentOmitted):
         return None
@@ -106,40 +125,57 @@ def _get_refusal(entry: Entry) -> Refusal | None:
 
 
 def _find_refusal(entries: Iterable[Entry]) -> Refusal | None:
-    """Return the last refusal for something that stood before, unless that is over."""
-    found: Entry | None = None
+    """Return the newest unsettled refusal of something earlier than its own turn, or None."""
+    last: Entry | None = None
     for entry in entries:
-        found = update_last_refusal(found, entry)
-    return _get_refusal(found) if found else None
+        last = update_last_refusal(last, entry)
+    return _get_refusal(last) if last else None
 
 
 def list_refused(entries: Iterable[Entry]) -> tuple[ViewRepair, ...]:
-    """Return what the API refused of what stood before, when it was sent last; () if that is not known for certain."""
+    """Return what the API refused in the last request, other than its new turn.
+
+    Args:
+        entries: The entries of the conversation, in order.
+
+    Returns:
+        A repair for each refused place; () if nothing was refused, or if it is not certain what was.
+    """
     refusal = _find_refusal(entries)
     if refusal is None or not refusal.certain:
         return ()
-    what = "left out: the API refused {}when it was sent last: {}"
+    text = "left out: the API refused {}when it was sent last: {}"
     return tuple(
-        ViewRepair(place.position, what.format("it " if place.block is None else f"block {place.block} ", refusal.why))
+        ViewRepair(place.position, text.format("it " if place.block is None else f"block {place.block} ", refusal.why))
         for place in refusal.places
     )
 
 
 def make_refusal_entries(active: ActiveEntries) -> list[Entry]:
-    """Return the entries that leave out what the API refused last. Raises `InvalidInput` if it refused nothing."""
+    """Return the entries that leave out what the API refused last.
+
+    Args:
+        active: The active entries of the conversation.
+
+    Raises:
+        InvalidInput: The API refused nothing since the last reply, or it is not certain what it refused.
+    """
     refusal = _find_refusal(active.entries)
     if refusal is None:
-        raise InvalidInput("position: must be given; the API refused nothing of this conversation since the last reply")
+        raise InvalidInput(
+            "position: must be given, because the API has refused nothing of this conversation since the last reply; "
+            "name the message to leave out by its position, as `last_entries` and `chathistory show` tell it"
+        )
     if not refusal.certain:
         words = (f"position={p.position}" + ("" if p.block is None else f" block={p.block}") for p in refusal.places)
         raise InvalidInput(
-            f"position: must be given, for what the API refused is one of: {'; '.join(words)}; "
-            "`engine.check(id)` finds which"
+            f"position: must be given, because the API refused one of: {'; '.join(words)}; "
+            "`engine.check(id)` finds out which"
         )
     if refusal.why == _OPEN_THINKING:
         return make_omission_entries(active, _list_open_round(active), thinking=False, why=refusal.why)
     is_thinking = refusal.why == _THINKING and all(
-        # of a place without a block the API named only the message
+        # for a place without a block, the API named only the message
         place.block is None or all(block["type"] in _THINKING_TYPES for block in _list_blocks(active, place))
         for place in refusal.places
     )
@@ -147,10 +183,11 @@ def make_refusal_entries(active: ActiveEntries) -> list[Entry]:
 
 
 def _list_open_round(active: ActiveEntries) -> list[Place]:
-    """Return the replies behind the last question, and the messages that hold nothing but results for them.
+    """Return the replies after the last question, and the messages that hold nothing but tool results for them.
 
-    The API wants the thinking of a reply back when the results of its calls are sent. Where it cannot have that, the
-    question is asked again; of a reply before it whose calls got words in place of results, the calls are left out.
+    The API requires the thinking of a reply together with the results of its tool calls. If that thinking cannot be
+    sent, the replies and results are left out, so that the question is sent again. If the reply before the question
+    has tool calls, these are left out as well: the question took the place of their results.
     """
     omissions = find_omissions(active.entries)
     messages = [(at, m) for at, m in _get_sent_messages(active).items() if not is_whole(omissions.get(at, ()))]
@@ -171,15 +208,22 @@ def _list_open_round(active: ActiveEntries) -> list[Place]:
 def make_omission_entries(
     active: ActiveEntries, places: Sequence[Place], *, thinking: bool, why: str = ""
 ) -> list[Entry]:
-    """Return the entries after which `places`, or with `thinking` all thinking so far, is not sent.
+    """Return the entries after which `places` are not sent.
 
-    What is left out from before a reply changes what the thinking of that reply is bound to, so that is not sent
-    either. If the API wants it back, for a tool waits for its result, it is asked to drop it itself.
+    The thinking of a reply is bound to everything before it. So if something before a reply is left out, the thinking
+    of that reply is not sent either. If the API requires it, because a tool call waits for its result, the API is
+    asked to drop it itself.
+
+    Args:
+        active: The active entries of the conversation.
+        places: What to leave out: messages, or single blocks.
+        thinking: Leave out all thinking so far, too.
+        why: The reason that is stored, without message text.
     """
     replies = [position for position, message in _get_sent_messages(active).items() if message["role"] == "assistant"]
     first = min((place.position for place in places), default=active.head.end)
-    is_lead = active.cut is not None and first == active.cut.position
-    invalidates = is_lead or any(position > first for position in replies)
+    is_preamble = active.cut is not None and first == active.cut.position
+    invalidates = is_preamble or any(position > first for position in replies)
     event = ContentOmitted(
         places=tuple(places),
         tokens=sum(estimated({"content": _list_blocks(active, place)}) for place in places),
@@ -188,7 +232,7 @@ def make_omission_entries(
         all_thinking=thinking,
     )
     reply: Entry[MessageAdded] | None = find_open_reply(reversed(active.entries))
-    is_wanted = reply is not None and count_thoughts(reply.event.message) > 0
-    if invalidates and not thinking and not active.state.view.drop_block and is_wanted:
+    is_thinking_required = reply is not None and count_thoughts(reply.event.message) > 0
+    if invalidates and not thinking and not active.state.view.drop_block and is_thinking_required:
         return [Entry(ThinkingPolicy(drop_block=True)), Entry(event)]
     return [Entry(event)]

@@ -1,4 +1,4 @@
-"""A page of the listing: rows that are known without reading messages, all of them or those that fit a filter."""
+"""Lists conversations, all or those that match a filter, from their heads: no message is read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from chathistory.storage.values import Cursor, Damaged, Head, Page
 __all__ = ["ConversationInfo", "Filter", "Origin", "TurnInfo", "describe", "list_page", "read_head"]
 
 SCAN_LIMIT = 1000
-"""Conversations that one call looks at, at most, for those that are asked for."""
+"""How many conversations one call with a filter looks at, at most."""
 
 _CHUNK = 320
 _TOKENS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
@@ -32,13 +32,13 @@ class TurnInfo:
     """The last turn of a conversation, if it has no reply.
 
     Attributes:
-        id: Its id.
-        state: "open": a process waits for its reply. "interrupted": it broke off, was given up, or its lease is over;
-            an engine's `resume` sends it again. "refused": the API did not accept it.
-        since: When it was opened or, if it was closed, when that was; in UTC.
-        host: The machine of the process that opened it; None: unknown.
-        pid: The number of that process; None: unknown.
-        until: When its lease ends, unless its process renews it, in UTC; None: it is not open.
+        id: The id of the turn.
+        state: "open": a process waits for its reply. "interrupted": it failed, was abandoned, or its lease has ended;
+            `resume` of an engine sends it again. "refused": the API did not accept it.
+        since: When the turn was opened or, if it is closed, when it was closed (UTC).
+        host: The host name of the machine on which the turn was opened; None if unknown.
+        pid: The id of the process that opened it; None if unknown.
+        until: When its lease ends unless the process renews it (UTC); None if the turn is not open.
     """
 
     id: str
@@ -54,22 +54,22 @@ class ConversationInfo:
     """What is known of a conversation without reading messages: a row of the listing, and what each change returns.
 
     Attributes:
-        id: The caller's name for it.
-        scope: Whose it is.
-        title: As it was set; None: it has none.
-        preview: The beginning of the first user text; None: there was none, or it is forgotten.
-        tags: As they were set.
+        id: The id of the conversation, as its caller chose it.
+        scope: The scope that it belongs to, such as a user or a tenant.
+        title: The title as it was set; None if it has none.
+        preview: The beginning of the first user text; None without one, or if it was forgotten.
+        tags: The tags as they were set.
         metadata: The caller's own JSON values.
-        messages: How many it has, without those that were taken back.
-        usage: Token counts of all replies, summed, by the API's names.
-        model: Of the last reply; None: there was none.
-        created: When it was begun, in UTC.
-        updated: When somebody said something last, in UTC.
-        expires: When its time to live ends, in UTC; None: never.
-        start: The position of the first record that is kept; above 0 once something was forgotten.
-        end: The position behind its last record: where the next one will stand.
-        origin: Of a fork: where it came from; else None.
-        version: Of this state; see `Conversation.version`.
+        messages: How many messages it has, not counting those that a rewind took back.
+        usage: Token counts summed over all replies, by the names of the API, such as "input_tokens".
+        model: The model of the last reply; None if there is no reply.
+        created: When it was created (UTC).
+        updated: When a message or a turn was stored last (UTC).
+        expires: When its time to live ends (UTC); None: never.
+        start: The position of the first record that is kept; above 0 after `forget`.
+        end: The position after the last record, which the next record gets.
+        origin: For a fork, where it came from; else None.
+        version: The version of this state; see `Conversation.version`.
         turn: The last turn, if it has no reply; else None.
     """
 
@@ -93,17 +93,21 @@ class ConversationInfo:
 
     @property
     def records(self) -> int:
-        """How many records of all kinds are kept."""
+        """The number of records of all kinds that are kept."""
         return self.end - self.start
 
     @property
     def tokens(self) -> int:
-        """All tokens of all replies: of the input, cached or not, and of the output."""
+        """The number of all tokens of all replies: input, cached or not, and output."""
         return sum(self.usage.get(name, 0) for name in _TOKENS)
 
 
 def describe(head: ConversationHead) -> ConversationInfo:
-    """Return what users are shown of a conversation that has this head; nothing is read or parsed."""
+    """Return the row of a conversation; nothing is read or parsed.
+
+    Args:
+        head: The head of the conversation, with its state.
+    """
     state, revision = head.state, head.stored.revision
     annotations, totals = state.annotations, state.totals
     return ConversationInfo(
@@ -112,7 +116,9 @@ def describe(head: ConversationHead) -> ConversationInfo:
         title=annotations.title,
         preview=totals.preview,
         tags=annotations.tags,
-        metadata=to_plain_json(annotations.metadata) if annotations.metadata else {},  # the caller may change it
+        metadata=to_plain_json(annotations.metadata)
+        if annotations.metadata
+        else {},  # a copy: the caller may change it
         messages=totals.messages,
         usage=dict(totals.usage),
         model=totals.model,
@@ -145,11 +151,18 @@ def _describe_turn(state: ConversationState) -> TurnInfo | None:
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which conversations are asked for; what is None asks for nothing. `of` checks and folds what callers give.
+    """Which conversations a listing shows. A field that is None or empty does not filter.
 
-    title: folded text that is in the title, or in the preview of one without a title. tags: each must be there.
-    metadata: names and JSON values that must be there. since, until: microseconds; updated is in [since, until).
-    unanswered: the last turn has no reply.
+    `from_arguments` checks what callers give.
+
+    Attributes:
+        title: Case-folded text that the title contains, or the preview if there is no title.
+        tags: Tags that must all be set.
+        metadata: Values that must be set, by name, as JSON with sorted names.
+        model: The model of the last reply.
+        since: The lowest time of the newest activity (microseconds since 1970 UTC).
+        until: The first time above it (microseconds since 1970 UTC).
+        unanswered: Only conversations whose last turn has no reply.
     """
 
     title: str | None = None
@@ -172,9 +185,10 @@ class Filter:
         until: datetime | None,
         unanswered: bool,
     ) -> Filter | None:
-        """Return the filter, None if nothing is asked for. Raises `InvalidInput` for a value of another type.
+        """Return the filter for the arguments of `History.list`, which explains them; None if it would filter nothing.
 
-        A time without a zone is one of those.
+        Raises:
+            InvalidInput: An argument has the wrong type, or a time has no zone.
         """
         for name, text in (("title", title), ("model", model)):
             if text is not None:
@@ -199,11 +213,11 @@ class Filter:
         return made if made != cls() else None
 
     def __call__(self, head: ConversationHead) -> bool:
-        """Whether a conversation is one of those."""
+        """Return True if the conversation with this head matches."""
         state = head.state
-        shown = state.annotations.title or state.totals.preview or ""
+        visible_title = state.annotations.title or state.totals.preview or ""
         return (
-            (self.title is None or self.title in shown.casefold())
+            (self.title is None or self.title in visible_title.casefold())
             and self.tags.issubset(state.annotations.tags)
             and all(
                 name in state.annotations.metadata and _to_sorted_json(state.annotations.metadata[name]) == value
@@ -217,7 +231,7 @@ class Filter:
 
 
 def _to_sorted_json(value: Any) -> str:
-    """Return the JSON of a value, alike for values that are alike: the order of names does not matter."""
+    """Return the JSON of a value with sorted names, so that equal values have equal text."""
     return to_json(_sort_names(to_plain_json(value, "metadata")))
 
 
@@ -239,35 +253,51 @@ def _check_time(name: str, time: datetime | None) -> int | None:
 def list_page(
     store: HistoryStore, scope: str, *, limit: int, after: Cursor | None, row_filter: Filter | None
 ) -> Page[ConversationInfo]:
-    """Return a page as `History.list` says."""
+    """Return a page of the listing, as `History.list` describes it.
+
+    Args:
+        store: The store.
+        scope: The scope to list.
+        limit: How many rows the page has, at most; at least 1.
+        after: The cursor of the page before; None: the first page.
+        row_filter: Which conversations to show; None: all.
+
+    Raises:
+        InvalidInput: `limit` is below 1, or `after` is a cursor of another listing.
+    """
     check_count("limit", limit, least=1)
     rows: list[ConversationInfo] = []
     damaged: list[Damaged] = []
-    left, size = SCAN_LIMIT, limit if row_filter is None else min(limit, _CHUNK)
+    scans_left, size = SCAN_LIMIT, limit if row_filter is None else min(limit, _CHUNK)
     while True:
         page = store.heads(scope, after=after, limit=size)
-        found = [read_head(head) for head in page.items]
-        fitting = [
-            (place, head)
-            for place, head in enumerate(found)
+        heads = [read_head(head) for head in page.items]
+        matches = [
+            (index, head)
+            for index, head in enumerate(heads)
             if isinstance(head, ConversationHead) and (row_filter is None or row_filter(head))
         ]
-        if len(fitting) > limit - len(rows):  # where a page ends only the store can say: once more, and shorter
-            size = fitting[limit - len(rows) - 1][0] + 1
+        if len(matches) > limit - len(rows):
+            # only the store can make a cursor, so the page is read again and ends at the last row that fits
+            size = matches[limit - len(rows) - 1][0] + 1
             continue
-        rows += [describe(head) for _, head in fitting]
-        damaged += [*page.damaged, *(head for head in found if isinstance(head, Damaged))]
-        after, left = page.next, left - len(page.items)
+        rows += [describe(head) for _, head in matches]
+        damaged += [*page.damaged, *(head for head in heads if isinstance(head, Damaged))]
+        after, scans_left = page.next, scans_left - len(page.items)
         if row_filter and row_filter.since is not None and store.traits.recency == "exact" and page.items:
-            # all that follows is older
+            # the listing is ordered by time, so all that follows is older
             after = None if page.items[-1].revision.updated < row_filter.since else after
-        if after is None or len(rows) == limit or (row_filter and left <= 0):
+        if after is None or len(rows) == limit or (row_filter and scans_left <= 0):
             return Page(rows, after, damaged)
-        size = min(2 * max(size, 10), _CHUNK, left) if row_filter else limit - len(rows)
+        size = min(2 * max(size, 10), _CHUNK, scans_left) if row_filter else limit - len(rows)
 
 
 def read_head(head: Head) -> ConversationHead | Damaged | None:
-    """Return a head with its state; None: it has expired. One that cannot be read is a value, never an error."""
+    """Return a head with its state, or the damage if its state cannot be read; None if it has expired.
+
+    Args:
+        head: The head as the store returned it.
+    """
     if alive(head) is None:
         return None
     try:

@@ -1,6 +1,6 @@
-"""What is kept, and what goes: single conversations, whole scopes, and those that are too old or too many.
+"""Removes conversations: a single one, a whole scope, or those that are too old or too many.
 
-What a walk cannot read never ends it. `prune` keeps a damaged conversation and names it; `erase` removes it.
+A damaged conversation does not stop the others from being removed. `prune` keeps it and names it; `erase` removes it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,13 @@ __all__ = [
 ]
 
 RemovalReason: TypeAlias = Literal["age", "count", "ttl", "expired"]
-"""Why a conversation was removed by `History.prune`: too old, too many, not active, or expired."""
+"""Why `History.prune` removes a conversation.
+
+age: it was created too long ago.
+count: there are enough with newer activity.
+ttl: it had no activity for too long.
+expired: its time to live has ended, or it is a copy that was interrupted.
+"""
 
 _PAGE = 500
 _MICROSECOND = timedelta(microseconds=1)
@@ -43,11 +49,11 @@ class DeletedConversation:
     Attributes:
         id: Its id.
         scope: Its scope.
-        messages: How many messages it had; None: it was damaged, or a later version wrote it, so nobody can tell.
-        records: How many records of all kinds it had; None: as above.
-        updated: Its newest activity (UTC); None: as above.
-        reason: Why `History.prune` removed it; "expired" are also copies that were broken off. None: it was named, by
-            its id or its scope.
+        messages: How many messages it had; None if it was damaged or written by a later version of chathistory.
+        records: How many records of all kinds it had; None as for `messages`.
+        updated: When it had its newest activity (UTC); None as for `messages`.
+        reason: Why `History.prune` removed it; interrupted copies are "expired". None if it was deleted by its id or
+            its scope.
     """
 
     id: str
@@ -61,12 +67,15 @@ class DeletedConversation:
 def delete_conversation(
     log: ConversationLog, expected: str | None = None, *, dry_run: bool = False
 ) -> DeletedConversation | None:
-    """Remove a conversation, damaged or not, and return what went; None: it was absent, or expired, and is gone too.
+    """Remove a conversation, damaged or not, and return what was removed.
 
     Args:
-        log: Of the conversation.
-        expected: The version that the caller has seen; None: whatever is there goes.
-        dry_run: Only return what would go.
+        log: The log of the conversation.
+        expected: The version that the caller has seen; None: remove it whatever its version is.
+        dry_run: Remove nothing; only return what would be removed.
+
+    Returns:
+        The conversation; None if it did not exist. What is left of an expired one is removed, too, but not returned.
 
     Raises:
         Conflict: The conversation has another version than `expected`; nothing was removed.
@@ -86,14 +95,14 @@ def delete_conversation(
 
 @dataclass(frozen=True, slots=True)
 class _StoredConversation:
-    """What a delete removes, and how it is reported; head None: it is damaged."""
+    """A conversation that will be removed, and how it is reported; `head` is None if it is damaged."""
 
     head: Head | None
     report: DeletedConversation
 
 
 def _look_up_conversation(log: ConversationLog) -> _StoredConversation | None:
-    """Return what is stored under a key; None: nothing."""
+    """Return what is stored under a key; None if nothing is."""
     key, head = log.key, None
     try:
         part = log.store.read(key, start=0, stop=0)
@@ -113,14 +122,15 @@ class EraseReport:
 
     Attributes:
         scope: The scope that was erased.
-        at: When it ended (UTC).
-        dry_run: Whether nothing was removed, and `removed` is what would be.
-        removed: One line for each conversation that was removed, expired and damaged ones included.
-        left: What is still there: ids of conversations that others have begun meanwhile or that could not be removed,
-            and places in the storage of what belongs to no conversation.
-        leftovers: How many pieces were removed that belonged to no conversation that can be read.
-        complete: True only if a walk over the whole storage, made after all was removed, found nothing of the scope.
-        not_reached: Where the server may keep removed text on its own account, such as "backups".
+        at: When the erasure ended (UTC).
+        dry_run: True if nothing was removed, so that `removed` is what would be.
+        removed: The conversations that were removed, expired and damaged ones included.
+        left: What is still there: ids of conversations that others created meanwhile or that could not be removed, and
+            places in the storage of data that belongs to no conversation.
+        leftovers: How many pieces of data were removed that belonged to no readable conversation.
+        complete: True only if a scan of the whole storage, made after everything was removed, found nothing of the
+            scope.
+        not_reached: Where the server itself may keep copies of removed text, such as "backups".
     """
 
     scope: str
@@ -134,19 +144,31 @@ class EraseReport:
 
     @property
     def messages(self) -> int:
-        """How many messages went, as far as can be told."""
-        return sum(gone.messages or 0 for gone in self.removed)
+        """The number of messages that were removed, not counting those of damaged conversations."""
+        return sum(deleted.messages or 0 for deleted in self.removed)
 
     @property
     def records(self) -> int:
-        """How many records of all kinds went, as far as can be told."""
-        return sum(gone.records or 0 for gone in self.removed)
+        """The number of records of all kinds that were removed, not counting those of damaged conversations."""
+        return sum(deleted.records or 0 for deleted in self.removed)
 
 
 def erase_scope(
     store: HistoryStore, scope: str, progress: Callable[[DeletedConversation], object] | None, *, dry_run: bool = False
 ) -> EraseReport:
-    """Remove all that is stored in a scope, and look again until nothing is there or somebody brings it back."""
+    """Remove everything that is stored in a scope.
+
+    The storage is scanned again until a scan finds no conversation that was not handled before.
+
+    Args:
+        store: The store.
+        scope: The scope to erase.
+        progress: Called with each conversation that was removed; None: not called.
+        dry_run: Remove nothing; only report what would be removed.
+
+    Raises:
+        StoreRejected: The account may neither scan the storage nor read the index.
+    """
     removed: list[DeletedConversation] = []
     failed: set[str] = set()
     seen: set[str] = set()
@@ -157,15 +179,15 @@ def erase_scope(
         except StoreRejected:
             if not is_scanned:
                 raise
-            is_scanned = False  # the account may not walk over the storage: what the index names is better than nothing
+            is_scanned = False  # the account may not scan the storage: erase at least what the index names
             continue
         if not new:
             break
         seen.update(key.id for key in new)
-        for gone in _erase_each(store, new, failed, dry_run=dry_run):
-            removed.append(gone)
+        for deleted in _erase_each(store, new, failed, dry_run=dry_run):
+            removed.append(deleted)
             if progress:
-                progress(gone)
+                progress(deleted)
     leftovers = Leftovers(complete=dry_run)
     if not dry_run:
         with suppress(StoreRejected):
@@ -186,7 +208,7 @@ def erase_scope(
 def _erase_each(
     store: HistoryStore, keys: Iterable[Key], failed: set[str], *, dry_run: bool
 ) -> Iterator[DeletedConversation]:
-    """Remove conversations, and yield what went; the ids of those that cannot be removed are added to `failed`."""
+    """Remove conversations and yield each; the ids of those that cannot be removed are added to `failed`."""
     for key in keys:
         log = ConversationLog(store, key)
         try:
@@ -202,10 +224,12 @@ def _erase_each(
 
 @dataclass(frozen=True, slots=True)
 class PruneLimits:
-    """What is kept of a scope; None asks for nothing.
+    """Which conversations of a scope are kept; a limit that is None removes nothing.
 
-    age: since it was begun. ttl: since its newest activity, as if the store had had this time-to-live. count: so many,
-    those with the newest activity.
+    Attributes:
+        age: How long ago a conversation may have been created.
+        ttl: How long it may be without activity.
+        count: How many are kept, those with the newest activity; at least 0.
     """
 
     age: timedelta | None = None
@@ -217,7 +241,13 @@ class PruneLimits:
             check_count("count", self.count)
 
     def find_reason(self, candidate: _Candidate, rank: int, time: int) -> RemovalReason | None:
-        """Return why a conversation goes, the `place`th of those that are there, at that time; None: it is kept."""
+        """Return why a conversation is removed; None if it is kept.
+
+        Args:
+            candidate: What is known of the conversation.
+            rank: How many conversations with newer activity are kept.
+            time: The present time (microseconds since 1970 UTC).
+        """
         if candidate.is_expired:
             return "expired"
         if self.ttl is not None and candidate.updated < time - self.ttl // _MICROSECOND:
@@ -234,16 +264,15 @@ class PruneReport:
     """What `History.prune` did or, in a dry run, would do.
 
     Attributes:
-        scope: The scope that was looked through.
-        dry_run: Whether nothing was removed, and `removed` is what would be.
+        scope: The scope that was pruned.
+        dry_run: True if nothing was removed, so that `removed` is what would be.
         kept: How many conversations are kept, not counting damaged ones.
-        removed: Those that went, or would go, the newest first.
-        spared: Ids of those that were written meanwhile, and so are kept.
-        damaged: Conversations that cannot be read. They are kept: `repair` or `restore` may help, `delete` removes
+        removed: Those that were removed, or would be, the newest activity first.
+        spared: Ids of those that were changed meanwhile, and are therefore kept.
+        damaged: Conversations that cannot be read. They are kept: `repair` or `restore` may help, and `delete` removes
             them.
-        complete: Whether all conversations of the scope were looked at for certain. False if they were found through
-            an index that can lose entries on this server, or that may be among what is damaged; `full_scan=True` looks
-            at all.
+        complete: True if all conversations of the scope were certainly found. False if they came from an index that
+            can lose entries on this server, or that may itself be damaged; `full_scan=True` finds all.
     """
 
     scope: str
@@ -257,7 +286,7 @@ class PruneReport:
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Candidate:
-    """What has to be known of a conversation to decide about it; in the order of a listing."""
+    """What the decision about a conversation needs. The order of the fields is the order of a listing."""
 
     updated: int
     id: str
@@ -277,30 +306,44 @@ def prune_scope(
     full_scan: bool,
     progress: Callable[[DeletedConversation], object] | None,
 ) -> PruneReport:
-    """Remove what the policy does not keep; what is written meanwhile is kept."""
+    """Remove conversations that exceed the limits, and what has expired; what is written meanwhile is kept.
+
+    Args:
+        store: The store.
+        scope: The scope to prune.
+        limits: Which conversations are kept.
+        dry_run: Remove nothing; only report what would be removed.
+        full_scan: Find the conversations by a scan of the whole storage instead of the listing.
+        progress: Called with each conversation that is removed; None: not called.
+
+    Raises:
+        StoreRejected: The account may not scan the storage (`full_scan`).
+    """
     damaged: list[Damaged] = []
     removed: list[DeletedConversation] = []
     spared: list[str] = []
-    going: list[tuple[_Candidate, RemovalReason]] = []
+    to_remove: list[tuple[_Candidate, RemovalReason]] = []
     time, kept = earliest_now(), 0
-    for found in _list_candidates(store, scope, damaged, full_scan=full_scan):
-        if why := limits.find_reason(found, kept, time):
-            going.append((found, why))
+    for candidate in _list_candidates(store, scope, damaged, full_scan=full_scan):
+        if reason := limits.find_reason(candidate, kept, time):
+            to_remove.append((candidate, reason))
         else:
             kept += 1
-    for found, why in going:
-        key = Key(scope, found.id)
+    for candidate, reason in to_remove:
+        key = Key(scope, candidate.id)
         try:
             if not dry_run:
-                ConversationLog(store, key).delete(version=found.version)
-        except (Conflict, CorruptRecord, UnsupportedRecord) as error:  # written meanwhile, or it cannot be read now
-            spared.append(found.id)
+                ConversationLog(store, key).delete(version=candidate.version)
+        except (Conflict, CorruptRecord, UnsupportedRecord) as error:  # it was changed, or damaged, meanwhile
+            spared.append(candidate.id)
             damaged += [] if isinstance(error, Conflict) else [Damaged(key, key.id, error)]
             continue
-        updated = to_datetime(found.updated)
-        removed.append(gone := DeletedConversation(found.id, scope, found.messages, found.records, updated, why))
+        deleted = DeletedConversation(
+            candidate.id, scope, candidate.messages, candidate.records, to_datetime(candidate.updated), reason
+        )
+        removed.append(deleted)
         if progress:
-            progress(gone)
+            progress(deleted)
     return PruneReport(
         scope,
         dry_run,
@@ -315,18 +358,18 @@ def prune_scope(
 def _list_candidates(
     store: HistoryStore, scope: str, damaged: list[Damaged], *, full_scan: bool
 ) -> Iterator[_Candidate]:
-    """Yield each conversation once, the newest first; what cannot be read is added to `damaged`."""
+    """Yield each conversation once, the newest activity first; what cannot be read is added to `damaged`."""
     if full_scan:
-        found: list[_Candidate] = []
+        candidates: list[_Candidate] = []
         for key in store.scan_keys(scope):
             try:
                 part = store.read(key, start=0, stop=0)
             except (CorruptRecord, UnsupportedRecord) as error:
                 damaged.append(Damaged(key, key.id, error))
                 continue
-            found += _to_candidates(part.head, damaged) if part else ()
+            candidates += _to_candidates(part.head, damaged) if part else ()
         damaged += store.damaged_keys(scope)
-        yield from sorted(found, reverse=True)
+        yield from sorted(candidates, reverse=True)
         return
     after, seen = None, set[str]()
     while True:
@@ -342,9 +385,9 @@ def _list_candidates(
 
 
 def _to_candidates(head: Head, damaged: list[Damaged]) -> Iterator[_Candidate]:
-    """Yield the candidate of a head, or add it to `damaged`."""
+    """Yield the candidate of a head; if its state cannot be read, yield nothing and add it to `damaged`."""
     try:
-        summary = read_state(head)
+        state = read_state(head)
     except (CorruptRecord, UnsupportedRecord) as error:
         damaged.append(Damaged(head.key, head.key.id, error))
         return
@@ -355,8 +398,8 @@ def _to_candidates(head: Head, damaged: list[Damaged]) -> Iterator[_Candidate]:
         revision.updated,
         head.key.id,
         revision.version,
-        summary.identity.created,
-        summary.totals.messages,
+        state.identity.created,
+        state.totals.messages,
         records,
         is_expired,
     )

@@ -1,7 +1,8 @@
-"""A new head for a conversation whose own is damaged, and what can be read of such a one.
+"""Restores a damaged head of a conversation from its records, and reads what can be read around damage.
 
-The records of a conversation outlive its head. They are folded anew, a portion at a time, as they were when they were
-stored: from the first on, or from the newest record that holds the state at its point where the first are forgotten.
+The state in a head is the result of all events. So it can be rebuilt: the events are applied again, a portion of the
+records at a time, beginning with the first record. If the first records were forgotten, the newest record that holds a
+complete state (a snapshot or a fork) replaces them.
 """
 
 from __future__ import annotations
@@ -38,15 +39,15 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Restoration:
-    """What became, or would become, of a conversation whose head is damaged.
+    """The result of restoring a conversation with a damaged head.
 
     Attributes:
-        problem: What is wrong with the head, in words without message text.
+        problem: What is wrong with the head, without message text.
         start: The position of the first record that is kept.
-        end: One above that of the last.
+        end: The position after the last record.
         messages: How many messages can be read.
         lost: Each position that is left out, with the reason.
-        written: Whether the head is stored; False: it is only told what would be.
+        written: True if the new head is stored; False in a dry run.
     """
 
     problem: str
@@ -58,21 +59,21 @@ class Restoration:
 
 
 def restore_head(log: ConversationLog, *, dry_run: bool = True, force: bool = False) -> Restoration | None:
-    """Give a conversation a new head, folded from the records that can be read, and lead around the others.
+    """Store a new head for a conversation, rebuilt from the records that can be read; the others are left out.
 
     Args:
-        log: Of the conversation.
-        dry_run: Store nothing; only return what would become of it.
-        force: Also while a turn is open.
+        log: The log of the conversation.
+        dry_run: Store nothing; only return what would be the result.
+        force: Restore it even while a turn is open.
 
     Returns:
-        What was, or would be, done; None: the head is not damaged, or there is no such conversation.
+        What was, or would be, done; None if the head is not damaged, or if there is no such conversation.
 
     Raises:
         CorruptRecord: No record can be read, or the store cannot read records without their head.
-        UnsupportedRecord: A later version wrote the head.
+        UnsupportedRecord: A later version of chathistory wrote the head.
         TurnInProgress: A turn is open, and `force` was not given.
-        Conflict: Somebody else wrote meanwhile; nothing was changed.
+        Conflict: Another writer changed the conversation meanwhile; nothing was stored.
     """
     with log.lock:
         head = _find_head(log)
@@ -90,37 +91,49 @@ def restore_head(log: ConversationLog, *, dry_run: bool = True, force: bool = Fa
                 return None
         rebuilt = rebuild_state(damage.read(log))
         if rebuilt is None:
-            raise CorruptRecord(log.key, None, f"{damage.problem}, and no record of it can be read")
-        made = Restoration(damage.problem, damage.start, damage.end, rebuilt.state.totals.messages, rebuilt.lost)
+            raise CorruptRecord(
+                log.key,
+                None,
+                f"{damage.problem}, and none of its records can be read; import it from an export or a backup, or "
+                "delete it with `History.delete` or `chathistory delete`",
+            )
+        restoration = Restoration(damage.problem, damage.start, damage.end, rebuilt.state.totals.messages, rebuilt.lost)
         if dry_run:
-            return made
+            return restoration
         if not force:
             check_free(log.key, rebuilt.state)
         log.see(damage.store_head(log, rebuilt))
         if rebuilt.lost:
             repair(log, dry_run=False, force=force)
-        return replace(made, written=True)
+        return replace(restoration, written=True)
 
 
 def read_around_damage(log: ConversationLog) -> Iterator[Entry | ViewRepair]:
-    """Yield all that can be read of a conversation, in order, and each position that cannot, with the reason.
+    """Yield each entry that can be read, in order, and a `ViewRepair` for each position that cannot.
 
-    Nothing if there is no such conversation.
+    Yields nothing if there is no such conversation.
+
+    Args:
+        log: The log of the conversation.
 
     Raises:
         CorruptRecord: The head is damaged, and the store cannot read records without it.
         Conflict: The conversation was deleted or forgotten while it was read.
     """
-    remains = find_stored_log(log)
-    for each in remains.read() if remains else ():
+    stored = find_stored_log(log)
+    for each in stored.read() if stored else ():
         yield _to_view_repair(each) if isinstance(each, Lost) else each.entry
 
 
 @dataclass(frozen=True, slots=True)
 class StoredLog:
-    """What is stored of a conversation, whatever the state of its head.
+    """The records of a conversation, whether its head can be read or not.
 
-    start, end: Its positions. revision: That of the head; None: it cannot be read. read: Yields each position.
+    Attributes:
+        start: The position of the first record that is kept.
+        end: The position after the last record.
+        revision: The revision in the head; None if it cannot be read.
+        read: Yields what is at each position, sound or lost.
     """
 
     start: int
@@ -130,7 +143,14 @@ class StoredLog:
 
 
 def find_stored_log(log: ConversationLog) -> StoredLog | None:
-    """Return what is stored of a conversation; None: there is no such. Raises as `salvage` does."""
+    """Return the records of a conversation; None if there is no such conversation.
+
+    Args:
+        log: The log of the conversation.
+
+    Raises:
+        CorruptRecord: The head is damaged, and the store cannot read records without it.
+    """
     head = _find_head(log)
     if isinstance(head, _UnreadableHead):
         return StoredLog(head.start, head.end, None, partial(head.read, log))
@@ -146,7 +166,7 @@ def _to_view_repair(lost: Lost) -> ViewRepair:
 
 @dataclass(frozen=True, slots=True)
 class _UnreadableHead:
-    """A head that the store cannot read, or that names wrong positions, and what was found without it."""
+    """A head that the store cannot read, or that has wrong positions, with the records that were found without it."""
 
     recovery: HeadRecovery
     found: FoundRecords
@@ -172,7 +192,7 @@ class _UnreadableHead:
 
 @dataclass(frozen=True, slots=True)
 class _UnreadableState:
-    """A head that the store can read, and in which the core finds no summary."""
+    """A head that the store can read, but that has no valid state."""
 
     head: Head
     problem: str
@@ -189,13 +209,13 @@ class _UnreadableState:
         return read_log_around(log.store, self.head, self.start, self.end)
 
     def store_head(self, log: ConversationLog, rebuilt: RebuiltState) -> Head:
-        entry = Entry(Annotation())  # a head is only replaced with an append; this one says nothing
+        entry = Entry(Annotation())  # only an append replaces a head; this entry changes nothing
         revision = replace(self.head.revision, version=entry.id, payload=rebuilt.state.encode())
         return commit(log.store, log.key, [encode(entry)], after=self.head, revision=revision)
 
 
 def _find_head(log: ConversationLog) -> Head | _UnreadableHead | None:
-    """Return the head, or what is wrong with it; None: there is no such conversation, or it was repaired meanwhile."""
+    """Return the head, or what is wrong with it; None if there is no conversation, or if it was restored meanwhile."""
     recovery = log.store.get_recovery()
     try:
         part = log.store.read(log.key, start=0, stop=0)
@@ -203,7 +223,7 @@ def _find_head(log: ConversationLog) -> Head | _UnreadableHead | None:
         found = recovery.find_records(log.key) if recovery else None
         if found is None or recovery is None:
             raise
-        if found.problem is None:  # somebody has repaired it meanwhile
+        if found.problem is None:  # another process has restored it meanwhile
             return None
         return _UnreadableHead(recovery, found, error.reason)
     head = alive(part.head if part else None)
@@ -212,18 +232,20 @@ def _find_head(log: ConversationLog) -> Head | _UnreadableHead | None:
     if recovery is not None:
         found = recovery.find_records(log.key)
         if found is not None and found.problem is not None:
-            return _UnreadableHead(
-                recovery, found, found.problem
-            )  # it can be read, and its records are not where it says
+            # the head can be read, but the records are not at the positions that it names
+            return _UnreadableHead(recovery, found, found.problem)
     return head
 
 
 @dataclass(frozen=True, slots=True)
 class RebuiltState:
-    """The state of a conversation, folded from the records that can be read.
+    """The state of a conversation, rebuilt from the records that can be read.
 
-    version: For the revision of its head: the id of the last record. updated: When something was said last.
-    lost: Each position that is left out, with the reason.
+    Attributes:
+        state: The state.
+        version: The version for the new head: the id of the last record, or a new one if that cannot be read.
+        updated: When the newest activity was (microseconds since 1970 UTC).
+        lost: Each position that is left out, with the reason.
     """
 
     state: ConversationState
@@ -233,10 +255,14 @@ class RebuiltState:
 
 
 def rebuild_state(entries: Iterable[Sound | Lost]) -> RebuiltState | None:
-    """Fold a conversation anew from its first record that is kept on; None: none can be read."""
+    """Return the state after all records that can be read; None if none can.
+
+    Args:
+        entries: What is at each position that is kept, in order.
+    """
     state: ConversationState | None = None
     last: Entry | None = None
-    is_whole = False  # whether the state is known that the first record was stored in
+    is_whole = False  # whether the state before the first record is known
     updated, end = 0, 0
     lost: list[ViewRepair] = []
     for each in entries:
@@ -256,8 +282,8 @@ def rebuild_state(entries: Iterable[Sound | Lost]) -> RebuiltState | None:
         last = entry
     if state is None or last is None:
         return None
-    if not is_whole:  # thinking is bound to what came first, and that is gone
+    if not is_whole:  # thinking is bound to the first records, and these are gone
         state = replace(state, view=replace(state.view, thinking_valid_from=end))
-    is_version = 1 <= len(last.id) <= LONGEST_VERSION and last.id.isascii() and last.id.isprintable()
-    version = last.id if is_version and last.position == end - 1 else fresh_token()
+    is_valid_version = 1 <= len(last.id) <= LONGEST_VERSION and last.id.isascii() and last.id.isprintable()
+    version = last.id if is_valid_version and last.position == end - 1 else fresh_token()
     return RebuiltState(state, version, updated or state.identity.created, tuple(lost))

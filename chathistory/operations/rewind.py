@@ -1,4 +1,4 @@
-"""Going back, and forgetting: the events after which the view goes along another path, or without its beginning."""
+"""Makes the events of a rewind, which changes the active path, and of forgetting, which removes its beginning."""
 
 from __future__ import annotations
 
@@ -44,18 +44,17 @@ _PORTION = 32
 
 @dataclass(frozen=True, slots=True)
 class NewPath:
-    """What the view is to go through.
+    """The path that becomes active with a rewind.
 
     Attributes:
-        spans: Of positions, oldest first.
-        end: The position at which they end.
-        messages: How many messages there are on it.
+        ranges: The ranges of positions on it, oldest first.
+        end: The position at which it ends.
+        messages: How many messages are on it.
         turns: How many of them open a turn.
-        keeps_view: Whether messages are sent from where on they are sent now; else from where the last cut on the path
-            says.
+        keeps_view: True if the view begins where it begins now; False if it begins where the last cut on the path says.
     """
 
-    spans: Sequence[Span]
+    ranges: Sequence[Span]
     end: int
     messages: int
     turns: int
@@ -63,45 +62,64 @@ class NewPath:
 
 
 def make_rewind(log: ConversationLog, head: ConversationHead | None, to: int) -> Rewind:
-    """Return the event after which the view goes on from position `to`. Raises `InvalidInput`."""
-    spans = load_spans(log, head, []) if head else []
-    if head is None or not (covers(spans, to) or covers(spans, to - 1)):
-        raise InvalidInput(f"cannot rewind to {to}: it is not a position of the current conversation")
-    gone = messages_among(_list_from(log, head, to))
+    """Return the event that rewinds to a position: everything from there on leaves the active path.
+
+    Args:
+        log: The log of the conversation.
+        head: Its head; None if there is no conversation.
+        to: The position: one on the active path, or its end.
+
+    Raises:
+        InvalidInput: `to` is not on the active path, or within a turn whose thinking must be sent and no longer can.
+    """
+    ranges = load_spans(log, head, []) if head else []
+    if head is None or not (covers(ranges, to) or covers(ranges, to - 1)):
+        raise InvalidInput(
+            f"cannot rewind to {to}: it is not a position of the current conversation; "
+            "`last_entries` and `chathistory show` tell the positions"
+        )
+    removed = messages_among(_list_from(log, head, to))
     totals, view_start = head.state.totals, head.state.view.view_start
     path = NewPath(
-        clip_spans(spans, high=to),
+        clip_spans(ranges, high=to),
         to,
-        messages=totals.messages - len(gone),
-        turns=totals.turns - count_turns(gone),
+        messages=totals.messages - len(removed),
+        turns=totals.turns - count_turns(removed),
         keeps_view=not view_start or to > view_start,
     )
     return make_rewind_along(log, head, path)
 
 
 def make_rewind_along(log: ConversationLog, head: ConversationHead, path: NewPath) -> Rewind:
-    """Return the event after which the view goes through a path; what is read for it does not count as seen.
+    """Return the event that makes a path the active one.
+
+    What is read for it does not count as seen, so the append that follows is still guarded by `head`.
+
+    Args:
+        log: The log of the conversation.
+        head: Its head.
+        path: The path.
 
     Raises:
-        InvalidInput: The path ends within a turn whose thinking has to be sent and can no longer be.
+        InvalidInput: The path ends within a turn whose thinking must be sent and no longer can.
     """
     view = head.state.view
     start = None if path.keeps_view else _find_view_start(log, head, path)
-    # what was cut off is sent again then, so that thinking so far is not, unless the API drops it itself
-    bound = path.end if start is not None and not view.drop_block else view.thinking_valid_from
-    reply = find_open_reply(iter_spans_newest_first(log, path.spans, _PORTION)) if bound else None
-    if reply and reply.position < bound and count_thoughts(reply.event.message):
+    # messages before the present cut are sent again, so thinking so far becomes invalid unless the API drops it itself
+    invalid_before = path.end if start is not None and not view.drop_block else view.thinking_valid_from
+    reply = find_open_reply(iter_spans_newest_first(log, path.ranges, _PORTION)) if invalid_before else None
+    if reply and reply.position < invalid_before and count_thoughts(reply.event.message):
         raise InvalidInput(f"cannot rewind to {path.end}, within a trimmed tool turn; rewind to the start of that turn")
     cut = load_cut(log, head) if path.keeps_view else None
     if start and start.cut_position is not None:
         entry = log.read(start.cut_position, start.cut_position + 1)[0]
         cut = entry if is_cut_entry(entry) else None
-    earlier = iter_spans_newest_first(log, path.spans, _PORTION)
-    # what entries behind the path say is not sent of messages on it stays so
+    earlier = iter_spans_newest_first(log, path.ranges, _PORTION)
+    # entries after the path may say that content on it is not sent; that stays so
     omissions = find_omissions(reversed(_list_from(log, head, path.end)))
     return Rewind(
         to=path.end,
-        path=tuple(path.spans),
+        path=tuple(path.ranges),
         messages=path.messages,
         turns=path.turns,
         tokens=_estimate_tokens(earlier, (start or view).view_start, cut),
@@ -111,14 +129,22 @@ def make_rewind_along(log: ConversationLog, head: ConversationHead, path: NewPat
 
 
 def count_turns(messages: Iterable[Entry[MessageAdded]]) -> int:
-    """Return how many of some messages open a turn."""
+    """Return how many of the messages open a turn.
+
+    Args:
+        messages: The messages.
+    """
     return sum(opens_turn(entry.event.message) for entry in messages)
 
 
 def is_waiting_for_result(log: ConversationLog, head: ConversationHead) -> bool:
-    """Whether the API still wants the thinking of the last turn: a tool's result or the rest of a reply is missing.
+    """Return True if the last turn lacks a tool result or the rest of a reply, so that the API requires its thinking.
 
-    What is read for it does not count as seen, so that the append that follows is still guarded by `head`.
+    What is read for it does not count as seen, so the append that follows is still guarded by `head`.
+
+    Args:
+        log: The log of the conversation.
+        head: Its head.
     """
     return find_open_reply(iter_newest_first(log, _PORTION, before=head.end)) is not None
 
@@ -130,9 +156,9 @@ def _list_from(log: ConversationLog, head: ConversationHead, position: int) -> l
 
 
 def _find_view_start(log: ConversationLog, head: ConversationHead, path: NewPath) -> ViewStart:
-    """Return from where on messages were sent at the end of a path: what the last cut on it said."""
+    """Return where the view began at the end of a path: what the last cut on it says."""
     turns = path.turns
-    for entry in iter_spans_newest_first(log, path.spans, _PORTION):
+    for entry in iter_spans_newest_first(log, path.ranges, _PORTION):
         if is_cut_entry(entry):
             cut = entry.event
             return ViewStart(cut.view_start, entry.position, cut.hidden_turns, cut.view_since)
@@ -144,9 +170,10 @@ def _find_view_start(log: ConversationLog, head: ConversationHead, path: NewPath
 
 
 def _estimate_tokens(earlier: Iterable[Entry], view_start: int, cut: Entry[Cut | Compaction] | None) -> int:
-    """Return about how many tokens a path sends: what the last reply on it told, what follows, and what a cut adds.
+    """Return an estimate of the tokens that a path sends: the usage of its last reply, and what follows that.
 
-    What was told before a cut counts what is no longer sent.
+    The usage of a reply before the last cut counts messages that are no longer sent, so it is not used; then the size
+    of all messages, and of the message of the cut, is estimated.
     """
     tokens = 0
     if cut:
@@ -154,9 +181,9 @@ def _estimate_tokens(earlier: Iterable[Entry], view_start: int, cut: Entry[Cut |
     for entry in itertools.takewhile(lambda entry: entry.position >= view_start, earlier):
         if not is_message_entry(entry):
             continue
-        told = context_of(entry.event.response.usage)
-        if told is not None and (cut is None or entry.position > cut.position):
-            return tokens + told
+        context = context_of(entry.event.response.usage)
+        if context is not None and (cut is None or entry.position > cut.position):
+            return tokens + context
         tokens += estimated(entry.event.message)
     return tokens
 
@@ -165,29 +192,38 @@ def _estimate_tokens(earlier: Iterable[Entry], view_start: int, cut: Entry[Cut |
 
 
 def make_snapshot_entries(log: ConversationLog, head: ConversationHead, before: int) -> list[Entry]:
-    """Return the entries from which the state can be folded again once all below `before` is gone."""
+    """Return the entries to store before a forget, from which the state can be rebuilt without the forgotten records.
+
+    Args:
+        log: The log of the conversation.
+        head: Its head.
+        before: The position below which records will be removed.
+
+    Raises:
+        CorruptRecord: A record that the head names is damaged or of another kind.
+    """
     try:
         entries = [entry for part in log.slices(head.start, before) for entry in log.entries(part)]
     except CorruptRecord:
         entries = [each.entry for each in read_repaired(log, head.stored, before) if isinstance(each, Sound)]
-    load_cut(log, head, entries)  # raises if what the head names is not what it says
+    load_cut(log, head, entries)  # raises if the head names an entry of another kind as its cut
     setup = load_setup(log, head, entries)
-    state, spans = head.state, load_spans(log, head, [])
+    state, ranges = head.state, load_spans(log, head, [])
     view, totals = state.view, state.totals
-    said = messages_among(entry for entry in entries if covers(spans, entry.position))
-    sent = [entry for entry in said if entry.position >= view.view_start]
-    hidden = [entry for entry in said if entry.position < view.view_start]
+    messages = messages_among(entry for entry in entries if covers(ranges, entry.position))
+    sent = [entry for entry in messages if entry.position >= view.view_start]
+    hidden = [entry for entry in messages if entry.position < view.view_start]
     cut = next((entry for entry in entries if entry.position == view.cut_position), None)
-    lead = cut.message if cut else None
-    gone = sum(estimated(entry.event.message) for entry in sent) + (estimated(lead) if lead else 0)
-    without_preview = replace(state, totals=replace(totals, preview=None))  # it quotes what is to be forgotten
+    preamble = cut.message if cut else None
+    tokens = sum(estimated(entry.event.message) for entry in sent) + (estimated(preamble) if preamble else 0)
+    without_preview = replace(state, totals=replace(totals, preview=None))  # it quotes a message that is forgotten
     snapshot = Snapshot(
-        path=tuple(clip_spans(spans, low=before, high=head.end)),
-        messages=totals.messages - len(said),
-        turns=totals.turns - count_turns(said),
-        tokens=max(0, view.tokens - gone),
+        path=tuple(clip_spans(ranges, low=before, high=head.end)),
+        messages=totals.messages - len(messages),
+        turns=totals.turns - count_turns(messages),
+        tokens=max(0, view.tokens - tokens),
         hidden_turns=max(0, view.hidden_turns - count_turns(hidden)),
-        was_sent=bool(sent or lead),
+        was_sent=bool(sent or preamble),
         cut_position=None if cut else view.cut_position,
         state_values=without_preview.to_dict(),
         renamed=_find_renamed(log, head, before, sent),
@@ -197,12 +233,12 @@ def make_snapshot_entries(log: ConversationLog, head: ConversationHead, before: 
 
 
 def _find_renamed(
-    log: ConversationLog, head: ConversationHead, before: int, gone: Sequence[Entry[MessageAdded]]
+    log: ConversationLog, head: ConversationHead, before: int, forgotten: Sequence[Entry[MessageAdded]]
 ) -> tuple[str, ...]:
-    """Return the calls that stay renamed although the one that had their id first is to be forgotten."""
+    """Return the tool calls that stay renamed although the call that had their id first will be forgotten."""
     renamed = head.state.view.renamed
-    if not any(block["type"] in TOOL_CALL_TYPES for entry in gone for block in blocks_of(entry.event.message)):
+    if not any(block["type"] in TOOL_CALL_TYPES for entry in forgotten for block in blocks_of(entry.event.message)):
         return renamed
-    spans = clip_spans(load_spans(log, head, []), low=before, high=head.end)
-    kept = [entry for start, stop in spans for entry in log.read(start, stop)]
-    return find_doubled_calls([*gone, *kept], renamed, start=before)
+    ranges = clip_spans(load_spans(log, head, []), low=before, high=head.end)
+    kept = [entry for start, stop in ranges for entry in log.read(start, stop)]
+    return find_doubled_calls([*forgotten, *kept], renamed, start=before)

@@ -1,4 +1,4 @@
-"""What replies cost, in tokens, from what is stored beside each of them."""
+"""Sums the tokens that replies used, from the usage that is stored with each of them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Tokens:
     """Counts of tokens.
 
     Attributes:
-        input: Input that was neither read from a cache nor written to one.
-        output: Output.
-        cache_read: Input that was read from the cache.
-        cache_written: Input that was written to it.
+        input: Input tokens that were neither read from the prompt cache nor written to it.
+        output: Output tokens.
+        cache_read: Input tokens that were read from the cache.
+        cache_written: Input tokens that were written to the cache.
     """
 
     input: int = 0
@@ -32,7 +32,11 @@ class Tokens:
 
     @classmethod
     def from_usage(cls, usage: Mapping[str, Any]) -> Tokens:
-        """Return the counts in the `usage` of a response; what it does not have is 0."""
+        """Return the counts in the `usage` of a response; a count that is missing or no integer is 0.
+
+        Args:
+            usage: The `usage` of a response of the Messages API, as a mapping.
+        """
         names = ("input_tokens", "output_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
         return cls(*(count if type(count := usage.get(name)) is int else 0 for name in names))
 
@@ -42,14 +46,14 @@ class Tokens:
 
 @dataclass(frozen=True, slots=True)
 class TurnUsage:
-    """What a turn cost.
+    """The tokens that a turn used.
 
     Attributes:
-        turn: Its id.
-        position: Of its first reply.
-        at: When that came, in UTC.
-        model: Of that reply; None: it is not known.
-        tokens: Of all its replies.
+        turn: The id of the turn.
+        position: The position of its first reply.
+        at: When that reply was stored (UTC).
+        model: The model of that reply; None if it is not known.
+        tokens: The tokens of all its replies.
     """
 
     turn: str
@@ -61,16 +65,17 @@ class TurnUsage:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a conversation cost so far: in all, by model, and by turn in the order of the log.
+    """The tokens that a conversation used so far: in total, by model, and by turn in the order of the log.
 
-    Every reply counts that is stored, also one that a rewind left out or that came too late: it was paid for. What a
-    reply that broke off cost is not known.
+    Every stored reply counts, also one that a rewind took back or that came too late, because it was paid for. The
+    usage of a reply that was interrupted is not known.
 
     Attributes:
-        total: Of all replies, those of `left_out` too.
-        models: By model, of all replies that can be read.
-        turns: By turn, likewise.
-        left_out: Positions of damaged records that a repair has left out; a reply there counts in `total` alone.
+        total: The tokens of all replies, including those at the positions in `left_out`.
+        models: The tokens by model, of all replies that can be read.
+        turns: The tokens by turn, of all replies that can be read.
+        left_out: Positions of damaged records that a repair has left out. A reply at such a position counts in
+            `total` only.
     """
 
     total: Tokens = Tokens()
@@ -83,11 +88,12 @@ _PAID = (MessageAdded, Compaction, ReplyInterrupted, ReplyOrphaned)
 
 
 def sum_usage(records: Iterable[Sound | Lost], stored: Mapping[str, Any]) -> Usage:
-    """Return what the replies among the records of a conversation cost.
+    """Return the tokens that the replies of a conversation used.
 
     Args:
-        records: All of them; those that cannot be read count in the total alone.
-        stored: The sums that the conversation's head has, by the API's names: the total if something cannot be read.
+        records: All records of the conversation, in order. Replies that cannot be read count in the total only.
+        stored: The sums in the head of the conversation, by the names of the API. They are the total if a record
+            cannot be read.
     """
     total, models, turns = Tokens(), dict[str, Tokens](), dict[str, TurnUsage]()
     left_out = []
@@ -99,7 +105,7 @@ def sum_usage(records: Iterable[Sound | Lost], stored: Mapping[str, Any]) -> Usa
         event = entry.event
         if not isinstance(event, _PAID) or not event.response.usage:
             continue
-        if isinstance(event, MessageAdded) and event.copy_of is not None:  # it was counted as it was before its repair
+        if isinstance(event, MessageAdded) and event.copy_of is not None:  # a repair stored it again: count it once
             continue
         tokens, model = Tokens.from_usage(event.response.usage), event.response.model
         total += tokens

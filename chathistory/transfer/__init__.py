@@ -1,1 +1,1 @@
-"""Conversations copied between stores, and written to and read from files."""
+"""Copies conversations between stores, forks them, and exports them to and imports them from files."""

@@ -104,7 +104,7 @@ def test_a_refused_turn_is_shown_as_such_and_not_retried(run, shelf, store, tmp_
     ("words", "told"),
     [
         (["--block", "1"], "--block needs --record"),
-        (["--record", "99"], "position: must be that of a message"),
+        (["--record", "99"], "position: must be the position of a message"),
         ([], "refused nothing"),
     ],
 )

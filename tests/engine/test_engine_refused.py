@@ -362,8 +362,8 @@ def test_an_omission_survives_going_back_and_repair(opened):
     ("arguments", "words"),
     [
         ({}, "refused nothing"),
-        ({"position": 99}, "position: must be that of a message"),
-        ({"position": 0}, "position: must be that of a message"),
+        ({"position": 99}, "position: must be the position of a message"),
+        ({"position": 0}, "position: must be the position of a message"),
         ({"position": 1, "block": 3}, "block: must be between 0 and 0"),
     ],
 )
@@ -398,7 +398,7 @@ def test_thinking_that_a_result_needs_cannot_be_left_out_by_hand(opened, what):
     engine = ChatEngine(api.client(), opened(), model=MODEL, tools=[TOOL])
     reply = engine.send("a", "Take a look")
     chat = engine.history.conversation("a")
-    with pytest.raises(errors.InvalidInput, match=r"position 2 back until its turn is complete; leave it out when"):
+    with pytest.raises(errors.InvalidInput, match=r"position 2 until its turn is complete; leave it out after"):
         chat.leave_out(**what)
     assert engine.submit("a", reply, {"toolu_1": "seen"}).text == "fine"
     chat.state()

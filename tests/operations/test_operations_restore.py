@@ -155,7 +155,7 @@ def test_of_nothing_sound_nothing_is_made(store, chat, spoil):
     store.hurt_records(KEY, 0, 1, 2)
     spoil(store)
     for write in (False, True):
-        with pytest.raises(CorruptRecord, match="no record of it can be read"):
+        with pytest.raises(CorruptRecord, match="none of its records can be read"):
             chat_on(store).restore(dry_run=not write)
 
 
