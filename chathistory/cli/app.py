@@ -20,10 +20,10 @@ from chathistory.cli.config import config
 from chathistory.cli.delete import delete, prune, sweep
 from chathistory.cli.doctor import doctor
 from chathistory.cli.edit import annotate, fork, leave_out, rename, rewind
-from chathistory.cli.errors import ExitCode, explain, report
+from chathistory.cli.errors import ExitCode, explain_error, print_error
 from chathistory.cli.listing import backends, list_
-from chathistory.cli.options import Run
-from chathistory.cli.output import show_controls
+from chathistory.cli.options import RunState
+from chathistory.cli.output import escape_controls
 from chathistory.cli.show import show
 from chathistory.cli.transfer import copy, export, import_
 from chathistory.cli.trim import trim, usage
@@ -60,7 +60,7 @@ for command in (group, *group.commands.values()):  # click's mark for "do not wr
 
 def run(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code: one of `ExitCode`."""
-    state = Run()
+    state = RunState()
     # streams may be closed; and the output takes all text: "?" for what it cannot show
     sys.stdin = sys.stdin or Path(os.devnull).open(encoding="utf-8")  # noqa: SIM115 - for the life of the process
     sys.stdout = sys.stdout or Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115
@@ -77,14 +77,16 @@ def run(arguments: Sequence[str]) -> int:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt) as error:
-        notes = explain(error.__cause__ or error)[1:]  # what is saved; click puts an error of its own around a Ctrl-C
+        notes = explain_error(error.__cause__ or error)[
+            1:
+        ]  # what is saved; click puts an error of its own around a Ctrl-C
         click.echo("\n".join(["stopped", *notes]), err=True)
         return ExitCode.INTERRUPTED
     except BrokenPipeError:  # keep the interpreter from flushing what nobody reads, and failing once more at its exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitCode.FAILED
     except Exception as error:  # noqa: BLE001 - whatever it is, people get a sentence and not a traceback
-        report(error, debug=state.debug)
+        print_error(error, debug=state.debug)
         return ExitCode.FAILED
     return int(code or ExitCode.OK)
 
@@ -92,6 +94,6 @@ def run(arguments: Sequence[str]) -> int:
 def _print_warning(print_other: Any, message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
     """Print a warning of the engine in a line, whatever the interpreter does with warnings."""
     if issubclass(category, SetupChangedWarning):
-        click.echo(show_controls(f"Note: {message}."), err=True)
+        click.echo(escape_controls(f"Note: {message}."), err=True)
     else:
         print_other(message, category, *where, **more)

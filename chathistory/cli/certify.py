@@ -11,7 +11,7 @@ import click
 
 from chathistory.cli.errors import ExitCode
 from chathistory.cli.options import OPTIONS
-from chathistory.cli.output import show_controls, to_json_line
+from chathistory.cli.output import escape_controls, to_json_line
 from chathistory.errors import ConfigError
 
 __all__ = ["certify"]
@@ -59,7 +59,7 @@ def certify(url: str, *, hooks_name: str | None, complete: bool, as_json: bool, 
             raise ConfigError(f"--hooks: {json.dumps(hooks_name)} is not a CertifyHooks (from chathistory.testing)")
     progress = _print_progress if sys.stderr.isatty() else None
     certificate = run(url, hooks=hooks, progress=progress, **options)
-    lines = [to_json_line(certificate.as_data())] if as_json else list(map(show_controls, certificate.lines()))
+    lines = [to_json_line(certificate.as_data())] if as_json else list(map(escape_controls, certificate.lines()))
     if complete and not certificate.complete and not as_json:
         lines.append("NOT complete: something could have been tested, and was not")
     click.echo("\n".join(lines))

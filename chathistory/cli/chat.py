@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 
 import click
 
-from chathistory.cli.errors import is_known, report
-from chathistory.cli.options import Run, Target, shared_options
-from chathistory.cli.output import make_console, show_controls
+from chathistory.cli.errors import is_known_error, print_error
+from chathistory.cli.options import CommandTarget, RunState, shared_options
+from chathistory.cli.output import escape_controls, make_console
 from chathistory.cli.responder import FAKE_MODEL, STOP_REASONS, Responder, make_responder, make_writer, play_turn
 from chathistory.cli.show import load_spoken
 from chathistory.config.settings import MODEL
@@ -61,7 +61,7 @@ _UNANSWERED = "no reply to the last message yet: /retry sends it again, or say s
 def chat(
     message: str | None,
     *,
-    target: Target,
+    target: CommandTarget,
     name: str | None,
     model: str | None,
     system: str | None,
@@ -93,7 +93,7 @@ def chat(
     text = None if interactive or retry else _read_message(message)
     source = target.settings.sources["store"]
     if source.found:  # a file says so that nobody named: it may not be the user's own
-        click.echo(show_controls(f"conversations are kept in {target}, as {source} says"), err=True)
+        click.echo(escape_controls(f"conversations are kept in {target}, as {source} says"), err=True)
     with responder.client, target.open() as history:
         conversation = _choose_conversation(history, target, name, latest=latest, fake=fake)
         system = target.settings.system if system is None else system
@@ -104,7 +104,7 @@ def chat(
             click.echo("The replies are those of a fake without a model, not Claude's.", err=True)
         if interactive:
             click.echo("/help shows what you can type, Ctrl-D ends.", err=True)
-            debug = click.get_current_context().ensure_object(Run).debug
+            debug = click.get_current_context().ensure_object(RunState).debug
             Prompt(engine, conversation, name=responder.name, debug=debug).run()
         else:
             _print_reply(engine, conversation, responder, text, target)
@@ -125,16 +125,16 @@ def _read_message(message: str | None) -> str:
 
 
 def _choose_conversation(
-    history: History, target: Target, name: str | None, *, latest: bool, fake: bool
+    history: History, target: CommandTarget, name: str | None, *, latest: bool, fake: bool
 ) -> Conversation:
     """Return the conversation to continue, and say on standard error which one it is if that is not obvious."""
     if latest:
         page = history.list(limit=1)
         if page.damaged:
-            words = f"{len(page.damaged)} passed over: damaged; examine them with: {target.command('doctor')}"
+            words = f"{len(page.damaged)} passed over: damaged; examine them with: {target.format_command('doctor')}"
             click.echo(words, err=True)
         if not page.items:
-            hint = f"create one with: {target.command('chat')}"
+            hint = f"create one with: {target.format_command('chat')}"
             raise click.ClickException(f"there is no conversation in {target} yet; {hint}")
         name = page.items[0].id
     if name is None:
@@ -144,13 +144,13 @@ def _choose_conversation(
     is_new = conversation.state() is None
     if is_new or latest:
         what = "new conversation" if is_new else "conversation"
-        again = target.command("chat", "--conversation", name, *(["--fake"] if fake else []))
-        click.echo(show_controls(f"{what} {name} in {target}; continue with: {again}"), err=True)
+        again = target.format_command("chat", "--conversation", name, *(["--fake"] if fake else []))
+        click.echo(escape_controls(f"{what} {name} in {target}; continue with: {again}"), err=True)
     return conversation
 
 
 def _print_reply(
-    engine: ChatEngine, conversation: Conversation, responder: Responder, text: str | None, target: Target
+    engine: ChatEngine, conversation: Conversation, responder: Responder, text: str | None, target: CommandTarget
 ) -> None:
     """Print one reply, and nothing else, to standard output; text None: to the message that is stored."""
     write = make_writer()
@@ -158,12 +158,14 @@ def _print_reply(
     id = conversation.id
     try:
         stream = engine.stream_resumed(id) if text is None else engine.stream(id, text)
-        reply = play_turn(stream, lambda piece: write(show_controls(piece) if on_screen else piece))
+        reply = play_turn(stream, lambda piece: write(escape_controls(piece) if on_screen else piece))
     except BaseException as error:
         if any("saved" in note for note in getattr(error, "__notes__", ())):  # the message is, and has no reply
             words = _NEXT_STEPS.get(getattr(getattr(error, "refusal", None), "sort", None), _NEXT_STEPS[None])
-            chat = target.command("chat", "--conversation", id, *(["--fake"] if responder.name == FAKE_MODEL else []))
-            leave_out, trim = (target.command(command, id) for command in ("leave-out", "trim"))
+            chat = target.format_command(
+                "chat", "--conversation", id, *(["--fake"] if responder.name == FAKE_MODEL else [])
+            )
+            leave_out, trim = (target.format_command(command, id) for command in ("leave-out", "trim"))
             error.add_note(f"chathistory: {words.format(chat=chat, leave_out=leave_out, trim=trim)}")
         raise
     write("" if reply.text.endswith("\n") else "\n")
@@ -197,26 +199,26 @@ class Prompt:
             if typed in ("/quit", "/exit"):
                 return
             try:
-                self._answer(typed)
+                self._handle_input(typed)
             except Exception as error:
-                if not is_known(error):
+                if not is_known_error(error):
                     raise
-                report(error, debug=self._debug)
+                print_error(error, debug=self._debug)
                 if self._can_retry():
-                    self._note(_UNANSWERED)
+                    self._print_note(_UNANSWERED)
 
-    def _answer(self, typed: str) -> None:
+    def _handle_input(self, typed: str) -> None:
         """Do what is typed: a command, or a message to send."""
         id = self._conversation.id
         if typed == "/help":
-            self._note(_HELP)
+            self._print_note(_HELP)
         elif typed == "/retry":
             self._print_reply(self._engine.stream_resumed(id))
         elif typed == "/abandon":
             was_open = self._engine.abandon(id)
-            self._note(_UNANSWERED if was_open else "no other process waits for a reply here")
+            self._print_note(_UNANSWERED if was_open else "no other process waits for a reply here")
         elif _COMMAND.fullmatch(typed):
-            self._note(f"unknown command {typed}; /help lists the commands")
+            self._print_note(f"unknown command {typed}; /help lists the commands")
         elif typed:
             self._print_reply(self._engine.stream(id, typed))
 
@@ -224,20 +226,20 @@ class Prompt:
         self._print_name(self._name)
         write = make_writer()
         try:
-            reply = play_turn(stream, lambda piece: write(show_controls(piece)))
+            reply = play_turn(stream, lambda piece: write(escape_controls(piece)))
         except KeyboardInterrupt:
             self._console.print()
             last = next(self._conversation.entries(-1), None)
             is_saved = last is not None and last.kind == "interrupted"
             what = "what came is saved, but not sent again" if is_saved else "nothing had come yet"
-            self._note(f"stopped; {what}. /retry sends your message again, or say something new")
+            self._print_note(f"stopped; {what}. /retry sends your message again, or say something new")
         except BaseException:
             self._console.print()
             raise
         else:
             self._console.print()
             if reply.stop_reason in STOP_REASONS:
-                self._note(STOP_REASONS[reply.stop_reason])
+                self._print_note(STOP_REASONS[reply.stop_reason])
 
     def _print_last_entries(self) -> None:
         entries = load_spoken(self._conversation, _REDRAWN)
@@ -245,13 +247,13 @@ class Prompt:
             self._print_name(entry.speaker)
             self._console.out(entry.text, highlight=False)
             if entry.mark:
-                self._note(f"[{entry.mark}]")
+                self._print_note(f"[{entry.mark}]")
         state = self._conversation.state()
         if state and state.engine.open_turn and lease_end(state.engine.open_turn):
             asked = next((entry.time for entry in reversed(entries) if entry.kind == "message"), "before")
-            self._note(f"another process waits for a reply since {asked}; /abandon gives that reply up")
+            self._print_note(f"another process waits for a reply since {asked}; /abandon gives that reply up")
         elif self._can_retry():
-            self._note(_UNANSWERED)
+            self._print_note(_UNANSWERED)
 
     def _can_retry(self) -> bool:
         """Whether the last message can be sent again: it has no reply, and the API did not refuse it."""
@@ -267,5 +269,5 @@ class Prompt:
         self._console.out(f"{name}> ", style=style, end="")
         sys.stdout.flush()
 
-    def _note(self, text: str) -> None:
+    def _print_note(self, text: str) -> None:
         self._console.out(text, style="dim", highlight=False)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from chathistory.cli.options import Target, shared_options
+from chathistory.cli.options import CommandTarget, shared_options
 from chathistory.cli.output import print_json, print_rows, to_one_line
 from chathistory.config.files import NAME, find_user_file
 from chathistory.config.load import VARIABLES
@@ -24,7 +24,7 @@ _TESTS = "CHATHISTORY_TEST_"
 
 @click.command()
 @shared_options("json")
-def config(*, target: Target, as_json: bool) -> None:
+def config(*, target: CommandTarget, as_json: bool) -> None:
     r"""Show which settings are in force, and where each came from.
 
     When it does not go to a terminal, one line each: name, value, source, separated by tabs. Passwords, texts of store

@@ -16,15 +16,15 @@ import click
 
 from chathistory.cli.errors import ExitCode
 from chathistory.cli.listing import read_listing
-from chathistory.cli.options import DURATION, FILTERS, Target, ids_argument, select_filters, shared_options
+from chathistory.cli.options import DURATION, FILTERS, CommandTarget, ids_argument, select_filters, shared_options
 from chathistory.cli.output import (
     MAY_HAVE_MISSED,
-    count,
     damaged_to_json,
+    escape_controls,
     format_age,
+    format_count,
     print_json,
     print_rows,
-    show_controls,
     show_progress,
     to_one_line,
 )
@@ -43,7 +43,14 @@ _REASONS = {"age": "too old", "ttl": "not active", "count": "too many", "expired
 @click.option("--all", "everything", is_flag=True, help="All of the scope that --scope names; expired and damaged too.")
 @shared_options(*FILTERS, "dry_run", "yes", "json")
 def delete(
-    ids: tuple[str, ...], *, everything: bool, dry_run: bool, yes: bool, target: Target, as_json: bool, **given: Any
+    ids: tuple[str, ...],
+    *,
+    everything: bool,
+    dry_run: bool,
+    yes: bool,
+    target: CommandTarget,
+    as_json: bool,
+    **given: Any,
 ) -> int:
     r"""Delete conversations for good.
 
@@ -73,8 +80,8 @@ def delete(
             versions = {row.id: row.version for row in read_listing(history, filters).items}
         if versions and not (yes or dry_run):
             rows = [row for id in versions if (row := history.delete(id, dry_run=True))]
-            name = ids[0] if len(ids) == 1 else count(len(rows), "conversation")
-            _confirm(f"Delete {name} ({_count_messages(rows)})", [] if ids or as_json else rows)
+            name = ids[0] if len(ids) == 1 else format_count(len(rows), "conversation")
+            _confirm_removal(f"Delete {name} ({_count_messages(rows)})", [] if ids or as_json else rows)
         if ids and yes:  # who names it and is not asked means it, whatever was written to it since
             versions = dict.fromkeys(versions)
         removed, kept = _delete_versions(history, versions, dry_run=dry_run)
@@ -82,7 +89,7 @@ def delete(
         left = [{"id": id, "scope": target.scope, "why": why} for id, why in kept.items()]
         print_json({"removed": [asdict(row) for row in removed], "left": left, "dry_run": dry_run})
     else:
-        _report(removed, is_shown=not (yes or dry_run), dry_run=dry_run)
+        _report_removed(removed, is_shown=not (yes or dry_run), dry_run=dry_run)
         for id, why in kept.items():
             click.echo(f"not deleted: {to_one_line(id)}: {why}", err=True)
     return (ExitCode.PARTLY if removed else ExitCode.FAILED) if kept else ExitCode.OK
@@ -118,22 +125,22 @@ def _delete_scope(history: History, *, dry_run: bool, yes: bool, as_json: bool) 
         return sum(1 for _ in history.store.keys(history.scope))
 
     if not (yes or dry_run):
-        _confirm(f"Delete all of scope {history.scope} ({count(count_stored(), 'conversation')})")
+        _confirm_removal(f"Delete all of scope {history.scope} ({format_count(count_stored(), 'conversation')})")
     with show_progress("deleting", count_stored) as step:
         report = history.erase(dry_run=dry_run, progress=step)
     if as_json:
         totals = {"messages": report.messages, "records": report.records, "dry_run": dry_run}
         print_json(asdict(report) | totals)
     else:
-        _report(report.removed, is_shown=False, dry_run=dry_run)
+        _report_removed(report.removed, is_shown=False, dry_run=dry_run)
         if report.leftovers:
-            click.echo(f"deleted as well: {count(report.leftovers, 'piece')} of no conversation", err=True)
+            click.echo(f"deleted as well: {format_count(report.leftovers, 'piece')} of no conversation", err=True)
         if report.not_reached:
             click.echo(f"not reached, for the server keeps it itself: {', '.join(report.not_reached)}", err=True)
         for each in report.left[:_SHOWN]:
             click.echo(f"still there: {to_one_line(each)}", err=True)
         if report.left:
-            click.echo(f"still there, or new: {count(len(report.left), 'piece')}; delete again", err=True)
+            click.echo(f"still there, or new: {format_count(len(report.left), 'piece')}; delete again", err=True)
         elif not report.complete and not dry_run:
             click.echo("whether anything is left is unknown: this account may not search the whole storage", err=True)
     return ExitCode.OK if report.complete else ExitCode.PARTLY
@@ -144,7 +151,7 @@ def _delete_scope(history: History, *, dry_run: bool, yes: bool, as_json: bool) 
 @click.option("--ttl", type=DURATION, metavar="DURATION", help="Remove what was not active for so long, such as 90d.")
 @click.option("--count", type=click.IntRange(min=0), metavar="N", help="Keep only the N with the newest activity.")
 @shared_options("dry_run", "yes", "full_scan", "json")
-def prune(*, dry_run: bool, yes: bool, target: Target, as_json: bool, **limits: Any) -> int:
+def prune(*, dry_run: bool, yes: bool, target: CommandTarget, as_json: bool, **limits: Any) -> int:
     r"""Remove conversations of a scope that are too old or too many.
 
     What exceeds any of the limits is removed, and what has expired. What is damaged is kept, and named on standard
@@ -161,25 +168,29 @@ def prune(*, dry_run: bool, yes: bool, target: Target, as_json: bool, **limits: 
         if not (yes or dry_run):
             found = history.prune(dry_run=True, **limits)
             if found.removed:
-                _confirm(f"Remove {count(len(found.removed), 'conversation')}", [] if as_json else found.removed)
+                _confirm_removal(
+                    f"Remove {format_count(len(found.removed), 'conversation')}", [] if as_json else found.removed
+                )
         with show_progress("removing", None) as step:
             report = history.prune(dry_run=dry_run, progress=step, **limits)
     if as_json:
         print_json(asdict(report) | {"damaged": [damaged_to_json(each) for each in report.damaged]})
     else:
-        _report(report.removed, is_shown=not (yes or dry_run), dry_run=dry_run, more=f"; kept {report.kept}")
+        _report_removed(report.removed, is_shown=not (yes or dry_run), dry_run=dry_run, more=f"; kept {report.kept}")
         for each in report.damaged:
             name = each.key.id if each.key else each.where
-            click.echo(f"kept: {to_one_line(name)} is damaged; examine it with: {target.command('doctor')}", err=True)
+            click.echo(
+                f"kept: {to_one_line(name)} is damaged; examine it with: {target.format_command('doctor')}", err=True
+            )
     if not report.complete:
         click.echo(MAY_HAVE_MISSED, err=True)
     return ExitCode.PARTLY if report.damaged or not report.complete else ExitCode.OK
 
 
-def _confirm(what: str, shown: Sequence[DeletedConversation] = ()) -> None:
+def _confirm_removal(what: str, shown: Sequence[DeletedConversation] = ()) -> None:
     """Show what would go, and ask on standard error; ends the command if the answer is no."""
     _print_removed(shown)
-    click.confirm(show_controls(f"{what} for good?"), abort=True, err=True)
+    click.confirm(escape_controls(f"{what} for good?"), abort=True, err=True)
 
 
 def _print_removed(removed: Sequence[DeletedConversation]) -> None:
@@ -199,22 +210,22 @@ def _print_removed(removed: Sequence[DeletedConversation]) -> None:
 
 def _count_messages(rows: Sequence[DeletedConversation]) -> str:
     damaged = sum(row.messages is None for row in rows)
-    words = count(sum(row.messages or 0 for row in rows), "message")
+    words = format_count(sum(row.messages or 0 for row in rows), "message")
     return f"{words}, {damaged} damaged" if damaged else words
 
 
-def _report(rows: Sequence[DeletedConversation], *, is_shown: bool, dry_run: bool, more: str = "") -> None:
+def _report_removed(rows: Sequence[DeletedConversation], *, is_shown: bool, dry_run: bool, more: str = "") -> None:
     """Print what was removed, unless it has been shown, and how much it was."""
     if not is_shown:
         _print_removed(rows)
     verb = "would delete" if dry_run else "deleted"
-    records = count(sum(row.records or 0 for row in rows), "record")
-    click.echo(f"{verb} {count(len(rows), 'conversation')}: {_count_messages(rows)}, {records}{more}", err=True)
+    records = format_count(sum(row.records or 0 for row in rows), "record")
+    click.echo(f"{verb} {format_count(len(rows), 'conversation')}: {_count_messages(rows)}, {records}{more}", err=True)
 
 
 @click.command()
 @shared_options("json")
-def sweep(*, target: Target, as_json: bool) -> None:
+def sweep(*, target: CommandTarget, as_json: bool) -> None:
     r"""Free the space of what has expired, of all scopes.
 
     What crashes left over goes as well. What has expired is absent without it, too. To be run daily where the backend

@@ -12,8 +12,8 @@ from typing import Any
 import click
 
 from chathistory.cli.errors import ExitCode
-from chathistory.cli.options import Target, optional_id_argument, shared_options
-from chathistory.cli.output import count, key_to_json, print_json, print_rows, show_progress, to_one_line
+from chathistory.cli.options import CommandTarget, optional_id_argument, shared_options
+from chathistory.cli.output import format_count, key_to_json, print_json, print_rows, show_progress, to_one_line
 from chathistory.cli.responder import Responder, make_responder
 from chathistory.errors import ChatHistoryError, StoreUnavailable
 from chathistory.history import History
@@ -92,7 +92,7 @@ class _Case:
 @click.option("--force", is_flag=True, help="Repair a conversation even while a turn of it is open.")
 @click.option("--online", is_flag=True, help="Ask the API as well, by counting tokens: it is free, but needs a key.")
 @shared_options("json", "all_scopes")
-def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: Target, as_json: bool) -> int:
+def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: CommandTarget, as_json: bool) -> int:
     r"""Find what is damaged or cannot be sent; with --repair, mend it.
 
     All conversations of the scope are examined, or one. They are found by a walk over the storage itself. A repair
@@ -123,7 +123,7 @@ def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: T
     with target.open() as history, asking, show_progress("examining", None) as step:
         walk = ConversationWalk(history.store, scope, None if id is None else [id])
         for diagnosis in walk.iter_diagnoses():
-            case = _examine(history, diagnosis, repair=repair, force=force, is_named=id is not None)
+            case = _examine_conversation(history, diagnosis, repair=repair, force=force, is_named=id is not None)
             if responder and diagnosis.key and case.state in ("sound", "repaired"):  # else repair something else first
                 case = _ask_api(history, diagnosis.key, case, responder, repair=repair)
             counts[case.state] += 1
@@ -132,12 +132,14 @@ def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: T
                 cases.append(case)
             step(case)
     if id is not None and not counts:
-        raise target.absent(id)
+        raise target.make_not_found_error(id)
     _print_cases(cases, target, as_json=as_json)
     for note in notes:
         click.echo(f"note: {to_one_line(note)}", err=True)
     words = ", ".join(f"{counts[state]} {what}" for state, what in _COUNTS.items() if counts[state])
-    click.echo(f"{count(sum(counts.values()), 'conversation')} examined" + (f": {words}" if words else ""), err=True)
+    click.echo(
+        f"{format_count(sum(counts.values()), 'conversation')} examined" + (f": {words}" if words else ""), err=True
+    )
     if not walk.is_complete:
         click.echo("some conversations may have been missed: this account may not search the whole storage", err=True)
     if counts["repairable"] or counts["not repaired"]:
@@ -145,7 +147,9 @@ def doctor(id: str | None, *, repair: bool, force: bool, online: bool, target: T
     return ExitCode.OK if walk.is_complete else ExitCode.PARTLY
 
 
-def _examine(history: History, diagnosis: Diagnosis, *, repair: bool, force: bool, is_named: bool) -> _Case:
+def _examine_conversation(
+    history: History, diagnosis: Diagnosis, *, repair: bool, force: bool, is_named: bool
+) -> _Case:
     """Return what was found, and repair what can be repaired if that is asked for."""
     findings = diagnosis.findings
     problem = None if diagnosis.problem is None else str(diagnosis.problem)
@@ -206,7 +210,7 @@ def _name_place(finding: ViewRepair) -> str:
     return "end" if finding.position == ADDED else f"record {finding.position}"
 
 
-def _print_cases(cases: Sequence[_Case], target: Target, *, as_json: bool) -> None:
+def _print_cases(cases: Sequence[_Case], target: CommandTarget, *, as_json: bool) -> None:
     rows = [row for case in cases for row in case.list_rows()]
     if as_json:
         for case in cases:

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from chathistory.cli.options import PAIR, Target, id_argument, shared_options
-from chathistory.cli.output import count, print_json, show_controls, to_one_line
+from chathistory.cli.options import PAIR, CommandTarget, id_argument, shared_options
+from chathistory.cli.output import escape_controls, format_count, print_json, to_one_line
 from chathistory.defaults import OWN_SCOPE
 from chathistory.history import ConversationInfo
 
@@ -30,7 +30,7 @@ def annotate(
     untags: tuple[str, ...],
     pairs: tuple[tuple[str, Any], ...],
     names: tuple[str, ...],
-    target: Target,
+    target: CommandTarget,
     as_json: bool,
 ) -> None:
     r"""Set title, tags and metadata of a conversation.
@@ -46,7 +46,7 @@ def annotate(
     with target.open_conversation(id) as conversation:
         info = conversation.info()
         if info is None:
-            raise target.absent(id)
+            raise target.make_not_found_error(id)
         changes: dict[str, Any] = {} if title is None else {"title": title or None}
         if tags or untags:
             kept = [tag for tag in info.tags if tag not in untags]
@@ -69,7 +69,7 @@ def annotate(
 @id_argument
 @click.argument("new_id")
 @shared_options("json")
-def rename(id: str, new_id: str, *, target: Target, as_json: bool) -> None:
+def rename(id: str, new_id: str, *, target: CommandTarget, as_json: bool) -> None:
     r"""Give a conversation the name NEW_ID; all else stays as it is.
 
     If it breaks off, the same conversation may exist under both names: repeat it.
@@ -79,12 +79,12 @@ def rename(id: str, new_id: str, *, target: Target, as_json: bool) -> None:
       chathistory rename thesis thesis-2026
     """
     with target.open() as history:
-        target.find(history, id)
+        target.find_conversation(history, id)
         history.rename(id, new_id)
     if as_json:
         print_json({"id": new_id, "scope": target.scope, "before": id})
     else:
-        click.echo(f"renamed {show_controls(id)} to {show_controls(new_id)}")
+        click.echo(f"renamed {escape_controls(id)} to {escape_controls(new_id)}")
 
 
 @click.command()
@@ -93,7 +93,7 @@ def rename(id: str, new_id: str, *, target: Target, as_json: bool) -> None:
 @click.option("--at", type=int, metavar="POSITION", help="Only what comes before this position. [default: all]")
 @click.option("--into", metavar="SCOPE", help="The new conversation's scope. [default: the same]")
 @shared_options("json")
-def fork(id: str, new_id: str, *, at: int | None, into: str | None, target: Target, as_json: bool) -> None:
+def fork(id: str, new_id: str, *, at: int | None, into: str | None, target: CommandTarget, as_json: bool) -> None:
     r"""Create a conversation from the first part of another.
 
     The other stays as it is. `show` has the positions, each after a #. To say something else than #12, fork with --at
@@ -107,15 +107,15 @@ def fork(id: str, new_id: str, *, at: int | None, into: str | None, target: Targ
     with target.open_conversation(id) as conversation:
         info = conversation.fork(new_id, at=at, scope=into or OWN_SCOPE).info()
     if info is None:  # the store's time-to-live is that short
-        raise target.absent(new_id)
-    _report(info, f"forked {show_controls(id)} into {show_controls(new_id)}", as_json=as_json)
+        raise target.make_not_found_error(new_id)
+    _report_change(info, f"forked {escape_controls(id)} into {escape_controls(new_id)}", as_json=as_json)
 
 
 @click.command()
 @id_argument
 @click.option("--to", type=int, metavar="POSITION", required=True, help="Messages from here on are taken back.")
 @shared_options("json")
-def rewind(id: str, *, to: int, target: Target, as_json: bool) -> None:
+def rewind(id: str, *, to: int, target: CommandTarget, as_json: bool) -> None:
     r"""Take back the messages from a position on.
 
     They stay in the log, and are not sent again.
@@ -126,7 +126,7 @@ def rewind(id: str, *, to: int, target: Target, as_json: bool) -> None:
     """
     with target.open_conversation(id) as conversation:
         info = conversation.rewind(to=to)
-    _report(info, f"rewound {show_controls(id)} to position {to}", as_json=as_json)
+    _report_change(info, f"rewound {escape_controls(id)} to position {to}", as_json=as_json)
 
 
 @click.command("leave-out")
@@ -135,7 +135,9 @@ def rewind(id: str, *, to: int, target: Target, as_json: bool) -> None:
 @click.option("--block", type=int, metavar="N", help="Its content block, counted from 0. [default: the whole message]")
 @click.option("--thinking", is_flag=True, help="All thinking so far.")
 @shared_options("json")
-def leave_out(id: str, *, record: int | None, block: int | None, thinking: bool, target: Target, as_json: bool) -> None:
+def leave_out(
+    id: str, *, record: int | None, block: int | None, thinking: bool, target: CommandTarget, as_json: bool
+) -> None:
     r"""Continue without something that the API refuses.
 
     It stays in the log, and is not sent again. Without options, it is what the API refused when a message was sent
@@ -151,12 +153,12 @@ def leave_out(id: str, *, record: int | None, block: int | None, thinking: bool,
         raise click.UsageError("--block needs --record POSITION.")
     with target.open_conversation(id) as conversation:
         info = conversation.leave_out(record, block=block, thinking=thinking)
-    _report(info, f"left out of {show_controls(id)}", as_json=as_json)
+    _report_change(info, f"left out of {escape_controls(id)}", as_json=as_json)
 
 
-def _report(info: ConversationInfo, done: str, *, as_json: bool) -> None:
+def _report_change(info: ConversationInfo, done: str, *, as_json: bool) -> None:
     if as_json:
         names = {"id": info.id, "scope": info.scope, "start": info.start, "end": info.end}
         print_json(names | {"messages": info.messages, "origin": info.origin.to_dict() if info.origin else None})
     else:
-        click.echo(f"{done}: {count(info.messages, 'message')}")
+        click.echo(f"{done}: {format_count(info.messages, 'message')}")

@@ -11,10 +11,10 @@ import sys
 import traceback
 from typing import Any
 
-from chathistory.cli.output import show_controls, to_one_line
+from chathistory.cli.output import escape_controls, to_one_line
 from chathistory.errors import ChatHistoryError, CorruptRecord, OrphanedReply, TurnInProgress
 
-__all__ = ["ExitCode", "explain", "is_known", "report"]
+__all__ = ["ExitCode", "explain_error", "is_known_error", "print_error"]
 
 
 class ExitCode(enum.IntEnum):
@@ -36,16 +36,16 @@ _LONGEST = 600
 _SDK_MODULES = frozenset({"anthropic", "httpx2", "httpx", "httpcore"})  # asked by name: importing it costs 0.8 s
 
 
-def report(error: BaseException, *, debug: bool = False) -> None:
+def print_error(error: BaseException, *, debug: bool = False) -> None:
     """Print an error to standard error; with `debug`, its traceback before it."""
     if debug:
-        sys.stderr.write(show_controls(_mask_keys("".join(traceback.format_exception(error)))))
-    for line in explain(error):
+        sys.stderr.write(escape_controls(_mask_keys("".join(traceback.format_exception(error)))))
+    for line in explain_error(error):
         sys.stderr.write(f"{line}\n")
     sys.stderr.flush()
 
 
-def explain(error: BaseException) -> list[str]:
+def explain_error(error: BaseException) -> list[str]:
     """Return the lines that explain an error; the first begins with "Error: "."""
     words = str(error) or type(error).__name__
     match error:
@@ -66,7 +66,7 @@ def explain(error: BaseException) -> list[str]:
             words = f"{error.filename!r}: {error.strerror}"
         case _ if _is_from_sdk(error):
             words = _explain_api_error(error)
-        case _ if not is_known(error):
+        case _ if not is_known_error(error):
             words = f"{type(error).__name__}: {error} (unexpected; --debug shows where)"
     notes = [note.removeprefix("chathistory: ") for note in getattr(error, "__notes__", ()) if "`" not in note]
     return [to_one_line(_mask_keys(line), _LONGEST) for line in (f"Error: {words}", *notes)]
@@ -80,7 +80,7 @@ def _explain_api_error(error: Any) -> str:
     return template.format(status, getattr(error, "api_message", None) or "no reason given")
 
 
-def is_known(error: BaseException) -> bool:
+def is_known_error(error: BaseException) -> bool:
     """Return whether this is an expected kind of error: of ours, of the SDK or of the operating system."""
     return isinstance(error, ChatHistoryError | OSError) or _is_from_sdk(error)
 

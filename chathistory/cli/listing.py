@@ -12,8 +12,8 @@ from typing import Any
 
 import click
 
-from chathistory.cli.options import FILTERS, OPTIONS, Target, format_filters, select_filters, shared_options
-from chathistory.cli.output import damaged_to_json, format_age, print_json, print_rows, show_controls, to_one_line
+from chathistory.cli.options import FILTERS, OPTIONS, CommandTarget, format_filters, select_filters, shared_options
+from chathistory.cli.output import damaged_to_json, escape_controls, format_age, print_json, print_rows, to_one_line
 from chathistory.errors import ChatHistoryError
 from chathistory.history import ConversationInfo, History
 from chathistory.storage.values import Damaged, Key, Page
@@ -27,7 +27,7 @@ _PAGE = 500  # conversations at once, when all are read
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", default=20, show_default=True, help="How many.")
 @click.option("--after", metavar="CURSOR", help="Continue where a list ended; it said with which cursor.")
 @shared_options(*FILTERS, "json")
-def list_(limit: int, after: str | None, *, target: Target, as_json: bool, **given: Any) -> None:
+def list_(limit: int, after: str | None, *, target: CommandTarget, as_json: bool, **given: Any) -> None:
     r"""List conversations, those with the newest activity first.
 
     All of the scope, or those that match all filters. When it does not go to a terminal, one line each: id, messages,
@@ -56,7 +56,7 @@ def list_(limit: int, after: str | None, *, target: Target, as_json: bool, **giv
         else:
             _print_listing(page, with_turn=given["unanswered"])
         if page.damaged:
-            click.echo(f"{len(page.damaged)} damaged; examine them with: {target.command('doctor')}", err=True)
+            click.echo(f"{len(page.damaged)} damaged; examine them with: {target.format_command('doctor')}", err=True)
         if storage_notes := history.store.get_storage_notes():  # what else is stored, as far as the store can tell
             for row in page.items:
                 with suppress(ChatHistoryError):  # it is damaged, or gone, which is said elsewhere
@@ -64,10 +64,10 @@ def list_(limit: int, after: str | None, *, target: Target, as_json: bool, **giv
                         click.echo(f"note: {to_one_line(note)}", err=True)
     if page.next:
         words = ("list", "--limit", str(limit), *format_filters(filters), "--after", page.next)
-        click.echo(f"more: {target.command(*words)}", err=True)
+        click.echo(f"more: {target.format_command(*words)}", err=True)
     elif not page.items and not page.damaged and after is None:
-        rest = "matches the filters" if filters else f"exists yet; create one with: {target.command('chat')}"
-        click.echo(f"no conversation in {target}, scope {show_controls(target.scope)}, {rest}", err=True)
+        rest = "matches the filters" if filters else f"exists yet; create one with: {target.format_command('chat')}"
+        click.echo(f"no conversation in {target}, scope {escape_controls(target.scope)}, {rest}", err=True)
 
 
 def read_listing(

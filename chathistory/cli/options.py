@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import click
 
-from chathistory.cli.output import show_controls
+from chathistory.cli.output import escape_controls
 from chathistory.config.load import merge_sources
 from chathistory.config.settings import Settings
 from chathistory.conversation import Conversation
@@ -33,8 +33,8 @@ __all__ = [
     "OPTIONS",
     "PAIR",
     "TRIMMING",
-    "Run",
-    "Target",
+    "CommandTarget",
+    "RunState",
     "format_filters",
     "id_argument",
     "ids_argument",
@@ -51,14 +51,14 @@ _COMPLETABLE = re.compile(r"[\w./@+-]+")  # what no shell would take apart
 
 
 @dataclass(slots=True)
-class Run:
+class RunState:
     """What the commands report to the function that runs them."""
 
     debug: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class CommandTarget:
     """The store and the scope that a command works on.
 
     Attributes:
@@ -72,7 +72,7 @@ class Target:
     all_scopes: bool = False
 
     @classmethod
-    def choose(cls, given: Mapping[str, str | None], *, all_scopes: bool = False) -> Target:
+    def from_options(cls, given: Mapping[str, str | None], *, all_scopes: bool = False) -> CommandTarget:
         """Return the target that the flags and the configuration name; else the store in the user's data folder.
 
         Raises:
@@ -111,42 +111,44 @@ class Target:
 
     @contextmanager
     def open_conversation(self, id: str) -> Iterator[Conversation]:
-        """Open a conversation that exists, for the time of the body. Raises as `find` does."""
+        """Open a conversation that exists, for the time of the body. Raises as `find_conversation` does."""
         with self.open() as history:
-            yield self.find(history, id)
+            yield self.find_conversation(history, id)
 
-    def find(self, history: History, id: str) -> Conversation:
+    def find_conversation(self, history: History, id: str) -> Conversation:
         """Return a conversation that exists. Raises `click.ClickException` that names ids like this one otherwise."""
         conversation = history.conversation(id)
         if conversation.state() is not None:
             return conversation
         ids = [row.id for row in history.list(limit=_SEARCHED).items]
         near = difflib.get_close_matches(id, ids, n=3) or [name for name in ids if name.startswith(id)][:3]
-        hint = f"did you mean {' or '.join(near)}?" if near else f"{self.command('list')} lists those that exist"
-        raise self.absent(id, f"; {hint}")
+        hint = f"did you mean {' or '.join(near)}?" if near else f"{self.format_command('list')} lists those that exist"
+        raise self.make_not_found_error(id, f"; {hint}")
 
     def find_version(self, history: History, id: str) -> str | None:
         """Return the version of a conversation that exists; None: it is damaged. Raises `click.ClickException`."""
         try:
-            return self.find(history, id).version
+            return self.find_conversation(history, id).version
         except (CorruptRecord, UnsupportedRecord):
             return None
 
-    def absent(self, id: str, hint: str = "") -> click.ClickException:
+    def make_not_found_error(self, id: str, hint: str = "") -> click.ClickException:
         """Return the error for a conversation that does not exist."""
-        return click.ClickException(show_controls(f"there is no conversation {id} in {self}, scope {self.scope}{hint}"))
+        return click.ClickException(
+            escape_controls(f"there is no conversation {id} in {self}, scope {self.scope}{hint}")
+        )
 
-    def command(self, *words: str) -> str:
+    def format_command(self, *words: str) -> str:
         """Return the command line that does something with this target, for people to copy."""
         return shlex.join(["chathistory", *words, *self.flags])
 
 
-def _complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def _complete_name(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
     """Return the ids or scopes that begin like this, of as many conversations as are quick to look at."""
     is_scope = parameter.name == "scope"
     given = {name: context.params.get(name) for name in _TARGET} | ({"scope": None} if is_scope else {})
     try:
-        with Target.choose(given).open() as history:
+        with CommandTarget.from_options(given).open() as history:
             if is_scope:
                 names = sorted({key.scope for key in islice(history.store.keys(None), _WALKED)})
             else:
@@ -196,7 +198,7 @@ _TIME = _ParsedBy(_parse_time)
 
 
 def _remember_debug(context: click.Context, _parameter: click.Parameter, value: bool) -> None:  # noqa: FBT001 - click
-    context.ensure_object(Run).debug |= value
+    context.ensure_object(RunState).debug |= value
 
 
 OPTIONS: Mapping[str, Callable[[Any], Any]] = {
@@ -209,7 +211,7 @@ OPTIONS: Mapping[str, Callable[[Any], Any]] = {
     "scope": click.option(
         "--scope",
         metavar="NAME",
-        shell_complete=_complete,
+        shell_complete=_complete_name,
         help='Whose conversations. [env var: CHATHISTORY_SCOPE; default: as configured, or "default"]',
     ),
     "all_scopes": click.option("--all-scopes", is_flag=True, help="The conversations of all scopes."),
@@ -263,9 +265,9 @@ FILTERS = ("title", "tag", "metadata", "model", "since", "until", "unanswered")
 TRIMMING = tuple(name for name in TRIMMING_OPTIONS if name.startswith(("trigger_", "keep_")))
 """The options that say when to trim, and how far; they reach the command by the names of the settings."""
 
-id_argument = click.argument("id", shell_complete=_complete)
-optional_id_argument = click.argument("id", required=False, shell_complete=_complete)
-ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=_complete)
+id_argument = click.argument("id", shell_complete=_complete_name)
+optional_id_argument = click.argument("id", required=False, shell_complete=_complete_name)
+ids_argument = click.argument("ids", nargs=-1, metavar="[ID]...", shell_complete=_complete_name)
 
 
 def shared_options(*names: str) -> Callable[[F], F]:
@@ -279,7 +281,7 @@ def shared_options(*names: str) -> Callable[[F], F]:
         @functools.wraps(command)
         def run_on_target(*args: Any, all_scopes: bool = False, **kwargs: Any) -> Any:
             given = {name: kwargs.pop(name) for name in _TARGET}
-            return command(*args, target=Target.choose(given, all_scopes=all_scopes), **kwargs)
+            return command(*args, target=CommandTarget.from_options(given, all_scopes=all_scopes), **kwargs)
 
         with_options: Any = run_on_target
         for name in reversed((*names, *_TARGET, "debug")):

@@ -2,7 +2,7 @@
 
 A message can hold anything. An escape sequence in it could move the cursor, change the window's title or fake a
 prompt, and a character that turns the direction of writing could show something else than what is there. So stored
-text goes through `show_controls`, `to_one_line` or `to_json_line` on its way to a terminal.
+text goes through `escape_controls`, `to_one_line` or `to_json_line` on its way to a terminal.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MAY_HAVE_MISSED",
-    "count",
     "damaged_to_json",
+    "escape_controls",
     "format_age",
+    "format_count",
     "key_to_json",
     "make_console",
     "print_json",
     "print_rows",
-    "show_controls",
     "show_progress",
     "to_json_line",
     "to_one_line",
@@ -47,14 +47,14 @@ _LONGEST_ID, _LONGEST_FIELD, _SHORTEST_TITLE = 28, 20, 10
 _GAP = 2
 
 
-def show_controls(text: str) -> str:
+def escape_controls(text: str) -> str:
     """Return the text with every character that a terminal would obey made visible."""
     return _UNSAFE.sub(lambda found: get_picture(found[0]) or f"<U+{ord(found[0]):04X}>", text.replace("\r\n", "\n"))
 
 
 def to_one_line(text: str, longest: int | None = None) -> str:
     """Return the text, safe, on one line; with `longest`, cut to so many characters with an ellipsis."""
-    line = " ".join(show_controls(text if longest is None else text[: 4 * longest]).split())
+    line = " ".join(escape_controls(text if longest is None else text[: 4 * longest]).split())
     return line if longest is None or len(line) <= longest else f"{line[: longest - 1]}\u2026"
 
 
@@ -65,7 +65,7 @@ def to_json_line(value: Any) -> str:
     return _UNSAFE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
 
 
-def count(number: int, noun: str) -> str:
+def format_count(number: int, noun: str) -> str:
     """Return a number with its noun, such as "1 message" and "2 messages"."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
@@ -75,7 +75,7 @@ def format_age(time: datetime, now: datetime | None = None) -> str:
     seconds = ((now or datetime.now(UTC)) - time).total_seconds()
     for unit, size in _UNITS:
         if seconds >= size:
-            return f"{count(int(seconds // size), unit)} ago"
+            return f"{format_count(int(seconds // size), unit)} ago"
     return "just now"
 
 

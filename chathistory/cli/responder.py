@@ -120,7 +120,7 @@ def play_turn(stream: ReplyStream, write: Callable[[str], None]) -> Reply:
 
     Ctrl-C raises `KeyboardInterrupt`, an end of the process asked for by others `SystemExit`; what had come is kept.
     """
-    with _Signals() as signals, stream:
+    with _DeferredSignals() as signals, stream:
         with signals.let_in():
             for piece in stream:
                 write(piece)
@@ -146,7 +146,7 @@ def make_writer() -> Callable[[str], None]:
     return write
 
 
-class _Signals:
+class _DeferredSignals:
     """Signals that would end this process, kept waiting but for a while in which they are let in."""
 
     def __init__(self) -> None:
@@ -155,7 +155,7 @@ class _Signals:
 
     def __enter__(self) -> Self:
         handled = [number for number in _SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
-        self._before = [(number, signal.signal(number, self._receive)) for number in handled]
+        self._before = [(number, signal.signal(number, self._handle_signal)) for number in handled]
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -175,7 +175,7 @@ class _Signals:
         finally:
             self._let_in = False
 
-    def _receive(self, number: int, _frame: FrameType | None) -> None:
+    def _handle_signal(self, number: int, _frame: FrameType | None) -> None:
         error = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
         again = self._waiting is not None
         if self._let_in or again:

@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from chathistory.cli.options import Target, id_argument, shared_options
-from chathistory.cli.output import make_console, print_json, show_controls, to_one_line
+from chathistory.cli.options import CommandTarget, id_argument, shared_options
+from chathistory.cli.output import escape_controls, make_console, print_json, to_one_line
 from chathistory.cli.responder import FAKE_MODEL
 from chathistory.conversation import Conversation
 from chathistory.log.active_path import iter_newest_first
@@ -39,7 +39,7 @@ _LONGEST = 200
 @click.option("--messages", "as_sent", is_flag=True, help="The messages as Claude would be sent them, one JSON each.")
 @click.option("--damaged", is_flag=True, help="All that can be read of a damaged conversation, and where it cannot.")
 @shared_options("json")
-def show(id: str, last: int | None, *, target: Target, as_json: bool, as_sent: bool, damaged: bool) -> None:
+def show(id: str, last: int | None, *, target: CommandTarget, as_json: bool, as_sent: bool, damaged: bool) -> None:
     r"""Show who said what in a conversation, and when.
 
     The number after each # is the position that fork and rewind take. With --json, every record of its log, exactly as
@@ -69,7 +69,7 @@ def show(id: str, last: int | None, *, target: Target, as_json: bool, as_sent: b
             _print_entries(load_spoken(conversation, last))
 
 
-def _show_damaged(target: Target, id: str, *, as_json: bool) -> None:
+def _show_damaged(target: CommandTarget, id: str, *, as_json: bool) -> None:
     """Show all that can be read, whatever is damaged, a portion at a time."""
     is_empty = True
     with target.open() as history:
@@ -82,10 +82,10 @@ def _show_damaged(target: Target, id: str, *, as_json: bool) -> None:
                     click.echo(f"#{each.position}  {to_one_line(each.what)}\n")
             elif as_json:
                 print_json(each.to_dict())
-            elif spoken := SpokenEntry.of(each):
+            elif spoken := SpokenEntry.from_entry(each):
                 _print_entries([spoken])
     if is_empty:
-        raise target.absent(id)
+        raise target.make_not_found_error(id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class SpokenEntry:
     position: int
 
     @classmethod
-    def of(cls, entry: Entry) -> SpokenEntry | None:
+    def from_entry(cls, entry: Entry) -> SpokenEntry | None:
         """Return an entry as it is shown; None: it is an event of the log, and not something that was said."""
         event = entry.event
         if not isinstance(event, MessageAdded | ReplyInterrupted | ReplyOrphaned):
@@ -128,24 +128,24 @@ class SpokenEntry:
         """Its words, safe for a terminal; other blocks are described in one line each."""
         content = self.event.message.get("content") or ""
         if isinstance(content, str):
-            return show_controls(content)
+            return escape_controls(content)
         return "\n".join(filter(None, map(_describe_block, content)))
 
 
 def _describe_block(block: Mapping[str, Any]) -> str:
     kind = str(block["type"])
     if kind == "text":
-        return show_controls(block.get("text") or "")
+        return escape_controls(block.get("text") or "")
     if kind in ("thinking", "redacted_thinking"):
         return "[thinking, hidden]"
     if kind.endswith("tool_use"):
-        return f"[calls {to_one_line(str(block.get('name')))}: {_shorten(block.get('input'))}]"
+        return f"[calls {to_one_line(str(block.get('name')))}: {_shorten_value(block.get('input'))}]"
     if kind.endswith("tool_result"):
-        return f"[{'failed' if block.get('is_error') else 'result'}: {_shorten(block.get('content'))}]"
+        return f"[{'failed' if block.get('is_error') else 'result'}: {_shorten_value(block.get('content'))}]"
     return f"[{to_one_line(kind)}]"
 
 
-def _shorten(value: Any) -> str:
+def _shorten_value(value: Any) -> str:
     if isinstance(value, list):
         value = " ".join(str(part.get("text") or f"[{part.get('type')}]") for part in value if isinstance(part, dict))
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -161,7 +161,7 @@ def load_spoken(conversation: Conversation, last: int | None = None) -> list[Spo
     spoken: list[SpokenEntry] = []
     omitted: dict[int, str] = {}
     for entry in iter_newest_first(conversation.log, _PORTION if last is None else last + _PORTION):
-        if found := SpokenEntry.of(entry):
+        if found := SpokenEntry.from_entry(entry):
             spoken.append(replace(found, kind=omitted.get(entry.position, entry.kind)))
             if len(spoken) == last:
                 break

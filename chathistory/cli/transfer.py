@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from chathistory.cli.errors import ExitCode
-from chathistory.cli.options import Target, ids_argument, shared_options
-from chathistory.cli.output import MAY_HAVE_MISSED, count, key_to_json, show_progress, to_json_line, to_one_line
+from chathistory.cli.options import CommandTarget, ids_argument, shared_options
+from chathistory.cli.output import MAY_HAVE_MISSED, format_count, key_to_json, show_progress, to_json_line, to_one_line
 from chathistory.history import History
 from chathistory.storage.values import Key
 from chathistory.transfer.copy import CopyReport
@@ -44,7 +44,14 @@ _WORDS = {
 @click.option("--salvage", is_flag=True, help="Of damaged conversations write what can be read.")
 @shared_options("full_scan", "json", "all_scopes")
 def export(
-    ids: tuple[str, ...], *, output: str, markdown: bool, force: bool, target: Target, as_json: bool, **options: Any
+    ids: tuple[str, ...],
+    *,
+    output: str,
+    markdown: bool,
+    force: bool,
+    target: CommandTarget,
+    as_json: bool,
+    **options: Any,
 ) -> int:
     r"""Write conversations into a file.
 
@@ -63,7 +70,10 @@ def export(
         raise click.UsageError("standard output is a terminal; add --output FILE, or send it into a pipe.")
     if output != "-" and Path(output).exists() and not force:
         raise click.UsageError(f"{output} exists; add --force to replace it.")
-    with target.open() as history, show_progress("exporting", lambda: _count(history, target, ids)) as step:
+    with (
+        target.open() as history,
+        show_progress("exporting", lambda: _count_conversations(history, target, ids)) as step,
+    ):
         report = history.export_to(
             sys.stdout.buffer if output == "-" else output,
             all_scopes=target.all_scopes,
@@ -73,17 +83,21 @@ def export(
             **options,
         )
     counts = {"conversations": report.conversations, "records": report.records, "later": report.later}
-    not_done = [_explain(key, str(why)) for key, why in report.failed.items()]
-    not_done += [_explain(key, f"{count(lost, 'record')} lost") for key, lost in report.salvaged.items()]
-    not_done += [_explain(each.key, str(each.error), each.where) for each in report.damaged]
-    return _report("exported", counts, not_done, as_json=as_json, all_found=report.all_found, err=output == "-")
+    not_done = [_describe_failure(key, str(why)) for key, why in report.failed.items()]
+    not_done += [
+        _describe_failure(key, f"{format_count(lost, 'record')} lost") for key, lost in report.salvaged.items()
+    ]
+    not_done += [_describe_failure(each.key, str(each.error), each.where) for each in report.damaged]
+    return _report_transfer(
+        "exported", counts, not_done, as_json=as_json, all_found=report.all_found, err=output == "-"
+    )
 
 
 @click.command("import")
 @click.argument("file")
 @click.option("--id", metavar="ID", help="The name for a plain list of messages.")
 @shared_options("replace", "json", "all_scopes")
-def import_(file: str, *, id: str | None, replace: bool, target: Target, as_json: bool) -> int:
+def import_(file: str, *, id: str | None, replace: bool, target: CommandTarget, as_json: bool) -> int:
     r"""Store the conversations that a file holds.
 
     FILE (- is standard input) is an export, or a list of messages in JSON. What it holds goes into the scope; with
@@ -109,7 +123,7 @@ def import_(file: str, *, id: str | None, replace: bool, target: Target, as_json
     "--threads", type=click.IntRange(1, 64), metavar="N", default=4, show_default=True, help="So many at once."
 )
 @shared_options("replace", "full_scan", "json", "all_scopes")
-def copy(ids: tuple[str, ...], *, other: str, target: Target, as_json: bool, **options: Any) -> int:
+def copy(ids: tuple[str, ...], *, other: str, target: CommandTarget, as_json: bool, **options: Any) -> int:
     r"""Copy conversations to another store.
 
     Those with the given IDs, all of the scope, or with --all-scopes all there are. Positions, times and order stay as
@@ -127,37 +141,37 @@ def copy(ids: tuple[str, ...], *, other: str, target: Target, as_json: bool, **o
     with ExitStack() as opened:
         history = opened.enter_context(target.open())
         store = opened.enter_context(open_store(other))
-        step = opened.enter_context(show_progress("copying", lambda: _count(history, target, ids)))
+        step = opened.enter_context(show_progress("copying", lambda: _count_conversations(history, target, ids)))
         chosen = list(ids) or None
         report = history.copy_to(store, all_scopes=target.all_scopes, ids=chosen, progress=step, **options)
     return _report_copies("copied", report, as_json=as_json)
 
 
-def _check_ids(target: Target, ids: Sequence[str]) -> None:
+def _check_ids(target: CommandTarget, ids: Sequence[str]) -> None:
     if ids and target.all_scopes:
         raise click.UsageError("IDs are of one scope; leave out --all-scopes, or the IDs.")
 
 
-def _count(history: History, target: Target, ids: Sequence[str]) -> int:
+def _count_conversations(history: History, target: CommandTarget, ids: Sequence[str]) -> int:
     return len(ids) or sum(1 for _ in history.store.keys(None if target.all_scopes else target.scope))
 
 
 def _report_copies(done: str, report: CopyReport, *, as_json: bool) -> int:
     counts = {name: getattr(report, name) for name in ("copied", "continued", "same", "records", "later")}
     different = "a different conversation has this name, and was kept; --replace replaces it"
-    not_done = [_explain(key, different) for key in report.different]
-    not_done += [_explain(key, str(why)) for key, why in report.failed.items()]
-    not_done += [_explain(each.key, str(each.error), each.where) for each in report.damaged]
-    not_done += [_explain(None, f"passed over: {what}") for what in report.skipped]
-    return _report(done, counts, not_done, as_json=as_json, all_found=report.all_found)
+    not_done = [_describe_failure(key, different) for key in report.different]
+    not_done += [_describe_failure(key, str(why)) for key, why in report.failed.items()]
+    not_done += [_describe_failure(each.key, str(each.error), each.where) for each in report.damaged]
+    not_done += [_describe_failure(None, f"passed over: {what}") for what in report.skipped]
+    return _report_transfer(done, counts, not_done, as_json=as_json, all_found=report.all_found)
 
 
-def _explain(key: Key | None, why: str, where: str | None = None) -> dict[str, Any]:
+def _describe_failure(key: Key | None, why: str, where: str | None = None) -> dict[str, Any]:
     """Return why something could not be done; what has no key is named by its place in the storage, or not at all."""
     return {**key_to_json(key), "why": why, "where": where}
 
 
-def _report(
+def _report_transfer(
     done: str,
     counts: Mapping[str, int],
     not_done: Sequence[Mapping[str, Any]],
@@ -171,10 +185,10 @@ def _report(
     if as_json:
         click.echo(to_json_line({**counts, "not_done": not_done, "all_found": all_found}), err=err)
         return code
-    words = [count(counts["conversations"], "conversation")] if "conversations" in counts else []
+    words = [format_count(counts["conversations"], "conversation")] if "conversations" in counts else []
     for name, what in _WORDS.items():
         if number := counts.get(name):
-            words.append(count(number, "record") if name == "records" else f"{number} {what}")
+            words.append(format_count(number, "record") if name == "records" else f"{number} {what}")
     nothing = "nothing" if not_done else "nothing, there are no conversations"
     click.echo(f"{done}: {', '.join(words) or nothing}", err=err)
     for each in not_done[:_SHOWN]:

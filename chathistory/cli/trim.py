@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from chathistory.cli.errors import ExitCode
-from chathistory.cli.options import TRIMMING, Target, id_argument, optional_id_argument, shared_options
-from chathistory.cli.output import count, print_json, print_rows, show_controls
+from chathistory.cli.options import TRIMMING, CommandTarget, id_argument, optional_id_argument, shared_options
+from chathistory.cli.output import escape_controls, format_count, print_json, print_rows
 from chathistory.errors import ChatHistoryError, ConfigError, CorruptRecord, StoreUnavailable
 from chathistory.operations.usage import Tokens, Usage
 from chathistory.trimming.parse import build_policy
@@ -25,7 +25,7 @@ __all__ = ["trim", "usage"]
 @optional_id_argument
 @click.option("--all", "everything", is_flag=True, help="Every conversation of the scope.")
 @shared_options(*TRIMMING, "dry_run", "json")
-def trim(id: str | None, *, everything: bool, dry_run: bool, target: Target, as_json: bool, **given: Any) -> int:
+def trim(id: str | None, *, everything: bool, dry_run: bool, target: CommandTarget, as_json: bool, **given: Any) -> int:
     r"""Leave the beginning of a conversation out of what is sent.
 
     It holds from now on, and nothing is removed. When to trim, and how far, is said by pairs of options (--trigger-...
@@ -51,7 +51,7 @@ def trim(id: str | None, *, everything: bool, dry_run: bool, target: Target, as_
     cuts: dict[str, TrimResult] = {}
     failed: dict[str, ChatHistoryError] = {}
     with target.open() as history:
-        named = [target.find(history, id)] if id else None
+        named = [target.find_conversation(history, id)] if id else None
         if isinstance(policy, Compaction):
             click.echo(
                 "nothing to trim now: with the setting `compaction` the API summarizes when the next message is sent. "
@@ -84,15 +84,19 @@ def _print_cuts(
         fields = ("turns", "messages", "tokens_before", "tokens_after", "position")
         print_rows(columns, [(name, *(str(getattr(cut, field)) for field in fields)) for name, cut in cuts.items()])
     for name, why in failed.items():
-        click.echo(show_controls(f"not trimmed: {name}: {why}"), err=True)
+        click.echo(escape_controls(f"not trimmed: {name}: {why}"), err=True)
     if not cuts:
-        click.echo(show_controls(f"nothing to trim{f' in {id}' if id else ''}"), err=True)
+        click.echo(escape_controls(f"nothing to trim{f' in {id}' if id else ''}"), err=True)
         return
     turns, messages, before, after = (
         sum(getattr(cut, field) for cut in cuts.values())
         for field in ("turns", "messages", "tokens_before", "tokens_after")
     )
-    what = f"{count(turns, 'turn')} ({count(messages, 'message')})" if turns else count(messages, "message")
+    what = (
+        f"{format_count(turns, 'turn')} ({format_count(messages, 'message')})"
+        if turns
+        else format_count(messages, "message")
+    )
     verb = "would be left out of what is sent" if dry_run else "left out of what is sent"
     click.echo(f"{what} {verb}: {before:,} tokens before, {after:,} after", err=True)
 
@@ -100,7 +104,7 @@ def _print_cuts(
 @click.command()
 @id_argument
 @shared_options("json")
-def usage(id: str, *, target: Target, as_json: bool) -> None:
+def usage(id: str, *, target: CommandTarget, as_json: bool) -> None:
     r"""Show what the replies of a conversation cost in tokens.
 
     Turn by turn, by model, and in all. When it does not go to a terminal, one line each: "turn", "model" or "total";
@@ -117,7 +121,7 @@ def usage(id: str, *, target: Target, as_json: bool) -> None:
             used = conversation.usage()
         except CorruptRecord as error:
             state = conversation.state()
-            click.echo(show_controls(f"{error}: only the sum is known"), err=True)
+            click.echo(escape_controls(f"{error}: only the sum is known"), err=True)
             used = Usage(Tokens.from_usage(state.totals.usage if state else {}))
     for position in used.left_out:
         click.echo(f"record {position} is damaged: what it cost is only in the total", err=True)
@@ -126,19 +130,30 @@ def usage(id: str, *, target: Target, as_json: bool) -> None:
     elif sys.stdout.isatty():
         columns = ("TURN", "TIME", "MODEL", "INPUT", "OUTPUT", "CACHE READ", "CACHE WRITTEN")
         turns = [
-            (str(turn.position), f"{turn.at.astimezone():%Y-%m-%d %H:%M}", turn.model or "", *_count(turn.tokens))
+            (
+                str(turn.position),
+                f"{turn.at.astimezone():%Y-%m-%d %H:%M}",
+                turn.model or "",
+                *_format_tokens(turn.tokens),
+            )
             for turn in used.turns
         ]
-        models = [(model or "?", "", "", *_count(tokens)) for model, tokens in used.models.items()]
-        print_rows(columns, [*turns, *models, ("total", "", "", *_count(used.total))])
+        models = [(model or "?", "", "", *_format_tokens(tokens)) for model, tokens in used.models.items()]
+        print_rows(columns, [*turns, *models, ("total", "", "", *_format_tokens(used.total))])
     else:
         turns = [
-            ("turn", str(turn.position), turn.at.isoformat(timespec="seconds"), turn.model or "", *_count(turn.tokens))
+            (
+                "turn",
+                str(turn.position),
+                turn.at.isoformat(timespec="seconds"),
+                turn.model or "",
+                *_format_tokens(turn.tokens),
+            )
             for turn in used.turns
         ]
-        models = [("model", "", "", model or "?", *_count(tokens)) for model, tokens in used.models.items()]
-        print_rows((), [*turns, *models, ("total", "", "", "", *_count(used.total))])
+        models = [("model", "", "", model or "?", *_format_tokens(tokens)) for model, tokens in used.models.items()]
+        print_rows((), [*turns, *models, ("total", "", "", "", *_format_tokens(used.total))])
 
 
-def _count(tokens: Tokens) -> tuple[str, ...]:
+def _format_tokens(tokens: Tokens) -> tuple[str, ...]:
     return tuple(map(str, astuple(tokens)))

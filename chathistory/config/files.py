@@ -75,7 +75,7 @@ def read_file(path: str | os.PathLike[str]) -> ConfigFile:
     named = Path(path).expanduser().absolute()
     file = _read_file(named, must_exist=True)
     if file is None:
-        raise Source(str(named)).error("has no table tool.chathistory")
+        raise Source(str(named)).make_error("has no table tool.chathistory")
     return file
 
 
@@ -87,10 +87,10 @@ def _read_file(path: Path, *, found: bool = False, must_exist: bool = False) -> 
             data, owner = file.read(), os.fstat(file.fileno()).st_uid
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         if must_exist:
-            raise source.error(str(error.strerror)) from error
+            raise source.make_error(str(error.strerror)) from error
         return None
     except OSError as error:
-        raise source.error(f"cannot be read: {error.strerror}") from error
+        raise source.make_error(f"cannot be read: {error.strerror}") from error
     if path.name == _PROJECT:
         tool = _parse_toml(source, data).get("tool") if b"chathistory" in data else None  # else it may even be broken
         if not (isinstance(tool, dict) and "chathistory" in tool):
@@ -119,13 +119,13 @@ def _parse_toml(source: Source, data: bytes) -> dict[str, Any]:
     except ValueError as error:  # its words may quote what is there
         position = _POSITION.search(str(error))
         words = f"is not valid TOML{f' ({position[0]})' if position else ''}"
-    raise source.error(words)
+    raise source.make_error(words)
 
 
 def check_owner(path: Path, owner: int) -> None:
     """Raise `ConfigError` for a file of another user than this process's, or root."""
     if hasattr(os, "geteuid") and owner not in {os.geteuid(), 0}:
-        raise Source(str(path)).error(
+        raise Source(str(path)).make_error(
             "belongs to another user, and would decide where your messages are stored; "
             "if you trust it, name it with --config or CHATHISTORY_CONFIG"
         )
@@ -137,13 +137,13 @@ def _read_table(source: Source, known: frozenset[str]) -> dict[str, Source]:
     for name, written in source.table().items():
         value = source.at(name, written)
         if name not in known:
-            raise source.unknown("setting", name, known)
+            raise source.make_unknown_error("setting", name, known)
         if name == "profile" and not isinstance(written, str):
-            raise value.error("must be the name of a profile")
+            raise value.make_error("must be the name of a profile")
         if name in TABLES:
             for key, part in value.table().items():
                 if TABLES[name] and key not in TABLES[name]:
-                    raise value.unknown("setting", key, TABLES[name])
+                    raise value.make_unknown_error("setting", key, TABLES[name])
                 values[f"{name}.{key}"] = value.at(key, part)
         elif name != "profiles":
             values[name] = value

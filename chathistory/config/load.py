@@ -89,7 +89,7 @@ def _list_sources(given: Mapping[str, Any], name_source: Callable[[str], str]) -
     sources = {name: Source(name_source(name), written=value) for name, value in flat.items() if value is not None}
     for name, source in sources.items():
         if name not in SETTINGS and name != "profile" and not name.startswith(OPTION):
-            raise source.unknown("setting", name, SETTINGS)
+            raise source.make_unknown_error("setting", name, SETTINGS)
     return sources
 
 
@@ -101,6 +101,6 @@ def _insert_profile(layers: list[dict[str, Source]], files: Sequence[ConfigFile]
     chosen = layers[rank]["profile"]
     values = [file.profiles[chosen.written] for file in files if chosen.written in file.profiles]
     if not values:
-        raise chosen.unknown("profile", chosen.written, {name for file in files for name in file.profiles})
+        raise chosen.make_unknown_error("profile", chosen.written, {name for file in files for name in file.profiles})
     rank += 0 if chosen.file else 1
     layers[rank:rank] = values

@@ -42,14 +42,14 @@ def open_history(
 def open_configured(settings: Settings) -> History:
     """Return the history of these settings; an error tells where its store is set."""
     url = find_store(settings)
-    with _say_where(settings):
+    with _add_store_location(settings):
         return History(url, scope=settings.scope)
 
 
 def check_url(settings: Settings) -> StoreURL:
     """Return the URL of the store with each option as the backend reads it, defaults filled in; opens nothing."""
     url = find_store(settings)
-    with _say_where(settings):
+    with _add_store_location(settings):
         return url.parse_options(list_options(url.scheme))
 
 
@@ -61,13 +61,13 @@ def find_store(settings: Settings) -> StoreURL:
             "(the command line keeps conversations in a folder of the user's own then; a program should say where)"
         )
     file = settings.sources["store"].file
-    with _say_where(settings):
+    with _add_store_location(settings):
         cls = load_store_class(settings.store.scheme)
         return cls.resolve_relative(settings.store, str(file.parent)) if file else settings.store
 
 
 @contextmanager
-def _say_where(settings: Settings) -> Iterator[None]:
+def _add_store_location(settings: Settings) -> Iterator[None]:
     """Add to errors where the store and its options are set, each source once."""
     try:
         yield
@@ -75,7 +75,7 @@ def _say_where(settings: Settings) -> Iterator[None]:
         keys: dict[str, list[str]] = {}
         for name, source in settings.sources.items():
             if name == "store" or name.startswith(OPTION):
-                keys.setdefault(source.name, []).append(source.within)
+                keys.setdefault(source.name, []).append(source.key_with_references)
         words = [f"{name}: {', '.join(within)}" if all(within) else name for name, within in keys.items()]
         error.add_note(f"chathistory: the store is set here: {'; '.join(words)}")
         raise

@@ -96,7 +96,7 @@ def build_settings(sources: Mapping[str, Source], files: tuple[Path, ...] = ()) 
     for name, source in sources.items():
         if name.startswith(OPTION):
             if plain["store"] is None:
-                raise source.error("there is no store that this is an option of")
+                raise source.make_error("there is no store that this is an option of")
             plain["store"] = source.read(partial(_join_option, plain["store"], name.removeprefix(OPTION)))
     return Settings(
         **plain,
@@ -124,4 +124,4 @@ def _build_table(
     except ConfigError as error:
         words = str(error)
     wrong = min(keys, key=lambda key: words.find(key) if key in words else len(words))  # the key that is named first
-    raise sources[keys[wrong]].error(words)
+    raise sources[keys[wrong]].make_error(words)

@@ -61,29 +61,29 @@ class Source:
         return find_references(self.written) if self.file else ()
 
     @property
-    def within(self) -> str:
+    def key_with_references(self) -> str:
         """The key, and the variables that the value refers to."""
         return " ".join((self.key, *(f"(${{{name}}})" for name in self.references)))
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.within}" if self.key else self.name
+        return f"{self.name}: {self.key_with_references}" if self.key else self.name
 
-    def error(self, words: str) -> ConfigError:
+    def make_error(self, words: str) -> ConfigError:
         """Return an error that says where the wrong value is."""
         return ConfigError(f"{self.name}: {f'{self.key}: ' if self.key else ''}{words}")
 
-    def unknown(self, kind: str, name: object, known: Iterable[str]) -> ConfigError:
+    def make_unknown_error(self, kind: str, name: object, known: Iterable[str]) -> ConfigError:
         """Return an error for an unknown name, with the nearest known one and all that there are.
 
         What does not look like a name is not quoted: it may be anything, and a secret too.
         """
         shown = repr(name) if isinstance(name, str) and _PLAIN.fullmatch(name) else "of that name"
-        return self.error(f"there is no {kind} {shown}{suggest_name(str(name), filter(_PLAIN.fullmatch, known))}")
+        return self.make_error(f"there is no {kind} {shown}{suggest_name(str(name), filter(_PLAIN.fullmatch, known))}")
 
     def table(self) -> dict[str, Any]:
         """Return the value, which must be a table."""
         if not isinstance(self.written, dict):
-            raise self.error("must be a table")
+            raise self.make_error("must be a table")
         return self.written
 
     def read(self, parse: Callable[[Any], T]) -> T:
@@ -96,7 +96,7 @@ class Source:
             return parse(expand(self.written, os.environ) if self.file else self.written)
         except ConfigError as error:
             words = str(error)
-        raise self.error(words)
+        raise self.make_error(words)
 
 
 def expand(value: Any, environment: Mapping[str, str]) -> Any:
@@ -106,7 +106,7 @@ def expand(value: Any, environment: Mapping[str, str]) -> Any:
         ConfigError: A variable is not set, or a reference cannot be read; it quotes no value.
     """
     if isinstance(value, str):
-        return _REFERENCE.sub(partial(_resolve, environment), value)
+        return _REFERENCE.sub(partial(_resolve_reference, environment), value)
     if isinstance(value, dict):
         return {name: expand(part, environment) for name, part in value.items()}
     if isinstance(value, list):
@@ -114,7 +114,7 @@ def expand(value: Any, environment: Mapping[str, str]) -> Any:
     return value
 
 
-def _resolve(environment: Mapping[str, str], found: re.Match[str]) -> str:
+def _resolve_reference(environment: Mapping[str, str], found: re.Match[str]) -> str:
     name, default = found["name"], found["default"]
     if found[0] == "$${":
         return "${"

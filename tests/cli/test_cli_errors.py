@@ -12,7 +12,7 @@ import pytest
 from cli_terminal import COMMAND
 
 from chathistory import __version__
-from chathistory.cli.output import format_age, show_controls, to_one_line
+from chathistory.cli.output import escape_controls, format_age, to_one_line
 from chathistory.cli.responder import play_turn
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -190,8 +190,8 @@ def test_times_are_told_as_people_do(seconds, words):
 
 
 def test_what_a_terminal_would_obey_is_made_visible():
-    assert show_controls("a\x1b[0m\tb\r\nc\x7f\x85\u2066\ud800") == "a␛[0m\tb\nc␡<U+0085><U+2066><U+D800>"
-    assert show_controls("naïve 中文 👩‍💻") == "naïve 中文 👩‍💻"
+    assert escape_controls("a\x1b[0m\tb\r\nc\x7f\x85\u2066\ud800") == "a␛[0m\tb\nc␡<U+0085><U+2066><U+D800>"
+    assert escape_controls("naïve 中文 👩‍💻") == "naïve 中文 👩‍💻"
     assert to_one_line("a\n\tb  c") == "a b c"
     assert to_one_line("abcdef", 4) == "abc…"
 
