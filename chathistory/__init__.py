@@ -1,15 +1,16 @@
-"""Conversations with Claude: saved, resumed, trimmed and listed, on any backend.
+"""Save, resume, trim and list conversations with Claude, on any backend.
 
     store = open_store("file:./history")                # or memory:, redis://, mongodb://, s3://
     chat = History(store).conversation("support/42")
     chat.append({"role": "user", "content": "Hello"})
-    chat.messages()                                     # ready for `client.messages.create`
+    chat.messages()                                     # pass them to `client.messages.create`
 
-This page is the whole public surface, with `chathistory.errors`, `chathistory.types`, `chathistory.trimming`,
-`chathistory.testing` and `chathistory.storage.hookspecs`; for authors of backends also `chathistory.storage.values`,
+The public API is this module, `chathistory.errors`, `chathistory.types`, `chathistory.trimming`,
+`chathistory.testing` and `chathistory.storage.hookspecs`. Authors of backends also use `chathistory.storage.values`,
 `chathistory.storage.checks`, `chathistory.storage.abilities`, `chathistory.storage.url` and
 `chathistory.storage.cursors`.
-Importing it loads neither the Anthropic SDK nor a client library, nor pluggy: they come when they are used.
+
+Importing this module does not import the Anthropic SDK, a client library, or pluggy: they are imported at first use.
 """
 
 from __future__ import annotations
@@ -126,7 +127,7 @@ __all__ = [
 
 __version__ = "0.1.0"
 
-_LATER = {  # imported when first used: they load asyncio, pluggy and the like
+_LAZY = {  # imported at first use: these load asyncio, pluggy and the like
     "ReplyEvent": "chathistory.engine.reply",
     "SetupChangedWarning": "chathistory.engine.request",
     "TextReplacedWarning": "chathistory.engine.request",
@@ -164,9 +165,9 @@ _LATER = {  # imported when first used: they load asyncio, pluggy and the like
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _LATER:
+    if name not in _LAZY:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(_LATER[name]), name)
+    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
     return value
 
 

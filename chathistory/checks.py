@@ -1,8 +1,8 @@
-"""Checks of what callers hand in: a store, a client, a number, a text.
+"""Checks of arguments: a store, a function, a number, a text.
 
-Objects are judged by what they can do, not by class. So a tracing proxy or a test's own fake is accepted, and an object
+Objects are judged by their methods, not by their class. So a tracing proxy or a test's own fake is accepted. An object
 that would only fail later (an asynchronous client where a synchronous one is called, a database in place of a store) is
-refused when it is handed in.
+refused at once.
 """
 
 from __future__ import annotations
@@ -46,33 +46,47 @@ _STORE_METHODS = (
     "get_sweeping",
 )
 _LARGEST = 2**53 - 1  # as `store.LARGEST_NUMBER`
-_NAME = re.compile("[A-Za-z0-9_]{1,40}")  # of a field, as an API has them; other keys are somebody's text
-_WRAPPERS = 20  # functions around a function, at most
+_FIELD_NAME = re.compile("[A-Za-z0-9_]{1,40}")  # a field of an API; any other key may be somebody's text
+_MAX_WRAPPERS = 20  # functions around a function, at most
 
 
 def class_name(value: object) -> str:
-    """Return the module and class of an object, such as "redis.asyncio.client.Redis"; of a class, that it is one."""
+    """Return the module and class of an object, such as "redis.asyncio.client.Redis", for an error.
+
+    Args:
+        value: The object. For a class, the text says that it is the class itself.
+    """
     kind = value if isinstance(value, type) else type(value)
     name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
     return f"the class {name} itself (not an instance of it)" if isinstance(value, type) else name
 
 
 def key_in_path(key: str) -> str:
-    """Return a key of an object for the path in an error or a report: as it is only if it looks like a field's name."""
-    return f".{key}" if _NAME.fullmatch(key) else ".(a field)"
+    """Return a key of a JSON object as a part of a path, for an error or a report.
+
+    Args:
+        key: The key. It is quoted only if it looks like the name of a field; any other key may be somebody's text.
+    """
+    return f".{key}" if _FIELD_NAME.fullmatch(key) else ".(a field)"
 
 
 def is_coroutine_function(function: Any) -> bool:
-    """Whether a call gives a coroutine, as far as that shows without calling.
+    """Return True if a call of `function` returns a coroutine, as far as that is visible without a call.
 
-    Looks through `functools.partial`, bound methods, callable objects and what `functools.wraps` wrapped.
+    Args:
+        function: Any object. `functools.partial`, bound methods, callable objects and functions that were wrapped with
+            `functools.wraps` are unwrapped first.
     """
     return any(map(inspect.iscoroutinefunction, unwrap_function(function)))
 
 
 def unwrap_function(function: Any) -> Iterator[Any]:
-    """Yield a function, and the one inside of it, and so on."""
-    for _ in range(_WRAPPERS):
+    """Yield a function, the function that it wraps, the function that this one wraps, and so on.
+
+    Args:
+        function: Any object; at most 20 layers are yielded.
+    """
+    for _ in range(_MAX_WRAPPERS):
         yield function
         inner = _inner_function(function)
         if inner is None or inner is function:
@@ -94,16 +108,19 @@ def _inner_function(function: Any) -> Any:
 
 
 def check_store(store: Any, name: str = "store") -> None:
-    """Raise `InvalidInput` if an object cannot serve as a `HistoryStore`, naming its module and class.
+    """Check that an object can serve as a `HistoryStore`.
 
     Args:
-        store: What the caller handed in.
+        store: The value of the argument.
         name: The name of the argument, for the error.
+
+    Raises:
+        InvalidInput: It cannot; the text names its module and class, and how to get a store.
     """
     if isinstance(store, str):
-        _refuse_store(name, store, "chathistory.open_store(...) makes a store of a URL")
+        _refuse_store(name, store, "call chathistory.open_store(url) to open a store by its URL")
     if isinstance(store, type):
-        _refuse_store(name, store, "make an instance, or use chathistory.open_store(...)")
+        _refuse_store(name, store, "create an instance, or call chathistory.open_store(url)")
     methods = {method: getattr(store, method, None) for method in _STORE_METHODS}
     missing = [method for method, function in methods.items() if not callable(function)]
     recency = getattr(getattr(store, "traits", None), "recency", None)  # some clients have an attribute of every name
@@ -111,20 +128,20 @@ def check_store(store: Any, name: str = "store") -> None:
         _refuse_store(name, store, _HINTS.get(class_name(store).partition(".")[0], _HINT))
     if missing:
         _refuse_store(
-            name, store, f"it has no {', '.join(missing)}; chathistory.BaseStore has all methods that are needed"
+            name, store, f"it has no {', '.join(missing)}; subclass chathistory.BaseStore, which has all methods"
         )
     if any(map(is_coroutine_function, methods.values())):
-        _refuse_store(name, store, "its methods are coroutine functions; use a synchronous store, also with asyncio")
+        _refuse_store(name, store, "its methods are coroutine functions; pass a synchronous store, also with asyncio")
 
 
-_HINT = "chathistory.open_store(...) makes one"
+_HINT = "call chathistory.open_store(url) to open one"
 _HINTS = {
-    "redis": "chathistory_redis.RedisStore(client) makes one of a redis.Redis",
-    "pymongo": "chathistory_mongodb.MongoStore(client, database=...) makes one of a pymongo.MongoClient",
-    "botocore": "chathistory_s3.S3Store(client, bucket=...) makes one of an S3 client",
-    "boto3": "chathistory_s3.S3Store(client, bucket=...) makes one of an S3 client",
-    "anthropic": "the client is the first argument of an engine, the store the second",
-    "chathistory": "use its `.history`, or the store that it was made of",
+    "redis": "pass chathistory_redis.RedisStore(client), with a redis.Redis as client",
+    "pymongo": "pass chathistory_mongodb.MongoStore(client, database=...), with a pymongo.MongoClient as client",
+    "botocore": "pass chathistory_s3.S3Store(client, bucket=...), with an S3 client",
+    "boto3": "pass chathistory_s3.S3Store(client, bucket=...), with an S3 client",
+    "anthropic": "pass the client as the first argument of an engine, and the store as the second",
+    "chathistory": "pass its `.history`, or the store that it was created with",
 }
 
 
@@ -133,24 +150,30 @@ def _refuse_store(name: str, value: object, hint: str) -> NoReturn:
 
 
 def check_position(name: str, value: object) -> None:
-    """Raise `InvalidInput` for what cannot be a position, such as True, 1.0 or None; it may be one that is not there.
+    """Check that a value can be a position; no record needs to be there.
 
     Args:
         name: The name of the argument, for the error.
-        value: What the caller handed in.
+        value: The value of the argument.
+
+    Raises:
+        InvalidInput: It is not an int (True, 1.0 and None are not), or beyond 2**53 - 1 in either direction.
     """
     if type(value) is not int:
-        raise InvalidInput(f"{name}: must be a whole number, not {class_name(value)}")
+        raise InvalidInput(f"{name}: must be an int, not {class_name(value)}")
     if not -_LARGEST <= value <= _LARGEST:
-        raise InvalidInput(f"{name}: must be a whole number from -(2**53 - 1) to 2**53 - 1")
+        raise InvalidInput(f"{name}: must be an int from -(2**53 - 1) to 2**53 - 1")
 
 
 def check_range(start: object, stop: object) -> None:
-    """Raise `InvalidInput` for what cannot be a range of positions: every store calls this first in `read`.
+    """Check that two values can be a range of positions; every store calls this first in `read`.
 
     Args:
         start: The first position; a negative one counts from the end.
-        stop: One above the last; None: the end.
+        stop: One above the last position; None for the end.
+
+    Raises:
+        InvalidInput: One of them cannot be a position.
     """
     check_position("start", start)
     if stop is not None:
@@ -158,46 +181,58 @@ def check_range(start: object, stop: object) -> None:
 
 
 def check_count(name: str, value: object, *, least: int = 0) -> None:
-    """Raise `InvalidInput` for what is no whole number from `least` to 2**53 - 1.
+    """Check that a value is an int from `least` to 2**53 - 1.
 
     Args:
         name: The name of the argument, for the error.
-        value: What the caller handed in.
-        least: The smallest number that is taken.
+        value: The value of the argument.
+        least: The smallest number that is accepted.
+
+    Raises:
+        InvalidInput: It is not.
     """
     if type(value) is not int or not least <= value <= _LARGEST:
-        told = f", not {class_name(value)}" if type(value) is not int else ""
-        raise InvalidInput(f"{name}: must be a whole number from {least} to 2**53 - 1{told}")
+        actual = f", not {class_name(value)}" if type(value) is not int else ""
+        raise InvalidInput(f"{name}: must be an int from {least} to 2**53 - 1{actual}")
 
 
 def check_text(name: str, value: object) -> None:
-    """Raise `InvalidInput` for what is no text; it may be empty.
+    """Check that a value is a str; it may be empty.
 
     Args:
         name: The name of the argument, for the error.
-        value: What the caller handed in.
+        value: The value of the argument.
+
+    Raises:
+        InvalidInput: It is not.
     """
     check_type(name, value, str, "text")
 
 
 def check_type(name: str, value: object, expected: type | tuple[type, ...], description: str) -> None:
-    """Raise `InvalidInput` for what is no instance of a class.
+    """Check that a value is an instance of a class.
 
     Args:
         name: The name of the argument, for the error.
-        value: What the caller handed in.
+        value: The value of the argument.
         expected: The class, or several classes.
         description: What the value must be, such as "text", for the error.
+
+    Raises:
+        InvalidInput: It is not; the text names its class.
     """
     if not isinstance(value, expected):
         raise InvalidInput(f"{name}: must be {description}, not {class_name(value)}")
 
 
 def refuse_pickling(value: object, instead: str) -> NoReturn:
-    """Raise `TypeError`: what has connections, locks or threads belongs to its own process.
+    """Raise `TypeError`: an object with connections, locks or threads belongs to its own process.
 
     Args:
-        value: What was about to be pickled, or copied by `copy`.
-        instead: What to do in its place.
+        value: The object that was about to be pickled, or copied by `copy`.
+        instead: What to do instead, for the error.
+
+    Raises:
+        TypeError: Always.
     """
     raise TypeError(f"{class_name(value)} cannot be pickled or copied: {instead}")

@@ -1,4 +1,4 @@
-"""Values that stand for an argument that was not given, where None means something else or is more likely a bug."""
+"""Defaults for arguments where None has a meaning of its own, or is more likely a mistake of the caller."""
 
 from __future__ import annotations
 
@@ -11,41 +11,42 @@ __all__ = ["OWN_SCOPE", "UNCHANGED", "resolve_scope"]
 
 
 class _NotGiven(str):
-    """Text that stands for itself: `is` tells it from the same text given by a caller."""
+    """A default that is text; compare with `is`, since a caller may pass an equal text."""
 
     __slots__ = ("_name",)
     _name: str
 
     def __new__(cls, text: str, name: str) -> Self:
-        made = super().__new__(cls, text)
-        made._name = name
-        return made
+        default = super().__new__(cls, text)
+        default._name = name
+        return default
 
     def __repr__(self) -> str:
         return self._name
 
 
 OWN_SCOPE: Final[str] = _NotGiven("default", "OWN_SCOPE")
-"""The scope of a call that names none: that of the history, or of the conversation, that is called."""
+"""The default of `scope`: the scope of the `History` or `Conversation` that the method belongs to."""
 
 UNCHANGED: Final[str] = _NotGiven("", "UNCHANGED")
-"""The title in a call of `annotate` that leaves it as it is; None removes it."""
+"""The default of `title` in `annotate`: keep the title. None removes it."""
 
 
 def resolve_scope(scope: str, own: str) -> str:
-    """Return the scope that a call means.
+    """Return the scope that a method works on.
 
     Args:
-        scope: What the caller gave.
-        own: The scope of a call that names none.
+        scope: The argument of the caller; `OWN_SCOPE` if it was omitted.
+        own: The scope to use if it was omitted.
 
     Raises:
-        InvalidInput: It is not text; None is a scope that somebody forgot to look up.
+        InvalidInput: `scope` is not text. None is refused: it is most likely a scope that was not looked up.
     """
     if scope is OWN_SCOPE:
         return own
     if not isinstance(scope, str):
         raise InvalidInput(
-            f"scope: must be text, not {class_name(scope)}; leave it out for the own scope, or see `all_scopes`"
+            f"scope: must be text, not {class_name(scope)}; omit it for the default scope, or pass all_scopes=True "
+            "where the method takes it"
         )
     return scope

@@ -1,4 +1,4 @@
-"""The one grammar of durations: for URLs, configuration, the command line and arguments in code."""
+"""Parse durations: one grammar for URLs, configuration, the command line and arguments."""
 
 from __future__ import annotations
 
@@ -14,36 +14,37 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", re.ASCII)
 
 
 def parse_duration(value: object) -> timedelta:
-    """Return the duration that a text, a number of seconds or a `timedelta` stands for.
+    """Return a duration, given as text, as a number of seconds, or as a `timedelta`.
 
     Args:
-        value: A number with a unit (s, m, h, d or w), such as "90s", "12h" or "1.5d"; without a unit, seconds.
+        value: A `timedelta`, a number of seconds, or text: a number and a unit (s, m, h, d or w), such as "90s", "12h"
+            or "1.5d". A number without a unit is seconds.
 
     Raises:
-        ConfigError: It is none of these, negative, or more than a `timedelta` holds. The value is not quoted.
+        ConfigError: It is something else, negative, or more than a `timedelta` can hold. The value is not quoted.
     """
     duration = value if isinstance(value, timedelta) else None
     try:
         if isinstance(value, int | float) and not isinstance(value, bool):
             duration = timedelta(seconds=value)
-        elif isinstance(value, str) and (found := _DURATION.fullmatch(value)):
-            duration = timedelta(**{_UNITS[found[2]]: float(found[1])})
+        elif isinstance(value, str) and (match := _DURATION.fullmatch(value)):
+            duration = timedelta(**{_UNITS[match[2]]: float(match[1])})
     except (OverflowError, ValueError):  # ValueError: not a number
         duration = None
     if duration is None or duration < timedelta():
-        raise ConfigError("must be a duration, such as 90s, 30m, 12h, 7d or 2w (a number alone: seconds)")
+        raise ConfigError("must be a duration, such as 90s, 30m, 12h, 7d or 2w (a number without a unit is seconds)")
     return duration
 
 
 def check_duration(name: str, value: object) -> timedelta:
-    """Return the duration that an argument stands for, as `parse_duration` does.
+    """Return the duration that was given as an argument; see `parse_duration`.
 
     Args:
         name: The name of the argument, for the error.
-        value: What the caller handed in.
+        value: The value of the argument.
 
     Raises:
-        InvalidInput: It is no duration.
+        InvalidInput: It is not a duration.
     """
     try:
         return parse_duration(value)

@@ -1,30 +1,30 @@
-"""Everything that can go wrong, as one tree.
+"""Every error that chathistory raises, as one tree.
 
     ChatHistoryError
-    ├── ConfigError (ValueError)    what was asked for cannot be built: a URL, an option, a setting
-    │   └── PluginError             a backend is missing, broken, doubled or made for another version
-    ├── InvalidInput (ValueError)   what was handed in cannot be used or stored; names the field
-    ├── ConversationChanged         somebody else has changed the conversation since it was looked at
+    ├── ConfigError (ValueError)    a URL, an option or a setting is wrong
+    │   └── PluginError             a backend is missing, broken, installed twice or made for another version
+    ├── InvalidInput (ValueError)   an argument cannot be used or stored; the text names the field
+    ├── ConversationChanged         another writer changed the conversation in the meantime
     │   ├── Conflict                nothing was stored or removed
-    │   ├── OrphanedReply           a paid reply is stored beside the conversation
-    │   └── OutcomeUnknown          whether an append was stored cannot be told
-    ├── ConversationExists          the name is taken by another conversation
-    ├── ConversationNotFound (LookupError)  there is no conversation of this name
-    ├── TurnError                   the engine will not start this turn
+    │   ├── OrphanedReply           the reply was stored, but is not part of the conversation
+    │   └── OutcomeUnknown          nobody can determine whether the append was stored
+    ├── ConversationExists          another conversation has this name already
+    ├── ConversationNotFound (LookupError)  no conversation has this name
+    ├── TurnError                   the engine does not start this turn
     │   ├── TurnInProgress          another turn of this conversation is still open
-    │   ├── TurnMismatch            a turn id came again with other content
+    │   ├── TurnMismatch            a turn id or a tool call was used before with other content
     │   ├── TurnRefused             the API refused this turn before, and would refuse it again
-    │   └── TurnTooLarge            one turn alone is over the token budget, and is not to be cut
-    ├── IncompleteReply             the model's reply broke off; what had come is kept beside the conversation
-    └── StoreError                  the backend's own troubles
-        ├── StoreUnavailable        no usable answer; `.outcome` says what became of a write
+    │   └── TurnTooLarge            one turn alone exceeds the token budget, and the policy must not cut within it
+    ├── IncompleteReply             the reply was interrupted; the part that arrived is stored separately
+    └── StoreError                  the backend failed
+        ├── StoreUnavailable        no usable answer; `.outcome` says whether a write may have been stored
         ├── StoreRejected           the backend refused: no space, no permission; nothing was stored
         ├── StoreClosed             the store was closed, or was used before a fork()
-        ├── CorruptRecord           what is stored is damaged; `.position` says where
-        └── UnsupportedRecord       a later version of this library wrote a record
+        ├── CorruptRecord           stored data is damaged; `.position` says where
+        └── UnsupportedRecord       a later version of chathistory wrote a record
 
-No error carries message text or a credential: conversations end up in stores, not in logs.
-A client library's own error is the `__cause__`. Errors of the Anthropic SDK pass through unwrapped.
+No error carries message text or a credential: conversations belong in stores, not in logs.
+The `__cause__` of an error is the client library's own error. Errors of the Anthropic SDK are raised unchanged.
 """
 
 from __future__ import annotations
@@ -64,88 +64,102 @@ __all__ = [
 
 
 class ChatHistoryError(Exception):
-    """The root: catch this for everything that chathistory itself raises."""
+    """The base class of all errors of chathistory; catch it to handle any of them."""
 
     reply: Any = None
-    """The model's reply, if one had been paid for when the error struck: whoever catches this has it (a `Reply`)."""
+    """The model's reply (a `Reply`), if one was received and paid for before the error; else None."""
 
     results: Any = None
-    """The results of tools that had run when the error struck and are not stored: content for `run_tools` or `send`."""
+    """The results of tools that ran before the error and are not stored yet: pass them to `run_tools` or `send`."""
 
 
 class ConfigError(ChatHistoryError, ValueError):
-    """What was asked for cannot be built: a URL, an option or a setting is wrong."""
+    """A store URL, an option or a setting is wrong. Nothing was opened or stored; correct what the text names."""
 
 
 class PluginError(ConfigError):
-    """A backend is missing, broken, doubled or made for another version of the interface."""
+    """A backend cannot be used: it is missing, broken, installed twice, or made for another version of the interface.
+
+    The text names the scheme and the distribution, and says what to install or to uninstall.
+    """
 
 
 class InvalidInput(ChatHistoryError, ValueError):
-    """What was handed in cannot be used or stored; the text names the field, never its content."""
+    """An argument cannot be used or stored. Nothing was stored; the text names the field, never its content."""
 
 
 class ConversationChanged(ChatHistoryError):
-    """Somebody else has changed the conversation since it was looked at. What became of the call says the kind.
+    """Another writer changed the conversation after this call had read it; the subclass says what was stored.
+
+    Read the conversation again before you repeat the call.
 
     Attributes:
-        key: The conversation.
-        head: Its present head; None: it does not exist.
+        key: The name of the conversation.
+        head: The present head of the conversation; None if it does not exist.
     """
 
-    _outcome = "look at it again"
+    _outcome = "read it again"
 
     def __init__(self, key: Key, head: Head | None) -> None:
         self.key = key
         self.head = head
-        seen = f"it now ends at position {head.end}" if head else "it does not exist"
-        super().__init__(f"conversation {key.id!r} was changed by another writer: {seen}; {self._outcome}")
+        present = f"it now ends at position {head.end}" if head else "it does not exist"
+        super().__init__(f"conversation {key.id!r} was changed by another writer: {present}; {self._outcome}")
 
     def __reduce__(self) -> tuple[type[ConversationChanged], tuple[Any, ...]]:
         return type(self), (self.key, self.head)
 
 
 class Conflict(ConversationChanged):
-    """Somebody else wrote, forgot or deleted first: nothing was stored or removed. Look at it, and call again."""
+    """Another writer appended, forgot or deleted first. Nothing was stored or removed; read again, then repeat."""
 
-    _outcome = "nothing was stored"
+    _outcome = "nothing was stored; read it again, and repeat the call"
 
 
 class OrphanedReply(ConversationChanged):
-    """A reply came after somebody else had changed the conversation.
+    """A reply arrived after another writer had changed the conversation.
 
-    It was paid for, so it is stored: as an `orphaned` record at `head.end - 1`, which is never sent to Claude.
+    The reply was paid for, so it is stored as an `orphaned` record at `head.end - 1`, and it is in `reply`. It is not
+    part of the conversation: it is never sent to Claude. Send the message again if you still want an answer.
     """
 
-    _outcome = "the reply is stored beside it"
+    _outcome = "the reply is stored as an orphaned record, which is never sent; send the message again"
 
 
 class OutcomeUnknown(ConversationChanged):
-    """Whether an append was stored cannot be told: its answer was lost, and so are the records that would show it."""
+    """Nobody can determine whether an append was stored.
 
-    _outcome = "whether anything was stored cannot be determined"
+    The store gave no definite answer, and the records that would show the outcome have been removed. Read the
+    conversation, and repeat the call only if its content is missing.
+    """
+
+    _outcome = "whether anything was stored cannot be determined; read it before you repeat the call"
 
 
 class ConversationExists(ChatHistoryError):
-    """The name is taken: a fork, a renamed or an imported conversation needs one that is free. Nothing was stored.
+    """Another conversation has this name already. Nothing was stored: choose another id.
+
+    A fork, a renamed conversation and an imported one need a name that is free.
 
     Attributes:
-        key: The conversation that exists.
+        key: The name of the conversation that exists.
     """
 
     def __init__(self, key: Key) -> None:
         self.key = key
-        super().__init__(f"there is a conversation {key.id!r} in scope {key.scope!r} already; choose another id")
+        super().__init__(f"conversation {key.id!r} in scope {key.scope!r} exists already; choose another id")
 
     def __reduce__(self) -> tuple[type[ConversationExists], tuple[Any, ...]]:
         return type(self), (self.key,)
 
 
 class ConversationNotFound(ChatHistoryError, LookupError):
-    """There is no conversation of this name, and the call needs one.
+    """No conversation has this name, and the call needs one.
+
+    It was never stored, was deleted, or has expired. Compare the id and the scope with `History.list`.
 
     Attributes:
-        key: The name.
+        key: The name that was given.
     """
 
     def __init__(self, key: Key) -> None:
@@ -157,21 +171,21 @@ class ConversationNotFound(ChatHistoryError, LookupError):
 
 
 class TurnError(ChatHistoryError):
-    """The engine will not start this turn; no tokens were paid for."""
+    """The engine does not start this turn. No request was sent, so no tokens were paid for."""
 
 
 class TurnInProgress(TurnError):
     """Another turn of this conversation is still open.
 
-    Wait until it ends; or, if you know that no process works on it, send its message again with
-    `resume(id, takeover=True)`, or close it with `abandon(id)`.
+    Wait until it ends. If you know that no process works on it, call `resume(id, takeover=True)` to send its message
+    again, or `abandon(id)` to close it.
 
     Attributes:
-        key: The conversation.
-        turn: The id of the turn.
-        until: When the turn counts as abandoned (UTC), unless its process renews that.
-        host: The machine of the process that opened it; None: unknown.
-        pid: The number of that process; None: unknown.
+        key: The name of the conversation.
+        turn: The id of the open turn.
+        until: The time (UTC) from which the turn counts as abandoned, unless its process renews its lease.
+        host: The machine of the process that opened the turn; None if unknown.
+        pid: The process id of that process; None if unknown.
     """
 
     def __init__(
@@ -190,48 +204,67 @@ class TurnInProgress(TurnError):
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _in_progress, (self.key, self.turn, self.until, self.host, self.pid)
+        return _make_in_progress, (self.key, self.turn, self.until, self.host, self.pid)
 
 
-def _in_progress(key: Key, turn: str, until: datetime, host: str | None, pid: int | None) -> TurnInProgress:
+def _make_in_progress(key: Key, turn: str, until: datetime, host: str | None, pid: int | None) -> TurnInProgress:
     return TurnInProgress(key, turn, until, host=host, pid=pid)
 
 
 class TurnMismatch(TurnError):
-    """A turn id came again with other content: one id names one message."""
+    """A `turn_id` was used again with another message, or a tool call was given another result.
+
+    One id names one message, and one tool call has one result. Use a new `turn_id` for a new message.
+    """
 
 
 class TurnRefused(TurnError):
-    """The API refused this turn when it was sent, and would refuse it again: say something else.
+    """The API refused this turn when it was sent, and would refuse it again: send another message.
 
-    `resume(id, force=True)` sends it again all the same.
+    `resume(id, force=True)` sends the refused message again.
     """
 
 
 class TurnTooLarge(TurnError):
-    """One turn alone has more tokens than the budget to cut down to, and the policy is not to cut within it."""
+    """One turn alone exceeds the token budget, and the policy must not cut within a turn. Nothing was sent.
+
+    Raised by `TokenBudget(..., oversized="raise")`. Increase `high`, or use `oversized="rounds"` to cut between rounds
+    of tool calls.
+
+    Attributes:
+        tokens: The estimated tokens of the turn.
+        budget: The tokens that the policy allows (`high`).
+    """
 
     def __init__(self, tokens: int, budget: int) -> None:
         self.tokens = tokens
         self.budget = budget
-        super().__init__(f"one turn alone has about {tokens} tokens, which is over the budget of {budget}")
+        super().__init__(
+            f"one turn alone has about {tokens} tokens, which is over the budget of {budget}; increase the budget, or "
+            'use oversized="rounds" to cut within the turn'
+        )
 
     def __reduce__(self) -> tuple[type[TurnTooLarge], tuple[Any, ...]]:
         return type(self), (self.tokens, self.budget)
 
 
 class IncompleteReply(ChatHistoryError):
-    """The model's reply ended before it was complete; what had come is stored as an `interrupted` record."""
+    """The model's reply ended before it was complete.
+
+    In a turn, the part that arrived is stored as an `interrupted` record, which is never sent to Claude; call
+    `resume(id)` to send the message again.
+    """
 
 
 class StoreError(ChatHistoryError):
-    """The backend's own troubles."""
+    """The backend failed; the subclass says how, and the text names the operation."""
 
 
 class StoreUnavailable(StoreError):
-    """The backend gave no usable answer in time.
+    """The backend gave no usable answer in time. Check that it runs and can be reached, then repeat the call.
 
-    `outcome` tells a writer what became of the write: "not stored" for certain, or "unknown" (it may land yet).
+    Attributes:
+        outcome: What happened to a write: "not stored" for certain, or "unknown" (it may still be stored later).
     """
 
     def __init__(self, message: str, *, outcome: Literal["not stored", "unknown"] = "unknown") -> None:
@@ -240,30 +273,35 @@ class StoreUnavailable(StoreError):
         self._message = message
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _unavailable, (self._message, self.outcome)
+        return _make_unavailable, (self._message, self.outcome)
 
 
-def _unavailable(message: str, outcome: Literal["not stored", "unknown"]) -> StoreUnavailable:
+def _make_unavailable(message: str, outcome: Literal["not stored", "unknown"]) -> StoreUnavailable:
     return StoreUnavailable(message, outcome=outcome)
 
 
 class StoreRejected(StoreError):
-    """The backend refused (no space, no permission, too large for it); nothing was stored."""
+    """The backend refused: no space, no permission, or too large. Nothing was stored; the text says what it refused."""
 
 
 class StoreClosed(StoreError):
-    """The store was closed, or was used by the process from which this one was forked: open another one here."""
+    """The store was closed, or the parent process used it before the fork. Open another store in this process."""
 
 
 class CorruptRecord(StoreError):
-    """What is stored is damaged. `position` says where; None: not at one record but at the head itself.
+    """Stored data is damaged: a record, or the head of a conversation.
 
-    Only a call that names the conversation raises it; a walk over many reports it and goes on. At a record,
-    `Conversation.repair(dry_run=False)` leads around it; at the head, `Conversation.restore(dry_run=False)` makes a new
-    one; `Conversation.salvage()` gives out what can be read. `chathistory doctor` does the same.
+    Only a call that names the conversation raises it; a walk over many conversations reports it and continues. If a
+    record is damaged, `Conversation.repair(dry_run=False)` leaves it out of what is sent. If the head is damaged,
+    `Conversation.restore(dry_run=False)` makes a new one. `Conversation.salvage()` returns everything that can be read.
+    `chathistory doctor` does the same on the command line.
 
-    `key` is None where a walk found something damaged whose key cannot be told. `stop` is one above the last position
-    that is missing together with `position`, where a store knows of more than one; else None.
+    Attributes:
+        key: The name of the conversation; None if it cannot be determined.
+        position: The position of the damaged record; None if the head is damaged.
+        reason: What is wrong, without message text.
+        stop: One above the last position that is missing together with `position`, if the store knows of more than
+            one; else None.
     """
 
     def __init__(self, key: Key | None, position: int | None, reason: str, *, stop: int | None = None) -> None:
@@ -272,20 +310,22 @@ class CorruptRecord(StoreError):
         self.reason = reason
         self.stop = stop
         where = "the head" if position is None else f"record {position}"
-        whose = "a conversation whose key cannot be told" if key is None else f"conversation {key.id!r}"
-        super().__init__(f"{where} of {whose} is damaged: {reason}")
+        name = "a conversation with an unknown name" if key is None else f"conversation {key.id!r}"
+        super().__init__(f"{where} of {name} is damaged: {reason}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return partial(type(self), stop=self.stop), (self.key, self.position, self.reason)
 
 
 class UnsupportedRecord(StoreError):
-    """A later version of this library wrote a record. It is still readable as it is, and copied as it is.
+    """A later version of chathistory wrote a record. Update chathistory to use the conversation.
+
+    The raw record can still be read and copied unchanged.
 
     Attributes:
-        key: The conversation.
-        position: Where the record is.
-        version: The format that it needs.
+        key: The name of the conversation.
+        position: The position of the record.
+        version: The format version of the record.
     """
 
     def __init__(self, key: Key, position: int, version: object) -> None:

@@ -1,8 +1,8 @@
-"""The smaller types in the signatures and reports of the library, for annotations of one's own.
+"""Types in the signatures and reports of chathistory, for use in your own annotations.
 
     from chathistory.types import File, Outcome
 
-What a program makes or calls is in `chathistory` itself.
+The classes that a program creates or calls are in `chathistory` itself.
 """
 
 from __future__ import annotations

@@ -210,5 +210,5 @@ def test_public_names_are_sorted_and_others_raise():
     assert set(chathistory.__all__) <= set(dir(chathistory))
     with pytest.raises(AttributeError, match="no_such_name"):
         _ = chathistory.no_such_name
-    for name, module in chathistory._LATER.items():
+    for name, module in chathistory._LAZY.items():
         assert getattr(chathistory, name) is getattr(importlib.import_module(module), name)

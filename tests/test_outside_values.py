@@ -144,7 +144,7 @@ def lines_in(chat):
 def test_what_is_no_number_is_refused_and_nothing_changes(stored, name, call):
     before = lines_in(stored)
     for value in NO_NUMBERS:
-        with pytest.raises(InvalidInput, match=rf"^{name}: must be a whole number"):
+        with pytest.raises(InvalidInput, match=rf"^{name}: must be an int"):
             call(stored, value)
     assert lines_in(stored) == before
     assert len(stored.messages()) == 6
@@ -161,7 +161,7 @@ def test_none_is_no_number_where_one_is_due(stored):
         lambda: stored.choose(None),
         lambda: History(stored.log.store).list(limit=None),
     ):
-        with pytest.raises(InvalidInput, match=r": must be a whole number"):
+        with pytest.raises(InvalidInput, match=r": must be an int"):
             call()
 
 

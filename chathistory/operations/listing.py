@@ -244,9 +244,9 @@ def _sort_names(value: Any) -> Any:
 def _check_time(name: str, time: datetime | None) -> int | None:
     if time is None:
         return None
-    check_type(name, time, datetime, "a time with a zone, such as datetime.now(UTC)")
+    check_type(name, time, datetime, "a timezone-aware datetime, such as datetime.now(UTC)")
     if time.utcoffset() is None:
-        raise InvalidInput(f"{name}: must be a time with a zone, such as datetime.now(UTC)")
+        raise InvalidInput(f"{name}: must be a timezone-aware datetime, such as datetime.now(UTC), not a naive one")
     return to_microseconds(time)
 
 

@@ -1,1 +1,1 @@
-"""The storage contract: what the core asks of a backend, and how a URL becomes a store."""
+"""The storage contract, which every backend implements, and how a URL is opened as a store."""

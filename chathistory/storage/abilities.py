@@ -1,11 +1,11 @@
-"""Abilities that some backends have, each a protocol; a store is asked for one by a method, such as `get_recovery()`.
+"""Optional abilities of a backend, each a protocol; the core asks for one with a method such as `get_recovery()`.
 
-`HeadRecovery` gives a conversation a new head where the old one is damaged, `StorageNotes` names what is stored beside
-the records, and `Sweeping` frees the space of what expired and of what crashes left over.
+`HeadRecovery` makes a new head for a conversation if the old one is damaged. `StorageNotes` reports what is stored in
+addition to the records. `Sweeping` frees the space of expired conversations and of what crashes left.
 
-The records of a conversation outlive its head in most storages. `find_records` and `read_found` read them without the
-head; the core folds them into a new one; `restore_head` stores that in the place of the damaged one, guarded by the raw
-bytes that were found, so that a writer who came meanwhile is never overwritten.
+In most storages the records of a conversation outlive its head. `find_records` and `read_found` read them without the
+head, the core computes a new head from them, and `restore_head` stores it in place of the damaged one. The raw bytes
+that were found guard this, so that a writer in the meantime is never overwritten.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from chathistory.storage.values import Head, Key, Record
 __all__ = ["LONGEST_GAP", "FoundRecords", "HeadRecovery", "StorageNotes", "SweepReport", "Sweeping"]
 
 LONGEST_GAP = 100_000
-"""How many records in a row may be missing; where more are, it is the head that names wrong positions."""
+"""The most records that may be missing in a row; if there are more, the positions in the head are wrong."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundRecords:
-    """What is stored under a key, read without trusting its head.
+    """The result of `HeadRecovery.find_records`: what is stored under a key, read without the head.
 
     Attributes:
-        key: The conversation.
-        token: Stands for the raw bytes of the head as they were found (a hash, a revision; "" if there is no head).
+        key: The name of the conversation.
+        token: Identifies the raw bytes of the head as they were found (a hash, a revision; "" if there is no head).
             Printable ASCII without message text; only the store that made it understands it.
         start: The lowest position that is known to be kept.
-        end: One above the highest position at which a sound record was found; `start` if there is none.
-        problem: What is wrong with the head, in words without message text; None if it can be read.
+        end: One above the highest position with a sound record; `start` if no record was found.
+        problem: What is wrong with the head, without message text; None if it can be read.
     """
 
     key: Key
@@ -47,50 +47,69 @@ class HeadRecovery(Protocol):
     """A store that can give a conversation a new head when the old one is damaged."""
 
     def find_records(self, key: Key) -> FoundRecords | None:
-        """Look at what is stored under a key, whatever the state of its head.
+        """Find what is stored under a key, whatever the state of its head.
+
+        Args:
+            key: The name of the conversation.
 
         Returns:
-            What was found; None if nothing at all is stored under this key.
+            What was found; None if nothing is stored under this key.
 
         Raises:
-            StoreError: The storage cannot be read at all.
+            StoreError: The storage cannot be read.
         """
         ...
 
     def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
-        """Return the sound records at positions [start, stop), in order; a damaged or missing one is left out.
+        """Return the sound records at positions [start, stop), in order, without damaged and missing ones.
 
-        Reads all of the range at once, so the caller bounds it (a few hundred positions).
+        Args:
+            found: The result of `find_records`.
+            start: The first position.
+            stop: One above the last position. The range is read at once, so keep it to a few hundred positions.
+
+        Raises:
+            StoreError: The storage cannot be read.
         """
         ...
 
     def restore_head(self, found: FoundRecords, head: Head) -> Head:
-        """Store `head` in the place of the damaged one; records that are kept stay at their positions.
+        """Store a new head in place of the damaged one; records that are kept stay at their positions.
 
-        A position between `head.start` and `head.end` that has no sound record stays damaged: reading it raises
-        `CorruptRecord`. What belongs to no position is set aside or removed, as the page of the backend says. Takes the
-        writer's lock where the backend has one. On return the head is durable.
+        A position between `head.start` and `head.end` without a sound record stays damaged: reading it raises
+        `CorruptRecord`. Data that belong to no position are set aside or removed; the documentation of the backend says
+        which. Takes the writer's lock if the backend has one.
+
+        Args:
+            found: The result of `find_records`, which the new head was computed from.
+            head: The new head.
+
+        Returns:
+            The head that was stored; it is durable.
 
         Raises:
-            Conflict: The raw bytes of the head are not those of `found.token`; nothing changes then.
+            Conflict: The raw bytes of the head are not those of `found.token`. Nothing changed.
         """
         ...
 
 
 @runtime_checkable
 class StorageNotes(Protocol):
-    """A store that can name what is stored beside the records of a conversation."""
+    """A store that can report what it stores for a conversation in addition to the records."""
 
     def list_notes(self, key: Key) -> Sequence[str]:
-        """Say what is stored beside the records of a conversation, and what will become of it.
+        """Report what is stored in addition to the records of a conversation, and what will happen to it.
 
-        That is: bytes of an append that a crash tore, or that is destroyed so far that nobody can tell; what was set
-        aside; a rewrite that was stopped. None of it is damage of the conversation, and none of it is passed over in
-        silence: `doctor` and `list` show it.
+        That is: bytes that a crash left of an append, or that are destroyed so far that they look like this; data that
+        were set aside; a rewrite that was stopped. None of it is damage of the conversation, but it is never ignored
+        silently: `doctor` and `list` show it.
+
+        Args:
+            key: The name of the conversation.
 
         Returns:
-            A sentence for each, which begins with its place as in `Damaged.where`, without message text; empty if there
-            is nothing, or no such conversation.
+            One sentence for each, without message text, which begins with its location as in `Damaged.where`; empty if
+            there is nothing to report, or no such conversation.
 
         Raises:
             CorruptRecord: The head is damaged.
@@ -101,11 +120,11 @@ class StorageNotes(Protocol):
 
 @dataclass(slots=True)
 class SweepReport:
-    """How much a sweep removed. A backend may add fields for what else it removed.
+    """The result of `Sweeping.sweep`. A backend may add fields for other things that it removed.
 
     Attributes:
-        expired: Conversations that had expired.
-        damaged: Heads that could not be read; what belongs to them was left as it is.
+        expired: The number of expired conversations that were removed.
+        damaged: The number of heads that could not be read; nothing that belongs to them was removed.
     """
 
     expired: int = 0
@@ -114,15 +133,15 @@ class SweepReport:
 
 @runtime_checkable
 class Sweeping(Protocol):
-    """A store whose server does not remove expired conversations by itself: call `sweep` now and then.
+    """A store on a server that does not remove expired conversations itself: call `sweep` regularly.
 
-    To every reader what expired is absent, swept or not. Readers and writers need not stop.
+    Every reader treats an expired conversation as absent, swept or not. Readers and writers can continue meanwhile.
     """
 
     def sweep(self) -> SweepReport:
-        """Remove what has expired by now, and leftovers that are old enough to belong to nobody.
+        """Remove expired conversations, and leftovers that are too old to belong to a running writer.
 
         Raises:
-            StoreError: The storage cannot be read or written; what was removed until then stays removed.
+            StoreError: The storage cannot be read or written. What was removed before stays removed.
         """
         ...

@@ -1,8 +1,8 @@
-"""The base class of backends: what each of them would repeat is done here, once.
+"""The base class of backends, with the code that all of them need.
 
-The public methods check that the store is open, that it is used by the process that opened it, and what they were
-given; they cut listings into pages and make the cursors. Then each calls one *hook* of the backend, a method whose name
-begins with an underscore, with values that are known to be right. A call of a public method is one call of its hook.
+The public methods check that the store is open, that the process that opened it is the one that uses it, and that the
+arguments are valid. They split listings into pages and make the cursors. Then each one calls one *hook* of the backend,
+a method with a leading underscore, with valid arguments. One call of a public method is one call of its hook.
 
     append           -> _append_records             keys             -> _list_keys
     read             -> _read_range                 scan_keys        -> _scan_keys
@@ -11,7 +11,7 @@ begins with an underscore, with values that are known to be right. A call of a p
     delete           -> _delete                     check            -> _check
     close            -> _close                      is_index_complete -> _is_index_complete
 
-`Head.narrow` and `Head.drop_below` do the arithmetic of ranges, `check_version` compares a writer's version.
+`Head.narrow` and `Head.drop_below` compute ranges, and `check_version` compares the version of a writer.
 """
 
 from __future__ import annotations
@@ -47,41 +47,42 @@ T = TypeVar("T")
 
 
 class OpenGuard:
-    """Refuses calls of what is closed, or of another process; `BaseStore` asks it at the start of every method.
+    """Refuses calls after `close`, and in another process; `BaseStore` calls `check` at the start of every method.
 
-    A forked child shares its parent's sockets and file locks: two processes writing into one of them mix up their
-    bytes. So a store belongs to the process that used it first, and a child of that opens its own. A store that was not
-    used before the fork has opened nothing yet (a backend connects at the first call): each child can use its copy.
+    A forked child shares the sockets and file locks of its parent, and two processes that write to one of them mix up
+    their bytes. So a store belongs to the process that used it first, and a child must open its own. A store that was
+    not used before the fork has not connected yet (a backend connects at the first call), so each child can use its
+    copy.
     """
 
     def __init__(self, name: str = "this store") -> None:
-        """Begin with something that is open.
+        """Create a guard that is open.
 
         Args:
-            name: What an error calls it.
+            name: The name of the guarded object, for an error.
         """
-        self._what = name
-        self._process: int | None = None  # that of the first call
+        self._name = name
+        self._process: int | None = None  # the process of the first call
         self._open = True
 
     def check(self) -> None:
-        """Note the process of the first call.
+        """Check that the guard is open and belongs to this process; the first call decides to which it belongs.
 
         Raises:
-            StoreClosed: It was closed, or used before a fork.
+            StoreClosed: It was closed, or the parent process used it before a fork.
         """
         if self._process is None:
             self._process = os.getpid()
         elif os.getpid() != self._process:
-            raise StoreClosed(f"{self._what} {_AFTER_FORK}")
+            raise StoreClosed(f"{self._name} {_AFTER_FORK}")
         if not self._open:
-            raise StoreClosed(f"{self._what} is closed")
+            raise StoreClosed(f"{self._name} is closed; open another one")
 
     def close(self) -> bool:
-        """Refuse every call from now on.
+        """Refuse all further calls.
 
         Returns:
-            Whether there is something to release: True the first time, and only in the process that used it.
+            True if there is something to release: at the first call, in the process that used it.
         """
         was_open = self._open and self._process in (None, os.getpid())
         self._open = False
@@ -95,84 +96,83 @@ _AFTER_FORK = (
 
 
 class BaseStore(HistoryStore):
-    """A `HistoryStore` for the author of a backend, who writes `from_url`, `traits` and the hooks.
+    """The base class of backends; a subclass writes `from_url`, `traits` and the hooks.
 
-    A subclass sets `traits` in its body: those that a store has with default options. Where options change them, its
-    `__init__` sets `self.traits`. An `__init__` of its own calls `super().__init__()`, and connects to nothing.
+    The class attribute `traits` describes a store with default options. If options change the traits, `__init__` sets
+    `self.traits`. A subclass with its own `__init__` calls `super().__init__()`, and does not connect in it.
 
-    A hook raises `StoreUnavailable`, `StoreRejected` or `CorruptRecord` with the client library's error as `__cause__`,
-    and never quotes the text of a body or of a payload, nor a credential.
+    A hook raises `StoreUnavailable`, `StoreRejected` or `CorruptRecord`, with the client library's error as
+    `__cause__`. It never quotes a body, a payload or a credential.
     """
 
     def __init__(self) -> None:
-        """Begin an open store."""
+        """Create a store that is open."""
         self._open_guard = OpenGuard()
 
-    # What the author of a backend writes.
+    # Hooks that a backend must implement.
 
     @abstractmethod
     def _append_records(
         self, key: Key, bodies: list[str], *, after: Head | None, revision: Revision, first: int
     ) -> Head:
-        """Store bodies and revision in one step if the stored version is the one that the writer has seen.
+        """Store bodies and a revision atomically, if the stored version is the one that the writer has seen.
 
         Args:
-            key: The conversation.
-            bodies: At least one line of text; the list is the hook's own.
-            after: The head that the writer has seen; None: it expects that there is no such conversation.
-            revision: What takes the place of the stored revision.
-            first: The position of the first body in a new conversation; in one that is there, the first body goes to
-                `end` of the stored head.
+            key: The name of the conversation.
+            bodies: The lines to store; at least one. The hook may change the list.
+            after: The head that the writer has seen; None if it expects no such conversation.
+            revision: The revision that replaces the stored one.
+            first: The position of the first body in a new conversation. In an existing one, the first body gets the
+                position `end` of the stored head.
 
         Returns:
             The new head.
 
         Raises:
-            Conflict: The stored version is another one (see `check_version`); with the stored head.
+            Conflict: The stored version differs (see `check_version`); with the stored head.
         """
 
     @abstractmethod
     def _read_range(self, key: Key, start: int, stop: int | None) -> ReadResult | None:
-        """Return the head, and the records at `head.narrow(start, stop)`, as they were at one moment.
-
-        The run of records may end early, to bound memory, but is empty only if the range is.
+        """Return the head, and the records at `head.narrow(start, stop)`, in one consistent read.
 
         Args:
-            key: The conversation.
+            key: The name of the conversation.
             start: The first position; a negative one counts from the end.
-            stop: One above the last position; None: the end.
+            stop: One above the last position; None for the end.
 
         Returns:
-            None if there is no such conversation.
+            The head and the records. To bound memory, there may be fewer records than the range has, but at least one
+            unless the range is empty. None if there is no such conversation.
 
         Raises:
-            CorruptRecord: The head or the first record of the range is damaged. If a later record is damaged, the run
-                may also end before it.
+            CorruptRecord: The head or the first record of the range is damaged. If a later record is damaged, the hook
+                may also return the records before it.
         """
 
     def _list_heads(self, scope: str, *, below: SortKey | None, count: int) -> Iterable[Head | Damaged]:  # noqa: ARG002 - for those that override it
         """Return heads of a scope in descending order of `Head.sort_key`.
 
-        Override it, or override `_list_page` if the storage has cursors of its own.
+        Override this method, or `_list_page` if the storage has its own cursors.
 
         Args:
             scope: The scope.
-            below: Only heads whose sort key is smaller are wanted; None: all are.
-            count: How many heads are wanted; fewer only if there are no more.
+            below: Return only heads with a smaller sort key; None to start with the first.
+            count: The number of heads to return; fewer only if there are no more.
 
         Returns:
-            The heads, and among them the conversations whose head is damaged, at about their place in the order. These
-            do not count. They may come again with the next page, but none may be left out of all pages.
+            The heads. Conversations with a damaged head are among them, near their place in the order, and do not
+            count. They may be returned again with the next page, but each must be on at least one page.
         """
-        raise TypeError(f"{class_name(self)} must have a method _list_heads or _list_page")
+        raise TypeError(f"{class_name(self)} must override _list_heads or _list_page")
 
     def _list_page(self, scope: str, *, after: Cursor | None, limit: int) -> Page[Head]:
-        """Return a page of a scope; for stores with cursors of their own.
+        """Return one page of a scope. Override it if the storage has its own cursors.
 
         Args:
             scope: The scope.
-            after: `next` of the page before, as this method returned it or as anybody made it up; None: the first page.
-            limit: How many heads the page has at most; 1 or more.
+            after: `next` of the page before; None for the first page. It comes from a caller, so it may be any text.
+            limit: The most heads of the page; 1 or more.
 
         Raises:
             InvalidInput: `after` is not a cursor of this store.
@@ -185,18 +185,21 @@ class BaseStore(HistoryStore):
 
     @abstractmethod
     def _list_keys(self, scope: str | None) -> Iterable[Key]:
-        """Return or yield the key of every conversation of a scope (None: of all scopes), in any order.
+        """Return or yield the key of every conversation of a scope, in any order.
 
-        A conversation whose head is damaged is among them if its key is known.
+        A conversation with a damaged head must be among them if its key is known.
+
+        Args:
+            scope: The scope; None for all scopes.
         """
 
     @abstractmethod
     def _forget_records(self, key: Key, before: int) -> Head | None:
-        """Remove the records below a position in one step; the version stays.
+        """Remove the records below a position atomically; the version stays the same.
 
         Args:
-            key: The conversation.
-            before: 0 or more; beyond the end: all records go, and `end` stays.
+            key: The name of the conversation.
+            before: The first position to keep; 0 or more. Beyond the end all records are removed, and `end` stays.
 
         Returns:
             `head.drop_below(before)`; None if there is no such conversation.
@@ -204,54 +207,64 @@ class BaseStore(HistoryStore):
 
     @abstractmethod
     def _delete(self, key: Key, version: str | None) -> bool:
-        """Remove a conversation in one step.
+        """Remove a conversation atomically.
 
         Args:
-            key: The conversation.
-            version: Remove it only if this is the stored version; None: in any case, also if its head is damaged.
+            key: The name of the conversation.
+            version: Remove it only if this is the stored version; None to remove it in any case, also if its head is
+                damaged.
 
         Returns:
-            False if there is no such conversation.
+            True if it was removed; False if there is no such conversation.
 
         Raises:
-            Conflict: The stored version is another one; with the stored head.
+            Conflict: The stored version differs; with the stored head.
         """
 
-    # What a backend may write as well.
+    # Hooks that a backend may override.
 
     def _close(self) -> None:
-        """Release what this store opened, and nothing that it was given. Called once, and not in a forked child."""
+        """Release what this store opened, never what it was given. Called once, and not in a forked child."""
 
     def _list_damaged_keys(self, scope: str | None) -> Iterable[Damaged]:  # noqa: ARG002 - for those that can have some
-        """Return or yield what is stored in a scope (None: in all scopes) and has no key that can be told.
+        """Return or yield everything stored in a scope that has no known key.
 
-        What does not even tell its scope belongs to every scope. The default is right for a storage in which nothing
-        can be without its key.
+        The default is right for a storage in which everything has its key.
+
+        Args:
+            scope: The scope; None for all scopes. Data without a known scope belong to every scope.
         """
         return ()
 
     def _scan_keys(self, scope: str | None) -> Iterable[Key]:
-        """Return what `_list_keys` returns, found in the storage itself and not in an index that can be lost."""
+        """Return the same as `_list_keys`, from the storage itself and not from an index that can be lost.
+
+        Args:
+            scope: The scope; None for all scopes.
+        """
         return self._list_keys(scope)
 
     def _is_index_complete(self) -> bool:
-        """Return whether `_list_keys` and the listing name every conversation for certain."""
+        """Return True if `_list_keys` and the listing certainly name every conversation."""
         return True
 
     def _remove_leftovers(self, scope: str) -> Leftovers:
-        """Remove what is stored in a scope beside conversations that can be read; then look whether anything is left.
+        """Remove everything stored in a scope that belongs to no readable conversation, then look for remains.
 
-        The default removes nothing: right for stores that keep nothing else.
+        The default removes nothing, which is right for stores that keep nothing else.
+
+        Args:
+            scope: The scope.
         """
         left = [key.id for key in self._scan_keys(scope)]
         left += [damaged.where for damaged in self._list_damaged_keys(scope)]
         return Leftovers(0, tuple(left), not left)
 
     def _check(self) -> None:
-        """Make one round trip to see whether the store can be reached, and raise what is wrong."""
+        """Make one round trip, and raise an error if the store cannot be reached or used."""
         self._list_page("default", after=None, limit=1)
 
-    # What the core calls.
+    # The methods that the core calls; see `HistoryStore`.
 
     @final
     def append(
@@ -282,19 +295,19 @@ class BaseStore(HistoryStore):
     def keys(self, scope: str | None = None) -> Iterator[Key]:
         self._open_guard.check()
         check_type("scope", scope, (str, NoneType), "text or None")
-        return self._while_open(self._list_keys(scope))
+        return self._yield_while_open(self._list_keys(scope))
 
     @final
     def damaged_keys(self, scope: str | None = None) -> Iterator[Damaged]:
         self._open_guard.check()
         check_type("scope", scope, (str, NoneType), "text or None")
-        return self._while_open(self._list_damaged_keys(scope))
+        return self._yield_while_open(self._list_damaged_keys(scope))
 
     @final
     def scan_keys(self, scope: str | None = None) -> Iterator[Key]:
         self._open_guard.check()
         check_type("scope", scope, (str, NoneType), "text or None")
-        return self._while_open(self._scan_keys(scope))
+        return self._yield_while_open(self._scan_keys(scope))
 
     @final
     def is_index_complete(self) -> bool:
@@ -340,11 +353,11 @@ class BaseStore(HistoryStore):
         return self if isinstance(self, Sweeping) else None
 
     def _check_open(self) -> None:
-        """Raise `StoreClosed` if the store is closed, or was used before a fork; abilities call this first."""
+        """Raise `StoreClosed` if the store is closed, or was used before a fork. Abilities call this first."""
         self._open_guard.check()
 
-    def _while_open(self, items: Iterable[T]) -> Iterator[T]:
-        """Yield items until the store is closed."""
+    def _yield_while_open(self, items: Iterable[T]) -> Iterator[T]:
+        """Yield the items; raise `StoreClosed` once the store is closed."""
         for item in items:
             yield item
             self._check_open()

@@ -1,4 +1,4 @@
-"""What every store refuses, whatever it keeps its conversations in."""
+"""Checks of arguments that every store makes, whatever its backend."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ __all__ = ["check_append", "check_position", "check_range", "check_version", "is
 
 
 def check_append(bodies: Sequence[str], revision: Revision, traits: Traits, *, first: int = 0) -> list[str]:
-    """Check what is about to be appended.
+    """Check the arguments of an append.
 
     Args:
-        bodies: At least one line of text.
-        revision: What takes the place of the stored revision.
-        traits: Those of the store, with its limits.
+        bodies: The lines to append; at least one.
+        revision: The revision that replaces the stored one.
+        traits: The traits of the store, with its limits.
         first: The position of the first body in a new conversation.
 
     Returns:
-        The bodies, in a list of the store's own.
+        The bodies, in a new list.
 
     Raises:
-        InvalidInput: No bodies, or a lone string; a body or payload that is not one line of encodable text (no control
-            characters); a payload that is too long; a malformed revision; more than the limits of the store.
+        InvalidInput: `bodies` is empty or a single str; a body or the payload is not one line of encodable text (no
+            control characters); the payload is too long; the revision is malformed; a limit of the store is exceeded.
     """
-    if isinstance(bodies, str) or not bodies:
-        raise InvalidInput("an append needs a list of at least one body")
+    if isinstance(bodies, str):
+        raise InvalidInput("bodies: must be a list with the text of each record, not a single str")
+    if not bodies:
+        raise InvalidInput("bodies: must hold the text of at least one record; the list is empty")
     batch = list(bodies)
     sizes = [_measure_line(f"body {index}", body) for index, body in enumerate(batch)]
     _measure_line("the revision's payload", revision.payload)
@@ -41,28 +43,39 @@ def check_append(bodies: Sequence[str], revision: Revision, traits: Traits, *, f
     expires = 0 if revision.expires is None else revision.expires
     for name, number in (("updated", revision.updated), ("expires", expires), ("first", first)):
         if type(number) is not int or not 0 <= number <= LARGEST_NUMBER:
-            raise InvalidInput(f"{name} must be a whole number from 0 to 2**53 - 1")
+            raise InvalidInput(f"{name} must be an int from 0 to 2**53 - 1")
     if traits.largest_record is not None and max(sizes) > traits.largest_record:
         raise InvalidInput(
-            f"body {sizes.index(max(sizes))} has {max(sizes)} bytes; this store keeps at most {traits.largest_record}"
+            f"body {sizes.index(max(sizes))} has {max(sizes)} bytes; a record of this store must have at most "
+            f"{traits.largest_record}"
         )
     if traits.largest_batch is not None and sum(sizes) > traits.largest_batch:
-        raise InvalidInput(f"the batch has {sum(sizes)} bytes; this store keeps at most {traits.largest_batch} at once")
+        raise InvalidInput(
+            f"the bodies have {sum(sizes)} bytes together; an append to this store must have at most "
+            f"{traits.largest_batch}"
+        )
     return batch
 
 
 def is_version(value: object) -> bool:
-    """Return whether a value can be the version of a revision."""
+    """Return True if a value can be the version of a revision: 1 to 32 printable ASCII characters.
+
+    Args:
+        value: Any value.
+    """
     return isinstance(value, str) and 1 <= len(value) <= LONGEST_VERSION and value.isascii() and value.isprintable()
 
 
 def check_version(key: Key, stored: Head | None, seen: Head | None) -> None:
-    """Raise `Conflict` if the stored head is not of the version that a writer has seen.
+    """Compare the stored version with the one that a writer has seen.
 
     Args:
-        key: The conversation.
-        stored: The present head; None: there is no such conversation.
-        seen: The head that the writer has seen; None: it expects that there is no such conversation.
+        key: The name of the conversation.
+        stored: The present head; None if there is no such conversation.
+        seen: The head that the writer has seen; None if it expects no such conversation.
+
+    Raises:
+        Conflict: The versions differ; with the stored head.
     """
     if (stored and stored.revision.version) != (seen and seen.revision.version):
         raise Conflict(key, stored)
@@ -76,10 +89,10 @@ def _measure_line(name: str, line: object) -> int:
     except UnicodeEncodeError:
         encoded = None
     if encoded is None:  # not raised in the handler: the context would carry the text
-        raise InvalidInput(f"{name} holds a lone surrogate")
+        raise InvalidInput(f"{name} must not contain a lone surrogate")
     if len(encoded.translate(None, _CONTROLS)) != len(encoded):
         raise InvalidInput(f"{name} must be one line without control characters")
     return len(encoded)
 
 
-_CONTROLS = bytes(range(0x20))  # C-speed over 30 MB, which a set or a loop is not
+_CONTROLS = bytes(range(0x20))  # for bytes.translate, which is fast over 30 MB; a set or a loop is not

@@ -1,4 +1,4 @@
-"""Cursors: the place where a page of a listing ended, as text, for stores ordered by (updated, id) and for others."""
+"""Encode and decode cursors: the end of a page of a listing, as text."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ __all__ = ["decode_cursor", "encode_cursor", "pack_cursor", "unpack_cursor"]
 
 
 def pack_cursor(*parts: str | int | None) -> Cursor:
-    """Return a cursor of these parts: text safe in a URL."""
+    """Return a cursor, which is text safe in a URL.
+
+    Args:
+        *parts: The values that say where the page ended.
+    """
     return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
 
 
 def unpack_cursor(cursor: Cursor, is_valid: Callable[..., bool]) -> list[Any]:
-    """Return the parts of a cursor, which anybody may have made up.
+    """Return the parts of a cursor.
 
     Args:
-        cursor: The cursor.
-        is_valid: Tells whether the parts can be those of a place; it may also raise what they give rise to.
+        cursor: The cursor; it comes from a caller, so it may be any text.
+        is_valid: Called with the parts; returns True if they can be parts of a cursor. It may also raise `ValueError`,
+            `TypeError`, `AttributeError` or `RecursionError`.
 
     Raises:
-        InvalidInput: It was not made by `pack_cursor`, or the parts are not right.
+        InvalidInput: `pack_cursor` did not make the cursor, or its parts are not valid.
     """
     try:
         parts = json.loads(base64.b64decode(cursor + "==", altchars=b"-_", validate=False))
@@ -34,22 +39,29 @@ def unpack_cursor(cursor: Cursor, is_valid: Callable[..., bool]) -> list[Any]:
             return list(parts)
     except (ValueError, TypeError, AttributeError, RecursionError):  # binascii.Error and InvalidInput are among them
         pass
-    raise InvalidInput("this is not a cursor that a page of this listing gave")
+    raise InvalidInput("the cursor is not valid; pass the `next` of an earlier page of this listing")
 
 
 def encode_cursor(head: Head) -> Cursor:
-    """Return the cursor of the page that ended with `head`."""
+    """Return the cursor of a page.
+
+    Args:
+        head: The last head of the page.
+    """
     return pack_cursor(*head.sort_key)
 
 
 def decode_cursor(cursor: Cursor) -> SortKey:
     """Return the sort key below which the next page begins.
 
+    Args:
+        cursor: The cursor of the page before.
+
     Raises:
-        InvalidInput: `cursor` was not made by `encode_cursor`.
+        InvalidInput: `encode_cursor` did not make it.
     """
 
-    def is_right(updated: Any, id: str) -> bool:
+    def is_valid(updated: Any, id: str) -> bool:
         return type(updated) is int and 0 <= updated <= LARGEST_NUMBER and Key("default", id).id == id
 
-    return SortKey(*unpack_cursor(cursor, is_right))
+    return SortKey(*unpack_cursor(cursor, is_valid))

@@ -1,11 +1,11 @@
 """The plugin interface, version 1: one hook.
 
-A distribution serves a URL scheme with two things. In its pyproject.toml:
+To serve a URL scheme, a distribution declares an entry point in its pyproject.toml:
 
     [project.entry-points."chathistory.v1"]
     myscheme = "my_package"
 
-and in `my_package`:
+and implements the hook in `my_package`:
 
     from chathistory import hookimpl
 
@@ -13,7 +13,7 @@ and in `my_package`:
     def chathistory_store(scheme):
         return MyStore if scheme == "myscheme" else None
 
-An entry point's extras name what has to be installed for it: `redis = "chathistory_redis [redis]"`.
+The extras of an entry point name what must be installed for it: `redis = "chathistory_redis [redis]"`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,16 @@ __all__ = ["chathistory_store", "hookimpl"]
 
 hookspec = pluggy.HookspecMarker("chathistory")
 hookimpl = pluggy.HookimplMarker("chathistory")
-"""Marks a function of a plugin as the implementation of the hook of that name."""
+"""A decorator that marks a function of a plugin as the implementation of the hook with the same name."""
 
 
 @hookspec(firstresult=True)
 def chathistory_store(scheme: str) -> type[HistoryStore] | None:
-    """Return the store class that serves `scheme` (lower case), or None if this plugin does not serve it."""
+    """Return the store class for a scheme.
+
+    Args:
+        scheme: The scheme of a store URL, in lower case.
+
+    Returns:
+        A subclass of `HistoryStore`; None if this plugin does not serve the scheme.
+    """

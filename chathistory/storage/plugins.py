@@ -1,7 +1,7 @@
-"""From a URL to a store: find the one plugin that serves the scheme, load it, and let it build.
+"""From a URL to a store: find the plugin that serves the scheme, import it, and let it build the store.
 
-Built-in backends come through the same door as anybody else's. Plugins are found by the metadata of their
-distributions, and only the one that is asked for is imported: a broken one harms nobody else.
+Built-in backends are plugins like all others. Plugins are found by the metadata of their distributions, and only the
+one that serves the scheme is imported, so a broken plugin does not affect the others.
 """
 
 from __future__ import annotations
@@ -26,66 +26,88 @@ DISTRIBUTION = "chathistory"
 GROUP_PREFIX = "chathistory.v"
 ENTRY_POINT_GROUP = GROUP_PREFIX + "1"
 COMMON_OPTIONS = {
-    "ttl": Option(parse_lifetime, None, "seconds that a conversation lives after its last append; not given: for ever")
+    "ttl": Option(
+        parse_lifetime, None, "seconds after its last append until a conversation expires; unless given: never"
+    )
 }
 
 
 def open_store(url: str | StoreURL, **options: Any) -> HistoryStore:
-    """Open the store that a URL names, without input or output: `store.check()` makes the first round trip.
+    """Open the store that a URL names.
+
+    Opening does no input or output; call `store.check()` to make the first round trip.
 
     Args:
-        url: Such as "file:./history".
-        **options: Options of the store that are not in the URL.
+        url: The URL of the store, such as "file:./history" or "redis://localhost".
+        **options: Options of the store, in addition to those of the URL.
+
+    Returns:
+        The store. Close it after use, or use it as a context manager.
 
     Raises:
         ConfigError: The URL or an option is wrong.
-        PluginError: The backend cannot be used.
+        PluginError: The backend cannot be used: it is missing, broken, or made for another version.
     """
     parsed = url.with_options(options) if isinstance(url, StoreURL) else StoreURL.parse(url, **options)
     cls = load_store_class(parsed.scheme)
-    checked = parsed.parse_options({**COMMON_OPTIONS, **cls.options})
-    values = dict(checked.options)
+    values = dict(parsed.parse_options({**COMMON_OPTIONS, **cls.options}).options)
     ttl = values.pop("ttl")
-    store = cls.from_url(StoreURL(checked.scheme, checked.location, values))
+    store = cls.from_url(StoreURL(parsed.scheme, parsed.location, values))
     store.ttl = ttl
     return store
 
 
 def list_options(scheme: str) -> Mapping[str, Option]:
-    """Return the options that a store of a scheme has, by name.
+    """Return the options of the stores of a scheme, by name.
+
+    Args:
+        scheme: The scheme, in lower case.
 
     Raises:
-        PluginError: As `load_store_class` does.
+        PluginError: The plugin cannot be used; see `load_store_class`.
     """
     return {**COMMON_OPTIONS, **load_store_class(scheme).options}
 
 
 def load_store_class(scheme: str) -> type[HistoryStore]:
-    """Import the plugin that serves a scheme, and return its class.
+    """Import the plugin that serves a scheme, and return its store class.
+
+    Args:
+        scheme: The scheme, in lower case.
 
     Raises:
-        PluginError: There is none, or it cannot be used; the message names the plugin and what to do.
+        PluginError: No plugin serves the scheme, or the plugin cannot be used; the text names it and what to do.
     """
     point = _find_entry_point(scheme)
     cls = _call_hook(_import_plugin(point), point)
     if cls is None:
-        raise PluginError(f"{scheme}: the plugin registered under this scheme has no hook that serves it")
+        raise PluginError(
+            f"{scheme}: the plugin of {_distribution_name(point)} has no hook that serves this scheme; its "
+            "chathistory_store(scheme) must return a store class"
+        )
     if not (inspect.isclass(cls) and issubclass(cls, HistoryStore)):
-        raise PluginError(f"{scheme}: the plugin returned something that is not a HistoryStore class")
+        raise PluginError(
+            f"{scheme}: the hook of {_distribution_name(point)} returned something that is not a HistoryStore class"
+        )
     if inspect.isabstract(cls):
-        raise PluginError(f"{scheme}: the plugin's class lacks {', '.join(sorted(cls.__abstractmethods__))}")
+        raise PluginError(
+            f"{scheme}: the store class of {_distribution_name(point)} must implement "
+            f"{', '.join(sorted(cls.__abstractmethods__))}"
+        )
     if not hasattr(cls, "traits"):
-        raise PluginError(f"{scheme}: the plugin's class has no traits")
+        raise PluginError(
+            f"{scheme}: the store class of {_distribution_name(point)} must have a class attribute `traits`"
+        )
     return cls
 
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What is known of a scheme.
+    """An installed backend.
 
     Attributes:
         scheme: The scheme of its URLs.
-        distribution: The distribution that serves it.
+        distribution: The distribution that serves the scheme.
         problem: Why it cannot be used; None if it can.
     """
 
@@ -95,7 +117,7 @@ class Backend:
 
 
 def list_backends() -> list[Backend]:
-    """Return every scheme that an installed distribution offers, in order; each is loaded to see whether it works."""
+    """Return all installed backends, sorted by scheme. Each one is imported to see whether it works."""
     names = {point.name: _distribution_name(point) for point in entry_points(group=ENTRY_POINT_GROUP)}
     found: list[Backend] = []
     for scheme in sorted(names):
@@ -115,12 +137,14 @@ def _find_entry_point(scheme: str) -> EntryPoint:
         return serving[0]
     if serving:
         names = " and ".join(sorted(map(_distribution_name, serving)))
-        raise PluginError(f"{scheme}: is served by more than one distribution, {names}; uninstall all but one")
+        raise PluginError(f"{scheme}: more than one distribution serves this scheme, {names}; uninstall all but one")
     for point in entry_points(name=scheme):
         if point.group.startswith(GROUP_PREFIX):
+            name = _distribution_name(point)
             raise PluginError(
-                f"{scheme}: the plugin of {_distribution_name(point)} is made for {point.group}, this chathistory "
-                f"speaks {ENTRY_POINT_GROUP}; install versions of both that agree"
+                f"{scheme}: the plugin of {name} uses the plugin interface {point.group}, but {DISTRIBUTION} "
+                f"{version(DISTRIBUTION)} needs {ENTRY_POINT_GROUP}; to get versions that match, run: "
+                f"pip install --upgrade {DISTRIBUTION} {name}"
             )
     raise PluginError(f"no installed backend serves {scheme}:{suggest_name(scheme, [point.name for point in points])}")
 
@@ -133,16 +157,18 @@ def _import_plugin(point: EntryPoint) -> object:
             problem, fix = f"{_describe_missing_api(point)}: {error}", f"pip install --upgrade {DISTRIBUTION}"
         else:
             extras = f"[{','.join(point.extras)}]" if point.extras else ""
-            problem = f"cannot be loaded, {error}"
+            problem = f"the plugin of {_distribution_name(point)} cannot be imported: {error}"
             fix = f'pip install --upgrade "{_distribution_name(point)}{extras}"'
-        raise PluginError(f"{point.name}: {problem}; mend it with: {fix}") from error
+        raise PluginError(f"{point.name}: {problem}; to fix this, run: {fix}") from error
     except Exception as error:
-        says = f"{type(error).__name__}: {error}{_describe_requirement(point)}"
-        raise PluginError(f"{point.name}: the plugin of {_distribution_name(point)} fails on import: {says}") from error
+        reason = f"{type(error).__name__}: {error}{_describe_requirement(point)}"
+        raise PluginError(
+            f"{point.name}: the plugin of {_distribution_name(point)} fails on import: {reason}"
+        ) from error
 
 
 def _call_hook(plugin: object, point: EntryPoint) -> Any:
-    """Return what the hook of a plugin returns for its scheme."""
+    """Call the hook of a plugin with its scheme, and return the result."""
     manager = pluggy.PluginManager("chathistory")
     manager.add_hookspecs(hookspecs)
     try:
@@ -151,10 +177,10 @@ def _call_hook(plugin: object, point: EntryPoint) -> Any:
         return manager.hook.chathistory_store(scheme=point.name)
     except pluggy.PluginValidationError as error:
         reason = " ".join(str(error).split())
-        raise PluginError(f"{point.name}: {_describe_missing_api(point)}, or misspells it: {reason}") from error
+        raise PluginError(f"{point.name}: {_describe_missing_api(point)}, or misspells a name: {reason}") from error
     except Exception as error:
-        says = f"{type(error).__name__}: {error}{_describe_requirement(point)}"
-        raise PluginError(f"{point.name}: the hook of {_distribution_name(point)} fails: {says}") from error
+        reason = f"{type(error).__name__}: {error}{_describe_requirement(point)}"
+        raise PluginError(f"{point.name}: the hook of {_distribution_name(point)} fails: {reason}") from error
 
 
 def _distribution_name(point: EntryPoint) -> str:
@@ -163,15 +189,16 @@ def _distribution_name(point: EntryPoint) -> str:
 
 def _describe_missing_api(point: EntryPoint) -> str:
     return (
-        f"the plugin of {_distribution_name(point)} asks for what {DISTRIBUTION} {version(DISTRIBUTION)} does not have"
+        f"the plugin of {_distribution_name(point)} needs something that {DISTRIBUTION} {version(DISTRIBUTION)} "
+        "does not have"
         f"{_describe_requirement(point)}"
     )
 
 
 def _describe_requirement(point: EntryPoint) -> str:
-    """Return which version of ours a distribution requires, for the reader of an error; "" if it does not say.
+    """Return which version of chathistory a distribution requires, for an error; "" if its metadata do not say.
 
-    The version is not compared: whether an installer heeded it does not matter here, only that the plugin fails.
+    The version is not compared: the plugin has failed already, and the person who reads the error can compare.
     """
     requirements = (point.dist.requires if point.dist is not None else None) or []
     ours = [text for text in requirements if re.match(rf"{DISTRIBUTION}\s*[<>=!~(]", text)]

@@ -1,9 +1,9 @@
-"""Store URLs: `scheme:location?option=value`, and the options that a backend declares.
+"""Parse store URLs, `scheme:location?option=value`, and the options that a backend declares.
 
     file:./history?lock_timeout=5      redis://user:secret@host/0?ttl=3600      memory:
 
-A URL is split here, once, and by one rule for all schemes: a `#` or a `@` has no meaning of its own, so that no part
-is cut off in silence. What the location means is the backend's business.
+All schemes are split by one rule: `#` and `@` have no meaning of their own, so no part is cut off silently. The backend
+interprets the location.
 """
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ __all__ = ["Option", "StoreURL", "parse_boolean", "parse_lifetime", "parse_secon
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option of a store URL: how its text is read, its value when not given, and a line of help.
+    """One option of a store URL.
 
-    `parse` gets the text of the URL or the value given in code. It raises `ValueError`, whose words nobody sees, or
-    `ConfigError` with words that do not quote the value: it may be a secret.
+    Attributes:
+        parse: Converts the text of the URL, or the value that was given in code. It raises `ConfigError` with a text
+            that completes "option x is invalid: ..." and does not quote the value, which may be a secret. A
+            `ValueError` is also allowed; its text is not shown.
+        default: The value of the option if it is not given.
+        help: One line that says what the option does, with its unit.
     """
 
     parse: Callable[[Any], Any]
@@ -35,11 +39,12 @@ class Option:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class StoreURL:
-    """A store URL in its parts. `repr` and `str` hide a password and the values of options.
+    """A store URL, split into its parts. `repr` and `str` hide a password and the values of options.
 
-    scheme: lower case, e.g. "redis+cluster".
-    location: all between "scheme:" and "?", as written, e.g. "//host:6379/0" or "./history".
-    options: by name; as read by the backend's `Option.parse` once `checked`, defaults filled in.
+    Attributes:
+        scheme: The scheme in lower case, such as "redis+cluster".
+        location: The text between "scheme:" and "?", as written, such as "//host:6379/0" or "./history".
+        options: The options by name. After `parse_options`: converted by `Option.parse`, with defaults.
     """
 
     scheme: str
@@ -48,11 +53,22 @@ class StoreURL:
 
     @classmethod
     def parse(cls, text: str, **options: Any) -> Self:
-        """Split `text`; `options` given in code join those of the URL. Raises `ConfigError`, quoting nothing of it."""
-        scheme, colon, rest = text.partition(":") if isinstance(text, str) else ("", "", "")
+        """Split the text of a URL.
+
+        Args:
+            text: The URL, such as "file:./history".
+            **options: Further options, in addition to those of the URL.
+
+        Raises:
+            ConfigError: It is not a URL with a scheme, or an option is given twice. The text is not quoted.
+        """
+        if not isinstance(text, str):
+            raise ConfigError(f'a store URL must be text, such as "file:./history", not {type(text).__name__}')
+        scheme, colon, rest = text.partition(":")
         if not colon or not _SCHEME.fullmatch(scheme):
             raise ConfigError(
-                'a store URL begins with its scheme and a colon, such as "file:./history" or "redis://localhost"'
+                'a store URL must begin with a scheme and a colon, such as "file:./history" or "redis://localhost"; '
+                + ("this one has no scheme (for a folder, write file:PATH)" if text else "this one is empty")
             )
         location, _, query = rest.partition("?")
         parts = (part.partition("=") for part in query.split("&") if part)
@@ -60,18 +76,29 @@ class StoreURL:
         return cls(scheme.lower(), location, _join_options(pairs, options.items()))
 
     def with_options(self, options: Mapping[str, Any]) -> Self:
-        """Return this URL with further options. Raises `ConfigError` for one that it has already."""
+        """Return this URL with further options.
+
+        Args:
+            options: The options by name.
+
+        Raises:
+            ConfigError: The URL has one of them already.
+        """
         return type(self)(self.scheme, self.location, _join_options(self.options.items(), options.items()))
 
     @property
     def path(self) -> str:
-        """The location as a path: without a leading `//`, percent-escapes resolved ("%3F" for a question mark)."""
+        """The location as a path: without a leading `//`, and with percent-escapes decoded ("%3F" is "?")."""
         return unquote(self.location.removeprefix("//"))
 
     def parse_options(self, declared: Mapping[str, Option]) -> Self:
-        """Return this URL with every option read as `declared` says, and the defaults of those not given.
+        """Return this URL with all options converted, and with the defaults of those that are not given.
 
-        Raises `ConfigError` for an option that is not declared (with the near match) or has a wrong value.
+        Args:
+            declared: The options that the backend has, by name.
+
+        Raises:
+            ConfigError: An option is not declared (the text suggests the nearest name), or has a wrong value.
         """
         for name in self.options:
             if name not in declared:
@@ -84,9 +111,9 @@ class StoreURL:
             except ConfigError as error:
                 expected = str(error)
             except (ValueError, TypeError, OverflowError):
-                expected = f"it cannot be read as what it is: {declared[name].help}"
-            # not raised in the handler: the words and the context of other errors may hold a secret
-            raise ConfigError(f"{self.scheme}: option {name!r} is wrong: {expected}")
+                expected = f"its value cannot be read; expected: {declared[name].help}"
+            # not raised in the handler: the text and the context of other errors may hold a secret
+            raise ConfigError(f"{self.scheme}: option {name!r} is invalid: {expected}")
         return type(self)(self.scheme, self.location, values)
 
     def __str__(self) -> str:
@@ -107,19 +134,24 @@ def _join_options(*sources: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     for source in sources:
         for name, value in source:
             if name in options:
-                raise ConfigError(f"the option {_quote_option(name)} is given twice")
+                raise ConfigError(f"the option {_quote_option(name)} is given twice; give it once")
             options[name] = value
     return options
 
 
 def _quote_option(name: str) -> str:
-    """Return the name of an option for an error, if it looks like one: it may be half of a password with "?" in it."""
+    """Return the name of an option for an error; it is hidden if it may be half of a password with a "?" in it."""
     return repr(name) if name.isidentifier() else "of that name"
 
 
 def suggest_name(name: str, known: Iterable[str]) -> str:
-    """Return words that help after an unknown name: the nearest known one, and all of them."""
-    import difflib  # only for those who mistype
+    """Return the end of an error about an unknown name: the nearest known name, and a list of all.
+
+    Args:
+        name: The unknown name.
+        known: The names that are known.
+    """
+    import difflib  # imported late: needed only after a mistake
 
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
@@ -128,7 +160,14 @@ def suggest_name(name: str, known: Iterable[str]) -> str:
 
 
 def parse_boolean(value: object) -> bool:
-    """Read "true"/"false", "yes"/"no", "on"/"off", "1"/"0" (any case), or a bool."""
+    """Convert the value of an option to a bool.
+
+    Args:
+        value: "true", "false", "yes", "no", "on", "off", "1" or "0" (in any case), or a bool.
+
+    Raises:
+        ConfigError: It is something else.
+    """
     words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
     word = str(value).lower()
     if word not in words:
@@ -137,7 +176,14 @@ def parse_boolean(value: object) -> bool:
 
 
 def parse_seconds(value: object) -> float:
-    """Read a duration above 0, as seconds: a number of them, or text such as "90s" or "12h". Raises `ConfigError`."""
+    """Convert the value of an option to a number of seconds above 0.
+
+    Args:
+        value: A number of seconds, or text such as "90s" or "12h"; see `parse_duration`.
+
+    Raises:
+        ConfigError: It is not a duration, or it is 0.
+    """
     number = parse_duration(value).total_seconds()
     if not number:
         raise ConfigError("must be a duration above 0")
@@ -145,7 +191,14 @@ def parse_seconds(value: object) -> float:
 
 
 def parse_lifetime(value: object) -> float:
-    """Read a duration above 0 and below 100 years, as seconds. Raises `ConfigError`."""
+    """Convert the value of an option to a number of seconds above 0 and below 100 years.
+
+    Args:
+        value: A number of seconds, or text such as "90s" or "12h"; see `parse_duration`.
+
+    Raises:
+        ConfigError: It is not such a duration.
+    """
     number = parse_seconds(value)
     if number >= _CENTURY:
         raise ConfigError("must be a duration below 100 years")

@@ -1,7 +1,7 @@
-"""A store around another one, which hands everything on: the base class of stores that add something.
+"""The base class of stores that wrap another store and pass calls on to it.
 
 A subclass overrides the methods that it changes, under the names of `HistoryStore`, and calls `self.inner` or `super()`
-in them. A method that it does not override reaches the inner store with the arguments as they were given.
+in them. Every other method passes its arguments to the inner store unchanged.
 """
 
 from __future__ import annotations
@@ -19,28 +19,31 @@ __all__ = ["WrappedStore"]
 
 
 class WrappedStore(HistoryStore):
-    """A store that does what another store does.
+    """A store that passes all calls to another store.
 
     Attributes:
-        inner: The other store. It is closed with this one.
+        inner: The other store. Closing this store closes it, too.
     """
 
     def __init__(self, inner: HistoryStore) -> None:
-        """Put a store around another one.
+        """Wrap a store.
 
         Args:
-            inner: The other store, open.
+            inner: The other store, which must be open.
         """
         self.inner = inner
         self.traits = inner.traits
 
     @classmethod
     def from_url(cls, url: StoreURL) -> Self:
-        raise ConfigError(f"{cls.__name__} is put around a store; it cannot be opened by a URL ({url.scheme}:)")
+        raise ConfigError(
+            f"{url.scheme}: {cls.__name__} wraps another store and has no URL; open the other store, and pass it: "
+            f"{cls.__name__}(open_store(...))"
+        )
 
     @property
     def ttl(self) -> float | None:
-        """Seconds that a conversation lives after its last append; None: for ever."""
+        """Seconds after its last append until a conversation expires; None for never."""
         return self.inner.ttl
 
     @ttl.setter

@@ -29,7 +29,7 @@ def parse_count(value: object) -> int:
     text = str(value).replace("_", "")
     if isinstance(value, str | int) and text.isdecimal() and len(text) <= _DIGITS and int(text) > 0:
         return int(text)
-    raise ConfigError("must be a whole number above 0")
+    raise ConfigError("must be an integer above 0")
 
 
 _DIGITS = 15

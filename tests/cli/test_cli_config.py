@@ -142,7 +142,7 @@ def test_without_a_backend_the_rest_is_shown(run):
         (["--profile", "prdo"], "--profile: there is no profile 'prdo'; did you mean 'prod'? (known: dev, prod)"),
         (["--profile", "prod"], "profiles.prod.store: the environment variable REDIS_URL is not set"),
         (["--config", "nowhere.toml"], "nowhere.toml: No such file or directory"),
-        (["--store", ""], "--store: a store URL begins with its scheme"),
+        (["--store", ""], "--store: a store URL must begin with a scheme"),
         (["--store", "mongo:"], "did you mean 'mongodb'"),
     ],
 )

@@ -121,7 +121,7 @@ def test_fork_and_rewind_as_json(run, filled):
         (["list", "--meta", "x"], 2, "NAME=VALUE"),
         (["import", "no-such-file"], 1, "No such file"),
         (["copy"], 2, "--to"),
-        (["copy", "--to", "nowhere"], 1, "a store URL begins with its scheme"),
+        (["copy", "--to", "nowhere"], 1, "a store URL must begin with a scheme"),
         (["prune", "--ttl", "soon"], 2, "must be a duration, such as 90s"),
         (["prune", "--count", "-1"], 2, "--count"),
         (["prune", "--count", "0"], 2, "--yes"),

@@ -169,7 +169,7 @@ def test_what_is_wrong_with_two_keys_together_is_told_where_they_are_set(project
 
 def test_what_is_wrong_in_the_environment_is_told_by_its_variable(project, monkeypatch):
     monkeypatch.setenv("CHATHISTORY_MAX_TOKENS", SECRET)
-    with pytest.raises(ConfigError, match="CHATHISTORY_MAX_TOKENS: must be a whole number above 0") as wrong:
+    with pytest.raises(ConfigError, match="CHATHISTORY_MAX_TOKENS: must be an integer above 0") as wrong:
         load_settings()
     assert SECRET not in str(wrong.value)
     assert wrong.value.__cause__ is wrong.value.__context__ is None

@@ -112,5 +112,5 @@ def test_rows_tell_all_without_reading_messages(shelf, monkeypatch):
 
 def test_a_time_without_a_zone_is_refused(store):
     for name in ("since", "until"):
-        with pytest.raises(InvalidInput, match=f"{name}: must be a time with a zone"):
+        with pytest.raises(InvalidInput, match=f"{name}: must be a timezone-aware datetime"):
             History(store).list(**{name: datetime(2026, 1, 1)})  # noqa: DTZ001

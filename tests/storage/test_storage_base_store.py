@@ -198,7 +198,7 @@ def test_a_class_without_a_listing_says_what_it_needs():
     class Without(MemoryStore):
         _list_heads = BaseStore._list_heads
 
-    with pytest.raises(TypeError, match=r"Without must have a method _list_heads or _list_page"):
+    with pytest.raises(TypeError, match=r"Without must override _list_heads or _list_page"):
         Without().heads("scope")
 
 

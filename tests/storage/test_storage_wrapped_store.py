@@ -114,7 +114,9 @@ def test_a_history_works_on_a_wrapped_store_of_a_wrapped_store():
 
 
 def test_it_is_not_opened_by_a_url_and_shows_what_is_within():
-    with pytest.raises(ConfigError, match="WrappedStore is put around a store; it cannot be opened by a URL"):
+    with pytest.raises(
+        ConfigError, match="WrappedStore wraps another store and has no URL; open the other store, and pass it"
+    ):
         WrappedStore.from_url(StoreURL.parse("memory:secret"))
     assert repr(WrappedStore(WrappedStore(Shown()))) == "WrappedStore(WrappedStore(a store))"
 

@@ -62,11 +62,11 @@ NEWER = {
 TOO_NEW = {
     "an argument of the hook": (
         "@hookimpl\ndef chathistory_store(scheme, settings):\n    return TemplateStore\n",
-        ("settings", "asks for what chathistory", __version__),
+        ("settings", "needs something that chathistory", __version__),
     ),
     "a hook that it needs": (
         "@hookimpl\ndef chathistory_later(scheme):\n    return None\n",
-        ("chathistory_later", "asks for what chathistory", __version__),
+        ("chathistory_later", "needs something that chathistory", __version__),
     ),
     "a name": (
         "from chathistory import Searchable\n",
@@ -74,7 +74,7 @@ TOO_NEW = {
     ),
     "a module": (
         "import chathistory.searching\n",
-        ("chathistory.searching", "asks for what chathistory", "pip install --upgrade chathistory"),
+        ("chathistory.searching", "needs something that chathistory", "pip install --upgrade chathistory"),
     ),
     "a trait": (
         "from chathistory import Traits\nTraits(durable=True, shared=True, searchable=True)\n",
@@ -125,7 +125,7 @@ def test_a_newer_plugin_that_cannot_work_says_what_it_asks_for(plugin, told, wha
 def test_a_plugin_for_another_version_says_so(plugin, told, group):
     plugin("other", "other_plugin", "raise SystemError('this is never imported')", group=group)
     error = told("other")
-    for word in ("other-plugin", group, "chathistory.v1", "install versions of both that agree"):
+    for word in ("other-plugin", group, "chathistory.v1", "to get versions that match, run: pip install"):
         assert word in error
 
 
