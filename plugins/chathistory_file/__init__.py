@@ -1,11 +1,11 @@
-"""Conversations as files of lines, one file each: readable with `cat` and `jq`, safe against crashes and rivals.
+"""Conversations as files of lines, one file each: readable with `cat` and `jq`, safe with crashes and many writers.
 
     file:./history      file:/abs/dir      file:///abs/dir      file:~/dir
 
     store       the store: its hooks, and what an append, a forget and a delete do
     listing     the conversations of a scope, newest first, from one scan of its folder
-    leftovers   what is stored beside conversations that can be read: naming it, removing it
-    recovery    the records of a conversation whose head is damaged, and a new head for it
+    leftovers   files and bytes that belong to no readable conversation: naming them, removing them
+    recovery    the records of a conversation with a damaged head, and a new head for it
     write       appends and rewrites, and how a failed one is undone
     read        the last commit of a file, and its records
     locks       one writer at a time for each conversation
@@ -26,5 +26,5 @@ __all__ = ["FileStore"]
 
 @hookimpl
 def chathistory_store(scheme: str) -> type[HistoryStore] | None:
-    """Serve `file:`."""
+    """Return the store class for `file:` URLs."""
     return FileStore if scheme == "file" else None

@@ -45,7 +45,12 @@ _FILE_ERRNOS = {
 
 
 class Damage(Exception):
-    """What is stored is not what was written; `position` says where, None: at the head itself."""
+    """The file differs from what was written.
+
+    Attributes:
+        position: The position of the damaged record; None if the head is damaged.
+        reason: What is wrong, in words without any stored text.
+    """
 
     def __init__(self, position: int | None, reason: str) -> None:
         self.position = position
@@ -54,14 +59,14 @@ class Damage(Exception):
 
 
 class OtherConversation(Damage):
-    """The file is not that of the conversation whose name it has: a copy, or one that was moved."""
+    """The file has the name of one conversation and the content of another: it was copied or moved."""
 
     def __init__(self) -> None:
         super().__init__(None, "the file holds another conversation")
 
 
 class NewerLayout(Exception):
-    """A sound commit has another layout than ours; a later version wrote it."""
+    """A later version of this package wrote a valid commit in another layout."""
 
     def __init__(self, layout: int) -> None:
         self.layout = layout
@@ -69,19 +74,26 @@ class NewerLayout(Exception):
 
 
 class UndoFailed(Exception):
-    """A write failed, and so did undoing it: nobody can say what is stored. The cause is the first error."""
+    """A write failed and could not be undone, so its outcome is unknown. The cause is the first error."""
 
 
 @contextmanager
 def translate_errors(operation: str, key: Key, *, reads: str | None = None) -> Iterator[None]:
-    """Translate what the body raises.
+    """Translate the errors that the body raises.
 
-    Apart from `UndoFailed`, whoever raises an `OSError` has left the store unchanged.
+    A body that raises `OSError` must have left the store unchanged; else it raises `UndoFailed`.
 
     Args:
-        operation: The word for it, such as "append".
+        operation: The word for the call in messages, such as "append".
         key: The conversation.
-        reads: The conversation's own file: that it cannot be read is damage, so that walks over many go on past it.
+        reads: The path of the conversation's own file, if the body only reads it: a file that cannot be read then
+            counts as damage, so that a walk over many conversations skips it.
+
+    Raises:
+        CorruptRecord: The file is damaged, or cannot be read.
+        UnsupportedRecord: A later version wrote it.
+        StoreRejected: The operating system refused the operation.
+        StoreUnavailable: The operation failed.
     """
     try:
         yield
@@ -99,14 +111,14 @@ def translate_errors(operation: str, key: Key, *, reads: str | None = None) -> I
 
 
 def translate_error(operation: str, error: OSError) -> StoreError:
-    """Return our error for one of the operating system."""
+    """Return the chathistory error for an error of the operating system; the store is unchanged."""
     if error.errno in _REFUSAL_ERRNOS:
         return StoreRejected(f"{operation} was refused: {error}")
     return StoreUnavailable(f"{operation} failed: {error}", outcome="not stored")
 
 
 def is_file_error(error: OSError, path: str) -> bool:
-    """Return whether an error would meet this one file only: what is above it can be looked at."""
+    """Return True if an error concerns this file only: the file exists and its folder can be read."""
     if error.errno not in _FILE_ERRNOS or error.filename not in (None, path):
         return False
     try:
@@ -117,5 +129,5 @@ def is_file_error(error: OSError, path: str) -> bool:
 
 
 def is_process_error(error: OSError) -> bool:
-    """Return whether an error would meet any file: this process, or the system, has no means left."""
+    """Return True if an error concerns any file: the process or the system has run out of descriptors or memory."""
     return error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOMEM}

@@ -1,12 +1,12 @@
-"""The folder and the files of a conversation: their names, how they are opened and made, and their bytes in chunks.
+"""The folder and the files of a conversation: their names, how they are opened and created, and reading in chunks.
 
     <root>/.locks/00 ... 3f                 see `locks`
     <root>/<scope>/<conversation>.jsonl     the conversation
-    <root>/<scope>/<conversation>.aside     what belongs to no record: an uncommitted tail, or left over from a repair
-    <root>/<scope>/<conversation>.tmp       a rewrite that has not taken the conversation's place (yet)
+    <root>/<scope>/<conversation>.aside     bytes that belong to no record: an uncommitted tail, the rest of a repair
+    <root>/<scope>/<conversation>.tmp       a rewrite that has not (yet) replaced the conversation
 
-Files have mode 0600, folders 0700, whatever the umask. Anything else in the folders is somebody else's. Nothing outside
-the root is read or written: neither a file nor the folder of a scope is reached through a link.
+Files have mode 0600 and folders 0700, whatever the umask is. Any other file in these folders belongs to somebody else.
+Nothing outside the root is read or written: links are never followed, neither to a file nor to the folder of a scope.
 """
 
 from __future__ import annotations
@@ -54,13 +54,13 @@ ASIDE = ".aside"
 TEMPORARY = ".tmp"
 
 SAFE_FLAGS = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-"""Flags to open a file with that are neither led astray by a link nor kept waiting by a pipe."""
+"""Flags for opening a file: fail at a symbolic link, and do not block on a pipe."""
 
 LOCKS = 64
-"""Lock files of a store; to change this is to let writers of two versions in at once."""
+"""Number of lock files of a store. Never change it: two versions would use different locks for one conversation."""
 LARGEST_CHUNK = 1024 * 1024
 
-_LARGEST_SEARCH_BUFFER = 32 * 1024 * 1024  # bytes that are kept at hand while the end of a line is looked for
+_LARGEST_SEARCH_BUFFER = 32 * 1024 * 1024  # bytes that stay in memory during a search for the end of a line
 _SAFE_NAME = re.compile(r"[a-z0-9_=][a-z0-9_.=~-]{0,119}")
 
 
@@ -69,12 +69,12 @@ class Paths:
     """The paths of one conversation.
 
     Attributes:
-        folder: That of its scope.
+        folder: The folder of its scope.
         stem: The name of its files, without suffix.
-        name: What it is called below the root, however that is spelled.
+        name: Folder and stem, relative to the root.
         main: The conversation itself.
-        aside: What was set aside.
-        temporary: A rewrite on its way.
+        aside: Bytes that were set aside.
+        temporary: A rewrite in progress.
         lock: The name of its lock file, which other conversations may share.
     """
 
@@ -101,11 +101,11 @@ class Paths:
         return cls(folder, stem, name, path + SUFFIX, path + ASIDE, path + TEMPORARY, lock)
 
     def belong_to(self, key: Key) -> bool:
-        """Return whether this is the place of `key`."""
+        """Return True if these are the paths of `key`."""
         return f"{safe_name(key.scope)}/{safe_name(key.id)}" == self.name
 
     def decode_key(self) -> Key | None:
-        """Return the key that the names tell; None: a name was cut, or is not one of this store."""
+        """Return the key that the file names encode; None if a name was shortened, or is not a name of this store."""
         names = (self.folder.rpartition("/")[2], self.stem)
         try:
             key = Key(*(unquote(name.replace("=", "%"), errors="strict") for name in names))
@@ -115,31 +115,33 @@ class Paths:
 
 
 def is_safe_name(name: str) -> bool:
-    """Return whether a name, without suffix, may be one that `safe_name` gave."""
+    """Return True if a name, without suffix, may be a result of `safe_name`."""
     return _SAFE_NAME.fullmatch(name) is not None
 
 
 def folder_exists(folder: str) -> bool:
-    """Return whether the folder of a scope exists; raises `OSError` if it is a link, or cannot be looked at."""
+    """Return True if the folder of a scope exists. Raises `OSError` if it is a link, or cannot be examined."""
     try:
         mode = os.lstat(folder).st_mode
     except FileNotFoundError:
         return False
     if stat.S_ISLNK(mode):
-        raise OSError(errno.ELOOP, "the folder of a scope must not be a symbolic link", folder)
+        raise OSError(
+            errno.ELOOP, "the folder of a scope is a symbolic link; replace the link by the folder itself", folder
+        )
     return True
 
 
 @dataclass(frozen=True, slots=True)
 class OpenFile:
-    """A file, opened; `status` and `size` (bytes) are of that moment."""
+    """An open file, with its `status` and `size` (bytes) when it was opened."""
 
     fd: int
     status: os.stat_result
     size: int
 
     def has_changed(self) -> bool:
-        """Return whether somebody wrote to it since."""
+        """Return True if the file was written to since it was opened."""
         now, then = os.fstat(self.fd), self.status
         return (now.st_size, now.st_mtime_ns, now.st_ctime_ns) != (then.st_size, then.st_mtime_ns, then.st_ctime_ns)
 
@@ -160,7 +162,7 @@ def close_fd(fds: list[int]) -> None:
 
 @contextmanager
 def open_existing(path: str, flags: int = os.O_RDONLY) -> Iterator[OpenFile | None]:
-    """Open a regular file for the time of the body; None: it does not exist."""
+    """Open a regular file while the body runs; yields None if it does not exist."""
     fds: list[int] = []
     try:
         try:
@@ -182,7 +184,7 @@ def open_existing(path: str, flags: int = os.O_RDONLY) -> Iterator[OpenFile | No
 
 @contextmanager
 def open_file(path: str, flags: int) -> Iterator[int]:
-    """Open a file or a folder for the time of the body; what the flags let it make has mode 0600 in any case."""
+    """Open a file or a folder while the body runs. A file that is created gets mode 0600, whatever the umask is."""
     fds: list[int] = []
     try:
         try:
@@ -197,7 +199,7 @@ def open_file(path: str, flags: int) -> Iterator[int]:
 
 
 def regular_file_size(path: str) -> int | None:
-    """Return the bytes of a regular file; None: there is no such file."""
+    """Return the size of a regular file in bytes; None if there is no regular file at this path."""
     try:
         status = os.lstat(path)
     except FileNotFoundError:
@@ -206,25 +208,25 @@ def regular_file_size(path: str) -> int | None:
 
 
 def create_folder(path: str) -> None:
-    """Make a folder and those above it that are missing, durably."""
+    """Create a folder and its missing parents, durably."""
     if Path(path).is_dir():
         return
     above = str(Path(path).parent)
     create_folder(above)
-    with suppress(FileExistsError):  # another writer made it just now, or it is not a folder: the next step tells
+    with suppress(FileExistsError):  # another writer just created it, or it is not a folder: then `sync_folder` fails
         Path(path).mkdir(0o700)
         Path(path).chmod(0o700)
     sync_folder(above)
 
 
 def sync_folder(path: str) -> None:
-    """Make durable which files a folder holds."""
+    """Make the names in a folder durable."""
     with open_file(path, os.O_RDONLY | os.O_DIRECTORY) as fd:
         os.fsync(fd)
 
 
 class ChunkReader:
-    """The first `size` bytes of an open file, read in chunks: `step` bytes, then twice that, up to 1 MiB."""
+    """Reads the first `size` bytes of an open file in chunks: `step` bytes first, then twice as many, up to 1 MiB."""
 
     def __init__(self, fd: int, size: int, *, step: int) -> None:
         self.fd = fd
@@ -235,43 +237,46 @@ class ChunkReader:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> ChunkReader:
-        """Return a source of bytes that are in no file."""
-        source = cls(-1, len(data), step=1)
-        source._chunk = data
-        return source
+        """Return a reader of bytes in memory."""
+        reader = cls(-1, len(data), step=1)
+        reader._chunk = data
+        return reader
 
     def clone(self, step: int) -> ChunkReader:
-        """Return another source of the same bytes, with a chunk of its own."""
-        twin = ChunkReader(self.fd, self.size, step=step)
-        twin._base, twin._chunk = self._base, self._chunk
-        return twin
+        """Return another reader of the same bytes, with a chunk of its own that starts at `step` bytes."""
+        clone = ChunkReader(self.fd, self.size, step=step)
+        clone._base, clone._chunk = self._base, self._chunk
+        return clone
 
     def read(self, start: int, stop: int) -> bytes:
-        """Return the bytes from `start` to `stop`."""
+        """Return the bytes of [start, stop)."""
         self._load_range(start, stop)
         return self._chunk[start - self._base : stop - self._base]
 
     def find(self, text: bytes, start: int, stop: int) -> int:
-        """Return the offset of the first `text` in that range, -1: there is none; holds a part at a time."""
-        seen = start
-        while seen + len(text) <= stop:
-            self._load_range(start if seen - start < _LARGEST_SEARCH_BUFFER else seen, seen + len(text))
-            found = self._chunk.find(text, seen - self._base, stop - self._base)
+        """Return the offset of the first `text` in [start, stop); -1 if it is not there.
+
+        Loads one part of the range at a time.
+        """
+        offset = start
+        while offset + len(text) <= stop:
+            self._load_range(start if offset - start < _LARGEST_SEARCH_BUFFER else offset, offset + len(text))
+            found = self._chunk.find(text, offset - self._base, stop - self._base)
             if found >= 0:
                 return found + self._base
-            seen = self._base + len(self._chunk) - len(text) + 1
+            offset = self._base + len(self._chunk) - len(text) + 1
         return -1
 
     def iter_lines(self, offset: int, stop: int) -> Iterator[tuple[int, bytes]]:
-        """Yield the offset of each line from `offset` on, and the line without its line feed; the last may have none.
+        """Yield the offset of each line of [offset, stop), and the line without its line feed.
 
-        What is too long for a line of the store is yielded in parts.
+        The last line need not end in a line feed. A line that is too long for this store is yielded in parts.
         """
         while offset < stop:
             self._load_range(offset, offset + 1)
             chunk, base = self._chunk, self._base
             last = chunk.rfind(LF, offset - base, stop - base)
-            if last < 0:  # the line is longer than what is at hand
+            if last < 0:  # the line is longer than the chunk
                 end = self.find(LF, offset, stop)
                 end = stop if end < 0 else end
                 step = max(end - offset, 1) if end - offset <= LONGEST_LINE else LARGEST_CHUNK
@@ -284,15 +289,15 @@ class ChunkReader:
                 offset += len(line) + 1
 
     def _load_range(self, start: int, stop: int) -> None:
-        """Have the bytes from `start` to `stop` at hand, and some more behind them."""
+        """Load the bytes of [start, stop) into the chunk, and some more after them."""
         base, end = self._base, self._base + len(self._chunk)
         if base <= start and stop <= end:
             return
-        if start < base <= stop <= end:  # what is missing is before the chunk
+        if start < base <= stop <= end:  # the missing bytes are before the chunk
             begin, count = start, base - start
-            before, behind = b"", self._chunk
+            before, after = b"", self._chunk
         else:
-            before, behind = (self._chunk[start - base :] if base <= start < end else b""), b""
+            before, after = (self._chunk[start - base :] if base <= start < end else b""), b""
             begin = start + len(before)
             ahead = min(
                 max(self._step, min(len(before), _LARGEST_SEARCH_BUFFER)), self.size - begin
@@ -303,7 +308,7 @@ class ChunkReader:
         while count > 0:
             part = os.pread(self.fd, count, begin)
             if not part:
-                raise Damage(None, "the file became shorter while it was read")
+                raise Damage(None, "the file became shorter while it was being read")
             parts.append(part)
             count, begin = count - len(part), begin + len(part)
-        self._base, self._chunk = start, b"".join(filter(None, [*parts, behind]))  # one part is not copied
+        self._base, self._chunk = start, b"".join(filter(None, [*parts, after]))  # one part is not copied

@@ -1,4 +1,4 @@
-"""What is stored beside the conversations that can be read: naming it, removing it, and looking whether any is left."""
+"""Leftovers: files and bytes that belong to no readable conversation. Names them, removes them, and checks again."""
 
 from __future__ import annotations
 
@@ -33,34 +33,52 @@ _SUFFIXES = (SUFFIX, ASIDE, TEMPORARY)
 
 
 def describe_leftovers(paths: Paths, key: Key) -> list[str]:
-    """Return a sentence for each thing that is stored beside the records of a conversation that can be read."""
+    """Return a sentence for each leftover of a readable conversation.
+
+    Args:
+        paths: The paths of the conversation.
+        key: Its key.
+
+    Raises:
+        Damage: The head of the conversation is damaged.
+        NewerLayout: A later version wrote it.
+    """
     state = find_state(paths, is_own=key.__eq__)
     main, aside, temporary = (f"{paths.name}{suffix}" for suffix in _SUFFIXES)
-    found = []
+    notes = []
     if state is not None and state.commit.has_moved:
-        found.append(
-            f"{main}: lines were put in or taken out, perhaps by an editor that changed the line ends; what is sound "
-            "can be read, and the next append writes the file anew"
+        notes.append(
+            f"{main}: lines were inserted or removed, perhaps by an editor that changed the line ends; all sound lines "
+            "can be read, and the next append rewrites the file"
         )
     elif state is not None and state.tail_size:
-        found.append(
-            f"{main}: {state.tail_size} bytes behind the last append: one that was not completed, or whose end is "
-            f"destroyed; the next append moves them to {aside}"
+        notes.append(
+            f"{main}: {state.tail_size} bytes after the last append: of an append that was not completed, or of one "
+            f"with a destroyed end; the next append moves them to {aside}"
         )
     if (size := regular_file_size(paths.aside)) is not None:
-        found.append(
+        notes.append(
             f"{aside}: {size} bytes that were set aside: of an append that was not completed, or damaged; look at "
             "them, or remove the file"
         )
     if regular_file_size(paths.temporary) is not None:
-        found.append(f"{temporary}: a rewrite that was stopped; it has no meaning, and may be removed")
-    return found
+        notes.append(f"{temporary}: a rewrite that was interrupted; it is not used and may be removed")
+    return notes
 
 
 def remove_leftovers(root: str, folder: str, scope: str, locks: Locks) -> Leftovers:
-    """Remove what is in the folder of a scope beside conversations that can be read, and look what is left of it.
+    """Remove everything in the folder of a scope except readable conversations, and report what is left.
 
-    Looks at all folders of the store, for whatever names the scope. Nothing that is reached through a link is touched.
+    Looks for the scope's name in all folders of the store. Nothing that is reached through a link is touched.
+
+    Args:
+        root: The folder of the store.
+        folder: The folder of the scope.
+        scope: The scope.
+        locks: The locks of the store.
+
+    Returns:
+        How many files were removed, and the paths of what is left, relative to the root.
     """
     if os.path.islink(folder):  # noqa: PTH114
         return Leftovers(0, (folder.rpartition("/")[2],), complete=False)
@@ -71,14 +89,14 @@ def remove_leftovers(root: str, folder: str, scope: str, locks: Locks) -> Leftov
         paths = Paths.in_folder(folder, stem)
         try:
             removed += locks.run(paths, _remove_conversation_leftovers, paths)
-        except OSError as error:  # what is still there is reported as left
+        except OSError as error:  # a file that is still there is reported below
             if is_process_error(error):
                 raise
     named = f'"scope":{json.dumps(scope, ensure_ascii=False)},"id":'.encode()
     left = tuple(
         path[len(root) + 1 :]
         for path in _iter_files(root)
-        # whatever is in the scope's own folder is of the scope
+        # everything in the scope's own folder belongs to the scope
         if path.startswith(f"{folder}/")
         or path == folder
         or (not _is_sound_conversation(path) and _may_contain(path, named))
@@ -87,7 +105,7 @@ def remove_leftovers(root: str, folder: str, scope: str, locks: Locks) -> Leftov
 
 
 def _remove_conversation_leftovers(paths: Paths) -> int:
-    """Remove what is beside a conversation, and what stands in its place if that cannot be read; under its lock."""
+    """Remove the side files of a conversation, and its own file if it cannot be read. Runs under its lock."""
     try:
         is_readable = find_state(paths, is_own=paths.belong_to) is not None
     except (Damage, NewerLayout):
@@ -109,7 +127,7 @@ def _remove_conversation_leftovers(paths: Paths) -> int:
 
 
 def _iter_files(root: str) -> Iterator[str]:
-    """Yield all that is below a folder but folders, and folders that cannot be listed; does not follow links."""
+    """Yield the paths of all files below a folder, and of folders that cannot be listed; does not follow links."""
     folders = [root]
     while folders:
         folder = folders.pop()
@@ -128,7 +146,7 @@ def _iter_files(root: str) -> Iterator[str]:
 
 
 def _is_sound_conversation(path: str) -> bool:
-    """Return whether a file is a conversation in its own place, with nothing put in or behind it."""
+    """Return True if a file is a conversation under its own name, with nothing inserted or appended."""
     folder, _, name = path.rpartition("/")
     paths = Paths.in_folder(folder, name.removesuffix(SUFFIX))
     if not (name.endswith(SUFFIX) and is_safe_name(paths.stem)):
@@ -141,7 +159,7 @@ def _is_sound_conversation(path: str) -> bool:
 
 
 def _may_contain(path: str, text: bytes) -> bool:
-    """Return whether a file holds a text, or cannot be read, so that this cannot be told."""
+    """Return True if a file contains a text, or cannot be read so that nobody knows."""
     try:
         if regular_file_size(path) is None:
             return os.path.isdir(path) and not os.path.islink(path)  # noqa: PTH112, PTH114  # one that cannot be listed

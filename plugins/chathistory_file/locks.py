@@ -1,9 +1,9 @@
 """One writer at a time for each conversation, between threads and between processes.
 
-The locks are a fixed set of empty files, shared out by a hash of the conversation's name, so that they need no tidying
-and survive the conversation's own file being replaced or deleted. Each writer has a lock file open for itself, so the
-kernel keeps threads apart as well as processes, and drops the lock of a process that dies. One open file of each stays
-open for the next writer.
+The locks are a fixed set of empty files; a hash of the conversation's name selects one. So they need no cleanup, and
+they do not depend on the conversation's own file, which may be replaced or deleted. Each writer opens the lock file for
+itself, so that the kernel separates threads as well as processes, and drops the lock of a process that dies. One
+descriptor of each lock file stays open for the next writer.
 """
 
 from __future__ import annotations
@@ -41,21 +41,27 @@ class Locks:
         self._timeout = timeout
         self._check_open = check_open
         self._open_fds: set[int] = set()
-        self._idle: defaultdict[str, list[int]] = defaultdict(list)  # by path: open files that nobody uses
+        self._idle: defaultdict[str, list[int]] = defaultdict(list)  # by path: open files that are not in use
         self._is_closed = False
-        self._finalizer = weakref.finalize(self, _close_all, self._open_fds)  # for a store that nobody closes
+        self._finalizer = weakref.finalize(self, _close_all, self._open_fds)  # for a store that is never closed
         self._finalizer.atexit = False
         _alive.add(self)
 
     def run(self, paths: Paths, operation: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Return what `operation` returns; the conversation's lock is held while it runs.
+        """Run `operation` under the conversation's lock, and return its result.
 
-        An exception may strike between any two steps (the handler of a signal raises it): the lock is given back in any
-        case. So the open lock file is noted in `fds` at once, and given back twice, for the exception may strike at the
-        first step of the first time.
+        A signal handler may raise an exception between any two steps, and the lock must be released even then. So the
+        descriptor is recorded in `fds` at once, and released in two nested `finally` blocks: the exception may come at
+        the first step of the inner one.
+
+        Args:
+            paths: The paths of the conversation.
+            operation: Called with the other arguments.
+            *args: Passed to `operation`.
+            **kwargs: Passed to `operation`.
 
         Raises:
-            StoreUnavailable: Others hold the lock for longer than the timeout; nothing was done.
+            StoreUnavailable: Other writers held the lock for longer than the timeout; nothing was done.
         """
         path = f"{self._folder}/{paths.lock}"
         fds: list[int] = []
@@ -64,13 +70,13 @@ class Locks:
             try:
                 while not self._try_lock(path, fds):
                     if time.monotonic() >= deadline:
-                        seconds = f"{self._timeout:g} seconds"
                         raise StoreUnavailable(
-                            f"another writer held the conversation's lock for {seconds}", outcome="not stored"
+                            f"another writer held the conversation's lock for {self._timeout:g} seconds",
+                            outcome="not stored",
                         )
                     time.sleep(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE)
-                self._check_open()  # the store may have been closed while this thread waited
+                self._check_open()  # another thread may have closed the store meanwhile
                 return operation(*args, **kwargs)
             finally:
                 self._release_lock(path, fds)
@@ -78,36 +84,38 @@ class Locks:
             self._release_lock(path, fds)
 
     def is_locked(self, paths: Paths) -> bool:
-        """Return whether somebody writes under the lock of this conversation just now; makes no file."""
+        """Return True if a writer holds the lock of this conversation at this moment. Creates no file."""
         try:
             with open_existing(f"{self._folder}/{paths.lock}") as file:
                 return file is not None and not _try_flock(file.fd)
-        except OSError:  # it cannot be told, and waiting would not help
+        except OSError:  # unknown, and waiting would not help
             return False
 
     def close(self) -> None:
-        """Close the lock files; those under which threads write are closed when they have finished."""
+        """Close the lock files; one that is in use is closed when its writer has finished."""
         self._is_closed = True
         self._finalizer.detach()
         for idle in list(self._idle.values()):
             while idle:
-                with suppress(IndexError):  # a thread has just taken it
+                with suppress(IndexError):  # another thread has just taken it
                     self._close_files([idle.pop()])
 
     def abandon(self) -> None:
-        """Close the lock files in a forked child: it would keep a lock that its parent held, even a dead one."""
+        """Close the lock files in a forked child, which else would keep a lock of its parent, even of a dead one."""
         self._idle.clear()
         _close_all(self._open_fds)
 
     def _try_lock(self, path: str, fds: list[int]) -> bool:
         if not fds:
             with suppress(IndexError):
-                fds[:] = map(list.pop, (self._idle[path],))  # taken and noted in a single step
+                fds[:] = map(list.pop, (self._idle[path],))  # take and record it in a single step
         if not fds:
             create_folder(self._folder)
             if not stat.S_ISDIR(os.lstat(self._folder).st_mode):
                 raise OSError(
-                    errno.EPERM, "it holds the locks and must be a folder, not a file or a link", self._folder
+                    errno.EPERM,
+                    "the place of the locks must be a folder, not a file or a link; remove it",
+                    self._folder,
                 )
             open_fd(fds, path, _CREATE)
             self._open_fds.add(fds[0])
@@ -121,19 +129,19 @@ class Locks:
         return False
 
     def _release_lock(self, path: str, fds: list[int]) -> None:
-        """Give a lock back; a second call does nothing."""
+        """Release a lock; a second call does nothing."""
         if not fds or fds[0] not in self._open_fds:  # abandoned in a forked child
             return
         try:
             portalocker.unlock(fds[0])
         except (OSError, portalocker.LockException):
-            self._close_files(fds)  # which releases it as well
+            self._close_files(fds)  # this releases the lock as well
             return
         if self._idle[path] or self._is_closed:
             self._close_files(fds)
             return
         self._idle[path].append(fds.pop())
-        if self._is_closed:  # just now
+        if self._is_closed:  # by another thread, just now
             self.close()
 
     def _close_files(self, fds: list[int]) -> None:
@@ -142,7 +150,7 @@ class Locks:
 
 
 def _try_flock(fd: int) -> bool:
-    """Try to lock an open file; False: another one has the lock."""
+    """Try to lock an open file; return False if the lock is taken."""
     try:
         portalocker.lock(fd, _EXCLUSIVE)
     except portalocker.AlreadyLocked:

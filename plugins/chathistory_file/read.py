@@ -1,10 +1,10 @@
-"""The last commit of a file, and its records: whatever is sound, wherever damage stands beside it.
+"""The last commit of a file, and its records: everything that is sound, also next to damage.
 
-The state of a conversation is its last sound commit. What a crash leaves behind it is the beginning of an append, or an
-append with holes: sectors that never reached the disk, and so are zeros. Anything else that has a sound record, or what
-is left of a commit, was an append that is damaged now; that is an error, and nobody writes over it.
+The state of a conversation is its last sound commit. After it, a crash leaves the beginning of an append, or an append
+with holes: sectors that never reached the disk and are zeros. Anything else that has a sound record, or the rest of a
+commit, was a completed append that is damaged now. That is an error, and nobody writes over it.
 
-Nothing is remembered: all of it is found in the file, each time, for other processes write to it too.
+Nothing is cached: everything is read from the file each time, because other processes write to it as well.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ __all__ = [
 T = TypeVar("T")
 
 UNSYNCED = 64 * 1024
-"""Bytes of records that are written together with their commit. Those of a larger append are on the disk before it."""
+"""Records of up to so many bytes are written together with their commit; larger ones are synced before it."""
 
-NO_LINE = "no sound line of this record is in the file"
+NO_LINE = "the file has no sound line of this record"
 
 _STEP = 4096  # bytes that are read at first
 _SECTOR = 512
 _PART = 1024 * 1024
-_LONGEST_COMMIT = 16 * 1024 * 1024  # bytes at the end of a file in which its last commit is looked for first
-_NEAR = 16 * 1024  # bytes that are rather read through than searched
+_LONGEST_COMMIT = 16 * 1024 * 1024  # bytes at the end of a file that are searched for its last commit first
+_NEAR = 16 * 1024  # up to so many bytes are read through instead of searched
 _EARLIER_LAYOUT = b'\t{"commit":'
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _NUMBER = re.compile(rb"\[([0-9]{1,19})(?![0-9])")
@@ -64,16 +64,16 @@ _NUMBER = re.compile(rb"\[([0-9]{1,19})(?![0-9])")
 
 @dataclass(slots=True)
 class FileState:
-    """What a file holds: its last commit.
+    """The last commit of a file, and where it is.
 
     Attributes:
         reader: The bytes of the file.
         commit: The last sound commit.
-        after: Where its line ends, with the line feed if there is one.
-        is_ended: Whether a line feed ends it.
+        after: The offset of the end of its line, including the line feed if there is one.
+        is_ended: Whether the line ends in a line feed.
         head: The head of the conversation.
-        stop: Where the lines of the records end: before the commit, or anywhere if lines were moved.
-        tail_size: How many bytes are behind the last commit.
+        stop: The offset at which the lines of the records end: the commit, or the end of the file if lines moved.
+        tail_size: Bytes after the last commit.
     """
 
     reader: ChunkReader
@@ -91,16 +91,26 @@ class FileState:
 
 
 def find_state(paths: Paths, *, is_own: Callable[[Key], bool]) -> FileState | None:
-    """Return the state of the conversation in a file, of which nothing is read further; see `use_state`."""
+    """Return the state of the conversation in a file, without reading records; see `use_state`."""
     return use_state(paths, lambda state: state, is_own=is_own)
 
 
 def use_state(
     paths: Paths, use: Callable[[FileState], T], *, is_own: Callable[[Key], bool], step: int = _STEP
 ) -> T | None:
-    """Return what `use` makes of the conversation in a file as it is at one moment; None: there is no conversation.
+    """Call `use` with a consistent state of the conversation in a file, and return its result.
 
-    Takes no lock: if an append is undone just now, what was seen of it is no damage, so look again.
+    Takes no lock. An append that is being undone at the same time looks like damage, so a damaged file that has
+    changed meanwhile is read again.
+
+    Args:
+        paths: The paths of the conversation.
+        use: Called with the state; it may read from the state's file.
+        is_own: Returns True for the key of the conversation that the file belongs to.
+        step: Bytes to read first.
+
+    Returns:
+        The result of `use`; None if there is no conversation.
 
     Raises:
         Damage: See `load_state`.
@@ -121,16 +131,16 @@ def load_state(file: OpenFile | None, *, is_own: Callable[[Key], bool], step: in
     """Find the last commit of a file.
 
     Args:
-        file: The file; None: there is no file.
-        is_own: Tells whether a key is the one whose file this is.
-        step: Bytes that are read at first.
+        file: The file; None if it does not exist.
+        is_own: Returns True for the key of the conversation that the file belongs to.
+        step: Bytes to read first.
 
     Returns:
-        None if the file has no commit, so that all that it may hold is the tail of an append that was not completed.
+        The state; None if the file has no commit, so that it holds at most an append that was not completed.
 
     Raises:
-        Damage: What is behind the last sound commit was a commit.
-        OtherConversation: The commits are those of another conversation.
+        Damage: The last commit is damaged.
+        OtherConversation: All commits are of another conversation.
         NewerLayout: A later version wrote a commit.
     """
     if file is None or not file.size:
@@ -147,7 +157,7 @@ def load_state(file: OpenFile | None, *, is_own: Callable[[Key], bool], step: in
 
 
 def _find_commit_in_place(reader: ChunkReader, span: int, is_own: Callable[[Key], bool]) -> FileState | None:
-    """Return the last sound commit that stands where it was written, if that is in the last `span` bytes."""
+    """Return the last sound commit at the offset where it was written, if it is in the last `span` bytes."""
     base = max(reader.size - span, 0)
     data = reader.read(base, reader.size)
     at = len(data)
@@ -162,13 +172,13 @@ def _find_commit_in_place(reader: ChunkReader, span: int, is_own: Callable[[Key]
         commit = decode_commit(line, base + at)
         if commit and not commit.has_moved and is_own(commit.head.key):
             is_whole = commit.size > UNSYNCED or not _has_zeroed_sector(reader, commit.start - commit.size, commit.stop)
-            if is_whole:  # all of the append has reached the disk
+            if is_whole:  # the whole append has reached the disk
                 return FileState(reader, commit, commit.stop + (end >= 0), is_ended=end >= 0)
     return None
 
 
 def _has_zeroed_sector(reader: ChunkReader, start: int, stop: int) -> bool:
-    """Return whether there is a sector of which all that is in [start, stop) is zeros."""
+    """Return True if there is a sector with only zeros in its part of [start, stop)."""
     start = max(start, 0)
     while start < stop:
         end = stop if stop - start <= _PART else start - start % _PART + _PART
@@ -183,12 +193,12 @@ def _has_zeroed_sector(reader: ChunkReader, start: int, stop: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ScannedLine:
-    """What stands between two line feeds, and the sound lines in it: one, or none, or more if line feeds were changed.
+    """The bytes between two line feeds, and the sound lines in them: one, none, or more if line feeds were changed.
 
     Attributes:
-        start: Its offset.
+        start: The offset of the bytes.
         data: The bytes.
-        after: Where it ends, with its line feed if there is one.
+        after: The offset of their end, including the line feed if there is one.
         lines: The sound lines.
     """
 
@@ -199,12 +209,12 @@ class ScannedLine:
 
     @property
     def is_ended(self) -> bool:
-        """Whether a line feed ends it."""
+        """Whether the line ends in a line feed."""
         return self.after > self.start + len(self.data)
 
 
 def scan_lines(reader: ChunkReader, start: int, stop: int) -> Iterator[ScannedLine]:
-    """Yield all that is in [start, stop) of a file, line by line."""
+    """Yield the bytes of [start, stop) of a file line by line, with the sound lines in them."""
     for offset, data in reader.iter_lines(start, stop):
         end = offset + len(data)
         is_ended = end < reader.size
@@ -212,7 +222,10 @@ def scan_lines(reader: ChunkReader, start: int, stop: int) -> Iterator[ScannedLi
 
 
 def _search_commit(reader: ChunkReader, state: FileState | None, is_own: Callable[[Key], bool]) -> FileState | None:
-    """Find the last commit where the last line is not one, or not one as it was written; `state`: one in its place."""
+    """Find the last commit of a file that does not end in one, or not at the offset where it was written.
+
+    `state` is the last commit at its own offset, if there is one.
+    """
     tail, has_others = _Tail.after_commit_of(state), False
     for scanned in scan_lines(reader, state.after if state else 0, reader.size):
         for line in scanned.lines:
@@ -231,37 +244,37 @@ def _search_commit(reader: ChunkReader, state: FileState | None, is_own: Callabl
             tail.add_junk(scanned.data, ended=scanned.is_ended)
     after = state.after if state else 0
     if tail.is_damaged and not any(_has_zeroed_sector(reader, start, reader.size) for start in (after, tail.stop)):
-        raise Damage(None, "the last commit is not sound")
+        raise Damage(None, "the last commit is damaged")
     if state is None:
         _check_uncommitted(reader, has_others=has_others)
     return state
 
 
 def _check_uncommitted(reader: ChunkReader, *, has_others: bool) -> None:
-    """Raise `Damage` if a file without any commit of its conversation is not one that a crash tore."""
+    """Raise `Damage` if a file without any commit of its conversation is not the beginning of a first append."""
     if has_others:
         raise OtherConversation
     if is_utf16(reader):
         raise Damage(None, "the file was saved as UTF-16, perhaps by an editor")
     if any(line.startswith(_EARLIER_LAYOUT) for _, line in reader.iter_lines(0, reader.size)):
-        raise Damage(None, "the file has the layout of a version that was never released")
+        raise Damage(None, "the file has the layout of a version that was never released, and cannot be read")
 
 
 def is_utf16(reader: ChunkReader) -> bool:
-    """Return whether a file begins like text that an editor saved as UTF-16."""
+    """Return True if a file begins like text that an editor saved as UTF-16."""
     return reader.read(0, min(reader.size, 2)) in _UTF16
 
 
 @dataclass(slots=True)
 class _Tail:
-    """What is behind a commit, to tell the beginning of an append, as a crash leaves it, from a damaged one.
+    """The lines after a commit: distinguishes an append that a crash interrupted from a damaged one.
 
     Attributes:
-        end: The position after the last record of that commit; None: there is no commit.
-        stop: Where its lines end, and the regular ones behind them: a large append is written up to there and synced,
-            and then its commit is written.
+        end: The position after the last record of that commit; None if there is no commit.
+        stop: The offset at which the lines of the commit, and regular lines after it, end. A large append is written up
+            to here and synced before its commit is written.
         next: The position of the next record of a regular append.
-        is_regular: Whether all so far is what a crash leaves.
+        is_regular: Whether a crash may have left everything so far.
         has_stored_data: Whether it holds data of a completed append, which must not be lost.
     """
 
@@ -283,24 +296,28 @@ class _Tail:
         return self.has_stored_data and not self.is_regular
 
     def add_record(self, position: int, stop: int) -> None:
-        """Add the record at this position, whose line ends at `stop`."""
+        """Add the record at this position; its line ends at offset `stop`."""
         self.is_regular = self.is_regular and self.next in (None, position)
         self.stop = stop if self.is_regular else self.stop
         self.has_stored_data = self.has_stored_data or self.end is None or position >= self.end
         self.next = position + 1
 
     def add_junk(self, data: bytes, *, ended: bool) -> None:
-        """Add a line that is not sound; a crash leaves one that is not ended."""
+        """Add a line that is not sound; a crash leaves such a line only without its line feed."""
         is_commit = looks_like_commit(data, ended=ended)
         self.is_regular = self.is_regular and not ended and not is_commit and may_be_cut_line(data)
         self.has_stored_data = self.has_stored_data or is_commit
 
 
 def iter_bodies(state: FileState, wanted: range) -> Iterator[bytes]:
-    """Yield the bodies of records that are kept.
+    """Yield the bodies of a range of stored records.
 
-    What is beside them is not looked at. A record is found wherever it stands, also where two lines changed places. For
-    a state whose lines were moved there is `FileRecovery.iter_bodies`.
+    Reads little else. Finds a record at any offset, also after two lines have changed places. For a file with moved
+    lines use `FileRecovery.iter_bodies`.
+
+    Args:
+        state: The state of the conversation.
+        wanted: The positions of the records.
 
     Raises:
         Damage: At the first record that is not sound.
@@ -319,7 +336,7 @@ def iter_bodies(state: FileState, wanted: range) -> Iterator[bytes]:
 
 
 def _iter_in_order(state: FileState, offset: int, position: int) -> Iterator[bytes]:
-    """Yield the bodies from `position` on that follow each other from `offset` on; ends where the next one does not."""
+    """Yield the bodies of consecutive positions from `position` on, starting at `offset`; ends at the first gap."""
     for start, data in state.reader.iter_lines(offset, state.stop):
         body = decode_body(data, position)
         if body is not None:
@@ -336,7 +353,7 @@ def _iter_in_order(state: FileState, offset: int, position: int) -> Iterator[byt
 
 
 def _find_misplaced(state: FileState, position: int) -> int | None:
-    """Return the offset of the sound line of a record that is not where it belongs; None: there is no such line."""
+    """Return the offset of the sound line of a record that is not where it belongs; None if there is no such line."""
     reader, beginning = state.reader.clone(_STEP), b'[%d,"' % position
     found = reader.find(beginning, 0, state.stop)
     while found >= 0:
@@ -352,12 +369,13 @@ def _find_misplaced(state: FileState, position: int) -> int | None:
 
 
 def _find_offset_before(state: FileState, position: int) -> int:
-    """Return the offset of a line at or before that of `position`, and near it.
+    """Return the offset of a line at or shortly before the line of `position`.
 
-    Looks at a few lines: nearer and nearer to the end for a tail, else by halving. What is not sound is passed over.
+    Reads a few lines: for records near the end it steps back from the end, else it bisects. Skips lines that are not
+    sound.
     """
     head, low, high = state.head, 0, state.stop
-    back = (head.end - position) * high // (head.end - head.start) * 5 // 4 + 512  # if all records were about alike
+    back = (head.end - position) * high // (head.end - head.start) * 5 // 4 + 512  # if all records had about one size
     while back < state.stop:
         record = _find_record(state, state.stop - back, high)
         if record is not None and record.position <= position:
@@ -375,7 +393,7 @@ def _find_offset_before(state: FileState, position: int) -> int:
 
 
 def _find_record(state: FileState, start: int, stop: int) -> RecordLine | None:
-    """Return the first sound line of a record that begins in [start, stop)."""
+    """Return the first sound line of a record that begins after a line feed in [start, stop); None without one."""
     reader = state.reader.clone(_STEP)
     before = reader.find(LF, start, stop)
     if before < 0:
@@ -385,17 +403,21 @@ def _find_record(state: FileState, start: int, stop: int) -> RecordLine | None:
 
 
 def iter_kept_lines(state: FileState, first: int) -> Iterator[bytes]:
-    """Yield the lines of the records from `first` on, for a file without those before.
+    """Yield the lines of the records from `first` on, for a file without the earlier ones.
 
-    A line that is not sound stays as it is where it stands behind one of these, and does not begin like an earlier one:
-    so the records that are left out are gone for good, and those that are damaged stay damaged.
+    A line that is not sound is kept as it is if it comes after one of these and does not begin like an earlier one. So
+    the dropped records are gone for good, and damaged records stay damaged.
+
+    Args:
+        state: The state of the conversation.
+        first: The position of the first record to keep.
     """
-    place = _find_offset_before(state, first)
+    begin = _find_offset_before(state, first)
     has_begun = False
-    for scanned in scan_lines(state.reader, 0, state.stop):  # all of it: two lines may have changed places
+    for scanned in scan_lines(state.reader, 0, state.stop):  # the whole file: two lines may have changed places
         for line in scanned.lines:
             if isinstance(line, RecordLine) and line.position >= first:
-                has_begun = has_begun or line.start >= place
+                has_begun = has_begun or line.start >= begin
                 yield scanned.data[line.start - scanned.start : line.stop - scanned.start] + LF
         if not scanned.lines and has_begun:
             number = _NUMBER.match(scanned.data)

@@ -1,8 +1,8 @@
-"""The records of a conversation whose head is damaged or whose lines were moved, and a new head for it.
+"""The records of a conversation with a damaged head or with moved lines, and a new head for it.
 
-A file is looked through once for all lines that are sound, wherever they stand; only where they are is kept in memory.
-Reading and writing anew take the same line for a record. What an editor saved as UTF-16, or with line ends of CR alone,
-is turned back first, all of it in memory.
+A file is scanned once for sound lines, at any offset; only their offsets stay in memory. Reading and rewriting use the
+same line for a record. A file that an editor saved as UTF-16, or with CR as its line ends, is converted back first, in
+memory.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ __all__ = ["FileRecovery", "restore_order"]
 _PART = 1024 * 1024
 _STEP = 64 * 1024
 _MEANINGLESS = b"\r\n\x00 \t\xef\xbb\xbf"  # line ends, blanks, holes, byte order marks
-_LARGEST_REENCODED = 256 * 1024 * 1024  # bytes of a file that is turned back, in memory, from what an editor saved
+_LARGEST_REENCODED = 256 * 1024 * 1024  # bytes of a file whose encoding by an editor is undone, in memory
 
 Span: TypeAlias = tuple[int, int]  # from one offset to another
 
 
 class RecordSpan(NamedTuple):
-    """Where the sound line of a record stands."""
+    """The position of a record, and the offsets [start, stop) of its sound line."""
 
     position: int
     start: int
@@ -46,12 +46,12 @@ class RecordSpan(NamedTuple):
 
 @dataclass(slots=True)
 class LineIndex:
-    """Where the sound lines of a conversation's records are in its file, and what else is there.
+    """The offsets of the sound lines of a conversation in its file, and of everything else there.
 
     Attributes:
-        records: The lines, in the order of their positions; one for each.
+        records: The lines of records, ordered by position; one for each position.
         commits: The sound commits.
-        rest: What is in none of its sound lines.
+        rest: The spans outside of the conversation's sound lines.
     """
 
     records: list[RecordSpan] = field(default_factory=list)
@@ -60,21 +60,27 @@ class LineIndex:
 
     @classmethod
     def scan(cls, reader: ChunkReader, key: Key, stop: int) -> LineIndex:
-        """Look through a file up to `stop`."""
-        index, settled = cls(), 0  # so many lines belong to an append whose commit was seen
+        """Scan the first `stop` bytes of a file for the lines of a conversation.
+
+        Args:
+            reader: The bytes of the file.
+            key: The conversation.
+            stop: The offset at which to stop.
+        """
+        index, committed = cls(), 0  # the number of lines that belong to an append with a commit
         for scanned in scan_lines(reader, 0, stop):
             for line in scanned.lines:
                 if isinstance(line, RecordLine):
                     index.records.append(RecordSpan(line.position, line.start, line.stop))
                 elif line.head.key == key:
                     index.commits.append(line)
-                    settled = len(index.records)
+                    committed = len(index.records)
                 else:  # these lines are of another conversation
-                    index.rest += [record[1:] for record in index.records[settled:]] + [(line.start, line.stop)]
-                    del index.records[settled:]
+                    index.rest += [record[1:] for record in index.records[committed:]] + [(line.start, line.stop)]
+                    del index.records[committed:]
             index._add_gaps(scanned)
         index._drop_duplicates()
-        if index.records:  # leave out what the file has no room for: all that is between would have to be in it, too
+        if index.records:  # drop positions that the file has no room for: all positions between would be in it as well
             near = index.records[len(index.records) // 2].position
             ends = [commit.head.end for commit in index.commits]
             low, high = (0, max(ends) + stop) if ends else (max(near - stop, 0), near + stop)
@@ -83,12 +89,12 @@ class LineIndex:
         return index
 
     def select(self, start: int, stop: int) -> list[RecordSpan]:
-        """Return the lines of the positions of [start, stop)."""
+        """Return the lines of the positions [start, stop) that have one, in order."""
         low, high = (bisect_left(self.records, position, key=attrgetter("position")) for position in (start, stop))
         return self.records[low:high]
 
     def _add_gaps(self, scanned: ScannedLine) -> None:
-        """Add what is between sound lines to the rest, unless it has no meaning."""
+        """Add the bytes between sound lines to the rest, unless they are blank."""
         offset = scanned.start
         starts = [offset, *(line.stop for line in scanned.lines)]
         stops = [*(line.start for line in scanned.lines), offset + len(scanned.data)]
@@ -97,54 +103,61 @@ class LineIndex:
                 self.rest.append((start, stop))
 
     def _drop_duplicates(self) -> None:
-        """Bring the lines into the order of their positions, and keep the likeliest of several with one position.
+        """Order the lines by position, and keep the likeliest of several lines with one position.
 
-        That is a line that stands where its append would have it, and beside the lines of the positions beside it.
+        That is a line at the offset where its append would have it, between the lines of the neighbouring positions.
         """
         records = self.records
-        if all(before.position < behind.position for before, behind in pairwise(records)):
+        if all(one.position < following.position for one, following in pairwise(records)):
             return
         appends = _Appends(self.commits, {record.start for record in records})
 
         def rank(at: int) -> tuple[bool, int]:
             position = records[at].position
-            before = at == 0 or records[at - 1].position + 1 == position
-            behind = at == len(records) - 1 or records[at + 1].position == position + 1
-            return appends.is_in_place(records[at]), before + behind
+            follows = at == 0 or records[at - 1].position + 1 == position
+            is_followed = at == len(records) - 1 or records[at + 1].position == position + 1
+            return appends.is_in_place(records[at]), follows + is_followed
 
         self.records = []
         in_order = sorted(range(len(records)), key=lambda at: records[at].position)
         for _, group in groupby(in_order, key=lambda at: records[at].position):
             same = list(group)
-            best = max(same, key=rank) if len(same) > 1 else same[0]  # of equals the first
+            best = max(same, key=rank) if len(same) > 1 else same[0]  # the first of several with the same rank
             self.records.append(records[best])
             self.rest += [records[at][1:] for at in same if at != best]
 
 
 class _Appends:
-    """Where the lines of appends may stand: before their commit, or where they were written, if a line is there."""
+    """The offsets at which lines of appends may be: before their commit, or where they were written."""
 
     def __init__(self, commits: list[CommitLine], record_starts: set[int]) -> None:
         self._commits = sorted(commits, key=lambda commit: commit.head.end)
         self._record_starts = record_starts
 
     def is_in_place(self, record: RecordSpan) -> bool:
-        """Return whether a record stands where the append of its position would have it."""
+        """Return True if a record is at an offset where the append of its position may have written it."""
         at = bisect_left(self._commits, record.position + 1, key=lambda commit: commit.head.end)
         for commit in self._commits[at:]:
             if commit.head.end != self._commits[at].head.end:
                 break
             now = commit.start - commit.size
-            places = [now] if now == commit.at or now in self._record_starts else []
-            places += [commit.at] if commit.at + commit.size in self._record_starts else []
-            if any(place <= record.start and record.stop <= place + commit.size for place in places):
+            offsets = [now] if now == commit.at or now in self._record_starts else []
+            offsets += [commit.at] if commit.at + commit.size in self._record_starts else []
+            if any(offset <= record.start and record.stop <= offset + commit.size for offset in offsets):
                 return True
         return False
 
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """A file that was looked through; `state` is None where its head is damaged, and `problem` says how."""
+    """The result of scanning a file.
+
+    Attributes:
+        reader: The bytes of the file, with the encoding of an editor undone.
+        state: Its last commit; None if that is damaged.
+        problem: What is wrong with the head; None if it is sound.
+        index: The sound lines.
+    """
 
     reader: ChunkReader
     state: FileState | None
@@ -153,8 +166,17 @@ class Inspection:
 
     @classmethod
     def of_file(cls, file: OpenFile, key: Key) -> Inspection:
-        """Look through a file. Raises `OtherConversation` and `NewerLayout`."""
-        problem = "no append to it was completed"
+        """Scan a file.
+
+        Args:
+            file: The file.
+            key: The conversation that it belongs to.
+
+        Raises:
+            OtherConversation: All commits are of another conversation.
+            NewerLayout: A later version wrote a commit.
+        """
+        problem = "no append to the file was completed"
         reader = ChunkReader(file.fd, file.size, step=_STEP)
         try:
             state = load_state(file, is_own=key.__eq__)
@@ -168,7 +190,7 @@ class Inspection:
 
 
 def index_state(state: FileState) -> LineIndex:
-    """Look for the sound lines of a conversation that has a head; those behind that are not the conversation's."""
+    """Return the sound lines of a conversation with a head; lines after the head's commit do not belong to it."""
     reader = ChunkReader(state.reader.fd, state.reader.size, step=_STEP)
     index = LineIndex.scan(reader, state.head.key, state.stop)
     if state.tail_size and not state.commit.has_moved:
@@ -177,7 +199,7 @@ def index_state(state: FileState) -> LineIndex:
 
 
 def _undo_reencoding(reader: ChunkReader) -> ChunkReader:
-    """Return what is in a file, in the encoding and with the line ends that it was written with; not if it is huge."""
+    """Return a file's bytes in their original encoding and with their original line ends; a huge file unchanged."""
     if reader.size > _LARGEST_REENCODED:
         return reader
     if is_utf16(reader):
@@ -188,13 +210,22 @@ def _undo_reencoding(reader: ChunkReader) -> ChunkReader:
 
 
 class FileRecovery:
-    """Finds the records of damaged conversations, and remembers where they are in the file that was looked at last."""
+    """Finds the records of damaged conversations, and caches the line index of the last file."""
 
     def __init__(self) -> None:
-        self._last: tuple[object, LineIndex] | None = None  # of which file, as it was then
+        self._last: tuple[object, LineIndex] | None = None  # the identity of the file's content, and its index
 
     def find(self, paths: Paths, key: Key) -> FoundRecords | None:
-        """Return what is found in a conversation's file; None: there is none."""
+        """Return the range of sound records in a conversation's file; None if there is no file, or an empty one.
+
+        Args:
+            paths: The paths of the conversation.
+            key: Its key.
+
+        Raises:
+            OtherConversation: The file holds another conversation.
+            NewerLayout: A later version wrote it.
+        """
         with open_existing(paths.main) as file:
             if file is None or not file.size:
                 return None
@@ -209,7 +240,14 @@ class FileRecovery:
         return FoundRecords(key, token, start, max(start, records[-1].position + 1 if records else 0), found.problem)
 
     def read(self, paths: Paths, key: Key, start: int, stop: int) -> list[Record]:
-        """Return the sound records of a range."""
+        """Return the sound records of the positions [start, stop), in order; [] if there is no file.
+
+        Args:
+            paths: The paths of the conversation.
+            key: Its key.
+            start: The first position.
+            stop: The position after the last one.
+        """
         records: list[Record] = []
         with open_existing(paths.main) as file:
             if file is None:
@@ -225,7 +263,15 @@ class FileRecovery:
         return records
 
     def iter_bodies(self, state: FileState, wanted: range) -> Iterator[bytes]:
-        """Yield what `read.iter_bodies` does, of a file in which lines were moved."""
+        """Yield the bodies of a range of records of a file with moved lines; see `read.iter_bodies`.
+
+        Args:
+            state: The state of the conversation.
+            wanted: The positions of the records.
+
+        Raises:
+            Damage: At the first record that is not sound.
+        """
         reader, key = state.reader, state.head.key
         identity = _file_identity(os.fstat(reader.fd), key)
         if self._last is None or self._last[0] != identity:
@@ -239,17 +285,26 @@ class FileRecovery:
             yield body
 
     def restore(self, paths: Paths, key: Key, token: str, head: Head) -> Head:
-        """Put a file of the sound lines and a new head in a conversation's place; set the rest aside. Under its lock.
+        """Replace a conversation's file by its sound lines and a new head, and set the rest aside. Runs under its lock.
+
+        Args:
+            paths: The paths of the conversation.
+            key: Its key.
+            token: The hash of the file that `find` returned.
+            head: The new head.
+
+        Returns:
+            The new head.
 
         Raises:
-            Conflict: The file is not the one that was found, whose hash is `token`.
+            Conflict: The file has changed since `find`.
         """
         with open_existing(paths.main) as file:
             if file is None or _hash_file(file) != token:
-                present = None
+                current = None
                 with suppress(Damage, NewerLayout):
-                    present = find_state(paths, is_own=key.__eq__)
-                raise Conflict(key, present.head if present else None)
+                    current = find_state(paths, is_own=key.__eq__)
+                raise Conflict(key, current.head if current else None)
             inspection = Inspection.of_file(file, key)
             _rewrite_in_order(paths, inspection.reader, inspection.index, head)
         return head
@@ -267,15 +322,19 @@ def _hash_file(file: OpenFile) -> str:
 
 
 def restore_order(paths: Paths, state: FileState) -> None:
-    """Write a file anew in which lines were moved, with its head, so that positions have one line each. Under its lock.
+    """Rewrite a file with moved lines so that each position has one line; the head stays. Runs under its lock.
 
-    What is in no sound line of the conversation is set aside.
+    Everything that is in no sound line of the conversation is set aside.
+
+    Args:
+        paths: The paths of the conversation.
+        state: Its state.
     """
     _rewrite_in_order(paths, state.reader, index_state(state), state.head)
 
 
 def _rewrite_in_order(paths: Paths, reader: ChunkReader, index: LineIndex, head: Head) -> None:
-    """Put the sound lines that a head names into a new file, and set the rest aside."""
+    """Write the sound lines in the range of a head into a new file, and set the rest aside."""
     kept = index.select(head.start, head.end)
     rest = sorted(index.rest + [record[1:] for record in index.records if not head.start <= record.position < head.end])
     if rest:

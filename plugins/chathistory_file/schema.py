@@ -1,21 +1,21 @@
-r"""The lines of a file: records, and commits. Each carries its own checksum, so damage to one line stays there.
+r"""The lines of a file: records and commits. Each has its own checksum, so damage to one line affects no other.
 
     [0,"5a1f0c3e",{"v":1,"id":"m1", ...}]
     [1,"9d02b7aa",{"v":1,"id":"m2", ...}]
     {"commit":2,"at":0,"size":412,"start":0,"end":2,"scope":"default","id":"support/42", ... ,"crc":"c01dcafe"}
 
-A record has its position, the CRC-32 of its body begun with the position, and the body as it was given. So it can be
-recognised wherever in the file it stands. A commit ends an append and says what the head is from there on:
+A record has its position, the CRC-32 of its body (with the position as the start value), and the body as it was given.
+So it can be recognised at any offset of the file. A commit ends an append and contains the head from there on:
 
     commit  the number of this layout
     at      offset in the file at which the lines of its append begin
     size    bytes of these lines; the commit's own line begins at `at` + `size`
     start, end, scope, id, version, updated, expires, info
-            the head; a payload that is a JSON object stands as it is, any other as a JSON string
+            the head; a payload that is a JSON object is written as it is, any other as a JSON string
     crc     CRC-32 of the line up to here
 
 A body has no line feed (`check_append` refuses control characters), and the line of a record begins with a bracket. So
-no body can pass for a line. Where the line feed between two lines was damaged, `find_lines` finds both in the rest.
+no body can be mistaken for a line. If the line feed between two lines was damaged, `find_lines` still finds both.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ LF = b"\n"
 COMMIT = b'{"commit":'
 
 LARGEST_RECORD = 256 * 1024 * 1024
-"""Bytes of the body of a record that is stored at most."""
+"""The largest body of a record, in bytes."""
 
 LONGEST_LINE = LARGEST_RECORD + 64
-"""Bytes of the line of a record at most: what is longer is no line of this store."""
+"""The longest line of a record, in bytes; a longer line is not one of this store."""
 
 _RECORD = re.compile(rb'\[(0|[1-9][0-9]{0,18}),"([0-9a-f]{8})",')
 _BEGINNING = re.compile(rb'\[(?:0|[1-9][0-9]{0,18}),"[0-9a-f]{8}",|\{"commit":[0-9]')
@@ -67,12 +67,12 @@ _CONTROL = re.compile(rb"[\x00-\x1f]")
 _CRC = b',"crc":"'
 _CRC_BEGINNING = re.compile(rb'[0-9a-f]{0,8}|[0-9a-f]{8}"')
 _INFO = b',"info":'
-_MOST_CHECKED = 64 * 1024 * 1024  # bytes: so much is checksummed at most to find the lines within one line
+_MOST_CHECKED = 64 * 1024 * 1024  # the most bytes to checksum in search of the lines within one line
 
 
 @dataclass(frozen=True, slots=True)
 class RecordLine:
-    """A sound line of a record, at [start, stop) of the file; the body is not decoded."""
+    """A sound line of a record, at offsets [start, stop) of the file; the body is not decoded."""
 
     start: int
     stop: int
@@ -82,13 +82,13 @@ class RecordLine:
 
 @dataclass(frozen=True, slots=True)
 class CommitLine:
-    """A sound line of a commit, at [start, stop) of the file.
+    """A sound line of a commit, at offsets [start, stop) of the file.
 
     Attributes:
         head: The head from this append on.
-        at: Where the lines of its append were written.
+        at: The offset at which the lines of its append were written.
         size: The bytes of these lines.
-        has_moved: It stands elsewhere than it was written, so that lines were put in or taken out before it.
+        has_moved: The commit is not at the offset where it was written: lines were inserted or removed before it.
     """
 
     start: int
@@ -101,31 +101,44 @@ class CommitLine:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The bytes of an append: the lines of its records, and that of its commit."""
+    """The bytes of an append: the lines of its records, and the line of its commit."""
 
     records: bytes
     commit: bytes
 
 
 def encode_batch(bodies: Iterable[bytes], head: Head, *, first: int, at: int) -> Batch:
-    """Return the bytes that store `bodies` from position `first` on, written at offset `at` of the file."""
+    """Return the bytes of an append.
+
+    Args:
+        bodies: The bodies of its records.
+        head: The head from this append on.
+        first: The position of the first record.
+        at: The offset of the file at which the bytes will be written.
+    """
     records = b"".join([encode_record(position, body) for position, body in enumerate(bodies, first)])
     return Batch(records, encode_commit(head, at=at, size=len(records)))
 
 
 def encode_record(position: int, body: bytes) -> bytes:
-    """Return the line of a record."""
+    """Return the line of a record, with its line feed."""
     return b'[%d,"%08x",%b]\n' % (position, crc32(body, position & 0xFFFFFFFF), body)
 
 
 def encode_commit(head: Head, *, at: int, size: int) -> bytes:
-    """Return the line of a commit."""
+    """Return the line of a commit, with its line feed.
+
+    Args:
+        head: The head.
+        at: The offset at which the lines of the append begin.
+        size: The bytes of these lines.
+    """
     key, revision = head.key, head.revision
     expires = "null" if revision.expires is None else revision.expires
     payload = revision.payload
     try:
         _strict.decode(payload if payload.startswith("{") else "")
-    except (ValueError, RecursionError):  # it is no JSON object
+    except (ValueError, RecursionError):  # not a JSON object
         payload = _to_json(payload)
     text = (
         f'{{"commit":{LAYOUT},"at":{at},"size":{size},"start":{head.start},"end":{head.end},'
@@ -142,7 +155,7 @@ _strict = json.JSONDecoder(parse_constant=int)  # which raises ValueError for Na
 
 
 def decode_body(line: bytes, position: int) -> bytes | None:
-    """Return the body if the line is the sound line of the record at `position`."""
+    """Return the body if the line is the sound line of the record at `position`; else None."""
     beginning = b'[%d,"' % position
     if not (line.startswith(beginning) and line.endswith(b"]")):
         return None
@@ -152,10 +165,14 @@ def decode_body(line: bytes, position: int) -> bytes | None:
 
 
 def decode_commit(line: bytes, start: int) -> CommitLine | None:
-    """Return the commit if the line at offset `start` is a sound one.
+    """Return the commit if a line is a sound one of this layout; else None.
+
+    Args:
+        line: The line, without its line feed.
+        start: Its offset in the file.
 
     Raises:
-        NewerLayout: It is a sound one of another layout.
+        NewerLayout: It is a sound commit of another layout.
     """
     found = _LAYOUT.match(line)
     text, crc = line[:-10], line[-10:-2]
@@ -180,7 +197,7 @@ def decode_commit(line: bytes, start: int) -> CommitLine | None:
 
 
 def _decode_line(line: bytes, start: int) -> RecordLine | CommitLine | None:
-    """Return what is in a line (without its line feed) if it is sound as a whole."""
+    """Return the record or commit in a line (without its line feed); None if the line as a whole is not sound."""
     if line.startswith(COMMIT):
         return decode_commit(line, start)
     found = _RECORD.match(line)
@@ -192,15 +209,18 @@ def _decode_line(line: bytes, start: int) -> RecordLine | CommitLine | None:
 
 
 def find_lines(data: bytes, offset: int, *, ended: bool = True) -> list[RecordLine | CommitLine]:
-    """Return the sound lines in what stands between two line feeds: one, or those whose line feeds were changed.
+    """Return the sound lines in the bytes between two line feeds: one, or several if line feeds were changed.
 
-    Each but the last ends where the next begins, or one byte before (the changed line feed); the last ends at the end,
-    or one byte before. Text of a body that looks like a line never does: the brackets around it follow.
+    Each line but the last must end where the next begins, or one byte before (the changed line feed). The last line
+    must end at the end, or one byte before. Text in a body that looks like a line never does: a bracket follows it.
 
     Args:
-        data: What stands there.
-        offset: Where it stands in the file.
-        ended: Whether a line feed follows. If none does, it may be a torn line, so only what it begins with counts.
+        data: The bytes.
+        offset: Their offset in the file.
+        ended: Whether a line feed follows. If not, the line may be cut, so only a line at the beginning counts.
+
+    Returns:
+        The lines, in order; [] without any.
     """
     whole = _decode_line(data, offset)
     if whole is not None:
@@ -214,9 +234,7 @@ def find_lines(data: bytes, offset: int, *, ended: bool = True) -> list[RecordLi
         if left < 0:
             break
         line = _decode_line(data[start:end], offset + start)
-        if (
-            line is None and data[end - 1 : end] != b"]"
-        ):  # a bracket would be that of a record that has this in its body
+        if line is None and data[end - 1 : end] != b"]":  # a bracket would end a record that has this text in its body
             line = _decode_line(data[start : end - 1], offset + start)
         if line is not None:
             found.append(line)
@@ -227,12 +245,12 @@ def find_lines(data: bytes, offset: int, *, ended: bool = True) -> list[RecordLi
 
 
 def may_hold_record(data: bytes) -> bool:
-    """Return whether something in a line looks like the beginning of a record's line."""
+    """Return True if something in a line looks like the beginning of a record's line."""
     return _RECORD.search(data) is not None
 
 
 def may_be_cut_line(data: bytes) -> bool:
-    """Return whether data that are not a sound line may be the beginning of one: text, perhaps cut in a character."""
+    """Return True if data that are not a sound line may be the beginning of one: text, perhaps cut in a character."""
     try:
         codecs.getincrementaldecoder("utf-8")().decode(data)
     except UnicodeDecodeError:
@@ -244,5 +262,10 @@ def may_be_cut_line(data: bytes) -> bool:
 
 
 def looks_like_commit(data: bytes, *, ended: bool) -> bool:
-    """Return whether a line that is not sound is what is left of a commit. A torn append ends in no line feed."""
+    """Return True if a line that is not sound looks like a damaged commit.
+
+    Args:
+        data: The line, without its line feed.
+        ended: Whether a line feed follows. An append that a crash interrupted does not end in one.
+    """
     return (ended and COMMIT in data) or _COMMIT_END.search(data[-32:]) is not None

@@ -1,7 +1,7 @@
-"""The store: its hooks, and what an append, a forget and a delete do.
+"""The store: its hooks, and the steps of an append, a forget and a delete.
 
-Readers take no lock: they open a file once and see it as it was then. Writers hold the conversation's lock from the
-look at its head to the end of the write.
+Readers take no lock: they open a file once and see it as it is then. Writers hold the conversation's lock from reading
+its head to the end of the write.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ __all__ = ["FileStore"]
 P = ParamSpec("P")
 T = TypeVar("T")
 
-_LARGEST_RUN = 8 * 1024 * 1024  # bytes of bodies after which a run of records ends early
-_TAIL = 32 * 1024  # bytes read at first, so that a usual tail comes with the head
+_LARGEST_READ = 8 * 1024 * 1024  # bytes of bodies after which a read ends early
+_TAIL = 32 * 1024  # bytes to read first: usually the last messages come with the head
 _LOCK_TIMEOUT = 10.0
 
 
 class FileStore(BaseStore):
-    """Conversations in files below one folder, which the first append makes."""
+    """Conversations in files below one folder, which the first append creates."""
 
     traits = Traits(
         durable=True,
@@ -71,8 +71,8 @@ class FileStore(BaseStore):
         """Open the store in a folder, which need not exist.
 
         Args:
-            root: The folder; `~` is the user's own.
-            lock_timeout: Seconds that a writer waits for another one.
+            root: The path of the folder; a leading `~` is the home folder of the user.
+            lock_timeout: Seconds that a writer waits for another writer's lock.
 
         Raises:
             ConfigError: `root` is not the path of a folder.
@@ -80,12 +80,12 @@ class FileStore(BaseStore):
         super().__init__()
         if not isinstance(root, str | os.PathLike):
             raise ConfigError(f"root: must be the path of a folder, not {class_name(root)}")
-        path = os.path.expanduser(os.fsdecode(root))  # noqa: PTH111  # without the Path, an unknown user is no error
+        path = os.path.expanduser(os.fsdecode(root))  # noqa: PTH111  # Path.expanduser raises for an unknown user
         if path.startswith("file:"):
-            raise ConfigError("root: must be the path of a folder, not a URL; open_store(...) makes a store of a URL")
+            raise ConfigError("root: must be the path of a folder, not a URL; pass a URL to open_store(...)")
         if not path or "\0" in path or path.startswith("~"):
-            raise ConfigError("file: needs the path of a folder, such as file:./history")
-        self.root = os.path.abspath(path)  # noqa: PTH100  # of now: the process may change its folder later
+            raise ConfigError("file: must have the path of a folder, such as file:./history")
+        self.root = os.path.abspath(path)  # noqa: PTH100  # absolute, because the process may change its folder later
         self._locks = Locks(self.root, timeout=lock_timeout, check_open=self._open_guard.check)
         self._recovery = FileRecovery()
 
@@ -107,7 +107,7 @@ class FileStore(BaseStore):
         lines = [body.encode() for body in bodies]
         paths = Paths.for_key(self.root, key)
         with translate_errors("append", key):
-            folder_exists(paths.folder)  # refuses a link
+            folder_exists(paths.folder)  # raises if it is a link
             return self._locks.run(
                 paths, _append_under_lock, paths, key, lines, after=after, revision=revision, first=first
             )
@@ -140,7 +140,7 @@ class FileStore(BaseStore):
             for path in paths:
                 try:
                     yield from self._scope_folder(path).iter_keys()
-                except OSError as error:  # of many folders: `_list_damaged_keys` names it
+                except OSError as error:  # one of many folders: `_list_damaged_keys` names it
                     if scope is not None or is_process_error(error):
                         raise
 
@@ -157,10 +157,10 @@ class FileStore(BaseStore):
                     yield Damaged(None, folder.name, translate_error("listing", error))
 
     def _remove_leftovers(self, scope: str) -> Leftovers:
-        """Remove what is in the folder of a scope beside conversations that can be read.
+        """Remove everything in the folder of a scope except readable conversations.
 
-        Then looks at all files below the root, one after the other, for what names the scope: a folder that was moved,
-        a copy. Such a place is reported as left, and not removed; and so is a folder that is a link.
+        Then searches all files below the root for the name of the scope: in a folder that was moved, in a copy. Such
+        files are reported as left and not removed. So is the folder of the scope itself if it is a link.
         """
         with translate_errors("removing leftovers", Key(scope, "-")):
             return remove_leftovers(self.root, self._folder_of(scope), scope, self._locks)
@@ -169,23 +169,47 @@ class FileStore(BaseStore):
         self._locks.close()
 
     def find_records(self, key: Key) -> FoundRecords | None:
-        """Look at what is stored under a key, whatever the state of its head; see `chathistory.storage.abilities`.
+        """Return the range of sound records under a key, also with a damaged head; see `chathistory.storage.abilities`.
 
-        Raises `CorruptRecord` where the file is that of another conversation, or cannot be read.
+        Args:
+            key: The conversation.
+
+        Returns:
+            None if nothing is stored under the key.
+
+        Raises:
+            CorruptRecord: The file holds another conversation, or cannot be read.
+            UnsupportedRecord: A later version wrote it.
         """
         self._check_open()
         return self._read_files(key, self._recovery.find)
 
     def read_found(self, found: FoundRecords, *, start: int, stop: int) -> Sequence[Record]:
-        """Return the sound records of a range; see `chathistory.storage.abilities`."""
+        """Return the sound records of a range; see `chathistory.storage.abilities`.
+
+        Args:
+            found: The result of `find_records`.
+            start: The first position.
+            stop: The position after the last one.
+        """
         self._check_open()
         return self._read_files(found.key, self._recovery.read, start, stop) or []
 
     def restore_head(self, found: FoundRecords, head: Head) -> Head:
-        """Store a new head in the place of the damaged one; see `chathistory.storage.abilities`.
+        """Replace the damaged head by a new one; see `chathistory.storage.abilities`.
 
-        The file is written anew, with the sound lines of the records in the order of their positions. What is left over
-        is set aside, in the file that `list_notes` names.
+        Rewrites the file with the sound lines of the records, ordered by position. The rest is set aside, in the file
+        that `list_notes` names.
+
+        Args:
+            found: The result of `find_records`.
+            head: The new head.
+
+        Returns:
+            The new head.
+
+        Raises:
+            Conflict: The file has changed since `find_records`.
         """
         self._check_open()
         restored = self._run_under_lock("repair", found.key, self._recovery.restore, found.token, head)
@@ -194,14 +218,18 @@ class FileStore(BaseStore):
         return restored
 
     def list_notes(self, key: Key) -> Sequence[str]:
-        """Say what is stored beside the records of a conversation; see `chathistory.storage.abilities`."""
+        """Return a sentence for each leftover next to a conversation; see `chathistory.storage.abilities`.
+
+        Args:
+            key: The conversation.
+        """
         self._check_open()
         return self._read_files(key, describe_leftovers) or []
 
     def _read_files(
         self, key: Key, look: Callable[Concatenate[Paths, Key, P], T], *args: P.args, **kwargs: P.kwargs
     ) -> T | None:
-        """Return what `look` finds of a conversation; None: its scope has no folder."""
+        """Return the result of `look` for a conversation; None if its scope has no folder."""
         paths = Paths.for_key(self.root, key)
         with translate_errors("read", key, reads=paths.main):
             return look(paths, key, *args, **kwargs) if folder_exists(paths.folder) else None
@@ -214,7 +242,7 @@ class FileStore(BaseStore):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> T | None:
-        """Run a change under the conversation's lock; None: its scope has no folder."""
+        """Run a change under the conversation's lock, and return its result; None if its scope has no folder."""
         paths = Paths.for_key(self.root, key)
         with translate_errors(operation, key):
             if not folder_exists(paths.folder):
@@ -253,8 +281,8 @@ def _append_under_lock(
 
 
 def _read_run(state: FileState, *, start: int, stop: int | None, recovery: FileRecovery) -> ReadResult:
-    """Return the head and the records of a range; fewer if they are large, but at least one."""
-    wanted, records, left = state.head.narrow(start, stop), list[Record](), _LARGEST_RUN
+    """Return the head and the records of a range; fewer records if they are large, but at least one."""
+    wanted, records, left = state.head.narrow(start, stop), list[Record](), _LARGEST_READ
     if not wanted:
         return ReadResult(state.head, records)
     bodies = recovery.iter_bodies(state, wanted) if state.commit.has_moved else iter_bodies(state, wanted)
@@ -266,7 +294,7 @@ def _read_run(state: FileState, *, start: int, stop: int | None, recovery: FileR
             text = body.decode()
         except UnicodeDecodeError:
             text = None
-        if text is None:  # not raised above: the context would quote the text
+        if text is None:  # not raised in the handler: the error's context would quote the text
             raise Damage(position, "the line is not UTF-8")
         records.append(Record(position, text))
     return ReadResult(state.head, records)
@@ -293,7 +321,7 @@ def _delete_under_lock(paths: Paths, key: Key, version: str | None) -> bool:
         with open_existing(paths.main) as file:
             state = load_state(file, is_own=key.__eq__)
         is_found = state is not None
-    except (Damage, NewerLayout):  # which does not stop who deletes whatever is there
+    except (Damage, NewerLayout):  # a delete without a version removes a damaged conversation, too
         if version is not None:
             raise
         is_found, state = True, None

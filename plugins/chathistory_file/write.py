@@ -1,7 +1,7 @@
-"""Appends and rewrites, and how a failed one is undone; all under the conversation's lock.
+"""Appends and rewrites, and undoing a failed one. Everything here runs under the conversation's lock.
 
-The modification time of a file is the conversation's `updated`, so that a folder's scan gives the order of a listing.
-It is set before the data are synced, and so is durable with them.
+The modification time of a file is the conversation's `updated`, so that a scan of the folder gives the order of a
+listing. It is set before the data are synced, so that it is durable together with them.
 """
 
 from __future__ import annotations
@@ -32,11 +32,16 @@ _sync: Callable[[int], None] = getattr(os, "fdatasync", os.fsync)
 
 
 def append_batch(state: FileState, batch: Batch, *, updated: int) -> None:
-    """Add a batch durably to a file, and date it `updated` (microseconds).
+    """Append a batch to a file durably, and set the file's time.
+
+    Args:
+        state: The state of the conversation before the append.
+        batch: The bytes to append.
+        updated: The time, in microseconds since 1970 UTC.
 
     Raises:
-        OSError: The file is as it was.
-        UndoFailed: That could not be restored.
+        OSError: The append failed, and the file is as it was before.
+        UndoFailed: The append failed, and so did restoring the file.
     """
     fd, date = state.reader.fd, state.head.revision.updated * 1000
     try:
@@ -52,7 +57,17 @@ def append_batch(state: FileState, batch: Batch, *, updated: int) -> None:
 
 
 def begin_file(paths: Paths, batch: Batch, *, updated: int) -> None:
-    """Store a batch durably as a new conversation. Raises as `append_batch` does."""
+    """Store a batch durably as a new conversation.
+
+    Args:
+        paths: The paths of the conversation.
+        batch: The bytes of its first append.
+        updated: The time of the file, in microseconds since 1970 UTC.
+
+    Raises:
+        OSError: It failed, and there is no conversation.
+        UndoFailed: It failed, and so did removing the file.
+    """
     create_folder(paths.folder)
     try:
         with open_file(paths.main, _APPEND) as fd:
@@ -67,7 +82,7 @@ def begin_file(paths: Paths, batch: Batch, *, updated: int) -> None:
 
 
 def _write_batch(fd: int, batch: Batch, updated: int) -> None:
-    if len(batch.records) > UNSYNCED:  # too much to be looked through for holes by whoever finds the commit
+    if len(batch.records) > UNSYNCED:  # too large for every reader of the commit to search for holes
         _write_all(fd, batch.records)
         _sync(fd)
         _write_all(fd, batch.commit)
@@ -84,7 +99,12 @@ def _write_all(fd: int, data: bytes | bytearray) -> None:
 
 
 def quarantine(paths: Paths, chunks: Iterable[bytes]) -> None:
-    """Add bytes that belong to no record durably to the file for such bytes."""
+    """Append bytes that belong to no record to the conversation's `.aside` file, durably.
+
+    Args:
+        paths: The paths of the conversation.
+        chunks: The bytes.
+    """
     with open_file(paths.aside, _APPEND) as aside:
         for chunk in chunks:
             _write_all(aside, chunk)
@@ -93,9 +113,15 @@ def quarantine(paths: Paths, chunks: Iterable[bytes]) -> None:
 
 
 def quarantine_tail(paths: Paths, fd: int, *, after: int, size: int) -> None:
-    """Move the bytes from offset `after` to `size`, which belong to no append, out of the conversation, durably.
+    """Move the bytes of [after, size), which belong to no append, from the conversation to its `.aside` file, durably.
 
-    The cut is on the disk before anything is written there: else a loss of power could mix what was with what is new.
+    The file is cut and synced before anything is written there: else a loss of power could mix old and new bytes.
+
+    Args:
+        paths: The paths of the conversation.
+        fd: The descriptor of its open file.
+        after: The offset of the end of the last commit.
+        size: The size of the file.
     """
     quarantine(paths, (os.pread(fd, _PART, offset) for offset in range(after, size, _PART)))
     os.ftruncate(fd, after)
@@ -103,13 +129,19 @@ def quarantine_tail(paths: Paths, fd: int, *, after: int, size: int) -> None:
 
 
 def replace_file(paths: Paths, lines: Iterable[bytes], head: Head, *, keep_aside: bool = False) -> None:
-    """Put a file of these lines and a commit durably in the conversation's place, and remove what was set aside.
+    """Replace the conversation's file by one with these lines and a commit, durably, and remove its `.aside` file.
 
     Readers see the old file or the new one.
 
+    Args:
+        paths: The paths of the conversation.
+        lines: The lines of its records.
+        head: The head for the commit.
+        keep_aside: Keep the `.aside` file.
+
     Raises:
-        OSError: The old file is in place.
-        UndoFailed: The new one is in place, but a stop of the machine may bring the old one back.
+        OSError: The old file is still in place.
+        UndoFailed: The new file is in place, but after a crash of the machine the old one may be back.
     """
     date = head.revision.updated * 1000
     try:
@@ -135,14 +167,14 @@ def replace_file(paths: Paths, lines: Iterable[bytes], head: Head, *, keep_aside
 
 
 def remove_all(paths: Paths) -> None:
-    """Remove all that is stored of a conversation, durably; the conversation itself last. Raises as `replace_file`."""
+    """Remove all files of a conversation durably, its own file last. Raises as `replace_file` does."""
     for path in (paths.aside, paths.temporary, paths.main):
         _unlink_if_exists(path)
     _sync_change(paths.folder)
 
 
 def remove_side_files(paths: Paths) -> int:
-    """Remove what is stored beside a conversation, durably; returns how many files that were."""
+    """Remove the `.aside` and `.tmp` files of a conversation durably; return how many there were."""
     removed = sum(map(_unlink_if_exists, (paths.aside, paths.temporary)))
     if removed:
         _sync_change(paths.folder)
@@ -150,7 +182,7 @@ def remove_side_files(paths: Paths) -> int:
 
 
 def _sync_change(folder: str) -> None:
-    """Sync what has been done to a folder and cannot be undone."""
+    """Sync a folder after a change that cannot be undone."""
     try:
         sync_folder(folder)
     except OSError as error:
@@ -158,7 +190,7 @@ def _sync_change(folder: str) -> None:
 
 
 def _unlink_if_exists(path: str) -> bool:
-    """Remove a file; False: there was none."""
+    """Remove a file; return False if it does not exist."""
     try:
         os.unlink(path)  # noqa: PTH108
     except FileNotFoundError:

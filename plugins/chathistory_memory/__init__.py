@@ -1,9 +1,9 @@
-"""Conversations in the memory of this process: for tests, for trials, and as the plainest model of the contract.
+"""Conversations in the memory of this process: for tests and trials, and as the simplest model of the contract.
 
     memory:          private to the store that is opened
-    memory:NAME      shared by all stores of this process that are opened under this name, until it ends
+    memory:NAME      shared by all stores of this process with this name, until the process ends
 
-One lock, one dict. Strings cannot change, so what goes in and what comes out is nobody else's.
+One lock, one dict. Strings are immutable, so callers and the store cannot change each other's data.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Conversation:
 
 @dataclass(slots=True)
 class _Data:
-    """What the stores of one name share."""
+    """The data that all stores with one name share."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     scopes: defaultdict[str, dict[str, _Conversation]] = field(default_factory=lambda: defaultdict(dict))
@@ -46,7 +46,14 @@ class MemoryStore(BaseStore):
     _named: ClassVar[dict[str, _Data]] = {}
 
     def __init__(self, name: str = "") -> None:
-        """Open the store of that name, or with no name a new and private one."""
+        """Open the store with this name.
+
+        Args:
+            name: Stores with the same name share their data; "" opens a new, private store.
+
+        Raises:
+            ConfigError: `name` is not a str.
+        """
         super().__init__()
         if not isinstance(name, str):
             raise ConfigError(f"name: must be text, not {class_name(name)}")
@@ -115,7 +122,7 @@ class MemoryStore(BaseStore):
 
 
 def _renew_locks() -> None:
-    """Replace the locks in a forked child: a thread that may have held one does not live there."""
+    """Replace the locks in a forked child: the thread that may hold one does not exist there."""
     for data in MemoryStore._named.values():  # noqa: SLF001 - of this module
         data.lock = threading.Lock()
 
@@ -126,5 +133,5 @@ if hasattr(os, "register_at_fork"):
 
 @hookimpl
 def chathistory_store(scheme: str) -> type[HistoryStore] | None:
-    """Serve `memory:`."""
+    """Return the store class for `memory:` URLs."""
     return MemoryStore if scheme == "memory" else None

@@ -303,7 +303,7 @@ def test_what_is_stored_beside_the_records_is_named(run, filled):
     for words in (["list"], ["doctor"]):
         done = run(*words, "--store", filled)
         assert done.returncode == 0
-        assert "20 bytes behind the last append" in done.stdout + done.stderr
+        assert "20 bytes after the last append" in done.stdout + done.stderr
     with open_store(filled) as store:
         told = History(store).check()
     assert [(each.key.id, each.state, len(each.notes)) for each in told.found] == [("long", "sound", 1)]
@@ -383,7 +383,7 @@ def test_what_is_stored_beside_a_conversation_is_named(run, filled):
     for command in ("list", "doctor"):
         done = run(command, "--store", filled)
         assert done.returncode == 0
-        assert f"note: default/{path.name}: 9 bytes behind the last append" in done.stderr
+        assert f"note: default/{path.name}: 9 bytes after the last append" in done.stderr
     assert run("chat", "--fake", "-c", "long", "and on", "--store", filled).returncode == 0
     for command in ("list", "doctor"):
         assert "long.aside: 9 bytes that were set aside" in run(command, "--store", filled).stderr

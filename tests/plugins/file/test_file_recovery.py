@@ -188,7 +188,7 @@ def test_a_first_append_that_was_torn_can_be_kept(store):
     path_of(store).write_bytes(path_of(store).read_bytes().partition(b"[2,")[0] + b"[2,")
     assert store.read(KEY) is None
     found = store.find_records(KEY)
-    assert (found.start, found.end, found.problem) == (0, 2, "no append to it was completed")
+    assert (found.start, found.end, found.problem) == (0, 2, "no append to the file was completed")
     _restored(store)
     assert bodies_of(store) == ["1", "2"]
 

@@ -115,7 +115,7 @@ def test_a_long_batch_that_was_cut_is_torn_as_a_whole(store):
     for cut in (line - 1, line, line + 1, line + 500, longer.index(b"[1000,"), longer.rindex(COMMIT), len(longer) - 2):
         path_of(store).write_bytes(longer[:cut])
         assert store.read(KEY).head == first
-        assert f"{cut - len(whole)} bytes behind the last append" in store.list_notes(KEY)[0]
+        assert f"{cut - len(whole)} bytes after the last append" in store.list_notes(KEY)[0]
     head = store.append(KEY, ["next"], after=first, revision=revision())
     assert bodies_of(store) == ["first", "next"]
     assert store.read(KEY, start=-1).head == head

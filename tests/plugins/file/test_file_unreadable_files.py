@@ -271,7 +271,7 @@ def test_a_first_append_that_was_torn_is_a_row_and_one_under_way_is_not(store):
     path_of(store).write_bytes(path_of(store).read_bytes()[:20])
     [row] = store.heads("default").damaged
     assert (row.key, row.where) == (None, "default/support=2f42.jsonl")
-    assert "no append to it was completed" in str(row.error)
+    assert "no append to the file was completed" in str(row.error)
     found = []
 
     def write(fd, data, real=os.write):
