@@ -22,7 +22,7 @@ from chathistory_redis import RedisStore
 from chathistory_s3 import S3Store
 
 from chathistory import AsyncHistory, Conversation, History, HistoryStore, Key, checks, errors, open_store
-from chathistory.testing.contract.forked_child import in_child
+from chathistory.testing.contract.forked_child import run_in_child
 
 AWS = {"region_name": "us-east-1", "aws_access_key_id": "a", "aws_secret_access_key": "secret-b"}
 
@@ -243,7 +243,7 @@ def parent_and_child(store):
         except errors.StoreClosed as error:
             return {"said": str(error)}
 
-    return in_child(work)["said"]
+    return run_in_child(work)["said"]
 
 
 @pytest.fixture(params=["memory", "file"])
@@ -286,7 +286,7 @@ def test_an_asynchronous_history_used_before_a_fork_says_so_and_does_not_hang(tm
             return {"told": str(error)}
         return {"told": "nothing"}
 
-    assert "this AsyncHistory was used before a fork()" in in_child(work)["told"]
+    assert "this AsyncHistory was used before a fork()" in run_in_child(work)["told"]
 
 
 def test_a_fork_while_another_thread_holds_the_lock_of_all_lanes_blocks_no_child(tmp_path):

@@ -44,8 +44,8 @@ def certify(url: str, *, hooks_name: str | None, complete: bool, as_json: bool, 
       chathistory certify template:./trial.db --unreachable template:/nowhere/trial.db
       chathistory certify myscheme://localhost --hooks my_package.certify:hooks --complete
     """
-    from chathistory.testing.certify.hooks import CertifyHooks  # only this command needs them
-    from chathistory.testing.certify.running import certify as run
+    from chathistory.testing.certify.author_hooks import CertifyHooks  # only this command needs them
+    from chathistory.testing.certify.run_suite import certify as run
 
     hooks = None
     if hooks_name is not None:
@@ -59,11 +59,11 @@ def certify(url: str, *, hooks_name: str | None, complete: bool, as_json: bool, 
             raise ConfigError(f"--hooks: {json.dumps(hooks_name)} is not a CertifyHooks (from chathistory.testing)")
     progress = _print_progress if sys.stderr.isatty() else None
     certificate = run(url, hooks=hooks, progress=progress, **options)
-    lines = [to_json_line(certificate.as_data())] if as_json else list(map(escape_controls, certificate.lines()))
-    if complete and not certificate.complete and not as_json:
+    lines = [to_json_line(certificate.to_dict())] if as_json else list(map(escape_controls, certificate.lines()))
+    if complete and not certificate.is_complete and not as_json:
         lines.append("NOT complete: something could have been tested, and was not")
     click.echo("\n".join(lines))
-    return ExitCode.OK if certificate.passed and (certificate.complete or not complete) else ExitCode.FAILED
+    return ExitCode.OK if certificate.all_passed and (certificate.is_complete or not complete) else ExitCode.FAILED
 
 
 def _print_progress(done: int, total: int) -> None:

@@ -10,14 +10,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from chathistory.testing.certify.hooks import CertifyHooks
+    from chathistory.testing.certify.author_hooks import CertifyHooks
     from chathistory.testing.contract import HistoryStoreContract
     from chathistory.testing.fake_api import FakeMessagesAPI
 
 __all__ = ["CertifyHooks", "FakeMessagesAPI", "HistoryStoreContract"]
 
 _LATER = {
-    "CertifyHooks": "chathistory.testing.certify.hooks",
+    "CertifyHooks": "chathistory.testing.certify.author_hooks",
     "HistoryStoreContract": "chathistory.testing.contract",
     "FakeMessagesAPI": "chathistory.testing.fake_api",
 }

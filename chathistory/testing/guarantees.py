@@ -68,11 +68,11 @@ GUARANTEES: Mapping[int, Guarantee] = {
 def belongs_to(number: int) -> Callable[[F], F]:
     """Say of which guarantee a test is, where that is not the one of its theme."""
 
-    def marked(test: F) -> F:
+    def mark_test(test: F) -> F:
         setattr(test, _NUMBER, number)
         return test
 
-    return marked
+    return mark_test
 
 
 def guarantee_of(test: Callable[..., Any]) -> Guarantee | None:

@@ -6,10 +6,10 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
+from chathistory.testing.fake_api.message_rules import CONTENT_RULES, TURN_RULES
 from chathistory.testing.fake_api.models import Models
-from chathistory.testing.fake_api.request import MESSAGES, Request, Setting
-from chathistory.testing.fake_api.rules_of_messages import CONTENT_RULES, TURN_RULES
-from chathistory.testing.fake_api.rules_of_requests import SHAPE_RULES
+from chathistory.testing.fake_api.request import MESSAGES, ApiRequest, FakeSettings
+from chathistory.testing.fake_api.request_rules import SHAPE_RULES
 
 __all__ = ["complete", "problems", "refused_by_standin"]
 
@@ -107,8 +107,8 @@ def complete(messages: list[Message]) -> bool:
 def refused_by_standin(messages: list[Message]) -> list[str]:
     """Return the names of the rules of the stand-in that are broken, but for those on how a request must end."""
 
-    setting = Setting(Models.of(()), strict_first_role=True, thinking=None)
+    setting = FakeSettings(Models.of(()), strict_first_role=True, thinking=None)
     body = {"model": "claude-sonnet-5-5", "max_tokens": 9, "messages": messages}
-    request = Request(MESSAGES, {"anthropic-version": "2026-10-21"}, b"", setting, body)
+    request = ApiRequest(MESSAGES, {"anthropic-version": "2026-10-21"}, b"", setting, body)
     rules = [rule for rule in (*SHAPE_RULES, *CONTENT_RULES, *TURN_RULES) if not rule.name.startswith("prefill")]
     return [rule.name for rule in rules if any(True for _ in rule.check(request))]

@@ -16,8 +16,8 @@ from chathistory import Conversation, Head, History, HistoryStore, Key
 from chathistory.errors import ChatHistoryError, CorruptRecord, UnsupportedRecord
 from chathistory.storage.abilities import FoundRecords
 from chathistory.storage.values import Damaged, Record
-from chathistory.testing.contract.calls import silent
-from chathistory.testing.contract.samples import created, grown, lines, revision
+from chathistory.testing.contract.every_method import check_no_message_text
+from chathistory.testing.contract.samples import append_lines, create_conversation, make_lines, make_revision
 
 
 def spread(every: Sequence[Any], step: int) -> list[Any]:
@@ -30,7 +30,7 @@ def outcome(call: Callable[[], Any]) -> Any:
     try:
         return call()
     except ChatHistoryError as error:
-        silent(error)
+        check_no_message_text(error)
         return error
 
 
@@ -81,9 +81,9 @@ def check_walks(
     for each in (*store.damaged_keys(), *store.damaged_keys(key.scope)):
         assert each.key is None
         assert each.where.isprintable()
-        silent(each.error)
+        check_no_message_text(each.error)
     for each in (*others, far):
-        assert read_bodies(store, each) == lines(3)
+        assert read_bodies(store, each) == make_lines(3)
     return Walks(listings, set(found))
 
 
@@ -120,7 +120,7 @@ def check_recovery(store: HistoryStore, key: Key, *, most: int) -> tuple[FoundRe
     assert list(sound) == sorted(sound)
     if found.problem is None or not sound:
         return None
-    head = Head(key, found.start, found.end, revision(payload="new"))
+    head = Head(key, found.start, found.end, make_revision(payload="new"))
     assert recovery.restore_head(found, head) == head
     run = store.read(key, stop=0)
     assert run is not None
@@ -147,9 +147,9 @@ def call_by_name(store: HistoryStore, key: Key, head: Head) -> list[Any]:
         partial(store.read, key, start=-200),
         partial(store.read, key, start=3),
         partial(store.read, key, stop=0),
-        partial(grown, store, head),
-        partial(grown, store, head, 50),
-        partial(created, store, key),
+        partial(append_lines, store, head),
+        partial(append_lines, store, head, 50),
+        partial(create_conversation, store, key),
         partial(store.forget, key, before=2),
         partial(store.forget, key, before=17),
         partial(store.delete, key, version="other"),
@@ -168,7 +168,7 @@ def check_erase(
     strays = {each.where for each in store.damaged_keys(scope)}
     assert set(report.left) <= strays, "only what does not tell its scope may be left"
     assert report.complete is (not report.left)
-    assert read_bodies(store, far) == lines(3)
+    assert read_bodies(store, far) == make_lines(3)
 
 
 def check_others_readable(
@@ -183,9 +183,9 @@ def check_others_readable(
         damage: Damages the record at a position; what it returns takes that back.
         grows: Whether an append comes in between.
     """
-    head = created(store, key, count=size)
+    head = create_conversation(store, key, count=size)
     while head.end < 600:
-        head = grown(store, head, size)
+        head = append_lines(store, head, size)
     for at in (0, 1, 299, 300, head.end - 1):
         undo = damage(at)
         for start, stop in ((at, None), (at, at + 1)):
@@ -193,8 +193,8 @@ def check_others_readable(
                 store.read(key, start=start, stop=stop)
             assert caught.value.position == at
         for start, stop in ((0, at), (at + 1, head.end)):
-            assert read_bodies(store, key, start, stop) == lines(stop - start, first=start)
-        head = grown(store, head) if grows else head
+            assert read_bodies(store, key, start, stop) == make_lines(stop - start, first=start)
+        head = append_lines(store, head) if grows else head
         undo()
 
 
@@ -219,8 +219,8 @@ def check_not_overwritten(
     found = recovery.find_records(head.key)
     assert found is not None
     undo()
-    old, head = head, grown(store, head)
-    new = Head(head.key, 0, old.end, revision())
+    old, head = head, append_lines(store, head)
+    new = Head(head.key, 0, old.end, make_revision())
     assert outcome(partial(recovery.restore_head, found, new)).head == head
     assert len(read_bodies(store, head.key)) == head.end
     remove()

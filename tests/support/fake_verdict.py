@@ -8,11 +8,11 @@ from made_entries import make_entry
 
 from chathistory import Conversation, Entry
 from chathistory.log.active_path import load_active
+from chathistory.testing.fake_api.context_rules import COMPACTION_RULES
+from chathistory.testing.fake_api.message_rules import CONTENT_RULES, TURN_RULES
 from chathistory.testing.fake_api.models import Models
-from chathistory.testing.fake_api.request import MESSAGES, Request, Setting
-from chathistory.testing.fake_api.rules_of_context import COMPACTION_RULES
-from chathistory.testing.fake_api.rules_of_messages import CONTENT_RULES, TURN_RULES
-from chathistory.testing.fake_api.rules_of_requests import SHAPE_RULES
+from chathistory.testing.fake_api.request import MESSAGES, ApiRequest, FakeSettings
+from chathistory.testing.fake_api.request_rules import SHAPE_RULES
 from chathistory.view import view_of
 
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -34,7 +34,9 @@ def refused(messages: list[dict]) -> list[str]:
     """Return what the fake says against a list of messages; [] if it takes them."""
     body = {"model": "claude-sonnet-5-5", "max_tokens": 9, "messages": messages}
     headers = {"anthropic-version": "2026-10-21", "anthropic-beta": BETAS}
-    request = Request(MESSAGES, headers, b"", Setting(Models.of(()), strict_first_role=True, thinking=None), body)
+    request = ApiRequest(
+        MESSAGES, headers, b"", FakeSettings(Models.of(()), strict_first_role=True, thinking=None), body
+    )
     for rule in (*SHAPE_RULES, *CONTENT_RULES, *COMPACTION_RULES, *TURN_RULES):
         if rule.name == "tool reference unknown":
             continue  # a matter of the request

@@ -8,19 +8,21 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-pytest.register_assert_rewrite(*(f"chathistory.testing.certify.{name}" for name in ("answers", "costs", "crashes")))
+pytest.register_assert_rewrite(
+    *(f"chathistory.testing.certify.{name}" for name in ("lost_answers", "constant_cost", "killed_processes"))
+)
 
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Key
-from chathistory.testing.certify.answers import LostAnswers
-from chathistory.testing.certify.base import TARGET, Certified, needs
-from chathistory.testing.certify.costs import Costs
-from chathistory.testing.certify.crashes import Crashes, Damage, KilledRemovals, Processes
+from chathistory.testing.certify.base_test_class import TARGET, CertifyTest, skip_as_not_tested
+from chathistory.testing.certify.constant_cost import ConstantCost
+from chathistory.testing.certify.killed_processes import ConcurrentProcesses, Crashes, KilledRemovals, ReportedDamage
+from chathistory.testing.certify.lost_answers import LostAnswers
 from chathistory.testing.certify.scoped_store import ScopedStore
 from chathistory.testing.certify.target import Target
 from chathistory.testing.contract import HistoryStoreContract
-from chathistory.testing.contract.queries import bodies_of
-from chathistory.testing.contract.samples import created, lines
+from chathistory.testing.contract.checked_reads import read_bodies
+from chathistory.testing.contract.samples import create_conversation, make_lines
 from chathistory.testing.guarantees import belongs_to
 
 __all__ = ["TestStore"]
@@ -33,12 +35,21 @@ def bystander(request: pytest.FixtureRequest) -> Iterator[ScopedStore]:
     """Have a conversation in the store from the first test to the last, that no test has to do with."""
     target: Target = request.config.stash[TARGET]
     scoped = target.open_scoped()
-    created(scoped, _KEY, 5)
+    create_conversation(scoped, _KEY, 5)
     yield scoped
     target.clear(scoped)
 
 
-class TestStore(HistoryStoreContract, LostAnswers, Crashes, KilledRemovals, Processes, Damage, Costs, Certified):
+class TestStore(
+    HistoryStoreContract,
+    LostAnswers,
+    Crashes,
+    KilledRemovals,
+    ConcurrentProcesses,
+    ReportedDamage,
+    ConstantCost,
+    CertifyTest,
+):
     """All tests, on the store that a URL names."""
 
     @pytest.fixture
@@ -55,27 +66,31 @@ class TestStore(HistoryStoreContract, LostAnswers, Crashes, KilledRemovals, Proc
 
     def unreachable_store(self) -> HistoryStore:
         store = self.target.unreachable_store()
-        return store or needs("a store that cannot be reached (--unreachable URL, or the hook `unreachable_store`)")
+        return store or skip_as_not_tested(
+            "a store that cannot be reached (--unreachable URL, or the hook `unreachable_store`)"
+        )
 
     def remains(self, text: str) -> Sequence[str]:
-        return (self.target.hooks.remains or needs("the hook `remains`"))(text)
+        return (self.target.hooks.remains or skip_as_not_tested("the hook `remains`"))(text)
 
     def damage_record(self, store: HistoryStore, key: Key, position: int) -> None:
-        damage = self.target.hooks.damage or needs("the hook `damage`")
+        damage = self.target.hooks.damage or skip_as_not_tested("the hook `damage`")
         assert isinstance(store, ScopedStore)
-        damage(store.inner, store.names.real_key(key), position)
+        damage(store.inner, store.names.stored_key(key), position)
 
     def damage_head(self, store: HistoryStore, key: Key) -> None:
-        damage = self.target.hooks.damage_head or needs("the hook `damage_head`")
+        damage = self.target.hooks.damage_head or skip_as_not_tested("the hook `damage_head`")
         assert isinstance(store, ScopedStore)
-        damage(store.inner, store.names.real_key(key))
+        damage(store.inner, store.names.stored_key(key))
 
     def lose_index(self, store: HistoryStore, key: Key) -> None:
-        lose = self.target.hooks.lose_index or needs("the hook `lose_index`")
+        lose = self.target.hooks.lose_index or skip_as_not_tested("the hook `lose_index`")
         assert isinstance(store, ScopedStore)
-        lose(store.inner, store.names.real_key(key))
+        lose(store.inner, store.names.stored_key(key))
 
     @belongs_to(8)
     def test_zz_what_was_there_before_is_untouched(self, bystander: ScopedStore) -> None:
         """Stand last, so that all others had their chance."""
-        assert bodies_of(bystander, _KEY) == lines(5), "a test reached a conversation that it has nothing to do with"
+        assert read_bodies(bystander, _KEY) == make_lines(5), (
+            "a test reached a conversation that it has nothing to do with"
+        )

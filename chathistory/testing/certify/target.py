@@ -10,8 +10,8 @@ from chathistory.errors import ConfigError
 from chathistory.storage.plugins import open_store
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Key, Traits
-from chathistory.testing.certify.hooks import CertifyHooks
-from chathistory.testing.certify.names import Names
+from chathistory.testing.certify.author_hooks import CertifyHooks
+from chathistory.testing.certify.scope_names import ScopeNames
 from chathistory.testing.certify.scoped_store import ScopedStore
 
 __all__ = ["Target"]
@@ -29,7 +29,7 @@ class Target:
     unreachable: str | None = field(default=None, repr=False)
     hooks: CertifyHooks = field(default_factory=CertifyHooks)
     exclusive: bool = False
-    left: list[str] = field(default_factory=list)
+    leftover_scopes: list[str] = field(default_factory=list)
 
     def check_ready(self) -> Traits:
         """See that the store answers, and that an exclusive place is empty.
@@ -41,23 +41,23 @@ class Target:
             ConfigError: The place is meant to be empty, and is not.
             StoreError: The store does not answer.
         """
-        with self.opened() as store:
+        with self.open_unscoped() as store:
             store.check()
             if self.exclusive and next(iter(store.keys()), None) is not None:
                 raise ConfigError("there are conversations at this URL: an exclusive place has to be empty")
             return store.traits
 
-    def opened(self) -> HistoryStore:
+    def open_unscoped(self) -> HistoryStore:
         """Open the store under test, by its own names."""
         return open_store(self.url)
 
     def open_scoped(self) -> ScopedStore:
         """Open the store under test, with fresh names."""
-        return ScopedStore(self.opened(), Names(plain=self.exclusive))
+        return ScopedStore(self.open_unscoped(), ScopeNames(plain=self.exclusive))
 
     def reopen(self, scoped: ScopedStore) -> ScopedStore:
         """Return a second instance onto the data of a scoped store."""
-        again = self.hooks.reopen(scoped.inner) if self.hooks.reopen else self.opened()
+        again = self.hooks.reopen(scoped.inner) if self.hooks.reopen else self.open_unscoped()
         return ScopedStore(again, scoped.names)
 
     def unreachable_store(self) -> HistoryStore | None:
@@ -73,7 +73,7 @@ class Target:
 
         Not its arguments, which everybody can see: a URL may hold a password.
         """
-        real = scoped.names.real_key(key)
+        real = scoped.names.stored_key(key)
         whose = {"url": self.url, "scope": real.scope, "id": real.id, "name": name}
         return json.dumps(whose | {"work": work, "rounds": rounds, "until_told": until_told})
 
@@ -83,10 +83,10 @@ class Target:
             scoped.inner.close()
         scopes = list(scoped.names)
         try:
-            with self.opened() as store:
-                self.left += [scope for scope in scopes if not _empty_scope(store, scope)]
+            with self.open_unscoped() as store:
+                self.leftover_scopes += [scope for scope in scopes if not _empty_scope(store, scope)]
         except Exception:  # noqa: BLE001  # a store that fails may fail here too; what is left is reported
-            self.left += scopes
+            self.leftover_scopes += scopes
 
 
 def _empty_scope(store: HistoryStore, scope: str) -> bool:

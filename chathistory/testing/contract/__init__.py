@@ -23,68 +23,68 @@ pytest.register_assert_rewrite(
     *(
         f"{__name__}.{name}"
         for name in (
-            "atomic",
-            "calls",
+            "atomic_batches",
+            "character_exact",
+            "checked_reads",
             "concurrency",
-            "contained",
             "damage",
             "errors",
-            "exact",
-            "forgetting",
+            "every_method",
+            "forget_and_delete",
             "forked_child",
-            "guarded",
-            "instances",
-            "leftovers",
-            "lifecycle",
+            "head_recovery",
             "listing",
-            "queries",
+            "name_isolation",
+            "open_close_fork",
             "reading",
-            "recovery",
-            "threads",
-            "walks",
+            "removed_text",
+            "run_threads",
+            "scan_without_index",
+            "second_instance",
+            "version_guard",
         )
     )
 )
 
-from chathistory.testing.contract.atomic import Atomic
+from chathistory.testing.contract.atomic_batches import Atomic
+from chathistory.testing.contract.character_exact import CharacterExact
 from chathistory.testing.contract.concurrency import Concurrency
-from chathistory.testing.contract.contained import Contained
 from chathistory.testing.contract.damage import DamagedHeads, DamagedRecords
-from chathistory.testing.contract.errors import Arguments, Discreet, Unreachable
-from chathistory.testing.contract.exact import Exact
-from chathistory.testing.contract.forgetting import Deleting, Forgetting
-from chathistory.testing.contract.guarded import Guarded, Numbered, RetrySafe
-from chathistory.testing.contract.instances import Durable, Shared
-from chathistory.testing.contract.leftovers import Remains
-from chathistory.testing.contract.lifecycle import Lifecycle
+from chathistory.testing.contract.errors import NoMessageText, UnreachableStore, WrongArguments
+from chathistory.testing.contract.forget_and_delete import Deleting, Forgetting
+from chathistory.testing.contract.head_recovery import RecoveredHeads
 from chathistory.testing.contract.listing import Listing, ListingWhileOthersWrite
+from chathistory.testing.contract.name_isolation import NameIsolation
+from chathistory.testing.contract.open_close_fork import OpenCloseFork
 from chathistory.testing.contract.reading import Reading
-from chathistory.testing.contract.recovery import RecoveredHeads
-from chathistory.testing.contract.walks import CompleteWalks
+from chathistory.testing.contract.removed_text import RemovedText
+from chathistory.testing.contract.scan_without_index import CompleteWalks
+from chathistory.testing.contract.second_instance import DurableData, SharedInstances
+from chathistory.testing.contract.version_guard import PositionNumbers, RetrySafe, VersionGuard
 
 __all__ = ["HistoryStoreContract"]
 
 
 class HistoryStoreContract(
     Atomic,
-    Guarded,
-    Numbered,
+    VersionGuard,
+    PositionNumbers,
     RetrySafe,
-    Exact,
+    CharacterExact,
     Reading,
     Listing,
     ListingWhileOthersWrite,
     Forgetting,
     Deleting,
-    Remains,
-    Contained,
+    RemovedText,
+    NameIsolation,
     Concurrency,
-    Shared,
-    Durable,
-    Unreachable,
-    Arguments,
-    Discreet,
-    Lifecycle,
+    SharedInstances,
+    DurableData,
+    UnreachableStore,
+    WrongArguments,
+    NoMessageText,
+    OpenCloseFork,
     DamagedRecords,
     DamagedHeads,
     RecoveredHeads,

@@ -17,12 +17,19 @@ import pytest
 from chathistory.errors import Conflict, CorruptRecord, UnsupportedRecord
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Damaged, Head, Key
-from chathistory.testing.contract.base import Contract
-from chathistory.testing.contract.calls import silent
-from chathistory.testing.contract.queries import bodies_of, head_of, listed, pages, records_of
-from chathistory.testing.contract.samples import KEY, MARKER, created, grown, lines, revision
+from chathistory.testing.contract.base_test_class import ContractTest
+from chathistory.testing.contract.checked_reads import list_heads, read_bodies, read_head, read_pages, read_records
+from chathistory.testing.contract.every_method import check_no_message_text
+from chathistory.testing.contract.samples import (
+    KEY,
+    MARKER,
+    append_lines,
+    create_conversation,
+    make_lines,
+    make_revision,
+)
 
-__all__ = ["DamagedHeads", "DamagedRecords", "check_around", "in_batches"]
+__all__ = ["DamagedHeads", "DamagedRecords", "check_readable_except", "create_in_batches"]
 
 _SHAPES = {"ones": (1, 12), "pairs": (2, 12), "threes": (3, 600), "three hundreds": (300, 900)}
 """The size of the batches, and how many records there are. A repair reads some hundred records at a time."""
@@ -30,24 +37,24 @@ _SHAPES = {"ones": (1, 12), "pairs": (2, 12), "threes": (3, 600), "three hundred
 _SEEDS = range(4)
 
 
-def in_batches(store: HistoryStore, key: Key, sizes: list[int]) -> Head:
+def create_in_batches(store: HistoryStore, key: Key, sizes: list[int]) -> Head:
     """Make a conversation by appends of these sizes."""
-    head = created(store, key, sizes[0])
+    head = create_conversation(store, key, sizes[0])
     for size in sizes[1:]:
-        head = grown(store, head, size)
+        head = append_lines(store, head, size)
     return head
 
 
-def check_around(store: HistoryStore, head: Head, damaged: set[int]) -> None:
+def check_readable_except(store: HistoryStore, head: Head, damaged: set[int]) -> None:
     """Check that all but these positions can be read, and that each of these is told."""
     key = head.key
     edges = [head.start - 1, *sorted(damaged), head.end]
     for before, after in pairwise(edges):
         _check_sound(store, key, before + 1, after)
-        assert head_of(store, key) == head
+        assert read_head(store, key) == head
     for position in damaged:
         for stop in (position + 1, head.end, None):
-            _check_told(store, key, position, stop)
+            _check_damage_named(store, key, position, stop)
     for start in {head.start, *(max(head.start, position - 2) for position in damaged)}:
         _check_walk(store, head, start, damaged)
 
@@ -56,16 +63,16 @@ def _check_sound(store: HistoryStore, key: Key, start: int, stop: int) -> None:
     """Check that a range without a damaged record is readable, from both of its ends."""
     for low, high in {(start, stop), (start, min(start + 1, stop)), (max(start, stop - 1), stop)}:
         try:
-            records = records_of(store, key, start=low, stop=high)
+            records = read_records(store, key, start=low, stop=high)
         except CorruptRecord as error:
             raise AssertionError(
                 f"no record of [{low}, {high}) is damaged, and it cannot be read: {error.reason}"
             ) from error
         seen = [record.body for record in records]
-        assert seen == lines(high - low, first=low), f"records of [{low}, {high}) were altered or left out"
+        assert seen == make_lines(high - low, first=low), f"records of [{low}, {high}) were altered or left out"
 
 
-def _check_told(store: HistoryStore, key: Key, position: int, stop: int | None) -> None:
+def _check_damage_named(store: HistoryStore, key: Key, position: int, stop: int | None) -> None:
     with pytest.raises(CorruptRecord) as caught:
         store.read(key, start=position, stop=stop)
     assert caught.value.position == position, (
@@ -79,10 +86,10 @@ def _check_walk(store: HistoryStore, head: Head, start: int, damaged: set[int]) 
     first = min((position for position in damaged if position >= start), default=head.end)
     at: int | None = start
     while at is not None and at < head.end:
-        at = _read_on(store, head.key, at, first)
+        at = _read_next(store, head.key, at, first)
 
 
-def _read_on(store: HistoryStore, key: Key, at: int, first: int) -> int | None:
+def _read_next(store: HistoryStore, key: Key, at: int, first: int) -> int | None:
     """Return where the next read begins; None: `first` was told to be damaged."""
     try:
         run = store.read(key, start=at)
@@ -92,7 +99,7 @@ def _read_on(store: HistoryStore, key: Key, at: int, first: int) -> int | None:
         assert run is not None
         assert run.records, f"a read from {at} on gave nothing"
         seen = [(record.position, record.body) for record in run.records]
-        expected = list(enumerate(lines(len(seen), first=at), at))
+        expected = list(enumerate(make_lines(len(seen), first=at), at))
         assert seen == expected, f"a read from {at} on altered records, or left them out"
         assert at + len(seen) <= first, f"record {first} is damaged, and was given out"
         return at + len(seen)
@@ -100,7 +107,7 @@ def _read_on(store: HistoryStore, key: Key, at: int, first: int) -> int | None:
     return None
 
 
-class DamagedRecords(Contract, guarantee=12):
+class DamagedRecords(ContractTest, guarantee=12):
     """A range without a damaged record is readable, whatever is damaged elsewhere in the conversation."""
 
     @pytest.mark.parametrize(("batch", "count"), _SHAPES.values(), ids=_SHAPES)
@@ -108,83 +115,83 @@ class DamagedRecords(Contract, guarantee=12):
         places = sorted({0, 1, batch - 1, batch, count // 2, count - batch, count - 1})
         heads = {}
         for place in places:
-            heads[place] = in_batches(store, Key(KEY.scope, f"damaged at {place}"), [batch] * (count // batch))
+            heads[place] = create_in_batches(store, Key(KEY.scope, f"damaged at {place}"), [batch] * (count // batch))
             self.damage_record(store, heads[place].key, place)
-        with self._fresh(store) as other:
+        with self._second_instance(store) as other:
             for place, head in heads.items():
-                check_around(other, head, {place})
+                check_readable_except(other, head, {place})
 
     @pytest.mark.parametrize("seed", _SEEDS)
     def test_several_damaged_records(self, store: HistoryStore, seed: int) -> None:
         chance = random.Random(seed)  # noqa: S311  # the same shapes each time
-        head = in_batches(store, KEY, [chance.choice((1, 2, 3, 5, 17)) for _ in range(chance.randint(1, 9))])
+        head = create_in_batches(store, KEY, [chance.choice((1, 2, 3, 5, 17)) for _ in range(chance.randint(1, 9))])
         damaged = set(chance.sample(range(head.end), min(chance.randint(2, 5), head.end)))
         for position in damaged:
             self.damage_record(store, KEY, position)
-        with self._fresh(store) as other:
-            check_around(other, head, damaged)
+        with self._second_instance(store) as other:
+            check_readable_except(other, head, damaged)
 
     def test_after_a_forget_and_in_numbers_that_begin_higher(self, store: HistoryStore) -> None:
-        head = grown(store, created(store, count=6, first=10), 6)
+        head = append_lines(store, create_conversation(store, count=6, first=10), 6)
         store.forget(KEY, before=12)
         self.damage_record(store, KEY, 14)
-        with self._fresh(store) as other:
-            check_around(other, replace(head, start=12), {14})
+        with self._second_instance(store) as other:
+            check_readable_except(other, replace(head, start=12), {14})
 
     @pytest.mark.parametrize("place", [0, 3, 5])
     def test_a_writer_goes_on_after_a_damaged_record(self, store: HistoryStore, place: int) -> None:
-        head = grown(store, created(store, count=3), 3)
+        head = append_lines(store, create_conversation(store, count=3), 3)
         self.damage_record(store, KEY, place)
-        with self._fresh(store) as other:
-            head = grown(other, grown(other, head, 2))
-        with self._fresh(store) as other:
-            check_around(other, head, {place})
+        with self._second_instance(store) as other:
+            head = append_lines(other, append_lines(other, head, 2))
+        with self._second_instance(store) as other:
+            check_readable_except(other, head, {place})
 
     @pytest.mark.parametrize("place", [0, 3, 5])
     def test_a_forget_takes_the_damaged_record_and_leaves_the_others(self, store: HistoryStore, place: int) -> None:
-        head = grown(store, created(store, count=3), 3)
+        head = append_lines(store, create_conversation(store, count=3), 3)
         self.damage_record(store, KEY, place)
-        with self._fresh(store) as other:
+        with self._second_instance(store) as other:
             assert other.forget(KEY, before=place) == replace(head, start=place)
-            check_around(other, replace(head, start=place), {place})
+            check_readable_except(other, replace(head, start=place), {place})
             assert other.forget(KEY, before=place + 1) == replace(head, start=place + 1)
-            assert bodies_of(other, KEY) == lines(5 - place, first=place + 1)
+            assert read_bodies(other, KEY) == make_lines(5 - place, first=place + 1)
 
     @pytest.mark.parametrize("place", [0, 5])
     def test_with_a_damaged_record_it_is_listed_and_can_be_deleted(self, store: HistoryStore, place: int) -> None:
-        head = grown(store, created(store, count=3), 3)
+        head = append_lines(store, create_conversation(store, count=3), 3)
         self.damage_record(store, KEY, place)
-        with self._fresh(store) as other:
-            assert listed(other, KEY.scope) == [head]
+        with self._second_instance(store) as other:
+            assert list_heads(other, KEY.scope) == [head]
             assert list(other.heads(KEY.scope).damaged) == [], "its head can be read"
             assert list(other.keys()) == list(other.scan_keys()) == [KEY]
             assert other.delete(KEY, version=head.revision.version) is True
             assert other.read(KEY) is None
-            assert bodies_of(other, created(other, count=2).key) == lines(2)
+            assert read_bodies(other, create_conversation(other, count=2).key) == make_lines(2)
 
     def test_others_than_the_one_with_a_damaged_record_are_not_concerned(self, store: HistoryStore) -> None:
         key = replace(KEY, id="other")
-        created(store, count=3)
-        head = created(store, key, 3)
+        create_conversation(store, count=3)
+        head = create_conversation(store, key, 3)
         self.damage_record(store, KEY, 1)
-        with self._fresh(store) as other:
-            assert bodies_of(other, key) == lines(3)
-            assert grown(other, head).end == 4  # noqa: PLR2004
+        with self._second_instance(store) as other:
+            assert read_bodies(other, key) == make_lines(3)
+            assert append_lines(other, head).end == 4  # noqa: PLR2004
 
     def test_the_error_of_a_damaged_record_shows_no_message_text(self, store: HistoryStore) -> None:
-        store.append(KEY, [MARKER], after=None, revision=revision(payload=MARKER))
+        store.append(KEY, [MARKER], after=None, revision=make_revision(payload=MARKER))
         self.damage_record(store, KEY, 0)
-        with self._fresh(store) as other, pytest.raises(CorruptRecord) as caught:
+        with self._second_instance(store) as other, pytest.raises(CorruptRecord) as caught:
             other.read(KEY)
-        silent(caught.value)
+        check_no_message_text(caught.value)
 
 
-class DamagedHeads(Contract, guarantee=12):
+class DamagedHeads(ContractTest, guarantee=12):
     """A walk over many conversations reports the one whose head cannot be read, and goes on."""
 
-    def _some(self, store: HistoryStore, damaged: set[int]) -> tuple[list[Head], set[Key]]:
+    def _create_and_damage(self, store: HistoryStore, damaged: set[int]) -> tuple[list[Head], set[Key]]:
         """Make twelve, and damage the heads of some; returns those that are left, the newest first, and the others."""
-        heads = [created(store, Key(KEY.scope, f"c{at:02d}"), 2) for at in range(12)][::-1]
+        heads = [create_conversation(store, Key(KEY.scope, f"c{at:02d}"), 2) for at in range(12)][::-1]
         for at in damaged:
             self.damage_head(store, heads[at].key)
         return [head for at, head in enumerate(heads) if at not in damaged], {heads[at].key for at in damaged}
@@ -192,17 +199,17 @@ class DamagedHeads(Contract, guarantee=12):
     @pytest.mark.parametrize("limit", [1, 3, 100])
     @pytest.mark.parametrize("damaged", [{0}, {5}, {11}, {0, 1, 2, 3}, {2, 7, 11}, set(range(12))], ids=str)
     def test_a_listing_goes_on_past_damaged_heads(self, store: HistoryStore, damaged: set[int], limit: int) -> None:
-        heads, keys = self._some(store, damaged)
-        with self._fresh(store) as other:
-            walked = list(pages(other, KEY.scope, limit))
+        heads, keys = self._create_and_damage(store, damaged)
+        with self._second_instance(store) as other:
+            walked = list(read_pages(other, KEY.scope, limit))
         rows = [head for page in walked for head in page.items]
         if store.traits.recency == "exact":
             assert rows == heads
             assert all(len(page.items) == limit for page in walked[:-1]), "damaged ones count towards the limit"
         assert Counter(rows) == Counter(heads), "a head that can be read is missing, or is there twice"
-        self._told([each for page in walked for each in page.damaged], keys)
+        self._check_reported([each for page in walked for each in page.damaged], keys)
 
-    def _told(self, seen: list[Damaged], keys: set[Key]) -> None:
+    def _check_reported(self, seen: list[Damaged], keys: set[Key]) -> None:
         """Check that all of these are told, and nothing else."""
         for each in seen:
             assert isinstance(each, Damaged)
@@ -215,9 +222,9 @@ class DamagedHeads(Contract, guarantee=12):
 
     @pytest.mark.parametrize("damaged", [{0}, {5, 6}, set(range(12))], ids=str)
     def test_the_keys_are_complete_where_heads_are_damaged(self, store: HistoryStore, damaged: set[int]) -> None:
-        heads, keys = self._some(store, damaged)
-        bystander = created(store, Key("bystander", "c"))
-        with self._fresh(store) as other:
+        heads, keys = self._create_and_damage(store, damaged)
+        bystander = create_conversation(store, Key("bystander", "c"))
+        with self._second_instance(store) as other:
             for walk in (other.keys, other.scan_keys):
                 for scope in (KEY.scope, None):
                     told = list(walk(scope))
@@ -231,14 +238,14 @@ class DamagedHeads(Contract, guarantee=12):
             assert list(other.keys("bystander")) == [bystander.key]
 
     def test_a_call_that_names_it_says_so(self, store: HistoryStore) -> None:
-        head = grown(store, created(store, count=2))
+        head = append_lines(store, create_conversation(store, count=2))
         self.damage_head(store, KEY)
-        with self._fresh(store) as other:
+        with self._second_instance(store) as other:
             for call in (
                 lambda: other.read(KEY),
                 lambda: other.read(KEY, start=-1),
                 lambda: other.read(KEY, stop=0),
-                lambda: other.append(KEY, ["late"], after=head, revision=revision()),
+                lambda: other.append(KEY, ["late"], after=head, revision=make_revision()),
                 lambda: other.forget(KEY, before=1),
             ):
                 with pytest.raises((CorruptRecord, UnsupportedRecord)) as caught:
@@ -246,75 +253,75 @@ class DamagedHeads(Contract, guarantee=12):
                 assert getattr(caught.value, "key", None) == KEY
 
     def test_nobody_writes_over_it(self, store: HistoryStore) -> None:
-        head = created(store, count=2)
+        head = create_conversation(store, count=2)
         self.damage_head(store, KEY)
-        with self._fresh(store) as other:
-            for refused in (None, head, replace(head, revision=revision())):
+        with self._second_instance(store) as other:
+            for refused in (None, head, replace(head, revision=make_revision())):
                 with pytest.raises((CorruptRecord, UnsupportedRecord, Conflict)):
-                    other.append(KEY, ["late"], after=refused, revision=revision())
+                    other.append(KEY, ["late"], after=refused, revision=make_revision())
             with pytest.raises((CorruptRecord, UnsupportedRecord, Conflict)):
                 other.delete(KEY, version="x")
             with pytest.raises((CorruptRecord, UnsupportedRecord)):
                 other.read(KEY)
 
     def test_with_a_damaged_head_it_can_be_deleted_and_made_anew(self, store: HistoryStore) -> None:
-        heads, keys = self._some(store, {3})
+        heads, keys = self._create_and_damage(store, {3})
         [key] = keys
-        with self._fresh(store) as other:
+        with self._second_instance(store) as other:
             assert other.delete(key) is True
             assert other.read(key) is None
             assert other.delete(key) is False
-            assert Counter(listed(other, KEY.scope)) == Counter(heads)
+            assert Counter(list_heads(other, KEY.scope)) == Counter(heads)
             assert list(other.heads(KEY.scope, limit=100).damaged) == []
             assert sorted(other.scan_keys(KEY.scope)) == sorted(head.key for head in heads)
-            head = created(other, key, 4)
-            assert head_of(other, key) == head
-            assert bodies_of(other, key) == lines(4)
+            head = create_conversation(other, key, 4)
+            assert read_head(other, key) == head
+            assert read_bodies(other, key) == make_lines(4)
 
     def test_others_than_the_one_with_a_damaged_head_are_not_concerned(self, store: HistoryStore) -> None:
-        heads, _ = self._some(store, {0, 4})
-        with self._fresh(store) as other:
+        heads, _ = self._create_and_damage(store, {0, 4})
+        with self._second_instance(store) as other:
             for head in heads:
-                assert bodies_of(other, head.key) == lines(2)
-                assert grown(other, head).end == 3  # noqa: PLR2004
+                assert read_bodies(other, head.key) == make_lines(2)
+                assert append_lines(other, head).end == 3  # noqa: PLR2004
                 other.forget(head.key, before=1)
-            assert len(listed(other, KEY.scope)) == len(heads)
+            assert len(list_heads(other, KEY.scope)) == len(heads)
             for head in heads:
                 assert other.delete(head.key) is True
-            assert listed(other, KEY.scope) == []
+            assert list_heads(other, KEY.scope) == []
 
     def test_another_scope_is_not_concerned(self, store: HistoryStore) -> None:
-        self._some(store, {0})
-        head = created(store, Key("bystander", "c"))
-        with self._fresh(store) as other:
+        self._create_and_damage(store, {0})
+        head = create_conversation(store, Key("bystander", "c"))
+        with self._second_instance(store) as other:
             page = other.heads("bystander")
             assert list(page.items) == [head]
             assert all(each.key is None for each in page.damaged), "it is of another scope"
 
     def test_nothing_that_is_told_of_a_damaged_head_shows_message_text(self, store: HistoryStore) -> None:
-        store.append(KEY, [MARKER], after=None, revision=revision(payload=MARKER))
+        store.append(KEY, [MARKER], after=None, revision=make_revision(payload=MARKER))
         self.damage_head(store, KEY)
-        with self._fresh(store) as other:
+        with self._second_instance(store) as other:
             with pytest.raises((CorruptRecord, UnsupportedRecord)) as caught:
                 other.read(KEY)
-            silent(caught.value)
+            check_no_message_text(caught.value)
             told = [*other.heads(KEY.scope).damaged, *other.damaged_keys(KEY.scope)]
             assert told
             for each in told:
-                silent(each.error)
+                check_no_message_text(each.error)
                 assert MARKER not in f"{each.where} {each!r}"
 
     def test_a_sound_store_tells_of_no_damage(self, store: HistoryStore) -> None:
-        created(store, count=3)
+        create_conversation(store, count=3)
         store.forget(KEY, before=3)
         assert list(store.heads(KEY.scope).damaged) == []
         for scope in (KEY.scope, "unknown", None):
             assert list(store.damaged_keys(scope)) == []
 
     def test_looking_at_a_damaged_head_changes_nothing(self, store: HistoryStore) -> None:
-        self._some(store, {2})
-        with self._fresh(store) as other:
-            once = [*listed(other, KEY.scope)], sorted(other.keys()), len(list(other.damaged_keys()))
+        self._create_and_damage(store, {2})
+        with self._second_instance(store) as other:
+            once = [*list_heads(other, KEY.scope)], sorted(other.keys()), len(list(other.damaged_keys()))
             with suppress(CorruptRecord, UnsupportedRecord):
                 other.read(Key(KEY.scope, "c09"))
-            assert ([*listed(other, KEY.scope)], sorted(other.keys()), len(list(other.damaged_keys()))) == once
+            assert ([*list_heads(other, KEY.scope)], sorted(other.keys()), len(list(other.damaged_keys()))) == once

@@ -13,41 +13,41 @@ import pytest
 from chathistory.errors import Conflict, InvalidInput, StoreRejected, StoreUnavailable
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Page
-from chathistory.testing.contract.base import Contract, applies
-from chathistory.testing.contract.calls import CALLS, error_of, silent
-from chathistory.testing.contract.samples import KEY, MARKER, revision
+from chathistory.testing.contract.base_test_class import ContractTest, skip_unless
+from chathistory.testing.contract.every_method import CALLS, catch_error, check_no_message_text
+from chathistory.testing.contract.samples import KEY, MARKER, make_revision
 
-__all__ = ["Arguments", "Discreet", "Unreachable"]
+__all__ = ["NoMessageText", "UnreachableStore", "WrongArguments"]
 
 
-class Unreachable(Contract, guarantee=11):
+class UnreachableStore(ContractTest, guarantee=11):
     """A store that cannot be reached says so, in our words, in time."""
 
     @pytest.mark.parametrize("name", CALLS)
     def test_an_unreachable_store_raises_our_error(self, store: HistoryStore, name: str) -> None:
-        applies(store.traits.shared or store.traits.durable, "neither shared nor durable")
+        skip_unless(store.traits.shared or store.traits.durable, "neither shared nor durable")
         with closing(self.unreachable_store()) as unreachable:
-            error = error_of(partial(CALLS[name], unreachable))
+            error = catch_error(partial(CALLS[name], unreachable))
         assert isinstance(error, StoreUnavailable | StoreRejected), f"{name} of an unreachable store: {error!r}"
         assert error.__cause__ is not None, f"{name} of an unreachable store names no cause"
         assert not isinstance(error, StoreUnavailable) or error.outcome in {"not stored", "unknown"}
-        silent(error)
+        check_no_message_text(error)
 
     def test_what_is_refused_is_refused_without_the_backend(self, store: HistoryStore) -> None:
-        applies(store.traits.shared or store.traits.durable, "neither shared nor durable")
+        skip_unless(store.traits.shared or store.traits.durable, "neither shared nor durable")
         with closing(self.unreachable_store()) as unreachable, pytest.raises(InvalidInput):
-            unreachable.append(KEY, ["a\nb"], after=None, revision=revision())
+            unreachable.append(KEY, ["a\nb"], after=None, revision=make_revision())
 
     def test_an_unreachable_store_can_be_closed(self, store: HistoryStore) -> None:
-        applies(store.traits.shared or store.traits.durable, "neither shared nor durable")
+        skip_unless(store.traits.shared or store.traits.durable, "neither shared nor durable")
         unreachable = self.unreachable_store()
-        error_of(partial(CALLS["read"], unreachable))
+        catch_error(partial(CALLS["read"], unreachable))
         unreachable.close()
         unreachable.close()
 
 
 _WITH_KEY: dict[str, Callable[[HistoryStore, Any], object]] = {
-    "append": lambda store, key: store.append(key, ["a"], after=None, revision=revision()),
+    "append": lambda store, key: store.append(key, ["a"], after=None, revision=make_revision()),
     "read": lambda store, key: store.read(key),
     "forget": lambda store, key: store.forget(key, before=1),
     "delete": lambda store, key: store.delete(key),
@@ -61,7 +61,7 @@ _WITH_SCOPE: dict[str, Callable[[HistoryStore, Any], object]] = {
 }
 
 
-class Arguments(Contract, guarantee=11):
+class WrongArguments(ContractTest, guarantee=11):
     """A call with an argument of the wrong type is refused in our words, and the argument is named."""
 
     @pytest.mark.parametrize("name", _WITH_KEY)
@@ -88,28 +88,28 @@ _REFUSED: dict[str, tuple[list[Any], str]] = {
 }
 
 
-class Discreet(Contract, guarantee=11):
+class NoMessageText(ContractTest, guarantee=11):
     """Message text is nowhere but in the store: not in an error, not in a repr, not in a log line."""
 
     @pytest.mark.parametrize(("bodies", "payload"), _REFUSED.values(), ids=_REFUSED)
     def test_a_refusal_shows_no_message_text(self, store: HistoryStore, bodies: list[Any], payload: str) -> None:
         with pytest.raises(InvalidInput) as caught:
-            store.append(KEY, bodies, after=None, revision=revision(payload=payload))
-        silent(caught.value)
+            store.append(KEY, bodies, after=None, revision=make_revision(payload=payload))
+        check_no_message_text(caught.value)
 
     def test_a_conflict_shows_no_message_text(self, store: HistoryStore) -> None:
-        head = store.append(KEY, [MARKER], after=None, revision=revision(payload=MARKER))
-        store.append(KEY, [MARKER], after=head, revision=revision(payload=MARKER))
+        head = store.append(KEY, [MARKER], after=None, revision=make_revision(payload=MARKER))
+        store.append(KEY, [MARKER], after=head, revision=make_revision(payload=MARKER))
         for after in (None, head):
             with pytest.raises(Conflict) as caught:
-                store.append(KEY, [MARKER], after=after, revision=revision(payload=MARKER))
-            silent(caught.value)
+                store.append(KEY, [MARKER], after=after, revision=make_revision(payload=MARKER))
+            check_no_message_text(caught.value)
         with pytest.raises(Conflict) as caught:
             store.delete(KEY, version=head.revision.version)
-        silent(caught.value)
+        check_no_message_text(caught.value)
 
     def test_no_repr_shows_message_text(self, store: HistoryStore) -> None:
-        head = store.append(KEY, [MARKER], after=None, revision=revision(payload=MARKER))
+        head = store.append(KEY, [MARKER], after=None, revision=make_revision(payload=MARKER))
         run = store.read(KEY)
         page: Page[Any] = store.heads(KEY.scope)
         assert run is not None
@@ -118,18 +118,18 @@ class Discreet(Contract, guarantee=11):
                 assert MARKER not in text, f"the repr of a {type(value).__name__} shows message text"
 
     def test_no_log_line_shows_message_text(self, store: HistoryStore) -> None:
-        with _logged() as logged:
-            head = store.append(KEY, [MARKER], after=None, revision=revision(payload=MARKER))
+        with _capture_logs() as logged:
+            head = store.append(KEY, [MARKER], after=None, revision=make_revision(payload=MARKER))
             for after in (head, head, None):
-                error_of(partial(store.append, KEY, [MARKER], after=after, revision=revision(payload=MARKER)))
-            error_of(partial(store.append, KEY, [MARKER + "\n"], after=None, revision=revision()))
+                catch_error(partial(store.append, KEY, [MARKER], after=after, revision=make_revision(payload=MARKER)))
+            catch_error(partial(store.append, KEY, [MARKER + "\n"], after=None, revision=make_revision()))
             for call in CALLS.values():
-                error_of(partial(call, store))
+                catch_error(partial(call, store))
         assert not [text for text in logged if MARKER in text], "a log line shows message text"
 
 
 @contextmanager
-def _logged() -> Iterator[list[str]]:
+def _capture_logs() -> Iterator[list[str]]:
     """Collect what is logged: all of our own loggers, and from INFO on of the client libraries."""
     logged: list[str] = []
     handler = logging.Handler()

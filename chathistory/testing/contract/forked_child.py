@@ -9,39 +9,41 @@ import signal
 import warnings
 from collections.abc import Callable
 
-from chathistory.testing.contract.threads import HANGING
+from chathistory.testing.contract.run_threads import HANG_SECONDS
 
-__all__ = ["in_child"]
+__all__ = ["run_in_child"]
 
 
-def in_child(work: Callable[[], dict[str, str]]) -> dict[str, str]:
+def run_in_child(work: Callable[[], dict[str, str]]) -> dict[str, str]:
     """Fork, let the child do `work`, and return what it gave; fails if the child dies or does not answer."""
     reading, writing = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python >= 3.12 warns if the process has threads: as meant
         child = os.fork()
     if child == 0:
-        _report(work, writing)
+        _report_and_exit(work, writing)
     os.close(writing)
     try:
-        return _answer(child, reading)
+        return _read_answer(child, reading)
     finally:
         os.close(reading)
 
 
-def _report(work: Callable[[], dict[str, str]], writing: int) -> None:  # pragma: no cover  # no data from a child
+def _report_and_exit(
+    work: Callable[[], dict[str, str]], writing: int
+) -> None:  # pragma: no cover  # no data from a child
     try:
         os.write(writing, json.dumps(work()).encode())
     finally:
         os._exit(0)  # nothing of the test run may go on in the child
 
 
-def _answer(child: int, reading: int) -> dict[str, str]:
-    ready, _, _ = select.select([reading], [], [], HANGING)
+def _read_answer(child: int, reading: int) -> dict[str, str]:
+    ready, _, _ = select.select([reading], [], [], HANG_SECONDS)
     if not ready:
         os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    assert ready, f"a forked child hangs in the store for {HANGING} seconds"
+    assert ready, f"a forked child hangs in the store for {HANG_SECONDS} seconds"
     text = os.read(reading, 65_536)
     assert text, "a forked child died in the store"
     answer: dict[str, str] = json.loads(text)

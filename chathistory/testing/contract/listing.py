@@ -12,9 +12,17 @@ import pytest
 from chathistory.errors import InvalidInput
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Head, Key
-from chathistory.testing.contract.base import Contract, applies
-from chathistory.testing.contract.queries import head_of, listed, pages, same_heads
-from chathistory.testing.contract.samples import CLOCK_CHANGES, EPOCH, KEY, created, grown, lines, revision
+from chathistory.testing.contract.base_test_class import ContractTest, skip_unless
+from chathistory.testing.contract.checked_reads import check_heads, list_heads, read_head, read_pages
+from chathistory.testing.contract.samples import (
+    CLOCK_CHANGES,
+    EPOCH,
+    KEY,
+    append_lines,
+    create_conversation,
+    make_lines,
+    make_revision,
+)
 from chathistory.testing.guarantees import LISTING
 
 __all__ = ["Listing"]
@@ -24,105 +32,105 @@ _MANY = 250
 _URL_SAFE = re.compile(r"[A-Za-z0-9._~=-]+")
 
 
-def _some(store: HistoryStore, count: int) -> list[Head]:
+def _create_many(store: HistoryStore, count: int) -> list[Head]:
     """Make conversations; returns their heads, the one written last first."""
-    return [created(store, Key(SCOPE, f"c{at:03d}")) for at in range(count)][::-1]
+    return [create_conversation(store, Key(SCOPE, f"c{at:03d}")) for at in range(count)][::-1]
 
 
-def _at(store: HistoryStore, name: str, updated: int) -> Head:
-    return store.append(Key(SCOPE, name), lines(1), after=None, revision=revision(updated=updated))
+def _create_at(store: HistoryStore, name: str, updated: int) -> Head:
+    return store.append(Key(SCOPE, name), make_lines(1), after=None, revision=make_revision(updated=updated))
 
 
-def _at_its_time(store: HistoryStore, head: Head) -> Head:
+def _append_without_moving(store: HistoryStore, head: Head) -> Head:
     """Append without moving the time."""
     return store.append(
-        head.key, lines(1, first=head.end), after=head, revision=revision(updated=head.revision.updated)
+        head.key, make_lines(1, first=head.end), after=head, revision=make_revision(updated=head.revision.updated)
     )
 
 
-class Listing(Contract, guarantee=LISTING):
+class Listing(ContractTest, guarantee=LISTING):
     """Pages of heads, by (updated, id) descending; and all keys."""
 
     def test_an_unknown_scope_is_an_empty_page(self, store: HistoryStore) -> None:
-        created(store)
+        create_conversation(store)
         page = store.heads("unknown")
         assert list(page.items) == []
         assert page.next is None
         assert list(store.keys("unknown")) == []
 
     def test_the_head_that_is_listed_is_the_present_one(self, store: HistoryStore) -> None:
-        head = created(store, count=3)
-        assert listed(store, SCOPE) == [head]
-        head = grown(store, head, 2)
-        assert listed(store, SCOPE) == [head]
+        head = create_conversation(store, count=3)
+        assert list_heads(store, SCOPE) == [head]
+        head = append_lines(store, head, 2)
+        assert list_heads(store, SCOPE) == [head]
         store.forget(KEY, before=2)
-        assert listed(store, SCOPE) == [replace(head, start=2)]
+        assert list_heads(store, SCOPE) == [replace(head, start=2)]
         store.forget(KEY, before=5)
-        assert listed(store, SCOPE) == [replace(head, start=5)], "a conversation without records is still one"
+        assert list_heads(store, SCOPE) == [replace(head, start=5)], "a conversation without records is still one"
         store.delete(KEY)
-        assert listed(store, SCOPE) == []
-        head = created(store)
-        assert listed(store, SCOPE) == [head]
+        assert list_heads(store, SCOPE) == []
+        head = create_conversation(store)
+        assert list_heads(store, SCOPE) == [head]
 
     def test_what_was_written_last_comes_first(self, store: HistoryStore) -> None:
-        heads = _some(store, 5)
-        same_heads(store, listed(store, SCOPE), heads)
-        moved = grown(store, heads[3])
+        heads = _create_many(store, 5)
+        check_heads(store, list_heads(store, SCOPE), heads)
+        moved = append_lines(store, heads[3])
         expected = [moved, *heads[:3], *heads[4:]]
-        same_heads(store, listed(store, SCOPE), expected)
+        check_heads(store, list_heads(store, SCOPE), expected)
 
     def test_a_forget_moves_nothing(self, store: HistoryStore) -> None:
-        heads = _some(store, 3)
+        heads = _create_many(store, 3)
         store.forget(heads[2].key, before=1)
         expected = [*heads[:2], replace(heads[2], start=1)]
-        same_heads(store, listed(store, SCOPE), expected)
+        check_heads(store, list_heads(store, SCOPE), expected)
 
     def test_an_append_at_the_same_time_moves_nothing(self, store: HistoryStore) -> None:
         """A title, a cut or a repair says nothing new, so `updated` stays."""
-        heads = _some(store, 5)
+        heads = _create_many(store, 5)
         for at in (4, 0, 2, 4):
-            heads[at] = _at_its_time(store, heads[at])
-            same_heads(store, listed(store, SCOPE), heads)
-            same_heads(store, listed(store, SCOPE, limit=2), heads)
-        heads = [grown(store, heads.pop(3)), *heads]
-        same_heads(store, listed(store, SCOPE), heads)
+            heads[at] = _append_without_moving(store, heads[at])
+            check_heads(store, list_heads(store, SCOPE), heads)
+            check_heads(store, list_heads(store, SCOPE, limit=2), heads)
+        heads = [append_lines(store, heads.pop(3)), *heads]
+        check_heads(store, list_heads(store, SCOPE), heads)
 
     @pytest.mark.parametrize("limit", [1, 2, 100])
     def test_appends_at_one_time_are_ordered_by_id(self, store: HistoryStore, limit: int) -> None:
-        heads = {name: _at(store, name, EPOCH) for name in "badc"}
+        heads = {name: _create_at(store, name, EPOCH) for name in "badc"}
         for name in "acbda":
-            heads[name] = _at_its_time(store, heads[name])
+            heads[name] = _append_without_moving(store, heads[name])
             expected = [heads[each] for each in "dcba"]
-            same_heads(store, listed(store, SCOPE, limit=limit), expected)
+            check_heads(store, list_heads(store, SCOPE, limit=limit), expected)
 
     def test_times_around_a_change_of_clocks_are_in_order(self, store: HistoryStore) -> None:
-        heads = [_at(store, f"c{at}", time) for at, time in enumerate(CLOCK_CHANGES)]
+        heads = [_create_at(store, f"c{at}", time) for at, time in enumerate(CLOCK_CHANGES)]
         expected = sorted(heads, key=lambda head: head.revision.updated, reverse=True)
-        same_heads(store, listed(store, SCOPE), expected)
+        check_heads(store, list_heads(store, SCOPE), expected)
 
     def test_times_are_ordered_as_numbers_to_the_microsecond(self, store: HistoryStore) -> None:
         times = (9, 10, 100, 99, EPOCH, EPOCH + 1, EPOCH + 10, EPOCH + 9, EPOCH - 1)
-        heads = [_at(store, f"c{at}", time) for at, time in enumerate(times)]
+        heads = [_create_at(store, f"c{at}", time) for at, time in enumerate(times)]
         expected = sorted(heads, key=lambda head: head.revision.updated, reverse=True)
-        same_heads(store, listed(store, SCOPE), expected)
-        same_heads(store, listed(store, SCOPE, limit=2), expected)
+        check_heads(store, list_heads(store, SCOPE), expected)
+        check_heads(store, list_heads(store, SCOPE, limit=2), expected)
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 100])
     def test_equal_times_are_ordered_by_id(self, store: HistoryStore, limit: int) -> None:
         names = ["10", "9", "B", "Z", "_", "a", "aa", "b", "\u00e9", "\ufb01", "\uffee", "\U0001f600"]
-        heads = {name: _at(store, name, EPOCH) for name in names[::2] + names[1::2]}
+        heads = {name: _create_at(store, name, EPOCH) for name in names[::2] + names[1::2]}
         expected = [heads[name] for name in sorted(names, reverse=True)]
-        same_heads(store, listed(store, SCOPE, limit=limit), expected)
+        check_heads(store, list_heads(store, SCOPE, limit=limit), expected)
 
     @pytest.mark.parametrize("limit", [1, 2, 3, 4, 6, 7, 12, 13, 1000])
     def test_the_pages_give_each_once_and_end(self, store: HistoryStore, limit: int) -> None:
-        heads = _some(store, 12)
-        walked = list(pages(store, SCOPE, limit))
-        same_heads(store, [head for page in walked for head in page.items], heads)
+        heads = _create_many(store, 12)
+        walked = list(read_pages(store, SCOPE, limit))
+        check_heads(store, [head for page in walked for head in page.items], heads)
         assert all(page.items for page in walked), "the page before an empty one had to say that it is the last"
 
     def test_a_page_has_20_heads_unless_told(self, store: HistoryStore) -> None:
-        heads = _some(store, 21)
+        heads = _create_many(store, 21)
         page = store.heads(SCOPE)
         assert 1 <= len(page.items) <= 20  # noqa: PLR2004
         assert page.next is not None, "there is one more"
@@ -130,46 +138,46 @@ class Listing(Contract, guarantee=LISTING):
             assert list(page.items) == heads[:20]
 
     def test_a_page_is_full_if_there_is_more(self, store: HistoryStore) -> None:
-        applies(store.traits.recency == "exact", "pages by time bucket may be shorter")
-        _some(store, 7)
-        assert [len(page.items) for page in pages(store, SCOPE, 3)] == [3, 3, 1]
+        skip_unless(store.traits.recency == "exact", "pages by time bucket may be shorter")
+        _create_many(store, 7)
+        assert [len(page.items) for page in read_pages(store, SCOPE, 3)] == [3, 3, 1]
 
     def test_a_cursor_is_text_that_is_safe_in_a_url(self, store: HistoryStore) -> None:
         for name in ("a", "b?&=/#", "ü \u2028", "😀" * 255):
-            created(store, Key(SCOPE, name))
-        for page in pages(store, SCOPE, 1):
+            create_conversation(store, Key(SCOPE, name))
+        for page in read_pages(store, SCOPE, 1):
             assert page.next is None or _URL_SAFE.fullmatch(page.next), f"{page.next!r} is not safe in a URL"
 
     def test_a_cursor_may_be_used_twice(self, store: HistoryStore) -> None:
-        _some(store, 5)
+        _create_many(store, 5)
         cursor = store.heads(SCOPE, limit=2).next
         assert cursor is not None
         once, twice = (store.heads(SCOPE, after=cursor, limit=1).items for _ in range(2))
         assert list(once) == list(twice)
 
     def test_many_conversations(self, store: HistoryStore) -> None:
-        heads = _some(store, _MANY)
+        heads = _create_many(store, _MANY)
         for limit in (100, 1000):
-            same_heads(store, listed(store, SCOPE, limit=limit), heads)
+            check_heads(store, list_heads(store, SCOPE, limit=limit), heads)
         assert sorted(store.keys(SCOPE)) == sorted(head.key for head in heads)
 
     @pytest.mark.parametrize("cursor", ["", "x", "not a cursor", "é\u2028", "bnVsbA", "WzEsIDJd", "W10", "e30", "\0"])
     def test_a_cursor_of_somebody_else_is_refused(self, store: HistoryStore, cursor: str) -> None:
-        _some(store, 2)
+        _create_many(store, 2)
         with pytest.raises(InvalidInput):
             store.heads(SCOPE, after=cursor)
 
     @pytest.mark.parametrize("limit", [0, -1])
     def test_a_page_has_room_for_one_at_least(self, store: HistoryStore, limit: int) -> None:
-        created(store)
+        create_conversation(store)
         with pytest.raises(InvalidInput):
             store.heads(SCOPE, limit=limit)
 
     def test_keys_gives_each_conversation_once(self, store: HistoryStore) -> None:
         keys = sorted(Key(scope, f"c{at}") for scope in ("one", "two") for at in range(15))
-        heads = [created(store, key, 3) for key in keys]
+        heads = [create_conversation(store, key, 3) for key in keys]
         for head in heads[::2]:
-            grown(store, head)
+            append_lines(store, head)
         assert sorted(store.keys()) == keys
         assert sorted(store.keys("one")) == keys[:15]
         store.forget(keys[0], before=9)
@@ -182,17 +190,17 @@ class Listing(Contract, guarantee=LISTING):
 
 
 def _write_unseen(store: HistoryStore, heads: list[Head]) -> set[Key]:
-    grown(store, heads[-1])
+    append_lines(store, heads[-1])
     return {heads[-1].key}
 
 
 def _write_seen(store: HistoryStore, heads: list[Head]) -> set[Key]:
-    grown(store, heads[0])
+    append_lines(store, heads[0])
     return {heads[0].key}
 
 
 def _write_last_of_the_page(store: HistoryStore, heads: list[Head]) -> set[Key]:
-    grown(store, heads[2])
+    append_lines(store, heads[2])
     return {heads[2].key}
 
 
@@ -212,33 +220,33 @@ def _delete_unseen(store: HistoryStore, heads: list[Head]) -> set[Key]:
 
 
 def _make_new(store: HistoryStore, heads: list[Head]) -> set[Key]:
-    return {created(store, Key(SCOPE, f"new{at}")).key for at in range(2)} - {head.key for head in heads}
+    return {create_conversation(store, Key(SCOPE, f"new{at}")).key for at in range(2)} - {head.key for head in heads}
 
 
 def _write_unseen_at_its_time(store: HistoryStore, heads: list[Head]) -> set[Key]:
-    return {_at_its_time(store, heads[-1]).key}
+    return {_append_without_moving(store, heads[-1]).key}
 
 
 def _write_last_of_the_page_at_its_time(store: HistoryStore, heads: list[Head]) -> set[Key]:
-    return {_at_its_time(store, heads[2]).key}
+    return {_append_without_moving(store, heads[2]).key}
 
 
 _MEANWHILE = [_write_unseen, _write_seen, _write_last_of_the_page, _delete_seen, _delete_last_of_the_page]
 _MEANWHILE += [_delete_unseen, _make_new, _write_unseen_at_its_time, _write_last_of_the_page_at_its_time]
 
 
-class ListingWhileOthersWrite(Contract, guarantee=LISTING):
+class ListingWhileOthersWrite(ContractTest, guarantee=LISTING):
     """A conversation that is not written while pages are walked appears exactly once."""
 
     @pytest.mark.parametrize("meanwhile", _MEANWHILE)
     def test_what_is_not_written_appears_exactly_once(
         self, store: HistoryStore, meanwhile: Callable[[HistoryStore, list[Head]], set[Key]]
     ) -> None:
-        _some(store, 12)
-        expected = listed(store, SCOPE)  # as this store orders them: the page of three ends with the third
+        _create_many(store, 12)
+        expected = list_heads(store, SCOPE)  # as this store orders them: the page of three ends with the third
         walked: list[Key] = []
         written: set[Key] = set()
-        for page in pages(store, SCOPE, 3):
+        for page in read_pages(store, SCOPE, 3):
             walked += [head.key for head in page.items]
             if not written:
                 written = meanwhile(store, expected)
@@ -248,18 +256,20 @@ class ListingWhileOthersWrite(Contract, guarantee=LISTING):
 
     @pytest.mark.parametrize("walk", ["keys", "scan_keys"])
     def test_keys_that_nobody_makes_or_deletes_appear_exactly_once(self, store: HistoryStore, walk: str) -> None:
-        heads = _some(store, 40)
+        heads = _create_many(store, 40)
         walked: list[Key] = []
         others: set[Key] = set()
         for key in getattr(store, walk)(SCOPE):
             walked.append(key)
             if len(walked) in {1, 2, 9, 20}:
-                others |= self._remade(store, [head.key for head in heads if head.key not in others], walked)
+                others |= self._change_while_walking(
+                    store, [head.key for head in heads if head.key not in others], walked
+                )
         seen = Counter(key for key in walked if key not in others)
         for key in {head.key for head in heads} - others:
             assert seen[key] == 1, f"{key} was not made or deleted meanwhile, and was named {seen[key]} times"
 
-    def _remade(self, store: HistoryStore, keys: list[Key], walked: list[Key]) -> set[Key]:
+    def _change_while_walking(self, store: HistoryStore, keys: list[Key], walked: list[Key]) -> set[Key]:
         """Delete one that was named and one that was not, make one, append to the last; returns those but the last."""
         *others, last = keys
         named = [key for key in others if key in walked]
@@ -267,7 +277,7 @@ class ListingWhileOthersWrite(Contract, guarantee=LISTING):
         gone = {*named[:1], *unnamed[:1]}
         for key in gone:
             store.delete(key)
-        head = head_of(store, last)
+        head = read_head(store, last)
         assert head is not None
-        grown(store, head)
-        return {*gone, created(store, Key(SCOPE, f"new{len(walked)}")).key}
+        append_lines(store, head)
+        return {*gone, create_conversation(store, Key(SCOPE, f"new{len(walked)}")).key}

@@ -10,9 +10,16 @@ import pytest
 from chathistory.errors import InvalidInput
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Head, Key
-from chathistory.testing.contract.base import Contract
-from chathistory.testing.contract.queries import check_run, expected_range, records_of
-from chathistory.testing.contract.samples import KEY, created, grown, line, revision, same_text
+from chathistory.testing.contract.base_test_class import ContractTest
+from chathistory.testing.contract.checked_reads import check_read_result, expected_range, read_records
+from chathistory.testing.contract.samples import (
+    KEY,
+    append_lines,
+    check_same_text,
+    create_conversation,
+    make_line,
+    make_revision,
+)
 
 __all__ = ["Reading"]
 
@@ -21,69 +28,69 @@ _STOPS = (None, *range(-2, 12), 10**12)
 _HEAVY = 250_000
 
 
-def _six(store: HistoryStore, first: int, before: int) -> Head:
+def _create_six_records(store: HistoryStore, first: int, before: int) -> Head:
     """Make a conversation of six records in three batches, forgotten below `before`."""
-    head = grown(store, grown(store, created(store, count=1, first=first), 2), 3)
+    head = append_lines(store, append_lines(store, create_conversation(store, count=1, first=first), 2), 3)
     return store.forget(KEY, before=before) or head
 
 
-class Reading(Contract, guarantee=7):
+class Reading(ContractTest, guarantee=7):
     """Any range of what is kept, and the head of the same moment."""
 
     @pytest.mark.parametrize(("first", "before"), [(0, 0), (0, 2), (0, 5), (0, 6), (3, 0), (3, 5)])
     def test_every_range_is_what_its_words_say(self, store: HistoryStore, first: int, before: int) -> None:
-        head = _six(store, first, before)
+        head = _create_six_records(store, first, before)
         for start in _STARTS:
             for stop in _STOPS:
                 run = store.read(KEY, start=start, stop=stop)
                 asked = f"read(start={start}, stop={stop}) of records {head.start} to {head.end}"
                 assert run is not None, f"{asked} finds the conversation absent"
                 assert run.head == head, asked
-                check_run(run, start, stop)
-                assert [record.body for record in run.records] == [line(record.position) for record in run.records]
+                check_read_result(run, start, stop)
+                assert [record.body for record in run.records] == [make_line(record.position) for record in run.records]
 
     @pytest.mark.parametrize(("first", "before"), [(0, 0), (3, 5)])
     def test_every_range_can_be_read_to_its_end(self, store: HistoryStore, first: int, before: int) -> None:
-        head = _six(store, first, before)
+        head = _create_six_records(store, first, before)
         for start in _STARTS:
             expected = expected_range(head, start, None)
-            assert [record.position for record in records_of(store, KEY, start=start)] == list(expected)
+            assert [record.position for record in read_records(store, KEY, start=start)] == list(expected)
 
     def test_many_records_from_any_place(self, store: HistoryStore) -> None:
-        head = created(store, count=60)
+        head = create_conversation(store, count=60)
         for _ in range(6):
-            head = grown(store, head, 40)
+            head = append_lines(store, head, 40)
         for start, stop in ((0, None), (59, 61), (99, 141), (-1, None), (-45, None), (-300, 2), (150, 250)):
             expected = expected_range(head, start, stop)
-            records = records_of(store, KEY, start=start, stop=stop)
-            assert [(record.position, record.body) for record in records] == [(at, line(at)) for at in expected]
+            records = read_records(store, KEY, start=start, stop=stop)
+            assert [(record.position, record.body) for record in records] == [(at, make_line(at)) for at in expected]
 
     def test_much_text_is_read_without_a_gap(self, store: HistoryStore) -> None:
         size = min(_HEAVY, (store.traits.largest_record or _HEAVY) - 10)
         heavy = [f"{at:02d}{'x' * size}" for at in range(24)]
         head = None
         for text in heavy:
-            head = store.append(KEY, [text], after=head, revision=revision())
+            head = store.append(KEY, [text], after=head, revision=make_revision())
         for start in (0, 5, -20, -1):
-            for record in records_of(store, KEY, start=start):
-                same_text(record.body, heavy[record.position], f"record {record.position}")
+            for record in read_records(store, KEY, start=start):
+                check_same_text(record.body, heavy[record.position], f"record {record.position}")
 
     def test_an_unknown_conversation_is_none(self, store: HistoryStore) -> None:
         assert store.read(KEY) is None
-        created(store)
+        create_conversation(store)
         for key in (Key(KEY.scope, "other"), Key("other", KEY.id)):
             assert store.read(key) is None
             assert store.read(key, start=-5, stop=3) is None
 
     @pytest.mark.parametrize("wrong", [True, 1.0, 1.5, "1", b"1", [1]], ids=repr)
     def test_a_range_of_what_is_no_whole_number_is_refused(self, store: HistoryStore, wrong: Any) -> None:
-        created(store, count=3)
+        create_conversation(store, count=3)
         for asked in ({"start": wrong}, {"start": wrong, "stop": 2}, {"stop": wrong}):
             with pytest.raises(InvalidInput):
                 store.read(KEY, **asked)
 
     def test_a_conversation_without_records_is_not_absent(self, store: HistoryStore) -> None:
-        head = created(store, count=3)
+        head = create_conversation(store, count=3)
         store.forget(KEY, before=3)
         for start, stop in ((0, None), (-1, None), (3, None), (0, 0)):
             run = store.read(KEY, start=start, stop=stop)
@@ -92,9 +99,9 @@ class Reading(Contract, guarantee=7):
             assert list(run.records) == []
 
     def test_reading_changes_nothing(self, store: HistoryStore) -> None:
-        head = created(store, count=3)
+        head = create_conversation(store, count=3)
         for _ in range(3):
             run = store.read(KEY, start=1)
             assert run is not None
             assert run.head == head
-        assert grown(store, head).end == 4  # noqa: PLR2004
+        assert append_lines(store, head).end == 4  # noqa: PLR2004

@@ -16,12 +16,12 @@ __all__ = [
     "FAR",
     "KEY",
     "MARKER",
-    "created",
-    "grown",
-    "line",
-    "lines",
-    "revision",
-    "same_text",
+    "append_lines",
+    "check_same_text",
+    "create_conversation",
+    "make_line",
+    "make_lines",
+    "make_revision",
 ]
 
 KEY = Key("scope", "conversation")
@@ -42,32 +42,32 @@ CLOCK_CHANGES = [change * 1_000_000 + part * _HOUR // 2 for change in _CHANGES f
 _ticks = itertools.count()
 
 
-def revision(*, updated: int | None = None, expires: int | None = None, payload: str = "") -> Revision:
+def make_revision(*, updated: int | None = None, expires: int | None = None, payload: str = "") -> Revision:
     """Return a revision with a fresh version; `updated` grows from one to the next unless it is given."""
     return Revision(uuid.uuid4().hex, EPOCH + next(_ticks) if updated is None else updated, expires, payload)
 
 
-def line(position: object) -> str:
+def make_line(position: object) -> str:
     """Return the body that belongs to a position."""
     return f'{{"text": "line {position}"}}'
 
 
-def lines(count: int, *, first: int = 0) -> list[str]:
+def make_lines(count: int, *, first: int = 0) -> list[str]:
     """Return the bodies of `count` positions from `first` on."""
-    return [line(position) for position in range(first, first + count)]
+    return [make_line(position) for position in range(first, first + count)]
 
 
-def created(store: HistoryStore, key: Key = KEY, count: int = 1, *, first: int = 0) -> Head:
+def create_conversation(store: HistoryStore, key: Key = KEY, count: int = 1, *, first: int = 0) -> Head:
     """Make a conversation of `count` lines."""
-    return store.append(key, lines(count, first=first), after=None, revision=revision(), first=first)
+    return store.append(key, make_lines(count, first=first), after=None, revision=make_revision(), first=first)
 
 
-def grown(store: HistoryStore, head: Head, count: int = 1) -> Head:
+def append_lines(store: HistoryStore, head: Head, count: int = 1) -> Head:
     """Append `count` lines after `head`."""
-    return store.append(head.key, lines(count, first=head.end), after=head, revision=revision())
+    return store.append(head.key, make_lines(count, first=head.end), after=head, revision=make_revision())
 
 
-def same_text(seen: str, expected: str, what: str) -> None:
+def check_same_text(seen: str, expected: str, what: str) -> None:
     """Fail, with the first place of difference, unless the texts are equal; never prints megabytes."""
     if seen == expected:
         return

@@ -17,7 +17,7 @@ Neither the SDK nor pytest is imported here; a client that is asked for brings t
 from __future__ import annotations
 
 from chathistory.testing.fake_api.api import FakeMessagesAPI
-from chathistory.testing.fake_api.recording import Recorded
+from chathistory.testing.fake_api.recorded_requests import Recorded
 from chathistory.testing.fake_api.replies import Cut, Drop, ErrorEvent, Failure, Paused, Raw, Reply, Reset
 from chathistory.testing.fake_api.request import Limits
 from chathistory.testing.fake_api.rules import RULES, Rule

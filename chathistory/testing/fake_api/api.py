@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from chathistory.testing.fake_api import plan as plans
-from chathistory.testing.fake_api.compaction import summary as told_summary
+from chathistory.testing.fake_api import planned_response as plans
+from chathistory.testing.fake_api.compaction import default_summary as told_summary
 from chathistory.testing.fake_api.models import Models
-from chathistory.testing.fake_api.plan import Plan
-from chathistory.testing.fake_api.recording import Recorded, assert_extends, without_keys
+from chathistory.testing.fake_api.planned_response import PlannedResponse
+from chathistory.testing.fake_api.recorded_requests import Recorded, assert_extends, without_keys
 from chathistory.testing.fake_api.replies import Failure
 from chathistory.testing.fake_api.reply_queue import ReplyQueue
 from chathistory.testing.fake_api.request import (
@@ -20,13 +20,13 @@ from chathistory.testing.fake_api.request import (
     MESSAGES,
     SMALLEST_TRIGGER,
     UNREADABLE,
+    ApiRequest,
+    FakeSettings,
     Limits,
-    Request,
-    Setting,
 )
 from chathistory.testing.fake_api.responder import Responder
 from chathistory.testing.fake_api.rules import refusal
-from chathistory.testing.fake_api.thinking import Thinking
+from chathistory.testing.fake_api.signed_thinking import ThinkingSigner
 
 if TYPE_CHECKING:
     import anthropic
@@ -69,10 +69,10 @@ class FakeMessagesAPI:
         account: str = "",
         refuse: Callable[[dict[str, Any]], Failure | None] | None = None,
     ) -> None:
-        thinking = Thinking()
+        thinking = ThinkingSigner()
         known = thinking if check_thinking else None
         self.gone = set(gone)
-        self._setting = Setting(
+        self._setting = FakeSettings(
             Models.of(models),
             strict_first_role,
             known,
@@ -82,7 +82,9 @@ class FakeMessagesAPI:
             account,
             refuse,
         )
-        self._speaker = Responder(ReplyQueue(reply), ReplyQueue(told_summary if summary is None else summary), thinking)
+        self._responder = Responder(
+            ReplyQueue(reply), ReplyQueue(told_summary if summary is None else summary), thinking
+        )
         self._lock = threading.Lock()
         self._requests: list[Recorded] = []
 
@@ -105,27 +107,27 @@ class FakeMessagesAPI:
         options: those of `anthropic.Anthropic`. Neither a key nor an address is taken from the environment, and
         nothing is retried unless `max_retries` is given.
         """
-        from chathistory.testing.fake_api.transport import sync_client  # brings the SDK
+        from chathistory.testing.fake_api.sdk_transport import sync_client  # brings the SDK
 
         return sync_client(self, options)
 
     def async_client(self, **options: Any) -> anthropic.AsyncAnthropic:
         """Return an `anthropic.AsyncAnthropic` in the same way as `client`."""
-        from chathistory.testing.fake_api.transport import async_client  # brings the SDK
+        from chathistory.testing.fake_api.sdk_transport import async_client  # brings the SDK
 
         return async_client(self, options)
 
     @contextmanager
     def serve(self, port: int = 0) -> Iterator[str]:
         """Serve over HTTP on the loopback interface while the `with` lasts; gives the URL. Port 0: any free one."""
-        from chathistory.testing.fake_api.server import serving  # http.server costs 20 ms
+        from chathistory.testing.fake_api.http_server import serve_api  # http.server costs 20 ms
 
-        with serving(self, port) as url:
+        with serve_api(self, port) as url:
             yield url
 
-    def answer(self, method: str, target: str, headers: Mapping[str, str], raw: bytes) -> Plan:
+    def answer(self, method: str, target: str, headers: Mapping[str, str], raw: bytes) -> PlannedResponse:
         """Return the answer to a request, whatever it came by. The transports call this."""
-        request = Request.read(target.partition("?")[0], headers, raw, self._setting)
+        request = ApiRequest.read(target.partition("?")[0], headers, raw, self._setting)
         body = None if request.body is UNREADABLE else request.body
         with self._lock:
             number = len(self._requests)
@@ -136,14 +138,14 @@ class FakeMessagesAPI:
             self._requests[number] = replace(self._requests[number], **outcome)
         return plan
 
-    def _plan_answer(self, method: str, request: Request) -> tuple[Plan, dict[str, Any]]:
+    def _plan_answer(self, method: str, request: ApiRequest) -> tuple[PlannedResponse, dict[str, Any]]:
         if method != "POST" or request.path not in (MESSAGES, COUNT_TOKENS):
-            return plans.failed(Failure(404, message="Not found")), {}
+            return plans.plan_failure(Failure(404, message="Not found")), {}
         refused = refusal(request)
         if refused is not None:
             rule = refused.rule
             failure = Failure(rule.status, rule.type, refused.text, code=rule.code, details=refused.details)
-            return plans.failed(failure), {"rule": rule.name}
+            return plans.plan_failure(failure), {"rule": rule.name}
         if self._setting.refuse and (own := self._setting.refuse(request.body)):
-            return plans.failed(own), {}
-        return self._speaker.answer(request)
+            return plans.plan_failure(own), {}
+        return self._responder.answer(request)

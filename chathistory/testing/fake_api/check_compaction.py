@@ -9,21 +9,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from chathistory.testing.fake_api.check_context import ON_DEMAND
+from chathistory.testing.fake_api.check_context_editing import ON_DEMAND
 from chathistory.testing.fake_api.check_server_tools import pending
 from chathistory.testing.fake_api.compaction import COMPACT
-from chathistory.testing.fake_api.request import Place, Request
-from chathistory.testing.fake_api.signatures import canonical, digest, opened
+from chathistory.testing.fake_api.request import ApiRequest, PlacedBlock
+from chathistory.testing.fake_api.signatures import canonical, digest, read_signature
 
 __all__ = [
-    "ambiguous",
-    "beside_edit",
     "content_mismatch",
     "empty_summary",
     "incomplete_turn",
-    "misplaced",
+    "misplaced_block",
     "nothing_to_summarize",
+    "several_blocks",
     "signature_invalid",
+    "signed_block_with_edit",
     "signed_without_beta",
     "tool_changes_mismatch",
     "without_strategy",
@@ -32,21 +32,21 @@ __all__ = [
 Found = Iterator[dict[str, Any]]
 
 
-def _summaries(request: Request) -> list[Place]:
+def _find_summaries(request: ApiRequest) -> list[PlacedBlock]:
     return [place for place in request.outer_places if place.summarizes]
 
 
-def _signed(request: Request) -> list[Place]:
-    return [place for place in _summaries(request) if place.is_signed]
+def _find_signed(request: ApiRequest) -> list[PlacedBlock]:
+    return [place for place in _find_summaries(request) if place.is_signed]
 
 
-def nothing_to_summarize(request: Request) -> Found:
+def nothing_to_summarize(request: ApiRequest) -> Found:
     """A summary is wanted of a conversation in which nobody said anything."""
     if request.compacts and not any(place.within in ("user", "assistant") for place in request.outer_places):
         yield {}
 
 
-def incomplete_turn(request: Request) -> Found:
+def incomplete_turn(request: ApiRequest) -> Found:
     """A summary is wanted, and the last turn waits for the results of its tools."""
     if not request.compacts:
         return
@@ -55,67 +55,67 @@ def incomplete_turn(request: Request) -> Found:
         yield {"path": f"messages.{last.last}"}
 
 
-def empty_summary(request: Request) -> Found:
+def empty_summary(request: ApiRequest) -> Found:
     """A block has an empty text for a summary; only null is allowed."""
     for place in request.outer_places:
         if place.type == "compaction" and place.block.get("content") == "":
             yield {"path": place.path}
 
 
-def signed_without_beta(request: Request) -> Found:
+def signed_without_beta(request: ApiRequest) -> Found:
     """A signed block comes back without the beta that it was made under."""
-    for place in _signed(request):
+    for place in _find_signed(request):
         if not request.has_beta(ON_DEMAND):
             yield {"path": place.path}
 
 
-def without_strategy(request: Request) -> Found:
+def without_strategy(request: ApiRequest) -> Found:
     """A block without signature comes back, and neither the edit for such blocks is there, nor the other beta."""
     wanted = any(edit["type"] == COMPACT for edit in request.edits)
     if not wanted and not request.has_beta(ON_DEMAND):
-        yield from ({} for _ in _summaries(request))
+        yield from ({} for _ in _find_summaries(request))
 
 
-def beside_edit(request: Request) -> Found:
+def signed_block_with_edit(request: ApiRequest) -> Found:
     """A signed block is there, and an edit that would compact at a threshold."""
-    if _signed(request) and any(edit["type"] == COMPACT for edit in request.edits):
+    if _find_signed(request) and any(edit["type"] == COMPACT for edit in request.edits):
         yield {}
 
 
-def ambiguous(request: Request) -> Found:
+def several_blocks(request: ApiRequest) -> Found:
     """There is more than one block with a summary, and one of them is signed."""
-    if _signed(request) and len(_summaries(request)) > 1:
+    if _find_signed(request) and len(_find_summaries(request)) > 1:
         yield {}
 
 
-def misplaced(request: Request) -> Found:
+def misplaced_block(request: ApiRequest) -> Found:
     """A signed block is not the first of the conversation, or stands in a system message."""
-    for place in _signed(request):
+    for place in _find_signed(request):
         if place.path != "messages.0.content.0" or place.within == "system":
             yield {}
 
 
-def signature_invalid(request: Request) -> Found:
+def signature_invalid(request: ApiRequest) -> Found:
     """A signature is not ours; or it is missing, where blocks are only taken with one."""
     edited = any(edit["type"] == COMPACT for edit in request.edits)
-    for place in _summaries(request):
-        if not edited and _seal(place) is None:
+    for place in _find_summaries(request):
+        if not edited and _read_facts(place) is None:
             yield {"path": place.path}
 
 
-def _seal(place: Place) -> dict[str, Any] | None:
-    return opened(str(place.block.get("signature") or ""), holding="summarized")
+def _read_facts(place: PlacedBlock) -> dict[str, Any] | None:
+    return read_signature(str(place.block.get("signature") or ""), holding="summarized")
 
 
-def content_mismatch(request: Request) -> Found:
+def content_mismatch(request: ApiRequest) -> Found:
     """The summary is not the one that was signed."""
-    for place in _signed(request):
-        if (seal := _seal(place)) and seal["content"] != digest(str(place.block["content"])):
+    for place in _find_signed(request):
+        if (seal := _read_facts(place)) and seal["content"] != digest(str(place.block["content"])):
             yield {}
 
 
-def tool_changes_mismatch(request: Request) -> Found:
+def tool_changes_mismatch(request: ApiRequest) -> Found:
     """The `tool_changes` are not those that were signed."""
-    for place in _signed(request):
-        if (seal := _seal(place)) and seal["tool_changes"] != digest(canonical(place.block.get("tool_changes"))):
+    for place in _find_signed(request):
+        if (seal := _read_facts(place)) and seal["tool_changes"] != digest(canonical(place.block.get("tool_changes"))):
             yield {}

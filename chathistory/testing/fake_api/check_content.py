@@ -6,8 +6,8 @@ import base64
 from collections.abc import Iterator
 from typing import Any
 
-from chathistory.testing.fake_api.check_nested import markers_within
-from chathistory.testing.fake_api.request import Place, Request
+from chathistory.testing.fake_api.check_nested_fields import markers_within
+from chathistory.testing.fake_api.request import ApiRequest, PlacedBlock
 
 __all__ = [
     "bad_image",
@@ -18,8 +18,8 @@ __all__ = [
     "empty_content",
     "empty_signature",
     "empty_text",
+    "find_markers",
     "marked_empty_text",
-    "markers",
     "markers_out_of_order",
     "too_many_images",
     "too_many_markers",
@@ -31,7 +31,7 @@ MOST_MARKERS = 4
 _IMAGES = ("image/jpeg", "image/png", "image/gif", "image/webp")
 
 
-def empty_content(request: Request) -> Found:
+def empty_content(request: ApiRequest) -> Found:
     """A message says nothing; only the last may, if it is the assistant's."""
     last = len(request.body["messages"]) - 1
     for number, message in request.messages:
@@ -40,21 +40,21 @@ def empty_content(request: Request) -> Found:
             yield {"path": f"messages.{number}"}
 
 
-def empty_text(request: Request) -> Found:
+def empty_text(request: ApiRequest) -> Found:
     """A text block has no text."""
-    for place in _texts(request):
+    for place in _find_texts(request):
         if place.block["text"] == "":
             yield {"where": place.path.partition(".")[0]}
 
 
-def blank_text(request: Request) -> Found:
+def blank_text(request: ApiRequest) -> Found:
     """A text block has nothing but whitespace."""
-    for place in _texts(request):
+    for place in _find_texts(request):
         if not place.block["text"].strip():
             yield {"where": place.path.partition(".")[0]}
 
 
-def _texts(request: Request) -> Iterator[Place]:
+def _find_texts(request: ApiRequest) -> Iterator[PlacedBlock]:
     for place in request.outer_places:
         number = place.message
         content = request.body["system"] if number is None else request.body["messages"][number]["content"]
@@ -62,14 +62,14 @@ def _texts(request: Request) -> Iterator[Place]:
             yield place
 
 
-def document_in_assistant(request: Request) -> Found:
+def document_in_assistant(request: ApiRequest) -> Found:
     """A document stands directly in an assistant message."""
     for place in request.outer_places:
         if place.within == "assistant" and place.type == "document" and request.version >= "2026-10-21":
             yield {"path": place.path}
 
 
-def citations_in_user(request: Request) -> Found:
+def citations_in_user(request: ApiRequest) -> Found:
     """Text of the user, or inside of a search result, has citations."""
     roles = [message["role"] for _, message in request.messages]
     for place in request.places:
@@ -78,16 +78,16 @@ def citations_in_user(request: Request) -> Found:
             yield {"path": f"{place.path}.text.citations"}
 
 
-def unknown_reference(request: Request) -> Found:
+def unknown_reference(request: ApiRequest) -> Found:
     """A `tool_reference` names a tool that the request does not define."""
-    defined = _defined(request)
+    defined = _defined_tools(request)
     for place in request.places:
-        for name in _referenced(place):
+        for name in _referenced_tools(place):
             if defined is not None and name not in defined:
                 yield {"name": name}
 
 
-def _referenced(place: Place) -> Iterator[Any]:
+def _referenced_tools(place: PlacedBlock) -> Iterator[Any]:
     if place.type == "tool_reference":
         yield place.block["tool_name"]
     if place.type == "tool_search_tool_result" and isinstance(place.block["content"], dict):
@@ -95,7 +95,7 @@ def _referenced(place: Place) -> Iterator[Any]:
         yield from (each.get("tool_name") for each in references if isinstance(each, dict))
 
 
-def _defined(request: Request) -> list[Any] | None:
+def _defined_tools(request: ApiRequest) -> list[Any] | None:
     """Return the names of the tools of a request; None: there are some whose names only the server knows."""
     tools = [tool for tool in request.body.get("tools") or () if isinstance(tool, dict)]
     added = [place.block["tool"] for place in request.places if place.type == "tool_addition"]
@@ -104,7 +104,7 @@ def _defined(request: Request) -> list[Any] | None:
     return None if request.body.get("mcp_servers") or None in defined else defined
 
 
-def bad_image(request: Request) -> Found:
+def bad_image(request: ApiRequest) -> Found:
     """An image is neither a URL, nor a file, nor base64 of a type that the API reads."""
     for place in request.places:
         if place.type == "image" and not _is_image(place.block["source"]):
@@ -124,7 +124,7 @@ def _is_image(source: dict[str, Any]) -> bool:
         return False
 
 
-def too_many_images(request: Request) -> Found:
+def too_many_images(request: ApiRequest) -> Found:
     """There are more images in the whole request than the model takes."""
     count = sum(place.type == "image" for place in request.places)
     most = request.setting.models.most_images(request.body["model"])
@@ -132,14 +132,14 @@ def too_many_images(request: Request) -> Found:
         yield {"count": count, "most": most}
 
 
-def empty_signature(request: Request) -> Found:
+def empty_signature(request: ApiRequest) -> Found:
     """A thinking block came back without its signature."""
     for place in request.outer_places:
         if place.type == "thinking" and not place.block["signature"]:
             yield {"path": place.path}
 
 
-def markers(request: Request) -> Iterator[tuple[str, dict[str, Any]]]:
+def find_markers(request: ApiRequest) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the cache markers of a request with the path of what they mark, in the order of the prompt."""
     for number, tool in enumerate(request.body.get("tools", ())):
         if isinstance(tool, dict) and tool.get("cache_control"):
@@ -152,31 +152,31 @@ def markers(request: Request) -> Iterator[tuple[str, dict[str, Any]]]:
         yield "", request.body["cache_control"]
 
 
-def bad_marker(request: Request) -> Found:
+def bad_marker(request: ApiRequest) -> Found:
     """A cache marker has another type than "ephemeral", another time than 5m and 1h, or more fields."""
-    for path, marker in markers(request):
+    for path, marker in find_markers(request):
         known = isinstance(marker, dict) and marker.keys() <= {"type", "ttl"}
         if not known or marker.get("type") != "ephemeral" or marker.get("ttl", "5m") not in ("5m", "1h"):
             yield {"path": f"{path}.cache_control".lstrip(".")}
 
 
-def too_many_markers(request: Request) -> Found:
+def too_many_markers(request: ApiRequest) -> Found:
     """There are more than four cache markers."""
-    count = sum(1 for _ in markers(request))
+    count = sum(1 for _ in find_markers(request))
     if count > MOST_MARKERS:
         yield {"count": count}
 
 
-def markers_out_of_order(request: Request) -> Found:
+def markers_out_of_order(request: ApiRequest) -> Found:
     """A marker of one hour comes after one of five minutes."""
     short = False
-    for path, marker in markers(request):
+    for path, marker in find_markers(request):
         if short and marker.get("ttl") == "1h":
             yield {"path": f"{path}.cache_control.ttl".lstrip(".")}
         short = short or marker.get("ttl", "5m") == "5m"
 
 
-def marked_empty_text(request: Request) -> Found:
+def marked_empty_text(request: ApiRequest) -> Found:
     """A text block without text is marked for the cache."""
     for place in request.outer_places:
         if place.type == "text" and place.block["text"] == "" and place.block.get("cache_control"):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from chathistory.testing.fake_api.request import Place, Request, Turn
+from chathistory.testing.fake_api.request import ApiRequest, MergedTurn, PlacedBlock
 
 __all__ = ["is_server_result", "orphaned_server_result", "pending", "unfinished_server_use"]
 
@@ -17,18 +17,18 @@ Found = Iterator[dict[str, Any]]
 _CALLS = ("server_tool_use", "mcp_tool_use")
 
 
-def is_server_result(place: Place) -> bool:
+def is_server_result(place: PlacedBlock) -> bool:
     """Tell whether a block is the result of a tool that the server ran."""
     return str(place.type).endswith("_tool_result")
 
 
-def pending(turn: Turn) -> dict[str, Place]:
+def pending(turn: MergedTurn) -> dict[str, PlacedBlock]:
     """Return the calls of server tools in a turn that have no result there, by id."""
     done = {place.block["tool_use_id"] for place in turn.places if is_server_result(place)}
     return {place.block["id"]: place for place in turn.of(*_CALLS) if place.block["id"] not in done}
 
 
-def orphaned_server_result(request: Request) -> Found:
+def orphaned_server_result(request: ApiRequest) -> Found:
     """The result of a server tool has no call before it, in its turn or in the mixed one before."""
     carried: set[str] = set()
     for turn in (turn for turn in request.turns if turn.role == "assistant"):
@@ -41,7 +41,7 @@ def orphaned_server_result(request: Request) -> Found:
         carried = set(pending(turn)) if turn.of("tool_use") else set()
 
 
-def unfinished_server_use(request: Request) -> Found:
+def unfinished_server_use(request: ApiRequest) -> Found:
     """The call of a server tool has no result, and its turn is neither paused nor a mixed one that is answered."""
     turns = request.turns
     for number, turn in enumerate(turns):
@@ -53,7 +53,7 @@ def unfinished_server_use(request: Request) -> Found:
                 yield {"path": place.path, "tool": tool, "id": name, "result": result}
 
 
-def _goes_on(turn: Turn, following: list[Turn], name: str) -> bool:
+def _goes_on(turn: MergedTurn, following: list[MergedTurn], name: str) -> bool:
     only_results = all(place.type == "tool_result" for place in following[0].places)
     later = next((after for after in following if after.role == "assistant"), None)
     finished = later is None or any(place.block.get("tool_use_id") == name for place in later.places)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from chathistory.testing.fake_api import shapes
-from chathistory.testing.fake_api.request import Place, Request
+from chathistory.testing.fake_api import request_fields
+from chathistory.testing.fake_api.request import ApiRequest, PlacedBlock
 
 __all__ = [
     "message_not_object",
@@ -50,20 +50,20 @@ _SERVER_TOOLS = {
 }
 
 
-def no_messages(request: Request) -> Found:
+def no_messages(request: ApiRequest) -> Found:
     """The list of messages is empty; a request for a summary is told so in other words."""
     if not request.body["messages"] and not request.compacts:
         yield {}
 
 
-def message_not_object(request: Request) -> Found:
+def message_not_object(request: ApiRequest) -> Found:
     """A message is no object."""
     for number, message in enumerate(request.body["messages"]):
         if not isinstance(message, dict):
             yield {"path": f"messages.{number}"}
 
 
-def missing_message_field(request: Request) -> Found:
+def missing_message_field(request: ApiRequest) -> Found:
     """A message lacks its role or its content."""
     for number, message in request.messages:
         for name in ("role", "content"):
@@ -71,14 +71,14 @@ def missing_message_field(request: Request) -> Found:
                 yield {"path": f"messages.{number}.{name}"}
 
 
-def unknown_role(request: Request) -> Found:
+def unknown_role(request: ApiRequest) -> Found:
     """A role is none of user, assistant and system."""
     for number, message in request.messages:
         if message["role"] not in _ROLES:
             yield {"path": f"messages.{number}.role"}
 
 
-def unknown_message_field(request: Request) -> Found:
+def unknown_message_field(request: ApiRequest) -> Found:
     """A message has more fields than role and content, or a beta's without the beta."""
     for number, message in request.messages:
         for name in message.keys() - {"role", "content"}:
@@ -90,85 +90,87 @@ def unknown_message_field(request: Request) -> Found:
             yield {"path": f"messages.{number}.output_config.{name}"}
 
 
-def wrong_system_field(request: Request) -> Found:
+def wrong_system_field(request: ApiRequest) -> Found:
     """A field of a system message holds something else than it should."""
     for number, message in request.messages:
         path, clear_at, config = f"messages.{number}", message.get("clear_at"), message.get("output_config")
         if clear_at is not None and clear_at not in _CLEAR_AT:
-            yield {"path": f"{path}.clear_at", "wanted": _words(_CLEAR_AT)}
+            yield {"path": f"{path}.clear_at", "wanted": _expected_one_of(_CLEAR_AT)}
         if not isinstance(config, dict | None):
             yield {"path": f"{path}.output_config", "wanted": "Input should be a valid dictionary"}
         elif config and config.get("effort") is not None and config["effort"] not in _EFFORTS:
-            yield {"path": f"{path}.output_config.effort", "wanted": _words(_EFFORTS)}
+            yield {"path": f"{path}.output_config.effort", "wanted": _expected_one_of(_EFFORTS)}
 
 
-def _words(words: Sequence[str]) -> str:
+def _expected_one_of(words: Sequence[str]) -> str:
     *first, last = (f"'{word}'" for word in words)
     return f"Input should be {', '.join(first)} or {last}"
 
 
-def no_content(request: Request) -> Found:
+def no_content(request: ApiRequest) -> Found:
     """The content of a message is neither text nor a list."""
     for number, message in request.messages:
         if not isinstance(message.get("content", ""), str | list):
             yield {"path": f"messages.{number}.content"}
 
 
-def unknown_block(request: Request) -> Found:
+def unknown_block(request: ApiRequest) -> Found:
     """A block has no type, or one that may not stand there, or one of a beta that was not asked for."""
     for place in request.known_places:
-        shape = shapes.BLOCKS.get(place.type) if isinstance(place.type, str) else None
+        shape = request_fields.BLOCKS.get(place.type) if isinstance(place.type, str) else None
         if shape is None or place.within not in shape.within or not _may_use(request, shape):
-            yield {"path": place.path, "type": place.type, "expected": _expected(request, place.within)}
+            yield {"path": place.path, "type": place.type, "expected": _expected_tags(request, place.within)}
 
 
-def _may_use(request: Request, shape: shapes.Shape) -> bool:
+def _may_use(request: ApiRequest, shape: request_fields.BlockShape) -> bool:
     return shape.beta is None or request.has_beta(shape.beta)
 
 
-def _expected(request: Request, within: str) -> str:
-    fitting = (name for name, shape in shapes.BLOCKS.items() if within in shape.within and _may_use(request, shape))
+def _expected_tags(request: ApiRequest, within: str) -> str:
+    fitting = (
+        name for name, shape in request_fields.BLOCKS.items() if within in shape.within and _may_use(request, shape)
+    )
     return ", ".join(f"'{name}'" for name in fitting)
 
 
-def missing_block_field(request: Request) -> Found:
+def missing_block_field(request: ApiRequest) -> Found:
     """A block lacks a field that it must have."""
     for place in request.known_places:
-        for name in shapes.BLOCKS[place.type].required:
+        for name in request_fields.BLOCKS[place.type].required:
             if name not in place.block:
                 yield {"path": f"{place.path}.{place.type}.{name}"}
 
 
-def unknown_block_field(request: Request) -> Found:
+def unknown_block_field(request: ApiRequest) -> Found:
     """A block has a field that its type does not have in requests."""
     for place in request.known_places:
         for name in place.block:
-            if name != "type" and name not in shapes.BLOCKS[place.type].fields:
+            if name != "type" and name not in request_fields.BLOCKS[place.type].fields:
                 yield {"path": f"{place.path}.{place.type}.{name}"}
 
 
-def null_field(request: Request) -> Found:
+def null_field(request: ApiRequest) -> Found:
     """A field is null that may be left out, but not null."""
-    for place, name, kind in _fields(request):
-        if place.block[name] is None and not shapes.fits(kind, None):
-            yield {"path": f"{place.path}.{place.type}.{name}", "wanted": shapes.wanted(kind)}
+    for place, name, kind in _present_fields(request):
+        if place.block[name] is None and not request_fields.fits_kind(kind, None):
+            yield {"path": f"{place.path}.{place.type}.{name}", "wanted": request_fields.describe_kind(kind)}
 
 
-def wrong_block_field(request: Request) -> Found:
+def wrong_block_field(request: ApiRequest) -> Found:
     """A field of a block holds something else than it should."""
-    for place, name, kind in _fields(request):
-        if not shapes.fits(kind, place.block[name]):
-            yield {"path": f"{place.path}.{place.type}.{name}", "wanted": shapes.wanted(kind)}
+    for place, name, kind in _present_fields(request):
+        if not request_fields.fits_kind(kind, place.block[name]):
+            yield {"path": f"{place.path}.{place.type}.{name}", "wanted": request_fields.describe_kind(kind)}
 
 
-def _fields(request: Request) -> Iterator[tuple[Place, str, str]]:
+def _present_fields(request: ApiRequest) -> Iterator[tuple[PlacedBlock, str, str]]:
     for place in request.known_places:
-        for name, kind in shapes.BLOCKS[place.type].fields.items():
+        for name, kind in request_fields.BLOCKS[place.type].fields.items():
             if name in place.block:
                 yield place, name, kind
 
 
-def tool_id(request: Request) -> Found:
+def tool_id(request: ApiRequest) -> Found:
     """The id of a tool call has characters other than letters, digits, `_` and `-`; or is none of the server's."""
     for place in request.places:
         ids = _SERVER_ID if place.type == "server_tool_use" else _ID
@@ -177,7 +179,7 @@ def tool_id(request: Request) -> Found:
                 yield {"path": f"{place.path}.{place.type}.{name}", "pattern": f"^{ids.pattern}$"}
 
 
-def tool_name(request: Request) -> Found:
+def tool_name(request: ApiRequest) -> Found:
     """The name of a tool that was called is empty, or longer than 200 characters."""
     for place in request.places:
         if place.type == "tool_use" and not 0 < len(place.block["name"]) <= _LONGEST_NAME:
@@ -185,7 +187,7 @@ def tool_name(request: Request) -> Found:
             yield {"path": f"{place.path}.tool_use.name", "wanted": f"String should have {few}"}
 
 
-def unknown_tool_name(request: Request) -> Found:
+def unknown_tool_name(request: ApiRequest) -> Found:
     """A `server_tool_use` names a tool that the server does not have."""
     for place in request.places:
         if place.type == "server_tool_use" and place.block["name"] not in _SERVER_TOOLS:

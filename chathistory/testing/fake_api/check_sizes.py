@@ -8,8 +8,8 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
-from chathistory.testing.fake_api.prompt import shown
-from chathistory.testing.fake_api.request import Place, Request
+from chathistory.testing.fake_api.edited_prompt import edit_prompt
+from chathistory.testing.fake_api.request import ApiRequest, PlacedBlock
 
 __all__ = [
     "gone_container",
@@ -27,45 +27,45 @@ MANY_IMAGES = 20
 LONGEST_SIDE_OF_MANY = 2000
 
 
-def image_too_large(request: Request) -> Found:
+def image_too_large(request: ApiRequest) -> Found:
     """The base64 of an image has more bytes than an image may have."""
     most = request.setting.limits.image
-    for place in _images(request):
-        size = len(_data(place))
+    for place in _find_images(request):
+        size = len(_image_data(place))
         if size > most:
             yield {"path": place.path, "size": size, "most": most, "megabytes": most // (1024 * 1024)}
 
 
-def image_dimensions(request: Request) -> Found:
+def image_dimensions(request: ApiRequest) -> Found:
     """A side of an image has more pixels than any image may have."""
-    return _over(request, LONGEST_SIDE)
+    return _images_over(request, LONGEST_SIDE)
 
 
-def many_image_dimensions(request: Request) -> Found:
+def many_image_dimensions(request: ApiRequest) -> Found:
     """There are more than 20 images in the whole request, and a side of one has more pixels than it may have then."""
-    if len(_images(request)) > MANY_IMAGES:
-        yield from _over(request, LONGEST_SIDE_OF_MANY)
+    if len(_find_images(request)) > MANY_IMAGES:
+        yield from _images_over(request, LONGEST_SIDE_OF_MANY)
 
 
-def _over(request: Request, longest: int) -> Found:
-    over = [place for place in _images(request) if max(_pixels(_data(place))) > longest]
+def _images_over(request: ApiRequest, longest: int) -> Found:
+    over = [place for place in _find_images(request) if max(_png_dimensions(_image_data(place))) > longest]
     if over:
         paths = [place.path.replace(".tool_result.", ".") for place in over]  # without the types of blocks
         details = {"max_side_length_pixels": longest, "paths": paths}
         yield {"path": over[0].path, "longest": longest, "details": details}
 
 
-def _images(request: Request) -> list[Place]:
+def _find_images(request: ApiRequest) -> list[PlacedBlock]:
     return [place for place in request.places if place.type == "image"]
 
 
-def _data(place: Place) -> str:
+def _image_data(place: PlacedBlock) -> str:
     source = place.block.get("source")
     data = source.get("data") if isinstance(source, dict) else None
     return data if isinstance(data, str) else ""
 
 
-def _pixels(data: str) -> tuple[int, int]:
+def _png_dimensions(data: str) -> tuple[int, int]:
     """Return the width and height of a PNG in base64; (0, 0): it is none, and its size is not known here."""
     try:
         head = base64.b64decode(data[:64])
@@ -80,7 +80,7 @@ def _pixels(data: str) -> tuple[int, int]:
 _PNG_HEAD = 24
 
 
-def unreadable_pdf(request: Request) -> Found:
+def unreadable_pdf(request: ApiRequest) -> Found:
     """A document in base64 is said to be a PDF, and does not begin like one."""
     for place in request.places:
         source = place.block.get("source") if place.type == "document" else None
@@ -90,16 +90,16 @@ def unreadable_pdf(request: Request) -> Found:
                 yield {"path": place.path}
 
 
-def prompt_too_long(request: Request) -> Found:
+def prompt_too_long(request: ApiRequest) -> Found:
     """The prompt has more tokens than the model takes."""
     most = request.setting.limits.context or request.setting.models.context(request.body["model"])
     if not request.counts_only and len(request.raw) > most:  # a token has at least a byte
-        count = shown(request).prompt.tokens
+        count = edit_prompt(request).prompt.tokens
         if count > most:
             yield {"count": count, "most": most}
 
 
-def gone_file(request: Request) -> Found:
+def gone_file(request: ApiRequest) -> Found:
     """A block names a file that was deleted or has expired."""
     for place in request.places:
         source = place.block.get("source")
@@ -108,7 +108,7 @@ def gone_file(request: Request) -> Found:
             yield {"id": id}
 
 
-def gone_container(request: Request) -> Found:
+def gone_container(request: ApiRequest) -> Found:
     """The request names a container that has expired."""
     container = request.body.get("container")
     id = container.get("id") if isinstance(container, dict) else container

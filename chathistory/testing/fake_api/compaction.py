@@ -14,31 +14,41 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from chathistory.testing.fake_api.message import content_of
-from chathistory.testing.fake_api.prompt import Shown
+from chathistory.testing.fake_api.build_message import content_of
+from chathistory.testing.fake_api.edited_prompt import EditedPrompt
 from chathistory.testing.fake_api.replies import Reply
-from chathistory.testing.fake_api.request import Request
-from chathistory.testing.fake_api.signatures import canonical, digest, sealed
-from chathistory.testing.fake_api.thinking import Walk
-from chathistory.testing.fake_api.usage import NO_INPUT, Prompt, tokens
+from chathistory.testing.fake_api.request import ApiRequest
+from chathistory.testing.fake_api.signatures import canonical, digest, make_signature
+from chathistory.testing.fake_api.signed_thinking import PrefixWalk
+from chathistory.testing.fake_api.token_usage import NO_INPUT, Prompt, count_tokens
 
-__all__ = ["COMPACT", "due", "iteration", "on_demand", "pauses", "sampled", "summarized", "summary", "without_prefix"]
+__all__ = [
+    "COMPACT",
+    "compaction_iteration",
+    "default_summary",
+    "find_due_edit",
+    "make_summary_reply",
+    "message_iteration",
+    "pauses",
+    "summary_block",
+    "without_prefix",
+]
 
 COMPACT = "compact_20260112"
 _TRIGGER = 150_000
 
 
-def summary(body: dict[str, Any]) -> str:
+def default_summary(body: dict[str, Any]) -> str:
     """Return what a compaction says unless told otherwise: words that are plainly not Claude's."""
     return f"[fake reply, no model] Summary of {len(body['messages'])} messages"
 
 
-def due(request: Request, shown: Shown) -> Mapping[str, Any] | None:
+def find_due_edit(request: ApiRequest, shown: EditedPrompt) -> Mapping[str, Any] | None:
     """Return the edit that asks for a compaction at a threshold that this prompt reaches, None if there is none.
 
     Nor is there one while a tool of the server's owes its result, which would belong to nothing then (a guess).
     """
-    if _owes_a_result(request):
+    if _has_open_server_call(request):
         return None
     for edit in request.edits:
         if edit["type"] == COMPACT and shown.prompt.tokens >= (edit.get("trigger") or {}).get("value", _TRIGGER):
@@ -46,7 +56,7 @@ def due(request: Request, shown: Shown) -> Mapping[str, Any] | None:
     return None
 
 
-def _owes_a_result(request: Request) -> bool:
+def _has_open_server_call(request: ApiRequest) -> bool:
     blocks = [place.block for turn in request.turns for place in turn.places]
     called = {block["id"] for block in blocks if block["type"] in ("server_tool_use", "mcp_tool_use")}
     return not called.issubset(block.get("tool_use_id") for block in blocks)
@@ -57,7 +67,7 @@ def pauses(edit: Mapping[str, Any]) -> bool:
     return bool(edit.get("pause_after_compaction"))
 
 
-def summarized(reply: Reply) -> dict[str, Any] | None:
+def summary_block(reply: Reply) -> dict[str, Any] | None:
     """Return the block that a summary makes, None if there is no summary in the reply."""
     for block in content_of(reply):
         if block["type"] == "compaction":
@@ -67,17 +77,17 @@ def summarized(reply: Reply) -> dict[str, Any] | None:
     return None
 
 
-def on_demand(request: Request, reply: Reply, shown: Shown) -> Reply:
+def make_summary_reply(request: ApiRequest, reply: Reply, shown: EditedPrompt) -> Reply:
     """Return the reply to a request for a summary: the signed block alone, or nothing and why."""
-    block = summarized(reply)
-    counts = {**NO_INPUT, "iterations": [iteration(shown.prompt, block)], **reply.usage}
+    block = summary_block(reply)
+    counts = {**NO_INPUT, "iterations": [compaction_iteration(shown.prompt, block)], **reply.usage}
     if block is None:
         return replace(reply, content=[], usage=counts, stop_reason=reply.stop_reason or "end_turn")
-    return replace(reply, content=[_signed(block, request)], usage=counts, stop_reason="compaction")
+    return replace(reply, content=[_sign_summary(block, request)], usage=counts, stop_reason="compaction")
 
 
-def _signed(block: dict[str, Any], request: Request) -> dict[str, Any]:
-    walk = Walk.through(request, request.body["model"])
+def _sign_summary(block: dict[str, Any], request: ApiRequest) -> dict[str, Any]:
+    walk = PrefixWalk.through(request, request.body["model"])
     carries = request.setting.models.preserves_thinking(walk.model)
     facts = {
         "summarized": walk.prefixes if carries else (),
@@ -86,7 +96,7 @@ def _signed(block: dict[str, Any], request: Request) -> dict[str, Any]:
         "content": digest(str(block["content"])),
         "tool_changes": digest(canonical(block.get("tool_changes"))),
     }
-    return {**block, "signature": sealed(facts)}
+    return {**block, "signature": make_signature(facts)}
 
 
 def without_prefix(prompt: Prompt, block: dict[str, Any]) -> Prompt:
@@ -95,11 +105,11 @@ def without_prefix(prompt: Prompt, block: dict[str, Any]) -> Prompt:
     return replace(prompt, parts=(*before, ["assistant", block]))
 
 
-def iteration(prompt: Prompt, block: object) -> dict[str, Any]:
+def compaction_iteration(prompt: Prompt, block: object) -> dict[str, Any]:
     """Return the entry of `usage.iterations` for the making of a summary."""
-    return {**NO_INPUT, "type": "compaction", "input_tokens": prompt.tokens, "output_tokens": tokens(block)}
+    return {**NO_INPUT, "type": "compaction", "input_tokens": prompt.tokens, "output_tokens": count_tokens(block)}
 
 
-def sampled(usage: Mapping[str, Any]) -> dict[str, Any]:
+def message_iteration(usage: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entry of `usage.iterations` for the making of a reply, whose counts are those of the whole."""
     return {"type": "message", **{name: usage[name] for name in NO_INPUT}}

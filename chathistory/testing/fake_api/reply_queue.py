@@ -33,25 +33,25 @@ class ReplyQueue:
             with self._lock:
                 told = next(self._steps, _END)
         if told is _END:
-            return _fail("the replies of the script are used up")
+            return _script_failure("the replies of the script are used up")
         try:
             return as_answer(told(body) if callable(told) else told)
         except Exception as error:  # noqa: BLE001 - any failure of a test's function must reach its client
-            return _fail(f"the reply could not be made: {type(error).__name__}: {error}")
+            return _script_failure(f"the reply could not be made: {type(error).__name__}: {error}")
 
 
-def _fail(words: str) -> Failure:
+def _script_failure(words: str) -> Failure:
     return Failure(500, message=f"[fake] {words}", headers={"x-should-retry": "false"})
 
 
 def echo(body: dict[str, Any]) -> Reply:
     """Return a reply that is plainly not Claude's, and shows what of the conversation has arrived."""
     messages = body["messages"]
-    said = next((words for message in reversed(messages) if (words := _words(message))), "nothing in words")
+    said = next((words for message in reversed(messages) if (words := _user_text(message))), "nothing in words")
     return Reply(content=f"[fake reply, no model] You said: {said} (message {len(messages)} of this conversation)")
 
 
-def _words(message: dict[str, Any]) -> str:
+def _user_text(message: dict[str, Any]) -> str:
     content = message["content"]
     if message["role"] != "user" or isinstance(content, str):
         return content if message["role"] == "user" else ""

@@ -14,23 +14,23 @@ from functools import cached_property
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from chathistory.testing.fake_api.given_blocks import Given
+from chathistory.testing.fake_api.issued_blocks import IssuedBlocks
 from chathistory.testing.fake_api.models import Models
 
 if TYPE_CHECKING:
     from chathistory.testing.fake_api.replies import Failure
-    from chathistory.testing.fake_api.thinking import Thinking
+    from chathistory.testing.fake_api.signed_thinking import ThinkingSigner
 
 __all__ = [
     "COUNT_TOKENS",
     "MESSAGES",
     "SMALLEST_TRIGGER",
     "UNREADABLE",
+    "ApiRequest",
+    "FakeSettings",
     "Limits",
-    "Place",
-    "Request",
-    "Setting",
-    "Turn",
+    "MergedTurn",
+    "PlacedBlock",
 ]
 
 MESSAGES = "/v1/messages"
@@ -44,7 +44,7 @@ SMALLEST_TRIGGER = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PlacedBlock:
     """A content block: its path in error texts, its message (None: in the system prompt), and what it stands in.
 
     within: "user", "assistant" or "system" for a block of a message; the type of the outer block for an inner one.
@@ -77,14 +77,14 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class MergedTurn:
     """Consecutive messages of one role, and their blocks as one run. `last` is the number of the last of them."""
 
     role: str
     last: int
-    places: tuple[Place, ...]
+    places: tuple[PlacedBlock, ...]
 
-    def of(self, *types: str) -> list[Place]:
+    def of(self, *types: str) -> list[PlacedBlock]:
         """Return the blocks of these types."""
         return [place for place in self.places if place.type in types]
 
@@ -102,7 +102,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class FakeSettings:
     """What a fake was told to serve and to mind.
 
     thinking None: signatures are not looked at. gone: the ids of files and containers that there are no longer.
@@ -111,31 +111,31 @@ class Setting:
 
     models: Models
     strict_first_role: bool
-    thinking: Thinking | None
+    thinking: ThinkingSigner | None
     smallest_trigger: int = SMALLEST_TRIGGER
     limits: Limits = field(default_factory=Limits)
     gone: AbstractSet[str] = frozenset()
     account: str = ""
     refuse: Callable[[dict[str, Any]], Failure | None] | None = None
-    given: Given = field(default_factory=Given)
+    issued: IssuedBlocks = field(default_factory=IssuedBlocks)
 
 
 @dataclass(frozen=True)  # without slots: what many rules look at is worked out once
-class Request:
+class ApiRequest:
     """A request to the API. `headers` have lower-case names; `body` is the JSON, or `UNREADABLE`."""
 
     path: str
     headers: Mapping[str, str]
     raw: bytes = field(repr=False)
-    setting: Setting
+    setting: FakeSettings
     body: Any = field(repr=False, default=UNREADABLE)
     once: dict[str, Any] = field(repr=False, compare=False, default_factory=dict)
     """What is worked out once by others than this class."""
 
     @classmethod
-    def read(cls, path: str, headers: Mapping[str, str], raw: bytes, setting: Setting) -> Request:
+    def read(cls, path: str, headers: Mapping[str, str], raw: bytes, setting: FakeSettings) -> ApiRequest:
         """Return the request, its body parsed if it is JSON (without NaN and infinities)."""
-        return cls(path, {name.lower(): text for name, text in headers.items()}, raw, setting, _parsed(raw))
+        return cls(path, {name.lower(): text for name, text in headers.items()}, raw, setting, _parse_body(raw))
 
     @property
     def counts_only(self) -> bool:
@@ -174,28 +174,28 @@ class Request:
         return [(number, message) for number, message in numbered if isinstance(message, dict)]
 
     @cached_property
-    def outer_places(self) -> list[Place]:
+    def outer_places(self) -> list[PlacedBlock]:
         """The blocks of `system` and of the messages, without the blocks inside of them."""
         system = self.body.get("system") if isinstance(self.body, dict) else None
-        placed = list(_placed("system", None, "system", system))
+        placed = list(_places_in("system", None, "system", system))
         for number, message in self.messages:
             placed += message_places(number, message)
         return placed
 
     @cached_property
-    def places(self) -> list[Place]:
+    def places(self) -> list[PlacedBlock]:
         """All blocks in the order of the prompt: those of `system`, those of the messages; inner after outer."""
-        return [place for outer in self.outer_places for place in (outer, *_inner(outer))]
+        return [place for outer in self.outer_places for place in (outer, *_inner_places(outer))]
 
     @cached_property
-    def known_places(self) -> list[Place]:
+    def known_places(self) -> list[PlacedBlock]:
         """All blocks but those that were given out, which are taken back whatever they are."""
-        given = self.setting.given
+        given = self.setting.issued
         outer = (place for place in self.outer_places if not (place.within == "assistant" and given.has(place.block)))
-        return [place for each in outer for place in (each, *_inner(each))]
+        return [place for each in outer for place in (each, *_inner_places(each))]
 
     @cached_property
-    def live_places(self) -> list[Place]:
+    def live_places(self) -> list[PlacedBlock]:
         """The outer blocks that count: a summary that was made at a threshold replaces all messages before it."""
         if not self._is_cut:
             return self.outer_places
@@ -208,9 +208,9 @@ class Request:
         return any(place.cuts for place in self.outer_places)
 
     @cached_property
-    def turns(self) -> list[Turn]:
+    def turns(self) -> list[MergedTurn]:
         """The turns that count. For requests whose shape has been checked."""
-        said: dict[int, list[Place]] = {}
+        said: dict[int, list[PlacedBlock]] = {}
         for place in self.live_places:
             if place.message is not None:
                 said.setdefault(place.message, []).append(place)
@@ -220,38 +220,38 @@ class Request:
         for role, run in groupby(live, key=lambda item: item[1]["role"]):
             members = [number for number, _ in run]
             places = tuple(place for number in members for place in said.get(number, ()))
-            turns.append(Turn(role, members[-1], places))
+            turns.append(MergedTurn(role, members[-1], places))
         return turns
 
 
-def message_places(number: int, message: dict[str, Any]) -> Iterable[Place]:
+def message_places(number: int, message: dict[str, Any]) -> Iterable[PlacedBlock]:
     """Return the blocks of a message; text alone is one text block, as the API takes it."""
-    return _placed(f"messages.{number}.content", number, message.get("role"), message.get("content"))
+    return _places_in(f"messages.{number}.content", number, message.get("role"), message.get("content"))
 
 
-def _placed(path: str, number: int | None, within: Any, content: Any) -> Iterator[Place]:
+def _places_in(path: str, number: int | None, within: Any, content: Any) -> Iterator[PlacedBlock]:
     if isinstance(content, str):
-        yield Place(path, number, within, {"type": "text", "text": content})
+        yield PlacedBlock(path, number, within, {"type": "text", "text": content})
     for place, block in enumerate(content if isinstance(content, list) else ()):
-        yield Place(f"{path}.{place}", number, within, block)
+        yield PlacedBlock(f"{path}.{place}", number, within, block)
 
 
-def _inner(outer: Place) -> Iterator[Place]:
+def _inner_places(outer: PlacedBlock) -> Iterator[PlacedBlock]:
     content = outer.block.get("content") if isinstance(outer.block, dict) else None
     if outer.type == "document" and isinstance(source := outer.block.get("source"), dict):
         content = source.get("content")
     for number, block in enumerate(content if isinstance(content, list) else ()):
-        place = Place(f"{outer.path}.{outer.type}.content.{number}", outer.message, str(outer.type), block)
+        place = PlacedBlock(f"{outer.path}.{outer.type}.content.{number}", outer.message, str(outer.type), block)
         yield place
-        yield from _inner(place)
+        yield from _inner_places(place)
 
 
-def _parsed(raw: bytes) -> Any:
+def _parse_body(raw: bytes) -> Any:
     try:
-        return json.loads(raw.decode(), parse_constant=_refuse)
+        return json.loads(raw.decode(), parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return UNREADABLE
 
 
-def _refuse(name: str) -> None:
+def _refuse_constant(name: str) -> None:
     raise ValueError(name)

@@ -7,21 +7,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from chathistory.testing.fake_api import compaction
-from chathistory.testing.fake_api import plan as plans
+from chathistory.testing.fake_api import planned_response as plans
+from chathistory.testing.fake_api.build_message import content_of, message_of
 from chathistory.testing.fake_api.check_thinking import transformations
-from chathistory.testing.fake_api.message import content_of, message_of
-from chathistory.testing.fake_api.plan import Plan
-from chathistory.testing.fake_api.prompt import Shown, shown
+from chathistory.testing.fake_api.edited_prompt import EditedPrompt, edit_prompt
+from chathistory.testing.fake_api.planned_response import PlannedResponse
 from chathistory.testing.fake_api.replies import Answer, Failure, Paused, Raw, Reply, as_answer, as_reply
 from chathistory.testing.fake_api.reply_queue import ReplyQueue
-from chathistory.testing.fake_api.request import Request
-from chathistory.testing.fake_api.thinking import Thinking
-from chathistory.testing.fake_api.usage import NO_INPUT, Prompt, PromptCache
+from chathistory.testing.fake_api.request import ApiRequest
+from chathistory.testing.fake_api.signed_thinking import ThinkingSigner
+from chathistory.testing.fake_api.token_usage import NO_INPUT, Prompt, PromptCache
 
 __all__ = ["Responder"]
 
-Told: TypeAlias = "tuple[Plan, dict[str, Any]]"
-Making: TypeAlias = "Callable[[Reply], dict[str, Any]]"
+PlanAndRecord: TypeAlias = "tuple[PlannedResponse, dict[str, Any]]"
+MakeMessage: TypeAlias = "Callable[[Reply], dict[str, Any]]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,77 +30,89 @@ class Responder:
 
     replies: ReplyQueue
     summaries: ReplyQueue
-    thinking: Thinking
+    thinking: ThinkingSigner
     cache: PromptCache = field(default_factory=PromptCache)
 
-    def answer(self, request: Request) -> Told:
+    def answer(self, request: ApiRequest) -> PlanAndRecord:
         """Return the plan, and what is recorded beside it: the message, if there is one."""
-        seen = shown(request)
+        seen = edit_prompt(request)
         if request.counts_only:
-            return plans.plain(seen.counted), {}
+            return plans.plan_json(seen.count_answer), {}
         if request.compacts:
-            return _told(request, self.summaries.next(request.body), lambda reply: self._summary(request, reply, seen))
-        edit = compaction.due(request, seen)
+            return _plan_answer(
+                request, self.summaries.next(request.body), lambda reply: self._make_summary(request, reply, seen)
+            )
+        edit = compaction.find_due_edit(request, seen)
         if edit is not None:
-            return self._compacted(request, seen, edit)
-        return _told(request, self.replies.next(request.body), lambda reply: self._reply(request, reply, seen))
+            return self._answer_with_compaction(request, seen, edit)
+        return _plan_answer(
+            request, self.replies.next(request.body), lambda reply: self._make_reply(request, reply, seen)
+        )
 
-    def _summary(self, request: Request, reply: Reply, seen: Shown) -> dict[str, Any]:
-        ready = compaction.on_demand(request, reply, seen)
-        return self._message(request, ready, content_of(ready), {}) | transformations(request)
+    def _make_summary(self, request: ApiRequest, reply: Reply, seen: EditedPrompt) -> dict[str, Any]:
+        ready = compaction.make_summary_reply(request, reply, seen)
+        return self._make_message(request, ready, content_of(ready), {}) | transformations(request)
 
-    def _compacted(self, request: Request, seen: Shown, edit: Mapping[str, Any]) -> Told:
+    def _answer_with_compaction(
+        self, request: ApiRequest, seen: EditedPrompt, edit: Mapping[str, Any]
+    ) -> PlanAndRecord:
         """Answer with a summary, and unless it is to pause, with a reply that knows nothing else."""
         answer = self.summaries.next(request.body)
         if compaction.pauses(edit) or isinstance(answer, Failure | Raw):
-            return _told(request, answer, lambda reply: self._paused(request, reply, seen))
+            return _plan_answer(request, answer, lambda reply: self._make_paused(request, reply, seen))
         block = _block_of(as_reply(answer.reply if not isinstance(answer, Reply) else answer))
-        return _told(request, self.replies.next(request.body), lambda reply: self._after(request, reply, seen, block))
+        return _plan_answer(
+            request,
+            self.replies.next(request.body),
+            lambda reply: self._make_reply_after_summary(request, reply, seen, block),
+        )
 
-    def _paused(self, request: Request, reply: Reply, seen: Shown) -> dict[str, Any]:
+    def _make_paused(self, request: ApiRequest, reply: Reply, seen: EditedPrompt) -> dict[str, Any]:
         block = _block_of(reply)
-        counts = {**NO_INPUT, "iterations": [compaction.iteration(seen.prompt, block)], **reply.usage}
+        counts = {**NO_INPUT, "iterations": [compaction.compaction_iteration(seen.prompt, block)], **reply.usage}
         ready = replace(reply, content=[block], stop_reason="compaction", usage=counts)
-        return self._message(request, ready, [block], {}) | seen.told | transformations(request)
+        return self._make_message(request, ready, [block], {}) | seen.reply_fields | transformations(request)
 
-    def _after(self, request: Request, reply: Reply, seen: Shown, block: dict[str, Any]) -> dict[str, Any]:
+    def _make_reply_after_summary(
+        self, request: ApiRequest, reply: Reply, seen: EditedPrompt, block: dict[str, Any]
+    ) -> dict[str, Any]:
         left = compaction.without_prefix(seen.prompt, block) if block["content"] else seen.prompt
         ready = replace(reply, content=[block, *content_of(reply)])
-        before = [compaction.iteration(seen.prompt, block)]
-        return self._spoken(request, ready, seen, left, before)
+        before = [compaction.compaction_iteration(seen.prompt, block)]
+        return self._finish_reply(request, ready, seen, left, before)
 
-    def _reply(self, request: Request, reply: Reply, seen: Shown) -> dict[str, Any]:
-        return self._spoken(request, reply, seen, seen.prompt, [])
+    def _make_reply(self, request: ApiRequest, reply: Reply, seen: EditedPrompt) -> dict[str, Any]:
+        return self._finish_reply(request, reply, seen, seen.prompt, [])
 
-    def _spoken(
-        self, request: Request, reply: Reply, seen: Shown, prompt: Prompt, before: list[dict[str, Any]]
+    def _finish_reply(
+        self, request: ApiRequest, reply: Reply, seen: EditedPrompt, prompt: Prompt, before: list[dict[str, Any]]
     ) -> dict[str, Any]:
-        message = self._message(request, reply, content_of(reply), self.cache.usage(prompt))
+        message = self._make_message(request, reply, content_of(reply), self.cache.count_usage(prompt))
         if request.has_beta("compact-2026-01-12"):
-            message["usage"]["iterations"] = [*before, compaction.sampled(message["usage"])]
-        return message | seen.told | transformations(request)
+            message["usage"]["iterations"] = [*before, compaction.message_iteration(message["usage"])]
+        return message | seen.reply_fields | transformations(request)
 
-    def _message(
-        self, request: Request, reply: Reply, content: list[dict[str, Any]], usage: dict[str, Any]
+    def _make_message(
+        self, request: ApiRequest, reply: Reply, content: list[dict[str, Any]], usage: dict[str, Any]
     ) -> dict[str, Any]:
         model = reply.model or request.body["model"]
-        signed = self.thinking.signed(request, content, model)
-        request.setting.given.add(signed)
+        signed = self.thinking.sign_thinking(request, content, model)
+        request.setting.issued.add(signed)
         return message_of(reply, signed, model, usage)
 
 
 def _block_of(reply: Reply) -> dict[str, Any]:
     """Return the block at a threshold; one without content if no summary was made, which changes nothing."""
-    return compaction.summarized(reply) or {"type": "compaction", "content": None}
+    return compaction.summary_block(reply) or {"type": "compaction", "content": None}
 
 
-def _told(request: Request, answer: Answer, make: Making) -> Told:
+def _plan_answer(request: ApiRequest, answer: Answer, make: MakeMessage) -> PlanAndRecord:
     if isinstance(answer, Failure):
-        return plans.failed(answer), {}
+        return plans.plan_failure(answer), {}
     if isinstance(answer, Raw):
-        return plans.raw(answer), {}
+        return plans.plan_raw(answer), {}
     if isinstance(answer, Paused):
-        plan, more = _told(request, as_answer(answer.reply), make)
-        return replace(plan, held=answer), more
+        plan, more = _plan_answer(request, as_answer(answer.reply), make)
+        return replace(plan, pause=answer), more
     message = make(answer if isinstance(answer, Reply) else as_reply(answer.reply))
-    return plans.of_message(message, answer, streamed=bool(request.body.get("stream"))), {"reply": message}
+    return plans.plan_message(message, answer, streamed=bool(request.body.get("stream"))), {"reply": message}

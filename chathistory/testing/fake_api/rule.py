@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from chathistory.testing.fake_api.request import Request
+from chathistory.testing.fake_api.request import ApiRequest
 
 __all__ = ["Refusal", "Rule"]
 
-Check: TypeAlias = Callable[[Request], Iterable[dict[str, Any]]]
+Check: TypeAlias = Callable[[ApiRequest], Iterable[dict[str, Any]]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,9 @@ import json
 import re
 from typing import Any
 
-from chathistory.testing.fake_api.usage import without_markers
+from chathistory.testing.fake_api.token_usage import without_markers
 
-__all__ = ["canonical", "digest", "opened", "sealed"]
+__all__ = ["canonical", "digest", "make_signature", "read_signature"]
 
 _KEY = b"the stand-in has no secrets"
 _DIGEST = 32
@@ -32,13 +32,13 @@ def digest(text: str) -> str:
     return hashlib.sha256(_SURROGATE.sub("\ufffd", text).encode()).hexdigest()[:24]
 
 
-def sealed(facts: dict[str, Any]) -> str:
+def make_signature(facts: dict[str, Any]) -> str:
     """Return a signature that holds these facts."""
     plain = json.dumps(facts).encode()
     return base64.b64encode(hmac.digest(_KEY, plain, "sha256") + plain).decode()
 
 
-def opened(signature: str, *, holding: str) -> dict[str, Any] | None:
+def read_signature(signature: str, *, holding: str) -> dict[str, Any] | None:
     """Return the facts of a signature; None: it is none of ours, or does not hold the fact that it should."""
     try:
         both = base64.b64decode(signature, validate=True)

@@ -21,7 +21,7 @@ from pymongo.errors import PyMongoError
 
 from chathistory import Head, Key
 from chathistory.errors import ChatHistoryError, CorruptRecord, StoreRejected
-from chathistory.testing.contract.samples import created, grown, lines
+from chathistory.testing.contract.samples import append_lines, create_conversation, make_lines
 
 pytestmark = pytest.mark.repeated
 
@@ -46,7 +46,7 @@ def long_line(position: int) -> str:
 
 
 def text(position: int) -> str:
-    return long_line(position) if position % 10 == 5 else lines(1, first=position)[0]
+    return long_line(position) if position % 10 == 5 else make_lines(1, first=position)[0]
 
 
 def filled(store) -> Head:
@@ -66,7 +66,7 @@ def test_there_are_enough_of_them():
 def test_damage_stays_where_it_is(store, database, damage: Damage):
     head = filled(store)
     for key in (*OTHERS, FAR_AWAY):
-        created(store, key, 3)
+        create_conversation(store, key, 3)
     assert database[SEGMENTS].count_documents({"key": NAME}) > 5
     try:
         damage.do(database, NAME)
@@ -140,9 +140,9 @@ def check_what_is_found(store, *, blind: bool) -> None:
         assert all(body == text(position) for position, body in sound.items())
     assert store.find_records(KEY).end == found.end
     head = store.read(KEY, stop=0).head
-    grown_head = grown(store, grown(store, head, 3), 30)
+    grown_head = append_lines(store, append_lines(store, head, 3), 30)
     last = store.read(KEY, start=-33).records
-    assert [record.body for record in last] == lines(33, first=head.end)
+    assert [record.body for record in last] == make_lines(33, first=head.end)
     assert store.delete(KEY, version=grown_head.revision.version) is True
     filled(store)
 
@@ -170,15 +170,15 @@ def test_damage_of_a_record_leaves_all_others_readable(store, database, size):
 
 def test_a_damaged_record_moves_with_the_others(store, database):
     """What stands in the tail goes to a segment when that is full: also what is damaged, which stays damaged."""
-    head = created(store, KEY, 3)
+    head = create_conversation(store, KEY, 3)
     damage_record(database, KEY, 1)
     for _ in range(30):
-        head = grown(store, head)
+        head = append_lines(store, head)
     assert database[SEGMENTS].count_documents({"first": {"$lte": 1}, "end": {"$gt": 1}}) == 1
     with pytest.raises(CorruptRecord) as caught:
         store.read(KEY, start=1)
     assert caught.value.position == 1
-    assert [record.body for record in store.read(KEY, start=2).records][:3] == lines(3, first=2)
+    assert [record.body for record in store.read(KEY, start=2).records][:3] == make_lines(3, first=2)
     store.forget(KEY, before=1)
     assert store.forget(KEY, before=2).start == 2
 

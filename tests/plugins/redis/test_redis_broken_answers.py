@@ -9,8 +9,8 @@ from fault_proxy import FaultProxy
 
 from chathistory import open_store
 from chathistory.errors import ChatHistoryError, StoreUnavailable
-from chathistory.testing.contract.calls import CALLS, error_of, silent
-from chathistory.testing.contract.samples import KEY, MARKER, created, revision
+from chathistory.testing.contract.every_method import CALLS, catch_error, check_no_message_text
+from chathistory.testing.contract.samples import KEY, MARKER, create_conversation, make_revision
 from tests.campaigns.reads import run
 
 pytestmark = pytest.mark.repeated
@@ -49,14 +49,14 @@ def test_an_answer_that_breaks_off(valkey, store, prefix, name):
     """After some bytes of it the connection ends."""
     for place in (1, 2, 7, 50, 5000, 200_000):
         store.delete(KEY)
-        store.append(KEY, [LARGE, LARGE], after=None, revision=revision(payload=MARKER))
+        store.append(KEY, [LARGE, LARGE], after=None, revision=make_revision(payload=MARKER))
         with FaultProxy(valkey.port) as proxy, open_store(proxy.url, prefix=prefix, socket_timeout=5) as far:
             far.read(KEY, stop=0)
             proxy.shorten = lambda _, place=place: place
-            error = error_of(partial(EVERY[name], far), seconds=20)
+            error = catch_error(partial(EVERY[name], far), seconds=20)
             assert error is None or isinstance(error, ChatHistoryError), repr(error)
             if error is not None:
-                silent(error)
+                check_no_message_text(error)
             proxy.shorten = lambda _: None
             assert len(far.read(KEY).records) == 2 if name in {"read", "scan_keys"} else True
 
@@ -84,23 +84,23 @@ GARBAGE = {
 
 @pytest.mark.parametrize("answer", GARBAGE.values(), ids=GARBAGE)
 def test_an_answer_that_is_none(valkey, store, prefix, answer):
-    created(store)
+    create_conversation(store)
     with FaultProxy(valkey.port) as proxy, open_store(proxy.url, prefix=prefix, socket_timeout=1) as far:
         far.read(KEY)
         for name, call in EVERY.items():
             proxy.instead = lambda _: answer
-            error = error_of(partial(call, far), seconds=20)
+            error = catch_error(partial(call, far), seconds=20)
             assert error is None or isinstance(error, ChatHistoryError), f"{name}: {error!r}"
             if error is not None:
-                silent(error)
+                check_no_message_text(error)
             proxy.instead = lambda _: None
             assert len(far.read(KEY).records) == 1, "the connection was used again"
 
 
 def test_a_walk_whose_answers_are_all_lost_ends(valkey, prefix):
     with FaultProxy(valkey.port) as proxy, open_store(proxy.url, prefix=prefix) as far:
-        created(far)
+        create_conversation(far)
         proxy.lose = lambda request: b"SCAN" in request
-        assert isinstance(error_of(lambda: list(far.scan_keys()), seconds=20), StoreUnavailable)
+        assert isinstance(catch_error(lambda: list(far.scan_keys()), seconds=20), StoreUnavailable)
         proxy.lose = lambda _: False
         assert list(far.scan_keys()) == [KEY]

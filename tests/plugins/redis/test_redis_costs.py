@@ -11,7 +11,7 @@ from fault_proxy import FaultProxy
 
 from chathistory import History, Key, open_store
 from chathistory.errors import StoreUnavailable
-from chathistory.testing.contract.samples import KEY, created, grown, revision
+from chathistory.testing.contract.samples import KEY, append_lines, create_conversation, make_revision
 
 INFO = json.dumps({"title": "A question about foxes", "usage": {"input_tokens": 1234, "output_tokens": 567}})
 BODIES = [json.dumps({"v": 1, "text": "The quick brown fox. " * 20, "number": number}) for number in range(2)]
@@ -41,10 +41,10 @@ def trips(proxy: FaultProxy, call) -> int:
 
 def test_each_call_is_one_round_trip(far, proxy):
     for number in range(30):
-        head = created(far, Key(KEY.scope, f"c{number}"), 30)
+        head = create_conversation(far, Key(KEY.scope, f"c{number}"), 30)
     calls = {
-        "append": lambda: grown(far, head, 3),
-        "create": lambda: created(far),
+        "append": lambda: append_lines(far, head, 3),
+        "create": lambda: create_conversation(far),
         "tail": lambda: far.read(KEY, start=-20),
         "page": lambda: far.heads(KEY.scope),
         "forget": lambda: far.forget(KEY, before=1),
@@ -53,7 +53,7 @@ def test_each_call_is_one_round_trip(far, proxy):
     }
     for call in (*calls.values(), lambda: list(far.keys())):  # the server knows the scripts
         call()
-    head = grown(far, far.read(head.key, stop=0).head)
+    head = append_lines(far, far.read(head.key, stop=0).head)
     assert {name: trips(proxy, call) for name, call in calls.items()} == dict.fromkeys(calls, 1)
     assert trips(proxy, lambda: list(far.keys())) == 2, "scopes, and ids of one scope"
 
@@ -78,10 +78,10 @@ def test_a_turn_is_one_round_trip_and_two_in_a_fresh_process(far, proxy, valkey,
 def test_a_turn_sends_at_most_300_bytes_beside_what_it_stores(proxy, valkey, name):
     with open_store(proxy.url) as store:  # the prefix that is used unless another is given
         key = Key("default", name)
-        given = revision(payload=INFO, expires=4_102_444_800_123_457)
+        given = make_revision(payload=INFO, expires=4_102_444_800_123_457)
         head = store.append(key, BODIES, after=None, revision=given)
         proxy.forget()
-        store.append(key, BODIES, after=head, revision=revision(payload=INFO, expires=4_102_444_800_123_457))
+        store.append(key, BODIES, after=head, revision=make_revision(payload=INFO, expires=4_102_444_800_123_457))
         payload = sum(map(len, [*BODIES, INFO, key.scope, key.id]))
         assert proxy.sent - payload <= 300
         store.delete(key)
@@ -89,17 +89,17 @@ def test_a_turn_sends_at_most_300_bytes_beside_what_it_stores(proxy, valkey, nam
 
 def test_a_long_conversation_costs_what_a_short_one_costs(far, proxy, valkey):
     def cost(key, count):
-        head = created(far, key, 10)
+        head = create_conversation(far, key, 10)
         while head.end < count:
-            head = grown(far, head, 5000)
-        grown_head = grown(far, head, 1)
+            head = append_lines(far, head, 5000)
+        grown_head = append_lines(far, head, 1)
         seen = []
         with valkey.client() as client:
             for _ in range(5):
                 client.config_resetstat()
                 proxy.forget()
                 for _ in range(50):
-                    grown_head = far.append(key, ["x"], after=grown_head, revision=revision())
+                    grown_head = far.append(key, ["x"], after=grown_head, revision=make_revision())
                     far.read(key, start=-20)
                     far.heads(key.scope, limit=1)
                 seen.append(client.info("commandstats")["cmdstat_evalsha"]["usec_per_call"])
@@ -113,9 +113,9 @@ def test_a_long_conversation_costs_what_a_short_one_costs(far, proxy, valkey):
 
 def test_a_page_of_many_costs_what_a_page_of_few_costs(far, proxy):
     for number in range(2000):
-        created(far, Key("many", f"c{number:04d}"))
+        create_conversation(far, Key("many", f"c{number:04d}"))
     for number in range(25):
-        created(far, Key("few", f"c{number:04d}"))
+        create_conversation(far, Key("few", f"c{number:04d}"))
     costs = {}
     for scope in ("many", "few"):
         proxy.forget()
@@ -127,7 +127,7 @@ def test_a_page_of_many_costs_what_a_page_of_few_costs(far, proxy):
 def test_a_page_in_a_cluster_is_one_round_trip_to_each_master(cluster, prefix):
     with open_store(cluster.url, prefix=prefix) as store:
         for number in range(60):
-            created(store, Key("default", f"c{number:04d}"))
+            create_conversation(store, Key("default", f"c{number:04d}"))
         store.heads("default")
         before = [_calls(server) for server in cluster.masters]
         page = store.heads("default")
@@ -142,7 +142,7 @@ SENT = ("evalsha", "eval", "lrange", "cluster", "command", "client", "hello", "p
 
 def test_each_call_in_a_cluster_is_one_command(cluster, prefix):
     calls = {
-        "append": (lambda store, head: grown(store, head, 3), {"evalsha": 1}),
+        "append": (lambda store, head: append_lines(store, head, 3), {"evalsha": 1}),
         "tail": (lambda store, _: store.read(KEY, start=-20), {"lrange": 1}),
         "read": (lambda store, _: store.read(KEY, stop=2), {"evalsha": 1, "lrange": 1}),
         "forget": (lambda store, _: store.forget(KEY, before=1), {"evalsha": 1}),
@@ -152,7 +152,7 @@ def test_each_call_in_a_cluster_is_one_command(cluster, prefix):
         store = opened.enter_context(open_store(cluster.url, prefix=prefix))
         clients = [opened.enter_context(server.client()) for server in cluster.masters]
         for is_warm in (False, True):  # the second time the servers know the scripts
-            head = created(store, count=3)
+            head = create_conversation(store, count=3)
             for name, (call, due) in calls.items():
                 before = sent_commands(clients)
                 call(store, head)
@@ -175,11 +175,11 @@ def test_an_append_waits_in_the_same_round_trip(proxy, prefix, option):
         for _ in range(2):  # the server knows the script the second time
             proxy.forget()
             with pytest.raises(StoreUnavailable):
-                created(store)
+                create_conversation(store)
             store.delete(KEY)
         proxy.forget()
         with pytest.raises(StoreUnavailable):
-            created(store)
+            create_conversation(store)
         assert proxy.trips == 1
 
 
@@ -190,7 +190,7 @@ def _calls(server) -> int:
 
 def test_a_slice_ends_early_to_bound_memory(store):
     body = "x" * 1_000_000
-    store.append(KEY, [body] * 20, after=None, revision=revision())
+    store.append(KEY, [body] * 20, after=None, revision=make_revision())
     part = store.read(KEY)
     assert 4 <= len(part.records) <= 8
     assert [record.position for record in part.records] == list(range(len(part.records)))
@@ -201,7 +201,7 @@ def test_a_slice_ends_early_to_bound_memory(store):
 def test_memory_is_at_most_a_quarter_more_than_the_payload(store, valkey, prefix, size):
     head = None
     for _ in range(100):
-        head = store.append(KEY, ["x" * size] * 4, after=head, revision=revision())
+        head = store.append(KEY, ["x" * size] * 4, after=head, revision=make_revision())
     with valkey.client() as client:
         used = client.memory_usage(f"{prefix}{{0}}:{KEY.scope}:{KEY.id}", samples=0)
     assert used <= 400 * size * 1.25

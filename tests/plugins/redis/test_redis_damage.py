@@ -21,8 +21,8 @@ from redis_damage import Damage, chosen, damages
 from chathistory import Key, open_store
 from chathistory.errors import ChatHistoryError, CorruptRecord
 from chathistory.storage.values import Head, Revision
-from chathistory.testing.contract.calls import error_of
-from chathistory.testing.contract.samples import KEY, created, grown, lines
+from chathistory.testing.contract.every_method import catch_error
+from chathistory.testing.contract.samples import KEY, append_lines, create_conversation, make_lines
 
 pytestmark = pytest.mark.repeated
 
@@ -60,10 +60,10 @@ def test_damage_stays_where_it_is_in_a_cluster(place, damage):
 
 
 def stays_where_it_is(store, client, damage: Damage) -> None:
-    head = grown(store, grown(store, grown(store, created(store), 2), 3), 3)
+    head = append_lines(store, append_lines(store, append_lines(store, create_conversation(store), 2), 3), 3)
     assert head.end == COUNT
     for key in (*OTHERS, FAR_AWAY):
-        created(store, key, 3)
+        create_conversation(store, key, 3)
     names = store._layout.names(KEY)
     damage.do(client, names)
     check_what_is_listed(store, client)
@@ -111,7 +111,7 @@ def check_reads(store, client, names) -> None:
     for at, text in enumerate(texts):
         element = client.lindex(names.conversation, at)
         plain = element is not None and b"\n" not in element
-        assert text in (None, *lines(1, first=at)) or plain or isinstance(single[at], ChatHistoryError)
+        assert text in (None, *make_lines(1, first=at)) or plain or isinstance(single[at], ChatHistoryError)
     wrong = [at for at, each in enumerate(single) if isinstance(each, CorruptRecord)]
     assert [single[at].position for at in wrong] == wrong
     for start in range(COUNT):
@@ -128,11 +128,15 @@ def check_reads(store, client, names) -> None:
 @pytest.mark.parametrize("place", ["valkey"], indirect=True)
 def test_no_call_hangs_on_damage(place, damage):
     store, client = place
-    head = created(store, count=3)
+    head = create_conversation(store, count=3)
     damage.do(client, store._layout.names(KEY))
     find_records = store.get_recovery().find_records
-    for call in (partial(list_all_pages, store, KEY.scope, 1), partial(grown, store, head), partial(find_records, KEY)):
-        error = error_of(call, seconds=10)
+    for call in (
+        partial(list_all_pages, store, KEY.scope, 1),
+        partial(append_lines, store, head),
+        partial(find_records, KEY),
+    ):
+        error = catch_error(call, seconds=10)
         assert error is None or isinstance(error, ChatHistoryError)
 
 
@@ -153,7 +157,7 @@ def test_damage_of_a_record_leaves_all_others_readable(store, valkey_client, siz
 
 def test_the_worst_lists_are_put_in_order(store, valkey, prefix):
     """Records lost and put in at many places at once: each that is left keeps its position."""
-    head = created(store, count=2000, first=50)
+    head = create_conversation(store, count=2000, first=50)
     store.forget(KEY, before=60)
     name = store._layout.names(KEY).conversation
     with valkey.client() as client:
@@ -175,15 +179,15 @@ def test_the_worst_lists_are_put_in_order(store, valkey, prefix):
         except CorruptRecord as error:
             wrong.append(error.position)
         else:
-            assert record.body == lines(1, first=position)[0]
+            assert record.body == make_lines(1, first=position)[0]
     assert wrong == sorted([*(at + 60 for at in gone), 60 + 19])
     head = store.read(KEY, stop=0).head
-    assert grown(store, head, 3).end == 2053
+    assert append_lines(store, head, 3).end == 2053
     assert [item.key for item in store.heads(KEY.scope).items] == [KEY]
 
 
 def test_a_writer_who_came_meanwhile_is_not_overwritten(store, valkey_client):
-    head = created(store, count=3)
+    head = create_conversation(store, count=3)
     name = store._layout.names(KEY).conversation
 
     def damage():

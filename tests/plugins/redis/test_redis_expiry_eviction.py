@@ -15,8 +15,15 @@ from redis_servers import Pair, Server, ended, until
 
 from chathistory import History, Key, open_store
 from chathistory.errors import Conflict, OutcomeUnknown
-from chathistory.testing.contract.queries import bodies_of, contents
-from chathistory.testing.contract.samples import EPOCH, KEY, created, grown, lines, revision
+from chathistory.testing.contract.checked_reads import read_bodies, read_everything
+from chathistory.testing.contract.samples import (
+    EPOCH,
+    KEY,
+    append_lines,
+    create_conversation,
+    make_lines,
+    make_revision,
+)
 
 HOUR = 3_600_000
 
@@ -28,30 +35,32 @@ def left(valkey, prefix) -> int:
 
 def test_the_server_removes_a_conversation_an_hour_after_it_expired(store, valkey, prefix):
     at = EPOCH + 10**12
-    head = store.append(KEY, lines(1), after=None, revision=revision(updated=at, expires=at + 60_000_000))
+    head = store.append(KEY, make_lines(1), after=None, revision=make_revision(updated=at, expires=at + 60_000_000))
     assert EXPIRY_MARGIN == HOUR
     assert HOUR + 55_000 < left(valkey, prefix) <= HOUR + 60_000
-    head = store.append(KEY, lines(1), after=head, revision=revision(updated=at + 1, expires=at + 600_000_001))
+    head = store.append(
+        KEY, make_lines(1), after=head, revision=make_revision(updated=at + 1, expires=at + 600_000_001)
+    )
     assert HOUR + 590_000 < left(valkey, prefix) <= HOUR + 600_000
     store.forget(KEY, before=1)
     assert HOUR + 590_000 < left(valkey, prefix) <= HOUR + 600_000
-    store.append(KEY, lines(1), after=head, revision=revision(updated=at + 2))
+    store.append(KEY, make_lines(1), after=head, revision=make_revision(updated=at + 2))
     assert left(valkey, prefix) == -1, "without an expiry it stays for ever"
 
 
 def test_a_clock_that_was_ahead_does_not_shorten_a_life(store, valkey, prefix):
     """The time of an append only grows, so for a day it stays where the fast clock was; its expiry is not."""
     now, day = time.time_ns() // 1000, 86_400_000_000
-    head = store.append(KEY, lines(1), after=None, revision=revision(updated=now + day))
-    store.append(KEY, lines(1), after=head, revision=revision(updated=now + day + 1, expires=now + day // 2))
+    head = store.append(KEY, make_lines(1), after=None, revision=make_revision(updated=now + day))
+    store.append(KEY, make_lines(1), after=head, revision=make_revision(updated=now + day + 1, expires=now + day // 2))
     assert HOUR + 12 * HOUR - 60_000 < left(valkey, prefix) <= 13 * HOUR
 
 
 @pytest.mark.parametrize("expires", [0, 1, EPOCH, 2**53 - 1])
 def test_no_expiry_removes_at_once_or_fails(store, valkey, prefix, expires):
-    store.append(KEY, lines(1), after=None, revision=revision(expires=expires))
+    store.append(KEY, make_lines(1), after=None, revision=make_revision(expires=expires))
     assert left(valkey, prefix) > HOUR - 10_000
-    assert bodies_of(store, KEY) == lines(1)
+    assert read_bodies(store, KEY) == make_lines(1)
 
 
 def test_a_time_to_live_through_the_core(valkey, prefix):
@@ -72,7 +81,7 @@ def test_what_the_server_removed_is_not_listed_and_leaves_the_index(request, whe
     with open_store(place.url, prefix=prefix) as store:
         keys = [Key("default", f"c{number:03d}") for number in range(60)]
         for key in keys:
-            created(store, key)
+            create_conversation(store, key)
         gone = set(keys[5:50])
         for key in gone:
             _remove(place, store, key)
@@ -88,7 +97,7 @@ def test_what_the_server_removed_is_not_listed_and_leaves_the_index(request, whe
 
 
 def test_a_page_goes_on_past_thousands_that_are_gone(store, valkey, prefix):
-    created(store, Key("default", "oldest"))
+    create_conversation(store, Key("default", "oldest"))
     with valkey.client() as client:
         client.zadd(f"{prefix}{{0}}:default", {f"gone {number}": EPOCH * 2 + number for number in range(5000)})
     assert [head.key.id for head in store.heads("default").items] == ["oldest"]
@@ -99,7 +108,7 @@ def test_a_page_goes_on_past_thousands_that_are_gone(store, valkey, prefix):
 def test_what_is_gone_does_not_pile_up_where_nobody_lists(store, valkey, prefix):
     for number in range(200):
         key = Key("default", f"c{number:03d}")
-        created(store, key)
+        create_conversation(store, key)
         with valkey.client() as client:
             client.delete(f"{prefix}{{0}}:default:{key.id}")
     with valkey.client() as client:
@@ -107,17 +116,17 @@ def test_what_is_gone_does_not_pile_up_where_nobody_lists(store, valkey, prefix)
 
 
 def test_an_index_that_the_server_evicted_comes_back_with_the_next_append(store, valkey, prefix):
-    head, other = created(store), created(store, Key(KEY.scope, "other"))
+    head, other = create_conversation(store), create_conversation(store, Key(KEY.scope, "other"))
     with valkey.client() as client:
         client.delete(f"{prefix}{{0}}:{KEY.scope}", f"{prefix}{{0}}")
-    assert bodies_of(store, KEY) == lines(1)
+    assert read_bodies(store, KEY) == make_lines(1)
     assert list(store.keys()) == []
-    grown(store, head)
-    grown(store, other)
+    append_lines(store, head)
+    append_lines(store, other)
     assert sorted(store.keys()) == sorted(store.keys(KEY.scope)) == [KEY, other.key]
     with valkey.client() as client:
         client.delete(f"{prefix}{{0}}")
-    grown(store, store.read(KEY).head)
+    append_lines(store, store.read(KEY).head)
     assert len(list(store.keys())) == 2
 
 
@@ -126,7 +135,7 @@ def test_a_walk_through_all_names_goes_on_after_a_failover():
     with ended(Pair()) as pair, FaultProxy(pair.master.port) as proxy, open_store(proxy.url) as store:
         due = [Key("default", f"c{number:04d}") for number in range(700)]
         for key in due:
-            created(store, key)
+            create_conversation(store, key)
         with pair.master.client() as client:
             until(lambda: client.execute_command("WAIT", 1, 1000), what="the copy")
         walk = store.keys("default")
@@ -137,11 +146,11 @@ def test_a_walk_through_all_names_goes_on_after_a_failover():
 
 
 def test_a_walk_misses_nothing_that_is_written_meanwhile(store):
-    heads = [created(store, Key("default", f"c{number:04d}")) for number in range(700)]
+    heads = [create_conversation(store, Key("default", f"c{number:04d}")) for number in range(700)]
     walk = store.keys("default")
     seen = [next(walk)]
     for head in heads[::7]:
-        grown(store, head)
+        append_lines(store, head)
     store.delete(heads[-1].key)
     seen += walk
     assert len(seen) == len(set(seen))
@@ -150,14 +159,14 @@ def test_a_walk_misses_nothing_that_is_written_meanwhile(store):
 
 def test_a_writer_does_not_go_on_in_a_server_that_came_back_empty(server):
     with open_store(server.url) as store:
-        head = created(store)
+        head = create_conversation(store)
         chat = History(store).conversation("chat")
         chat.append({"role": "user", "content": "before"})
         server.stop(signal.SIGKILL)
         server.start()
         assert store.read(KEY) is None
         with pytest.raises(Conflict) as caught:
-            grown(store, head)
+            append_lines(store, head)
         assert caught.value.head is None
         with pytest.raises(OutcomeUnknown):
             chat.append({"role": "user", "content": "after"})
@@ -169,24 +178,24 @@ def test_a_writer_does_not_go_on_in_a_server_that_came_back_empty(server):
 
 def test_a_flush_in_mid_conversation_is_a_conflict(server):
     with open_store(server.url) as store, server.client() as client:
-        head = grown(store, created(store))
+        head = append_lines(store, create_conversation(store))
         client.flushall()
         with pytest.raises(Conflict) as caught:
-            grown(store, head)
+            append_lines(store, head)
         assert caught.value.head is None
-        assert contents(store) == {}
+        assert read_everything(store) == {}
         assert client.dbsize() == 0
 
 
 def test_what_was_saved_is_there_after_a_crash():
     with Server("--appendonly", "yes", "--appendfsync", "always") as server, open_store(server.url) as store:
-        head = store.append(KEY, lines(5), after=None, revision=revision(payload="info"))
-        head = store.append(KEY, lines(2, first=5), after=head, revision=revision())
+        head = store.append(KEY, make_lines(5), after=None, revision=make_revision(payload="info"))
+        head = store.append(KEY, make_lines(2, first=5), after=head, revision=make_revision())
         store.forget(KEY, before=3)
         server.stop(signal.SIGKILL)
         server.start()
-        assert bodies_of(store, KEY) == lines(4, first=3)
-        assert grown(store, head).end == 8
+        assert read_bodies(store, KEY) == make_lines(4, first=3)
+        assert append_lines(store, head).end == 8
         assert [item.key for item in store.heads(KEY.scope).items] == [KEY]
 
 

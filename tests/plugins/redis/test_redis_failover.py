@@ -13,8 +13,8 @@ from redis_servers import Cluster, Sentinels, ended, until
 from chathistory import Key, open_store
 from chathistory.errors import Conflict, StoreUnavailable
 from chathistory.log.commit import commit
-from chathistory.testing.contract.queries import bodies_of
-from chathistory.testing.contract.samples import revision
+from chathistory.testing.contract.checked_reads import read_bodies
+from chathistory.testing.contract.samples import make_revision
 
 WRITERS = 8
 PATIENCE = 20.0
@@ -45,7 +45,7 @@ class Load:
             text = f"{at} {number}"
             number += 1
             try:
-                head = commit(self.store, key, [text], after=head, revision=revision())
+                head = commit(self.store, key, [text], after=head, revision=make_revision())
                 self.acknowledged[at].append(text)
             except Conflict as conflict:
                 self.errors[type(conflict).__name__] += 1
@@ -76,7 +76,7 @@ class Load:
         """Return, per writer, how many acknowledged messages are gone; checks that none is doubled or out of order."""
         counts = []
         for at, texts in enumerate(self.acknowledged):
-            stored = bodies_of(self.store, Key("default", f"writer {at}"))
+            stored = read_bodies(self.store, Key("default", f"writer {at}"))
             assert len(set(stored)) == len(stored), "a message is doubled"
             assert stored == sorted(stored, key=lambda text: int(text.split()[1])), "messages are out of order"
             counts.append(len(set(texts) - set(stored)))

@@ -14,8 +14,8 @@ from redis_servers import Cluster, Move, Pair, Sentinels, Server, ended, until
 from chathistory import History, Key, open_store
 from chathistory.errors import StoreRejected, StoreUnavailable
 from chathistory.storage.values import Head
-from chathistory.testing.contract.calls import error_of
-from chathistory.testing.contract.samples import KEY, created, grown, lines, revision
+from chathistory.testing.contract.every_method import catch_error
+from chathistory.testing.contract.samples import KEY, append_lines, create_conversation, make_lines, make_revision
 
 SCOPES = ("one", "two", "three")
 
@@ -23,7 +23,7 @@ SCOPES = ("one", "two", "three")
 def filled(store, count: int) -> set[Key]:
     keys = {Key(SCOPES[number % 3], f"c{number:04d}") for number in range(count)}
     for key in sorted(keys):
-        created(store, key, 2)
+        create_conversation(store, key, 2)
     return keys
 
 
@@ -73,7 +73,7 @@ def test_a_server_that_really_evicts(where, prefix):
                     client.config_set("maxmemory", client.info("memory")["used_memory"] + 300_000)
             written = [Key(SCOPES[number % 3], f"c{number:04d}") for number in range(650)]
             for key in written:
-                store.append(key, ["x" * 2000], after=None, revision=revision())
+                store.append(key, ["x" * 2000], after=None, revision=make_revision())
             assert sum(_evicted(server) for server in servers) > 100
             for server in servers:
                 with server.client() as client:
@@ -179,7 +179,7 @@ def test_a_master_that_becomes_a_replica_on_the_way_does_not_count(small_steps, 
                     client.replicaof("127.0.0.1", pair.replica.port)
 
         proxy.instead = at_third_step
-        error = error_of(lambda: list(store.scan_keys()), seconds=20)
+        error = catch_error(lambda: list(store.scan_keys()), seconds=20)
         assert isinstance(error, StoreUnavailable), "a walk over a replica was taken for complete"
         with pair.replica.client() as client:
             client.replicaof("NO", "ONE")
@@ -203,14 +203,14 @@ def test_a_walk_through_sentinels_goes_to_the_master_that_they_name(prefix):
         outcomes = []
 
         def walked() -> bool:
-            outcomes.append(error_of(lambda: outcomes.append(set(store.scan_keys())), seconds=30))
+            outcomes.append(catch_error(lambda: outcomes.append(set(store.scan_keys())), seconds=30))
             return outcomes[-1] is None
 
         until(walked, patience=60, what="a walk over the new master")
         assert outcomes[-2] == keys
         assert {type(each) for each in outcomes[:-2]} <= {StoreUnavailable}
         found = store.get_recovery().find_records(min(keys))
-        store.get_recovery().restore_head(found, Head(found.key, found.start, found.end, revision()))
+        store.get_recovery().restore_head(found, Head(found.key, found.start, found.end, make_revision()))
         assert len(store.read(min(keys)).records) == 2
 
 
@@ -275,7 +275,7 @@ def test_a_cluster_that_lacks_a_server_is_not_walked_in_part(prefix):
     ):
         filled(store, 30)
         cluster.masters[1].stop()
-        error = error_of(lambda: list(store.scan_keys()), seconds=30)
+        error = catch_error(lambda: list(store.scan_keys()), seconds=30)
         assert isinstance(error, StoreUnavailable)
 
 
@@ -284,11 +284,11 @@ def test_without_the_right_to_scan(valkey, valkey_client, prefix):
     valkey_client.execute_command("ACL", "SETUSER", user, "on", ">x", f"~{prefix}*", "+@all", "-@dangerous", "-scan")
     try:
         with open_store(valkey.url.replace("//", f"//{user}:x@"), prefix=prefix) as store:
-            created(store)
-            created(store, Key("broken", "c"))
+            create_conversation(store)
+            create_conversation(store, Key("broken", "c"))
             valkey_client.delete(f"{prefix}{{0}}:broken")
             valkey_client.set(f"{prefix}{{0}}:broken", "text")
-            assert isinstance(error_of(lambda: list(store.scan_keys()), seconds=5), StoreRejected)
+            assert isinstance(catch_error(lambda: list(store.scan_keys()), seconds=5), StoreRejected)
             assert [each.where for each in store.damaged_keys()] == [f"{prefix}{{0}}:broken"]
             valkey_client.rpush(f"{prefix}{{0}}:{KEY.scope}:damaged", b"\xff")
             valkey_client.zadd(f"{prefix}{{0}}:{KEY.scope}", {"damaged": 5})
@@ -303,7 +303,7 @@ def test_without_the_right_to_scan(valkey, valkey_client, prefix):
 
 
 def test_a_walk_touches_nothing_of_other_prefixes(store, valkey_client, prefix):
-    created(store)
+    create_conversation(store)
     foreign = [f"{prefix}x{{0}}:scope:a", f"{prefix[:-1]}{{0}}:scope:a", f"x{prefix}{{0}}:scope:a", f"{prefix}scope"]
     for name in foreign:
         valkey_client.set(name, "not ours")
@@ -318,7 +318,7 @@ def test_a_walk_touches_nothing_of_other_prefixes(store, valkey_client, prefix):
 @pytest.mark.parametrize("prefix", ["a*b[c]?d^e-f\\g:"])
 def test_a_prefix_may_look_like_a_pattern(valkey, valkey_client, prefix):
     with open_store(valkey.url, prefix=prefix) as store:
-        created(store)
+        create_conversation(store)
         valkey_client.set("aXXbcYdZe-f\\g:{0}:scope:other", "not ours")
         assert list(store.scan_keys()) == [KEY]
         store.delete(KEY)
@@ -328,13 +328,13 @@ def test_a_prefix_may_look_like_a_pattern(valkey, valkey_client, prefix):
 
 def test_an_append_with_the_same_time_keeps_the_place_in_the_listing(store, valkey, prefix):
     """A title says nothing new: one round trip as ever, and the order stays."""
-    heads = [created(store, Key("default", f"c{number}")) for number in range(6)]
+    heads = [create_conversation(store, Key("default", f"c{number}")) for number in range(6)]
     before = [head.key for head in store.heads("default").items]
     with FaultProxy(valkey.port) as proxy, open_store(proxy.url, prefix=prefix) as far:
         far.read(KEY)
         proxy.forget()
         titled = far.append(
-            heads[1].key, lines(1), after=heads[1], revision=revision(updated=heads[1].revision.updated)
+            heads[1].key, make_lines(1), after=heads[1], revision=make_revision(updated=heads[1].revision.updated)
         )
         assert proxy.trips == 1
     assert [head.key for head in store.heads("default").items] == before
@@ -346,7 +346,7 @@ def test_an_append_with_the_same_time_keeps_the_place_in_the_listing(store, valk
     assert [head.key for head in walked] == before
     assert titled in walked
     same = [
-        store.append(head.key, ["x"], after=store.read(head.key, stop=0).head, revision=revision(updated=5))
+        store.append(head.key, ["x"], after=store.read(head.key, stop=0).head, revision=make_revision(updated=5))
         for head in heads
     ]
     assert [head.key for head in store.heads("default").items] == [head.key for head in same[::-1]]
@@ -354,16 +354,16 @@ def test_an_append_with_the_same_time_keeps_the_place_in_the_listing(store, valk
 
 def test_an_append_that_leaves_the_expiry_leaves_the_servers_time_running(store, valkey_client, prefix):
     name = f"{prefix}{{0}}:{KEY.scope}:{KEY.id}"
-    head = store.append(KEY, lines(1), after=None, revision=revision(expires=2**52))
+    head = store.append(KEY, make_lines(1), after=None, revision=make_revision(expires=2**52))
     assert valkey_client.pexpire(name, 5_000_000)
-    head = store.append(KEY, lines(1), after=head, revision=revision(expires=2**52))
+    head = store.append(KEY, make_lines(1), after=head, revision=make_revision(expires=2**52))
     assert valkey_client.pttl(name) <= 5_000_000
-    head = store.append(KEY, lines(1), after=head, revision=revision(expires=2**52 + 1))
+    head = store.append(KEY, make_lines(1), after=head, revision=make_revision(expires=2**52 + 1))
     assert valkey_client.pttl(name) > 5_000_000
-    store.append(KEY, lines(1), after=head, revision=revision())
+    store.append(KEY, make_lines(1), after=head, revision=make_revision())
     assert valkey_client.pttl(name) == -1
     valkey_client.pexpire(name, 5_000_000)
-    grown(store, store.read(KEY, stop=0).head)
+    append_lines(store, store.read(KEY, stop=0).head)
     assert valkey_client.pttl(name) == -1, "a time to live that somebody else has set stays"
 
 

@@ -12,8 +12,8 @@ from redis.crc import key_slot
 
 from chathistory import Key, open_store
 from chathistory.errors import Conflict
-from chathistory.testing.contract.calls import CALLS, error_of
-from chathistory.testing.contract.samples import KEY, created, grown, revision
+from chathistory.testing.contract.every_method import CALLS, catch_error
+from chathistory.testing.contract.samples import KEY, append_lines, create_conversation, make_revision
 from chathistory.testing.contract.tricky_names import NAMES
 
 FOREIGN = 10_000
@@ -22,8 +22,8 @@ KEYS = st.builds(Key, NAME, NAME)
 
 
 def test_the_keys_of_a_conversation(store, valkey, prefix):
-    head = store.append(KEY, ["one"], after=None, revision=revision(payload="info"), first=7)
-    created(store, Key("a:b%", "c:d"))
+    head = store.append(KEY, ["one"], after=None, revision=make_revision(payload="info"), first=7)
+    create_conversation(store, Key("a:b%", "c:d"))
     with valkey.client() as client:
         names = sorted(name.decode().removeprefix(prefix) for name in client.scan_iter(f"{prefix}*"))
         assert names == ["{0}", "{0}:a%3Ab%25", "{0}:a%3Ab%25:c:d", "{0}:scope", "{0}:scope:conversation"]
@@ -36,7 +36,7 @@ def test_the_keys_of_a_conversation(store, valkey, prefix):
 
 def test_nothing_is_left_of_what_is_deleted(store, valkey, prefix):
     for key in (KEY, Key(KEY.scope, "other"), Key("another", "one")):
-        grown(store, created(store, key))
+        append_lines(store, create_conversation(store, key))
     for key in list(store.keys()):
         store.delete(key)
     with valkey.client() as client:
@@ -58,11 +58,11 @@ def test_foreign_keys_are_neither_read_nor_touched(confined, valkey, prefix):
     with valkey.client() as client:
         client.mset(dict.fromkeys(names, "not ours"))
         with open_store(confined, prefix=prefix) as store:
-            created(store)
+            create_conversation(store)
             for name, call in CALLS.items():
-                error = error_of(partial(call, store), seconds=10)
+                error = catch_error(partial(call, store), seconds=10)
                 assert error is None or isinstance(error, Conflict), f"{name}: {error}"
-            grown(store, created(store), 3)
+            append_lines(store, create_conversation(store), 3)
             assert [head.key for head in store.heads(KEY.scope).items] == list(store.keys()) == [KEY]
             store.delete(KEY)
         assert set(client.mget(names)) == {b"not ours"}
@@ -72,7 +72,7 @@ def test_foreign_keys_are_neither_read_nor_touched(confined, valkey, prefix):
 def test_prefixes_do_not_reach_each_other(valkey, prefix):
     stores = [open_store(valkey.url, prefix=name) for name in (prefix, prefix[:-1], prefix + ":", prefix + "0")]
     for number, store in enumerate(stores):
-        created(store, Key("scope", f"of {number}"))
+        create_conversation(store, Key("scope", f"of {number}"))
     for number, store in enumerate(stores):
         assert list(store.keys()) == [Key("scope", f"of {number}")]
     for store in stores:
@@ -102,7 +102,7 @@ def test_all_keys_of_a_conversation_are_in_one_slot_and_can_be_found(key):
 def test_a_large_scope_is_on_all_masters(cluster, prefix):
     with open_store(cluster.url, prefix=prefix) as store:
         for number in range(150):
-            created(store, Key("default", f"conversation {number}"))
+            create_conversation(store, Key("default", f"conversation {number}"))
         counts = []
         for server in cluster.masters:
             with server.client() as client:

@@ -7,9 +7,9 @@ from fault_proxy import FaultProxy
 
 from chathistory import History, Key, open_store
 from chathistory.errors import Conflict, StoreUnavailable
-from chathistory.testing.contract.calls import CALLS
-from chathistory.testing.contract.queries import bodies_of
-from chathistory.testing.contract.samples import KEY, created, grown, lines, revision
+from chathistory.testing.contract.checked_reads import read_bodies
+from chathistory.testing.contract.every_method import CALLS
+from chathistory.testing.contract.samples import KEY, append_lines, create_conversation, make_lines, make_revision
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def test_each_of_1000_appends_is_there_once_though_200_answers_were_lost(far, st
 
 
 def test_an_append_whose_answer_was_lost_is_a_conflict_with_itself(far, proxy):
-    head = created(far)
+    head = create_conversation(far)
     proxy.lose = is_script
-    given = revision()
+    given = make_revision()
     with pytest.raises(StoreUnavailable) as caught:
         far.append(KEY, ["once"], after=head, revision=given)
     assert caught.value.outcome == "unknown"
@@ -57,12 +57,12 @@ def test_an_append_whose_answer_was_lost_is_a_conflict_with_itself(far, proxy):
     with pytest.raises(Conflict) as repeated:
         far.append(KEY, ["once"], after=head, revision=given)
     assert repeated.value.head.revision == given
-    assert bodies_of(far, KEY) == [*lines(1), "once"]
+    assert read_bodies(far, KEY) == [*make_lines(1), "once"]
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_a_lost_answer_is_unavailable_and_the_next_call_works(far, proxy, name):
-    head = created(far)
+    head = create_conversation(far)
     proxy.lose = is_script
     with pytest.raises(StoreUnavailable) as caught:
         CALLS[name](far)
@@ -70,26 +70,26 @@ def test_a_lost_answer_is_unavailable_and_the_next_call_works(far, proxy, name):
     assert proxy.lost == 1, "the client repeated the call by itself"
     proxy.lose = lambda _: False
     if name not in {"delete", "forget"}:
-        assert bodies_of(far, KEY) == lines(1)
-        assert grown(far, head).end == 2
+        assert read_bodies(far, KEY) == make_lines(1)
+        assert append_lines(far, head).end == 2
 
 
 def test_what_was_not_sent_is_not_stored(valkey, prefix):
     with FaultProxy(valkey.port) as proxy, open_store(proxy.url, prefix=prefix, socket_connect_timeout=1) as store:
         proxy.end()
         with pytest.raises(StoreUnavailable) as caught:
-            created(store)
+            create_conversation(store)
     assert caught.value.outcome == "not stored"
 
 
 def test_connections_that_the_server_has_cut_do_no_harm(store, valkey):
-    head = created(store)
+    head = create_conversation(store)
     with valkey.client() as client:
         for connection in client.client_list():
             if connection["cmd"] != "client|list":
                 client.client_kill_filter(_id=connection["id"])
-    assert bodies_of(store, KEY) == lines(1)
-    assert grown(store, head).end == 2
+    assert read_bodies(store, KEY) == make_lines(1)
+    assert append_lines(store, head).end == 2
 
 
 def test_lost_answers_in_a_cluster(cluster, prefix):

@@ -14,9 +14,17 @@ from redis_servers import DEBIAN, OLDEST, VALKEY, Pair, Server, ended, until
 
 from chathistory import Key, open_store
 from chathistory.errors import CorruptRecord, StoreError, StoreRejected, StoreUnavailable, UnsupportedRecord
-from chathistory.testing.contract.calls import CALLS, error_of, silent
-from chathistory.testing.contract.queries import bodies_of, head_of
-from chathistory.testing.contract.samples import FAR, KEY, MARKER, created, grown, lines, revision
+from chathistory.testing.contract.checked_reads import read_bodies, read_head
+from chathistory.testing.contract.every_method import CALLS, catch_error, check_no_message_text
+from chathistory.testing.contract.samples import (
+    FAR,
+    KEY,
+    MARKER,
+    append_lines,
+    create_conversation,
+    make_lines,
+    make_revision,
+)
 
 OLDER = [pytest.param(version, marks=pytest.mark.stress) for version in (OLDEST, DEBIAN)]
 VERSIONS = [pytest.param(VALKEY, id="Valkey"), *OLDER]
@@ -24,10 +32,10 @@ VERSIONS = [pytest.param(VALKEY, id="Valkey"), *OLDER]
 
 def raised(call, kind: type[StoreError], *, seconds: float = 10) -> StoreError:
     """Return what a call raises, having checked its type, its cause, and that it quotes nothing."""
-    error = error_of(call, seconds=seconds)
+    error = catch_error(call, seconds=seconds)
     assert type(error) is kind, repr(error)
     assert isinstance(error, CorruptRecord) or error.__cause__ is not None
-    silent(error)
+    check_no_message_text(error)
     return error
 
 
@@ -83,9 +91,13 @@ def test_what_is_refused_is_rejected(saying, name, words, due):
 
 
 def test_scripts_that_the_server_has_forgotten_are_sent_again(store, valkey):
-    head = created(store, count=2)
+    head = create_conversation(store, count=2)
     with valkey.client() as client:
-        for look in (lambda: grown(store, head), lambda: bodies_of(store, KEY), lambda: store.heads(KEY.scope)):
+        for look in (
+            lambda: append_lines(store, head),
+            lambda: read_bodies(store, KEY),
+            lambda: store.heads(KEY.scope),
+        ):
             client.script_flush()
             look()
         client.script_flush()
@@ -94,7 +106,7 @@ def test_scripts_that_the_server_has_forgotten_are_sent_again(store, valkey):
         store.forget(KEY, before=1)
         client.script_flush()
         store.check()
-        assert bodies_of(store, KEY) == lines(3)[1:]
+        assert read_bodies(store, KEY) == make_lines(3)[1:]
         client.script_flush()
         assert store.delete(KEY) is True
 
@@ -102,19 +114,19 @@ def test_scripts_that_the_server_has_forgotten_are_sent_again(store, valkey):
 @pytest.mark.parametrize("binary", VERSIONS)
 def test_a_server_without_memory_refuses_and_still_reads_forgets_and_deletes(binary):
     with Server(binary=binary) as server, open_store(server.url) as store, server.client() as client:
-        head = created(store, count=50)
+        head = create_conversation(store, count=50)
         client.config_set("maxmemory", "1")
-        append = partial(store.append, KEY, [MARKER * 1000], after=head, revision=revision(payload=MARKER))
+        append = partial(store.append, KEY, [MARKER * 1000], after=head, revision=make_revision(payload=MARKER))
         assert "memory" in str(raised(append, StoreRejected))
-        raised(lambda: created(store, Key("new", "new")), StoreRejected)
-        assert head_of(store, KEY) == head
+        raised(lambda: create_conversation(store, Key("new", "new")), StoreRejected)
+        assert read_head(store, KEY) == head
         assert list(store.keys()) == [KEY], "what was refused left something"
         assert store.forget(KEY, before=10).start == 10
-        assert bodies_of(store, KEY) == lines(40, first=10)
+        assert read_bodies(store, KEY) == make_lines(40, first=10)
         assert store.delete(KEY) is True
         assert client.dbsize() == 0
         client.config_set("maxmemory", "0")
-        assert created(store).end == 1
+        assert create_conversation(store).end == 1
 
 
 @pytest.mark.parametrize("binary", VERSIONS)
@@ -122,22 +134,22 @@ def test_a_replica_is_read_and_takes_no_writes(binary):
     with ended(Pair(binary=binary)) as pair:
         master, replica = pair.master, pair.replica
         with open_store(master.url) as store, open_store(replica.url) as second:
-            head = created(store, count=3)
+            head = create_conversation(store, count=3)
             until(lambda: second.read(KEY) is not None, what="the copy")
-            assert bodies_of(second, KEY) == lines(3)
+            assert read_bodies(second, KEY) == make_lines(3)
             assert list(second.heads(KEY.scope).items) == [head]
             for call in (
-                partial(grown, second, head),
+                partial(append_lines, second, head),
                 partial(second.delete, KEY),
                 partial(second.forget, KEY, before=1),
             ):
                 assert raised(call, StoreUnavailable).outcome == "not stored"
-            assert bodies_of(store, KEY) == lines(3)
+            assert read_bodies(store, KEY) == make_lines(3)
 
 
 def test_a_user_without_rights(valkey, prefix):
     with valkey.client() as client, open_store(valkey.url, prefix=prefix) as store:
-        head = created(store)
+        head = create_conversation(store)
         client.execute_command(
             "ACL", "SETUSER", "reader", "on", ">secret", "~*", "+@read", "+@scripting", "+@connection"
         )
@@ -145,15 +157,15 @@ def test_a_user_without_rights(valkey, prefix):
         client.execute_command("ACL", "SETUSER", "lame", "on", ">secret", "~*", "+@all", "-lset")
         address = valkey.url.replace("//", "//{}:secret@")
         with open_store(address.format("reader"), prefix=prefix) as reader:
-            assert bodies_of(reader, KEY) == lines(1)
+            assert read_bodies(reader, KEY) == make_lines(1)
             assert list(reader.heads(KEY.scope).items) == [head]
-            raised(lambda: grown(reader, head), StoreRejected)
-            raised(lambda: created(reader, Key("new", "new")), StoreRejected)
+            raised(lambda: append_lines(reader, head), StoreRejected)
+            raised(lambda: create_conversation(reader, Key("new", "new")), StoreRejected)
             raised(lambda: reader.delete(KEY), StoreRejected)
-            assert "LSET" in str(error_of(reader.check, seconds=5))
+            assert "LSET" in str(catch_error(reader.check, seconds=5))
         with open_store(address.format("other"), prefix=prefix) as other:
             for name, call in CALLS.items():
-                assert isinstance(error_of(partial(call, other), seconds=5), StoreRejected), name
+                assert isinstance(catch_error(partial(call, other), seconds=5), StoreRejected), name
         with open_store(address.format("lame"), prefix=prefix) as lame, pytest.raises(StoreRejected, match="LSET"):
             lame.check()
         with open_store(address.format("nobody"), prefix=prefix) as nobody:
@@ -161,16 +173,16 @@ def test_a_user_without_rights(valkey, prefix):
         for lacking in ("lset", "rpush", "zadd", "pexpire"):
             client.execute_command("ACL", "SETUSER", lacking, "on", ">secret", "~*", "+@all", f"-{lacking}")
             with open_store(address.format(lacking), prefix=prefix) as lame, pytest.raises(StoreRejected):
-                lame.append(KEY, lines(2), after=head, revision=revision(expires=FAR))
-        assert bodies_of(store, KEY) == lines(1), "half an append was done"
+                lame.append(KEY, make_lines(2), after=head, revision=make_revision(expires=FAR))
+        assert read_bodies(store, KEY) == make_lines(1), "half an append was done"
         assert list(store.keys()) == [KEY]
 
 
 def test_a_server_that_hangs_is_noticed_in_time(server):
     with open_store(server.url) as patient:
-        created(patient)
+        create_conversation(patient)
     with open_store(server.url, socket_timeout=0.15) as store:
-        until(lambda: error_of(partial(store.read, KEY), seconds=10) is None, what="an answer in time")
+        until(lambda: catch_error(partial(store.read, KEY), seconds=10) is None, what="an answer in time")
         server.stop(signal.SIGSTOP)
         try:
             for call in CALLS.values():
@@ -181,31 +193,31 @@ def test_a_server_that_hangs_is_noticed_in_time(server):
         finally:
             server.stop(signal.SIGCONT)
     with open_store(server.url) as store:
-        assert bodies_of(store, KEY)[0] == lines(1)[0]
+        assert read_bodies(store, KEY)[0] == make_lines(1)[0]
 
 
 def test_a_cluster_node_that_hangs_is_noticed_in_time(cluster, prefix):
     with open_store(cluster.url, prefix=prefix, socket_timeout=0.5, socket_connect_timeout=0.5) as store:
         keys = [Key("default", f"c{number}") for number in range(6)]
         for key in keys:
-            created(store, key)
+            create_conversation(store, key)
         stopped = cluster.masters[1]
         stopped.stop(signal.SIGSTOP)
         try:
             outcomes = []
             for key in keys:
                 begun = time.monotonic()
-                outcomes.append(error_of(partial(store.read, key), seconds=10))
+                outcomes.append(catch_error(partial(store.read, key), seconds=10))
                 assert time.monotonic() - begun < 3.5
             for call in (partial(store.heads, "default"), lambda: list(store.keys())):
                 begun = time.monotonic()
-                assert isinstance(error_of(call, seconds=10), StoreUnavailable)
+                assert isinstance(catch_error(call, seconds=10), StoreUnavailable)
                 assert time.monotonic() - begun < 3.5
         finally:
             stopped.stop(signal.SIGCONT)
         assert {type(error) for error in outcomes} <= {StoreUnavailable, type(None)}
         assert any(outcomes), "no conversation was on that node"
-        until(lambda: all(error_of(partial(store.read, key), seconds=10) is None for key in keys), what="recovery")
+        until(lambda: all(catch_error(partial(store.read, key), seconds=10) is None for key in keys), what="recovery")
         until(lambda: all(map(cluster.agrees, cluster.masters)), what="agreement")
 
 
@@ -221,7 +233,7 @@ def test_a_server_that_takes_no_connection_is_noticed_in_time(prefix):
         url = f"redis://127.0.0.1:{full.getsockname()[1]}"
         with open_store(url, prefix=prefix, socket_connect_timeout=1, socket_timeout=1) as store:
             begun = time.monotonic()
-            error = raised(lambda: created(store), StoreUnavailable)
+            error = raised(lambda: create_conversation(store), StoreUnavailable)
             assert time.monotonic() - begun < 2
         assert error.outcome == "not stored"
 
@@ -230,15 +242,15 @@ def test_a_server_that_takes_no_connection_is_noticed_in_time(prefix):
     "command", [("SET", b"text"), ("HSET", b"field", b"value"), ("RPUSH", b"no head"), ("RPUSH", b"")]
 )
 def test_a_key_of_ours_that_holds_something_else_is_damage_and_stays(store, valkey, prefix, command):
-    head = created(store)
+    head = create_conversation(store)
     name = f"{prefix}{{0}}:{KEY.scope}:{KEY.id}"
     with valkey.client() as client:
         assert client.delete(name) == 1
         client.execute_command(command[0], name, *command[1:])
         before = client.dump(name)
         calls = [
-            partial(grown, store, head),
-            partial(created, store),
+            partial(append_lines, store, head),
+            partial(create_conversation, store),
             partial(store.read, KEY),
             partial(store.read, KEY, start=-2),
             partial(store.read, KEY, stop=0),
@@ -256,27 +268,27 @@ def test_a_key_of_ours_that_holds_something_else_is_damage_and_stays(store, valk
 
 @pytest.mark.parametrize("change", [("LTRIM", 1, -1), ("RPUSH", "more"), ("RPOP",), ("LSET", -1, "1\nhead")])
 def test_a_list_that_is_not_as_its_head_says_is_damage(store, valkey, prefix, change):
-    head = created(store, count=3)
+    head = create_conversation(store, count=3)
     with valkey.client() as client:
         client.execute_command(change[0], f"{prefix}{{0}}:{KEY.scope}:{KEY.id}", *change[1:])
     calls = (partial(store.read, KEY), partial(store.read, KEY, start=-3), partial(store.forget, KEY, before=1))
-    for call in (partial(grown, store, head), *calls):
+    for call in (partial(append_lines, store, head), *calls):
         raised(call, CorruptRecord)
 
 
 def test_a_head_of_a_later_version_is_unsupported(store, valkey, prefix):
-    head = created(store, count=3)
+    head = create_conversation(store, count=3)
     with valkey.client() as client:
         client.lset(f"{prefix}{{0}}:{KEY.scope}:{KEY.id}", -1, b"2\n0\n3\nv\n1\n\n")
-    for call in (partial(grown, store, head), partial(store.read, KEY), partial(store.read, KEY, start=-2)):
-        error = error_of(call, seconds=5)
+    for call in (partial(append_lines, store, head), partial(store.read, KEY), partial(store.read, KEY, start=-2)):
+        error = catch_error(call, seconds=5)
         assert isinstance(error, UnsupportedRecord)
         assert error.version == 2
     assert isinstance(store.heads(KEY.scope).damaged[0].error, UnsupportedRecord)
 
 
 def test_a_body_that_is_not_text_is_damage_at_its_position(store, valkey, prefix):
-    created(store, count=3)
+    create_conversation(store, count=3)
     with valkey.client() as client:
         client.lset(f"{prefix}{{0}}:{KEY.scope}:{KEY.id}", 1, b"\xff")
     error = raised(partial(store.read, KEY), CorruptRecord)
@@ -286,13 +298,13 @@ def test_a_body_that_is_not_text_is_damage_at_its_position(store, valkey, prefix
 
 def test_an_index_of_another_type_harms_the_listing_alone(store, valkey, prefix):
     index = f"{prefix}{{0}}:{KEY.scope}"
-    head = created(store)
+    head = create_conversation(store)
     with valkey.client() as client:
         client.delete(index)
         client.set(index, "text")
-        head = grown(store, head)
-        other = created(store, Key(KEY.scope, "other"))
-        assert bodies_of(store, KEY) == lines(2)
+        head = append_lines(store, head)
+        other = create_conversation(store, Key(KEY.scope, "other"))
+        assert read_bodies(store, KEY) == make_lines(2)
         page = store.heads(KEY.scope)
         assert (page.items, [(each.key, each.where) for each in page.damaged]) == ([], [(None, index)])
         assert list(store.keys()) == []
@@ -308,5 +320,5 @@ def test_a_plain_url_to_a_cluster_names_the_right_one(cluster, prefix):
     errors = []
     for server in cluster.masters:
         with open_store(server.url, prefix=prefix) as store:
-            errors.append(error_of(partial(store.read, KEY), seconds=5))
+            errors.append(catch_error(partial(store.read, KEY), seconds=5))
     assert any("redis+cluster:" in str(error) and isinstance(error, StoreRejected) for error in errors)

@@ -12,8 +12,8 @@ from redis_servers import Cluster, Move, ended
 from chathistory import Key, open_store
 from chathistory.errors import StoreUnavailable
 from chathistory.log.commit import commit
-from chathistory.testing.contract.queries import bodies_of
-from chathistory.testing.contract.samples import created, grown, lines, revision
+from chathistory.testing.contract.checked_reads import read_bodies
+from chathistory.testing.contract.samples import append_lines, create_conversation, make_lines, make_revision
 
 SCOPE = "default"
 
@@ -32,7 +32,7 @@ def moving(cluster, prefix):
     with open_store(cluster.url, prefix=prefix) as store:
         every = [Key(SCOPE, f"c{number:03d}") for number in range(80)]
         for key in every:
-            created(store, key)
+            create_conversation(store, key)
         slot = key_slot(store._layout.names(every[0]).conversation)
         mine = [key for key in every if key_slot(store._layout.names(key).conversation) == slot]
         assert 4 <= len(mine) < 20
@@ -75,18 +75,18 @@ def test_what_is_on_its_way_is_not_gone(moving, moved):
     assert names in (None, every)
     assert tried(lambda: sorted(store.keys())) in (None, every)
     for key in mine:
-        assert bodies_of(store, key) == lines(1)
+        assert read_bodies(store, key) == make_lines(1)
     for key in (mine[0], mine[-1]):
         head = store.read(key, stop=0).head
-        tried(lambda key=key, head=head: grown(store, head))
-    tried(lambda: created(store, Key(SCOPE, "new")))
+        tried(lambda key=key, head=head: append_lines(store, head))
+    tried(lambda: create_conversation(store, Key(SCOPE, "new")))
     tried(lambda: store.delete(Key(SCOPE, "new")))
     move.finish()
     assert sorted(set(store.keys()) - {Key(SCOPE, "new")}) == every
     listed = {head.key for head in store.heads(SCOPE, limit=300).items}
     assert set(every) <= listed, "the listing has lost what was on its way"
     for key in mine:
-        assert bodies_of(store, key) in (lines(1), lines(2))
+        assert read_bodies(store, key) in (make_lines(1), make_lines(2))
 
 
 def test_an_append_that_waits_for_a_replica_follows_a_slot_on_its_way(moving, cluster, prefix):
@@ -95,7 +95,7 @@ def test_an_append_that_waits_for_a_replica_follows_a_slot_on_its_way(moving, cl
     with open_store(cluster.url, prefix=prefix, wait=1) as store:
         for key in mine:
             head = plain.read(key, stop=0).head
-            assert grown(store, head).end == 2
+            assert append_lines(store, head).end == 2
 
 
 def test_writers_go_on_while_slots_move(cluster, prefix):
@@ -119,7 +119,7 @@ def test_writers_go_on_while_slots_move(cluster, prefix):
         assert len(written) == 1, "the last thread failed"
         assert sorted(store.keys()) == sorted(keys)
         for key in keys:
-            texts = bodies_of(store, key)
+            texts = read_bodies(store, key)
             assert texts == [f"{key.id} {number}" for number in range(len(texts))]
             assert len(texts) > 5
         assert {head.key for head in store.heads(SCOPE).items} == set(keys)
@@ -128,7 +128,7 @@ def test_writers_go_on_while_slots_move(cluster, prefix):
 def _write(store, key, done, written):
     head, number = None, 0
     while not done.is_set():
-        given = revision()
+        given = make_revision()
         try:
             head = commit(store, key, [f"{key.id} {number}"], after=head, revision=given)
         except StoreUnavailable as error:

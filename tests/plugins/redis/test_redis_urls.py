@@ -19,8 +19,8 @@ from redis_servers import Pair, Sentinels, Server, ended, until
 
 from chathistory import Key, StoreURL, open_store
 from chathistory.errors import ConfigError, Conflict, StoreUnavailable
-from chathistory.testing.contract.queries import bodies_of
-from chathistory.testing.contract.samples import KEY, created, grown, lines, revision
+from chathistory.testing.contract.checked_reads import read_bodies
+from chathistory.testing.contract.samples import KEY, append_lines, create_conversation, make_lines, make_revision
 
 HOSTS = {
     "redis://": (("localhost", 6379),),
@@ -117,8 +117,8 @@ def test_a_socket(valkey, tmp_path, prefix):
         Server("--unixsocket", str(path)),
         open_store(f"unix://{path}?db=3", prefix=prefix, max_connections=1) as store,
     ):
-        created(store)
-        assert bodies_of(store, KEY) == lines(1)
+        create_conversation(store)
+        assert read_bodies(store, KEY) == make_lines(1)
 
 
 def test_sentinels(prefix):
@@ -129,13 +129,13 @@ def test_sentinels(prefix):
             store.read(KEY)
         assert caught.value.outcome == "not stored"
         with open_store(group.url, prefix=prefix, socket_connect_timeout=1) as store:
-            head = grown(store, created(store))
-            assert bodies_of(store, KEY) == lines(2)
+            head = append_lines(store, create_conversation(store))
+            assert read_bodies(store, KEY) == make_lines(2)
             assert list(store.heads(KEY.scope).items) == [head]
             store.check()
             for sentinel in group.sentinels:
                 sentinel.stop()
-            assert grown(store, head).end == 3, "a call asked a sentinel"
+            assert append_lines(store, head).end == 3, "a call asked a sentinel"
 
 
 def test_tls(valkey, tmp_path, prefix):
@@ -146,13 +146,13 @@ def test_tls(valkey, tmp_path, prefix):
     with FaultProxy(valkey.port, tls=context) as proxy:
         url = f"rediss://localhost:{proxy.port}?prefix={prefix}"
         with open_store(url, ssl_ca_certs=str(tmp_path / "ca.pem")) as store:
-            created(store)
-            assert bodies_of(store, KEY) == lines(1)
+            create_conversation(store)
+            assert read_bodies(store, KEY) == make_lines(1)
         with open_store(url) as store, pytest.raises(StoreUnavailable, match="CERTIFICATE_VERIFY_FAILED") as caught:
             store.read(KEY)
         assert caught.value.outcome == "not stored"
         with open_store(url, ssl_cert_reqs="none", ssl_check_hostname=False) as store:
-            assert bodies_of(store, KEY) == lines(1)
+            assert read_bodies(store, KEY) == make_lines(1)
 
 
 @pytest.mark.parametrize(
@@ -167,9 +167,9 @@ def test_a_client_handed_in_is_used_and_not_closed(valkey, prefix, settings, pro
                 Key("ä", "日本"),
                 ["é 👋", "\udc00".encode("utf-16-le", "surrogatepass").hex()],
                 after=None,
-                revision=revision(),
+                revision=make_revision(),
             )
-            assert bodies_of(store, head.key)[0] == "é 👋"
+            assert read_bodies(store, head.key)[0] == "é 👋"
             assert list(store.heads("ä").items) == [head]
             assert list(store.keys()) == [head.key]
             store.check()
@@ -181,7 +181,7 @@ def test_a_client_handed_in_is_used_and_not_closed(valkey, prefix, settings, pro
 def test_a_cluster_client_handed_in(cluster, prefix):
     client = redis.RedisCluster(host="127.0.0.1", port=cluster.masters[0].port, decode_responses=True)
     with open_store(cluster.url, prefix=prefix) as own, RedisStore(client, prefix=prefix) as store:
-        head = created(store)
+        head = create_conversation(store)
         assert own.read(KEY).head == head
         assert list(store.heads(KEY.scope).items) == [head]
     assert client.ping() is True
@@ -195,7 +195,7 @@ def test_a_client_that_repeats_by_itself_is_never_sure(valkey, prefix):
         store = RedisStore(client, prefix=prefix)
         proxy.end()
         with pytest.raises(StoreUnavailable) as caught:
-            created(store)
+            create_conversation(store)
     assert caught.value.outcome == "unknown"
     client.close()
 
@@ -214,7 +214,7 @@ def test_a_bad_prefix_for_a_client():
 def test_more_threads_than_connections_wait(valkey, prefix):
     with open_store(valkey.url, prefix=prefix, max_connections=2) as store:
         keys = [Key("default", f"c{number}") for number in range(12)]
-        threads = [threading.Thread(target=created, args=(store, key, 20)) for key in keys]
+        threads = [threading.Thread(target=create_conversation, args=(store, key, 20)) for key in keys]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -255,13 +255,13 @@ def test_waiting_for_a_replica_and_the_disks(prefix):
             until(lambda: client.info("replication").get("slave0", {}).get("state") == "online", what="the replica")
             until(lambda: client.execute_command("WAIT", 1, 1000), what="the copy")
         with open_store(pair.master.url, prefix=prefix, wait=1, wait_fsync=True) as store:
-            head = created(store)
+            head = create_conversation(store)
             with open_store(pair.replica.url, prefix=prefix) as copy:
                 assert copy.read(KEY).head == head
         with open_store(pair.master.url, prefix=prefix, wait=1, wait_timeout=0.2) as store:
-            head = grown(store, head)
+            head = append_lines(store, head)
             pair.replica.stop(signal.SIGSTOP)
-            given = revision()
+            given = make_revision()
             with pytest.raises(StoreUnavailable, match="0 of 1") as caught:
                 store.append(KEY, ["alone"], after=head, revision=given)
             assert caught.value.outcome == "unknown"
@@ -273,7 +273,7 @@ def test_waiting_for_a_replica_and_the_disks(prefix):
             pair.replica.stop(signal.SIGCONT)
             until(lambda: _repeated(store, head, given), what="the replica again")
             with open_store(pair.replica.url, prefix=prefix) as copy:
-                assert bodies_of(copy, KEY) == [*lines(2), "alone"]
+                assert read_bodies(copy, KEY) == [*make_lines(2), "alone"]
 
 
 def _repeated(store, head, given) -> bool:
@@ -290,7 +290,7 @@ def _repeated(store, head, given) -> bool:
 def test_waiting_for_a_disk_where_nothing_is_saved(valkey, prefix):
     with open_store(valkey.url, prefix=prefix, wait_fsync=True) as store:
         with pytest.raises(StoreUnavailable) as caught:
-            created(store)
+            create_conversation(store)
         assert caught.value.outcome == "unknown"
         assert isinstance(caught.value.__cause__, redis.ResponseError)
 
@@ -298,5 +298,5 @@ def test_waiting_for_a_disk_where_nothing_is_saved(valkey, prefix):
 def test_waiting_in_a_cluster_without_replicas(cluster, prefix):
     with open_store(cluster.url, prefix=prefix, wait=1, wait_timeout=0.1) as store:
         with pytest.raises(StoreUnavailable, match="0 of 1"):
-            created(store)
-        assert bodies_of(store, KEY) == lines(1)
+            create_conversation(store)
+        assert read_bodies(store, KEY) == make_lines(1)

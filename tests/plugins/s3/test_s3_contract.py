@@ -14,8 +14,8 @@ from s3_server import CREDENTIALS
 from chathistory import open_store
 from chathistory.errors import StoreRejected
 from chathistory.testing import HistoryStoreContract
-from chathistory.testing.contract.lifecycle import Lifecycle
 from chathistory.testing.contract.listing import Listing, ListingWhileOthersWrite
+from chathistory.testing.contract.open_close_fork import OpenCloseFork
 
 
 def closed_port():
@@ -73,7 +73,7 @@ class OfExact:
         assert (store.traits.recency, S3Store.traits.recency) == ("exact", "bucket")
 
 
-class TestExactListing(OfExact, OnS3, Listing, ListingWhileOthersWrite, Lifecycle):
+class TestExactListing(OfExact, OnS3, Listing, ListingWhileOthersWrite, OpenCloseFork):
     """What is different about it is the listing."""
 
 

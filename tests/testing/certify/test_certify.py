@@ -15,9 +15,9 @@ from chathistory import Key, StoreURL, open_store
 from chathistory.cli.certify import _print_progress
 from chathistory.errors import ChatHistoryError, ConfigError
 from chathistory.storage.values import LONGEST_NAME, Revision
-from chathistory.testing.certify.names import Names
 from chathistory.testing.certify.report import Certificate, Outcome
-from chathistory.testing.certify.running import certify
+from chathistory.testing.certify.run_suite import certify
+from chathistory.testing.certify.scope_names import ScopeNames
 from chathistory.testing.certify.scoped_store import ScopedStore
 from chathistory.testing.certify.target import Target
 from chathistory.testing.contract.tricky_names import NAMES, NEIGHBOURS
@@ -120,12 +120,12 @@ def test_the_verdict_says_no_more_than_was_tested(left_out, only, verdict):
         outcomes=tuple(outcomes),
         exclusive=False,
         only=frozenset(only),
-        left=(),
+        leftover_scopes=(),
         seconds=1.0,
     )
     lines = list(certificate.lines())
     assert lines[-1] == verdict
-    assert certificate.as_data()["certified"] is (not only)
+    assert certificate.to_dict()["certified"] is (not only)
     for reason in left_out:
         assert any(reason.removeprefix("traits: ") in line for line in lines)
     assert lines.count("        it") == len(set(left_out))
@@ -162,16 +162,16 @@ def test_a_scoped_store_is_not_opened_by_a_url_and_passes_on_what_is_no_head():
     with pytest.raises(ConfigError, match="put around a store"):
         ScopedStore.from_url(StoreURL.parse("memory:"))
     with MemoryStore() as store:
-        assert ScopedStore(store, Names())._head("no head") == "no head"
+        assert ScopedStore(store, ScopeNames())._rename_head("no head") == "no head"
 
 
 def test_scopes_that_cannot_be_emptied_are_told():
     target = Target(url="file:/dev/null/history")
     with MemoryStore() as store:
-        scoped = ScopedStore(store, Names())
+        scoped = ScopedStore(store, ScopeNames())
         scoped.append(Key("scope", "id"), ["a"], after=None, revision=Revision("v", 1))
         target.clear(scoped)
-        assert target.left == list(scoped.names)
+        assert target.leftover_scopes == list(scoped.names)
 
 
 def test_what_the_traits_leave_out_is_listed(command):
@@ -291,16 +291,16 @@ def test_options_and_plugins_of_the_callers_pytest_play_no_part(command, place):
 
 
 def test_names_are_fresh_and_told_apart():
-    names = Names()
+    names = ScopeNames()
     cut = ("x" * length for length in range(200, LONGEST_NAME + 1))  # of which the long ones become as long as others
     scopes = sorted({*NAMES, *(name for pair in NEIGHBOURS for name in pair), *cut})
-    real = [names.real(scope) for scope in scopes]
+    real = [names.stored_scope(scope) for scope in scopes]
     assert len(set(real)) == len(scopes)
     assert all(len(name) <= LONGEST_NAME for name in real)
-    assert {names.given_key(Key(name, "id")).scope for name in real} == set(scopes)
-    assert names.real("foobar").startswith(names.real("foo"))
-    assert set(real).isdisjoint(map(Names().real, scopes))
-    assert [Names(plain=True).real(scope) for scope in scopes] == scopes
+    assert {names.original_key(Key(name, "id")).scope for name in real} == set(scopes)
+    assert names.stored_scope("foobar").startswith(names.stored_scope("foo"))
+    assert set(real).isdisjoint(map(ScopeNames().stored_scope, scopes))
+    assert [ScopeNames(plain=True).stored_scope(scope) for scope in scopes] == scopes
 
 
 def test_the_template_keeps_nothing_of_what_was_certified(command, place):

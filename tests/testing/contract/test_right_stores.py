@@ -12,8 +12,8 @@ from wrong_sql import SQL
 from chathistory import ChatEngine, History, WrappedStore
 from chathistory.storage.values import Key
 from chathistory.testing import FakeMessagesAPI, HistoryStoreContract
-from chathistory.testing.contract.queries import pages
-from chathistory.testing.contract.samples import created
+from chathistory.testing.contract.checked_reads import read_pages
+from chathistory.testing.contract.samples import create_conversation
 
 
 class TestPrivate(HistoryStoreContract):
@@ -84,12 +84,12 @@ class TestSQL(contract_of(SQLStore)):
     @pytest.mark.parametrize("damage", ["id = char(1)", "id = ''", "id = CAST(x'ff' AS TEXT)"])
     def test_what_has_lost_its_key_is_told_for_its_scope(self, store, damage):
         for at in range(3):
-            created(store, Key("scope", f"c{at}"))
-        created(store, Key("other", "c"))
+            create_conversation(store, Key("scope", f"c{at}"))
+        create_conversation(store, Key("other", "c"))
         self.damage_head(store, Key("scope", "c1"))
         SQLStore.execute(self.place, f"UPDATE heads SET {damage} WHERE (scope, id) = (?, ?)", Key("scope", "c1"))
         with self.reopen(store) as other:
-            assert [head.key.id for page in pages(other, "scope", 1) for head in page.items] == ["c2", "c0"]
+            assert [head.key.id for page in read_pages(other, "scope", 1) for head in page.items] == ["c2", "c0"]
             [damaged] = other.heads("scope").damaged
             told = [*other.heads("scope", limit=1).damaged, *other.damaged_keys("scope"), *other.damaged_keys()]
             assert [each.where for each in told] == [damaged.where] * 3

@@ -10,7 +10,7 @@ import pytest
 from wrong_stores import WRONG, Wrong
 
 from chathistory.testing import HistoryStoreContract
-from chathistory.testing.contract.calls import error_of
+from chathistory.testing.contract.every_method import catch_error
 from chathistory.testing.guarantees import GUARANTEES, guarantee_of
 
 pytestmark = pytest.mark.repeated
@@ -107,7 +107,7 @@ def test_no_theme_hides_a_test_or_a_helper_of_another():
 def test_every_theme_is_part_of_the_contract():
     package = inspect.getmodule(HistoryStoreContract)
     base = HistoryStoreContract.__mro__[-2]
-    assert base.__name__ == "Contract"
+    assert base.__name__ == "ContractTest"
     themes = {theme for theme in base.__subclasses__() if theme.__module__.startswith(package.__name__ + ".")}
     assert themes == set(HistoryStoreContract.__bases__)
 
@@ -115,7 +115,7 @@ def test_every_theme_is_part_of_the_contract():
 def test_a_call_that_hangs_is_a_failure():
     patience = threading.Event()
     with pytest.raises(AssertionError, match=r"no answer within 0\.05 seconds"):
-        error_of(lambda: patience.wait(30), seconds=0.05)
+        catch_error(lambda: patience.wait(30), seconds=0.05)
     patience.set()
 
 

@@ -380,7 +380,7 @@ def test_many_threads_get_the_replies_of_a_list_once_each():
 
 def test_importing_brings_neither_the_sdk_nor_pytest():
     code = (
-        "import sys, chathistory.testing.fake_api, chathistory.testing.fake_api.server\n"
+        "import sys, chathistory.testing.fake_api, chathistory.testing.fake_api.http_server\n"
         "print([name for name in ('anthropic', 'httpx2', 'pydantic', 'pytest') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"[]"

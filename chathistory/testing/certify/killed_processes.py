@@ -1,0 +1,269 @@
+"""Guarantees 4, 7, 9 and 10 with real processes: killed ones, many at once, servers that crash, damaged records."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import pytest
+
+from chathistory.errors import CorruptRecord
+from chathistory.history import History
+from chathistory.storage.store import HistoryStore
+from chathistory.storage.values import Head
+from chathistory.testing.certify.base_test_class import CertifyTest, skip_as_not_tested
+from chathistory.testing.certify.writer_process import BATCH, batch_bodies, forgettable_body
+from chathistory.testing.contract.base_test_class import skip_unless
+from chathistory.testing.contract.checked_reads import list_heads, read_bodies, read_head
+from chathistory.testing.contract.concurrency import (
+    check_incarnation,
+    check_incarnation_listed,
+    check_pairs,
+    check_pairs_listed,
+    check_refused,
+    forget_all_but_three,
+)
+from chathistory.testing.contract.run_threads import HANG_SECONDS
+from chathistory.testing.contract.samples import KEY, append_lines, create_conversation, make_lines, make_revision
+from chathistory.testing.guarantees import belongs_to
+
+__all__ = ["ConcurrentProcesses", "Crashes", "KilledRemovals", "ReportedDamage"]
+
+_MANY = 100_000
+_ROUNDS = 40
+
+
+@contextmanager
+def _start_writer(order: str) -> Iterator[subprocess.Popen[str]]:
+    """Start a writer, tell it what to do, and see that it ends."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}  # where the backend's plugin is found, too
+    command = [sys.executable, "-m", "chathistory.testing.certify.writer_process"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment) as process:  # noqa: S603  # our own
+        assert process.stdin is not None
+        process.stdin.write(f"{order}\n")
+        process.stdin.flush()
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _kill_within_an_append(process: subprocess.Popen[str], acknowledged: int, part: float) -> int:
+    """Kill the writer when part of the time of an append has passed since the last; returns how many it told of."""
+    assert process.stdout is not None
+    told, begun = 0, time.monotonic()
+    while told < acknowledged and process.stdout.readline():
+        told += 1
+        begun = time.monotonic() if told == 1 else begun
+    time.sleep(part * (time.monotonic() - begun) / max(told - 1, 1))
+    process.kill()
+    return told + len(process.stdout.read().splitlines())
+
+
+class Crashes(CertifyTest, guarantee=4):
+    """What was acknowledged is there, whoever died since."""
+
+    @pytest.mark.parametrize(("acknowledged", "part"), [(3, 0.8), (9, 0.5), (23, 0.2)])
+    def test_a_killed_writer_loses_nothing_and_leaves_nothing_by_halves(
+        self, store: HistoryStore, acknowledged: int, part: float
+    ) -> None:
+        skip_unless(store.traits.durable, "not durable")
+        with _start_writer(self.target.order(self.scoped, KEY, "appends", rounds=_MANY, name="killed")) as process:
+            told = _kill_within_an_append(process, acknowledged, part)
+        assert told >= acknowledged, f"the writer ended by itself after {told} appends"
+        with self.reopen(store) as other:
+            bodies = read_bodies(other, KEY)
+            batches = len(bodies) // BATCH
+            expected = [body for number in range(batches) for body in batch_bodies("killed", number, number * BATCH)]
+            assert bodies == expected, "what a killed writer left is not its batches, whole and in order"
+            assert batches in {told, told + 1}, f"{told} appends were acknowledged, {batches} are there"
+            for walk in (other.keys(), other.scan_keys(), (head.key for head in list_heads(other, KEY.scope))):
+                assert list(walk) == [KEY], "what a killed writer wrote is not found by a walk"
+            head = read_head(other, KEY)
+            assert head is not None
+            head = append_lines(other, head)
+            assert read_bodies(other, KEY) == [*expected, *make_lines(1, first=len(expected))], (
+                "nobody can go on after the killed one"
+            )
+            assert list_heads(other, KEY.scope) == [head]
+
+    def test_closed_and_opened_again_and_again(self, store: HistoryStore) -> None:
+        skip_unless(store.traits.durable, "not durable")
+        head = create_conversation(store)
+        for _ in range(12):
+            with self.reopen(store) as other:
+                assert read_head(other, KEY) == head
+                head = append_lines(other, head, 2)
+        with self.reopen(store) as other:
+            assert read_bodies(other, KEY) == make_lines(25)
+
+    def test_what_keeps_the_data_crashes(self, store: HistoryStore) -> None:
+        skip_unless(store.traits.durable, "not durable")
+        crash = self.target.hooks.crash or skip_as_not_tested("the hook `crash`")
+        head = create_conversation(store)
+        for _ in range(20):
+            head = append_lines(store, head)
+        crash()
+        with self.reopen(store) as other:
+            assert read_head(other, KEY) == head, "a crash took what was acknowledged"
+            assert read_bodies(other, KEY) == make_lines(21)
+
+
+class KilledRemovals(CertifyTest, guarantee=9):
+    """A process that is killed while it forgets or deletes leaves nothing that the next one does not remove."""
+
+    @pytest.mark.parametrize(("acknowledged", "part"), [(2, 0.9), (7, 0.6), (15, 0.3)])
+    def test_what_a_killed_forget_has_left_goes_with_the_next_one(
+        self, store: HistoryStore, acknowledged: int, part: float
+    ) -> None:
+        word = self._kill_while_removing("forgets", acknowledged, part)
+        with self.reopen(store) as other:
+            head = read_head(other, KEY)
+            assert head is not None
+            expected = [forgettable_body(word, position) for position in range(head.start, head.end)]
+            assert read_bodies(other, KEY) == expected, "a killed forget has altered what it was to keep"
+            other.forget(KEY, before=head.end)
+            for position in range(head.end):
+                assert not self.remains(forgettable_body(word, position)), f"record {position} can still be read"
+
+    @pytest.mark.parametrize(("acknowledged", "part"), [(2, 0.9), (7, 0.6), (15, 0.3)])
+    def test_what_a_killed_delete_has_left_goes_with_an_erasure(
+        self, store: HistoryStore, acknowledged: int, part: float
+    ) -> None:
+        word = self._kill_while_removing("deletes", acknowledged, part)
+        with self.reopen(store) as other:
+            other.delete(KEY)
+            assert other.remove_leftovers(KEY.scope).complete
+            assert not self.remains(word), "text of a deleted conversation can still be read"
+            assert read_bodies(other, create_conversation(other, count=2).key) == make_lines(2)
+
+    def _kill_while_removing(self, work: str, acknowledged: int, part: float) -> str:
+        """Kill a process at its work; returns the word that all its lines have."""
+        skip_unless(self.scoped.traits.durable, "not durable")
+        if self.target.hooks.remains is None:
+            skip_as_not_tested("the hook `remains`")
+        word = f"killed{uuid.uuid4().hex}"
+        with _start_writer(self.target.order(self.scoped, KEY, work, rounds=_MANY, name=word)) as process:
+            told = _kill_within_an_append(process, acknowledged, part)
+        assert told >= acknowledged, f"the process ended by itself after {told} rounds"
+        return word
+
+
+class ConcurrentProcesses(CertifyTest, guarantee=10):
+    """Many processes write one conversation, and read it."""
+
+    def test_four_processes_lose_nothing(self, store: HistoryStore) -> None:
+        skip_unless(store.traits.shared, "not shared")
+        names = [f"process{at}" for at in range(4)]
+        self._write_all(names, 10)
+        bodies = read_bodies(store, KEY)
+        batches = [body.split()[:2] for body in bodies[::BATCH]]
+        expected = [[name, str(number)] for name in names for number in range(10)]
+        assert sorted(batches) == sorted(expected), "a batch of a process is missing, or is there twice"
+        for at, (name, number) in enumerate(batches):
+            seen = bodies[at * BATCH : (at + 1) * BATCH]
+            assert seen == batch_bodies(name, int(number), at * BATCH), (
+                "an append was taken after a head that was not present"
+            )
+
+    def _write_all(self, names: list[str], batches: int) -> None:
+        if not names:
+            return
+        with _start_writer(self.target.order(self.scoped, KEY, "appends", rounds=batches, name=names[0])) as process:
+            self._write_all(names[1:], batches)
+            assert _RoundCounter(process).stop_writer() == batches
+
+    @belongs_to(7)
+    def test_a_reader_sees_one_moment_of_what_another_process_writes(self, store: HistoryStore) -> None:
+        self._check_while_writing(
+            store, "pairs", partial(check_pairs, start=-3), partial(check_pairs, start=0), check_pairs_listed
+        )
+
+    @belongs_to(2)
+    def test_nobody_makes_a_conversation_that_another_process_writes(self, store: HistoryStore) -> None:
+        self._check_while_writing(
+            store,
+            "pairs",
+            partial(check_refused, after=None),
+            partial(check_refused, after=Head(KEY, 0, 2, make_revision())),
+        )
+
+    @belongs_to(9)
+    def test_a_forget_loses_nothing_that_another_process_appends(self, store: HistoryStore) -> None:
+        rounds = self._check_while_writing(store, "kept_pairs", forget_all_but_three)
+        head = read_head(store, KEY)
+        assert head is not None
+        assert head.end == 2 * rounds + 2, "a forget took back an append"
+        assert read_bodies(store, KEY) == make_lines(head.end - head.start, first=head.start)
+
+    @belongs_to(9)
+    def test_a_delete_by_another_process_happens_at_one_moment(self, store: HistoryStore) -> None:
+        looks = (partial(check_incarnation, start=0), partial(check_incarnation, start=-3), check_incarnation_listed)
+        self._check_while_writing(store, "incarnations", *looks)
+
+    def _check_while_writing(self, store: HistoryStore, work: str, *looks: Callable[[HistoryStore], object]) -> int:
+        """Look again and again while a process does its work; returns how many rounds it did."""
+        skip_unless(store.traits.shared, "not shared")
+        with _start_writer(self.target.order(self.scoped, KEY, work, rounds=_ROUNDS, until_told=True)) as process:
+            told = _RoundCounter(process)
+            told.begun.wait(HANG_SECONDS)
+            while told.rounds < _ROUNDS and told.is_alive():
+                for look in looks:
+                    look(store)
+            return told.stop_writer()
+
+
+class _RoundCounter(threading.Thread):
+    """Counts the rounds that a process tells of."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        super().__init__(daemon=True)
+        self.rounds = 0
+        self.begun = threading.Event()
+        self._process = process
+        self.start()
+
+    def run(self) -> None:
+        for _ in self._process.stdout or ():
+            self.rounds += 1
+            self.begun.set()
+        self.begun.set()  # it may have ended before its first
+
+    def stop_writer(self) -> int:
+        """Tell the process to end, see that it does so without an error, and return how many rounds it did."""
+        assert self._process.stdin is not None
+        assert self._process.stderr is not None
+        self._process.stdin.close()
+        self.join(HANG_SECONDS)
+        assert not self.is_alive(), "a process did not end when it was told to"
+        assert self._process.wait(HANG_SECONDS) == 0, f"a writer failed: {_last_line(self._process.stderr.read())}"
+        return self.rounds
+
+
+def _last_line(errors: str) -> str:
+    return json.dumps(errors.strip().rpartition("\n")[2])
+
+
+class ReportedDamage(CertifyTest, guarantee=7):
+    """A record that was changed behind the back of the store is told, with its position."""
+
+    @pytest.mark.parametrize("position", [0, 2, 4])
+    def test_a_damaged_record_is_corrupt_and_not_absent(self, store: HistoryStore, position: int) -> None:
+        skip_unless(store.traits.durable, "not durable")
+        damage = self.target.hooks.damage or skip_as_not_tested("the hook `damage`")
+        chat = History(store).conversation(KEY.id, scope=KEY.scope)
+        for at in range(5):
+            chat.append({"role": ("user", "assistant")[at % 2], "content": f"line {at}"})
+        damage(self.scoped.inner, self.scoped.names.stored_key(KEY), position)
+        with self.reopen(store) as other, pytest.raises(CorruptRecord) as caught:
+            list(History(other).conversation(KEY.id, scope=KEY.scope).entries())
+        assert caught.value.position in {position, None}
