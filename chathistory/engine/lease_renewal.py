@@ -121,7 +121,7 @@ class LeaseKeeper:
             threading.Thread(target=self._renew_leases, args=(turns,), name="chathistory-lease", daemon=True).start()
 
     def _wait_for_due_turns(self) -> list[LeasedTurn]:
-        """Wait for turns whose leases must be renewed, and return them; [] if no turn is open."""
+        """Wait until leases must be renewed, and return their turns; [] if no turn is open."""
         with self._changed:
             while turns := list(self._turns):
                 now = TICKER.time()

@@ -7,8 +7,8 @@ Only errors whose cause is within the conversation change what is sent. There ar
     size       the request as a whole: too many bytes, tokens, images or pages
     container  a container of the code execution tool that the API no longer knows
 
-All other errors (model, tools, system prompt, parameters, betas, credit, permissions, load, network), and errors whose
-sort cannot be determined, mark nothing: the turn can be resumed.
+All other errors (model, tools, system prompt, parameters, betas, credit, permissions, load, network), and errors that
+cannot be classified, mark nothing: the turn can be resumed.
 
 `api_errors` finds the cause of an error; this module finds where it is stored, and what happens to the turn.
 """
@@ -179,7 +179,7 @@ def find_refusal(error: BaseException, active: ActiveEntries | None, turn: str) 
 
     Args:
         error: An exception of the SDK.
-        active: The active entries that were sent; None: there are none.
+        active: The active entries that were sent; None: the conversation does not exist.
         turn: The id of the turn that sent them; "" if no turn is being sent.
 
     Returns:

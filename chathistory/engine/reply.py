@@ -94,7 +94,7 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """The text of all text blocks, joined; "" if there are none."""
+        """The text of all text blocks, joined; "" if it has no text."""
         return text_of(self.message)
 
     @property
@@ -125,11 +125,11 @@ class Reply:
         A call without a result is answered with an error when the message is sent.
 
         Args:
-            results: The result of each tool call, by the id of the call: text or content blocks. An exception stands
-                for a tool that failed: Claude gets its type and its message.
+            results: The result of each tool call, by the id of the call: text or content blocks. For a
+                tool that failed, an exception: Claude gets its type and its message.
 
         Returns:
-            One block for each result; [] if there are none.
+            One block for each result; [] if `results` is empty.
 
         Raises:
             InvalidInput: `results` is not a mapping, or has an id that is not one of the calls.
@@ -204,7 +204,7 @@ def stop_reason_of(response: Any) -> str | None:
         response: Anything that a client returned: a mapping, an object of the SDK, or something else.
 
     Returns:
-        The stop reason; None if there is none, so the response is not complete, or is not a response at all.
+        The stop reason; None if the response is not complete, or is not a response at all.
     """
     reason = response.get("stop_reason") if isinstance(response, Mapping) else getattr(response, "stop_reason", None)
     return reason if isinstance(reason, str) else None

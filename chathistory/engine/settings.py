@@ -41,7 +41,7 @@ class EngineSettings:
         setup: The model, system prompt and tools, as they are stored.
         timeout: How long a turn without a reply counts as open, in seconds.
         view_cache: The views of recent conversations.
-        trimming: The policy of automatic cuts; None: there are none.
+        trimming: The policy of automatic cuts; None: nothing is cut.
         asynchronous: Whether the calls of `api` and `beta` return awaitables.
     """
 

@@ -1,7 +1,8 @@
-"""How a turn begins, or begins again: one look at the conversation, one guarded append.
+"""Start a turn, or start it again: load the conversation once, then make one guarded append.
 
-A look may be at what the engine remembers (`engine.view_cache`). That is good enough to open a turn, for the append is
-guarded by it; every other answer, such as a stored reply or an error, is given from what the store has.
+The conversation may come from the engine's cache (`engine.view_cache`). That is safe for opening a turn, because the
+append is guarded by the cached version. Every other result, such as a stored reply or an error, is based on a fresh
+read of the store.
 """
 
 from __future__ import annotations
@@ -54,7 +55,14 @@ _BATCH_SIZE = 256
 
 
 def abandon(log: ConversationLog) -> bool:
-    """Close the open turn, whoever holds it; False: there was none."""
+    """Close the open turn of a conversation, whichever process holds it.
+
+    Args:
+        log: The log of the conversation.
+
+    Returns:
+        True if a turn was closed; False if none was open.
+    """
     with log.lock:
         head = log.refresh()
         turn = head.state.engine.open_turn if head else None
@@ -65,16 +73,17 @@ def abandon(log: ConversationLog) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class TurnStarter:
-    """Opens turns of one conversation.
+    """Open turns of one conversation.
 
     Attributes:
-        log: Of the conversation.
-        setup: What it is held with from now on.
-        timeout: Seconds for which each turn counts as open.
-        views: What the engine remembers.
-        trimming: What decides on cuts, which are stored with the message that opens a turn; None: nothing does.
-        expected: The version behind which new messages are stored, as `ConversationLog.confirm` says; None: whatever is
-            there.
+        log: The log of the conversation.
+        setup: Its model, system prompt and tools from now on.
+        timeout: How long each turn counts as open, in seconds.
+        view_cache: The engine's cached views.
+        trimming: The policy that decides on cuts, which are stored with the message that opens a turn; None: there are
+            no cuts.
+        expected: The version that the conversation must have for new messages to be stored, see
+            `ConversationLog.confirm`; None: any version.
     """
 
     log: ConversationLog
@@ -89,22 +98,30 @@ class TurnStarter:
     def start(self, content: Any, *, turn_id: str | None = None) -> Turn:
         """Store the user's message and open a turn.
 
-        With a `turn_id` that was used before nothing is stored twice: the turn is answered already, or begins again.
-        So does the last turn if it has no reply and its message is the same, and a turn that sent the same results.
+        If the `turn_id` was used before, nothing is stored twice: the turn has its stored reply, or is reopened. The
+        same applies to the last turn if it has no reply and the same message, and to a turn that sent the same results.
+
+        Args:
+            content: The content of the message: text or content blocks.
+            turn_id: The caller's id for the turn; None: a new one.
+
+        Returns:
+            The turn; its `stored_reply` is set if nothing has to be sent.
 
         Raises:
             InvalidInput: Nothing of the content can be sent, or a result names no call of the reply that it answers.
-            TurnMismatch: The `turn_id`, or a tool call, has other content already.
+            TurnMismatch: The `turn_id`, or a tool call, already has other content.
+            TurnRefused: The API refused the turn of this `turn_id`.
             TurnInProgress: Another turn is open.
             TurnError: The results came too late, or the conversation does not exist.
-            Conflict: Somebody changed the conversation since the version `expected`.
+            Conflict: The conversation changed since the version `expected`.
         """
         if turn_id is not None:
             check_text("turn_id", turn_id)
         entry = message_entry({"role": "user", "content": content}, turn=turn_id or fresh_token())
         if not list(clean_items([item_of(entry)], Notes())):
             raise InvalidInput(
-                "message.content: must hold text that is not blank, or another content block; there is nothing to send"
+                "message.content: must have text that is not blank, or another content block; there is nothing to send"
             )
         return self._retry_on_conflict(lambda: self._start_once(entry, is_named=turn_id is not None))
 
@@ -128,13 +145,13 @@ class TurnStarter:
         if all(block["type"] != "tool_result" for block in blocks_of(entry.event.message)):
             return self._open_turn(active, entry, cached)
         called = self._find_called_reply(active, lambda stored: CalledReply.of_results(stored, entry.event.message))
-        if called is None:  # the last reply stands for the one that none of the results names
+        if called is None:  # no reply has such a call: check the results against the last reply, which names the error
             called = CalledReply.last_in(StoredMessages.among(active.entries if active else ()))
         return self._send_results(active, called, entry)
 
     def _retry_on_conflict(self, step: Callable[[], T]) -> T:
         for _ in range(_ATTEMPTS):
-            with contextlib.suppress(ConversationChanged):  # somebody wrote between our look and our append: look again
+            with contextlib.suppress(ConversationChanged):  # another writer was faster: load again
                 return step()
             if self.expected is not None:
                 self.log.confirm(self.expected)
@@ -147,24 +164,23 @@ class TurnStarter:
 
         Args:
             reply: The reply that called the tools.
-            results: By the id of each call; see `Reply.results`.
-            partial: Open the turn only if no call is left without a result.
+            results: The result of each call, by the id of the call; see `Reply.results`.
+            partial: Open the turn only if every call has a result.
 
         Returns:
-            The turn, or with `partial` the ids of the calls that still await a result; nothing is sent then.
+            The turn; or with `partial` the ids of the calls that still await a result, and then nothing is sent.
 
         Raises:
             InvalidInput: There are no results, or one names no call of the reply.
-            TurnMismatch: A call has another result already.
+            TurnMismatch: A call already has another result.
             TurnInProgress: Another turn is open.
-            TurnError: The reply is not part of the conversation (any longer), or the conversation went on without
-                the results.
-            Conflict: Somebody changed the conversation since the version `expected`.
+            TurnError: The reply is not part of the conversation, or the conversation continued without the results.
+            Conflict: The conversation changed since the version `expected`.
         """
         check_type("reply", reply, Reply, "a Reply")
         blocks = reply.results(results)
         if not blocks:
-            raise InvalidInput("results: must hold the result of at least one call")
+            raise InvalidInput("results: must have the result of at least one tool call")
         entry = message_entry({"role": "user", "content": blocks}, turn=fresh_token())
         return self._retry_on_conflict(lambda: self._submit_once(entry, reply, partial=partial))
 
@@ -173,7 +189,7 @@ class TurnStarter:
             active = load_active(self.log)
             called = self._find_called_reply(active, lambda stored: CalledReply.at(stored, reply.position))
             if called and not {call["id"] for call in reply.tool_calls}.issubset(called.calls):
-                called = None  # another reply stands there now
+                called = None  # another reply is at this position now
             fresh = called.without_stored_results(entry) if called else None
             if active is None or called is None or not partial:
                 return self._send_results(active, called, entry)
@@ -189,7 +205,7 @@ class TurnStarter:
     def _find_called_reply(
         self, active: ActiveEntries | None, find: Callable[[StoredMessages], CalledReply | None]
     ) -> CalledReply | None:
-        """Return what `find` finds among the messages: those that are sent, or those that a cut left out."""
+        """Return the reply that `find` finds among the messages that are sent, or else among all messages."""
         called = find(StoredMessages.among(active.entries if active else ()))
         if called is None and active and active.state.view.view_start:
             called = find(StoredMessages.among(self._load_all_entries()))
@@ -199,15 +215,17 @@ class TurnStarter:
         """Open the turn that sends results; if all of them are stored already, return the turn that sent them."""
         if active is None or called is None:
             raise TurnError(
-                f"conversation {self.log.key.id!r} has no reply that these results belong to: it was taken back, "
-                "forgotten, or the conversation was deleted; nothing was stored"
+                f"conversation {self.log.key.id!r} has no reply with these tool calls: it was taken back or forgotten, "
+                "or the conversation was deleted; nothing was stored"
             )
         fresh = called.without_stored_results(entry)
         if fresh:
             return self._open_turn(active, fresh)
         turn = self._find_or_reopen(active, called.find_stored_answer(entry), [*called.answers, *called.following])
         if turn is None:
-            raise TurnError(f"conversation {self.log.key.id!r} went on without a reply to these results")
+            raise TurnError(
+                f"conversation {self.log.key.id!r} continued without a reply to these results; send a new message"
+            )
         return turn
 
     # The last turn again.
@@ -216,15 +234,16 @@ class TurnStarter:
         """Open the last turn again, to send its messages once more.
 
         Args:
-            takeover: Also while another process holds the turn; what comes of that is kept beside the conversation.
-            force: Also if the API refused it.
+            takeover: Open it even while another process holds it. A reply that the other process still gets is saved as
+                an `orphaned` entry.
+            force: Open it even if the API refused it.
 
         Returns:
-            None if it has its reply, so that nothing is left to do.
+            The turn; None if the last turn has its reply, or nothing can be sent.
 
         Raises:
-            TurnRefused: The API refused it, and `force` was not given.
-            TurnInProgress: Another process holds it, and `takeover` was not given.
+            TurnRefused: The API refused the turn, and `force` was not given.
+            TurnInProgress: Another process holds the turn, and `takeover` was not given.
         """
         with self.log.lock:
             active = load_active(self.log)
@@ -234,8 +253,8 @@ class TurnStarter:
             if force and refused:
                 check_free(self.log.key, active.state, timeout=self.timeout)
                 return self._reopen_turn(active, refused, TurnOpened(lease_until=0, restored=True))
-            said = [m for m in StoredMessages.among(active.entries).sendable if m.event.message["role"] != "system"]
-            if not said or is_final_reply(said[-1]):
+            sendable = [m for m in StoredMessages.among(active.entries).sendable if m.event.message["role"] != "system"]
+            if not sendable or is_final_reply(sendable[-1]):
                 if refused:
                     raise TurnRefused(self._refusal_message(refused))
                 return None
@@ -243,13 +262,26 @@ class TurnStarter:
                 check_free(self.log.key, active.state, timeout=self.timeout)
             if not SentView.of(active).is_sendable:
                 return None
-            return self._reopen_turn(active, said[-1].turn or fresh_token(), TurnOpened(lease_until=0))
+            return self._reopen_turn(active, sendable[-1].turn or fresh_token(), TurnOpened(lease_until=0))
 
     def resume_unanswered(self, *, takeover: bool = False, force: bool = False) -> Turn:
-        """Like `resume`, but raises `TurnError` if there is nothing left to do."""
+        """Open the last turn again as `resume` does, or raise an error if there is nothing to send.
+
+        Args:
+            takeover: See `resume`.
+            force: See `resume`.
+
+        Returns:
+            The turn.
+
+        Raises:
+            TurnError: The last turn has its reply.
+            TurnRefused: See `resume`.
+            TurnInProgress: See `resume`.
+        """
         turn = self.resume(takeover=takeover, force=force)
         if turn is None:
-            raise TurnError("the conversation has no turn without a reply")
+            raise TurnError(f"conversation {self.log.key.id!r} has no turn without a reply; send a new message")
         return turn
 
     # Another reply to the last question.
@@ -257,13 +289,20 @@ class TurnStarter:
     def regenerate(self, *, turn_id: str | None = None) -> Turn:
         """Take back the reply to the last question, and open a turn that asks it again.
 
-        A question that has no reply yet is asked as `resume` does. With a `turn_id` that was used before nothing is
-        taken back twice: the turn is answered already, or begins again.
+        A question without a reply is sent as `resume` does. If the `turn_id` was used before, nothing is taken back
+        twice: the turn has its stored reply, or is reopened.
+
+        Args:
+            turn_id: The caller's id for the turn; None: a new one.
+
+        Returns:
+            The turn; its `stored_reply` is set if nothing has to be sent.
 
         Raises:
             TurnInProgress: Another turn is open.
-            TurnError: There is no question.
-            Conflict: Somebody changed the conversation since the version `expected`.
+            TurnRefused: The API refused the question.
+            TurnError: The conversation has no question.
+            Conflict: The conversation changed since the version `expected`.
         """
         if turn_id is not None:
             check_text("turn_id", turn_id)
@@ -274,12 +313,14 @@ class TurnStarter:
             active = load_active(self.log)
             messages = self._load_since_question(active)
             if active is None or not messages:
-                raise TurnError(f"conversation {self.log.key.id!r} has no question to answer again")
+                raise TurnError(
+                    f"conversation {self.log.key.id!r} has no question to answer again; send a message first"
+                )
             if turn_id:
-                among, question = self._find_turn(active, turn_id)
-                turn = self._find_reply_before(active, question or messages[0], turn_id)
-                if turn is None and question:
-                    turn = self._find_or_reopen_same(active, question, among, turn_id)
+                among, known = self._find_turn(active, turn_id)
+                turn = self._find_reply_before(active, known or messages[0], turn_id)
+                if turn is None and known:
+                    turn = self._find_or_reopen_same(active, known, among, turn_id)
                 if turn:
                     return turn
             if StoredMessages.among(active.entries).is_refused(messages[0]):
@@ -293,7 +334,7 @@ class TurnStarter:
             return self._take_back_reply(active, reply, turn_id, opened)
 
     def _load_since_question(self, active: ActiveEntries | None) -> list[MessageEntry]:
-        """Return the last question and the messages behind it; none if there is no question."""
+        """Return the last question and the messages after it; [] if there is no question."""
         found: list[MessageEntry] = []
         for entry in iter_newest_first(self.log, _BATCH_SIZE, before=active.head.end) if active else ():
             if is_message_entry(entry):
@@ -306,7 +347,9 @@ class TurnStarter:
         """Take back a reply and what follows it, and open a turn, in one append."""
         turn = Turn(self.log, turn_id, self.timeout, view_cache=self.view_cache)
         back: Entry = Entry(make_rewind(self.log, active.head, reply.position))
-        self.setup.warn_if_changed(active.state, self.log.key.id)  # before anything is stored: warnings may be errors
+        self.setup.warn_if_changed(
+            active.state, self.log.key.id
+        )  # before anything is stored, because warnings can be errors
         batch = [
             *_close_abandoned(active.state),
             back,
@@ -325,23 +368,25 @@ class TurnStarter:
     # Turns that are stored already.
 
     def _find_same_turn(self, active: ActiveEntries, entry: MessageEntry) -> Turn | None:
-        """Return the turn of this id if it was opened before; None: it is new.
+        """Return the turn with the id of this entry if it was opened before; None if the id is new.
 
-        Raises `TurnError` if the conversation went on without a reply to it: its words are part of what Claude was sent
-        since, and would be there twice.
+        Raises `TurnError` if the conversation continued without a reply to it: Claude was sent its message with later
+        turns, and must not get it twice.
         """
         turn_id = entry.turn or ""
         messages, question = self._find_turn(active, turn_id)
         if question is None:
             return None
         if question.event.message != entry.event.message:
-            raise TurnMismatch(f"turn {turn_id!r} of conversation {self.log.key.id!r} has another message already")
+            raise TurnMismatch(
+                f"turn {turn_id!r} of conversation {self.log.key.id!r} already has another message; use a new turn_id"
+            )
         if StoredMessages.among(active.entries).is_refused(question):
             raise TurnRefused(self._refusal_message(question.turn))
         return self._find_or_reopen_same(active, question, messages, turn_id)
 
     def _find_turn(self, active: ActiveEntries, turn_id: str) -> tuple[Sequence[MessageEntry], MessageEntry | None]:
-        """Return the messages among which a turn stands, if it was opened, and what it asked; None: it is not there."""
+        """Return the messages among which a turn is, and its question; [] and None if there is no such turn."""
         question = find_question(active.entries, turn_id)
         if question is None and may_be_trimmed(active, turn_id):
             everything = self._load_all_entries()
@@ -349,9 +394,12 @@ class TurnStarter:
         return (StoredMessages.among(active.entries).sendable if question else []), question
 
     def _find_same_message(self, active: ActiveEntries, entry: MessageEntry, *, is_named: bool) -> Turn | None:
-        """Return the last turn, begun again, if it has no reply and the same message as this; else None.
+        """Return the last turn, reopened, if it has no reply and the same message as this one; else None.
 
-        is_named: The caller gave the turn an id, which it has from now on.
+        Args:
+            active: The active entries.
+            entry: The message.
+            is_named: Whether the caller gave the turn an id, which it then has from now on.
         """
         messages = StoredMessages.among(active.entries).sendable
         first = next((n for n in reversed(range(len(messages))) if opens_turn(messages[n].event.message)), None)
@@ -365,9 +413,9 @@ class TurnStarter:
     def _find_or_reopen_same(
         self, active: ActiveEntries, question: MessageEntry, messages: Sequence[MessageEntry], turn_id: str
     ) -> Turn:
-        """Return the turn that a stored question belongs to. Raises `TurnError` if the conversation went on without.
+        """Return the turn of a stored question. Raises `TurnError` if the conversation continued without a reply.
 
-        A reply that it had before counts even if it was taken back since: one turn id is sent once.
+        A reply that was taken back since counts, too: each turn id is sent once.
         """
         path = active.state.view.path
         is_rerouted = path is not None and path > question.position
@@ -378,15 +426,15 @@ class TurnStarter:
         turn = self._find_or_reopen(active, question, messages, turn_id=turn_id)
         if turn is None:
             raise TurnError(
-                f"conversation {self.log.key.id!r} went on without a reply to turn {turn_id!r}, whose message is "
-                "part of it; send a new message, under another turn_id"
+                f"conversation {self.log.key.id!r} continued without a reply to turn {turn_id!r}, and its message was "
+                "sent with later turns; send a new message with a new turn_id"
             )
         return turn
 
     def _find_reply_before(self, active: ActiveEntries, question: MessageEntry, turn_id: str) -> Turn | None:
-        """Return a turn with the reply that it had, whether or not the conversation goes through it now."""
+        """Return a turn with its stored reply, whether or not that is on the active path; None if there is no reply."""
         for part in self.log.slices(question.position, active.head.end):
-            for entry in self.log.entries(part):  # another reply may have been chosen, or asked for, since
+            for entry in self.log.entries(part):  # another reply may have been chosen or requested since
                 if entry.turn == turn_id and is_message_entry(entry) and is_final_reply(entry):
                     return Turn(self.log, turn_id, self.timeout, stored_reply=Reply.of(entry))
         return None
@@ -400,17 +448,17 @@ class TurnStarter:
         turn_id: str | None = None,
         expected: str | None = None,
     ) -> Turn | None:
-        """Return the turn that answers a stored message of the user: with its reply, or begun again.
+        """Return the turn that answers a stored message of the user: with its stored reply, or reopened.
 
         Args:
-            active: What the conversation sends.
+            active: The active entries.
             question: The stored message.
-            messages: Messages among which it and those behind it are.
-            turn_id: The id of the turn that is begun again; None: that of its last message.
+            messages: Messages that include it and those after it.
+            turn_id: The id of the reopened turn; None: the id that its last message has.
             expected: See `TurnStarter`; None: it is the same turn, which may have changed the conversation itself.
 
         Returns:
-            None if the conversation went on without a reply to it.
+            None if the conversation continued without a reply to it.
         """
         chain = collect_turn(question, messages)
         reply = next(filter(is_final_reply, chain), None)
@@ -425,26 +473,26 @@ class TurnStarter:
         return self._reopen_turn(active, turn_id or chain[-1].turn or fresh_token(), opened, expected=expected)
 
     def _load_all_entries(self) -> list[Entry]:
-        """Return all entries of the conversation in order, those that stand before what is sent as well."""
+        """Return all entries of the active path in order, including those before a cut."""
         return list(iter_newest_first(self.log, _BATCH_SIZE))[::-1]
 
     def _refusal_message(self, turn: str | None) -> str:
         return (
-            f"the API refused turn {turn!r} of conversation {self.log.key.id!r}, and would refuse it again: say "
-            "something else, or resume(id, force=True) to send it again all the same"
+            f"the API refused turn {turn!r} of conversation {self.log.key.id!r}, and would refuse it again; "
+            "send another message, or call resume(id, force=True) to send it all the same"
         )
 
     # The append that opens a turn.
 
     def _open_turn(self, active: ActiveEntries | None, entry: MessageEntry, cached: SentView | None = None) -> Turn:
-        """Open a turn with a message, behind what was sent so far."""
+        """Open a turn with a new message at the end of the conversation."""
         head = active.head if active else self.log.seen()
         state = head.state if head else None
         check_free(self.log.key, state, timeout=self.timeout)
         plan = plan_cut(self.trimming, active, entry.event.message) if self.trimming and active else None
         turn = Turn(self.log, entry.turn or entry.id, self.timeout, view_cache=self.view_cache)
         if plan and isinstance(plan.policy, Compaction | Summarize):
-            turn.plan, plan = plan, None  # the message is stored first: what stands for the rest takes a while to make
+            turn.plan, plan = plan, None  # the message is stored first, because a summary takes a while
         cut = [plan.to_entry()] if plan else []
         batch = [*cut, *self._list_setup(active, state), *_close_abandoned(state), turn.make_start_entry(entry)]
         self._store_turn_start(turn, active, state, batch, cached=cached, expected=self.expected)
@@ -453,23 +501,23 @@ class TurnStarter:
     def _reopen_turn(
         self, active: ActiveEntries, turn_id: str, opened: TurnOpened, *, expected: str | None = None
     ) -> Turn:
-        """Open a turn again whose message is stored."""
+        """Reopen a turn for a message that is stored already."""
         turn = Turn(self.log, turn_id, self.timeout, view_cache=self.view_cache)
         batch = [*self._list_setup(active, active.state), turn.make_start_entry(Entry(opened))]
-        found = view_of(active)
-        if found.report.kept[-1:] == (ADDED,):  # results of calls that a crash left without: what is sent is in the log
+        sent = view_of(active)
+        if sent.report.kept[-1:] == (ADDED,):  # the view added results for calls without one: store what is sent
             ids = given_ids(active.entries, active.state.view.renamed)  # the log has the ids of the replies
-            message, sent_ids = with_given_ids(found.messages[-1], ids)
+            message, sent_ids = with_given_ids(sent.messages[-1], ids)
             results = message_entry(message)
             batch.append(turn.with_lease(replace(results, event=replace(results.event, sent_ids=sent_ids))))
         self._store_turn_start(turn, active, active.state, batch, expected=expected)
         return turn
 
     def _list_setup(self, active: ActiveEntries | None, state: ConversationState | None) -> list[Entry]:
-        """Return the entries that have to be stored before the next message, if it is held with something else.
+        """Return the entries to store before the next message if model, system prompt or tools changed.
 
-        Thinking is bound to what it was held with. If the API wants it back nevertheless, for a tool waits for its
-        result, it is asked to drop it itself from now on.
+        Earlier thinking is bound to the former system prompt and tools. If the API still requires it, because a tool
+        call awaits its result, the API drops it from now on (`drop_block`).
         """
         changed = self.setup.list_changes(state)
         if (
@@ -490,10 +538,10 @@ class TurnStarter:
         cached: SentView | None = None,
         expected: str | None,
     ) -> None:
-        """Store what opens a turn, and give the turn its messages."""
-        self.setup.warn_if_changed(state, self.log.key.id)  # before anything is stored: warnings may be errors
+        """Store the entries that open a turn, and set the turn's view."""
+        self.setup.warn_if_changed(state, self.log.key.id)  # before anything is stored, because warnings can be errors
         stored = self.log.append(batch, expected=expected)
-        head, entries = stored.head, stored.read_entries()  # what is sent is what is stored
+        head, entries = stored.head, stored.read_entries()  # sent as it was stored
         if cached:
             turn.start(head, cached.with_stored(head, entries))
         else:
@@ -501,7 +549,7 @@ class TurnStarter:
 
 
 def _close_abandoned(state: ConversationState | None) -> list[Entry]:
-    """Return the entry that closes a turn whose time is over, if there is one."""
+    """Return the entry that closes an open turn after its time-out or the end of its process; [] if no turn is open."""
     turn = state.engine.open_turn if state else None
     if turn is None:
         return []

@@ -1,8 +1,8 @@
-"""How much of a streamed reply has come, and the reply put together from the events of its stream.
+"""Follow a streamed reply, and build the reply from the events of its stream.
 
-The SDK's own accumulation does not tell a whole block from half of one, leaves out deltas that it does not know in a
-namespace, gives up on a tool's input that it cannot parse, and raises nothing for a stream that ends too early: what
-was paid for is here all the same.
+The SDK's own accumulation does not distinguish a complete block from an incomplete one, leaves out deltas that a
+namespace does not know, raises an error for tool input that it cannot parse, and raises none for a stream that ends too
+early. This module keeps what was received, and paid for, in each of these cases.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from chathistory.messages.json_values import is_storable
 __all__ = ["StreamProgress"]
 
 _TEXTS = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
-_OPTIONAL_FIELDS = ("input", "content", "encrypted_content")  # what the SDK may leave out of a block
+_OPTIONAL_FIELDS = ("input", "content", "encrypted_content")  # fields that the SDK may leave out of a block
 _EVENT_FIELDS: Mapping[str, tuple[Literal["text", "thinking", "tool_input"], str]] = {
     "text_delta": ("text", "text"),
     "thinking_delta": ("thinking", "thinking"),
     "input_json_delta": ("tool_input", "partial_json"),
 }
-"""The type of a `ReplyEvent` for each type of delta, and the field of the delta that has the piece."""
+"""For each type of delta: the type of its `ReplyEvent`, and the field of the delta with the text."""
 
 
 @dataclass(slots=True)
 class StreamProgress:
-    """What has come of a stream of the SDK.
+    """What was received of a reply so far.
 
     Attributes:
         stream: The SDK's stream.
-        started: The SDK has seen the start of the message.
-        stopped: The blocks that the SDK has seen whole, by index.
-        ended: The stream came to its proper end.
-        message: What the start of the message had, and what later `message_delta` events changed.
-        blocks: The content blocks as they came, by index; none if the SDK keeps its events elsewhere some day.
-        inputs: The JSON text of the input of tools, by index.
-        unknown: Deltas of types that are not known here.
+        started: Whether the SDK has received the start of the message.
+        stopped: The indexes of the blocks that the SDK has received completely.
+        ended: Whether the stream ended with `message_stop`.
+        message: The fields of `message_start`, with the changes of later `message_delta` events.
+        blocks: The content blocks as they were received, by index; {} if a later SDK keeps its events elsewhere.
+        inputs: The pieces of the JSON text of tool input, by the index of the block.
+        unknown: Deltas of types that this module does not know.
     """
 
     stream: Any = None
@@ -55,15 +55,29 @@ class StreamProgress:
     unknown: list[dict[str, Any]] = field(default_factory=list)
 
     def attach_stream(self, stream: Any) -> Any:
-        """Take note of what comes of a stream that was opened just now, and return it."""
+        """Observe the events of a stream that was just opened.
+
+        Args:
+            stream: The SDK's stream.
+
+        Returns:
+            The same stream.
+        """
         self.stream = stream
         raw = getattr(stream, "_raw_stream", None)
         if raw is not None:
-            stream._raw_stream = _ObservedEvents(raw, self)  # noqa: SLF001 - the SDK offers no other place before its own
+            stream._raw_stream = _ObservedEvents(raw, self)  # noqa: SLF001 - there is no public way to see events before the SDK
         return stream
 
     def handle_event(self, event: Any) -> ReplyEvent | None:
-        """Take note of an event of the SDK; return the piece of the reply that it adds, if any."""
+        """Follow an event that the SDK passed on.
+
+        Args:
+            event: The event.
+
+        Returns:
+            The piece that it adds to the reply; None if it adds none.
+        """
         if event.type == "content_block_stop":
             self.stopped.add(event.index)
         self.started = self.started or event.type == "message_start"
@@ -76,7 +90,11 @@ class StreamProgress:
         return ReplyEvent(kind, text, event.index, tool) if text else None
 
     def collect_raw_event(self, event: Any) -> None:
-        """Take in an event on its way to the SDK."""
+        """Add an event to the reply before the SDK gets it.
+
+        Args:
+            event: The event, as the stream decoded it.
+        """
         if event.type == "message_start":
             self.message = sdk_objects_to_dicts(event.message)
         elif event.type == "content_block_start":
@@ -84,9 +102,9 @@ class StreamProgress:
         elif event.type == "content_block_delta":
             self._collect_delta(event.index, sdk_objects_to_dicts(event.delta))
         elif event.type == "message_delta":
-            told = sdk_objects_to_dicts(event)
-            usage = {**(self.message.get("usage") or {}), **_drop_none(told.get("usage") or {})}
-            self.message |= {**_drop_none(told.get("delta") or {}), "usage": usage}
+            values = sdk_objects_to_dicts(event)
+            usage = {**(self.message.get("usage") or {}), **_drop_none(values.get("usage") or {})}
+            self.message |= {**_drop_none(values.get("delta") or {}), "usage": usage}
         self.ended = self.ended or event.type == "message_stop"
 
     def _collect_delta(self, index: int, delta: dict[str, Any]) -> None:
@@ -104,12 +122,20 @@ class StreamProgress:
             self.unknown.append({"index": index, "delta": delta})
 
     def build_unparsed_reply(self) -> dict[str, Any]:
-        """Return a reply that the SDK could not read, once its rest has come, as the API would have given it in one.
+        """Return a reply that the SDK could not parse, in the form of a response that is not streamed.
 
-        The input of a tool that is no JSON is its text. Raises `IncompleteReply`.
+        Iterate over `remaining_events` first. Tool input that is not JSON is kept as text.
+
+        Returns:
+            The fields of the response, with `unknown_deltas` if there were any.
+
+        Raises:
+            IncompleteReply: The stream ended too early.
         """
         if not self.ended:
-            raise IncompleteReply("the SDK could not read the reply's stream, and the reply is not complete") from None
+            raise IncompleteReply(
+                "the reply is not complete: the SDK could not read its stream; call resume(id) to send the turn again"
+            ) from None
         content = [self._build_block(index) for index in sorted(self.blocks)]
         more = {"unknown_deltas": self.unknown} if self.unknown else {}
         return {**self.message, "content": content, **more}
@@ -124,7 +150,14 @@ class StreamProgress:
             return self.blocks[index] | {"input": text}
 
     def fill_missing_fields(self, response: Any) -> Any:
-        """Return the SDK's message with what it lacks of the deltas; that message itself if it lacks nothing."""
+        """Return the SDK's message with the fields that the SDK left out.
+
+        Args:
+            response: The message that the SDK built.
+
+        Returns:
+            The same object if it lacks nothing; else a dict, with `unknown_deltas` if there were any.
+        """
         lacking = {
             index: {
                 name: block[name] for name in _OPTIONAL_FIELDS if block.get(name) and not getattr(theirs, name, None)
@@ -141,18 +174,26 @@ class StreamProgress:
 
     @property
     def remaining_events(self) -> Any:
-        """The events that are still to come, for when the SDK has given up: whoever iterates has them gathered."""
+        """The events that were not received yet, for when the SDK raised an error; iterate to add them to the reply."""
         return getattr(self.stream, "_raw_stream", None) or _NO_EVENTS
 
     def check_ended(self) -> None:
-        """Raise `IncompleteReply` unless the stream came to its proper end."""
+        """Check that the stream ended with `message_stop`.
+
+        Raises:
+            IncompleteReply: It ended too early.
+        """
         if not self.ended:
-            raise IncompleteReply("the reply's stream ended before the reply was complete")
+            raise IncompleteReply(
+                "the reply is not complete: its stream ended too early; call resume(id) to send the turn again"
+            )
 
     def partial_message(self) -> Message | None:
-        """Return what is worth keeping of a reply that broke off; None: nothing.
+        """Return the part of an interrupted reply that is worth saving.
 
-        Blocks that were complete, and text that was not; half a tool call or half a thought says nothing.
+        Returns:
+            A message with the complete blocks and with incomplete text; incomplete tool calls and thinking are left
+            out. None if nothing remains.
         """
         if not self.started:
             return None
@@ -166,7 +207,7 @@ class StreamProgress:
 
 
 class _ObservedEvents:
-    """The events of a stream on their way to the SDK, which does not pass on one that it gives up at."""
+    """The events of a stream before the SDK gets them: it does not pass on an event that it cannot parse."""
 
     def __init__(self, raw: Any, progress: StreamProgress) -> None:
         self._raw = raw
@@ -187,7 +228,7 @@ class _ObservedEvents:
 
 
 class _NoEvents:
-    """A stream that is at its end, for either kind of loop."""
+    """A stream without events, for `for` and `async for`."""
 
     def __iter__(self) -> Iterator[Any]:
         return iter(())

@@ -1,10 +1,11 @@
-"""A turn, as the store sees it: opened before the request goes out, closed by what becomes of it.
+"""A turn in the store: opened before the request is sent, and closed by its reply or by an error.
 
-The user's message is durable first, so nothing typed is ever lost. Its entry opens the turn and says until when it
-counts as open: another engine that meets it raises `TurnInProgress` before it pays for tokens; past that time the turn
-counts as abandoned. While a reply takes long, that time is put off (`engine.lease_renewal`). The reply is stored only
-when it is complete, and only if nobody wrote in between; what broke off, or came too late, is kept beside the
-conversation, for people to read.
+The user's message is durable first, so no message is ever lost. Its entry opens the turn with a lease, the time until
+which the turn counts as open. Until then, another engine raises `TurnInProgress` before it pays for tokens; later, the
+turn counts as abandoned. While a reply takes long, the lease is renewed (`engine.lease_renewal`). A reply is stored as
+a message only if it is complete, and if nobody wrote in between. A partial reply is saved with the conversation as an
+`interrupted` entry, and one that came too late as an `orphaned` entry; both are for people to read, and are never sent
+to Claude.
 """
 
 from __future__ import annotations
@@ -61,17 +62,17 @@ from chathistory.view import view_of
 __all__ = ["Turn"]
 
 _ATTEMPTS = 20
-_RECENT_ENTRIES = 8  # entries among which one is looked for that was stored just now
+_RECENT_ENTRIES = 8  # how many of the newest entries are searched for one that may have been stored just now
 RETRY_DELAYS = (0.05, 0.2, 0.8)
-"""Seconds before each further try to store what was paid for or done, where the store cannot be reached."""
+"""The delay before each further attempt to store a reply or results, in seconds, if the store cannot be reached."""
 
 
 def _store_with_retries(step: Callable[[], ConversationHead]) -> ConversationHead:
-    """Store something, several times if the store cannot be reached: the same entry is never stored twice."""
-    for pause in RETRY_DELAYS:
+    """Run a step, with retries if the store cannot be reached. The log never stores the same entry twice."""
+    for delay in RETRY_DELAYS:
         with contextlib.suppress(StoreUnavailable):
             return step()
-        time.sleep(pause)
+        time.sleep(delay)
     return step()
 
 
@@ -80,17 +81,17 @@ class Turn:
     """An open turn, for `timeout` seconds after each of its steps and renewals.
 
     Attributes:
-        log: Of the conversation.
-        id: Of the turn.
-        timeout: In seconds.
-        state: What is known of the conversation.
-        plan: A cut whose summary has to be made.
-        stored_reply: The reply, if this turn had been completed before; there is nothing to send then.
-        cache: Where the view is remembered once the turn is complete.
-        view: What the conversation sends; None: it has to be read.
-        lease: The id of the entry that opened it; who takes the turn over writes another one.
-        renew_at: See `engine.lease_renewal`.
-        forgotten: The id of a container that the API does not know any longer.
+        log: The log of the conversation.
+        id: The id of the turn.
+        timeout: The length of its lease, in seconds.
+        state: The state of the conversation, as this process saw it last; None: it is not known.
+        plan: A planned cut that still needs a summary; None: no cut is planned.
+        stored_reply: The reply, if the turn was complete before; then nothing is sent. None: the turn is open.
+        view_cache: The cache for the view after each step; None: it is not cached.
+        view: The entries and messages of the conversation; None: they have to be read.
+        lease: The id of the entry that opened the turn; a process that takes the turn over stores another one.
+        renew_at: When to renew the lease next; see `engine.lease_renewal`.
+        forgotten_container: The id of a container that the API no longer knows; None: the API reported no such error.
     """
 
     log: ConversationLog
@@ -109,10 +110,13 @@ class Turn:
     # What it sends.
 
     def messages_to_send(self) -> list[Message]:
-        """Return the messages of the next request; every request of a turn gets them here.
+        """Return the messages of the next request. Every request of a turn uses this method.
+
+        Returns:
+            The messages; the last one is a user's message, or a reply that paused.
 
         Raises:
-            TurnError: They must not be sent: there are none, or they end with a finished reply.
+            TurnError: There are no messages, or they end with a finished reply.
         """
         if self.view is None or not self.view.is_sendable:
             raise TurnError(
@@ -123,35 +127,51 @@ class Turn:
 
     @property
     def container(self) -> str | None:
-        """The container of the code execution tool to go on with, if there is one."""
+        """The container of the code execution tool for the next request; None: a new one."""
         container = self.state.engine.container if self.state else None
         if container is None or container.id == self.forgotten_container or not container.is_usable(now()):
             return None
         return container.id
 
     def list_cut_messages(self) -> list[Message]:
-        """Return the messages that the planned cut leaves out, ready to be sent."""
+        """Return the messages that the planned cut leaves out, ready to be sent; [] if no cut is planned."""
         return view_of(self.plan.select_left_out(self.view.active)).messages if self.view and self.plan else []
 
     # Its steps.
 
     def start(self, head: ConversationHead, view: SentView | None = None) -> None:
-        """Take down the state after the append that opened it, and keep its lease from now on.
+        """Set the state after the append that opened the turn, and renew its lease from now on.
 
-        view: What is sent; None: it has to be read.
+        Args:
+            head: The head that the append returned.
+            view: The entries and messages; None: they have to be read.
         """
         self.view, self.state, self._message_count = view, head.state, head.state.totals.messages
         KEEPER.keep(self)
 
     def make_start_entry(self, entry: Entry[MessageAdded] | Entry[TurnOpened]) -> Entry:
-        """Return an entry as the one that opens this turn, or begins it again, with the process that does so."""
+        """Return an entry as the one that opens or reopens this turn, with a lease and the id of this process.
+
+        Args:
+            entry: The user's message, or the event that reopens the turn.
+
+        Returns:
+            The entry to store.
+        """
         KEEPER.postpone(self)
         self.lease = entry.id
         event = replace(entry.event, lease_until=self._lease_end(), opened_by=this_process())
         return Entry(event, self.id, entry.id, entry.time_us)
 
     def with_lease(self, entry: Entry[MessageAdded]) -> Entry[MessageAdded]:
-        """Return a message as a step of this turn, after which it stays open."""
+        """Return a message as a step of this turn, with a lease that keeps the turn open.
+
+        Args:
+            entry: A reply that called tools, or a message with their results.
+
+        Returns:
+            The entry to store.
+        """
         KEEPER.postpone(self)
         return replace(entry, turn=self.id, event=replace(entry.event, lease_until=self._lease_end()))
 
@@ -159,9 +179,14 @@ class Turn:
         return now() + int(self.timeout * MICROSECONDS)
 
     def renew(self) -> bool:
-        """Put off the time at which the turn counts as abandoned; False: it is closed, or somebody has taken it over.
+        """Extend the lease.
 
-        Raises what an append raises, and `Conflict` if the conversation was deleted.
+        Returns:
+            True if this process still has the turn; False if the turn is closed, or another process took it over.
+
+        Raises:
+            Conflict: The conversation was deleted.
+            ChatHistoryError: Any other error that an append raises.
         """
         with self.log.lock:
             if not self._is_open():
@@ -170,13 +195,18 @@ class Turn:
             return self._is_open()
 
     def release(self) -> None:
-        """Do not keep the lease any longer: the turn is closed, or not this one's."""
+        """Stop renewing the lease, because the turn is closed, or another process has it."""
         KEEPER.release(self)
 
     def store_cut(self, summary: Any) -> None:
-        """Store the planned cut, with a text or the API's response that stands for what it leaves out.
+        """Store the planned cut. Does nothing if no cut is planned.
 
-        Raises `Conflict` if somebody else wrote meanwhile.
+        Args:
+            summary: The summary of the messages that are left out: text, or the API's response to a compaction request.
+
+        Raises:
+            Conflict: Another writer changed the conversation meanwhile.
+            ChatHistoryError: Any other error that an append raises.
         """
         if self.plan is None:
             return
@@ -198,26 +228,31 @@ class Turn:
 
         Args:
             response: What the API answered.
-            request_id: Of a reply that was streamed, which has none itself.
-            stays_open: Keep the turn open, for results of tools that follow.
+            request_id: The id of the request; a streamed message does not have it. None: the id that the response has.
+            stays_open: Keep the turn open, because results of tools follow.
+
+        Returns:
+            The stored reply.
 
         Raises:
-            IncompleteReply: It is no complete message.
-            OrphanedReply: Somebody else changed the conversation meanwhile; the reply is kept beside it.
-            InvalidInput: It cannot be stored as it is; it is kept beside the conversation as JSON text.
-            ChatHistoryError: What an append raises; the error's `reply` has what was paid for.
+            IncompleteReply: The response is not a complete message.
+            OrphanedReply: Another writer changed the conversation meanwhile; the reply is saved as an `orphaned` entry.
+            InvalidInput: The response cannot be stored as a message; an `orphaned` entry has it as JSON text.
+            ChatHistoryError: Any other error that an append raises; the error's `reply` has what was paid for.
         """
         if stop_reason_of(response) is None:
-            incomplete = IncompleteReply("the API answered with something that is not a complete message")
+            incomplete = IncompleteReply(
+                "the API's answer is not a complete message (no stop_reason); call resume(id) to send the turn again"
+            )
             incomplete.reply = None if isinstance(response, str) else unstored_reply(response, self.id)
             raise incomplete
         try:
             entry = message_entry(response, turn=self.id)
-        except Exception as error:  # noqa: BLE001 - also what the SDK and the interpreter raise at great depth
+        except Exception as error:  # noqa: BLE001 - the SDK and the interpreter have their own errors for deep nesting
             raise self.store_as_text(response, error) from None
-        told = entry.event.request_id or request_id
+        request_id = entry.event.request_id or request_id
         entry = replace(
-            entry, event=replace(entry.event, request_id=told, forgotten_container=self.forgotten_container)
+            entry, event=replace(entry.event, request_id=request_id, forgotten_container=self.forgotten_container)
         )
         if stays_open:
             entry = self.with_lease(entry)
@@ -231,36 +266,49 @@ class Turn:
         return Reply.of(replace(entry, position=head.end - 1))
 
     def store_as_text(self, response: Any, error: Exception) -> InvalidInput:
-        """Keep a reply that cannot be stored as it is, which closes the turn; return the error, with the reply."""
-        refused = to_invalid_input(error)
-        refused.reply = unstored_reply(response, self.id)
-        kept = unstorable_entry(response, self.id, error)
+        """Save a reply that cannot be stored as a message as JSON text, in an `orphaned` entry, and close the turn.
+
+        Args:
+            response: What the API answered.
+            error: Why it cannot be stored.
+
+        Returns:
+            The error to raise, with the reply.
+        """
+        invalid = to_invalid_input(error)
+        invalid.reply = unstored_reply(response, self.id)
+        orphaned = unstorable_entry(response, self.id, error)
         self.release()
         try:
-            head = _store_with_retries(lambda: self._append_side_entry(kept))
+            head = _store_with_retries(lambda: self._append_side_entry(orphaned))
         except ChatHistoryError as trouble:
-            refused.add_note(
-                f"chathistory: the reply is in this error's `reply` alone; it could not be kept: {trouble}"
-            )
+            invalid.add_note(f"chathistory: only this error's `reply` has the reply; saving it failed: {trouble}")
         else:
-            words = f"the reply is in this error's `reply`, and kept as JSON text in record {head.end - 1}"
-            refused.add_note(f"chathistory: {words} of {self.log.key.id!r}")
-        return refused
+            words = f"this error's `reply` has the reply, and record {head.end - 1} has it as JSON text"
+            invalid.add_note(f"chathistory: {words} (conversation {self.log.key.id!r})")
+        return invalid
 
     def add_results(self, message: Mapping[str, Any]) -> None:
         """Store the results of tools that the SDK's runner has run; the turn stays open.
 
-        Raises what an append raises, and `OrphanedReply` as `finish` does. The tools have run, so the error has those
-        `results` that are not stored.
+        A result that cannot be stored is replaced by an error for Claude.
+
+        Args:
+            message: A message with `tool_result` blocks.
+
+        Raises:
+            OrphanedReply: Another writer changed the conversation meanwhile.
+            ChatHistoryError: Any other error that an append raises. Since the tools have run, the error's `results` has
+                the blocks that are not stored.
         """
         blocks = list[Mapping[str, Any]]()
         for block in message["content"]:
             try:
                 message_entry({"role": "user", "content": [block]})
-            except Exception as error:  # noqa: BLE001 - also what the interpreter raises at great depth
+            except Exception as error:  # noqa: BLE001 - the interpreter has its own error for deep nesting
                 reason = str(to_invalid_input(error)).replace("message.content[0].content", "result")
-                told = f"The tool ran, but its result could not be stored: {reason}"
-                blocks.append({**block, "content": told, "is_error": True})
+                text = f"The tool ran, but its result could not be stored: {reason}"
+                blocks.append({**block, "content": text, "is_error": True})
             else:
                 blocks.append(block)
         try:
@@ -270,7 +318,7 @@ class Turn:
             raise
 
     def _store_step(self, entry: Entry[MessageAdded]) -> ConversationHead:
-        """Store a step after which this turn goes on; that reads nothing, unless others wrote meanwhile."""
+        """Store a step after which this turn continues. Nothing is read, unless another writer was faster."""
         head = _store_with_retries(lambda: self._store_once(entry))
         if self.view is None:
             self.continue_turn()
@@ -281,17 +329,19 @@ class Turn:
             head = self.log.seen()
             for _ in range(_ATTEMPTS):
                 if head is None or not self._is_open_at(head, self._message_count):
-                    break  # the reply answers a conversation that is not this one any longer
+                    break  # the conversation changed, so the entry does not belong to it any longer
                 self.log.see(head.stored)
-                with contextlib.suppress(ConversationChanged):  # perhaps by a side entry of one who lost this turn
+                with contextlib.suppress(
+                    ConversationChanged
+                ):  # perhaps only by a side entry of a process that lost the turn
                     head = self.log.append([entry])
                     self._message_count += 1
                     self._update_view(head)
                     return head
                 newest = itertools.islice(iter_newest_first(self.log, _RECENT_ENTRIES), _RECENT_ENTRIES)
                 is_stored = any(each.id == entry.id for each in newest)
-                head = self.log.seen()  # which that has looked up
-                if is_stored and head:  # an earlier try got no answer, and a renewal came behind it
+                head = self.log.seen()  # as the iteration loaded it
+                if is_stored and head:  # an earlier attempt got no answer but was stored, and a renewal followed
                     self._message_count += 1
                     self.view = None
                     return head
@@ -300,23 +350,23 @@ class Turn:
             orphaned = ReplyOrphaned(
                 event.message, event.response, event.request_id, forgotten_container=event.forgotten_container
             )
-            kept = self._append_side_entry(Entry(orphaned, entry.turn, entry.id, entry.time_us))
-            raise OrphanedReply(self.log.key, kept.stored)
+            head = self._append_side_entry(Entry(orphaned, entry.turn, entry.id, entry.time_us))
+            raise OrphanedReply(self.log.key, head.stored)
 
     def _update_view(self, stored: AppendResult) -> None:
-        """Bring the view up to date with what was stored; it has to be read again if others wrote in between."""
+        """Add what was stored to the view; if another writer wrote in between, the view has to be read again."""
         self.state = stored.state
         if self.view and self.view.head.end == stored.end - len(stored.lines):
-            self.view = self.view.with_stored(stored.head, stored.read_entries())  # what is sent is what is stored
+            self.view = self.view.with_stored(stored.head, stored.read_entries())  # sent as it was stored
         else:
             self.view = None
         if self.view_cache:
             self.view_cache.remember(self.log, self.view)
 
     def _append_side_entry(self, entry: Entry) -> ConversationHead:
-        """Store what is not part of the conversation, but never bring a deleted one back to life.
+        """Store an entry that is never sent to Claude. Raises `Conflict` if the conversation was deleted.
 
-        The entry names the lease, so that it does not close the turn of those who have taken it over.
+        The entry names the lease, so it does not close the turn of a process that took it over.
         """
         event = entry.event
         if isinstance(event, TurnAbandoned | ReplyInterrupted | ReplyOrphaned):
@@ -330,20 +380,21 @@ class Turn:
             return head
 
     def _is_open(self, count: int | None = None) -> bool:
-        """Whether this process sees the turn as open, and the conversation with `count` messages."""
+        """Whether, as this process saw it last, this turn is open and the conversation has `count` messages."""
         return self._is_open_at(self.log.seen(), count)
 
     def _is_open_at(self, head: ConversationHead | None, count: int | None = None) -> bool:
-        """Whether in this state the turn is open and this one's, and the conversation has `count` messages."""
+        """Whether, in the state of `head`, this turn is open and the conversation has `count` messages (None: any)."""
         turn = head.state.engine.open_turn if head else None
         if head is None or turn is None or turn.lease != self.lease:
             return False
         return count is None or head.state.totals.messages == count
 
     def continue_turn(self) -> None:
-        """Bring the view up to date after a reply that paused: it is sent back as it is, to be continued.
+        """Update the view for the next request of this turn; a reply that paused is sent back as it is.
 
-        Raises `Conflict` if the turn is not this one's any longer: another request would be paid for in vain.
+        Raises:
+            Conflict: This process no longer has the turn, so another request would be paid for without any use.
         """
         head = self.log.refresh() if self.view else None
         if head is None or self.view is None or self.view.head.version != head.version:
@@ -354,26 +405,40 @@ class Turn:
             raise Conflict(self.log.key, head.stored if head else None)
         self.state = head.state
 
-    # Its end without a reply.
+    # The end without a reply.
 
     def close_after(self, reply: Reply | None) -> Reply:
-        """Close the turn if it is still open after its last reply, and return that."""
+        """Close the turn after its last request, if it is still open.
+
+        Args:
+            reply: The last reply; None: no request got one.
+
+        Returns:
+            The same reply.
+
+        Raises:
+            IncompleteReply: There was no reply.
+        """
         self.abort(GeneratorExit())
         if reply is None:
-            raise IncompleteReply("the turn ended without a reply")
+            raise IncompleteReply("the turn ended without a reply; call resume(id) to send it again")
         return reply
 
     def abort(self, error: BaseException, partial: Message | None = None) -> None:
-        """Close the turn without a reply, and keep what had come of one; notes on the error what is saved.
+        """Close the turn without a reply, and save a partial reply. Does nothing if the turn is closed already.
 
-        Does nothing if the turn is closed already.
+        Args:
+            error: Why the turn ends. It gets notes that say what was saved and how to continue.
+            partial: What was received of the reply; None: nothing.
         """
         self.release()
         if not self._is_open():
             return
-        told = [f"the message is saved in {self.log.key.id!r}", "`resume` sends it again"]
+        notes = [f"the message is saved in {self.log.key.id!r}", "`resume` sends it again"]
         if getattr(error, "results", None):
-            told[1] = "the tools have run: give `error.results` to `run_tools`, or to `send`, to go on with them"
+            notes[1] = (
+                "the tools have run: pass `error.results` to `run_tools` or `send` to continue with their results"
+            )
         elif partial is None and isinstance(error, IncompleteReply) and error.reply:
             words = [block for block in text_blocks(error.reply.message["content"]) if block["text"].strip()]
             partial = {"role": "assistant", "content": words} if words else None
@@ -381,20 +446,20 @@ class Turn:
         try:
             refused = None if partial else self._close_refused(error)
             if refused:
-                told = refused
+                notes = refused
             else:
                 event = ReplyInterrupted(partial, reason=reason) if partial else TurnAbandoned(reason=reason)
                 self._append_side_entry(Entry(event, self.id))
         except ChatHistoryError as trouble:
             give_up(self.lease)
-            told = [f"the message is saved, but the turn could not be closed: {trouble}", *told[1:]]
-        for note in told:
+            notes = [f"the message is saved, but closing the turn failed: {trouble}", *notes[1:]]
+        for note in notes:
             error.add_note(f"chathistory: {note}")
 
     def _close_refused(self, error: BaseException) -> list[str]:
-        """Close a turn that the API refused, and return what to say; [] if that is not what happened.
+        """Close a turn that the API refused, and return the notes for the error; [] if the API did not refuse it.
 
-        The error gets the `refusal`. If others wrote meanwhile, that may be an answer, and nothing is marked.
+        The error gets the `refusal`. If another writer wrote meanwhile, nothing is marked, and [] is returned.
         """
         if find_cause(error) is None:
             return []
@@ -408,7 +473,9 @@ class Turn:
                 or not self._is_open(self._message_count)
             ):
                 return []
-            if self.view is None or view_of(active).messages != self.view.messages:  # it counts in other messages
+            if (
+                self.view is None or view_of(active).messages != self.view.messages
+            ):  # the error counts in other messages than these
                 return []
             reason, goes_on = type(error).__name__, False
             if refusal.sort == "turn":
@@ -422,14 +489,21 @@ class Turn:
                     return []
             else:
                 self._append_side_entry(Entry(TurnAbandoned(reason=reason, refusal=refusal), self.id))
-        with contextlib.suppress(AttributeError):  # an error of the caller's client that takes no attributes
+        with contextlib.suppress(AttributeError):  # an error class without attributes, of the caller's client
             error.refusal = refusal  # type: ignore[attr-defined]
         return describe_refusal(refusal, self.log.key.id, goes_on=goes_on)
 
     def forget_container(self, error: BaseException) -> bool:
-        """Whether the API does not know the container any longer that this turn was sent with: go on without."""
-        told = find_cause(error)
-        if told is None or told.about != "container" or self.container is None:
+        """Continue without the container of this turn, if the API no longer knows it.
+
+        Args:
+            error: The error of a request.
+
+        Returns:
+            True if that was the error, so the request can be made again; else False.
+        """
+        cause = find_cause(error)
+        if cause is None or cause.about != "container" or self.container is None:
             return False
         self.forgotten_container = self.container
         return True

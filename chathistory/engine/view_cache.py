@@ -1,11 +1,10 @@
-"""What an engine remembers of the conversations that it held last, so that a turn need not read them again.
+"""A cache of the conversations that an engine used last, so a turn need not read them again.
 
-What is remembered counts only as long as nobody has written since: the head that this process has seen has the same
-version, and the append that opens the turn is guarded by it. So it saves reading, and can never be wrong about what is
-stored.
+A cached view is used only if the head that this process saw last has the same version, and the append that opens the
+turn is guarded by that version. So the cache saves reads, and can never be wrong about what is stored.
 
-Remembered are the active entries, of every kind, and the messages that they are sent as. Behind a reply that leaves
-nothing open the messages are *settled*: nothing that is said later changes them, so only what follows is made anew.
+A view has the active entries, of every kind, and the messages that are sent for them. Up to a reply that leaves nothing
+open, the messages are *settled*: later entries do not change them, so only the messages after them are built again.
 """
 
 from __future__ import annotations
@@ -30,17 +29,18 @@ from chathistory.view.leave_out import has_omissions
 __all__ = ["SentView", "ViewCache"]
 
 MAX_CONVERSATIONS = 32
+"""How many conversations one engine caches; the one that was used longest ago is dropped first."""
 
 
 @dataclass(frozen=True, slots=True)
 class SentView:
-    """What a conversation sends: its active entries, and their messages.
+    """The active entries of a conversation, and the messages that are sent for them.
 
     Attributes:
         active: The entries.
-        messages: What is sent of them.
-        settled_entries: How many of the first entries no later one changes.
-        settled_messages: How many of the messages these are.
+        messages: The messages.
+        settled_entries: The number of entries, from the first, that later entries do not affect.
+        settled_messages: The number of messages of these entries.
     """
 
     active: ActiveEntries
@@ -50,15 +50,15 @@ class SentView:
 
     @property
     def head(self) -> ConversationHead:
-        """The head of that state."""
+        """The head of the conversation that the entries were loaded with."""
         return self.active.head
 
     @property
     def is_sendable(self) -> bool:
         """Whether a request may have these messages.
 
-        Not if there are none, or if the last is a finished reply: the API refuses it, or has the model continue its own
-        words, which are then paid for and stored. A reply that paused is continued.
+        It must have messages, and must not end with a finished reply: the API refuses that, or lets the model continue
+        its own reply. A reply that paused may be the last message, because the next request continues it.
         """
         if not self.messages or self.messages[-1]["role"] != "assistant":
             return bool(self.messages)
@@ -67,11 +67,26 @@ class SentView:
 
     @classmethod
     def of(cls, active: ActiveEntries) -> SentView:
-        """Return the view of active entries."""
+        """Return the view of active entries.
+
+        Args:
+            active: The entries.
+
+        Returns:
+            The view.
+        """
         return _mark_settled(cls(active, view_of(active).messages))
 
     def with_stored(self, head: ConversationHead, stored: Sequence[Entry]) -> SentView:
-        """Return it with what was stored since, up to `head`."""
+        """Return the view with the entries that were stored since.
+
+        Args:
+            head: The head of the conversation after them.
+            stored: The entries, all that were stored since.
+
+        Returns:
+            A new view.
+        """
         active = self.active.extended(head, stored)
         settled, rest = self.messages[: self.settled_messages], active.entries[self.settled_entries :]
         if (
@@ -80,20 +95,20 @@ class SentView:
             or any(map(has_omissions, rest))
             or ((ids := _list_ids(entry.event.message for entry in messages_among(rest))) and ids & _list_ids(settled))
         ):
-            return SentView.of(active)  # what is settled may not be sent in the same way with what was stored since
+            return SentView.of(active)  # the new entries may change how settled messages are sent
         messages = [*settled, *view_of(replace(active, entries=rest, cut=None)).messages]
         return _mark_settled(replace(self, active=active, messages=messages))
 
 
 def _mark_settled(view: SentView) -> SentView:
-    """Return a view with all of it settled, if it ends with a reply that leaves nothing open."""
+    """Return a view with all messages settled, if it ends with a reply that leaves nothing open."""
     entries, messages = view.active.entries, view.messages
     last = entries[-1] if entries else None
     if last is None or not is_message_entry(last) or last.event.response.stop_reason in (None, "refusal"):
         return view
     fresh = messages[view.settled_messages :]
     replies = list(itertools.takewhile(lambda message: message["role"] == "assistant", reversed(fresh)))
-    # a reply of which nothing is sent, or that goes on with one that paused, may leave something open
+    # a reply that is not sent, or that continues a paused one, may leave something open
     if len(replies) != 1 or not ends_turn(last.event.message, last.event.response.stop_reason):
         return view
     blocks = [block for message in fresh for block in blocks_of(message)]
@@ -104,7 +119,7 @@ def _mark_settled(view: SentView) -> SentView:
 
 
 def _sending_rules(view: ViewState) -> tuple[Any, ...]:
-    """Return what decides how entries are sent, beside themselves."""
+    """Return the parts of the state that decide how entries are sent."""
     return (view.path, view.view_start, view.cut_position, view.thinking_valid_from, view.renamed)
 
 
@@ -114,24 +129,36 @@ def _list_ids(messages: Iterable[Message]) -> set[str]:
 
 
 class ViewCache:
-    """The views of one engine: of the conversations held last, and no more of them than `CONVERSATIONS`."""
+    """The views of the conversations that one engine used last, at most `MAX_CONVERSATIONS`."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._views: OrderedDict[Key, tuple[ConversationLog, SentView]] = OrderedDict()
 
     def find(self, log: ConversationLog) -> SentView | None:
-        """Return the view of a conversation if this process knows of nothing newer."""
+        """Return the cached view of a conversation.
+
+        Args:
+            log: The log of the conversation.
+
+        Returns:
+            The view; None if it is not cached, or this process saw a newer version.
+        """
         with self._lock:
-            found = self._views.get(log.key)
-        if found is None:
+            cached = self._views.get(log.key)
+        if cached is None:
             return None
         head = log.last
-        view = found[1]
+        view = cached[1]
         return view if head and head.revision.version == view.head.version else None
 
     def remember(self, log: ConversationLog, view: SentView | None) -> None:
-        """Remember a conversation as the latest one, or forget it; the log keeps what this process has seen of it."""
+        """Store a view in the cache as the most recent one, or remove it.
+
+        Args:
+            log: The log of the conversation. It is kept with the view, because it has the head that this process saw.
+            view: The view; None removes the conversation from the cache.
+        """
         with self._lock:
             self._views.pop(log.key, None)
             if view is not None:

@@ -86,7 +86,7 @@ def test_a_message_of_which_nothing_can_be_sent_is_refused(engine_on, chat_of, n
     if begun:
         engine.send("a", "hello")
     before, paid = list(chat_of("a").entries()), len(api.requests)
-    with pytest.raises(errors.InvalidInput, match=r"message\.content: must hold"):
+    with pytest.raises(errors.InvalidInput, match=r"message\.content: must have text that is not blank"):
         ways(engine)[way](EMPTY[name])
     assert list(chat_of("a").entries()) == before
     assert len(api.requests) == paid
@@ -199,7 +199,7 @@ def test_results_for_a_reply_that_is_gone_make_nothing_anew(held, chat_of, gone,
     if gone == "made again":
         chat_of("a").append({"role": "user", "content": "another"})
     before, paid = list(chat_of(name).entries()), len(api.requests)
-    with pytest.raises(errors.TurnError, match="no reply that these results belong to"):
+    with pytest.raises(errors.TurnError, match="has no reply with these tool calls"):
         engine.submit(name, reply, {"toolu_1": "sun"}, partial=partial)
     assert list(chat_of(name).entries()) == before
     assert len(api.requests) == paid
@@ -351,7 +351,7 @@ def test_no_results_are_no_submission(held):
     engine, api = held(CALLS, tools=[TOOL])
     reply = engine.send("a", "the weather?")
     for partial in (False, True):
-        with pytest.raises(errors.InvalidInput, match="results: must hold"):
+        with pytest.raises(errors.InvalidInput, match="results: must have the result of at least one tool call"):
             engine.submit("a", reply, {}, partial=partial)
     assert len(api.requests) == 2
 
@@ -464,7 +464,7 @@ def test_a_turn_id_that_the_conversation_went_on_without_is_not_stored_again(eng
         engine_on(api).send("a", "first", turn_id="T")
     engine_on(api).send("a", "second")
     before = list(chat_of("a").entries())
-    with pytest.raises(errors.TurnError, match=r"went on without|another message"):
+    with pytest.raises(errors.TurnError, match=r"continued without a reply to turn|already has another message"):
         engine_on(api).send("a", asked, turn_id="T")
     assert list(chat_of("a").entries()) == before
     assert len(api.requests) == 2

@@ -401,7 +401,7 @@ def test_a_turn_id_that_is_not_sent_any_more_is_still_known(engine_with, api, ch
         for number in (0, 4, 8):
             assert asked.send("a", f"q{number}", turn_id=f"order-{number}").message == replies[number].message
     assert len(api.requests) == 9
-    with pytest.raises(Exception, match="another message already"):
+    with pytest.raises(Exception, match="already has another message"):
         engine.send("a", "other words", turn_id="order-0")
 
 
