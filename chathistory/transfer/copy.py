@@ -1,14 +1,14 @@
-"""Conversations on their way into a store: whole, at the same positions, with the same times, and checked.
+"""Copies conversations into a store: completely, at the same positions, with the same times, and verified.
 
-A source is a conversation as it was at one moment, in another store or in a file. What becomes of it depends on what
-is in its place already:
+The source is a conversation as it was at one moment, in another store or in a file. The result depends on what is
+stored under the same key in the target:
 
-    nothing, or what expired       it is stored; nobody sees it before its last line is there
-    the same version               nothing has to be done, so a transfer that broke off is just begun again
-    an earlier state of it         what has been added since is added
-    anything else                  that stays, and the report says so; with `replace`, it goes
+    nothing, or an expired one     the copy is stored; it is visible only when its last line is stored
+    the same version               nothing is done, so an interrupted transfer can simply be repeated
+    an earlier state of it         the records that were added since are added
+    anything else                  it is kept, and the report says so; with `replace`, it is deleted first
 
-What was forgotten there is forgotten here. What has expired is not taken along.
+Records that were forgotten in the source are forgotten in the target. Expired conversations are not copied.
 """
 
 from __future__ import annotations
@@ -58,7 +58,14 @@ __all__ = [
 ]
 
 Outcome: TypeAlias = Literal["copied", "continued", "same", "different", "failed"]
-"""What became of one conversation in a copy, an export or an import: see `CopyResult`."""
+"""The result for one conversation of a copy, an export or an import.
+
+copied: it was copied or exported completely.
+continued: an earlier state of it was in the target, and the records added since were added.
+same: the same version was in the target already.
+different: another conversation was in the target under this key, and was kept.
+failed: it was not copied; `CopyResult.error` says why.
+"""
 
 _ATTEMPTS = 3
 _RENAME_ATTEMPTS = 20
@@ -67,16 +74,18 @@ _AHEAD = 4  # conversations that each thread may have waiting
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:
-    """What became of one conversation.
+    """The result for one conversation of a copy, an export or an import.
 
     Attributes:
         key: The conversation.
-        outcome: "copied" as a whole; "continued", what was added since; the "same" was there already; something
-            "different" was there and stayed; "failed", and `error` says why.
-        records: How many were stored or written.
-        error: Why it failed; `ConversationExists` if something different stayed.
-        later: How many of the records have a later format than this version knows; they are carried over as they are.
-        lost: How many positions could not be read, and are marked as such in what was written (`salvage`).
+        outcome: "copied": completely. "continued": the records that were added since were added. "same": it was there
+            already. "different": another conversation was there and was kept. "failed": see `error`.
+        records: How many records were stored or written.
+        error: Why it failed; `ConversationExists` if the outcome is "different"; else None.
+        later: How many of the records have a later format than this version of chathistory knows. They are copied
+            unchanged.
+        lost: How many positions could not be read; each has a record of the kind `lost` in what was written
+            (`salvage`).
     """
 
     key: Key
@@ -88,7 +97,7 @@ class CopyResult:
 
 
 Progress: TypeAlias = Callable[[CopyResult], object]
-"""Called after each conversation, from the thread of the caller."""
+"""Called with the result for each conversation, in the thread of the caller."""
 
 
 @dataclass(slots=True)
@@ -96,18 +105,17 @@ class CopyReport:
     """What a copy or an import did.
 
     Attributes:
-        copied: How many conversations were copied as a whole.
-        continued: Of how many what was added since was copied.
-        same: How many were there already.
+        copied: How many conversations were copied completely.
+        continued: How many were in the target in an earlier state, and were brought up to date.
+        same: How many were in the target already.
         records: How many records were stored.
-        later: How many of these have a later format than this version knows; they are stored as they are.
-        different: Keys at which something else was there, and stayed.
-        failed: Keys of what could not be copied, and why.
-        damaged: What is stored in the source and has no key that can be told.
-        skipped: Parts of the file that were passed over, with the reason: they belong to no conversation.
-        all_found: Whether the conversations of the source were all found for certain. False if they were looked for in
-            an index that can lose entries on that server, or that may be among what is damaged; `full_scan=True` finds
-            all.
+        later: How many of these have a later format than this version of chathistory knows; they are stored unchanged.
+        different: Keys under which another conversation was in the target; it was kept.
+        failed: The error for each conversation that could not be copied, by key.
+        damaged: Damaged data in the source whose conversation cannot be identified.
+        skipped: Parts of the file that belong to no conversation, with the reason; each as text.
+        all_found: True if all conversations of the source were certainly found. False if they came from an index that
+            can lose entries on that server, or that may itself be damaged; `full_scan=True` finds all.
     """
 
     copied: int = 0
@@ -123,11 +131,15 @@ class CopyReport:
 
     @property
     def complete(self) -> bool:
-        """Whether all that was to be copied is there now."""
+        """True if everything that was asked for is in the target now."""
         return self.all_found and not (self.different or self.failed or self.damaged or self.skipped)
 
     def add(self, result: CopyResult) -> None:
-        """Internal: count one more."""
+        """Internal: add the result for one conversation.
+
+        Args:
+            result: The result.
+        """
         self.records += result.records
         self.later += result.later
         if result.outcome == "different":
@@ -139,22 +151,26 @@ class CopyReport:
 
 
 def report_absent(key: Key) -> CopyResult:
-    """Return what is told of a conversation that was named and is not there."""
+    """Return the result for a conversation that was named but does not exist.
+
+    Args:
+        key: The conversation.
+    """
     return CopyResult(key, "failed", error=ConversationNotFound(key))
 
 
 def copy_one(source: CopySource, target: ConversationLog, *, replace: bool = False, verify: bool = True) -> CopyResult:
-    """Store a conversation under the key of `target`; see the top of this page.
+    """Store a conversation under the key of `target`; the docstring of this module says what happens when.
 
     Args:
         source: The conversation.
-        target: Where to.
-        replace: Delete what stands there and is something else.
-        verify: Read back what was stored and compare it with what was to be stored.
+        target: The log of the conversation to store it as.
+        replace: If another conversation is stored under this key, delete it first.
+        verify: Read back what was stored and compare it with the source.
 
     Raises:
-        CorruptRecord: What was stored is not what was to be stored, and is removed again; or the source is damaged.
-        ChatHistoryError: What the stores and the source raise.
+        CorruptRecord: The stored copy differs from the source, and is removed again; or the source is damaged.
+        ChatHistoryError: The source or one of the stores raised it.
     """
     with target.lock:
         try:
@@ -170,9 +186,9 @@ def copy_one(source: CopySource, target: ConversationLog, *, replace: bool = Fal
         if present.revision.version == source.head.revision.version:
             _forget_same_records(source, target, present)
             return CopyResult(target.key, "same")
-        tally = LineChecker()
-        if (added := _continue_copy(source, target, present, tally)) is not None:
-            return CopyResult(target.key, "continued", added, later=tally.later)
+        checker = LineChecker()
+        if (added := _continue_copy(source, target, present, checker)) is not None:
+            return CopyResult(target.key, "continued", added, later=checker.later)
         if not replace:
             return CopyResult(target.key, "different", error=ConversationExists(target.key))
         target.store.delete(target.key, version=present.revision.version)
@@ -181,8 +197,8 @@ def copy_one(source: CopySource, target: ConversationLog, *, replace: bool = Fal
 
 def _create_copy(source: CopySource, target: ConversationLog, *, verify: bool) -> CopyResult:
     head = source.head
-    tally = LineChecker()
-    if head.start == head.end:  # a store takes no conversation without a record: one that is forgotten at once
+    checker = LineChecker()
+    if head.start == head.end:  # a store needs at least one record: store one, and forget it at once
         stored = create_whole(
             target, [encode(Entry(Annotation()))], first=max(head.end - 1, 0), revision=lambda: head.revision
         )
@@ -191,52 +207,54 @@ def _create_copy(source: CopySource, target: ConversationLog, *, verify: bool) -
     digest = hashlib.sha256()
 
     def read_lines() -> Iterator[str]:
-        for line in tally.check(source, head.start):
+        for line in checker.check(source, head.start):
             digest.update(f"{line}\n".encode())
             yield line
 
     stored = create_whole(target, read_lines(), first=head.start, revision=lambda: head.revision)
     if verify:
         _verify_copy(target, head, stored, digest.digest())
-    return CopyResult(target.key, "copied", head.end - head.start, later=tally.later)
+    return CopyResult(target.key, "copied", head.end - head.start, later=checker.later)
 
 
 def _verify_copy(target: ConversationLog, head: Head, stored: Head, expected: bytes) -> None:
-    """Raise `CorruptRecord`, and remove the copy, if what is stored now is not what was to be."""
+    """Raise `CorruptRecord`, and remove the copy, if it differs from the source."""
     digest, found = hashlib.sha256(), None
     for part in slices(target.store, target.key):
         found = found or part.head
         for record in part.records:
             digest.update(f"{record.body}\n".encode())
     if found is None or found.revision.version != stored.revision.version:
-        return  # somebody has gone on with it already, or deleted it
+        return  # another writer has changed it already, or deleted it
     if (found.start, found.end, found.revision, digest.digest()) != (head.start, head.end, head.revision, expected):
         target.store.delete(target.key, version=stored.revision.version)
         target.see(None)
-        raise CorruptRecord(target.key, None, "the copy was not what had been copied, and is removed")
+        raise CorruptRecord(
+            target.key, None, "the stored copy differs from its source and was removed; copy this conversation again"
+        )
 
 
 def _forget_same_records(source: CopySource, target: ConversationLog, present: Head) -> None:
-    """Forget here what was forgotten there."""
+    """Forget the records that were forgotten in the source."""
     if present.start < source.head.start:
         target.forget(source.head.start)
 
 
-def _continue_copy(source: CopySource, target: ConversationLog, present: Head, tally: LineChecker) -> int | None:
-    """Add what was added to an earlier state; return how many records; None: this is not an earlier state."""
+def _continue_copy(source: CopySource, target: ConversationLog, present: Head, checker: LineChecker) -> int | None:
+    """Add the records that an earlier state lacks, and return how many; None if `present` is not an earlier state."""
     head = source.head
     if not (max(head.start, present.start) < present.end < head.end) or not have_same_birth(present, head):
         return None
-    if present.revision.updated > head.revision.updated:  # a time that goes back is not what a conversation has
+    if present.revision.updated > head.revision.updated:  # the time of a conversation never goes back
         return None
-    lines = tally.check(source, present.end - 1)
+    lines = checker.check(source, present.end - 1)
     part = target.store.read(target.key, start=present.end - 1, stop=present.end)
     if part is None or [record.body for record in part.records] != [next(lines)]:
         return None
     last = present
     for batch in portions(lines, target.store):
         revision = head.revision
-        if last.end + len(batch) < head.end:  # that of a state in between which the source had
+        if last.end + len(batch) < head.end:  # store the revision of an intermediate state of the source
             entries = [decode(Record(position, line), target.key) for position, line in enumerate(batch, last.end)]
             payload = apply_all(read_state(last), entries, last.end).encode()
             version = entries[-1].id or fresh_token()
@@ -250,13 +268,24 @@ def _continue_copy(source: CopySource, target: ConversationLog, present: Head, t
 def copy_all(
     selection: Selection, target: HistoryStore, *, replace: bool, verify: bool, threads: int
 ) -> Iterator[CopyResult]:
-    """Copy conversations into another store, several at once, and yield what became of each."""
-    from concurrent.futures import Future, ThreadPoolExecutor  # only where something is copied
+    """Copy conversations into another store, several at once, and yield the result for each.
+
+    Args:
+        selection: The conversations.
+        target: The store to copy them to.
+        replace: Delete another conversation that is stored under the same key.
+        verify: Read back each copy and compare it with its source.
+        threads: How many conversations are copied at the same time, at most.
+
+    Raises:
+        StoreError: One of the stores cannot be used; the problem of one conversation is part of its result.
+    """
+    from concurrent.futures import Future, ThreadPoolExecutor  # imported only when something is copied
 
     def copy(key: Key) -> CopyResult | None:
         log = ConversationLog(target, key)
-        done = copy_with_retry(lambda: find_source(selection.store, key), log, replace=replace, verify=verify)
-        return report_absent(key) if done is None and selection.is_named else done
+        result = copy_with_retry(lambda: find_source(selection.store, key), log, replace=replace, verify=verify)
+        return report_absent(key) if result is None and selection.is_named else result
 
     pending: deque[Future[CopyResult | None]] = deque()
     with ThreadPoolExecutor(threads, thread_name_prefix="chathistory-copy") as pool:
@@ -276,18 +305,28 @@ def copy_all(
 def copy_with_retry(
     find: Callable[[], CopySource | None], target: ConversationLog, *, replace: bool, verify: bool
 ) -> CopyResult | None:
-    """Copy a conversation, again if it changes meanwhile; None: it is gone.
+    """Copy a conversation, and try again if it changes meanwhile.
 
-    What is wrong with one conversation is its outcome; what is wrong with a store is raised.
+    Args:
+        find: Returns the source as it is now; None if it does not exist.
+        target: The log of the conversation to store it as.
+        replace: Delete another conversation that is stored under this key.
+        verify: Read back the copy and compare it with its source.
+
+    Returns:
+        The result; it has the error if something is wrong with this conversation. None if the source does not exist.
+
+    Raises:
+        StoreError: One of the stores cannot be used.
     """
-    left = _ATTEMPTS
+    attempts_left = _ATTEMPTS
     while True:
         try:
             source = find()
             return copy_one(source, target, replace=replace, verify=verify) if source else None
         except ConversationChanged as conflict:
-            left -= 1
-            if not left:
+            attempts_left -= 1
+            if not attempts_left:
                 return CopyResult(target.key, "failed", error=conflict)
         except (CorruptRecord, UnsupportedRecord, InvalidInput) as error:
             return CopyResult(target.key, "failed", error=error)
@@ -297,50 +336,61 @@ def copy_with_retry(
 
 
 def rename_conversation(store: HistoryStore, old: Key, new: Key) -> None:
-    """Move a conversation to another key, as `History.rename` says.
+    """Move a conversation to another key.
 
-    The copy has the same version, and is seen when it is whole; only then the old one goes, guarded by the version that
-    was copied. So a process may end between any two steps: what is left is the old one alone, or the same conversation
-    under both keys, which the next call recognizes by its birth and its lines.
+    The copy has the same version, and is visible only when it is complete. Only then the old conversation is deleted,
+    if it still has the version that was copied. So if the process ends between two steps, either the old conversation
+    is left, or the same conversation under both keys, which the next call recognizes by its birth id and its lines.
+
+    Args:
+        store: The store.
+        old: The present key.
+        new: The new key.
+
+    Raises:
+        ConversationNotFound: There is no conversation under the old key.
+        ConversationExists: There is another conversation under the new key; nothing was changed.
+        TurnInProgress: A turn is open.
+        Conflict: Other writers changed the conversation during each attempt; it keeps its key.
     """
-    source, target = ConversationLog(store, old), ConversationLog(store, new)
-    copied: str | None = None
+    source_log, target_log = ConversationLog(store, old), ConversationLog(store, new)
+    copied_version: str | None = None
     for attempt in range(_RENAME_ATTEMPTS):
-        found = find_source(store, old)
-        if found is None:
+        source = find_source(store, old)
+        if source is None:
             raise ConversationNotFound(old)
         if old == new:
             return
         try:
-            check_free(old, read_state(found.head))
-            if copy_one(found, target).outcome != "different":
-                copied = found.head.revision.version
-            elif not _is_later_state(store, new, found.head):
+            check_free(old, read_state(source.head))
+            if copy_one(source, target_log).outcome != "different":
+                copied_version = source.head.revision.version
+            elif not _is_later_state(store, new, source.head):
                 raise ConversationExists(new)
-            source.delete(version=found.head.revision.version)
-        except Conflict:  # somebody wrote to the old one: bring the copy up to date
+            source_log.delete(version=source.head.revision.version)
+        except Conflict:  # another writer changed the old one: bring the copy up to date
             if attempt + 1 < _RENAME_ATTEMPTS:
                 continue
-            _remove_copy(target, copied)
+            _remove_copy(target_log, copied_version)
             raise
         except TurnInProgress:
-            _remove_copy(target, copied)
+            _remove_copy(target_log, copied_version)
             raise
         else:
             return
 
 
 def _is_later_state(store: HistoryStore, new: Key, head: Head) -> bool:
-    """Whether the conversation under `new` is a later state of another one: somebody went on with a renamed copy."""
+    """Return True if the conversation under `new` is a renamed copy of another one that was continued since."""
     last = {"start": head.end - 1, "stop": head.end}
-    found, expected = store.read(new, **last), store.read(head.key, **last)
-    if found is None or expected is None or not have_same_birth(found.head, head):
+    part, expected = store.read(new, **last), store.read(head.key, **last)
+    if part is None or expected is None or not have_same_birth(part.head, head):
         return False
-    return [record.body for record in found.records] == [record.body for record in expected.records] != []
+    return [record.body for record in part.records] == [record.body for record in expected.records] != []
 
 
 def _remove_copy(target: ConversationLog, version: str | None) -> None:
-    """Remove the copy again unless somebody has gone on with it: the old conversation is certainly there."""
+    """Remove the copy again unless it was continued; the old conversation certainly exists."""
     if version is not None:
         with suppress(Conflict):
             target.delete(version=version)

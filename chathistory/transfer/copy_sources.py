@@ -1,8 +1,8 @@
-"""Conversations to copy or export: which, and each as it was at one moment, with its lines checked as they pass.
+"""Selects conversations to copy or export, and reads each as it was at one moment, checking its lines.
 
-A source is a conversation of a store, of a file, or what can be read of a damaged one. In that, each position that
-cannot be read is a record of its own, of the kind `lost`: so all others keep their positions, and readers of the
-conversation see later that something was there.
+A source is a conversation in a store, in a file, or what can be read of a damaged one. In a damaged one, each position
+that cannot be read becomes a record of the kind `lost`. So all other records keep their positions, and readers see
+later that a record is missing.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The conversations of a store that are meant.
+    """The conversations that a call is about.
 
     Attributes:
-        store: Where they are.
-        scope: All of this scope, or those `ids` of it ("default" if it is None); None: all of the store.
-        ids: Only these.
-        full_scan: Find them by a walk over the whole storage.
+        store: The store that holds them.
+        scope: Their scope; None: all scopes, or "default" if `ids` are given.
+        ids: Only these conversations; None: all.
+        full_scan: Find them by a scan of the whole storage instead of an index.
     """
 
     store: HistoryStore
@@ -52,40 +52,51 @@ class Selection:
 
     @property
     def is_named(self) -> bool:
-        """Whether they were asked for by name, so that each that is absent is told."""
+        """True if the conversations were named, so that each one that does not exist is reported."""
         return self.ids is not None
 
     def iter_keys(self) -> Iterator[Key]:
-        """Yield their keys."""
+        """Yield the keys of the conversations; named ones need not exist."""
         if self.ids is not None:
             return iter([Key("default" if self.scope is None else self.scope, id) for id in self.ids])
         return self.store.scan_keys(self.scope) if self.full_scan else self.store.keys(self.scope)
 
     def list_damaged(self) -> list[Damaged]:
-        """Return what is stored among them and has no key that can be told."""
+        """Return damaged data whose conversation cannot be identified; [] if the conversations were named."""
         return [] if self.is_named else list(self.store.damaged_keys(self.scope))
 
     def has_found_all(self, damaged: Sequence[Damaged]) -> bool:
-        """Return whether `keys` names all of them for certain; what is `damaged` may be the index itself."""
+        """Return True if `iter_keys` certainly yields all of them.
+
+        Args:
+            damaged: What `list_damaged` returned; this may be the index itself.
+        """
         return self.is_named or self.full_scan or (not damaged and self.store.is_index_complete())
 
 
 class CopySource(Protocol):
-    """A conversation as it was at one moment; `lines` gives those from a position on, and may be called again."""
+    """A conversation as it was at one moment."""
 
     @property
     def head(self) -> Head:
-        """Positions and revision."""
+        """The head: positions and revision."""
         ...
 
     def lines(self, start: int) -> Iterator[str]:
-        """Yield the lines of [start, head.end). Raises what shows that they cannot be had, also behind the last."""
+        """Yield the lines at positions [start, head.end); may be called several times.
+
+        Args:
+            start: The first position.
+
+        Raises:
+            ChatHistoryError: The lines cannot be read, or the conversation changed; possibly after the last line.
+        """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class _StoreSource:
-    """A source in a store. It raises `Conflict` if its lines go while they are fetched."""
+    """A source in a store. It raises `Conflict` if its lines are removed while they are read."""
 
     store: HistoryStore
     head: Head
@@ -95,7 +106,7 @@ class _StoreSource:
         for part in slices(self.store, self.head.key, start, self.head.end):
             changed = part.head.revision.version != self.head.revision.version
             if changed and _get_birth_id(part.head) != _get_birth_id(self.head):
-                break  # it was deleted and made again
+                break  # it was deleted and created again
             yield from (record.body for record in part.records)
             position += len(part.records)
         if position != self.head.end:
@@ -103,23 +114,45 @@ class _StoreSource:
 
 
 def find_source(store: HistoryStore, key: Key) -> CopySource | None:
-    """Return a conversation of a store as it is now; None: it is absent, or has expired."""
+    """Return a conversation of a store as it is now; None if it does not exist or has expired.
+
+    Args:
+        store: The store.
+        key: The conversation.
+
+    Raises:
+        CorruptRecord: The head is damaged.
+        UnsupportedRecord: A later version of chathistory wrote the head.
+    """
     part = store.read(key, start=0, stop=0)
     head = alive(part.head if part else None)
     if head is None:
         return None
-    read_state(head)  # what is no summary would be none in its new place either
+    read_state(head)  # raises for a head that could not be read after the copy either
     return _StoreSource(store, head)
 
 
 @dataclass(slots=True)
 class LineChecker:
-    """Checks the lines of a source as they pass, and counts those of a later format."""
+    """Checks the lines of a source while they are read.
+
+    Attributes:
+        later: How many of the lines have a later format than this version of chathistory knows.
+    """
 
     later: int = 0
 
     def check(self, source: CopySource, start: int) -> Iterator[str]:
-        """Yield the lines from `start` on. Raises `CorruptRecord` at one that is not the line of an entry."""
+        """Yield the lines of a source.
+
+        Args:
+            source: The source.
+            start: The position of the first line.
+
+        Raises:
+            CorruptRecord: A line does not hold an entry.
+            ChatHistoryError: The source raised it.
+        """
         for position, line in enumerate(source.lines(start), start):
             if decode(Record(position, line), source.head.key).version > FORMAT:
                 self.later += 1
@@ -131,24 +164,29 @@ def _get_birth_id(head: Head) -> str:
 
 
 def have_same_birth(one: Head, other: Head) -> bool:
-    """Whether two heads are of one conversation, as far as can be told."""
+    """Return True if two heads belong to the same conversation; False if one of them cannot be read.
+
+    Args:
+        one: A head.
+        other: Another head.
+    """
     try:
         return _get_birth_id(one) == _get_birth_id(other)
     except (CorruptRecord, UnsupportedRecord):
         return False
 
 
-# What can be read of a damaged one.
+# Damaged conversations.
 
 
 @dataclass(frozen=True, slots=True)
 class SalvagedSource:
-    """What can be read of a conversation.
+    """What can be read of a damaged conversation; a `CopySource`.
 
     Attributes:
-        head: Folded from what can be read.
+        head: The head, rebuilt from the records that can be read.
         lost: How many positions cannot be read.
-        remains: What is stored.
+        log: The records of the conversation.
     """
 
     head: Head
@@ -156,49 +194,63 @@ class SalvagedSource:
     log: StoredLog
 
     def lines(self, start: int) -> Iterator[str]:
-        """Yield the lines from `start` on."""
+        """Yield the lines, with a record of the kind `lost` for each that cannot be read.
+
+        Args:
+            start: The position of the first line.
+        """
         return (each.record.body for each in _iter_with_lost_records(self.log) if each.position >= start)
 
     def entries(self) -> Iterator[Entry]:
-        """Yield the entries."""
+        """Yield the entries, with one of the kind `lost` for each that cannot be read."""
         return (each.entry for each in _iter_with_lost_records(self.log))
 
 
 def salvage_source(log: ConversationLog) -> SalvagedSource | None:
-    """Return what can be read of a conversation; None: it is not there, or nothing of it can be read.
+    """Return what can be read of a conversation; None if it does not exist, or if nothing of it can be read.
 
-    Raises what `operations.restore_head.salvage` raises.
+    Args:
+        log: The log of the conversation.
+
+    Raises:
+        CorruptRecord: The head is damaged, and the store cannot read records without it.
+        Conflict: The conversation was deleted or forgotten while it was read.
     """
-    remains = find_stored_log(log)
-    if remains is None:
+    stored = find_stored_log(log)
+    if stored is None:
         return None
-    count, lost = remains.end - remains.start, 0
+    count, lost = stored.end - stored.start, 0
 
-    def counted() -> Iterator[Sound]:
+    def iter_and_count() -> Iterator[Sound]:
         nonlocal lost
-        for each in _iter_with_lost_records(remains):
+        for each in _iter_with_lost_records(stored):
             lost += isinstance(each.entry.event, RecordLost)
             yield each
 
-    rebuilt = rebuild_state(counted())
+    rebuilt = rebuild_state(iter_and_count())
     if rebuilt is None or lost == count:
         return None
-    revision = remains.revision
-    updated, expires = (revision.updated, revision.expires) if revision else (rebuilt.updated, None)
-    made = Revision(rebuilt.version, updated, expires, rebuilt.state.encode())
-    return SalvagedSource(Head(log.key, remains.start, remains.end, made), lost, remains)
+    old = stored.revision
+    updated, expires = (old.updated, old.expires) if old else (rebuilt.updated, None)
+    revision = Revision(rebuilt.version, updated, expires, rebuilt.state.encode())
+    return SalvagedSource(Head(log.key, stored.start, stored.end, revision), lost, stored)
 
 
 def make_lost_record(lost: Lost, at: int) -> Sound:
-    """Return the record that says that one stood here which cannot be read; at: the time of the one before it."""
+    """Return a record of the kind `lost`, which takes the place of one that cannot be read.
+
+    Args:
+        lost: The position that cannot be read.
+        at: The time of the record before it (microseconds since 1970 UTC).
+    """
     entry: Entry = Entry(RecordLost(lost.reason), id=f"lost{lost.position}", time_us=at, position=lost.position)
     return Sound(Record(lost.position, encode(entry)), entry)
 
 
-def _iter_with_lost_records(remains: StoredLog) -> Iterator[Sound]:
-    """Yield each position, with a record that says so in the place of each that cannot be read."""
+def _iter_with_lost_records(log: StoredLog) -> Iterator[Sound]:
+    """Yield what is at each position, with a record of the kind `lost` for each that cannot be read."""
     at = 0
-    for each in remains.read():
+    for each in log.read():
         if isinstance(each, Lost):
             yield make_lost_record(each, at)
         else:

@@ -1,8 +1,8 @@
-"""A fork: a conversation that begins as the first part of another one, and goes its own way from there.
+"""Forks a conversation: creates a new one that begins with the first part of another one.
 
-The lines of that part are copied as they are, to the same positions. So whatever an entry says of positions stays
-right, and what Claude is sent begins with the same characters: thinking and the prompt cache stay valid. One `forked`
-record follows, with the state at that point and where it came from.
+The lines of that part are copied unchanged, to the same positions. So positions in entries stay valid, and requests to
+Claude begin with the same characters, so that thinking and the prompt cache stay valid. A `forked` record follows, with
+the state at that point and the origin.
 """
 
 from __future__ import annotations
@@ -34,15 +34,21 @@ _ATTEMPTS = 20
 
 
 def fork_conversation(source: ConversationLog, target: ConversationLog, *, at: int | None) -> Head:
-    """Begin `target` with the records of `source` below position `at` (None: with all); return its head.
+    """Create `target` with the first records of `source`, and return its head.
 
-    Whole or not at all, of one moment of the source, and without holding more than a portion in memory.
+    It is created completely or not at all, from one moment of the source. Only a portion is in memory at a time.
+
+    Args:
+        source: The log of the conversation to fork.
+        target: The log of the new conversation.
+        at: Copy the records below this position; None: all records.
 
     Raises:
-        ConversationExists: `target` is there already.
-        ConversationNotFound: There is no `source`.
-        InvalidInput: `at` is no position of it with something before it, or it is within a
-            turn whose thinking is no longer sent.
+        ConversationExists: The new conversation exists already.
+        ConversationNotFound: The conversation to fork does not exist.
+        InvalidInput: `at` is outside the conversation or has no record before it, or it is within a turn whose
+            thinking is no longer sent.
+        CorruptRecord: A record below `at` is damaged and was not repaired.
     """
     for _ in range(_ATTEMPTS):
         try:
@@ -50,14 +56,16 @@ def fork_conversation(source: ConversationLog, target: ConversationLog, *, at: i
         except Conflict as conflict:
             if conflict.key == target.key:
                 raise (ConversationExists(target.key) if conflict.head else conflict) from None
-            # what was being read of the source has been forgotten, or it was deleted: begin again with what is there
+            # the records that were being read have been forgotten, or the source was deleted: try again
     return _fork_once(source, target, at=at)
 
 
 def _fork_once(source: ConversationLog, target: ConversationLog, *, at: int | None) -> Head:
-    parts = source.slices(0, None if at is None else max(at, 0), counts=False)  # nobody has read what is copied
+    parts = source.slices(0, None if at is None else max(at, 0), counts=False)  # a copy does not count as read
     try:
-        first = next(parts, None)  # locks the source for a moment: not while the target is locked
+        first = next(
+            parts, None
+        )  # this locks the source for a moment, so it must not happen while the target is locked
         whole = itertools.chain([first], parts) if first else parts
         return _store_fork(source, target, first.head if first else None, at, lambda _: whole)
     except CorruptRecord as error:
@@ -67,7 +75,7 @@ def _fork_once(source: ConversationLog, target: ConversationLog, *, at: int | No
     head = alive(part.head if part else None)
 
     def read_marked(stop: int) -> Iterator[ReadResult]:
-        """Yield the records below a position, with a mark in the place of each that a repair has left out."""
+        """Yield the records below a position, with a record of the kind `lost` for each that a repair has left out."""
         if head is None:
             return
         time = 0
@@ -91,13 +99,19 @@ def _store_fork(
     stop = head.end if at is None else at
     if not head.start < stop <= head.end:
         raise InvalidInput(f"cannot fork at position {stop}: choose one from {head.start + 1} to {head.end}")
-    growing = _ForkBuilder(source, target, head, stop)
-    return create_whole(target, growing.iter_lines(read(stop)), first=head.start, revision=growing.make_revision)
+    builder = _ForkBuilder(source, target, head, stop)
+    return create_whole(target, builder.iter_lines(read(stop)), first=head.start, revision=builder.make_revision)
 
 
 @dataclass(frozen=True, slots=True)
 class _CopiedMessage:
-    """A message that has passed. waits: it is a reply that is left open, and the API wants its thinking back."""
+    """A message that was copied.
+
+    Attributes:
+        position: Its position.
+        is_by_user: Whether it is a message of the user, not tool results or a reply.
+        needs_thinking: True for a reply that is left open, so that the API requires its thinking.
+    """
 
     position: int
     is_by_user: bool
@@ -105,42 +119,46 @@ class _CopiedMessage:
 
     @classmethod
     def from_entry(cls, entry: Entry[MessageAdded]) -> Self:
-        waits = find_open_reply([entry]) is not None and count_thoughts(entry.event.message) > 0
-        return cls(entry.position, is_said_by_user(entry.event.message), waits)
+        needs_thinking = find_open_reply([entry]) is not None and count_thoughts(entry.event.message) > 0
+        return cls(entry.position, is_said_by_user(entry.event.message), needs_thinking)
 
 
 class _ForkBuilder:
-    """A fork in the making: folds the lines that pass, and puts the record of the fork behind them."""
+    """Builds a fork: applies the events while their lines are copied, and adds the `forked` record at the end."""
 
     def __init__(self, source: ConversationLog, target: ConversationLog, head: Head, at: int) -> None:
         self._source, self._target = source, target
         self._head, self._at = head, at
-        self._whole = head.start == 0  # whether the state is known from what passes
+        self._is_state_complete = head.start == 0  # False until a snapshot is read, if the first records were forgotten
         self._state: ConversationState | None = None
         self._token = fresh_token()
-        self._said: list[_CopiedMessage] = []
-        self._spans: list[Span] = []  # that the view goes through before the newest entry that said so
+        self._messages: list[_CopiedMessage] = []
+        self._path: list[Span] = []  # the active path before the newest entry that stores one
 
     def iter_lines(self, parts: Iterator[ReadResult]) -> Iterator[str]:
-        """Yield the lines of the fork."""
+        """Yield the lines of the fork.
+
+        Args:
+            parts: The records to copy, in order.
+        """
         for part in parts:
             for entry in self._source.entries(part):
-                if isinstance(entry.event, Snapshot):  # it knows what was forgotten, too
-                    self._state, self._whole = state_in(entry.event.state_values), True
+                if isinstance(entry.event, Snapshot):  # its state includes the forgotten records
+                    self._state, self._is_state_complete = state_in(entry.event.state_values), True
                 self._state = apply(self._state or begin_state(entry), entry, entry.position)
                 if isinstance(entry.event, Rewind | Snapshot | Repair):
-                    self._spans = list(entry.event.path)
+                    self._path = list(entry.event.path)
                 if is_message_entry(entry):
                     message = entry.event.message
                     if is_said_by_user(message) or reply_blocks(message):
-                        self._said.append(_CopiedMessage.from_entry(entry))
+                        self._messages.append(_CopiedMessage.from_entry(entry))
             yield from (record.body for record in part.records)
         entry = self._make_fork_entry()
         self._state = apply_all(self._state, [entry], self._at)
         yield encode(entry)
 
     def make_revision(self) -> Revision:
-        """Return the revision of the fork, once all lines have passed."""
+        """Return the revision of the fork; call it after the last line was read."""
         return self._target.revision(self._get_state(), None, version=self._token)
 
     def _get_state(self) -> ConversationState:
@@ -149,31 +167,31 @@ class _ForkBuilder:
         return self._state
 
     def _check_thinking(self, state: ConversationState) -> None:
-        """Raise `InvalidInput` within a turn whose thinking the API wants back, and which is no longer sent."""
-        spans = [*self._spans, (state.view.path or 0, self._at)]
-        said = [each for each in reversed(self._said) if covers(spans, each.position)]
-        replies = itertools.dropwhile(lambda each: each.is_by_user, said)
+        """Raise `InvalidInput` if the fork ends within a turn whose thinking is required but no longer sent."""
+        path = [*self._path, (state.view.path or 0, self._at)]
+        messages = [each for each in reversed(self._messages) if covers(path, each.position)]
+        replies = itertools.dropwhile(lambda each: each.is_by_user, messages)
         turn = itertools.takewhile(lambda each: not each.is_by_user, replies)
         if any(each.needs_thinking and each.position < state.view.thinking_valid_from for each in turn):
             raise InvalidInput(
-                f"position {self._at} is within a turn whose thinking is no longer sent; "
-                "fork where the turn begins, or behind its last reply"
+                f"cannot fork at position {self._at}, within a tool turn whose thinking is no longer sent; "
+                "fork at the start of that turn, or after its last reply"
             )
 
     def _make_fork_entry(self) -> Entry:
-        """Return the entry of the fork: what was set by hand is as it is now, all else as it was at that point."""
+        """Return the `forked` entry: title, tags and metadata as they are now, all else as it was at that point."""
         key, present, before = self._source.key, read_state(self._head), self._get_state()
         origin = Origin(key.scope, key.id, self._at)
         view = before.view
-        if not self._whole:  # what came first is forgotten, and all thinking up to here is bound to it
-            marks = (mark for mark in present.view.renamed if int(mark.partition(".")[0]) < self._at)
-            view = replace(view, thinking_valid_from=self._at, renamed=tuple(marks))
+        if not self._is_state_complete:  # thinking up to here is bound to records that were forgotten
+            renamed = (call for call in present.view.renamed if int(call.partition(".")[0]) < self._at)
+            view = replace(view, thinking_valid_from=self._at, renamed=tuple(renamed))
         state = replace(
             before,
             identity=Identity(self._token, now(), origin),
             annotations=present.annotations,
             view=view,
-            # the container belongs to the first one, and may hold files of another scope
+            # the container belongs to the original, and may hold files of another scope
             engine=replace(before.engine, open_turn=None, container=None),
         )
         self._check_thinking(state)

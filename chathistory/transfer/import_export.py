@@ -1,4 +1,4 @@
-"""Out of a store into a file, and back."""
+"""Exports conversations as JSON lines, and imports such files and lists of messages."""
 
 from __future__ import annotations
 
@@ -38,14 +38,16 @@ class ExportReport:
     """What an export wrote.
 
     Attributes:
-        conversations: How many are in the file, those that were salvaged included.
+        conversations: How many conversations are in the file, including salvaged ones.
         records: How many records they have.
-        later: How many of these have a later format than this version knows; they are written as they are.
-        failed: Keys of conversations that are not in the file, and why: they are damaged.
-        salvaged: Keys of damaged conversations of which what can be read is in the file, and how many records are not.
-        damaged: What is stored and has no key that can be told; it is not in the file.
-        all_found: Whether the conversations were all found for certain. False if they were looked for in an index that
-            can lose entries on this server, or that may be among what is damaged; `full_scan=True` finds all.
+        later: How many of these have a later format than this version of chathistory knows; they are written
+            unchanged.
+        failed: The error for each conversation that is not in the file, by key: it is damaged or does not exist.
+        salvaged: How many records are missing of each damaged conversation that was written as far as it can be read
+            (`salvage`), by key.
+        damaged: Damaged data in the store whose conversation cannot be identified; it is not in the file.
+        all_found: True if all conversations were certainly found. False if they came from an index that can lose
+            entries on this server, or that may itself be damaged; `full_scan=True` finds all.
     """
 
     conversations: int = 0
@@ -58,11 +60,15 @@ class ExportReport:
 
     @property
     def complete(self) -> bool:
-        """Whether all that was to be exported is in the file, whole."""
+        """True if everything that was asked for is in the file completely."""
         return self.all_found and not (self.failed or self.salvaged or self.damaged)
 
     def add(self, result: CopyResult) -> None:
-        """Internal: count one more."""
+        """Internal: add the result for one conversation.
+
+        Args:
+            result: The result.
+        """
         if result.error is not None:
             self.failed[result.key] = result.error
             return
@@ -74,12 +80,16 @@ class ExportReport:
 
 
 def write_jsonl(selection: Selection, out: IO[bytes], *, salvage: bool) -> Iterator[CopyResult]:
-    """Write conversations as JSON lines, and yield what became of each.
+    """Write conversations as JSON lines, and yield the result for each.
 
     Args:
-        selection: Which.
-        out: Where to.
-        salvage: Write what can be read of those that are damaged.
+        selection: The conversations.
+        out: The file to write to.
+        salvage: Of damaged conversations, write what can be read.
+
+    Raises:
+        OSError: The file cannot be written.
+        StoreError: The store cannot be used; the problem of one conversation is part of its result.
     """
     writer = ExportWriter(out)
     for key in selection.iter_keys():
@@ -92,7 +102,7 @@ def write_jsonl(selection: Selection, out: IO[bytes], *, salvage: bool) -> Itera
 
 
 def _write_one(store: HistoryStore, writer: ExportWriter, key: Key, *, salvage: bool) -> CopyResult | None:
-    """Write a conversation, again if it changes meanwhile, and return what became of it; None: it is absent."""
+    """Write a conversation, again if it changes meanwhile, and return the result; None if it does not exist."""
     problem: ChatHistoryError = Conflict(key, None)
     for _ in range(_ATTEMPTS):
         try:
@@ -118,24 +128,28 @@ def _write_one(store: HistoryStore, writer: ExportWriter, key: Key, *, salvage: 
 def import_file(
     store: HistoryStore, file: IO[bytes], *, scope: str, all_scopes: bool, id: str | None, replace: bool
 ) -> Iterator[CopyResult | SkippedLines]:
-    """Store what a file holds, and yield what became of each conversation, and what was passed over.
+    """Store the conversations of a file, and yield the result for each, and the lines that were skipped.
 
     Args:
-        store: Where to.
-        file: The file.
-        scope: The scope to store it in.
-        all_scopes: Store each conversation of an export in the scope that it came from instead.
-        id: The name for a list of messages.
-        replace: Delete what stands under the same name and is something else.
+        store: The store to import into.
+        file: The file; it must be seekable.
+        scope: The scope to store the conversations in.
+        all_scopes: Store each conversation of an export in the scope from which it was exported instead.
+        id: The id for a list of messages; None for an export.
+        replace: Delete another conversation that is stored under the same key.
 
     Raises:
-        InvalidInput: The file cannot be read on; what came before is stored.
+        InvalidInput: The file is neither an export nor a list of messages, an id is missing or must not be given, a
+            later version of chathistory wrote the file, or it ends early; what was read before is stored.
     """
     if not _is_export(file):
         yield _import_messages(store, read_messages(file.read()), scope=scope, id=id, replace=replace)
         return
     if id is not None:
-        raise InvalidInput("the file knows the names of its conversations; an id is for a list of messages")
+        raise InvalidInput(
+            "id (--id) cannot be given for an export, which contains the ids of its conversations; it is only for a "
+            "list of messages"
+        )
     sources: dict[str, str] = {}
     for part in ExportReader(file).iter_parts():
         if isinstance(part, SkippedLines):
@@ -144,7 +158,7 @@ def import_file(
         came_from = part.head.key
         key = came_from if all_scopes else Key(scope, came_from.id)
         if not all_scopes and sources.setdefault(key.id, came_from.scope) != came_from.scope:
-            # two conversations of one name, from different scopes: the second must not take the place of the first
+            # two conversations with one id, from different scopes: the second must not replace the first
             result: CopyResult | None = CopyResult(key, "different", error=ConversationExists(key))
         else:
             result = copy_with_retry(part.find_source, ConversationLog(store, key), replace=replace, verify=True)
@@ -154,9 +168,9 @@ def import_file(
 
 
 def _is_export(file: IO[bytes]) -> bool:
-    """Whether the first line of a file is one of this format's own, or, as that may be damaged, a later one begins one.
+    """Return True if a file is an export: its first line is a control line, or a later line begins a conversation.
 
-    Raises `InvalidInput` if a later version wrote it.
+    Later lines count because the first one may be damaged. Raises `InvalidInput` if a later version wrote the file.
     """
     begin = file.tell()
     later: InvalidInput | None = None
@@ -179,9 +193,11 @@ def _is_export(file: IO[bytes]) -> bool:
 def _import_messages(
     store: HistoryStore, messages: MessageList, *, scope: str, id: str | None, replace: bool
 ) -> CopyResult:
-    """Store a list of messages as a conversation; what is there already of it is not stored again."""
+    """Store a list of messages as a conversation; messages that are stored already are not stored again."""
     if id is None:
-        raise InvalidInput("the file is a list of messages; give the id to store it under")
+        raise InvalidInput(
+            "the file is a list of messages without the id of a conversation; give one with id= (in the command: --id)"
+        )
     target = ConversationLog(store, Key(scope, id))
     source = messages.to_source(target)
     if source.is_contained(target):

@@ -1,4 +1,4 @@
-r"""Conversations in a file: JSON lines, the stored lines as they are, and who reads it knows whether it is whole.
+r"""The format of exports: JSON lines that hold the stored lines unchanged, and show whether the file is complete.
 
     {"chathistory":1,"kind":"conversation","scope":..,"id":..,"start":0,"end":2,"version":..,"updated":..,"expires":..,"info":..}
     {"sum":"5f0c11d2","v":1,"id":"...","kind":"message","at":1790000000000000,"message":{...}}
@@ -6,11 +6,13 @@ r"""Conversations in a file: JSON lines, the stored lines as they are, and who r
     {"chathistory":1,"kind":"whole","sha256":"..."}
     {"chathistory":1,"kind":"end","conversations":1,"records":2}
 
-`void` in the place of `whole`, or earlier, says that what stands here is of no use: the conversation changed while it
-was written and follows once more, or it is damaged (`"why":"damaged"`). A file without `end` was broken off.
+The lines that this format adds to the stored ones are called *control lines*; they begin with `{"chathistory":`.
 
-Files may be put behind each other. What belongs to no conversation is passed over and told: reading goes on at the next
-line that begins one. A file whose name ends in `.gz` is compressed; it is told by its first bytes when it is read.
+`void` in place of `whole`, or earlier, says that the lines of this conversation are not valid: it changed while it was
+written, and follows once more, or it is damaged (`"why":"damaged"`). A file without `end` is incomplete.
+
+Files can be concatenated. Lines that belong to no conversation are skipped and reported, and reading continues at the
+next line that begins one. If its name ends in `.gz`, a file is gzipped; readers recognize that by its first bytes.
 """
 
 from __future__ import annotations
@@ -47,20 +49,34 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def is_control_line(line: bytes) -> bool:
-    """Whether a line is one of those that this format adds."""
+    """Return True if a line is a control line.
+
+    Args:
+        line: The line.
+    """
     return line.lstrip(_BOM).startswith(_CONTROL_PREFIX)
 
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """A conversation that was written: its records, and how many of them have a later format than this version's."""
+    """The result of writing a conversation.
+
+    Attributes:
+        records: How many records were written.
+        later: How many of them have a later format than this version of chathistory knows.
+    """
 
     records: int
     later: int
 
 
 class ExportWriter:
-    """Writes conversations, then the end."""
+    """Writes an export: first its conversations, then its end.
+
+    Attributes:
+        conversations: How many conversations were written.
+        records: How many records they have.
+    """
 
     def __init__(self, out: IO[bytes]) -> None:
         self._out = out
@@ -72,17 +88,17 @@ class ExportWriter:
 
         Args:
             source: The conversation.
-            salvages: What can be read of it is to follow if it is damaged.
+            salvages: If the conversation is damaged, the caller will write what can be read of it next.
 
         Raises:
-            Conflict: It changed meanwhile, and is to be written again; what was written of it is marked as void.
-            CorruptRecord: A record is damaged; what was written is marked as void, with the reason.
+            Conflict: The conversation changed meanwhile and must be written again; its lines are marked as void.
+            CorruptRecord: A record is damaged; its lines are marked as void, with the reason unless `salvages`.
         """
         head = source.head
         self._write_control_line("conversation", **head_to_values(head))
-        digest, tally = hashlib.sha256(), LineChecker()
+        digest, checker = hashlib.sha256(), LineChecker()
         try:
-            for line in tally.check(source, head.start):
+            for line in checker.check(source, head.start):
                 data = f"{line}\n".encode()
                 digest.update(data)
                 self._out.write(data)
@@ -95,10 +111,10 @@ class ExportWriter:
         self._write_control_line("whole", sha256=digest.hexdigest())
         self.conversations += 1
         self.records += head.end - head.start
-        return WriteResult(head.end - head.start, tally.later)
+        return WriteResult(head.end - head.start, checker.later)
 
     def end(self) -> None:
-        """Write the last line."""
+        """Write the last line, without which the file is incomplete."""
         self._write_control_line("end", conversations=self.conversations, records=self.records)
 
     def _write_control_line(self, kind: str, **values: Any) -> None:
@@ -106,7 +122,11 @@ class ExportWriter:
 
 
 def head_to_values(head: Head) -> dict[str, Any]:
-    """Return the values of the first line of a conversation, which `head_from_values` reads."""
+    """Return the values of the first line of a conversation, which `head_from_values` reads.
+
+    Args:
+        head: The head of the conversation.
+    """
     revision = head.revision
     return {
         "scope": head.key.scope,
@@ -122,12 +142,12 @@ def head_to_values(head: Head) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class SkippedLines:
-    """A part of a file that was passed over.
+    """Lines of a file that were skipped.
 
     Attributes:
-        offset: The byte at which it begins, in the unpacked file.
-        lines: How many lines it has.
-        reason: Why, in words without message text.
+        offset: The byte at which they begin, in the decompressed file.
+        lines: How many lines they are.
+        reason: Why they were skipped, without message text.
     """
 
     offset: int
@@ -135,7 +155,7 @@ class SkippedLines:
     reason: str
 
     def with_one_line_more(self) -> SkippedLines:
-        """Return it with one line more."""
+        """Return the same with one more line."""
         return SkippedLines(self.offset, self.lines + 1, self.reason)
 
     def __str__(self) -> str:
@@ -146,56 +166,60 @@ ExportPart: TypeAlias = "ExportedConversation | SkippedLines"
 
 
 class ExportReader:
-    """Reads what a `Writer` wrote, from a file that can seek, and goes on behind what it cannot read."""
+    """Reads an export from a seekable file, and continues after lines that it cannot read."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
 
     def iter_parts(self) -> Iterator[ExportPart]:
-        """Yield the conversations in order, and what was passed over between them.
+        """Yield the conversations in order, and the lines between them that were skipped.
 
-        Each conversation is passed over when the next is asked for, whatever was read of it.
+        The rest of a conversation is skipped when the next one is requested.
 
         Raises:
-            InvalidInput: The file was broken off: it has no end. What came before was yielded.
+            InvalidInput: The file is incomplete: it has no end. Everything before was yielded.
         """
-        ended = False
+        is_ended = False
         skipped: SkippedLines | None = None
         while True:
             offset = self._file.tell()
             line = self._file.readline()
             if line and not line.lstrip(_BOM).strip():
                 continue
-            found = _parse_header(line) if line else None
-            if isinstance(found, str):
-                if place := _find_header(line):
-                    self._file.seek(offset + place)
-                skipped = skipped.with_one_line_more() if skipped else SkippedLines(offset, 1, found)
+            header = _parse_header(line) if line else None
+            if isinstance(header, str):
+                if index := _find_header(line):
+                    self._file.seek(offset + index)
+                skipped = skipped.with_one_line_more() if skipped else SkippedLines(offset, 1, header)
                 continue
             if skipped is not None:
                 yield skipped
                 skipped = None
-            if isinstance(found, Head):
-                ended = False
-                part = ExportedConversation(self._file, found, self._file.tell())
+            if isinstance(header, Head):
+                is_ended = False
+                part = ExportedConversation(self._file, header, self._file.tell())
                 yield part
                 part.skip()
             elif line:
-                ended = True
-            elif ended:
+                is_ended = True
+            elif is_ended:
                 return
             else:
-                reason = "it was broken off: its last line is missing"
+                reason = "it is incomplete, because its last line is missing; export or transfer it again"
                 raise _make_file_error(reason)
 
 
 def has_conversation_header(line: bytes) -> bool:
-    """Return whether a conversation begins in a line, also behind one that was broken off."""
+    """Return True if a conversation begins in a line, also after the beginning of an incomplete line.
+
+    Args:
+        line: The line.
+    """
     return isinstance(_parse_header(line), Head) or _find_header(line) is not None
 
 
 def _parse_header(line: bytes) -> Head | str | None:
-    """Return the head that a line tells, or why the line is passed over; None: it ends a file."""
+    """Return the head in a line, or the reason why the line is skipped; None if the line is the end of a file."""
     try:
         values = parse_control_line(line)
         if values is not None and values["kind"] == "conversation":
@@ -206,10 +230,13 @@ def _parse_header(line: bytes) -> Head | str | None:
 
 
 def parse_control_line(line: bytes) -> dict[str, Any] | None:
-    """Return the values of a line of this format's own; None: it is another line.
+    """Return the values of a control line; None if the line is not a valid one.
+
+    Args:
+        line: The line.
 
     Raises:
-        InvalidInput: A later version wrote it.
+        InvalidInput: A later version of chathistory wrote it.
     """
     if not is_control_line(line):
         return None
@@ -227,20 +254,23 @@ def parse_control_line(line: bytes) -> dict[str, Any] | None:
 
 
 def _make_file_error(reason: str) -> InvalidInput:
-    return InvalidInput(f"the file cannot be read on: {reason}")
+    return InvalidInput(f"the file cannot be read further: {reason}")
 
 
 def head_from_values(values: dict[str, Any]) -> Head:
-    """Return the head that the first line of a conversation tells, each field checked by type and range.
+    """Return the head in the first line of a conversation, after each field is checked by type and range.
+
+    Args:
+        values: The values of the line.
 
     Raises:
-        InvalidInput: A field is missing or wrong; the text names it.
+        InvalidInput: A field is missing or invalid; the text names it.
     """
     for name, is_valid in _FIELDS.items():
         if name not in values or not is_valid(values[name]):
-            raise InvalidInput(f"a conversation's first line has no valid {name}")
+            raise InvalidInput(f"the first line of a conversation must have a valid field {name!r}")
     if values["start"] > values["end"]:
-        raise InvalidInput("a conversation's first line has no valid end: it is before the start")
+        raise InvalidInput("the first line of a conversation must have a valid field 'end', not below 'start'")
     key = Key(values["scope"], values["id"])
     revision = Revision(values["version"], values["updated"], values["expires"], values["info"])
     return Head(key, values["start"], values["end"], revision)
@@ -267,7 +297,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     "expires": lambda value: value is None or _is_number(value),
     "info": lambda value: _is_text(value) and len(value) <= LONGEST_PAYLOAD and not _FORBIDDEN.search(value),
 }
-"""What the fields of a conversation's first line must be; scope and id are checked further by `Key`."""
+"""Checks for the fields in the first line of a conversation; `Key` checks scope and id further."""
 
 
 @dataclass(slots=True)
@@ -276,10 +306,10 @@ class ExportedConversation:
 
     Attributes:
         file: The file, which can seek.
-        head: What its first line says.
+        head: The head in its first line.
         offset: The byte at which its lines begin.
-        end_offset: The byte behind it; -1: it is not known yet.
-        is_void: It changed while it was written, and follows once more; nothing of it is of use.
+        end_offset: The byte after its last line; -1 if it is not known yet.
+        is_void: True if it changed while it was written; then its lines are not valid, and it follows once more.
     """
 
     file: IO[bytes]
@@ -289,10 +319,13 @@ class ExportedConversation:
     is_void: bool = False
 
     def lines(self, start: int) -> Iterator[str]:
-        """Yield the lines from `start` on.
+        """Yield the lines.
+
+        Args:
+            start: The position of the first line.
 
         Raises:
-            InvalidInput: The lines are not those that were written; also behind the last.
+            InvalidInput: The lines are not the ones that were written; possibly after the last line.
             Conflict: The conversation changed while it was written.
             CorruptRecord: The conversation was damaged when it was written.
         """
@@ -304,16 +337,16 @@ class ExportedConversation:
             data = self.file.readline()
             data = data[:-2] + b"\n" if data.endswith(b"\r\n") else data
             if data and not data.strip():
-                continue  # an editor or a transfer may have put it there
-            place = _find_control_line(data)
-            if place is not None:
-                self._raise_at_control_line(begin + place, data[place:])
+                continue  # an editor or a transfer may have added an empty line
+            index = _find_control_line(data)
+            if index is not None:
+                self._raise_at_control_line(begin + index, data[index:])
             if not data.endswith(b"\n"):
                 raise self._make_truncation_error()
             digest.update(data)
             if position >= start:
                 text = None
-                with suppress(UnicodeDecodeError):  # an error raised in a handler would carry the text in its context
+                with suppress(UnicodeDecodeError):  # an error raised in a handler would have the text in its context
                     text = data[:-1].decode()
                 if text is None:
                     reason = "a line is not text in UTF-8"
@@ -323,49 +356,58 @@ class ExportedConversation:
         self._check_end(digest.hexdigest())
 
     def _check_end(self, digest: str) -> None:
-        """Read on to the next line of this format's own, and raise as `lines` does unless it fits the lines before."""
-        is_long = False
+        """Read to the next control line, and raise as `lines` does unless it fits the lines before it."""
+        has_more_lines = False
         while True:
             begin = self.file.tell()
             data = self.file.readline()
             if not data:
                 raise self._make_truncation_error()
-            place = _find_control_line(data)
-            if place is None:
-                is_long = is_long or bool(data.strip())
+            index = _find_control_line(data)
+            if index is None:
+                has_more_lines = has_more_lines or bool(data.strip())
                 continue
-            values = _parse_values(data[place:])
-            if is_long or place or values.get("kind") != "whole" or values.get("sha256") != digest:
-                self._raise_at_control_line(begin + place, data[place:])
+            values = _parse_values(data[index:])
+            if has_more_lines or index or values.get("kind") != "whole" or values.get("sha256") != digest:
+                self._raise_at_control_line(begin + index, data[index:])
             self.end_offset = self.file.tell()
             return
 
     def _raise_at_control_line(self, offset: int, line: bytes) -> NoReturn:
-        """Raise what a line of this format's own says that stands where a line of the conversation should."""
+        """Raise the error for a control line where a line of the conversation, or its valid end, was expected."""
         key = self.head.key
         kind, why = _parse_values(line).get("kind"), _parse_values(line).get("why")
         if kind not in ("void", "whole"):
             self.end_offset = offset  # the next conversation begins here
-            raise InvalidInput(f"the file breaks off within conversation {key.id!r}")
+            raise InvalidInput(f"lines are missing at the end of conversation {key.id!r}; export or transfer it again")
         self.end_offset = self.file.tell()
         if kind == "whole":
-            raise InvalidInput(f"the lines of conversation {key.id!r} are not those that were written")
+            raise InvalidInput(f"the lines of conversation {key.id!r} do not match their checksum; export it again")
         if why is not None:
-            raise CorruptRecord(key, None, "it could not be read when the file was written")
+            raise CorruptRecord(key, None, "it was damaged when the file was written; repair it there, or use salvage")
         self.is_void = True
         raise Conflict(key, None)
 
     def find_source(self) -> ExportedConversation | None:
-        """Return it if it is of use, else None. Raises `CorruptRecord` if its head would break a listing."""
+        """Return it as a source for a copy; None if it is void.
+
+        Raises:
+            CorruptRecord: The state in its head is damaged, so that a listing could not show it.
+            UnsupportedRecord: A later version of chathistory wrote its head.
+        """
         if self.is_void:
             return None
         read_state(self.head)
         return self
 
     def skip(self) -> None:
-        """Go behind it. Raises `InvalidInput` if the file ends before."""
+        """Move the file to the byte after the conversation.
+
+        Raises:
+            InvalidInput: The file ends before it.
+        """
         if self.end_offset < 0:
-            with suppress(Conflict, CorruptRecord, InvalidInput):  # what is wrong with it was told to its reader
+            with suppress(Conflict, CorruptRecord, InvalidInput):  # the reader of its lines got this error already
                 for _ in self.lines(self.head.end):
                     pass
         if self.end_offset < 0:
@@ -373,21 +415,24 @@ class ExportedConversation:
         self.file.seek(self.end_offset)
 
     def _make_truncation_error(self) -> InvalidInput:
-        return _make_file_error(f"it was broken off in the midst of conversation {self.head.key.id!r}")
+        reason = (
+            f"it is incomplete, because it ends within conversation {self.head.key.id!r}; export or transfer it again"
+        )
+        return _make_file_error(reason)
 
 
 def _find_control_line(data: bytes) -> int | None:
-    """Return where a line of this format's own begins: at 0, or behind a line that was broken off; None: nowhere."""
+    """Return the index at which a control line begins: 0, or after an incomplete line; None without one."""
     return _find_header(data) or (0 if is_control_line(data) else None)
 
 
 def _find_header(data: bytes) -> int | None:
-    """Return where the first line of a conversation begins that stands behind one that was broken off; else None."""
-    place = data.find(_CONTROL_PREFIX, 1)
-    while place > 0:
-        if isinstance(_parse_header(data[place:]), Head):
-            return place
-        place = data.find(_CONTROL_PREFIX, place + 1)
+    """Return the index after an incomplete line at which the first line of a conversation begins; else None."""
+    index = data.find(_CONTROL_PREFIX, 1)
+    while index > 0:
+        if isinstance(_parse_header(data[index:]), Head):
+            return index
+        index = data.find(_CONTROL_PREFIX, index + 1)
     return None
 
 

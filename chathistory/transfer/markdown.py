@@ -1,4 +1,4 @@
-"""Conversations as Markdown: for people to read, print and mail; they cannot be read back."""
+"""Writes conversations as Markdown, for people to read, print and mail; it cannot be imported."""
 
 from __future__ import annotations
 
@@ -23,30 +23,34 @@ from chathistory.transfer.copy_sources import Selection, salvage_source
 __all__ = ["render_conversation", "write_markdown"]
 
 _SPEAKERS = {"user": "User", "assistant": "Claude", "system": "System"}
-_KIND_NOTES = {"interrupted": ", broken off", "orphaned": ", came too late"}
+_KIND_NOTES = {"interrupted": ", interrupted", "orphaned": ", came too late"}
 _NOT_SENT = {
-    "refused": "The API refused what was said above: it is not sent again.",
-    "omitted": "From here on, something that was said above is no longer sent.",
-    "lost": "A record that stood here could not be read.",
+    "refused": "The API refused the messages above: they are not sent again.",
+    "omitted": "From here on, a part of the messages above is no longer sent.",
+    "lost": "A record is missing here, because it could not be read.",
 }
 _SALVAGED = ("message", "interrupted", "orphaned", "lost")
 _PORTION = 1000
 
 
 def write_markdown(selection: Selection, out: IO[bytes], *, salvage: bool) -> Iterator[CopyResult]:
-    """Write conversations as Markdown, and yield what became of each.
+    """Write conversations as Markdown, and yield the result for each.
 
     Args:
-        selection: Which.
-        out: Where to.
-        salvage: Write what can be read of those that are damaged.
+        selection: The conversations.
+        out: The file to write to.
+        salvage: Of damaged conversations, write what can be read.
+
+    Raises:
+        OSError: The file cannot be written.
+        StoreError: The store cannot be used; the problem of one conversation is part of its result.
     """
-    begun = False
+    is_first = True
     for key in selection.iter_keys():
         log, lost = ConversationLog(selection.store, key), 0
         try:
             head = log.refresh()
-            # what was cut off is part of it, for people
+            # people also read the messages that a cut keeps from being sent
             entries = list(iter_newest_first(log, _PORTION))[::-1] if head else []
         except (CorruptRecord, UnsupportedRecord, Conflict) as error:
             source = None
@@ -59,22 +63,26 @@ def write_markdown(selection: Selection, out: IO[bytes], *, salvage: bool) -> It
             head, lost = ConversationHead(source.head, read_state(source.head)), source.lost
             entries = [entry for entry in source.entries() if entry.kind in _SALVAGED]
         if head is not None:
-            out.write(b"\n---\n\n" if begun else b"")
+            out.write(b"" if is_first else b"\n---\n\n")
             out.write("".join(render_conversation(describe(head), entries)).encode())
-            begun = True
+            is_first = False
             yield CopyResult(key, "copied", head.end - head.start, lost=lost)
         elif selection.is_named:
             yield report_absent(key)
 
 
 def render_conversation(info: ConversationInfo, entries: Iterable[Entry]) -> Iterator[str]:
-    """Yield the text of a conversation in pieces: a heading, what is known of it, and what was said.
+    """Yield the Markdown of a conversation in pieces: a heading, a line of facts, and the messages.
 
     Thinking is left out; tool calls and their results are blocks of code.
+
+    Args:
+        info: The row of the conversation in a listing.
+        entries: Its entries, in order.
     """
     yield f"# {_escape_line(info.title or info.id)}\n\n"
     facts = [f"Conversation {info.id}, scope {info.scope}", f"{info.messages} messages"]
-    facts += [f"begun {info.created:%Y-%m-%d}", *([f"tags: {', '.join(info.tags)}"] if info.tags else [])]
+    facts += [f"created {info.created:%Y-%m-%d}", *([f"tags: {', '.join(info.tags)}"] if info.tags else [])]
     yield f"{_escape_line('; '.join(facts))}\n"
     for entry in entries:
         if entry.message is None:

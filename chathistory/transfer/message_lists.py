@@ -1,7 +1,7 @@
-"""A list of messages as programs keep it, on its way into a store: a conversation that can be compared and continued.
+"""Imports a list of messages, as programs keep it, as a conversation.
 
-Each record gets its id from the messages up to it. So the same list is known again, and one that has grown continues
-what was stored of it.
+The id of each record is derived from the messages up to it. So the same list is recognized when it is imported again,
+and a list that has grown continues the conversation.
 """
 
 from __future__ import annotations
@@ -26,36 +26,48 @@ __all__ = ["MessageList", "MessageListSource", "read_messages"]
 
 _ID_LENGTH = 28  # characters of an id
 _TIME_FIELDS = ("created_at", "createdAt", "create_time", "timestamp", "time", "date")
-"""Where programs keep the time of a message: as text by ISO 8601, or as seconds, milliseconds or microseconds."""
+"""Fields in which programs store the time of a message: ISO 8601 text, or (milli- or micro-) seconds since 1970 UTC."""
 
 
 @dataclass(frozen=True, slots=True)
 class MessageList:
-    """Messages in order, and the title that the object had which held them; None: none."""
+    """A list of messages, as it was read from a file.
+
+    Attributes:
+        messages: The messages, in order, as they are in the file.
+        title: The title of the object that held them, or None.
+    """
 
     messages: list[Any]
     title: str | None = None
 
     def to_source(self, target: ConversationLog) -> MessageListSource:
-        """Return them as a conversation under the key of `target`. Raises `InvalidInput` that names the field."""
+        """Return the messages as a conversation.
+
+        Args:
+            target: The log of the conversation to store it as.
+
+        Raises:
+            InvalidInput: There are no messages, or one cannot be stored; the text names it and its field.
+        """
         if not self.messages:
-            raise InvalidInput("the file holds no messages")
-        time = now()
+            raise InvalidInput("the file must hold at least one message, and it holds an empty list")
+        present = now()
         entries: list[Entry] = []
-        before, at = "", None
-        for index, given in enumerate(self.messages):
+        last_id, time = "", None
+        for index, message in enumerate(self.messages):
             try:
-                entry = message_entry(given)
+                entry = message_entry(message)
             except InvalidInput as error:
                 raise InvalidInput(f"messages[{index}]: {error}") from None
-            told = _find_time(given)
-            at = min(told, time) if told is not None else at
-            before = _derive_id(before, encode(dataclasses.replace(entry, id="-", time_us=told or 0)))
-            entries.append(dataclasses.replace(entry, id=before, time_us=time if at is None else at))
+            own_time = _find_time(message)
+            time = min(own_time, present) if own_time is not None else time
+            last_id = _derive_id(last_id, encode(dataclasses.replace(entry, id="-", time_us=own_time or 0)))
+            entries.append(dataclasses.replace(entry, id=last_id, time_us=present if time is None else time))
         if self.title is not None:
             event = make_annotation({"title": self.title})
             entries.insert(0, Entry(event, id=_derive_id("title", self.title), time_us=entries[0].time_us))
-        revision = target.revision(apply_all(None, entries, 0), None, version=before)
+        revision = target.revision(apply_all(None, entries, 0), None, version=last_id)
         updated = max(entry.time_us for entry in entries)
         head = Head(target.key, 0, len(entries), dataclasses.replace(revision, updated=updated))
         return MessageListSource(head, entries)
@@ -65,10 +77,10 @@ def _derive_id(before: str, text: str) -> str:
     return hashlib.sha256(f"{before}\n{text}".encode("utf-8", "surrogatepass")).hexdigest()[:_ID_LENGTH]
 
 
-def _find_time(given: Any) -> int | None:
-    """Return when a message was sent (microseconds since 1970 UTC), if something beside it tells; else None."""
-    for name in _TIME_FIELDS if isinstance(given, Mapping) else ():
-        value = given.get(name)
+def _find_time(message: Any) -> int | None:
+    """Return the time that a message has in another field (microseconds since 1970 UTC); None if it has no time."""
+    for name in _TIME_FIELDS if isinstance(message, Mapping) else ():
+        value = message.get(name)
         try:
             if isinstance(value, str):
                 time = datetime.fromisoformat(value)
@@ -87,24 +99,37 @@ def _find_time(given: Any) -> int | None:
 
 
 _UNITS = ((10**14, 1), (10**11, 1000))
-"""From which number on a time is in microseconds, or in milliseconds; below that it is in seconds (until year 5138)."""
+"""The least number that is a time in microseconds, then in milliseconds; a lower one is in seconds (to year 5138)."""
 
 
 @dataclass(slots=True)
 class MessageListSource:
-    """A list of messages as a conversation; see `copy_sources.CopySource`."""
+    """A list of messages as a conversation; a `CopySource`.
+
+    Attributes:
+        head: The head of the conversation.
+        entries: Its entries, in order.
+    """
 
     head: Head
     entries: list[Entry]
 
     def lines(self, start: int) -> Iterator[str]:
-        """Yield the lines from `start` on."""
+        """Yield the lines of the entries.
+
+        Args:
+            start: The position of the first line.
+        """
         return map(encode, self.entries[start:])
 
     def is_contained(self, target: ConversationLog) -> bool:
-        """Whether all of it is stored there already, with whatever was said since.
+        """Return True if all entries are stored already, possibly with others after them.
 
-        If only a part is, the last record of that keeps the time with which it was stored, so that it is the same.
+        If only the first entries are stored, the last of these takes over the time with which it was stored, so that
+        its line is the same.
+
+        Args:
+            target: The log of the stored conversation.
         """
         try:
             part = target.store.read(target.key, start=-1)
@@ -125,27 +150,34 @@ class MessageListSource:
 
 
 def read_messages(data: bytes) -> MessageList:
-    """Return the messages in a file: a JSON list, an object whose `messages` is one, or one message on each line.
+    """Return the messages in a file.
+
+    Args:
+        data: The content of the file: a JSON list of messages, an object with such a list as `messages` (and perhaps a
+            `title`), or one message as JSON on each line.
 
     Raises:
-        InvalidInput: The file is none of these.
+        InvalidInput: The file has another format.
     """
-    found = _parse_json(data)
+    value = _parse_json(data)
     title = None
-    if isinstance(found, dict) and "role" not in found:
-        title, found = found.get("title"), found.get("messages")
-    if isinstance(found, list):
+    if isinstance(value, dict) and "role" not in value:
+        title, value = value.get("title"), value.get("messages")
+    if isinstance(value, list):
         if title is not None and not isinstance(title, str):
             raise InvalidInput(f"title: must be text, not {type(title).__name__}")
-        return MessageList(found, title)
+        return MessageList(value, title)
     lines = [_parse_json(line) for line in data.split(b"\n") if line.strip()]
     if not all(isinstance(line, dict) and "role" in line for line in lines):
-        raise InvalidInput("the file is neither what an export wrote nor a list of messages in JSON")
+        raise InvalidInput(
+            "the file must be an export in JSON lines, or JSON with messages: a list, an object with `messages`, or "
+            "one message on each line"
+        )
     return MessageList(lines)
 
 
 def _parse_json(data: bytes) -> Any:
-    """Return a JSON value, or None: an error raised in the handler would carry the text in its context."""
+    """Return a JSON value, or None. An error raised in the handler would have the text in its context."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""Files that conversations go to and come from: whole or not there at all, compressed by name, for their owner only."""
+"""Opens the files of exports and imports: written completely or not at all, gzipped by name, readable by the owner."""
 
 from __future__ import annotations
 
@@ -18,14 +18,18 @@ if TYPE_CHECKING:
 __all__ = ["File", "get_suffix", "open_to_read", "open_to_write"]
 
 File = str | os.PathLike[str] | IO[bytes]
-"""A path, or a file that is open for bytes and stays the caller's to close."""
+"""A path, or a file that is open for bytes; the caller closes such a file."""
 
 _GZIP = b"\x1f\x8b"
 _PIECE = 1024 * 1024
 
 
 def get_suffix(file: File) -> str:
-    """Return how the name ends, without `.gz`, such as ".jsonl"; "" if it has none."""
+    """Return the suffix of a file's name without `.gz`, such as ".jsonl"; "" if it has none, or is an open file.
+
+    Args:
+        file: A path, or an open file.
+    """
     if not isinstance(file, str | os.PathLike):
         return ""
     path = Path(file)
@@ -34,7 +38,18 @@ def get_suffix(file: File) -> str:
 
 @contextmanager
 def open_to_write(file: File) -> Iterator[IO[bytes]]:
-    """Give a file to write to. A path is there, or replaced, only when the body has ended without an error."""
+    """Yield a file that is open for writing bytes.
+
+    A path is created, or replaced, only when the `with` block has ended without an error. Only its owner may read it.
+    It is gzipped if its name ends in `.gz`.
+
+    Args:
+        file: A path, or a file open for bytes, which is yielded as it is.
+
+    Raises:
+        InvalidInput: `file` is neither of these.
+        OSError: The file cannot be written.
+    """
     if not isinstance(file, str | os.PathLike):
         _check_file(file, "write")
         yield file
@@ -60,20 +75,27 @@ def open_to_write(file: File) -> Iterator[IO[bytes]]:
 
 def _check_file(file: object, method: str) -> None:
     if not callable(getattr(file, method, None)):
-        raise InvalidInput(f"file: must be a path, or a file open for bytes, not {class_name(file)}")
+        raise InvalidInput(f"file: must be a path or a file open for bytes, not {class_name(file)}")
 
 
 def _open_gzip(raw: IO[bytes], mode: str) -> GzipFile:
-    from gzip import GzipFile  # only where there is such a file
+    from gzip import GzipFile  # imported only for a gzipped file
 
     return GzipFile(fileobj=raw, mode=mode, filename="", mtime=0)
 
 
 @contextmanager
 def open_to_read(file: File) -> Iterator[IO[bytes]]:
-    """Give a file to read from that can seek, unpacked. What cannot seek is taken down in a temporary file first.
+    """Yield a seekable file that is open for reading bytes, decompressed if it is gzipped.
 
-    Raises `InvalidInput` if what is packed is damaged or broken off.
+    A file that is not seekable, such as a pipe, is copied into a temporary file first.
+
+    Args:
+        file: A path, or a file open for bytes.
+
+    Raises:
+        InvalidInput: `file` is neither of these, or it is gzipped and damaged or incomplete.
+        OSError: The file cannot be read.
     """
     with ExitStack() as opened:
         raw = _open_seekable(opened, file)
@@ -89,7 +111,9 @@ def open_to_read(file: File) -> Iterator[IO[bytes]]:
         try:
             yield cast("IO[bytes]", opened.enter_context(_open_gzip(raw, "rb")))
         except (EOFError, BadGzipFile, damaged) as error:
-            raise InvalidInput("the file cannot be unpacked to its end: it is damaged, or was broken off") from error
+            raise InvalidInput(
+                "the file cannot be decompressed to its end: it is damaged or incomplete; export or transfer it again"
+            ) from error
 
 
 def _open_seekable(opened: ExitStack, file: File) -> IO[bytes]:
@@ -98,9 +122,9 @@ def _open_seekable(opened: ExitStack, file: File) -> IO[bytes]:
     _check_file(file, "read")
     if file.seekable():
         return file
-    from tempfile import TemporaryFile  # only where a pipe is read
+    from tempfile import TemporaryFile  # imported only when a pipe is read
 
-    copy = opened.enter_context(TemporaryFile())  # noqa: SIM115  # as the stack does
+    copy = opened.enter_context(TemporaryFile())  # noqa: SIM115  # the stack closes it
     while piece := file.read(_PIECE):
         copy.write(piece)
     copy.seek(0)

@@ -396,7 +396,7 @@ def test_an_import_continues_and_replaces_as_a_copy_does(source, target):
 def test_a_file_that_was_broken_off_in_what_is_there_already_is_told(source, target):
     _, data = exported(source)
     imported(target, data)
-    with pytest.raises(InvalidInput, match="broken off in the midst of conversation"):
+    with pytest.raises(InvalidInput, match="it ends within conversation"):
         imported(target, b"".join(data.splitlines(keepends=True)[:4]))
 
 
@@ -421,7 +421,7 @@ def test_a_large_conversation_that_was_broken_off_leaves_nothing(target, monkeyp
     _, data = exported(source)
     lines = data.splitlines(keepends=True)
     for cut in range(2, len(lines) - 1):
-        with pytest.raises(InvalidInput, match=r"broken off in the midst of conversation 'c'|cannot be read on"):
+        with pytest.raises(InvalidInput, match=r"it ends within conversation 'c'|cannot be read further"):
             imported(target, b"".join(lines[:cut]))
         assert all_of(target) == {}
     assert imported(target, data).copied == 1
@@ -490,7 +490,7 @@ def test_what_is_no_export_is_refused(target, data):
 
 def test_only_what_ends_is_whole(source, target):
     _, data = exported(source)
-    with pytest.raises(InvalidInput, match="broken off"):
+    with pytest.raises(InvalidInput, match="its last line is missing"):
         imported(target, data[: data.rindex(b'{"chathistory"')])
     assert all_of(target) == all_of(source)
 
@@ -571,9 +571,9 @@ def test_a_single_message_and_responses(target):
 
 
 def test_a_list_needs_an_id_and_an_export_none(source, target):
-    with pytest.raises(InvalidInput, match="give the id to store it under"):
+    with pytest.raises(InvalidInput, match="give one with id="):
         imported(target, json.dumps(MESSAGES).encode())
-    with pytest.raises(InvalidInput, match="knows the names"):
+    with pytest.raises(InvalidInput, match="contains the ids of its conversations"):
         imported(target, exported(source)[1], id="x")
     with pytest.raises(InvalidInput, match=r"message\.role"):
         imported(target, b'[{"role": "nobody", "content": "x"}]', id="x")
@@ -610,13 +610,13 @@ def test_markdown_reads_well(tmp_path):
     assert exported(store, path).conversations == 2
     text = path.read_text()
     for part in (
-        "# A \\# \\[title\\]\n\nConversation c, scope default; 5 messages; begun 20",
+        "# A \\# \\[title\\]\n\nConversation c, scope default; 5 messages; created 20",
         "tags: a, b\n\n## User, 20",
         "\n\nHi *there*\n",
         'Calls **sum\\_up**:\n\n````\n{\n  "a": "```"\n}\n````\n',
         "Failed:\n\n```\n1\n```\n\nResult:\n\n```\n2\n```\n\n*(image)*\n",
         "\n\nhalf \ufffd\n",
-        ", broken off\n\ncut\n",
+        ", interrupted\n\ncut\n",
         "\n---\n\n# d\n",
     ):
         assert part in text

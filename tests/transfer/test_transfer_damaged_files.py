@@ -163,7 +163,7 @@ def test_markdown_of_damaged_ones_is_salvaged():
     assert report.salvaged == {Key("default", "c"): 1}
     assert b"\n\n0\n" in data
     assert b"\n\n2\n" in data
-    assert "A record that stood here could not be read." in data.decode()
+    assert "A record is missing here, because it could not be read." in data.decode()
 
 
 def test_lines_of_a_later_format_are_carried_over_and_counted():
