@@ -1,4 +1,4 @@
-"""What the page on LangChain says of its histories is so: tried with LangChain itself, in an environment of its own."""
+"""The page on LangChain is right about its histories: tried with LangChain itself, in a virtual environment."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ import json
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage, ToolMessage, messages_to_dict
 call = {"name": "sun", "type": "tool_call"}
 cities = [call | {"args": {"city": city}, "id": f"toolu_{city}"} for city in ("Oslo", "Rome")]
-within = [{"type": "text", "text": "I look."}] + [
+content_blocks = [{"type": "text", "text": "I look."}] + [
     {"type": "tool_use", "id": call["id"] + "2", "name": "sun", "input": call["args"], "index": 1} for call in cities
 ]
 print(json.dumps(messages_to_dict([
@@ -35,7 +35,7 @@ print(json.dumps(messages_to_dict([
     ToolMessage("It broke.", tool_call_id="toolu_Rome", status="error"),
     AIMessage("In Oslo."),
     HumanMessage("Again."),
-    AIMessage(within, tool_calls=[call | {"id": call["id"] + "2"} for call in cities]),
+    AIMessage(content_blocks, tool_calls=[call | {"id": call["id"] + "2"} for call in cities]),
     ToolMessage("Yes.", tool_call_id="toolu_Oslo2"),
     ToolMessage("Yes.", tool_call_id="toolu_Rome2"),
     AIMessage([{"type": "text", "text": "In both."}]),
@@ -45,11 +45,13 @@ print(json.dumps(messages_to_dict([
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory):
-    own = tmp_path_factory.mktemp("langchain")
-    subprocess.run([sys.executable, "-m", "venv", own], check=True)
-    subprocess.run([own / "bin" / "pip", "install", "--quiet", "langchain-core>=0.3"], check=True)
-    done = subprocess.run([own / "bin" / "python", "-c", HISTORY], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    environment = tmp_path_factory.mktemp("langchain")
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    subprocess.run([environment / "bin" / "pip", "install", "--quiet", "langchain-core>=0.3"], check=True)
+    process = subprocess.run(
+        [environment / "bin" / "python", "-c", HISTORY], capture_output=True, text=True, check=True
+    )
+    return json.loads(process.stdout)
 
 
 @pytest.mark.stress

@@ -1,4 +1,4 @@
-"""The documentation: its Python runs, its links lead somewhere."""
+"""The documentation: its Python blocks run, and the targets of its links exist."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PYTHON = [page for page in PAGES if BLOCK.search(page.read_text())]
 
 
-def named(page: Path) -> str:
+def page_id(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
@@ -30,13 +30,13 @@ def fake_api():
         yield url
 
 
-@pytest.mark.parametrize("page", PYTHON, ids=named)
-def test_the_python_of_a_page_runs_from_its_top_to_its_end(page, tmp_path, fake_api):
+@pytest.mark.parametrize("page", PYTHON, ids=page_id)
+def test_the_python_blocks_of_a_page_run_as_one_program(page, tmp_path, fake_api):
     code = "".join(BLOCK.findall(page.read_text()))
     environment = os.environ | {"ANTHROPIC_API_KEY": "x", "ANTHROPIC_BASE_URL": fake_api, "HOME": str(tmp_path)}
     run = [sys.executable, "-W", "error", "-c", code]
-    done = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
+    process = subprocess.run(run, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+    assert process.returncode == 0, process.stderr
 
 
 def test_the_readme_shows_a_conversation_that_is_saved(tmp_path, fake_api):
@@ -63,7 +63,7 @@ def test_no_code_of_the_home_page_is_cut_off_in_a_narrow_window():
         assert len(line) <= 75, line
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
-def test_links_lead_somewhere(page):
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_link_targets_exist(page):
     for target in re.findall(r"\]\(([^)#:]+)[^)]*\)", page.read_text()):
         assert (page.parent / target).exists(), target

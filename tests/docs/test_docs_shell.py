@@ -1,4 +1,4 @@
-"""The commands on the pages do what the pages say."""
+"""The commands on the pages run, and print what the pages show."""
 
 from __future__ import annotations
 
@@ -32,36 +32,36 @@ def fake_api():
 
 @pytest.fixture
 def shell(tmp_path, fake_api):
-    said = [{"role": "user", "content": "More."}, {"role": "assistant", "content": "Much more."}] * 10
+    messages = [{"role": "user", "content": "More."}, {"role": "assistant", "content": "Much more."}] * 10
     (tmp_path / "chapter.txt").write_text("It was a dark and stormy night.\n")
-    (tmp_path / "messages.json").write_text(json.dumps(said))
+    (tmp_path / "messages.json").write_text(json.dumps(messages))
     folder = tmp_path / "home"
-    with open_store(f"file:{folder}/.local/share/chathistory/history") as store:  # what a reader has said before
+    with open_store(f"file:{folder}/.local/share/chathistory/history") as store:  # the reader's earlier conversations
         for scope, name in (("default", "thesis"), ("ada", "support/42")):
-            History(store).conversation(name, scope=scope).append(said)
-    plain = {"TERM": "xterm", "LC_ALL": "C.UTF-8", "TZ": "UTC", "COLUMNS": "100"}
+            History(store).conversation(name, scope=scope).append(messages)
+    terminal = {"TERM": "xterm", "LC_ALL": "C.UTF-8", "TZ": "UTC", "COLUMNS": "100"}
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     key = {"ANTHROPIC_API_KEY": "x", "ANTHROPIC_BASE_URL": fake_api}
-    return Shell(tmp_path, {"PATH": path, "HOME": str(folder), **plain, **key})
+    return Shell(tmp_path, {"PATH": path, "HOME": str(folder), **terminal, **key})
 
 
 @pytest.mark.timeout(300)  # each command is a process, and a busy machine takes its time
 @pytest.mark.parametrize("page", WITH_COMMANDS)
-def test_the_commands_of_a_page_run_from_its_top_to_its_end(page, shell):
+def test_the_commands_of_a_page_run_in_their_order(page, shell):
     for command in commands_of(PAGES[page]):
-        seen = shell.run(command.line)
-        assert shell.code == 0, f"{command.line}\n{seen}"
-        assert "Traceback" not in seen
-        assert command.shown is None or is_as_shown(seen, command.shown), f"{command.line}\n{seen}"
+        output = shell.run(command.line)
+        assert shell.code == 0, f"{command.line}\n{output}"
+        assert "Traceback" not in output
+        assert command.shown is None or is_as_shown(output, command.shown), f"{command.line}\n{output}"
 
 
-def test_there_are_such_pages():
+def test_pages_with_commands_are_found():
     assert "docs/using.md" in WITH_COMMANDS
     assert len(commands_of(PAGES["docs/using.md"])) >= 10
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_every_block_is_run_or_is_data(page):
+def test_every_block_is_run_or_has_a_known_data_format(page):
     opened = re.findall(r"^ *```(.+)$", PAGES[page], re.MULTILINE)
     closed = re.findall(r"^ *```$", PAGES[page], re.MULTILINE)
     assert len(opened) == len(closed), "each block says what it is"
@@ -71,7 +71,7 @@ def test_every_block_is_run_or_is_data(page):
         assert not title or page in ELSEWHERE, "a file that is shown is tried where its page is followed"
 
 
-def test_the_shell_sees_what_goes_wrong(shell):
+def test_the_shell_shows_failures(shell):
     assert "No such command" in shell.run("chathistory lisst")
     assert shell.code == 2
     assert shell.run("echo one; echo two") == "one\ntwo"

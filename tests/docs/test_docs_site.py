@@ -1,4 +1,4 @@
-"""The site: it builds without a warning, it is whole, and its pages load nothing from elsewhere."""
+"""The site: it builds without a warning, has every page, and loads nothing from other hosts."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ ZENSICAL = Path(sys.executable).with_name("zensical")
 
 
 def build(folder: Path) -> subprocess.CompletedProcess[str]:
-    """Build the site of a copy of the sources, with warnings as errors."""
+    """Build the site from a copy of the sources, with warnings as errors."""
     command = [str(ZENSICAL), "build", "--strict"]
-    plain = os.environ | {"NO_COLOR": "1"}
-    return subprocess.run(command, cwd=folder, env=plain, capture_output=True, text=True, timeout=100)
+    environment = os.environ | {"NO_COLOR": "1"}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=100)
 
 
-def sources(folder: Path) -> Path:
+def copy_sources(folder: Path) -> Path:
     shutil.copy(ROOT / "zensical.toml", folder)
     shutil.copytree(DOCS, folder / "docs")
     return folder
@@ -37,14 +37,14 @@ def sources(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    folder = sources(tmp_path_factory.mktemp("site"))
-    done = build(folder)
-    assert done.returncode == 0, done.stdout + done.stderr
+    folder = copy_sources(tmp_path_factory.mktemp("site"))
+    process = build(folder)
+    assert process.returncode == 0, process.stdout + process.stderr
     return folder / "site"
 
 
 class Page(HTMLParser):
-    """What a page of the site loads, and what pictures stand in it."""
+    """The addresses that a page of the site loads, and its pictures."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -60,22 +60,22 @@ class Page(HTMLParser):
             self.pictures.append(dict(attrs))
 
 
-def test_every_page_is_there_and_in_the_navigation(site):
+def test_every_page_is_built_and_in_the_navigation(site):
     for page in PAGES:
         assert (site / page.with_suffix(".html")).is_file(), page
-    assert in_navigation(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]) == {
+    assert pages_in_navigation(tomllib.loads((ROOT / "zensical.toml").read_text())["project"]["nav"]) == {
         page.as_posix() for page in PAGES
     }, "each page stands in `nav` of zensical.toml"
     assert not list(site.glob("changelog/**/*.html"))
 
 
-def in_navigation(nav: list) -> set[str]:
+def pages_in_navigation(nav: list) -> set[str]:
     """Return the pages of a navigation, which has sections within sections."""
     values = [value for entry in nav for value in (entry.values() if isinstance(entry, dict) else [entry])]
-    return {page for value in values for page in (in_navigation(value) if isinstance(value, list) else [value])}
+    return {page for value in values for page in (pages_in_navigation(value) if isinstance(value, list) else [value])}
 
 
-def test_no_page_loads_anything_from_elsewhere(site):
+def test_no_page_loads_anything_from_another_host(site):
     pages = list(site.rglob("*.html"))
     assert len(pages) > len(PAGES)
     for path in pages:
@@ -83,7 +83,7 @@ def test_no_page_loads_anything_from_elsewhere(site):
             assert not re.match(r"\s*['\"]?(?:https?:)?//", address), f"{path.name} loads {address}"
 
 
-def test_no_style_loads_anything_from_elsewhere_and_scripts_may_not(site):
+def test_no_style_loads_anything_from_another_host_and_the_policy_forbids_it(site):
     styles = list(site.rglob("*.css"))
     assert styles
     for path in styles:
@@ -105,7 +105,7 @@ def test_a_console_block_is_copied_without_prompts_and_output(site):
     assert '.setAttribute("data-md-copying","")' in script
 
 
-def test_every_picture_has_words_and_stands_alone(site):
+def test_every_picture_has_a_description_and_loads_nothing(site):
     for path in site.rglob("*.html"):
         for picture in Page(path.read_text()).pictures:
             assert picture.get("alt"), f"{path.name}: {picture}"
@@ -122,9 +122,9 @@ def test_every_picture_has_words_and_stands_alone(site):
 
 
 @pytest.mark.parametrize("wrong", ["[a page](nowhere.md)", "[a heading](using.md#nowhere)", "[a]: unused.md"])
-def test_a_link_that_leads_nowhere_stops_the_build(tmp_path, wrong):
-    page = sources(tmp_path) / "docs" / "index.md"
+def test_a_broken_link_fails_the_build(tmp_path, wrong):
+    page = copy_sources(tmp_path) / "docs" / "index.md"
     page.write_text(f"{page.read_text()}\n{wrong}\n")
-    done = build(tmp_path)
-    assert done.returncode != 0
-    assert re.search(r"\b[12] issues? found", done.stdout + done.stderr)
+    process = build(tmp_path)
+    assert process.returncode != 0
+    assert re.search(r"\b[12] issues? found", process.stdout + process.stderr)

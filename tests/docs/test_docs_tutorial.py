@@ -31,7 +31,7 @@ FILES = dict(re.findall(r'^```\w+ title="([\w.]+)"\n(.*?)^```$', PAGE, re.MULTIL
 
 
 class Reader:
-    """Somebody who does what the page says, on a Redis and a port of their own."""
+    """A reader who does what the page says, with their own Redis and port."""
 
     def __init__(self, folder: Path, redis: Server, url: str) -> None:
         self.folder, self.redis, self.port = folder, redis, free_port()
@@ -41,23 +41,23 @@ class Reader:
         self.shell = Shell(folder, self.environment)
         self.application: subprocess.Popen[bytes] | None = None
         for name, text in FILES.items():
-            (folder / name).write_text(self.here(text))
+            (folder / name).write_text(self.localize(text))
 
-    def here(self, text: str) -> str:
-        """Return the text with the places of this reader in it."""
+    def localize(self, text: str) -> str:
+        """Return the text with the ports of this reader in it."""
         text = text.replace("localhost:6379", f"127.0.0.1:{self.redis.port}")
         return text.replace("localhost:8000", f"127.0.0.1:{self.port}").replace("--port 8000", f"--port {self.port}")
 
-    def type(self, line: str) -> str:
-        """Type a line; what ends in `&` goes on, and a `kill` ends it."""
-        line = self.here(line)
+    def type_line(self, line: str) -> str:
+        """Type a line and return its output; a line that ends in `&` keeps running until `kill`."""
+        line = self.localize(line)
         if line.endswith(" &"):
             return self.start(line.removesuffix(" &"))
         if line == "kill -KILL %1":
             return self.kill()
-        seen = self.shell.run(line)
-        assert self.shell.code == 0, seen
-        return seen
+        output = self.shell.run(line)
+        assert self.shell.code == 0, output
+        return output
 
     def start(self, line: str) -> str:
         with (self.folder / "log").open("ab") as log:
@@ -81,7 +81,7 @@ class Reader:
         return ""
 
     def ask(self, path: str, body: object = None, **headers: str):
-        """Return what the application answers, as the status and the JSON or text."""
+        """Return the status and the text of the application's answer."""
         data = None if body is None else json.dumps(body).encode()
         request = Request(f"http://127.0.0.1:{self.port}{path}", data, {"content-type": "application/json", **headers})
         try:
@@ -92,7 +92,7 @@ class Reader:
 
 
 @contextmanager
-def reading(folder: Path, api: FakeMessagesAPI) -> Iterator[Reader]:
+def open_reader(folder: Path, api: FakeMessagesAPI) -> Iterator[Reader]:
     with Server() as redis, api.serve() as url:
         reader = Reader(folder, redis, url)
         try:
@@ -102,14 +102,14 @@ def reading(folder: Path, api: FakeMessagesAPI) -> Iterator[Reader]:
 
 
 @pytest.mark.timeout(300)  # ten processes one after the other, which a busy machine takes its time for
-def test_the_page_does_what_it_says(tmp_path):
+def test_the_commands_of_the_page_print_what_it_shows(tmp_path):
     assert set(FILES) == {"hello.py", "app.py", "page.html"}
     commands, api = commands_of(PAGE), FakeMessagesAPI()
     assert len(commands) == 13
-    with reading(tmp_path, api) as reader:
+    with open_reader(tmp_path, api) as reader:
         for command in commands:
-            seen = reader.type(command.line)
-            assert is_as_shown(seen, reader.here(command.shown or "")), f"{command.line}\n{seen}"
+            output = reader.type_line(command.line)
+            assert is_as_shown(output, reader.localize(command.shown or "")), f"{command.line}\n{output}"
         assert "Warning" not in (tmp_path / "log").read_text()
     api.assert_extends(api.requests[:2])
     api.assert_extends(api.requests[2:])
@@ -122,11 +122,11 @@ def script():
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory, script):
+def app(tmp_path_factory, script):
     api = FakeMessagesAPI(lambda body: script.pop(0) if script else echo(body))
-    with reading(tmp_path_factory.mktemp("tutorial"), api) as reader:
+    with open_reader(tmp_path_factory.mktemp("tutorial"), api) as reader:
         reader.api = api
-        reader.type("uvicorn app:app --port 8000 --log-level warning &")
+        reader.type_line("uvicorn app:app --port 8000 --log-level warning &")
         yield reader
 
 
@@ -137,94 +137,94 @@ def refusal(words: str) -> str:
     return json.dumps({"error": words}, separators=(",", ":"))
 
 
-def test_a_second_tab_gets_409_before_anything_is_paid_for(running, script):
+def test_a_second_tab_gets_409_before_anything_is_paid_for(app, script):
     paused, ada = Paused("slow"), {"x-person": "ada"}
     script.append(paused)
-    before = len(running.api.requests)
-    first = threading.Thread(target=running.ask, args=(SAY[0], {"text": "One"}), kwargs=ada)
+    before = len(app.api.requests)
+    first = threading.Thread(target=app.ask, args=(SAY[0], {"text": "One"}), kwargs=ada)
     first.start()
     assert paused.reached.wait(100)
-    answers = [running.ask(path, {"text": "Two"}, **ada) for path in SAY]
+    answers = [app.ask(path, {"text": "Two"}, **ada) for path in SAY]
     paused.gate.set()
     first.join()
     assert answers == [(409, refusal("Claude is still answering your last message."))] * 2
-    assert len(running.api.requests) == before + 1
-    assert [each["text"] for each in json.loads(running.ask("/chats/tea", **ada)[1])] == ["One", "slow"]
+    assert len(app.api.requests) == before + 1
+    assert [each["text"] for each in json.loads(app.ask("/chats/tea", **ada)[1])] == ["One", "slow"]
 
 
 @pytest.mark.parametrize("path", SAY)
-def test_a_message_that_cannot_be_sent_gets_400(running, script, path):
+def test_a_message_that_cannot_be_sent_gets_400(app, script, path):
     eve = {"x-person": f"eve{SAY.index(path)}"}
-    before = len(running.api.requests)
-    assert running.ask(path, {"text": " "}, **eve) == (400, refusal("This message cannot be sent."))
-    assert len(running.api.requests) == before
+    before = len(app.api.requests)
+    assert app.ask(path, {"text": " "}, **eve) == (400, refusal("This message cannot be sent."))
+    assert len(app.api.requests) == before
     script.append(Failure(400, message="messages.0.content: could not process image"))
-    assert running.ask(path, {"text": "One"}, **eve) == (400, refusal("This message cannot be sent."))
+    assert app.ask(path, {"text": "One"}, **eve) == (400, refusal("This message cannot be sent."))
 
 
 @pytest.mark.parametrize("path", SAY)
-def test_an_api_that_fails_before_the_first_word_gets_503(running, script, path):
+def test_an_api_that_fails_before_the_first_word_gets_503(app, script, path):
     script += [Failure(529, headers={"x-should-retry": "false"}), "Better."]
     dan = {"x-person": f"dan{SAY.index(path)}"}
-    status, words = running.ask(path, {"text": "One"}, **dan)
+    status, words = app.ask(path, {"text": "One"}, **dan)
     assert (status, json.loads(words)["error"].split(".")[0]) == (503, "This does not work at the moment")
-    assert running.ask(path, {"text": "Two"}, **dan)[0] == 200
+    assert app.ask(path, {"text": "Two"}, **dan)[0] == 200
 
 
-def test_a_reply_that_is_interrupted_ends_with_an_error_event(running, script):
+def test_a_reply_that_is_interrupted_ends_with_an_error_event(app, script):
     bob = {"x-person": "bob"}
     script += [Cut("Half of it", after=5), "Whole."]
-    status, events = running.ask("/chats/tea/stream", {"text": "One"}, **bob)
+    status, events = app.ask("/chats/tea/stream", {"text": "One"}, **bob)
     assert status == 200
     assert events.startswith("event: text\n")
     assert events.endswith('event: error\ndata: "The reply was interrupted. Your message is saved."\n\n')
-    _, events = running.ask("/chats/tea/stream", {"text": "Two"}, **bob)
+    _, events = app.ask("/chats/tea/stream", {"text": "Two"}, **bob)
     assert events.endswith('event: done\ndata: ""\n\n')
-    texts = [each["text"] for each in json.loads(running.ask("/chats/tea", **bob)[1])]
+    texts = [each["text"] for each in json.loads(app.ask("/chats/tea", **bob)[1])]
     assert texts == ["One", "Two", "Whole."]
-    assert "interrupted" in kinds_of(running, "bob")
+    assert "interrupted" in kinds_of(app, "bob")
 
 
-def test_a_connection_that_breaks_within_a_reply_ends_with_an_error_event(running, script):
+def test_a_connection_that_breaks_within_a_reply_ends_with_an_error_event(app, script):
     script.append(Drop("Half of it", after=5))
-    status, events = running.ask("/chats/tea/stream", {"text": "One"}, **{"x-person": "cyd"})
+    status, events = app.ask("/chats/tea/stream", {"text": "One"}, **{"x-person": "cyd"})
     assert status == 200
     assert events.endswith('event: error\ndata: "This does not work at the moment. Your message may be saved."\n\n')
-    assert "interrupted" in kinds_of(running, "cyd")
+    assert "interrupted" in kinds_of(app, "cyd")
 
 
-def test_a_visitor_who_leaves_within_a_reply_closes_the_turn(running, script):
+def test_a_visitor_who_leaves_within_a_reply_closes_the_turn(app, script):
     paused = Paused("Nobody reads this to its end", after=4)
     script.append(paused)
     body = json.dumps({"text": "One"}).encode()
     head = {"content-type": "application/json", "x-person": "fay"}
-    url = f"http://127.0.0.1:{running.port}/chats/tea/stream"
+    url = f"http://127.0.0.1:{app.port}/chats/tea/stream"
     with urlopen(Request(url, body, head), timeout=20) as answer:
         assert answer.readline() == b"event: text\n"
         assert paused.reached.wait(100)
-    until(lambda: "interrupted" in kinds_of(running, "fay"), patience=60, what="the end of the turn")
+    until(lambda: "interrupted" in kinds_of(app, "fay"), patience=60, what="the end of the turn")
     paused.gate.set()
-    assert running.ask("/chats/tea", {"text": "Two"}, **{"x-person": "fay"})[0] == 200
+    assert app.ask("/chats/tea", {"text": "Two"}, **{"x-person": "fay"})[0] == 200
 
 
 def kinds_of(reader: Reader, scope: str) -> list[str]:
-    with open_store(reader.here("redis://localhost:6379/0")) as store:
+    with open_store(reader.localize("redis://localhost:6379/0")) as store:
         return [entry.kind for entry in History(store).conversation("tea", scope=scope).entries()]
 
 
-def test_nobody_sees_the_conversations_of_others(running):
-    running.ask("/chats/mine", {"text": "Mine"}, **{"x-person": "eve"})
-    assert json.loads(running.ask("/chats", **{"x-person": "eve"})[1])["chats"][0]["title"] == "Mine"
-    assert running.ask("/chats") == (200, '{"chats":[],"next":null}')
-    assert running.ask("/chats/mine") == (200, "[]")
+def test_nobody_sees_the_conversations_of_others(app):
+    app.ask("/chats/mine", {"text": "Mine"}, **{"x-person": "eve"})
+    assert json.loads(app.ask("/chats", **{"x-person": "eve"})[1])["chats"][0]["title"] == "Mine"
+    assert app.ask("/chats") == (200, '{"chats":[],"next":null}')
+    assert app.ask("/chats/mine") == (200, "[]")
 
 
 @pytest.mark.parametrize("path", SAY)
-def test_a_store_that_does_not_answer_gets_503(running, path):
-    running.redis.stop(signal.SIGSTOP)
+def test_a_store_that_does_not_answer_gets_503(app, path):
+    app.redis.stop(signal.SIGSTOP)
     try:
-        status, words = running.ask(path, {"text": "One"})
+        status, words = app.ask(path, {"text": "One"})
     finally:
-        running.redis.stop(signal.SIGCONT)
+        app.redis.stop(signal.SIGCONT)
     assert (status, json.loads(words)["error"].split(".")[0]) == (503, "This does not work at the moment")
-    assert running.ask("/chats")[0] == 200
+    assert app.ask("/chats")[0] == 200
