@@ -14,23 +14,23 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from . import about, works
-from .measuring import Figure, Run
+from . import import_and_fidelity, workloads
+from .libraries import BACKENDS, subjects_of
 from .plot import svg
 from .report import comparison, markdown
 from .servers import serving
-from .subjects import BACKENDS, subjects_of
-from .works import Scale
+from .timing import Figure, Run
+from .workloads import Scale
 
 HERE = Path(__file__).parent
 QUICK = Scale((10, 1_000), (), (1_000,), (100,), seconds=0.12, repeats=2, fresh_peers=False)
 FULL = Scale((10, 100, 1_000, 10_000), (100_000,), (1_000, 20_000), (1_000,), seconds=0.5, repeats=3, fresh_peers=True)
 WORKS = {
-    "times": works.reads_and_appends,
-    "listing": works.listing,
-    "fresh": works.fresh_processes,
-    "costs": works.costs,
-    "threads": works.threads,
+    "times": workloads.reads_and_appends,
+    "listing": workloads.listing,
+    "fresh": workloads.fresh_processes,
+    "costs": workloads.costs,
+    "threads": workloads.threads,
 }
 MORE = ("imports", "fidelity")
 _VERSIONS = ("redis", "pymongo", "boto3", "langchain-community", "langchain-mongodb", "openai-agents")
@@ -85,10 +85,10 @@ def _figures(given: argparse.Namespace, scale: Scale) -> Iterator[Figure]:
                 continue
             begun = time.perf_counter()
             with serving(backend) as place:
-                yield from about.fidelity(place) if name == "fidelity" else WORKS[name](place, scale)
+                yield from import_and_fidelity.fidelity(place) if name == "fidelity" else WORKS[name](place, scale)
             _say(f"{backend}: {name} took {time.perf_counter() - begun:.0f} s")
     if "imports" in chosen:
-        yield from about.imports(scale.repeats, peers=scale.fresh_peers)
+        yield from import_and_fidelity.imports(scale.repeats, peers=scale.fresh_peers)
 
 
 def _scripts(given: argparse.Namespace) -> list[Path]:

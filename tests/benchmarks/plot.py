@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from xml.sax.saxutils import escape
 
-from .measuring import Figure, Run
+from .timing import Figure, Run
 
 __all__ = ["svg"]
 

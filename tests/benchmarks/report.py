@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from .measuring import RAW, Figure, Run
+from .timing import RAW, Figure, Run
 
 __all__ = ["comparison", "markdown"]
 

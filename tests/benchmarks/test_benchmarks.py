@@ -9,11 +9,11 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from benchmarks.measuring import RAW, At, Figure, Run, alternated, figures, spread
+from benchmarks.libraries import BACKENDS, named
 from benchmarks.plot import svg
 from benchmarks.report import comparison, markdown
-from benchmarks.subjects import BACKENDS, named
-from benchmarks.works import _harm
+from benchmarks.timing import RAW, At, Figure, Run, alternated, figures, spread
+from benchmarks.workloads import _harm
 
 pytestmark = pytest.mark.repeated
 

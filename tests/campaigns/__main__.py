@@ -5,7 +5,7 @@ import sys
 
 CAMPAIGNS = (
     "kills",
-    "reads",
+    "broken_connections",
 )
 
 if __name__ == "__main__":

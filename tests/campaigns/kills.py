@@ -23,7 +23,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from chathistory import Conversation, History, open_store
-from tests.campaigns.places import BACKENDS, store_url
+from tests.campaigns.store_urls import BACKENDS, store_url
 
 ROUNDS_A_CONVERSATION = 40
 _TEXT = re.compile(r"batch (\d+), part (\d+) of (\d+) ")

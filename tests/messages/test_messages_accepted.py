@@ -11,7 +11,7 @@ from dataclasses import replace
 import pytest
 from anthropic import beta_tool
 from anthropic.types import Message, TextBlock, ToolUseBlock
-from fake_verdict import CALL_1, PNG, judge, refused, results, said, user
+from ask_fake_api import CALL_1, PNG, judge, refused, results, said, user
 from made_entries import make_entry
 
 from chathistory import AsyncChatEngine, ChatEngine, Entry, History, open_store

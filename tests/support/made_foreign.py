@@ -16,7 +16,7 @@ import json
 import random
 from collections.abc import Iterator
 
-from fake_verdict import PNG, said, user
+from ask_fake_api import PNG, said, user
 
 GATEWAY_IDS = ["call_1", "call_2", "functions.look:0", "call_1|fc_2", "0", "toolu_p1_0", "tool.1", "x" * 70, "ü"]
 KEYS = ["index", "id", "name", "timestamp", "parsed_output", "annotations", "extras", "provider_specific_fields",

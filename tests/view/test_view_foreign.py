@@ -13,7 +13,7 @@ import random
 from collections import Counter
 
 import pytest
-from fake_verdict import followed, next_view, refused, user
+from ask_fake_api import followed, next_view, refused, user
 from made_conversations import MODEL, Refused, Wire
 from made_entries import make_entry
 from made_foreign import Foreign, number_of

@@ -11,7 +11,7 @@ from chathistory import open_store
 from chathistory.errors import ChatHistoryError, StoreUnavailable
 from chathistory.testing.contract.every_method import CALLS, catch_error, check_no_message_text
 from chathistory.testing.contract.samples import KEY, MARKER, create_conversation, make_revision
-from tests.campaigns.reads import run
+from tests.campaigns.broken_connections import run
 
 pytestmark = pytest.mark.repeated
 

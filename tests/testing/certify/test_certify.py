@@ -7,9 +7,9 @@ import sqlite3
 from contextlib import closing
 
 import pytest
-from certify_wrong import CAUGHT
 from chathistory_memory import MemoryStore
 from chathistory_template import TemplateStore
+from stores_caught_by_certify import CAUGHT
 
 from chathistory import Key, StoreURL, open_store
 from chathistory.cli.certify import _print_progress
@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]  # a run is hundreds of tests, on a machine that may be busy
 
-HOOKS = ("--hooks", "certify_wrong:hooks")
+HOOKS = ("--hooks", "stores_caught_by_certify:hooks")
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +38,7 @@ def _template(plugin):
 
 @pytest.mark.parametrize("scheme", CAUGHT)
 def test_a_store_that_only_processes_show_to_be_wrong(plugin, command, scheme):
-    plugin(scheme, "certify_wrong")
+    plugin(scheme, "stores_caught_by_certify")
     number, test, words = CAUGHT[scheme]
     done = command("certify", f"{scheme}:./history.db", "--only", str(number), "--json", *HOOKS)
     assert done.code == 1, done.errors
@@ -59,7 +59,7 @@ def test_the_base_of_them_is_right(command, number):
 
 
 def test_the_report_names_each_guarantee_what_was_seen_and_expected(plugin, command):
-    plugin("skipping", "certify_wrong")
+    plugin("skipping", "stores_caught_by_certify")
     done = command("certify", "skipping:./history.db", "--only", "3", "--only", "7", *HOOKS)
     assert done.code == 1
     assert re.search(r"^ 3  retry-safe +kept +\d+ tests$", done.output, re.MULTILINE), done.output
@@ -263,8 +263,8 @@ def test_it_can_be_reached_by_a_url_with_a_secret_that_nobody_sees(command):
         (("nothing:here",), "no installed backend serves nothing:"),
         (("template:/dev/null/x",), "SQLite failed"),
         (("template:x", "--hooks", "no_such_module:hooks"), "cannot be imported"),
-        (("template:x", "--hooks", "certify_wrong:nothing"), "cannot be imported"),
-        (("template:x", "--hooks", "certify_wrong:WRONG"), "not a CertifyHooks"),
+        (("template:x", "--hooks", "stores_caught_by_certify:nothing"), "cannot be imported"),
+        (("template:x", "--hooks", "stores_caught_by_certify:WRONG"), "not a CertifyHooks"),
         (("template:x", "--hooks", ""), "cannot be imported"),
     ],
 )

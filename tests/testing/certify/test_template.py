@@ -11,7 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from certify_lines import lines_of_code
+from count_code_lines import lines_of_code
 
 ROOT = Path(__file__).parents[3]
 TEMPLATE = ROOT / "plugins" / "template"

@@ -25,7 +25,7 @@ ORDINARY = [
 """A store with one mistake still does these (unless they are what it does wrong): it is not red for being broken."""
 
 MODULE = """
-from right_stores import contract_of
+from correct_stores import contract_of
 from {module} import {name}
 
 TestIt = contract_of({name})
@@ -130,7 +130,7 @@ def test_a_call_that_hangs_is_a_failure():
 def test_what_the_author_has_not_given_is_a_failure(pytester, lacking, test, word):
     path = pytester.makepyfile(
         "from chathistory.testing import HistoryStoreContract\n"
-        "from right_stores import NamedStore, contract_of\n"
+        "from correct_stores import NamedStore, contract_of\n"
         "class TestIt(contract_of(NamedStore)):\n"
         f"    {lacking} = HistoryStoreContract.{lacking}\n"
     )
@@ -152,8 +152,8 @@ def test_what_the_author_has_not_given_is_a_failure(pytester, lacking, test, wor
 def test_what_looks_below_the_interface_is_skipped_by_name_if_it_is_not_given(pytester, hook, test):
     path = pytester.makepyfile(
         "from chathistory.testing import HistoryStoreContract\n"
-        "from right_stores import contract_of\n"
-        "from wrong_sql import SQL\n"
+        "from correct_stores import contract_of\n"
+        "from wrong_sql_base import SQL\n"
         "class TestIt(contract_of(SQL)):\n"
         f"    {hook} = HistoryStoreContract.{hook}\n"
     )
@@ -171,8 +171,8 @@ def test_what_looks_below_the_interface_is_skipped_by_name_if_it_is_not_given(py
 
 def test_a_hook_that_finds_nothing_proves_nothing(pytester):
     path = pytester.makepyfile(
-        "from right_stores import contract_of\n"
-        "from wrong_sql import SQL\n"
+        "from correct_stores import contract_of\n"
+        "from wrong_sql_base import SQL\n"
         "class TestIt(contract_of(SQL)):\n"
         "    def remains(self, text):\n"
         "        return []\n"

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import astuple, replace
 
 from chathistory_template import OURS, _put
-from wrong_sql import SQL
+from wrong_sql_base import SQL
 from wrong_stores import caught_by
 
 from chathistory.errors import CorruptRecord

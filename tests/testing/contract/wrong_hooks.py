@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from wrong_sql import SQL
+from wrong_sql_base import SQL
 from wrong_stores import Wrong, caught_by
 
 from chathistory.storage.values import Damaged, Head, ReadResult

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from right_stores import NamedStore
+from correct_stores import NamedStore
 
 WRONG = {}
 """By class of store: the names of the tests that must fail with it."""
@@ -36,13 +36,13 @@ class Wrong(NamedStore):
         return head
 
 
-import wrong_columns  # noqa: E402, F401
+import wrong_column_types  # noqa: E402, F401
 import wrong_damage  # noqa: E402, F401
 import wrong_errors  # noqa: E402, F401
 import wrong_hooks  # noqa: E402, F401
-import wrong_isolation  # noqa: E402, F401
-import wrong_lifecycle  # noqa: E402, F401  # registers its stores
+import wrong_leftovers  # noqa: E402, F401
+import wrong_open_close  # noqa: E402, F401  # registers its stores
 import wrong_reads  # noqa: E402, F401
-import wrong_rows  # noqa: E402, F401
-import wrong_texts  # noqa: E402, F401
+import wrong_stored_text  # noqa: E402, F401
+import wrong_transactions  # noqa: E402, F401
 import wrong_writes  # noqa: E402, F401

@@ -6,7 +6,7 @@ import asyncio
 
 import anthropic
 import pytest
-from fake_examples import MODEL, call, reply, result, text, user
+from rule_examples import MODEL, call, reply, result, text, user
 
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure, Paused, Raw, Reply

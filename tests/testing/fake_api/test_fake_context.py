@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fake_examples import MODEL, call, reply, result, search, text, user
+from rule_examples import MODEL, call, reply, result, search, text, user
 
 from chathistory.testing import FakeMessagesAPI
 

@@ -14,7 +14,7 @@ import time
 import anthropic
 import httpx2
 import pytest
-from fake_examples import MODEL, call, text, user
+from rule_examples import MODEL, call, text, user
 
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Cut, Drop, ErrorEvent, Failure, Paused, Reset

@@ -11,7 +11,7 @@ import time
 import anthropic
 import httpx2
 import pytest
-from fake_examples import HIT, MODEL, body, call, found, reply, result, search, text, user
+from rule_examples import HIT, MODEL, body, call, found, reply, result, search, text, user
 
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Failure, Raw, Reply

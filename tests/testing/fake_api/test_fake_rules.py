@@ -8,10 +8,10 @@ import copy
 import random
 
 import anthropic
-import fake_context_examples
+import context_rule_examples
 import pytest
 from anthropic import Omit
-from fake_examples import EXAMPLES, LOCATION, MODEL, Req, body, call, result, text, user
+from rule_examples import EXAMPLES, LOCATION, MODEL, Req, body, call, result, text, user
 
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import RULES
@@ -123,7 +123,7 @@ def test_rules_have_names_of_their_own():
 
 def _countable(example):
     """Whether an example is about something that both endpoints have: counting makes no summary."""
-    if example.rule in fake_context_examples.OF_SUMMARIES or example.rule in ("prompt too long", "container gone"):
+    if example.rule in context_rule_examples.OF_SUMMARIES or example.rule in ("prompt too long", "container gone"):
         return False
     alone = example.bad.raw is None and example.bad.path == example.good.path and isinstance(example.bad.body, dict)
     return alone and not any(name in example.text for name in ("max_tokens", "stream"))
@@ -165,7 +165,7 @@ def _rich(*, summary):
     clearing = {"type": "clear_tool_uses_20250919", "keep": uses, "trigger": amount, "exclude_tools": ["g"]}
     thoughts = {"type": "clear_thinking_20251015", "keep": {"type": "thinking_turns", "value": 1}}
     more = {"compaction": {"type": "summarize"}} if summary else {"context_management": {"edits": [thoughts, clearing]}}
-    block = fake_context_examples.BLOCK if summary else {"type": "compaction", "content": None}
+    block = context_rule_examples.BLOCK if summary else {"type": "compaction", "content": None}
     return body(
         {"role": "assistant", "content": [copy.deepcopy(block)]},
         user([marked, pages]),

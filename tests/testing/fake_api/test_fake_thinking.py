@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anthropic
 import pytest
-from fake_examples import MODEL, call, found, reply, result, search, text, user
+from rule_examples import MODEL, call, found, reply, result, search, text, user
 
 from chathistory.testing import FakeMessagesAPI
 from chathistory.testing.fake_api import Reply

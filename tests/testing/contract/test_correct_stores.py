@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from chathistory_memory import MemoryStore
-from right_duck import DuckStore
-from right_sql import SQLStore
-from right_stores import FrugalStore, LimitedStore, NamedStore, contract_of, found_in
-from wrong_sql import SQL
+from correct_sql_store import SQLStore
+from correct_stores import FrugalStore, LimitedStore, NamedStore, contract_of, found_in
+from store_without_base_class import DuckStore
+from wrong_sql_base import SQL
 
 from chathistory import ChatEngine, History, WrappedStore
 from chathistory.storage.values import Key

@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from .measuring import Figure
+from .libraries import BACKENDS, Unable, named, subjects_of
 from .servers import Place
-from .subjects import BACKENDS, Unable, named, subjects_of
-from .works import opened
+from .timing import Figure
+from .workloads import opened
 
 __all__ = ["fidelity", "imports"]
 

@@ -7,7 +7,7 @@ import unicodedata
 from dataclasses import replace
 
 import chathistory_template
-from wrong_sql import SQL
+from wrong_sql_base import SQL
 from wrong_stores import caught_by
 
 from chathistory.storage.checks import check_append

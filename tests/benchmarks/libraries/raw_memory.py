@@ -7,7 +7,7 @@ import heapq
 from typing import Any, ClassVar
 
 from ..samples import Message, Turn
-from .base import Subject
+from .library_base import Subject
 
 __all__ = ["RawMemory"]
 

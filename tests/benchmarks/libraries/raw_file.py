@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from ..samples import Turn
-from .base import Subject
+from .library_base import Subject
 
 __all__ = ["RawFile"]
 

@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager, nullcontext
 
 from chathistory_template import _head
-from right_sql import RecoveringStore
+from correct_sql_store import RecoveringStore
 
 PAUSE = 0.002
 """So long others have the floor. Each race has dozens of rounds, and a longer wait only makes it surer."""

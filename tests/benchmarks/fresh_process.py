@@ -8,9 +8,9 @@ import time
 
 from chathistory.storage.plugins import load_store_class
 
+from .libraries import named
+from .libraries.chathistory_layers import Chathistory
 from .samples import turn
-from .subjects import named
-from .subjects.ours import Chathistory
 
 
 def main(subject: str, place: str, name: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import Any, ClassVar, TypeVar
 
 from ..samples import Turn, fresh_name
-from .base import Subject
+from .library_base import Subject
 
 __all__ = ["AgentsMongo", "AgentsRedis", "AgentsSQLite"]
 

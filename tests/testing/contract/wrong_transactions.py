@@ -9,8 +9,8 @@ from dataclasses import astuple, replace
 from threading import Event, RLock
 
 from chathistory_template import OURS, _head, _put, _summed
-from right_sql import RecoveringStore
-from wrong_sql import PAUSE, SQL, Paused, in_steps
+from correct_sql_store import RecoveringStore
+from wrong_sql_base import PAUSE, SQL, Paused, in_steps
 from wrong_stores import caught_by
 
 from chathistory.errors import Conflict

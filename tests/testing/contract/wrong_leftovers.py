@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import astuple, replace
 
 from chathistory_template import OURS, _put
-from wrong_sql import SQL
+from wrong_sql_base import SQL
 from wrong_stores import caught_by
 
 from chathistory.storage.values import Head, Leftovers

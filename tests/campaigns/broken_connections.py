@@ -1,6 +1,6 @@
 """Connections that break at any read or write of a client library: only our errors come out, and nothing is lost.
 
-python -m tests.campaigns reads --backend redis --count 2000 --state reads-redis.json
+python -m tests.campaigns broken_connections --backend redis --count 2000 --state reads-redis.json
 
 Each round makes one call of the storage contract, with large and small answers, and lets one read or write of the
 network fail in it: an error of the socket or of TLS, a connection that ends, a wrong byte. What the call raises must be
@@ -26,8 +26,8 @@ from chathistory import Head, HistoryStore, Key, Revision, open_store
 from chathistory.errors import ChatHistoryError, Conflict, StoreUnavailable
 from chathistory.testing.contract.every_method import check_no_message_text
 from chathistory.testing.contract.samples import MARKER
-from tests.campaigns.places import store_url
-from tests.campaigns.sockets import KINDS, Faults, failing_sockets
+from tests.campaigns.failing_sockets import KINDS, Faults, failing_sockets
+from tests.campaigns.store_urls import store_url
 
 BACKENDS = ("redis", "mongodb")
 SHORT: dict[str, dict[str, Any]] = {

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import boto3
 
 from ..samples import Turn, fresh_name
-from .base import Subject
+from .library_base import Subject
 
 __all__ = ["RawS3"]
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import redis
 
 from ..samples import INFO, Turn
-from .base import Subject
+from .library_base import Subject
 
 __all__ = ["RawRedis"]
 

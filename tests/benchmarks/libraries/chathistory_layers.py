@@ -17,7 +17,7 @@ from chathistory.errors import Conflict
 from chathistory.log.clock import fresh_token
 
 from ..samples import INFO, Turn, fresh_name, turn
-from .base import Subject
+from .library_base import Subject
 
 __all__ = ["Chathistory", "Store"]
 

@@ -6,7 +6,7 @@ import json
 import unicodedata
 from dataclasses import replace
 
-from right_stores import LimitedStore
+from correct_stores import LimitedStore
 from wrong_stores import Wrong, caught_by
 
 from chathistory.storage.checks import check_append

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from .measuring import RAW, At, Figure, Work, alternated, counted, figures
+from .libraries import Subject, Unable, named, subjects_of
 from .samples import fresh_name, turn, turns
 from .servers import Place
-from .subjects import Subject, Unable, named, subjects_of
+from .timing import RAW, At, Figure, Work, alternated, counted, figures
 
 __all__ = ["Scale", "costs", "fresh_processes", "listing", "reads_and_appends", "threads"]
 
@@ -146,7 +146,7 @@ def _raw_first(times: dict[str, list[float]]) -> dict[str, list[float]]:
 
 
 def _in_fresh_process(subject: str, url: str, name: str) -> dict:
-    command = [sys.executable, "-m", f"{__package__}.fresh", subject, url, name]
+    command = [sys.executable, "-m", f"{__package__}.fresh_process", subject, url, name]
     where = ROOT if "." in __package__ else ROOT / "tests"
     return json.loads(subprocess.run(command, cwd=where, check=True, capture_output=True, text=True).stdout)
 

@@ -9,7 +9,7 @@ from langchain_core.chat_history import BaseChatMessageHistory
 from langchain_core.messages import AIMessage, HumanMessage, SystemMessage
 
 from ..samples import Turn, fresh_name
-from .base import Subject
+from .library_base import Subject
 
 __all__ = ["LangchainFile", "LangchainMongo", "LangchainRedis", "LangchainSQLite"]
 

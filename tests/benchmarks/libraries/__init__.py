@@ -5,23 +5,23 @@ from __future__ import annotations
 from importlib import import_module
 from importlib.util import find_spec
 
-from .base import Subject, Unable
+from .library_base import Subject, Unable
 
 __all__ = ["BACKENDS", "Subject", "Unable", "named", "subjects_of"]
 
-_OURS = ("ours:Store", "ours:Chathistory")
+_OURS = ("chathistory_layers:Store", "chathistory_layers:Chathistory")
 BACKENDS: dict[str, tuple[str, ...]] = {
-    "memory": ("memory:RawMemory", *_OURS),
+    "memory": ("raw_memory:RawMemory", *_OURS),
     "file": (
-        "file:RawFile",
+        "raw_file:RawFile",
         *_OURS,
         "langchain:LangchainFile",
         "langchain:LangchainSQLite",
         "openai_agents:AgentsSQLite",
     ),
-    "redis": ("redis:RawRedis", *_OURS, "langchain:LangchainRedis", "openai_agents:AgentsRedis"),
-    "mongodb": ("mongodb:RawMongo", *_OURS, "langchain:LangchainMongo", "openai_agents:AgentsMongo"),
-    "s3": ("s3:RawS3", *_OURS),
+    "redis": ("raw_redis:RawRedis", *_OURS, "langchain:LangchainRedis", "openai_agents:AgentsRedis"),
+    "mongodb": ("raw_mongodb:RawMongo", *_OURS, "langchain:LangchainMongo", "openai_agents:AgentsMongo"),
+    "s3": ("raw_s3:RawS3", *_OURS),
 }
 _NEEDS = {"langchain": ("langchain_community", "langchain_mongodb"), "openai_agents": ("agents",)}
 

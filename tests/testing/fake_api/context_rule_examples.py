@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fake_examples import EXTRA, Req, body, call, example, reply, result, search, spoken, text, user
+from rule_examples import EXTRA, Req, body, call, example, reply, result, search, spoken, text, user
 
 from chathistory.testing import FakeMessagesAPI
 
