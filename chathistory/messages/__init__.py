@@ -1,1 +1,1 @@
-"""What content blocks the Messages API takes, and what to do about those that it does not."""
+"""Messages and content blocks: what the Messages API takes, and how other values are adjusted or refused."""

@@ -1,4 +1,4 @@
-"""The table of fields, ready to be looked up."""
+"""Look up the fields of content blocks in the table of `block_types`."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ BLOCK_ROLES: Mapping[str, str] = {
     "tool_addition": "system",
     "tool_removal": "system",
 }
-"""The blocks that a message may hold, and the roles of the messages that may hold them.
+"""The types of blocks that a message may have, and the roles of the messages that may have them.
 
-The SDK's types allow more than the API does. A `document` in an assistant message was fine before version 2026-10-21 of
-the API: it is taken, and left out of what is sent.
+The SDK's types allow more than the API does. A `document` in an assistant message was allowed before version 2026-10-21
+of the API: it is stored, but not sent.
 """
 
 _TOKEN = re.compile(r"\[[^]]*\]|\S+")
@@ -49,10 +49,14 @@ _SCALARS = frozenset({"str", "int", "float", "bool", "null", "any", "dict"})
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What a field may hold.
+    """The values that a field may have.
 
-    scalars: kinds of plain values. words: the texts that it may be, if only those. types: names of types. items: what
-    stands in the list that it may be; None: it is no list.
+    Attributes:
+        required: Whether the field must be present.
+        scalars: The kinds of plain values that it may be: str, int, float, bool, null, any, dict.
+        literals: The texts that it may be, if only certain texts are allowed.
+        types: The names in the table of the objects that it may be.
+        items: The values that may be in the list; None if the field is not a list.
     """
 
     required: bool
@@ -63,7 +67,7 @@ class Field:
 
     @property
     def requirement(self) -> str:
-        """What the field must hold, for an error."""
+        """A description of the allowed values, for an error: "must be ..."."""
         if self.literals:
             return f"must be {' or '.join(self.literals)}"
         names = {"str": "text", "int": "an integer", "float": "a number", "bool": "true or false", "null": "null"}
@@ -89,12 +93,16 @@ FIELDS_OF_SYSTEM: Mapping[str, Field] = {
     "clear_at": _parse_field("'next_user_message' 'never'"),
     "output_config": _parse_field("SystemMessageOutputConfig"),
 }
-"""Fields of a system message beside role and content; each needs a beta of the API. A null is the same as none."""
+"""Fields of a system message in addition to role and content; each needs a beta of the API. Null means absent."""
 
 
 @functools.cache
 def find_fields(name: str) -> Mapping[str, Field]:
-    """Return the fields of a type of the table."""
+    """Return the fields of a type of the table.
+
+    Args:
+        name: The name of the type, such as "ToolUseBlock".
+    """
     return {field: _parse_field(words) for field, words in TYPES[name].items()}
 
 
@@ -106,5 +114,12 @@ _TYPES_OF_BLOCKS = {
 
 
 def find_block_type(block: str) -> str | None:
-    """Return the name in the table of a block that a message may hold, by its `type`; None: it is not known."""
+    """Return the name in the table of a type of block that a message may have.
+
+    Args:
+        block: The `type` of the block, such as "tool_use".
+
+    Returns:
+        The name, such as "ToolUseBlock"; None if the type is not known.
+    """
     return _TYPES_OF_BLOCKS[block] if block in BLOCK_ROLES else None

@@ -1,4 +1,4 @@
-"""The content of messages: the type of a message, its blocks and its text."""
+"""The types of messages, and the blocks and the text of a message."""
 
 from __future__ import annotations
 
@@ -16,22 +16,30 @@ Message: TypeAlias = dict[str, Any]
 """A message as the Messages API takes it: {"role": "user" | "assistant" | "system", "content": str | [block, ...]}."""
 
 MessageInput: TypeAlias = "Mapping[str, Any] | SDKMessage | BetaMessage"
-"""A message as callers have it: a dict with role and content, or what `messages.create` of the SDK returned."""
+"""A message that a caller passes: a dict with role and content, or the result of the SDK's `messages.create`."""
 
 Content: TypeAlias = "str | Sequence[Mapping[str, Any] | BaseModel]"
-"""What is said: text, or content blocks as dicts or objects of the SDK."""
+"""The content of a message: text, or a list of content blocks, which are dicts or objects of the SDK."""
 
 ROLES = ("user", "assistant", "system")
 
 
 def blocks_of(message: Message) -> list[dict[str, Any]]:
-    """Return the content blocks of a message; plain text counts as one text block."""
+    """Return the content blocks of a message.
+
+    Args:
+        message: The message. If its content is text, one text block is returned.
+    """
     content = message["content"]
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
 def text_of(message: Message) -> str:
-    """Return the text of a message: its text blocks joined; "" if it has none."""
+    """Return the text of a message: its text blocks, joined without a separator; "" if it has none.
+
+    Args:
+        message: The message.
+    """
     content = message["content"]
     if isinstance(content, str):
         return content

@@ -1,8 +1,8 @@
-"""Making a content block fit what the Messages API takes, by the table of fields.
+"""Adjust a content block to what the Messages API takes, by the table of fields.
 
-The same walk serves the door and the view. At the door a block that cannot be made to fit is refused with the path of
-the field; what can be made to fit is stored as it was given, and made to fit each time that it is sent. So a later
-version, whose table knows more, sends more of what is stored.
+The same code serves a message that is passed in and a message that is sent. A block that cannot be adjusted is refused
+when it is passed in, with the path of the field. A block that can be adjusted is stored unchanged, and adjusted each
+time it is sent. So a later version with a larger table sends more of what is stored.
 """
 
 from __future__ import annotations
@@ -29,20 +29,22 @@ TOOL_CALL_TYPES = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 """The types of blocks that call a tool."""
 
 LONGEST_NAME = 200
-"""Characters that the API takes of the name of a tool that was called."""
+"""The most characters that the API takes for the name of a called tool."""
 
-_DEEPEST = 190  # levels of an object that was given as text; with its message around it has less than 200, as all have
+_DEEPEST = 190  # levels of an object that was given as text; with its message around it stays below 200
 _LEFT_OUT = object()
 _WITHOUT_BLANKS = frozenset({"ToolResultBlock", "SearchResultBlock", "ContentBlockSource"})
 
 
 @dataclass(frozen=True, slots=True)
 class Misfit:
-    """Where a block does not fit, and what is done about it.
+    """A field of a block that the API does not take, and what is done about it.
 
-    path: of the field, from the block on, such as ".source.data". what: what is expected there, or was done; it quotes
-    nothing of the block. effect: "form": what the model reads stays the same. "content": something is left out or
-    replaced. "unfit": the block cannot be sent.
+    Attributes:
+        path: The path of the field within the block, such as ".source.data".
+        problem: What is expected there, or what was done; it quotes nothing of the block.
+        effect: "form": the model still reads the same. "content": something is left out or replaced. "unfit": the block
+            cannot be sent.
     """
 
     path: str
@@ -52,9 +54,11 @@ class Misfit:
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What came of fitting: the block as it can be sent, and where it did not fit.
+    """A block that was adjusted.
 
-    block: the very block that was given if that fits as it is; None: it cannot be sent.
+    Attributes:
+        block: The block to send: the given object itself if it needs no adjustment; None if it cannot be sent.
+        misfits: The fields that did not fit.
     """
 
     block: Block | None
@@ -62,11 +66,15 @@ class Fitted:
 
 
 def fit_block(block: Block, *, role: str, received: bool = False, strict: bool = False) -> Fitted:
-    """Make a block of a type in the table fit.
+    """Adjust a block to what the API takes.
 
-    role: of its message. received: it came from the API, which takes back what it gave; what the table does not know is
-    kept. strict: an optional field that cannot be made to fit makes the block unfit, rather than being left out; and
-    attached data are looked at.
+    Args:
+        block: The block; the table must have its type.
+        role: The role of its message.
+        received: Whether the block came from the API, which takes back what it returned: fields that the table does not
+            know are kept.
+        strict: Whether an optional field that cannot be adjusted makes the block unfit, instead of being left out, and
+            whether attached data are checked.
     """
     name = find_block_type(block["type"])
     assert name is not None  # noqa: S101  # the caller looks it up first
@@ -78,7 +86,12 @@ def fit_block(block: Block, *, role: str, received: bool = False, strict: bool =
 
 
 def fit_system(message: Block, *, strict: bool = False) -> Fitted:
-    """Make what a system message has beside role and content fit; strict: as for `fit`."""
+    """Adjust the fields of a system message other than role and content to what the API takes.
+
+    Args:
+        message: The message.
+        strict: As for `fit_block`.
+    """
     fitter = _Fitter(received=False, strict=strict, cites=False)
     fitted = {}
     for name, value in message.items():
@@ -90,18 +103,25 @@ def fit_system(message: Block, *, strict: bool = False) -> Fitted:
 
 
 def is_common_block(block: Block) -> bool:
-    """Whether a block fits and says something, told at a glance: most do. False if it takes a closer look."""
+    """Return True if a block is one of the usual ones, fits, and is not blank: a fast check that most blocks pass.
+
+    Args:
+        block: The block.
+
+    Returns:
+        False if the block needs the full check.
+    """
     kind = block["type"]
     if kind not in _USUAL:
         return False
-    said, required, kinds = _USUAL[kind]
+    not_blank, required, types = _USUAL[kind]
     for name in required:
         if name not in block:
             return False
     for name, value in block.items():
-        if type(value) not in kinds.get(name, ()):
+        if type(value) not in types.get(name, ()):
             return False
-    return bool(block[said].strip()) and (kind != "tool_use" or len(block["name"]) <= LONGEST_NAME)
+    return bool(block[not_blank].strip()) and (kind != "tool_use" or len(block["name"]) <= LONGEST_NAME)
 
 
 _TEXT, _FLAG, _NOTHING = (str,), (bool,), (type(None),)
@@ -120,12 +140,19 @@ _USUAL: Mapping[str, tuple[str, tuple[str, ...], Mapping[str, tuple[type, ...]]]
     "thinking": ("signature", ("thinking", "signature"), {"type": _TEXT, "thinking": _TEXT, "signature": _TEXT}),
     "redacted_thinking": ("data", ("data",), {"type": _TEXT, "data": _TEXT}),
 }
-"""Of the usual blocks: the field that must not be blank, those that must be there, and the types of all."""
+"""For each usual block: the field that must not be blank, the required fields, and the types of all fields."""
 
 
 @dataclass(slots=True)
 class _Fitter:
-    """Walks through one block. cites: its texts may have citations."""
+    """Walks through one block, and collects its misfits.
+
+    Attributes:
+        received: Whether the block came from the API.
+        strict: See `fit_block`.
+        cites: Whether its texts may have citations.
+        misfits: The fields that did not fit.
+    """
 
     received: bool
     strict: bool
@@ -133,7 +160,13 @@ class _Fitter:
     misfits: list[Misfit] = dataclass_field(default_factory=list)
 
     def fit_object(self, value: Block, name: str, path: str) -> Block:
-        """Return an object of a type of the table as it can be sent."""
+        """Return an object as it can be sent.
+
+        Args:
+            value: The object.
+            name: The name of its type in the table.
+            path: The path of the object within the block.
+        """
         fields, fitted = find_fields(name), Block()
         for key, part in value.items():
             if (field := fields.get(key)) is not None:
@@ -156,27 +189,37 @@ class _Fitter:
         return fitted
 
     def fit_field(self, value: Any, field: Field, path: str, name: str, key: str) -> Any:
-        """Return what a field holds as it can be sent; an optional one is left out before the block is."""
+        """Return the value of a field as it can be sent; an optional field is left out rather than the whole block.
+
+        Args:
+            value: The value.
+            field: What the table says of the field.
+            path: The path of the field within the block.
+            name: The name in the table of the type that has the field.
+            key: The name of the field.
+        """
         before = len(self.misfits)
         fitted = self._fit_known(value, field, path, name, key)
-        found = self.misfits[before:]
-        if self.strict or field.required or all(misfit.effect != "unfit" for misfit in found):
+        new = self.misfits[before:]
+        if self.strict or field.required or all(misfit.effect != "unfit" for misfit in new):
             return fitted
         self.misfits[before:] = [
-            Misfit(path, f"left out: {each.path[1:]} {each.problem}", "content") for each in found[:1]
+            Misfit(path, f"left out: {each.path[1:]} {each.problem}", "content") for each in new[:1]
         ]
         return _LEFT_OUT
 
     def _fit_known(self, value: Any, field: Field, path: str, name: str, key: str) -> Any:
-        """Return what a field holds as it can be sent, by the rules that its own name has, and else by the table."""
+        """Return the value of a field as it can be sent, by the rules for certain fields, else by the table."""
         is_call = name in _CALLS_IN_TABLE
         if key == "cache_control":
-            return self._leave_field_out(path, "belongs to one request", "form")
+            return self._leave_field_out(path, "belongs to one request only", "form")
         if key == "citations" and name == "TextBlock" and value and not self.cites:
             return self._leave_field_out(path, "left out: citations in a user message", "content")
         if is_call and key == "input":
             return self.fit_input(value, path)
-        if is_call and key == "name" and isinstance(value, str) and not field.literals:  # words: of the server's tools
+        if (
+            is_call and key == "name" and isinstance(value, str) and not field.literals
+        ):  # literals: the names of the server's tools
             return self.fit_name(value, path)
         if value is None and (key == "toolset_name" or not {"null", "any"} & field.scalars):
             if path != ".thinking":
@@ -192,7 +235,7 @@ class _Fitter:
         return self._fit_value(value, field, path, blank=name not in _WITHOUT_BLANKS)
 
     def _fit_value(self, value: Any, field: Field, path: str, *, blank: bool = True) -> Any:
-        """Return a value as it can be sent; blank: texts of nothing but whitespace may stand in a list."""
+        """Return a value as it can be sent; with `blank`, blank texts are allowed in a list."""
         scalars = field.scalars
         if "any" in scalars or not scalars.isdisjoint(_SCALARS_OF.get(type(value), ())) or value in field.literals:
             return value
@@ -212,7 +255,7 @@ class _Fitter:
         return fitted
 
     def _refuse_value(self, value: Any, field: Field, path: str) -> Any:
-        """Note that a value does not fit, unless the API gave it, which knows better than the table."""
+        """Record that a value does not fit; a value from the API is kept, because the API is newer than the table."""
         if self.received:
             return value
         if isinstance(value, dict) and field.types:
@@ -228,7 +271,12 @@ class _Fitter:
         return _LEFT_OUT
 
     def fit_input(self, value: Any, path: str) -> Any:
-        """Return the input of a call as it can be sent: an object, and not the JSON text of one."""
+        """Return the input of a tool call as it can be sent: an object, not the JSON text of one.
+
+        Args:
+            value: The input.
+            path: Its path within the block.
+        """
         if isinstance(value, dict):
             return value
         if value is None or value == "":
@@ -238,17 +286,24 @@ class _Fitter:
         with contextlib.suppress(ValueError, RecursionError):
             parsed = DECODER.decode(value) if isinstance(value, str) else None
         if isinstance(parsed, dict) and all(depth <= _DEEPEST for depth, _ in enumerate(iter_levels(parsed))):
-            self._add_misfit(path, "is JSON in a text, and sent as an object", "form")
+            self._add_misfit(path, "is JSON as text, and sent as an object", "form")
             return parsed
         if not self.received:
-            self._add_misfit(path, "must be an object, or the JSON text of one, and not nested too deep", "unfit")
+            self._add_misfit(
+                path, f"must be an object, or the JSON text of one, nested at most {_DEEPEST} levels deep", "unfit"
+            )
             return value
-        self._add_misfit(path, "is not an object, and sent as text in one", "content")
-        # the form that the page on fine-grained tool streaming names for input that is not valid
+        self._add_misfit(path, "is not an object, and sent as text within one", "content")
+        # the form that the API's page on fine-grained tool streaming recommends for invalid input
         return {"INVALID_JSON": value if isinstance(value, str) else json.dumps(value)}
 
     def fit_name(self, value: str, path: str) -> str:
-        """Return the name of a called tool as it can be sent."""
+        """Return the name of a called tool as it can be sent.
+
+        Args:
+            value: The name.
+            path: Its path within the block.
+        """
         if 0 < len(value) <= LONGEST_NAME:
             return value
         if value:
@@ -258,7 +313,12 @@ class _Fitter:
         return "unknown_tool"
 
     def check_data(self, value: str, path: str) -> None:
-        """Note attached data that are not base64."""
+        """Record attached data that are not base64, or empty.
+
+        Args:
+            value: The data.
+            path: Their path within the block.
+        """
         try:
             decoded = binascii.a2b_base64(value, strict_mode=True)
         except ValueError:
@@ -280,7 +340,7 @@ _SCALARS_OF: Mapping[type, tuple[str, ...]] = {
     type(None): ("null",),
     dict: ("dict",),
 }
-"""The names in the table of the kinds of plain values."""
+"""The kinds of plain values, as the table names them, by Python type."""
 
 
 def _type_words(name: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """Names that other programs use in messages, and that the Messages API refuses.
 
-A reply of the API may have types and fields that this version does not know, and those go back as they came. The names
-here are known not to be the API's, so they never go back, whoever gave them.
+A reply of the API may have types and fields that this version does not know; these are sent back unchanged. The names
+here certainly do not belong to the API, so they are never sent, wherever they come from.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ tool-call tool-result step-start source-url dynamic-tool resource resource_link 
 guardContent token_budget flag
 """
 FOREIGN_TYPES = frozenset(_TYPES.split())
-"""Types of content blocks that other APIs and programs have: OpenAI (Chat Completions and Responses); LangChain and
-LlamaIndex; deltas of a stream that were kept in the place of blocks; Vercel's AI SDK, MCP, Bedrock, claude.ai's exports
+"""Types of content blocks of other APIs and programs, in this order: OpenAI (Chat Completions and Responses); LangChain
+and LlamaIndex; deltas of a stream that were stored instead of blocks; Vercel's AI SDK, MCP, Bedrock and exports of
+claude.ai.
 """
 
 _FIELDS = """
@@ -34,15 +35,17 @@ index parsed_output partial_json annotations logprobs extras provider_specific_f
 response_metadata model_extra start_timestamp stop_timestamp timestamp created_at tool_calls function arguments
 """
 _FOREIGN_FIELDS = frozenset(_FIELDS.split())
-"""Fields that SDKs and other programs add to content blocks, and that no request takes."""
+"""Fields that SDKs and other programs add to content blocks, and that a request must not have."""
 
 _API_NAME = re.compile("[a-z][a-z0-9_]*")
 
 
 def is_api_field(name: str, value: Any) -> bool:
-    """Whether a field of a reply that is not in the table may be one of the API's that came later.
+    """Return True if a field of a reply that is not in the table may belong to a later version of the API.
 
-    An empty value (null, "", [], {}) says nothing, and is what serializers add.
+    Args:
+        name: The name of the field.
+        value: Its value. An empty one (null, "", [], {}) is most likely added by a serializer, so it does not count.
     """
     is_empty = value is None or (isinstance(value, str | list | dict) and not value)
     return not is_empty and name not in _FOREIGN_FIELDS and _API_NAME.fullmatch(name) is not None

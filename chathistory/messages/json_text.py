@@ -1,7 +1,7 @@
-"""JSON text of anything that the API may have answered, for what cannot be stored as it is.
+"""Write any answer of the API as JSON text, for answers that cannot be stored as messages.
 
-Nothing here recurses, for a reply may be nested deeper than Python's own functions go, and nothing refuses: numbers
-beyond a float are written as they were (1e999), and what is no JSON at all as the text of it.
+Nothing here recurses, because a reply may be nested deeper than Python's recursion limit. Nothing is refused: a number
+beyond the range of a float is written as 1e999, and a value that is not JSON as its text.
 """
 
 from __future__ import annotations
@@ -19,16 +19,20 @@ __all__ = ["sdk_objects_to_dicts", "to_json_text"]
 
 
 def sdk_objects_to_dicts(value: Any) -> Any:
-    """Return a value with all objects of the SDK in it as dicts, with the API's names; the rest is as it was."""
+    """Return a copy of a value in which all objects of the SDK are dicts, with the API's names for their fields.
+
+    Args:
+        value: Any value. Times become ISO 8601 text, tuples become lists; other values stay the same.
+    """
     holder: list[Any] = [value]
     todo: list[tuple[Any, Any]] = [(holder, 0)]
     while todo:
         parent, key = todo.pop()
         part = parent[key]
-        if is_sdk_object(part):  # what was set of it, by the names that the API has for it
-            known, held, chosen = type(part).model_fields, vars(part), part.model_fields_set
-            names = {name: known[name].alias or name for name in known if name in chosen and name in held}
-            part = parent[key] = {names[name]: held[name] for name in names} | (part.model_extra or {})
+        if is_sdk_object(part):  # only fields that were set, under the names that the API has for them
+            known, values, chosen = type(part).model_fields, vars(part), part.model_fields_set
+            names = {name: known[name].alias or name for name in known if name in chosen and name in values}
+            part = parent[key] = {names[name]: values[name] for name in names} | (part.model_extra or {})
         elif isinstance(part, Mapping):
             part = parent[key] = dict(part)
         elif isinstance(part, list | tuple):
@@ -43,7 +47,11 @@ def sdk_objects_to_dicts(value: Any) -> Any:
 
 
 def to_json_text(value: Any) -> str:
-    """Return one line of JSON, in ASCII."""
+    """Return a value as one line of JSON, in ASCII.
+
+    Args:
+        value: Any value, with objects of the SDK in it.
+    """
     pieces: list[str] = []
     todo: list[Any] = [sdk_objects_to_dicts(value)]
     while todo:
@@ -63,7 +71,7 @@ def to_json_text(value: Any) -> str:
         elif isinstance(part, float) and not math.isfinite(part):
             pieces.append("null" if math.isnan(part) else "1e999" if part > 0 else "-1e999")
         elif isinstance(part, int) and not isinstance(part, bool):
-            pieces.append(str(Decimal(part)))  # Python writes no integer of more than a few thousand digits
+            pieces.append(str(Decimal(part)))  # Python's str() refuses an int of more than a few thousand digits
         else:
             is_plain = part is None or isinstance(part, str | bool | float)
             pieces.append(json.dumps(part if is_plain else str(part)))
@@ -71,6 +79,6 @@ def to_json_text(value: Any) -> str:
 
 
 class _Written(str):
-    """Text that is written as it is."""
+    """A piece of JSON text that is ready to be joined."""
 
     __slots__ = ()

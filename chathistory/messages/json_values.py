@@ -1,7 +1,7 @@
-"""From what a caller hands in to plain JSON values of our own: nothing is altered, what JSON cannot hold is refused.
+"""Copy a caller's values to plain JSON values. Nothing is altered; a value that JSON cannot hold is refused.
 
-`json.dumps` alone would turn the key 1 into "1", a NaN into something no other reader takes, and an object of the SDK
-into an exception that names no field.
+`json.dumps` alone would turn the key 1 into "1" and a NaN into text that no other reader accepts, and for an object of
+the SDK it would raise an exception that names no field.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from chathistory.errors import InvalidInput
 
 __all__ = ["DECODER", "is_sdk_object", "is_storable", "iter_levels", "to_plain_json", "to_tool_definition"]
 
-DEEPEST = 200
+DEEPEST = 200  # levels of nesting
 
 
 class _RefusedError(Exception):
-    """A value that cannot be stored; collects its path on the way up, so that the usual case builds none."""
+    """A value cannot be stored. The path is collected while it is raised, so that the usual case builds no path."""
 
     def __init__(self, reason: str) -> None:
         self.reason = reason
@@ -32,11 +32,16 @@ class _RefusedError(Exception):
 
 
 def to_plain_json(value: Any, name: str = "message") -> Any:
-    """Return a deep copy of `value` made of dict, list, str, int, float, bool and None.
+    """Return a deep copy of a value, made of dict, list, str, int, float, bool and None.
 
-    Objects of the Anthropic SDK become their dicts, as received; a tuple becomes a list; a path or an open file as the
-    `data` of a base64 source is read. Raises `InvalidInput` that
-    names the field, such as "message.content[2].input.size".
+    Args:
+        value: The value. An object of the Anthropic SDK becomes a dict with the fields that were received; a tuple
+            becomes a list; a path or an open file as the `data` of a base64 source is read and encoded.
+        name: The name of the argument, for the error.
+
+    Raises:
+        InvalidInput: JSON cannot hold the value, or it is nested more than 200 levels deep. The text gives the path of
+            the field, such as "message.content[2].input.size".
     """
     try:
         return _copy_value(value, DEEPEST)
@@ -45,7 +50,7 @@ def to_plain_json(value: Any, name: str = "message") -> Any:
         msg = f"{name}{path}: {refused.reason}"
     except Exception as error:  # noqa: BLE001 - objects of others can raise anything when they are read
         msg = f"{name}: cannot be read: {type(error).__name__}"
-    raise InvalidInput(msg)  # not in the handler: the error of an object may quote what it holds
+    raise InvalidInput(msg)  # not in the handler: the error of an object may quote its content
 
 
 def _copy_value(value: Any, depth: int) -> Any:
@@ -61,13 +66,13 @@ def _copy_value(value: Any, depth: int) -> Any:
     try:
         if isinstance(value, (list, tuple)):
             for part in value:
-                items.append(_copy_value(part, depth - 1))  # noqa: PERF401  # its length tells where one is refused
+                items.append(_copy_value(part, depth - 1))  # noqa: PERF401  # the length is the index of a refused item
             return items
-        if kind is dict or isinstance(value, Mapping):  # asking for a Mapping is slow
+        if kind is dict or isinstance(value, Mapping):  # the check for a Mapping is slow
             copy: dict[str, Any] = {}
             for name, part in value.items():
                 if not isinstance(name, str):
-                    raise _RefusedError(f"the keys of a JSON object are text, not {type(name).__name__}")  # noqa: TRY301  # with its path
+                    raise _RefusedError(f"the keys of a dict must be text, not {type(name).__name__}")  # noqa: TRY301  # with its path
                 is_file = name == "data" and type(part) is not str and value.get("type") == "base64"
                 copy[name if type(name) is str else str.__str__(name)] = (
                     _encode_file(part, depth - 1) if is_file else _copy_value(part, depth - 1)
@@ -81,7 +86,7 @@ def _copy_value(value: Any, depth: int) -> Any:
 
 
 def _encode_file(value: Any, depth: int) -> Any:
-    """Return attached data as base64: of a path, or of a file that is open for reading, as the SDK takes them."""
+    """Return the content of a path, or of a file that is open for reading, as base64; other values are copied."""
     content: Any
     try:
         if isinstance(value, os.PathLike):
@@ -95,17 +100,17 @@ def _encode_file(value: Any, depth: int) -> Any:
         reason = f"the file cannot be read: {type(error).__name__}"
         raise _RefusedError(reason) from None
     if inspect.iscoroutine(content):
-        content.close()  # else Python would complain that nobody awaited it
+        content.close()  # else Python warns that the coroutine was never awaited
     if not isinstance(content, bytes | bytearray | memoryview):
-        reason = "a file must be open for reading bytes"
+        reason = 'a file must be opened for reading bytes, with mode "rb"'
         raise _RefusedError(reason)
     return binascii.b2a_base64(content, newline=False).decode()
 
 
 def _convert_rare_type(value: Any, depth: int) -> Any:
-    """Convert the kinds that are rare: subclasses of the plain ones, and objects of the SDK."""
+    """Convert values of rare types: subclasses of the plain ones, and objects of the SDK."""
     if isinstance(value, str):
-        return str.__str__(value)  # not str(): an enumeration's own word for itself is another one
+        return str.__str__(value)  # not str(): a member of an enumeration would return its name
     if isinstance(value, int):
         return _check_number(int(value))
     if isinstance(value, float):
@@ -113,27 +118,31 @@ def _convert_rare_type(value: Any, depth: int) -> Any:
     if is_sdk_object(value):
         _check_numbers(_call_to_dict(value, mode="python", warnings=False), depth)  # in JSON mode a NaN becomes a null
         return _copy_value(_call_to_dict(value, mode="json", warnings=False), depth)
-    raise _RefusedError(f"a {type(value).__name__} cannot be stored as JSON")
+    raise _RefusedError(f"a value of type {type(value).__name__} cannot be stored as JSON")
 
 
 def _call_to_dict(value: Any, **options: Any) -> dict[str, Any]:
-    """Return what the `to_dict` of an object gives, which may be anybody's."""
+    """Return the result of an object's `to_dict`, which may be any code."""
     try:
-        made = value.to_dict(**options)
-    except Exception as error:  # noqa: BLE001 - as it may be anybody's
+        fields = value.to_dict(**options)
+    except Exception as error:  # noqa: BLE001 - it may be any code
         reason = f"the to_dict of a {type(value).__name__} raised {type(error).__name__}"
     else:
-        if isinstance(made, dict):
-            return made
-        reason = f"the to_dict of a {type(value).__name__} must return a dict, not {type(made).__name__}"
+        if isinstance(fields, dict):
+            return fields
+        reason = f"the to_dict of a {type(value).__name__} must return a dict, not {type(fields).__name__}"
     raise _RefusedError(reason)
 
 
 def to_tool_definition(tool: Any, name: str = "tools") -> Any:
-    """Return the definition of a tool: what its `to_dict` gives if it has one (the SDK's runner), else the tool.
+    """Return the definition of a tool for a request.
+
+    Args:
+        tool: The definition itself, or an object with a `to_dict`, such as a tool of the SDK's runner.
+        name: The name of the argument, for the error.
 
     Raises:
-        InvalidInput: Its `to_dict` fails, or gives something that is not a dict.
+        InvalidInput: `to_dict` raises an error, or returns something that is not a dict.
     """
     if not hasattr(tool, "to_dict"):
         return tool
@@ -145,7 +154,11 @@ def to_tool_definition(tool: Any, name: str = "tools") -> Any:
 
 
 def is_sdk_object(value: Any) -> bool:
-    """Whether a value is an object of the Anthropic SDK, told without importing it."""
+    """Return True if a value is an object of the Anthropic SDK; it is recognised without importing the SDK.
+
+    Args:
+        value: Any value.
+    """
     return hasattr(kind := type(value), "model_fields_set") and hasattr(kind, "to_dict")
 
 
@@ -164,16 +177,20 @@ def _check_numbers(value: Any, depth: int) -> None:
 def _check_number(value: float) -> float:
     if isinstance(value, float):
         if not math.isfinite(value):
-            raise _RefusedError("NaN and infinities are not JSON")
+            raise _RefusedError("NaN and infinities cannot be stored as JSON")
         return value
     limit = sys.get_int_max_str_digits()
-    if limit and value.bit_length() > limit * 3:  # 3 bits a digit errs on the safe side
-        raise _RefusedError(f"an integer of more than {limit * 9 // 10} digits cannot be read back")
+    if limit and value.bit_length() > limit * 3:  # 3 bits for each digit: a little less than it may have
+        raise _RefusedError(f"an int must have at most {limit * 9 // 10} digits, else it cannot be read back")
     return value
 
 
 def is_storable(value: Any) -> bool:
-    """Return whether a value read from JSON can be written as JSON again: not too deep, and no number too large."""
+    """Return True if a value that was read from JSON can be written as JSON again.
+
+    Args:
+        value: The value. It must not be nested more than 200 levels deep, or hold a number that is too large.
+    """
     for depth, level in enumerate(iter_levels(value)):
         if depth > DEEPEST:
             return False
@@ -187,7 +204,11 @@ def is_storable(value: Any) -> bool:
 
 
 def iter_levels(value: Any) -> Iterator[list[Any]]:
-    """Yield a JSON value, then what stands in it, then what stands in that, and so on."""
+    """Yield the levels of a JSON value: the value, then all its items, then all items of these, and so on.
+
+    Args:
+        value: The value.
+    """
     level = [value]
     while level:
         yield level
@@ -207,4 +228,4 @@ def _refuse_constant(_name: str) -> float:
 
 
 DECODER = json.JSONDecoder(parse_float=_parse_finite_float, parse_constant=_refuse_constant)
-"""Reads JSON that comes from outside: only numbers that can be written again. Raises `ValueError`, `RecursionError`."""
+"""Decodes JSON from outside; refuses numbers that cannot be written again. Raises `ValueError`, `RecursionError`."""
