@@ -1,4 +1,4 @@
-"""What the fields of each content block hold, and of what stands in them: of requests to the Messages API.
+"""The fields of each content block in a request to the Messages API, and of the objects within blocks.
 
 Written by `python tests/messages/write_block_types.py` from the types of the Anthropic SDK; do not change it by hand.
 

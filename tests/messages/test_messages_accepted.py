@@ -1,4 +1,4 @@
-"""Accepted means sendable: messages that other programs made are refused by their field, kept beside, or mended."""
+"""Everything that is accepted can be sent: messages of other programs are adjusted, or refused with their field."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def adjusted(chat):
 # Keys of messages.
 
 
-def test_keys_beside_role_and_content_are_kept_beside_the_message_and_never_sent(chat):
+def test_other_keys_than_role_and_content_are_stored_and_never_sent(chat):
     more = {"id": "msg_1", "timestamp": 1.5, "name": "ada", "meta": {"a": [None]}}
     chat.append([{"role": "user", "content": "Hi"} | more, {"content": "Ho", "role": "assistant", "id": None}])
     first, second = chat.entries()
@@ -87,9 +87,9 @@ def test_a_field_in_which_another_api_has_tool_calls_is_refused(chat, name):
     assert judge(chat) == []
 
 
-# Keys, nulls and kinds within blocks.
+# Keys, nulls and types within blocks.
 
-MENDED = {
+ADJUSTED = {
     "index of a stream": (said({"type": "text", "text": "x", "index": 0}), said({"type": "text", "text": "x"})),
     "extra in a source": (
         user(
@@ -114,15 +114,15 @@ MENDED = {
     ),
     "null that must not be": (said(call(caller=None, toolset_name=None)), said(call())),
     "input as JSON": (said(call(given='{"a": [1, "b"]}')), said(call(given={"a": [1, "b"]}))),
-    "input as no text": (said(call(given="")), said(call())),
+    "input as empty text": (said(call(given="")), said(call())),
     "input None": (said(call() | {"input": None}), said(call())),
     "input missing": (said({"type": "tool_use", "id": "toolu_1", "name": "look"}), said(call())),
 }
 
 
-@pytest.mark.parametrize("name", MENDED)
-def test_what_can_be_mended_is_stored_as_given_mended_in_what_is_sent_and_told(chat, name):
-    given, sent = MENDED[name]
+@pytest.mark.parametrize("name", ADJUSTED)
+def test_a_message_that_can_be_adjusted_is_stored_unchanged_and_adjusted_and_reported_when_sent(chat, name):
+    given, sent = ADJUSTED[name]
     chat.append([user("Hi"), given] if given["role"] == "assistant" else [given])
     stored = [entry.message for entry in chat.entries()]
     assert stored[-1] == given
@@ -137,7 +137,7 @@ def cited(**more):
     return {"type": "text", "text": "x", "citations": [location | {"start_char_index": 0, "end_char_index": 1} | more]}
 
 
-def test_citations_go_back_as_they_came_without_what_others_added(chat):
+def test_citations_are_sent_back_unchanged_without_fields_of_other_programs(chat):
     chat.append([user("Hi"), said(cited(file_id=None)), user("Hi"), said(cited(page=3))])
     assert chat.messages()[1] == said(cited(file_id=None))
     assert chat.messages()[3] == said(cited())
@@ -165,12 +165,12 @@ REFUSED = {
         {"role": "assistant", "content": [{"type": "output_text", "text": "x", "annotations": []}]},
         "message.content[0].type",
     ),
-    "unknown of the user": (user([{"type": "video"}]), "message.content[0].type"),
+    "unknown type in a user message": (user([{"type": "video"}]), "message.content[0].type"),
     "within a result": (user([result(content=[{"type": "input_text", "text": "x"}])]), "message.content[0].content[0]"),
     "MCP image": (user([{"type": "image", "data": PNG, "mimeType": "image/png"}]), "message.content[0].source"),
-    "call of the user": (user([call()]), "message.content[0]"),
-    "result of Claude": (said(result(content="x")), "message.content[0]"),
-    "input that is no JSON": (said(call(given='{"a": ')), "message.content[0].input"),
+    "call in a user message": (user([call()]), "message.content[0]"),
+    "result in an assistant message": (said(result(content="x")), "message.content[0]"),
+    "input that is not JSON": (said(call(given='{"a": ')), "message.content[0].input"),
     "input as a list": (said(call(given=[1])), "message.content[0].input"),
     "input of infinities": (said(call(given='{"a": 1e999}')), "message.content[0].input"),
     "no name": (said(call() | {"name": ""}), "message.content[0].name"),
@@ -196,7 +196,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_mended_is_refused_by_its_field(chat, name):
+def test_a_message_that_cannot_be_adjusted_is_refused_with_its_field(chat, name):
     message, field = REFUSED[name]
     with pytest.raises(InvalidInput) as caught:
         chat.append([user("Hi"), message])
@@ -204,7 +204,7 @@ def test_what_cannot_be_mended_is_refused_by_its_field(chat, name):
     assert chat.state() is None
 
 
-# Replies: what was paid for is taken as it came.
+# Replies are paid for, so they are stored unchanged.
 
 ENVELOPE = {"id": "msg_1", "type": "message", "role": "assistant", "model": MODEL, "stop_reason": "end_turn",
             "usage": {"input_tokens": 1, "output_tokens": 1}}  # fmt: skip
@@ -214,7 +214,7 @@ def reply(*blocks, **more):
     return ENVELOPE | {"content": list(blocks)} | more
 
 
-def test_of_a_reply_what_is_not_known_goes_back_as_it_came(chat):
+def test_unknown_parts_of_a_reply_are_sent_back_unchanged(chat):
     new = {"type": "hologram", "frames": [None, 1], "depth": None}
     text = {"type": "text", "text": "x", "citations": None, "tone": "warm"}
     chat.append([user("Hi"), reply(new, text), user("Hi"), Message.construct(**reply(new, text))])
@@ -222,7 +222,7 @@ def test_of_a_reply_what_is_not_known_goes_back_as_it_came(chat):
     assert chat.view().report.repairs == chat.view().report.adjusted == ()
 
 
-def test_of_a_reply_what_other_programs_add_does_not_go_back(chat):
+def test_additions_of_other_programs_to_a_reply_are_not_sent_back(chat):
     dumped = {"type": "text", "text": "x", "citations": None, "parsed_output": None, "index": 0, "extras": {"a": 1}}
     foreign = {"type": "reasoning", "summary": []}
     chat.append([user("Hi"), reply(dumped, foreign, call(caller=None, toolset_name=None), stop_reason="tool_use")])
@@ -231,7 +231,7 @@ def test_of_a_reply_what_other_programs_add_does_not_go_back(chat):
     assert judge(chat) == []
 
 
-def test_a_dict_that_only_says_it_is_a_reply_is_taken_and_sends_nothing_unknown(chat):
+def test_a_dict_that_only_has_the_type_of_a_reply_is_accepted_and_sends_nothing_unknown(chat):
     half = {
         "type": "message",
         "role": "assistant",
@@ -242,7 +242,7 @@ def test_a_dict_that_only_says_it_is_a_reply_is_taken_and_sends_nothing_unknown(
     assert judge(chat) == []
 
 
-def test_blocks_of_the_sdk_in_a_dict_came_from_the_api(chat):
+def test_objects_of_the_sdk_in_a_dict_count_as_received(chat):
     block = TextBlock.construct(type="hologram", depth=3)
     chat.append(
         [
@@ -258,7 +258,7 @@ def test_blocks_of_the_sdk_in_a_dict_came_from_the_api(chat):
 SECRET = "my password is hunter2"
 
 
-def test_a_key_that_is_somebodys_text_is_not_named(chat):
+def test_a_key_that_may_be_private_text_is_not_quoted(chat):
     image = {"type": "image", "source": {"type": "url", "url": "https://a.b/c.png"}}
     chat.append(user([image | {SECRET: 1, "mood": 2}]))
     assert adjusted(chat) == ["image.(a field) is not a field of the API", "image.mood is not a field of the API"]
@@ -272,7 +272,7 @@ def test_a_key_that_is_somebodys_text_is_not_named(chat):
     assert str(caught.value).startswith(f"message.content[0].input.(a field).{'n' * 40}: ")
 
 
-def test_input_of_a_reply_that_is_no_json_is_sent_as_text_in_an_object(chat):
+def test_input_of_a_reply_that_is_not_json_is_sent_as_text_in_an_object(chat):
     chat.append([user("Hi"), reply(call(given='{"a": "half'), stop_reason="max_tokens")])
     assert chat.messages()[1]["content"] == [call(given={"INVALID_JSON": '{"a": "half'})]
     assert chat.view().report.repairs[0].position == 1
@@ -280,7 +280,7 @@ def test_input_of_a_reply_that_is_no_json_is_sent_as_text_in_an_object(chat):
 
 
 @pytest.mark.parametrize("levels", [190, 191, 500, 960, 5000])
-def test_input_as_json_text_is_held_to_the_depth_of_input_as_an_object(chat, levels):
+def test_input_as_json_text_may_be_as_deep_as_input_as_an_object(chat, levels):
     given = '{"a":' * levels + "1" + "}" * levels
     chat.append([user("Hi"), reply(call(given=given), stop_reason="tool_use")])
     sent = chat.messages()[1]["content"][0]["input"]
@@ -303,11 +303,11 @@ def test_names_of_tools_that_the_api_refuses_are_cut_or_named(chat):
 
 
 @pytest.mark.parametrize("value", [None, "", [], "done"])
-def test_a_tool_that_returns_nothing_goes_on(store, value):
+def test_a_turn_continues_after_a_tool_that_returns_nothing(store, value):
     api = FakeMessagesAPI([Reply(content=[call()]), "Fine.", "Fine."])
     engine = ChatEngine(api.client(), store, model=MODEL, tools=TOOLS)
-    asked = engine.send("c", "Look.")
-    assert engine.submit("c", asked, {"toolu_1": value}).text == "Fine."
+    reply_with_call = engine.send("c", "Look.")
+    assert engine.submit("c", reply_with_call, {"toolu_1": value}).text == "Fine."
     assert engine.send("c", "And?").text == "Fine."
 
 
@@ -329,7 +329,7 @@ BAD_IDS = ["functions.look:0", "call_1|fc_2", "", "ü", "a b", "x" * 65, "toolu_
 
 
 @pytest.mark.parametrize("id", BAD_IDS)
-def test_an_id_that_the_api_refuses_is_sent_as_another_and_the_caller_goes_on_using_it(store, id):
+def test_an_id_that_the_api_refuses_is_replaced_when_sent_and_the_caller_keeps_using_it(store, id):
     api = FakeMessagesAPI([Reply(content=[call(id)]), Reply(content=[call(id)]), "Done."])
     engine = ChatEngine(api.client(), store, model=MODEL, tools=TOOLS)
     first = engine.send("c", "Look.")
@@ -392,38 +392,38 @@ def ids_by_input(chat):
             if isinstance(block, dict) and block["type"] == "tool_use"}  # fmt: skip
 
 
-def test_a_call_keeps_its_other_id_through_cuts_forks_copies_rewinds_forgetting_and_repair(store, chat):
+def test_a_call_keeps_its_replaced_id_through_cuts_forks_copies_rewinds_forgetting_and_repair(store, chat):
     tool_turns(chat, 5)
     before = ids_by_input(chat)
     assert len(set(before.values())) == 5
     assert before[0] == "call_1"
 
-    def still(conversation):
+    def check_ids(conversation):
         found = ids_by_input(conversation)
         assert found.items() <= before.items()
         assert judge(conversation) == []
         return set(found)
 
     fork = chat.fork("fork", at=12)
-    assert still(fork) == {0, 1, 2}
+    assert check_ids(fork) == {0, 1, 2}
     chat.trim(LastTurns(3, 3))
-    assert still(chat) == {2, 3, 4}
+    assert check_ids(chat) == {2, 3, 4}
     chat.trim(LastTurns(2, 2))
-    assert still(chat) == {3, 4}
-    assert still(chat.fork("after", at=None)) == {3, 4}
+    assert check_ids(chat) == {3, 4}
+    assert check_ids(chat.fork("after", at=None)) == {3, 4}
     with open_store("memory:") as other:
         History(store).copy_to(other)
-        assert still(History(other).conversation("c")) == {3, 4}
+        assert check_ids(History(other).conversation("c")) == {3, 4}
     chat.rewind(to=8)
-    assert still(chat) == {0, 1}
+    assert check_ids(chat) == {0, 1}
     fork.forget(before=4)
-    assert still(fork) == {1, 2}
+    assert check_ids(fork) == {1, 2}
     fork.fork("third", at=None)
     fork.append([user("x"), said(call("call_1", {"n": 9})), user("typed on")])
     before[9] = ids_by_input(fork)[9]
     assert before[9] not in {*before.values()} - {before[9]}
     assert fork.repair(dry_run=False)
-    assert still(fork) == {1, 2, 9}
+    assert check_ids(fork) == {1, 2, 9}
     assert fork.repair() == ()
 
 
@@ -442,8 +442,8 @@ def test_a_repair_keeps_the_ids_of_the_caller(chat):
     assert chat.messages()[:-1] == sent
     chat.append(user([result("a.b", content="3")]))
     assert [block["content"] for block in results(chat.messages())][:2] == ["1", "2"]
-    anew = [block for entry in chat.entries() if entry.data.get("sent_ids") for block in entry.message["content"]]
-    assert {block.get("id") or block.get("tool_use_id") for block in anew if block["type"] != "text"} == {"a.b"}
+    repaired = [block for entry in chat.entries() if entry.data.get("sent_ids") for block in entry.message["content"]]
+    assert {block.get("id") or block.get("tool_use_id") for block in repaired if block["type"] != "text"} == {"a.b"}
     assert judge(chat) == []
 
 
@@ -474,7 +474,7 @@ def test_ids_of_the_servers_tools(chat):
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_the_tool_runner_of_the_sdk_goes_on_with_ids_that_come_again(store, asynchronous):
+def test_the_tool_runner_of_the_sdk_works_with_repeated_ids(store, asynchronous):
     @beta_tool
     def look(n: int) -> str:
         """Look."""
@@ -489,10 +489,10 @@ def test_the_tool_runner_of_the_sdk_goes_on_with_ids_that_come_again(store, asyn
         from anthropic import beta_async_tool
 
         async def run():
-            async def looking(n: int) -> str:
+            async def look_async(n: int) -> str:
                 return f"saw {n}"
 
-            tool = beta_async_tool(looking, name="look", description="Look.")
+            tool = beta_async_tool(look_async, name="look", description="Look.")
             async with AsyncChatEngine(api.async_client(), store, model=MODEL) as engine:
                 return await engine.run_tools("c", "Look.", tools=[tool])
 
@@ -536,7 +536,7 @@ def test_a_wrong_field_of_a_system_message_is_refused_by_name(chat, fields, word
         chat.append([user("Hi"), {"role": "system", "content": "x"} | fields])
 
 
-def test_fields_of_a_system_message_are_made_to_fit(store, chat):
+def test_fields_of_a_system_message_are_adjusted(store, chat):
     system = {"role": "system", "content": "x"}
     chat.append([user("Hi"), system | {"clear_at": None, "output_config": None}])
     chat.append(system | {"output_config": {"effort": "low", "x": 1}})
@@ -563,15 +563,15 @@ def test_wrong_fields_of_a_system_message_that_an_earlier_version_stored_are_not
 
 
 @pytest.mark.parametrize("betas", [None, ["mid-conversation-output-config-2027-01-01"]])
-def test_the_engine_asks_for_the_betas_of_a_system_messages_fields(store, chat, betas):
+def test_the_engine_sends_the_betas_of_a_system_messages_fields(store, chat, betas):
     chat.append(
         [user("Hi"), {"role": "system", "content": "x", "clear_at": "never", "output_config": {"effort": "low"}}]
     )
     api = FakeMessagesAPI()
     options = {"betas": betas} if betas else {}
     ChatEngine(api.client(), store, model=MODEL, options=options).send("c", "Well?")
-    asked = api.requests[-1].headers["anthropic-beta"].split(",")
-    assert sorted(asked) == sorted(
+    sent = api.requests[-1].headers["anthropic-beta"].split(",")
+    assert sorted(sent) == sorted(
         [
             "mid-conversation-system-clear-at-2026-08-21",
             *(betas or ["mid-conversation-output-config-2026-07-01"]),
@@ -587,7 +587,7 @@ def marked(count):
 
 
 @pytest.mark.parametrize("count", range(5))
-def test_the_engines_marker_is_left_out_where_the_caller_has_set_four(store, count):
+def test_the_engine_sets_no_cache_marker_if_the_caller_has_set_four(store, count):
     api = FakeMessagesAPI()
     tools = [TOOLS[0] | {"cache_control": MARK}] if count else []
     engine = ChatEngine(
@@ -602,12 +602,12 @@ def references(*names):
     return user([result(content=[{"type": "tool_reference", "tool_name": name} for name in names])])
 
 
-def test_a_reference_to_a_tool_that_is_gone_is_left_out_and_told(store, chat):
+def test_a_reference_to_a_tool_that_is_not_defined_is_left_out_and_reported(store, chat):
     chat.append([user("Find."), said(call()), references("look", "gone")])
-    assert len(chat.messages()[2]["content"][0]["content"]) == 2  # nobody said which tools there are
-    made = chat.view(tools=TOOLS)
-    assert made.messages[2] == references("look")
-    assert [repair.position for repair in made.report.repairs] == [2]
+    assert len(chat.messages()[2]["content"][0]["content"]) == 2  # the tools of the request are not known
+    built = chat.view(tools=TOOLS)
+    assert built.messages[2] == references("look")
+    assert [repair.position for repair in built.report.repairs] == [2]
     assert chat.messages(tools=["other"])[2] == user([result()])
     assert chat.messages(tools=[{"type": "mcp_toolset", "mcp_server_name": "s"}]) == chat.messages()
     api = FakeMessagesAPI()
@@ -666,7 +666,7 @@ def test_paths_and_open_files_are_read_and_encoded(chat, tmp_path):
     assert judge(chat) == []
 
 
-def test_a_file_that_cannot_be_read_is_refused_by_its_field(chat, tmp_path):
+def test_a_file_that_cannot_be_read_is_refused_with_its_field(chat, tmp_path):
     empty, closed = tmp_path / "empty", io.BytesIO(b"x")
     empty.touch()
     closed.close()
@@ -690,28 +690,28 @@ def test_a_file_is_sent_by_an_engine(store, tmp_path):
 # Forks.
 
 
-def test_a_fork_at_an_open_call_whose_thinking_is_gone_is_refused(store):
+def test_a_fork_at_an_open_call_without_its_thinking_is_refused(store):
     thought = {"type": "thinking", "thinking": "", "signature": ""}
     api = FakeMessagesAPI(["Hello.", Reply(content=[thought, call()]), "Done."])
     engine = ChatEngine(api.client(), store, model=MODEL, tools=TOOLS)
     engine.send("c", "Hi")
-    asked = engine.send("c", "Look.")
-    engine.submit("c", asked, {"toolu_1": "x"})
+    reply_with_call = engine.send("c", "Look.")
+    engine.submit("c", reply_with_call, {"toolu_1": "x"})
     chat = History(store).conversation("c")
     chat.state()
     chat.forget(before=3)
     with pytest.raises(InvalidInput, match="within a turn"):
-        chat.fork("open", at=asked.position + 1)
+        chat.fork("open", at=reply_with_call.position + 1)
     assert History(store).conversation("open").state() is None
-    for at in (asked.position, None):
+    for at in (reply_with_call.position, None):
         fork = chat.fork(f"at {at}", at=at)
         assert judge(fork) == []
 
 
-# What was stored before, by whoever.
+# Entries of an earlier version or of another program.
 
 
-def test_whatever_an_old_log_holds_can_be_sent():
+def test_any_content_of_an_old_log_can_be_sent():
 
     odd = [
         user(
@@ -732,12 +732,12 @@ def test_whatever_an_old_log_holds_can_be_sent():
             {"type": "text", "text": "x", "citations": 5},
         ),
     ]
-    made = view([Entry(MessageAdded(message), position=place) for place, message in enumerate(odd)])
-    assert refused([*made.messages, user("And now?")]) == []
-    assert len(made.messages) == 4  # the last call is left out with its empty name
+    built = view([Entry(MessageAdded(message), position=position) for position, message in enumerate(odd)])
+    assert refused([*built.messages, user("And now?")]) == []
+    assert len(built.messages) == 4  # the last call is left out because its name is empty
 
 
-def test_what_is_only_another_form_is_not_found_by_repair(chat):
+def test_repair_does_not_report_a_field_that_only_has_another_form(chat):
     chat.append(
         [user("Hi") | {"id": 1}, CALL_1, user([result("call_1", content="x")]), said({"type": "text", "text": "ok"})]
     )

@@ -1,4 +1,4 @@
-"""The table of fields is what the installed SDK says."""
+"""The table of fields agrees with the installed SDK."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from chathistory.testing.fake_api import request_fields
 
 
 def test_the_table_is_current():
-    assert write_block_types.TARGET.read_text() == write_block_types.source(), (
+    assert write_block_types.TARGET.read_text() == write_block_types.build_source(), (
         "run `python tests/messages/write_block_types.py`"
     )
 
 
-def test_every_block_that_a_message_may_hold_is_in_the_table_and_in_the_fake():
+def test_every_block_of_a_message_is_in_the_table_and_in_the_fake_api():
     for kind, roles in BLOCK_ROLES.items():
         name = find_block_type(kind)
         assert name in TYPES
@@ -24,12 +24,12 @@ def test_every_block_that_a_message_may_hold_is_in_the_table_and_in_the_fake():
         assert set(roles.split()) == request_fields.BLOCKS[kind].within & {"user", "assistant", "system"}
 
 
-def test_the_fake_and_the_table_have_the_same_fields():
+def test_the_fake_api_and_the_table_have_the_same_fields():
     for kind in BLOCK_ROLES:
         fields, shape = find_fields(find_block_type(kind)), request_fields.BLOCKS[kind]
         assert set(fields) - {"type"} == set(shape.fields)
         assert {name for name, field in fields.items() if field.required} - {"type"} == set(shape.required)
 
 
-def test_no_name_of_another_api_is_one_of_this():
+def test_no_foreign_type_is_a_type_of_the_api():
     assert FOREIGN_TYPES.isdisjoint(BLOCK_ROLES)

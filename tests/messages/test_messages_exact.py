@@ -1,4 +1,4 @@
-"""Messages come back as they were handed in, or are refused with the name of the field."""
+"""Messages are read back exactly as they were passed in, or refused with the name of the field."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def store(request, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
-def test_every_kind_of_message_comes_back_equal(store, kind):
+def test_every_kind_of_message_is_read_back_unchanged(store, kind):
     given_in = kind.given()
     before = copy.deepcopy(given_in)
     chat_on(store).append(given_in)
@@ -44,14 +44,14 @@ def test_every_kind_of_message_comes_back_equal(store, kind):
     assert (entry.kind, entry.position) == ("message", 0)
 
 
-def test_all_kinds_in_one_batch_come_back_in_order(store):
+def test_all_kinds_in_one_batch_are_read_back_in_order(store):
     chat_on(store).append([kind.given() for kind in KINDS])
     found = [entry.message for entry in chat_on(store).entries()]
     assert all(same(one, kind.stored()) for one, kind in zip(found, KINDS, strict=True))
     assert [entry.position for entry in chat_on(store).entries()] == list(range(len(KINDS)))
 
 
-def test_what_a_response_tells_is_kept_beside_the_message(store):
+def test_the_other_fields_of_a_response_are_stored_next_to_the_message(store):
     reply = sdk_message()
     reply._request_id = "req_1"
     chat_on(store).append(reply)
@@ -64,7 +64,7 @@ def test_what_a_response_tells_is_kept_beside_the_message(store):
     assert entry.message.keys() == {"role", "content"}
 
 
-def test_a_validated_sdk_message_is_stored_as_the_wire_had_it(store):
+def test_a_validated_sdk_message_is_stored_as_it_was_received(store):
     wire = {**RESPONSE, "content": RESPONSE["content"][:3], "container": None}
     chat_on(store).append(Message.model_validate(wire))
     [entry] = chat_on(store).entries()
@@ -79,7 +79,7 @@ def test_a_lone_surrogate_in_an_sdk_object_is_kept(store):
     assert entry.message["content"] == [{"type": "text", "text": "half \ud83d"}]
 
 
-def test_what_is_stored_is_the_stores_own(store):
+def test_changes_of_a_message_after_the_append_do_not_change_the_store(store):
     message = {"role": "user", "content": [{"type": "text", "text": "before"}]}
     chat = chat_on(store)
     chat.append(message)
@@ -96,7 +96,7 @@ def test_tuples_and_mappings_are_lists_and_dicts():
     assert type(values["a"]) is list
 
 
-class Colour(str, enum.Enum):  # noqa: UP042  # that of the older kind is meant: its str() is not its text
+class Colour(str, enum.Enum):  # noqa: UP042  # not StrEnum: the str() of this kind is not its value
     RED = "red"
 
 
@@ -171,7 +171,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_cannot_be_stored_is_refused_by_its_field(store, name):
+def test_a_value_that_cannot_be_stored_is_refused_with_its_field(store, name):
     message, field = REFUSED[name]
     chat = chat_on(store)
     batches = [message] if message == [] else [message, [{"role": "user", "content": "fine"}, message]]
@@ -186,8 +186,8 @@ def test_what_cannot_be_stored_is_refused_by_its_field(store, name):
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_what_is_no_json_is_refused_within_an_sdk_object_too(value):
-    """The SDK's own dump makes null of it: that would be stored without a word."""
+def test_a_number_that_is_not_json_is_refused_within_an_sdk_object_too(value):
+    """The SDK's own dump turns it into null, which would be stored silently."""
     block = ToolUseBlock.construct(type="tool_use", id="t", name="f", input={"x": value})
     with open_store("memory:") as store, pytest.raises(InvalidInput):
         chat_on(store).append({"role": "assistant", "content": [block]})
@@ -201,13 +201,13 @@ def test_an_error_stays_readable_whatever_a_key_is():
 
 
 @pytest.mark.parametrize("value", [True, False, None, 1, 1.0, 10**3800, "", [], {}])
-def test_what_json_holds_is_not_refused(value):
+def test_every_json_value_is_accepted(value):
     assert same(decode(Record(0, encode(make_entry("annotation", data={"v": value}))), KEY).data["v"], value)
 
 
 SPECIAL = st.sampled_from(["\ud800", "\udfff", "😀", "\u2028", "\x00", "\\ud800", '"', "\\", "\x7f", "\x85", "\ufeff"])
 TEXTS = st.lists(st.one_of(SPECIAL, st.characters(codec=None, exclude_categories=())), max_size=8).map("".join)
-TEXTS = TEXTS.filter(lambda text: not re.search("[\ud800-\udbff][\udc00-\udfff]", text))  # a test of its own
+TEXTS = TEXTS.filter(lambda text: not re.search("[\ud800-\udbff][\udc00-\udfff]", text))  # has its own test
 NUMBERS = st.one_of(st.integers(-(2**200), 2**200), st.floats(allow_nan=False, allow_infinity=False))
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), NUMBERS, TEXTS),
@@ -218,7 +218,7 @@ VALUES = st.recursive(
 
 @settings(max_examples=300, deadline=None)
 @given(st.dictionaries(TEXTS, VALUES, max_size=4))
-def test_any_json_comes_back_from_its_line_or_is_refused(values):
+def test_any_json_is_read_back_from_its_line_or_refused(values):
     message = {"role": "user", "content": [{"type": "any", "value": values}]}
     try:
         line = encode(make_entry("message", message=to_plain_json(message), turn="t"))
@@ -233,8 +233,8 @@ def test_any_json_comes_back_from_its_line_or_is_refused(values):
 
 
 @pytest.mark.parametrize(("text", "stored"), [("😀", "😀"), ("\ud83d", "\ud83d"), ("\ud83d\ude00", "😀")])
-def test_halves_of_a_character_are_kept_and_two_that_belong_together_are_it(text, stored):
-    """Two surrogates in a row are two characters for Python, and one for JSON, which cannot write them otherwise."""
+def test_a_lone_surrogate_is_kept_and_a_pair_becomes_its_character(text, stored):
+    """Two surrogates in a row are two characters in Python and one in JSON, which cannot express them separately."""
     line = encode(make_entry("message", message=to_plain_json({"role": "user", "content": text})))
     assert decode(Record(0, line), KEY).message["content"] == stored
 
@@ -244,57 +244,57 @@ def _line(text="Grüße, 😀!"):
     return encode(make_entry("message", message=message, data={"a": [1, 2.5]}, turn="turn-1", id="0" * 28, time_us=1))
 
 
-def _changed(body):
-    """Return what is read of a line; None if it is seen to be damaged, as it should be."""
+def decode_changed(body):
+    """Return the entry that is read from a line; None if the damage is detected, as it should be."""
     try:
         return decode(Record(7, body), KEY)
-    except CorruptRecord as corrupt:
-        told = corrupt
-    assert told.position == 7
-    assert "Grüße" not in str(told)
+    except CorruptRecord as error:
+        corrupt = error
+    assert corrupt.position == 7
+    assert "Grüße" not in str(corrupt)
     return None
 
 
-def test_every_change_of_one_character_is_noticed():
+def test_every_change_of_one_character_is_detected():
     line = _line()
     alphabet = [chr(code) for code in range(0x100)] + ["\u2028", "ü", "😀", "\ud800", "\uffff"]
-    for place, char in enumerate(line):
+    for index, char in enumerate(line):
         for other in alphabet:
             if other != char:
-                assert _changed(line[:place] + other + line[place + 1 :]) is None
+                assert decode_changed(line[:index] + other + line[index + 1 :]) is None
 
 
-def test_every_lost_doubled_or_swapped_character_is_noticed():
+def test_every_lost_doubled_or_swapped_character_is_detected():
     line = _line()
-    for place in range(len(line)):
-        assert _changed(line[:place] + line[place + 1 :]) is None
-        assert _changed(line[:place] + line[place] + line[place:]) is None
-        assert _changed(line[:place]) is None
-        swapped = line[:place] + line[place + 1 : place + 2] + line[place] + line[place + 2 :]
-        assert swapped == line or _changed(swapped) is None
+    for index in range(len(line)):
+        assert decode_changed(line[:index] + line[index + 1 :]) is None
+        assert decode_changed(line[:index] + line[index] + line[index:]) is None
+        assert decode_changed(line[:index]) is None
+        swapped = line[:index] + line[index + 1 : index + 2] + line[index] + line[index + 2 :]
+        assert swapped == line or decode_changed(swapped) is None
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.data())
-def test_any_burst_of_32_bits_is_noticed(data):
-    """What a CRC-32 promises, wherever it strikes and whatever it makes of the text (that is: no character at all)."""
+def test_any_burst_of_32_bits_is_detected(data):
+    """A CRC-32 guarantees this at any place, even if the result is not valid text."""
     raw = bytearray(_line().encode())
-    place = data.draw(st.integers(0, len(raw) - 4))
+    index = data.draw(st.integers(0, len(raw) - 4))
     burst = data.draw(st.binary(min_size=4, max_size=4))
-    if raw[place : place + 4] == burst:
+    if raw[index : index + 4] == burst:
         return
-    raw[place : place + 4] = burst
-    assert _changed(raw.decode("utf-8", "surrogateescape")) is None
+    raw[index : index + 4] = burst
+    assert decode_changed(raw.decode("utf-8", "surrogateescape")) is None
 
 
 @pytest.mark.parametrize(
     "line", ["", "{}", "null", "[]", '{"sum":"', '{"sum":"00000000"}', "x" * 50, '{"sum":"00000000",']
 )
-def test_a_line_of_somebody_else_is_damage(line):
-    assert _changed(line) is None
+def test_a_line_of_another_program_counts_as_damaged(line):
+    assert decode_changed(line) is None
 
 
-def _sealed(rest):
+def with_checksum(rest):
     return f'{{"sum":"{_checksum(rest)}"{rest}'
 
 
@@ -308,11 +308,11 @@ def _sealed(rest):
         ',"v":1,"id":"x","kind":"message","at":0,"message":5}',
     ],
 )
-def test_a_line_with_the_right_sum_and_the_wrong_form_is_damage(rest):
-    assert _changed(_sealed(rest)) is None
+def test_a_line_with_the_right_checksum_and_the_wrong_form_counts_as_damaged(rest):
+    assert decode_changed(with_checksum(rest)) is None
 
 
-def test_a_line_of_a_later_version_is_readable_raw_and_refused_by_the_view(store):
+def test_a_line_of_a_later_version_can_be_read_raw_and_not_sent(store):
     chat = chat_on(store)
     chat.append({"role": "user", "content": "old"})
     chat.log.append([make_entry("hologram", version=2, data={"x": 1})])

@@ -2,8 +2,8 @@
 
     python tests/messages/write_block_types.py
 
-The beta namespace's types hold all that the others hold, and more; that is asserted here. What a response has and a
-request has not is taken as well: every program that sends `response.content` back sends it.
+The types of the beta namespace have all fields of the others, and more; that is asserted here. Fields that only a
+response has are added, because every program that sends `response.content` back sends them.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ import chathistory.messages
 
 TARGET = Path(chathistory.messages.__file__).with_name("block_types.py")
 FREE = {"tool_changes", "definition", "input_schema", "trigger"}
-"""Fields whose values are not looked into: signed ones, and definitions of tools."""
+"""Fields with values that are not checked: signed ones, and definitions of tools."""
 SCALARS = {str: "str", int: "int", float: "float", bool: "bool", type(None): "null", object: "any"}
 _WRAPPERS = (Required, NotRequired, Annotated)
-HEAD = '''"""What the fields of each content block hold, and of what stands in them: of requests to the Messages API.
+HEAD = '''"""The fields of each content block in a request to the Messages API, and of the objects within blocks.
 
 Written by `python tests/messages/write_block_types.py` from the types of the Anthropic SDK; do not change it by hand.
 
@@ -45,108 +45,108 @@ TYPES: Mapping[str, Mapping[str, str]] = {
 Fields = dict[str, str]
 
 
-def name_of(kind: type) -> str:
-    """Return the name of a type as the table has it: the same for both namespaces."""
+def table_name(kind: type) -> str:
+    """Return the name of a type in the table, which is the same for both namespaces."""
     name = kind.__name__
     while name.endswith("Param"):
         name = name.removesuffix("Param")
     return name.removeprefix("Beta").removeprefix("Request")
 
 
-def bare(kind: Any) -> Any:
+def unwrap_type(kind: Any) -> Any:
     while get_origin(kind) in _WRAPPERS:
         kind = get_args(kind)[0]
     return kind
 
 
 class Table:
-    """The types that were come by so far, each with its fields."""
+    """The types that were found so far, each with its fields."""
 
     def __init__(self) -> None:
         self.types: dict[str, Fields] = {}
 
-    def alternatives(self, kind: Any) -> list[str]:
-        """Return the alternatives of a field's type, in the words of the table."""
-        kind = bare(kind)
+    def list_alternatives(self, kind: Any) -> list[str]:
+        """Return the alternatives of a field's type, as the table writes them."""
+        kind = unwrap_type(kind)
         origin = get_origin(kind)
         if is_typeddict(kind):
             self.add(kind)
-            return [name_of(kind)]
+            return [table_name(kind)]
         if origin in (Union, types.UnionType):
-            return list(dict.fromkeys(each for part in get_args(kind) for each in self.alternatives(part)))
+            return list(dict.fromkeys(each for part in get_args(kind) for each in self.list_alternatives(part)))
         if origin is Literal:
             return [f"'{word}'" for word in get_args(kind)]
         if origin in (typing.get_origin(typing.Iterable[int]), typing.get_origin(typing.Sequence[int]), list):
-            return [f"[{' '.join(self.alternatives(get_args(kind)[0]))}]"]
+            return [f"[{' '.join(self.list_alternatives(get_args(kind)[0]))}]"]
         if origin is dict:
             return ["dict"]
         return [SCALARS[kind]] if kind in SCALARS else []  # a file or a path is read before it is stored
 
     def add(self, kind: Any) -> None:
-        """Take down the fields of a type, and of all that stands in it."""
-        name = name_of(kind)
+        """Add the fields of a type, and of all types within it."""
+        name = table_name(kind)
         if name in self.types:
             return
         fields = self.types[name] = {}
         hints = get_type_hints(kind, include_extras=True)
         required = {field for field, hint in hints.items() if get_origin(hint) is Required}
-        assert not kind.__total__, f"{name}: its fields say themselves whether they are required"
+        assert not kind.__total__, f"{name}: each of its fields must say whether it is required"
         for field in sorted(hints, key=lambda each: (each != "type", each not in required, each)):
-            words = ["any"] if field in FREE else self.alternatives(hints[field])
-            if "str" in words:  # a word of a list that is open
+            words = ["any"] if field in FREE else self.list_alternatives(hints[field])
+            if "str" in words:  # the list of words is not complete
                 words = [word for word in words if not word.startswith("'")]
             fields[field] = " ".join([*(["!"] if field in required else []), *words])
 
 
-def requests(kind: Any) -> dict[str, Fields]:
+def request_fields(kind: Any) -> dict[str, Fields]:
     """Return the table of a namespace, without the messages themselves."""
     table = Table()
-    table.alternatives(kind)
+    table.list_alternatives(kind)
     return {name: fields for name, fields in table.types.items() if not name.endswith("Message")}
 
 
-def responses(kind: Any, found: dict[str, type[pydantic.BaseModel]]) -> dict[str, type[pydantic.BaseModel]]:
-    """Return the models that stand in a type of a response, by name."""
-    kind = bare(kind)
+def find_response_models(kind: Any, found: dict[str, type[pydantic.BaseModel]]) -> dict[str, type[pydantic.BaseModel]]:
+    """Return the models within a type of a response, by name."""
+    kind = unwrap_type(kind)
     if isinstance(kind, type) and issubclass(kind, pydantic.BaseModel):
         if kind.__name__ in found:
             return found
         found[kind.__name__] = kind
         for field in kind.model_fields.values():
-            responses(field.annotation, found)
+            find_response_models(field.annotation, found)
     for part in get_args(kind):
-        responses(part, found)
+        find_response_models(part, found)
     return found
 
 
-def table() -> dict[str, Fields]:
+def build_table() -> dict[str, Fields]:
     """Return the table of all types."""
-    whole = requests(BetaMessageParam)
-    for name, fields in requests(MessageParam).items():
-        assert fields.keys() <= whole[name].keys(), f"{name}: the beta namespace lacks a field"
-    for name, model in responses(Union[BetaContentBlock, ContentBlock], {}).items():  # noqa: UP007
+    whole = request_fields(BetaMessageParam)
+    for name, fields in request_fields(MessageParam).items():
+        assert fields.keys() <= whole[name].keys(), f"{name}: a field is missing in the beta namespace"
+    for name, model in find_response_models(Union[BetaContentBlock, ContentBlock], {}).items():  # noqa: UP007
         fields = whole.get(name.removeprefix("Beta"), {})
         for field in model.model_fields if fields else ():
             alias = model.model_fields[field].alias or field
             if alias not in fields:
-                words = Table().alternatives(model.model_fields[field].annotation)
+                words = Table().list_alternatives(model.model_fields[field].annotation)
                 fields[alias] = " ".join(words)
     return whole
 
 
-def source() -> str:
+def build_source() -> str:
     """Return the text of the module."""
     lines = []
-    for name, fields in sorted(table().items()):
+    for name, fields in sorted(build_table().items()):
         lines.append(f'    "{name}": {{')
         for field, words in fields.items():
-            lines += wrapped(field, words)
+            lines += format_field(field, words)
         lines.append("    },")
     return HEAD + "\n".join(lines) + "\n}\n"
 
 
-def wrapped(field: str, words: str) -> list[str]:
-    """Return the line of a field; as formatters have it, several where it is too long for one."""
+def format_field(field: str, words: str) -> list[str]:
+    """Return the line of a field, split into several as the formatter does if it is too long."""
     line = f'        "{field}": "{words}",'
     if len(line) <= 120:
         return [line]
@@ -163,4 +163,4 @@ def wrapped(field: str, words: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    TARGET.write_text(source())
+    TARGET.write_text(build_source())

@@ -1,4 +1,4 @@
-"""Values of any type, size and depth, as JSON that comes from outside may hold them, and lines made of those."""
+"""Values of any type, size and depth, as JSON from outside may have them, and lines made of such values."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HUGE = 10**400
 DEEP = "[" * 5000 + "]" * 5000
 
 
-# Values that JSON can give: any type, any size, any depth.
+# Values that JSON can contain: any type, any size, any depth.
 scalars = st.one_of(
     st.none(),
     st.booleans(),
@@ -35,12 +35,12 @@ values = st.recursive(
 
 
 def as_text(value: object) -> str:
-    """Return JSON, with what only a lax writer lets through: NaN, infinities, integers of any size."""
+    """Return JSON text, including values that only a lax writer accepts: NaN, infinities, integers of any size."""
     return json.dumps(value, ensure_ascii=True)
 
 
 def line_of(values: dict) -> str:
-    """Return a line with the right checksum, whatever is in it."""
+    """Return a line of these values with the right checksum."""
     rest = f",{as_text(values)[1:]}"
     return f'{{"sum":"{_checksum(rest)}"{rest}'
 

@@ -1,4 +1,4 @@
-"""One message of each kind that Claude or a caller can hand in, and what has to come back: for all stores alike.
+"""One message of each kind that Claude or a caller can produce, and how each must be read back from any store.
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_exact(kind): ...  chat.append(kind.given()); same([e.message for e in chat.entries()], [kind.stored()])
@@ -23,7 +23,7 @@ CACHED = {"type": "text", "text": "long", "cache_control": {"type": "ephemeral",
 
 @dataclass(frozen=True)
 class Kind:
-    """A message: how it is handed in, and how it is stored (the same, unless it is an object of the SDK)."""
+    """A message as it is passed in, and as it is stored (the same, unless it is an object of the SDK)."""
 
     name: str
     given: Callable[[], Any]
@@ -34,7 +34,7 @@ class Kind:
 
 
 def same(found: Any, expected: Any) -> bool:
-    """Whether two JSON values are alike to the character: order of keys, -0.0, and 1 against 1.0 and true."""
+    """Return True if two JSON values are equal to the character: order of keys, -0.0, 1 and not 1.0 or true."""
     return found == expected and json.dumps(found) == json.dumps(expected)
 
 
@@ -84,17 +84,19 @@ RESPONSE: dict[str, Any] = {
 
 
 def sdk_message() -> Any:
-    """Return the response as the SDK hands it out."""
+    """Return the response as the SDK returns it."""
     return Message.construct(**copy.deepcopy(RESPONSE))
 
 
-def _sdk_stored() -> dict[str, Any]:
+def _stored_sdk_message() -> dict[str, Any]:
     dumped = sdk_message().to_dict(mode="json", warnings=False)
-    return _parts(dumped)
+    return _select_message(dumped)
 
 
-def _parts(response: dict[str, Any]) -> dict[str, Any]:
-    return {name: copy.deepcopy(response[name]) for name in ("role", "content")}  # in the SDK's order of a request
+def _select_message(response: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: copy.deepcopy(response[name]) for name in ("role", "content")
+    }  # in the order that the SDK has in a request
 
 
 def _sdk_blocks() -> list[Any]:
@@ -105,7 +107,7 @@ def _sdk_blocks() -> list[Any]:
     ]
 
 
-def _plain(name: str, message: dict[str, Any]) -> Kind:
+def _dict_kind(name: str, message: dict[str, Any]) -> Kind:
     return Kind(name, lambda: copy.deepcopy(message), lambda: copy.deepcopy(message))
 
 
@@ -150,12 +152,12 @@ _DICTS = {
 }
 
 KINDS: tuple[Kind, ...] = (
-    *(_plain(name, message) for name, message in _DICTS.items()),
+    *(_dict_kind(name, message) for name, message in _DICTS.items()),
     Kind(
         "SDK blocks in a dict",
         lambda: {"role": "assistant", "content": _sdk_blocks()},
         lambda: _assistant(*(block.to_dict(mode="json") for block in _sdk_blocks())),
     ),
-    Kind("SDK message", sdk_message, _sdk_stored),
-    Kind("response as a dict", lambda: copy.deepcopy(RESPONSE), lambda: _parts(RESPONSE)),
+    Kind("SDK message", sdk_message, _stored_sdk_message),
+    Kind("response as a dict", lambda: copy.deepcopy(RESPONSE), lambda: _select_message(RESPONSE)),
 )
