@@ -374,12 +374,12 @@ class Conversation:
         with self._log.lock:
             head = self._log.seen()
             check_free(self._log.key, head.state if head else None)
-            if head and head.state.view.drop_block and not drop and is_waiting_for_result(self._log, head):
+            if head and head.state.view.drop_stale_thinking and not drop and is_waiting_for_result(self._log, head):
                 raise InvalidInput(
                     "drop: cannot be turned off while a tool call waits for its result, which needs the thinking "
                     "before it; turn it off when the reply is complete"
                 )
-            self._log.append([Entry(ThinkingPolicy(drop_block=bool(drop)))])
+            self._log.append([Entry(ThinkingPolicy(drop_stale_thinking=bool(drop)))])
 
     def rewind(self, *, to: int, expected: str | None = None) -> ConversationInfo:
         """Go on from position `to`: what stands from there on is not sent again; the log keeps it.

@@ -21,7 +21,7 @@
         ├── StoreRejected           the backend refused: no space, no permission; nothing was stored
         ├── StoreClosed             the store was closed, or was used before a fork()
         ├── CorruptRecord           stored data is damaged; `.position` says where
-        └── UnsupportedRecord       a later version of chathistory wrote a record
+        └── UnsupportedRecord       this version of chathistory cannot interpret the format of a record
 
 No error carries message text or a credential: conversations belong in stores, not in logs.
 The `__cause__` of an error is the client library's own error. Errors of the Anthropic SDK are raised unchanged.
@@ -119,8 +119,8 @@ class Conflict(ConversationChanged):
 class OrphanedReply(ConversationChanged):
     """A reply arrived after another writer had changed the conversation.
 
-    The reply was paid for, so it is stored as an `orphaned` record at `head.end - 1`, and it is in `reply`. It is not
-    part of the conversation: it is never sent to Claude. Send the message again if you still want an answer.
+    The reply was paid for, so it is stored as a `reply_orphaned` record at `head.end - 1`, and it is in `reply`. It is
+    not part of the conversation: it is never sent to Claude. Send the message again if you still want an answer.
     """
 
     _outcome = "the reply is stored as an orphaned record, which is never sent; send the message again"
@@ -251,7 +251,7 @@ class TurnTooLarge(TurnError):
 class IncompleteReply(ChatHistoryError):
     """The model's reply ended before it was complete.
 
-    In a turn, the part that arrived is stored as an `interrupted` record, which is never sent to Claude; call
+    In a turn, the part that arrived is stored as a `reply_interrupted` record, which is never sent to Claude; call
     `resume(id)` to send the message again.
     """
 
@@ -317,25 +317,39 @@ class CorruptRecord(StoreError):
         return partial(type(self), stop=self.stop), (self.key, self.position, self.reason)
 
 
-class UnsupportedRecord(StoreError):
-    """A later version of chathistory wrote a record. Update chathistory to use the conversation.
+_FROZEN_FORMAT = 2  # the first number of the stored format that later versions keep reading
 
-    The raw record can still be read and copied unchanged.
+
+class UnsupportedRecord(StoreError):
+    """A record has a format that this version of chathistory cannot interpret.
+
+    If a later version of chathistory wrote it, update chathistory to use the conversation; the raw record can still be
+    read and copied unchanged. If a development version wrote it before the format was frozen (format 1), read it with
+    that version; such a record is not copied.
 
     Attributes:
-        key: The name of the conversation.
+        key: The name of the conversation; None: the format of an export file is not supported.
         position: The position of the record.
         version: The format version of the record.
     """
 
-    def __init__(self, key: Key, position: int, version: object) -> None:
+    def __init__(self, key: Key | None, position: int, version: object) -> None:
         self.key = key
         self.position = position
         self.version = version
-        super().__init__(
-            f"record {position} of conversation {key.id!r} has format {version!r}, which this version of "
-            "chathistory cannot interpret; update chathistory (the raw record is still readable)"
-        )
+        where = "the file" if key is None else f"record {position} of conversation {key.id!r}"
+        if isinstance(version, int) and version < _FROZEN_FORMAT:
+            problem = (
+                f"written by a development version of chathistory before the format was frozen; expected format "
+                f"{_FROZEN_FORMAT}. Read the messages with the version that wrote them, and append them to a new "
+                "conversation"
+            )
+        else:
+            problem = (
+                "which this version of chathistory cannot interpret; update chathistory (the raw record is still "
+                "readable)"
+            )
+        super().__init__(f"{where} has format {version!r}, {problem}")
 
     def __reduce__(self) -> tuple[type[UnsupportedRecord], tuple[Any, ...]]:
         return type(self), (self.key, self.position, self.version)

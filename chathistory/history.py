@@ -261,8 +261,8 @@ class History:
             ids: Only these conversations of the scope; None: all.
             format: "jsonl", JSON lines that `import_from` reads back to the character, or "markdown", for people. None:
                 Markdown if the name ends in `.md`, else JSON lines.
-            salvage: Of damaged conversations write what can be read, with a record of the kind `lost` in the place of
-                each that cannot.
+            salvage: Of a damaged conversation write what can be read, with an entry of kind `record_lost` in the place
+                of each record that cannot be read.
             full_scan: Find the conversations by a walk over the whole storage, where its index may lack some.
             progress: Called after each conversation.
 

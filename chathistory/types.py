@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from chathistory.config.source import Source
 from chathistory.engine.clients import MessagesClient
-from chathistory.engine.refusals import Place, RefusalSort
+from chathistory.engine.refusals import ContentLocation, RefusalKind
 from chathistory.log.events import (
     Annotation,
-    Compaction,
+    CompactionByAPI,
     ContentOmitted,
     Cut,
     Event,
@@ -29,11 +29,11 @@ from chathistory.log.events import (
     ThinkingPolicy,
     TurnAbandoned,
     TurnOpened,
-    TurnRefused,
+    TurnRefusedByAPI,
     UnknownEvent,
 )
 from chathistory.log.field_types import Keep, Response, ViewStart
-from chathistory.log.places import Omission
+from chathistory.log.omissions import Omission
 from chathistory.log.process import Process
 from chathistory.log.state import (
     Annotations,
@@ -58,9 +58,10 @@ __all__ = [
     "Annotations",
     "CheckState",
     "ClosedTurn",
-    "Compaction",
+    "CompactionByAPI",
     "Container",
     "Content",
+    "ContentLocation",
     "ContentOmitted",
     "ConversationState",
     "Cut",
@@ -78,11 +79,10 @@ __all__ = [
     "Omission",
     "OpenTurn",
     "Outcome",
-    "Place",
     "Process",
     "Progress",
     "RecordLost",
-    "RefusalSort",
+    "RefusalKind",
     "RemovalReason",
     "Repair",
     "ReplyInterrupted",
@@ -97,7 +97,7 @@ __all__ = [
     "Totals",
     "TurnAbandoned",
     "TurnOpened",
-    "TurnRefused",
+    "TurnRefusedByAPI",
     "UnknownEvent",
     "ViewStart",
     "ViewState",

@@ -89,7 +89,7 @@ def test_tail_goes_through_many_rewinds(chat):
     numbered(chat, 20)
     for number in range(15):
         chat.append([user(f"u{number}"), said(f"a{number}")])
-        chat.rewind(to=chat.state().view.path + 1 if number % 2 and chat.state().view.path else 20)
+        chat.rewind(to=chat.state().view.path_position + 1 if number % 2 and chat.state().view.path_position else 20)
         chat.annotate(tags=[str(number)])
     whole = texts(chat.messages())
     assert whole[:20] == [str(number) for number in range(20)]
@@ -130,7 +130,7 @@ def test_a_damaged_record_is_named_and_never_skipped(store):
 
 
 @pytest.mark.parametrize(
-    "info", ["", "nonsense", "[]", "{}", "5", '{"v":1}', '{"v":1,"born":"x","created":0,"hats":1}']
+    "info", ["", "nonsense", "[]", "{}", "5", '{"v":2}', '{"v":2,"creation_id":"x","created":0,"hats":1}']
 )
 def test_a_damaged_head_is_damage(store, chat, info):
     chat.append(user("x"))
@@ -144,6 +144,6 @@ def test_a_damaged_head_is_damage(store, chat, info):
 def test_a_head_of_a_later_version_is_refused(store, chat):
     chat.append(user("x"))
     found = store._data.scopes["default"]["c"]
-    found.head = replace(found.head, revision=replace(found.head.revision, payload='{"v":2}'))
+    found.head = replace(found.head, revision=replace(found.head.revision, payload='{"v":3}'))
     with pytest.raises(UnsupportedRecord):
         chat.state()

@@ -30,7 +30,7 @@ _NEXT_STEPS = {
     "size": "make it shorter with: {trim}; then send it again with: {chat} --retry",
     None: "send it again with: {chat} --retry",
 }
-"""What to do after an error, by the sort of what the API refused, if it refused something."""
+"""What to do after an error, by the kind of the refusal, if the API refused something."""
 
 _REDRAWN = 6
 _LATELY = 4  # entries among which the last message is: a reply that broke off may follow it
@@ -161,7 +161,7 @@ def _print_reply(
         reply = play_turn(stream, lambda piece: write(escape_controls(piece) if on_screen else piece))
     except BaseException as error:
         if any("saved" in note for note in getattr(error, "__notes__", ())):  # the message is, and has no reply
-            words = _NEXT_STEPS.get(getattr(getattr(error, "refusal", None), "sort", None), _NEXT_STEPS[None])
+            words = _NEXT_STEPS.get(getattr(getattr(error, "refusal", None), "kind", None), _NEXT_STEPS[None])
             chat = target.format_command(
                 "chat", "--conversation", id, *(["--fake"] if responder.name == FAKE_MODEL else [])
             )
@@ -230,7 +230,7 @@ class Prompt:
         except KeyboardInterrupt:
             self._console.print()
             last = next(self._conversation.entries(-1), None)
-            is_saved = last is not None and last.kind == "interrupted"
+            is_saved = last is not None and last.kind == "reply_interrupted"
             what = "what came is saved, but not sent again" if is_saved else "nothing had come yet"
             self._print_note(f"stopped; {what}. /retry sends your message again, or say something new")
         except BaseException:
@@ -261,7 +261,7 @@ class Prompt:
         if not last or last[-1]["role"] != "user":
             return False
         kinds = [entry.kind for entry in load_spoken(self._conversation, _LATELY)]
-        said = [kind for kind in kinds if kind in ("message", "refused")]
+        said = [kind for kind in kinds if kind in ("message", "turn_refused")]
         return not said or said[-1] == "message"
 
     def _print_name(self, name: str) -> None:

@@ -184,14 +184,14 @@ def _ask_api(history: History, key: Key, case: _Case, responder: Responder, *, r
             refusal = engine.check(key.id, scope=key.scope)
             if refusal is None:
                 break
-            is_too_large = refusal.sort == "size" or not refusal.places  # the user must decide what to leave out
+            is_too_large = refusal.kind == "size" or not refusal.locations  # the user must decide what to leave out
             if is_too_large:
-                words = f"the API refuses it: {refusal.why}; `chathistory trim` makes it shorter"
+                words = f"the API refuses it: {refusal.problem}; `chathistory trim` makes it shorter"
                 refused.append(ViewRepair(ADDED, words))
                 break
-            for place in refusal.places:
+            for place in refusal.locations:
                 block = "it" if place.block is None else f"block {place.block}"
-                refused.append(ViewRepair(place.position, f"left out: the API refuses {block}: {refusal.why}"))
+                refused.append(ViewRepair(place.position, f"left out: the API refuses {block}: {refusal.problem}"))
                 if repair:
                     conversation.leave_out(place.position, block=place.block)
             if not repair:

@@ -24,10 +24,10 @@ __all__ = ["SpokenEntry", "load_spoken", "show"]
 
 _MARKS = {
     "message": "",
-    "interrupted": "broken off, not sent",
-    "orphaned": "came too late, not sent",
-    "refused": "refused by the API, not sent",
-    "omitted": "left out, not sent",
+    "reply_interrupted": "broken off, not sent",
+    "reply_orphaned": "came too late, not sent",
+    "turn_refused": "refused by the API, not sent",
+    "content_omitted": "left out, not sent",
 }
 _PORTION = 16
 _LONGEST = 200
@@ -167,7 +167,7 @@ def load_spoken(conversation: Conversation, last: int | None = None) -> list[Spo
                 break
         for each in list_omissions(entry):
             if is_whole([each]):
-                omitted[each.place.position] = "refused" if each.turn else "omitted"
+                omitted[each.location.position] = "turn_refused" if each.turn else "content_omitted"
     return spoken[::-1]
 
 

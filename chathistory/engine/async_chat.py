@@ -61,7 +61,7 @@ class AsyncChatEngine(AsyncFromConfig):
     store run in threads, so the event loop is never blocked. Use the engine with `async with`, or call `close`.
 
     Cancelling a call closes its turn. The message stays saved. A partial reply is saved with the conversation as an
-    `interrupted` entry, and is never sent to Claude.
+    `reply_interrupted` entry, and is never sent to Claude.
     """
 
     def __init__(
@@ -223,7 +223,7 @@ class AsyncReplyStream(StreamedTurn):
 
     Iterating over it yields the pieces of text. The members are those of `ReplyStream`. Leaving the `async with` block
     before the end (an error, a cancelled task, a `break`) closes the turn; the partial reply is saved with the
-    conversation as an `interrupted` entry, which is shown to people and never sent to Claude.
+    conversation as a `reply_interrupted` entry, which is shown to people and never sent to Claude.
     """
 
     _pieces: AsyncGenerator[ReplyEvent] | None = None

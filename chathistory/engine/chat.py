@@ -177,7 +177,7 @@ class ChatEngine(FromConfig):
             InvalidInput: The content is blank or malformed, or a result names no tool call.
             Conflict: The conversation changed since `expected`.
             OrphanedReply: Another writer changed the conversation while Claude answered. The reply is saved as an
-                `orphaned` entry, and is the error's `reply`.
+                `reply_orphaned` entry, and is the error's `reply`.
             IncompleteReply: The API's answer is not a complete message.
             StoreError: The store failed; the error's `reply` has a reply that was paid for and not stored.
             Exception: Any error of the SDK, unchanged.
@@ -259,8 +259,8 @@ class ChatEngine(FromConfig):
             id: The conversation's id.
             scope: The conversation's scope; not given: the scope of the engine's history.
             takeover: Send the turn even while another process holds it; for when you know that the other process will
-                not finish. If it gets a reply all the same, that is saved as an `orphaned` entry and never sent to
-                Claude.
+                not finish. If it gets a reply all the same, that is saved as a `reply_orphaned` entry, and never sent
+                to Claude.
             force: Send the turn even if the API refused it.
 
         Returns:
@@ -309,7 +309,8 @@ class ChatEngine(FromConfig):
     def abandon(self, id: str, *, scope: str = OWN_SCOPE) -> bool:
         """Close the open turn of a conversation, whichever process holds it.
 
-        The message stays saved. If the other process gets a reply all the same, that is saved as an `orphaned` entry.
+        The message stays saved. If the other process gets a reply all the same, that is saved as a `reply_orphaned`
+        entry.
 
         Args:
             id: The conversation's id.
@@ -496,7 +497,7 @@ class ReplyStream(StreamedTurn):
     """A reply that is streamed; use it with `with`. Iterating over it yields the pieces of text.
 
     Leaving the `with` block before the end (an error, Ctrl-C, a `break`) closes the turn. The partial reply is saved
-    with the conversation as an `interrupted` entry, which is shown to people and never sent to Claude.
+    with the conversation as a `reply_interrupted` entry, which is shown to people and never sent to Claude.
     """
 
     _pieces: Generator[ReplyEvent] | None = None

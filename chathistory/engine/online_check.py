@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any, TypeAlias, TypeVar
 
 from chathistory.engine.api_errors import describe_cause, find_cause
-from chathistory.engine.refusals import Place, Refusal, find_refusal
+from chathistory.engine.refusals import ContentLocation, Refusal, find_refusal
 from chathistory.log.active_path import ActiveEntries
 from chathistory.log.entry import Entry, is_message_entry, messages_among
 from chathistory.log.events import ContentOmitted, MessageAdded
@@ -60,8 +60,8 @@ def find_refused_place(active: ActiveEntries, count: Callable[[list[Message]], C
     if error is None:
         return None
     refusal = find_refusal(error, whole, "")
-    if refusal is not None and (refusal.sort == "size" or (refusal.places and refusal.certain)):
-        return replace(refusal, sort="earlier") if refusal.sort == "turn" else refusal  # no turn is being sent here
+    if refusal is not None and (refusal.kind == "size" or (refusal.locations and refusal.certain)):
+        return replace(refusal, kind="earlier") if refusal.kind == "turn" else refusal  # no turn is being sent here
     if (yield from ask([_DUMMY_MESSAGE])) is None:
         accepted, refused = yield from _find_shortest_refused(whole, ask)
         places = yield from _find_refused_blocks(accepted, refused, ask)
@@ -104,21 +104,24 @@ def _is_reply(entry: Entry[MessageAdded]) -> bool:
     return bool(entry.event.message["role"] == "assistant")
 
 
-def _find_refused_blocks(accepted: ActiveEntries, refused: ActiveEntries, ask: Ask) -> Flow[list[Place]]:
+def _find_refused_blocks(accepted: ActiveEntries, refused: ActiveEntries, ask: Ask) -> Flow[list[ContentLocation]]:
     """Return the refused block among those that one beginning adds to another, by leaving out halves; [] if none."""
     known = {entry.position for entry in messages_among(accepted.entries)}
     places = [
-        Place(entry.position, index)
+        ContentLocation(entry.position, index)
         for entry in messages_among(refused.entries)
         if entry.position not in known and entry.position < refused.head.end
         for index in range(len(blocks_of(entry.event.message)))
     ]
     if refused.cut and refused.cut.event.message and not known:
-        places = [Place(refused.cut.position, n) for n in range(len(blocks_of(refused.cut.event.message)))] + places
-    dropped: list[Place] = []
+        count_of_cut = len(blocks_of(refused.cut.event.message))
+        places = [ContentLocation(refused.cut.position, index) for index in range(count_of_cut)] + places
+    dropped: list[ContentLocation] = []
     while len(places) > 1:
         half = places[: len(places) // 2]
-        omitted = ContentOmitted(places=(*dropped, *half), tokens=0, invalidates_thinking=False, all_thinking=False)
+        omitted = ContentOmitted(
+            locations=(*dropped, *half), tokens=0, invalidates_thinking=False, omits_all_thinking=False
+        )
         left_out: Entry = Entry(omitted, position=refused.head.end + 1)
         messages = view_of(replace(refused, entries=[*refused.entries, left_out])).messages
         if not messages or messages[-1]["role"] == "assistant":

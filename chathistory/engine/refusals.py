@@ -25,19 +25,19 @@ from typing import Any
 from chathistory.engine.api_errors import Cause, find_cause
 from chathistory.log.active_path import ActiveEntries
 from chathistory.log.entry import Entry, messages_among
-from chathistory.log.events import MessageAdded, TurnOpened, TurnRefused
+from chathistory.log.events import MessageAdded, TurnOpened, TurnRefusedByAPI
 from chathistory.log.message_sizes import estimated
-from chathistory.log.places import Place, Refusal, RefusalSort
+from chathistory.log.omissions import ContentLocation, Refusal, RefusalKind
 from chathistory.messages.content import Message, blocks_of
 from chathistory.view import view_of
 from chathistory.view.item import ADDED
 
-__all__ = ["Place", "Refusal", "RefusalSort", "describe_refusal", "find_refusal", "refuse_turn"]
+__all__ = ["ContentLocation", "Refusal", "RefusalKind", "describe_refusal", "find_refusal", "refuse_turn"]
 
 # What happens to the turn.
 
 
-def refuse_turn(refusal: Refusal, active: ActiveEntries, turn: str) -> TurnRefused:
+def refuse_turn(refusal: Refusal, active: ActiveEntries, turn: str) -> TurnRefusedByAPI:
     """Return the event that closes a refused turn.
 
     Args:
@@ -49,23 +49,25 @@ def refuse_turn(refusal: Refusal, active: ActiveEntries, turn: str) -> TurnRefus
         An event with the places that are not sent again, and their estimated size in tokens.
     """
     request = SentRequest.of(active, turn)
-    omitted: list[Place] = []  # of a message with results only the refused blocks; else all messages of this turn
-    for place in refusal.places:
+    omitted: list[
+        ContentLocation
+    ] = []  # of a message with results only the refused blocks; else all messages of this turn
+    for place in refusal.locations:
         blocks = request.blocks(place.position)
         if not any(block["type"] == "tool_result" for block in blocks):
             for position, entry in request.entries.items():  # this turn's messages after the last reply
                 is_own = position >= request.turn_start and entry.event.message["role"] == "user"
                 if is_own and not _has_results(request, position):
-                    omitted.append(Place(position))
+                    omitted.append(ContentLocation(position))
         elif place.block is not None:
-            omitted.append(Place(place.position, place.block))
+            omitted.append(ContentLocation(place.position, place.block))
         else:
-            omitted += [Place(place.position, index) for index in range(len(blocks))]
+            omitted += [ContentLocation(place.position, index) for index in range(len(blocks))]
     places, tokens = tuple(dict.fromkeys(omitted)), 0
     for place in places:
         blocks = request.blocks(place.position)
         tokens += estimated({"content": blocks if place.block is None else [blocks[place.block]]})
-    return TurnRefused(places=places, tokens=tokens, why=refusal.why, refusal=refusal)
+    return TurnRefusedByAPI(locations=places, tokens=tokens, problem=refusal.problem, refusal=refusal)
 
 
 def _has_results(request: SentRequest, position: int) -> bool:
@@ -83,26 +85,26 @@ def describe_refusal(refusal: Refusal, id: str, *, goes_on: bool) -> list[str]:
     Returns:
         Two sentences.
     """
-    where = " or ".join(map(str, refusal.places)) if not refusal.certain else "; ".join(map(str, refusal.places))
+    where = " or ".join(map(str, refusal.locations)) if not refusal.certain else "; ".join(map(str, refusal.locations))
     saved = f"the message is saved in {id!r}"
-    if refusal.sort == "turn" and goes_on:
+    if refusal.kind == "turn" and goes_on:
         return [
-            f"{saved}; the API refused {where}: {refusal.why}",
+            f"{saved}; the API refused {where}: {refusal.problem}",
             "`resume(id)` continues with an error in its place, `resume(id, force=True)` sends it again",
         ]
-    if refusal.sort == "turn":
+    if refusal.kind == "turn":
         return [
-            f"{saved}, but is not sent again; the API refused {where}: {refusal.why}",
+            f"{saved}, but is not sent again; the API refused {where}: {refusal.problem}",
             "`send` another message, or call `resume(id, force=True)` to send it again",
         ]
-    if refusal.sort == "size":
+    if refusal.kind == "size":
         ways = "`conversation.trim(...)`, `engine.compact(id)` or `conversation.leave_out(position)`"
         return [
-            f"{saved}; {refusal.why}; the largest blocks: {where}",
+            f"{saved}; {refusal.problem}; the largest blocks: {where}",
             f"shorten the conversation with {ways}; then `resume(id)` sends the message",
         ]
     return [
-        f"{saved}; the API refused an earlier message, {where}: {refusal.why}",
+        f"{saved}; the API refused an earlier message, {where}: {refusal.problem}",
         "`conversation.leave_out()` leaves that out; then `resume(id)` sends the message",
     ]
 
@@ -147,9 +149,9 @@ class SentRequest:
         reply = max((each.position for each in entries.values() if _role_of(each) == "assistant"), default=-1)
         own = [each.position for each in entries.values() if each.turn == turn]
         own += [
-            each.event.question
+            each.event.question_position
             for each in active.entries
-            if each.turn == turn and isinstance(each.event, TurnOpened) and each.event.question is not None
+            if each.turn == turn and isinstance(each.event, TurnOpened) and each.event.question_position is not None
         ]
         turn_start = min((position for position in own if position > reply), default=active.head.end)
         return cls(view.messages, view.report.kept, entries, first_new, turn_start)
@@ -193,12 +195,12 @@ def find_refusal(error: BaseException, active: ActiveEntries | None, turn: str) 
         return Refusal("container", cause.why, status=cause.status)
     if cause.about == "size":
         sizes = [
-            (len(json.dumps(block)), Place(position, index))
+            (len(json.dumps(block)), ContentLocation(position, index))
             for position in dict.fromkeys(request.positions)
             for index, block in enumerate(request.blocks(position))
         ]
         largest = [place for _, place in sorted(sizes, key=lambda each: -each[0])[:_LARGEST_NAMED]]
-        return Refusal("size", cause.why, places=tuple(largest), certain=False, status=cause.status)
+        return Refusal("size", cause.why, locations=tuple(largest), certain=False, status=cause.status)
     if cause.paths:
         return _refusal_at_paths(request, cause)
     return _refusal_by_block_type(request, cause)
@@ -216,7 +218,7 @@ def _refusal_at_paths(request: SentRequest, cause: Cause) -> Refusal | None:
         and (place.position >= request.turn_start or _has_results(request, place.position))
         for path, place in found
     )
-    sort: RefusalSort = "turn" if is_of_turn and len(found) == len(paths) else "earlier"
+    sort: RefusalKind = "turn" if is_of_turn and len(found) == len(paths) else "earlier"
     return Refusal(sort, cause.why, cause.paths[0], tuple(place for _, place in found), status=cause.status)
 
 
@@ -257,14 +259,14 @@ def _parse_path(messages: Sequence[Message], path: str) -> _BlockPath | None:
     return _BlockPath(message)
 
 
-def _find_stored_place(request: SentRequest, path: _BlockPath) -> Place | None:
+def _find_stored_place(request: SentRequest, path: _BlockPath) -> ContentLocation | None:
     """Return where a place of the request is stored; None if the view added it."""
     position = request.positions[path.message]
     entry = request.entries.get(position)
     if position == ADDED:
         return None
     if entry is None or path.block is None:  # the summary of a cut is stored as it is sent
-        return Place(position, path.block)
+        return ContentLocation(position, path.block)
     wanted = blocks_of(request.messages[path.message])[path.block]
     entries = [request.entries[each] for each in sorted(request.entries)]
     own_index, candidates = entries.index(entry), [entry]
@@ -274,8 +276,8 @@ def _find_stored_place(request: SentRequest, path: _BlockPath) -> Place | None:
         index = _index_of(wanted, candidate, path.block)
         if index is not None:
             inner = path.inner if wanted["type"] == "tool_result" else None
-            return Place(candidate.position, index, inner)
-    return Place(position)
+            return ContentLocation(candidate.position, index, inner)
+    return ContentLocation(position)
 
 
 _KEYS = ("tool_use_id", "id", "signature", "data", "source", "text", "file_id", "content", "input", "thinking")
@@ -307,21 +309,21 @@ def _refusal_by_block_type(request: SentRequest, cause: Cause) -> Refusal | None
         or request.blocks(place.position)[place.block or 0]["type"] == "tool_result"
         for place in places
     )
-    sort: RefusalSort = "turn" if own and all(place in new for place in places) else "earlier"
+    sort: RefusalKind = "turn" if own and all(place in new for place in places) else "earlier"
     return Refusal(
         sort, cause.why, None, tuple(places), certain=len(places) == 1 or bool(cause.files), status=cause.status
     )
 
 
-def _iter_matching_places(request: SentRequest, cause: Cause) -> Iterator[Place]:
+def _iter_matching_places(request: SentRequest, cause: Cause) -> Iterator[ContentLocation]:
     """Yield the places of all blocks that an error without a path can be about."""
     for position in dict.fromkeys(request.positions):
         for index, block in enumerate(request.blocks(position)):
             if _is_matching_block(block, cause):
-                yield Place(position, index)
+                yield ContentLocation(position, index)
             elif block["type"] == "tool_result" and isinstance(block.get("content"), list):
                 yield from (
-                    Place(position, index, inner)
+                    ContentLocation(position, index, inner)
                     for inner, part in enumerate(block["content"])
                     if _is_matching_block(part, cause)
                 )

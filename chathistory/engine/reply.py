@@ -194,7 +194,7 @@ def require_entered(pieces: T | None) -> T:
     return pieces
 
 
-# A paid reply that cannot be stored as a message: the caller gets it, and an `orphaned` entry keeps it as JSON text.
+# A paid reply that cannot be stored as a message: the caller gets it, and a `reply_orphaned` entry keeps its JSON text.
 
 
 def stop_reason_of(response: Any) -> str | None:
@@ -251,7 +251,7 @@ def unstorable_entry(response: Any, turn: str, error: Exception) -> Entry[ReplyO
         error: Why it cannot be stored.
 
     Returns:
-        An `orphaned` entry with the text blocks for people, and the whole response as JSON text in `raw`.
+        A `reply_orphaned` entry with the text blocks for people, and the whole response as JSON text in `raw`.
     """
     values, storable = _values_of(response), dict[str, Any]()
     for name in ("id", "model", "stop_reason", "usage"):

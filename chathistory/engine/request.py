@@ -141,7 +141,7 @@ class PromptSetup:
         Returns:
             One entry, or [].
         """
-        is_known = state is not None and state.engine.setup == self.event.fingerprints
+        is_known = state is not None and state.engine.setup_fingerprints == self.event.fingerprints
         return [] if is_known else [Entry(self.event)]
 
     def invalidates_thinking(self, state: ConversationState) -> bool:
@@ -150,7 +150,7 @@ class PromptSetup:
         Args:
             state: The state of the conversation.
         """
-        before, now = state.engine.setup, self.event.fingerprints
+        before, now = state.engine.setup_fingerprints, self.event.fingerprints
         return bool(before) and any(before.get(name) != now[name] for name in ("system", "tools"))
 
     def warn_if_changed(self, state: ConversationState | None, name: str) -> None:
@@ -160,12 +160,12 @@ class PromptSetup:
             state: The state of the conversation; None: it does not exist.
             name: The conversation's id.
         """
-        before = state.engine.setup if state else {}
+        before = state.engine.setup_fingerprints if state else {}
         changed = [part for part, mark in self.event.fingerprints.items() if before and before.get(part) != mark]
         if changed:
             parts = " and ".join("system prompt" if part == "system" else part for part in changed)
             words = f"conversation {name!r} continues with a different {parts}"
-            if changed != ["model"] and not (state and state.view.drop_block):
+            if changed != ["model"] and not (state and state.view.drop_stale_thinking):
                 words += ": its earlier thinking is no longer sent, and the prompt cache is invalidated"
             warnings.warn(words, SetupChangedWarning, stacklevel=2)
 
@@ -277,8 +277,8 @@ class RequestTemplate:
         return {name: copy_json(value) for name, value in whole.items()} | {**binding, "messages": copy_json(messages)}
 
     def _build_thinking_binding(self, state: ConversationState | None) -> dict[str, Any]:
-        """Return the argument that lets the API drop invalid thinking; {} unless the conversation has `drop_block`."""
-        if not (state and state.view.drop_block):
+        """Return the argument that lets the API drop invalid thinking; {} unless the conversation wants that."""
+        if not (state and state.view.drop_stale_thinking):
             return {}
         thinking = self.options.get("thinking") or {"type": "adaptive"}
         return {"thinking": {**thinking, "block_binding": {"prefix_mismatch_behavior": "drop_block"}}}

@@ -208,11 +208,11 @@ class EngineSettings:
         Returns:
             The entries, with their state changed if the setup did.
         """
-        if active is None or active.state.view.drop_block or not self.setup.invalidates_thinking(active.state):
+        if active is None or active.state.view.drop_stale_thinking or not self.setup.invalidates_thinking(active.state):
             return active
         view = active.state.view
         if is_thinking_required(active):
-            view = replace(view, drop_block=True)
+            view = replace(view, drop_stale_thinking=True)
         else:
             view = replace(view, thinking_valid_from=active.head.end)
         return replace(active, head=replace(active.head, state=replace(active.state, view=view)))

@@ -252,7 +252,7 @@ class TurnStarter:
             refused = find_refused_turn(active)
             if force and refused:
                 check_free(self.log.key, active.state, timeout=self.timeout)
-                return self._reopen_turn(active, refused, TurnOpened(lease_until=0, restored=True))
+                return self._reopen_turn(active, refused, TurnOpened(lease_until=0, restores_refused=True))
             sendable = [m for m in StoredMessages.among(active.entries).sendable if m.event.message["role"] != "system"]
             if not sendable or is_final_reply(sendable[-1]):
                 if refused:
@@ -327,7 +327,7 @@ class TurnStarter:
                 raise TurnRefused(self._refusal_message(messages[0].turn))
             check_free(self.log.key, active.state, timeout=self.timeout)
             reply = next((each for each in messages if each.event.message["role"] == "assistant"), None)
-            opened = TurnOpened(lease_until=0, question=messages[0].position)
+            opened = TurnOpened(lease_until=0, question_position=messages[0].position)
             turn_id = turn_id or fresh_token()
             if reply is None:
                 return self._reopen_turn(active, turn_id, opened, expected=self.expected)
@@ -417,7 +417,7 @@ class TurnStarter:
 
         A reply that was taken back since counts, too: each turn id is sent once.
         """
-        path = active.state.view.path
+        path = active.state.view.path_position
         is_rerouted = path is not None and path > question.position
         if is_rerouted and not any(is_final_reply(m) for m in messages if m.position > question.position):
             turn = self._find_reply_before(active, question, turn_id)
@@ -469,7 +469,7 @@ class TurnStarter:
         if last > chain[-1].position:
             return None
         is_same = turn_id in (None, chain[-1].turn)
-        opened = TurnOpened(lease_until=0, question=None if is_same else question.position)
+        opened = TurnOpened(lease_until=0, question_position=None if is_same else question.position)
         return self._reopen_turn(active, turn_id or chain[-1].turn or fresh_token(), opened, expected=expected)
 
     def _load_all_entries(self) -> list[Entry]:
@@ -506,7 +506,7 @@ class TurnStarter:
         batch = [*self._list_setup(active, active.state), turn.make_start_entry(Entry(opened))]
         sent = view_of(active)
         if sent.report.kept[-1:] == (ADDED,):  # the view added results for calls without one: store what is sent
-            ids = given_ids(active.entries, active.state.view.renamed)  # the log has the ids of the replies
+            ids = given_ids(active.entries, active.state.view.renamed_calls)  # the log has the ids of the replies
             message, sent_ids = with_given_ids(sent.messages[-1], ids)
             results = message_entry(message)
             batch.append(turn.with_lease(replace(results, event=replace(results.event, sent_ids=sent_ids))))
@@ -522,11 +522,11 @@ class TurnStarter:
         changed = self.setup.list_changes(state)
         if (
             not (active and changed)
-            or active.state.view.drop_block
+            or active.state.view.drop_stale_thinking
             or not self.setup.invalidates_thinking(active.state)
         ):
             return changed
-        return [Entry(ThinkingPolicy(drop_block=True)), *changed] if is_thinking_required(active) else changed
+        return [Entry(ThinkingPolicy(drop_stale_thinking=True)), *changed] if is_thinking_required(active) else changed
 
     def _store_turn_start(
         self,

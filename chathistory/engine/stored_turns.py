@@ -15,8 +15,8 @@ from chathistory.engine.reply import Reply
 from chathistory.errors import InvalidInput, TurnError, TurnMismatch
 from chathistory.log.active_path import ActiveEntries
 from chathistory.log.entry import Entry, is_message_entry, messages_among
-from chathistory.log.events import MessageAdded, TurnOpened, TurnRefused
-from chathistory.log.places import Omission
+from chathistory.log.events import MessageAdded, TurnOpened, TurnRefusedByAPI
+from chathistory.log.omissions import Omission
 from chathistory.log.turn_boundaries import find_open_reply, opens_turn
 from chathistory.messages.content import Message, blocks_of
 from chathistory.view.clean_message import count_thoughts
@@ -97,7 +97,7 @@ def find_question(entries: Sequence[Entry], turn_id: str | None) -> MessageEntry
         The message; None if it is not among the entries.
     """
     opened = [entry.event for entry in entries if entry.turn == turn_id and isinstance(entry.event, TurnOpened)]
-    question_positions = [event.question for event in opened]
+    question_positions = [event.question_position for event in opened]
     for entry in entries:
         if not is_message_entry(entry) or entry.event.message["role"] != "user":
             continue
@@ -130,9 +130,9 @@ def find_refused_turn(active: ActiveEntries) -> str | None:
         None if the last turn was not refused, or a message was added since.
     """
     for entry in reversed(active.entries):
-        if isinstance(entry.event, TurnRefused):
+        if isinstance(entry.event, TurnRefusedByAPI):
             omissions = find_omissions(active.entries)
-            return entry.turn if any(place.position in omissions for place in entry.event.places) else None
+            return entry.turn if any(place.position in omissions for place in entry.event.locations) else None
         if is_message_entry(entry):
             return None
     return None
@@ -226,7 +226,7 @@ class CalledReply:
             for entry in answers
             for number, block in enumerate(blocks_of(entry.event.message))
             if block["type"] == "tool_result"
-            and any(each.place.block == number for each in stored.omissions.get(entry.position, ()))
+            and any(each.location.block == number for each in stored.omissions.get(entry.position, ()))
         )
         return cls([*before, *own], answers, rest[len(answers) :], frozenset(refused))
 

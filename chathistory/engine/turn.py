@@ -50,7 +50,7 @@ from chathistory.log.events import (
     ReplyOrphaned,
     TurnAbandoned,
     TurnOpened,
-    TurnRefused,
+    TurnRefusedByAPI,
 )
 from chathistory.log.lease import give_up
 from chathistory.log.process import this_process
@@ -469,7 +469,7 @@ class Turn:
             if (
                 refusal is None
                 or active is None
-                or refusal.sort == "container"
+                or refusal.kind == "container"
                 or not self._is_open(self._message_count)
             ):
                 return []
@@ -478,10 +478,10 @@ class Turn:
             ):  # the error counts in other messages than these
                 return []
             reason, goes_on = type(error).__name__, False
-            if refusal.sort == "turn":
-                event: TurnRefused = refuse_turn(refusal, active, self.id)
+            if refusal.kind == "turn":
+                event: TurnRefusedByAPI = refuse_turn(refusal, active, self.id)
                 event = replace(event, reason=reason, forgotten_container=self.forgotten_container)
-                goes_on = any(place.block is not None for place in event.places)
+                goes_on = any(place.block is not None for place in event.locations)
                 try:
                     closed: Entry = Entry(event, self.id)
                     self._update_view(self.log.append([closed]))

@@ -120,7 +120,7 @@ def _mark_settled(view: SentView) -> SentView:
 
 def _sending_rules(view: ViewState) -> tuple[Any, ...]:
     """Return the parts of the state that decide how entries are sent."""
-    return (view.path, view.view_start, view.cut_position, view.thinking_valid_from, view.renamed)
+    return (view.path_position, view.view_start, view.cut_position, view.thinking_valid_from, view.renamed_calls)
 
 
 def _list_ids(messages: Iterable[Message]) -> set[str]:

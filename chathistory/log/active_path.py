@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from chathistory.errors import CorruptRecord
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, decode, is_cut_entry, keep_known
-from chathistory.log.events import Compaction, Cut, Repair, Rewind, Setup, Snapshot
-from chathistory.log.field_types import Span
+from chathistory.log.events import CompactionByAPI, Cut, Repair, Rewind, Setup, Snapshot
+from chathistory.log.field_types import PositionRange
 from chathistory.log.state import ConversationHead, ConversationState
 
 __all__ = [
@@ -38,9 +38,9 @@ _NOT_KEPT = "the head names it as {}, which is not kept any longer"
 _OTHER_KIND = "the head names it as {}, which it is not"
 
 
-def load_spans(log: ConversationLog, head: ConversationHead, entries: Sequence[Entry]) -> list[Span]:
+def load_spans(log: ConversationLog, head: ConversationHead, entries: Sequence[Entry]) -> list[PositionRange]:
     """Return the spans of a log, oldest first; one round trip if it was rewound and that entry is not in `entries`."""
-    path = head.state.view.path
+    path = head.state.view.path_position
     if path is None:
         return [(head.start, head.end)]
     entry = _load_named(log, head, path, "the one that says which part of the log is active", entries)
@@ -50,7 +50,7 @@ def load_spans(log: ConversationLog, head: ConversationHead, entries: Sequence[E
     return spans
 
 
-def find_spans(entry: Entry, head: ConversationHead) -> list[Span] | None:
+def find_spans(entry: Entry, head: ConversationHead) -> list[PositionRange] | None:
     """Return the spans of a log that a rewind, a snapshot or a repair says; None: it is another kind of entry."""
     if not isinstance(entry.event, Rewind | Snapshot | Repair):
         return None
@@ -59,7 +59,7 @@ def find_spans(entry: Entry, head: ConversationHead) -> list[Span] | None:
 
 def load_cut(
     log: ConversationLog, head: ConversationHead, entries: Iterable[Entry] = ()
-) -> Entry[Cut | Compaction] | None:
+) -> Entry[Cut | CompactionByAPI] | None:
     """Return the newest cut; None: there is none. One round trip if it is not among `entries`.
 
     Raises:
@@ -97,9 +97,9 @@ def _load_named(
     return found
 
 
-def cut_spans_at(spans: Sequence[Span], positions: Iterable[int]) -> list[Span]:
+def cut_spans_at(spans: Sequence[PositionRange], positions: Iterable[int]) -> list[PositionRange]:
     """Return the spans without some positions."""
-    left: list[Span] = []
+    left: list[PositionRange] = []
     gone = sorted(positions)
     for start, stop in spans:
         begin = start
@@ -110,13 +110,13 @@ def cut_spans_at(spans: Sequence[Span], positions: Iterable[int]) -> list[Span]:
     return [(start, stop) for start, stop in left if start < stop]
 
 
-def clip_spans(spans: Sequence[Span], *, low: int = 0, high: int) -> list[Span]:
+def clip_spans(spans: Sequence[PositionRange], *, low: int = 0, high: int) -> list[PositionRange]:
     """Return the parts of spans within [low, high)."""
     parts = ((max(start, low), min(stop, high)) for start, stop in spans)
     return [(start, stop) for start, stop in parts if start < stop]
 
 
-def covers(spans: Sequence[Span], position: int) -> bool:
+def covers(spans: Sequence[PositionRange], position: int) -> bool:
     """Whether a position is in one of the spans."""
     return any(start <= position < stop for start, stop in spans)
 
@@ -127,7 +127,7 @@ class ActiveEntries:
 
     head: ConversationHead
     entries: Sequence[Entry]
-    cut: Entry[Cut | Compaction] | None = None
+    cut: Entry[Cut | CompactionByAPI] | None = None
 
     @property
     def state(self) -> ConversationState:
@@ -169,7 +169,9 @@ def _load_at_once(log: ConversationLog) -> ActiveEntries | None:
     if low < first:
         entries = [*log.read(low, first), *entries]
     active = entries if first == low else [entry for entry in entries if entry.position >= low]
-    if view.path is not None and view.path >= low:  # a rewind before that left out what is not sent anyway
+    if (
+        view.path_position is not None and view.path_position >= low
+    ):  # a rewind before that left out what is not sent anyway
         spans = load_spans(log, head, entries)
         active = [entry for entry in active if covers(spans, entry.position)]
     return ActiveEntries(head, keep_known(active, log.key), load_cut(log, head, entries))
@@ -206,7 +208,7 @@ def iter_newest_first(log: ConversationLog, portion: int, *, before: int | None 
     if head is None:
         return
     begin = (head.end if before is None else min(before, head.end)) - len(records)
-    path = head.state.view.path
+    path = head.state.view.path_position
     turning = [] if path is None else [decode(record, log.key) for record in records if record.position == path]
     for low, stop in reversed(load_spans(log, head, turning)):
         high = stop
@@ -222,7 +224,7 @@ def iter_newest_first(log: ConversationLog, portion: int, *, before: int | None 
             high = start
 
 
-def iter_spans_newest_first(log: ConversationLog, spans: Sequence[Span], portion: int) -> Iterator[Entry]:
+def iter_spans_newest_first(log: ConversationLog, spans: Sequence[PositionRange], portion: int) -> Iterator[Entry]:
     """Yield the entries of spans, newest first; what is read does not count as seen.
 
     Reads `portion` records at once, twice as many each time after. Raises as `iter_newest_first` does.

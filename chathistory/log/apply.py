@@ -9,7 +9,7 @@ from typing import Any, assert_never
 from chathistory.log.entry import Entry
 from chathistory.log.events import (
     Annotation,
-    Compaction,
+    CompactionByAPI,
     ContentOmitted,
     Cut,
     Forked,
@@ -25,7 +25,7 @@ from chathistory.log.events import (
     ThinkingPolicy,
     TurnAbandoned,
     TurnOpened,
-    TurnRefused,
+    TurnRefusedByAPI,
     UnknownEvent,
 )
 from chathistory.log.field_types import KEEP, Response
@@ -42,7 +42,7 @@ from chathistory.log.state import (
     Totals,
     ViewState,
     is_sendable_id,
-    state_in,
+    parse_state,
 )
 from chathistory.log.turn_boundaries import begins_view, opens_turn
 from chathistory.messages.content import text_of
@@ -90,36 +90,38 @@ def apply(state: ConversationState, entry: Entry, position: int) -> Conversation
                 view = replace(view, view_start=start.view_start, cut_position=start.cut_position)
                 view = replace(view, hidden_turns=start.hidden_turns, view_since=start.view_since)
                 view = _invalidate_prefix(view, position)
-            view = replace(view, path=position, tokens=event.tokens)
-            engine = replace(engine, open_turn=None, unanswered=None)
+            view = replace(view, path_position=position, tokens=event.tokens)
+            engine = replace(engine, open_turn=None, unanswered_turn=None)
             return replace(_set_counts(state, event), view=view, engine=engine)
         case Snapshot():
             view = _invalidate_thinking(view, position) if event.was_sent else view
-            view = replace(view, path=position, tokens=event.tokens, hidden_turns=event.hidden_turns)
+            view = replace(view, path_position=position, tokens=event.tokens, hidden_turns=event.hidden_turns)
             cut_position = None if event.cut_position is None else view.cut_position
-            view = replace(view, cut_position=cut_position, renamed=event.renamed)
+            view = replace(view, cut_position=cut_position, renamed_calls=event.renamed_calls)
             counted = _set_counts(state, event)
             return replace(counted, totals=replace(counted.totals, preview=None), view=view)
         case Repair():
             view = _invalidate_thinking(view, position) if event.lost else view
-            view = replace(view, path=position, tokens=event.tokens)
+            view = replace(view, path_position=position, tokens=event.tokens)
             view = replace(view, hidden_turns=event.hidden_turns, cut_position=event.cut_position)
             if event.setup_lost:  # the next turn of an engine stores it again
-                engine = replace(engine, setup={}, setup_position=None)
+                engine = replace(engine, setup_fingerprints={}, setup_position=None)
             return replace(_set_counts(state, event), view=view, engine=engine)
         case Setup():
-            changed = (engine.setup.get(name) != event.fingerprints.get(name) for name in ("system", "tools"))
-            view = _invalidate_prefix(view, position) if engine.setup and any(changed) else view
-            engine = replace(engine, setup=event.fingerprints, setup_position=position)
+            known = engine.setup_fingerprints
+            is_changed = any(known.get(name) != event.fingerprints.get(name) for name in ("system", "tools"))
+            view = _invalidate_prefix(view, position) if known and is_changed else view
+            engine = replace(engine, setup_fingerprints=event.fingerprints, setup_position=position)
             return replace(state, view=view, engine=engine)
         case Cut():
             return replace(state, view=_invalidate_prefix(_cut(view, event, position), position))
-        case Compaction():
+        case CompactionByAPI():
             paid = _pay(state, event.response, entry.time_us)
             return replace(paid, view=replace(_cut(view, event, position), cache_valid_from=position))
         case ThinkingPolicy():
-            bound = position if view.drop_block and not event.drop_block else view.thinking_valid_from
-            return replace(state, view=replace(view, drop_block=event.drop_block, thinking_valid_from=bound))
+            drop = event.drop_stale_thinking
+            valid_from = position if view.drop_stale_thinking and not drop else view.thinking_valid_from
+            return replace(state, view=replace(view, drop_stale_thinking=drop, thinking_valid_from=valid_from))
         case TurnOpened():
             engine = _open_turn(engine, entry, event.lease_until, event.opened_by)
             return replace(state, engine=engine)
@@ -132,7 +134,7 @@ def apply(state: ConversationState, entry: Entry, position: int) -> Conversation
         case TurnAbandoned():
             engine = _close_turn(_forget_container(engine, event), entry, "interrupted", event.lease)
             return replace(state, engine=engine)
-        case TurnRefused():
+        case TurnRefusedByAPI():
             engine = _close_turn(_forget_container(engine, event), entry, "refused")
             return replace(state, view=_subtract_tokens(view, event.tokens), engine=engine)
         case ReplyInterrupted() | ReplyOrphaned():
@@ -142,10 +144,10 @@ def apply(state: ConversationState, entry: Entry, position: int) -> Conversation
         case ContentOmitted():
             view = _subtract_tokens(view, event.tokens)
             view = _invalidate_prefix(view, position) if event.invalidates_thinking else view
-            view = replace(view, thinking_valid_from=position) if event.all_thinking else view
+            view = replace(view, thinking_valid_from=position) if event.omits_all_thinking else view
             return replace(state, view=view)
         case Forked():
-            return state_in(event.state_values) or state
+            return parse_state(event.state) or state
         case RecordLost():  # what follows was bound to what stood here
             return replace(state, view=_invalidate_thinking(view, position))
         case UnknownEvent():
@@ -172,8 +174,8 @@ def _add_message(state: ConversationState, entry: Entry, event: MessageAdded, po
         view = replace(view, view_since=entry.time_us, cache_valid_from=position)
     if event.lease_until is not None:
         engine = _open_turn(engine, entry, event.lease_until, event.opened_by)
-    elif engine.unanswered is not None:
-        engine = replace(engine, unanswered=None)
+    elif engine.unanswered_turn is not None:
+        engine = replace(engine, unanswered_turn=None)
     if is_reply and event.lease_until is None and response.stop_reason != "pause_turn":
         engine = _close_turn(engine, entry, None)
     return ConversationState(state.identity, state.annotations, totals, view.with_tokens(tokens), engine)
@@ -206,14 +208,14 @@ def _set_counts(state: ConversationState, event: Rewind | Snapshot | Repair) -> 
     return replace(state, totals=replace(state.totals, messages=event.messages, turns=event.turns))
 
 
-def _cut(view: ViewState, event: Cut | Compaction, position: int) -> ViewState:
+def _cut(view: ViewState, event: Cut | CompactionByAPI, position: int) -> ViewState:
     view = replace(view, view_start=event.view_start, cut_position=position, hidden_turns=event.hidden_turns)
-    return replace(view, view_since=event.view_since, tokens=event.tokens, renamed=event.renamed)
+    return replace(view, view_since=event.view_since, tokens=event.tokens, renamed_calls=event.renamed_calls)
 
 
 def _invalidate_prefix(view: ViewState, position: int) -> ViewState:
     """Take note that what stands before others has changed: neither the cache nor thinking holds any longer."""
-    bound = view.thinking_valid_from if view.drop_block else position
+    bound = view.thinking_valid_from if view.drop_stale_thinking else position
     return replace(view, cache_valid_from=position, thinking_valid_from=bound)
 
 
@@ -233,7 +235,7 @@ def _open_turn(engine: EngineState, entry: Entry, lease_until: int, opened_by: P
         turn = replace(turn, lease_until=lease_until)
     else:
         turn = OpenTurn(entry.turn or entry.id, lease_until, entry.time_us, entry.id, opened_by)
-    return replace(engine, open_turn=turn, unanswered=None)
+    return replace(engine, open_turn=turn, unanswered_turn=None)
 
 
 def _close_turn(engine: EngineState, entry: Entry, state: str | None, lease: str | None = None) -> EngineState:
@@ -249,11 +251,11 @@ def _close_turn(engine: EngineState, entry: Entry, state: str | None, lease: str
     if turn is None or lease not in (None, turn.lease) or entry.turn not in (None, turn.id):
         return engine
     closed = ClosedTurn(turn.id, state, entry.time_us, turn.process) if state else None
-    return replace(engine, open_turn=None, unanswered=closed)
+    return replace(engine, open_turn=None, unanswered_turn=closed)
 
 
 def _forget_container(
-    engine: EngineState, event: MessageAdded | TurnAbandoned | TurnRefused | ReplyInterrupted | ReplyOrphaned
+    engine: EngineState, event: MessageAdded | TurnAbandoned | TurnRefusedByAPI | ReplyInterrupted | ReplyOrphaned
 ) -> EngineState:
     if engine.container is None or event.forgotten_container != engine.container.id:
         return engine

@@ -379,7 +379,7 @@ class ConversationLog:
 
     def _is_on_path(self, head: Head, position: int) -> bool:
         """Whether the view goes through a position: what was taken back may be stored once more."""
-        path = self.with_state(head).state.view.path
+        path = self.with_state(head).state.view.path_position
         if path is None or position > path:
             return True
         event = self.read(path, path + 1)[0].event
@@ -483,7 +483,7 @@ def _have_one_birth(one: Head, other: Head) -> bool:
     """Whether two heads are of one conversation, and not of one that was deleted and another made in its place."""
     if one.revision.version == other.revision.version:
         return True
-    return read_state(one).identity.born == read_state(other).identity.born
+    return read_state(one).identity.creation_id == read_state(other).identity.creation_id
 
 
 def _beside(entries: Sequence[Entry]) -> bool:

@@ -1,6 +1,6 @@
 """What the core writes into a log: an entry, and the line of text that holds it.
 
-    {"sum":"5f0c11d2","v":1,"id":"...","kind":"message","at":1790000000000000,"turn":"...","data":{...},"message":{...}}
+    {"sum":"5f0c11d2","v":2,"id":"...","kind":"message","at":1790000000000000,"turn":"...","data":{...},"message":{...}}
 
 Everything that happens to a conversation is an entry, so the log is the truth and all else is its fold. `event` is what
 happened (see `log.events`); `data` and `message` on disk are its fields.
@@ -24,7 +24,7 @@ from chathistory.errors import CorruptRecord, InvalidInput, UnsupportedRecord
 from chathistory.log.clock import fresh_token, now, to_datetime
 from chathistory.log.events import (
     EVENT_CLASSES,
-    Compaction,
+    CompactionByAPI,
     Cut,
     Event,
     LeaseRenewed,
@@ -33,7 +33,7 @@ from chathistory.log.events import (
     ReplyOrphaned,
     TurnAbandoned,
     TurnOpened,
-    TurnRefused,
+    TurnRefusedByAPI,
     UnknownEvent,
 )
 from chathistory.log.field_types import NO_RESPONSE, Response
@@ -44,7 +44,7 @@ from chathistory.log.stored_fields import (
     is_number,
     is_text_or_none,
     load_fields,
-    stored_keys,
+    stored_names,
 )
 from chathistory.messages.accept import accept_message
 from chathistory.messages.content import Message
@@ -74,7 +74,9 @@ __all__ = [
     "messages_among",
 ]
 
-FORMAT = 1
+FORMAT = 2
+"""The stored format that this version reads and writes: the `v` of a line, and of the state in a head."""
+
 _LONGEST_ID = 255
 _ROLES = frozenset({"user", "assistant", "system"})
 _WITH_BLOCKS = frozenset({"tool_result", "search_result"})
@@ -159,9 +161,9 @@ def is_message_entry(entry: Entry) -> TypeGuard[Entry[MessageAdded]]:
     return isinstance(entry.event, MessageAdded)
 
 
-def is_cut_entry(entry: Entry) -> TypeGuard[Entry[Cut | Compaction]]:
+def is_cut_entry(entry: Entry) -> TypeGuard[Entry[Cut | CompactionByAPI]]:
     """Whether an entry is a cut, or a compaction by the API."""
-    return isinstance(entry.event, Cut | Compaction)
+    return isinstance(entry.event, Cut | CompactionByAPI)
 
 
 def messages_among(entries: Iterable[Entry]) -> list[Entry[MessageAdded]]:
@@ -177,7 +179,7 @@ def keep_known(entries: Sequence[Entry], key: Key) -> list[Entry]:
         UnsupportedRecord: One of another kind must be understood, or has a later format.
     """
     for entry in entries:
-        if isinstance(entry.event, UnknownEvent) and not entry.event.may_be_passed_by:
+        if isinstance(entry.event, UnknownEvent) and not entry.event.is_optional:
             raise UnsupportedRecord(key, entry.position, entry.version)
     return [entry for entry in entries if not isinstance(entry.event, UnknownEvent)]
 
@@ -192,7 +194,7 @@ def is_activity(entry: Entry) -> bool:
     return isinstance(entry.event, _ACTIVITY)
 
 
-_ACTIVITY = (TurnOpened, LeaseRenewed, TurnAbandoned, TurnRefused, ReplyInterrupted, ReplyOrphaned)
+_ACTIVITY = (TurnOpened, LeaseRenewed, TurnAbandoned, TurnRefusedByAPI, ReplyInterrupted, ReplyOrphaned)
 
 
 def encode(entry: Entry) -> str:
@@ -203,7 +205,7 @@ def encode(entry: Entry) -> str:
     event, data = entry.event, entry.data
     message = getattr(event, "message", None)
     values: dict[str, Any] = {"v": entry.version, "id": entry.id, "kind": event.kind, "at": entry.time_us}
-    if event.may_be_passed_by:
+    if event.is_optional:
         values["optional"] = True
     if entry.turn is not None:
         values["turn"] = entry.turn
@@ -245,22 +247,22 @@ def _read(text: str, position: int) -> Entry | str:  # noqa: PLR0911 - each is a
         values, end = _scan(text)
     except (ValueError, RecursionError):
         return _NO_ENTRY
-    if end != len(text) or type(version := values.get("v")) is not int or version < FORMAT:
+    if end != len(text) or type(version := values.get("v")) is not int or version < 1:
         return _NO_ENTRY
     if text.count("{") + text.count("[") > DEEPEST and not is_storable(values):
         return "it is nested too deep"
-    if version > FORMAT:
+    if version != FORMAT:
         del values["sum"]
         return Entry(UnknownEvent("unknown", data=values), id="", time_us=0, position=position, version=version)
     if (wrong := _find_wrong(values)) is not None:
         return f"its field {wrong.name} has a wrong type or value"
     data, optional = values.get("data") or {}, values.get("optional") is True
-    loaded = load_event(values["kind"], data, values.get("message"), may_be_passed_by=optional)
+    loaded = load_event(values["kind"], data, values.get("message"), is_optional=optional)
     if isinstance(loaded, WrongField):
         return f"its field {loaded.name} has a wrong type or value"
     extra: dict[str, Any] = {}
     if data and not isinstance(loaded, UnknownEvent):
-        known = stored_keys(type(loaded))
+        known = stored_names(type(loaded))
         if not data.keys() <= known:
             extra = {name: value for name, value in data.items() if name not in known}
     return Entry(loaded, values.get("turn"), values["id"], values["at"], position, FORMAT, "\\ud" in text, extra)
@@ -280,18 +282,18 @@ def _find_wrong(values: dict[str, Any]) -> WrongField | None:
     return None if data is None or isinstance(data, dict) else WrongField("data")
 
 
-def load_event(kind: str, data: dict[str, Any], message: Any, *, may_be_passed_by: bool = False) -> Event | WrongField:
+def load_event(kind: str, data: dict[str, Any], message: Any, *, is_optional: bool = False) -> Event | WrongField:
     """Return the event that a line holds.
 
     Args:
         kind: Its name on disk.
         data: The JSON object of its fields.
         message: Its message; None: it has none.
-        may_be_passed_by: What the line says for readers that do not know the kind.
+        is_optional: What the line says for readers that do not know the kind.
     """
     cls = EVENT_CLASSES.get(kind)
     if cls is None:
-        return UnknownEvent(kind, may_be_passed_by, data, message)
+        return UnknownEvent(kind, is_optional, data, message)
     is_right = _MESSAGE_CHECKS.get(kind)
     if is_right is None:
         return load_fields(cls, data)
@@ -337,7 +339,7 @@ def _is_partial_message(value: Any) -> bool:
 
 _MESSAGE_CHECKS: dict[str, Callable[[Any], bool]] = {
     MessageAdded.kind: is_message,
-    Compaction.kind: is_message,
+    CompactionByAPI.kind: is_message,
     Cut.kind: lambda message: message is None or is_message(message),
     ReplyInterrupted.kind: _is_partial_message,
     ReplyOrphaned.kind: _is_partial_message,

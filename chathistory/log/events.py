@@ -1,29 +1,30 @@
-"""What can happen to a conversation: each kind of event is a frozen dataclass with the fields that belong to it.
+"""What can happen to a conversation: one frozen dataclass for each kind of event.
 
-    MessageAdded     a message as it was sent or received, with what the response told beside it
-    Annotation       title, tags or metadata were set; commutes with what others write
-    Rewind           the view goes on from an earlier position; the log keeps all
-    Snapshot         the state at this point, from which the fold can start again when what was before is forgotten
-    Setup            model, system prompt and tools that the messages behind it are held with
-    Cut              the view begins at a later position from now on; its own message, if any, stands before that
-    Compaction       a cut whose message is a block of the API's that stands for all before, and keeps thinking valid
-    ThinkingPolicy   what the API is to do with thinking that is bound to what is not sent any longer
-    Repair           the view goes around records that can no longer be read
-    TurnOpened       a turn whose message is stored already was begun again
-    LeaseRenewed     the process that holds the open turn is still at it: the turn counts as open for longer
-    TurnAbandoned    a turn was closed without a reply
-    TurnRefused      a turn was closed because the API refused what it sent, which is not sent again
-    ContentOmitted   what the API refuses, or what somebody wants to leave out, is not sent from now on
-    ReplyInterrupted what had arrived of a reply that broke off: for people to read, never replayed
-    ReplyOrphaned    a paid reply that arrived after somebody else had changed the conversation: never replayed
-    Forked           what stands before it was copied from another conversation; the state in which this one begins
-    RecordLost       a record stood here that could not be read when what was left was salvaged
-    UnknownEvent     an event of a kind that this version does not know, as it was read
+    MessageAdded      a message was sent or received; with the other fields of the response
+    Annotation        the title, tags or metadata were set
+    Rewind            the conversation continues from an earlier position; the log keeps everything
+    Snapshot          the state at this point; entries before it can be forgotten
+    Setup             the model, system prompt and tools that the next messages are sent with
+    Cut               messages before a position are no longer sent; a message may be sent in their place
+    CompactionByAPI   a cut whose message is a compaction block that the API made; thinking after it stays valid
+    ThinkingPolicy    whether the API or this library drops thinking that is no longer valid
+    Repair            entries that cannot be read or sent are left out of the active path
+    TurnOpened        a turn was started again; its message is stored already
+    LeaseRenewed      the process that owns the open turn is still working on it
+    TurnAbandoned     a turn was closed without a reply
+    TurnRefusedByAPI  a turn was closed because the API refused its content, which is not sent again
+    ContentOmitted    stored content is left out of requests from now on
+    ReplyInterrupted  the part of a reply that arrived before the connection or the caller ended it; never sent
+    ReplyOrphaned     a paid reply that arrived after another writer had changed the conversation; never sent
+    Forked            the entries before it were copied from another conversation; the state at that point
+    RecordLost        the record at this position could not be read when the conversation was salvaged
+    UnknownEvent      an event that this version cannot interpret, as it was read
 
-`kind` is the name on disk. `may_be_passed_by` says whether a reader that does not know the kind may go on without it:
-what changes what is sent to Claude must be understood.
+`kind` is the name of the event's kind in a stored line. Each field is stored under its own name, so the names of kinds
+and fields are part of the stored format. `is_optional` says whether a reader that does not know the kind may skip the
+entry; an event that changes what is sent to Claude is never optional.
 
-The annotations are evaluated here (there is no `from __future__ import annotations`): `stored_fields` reads them.
+This module has no `from __future__ import annotations`: `stored_fields` reads the evaluated annotations.
 """
 
 from dataclasses import dataclass, field
@@ -32,19 +33,18 @@ from typing import Annotated, Any, ClassVar, Final, TypeAlias
 from chathistory.log.field_types import (
     KEEP,
     NO_RESPONSE,
+    ActivePath,
     Bool,
-    CallMarks,
+    CallRefs,
     Count,
     Json,
     Keep,
-    KeyIsThere,
     LeaseEnd,
     LeaseEndOrNone,
+    Locations,
     Object,
     ObjectOrNone,
     Omissions,
-    Path,
-    Places,
     Position,
     PositionOrNone,
     Positions,
@@ -56,13 +56,13 @@ from chathistory.log.field_types import (
     TextOrNone,
     ViewStartOrNone,
 )
-from chathistory.log.stored_fields import Form, is_list_of_text, is_object, is_text_or_none, under_key
+from chathistory.log.stored_fields import Form, is_list_of_text, is_object, is_text_or_none
 from chathistory.messages.content import Message
 
 __all__ = [
     "EVENT_CLASSES",
     "Annotation",
-    "Compaction",
+    "CompactionByAPI",
     "ContentOmitted",
     "Cut",
     "Event",
@@ -80,7 +80,7 @@ __all__ = [
     "ThinkingPolicy",
     "TurnAbandoned",
     "TurnOpened",
-    "TurnRefused",
+    "TurnRefusedByAPI",
     "UnknownEvent",
 ]
 
@@ -90,45 +90,47 @@ class MessageAdded:
     """A message of the conversation.
 
     Attributes:
-        message: As it was sent or received.
-        response: What the API told beside a reply.
-        request_id: Of a reply.
-        beside: What the caller handed in beside role and content, and is not sent.
-        received: Whether objects of the SDK came from the API, though they are no whole response.
-        key: The caller's name for the append that stored it.
-        copy_of: The position of the message that a repair stored once more; None: it is no copy.
-        sent_ids: The ids under which tool calls, or those of results, are sent, by the index of the block.
-        lease_until: The turn is open, or stays open, until then (microseconds since 1970 UTC); None: it opens none.
-        opened_by: The process that opens the turn with it; None: it is a step of a turn that is open.
-        forgotten_container: The id of the container that the API does not know any longer.
+        message: Role and content, as they were sent or received.
+        response: For a reply, the other fields of the API's response.
+        request_id: For a reply, the id of its request.
+        unsent_fields: Fields next to role and content that the caller passed. They are kept, and never sent.
+        received: True if the content consists of SDK objects that came from the API, but is not a complete response.
+        key: The caller's idempotency key for the append that stored it.
+        copy_of: The position of the message that a repair stored again; None: this is not a copy.
+        sent_ids: Ids of tool calls, or of the calls that results answer, where the id that is sent differs from the
+            stored one; by the index of the block.
+        lease_until: The message opens a turn, or continues it, until then (microseconds since 1970 UTC); None: it does
+            not open one.
+        opened_by: The process that opens a turn with this message; None: the message continues an open turn.
+        forgotten_container: The id of a container that the API no longer knows.
     """
 
     kind: ClassVar[str] = "message"
-    may_be_passed_by: ClassVar[bool] = False
+    is_optional: ClassVar[bool] = False
     message: Message = field(repr=False)
     response: StoredResponse = NO_RESPONSE
     request_id: TextOrNone = None
-    beside: ObjectOrNone = field(default=None, repr=False)
+    unsent_fields: ObjectOrNone = field(default=None, repr=False)
     received: Bool = False
     key: TextOrNone = None
-    copy_of: PositionOrNone = field(default=None, metadata=under_key("again"))
+    copy_of: PositionOrNone = None
     sent_ids: TextMap = field(default_factory=dict)
-    lease_until: LeaseEndOrNone = field(default=None, metadata=under_key("until"))
-    opened_by: ProcessOrNone = field(default=None, metadata=under_key("by"))
-    forgotten_container: TextOrNone = field(default=None, metadata=under_key("forgot_container"))
+    lease_until: LeaseEndOrNone = None
+    opened_by: ProcessOrNone = None
+    forgotten_container: TextOrNone = None
 
     @property
     def is_received(self) -> bool:
-        """Whether it came from the API, which takes back what it gave: what is not known of it is sent as it came."""
+        """Whether the message came from the API. Parts of it that are unknown here are sent unchanged."""
         return self.received if self.response is NO_RESPONSE else self.response.is_whole
 
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """What somebody set beside the conversation; `KEEP`: that stays as it is."""
+    """New title, tags or metadata of the conversation; `KEEP` leaves a field unchanged."""
 
     kind: ClassVar[str] = "annotation"
-    may_be_passed_by: ClassVar[bool] = True
+    is_optional: ClassVar[bool] = True
     title: Annotated[str | Keep | None, Form(is_text_or_none)] = field(default=KEEP, repr=False)
     tags: Annotated[tuple[str, ...] | Keep, Form(is_list_of_text, tuple, list)] = field(default=KEEP, repr=False)
     metadata: Annotated[dict[str, Any] | Keep, Form(is_object)] = field(default=KEEP, repr=False)
@@ -136,22 +138,22 @@ class Annotation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rewind:
-    """The view goes through `path`, and on behind this event.
+    """The active path becomes `path`, followed by the entries after this one.
 
     Attributes:
-        to: Where the path ends; None: an earlier version did not say.
-        path: The spans of positions, oldest first.
-        messages: How many messages there are on it.
+        to: The position where the path ends; None: an earlier version did not store it.
+        path: Ranges of positions, oldest first.
+        messages: The number of messages on the path.
         turns: How many of them open a turn.
-        tokens: About how many tokens are sent of it.
-        view: From where on messages are sent; None: from where on they were.
-        omitted: What is not sent of it, by events that are no longer on the path.
+        tokens: About how many tokens of it are sent.
+        view: Where the sent part begins; None: unchanged.
+        omitted: Content of the path that is not sent because of events that are no longer on the path.
     """
 
     kind: ClassVar[str] = "rewind"
-    may_be_passed_by: ClassVar[bool] = False
+    is_optional: ClassVar[bool] = False
     to: PositionOrNone = None
-    path: Path
+    path: ActivePath
     messages: Count
     turns: Count
     tokens: Count
@@ -161,39 +163,46 @@ class Rewind:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """The state at this point, for records before it are going to be forgotten.
+    """The state at this point, written before older records are forgotten.
 
     Attributes:
-        path: The spans of positions that stay, oldest first.
-        messages: How many messages there are on it.
+        path: Ranges of the positions that are kept, oldest first.
+        messages: The number of messages on the path.
         turns: How many of them open a turn.
-        tokens: About how many tokens are sent of it.
+        tokens: About how many tokens of it are sent.
         hidden_turns: How many turns of it are not sent.
-        was_sent: Whether something that goes was sent so far: thinking in the rest is bound to it.
-        cut_position: The position of the newest cut, if that stays.
-        state_values: The state before it, as JSON; see `state.state_in`.
-        renamed: Tool calls that are sent under another id.
+        was_sent: Whether some of the forgotten content was still sent; thinking in the rest depends on it.
+        cut_position: The position of the newest cut, if that is kept.
+        state: The state before this entry, as JSON; `state.parse_state` reads it.
+        renamed_calls: Tool calls that are sent under another id.
     """
 
     kind: ClassVar[str] = "snapshot"
-    may_be_passed_by: ClassVar[bool] = False
-    path: Path
+    is_optional: ClassVar[bool] = False
+    path: ActivePath
     messages: Count
     turns: Count
     tokens: Count
-    hidden_turns: Count = field(metadata=under_key("hidden"))
-    was_sent: Bool = field(metadata=under_key("sent"))
-    cut_position: PositionOrNone = field(metadata=under_key("cut"))
-    state_values: Object = field(repr=False, metadata=under_key("summary"))
-    renamed: CallMarks = ()
+    hidden_turns: Count
+    was_sent: Bool
+    cut_position: PositionOrNone
+    state: Object = field(repr=False)
+    renamed_calls: CallRefs = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """What an engine holds the conversation with from now on; fingerprints: a short hash of each part."""
+    """The model, system prompt and tools that an engine sends the next messages with.
+
+    Attributes:
+        model: The model's name.
+        system: The system prompt.
+        tools: The tools.
+        fingerprints: A short hash of each of these, by its name.
+    """
 
     kind: ClassVar[str] = "setup"
-    may_be_passed_by: ClassVar[bool] = False
+    is_optional: ClassVar[bool] = False
     model: Json = None
     system: Json = field(default=None, repr=False)
     tools: Json = field(default=None, repr=False)
@@ -202,114 +211,123 @@ class Setup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cut:
-    """Messages are sent from a later position on.
+    """Messages before `view_start` are no longer sent.
 
     Attributes:
-        message: What is sent before them; None: nothing.
-        view_start: The position of the first.
-        hidden_turns: How many turns stand before it.
+        message: The message that is sent in their place; None: no message.
+        view_start: The position of the first message that is still sent.
+        hidden_turns: How many turns precede it.
         view_since: The time of the first message that is sent (microseconds since 1970 UTC).
-        tokens: About how many tokens are sent from now on.
-        preamble_tokens: About how many of these are system prompt and tools.
-        trimmed_turn_ids: CRCs of the callers' turn ids that are not sent any longer, eight characters each; None: it is
-            not known which those are.
-        renamed: Tool calls that are sent under another id.
+        tokens: About how many tokens are sent after the cut.
+        preamble_tokens: About how many of these belong to the system prompt and the tools.
+        trimmed_turn_ids: CRCs of the caller-supplied turn ids that are no longer sent, eight characters each; None:
+            unknown.
+        renamed_calls: Tool calls that are sent under another id.
     """
 
     kind: ClassVar[str] = "cut"
-    may_be_passed_by: ClassVar[bool] = False
+    is_optional: ClassVar[bool] = False
     message: Message | None = field(default=None, repr=False)
-    view_start: Position = field(metadata=under_key("from"))
-    hidden_turns: Count = field(metadata=under_key("hidden"))
-    view_since: Position = field(metadata=under_key("since"))
+    view_start: Position
+    hidden_turns: Count
+    view_since: Position
     tokens: Count
-    preamble_tokens: Count = field(metadata=under_key("before"))
-    trimmed_turn_ids: TextOrNone = field(default="", metadata=under_key("turns"))
-    renamed: CallMarks = ()
+    preamble_tokens: Count
+    trimmed_turn_ids: TextOrNone = ""
+    renamed_calls: CallRefs = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Compaction:
-    """A cut whose message was made by the API; the fields are those of `Cut` and of a reply."""
+class CompactionByAPI:
+    """A cut whose message was made by the API; it has the fields of `Cut` and those of a reply."""
 
     kind: ClassVar[str] = "compaction"
-    may_be_passed_by: ClassVar[bool] = False
+    is_optional: ClassVar[bool] = False
     message: Message = field(repr=False)
-    view_start: Position = field(metadata=under_key("from"))
-    hidden_turns: Count = field(metadata=under_key("hidden"))
-    view_since: Position = field(metadata=under_key("since"))
+    view_start: Position
+    hidden_turns: Count
+    view_since: Position
     tokens: Count
-    preamble_tokens: Count = field(metadata=under_key("before"))
-    trimmed_turn_ids: TextOrNone = field(default="", metadata=under_key("turns"))
-    renamed: CallMarks = ()
+    preamble_tokens: Count
+    trimmed_turn_ids: TextOrNone = ""
+    renamed_calls: CallRefs = ()
     response: StoredResponse = NO_RESPONSE
     request_id: TextOrNone = None
 
 
 @dataclass(frozen=True, slots=True)
 class ThinkingPolicy:
-    """Whether the API is asked to drop thinking that is bound to what is not sent any longer; else the view does."""
+    """Who drops stale thinking, which depends on content that is no longer sent.
 
-    kind: ClassVar[str] = "choice"
-    may_be_passed_by: ClassVar[bool] = False
-    drop_block: Bool
+    Attributes:
+        drop_stale_thinking: True: the API is asked to drop it. False: the view leaves it out.
+    """
+
+    kind: ClassVar[str] = "thinking_policy"
+    is_optional: ClassVar[bool] = False
+    drop_stale_thinking: Bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """The view goes through `path`, around what can no longer be read or sent.
+    """The active path becomes `path`, without the entries that cannot be read or sent.
 
     Attributes:
-        path: The spans of positions, oldest first.
-        messages: How many messages there are on it.
+        path: Ranges of positions, oldest first.
+        messages: The number of messages on the path.
         turns: How many of them open a turn.
-        tokens: About how many tokens are sent of it.
+        tokens: About how many tokens of it are sent.
         hidden_turns: How many turns of it are not sent.
         cut_position: The position of the newest cut, if that can be read.
-        lost: Positions that were sent, or told what is sent, and can no longer be read.
-        setup_lost: Whether the newest `Setup` is among what is lost.
-        omitted: What is not sent of the path, by events that are no longer on it.
+        lost: Positions of unreadable records that were sent, or that determined what is sent.
+        setup_lost: Whether the newest `Setup` is one of them.
+        omitted: Content of the path that is not sent because of events that are no longer on the path.
     """
 
-    kind: ClassVar[str] = "mend"
-    may_be_passed_by: ClassVar[bool] = False
-    path: Path
+    kind: ClassVar[str] = "repair"
+    is_optional: ClassVar[bool] = False
+    path: ActivePath
     messages: Count
     turns: Count
     tokens: Count
-    hidden_turns: Count = field(metadata=under_key("hidden"))
-    cut_position: PositionOrNone = field(metadata=under_key("cut"))
+    hidden_turns: Count
+    cut_position: PositionOrNone
     lost: Positions
-    setup_lost: KeyIsThere = field(default=False, metadata=under_key("setup"))
+    setup_lost: Bool = False
     omitted: Omissions = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnOpened:
-    """A turn whose message is stored already was begun again.
+    """A turn was started again; its message is stored already.
 
     Attributes:
-        lease_until: It counts as open until then (microseconds since 1970 UTC).
-        opened_by: The process that did so; None: another step of the one that holds it.
-        question: The position of the message that it answers, if that has another turn's id; else None.
-        restored: Whether what the API refused of this turn is sent again.
+        lease_until: The turn counts as open until then (microseconds since 1970 UTC).
+        opened_by: The process that started it; None: another step of the process that owns the turn.
+        question_position: The position of the message that the turn answers, if that message has another turn's id.
+        restores_refused: Whether content of this turn that the API refused is sent again.
     """
 
-    kind: ClassVar[str] = "opened"
-    may_be_passed_by: ClassVar[bool] = False
-    lease_until: LeaseEnd = field(metadata=under_key("until"))
-    opened_by: ProcessOrNone = field(default=None, metadata=under_key("by"))
-    question: PositionOrNone = None
-    restored: Bool = False
+    kind: ClassVar[str] = "turn_opened"
+    is_optional: ClassVar[bool] = False
+    lease_until: LeaseEnd
+    opened_by: ProcessOrNone = None
+    question_position: PositionOrNone = None
+    restores_refused: Bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseRenewed:
-    """The turn that was opened by the entry with the id `lease` counts as open until then."""
+    """The lease of an open turn was extended.
 
-    kind: ClassVar[str] = "renewed"
-    may_be_passed_by: ClassVar[bool] = False
-    lease_until: LeaseEnd = field(metadata=under_key("until"))
+    Attributes:
+        lease_until: The turn counts as open until then (microseconds since 1970 UTC).
+        lease: The id of the entry that opened the turn.
+    """
+
+    kind: ClassVar[str] = "lease_renewed"
+    is_optional: ClassVar[bool] = False
+    lease_until: LeaseEnd
     lease: Text
 
 
@@ -318,135 +336,147 @@ class TurnAbandoned:
     """A turn was closed without a reply.
 
     Attributes:
-        reason: Why: the name of an error, or words.
-        lease: The id of the entry that opened the turn; None: whoever holds it.
-        refusal: What the API refused, if that stood before the turn or was the request as a whole.
-        forgotten_container: The id of the container that the API does not know any longer.
+        reason: The name of an error, or a text.
+        lease: The id of the entry that opened the turn; None: the turn is closed whoever owns it.
+        refusal: What the API refused, if that was sent before the turn or was the request as a whole.
+        forgotten_container: The id of a container that the API no longer knows.
     """
 
-    kind: ClassVar[str] = "abandoned"
-    may_be_passed_by: ClassVar[bool] = False
+    kind: ClassVar[str] = "turn_abandoned"
+    is_optional: ClassVar[bool] = False
     reason: TextOrNone = None
     lease: TextOrNone = None
     refusal: RefusalOrNone = None
-    forgotten_container: TextOrNone = field(default=None, metadata=under_key("forgot_container"))
+    forgotten_container: TextOrNone = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TurnRefused:
-    """A turn was closed because the API refused what it sent.
+class TurnRefusedByAPI:
+    """A turn was closed because the API refused its content.
 
     Attributes:
-        places: What is not sent again.
+        locations: The content that is not sent again.
         tokens: About how many tokens that took.
-        why: What is wrong with it.
+        problem: What is wrong with it.
         reason: The name of the error.
         refusal: What the API said.
-        forgotten_container: The id of the container that the API does not know any longer.
+        forgotten_container: The id of a container that the API no longer knows.
     """
 
-    kind: ClassVar[str] = "refused"
-    may_be_passed_by: ClassVar[bool] = False
-    places: Places
+    kind: ClassVar[str] = "turn_refused"
+    is_optional: ClassVar[bool] = False
+    locations: Locations
     tokens: Count
-    why: Text = ""
+    problem: Text = ""
     reason: TextOrNone = None
     refusal: RefusalOrNone = None
-    forgotten_container: TextOrNone = field(default=None, metadata=under_key("forgot_container"))
+    forgotten_container: TextOrNone = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContentOmitted:
-    """Something is not sent from now on.
+    """Content is left out of requests from now on.
 
     Attributes:
-        places: What.
+        locations: The content.
         tokens: About how many tokens that took.
-        why: Why, in words of this library; "": somebody asked for it.
-        invalidates_thinking: Whether thinking and the cache behind it are bound to what was sent.
-        all_thinking: Whether no thinking so far is sent.
+        problem: What is wrong with it, in words of this library; "": a user asked to leave it out.
+        invalidates_thinking: Whether thinking and the prompt cache after it depend on what was sent.
+        omits_all_thinking: Whether all thinking so far is left out.
     """
 
-    kind: ClassVar[str] = "omitted"
-    may_be_passed_by: ClassVar[bool] = False
-    places: Places
+    kind: ClassVar[str] = "content_omitted"
+    is_optional: ClassVar[bool] = False
+    locations: Locations
     tokens: Count
-    why: Text = ""
-    invalidates_thinking: Bool = field(metadata=under_key("unbinds"))
-    all_thinking: Bool = field(metadata=under_key("thinking"))
+    problem: Text = ""
+    invalidates_thinking: Bool
+    omits_all_thinking: Bool
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyInterrupted:
-    """What had come of a reply that broke off, which closed its turn; the fields are those of `ReplyOrphaned`."""
+    """The part of a reply that arrived before it was interrupted. It closes the turn, and is never sent.
 
-    kind: ClassVar[str] = "interrupted"
-    may_be_passed_by: ClassVar[bool] = True
+    The fields are those of `ReplyOrphaned`, without `raw`.
+    """
+
+    kind: ClassVar[str] = "reply_interrupted"
+    is_optional: ClassVar[bool] = True
     message: Message = field(repr=False)
     response: StoredResponse = NO_RESPONSE
     request_id: TextOrNone = None
     reason: TextOrNone = None
     lease: TextOrNone = None
-    forgotten_container: TextOrNone = field(default=None, metadata=under_key("forgot_container"))
+    forgotten_container: TextOrNone = None
 
 
 @dataclass(frozen=True, slots=True)
 class ReplyOrphaned:
-    """A paid reply that is no part of the conversation: it came too late, or could not be stored as it is.
+    """A paid reply that is not part of the conversation: it arrived too late, or cannot be stored as a message.
 
     Attributes:
-        message: Its role and content, for people to read.
-        response: What the API told beside it.
-        request_id: Of the reply.
+        message: Its role and content, to be shown to users.
+        response: The other fields of the API's response.
+        request_id: The id of its request.
         reason: The name of the error.
-        raw: All of it as JSON text, if it could not be stored as it is.
-        lease: The id of the entry that opened its turn; None: whoever holds it.
-        forgotten_container: The id of the container that the API does not know any longer.
+        raw: The whole reply as JSON text, if it cannot be stored as a message.
+        lease: The id of the entry that opened the turn; None: the turn is closed whoever owns it.
+        forgotten_container: The id of a container that the API no longer knows.
     """
 
-    kind: ClassVar[str] = "orphaned"
-    may_be_passed_by: ClassVar[bool] = True
+    kind: ClassVar[str] = "reply_orphaned"
+    is_optional: ClassVar[bool] = True
     message: Message = field(repr=False)
     response: StoredResponse = NO_RESPONSE
     request_id: TextOrNone = None
     reason: TextOrNone = None
     raw: TextOrNone = field(default=None, repr=False)
     lease: TextOrNone = None
-    forgotten_container: TextOrNone = field(default=None, metadata=under_key("forgot_container"))
+    forgotten_container: TextOrNone = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Forked:
-    """What stands before it was copied; state_values: the state in which this one begins (see `state.state_in`)."""
+    """The entries before it were copied from another conversation.
+
+    Attributes:
+        origin: The scope, id and position that it was forked from.
+        state: The state in which the fork begins, as JSON; `state.parse_state` reads it.
+    """
 
     kind: ClassVar[str] = "forked"
-    may_be_passed_by: ClassVar[bool] = False
-    origin: Json = field(default=None, metadata=under_key("from"))
-    state_values: Object = field(repr=False, metadata=under_key("summary"))
+    is_optional: ClassVar[bool] = False
+    origin: Json = None
+    state: Object = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class RecordLost:
-    """A record stood here that could not be read; reason: why, in words that quote nothing of it."""
+    """The record at this position could not be read.
 
-    kind: ClassVar[str] = "lost"
-    may_be_passed_by: ClassVar[bool] = False
+    Attributes:
+        reason: Why, in words that quote nothing of the record.
+    """
+
+    kind: ClassVar[str] = "record_lost"
+    is_optional: ClassVar[bool] = False
     reason: TextOrNone = None
 
 
 @dataclass(frozen=True, slots=True)
 class UnknownEvent:
-    """An event of a kind, or of a line's format, that this version does not know.
+    """An event that this version cannot interpret: its kind is unknown, or its line has another format.
 
     Attributes:
-        kind: As it was read; "unknown" for a later format.
-        may_be_passed_by: Whether the writer said so.
-        data: As it was read; of a later format the whole line.
+        kind: As it was read; "unknown" for a line of another format.
+        is_optional: Whether the line says that it may be skipped.
+        data: As it was read; for a line of another format the whole line.
         message: As it was read.
     """
 
     kind: str
-    may_be_passed_by: bool = False
+    is_optional: bool = False
     data: dict[str, Any] = field(default_factory=dict, repr=False)
     message: Any = field(default=None, repr=False)
 
@@ -458,13 +488,13 @@ KnownEvent: TypeAlias = (
     | Snapshot
     | Setup
     | Cut
-    | Compaction
+    | CompactionByAPI
     | ThinkingPolicy
     | Repair
     | TurnOpened
     | LeaseRenewed
     | TurnAbandoned
-    | TurnRefused
+    | TurnRefusedByAPI
     | ContentOmitted
     | ReplyInterrupted
     | ReplyOrphaned
@@ -472,7 +502,7 @@ KnownEvent: TypeAlias = (
     | RecordLost
 )
 Event: TypeAlias = KnownEvent | UnknownEvent
-"""What happened to a conversation: one of the classes above."""
+"""One of the classes above."""
 
 EVENT_CLASSES: Final[dict[str, type[KnownEvent]]] = {each.kind: each for each in KnownEvent.__args__}
-"""The classes of events by their names on disk."""
+"""The classes of events by their kinds."""

@@ -1,13 +1,13 @@
-"""The types of the fields of events: what each must be where it is stored, and the values that some of them are.
+"""The types of event fields: what their stored values must be, and the classes of those that are objects.
 
-The annotations are evaluated here (there is no `from __future__ import annotations`): `stored_fields` reads them.
+This module has no `from __future__ import annotations`: `stored_fields` reads the evaluated annotations.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from typing import Annotated, Any, Final, TypeAlias
 
-from chathistory.log.places import Omission, Place, Refusal, is_place
+from chathistory.log.omissions import ContentLocation, Omission, Refusal, is_location
 from chathistory.log.process import Process
 from chathistory.log.stored_fields import (
     Form,
@@ -23,48 +23,46 @@ from chathistory.log.stored_fields import (
     is_text,
     is_text_or_none,
     load_fields,
-    stored_keys,
-    under_key,
+    stored_names,
 )
 
 __all__ = [
     "KEEP",
     "NO_RESPONSE",
+    "ActivePath",
     "Bool",
-    "CallMarks",
+    "CallRefs",
     "Count",
     "Json",
     "Keep",
-    "KeyIsThere",
     "LeaseEnd",
     "LeaseEndOrNone",
+    "Locations",
     "Object",
     "ObjectOrNone",
     "Omissions",
-    "Path",
-    "Places",
     "Position",
     "PositionOrNone",
+    "PositionRange",
     "Positions",
     "ProcessOrNone",
     "RefusalOrNone",
     "Response",
-    "Span",
     "StoredResponse",
     "Text",
     "TextMap",
     "TextOrNone",
     "ViewStart",
     "ViewStartOrNone",
-    "is_call_marks",
+    "is_call_refs",
 ]
 
-Span: TypeAlias = tuple[int, int]
-"""Positions [start, stop)."""
+PositionRange: TypeAlias = tuple[int, int]
+"""Positions from start up to, but not including, stop."""
 
 
 class Keep(Enum):
-    """The value of an annotation's field that is not set by it."""
+    """The value of a field that an `Annotation` leaves unchanged."""
 
     KEEP = "keep"
 
@@ -74,45 +72,45 @@ KEEP: Final = Keep.KEEP
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a response of the API told beside its role and content, as it came."""
+    """The fields of an API response, as they arrived, without role and content."""
 
     values: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def id(self) -> str | None:
-        """The id that the API gave it."""
+        """The id of the message, as the API set it."""
         id = self.values.get("id")
         return id if isinstance(id, str) else None
 
     @property
     def model(self) -> str | None:
-        """The model that answered."""
+        """The model that wrote the reply."""
         return self.values.get("model")
 
     @property
     def stop_reason(self) -> str | None:
-        """Why it ended."""
+        """Why the reply ended."""
         return self.values.get("stop_reason")
 
     @property
     def usage(self) -> dict[str, Any]:
-        """Counts of tokens, by the API's names; {} if it tells none."""
+        """Token counts under the API's names; {} if the response has none."""
         return self.values.get("usage") or {}
 
     @property
     def container(self) -> dict[str, Any]:
-        """The container of the code execution tool that it used; {} if it used none."""
+        """The container that the code execution tool used; {} if there was none."""
         container = self.values.get("container")
         return container if isinstance(container, dict) else {}
 
     @property
     def is_whole(self) -> bool:
-        """Whether it has all that a response of the API has."""
+        """Whether it has every field that marks a complete API response."""
         return self.id is not None and self.model is not None and isinstance(self.values.get("usage"), dict)
 
     @staticmethod
     def is_valid(value: Any) -> bool:
-        """Whether a JSON value can be read as one."""
+        """Return True if a JSON value can be the values of a response."""
         return (
             isinstance(value, dict)
             and is_object_or_none(value.get("usage"))
@@ -126,39 +124,46 @@ NO_RESPONSE: Final = Response()
 
 @dataclass(frozen=True, slots=True)
 class ViewStart:
-    """From where on messages are sent.
+    """Where the part of a conversation that is sent begins.
 
     Attributes:
-        view_start: The position of the first.
-        cut_position: That of the event that said so, whose message is sent first; None: no cut did.
-        hidden_turns: How many turns stand before it.
+        view_start: The position of the first message that is sent.
+        cut_position: The position of the cut that set it; the cut's message is sent first. None: no cut set it.
+        hidden_turns: How many turns precede it.
         view_since: The time of the first message that is sent (microseconds since 1970 UTC).
     """
 
-    view_start: Annotated[int, Form(is_number)] = field(default=0, metadata=under_key("begin"))
-    cut_position: Annotated[int | None, Form(is_number_or_none)] = field(default=None, metadata=under_key("cut"))
-    hidden_turns: Annotated[int, Form(is_count)] = field(default=0, metadata=under_key("hidden"))
-    view_since: Annotated[int, Form(is_number)] = field(default=0, metadata=under_key("since"))
+    view_start: Annotated[int, Form(is_number)] = 0
+    cut_position: Annotated[int | None, Form(is_number_or_none)] = None
+    hidden_turns: Annotated[int, Form(is_count)] = 0
+    view_since: Annotated[int, Form(is_number)] = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it for JSON."""
-        start = {"begin": self.view_start, "cut": self.cut_position}
-        return start | {"hidden": self.hidden_turns, "since": self.view_since}
+        """Return the four values as a JSON object."""
+        return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "ViewStart":
-        """Return what `to_dict` gave."""
-        return cls(values["begin"], values["cut"], values["hidden"], values["since"])
+        """Return the instance that `to_dict` returned as a JSON object.
+
+        Args:
+            values: The JSON object, checked with `is_valid`.
+        """
+        return cls(**values)
 
     @staticmethod
     def is_valid(value: Any) -> bool:
-        """Whether a JSON value is what `to_dict` gives."""
-        is_whole = isinstance(value, dict) and value.keys() == stored_keys(ViewStart)
+        """Return True if `from_dict` can read a JSON value."""
+        is_whole = isinstance(value, dict) and value.keys() == stored_names(ViewStart)
         return is_whole and not isinstance(load_fields(ViewStart, value), WrongField)
 
 
-def is_call_mark(text: str) -> bool:
-    """Whether a text names a tool call by its place: "position.index"."""
+def is_call_ref(text: str) -> bool:
+    """Return True if a text refers to a tool call as "position.index": a message, and a block of it.
+
+    Args:
+        text: Any text.
+    """
     position, dot, index = text.partition(".")
     is_short = max(len(position), len(index)) <= _LONGEST_INDEX
     return bool(dot) and is_short and all(part.isascii() and part.isdigit() for part in (position, index))
@@ -167,9 +172,9 @@ def is_call_mark(text: str) -> bool:
 _LONGEST_INDEX = 18
 
 
-def is_call_marks(value: Any) -> bool:
-    """Whether a JSON value is a list of names of tool calls."""
-    return is_list_of_text(value) and all(map(is_call_mark, value))
+def is_call_refs(value: Any) -> bool:
+    """Return True if a JSON value is an array of texts that `is_call_ref` accepts."""
+    return is_list_of_text(value) and all(map(is_call_ref, value))
 
 
 def _is_lease_end(value: Any) -> bool:
@@ -178,7 +183,7 @@ def _is_lease_end(value: Any) -> bool:
 
 def _is_path(value: Any) -> bool:
     return isinstance(value, list) and all(
-        isinstance(span, list) and len(span) == len(("start", "stop")) and all(map(is_number, span)) for span in value
+        isinstance(part, list) and len(part) == len(("start", "stop")) and all(map(is_number, part)) for part in value
     )
 
 
@@ -186,8 +191,8 @@ def _is_list_of_numbers(value: Any) -> bool:
     return isinstance(value, list) and all(map(is_number, value))
 
 
-def _is_list_of_places(value: Any) -> bool:
-    return isinstance(value, list) and all(map(is_place, value))
+def _is_list_of_locations(value: Any) -> bool:
+    return isinstance(value, list) and all(map(is_location, value))
 
 
 def _is_list_of_omissions(value: Any) -> bool:
@@ -206,7 +211,7 @@ def _is_refusal_or_none(value: Any) -> bool:
     return value is None or Refusal.is_valid(value)
 
 
-# The types of fields: what is stored must be what the form says.
+# The types of fields. The form of each says what its stored value must be.
 
 Json: TypeAlias = Annotated[Any, Form(_is_anything)]
 Object: TypeAlias = Annotated[dict[str, Any], Form(is_object)]
@@ -222,17 +227,17 @@ LeaseEnd: TypeAlias = Annotated[int, Form(_is_lease_end)]
 LeaseEndOrNone: TypeAlias = Annotated[int | None, Form(_is_lease_end)]
 ProcessOrNone: TypeAlias = Annotated[Process | None, Form(_is_process, Process.from_dict, Process.to_dict)]
 StoredResponse: TypeAlias = Annotated[Response, Form(Response.is_valid, Response, lambda response: response.values)]
-Path: TypeAlias = Annotated[
-    tuple[Span, ...],
-    Form(_is_path, lambda path: tuple((start, stop) for start, stop in path), lambda path: [[*span] for span in path]),
+ActivePath: TypeAlias = Annotated[
+    tuple[PositionRange, ...],
+    Form(_is_path, lambda path: tuple((start, stop) for start, stop in path), lambda path: [[*part] for part in path]),
 ]
 Positions: TypeAlias = Annotated[tuple[int, ...], Form(_is_list_of_numbers, tuple, list)]
-Places: TypeAlias = Annotated[
-    tuple[Place, ...],
+Locations: TypeAlias = Annotated[
+    tuple[ContentLocation, ...],
     Form(
-        _is_list_of_places,
-        lambda places: tuple(Place(*place) for place in places),
-        lambda places: [place.to_list() for place in places],
+        _is_list_of_locations,
+        lambda values: tuple(ContentLocation(*value) for value in values),
+        lambda locations: [location.to_list() for location in locations],
     ),
 ]
 Omissions: TypeAlias = Annotated[
@@ -243,8 +248,8 @@ Omissions: TypeAlias = Annotated[
         lambda omissions: [omission.to_list() for omission in omissions],
     ),
 ]
-CallMarks: TypeAlias = Annotated[
-    tuple[str, ...], Form(is_list_of_text, lambda marks: tuple(marks) if is_call_marks(marks) else (), list)
+CallRefs: TypeAlias = Annotated[
+    tuple[str, ...], Form(is_list_of_text, lambda refs: tuple(refs) if is_call_refs(refs) else (), list)
 ]
 RefusalOrNone: TypeAlias = Annotated[
     Refusal | None,
@@ -253,4 +258,3 @@ RefusalOrNone: TypeAlias = Annotated[
 ViewStartOrNone: TypeAlias = Annotated[
     ViewStart | None, Form(ViewStart.is_valid, ViewStart.from_dict, ViewStart.to_dict)
 ]
-KeyIsThere: TypeAlias = Annotated[bool, Form(_is_anything, lambda _: True, lambda _: None)]

@@ -14,7 +14,7 @@ from chathistory.errors import Conflict, CorruptRecord
 from chathistory.log.active_path import covers, load_spans
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, decode
-from chathistory.log.field_types import Span
+from chathistory.log.field_types import PositionRange
 from chathistory.storage.abilities import LONGEST_GAP, FoundRecords, HeadRecovery
 from chathistory.storage.store import HistoryStore
 from chathistory.storage.values import Head, Key, Record
@@ -85,7 +85,7 @@ def read_repaired(log: ConversationLog, head: Head, stop: int) -> Iterator[Sound
         CorruptRecord: A record is damaged and has not been repaired: the conversation still goes through it.
         Conflict: The range was forgotten, or the conversation deleted, while it was read.
     """
-    spans: list[Span] | None = None
+    spans: list[PositionRange] | None = None
     for each in read_log_around(log.store, head, head.start, stop):
         if isinstance(each, Lost):
             if spans is None:

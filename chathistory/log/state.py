@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeAlias, TypeGuard
 
 from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.log.entry import FORMAT, Entry, decode, to_json
-from chathistory.log.field_types import Bool, PositionOrNone, Text, TextMap, TextOrNone, ViewStart, is_call_marks
+from chathistory.log.field_types import Bool, PositionOrNone, Text, TextMap, TextOrNone, ViewStart, is_call_refs
 from chathistory.log.process import Process
 from chathistory.log.stored_fields import (
     Form,
@@ -25,8 +25,7 @@ from chathistory.log.stored_fields import (
     is_number,
     is_text,
     load_fields,
-    stored_keys,
-    under_key,
+    stored_names,
 )
 from chathistory.messages.json_values import DECODER, is_storable
 from chathistory.storage.values import LARGEST_NUMBER, LONGEST_PAYLOAD, Head, Key, Record, Revision
@@ -45,8 +44,8 @@ __all__ = [
     "Totals",
     "ViewState",
     "is_sendable_id",
+    "parse_state",
     "read_state",
-    "state_in",
 ]
 
 _CONTAINER_LIVES = 30 * 24 * 3600 * 1_000_000  # microseconds
@@ -77,16 +76,16 @@ class OpenTurn:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
-        by = {"by": self.process.to_dict()} if self.process else {}
-        return {"id": self.id, "until": _clamp(self.lease_until), "since": self.since, "lease": self.lease} | by
+        values = {"id": self.id, "lease_until": _clamp(self.lease_until), "since": self.since, "lease": self.lease}
+        return values | ({"process": self.process.to_dict()} if self.process else {})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None) -> "OpenTurn | None":
         """Return what `to_dict` gave; None: no turn is open."""
         if values is None:
             return None
-        process = Process.from_dict(values.get("by"))
-        return cls(values["id"], values["until"], values.get("since", 0), values.get("lease", ""), process)
+        process = Process.from_dict(values.get("process"))
+        return cls(values["id"], values["lease_until"], values.get("since", 0), values.get("lease", ""), process)
 
     @staticmethod
     def is_valid(value: Any) -> bool:
@@ -94,7 +93,7 @@ class OpenTurn:
         return value is None or (
             isinstance(value, dict)
             and is_text(value.get("id"))
-            and is_number(value.get("until"))
+            and is_number(value.get("lease_until"))
             and is_number(value.get("since", 0))
             and is_text(value.get("lease", ""))
         )
@@ -118,15 +117,15 @@ class ClosedTurn:
 
     def to_dict(self) -> dict[str, Any]:
         """Return it for JSON."""
-        by = {"by": self.process.to_dict()} if self.process else {}
-        return {"id": self.id, "state": self.state, "since": self.since} | by
+        values = {"id": self.id, "state": self.state, "since": self.since}
+        return values | ({"process": self.process.to_dict()} if self.process else {})
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any] | None) -> "ClosedTurn | None":
         """Return what `to_dict` gave; None: there is none."""
         if values is None:
             return None
-        return cls(values["id"], values["state"], values["since"], Process.from_dict(values.get("by")))
+        return cls(values["id"], values["state"], values["since"], Process.from_dict(values.get("process")))
 
     @staticmethod
     def is_valid(value: Any) -> bool:
@@ -232,7 +231,7 @@ class Identity:
         origin: Of a fork: where it came from.
     """
 
-    born: Text
+    creation_id: Text
     created: Number
     origin: Annotated[Origin | None, Form(Origin.is_valid, Origin.from_dict, Origin.to_dict)] = None
 
@@ -286,21 +285,21 @@ class ViewState:
             sent before them and is not sent any longer.
     """
 
-    path: PositionOrNone = None
-    view_start: Number = field(default=0, metadata=under_key("begin"))
-    cut_position: PositionOrNone = field(default=None, metadata=under_key("cut"))
-    hidden_turns: Number = field(default=0, metadata=under_key("hidden"))
-    view_since: Number = field(default=0, metadata=under_key("since"))
-    tokens: Number = field(default=0, metadata=under_key("context"))
-    cache_valid_from: Number = field(default=0, metadata=under_key("prefix"))
-    thinking_valid_from: Number = field(default=0, metadata=under_key("thinking_from"))
-    drop_block: Bool = False
-    renamed: Annotated[tuple[str, ...], Form(is_call_marks, tuple, list)] = ()
+    path_position: PositionOrNone = None
+    view_start: Number = 0
+    cut_position: PositionOrNone = None
+    hidden_turns: Number = 0
+    view_since: Number = 0
+    tokens: Number = 0
+    cache_valid_from: Number = 0
+    thinking_valid_from: Number = 0
+    drop_stale_thinking: Bool = False
+    renamed_calls: Annotated[tuple[str, ...], Form(is_call_refs, tuple, list)] = ()
 
     def with_tokens(self, tokens: int) -> "ViewState":
         """Return it with another count: each message changes that, and `replace` takes three times as long."""
         return ViewState(
-            self.path,
+            self.path_position,
             self.view_start,
             self.cut_position,
             self.hidden_turns,
@@ -308,8 +307,8 @@ class ViewState:
             tokens,
             self.cache_valid_from,
             self.thinking_valid_from,
-            self.drop_block,
-            self.renamed,
+            self.drop_stale_thinking,
+            self.renamed_calls,
         )
 
     @property
@@ -331,13 +330,13 @@ class EngineState:
     """
 
     open_turn: Annotated[OpenTurn | None, Form(OpenTurn.is_valid, OpenTurn.from_dict, lambda turn: turn.to_dict())] = (
-        field(default=None, metadata=under_key("turn"))
+        None
     )
-    unanswered: Annotated[
+    unanswered_turn: Annotated[
         ClosedTurn | None, Form(ClosedTurn.is_valid, ClosedTurn.from_dict, lambda turn: turn.to_dict())
     ] = None
-    setup: TextMap = field(default_factory=dict)
-    setup_position: PositionOrNone = field(default=None, metadata=under_key("setup_at"))
+    setup_fingerprints: TextMap = field(default_factory=dict)
+    setup_position: PositionOrNone = None
     container: Annotated[Container | None, Form(_is_storable_object, Container.from_dict, Container.to_dict)] = None
 
 
@@ -366,7 +365,7 @@ class ConversationState:
 
 _DEFAULTS = {type(each.default): each.default for each in fields(ConversationState)}
 _PARTS = {"identity": Identity, "annotations": Annotations, "totals": Totals, "view": ViewState, "engine": EngineState}
-_KEYS = frozenset[str]().union(*map(stored_keys, _PARTS.values()))
+_KEYS = frozenset[str]().union(*map(stored_names, _PARTS.values()))
 
 
 def _load_state(values: dict[str, Any]) -> ConversationState | WrongField:
@@ -382,9 +381,9 @@ def _load_state(values: dict[str, Any]) -> ConversationState | WrongField:
     return ConversationState(**parts)
 
 
-def state_in(state_values: dict[str, Any]) -> ConversationState | None:
+def parse_state(values: dict[str, Any]) -> ConversationState | None:
     """Return the state that a snapshot or the beginning of a fork holds; None: it is not one of this version."""
-    state = _load_state({name: value for name, value in state_values.items() if name != "v"})
+    state = _load_state({name: value for name, value in values.items() if name != "v"})
     return None if isinstance(state, WrongField) else state
 
 
@@ -397,15 +396,15 @@ def read_state(head: Head) -> ConversationState:
     with suppress(ValueError, RecursionError):  # an error raised in a handler would carry the text in its context
         values = DECODER.decode(payload)
     version = values.pop("v", None) if isinstance(values, dict) else None
-    if type(version) is not int or version < FORMAT:
+    if type(version) is not int or version < 1:
         raise CorruptRecord(head.key, None, "its payload is not a summary")
-    if version > FORMAT:
+    if version != FORMAT:
         raise UnsupportedRecord(head.key, head.end, version)
     state = _load_state(values)
     if isinstance(state, WrongField):
         raise CorruptRecord(head.key, None, f"the summary in it is not valid: {state.name} is wrong or missing")
     view, engine = state.view, state.engine
-    named = (view.path, view.cut_position, engine.setup_position)
+    named = (view.path_position, view.cut_position, engine.setup_position)
     bounds = (view.view_start, view.cache_valid_from, view.thinking_valid_from)
     if any(position is not None and position >= head.end for position in named) or max(bounds) > head.end:
         raise CorruptRecord(head.key, None, "the summary in it is not valid: a position is beyond the end")

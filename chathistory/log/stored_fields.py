@@ -1,13 +1,14 @@
-"""Frozen dataclasses as JSON values and back: each field says under which name it is stored, and what it must be.
+"""Frozen dataclasses as JSON objects and back: each field says what its stored value must be.
 
-Events and the parts of a conversation's state are stored in this way. A line comes from outside: from a store, an
-export, another program. Its checksum says that it was not altered, and not that this library wrote it, so each value is
-checked when it is read; what is about to be written is held to the same. Names that a class does not know are passed
-over: a later version may have written them.
+Events, and the parts of a conversation's state, are stored this way. Stored JSON is untrusted: it may come from a
+store, an export file or another program. A checksum shows that a line was not altered, not that this library wrote it.
+So every value is checked when it is read, and again before it is written.
 
-    hidden_turns: Count = field(metadata=under_key("hidden"))
+    hidden_turns: Count
 
-The type says what the value must be; a field without a default must be there.
+A field is stored under its own name. Its annotation holds a `Form`, which says what the value must be; a field without
+a `Form` is not stored. A field without a default must be present. A field that has its default is not written. Names
+that the class does not have are ignored, because a later version may have written them.
 """
 
 from __future__ import annotations
@@ -36,8 +37,7 @@ __all__ = [
     "is_text",
     "is_text_or_none",
     "load_fields",
-    "stored_keys",
-    "under_key",
+    "stored_names",
 ]
 
 T = TypeVar("T")
@@ -45,12 +45,12 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What a stored value must be, and how it differs from the value of the field; stands in an `Annotated` type.
+    """What the stored value of a field must be, and how to convert it. It is part of an `Annotated` type.
 
     Attributes:
-        is_valid: Whether a JSON value is one of these.
-        load: Makes the value of the field from the JSON value; None: it is the same.
-        dump: Makes the JSON value from the value of the field; None: it is the same.
+        is_valid: Returns True if a JSON value is allowed.
+        load: Converts an allowed JSON value to the value of the field; None: they are the same.
+        dump: Converts the value of the field to a JSON value; None: they are the same.
     """
 
     is_valid: Callable[[Any], bool]
@@ -62,7 +62,7 @@ class Form:
 class WrongField:
     """The name of a stored field that is missing, or has a wrong type or value.
 
-    It is returned and not raised: an error that is raised would carry the text of the line in its context.
+    Functions return it instead of raising it: an exception would keep the text of the line in its context.
     """
 
     name: str
@@ -71,7 +71,6 @@ class WrongField:
 @dataclass(frozen=True, slots=True)
 class _StoredField:
     name: str
-    key: str
     default: Any
     is_valid: Callable[[Any], bool]
     load: Callable[[Any], Any] | None
@@ -80,136 +79,144 @@ class _StoredField:
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The fields of a class that are stored, by their stored names.
+    """The stored fields of a dataclass.
 
-    required: those that have no default. read: returns the values of all fields of an instance, in their order.
+    Attributes:
+        by_name: All of them, by name.
+        required: Those without a default.
+        get_values: Returns the values of all of them for an instance, in the order of `by_name`.
     """
 
-    by_key: dict[str, _StoredField]
+    by_name: dict[str, _StoredField]
     required: tuple[_StoredField, ...]
-    read: Callable[[Any], tuple[Any, ...]]
-
-
-def under_key(key: str) -> dict[str, str]:
-    """Return the metadata of a dataclass field that is stored under another name than its own."""
-    return {"key": key}
+    get_values: Callable[[Any], tuple[Any, ...]]
 
 
 _layouts: dict[type, _Layout] = {}
 
 
-def _layout_of(cls: type) -> _Layout:
-    """Return the fields of a dataclass that are stored; those without a `Form` are not."""
-    if (known := _layouts.get(cls)) is not None:
-        return known
-    found = {}
+def _find_layout(cls: type) -> _Layout:
+    """Return the stored fields of a dataclass, found once for each class."""
+    if (layout := _layouts.get(cls)) is not None:
+        return layout
+    by_name = {}
     for field in dataclasses.fields(cls):
         form = next(iter(getattr(field.type, "__metadata__", ())), None)
         if isinstance(form, Form):
-            make = field.default_factory
-            default = field.default if make is dataclasses.MISSING else make()
-            key = field.metadata.get("key", field.name)
-            found[key] = _StoredField(field.name, key, default, form.is_valid, form.load, form.dump)
-    required = tuple(field for field in found.values() if field.default is dataclasses.MISSING)
-    names = [field.name for field in found.values()]
-    read = operator.attrgetter(*names)
-    _layouts[cls] = _Layout(found, required, read if len(names) > 1 else lambda value: (read(value),))
+            make_default = field.default_factory
+            default = field.default if make_default is dataclasses.MISSING else make_default()
+            by_name[field.name] = _StoredField(field.name, default, form.is_valid, form.load, form.dump)
+    required = tuple(field for field in by_name.values() if field.default is dataclasses.MISSING)
+    get = operator.attrgetter(*by_name)
+    _layouts[cls] = _Layout(by_name, required, get if len(by_name) > 1 else lambda value: (get(value),))
     return _layouts[cls]
 
 
-def stored_keys(cls: type) -> KeysView[str]:
-    """Return the names under which the fields of a class are stored."""
-    return _layout_of(cls).by_key.keys()
+def stored_names(cls: type) -> KeysView[str]:
+    """Return the names of the stored fields of a dataclass."""
+    return _find_layout(cls).by_name.keys()
 
 
-def load_fields(cls: type[T], values: Mapping[str, Any], **given: Any) -> T | WrongField:
-    """Return the instance that was stored.
+def load_fields(cls: type[T], values: Mapping[str, Any], **others: Any) -> T | WrongField:
+    """Return the instance of a dataclass that a JSON object holds.
 
     Args:
         cls: The dataclass.
-        values: A JSON object that holds its fields, and perhaps others.
-        given: Values of fields that are not stored in it.
+        values: The JSON object; names that the class does not have are ignored.
+        others: Values of fields that are stored elsewhere.
+
+    Returns:
+        The instance, or the first field that is missing or wrong.
     """
-    layout = _layout_of(cls)
-    for key, value in values.items():
-        if (field := layout.by_key.get(key)) is not None:
+    layout = _find_layout(cls)
+    for name, value in values.items():
+        if (field := layout.by_name.get(name)) is not None:
             if not field.is_valid(value):
-                return WrongField(key)
-            given[field.name] = value if field.load is None else field.load(value)
+                return WrongField(name)
+            others[name] = value if field.load is None else field.load(value)
     for field in layout.required:
-        if field.name not in given:
-            return WrongField(field.key)
-    return cls(**given)
+        if field.name not in others:
+            return WrongField(field.name)
+    return cls(**others)
 
 
 def find_wrong_field(cls: type, values: Mapping[str, Any]) -> WrongField | None:
-    """Return the first field that `load_fields` would not read; None: it reads all."""
-    layout = _layout_of(cls)
-    for key, value in values.items():
-        field = layout.by_key.get(key)
+    """Return the first field that `load_fields` would refuse; None: it would refuse none.
+
+    Args:
+        cls: The dataclass.
+        values: The JSON object.
+    """
+    layout = _find_layout(cls)
+    for name, value in values.items():
+        field = layout.by_name.get(name)
         if field is not None and not field.is_valid(value):
-            return WrongField(key)
-    return next((WrongField(field.key) for field in layout.required if field.key not in values), None)
+            return WrongField(name)
+    return next((WrongField(field.name) for field in layout.required if field.name not in values), None)
 
 
-def dump_fields(value: Any) -> dict[str, Any]:
-    """Return what is stored of a dataclass: a JSON object, without the fields that have their defaults."""
+def dump_fields(instance: Any) -> dict[str, Any]:
+    """Return the JSON object to store for an instance, without the fields that have their default.
+
+    Args:
+        instance: An instance of a dataclass.
+    """
     values = {}
-    layout = _layout_of(type(value))
-    for field, part in zip(layout.by_key.values(), layout.read(value), strict=True):
-        if part is not field.default and part != field.default:
-            values[field.key] = part if field.dump is None else field.dump(part)
+    layout = _find_layout(type(instance))
+    for field, value in zip(layout.by_name.values(), layout.get_values(instance), strict=True):
+        if value is not field.default and value != field.default:
+            values[field.name] = value if field.dump is None else field.dump(value)
     return values
 
 
-# What values must be.
+# Checks of JSON values.
 
 
 def is_number(value: object) -> bool:
-    """Whether a value is a position, a time or a count that every store keeps exactly."""
+    """Return True for a position, a time or a count that every store keeps exactly."""
     return type(value) is int and 0 <= value <= LARGEST_NUMBER
 
 
 def is_number_or_none(value: object) -> bool:
-    """Whether a value is such a number, or null."""
+    """Return True for what `is_number` accepts, and for null."""
     return value is None or is_number(value)
 
 
 def is_count(value: object) -> bool:
-    """Whether a value is a count; one that was reckoned too low, and so is negative, does no harm."""
+    """Return True for a count. It may be negative: a count that was estimated too low does no harm."""
     return type(value) is int and -LARGEST_NUMBER <= value <= LARGEST_NUMBER
 
 
 def is_bool(value: object) -> bool:
-    """Whether a value is true or false."""
+    """Return True for true and false."""
     return isinstance(value, bool)
 
 
 def is_text(value: object) -> bool:
-    """Whether a value is text."""
+    """Return True for a string."""
     return isinstance(value, str)
 
 
 def is_text_or_none(value: object) -> bool:
-    """Whether a value is text, or null."""
+    """Return True for a string, and for null."""
     return value is None or isinstance(value, str)
 
 
 def is_object(value: object) -> bool:
-    """Whether a value is a JSON object."""
+    """Return True for an object."""
     return isinstance(value, dict)
 
 
 def is_object_or_none(value: object) -> bool:
-    """Whether a value is a JSON object, or null."""
+    """Return True for an object, and for null."""
     return value is None or isinstance(value, dict)
 
 
 def is_list_of_text(value: object) -> bool:
-    """Whether a value is a list of texts."""
+    """Return True for an array of strings."""
     return isinstance(value, list) and all(isinstance(part, str) for part in value)
 
 
 def is_map_of_text(value: object) -> bool:
-    """Whether a value is a JSON object with texts as values."""
+    """Return True for an object with strings as values."""
     return isinstance(value, dict) and all(isinstance(part, str) for part in value.values())

@@ -9,10 +9,10 @@ from chathistory.errors import ConversationNotFound, InvalidInput
 from chathistory.log.active_path import ActiveEntries, load_active
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, is_message_entry, messages_among
-from chathistory.log.events import ContentOmitted, MessageAdded, ThinkingPolicy, TurnAbandoned, TurnRefused
+from chathistory.log.events import ContentOmitted, MessageAdded, ThinkingPolicy, TurnAbandoned, TurnRefusedByAPI
 from chathistory.log.lease import check_free
 from chathistory.log.message_sizes import estimated
-from chathistory.log.places import Place, Refusal
+from chathistory.log.omissions import ContentLocation, Refusal
 from chathistory.log.state import ConversationHead
 from chathistory.log.turn_boundaries import find_open_reply, opens_turn
 from chathistory.messages.content import Message, blocks_of
@@ -60,12 +60,12 @@ def leave_out(log: ConversationLog, position: int | None, *, block: int | None, 
             last = len(blocks_of(message)) - 1
             if block is not None and not 0 <= block <= last:
                 raise InvalidInput(f"block: must be between 0 and {last} for the message at position {position}")
-            places = [Place(position, block)]
+            places = [ContentLocation(position, block)]
         _check_open_thinking(active, places, thinking=thinking)
         return log.append(make_omission_entries(active, places, thinking=thinking))
 
 
-def _check_open_thinking(active: ActiveEntries, places: Sequence[Place], *, thinking: bool) -> None:
+def _check_open_thinking(active: ActiveEntries, places: Sequence[ContentLocation], *, thinking: bool) -> None:
     """Raise `InvalidInput` if thinking would be left out that the API requires in the next request.
 
     The reply that it belongs to may be left out as a whole.
@@ -74,7 +74,7 @@ def _check_open_thinking(active: ActiveEntries, places: Sequence[Place], *, thin
     if reply is None or reply.position < active.state.view.thinking_valid_from:
         return
     named = [place for place in places if place.position == reply.position and place.block is not None]
-    concerned = [Place(reply.position)] if thinking else named
+    concerned = [ContentLocation(reply.position)] if thinking else named
     blocks = [block for place in concerned for block in _list_blocks(active, place)]
     if any(block["type"] in _THINKING_TYPES for block in blocks):
         raise InvalidInput(
@@ -90,7 +90,7 @@ def _get_sent_messages(active: ActiveEntries) -> dict[int, Message]:
     return preamble | {entry.position: entry.event.message for entry in messages_among(active.entries)}
 
 
-def _list_blocks(active: ActiveEntries, place: Place) -> list[dict[str, Any]]:
+def _list_blocks(active: ActiveEntries, place: ContentLocation) -> list[dict[str, Any]]:
     """Return the stored blocks of a place: all blocks of its message, or one; [] if there is no such place."""
     message = _get_sent_messages(active).get(place.position)
     blocks = blocks_of(message) if message else []
@@ -117,11 +117,11 @@ def update_last_refusal(last: Entry | None, entry: Entry) -> Entry | None:
     if is_message_entry(entry):
         return None if entry.event.message["role"] == "assistant" else last
     refusal = _get_refusal(entry)
-    return entry if refusal and refusal.sort == "earlier" else last
+    return entry if refusal and refusal.kind == "earlier" else last
 
 
 def _get_refusal(entry: Entry) -> Refusal | None:
-    return entry.event.refusal if isinstance(entry.event, TurnAbandoned | TurnRefused) else None
+    return entry.event.refusal if isinstance(entry.event, TurnAbandoned | TurnRefusedByAPI) else None
 
 
 def _find_refusal(entries: Iterable[Entry]) -> Refusal | None:
@@ -146,8 +146,10 @@ def list_refused(entries: Iterable[Entry]) -> tuple[ViewRepair, ...]:
         return ()
     text = "left out: the API refused {}when it was sent last: {}"
     return tuple(
-        ViewRepair(place.position, text.format("it " if place.block is None else f"block {place.block} ", refusal.why))
-        for place in refusal.places
+        ViewRepair(
+            place.position, text.format("it " if place.block is None else f"block {place.block} ", refusal.problem)
+        )
+        for place in refusal.locations
     )
 
 
@@ -167,22 +169,24 @@ def make_refusal_entries(active: ActiveEntries) -> list[Entry]:
             "name the message to leave out by its position, as `last_entries` and `chathistory show` tell it"
         )
     if not refusal.certain:
-        words = (f"position={p.position}" + ("" if p.block is None else f" block={p.block}") for p in refusal.places)
+        words = (f"position={p.position}" + ("" if p.block is None else f" block={p.block}") for p in refusal.locations)
         raise InvalidInput(
             f"position: must be given, because the API refused one of: {'; '.join(words)}; "
             "`engine.check(id)` finds out which"
         )
-    if refusal.why == _OPEN_THINKING:
-        return make_omission_entries(active, _list_open_round(active), thinking=False, why=refusal.why)
-    is_thinking = refusal.why == _THINKING and all(
+    if refusal.problem == _OPEN_THINKING:
+        return make_omission_entries(active, _list_open_round(active), thinking=False, why=refusal.problem)
+    is_thinking = refusal.problem == _THINKING and all(
         # for a place without a block, the API named only the message
         place.block is None or all(block["type"] in _THINKING_TYPES for block in _list_blocks(active, place))
-        for place in refusal.places
+        for place in refusal.locations
     )
-    return make_omission_entries(active, [] if is_thinking else refusal.places, thinking=is_thinking, why=refusal.why)
+    return make_omission_entries(
+        active, [] if is_thinking else refusal.locations, thinking=is_thinking, why=refusal.problem
+    )
 
 
-def _list_open_round(active: ActiveEntries) -> list[Place]:
+def _list_open_round(active: ActiveEntries) -> list[ContentLocation]:
     """Return the replies after the last question, and the messages that hold nothing but tool results for them.
 
     The API requires the thinking of a reply together with the results of its tool calls. If that thinking cannot be
@@ -193,7 +197,7 @@ def _list_open_round(active: ActiveEntries) -> list[Place]:
     messages = [(at, m) for at, m in _get_sent_messages(active).items() if not is_whole(omissions.get(at, ()))]
     last = max((number for number, (_, message) in enumerate(messages) if opens_turn(message)), default=-1)
     places = [
-        Place(at)
+        ContentLocation(at)
         for at, message in messages[last + 1 :]
         if message["role"] == "assistant" or all(block["type"] == "tool_result" for block in blocks_of(message))
     ]
@@ -201,12 +205,12 @@ def _list_open_round(active: ActiveEntries) -> list[Place]:
     if earlier:
         position, message = earlier
         calls = enumerate(blocks_of(message))
-        places += [Place(position, index) for index, block in calls if block["type"] == "tool_use"]
+        places += [ContentLocation(position, index) for index, block in calls if block["type"] == "tool_use"]
     return places
 
 
 def make_omission_entries(
-    active: ActiveEntries, places: Sequence[Place], *, thinking: bool, why: str = ""
+    active: ActiveEntries, places: Sequence[ContentLocation], *, thinking: bool, why: str = ""
 ) -> list[Entry]:
     """Return the entries after which `places` are not sent.
 
@@ -225,14 +229,14 @@ def make_omission_entries(
     is_preamble = active.cut is not None and first == active.cut.position
     invalidates = is_preamble or any(position > first for position in replies)
     event = ContentOmitted(
-        places=tuple(places),
+        locations=tuple(places),
         tokens=sum(estimated({"content": _list_blocks(active, place)}) for place in places),
-        why=why,
+        problem=why,
         invalidates_thinking=invalidates,
-        all_thinking=thinking,
+        omits_all_thinking=thinking,
     )
     reply: Entry[MessageAdded] | None = find_open_reply(reversed(active.entries))
     is_thinking_required = reply is not None and count_thoughts(reply.event.message) > 0
-    if invalidates and not thinking and not active.state.view.drop_block and is_thinking_required:
-        return [Entry(ThinkingPolicy(drop_block=True)), Entry(event)]
+    if invalidates and not thinking and not active.state.view.drop_stale_thinking and is_thinking_required:
+        return [Entry(ThinkingPolicy(drop_stale_thinking=True)), Entry(event)]
     return [Entry(event)]

@@ -135,7 +135,7 @@ def describe(head: ConversationHead) -> ConversationInfo:
 
 def _describe_turn(state: ConversationState) -> TurnInfo | None:
     """Return the last turn of a conversation, if it has no reply."""
-    turn = state.engine.open_turn or state.engine.unanswered
+    turn = state.engine.open_turn or state.engine.unanswered_turn
     if turn is None:
         return None
     until = lease_end(turn) if isinstance(turn, OpenTurn) else None
@@ -226,7 +226,7 @@ class Filter:
             and self.model in {None, state.totals.model}
             and (self.since is None or head.stored.revision.updated >= self.since)
             and (self.until is None or head.stored.revision.updated < self.until)
-            and not (self.unanswered and state.engine.open_turn is None and state.engine.unanswered is None)
+            and not (self.unanswered and state.engine.open_turn is None and state.engine.unanswered_turn is None)
         )
 
 

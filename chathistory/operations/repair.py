@@ -15,8 +15,8 @@ from typing import Any
 from chathistory.log.active_path import ActiveEntries, clip_spans, cut_spans_at, find_spans, load_spans
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, is_cut_entry, is_message_entry, messages_among
-from chathistory.log.events import Compaction, Cut, MessageAdded, Repair, Setup, UnknownEvent
-from chathistory.log.field_types import Span
+from chathistory.log.events import CompactionByAPI, Cut, MessageAdded, Repair, Setup, UnknownEvent
+from chathistory.log.field_types import PositionRange
 from chathistory.log.lease import check_free
 from chathistory.log.message_sizes import estimated
 from chathistory.log.read_damaged import Lost, Sound, read_log_around
@@ -112,8 +112,8 @@ class _ActivePath:
     """
 
     head: ConversationHead
-    ranges: list[Span]
-    cut: Entry[Cut | Compaction] | None
+    ranges: list[PositionRange]
+    cut: Entry[Cut | CompactionByAPI] | None
     lost: dict[int, str]
     mismatches: dict[str, ViewRepair]
 
@@ -124,12 +124,12 @@ class _ActivePath:
     @property
     def head_positions(self) -> set[int | None]:
         view = self.state.view
-        return {view.cut_position, view.path, self.state.engine.setup_position}
+        return {view.cut_position, view.path_position, self.state.engine.setup_position}
 
 
 def _find_active_path(log: ConversationLog, head: ConversationHead) -> _ActivePath:
     view, engine = head.state.view, head.state.engine
-    named = {_CUT: view.cut_position, _SETUP: engine.setup_position, _PATH: view.path}
+    named = {_CUT: view.cut_position, _SETUP: engine.setup_position, _PATH: view.path_position}
     lost: dict[int, str] = {}
     entries: dict[str, Entry] = {}
     mismatches: dict[str, ViewRepair] = {}
@@ -144,13 +144,13 @@ def _find_active_path(log: ConversationLog, head: ConversationHead) -> _ActivePa
             elif isinstance(each, Sound) and (
                 find_spans(each.entry, head) is not None
                 if name == _PATH
-                else isinstance(each.entry.event, Setup if name == _SETUP else Cut | Compaction)
+                else isinstance(each.entry.event, Setup if name == _SETUP else Cut | CompactionByAPI)
             ):
                 entries[name] = each.entry
             else:
                 mismatches[name] = ViewRepair(position, f"the head names it as {name}, which it is not")
     cut_position = None if _CUT in mismatches else view.cut_position
-    view = replace(view, cut_position=cut_position, path=None if _PATH in mismatches else view.path)
+    view = replace(view, cut_position=cut_position, path_position=None if _PATH in mismatches else view.path_position)
     engine = replace(engine, setup_position=None if _SETUP in mismatches else engine.setup_position)
     path, cut = entries.get(_PATH), entries.get(_CUT)
     ranges = (find_spans(path, head) if path else None) or [(head.start, head.end)]
@@ -166,7 +166,7 @@ def _find_loss_reason(each: Sound | Lost) -> str | None:
     if isinstance(each, Lost):
         return f"left out: the record is damaged, {each.reason}"
     event = each.entry.event
-    is_unsupported = isinstance(event, UnknownEvent) and not event.may_be_passed_by
+    is_unsupported = isinstance(event, UnknownEvent) and not event.is_optional
     return "left out: a later version of chathistory wrote it" if is_unsupported else None
 
 
@@ -400,7 +400,7 @@ def _make_repair_entries(log: ConversationLog, path: _ActivePath, findings: _Fin
     start = max(findings.view_start, findings.first_rewritten)
     chunk = messages_among(_load_sent_entries(log, path, findings, start).entries)
     view = _build_view(path, findings, chunk)
-    ids = given_ids(chunk, path.state.view.renamed)
+    ids = given_ids(chunk, path.state.view.renamed_calls)
     stored = {entry.position: entry for entry in chunk}
     cut_position = path.state.view.cut_position
     for position, message in zip(view.report.kept, view.messages, strict=True):

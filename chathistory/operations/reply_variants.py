@@ -16,7 +16,7 @@ from chathistory.log.active_path import clip_spans, covers, iter_spans_newest_fi
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, is_cut_entry, is_message_entry, messages_among
 from chathistory.log.events import MessageAdded, Repair, Rewind, Snapshot
-from chathistory.log.field_types import Span
+from chathistory.log.field_types import PositionRange
 from chathistory.log.state import ConversationHead
 from chathistory.log.turn_boundaries import begins_view, opens_turn
 from chathistory.messages.content import Message
@@ -170,9 +170,9 @@ def make_rewind_to_variant(log: ConversationLog, head: ConversationHead, positio
     return make_rewind_along(log, head, path)
 
 
-def _find_path_to(log: ConversationLog, head: ConversationHead, position: int, end: int) -> list[Span]:
+def _find_path_to(log: ConversationLog, head: ConversationHead, position: int, end: int) -> list[PositionRange]:
     """Return the ranges of the path that was active when the entry at a position was stored, up to `end`."""
-    if head.state.view.path is None:
+    if head.state.view.path_position is None:
         return [(head.start, end)]
     for stop in range(position + 1, head.start, -_PORTION):
         start = max(head.start, stop - _PORTION)
@@ -196,7 +196,7 @@ def _find_end_of_turn(log: ConversationLog, head: ConversationHead, position: in
     return end
 
 
-def _read_entries(log: ConversationLog, ranges: Sequence[Span]) -> list[Entry]:
+def _read_entries(log: ConversationLog, ranges: Sequence[PositionRange]) -> list[Entry]:
     return list(iter_spans_newest_first(log, ranges, _PORTION))[::-1]
 
 

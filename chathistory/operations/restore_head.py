@@ -20,7 +20,7 @@ from chathistory.log.entry import Entry, encode, is_activity
 from chathistory.log.events import Annotation, Forked, Snapshot
 from chathistory.log.lease import check_free
 from chathistory.log.read_damaged import Lost, Sound, read_found_around, read_log_around
-from chathistory.log.state import ConversationState, read_state, state_in
+from chathistory.log.state import ConversationState, parse_state, read_state
 from chathistory.operations.repair import repair
 from chathistory.storage.abilities import FoundRecords, HeadRecovery
 from chathistory.storage.values import LARGEST_NUMBER, LONGEST_VERSION, Head, Revision
@@ -271,7 +271,7 @@ def rebuild_state(entries: Iterable[Sound | Lost]) -> RebuiltState | None:
             lost.append(_to_view_repair(each))
             continue
         entry = each.entry
-        stored = state_in(entry.event.state_values) if isinstance(entry.event, Snapshot | Forked) else None
+        stored = parse_state(entry.event.state) if isinstance(entry.event, Snapshot | Forked) else None
         if stored is not None:
             state, is_whole = stored, True
         elif last is None:

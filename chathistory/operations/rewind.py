@@ -18,8 +18,8 @@ from chathistory.log.active_path import (
 )
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, is_cut_entry, is_message_entry, messages_among
-from chathistory.log.events import Compaction, Cut, MessageAdded, Rewind, Snapshot
-from chathistory.log.field_types import Span, ViewStart
+from chathistory.log.events import CompactionByAPI, Cut, MessageAdded, Rewind, Snapshot
+from chathistory.log.field_types import PositionRange, ViewStart
 from chathistory.log.message_sizes import context_of, estimated
 from chathistory.log.read_damaged import Sound, read_repaired
 from chathistory.log.state import ConversationHead
@@ -54,7 +54,7 @@ class NewPath:
         keeps_view: True if the view begins where it begins now; False if it begins where the last cut on the path says.
     """
 
-    ranges: Sequence[Span]
+    ranges: Sequence[PositionRange]
     end: int
     messages: int
     turns: int
@@ -106,7 +106,7 @@ def make_rewind_along(log: ConversationLog, head: ConversationHead, path: NewPat
     view = head.state.view
     start = None if path.keeps_view else _find_view_start(log, head, path)
     # messages before the present cut are sent again, so thinking so far becomes invalid unless the API drops it itself
-    invalid_before = path.end if start is not None and not view.drop_block else view.thinking_valid_from
+    invalid_before = path.end if start is not None and not view.drop_stale_thinking else view.thinking_valid_from
     reply = find_open_reply(iter_spans_newest_first(log, path.ranges, _PORTION)) if invalid_before else None
     if reply and reply.position < invalid_before and count_thoughts(reply.event.message):
         raise InvalidInput(f"cannot rewind to {path.end}, within a trimmed tool turn; rewind to the start of that turn")
@@ -169,7 +169,7 @@ def _find_view_start(log: ConversationLog, head: ConversationHead, path: NewPath
     return ViewStart(view_since=head.state.identity.created)
 
 
-def _estimate_tokens(earlier: Iterable[Entry], view_start: int, cut: Entry[Cut | Compaction] | None) -> int:
+def _estimate_tokens(earlier: Iterable[Entry], view_start: int, cut: Entry[Cut | CompactionByAPI] | None) -> int:
     """Return an estimate of the tokens that a path sends: the usage of its last reply, and what follows that.
 
     The usage of a reply before the last cut counts messages that are no longer sent, so it is not used; then the size
@@ -225,8 +225,8 @@ def make_snapshot_entries(log: ConversationLog, head: ConversationHead, before: 
         hidden_turns=max(0, view.hidden_turns - count_turns(hidden)),
         was_sent=bool(sent or preamble),
         cut_position=None if cut else view.cut_position,
-        state_values=without_preview.to_dict(),
-        renamed=_find_renamed(log, head, before, sent),
+        state=without_preview.to_dict(),
+        renamed_calls=_find_renamed(log, head, before, sent),
     )
     is_setup_gone = any(entry.position == state.engine.setup_position for entry in entries)
     return [Entry(snapshot), Entry(setup)] if setup and is_setup_gone else [Entry(snapshot)]
@@ -236,7 +236,7 @@ def _find_renamed(
     log: ConversationLog, head: ConversationHead, before: int, forgotten: Sequence[Entry[MessageAdded]]
 ) -> tuple[str, ...]:
     """Return the tool calls that stay renamed although the call that had their id first will be forgotten."""
-    renamed = head.state.view.renamed
+    renamed = head.state.view.renamed_calls
     if not any(block["type"] in TOOL_CALL_TYPES for entry in forgotten for block in blocks_of(entry.event.message)):
         return renamed
     ranges = clip_spans(load_spans(log, head, []), low=before, high=head.end)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from chathistory.log.clock import to_datetime
-from chathistory.log.events import Compaction, MessageAdded, ReplyInterrupted, ReplyOrphaned
+from chathistory.log.events import CompactionByAPI, MessageAdded, ReplyInterrupted, ReplyOrphaned
 from chathistory.log.read_damaged import Lost, Sound
 
 __all__ = ["Tokens", "TurnUsage", "Usage", "sum_usage"]
@@ -84,7 +84,7 @@ class Usage:
     left_out: tuple[int, ...] = ()
 
 
-_PAID = (MessageAdded, Compaction, ReplyInterrupted, ReplyOrphaned)
+_PAID = (MessageAdded, CompactionByAPI, ReplyInterrupted, ReplyOrphaned)
 
 
 def sum_usage(records: Iterable[Sound | Lost], stored: Mapping[str, Any]) -> Usage:

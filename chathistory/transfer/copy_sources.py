@@ -1,8 +1,8 @@
 """Selects conversations to copy or export, and reads each as it was at one moment, checking its lines.
 
 A source is a conversation in a store, in a file, or what can be read of a damaged one. In a damaged one, each position
-that cannot be read becomes a record of the kind `lost`. So all other records keep their positions, and readers see
-later that a record is missing.
+that cannot be read becomes a record of the kind `record_lost`. So all other records keep their positions, and readers
+see later that a record is missing.
 """
 
 from __future__ import annotations
@@ -151,16 +151,19 @@ class LineChecker:
 
         Raises:
             CorruptRecord: A line does not hold an entry.
+            UnsupportedRecord: A line was written before the stored format was frozen.
             ChatHistoryError: The source raised it.
         """
         for position, line in enumerate(source.lines(start), start):
-            if decode(Record(position, line), source.head.key).version > FORMAT:
-                self.later += 1
+            version = decode(Record(position, line), source.head.key).version
+            if version < FORMAT:
+                raise UnsupportedRecord(source.head.key, position, version)
+            self.later += version > FORMAT
             yield line
 
 
 def _get_birth_id(head: Head) -> str:
-    return read_state(head).identity.born
+    return read_state(head).identity.creation_id
 
 
 def have_same_birth(one: Head, other: Head) -> bool:
@@ -194,7 +197,7 @@ class SalvagedSource:
     log: StoredLog
 
     def lines(self, start: int) -> Iterator[str]:
-        """Yield the lines, with a record of the kind `lost` for each that cannot be read.
+        """Yield the lines, with a record of the kind `record_lost` for each that cannot be read.
 
         Args:
             start: The position of the first line.
@@ -202,7 +205,7 @@ class SalvagedSource:
         return (each.record.body for each in _iter_with_lost_records(self.log) if each.position >= start)
 
     def entries(self) -> Iterator[Entry]:
-        """Yield the entries, with one of the kind `lost` for each that cannot be read."""
+        """Yield the entries, with one of the kind `record_lost` for each that cannot be read."""
         return (each.entry for each in _iter_with_lost_records(self.log))
 
 
@@ -237,7 +240,7 @@ def salvage_source(log: ConversationLog) -> SalvagedSource | None:
 
 
 def make_lost_record(lost: Lost, at: int) -> Sound:
-    """Return a record of the kind `lost`, which takes the place of one that cannot be read.
+    """Return a record of the kind `record_lost`, which takes the place of one that cannot be read.
 
     Args:
         lost: The position that cannot be read.
@@ -248,7 +251,7 @@ def make_lost_record(lost: Lost, at: int) -> Sound:
 
 
 def _iter_with_lost_records(log: StoredLog) -> Iterator[Sound]:
-    """Yield what is at each position, with a record of the kind `lost` for each that cannot be read."""
+    """Yield what is at each position, with a record of the kind `record_lost` for each that cannot be read."""
     at = 0
     for each in log.read():
         if isinstance(each, Lost):

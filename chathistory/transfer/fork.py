@@ -20,9 +20,9 @@ from chathistory.log.clock import fresh_token, now
 from chathistory.log.conversation_log import ConversationLog, alive
 from chathistory.log.entry import Entry, encode, is_message_entry
 from chathistory.log.events import Forked, MessageAdded, Repair, Rewind, Snapshot
-from chathistory.log.field_types import Span
+from chathistory.log.field_types import PositionRange
 from chathistory.log.read_damaged import Lost, read_repaired
-from chathistory.log.state import ConversationState, Identity, Origin, read_state, state_in
+from chathistory.log.state import ConversationState, Identity, Origin, parse_state, read_state
 from chathistory.log.turn_boundaries import find_open_reply, is_said_by_user, reply_blocks
 from chathistory.storage.values import Head, ReadResult, Revision
 from chathistory.transfer.copy_sources import make_lost_record
@@ -133,7 +133,7 @@ class _ForkBuilder:
         self._state: ConversationState | None = None
         self._token = fresh_token()
         self._messages: list[_CopiedMessage] = []
-        self._path: list[Span] = []  # the active path before the newest entry that stores one
+        self._path: list[PositionRange] = []  # the active path before the newest entry that stores one
 
     def iter_lines(self, parts: Iterator[ReadResult]) -> Iterator[str]:
         """Yield the lines of the fork.
@@ -144,7 +144,7 @@ class _ForkBuilder:
         for part in parts:
             for entry in self._source.entries(part):
                 if isinstance(entry.event, Snapshot):  # its state includes the forgotten records
-                    self._state, self._is_state_complete = state_in(entry.event.state_values), True
+                    self._state, self._is_state_complete = parse_state(entry.event.state), True
                 self._state = apply(self._state or begin_state(entry), entry, entry.position)
                 if isinstance(entry.event, Rewind | Snapshot | Repair):
                     self._path = list(entry.event.path)
@@ -168,7 +168,7 @@ class _ForkBuilder:
 
     def _check_thinking(self, state: ConversationState) -> None:
         """Raise `InvalidInput` if the fork ends within a turn whose thinking is required but no longer sent."""
-        path = [*self._path, (state.view.path or 0, self._at)]
+        path = [*self._path, (state.view.path_position or 0, self._at)]
         messages = [each for each in reversed(self._messages) if covers(path, each.position)]
         replies = itertools.dropwhile(lambda each: each.is_by_user, messages)
         turn = itertools.takewhile(lambda each: not each.is_by_user, replies)
@@ -184,8 +184,8 @@ class _ForkBuilder:
         origin = Origin(key.scope, key.id, self._at)
         view = before.view
         if not self._is_state_complete:  # thinking up to here is bound to records that were forgotten
-            renamed = (call for call in present.view.renamed if int(call.partition(".")[0]) < self._at)
-            view = replace(view, thinking_valid_from=self._at, renamed=tuple(renamed))
+            renamed = (call for call in present.view.renamed_calls if int(call.partition(".")[0]) < self._at)
+            view = replace(view, thinking_valid_from=self._at, renamed_calls=tuple(renamed))
         state = replace(
             before,
             identity=Identity(self._token, now(), origin),
@@ -195,5 +195,5 @@ class _ForkBuilder:
             engine=replace(before.engine, open_turn=None, container=None),
         )
         self._check_thinking(state)
-        event = Forked(origin=origin.to_dict(), state_values=state.to_dict())
+        event = Forked(origin=origin.to_dict(), state=state.to_dict())
         return Entry(event, id=self._token, time_us=state.identity.created)

@@ -141,6 +141,7 @@ def import_file(
     Raises:
         InvalidInput: The file is neither an export nor a list of messages, an id is missing or must not be given, a
             later version of chathistory wrote the file, or it ends early; what was read before is stored.
+        UnsupportedRecord: The file was written before the stored format was frozen.
     """
     if not _is_export(file):
         yield _import_messages(store, read_messages(file.read()), scope=scope, id=id, replace=replace)
@@ -163,30 +164,31 @@ def import_file(
         else:
             result = copy_with_retry(part.find_source, ConversationLog(store, key), replace=replace, verify=True)
         part.skip()
-        if result is not None and not part.is_void:
+        if result is not None and not part.is_aborted:
             yield result
 
 
 def _is_export(file: IO[bytes]) -> bool:
     """Return True if a file is an export: its first line is a control line, or a later line begins a conversation.
 
-    Later lines count because the first one may be damaged. Raises `InvalidInput` if a later version wrote the file.
+    Later lines count because the first one may be damaged. Raises `InvalidInput` if a later version wrote the file, and
+    `UnsupportedRecord` if it was written before the format was frozen.
     """
     begin = file.tell()
-    later: InvalidInput | None = None
+    unsupported: InvalidInput | UnsupportedRecord | None = None
     try:
         lines = (line for line in iter(file.readline, b"") if line.strip(b"\xef\xbb\xbf \t\r\n"))
         first = next(lines, b"")
         try:
             is_ours = parse_control_line(first) is not None
-        except InvalidInput as error:
-            is_ours, later = False, error
+        except (InvalidInput, UnsupportedRecord) as error:
+            is_ours, unsupported = False, error
         if is_ours or has_conversation_header(first) or any(map(has_conversation_header, lines)):
             return True
     finally:
         file.seek(begin)
-    if later is not None:
-        raise later
+    if unsupported is not None:
+        raise unsupported
     return False
 
 

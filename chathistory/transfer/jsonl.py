@@ -1,15 +1,15 @@
 r"""The format of exports: JSON lines that hold the stored lines unchanged, and show whether the file is complete.
 
-    {"chathistory":1,"kind":"conversation","scope":..,"id":..,"start":0,"end":2,"version":..,"updated":..,"expires":..,"info":..}
-    {"sum":"5f0c11d2","v":1,"id":"...","kind":"message","at":1790000000000000,"message":{...}}
-    {"sum":"0b1d72aa","v":1,"id":"...","kind":"message","at":1790000000000007,"message":{...}}
-    {"chathistory":1,"kind":"whole","sha256":"..."}
-    {"chathistory":1,"kind":"end","conversations":1,"records":2}
+    {"chathistory":2,"kind":"conversation","scope":..,"id":..,"start":0,"end":2,"version":..,"updated":..,"expires":..,"payload":..}
+    {"sum":"5f0c11d2","v":2,"id":"...","kind":"message","at":1790000000000000,"message":{...}}
+    {"sum":"0b1d72aa","v":2,"id":"...","kind":"message","at":1790000000000007,"message":{...}}
+    {"chathistory":2,"kind":"complete","sha256":"..."}
+    {"chathistory":2,"kind":"end","conversations":1,"records":2}
 
 The lines that this format adds to the stored ones are called *control lines*; they begin with `{"chathistory":`.
 
-`void` in place of `whole`, or earlier, says that the lines of this conversation are not valid: it changed while it was
-written, and follows once more, or it is damaged (`"why":"damaged"`). A file without `end` is incomplete.
+`aborted` in place of `complete`, or earlier, says that the lines of this conversation are not valid: it changed while
+it was written, and follows once more, or it is damaged (`"reason":"damaged"`). A file without `end` is incomplete.
 
 Files can be concatenated. Lines that belong to no conversation are skipped and reported, and reading continues at the
 next line that begins one. If its name ends in `.gz`, a file is gzipped; readers recognize that by its first bytes.
@@ -24,7 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO, Any, NoReturn, TypeAlias
 
-from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord, InvalidInput
+from chathistory.errors import ChatHistoryError, Conflict, CorruptRecord, InvalidInput, UnsupportedRecord
 from chathistory.log.entry import to_json
 from chathistory.log.state import read_state
 from chathistory.messages.json_values import DECODER
@@ -42,7 +42,7 @@ __all__ = [
     "parse_control_line",
 ]
 
-FORMAT = 1
+FORMAT = 2
 
 _CONTROL_PREFIX = b'{"chathistory":'
 _BOM = b"\xef\xbb\xbf"
@@ -91,8 +91,8 @@ class ExportWriter:
             salvages: If the conversation is damaged, the caller will write what can be read of it next.
 
         Raises:
-            Conflict: The conversation changed meanwhile and must be written again; its lines are marked as void.
-            CorruptRecord: A record is damaged; its lines are marked as void, with the reason unless `salvages`.
+            Conflict: The conversation changed meanwhile and must be written again; its lines are marked as aborted.
+            CorruptRecord: A record is damaged; its lines are marked as aborted, with the reason unless `salvages`.
         """
         head = source.head
         self._write_control_line("conversation", **head_to_values(head))
@@ -103,12 +103,12 @@ class ExportWriter:
                 digest.update(data)
                 self._out.write(data)
         except Conflict:
-            self._write_control_line("void")
+            self._write_control_line("aborted")
             raise
         except ChatHistoryError:
-            self._write_control_line("void", **({} if salvages else {"why": "damaged"}))
+            self._write_control_line("aborted", **({} if salvages else {"reason": "damaged"}))
             raise
-        self._write_control_line("whole", sha256=digest.hexdigest())
+        self._write_control_line("complete", sha256=digest.hexdigest())
         self.conversations += 1
         self.records += head.end - head.start
         return WriteResult(head.end - head.start, checker.later)
@@ -136,7 +136,7 @@ def head_to_values(head: Head) -> dict[str, Any]:
         "version": revision.version,
         "updated": revision.updated,
         "expires": revision.expires,
-        "info": revision.payload,
+        "payload": revision.payload,
     }
 
 
@@ -224,7 +224,7 @@ def _parse_header(line: bytes) -> Head | str | None:
         values = parse_control_line(line)
         if values is not None and values["kind"] == "conversation":
             return head_from_values(values)
-    except InvalidInput as error:
+    except (InvalidInput, UnsupportedRecord) as error:
         return str(error)
     return None if values is not None and values["kind"] == "end" else "they belong to no conversation"
 
@@ -237,6 +237,7 @@ def parse_control_line(line: bytes) -> dict[str, Any] | None:
 
     Raises:
         InvalidInput: A later version of chathistory wrote it.
+        UnsupportedRecord: It was written before the format was frozen.
     """
     if not is_control_line(line):
         return None
@@ -245,8 +246,10 @@ def parse_control_line(line: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     version = values["chathistory"] if isinstance(values, dict) else None
-    if type(version) is not int or version < FORMAT:
+    if type(version) is not int or version < 1:
         return None
+    if version < FORMAT:
+        raise UnsupportedRecord(None, 0, version)
     if version > FORMAT:
         reason = "a later version of chathistory wrote it; update chathistory"
         raise _make_file_error(reason)
@@ -272,7 +275,7 @@ def head_from_values(values: dict[str, Any]) -> Head:
     if values["start"] > values["end"]:
         raise InvalidInput("the first line of a conversation must have a valid field 'end', not below 'start'")
     key = Key(values["scope"], values["id"])
-    revision = Revision(values["version"], values["updated"], values["expires"], values["info"])
+    revision = Revision(values["version"], values["updated"], values["expires"], values["payload"])
     return Head(key, values["start"], values["end"], revision)
 
 
@@ -295,7 +298,7 @@ _FIELDS: dict[str, Callable[[Any], bool]] = {
     ),
     "updated": _is_number,
     "expires": lambda value: value is None or _is_number(value),
-    "info": lambda value: _is_text(value) and len(value) <= LONGEST_PAYLOAD and not _FORBIDDEN.search(value),
+    "payload": lambda value: _is_text(value) and len(value) <= LONGEST_PAYLOAD and not _FORBIDDEN.search(value),
 }
 """Checks for the fields in the first line of a conversation; `Key` checks scope and id further."""
 
@@ -309,14 +312,14 @@ class ExportedConversation:
         head: The head in its first line.
         offset: The byte at which its lines begin.
         end_offset: The byte after its last line; -1 if it is not known yet.
-        is_void: True if it changed while it was written; then its lines are not valid, and it follows once more.
+        is_aborted: True if it changed while it was written; then its lines are not valid, and it follows once more.
     """
 
     file: IO[bytes]
     head: Head
     offset: int
     end_offset: int = -1
-    is_void: bool = False
+    is_aborted: bool = False
 
     def lines(self, start: int) -> Iterator[str]:
         """Yield the lines.
@@ -368,7 +371,7 @@ class ExportedConversation:
                 has_more_lines = has_more_lines or bool(data.strip())
                 continue
             values = _parse_values(data[index:])
-            if has_more_lines or index or values.get("kind") != "whole" or values.get("sha256") != digest:
+            if has_more_lines or index or values.get("kind") != "complete" or values.get("sha256") != digest:
                 self._raise_at_control_line(begin + index, data[index:])
             self.end_offset = self.file.tell()
             return
@@ -376,26 +379,26 @@ class ExportedConversation:
     def _raise_at_control_line(self, offset: int, line: bytes) -> NoReturn:
         """Raise the error for a control line where a line of the conversation, or its valid end, was expected."""
         key = self.head.key
-        kind, why = _parse_values(line).get("kind"), _parse_values(line).get("why")
-        if kind not in ("void", "whole"):
+        kind, reason = _parse_values(line).get("kind"), _parse_values(line).get("reason")
+        if kind not in ("aborted", "complete"):
             self.end_offset = offset  # the next conversation begins here
             raise InvalidInput(f"lines are missing at the end of conversation {key.id!r}; export or transfer it again")
         self.end_offset = self.file.tell()
-        if kind == "whole":
+        if kind == "complete":
             raise InvalidInput(f"the lines of conversation {key.id!r} do not match their checksum; export it again")
-        if why is not None:
+        if reason is not None:
             raise CorruptRecord(key, None, "it was damaged when the file was written; repair it there, or use salvage")
-        self.is_void = True
+        self.is_aborted = True
         raise Conflict(key, None)
 
     def find_source(self) -> ExportedConversation | None:
-        """Return it as a source for a copy; None if it is void.
+        """Return it as a source for a copy; None if it was aborted.
 
         Raises:
             CorruptRecord: The state in its head is damaged, so that a listing could not show it.
             UnsupportedRecord: A later version of chathistory wrote its head.
         """
-        if self.is_void:
+        if self.is_aborted:
             return None
         read_state(self.head)
         return self
@@ -439,5 +442,5 @@ def _find_header(data: bytes) -> int | None:
 def _parse_values(line: bytes) -> dict[str, Any]:
     try:
         return parse_control_line(line) or {}
-    except InvalidInput:
+    except (InvalidInput, UnsupportedRecord):
         return {}

@@ -23,13 +23,13 @@ from chathistory.transfer.copy_sources import Selection, salvage_source
 __all__ = ["render_conversation", "write_markdown"]
 
 _SPEAKERS = {"user": "User", "assistant": "Claude", "system": "System"}
-_KIND_NOTES = {"interrupted": ", interrupted", "orphaned": ", came too late"}
+_KIND_NOTES = {"reply_interrupted": ", interrupted", "reply_orphaned": ", came too late"}
 _NOT_SENT = {
-    "refused": "The API refused the messages above: they are not sent again.",
-    "omitted": "From here on, a part of the messages above is no longer sent.",
-    "lost": "A record is missing here, because it could not be read.",
+    "turn_refused": "The API refused the messages above: they are not sent again.",
+    "content_omitted": "From here on, a part of the messages above is no longer sent.",
+    "record_lost": "A record is missing here, because it could not be read.",
 }
-_SALVAGED = ("message", "interrupted", "orphaned", "lost")
+_SALVAGED = ("message", "reply_interrupted", "reply_orphaned", "record_lost")
 _PORTION = 1000
 
 

@@ -17,7 +17,7 @@ from chathistory.log.active_path import ActiveEntries, load_active
 from chathistory.log.clock import now, to_datetime, to_microseconds
 from chathistory.log.conversation_log import ConversationLog
 from chathistory.log.entry import Entry, message_entry, messages_among
-from chathistory.log.events import Compaction as CompactionEvent
+from chathistory.log.events import CompactionByAPI as CompactionEvent
 from chathistory.log.events import Cut, MessageAdded
 from chathistory.log.field_types import NO_RESPONSE
 from chathistory.log.lease import check_free
@@ -108,7 +108,7 @@ class CutPlan:
             tokens=cut.tokens + estimated(made.message),
             preamble_tokens=cut.preamble_tokens,
             trimmed_turn_ids=cut.trimmed_turn_ids,
-            renamed=cut.renamed,
+            renamed_calls=cut.renamed_calls,
             response=made.response,
             request_id=made.request_id,
         )
@@ -211,7 +211,7 @@ def _plan_at(policy: Policy, candidates: _CutCandidates, position: int) -> CutPl
         tokens=size - (estimated(candidates.new) if candidates.new else 0),
         preamble_tokens=load.preamble_tokens,
         trimmed_turn_ids=_list_trimmed_ids(sent, gone),
-        renamed=find_doubled_calls(sent.entries, sent.state.view.renamed, start=position),
+        renamed_calls=find_doubled_calls(sent.entries, sent.state.view.renamed_calls, start=position),
     )
     hidden_now = hidden_turns - sent.state.view.hidden_turns
     return CutPlan(policy, TrimResult(position, hidden_now, len(gone), load.tokens, size), cut)

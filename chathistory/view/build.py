@@ -18,7 +18,7 @@ from typing import Any
 
 from chathistory.log.active_path import ActiveEntries
 from chathistory.log.entry import Entry, messages_among
-from chathistory.log.events import Compaction, Cut
+from chathistory.log.events import CompactionByAPI, Cut
 from chathistory.log.message_sizes import context_of
 from chathistory.log.state import ViewState
 from chathistory.messages.content import Message
@@ -76,7 +76,7 @@ def view(
     entries: Iterable[Entry],
     *,
     state: ViewState | None = None,
-    cut: Entry[Cut | Compaction] | None = None,
+    cut: Entry[Cut | CompactionByAPI] | None = None,
     tools: Iterable[Any] | None = None,
 ) -> MessageView:
     """Return what is sent of the entries that the view goes through, in order; no entries: no messages.
@@ -89,7 +89,7 @@ def view(
     omissions = find_omissions(entries)
     items = [item_of(entry) for entry in messages_among(entries)]
     lead = item_of_cut(cut) if cut else None
-    named = replace_ids([lead, *items] if lead else items, state.renamed, notes)
+    named = replace_ids([lead, *items] if lead else items, state.renamed_calls, notes)
     omitted = describe_omissions(named, omissions) if omissions else ()
     whole = leave_out_refused(leave_out_omitted(named, omissions) if omissions else named, notes)
     bound = state.thinking_valid_from

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 from chathistory.log.entry import Entry
-from chathistory.log.events import Compaction, Cut, MessageAdded
+from chathistory.log.events import CompactionByAPI, Cut, MessageAdded
 from chathistory.log.field_types import NO_RESPONSE
 from chathistory.messages.content import Message, blocks_of
 
@@ -99,11 +99,11 @@ def item_of(entry: Entry[MessageAdded]) -> Item:
     )
 
 
-def item_of_cut(entry: Entry[Cut | Compaction]) -> Item | None:
+def item_of_cut(entry: Entry[Cut | CompactionByAPI]) -> Item | None:
     """Return the item of the message that a cut puts before what is sent; None: it puts none there."""
     event = entry.event
     if event.message is None:
         return None
-    response = event.response if isinstance(event, Compaction) else NO_RESPONSE
+    response = event.response if isinstance(event, CompactionByAPI) else NO_RESPONSE
     told = response.stop_reason, response.usage
     return Item(entry.position, event.message, *told, entry.surrogates, response.is_whole)

@@ -14,8 +14,8 @@ import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 from chathistory.log.entry import Entry
-from chathistory.log.events import ContentOmitted, Repair, Rewind, TurnOpened, TurnRefused
-from chathistory.log.places import Omission
+from chathistory.log.events import ContentOmitted, Repair, Rewind, TurnOpened, TurnRefusedByAPI
+from chathistory.log.omissions import Omission
 from chathistory.log.turn_boundaries import ends_turn, opens_turn, stands_for_all_before
 from chathistory.view.item import ADDED, Block, Item, Notes, ViewRepair
 from chathistory.view.pairing import make_missing_results
@@ -30,7 +30,7 @@ __all__ = [
     "list_omissions",
 ]
 
-_KINDS = (TurnRefused, ContentOmitted, Rewind, Repair, TurnOpened)
+_KINDS = (TurnRefusedByAPI, ContentOmitted, Rewind, Repair, TurnOpened)
 
 
 def list_omissions(entry: Entry) -> list[Omission]:
@@ -38,16 +38,16 @@ def list_omissions(entry: Entry) -> list[Omission]:
     match entry.event:
         case Rewind() | Repair() as event:
             return list(event.omitted)
-        case TurnRefused() as event:
-            return [Omission(place, event.why, entry.turn) for place in event.places]
+        case TurnRefusedByAPI() as event:
+            return [Omission(place, event.problem, entry.turn) for place in event.locations]
         case ContentOmitted() as event:
-            return [Omission(place, event.why) for place in event.places]
+            return [Omission(place, event.problem) for place in event.locations]
     return []
 
 
 def has_omissions(entry: Entry) -> bool:
     """Whether an entry changes what is not sent of messages before it."""
-    return bool(list_omissions(entry)) or (isinstance(entry.event, TurnOpened) and entry.event.restored)
+    return bool(list_omissions(entry)) or (isinstance(entry.event, TurnOpened) and entry.event.restores_refused)
 
 
 def find_omissions(entries: Iterable[Entry]) -> dict[int, list[Omission]]:
@@ -56,17 +56,17 @@ def find_omissions(entries: Iterable[Entry]) -> dict[int, list[Omission]]:
     for entry in entries:
         if isinstance(entry.event, _KINDS):
             found += list_omissions(entry)
-            if isinstance(entry.event, TurnOpened) and entry.event.restored:
+            if isinstance(entry.event, TurnOpened) and entry.event.restores_refused:
                 found = [each for each in found if each.turn != entry.turn]
     by_position: dict[int, list[Omission]] = {}
     for each in dict.fromkeys(found):
-        by_position.setdefault(each.place.position, []).append(each)
+        by_position.setdefault(each.location.position, []).append(each)
     return by_position
 
 
 def is_whole(omissions: Iterable[Omission]) -> bool:
     """Whether nothing at all is sent of a message."""
-    return any(each.place.block is None for each in omissions)
+    return any(each.location.block is None for each in omissions)
 
 
 def leave_out_refused(items: Sequence[Item], notes: Notes) -> list[Item]:
@@ -124,15 +124,15 @@ def _keep_blocks(
         for other in itertools.takewhile(lambda item: not item.is_reply, later)
         for index, block in enumerate(other.blocks)
         if block["type"] == "tool_result"
-        and index not in {each.place.block for each in all_omissions.get(other.position, ())}
+        and index not in {each.location.block for each in all_omissions.get(other.position, ())}
     }
     blocks = []
     for index, block in enumerate(item.blocks):
-        here = [each for each in omissions if each.place.block == index]
+        here = [each for each in omissions if each.location.block == index]
         if not here:
             blocks.append(block)
         elif block["type"] == "tool_result" and block["tool_use_id"] not in answered:
-            inner = {each.place.inner for each in here}
+            inner = {each.location.inner for each in here}
             content = block.get("content") if None not in inner else None
             left = (
                 [part for index, part in enumerate(content) if index not in inner] if isinstance(content, list) else []
@@ -140,7 +140,7 @@ def _keep_blocks(
             if left:
                 blocks.append(block | {"content": left})
                 continue
-            words = f"This result was not accepted: {here[0].why or 'it was left out'}."
+            words = f"This result was not accepted: {here[0].problem or 'it was left out'}."
             named = {name: block[name] for name in ("type", "tool_use_id", "toolset_name") if name in block}
             blocks.append(named | {"content": words, "is_error": True})
     return blocks
@@ -150,8 +150,8 @@ def describe_omissions(items: Iterable[Item], omissions: Mapping[int, Sequence[O
     """Return what is not sent of the items, in words for the report."""
     told = []
     for omission in (each for item in items for each in omissions.get(item.position, ())):
-        place = omission.place
+        place = omission.location
         what = "the message" if place.block is None else f"block {place.block}"
         inner = "" if place.inner is None else f", block {place.inner} within it"
-        told.append(ViewRepair(place.position, f"left out: {what}{inner}; {omission.why or 'as somebody asked'}"))
+        told.append(ViewRepair(place.position, f"left out: {what}{inner}; {omission.problem or 'as somebody asked'}"))
     return tuple(told)

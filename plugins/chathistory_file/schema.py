@@ -1,7 +1,7 @@
 r"""The lines of a file: records and commits. Each has its own checksum, so damage to one line affects no other.
 
-    [0,"5a1f0c3e",{"v":1,"id":"m1", ...}]
-    [1,"9d02b7aa",{"v":1,"id":"m2", ...}]
+    [0,"5a1f0c3e",{"v":2,"id":"m1", ...}]
+    [1,"9d02b7aa",{"v":2,"id":"m2", ...}]
     {"commit":2,"at":0,"size":412,"start":0,"end":2,"scope":"default","id":"support/42", ... ,"crc":"c01dcafe"}
 
 A record has its position, the CRC-32 of its body (with the position as the start value), and the body as it was given.

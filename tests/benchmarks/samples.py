@@ -13,7 +13,9 @@ Turn: TypeAlias = list[Message]
 
 _TEXT = "The quick brown fox jumps over the lazy dog, and says what it thinks about that. "
 _INPUT = {"query": "fox", "limit": 10, "tags": ["quick", "brown"]}
-INFO = json.dumps({"v": 1, "born": "0" * 26, "created": 1_760_000_000_000_000, "messages": 20, "preview": _TEXT[:80]})
+INFO = json.dumps(
+    {"v": 2, "creation_id": "0" * 26, "created": 1_760_000_000_000_000, "messages": 20, "preview": _TEXT[:80]}
+)
 
 
 def turn(mark: str = "") -> Turn:

@@ -88,7 +88,7 @@ def test_a_refused_turn_is_shown_as_such_and_not_retried(run, shelf, store, tmp_
     assert "(refused by the API, not sent)\nthe bad one" in shown
     assert "the bad one" not in run("show", "a", "--messages", "--store", store).stdout
     records = [json.loads(line) for line in run("show", "a", "--json", "--store", store).stdout.splitlines()]
-    assert [record["kind"] for record in records][-2:] == ["message", "refused"]
+    assert [record["kind"] for record in records][-2:] == ["message", "turn_refused"]
     assert run("doctor", "a", "--store", store).returncode == 0
     assert run("export", "a", "--output", str(tmp_path / "a.md"), "--store", store).returncode == 0
     assert "the bad one\n\n*(The API refused" in (tmp_path / "a.md").read_text()

@@ -53,7 +53,7 @@ def test_ctrl_c_in_a_reply_keeps_what_came_and_the_conversation_is_usable_at_onc
         talk.expect("claude", "one two ")
         assert slow.reached.wait(100)
         talk.press_ctrl_c(until="what came is saved, but not sent again")
-        assert kinds(shelf, "a") == ["setup", "message", "interrupted"]
+        assert kinds(shelf, "a") == ["setup", "message", "reply_interrupted"]
         talk.say("go on")
         talk.expect("four")
         talk.say("still there?")
@@ -67,8 +67,8 @@ def test_ctrl_c_in_a_reply_keeps_what_came_and_the_conversation_is_usable_at_onc
         assert talk.end() == 0
     assert [message["role"] for message in api.requests[1].body["messages"]] == ["user", "user"]
     first, second = kinds(shelf, "a")[:5], kinds(shelf, "a")[5:]
-    assert first == ["setup", "message", "interrupted", "message", "message"]
-    assert second == ["message", "abandoned", "opened", "message"]
+    assert first == ["setup", "message", "reply_interrupted", "message", "message"]
+    assert second == ["message", "turn_abandoned", "turn_opened", "message"]
 
 
 def test_a_broken_off_reply_is_redrawn_as_such(terminal, shelf, store):
@@ -97,7 +97,7 @@ def test_a_process_told_to_end_in_a_reply_leaves_the_turn_closed(terminal, shelf
         assert slow.reached.wait(100)
         talk.process.send_signal(signal.SIGTERM)
         assert talk.end() == 128 + signal.SIGTERM
-    assert kinds(shelf, "a") == ["setup", "message", "interrupted"]
+    assert kinds(shelf, "a") == ["setup", "message", "reply_interrupted"]
 
 
 def test_an_error_of_the_api_leaves_the_prompt(terminal, store):
@@ -133,7 +133,7 @@ def test_a_turn_of_another_process_can_be_abandoned(terminal, shelf, store):
         second.expect("fresh")
         slow.gate.set()
         first.expect("late", "Error: the reply came too late: somebody else continued 'a'; it is saved")
-    assert kinds(shelf, "a") == ["setup", "message", "abandoned", "opened", "message", "orphaned"]
+    assert kinds(shelf, "a") == ["setup", "message", "turn_abandoned", "turn_opened", "message", "reply_orphaned"]
 
 
 def test_what_is_said_and_replied_arrives_as_it_is_and_does_no_harm(terminal, store):

@@ -110,7 +110,9 @@ def test_trim_leaves_a_configured_compaction_to_the_api(run, shelf, filled, whic
 def test_trim_all_goes_on_where_one_cannot_be_cut(run, shelf, filled):
     with shelf() as history:
         held(history, "busy", 3)
-        history.conversation("busy").log.append([make_entry("opened", turn="t", data={"until": now() + 3_600_000_000})])
+        history.conversation("busy").log.append(
+            [make_entry("turn_opened", turn="t", data={"lease_until": now() + 3_600_000_000})]
+        )
     done = run("trim", "--all", "--trigger-turns", "2", "--keep-turns", "1", "--json", "--store", filled)
     told = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(each["id"], each["turns"], each["dry_run"]) for each in told] == [("long", 9, False)]
@@ -256,7 +258,7 @@ def test_doctor_leads_around_a_damaged_record(run, filled, named):
 def test_doctor_leads_around_what_a_later_version_wrote(run, shelf, filled):
     with shelf() as history:
         later = history.conversation("short")
-        later.log.append([make_entry("hologram", version=2)])
+        later.log.append([make_entry("hologram", version=3)])
         later.append({"role": "user", "content": "after it"})
     assert "update chathistory" in run("show", "short", "--store", filled).stderr
     found = rows(run("doctor", "short", "--store", filled))
@@ -346,15 +348,17 @@ def test_doctor_leaves_alone_who_waits_for_a_tool_unless_it_is_named(run, shelf,
 def test_doctor_does_not_mend_while_a_turn_is_under_way(run, shelf, filled):
     damage(filled, b"turn 4 ")
     with shelf() as history:
-        history.conversation("long").log.append([make_entry("opened", turn="t", data={"until": now() + 3_600_000_000})])
+        history.conversation("long").log.append(
+            [make_entry("turn_opened", turn="t", data={"lease_until": now() + 3_600_000_000})]
+        )
     done = run("doctor", "--repair", "--store", filled)
     assert (done.returncode, [row[3] for row in rows(done)]) == (1, ["not repaired", "not repaired"])
     assert "has an open turn" in done.stdout
     assert "--force repairs it even while a turn is open" in done.stdout
-    assert kinds_from(shelf, "long", 10)[-1] == "opened"
+    assert kinds_from(shelf, "long", 10)[-1] == "turn_opened"
     forced = run("doctor", "--repair", "--force", "--store", filled)
     assert (forced.returncode, [row[3] for row in rows(forced)]) == (0, ["repaired"])
-    assert kinds_from(shelf, "long", 10)[-1] == "mend"
+    assert kinds_from(shelf, "long", 10)[-1] == "repair"
 
 
 def kinds_from(shelf, name, start):

@@ -182,7 +182,7 @@ def test_a_reply_that_is_interrupted_ends_with_an_error_event(app, script):
     assert events.endswith('event: done\ndata: ""\n\n')
     texts = [each["text"] for each in json.loads(app.ask("/chats/tea", **bob)[1])]
     assert texts == ["One", "Two", "Whole."]
-    assert "interrupted" in kinds_of(app, "bob")
+    assert "reply_interrupted" in kinds_of(app, "bob")
 
 
 def test_a_connection_that_breaks_within_a_reply_ends_with_an_error_event(app, script):
@@ -190,7 +190,7 @@ def test_a_connection_that_breaks_within_a_reply_ends_with_an_error_event(app, s
     status, events = app.ask("/chats/tea/stream", {"text": "One"}, **{"x-person": "cyd"})
     assert status == 200
     assert events.endswith('event: error\ndata: "This does not work at the moment. Your message may be saved."\n\n')
-    assert "interrupted" in kinds_of(app, "cyd")
+    assert "reply_interrupted" in kinds_of(app, "cyd")
 
 
 def test_a_visitor_who_leaves_within_a_reply_closes_the_turn(app, script):
@@ -202,7 +202,7 @@ def test_a_visitor_who_leaves_within_a_reply_closes_the_turn(app, script):
     with urlopen(Request(url, body, head), timeout=20) as answer:
         assert answer.readline() == b"event: text\n"
         assert paused.reached.wait(100)
-    until(lambda: "interrupted" in kinds_of(app, "fay"), patience=60, what="the end of the turn")
+    until(lambda: "reply_interrupted" in kinds_of(app, "fay"), patience=60, what="the end of the turn")
     paused.gate.set()
     assert app.ask("/chats/tea", {"text": "Two"}, **{"x-person": "fay"})[0] == 200
 

@@ -61,7 +61,14 @@ def test_errors_close_the_turn_and_it_can_be_resumed(run_on, chat_of):
 
     reply, _ = run_on([Failure(500), Cut(TEXT, 5), "whole"], work)
     assert reply.text == "whole"
-    assert kinds(chat_of("a")) == ["message", "abandoned", "opened", "interrupted", "opened", "message"]
+    assert kinds(chat_of("a")) == [
+        "message",
+        "turn_abandoned",
+        "turn_opened",
+        "reply_interrupted",
+        "turn_opened",
+        "message",
+    ]
 
 
 def test_leaving_a_stream_early_keeps_what_came(run_on, chat_of):
@@ -71,7 +78,7 @@ def test_leaving_a_stream_early_keeps_what_came(run_on, chat_of):
                 break
 
     run_on(TEXT, work)
-    assert kinds(chat_of("a")) == ["message", "interrupted"]
+    assert kinds(chat_of("a")) == ["message", "reply_interrupted"]
 
 
 def test_a_paused_turn_goes_on(run_on, chat_of):
@@ -104,7 +111,7 @@ def test_a_reply_that_comes_too_late_is_kept_beside_it(run_on, chat_of):
                 await stream.get_final_reply()
 
     run_on(late, work)
-    assert kinds(chat_of("a")) == ["message", "message", "orphaned"] * 2
+    assert kinds(chat_of("a")) == ["message", "message", "reply_orphaned"] * 2
 
 
 def test_one_of_sixteen_sends_is_answered(run_on, chat_of):
@@ -151,14 +158,19 @@ def test_a_cancel_at_any_moment_leaves_nothing_half_done(run_on, chat_of, stream
             summary = await chat.state()
             log = [entry.kind async for entry in chat.entries() if entry.kind != "setup"]
             assert summary is None or summary.engine.open_turn is None, (count, log)
-            assert log in ([], ["message", "abandoned"], ["message", "interrupted"], ["message", "message"]), count
+            assert log in (
+                [],
+                ["message", "turn_abandoned"],
+                ["message", "reply_interrupted"],
+                ["message", "message"],
+            ), count
             seen.add(tuple(log))
             again = await engine.send(name, "still here?")
             assert again.text == TEXT
         return seen
 
     seen, _ = run_on(lambda _body: TEXT, work)
-    assert ("message", "abandoned") in seen
+    assert ("message", "turn_abandoned") in seen
     assert len(seen) > 1
 
 
@@ -181,7 +193,7 @@ def test_a_cancel_while_the_reply_is_on_its_way_closes_the_turn(run_on, chat_of)
         return caught.value
 
     run_on(held, work)
-    assert kinds(chat_of("a")) == ["message", "interrupted"]
+    assert kinds(chat_of("a")) == ["message", "reply_interrupted"]
 
 
 def test_two_hundred_conversations_do_not_block_the_loop(opened):
@@ -221,5 +233,5 @@ def test_a_cancel_while_the_turn_is_opened_closes_it_as_soon_as_it_has_landed(op
                 await task
 
     asyncio.run(main())
-    assert kinds(chat_of("a")) == ["message", "abandoned"]
+    assert kinds(chat_of("a")) == ["message", "turn_abandoned"]
     assert api.requests == []

@@ -118,7 +118,7 @@ def test_the_same_words_again_are_guarded_as_well(engine_on, chat_of):
     with pytest.raises(errors.Conflict):  # without a turn id nobody can tell that it is the same one
         engine_on(api).send("a", "second", expected=page)
     assert engine_on(api).send("a", "second", expected=chat_of("a").info().version).text == "second reply"
-    assert kinds(chat_of("a")) == ["message"] * 3 + ["abandoned", "opened", "message"]
+    assert kinds(chat_of("a")) == ["message"] * 3 + ["turn_abandoned", "turn_opened", "message"]
 
 
 def test_an_engine_that_remembers_less_than_the_caller_reads_again(opened, chat_of):

@@ -36,7 +36,7 @@ ELSEWHERE = Process("elsewhere", 7, "another boot", "1-1", 5)
 
 
 def renewals(chat) -> int:
-    return kinds(chat).count("renewed")
+    return kinds(chat).count("lease_renewed")
 
 
 def stream_on(engine):
@@ -101,7 +101,7 @@ def test_a_turn_keeps_its_lease_however_long_it_takes(clock, engine_on, opened, 
         go_on.set()
         assert under_way.result(60).text == "slow"
     assert other.requests == []
-    assert [kind for kind in kinds(chat_of("a")) if kind not in ("message", "renewed")] == []
+    assert [kind for kind in kinds(chat_of("a")) if kind not in ("message", "lease_renewed")] == []
     assert chat_of("a").state().engine.open_turn is None
     clock.go(21)
     assert clock.keeper._wait_for_due_turns() == []  # nothing is kept any longer
@@ -161,7 +161,7 @@ class FailingStore(MemoryStore):
     failed = 0
 
     def append(self, key, bodies, **more):
-        if self.error and '"kind":"renewed"' in bodies[0]:
+        if self.error and '"kind":"lease_renewed"' in bodies[0]:
             self.failed += 1
             raise self.error
         return super().append(key, bodies, **more)
@@ -191,7 +191,7 @@ def test_a_store_that_does_not_answer_delays_no_other(clock):
         gate = threading.Event()
 
         def append(self, key, bodies, **more):
-            if '"kind":"renewed"' in bodies[0]:
+            if '"kind":"lease_renewed"' in bodies[0]:
                 assert self.gate.wait(60)
             return super().append(key, bodies, **more)
 
@@ -230,7 +230,14 @@ def test_a_title_and_a_message_beside_go_past_renewals(clock, opened, chat_of):
         held.gate.set()
         with pytest.raises(errors.OrphanedReply):
             under_way.result(60)
-    assert kinds(chat_of("a")) == ["message", "renewed", "annotation", "renewed", "message", "orphaned"]
+    assert kinds(chat_of("a")) == [
+        "message",
+        "lease_renewed",
+        "annotation",
+        "lease_renewed",
+        "message",
+        "reply_orphaned",
+    ]
 
 
 # Taking over.
@@ -256,7 +263,7 @@ def test_a_turn_that_cannot_renew_can_be_taken_over_and_its_late_reply_is_kept(c
         with pytest.raises(errors.OrphanedReply) as caught:
             under_way.result(60)
     assert caught.value.reply.text == "too late"
-    assert kinds(chat_of("a")) == ["message", "abandoned", "message", "message", "orphaned"]
+    assert kinds(chat_of("a")) == ["message", "turn_abandoned", "message", "message", "reply_orphaned"]
     assert [message["content"] for message in chat_of("a").messages()][:2] == ["first", "second"]
     assert "too late" not in str(chat_of("a").messages())
     assert told(chat_of("a"))[4].message["content"][0]["text"] == "too late"
@@ -323,7 +330,7 @@ def test_who_knows_better_takes_over_at_once(clock, opened, chat_of, way, same_p
         with pytest.raises(errors.OrphanedReply) as caught:
             under_way.result(60)
     assert caught.value.reply.text == "late"
-    assert kinds(chat_of("a")) == ["message", "opened", "message", "orphaned"]
+    assert kinds(chat_of("a")) == ["message", "turn_opened", "message", "reply_orphaned"]
     assert [message["role"] for message in chat_of("a").messages()] == ["user", "assistant"]
 
 
@@ -388,7 +395,7 @@ def test_who_must_wait_is_told_until_when_by_whom_and_both_ways_on(clock, engine
 
 def opened_elsewhere(opened, until, by=ELSEWHERE):
     """Store a question whose turn another machine has opened."""
-    data = {"until": until, "by": by.to_dict()} if by else {"until": until}
+    data = {"lease_until": until, "opened_by": by.to_dict()} if by else {"lease_until": until}
     log = History(opened()).conversation("a").log
     log.append([make_entry("message", {"role": "user", "content": "hello"}, data, "T")])
 
@@ -432,7 +439,11 @@ def test_a_lease_that_is_renewed_counts_anew(clock, opened):
     clock.go(59)
     chat = History(opened()).conversation("a")
     chat.log.append(
-        [make_entry("renewed", data={"until": ahead + 1, "lease": chat.state().engine.open_turn.lease}, turn="T")]
+        [
+            make_entry(
+                "lease_renewed", data={"lease_until": ahead + 1, "lease": chat.state().engine.open_turn.lease}, turn="T"
+            )
+        ]
     )
     with pytest.raises(errors.TurnInProgress):
         engine.resume("a")
@@ -496,7 +507,10 @@ def test_a_process_that_was_killed_need_not_be_waited_for(tmp_path, reaped):
                 else:
                     wait_until(lambda: process._status(child.pid).has_ended, "the kill did not arrive")
                 assert engine.send("a", "hello").text == "after the restart"
-                assert [entry.kind for entry in told(engine.history.conversation("a"))][-2:] == ["opened", "message"]
+                assert [entry.kind for entry in told(engine.history.conversation("a"))][-2:] == [
+                    "turn_opened",
+                    "message",
+                ]
         finally:
             child.kill()
             child.wait(60)
@@ -514,7 +528,7 @@ def test_a_new_message_says_why_the_old_turn_was_closed(opened, chat_of):
         engine.send("a", "second")
     child.communicate(b"\n", 60)
     engine.send("a", "second")
-    [closed] = [entry for entry in told(chat_of("a")) if entry.kind == "abandoned"]
+    [closed] = [entry for entry in told(chat_of("a")) if entry.kind == "turn_abandoned"]
     assert (closed.turn, closed.data) == ("T", {"reason": "its process ended"})
 
 

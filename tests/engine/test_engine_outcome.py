@@ -250,7 +250,7 @@ def test_results_whose_request_failed_are_sent_again_without_being_stored_twice(
     with pytest.raises(anthropic.InternalServerError):
         engine.submit("a", reply, results(reply))
     assert engine.submit("a", reply, results(reply)).text == "sunny"
-    assert kinds(chat_of("a"))[4:] == ["message", "abandoned", "opened", "message"]
+    assert kinds(chat_of("a"))[4:] == ["message", "turn_abandoned", "turn_opened", "message"]
     api.assert_extends()
 
 
@@ -384,7 +384,7 @@ def test_a_question_without_a_reply_is_not_stored_twice(engine_on, chat_of, turn
     reply = engine_on(api).send("a", "hello", turn_id=turn_ids[1])
     assert reply.text == "at last"
     assert api.requests[-1].body["messages"] == [{"role": "user", "content": "hello"}]
-    assert kinds(chat_of("a")) == ["message", "abandoned", "opened", "message"]
+    assert kinds(chat_of("a")) == ["message", "turn_abandoned", "turn_opened", "message"]
     for turn_id in filter(None, turn_ids):
         assert engine_on(api).send("a", "hello", turn_id=turn_id).position == reply.position
     assert engine_on(api).send("a", "hello").text == "once more"  # that is another question, with the same words
@@ -451,7 +451,7 @@ def test_a_turn_that_only_pauses_is_closed(opened, chat_of, monkeypatch, way):
         reply = asyncio.run(asked())
     assert reply.stop_reason == "pause_turn"
     assert chat_of("a").state().engine.open_turn is None
-    assert kinds(chat_of("a")) == ["message"] * 4 + ["abandoned"]
+    assert kinds(chat_of("a")) == ["message"] * 4 + ["turn_abandoned"]
     assert chat_of("a").messages()[-1] == reply.message
     assert engine.send("a", "never mind").text == "something else"
 

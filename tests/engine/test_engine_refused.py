@@ -46,9 +46,9 @@ def test_an_error_is_sorted_by_what_it_names(opened, case):
     with pytest.raises(anthropic.APIStatusError) as caught:
         engine.send("a", TURN_BLOCKS)
     refusal = getattr(caught.value, "refusal", None)
-    assert (refusal and refusal.sort) == case.sort
+    assert (refusal and refusal.kind) == case.sort
     if case.places:
-        assert tuple((place.position, place.block) for place in refusal.places) == case.places
+        assert tuple((place.position, place.block) for place in refusal.locations) == case.places
     chat = History(store).conversation("a")
     assert chat.state().engine.open_turn is None
     assert [m["content"] for m in chat.last_messages(5) if m["role"] == "user"] == [*SAID, TURN_BLOCKS], (
@@ -170,7 +170,7 @@ def test_a_refused_tool_result_is_replaced_by_an_error_and_the_loop_goes_on(open
     reply = engine.send("a", "Look")
     with pytest.raises(anthropic.BadRequestError) as caught:
         engine.submit("a", reply, {"toolu_1": "a cat", "toolu_2": [IMAGE]})
-    place = caught.value.refusal.places[0]
+    place = caught.value.refusal.locations[0]
     assert (place.block, place.inner) == (1, 0)
     assert "an error in its place" in "\n".join(caught.value.__notes__)
     assert engine.resume("a").text == "I see one."
@@ -222,7 +222,7 @@ def test_the_tool_runner_goes_on_after_a_refused_result(opened):
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     with pytest.raises(anthropic.BadRequestError) as caught:
         engine.run_tools("a", "Look", tools=[shot])
-    assert caught.value.refusal.sort == "turn"
+    assert caught.value.refusal.kind == "turn"
     assert engine.run_tools("a", None, tools=[shot]).text == "Without it, then."
     assert calls == [1], "the tool ran once"
     assert sent(api)[2]["content"][0]["is_error"] is True
@@ -244,7 +244,7 @@ def test_results_handed_in_one_by_one_are_replaced_where_they_are_stored(opened)
     assert engine.submit("a", reply, {"toolu_1": [IMAGE]}, partial=True) == ["toolu_2"]
     with pytest.raises(anthropic.BadRequestError) as caught:
         engine.submit("a", reply, {"toolu_2": "b"}, partial=True)
-    assert [(place.position, place.block) for place in caught.value.refusal.places] == [(3, 0)]
+    assert [(place.position, place.block) for place in caught.value.refusal.locations] == [(3, 0)]
     assert engine.resume("a").text == "fine"
     assert [block.get("is_error", False) for block in sent(api)[2]["content"]] == [True, False]
 
@@ -277,8 +277,8 @@ def test_thinking_of_another_account_is_left_out_by_one_call(opened):
     engine = ChatEngine(theirs.client(), store, model=MODEL)
     with pytest.raises(anthropic.BadRequestError) as caught:
         engine.send("a", "three")
-    assert caught.value.refusal.sort == "earlier"
-    assert caught.value.refusal.why == "thinking that the API does not accept"
+    assert caught.value.refusal.kind == "earlier"
+    assert caught.value.refusal.problem == "thinking that the API does not accept"
     engine.history.conversation("a").leave_out()
     assert engine.resume("a").text == "hi"
     assert "thinking" not in str(sent(theirs))
@@ -316,7 +316,7 @@ def test_an_expired_file_is_found_and_left_out_by_one_call(opened, where):
     api.gone.add("file_1")
     with pytest.raises(anthropic.NotFoundError) as caught:
         engine.send("a", "And now?")
-    assert caught.value.refusal.sort == "earlier"
+    assert caught.value.refusal.kind == "earlier"
     History(store).conversation("a").leave_out()
     assert engine.resume("a").text == "fine"
     assert "file_1" not in str(sent(api))
@@ -382,7 +382,7 @@ def test_a_message_that_is_too_large_can_be_left_out_by_hand(opened):
     engine.send("a", "Hi")
     with pytest.raises(anthropic.BadRequestError) as caught:
         engine.send("a", "a whole book")
-    largest = caught.value.refusal.places[0]
+    largest = caught.value.refusal.locations[0]
     assert largest.position == 3
     engine.history.conversation("a").leave_out(largest.position)
     assert engine.send("a", "Never mind.").text == "fine"
@@ -445,7 +445,7 @@ def test_a_streamed_turn_is_refused_as_well(opened):
     engine.send("a", "Hi")
     with pytest.raises(anthropic.BadRequestError) as caught, engine.stream("a", TURN_BLOCKS) as stream:
         list(stream)
-    assert caught.value.refusal.sort == "turn"
+    assert caught.value.refusal.kind == "turn"
     with pytest.raises(errors.TurnRefused), engine.stream_resumed("a"):
         pass
     with engine.stream_resumed("a", force=True) as stream:
@@ -462,14 +462,14 @@ def test_the_asynchronous_engine_sorts_alike(opened):
             await engine.send("a", [IMAGE, text("Hi")])
             with pytest.raises(anthropic.BadRequestError) as caught:
                 await engine.send("a", TURN_BLOCKS)
-            assert caught.value.refusal.sort == "turn"
+            assert caught.value.refusal.kind == "turn"
             with pytest.raises(errors.TurnRefused):
                 await engine.resume("a")
             assert (await engine.send("a", "Never mind.")).text == "fine"
             with pytest.raises(anthropic.BadRequestError) as caught:
                 async with engine.stream("a", "And?") as stream:
                     await stream.get_final_reply()
-            assert caught.value.refusal.sort == "earlier"
+            assert caught.value.refusal.kind == "earlier"
             await engine.history.conversation("a").leave_out()
             assert (await engine.resume("a")).text == "then"
 
@@ -486,7 +486,7 @@ def test_a_turn_that_somebody_abandoned_meanwhile_is_not_marked(opened):
     engine = ChatEngine(api.client(), opened(), model=MODEL)
     with pytest.raises(anthropic.BadRequestError):
         engine.send("a", TURN_BLOCKS)
-    assert "refused" not in kinds(History(opened()).conversation("a"))
+    assert "turn_refused" not in kinds(History(opened()).conversation("a"))
 
 
 # Containers.
@@ -624,9 +624,9 @@ def test_the_place_is_found_by_bisection_and_left_out(opened, faulty):
     before = len(api.requests)
     for _ in faulty:
         refusal = engine.check("a")
-        assert [place.block for place in refusal.places] == [1]
+        assert [place.block for place in refusal.locations] == [1]
         assert chat.last_messages(50)[2 * min(faulty)]["content"][1]["text"] == "BROKEN"
-        chat.leave_out(refusal.places[0].position, block=1)
+        chat.leave_out(refusal.locations[0].position, block=1)
     asked = [request.path for request in api.requests[before:]]
     assert engine.check("a") is None
     assert set(asked) == {"/v1/messages/count_tokens"}
@@ -642,8 +642,8 @@ def test_a_place_that_the_api_names_needs_one_question(opened):
     count = len(api.requests)
     refusal = engine.check("a")
     assert len(api.requests) == count + 1
-    assert refusal.why == "a file that the API no longer has"
-    assert [(place.position, place.block) for place in refusal.places] == [(1, 0)]
+    assert refusal.problem == "a file that the API no longer has"
+    assert [(place.position, place.block) for place in refusal.locations] == [(1, 0)]
 
 
 def test_what_is_wrong_with_the_request_itself_is_raised_and_nothing_is_marked(opened):
@@ -675,8 +675,8 @@ def test_the_asynchronous_engine_asks_alike(opened):
     async def main():
         async with AsyncChatEngine(api.async_client(), store, model=MODEL) as engine:
             refusal = await engine.check("a")
-            assert [place.block for place in refusal.places] == [1]
-            await engine.history.conversation("a").leave_out(refusal.places[0].position, block=1)
+            assert [place.block for place in refusal.locations] == [1]
+            await engine.history.conversation("a").leave_out(refusal.locations[0].position, block=1)
             assert await engine.check("a") is None
             assert await engine.check("nothing") is None
 

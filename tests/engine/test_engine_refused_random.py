@@ -181,12 +181,12 @@ def after(world, error, *, transient):
     chat = world.chat()
     assert chat.state().engine.open_turn is None, "the turn is closed"
     if transient:
-        assert refusal is None or refusal.sort == "size"
+        assert refusal is None or refusal.kind == "size"
         assert chat.view().report.omitted == ()
         world.engine.resume("a")
-        return refusal and refusal.sort
+        return refusal and refusal.kind
     assert refusal is not None
-    if refusal.sort == "earlier":
+    if refusal.kind == "earlier":
         chat.leave_out()
         world.engine = world.opened()
         resumed(world)
@@ -195,7 +195,7 @@ def after(world, error, *, transient):
             world.engine.resume("a")
         except TurnError:  # all of the turn was refused
             assert chat.view().report.omitted
-    return refusal.sort
+    return refusal.kind
 
 
 def resumed(world):

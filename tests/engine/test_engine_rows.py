@@ -65,7 +65,7 @@ def test_a_turn_that_was_interrupted(clock, opened, how):
             list(stream)
     else:
         gone = Process("h", 7, "b", "n", 1) if how != "process gone" else this_process_but_gone()
-        data = {"until": clock.wall + 60 * SECOND, "by": gone.to_dict()}
+        data = {"lease_until": clock.wall + 60 * SECOND, "opened_by": gone.to_dict()}
         History(store).conversation("a").log.append(
             [make_entry("message", {"role": "user", "content": "x"}, data, "T")]
         )

@@ -81,7 +81,7 @@ def test_an_error_of_the_sdk_passes_through_and_the_turn_can_be_resumed(engine_o
         engine.send("a", "precious words")
     assert "the message is saved" in caught.value.__notes__[0]
     assert "precious" not in caught.value.__notes__[0]
-    assert kinds(chat_of("a")) == ["message", "abandoned"]
+    assert kinds(chat_of("a")) == ["message", "turn_abandoned"]
     assert engine.resume("a").text == "at last"
     assert chat_of("a").messages()[0] == {"role": "user", "content": "precious words"}
     assert len(chat_of("a").messages()) == 2
@@ -100,7 +100,7 @@ def test_after_a_failure_one_can_also_say_something_else(engine_on, chat_of):
 def test_an_answer_that_is_no_message_is_an_error(engine_on, chat_of):
     with pytest.raises(errors.IncompleteReply):
         engine_on(FakeMessagesAPI(Raw())).send("a", "hello")
-    assert kinds(chat_of("a")) == ["message", "abandoned"]
+    assert kinds(chat_of("a")) == ["message", "turn_abandoned"]
 
 
 def test_a_turn_in_progress_is_refused_before_tokens_are_paid_for(engine_on, chat_of):
@@ -151,7 +151,7 @@ def test_a_reply_that_finds_another_message_is_kept_beside_the_conversation(engi
         engine_on(FakeMessagesAPI(reply)).send("a", "hello")
     assert caught.value.reply.text == "paid for"
     assert caught.value.head.end == 4
-    assert kinds(chat_of("a")) == ["message", "message", "orphaned"]
+    assert kinds(chat_of("a")) == ["message", "message", "reply_orphaned"]
 
 
 def test_a_message_from_another_thread_of_this_process_counts_too(opened):
@@ -164,7 +164,7 @@ def test_a_message_from_another_thread_of_this_process_counts_too(opened):
     engine = ChatEngine(FakeMessagesAPI(reply).client(), store, model=MODEL)
     with pytest.raises(errors.OrphanedReply):
         engine.send("a", "hello")
-    assert kinds(engine.history.conversation("a")) == ["message", "message", "orphaned"]
+    assert kinds(engine.history.conversation("a")) == ["message", "message", "reply_orphaned"]
 
 
 def test_a_title_set_meanwhile_disturbs_nothing(engine_on, chat_of):
@@ -211,7 +211,7 @@ def test_a_turn_id_that_failed_is_sent_again_without_a_second_message(engine_on,
     with pytest.raises(anthropic.InternalServerError):
         engine_on(api).send("a", "hello", turn_id="T1")
     assert engine_on(api).send("a", "hello", turn_id="T1").text == "now"
-    assert kinds(chat_of("a")) == ["message", "abandoned", "opened", "message"]
+    assert kinds(chat_of("a")) == ["message", "turn_abandoned", "turn_opened", "message"]
     assert len(chat_of("a").messages()) == 2
 
 

@@ -21,14 +21,14 @@ MODEL = "claude-sonnet-5-5"
 TEXT = "one two three"
 CALL = [{"type": "text", "text": "See. "}, {"type": "tool_use", "name": "f", "input": {"city": "Oslo" * 20}}]
 BREAKS = {
-    "clean end": (Cut(TEXT, 5), errors.IncompleteReply, "interrupted"),
-    "clean end before the first event": (Cut(TEXT, 0), errors.IncompleteReply, "abandoned"),
-    "clean end within a tool call": (Cut(CALL, 8), errors.IncompleteReply, "interrupted"),
-    "closed": (Drop(TEXT, 5), httpx2.TransportError, "interrupted"),
-    "reset": (Reset(TEXT, 5), httpx2.TransportError, "interrupted"),
-    "time-out": (Paused(TEXT, after=5), httpx2.ReadTimeout, "interrupted"),
-    "error event": (ErrorEvent(TEXT, 5), anthropic.APIStatusError, "interrupted"),
-    "a page of a proxy": (Raw(), errors.IncompleteReply, "abandoned"),
+    "clean end": (Cut(TEXT, 5), errors.IncompleteReply, "reply_interrupted"),
+    "clean end before the first event": (Cut(TEXT, 0), errors.IncompleteReply, "turn_abandoned"),
+    "clean end within a tool call": (Cut(CALL, 8), errors.IncompleteReply, "reply_interrupted"),
+    "closed": (Drop(TEXT, 5), httpx2.TransportError, "reply_interrupted"),
+    "reset": (Reset(TEXT, 5), httpx2.TransportError, "reply_interrupted"),
+    "time-out": (Paused(TEXT, after=5), httpx2.ReadTimeout, "reply_interrupted"),
+    "error event": (ErrorEvent(TEXT, 5), anthropic.APIStatusError, "reply_interrupted"),
+    "a page of a proxy": (Raw(), errors.IncompleteReply, "turn_abandoned"),
 }
 OPTIONS = {"api_key": "x", "max_retries": 0, "timeout": 1.0}
 
@@ -86,7 +86,7 @@ def test_a_cancel_over_a_socket(tmp_path):
 
     with api.serve() as address, open_store(url) as store:
         asyncio.run(main(address, store))
-    check(url, api, "interrupted")
+    check(url, api, "reply_interrupted")
 
 
 async def _read(engine):
@@ -123,4 +123,4 @@ def test_ctrl_c_over_a_socket(tmp_path):
             kill.cancel()
     assert "KeyboardInterrupt" in trouble
     assert "saved" in trouble
-    check(url, api, "interrupted")
+    check(url, api, "reply_interrupted")

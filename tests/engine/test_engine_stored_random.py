@@ -183,7 +183,7 @@ def check_kept(world, error, given, results):
     for result in results:
         assert result in stored or result in handed, "what a tool did is lost"
     for text in (*given, *results):
-        lines = [line for line in stored.split("\n") if text in line and not line.startswith('["orphaned"')]
+        lines = [line for line in stored.split("\n") if text in line and not line.startswith('["reply_orphaned"')]
         assert len(lines) <= 1, "something is stored twice"
     if error is not None:
         assert isinstance(error, InvalidInput | OrphanedReply | StoreUnavailable | StoreRejected)

@@ -243,7 +243,7 @@ def test_results_for_a_conversation_that_others_changed_are_kept_and_on_the_erro
     with pytest.raises(errors.OrphanedReply) as caught:
         engine.run_tools("a", "pay", tools=[spoil, pay])
     assert caught.value.results[0]["content"] == "paid 1"
-    assert told(History(opened()).conversation("a"))[-1].kind == "orphaned"
+    assert told(History(opened()).conversation("a"))[-1].kind == "reply_orphaned"
 
 
 # Replies that cannot be stored as they are.
@@ -285,7 +285,7 @@ def test_a_reply_that_cannot_be_stored_comes_back_and_is_kept_as_text(opened, na
     assert reply.position == -1
     assert reply.stop_reason == "tool_use"
     entries = told(History(opened()).conversation("a"))
-    assert [entry.kind for entry in entries] == ["message", "orphaned"]
+    assert [entry.kind for entry in entries] == ["message", "reply_orphaned"]
     assert to_json_text(sdk_objects_to_dicts(reply.message["content"])) in entries[1].data["raw"]
     assert entries[1].message["content"] == [{"type": "text", "text": "words"}]
     assert f"record {entries[1].position}" in "\n".join(caught.value.__notes__)
@@ -302,7 +302,7 @@ def test_a_streamed_reply_that_cannot_be_stored_is_kept_too(opened, name):
     with pytest.raises(InvalidInput) as caught, engine.stream("a", "hello") as stream:
         list(stream)
     assert caught.value.reply.text == "words"
-    assert kinds(History(opened()).conversation("a")) == ["message", "orphaned"]
+    assert kinds(History(opened()).conversation("a")) == ["message", "reply_orphaned"]
     assert engine.resume("a").text == "later"
 
 
@@ -325,7 +325,7 @@ def test_the_tool_runner_and_the_asynchronous_engine_keep_them_too(opened, paid,
 
     assert asyncio.run(main()) == ("words", "words")
     for id in ("a", "b", "c"):
-        assert kinds(History(opened()).conversation(id)) == ["message", "orphaned"]
+        assert kinds(History(opened()).conversation(id)) == ["message", "reply_orphaned"]
 
 
 def test_json_text_of_anything_reads_back():
@@ -384,7 +384,7 @@ def test_half_a_reply_that_the_api_gave_is_kept_beside_the_conversation(opened):
         engine.send("a", "hello")
     assert caught.value.reply.text == "Half a"
     entries = told(History(opened()).conversation("a"))
-    assert [entry.kind for entry in entries] == ["message", "interrupted"]
+    assert [entry.kind for entry in entries] == ["message", "reply_interrupted"]
     assert entries[1].message["content"] == HALF["content"]
     assert engine.resume("a").text == "whole"
 

@@ -59,7 +59,7 @@ def test_leaving_early_keeps_what_came_beside_the_conversation(engine_on, chat_o
     engine = engine_on(FakeMessagesAPI(TEXT))
     with engine.stream("a", "hello") as stream:
         next(iter(stream))
-    assert kinds(chat_of("a")) == ["message", "interrupted"]
+    assert kinds(chat_of("a")) == ["message", "reply_interrupted"]
     kept = told(chat_of("a"))[1]
     assert kept.message["content"][0]["text"] == "one "
     assert chat_of("a").messages() == [{"role": "user", "content": "hello"}]
@@ -76,7 +76,7 @@ def test_an_error_of_the_caller_passes_through_and_the_turn_is_closed(engine_on,
             raise error
     assert caught.value is error
     assert "saved" in error.__notes__[0]
-    assert kinds(chat_of("a")) == ["message", "interrupted"]
+    assert kinds(chat_of("a")) == ["message", "reply_interrupted"]
     assert chat_of("a").state().engine.open_turn is None
 
 
@@ -98,7 +98,7 @@ def test_a_broken_stream_is_never_a_reply(engine_on, chat_of, how, after):
     with pytest.raises(expected), engine.stream("a", "hello") as stream:
         list(stream)
     came = after > 3  # a piece of text
-    assert kinds(chat_of("a")) == ["message", "interrupted" if came else "abandoned"]
+    assert kinds(chat_of("a")) == ["message", "reply_interrupted" if came else "turn_abandoned"]
     assert chat_of("a").messages() == [{"role": "user", "content": "hello"}]
     assert chat_of("a").state().engine.open_turn is None
     assert engine.resume("a").text == "whole"
@@ -120,7 +120,7 @@ def test_an_error_before_the_stream_closes_the_turn(engine_on, chat_of):
         engine_on(FakeMessagesAPI(Failure(429))).stream("a", "hello") as stream,
     ):
         list(stream)
-    assert kinds(chat_of("a")) == ["message", "abandoned"]
+    assert kinds(chat_of("a")) == ["message", "turn_abandoned"]
 
 
 def test_a_paused_stream_goes_on(engine_on, chat_of):
@@ -146,7 +146,7 @@ def test_breaks_over_a_real_socket(opened, chat_of):
                 list(stream)
         answers[3].gate.set()
         client.close()
-    assert kinds(chat_of("a")) == ["message", "interrupted"] + ["opened", "interrupted"] * 3
+    assert kinds(chat_of("a")) == ["message", "reply_interrupted"] + ["turn_opened", "reply_interrupted"] * 3
 
 
 def sse(*events: dict) -> Raw:
@@ -170,7 +170,7 @@ END = {"type": "message_stop"}
 def test_an_empty_stream_is_no_reply(engine_on, chat_of):
     with pytest.raises(errors.IncompleteReply), engine_on(FakeMessagesAPI([sse()])).stream("a", "hello") as stream:
         list(stream)
-    assert kinds(chat_of("a")) == ["message", "abandoned"]
+    assert kinds(chat_of("a")) == ["message", "turn_abandoned"]
 
 
 def test_events_and_deltas_of_the_future_pass_by(engine_on, chat_of):
@@ -198,7 +198,7 @@ def test_an_end_without_a_stop_reason_is_no_reply(engine_on, chat_of):
         engine_on(FakeMessagesAPI([sse(*events)])).stream("a", "hello") as stream,
     ):
         list(stream)
-    assert kinds(chat_of("a")) == ["message", "interrupted"]
+    assert kinds(chat_of("a")) == ["message", "reply_interrupted"]
 
 
 def test_a_title_set_while_the_reply_streams_does_not_disturb_it(engine_on, chat_of):

@@ -85,7 +85,7 @@ def test_a_failure_between_tools_can_be_resumed(opened, chat_of):
     api = FakeMessagesAPI([CALLS, Failure(500), "sunny after all"])
     with pytest.raises(anthropic.InternalServerError):
         run(opened, api)
-    assert kinds(chat_of("a")) == ["message", "message", "message", "abandoned"]
+    assert kinds(chat_of("a")) == ["message", "message", "message", "turn_abandoned"]
     assert run(opened, api, None).text == "sunny after all"
     with pytest.raises(errors.TurnError):
         run(opened, api, None)

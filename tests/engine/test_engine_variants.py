@@ -54,7 +54,7 @@ def test_another_reply_to_the_same_question_keeps_the_first_one(talk, chat_of):
     assert engine.regenerate("a").text == "two again"
     assert asked(api) == ["first", "one", "second"]
     assert texts(chat_of("a").messages()) == ["first", "one", "second", "two again"]
-    assert kinds(chat_of("a")) == ["message"] * 4 + ["rewind", "opened", "message"]
+    assert kinds(chat_of("a")) == ["message"] * 4 + ["rewind", "turn_opened", "message"]
     assert chat_of("a").state().totals.messages == 4
     assert engine.send("a", "third").text == "three"
     assert asked(api) == ["first", "one", "second", "two again", "third"]
@@ -249,7 +249,7 @@ def test_a_question_without_a_reply_is_sent_again(engine_on, chat_of):
     with pytest.raises(anthropic.InternalServerError):
         engine_on(api).send("a", "hello")
     assert engine_on(api).regenerate("a").text == "at last"
-    assert kinds(chat_of("a")) == ["message", "abandoned", "opened", "message"]
+    assert kinds(chat_of("a")) == ["message", "turn_abandoned", "turn_opened", "message"]
 
 
 def test_a_request_that_fails_leaves_the_question_and_the_first_reply_in_the_log(talk, chat_of):

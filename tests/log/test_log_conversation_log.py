@@ -439,17 +439,17 @@ QUIET = {
     "tags": lambda chat: chat.annotate(tags=["t"]),
     "cut": lambda chat: chat.trim(LastTurns(1, 1)),
     "rewind": lambda chat: chat.rewind(to=4),
-    "choice": lambda chat: chat.set_drop_stale_thinking(drop=True),
+    "thinking_policy": lambda chat: chat.set_drop_stale_thinking(drop=True),
     "forget": lambda chat: chat.forget(before=1),
     "setup": lambda chat: chat.log.append([make_entry("setup", data={"fingerprints": {"model": "m"}})]),
     "repair": lambda chat: (chat._log.store.spoil(chat, 2), chat.repair(dry_run=False)),
 }
 SAID = {
     "message": lambda chat: chat.append(user("x")),
-    "opened": lambda chat: chat.log.append([make_entry("opened", turn="t", data={"until": 1})]),
-    "abandoned": lambda chat: chat.log.append([make_entry("abandoned", turn="t")]),
-    "interrupted": lambda chat: chat.log.append([make_entry("interrupted", message=said("x"))]),
-    "orphaned": lambda chat: chat.log.append([make_entry("orphaned", message=said("x"))]),
+    "turn_opened": lambda chat: chat.log.append([make_entry("turn_opened", turn="t", data={"lease_until": 1})]),
+    "turn_abandoned": lambda chat: chat.log.append([make_entry("turn_abandoned", turn="t")]),
+    "reply_interrupted": lambda chat: chat.log.append([make_entry("reply_interrupted", message=said("x"))]),
+    "reply_orphaned": lambda chat: chat.log.append([make_entry("reply_orphaned", message=said("x"))]),
     "with a title": lambda chat: chat.log.append([make_entry("annotation"), make_entry("message", message=user("x"))]),
 }
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import hashlib
 import inspect
 import io
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -17,14 +19,14 @@ from hypothesis import strategies as st
 from made_entries import make_entry
 
 from chathistory import ChatEngine, Head, History, Key, Record, Revision
-from chathistory.errors import UnsupportedRecord
+from chathistory.errors import CorruptRecord, UnsupportedRecord
 from chathistory.log import apply as apply_module
 from chathistory.log import conversation_log, events, field_types, state
 from chathistory.log.apply import apply, begin_state
-from chathistory.log.entry import Entry, decode, encode
+from chathistory.log.entry import Entry, _checksum, decode, encode
 from chathistory.log.events import EVENT_CLASSES, Annotation, MessageAdded, UnknownEvent
 from chathistory.log.field_types import KEEP, Response
-from chathistory.log.places import Omission, Place, Refusal
+from chathistory.log.omissions import ContentLocation, Omission, Refusal
 from chathistory.log.process import Process
 from chathistory.log.state import ConversationState, Identity, read_state
 from chathistory.storage.values import LARGEST_NUMBER
@@ -40,11 +42,11 @@ def head_with(payload: str, end: int = 1000) -> Head:
     return Head(KEY, 0, end, Revision("v", 5, None, payload))
 
 
-# What earlier versions wrote.
+# What is stored.
 
 
 @pytest.mark.parametrize("line", LINES, ids=lambda line: json.loads(line)["kind"])
-def test_lines_of_the_first_format_are_read(line):
+def test_stored_lines_are_read(line):
     entry = decode(Record(3, line), KEY)
     stored = json.loads(line)
     assert (entry.kind, entry.message, entry.id, entry.time_us) == (
@@ -64,7 +66,7 @@ def test_there_is_a_line_of_each_kind():
 
 
 @pytest.mark.parametrize("payload", HEADS)
-def test_heads_of_the_first_format_are_read(payload):
+def test_stored_heads_are_read(payload):
     read = read_state(head_with(payload))
     assert json.loads(read.encode()) == json.loads(payload)
 
@@ -76,7 +78,7 @@ number = st.integers(0, LARGEST_NUMBER)
 count = st.integers(-LARGEST_NUMBER, LARGEST_NUMBER)
 json_values = st.none() | st.booleans() | count | text | st.lists(text) | st.dictionaries(text, text)
 objects = st.dictionaries(text, json_values, max_size=3)
-place = st.builds(Place, number, st.none() | number, st.none() | number)
+place = st.builds(ContentLocation, number, st.none() | number, st.none() | number)
 response = st.builds(
     Response, st.fixed_dictionaries({}, optional={"id": text, "model": text, "stop_reason": text, "usage": objects})
 )
@@ -97,16 +99,15 @@ OF_TYPE = {
     "LeaseEndOrNone": st.integers(0, 2**70),
     "ProcessOrNone": process,
     "StoredResponse": response,
-    "Path": st.lists(st.tuples(number, number), max_size=3).map(tuple),
+    "ActivePath": st.lists(st.tuples(number, number), max_size=3).map(tuple),
     "Positions": st.lists(number, max_size=3).map(tuple),
-    "Places": st.lists(place, max_size=3).map(tuple),
+    "Locations": st.lists(place, max_size=3).map(tuple),
     "Omissions": st.lists(st.builds(Omission, place, text, st.none() | text), max_size=3).map(tuple),
-    "CallMarks": st.lists(st.tuples(number, number).map("{0[0]}.{0[1]}".format), max_size=3).map(tuple),
+    "CallRefs": st.lists(st.tuples(number, number).map("{0[0]}.{0[1]}".format), max_size=3).map(tuple),
     "RefusalOrNone": st.builds(
         Refusal, text, text, st.none() | text, st.lists(place).map(tuple), st.booleans(), st.none() | number
     ),
     "ViewStartOrNone": view_start,
-    "KeyIsThere": st.booleans(),
 }
 FORMS = {getattr(field_types, name).__metadata__[0]: values for name, values in OF_TYPE.items()}
 ANNOTATED = {"title": st.none() | text, "tags": st.lists(text).map(tuple), "metadata": objects}
@@ -249,8 +250,8 @@ def test_an_unknown_kind_that_must_be_understood_is_unsupported_for_the_view_alo
 
 
 def test_kinds_that_change_what_is_sent_must_be_understood():
-    beside = {kind for kind, cls in EVENT_CLASSES.items() if cls.may_be_passed_by}
-    assert beside == {"annotation", "interrupted", "orphaned"}
+    beside = {kind for kind, cls in EVENT_CLASSES.items() if cls.is_optional}
+    assert beside == {"annotation", "reply_interrupted", "reply_orphaned"}
     assert json.loads(encode(Entry(Annotation())))["optional"] is True
     assert "optional" not in json.loads(encode(Entry(MessageAdded(user("x")))))
 
@@ -275,3 +276,114 @@ def test_one_turn_reads_the_state_at_most_twice(monkeypatch):
         reads.clear()
         engine.send("c", "warm")
         assert reads == [], "what was stored from here is known"
+
+
+# What a development version wrote, before the stored format was frozen.
+
+OLD_LINES = (HERE / "format_1_lines.txt").read_text(encoding="utf-8").splitlines()
+OLD_HEADS = (HERE / "format_1_heads.txt").read_text(encoding="utf-8").splitlines()
+OLD = r"has format 1, written by a development version of chathistory before the format was frozen; expected format 2"
+
+
+@pytest.mark.parametrize("line", OLD_LINES, ids=lambda line: json.loads(line)["kind"])
+def test_a_line_of_format_1_is_refused_and_stays_raw(line):
+    with MemoryStore() as store:
+        chat = chat_on(store)
+        chat.append([user("a"), said("b")])
+        head = store.read(KEY).head
+        read = read_state(head)
+        revision = dataclasses.replace(head.revision, version="x" * 28)
+        store.append(KEY, [line], after=head, revision=revision)
+        chat = chat_on(store)
+        for look in (chat.messages, chat.view, lambda: chat.last_messages(5), lambda: chat.rewind(to=2)):
+            with pytest.raises(UnsupportedRecord, match=OLD):
+                look()
+        entry = list(chat.entries())[2]
+        assert (entry.kind, entry.version, entry.message) == ("unknown", 1, None)
+        assert entry.data == {name: value for name, value in json.loads(line).items() if name != "sum"}
+        assert apply(read, entry, 2) == read, "nothing of it is folded"
+
+
+@pytest.mark.parametrize("payload", OLD_HEADS)
+def test_a_state_of_format_1_is_refused_in_a_call_and_in_the_listing(payload):
+    with MemoryStore() as store:
+        chat_on(store, "good").append(user("x"))
+        store.append(KEY, OLD_LINES[:1] * 50, after=None, revision=Revision("v" * 8, 5, None, payload))
+        page = History(store).list()
+        assert ([row.id for row in page.items], [each.key for each in page.damaged]) == (["good"], [KEY])
+        error = page.damaged[0].error
+        assert isinstance(error, UnsupportedRecord)
+        assert (error.key, error.version) == (KEY, 1)
+        for call in (chat_on(store).messages, chat_on(store).state, lambda: chat_on(store).append(user("x"))):
+            with pytest.raises(UnsupportedRecord, match=OLD):
+                call()
+        with MemoryStore() as target:
+            report = History(store).copy_to(target)
+            assert (report.copied, list(report.failed)) == (1, [KEY])
+            assert isinstance(report.failed[KEY], UnsupportedRecord)
+        assert store.read(KEY).head.revision.payload == payload, "nobody has changed it"
+
+
+def old_export(payload: str) -> bytes:
+    """Return an export of one conversation as format 1 had it."""
+    body = "".join(f"{line}\n" for line in OLD_LINES).encode()
+    head = {
+        "chathistory": 1,
+        "kind": "conversation",
+        "scope": "default",
+        "id": "old",
+        "start": 0,
+        "end": len(OLD_LINES),
+    }
+    head |= {"version": "v" * 8, "updated": 5, "expires": None, "info": payload}
+    whole = {"chathistory": 1, "kind": "whole", "sha256": hashlib.sha256(body).hexdigest()}
+    end = {"chathistory": 1, "kind": "end", "conversations": 1, "records": len(OLD_LINES)}
+    first, *last = (json.dumps(each, separators=(",", ":")).encode() + b"\n" for each in (head, whole, end))
+    return first + body + b"".join(last)
+
+
+def test_an_export_of_format_1_is_refused():
+    with MemoryStore() as store, pytest.raises(UnsupportedRecord, match=f"the file {OLD}") as caught:
+        History(store).import_from(io.BytesIO(old_export(HEADS[0])))
+    assert (caught.value.key, caught.value.version) == (None, 1)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_an_export_of_format_1_next_to_a_good_one_is_skipped():
+    with MemoryStore() as store, MemoryStore() as target:
+        chat_on(store, "good").append([user("a"), said("b")])
+        file = io.BytesIO()
+        History(store).export_to(file)
+        for data in (old_export(OLD_HEADS[0]) + file.getvalue(), file.getvalue() + old_export(OLD_HEADS[0])):
+            report = History(target).import_from(io.BytesIO(data))
+            assert len(report.skipped) == 1
+            assert "the file has format 1, written by a development version" in report.skipped[0]
+        assert [key.id for key in target.keys("default")] == ["good"]
+
+
+def test_a_line_of_format_1_in_an_export_of_this_format_is_refused():
+    with MemoryStore() as store, MemoryStore() as target:
+        chat_on(store).append([user("a"), said("b")])
+        file = io.BytesIO()
+        History(store).export_to(file)
+        first, line, *_ = file.getvalue().splitlines(keepends=True)
+        body = line + OLD_LINES[0].encode() + b"\n"
+        last = {"chathistory": 2, "kind": "complete", "sha256": hashlib.sha256(body).hexdigest()}
+        end = b'{"chathistory":2,"kind":"end","conversations":1,"records":2}\n'
+        data = first + body + json.dumps(last).replace(": ", ":").encode() + b"\n" + end
+        report = History(target).import_from(io.BytesIO(data))
+        assert (report.copied, list(report.failed)) == (0, [KEY])
+        with pytest.raises(UnsupportedRecord, match=f"record 1 of conversation 'c' {OLD}"):
+            raise report.failed[KEY]
+        assert list(target.keys("default")) == []
+
+
+@pytest.mark.parametrize("version", [0, -1, True, 1.0, "2", None])
+def test_what_is_no_number_of_a_format_is_damage(version):
+    line = json.loads(LINES[0]) | {"v": version}
+    del line["sum"]
+    rest = f",{json.dumps(line)[1:]}"
+    with pytest.raises(CorruptRecord):
+        decode(Record(0, f'{{"sum":"{_checksum(rest)}"{rest}'), KEY)
+    with pytest.raises(CorruptRecord):
+        read_state(head_with(json.dumps(json.loads(HEADS[0]) | {"v": version})))

@@ -31,7 +31,7 @@ from chathistory.log.state import (
     ViewState,
     read_state,
 )
-from chathistory.log.stored_fields import stored_keys
+from chathistory.log.stored_fields import stored_names
 from chathistory.messages.json_values import DEEPEST
 from chathistory.operations.listing import describe, read_head
 
@@ -42,7 +42,7 @@ def deep(levels: int) -> str:
     return '{"a":' * levels + "1" + "}" * levels
 
 
-FIELDS = sorted({key for part in (Identity, Annotations, Totals, ViewState, EngineState) for key in stored_keys(part)})
+FIELDS = sorted({key for part in (Identity, Annotations, Totals, ViewState, EngineState) for key in stored_names(part)})
 summaries = st.dictionaries(st.sampled_from([*FIELDS, "v", "unknown"]), values, max_size=6)
 
 
@@ -55,7 +55,7 @@ def row_with(info: str) -> ConversationInfo | Damaged | None:
     return describe(head) if isinstance(head, ConversationHead) else head
 
 
-VALID = {"v": 1, "born": "b", "created": 1}
+VALID = {"v": 2, "creation_id": "b", "created": 1}
 
 
 @settings(max_examples=500, deadline=None)
@@ -75,31 +75,31 @@ def test_any_info_is_a_row_or_damaged(values, valid_base):
         assert row.error.__context__ is None
 
 
-BROKEN = ["", "null", "1", "[]", '"x"', "{}", "{", "nonsense", DEEP, '{"v":1}', f'{{"v":1,"metadata":{deep(5000)}}}']
+BROKEN = ["", "null", "1", "[]", '"x"', "{}", "{", "nonsense", DEEP, '{"v":2}', f'{{"v":2,"metadata":{deep(5000)}}}']
 WRONG = [
     *({"created": wrong} for wrong in ("y", HUGE, -1, True, 1.0, None)),
     *({"messages": wrong} for wrong in ("many", -1, 2**53, [])),
     *({"metadata": wrong} for wrong in ([], {"a": float("nan")}, {"a": float("inf")}, json.loads(deep(DEEPEST + 1)))),
     *({"usage": wrong} for wrong in ([], {"input_tokens": "3"}, {"input_tokens": HUGE}, {"input_tokens": -1})),
-    *({"turn": wrong} for wrong in (5, {}, {"id": "t"}, {"id": "t", "until": HUGE})),
+    *({"open_turn": wrong} for wrong in (5, {}, {"id": "t"}, {"id": "t", "lease_until": HUGE})),
     *({"origin": wrong} for wrong in (5, {"scope": "a"}, {"scope": "a", "id": "b", "position": "c"})),
     *({"title": wrong} for wrong in (5, ["x"], {})),
     *({"tags": wrong} for wrong in ("abc", [1], {})),
     {"v": True},
     {"v": 0},
     {"v": [1]},
-    {"born": 5},
-    {"path": "x"},
-    {"begin": None},
-    {"setup": {"a": 1}},
+    {"creation_id": 5},
+    {"path_position": "x"},
+    {"view_start": None},
+    {"setup_fingerprints": {"a": 1}},
     {"container": "x"},
-    {"drop_block": 1},
+    {"drop_stale_thinking": 1},
     {"unknown": 1},
     {"model": 1},
     {"preview": {}},
 ]
 BROKEN += [as_text(VALID | wrong) for wrong in WRONG]
-BROKEN += ['{"v":1,"born":"b","created":1,"metadata":{"a":1e999}}']
+BROKEN += ['{"v":2,"creation_id":"b","created":1,"metadata":{"a":1e999}}']
 
 
 @pytest.mark.parametrize("info", BROKEN, ids=lambda info: info[:60])
@@ -128,7 +128,7 @@ async def _recent(store):
 def test_a_head_of_a_later_version_is_a_row_of_its_own():
     with MemoryStore() as store:
         numbered(chat_on(store, "good"), 2)
-        store.append(KEY, ["{}"], after=None, revision=Revision("v", 5, None, '{"v":2,"anything":true}'))
+        store.append(KEY, ["{}"], after=None, revision=Revision("v", 5, None, '{"v":3,"anything":true}'))
         page = History(store).list()
         assert [row.id for row in page.items] == ["good"]
         assert isinstance(page.damaged[0].error, UnsupportedRecord)
@@ -167,7 +167,7 @@ def spoil(store: MemoryStore, key: Key) -> None:
 
 def test_each_field_of_a_state_is_stored_and_checked():
     for part in (Identity, Annotations, Totals, ViewState, EngineState):
-        assert len(stored_keys(part)) == len(fields(part)), "each field has a form"
+        assert len(stored_names(part)) == len(fields(part)), "each field has a form"
     turn = OpenTurn("t", 1, 2, "lease", Process("host", 3))
     annotations = Annotations(metadata={"a": json.loads(deep(DEEPEST - 1))})
     full = ConversationState(Identity("b", 1), annotations, engine=EngineState(turn))
@@ -208,12 +208,14 @@ small = st.integers(-1, 5) | st.booleans() | st.none() | st.just([[0, 1]]) | st.
 
 @pytest.mark.parametrize("kind", sorted(EVENT_CLASSES))
 @settings(max_examples=60, deadline=None)
-@given(st.dictionaries(st.sampled_from([*DATA, "places", "unbinds", "thinking", "lease", "omitted"]), small | values))
+@given(
+    st.dictionaries(st.sampled_from([*DATA, "locations", "invalidates_thinking", "lease", "omitted"]), small | values)
+)
 @example({})
 def test_the_data_of_each_kind_is_checked(kind, data):
-    has_message = kind in ("message", "compaction", "interrupted", "orphaned")
+    has_message = kind in ("message", "compaction", "reply_interrupted", "reply_orphaned")
     message = {"message": user("x")} if has_message else {}
-    entry = decoded(line_of({"v": 1, "id": "e", "kind": kind, "at": 1, "data": data, **message}))
+    entry = decoded(line_of({"v": 2, "id": "e", "kind": kind, "at": 1, "data": data, **message}))
     if isinstance(entry, Entry):
         base = ConversationState(Identity("b", 1), totals=Totals(messages=3), engine=EngineState(OpenTurn("t", 1)))
         summary = apply_all(base, [entry], 0)
@@ -222,7 +224,7 @@ def test_the_data_of_each_kind_is_checked(kind, data):
 
 @pytest.mark.parametrize("text", [DEEP, deep(5000), deep(DEEPEST + 1), "NaN", "1e999", "-Infinity", "9" * 5000])
 def test_a_line_that_cannot_be_written_again_is_damaged(text):
-    rest = f',"v":1,"id":"e","kind":"annotation","at":1,"data":{{"metadata":{{"a":{text}}}}}}}'
+    rest = f',"v":2,"id":"e","kind":"annotation","at":1,"data":{{"metadata":{{"a":{text}}}}}}}'
     with pytest.raises(CorruptRecord):
         decode(Record(0, f'{{"sum":"{_checksum(rest)}"{rest}'), KEY)
 

@@ -60,7 +60,7 @@ def test_other_keys_than_role_and_content_are_stored_and_never_sent(chat):
     chat.append([{"role": "user", "content": "Hi"} | more, {"content": "Ho", "role": "assistant", "id": None}])
     first, second = chat.entries()
     assert first.message == user("Hi")
-    assert (first.data["beside"], second.data["beside"]) == (more, {"id": None})
+    assert (first.data["unsent_fields"], second.data["unsent_fields"]) == (more, {"id": None})
     assert chat.messages() == [user("Hi"), {"content": "Ho", "role": "assistant"}]
     assert judge(chat) == []
     assert chat.repair() == ()

@@ -301,11 +301,11 @@ def with_checksum(rest):
 @pytest.mark.parametrize(
     "rest",
     [
-        ',"v":1}',
-        ',"v":1,"id":"x","kind":"message"',
+        ',"v":2}',
+        ',"v":2,"id":"x","kind":"message"',
         ",nonsense",
         "}",
-        ',"v":1,"id":"x","kind":"message","at":0,"message":5}',
+        ',"v":2,"id":"x","kind":"message","at":0,"message":5}',
     ],
 )
 def test_a_line_with_the_right_checksum_and_the_wrong_form_counts_as_damaged(rest):
@@ -315,12 +315,12 @@ def test_a_line_with_the_right_checksum_and_the_wrong_form_counts_as_damaged(res
 def test_a_line_of_a_later_version_can_be_read_raw_and_not_sent(store):
     chat = chat_on(store)
     chat.append({"role": "user", "content": "old"})
-    chat.log.append([make_entry("hologram", version=2, data={"x": 1})])
+    chat.log.append([make_entry("hologram", version=3, data={"x": 1})])
     *_, entry = chat.entries()
-    assert (entry.kind, entry.version, entry.position) == ("unknown", 2, 1)
+    assert (entry.kind, entry.version, entry.position) == ("unknown", 3, 1)
     assert entry.data["data"] == {"x": 1}
     with pytest.raises(UnsupportedRecord) as refused:
         chat.messages()
-    assert (refused.value.version, refused.value.position) == (2, 1)
+    assert (refused.value.version, refused.value.position) == (3, 1)
     with pytest.raises(UnsupportedRecord):
         chat.last_messages(1)

@@ -149,6 +149,8 @@ def test_repair_writes_what_stands_in_the_middle_as_it_is_sent(chat):
 
 def test_single_entries_of_other_kinds_are_not_sent(chat):
     chat.append([user("a"), said("b")])
-    chat.log.append([make_entry("interrupted", message=said("half"), turn="t"), make_entry("abandoned", turn="t")])
+    chat.log.append(
+        [make_entry("reply_interrupted", message=said("half"), turn="t"), make_entry("turn_abandoned", turn="t")]
+    )
     assert texts(chat.messages()) == texts(chat.last_messages(9)) == ["a", "b"]
     assert chat.state().totals.messages == 2

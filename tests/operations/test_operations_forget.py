@@ -54,7 +54,7 @@ def test_several_rewinds_in_a_row(chat):
     chat.rewind(to=5)
     chat.rewind(to=3)
     chat.append(user("x"))
-    at = chat.state().view.path
+    at = chat.state().view.path_position
     chat.append(user("y"))
     chat.rewind(to=at + 2)
     assert texts(chat.messages()) == ["0", "1", "2", "x"]

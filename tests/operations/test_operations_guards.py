@@ -40,8 +40,8 @@ def beside(chat, kind):
     if kind == "annotation":
         chat.annotate(title="another")
     else:
-        data = {"until": 1, "lease": "x"} if kind == "renewed" else {"reason": "x"}
-        message = said("half") if kind in ("interrupted", "orphaned") else None
+        data = {"lease_until": 1, "lease": "x"} if kind == "lease_renewed" else {"reason": "x"}
+        message = said("half") if kind in ("reply_interrupted", "reply_orphaned") else None
         chat.log.append([make_entry(kind, message, data, "T")])
 
 
@@ -117,7 +117,9 @@ def test_an_object_that_has_returned_nothing_looks_first_and_once(two, taking):
     assert chat.version == chat_on(one).log.last.revision.version
 
 
-@pytest.mark.parametrize("kind", ["annotation", "renewed", "abandoned", "interrupted", "orphaned"])
+@pytest.mark.parametrize(
+    "kind", ["annotation", "lease_renewed", "turn_abandoned", "reply_interrupted", "reply_orphaned"]
+)
 @pytest.mark.parametrize("taking", TAKING)
 @pytest.mark.parametrize("times", [1, 40])
 def test_what_stands_beside_is_no_conflict(two, taking, kind, times):

@@ -17,7 +17,7 @@ from made_entries import make_entry
 from chathistory import History, Key, ReadResult, Record, Revision
 from chathistory.errors import CorruptRecord, TurnInProgress, UnsupportedRecord
 from chathistory.log.clock import now
-from chathistory.log.entry import encode
+from chathistory.log.entry import FORMAT, encode
 from chathistory.operations import repair
 from chathistory.trimming import LastTurns
 
@@ -112,7 +112,7 @@ def test_thinking_behind_damage_is_not_sent(chat, hurt):
 
 def test_a_record_of_a_later_version_is_led_around_only_when_asked(chat, hurt):
     numbered(chat, 4)
-    hurt(1, version=2)
+    hurt(1, version=3)
     with pytest.raises(UnsupportedRecord):
         chat.messages()
     [found] = chat.repair()
@@ -145,12 +145,12 @@ def test_a_lost_cut_is_a_cut_all_the_same(chat, hurt):
 def misnamed(store):
     """A function that stores a conversation whose head names a record as what it is not."""
 
-    def misnamed(name="bad", version=1, messages=6, **fields):
+    def misnamed(name="bad", version=FORMAT, messages=6, **fields):
         lines = [
             encode(make_entry("message", message=said(str(n)) if n % 2 else user(str(n)))) for n in range(messages)
         ]
         lines.append(encode(make_entry("annotation", data={"title": "t"}, version=version)))
-        info = {"v": 1, "born": "b", "created": 1, "messages": messages, "turns": messages // 2} | fields
+        info = {"v": 2, "creation_id": "b", "created": 1, "messages": messages, "turns": messages // 2} | fields
         store.append(Key("default", name), lines, after=None, revision=Revision("v", 5, None, json.dumps(info)))
         return chat_on(store, name)
 
@@ -160,15 +160,15 @@ def misnamed(store):
 @pytest.mark.parametrize(
     ("fields", "calls"),
     [
-        ({"cut": 0, "begin": 1}, ("view", "trim", "rewind", "forget")),
-        ({"cut": 1}, ("view", "trim", "rewind", "forget")),
-        ({"cut": 6}, ("view", "trim", "rewind")),
-        ({"setup_at": 2, "setup": {"model": "a"}}, ("setup", "forget")),
-        ({"setup_at": 6}, ("setup",)),
-        ({"path": 3}, ("view", "trim", "rewind", "forget")),
-        ({"cut": 1, "setup_at": 1, "path": 1}, ("view", "trim", "rewind", "forget", "setup")),
-        ({"cut": 1, "messages": 2}, ("view", "trim", "rewind", "forget")),
-        ({"cut": 0, "begin": 1, "messages": 2}, ("view", "trim", "rewind", "forget")),
+        ({"cut_position": 0, "view_start": 1}, ("view", "trim", "rewind", "forget")),
+        ({"cut_position": 1}, ("view", "trim", "rewind", "forget")),
+        ({"cut_position": 6}, ("view", "trim", "rewind")),
+        ({"setup_position": 2, "setup_fingerprints": {"model": "a"}}, ("setup", "forget")),
+        ({"setup_position": 6}, ("setup",)),
+        ({"path_position": 3}, ("view", "trim", "rewind", "forget")),
+        ({"cut_position": 1, "setup_position": 1, "path_position": 1}, ("view", "trim", "rewind", "forget", "setup")),
+        ({"cut_position": 1, "messages": 2}, ("view", "trim", "rewind", "forget")),
+        ({"cut_position": 0, "view_start": 1, "messages": 2}, ("view", "trim", "rewind", "forget")),
     ],
 )
 def test_a_head_that_names_another_record_is_an_error_until_it_is_mended(misnamed, fields, calls):
@@ -190,28 +190,28 @@ def test_a_head_that_names_another_record_is_an_error_until_it_is_mended(misname
     assert [each.state for each in history.check().found] == ["repairable"]
     assert chat.repair(dry_run=False)
     assert [each.state for each in history.check().found] == []
-    unsendable = fields.get("begin")  # a reply without its question
+    unsendable = fields.get("view_start")  # a reply without its question
     assert texts(chat.last_messages(9)) == [str(n) for n in range(messages) if n != unsendable]
     for name in ("view", "setup", "trim", "rewind", "forget"):
         given[name](chat)
 
 
-@pytest.mark.parametrize("field", ["cut", "setup_at", "path"])
+@pytest.mark.parametrize("field", ["cut_position", "setup_position", "path_position"])
 def test_a_head_that_names_a_record_of_a_later_version_is_told(misnamed, field):
     chat = misnamed(version=9, **{field: 6})
     with pytest.raises(UnsupportedRecord):
-        chat.setup() if field == "setup_at" else chat.view()
+        chat.setup() if field == "setup_position" else chat.view()
     assert chat.repair(dry_run=False)
     assert chat.setup() is None
     assert len(chat.messages()) == 6
 
 
-@pytest.mark.parametrize("field", ["cut", "setup_at", "path"])
+@pytest.mark.parametrize("field", ["cut_position", "setup_position", "path_position"])
 def test_a_head_that_names_a_record_which_is_forgotten_is_mended(store, misnamed, field):
     chat = misnamed(**{field: 0})
     store.forget(chat.log.key, before=2)
     with pytest.raises(CorruptRecord, match="not kept any longer"):
-        chat.setup() if field == "setup_at" else chat.rewind(to=4)
+        chat.setup() if field == "setup_position" else chat.rewind(to=4)
     assert chat.repair(dry_run=False)
     assert texts(chat.messages()) == ["2", "3", "4", "5"]
     assert chat.repair() == ()
@@ -219,7 +219,7 @@ def test_a_head_that_names_a_record_which_is_forgotten_is_mended(store, misnamed
 
 def test_a_walk_goes_on_behind_a_head_that_names_another_record(store, misnamed):
     numbered(chat_on(store, "a"), 6)
-    misnamed("b", cut=0, begin=1)
+    misnamed("b", cut_position=0, view_start=1)
     numbered(chat_on(store, "c"), 6)
     history = History(store)
     assert [each.key.id for each in history.check().found] == ["b"]
@@ -257,7 +257,7 @@ def test_what_was_paid_is_counted_once(chat, hurt):
 
 def test_nothing_is_mended_while_a_turn_is_open(chat, hurt):
     numbered(chat, 4)
-    opened = make_entry("message", message=user("?"), turn="t", data={"until": now() + 10**9})
+    opened = make_entry("message", message=user("?"), turn="t", data={"lease_until": now() + 10**9})
     chat.log.append([opened])
     hurt(1)
     with pytest.raises(TurnInProgress):
@@ -468,7 +468,7 @@ def test_a_repaired_conversation_is_forked_and_forgotten(store, chat, hurt, plac
     messages = fresh.messages()
     fork = fresh.fork("f")
     assert fork.messages() == messages
-    assert [entry.kind for entry in fork.entries()].count("lost") == 1
+    assert [entry.kind for entry in fork.entries()].count("record_lost") == 1
     fork.append(user("on"))
     if place == 3:
         assert texts(fresh.fork("at", at=6).messages()) == ["0", "1", "2", "4", "5"]

@@ -143,7 +143,7 @@ def test_all_that_can_be_read_is_kept(store, chat, spoil, seed):
     other.messages()
     assert other.repair() == ()
     sound = {each.position for each in rescued if each.kind == "message"}
-    assert {entry.data.get("again", entry.position) for entry in other.last_entries(100)} <= sound
+    assert {entry.data.get("copy_of", entry.position) for entry in other.last_entries(100)} <= sound
     assert len(other.last_entries(100)) == other.state().totals.messages
     other.append(user("on"))
     assert texts(chat_on(store).messages())[-1] == "on"
@@ -178,7 +178,7 @@ def test_a_store_that_cannot_read_without_a_head_says_so(store):
 def test_not_while_a_turn_is_open(store, chat, spoil):
     numbered(chat, 2)
     until = now() + 10**9
-    chat.log.append([make_entry("message", message=user("?"), turn="t", data={"until": until})])
+    chat.log.append([make_entry("message", message=user("?"), turn="t", data={"lease_until": until})])
     spoil(store)
     fresh = chat_on(store)
     assert fresh.restore().messages == 3
@@ -227,7 +227,7 @@ def test_a_head_that_is_mended_meanwhile_is_left_alone(store, chat):
 
 def test_a_later_version_is_never_overwritten(store, chat):
     numbered(chat, 3)
-    spoil_summary(store, info='{"v":2}')
+    spoil_summary(store, info='{"v":3}')
     with pytest.raises(UnsupportedRecord):
         chat_on(store).restore(dry_run=False)
     assert [each.position for each in chat_on(store).salvage()] == [0, 1, 2]
@@ -300,7 +300,7 @@ def test_a_check_names_what_can_be_done(store):
     spoil_summary(store, key("restorable too"))
     store.hurt_head(key("lost"))
     store.hurt_records(key("lost"), *range(chat_on(store, "sound").log.refresh().end))
-    spoil_summary(store, key("unsupported"), '{"v":2}')
+    spoil_summary(store, key("unsupported"), '{"v":3}')
     store.hurt_records(key("left out"), 1)
     chat_on(store, "left out").repair(dry_run=False)
     told = []

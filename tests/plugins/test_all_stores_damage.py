@@ -222,7 +222,7 @@ def test_one_damaged_thing_stays_one(hurt):
     sound = sound_of(store, damaged)
     done, data = exported(store, scope=SCOPE)
     assert (set(done.failed), done.conversations) == (set(damaged), COUNT - len(damaged))
-    old = b"".join(line for line in data.splitlines(keepends=True) if b'"kind":"void"' not in line)
+    old = b"".join(line for line in data.splitlines(keepends=True) if b'"kind":"aborted"' not in line)
     for file in (data, old):
         with MemoryStore() as target:
             again = History(target).import_from(io.BytesIO(file), all_scopes=True)
@@ -272,7 +272,7 @@ def test_what_is_damaged_is_mended_as_far_as_anything_sound_is_left(hurt):
         assert fresh.repair() == ()
         there = [entry for entry in left if entry.kind == "message"]
         first = next((entry.position for entry in there if entry.message["role"] == "user"), 10**6)
-        shown = {entry.data.get("again", entry.position) for entry in fresh.last_entries(1000)}
+        shown = {entry.data.get("copy_of", entry.position) for entry in fresh.last_entries(1000)}
         assert {position for position in shown if position >= first} == {
             entry.position for entry in there if entry.position >= first
         }, "a conversation begins with a user's message; all else is there"

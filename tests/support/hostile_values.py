@@ -28,7 +28,9 @@ values = st.recursive(
     scalars,
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
-        st.dictionaries(st.sampled_from(["id", "position", "until", "scope", "a", "type", "text"]), inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(["id", "position", "lease_until", "scope", "a", "type", "text"]), inner, max_size=3
+        ),
     ),
     max_leaves=8,
 )
@@ -46,12 +48,13 @@ def line_of(values: dict) -> str:
 
 
 DATA = (
-    *("path", "messages", "turns", "tokens", "hidden", "since", "from", "before", "cut", "lost", "sent", "summary"),
-    *("view", "fingerprints", "drop_block", "until", "response", "title", "tags", "metadata", "again"),
+    *("path", "messages", "turns", "tokens", "hidden_turns", "view_since", "view_start", "cut_position"),
+    *("preamble_tokens", "lost", "was_sent", "state", "view", "fingerprints", "drop_stale_thinking", "lease_until"),
+    *("response", "title", "tags", "metadata", "copy_of"),
 )
 lines = st.fixed_dictionaries(
     {
-        "v": st.sampled_from([1, 1, 1, 2]) | values,
+        "v": st.sampled_from([2, 2, 2, 3]) | values,
         "id": st.just("e") | values,
         "kind": st.sampled_from(sorted({*EVENT_CLASSES, "hologram"})) | values,
     },

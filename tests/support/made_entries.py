@@ -6,9 +6,9 @@ from typing import Any
 
 from chathistory import Entry
 from chathistory.errors import InvalidInput
-from chathistory.log.entry import load_event
+from chathistory.log.entry import FORMAT, load_event
 from chathistory.log.events import UnknownEvent
-from chathistory.log.stored_fields import WrongField, stored_keys
+from chathistory.log.stored_fields import WrongField, stored_names
 
 
 def make_entry(
@@ -31,11 +31,11 @@ def make_entry(
         envelope: Other fields of `Entry`.
     """
     data = data or {}
-    event = load_event(kind, data, message, may_be_passed_by=optional)
+    event = load_event(kind, data, message, is_optional=optional)
     if isinstance(event, WrongField):
         raise InvalidInput(f"{event.name}: is wrong")
-    if envelope.get("version", 1) != 1:
+    if envelope.get("version", FORMAT) != FORMAT:
         event = UnknownEvent(kind, optional, data, message)
-    known = data if isinstance(event, UnknownEvent) else stored_keys(type(event))
+    known = data if isinstance(event, UnknownEvent) else stored_names(type(event))
     extra = {name: value for name, value in data.items() if name not in known}
     return Entry(event, turn, extra=extra, **envelope)

@@ -365,9 +365,9 @@ def test_the_lines_are_those_that_are_stored(source):
     part = source.read(Key("b", "c1"))
     assert lines == [record.body for record in part.records]
     assert (head["scope"], head["id"], head["start"], head["end"]) == ("b", "c1", 0, 7)
-    assert head["info"] == part.head.revision.payload
-    assert json.loads(whole)["kind"] == "whole"
-    assert json.loads(end) == {"chathistory": 1, "kind": "end", "conversations": 1, "records": 7}
+    assert head["payload"] == part.head.revision.payload
+    assert json.loads(whole)["kind"] == "complete"
+    assert json.loads(end) == {"chathistory": 2, "kind": "end", "conversations": 1, "records": 7}
 
 
 def test_into_another_scope(source, target):
@@ -449,7 +449,7 @@ def test_a_conversation_that_changed_while_it_was_written_is_void(target):
     source.steps = [lambda: source.forget(chat.log.key, before=6)]
     report, data = exported(source)
     assert (report.conversations, report.records) == (2, 5 + 1 - 1)
-    assert data.count(b'"kind":"void"') == 1
+    assert data.count(b'"kind":"aborted"') == 1
     assert imported(target, data).copied == 2
     assert all_of(target) == all_of(source)
     assert imported(target, data).same == 2
@@ -465,10 +465,10 @@ def test_a_conversation_that_changed_while_it_was_written_is_void(target):
         b"",
         b"nonsense",
         b'{"role": "user"',
+        b'{"chathistory":3,"kind":"conversation"}\n',
+        b'{"chathistory":2}\n',
         b'{"chathistory":2,"kind":"conversation"}\n',
-        b'{"chathistory":1}\n',
-        b'{"chathistory":1,"kind":"conversation"}\n',
-        b'{"chathistory":1,"kind":"whole","sha256":""}\n',
+        b'{"chathistory":2,"kind":"complete","sha256":""}\n',
         b'{"chathistory":\n',
         b"[" * 100_000,
         b"\x1f\x8b" + b"nonsense" * 10,
@@ -603,7 +603,7 @@ def test_markdown_reads_well(tmp_path):
         ]
     )
     chat.append({"role": "assistant", "content": [{"type": "text", "text": ""}]})
-    chat.log.append([make_entry("interrupted", message=said("cut"))])
+    chat.log.append([make_entry("reply_interrupted", message=said("cut"))])
     chat.annotate(title="A # [title]", tags=["a", "b"])
     chat_on(store, "d").append(user("x"))
     path = tmp_path / "all.md"

@@ -51,10 +51,10 @@ def hurt(store, key, way, choose):
     if way == "head":
         store.hurt_head(key)
     elif way in ("summary", "later"):
-        info = '{"v":9}' if way == "later" else choose.choice(["x", "{}", '{"v":1}', DEEP])
+        info = '{"v":9}' if way == "later" else choose.choice(["x", "{}", '{"v":2}', DEEP])
         held.head = type(held.head)(key, held.head.start, end, type(held.head.revision)("v", 5, None, info))
     elif way == "whole line":
-        held.bodies[choose.randrange(len(held.bodies))] = line_of({"v": 1, "id": "x", "kind": "cut", "at": 1})
+        held.bodies[choose.randrange(len(held.bodies))] = line_of({"v": 2, "id": "x", "kind": "cut", "at": 1})
     else:
         places = {"first": [0], "last": [-1], "record": [choose.randrange(len(held.bodies))]}
         every = range(len(held.bodies))
@@ -76,7 +76,7 @@ def filled(choose, count):
 
 def without_void(data):
     """Return what the exporter wrote before it marked what it broke off."""
-    return b"".join(line for line in data.splitlines(keepends=True) if b'"kind":"void"' not in line)
+    return b"".join(line for line in data.splitlines(keepends=True) if b'"kind":"aborted"' not in line)
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -145,7 +145,7 @@ def test_what_can_be_read_of_damaged_ones_is_salvaged(seed):
     for key in keys:
         there = History(target).conversation(key.id, scope=key.scope)
         kinds = [entry.kind for entry in there.entries()]
-        assert kinds.count("lost") == lost.get(key, 0)
+        assert kinds.count("record_lost") == lost.get(key, 0)
         there.messages()
         there.last_entries(100)
         there.append(user("on"))
@@ -177,7 +177,7 @@ def test_lines_of_a_later_format_are_carried_over_and_counted():
         assert (report.complete, report.later) == (True, 1)
         assert imported(target, data).later == 1
         assert all_of(target) == all_of(store) == all_of(other)
-        assert [entry.version for entry in chat_on(target).entries()] == [1, 1, 7, 1, 1]
+        assert [entry.version for entry in chat_on(target).entries()] == [2, 2, 7, 2, 2]
 
 
 # Files behind each other.
@@ -213,7 +213,13 @@ def test_never_half_in_silence(seed):
     """Whatever stands between, behind or in the place of a part, what is not stored is told."""
     choose = random.Random(seed)
     files = [exported(store_of(f"a{number}", f"b{number}"))[1] for number in range(4)]
-    junk = [b"nonsense\n", b"\x1f\x8b\x00\x01\n", b'{"chathistory":1,"kind":"whole"}\n', b"[" * 5000 + b"\n", b"{}\n"]
+    junk = [
+        b"nonsense\n",
+        b"\x1f\x8b\x00\x01\n",
+        b'{"chathistory":2,"kind":"complete"}\n',
+        b"[" * 5000 + b"\n",
+        b"{}\n",
+    ]
     junk += [file[: choose.randrange(len(file))] for file in files]
     parts = [choose.choice([*files, *junk]) for _ in range(4)]
     whole = files[0] + b"".join(parts)
@@ -238,10 +244,11 @@ def test_a_file_that_is_broken_off_before_another_hides_nothing_of_that():
         report = imported(target, first[:stop] + second)
         there = {key.id for key in MemoryStore.keys(target)}
         assert {"c", "d"} <= there, stop
-        assert not report.complete
         assert there <= {"a", "b", "c", "d"}
         complete = [line for line in first[:stop].splitlines(keepends=True) if line.endswith(b"\n")]
-        assert sum(b'"kind":"whole"' in line for line in complete) <= len(there & {"a", "b"})
+        is_between = b"".join(complete) == first[:stop] and b'"kind":"complete"' in complete[-1]
+        assert report.complete == is_between, "only a file that ends between two conversations looks like a whole one"
+        assert sum(b'"kind":"complete"' in line for line in complete) <= len(there & {"a", "b"})
 
 
 def test_a_file_that_an_editor_saved_is_read():
@@ -259,19 +266,19 @@ def test_a_file_that_an_editor_saved_is_read():
 def header(**wrong):
     info = ConversationState(Identity("b", 1)).encode()
     usual = {"scope": "s", "id": "hostile", "start": 0, "end": 1, "version": "v", "updated": 5, "expires": None}
-    return {"chathistory": 1, "kind": "conversation", **usual, "info": info, **wrong}
+    return {"chathistory": 2, "kind": "conversation", **usual, "payload": info, **wrong}
 
 
 def archive(head, *bodies):
     """Return a file with one conversation, as if it were whole, and a sound one behind it."""
     text = "".join(f"{body}\n" for body in bodies).encode("utf-8", "surrogatepass")
-    whole = as_text({"chathistory": 1, "kind": "whole", "sha256": hashlib.sha256(text).hexdigest()})
+    whole = as_text({"chathistory": 2, "kind": "complete", "sha256": hashlib.sha256(text).hexdigest()})
     sound = exported(GOOD)[1]
     return f"{as_text(head)}\n".encode() + text + f"{whole}\n".encode() + sound
 
 
 GOOD = store_of("good")
-LINE = line_of({"v": 1, "id": "e", "kind": "message", "at": 1, "message": {"role": "user", "content": "x"}})
+LINE = line_of({"v": 2, "id": "e", "kind": "message", "at": 1, "message": {"role": "user", "content": "x"}})
 WRONG = [
     *({"start": wrong} for wrong in (-1, "0", True, None, HUGE, 1.0, [], 2)),
     *({"end": wrong} for wrong in (-1, "1", True, None, HUGE, 2**53, {})),
@@ -280,10 +287,11 @@ WRONG = [
     *({"version": wrong} for wrong in ("", "x" * 33, "ü", "\n", 5, None, True)),
     *({"scope": wrong} for wrong in ("", "x" * 256, "a\nb", 5, None, [], "\ud800")),
     *({"id": wrong} for wrong in ("", "x" * 256, "a\x00b", 5, None, {}, "\udfff")),
-    *({"info": wrong} for wrong in (5, None, "", "{}", "x\ny", "\ud800", DEEP, "x" * 300_000, [], {"v": 1})),
-    *({"info": ConversationState(Identity("b", 1)).encode()[:-1] + f",{more}}}"} for more in (
-        '"messages":"many"', '"created":"y"', f'"created":{HUGE}', '"title":5', '"turn":7', '"metadata":[]', '"x":1',
-        f'"metadata":{{"a":{"[" * 300}{"]" * 300}}}', '"metadata":{"a":NaN}', '"path":5', '"cut":1', '"begin":9',
+    *({"payload": wrong} for wrong in (5, None, "", "{}", "x\ny", "\ud800", DEEP, "x" * 300_000, [], {"v": 2})),
+    *({"payload": ConversationState(Identity("b", 1)).encode()[:-1] + f",{more}}}"} for more in (
+        '"messages":"many"', '"created":"y"', f'"created":{HUGE}', '"title":5', '"open_turn":7', '"metadata":[]',
+        f'"metadata":{{"a":{"[" * 300}{"]" * 300}}}', '"metadata":{"a":NaN}', '"x":1', '"path_position":5',
+        '"cut_position":1', '"view_start":9',
     )),
 ]  # fmt: skip
 
@@ -341,7 +349,7 @@ def test_a_header_without_one_of_its_fields_is_passed_over():
 )
 def test_any_file_is_taken_or_told(wrong, bodies, end):
     target = MemoryStore()
-    data = archive(header(end=end) | wrong | {"chathistory": 1}, *bodies)
+    data = archive(header(end=end) | wrong | {"chathistory": 2}, *bodies)
     try:
         imported(target, data)
     except InvalidInput:
@@ -364,7 +372,7 @@ def test_lines_that_are_taken_can_be_read(bodies):
 def test_a_header_that_is_deep_or_endless_is_passed_over():
     sound = exported(GOOD)[1]
     for text in (DEEP, "9" * 5000, "NaN", "1e999", '"\\ud800"', '{"a":' * 5000):
-        line = f'{{"chathistory":1,"kind":"conversation","scope":"s","id":{text}}}\n'
+        line = f'{{"chathistory":2,"kind":"conversation","scope":"s","id":{text}}}\n'
         target = MemoryStore()
         report = imported(target, sound + line.encode() + sound)
         assert (report.copied, report.same, len(report.skipped)) == (1, 1, 1)
@@ -372,8 +380,8 @@ def test_a_header_that_is_deep_or_endless_is_passed_over():
 
 def test_a_later_archive_is_refused_by_name():
     with pytest.raises(InvalidInput, match="later version"):
-        imported(MemoryStore(), b'{"chathistory":2,"kind":"conversation"}\n')
-    report = imported(MemoryStore(), exported(GOOD)[1] + b'{"chathistory":2,"kind":"end"}\n')
+        imported(MemoryStore(), b'{"chathistory":3,"kind":"conversation"}\n')
+    report = imported(MemoryStore(), exported(GOOD)[1] + b'{"chathistory":3,"kind":"end"}\n')
     assert (report.copied, report.complete) == (1, False)
     assert "later version" in report.skipped[0]
 
@@ -389,7 +397,7 @@ def archive_of_five():
 FIVE = archive_of_five()
 FIRST_LINES = {
     **{f"bit {bit} of byte {at}": (at, bit) for at in (0, 1, 7, 14, 15, 16, 20, 30, 45) for bit in (0, 1, 4)},
-    "no name": lambda data: data.replace(b'"chathistory":1,', b"", 1),
+    "no name": lambda data: data.replace(b'"chathistory":2,', b"", 1),
     "no kind": lambda data: data.replace(b'"kind":"conversation",', b"", 1),
     "cut": lambda data: data[200:],
 }
@@ -412,7 +420,7 @@ def test_a_damaged_first_line_costs_one_conversation(damage, pack):
 
 
 @pytest.mark.parametrize(
-    "before", [b"garbage\n", b'[{"role":"user","content":"q"}]\n', b"\0" * 600, b'{"chathistory":2}\n']
+    "before", [b"garbage\n", b'[{"role":"user","content":"q"}]\n', b"\0" * 600, b'{"chathistory":3}\n']
 )
 def test_what_stands_before_an_archive_is_passed_over(before):
     report = imported(MemoryStore(), before + FIVE)
@@ -444,7 +452,7 @@ def test_one_limit_holds_for_what_is_stored_listed_and_imported(more):
         source.append(key, [LINE], after=None, revision=revision)
     with pytest.raises(CorruptRecord, match="payload must have at most"):
         read_state(Head(key, 0, 1, revision))
-    report = imported(target, archive(header(info=info), LINE))
+    report = imported(target, archive(header(payload=info), LINE))
     assert (report.copied, len(report.skipped)) == (1, 1)
 
 

@@ -97,7 +97,7 @@ def test_what_was_taken_back_can_be_had_again_by_a_fork(chat):
 
 
 def test_a_fork_is_not_in_the_turn_of_its_origin(chat):
-    entry = make_entry("message", message=user("?"), data={"until": 2**60}, turn="t")
+    entry = make_entry("message", message=user("?"), data={"lease_until": 2**60}, turn="t")
     chat.log.append([entry])
     assert chat.state().engine.open_turn is not None
     assert chat.fork("f").state().engine.open_turn is None
@@ -109,8 +109,8 @@ def test_the_setup_at_that_point_is_kept(chat):
     chat.append([user("hi"), CALL, RESULT, said("x")])
     chat.log.append([make_entry("setup", data={"fingerprints": marks[1]})])
     early, late = chat.fork("early", at=5), chat.fork("late")
-    assert (early.state().engine.setup, early.state().view.thinking_valid_from) == (marks[0], 0)
-    assert (late.state().engine.setup, late.state().view.thinking_valid_from) == (marks[1], 5)
+    assert (early.state().engine.setup_fingerprints, early.state().view.thinking_valid_from) == (marks[0], 0)
+    assert (late.state().engine.setup_fingerprints, late.state().view.thinking_valid_from) == (marks[1], 5)
     assert any("thinking" in str(message["content"]) for message in early.messages())
     assert late.messages() == chat.messages()
 

@@ -317,7 +317,7 @@ def test_another_system_prompt_while_a_call_awaits_its_result():
     assert other.count_tokens("a", [result("toolu_1")]) > 0
     with pytest.warns(SetupChangedWarning):
         other.send("a", [result("toolu_1")])
-    assert talk.chat.state().view.drop_block
+    assert talk.chat.state().view.drop_stale_thinking
     for number in range(3):
         other.send("a", f"then {number}")
     assert talk.refused == []
@@ -330,7 +330,7 @@ def test_another_system_prompt_between_turns_asks_for_nothing():
     talk.say_many(2)
     with pytest.warns(SetupChangedWarning):
         talk.engine_with(system="two").send("a", "hello")
-    assert not talk.chat.state().view.drop_block
+    assert not talk.chat.state().view.drop_stale_thinking
     assert thoughts_in(talk.sent) == 0
     assert talk.refused == []
 
@@ -534,7 +534,7 @@ def test_two_engines_in_turn_cut_where_the_other_did_not(tmp_path):
     other = talk.engine_with(trimming=LastTurns(4, 2))
     for number in range(8):
         (talk.engine, other)[number % 2].send("a", f"turn {number}")
-    cuts = [entry.data["from"] for entry in talk.records() if entry.kind == "cut"]
+    cuts = [entry.data["view_start"] for entry in talk.records() if entry.kind == "cut"]
     assert len(cuts) == 2
     assert cuts == sorted(cuts)
     assert words_of(talk.chat.messages())[::2] == ["turn 6", "turn 7"]

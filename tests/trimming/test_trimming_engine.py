@@ -220,7 +220,7 @@ def test_ctrl_c_while_something_is_summed_up_closes_the_turn(engine_with, chat):
     talk(engine, 3)
     with pytest.raises(KeyboardInterrupt):
         engine.send("a", "more")
-    assert kinds(chat) == ["setup", "abandoned"]
+    assert kinds(chat) == ["setup", "turn_abandoned"]
     assert chat.state().engine.open_turn is None
 
 
@@ -229,7 +229,7 @@ def test_who_lost_the_turn_while_it_was_summed_up_is_told(engine_with, chat, sto
     talk(engine, 3)
     with pytest.raises(Conflict):
         engine.send("a", "more")
-    assert kinds(chat) == ["setup", "abandoned"]
+    assert kinds(chat) == ["setup", "turn_abandoned"]
 
 
 def test_compaction_on_demand_leaves_thinking_valid(engine_with, api, chat):
@@ -315,7 +315,7 @@ def test_the_choice_to_have_it_dropped_is_the_conversations(engine_with, api, ch
     body = api.requests[-1].body
     assert body["thinking"] == {"type": "adaptive", "block_binding": {"prefix_mismatch_behavior": "drop_block"}}
     assert chat.view().report.thinking_stripped == 0
-    assert History(store).conversation("a").state().view.drop_block
+    assert History(store).conversation("a").state().view.drop_stale_thinking
     chat.set_drop_stale_thinking(drop=False)
     talk(engine_with(), 1, first=6)
     assert "thinking" not in api.requests[-1].body
@@ -343,14 +343,14 @@ def test_going_back_before_a_cut_takes_it_back(engine_with, api, chat):
     assert chat.view().report.begin == 0
     assert len(chat.messages()) == 6
     talk(engine_with(), 1, first=4)
-    chat.rewind(to=chat.state().view.path + 1)
+    chat.rewind(to=chat.state().view.path_position + 1)
     talk(engine_with(), 1, first=5)
     assert refused(api) == []
 
 
 def test_going_back_behind_the_last_cut_sends_what_was_sent_there(engine_with, api, chat):
     talk(engine_with(LastTurns(3, 1)), 7)  # cut before the fourth and the seventh turn
-    begins = [entry.data["from"] for entry in chat.entries() if entry.kind == "cut"]
+    begins = [entry.data["view_start"] for entry in chat.entries() if entry.kind == "cut"]
     assert len(begins) == 2
     chat.rewind(to=begins[1])
     assert chat.view().report.begin == begins[0]
@@ -390,7 +390,7 @@ def test_a_summary_by_hand_and_somebody_who_writes_meanwhile(engine_with, chat, 
 def test_half_a_reply_with_a_call_is_no_open_call(engine_with, chat):
     talk(engine_with(), 3)
     call = {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]}
-    chat.log.append([make_entry("interrupted", message=call, turn="x")])
+    chat.log.append([make_entry("reply_interrupted", message=call, turn="x")])
     assert chat.trim(LastTurns(1, 1)) is not None
 
 
@@ -529,4 +529,4 @@ def test_cancelling_while_something_is_summed_up_closes_the_turn(api, store, cha
             assert await engine.compact("nothing there") is None
 
     asyncio.run(main())
-    assert kinds(chat) == ["setup", "abandoned"]
+    assert kinds(chat) == ["setup", "turn_abandoned"]

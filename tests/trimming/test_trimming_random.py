@@ -29,7 +29,16 @@ def test_everything_happens():
     assert {step for world in worlds for step in world.story} >= LIKELY.keys()
     assert {world.kind for world in worlds} == {"plain", "summarize", "compaction", "edit"}
     kinds = Counter(entry.kind for world in worlds for entry in world.seen)
-    assert kinds.keys() >= {"cut", "compaction", "rewind", "snapshot", "setup", "choice", "mend", "abandoned"}
+    assert kinds.keys() >= {
+        "cut",
+        "compaction",
+        "rewind",
+        "snapshot",
+        "setup",
+        "thinking_policy",
+        "repair",
+        "turn_abandoned",
+    }
     assert kinds["cut"] > 20
 
 

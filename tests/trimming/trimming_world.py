@@ -31,7 +31,7 @@ from chathistory.trimming import (
 MODEL = "claude-sonnet-5-5"
 THOUGHT = {"type": "thinking", "thinking": "", "signature": ""}
 TOOLS = [{"name": "f", "input_schema": {"type": "object"}}, {"type": "web_search_20250305", "name": "web_search"}]
-CHANGES = frozenset({"cut", "compaction", "rewind", "snapshot", "setup", "choice", "mend"})
+CHANGES = frozenset({"cut", "compaction", "rewind", "snapshot", "setup", "thinking_policy", "repair"})
 LIKELY = {
     "say": 40, "name": 10, "again": 6, "trim": 8, "rewind": 4, "forget": 2, "choose": 2, "resume": 4,
     "renew": 6, "compact": 4, "repair": 2, "number": 2, "append": 1,
